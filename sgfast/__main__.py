@@ -1,4 +1,5 @@
-"""``sgfast`` as a process: every run ends with an exit status (SPEC 10.5) and at most one line on standard error.
+"""``sgfast`` as a process: every run ends with an exit status (SPEC 10.5). An error is one line on standard error,
+unless it is about a document, which may have several errors and is shown (SPEC 11.8).
 
 The imports here are few and cheap. Everything else is imported once interrupts are handled.
 """
@@ -85,14 +86,15 @@ def _invoke(arguments: list[str]) -> int:
         _say(error.format_message(), prefix="")
         return EXIT_BAD
     except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "sgfast"
-        _say(f"{_on_one_line(error.format_message()).rstrip('.')} (try '{command} --help')")
+        from sgfast.cli.usage import told
+
+        _say(_on_one_line(told(error)))
         return EXIT_BAD
     return 0
 
 
 def _outcome(error: BaseException) -> tuple[int, str | None]:
-    """The exit status and the message for an error."""
+    """The exit status and the message for an error, which has several lines if it shows a document."""
     from sgfast.signals import Signalled, arrived, ending
 
     if isinstance(error, KeyboardInterrupt):
@@ -106,8 +108,13 @@ def _outcome(error: BaseException) -> tuple[int, str | None]:
         return EXIT_OF_SIGNAL + signal.SIGPIPE, None
     if isinstance(error, MemoryError):
         return EXIT_BAD, "out of memory"
-    from sgfast.errors import SgfastError
+    from sgfast.errors import PolicyError, SgfastError
 
+    if isinstance(error, PolicyError):
+        from sgfast.cli.excerpt import told
+        from sgfast.cli.printing import columns
+
+        return EXIT_BAD, "\n".join(map(_on_one_line, told(error, columns(sys.stderr))))
     if isinstance(error, SgfastError):
         return EXIT_BAD, _on_one_line(str(error))
     if isinstance(error, OSError) and error.strerror:

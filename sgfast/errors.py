@@ -1,4 +1,11 @@
-"""The errors that sgfast raises deliberately. Each message is one line with file, location, cause and remedy."""
+"""The errors that sgfast raises deliberately. Each message is one line with file, location, cause and remedy; that of a
+document with several errors has a line for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class SgfastError(Exception):
@@ -13,8 +20,32 @@ class ArgumentTypeError(SgfastError, TypeError):
     """An argument of a public call that is of another type than it has to be."""
 
 
+class Place(NamedTuple):
+    """Characters of one line of a file, as their reader was told its name. Lines and columns count from 1; ``end`` is
+    the column behind the last character.
+    """
+
+    file: str
+    line: int
+    column: int
+    end: int
+
+
 class PolicyError(SgfastError):
-    """A policy that cannot be used (SPEC 2, 7.1, 8.5); exit status 2."""
+    """A policy that cannot be used (SPEC 2, 7.1, 8.5, 11.8); exit status 2.
+
+    ``errors``: what is wrong with a document, in the order of its lines: the first 20 errors. An error that is alone is
+    its own only one. ``place``: where it is in a document; None for several errors, and for what is in no document.
+    """
+
+    def __init__(self, message: str = "", place: Place | None = None, errors: Sequence[PolicyError] = ()) -> None:
+        super().__init__(message)
+        self.place = place
+        self._errors = tuple(errors)
+
+    @property
+    def errors(self) -> tuple[PolicyError, ...]:
+        return self._errors or (self,)
 
 
 class LiveError(SgfastError):

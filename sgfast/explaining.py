@@ -31,8 +31,9 @@ from sgfast.policy.model import (
     Policy,
     Rule,
 )
-from sgfast.policy.protocols import PROTOCOL_NUMBERS
+from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
 from sgfast.policy.rule_text import peer_text, ports_text, protocol_text
+from sgfast.spelling import did_you_mean
 
 #: The opener's default source port. No rule checks it (SPEC 4.9), but it identifies DHCP (SPEC 3.2).
 CLIENT_PORT = 49152
@@ -140,7 +141,10 @@ def explain(
     engine = Engine(policy, vpc=vpc)
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
-        raise ArgumentError(f"unknown protocol {protocol!r:.80}: use one of IANA's names, or a number from 0 to 255")
+        hint = did_you_mean(str(protocol), USUAL_PROTOCOLS) or did_you_mean(str(protocol), PROTOCOL_NUMBERS)
+        raise ArgumentError(
+            f"unknown protocol {protocol!r:.80}: use one of IANA's names, or a number from 0 to 255{hint}"
+        )
     _check_fields(number, port, sport, icmp_type, icmp_code)
     choices: list[str] = []
     src, dst = _ends(engine, source, destination, number, choices)

@@ -216,6 +216,16 @@ def descriptor_named(path: str) -> int | None:
     return int(word) if word.isdigit() and len(word) < 10 else None
 
 
+def ending(path: str) -> str:
+    """``.csv``: what the name says about the format."""
+    return os.path.splitext(path)[1].lower()
+
+
+def is_nameless(path: str) -> bool:
+    """Whether this is standard output, a device or a pipe, whose name says nothing about the format."""
+    return path == "-" or descriptor_named(path) is not None or (os.path.exists(path) and not os.path.isfile(path))
+
+
 def _status(path: str) -> os.stat_result | None:
     try:
         return os.stat(path)

@@ -25,7 +25,7 @@ from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address
 from sgfast.policy.matching import End as SeenEnd
 from sgfast.policy.model import Action, Network, Policy, count_addresses, count_rules
-from sgfast.policy.yaml_nodes import shown_origin
+from sgfast.policy.yaml_nodes import DocumentErrors, shown_origin
 from sgfast.reaching import End, Opener, ServiceSet, first_contradiction, named_end, named_service
 from sgfast.reaching.ranges import Ranges, difference, union
 
@@ -110,7 +110,14 @@ class Expectations:
             for word in named
         }  # fmt: skip
         self._refuse(len(words) * (250 + len(policy.instances)), len(file.expectations))
-        self._meant = [self._looked_up(expectation) for expectation in file.expectations]
+        self._meant = []
+        errors = DocumentErrors(file.origin)
+        for expectation in file.expectations:
+            with errors:
+                self._meant.append(self._looked_up(expectation))
+            if errors.are_listed:       # looking for the names that were meant takes long
+                break
+        errors.raise_all()
 
     def _looked_up(self, expectation: Expectation) -> _Meant:
         sources, destinations = (
@@ -130,7 +137,7 @@ class Expectations:
                 self._ends[word.text] = named_end(self.policy, word.text)
             except PolicyError as error:
                 cause = str(error).removeprefix(f"{shown_origin(self.policy.origin)}: ")
-                raise PolicyError(f"{word.place}: {cause}") from None
+                raise PolicyError(f"{word.place}: {cause}", word.position) from None
         return self._ends[word.text]
 
     def _service(self, word: Word) -> ServiceSet:
@@ -138,7 +145,7 @@ class Expectations:
             try:
                 self._services[word.text] = named_service(word.text)
             except ArgumentError as error:
-                raise PolicyError(f"{word.place}: {error}") from None
+                raise PolicyError(f"{word.place}: {error}", word.position) from None
         return self._services[word.text]
 
     @property

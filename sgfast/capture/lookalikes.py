@@ -1,5 +1,7 @@
 """Recognises files that are not captures and suggests what to do about them."""
 
+import re
+
 _CONVERT = "convert it first (editcap -F pcap FILE OUT.pcap)"
 
 
@@ -37,6 +39,8 @@ _MAGICS: list[tuple[int, bytes, str, str]] = [
     ),
 ]
 
+#: How a policy document begins.
+_POLICY = re.compile(rb"^(?:version:|security_groups:|vpcs:|instances:)", re.MULTILINE)
 _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f"
 
 
@@ -50,6 +54,8 @@ def looks_like(head: bytes) -> str:
     if not any(head):
         return "holds zeros, not a capture; give a pcap or pcapng file"
     if not head[:512].translate(None, _TEXT) or _is_utf8(head[:512]):
+        if _POLICY.search(head[:512]):
+            return "is a policy, not a capture; it stands as POLICY, before the captures"
         return "is text, not a capture; give a pcap or pcapng file"
     return f"is not a capture (it starts with {head[:4].hex()}); give a pcap or pcapng file"
 

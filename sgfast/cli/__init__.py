@@ -20,10 +20,11 @@ from sgfast.cli.replay import replay
 from sgfast.cli.suggest import suggest
 from sgfast.cli.template import template
 from sgfast.cli.test import test
+from sgfast.cli.usage import Commands
 from sgfast.version import __version__
 
 
-@click.group("sgfast", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group("sgfast", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="sgfast", message="%(prog)s %(version)s", help="Print the version.")
 def main() -> None:
     """Cloud security groups as a packet-matching engine: what would these rules do to this traffic?

@@ -12,6 +12,7 @@ from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, as_if_in_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import columns, is_colourful, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
+from sgfast.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayOptions
@@ -25,7 +26,8 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
         for value in values:
             if value not in SEVERITIES and value not in CODES:
                 known = f"{', '.join(SEVERITIES)} or a code ({min(CODES)} to {max(CODES)})"
-                raise click.BadParameter(f"{value[:40]!r} is not one of {known}")
+                hint = did_you_mean(value, (*SEVERITIES, *CODES))
+                raise click.BadParameter(f"{value[:40]!r} is not one of {known}{hint}")
     return values
 
 

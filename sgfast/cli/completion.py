@@ -8,6 +8,7 @@ import sys
 import click
 from click.shell_completion import get_completion_class, shell_complete
 
+from sgfast.cli.options import Choice
 from sgfast.cli.printing import print_text
 
 #: The script sets this variable when it asks for completions, for example to ``bash_complete``.
@@ -15,7 +16,7 @@ VARIABLE = "_SGFAST_COMPLETE"
 
 
 @click.command(short_help="Print a script that completes sgfast's commands and options.")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print a script that lets a shell complete sgfast's commands, options and their values.

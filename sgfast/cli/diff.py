@@ -28,6 +28,7 @@ from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
+from sgfast.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
@@ -46,7 +47,8 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     words = tuple(word.strip() for words in given for word in words.split(","))
     for word in words:
         if word not in (*CHANGES, *BY_RULES):
-            raise click.BadParameter(f"{word!r} is not one of {', '.join((*CHANGES, *BY_RULES))}.")
+            hint = did_you_mean(word, (*CHANGES, *BY_RULES))
+            raise click.BadParameter(f"{word!r} is not one of {', '.join((*CHANGES, *BY_RULES))}{hint}")
     return words
 
 

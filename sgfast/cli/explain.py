@@ -7,7 +7,7 @@ import sys
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_FAIL_ON, FILE, Form, as_if_in_option, format_option, vpc_option
+from sgfast.cli.options import EXIT_FAIL_ON, FILE, Choice, Form, as_if_in_option, format_option, vpc_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
 
@@ -37,7 +37,7 @@ from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
 @vpc_option
 @as_if_in_option
 @format_option()
-@click.option("--fail-on", type=click.Choice(["denied"]), help="Exit with status 1 if the packet is denied.")
+@click.option("--fail-on", type=Choice(["denied"]), help="Exit with status 1 if the packet is denied.")
 @policy_options
 @sandbox_option
 @click.pass_context

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_BAD, FILE, quiet_option
+from sgfast.cli.options import EXIT_BAD, FILE, Choice, quiet_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import say, to_json, warn
 
@@ -24,11 +24,11 @@ Form = Literal["script", "json"]
 _LISTED_PROBLEMS = 20
 
 to_option = click.option(
-    "--to", "target", type=click.Choice(TARGETS), metavar="TARGET",
+    "--to", "target", type=Choice(TARGETS), metavar="TARGET",
     help="Write what this target has to be told, as sgfast export does: terraform, aws, openstack or otc.",
 )
 provider_option = click.option(
-    "--provider", type=click.Choice(["aws", "openstack", "opentelekomcloud"]),
+    "--provider", type=Choice(["aws", "openstack", "opentelekomcloud"]),
     help="Of --to terraform: the provider. Default: the one of the profile of the policy, aws, neutron or otc.",
 )
 
@@ -36,11 +36,11 @@ provider_option = click.option(
 @click.command("export", short_help="Write what a cloud has to be told so that a policy holds there.")
 @click.argument("path", metavar="POLICY", type=FILE)
 @click.option(
-    "--to", "target", type=click.Choice((*TARGETS, "nftables")), required=True, help="What the policy is exported to."
+    "--to", "target", type=Choice((*TARGETS, "nftables")), required=True, help="What the policy is exported to."
 )
 @click.option("--since", type=FILE, metavar="OLD", help="What is there already: export only what differs from OLD.")
 @click.option(
-    "--format", "form", type=click.Choice(["script", "json"]), default="script", show_default=True,
+    "--format", "form", type=Choice(["script", "json"]), default="script", show_default=True,
     help="script: for the command line of the provider; json: the calls of its API, in order.",
 )
 @provider_option

@@ -7,7 +7,7 @@ import sys
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Choice, Form, format_option, quiet_option, vpc_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
@@ -18,7 +18,7 @@ from sgfast.signals import raise_arrived
 @click.argument("logs", type=FILE, metavar="LOG...", nargs=-1, required=True)
 @vpc_option
 @format_option()
-@click.option("--fail-on", type=click.Choice(["disagreement"]), help="Exit with status 1 if any record disagrees.")
+@click.option("--fail-on", type=Choice(["disagreement"]), help="Exit with status 1 if any record disagrees.")
 @policy_options
 @sandbox_option
 @quiet_option

@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import FILE, quiet_option
-from sgfast.cli.policies import FORMATS, unresolved_option
+from sgfast.cli.options import FILE, Choice, quiet_option
+from sgfast.cli.policies import FORMATS, SYNONYMS, unresolved_option
 from sgfast.cli.printing import warn
 from sgfast.cli.progress import progress_of_account
 
 if TYPE_CHECKING:
     from sgfast.live import Account
 
-_SYNONYMS = {"openstack": "neutron"}
-
 
 @click.command("import", short_help="Turn a cloud's export into a policy.")
-@click.argument("form", metavar="FORMAT", type=click.Choice((*FORMATS, *_SYNONYMS)))
+@click.argument("form", metavar="FORMAT", type=Choice((*FORMATS, *SYNONYMS)))
 @click.argument("files", type=FILE, metavar="[FILE...]", nargs=-1)
 @click.option("--live", is_flag=True, help="Read the account through the cloud's API, and no files.")
 @click.option("--aws-profile", metavar="NAME", help="The profile of the AWS configuration. Default: as aws ec2 does.")
@@ -73,7 +71,7 @@ def import_command(
       sgfast import aws --live --region eu-central-1 --region eu-west-1 -o policy.yaml
       sgfast import openstack --live --os-cloud mycloud -o policy.yaml
     """
-    form = _SYNONYMS.get(form, form)
+    form = SYNONYMS.get(form, form)
     _check_live(form, files, live, bool(aws_profile or regions), bool(os_cloud))
     from sgfast.output import open_output, refuse_shared
     from sgfast.policy.formats import import_sources, load

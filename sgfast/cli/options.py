@@ -10,6 +10,8 @@ from typing import Any, Literal
 import click
 from click.shell_completion import CompletionItem
 
+from sgfast.spelling import did_you_mean
+
 EXIT_FAIL_ON = 1
 EXIT_BAD = 2
 EXIT_DAMAGED = 3
@@ -28,6 +30,33 @@ class FileName(click.types.StringParamType):
 
 FILE = FileName()
 
+
+class PageName(FileName):
+    """A web page to be written. The ending of a regular file says that it is one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from sgfast.capture.names import printable
+        from sgfast.output import ending, is_nameless
+
+        if ending(value) not in _PAGE_ENDINGS and not is_nameless(value):
+            self.fail(f"{printable(value)}: name a file that ends in {' or '.join(_PAGE_ENDINGS)}", param, ctx)
+        return value
+
+
+_PAGE_ENDINGS = (".html", ".htm")
+PAGE = PageName()
+
+
+class Choice(click.Choice):  # type: ignore[type-arg]
+    """One of several words. An error says which of them was perhaps meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(error.message.rstrip(".") + did_you_mean(str(value), self.choices), param, ctx)
+
+
 vpc_option = click.option(
     "--vpc",
     metavar="NAME",
@@ -44,14 +73,14 @@ as_if_in_option = click.option(
 )
 mode_option = click.option(
     "--mode",
-    type=click.Choice(["causal", "verbatim"]),
+    type=Choice(["causal", "verbatim"]),
     default="causal",
     show_default=True,
     help="causal: packets that follow a denied opener are moot. verbatim: every packet is judged as captured.",
 )
 midstream_option = click.option(
     "--midstream",
-    type=click.Choice(["infer", "deny", "allow"]),
+    type=Choice(["infer", "deny", "allow"]),
     default="infer",
     show_default=True,
     help="TCP connections that began before the capture. infer: work out who opened them and judge that, during the "
@@ -72,7 +101,7 @@ def by_option(*, rules: bool = True) -> Callable[[Callable[..., Any]], Callable[
     """``rules``: whether rules decide about what the rows are about."""
     return click.option(
         "--by",
-        type=click.Choice(["group", "instance", "address", "service"] + ["rule"] * rules),
+        type=Choice(["group", "instance", "address", "service"] + ["rule"] * rules),
         default="group",
         show_default=True,
         help="What the rows of the report are: who reaches whom by security groups and named networks, by instances or "
@@ -99,7 +128,8 @@ def _tunnels(context: click.Context, option: click.Parameter, given: str | None)
     words = [word.strip() for word in given.split(",")]
     for word in words:
         if word not in (*KINDS, "auto"):
-            raise click.BadParameter(f"{word!r} is not one of {', '.join(KINDS)}, auto.")
+            hint = did_you_mean(word, KINDS)
+            raise click.BadParameter(f"{word!r} is not one of {', '.join(KINDS)}, auto{hint}")
     return KINDS if "auto" in words else tuple(kind for kind in KINDS if kind in words)
 
 
@@ -183,7 +213,7 @@ def format_option(*more: str) -> Callable[[Callable[..., Any]], Callable[..., An
         return click.option(
             "--format",
             "form",
-            type=click.Choice(["text", "json", *more]),
+            type=Choice(["text", "json", *more]),
             help="The format of the report. Default: text.",
         )(run)
 

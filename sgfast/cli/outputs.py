@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ import click
 from sgfast.capture.names import printable
 from sgfast.cli.printing import is_terminal
 from sgfast.errors import OutputError
-from sgfast.output import STANDARD_OUTPUT, Output, descriptor_named, is_standard_output, open_output, publish
+from sgfast.output import STANDARD_OUTPUT, Output, ending, is_nameless, is_standard_output, open_output, publish
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class Outputs:
 def _rows(option: str, path: str, output: Output) -> Any:
     """Rows of packets or connections, in the format that the file's ending names."""
     of_packets = option == "--verdicts"
-    match _ending(path):
+    match ending(path):
         case ".csv":
             from sgfast.report.lines import ConnectionCsv, VerdictCsv
 
@@ -139,7 +138,7 @@ def _rows(option: str, path: str, output: Output) -> Any:
 def _annotated(option: str, path: str, output: Output) -> Any:
     from sgfast.report.captures import PcapngWriter
 
-    if _ending(path) == ".pcap":
+    if ending(path) == ".pcap":
         raise click.UsageError(f"{option}: pcap cannot hold comments; name a file that ends in .pcapng")
     _capture_format(option, path, (".pcapng",))
     return PcapngWriter(output.write, comments=True)
@@ -173,16 +172,12 @@ _FILLED: dict[str, tuple[_Kind, Callable[[str, str, Output], Any]]] = {
 }
 
 
-def _ending(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
-
-
 def _capture_format(option: str, path: str, endings: tuple[str, ...]) -> str:
     """One of ``endings``; the first for standard output, a device or a pipe, whose names say nothing."""
     _refuse_terminal(option, path)
-    if _ending(path) in endings:
-        return _ending(path)
-    if path == "-" or descriptor_named(path) is not None or (os.path.exists(path) and not os.path.isfile(path)):
+    if ending(path) in endings:
+        return ending(path)
+    if is_nameless(path):
         return endings[0]
     raise click.UsageError(f"{option}: {printable(path)}: name a file that ends in {' or '.join(endings)}")
 

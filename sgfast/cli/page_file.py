@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sgfast.cli.inputs import Inputs
-from sgfast.cli.options import FILE
+from sgfast.cli.options import PAGE
 from sgfast.cli.printing import warn
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def report_option(shown: str) -> Callable[[Callable[..., Any]], Callable[..., An
     """``--report FILE.html``. ``shown``: what the page shows."""
     return click.option(
         "--report",
-        type=FILE,
+        type=PAGE,
         metavar="FILE.html",
         help=f"Write the report as a web page, in one file without other parts: {shown}.",
     )

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from sgfast.cli.options import Choice
+
 if TYPE_CHECKING:
     from sgfast.policy.document import Lines
     from sgfast.policy.model import Policy
 
 FORMATS = ("auto", "otc", "neutron", "aws", "terraform", "cloudformation")
+#: Other words for these.
+SYNONYMS = {"openstack": "neutron"}
 
 unresolved_option = click.option(
     "--unresolved",
-    type=click.Choice(["error", "empty"]),
+    type=Choice(["error", "empty"]),
     default="error",
     show_default=True,
     help="What to do if an export refers to groups or lists that are in none of its files. error: list them all; "
@@ -43,12 +47,13 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def run(*arguments: Any, policy_format: str, unresolved: Literal["error", "empty"], **given: Any) -> Any:
-        return command(*arguments, policies=PolicyOptions(policy_format, unresolved), **given)
+        policies = PolicyOptions(SYNONYMS.get(policy_format, policy_format), unresolved)
+        return command(*arguments, policies=policies, **given)
 
     run = unresolved_option(run)
     return click.option(
         "--policy-format",
-        type=click.Choice(FORMATS),
+        type=Choice((*FORMATS, *SYNONYMS)),
         default="auto",
         show_default=True,
         help="The format of a POLICY that is a cloud's export. auto: detect it.",

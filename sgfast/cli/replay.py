@@ -17,6 +17,8 @@ from sgfast.cli.options import (
     EXIT_DAMAGED,
     EXIT_FAIL_ON,
     FILE,
+    PAGE,
+    Choice,
     Form,
     by_option,
     format_option,
@@ -71,7 +73,7 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*arguments, paths=paths, **given)
 
     for option, metavar, text in reversed(_FILES):
-        run = click.option(option, type=FILE, metavar=metavar, help=text)(run)
+        run = click.option(option, type=PAGE if option == "--report" else FILE, metavar=metavar, help=text)(run)
     return run
 
 
@@ -113,7 +115,7 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_file_options
 @click.option(
     "--flow-log-format",
-    type=click.Choice(["aws", "otc"]),
+    type=Choice(["aws", "otc"]),
     default="aws",
     show_default=True,
     help="aws: AWS, version 2. otc: OTC and Huawei Cloud, version 1.",
@@ -140,13 +142,13 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @top_option
 @click.option(
     "--fail-on",
-    type=click.Choice(["denied", "would-break"]),
+    type=Choice(["denied", "would-break"]),
     help="Exit with status 1 if any packet was denied (moot ones do not count), or if a connection that worked would "
     "break.",
 )
 @click.option(
     "--engine",
-    type=click.Choice(["fast", "reference"]),
+    type=Choice(["fast", "reference"]),
     default="fast",
     show_default=True,
     help="reference: the slow and simple reference model, for comparison.",

@@ -16,6 +16,7 @@ from sgfast.cli.options import (
     EXIT_DAMAGED,
     EXIT_FAIL_ON,
     FILE,
+    Choice,
     Form,
     by_option,
     format_option,
@@ -64,7 +65,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--from",
     "source",
-    type=click.Choice(["allowed", "all"]),
+    type=Choice(["allowed", "all"]),
     help="The connections that the rules must allow. allowed: those that --policy allows (the default with --policy); "
     "all: those that were answered.",
 )
@@ -80,7 +81,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--per",
-    type=click.Choice(["group", "instance"]),
+    type=Choice(["group", "instance"]),
     default="group",
     show_default=True,
     help="group: rules for the groups that the instances are in; instances without groups share one if they offer the "

@@ -30,7 +30,7 @@ from sgfast.policy.network_keys import network_key, without_duplicates
 from sgfast.policy.profiles import OTC, PROFILES, Profile
 from sgfast.policy.rules import RuleReader, description, network
 from sgfast.policy.templates import FAST_ADD, TEMPLATES, RuleNumbers, default_group, rules_in_group
-from sgfast.policy.yaml_nodes import NodeReader, did_you_mean, line_of, show
+from sgfast.policy.yaml_nodes import NodeReader, line_of, show
 
 _DOCUMENT_FIELDS = (
     "version",
@@ -67,6 +67,7 @@ MAX_TIMEOUT_SECONDS = 1e9
 MAX_CONNECTIONS = 2**31 - 1
 #: Higher than any document that fits into memory needs.
 MAX_QUOTA = 1_000_000
+_NO_QUOTAS = Quotas(MAX_QUOTA, MAX_QUOTA)
 
 NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 NAME_WANTED = "a name of 1 to 64 letters, digits and _ - ."
@@ -106,12 +107,15 @@ M = TypeVar("M", bound=int | str)
 
 
 class DocumentReader:
-    """Reads the sections of one document. Sections that others refer to come first."""
+    """Reads the sections of one document. Sections that others refer to come first.
+
+    ``reader``: by default one that reads on after an error.
+    """
 
     def __init__(self, root: Node, origin: str, reader: NodeReader | None = None) -> None:
         self._origin = origin
         self._root = root
-        self._reader = reader or NodeReader(origin)
+        self._reader = reader or NodeReader(origin, keeps_errors=True)
         self._warnings: list[str] = []
         self._rule_lines: dict[str, int] = {}
         self._section_lines: Lines = {}
@@ -121,37 +125,48 @@ class DocumentReader:
         return self._section_lines | {("rules", rule): line for rule, line in self._rule_lines.items()}
 
     def policy(self) -> Policy:
-        reader = self._reader
+        """Raises PolicyError with all errors of the document."""
+        reader, errors = self._reader, self._reader.errors
         if reader.is_null(self._root):
             raise reader.error(self._root, "", "the document is empty")
         if type(self._root) is not MappingNode:
             raise reader.wrong_type(self._root, "the document", "a mapping")
-        sections = reader.fields(self._root, "", _DOCUMENT_FIELDS)
-        check_version(reader, reader.required(sections, "version", self._root, "", ": write version: 1"))
-        profile, settings = self._settings(sections.get("settings"))
-        quotas = self._quotas(sections.get("quotas"), profile)
+        sections = reader.fields(self._root, "", _DOCUMENT_FIELDS, errors)
+        errors.lack_names = has_unknown_keys = errors.count > 0
         vpcs = self._vpcs(sections.get("vpcs"))
-        peerings = self._peerings(sections.get("peerings"), vpcs)
         address_groups = self._address_groups(sections.get("address_groups"))
         group_entries = self._named(sections.get("security_groups"), "security_groups", GROUP_FIELDS)
         instance_entries = self._named(sections.get("instances"), "instances", INSTANCE_FIELDS)
+
+        # One of the unknown keys may be meant to be the version.
+        if "version" in sections or not has_unknown_keys:
+            with errors:
+                check_version(reader, reader.required(sections, "version", self._root, "", ": write version: 1"))
+        settings, quotas = OTC.settings, _NO_QUOTAS
+        with errors:
+            profile, settings = self._settings(sections.get("settings"))
+            quotas = self._quotas(sections.get("quotas"), profile)
+        peerings = self._peerings(sections.get("peerings"), vpcs)
 
         # Rules and instances may name a default group that is about to be created, so its name must be known here.
         joining = {
             name: entry
             for name, entry in instance_entries.items()
-            if not reader.items(entry.fields.get("security_groups"), f"{entry.path}.security_groups")
+            if (node := entry.fields.get("security_groups")) is None or reader.is_null(node) or node.value == []
         }
         group_names = set(group_entries)
         create_default = bool(joining) and DEFAULT_GROUP not in group_names
         if joining:
             group_names.add(DEFAULT_GROUP)
-        self._check_group_quota(group_entries, joining, create_default, quotas)
+        with errors:
+            self._check_group_quota(group_entries, joining, create_default, quotas)
 
         instances = self._instances(instance_entries, vpcs, group_names)
         groups = self._security_groups(group_entries, group_names, address_groups, quotas)
         if create_default:
-            groups.append(self._created_default(next(iter(joining.values())), quotas))
+            with errors:
+                groups.append(self._created_default(next(iter(joining.values())), quotas))
+        errors.raise_all()
         self._reject_mixed_groups(instances, instance_entries, groups)
         if joining and group_entries:
             self._warn_of_default_group(joining)
@@ -212,24 +227,32 @@ class DocumentReader:
 
     def _named(self, node: Node | None, section: str, known: tuple[str, ...]) -> dict[str, Entry]:
         """A section's items by their unique ``name`` (SPEC 2.7)."""
-        reader = self._reader
+        reader, errors = self._reader, self._reader.errors
+        errors_before = errors.count
         found: dict[str, Entry] = {}
         owners: dict[str, str] = {}
-        for index, item in enumerate(reader.items(node, section)):
-            path = f"{section}[{index}]"
-            fields = reader.fields(item, path, known)
-            name_node = reader.required(fields, "name", item, path)
-            name = self._name(name_node, f"{path}.name")
-            if name in found:
-                first = line_of(found[name].node)
-                raise reader.error(name_node, f"{path}.name", f"duplicate name {name!r}, first used at line {first}")
-            words = self._words(fields, path)
-            if "id" in words and owners.setdefault(words["id"], name) != name:
-                message = f"duplicate id {show(words['id'])}, already that of {owners[words['id']]!r}"
-                raise reader.error(fields["id"], f"{path}.id", message)
-            found[name] = Entry(item, path, fields, words)
-            self._section_lines[section, name] = line_of(item)
+        for item, path in self._items(node, section):
+            with errors:
+                fields = reader.fields(item, path, known)
+                name_node = reader.required(fields, "name", item, path)
+                name = self._name(name_node, f"{path}.name")
+                if name in found:
+                    message = f"duplicate name {name!r}, first used at line {line_of(found[name].node)}"
+                    raise reader.error(name_node, f"{path}.name", message)
+                words = self._words(fields, path)
+                if "id" in words and owners.setdefault(words["id"], name) != name:
+                    message = f"duplicate id {show(words['id'])}, already that of {owners[words['id']]!r}"
+                    raise reader.error(fields["id"], f"{path}.id", message)
+                found[name] = Entry(item, path, fields, words)
+                self._section_lines[section, name] = line_of(item)
+        errors.lack_names |= errors.count > errors_before
         return found
+
+    def _items(self, node: Node | None, section: str) -> list[tuple[Node, str]]:
+        """A section's items, each with its field path."""
+        with self._reader.errors:
+            return [(item, f"{section}[{index}]") for index, item in enumerate(self._reader.items(node, section))]
+        return []
 
     def _words(self, fields: Mapping[str, Node], path: str) -> dict[str, Any]:
         return {
@@ -243,7 +266,7 @@ class DocumentReader:
         name = self._reader.string(node, path, f"the name of {kind}")
         if name not in known:
             noun = kind.partition(" ")[2]
-            raise self._reader.error(node, path, f"unknown {noun} {show(name)}: define it{did_you_mean(name, known)}")
+            raise self._reader.unknown_name(node, path, f"unknown {noun} {show(name)}: define it", name, known)
         return name
 
     # VPCs and peerings (SPEC 7)
@@ -253,21 +276,26 @@ class DocumentReader:
         vpcs = {}
         owners: dict[tuple[str, int | str], tuple[str, int]] = {}
         for name, entry in self._named(node, "vpcs", VPC_FIELDS).items():
-            region = ""
-            if "region" in entry.fields:
-                region = reader.matching(entry.fields["region"], f"{entry.path}.region", _is_word, REGION_WANTED)
-            vpcs[name] = Vpc(
-                name, region,
-                self._vpc_ids(name, entry, "vni", lambda item, path: reader.integer(item, path, 0, MAX_VNI), owners),
-                self._vpc_ids(name, entry, "vlan", lambda item, path: reader.integer(item, path, 1, MAX_VLAN), owners),
-                self._vpc_ids(name, entry, "interface", self._interface, owners),
-                self._vpc_ids(
-                    name, entry, "file", lambda item, path: reader.matching(item, path, is_line, PATTERN_WANTED),
-                    owners,
-                ),
-                **entry.words,
-            )  # fmt: skip
+            vpcs[name] = Vpc(name)      # whatever is wrong with it, it can be referred to
+            with reader.errors:
+                vpcs[name] = self._vpc(name, entry, owners)
         return vpcs or {DEFAULT_VPC: Vpc(DEFAULT_VPC)}
+
+    def _vpc(self, name: str, entry: Entry, owners: dict[tuple[str, int | str], tuple[str, int]]) -> Vpc:
+        reader = self._reader
+        region = ""
+        if "region" in entry.fields:
+            region = reader.matching(entry.fields["region"], f"{entry.path}.region", _is_word, REGION_WANTED)
+        return Vpc(
+            name, region,
+            self._vpc_ids(name, entry, "vni", lambda item, path: reader.integer(item, path, 0, MAX_VNI), owners),
+            self._vpc_ids(name, entry, "vlan", lambda item, path: reader.integer(item, path, 1, MAX_VLAN), owners),
+            self._vpc_ids(name, entry, "interface", self._interface, owners),
+            self._vpc_ids(
+                name, entry, "file", lambda item, path: reader.matching(item, path, is_line, PATTERN_WANTED), owners
+            ),
+            **entry.words,
+        )  # fmt: skip
 
     def _vpc_ids(
         self, vpc: str, entry: Entry, key: str, read: Callable[[Node, str], M],
@@ -296,18 +324,18 @@ class DocumentReader:
     def _peerings(self, node: Node | None, vpcs: Mapping[str, Vpc]) -> frozenset[frozenset[str]]:
         reader = self._reader
         pairs: dict[frozenset[str], int] = {}
-        for index, item in enumerate(reader.items(node, "peerings")):
-            path = f"peerings[{index}]"
-            ends = reader.items(item, path)
-            if len(ends) != 2:
-                raise reader.error(item, path, f"must be a pair of VPC names, not a list of {len(ends)}")
-            a, b = (self._known_name(end, f"{path}[{i}]", "a VPC", vpcs) for i, end in enumerate(ends))
-            if a == b:
-                raise reader.error(item, path, f"the VPC {a!r} cannot be peered with itself")
-            pair = frozenset((a, b))
-            if pair in pairs:
-                raise reader.error(item, path, f"{a!r} and {b!r} are already peered at line {pairs[pair]}")
-            pairs[pair] = line_of(item)
+        for item, path in self._items(node, "peerings"):
+            with reader.errors:
+                ends = reader.items(item, path)
+                if len(ends) != 2:
+                    raise reader.error(item, path, f"must be a pair of VPC names, not a list of {len(ends)}")
+                a, b = (self._known_name(end, f"{path}[{i}]", "a VPC", vpcs) for i, end in enumerate(ends))
+                if a == b:
+                    raise reader.error(item, path, f"the VPC {a!r} cannot be peered with itself")
+                pair = frozenset((a, b))
+                if pair in pairs:
+                    raise reader.error(item, path, f"{a!r} and {b!r} are already peered at line {pairs[pair]}")
+                pairs[pair] = line_of(item)
         return frozenset(pairs)
 
     # Address groups
@@ -316,10 +344,12 @@ class DocumentReader:
         reader = self._reader
         groups = {}
         for name, (item, path, fields, words) in self._named(node, "address_groups", _ADDRESS_GROUP_FIELDS).items():
-            addresses_node = reader.required(fields, "addresses", item, path, ": write addresses: [] if there are none")
-            nodes = reader.items(addresses_node, f"{path}.addresses")
-            addresses = [self._address(each, f"{path}.addresses[{i}]") for i, each in enumerate(nodes)]
-            groups[name] = AddressGroup(name, without_duplicates(addresses), **words)  # duplicates are harmless
+            groups[name] = AddressGroup(name, ())       # as a VPC
+            with reader.errors:
+                listed = reader.required(fields, "addresses", item, path, ": write addresses: [] if there are none")
+                nodes = reader.items(listed, f"{path}.addresses")
+                addresses = [self._address(each, f"{path}.addresses[{i}]") for i, each in enumerate(nodes)]
+                groups[name] = AddressGroup(name, without_duplicates(addresses), **words)  # duplicates are harmless
         return groups
 
     def _address(self, node: Node, path: str) -> Network:
@@ -364,9 +394,10 @@ class DocumentReader:
     ) -> list[SecurityGroup]:
         warnings: list[str] = []
         rule_reader = RuleReader(self._reader, group_names, address_groups, warnings)
-        result = [
-            self._security_group(name, entry, rule_reader, quotas) for name, entry in groups.items()
-        ]
+        result = []
+        for name, entry in groups.items():
+            with self._reader.errors:
+                result.append(self._security_group(name, entry, rule_reader, quotas))
         self._warnings += warnings[:_LISTED_WARNINGS]
         if len(warnings) > _LISTED_WARNINGS:
             self._warnings.append(f"{len(warnings) - _LISTED_WARNINGS} more rules match nothing for the same reason.")
@@ -385,10 +416,11 @@ class DocumentReader:
         for rule in rules:
             self._reserve_id(rule.id, node, path)
         for index, rule_node in enumerate(nodes):
-            rule_path = f"{path}.rules[{index}]"
-            rule = rule_reader.rule(rule_node, rule_path, numbers.id_of)
-            self._reserve_id(rule.id, rule_node, rule_path)
-            rules.append(rule)
+            with reader.errors:
+                rule_path = f"{path}.rules[{index}]"
+                rule = rule_reader.rule(rule_node, rule_path, numbers.id_of)
+                self._reserve_id(rule.id, rule_node, rule_path)
+                rules.append(rule)
         stateful = "stateful" not in fields or reader.boolean(fields["stateful"], f"{path}.stateful")
         return SecurityGroup(name, tuple(rules), description(reader, fields, path), stateful=stateful, **words)
 
@@ -424,21 +456,33 @@ class DocumentReader:
         vpcs: Mapping[str, Vpc],
         group_names: set[str],
     ) -> tuple[Instance, ...]:
-        reader = self._reader
         owners: dict[tuple[str, bytes], tuple[str, int]] = {}
         result = []
-        for name, (node, path, fields, words) in instances.items():
-            vpc = self._vpc_of(fields, node, path, vpcs)
-            addresses = self._instance_addresses(name, vpc, instances[name], owners)
-            groups: dict[str, None] = {}  # used as an ordered set
-            groups_path = f"{path}.security_groups"
-            for index, item in enumerate(reader.items(fields.get("security_groups"), groups_path)):
-                group = self._known_name(item, f"{groups_path}[{index}]", "a security group", group_names)
-                if group in groups:
-                    raise reader.error(item, f"{groups_path}[{index}]", f"duplicate: {group!r} is already in the list")
-                groups[group] = None
-            result.append(Instance(name, vpc, addresses, tuple(groups) or (DEFAULT_GROUP,), **words))
+        for name, entry in instances.items():
+            with self._reader.errors:
+                result.append(self._instance(name, entry, vpcs, group_names, owners))
         return tuple(result)
+
+    def _instance(
+        self,
+        name: str,
+        entry: Entry,
+        vpcs: Mapping[str, Vpc],
+        group_names: set[str],
+        owners: dict[tuple[str, bytes], tuple[str, int]],
+    ) -> Instance:
+        reader = self._reader
+        node, path, fields, words = entry
+        vpc = self._vpc_of(fields, node, path, vpcs)
+        addresses = self._instance_addresses(name, vpc, entry, owners)
+        groups: dict[str, None] = {}  # used as an ordered set
+        groups_path = f"{path}.security_groups"
+        for index, item in enumerate(reader.items(fields.get("security_groups"), groups_path)):
+            group = self._known_name(item, f"{groups_path}[{index}]", "a security group", group_names)
+            if group in groups:
+                raise reader.error(item, f"{groups_path}[{index}]", f"duplicate: {group!r} is already in the list")
+            groups[group] = None
+        return Instance(name, vpc, addresses, tuple(groups) or (DEFAULT_GROUP,), **words)
 
     def _reject_mixed_groups(
         self, instances: Iterable[Instance], entries: Mapping[str, Entry], groups: Iterable[SecurityGroup]
@@ -448,7 +492,9 @@ class DocumentReader:
             mixed = mixed_groups(instance, by_name)
             if mixed:
                 node, path, fields, _ = entries[instance.name]
-                raise self._reader.error(fields.get("security_groups", node), f"{path}.security_groups", mixed)
+                with self._reader.errors:
+                    raise self._reader.error(fields.get("security_groups", node), f"{path}.security_groups", mixed)
+        self._reader.errors.raise_all()
 
     def _vpc_of(self, fields: Mapping[str, Node], node: Node, path: str, vpcs: Mapping[str, Vpc]) -> str:
         if "vpc" in fields:

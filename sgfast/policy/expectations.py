@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from yaml.nodes import Node
 
+from sgfast.errors import Place
 from sgfast.policy.document_reader import WORD_WANTED, check_version, is_line
 from sgfast.policy.model import Action
 from sgfast.policy.yaml_nodes import (
@@ -30,6 +31,7 @@ class Word(NamedTuple):
 
     text: str
     place: str
+    position: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class ExpectationsFile:
 def load_expectations(path: str | os.PathLike[str]) -> ExpectationsFile:
     """Read an expectations file, YAML or JSON; ``-`` is standard input. The names in it are not looked up yet.
 
-    A PolicyError is one line that names file, line and field.
+    A PolicyError has a line for each error, which names file, line and field.
     """
     return parse_expectations(*read_document(path))
 
@@ -75,17 +77,21 @@ def parse_expectations(text: str | bytes, origin: str = "<expectations>") -> Exp
     """Parse an expectations file's text. Messages call it ``origin``."""
     with garbage_collection_paused():
         root = compose(text, origin)
-        reader = NodeReader(origin)
+        reader = NodeReader(origin, keeps_errors=True)
         fields = reader.fields(root, "", ("expect", "version"))
         if "version" in fields:
-            check_version(reader, fields["version"])
+            with reader.errors:
+                check_version(reader, fields["version"])
         nodes = reader.items(reader.required(fields, "expect", root, ""), "expect")
         if not nodes:
             raise reader.error(fields["expect"], "expect", "is empty: write what the policy is meant to allow and deny")
         lines: dict[str, int] = {}
-        return ExpectationsFile(
-            origin, tuple([_expectation(reader, node, f"expect[{n}]", lines) for n, node in enumerate(nodes)])
-        )
+        found = []
+        for n, node in enumerate(nodes):
+            with reader.errors:
+                found.append(_expectation(reader, node, f"expect[{n}]", lines))
+        reader.errors.raise_all()
+        return ExpectationsFile(origin, tuple(found))
 
 
 def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int]) -> Expectation:
@@ -114,8 +120,8 @@ def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int
 def _words(reader: NodeReader, node: Node, path: str, wanted: str) -> tuple[Word, ...]:
     """One word, or a list of them."""
     words = [
-        Word(reader.matching(item, place, is_line, wanted), reader.location(item, place))
-        for item, place in reader.one_or_several(node, path)
+        Word(reader.matching(item, field, is_line, wanted), reader.location(item, field), reader.place(item))
+        for item, field in reader.one_or_several(node, path)
     ]
     if not words:
         raise reader.error(node, path, f"is an empty list: must be {wanted}, or a list of these")

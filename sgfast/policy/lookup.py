@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Policy
-from sgfast.policy.yaml_nodes import did_you_mean, show, shown_origin
+from sgfast.policy.yaml_nodes import show, shown_origin
+from sgfast.spelling import did_you_mean
 
 Kind = Literal["instance", "security group", "address group", "VPC"]
 
@@ -28,7 +29,14 @@ def find(policy: Policy, kind: Kind, word: str) -> str | None:
 
 def similar(policy: Policy, kind: Kind, word: str) -> str:
     """`` (did you mean 'x'?)`` or nothing."""
-    return did_you_mean(word, [*_by_name(policy, kind), *policy.also_called[kind]])
+    return did_you_mean(word, names(policy, kind))
+
+
+def names(policy: Policy, *kinds: Kind) -> Iterator[str]:
+    """All words that mean things of these kinds."""
+    for kind in kinds:
+        yield from _by_name(policy, kind)
+        yield from policy.also_called[kind]
 
 
 def vpc_name(policy: Policy, vpc: str | None) -> str | None:

@@ -67,6 +67,10 @@ ICMP_NAMES: dict[int, dict[int, str]] = {
 }  # fmt: skip
 
 
+#: What is usually meant: the nearest to "tpc" is "tcp" and not "xtp".
+USUAL_PROTOCOLS = ("all", "tcp", "udp", "icmp", "icmpv6", "gre", "sctp", "esp", "ah", "udplite", "dccp")
+
+
 def protocol_name(number: int) -> str | None:
     """The name that reports print for a protocol number (SPEC 10.3), or None."""
     return _NAMES.get(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
+from itertools import chain
 from typing import Literal
 
 from yaml.nodes import MappingNode, Node, SequenceNode
@@ -23,8 +24,8 @@ from sgfast.policy.model import (
     Wording,
 )
 from sgfast.policy.networks import looks_like_address, parse_network
-from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
-from sgfast.policy.yaml_nodes import NodeReader, did_you_mean, show
+from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS, protocol_name
+from sgfast.policy.yaml_nodes import NodeReader, show
 
 Ethertype = Literal[4, 6]
 
@@ -50,7 +51,6 @@ _DIRECTIONS: dict[str, Direction] = {
 }
 _ETHERTYPES: dict[str, Ethertype] = {"IPv4": 4, "IPv6": 6}
 _ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
-_USUAL_PROTOCOLS = ("all", "tcp", "udp", "icmp", "icmpv6", "gre", "sctp", "esp", "ah", "udplite", "dccp")
 _PEER_FORMS = ("cidr", "group", "address_group")
 _LAST_PORT = 65535
 
@@ -156,8 +156,7 @@ class RuleReader:
             if word == "all":
                 return None
             if not re.fullmatch(r"[0-9]{1,3}", word):
-                # Try the common names first: the nearest to tpc should be tcp, not xtp.
-                hint = did_you_mean(word, _USUAL_PROTOCOLS) or did_you_mean(word, PROTOCOL_NUMBERS)
+                hint = reader.did_you_mean(word, USUAL_PROTOCOLS) or reader.did_you_mean(word, PROTOCOL_NUMBERS)
                 raise reader.error(node, path, f"unknown protocol {show(value)}{hint}: must be {wanted}")
             value = int(word)
         if type(value) is not int:
@@ -282,8 +281,8 @@ class RuleReader:
             return self._peer(node, path, meanings[0], text)
         if text.lower() in _ANY_WORDS:
             raise reader.error(node, path, f"unknown security group {show(text)}: leave {right} out for any address")
-        hint = did_you_mean(text, [*self._groups, *self._address_groups])
-        raise reader.error(node, path, f"unknown security group {show(text)}: define it or use a CIDR{hint}")
+        message = f"unknown security group {show(text)}: define it or use a CIDR"
+        raise reader.unknown_name(node, path, message, text, chain(self._groups, self._address_groups))
 
     def _peer_form(self, node: Node, path: str) -> tuple[Peer, Ethertype | None]:
         """``{cidr: …}``, ``{group: …}`` or ``{address_group: …}``."""
@@ -300,13 +299,13 @@ class RuleReader:
         if form == "group":
             group = self.known("security group", text, node, path)
             if group is None:
-                hint = did_you_mean(text, self._groups)
-                raise self._reader.error(node, path, f"unknown security group {show(text)}: define it{hint}")
+                message = f"unknown security group {show(text)}: define it"
+                raise self._reader.unknown_name(node, path, message, text, self._groups)
             return GroupPeer(group), None
         address_group = self.known("address group", text, node, path)
         if address_group is None:
-            hint = did_you_mean(text, self._address_groups)
-            raise self._reader.error(node, path, f"unknown address group {show(text)}: define it{hint}")
+            message = f"unknown address group {show(text)}: define it"
+            raise self._reader.unknown_name(node, path, message, text, self._address_groups)
         return AddressGroupPeer(address_group), None
 
     def _network_peer(self, node: Node, path: str, text: str) -> tuple[Network | None, Ethertype]:

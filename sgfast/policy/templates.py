@@ -5,7 +5,6 @@ Rules in these tables have no id. They are numbered when they are put into a gro
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
@@ -23,6 +22,7 @@ from sgfast.policy.model import (
     Wording,
 )
 from sgfast.policy.protocols import protocol_name
+from sgfast.spelling import did_you_mean
 
 #: Placeholder for the group that a template is put into. No group can have this name (SPEC 2.7).
 ITSELF = GroupPeer("")
@@ -127,9 +127,7 @@ def template_document(name: str) -> str:
     """
     known = {**TEMPLATES, DEFAULT_GROUP: _DEFAULT_RULES}
     if name not in known:
-        near = difflib.get_close_matches(name[:64], known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise PolicyError(f"unknown template {name[:64]!r}: use one of {', '.join(known)}{hint}")
+        raise PolicyError(f"unknown template {name[:64]!r}: use one of {', '.join(known)}{did_you_mean(name, known)}")
     lines = ["security_groups:", f"  - name: {name}   # rename it here and in the rules below", "    rules:"]
     lines += [f"      - {_as_flow_mapping(rule)}" for rule in rules_in_group(known[name], name, RuleNumbers(name))]
     return "\n".join(lines) + "\n"

@@ -6,22 +6,23 @@ YAML 1.2 core schema and only when a value is read. Parsing uses libyaml's C par
 
 from __future__ import annotations
 
-import difflib
 import gc
 import io
 import os
 import re
 import sys
+from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ipaddress import IPv6Address
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sgfast.errors import PolicyError
+from sgfast.errors import Place, PolicyError
+from sgfast.spelling import did_you_mean
 
 MAX_BYTES = 256 << 20
 #: A document needs four levels. libyaml's composer recurses on the C stack without a limit.
@@ -36,12 +37,15 @@ MAX_TAG_DIRECTIVES = 100
 _CAPTURE_MAGICS = (
     b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\n\r\r\n",
 )  # fmt: skip
+_COMPRESSED_CAPTURE = re.compile(r"\.(?:pcap|pcapng|cap)\.(?:gz|bz2|xz|zst|lz4)$", re.IGNORECASE)
 #: The longest piece of the document that a message quotes.
 _SHOWN_CHARACTERS = 80
 #: A message shows this many characters of a field's path at most.
 _PATH_CHARACTERS = 200
-#: How many names are searched for a similar spelling.
-_SUGGESTION_CANDIDATES = 10_000
+#: How many errors of a document are listed.
+MAX_ERRORS = 20
+#: How many names are compared with unknown ones, for all errors of a document.
+_COMPARED_NAMES = 20_000
 
 STR = "tag:yaml.org,2002:str"
 MAP = "tag:yaml.org,2002:map"
@@ -98,19 +102,16 @@ def show(text: str) -> str:
     return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` or nothing."""
-    candidates = [name for name, _ in zip(known, range(_SUGGESTION_CANDIDATES), strict=False)]
-    near = difflib.get_close_matches(word[:_SHOWN_CHARACTERS], candidates, n=1)
-    if not near:  # get_close_matches is case-sensitive
-        near = [name for name in candidates if name.lower() == word.lower()]
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
 def line_of(node: Node) -> int:
     """The 1-based line at which a node starts; for an alias, the line of its anchor."""
     line: int = node.start_mark.line
     return line + 1
+
+
+def _place_of(node: Node, origin: str) -> Place:
+    start, end = node.start_mark, node.end_mark
+    is_on_one_line = end is not None and end.line == start.line
+    return Place(origin, start.line + 1, start.column + 1, end.column + 1 if is_on_one_line else start.column + 2)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -174,8 +175,9 @@ def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
     return data, origin
 
 
-def _capture_hint(data: bytes) -> str:
-    return ": this is a capture file; give the policy before the captures" if data[:4] in _CAPTURE_MAGICS else ""
+def _capture_hint(data: bytes, origin: str) -> str:
+    is_capture = data[:4] in _CAPTURE_MAGICS or _COMPRESSED_CAPTURE.search(origin) is not None
+    return ": this is a capture file; give the policy before the captures" if is_capture else ""
 
 
 def compose(text: str | bytes, origin: str) -> Node:
@@ -189,28 +191,35 @@ def compose(text: str | bytes, origin: str) -> Node:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         cause = f"not UTF-8 text (byte 0x{data[error.start]:02x})"
-        raise PolicyError(f"{shown}:{line}: {cause}{_capture_hint(data)}") from None
+        raise PolicyError(f"{shown}:{line}: {cause}{_capture_hint(data, origin)}") from None
     if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(text):
         line = text.count("\n", 0, unprintable.start()) + 1
         cause = f"not YAML: contains the control character {unprintable.group()!a}"
-        raise PolicyError(f"{shown}:{line}: {cause}{_capture_hint(data)}")
+        hint = _capture_hint(data, origin)
+        column = unprintable.start() - text.rfind("\n", 0, unprintable.start())
+        raise PolicyError(f"{shown}:{line}: {cause}{hint}", None if hint else Place(origin, line, column, column + 1))
     if data.startswith(b"%TAG") + data.count(b"\n%TAG") > MAX_TAG_DIRECTIVES:
         raise PolicyError(f"{shown}: more than {MAX_TAG_DIRECTIVES} %TAG directives")
     try:
         root = _Loader(text).get_single_node()
     except _TooMuch as error:
         node, message = error.args
-        raise PolicyError(f"{shown}:{line_of(node) if node is not None else 1}: {message}") from None
+        place = _place_of(node, origin) if node is not None else None
+        raise PolicyError(f"{shown}:{place.line if place is not None else 1}: {message}", place) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         last_line = text.rstrip("\n").count("\n") + 1
-        place = f"{shown}:{min(mark.line + 1, last_line)}" if mark is not None else shown
+        place = None
+        if mark is not None:
+            place = Place(origin, min(mark.line + 1, last_line), mark.column + 1, mark.column + 2)
+        where = shown if place is None else f"{shown}:{place.line}"
         context = f" ({_one_line(error.context)})" if error.context else ""
         problem = _one_line(error.problem or "syntax error")
         if "another document" in problem:
-            raise PolicyError(f"{place}: more than one YAML document: a policy must be a single document") from None
+            cause = "more than one YAML document: a policy must be a single document"
+            raise PolicyError(f"{where}: {cause}", place) from None
         hint = "" if mark is None else _address_hint(text, mark)
-        raise PolicyError(f"{place}: not YAML: {problem}{context}{hint}") from None
+        raise PolicyError(f"{where}: not YAML: {problem}{context}{hint}", place) from None
     except yaml.YAMLError as error:
         raise PolicyError(f"{shown}: not YAML: {_one_line(str(error))}") from None
     if root is None:
@@ -257,17 +266,101 @@ def plain(text: str, where: Node, *, quoted: bool = False) -> ScalarNode:
 # From nodes to values
 
 
-class NodeReader:
-    """Reads values from the nodes of one document. ``path`` is always the field's full path, for messages."""
+class _UnknownName(PolicyError):
+    """A reference to nothing. It may follow from an error where the thing is defined."""
+
+
+class _TooLarge(PolicyError):
+    """A document that is not read any further."""
+
+
+class DocumentErrors:
+    """The errors of one document (SPEC 11.8). ``with errors:`` stands around what can be read without the rest: an
+    error that is raised inside is kept, and reading goes on behind it.
+    """
 
     def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._first: list[PolicyError] = []
+        self.count = 0
+        #: Whether names may be unknown only because of the errors so far. Unknown names are then no errors.
+        self.lack_names = False
+
+    @property
+    def are_listed(self) -> bool:
+        """Whether any other error would only be counted."""
+        return self.count >= MAX_ERRORS
+
+    def keep(self, error: BaseException | None) -> bool:
+        """Whether ``error`` is one of the document, after which the rest can be read."""
+        if not isinstance(error, PolicyError) or isinstance(error, _TooLarge):
+            return False
+        if not (self.lack_names and isinstance(error, _UnknownName)):
+            self.count += 1
+            insort(self._first, error.with_traceback(None), key=_line_in_document)
+            del self._first[MAX_ERRORS:]
+        return True
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        return self.keep(error)
+
+    def raise_all(self) -> None:
+        """Raises PolicyError if there were any errors."""
+        if not self._first:
+            return
+        if self.count == 1:
+            raise self._first[0]
+        lines = [str(error) for error in self._first]
+        if more := self.count - len(lines):
+            lines.append(f"{shown_origin(self._origin)}: and {more:,} more error{'s' if more > 1 else ''}")
+        raise PolicyError("\n".join(lines), errors=self._first)
+
+
+class _FirstError(DocumentErrors):
+    """Keeps nothing: the first error ends the reading."""
+
+    def keep(self, error: BaseException | None) -> Literal[False]:
+        return False
+
+
+def _line_in_document(error: PolicyError) -> int:
+    return error.place.line if error.place is not None else 0
+
+
+class NodeReader:
+    """Reads values from the nodes of one document. ``path`` is always the field's full path, for messages.
+
+    ``keeps_errors``: ``with reader.errors:`` keeps errors. Otherwise it does nothing.
+    """
+
+    def __init__(self, origin: str, *, keeps_errors: bool = False) -> None:
+        self._origin = origin
         self._shown_origin = shown_origin(origin)
         self._visits_left = MAX_NODES
+        self._names_to_compare = _COMPARED_NAMES
+        self.errors = (DocumentErrors if keeps_errors else _FirstError)(origin)
 
-    def error(self, where: Node | int, path: str, message: str) -> PolicyError:
+    def error(self, where: Node, path: str, message: str, kind: type[PolicyError] = PolicyError) -> PolicyError:
         """The error to raise: ``policy.yaml:14: security_groups[0].rules[2].source: unknown …``."""
-        line = where if isinstance(where, int) else line_of(where)
-        return PolicyError(f"{self._shown_origin}:{line}: {_shown_path(path) + ': ' if path else ''}{message}")
+        place = self.place(where)
+        path = _shown_path(path) + ": " if path else ""
+        return kind(f"{self._shown_origin}:{place.line}: {path}{message}", place)
+
+    def unknown_name(self, where: Node, path: str, message: str, name: str, known: Iterable[str]) -> PolicyError:
+        """The error for a name that is not one of ``known``, with the names that were perhaps meant."""
+        return self.error(where, path, message + self.did_you_mean(name, known), _UnknownName)
+
+    def did_you_mean(self, word: str, known: Iterable[str]) -> str:
+        """As the function. It looks at a limited number of names for all errors together."""
+        compared = list(islice(known, self._names_to_compare))
+        self._names_to_compare -= len(compared)
+        return did_you_mean(word, compared)
+
+    def place(self, where: Node) -> Place:
+        return _place_of(where, self._origin)
 
     def location(self, where: Node, path: str) -> str:
         """``policy.yaml:14: field``, for warnings."""
@@ -279,10 +372,14 @@ class NodeReader:
         """Count ``count`` values read in ``node``, and raise PolicyError if the total is too large."""
         self._visits_left -= count
         if self._visits_left < 0:
-            raise self.error(node, path, f"too large: more than {MAX_NODES:,} values with aliases expanded")
+            raise self.error(node, path, f"too large: more than {MAX_NODES:,} values with aliases expanded", _TooLarge)
 
-    def fields(self, node: Node, path: str, known: Collection[str]) -> dict[str, Node]:
-        """The values of a mapping by key. Unknown and duplicate keys are errors. Null is an empty mapping."""
+    def fields(
+        self, node: Node, path: str, known: Collection[str], errors: DocumentErrors | None = None
+    ) -> dict[str, Node]:
+        """The values of a mapping by key. Unknown and duplicate keys are errors, which ``errors`` may keep one by one.
+        Null is an empty mapping.
+        """
         if type(node) is not MappingNode or node.tag != MAP:
             if self.is_null(node):
                 return {}
@@ -294,7 +391,9 @@ class NodeReader:
             if type(key) is str and key in known and key not in found and key_node.tag in (_PLAIN, STR):
                 found[key] = value
             else:
-                raise self._bad_key(key_node, value, path, known, found)
+                error = self._bad_key(key_node, value, path, known, found)
+                if errors is None or not errors.keep(error):
+                    raise error
         return found
 
     def items(self, node: Node | None, path: str) -> list[Node]:
@@ -335,7 +434,7 @@ class NodeReader:
                 if cut in found:
                     message = f"inside {{}} a comma ends the value, so {show(key)} is read as the next key"
                     return self.error(key_node, f"{path}.{cut}", f'{message}: quote the list: {cut}: "{example}"')
-        hint = did_you_mean(key, known) or f": allowed here are {', '.join(known)}"
+        hint = self.did_you_mean(key, known) or f": allowed here are {', '.join(known)}"
         return self.error(key_node, path, f"unknown key {show(key)}{hint}")
 
     # Scalars.
@@ -393,7 +492,7 @@ class NodeReader:
         wanted = f"one of {', '.join(table)}"
         word = self.string(node, path, wanted, hint="")
         if word not in table:
-            raise self.error(node, path, f"must be {wanted}, not {show(word)}{did_you_mean(word, table)}")
+            raise self.error(node, path, f"must be {wanted}, not {show(word)}{self.did_you_mean(word, table)}")
         return table[word]
 
     def matching(self, node: Node, path: str, fits: Callable[[str], object], wanted: str) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_network
+from itertools import chain
 from typing import Literal
 
 from sgfast.compiler.addresses import ANYWHERE
 from sgfast.errors import PolicyError
-from sgfast.policy.lookup import Kind, find, similar
+from sgfast.policy.lookup import Kind, find, names, similar
 from sgfast.policy.model import Network, Policy
 from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.yaml_nodes import show, shown_origin
+from sgfast.spelling import did_you_mean
 
 #: What of 0.0.0.0/0 and of 2000::/3 is not the internet: the blocks of IANA's registries of special-purpose addresses
 #: that are for private networks, documentation, tests, tunnels and protocols, and multicast. The rest of IPv6 is not
@@ -88,7 +90,9 @@ def named_end(policy: Policy, text: str) -> End:
             except ValueError as error:
                 raise PolicyError(f"{show(text)}: {error}") from None
             return End("network", str(network), networks=(network,))
-        hint = next(filter(None, (similar(policy, kind, text) for kind in _PREFIXES.values())), "")
+        if find(policy, "VPC", text) is not None:
+            raise PolicyError(f"{show(text)} is a VPC: name what is in it by a group, an instance or a CIDR")
+        hint = did_you_mean(text, chain(names(policy, *_PREFIXES.values()), ("internet", "any")))
         raise PolicyError(
             f"{show(text)} is no instance, security group or address group of the policy, no address, no CIDR, and "
             f"neither internet nor any{hint}"

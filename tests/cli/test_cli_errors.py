@@ -186,7 +186,7 @@ def test_every_command_says_of_an_odd_file_in_one_line_what_is_wrong(capsys: Cap
         elif outcome.status == 3:
             assert arguments[0] == "flowlog" and outcome.one_line()
         else:
-            assert outcome.status == 2 and outcome.one_line() and outcome.out == "", arguments
+            assert outcome.status == 2 and outcome.messages() and outcome.out == "", arguments
 
 
 def test_an_input_nobody_may_read(tmp_path: Path) -> None:

@@ -16,7 +16,19 @@ from pathlib import Path
 
 import break_out
 import pytest
-from command import PCAPS, SHOP, Outcome, environment, has_written, process, sgfast, shell, start, wait_for
+from command import (
+    PCAPS,
+    SHOP,
+    Outcome,
+    environment,
+    has_written,
+    process,
+    sgfast,
+    shell,
+    start,
+    wait_for,
+    write_policy,
+)
 
 from sgfast import sandbox, seccomp
 from sgfast.cli import main
@@ -58,6 +70,13 @@ def alike(capsys: Capsys, library: Path) -> Callable[..., Outcome]:
 
 
 # What stays possible -------------------------------------------------------------------------------------------------
+
+
+@needs_landlock
+def test_the_place_of_an_error_is_shown(tmp_path: Path) -> None:
+    """The document is read once more, which the sandbox allows (SPEC 11.8)."""
+    outcome = process("check", write_policy(tmp_path, "version: 1\nvpcs: [{name: 'a b'}]\n"), "--sandbox")
+    assert outcome.status == 2 and outcome.one_line() and "  2 | vpcs: [{name: 'a b'}]\n" in outcome.err
 
 
 @needs_landlock

@@ -154,7 +154,7 @@ PLAIN_POLICY = parse_policy(POLICY.replace("INFRASTRUCTURE", "exempt").replace("
 
 def refused(error: PolicyError) -> None:
     message = str(error)
-    assert message.isprintable() and len(message) < 2000, message
+    assert all(line.isprintable() and len(line) < 2000 for line in message.split("\n")), message
 
 
 def documents(data: bytes) -> None:

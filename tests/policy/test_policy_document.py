@@ -145,7 +145,7 @@ class TestVpcs:
             ("[[a, b], [b, a]]", "peerings[1]: 'b' and 'a' are already peered at line 3"),
             ("[[a]]", "peerings[0]: must be a pair of VPC names, not a list of 1"),
             ("[[a, b, a]]", "peerings[0]: must be a pair of VPC names, not a list of 3"),
-            ("[a, b]", "peerings[0]: must be a list, not the text 'a'"),
+            ("[a, [a, b]]", "peerings[0]: must be a list, not the text 'a'"),
         ],
     )
     def test_peerings(self, peerings: str, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,11 +47,17 @@ class Outcome:
         self.status, self.out, self.err = status, out, err
 
     def one_line(self) -> str:
-        """The one line on standard error."""
-        assert self.err.startswith("sgfast: ") and self.err.count("\n") == 1 and self.err.endswith("\n"), self.err
-        assert "Traceback" not in self.err
-        assert self.err[:-1].isprintable()
-        return self.err[:-1]
+        """The one message on standard error."""
+        (message,) = self.messages()
+        return message
+
+    def messages(self) -> list[str]:
+        """The messages on standard error. Two lines that show a place in a document may follow each (SPEC 11.8)."""
+        assert self.err.endswith("\n") and "Traceback" not in self.err, self.err
+        assert re.fullmatch(r"(sgfast: .*\n(  [0-9]+ \|.*\n +\| *\^+\n)?)+", self.err), self.err
+        lines = self.err[:-1].split("\n")
+        assert all(map(str.isprintable, lines)), self.err
+        return [line for line in lines if line.startswith("sgfast: ")]
 
 
 def sgfast(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outcome:

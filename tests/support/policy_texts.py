@@ -67,4 +67,4 @@ def only_policy_errors(text: str | bytes) -> None:
     try:
         parse_policy(text)
     except PolicyError as error:
-        assert str(error).isprintable()
+        assert all(line.isprintable() for line in str(error).split("\n"))

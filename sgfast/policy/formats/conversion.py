@@ -42,8 +42,8 @@ class _ObjectReader(NodeReader):
         super().__init__(origin)
         self._made = made
 
-    def error(self, where: Node | int, path: str, message: str) -> PolicyError:
-        return PolicyError(f"{self._location(path)}: {message}")
+    def error(self, where: Node, path: str, message: str, kind: type[PolicyError] = PolicyError) -> PolicyError:
+        return kind(f"{self._location(path)}: {message}")
 
     def location(self, where: Node, path: str) -> str:
         return self._location(path)

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from sgfast.policy.formats.location import Location, one_line
-from sgfast.policy.yaml_nodes import did_you_mean, show
+from sgfast.policy.yaml_nodes import show
+from sgfast.spelling import did_you_mean
 
 T = TypeVar("T")
 

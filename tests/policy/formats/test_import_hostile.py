@@ -205,11 +205,11 @@ def test_any_bytes(data: bytes) -> None:
     try:
         parse_policy(data, "x.json")
     except PolicyError as error:
-        assert str(error).isprintable()
+        assert str(error).replace("\n", "").isprintable()
     try:
         source_of(data, "x.json")
     except PolicyError as error:
-        assert str(error).isprintable()
+        assert str(error).replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_limits(text: str, said: str) -> None:
         try:
             read()
         except PolicyError as error:
-            assert str(error).isprintable() and len(str(error)) < 500
+            assert str(error).replace("\n", "").isprintable() and len(str(error)) < 500
     if said != ".":
         with pytest.raises(PolicyError, match=said):
             imported(source_of(text.encode(), "x.json").value, form="neutron").policy()

@@ -1,0 +1,44 @@
+"""Suggests the word that was meant where another one was written (SPEC 10.26)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+#: How many names are compared with the word, and how many of its characters.
+_CANDIDATES = 10_000
+_CHARACTERS = 80
+_SUGGESTIONS = 3
+#: A second suggestion is almost as near to the word as the first one. The ratio of difflib goes from 0 to 1.
+_MARGIN = 0.1
+#: Words that name one thing, or that are taken for each other. None of them is near another one by its letters.
+_SYNONYMS = (
+    ("neutron", "openstack"),
+    ("otc", "opentelekomcloud", "huaweicloud", "huawei"),
+    ("aws", "ec2", "amazon"),
+    ("terraform", "opentofu", "tofu", "hcl"),
+    ("cloudformation", "cfn"),
+    ("nftables", "nft", "iptables"),
+)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x' or 'y'?)`` with at most three of the known words, or nothing."""
+    near = [repr(name) for name in _near(word[:_CHARACTERS], list(dict.fromkeys(islice(known, _CANDIDATES))))]
+    if not near:
+        return ""
+    *others, last = near
+    return f" (did you mean {', '.join(others) + ' or ' if others else ''}{last}?)"
+
+
+def _near(word: str, known: Sequence[str]) -> list[str]:
+    lower = word.lower()
+    same = [name for name in known if name.lower() == lower]
+    same = same or [name for names in _SYNONYMS if lower in names for name in names if name in known]
+    if same:
+        return same[:_SUGGESTIONS]
+    from difflib import SequenceMatcher, get_close_matches
+
+    near = get_close_matches(word, known, n=_SUGGESTIONS)
+    ratios = [SequenceMatcher(None, name, word).ratio() for name in near]
+    return [name for name, ratio in zip(near, ratios, strict=True) if ratio >= ratios[0] - _MARGIN]
