@@ -10,7 +10,7 @@ _CANDIDATES = 10_000
 _CHARACTERS = 80
 _SUGGESTIONS = 3
 #: A second suggestion is almost as near to the word as the first one. The ratio of difflib goes from 0 to 1.
-_MARGIN = 0.1
+_MARGIN = 0.05
 #: Words that name one thing, or that are taken for each other. None of them is near another one by its letters.
 _SYNONYMS = (
     ("neutron", "openstack"),

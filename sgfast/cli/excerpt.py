@@ -11,7 +11,7 @@ from sgfast.errors import Place, PolicyError
 
 #: As in YAML 1.1, where libyaml counts lines.
 _LINE_ENDS = re.compile("\r\n|[\n\r\x85\u2028\u2029]|\\Z")
-#: A longer line is cut at both sides of the place, of which this part of the width stands before it.
+#: A longer line is cut at both sides of the place. At least this part of the width stands before it.
 _PART_BEFORE = 1 / 3
 #: Of characters without a width, which stand over others, so many are shown in a column.
 _CHARACTERS_PER_COLUMN = 4
@@ -73,12 +73,10 @@ def excerpt(line: str, place: Place, width: int) -> list[str]:
     last = min(max(place.end - 1, first + 1), len(shown))
     number = f"  {place.line} | "
     room = max(width - len(number) - 1, 10)     # one column is for a caret behind the line
-    before, marked = shown[:first], shown[first:last]
-    if _fitting(shown, room) < len(shown):
-        kept = _fitting(before[::-1], int(room * _PART_BEFORE))
-        if kept < len(before):
-            before = "…" + before[len(before) - kept + 1 :]
-    behind = shown[first:]
+    before, marked, behind = shown[:first], shown[first:last], shown[first:]
+    kept = _fitting(before[::-1], max(int(room * _PART_BEFORE), room - cell_len(behind[:room])))
+    if kept < len(before):
+        before = "…" + before[len(before) - kept + 1 :]
     fitting = _fitting(behind, room - cell_len(before))
     if fitting < len(behind):
         behind = behind[: fitting - 1] + "…"

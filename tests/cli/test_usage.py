@@ -91,7 +91,7 @@ WIDE = "東京" * 40
         ("e\u0301: x", 5, 6, 80, ["  7 | e\u0301: x", "    |    ^"]),
         # A long line is cut at both sides of the place.
         (f"{'a' * 50}XYZ{'b' * 50}", 51, 54, 30, ["  7 | …aaaaaaXYZbbbbbbbbbbbb…", "    |        ^^^"]),
-        (f"{'a' * 50}XYZ", 51, 54, 30, ["  7 | …aaaaaaXYZ", "    |        ^^^"]),
+        (f"{'a' * 50}XYZ", 51, 54, 30, [f"  7 | …{'a' * 19}XYZ", f"    | {' ' * 20}^^^"]),
         (f"XYZ{'b' * 50}", 1, 4, 30, ["  7 | XYZbbbbbbbbbbbbbbbbbbb…", "    | ^^^"]),
         (WIDE, 41, 43, 30, ["  7 | …東京東京東京東京東京…", "    |      ^^^^"]),
         # What is marked may itself be too long.
