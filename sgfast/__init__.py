@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         header,
     )
     from sgfast.errors import CaptureError, OutputError, PolicyError, SgfastError, SnapshotError
+    from sgfast.live.aws import policy_from_boto3
     from sgfast.policy.document import load_policy, parse_policy
     from sgfast.policy.model import Policy
     from sgfast.replaying import Reading, ReplayResult, replay
@@ -41,6 +42,7 @@ _HOMES = {
         "Explanation", "FrameBatch", "Side", "Verdict", "header",
     ),
     "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError", "SnapshotError"),
+    "sgfast.live.aws": ("policy_from_boto3",),
     "sgfast.policy.document": ("load_policy", "parse_policy"),
     "sgfast.policy.model": ("Policy",),
     "sgfast.replaying": ("Reading", "ReplayResult"),
@@ -93,6 +95,7 @@ __all__ = [
     "load_policy",
     "load_snapshot",
     "parse_policy",
+    "policy_from_boto3",
     "replay",
     "save_snapshot",
 ]
