@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import types
@@ -358,3 +359,12 @@ def test_what_is_no_client_of_ec2_is_refused_in_one_line(front: ec2.Front) -> No
         policy_from_boto3(boto3.client("ec2", region_name=HERE), region=THERE)
     with pytest.raises(LiveError, match="no region is configured"):
         policy_from_boto3(boto3.Session())
+
+
+def test_the_example_of_an_application_works(front: ec2.Front) -> None:
+    """That of docs/testing.md, without moto's decorator, because the server is moto already (SPEC 15.4)."""
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    (example,) = re.findall(r"^```python\n(# test_deployment.py\n.*?)^```", page, flags=re.M | re.S)
+    known: dict[str, Any] = {}
+    exec(compile(example, "docs/testing.md", "exec"), known)
+    known["test_the_application_works_and_the_database_is_closed"].__wrapped__()
