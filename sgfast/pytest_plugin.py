@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _OPTION = "sgfast_policy"
 _ENDINGS = (".expect.yaml", ".expect.yml", ".expect.json")
-#: The policies that were loaded, or the errors, by path.
-_LOADED: pytest.StashKey[dict[Path, tuple[Policy, Lines] | Exception]] = pytest.StashKey()
+#: The policies that were loaded, by path, with the lines of their rules.
+_LOADED: pytest.StashKey[dict[Path, tuple[Policy, Lines]]] = pytest.StashKey()
 
 
 # A plain name like "policy" would be in the way of fixtures that a project has already.
@@ -67,20 +67,13 @@ def _shown(path: Path, config: pytest.Config) -> str:
 
 def _loaded(path: Path, config: pytest.Config) -> tuple[Policy, Lines]:
     """Load each policy once, and only when a test is run: a policy with an error fails its tests, and no others."""
-    from sgfast.errors import SgfastError
     from sgfast.policy.document import load_policy
 
     known = config.stash.setdefault(_LOADED, {})
     if path not in known:
         lines: Lines = {}
-        try:
-            known[path] = replace(load_policy(path, lines), origin=_shown(path, config)), lines
-        except SgfastError as error:
-            known[path] = error
-    found = known[path]
-    if isinstance(found, Exception):
-        raise found
-    return found
+        known[path] = replace(load_policy(path, lines), origin=_shown(path, config)), lines
+    return known[path]
 
 
 class _File(pytest.File):

@@ -153,6 +153,15 @@ def test_what_is_known_only_within_the_document_is_left_to_the_reader() -> None:
         ("inbound, protocol: all, source: {}", False),
     ):
         assert accepts("policy", compose(rule.format(words), "d")) == is_left, words
+    for words in (
+        "instances: [{name: i, addresses: [10.0.0.1, 10.0.0.1]}]",
+        "instances: [{name: i, addresses: [10.0.0.1], security_groups: [g, g]}]",
+        "instances: [{name: i, addresses: []}]",
+        "security_groups: [{name: g, fast_add: [ssh, ssh]}]",
+        "security_groups: [{name: a b}]",
+        "peerings: [[a, a]]",
+    ):
+        assert not accepts("policy", compose(f"version: 1\n{words}", "d")), words
 
 
 def test_every_example_of_the_repository_is_accepted() -> None:
