@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         header,
     )
     from sgfast.errors import CaptureError, OutputError, PolicyError, SgfastError, SnapshotError
+    from sgfast.live.aws import policy_from_boto3
     from sgfast.policy.document import load_policy, parse_policy
     from sgfast.policy.model import Policy
     from sgfast.replaying import Reading, ReplayResult, replay
@@ -44,6 +45,7 @@ __getattr__ = on_demand(
             "Explanation", "FrameBatch", "Side", "Verdict", "header",
         ),
         "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError", "SnapshotError"),
+        "sgfast.live.aws": ("policy_from_boto3",),
         "sgfast.policy.document": ("load_policy", "parse_policy"),
         "sgfast.policy.model": ("Policy",),
         "sgfast.replaying": ("Reading", "ReplayResult", "replay"),
@@ -84,6 +86,7 @@ __all__ = [
     "load_policy",
     "load_snapshot",
     "parse_policy",
+    "policy_from_boto3",
     "replay",
     "save_snapshot",
 ]

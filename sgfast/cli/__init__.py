@@ -17,6 +17,7 @@ from sgfast.cli.flowlog import flowlog
 from sgfast.cli.import_ import import_command
 from sgfast.cli.reach import reach
 from sgfast.cli.replay import replay
+from sgfast.cli.schema import schema
 from sgfast.cli.suggest import suggest
 from sgfast.cli.template import template
 from sgfast.cli.test import test
@@ -44,6 +45,7 @@ def main() -> None:
 
 
 for command in (
-    replay, diff, check, explain, reach, test, suggest, flowlog, import_command, export, template, completion,
+    replay, diff, check, explain, reach, test, suggest, flowlog, import_command, export, template, schema,
+    completion,
 ):  # fmt: skip
     main.add_command(command)

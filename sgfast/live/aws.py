@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from sgfast.errors import LiveError
+from sgfast.errors import ArgumentError, ArgumentTypeError, LiveError
 from sgfast.live import Account, Progress
+from sgfast.policy.formats import Unresolved, import_sources
 from sgfast.policy.formats.sources import Source
+from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 
 #: The call that fills each section of an export. What a list refers to is read after it, so that an object that is
@@ -78,6 +80,32 @@ def read_account(profile: str | None, regions: Sequence[str], progress: Progress
             client = session.client("ec2", region_name=region, config=config)
         sources += _Region(client, region, progress).sources()
     return Account(f"AWS ({', '.join(chosen)})", sources)
+
+
+def policy_from_boto3(ec2: Any, *, region: str | None = None, unresolved: Unresolved = "error") -> Policy:
+    """The policy of a region, as ``sgfast import aws --live`` reads it (SPEC 10.17, 15.4).
+
+    ``ec2`` is a client or a resource of EC2, or a session of boto3. ``region``: of a session; without it, the one that
+    the session is configured for. ``unresolved``: as of ``load_policy``. LiveError if anything cannot be read,
+    PolicyError if a policy cannot say it.
+    """
+    if hasattr(ec2, "get_available_services"):  # a session
+        name = region or ec2.region_name or ""
+        if not name:
+            raise LiveError("no region is configured; name the one to read, like region='eu-central-1'")
+        with _errors_of(f"AWS ({name})", name):
+            client = ec2.client("ec2", region_name=name)
+    else:
+        client = getattr(getattr(ec2, "meta", None), "client", ec2)  # a resource has one
+        model = getattr(getattr(client, "meta", None), "service_model", None)
+        if getattr(model, "service_name", "") != "ec2":
+            raise ArgumentTypeError("policy_from_boto3 needs a session of boto3, or its client or resource of EC2")
+        name = client.meta.region_name
+        if region not in (None, name):
+            raise ArgumentError(f"the client is of the region {name!r}, not {region!r}: leave region out")
+    called = f"AWS ({name})"
+    sources = [*_Region(client, name, lambda listing, objects: None).sources()]
+    return import_sources(sources, "aws", called, unresolved).policy()
 
 
 class _Region:

@@ -30,7 +30,8 @@ from sgfast.policy.changes import (
     SetAddressGroup,
     apply_change,
 )
-from sgfast.policy.document_reader import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry, check_version
+from sgfast.policy.document_reader import DocumentReader, Entry, check_version
+from sgfast.policy.keys import CHANGE_FIELDS, CHANGES_FIELDS, GROUP_FIELDS, INSTANCE_FIELDS, RULE_FIELDS
 from sgfast.policy.lookup import Kind, find
 from sgfast.policy.model import (
     ICMP,
@@ -46,7 +47,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.network_keys import without_duplicates
 from sgfast.policy.protocols import protocol_name
-from sgfast.policy.rules import RULE_FIELDS, RuleReader
+from sgfast.policy.rules import RuleReader
 from sgfast.policy.timestamps import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
 from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_paused, plain, read_document, show
 
@@ -92,7 +93,7 @@ class ChangeFile:
         reader = NodeReader(origin)
         if reader.is_null(root):
             raise reader.error(root, "", "the document is empty")
-        fields = reader.fields(root, "", ("changes", "version"))
+        fields = reader.fields(root, "", CHANGES_FIELDS)
         if "version" in fields:
             check_version(reader, fields["version"])
         self._items: list[_Item] = []
@@ -238,8 +239,9 @@ class _ChangeReader(DocumentReader):
             found = self._networks[id(node)] = super()._address(node, path)
         return found
 
-    def fields(self, node: Node, path: str, *names: str) -> dict[str, Node]:
-        """Read exactly these fields, all of them required. ``a|b`` is one field with two accepted names."""
+    def fields(self, node: Node, path: str, operation: str) -> dict[str, Node]:
+        """Read exactly the fields of this operation, all of them required. ``a|b`` is called ``a`` then."""
+        _, names = CHANGE_FIELDS[operation]
         known = [name for spelled in names for name in spelled.split("|")]
         found = self._reader.fields(node, path, known)
         fields = {}
@@ -266,16 +268,16 @@ class _ChangeReader(DocumentReader):
         return _ChangedRuleReader(self._reader, self.present, new_groups)
 
     def add_rule(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "group", "rule")
+        fields = self.fields(node, path, "add_rule")
         group = self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
         return AddRule(group, self.rule_reader().rule(fields["rule"], f"{path}.rule", _id_as_given))
 
     def remove_rule(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "group", "rule")
+        fields = self.fields(node, path, "remove_rule")
         return RemoveRule(*self._group_and_rule(fields, path))
 
     def modify_rule(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "group", "rule", "set")
+        fields = self.fields(node, path, "modify_rule")
         group, rule_id = self._group_and_rule(fields, path)
         rule = next(rule for rule in self.present.group_by_name[group].rules if rule.id == rule_id)
         news = self._reader.fields(fields["set"], f"{path}.set", tuple(f for f in RULE_FIELDS if f != "id"))
@@ -290,8 +292,8 @@ class _ChangeReader(DocumentReader):
         ids = [rule.id for rule in self.present.group_by_name[group].rules]
         return group, self._known_name(fields["rule"], f"{path}.rule", "a rule", ids)
 
-    def member(self, node: Node, path: str) -> tuple[str, str]:
-        fields = self.fields(node, path, "group", "instance")
+    def member(self, node: Node, path: str, operation: str) -> tuple[str, str]:
+        fields = self.fields(node, path, operation)
         return (
             self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name),
             self._instance_name(fields["instance"], f"{path}.instance"),
@@ -310,19 +312,19 @@ class _ChangeReader(DocumentReader):
         return AddInstance(made)
 
     def remove_instance(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "instance|name")
+        fields = self.fields(node, path, "remove_instance")
         return RemoveInstance(self._instance_name(fields["instance"], f"{path}.instance"))
 
-    def instance_and_address(self, node: Node, path: str) -> tuple[str, Node, str]:
-        fields = self.fields(node, path, "instance", "address")
+    def instance_and_address(self, node: Node, path: str, operation: str) -> tuple[str, Node, str]:
+        fields = self.fields(node, path, operation)
         return self._instance_name(fields["instance"], f"{path}.instance"), fields["address"], f"{path}.address"
 
     def add_address(self, node: Node, path: str) -> Change:
-        name, address, address_path = self.instance_and_address(node, path)
+        name, address, address_path = self.instance_and_address(node, path, "add_address")
         return AddAddress(name, self._address(address, address_path))
 
     def remove_address(self, node: Node, path: str) -> Change:
-        name, address, address_path = self.instance_and_address(node, path)
+        name, address, address_path = self.instance_and_address(node, path, "remove_address")
         return RemoveAddress(name, self._address(address, address_path))
 
     def add_group(self, node: Node, path: str) -> Change:
@@ -332,7 +334,7 @@ class _ChangeReader(DocumentReader):
         return AddGroup(self._security_group(name, entry, self.rule_reader(name), self.present.quotas))
 
     def remove_group(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "group|name")
+        fields = self.fields(node, path, "remove_group")
         return RemoveGroup(
             self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
         )
@@ -347,7 +349,7 @@ class _ChangeReader(DocumentReader):
         return a, b
 
     def set_address_group(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "name|address_group", "addresses")
+        fields = self.fields(node, path, "set_address_group")
         known = self.present.address_group_by_name
         name = self._known_name(fields["name"], f"{path}.name", "an address group", known)
         nodes = self._reader.items(fields["addresses"], f"{path}.addresses")
@@ -379,8 +381,8 @@ _OPERATIONS: dict[str, Callable[[_ChangeReader, Node, str], Change]] = {
     "add_rule": _ChangeReader.add_rule,
     "remove_rule": _ChangeReader.remove_rule,
     "modify_rule": _ChangeReader.modify_rule,
-    "add_member": lambda reader, node, path: AddMember(*reader.member(node, path)),
-    "remove_member": lambda reader, node, path: RemoveMember(*reader.member(node, path)),
+    "add_member": lambda reader, node, path: AddMember(*reader.member(node, path, "add_member")),
+    "remove_member": lambda reader, node, path: RemoveMember(*reader.member(node, path, "remove_member")),
     "add_instance": _ChangeReader.add_instance,
     "remove_instance": _ChangeReader.remove_instance,
     "add_address": _ChangeReader.add_address,

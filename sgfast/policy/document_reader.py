@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from yaml.nodes import MappingNode, Node
 
+from sgfast.policy.keys import (
+    ADDRESS_GROUP_FIELDS,
+    DOCUMENT_FIELDS,
+    GROUP_FIELDS,
+    INSTANCE_FIELDS,
+    QUOTA_FIELDS,
+    SETTING_FIELDS,
+    TIMEOUT_FIELDS,
+    VPC_FIELDS,
+)
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     DEFAULT_VPC,
@@ -22,7 +31,6 @@ from sgfast.policy.model import (
     Rule,
     SecurityGroup,
     Settings,
-    Timeouts,
     Vpc,
     mixed_groups,
 )
@@ -31,24 +39,6 @@ from sgfast.policy.profiles import OTC, PROFILES, Profile
 from sgfast.policy.rules import RuleReader, description, network
 from sgfast.policy.templates import FAST_ADD, TEMPLATES, RuleNumbers, default_group, rules_in_group
 from sgfast.policy.yaml_nodes import NodeReader, line_of, show
-
-_DOCUMENT_FIELDS = (
-    "version",
-    "quotas",
-    "settings",
-    "vpcs",
-    "peerings",
-    "address_groups",
-    "security_groups",
-    "instances",
-)
-VPC_FIELDS = ("name", "id", "label", "region", "vni", "vlan", "interface", "file")
-_ADDRESS_GROUP_FIELDS = ("name", "id", "label", "addresses")
-GROUP_FIELDS = ("name", "id", "label", "description", "stateful", "template", "fast_add", "rules")
-INSTANCE_FIELDS = ("name", "id", "device", "label", "vpc", "addresses", "security_groups")
-_QUOTA_FIELDS = tuple(field.name for field in dataclass_fields(Quotas))
-_SETTING_FIELDS = tuple(field.name for field in dataclass_fields(Settings))
-_TIMEOUT_FIELDS = tuple(field.name for field in dataclass_fields(Timeouts))
 
 _ON_CHANGE: dict[str, Literal["cut-inbound", "cut-unmatched", "forget-unmatched", "keep"]] = {
     "cut-inbound": "cut-inbound",
@@ -131,7 +121,7 @@ class DocumentReader:
             raise reader.error(self._root, "", "the document is empty")
         if type(self._root) is not MappingNode:
             raise reader.wrong_type(self._root, "the document", "a mapping")
-        sections = reader.fields(self._root, "", _DOCUMENT_FIELDS, errors)
+        sections = reader.fields(self._root, "", DOCUMENT_FIELDS, errors)
         errors.lack_names = has_unknown_keys = errors.count > 0
         vpcs = self._vpcs(sections.get("vpcs"))
         address_groups = self._address_groups(sections.get("address_groups"))
@@ -187,7 +177,7 @@ class DocumentReader:
     def _quotas(self, node: Node | None, profile: Profile) -> Quotas:
         if node is None:
             return profile.quotas
-        fields = self._reader.fields(node, "quotas", _QUOTA_FIELDS)
+        fields = self._reader.fields(node, "quotas", QUOTA_FIELDS)
         limits = {key: self._reader.integer(fields[key], f"quotas.{key}", 1, MAX_QUOTA) for key in fields}
         return replace(profile.quotas, **limits)
 
@@ -197,12 +187,12 @@ class DocumentReader:
         if node is None:
             return OTC, OTC.settings
         reader = self._reader
-        fields = reader.fields(node, "settings", _SETTING_FIELDS)
+        fields = reader.fields(node, "settings", SETTING_FIELDS)
         profile = reader.choice(fields["profile"], "settings.profile", PROFILES) if "profile" in fields else OTC
         settings = profile.settings
         if "timeouts" in fields:
             path = "settings.timeouts"
-            nodes = reader.fields(fields["timeouts"], path, _TIMEOUT_FIELDS)
+            nodes = reader.fields(fields["timeouts"], path, TIMEOUT_FIELDS)
             seconds = {key: reader.positive_number(nodes[key], f"{path}.{key}", MAX_TIMEOUT_SECONDS) for key in nodes}
             settings = replace(settings, timeouts=replace(settings.timeouts, **seconds))
         if "on_change" in fields:
@@ -225,7 +215,7 @@ class DocumentReader:
     def _name(self, node: Node, path: str) -> str:
         return self._reader.matching(node, path, NAME.fullmatch, NAME_WANTED)
 
-    def _named(self, node: Node | None, section: str, known: tuple[str, ...]) -> dict[str, Entry]:
+    def _named(self, node: Node | None, section: str, known: Collection[str]) -> dict[str, Entry]:
         """A section's items by their unique ``name`` (SPEC 2.7)."""
         reader, errors = self._reader, self._reader.errors
         errors_before = errors.count
@@ -343,7 +333,7 @@ class DocumentReader:
     def _address_groups(self, node: Node | None) -> dict[str, AddressGroup]:
         reader = self._reader
         groups = {}
-        for name, (item, path, fields, words) in self._named(node, "address_groups", _ADDRESS_GROUP_FIELDS).items():
+        for name, (item, path, fields, words) in self._named(node, "address_groups", ADDRESS_GROUP_FIELDS).items():
             groups[name] = AddressGroup(name, ())       # as a VPC
             with reader.errors:
                 listed = reader.required(fields, "addresses", item, path, ": write addresses: [] if there are none")

@@ -10,6 +10,7 @@ from yaml.nodes import Node
 
 from sgfast.errors import Place
 from sgfast.policy.document_reader import WORD_WANTED, check_version, is_line
+from sgfast.policy.keys import EXPECTATION_FIELDS, EXPECTATIONS_FIELDS
 from sgfast.policy.model import Action
 from sgfast.policy.yaml_nodes import (
     NodeReader,
@@ -20,8 +21,7 @@ from sgfast.policy.yaml_nodes import (
     show,
 )
 
-_FIELDS = ("from", "to", "service", "verdict", "name", "why")
-_VERDICTS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
+VERDICTS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
 _END_WANTED = "a group, an instance, an address group, a CIDR, an address, internet or any (a string)"
 _SERVICE_WANTED = "a service like tcp/443, udp/53, icmp or all (a string)"
 
@@ -31,7 +31,7 @@ class Word(NamedTuple):
 
     text: str
     place: str
-    position: Place
+    position: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def parse_expectations(text: str | bytes, origin: str = "<expectations>") -> Exp
     with garbage_collection_paused():
         root = compose(text, origin)
         reader = NodeReader(origin, keeps_errors=True)
-        fields = reader.fields(root, "", ("expect", "version"))
+        fields = reader.fields(root, "", EXPECTATIONS_FIELDS)
         if "version" in fields:
             with reader.errors:
                 check_version(reader, fields["version"])
@@ -96,7 +96,7 @@ def parse_expectations(text: str | bytes, origin: str = "<expectations>") -> Exp
 
 def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int]) -> Expectation:
     """``lines``: where each name was used first. A new one is added."""
-    fields = reader.fields(node, path, _FIELDS)
+    fields = reader.fields(node, path, EXPECTATION_FIELDS)
     ends = [
         _words(reader, reader.required(fields, key, node, path, ": write any for all addresses"), f"{path}.{key}",
                _END_WANTED)
@@ -104,7 +104,7 @@ def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int
     ]  # fmt: skip
     service = reader.required(fields, "service", node, path, ": write all for every service")
     services = _words(reader, service, f"{path}.service", _SERVICE_WANTED)
-    verdict = reader.choice(reader.required(fields, "verdict", node, path), f"{path}.verdict", _VERDICTS)
+    verdict = reader.choice(reader.required(fields, "verdict", node, path), f"{path}.verdict", VERDICTS)
     name, why = (
         reader.matching(fields[key], f"{path}.{key}", is_line, WORD_WANTED) if key in fields else ""
         for key in ("name", "why")

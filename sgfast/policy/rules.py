@@ -9,6 +9,7 @@ from typing import Literal
 
 from yaml.nodes import MappingNode, Node, SequenceNode
 
+from sgfast.policy.keys import PEER_FIELDS, RULE_FIELDS
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -29,36 +30,21 @@ from sgfast.policy.yaml_nodes import NodeReader, show
 
 Ethertype = Literal[4, 6]
 
-RULE_FIELDS = (
-    "direction",
-    "ethertype",
-    "protocol",
-    "ports",
-    "source",
-    "destination",
-    "icmp_type",
-    "icmp_code",
-    "action",
-    "priority",
-    "description",
-    "id",
-)
-_DIRECTIONS: dict[str, Direction] = {
+DIRECTIONS: dict[str, Direction] = {
     "inbound": "inbound",
     "outbound": "outbound",
     "ingress": "inbound",
     "egress": "outbound",
 }
-_ETHERTYPES: dict[str, Ethertype] = {"IPv4": 4, "IPv6": 6}
-_ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
-_PEER_FORMS = ("cidr", "group", "address_group")
-_LAST_PORT = 65535
+ETHERTYPES: dict[str, Ethertype] = {"IPv4": 4, "IPv6": 6}
+ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
+LAST_PORT = 65535
 
 #: Looser than a name: users may write generated ids (SPEC 2.5), so that a printed policy can be read again.
-_RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
+RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
 RULE_ID_WANTED = "1 to 100 letters, digits and _ - . / (a string)"
-_PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
-_DESCRIPTION_CHARACTERS = 255
+PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
+DESCRIPTION_CHARACTERS = 255
 #: Interned sets: a policy may have a million rules but only a few different wordings.
 _WORDINGS: dict[frozenset[Wording], frozenset[Wording]] = {}
 #: Words for "any address" in other policy languages. Here the field is left out instead (SPEC 2.3).
@@ -93,10 +79,10 @@ class RuleReader:
         reader = self._reader
         fields = reader.fields(node, path, RULE_FIELDS)
         direction_node = reader.required(fields, "direction", node, path)
-        direction = reader.choice(direction_node, path + ".direction", _DIRECTIONS)
+        direction = reader.choice(direction_node, path + ".direction", DIRECTIONS)
         written = ""
         if "id" in fields:
-            written = reader.matching(fields["id"], path + ".id", _RULE_ID.fullmatch, RULE_ID_WANTED)
+            written = reader.matching(fields["id"], path + ".id", RULE_ID.fullmatch, RULE_ID_WANTED)
         rule_id = id_of(direction, written)
 
         protocol_node = reader.required(fields, "protocol", node, path, ": write all for every protocol")
@@ -124,7 +110,7 @@ class RuleReader:
         icmp_type, icmp_code = self._icmp(fields, path, protocol)
         action: Action = "allow"
         if "action" in fields:
-            action = reader.choice(fields["action"], path + ".action", _ACTIONS)
+            action = reader.choice(fields["action"], path + ".action", ACTIONS)
         priority = 1
         if "priority" in fields:
             priority = reader.integer(fields["priority"], path + ".priority", 1, 100)
@@ -191,30 +177,30 @@ class RuleReader:
 
     def _port_ranges(self, node: Node, path: str) -> list[tuple[int, int]]:
         """``22``, ``22-30`` or ``"22,80,8000-8080"``."""
-        wanted = f'a port from 0 to {_LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
+        wanted = f'a port from 0 to {LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
         value = self._reader.scalar(node, path, wanted)
         if type(value) is int:
-            if 0 <= value <= _LAST_PORT:
+            if 0 <= value <= LAST_PORT:
                 return [(value, value)]
         elif type(value) is str:
             ranges = []
             self._reader.visit(len(value) // 4, node, path)  # many rules may share one long text through aliases
             for part in value.split(","):
-                match = _PORT_RANGE.fullmatch(part)
+                match = PORT_RANGE.fullmatch(part)
                 if match is None:
                     instead = ": leave ports out for all ports" if part.strip().lower() in _ANY_WORDS else ""
                     raise self._reader.error(node, path, f"{show(part)} is not a port: must be {wanted}{instead}")
                 first = int(match[1])
                 last = int(match[2] or first)
-                if max(first, last) > _LAST_PORT:
-                    raise self._reader.error(node, path, f"{show(part)}: ports range from 0 to {_LAST_PORT}")
+                if max(first, last) > LAST_PORT:
+                    raise self._reader.error(node, path, f"{show(part)}: ports range from 0 to {LAST_PORT}")
                 if first > last:
                     raise self._reader.error(node, path, f"{show(part)} is reversed: write {last}-{first}")
                 ranges.append((first, last))
             return ranges
         else:
             raise self._reader.wrong_type(node, path, wanted)
-        raise self._reader.error(node, path, f"{show(node.value)}: ports range from 0 to {_LAST_PORT}")
+        raise self._reader.error(node, path, f"{show(node.value)}: ports range from 0 to {LAST_PORT}")
 
     def _icmp(self, fields: Mapping[str, Node], path: str, protocol: int | None) -> tuple[int | None, int | None]:
         numbers: list[int | None] = []
@@ -237,7 +223,7 @@ class RuleReader:
     ) -> Ethertype:
         if "ethertype" not in fields:
             return family or (6 if protocol == ICMPV6 else 4)
-        ethertype = self._reader.choice(fields["ethertype"], path + ".ethertype", _ETHERTYPES)
+        ethertype = self._reader.choice(fields["ethertype"], path + ".ethertype", ETHERTYPES)
         if family is not None and family != ethertype:
             which = "source" if "source" in fields else "destination"
             message = f"IPv{ethertype}, but the rule's {which} is IPv{family}: make them agree, or leave ethertype out"
@@ -286,9 +272,9 @@ class RuleReader:
 
     def _peer_form(self, node: Node, path: str) -> tuple[Peer, Ethertype | None]:
         """``{cidr: …}``, ``{group: …}`` or ``{address_group: …}``."""
-        fields = self._reader.fields(node, path, _PEER_FORMS)
+        fields = self._reader.fields(node, path, PEER_FIELDS)
         if len(fields) != 1:
-            raise self._reader.error(node, path, f"must have exactly one of {', '.join(_PEER_FORMS)}")
+            raise self._reader.error(node, path, f"must have exactly one of {', '.join(PEER_FIELDS)}")
         ((form, value),) = fields.items()
         text = self._reader.string(value, f"{path}.{form}")
         return self._peer(value, f"{path}.{form}", form, text)
@@ -348,8 +334,8 @@ def description(reader: NodeReader, fields: Mapping[str, Node], path: str) -> st
         return ""
     path += ".description"
     text = reader.string(node, path)
-    if len(text) > _DESCRIPTION_CHARACTERS:
-        raise reader.error(node, path, f"has {len(text)} characters, but at most {_DESCRIPTION_CHARACTERS} are allowed")
+    if len(text) > DESCRIPTION_CHARACTERS:
+        raise reader.error(node, path, f"has {len(text)} characters, but at most {DESCRIPTION_CHARACTERS} are allowed")
     if "<" in text or ">" in text:
         raise reader.error(node, path, "must contain neither < nor >")
     return text

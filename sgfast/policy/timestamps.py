@@ -11,7 +11,7 @@ MAX_TIME_NS = 2**62
 #: The largest offset from the first packet, whatever the first packet's time.
 MAX_SECONDS = 2 * MAX_TIME_NS // NANOSECONDS
 OUT_OF_RANGE = "is out of range: the clock reaches from 1823-11-12T00:06:22Z to 2116-02-20T23:53:38Z"
-_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)")
+INSTANT = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)")
 
 
 def instant_ns(text: str) -> int | None:
@@ -19,7 +19,7 @@ def instant_ns(text: str) -> int | None:
 
     Raises ValueError for an impossible time. Its message is meant to follow the quoted text.
     """
-    match = _INSTANT.fullmatch(text)
+    match = INSTANT.fullmatch(text)
     if match is None:
         return None
     try:
@@ -35,4 +35,4 @@ def instant_ns(text: str) -> int | None:
 
 def zone_hint(text: str) -> str:
     """A hint to append to an error message if the timestamp only lacks its time zone."""
-    return ": say which zone, Z for UTC" if _INSTANT.fullmatch(text + "Z") else ""
+    return ": say which zone, Z for UTC" if INSTANT.fullmatch(text + "Z") else ""

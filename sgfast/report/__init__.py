@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from sgfast.report.html import Timeline
 
 #: The JSON outputs that have a schema (SPEC 10.1).
-SCHEMAS = ("summary", "verdict", "connection", "check", "diff", "explain", "flowlog", "reach", "suggestion", "test")
+SCHEMAS = (
+    "summary", "verdict", "connection", "check", "diff", "explain", "export", "flowlog", "reach", "suggestion", "test",
+)  # fmt: skip
 
 
 def schema(name: str) -> dict[str, Any]:

@@ -1,17 +1,20 @@
-"""The output of ``sgfast test``: as text, as a JSON object (``report.schema("test")``) and as JUnit's XML."""
+"""The output of ``sgfast test``: as text, as a JSON object (``report.schema("test")``) and as JUnit's XML; and the
+message of a failing test in pytest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from sgfast.capture.names import printable
-from sgfast.explaining import sentence
+from sgfast.explaining import Explained, Misfit, sentence
 from sgfast.policy.document import Lines
 from sgfast.policy.expectations import Expectation
-from sgfast.policy.matching import RuleInGroup
+from sgfast.policy.model import Rule
 from sgfast.policy.rule_text import rule_text
+from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.proving import Outcome, Proof
 from sgfast.report.explain import explain_summary
 from sgfast.report.names import as_text
@@ -96,19 +99,39 @@ def _write_failure(page: Page, outcome: Outcome, lines: Lines) -> None:
     if outcome.expectation.why:
         page.hanging("         because: ", printable(outcome.expectation.why))
     page.hanging("         but ", printable(sentence(found)))
+    for rule, _ in _deciding(found):
+        page.hanging("             ", f"{printable(f'{rule.id}  {rule_text(rule)}')}{_line(rule, lines, '  line {}')}")
+
+
+def _deciding(found: Explained) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
+    """The rules that decided, or the nearest misses and why they miss."""
     for side in (found.egress, found.ingress):
         if side is None or not side.reached or side.verdict != found.verdict:
             continue
         if side.winner is not None:
-            _write_rule(page, side.winner, lines)
+            yield side.winner.rule, ()
         for miss in side.nearest[:1]:
-            _write_rule(page, RuleInGroup(miss.group, miss.rule), lines)
+            yield miss.rule, miss.misfits
 
 
-def _write_rule(page: Page, found: RuleInGroup, lines: Lines) -> None:
-    line = lines.get(("rules", found.rule.id))
-    where = f"  line {line}" if line is not None else ""
-    page.hanging("             ", printable(f"{found.rule.id}  {rule_text(found.rule)}{where}"))
+def _line(rule: Rule, lines: Lines, form: str) -> str:
+    line = lines.get(("rules", rule.id))
+    return "" if line is None else form.format(line)
+
+
+def failure_text(outcome: Outcome, lines: Lines) -> str:
+    """Why an expectation fails, as the message of a test: one line that says what happens, and one for each rule that
+    decides, or that is nearest.
+    """
+    expectation, found = outcome.expectation, outcome.counterexample
+    assert found is not None
+    why = f" because: {expectation.why}" if expectation.why else ""
+    text = [f"{expectation.text} {_WANTED[expectation.verdict]}{why}, but {sentence(found)}"]
+    for rule, misfits in _deciding(found):
+        place = _line(rule, lines, f"{shown_origin(found.policy.origin)}:{{}}: ")
+        missed = "; ".join(f"{each.field}: wants {each.wanted}, the packet has {each.has}" for each in misfits)
+        text.append(f"  {place}{rule.id}  {rule_text(rule)}{f'  ({missed})' if missed else ''}")
+    return "\n".join(map(printable, text))
 
 
 def expectations_junit(proof: Proof) -> str:

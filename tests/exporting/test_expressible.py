@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 from checked_policies import policies, views_exist
-from command import PCAPS, sgfast
+from command import PCAPS, sgfast, valid
 from effort import some
 from exported import exportable
 from hypothesis import given, settings
-from jsonschema import Draft202012Validator
 
-import sgfast.report as sgfast_package
 from sgfast.errors import ExportError
 from sgfast.exporting.aws import TARGET
 from sgfast.exporting.aws import export as export_to_aws
@@ -257,8 +255,7 @@ def test_calls_keep_to_their_schema_and_say_where_they_come_from(capsys: Capsys,
         )
     files = [tmp_path / "new", "--since", tmp_path / "old"]
     document = json.loads(sgfast(capsys, "export", *files, "--to", "aws", "--format", "json").out)
-    schema = Path(sgfast_package.__file__).parent / "schemas" / "export.json"
-    Draft202012Validator(json.loads(schema.read_text())).validate(document)
+    valid("export", document)
     assert document["about"].endswith(f"/new, since {tmp_path}/old for AWS: adds 1 rule, takes away 1 rule.")
     script = sgfast(capsys, "export", *files, "--to", "aws").out
     assert script.startswith("#!/bin/sh\n# Made by sgfast 0.") and f"/new, since {tmp_path}/old\n" in script

