@@ -1,0 +1,44 @@
+"""The documentation site: `sphinx-build -W --keep-going -c docs . build/site`.
+
+The sources are all documents of the repository, not only those in docs/, so that a relative link means the same here
+and where the code is hosted.
+"""
+
+from sphinx.application import Sphinx
+
+from sgfast import __version__
+
+project = "sgfast"
+release = version = __version__
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/**", "benchmarks/*.md", "pcaps/*.md", "tests/*.md", "tests/mutants/*.md"]
+# README repeats what the index and the pages say, for those who have not found the site yet.
+exclude_patterns = ["README.md", "docs/pictures", "docs/static"]
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click"]
+myst_heading_anchors = 3
+# "bytes" is a type, and also an attribute of two classes.
+suppress_warnings = ["ref.python"]
+smartquotes = False             # they make dashes of the -- of options
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"no-value": True, "undoc-members": True}
+autodoc_typehints = "signature"
+maximum_signature_line_length = 80
+
+html_theme = "furo"
+html_title = "sgfast"
+html_extra_path = ["static/index.html"]     # leads to docs/index.html
+html_copy_source = False
+html_show_sourcelink = False
+
+
+def without_fields(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Results are made by sgfast alone: how to make one would only repeat their fields, which are listed below it."""
+    return ("", None) if signature and "<factory>" in signature else (signature, returns)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-signature", without_fields)
