@@ -46,7 +46,8 @@ def test_every_path_and_link_leads_somewhere(document: Path) -> None:
 def test_every_page_is_in_the_navigation_once() -> None:
     trees = re.findall(r"^```{toctree}\n(.*?)^```", INDEX.read_text(), re.M | re.S)
     entries = [line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
-    named = [(INDEX.parent / f"{entry}.md").resolve() for entry in entries]
-    assert len(set(named)) == len(named)
-    assert {*INDEX.parent.rglob("*.md")} - {INDEX} <= set(named)
-    assert all(path.is_file() for path in named)
+    pages = {path for kind in ("md", "ipynb") for path in INDEX.parent.rglob(f"*.{kind}")} - {INDEX}
+    candidates = [(INDEX.parent / f"{entry}.{kind}").resolve() for entry in entries for kind in ("md", "ipynb")]
+    named = [path for path in candidates if path.is_file()]
+    assert len(named) == len(set(named)) == len(entries)
+    assert pages <= set(named)
