@@ -22,7 +22,8 @@ import sgfast  # noqa: E402
 from sgfast.report.html import Timeline, html_report  # noqa: E402
 from sgfast.report.text import text_report  # noqa: E402
 
-COMMAND = "sgfast replay pcaps/shop.yaml pcaps/shop.pcap"
+POLICY, CAPTURE = "pcaps/shop.yaml", "pcaps/shop.pcap"
+COMMAND = f"sgfast replay {POLICY} {CAPTURE}"
 LINES = 27      # of the report: down to the last connection that would break
 
 #: In pixels: a character, a line, the margin and the bar at the top.
@@ -33,8 +34,9 @@ STYLES = {"1": 'font-weight="bold" fill="#fff"', "31": 'fill="#ff7b72"', "33": '
 _STYLED = re.compile(r"\x1b\[(\d+)m(.*?)\x1b\[0m")
 
 
-def terminal(report: str) -> str:
+def terminal() -> str:
     """An SVG of the command and the beginning of its report, at 80 columns. Any monospace font fits."""
+    report = text_report(sgfast.replay(POLICY, [CAPTURE]), colour=True)
     lines = [f"\x1b[32m$\x1b[0m {COMMAND}", *report.splitlines()[:LINES]]
     width, height = 80 * COLUMN + 2 * MARGIN, BAR + len(lines) * LINE + MARGIN
     parts = [
@@ -56,9 +58,9 @@ def terminal(report: str) -> str:
 
 def main() -> None:
     os.chdir(ROOT)
+    (HERE / "terminal.svg").write_text(terminal())
     timeline = Timeline()
-    result = sgfast.replay("pcaps/shop.yaml", ["pcaps/shop.pcap"], packets=timeline)
-    (HERE / "terminal.svg").write_text(terminal(text_report(result, colour=True)))
+    result = sgfast.replay(POLICY, [CAPTURE], packets=timeline)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "shop.html")
         page.write_text(html_report(result, timeline))

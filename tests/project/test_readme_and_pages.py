@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -65,7 +66,7 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
 
 
 def test_the_policies_shown_are_policies() -> None:
-    documents = [block for block in first_shown("yaml") if block.startswith("version:")]
+    documents = [block for block in first_shown("yaml") if re.search("^version:", block, re.M)]
     assert documents
     for document in documents:
         assert parse_policy(document).warnings == ()
@@ -99,6 +100,12 @@ def test_the_first_two_blocks_of_readme_are_one_command_each() -> None:
     assert first[0] == second[0] == "sh"
     assert first[1].count("\n") == 1 and "sgfast replay" in first[1]
     assert second[1].count("\n") == 1 and "pytest" in second[1]
+
+
+def test_the_terminal_in_the_picture_says_what_sgfast_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    maker = runpy.run_path(str(ROOT / "docs/pictures/make.py"))
+    assert maker["terminal"]() == (ROOT / "docs/pictures/terminal.svg").read_text(), "run docs/pictures/make.py"
 
 
 def test_readme_takes_three_minutes() -> None:
