@@ -26,7 +26,7 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (
     "sgfast", "tests", "pcaps", "benchmarks", "docs", "setup.py", "pyproject.toml", "README.md", "CHANGELOG.md",
-    "CONTRIBUTING.md", "LICENSE", "MANIFEST.in",
+    "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "LICENSE", "MANIFEST.in", ".ci",
 )  # fmt: skip
 
 #: Of one change; from nothing it takes a few minutes on one core.
