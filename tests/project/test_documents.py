@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import sgfast
+from sgfast.checking.codes import CODES
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
 INDEX = ROOT / "docs/index.md"
@@ -51,3 +54,21 @@ def test_every_page_is_in_the_navigation_once() -> None:
     named = [path for path in candidates if path.is_file()]
     assert len(named) == len(set(named)) == len(entries)
     assert pages <= set(named)
+
+
+def rows(page: str) -> list[list[str]]:
+    """The cells of the rows of tables that begin with code."""
+    text = (ROOT / "docs" / page).read_text()
+    return [line.strip("|").replace("`", "").split(" | ") for line in re.findall(r"^\|( `.*)\|$", text, re.M)]
+
+
+def test_reference_pages_list_all_that_there_is() -> None:
+    words = [*sgfast.VERDICTS, *(reason for reason in sgfast.REASONS if reason)]
+    assert sorted(row[0].strip() for row in rows("verdicts.md")) == sorted(words)
+    found: dict[str, tuple[str, ...]] = {}
+    for code, *cells in rows("findings.md"):
+        found[code.strip()] = (*found.get(code.strip(), ()), *(cell.strip() for cell in cells))
+    titled = {code: (entry.name, entry.severity, entry.advice) for code, entry in CODES.items()}
+    assert {code: (name, severity, advice) for code, (name, severity, _, advice) in found.items()} == titled
+    schemas = {path.name for path in (ROOT / "sgfast/report/schemas").glob("*.json")}
+    assert set(re.findall(r"report/schemas/(\w+\.json)\)", (ROOT / "docs/json.md").read_text())) == schemas

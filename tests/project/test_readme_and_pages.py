@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sgfast.cli import main
 from sgfast.policy.document import parse_policy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +94,22 @@ def test_commands_print_what_is_shown(block: str, folder: Path, tmp_path: Path) 
         )
         assert run.returncode == 0, run.stderr
         assert steady(run.stdout) == steady(shown)
+
+
+def test_options_that_are_shown_exist() -> None:
+    """Also those of commands that are not run because they need a cloud, a cluster or a capture of the reader's."""
+    shown = set()
+    for page in PAGES:
+        for name, rest in re.findall(r"sgfast ([a-z]+)( [^`|>\n]*)", page.read_text()):
+            if name in main.commands:
+                shown |= {(name, option) for option in re.findall(r"(?<=[ \[])--[a-z][a-z-]*", rest)}
+    assert len(shown) > 50
+    assert not {(name, option) for name, option in shown if option not in options_of(name)}
+
+
+def options_of(command: str) -> set[str]:
+    parameters = main.commands[command].params
+    return {"--help"}.union(*((*parameter.opts, *parameter.secondary_opts) for parameter in parameters))
 
 
 def test_the_first_two_blocks_of_readme_are_one_command_each() -> None:
