@@ -5,6 +5,7 @@ and where the code is hosted.
 """
 
 import json
+import re
 from typing import Any
 
 from docutils import nodes
@@ -47,6 +48,13 @@ def without_fields(
     return ("", None) if signature and "<factory>" in signature else (signature, returns)
 
 
+def with_examples(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """What is indented in the docstring of a module is an example, not a quotation."""
+    if what == "module":
+        text = re.sub(r"^ {4}.*(\n( {4}.*)?)*", r".. code-block:: python\n\n\g<0>", "\n".join(lines), flags=re.M)
+        lines[:] = text.splitlines()
+
+
 class NotebookParser(MystParser):
     """A Jupyter notebook as the Markdown of its cells, with the outputs that it was saved with."""
 
@@ -75,3 +83,4 @@ def setup(app: Sphinx) -> None:
     app.add_source_suffix(".ipynb", "notebook")
     app.add_source_parser(NotebookParser)
     app.connect("autodoc-process-signature", without_fields)
+    app.connect("autodoc-process-docstring", with_examples)
