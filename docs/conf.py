@@ -19,7 +19,7 @@ release = version = __version__
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**", "benchmarks/*.md", "pcaps/*.md", "tests/*.md", "tests/mutants/*.md"]
 # README repeats what the index and the pages say, for those who have not found the site yet.
-exclude_patterns = ["README.md", "docs/pictures", "docs/static"]
+exclude_patterns = ["README.md", "docs/pictures", "docs/static", ".*", "build", "sgfast"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click"]
 myst_heading_anchors = 3
