@@ -259,7 +259,8 @@ class Engine:
     ) -> NDArray[Any]:
         """Judges raw frames and returns what :meth:`process` does.
 
-        ``link_type``: a LINKTYPE_ number (1: Ethernet). Raises ArgumentError for one that is not supported (SPEC 3.1).
+        ``link_type``: a ``LINKTYPE_`` number (1: Ethernet). Raises ArgumentError for one that is not supported
+        (SPEC 3.1).
         """
         if link_type not in LINK_TYPES:
             raise ArgumentError(f"link type {link_type} is not supported; see sgfast.core.wire.link.LINK_TYPES")

@@ -45,7 +45,7 @@ def _reason(error):
 def _refused(link_type):
     if kind_of_link(link_type) == LINK_WITHOUT_IP:
         return f"link type {link_type_name(link_type)} carries no IP packets; capture on a network interface"
-    return f"link type {link_type_name(link_type)} is not supported; README.md lists those that are"
+    return f"link type {link_type_name(link_type)} is not supported; the documentation lists those that are"
 
 
 cdef class StreamBuffer:

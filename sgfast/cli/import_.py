@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     help="A region of AWS to read. Several make one policy. Default: the region that is configured.",
 )
 @click.option(
-    "--os-cloud", metavar="NAME", help="The cloud of clouds.yaml. Default: OS_CLOUD, or what the variables OS_... say."
+    "--os-cloud", metavar="NAME",
+    help="The cloud of clouds.yaml. Default: OS_CLOUD, or the other variables that openstack reads.",
 )
 @click.option(
     "--output", "-o", type=FILE, metavar="FILE", default="-", help="Write the policy to FILE. Default: standard output."

@@ -111,7 +111,7 @@ def test_upper_bits_of_the_link_type_tell_about_check_sequences() -> None:
 def test_unsupported_link_type_is_refused_at_once_with_its_name() -> None:
     error = check(pcap_head(link_type=169)).error
     assert error is not None
-    assert "link type LINKTYPE_GPRS_LLC (169) is not supported; README" in error
+    assert "link type LINKTYPE_GPRS_LLC (169) is not supported; the documentation" in error
     assert "link type 9999 is not supported" in (check(pcap_head(link_type=9999)).error or "")
 
 

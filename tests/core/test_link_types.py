@@ -322,9 +322,9 @@ def test_all_parts_agree_on_the_link_types() -> None:
     assert {*SUPPORTED, *WITHOUT_IP} <= set(LINK_TYPE_NAMES)
 
 
-def test_readme_lists_the_link_types_that_are_read() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    section = text.split("\n### Link types\n")[1].split("\n#")[0]
+def test_the_documentation_lists_the_link_types_that_are_read() -> None:
+    text = (Path(__file__).parents[2] / "docs/how-to/captures.md").read_text()
+    section = text.split("\n## Link types\n")[1].split("\n#")[0]
     table = "".join(line for line in section.splitlines() if line.startswith("|"))
     assert {int(number) for number in re.findall(r"\((\d+)\)", table)} == SUPPORTED
 

@@ -186,7 +186,7 @@ def test_a_group_has_another_name_here_but_not_in_the_account(client: Any) -> No
 def test_what_traffic_needs_is_in_the_account_after_export(
     client: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """README's way: suggest, export, apply, import, compare."""
+    """The documentation's way: suggest, export, apply, import, compare."""
     wanted, calls, then = (tmp_path / name for name in ("wanted.yaml", "calls.json", "then.yaml"))
     assert sgfast(capsys, "suggest", PCAPS / "shop.pcap", "-o", wanted).status == 0
     assert sgfast(capsys, "export", wanted, "--to", "aws", "--format", "json", "-o", calls).status == 0

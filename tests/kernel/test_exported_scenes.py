@@ -147,9 +147,9 @@ def test_a_packet_that_would_pass_both_filters_at_once_is_dropped_and_counted() 
         assert re.search(r"counter packets 1 .* drop comment \"one_pass\"", host.run("nft", "list", "ruleset"))
 
 
-def test_the_detour_of_readme_makes_packets_between_instances_pass_twice() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (commands,) = re.findall(r"^```sh\n(ip link add detour0.*?)^```", readme, re.M | re.S)
+def test_the_detour_of_the_documentation_makes_packets_between_instances_pass_twice() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/linux-host.md").read_text()
+    (commands,) = re.findall(r"^```sh\n(ip link add detour0.*?)^```", page, re.M | re.S)
     addresses = [(ip_network(f"10.0.0.{n}"), ip_network(f"2001:db8::{n}")) for n in (1, 2)]
     policy = replace(
         open_policy(), instances=tuple(Instance(f"i{n}", "default", own, ("open",)) for n, own in enumerate(addresses))

@@ -26,8 +26,8 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (
     "sgfast", "tests", "pcaps", "benchmarks", "docs", "setup.py", "pyproject.toml", "README.md", "CHANGELOG.md",
-    "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "action.yml", ".github", ".pre-commit-hooks.yaml", "Dockerfile",
-    ".dockerignore",
+    "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "LICENSE", "MANIFEST.in", ".ci", "action.yml", ".github",
+    ".pre-commit-hooks.yaml", "Dockerfile", ".dockerignore",
 )  # fmt: skip
 
 #: Of one change; from nothing it takes a few minutes on one core.
