@@ -60,7 +60,7 @@ def head(found: Changes, target: str, version: str) -> list[str]:
     """What a text is, for its beginning."""
     made = f"Made by sgfast {version} from {shown_origin(found.new.origin)}"
     since = "" if found.old is None else f", since {shown_origin(found.old.origin)}"
-    return [made + since, f"for {target}: {summary(found)}."]
+    return [made + since, f"for {target}: {summary(found)}.", *found.new.warnings]
 
 
 class Variables:

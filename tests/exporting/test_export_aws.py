@@ -200,6 +200,11 @@ def test_what_traffic_needs_is_in_the_account_after_export(
     assert sgfast(capsys, "diff", wanted, then, "--fail-on", "opened,closed").status == 1
 
 
+def test_the_policy_of_readme_comes_back_though_a_rule_with_a_group_is_for_ipv4_alone(client: Any) -> None:
+    policy = load_policy(PCAPS / "shop.yaml")
+    assert_same(policy, apply(client, None, policy, place(client, policy, "10.0.0.0/16")), aws.TARGET)
+
+
 def test_a_script_stops_where_aws_knows_none(client: Any, shell: dict[str, str], tmp_path: Path) -> None:
     # OLD knows the group, so only the interface has to be found.
     first = replace(parse_policy(SHOP), instances=())
