@@ -304,6 +304,23 @@ def test_diff_and_suggest_export_what_they_find(capsys: Capsys) -> None:
     assert since.status == 2 and "can be taken away only by its id" in since.err and since.out == ""
 
 
+def test_diff_and_suggest_have_the_options_of_export(capsys: Capsys, tmp_path: Path) -> None:
+    files = [PCAPS / "shop.yaml", PCAPS / "shop.proposed.yaml"]
+    given = [files[1], "--since", files[0]]
+    for options in (["terraform", "--provider", "openstack"], ["aws", "--to-format", "json"]):
+        exported = sgfast(capsys, "export", *given, "--to", *(o.replace("--to-format", "--format") for o in options))
+        compared = sgfast(capsys, "diff", *files, "--to", *options)
+        assert compared.out == exported.out != ""
+    suggested = ["suggest", PCAPS / "shop.pcap", "--to", "nftables", "--instance", "host-10.0.0.5"]
+    assert "hook input" in sgfast(capsys, *suggested).out
+    assert sgfast(capsys, *suggested, "--instance", "host-10.0.1.9", "-o", tmp_path).status == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["host-10.0.0.5.nft", "host-10.0.1.9.nft"]
+    several = sgfast(capsys, "diff", *files, "--to", "nftables", "--instance", "web-1", "--instance", "db-1")
+    assert several.status == 2 and "each one gets a file of its own" in several.one_line()
+    alone = sgfast(capsys, "diff", *files, "--instance", "web-1")
+    assert alone.status == 2 and "--provider, --instance and --interface are for --to TARGET" in alone.one_line()
+
+
 def test_a_policy_of_a_hundred_groups_is_exported_in_few_calls() -> None:
     rules = ", ".join(f"{{direction: inbound, protocol: tcp, ports: {n}}}" for n in range(1, 51))
     groups = "\n".join(f"  - {{name: g{n}, rules: [{rules}]}}" for n in range(100))
