@@ -324,5 +324,6 @@ def test_diff_and_suggest_have_the_options_of_export(capsys: Capsys, tmp_path: P
 def test_a_policy_of_a_hundred_groups_is_exported_in_few_calls() -> None:
     rules = ", ".join(f"{{direction: inbound, protocol: tcp, ports: {n}}}" for n in range(1, 51))
     groups = "\n".join(f"  - {{name: g{n}, rules: [{rules}]}}" for n in range(100))
-    calls = export_to_aws(None, parse_policy(f"version: 1\nsecurity_groups:\n{groups}\n")).calls
+    exported = export_to_aws(None, parse_policy(f"version: 1\nsecurity_groups:\n{groups}\n"))
+    calls = exported.document("0")["calls"]
     assert len(calls) == 400
