@@ -40,6 +40,8 @@ def account() -> Iterator[dict[str, str]]:
         set_here = {
             "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_EC2": url, "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
+            # A new account would read a thousand images.
+            "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
         }  # fmt: skip
         for name, value in set_here.items():
             patch.setenv(name, value)
@@ -49,10 +51,15 @@ def account() -> Iterator[dict[str, str]]:
         yield {**os.environ}
 
 
-@pytest.fixture
-def client(account: dict[str, str]) -> Any:
-    ec2.backend(REGION).reset()
+@pytest.fixture(scope="module")
+def connected(account: dict[str, str]) -> Any:
     return boto3.client("ec2", region_name=REGION)
+
+
+@pytest.fixture
+def client(connected: Any) -> Any:
+    ec2.backend(REGION).reset()
+    return connected
 
 
 def place(client: Any, policy: Policy, block: str = BLOCKS[4]) -> dict[str, str]:
