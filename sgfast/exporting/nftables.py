@@ -37,6 +37,7 @@ from sgfast.policy.model import (
     SecurityGroup,
     Timeouts,
 )
+from sgfast.policy.rule_text import ports_text
 from sgfast.policy.yaml_nodes import shown_origin
 
 Interfaces = Mapping[str, str | None]
@@ -467,8 +468,7 @@ def _by_device(devices: Mapping[str, str | None], verdict: str) -> str:
 def _match(rule: Rule, vpc: str, side: str) -> str:
     parts = [_peer(rule, vpc, side)]
     if rule.ports is not None and rule.protocol is not None:
-        ports = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
-        parts.append(f"{_PORTS_OF[rule.protocol]} dport {{ {ports} }}")
+        parts.append(f"{_PORTS_OF[rule.protocol]} dport {{ {ports_text(rule.ports, listed=None)} }}")
     elif rule.icmp_type is not None:
         name = "icmp" if rule.ethertype == 4 else "icmpv6"
         parts.append(f"{name} type {rule.icmp_type}")

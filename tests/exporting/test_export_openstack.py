@@ -16,6 +16,7 @@ from provider_commands import executed, provider_command
 from running_neutron import command, environment, running_neutron
 
 from sgfast.exporting import openstack as exporting
+from sgfast.exporting.changes import meaning
 from sgfast.live.openstack import read_account
 from sgfast.policy.document import parse_policy
 from sgfast.policy.formats import import_sources
@@ -149,12 +150,6 @@ def test_the_script_does_what_the_calls_do_and_changes_may_be_made_again(
     assert_same(first, back, exporting.OPENSTACK)
     assert {rule.description for rule in back.group_by_name["web"].rules} == {"", "it's `here` $ {group_web}"}
     assert back.group_by_name["web"].description == first.group_by_name["web"].description
-    # As after an interrupted run: a group has too few rules. What is there is found and used.
-    cloud.call({"method": "DELETE", "path": f"/v2.0/security-group-rules/{back.group_by_name['web'].rules[-1].id}"})
-    done = executed(script, tmp_path, shell)
-    assert (done.returncode, done.stderr) == (0, ""), done
-    back = cloud.live()
-    assert_same(first, back, exporting.OPENSTACK)
 
     text = SHOP.replace("icmp_code: 0, source: web", "source: web").replace("[-db, web]", "[-db]")
     second = parse_policy(text.replace('"80,443"', '"80,8080"').replace("192.0.2.0/24", "192.0.3.0/24"))
@@ -165,23 +160,31 @@ def test_the_script_does_what_the_calls_do_and_changes_may_be_made_again(
         assert_same(second, cloud.live(), exporting.OPENSTACK)
 
 
-def test_a_group_that_is_there_and_says_something_else_is_not_taken_for_an_earlier_runs(
-    cloud: Cloud, shell: dict[str, str], tmp_path: Path
+def test_what_an_interrupted_run_has_made_is_found_and_used_and_nothing_else_is(
+    project: Cloud, shell: dict[str, str], tmp_path: Path
 ) -> None:
     def ran(old: Policy | None, new: Policy) -> subprocess.CompletedProcess[str]:
         script = exporting.export(old, new, "openstack", "script").script("0", exporting.FUNCTIONS)
         return executed(script, tmp_path, shell)
 
-    body = {"security_group": {"name": "-x", "project_id": "shop"}}
-    made = cloud.call({"method": "POST", "path": "/v2.0/security-groups", "body": body})["security_group"]["id"]
-    body = {"security_group_rule": {"security_group_id": made, "direction": "ingress", "protocol": "tcp"}}
-    cloud.call({"method": "POST", "path": "/v2.0/security-group-rules", "body": body})
-    one = parse_policy("version: 1\nsecurity_groups: [{name: -x}]")
+    none = parse_policy("version: 1")
+    rules = "{direction: inbound, protocol: tcp, source: -x}, {direction: inbound, protocol: udp}"
+    one = parse_policy(f"version: 1\nsecurity_groups: [{{name: -x, rules: [{rules}]}}]")
+    done = ran(None, one)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    first, _ = project.live().group_by_name["-x"].rules
+    project.call({"method": "DELETE", "path": f"/v2.0/security-group-rules/{first.id}"})
+    done = ran(None, one)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    made = project.live().group_by_name["-x"]
+    assert {meaning(rule) for rule in made.rules} == {meaning(rule) for rule in one.group_by_name["-x"].rules}
+    body = {"security_group_rule": {"security_group_id": made.id, "direction": "ingress", "protocol": "icmp"}}
+    project.call({"method": "POST", "path": "/v2.0/security-group-rules", "body": body})
     done = ran(None, one)
     assert done.returncode == 1 and "was there already, and has other rules, too; delete these" in done.stderr
     # What is deleted is found by its name.
-    done = ran(one, parse_policy("version: 1"))
-    assert (done.returncode, done.stderr) == (0, "") and "-x" not in cloud.live().group_by_name
+    done = ran(one, none)
+    assert (done.returncode, done.stderr) == (0, "") and "-x" not in project.live().group_by_name
     for address, status in (("192.0.2.1", 0), ("192.0.2.1", 0), ("192.0.2.2", 1)):
         lists = f"address_groups: [{{name: -a, addresses: ['2001:db8::/32', {address}]}}]"
         done = ran(None, parse_policy(f"version: 1\n{lists}"))
@@ -190,10 +193,12 @@ def test_a_group_that_is_there_and_says_something_else_is_not_taken_for_an_earli
 
 def test_a_port_that_nothing_filters_gets_no_groups(project: Cloud) -> None:
     """Its port security is off. ``sgfast import`` leaves it out, and the cloud refuses what an export says of it."""
-    policy = parse_policy(SHOP)
-    project.empty()
+    groups = "security_groups: [{name: g}]"
+    policy = parse_policy(
+        f"version: 1\n{groups}\ninstances: [{{name: open, addresses: [10.1.0.99], security_groups: [g]}}]"
+    )
     project.place(policy)
-    (port,) = project.call({"method": "GET", "path": "/v2.0/ports?name=db-1"})["ports"]
+    (port,) = project.call({"method": "GET", "path": "/v2.0/ports?name=open"})["ports"]
     off = {"port_security_enabled": False, "security_groups": []}
     project.call({"method": "PUT", "path": f"/v2.0/ports/{port['id']}", "body": {"port": off}})
     assert any("port security is off" in warning for warning in project.live().warnings)
