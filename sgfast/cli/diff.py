@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sgfast.cli.export import exported, to_option
+from sgfast.cli.export import Export, export_options
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     EXIT_DAMAGED,
@@ -75,7 +75,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     help="Exit with status 1 if there are such connections in the captures (newly-denied, newly-allowed), or if NEW "
     "allows more or less by its rules (opened, closed). Several are separated by commas. Repeatable.",
 )
-@to_option
+@export_options("--to-format")
 @report_option("what NEW opens and closes, and what that changes for the captured traffic")
 @click.option("--changes", hidden=True, metavar="FILE")
 @policy_options
@@ -92,7 +92,7 @@ def diff(
     by: By,
     top: int | None,
     fail_on: tuple[str, ...],
-    target: str | None,
+    export: Export | None,
     report: str | None,
     quiet: bool,
 ) -> None:
@@ -130,9 +130,10 @@ def diff(
     if [plan, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
+    parts = [] if export is None else export.parts("-", is_change=True)
     inputs = Inputs(files[:2] if plan is None else (), captures, [plan])
     with page_file(report, inputs, quiet=quiet) as page:
-        if target is not None:
+        if export is not None:
             page.give_standard_output("--to")
         lines: dict[str, Lines] = {"old": {}, "new": {}}
         if plan is not None:
@@ -155,8 +156,8 @@ def diff(
             from sgfast.report.html.diff import diff_html
 
             page.publish(diff_html(found, result, warnings, lines))
-    if target is not None:
-        print_text(exported(old, new, target), sys.stdout, "standard output")
+    if export is not None:
+        print_text(export.text(parts[0], old, new), sys.stdout, "standard output")
     _print_report(found, result, warnings, form, by, top, quiet, page)
     if result is not None and result.damaged is not None:
         context.exit(EXIT_DAMAGED)

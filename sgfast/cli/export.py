@@ -1,9 +1,14 @@
-"""``sgfast export``."""
+"""``sgfast export``, and the options of ``--to``, which other commands have, too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+import functools
+import os
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -14,43 +19,170 @@ from sgfast.cli.printing import say, to_json, warn
 
 if TYPE_CHECKING:
     from sgfast.exporting.terraform import Provider
+    from sgfast.output import Output
     from sgfast.policy.model import Policy
 
-TARGETS = ("terraform", "aws", "openstack", "otc")
+TARGETS = ("terraform", "aws", "openstack", "otc", "nftables")
 
 Form = Literal["script", "json"]
+T = TypeVar("T")
+
+Devices = tuple[tuple[str, str | None], ...]
+"""Instances, as the command line names them, and the interface that each one is behind (None: it is the machine)."""
 
 #: The most causes that are printed one by one.
 _LISTED_PROBLEMS = 20
+#: What an instance may be called if a file is named after it.
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
-to_option = click.option(
-    "--to", "target", type=Choice(TARGETS), metavar="TARGET",
-    help="Write what this target has to be told, as sgfast export does: terraform, aws, openstack or otc.",
-)
-provider_option = click.option(
-    "--provider", type=Choice(["aws", "openstack", "opentelekomcloud"]),
-    help="Of --to terraform: the provider. Default: the one of the profile of the policy, aws, neutron or otc.",
-)
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One text of an export, and where it goes."""
+
+    path: str
+    devices: Devices = ()
+    #: Of nftables: the second file, which changes what is loaded.
+    is_change: bool = False
+    #: Not written where the old policy has no such instance.
+    is_optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What ``--to`` and the options beside it ask for."""
+
+    target: str
+    form: Form
+    provider: Provider | None
+    instances: tuple[str, ...]
+    interfaces: tuple[str, ...]
+
+    def parts(self, output: str, *, is_change: bool) -> list[Part]:
+        """The texts. Only those for nftables may go to a directory, in which they are named after the instances.
+
+        ``is_change``: there is an old policy.
+        """
+        if self.target != "nftables":
+            return [Part(output)]
+        hosts: list[tuple[str, Devices]] = [(word, ((word, None),)) for word in self.instances]
+        if self.interfaces:
+            split = (each.partition("=") for each in self.interfaces)
+            hosts = [("host", tuple((word, device) for word, _, device in split))]
+        if not os.path.isdir(output):
+            if len(hosts) > 1:
+                raise click.UsageError(
+                    "several --instance: each one gets a file of its own in a directory; name one that is there "
+                    "(-o DIRECTORY of sgfast export or suggest)"
+                )
+            return [Part(output, hosts[0][1], is_change)]
+        for name, _ in hosts:
+            if not _FILE_NAME.fullmatch(name):
+                raise click.UsageError(f"--instance {name!r}: no file can be called so; write the instance's name")
+        endings = (("nft", False), ("change.nft", True)) if is_change else (("nft", False),)
+        return [
+            Part(os.path.join(output, f"{name}.{ending}"), devices, changes, is_optional=changes)
+            for name, devices in hosts for ending, changes in endings
+        ]  # fmt: skip
+
+    def write(self, parts: Sequence[Part], files: Sequence[Output], old: Policy | None, new: Policy) -> None:
+        """Complete the files of the parts. Regular files appear together.
+
+        An error that has several causes is printed cause by cause, and ends the command.
+        """
+        from sgfast.output import publish
+
+        written = []
+        for part, file in zip(parts, files, strict=True):
+            if part.is_optional and old is not None and not _has_some(old, new, part):
+                continue
+            file.write(self.text(part, old, new).encode())
+            written.append(file)
+        publish(written)
+
+    def text(self, part: Part, old: Policy | None, new: Policy) -> str:
+        """One of the texts. Errors are as in ``write``."""
+        make = _filter if self.target == "nftables" else _of_cloud
+        return _listing_problems(self.target, lambda: make(self, part, old, new))
+
+
+def export_options(form: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds ``--to`` and what belongs to it; the command gets ``export``, which is None without ``--to``.
+
+    ``form``: what the command calls the option for the format.
+    """
+    options = (
+        click.option(
+            "--to", "target", type=Choice(TARGETS), required=required, metavar=None if required else "TARGET",
+            help="What the policy is exported to."
+            if required
+            else f"Write what this target has to be told, as sgfast export does: {', '.join(TARGETS)}.",
+        ),
+        click.option(
+            form, "to_form", type=Choice(["script", "json"]),
+            help="Of --to aws, openstack and otc. script: for the command line of the provider; json: the calls of its "
+            "API, in order. Default: script.",
+        ),
+        click.option(
+            "--provider", type=Choice(["aws", "openstack", "opentelekomcloud"]),
+            help="Of --to terraform: the provider. Default: the one of the profile of the policy, aws, neutron or otc.",
+        ),
+        click.option(
+            "--instance", "instances", metavar="NAME", multiple=True,
+            help="Of --to nftables: the instance that the machine itself is. Repeatable where -o is a directory.",
+        ),
+        click.option(
+            "--interface", "interfaces", metavar="NAME=DEVICE", multiple=True,
+            help="Of --to nftables, for a host: the interface that an instance is behind. Once for each instance.",
+        ),
+    )  # fmt: skip
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def run(
+            *arguments: Any, target: str | None, to_form: Form | None, provider: Provider | None,
+            instances: tuple[str, ...], interfaces: tuple[str, ...], **given: Any,
+        ) -> Any:  # fmt: skip
+            asked = Export(target or "", to_form or "script", provider, instances, interfaces)
+            if target is not None:
+                _check(asked, form)
+            elif to_form or provider or instances or interfaces:
+                raise click.UsageError(f"{form}, --provider, --instance and --interface are for --to TARGET")
+            return command(*arguments, export=asked if target is not None else None, **given)
+
+        for option in reversed(options):
+            run = option(run)
+        return run
+
+    return add
+
+
+def _check(asked: Export, form: str) -> None:
+    """Refuse what does not go together."""
+    if asked.target == "terraform" and asked.form == "json":
+        raise click.UsageError(f"{form} json is for the calls of an API; --to terraform has none")
+    if asked.target != "terraform" and asked.provider is not None:
+        raise click.UsageError("--provider is for --to terraform")
+    if asked.target != "nftables":
+        if asked.instances or asked.interfaces:
+            raise click.UsageError("--instance and --interface are for --to nftables")
+        return
+    if asked.form == "json":
+        raise click.UsageError(f"--to nftables has no {form} json: nft -f reads the text")
+    if (not asked.instances) == (not asked.interfaces):
+        raise click.UsageError("--to nftables needs --instance NAME, or --interface NAME=DEVICE for each instance")
+    for given in asked.interfaces:
+        if not all(given.partition("=")[::2]):
+            raise click.UsageError(f"--interface {given!r}: write NAME=DEVICE, such as web-1=tap0")
 
 
 @click.command("export", short_help="Write what a cloud has to be told so that a policy holds there.")
 @click.argument("path", metavar="POLICY", type=FILE)
-@click.option(
-    "--to", "target", type=Choice((*TARGETS, "nftables")), required=True, help="What the policy is exported to."
-)
 @click.option("--since", type=FILE, metavar="OLD", help="What is there already: export only what differs from OLD.")
+@export_options("--format", required=True)
 @click.option(
-    "--format", "form", type=Choice(["script", "json"]), default="script", show_default=True,
-    help="script: for the command line of the provider; json: the calls of its API, in order.",
-)
-@provider_option
-@click.option(
-    "--output", "-o", type=FILE, metavar="FILE", default="-", help="Write to FILE. Default: standard output."
-)
-@click.option("--instance", metavar="NAME", help="Of --to nftables: the instance that the machine itself is.")
-@click.option(
-    "--interface", "interfaces", metavar="NAME=DEVICE", multiple=True,
-    help="Of --to nftables, for a host: the interface that an instance is behind. Once for each instance.",
+    "--output", "-o", type=FILE, metavar="FILE|DIR", default="-",
+    help="Write to FILE, or for nftables to files in the directory DIR. Default: standard output.",
 )
 @click.option(
     "--connections", type=FILE, metavar="FILE",
@@ -62,13 +194,9 @@ provider_option = click.option(
 @quiet_option
 def export(
     path: str,
-    target: str,
     since: str | None,
-    form: Form,
-    provider: Provider | None,
+    export: Export,
     output: str,
-    instance: str | None,
-    interfaces: tuple[str, ...],
     connections: str | None,
     policies: PolicyOptions,
     quiet: bool,
@@ -91,6 +219,9 @@ def export(
     Without --since nothing is there but VPCs and instances. With --since it is what OLD says, for example the account
     as sgfast import --live has read it. What is new comes before what is taken away.
 
+    If -o is a directory, --to nftables writes NAME.nft for each --instance, or host.nft, and with --since beside it
+    NAME.change.nft or host.change.nft for a machine that has the filter of OLD.
+
     \b
     Examples:
       sgfast export policy.yaml --to aws -o apply.sh
@@ -100,93 +231,88 @@ def export(
     """
     if [path, since, connections].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    if target == "terraform" and form == "json":
-        raise click.UsageError("--format json is for the calls of an API; --to terraform has none")
-    if target != "terraform" and provider is not None:
-        raise click.UsageError("--provider is for --to terraform")
-    _check_nftables(target, form, since, instance, interfaces, connections)
-    from sgfast.output import open_output, refuse_shared
+    if connections is not None:
+        _check_connections(export, since)
+    from sgfast.output import open_output, publish, refuse_shared
 
     inputs = Inputs([path, since, connections])
-    refuse_shared([] if output == "-" else [output], inputs.files)
-    with open_output(output) as stream:
-        if stream.warning and not quiet:
-            warn([stream.warning])
-        inputs.enter_sandbox([stream])
+    parts = export.parts(output, is_change=since is not None)
+    if connections is not None:
+        parts = [Part(output, parts[0].devices)]
+    refuse_shared([part.path for part in parts if part.path != "-"], inputs.files)
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_output(part.path)) for part in parts]
+        if not quiet:
+            warn([file.warning for file in files if file.warning])
+        inputs.enter_sandbox(files)
         old = None if since is None else policies.load(since)
         new = policies.load(path)
-        if target == "nftables":
-            text = _listing_problems(target, lambda: _filter(old, new, instance, interfaces, connections))
+        if connections is not None:
+            assert old is not None
+            files[0].write(_of_connections(old, new, parts[0], connections).encode())
+            publish(files)
         else:
-            text = exported(old, new, target, form, provider)
-        stream.write(text.encode())
-        stream.publish()
+            export.write(parts, files, old, new)
     if not quiet:
         warn(new.warnings)
 
 
-def _check_nftables(
-    target: str, form: str, since: str | None, instance: str | None, interfaces: tuple[str, ...],
-    connections: str | None,
-) -> None:  # fmt: skip
-    """Refuse what does not go together."""
-    if target != "nftables":
-        if instance is not None or interfaces or connections is not None:
-            raise click.UsageError("--instance, --interface and --connections are for --to nftables")
-        return
-    if form == "json":
-        raise click.UsageError("--to nftables has no --format json: nft -f reads the text")
-    if (instance is None) == (not interfaces):
-        raise click.UsageError("--to nftables needs --instance NAME, or --interface NAME=DEVICE for each instance")
-    for given in interfaces:
-        if not all(given.partition("=")[::2]):
-            raise click.UsageError(f"--interface {given!r}: write NAME=DEVICE, such as web-1=tap0")
-    if connections is not None and since is None:
+def _check_connections(export: Export, since: str | None) -> None:
+    if export.target != "nftables":
+        raise click.UsageError("--connections is for --to nftables")
+    if since is None:
         raise click.UsageError("--connections needs --since: what becomes of connections depends on what changed")
+    if len(export.instances) > 1:
+        raise click.UsageError("--connections: FILE is the list of one machine; name one --instance")
 
 
-def _filter(
-    old: Policy | None, new: Policy, instance: str | None, interfaces: tuple[str, ...], connections: str | None
-) -> str:
-    from sgfast.errors import PolicyError
+def _filter(asked: Export, part: Part, old: Policy | None, new: Policy) -> str:
     from sgfast.exporting import nftables
-    from sgfast.exporting.connections import commands
-    from sgfast.policy.lookup import find, similar
-    from sgfast.policy.yaml_nodes import read_document, show, shown_origin
     from sgfast.version import __version__
 
-    def named(word: str) -> str:
-        for policy in (new, old):
-            if policy is not None and (name := find(policy, "instance", word)) is not None:
-                return name
-        raise PolicyError(
-            f"{shown_origin(new.origin)}: there is no instance {show(word)}{similar(new, 'instance', word)}"
-        )
-
-    if instance is not None:
-        given: dict[str, str | None] = {named(instance): None}
-    else:
-        given = {}
-        for each in interfaces:
-            word, _, device = each.partition("=")
-            if given.setdefault(name := named(word), device) != device:
-                raise click.UsageError(f"--interface: instance {name!r} is behind one interface, not several")
-    if old is None:
-        return nftables.ruleset(new, given, __version__)
-    if connections is None:
-        return nftables.update(old, new, given, __version__)
-    data, origin = read_document(connections)
-    return commands(old, new, given, data.decode(errors="replace").splitlines(), shown_origin(origin), __version__)
+    interfaces = _interfaces(old, new, part.devices)
+    if part.is_change and old is not None:
+        return nftables.update(old, new, interfaces, __version__)
+    here = {name: device for name, device in interfaces.items() if name in new.instance_by_name}
+    return nftables.ruleset(new, here or interfaces, __version__)
 
 
-def exported(
-    old: Policy | None, new: Policy, target: str, form: Form = "script", provider: Provider | None = None
-) -> str:
-    """The text of an export. An error that has several causes is printed cause by cause, and ends the command."""
-    return _listing_problems(target, lambda: _text(old, new, target, form, provider))
+def _has_some(old: Policy, new: Policy, part: Part) -> bool:
+    return any(name in old.instance_by_name for name in _interfaces(old, new, part.devices))
 
 
-def _listing_problems(target: str, make: Callable[[], str]) -> str:
+def _of_connections(old: Policy, new: Policy, part: Part, listed: str) -> str:
+    from sgfast.exporting.connections import commands
+    from sgfast.policy.yaml_nodes import read_document, shown_origin
+    from sgfast.version import __version__
+
+    interfaces = _interfaces(old, new, part.devices)
+    data, origin = read_document(listed)
+    lines = data.decode(errors="replace").splitlines()
+    return _listing_problems(
+        "nftables", lambda: commands(old, new, interfaces, lines, shown_origin(origin), __version__)
+    )
+
+
+def _interfaces(old: Policy | None, new: Policy, devices: Devices) -> dict[str, str | None]:
+    """By the names that the instances have in the policies."""
+    from sgfast.errors import PolicyError
+    from sgfast.policy.lookup import find, similar
+    from sgfast.policy.yaml_nodes import show, shown_origin
+
+    found: dict[str, str | None] = {}
+    for word, device in devices:
+        names = (find(policy, "instance", word) for policy in (new, old) if policy is not None)
+        name = next((each for each in names if each is not None), None)
+        if name is None:
+            origin = shown_origin(new.origin)
+            raise PolicyError(f"{origin}: there is no instance {show(word)}{similar(new, 'instance', word)}")
+        if found.setdefault(name, device) != device:
+            raise click.UsageError(f"--interface: instance {name!r} is behind one interface, not several")
+    return found
+
+
+def _listing_problems(target: str, make: Callable[[], T]) -> T:
     from sgfast.errors import ExportError
 
     try:
@@ -201,19 +327,19 @@ def _listing_problems(target: str, make: Callable[[], str]) -> str:
         click.get_current_context().exit(EXIT_BAD)
 
 
-def _text(old: Policy | None, new: Policy, target: str, form: Form, provider: Provider | None) -> str:
+def _of_cloud(asked: Export, part: Part, old: Policy | None, new: Policy) -> str:
     from sgfast.exporting import aws, openstack
     from sgfast.version import __version__
 
-    if target == "terraform":
+    if asked.target == "terraform":
         from sgfast.exporting import terraform
 
-        return terraform.export(old, new, provider or terraform.PROVIDERS[new.settings.profile], __version__)
-    if target == "aws":
+        return terraform.export(old, new, asked.provider or terraform.PROVIDERS[new.settings.profile], __version__)
+    if asked.target == "aws":
         calls, functions = aws.export(old, new), aws.FUNCTIONS
     else:
-        calls = openstack.export(old, new, "otc" if target == "otc" else "openstack", form)
+        calls = openstack.export(old, new, "otc" if asked.target == "otc" else "openstack", asked.form)
         functions = openstack.FUNCTIONS
-    if form == "json":
+    if asked.form == "json":
         return to_json(calls.document(__version__))
     return calls.script(__version__, functions)

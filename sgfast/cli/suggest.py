@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from sgfast.cli.export import exported, to_option
+from sgfast.cli.export import Export, Part, export_options
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     EXIT_DAMAGED,
@@ -108,7 +108,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Leave out a port of a rule, for one source or destination, that fewer than N connections would use.",
 )
-@to_option
+@export_options("--to-format")
 @replay_options
 @format_option()
 @by_option(rules=False)
@@ -135,7 +135,7 @@ def suggest(
     max_prefix: tuple[int, int],
     any_above: int | None,
     min_connections: int,
-    target: str | None,
+    export: Export | None,
     options: ReplayOptions,
     policies: PolicyOptions,
     form: Form,
@@ -175,17 +175,19 @@ def suggest(
     from sgfast.suggesting import Limits, load_instances
     from sgfast.suggesting import suggest as run_suggest
 
-    if target is not None and output is None:
-        output = "-"
-    outputs = [output] if output is not None else []
+    if export is not None:
+        parts = export.parts(output or "-", is_change=policy is not None)
+    else:
+        parts = [] if output is None else [Part(output)]
+    outputs = [part.path for part in parts]
     inputs = Inputs([policy], captures, [instance_file])
     refuse_shared(outputs, inputs.files)
     stream = sys.stderr if any(map(is_standard_output, outputs)) else sys.stdout
     with ExitStack() as stack:
-        file = None if output is None else stack.enter_context(open_output(output))
-        if file is not None and file.warning and not quiet:
-            warn([file.warning])
-        inputs.enter_sandbox([] if file is None else [file])
+        opened = [stack.enter_context(open_output(path)) for path in outputs]
+        if not quiet:
+            warn([file.warning for file in opened if file.warning])
+        inputs.enter_sandbox(opened)
         progress = stack.enter_context(progress_of(captures, shown=not quiet))
         before = None if policy is None else policies.load(policy)
         found = run_suggest(
@@ -201,10 +203,11 @@ def suggest(
             progress=progress,
         )
         raise_arrived()
-        if file is not None:
-            text = found.text if target is None else exported(before, found.policy, target)
-            file.write(text.encode())
-            file.publish()
+        if export is not None:
+            export.write(parts, opened, before, found.policy)
+        elif opened:
+            opened[0].write(found.text.encode())
+            opened[0].publish()
 
     from sgfast.report.suggestion import suggestion_object, suggestion_text
 

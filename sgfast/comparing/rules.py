@@ -157,4 +157,4 @@ def winners(classifier: Classifier, openers: Rows) -> NDArray[np.int32]:
 
 
 def _meaning(rule: Rule) -> tuple[object, ...]:
-    return peer_key(rule.peer), replace(rule, id="", description="", peer=None)
+    return peer_key(rule.peer), replace(rule.without_words(), peer=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_range
 
 from sgfast.compiler.addresses import owned_prefixes
 from sgfast.errors import AmbiguousAddress, ExportError
@@ -16,7 +16,7 @@ from sgfast.policy.yaml_nodes import shown_origin
 #: The addresses of a policy times the VPCs that look at them; about half a minute of work.
 MAX_LOOKS = 10_000_000
 
-_ADDRESS: dict[int, type[IPv4Address] | type[IPv6Address]] = {4: IPv4Address, 6: IPv6Address}
+ADDRESS: dict[int, type[IPv4Address] | type[IPv6Address]] = {4: IPv4Address, 6: IPv6Address}
 
 Range = tuple[int, int]
 """The first and the last address, as numbers."""
@@ -85,7 +85,7 @@ class View:
                     continue
                 # No prefix begins or ends within a range, so all of it is in the same groups, but for multicast.
                 for part in _without_multicast(family, (first, last)):
-                    seen = wanted & groups_of(self.policy, owner, ip_network(_ADDRESS[family](part[0])))
+                    seen = wanted & groups_of(self.policy, owner, ip_network(ADDRESS[family](part[0])))
                     total += len(seen)
                     for name in seen:
                         found[name, family].append(part)
@@ -128,6 +128,12 @@ def _without_multicast(family: int, one: Range) -> Iterator[Range]:
 
 def range_of(network: Network) -> Range:
     return int(network.network_address), int(network.broadcast_address)
+
+
+def networks_of(family: int, ranges: Iterable[Range]) -> Iterator[Network]:
+    """The same addresses as CIDRs."""
+    for first, last in ranges:
+        yield from summarize_address_range(ADDRESS[family](first), ADDRESS[family](last))
 
 
 def _divide(owned: Iterable[tuple[Network, Instance]]) -> list[tuple[int, int, Instance]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sgfast.errors import ExportError
-from sgfast.exporting.calls import Call, Calls, Variables, single_address, words
+from sgfast.exporting.calls import Call, Calls, Variables, only_in_script, single_address, words
 from sgfast.exporting.changes import Changes, Membership, changes, meaning
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
@@ -38,6 +39,7 @@ TARGET = Target(
 #: EC2's names and their shells' are the same but for hyphens.
 _ADD: dict[Direction, str] = {"inbound": "AuthorizeSecurityGroupIngress", "outbound": "AuthorizeSecurityGroupEgress"}
 _TAKE: dict[Direction, str] = {"inbound": "RevokeSecurityGroupIngress", "outbound": "RevokeSecurityGroupEgress"}
+_Place = tuple[str, Direction]
 #: Permissions in one call. They are one word of a command line, which Linux bounds to 128 KiB.
 _BATCH = 100
 _PROTOCOLS = {None: "-1", TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
@@ -46,16 +48,42 @@ _IDS = {"sg": re.compile(r"sg-(?:[0-9a-f]{17}|[0-9a-f]{8})"), "vpc": re.compile(
 _NOT_IN_DESCRIPTIONS = re.compile(r"[^A-Za-z0-9 ._\-:/()#,@\[\]+=&;{}!*]")
 
 FUNCTIONS = r'''
-# The answer of the last function is in $answer.
+# The answer of the last function is in $answer. $earlier: groups that were there, and how many rules they are to have.
+earlier=
 
-make_group() {  # PARAMETERS
-  answer=$(aws ec2 create-security-group --cli-input-json "$1" --query GroupId --output text)
-  # AWS gives a new group rules that allow everything outbound.
-  given=$(aws ec2 describe-security-group-rules --filters "Name=group-id,Values=$answer" \
+rules_of() {  # GROUP
+  given=$(aws ec2 describe-security-group-rules --filters "Name=group-id,Values=$1" \
     --query 'SecurityGroupRules[].SecurityGroupRuleId' --output text)
+}
+
+make_group() {  # NAME VPC RULES PARAMETERS
+  answer=$(aws ec2 describe-security-groups --filters "Name=group-name,Values=$1" "Name=vpc-id,Values=$2" \
+    --query 'SecurityGroups[].GroupId' --output text)
+  if [ -n "$answer" ] && [ "$answer" != None ]; then
+    # A run that was interrupted has made it.
+    earlier="$earlier $answer=$3"
+    return
+  fi
+  answer=$(aws ec2 create-security-group --cli-input-json "$4" --query GroupId --output text)
+  # AWS gives a new group rules that allow everything outbound.
+  rules_of "$answer"
   for rule in $given; do
     aws ec2 revoke-security-group-egress --group-id "$answer" --security-group-rule-ids "$rule" >/dev/null
   done
+}
+
+# No instance comes into a group that has other rules than it is to have.
+check_group() {  # GROUP
+  case "$earlier " in
+    *" $1="*) ;;
+    *) return ;;
+  esac
+  number=${earlier#*" $1="}
+  rules_of "$1"
+  if [ "$(printf %s "$given" | wc -w)" -ne "${number%% *}" ]; then
+    echo "security group $1: was there already, and has other rules, too; delete these or the group" >&2
+    exit 1
+  fi
 }
 
 find_one() {  # WHAT COMMAND...
@@ -180,13 +208,20 @@ class _Account:
         found = self._changes
         deleted = {group.name for group in found.groups_deleted}
         self._find_groups(deleted)
+        added = _by_place(found.rules)
+        rules: Counter[str] = Counter()
+        for (name, _), those in added.items():
+            rules[name] += len(those)
         for group in found.groups:
-            self._make_group(group.name, group.description)
-        self._change_rules("Add to", _ADD, "InvalidPermission.Duplicate", found.rules)
+            self._make_group(group.name, group.description, rules[group.name])
+        self._change_rules("Add to", _ADD, "InvalidPermission.Duplicate", added)
+        for name in (group.name for group in found.groups):
+            line = f"check_group {words(self._groups[name])}"
+            self._script_only(f"Check the security group {name}, if it was there already", self._vpc_of(name), line)
         interfaces = {each.instance.name: self._interface(each) for each in found.members}
         for each in (*found.memberships, *found.memberships_taken):
             self._set_groups(each, interfaces[each.instance.name])
-        self._change_rules("Take from", _TAKE, "InvalidPermission.NotFound", found.rules_taken)
+        self._change_rules("Take from", _TAKE, "InvalidPermission.NotFound", _by_place(found.rules_taken))
         for name in (group.name for group in found.groups_deleted):
             self._call(
                 f"Delete the security group {name}", self._vpc_of(name), "DeleteSecurityGroup",
@@ -198,14 +233,19 @@ class _Account:
     def _call(
         self, about: str, vpc: Vpc | None, action: str, parameters: Mapping[str, Any], *lines: str, **gives: str
     ) -> None:
-        region = vpc.region if vpc is not None else ""
         request: dict[str, Any] = {"action": action, "parameters": parameters}
-        if region:
-            request["region"] = region
-            if region != self._region:
-                self._region = region
-                lines = (f"export AWS_REGION={words(region)} AWS_DEFAULT_REGION={words(region)}", *lines)
-        self._calls.append(Call(about, request, lines, gives))
+        if vpc is not None and vpc.region:
+            request["region"] = vpc.region
+        self._calls.append(Call(about, request, [*self._to_region(vpc), *lines], gives))
+
+    def _script_only(self, about: str, vpc: Vpc | None, line: str) -> None:
+        self._calls.append(only_in_script(about, *self._to_region(vpc), line))
+
+    def _to_region(self, vpc: Vpc | None) -> Iterator[str]:
+        """The line after which commands of the script go to the region of the VPC."""
+        if vpc is not None and vpc.region not in ("", self._region):
+            self._region = vpc.region
+            yield f"export AWS_REGION={words(vpc.region)} AWS_DEFAULT_REGION={words(vpc.region)}"
 
     # Groups
 
@@ -256,7 +296,7 @@ class _Account:
             **{variable: f"{section}[0].{key}"},
         )  # fmt: skip
 
-    def _make_group(self, name: str, description: str) -> None:
+    def _make_group(self, name: str, description: str, rules: int) -> None:
         vpc = self._vpc_of(name)
         assert vpc is not None, "aws_changes refuses it"
         variable, born = self._variables.name("group", name), self._variables.name("rules_of", name)
@@ -269,7 +309,7 @@ class _Account:
         self._call(
             f"Make the security group {name}", vpc, "CreateSecurityGroup", parameters,
             # As JSON, because aws would take a description such as file://x for the name of a file with it.
-            f"make_group {words(json.dumps(parameters))}",
+            f"make_group {words(name, parameters['VpcId'], str(rules), json.dumps(parameters))}",
             f"{variable}=$answer",
             **{variable: "GroupId"},
         )  # fmt: skip
@@ -287,13 +327,10 @@ class _Account:
     # Rules
 
     def _change_rules(
-        self, about: str, actions: Mapping[Direction, str], accepted: str, rules: Sequence[RuleInGroup]
+        self, about: str, actions: Mapping[Direction, str], accepted: str, rules: Mapping[_Place, Sequence[Rule]]
     ) -> None:
-        by_place: dict[tuple[str, Direction], dict[Rule, Rule]] = {}
-        for each in rules:
-            by_place.setdefault((each.group, each.rule.direction), {})[meaning(each.rule)] = each.rule
-        for (group, direction), those in by_place.items():
-            permissions = [self._permission(rule) for rule in those.values() if not is_said_by_other(rule)]
+        for (group, direction), those in rules.items():
+            permissions = [self._permission(rule) for rule in those]
             for first in range(0, len(permissions), _BATCH):
                 batch = permissions[first : first + _BATCH]
                 id, action = self._groups[group], actions[direction]
@@ -346,6 +383,15 @@ class _Account:
             "aws ec2 modify-network-interface-attribute "
             f"--network-interface-id {words(interface)} --groups {words(*groups)}",
         )
+
+
+def _by_place(rules: Sequence[RuleInGroup]) -> dict[_Place, list[Rule]]:
+    """The rules as AWS has them, by group and direction."""
+    found: dict[_Place, dict[Rule, Rule]] = {}
+    for each in rules:
+        if not is_said_by_other(each.rule):
+            found.setdefault((each.group, each.rule.direction), {})[meaning(each.rule)] = each.rule
+    return {place: [*those.values()] for place, those in found.items()}
 
 
 def first_and_last(rule: Rule) -> tuple[int, int] | None:

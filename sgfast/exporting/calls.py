@@ -20,6 +20,7 @@ class Call:
     """One call. In its texts ``${NAME}`` is a variable that an earlier call gave."""
 
     about: str
+    #: Empty: only a script has it.
     request: Mapping[str, Any]
     #: The same for the command line. Empty: the lines of an earlier call do it.
     lines: Sequence[str]
@@ -42,7 +43,7 @@ class Calls:
             "needs": dict(self.needs),
             "calls": [
                 {"about": call.about, **call.request, **({"gives": dict(call.gives)} if call.gives else {})}
-                for call in self.calls
+                for call in self.calls if call.request
             ],
         }
 
@@ -56,11 +57,16 @@ class Calls:
         return "\n".join(lines) + "\n"
 
 
+def only_in_script(about: str, *lines: str) -> Call:
+    """What a script does beside the calls."""
+    return Call(about, {}, lines)
+
+
 def head(found: Changes, target: str, version: str) -> list[str]:
     """What a text is, for its beginning."""
     made = f"Made by sgfast {version} from {shown_origin(found.new.origin)}"
     since = "" if found.old is None else f", since {shown_origin(found.old.origin)}"
-    return [made + since, f"for {target}: {summary(found)}."]
+    return [made + since, f"for {target}: {summary(found)}.", *found.new.warnings]
 
 
 class Variables:

@@ -178,8 +178,9 @@ def summary(change: Changes) -> str:
 
 
 def meaning(rule: Rule) -> Rule:
-    """The rule without what changes no verdict. Rules that say the same are equal."""
-    return replace(rule, id="", description="", ports=None if rule.ports == _ALL_PORTS else rule.ports)
+    """The rule without what changes no verdict: words, and that all ports are written as a range."""
+    rule = rule.without_words()
+    return replace(rule, ports=None) if rule.ports == _ALL_PORTS else rule
 
 
 def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str, origin: str) -> dict[str, Thing]:

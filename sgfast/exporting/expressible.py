@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
+from itertools import islice
 from typing import Literal
 
 from sgfast.errors import ExportError
+from sgfast.exporting.address_sets import Range, networks_of, views
 from sgfast.exporting.changes import meaning
 from sgfast.policy.model import (
     ICMP,
@@ -37,6 +39,9 @@ _MOST_RULES = 200_000
 #: The most comparisons of an allow rule with a deny rule, and of the groups of one instance with each other. That is
 #: about ten seconds.
 _MOST_COMPARISONS = 4_000_000
+
+#: The groups that a warning names.
+_LISTED_GROUPS = 5
 
 _Ports = tuple[tuple[int, int], ...]
 
@@ -78,7 +83,8 @@ class _Inexpressible(Exception):
 
 
 def expressible(policy: Policy, target: Target) -> Policy:
-    """The policy with only such rules as the target has. Every packet gets the same verdict.
+    """The policy with only such rules as the target has. Every packet gets the same verdict. Its warnings are what a
+    reader of the export has to know.
 
     Raises ExportError with a line for each rule, group or setting that the target cannot have.
     """
@@ -96,22 +102,32 @@ def expressible(policy: Policy, target: Target) -> Policy:
         policy,
         security_groups=tuple(groups),
         address_groups=tuple(group for group in policy.address_groups if target.has_address_group(group)),
+        warnings=tuple(rewriter.warnings()),
     )
 
 
 def _of_settings(settings: Settings, target: Target) -> Iterator[str]:
     own, said, unsaid = (_flat(each) for each in (PROFILES[target.profile].settings, settings, Settings()))
-    for name, value in said.items():
-        if value not in (own[name], unsaid[name]):
+    of_profile = _flat(PROFILES[settings.profile].settings)
+    # What the document writes counts, even if it is the value of section 2.
+    wrong = {
+        name: value for name, value in said.items()
+        if value != own[name] and not (value == unsaid[name] == of_profile[name])
+    }  # fmt: skip
+    if any(value == of_profile[name] for name, value in wrong.items()):
+        yield (
+            f"settings.profile: {target.title} does not have {settings.profile}; leave it out, or write "
+            f"{target.profile}"
+        )
+    for name, value in wrong.items():
+        if value != of_profile[name]:
             yield f"settings.{name}: {target.title} does not have {value}; leave it out, or write {own[name]}"
-            if name == "profile":
-                return      # the others follow from it
 
 
 def _flat(settings: Settings) -> dict[str, object]:
-    """All settings but the one that is no cloud's (SPEC 6.8)."""
+    """All that the settings say, but the one that is no cloud's (SPEC 6.8). The profile is but a word for others."""
     values = asdict(settings)
-    del values["max_connections"]
+    del values["max_connections"], values["profile"]
     timeouts = values.pop("timeouts")
     return values | {f"timeouts.{name}": value for name, value in timeouts.items()}
 
@@ -125,9 +141,16 @@ class _Rewriter:
         self._comparisons = 0
         #: The IP versions of the addresses of each group's members.
         self._versions: dict[str, set[int]] = defaultdict(set)
+        #: A VPC of each group's instances. Where rules with a group are for both versions, a group is in one VPC.
+        self._vpc: dict[str, str] = {}
         for instance in policy.instances:
             for name in instance.security_groups:
                 self._versions[name] |= {address.version for address in instance.addresses}
+                self._vpc[name] = instance.vpc
+        #: By VPC, the addresses of the members of groups, by group and IP version.
+        self._seen: dict[str, Mapping[tuple[str, int], list[Range]]] = {}
+        #: The groups in whose place rules name addresses.
+        self._by_address: set[str] = set()
         self._members: Counter[str] = Counter()
         self._denying: dict[str, list[Rule]] = {}
         #: The groups with deny rules that some instances of a group are also in, and how many.
@@ -156,9 +179,7 @@ class _Rewriter:
                     made += [(part, rule) for part in self._parts(group, rule)]
                 except _Inexpressible as reason:
                     self._problem(group, rule, reason)
-        parts = [part for part, _ in made]
-        if self._target.has_groups_of_both:
-            parts += self._of_other_version(group, made)
+        parts = self._of_both(group, made) if self._target.has_groups_of_both else [part for part, _ in made]
         self._rules += len(parts)
         if self._rules > _MOST_RULES:
             message = f"{self._target.title} would need more than {_MOST_RULES:,} rules; export fewer groups"
@@ -211,28 +232,57 @@ class _Rewriter:
         peers = [address for address in addresses if address.version == rule.ethertype]
         return [replace(rule, peer=peer if peer.prefixlen else None) for peer in peers]
 
-    def _of_other_version(self, group: SecurityGroup, made: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
-        """Those rules with a group as peer that the target adds because it tells no IP versions apart. ``made``: rules,
-        and what they were in the policy.
+    def _of_both(self, group: SecurityGroup, made: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
+        """The rules of a target that tells no IP versions apart where a group is the peer. Such a rule is for both
+        versions, or it names the addresses of the group's members. ``made``: rules, and what they were in the policy.
         """
         there = {meaning(part) for part, _ in made}
+        parts: list[Rule] = []
         more: dict[Rule, Rule] = {}
-        wrong: dict[str, tuple[Rule, int]] = {}
         for part, rule in made:
-            if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6):
-                continue
             version: Literal[4, 6] = 6 if part.ethertype == 4 else 4
             other = replace(part, id=f"{part.id}/ipv{version}", ethertype=version)
-            if meaning(other) in there:
-                continue
-            # A rule of this version matches nothing if either end has no address of it.
-            if version in self._versions[group.name] and version in self._versions[part.peer.name]:
-                wrong[rule.id] = rule, version
-            more[meaning(other)] = other
-        for rule, lacking in wrong.values():
-            reason = f"with a group {self._target.title} allows IPv4 and IPv6; add the same rule for IPv{lacking}"
-            self._problem(group, rule, reason)
-        return [*more.values()]
+            if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6) or meaning(other) in there:
+                parts.append(part)
+            elif version in self._versions[group.name] and version in self._versions[part.peer.name]:
+                try:
+                    parts += self._with_addresses(group, part, part.peer.name)
+                except _Inexpressible as reason:
+                    self._problem(group, rule, reason)
+            else:
+                # A rule of the other version matches nothing, as either end has no address of it.
+                parts.append(part)
+                more[meaning(other)] = other
+        return [*parts, *more.values()]
+
+    def _with_addresses(self, group: SecurityGroup, rule: Rule, peer: str) -> list[Rule]:
+        """The rule, with the addresses of its peer's members as CIDRs in the place of the peer."""
+        vpc = self._vpc[group.name]
+        if vpc not in self._seen:
+            self._count(sum(len(instance.addresses) for instance in self._policy.instances))
+            self._seen[vpc] = views(self._policy, [vpc])[vpc].members(self._versions)
+        members = networks_of(rule.ethertype, self._seen[vpc][peer, rule.ethertype])
+        found = [*islice(members, _MOST_PARTS + 1)]
+        if len(found) > _MOST_PARTS:
+            raise _Inexpressible(
+                f"with a group {self._target.title} allows IPv4 and IPv6, and the members have more than "
+                f"{_MOST_PARTS:,} CIDRs; add the same rule for the other IP version"
+            )
+        self._by_address.add(peer)
+        return [
+            replace(rule, id=f"{rule.id}/{n}" if n > 1 else rule.id, peer=network if network.prefixlen else None)
+            for n, network in enumerate(found, 1)
+        ]
+
+    def warnings(self) -> Iterator[str]:
+        if names := sorted(self._by_address):
+            listed = ", ".join(names[:_LISTED_GROUPS])
+            more = f" and {len(names) - _LISTED_GROUPS:,} others" if len(names) > _LISTED_GROUPS else ""
+            yield f"In {self._target.title} a rule with a group is for both IPv4 and IPv6."
+            yield (
+                f"So rules for one of them name the addresses of the members of {listed}{more}. Export again when the "
+                "members change."
+            )
 
     def _without_denied(self, group: SecurityGroup, rule: Rule) -> list[Rule]:
         """What an allow rule allows beside all deny rules that come before it (SPEC 4.10)."""

@@ -12,14 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
 from typing import Literal
 from zlib import crc32
 
 from sgfast.errors import ExportError
-from sgfast.exporting.address_sets import MAX_RANGES, Range, merge, range_of, views
-from sgfast.exporting.nft_table import Chain, Elements, Table, difference
+from sgfast.exporting.address_sets import ADDRESS, MAX_RANGES, Range, merge, range_of, views
+from sgfast.exporting.nft_table import TABLE, Chain, Elements, Table, difference
 from sgfast.policy.model import (
     AH,
     DCCP,
@@ -38,6 +37,7 @@ from sgfast.policy.model import (
     SecurityGroup,
     Timeouts,
 )
+from sgfast.policy.rule_text import ports_text
 from sgfast.policy.yaml_nodes import shown_origin
 
 Interfaces = Mapping[str, str | None]
@@ -60,7 +60,6 @@ OPENED = 0x40000000
 
 _FAMILIES = (4, 6)
 _IP = {4: "ip", 6: "ip6"}
-_ADDRESS = {4: IPv4Address, 6: IPv6Address}
 _CUT_KEYS: dict[tuple[CutKind, int], str] = {
     ("ports", 4): "ip saddr . ip daddr . meta l4proto . th sport . th dport",
     ("ports", 6): "ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport",
@@ -108,6 +107,14 @@ def update(old: Policy, new: Policy, interfaces: Interfaces, version: str) -> st
     Raises ExportError for what nftables cannot say, AmbiguousAddress for peers with the same addresses.
     """
     _check(interfaces, old, new)
+    for policy, advice in (
+        (old, "no filter is loaded that can be changed: load the whole file"),
+        (new, f"no filter is left: end the loaded one with nft delete table {TABLE}"),
+    ):
+        if not any(name in policy.instance_by_name for name in interfaces):
+            raise ExportError(
+                shown_origin(policy.origin), f"there is no instance {', '.join(map(repr, interfaces))}, so {advice}"
+            )
     before, after = zones(old, interfaces), zones(new, interfaces)
     for name in after:
         if before.get(name, after[name]) != after[name]:
@@ -297,7 +304,7 @@ class _Writer:
                 raise ExportError(
                     shown_origin(self.policy.origin),
                     f"instances {name!r} and {other!r} of two VPCs have the address "
-                    f"{_ADDRESS[family](first)}, and one host cannot tell their packets apart: export each VPC's "
+                    f"{ADDRESS[family](first)}, and one host cannot tell their packets apart: export each VPC's "
                     "instances for a network namespace of their own",
                 )
 
@@ -461,8 +468,7 @@ def _by_device(devices: Mapping[str, str | None], verdict: str) -> str:
 def _match(rule: Rule, vpc: str, side: str) -> str:
     parts = [_peer(rule, vpc, side)]
     if rule.ports is not None and rule.protocol is not None:
-        ports = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
-        parts.append(f"{_PORTS_OF[rule.protocol]} dport {{ {ports} }}")
+        parts.append(f"{_PORTS_OF[rule.protocol]} dport {{ {ports_text(rule.ports, listed=None)} }}")
     elif rule.icmp_type is not None:
         name = "icmp" if rule.ethertype == 4 else "icmpv6"
         parts.append(f"{name} type {rule.icmp_type}")
@@ -502,5 +508,5 @@ def _timeouts(timeouts: Timeouts) -> Iterator[tuple[int, str, str]]:
 
 
 def _range_text(family: int, one: Range) -> str:
-    first, last = map(_ADDRESS[family], one)
+    first, last = map(ADDRESS[family], one)
     return str(first) if first == last else f"{first}-{last}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from sgfast.errors import ExportError
-from sgfast.exporting.calls import Call, Calls, Variables, plain_text, single_address, words
+from sgfast.exporting.calls import Call, Calls, Variables, only_in_script, plain_text, single_address, words
 from sgfast.exporting.changes import Changes, Membership, changes
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
@@ -42,21 +43,27 @@ _PROTOCOLS = {ICMP: "icmp", TCP: "tcp", UDP: "udp"}
 _V2, _OTC_V3 = "/v2.0", "/v3/${project}/vpc"
 
 FUNCTIONS = r'''
-# The answer of the last function is in $answer.
+# The answer of the last function is in $answer. $earlier: groups that were there, and how many rules they are to have.
+earlier=
 
-make() {  # security|address NAME OPTION...
-  kind=$1 name=$2
-  shift 2
-  names=$(openstack "$kind" group list -f value -c Name)
-  if echo "$names" | grep -Fqx -e "$name"; then
-    echo "$kind group $name: is there already; import the account, and export what changes since then" >&2
-    exit 1
-  fi
-  answer=$(openstack "$kind" group create "$name" "$@" -f value -c id)
+find_group() {  # security|address NAME
+  listed=$(openstack "$1" group list -f value -c ID -c Name)
+  answer=$(echo "$listed" | while read -r id name; do if [ "$name" = "$2" ]; then echo "$id"; fi; done)
+  case $answer in
+    *[[:space:]]*) echo "$1 group $2: the cloud knows several" >&2; exit 1 ;;
+  esac
 }
 
-make_group() {  # NAME OPTION...
-  make security "$@"
+make_group() {  # NAME RULES OPTION...
+  find_group security "$1"
+  if [ -n "$answer" ]; then
+    # A run that was interrupted has made it.
+    earlier="$earlier $answer=$2"
+    return
+  fi
+  group=$1
+  shift 2
+  answer=$(openstack security group create "$@" -f value -c id -- "$group")
   # The cloud gives rules to a new group.
   given=$(openstack security group rule list "$answer" -f value -c ID)
   for rule in $given; do
@@ -64,10 +71,37 @@ make_group() {  # NAME OPTION...
   done
 }
 
+make_addresses() {  # NAME ADDRESS...
+  group=$1
+  find_group address "$group"
+  shift
+  if [ -n "$answer" ]; then
+    there=$(openstack address group show -f value -c addresses "$answer" | tr -d "[]',")
+    if [ "$(printf '%s\n' $there | sort)" != "$(printf '%s\n' "$@" | sort)" ]; then
+      echo "address group $group: is there already, with other addresses; delete it, or give this one another name" >&2
+      exit 1
+    fi
+    return
+  fi
+  answer=$(for address in "$@"; do printf -- '--address %s ' "$address"; done)
+  answer=$(openstack address group create $answer -f value -c id -- "$group")
+}
+
+# No instance comes into a group that has other rules than it is to have.
+check_groups() {
+  for each in $earlier; do
+    rules=$(openstack security group rule list "${each%=*}" -f value -c ID)
+    if [ "$(printf %s "$rules" | wc -w)" -ne "${each#*=}" ]; then
+      echo "security group ${each%=*}: was there already, and has other rules, too; delete these or the group" >&2
+      exit 1
+    fi
+  done
+}
+
 find_one() {  # WHAT COMMAND...
   what=$1
   shift
-  answer=$(openstack "$@" -f value)
+  answer=$(openstack "$@")
   case $answer in
     '') echo "$what: the cloud knows none" >&2; exit 1 ;;
     *[[:space:]]*) echo "$what: the cloud knows several" >&2; exit 1 ;;
@@ -162,15 +196,18 @@ class _Project:
     def calls(self) -> Calls:
         found = self._changes
         needs = {"project": "the id of the project"} if self._place == _OTC_V3 else {}
+        rules = Counter(each.group for each in found.rules)
         self._find_things()
         for addresses in found.address_groups:
             self._make_address_group(addresses)
         for addresses in found.addresses:
             self._change_addresses(addresses, "Add addresses to", "add_addresses", "set", " already exist ")
         for group in found.groups:
-            self._make_group(group)
+            self._make_group(group, rules[group.name])
         for each in (*found.rules, *self._parts_that_stay()):
             self._add_rule(each)
+        if found.groups:
+            self._calls.append(only_in_script("Check the groups that were there already", "check_groups"))
         ports = {each.instance.name: self._port(each) for each in found.members}
         for member in (*found.memberships, *found.memberships_taken):
             self._set_groups(member, ports[member.instance.name])
@@ -249,7 +286,8 @@ class _Project:
         section = what.replace(" ", "-") + "s"
         self._call(
             f"Find the {what} {name}", "GET", f"{self._place}/{section}?name={name}", None,
-            f"find_one {words(f'{what} {name}')} {what} show {words(name)} -c id", f"{variable}=$answer",
+            f"find_one {words(f'{what} {name}')} {what} show -f value -c id -- {words(name)}",
+            f"{variable}=$answer",
             gives={variable: f"{section.replace('-', '_')}[0].id"},
         )  # fmt: skip
         return f"${{{variable}}}"
@@ -258,11 +296,10 @@ class _Project:
         variable = self._variables.name("addresses", group.name)
         addresses = [str(address) for address in group.addresses]
         self._ids["addresses", group.name] = f"${{{variable}}}"
-        options = [word for address in addresses for word in ("--address", address)]
         self._call(
             f"Make the address group {group.name}", "POST", f"{_V2}/address-groups",
             {"address_group": {"name": group.name, "addresses": addresses}},
-            f"make address {words(group.name, *options)}", f"{variable}=$answer",
+            f"make_addresses {words(group.name, *addresses)}", f"{variable}=$answer",
             gives={variable: "address_group.id"},
         )  # fmt: skip
 
@@ -279,7 +316,7 @@ class _Project:
             {"addresses": addresses}, *lines,
         )  # fmt: skip
 
-    def _make_group(self, group: SecurityGroup) -> None:
+    def _make_group(self, group: SecurityGroup, rules: int) -> None:
         variable, born = self._variables.name("group", group.name), self._variables.name("rules_of", group.name)
         self._ids["group", group.name] = f"${{{variable}}}"
         body: dict[str, Any] = {"name": group.name, "description": plain_text(group.description)}
@@ -288,7 +325,7 @@ class _Project:
         options = [f"--description={plain_text(group.description)}", *(["--stateless"] if not group.stateful else [])]
         self._call(
             f"Make the security group {group.name}", "POST", f"{self._place}/security-groups", {"security_group": body},
-            f"make_group {words(group.name, *options)}", f"{variable}=$answer",
+            f"make_group {words(group.name, str(rules), *options)}", f"{variable}=$answer",
             gives={variable: "security_group.id", born: "security_group.security_group_rules[].id"},
         )  # fmt: skip
         # The script's function does it.
@@ -354,7 +391,7 @@ class _Project:
         self._call(
             f"Find the port of {each.instance.name}", "GET",
             f"{_V2}/ports?fixed_ips=ip_address%3D{address.network_address}", None,
-            f"find_one {words(f'port of {each.instance.name}')} port list --fixed-ip {words(fixed)} -c ID",
+            f"find_one {words(f'port of {each.instance.name}')} port list --fixed-ip {words(fixed)} -f value -c ID",
             f"{variable}=$answer",
             gives={variable: "ports[0].id"},
         )  # fmt: skip

@@ -96,6 +96,10 @@ class Rule:
     #: are compared.
     wording: frozenset[Wording] = field(default=frozenset(), compare=False, repr=False)
 
+    def without_words(self) -> Rule:
+        """The rule without its id and description. Rules that say the same are equal then."""
+        return replace(self, id="", description="")
+
 
 @dataclass(frozen=True, slots=True)
 class SecurityGroup:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from sgfast.policy.model import Direction, Policy, Rule
+from sgfast.policy.model import Direction, Policy
 from sgfast.reaching.ends import ANY
 from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
 from sgfast.reaching.question import Question, Scene
@@ -123,8 +123,4 @@ class _Only:
     def _has(self, policy: int, decider: Decider) -> bool:
         """Whether the group of that name in a policy has a rule that says the same."""
         group = self._question.accounts[policy].policy.group_by_name.get(decider.group)
-        return group is not None and any(_says(rule) == _says(decider.rule) for rule in group.rules)
-
-
-def _says(rule: Rule) -> Rule:
-    return replace(rule, id="", description="")
+        return group is not None and any(rule.without_words() == decider.rule.without_words() for rule in group.rules)

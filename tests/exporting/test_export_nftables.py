@@ -334,15 +334,52 @@ def test_the_command_writes_the_file_and_what_a_change_needs(capsys: Capsys, tmp
     assert unknown.status == 2 and unknown.err.endswith("there is no instance 'db-2' (did you mean 'db-1'?)\n")
 
 
+def test_a_directory_gets_a_file_for_each_machine_and_one_for_its_change(capsys: Capsys, tmp_path: Path) -> None:
+    more = "\n  - {name: new, addresses: [10.9.9.9], security_groups: [web]}\n"
+    (tmp_path / "old.yaml").write_text(POLICY % "cut-inbound")
+    (tmp_path / "new.yaml").write_text((POLICY % "cut-inbound").replace("ports: 80", "ports: 81").rstrip() + more)
+    old, new, folder = (tmp_path / name for name in ("old.yaml", "new.yaml", "files"))
+    folder.mkdir()
+    to = ("--to", "nftables", "--instance", "port-7", "--instance", "new")
+    assert sgfast(capsys, "export", new, "--since", old, *to, "-o", folder).status == 0
+    # Nothing is loaded on the machine that OLD does not have.
+    assert sorted(path.name for path in folder.iterdir()) == ["new.nft", "port-7.change.nft", "port-7.nft"]
+    alone = ("--to", "nftables", "--instance", "web-1")
+    assert (folder / "port-7.nft").read_text() == sgfast(capsys, "export", new, *alone).out
+    assert (folder / "port-7.change.nft").read_text() == sgfast(capsys, "export", new, "--since", old, *alone).out
+    assert "flush chain" in sgfast(capsys, "diff", old, new, *alone).out
+    host = ("--to", "nftables", "--interface", "web-1=tap0")
+    assert sgfast(capsys, "export", new, "--since", old, *host, "-o", folder).status == 0
+    assert {"host.nft", "host.change.nft"} < {path.name for path in folder.iterdir()}
+    # All files appear, or none.
+    for path in folder.iterdir():
+        path.unlink()
+    wrong = sgfast(capsys, "export", new, *to, "--instance", "nobody", "-o", folder)
+    assert wrong.status == 2 and "there is no instance 'nobody'" in wrong.one_line() and not [*folder.iterdir()]
+
+
+@pytest.mark.parametrize(("name", "advice"), [("old", "load the whole file"), ("new", "nft delete table inet sgfast")])
+def test_a_change_of_a_filter_that_is_not_there_before_or_after_is_an_error(name: str, advice: str) -> None:
+    here, gone = policy(), replace(policy(), instances=policy().instances[1:])
+    old, new = (gone, here) if name == "old" else (here, gone)
+    with pytest.raises(ExportError, match=f"there is no instance 'web-1', so no filter is .*{advice}"):
+        update(old, new, {"web-1": None}, "0")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--to aws --instance a", "--instance, --interface and --connections are for --to nftables"),
+        ("--to aws --instance a", "--instance and --interface are for --to nftables"),
         ("--to nftables", "needs --instance NAME, or --interface NAME=DEVICE"),
         ("--to nftables --instance a --interface a=b", "needs --instance NAME, or --interface NAME=DEVICE"),
         ("--to nftables --interface a", "write NAME=DEVICE"),
         ("--to nftables --instance a --format json", "has no --format json"),
         ("--to nftables --instance a --connections x", "--connections needs --since"),
+        ("--to aws --connections x", "--connections is for --to nftables"),
+        ("--to nftables --instance a --instance b --since x --connections x", "the list of one machine"),
+        ("--to nftables --instance a --instance b", "each one gets a file of its own in a directory"),
+        ("--to nftables --instance ../a -o .", "--instance '../a': no file can be called so"),
+        ("--to aws -o .", ".: is a directory; name a file in it"),
         ("--to nftables --interface web-1=a --interface web-1=b", "behind one interface, not several"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from provider_commands import executed, provider_command
 from running_neutron import command, environment, running_neutron
 
 from sgfast.exporting import openstack as exporting
+from sgfast.exporting.changes import meaning
 from sgfast.live.openstack import read_account
 from sgfast.policy.document import parse_policy
 from sgfast.policy.formats import import_sources
@@ -91,7 +93,8 @@ def apply(cloud: Cloud, old: Policy | None, new: Policy) -> Policy:
     return cloud.live()
 
 
-def test_random_policies_and_their_changes_come_back_from_the_calls(cloud: Cloud) -> None:
+def test_random_policies_and_their_changes_come_back_from_the_calls(project: Cloud) -> None:
+    cloud = project
     for _, pick in seeds(some(1, 200), 2131):
         cloud.empty()
         first, second = (exportable(random_policy(pick, (47, 132)), exporting.OPENSTACK) for _ in range(2))
@@ -118,20 +121,20 @@ security_groups:
     rules:
       - {direction: inbound, protocol: tcp, ports: "80,443", source: offices, description: "it's `here` ${group_web}"}
       - {direction: outbound, protocol: all}
-  - name: db
+  - name: -db
     rules:
       - {direction: inbound, protocol: icmp, icmp_type: 8, icmp_code: 0, source: web}
       - {direction: inbound, ethertype: IPv6, protocol: icmp, icmp_type: 128}
 instances:
   - {name: web-1, addresses: [10.1.0.16], security_groups: [web]}
-  - {name: db-1, addresses: [10.1.0.17], security_groups: [db, web]}
+  - {name: db-1, addresses: [10.1.0.17], security_groups: [-db, web]}
 """
 
 
-@pytest.fixture
-def shell(project: Cloud, tmp_path: Path) -> Iterator[dict[str, str]]:
+@pytest.fixture(scope="module")
+def shell(project: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of a shell that has ``openstack``."""
-    with provider_command("openstack", tmp_path, command(), project.environment) as path:
+    with provider_command("openstack", tmp_path_factory.mktemp("cli"), command(), project.environment) as path:
         yield project.environment | {"PATH": path}
 
 
@@ -147,13 +150,57 @@ def test_the_script_does_what_the_calls_do_and_changes_may_be_made_again(
     assert_same(first, back, exporting.OPENSTACK)
     assert {rule.description for rule in back.group_by_name["web"].rules} == {"", "it's `here` $ {group_web}"}
     assert back.group_by_name["web"].description == first.group_by_name["web"].description
-    again = executed(script, tmp_path, shell)
-    assert again.returncode == 1 and again.stderr.startswith("address group offices: is there already; import")
 
-    text = SHOP.replace("icmp_code: 0, source: web", "source: web").replace("[db, web]", "[db]")
+    text = SHOP.replace("icmp_code: 0, source: web", "source: web").replace("[-db, web]", "[-db]")
     second = parse_policy(text.replace('"80,443"', '"80,8080"').replace("192.0.2.0/24", "192.0.3.0/24"))
     script = exporting.export(back, second, "openstack", "script").script("0", exporting.FUNCTIONS)
     for _ in range(some(1, 2)):
         done = executed(script, tmp_path, shell)
         assert (done.returncode, done.stderr) == (0, ""), done
         assert_same(second, cloud.live(), exporting.OPENSTACK)
+
+
+def test_what_an_interrupted_run_has_made_is_found_and_used_and_nothing_else_is(
+    project: Cloud, shell: dict[str, str], tmp_path: Path
+) -> None:
+    def ran(old: Policy | None, new: Policy) -> subprocess.CompletedProcess[str]:
+        script = exporting.export(old, new, "openstack", "script").script("0", exporting.FUNCTIONS)
+        return executed(script, tmp_path, shell)
+
+    none = parse_policy("version: 1")
+    rules = "{direction: inbound, protocol: tcp, source: -x}, {direction: inbound, protocol: udp}"
+    one = parse_policy(f"version: 1\nsecurity_groups: [{{name: -x, rules: [{rules}]}}]")
+    done = ran(None, one)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    first, _ = project.live().group_by_name["-x"].rules
+    project.call({"method": "DELETE", "path": f"/v2.0/security-group-rules/{first.id}"})
+    done = ran(None, one)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    made = project.live().group_by_name["-x"]
+    assert {meaning(rule) for rule in made.rules} == {meaning(rule) for rule in one.group_by_name["-x"].rules}
+    body = {"security_group_rule": {"security_group_id": made.id, "direction": "ingress", "protocol": "icmp"}}
+    project.call({"method": "POST", "path": "/v2.0/security-group-rules", "body": body})
+    done = ran(None, one)
+    assert done.returncode == 1 and "was there already, and has other rules, too; delete these" in done.stderr
+    # What is deleted is found by its name.
+    done = ran(one, none)
+    assert (done.returncode, done.stderr) == (0, "") and "-x" not in project.live().group_by_name
+    for address, status in (("192.0.2.1", 0), ("192.0.2.1", 0), ("192.0.2.2", 1)):
+        lists = f"address_groups: [{{name: -a, addresses: ['2001:db8::/32', {address}]}}]"
+        done = ran(None, parse_policy(f"version: 1\n{lists}"))
+        assert done.returncode == status and ("is there already, with other addresses" in done.stderr) == status, done
+
+
+def test_a_port_that_nothing_filters_gets_no_groups(project: Cloud) -> None:
+    """Its port security is off. ``sgfast import`` leaves it out, and the cloud refuses what an export says of it."""
+    groups = "security_groups: [{name: g}]"
+    policy = parse_policy(
+        f"version: 1\n{groups}\ninstances: [{{name: open, addresses: [10.1.0.99], security_groups: [g]}}]"
+    )
+    project.place(policy)
+    (port,) = project.call({"method": "GET", "path": "/v2.0/ports?name=open"})["ports"]
+    off = {"port_security_enabled": False, "security_groups": []}
+    project.call({"method": "PUT", "path": f"/v2.0/ports/{port['id']}", "body": {"port": off}})
+    assert any("port security is off" in warning for warning in project.live().warnings)
+    with pytest.raises(AssertionError, match="Port security must be enabled"):
+        apply(project, None, policy)

@@ -132,15 +132,34 @@ def test_a_deny_rule_counts_for_those_who_are_in_its_group(groups: str, said: li
         assert rules_of(both) == said
 
 
+BOTH = "instances: [{name: w, addresses: [10.0.0.4/30, '2001:db8::5'], security_groups: [web]}"
+
+
 def test_a_rule_with_a_group_is_for_both_ip_versions_in_aws() -> None:
-    both = "instances: [{name: w, addresses: [10.0.0.5, '2001:db8::5'], security_groups: [web]}]"
     rules = ["protocol: tcp, source: web", "protocol: icmp, source: web"]
-    with pytest.raises(ExportError, match=r"rule web/inbound/1 \(tcp from group web, IPv4\): .* same rule for IPv6$"):
-        expressible(policy_of(*rules, more=both), TARGET)
-    for policy in (policy_of(*rules), policy_of(*rules, "ethertype: IPv6, protocol: tcp, source: web", more=both)):
+    other = "ethertype: IPv6, protocol: tcp, source: web"
+    for policy in (policy_of(*rules), policy_of(*rules, other, more=f"{BOTH}]")):
         assert sorted(rules_of(policy, TARGET)) == [
             "icmp from group web, IPv4", "tcp from group web, IPv4", "tcp from group web, IPv6"
         ]  # fmt: skip
+        assert expressible(policy, TARGET).warnings == ()
+
+
+def test_a_rule_for_one_ip_version_names_the_members_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An address in the member's prefix is another instance's, and so is in no group of the member's.
+    more = f"{BOTH}, {{name: d, addresses: [10.0.0.5], security_groups: [db]}}]"
+    policy = policy_of("protocol: tcp, source: web", "protocol: icmp, source: web", more=more)
+    said = ["icmp from group web, IPv4", "tcp from 10.0.0.4/32", "tcp from 10.0.0.6/31"]
+    assert sorted(rules_of(policy, TARGET)) == said
+    written = expressible(policy, TARGET)
+    change = difference(policy, written)
+    assert not change.opened and not change.closed
+    assert written.warnings[1].startswith("So rules for one of them name the addresses of the members of web. Export")
+    assert written.warnings[1] in export_to_aws(None, policy).script("0", "")
+    monkeypatch.setattr("sgfast.exporting.expressible._MOST_PARTS", 1)
+    error = r"rule web/inbound/1 \(tcp from group web, IPv4\): .* the members have more than 1 CIDRs; add the same rule"
+    with pytest.raises(ExportError, match=error):
+        expressible(policy, TARGET)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +170,11 @@ def test_a_rule_with_a_group_is_for_both_ip_versions_in_aws() -> None:
         ("{infrastructure: filtered}", "settings.infrastructure: AWS does not have filtered"),
         ("{timeouts: {icmp: 7}}", "settings.timeouts.icmp: AWS does not have 7; leave it out, or write 30"),
         ("{profile: aws}", ""),
+        # What the settings say together counts, not in which words.
+        ("{profile: neutron, on_change: keep, infrastructure: exempt, group_members: by-owner, "
+         "timeouts: {tcp_fin_wait: 30, tcp_other: 30, bidirectional: 180}}", ""),
+        ("{profile: aws, on_change: cut-inbound}", "settings.on_change: AWS does not have cut-inbound; leave it out"),
+        ("{profile: aws, timeouts: {tcp_established: 600}}", "settings.timeouts.tcp_established: AWS does not have"),
         ("{max_connections: 5}", ""),
     ],
 )
@@ -277,8 +301,26 @@ def test_diff_and_suggest_export_what_they_find(capsys: Capsys) -> None:
     assert since.status == 2 and "can be taken away only by its id" in since.err and since.out == ""
 
 
+def test_diff_and_suggest_have_the_options_of_export(capsys: Capsys, tmp_path: Path) -> None:
+    files = [PCAPS / "shop.yaml", PCAPS / "shop.proposed.yaml"]
+    given = [files[1], "--since", files[0]]
+    for options in (["terraform", "--provider", "openstack"], ["aws", "--to-format", "json"]):
+        exported = sgfast(capsys, "export", *given, "--to", *(o.replace("--to-format", "--format") for o in options))
+        compared = sgfast(capsys, "diff", *files, "--to", *options)
+        assert compared.out == exported.out != ""
+    suggested = ["suggest", PCAPS / "shop.pcap", "--to", "nftables", "--instance", "host-10.0.0.5"]
+    assert "hook input" in sgfast(capsys, *suggested).out
+    assert sgfast(capsys, *suggested, "--instance", "host-10.0.1.9", "-o", tmp_path).status == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["host-10.0.0.5.nft", "host-10.0.1.9.nft"]
+    several = sgfast(capsys, "diff", *files, "--to", "nftables", "--instance", "web-1", "--instance", "db-1")
+    assert several.status == 2 and "each one gets a file of its own" in several.one_line()
+    alone = sgfast(capsys, "diff", *files, "--instance", "web-1")
+    assert alone.status == 2 and "--provider, --instance and --interface are for --to TARGET" in alone.one_line()
+
+
 def test_a_policy_of_a_hundred_groups_is_exported_in_few_calls() -> None:
     rules = ", ".join(f"{{direction: inbound, protocol: tcp, ports: {n}}}" for n in range(1, 51))
     groups = "\n".join(f"  - {{name: g{n}, rules: [{rules}]}}" for n in range(100))
-    calls = export_to_aws(None, parse_policy(f"version: 1\nsecurity_groups:\n{groups}\n")).calls
+    exported = export_to_aws(None, parse_policy(f"version: 1\nsecurity_groups:\n{groups}\n"))
+    calls = exported.document("0")["calls"]
     assert len(calls) == 400

@@ -185,6 +185,9 @@ class Turned:
 class Comparison:
     """Judges steps with engine and kernel. ``hits``: by name of difference how many packets it excused."""
 
+    #: What may differ.
+    differences = DIFFERENCES
+
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.hits: Counter[str] = Counter()
@@ -258,7 +261,7 @@ class Comparison:
             past.told.append((n, passed, stopper, wanted))
             past.reason, past.transition = spoken.get(name), reference.transitions.get(name)
             past.unanswered = name in reference.unanswered
-            excuses.append([name for name, d in DIFFERENCES.items() if d.here(packet, past)])
+            excuses.append([name for name, d in self.differences.items() if d.here(packet, past)])
         agreed = len(path)
         if stopper != denier:
             agreed = next(n for n, side in enumerate(path) if side.instance.name in (stopper, denier))

@@ -22,9 +22,6 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REA
 PACKETS = int(os.environ.get("SGFAST_KERNEL_PACKETS") or some(10_000, 200_000))
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "4"))
 
-#: Differences of ``comparing`` that the files avoid: what is cut is not tracked, and what was opened has a mark.
-AVOIDED = {"SYN on a cut connection that is over", "unanswered, and its rule is gone"}
-
 
 def compared(packets: int, **options: Any) -> tuple[Counter[Hashable], Counter[str]]:
     print(f"seed {SEED}, {packets} packets")
@@ -33,7 +30,6 @@ def compared(packets: int, **options: Any) -> tuple[Counter[Hashable], Counter[s
     )
     print(f"{seen['packets']} packets, {seen['both sides']} past two filters; excused: {dict(hits)}")
     assert seen["packets"] >= 0.6 * packets
-    assert not AVOIDED & set(hits)
     assert sum(hits.values()) < 0.03 * seen["packets"]
     return seen, hits
 

@@ -36,10 +36,10 @@ rpc_workers = 0
 rpc_state_report_workers = 0
 pagination_max_limit = {most_in_a_page}
 [quotas]
-quota_security_group = -1
-quota_security_group_rule = -1
+quota_driver = neutron.db.quota.driver_null.DbQuotaDriverNull
 [database]
 connection = sqlite:///{folder}/neutron.sqlite
+sqlite_synchronous = false
 [oslo_concurrency]
 lock_path = {folder}
 [oslo_messaging_notifications]
@@ -53,8 +53,9 @@ extension_drivers = port_security
 enable_security_group = true
 firewall_driver = openvswitch
 """
-#: Less than the tests create of each kind, so that everything is read in several pages.
-MOST_IN_A_PAGE = 3
+#: Less than the tests of the API create of each kind, so that everything is read in several pages. Tests of what is
+#: written have a PROJECT, and all in one page.
+MOST_IN_A_PAGE, MOST_WITH_PROJECT = 3, 1000
 STARTS_WITHIN_SECONDS = 120
 
 
@@ -87,7 +88,8 @@ def main(folder: Path, project: str | None = None) -> None:
     threading.Thread(target=end_with_input, daemon=True).start()
     warnings.simplefilter("ignore")
     config = folder / "neutron.conf"
-    config.write_text(NEUTRON.format(prefix=sys.prefix, folder=folder, most_in_a_page=MOST_IN_A_PAGE))
+    most = MOST_IN_A_PAGE if project is None else MOST_WITH_PROJECT
+    config.write_text(NEUTRON.format(prefix=sys.prefix, folder=folder, most_in_a_page=most))
     sys.argv = ["neutron-api", "--config-file", str(config), "--log-file", str(folder / "neutron.log")]
 
     from neutron import server
