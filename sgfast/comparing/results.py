@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sgfast.capture import Damage
 from sgfast.capture.names import without_credentials
@@ -12,6 +12,9 @@ from sgfast.engine import Midstream, Mode
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
 from sgfast.replaying.cutting import PacketsLeftOut
+
+if TYPE_CHECKING:
+    from sgfast.comparing.tables import DiffTables
 
 #: ``newly-denied``: the connection passes under OLD and is blocked under NEW; ``newly-allowed``: the reverse. A packet
 #: is blocked if it is denied or moot; otherwise it passes, even if no filter sees it (SPEC 3.2, 3.3).
@@ -152,6 +155,14 @@ class DiffResult:
 
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
+
+    @property
+    def tables(self) -> DiffTables:
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.30)."""
+        from sgfast.comparing.tables import DiffTables
+
+        effects = [(each.rule, each.group, each.status, each.newly_denied, each.newly_allowed) for each in self.rules]
+        return DiffTables(self.kinds.items(), effects)
 
     def of(self, change: Change) -> list[ChangedGroup]:
         return [group for group in self.groups if group.change == change]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
@@ -28,6 +28,9 @@ from sgfast.replaying.listed_kinds import (
     listed_unanswered,
     unlisted_denials,
 )
+
+if TYPE_CHECKING:
+    from sgfast.replaying.tables import KeptRows, ReplayTables
 
 Rows = NDArray[Any]
 
@@ -84,6 +87,15 @@ class Sinks:
     packets: tuple[PacketSink, ...] = ()
     frames: tuple[FrameSink, ...] = ()
     flows: tuple[FlowSink, ...] = ()
+
+    def and_kept(self, kept: KeptRows) -> Sinks:
+        """These, and those of ``kept``."""
+        packets, frames, flows = kept.unplaced, kept.frames, kept.flows
+        return Sinks(
+            self.packets if packets is None else (*self.packets, packets),
+            self.frames if frames is None else (*self.frames, frames),
+            self.flows if flows is None else (*self.flows, flows),
+        )
 
     @property
     def want_packets(self) -> bool:
@@ -257,9 +269,19 @@ class ReplayResult:
     oddities: Oddities = field(default_factory=lambda: Oddities())
     #: The number of tunnel headers removed, by kind; None if none were to be removed.
     decapsulated: dict[str, int] | None = None
+    #: Packets and connections, if ``replay`` was told to keep them.
+    kept: KeptRows | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
+
+    @property
+    def tables(self) -> ReplayTables:
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.30)."""
+        from sgfast.replaying.tables import ReplayTables
+
+        hits = [(each.rule, each.group, each.connections, each.packets, each.bytes) for each in self.rules]
+        return ReplayTables(self.kinds, hits, self.kept)
 
     @property
     def denied(self) -> list[Denied]:
