@@ -9,6 +9,7 @@ from sgfast.capture import Damage
 from sgfast.capture.names import without_credentials
 from sgfast.comparing.kinds import ChangedKinds
 from sgfast.engine import Midstream, Mode
+from sgfast.notebook import html_table
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
 from sgfast.replaying.cutting import PacketsLeftOut
@@ -173,6 +174,11 @@ class DiffResult:
             return Counts(0, 0, 0, 0)
         rows = self.kinds[change].rows
         return Counts(*(int(rows[name].sum()) for name in ("connections", "broken", "packets", "bytes")))
+
+    def _repr_html_(self) -> str:
+        totals = [(change, self.total(change)) for change in CHANGES]
+        rows = [(change, total.connections, total.answered, total.packets) for change, total in totals]
+        return html_table(("change", "connections", "answered", "packets"), rows) + self.tables.changed._repr_html_()
 
     @property
     def packets_per_second(self) -> float:

@@ -14,6 +14,7 @@ from sgfast.capture.names import without_credentials
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
+from sgfast.notebook import html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE
@@ -305,6 +306,15 @@ class ReplayResult:
     def empty_part(self, vpc: str | None) -> ReplayResult:
         """An empty result for the part of this replay that is seen from ``vpc``."""
         return ReplayResult(self.policy, self.mode, self.midstream, vpc, self.captures)
+
+    def _repr_html_(self) -> str:
+        counts = [(f"packets: {verdict}", number) for verdict, number in self.verdicts.items() if number]
+        counts += [(f"connections: {what}", number) for what, number in self.connections.items()]
+        found = html_table(("of " + ", ".join(self.captures), "number"), [("packets", self.packets), *counts])
+        breaks = self.tables.would_break
+        if not len(breaks):
+            return found + html_text("No connection that was answered in the captures would break.")
+        return found + html_text("What would break:") + breaks._repr_html_()
 
     @property
     def packets_per_second(self) -> float:
