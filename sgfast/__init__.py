@@ -27,12 +27,13 @@ if TYPE_CHECKING:
         Verdict,
         header,
     )
-    from sgfast.errors import CaptureError, OutputError, PolicyError, SgfastError, SnapshotError
+    from sgfast.errors import CaptureError, OutputError, PolicyError, SgfastError, SnapshotError, TableError
     from sgfast.live.aws import policy_from_boto3
     from sgfast.policy.document import load_policy, parse_policy
     from sgfast.policy.model import Policy
     from sgfast.replaying import Reading, ReplayResult, replay
     from sgfast.snapshot import load_snapshot, save_snapshot
+    from sgfast.tables import Table, table
 
 # Each is imported when it is first asked for: numpy alone costs more than a tenth of a second, which no
 # `sgfast --help` should pay.
@@ -44,12 +45,13 @@ __getattr__ = on_demand(
             "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Engine",
             "Explanation", "FrameBatch", "Side", "Verdict", "header",
         ),
-        "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError", "SnapshotError"),
+        "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError", "SnapshotError", "TableError"),
         "sgfast.live.aws": ("policy_from_boto3",),
         "sgfast.policy.document": ("load_policy", "parse_policy"),
         "sgfast.policy.model": ("Policy",),
         "sgfast.replaying": ("Reading", "ReplayResult", "replay"),
         "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
+        "sgfast.tables": ("Table", "table"),
     },
 )  # fmt: skip
 
@@ -79,6 +81,8 @@ __all__ = [
     "SgfastError",
     "Side",
     "SnapshotError",
+    "Table",
+    "TableError",
     "Verdict",
     "__version__",
     "diff",
@@ -89,4 +93,5 @@ __all__ = [
     "policy_from_boto3",
     "replay",
     "save_snapshot",
+    "table",
 ]

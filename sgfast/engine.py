@@ -21,6 +21,7 @@ from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPES
 from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.notebook import html_table, html_text
 from sgfast.policy.document import load_policy
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.matching import End, Field, Packet, misfit_fields, rules_of
@@ -124,6 +125,11 @@ class Explanation:
                 note = "matches" if candidate.matches else "other " + ", ".join(candidate.differs)
                 lines.append(f"    {candidate.rule} [{candidate.action}, priority {candidate.priority}]: {note}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [(side.instance, side.direction, side.verdict, side.reason, side.winner) for side in self.sides]
+        verdict = self.verdict + (f" ({self.reason})" if self.reason else "")
+        return html_text(verdict) + html_table(("instance", "direction", "verdict", "reason", "rule"), rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,10 @@ class NoCapture(CaptureError):
     """A file that is not a capture. In a directory of captures it is skipped."""
 
 
+class TableError(SgfastError):
+    """A table in memory that was not kept, that would be too large, or that needs another library (SPEC 14.30)."""
+
+
 class OutputError(SgfastError):
     """An output that cannot be written (SPEC 10.5); exit status 2."""
 

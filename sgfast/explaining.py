@@ -15,6 +15,7 @@ from ipaddress import ip_address, ip_network
 
 from sgfast.engine import Engine, Verdict, is_multicast
 from sgfast.errors import ArgumentError, PolicyError
+from sgfast.notebook import html_table, html_text
 from sgfast.policy.assuming import with_assumed
 from sgfast.policy.document import load_policy
 from sgfast.policy.lookup import find, similar
@@ -109,6 +110,17 @@ class Explained:
     choices: tuple[str, ...]
     #: Instances that are only assumed: ``policy`` has them, the one that was given does not.
     assumed: tuple[Instance, ...] = ()
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for side in (self.egress, self.ingress):
+            if side is not None:
+                verdict = side.verdict if side.reached else f"would be {side.verdict}"
+                rule = side.winner.rule.id if side.winner else None
+                near = [f"{each.rule.id} (other {', '.join(m.field for m in each.misfits)})" for each in side.nearest]
+                rows.append((side.instance.name, side.direction, verdict, side.reason, rule, "; ".join(near)))
+        head = ("instance", "direction", "verdict", "reason", "rule", "nearest rules")
+        return "".join(map(html_text, (sentence(self), *self.choices))) + html_table(head, rows)
 
 
 def explain(

@@ -21,6 +21,7 @@ from sgfast.compiler.ports import KEYS
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
 from sgfast.explaining import Explained, explain_opener, sentence
+from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address
 from sgfast.policy.matching import End as SeenEnd
@@ -71,6 +72,16 @@ class Proof:
     policy: Policy
     origin: str
     outcomes: tuple[Outcome, ...]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                outcome.expectation.place, outcome.expectation.text, outcome.word,
+                None if outcome.counterexample is None else sentence(outcome.counterexample),
+            )
+            for outcome in self.outcomes[:SHOWN_ROWS]
+        ]  # fmt: skip
+        return html_table(("expectation", "meant", "result", "counterexample"), rows, len(self.outcomes))
 
     def of(self, word: Literal["holds", "fails", "empty"]) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.word == word]

@@ -6,7 +6,7 @@ from sgfast.core.base.frames cimport Frame, FrameBatch
 
 
 cdef enum:
-    # Limit for open captures, which are those that overlap in time. Each one takes 768 KiB, and the usual limit for
+    # Limit for open captures, which are those that overlap in time. Each one takes 832 KiB, and the usual limit for
     # open files of a process is 1024.
     MAX_OPEN = 512
 

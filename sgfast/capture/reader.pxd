@@ -1,6 +1,6 @@
 # The capture reader. Cython code can call next_batch without an attribute lookup.
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from sgfast.capture.interfaces cimport InterfaceMarks
 from sgfast.capture.pcap cimport PcapFormat
@@ -43,6 +43,7 @@ cdef class CaptureReader:
     cdef readonly str name
     cdef readonly object damage     # None until the end
     cdef readonly Py_ssize_t packets
+    cdef public uint32_t number     # of this capture among those read, from 1 on, for Frame.position; 0: none
     cdef StreamBuffer buffer
     cdef FrameBatch batch
     cdef FrameBatch other_batch     # the batch that is not filled next; None if there is only one

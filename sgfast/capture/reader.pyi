@@ -9,6 +9,7 @@ from sgfast.capture.streams import BinaryStream
 from sgfast.core.base.frames import FrameBatch
 
 class CaptureReader:
+    number: int
     def __init__(
         self,
         stream: BinaryStream,

@@ -4,13 +4,14 @@ import zlib
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
 from sgfast.capture.pcap cimport is_pcap_magic, scan_file_header, scan_records
 from sgfast.capture.pcapng cimport MAX_SPANS, free_interfaces, scan_blocks, scan_section_header
 from sgfast.capture.scan cimport LONGEST_RECORD, STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
 from sgfast.capture.snoop cimport scan_snoop_header, scan_snoop_records
+from sgfast.core.base.frames cimport POSITION_BITS
 from sgfast.core.wire.link cimport LINK_WITHOUT_IP, kind_of_link
 
 from sgfast.capture.compression import DecompressedStream, compression_of
@@ -144,6 +145,7 @@ cdef class CaptureReader:
     ``is_part``: the stream is only a part of a capture, so rule 5 does not apply.
     ``Frame.vpc`` is taken from ``interfaces`` if they know the packet's pcapng interface; otherwise it is ``vpc``. Its
     value is the number of the VPC plus 1, or 0 for no VPC.
+    ``number`` may be set before the first batch, so that frames know the capture that they are from.
     """
 
     def __init__(
@@ -244,6 +246,8 @@ cdef class CaptureReader:
     cdef int _scan(self) except -1:
         cdef StreamBuffer buffer = self.buffer
         cdef FrameBatch batch = self.batch
+        cdef uint64_t position
+        cdef Py_ssize_t i
         self._look_at_buffer()
         self.scan.frames = batch.frames
         self.scan.capacity = batch.capacity
@@ -255,6 +259,11 @@ cdef class CaptureReader:
             else:
                 scan_snoop_records(&self.scan)
         buffer.start = self.scan.next - buffer.data
+        if self.number:
+            position = <uint64_t>self.number << POSITION_BITS | <uint64_t>self.packets
+            for i in range(self.scan.count):
+                position += 1
+                batch.frames[i].position = position
         return 0
 
     cdef int _read_head(self) except -1:

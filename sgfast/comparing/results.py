@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sgfast.capture import Damage
 from sgfast.capture.names import without_credentials
 from sgfast.comparing.kinds import ChangedKinds
 from sgfast.engine import Midstream, Mode
+from sgfast.notebook import html_table
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
 from sgfast.replaying.cutting import PacketsLeftOut
+
+if TYPE_CHECKING:
+    from sgfast.comparing.tables import DiffTables
 
 #: ``newly-denied``: the connection passes under OLD and is blocked under NEW; ``newly-allowed``: the reverse. A packet
 #: is blocked if it is denied or moot; otherwise it passes, even if no filter sees it (SPEC 3.2, 3.3).
@@ -153,6 +157,14 @@ class DiffResult:
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
 
+    @property
+    def tables(self) -> DiffTables:
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.30)."""
+        from sgfast.comparing.tables import DiffTables
+
+        effects = [(each.rule, each.group, each.status, each.newly_denied, each.newly_allowed) for each in self.rules]
+        return DiffTables(self.kinds.items(), effects)
+
     def of(self, change: Change) -> list[ChangedGroup]:
         return [group for group in self.groups if group.change == change]
 
@@ -162,6 +174,11 @@ class DiffResult:
             return Counts(0, 0, 0, 0)
         rows = self.kinds[change].rows
         return Counts(*(int(rows[name].sum()) for name in ("connections", "broken", "packets", "bytes")))
+
+    def _repr_html_(self) -> str:
+        totals = [(change, self.total(change)) for change in CHANGES]
+        rows = [(change, total.connections, total.answered, total.packets) for change, total in totals]
+        return html_table(("change", "connections", "answered", "packets"), rows) + self.tables.changed._repr_html_()
 
     @property
     def packets_per_second(self) -> float:

@@ -4,12 +4,15 @@ holds only what all readers of a policy share.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from operator import is_
 from typing import Literal, TypeVar
+
+from sgfast.notebook import SHOWN_ROWS, html_table
 
 Network = IPv4Network | IPv6Network
 Direction = Literal["inbound", "outbound"]
@@ -330,6 +333,11 @@ class Policy:
         if "also_called" in self.__dict__:
             after.__dict__["also_called"] = self.also_called
         return after
+
+    def _repr_html_(self) -> str:
+        members = Counter(group for instance in self.instances for group in instance.security_groups)
+        rows = [(group.name, len(group.rules), members[group.name]) for group in self.security_groups]
+        return html_table(("security group", "rules", "instances"), rows[:SHOWN_ROWS], len(rows))
 
     @property
     def is_mapped(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sgfast.notebook import html_text
 from sgfast.policy.model import Direction, Policy
 from sgfast.reaching.ends import ANY
 from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
@@ -19,6 +20,7 @@ from sgfast.reaching.rows import (
     deciders,
     in_both_families,
     rank,
+    rows_as_html,
     stateless_warnings,
     with_rules,
 )
@@ -38,6 +40,11 @@ class Difference:
     #: Why nothing was compared, as a sentence; empty if it was.
     not_compared: str = ""
     warnings: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        if self.not_compared:
+            return html_text(self.not_compared)
+        return html_text("Opened:") + rows_as_html(self.opened) + html_text("Closed:") + rows_as_html(self.closed)
 
 
 def difference(old: Policy, new: Policy) -> Difference:

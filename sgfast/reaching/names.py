@@ -34,6 +34,14 @@ class Part:
     #: Of an instance: the addresses that count. Empty: all of them.
     addresses: tuple[str, ...] = ()
 
+    @property
+    def text(self) -> str:
+        """In full. Reports have shorter texts."""
+        name = self.name or ("all instances" if self.kind == "instances" else self.kind)
+        if self.addresses:
+            name += f" ({', '.join(self.addresses)})"
+        return name + (f" except {', '.join(self.without)}" if self.without else "")
+
 
 #: The order of the parts of a row.
 ORDER: Sequence[PartKind] = ("any", "internet", "network", "address-group", "instances", "group", "instance")

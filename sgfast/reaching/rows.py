@@ -7,7 +7,7 @@ services become one row, then rows with equal receivers and equal services.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.reaching.ends import ANY, End
 from sgfast.reaching.names import ORDER, Names, Part, Region, in_order
@@ -240,6 +241,21 @@ class Reach:
     asked: str
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        return rows_as_html(self.rows)
+
+
+def rows_as_html(rows: Sequence[Row]) -> str:
+    """The first rows, for a notebook."""
+    cells = [
+        (
+            *(", ".join(part.text for part in parts) for parts in (row.sources, row.destinations)), row.services,
+            ", ".join(f"IPv{family}" for family in row.families),
+        )
+        for row in rows[:SHOWN_ROWS]
+    ]  # fmt: skip
+    return html_table(("from", "to", "services", "IP"), cells, len(rows))
 
 
 def reach(

@@ -83,6 +83,8 @@ class Captures:
         #: merged. Empty batches are passed on then, so that the caller can count the requests.
         self.two_batches = two_batches and all(len(part) == 1 for part in self._parts)
         self._placement = placement
+        #: The captures opened so far, without the credentials in URLs. ``Frame.position`` has their numbers, from 1 on.
+        self.files: list[str] = []
         #: ``Frame.vpc`` by path, if packets belong to VPCs.
         self._vpc_of: dict[str, int] = {}
         if placement is not None:
@@ -135,6 +137,8 @@ class Captures:
         vpc = 0 if placement is None else self._vpc_of[path]
         interfaces = None if placement is None else placement.interfaces
         reader = self.open_one(path, until, vpc, interfaces)
+        self.files.append(without_credentials(path))
+        reader.number = len(self.files)
         if placement is not None and placement.needs_interfaces and not vpc and reader.format != "pcapng":
             self._without_interfaces.append(without_credentials(path))
         return reader

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sgfast.engine import Midstream, Mode, check_jobs, check_modes
 from sgfast.errors import ArgumentError, ArgumentTypeError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sgfast.output import Output
     from sgfast.policy.change_file import ChangeFile
     from sgfast.policy.model import Policy
+
+#: The tables with a row for each packet or connection, which are kept only if they are asked for.
+Kept = Literal["connections", "packets"]
 
 #: The most parts into which a cluster divides packets.
 MOST_SHARDS = 4096
@@ -91,12 +94,19 @@ class ReplayOptions:
     #: A ``distributed.Client``.
     client: Any = None
     shards: int | None = None
+    tables: tuple[Kept, ...] = ()
 
     def __post_init__(self) -> None:
         check_modes(self.mode, self.midstream)
         check_jobs(self.jobs)
         if self.engine not in ("fast", "reference"):
             raise ArgumentError(f"engine must be 'fast' or 'reference', not {self.engine!r:.80}")
+        for name in self.tables:
+            if name not in get_args(Kept):
+                raise ArgumentError(
+                    f"tables must be some of {', '.join(get_args(Kept))}, not {name!r:.80}; "
+                    "other tables are always there"
+                )
         if self.changes is None or isinstance(self.changes, str | os.PathLike):
             return
         from sgfast.policy.change_file import ChangeFile

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
@@ -14,6 +14,7 @@ from sgfast.capture.names import without_credentials
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
+from sgfast.notebook import html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE
@@ -28,6 +29,9 @@ from sgfast.replaying.listed_kinds import (
     listed_unanswered,
     unlisted_denials,
 )
+
+if TYPE_CHECKING:
+    from sgfast.replaying.tables import KeptRows, ReplayTables
 
 Rows = NDArray[Any]
 
@@ -84,6 +88,15 @@ class Sinks:
     packets: tuple[PacketSink, ...] = ()
     frames: tuple[FrameSink, ...] = ()
     flows: tuple[FlowSink, ...] = ()
+
+    def and_kept(self, kept: KeptRows) -> Sinks:
+        """These, and those of ``kept``."""
+        packets, frames, flows = kept.unplaced, kept.frames, kept.flows
+        return Sinks(
+            self.packets if packets is None else (*self.packets, packets),
+            self.frames if frames is None else (*self.frames, frames),
+            self.flows if flows is None else (*self.flows, flows),
+        )
 
     @property
     def want_packets(self) -> bool:
@@ -257,9 +270,19 @@ class ReplayResult:
     oddities: Oddities = field(default_factory=lambda: Oddities())
     #: The number of tunnel headers removed, by kind; None if none were to be removed.
     decapsulated: dict[str, int] | None = None
+    #: Packets and connections, if ``replay`` was told to keep them.
+    kept: KeptRows | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
+
+    @property
+    def tables(self) -> ReplayTables:
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.30)."""
+        from sgfast.replaying.tables import ReplayTables
+
+        hits = [(each.rule, each.group, each.connections, each.packets, each.bytes) for each in self.rules]
+        return ReplayTables(self.kinds, hits, self.kept)
 
     @property
     def denied(self) -> list[Denied]:
@@ -283,6 +306,15 @@ class ReplayResult:
     def empty_part(self, vpc: str | None) -> ReplayResult:
         """An empty result for the part of this replay that is seen from ``vpc``."""
         return ReplayResult(self.policy, self.mode, self.midstream, vpc, self.captures)
+
+    def _repr_html_(self) -> str:
+        counts = [(f"packets: {verdict}", number) for verdict, number in self.verdicts.items() if number]
+        counts += [(f"connections: {what}", number) for what, number in self.connections.items()]
+        found = html_table(("of " + ", ".join(self.captures), "number"), [("packets", self.packets), *counts])
+        breaks = self.tables.would_break
+        if not len(breaks):
+            return found + html_text("No connection that was answered in the captures would break.")
+        return found + html_text("What would break:") + breaks._repr_html_()
 
     @property
     def packets_per_second(self) -> float:

@@ -16,10 +16,11 @@ from sgfast.replaying.captures import Captures
 from sgfast.replaying.change_schedule import ChangeSchedule
 from sgfast.replaying.cutting import both_left_out
 from sgfast.replaying.engine_runner import EngineRunner, make_engine
-from sgfast.replaying.options import Reading, ReplayOptions
+from sgfast.replaying.options import Kept, Reading, ReplayOptions
 from sgfast.replaying.placement import placement_of, seen_vpcs
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
 from sgfast.replaying.results import FlowSink, FrameSink, PacketSink, ReplayResult, Sinks
+from sgfast.replaying.tables import KeptRows
 
 if TYPE_CHECKING:
     from sgfast.output import Output
@@ -49,6 +50,7 @@ def replay(
     reading: Reading | None = None,
     client: Any = None,
     shards: int | None = None,
+    tables: Sequence[Kept] | Kept = (),
 ) -> ReplayResult:
     """Judges every packet of ``captures``.
 
@@ -70,17 +72,20 @@ def replay(
     ``client``: a ``distributed.Client`` whose workers read and judge (``cluster``). ``resume`` is then a folder, a path
     or URL that all workers can access, where they keep what they read for later replays; None: a temporary one on this
     machine.
+    ``tables``: which rows to keep in memory, ``"packets"`` or ``"connections"``, for the result's ``tables``: at most
+    10,000,000 of each (SPEC 14.30).
     ``shards``: the number of parts into which a cluster divides the packets; None: by the size of the captures.
 
     If a capture is damaged, the result covers the packets before the damage; on a cluster, it also covers the captures
     after the damaged one.
 
-    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; ArgumentError for an
-    unknown option, ArgumentTypeError for ``changes`` of the wrong type.
+    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; TableError for too many
+    rows to keep; ArgumentError for an unknown option, ArgumentTypeError for ``changes`` of the wrong type.
     """
     options = ReplayOptions(
         mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or Reading(),
         changes=changes, resume=resume, snapshot=snapshot, client=client, shards=shards,
+        tables=(tables,) if isinstance(tables, str) else tuple(tables),
     )  # fmt: skip
     sinks = Sinks(_several(packets), _several(frames), _several(flows))
     return run_replay(policy, captures, options, sinks, progress)
@@ -101,12 +106,20 @@ def run_replay(
         captures = [captures]
     options = replace(options, vpc=vpc_name(policy, options.vpc))
     changes = options.change_file()
+    kept = KeptRows(
+        options.tables, placed=options.client is None and options.engine == "fast",
+        numbered=not options.is_mapped(policy),
+    )  # fmt: skip
+    sinks = sinks.and_kept(kept)
     paths = tuple(os.fsdecode(path) for path in captures)
     options.check(paths, reports_connections=bool(sinks.flows))
     if options.client is not None:
         from sgfast.replaying.cluster import replay_on_cluster
 
-        return replay_on_cluster(policy, paths, options, changes, sinks, progress)
+        result = replay_on_cluster(policy, paths, options, changes, sinks, progress)
+        kept.close((), 0)
+        result.kept = kept
+        return result
     placement = placement_of(policy, options)
     resumed = None
     if options.resume is not None:
@@ -142,6 +155,8 @@ def run_replay(
     runner.finish(goes_on=options.snapshot is not None)
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
+    kept.close(read.files, result.earlier_packets)
+    result.kept = kept
     result.oddities.warn(result)
     read.warn(result.warnings)
     return result

@@ -30,7 +30,7 @@ from sgfast.report.rows cimport (
     put_text,
     result_bytes,
 )
-from sgfast.report.write_text cimport NS_PER_SECOND, put_word
+from sgfast.tables.write_text cimport NS_PER_SECOND, put_word
 
 from sgfast.capture.names import link_type_name, printable
 from sgfast.engine import REASONS, VERDICTS

@@ -25,7 +25,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.intrinsics cimport fold, load64, unlikely
 from sgfast.core.base.types cimport ALLOW, DENY, HeaderRow, ResultRow, SideRow
-from sgfast.report.write_text cimport NS_PER_SECOND, put_ipv4, put_ipv6, put_number, put_word
+from sgfast.tables.write_text cimport NS_PER_SECOND, put_ipv4, put_ipv6, put_number, put_word
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 

@@ -20,13 +20,13 @@ from sgfast.core.base.types cimport (
     SideRow,
 )
 from sgfast.core.conntrack.table cimport SIDE_END_COUNT, SIDE_NONE, FlowRow
-from sgfast.report.rows cimport ANSWER_COUNT, FlowRows, PacketRows, Text, keep_text, mapped_is_dotted, put_text
-from sgfast.report.write_text cimport put_ipv4, put_ipv6, put_number, put_time, put_word
+from sgfast.report.rows cimport ANSWER_COUNT, FlowRows, PacketRows, Text, keep_text, put_text
+from sgfast.tables.text_columns cimport mapped_is_dotted
+from sgfast.tables.write_text cimport put_ipv4, put_ipv6, put_number, put_time, put_word
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
-from sgfast.report.row_schema import CONNECTION_ROWS, PACKET_ROWS
-from sgfast.report.rows import ANSWERS, ENDS
+from sgfast.tables.row_schema import ANSWERS, CONNECTION_ROWS, ENDS, PACKET_ROWS
 
 # Words ---------------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""Generates documents from ``row_schema``: the JSON Schema of a line of each kind, and ``docs/rows.md``.
+"""Generates documents from ``row_schema``: the JSON Schema of a line of each kind, ``docs/rows.md``, and the columns in
+``docs/tables.md``.
 
 ``python -m sgfast.report.row_documents`` writes them into the repository.
 """
@@ -11,9 +12,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sgfast.report.row_schema import ROW_KINDS, SIDES, TYPES, Column, RowKind
+from sgfast.tables.row_schema import ROW_KINDS, SIDES, TABLE_KINDS, TYPES, Column, RowKind, TableKind
 
 ROOT = Path(__file__).resolve().parents[2]
+
+#: The part of ``docs/tables.md`` that is generated.
+BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
 
 
 def _described(meaning: str, null: str) -> str:
@@ -65,6 +69,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def _columns(columns: Iterable[Column]) -> str:
+    return _table(["column", "type", "meaning", "null where"], map(_row, columns))
+
+
 def _row(column: Column) -> list[str]:
     words = f" One of {', '.join(f'`{word}`' for word in column.words)}." if column.words else ""
     return [f"`{column.name}`", column.type.name, column.meaning + words, column.null or "never"]
@@ -74,7 +82,7 @@ def _section(kind: RowKind) -> str:
     return "\n".join(
         (
             f"## `{kind.option}`: each row is {kind.meaning}\n",
-            _table(["column", "type", "meaning", "null where"], map(_row, kind.flat)),
+            _columns(kind.flat),
             _paragraph(
                 f"A side is {kind.side_meaning}. It is null where {kind.side_null}. "
                 f"The JSON Schema of a line is `sgfast/report/schemas/{kind.schema}.json`."
@@ -87,6 +95,19 @@ def _paragraph(text: str) -> str:
     return textwrap.fill(text, 120, break_on_hyphens=False) + "\n"
 
 
+def _table_section(kind: TableKind) -> str:
+    names = " and ".join(f"`{name}`" for name in kind.names)
+    return f"### {names}\n\nEach row is {kind.meaning}.\n\n{_columns(kind.columns)}"
+
+
+def table_columns() -> str:
+    """The columns of all tables in memory."""
+    types = dict.fromkeys((column.type.name, column.type.parquet) for kind in TABLE_KINDS for column in kind.columns)
+    return "\n".join(
+        (*map(_table_section, TABLE_KINDS), "### Types\n", _table(["type", "in Arrow"], types))
+    )
+
+
 def markdown() -> str:
     types = [[type_.name, type_.meaning, type_.parquet] for type_ in TYPES]
     return "\n".join(
@@ -97,7 +118,7 @@ def markdown() -> str:
                 "Parquet have the names below. In JSON lines `egress` and `ingress` are objects, or null: "
                 "`egress.rule` is the field `rule` of the first. In CSV an empty field is null."
             ),
-            _paragraph("`python -m sgfast.report.row_documents` makes this file from `sgfast/report/row_schema.py`."),
+            _paragraph("`python -m sgfast.report.row_documents` makes this file from `sgfast/tables/row_schema.py`."),
             *map(_section, ROW_KINDS),
             "## Types\n",
             _table(["type", "in JSON lines and CSV", "in Parquet"], types),
@@ -111,7 +132,10 @@ def documents() -> dict[Path, str]:
         Path("sgfast", "report", "schemas", f"{kind.schema}.json"): json.dumps(json_schema(kind), indent=2) + "\n"
         for kind in ROW_KINDS
     }
-    return schemas | {Path("docs", "rows.md"): markdown()}
+    page = Path("docs", "tables.md")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    return schemas | {Path("docs", "rows.md"): markdown(), page: f"{head}\n\n{table_columns()}\n{tail}"}
 
 
 if __name__ == "__main__":

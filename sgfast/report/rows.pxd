@@ -10,9 +10,6 @@ cdef enum:
     ANSWER_COUNT = 3
     ROW_BYTES = 1024            # more than any row takes without names and frames; a test measures the longest row
 
-# How this Python writes IPv4-mapped addresses: newer versions ::ffff:1.2.3.4, older ones ::ffff:102:304.
-cdef bint mapped_is_dotted
-
 
 # A text that is used repeatedly. It is escaped once.
 cdef struct Text:

@@ -32,7 +32,7 @@ from tables import flattened, rows_of, texts, typed
 from wireshark import capinfos, comment_of, needs_capinfos, needs_tshark, tshark
 
 from sgfast.capture import open_capture
-from sgfast.report.row_schema import CONNECTION_ROWS, PACKET_ROWS
+from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS
 
 Capsys = pytest.CaptureFixture[str]
 

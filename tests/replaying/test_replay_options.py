@@ -22,8 +22,9 @@ from sgfast.replaying.options import Reading, ReplayOptions
 
 PACKAGE = Path(sgfast.__file__).parent
 OPTIONS = {field.name: field.default for field in fields(ReplayOptions)}
-#: The library takes a client where the command takes an address, and the command saves to a file that it opened.
-NOT_OPTIONS_OF_THE_COMMAND = {"reading", "client", "snapshot"}
+#: The library takes a client where the command takes an address. The command saves to a file that it opened, and keeps
+#: no tables in memory.
+NOT_OPTIONS_OF_THE_COMMAND = {"reading", "client", "snapshot", "tables"}
 
 
 def test_no_option_is_missing_among_the_keywords_or_has_another_default_there() -> None:

@@ -27,8 +27,8 @@ from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.replaying import Names
 from sgfast.report.lines import ConnectionCsv, ConnectionLines, VerdictCsv, VerdictLines
-from sgfast.report.row_schema import CONNECTION_ROWS, PACKET_ROWS
-from sgfast.report.rows import ANSWERS, ENDS, ROOM_FOR_A_ROW
+from sgfast.report.rows import ROOM_FOR_A_ROW
+from sgfast.tables.row_schema import ANSWERS, CONNECTION_ROWS, ENDS, PACKET_ROWS
 
 #: Names that CSV cannot hold as they are.
 AWKWARD = Names(

@@ -41,7 +41,7 @@ ENGINE_TESTS = (
     "engine/test_stateless", "engine/test_tcp_states", "engine/test_vpcs",
     "replaying/test_recorded_changes", "replaying/test_recordings", "replaying/test_replay_changes",
     "replaying/test_replay_cuts", "replaying/test_snapshot", "replaying/test_split_captures",
-    "report/test_report_answers",
+    "report/test_report_answers", "tables/test_arrow", "tables/test_tables",
 )  # fmt: skip
 
 #: Those that go through most of it in the shortest time.
@@ -54,6 +54,7 @@ SHORT = (
 SHORT_CHECKED = (
     "capture/test_capture_streams", "capture/test_capture_writers", "core/test_fast_path", "core/test_records",
     "engine/test_engine_inputs", "engine/test_stateless", "fuzz/test_fuzz_targets", "replaying/test_soak",
+    "tables/test_arrow",
 )  # fmt: skip
 
 #: Everything but the tests that build the sources otherwise, and the one that compares times with a plain build's.

@@ -1,6 +1,10 @@
 # A batch of captured frames, passed from a capture reader to the data plane. Neither depends on the other.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef enum:
+    POSITION_BITS = 40
 
 
 cdef struct Frame:
@@ -10,6 +14,7 @@ cdef struct Frame:
     uint32_t wire           # original length in bytes, as the capture says; at least `captured`
     uint32_t link_type      # LINKTYPE_ value, www.tcpdump.org/linktypes.html
     uint32_t vpc            # 1 + the number of the VPC that the packet belongs to; 0 for none
+    uint64_t position       # number of the capture << POSITION_BITS | the packet's number in it, from 1; 0: unknown
 
 
 cdef class FrameBatch:

@@ -1,5 +1,8 @@
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 class FrameBatch:
     def __init__(self, capacity: int) -> None: ...
     @property
@@ -12,6 +15,7 @@ class FrameBatch:
     def vpcs(self) -> list[int]: ...
     @property
     def time_range(self) -> tuple[int, int] | None: ...
+    def fill_positions(self, first: int, captures: NDArray[np.int64], packets: NDArray[np.int64]) -> None: ...
     def copied(self, first: int, number: int) -> FrameBatch: ...
     @staticmethod
     def from_frames(

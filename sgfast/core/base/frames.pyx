@@ -53,6 +53,20 @@ cdef class FrameBatch:
             latest = max(latest, self.frames[i].time_ns)
         return self.frames[0].time_ns, latest
 
+    def fill_positions(self, Py_ssize_t first, int64_t[::1] captures not None, int64_t[::1] packets not None):
+        """Writes where the frames from ``first`` on are, as many as the arrays have places.
+
+        ``captures`` gets the number of the capture that a frame is in, ``packets`` the frame's number in it, both from
+        1 on. Both are 0 where that is not known.
+        """
+        cdef Py_ssize_t number = captures.shape[0]
+        cdef Py_ssize_t i
+        if first < 0 or number > self.count - first or packets.shape[0] != number:
+            raise ValueError("no such frames")
+        for i in range(number):
+            captures[i] = <int64_t>(self.frames[first + i].position >> POSITION_BITS)
+            packets[i] = <int64_t>self.frames[first + i].position & ((<int64_t>1 << POSITION_BITS) - 1)
+
     def copied(self, Py_ssize_t first, Py_ssize_t number):
         """A new batch of ``number`` frames from ``first`` on, with copies of their bytes."""
         if first < 0 or number < 0 or number > self.count - first:

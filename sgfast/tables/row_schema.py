@@ -1,7 +1,9 @@
-"""The columns of the rows that ``--verdicts`` and ``--connections`` write (SPEC 10.3, 10.4, 10.8).
+"""The columns of the rows that ``--verdicts`` and ``--connections`` write (SPEC 10.3, 10.4, 10.8), and of tables in
+memory (SPEC 14.30).
 
-The column names of CSV and the types of Parquet are taken from here. ``row_documents`` generates the JSON Schemas of a
-line and ``docs/rows.md`` from it. The text writers hard-code this order; a test compares them with it.
+The column names of CSV and the types of Parquet and Arrow are taken from here. ``row_documents`` generates the JSON
+Schemas of a line, ``docs/rows.md`` and the columns in ``docs/tables.md`` from it. The text writers hard-code this
+order; a test compares them with it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sgfast.engine import PENDING, REASONS, VERDICTS
-from sgfast.report.rows import ANSWERS, ENDS
+
+#: By number in a row; the order of SideEnd in ``core/conntrack/table.pxd``.
+ENDS = (
+    None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed", "forgotten",
+)
+ANSWERS = ("silent", "answered", "refused")
 
 #: The filters that a packet passes. In JSON each is an object of its own, or null.
 SIDES = ("egress", "ingress")
@@ -24,7 +31,7 @@ class Type:
     meaning: str
     #: JSON Schema of a value that is not null. For type WORD each column adds its own ``enum``.
     json: dict[str, Any]
-    #: The type in Parquet.
+    #: The type in Parquet and Arrow.
     parquet: str
 
 
@@ -177,3 +184,137 @@ CONNECTION_ROWS = RowKind(
 )
 
 ROW_KINDS = (PACKET_ROWS, CONNECTION_ROWS)
+
+# Tables in memory ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TableKind:
+    """A table that Python gets (``sgfast.tables``). ``names``: where it is found."""
+
+    names: tuple[str, ...]
+    meaning: str
+    columns: tuple[Column, ...]
+
+
+def _flat(kind: RowKind) -> tuple[Column, ...]:
+    """The columns of rows, named so that they need no quotes in SQL and Python: ``egress_rule``."""
+    return tuple(replace(column, name=column.name.replace(".", "_")) for column in kind.flat)
+
+
+FILE = Type("file", "a capture's path or URL", {"type": "string"}, "string, dictionary encoded")
+TEXT = Type("text", "text", {"type": "string"}, "string, dictionary encoded")
+
+_UNPLACED = "the packet was read on a cluster, by the reference model, or by `sgfast.table`"
+_UNKNOWN_END = "there was no room to count the two ends"
+_NOT_TIMED = "its beginning was not counted, for lack of room"
+_FIRST_PACKET = "several VPCs are told apart, each of which numbers its own packets"
+
+PACKET_TABLE = TableKind(
+    ("ReplayResult.tables.packets", "sgfast.table()"),
+    "a packet",
+    (
+        *_flat(PACKET_ROWS),
+        Column("wire_length", COUNT, "The packet's length on the wire, in bytes."),
+        Column("file", FILE, "The capture that it is in.", _UNPLACED),
+        Column("file_packet", NUMBER, "Its number in that capture, from 1 on, as Wireshark counts.", _UNPLACED),
+    ),
+)
+CONNECTION_TABLE = TableKind(
+    ("ReplayResult.tables.connections",),
+    "a connection or a denied attempt",
+    (
+        *_flat(CONNECTION_ROWS),
+        Column("first_packet", NUMBER, "The number of its first packet, as in `packets`.", _FIRST_PACKET),
+    ),
+)
+
+_ENDS_AND_SERVICE = (
+    Column("source", NAME, "The instance that opens the connection; the address if none has it.", _UNKNOWN_END),
+    Column("destination", NAME, "The instance at the other end; the address if none has it.", _UNKNOWN_END),
+    Column("peer_address", ADDRESS, "The address at the other end of the filter that judged.", _UNKNOWN_END),
+    Column("protocol", PROTOCOL, "The protocol above IP."),
+    Column("port", PORT, "The destination port.", "the protocol has no ports, or there was no room to count it"),
+    Column("icmp_type", BYTE, "The type of the ICMP or ICMPv6 message that begins it.", "it is not ICMP"),
+    Column("icmp_code", BYTE, "The code of the ICMP or ICMPv6 message that begins it.", "it is not ICMP"),
+    Column(
+        "direction", WORD, "Which filter judged: that of the destination (inbound) or of the source (outbound).",
+        words=("inbound", "outbound"),
+    ),
+)  # fmt: skip
+_WHEN = (
+    Column("first_time", TIME, "The time of the first packet.", _NOT_TIMED),
+    Column("last_time", TIME, "The time of the last packet that is counted here.", _NOT_TIMED),
+    Column("first_packet", NUMBER, "The number of the first packet.", f"{_NOT_TIMED}, or {_FIRST_PACKET}"),
+)
+_WHY = (
+    Column("reason", WORD, "Why, in the words of `packets`.", words=_SIDE_REASONS),
+    Column("rule", RULE, "The rule that decided.", "no rule did, or an outcome could not be traced to one"),
+)
+_PACKETS_AND_BYTES = (
+    Column("packets", COUNT, "Denied packets, or those that change."),
+    Column("bytes", COUNT, "The bytes of these on the wire."),
+)
+
+DENIED_TABLE = TableKind(
+    ("ReplayResult.tables.would_break", "ReplayResult.tables.denied"),
+    "traffic of one kind: the same ends, service, reason and rule",
+    (
+        *_ENDS_AND_SERVICE, *_WHY,
+        Column("connections", COUNT, "In `would_break`, connections that the other end answered; else attempts."),
+        *_PACKETS_AND_BYTES, *_WHEN,
+    ),
+)  # fmt: skip
+ALLOWED_TABLE = TableKind(
+    ("ReplayResult.tables.allowed", "ReplayResult.tables.unanswered"),
+    "traffic of one kind: the same ends, service, reason, rule and answer",
+    (
+        *_ENDS_AND_SERVICE, *_WHY,
+        Column(
+            "answer", WORD, "What the other end did; refused: it sent an RST or an ICMP unreachable.",
+            words=tuple(sorted(ANSWERS)),
+        ),
+        Column("connections", COUNT, "Connections that were allowed."),
+        *_WHEN,
+    ),
+)  # fmt: skip
+RULE_TABLE = TableKind(
+    ("ReplayResult.tables.rules",),
+    "a rule, with what it allowed or denied",
+    (
+        Column("rule", RULE, "The rule's id."),
+        Column("group", TEXT, "Its security group."),
+        Column("direction", WORD, "The packets that it is about.", words=("inbound", "outbound")),
+        Column("action", WORD, "What it does.", words=_PASSED_OR_NOT),
+        Column("priority", NUMBER, "Its priority; 1 is looked at first."),
+        Column("connections", COUNT, "Connections that it began."),
+        Column("packets", COUNT, "Packets of these, with replies, or packets that it denied."),
+        Column("bytes", COUNT, "The bytes of these on the wire."),
+    ),
+)
+CHANGED_TABLE = TableKind(
+    ("DiffResult.tables.changed",),
+    "traffic of one kind that one policy blocks and the other lets pass",
+    (
+        Column("change", WORD, "What becomes of it.", words=("newly-denied", "newly-allowed")),
+        *_ENDS_AND_SERVICE, *_WHY,
+        Column("passing_rule", RULE, "The rule of the policy that lets it pass, at the same filter.", "no rule did"),
+        Column("connections", COUNT, "Connections that change."),
+        Column("answered", COUNT, "Those among them that the other end answered in the capture."),
+        *_PACKETS_AND_BYTES, *_WHEN,
+    ),
+)  # fmt: skip
+RULE_EFFECT_TABLE = TableKind(
+    ("DiffResult.tables.rules",),
+    "a rule that differs and decides about changed connections",
+    (
+        Column("rule", RULE, "The rule's id."),
+        Column("group", TEXT, "Its security group."),
+        Column("status", WORD, "How it differs.", words=("removed", "added", "changed")),
+        Column("newly_denied", COUNT, "Connections that it newly denies, or no longer allows."),
+        Column("newly_allowed", COUNT, "Connections that it newly allows, or no longer denies."),
+    ),
+)
+TABLE_KINDS = (
+    PACKET_TABLE, CONNECTION_TABLE, DENIED_TABLE, ALLOWED_TABLE, RULE_TABLE, CHANGED_TABLE, RULE_EFFECT_TABLE,
+)  # fmt: skip

@@ -1,0 +1,56 @@
+"""What a comparison found as tables (SPEC 14.30)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from sgfast.comparing.kinds import ChangedKinds
+from sgfast.replaying.kind_columns import ends_and_service, reason_and_rule, times_and_number
+from sgfast.tables import Table
+from sgfast.tables.arrow import Array
+from sgfast.tables.columns import Words, numbers, words_of
+from sgfast.tables.row_schema import CHANGED_TABLE, RULE_EFFECT_TABLE
+
+
+class DiffTables:
+    """A comparison's tables. ``effects``: rules with their groups, how they differ, and how many connections they newly
+    deny and allow.
+    """
+
+    def __init__(
+        self, kinds: Iterable[tuple[str, ChangedKinds]], effects: Sequence[tuple[str, str, str, int, int]]
+    ) -> None:
+        self._kinds, self._effects = list(kinds), effects
+
+    @property
+    def changed(self) -> Table:
+        """All connections that one policy blocks and the other lets pass; of each change those with most first."""
+        batches = [_columns(change, kinds) for change, kinds in self._kinds]
+        return Table(CHANGED_TABLE.columns, sum(batch[0].length for batch in batches), lambda: batches)
+
+    @property
+    def rules(self) -> Table:
+        """Rules that differ and decide about changed connections."""
+        counts = np.array([effect[3:] for effect in self._effects], np.int64).reshape(-1, 2)
+        columns = [
+            *(words_of([str(effect[n]) for effect in self._effects]) for n in range(3)),
+            *(numbers(counts[:, n]) for n in range(2)),
+        ]
+        return Table(RULE_EFFECT_TABLE.columns, len(self._effects), lambda: [columns])
+
+    def __repr__(self) -> str:
+        return "<Tables of a comparison: changed, rules>"
+
+
+def _columns(change: str, kinds: ChangedKinds) -> list[Array]:
+    rows = kinds.rows[np.argsort(-kinds.rows["connections"].astype(np.int64), kind="stable")]
+    return [
+        words_of([change] * len(rows)),
+        *ends_and_service(kinds, rows),
+        *reason_and_rule(kinds, rows),
+        Words(kinds.passing_rules).column(rows["passing_rule"]),
+        *(numbers(rows[name].astype(np.int64)) for name in ("connections", "broken", "packets", "bytes")),
+        *times_and_number(rows),
+    ]

@@ -1,0 +1,56 @@
+"""Kinds of traffic as columns of tables: what the tables of a replay and of a comparison have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sgfast.engine import REASONS
+from sgfast.replaying.kinds import NEVER, Kinds, Rows
+from sgfast.tables.arrow import Array
+from sgfast.tables.columns import PROTOCOLS, Words, addresses, numbers
+from sgfast.tables.text_columns import address_texts
+
+_REASONS, _DIRECTIONS = Words(REASONS), Words(("outbound", "inbound"))
+
+
+def ends_and_service(kinds: Kinds, rows: Rows) -> list[Array]:
+    """Source, destination, the peer's address, protocol, port, ICMP type and code, and direction."""
+    known = rows["family"] > 0
+    # By number: instances, and then the addresses that no instance has.
+    names, first = [*kinds.instances], len(kinds.instances)
+    outside = np.flatnonzero(known & (rows["owner"] < 0))
+    ends, text = address_texts(
+        np.ascontiguousarray(rows["peer"][outside]), np.ascontiguousarray(rows["family"][outside])
+    )
+    whole = text.tobytes().decode()
+    names += [whole[start:end] for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+    peer = np.where(known, rows["owner"], -1)
+    peer[outside] = first + np.arange(len(outside))
+    inbound = rows["inbound"] == 1
+    words = Words(names)
+    service, icmp = rows["port_key"], rows["has_icmp"] != 0
+    return [
+        words.column(np.where(inbound, peer, rows["instance"])),
+        words.column(np.where(inbound, rows["instance"], peer)),
+        addresses(rows["peer"], rows["family"]),
+        PROTOCOLS.column(rows["protocol"]),
+        numbers(service, rows["has_ports"] != 0),
+        numbers((service >> 8).astype(np.uint8), icmp),
+        numbers((service & 255).astype(np.uint8), icmp),
+        _DIRECTIONS.column(rows["inbound"]),
+    ]
+
+
+def reason_and_rule(kinds: Kinds, rows: Rows) -> list[Array]:
+    return [_REASONS.column(rows["reason"]), Words(kinds.rules).column(rows["rule"])]
+
+
+def times_and_number(rows: Rows) -> list[Array]:
+    """The first and the last time, and the number of the first packet."""
+    timed = rows["first_ns"] != NEVER[0]
+    number = rows["number"]
+    return [
+        numbers(rows["first_ns"], timed),
+        numbers(rows["last_ns"], timed),
+        numbers(number.astype(np.int64), (number > 0) & (number != NEVER[2])),
+    ]

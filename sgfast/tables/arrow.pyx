@@ -1,0 +1,332 @@
+"""Columns in memory for other libraries, by Arrow's C data interface and its PyCapsule protocol.
+
+    Field and Array --capsules--> ArrowSchema, ArrowArrayStream --> pyarrow, polars, pandas, DuckDB ...
+
+An ``ArrowArray`` points into the buffers of an ``Array`` and holds a reference to each until its consumer releases it,
+so nothing is copied. The layout of the structs and the rules of release are those of
+https://arrow.apache.org/docs/format/CDataInterface.html and CStreamInterface.html.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
+from libc.errno cimport EIO, ENOMEM
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from collections import namedtuple
+
+cdef extern from "Python.h":
+    int Py_IsInitialized() nogil
+
+cdef enum:
+    ARROW_FLAG_NULLABLE = 2
+    MOST_BUFFERS = 3            # validity, offsets, data
+
+cdef struct ArrowSchema:
+    const char* format
+    const char* name
+    const char* metadata
+    int64_t flags
+    int64_t n_children
+    ArrowSchema** children
+    ArrowSchema* dictionary
+    void (*release)(ArrowSchema*) noexcept nogil
+    void* private_data
+
+cdef struct ArrowArray:
+    int64_t length
+    int64_t null_count
+    int64_t offset
+    int64_t n_buffers
+    int64_t n_children
+    const void** buffers
+    ArrowArray** children
+    ArrowArray* dictionary
+    void (*release)(ArrowArray*) noexcept nogil
+    void* private_data
+
+cdef struct ArrowArrayStream:
+    int (*get_schema)(ArrowArrayStream*, ArrowSchema*) noexcept nogil
+    int (*get_next)(ArrowArrayStream*, ArrowArray*) noexcept nogil
+    const char* (*get_last_error)(ArrowArrayStream*) noexcept nogil
+    void (*release)(ArrowArrayStream*) noexcept nogil
+    void* private_data
+
+# What an ArrowArray keeps alive. Each has its own, because a consumer may move a child away and keep it for longer.
+cdef struct HeldBuffers:
+    Py_buffer views[MOST_BUFFERS]
+    const void* pointers[MOST_BUFFERS]
+    int count
+
+# What a stream keeps alive. `error` is the text of the last error, or NULL.
+cdef struct HeldStream:
+    PyObject* fields
+    PyObject* batches
+    PyObject* error
+
+#: ``format`` is Arrow's for the values, as bytes. A field that is ``encoded`` holds int32 codes, and its dictionary the
+#: values.
+Field = namedtuple("Field", "name format encoded")
+#: ``buffers``: bytes-like objects as Arrow orders them for the type; None for the validity bitmap where no value is
+#: null. ``dictionary``: the ``Array`` that codes are of.
+Array = namedtuple("Array", "length buffers dictionary", defaults=(None,))
+
+# Release -------------------------------------------------------------------------------------------------------------
+
+cdef void release_schema(ArrowSchema* schema) noexcept nogil:
+    cdef int64_t n
+    for n in range(schema.n_children):
+        if schema.children[n].release != NULL:
+            schema.children[n].release(schema.children[n])
+        free(schema.children[n])
+    free(schema.children)
+    if schema.dictionary != NULL:
+        if schema.dictionary.release != NULL:
+            schema.dictionary.release(schema.dictionary)
+        free(schema.dictionary)
+    drop(<PyObject*>schema.private_data)
+    schema.release = NULL
+
+
+cdef void release_array(ArrowArray* array) noexcept nogil:
+    cdef int64_t n
+    for n in range(array.n_children):
+        if array.children[n].release != NULL:
+            array.children[n].release(array.children[n])
+        free(array.children[n])
+    free(array.children)
+    if array.dictionary != NULL:
+        if array.dictionary.release != NULL:
+            array.dictionary.release(array.dictionary)
+        free(array.dictionary)
+    let_go(<HeldBuffers*>array.private_data)
+    array.release = NULL
+
+
+cdef void release_stream(ArrowArrayStream* stream) noexcept nogil:
+    cdef HeldStream* held = <HeldStream*>stream.private_data
+    drop(held.fields)
+    drop(held.batches)
+    drop(held.error)
+    free(held)
+    stream.release = NULL
+
+
+# A consumer may release what it holds in any thread, and even after Python has ended. Nothing is left to give back
+# then.
+cdef void drop(PyObject* object) noexcept nogil:
+    if object != NULL and Py_IsInitialized():
+        with gil:
+            Py_XDECREF(object)
+
+
+cdef void let_go(HeldBuffers* held) noexcept nogil:
+    cdef int n
+    if held.count and Py_IsInitialized():
+        with gil:
+            for n in range(held.count):
+                PyBuffer_Release(&held.views[n])
+    free(held)
+
+
+# Fill ----------------------------------------------------------------------------------------------------------------
+
+cdef int fill_schema(ArrowSchema* schema, bytes format, bytes name, bint nullable) except -1:
+    # `schema` is all zeros.
+    texts = (format, name)
+    schema.format = PyBytes_AS_STRING(format)
+    schema.name = PyBytes_AS_STRING(name)
+    schema.flags = ARROW_FLAG_NULLABLE if nullable else 0
+    Py_INCREF(texts)
+    schema.private_data = <void*><PyObject*>texts
+    schema.release = release_schema
+    return 0
+
+
+cdef int fill_table_schema(ArrowSchema* schema, fields) except -1:
+    # `schema` is all zeros. What was filled when an error is raised is the caller's to release.
+    cdef ArrowSchema* child
+    fill_schema(schema, b"+s", b"", False)
+    schema.children = <ArrowSchema**>calloc(len(fields) + 1, sizeof(ArrowSchema*))
+    if schema.children == NULL:
+        raise MemoryError
+    for name, format, encoded in fields:
+        child = <ArrowSchema*>calloc(1, sizeof(ArrowSchema))
+        if child == NULL:
+            raise MemoryError
+        schema.children[schema.n_children] = child
+        schema.n_children += 1
+        fill_schema(child, b"i" if encoded else format, name.encode(), True)
+        if encoded:
+            child.dictionary = <ArrowSchema*>calloc(1, sizeof(ArrowSchema))
+            if child.dictionary == NULL:
+                raise MemoryError
+            fill_schema(child.dictionary, format, b"", True)
+    return 0
+
+
+cdef int fill_array(ArrowArray* array, Py_ssize_t length, buffers, dictionary) except -1:
+    # `array` is all zeros. What was filled when an error is raised is the caller's to release.
+    cdef HeldBuffers* held = <HeldBuffers*>calloc(1, sizeof(HeldBuffers))
+    cdef int n = 0
+    if held == NULL:
+        raise MemoryError
+    array.private_data = held
+    array.buffers = held.pointers
+    array.release = release_array
+    array.length = length
+    if len(buffers) > MOST_BUFFERS:
+        raise ValueError("a column has too many buffers")
+    array.null_count = 0 if buffers[0] is None else -1          # not counted
+    for buffer in buffers:
+        if buffer is not None:
+            PyObject_GetBuffer(buffer, &held.views[held.count], PyBUF_SIMPLE)
+            held.pointers[n] = held.views[held.count].buf
+            held.count += 1
+        n += 1
+    array.n_buffers = n
+    if dictionary is not None:
+        array.dictionary = <ArrowArray*>calloc(1, sizeof(ArrowArray))
+        if array.dictionary == NULL:
+            raise MemoryError
+        fill_array(array.dictionary, dictionary.length, dictionary.buffers, dictionary.dictionary)
+    return 0
+
+
+cdef int fill_batch(ArrowArray* array, Py_ssize_t fields, columns) except -1:
+    cdef ArrowArray* child
+    fill_array(array, columns[0].length, (None,), None)
+    if len(columns) != fields:
+        raise ValueError("a batch has another number of columns than the table")
+    array.children = <ArrowArray**>calloc(fields, sizeof(ArrowArray*))
+    if array.children == NULL:
+        raise MemoryError
+    for column in columns:
+        child = <ArrowArray*>calloc(1, sizeof(ArrowArray))
+        if child == NULL:
+            raise MemoryError
+        array.children[array.n_children] = child
+        array.n_children += 1
+        fill_array(child, column.length, column.buffers, column.dictionary)
+    return 0
+
+
+# The stream ----------------------------------------------------------------------------------------------------------
+
+cdef int get_schema(ArrowArrayStream* stream, ArrowSchema* schema) noexcept nogil:
+    with gil:
+        return schema_of_stream(<HeldStream*>stream.private_data, schema)
+
+
+cdef int get_next(ArrowArrayStream* stream, ArrowArray* array) noexcept nogil:
+    with gil:
+        return next_of_stream(<HeldStream*>stream.private_data, array)
+
+
+cdef const char* get_last_error(ArrowArrayStream* stream) noexcept nogil:
+    # The text stays as it is until the next call.
+    cdef HeldStream* held = <HeldStream*>stream.private_data
+    if held.error == NULL:
+        return NULL
+    with gil:
+        return PyBytes_AS_STRING(<bytes><object>held.error)
+
+
+cdef int schema_of_stream(HeldStream* held, ArrowSchema* schema) noexcept:
+    try:
+        memset(schema, 0, sizeof(ArrowSchema))
+        fill_table_schema(schema, <object>held.fields)
+        return 0
+    except BaseException as error:
+        if schema.release != NULL:
+            schema.release(schema)
+        return noted(held, error)
+
+
+cdef int next_of_stream(HeldStream* held, ArrowArray* array) noexcept:
+    # At the end, an array without `release`.
+    try:
+        memset(array, 0, sizeof(ArrowArray))
+        columns = next(<object>held.batches, None)
+        if columns is not None:
+            fill_batch(array, len(<object>held.fields), columns)
+        return 0
+    except BaseException as error:
+        if array.release != NULL:
+            array.release(array)
+        return noted(held, error)
+
+
+cdef int noted(HeldStream* held, error) noexcept:
+    text = (str(error) or type(error).__name__).encode("utf-8", "backslashreplace")
+    drop(held.error)
+    Py_INCREF(text)
+    held.error = <PyObject*>text
+    return ENOMEM if isinstance(error, MemoryError) else EIO
+
+
+# Capsules ------------------------------------------------------------------------------------------------------------
+
+cdef void free_schema_capsule(object capsule) noexcept:
+    cdef ArrowSchema* schema = <ArrowSchema*>PyCapsule_GetPointer(capsule, "arrow_schema")
+    # A consumer that took it over left no `release`.
+    if schema.release != NULL:
+        schema.release(schema)
+    free(schema)
+
+
+cdef void free_stream_capsule(object capsule) noexcept:
+    cdef ArrowArrayStream* stream = <ArrowArrayStream*>PyCapsule_GetPointer(capsule, "arrow_array_stream")
+    if stream.release != NULL:
+        stream.release(stream)
+    free(stream)
+
+
+def schema_capsule(fields):
+    """The schema of a table whose columns are ``fields``, as a capsule named ``arrow_schema``."""
+    cdef ArrowSchema* schema = <ArrowSchema*>calloc(1, sizeof(ArrowSchema))
+    if schema == NULL:
+        raise MemoryError
+    try:
+        fill_table_schema(schema, fields)
+        return PyCapsule_New(schema, "arrow_schema", free_schema_capsule)
+    except BaseException:
+        if schema.release != NULL:
+            schema.release(schema)
+        free(schema)
+        raise
+
+
+def stream_capsule(fields, batches):
+    """A table as a capsule named ``arrow_array_stream``.
+
+    ``batches``: yields a list of ``Array``, one for each of ``fields`` and of equal lengths. It is asked for the next
+    one when the consumer asks. The consumer shows the text of an error that it raises.
+    """
+    cdef ArrowArrayStream* stream
+    cdef HeldStream* held
+    fields = tuple(fields)
+    batches = iter(batches)
+    stream = <ArrowArrayStream*>calloc(1, sizeof(ArrowArrayStream))
+    held = <HeldStream*>calloc(1, sizeof(HeldStream))
+    if stream == NULL or held == NULL:
+        free(stream)
+        free(held)
+        raise MemoryError
+    Py_INCREF(fields)
+    Py_INCREF(batches)
+    held.fields, held.batches = <PyObject*>fields, <PyObject*>batches
+    stream.get_schema = get_schema
+    stream.get_next = get_next
+    stream.get_last_error = get_last_error
+    stream.release = release_stream
+    stream.private_data = held
+    try:
+        return PyCapsule_New(stream, "arrow_array_stream", free_stream_capsule)
+    except BaseException:
+        stream.release(stream)
+        free(stream)
+        raise

@@ -1,0 +1,126 @@
+"""Rows of the data plane as columns of ``row_schema``. No Python object is created for a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.engine import NO_SIDE, REASONS, VERDICTS
+from sgfast.policy.model import ICMP, ICMPV6
+from sgfast.policy.protocols import protocol_name
+from sgfast.tables.arrow import Array
+from sgfast.tables.row_schema import ANSWERS, ENDS
+from sgfast.tables.text_columns import address_texts, dictionary_codes
+
+Rows = NDArray[Any]
+Where = NDArray[np.bool_]
+
+
+def texts(values: Sequence[str]) -> Array:
+    encoded = [value.encode("utf-8", "backslashreplace") for value in values]
+    offsets = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum([len(each) for each in encoded], out=offsets[1:])
+    return Array(len(encoded), (None, offsets, b"".join(encoded)))
+
+
+class Words:
+    """Maps the numbers in a column to words."""
+
+    def __init__(self, words: Sequence[str | None]) -> None:
+        # Two numbers may stand for the same word, such as a rule id used in two groups. The dictionary holds it once.
+        places = {word: n for n, word in enumerate(dict.fromkeys(w for w in words if w is not None))}
+        self._places = np.array([-1 if word is None else places[word] for word in words], np.int32)
+        self._words = list(places)
+
+    def column(self, numbers: Rows, there: Where | None = None) -> Array:
+        """Return a column that is null where a number is negative or stands for None, or ``there`` is false.
+
+        Its dictionary has only the words that occur. Raises IndexError for a number out of range.
+        """
+        if there is None:
+            there = np.ones(len(numbers), np.bool_)
+        codes, valid, kept = dictionary_codes(
+            numbers.astype(np.int32), there.view(np.uint8), self._places, len(self._words)
+        )
+        return Array(len(numbers), (valid, codes), texts([self._words[n] for n in kept.tolist()]))
+
+
+_VERDICTS, _REASONS, _ANSWERS, _ENDS = map(Words, (VERDICTS, REASONS, ANSWERS, ENDS))
+PROTOCOLS = Words([protocol_name(number) or str(number) for number in range(256)])
+
+
+def words_of(values: Sequence[str | None]) -> Array:
+    """A column of few different words."""
+    return Words(values).column(np.arange(len(values)))
+
+
+def numbers(values: Rows, there: Where | None = None) -> Array:
+    """A column of integers that is null where ``there`` is false."""
+    return Array(len(values), (None if there is None else _bitmap(there), np.ascontiguousarray(values)))
+
+
+def addresses(values: Rows, families: Rows) -> Array:
+    """A column of addresses (n x 16 bytes, IPv4 in the first four) that is null where the family is 0."""
+    families = np.ascontiguousarray(families)
+    offsets, text = address_texts(np.ascontiguousarray(values), families)
+    return Array(len(values), (_bitmap(families > 0), offsets, text))
+
+
+def _bitmap(there: Where) -> Rows:
+    return np.packbits(there, bitorder="little")
+
+
+def packet_columns(headers: Rows, results: Rows, first: int, instances: Words, rules: Words) -> list[Array]:
+    """The columns of PACKET_ROWS. ``first``: the number of the first packet."""
+    ports, icmp = headers["has_ports"] != 0, headers["has_icmp"] != 0
+    columns = [
+        numbers(np.arange(first, first + len(headers), dtype=np.int64)),
+        numbers(headers["time_ns"]),
+        addresses(headers["src"], headers["family"]),
+        addresses(headers["dst"], headers["family"]),
+        PROTOCOLS.column(headers["protocol"], headers["family"] != 0),
+        numbers(headers["sport"], ports),
+        numbers(headers["dport"], ports),
+        numbers(headers["icmp_type"], icmp),
+        numbers(headers["icmp_code"], icmp),
+        _VERDICTS.column(results["verdict"]),
+        _REASONS.column(results["reason"]),
+    ]
+    for side in (results["egress"], results["ingress"]):
+        there = side["verdict"] != NO_SIDE
+        columns += [
+            instances.column(side["instance"], there), _VERDICTS.column(side["verdict"], there),
+            _REASONS.column(side["reason"], there), rules.column(side["rule"], there),
+        ]  # fmt: skip
+    return columns
+
+
+def connection_columns(flows: Rows, instances: Words, rules: Words) -> list[Array]:
+    """The columns of CONNECTION_ROWS."""
+    ports = flows["has_ports"] != 0
+    icmp = flows["protocol"] == np.where(flows["family"] == 4, ICMP, ICMPV6)
+    columns = [
+        PROTOCOLS.column(flows["protocol"]),
+        addresses(flows["initiator"], flows["family"]),
+        numbers((flows["ports"] >> 16).astype(np.uint16), ports),
+        addresses(flows["responder"], flows["family"]),
+        numbers((flows["ports"] & 0xFFFF).astype(np.uint16), ports),
+        numbers((flows["icmp"] >> 8).astype(np.uint8), icmp),
+        numbers((flows["icmp"] & 0xFF).astype(np.uint8), icmp),
+        numbers(flows["first_ns"]),
+        numbers(flows["last_ns"]),
+        *(numbers(flows[name][:, end].astype(np.int64)) for name in ("packets", "bytes") for end in (0, 1)),
+        _VERDICTS.column(flows["verdict"]),
+        _REASONS.column(flows["reason"]),
+        _ANSWERS.column(flows["answer"]),
+    ]
+    for end in (0, 1):
+        there = flows["side_end"][:, end] != 0
+        columns += [
+            instances.column(flows["instance"][:, end], there), rules.column(flows["rule"][:, end], there),
+            _ENDS.column(flows["side_end"][:, end], there),
+        ]  # fmt: skip
+    return columns

@@ -1,0 +1,117 @@
+"""A table of rows that other libraries take as it is in memory, by Arrow's PyCapsule interface (SPEC 14.30)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, pairwise
+from typing import Any
+
+import numpy as np
+
+from sgfast.errors import TableError
+from sgfast.notebook import SHOWN_ROWS, html_table
+from sgfast.tables.arrow import Array, Field, schema_capsule, stream_capsule
+from sgfast.tables.row_schema import Column
+
+#: Rows that are made into columns at once.
+BATCH_ROWS = 1 << 17
+
+_TIME, _TEXT = b"tsn:UTC", b"u"
+#: Arrow's format of the values by ``Type.parquet``, and whether they are dictionary encoded.
+_FORMATS = {
+    "timestamp, nanoseconds, UTC": (_TIME, False),
+    "string": (_TEXT, False),
+    "string, dictionary encoded": (_TEXT, True),
+    "uint8": (b"C", False),
+    "uint16": (b"S", False),
+    "int64": (b"l", False),
+}
+_DTYPES = {_TIME: "datetime64[ns]", b"C": "u1", b"S": "<u2", b"l": "<i8"}
+
+Batches = Callable[[], Iterable[Sequence[Array]]]
+
+
+class Table:
+    """Rows in columns. Give it to ``polars.DataFrame``, ``pyarrow.table`` or a DuckDB query, or call ``to_pandas``.
+
+    Iterating yields a dictionary for each row, which is meant for small tables: a time is a ``numpy.datetime64``.
+    ``batches``: returns the columns of some rows at a time, anew for each call.
+    """
+
+    def __init__(self, columns: Sequence[Column], length: int, batches: Batches) -> None:
+        self.columns = tuple(column.name for column in columns)
+        self._fields = [Field(column.name, *_FORMATS[column.type.parquet]) for column in columns]
+        self._length = length
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __arrow_c_schema__(self) -> object:
+        """The schema as a capsule named ``arrow_schema``."""
+        return schema_capsule(self._fields)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows as a capsule named ``arrow_array_stream``. Consumers convert types themselves."""
+        return stream_capsule(self._fields, self._batches())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (dict(zip(self.columns, row, strict=True)) for row in self._rows())
+
+    def _rows(self, most: int = sys.maxsize) -> Iterator[tuple[Any, ...]]:
+        """The rows, at most ``most`` of each batch."""
+        for batch in self._batches():
+            columns = [_values(field, array, most) for field, array in zip(self._fields, batch, strict=True)]
+            yield from zip(*columns, strict=True)
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame``. Integers stay integers where values are missing (``UInt16`` and the like).
+
+        Raises TableError without pandas and pyarrow.
+        """
+        try:
+            import pandas
+            import pyarrow
+        except ImportError:
+            raise TableError("to_pandas needs pandas and pyarrow: pip install pandas pyarrow") from None
+        kinds = {
+            pyarrow.uint8(): pandas.UInt8Dtype(), pyarrow.uint16(): pandas.UInt16Dtype(),
+            pyarrow.int64(): pandas.Int64Dtype(),
+        }  # fmt: skip
+        return pyarrow.table(self).to_pandas(types_mapper=kinds.get)
+
+    def to_polars(self) -> Any:
+        """A ``polars.DataFrame``. Raises TableError without polars."""
+        try:
+            import polars
+        except ImportError:
+            raise TableError("to_polars needs polars: pip install polars") from None
+        return polars.DataFrame(self)
+
+    def __repr__(self) -> str:
+        rows = "1 row" if self._length == 1 else f"{self._length:,} rows"
+        return f"<Table of {rows}: {', '.join(self.columns)}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.columns, islice(self._rows(SHOWN_ROWS), SHOWN_ROWS), self._length)
+
+
+def _values(field: Field, array: Array, most: int) -> list[Any]:
+    there, *buffers = array.buffers
+    count = min(array.length, most)
+    if field.encoded:
+        assert array.dictionary is not None
+        words = _values(Field("", field.format, False), array.dictionary, array.dictionary.length)
+        found = [words[code] if words else None for code in np.frombuffer(buffers[0], np.int32)[:count].tolist()]
+    elif field.format == _TEXT:
+        ends = np.frombuffer(buffers[0], np.int32)[: count + 1].tolist()
+        text = bytes(buffers[1][: ends[-1]])
+        found = [text[start:end].decode() for start, end in pairwise(ends)]
+    else:
+        numbers = np.frombuffer(buffers[0], _DTYPES[field.format])[:count]
+        found = [*numbers] if field.format == _TIME else numbers.tolist()
+    if there is not None:
+        bits = np.unpackbits(np.frombuffer(there, np.uint8), count=count, bitorder="little")
+        found = [value if bit else None for value, bit in zip(found, bits.tolist(), strict=True)]
+    return found

@@ -1,0 +1,321 @@
+"""Tables of a replay, of a comparison and of an engine, as Python and other libraries see them (SPEC 14.30, 14.31)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from captures import pcap_head, pcap_record
+from tables import typed
+from workshop import ROOT
+
+import sgfast
+from sgfast.comparing import DiffResult, run_diff
+from sgfast.core.base.frames import FrameBatch
+from sgfast.errors import ArgumentError, TableError
+from sgfast.policy.protocols import protocol_name
+from sgfast.replaying import ReplayOptions
+from sgfast.replaying import tables as replay_tables
+from sgfast.report.lines import ConnectionLines, VerdictLines
+from sgfast.tables import BATCH_ROWS, Table
+from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS, TABLE_KINDS, TableKind
+
+POLICY, CAPTURE = str(ROOT / "pcaps/shop.yaml"), str(ROOT / "pcaps/shop.pcap")
+BOTH: tuple[Any, ...] = ("connections", "packets")
+
+
+def plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: int(value) if isinstance(value, np.datetime64) else value for name, value in row.items()}
+
+
+def replayed(**options: Any) -> sgfast.ReplayResult:
+    options = {"tables": BOTH, **options}
+    return sgfast.replay(options.pop("policy", POLICY), options.pop("captures", CAPTURE), **options)
+
+
+def test_rows_say_what_json_lines_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    pa = pytest.importorskip("pyarrow", reason="no pyarrow here")
+    lines: tuple[list[bytes], list[bytes]] = ([], [])
+    monkeypatch.setattr(replay_tables, "BATCH_ROWS", 100)
+    sinks = {"packets": VerdictLines(lines[0].append), "flows": ConnectionLines(lines[1].append)}
+    result = replayed(captures=[CAPTURE] * 3, **sinks)
+    for table, written, kind, more in (
+        (result.tables.packets, lines[0], PACKET_ROWS, {"wire_length", "file", "file_packet"}),
+        (result.tables.connections, lines[1], CONNECTION_ROWS, {"first_packet"}),
+    ):
+        expected = [typed(json.loads(line), kind.names) for line in b"".join(written).splitlines()]
+        found = [plain(row) for row in table]
+        assert len(table) == len(found) == len(expected) > 30
+        for row, line in zip(found, expected, strict=True):
+            assert row.keys() - {name.replace(".", "_") for name in line} == more
+            assert {name: row[name.replace(".", "_")] for name in line} == line
+    packets, connections = list(result.tables.packets), list(result.tables.connections)
+    assert sum(row["wire_length"] for row in packets) == result.bytes
+    assert {row["file"] for row in packets} == {CAPTURE}
+    assert [row["packet"] for row in packets] == list(range(1, 3 * 261 + 1))
+    assert [row["file_packet"] for row in packets] == [*range(1, 262)] * 3
+    assert pa.table(result.tables.packets).column("packet").num_chunks == 3
+    for row in connections:
+        first = packets[row["first_packet"] - 1]
+        assert (first["src"], first["dst"]) == (row["initiator"], row["responder"])
+
+
+def kinds_of(table: Table) -> Counter[tuple[Any, ...]]:
+    found: Counter[tuple[Any, ...]] = Counter()
+    for row in table:
+        found[row["source"], row["destination"], row["protocol"], row["port"], row["reason"]] += row["connections"]
+    return found
+
+
+def test_kinds_add_up_to_the_lists_of_the_result() -> None:
+    result = replayed()
+    tables = result.tables
+    assert sum(row["connections"] for row in tables.would_break) == sum(row.connections for row in result.broken) > 5
+    assert sum(row["packets"] for row in tables.denied) == result.verdicts["deny"] > 5
+    assert sum(row["connections"] for row in tables.denied) == result.connections["denied"]
+    unanswered = Counter({row.answer: row.connections for row in result.unanswered})
+    assert sum(row["connections"] for row in tables.unanswered) == sum(row.connections for row in result.unanswered)
+    assert {row["answer"] for row in tables.unanswered} == set(unanswered)
+    began = sum(row["connections"] for table in (tables.allowed, tables.unanswered) for row in table)
+    assert began == result.connections["opened"] + result.connections["inferred"]
+    for broken in result.broken:
+        ends = broken.peer_name or broken.peer, broken.service.instance
+        source, destination = ends if broken.direction == "inbound" else ends[::-1]
+        assert kinds_of(tables.would_break)[
+            source, destination, protocol_name(broken.service.protocol), broken.service.port, broken.reason
+        ]
+    assert [row["rule"] for row in tables.rules] == [hits.rule.id for hits in result.rules]
+    assert [row["packets"] for row in tables.rules] == [hits.packets for hits in result.rules]
+    first = list(result.tables.packets)[next(iter(tables.denied))["first_packet"] - 1]
+    assert first["verdict"] == "deny"
+
+
+def compared(new: str) -> DiffResult:
+    return run_diff(POLICY, ROOT / "pcaps" / new, CAPTURE, ReplayOptions())
+
+
+def test_a_comparison_says_what_changes() -> None:
+    result = compared("shop.proposed.yaml")
+    rows = list(result.tables.changed)
+    for change in ("newly-denied", "newly-allowed"):
+        own = [row for row in rows if row["change"] == change]
+        total = result.total(change)  # type: ignore[arg-type]
+        names = ("connections", "answered", "packets", "bytes")
+        assert [sum(row[name] for row in own) for name in names] == [getattr(total, name) for name in names]
+    assert len(rows) == len(result.tables.changed) > 2
+    assert [row["rule"] for row in result.tables.rules] == [effect.rule for effect in result.rules]
+    # Nothing changes, and nothing is there.
+    same = compared("shop.yaml")
+    assert list(same.tables.changed) == list(same.tables.rules) == []
+
+
+def test_where_a_packet_is_in_its_capture_survives_filters_and_merging(tmp_path: Path) -> None:
+    web, dns = ([(n, frame) for n, frame in enumerate(packets)] for packets in split())
+    paths = []
+    for name, packets in (("web.pcap", web), ("dns.pcap", dns)):
+        paths.append(str(tmp_path / name))
+        records = [pcap_record(frame, time=(2 * n, 0)) for n, frame in packets]
+        Path(paths[-1]).write_bytes(b"".join([pcap_head(), *records]))
+    for reading in (sgfast.Reading(), sgfast.Reading(merge=True), sgfast.Reading(filter="tcp")):
+        result = replayed(captures=paths, reading=reading, tables="packets")
+        rows = list(result.tables.packets)
+        assert {row["file"] for row in rows} == set(paths[: 1 if reading.filter else 2])
+        assert [row["packet"] for row in rows] == list(range(1, len(rows) + 1))
+        for row in rows:
+            # The time says which one it is.
+            assert row["time"].astype(np.int64) == 2 * (row["file_packet"] - 1) * 10**9
+    folder = replayed(captures=str(tmp_path), tables="packets")
+    assert {row["file"] for row in folder.tables.packets} == set(paths)
+
+
+def test_positions_that_are_not_known_are_zero() -> None:
+    batch = FrameBatch.from_frames([b"a", b"b", b"c"], [1, 2, 3])
+    files, numbers = np.full((2, 2), 7, np.int64)
+    batch.fill_positions(1, files, numbers)
+    assert files.tolist() == numbers.tolist() == [0, 0]
+    for first, places, others in ((2, 2, 2), (-1, 2, 2), (0, 2, 1), (4, 0, 0)):
+        with pytest.raises(ValueError, match="no such frames"):
+            batch.fill_positions(first, np.zeros(places, np.int64), np.zeros(others, np.int64))
+
+
+def split() -> tuple[list[bytes], list[bytes]]:
+    """Frames of shop.pcap that are TCP, and some others."""
+    from sgfast.capture import open_capture
+
+    frames = []
+    with open_capture(CAPTURE) as reader:
+        while (batch := reader.next_batch()) is not None:
+            frames += [data for _, data, _, _ in batch]
+    tcp = [data for data in frames if data[12:14] == b"\x08\x00" and data[23] == 6]
+    return tcp[:20], [data for data in frames if data[12:14] == b"\x08\x00" and data[23] != 6][:20]
+
+
+def test_reference_model_and_engine_make_the_same_table() -> None:
+    fast = [plain(row) for row in replayed(tables="packets").tables.packets]
+    slow = [plain(row) for row in replayed(tables="packets", engine="reference").tables.packets]
+    for row in fast:
+        row["file"] = row["file_packet"] = None
+    assert slow == fast
+
+
+def test_names_of_what_a_change_takes_away_stay() -> None:
+    changes = str(ROOT / "pcaps/shop.changes.yaml")
+    plainly = Counter(row["verdict"] for row in replayed().tables.packets)
+    result = replayed(changes=changes)
+    assert Counter(row["verdict"] for row in result.tables.packets) == Counter(result.verdicts) - Counter()
+    assert {row["egress_instance"] for row in result.tables.packets} >= {"web-1", "db-1"}
+    assert plainly != Counter(result.verdicts)
+
+
+def test_packets_of_several_vpcs_have_no_number_among_all() -> None:
+    policy = sgfast.parse_policy("""
+        version: 1
+        vpcs: [{name: a, file: "*shop.pcap"}]
+        security_groups: [{name: web, rules: [{direction: inbound, protocol: tcp}]}]
+        instances: [{name: web-1, vpc: a, addresses: [10.0.0.5], security_groups: [web]}]
+    """)
+    tables = replayed(policy=policy).tables
+    assert len(tables.connections) > 3 and {row["first_packet"] for row in tables.connections} == {None}
+    assert {row["first_packet"] for row in tables.allowed} == {None}
+    assert [row["file_packet"] for row in tables.packets] == list(range(1, 262))
+
+
+def test_a_replay_that_goes_on_keeps_its_own_packets(tmp_path: Path) -> None:
+    snapshot = tmp_path / "half.snap"
+    replayed(snapshot=snapshot, tables=())
+    result = replayed(resume=snapshot, tables="packets")
+    assert [row["packet"] for row in result.tables.packets] == list(range(262, 523))
+    assert [row["file_packet"] for row in result.tables.packets] == list(range(1, 262))
+
+
+# What is not there ---------------------------------------------------------------------------------------------------
+
+
+def test_a_table_that_was_not_kept_says_how_to_keep_it() -> None:
+    tables = replayed(tables=()).tables
+    for name in BOTH:
+        with pytest.raises(TableError, match=rf"^no {name} were kept: replay with tables=\('{name}',\)"):
+            getattr(tables, name)
+    for wrong in ("rules", ["packets", "flows"], [1]):
+        with pytest.raises(ArgumentError, match="tables must be some of connections, packets"):
+            replayed(tables=wrong)
+
+
+def test_more_rows_than_memory_is_for_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_tables, "MOST_KEPT", 260)
+    with pytest.raises(TableError, match=r"more than 260 packets, .* --verdicts FILE\.parquet$"):
+        replayed(tables="packets")
+    assert len(replayed(tables="connections").tables.connections) == 36
+    monkeypatch.setattr(replay_tables, "MOST_KEPT", 35)
+    with pytest.raises(TableError, match=r"more than 35 connections, .* --connections FILE\.parquet$"):
+        replayed(tables="connections")
+
+
+def test_libraries_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = replayed().tables.rules
+    for name, method in (("pandas", table.to_pandas), ("polars", table.to_polars)):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(TableError, match=f"^to_{name} needs {name}"):
+            method()
+
+
+def test_a_replay_without_packets_has_empty_tables(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pcap"
+    empty.write_bytes(pcap_head())
+    pa = pytest.importorskip("pyarrow", reason="no pyarrow here")
+    tables = replayed(captures=str(empty)).tables
+    for name in ("packets", "connections", "would_break", "denied", "unanswered", "allowed"):
+        table = getattr(tables, name)
+        assert len(table) == len(list(table)) == pa.table(table).num_rows == 0
+        assert tuple(pa.table(table).column_names) == table.columns
+        assert "more" not in table._repr_html_()
+
+
+# Engines -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_an_engine_judged_is_a_table() -> None:
+    engine = sgfast.Engine(POLICY)
+    headers = np.concatenate([
+        sgfast.header("198.51.100.7", "10.0.0.5", "tcp", sport=40000 + n, dport=80 + n, time_ns=n, wire=60 + n)
+        for n in range(3)
+    ])
+    results = engine.process(headers)
+    rows = list(sgfast.table(headers, results, engine, first=11))
+    assert [row["packet"] for row in rows] == [11, 12, 13]
+    assert [(row["dport"], row["wire_length"]) for row in rows] == [(80, 60), (81, 61), (82, 62)]
+    assert {row["file"] for row in rows} == {row["file_packet"] for row in rows} == {None}
+    assert [row["verdict"] for row in rows] == [engine.verdict(result).verdict for result in results]
+    assert rows[0]["ingress_instance"] == "web-1" and rows[0]["ingress_rule"] == "web-http-4"
+    for wrong in ((results, results), (headers, headers), (headers[:2], results), (headers[0], results[0])):
+        with pytest.raises(ArgumentError, match=r"headers|results"):
+            sgfast.table(*wrong, engine)
+
+
+# Other libraries -----------------------------------------------------------------------------------------------------
+
+
+def many() -> Table:
+    """More than one batch, with other words in each."""
+    engine = sgfast.Engine(POLICY)
+    headers = np.repeat(sgfast.header("198.51.100.7", "10.0.0.5", "tcp", sport=40000, dport=80), BATCH_ROWS + 3)
+    headers[BATCH_ROWS:] = sgfast.header("2001:db8:100::7", "2001:db8::5", "udp", sport=1, dport=2)
+    return sgfast.table(headers, engine.process(headers), engine)
+
+
+def test_pyarrow_and_duckdb_take_several_batches() -> None:
+    pa = pytest.importorskip("pyarrow", reason="no pyarrow here")
+    duckdb = pytest.importorskip("duckdb", reason="no duckdb here")
+    table = many()
+    taken = pa.table(table)
+    taken.validate(full=True)
+    assert pa.schema(table) == taken.schema and taken.column("src").num_chunks == 2
+    assert taken.num_rows == len(table) == BATCH_ROWS + 3
+    database = duckdb.connect()
+    database.register("packets", table)
+    for _ in range(2):
+        found = database.sql("select protocol, src, verdict, count(*) from packets group by all order by 4").fetchall()
+        assert found == [
+            ("udp", "2001:db8:100::7", "deny", 3), ("tcp", "198.51.100.7", "allow", BATCH_ROWS),
+        ]  # fmt: skip
+    last = taken.slice(BATCH_ROWS).to_pylist()
+    assert [row["ingress_instance"] for row in last] == ["web-1"] * 3 and last[0]["icmp_type"] is None
+
+
+def test_pandas_and_polars_take_it() -> None:
+    table = many()
+    polars = pytest.importorskip("polars", reason="no polars here")
+    frame = table.to_polars()
+    assert frame.group_by("protocol").agg(polars.len().alias("n")).sort("n").rows() == [("udp", 3), ("tcp", BATCH_ROWS)]
+    pytest.importorskip("pandas", reason="no pandas here")
+    pandas = table.to_pandas()
+    assert pandas.groupby("protocol", observed=True).size().to_dict() == {"tcp": BATCH_ROWS, "udp": 3}
+    assert str(pandas["sport"].dtype) == "UInt16" and str(pandas["time"].dtype) == "datetime64[ns, UTC]"
+
+
+# The columns ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TABLE_KINDS, ids=lambda kind: kind.names[0])
+def test_values_are_null_or_words_only_where_the_schema_says(kind: TableKind) -> None:
+    result = replayed(captures=[CAPTURE, CAPTURE])
+    other = compared("shop.proposed.yaml")
+    homes = {"ReplayResult": result.tables, "DiffResult": other.tables}
+    for name in kind.names:
+        if name == "sgfast.table()":
+            table = many()
+        else:
+            home, _, attribute = name.partition(".tables.")
+            table = getattr(homes[home], attribute)
+        assert table.columns == tuple(column.name for column in kind.columns)
+        assert all(name.isidentifier() for name in table.columns) and len({*table.columns}) == len(table.columns)
+        rows = list(table) if len(table) < BATCH_ROWS else []
+        for column in kind.columns:
+            values = {row[column.name] for row in rows}
+            assert column.null or None not in values, column.name
+            assert not column.words or values <= {*column.words, None}, column.name
