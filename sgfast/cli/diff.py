@@ -31,8 +31,8 @@ from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
+    from sgfast.exporting.texts import Target
     from sgfast.policy.document import Lines
-    from sgfast.policy.model import Policy
     from sgfast.reaching import Difference
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
@@ -90,7 +90,7 @@ def diff(
     by: By,
     top: int | None,
     fail_on: tuple[str, ...],
-    target: str | None,
+    target: Target | None,
     report: str | None,
     quiet: bool,
 ) -> None:
@@ -128,6 +128,7 @@ def diff(
     if [plan, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
+    from sgfast.asking import by_rules
     from sgfast.policy.formats.terraform import load_plan
 
     inputs = Inputs(files[:2] if plan is None else (), captures, [plan])
@@ -139,7 +140,7 @@ def diff(
             old, new = load_plan(plan, policies.unresolved)
         else:
             old, new = policies.load(files[0], lines["old"]), policies.load(files[1], lines["new"])
-        found = _by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
+        found = by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
         result = None
         if captures:
             from sgfast.comparing import run_diff
@@ -163,19 +164,6 @@ def diff(
         is_changed |= {change: bool(result.total(change).connections) for change in CHANGES}
     if any(is_changed[word] for word in fail_on):
         context.exit(EXIT_FAIL_ON)
-
-
-def _by_rules(old: Policy, new: Policy, must: bool) -> Difference:
-    """What the rules alone change. ``must``: that it cannot be compared is an error, and no sentence in the report."""
-    from sgfast.errors import AmbiguousAddress, TooMuch
-    from sgfast.reaching import Difference, difference
-
-    try:
-        return difference(old, new)
-    except (AmbiguousAddress, TooMuch) as error:
-        if must:
-            raise
-        return Difference(old, new, (), (), str(error))
 
 
 def _print_report(

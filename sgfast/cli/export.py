@@ -10,10 +10,11 @@ import click
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_BAD, FILE, quiet_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import say, to_json, warn
+from sgfast.cli.printing import say, warn
 
 if TYPE_CHECKING:
     from sgfast.exporting.terraform import Provider
+    from sgfast.exporting.texts import Target
     from sgfast.policy.model import Policy
 
 TARGETS = ("terraform", "aws", "openstack", "otc")
@@ -62,7 +63,7 @@ provider_option = click.option(
 @quiet_option
 def export(
     path: str,
-    target: str,
+    target: Target,
     since: str | None,
     form: Form,
     provider: Provider | None,
@@ -105,6 +106,8 @@ def export(
     if target != "terraform" and provider is not None:
         raise click.UsageError("--provider is for --to terraform")
     _check_nftables(target, form, since, instance, interfaces, connections)
+    from sgfast.errors import ArgumentError
+    from sgfast.exporting.texts import export as write
     from sgfast.output import open_output, refuse_shared
 
     inputs = Inputs([path, since, connections])
@@ -116,7 +119,15 @@ def export(
         old = None if since is None else policies.load(since)
         new = policies.load(path)
         if target == "nftables":
-            text = _listing_problems(target, lambda: _filter(old, new, instance, interfaces, connections))
+            pairs = [(word, device) for word, _, device in (given.partition("=") for given in interfaces)]
+            try:
+                text = _listing_problems(
+                    target, lambda: write(
+                        new, "nftables", since=old, instance=instance, interfaces=pairs or None, connections=connections
+                    ),
+                )  # fmt: skip
+            except ArgumentError as error:
+                raise click.UsageError(str(error)) from None
         else:
             text = exported(old, new, target, form, provider)
         stream.write(text.encode())
@@ -126,7 +137,7 @@ def export(
 
 
 def _check_nftables(
-    target: str, form: str, since: str | None, instance: str | None, interfaces: tuple[str, ...],
+    target: Target, form: str, since: str | None, instance: str | None, interfaces: tuple[str, ...],
     connections: str | None,
 ) -> None:  # fmt: skip
     """Refuse what does not go together."""
@@ -145,45 +156,13 @@ def _check_nftables(
         raise click.UsageError("--connections needs --since: what becomes of connections depends on what changed")
 
 
-def _filter(
-    old: Policy | None, new: Policy, instance: str | None, interfaces: tuple[str, ...], connections: str | None
-) -> str:
-    from sgfast.errors import PolicyError
-    from sgfast.exporting import nftables
-    from sgfast.exporting.connections import commands
-    from sgfast.policy.lookup import find, similar
-    from sgfast.policy.yaml_nodes import read_document, show, shown_origin
-    from sgfast.version import __version__
-
-    def named(word: str) -> str:
-        for policy in (new, old):
-            if policy is not None and (name := find(policy, "instance", word)) is not None:
-                return name
-        raise PolicyError(
-            f"{shown_origin(new.origin)}: there is no instance {show(word)}{similar(new, 'instance', word)}"
-        )
-
-    if instance is not None:
-        given: dict[str, str | None] = {named(instance): None}
-    else:
-        given = {}
-        for each in interfaces:
-            word, _, device = each.partition("=")
-            if given.setdefault(name := named(word), device) != device:
-                raise click.UsageError(f"--interface: instance {name!r} is behind one interface, not several")
-    if old is None:
-        return nftables.ruleset(new, given, __version__)
-    if connections is None:
-        return nftables.update(old, new, given, __version__)
-    data, origin = read_document(connections)
-    return commands(old, new, given, data.decode(errors="replace").splitlines(), shown_origin(origin), __version__)
-
-
 def exported(
-    old: Policy | None, new: Policy, target: str, form: Form = "script", provider: Provider | None = None
+    old: Policy | None, new: Policy, target: Target, form: Form = "script", provider: Provider | None = None
 ) -> str:
     """The text of an export. An error that has several causes is printed cause by cause, and ends the command."""
-    return _listing_problems(target, lambda: _text(old, new, target, form, provider))
+    from sgfast.exporting.texts import export as write
+
+    return _listing_problems(target, lambda: write(new, target, since=old, form=form, provider=provider))
 
 
 def _listing_problems(target: str, make: Callable[[], str]) -> str:
@@ -199,19 +178,3 @@ def _listing_problems(target: str, make: Callable[[], str]) -> str:
         if (more := len(error.problems) - _LISTED_PROBLEMS) > 0:
             say(f"and {more:,} more that {target} cannot have")
         click.get_current_context().exit(EXIT_BAD)
-
-
-def _text(old: Policy | None, new: Policy, target: str, form: Form, provider: Provider | None) -> str:
-    from sgfast.exporting import aws, openstack, terraform
-    from sgfast.version import __version__
-
-    if target == "terraform":
-        return terraform.export(old, new, provider or terraform.PROVIDERS[new.settings.profile], __version__)
-    if target == "aws":
-        calls, functions = aws.export(old, new), aws.FUNCTIONS
-    else:
-        calls = openstack.export(old, new, "otc" if target == "otc" else "openstack", form)
-        functions = openstack.FUNCTIONS
-    if form == "json":
-        return to_json(calls.document(__version__))
-    return calls.script(__version__, functions)

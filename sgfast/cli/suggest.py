@@ -28,6 +28,7 @@ from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
+    from sgfast.exporting.texts import Target
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
 
@@ -134,7 +135,7 @@ def suggest(
     max_prefix: tuple[int, int],
     any_above: int | None,
     min_connections: int,
-    target: str | None,
+    target: Target | None,
     options: ReplayOptions,
     policies: PolicyOptions,
     form: Form,

@@ -153,6 +153,10 @@ class DiffResult:
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{self.total(change).connections} {change}" for change in CHANGES)
+        return f"<DiffResult of {', '.join(self.captures)}: {self.packets} packets; connections: {counts}>"
+
     def of(self, change: Change) -> list[ChangedGroup]:
         return [group for group in self.groups if group.change == change]
 

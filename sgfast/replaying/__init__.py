@@ -18,8 +18,8 @@ from typing import Any, Literal, TypeVar
 
 from sgfast.engine import Midstream, Mode
 from sgfast.output import Output
-from sgfast.policy.change_file import ChangeFile
-from sgfast.policy.document import load_policy
+from sgfast.policy.change_file import ChangesSource
+from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures
@@ -73,7 +73,7 @@ Sink = TypeVar("Sink", PacketSink, FrameSink, FlowSink)
 
 
 def replay(
-    policy: Policy | str | os.PathLike[str],
+    policy: PolicySource,
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     mode: Mode = ReplayOptions.mode,
@@ -84,7 +84,7 @@ def replay(
     frames: FrameSink | Sequence[FrameSink] | None = None,
     flows: FlowSink | Sequence[FlowSink] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    changes: ChangeFile | str | os.PathLike[str] | None = None,
+    changes: ChangesSource | None = None,
     resume: str | os.PathLike[str] | None = None,
     snapshot: Output | str | os.PathLike[str] | None = None,
     jobs: int = ReplayOptions.jobs,
@@ -94,13 +94,15 @@ def replay(
 ) -> ReplayResult:
     """Judges every packet of ``captures``.
 
+    ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
     ``captures``: a path, or several, which form one replay in the order given. ``-`` is standard input; a directory
     stands for the captures in it.
     ``packets``, ``frames``, ``flows``: one or several sinks each, for every packet's result, for packets together with
     their results, and for connections.
     ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
     ``progress``: called now and then with (packets, bytes read) so far, over all captures.
-    ``changes``: a change file (SPEC 9.5) or its path. All of it is checked before any packet is judged.
+    ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which a pair
+    ``(at, change)`` may hold a value of ``sgfast.policy.changes``. All of it is checked before any packet is judged.
     ``snapshot``: where to save the state after the last packet. ``flows`` then does not get connections that are still
     open; the replay that resumes reports them.
     ``resume``: a saved state to go on from, as if both replays' captures were one replay. Policy, options and changes
@@ -129,7 +131,7 @@ def replay(
 
 
 def run_replay(
-    policy: Policy | str | os.PathLike[str],
+    policy: PolicySource,
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     options: ReplayOptions,
     sinks: Sinks | None = None,
@@ -137,8 +139,7 @@ def run_replay(
 ) -> ReplayResult:
     """``replay`` with its options as one value."""
     sinks = sinks or Sinks()
-    if isinstance(policy, str | os.PathLike):
-        policy = load_policy(policy)
+    policy = load(policy)
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
     options = replace(options, vpc=vpc_name(policy, options.vpc))

@@ -10,10 +10,10 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sgfast.engine import Midstream, Mode, check_jobs, check_modes
-from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.engine import CAPTURED, Midstream, Mode, check_jobs, check_modes
+from sgfast.errors import ArgumentError
 from sgfast.output import Output
-from sgfast.policy.change_file import ChangeFile, load_changes
+from sgfast.policy.change_file import ChangeFile, ChangesSource, changes_of
 from sgfast.policy.model import Policy
 from sgfast.preprocess.decap import KINDS
 from sgfast.preprocess.filter_text import parse_filter
@@ -76,13 +76,13 @@ class ReplayOptions:
     Creating one raises ArgumentError for an invalid value; ``check`` finds options that cannot be combined.
     """
 
-    mode: Mode = "causal"
-    midstream: Midstream = "infer"
+    mode: Mode = CAPTURED[0]
+    midstream: Midstream = CAPTURED[1]
     vpc: str | None = None
     engine: Literal["fast", "reference"] = "fast"
     jobs: int = 1
     reading: Reading = Reading()
-    changes: ChangeFile | str | os.PathLike[str] | None = None
+    changes: ChangesSource | None = None
     resume: str | os.PathLike[str] | None = None
     snapshot: Output | str | os.PathLike[str] | None = None
     #: A ``distributed.Client``.
@@ -94,8 +94,6 @@ class ReplayOptions:
         check_jobs(self.jobs)
         if self.engine not in ("fast", "reference"):
             raise ArgumentError(f"engine must be 'fast' or 'reference', not {self.engine!r:.80}")
-        if not (self.changes is None or isinstance(self.changes, ChangeFile | str | os.PathLike)):
-            raise ArgumentTypeError(f"changes must be a change file or its path, not {self.changes!r:.80}")
 
     def check(self, captures: tuple[str, ...], *, reports_connections: bool) -> None:
         """Raises ArgumentError for options that cannot be combined, or not with these captures or a connection sink."""
@@ -120,7 +118,5 @@ class ReplayOptions:
         return policy.is_mapped and self.vpc is None
 
     def change_file(self) -> ChangeFile | None:
-        """``changes`` as a change file, which is loaded if necessary. Raises PolicyError if it cannot be used."""
-        if self.changes is None or isinstance(self.changes, ChangeFile):
-            return self.changes
-        return load_changes(self.changes)
+        """``changes`` as a change file, which is read if necessary. Raises PolicyError if it cannot be used."""
+        return None if self.changes is None else changes_of(self.changes)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
+from sgfast.asked import Shown
 from sgfast.capture import Damage
 from sgfast.capture.names import without_credentials
 from sgfast.compiler import Numbering, visible_instances
@@ -212,7 +213,7 @@ class Expected:
 
 
 @dataclass
-class ReplayResult:
+class ReplayResult(Shown):
     """What a replay found. Times are nanoseconds since the Unix epoch; None if there was no packet."""
 
     policy: Policy
@@ -260,6 +261,10 @@ class ReplayResult:
 
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{number} {word}" for word, number in self.verdicts.items() if number)
+        return f"<ReplayResult of {', '.join(self.captures)}: {count(self.packets, 'packet')}{counts and ', '}{counts}>"
 
     @property
     def denied(self) -> list[Denied]:
