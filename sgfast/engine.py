@@ -201,7 +201,7 @@ class Engine:
         check_modes(mode, midstream)
         check_jobs(jobs)
         self.policy = load(policy)
-        self.vpc = vpc_name(self.policy, vpc)
+        self.vpc: str | None = vpc_name(self.policy, vpc)
         self._compiler = Compiler(self.vpc) if compiler is None else compiler
         self.compiled: CompiledPolicy = self._compiler.compile(self.policy)
         self._changing = threading.Lock()
@@ -209,7 +209,7 @@ class Engine:
         self.midstream: Midstream = midstream
         self.keep_flows = keep_flows
         self.reporting = reporting
-        self.dataplane = AccountingPlane(
+        self.dataplane: AccountingPlane = AccountingPlane(
             self.compiled.classifier,
             causal=mode == "causal",
             midstream=MIDSTREAMS.index(midstream),

@@ -32,7 +32,7 @@ class ExportError(SgfastError):
     """
 
     def __init__(self, origin: str, *problems: str) -> None:
-        self.problems = [f"{origin}: {problem}" for problem in problems]
+        self.problems: list[str] = [f"{origin}: {problem}" for problem in problems]
         super().__init__("; ".join(self.problems))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -98,8 +99,8 @@ def check(
         progress = stack.enter_context(progress_of(captures)) if captures else None
         try:
             found = find(
-                loaded, expect=expectations, captures=captures, vpc=options.vpc, reading=options.reading,
-                as_if_in=as_if_in, progress=progress,
+                loaded, expect=None if expectations is None else Path(expectations), captures=captures,
+                vpc=options.vpc, reading=options.reading, as_if_in=as_if_in, progress=progress,
             )  # fmt: skip
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -120,12 +120,9 @@ def export(
         new = policies.load(path)
         if target == "nftables":
             pairs = [(word, device) for word, _, device in (given.partition("=") for given in interfaces)]
+            host: dict[str, Any] = {"instance": instance, "interfaces": pairs or None, "connections": connections}
             try:
-                text = _listing_problems(
-                    target, lambda: write(
-                        new, "nftables", since=old, instance=instance, interfaces=pairs or None, connections=connections
-                    ),
-                )  # fmt: skip
+                text = _listing_problems(target, lambda: write(new, target, since=old, **host))
             except ArgumentError as error:
                 raise click.UsageError(str(error)) from None
         else:
