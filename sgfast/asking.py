@@ -185,7 +185,7 @@ def explain(
     from sgfast.reaching import named_end
     from sgfast.reaching.services import single_service
 
-    words = str(source), str(destination)
+    words, service = (str(source), str(destination)), str(service)
     one = [_only_one(named_end(policy, word)) for word in words]
     packet = single_service(service)
     if packet is not None and one[0] is not None and one[1] is not None:
@@ -256,7 +256,7 @@ def reach(
     from sgfast.reaching import ANY, named_end
     from sgfast.reaching import reach as find_rows
 
-    asked = protocol or "all"
+    asked = str(protocol or "all")
     if port is not None:
         asked = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
     sources, destinations = (

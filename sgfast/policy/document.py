@@ -74,8 +74,8 @@ def load(source: PolicySource, *, format: str = "auto", unresolved: Unresolved =
     """Load a policy from whatever you have (SPEC 14.2).
 
     ``source``: the path of a document, of a cloud's export or of a directory of exports, ``-`` for standard input; the
-    text of a document or an export, as ``bytes`` or as a ``str`` with a line break; or the same as plain values, as
-    ``yaml.safe_load`` or a cloud's library returns them. A ``Policy`` is returned as it is.
+    text of a document or an export, as ``bytes`` or as a ``str`` that has a line break or begins like JSON; or the same
+    as plain values, as ``yaml.safe_load`` or a cloud's library returns them. A ``Policy`` is returned as it is.
     ``format``: the format of an export, ``otc``, ``neutron``, ``aws``, ``terraform`` or ``cloudformation``; ``auto``
     recognises it.
     ``unresolved``: what to do if an export refers to groups or lists that it does not contain. ``error`` lists them

@@ -163,9 +163,11 @@ def shown_origin(origin: str) -> str:
 
 
 def path_in(source: object) -> str | os.PathLike[str] | None:
-    """The path if a program gave one as a document's source: a path object, or a ``str`` of one line (SPEC 14.2)."""
+    """The path if a program gave one as a document's source: a path object, or a ``str`` of one line that does not
+    begin like JSON (SPEC 14.2).
+    """
     if isinstance(source, str):
-        return None if "\n" in source else source
+        return None if "\n" in source or source.lstrip().startswith(("{", "[{")) else source
     return source if isinstance(source, os.PathLike) else None
 
 

@@ -156,10 +156,12 @@ def test_one_packet_is_the_one_that_the_words_mean() -> None:
     [
         (("web-9", "db-1", "tcp/1"), "'web-9' is no instance, security group or address group .*did you mean 'web-"),
         (("web-1", "db-1", "http"), "'http' is no service: write tcp/443"),
+        (("web-1", "db-1", 5432), "'5432' is no service: write tcp/443"),
+        ((5, "db-1", "tcp"), "'5': not an IPv4 address"),
         (("internet", "192.0.2.0/24", "all"), "no filter judges any packet for all from internet to 192.0.2.0/24"),
     ],
 )
-def test_a_question_without_sense_is_an_error_of_one_line(question: tuple[str, str, str], message: str) -> None:
+def test_a_question_without_sense_is_an_error_of_one_line(question: tuple[Any, Any, Any], message: str) -> None:
     with pytest.raises(library.SgfastError, match=message) as raised:
         POLICY.explain(*question)
     assert str(raised.value).isprintable()
