@@ -111,5 +111,7 @@ def written(path):
 setup(
     cmdclass={"build_ext": build_ext},
     ext_modules=extensions,
-    options={"build_ext": {"parallel": processors}},
+    # An editable install adds this folder to the import path. By default it would install a finder, which runs code: no
+    # type checker can follow that, and to all of them the package would be missing.
+    options={"build_ext": {"parallel": processors}, "editable_wheel": {"mode": "compat"}},
 )

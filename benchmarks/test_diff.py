@@ -10,8 +10,9 @@ from conftest import Maker
 from measure import Results, Section, Yardstick, clock
 from workload import WORKLOADS
 
-from sgfast import Policy, diff
+from sgfast import Policy
 from sgfast import replay as run_replay
+from sgfast.comparing import diff
 
 KINDS = {
     "one-side-10k": WORKLOADS["one-side-10k"],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import index
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +19,15 @@ from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPES
-from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
 from sgfast.notebook import html_table, html_text
-from sgfast.policy.document import load_policy
-from sgfast.policy.lookup import vpc_name
+from sgfast.policy.document import PolicySource, load
+from sgfast.policy.lookup import find, similar, vpc_name
 from sgfast.policy.matching import End, Field, Packet, misfit_fields, rules_of
-from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Direction, Instance, Policy, Rule, Timeouts
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Direction, Instance, Rule, Timeouts
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.timestamps import MAX_TIME_NS
+from sgfast.policy.yaml_nodes import show, shown_origin
 
 if TYPE_CHECKING:
     from sgfast.policy.changes import Change
@@ -50,6 +50,10 @@ NO_SIDE = 255
 
 MODES: tuple[Mode, ...] = ("causal", "verbatim")
 MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
+#: The mode and midstream of what was captured: the defaults of a replay.
+CAPTURED: tuple[Mode, Midstream] = ("causal", "infer")
+#: The most addresses that a message lists.
+_LISTED_ADDRESSES = 5
 #: By the number that the data plane has for ``settings.infrastructure``.
 INFRASTRUCTURES = ("filtered", "exempt", "by-role")
 
@@ -166,7 +170,10 @@ def check_jobs(jobs: int) -> None:
 class Engine:
     """Judges packets by a policy, and remembers connections.
 
-    ``policy``: a :class:`Policy`, or the path of a document.
+    It judges as the filter itself would: it has seen all packets from the first one on, and those that it denies go no
+    further. To judge what somebody has captured, as ``replay`` does, make it with :meth:`for_captures`.
+
+    ``policy``: a :class:`Policy`, or anything that ``sgfast.load`` takes.
     ``mode``: ``"verbatim"`` judges every packet as given; ``"causal"`` also recognises packets that could not have
     followed a denied opener (SPEC 9.2).
     ``midstream``: how to treat TCP packets of unknown connections (SPEC 9.3).
@@ -187,7 +194,7 @@ class Engine:
 
     def __init__(
         self,
-        policy: Policy | str | os.PathLike[str],
+        policy: PolicySource,
         *,
         mode: Mode = "verbatim",
         midstream: Midstream = "deny",
@@ -200,8 +207,8 @@ class Engine:
     ) -> None:
         check_modes(mode, midstream)
         check_jobs(jobs)
-        self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
-        self.vpc = vpc_name(self.policy, vpc)
+        self.policy = load(policy)
+        self.vpc: str | None = vpc_name(self.policy, vpc)
         self._compiler = Compiler(self.vpc) if compiler is None else compiler
         self.compiled: CompiledPolicy = self._compiler.compile(self.policy)
         self._changing = threading.Lock()
@@ -209,7 +216,7 @@ class Engine:
         self.midstream: Midstream = midstream
         self.keep_flows = keep_flows
         self.reporting = reporting
-        self.dataplane = AccountingPlane(
+        self.dataplane: AccountingPlane = AccountingPlane(
             self.compiled.classifier,
             causal=mode == "causal",
             midstream=MIDSTREAMS.index(midstream),
@@ -223,6 +230,17 @@ class Engine:
         )
         self._single = SingleChecks(self.dataplane, PROTOCOL_NUMBERS, _FLAGS)
 
+    @classmethod
+    def for_captures(cls, policy: PolicySource, *, vpc: str | None = None, jobs: int = 1) -> Self:
+        """An engine that judges captured packets as :func:`sgfast.replay` does by default: packets that could not have
+        followed a denied opener are ``moot`` (``mode="causal"``), and TCP connections that began before the capture are
+        judged by the opener that is inferred for them (``midstream="infer"``; SPEC 9.2, 9.3).
+        """
+        return cls(policy, mode=CAPTURED[0], midstream=CAPTURED[1], vpc=vpc, jobs=jobs)
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.mode}, midstream {self.midstream}, of {self.policy!r}>"
+
     @property
     def rules(self) -> list[Rule]:
         """The rules, indexed by the numbers in results."""
@@ -233,7 +251,7 @@ class Engine:
         """The instances, indexed by the numbers in results."""
         return self.compiled.instances
 
-    def process(self, packets: NDArray[Any] | FrameBatch) -> NDArray[Any]:
+    def process(self, packets: NDArray[Any] | FrameBatch) -> NDArray[np.void]:
         """Judges packets in the order given.
 
         ``packets``: an array of ``HEADER_DTYPE`` (n,), or a ``FrameBatch`` of raw frames. Returns an array of
@@ -262,7 +280,7 @@ class Engine:
         *,
         wire_lengths: Sequence[int] | None = None,
         link_type: int = 1,
-    ) -> NDArray[Any]:
+    ) -> NDArray[np.void]:
         """Judges raw frames and returns what :meth:`process` does.
 
         ``link_type``: a ``LINKTYPE_`` number (1: Ethernet). Raises ArgumentError for one that is not supported
@@ -272,7 +290,7 @@ class Engine:
             raise ArgumentError(f"link type {link_type} is not supported; see sgfast.core.wire.link.LINK_TYPES")
         return self.process(FrameBatch.from_frames(frames, times_ns, wire_lengths, link_type))
 
-    def resolved(self, *, everything: bool = False) -> NDArray[Any]:
+    def resolved(self, *, everything: bool = False) -> NDArray[np.void]:
         """The results of packets that were ``PENDING``, as far as they became known since the last call (SPEC 9.4).
 
         Returns an array of ``RESOLVED_DTYPE`` (n,): ``number`` is the packet's number, with 1 for the engine's first,
@@ -282,20 +300,22 @@ class Engine:
         """
         return self.dataplane.take_resolved(everything=everything)
 
-    def apply(self, changes: Change | Iterable[Change], now_ns: int) -> Applied:
+    def apply(
+        self, changes: Change | Mapping[str, Any] | Iterable[Change | Mapping[str, Any]], now_ns: int
+    ) -> Applied:
         """Changes the policy between two packets (SPEC 6). Several changes are applied as one.
 
+        ``changes``: values of ``sgfast.policy.changes``, such as ``sgfast.RemoveInstance("web-1")``, or the same as a
+        change file has it (SPEC 9.5), without ``at``: ``{"remove_instance": {"instance": "web-1"}}``.
         ``now_ns``: the time of the change on the packets' clock; connections that have timed out by then do not count
         as cut. Raises PolicyError for a change that is refused (SPEC 6.1), ArgumentError for a time beyond the clock's
         range; nothing has changed then. Packets that other threads judge meanwhile see either the old policy or the new
         one, never a mixture.
         """
+        from sgfast.policy.change_file import changes_for
         from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 
-        changes = list(changes) if isinstance(changes, Iterable) else [changes]
-        for change in changes:
-            if not isinstance(change, Change):
-                raise ArgumentTypeError(f"a change must be a value of sgfast.policy.changes, not {change!r:.80}")
+        given = [changes] if isinstance(changes, Change | Mapping) or not isinstance(changes, Iterable) else [*changes]
         try:
             now_ns = index(now_ns)
         except TypeError:
@@ -303,10 +323,11 @@ class Engine:
         if not -MAX_TIME_NS <= now_ns <= MAX_TIME_NS:
             raise ArgumentError(f"now_ns must be within 2**62 nanoseconds (146 years) of 1970, not {now_ns}")
         with self._changing:
-            changed = apply_changes(self.policy, changes)
+            known = changes_for(self.policy, given)
+            changed = apply_changes(self.policy, known)
             if changed.policy is self.policy:
                 return Applied(0, self.compiled.rule_tables, 0)
-            removed = [change.instance for change in changes if isinstance(change, RemoveInstance)]
+            removed = [change.instance for change in known if isinstance(change, RemoveInstance)]
             compiled = self._compiler.compile(changed.policy, removed)
             on_change = changed.policy.settings.on_change
             cut = np.zeros(len(compiled.instances), dtype=np.uint8)
@@ -360,9 +381,12 @@ class Engine:
     ) -> Verdict:
         """Judges one packet, and remembers the connection it opens or belongs to.
 
+        ``src``, ``dst``: addresses; or instances, by any of their words (SPEC 2.12), which stand for their only address
+        of the IP version that both ends have, IPv4 if they have both.
         ``protocol``: a name or number. ``flags``: TCP flags, letters of ``FSRPAUEC``. ``time``: seconds on the clock
         that timeouts use. An ICMP error quotes no packet here and is therefore ``invalid`` to stateful groups; give it
-        as a frame instead. Raises ArgumentError for an impossible packet, TypeError for a value that is not a number.
+        as a frame instead. Raises ArgumentError for an impossible packet, TypeError for a value that is not a number,
+        PolicyError for a name that means no instance or one with several addresses.
         """
         found = self._single.check(src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time)
         if type(found) is Verdict:
@@ -372,7 +396,13 @@ class Engine:
             verdict = self.verdict(np.frombuffer(found, dtype=RESULT_DTYPE)[0])
             self._single.keep(found, verdict)
             return verdict
-        # The fast path above leaves rare and invalid packets to this one.
+        # The fast path above leaves names, and rare and invalid packets to this one.
+        here, there = self._addresses(src, dst, protocol)
+        if here is not src or there is not dst:
+            return self.check(
+                here, there, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type,
+                icmp_code=icmp_code, icmp_id=icmp_id, time=time,
+            )  # fmt: skip
         if not abs(time) <= 2**33:
             raise ArgumentError(f"time must be in seconds since the epoch, not {time}")
         row = header(
@@ -391,7 +421,11 @@ class Engine:
         icmp_type: int = 0,
         icmp_code: int = 0,
     ) -> Explanation:
-        """How each rule judges an opener; connections are neither used nor changed (SPEC 3.3, 3.6, 3.7, 4.8)."""
+        """How each rule judges an opener; connections are neither used nor changed (SPEC 3.3, 3.6, 3.7, 4.8).
+
+        The arguments are those of :meth:`check`.
+        """
+        src, dst = self._addresses(src, dst, protocol)
         row = header(src, dst, protocol, dport=dport, icmp_type=icmp_type, icmp_code=icmp_code)[0]
         number, version = int(row["protocol"]), int(row["family"])
         source, destination = ip_address(src), ip_address(dst)
@@ -423,6 +457,56 @@ class Engine:
             if side.verdict == "deny":
                 break
         return Explanation(sides[-1].verdict, sides[-1].reason, tuple(sides))
+
+    def _addresses(self, src: Address, dst: Address, protocol: str | int) -> tuple[Address, Address]:
+        """The ends of a packet, with addresses in the place of instances' names (SPEC 14.5)."""
+        named = [self._named(end) for end in (src, dst)]
+        if named == [None, None]:
+            return src, dst
+        known = [
+            {network.version for network in instance.addresses} if instance is not None else {ip_address(end).version}
+            for end, instance in zip((src, dst), named, strict=True)
+        ]  # fmt: skip
+        common = known[0] & known[1]
+        if not common:
+            raise ArgumentError(f"{src} and {dst} have no IP version in common")
+        version = max(common) if protocol in ("icmpv6", ICMPV6) else min(common)
+        here, there = (
+            end if instance is None else self._only_address(instance, version)
+            for end, instance in zip((src, dst), named, strict=True)
+        )
+        return here, there
+
+    def _named(self, end: Address) -> Instance | None:
+        """The instance that an end means; None: it is an address."""
+        if not isinstance(end, str):
+            return None
+        try:
+            ip_address(end)
+        except ValueError:
+            pass
+        else:
+            return None
+        origin = shown_origin(self.policy.origin)
+        try:
+            name = find(self.policy, "instance", end)
+        except PolicyError as error:
+            raise PolicyError(f"{origin}: {error}") from None
+        if name is None:
+            hint = similar(self.policy, "instance", end)
+            raise ArgumentError(f"{origin}: {show(end)} is neither an address nor an instance of the policy{hint}")
+        return self.policy.instance_by_name[name]
+
+    def _only_address(self, instance: Instance, version: int) -> Address:
+        networks = [network for network in instance.addresses if network.version == version]
+        if len(networks) == 1 and networks[0].num_addresses == 1:
+            return networks[0].network_address
+        listed = ", ".join(map(str, networks[:_LISTED_ADDRESSES]))
+        more = f" and {len(networks) - _LISTED_ADDRESSES} more" if len(networks) > _LISTED_ADDRESSES else ""
+        raise PolicyError(
+            f"{shown_origin(self.policy.origin)}: instance {show(instance.name)} has several IPv{version} addresses: "
+            f"write one of {listed}{more}"
+        )
 
     def _explain_side(self, instance: int, inbound: bool, peer: End, packet: Packet) -> SideExplanation:
         here = self.instances[instance]
@@ -467,7 +551,7 @@ def header(
     icmp_id: int = 0,
     time_ns: int = 0,
     wire: int = 64,
-) -> NDArray[Any]:
+) -> NDArray[np.void]:
     """One packet as an array of ``HEADER_DTYPE`` (1,).
 
     Raises ArgumentError for an impossible packet, TypeError for a value that is not a number.

@@ -63,7 +63,7 @@ class ExportError(SgfastError):
     """
 
     def __init__(self, origin: str, *problems: str) -> None:
-        self.problems = [f"{origin}: {problem}" for problem in problems]
+        self.problems: list[str] = [f"{origin}: {problem}" for problem in problems]
         super().__init__("; ".join(self.problems))
 
 
@@ -84,7 +84,7 @@ class NoCapture(CaptureError):
 
 
 class TableError(SgfastError):
-    """A table in memory that was not kept, that would be too large, or that needs another library (SPEC 14.30)."""
+    """A table in memory that was not kept, that would be too large, or that needs another library (SPEC 14.9)."""
 
 
 class OutputError(SgfastError):

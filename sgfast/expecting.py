@@ -35,19 +35,19 @@ def hold_against(result: ReplayResult, expectations: Expectations) -> None:
     chosen = np.flatnonzero((allowed | denied) & (rows["family"] > 0) & (rows["instance"] >= 0))
     seen = [(int(n), _seen(policy, kinds, rows[n], is_denied=bool(denied[n]))) for n in chosen]
     known = [(n, connection) for n, connection in seen if connection is not None]
-    contradicted: Counter[int] = Counter()
-    lines = {}
+    contradicted: Counter[str] = Counter()
     covering = expectations.covering(connection for _, connection in known)
     for (n, connection), expectation in zip(known, covering, strict=True):
         if expectation is None:
             continue
         if expectation.verdict != connection.verdict:
-            contradicted[expectation.line] += int(rows["connections"][n])
-            lines[expectation.line] = expectation
+            contradicted[expectation.place] += int(rows["connections"][n])
         elif connection.verdict == "deny":
             rows["meant"][n], rows["broken"][n] = rows["broken"][n], 0
     result.kinds = replace(kinds, rows=rows)
-    found = tuple(Contradicted(lines[line], number) for line, number in sorted(contradicted.items()))
+    found = tuple(
+        Contradicted(each, contradicted[each.place]) for each in expectations.all if each.place in contradicted
+    )
     result.expected = Expected(expectations.origin, int(rows["meant"].sum()), found)
 
 

@@ -8,16 +8,16 @@ not have allowed the packet.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
+from sgfast.asked import Shown
 from sgfast.engine import Engine, Verdict, is_multicast
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.notebook import html_table, html_text
 from sgfast.policy.assuming import with_assumed
-from sgfast.policy.document import load_policy
+from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import find, similar
 from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import (
@@ -86,7 +86,9 @@ class SideExplained:
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(Shown):
+    """Why one packet is allowed or denied."""
+
     policy: Policy
     vpc: str | None
     source: End
@@ -111,6 +113,13 @@ class Explained:
     #: Instances that are only assumed: ``policy`` has them, the one that was given does not.
     assumed: tuple[Instance, ...] = ()
 
+    @property
+    def allowed(self) -> bool:
+        return self.verdict == "allow"
+
+    def __repr__(self) -> str:
+        return f"<Explained: {sentence(self)}>"
+
     def _repr_html_(self) -> str:
         rows = []
         for side in (self.egress, self.ingress):
@@ -124,7 +133,7 @@ class Explained:
 
 
 def explain(
-    policy: Policy | str | os.PathLike[str],
+    policy: PolicySource,
     source: str,
     destination: str,
     protocol: str | int,
@@ -145,8 +154,7 @@ def explain(
 
     Raises PolicyError if the policy cannot be used or a name is unknown, ArgumentError for an impossible packet.
     """
-    if isinstance(policy, str | os.PathLike):
-        policy = load_policy(policy)
+    policy = load(policy)
     ends = [_meant(policy, text) for text in (source, destination)] if as_if_in else []
     addresses = [end for end in ends if isinstance(end, Address) and not is_multicast(end)]
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc, candidates=addresses)

@@ -1,4 +1,4 @@
-"""Results as HTML for notebooks (``_repr_html_``, SPEC 14.32).
+"""Results as HTML for notebooks (``_repr_html_``, SPEC 14.11).
 
 Plain tables without colours of their own: Jupyter gives them those of its theme, light or dark. All text is escaped.
 """

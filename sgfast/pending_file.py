@@ -73,8 +73,8 @@ class PendingFile:
             if self._there is not None:
                 self._refuse_irreplaceable(self._there)
             #: Whether a killed run had left a part of this file. If so, the part was removed.
-            self.found_remains = self._remove_remains()
-            self.descriptor = self._create()
+            self.found_remains: bool = self._remove_remains()
+            self.descriptor: int = self._create()
         except BaseException:
             os.close(self._folder)
             raise

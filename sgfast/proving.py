@@ -16,6 +16,7 @@ from itertools import product
 from operator import itemgetter, or_
 from typing import Literal, NamedTuple
 
+from sgfast.asked import Shown
 from sgfast.compiler import Compiler
 from sgfast.compiler.ports import KEYS
 from sgfast.engine import Engine
@@ -34,6 +35,9 @@ from sgfast.reaching.ranges import Ranges, difference, union
 #: minutes.
 MAX_STEPS = 200_000_000
 
+_WORDS: dict[Literal["holds", "fails", "empty"], str] = {
+    "holds": "hold", "fails": "fail", "empty": "are about no packet",
+}  # fmt: skip
 _OPPOSITE: dict[Action, Action] = {"allow": "deny", "deny": "allow"}
 
 
@@ -66,7 +70,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Shown):
     """What became of all expectations of a file, in its order."""
 
     policy: Policy
@@ -85,6 +89,10 @@ class Proof:
 
     def of(self, word: Literal["holds", "fails", "empty"]) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.word == word]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(self.of(word))} {words}" for word, words in _WORDS.items())
+        return f"<Proof of {self.origin}: {counts}>"
 
     @property
     def warnings(self) -> list[str]:

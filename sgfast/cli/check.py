@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -87,37 +89,24 @@ def check(
         raise click.UsageError("standard input (-) can be read only once")
     if not captures and not options.reading.is_plain:
         raise click.UsageError("options for reading captures (--start, --filter, --decap, ...) need --traffic")
-    from sgfast.checking import check_policy
+    from sgfast.asking import check as find
     from sgfast.errors import ArgumentError
-    from sgfast.policy.assuming import with_assumed
     from sgfast.policy.document import Lines
-    from sgfast.report.check import check_summary, check_text, compile_for_check
+    from sgfast.report.check import check_summary, check_text
 
     Inputs([policy], captures, [expectations]).enter_sandbox()
     lines: Lines = {}
     loaded = policies.load(policy, lines)
-    try:
-        loaded, assumed = with_assumed(loaded, as_if_in, vpc=options.vpc)
-    except ArgumentError as error:
-        raise click.UsageError(str(error)) from None
-    compiled, warnings = compile_for_check(loaded, options.vpc)
-    traffic = uses = None
-    if captures:
-        from sgfast.checking.usage import Uses
-        from sgfast.replaying import Sinks, run_replay
-
-        uses = Uses(loaded)
-        with progress_of(captures) as progress:
-            traffic = run_replay(loaded, captures, options, Sinks(flows=(uses,)), progress)
-        warnings += [warning for warning in traffic.warnings if warning not in warnings]
-    proof = None
-    if expectations is not None:
-        from sgfast.policy.expectations import load_expectations
-        from sgfast.proving import Expectations
-
-        proof = Expectations(loaded, load_expectations(expectations)).prove()
-        warnings += proof.warnings
-    checked = check_policy(loaded, traffic, uses, proof)
+    with ExitStack() as stack:
+        progress = stack.enter_context(progress_of(captures)) if captures else None
+        try:
+            found = find(
+                loaded, expect=None if expectations is None else Path(expectations), captures=captures,
+                vpc=options.vpc, reading=options.reading, as_if_in=as_if_in, progress=progress,
+            )  # fmt: skip
+        except ArgumentError as error:
+            raise click.UsageError(str(error)) from None
+    checked, traffic, warnings = found.checked, found.traffic, [*found.warnings]
     warn(warnings)
     if traffic is not None and traffic.damaged is not None:
         say(str(traffic.damaged))
@@ -126,12 +115,12 @@ def check(
 
         text = to_json(sarif(loaded.origin, warnings, checked, lines))
     else:
-        found = check_summary(compiled, warnings, checked, lines, assumed)
+        summary = check_summary(found.compiled, warnings, checked, lines, found.assumed)
         if form == "json":
-            text = to_json(found)
+            text = to_json(summary)
         else:
             colour = is_colourful(sys.stdout)
-            text = check_text(loaded.origin, found, checked, lines, width=columns(sys.stdout), colour=colour)
+            text = check_text(loaded.origin, summary, checked, lines, width=columns(sys.stdout), colour=colour)
     print_text(text, sys.stdout, "standard output")
     if traffic is not None and traffic.damaged is not None:
         context.exit(EXIT_DAMAGED)

@@ -33,7 +33,6 @@ from sgfast.spelling import did_you_mean
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
     from sgfast.policy.document import Lines
-    from sgfast.policy.model import Policy
     from sgfast.reaching import Difference
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
@@ -130,6 +129,8 @@ def diff(
     if [plan, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
+    from sgfast.asking import by_rules
+
     parts = [] if export is None else export.parts("-", is_change=True)
     inputs = Inputs(files[:2] if plan is None else (), captures, [plan])
     with page_file(report, inputs, quiet=quiet) as page:
@@ -142,7 +143,7 @@ def diff(
             old, new = load_plan(plan, policies.unresolved)
         else:
             old, new = policies.load(files[0], lines["old"]), policies.load(files[1], lines["new"])
-        found = _by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
+        found = by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
         result = None
         if captures:
             from sgfast.comparing import run_diff
@@ -166,19 +167,6 @@ def diff(
         is_changed |= {change: bool(result.total(change).connections) for change in CHANGES}
     if any(is_changed[word] for word in fail_on):
         context.exit(EXIT_FAIL_ON)
-
-
-def _by_rules(old: Policy, new: Policy, must: bool) -> Difference:
-    """What the rules alone change. ``must``: that it cannot be compared is an error, and no sentence in the report."""
-    from sgfast.errors import AmbiguousAddress, TooMuch
-    from sgfast.reaching import Difference, difference
-
-    try:
-        return difference(old, new)
-    except (AmbiguousAddress, TooMuch) as error:
-        if must:
-            raise
-        return Difference(old, new, (), (), str(error))
 
 
 def _print_report(

@@ -15,10 +15,11 @@ import click
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_BAD, FILE, Choice, quiet_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import say, to_json, warn
+from sgfast.cli.printing import say, warn
 
 if TYPE_CHECKING:
     from sgfast.exporting.terraform import Provider
+    from sgfast.exporting.texts import Target
     from sgfast.output import Output
     from sgfast.policy.model import Policy
 
@@ -52,7 +53,7 @@ class Part:
 class Export:
     """What ``--to`` and the options beside it ask for."""
 
-    target: str
+    target: Target
     form: Form
     provider: Provider | None
     instances: tuple[str, ...]
@@ -102,8 +103,12 @@ class Export:
 
     def text(self, part: Part, old: Policy | None, new: Policy) -> str:
         """One of the texts. Errors are as in ``write``."""
-        make = _filter if self.target == "nftables" else _of_cloud
-        return _listing_problems(self.target, lambda: make(self, part, old, new))
+        from sgfast.exporting.texts import cloud_text, devices_of, filter_text
+
+        if self.target != "nftables":
+            return _listing_problems(self.target, lambda: cloud_text(old, new, self.target, self.form, self.provider))
+        devices = devices_of(old, new, part.devices)
+        return _listing_problems(self.target, lambda: filter_text(old, new, devices, is_change=part.is_change))
 
 
 def export_options(form: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -140,15 +145,16 @@ def export_options(form: str, *, required: bool = False) -> Callable[[Callable[.
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def run(
-            *arguments: Any, target: str | None, to_form: Form | None, provider: Provider | None,
+            *arguments: Any, target: Target | None, to_form: Form | None, provider: Provider | None,
             instances: tuple[str, ...], interfaces: tuple[str, ...], **given: Any,
         ) -> Any:  # fmt: skip
-            asked = Export(target or "", to_form or "script", provider, instances, interfaces)
+            asked = None
             if target is not None:
+                asked = Export(target, to_form or "script", provider, instances, interfaces)
                 _check(asked, form)
             elif to_form or provider or instances or interfaces:
                 raise click.UsageError(f"{form}, --provider, --instance and --interface are for --to TARGET")
-            return command(*arguments, export=asked if target is not None else None, **given)
+            return command(*arguments, export=asked, **given)
 
         for option in reversed(options):
             run = option(run)
@@ -266,50 +272,17 @@ def _check_connections(export: Export, since: str | None) -> None:
         raise click.UsageError("--connections: FILE is the list of one machine; name one --instance")
 
 
-def _filter(asked: Export, part: Part, old: Policy | None, new: Policy) -> str:
-    from sgfast.exporting import nftables
-    from sgfast.version import __version__
-
-    interfaces = _interfaces(old, new, part.devices)
-    if part.is_change and old is not None:
-        return nftables.update(old, new, interfaces, __version__)
-    here = {name: device for name, device in interfaces.items() if name in new.instance_by_name}
-    return nftables.ruleset(new, here or interfaces, __version__)
-
-
 def _has_some(old: Policy, new: Policy, part: Part) -> bool:
-    return any(name in old.instance_by_name for name in _interfaces(old, new, part.devices))
+    from sgfast.exporting.texts import devices_of
+
+    return any(name in old.instance_by_name for name in devices_of(old, new, part.devices))
 
 
 def _of_connections(old: Policy, new: Policy, part: Part, listed: str) -> str:
-    from sgfast.exporting.connections import commands
-    from sgfast.policy.yaml_nodes import read_document, shown_origin
-    from sgfast.version import __version__
+    from sgfast.exporting.texts import connections_text, devices_of
 
-    interfaces = _interfaces(old, new, part.devices)
-    data, origin = read_document(listed)
-    lines = data.decode(errors="replace").splitlines()
-    return _listing_problems(
-        "nftables", lambda: commands(old, new, interfaces, lines, shown_origin(origin), __version__)
-    )
-
-
-def _interfaces(old: Policy | None, new: Policy, devices: Devices) -> dict[str, str | None]:
-    """By the names that the instances have in the policies."""
-    from sgfast.errors import PolicyError
-    from sgfast.policy.lookup import find, similar
-    from sgfast.policy.yaml_nodes import show, shown_origin
-
-    found: dict[str, str | None] = {}
-    for word, device in devices:
-        names = (find(policy, "instance", word) for policy in (new, old) if policy is not None)
-        name = next((each for each in names if each is not None), None)
-        if name is None:
-            origin = shown_origin(new.origin)
-            raise PolicyError(f"{origin}: there is no instance {show(word)}{similar(new, 'instance', word)}")
-        if found.setdefault(name, device) != device:
-            raise click.UsageError(f"--interface: instance {name!r} is behind one interface, not several")
-    return found
+    devices = devices_of(old, new, part.devices)
+    return _listing_problems("nftables", lambda: connections_text(old, new, devices, listed))
 
 
 def _listing_problems(target: str, make: Callable[[], T]) -> T:
@@ -325,21 +298,3 @@ def _listing_problems(target: str, make: Callable[[], T]) -> T:
         if (more := len(error.problems) - _LISTED_PROBLEMS) > 0:
             say(f"and {more:,} more that {target} cannot have")
         click.get_current_context().exit(EXIT_BAD)
-
-
-def _of_cloud(asked: Export, part: Part, old: Policy | None, new: Policy) -> str:
-    from sgfast.exporting import aws, openstack
-    from sgfast.version import __version__
-
-    if asked.target == "terraform":
-        from sgfast.exporting import terraform
-
-        return terraform.export(old, new, asked.provider or terraform.PROVIDERS[new.settings.profile], __version__)
-    if asked.target == "aws":
-        calls, functions = aws.export(old, new), aws.FUNCTIONS
-    else:
-        calls = openstack.export(old, new, "otc" if asked.target == "otc" else "openstack", asked.form)
-        functions = openstack.FUNCTIONS
-    if asked.form == "json":
-        return to_json(calls.document(__version__))
-    return calls.script(__version__, functions)

@@ -75,20 +75,16 @@ def reach(
       sgfast reach policy.yaml --report reach.html
     """
     from sgfast.errors import ArgumentError
-    from sgfast.reaching import named_end
-    from sgfast.reaching import reach as find_rows
     from sgfast.report.reach import reach_summary, reach_text
 
-    asked = protocol or "all"
-    if port is not None:
-        asked = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
     inputs = Inputs([policy])
     with page_file(report, inputs) as page:
         lines: Lines = {}
         loaded = policies.load(policy, lines)
-        ends = named_end(loaded, source), named_end(loaded, destination)
         try:
-            found = find_rows(loaded, *ends, asked, rules=page.is_wanted)
+            found = loaded.reach(
+                source=source, destination=destination, protocol=protocol, port=port, rules=page.is_wanted
+            )
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None
         if page.is_wanted:

@@ -36,9 +36,8 @@ from sgfast.comparing.results import (
 )
 from sgfast.comparing.rules import together
 from sgfast.engine import VERDICTS, Midstream, Mode
-from sgfast.policy.document import load_policy
+from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import vpc_name
-from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import Reading, ReplayOptions
@@ -67,8 +66,8 @@ TOGETHER_FROM = 1 << 16
 
 
 def diff(
-    old: Policy | str | os.PathLike[str],
-    new: Policy | str | os.PathLike[str],
+    old: PolicySource,
+    new: PolicySource,
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     mode: Mode = ReplayOptions.mode,
@@ -91,14 +90,14 @@ def diff(
 
 
 def run_diff(
-    old: Policy | str | os.PathLike[str],
-    new: Policy | str | os.PathLike[str],
+    old: PolicySource,
+    new: PolicySource,
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     options: ReplayOptions,
     progress: Callable[[int, int], None] | None = None,
 ) -> DiffResult:
     """``diff`` with its options as one value."""
-    old, new = (policy if isinstance(policy, Policy) else load_policy(policy) for policy in (old, new))
+    old, new = load(old), load(new)
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
     paths = tuple(os.fsdecode(path) for path in captures)

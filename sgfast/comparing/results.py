@@ -159,11 +159,15 @@ class DiffResult:
 
     @property
     def tables(self) -> DiffTables:
-        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.30)."""
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.9)."""
         from sgfast.comparing.tables import DiffTables
 
         effects = [(each.rule, each.group, each.status, each.newly_denied, each.newly_allowed) for each in self.rules]
         return DiffTables(self.kinds.items(), effects)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{self.total(change).connections} {change}" for change in CHANGES)
+        return f"<DiffResult of {', '.join(self.captures)}: {self.packets} packets; connections: {counts}>"
 
     def of(self, change: Change) -> list[ChangedGroup]:
         return [group for group in self.groups if group.change == change]

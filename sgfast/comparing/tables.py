@@ -1,4 +1,4 @@
-"""What a comparison found as tables (SPEC 14.30)."""
+"""What a comparison found as tables (SPEC 14.9)."""
 
 from __future__ import annotations
 

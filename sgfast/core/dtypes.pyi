@@ -1,11 +1,9 @@
-from typing import Any
-
 import numpy as np
 
-RESULT_DTYPE: np.dtype[Any]
-RESOLVED_DTYPE: np.dtype[Any]
-HEADER_DTYPE: np.dtype[Any]
-FLOW_DTYPE: np.dtype[Any]
-TALLY_DTYPE: np.dtype[Any]
-CUT_DTYPE: np.dtype[Any]
-RULE_COUNT_DTYPE: np.dtype[Any]
+RESULT_DTYPE: np.dtype[np.void]
+RESOLVED_DTYPE: np.dtype[np.void]
+HEADER_DTYPE: np.dtype[np.void]
+FLOW_DTYPE: np.dtype[np.void]
+TALLY_DTYPE: np.dtype[np.void]
+CUT_DTYPE: np.dtype[np.void]
+RULE_COUNT_DTYPE: np.dtype[np.void]

@@ -35,6 +35,7 @@ def with_assumed(
         return policy, ()
     from sgfast.policy.changes import AddInstance, apply_change
 
+    lines = policy.lines
     if vpc is None and len(policy.vpcs) > 1:
         raise ArgumentError(f"the policy has {len(policy.vpcs)} VPCs: name the VPC that the assumed machine is in")
     name = vpc_name(policy, vpc) or policy.vpcs[0].name
@@ -46,7 +47,7 @@ def with_assumed(
         except PolicyError as error:
             raise PolicyError(f"{shown_origin(policy.origin)}: {error}") from None
         machines.append(machine)
-    return policy, tuple(machines)
+    return policy.with_lines(lines), tuple(machines)
 
 
 def _parsed(policy: Policy, text: str) -> tuple[str, Address | None]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from ipaddress import ip_network
-from typing import Literal
+from typing import Any, Literal
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from sgfast.errors import PolicyError
+from sgfast.errors import ArgumentTypeError, PolicyError
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,
@@ -29,6 +31,7 @@ from sgfast.policy.changes import (
     RemoveRule,
     SetAddressGroup,
     apply_change,
+    apply_changes,
 )
 from sgfast.policy.document_reader import DocumentReader, Entry, check_version
 from sgfast.policy.keys import CHANGE_FIELDS, CHANGES_FIELDS, GROUP_FIELDS, INSTANCE_FIELDS, RULE_FIELDS
@@ -49,11 +52,23 @@ from sgfast.policy.network_keys import without_duplicates
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RuleReader
 from sgfast.policy.timestamps import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
-from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_paused, plain, read_document, show
+from sgfast.policy.yaml_nodes import (
+    NodeReader,
+    compose,
+    compose_values,
+    garbage_collection_paused,
+    path_in,
+    plain,
+    read_document,
+    show,
+)
 
 #: The most work that all changes of a file together may take, in the steps that ``_steps`` estimates. Each change is
 #: made to the whole policy, so thousands of changes of a huge policy would take hours. At the limit it is minutes.
 MAX_CHANGE_STEPS = 50_000_000
+
+#: What messages call changes that are not in a file.
+_ORIGIN = "<changes>"
 
 _TIME_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
 _KINDS: dict[str, Kind] = {
@@ -83,12 +98,17 @@ class _Item:
     operation: str
     node: Node
     path: str
+    #: What a program gave as it is; None: ``node`` says what it is.
+    change: Change | None = None
 
 
 class ChangeFile:
-    """A parsed change file. Its changes are only resolved once the policy and the first packet's time are known."""
+    """A parsed change file. Its changes are only resolved once the policy and the first packet's time are known.
 
-    def __init__(self, root: Node, origin: str) -> None:
+    ``given``: by the number of an item that has only a time, its change.
+    """
+
+    def __init__(self, root: Node, origin: str, given: Mapping[int, Change] | None = None) -> None:
         self.origin = origin
         reader = NodeReader(origin)
         if reader.is_null(root):
@@ -101,11 +121,11 @@ class ChangeFile:
             path = f"changes[{index}]"
             item = reader.fields(node, path, ("at", *_OPERATIONS))
             at = _time(reader, reader.required(item, "at", node, path), f"{path}.at")
-            operations = [key for key in item if key != "at"]
-            if len(operations) != 1:
-                message = f"has {len(operations)} operations: write exactly one of {', '.join(_OPERATIONS)}"
-                raise reader.error(node, path, message)
-            self._items.append(_Item(at, item["at"], operations[0], item[operations[0]], path))
+            if given is not None and (change := given.get(index)) is not None:
+                self._items.append(_Item(at, item["at"], _operation_of(change), node, path, change))
+                continue
+            operation = _one_operation(reader, [key for key in item if key != "at"], node, path)
+            self._items.append(_Item(at, item["at"], operation, item[operation], path))
 
     def resolve(self, policy: Policy, first_ns: int) -> list[TimedChange]:
         """Resolve the changes in the order they take effect, each against the policy left by the previous ones.
@@ -132,7 +152,7 @@ class ChangeFile:
             steps += of_this
             with garbage_collection_paused():
                 changes = _ChangeReader(reader, self.origin, policy, networks)
-                change = _OPERATIONS[item.operation](changes, item.node, path)
+                change = item.change or _OPERATIONS[item.operation](changes, item.node, path)
             try:
                 after = apply_change(policy, change).policy
             except PolicyError as error:
@@ -141,6 +161,18 @@ class ChangeFile:
             result.append(TimedChange(at, change, text, reader.location(item.node, path)))
             policy = after
         return result
+
+
+def _one_operation(reader: NodeReader, operations: Sequence[str], node: Node, path: str) -> str:
+    if len(operations) != 1:
+        message = f"has {len(operations)} operations: write exactly one of {', '.join(_OPERATIONS)}"
+        raise reader.error(node, path, message)
+    return operations[0]
+
+
+def _operation_of(change: Change) -> str:
+    """``add_rule`` for ``AddRule``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(change).__name__).lower()
 
 
 def _steps(policy: Policy) -> int:
@@ -185,16 +217,81 @@ def _beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:
     return reader.error(node, path, f"{show(node.value)} {OUT_OF_RANGE}")
 
 
+#: What stands for a change file in a program.
+ChangesSource = (
+    ChangeFile | str | bytes | os.PathLike[str] | Mapping[str, Any]
+    | Sequence[Mapping[str, Any] | tuple[float | str | datetime, Change]]
+)  # fmt: skip
+
+
 def load_changes(path: str | os.PathLike[str]) -> ChangeFile:
     """Read a change file; ``-`` is standard input. A PolicyError is one line naming file, line and field."""
     data, origin = read_document(path)
     return parse_changes(data, origin)
 
 
-def parse_changes(text: str | bytes, origin: str = "<changes>") -> ChangeFile:
+def parse_changes(text: str | bytes, origin: str = _ORIGIN) -> ChangeFile:
     """Parse a change file's text. Messages call it ``origin``."""
     with garbage_collection_paused():
         return ChangeFile(compose(text, origin), origin)
+
+
+def changes_of(source: ChangesSource) -> ChangeFile:
+    """Timed changes from a path, a text, or plain values: what a change file holds, or the list of its ``changes``, in
+    which a pair ``(at, change)`` may hold a value of ``sgfast.policy.changes`` (SPEC 14.6).
+
+    Raises PolicyError as ``load_changes`` does; ArgumentTypeError for something else.
+    """
+    if isinstance(source, ChangeFile):
+        return source
+    if (path := path_in(source)) is not None:
+        return load_changes(path)
+    if isinstance(source, str | bytes):
+        return parse_changes(source)
+    if isinstance(source, Mapping):
+        return ChangeFile(compose_values(source, _ORIGIN), _ORIGIN)
+    if not isinstance(source, list | tuple):
+        raise ArgumentTypeError(f"changes must be a change file, its path, its text or a list, not {source!r:.80}")
+    given: dict[int, Change] = {}
+    items: list[object] = []
+    for n, item in enumerate(source):
+        if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Change):
+            given[n] = item[1]
+            items.append({"at": item[0]})
+        else:
+            items.append(item)
+    return ChangeFile(compose_values({"changes": items}, _ORIGIN), _ORIGIN, given)
+
+
+def changes_for(policy: Policy, changes: Iterable[Change | Mapping[str, Any]]) -> list[Change]:
+    """Changes to make at once, each read against the policy that the previous ones leave (SPEC 14.6). A mapping is an
+    entry of a change file without its time.
+
+    Raises PolicyError, naming the change; ArgumentTypeError for anything that is neither a mapping nor a change.
+    """
+    reader = NodeReader(_ORIGIN)
+    networks: dict[int, Network] = {}
+    found: list[Change] = []
+    made = 0
+    for n, change in enumerate(changes):
+        if isinstance(change, Change):
+            found.append(change)
+            continue
+        if not isinstance(change, Mapping):
+            raise ArgumentTypeError(
+                f"a change must be a mapping or a value of sgfast.policy.changes, not {change!r:.80}"
+            )
+        path = f"changes[{n}]"
+        if "at" in change:
+            raise PolicyError(f"{_ORIGIN}: {path}.at: now_ns says when: leave it out")
+        node = compose_values(change, _ORIGIN)
+        item = reader.fields(node, path, tuple(_OPERATIONS))
+        operation = _one_operation(reader, [*item], node, path)
+        policy = apply_changes(policy, found[made:]).policy
+        made = len(found)
+        read = _ChangeReader(reader, _ORIGIN, policy, networks)
+        found.append(_OPERATIONS[operation](read, item[operation], f"{path}.{operation}"))
+    return found
 
 
 def _target(change: Change, after: Policy) -> str:

@@ -38,7 +38,7 @@ from sgfast.policy.network_keys import network_key, without_duplicates
 from sgfast.policy.profiles import OTC, PROFILES, Profile
 from sgfast.policy.rules import RuleReader, description, network
 from sgfast.policy.templates import FAST_ADD, TEMPLATES, RuleNumbers, default_group, rules_in_group
-from sgfast.policy.yaml_nodes import NodeReader, line_of, show
+from sgfast.policy.yaml_nodes import NodeReader, at_line, line_of, show
 
 _ON_CHANGE: dict[str, Literal["cut-inbound", "cut-unmatched", "forget-unmatched", "keep"]] = {
     "cut-inbound": "cut-inbound",
@@ -227,8 +227,8 @@ class DocumentReader:
                 name_node = reader.required(fields, "name", item, path)
                 name = self._name(name_node, f"{path}.name")
                 if name in found:
-                    message = f"duplicate name {name!r}, first used at line {line_of(found[name].node)}"
-                    raise reader.error(name_node, f"{path}.name", message)
+                    first = at_line(line_of(found[name].node), ", first used")
+                    raise reader.error(name_node, f"{path}.name", f"duplicate name {name!r}{first}")
                 words = self._words(fields, path)
                 if "id" in words and owners.setdefault(words["id"], name) != name:
                     message = f"duplicate id {show(words['id'])}, already that of {owners[words['id']]!r}"
@@ -299,7 +299,7 @@ class DocumentReader:
             value = read(item, path)
             if (key, value) in owners:
                 owner, line = owners[key, value]
-                raise self._reader.error(item, path, f"{value!r} is already used by VPC {owner!r} at line {line}")
+                raise self._reader.error(item, path, f"{value!r} is already used by VPC {owner!r}{at_line(line)}")
             owners[key, value] = vpc, line_of(item)
             found.append(value)
         return tuple(found)
@@ -324,7 +324,7 @@ class DocumentReader:
                     raise reader.error(item, path, f"the VPC {a!r} cannot be peered with itself")
                 pair = frozenset((a, b))
                 if pair in pairs:
-                    raise reader.error(item, path, f"{a!r} and {b!r} are already peered at line {pairs[pair]}")
+                    raise reader.error(item, path, f"{a!r} and {b!r} are already peered{at_line(pairs[pair])}")
                 pairs[pair] = line_of(item)
         return frozenset(pairs)
 
@@ -426,8 +426,8 @@ class DocumentReader:
     def _reserve_id(self, rule_id: str, node: Node, path: str) -> None:
         """Reserve a rule id. Ids are unique in the document, whether written or generated (SPEC 2.5)."""
         if rule_id in self._rule_lines:
-            message = f"duplicate rule id {rule_id!r}, already used by the rule at line {self._rule_lines[rule_id]}"
-            raise self._reader.error(node, f"{path}.id", message)
+            first = at_line(self._rule_lines[rule_id], ", already used by the rule")
+            raise self._reader.error(node, f"{path}.id", f"duplicate rule id {rule_id!r}{first}")
         self._rule_lines[rule_id] = line_of(node)
 
     def _check_rule_quota(self, count: int, node: Node, path: str, quotas: Quotas, whose: str) -> None:
@@ -513,7 +513,7 @@ class DocumentReader:
                 owner, line = owners[key]
                 if owner == name:
                     raise reader.error(item, address_path, f"duplicate: {address} is already in the list")
-                message = f"{address} of {name!r} already belongs to {owner!r} at line {line}, in the same VPC {vpc!r}"
+                message = f"{address} of {name!r} already belongs to {owner!r}{at_line(line)}, in the same VPC {vpc!r}"
                 raise reader.error(item, address_path, message)
             owners[key] = name, line_of(item)
             addresses.append(address)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from yaml.nodes import Node
 
-from sgfast.errors import Place
+from sgfast.errors import ArgumentTypeError, Place
 from sgfast.policy.document_reader import WORD_WANTED, check_version, is_line
 from sgfast.policy.keys import EXPECTATION_FIELDS, EXPECTATIONS_FIELDS
 from sgfast.policy.model import Action
 from sgfast.policy.yaml_nodes import (
     NodeReader,
+    at_line,
     compose,
+    compose_values,
     garbage_collection_paused,
     line_of,
+    path_in,
     read_document,
     show,
 )
@@ -46,6 +50,7 @@ class Expectation:
     verdict: Action
     name: str
     why: str
+    #: 0 if it was never in a text.
     line: int
     #: ``file:line: expect[n]``
     place: str
@@ -65,6 +70,12 @@ class ExpectationsFile:
     expectations: tuple[Expectation, ...]
 
 
+#: What stands for a file of expectations in a program.
+ExpectationsSource = (
+    ExpectationsFile | str | bytes | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+)
+
+
 def load_expectations(path: str | os.PathLike[str]) -> ExpectationsFile:
     """Read an expectations file, YAML or JSON; ``-`` is standard input. The names in it are not looked up yet.
 
@@ -76,7 +87,29 @@ def load_expectations(path: str | os.PathLike[str]) -> ExpectationsFile:
 def parse_expectations(text: str | bytes, origin: str = "<expectations>") -> ExpectationsFile:
     """Parse an expectations file's text. Messages call it ``origin``."""
     with garbage_collection_paused():
-        root = compose(text, origin)
+        return _read(compose(text, origin), origin)
+
+
+def expectations_of(source: ExpectationsSource) -> ExpectationsFile:
+    """Expectations from a path, a text, or plain values: what a file holds, or the list of its ``expect`` (SPEC 14.4).
+
+    Raises PolicyError as ``load_expectations`` does; ArgumentTypeError for something else.
+    """
+    if isinstance(source, ExpectationsFile):
+        return source
+    if (path := path_in(source)) is not None:
+        return load_expectations(path)
+    if isinstance(source, str | bytes):
+        return parse_expectations(source)
+    if not isinstance(source, Mapping | list | tuple):
+        raise ArgumentTypeError(f"expectations must be a path, a text, a mapping or a list, not {source!r:.80}")
+    origin = "<expectations>"
+    whole = source if isinstance(source, Mapping) else {"expect": source}
+    return _read(compose_values(whole, origin), origin)
+
+
+def _read(root: Node, origin: str) -> ExpectationsFile:
+    with garbage_collection_paused():
         reader = NodeReader(origin, keeps_errors=True)
         fields = reader.fields(root, "", EXPECTATIONS_FIELDS)
         if "version" in fields:
@@ -110,8 +143,8 @@ def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int
         for key in ("name", "why")
     )
     if name in lines:
-        message = f"duplicate name {show(name)}, first used at line {lines[name]}"
-        raise reader.error(fields["name"], f"{path}.name", message)
+        first = at_line(lines[name], ", first used")
+        raise reader.error(fields["name"], f"{path}.name", f"duplicate name {show(name)}{first}")
     if name:
         lines[name] = line_of(node)
     return Expectation(ends[0], ends[1], services, verdict, name, why, line_of(node), reader.location(node, path))

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network
 from operator import is_
 from typing import Literal, TypeVar
 
+from sgfast.asked import Asked
 from sgfast.notebook import SHOWN_ROWS, html_table
 
 Network = IPv4Network | IPv6Network
@@ -242,8 +243,11 @@ class Quotas:
 
 
 @dataclass(frozen=True)
-class Policy:
-    """One account's policy (SPEC 2). Groups are in document order; a created ``default`` group comes last."""
+class Policy(Asked):
+    """One account's policy (SPEC 2). Groups are in document order; a created ``default`` group comes last.
+
+    ``sgfast.load`` makes one. Its methods are the questions that one can ask it (SPEC 14.3, 14.4).
+    """
 
     vpcs: tuple[Vpc, ...] = (Vpc(DEFAULT_VPC),)
     #: Pairs of VPC names in either order. Peering is symmetric and not transitive (SPEC 7.2).
@@ -257,6 +261,24 @@ class Policy:
     origin: str = "<policy>"
     #: Warnings for the author of the document (SPEC 8.1), as full sentences.
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        rules = sum(len(group.rules) for group in self.security_groups)
+        counts = {"security group": len(self.security_groups), "rule": rules, "instance": len(self.instances)}
+        parts = (f"{number} {word}{'s' * (number != 1)}" for word, number in counts.items())
+        return f"<Policy {self.origin}: {', '.join(parts)}>"
+
+    @cached_property
+    def lines(self) -> dict[tuple[str, str], int]:
+        """The line of each thing in the document, by section and name, for reports. ``sgfast.load`` knows them; a
+        policy that was changed does not.
+        """
+        return {}
+
+    def with_lines(self, lines: dict[tuple[str, str], int]) -> Policy:
+        """The policy itself, with the lines of its document."""
+        self.__dict__["lines"] = lines
+        return self
 
     @cached_property
     def group_by_name(self) -> dict[str, SecurityGroup]:

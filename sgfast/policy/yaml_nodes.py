@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import gc
 import io
+import math
 import os
 import re
 import sys
 from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from ipaddress import IPv6Address
+from datetime import date
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
@@ -103,7 +105,7 @@ def show(text: str) -> str:
 
 
 def line_of(node: Node) -> int:
-    """The 1-based line at which a node starts; for an alias, the line of its anchor."""
+    """The 1-based line at which a node starts; for an alias, the line of its anchor. 0: it was never in a text."""
     line: int = node.start_mark.line
     return line + 1
 
@@ -112,6 +114,11 @@ def _place_of(node: Node, origin: str) -> Place:
     start, end = node.start_mark, node.end_mark
     is_on_one_line = end is not None and end.line == start.line
     return Place(origin, start.line + 1, start.column + 1, end.column + 1 if is_on_one_line else start.column + 2)
+
+
+def at_line(line: int, before: str = "") -> str:
+    """`` at line 14``, with the words that go before it; nothing for line 0."""
+    return f"{before} at line {line}" if line else ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -154,6 +161,15 @@ def shown_origin(origin: str) -> str:
     if origin == "-":
         return "<stdin>"
     return origin if origin and origin.isprintable() else repr(origin)[1:-1] or "''"
+
+
+def path_in(source: object) -> str | os.PathLike[str] | None:
+    """The path if a program gave one as a document's source: a path object, or a ``str`` of one line that does not
+    begin like JSON (SPEC 14.2).
+    """
+    if isinstance(source, str):
+        return None if "\n" in source or source.lstrip().startswith(("{", "[{")) else source
+    return source if isinstance(source, os.PathLike) else None
 
 
 def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
@@ -225,6 +241,67 @@ def compose(text: str | bytes, origin: str) -> Node:
     if root is None:
         raise PolicyError(f"{shown}:1: the document is empty")
     return root  # type: ignore[no-any-return]  # the loader's base is chosen at run time
+
+
+#: The position of a node that was never in a text.
+_NOWHERE = yaml.Mark("", 0, -1, 0, None, 0)
+
+
+def compose_values(value: object, origin: str) -> Node:
+    """The nodes of a document that is given as plain values: mappings, lists, texts, numbers, booleans and None, and
+    the addresses, networks and times of Python's standard library. Messages name the field, as there are no lines.
+
+    PolicyError for a value of another type, or one that is nested too deeply or too large.
+    """
+    return _Values(origin).node(value, "", MAX_DEPTH)
+
+
+class _Values:
+    def __init__(self, origin: str) -> None:
+        self._reader = NodeReader(origin)
+
+    def node(self, value: object, path: str, depth: int) -> Node:
+        here = _scalar("null")
+        if not depth:
+            raise self._reader.error(here, path, f"nested more than {MAX_DEPTH} levels deep")
+        self._reader.visit(1, here, path)
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise self._reader.error(here, path, f"{show(value)} is no text that UTF-8 has") from None
+            return _scalar(value, STR)
+        if isinstance(value, Mapping):
+            pairs = [
+                (self._key(key, path), self.node(item, f"{path}.{key}" if path else str(key), depth - 1))
+                for key, item in value.items()
+            ]
+            return MappingNode(MAP, pairs, _NOWHERE, _NOWHERE)
+        if isinstance(value, list | tuple):
+            items = [self.node(item, f"{path}[{n}]", depth - 1) for n, item in enumerate(value)]
+            return SequenceNode(SEQ, items, _NOWHERE, _NOWHERE)
+        if value is None or isinstance(value, bool):
+            return _scalar("null" if value is None else str(value).lower())
+        if isinstance(value, int):
+            return _scalar(str(int(value)))
+        if isinstance(value, float):
+            words = ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+            return _scalar(repr(float(value)) if math.isfinite(value) else words)
+        if isinstance(value, date):
+            return _scalar(value.isoformat(), STR)
+        if isinstance(value, IPv4Address | IPv6Address | IPv4Network | IPv6Network):
+            return _scalar(str(value), STR)
+        kind = type(value).__name__
+        raise self._reader.error(here, path, f"a document cannot hold a value of the type {kind}: give plain values")
+
+    def _key(self, key: object, path: str) -> Node:
+        if not isinstance(key, str):
+            raise self._reader.error(_scalar("null"), path, f"the key {key!r:.80} must be a text")
+        return _scalar(key, STR)
+
+
+def _scalar(text: str, tag: str = _PLAIN) -> ScalarNode:
+    return ScalarNode(tag, text, _NOWHERE, _NOWHERE)
 
 
 def _address_hint(text: str, mark: yaml.Mark) -> str:
@@ -345,9 +422,8 @@ class NodeReader:
 
     def error(self, where: Node, path: str, message: str, kind: type[PolicyError] = PolicyError) -> PolicyError:
         """The error to raise: ``policy.yaml:14: security_groups[0].rules[2].source: unknown …``."""
-        place = self.place(where)
         path = _shown_path(path) + ": " if path else ""
-        return kind(f"{self._shown_origin}:{place.line}: {path}{message}", place)
+        return kind(f"{self._place(line_of(where))}: {path}{message}", self.place(where))
 
     def unknown_name(self, where: Node, path: str, message: str, name: str, known: Iterable[str]) -> PolicyError:
         """The error for a name that is not one of ``known``, with the names that were perhaps meant."""
@@ -359,12 +435,15 @@ class NodeReader:
         self._names_to_compare -= len(compared)
         return did_you_mean(word, compared)
 
-    def place(self, where: Node) -> Place:
-        return _place_of(where, self._origin)
+    def place(self, where: Node) -> Place | None:
+        return _place_of(where, self._origin) if line_of(where) else None
 
     def location(self, where: Node, path: str) -> str:
         """``policy.yaml:14: field``, for warnings."""
-        return f"{self._shown_origin}:{line_of(where)}: {_shown_path(path)}"
+        return f"{self._place(line_of(where))}: {_shown_path(path)}"
+
+    def _place(self, line: int) -> str:
+        return f"{self._shown_origin}:{line}" if line else self._shown_origin
 
     # Collections. Visits are counted, so that a few aliases cannot expand to billions of values.
 
@@ -428,7 +507,8 @@ class NodeReader:
             return self.error(key_node, path, "keys must be plain words")
         field = f"{path}.{key}" if path else key
         if key in found:
-            return self.error(key_node, field, f"duplicate key, first used at line {line_of(found[key])}")
+            first = at_line(line_of(found[key]), ", first used")
+            return self.error(key_node, field, f"duplicate key{first}")
         if self.is_null(value) and re.fullmatch(r"\s*\d{1,9}(\s*-\s*\d{1,9})?\s*", key):
             for cut, example in (("ports", "22,80"), ("service", "tcp/22,80")):
                 if cut in found:

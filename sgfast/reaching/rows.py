@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.asked import Shown
 from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.reaching.ends import ANY, End
@@ -231,7 +232,7 @@ def _without_networks(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Shown):
     """An answer to who may open what to whom."""
 
     policy: Policy
@@ -241,6 +242,9 @@ class Reach:
     asked: str
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Reach from {self.sources.name} to {self.destinations.name} ({self.asked}): {len(self.rows)} rows>"
 
     def _repr_html_(self) -> str:
         return rows_as_html(self.rows)

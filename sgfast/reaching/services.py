@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from sgfast.compiler.ports import KEYS
 from sgfast.errors import ArgumentError
@@ -126,6 +127,60 @@ def _bounds(first: str, last: str | None, top: int, what: str, text: str) -> tup
 
 def _whole(protocol: int) -> tuple[int, int]:
     return protocol * KEYS, protocol * KEYS + KEYS - 1
+
+
+class Service(NamedTuple):
+    """What one packet asks for. Fields that its protocol does not have are None; without a type, ICMP is a ping."""
+
+    protocol: int
+    port: int | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+
+
+#: A ping, by IP version.
+_PING = {4: (8, 0), 6: (128, 0)}
+
+
+def single_service(text: str) -> Service | None:
+    """The service that ``text`` means if it is only one (SPEC 14.3); None: it means several. ``icmp`` is a ping, and an
+    ICMP type without a code has code 0. ArgumentError if the text means none.
+    """
+    services = named_service(text)
+    if services.four == services.six:
+        if len(services.four) != 1:
+            return None
+        ((first, last),) = services.four
+        protocol, port = divmod(first, KEYS)
+        if protocol in PORT_PROTOCOLS:
+            return Service(protocol, port) if first == last else None
+        return Service(protocol) if (first, last) == _whole(protocol) and protocol not in ICMP_OF.values() else None
+    found = {
+        family: kind for family, protocol in ICMP_OF.items()
+        if (kind := _one_type(services.of(family), protocol)) is not None
+    }  # fmt: skip
+    if len(found) != bool(services.four) + bool(services.six):
+        return None
+    if all(kind in (_ANY_TYPE, _PING[family]) for family, kind in found.items()):
+        return Service(ICMP if 4 in found else ICMPV6)
+    if len({*found.values()}) > 1:
+        return None
+    return Service(ICMP if 4 in found else ICMPV6, None, *next(iter(found.values())))
+
+
+_ANY_TYPE = (-1, -1)
+
+
+def _one_type(services: Ranges, protocol: int) -> tuple[int, int] | None:
+    """The ICMP type and code that the services are, ``_ANY_TYPE`` for all of them; None for anything else."""
+    if services == (_whole(protocol),):
+        return _ANY_TYPE
+    if len(services) != 1 or services[0][0] // KEYS != protocol:
+        return None
+    first, last = (key % KEYS for key in services[0])
+    if first == last or (first % 256 == 0 and last == first + 255):
+        return divmod(first, 256)
+    return None
 
 
 # Writing -------------------------------------------------------------------------------------------------------------

@@ -10,14 +10,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sgfast.engine import Midstream, Mode, check_jobs, check_modes
-from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.engine import CAPTURED, Midstream, Mode, check_jobs, check_modes
+from sgfast.errors import ArgumentError
 from sgfast.preprocess.decap import KINDS
 from sgfast.replaying.time_window import parse_window
 
 if TYPE_CHECKING:
     from sgfast.output import Output
-    from sgfast.policy.change_file import ChangeFile
+    from sgfast.policy.change_file import ChangeFile, ChangesSource
     from sgfast.policy.model import Policy
 
 #: The tables with a row for each packet or connection, which are kept only if they are asked for.
@@ -82,13 +82,13 @@ class ReplayOptions:
     Creating one raises ArgumentError for an invalid value; ``check`` finds options that cannot be combined.
     """
 
-    mode: Mode = "causal"
-    midstream: Midstream = "infer"
+    mode: Mode = CAPTURED[0]
+    midstream: Midstream = CAPTURED[1]
     vpc: str | None = None
     engine: Literal["fast", "reference"] = "fast"
     jobs: int = 1
     reading: Reading = Reading()
-    changes: ChangeFile | str | os.PathLike[str] | None = None
+    changes: ChangesSource | None = None
     resume: str | os.PathLike[str] | None = None
     snapshot: Output | str | os.PathLike[str] | None = None
     #: A ``distributed.Client``.
@@ -107,12 +107,6 @@ class ReplayOptions:
                     f"tables must be some of {', '.join(get_args(Kept))}, not {name!r:.80}; "
                     "other tables are always there"
                 )
-        if self.changes is None or isinstance(self.changes, str | os.PathLike):
-            return
-        from sgfast.policy.change_file import ChangeFile
-
-        if not isinstance(self.changes, ChangeFile):
-            raise ArgumentTypeError(f"changes must be a change file or its path, not {self.changes!r:.80}")
 
     def check(self, captures: tuple[str, ...], *, reports_connections: bool) -> None:
         """Raises ArgumentError for options that cannot be combined, or not with these captures or a connection sink."""
@@ -137,11 +131,9 @@ class ReplayOptions:
         return policy.is_mapped and self.vpc is None
 
     def change_file(self) -> ChangeFile | None:
-        """``changes`` as a change file, which is loaded if necessary. Raises PolicyError if it cannot be used."""
+        """``changes`` as a change file, which is read if necessary. Raises PolicyError if it cannot be used."""
         if self.changes is None:
             return None
-        from sgfast.policy.change_file import ChangeFile, load_changes
+        from sgfast.policy.change_file import changes_of
 
-        if isinstance(self.changes, ChangeFile):
-            return self.changes
-        return load_changes(self.changes)
+        return changes_of(self.changes)

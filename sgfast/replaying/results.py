@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
+from sgfast.asked import Shown
 from sgfast.capture import Damage
 from sgfast.capture.names import without_credentials
 from sgfast.compiler import Numbering, visible_instances
@@ -225,7 +226,7 @@ class Expected:
 
 
 @dataclass
-class ReplayResult:
+class ReplayResult(Shown):
     """What a replay found. Times are nanoseconds since the Unix epoch; None if there was no packet."""
 
     policy: Policy
@@ -276,9 +277,13 @@ class ReplayResult:
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{number} {word}" for word, number in self.verdicts.items() if number)
+        return f"<ReplayResult of {', '.join(self.captures)}: {count(self.packets, 'packet')}{counts and ', '}{counts}>"
+
     @property
     def tables(self) -> ReplayTables:
-        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.30)."""
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.9)."""
         from sgfast.replaying.tables import ReplayTables
 
         hits = [(each.rule, each.group, each.connections, each.packets, each.bytes) for each in self.rules]

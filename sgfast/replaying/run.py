@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sgfast.engine import Midstream, Mode
-from sgfast.policy.document import load_policy
+from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures
@@ -24,7 +24,7 @@ from sgfast.replaying.tables import KeptRows
 
 if TYPE_CHECKING:
     from sgfast.output import Output
-    from sgfast.policy.change_file import ChangeFile
+    from sgfast.policy.change_file import ChangesSource
     from sgfast.replaying.reference_runner import ReferenceRunner
     from sgfast.replaying.vpc_runner import VpcRunner
 
@@ -32,7 +32,7 @@ Sink = TypeVar("Sink", PacketSink, FrameSink, FlowSink)
 
 
 def replay(
-    policy: Policy | str | os.PathLike[str],
+    policy: PolicySource,
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     mode: Mode = ReplayOptions.mode,
@@ -43,7 +43,7 @@ def replay(
     frames: FrameSink | Sequence[FrameSink] | None = None,
     flows: FlowSink | Sequence[FlowSink] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    changes: ChangeFile | str | os.PathLike[str] | None = None,
+    changes: ChangesSource | None = None,
     resume: str | os.PathLike[str] | None = None,
     snapshot: Output | str | os.PathLike[str] | None = None,
     jobs: int = ReplayOptions.jobs,
@@ -54,13 +54,15 @@ def replay(
 ) -> ReplayResult:
     """Judges every packet of ``captures``.
 
+    ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
     ``captures``: a path, or several, which form one replay in the order given. ``-`` is standard input; a directory
     stands for the captures in it.
     ``packets``, ``frames``, ``flows``: one or several sinks each, for every packet's result, for packets together with
     their results, and for connections.
     ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
     ``progress``: called now and then with (packets, bytes read) so far, over all captures.
-    ``changes``: a change file (SPEC 9.5) or its path. All of it is checked before any packet is judged.
+    ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which a pair
+    ``(at, change)`` may hold a value of ``sgfast.policy.changes``. All of it is checked before any packet is judged.
     ``snapshot``: where to save the state after the last packet. ``flows`` then does not get connections that are still
     open; the replay that resumes reports them.
     ``resume``: a saved state to go on from, as if both replays' captures were one replay. Policy, options and changes
@@ -73,7 +75,7 @@ def replay(
     or URL that all workers can access, where they keep what they read for later replays; None: a temporary one on this
     machine.
     ``tables``: which rows to keep in memory, ``"packets"`` or ``"connections"``, for the result's ``tables``: at most
-    10,000,000 of each (SPEC 14.30).
+    10,000,000 of each (SPEC 14.9).
     ``shards``: the number of parts into which a cluster divides the packets; None: by the size of the captures.
 
     If a capture is damaged, the result covers the packets before the damage; on a cluster, it also covers the captures
@@ -92,7 +94,7 @@ def replay(
 
 
 def run_replay(
-    policy: Policy | str | os.PathLike[str],
+    policy: PolicySource,
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     options: ReplayOptions,
     sinks: Sinks | None = None,
@@ -100,8 +102,7 @@ def run_replay(
 ) -> ReplayResult:
     """``replay`` with its options as one value."""
     sinks = sinks or Sinks()
-    if isinstance(policy, str | os.PathLike):
-        policy = load_policy(policy)
+    policy = load(policy)
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
     options = replace(options, vpc=vpc_name(policy, options.vpc))

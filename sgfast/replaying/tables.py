@@ -1,4 +1,4 @@
-"""What a replay found as tables (SPEC 14.30), and the sinks that keep its packets and connections in memory."""
+"""What a replay found as tables (SPEC 14.9), and the sinks that keep its packets and connections in memory."""
 
 from __future__ import annotations
 

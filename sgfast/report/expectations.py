@@ -89,7 +89,8 @@ def expectations_text(proof: Proof, lines: Lines, warnings: list[str], *, width:
 def _called(expectation: Expectation, verdicts: Mapping[str, str]) -> str:
     """``line 3: web to db: tcp/5432 is allowed``"""
     name = f"{expectation.name}: " if expectation.name else ""
-    return printable(f"line {expectation.line}: {name}{expectation.text} {verdicts[expectation.verdict]}")
+    line = f"line {expectation.line}: " if expectation.line else ""
+    return printable(f"{line}{name}{expectation.text} {verdicts[expectation.verdict]}")
 
 
 def _write_failure(page: Page, outcome: Outcome, lines: Lines) -> None:

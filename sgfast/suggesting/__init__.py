@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from sgfast.asked import Shown
 from sgfast.capture import Damage
 from sgfast.errors import ArgumentError
-from sgfast.policy.document import parse_policy
+from sgfast.policy.document import PolicySource, load, parse_policy
 from sgfast.policy.model import Policy, Quotas
 from sgfast.replaying import ReplayResult, run_replay
 from sgfast.replaying.cutting import PacketsLeftOut
@@ -71,7 +72,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
+class Suggestion(Shown):
     policy: Policy
     #: The policy as YAML, with comments.
     text: str
@@ -86,12 +87,15 @@ class Suggestion:
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"<Suggestion from {', '.join(self.captures)}: {count(len(self.rules), 'rule')}, {self.policy!r}>"
+
 
 def suggest(
-    captures: Sequence[str | os.PathLike[str]],
+    captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
-    instances: Policy | None = None,
-    policy: Policy | None = None,
+    instances: Policy | str | os.PathLike[str] | None = None,
+    policy: PolicySource | None = None,
     allowed_only: bool = False,
     unanswered: bool = False,
     per: Literal["group", "instance"] = "group",
@@ -102,8 +106,10 @@ def suggest(
 ) -> Suggestion:
     """Suggests a policy that allows the connections in ``captures``, which must be files: they are read several times.
 
-    ``instances``: the instances to suggest rules for; only its instances, VPCs, settings and groups' names count. None:
-    the instances of ``policy``, or else one for each private address.
+    ``instances``: the instances to suggest rules for, as a policy or the path of a list of instances; only its
+    instances, VPCs, settings and groups' names count. None: the instances of ``policy``, or else one for each private
+    address.
+    ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
     ``allowed_only``: allow the connections that ``policy`` allows. Otherwise: those that were answered, and with
     ``unanswered`` also those that were not.
     ``per``: make rules for the groups that the instances are in, or give each instance a group of its own.
@@ -115,7 +121,9 @@ def suggest(
     options = ReplayOptions(vpc=vpc, reading=reading or Reading())
     if allowed_only and policy is None:
         raise ArgumentError("allowed_only needs a policy")
-    base = instances or policy
+    policy = None if policy is None else load(policy)
+    base = (instances if isinstance(instances, Policy | None) else load_instances(instances)) or policy
+    captures = [captures] if isinstance(captures, str | os.PathLike) else captures
     if base is None:
         hosts = PrivateHosts()
         run_replay(Policy(), captures, replace(options, vpc=None), Sinks(packets=(hosts,)), progress)

@@ -1,4 +1,4 @@
-"""Tables of packets and connections in memory, for pandas, polars, DuckDB and pyarrow (SPEC 14.30).
+"""Tables of packets and connections in memory, for pandas, polars, DuckDB and pyarrow (SPEC 14.9).
 
     arrays of rows --columns--> columns of row_schema --Table--> Arrow's PyCapsule interface (arrow)
 
@@ -18,9 +18,9 @@ from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError
 from sgfast.tables.arrow import Array
+from sgfast.tables.arrow_table import BATCH_ROWS, Table
 from sgfast.tables.columns import Rows, Words, connection_columns, numbers, packet_columns
 from sgfast.tables.row_schema import CONNECTION_TABLE, PACKET_TABLE
-from sgfast.tables.table import BATCH_ROWS, Table
 
 __all__ = ["BATCH_ROWS", "PacketChunk", "Table", "connection_table", "packet_table", "table"]
 
@@ -73,7 +73,7 @@ def connection_table(chunks: Sequence[Rows], instances: Sequence[str], rules: Se
 
 
 def table(headers: NDArray[Any], results: NDArray[Any], engine: Engine, *, first: int = 1) -> Table:
-    """What ``engine`` judged, as a table of packets like that of a replay (SPEC 14.31).
+    """What ``engine`` judged, as a table of packets like that of a replay (SPEC 14.10).
 
     ``headers``, ``results``: what :meth:`Engine.process` took and returned, of equal length. ``first``: the number of
     the first packet. The table refers to the arrays, so it changes with them. Raises ArgumentError for other arrays.

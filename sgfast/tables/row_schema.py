@@ -1,5 +1,5 @@
 """The columns of the rows that ``--verdicts`` and ``--connections`` write (SPEC 10.3, 10.4, 10.8), and of tables in
-memory (SPEC 14.30).
+memory (SPEC 14.9).
 
 The column names of CSV and the types of Parquet and Arrow are taken from here. ``row_documents`` generates the JSON
 Schemas of a line, ``docs/rows.md`` and the columns in ``docs/tables.md`` from it. The text writers hard-code this

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from command import SHOP
 
-from sgfast import Engine, diff, load_snapshot, save_snapshot
+from sgfast import Engine, load_snapshot, save_snapshot
 from sgfast.checking import check_policy
+from sgfast.comparing import diff
 from sgfast.errors import PolicyError
 from sgfast.explaining import explain
 from sgfast.flow_logs import check_logs

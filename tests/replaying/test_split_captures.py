@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from captures import NANO, pcap_head, pcap_record
 
-from sgfast import DiffResult, FrameBatch, diff
+from sgfast import DiffResult, FrameBatch
 from sgfast.capture import open_capture
+from sgfast.comparing import diff
 from sgfast.replaying import Names, ReplayResult, replay
 from sgfast.report.lines import ConnectionLines, VerdictLines
 

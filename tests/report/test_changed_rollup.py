@@ -19,7 +19,8 @@ from policy_changes import another
 from slow_diff import CHANGES, Collected, Expected, addresses_of, compared, frames_of, write_pcap
 from traffic import Crowd, drawn, stateful
 
-from sgfast import Engine, diff, parse_policy
+from sgfast import Engine, parse_policy
+from sgfast.comparing import diff
 from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import AmbiguousAddress

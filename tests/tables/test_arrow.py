@@ -1,4 +1,4 @@
-"""Arrow's C data interface as a consumer in C sees it: what is shared, and when it is given back (SPEC 14.30)."""
+"""Arrow's C data interface as a consumer in C sees it: what is shared, and when it is given back (SPEC 14.9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What notebooks show of policies and results (SPEC 14.32), and the pages about tables: they run as they stand."""
+"""What notebooks show of policies and results (SPEC 14.11), and the pages about tables: they run as they stand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of a replay, of a comparison and of an engine, as Python and other libraries see them (SPEC 14.30, 14.31)."""
+"""Tables of a replay, of a comparison and of an engine, as Python and other libraries see them (SPEC 14.9, 14.10)."""
 
 from __future__ import annotations
 

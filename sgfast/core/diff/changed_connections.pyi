@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dataplane import DataPlane
 
-CHANGED_DTYPE: np.dtype[Any]
+CHANGED_DTYPE: np.dtype[np.void]
 
 class ChangedConnections:
     def __init__(self, old: DataPlane) -> None: ...

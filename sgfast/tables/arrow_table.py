@@ -1,4 +1,4 @@
-"""A table of rows that other libraries take as it is in memory, by Arrow's PyCapsule interface (SPEC 14.30)."""
+"""A table of rows that other libraries take as it is in memory, by Arrow's PyCapsule interface (SPEC 14.9)."""
 
 from __future__ import annotations
 

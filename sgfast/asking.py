@@ -1,0 +1,378 @@
+"""What the library answers, in one place: the methods of ``Policy`` (``sgfast.asked``) and the functions of ``sgfast``.
+
+It calls what finds the answers and what turns them into text. Only the commands are above it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TYPE_CHECKING, Any
+
+from sgfast.asked import Shown
+from sgfast.policy.model import Action, Instance
+from sgfast.policy.model import Policy as Policy
+
+# What answers a question is imported when the question is asked: all of it takes half a second.
+if TYPE_CHECKING:
+    from sgfast.checking import Checked, Finding
+    from sgfast.comparing import Change, ChangedGroup, DiffResult
+    from sgfast.compiler import CompiledPolicy
+    from sgfast.engine import Midstream as Midstream
+    from sgfast.engine import Mode as Mode
+    from sgfast.explaining import Explained as Explained
+    from sgfast.exporting.terraform import Provider as Provider
+    from sgfast.exporting.texts import Target as Target
+    from sgfast.output import Output as Output
+    from sgfast.policy.change_file import ChangesSource as ChangesSource
+    from sgfast.policy.document import PolicySource as PolicySource
+    from sgfast.policy.expectations import ExpectationsSource as ExpectationsSource
+    from sgfast.proving import Proof as Proof
+    from sgfast.reaching import Difference, End, Row
+    from sgfast.reaching import Reach as Reach
+    from sgfast.replaying import FlowSink as FlowSink
+    from sgfast.replaying import FrameSink as FrameSink
+    from sgfast.replaying import PacketSink as PacketSink
+    from sgfast.replaying import Reading as Reading
+    from sgfast.replaying import ReplayResult as ReplayResult
+    from sgfast.replaying.options import Kept as Kept
+
+EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
+"""One end of connections: a word that SPEC 12.2 lists, or an address or network as a value."""
+
+Captures = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+#: How many rows the text of a reach shows, as the command does by default.
+_REACH_ROWS = 40
+_VERDICTS = {"allow": "allowed", "deny": "denied"}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult(Shown):
+    """What ``sgfast check`` finds."""
+
+    policy: Policy
+    checked: Checked
+    #: The policy's tables: how large they are.
+    compiled: CompiledPolicy
+    warnings: tuple[str, ...] = ()
+    #: Instances that the policy has only for this check.
+    assumed: tuple[Instance, ...] = ()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The worst first."""
+        return self.checked.findings
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was not checked because it would have taken too long, as full sentences."""
+        return self.checked.left_out
+
+    @property
+    def traffic(self) -> ReplayResult | None:
+        """The replay of the captures; None: there were none."""
+        return self.checked.traffic
+
+    def matching(self, wanted: str) -> list[Finding]:
+        """The findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``."""
+        return self.checked.matching(wanted)
+
+    def __repr__(self) -> str:
+        codes = ", ".join(sorted({finding.code for finding in self.findings}))
+        number = f"{len(self.findings)} finding{'s' * (len(self.findings) != 1)}"
+        return f"<CheckResult of {self.policy!r}: {number}{codes and ': '}{codes}>"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDiff(Shown):
+    """What would change if one policy took the place of another: by the rules alone, and for captured traffic."""
+
+    #: By the rules alone, for all packets.
+    by_rules: Difference
+    #: For the traffic of the captures; None: there were none.
+    traffic: DiffResult | None = None
+
+    @property
+    def opened(self) -> tuple[Row, ...]:
+        """What the new policy allows and the old one does not."""
+        return self.by_rules.opened
+
+    @property
+    def closed(self) -> tuple[Row, ...]:
+        """What the old policy allows and the new one does not."""
+        return self.by_rules.closed
+
+    @property
+    def newly_denied(self) -> list[ChangedGroup]:
+        """Connections of the captures that only the old policy allows, those that were answered first."""
+        return self._changed("newly-denied")
+
+    @property
+    def newly_allowed(self) -> list[ChangedGroup]:
+        """Connections of the captures that only the new policy allows."""
+        return self._changed("newly-allowed")
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """What a ``DiffResult`` has besides: ``diff`` once returned one."""
+            if name.startswith("_") or self.traffic is None:
+                raise AttributeError(f"a PolicyDiff has no {name!r} where there were no captures")
+            return getattr(self.traffic, name)
+
+    def _changed(self, change: Change) -> list[ChangedGroup]:
+        return [] if self.traffic is None else self.traffic.of(change)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        of_policies = (*self.by_rules.old.warnings, *self.by_rules.new.warnings)
+        of_input = of_policies if self.traffic is None else self.traffic.warnings
+        return tuple(dict.fromkeys((*self.by_rules.warnings, *of_input)))
+
+    def __repr__(self) -> str:
+        words = f"{len(self.opened)} rows opened, {len(self.closed)} closed"
+        return f"<PolicyDiff: {words}{'' if self.traffic is None else f', {self.traffic!r}'}>"
+
+
+def text_of(result: Any) -> str:
+    """What the command that finds such a result prints as text, without the last line break."""
+    match type(result).__name__:
+        case "Explained":
+            from sgfast.report.explain import explain_text
+
+            text = explain_text(result, result.policy.lines)
+        case "Reach":
+            from sgfast.report.reach import reach_text
+
+            text = reach_text(result, top=_REACH_ROWS)
+        case "Proof":
+            from sgfast.report.expectations import expectations_text
+
+            text = expectations_text(result, result.policy.lines, [*result.policy.warnings, *result.warnings])
+        case "CheckResult":
+            from sgfast.report.check import check_summary, check_text
+
+            lines = result.policy.lines
+            summary = check_summary(result.compiled, [*result.warnings], result.checked, lines, result.assumed)
+            text = check_text(result.policy.origin, summary, result.checked, lines)
+        case "PolicyDiff":
+            from sgfast.report.difference import report_text
+
+            text = report_text(result.by_rules, result.traffic)
+        case "ReplayResult":
+            from sgfast.report.text import text_report
+
+            text = text_report(result)
+        case "Suggestion":
+            from sgfast.report.suggestion import suggestion_text
+
+            text = suggestion_text(result)
+        case name:
+            raise AssertionError(f"no command prints a {name}")
+    return text.removesuffix("\n")
+
+
+# One packet ----------------------------------------------------------------------------------------------------------
+
+
+def explain(
+    policy: Policy,
+    source: EndWord,
+    destination: EndWord,
+    service: str,
+    *,
+    sport: int | None = None,
+    vpc: str | None = None,
+    as_if_in: Sequence[str] = (),
+) -> Explained:
+    """See ``Policy.explain``."""
+    from sgfast import explaining
+    from sgfast.errors import ArgumentError
+    from sgfast.reaching import named_end
+    from sgfast.reaching.services import single_service
+
+    words, service = (str(source), str(destination)), str(service)
+    one = [_only_one(named_end(policy, word)) for word in words]
+    packet = single_service(service)
+    if packet is not None and one[0] is not None and one[1] is not None:
+        return explaining.explain(
+            policy, one[0], one[1], packet.protocol, port=packet.port, sport=sport, icmp_type=packet.icmp_type,
+            icmp_code=packet.icmp_code, vpc=vpc, as_if_in=as_if_in,
+        )  # fmt: skip
+    if sport is not None or vpc is not None or as_if_in:
+        raise ArgumentError(
+            "sport, vpc and as_if_in are for one packet: name one instance or address at each end, and one service, "
+            "such as tcp/443"
+        )
+    return _standing_for(policy, *words, service)
+
+
+def _only_one(end: End) -> str | None:
+    """An instance or an address, as a word; None: the end is something else."""
+    if end.kind == "instance":
+        return end.name
+    if end.kind == "network" and end.networks[0].num_addresses == 1:
+        return str(end.networks[0].network_address)
+    return None
+
+
+def _standing_for(policy: Policy, source: str, destination: str, service: str) -> Explained:
+    """One of several packets: one that is denied if there is one."""
+    from sgfast.errors import PolicyError
+    from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
+    from sgfast.policy.yaml_nodes import show, shown_origin
+    from sgfast.proving import Expectations
+
+    origin = shown_origin(policy.origin)
+    what = f"{service} from {source} to {destination}"
+
+    def with_verdict(verdict: Action) -> Explained | None:
+        ends = (Word(source, origin),), (Word(destination, origin),)
+        opposite: Action = "deny" if verdict == "allow" else "allow"
+        meant = Expectation(*ends, (Word(service, origin),), opposite, "", "", 0, origin)
+        (outcome,) = Expectations(policy, ExpectationsFile(origin, (meant,))).prove().outcomes
+        return outcome.counterexample
+
+    denied, allowed = with_verdict("deny"), with_verdict("allow")
+    found = denied or allowed
+    if found is None:
+        raise PolicyError(f"{origin}: no filter judges any packet for {show(what)[1:-1]}")
+    some = f"{what}: some of these packets are {{}}, and some are {{}}. This is one that is {{}}."
+    every = f"{what}: all of these packets are {{}}. This is one of them."
+    if denied is not None and allowed is not None:
+        words = some.format("allowed", "denied", "denied")
+    else:
+        words = every.format(_VERDICTS[found.verdict])
+    return replace(found, choices=(words, *found.choices))
+
+
+# All packets ---------------------------------------------------------------------------------------------------------
+
+
+def reach(
+    policy: Policy,
+    *,
+    source: EndWord | None = None,
+    destination: EndWord | None = None,
+    protocol: str | None = None,
+    port: int | str | None = None,
+    rules: bool = False,
+) -> Reach:
+    """See ``Policy.reach``."""
+    from sgfast.reaching import ANY, named_end
+    from sgfast.reaching import reach as find_rows
+
+    asked = str(protocol or "all")
+    if port is not None:
+        asked = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
+    sources, destinations = (
+        ANY if end is None else named_end(policy, str(end)) for end in (source, destination)
+    )
+    return find_rows(policy, sources, destinations, asked, rules=rules)
+
+
+def test(policy: Policy, expectations: ExpectationsSource) -> Proof:
+    """See ``Policy.test``."""
+    from sgfast.policy.expectations import expectations_of
+    from sgfast.proving import Expectations
+
+    return Expectations(policy, expectations_of(expectations)).prove()
+
+
+def check(
+    policy: Policy,
+    *,
+    expect: ExpectationsSource | None = None,
+    captures: Captures = (),
+    vpc: str | None = None,
+    reading: Reading | None = None,
+    as_if_in: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckResult:
+    """See ``Policy.check``."""
+    from sgfast.checking import check_policy
+    from sgfast.checking.usage import Uses
+    from sgfast.policy.assuming import with_assumed
+    from sgfast.policy.expectations import expectations_of
+    from sgfast.proving import Expectations
+    from sgfast.replaying import Reading, ReplayOptions, Sinks, run_replay
+    from sgfast.report.check import compile_for_check
+
+    policy, assumed = with_assumed(policy, as_if_in, vpc=vpc)
+    compiled, warnings = compile_for_check(policy, vpc)
+    meant = None if expect is None else Expectations(policy, expectations_of(expect))
+    traffic = uses = None
+    if captures:
+        uses = Uses(policy)
+        options = ReplayOptions(vpc=vpc, reading=reading or Reading())
+        traffic = run_replay(policy, captures, options, Sinks(flows=(uses,)), progress)
+        warnings += [warning for warning in traffic.warnings if warning not in warnings]
+    proof = None
+    if meant is not None:
+        proof = meant.prove()
+        warnings += proof.warnings
+    return CheckResult(policy, check_policy(policy, traffic, uses, proof), compiled, tuple(warnings), assumed)
+
+
+def replay(policy: Policy, captures: Captures, **options: Any) -> ReplayResult:
+    """See ``Policy.replay``."""
+    from sgfast.replaying import replay as run
+
+    return run(policy, captures, **options)
+
+
+def export(policy: Policy, to: Target, **options: Any) -> str:
+    """See ``Policy.export``."""
+    from sgfast.exporting.texts import export as write
+
+    return write(policy, to, **options)
+
+
+# Two policies --------------------------------------------------------------------------------------------------------
+
+
+def diff(
+    old: PolicySource,
+    new: PolicySource,
+    captures: Captures = (),
+    *,
+    mode: Mode = "causal",
+    midstream: Midstream = "infer",
+    vpc: str | None = None,
+    jobs: int = 1,
+    reading: Reading | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PolicyDiff:
+    """What would change if ``new`` took the place of ``old`` (SPEC 10.14, 12.6).
+
+    Without ``captures``: what ``new`` opens and closes for all packets, by the rules alone. With them, also what would
+    change for their connections. Each policy judges all packets from the first one on, as ``replay`` does with the same
+    options: this compares two replays, and does not change the policy during one. If a capture is damaged, the result
+    covers the packets before the damage.
+
+    Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
+    """
+    from sgfast.comparing import run_diff
+    from sgfast.policy.document import load
+    from sgfast.replaying import Reading, ReplayOptions
+
+    old, new = load(old), load(new)
+    options = ReplayOptions(mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading or Reading())
+    rules = by_rules(old, new, must=not captures)
+    return PolicyDiff(rules, run_diff(old, new, captures, options, progress) if captures else None)
+
+
+def by_rules(old: Policy, new: Policy, *, must: bool) -> Difference:
+    """What the rules alone change. ``must``: that it cannot be compared is an error, and no sentence in the report."""
+    from sgfast.errors import AmbiguousAddress, TooMuch
+    from sgfast.reaching import Difference, difference
+
+    try:
+        return difference(old, new)
+    except (AmbiguousAddress, TooMuch) as error:
+        if must:
+            raise
+        return Difference(old, new, (), (), str(error))

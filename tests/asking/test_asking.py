@@ -1,0 +1,236 @@
+"""What a policy answers is what the commands answer (SPEC 14.3, 14.4), and engines take names (SPEC 14.5, 14.7)."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import PCAPS, SHOP, sgfast
+from effort import some
+
+import sgfast as library
+from sgfast.explaining import explain
+from sgfast.reaching import first_contradiction, named_end, named_service
+from sgfast.reaching.services import single_service
+
+POLICY = library.load(SHOP[0])
+EXPECTATIONS = """
+expect:
+  - {from: web, to: db, service: tcp/5432, verdict: allow}
+  - {from: internet, to: db, service: all, verdict: deny}
+"""
+
+
+def without_speed(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("Speed")]
+
+
+ANSWERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "explain": (
+        lambda path: POLICY.explain("web-1", "db-1", "tcp/5432"),
+        f"explain {SHOP[0]} --from web-1 --to db-1 --protocol tcp --port 5432",
+    ),
+    "explain a ping": (
+        lambda path: POLICY.explain(ip_address("198.51.100.7"), "db-1", "icmp"),
+        f"explain {SHOP[0]} --from 198.51.100.7 --to db-1 --protocol icmp",
+    ),
+    "explain as if": (
+        lambda path: POLICY.explain("10.9.9.9", "web-1", "tcp/80", as_if_in=["db"]),
+        f"explain {SHOP[0]} --from 10.9.9.9 --to web-1 --protocol tcp --port 80 --as-if-in db",
+    ),
+    "reach": (lambda path: POLICY.reach(destination="db"), f"reach {SHOP[0]} --to db"),
+    "reach a port": (lambda path: POLICY.reach(port=53), f"reach {SHOP[0]} --port 53"),
+    "test": (lambda path: POLICY.test(path), f"test {SHOP[0]} EXPECTATIONS"),
+    "check": (lambda path: POLICY.check(), f"check {SHOP[0]}"),
+    "check all": (
+        lambda path: POLICY.check(expect=path, captures=SHOP[1]),
+        f"check {SHOP[0]} --expect EXPECTATIONS --traffic {SHOP[1]}",
+    ),
+    "diff": (lambda path: POLICY.diff(PCAPS / "export"), f"diff {SHOP[0]} {PCAPS / 'export'}"),
+    "diff of traffic": (
+        lambda path: library.diff(SHOP[0], str(PCAPS / "export"), SHOP[1]),
+        f"diff {SHOP[0]} {PCAPS / 'export'} {SHOP[1]}",
+    ),
+    "replay": (lambda path: POLICY.replay(SHOP[1]), f"replay {SHOP[0]} {SHOP[1]}"),
+    "suggest": (
+        lambda path: library.suggest(SHOP[1], policy=POLICY), f"suggest --policy {SHOP[0]} --from all {SHOP[1]}"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("question", ANSWERS)
+def test_an_answer_prints_as_its_command_prints_it(
+    question: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "expectations.yaml"
+    path.write_text(EXPECTATIONS)
+    ask, command = ANSWERS[question]
+    told = sgfast(capsys, *command.replace("EXPECTATIONS", str(path)).split())
+    answer = ask(path)
+    assert without_speed(str(answer) + "\n") == without_speed(told.out) and told.out
+    assert repr(answer)[0] == "<" and repr(answer).isprintable() and len(repr(answer)) < 300
+
+
+def test_exports_are_the_texts_that_the_command_writes(capsys: pytest.CaptureFixture[str]) -> None:
+    exported = library.load(PCAPS / "export")
+    for to, form in (("openstack", "script"), ("openstack", "json"), ("terraform", "script")):
+        options = [] if form == "script" else ["--format", form]
+        told = sgfast(capsys, "export", PCAPS / "export", "--to", to, *options)
+        assert exported.export(to, form=form) == told.out and told.status == 0  # type: ignore[arg-type]
+    told = sgfast(capsys, "export", SHOP[0], "--to", "nftables", "--interface", "web-1=tap0")
+    assert library.export(SHOP[0], "nftables", interfaces={"web-1": "tap0"}) == told.out
+    wrong: list[dict[str, Any]] = [
+        {"to": "azure"}, {"to": "terraform", "form": "json"}, {"to": "aws", "provider": "aws"},
+        {"to": "aws", "instance": "web-1"}, {"to": "nftables"}, {"to": "aws", "form": "yaml"},
+        {"to": "nftables", "instance": "web-1", "connections": "x"},
+    ]  # fmt: skip
+    for options in wrong:
+        with pytest.raises(library.ArgumentError, match=r"^[^\n]+$"):
+            POLICY.export(**options)
+
+
+@pytest.mark.parametrize("name", ["replay", "diff", "export"])
+def test_a_method_has_the_options_of_its_function_and_their_defaults(name: str) -> None:
+    methods = inspect.signature(getattr(library.Policy, name)).parameters
+    function = inspect.signature(getattr(library, name)).parameters
+    options = {each.name: each.default for each in function.values() if each.kind is each.KEYWORD_ONLY}
+    assert {each.name: each.default for each in methods.values() if each.kind is each.KEYWORD_ONLY} == options
+
+
+# Packets that stand for others ----------------------------------------------------------------------------------------
+
+ENDS = ("web", "db", "web-2", "internet", "any", "administrators", "10.0.0.0/24", "2001:db8::5", "group:web")
+SERVICES = ("all", "tcp", "tcp/5432", "tcp/79-82", "udp", "icmp", "icmpv6/128; udp/53", "protocol 50")
+
+
+def test_a_packet_that_stands_for_many_is_denied_if_one_of_them_is() -> None:
+    questions = [*product(ENDS, ENDS, SERVICES)]
+    told: set[str] = set()
+    for source, destination, service in random.Random(1).sample(questions, some(40, len(questions))):
+        ends = named_end(POLICY, source), named_end(POLICY, destination)
+        is_one = single_service(service) and all(
+            end.kind == "instance" or (end.kind == "network" and end.networks[0].num_addresses == 1) for end in ends
+        )
+        if is_one:
+            continue
+        wanted = named_service(service)
+        allowed, denied = (first_contradiction(POLICY, *ends, wanted, verdict) for verdict in ("deny", "allow"))
+        try:
+            answer = POLICY.explain(source, destination, service)
+        except library.PolicyError as error:
+            assert allowed is denied is None and "no filter judges any packet" in str(error)
+            told.add("nothing")
+            continue
+        assert answer.allowed == (denied is None)
+        every = "all of these packets are " + ("allowed" if allowed else "denied")
+        words = "some of these packets are allowed, and some are denied" if allowed and denied else every
+        assert words in answer.choices[0]
+        told.add(words)
+    assert len(told) == 4, told
+
+
+def test_one_packet_is_the_one_that_the_words_mean() -> None:
+    for service, fields in {
+        "tcp/5432": {"protocol": "tcp", "port": 5432},
+        "icmp": {"protocol": "icmp"},
+        "icmp echo-request": {"protocol": "icmp"},
+        "icmp/3/4": {"protocol": "icmp", "icmp_type": 3, "icmp_code": 4},
+        "icmp/13": {"protocol": "icmp", "icmp_type": 13},
+        "gre": {"protocol": "gre"},
+        "protocol 200": {"protocol": 200},
+    }.items():
+        assert POLICY.explain("web-1", ip_network("10.0.1.9/32"), service) == explain(
+            POLICY, "web-1", "10.0.1.9", **fields  # type: ignore[arg-type]
+        )
+    assert POLICY.explain("web-1", "db-1", "icmpv6") == explain(POLICY, "web-1", "db-1", "icmpv6")
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (("web-9", "db-1", "tcp/1"), "'web-9' is no instance, security group or address group .*did you mean 'web-"),
+        (("web-1", "db-1", "http"), "'http' is no service: write tcp/443"),
+        (("web-1", "db-1", 5432), "'5432' is no service: write tcp/443"),
+        ((5, "db-1", "tcp"), "'5': not an IPv4 address"),
+        (("internet", "192.0.2.0/24", "all"), "no filter judges any packet for all from internet to 192.0.2.0/24"),
+    ],
+)
+def test_a_question_without_sense_is_an_error_of_one_line(question: tuple[Any, Any, Any], message: str) -> None:
+    with pytest.raises(library.SgfastError, match=message) as raised:
+        POLICY.explain(*question)
+    assert str(raised.value).isprintable()
+    with pytest.raises(library.ArgumentError, match="are for one packet"):
+        POLICY.explain("web", "db", "tcp/1", vpc="default")
+
+
+# Engines --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_stands_for_the_only_address_of_its_version() -> None:
+    engine, same = library.Engine(POLICY), library.Engine(POLICY)
+    for names, addresses, protocol in (
+        (("web-1", "db-1"), ("10.0.0.5", "10.0.1.9"), "tcp"),
+        (("web-1", "db-1"), ("2001:db8::5", "2001:db8:1::9"), "icmpv6"),
+        (("2001:db8:100::7", "web-1"), ("2001:db8:100::7", "2001:db8::5"), "tcp"),
+        (("web-1", ip_address("10.0.1.9")), ("10.0.0.5", "10.0.1.9"), "udp"),
+    ):
+        for sport in (40000, 40001):
+            found = engine.check(*names, protocol, sport=sport, dport=5432, icmp_type=128)  # type: ignore[arg-type]
+            assert found == same.check(*addresses, protocol, sport=sport, dport=5432, icmp_type=128)
+        assert engine.explain(*names, protocol, dport=22) == engine.explain(*addresses, protocol, dport=22)  # type: ignore[arg-type]
+    assert engine.dataplane.connections == same.dataplane.connections > 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        (("several", "web"), "<policy>: instance 'several' has several IPv4 addresses: write one of 10.0.0.8/32, 10."),
+        (("wide", "web"), "<policy>: instance 'wide' has several IPv4 addresses: write one of 10.0.1.0/24"),
+        (("wbe", "web"), "<policy>: 'wbe' is neither an address nor an instance of the policy (did you mean 'web'?)"),
+        (("six", "web"), "six and web have no IP version in common"),
+        (("10.0.0.300", "web"), "<policy>: '10.0.0.300' is neither an address nor an instance of the policy"),
+        (("eni", "web"), "<policy>: 'eni' means 2 instances: write the name of one, 'several', 'wide'"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_not_one_address_is_an_error_that_says_which_there_are(
+    ends: tuple[str, str], message: str
+) -> None:
+    engine = library.Engine({
+        "version": 1,
+        "security_groups": [{"name": "g"}],
+        "instances": [
+            {"name": "web", "addresses": ["10.0.0.5"], "security_groups": ["g"], "id": "i-1"},
+            {"name": "several", "addresses": ["10.0.0.8", "10.0.0.9"], "security_groups": ["g"], "device": "eni"},
+            {"name": "wide", "addresses": ["10.0.1.0/24"], "security_groups": ["g"], "device": "eni"},
+            {"name": "six", "addresses": ["2001:db8::6"], "security_groups": ["g"]},
+        ],
+    })  # fmt: skip
+    for call in (engine.check, engine.explain):
+        with pytest.raises(library.SgfastError) as raised:
+            call(*ends, "tcp", dport=80)  # type: ignore[operator]
+        assert str(raised.value).startswith(message)
+    assert engine.check("198.51.100.7", "i-1", "tcp").verdict == "deny"
+
+
+def test_an_engine_for_captures_judges_as_a_replay_and_a_plain_one_does_not() -> None:
+    engines = library.Engine.for_captures(POLICY), library.Engine(POLICY)
+    seen: list[list[int]] = [[], [], []]
+
+    class Both:
+        def begin(self, names: Any) -> None:
+            pass
+
+        def write(self, batch: Any, first: int, headers: Any, results: Any) -> None:
+            batch = batch.copied(first, len(results))
+            for verdicts, found in zip(seen, (results, *(engine.process(batch) for engine in engines)), strict=True):
+                verdicts += found["verdict"].tolist()
+
+    POLICY.replay(SHOP[1], frames=Both())
+    replayed, judged, live = seen
+    assert judged == replayed != live and len(live) == 261

@@ -1,0 +1,198 @@
+"""A policy, changes and expectations given as plain values mean what their documents mean (SPEC 14.2, 14.4, 14.6)."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from command import PCAPS, SHOP
+
+import sgfast
+from sgfast.expecting import hold_against
+from sgfast.policy.change_file import changes_of
+from sgfast.policy.expectations import expectations_of
+from sgfast.policy.yaml_nodes import MAX_DEPTH
+from sgfast.proving import Expectations
+
+WEB = {"name": "web", "rules": [{"direction": "inbound", "protocol": "tcp", "ports": 80, "source": "0.0.0.0/0"}]}
+SMALL = {
+    "version": 1,
+    "security_groups": [WEB],
+    "instances": [{"name": "web-1", "addresses": ["10.0.0.5"], "security_groups": ["web"]}],
+}
+
+
+def changed(**sections: Any) -> dict[str, Any]:
+    return {**SMALL, **sections}
+
+
+POLICIES = [path for path in sorted(PCAPS.rglob("*.yaml")) if "\ninstances:" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
+def test_a_document_means_the_same_as_path_text_and_plain_values(path: Path) -> None:
+    policy = sgfast.load(path)
+    text = path.read_text()
+    for source in (str(path), text, text.encode(), yaml.safe_load(text), policy):
+        assert replace(sgfast.load(source), origin=policy.origin) == policy
+    assert policy.lines and sgfast.load(text).lines == policy.lines
+    in_one_line = json.dumps(yaml.safe_load(text))
+    assert replace(sgfast.load(in_one_line), origin=policy.origin) == policy
+
+
+def test_an_export_may_be_plain_values() -> None:
+    pages = [json.loads(path.read_text()) for path in sorted((PCAPS / "export").glob("*.json"))]
+    wanted = sgfast.load(PCAPS / "export")
+    for options in ({}, {"format": "neutron"}):
+        found = sgfast.load(pages, **options)
+        assert (found.security_groups, found.instances) == (wanted.security_groups, wanted.instances)
+    assert sgfast.load(json.dumps(pages) + "\n", format="neutron").instances == wanted.instances
+
+
+def test_values_of_the_standard_library_stand_for_their_texts() -> None:
+    rule = {"direction": "inbound", "protocol": "all", "source": ip_network("192.0.2.0/24")}
+    instance = {"name": "web-1", "addresses": (ip_address("2001:db8::5"),), "security_groups": ["web"]}
+    policy = sgfast.load(changed(security_groups=[{"name": "web", "rules": [rule]}], instances=[instance]))
+    assert policy.security_groups[0].rules[0].peer == ip_network("192.0.2.0/24")
+    assert policy.instances[0].addresses == (ip_network("2001:db8::5/128"),)
+    at = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    (change,) = changes_of([(at, sgfast.RemoveInstance("web-1"))]).resolve(policy, 0)
+    assert change.at_ns == int(at.timestamp()) * 10**9
+
+
+DEEP: dict[str, Any] = {}
+DEEP["version"] = DEEP
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (changed(instances=5), "<policy>: instances: must be a list, not the number 5"),
+        (changed(instances=[{"name": "a"}]), "<policy>: instances[0].addresses: is missing"),
+        (changed(security_groups=[WEB, WEB]), "<policy>: security_groups[1].name: duplicate name 'web'"),
+        (changed(security_groups=[{"name": "\ud800"}]), "<policy>: security_groups[0].name: '\\ud800' is no text"),
+        (changed(version=float("nan")), "<policy>: version: must be 1"),
+        (changed(version={1}), "<policy>: version: a document cannot hold a value of the type set"),
+        (changed(version={1: 2}), "<policy>: version: the key 1 must be a text"),
+        (DEEP, f"<policy>: version{'.version' * 24}"[:60]),
+        ([], "<policy>: "),
+        ({}, "<policy>: version: is missing"),
+        ("version: 1\ninstances: 5", "<policy>:2: instances: must be a list"),
+    ],
+)  # fmt: skip
+def test_an_error_in_plain_values_names_the_field_and_no_line(source: Any, message: str) -> None:
+    with pytest.raises(sgfast.PolicyError) as raised:
+        sgfast.load(source)
+    text = str(raised.value)
+    assert text.isprintable()
+    if source is DEEP:
+        assert f"nested more than {MAX_DEPTH} levels deep" in text
+    else:
+        assert text.startswith(message)
+
+
+@pytest.mark.parametrize("source", [5, None, object(), {1, 2}])
+def test_what_is_no_source_is_an_error_of_its_type(source: Any) -> None:
+    for call in (sgfast.load, expectations_of, changes_of):
+        with pytest.raises(sgfast.ArgumentTypeError, match=r"^[^\n]* must be a .*path"):
+            call(source)
+
+
+def test_a_policy_stays_one_value_whoever_made_it() -> None:
+    policy = sgfast.load(SHOP[0])
+    engine = sgfast.Engine(policy)
+    engine.apply({"remove_rule": {"group": "web", "rule": "web-ssh"}}, 0)
+    for each in (policy, engine.policy, replace(policy, origin="x"), pickle.loads(pickle.dumps(policy))):
+        assert isinstance(each, sgfast.Policy)
+        assert each.explain("web-1", "db-1", "tcp/5432").allowed
+        assert pickle.loads(pickle.dumps(each)) == each
+    assert pickle.loads(pickle.dumps(policy)) == policy != engine.policy
+    assert engine.policy.lines == {}
+
+
+# Changes --------------------------------------------------------------------------------------------------------------
+
+CHANGES: list[tuple[dict[str, Any], sgfast.Change]] = [
+    ({"remove_rule": {"group": "web", "rule": "web-ssh"}}, sgfast.RemoveRule("web", "web-ssh")),
+    (
+        {"add_address": {"instance": "web-1", "address": "10.0.0.77"}},
+        sgfast.AddAddress("web-1", ip_network("10.0.0.77/32")),
+    ),
+    ({"remove_instance": {"instance": "web-2"}}, sgfast.RemoveInstance("web-2")),
+    ({"add_member": {"group": "db", "instance": "web-1"}}, sgfast.AddMember("db", "web-1")),
+    ({"add_group": {"name": "new"}}, sgfast.AddGroup(sgfast.SecurityGroup("new"))),
+    ({"add_member": {"group": "new", "instance": "web-1"}}, sgfast.AddMember("new", "web-1")),
+]
+
+
+def test_a_mapping_changes_an_engine_as_its_class_does() -> None:
+    policy = sgfast.load(SHOP[0])
+    by_mapping, by_class = sgfast.Engine(policy), sgfast.Engine(policy)
+    for mapping, change in CHANGES:
+        by_mapping.apply(mapping, 0)
+        by_class.apply(change, 0)
+        assert by_mapping.policy == by_class.policy
+    # The last one names a group that the one before it makes.
+    for first in range(2):
+        together = sgfast.Engine(policy)
+        together.apply([pair[(n + first) % 2] for n, pair in enumerate(CHANGES)], 0)
+        assert together.policy == by_class.policy
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"remove_rule": {"group": "wbe", "rule": "x"}}, "<changes>: changes[0].remove_rule.group: unknown security"),
+        ({}, "<changes>: changes[0]: has 0 operations: write exactly one of add_rule,"),
+        ({"remove_rules": {}}, "<changes>: changes[0]: unknown key 'remove_rules' (did you mean 'remove_rule'?)"),
+        ({"at": 5, **CHANGES[0][0]}, "<changes>: changes[0].at: now_ns says when: leave it out"),
+    ],
+)
+def test_a_mapping_that_is_no_change_is_refused_and_nothing_changes(change: dict[str, Any], message: str) -> None:
+    policy = sgfast.load(SHOP[0])
+    engine = sgfast.Engine(policy)
+    with pytest.raises(sgfast.PolicyError) as raised:
+        engine.apply([change, CHANGES[0][1]], 0)
+    assert str(raised.value).startswith(message)
+    assert engine.policy is policy
+
+
+def test_a_replay_takes_changes_as_file_text_values_and_classes(tmp_path: Path) -> None:
+    timed = [{"at": n, **mapping} for n, (mapping, _) in enumerate(CHANGES)]
+    text = yaml.safe_dump({"changes": timed})
+    file = tmp_path / "changes.yaml"
+    file.write_text(text)
+    found = []
+    for changes in (file, text, {"changes": timed}, timed, [(n, change) for n, (_, change) in enumerate(CHANGES)]):
+        result = sgfast.replay(SHOP[0], SHOP[1], changes=changes)
+        found.append((result.verdicts, [(change.at_ns, change.text) for change in result.changes]))
+    assert len(found[0][1]) == len(CHANGES) and found == [found[0]] * len(found)
+    # A class that cannot be applied is named by its number and its operation, before any packet is judged.
+    with pytest.raises(sgfast.PolicyError, match=r"^<changes>: changes\[1\]\.remove_instance: "):
+        sgfast.replay(SHOP[0], SHOP[1], changes=[timed[0], (2, sgfast.RemoveInstance("nobody"))])
+
+
+def test_expectations_may_be_a_list_and_those_of_one_place_are_told_apart() -> None:
+    expectation = {"from": "web", "to": "db", "service": "tcp/5432", "verdict": "allow"}
+    assert expectations_of([expectation]) == expectations_of({"expect": [expectation]})
+    with pytest.raises(sgfast.PolicyError, match=r"^<expectations>: expect\[1\]\.name: duplicate name 'a'$"):
+        expectations_of([{**expectation, "name": "a"}] * 2)
+    with pytest.raises(sgfast.PolicyError, match=r"^<expectations>: expect\[0\]\.from: 'wbe' is no instance"):
+        sgfast.load(SHOP[0]).test([{**expectation, "from": "wbe"}])
+    # Nothing has a line here, and each one is counted for itself.
+    policy = sgfast.load(SHOP[0])
+    result = policy.replay(SHOP[1])
+    meant = [
+        {**expectation, "verdict": "deny"},
+        {"from": "any", "to": "web", "service": "tcp/8080", "verdict": "allow"},
+    ]
+    hold_against(result, Expectations(policy, expectations_of(meant)))
+    assert result.expected is not None
+    assert [each.expectation.verdict for each in result.expected.contradicted] == ["deny", "allow"]

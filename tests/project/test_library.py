@@ -1,0 +1,93 @@
+"""The library as a user meets it: its names, its types, its page (SPEC 14.1, 14.8)."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pydoc
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typed_program import ask, embed, fail, load, replay
+
+import sgfast
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = Path(__file__).with_name("typed_program.py")
+
+
+def test_every_public_name_is_there_for_programs_and_for_type_checkers() -> None:
+    assert dir(sgfast) == sorted(sgfast.__all__) and len(set(sgfast.__all__)) == len(sgfast.__all__)
+    for name in sgfast.__all__:
+        assert getattr(sgfast, name) is not None
+    tree = ast.parse(Path(sgfast.__file__).read_text())
+    told = {
+        alias.name: node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    told.pop("import_module")
+    assert told == {**sgfast._HOME_OF, "__version__": "sgfast.version"}
+    assert sorted(told) == sorted(sgfast.__all__)
+    for name, home in sgfast._HOME_OF.items():
+        assert getattr(importlib.import_module(home), name) is getattr(sgfast, name)
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        sgfast.lode  # noqa: B018
+
+
+def test_asking_for_one_thing_does_not_import_all_others() -> None:
+    code = (
+        "import sys, sgfast; assert not {'sgfast.policy', 'numpy', 'yaml'} & sys.modules.keys(); "
+        "sgfast.load('version: 1\\n'); assert not {'sgfast.engine', 'sgfast.asking', 'numpy'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_help_is_a_page_that_begins_with_a_tour_and_has_every_method() -> None:
+    page = pydoc.plain(pydoc.render_doc(sgfast))
+    for words in ("sgfast.Engine(policy)", "class Policy(", "replay(policy: 'PolicySource'", "explain(self, source"):
+        assert words in page or words.replace("'", "") in page
+    assert page.index("sgfast.load(") < page.index("policy.explain(") < page.index("policy.replay(")
+    for name in ("load", "replay", "diff", "export", "suggest", "Engine", "Policy"):
+        assert (getattr(sgfast, name).__doc__ or "")[:1].isupper()
+
+
+def test_the_page_for_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(), flags=re.M | re.S)
+    assert len(blocks) == 7
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)
+
+
+def test_the_program_that_uses_everything_runs() -> None:
+    pcaps = ROOT / "pcaps"
+    policy = load(pcaps)
+    ask(policy)
+    replay(policy, pcaps / "shop.pcap")
+    embed(policy)
+    fail()
+
+
+def test_type_checkers_know_every_value_of_a_program_that_uses_everything(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    # Elsewhere, so that the checker sees the package as it is installed.
+    shutil.copy2(PROGRAM, tmp_path)
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / "build" / "mypy"), PROGRAM.name]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_an_editable_install_is_a_path_that_type_checkers_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default is a finder, which runs code. mypy and pyright then say that there is no such package."""
+    monkeypatch.chdir(ROOT)
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("setuptools.setup", lambda **arguments: given.update(arguments))
+    runpy.run_path("setup.py")
+    assert given["options"]["editable_wheel"] == {"mode": "compat"}
+    assert (ROOT / "sgfast" / "py.typed").exists()

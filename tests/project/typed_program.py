@@ -1,0 +1,95 @@
+"""A program that uses all of the library. Type checkers must know every value in it (SPEC 14.8), and it must run."""
+
+from __future__ import annotations
+
+import sys
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import sgfast
+
+EXPECTATION = {"from": "web", "to": "db", "service": "udp/53", "verdict": "deny"}
+
+
+def load(folder: Path) -> sgfast.Policy:
+    path = folder / "shop.yaml"
+    policy = assert_type(sgfast.load(path), sgfast.Policy)
+    assert sgfast.load(path.read_text()) == sgfast.load(path.read_bytes()) == sgfast.parse_policy(path.read_text())
+    assert assert_type(sgfast.load_policy(path), sgfast.Policy) == policy == sgfast.load(policy)
+    plain = {"version": 1, "instances": [{"name": "a", "addresses": ["10.0.0.1"]}]}
+    assert_type(sgfast.load(plain, format="auto", unresolved="error").instances, tuple[sgfast.Instance, ...])
+    return policy
+
+
+def ask(policy: sgfast.Policy) -> None:
+    explained = assert_type(policy.explain("web-1", ip_network("10.0.1.9/32"), "tcp/5432"), sgfast.Explained)
+    assert assert_type(explained.allowed, bool)
+    assert_type(explained.verdict, str)
+    reach = assert_type(policy.reach(source="web", protocol="tcp", port=5432), sgfast.Reach)
+    assert [assert_type(row.services, str) for row in reach.rows]
+    proof = assert_type(policy.test([EXPECTATION]), sgfast.Proof)
+    assert [assert_type(outcome.expectation.why, str) for outcome in proof.of("holds")]
+    found = assert_type(policy.check(expect={"expect": [EXPECTATION]}), sgfast.CheckResult)
+    assert [assert_type(finding.message, str) for finding in found.findings]
+    assert_type(policy.export("otc"), str)
+    assert_type(sgfast.export(policy, "nftables", interfaces={"web-1": "tap0"}), str)
+
+
+def replay(policy: sgfast.Policy, capture: Path) -> None:
+    changes: list[dict[str, Any]] = [{"at": 5, "remove_rule": {"group": "web", "rule": "web-ssh"}}]
+    result = assert_type(policy.replay(capture, changes=changes), sgfast.ReplayResult)
+    assert assert_type(result.verdicts, dict[str, int]) and assert_type(result.packets, int) == 261
+    part = sgfast.replay(policy, [capture], reading=sgfast.Reading(filter="tcp"), changes=[(5.0, change())])
+    assert_type(part, sgfast.ReplayResult)
+    for broken in result.broken:
+        assert_type(broken.connections, int)
+    difference = assert_type(sgfast.diff(policy, policy, capture), sgfast.PolicyDiff)
+    assert_type(difference, sgfast.PolicyDiff)
+    assert assert_type(difference.traffic, sgfast.DiffResult | None) is not None
+    assert not policy.diff(policy).opened
+    suggestion = assert_type(sgfast.suggest(capture, policy=policy), sgfast.Suggestion)
+    assert_type(suggestion.policy, sgfast.Policy)
+    assert_type(suggestion.text, str)
+
+
+def change() -> sgfast.RemoveRule:
+    return sgfast.RemoveRule("web", "web-ssh")
+
+
+def embed(policy: sgfast.Policy) -> None:
+    engine = sgfast.Engine(policy)
+    assert_type(sgfast.Engine.for_captures(policy), sgfast.Engine)
+    verdict = assert_type(engine.check("web-1", "db-1", "tcp", sport=40000, dport=5432), sgfast.Verdict)
+    assert assert_type(verdict.allowed, bool) and assert_type(verdict.egress, sgfast.Side | None) is not None
+    assert_type(engine.explain("web-1", "db-1", "tcp", dport=22), sgfast.Explanation)
+    rows = assert_type(sgfast.header("198.51.100.8", "10.0.0.5", "tcp", sport=50000, dport=80), NDArray[np.void])
+    results = assert_type(engine.process(rows), NDArray[np.void])
+    assert_type(engine.verdict(results[0]), sgfast.Verdict)
+    frames = sgfast.FrameBatch.from_frames([b"\0" * 64], [0])
+    assert_type(engine.process(frames), NDArray[np.void])
+    assert_type(engine.resolved(), NDArray[np.void])
+    assert_type(engine.rules, list[sgfast.Rule])
+    done = engine.apply([change(), {"add_address": {"instance": "web-1", "address": "10.0.0.7"}}], now_ns=0)
+    assert assert_type(done.disconnected, int) == 1
+    group = sgfast.SecurityGroup("new", (sgfast.Rule("", "inbound", 4, 6, peer=sgfast.GroupPeer("web")),))
+    engine.apply(sgfast.AddGroup(group), now_ns=0)
+
+
+def fail() -> None:
+    try:
+        sgfast.load("no such file")
+    except sgfast.SgfastError as error:
+        assert str(error) == "no such file: cannot be read: No such file or directory"
+        assert_type(error, sgfast.SgfastError)
+
+
+if __name__ == "__main__":
+    shop = Path(sys.argv[1])
+    ask(load(shop))
+    replay(load(shop), shop / "shop.pcap")
+    embed(load(shop))
+    fail()
