@@ -239,7 +239,7 @@ class TestPlan:
 
     def test_policies_do_not_go_with_it(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         done = sgfast(capsys, "diff", "--plan", self.plan(tmp_path), *SHOP)
-        assert done.status == 2 and "shop.yaml: is text, not a capture" in done.one_line()
+        assert done.status == 2 and "shop.yaml: is a policy, not a capture" in done.one_line()
 
     def test_the_rules_of_a_plan_are_compared_without_captures(self, capsys: Capsys, tmp_path: Path) -> None:
         outcome = sgfast(capsys, "diff", "--plan", self.plan(tmp_path), "--json", "--fail-on", "opened,closed")

@@ -170,7 +170,7 @@ def test_openstack_and_neutron_are_one_format_and_profiles_say_which_word_is_the
         (("export", POLICY, POLICY, "--to", "aws"), "--since OLD"),
         (("replay", CAPTURE, POLICY), "is a capture file; give the policy before the captures"),
         (("reach", CAPTURE), "is a capture file"),
-        (("replay", POLICY, POLICY), "is a policy, not a capture; it stands as POLICY, before the captures"),
+        (("replay", POLICY, POLICY), "is a policy, not a capture; policies stand before captures"),
         (("suggest", POLICY), "is a policy, not a capture"),
     ],
 )  # fmt: skip
