@@ -24,7 +24,7 @@ directives = {
     "initializedcheck": debug,
     "cdivision": True,
     "embedsignature": True,
-    "freethreading_compatible": False,
+    "freethreading_compatible": True,
 }
 
 # Only a debug build needs the Cython source as comments in the generated C.

@@ -55,7 +55,7 @@ def looks_like(head: bytes) -> str:
         return "holds zeros, not a capture; give a pcap or pcapng file"
     if not head[:512].translate(None, _TEXT) or _is_utf8(head[:512]):
         if _POLICY.search(head[:512]):
-            return "is a policy, not a capture; it stands as POLICY, before the captures"
+            return "is a policy, not a capture; policies stand before captures"
         return "is text, not a capture; give a pcap or pcapng file"
     return f"is not a capture (it starts with {head[:4].hex()}); give a pcap or pcapng file"
 

@@ -198,7 +198,6 @@ cdef class SingleChecks:
         """
         cdef HeaderRow header
         cdef ResultRow result
-        cdef PyObject* cached
         if not self.read_arguments(
             &header, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time
         ):
@@ -206,8 +205,8 @@ cdef class SingleChecks:
         memset(&result, 0, sizeof(ResultRow))
         self.plane.judge_one(&header, &result)
         row = PyBytes_FromStringAndSize(<const char*>&result, sizeof(ResultRow))
-        cached = PyDict_GetItemWithError(self.cache, row)
-        return row if cached == NULL else <object>cached
+        # Not a borrowed reference: without a GIL, another thread may clear the cache now.
+        return self.cache.get(row, row)
 
     def keep(self, bytes row not None, words not None):
         """Caches what ``check`` returns from now on if the result is ``row``. A few thousand results are cached."""

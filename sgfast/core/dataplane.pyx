@@ -485,9 +485,12 @@ cdef class DataPlane:
         if not grown:
             raise MemoryError
         # Replaced only now, as the walk still used the old one. No other thread replaces it: Engine makes changes one
-        # after the other.
+        # after the other. The lock is for those who read it, without a GIL at this very moment.
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
         old = self.classifier
         self.classifier = classifier
+        PyThread_release_lock(self.lock)
         del old
         return disconnected
 

@@ -85,7 +85,7 @@ def test_what_a_file_looks_like_is_said(tmp_path: Path) -> None:
         (bytes.fromhex("a12b3c4d") + bytes(20), "is a capture in Navtel's unpublished variant of pcap: export it"),
         (bytes.fromhex("4d3c2ba1") + bytes(20), "is a capture in Navtel's unpublished variant of pcap: export it"),
         (bytes(100), "holds zeros"),
-        (b"version: 1\ngroups: []\n", "is text"),
+        (b"version: 1\ngroups: []\n", "is a policy, not a capture"),
         ("gr\u00fc\u00dfe\n".encode() * 200, "is text"),
         (b"abc", "too short"),
         (b"\n\r\r\n is not always pcapng\n", "byte-order magic"),

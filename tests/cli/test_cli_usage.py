@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from command import PCAPS, SHOP, sgfast, write_policy
 
-from sgfast.cli.excerpt import excerpt
-from sgfast.errors import Place
+from sgfast.cli.excerpt import excerpt, told
+from sgfast.errors import Place, PolicyError
 
 Capsys = pytest.CaptureFixture[str]
 POLICY, CAPTURE = SHOP
@@ -65,6 +65,12 @@ def test_what_is_no_regular_file_is_not_read_again(capsys: Capsys, monkeypatch: 
         stream.close()
         outcome = sgfast(capsys, "check", f"/dev/fd/{reading}")
     assert outcome.status == 2 and ":2: vpcs[0].name" in outcome.one_line() and outcome.err.count("\n") == 1
+    # Nor would it be if there were something left to read.
+    reading, writing = os.pipe()
+    with open(reading), open(writing, "wb") as stream:
+        stream.write(text)
+        stream.close()
+        assert told(PolicyError("wrong", Place(f"/dev/fd/{reading}", 2, 1, 2)), 80) == ["wrong"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
     outcome = sgfast(capsys, "check", "-")
     assert outcome.status == 2 and "<stdin>:2: vpcs[0].name" in outcome.one_line() and outcome.err.count("\n") == 1
@@ -170,7 +176,7 @@ def test_openstack_and_neutron_are_one_format_and_profiles_say_which_word_is_the
         (("export", POLICY, POLICY, "--to", "aws"), "--since OLD"),
         (("replay", CAPTURE, POLICY), "is a capture file; give the policy before the captures"),
         (("reach", CAPTURE), "is a capture file"),
-        (("replay", POLICY, POLICY), "is a policy, not a capture; it stands as POLICY, before the captures"),
+        (("replay", POLICY, POLICY), "is a policy, not a capture; policies stand before captures"),
         (("suggest", POLICY), "is a policy, not a capture"),
     ],
 )  # fmt: skip
