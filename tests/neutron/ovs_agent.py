@@ -42,6 +42,7 @@ from neutron.conf.agent import common as agent_options
 from neutron.conf.plugins.ml2.drivers import ovs_conf
 from neutron.db.securitygroups_rpc_base import SecurityGroupInfoAPIMixin
 from neutron.plugins.ml2.drivers.openvswitch.agent.openflow.br_cookie import OVSBridgeCookieMixin
+from neutron_lib.callbacks import registry
 from oslo_config import cfg
 
 CLONE_NEWNET, PR_SET_PDEATHSIG = 0x40000000, 1
@@ -294,6 +295,14 @@ class Bridge(OVSBridgeCookieMixin, ovs_lib.OVSBridge):
         self._waiting += [f"{word} {flow}" for flow in process_input.splitlines()]
         return ""
 
+    def begin(self, flows: list[str]) -> None:
+        """Have these flows, and no others."""
+        self._waiting = ["delete", *(f"add {flow}" for flow in flows)]
+
+    def dump_flows_for_table(self, table: int) -> str:
+        """The agent asks when it starts, to give its conjunctions numbers that no flow has. There are none then."""
+        return ""
+
     def commit(self) -> None:
         """Make the changes of flows since the last time, in their order and all at once."""
         waiting, self._waiting = self._waiting, []
@@ -304,7 +313,9 @@ class Bridge(OVSBridgeCookieMixin, ovs_lib.OVSBridge):
 class Node:
     """A compute node: its bridge, and Neutron's agent for it."""
 
-    def __init__(self, number: int, switch: Switch, documents: Documents) -> None:
+    agent: securitygroups_rpc.SecurityGroupAgentRpc
+
+    def __init__(self, number: int) -> None:
         self.name = f"int{number}"
         #: The network's number within the node, which is also the zone of its connections.
         self.tag = number + 1
@@ -312,15 +323,21 @@ class Node:
         # Neutron waits a second if it has to add them.
         self.bridge.initial_protocols |= set(firewall.OVSFirewallDriver.REQUIRED_PROTOCOLS)
         self.bridge.create()
-        for flow in (f"priority=65535,dl_type={ECHO_TYPE:#x},actions=in_port", "priority=1,actions=resubmit(,60)"):
-            switch.add_flow(self.name, f"table=0,{flow}")
-        switch.add_flow(self.name, "table=60,priority=1,actions=normal")
+
+    def start(self, documents: Documents) -> None:
+        """Begin with a new agent, and without the flows of the last one."""
+        self.bridge.begin(
+            [
+                f"table=0,priority=65535,dl_type={ECHO_TYPE:#x},actions=in_port",
+                "table=0,priority=1,actions=resubmit(,60)",
+                "table=60,priority=1,actions=normal",
+            ]
+        )
         # Neutron runs one agent in a process, so this class keeps one object for it. Here each node needs its own.
         vars(firewall.ConjIdMap).get("_instance") and delattr(firewall.ConjIdMap, "_instance")
         self.agent = securitygroups_rpc.SecurityGroupAgentRpc(
             None, documents, defer_refresh_firewall=True, integration_bridge=self.bridge
         )
-        self.bridge.commit()
 
     def add_device(self, name: str) -> None:
         self.bridge.add_port(name)
@@ -352,7 +369,7 @@ class Cloud:
         for name in macs:
             subprocess.run(["ip", "link", "set", name, "up"], check=True)
         self.documents = Documents()
-        self.nodes = [Node(number, self.switch, self.documents) for number in (0, 1)]
+        self.nodes = [Node(number) for number in (0, 1)]
         self.bound: dict[str, str] = {}
         self._lay_wire()
         for device in macs.keys() - {OUTSIDE}:
@@ -395,6 +412,18 @@ class Cloud:
             for device, mac in macs.items():
                 here = device != OUTSIDE and self.node_of(device) is node
                 self.switch.ask("fdb/add", node.name, device if here else f"{node.name}-wire", str(node.tag), mac)
+
+    def begin(self, documents: dict[str, Any], bound: dict[str, str]) -> None:
+        """``program`` new agents: those that know other documents may keep some of their flows."""
+        # It would keep the firewalls of all agents.
+        registry.clear()
+        self.documents.load({"ports": [], "security_groups": [], "address_groups": []})
+        for node in self.nodes:
+            node.bind([device for device in self.bound.values() if self.node_of(device) is node], {})
+            node.start(self.documents)
+        self.bound = {}
+        self.switch.ask("dpctl/flush-conntrack")
+        self.program(documents, bound)
 
     def program(self, documents: dict[str, Any], bound: dict[str, str]) -> None:
         """Tell the agents of new documents as the server's notifications would; ``bound`` has each port's device."""
@@ -440,6 +469,8 @@ class Cloud:
 
     def obey(self, command: dict[str, Any]) -> Any:
         match command["do"]:
+            case "begin":
+                return self.begin(command["documents"], command["bound"])
             case "program":
                 return self.program(command["documents"], command["bound"])
             case "exchange":

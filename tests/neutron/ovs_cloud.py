@@ -70,13 +70,16 @@ class Cloud:
         self._log.close()
         self._folder.cleanup()
 
-    def program(self, documents: Mapping[str, Any], devices: Mapping[str, str]) -> None:
-        """Make the nodes do what the documents say; ``devices``: the device of each port that is there."""
-        self._do("program", documents=documents, bound=devices)
+    def begin(self, documents: Mapping[str, Any], devices: Mapping[str, str]) -> None:
+        """Make the nodes do what the documents say, as if they had known no others, and no connection.
 
-    def forget(self) -> None:
-        """No connection is known any more."""
-        self.ask("dpctl/flush-conntrack")
+        ``devices``: the device of each port that is there.
+        """
+        self._do("begin", documents=documents, bound=devices)
+
+    def program(self, documents: Mapping[str, Any], devices: Mapping[str, str]) -> None:
+        """Tell the nodes how the documents have changed."""
+        self._do("program", documents=documents, bound=devices)
 
     def exchange(self, frames: Sequence[tuple[str, bytes]]) -> dict[str, list[bytes]]:
         """Send Ethernet frames, each into a device, and return what came out of each device.

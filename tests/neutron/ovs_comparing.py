@@ -165,9 +165,7 @@ class Comparison:
         self._history: dict[Hashable, History] = defaultdict(History)
         self.policy = policy_of(account)
         self.engine = Engine(self.policy)
-        # First, so that the agents have no connection to look at.
-        cloud.forget()
-        cloud.program(account.documents, account.devices)
+        cloud.begin(account.documents, account.devices)
 
     def change(self, account: Account) -> None:
         """The account becomes this one, for the nodes and for the engine."""

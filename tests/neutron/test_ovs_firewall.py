@@ -70,10 +70,7 @@ class Scene:
         self.account = account(*self.parts)
         self.policy = policy_of(self.account)
         self.engine = Engine(self.policy)
-        # What the scene before left would tell the agent of members.
-        cloud.program({"security_groups": [], "ports": [], "address_groups": []}, {})
-        cloud.program(self.account.documents, self.account.devices)
-        cloud.forget()
+        cloud.begin(self.account.documents, self.account.devices)
 
     def change(self, *parts: Any) -> None:
         self.account = account(*parts)
@@ -183,6 +180,20 @@ def test_port_security_off_is_no_filter_at_all(cloud: Cloud) -> None:
     scene.engine = Engine(policy_of(scene.account))
     assert scene.send(STRANGER[4], "10.0.0.1", f.tcp(1024, 22, "A")) == (True, True)
     assert scene.send("10.0.0.1", STRANGER[4], f.tcp(22, 1024, "SA")) == (True, True)
+
+
+def test_nothing_of_an_account_is_left_when_another_one_begins(cloud: Cloud) -> None:
+    """An agent that knew both would keep the flow of the prefix for w's rule, and give its conjunction to x's."""
+    strangers = rule("v", remote_address_group_id="a")
+    members = full(rule("w", protocol="tcp", remote_group_id="v"))
+    more = rule("w", protocol="tcp", remote_address_group_id="a")
+    Scene(cloud, [group("v", "v", strangers), group("w", "w", members, more)], {"a0": ("v",), "a1": ("w",)},
+          {"a": ["198.51.100.0/24"]})  # fmt: skip
+    rules = [full(rule("x", protocol="udp", remote_group_id=remote)) for remote in ("y", "z")]
+    clients = [group(name, name, full(rule(name, "egress"))) for name in ("y", "z")]
+    scene = Scene(cloud, [group("x", "x", *rules), *clients], {"a2": ("x",), "b0": ("y", "z")})
+    assert scene.send("10.0.0.5", "10.0.0.3", f.udp(1024, 53)) == (True, True)
+    assert scene.send(STRANGER[4], "10.0.0.3", f.udp(1024, 53)) == (False, False)
 
 
 # --- What becomes of live connections
