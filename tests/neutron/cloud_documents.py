@@ -23,11 +23,9 @@ PREFIXES = {
 }  # fmt: skip
 #: Of address groups that change. None is within another one, and no port has an address in them.
 APART = {4: ("198.51.100.0/25", "198.51.100.128/25", "203.0.113.9/32"), 6: ("2001:db8:9::/48", "2001:db8:a::/64")}
-#: Of allowed address pairs: each is around addresses of other ports, or of the outside, which then are the port's. None
-#: is in an address group, too: Neutron's agent leaves flows of such a prefix behind when another account follows, and
-#: gives their conjunction to another rule.
-WIDE = ("10.0.0.0/25", "10.0.0.64/26", "10.0.0.0/9", "198.51.100.0/26", "128.0.0.0/1", "2001:db8::/63",
-        "2001:db8::/121", "2001:db8::/33", "2001:db8:9::/49")  # fmt: skip
+#: Of allowed address pairs: each is around addresses of other ports, or of the outside, which then are the port's.
+WIDE = ("10.0.0.0/24", "10.0.0.64/26", "10.0.0.0/8", "198.51.100.0/24", "128.0.0.0/1", "2001:db8::/64",
+        "2001:db8::/121", "2001:db8::/33", "2001:db8:9::/48")  # fmt: skip
 PORTS = (22, 53, 80, 443, 5432, 8080)
 RANGES = ((22, 22), (80, 80), (53, 53), (80, 443), (443, 443), (1, 65535), (5000, 6000), (5432, 8081), (1, 79))
 PROTOCOLS = (
