@@ -59,8 +59,9 @@ class Case:
 class History:
     """What happened to a key."""
 
-    #: By instance: the packet with which the connection of its side began.
-    openers: dict[str, bytes] = field(default_factory=dict)
+    #: By instance and connection: the packet with which the connection of its side began. To Open vSwitch, connections
+    #: that only differ in ports it does not know are one.
+    openers: dict[tuple[str, Hashable], bytes] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
     #: Names of differences that had their cause earlier.
     apart: set[str] = field(default_factory=set)
@@ -176,7 +177,8 @@ class Comparison:
         self.policy = policy
         self.seen.update(("change", type(change).__name__) for change in changes)
         opened = [
-            (past, instance, opener) for past in self._history.values() for instance, opener in past.openers.items()
+            (past, instance, opener)
+            for past in self._history.values() for (instance, _), opener in past.openers.items()
         ]
         verdicts = judged_by(Engine(policy), [opener for _, _, opener in opened])
         for (past, instance, _), verdict in zip(opened, verdicts, strict=True):
@@ -223,7 +225,8 @@ class Comparison:
                 raise AssertionError(self._account(past, case))
         for side in sides(case.judged):
             if side.verdict == "allow" and side.reason == "rule":
-                past.openers[side.instance] = case.sent.packets[0]
+                flow = flow_of(case.packet)
+                past.openers[side.instance, flow and flow.key] = case.sent.packets[0]
         return case.passed
 
     def _arrives(self, sent: Sent) -> bool:

@@ -15,7 +15,7 @@ from cloud_traffic import Place, Sent, Traffic, summed
 from neutron import group, port, rule
 from oracle import with_checksum
 from ovs_cloud import DEVICES, OUTSIDE, ROUTER, Cloud, missing
-from ovs_comparing import NOW, PASSES, changes_between, judged_by, policy_of
+from ovs_comparing import NOW, PASSES, RULE_GONE, Comparison, changes_between, judged_by, policy_of
 
 from sgfast.engine import Engine
 
@@ -80,14 +80,18 @@ class Scene:
 
     def send(self, source: str, destination: str, layer: f.Layer, **options: Any) -> tuple[bool, bool]:
         """Whether Neutron let the packet pass, and whether the engine did."""
-        places = Traffic.places_of(self.account)
-        outside = Place(OUTSIDE, ROUTER, None)
-        packet = with_checksum(f.ip(source, destination, summed(source, destination, layer), **options))
-        sent = Sent([packet], places.get(source, outside), places.get(destination, outside))
+        sent = sent_in(self.account, source, destination, layer, **options)
         (frame,) = sent.frames()
         came = self.cloud.exchange([(sent.source.device, frame)])
-        (verdict,) = judged_by(self.engine, [packet])
+        (verdict,) = judged_by(self.engine, sent.packets)
         return frame in came.get(sent.destination.device, []), verdict.verdict in PASSES
+
+
+def sent_in(account: Account, source: str, destination: str, layer: f.Layer, **options: Any) -> Sent:
+    places = Traffic.places_of(account)
+    outside = Place(OUTSIDE, ROUTER, None)
+    packet = with_checksum(f.ip(source, destination, summed(source, destination, layer), **options))
+    return Sent([packet], places.get(source, outside), places.get(destination, outside))
 
 
 def open_groups(stateful: bool = True) -> Objects:
@@ -231,6 +235,22 @@ def test_a_connection_persists_if_another_rule_allows_its_opener(cloud: Cloud) -
     scene.change(web(rule("w", protocol="tcp")), {"a0": ("w",)}, {})
     assert scene.send(STRANGER[4], "10.0.0.1", f.tcp(1024, 22, "A")) == (True, True)
     assert scene.send("10.0.0.1", STRANGER[4], f.tcp(22, 1024, "A")) == (True, True)
+
+
+def test_a_removed_rule_also_cuts_another_connection_of_the_same_ends_if_neutron_does_not_know_its_ports(
+    cloud: Cloud,
+) -> None:
+    egress = rule("w", "egress")
+    before, after = (
+        account(web(*rules), {"a0": ("w",)}, {}) for rules in ([egress, rule("w", protocol="dccp")], [egress])
+    )
+    comparison = Comparison(cloud, before)
+    here, there = "10.0.0.1", STRANGER[4]
+    assert comparison.judge([sent_in(before, there, here, f.dccp(1024, 80))]) == [True]
+    assert comparison.judge([sent_in(before, here, there, f.dccp(1025, 22))]) == [True]
+    comparison.change(after)
+    assert comparison.judge([sent_in(before, there, here, f.dccp(22, 1025))]) == [False]
+    assert comparison.hits == {RULE_GONE: 1}
 
 
 def test_a_member_that_leaves_is_cut_like_by_a_removed_rule(cloud: Cloud) -> None:
