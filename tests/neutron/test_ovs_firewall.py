@@ -292,6 +292,20 @@ def test_address_of_another_port_in_an_allowed_address_pair_is_in_the_group(
 # --- Faults of Neutron's agent, which sgfast does not have
 
 
+def test_neutron_loses_a_rule_of_udp_lite_with_a_remote_group_if_another_one_has_other_ports(cloud: Cloud) -> None:
+    """The driver makes a flow for each range of ports, but leaves the ports out: the last one replaces the others."""
+    udplite = [
+        full(rule("w", protocol="udplite", remote_group_id="c")),
+        full(rule("w", protocol="udplite", port_range_min=80, port_range_max=80, remote_group_id="d")),
+    ]
+    clients = [group(name, name, full(rule(name, "egress"))) for name in ("c", "d")]
+    ports = {"a0": ("w",), "b0": ("c",)}
+    scene = Scene(cloud, [group("w", "w", udplite[0]), *clients], ports)
+    assert scene.send("10.0.0.5", "10.0.0.1", f.udplite(1024, 80, coverage=8)) == (True, True)
+    scene = Scene(cloud, [group("w", "w", *udplite), *clients], ports)
+    assert scene.send("10.0.0.5", "10.0.0.1", f.udplite(1024, 80, coverage=8)) == (False, True)
+
+
 def test_neutron_loses_members_within_a_prefix_that_leaves_an_address_group(cloud: Cloud) -> None:
     rules = [
         full(rule("w", protocol="udp", port_range_min=53, port_range_max=53, remote_group_id="c")),
