@@ -211,8 +211,15 @@ class Comparison:
         self.seen[case.judged.verdict, case.judged.reason] += 1
         self.seen["both sides"] += case.judged.egress is not None and case.judged.ingress is not None
         past.cases.append(case)
-        if case.passed != (case.judged.verdict in PASSES):
+        allowed, egress = case.judged.verdict in PASSES, case.judged.egress
+        # Neutron may drop it at the sender, the engine at the receiver: then only the engine's sender knows it.
+        begun = not allowed and egress is not None and egress.verdict == "allow"
+        names: list[str] = []
+        if begun or case.passed != allowed:
             names = [name for name, difference in DIFFERENCES.items() if difference.here(case)]
+        if begun:
+            past.apart.update(names)
+        if case.passed != allowed:
             excuses = [*names, *sorted(past.apart)]
             if excuses:
                 self.hits[excuses[0]] += 1

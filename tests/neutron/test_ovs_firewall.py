@@ -11,7 +11,8 @@ from typing import Any
 import frames as f
 import pytest
 from cloud_documents import Account
-from cloud_traffic import Place, Sent, Traffic, summed
+from cloud_traffic import FRAGMENT, Place, Sent, Traffic, summed
+from datagrams import Datagram, cut
 from neutron import group, port, rule
 from oracle import with_checksum
 from ovs_cloud import DEVICES, OUTSIDE, ROUTER, Cloud, missing
@@ -198,6 +199,24 @@ def test_nothing_of_an_account_is_left_when_another_one_begins(cloud: Cloud) -> 
     scene = Scene(cloud, [group("x", "x", *rules), *clients], {"a2": ("x",), "b0": ("y", "z")})
     assert scene.send("10.0.0.5", "10.0.0.3", f.udp(1024, 53)) == (True, True)
     assert scene.send(STRANGER[4], "10.0.0.3", f.udp(1024, 53)) == (False, False)
+
+
+def test_what_only_the_engine_s_sender_begins_explains_the_answer(cloud: Cloud) -> None:
+    """Neutron drops the fragments at the sender, as a rule with ports does not match them; nobody lets them in."""
+    groups = [
+        group("w", "w", full(rule("w", "egress", protocol="udp", port_range_min=1, port_range_max=65535))),
+        group("o", "o", full(rule("o", "egress"))),
+    ]
+    made = account(groups, {"a0": ("w",), "b0": ("o",)}, {})
+    comparison = Comparison(cloud, made)
+    here, there = "10.0.0.1", "10.0.0.5"
+    layer = summed(here, there, f.udp(1024, 53, bytes(FRAGMENT + 40)))
+    pieces = [with_checksum(Datagram(here, there, layer).piece(piece)) for piece in cut(len(layer), FRAGMENT)]
+    answer = sent_in(made, there, here, f.udp(53, 1024))
+    assert comparison.judge([Sent(pieces, answer.destination, answer.source)]) == [False]
+    assert comparison.hits == {}
+    assert comparison.judge([answer]) == [False]
+    assert comparison.hits == {"ports of fragments": 1}
 
 
 # --- What becomes of live connections
