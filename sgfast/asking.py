@@ -294,18 +294,22 @@ def check(
 ) -> CheckResult:
     """See ``Policy.check``."""
     from sgfast.checking import check_policy
-    from sgfast.checking.usage import Uses
     from sgfast.policy.assuming import with_assumed
-    from sgfast.policy.expectations import expectations_of
-    from sgfast.proving import Expectations
-    from sgfast.replaying import Reading, ReplayOptions, Sinks, run_replay
     from sgfast.report.check import compile_for_check
 
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc)
     compiled, warnings = compile_for_check(policy, vpc)
-    meant = None if expect is None else Expectations(policy, expectations_of(expect))
+    meant = None
+    if expect is not None:
+        from sgfast.policy.expectations import expectations_of
+        from sgfast.proving import Expectations
+
+        meant = Expectations(policy, expectations_of(expect))
     traffic = uses = None
     if captures:
+        from sgfast.checking.usage import Uses
+        from sgfast.replaying import Reading, ReplayOptions, Sinks, run_replay
+
         uses = Uses(policy)
         options = ReplayOptions(vpc=vpc, reading=reading or Reading())
         traffic = run_replay(policy, captures, options, Sinks(flows=(uses,)), progress)

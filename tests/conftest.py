@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+import sgfast
 from sgfast.engine import Engine
 from sgfast.policy.model import Policy
 
 #: Which connections a table this small forgets when it is full is only promised of one thread (SPEC 10, README).
 SMALL_TABLE = 1000
 
-
-# The commands that tests start may keep what they compile. Otherwise each of them compiles the package again.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 #: Files that take longest come first, or one of them would be at it alone at the end.
 LONGEST = (
@@ -36,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_thread: what is asserted is promised of one thread only")
+    _compile_for_children(config)
     if hasattr(config.option, "loadscopereorder"):
         # pytest-xdist would begin with the files that have most tests.
         config.option.loadscopereorder = False
@@ -51,6 +51,16 @@ def pytest_configure(config: pytest.Config) -> None:
         alone(self, policy, **options)
 
     Engine.__init__ = together  # type: ignore[method-assign]
+
+
+def _compile_for_children(config: pytest.Config) -> None:
+    """The commands that tests start find the package compiled, and compile nothing themselves: a process that is killed
+    or has no room for a file would leave half of it to all others.
+    """
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(os.path.dirname(sgfast.__file__), quiet=2)
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 @pytest.hookimpl(optionalhook=True)

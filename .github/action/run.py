@@ -76,7 +76,9 @@ class Report:
         sys.stderr.write(err.getvalue())
         if status in DONE:
             return out.getvalue()
-        message = (err.getvalue().strip() or f"ended with status {status}").splitlines()[-1]
+        # A document's errors are shown in its lines. Those in the comment would be lines of what others wrote.
+        errors = [line for line in err.getvalue().splitlines() if line.startswith("sgfast: ")]
+        message = errors[-1] if errors else f"ended with status {status}"
         annotate("error", message)
         self.sections.append(f"### sgfast {arguments[0]} could not do its work\n\n{code(message)}\n")
         return None

@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_range
 
-from sgfast.compiler.addresses import owned_prefixes
 from sgfast.errors import AmbiguousAddress, ExportError
 from sgfast.policy.matching import groups_of
 from sgfast.policy.model import Instance, Network, Policy
@@ -47,6 +46,8 @@ class View:
 
     def __init__(self, policy: Policy, vpc: str) -> None:
         self.policy = policy
+        from sgfast.compiler.addresses import owned_prefixes
+
         self.vpc = vpc
         try:
             owned = owned_prefixes(policy, None)

@@ -42,6 +42,8 @@ SECRETS = {
 def server() -> Iterator[tuple[str, ec2.Front]]:
     with pytest.MonkeyPatch.context() as patch, ec2.ec2() as (url, front):
         set_up(patch, url)
+        for region in (HERE, THERE):
+            ec2.backend(region).reset()     # tests of other files may have made something in this process
         make_account()
         yield url, front
 
