@@ -19,6 +19,7 @@ from test_import_otc import rule as otc_rule
 
 from sgfast import parse_policy
 from sgfast.errors import PolicyError
+from sgfast.policy import yaml_nodes
 from sgfast.policy.formats import FORMATS
 from sgfast.policy.formats.sources import source_of
 
@@ -240,7 +241,8 @@ def test_limits(text: str, said: str) -> None:
             imported(source_of(text.encode(), "x.json").value, form="neutron").policy()
 
 
-def test_aliases_do_not_multiply() -> None:
+def test_aliases_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_nodes, "MAX_NODES", 300_000)
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     text = "\n".join([*lines, "security_groups: [{id: *a11}]"])
