@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, Any
 
 from sgfast.asked import Shown
+from sgfast.errors import ArgumentError
 from sgfast.policy.model import Action, Instance
 from sgfast.policy.model import Policy as Policy
 
@@ -107,12 +108,14 @@ class PolicyDiff(Shown):
 
     @property
     def newly_denied(self) -> list[ChangedGroup]:
-        """Connections of the captures that only the old policy allows, those that were answered first."""
+        """Connections of the captures that only the old policy allows, those that were answered first. Raises
+        ArgumentError if there were no captures.
+        """
         return self._changed("newly-denied")
 
     @property
     def newly_allowed(self) -> list[ChangedGroup]:
-        """Connections of the captures that only the new policy allows."""
+        """Connections of the captures that only the new policy allows. Errors as in ``newly_denied``."""
         return self._changed("newly-allowed")
 
     if not TYPE_CHECKING:
@@ -124,7 +127,9 @@ class PolicyDiff(Shown):
             return getattr(self.traffic, name)
 
     def _changed(self, change: Change) -> list[ChangedGroup]:
-        return [] if self.traffic is None else self.traffic.of(change)
+        if self.traffic is None:
+            raise ArgumentError(f"{change} connections are those of captures: give some, or see opened and closed")
+        return self.traffic.of(change)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -133,7 +138,8 @@ class PolicyDiff(Shown):
         return tuple(dict.fromkeys((*self.by_rules.warnings, *of_input)))
 
     def __repr__(self) -> str:
-        words = f"{len(self.opened)} rows opened, {len(self.closed)} closed"
+        opened = len(self.opened)
+        words = f"{opened} row{'s' * (opened != 1)} opened, {len(self.closed)} closed"
         return f"<PolicyDiff: {words}{'' if self.traffic is None else f', {self.traffic!r}'}>"
 
 
