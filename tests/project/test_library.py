@@ -97,9 +97,9 @@ def test_what_is_asked_of_captures_that_were_not_given_is_an_error_and_no_empty_
     """SPEC 14.4."""
     difference = sgfast.load(ROOT / "pcaps" / "shop.yaml").diff({"version": 1})
     assert difference.closed and difference.traffic is None
-    for ask in ("newly_denied", "newly_allowed"):
+    for name in ("newly_denied", "newly_allowed"):
         with pytest.raises(sgfast.ArgumentError, match="are those of captures: give some"):
-            getattr(difference, ask)
+            getattr(difference, name)
     assert not hasattr(difference, "tables")
     both = sgfast.load(ROOT / "pcaps" / "shop.yaml").diff({"version": 1}, ROOT / "pcaps" / "shop.pcap")
     assert both.traffic is not None and both.packets == both.traffic.packets == 261 and both.newly_allowed
