@@ -181,7 +181,7 @@ def text_of(result: Any) -> str:
     return text.removesuffix("\n")
 
 
-# One packet ----------------------------------------------------------------------------------------------------------
+# Why one packet is allowed or denied ---------------------------------------------------------------------------------
 
 
 def explain(
@@ -255,7 +255,7 @@ def _standing_for(policy: Policy, source: str, destination: str, service: str) -
     return replace(found, choices=(words, *found.choices))
 
 
-# All packets ---------------------------------------------------------------------------------------------------------
+# Questions about all packets -----------------------------------------------------------------------------------------
 
 
 def reach(
@@ -341,7 +341,7 @@ def export(policy: Policy, to: Target, **options: Any) -> str:
     return write(policy, to, **options)
 
 
-# Two policies --------------------------------------------------------------------------------------------------------
+# Comparing two policies ----------------------------------------------------------------------------------------------
 
 
 def diff(

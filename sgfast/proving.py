@@ -27,7 +27,8 @@ from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address
 from sgfast.policy.matching import End as SeenEnd
 from sgfast.policy.model import Action, Network, Policy, count_addresses, count_rules
-from sgfast.policy.yaml_nodes import DocumentErrors, shown_origin
+from sgfast.policy.node_reader import DocumentErrors
+from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.reaching import End, Opener, ServiceSet, first_contradiction, named_end, named_service
 from sgfast.reaching.ranges import Ranges, difference, union
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from sgfast.__main__ import run
 
-#: What --fail-on of ``sgfast diff`` takes. All other words are those of ``sgfast check``.
+#: Words of the input `fail-on` that are for ``sgfast diff``. All others are for ``sgfast check``.
 OF_DIFF = ("opened", "closed", "newly-denied", "newly-allowed")
 #: Statuses of commands that have printed their report.
 DONE = (0, 1, 3)

@@ -95,7 +95,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class RuleEffect:
-    """A rule that differs between the policies and decides about changed connections."""
+    """A rule that differs between the policies, and decides about connections whose verdict changes."""
 
     rule: str
     group: str

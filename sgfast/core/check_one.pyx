@@ -205,7 +205,7 @@ cdef class SingleChecks:
         memset(&result, 0, sizeof(ResultRow))
         self.plane.judge_one(&header, &result)
         row = PyBytes_FromStringAndSize(<const char*>&result, sizeof(ResultRow))
-        # Not a borrowed reference: without a GIL, another thread may clear the cache now.
+        # `get` returns a reference of its own. Without a GIL, another thread may clear the cache meanwhile.
         return self.cache.get(row, row)
 
     def keep(self, bytes row not None, words not None):

@@ -50,8 +50,8 @@ CutKind = Literal["ports", "icmp", "other"]
 MAX_TIMEOUT = 2_147_483
 #: The most rules in one file. nft and the kernel need about a kilobyte of memory for each.
 MAX_RULES = 1_000_000
-#: Other programs use low zone numbers, so sgfast's begin here. There are far more zones than instances, so two names
-#: rarely lead to the same zone.
+#: sgfast's conntrack zones begin here, because other programs use low numbers. The hash of an instance's name chooses
+#: its zone. There are far more zones than instances, so two instances rarely want the same one.
 FIRST_ZONE = 0x1000
 ZONES = 0x10000 - FIRST_ZONE
 MAX_INSTANCES = 5000

@@ -49,19 +49,12 @@ from sgfast.policy.model import (
     count_rules,
 )
 from sgfast.policy.network_keys import without_duplicates
+from sgfast.policy.node_reader import NodeReader
+from sgfast.policy.plain_values import compose_values, path_in
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RuleReader
 from sgfast.policy.timestamps import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
-from sgfast.policy.yaml_nodes import (
-    NodeReader,
-    compose,
-    compose_values,
-    garbage_collection_paused,
-    path_in,
-    plain,
-    read_document,
-    show,
-)
+from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, plain, read_document, show
 
 #: The most work that all changes of a file together may take, in the steps that ``_steps`` estimates. Each change is
 #: made to the whole policy, so thousands of changes of a huge policy would take hours. At the limit it is minutes.

@@ -12,7 +12,8 @@ from sgfast.errors import ArgumentTypeError
 from sgfast.policy.document_reader import DocumentReader, Lines
 from sgfast.policy.export_files import refuse_terraform_input
 from sgfast.policy.model import Policy
-from sgfast.policy.yaml_nodes import compose, compose_values, garbage_collection_paused, path_in, read_document
+from sgfast.policy.plain_values import compose_values, path_in
+from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
 
 if TYPE_CHECKING:
     from sgfast.policy.formats import Unresolved

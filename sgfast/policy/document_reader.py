@@ -35,10 +35,11 @@ from sgfast.policy.model import (
     mixed_groups,
 )
 from sgfast.policy.network_keys import network_key, without_duplicates
+from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.profiles import OTC, PROFILES, Profile
 from sgfast.policy.rules import RuleReader, description, network
 from sgfast.policy.templates import FAST_ADD, TEMPLATES, RuleNumbers, default_group, rules_in_group
-from sgfast.policy.yaml_nodes import NodeReader, at_line, line_of, show
+from sgfast.policy.yaml_nodes import at_line, line_of, show
 
 _ON_CHANGE: dict[str, Literal["cut-inbound", "cut-unmatched", "forget-unmatched", "keep"]] = {
     "cut-inbound": "cut-inbound",

@@ -13,17 +13,9 @@ from sgfast.errors import ArgumentTypeError, Place
 from sgfast.policy.document_reader import WORD_WANTED, check_version, is_line
 from sgfast.policy.keys import EXPECTATION_FIELDS, EXPECTATIONS_FIELDS
 from sgfast.policy.model import Action
-from sgfast.policy.yaml_nodes import (
-    NodeReader,
-    at_line,
-    compose,
-    compose_values,
-    garbage_collection_paused,
-    line_of,
-    path_in,
-    read_document,
-    show,
-)
+from sgfast.policy.node_reader import NodeReader
+from sgfast.policy.plain_values import compose_values, path_in
+from sgfast.policy.yaml_nodes import at_line, compose, garbage_collection_paused, line_of, read_document, show
 
 VERDICTS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
 _END_WANTED = "a group, an instance, an address group, a CIDR, an address, internet or any (a string)"

@@ -37,7 +37,7 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
     found: list[str] = []
     visited: set[tuple[int, int]] = set()
     for n, (folder, folders, names) in enumerate(os.walk(origin, onerror=cannot_be_read, followlinks=True)):
-        # A symbolic link may lead back to a folder above it.
+        # A symbolic link may point to a folder that contains it. Such a folder is read once.
         try:
             status = os.stat(folder)
         except OSError as error:

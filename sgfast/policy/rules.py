@@ -25,8 +25,9 @@ from sgfast.policy.model import (
     Wording,
 )
 from sgfast.policy.networks import looks_like_address, parse_network
+from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS, protocol_name
-from sgfast.policy.yaml_nodes import NodeReader, show
+from sgfast.policy.yaml_nodes import show
 
 Ethertype = Literal[4, 6]
 

@@ -50,7 +50,7 @@ class Budget:
         self._painted = MAX_PAINTED
         self._parts = MAX_PARTS
         self._searched = MAX_SEARCHED
-        #: Whether the search for the deciding rules was given up because it took too many steps.
+        #: Whether the search for the deciding rules has ended early, because it took too many steps.
         self.is_searched_out = False
 
     def prefixes(self, prefixes: int) -> None:

@@ -61,7 +61,7 @@ class Cause:
     """Why traffic is denied, in words that fit all kinds of traffic that no rule of the policy tells apart."""
 
     why: str
-    #: A sentence that says how the first of the nearest rules differs. Empty if there is none.
+    #: A sentence: what the first of the nearest rules wants that the packet does not have. Empty if no rule is near.
     nearest: str
     #: The nearest rules.
     rules: tuple[RuleInGroup, ...]

@@ -74,7 +74,7 @@ Field = namedtuple("Field", "name format encoded")
 #: null. ``dictionary``: the ``Array`` that codes are of.
 Array = namedtuple("Array", "length buffers dictionary", defaults=(None,))
 
-# Release -------------------------------------------------------------------------------------------------------------
+# Release: the consumer calls these when it is done -------------------------------------------------------------------
 
 cdef void release_schema(ArrowSchema* schema) noexcept nogil:
     cdef int64_t n
@@ -132,7 +132,7 @@ cdef void let_go(HeldBuffers* held) noexcept nogil:
     free(held)
 
 
-# Fill ----------------------------------------------------------------------------------------------------------------
+# Filling Arrow's structures ------------------------------------------------------------------------------------------
 
 cdef int fill_schema(ArrowSchema* schema, bytes format, bytes name, bint nullable) except -1:
     # `schema` is all zeros.
@@ -214,7 +214,7 @@ cdef int fill_batch(ArrowArray* array, Py_ssize_t fields, columns) except -1:
     return 0
 
 
-# The stream ----------------------------------------------------------------------------------------------------------
+# The stream of batches -----------------------------------------------------------------------------------------------
 
 cdef int get_schema(ArrowArrayStream* stream, ArrowSchema* schema) noexcept nogil:
     with gil:
@@ -268,7 +268,7 @@ cdef int noted(HeldStream* held, error) noexcept:
     return ENOMEM if isinstance(error, MemoryError) else EIO
 
 
-# Capsules ------------------------------------------------------------------------------------------------------------
+# PyCapsules around Arrow's structures --------------------------------------------------------------------------------
 
 cdef void free_schema_capsule(object capsule) noexcept:
     cdef ArrowSchema* schema = <ArrowSchema*>PyCapsule_GetPointer(capsule, "arrow_schema")

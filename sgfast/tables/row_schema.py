@@ -306,7 +306,7 @@ CHANGED_TABLE = TableKind(
 )  # fmt: skip
 RULE_EFFECT_TABLE = TableKind(
     ("DiffResult.tables.rules",),
-    "a rule that differs and decides about changed connections",
+    "a rule that differs between the policies, and that decides about connections whose verdict changes",
     (
         Column("rule", RULE, "The rule's id."),
         Column("group", TEXT, "Its security group."),

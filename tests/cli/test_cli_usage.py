@@ -88,7 +88,7 @@ WIDE = "東京" * 40
     ("line", "column", "end", "width", "expected"),
     [
         ("a: b", 4, 5, 80, ["  7 | a: b", "    |    ^"]),
-        # The end of the line, and beyond it, where a parser may say that something is missing.
+        # A parser that misses something may name the end of the line, or a place behind it.
         ("a: [", 5, 6, 80, ["  7 | a: [", "    |     ^"]),
         ("a: [", 99, 120, 80, ["  7 | a: [", "    |     ^"]),
         ("", 1, 2, 80, ["  7 |", "    | ^"]),

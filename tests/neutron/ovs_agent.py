@@ -320,7 +320,7 @@ class Node:
         #: The network's number within the node, which is also the zone of its connections.
         self.tag = number + 1
         self.bridge = Bridge(self.name, datapath_type="netdev")
-        # Neutron waits a second if it has to add them.
+        # Neutron would add these protocols itself, but it waits a second when it does.
         self.bridge.initial_protocols |= set(firewall.OVSFirewallDriver.REQUIRED_PROTOCOLS)
         self.bridge.create()
 

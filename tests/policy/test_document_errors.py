@@ -7,10 +7,10 @@ import pickle
 import pytest
 
 from sgfast.errors import Place, PolicyError
-from sgfast.policy import yaml_nodes
+from sgfast.policy import node_reader, yaml_nodes
 from sgfast.policy.document import parse_policy
 from sgfast.policy.expectations import parse_expectations
-from sgfast.policy.yaml_nodes import MAX_ERRORS
+from sgfast.policy.node_reader import MAX_ERRORS
 from sgfast.proving import Expectations
 
 MANY = """\
@@ -98,7 +98,7 @@ def test_more_errors_than_are_listed_are_counted_without_looking_for_similar_nam
     groups = "".join(f"  - {{name: group-{n}}}\n" for n in range(2000))
     quotas = "quotas: {security_groups: 9999, rules_per_group: 9999}"
     compared: list[str] = []
-    monkeypatch.setattr(yaml_nodes, "did_you_mean", lambda word, known: compared.extend(known) or "")
+    monkeypatch.setattr(node_reader, "did_you_mean", lambda word, known: compared.extend(known) or "")
     error = errors_of(f"version: 1\n{quotas}\nsecurity_groups:\n{groups}  - name: last\n    rules:\n{rule * 300}")
     assert len(error.errors) == MAX_ERRORS == 20 and len(compared) == 20_000
     assert str(error).split("\n")[-1] == "p.yaml: and 280 more errors"

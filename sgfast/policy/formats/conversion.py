@@ -15,7 +15,8 @@ from sgfast.policy.document_reader import DocumentReader
 from sgfast.policy.formats.draft import Made
 from sgfast.policy.formats.location import one_line
 from sgfast.policy.model import Policy
-from sgfast.policy.yaml_nodes import MAP, SEQ, STR, NodeReader, garbage_collection_paused, plain, plain_value
+from sgfast.policy.node_reader import NodeReader
+from sgfast.policy.yaml_nodes import MAP, SEQ, STR, garbage_collection_paused, plain, plain_value
 
 _ITEM = re.compile(r"(\w+)\[([0-9]+)\](?:\.rules\[([0-9]+)\])?\.?")
 _MARK = yaml.Mark("", 0, 0, 0, None, 0)

@@ -13,6 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from sgfast.errors import PolicyError
 from sgfast.policy.export_files import files_of, refuse_terraform_input
 from sgfast.policy.formats.location import Location
+from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.yaml_nodes import (
     MAP,
     MAX_BYTES,
@@ -20,7 +21,6 @@ from sgfast.policy.yaml_nodes import (
     MAX_NODES,
     SEQ,
     STR,
-    NodeReader,
     compose,
     read_document,
     show,

@@ -1,0 +1,318 @@
+"""Reads checked values from YAML nodes. Every error names file, line and field (SPEC 2, 11); all errors of a document
+are kept together (SPEC 11.8).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import insort
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
+from typing import Literal, TypeVar
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from sgfast.errors import Place, PolicyError
+from sgfast.policy import yaml_nodes
+from sgfast.policy.yaml_nodes import (
+    MAP,
+    NULLS,
+    PLAIN,
+    SEQ,
+    STR,
+    at_line,
+    line_of,
+    place_of,
+    plain_value,
+    show,
+    shown_origin,
+)
+from sgfast.spelling import did_you_mean
+
+#: A message shows this many characters of a field's path at most.
+_PATH_CHARACTERS = 200
+#: How many errors of a document are listed.
+MAX_ERRORS = 20
+#: How many names are compared with unknown ones, for all errors of a document.
+_COMPARED_NAMES = 20_000
+
+_NULL_TAGS = frozenset((PLAIN, "tag:yaml.org,2002:null"))
+_EXPLICIT_TAGS: dict[str, type] = {
+    "tag:yaml.org,2002:null": type(None),
+    "tag:yaml.org,2002:bool": bool,
+    "tag:yaml.org,2002:int": int,
+    "tag:yaml.org,2002:float": float,
+}
+
+T = TypeVar("T")
+
+
+class _UnknownName(PolicyError):
+    """A reference to nothing. It may follow from an error where the thing is defined."""
+
+
+class _TooLarge(PolicyError):
+    """A document that is not read any further."""
+
+
+class DocumentErrors:
+    """The errors of one document (SPEC 11.8). ``with errors:`` stands around what can be read without the rest: an
+    error that is raised inside is kept, and reading goes on behind it.
+    """
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._first: list[PolicyError] = []
+        self.count = 0
+        #: Whether names may be unknown only because of the errors so far. Unknown names are then no errors.
+        self.lack_names = False
+
+    @property
+    def are_listed(self) -> bool:
+        """Whether any other error would only be counted."""
+        return self.count >= MAX_ERRORS
+
+    def keep(self, error: BaseException | None) -> bool:
+        """Whether ``error`` is one of the document, after which the rest can be read."""
+        if not isinstance(error, PolicyError) or isinstance(error, _TooLarge):
+            return False
+        if not (self.lack_names and isinstance(error, _UnknownName)):
+            self.count += 1
+            insort(self._first, error.with_traceback(None), key=_line_in_document)
+            del self._first[MAX_ERRORS:]
+        return True
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        return self.keep(error)
+
+    def raise_all(self) -> None:
+        """Raises PolicyError if there were any errors."""
+        if not self._first:
+            return
+        if self.count == 1:
+            raise self._first[0]
+        lines = [str(error) for error in self._first]
+        if more := self.count - len(lines):
+            lines.append(f"{shown_origin(self._origin)}: and {more:,} more error{'s' if more > 1 else ''}")
+        raise PolicyError("\n".join(lines), errors=self._first)
+
+
+class _FirstError(DocumentErrors):
+    """Keeps nothing: the first error ends the reading."""
+
+    def keep(self, error: BaseException | None) -> Literal[False]:
+        return False
+
+
+def _line_in_document(error: PolicyError) -> int:
+    return error.place.line if error.place is not None else 0
+
+
+class NodeReader:
+    """Reads values from the nodes of one document. ``path`` is always the field's full path, for messages.
+
+    ``keeps_errors``: ``with reader.errors:`` keeps errors. Otherwise it does nothing.
+    """
+
+    def __init__(self, origin: str, *, keeps_errors: bool = False) -> None:
+        self._origin = origin
+        self._shown_origin = shown_origin(origin)
+        self._visits_left = yaml_nodes.MAX_NODES
+        self._names_to_compare = _COMPARED_NAMES
+        self.errors = (DocumentErrors if keeps_errors else _FirstError)(origin)
+
+    def error(self, where: Node, path: str, message: str, kind: type[PolicyError] = PolicyError) -> PolicyError:
+        """The error to raise: ``policy.yaml:14: security_groups[0].rules[2].source: unknown …``."""
+        path = _shown_path(path) + ": " if path else ""
+        return kind(f"{self._place(line_of(where))}: {path}{message}", self.place(where))
+
+    def unknown_name(self, where: Node, path: str, message: str, name: str, known: Iterable[str]) -> PolicyError:
+        """The error for a name that is not one of ``known``, with the names that were perhaps meant."""
+        return self.error(where, path, message + self.did_you_mean(name, known), _UnknownName)
+
+    def did_you_mean(self, word: str, known: Iterable[str]) -> str:
+        """As the function. It looks at a limited number of names for all errors together."""
+        compared = list(islice(known, self._names_to_compare))
+        self._names_to_compare -= len(compared)
+        return did_you_mean(word, compared)
+
+    def place(self, where: Node) -> Place | None:
+        return place_of(where, self._origin) if line_of(where) else None
+
+    def location(self, where: Node, path: str) -> str:
+        """``policy.yaml:14: field``, for warnings."""
+        return f"{self._place(line_of(where))}: {_shown_path(path)}"
+
+    def _place(self, line: int) -> str:
+        return f"{self._shown_origin}:{line}" if line else self._shown_origin
+
+    # Collections. Visits are counted, so that a few aliases cannot expand to billions of values.
+
+    def visit(self, count: int, node: Node, path: str) -> None:
+        """Count ``count`` values read in ``node``, and raise PolicyError if the total is too large."""
+        self._visits_left -= count
+        if self._visits_left < 0:
+            message = f"too large: more than {yaml_nodes.MAX_NODES:,} values with aliases expanded"
+            raise self.error(node, path, message, _TooLarge)
+
+    def fields(
+        self, node: Node, path: str, known: Collection[str], errors: DocumentErrors | None = None
+    ) -> dict[str, Node]:
+        """The values of a mapping by key. Unknown and duplicate keys are errors, which ``errors`` may keep one by one.
+        Null is an empty mapping.
+        """
+        if type(node) is not MappingNode or node.tag != MAP:
+            if self.is_null(node):
+                return {}
+            raise self.wrong_type(node, path, "a mapping")
+        self.visit(len(node.value) + 1, node, path)
+        found: dict[str, Node] = {}
+        for key_node, value in node.value:
+            key = key_node.value
+            if type(key) is str and key in known and key not in found and key_node.tag in (PLAIN, STR):
+                found[key] = value
+            else:
+                error = self._bad_key(key_node, value, path, known, found)
+                if errors is None or not errors.keep(error):
+                    raise error
+        return found
+
+    def items(self, node: Node | None, path: str) -> list[Node]:
+        """The values of a list. Null and a missing field are an empty list."""
+        if node is None or self.is_null(node):
+            return []
+        if type(node) is not SequenceNode or node.tag != SEQ:
+            raise self.wrong_type(node, path, "a list")
+        self.visit(len(node.value) + 1, node, path)
+        values: list[Node] = node.value
+        return values
+
+    def one_or_several(self, node: Node | None, path: str) -> list[tuple[Node, str]]:
+        """The values of a field that takes one value or a list, each with its field path."""
+        if node is None:
+            return []
+        if type(node) is not SequenceNode:
+            return [(node, path)]
+        return [(item, f"{path}[{n}]") for n, item in enumerate(self.items(node, path))]
+
+    def required(self, fields: Mapping[str, Node], key: str, node: Node, path: str, hint: str = "") -> Node:
+        value = fields.get(key)
+        if value is None:
+            raise self.error(node, f"{path}.{key}" if path else key, f"is missing{hint}")
+        return value
+
+    def _bad_key(
+        self, key_node: Node, value: Node, path: str, known: Collection[str], found: Mapping[str, Node]
+    ) -> PolicyError:
+        key = key_node.value
+        if type(key) is not str or key_node.tag not in (PLAIN, STR):
+            return self.error(key_node, path, "keys must be plain words")
+        field = f"{path}.{key}" if path else key
+        if key in found:
+            first = at_line(line_of(found[key]), ", first used")
+            return self.error(key_node, field, f"duplicate key{first}")
+        if self.is_null(value) and re.fullmatch(r"\s*\d{1,9}(\s*-\s*\d{1,9})?\s*", key):
+            for cut, example in (("ports", "22,80"), ("service", "tcp/22,80")):
+                if cut in found:
+                    message = f"inside {{}} a comma ends the value, so {show(key)} is read as the next key"
+                    return self.error(key_node, f"{path}.{cut}", f'{message}: quote the list: {cut}: "{example}"')
+        hint = self.did_you_mean(key, known) or f": allowed here are {', '.join(known)}"
+        return self.error(key_node, path, f"unknown key {show(key)}{hint}")
+
+    # Scalars.
+
+    def is_null(self, node: Node) -> bool:
+        return type(node) is ScalarNode and node.tag in _NULL_TAGS and node.value in NULLS
+
+    def scalar(self, node: Node, path: str, wanted: str) -> object:
+        """A scalar as None, bool, int, float or str. ``wanted`` describes the expected value for messages."""
+        if type(node) is not ScalarNode:
+            raise self.wrong_type(node, path, wanted)
+        if node.tag == STR:
+            return node.value
+        value = plain_value(node.value)
+        if node.tag != PLAIN:
+            explicit = _EXPLICIT_TAGS.get(node.tag)
+            if explicit is float and type(value) is int:
+                value = float(value)
+            if explicit is None or type(value) is not explicit:
+                raise self.error(node, path, f"the tag {show(node.tag)} is not allowed here: must be {wanted}")
+        return value
+
+    def string(self, node: Node, path: str, wanted: str = "a string", hint: str = ": quote it") -> str:
+        value = self.scalar(node, path, wanted)
+        if type(value) is not str:
+            raise self.wrong_type(node, path, wanted, hint)
+        return value
+
+    def integer(self, node: Node, path: str, low: int, high: int) -> int:
+        wanted = f"a whole number from {low} to {high}"
+        value = self.scalar(node, path, wanted)
+        if type(value) is not int:
+            raise self.wrong_type(node, path, wanted)
+        if not low <= value <= high:
+            raise self.error(node, path, f"must be {wanted}, not {_shorten(node.value)}")
+        return value
+
+    def boolean(self, node: Node, path: str) -> bool:
+        value = self.scalar(node, path, "true or false")
+        if type(value) is not bool:
+            raise self.wrong_type(node, path, "true or false")
+        return value
+
+    def positive_number(self, node: Node, path: str, high: float) -> float:
+        wanted = f"a number above 0, at most {high:g}"
+        value = self.scalar(node, path, wanted)
+        if not (type(value) is int or type(value) is float):
+            raise self.wrong_type(node, path, wanted)
+        if not 0 < value <= high:  # false for NaN too
+            raise self.error(node, path, f"must be {wanted}, not {_shorten(node.value)}")
+        return value
+
+    def choice(self, node: Node, path: str, table: Mapping[str, T]) -> T:
+        """The table's value for the word."""
+        wanted = f"one of {', '.join(table)}"
+        word = self.string(node, path, wanted, hint="")
+        if word not in table:
+            raise self.error(node, path, f"must be {wanted}, not {show(word)}{self.did_you_mean(word, table)}")
+        return table[word]
+
+    def matching(self, node: Node, path: str, fits: Callable[[str], object], wanted: str) -> str:
+        """A string for which ``fits`` is true."""
+        text = self.string(node, path, wanted)
+        if not fits(text):
+            raise self.error(node, path, f"must be {wanted}, not {show(text)}")
+        return text
+
+    def wrong_type(self, node: Node, path: str, wanted: str, number_hint: str = "") -> PolicyError:
+        """The error for a value of the wrong type. ``number_hint`` is appended if the value is a number or boolean."""
+        tag = node.tag
+        if tag in (MAP, SEQ):
+            found = "a mapping" if tag == MAP else "a list"
+        elif type(node) is not ScalarNode or tag not in (PLAIN, STR):
+            found = f"a value with the tag {show(tag)}"
+        elif tag == STR:
+            found = f"the text {show(node.value)}"
+        elif self.is_null(node):
+            found = "nothing (null)"
+        else:
+            value = plain_value(node.value)
+            if isinstance(value, str):
+                found = f"the text {show(node.value)}"
+            else:
+                kind = "" if isinstance(value, bool) else "the number "
+                found = f"{kind}{_shorten(node.value)}{number_hint}"
+        return self.error(node, path, f"must be {wanted}, not {found}")
+
+
+def _shown_path(path: str) -> str:
+    """A field's path on one line, whatever its keys are; of a long one, the end."""
+    path = path if len(path) <= _PATH_CHARACTERS else "…" + path[-_PATH_CHARACTERS:]
+    return path if path.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)
+
+
+def _shorten(text: str) -> str:
+    return show(text)[1:-1]

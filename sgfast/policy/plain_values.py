@@ -1,0 +1,84 @@
+"""Documents that a program gives as plain values, as nodes (SPEC 14.2)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from datetime import date
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from sgfast.policy.node_reader import NodeReader
+from sgfast.policy.yaml_nodes import MAP, MAX_DEPTH, PLAIN, SEQ, STR, show
+
+#: The position of a node that was never in a text.
+_NOWHERE = yaml.Mark("", 0, -1, 0, None, 0)
+
+
+def path_in(source: object) -> str | os.PathLike[str] | None:
+    """The path if a program gave one as a document's source: a path object, or a ``str`` of one line that does not
+    begin like JSON (SPEC 14.2).
+    """
+    if isinstance(source, str):
+        return None if "\n" in source or source.lstrip().startswith(("{", "[{")) else source
+    return source if isinstance(source, os.PathLike) else None
+
+
+def compose_values(value: object, origin: str) -> Node:
+    """The nodes of a document that is given as plain values: mappings, lists, texts, numbers, booleans and None, and
+    the addresses, networks and times of Python's standard library. Messages name the field, as there are no lines.
+
+    PolicyError for a value of another type, or one that is nested too deeply or too large.
+    """
+    return _Values(origin).node(value, "", MAX_DEPTH)
+
+
+class _Values:
+    def __init__(self, origin: str) -> None:
+        self._reader = NodeReader(origin)
+
+    def node(self, value: object, path: str, depth: int) -> Node:
+        here = _scalar("null")
+        if not depth:
+            raise self._reader.error(here, path, f"nested more than {MAX_DEPTH} levels deep")
+        self._reader.visit(1, here, path)
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise self._reader.error(here, path, f"{show(value)} is no text that UTF-8 has") from None
+            return _scalar(value, STR)
+        if isinstance(value, Mapping):
+            pairs = [
+                (self._key(key, path), self.node(item, f"{path}.{key}" if path else str(key), depth - 1))
+                for key, item in value.items()
+            ]
+            return MappingNode(MAP, pairs, _NOWHERE, _NOWHERE)
+        if isinstance(value, list | tuple):
+            items = [self.node(item, f"{path}[{n}]", depth - 1) for n, item in enumerate(value)]
+            return SequenceNode(SEQ, items, _NOWHERE, _NOWHERE)
+        if value is None or isinstance(value, bool):
+            return _scalar("null" if value is None else str(value).lower())
+        if isinstance(value, int):
+            return _scalar(str(int(value)))
+        if isinstance(value, float):
+            words = ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+            return _scalar(repr(float(value)) if math.isfinite(value) else words)
+        if isinstance(value, date):
+            return _scalar(value.isoformat(), STR)
+        if isinstance(value, IPv4Address | IPv6Address | IPv4Network | IPv6Network):
+            return _scalar(str(value), STR)
+        kind = type(value).__name__
+        raise self._reader.error(here, path, f"a document cannot hold a value of the type {kind}: give plain values")
+
+    def _key(self, key: object, path: str) -> Node:
+        if not isinstance(key, str):
+            raise self._reader.error(_scalar("null"), path, f"the key {key!r:.80} must be a text")
+        return _scalar(key, STR)
+
+
+def _scalar(text: str, tag: str = PLAIN) -> ScalarNode:
+    return ScalarNode(tag, text, _NOWHERE, _NOWHERE)
