@@ -298,10 +298,12 @@ cdef class DataPlane:
             self.workers.words = NULL
 
     cdef void drain(self) noexcept nogil:
-        # Judges everything that is queued, and brings all planes up to the last packet's time. The lock must be held.
+        # Judges and counts everything that is queued, and brings all planes up to the last packet's time. The lock must
+        # be held.
         cdef Plane* plane
         cdef int i
         if self.workers is None:
+            tally_ended(self.planes[0])
             return
         self.workers.drain()
         for i in range(self.plane_count):

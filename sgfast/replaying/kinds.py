@@ -66,36 +66,52 @@ def kinds_of(engine: Engine) -> Kinds:
     """What an engine that was made with ``reporting`` has judged so far."""
     plane = engine.dataplane
     (began, lost_began), (denied, lost_denied) = plane.began, plane.denials
-    parts = [_kinds(began), _kinds(denied)]
-    parts += [_kinds(tally, name) for name, tally in (
-        ("broken", plane.broken[0]), ("refused", plane.refused[0]), ("silent", plane.unanswered[0]),
-    )]  # fmt: skip
-    rows = np.concatenate(parts)
+    outcomes = (("broken", plane.broken[0]), ("refused", plane.refused[0]), ("silent", plane.unanswered[0]))
+    tallies = [("", began), ("", denied), *outcomes]
+    rows = np.zeros(sum(len(tally) for _, tally in tallies), dtype=KIND_DTYPE)
+    done = 0
+    for outcome, tally in tallies:
+        _fill(rows[done : done + len(tally)], tally, outcome)
+        done += len(tally)
     rows["owner"] = engine.compiled.classifier.owners_of(rows["peer"], rows["family"])
     instances, rules = [one.name for one in engine.instances], [rule.id for rule in engine.rules]
     return Kinds(_summed(rows), instances, rules, lost_began + lost_denied)
 
 
-def _kinds(tally: Rows, outcome: str = "") -> Rows:
+def _fill(rows: Rows, tally: Rows, outcome: str) -> None:
     """``outcome``: the measure that the tally's connections are of. Their times and numbers are not known."""
-    rows = np.zeros(len(tally), dtype=KIND_DTYPE)
-    for name in TALLY_DTYPE.names or ():
-        rows[name] = tally[name]
+    # The fields that both have are the first ones.
+    _octets(rows)[:, : TALLY_DTYPE.itemsize] = _octets(tally)
     if outcome:
         rows[outcome], rows["connections"] = rows["connections"], 0
         rows["first_ns"], rows["last_ns"], rows["number"] = NEVER
-    return rows
+
+
+def _octets(rows: Rows) -> NDArray[np.uint8]:
+    """Rows that lie one after the other, as bytes. NumPy copies them faster so than field by field."""
+    return rows.view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
+
+
+def _at(rows: Rows, places: NDArray[np.int64]) -> Rows:
+    """The rows at ``places``."""
+    found: Rows = rows.view(np.dtype((np.void, rows.dtype.itemsize))).take(places).view(rows.dtype)
+    return found
 
 
 def _summed(rows: Rows) -> Rows:
     """Each kind once, ordered by key: the hash tables that rows come from have no order."""
     if not len(rows):
         return rows
-    keys = np.column_stack([_key_words(rows), rows["owner"].astype(np.uint64)])
-    order = np.lexsort(keys.T)
-    rows, keys = rows[order], keys[order]
-    starts = np.flatnonzero(np.concatenate(([True], (keys[1:] != keys[:-1]).any(axis=1))))
-    total: Rows = rows[starts].copy()
+    keys = [*_key_words(rows).T, rows["owner"]]
+    order = np.lexsort(keys)
+    begins = np.ones(len(rows), dtype=bool)
+    begins[1:] = False
+    for column in keys:
+        ordered = column[order]
+        begins[1:] |= ordered[1:] != ordered[:-1]
+    starts = np.flatnonzero(begins)
+    rows = _at(rows, order)
+    total = _at(rows, starts)
     for name in MEASURES:
         total[name] = np.add.reduceat(rows[name], starts)
     total["last_ns"] = np.maximum.reduceat(rows["last_ns"], starts)
@@ -160,7 +176,7 @@ def _codes(tables: Sequence[Rows], ignored: np.uint64 = _NOTHING) -> NDArray[np.
 
 def _key_words(rows: Rows) -> NDArray[np.uint64]:
     """The keys of rows, as an array of shape (n, 4)."""
-    octets = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), rows.dtype.itemsize)[:, : 8 * _KEY_WORDS]
+    octets = _octets(np.ascontiguousarray(rows))[:, : 8 * _KEY_WORDS]
     return np.ascontiguousarray(octets).view(np.uint64).reshape(-1, _KEY_WORDS)
 
 

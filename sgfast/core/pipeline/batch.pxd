@@ -29,7 +29,8 @@ cdef void judge_batch(
 
 # Frees what ended before the tick of `now`.
 cdef void sweep_all(Plane* plane, int64_t now) noexcept nogil
-# Counts ended tuples for the summary (outcomes.pxd).
+# Counts for the summary what is not counted yet: ended tuples (outcomes.pxd), and what waits in the queue (tally.pxd).
+# The tallies are complete then.
 cdef void tally_ended(Plane* plane) noexcept nogil
 # Resolves held fragments (fragments.pxd): those of datagrams that are overdue before packet `number`, or those of one
 # datagram.

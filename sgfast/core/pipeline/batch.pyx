@@ -28,7 +28,7 @@ from sgfast.core.pipeline.outcomes cimport count_ended
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, MIDSTREAM_DENY, MIDSTREAM_INFER, RuleCount
 from sgfast.core.pipeline.verdict cimport judge_packet
 from sgfast.core.tallies.disconnects cimport free_cuts, init_cuts
-from sgfast.core.tallies.tally cimport free_tally, init_tally
+from sgfast.core.tallies.tally cimport count_queued, free_tally, init_tally
 from sgfast.core.wire.ip cimport init_wire
 
 cdef enum:
@@ -113,7 +113,10 @@ cdef void sweep_all(Plane* plane, int64_t now) noexcept nogil:
 
 
 cdef void tally_ended(Plane* plane) noexcept nogil:
-    count_ended(plane)
+    if plane.reporting:
+        count_ended(plane, &plane.table)
+        count_ended(plane, &plane.attempts)
+        count_queued(&plane.queue)
 
 
 cdef void resolve_overdue(Plane* plane, int64_t now, uint64_t number) noexcept nogil:

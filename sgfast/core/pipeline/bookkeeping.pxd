@@ -2,7 +2,6 @@
 # attempt, and the mark that its opener was seen (SPEC 9.3).
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
-from libc.string cimport memset
 
 from sgfast.core.base.intrinsics cimport unlikely
 from sgfast.core.base.key cimport KIND_ICMP_QUERY, address_of, write_address
@@ -51,7 +50,7 @@ from sgfast.core.pipeline.context cimport PacketContext, entry_present
 from sgfast.core.pipeline.filter cimport make_live, marks_matter
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport note_return
-from sgfast.core.tallies.tally cimport TallyRow, count_tally
+from sgfast.core.tallies.tally cimport TallyRow, queue_row
 
 
 cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
@@ -190,27 +189,29 @@ cdef inline void tally_opened(Plane* plane, const PacketContext* c) noexcept nog
     cdef const Packet* p = c.packet
     cdef const Entry* e = entry_at(&plane.table.slab, c.slot)
     cdef int judge = 1 - c.initiator_high
-    cdef TallyRow key
+    cdef TallyRow* row = queue_row(&plane.queue, &plane.began)
     cdef int side
-    memset(&key, 0, sizeof(TallyRow))
     if c.instance[judge] < 0:
         judge = c.initiator_high
     side = judge if NO_STATE < e.state[judge] < MOOT_TCP else 1 - judge
-    key.rule = <int32_t>e.rule[side] if NO_STATE < e.state[side] < MOOT_TCP else -1
-    write_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
-    key.instance = c.instance[judge]
-    key.protocol = p.protocol
-    key.reason = c.reason
-    key.inbound = judge != c.initiator_high
-    key.family = 6 if p.ipv6 else 4
-    key.has_ports = p.has_ports
-    key.has_icmp = p.has_icmp
-    key.port_key = p.port_key
+    row.rule = <int32_t>e.rule[side] if NO_STATE < e.state[side] < MOOT_TCP else -1
+    write_address(row.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
+    row.instance = c.instance[judge]
+    row.protocol = p.protocol
+    row.reason = c.reason
+    row.inbound = judge != c.initiator_high
+    row.family = 6 if p.ipv6 else 4
+    row.has_ports = p.has_ports
+    row.has_icmp = p.has_icmp
+    row.port_key = p.port_key
     if p.has_ports and p.source_high != c.initiator_high:
-        key.port_key = p.sport      # the responder's packet, of a connection that was inferred
+        row.port_key = p.sport      # the responder's packet, of a connection that was inferred
     elif p.key.kind & KIND_ICMP_QUERY:
-        key.port_key &= 0xFF00      # as the report of connections has it
-    count_tally(&plane.began, &key, 0, 0, p.time_ns, p.number)
+        row.port_key &= 0xFF00      # as the report of connections has it
+    row.connections = 1
+    row.first_ns = p.time_ns
+    row.last_ns = p.time_ns
+    row.number = p.number
 
 
 cdef inline void note_opened(Plane* plane, PacketContext* c) noexcept nogil:

@@ -28,7 +28,7 @@ from sgfast.core.conntrack.storage cimport DIRECTED
 from sgfast.core.conntrack.table cimport FlowRow
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.tallies.disconnects cimport follows_cut
-from sgfast.core.tallies.tally cimport TallyRow, count_tally
+from sgfast.core.tallies.tally cimport TallyRow, queue_row
 
 
 cdef struct PacketContext:
@@ -51,7 +51,7 @@ cdef struct PacketContext:
     # An opener was denied by SPEC 3.6 or by the rules, which makes its key moot (SPEC 9.2). If the groups are
     # stateless, only openers of TCP and ICMP count.
     uint8_t rules_denied
-    TallyRow* denial        # where it counts in the tally of denials, or NULL
+    TallyRow* denial        # what it adds to the tally of denials, or NULL
     uint8_t has_attempt_row  # `attempt_row` is the report row of its key's denied attempt, in case it opens now
     FlowRow attempt_row
 
@@ -144,25 +144,28 @@ cdef inline void finish(Plane* plane, PacketContext* c, uint8_t verdict, uint8_t
 
 cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:
     cdef const Packet* p = c.packet
-    cdef TallyRow key
+    cdef TallyRow* row
     if not c.owners_known:
         find_owners(plane, c)
-    memset(&key, 0, sizeof(TallyRow))
-    write_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
-    key.rule = -1
-    key.instance = c.instance[side]
-    key.protocol = p.protocol
-    key.reason = reason
-    key.inbound = side != p.source_high
-    key.family = 6 if p.ipv6 else 4
-    key.has_ports = p.has_ports
-    key.has_icmp = p.has_icmp
-    key.port_key = p.port_key
+    row = queue_row(&plane.queue, &plane.denials)
+    write_address(row.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
+    row.rule = c.rule if reason == DENY_RULE else -1
+    row.instance = c.instance[side]
+    row.protocol = p.protocol
+    row.reason = reason
+    row.inbound = side != p.source_high
+    row.family = 6 if p.ipv6 else 4
+    row.has_ports = p.has_ports
+    row.has_icmp = p.has_icmp
+    row.port_key = p.port_key
     if p.protocol == PROTO_TCP and p.step != TCP_SYN and p.sport < p.dport:
-        key.port_key = p.sport      # most likely the service, so that packets of both directions are one group
-    if reason == DENY_RULE:
-        key.rule = c.rule
-    c.denial = count_tally(&plane.denials, &key, 1, p.wire, p.time_ns, p.number)
+        row.port_key = p.sport      # most likely the service, so that packets of both directions are one group
+    row.packets = 1
+    row.bytes = p.wire
+    row.first_ns = p.time_ns
+    row.last_ns = p.time_ns
+    row.number = p.number
+    c.denial = row
 
 
 cdef inline void deny(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:

@@ -9,7 +9,7 @@ from sgfast.core.conntrack.states cimport STATE_COUNT
 from sgfast.core.conntrack.table cimport Table
 from sgfast.core.fragments.datagrams cimport Fragments
 from sgfast.core.tallies.disconnects cimport Cuts
-from sgfast.core.tallies.tally cimport Tally
+from sgfast.core.tallies.tally cimport Tally, TallyQueue
 from sgfast.core.wire.ip cimport WireContext
 
 cdef enum:         # Midstream
@@ -60,4 +60,5 @@ cdef struct Plane:
     Tally unanswered
     Tally refused
     Tally broken            # denied, though the other end answered in the capture
-    Tally began      # allowed connections, when they open
+    Tally began             # allowed connections, when they open
+    TallyQueue queue        # what these are still to count

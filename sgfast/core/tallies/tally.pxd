@@ -70,21 +70,20 @@ cdef inline uint64_t key_hash(const Tally* tally, const TallyRow* key) noexcept 
     return fold(h ^ words[2], words[3] ^ tally.secret)
 
 
-cdef inline void prefetch_kind(const Tally* tally, const TallyRow* key) noexcept nogil:
-    if tally.index != NULL:
-        prefetch(&tally.index[key_hash(tally, key) & (TALLY_INDEX - 1)])
+cdef inline TallyRow* row_at(const Tally* tally, uint32_t place) noexcept nogil:
+    # The row of a place in the index that is not free.
+    return &tally.rows[(place & ((1 << TALLY_ROW_BITS) - 1)) - 1]
 
 
-cdef inline TallyRow* find_kind(Tally* tally, const TallyRow* key, uint32_t most) noexcept nogil:
-    # Finds the key's row, or makes it if there are fewer than `most`. NULL otherwise.
-    cdef uint64_t h = key_hash(tally, key)
+cdef inline TallyRow* find_kind(Tally* tally, const TallyRow* key, uint64_t h, uint32_t most) noexcept nogil:
+    # Finds the row of a key with the hash `h`, or makes it if there are fewer than `most`. NULL otherwise.
     cdef uint32_t tag = <uint32_t>(h >> 32) & ~<uint32_t>((1 << TALLY_ROW_BITS) - 1)
     cdef uint32_t at = <uint32_t>h & (TALLY_INDEX - 1)
     cdef uint32_t place = tally.index[at]
     cdef TallyRow* row
     while place:
         if place >> TALLY_ROW_BITS == tag >> TALLY_ROW_BITS:
-            row = &tally.rows[(place & ((1 << TALLY_ROW_BITS) - 1)) - 1]
+            row = row_at(tally, place)
             if memcmp(row, key, TALLY_KEY_BYTES) == 0:
                 return row
         at = (at + 1) & (TALLY_INDEX - 1)
@@ -98,8 +97,8 @@ cdef inline TallyRow* find_kind(Tally* tally, const TallyRow* key, uint32_t most
     return row
 
 
-cdef inline TallyRow* row_of(Tally* tally, const TallyRow* key) noexcept nogil:
-    # The row in which a key counts. NULL for lack of memory.
+cdef inline TallyRow* row_of(Tally* tally, const TallyRow* key, uint64_t h) noexcept nogil:
+    # The row in which a key with the hash `h` counts. NULL for lack of memory.
     cdef TallyRow* row
     cdef TallyRow coarse
     if tally.rows == NULL:
@@ -108,13 +107,13 @@ cdef inline TallyRow* row_of(Tally* tally, const TallyRow* key) noexcept nogil:
         if tally.rows == NULL or tally.index == NULL:
             free_tally(tally)
             return NULL
-    row = find_kind(tally, key, TALLY_KINDS)
+    row = find_kind(tally, key, h, TALLY_KINDS)
     if row != NULL:
         return row
     coarse = key[0]
     memset(coarse.peer, 0, sizeof(coarse.peer))
     coarse.family = 0
-    row = find_kind(tally, &coarse, TALLY_PEERLESS)
+    row = find_kind(tally, &coarse, key_hash(tally, &coarse), TALLY_PEERLESS)
     if row != NULL:
         return row
     coarse.instance = -1
@@ -122,7 +121,7 @@ cdef inline TallyRow* row_of(Tally* tally, const TallyRow* key) noexcept nogil:
     coarse.has_ports = 0
     coarse.has_icmp = 0
     coarse.rule = -1
-    return find_kind(tally, &coarse, TALLY_MOST)
+    return find_kind(tally, &coarse, key_hash(tally, &coarse), TALLY_MOST)
 
 
 cdef inline void note_times(TallyRow* row, int64_t first_ns, int64_t last_ns, uint64_t number) noexcept nogil:
@@ -137,29 +136,12 @@ cdef inline void note_times(TallyRow* row, int64_t first_ns, int64_t last_ns, ui
     row.number = min(row.number, number)
 
 
-cdef inline TallyRow* count_tally(
-    Tally* tally, const TallyRow* key, uint64_t packets, uint64_t nbytes, int64_t time_ns, uint64_t number
-) noexcept nogil:
-    # Counts packets, or one connection if there are none. `key`: a row whose counters are not looked at. Returns the
-    # row, or NULL for lack of memory.
-    cdef TallyRow* row = row_of(tally, key)
-    if row == NULL:
-        tally.lost += 1
-        return NULL
-    note_times(row, time_ns, time_ns, number)
-    if packets == 0:
-        row.connections += 1
-    row.packets += packets
-    row.bytes += nbytes
-    return row
-
-
-cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
-    # Adds a row of another tally with its counters. False for lack of memory, or if nothing was counted in it.
+cdef inline bint add_hashed(Tally* tally, const TallyRow* more, uint64_t h) noexcept nogil:
+    # Adds a row, whose key has the hash `h`. False for lack of memory, or if nothing was counted in it.
     cdef TallyRow* row
     if more.packets == 0 and more.connections == 0:
         return False
-    row = row_of(tally, more)
+    row = row_of(tally, more, h)
     if row == NULL:
         return False
     note_times(row, more.first_ns, more.last_ns, more.number)
@@ -167,3 +149,56 @@ cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
     row.connections += more.connections
     row.bytes += more.bytes
     return True
+
+
+cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
+    return add_hashed(tally, more, key_hash(tally, more))
+
+
+# Each row that counts something is a cache miss, and so is its place in the index. What is to be counted therefore
+# waits in a queue, so that the misses overlap. It is added in the order in which it was queued.
+
+cdef enum:
+    QUEUED_ROWS = 32
+
+
+cdef struct TallyQueue:
+    TallyRow rows[QUEUED_ROWS]
+    Tally* tallies[QUEUED_ROWS]     # where each row counts
+    int count
+
+
+cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
+    cdef uint64_t hashes[QUEUED_ROWS]
+    cdef Tally* tally
+    cdef TallyRow* row
+    cdef uint32_t place
+    cdef int n
+    for n in range(queue.count):
+        tally = queue.tallies[n]
+        hashes[n] = key_hash(tally, &queue.rows[n])
+        if tally.index != NULL:
+            prefetch(&tally.index[hashes[n] & (TALLY_INDEX - 1)])
+    for n in range(queue.count):
+        tally = queue.tallies[n]
+        place = tally.index[hashes[n] & (TALLY_INDEX - 1)] if tally.index != NULL else 0
+        if place:
+            row = row_at(tally, place)
+            prefetch(row)
+            prefetch(&row.number)       # a row may be in two cache lines
+    for n in range(queue.count):
+        if not add_hashed(queue.tallies[n], &queue.rows[n], hashes[n]):
+            queue.tallies[n].lost += 1
+    queue.count = 0
+
+
+cdef inline TallyRow* queue_row(TallyQueue* queue, Tally* tally) noexcept nogil:
+    # A row for the caller to fill: one packet, or one connection. It may be changed until the next one is queued.
+    cdef TallyRow* row
+    if queue.count == QUEUED_ROWS:
+        count_queued(queue)
+    row = &queue.rows[queue.count]
+    queue.tallies[queue.count] = tally
+    queue.count += 1
+    memset(row, 0, sizeof(TallyRow))
+    return row
