@@ -35,7 +35,7 @@ def _near(word: str, known: Sequence[str]) -> list[str]:
     lower = word.lower()
     same = [name for name in known if name.lower() == lower]
     same = same or [name for names in _SYNONYMS if lower in names for name in names if name in known]
-    same = same or [name for name in known if lower and name.lower().startswith(lower)]
+    same = same or sorted((name for name in known if lower and name.lower().startswith(lower)), key=len)
     if same:
         return same[:_SUGGESTIONS]
     from difflib import SequenceMatcher, get_close_matches
