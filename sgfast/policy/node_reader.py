@@ -47,8 +47,8 @@ _EXPLICIT_TAGS: dict[str, type] = {
 T = TypeVar("T")
 
 
-class _UnknownName(PolicyError):
-    """A reference to nothing. It may follow from an error where the thing is defined."""
+class _Consequence(PolicyError):
+    """An error that may follow from another one of the document."""
 
 
 class _TooLarge(PolicyError):
@@ -64,8 +64,8 @@ class DocumentErrors:
         self._origin = origin
         self._first: list[PolicyError] = []
         self.count = 0
-        #: Whether names may be unknown only because of the errors so far. Unknown names are then no errors.
-        self.lack_names = False
+        #: Sections that define names which could not all be read. That a name is unknown there is no error.
+        self.incomplete: set[str] = set()
 
     @property
     def are_listed(self) -> bool:
@@ -76,7 +76,7 @@ class DocumentErrors:
         """Whether ``error`` is one of the document, after which the rest can be read."""
         if not isinstance(error, PolicyError) or isinstance(error, _TooLarge):
             return False
-        if not (self.lack_names and isinstance(error, _UnknownName)):
+        if not isinstance(error, _Consequence):
             self.count += 1
             insort(self._first, error.with_traceback(None), key=_line_in_document)
             del self._first[MAX_ERRORS:]
@@ -129,9 +129,15 @@ class NodeReader:
         path = _shown_path(path) + ": " if path else ""
         return kind(f"{self._place(line_of(where))}: {path}{message}", self.place(where))
 
-    def unknown_name(self, where: Node, path: str, message: str, name: str, known: Iterable[str]) -> PolicyError:
-        """The error for a name that is not one of ``known``, with the names that were perhaps meant."""
-        return self.error(where, path, message + self.did_you_mean(name, known), _UnknownName)
+    def unknown_name(
+        self, where: Node, path: str, message: str, name: str, known: Iterable[str], *sections: str
+    ) -> PolicyError:
+        """The error for a name that is not one of ``known``, with the names that were perhaps meant. ``sections``:
+        which of them could define it.
+        """
+        is_sure = self.errors.incomplete.isdisjoint(sections)
+        message += self.did_you_mean(name, known)
+        return self.error(where, path, message, PolicyError if is_sure else _Consequence)
 
     def did_you_mean(self, word: str, known: Iterable[str]) -> str:
         """As the function. It looks at a limited number of names for all errors together."""
