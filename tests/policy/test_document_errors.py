@@ -6,8 +6,9 @@ import pickle
 
 import pytest
 
+from sgfast import spelling
 from sgfast.errors import Place, PolicyError
-from sgfast.policy import node_reader, yaml_nodes
+from sgfast.policy import yaml_nodes
 from sgfast.policy.document import parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.node_reader import MAX_ERRORS
@@ -142,11 +143,20 @@ def test_more_errors_than_are_listed_are_counted_without_looking_for_similar_nam
     groups = "".join(f"  - {{name: group-{n}}}\n" for n in range(2000))
     quotas = "quotas: {security_groups: 9999, rules_per_group: 9999}"
     compared: list[str] = []
-    monkeypatch.setattr(node_reader, "did_you_mean", lambda word, known: compared.extend(known) or "")
+    monkeypatch.setattr(spelling, "did_you_mean", lambda word, known: compared.extend(known) or "")
     error = errors_of(f"version: 1\n{quotas}\nsecurity_groups:\n{groups}  - name: last\n    rules:\n{rule * 300}")
     assert len(error.errors) == MAX_ERRORS == 20 and len(compared) == 20_000
     assert str(error).split("\n")[-1] == "p.yaml: and 280 more errors"
     assert [each.place.line for each in error.errors if each.place] == [*range(2006, 2026)]
+
+    compared.clear()
+    policy = parse_policy(f"version: 1\n{quotas}\nsecurity_groups:\n{groups}")
+    wrong = "  - {from: %s, to: any, service: all, verdict: allow}\n"
+    file = parse_expectations(f"expect:\n{''.join(wrong % f'grup-{n}' for n in range(300))}", "e.yaml")
+    with pytest.raises(PolicyError) as caught:
+        Expectations(policy, file)
+    assert len(caught.value.errors) == MAX_ERRORS and len(compared) == 20_000
+    assert str(caught.value).split("\n")[-1] == "e.yaml: and 280 more errors"
 
 
 def test_document_that_is_too_large_is_not_read_any_further(monkeypatch: pytest.MonkeyPatch) -> None:
