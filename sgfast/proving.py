@@ -64,7 +64,10 @@ class Outcome:
     @property
     def warnings(self) -> list[str]:
         """Why the expectation says less than its author may think."""
-        warnings = [f"{word.place}: {word.text} is nobody, so nothing is proved about it" for word in self.nobody]
+        warnings = [
+            f"{word.place}: no instance or address is in {word.text}, so nothing is proved about it"
+            for word in self.nobody
+        ]
         if not self.is_about_something and not self.nobody:
             expectation = self.expectation
             warnings.append(f"{expectation.place}: no filter judges any packet from {expectation.text}")

@@ -102,7 +102,7 @@ def test_a_denial_that_fails_names_the_rule_that_allows(policy: Any) -> None:
 
 
 def test_an_assertion_about_nobody_does_not_pass(policy: Any) -> None:
-    said = "source: empty is nobody, so nothing is proved about it"
+    said = "source: no instance or address is in empty, so nothing is proved about it"
     assert message(assert_allows, policy, "empty", "db", "tcp/5432") == f"assert_allows: {said}"
     assert message(assert_denies, policy, ["web", "empty"], "db", "udp") == f"assert_denies: {said}"
     assert "no filter judges any packet" in message(assert_denies, policy, "192.0.2.1", "192.0.2.2", "all")
@@ -132,7 +132,7 @@ def test_each_expectation_is_a_test(project: pytest.Pytester) -> None:
         "but tcp/22 from 10.0.0.5 (web-1) to 10.0.1.9 (db-1) is denied: no inbound rule of db-1 matches; *",
         "  policies/today.yaml:9: db/inbound/1  tcp/5432 from group web, IPv4  (ports: wants 5432, the packet has 22)",
         "shop.expect.yaml:6: expect[[]4[]].from: 'webb' is no instance*",
-        "*empty is nobody, so nothing is proved about it",
+        "*no instance or address is in empty, so nothing is proved about it",
         "PASSED shop.expect.yaml::web to db: tcp/5432 allow",
         "PASSED shop.expect.yaml::no datagrams",
     ])  # fmt: skip
