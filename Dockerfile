@@ -2,7 +2,7 @@
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
-# Whatever the compiler of the release is will do, as nothing of it goes into the image.
+# Any version of the compiler will do, as nothing of it goes into the image.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev \

@@ -31,6 +31,7 @@ from sgfast.policy.node_reader import DocumentErrors
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.reaching import End, Opener, ServiceSet, first_contradiction, named_end, named_service
 from sgfast.reaching.ranges import Ranges, difference, union
+from sgfast.spelling import Suggestions
 
 #: The most steps that looking up the names of a file may take, and proving all of it (SPEC 11.7). At the limit it is
 #: minutes.
@@ -63,7 +64,10 @@ class Outcome:
     @property
     def warnings(self) -> list[str]:
         """Why the expectation says less than its author may think."""
-        warnings = [f"{word.place}: {word.text} is nobody, so nothing is proved about it" for word in self.nobody]
+        warnings = [
+            f"{word.place}: no instance or address is in {word.text}, so nothing is proved about it"
+            for word in self.nobody
+        ]
         if not self.is_about_something and not self.nobody:
             expectation = self.expectation
             warnings.append(f"{expectation.place}: no filter judges any packet from {expectation.text}")
@@ -125,6 +129,7 @@ class Expectations:
         self._ends: dict[str, End] = {}
         self._services: dict[str, ServiceSet] = {}
         self._compilers: dict[str, Compiler] = {}
+        self._suggest = Suggestions().did_you_mean
         words = {
             word.text for each in file.expectations for named in (each.sources, each.destinations, each.services)
             for word in named
@@ -135,8 +140,6 @@ class Expectations:
         for expectation in file.expectations:
             with errors:
                 self._meant.append(self._looked_up(expectation))
-            if errors.are_listed:       # looking for the names that were meant takes long
-                break
         errors.raise_all()
 
     def _looked_up(self, expectation: Expectation) -> _Meant:
@@ -154,7 +157,7 @@ class Expectations:
     def _end(self, word: Word) -> End:
         if word.text not in self._ends:
             try:
-                self._ends[word.text] = named_end(self.policy, word.text)
+                self._ends[word.text] = named_end(self.policy, word.text, self._suggest)
             except PolicyError as error:
                 cause = str(error).removeprefix(f"{shown_origin(self.policy.origin)}: ")
                 raise PolicyError(f"{word.place}: {cause}", word.position) from None

@@ -16,14 +16,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sgfast.errors import PolicyError
     from sgfast.policy.document import Lines
     from sgfast.policy.expectations import Expectation
     from sgfast.policy.model import Policy
 
 _OPTION = "sgfast_policy"
 _ENDINGS = (".expect.yaml", ".expect.yml", ".expect.json")
-#: The policies that were loaded, by path, with the lines of their rules.
-_LOADED: pytest.StashKey[dict[Path, tuple[Policy, Lines]]] = pytest.StashKey()
+#: The policies that were loaded, by path, with the lines of their rules, or what is wrong with them.
+_LOADED: pytest.StashKey[dict[Path, tuple[Policy, Lines] | PolicyError]] = pytest.StashKey()
 
 
 # A plain name like "policy" would be in the way of fixtures that a project has already.
@@ -67,13 +68,20 @@ def _shown(path: Path, config: pytest.Config) -> str:
 
 def _loaded(path: Path, config: pytest.Config) -> tuple[Policy, Lines]:
     """Load each policy once, and only when a test is run: a policy with an error fails its tests, and no others."""
+    from sgfast.errors import PolicyError
     from sgfast.policy.document import load_policy
 
     known = config.stash.setdefault(_LOADED, {})
     if path not in known:
         lines: Lines = {}
-        known[path] = replace(load_policy(path, lines), origin=_shown(path, config)), lines
-    return known[path]
+        try:
+            known[path] = replace(load_policy(path, lines), origin=_shown(path, config)), lines
+        except PolicyError as error:
+            known[path] = error
+    found = known[path]
+    if isinstance(found, PolicyError):
+        raise found.with_traceback(None)
+    return found
 
 
 class _File(pytest.File):
@@ -85,6 +93,7 @@ class _File(pytest.File):
         from sgfast.policy.yaml_nodes import read_document
 
         policies: list[Path] = self.config.getini(_OPTION)
+        files = [policy.name for policy in policies]
         try:
             data, _ = read_document(self.path)
             expectations = parse_expectations(data, _shown(self.path, self.config)).expectations
@@ -96,7 +105,8 @@ class _File(pytest.File):
             text = f"{text} (line {expectation.line})" if text in names else text
             names.add(text)
             for policy in policies:
-                name = f"{text} [{policy.name}]" if len(policies) > 1 else text
+                called = policy.name if files.count(policy.name) == 1 else _shown(policy, self.config)
+                name = f"{text} [{called}]" if len(policies) > 1 else text
                 yield _Item.from_parent(self, name=name, expectation=expectation, policy=policy)
 
 

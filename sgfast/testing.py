@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from types import UnionType
 
 from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.policy.document_reader import WORD_WANTED, is_line
@@ -60,8 +61,10 @@ def _assert(
     __tracebackhide__ = True
     if not isinstance(policy, Policy):
         raise ArgumentTypeError(f"{called}: needs a policy, not {type(policy).__name__}: use sgfast.load_policy(path)")
-    given = (("source", source), ("destination", destination), ("service", service))
-    sources, destinations, services = (_words(f"{called}: {what}", value) for what, value in given)
+    end_wanted = "a name, an address or a network"
+    sources = _words(f"{called}: source", source, End, end_wanted)
+    destinations = _words(f"{called}: destination", destination, End, end_wanted)
+    services = _words(f"{called}: service", service, str, "a text like tcp/443")
     expectation = Expectation(sources, destinations, services, verdict, "", "", 0, called)
     outcome = Expectations(policy, ExpectationsFile(called, (expectation,))).prove().outcomes[0]
     if outcome.counterexample is not None:
@@ -71,7 +74,7 @@ def _assert(
         raise AssertionError("; ".join(outcome.warnings))
 
 
-def _words(place: str, given: object) -> tuple[Word, ...]:
+def _words(place: str, given: object, kinds: type | UnionType, wanted: str) -> tuple[Word, ...]:
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | IPv4Network | IPv6Network):
         several = [*given]
     else:
@@ -79,8 +82,8 @@ def _words(place: str, given: object) -> tuple[Word, ...]:
     if not several:
         raise ArgumentError(f"{place}: is an empty list: name at least one")
     for each in several:
-        if not isinstance(each, str | IPv4Address | IPv6Address | IPv4Network | IPv6Network):
-            raise ArgumentTypeError(f"{place}: must be a name, an address or a network, not {type(each).__name__}")
+        if not isinstance(each, kinds):
+            raise ArgumentTypeError(f"{place}: must be {wanted}, not {type(each).__name__}")
         if not is_line(str(each)):
             raise ArgumentError(f"{place}: must be {WORD_WANTED}, not {str(each)[:80]!r}")
     return tuple([Word(str(each), place) for each in several])

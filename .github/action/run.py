@@ -26,6 +26,21 @@ DONE = (0, 1, 3)
 MOST_CHARACTERS = 65_000
 #: How many expectations and findings are listed.
 TOP = 20
+#: The comments of a pull request, in GraphQL, which says whether the token's account has written them.
+COMMENTS = """
+query($owner: String!, $name: String!, $number: Int!, $endCursor: String) {
+  repository(owner: $owner, name: $name) {
+    pullRequest(number: $number) {
+      comments(first: 100, after: $endCursor) {
+        nodes { id viewerDidAuthor body }
+        pageInfo { hasNextPage endCursor }
+      }
+    }
+  }
+}
+"""
+COMMENT = ".data.repository.pullRequest.comments.nodes[] | [.id, .viewerDidAuthor, .body[:300]] | @json"
+UPDATE = "mutation($id: ID!, $body: String!) { updateIssueComment(input: {id: $id, body: $body}) { clientMutationId } }"
 
 
 class Refused(Exception):
@@ -36,13 +51,17 @@ def given(name: str) -> str:
     return os.environ.get(f"SGFAST_{name}", "").strip()
 
 
+def path(text: str) -> str:
+    """The same path. A file of a pull request may have a name that reads like an option."""
+    return f"./{text}" if text.startswith("-") else text
+
+
 def paths(name: str) -> list[str]:
     """The files of an input: one path or pattern on a line."""
     found: list[str] = []
     for line in filter(None, map(str.strip, given(name).splitlines())):
         found += sorted(glob.glob(line, recursive=True)) or [line]
-    # A file of a pull request may have a name that reads like an option.
-    return [f"./{path}" if path.startswith("-") else path for path in found]
+    return [*map(path, found)]
 
 
 def code(text: str) -> str:
@@ -66,6 +85,7 @@ class Report:
     def __init__(self) -> None:
         self.sections: list[str] = []
         self.statuses = [0]
+        self._errors: list[list[str]] = []
 
     def sgfast(self, *arguments: str) -> str | None:
         """What a command prints; None if it could not do its work."""
@@ -77,10 +97,15 @@ class Report:
         if status in DONE:
             return out.getvalue()
         # A document's errors are shown in its lines. Those in the comment would be lines of what others wrote.
-        errors = [line for line in err.getvalue().splitlines() if line.startswith("sgfast: ")]
-        message = errors[-1] if errors else f"ended with status {status}"
-        annotate("error", message)
-        self.sections.append(f"### sgfast {arguments[0]} could not do its work\n\n{code(message)}\n")
+        lines = [line for line in err.getvalue().splitlines() if line.startswith("sgfast: ")]
+        errors = [line for line in lines if not line.startswith("sgfast: warning: ")]
+        errors = errors or [f"ended with status {status}"]
+        # What is wrong with a policy keeps several commands from their work.
+        if errors not in self._errors:
+            self._errors.append(errors)
+            annotate("error", "\n".join(errors))
+            listed = "\n".join(f"- {code(error)}" for error in errors)
+            self.sections.append(f"### sgfast {arguments[0]} could not do its work\n\n{listed}\n")
         return None
 
     @property
@@ -103,7 +128,7 @@ def test(report: Report, policy: str, expectations: str) -> None:
     if text is None:
         return
     proof: dict[str, Any] = json.loads(text)
-    counts = f"failing {proof['fails']}, holding {proof['holds']}, about no packet {proof['empty']}"
+    counts = f"{proof['fails']} failing, {proof['holds']} holding, {proof['empty']} about no packet"
     lines = [f"### Expectations of {code(expectations)}: {counts}", ""]
     failing = [result for result in proof["results"] if result["outcome"] == "fails"]
     for result in failing[:TOP]:
@@ -154,7 +179,7 @@ def shortened(text: str) -> str:
     return f"{cut}\n\nThe report is longer than a comment may be: the summary of the job has all of it.\n"
 
 
-def gh(*arguments: str, value: dict[str, str] | None = None) -> str:
+def gh(*arguments: str, value: dict[str, Any] | None = None) -> str:
     """Call GitHub's API. Raises OSError or CalledProcessError."""
     text = None if value is None else json.dumps(value)
     return subprocess.run(["gh", "api", *arguments], input=text, text=True, capture_output=True, check=True).stdout
@@ -162,35 +187,44 @@ def gh(*arguments: str, value: dict[str, str] | None = None) -> str:
 
 def comment(name: str, text: str) -> None:
     """Write the report into the pull request, in the place of the one that an earlier run has written."""
-    repository, event = os.environ["GITHUB_REPOSITORY"], Path(os.environ["GITHUB_EVENT_PATH"])
-    number = json.loads(event.read_text(encoding="utf-8")).get("pull_request", {}).get("number")
-    if number is None:
-        return
-    mark = f"<!-- sgfast: {name} -->"
-    comments = f"repos/{repository}/issues/{number}/comments"
     try:
-        known = gh("--paginate", comments, "--jq", ".[] | [.id, .body[:300]] | @json").splitlines()
-        written = [known_id for known_id, start in map(json.loads, known) if start.startswith(mark)]
-        value = {"body": shortened(f"{mark}\n{text}")}
-        if written:
-            gh("--method", "PATCH", f"repos/{repository}/issues/comments/{written[0]}", "--input", "-", value=value)
+        repository, event = os.environ["GITHUB_REPOSITORY"], Path(os.environ["GITHUB_EVENT_PATH"])
+        number = (json.loads(event.read_text(encoding="utf-8")).get("pull_request") or {}).get("number")
+        if number is None:
+            return
+        mark = f"<!-- sgfast: {name} -->"
+        body = shortened(f"{mark}\n{text}")
+        if known := written_comment(repository, number, mark):
+            value = {"query": UPDATE, "variables": {"id": known, "body": body}}
+            gh("graphql", "--input", "-", value=value)
         else:
-            gh("--method", "POST", comments, "--input", "-", value=value)
-    except (OSError, subprocess.CalledProcessError) as error:
+            gh("--method", "POST", f"repos/{repository}/issues/{number}/comments", "--input", "-", value={"body": body})
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
         # A pull request from a fork has a token that may not write. The summary has the report all the same.
         cause = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
         annotate("warning", f"the comment could not be written: {cause}")
 
 
+def written_comment(repository: str, number: int, mark: str) -> str | None:
+    """The id of the comment that an earlier run has written with the token's account. Anybody may write the mark, and
+    could edit the report if it were in their comment.
+    """
+    owner, _, name = repository.partition("/")
+    variables = ("-f", f"query={COMMENTS}", "-f", f"owner={owner}", "-f", f"name={name}", "-F", f"number={number}")
+    listed = gh("graphql", "--paginate", *variables, "--jq", COMMENT).splitlines()
+    return next((node for node, is_own, text in map(json.loads, listed) if is_own and text.startswith(mark)), None)
+
+
 def append(variable: str, text: str) -> None:
     """Append to one of the files that GitHub reads after a step."""
-    if path := os.environ.get(variable):
-        with open(path, "a", encoding="utf-8", errors="backslashreplace") as stream:
+    if file := os.environ.get(variable):
+        with open(file, "a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
 
 
 def main() -> int:
-    old, new, plan, name = given("OLD"), given("NEW"), given("PLAN"), given("NAME") or "sgfast"
+    old, new, plan = (path(given(each)) for each in ("OLD", "NEW", "PLAN"))
+    name = given("NAME") or "sgfast"
     captures, expectations = paths("CAPTURES"), paths("EXPECTATIONS")
     fail_on = given("FAIL_ON").replace(",", " ").split()
     is_compared = bool(plan or old)

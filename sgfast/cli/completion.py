@@ -16,10 +16,10 @@ VARIABLE = "_SGFAST_COMPLETE"
 
 
 @click.command(short_help="Print a script that completes sgfast's commands and options.")
-@click.argument("shell", type=Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print a script that lets a shell complete sgfast's commands, options and their values.
+    """Print a script that lets SHELL (bash, zsh or fish) complete sgfast's commands, options and their values.
 
     \b
     Examples:

@@ -74,7 +74,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     help="Exit with status 1 if there are such connections in the captures (newly-denied, newly-allowed), or if NEW "
     "allows more or less by its rules (opened, closed). Several are separated by commas. Repeatable.",
 )
-@export_options("--to-format")
+@export_options("--to-format", writes_files=False)
 @report_option("what NEW opens and closes, and what that changes for the captured traffic")
 @click.option("--changes", hidden=True, metavar="FILE")
 @policy_options
@@ -126,6 +126,8 @@ def diff(
             "--changes does not work with diff, which compares two fixed policies; to see what a change does to open "
             "connections, use sgfast replay --changes"
         )
+    if export is not None and len(export.instances) > 1:
+        raise click.UsageError("diff takes one --instance; sgfast export writes a file for each of several")
     if [plan, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 

@@ -47,7 +47,7 @@ def _lines_of(file: str, numbers: Collection[int]) -> dict[int, str]:
     from sgfast.policy.yaml_nodes import MAX_BYTES
 
     try:
-        if not stat.S_ISREG(os.stat(file).st_mode):
+        if file == "-" or not stat.S_ISREG(os.stat(file).st_mode):     # "-" is standard input
             return {}
         with open(file, "rb") as stream:
             text = stream.read(MAX_BYTES).decode("utf-8-sig", "replace")
@@ -68,12 +68,14 @@ def excerpt(line: str, place: Place, width: int) -> list[str]:
     """The line with its number, and below it carets under the place. Both fit into ``width`` columns."""
     from rich.cells import cell_len
 
-    shown = "".join(c if c.isprintable() else " " if c == "\t" else "?" for c in line)
-    first = min(place.column - 1, len(shown))
-    last = min(max(place.end - 1, first + 1), len(shown))
     number = f"  {place.line} | "
     room = max(width - len(number) - 1, 10)     # one column is for a caret behind the line
-    before, marked, behind = shown[:first], shown[first:last], shown[first:]
+    first = min(place.column - 1, len(line))
+    length = max(place.end - 1 - first, 1)
+    # A line may have millions of characters, and as many errors as are listed.
+    near = room * _CHARACTERS_PER_COLUMN + 1
+    before, behind = _shown(line[max(first - near, 0) : first]), _shown(line[first : first + near])
+    marked = behind[:length]
     kept = _fitting(before[::-1], max(int(room * _PART_BEFORE), room - cell_len(behind[:room])))
     if kept < len(before):
         before = "…" + before[len(before) - kept + 1 :]
@@ -85,6 +87,10 @@ def excerpt(line: str, place: Place, width: int) -> list[str]:
         (number + before + behind).rstrip(),
         " " * (len(number) - 2) + "| " + " " * cell_len(before) + "^" * max(cell_len(marked), 1),
     ]
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else " " if c == "\t" else "?" for c in text)
 
 
 def _fitting(text: str, room: int) -> int:

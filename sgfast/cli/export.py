@@ -70,11 +70,10 @@ class Export:
         if self.interfaces:
             split = (each.partition("=") for each in self.interfaces)
             hosts = [("host", tuple((word, device) for word, _, device in split))]
-        if not os.path.isdir(output):
+        if output == "-" or not os.path.isdir(output):
             if len(hosts) > 1:
                 raise click.UsageError(
-                    "several --instance: each one gets a file of its own in a directory; name one that is there "
-                    "(-o DIRECTORY of sgfast export or suggest)"
+                    "several --instance: each one gets a file of its own in a directory; name one that is there with -o"
                 )
             return [Part(output, hosts[0][1], is_change)]
         for name, _ in hosts:
@@ -111,10 +110,12 @@ class Export:
         return _listing_problems(self.target, lambda: filter_text(old, new, devices, is_change=part.is_change))
 
 
-def export_options(form: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def export_options(
+    form: str, *, required: bool = False, writes_files: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds ``--to`` and what belongs to it; the command gets ``export``, which is None without ``--to``.
 
-    ``form``: what the command calls the option for the format.
+    ``form``: what the command calls the option for the format. ``writes_files``: whether the command has ``-o``.
     """
     options = (
         click.option(
@@ -134,7 +135,8 @@ def export_options(form: str, *, required: bool = False) -> Callable[[Callable[.
         ),
         click.option(
             "--instance", "instances", metavar="NAME", multiple=True,
-            help="Of --to nftables: the instance that the machine itself is. Repeatable where -o is a directory.",
+            help="Of --to nftables: the instance that the machine itself is."
+            + (" Repeatable where -o is a directory." if writes_files else ""),
         ),
         click.option(
             "--interface", "interfaces", metavar="NAME=DEVICE", multiple=True,
@@ -175,7 +177,9 @@ def _check(asked: Export, form: str) -> None:
         return
     if asked.form == "json":
         raise click.UsageError(f"--to nftables has no {form} json: nft -f reads the text")
-    if (not asked.instances) == (not asked.interfaces):
+    if asked.instances and asked.interfaces:
+        raise click.UsageError("--to nftables: give --instance or --interface, not both")
+    if not (asked.instances or asked.interfaces):
         raise click.UsageError("--to nftables needs --instance NAME, or --interface NAME=DEVICE for each instance")
     for given in asked.interfaces:
         if not all(given.partition("=")[::2]):

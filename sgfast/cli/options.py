@@ -128,7 +128,7 @@ def _tunnels(context: click.Context, option: click.Parameter, given: str | None)
     words = [word.strip() for word in given.split(",")]
     for word in words:
         if word not in (*KINDS, "auto"):
-            hint = did_you_mean(word, KINDS)
+            hint = did_you_mean(word, (*KINDS, "auto"))
             raise click.BadParameter(f"{word!r} is not one of {', '.join(KINDS)}, auto{hint}")
     return KINDS if "auto" in words else tuple(kind for kind in KINDS if kind in words)
 

@@ -61,7 +61,6 @@ def read_account(profile: str | None, regions: Sequence[str], progress: Progress
     """
     try:
         import boto3
-        from botocore.config import Config
     except ModuleNotFoundError:
         raise LiveError("--live needs boto3 to reach AWS; pip install 'sgfast[aws]', or import files") from None
     with _errors_of("AWS", ""):
@@ -69,16 +68,9 @@ def read_account(profile: str | None, regions: Sequence[str], progress: Progress
         chosen = list(dict.fromkeys(regions)) or [session.region_name or ""]
         if not chosen[0]:
             raise LiveError("no region is configured; name the regions to read, like --region eu-central-1")
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_ANSWER_SECONDS,
-    )
     sources: list[Source] = []
     for region in chosen:
-        with _errors_of(f"AWS ({region})", region):
-            client = session.client("ec2", region_name=region, config=config)
-        sources += _Region(client, region, progress).sources()
+        sources += _Region(_client(session, region), region, progress).sources()
     return Account(f"AWS ({', '.join(chosen)})", sources)
 
 
@@ -93,8 +85,7 @@ def policy_from_boto3(ec2: Any, *, region: str | None = None, unresolved: Unreso
         name = region or ec2.region_name or ""
         if not name:
             raise LiveError("no region is configured; name the one to read, like region='eu-central-1'")
-        with _errors_of(f"AWS ({name})", name):
-            client = ec2.client("ec2", region_name=name)
+        client = _client(ec2, name)
     else:
         client = getattr(getattr(ec2, "meta", None), "client", ec2)  # a resource has one
         model = getattr(getattr(client, "meta", None), "service_model", None)
@@ -106,6 +97,18 @@ def policy_from_boto3(ec2: Any, *, region: str | None = None, unresolved: Unreso
     called = f"AWS ({name})"
     sources = [*_Region(client, name, lambda listing, objects: None).sources()]
     return import_sources(sources, "aws", called, unresolved).policy()
+
+
+def _client(session: Any, region: str) -> Any:
+    from botocore.config import Config
+
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_ANSWER_SECONDS,
+    )
+    with _errors_of(f"AWS ({region})", region):
+        return session.client("ec2", region_name=region, config=config)
 
 
 class _Region:
@@ -194,7 +197,7 @@ def _errors_of(name: str, region: str) -> Iterator[None]:
     except exceptions.InvalidRegionError:
         raise LiveError(f"{show(region)} is no name of a region; write it like eu-central-1") from None
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
-        message = "there are no complete credentials; log in, or choose a profile with --aws-profile"
+        message = "there are no complete credentials; log in, or choose another profile"
         raise LiveError(f"{name}: {message}") from None
     except (exceptions.SSOError, exceptions.TokenRetrievalError, exceptions.LoginError):
         message = "the login has expired or is missing; log in with aws sso login or aws login"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from yaml.nodes import MappingNode, Node
+from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.policy.keys import (
     ADDRESS_GROUP_FIELDS,
@@ -59,6 +59,9 @@ MAX_CONNECTIONS = 2**31 - 1
 #: Higher than any document that fits into memory needs.
 MAX_QUOTA = 1_000_000
 _NO_QUOTAS = Quotas(MAX_QUOTA, MAX_QUOTA)
+
+#: The sections that define what a document refers to by its name.
+_SECTIONS = {"a VPC": "vpcs", "a security group": "security_groups"}
 
 NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 NAME_WANTED = "a name of 1 to 64 letters, digits and _ - ."
@@ -123,11 +126,15 @@ class DocumentReader:
         if type(self._root) is not MappingNode:
             raise reader.wrong_type(self._root, "the document", "a mapping")
         sections = reader.fields(self._root, "", DOCUMENT_FIELDS, errors)
-        errors.lack_names = has_unknown_keys = errors.count > 0
+        has_unknown_keys = errors.count > 0
+        read = sections.values()
+        if any(type(value) is not ScalarNode and value not in read for _, value in self._root.value):
+            # It may be meant to be a section that is missing.
+            errors.incomplete |= DOCUMENT_FIELDS.keys() - sections
         vpcs = self._vpcs(sections.get("vpcs"))
         address_groups = self._address_groups(sections.get("address_groups"))
-        group_entries = self._named(sections.get("security_groups"), "security_groups", GROUP_FIELDS)
-        instance_entries = self._named(sections.get("instances"), "instances", INSTANCE_FIELDS)
+        group_entries, wrong_groups = self._named(sections.get("security_groups"), "security_groups", GROUP_FIELDS)
+        instance_entries, _ = self._named(sections.get("instances"), "instances", INSTANCE_FIELDS)
 
         # One of the unknown keys may be meant to be the version.
         if "version" in sections or not has_unknown_keys:
@@ -145,7 +152,7 @@ class DocumentReader:
             for name, entry in instance_entries.items()
             if (node := entry.fields.get("security_groups")) is None or reader.is_null(node) or node.value == []
         }
-        group_names = set(group_entries)
+        group_names = {*group_entries, *wrong_groups}
         create_default = bool(joining) and DEFAULT_GROUP not in group_names
         if joining:
             group_names.add(DEFAULT_GROUP)
@@ -216,11 +223,15 @@ class DocumentReader:
     def _name(self, node: Node, path: str) -> str:
         return self._reader.matching(node, path, NAME.fullmatch, NAME_WANTED)
 
-    def _named(self, node: Node | None, section: str, known: Collection[str]) -> dict[str, Entry]:
-        """A section's items by their unique ``name`` (SPEC 2.7)."""
+    def _named(
+        self, node: Node | None, section: str, known: Collection[str]
+    ) -> tuple[dict[str, Entry], set[str]]:
+        """A section's items by their unique ``name`` (SPEC 2.7), and the names of those that have an error: these can
+        be referred to, too.
+        """
         reader, errors = self._reader, self._reader.errors
-        errors_before = errors.count
         found: dict[str, Entry] = {}
+        wrong: set[str] = set()
         owners: dict[str, str] = {}
         for item, path in self._items(node, section):
             with errors:
@@ -236,13 +247,19 @@ class DocumentReader:
                     raise reader.error(fields["id"], f"{path}.id", message)
                 found[name] = Entry(item, path, fields, words)
                 self._section_lines[section, name] = line_of(item)
-        errors.lack_names |= errors.count > errors_before
-        return found
+                continue
+            written = _value_of(item, "name")
+            if type(written) is ScalarNode and NAME.fullmatch(written.value):
+                wrong.add(written.value)
+            else:
+                errors.incomplete.add(section)
+        return found, wrong
 
     def _items(self, node: Node | None, section: str) -> list[tuple[Node, str]]:
         """A section's items, each with its field path."""
         with self._reader.errors:
             return [(item, f"{section}[{index}]") for index, item in enumerate(self._reader.items(node, section))]
+        self._reader.errors.incomplete.add(section)
         return []
 
     def _words(self, fields: Mapping[str, Node], path: str) -> dict[str, Any]:
@@ -256,18 +273,18 @@ class DocumentReader:
         """Read a name that must be one of ``known``. ``kind`` is what it names, with its article ("a VPC")."""
         name = self._reader.string(node, path, f"the name of {kind}")
         if name not in known:
-            noun = kind.partition(" ")[2]
-            raise self._reader.unknown_name(node, path, f"unknown {noun} {show(name)}: define it", name, known)
+            message = f"unknown {kind.partition(' ')[2]} {show(name)}: define it"
+            raise self._reader.unknown_name(node, path, message, name, known, _SECTIONS.get(kind, ""))
         return name
 
     # VPCs and peerings (SPEC 7)
 
     def _vpcs(self, node: Node | None) -> dict[str, Vpc]:
         reader = self._reader
-        vpcs = {}
         owners: dict[tuple[str, int | str], tuple[str, int]] = {}
-        for name, entry in self._named(node, "vpcs", VPC_FIELDS).items():
-            vpcs[name] = Vpc(name)      # whatever is wrong with it, it can be referred to
+        entries, wrong = self._named(node, "vpcs", VPC_FIELDS)
+        vpcs = {name: Vpc(name) for name in (*entries, *wrong)}
+        for name, entry in entries.items():
             with reader.errors:
                 vpcs[name] = self._vpc(name, entry, owners)
         return vpcs or {DEFAULT_VPC: Vpc(DEFAULT_VPC)}
@@ -333,9 +350,9 @@ class DocumentReader:
 
     def _address_groups(self, node: Node | None) -> dict[str, AddressGroup]:
         reader = self._reader
-        groups = {}
-        for name, (item, path, fields, words) in self._named(node, "address_groups", ADDRESS_GROUP_FIELDS).items():
-            groups[name] = AddressGroup(name, ())       # as a VPC
+        entries, wrong = self._named(node, "address_groups", ADDRESS_GROUP_FIELDS)
+        groups = {name: AddressGroup(name, ()) for name in (*entries, *wrong)}
+        for name, (item, path, fields, words) in entries.items():
             with reader.errors:
                 listed = reader.required(fields, "addresses", item, path, ": write addresses: [] if there are none")
                 nodes = reader.items(listed, f"{path}.addresses")
@@ -405,12 +422,12 @@ class DocumentReader:
         nodes = reader.items(fields.get("rules"), f"{path}.rules")
         self._check_rule_quota(len(rules) + len(nodes), node, f"{path}.rules", quotas, f"the group {name!r}")
         for rule in rules:
-            self._reserve_id(rule.id, node, path)
+            self._reserve_id(rule.id, node, f"{path}.rules")
         for index, rule_node in enumerate(nodes):
             with reader.errors:
                 rule_path = f"{path}.rules[{index}]"
                 rule = rule_reader.rule(rule_node, rule_path, numbers.id_of)
-                self._reserve_id(rule.id, rule_node, rule_path)
+                self._reserve_id(rule.id, rule_node, f"{rule_path}.id")
                 rules.append(rule)
         stateful = "stateful" not in fields or reader.boolean(fields["stateful"], f"{path}.stateful")
         return SecurityGroup(name, tuple(rules), description(reader, fields, path), stateful=stateful, **words)
@@ -425,10 +442,13 @@ class DocumentReader:
         return rules
 
     def _reserve_id(self, rule_id: str, node: Node, path: str) -> None:
-        """Reserve a rule id. Ids are unique in the document, whether written or generated (SPEC 2.5)."""
+        """Reserve a rule id. Ids are unique in the document, whether written or generated (SPEC 2.5). ``path`` is that
+        of a field of ``node``.
+        """
         if rule_id in self._rule_lines:
             first = at_line(self._rule_lines[rule_id], ", already used by the rule")
-            raise self._reader.error(node, f"{path}.id", f"duplicate rule id {rule_id!r}{first}")
+            where = _value_of(node, path.rpartition(".")[2]) or node
+            raise self._reader.error(where, path, f"duplicate rule id {rule_id!r}{first}")
         self._rule_lines[rule_id] = line_of(node)
 
     def _check_rule_quota(self, count: int, node: Node, path: str, quotas: Quotas, whose: str) -> None:
@@ -529,6 +549,12 @@ class DocumentReader:
         first = next(iter(joining.values()))
         location = self._reader.location(first.node, first.path)
         self._warnings.append(f"{location}: {subject} no security group and so {verb} {DEFAULT_GROUP!r}.")
+
+
+def _value_of(node: Node, key: str) -> Node | None:
+    """What a mapping has for a key, whatever is wrong with the rest; None: nothing, or it is no mapping."""
+    pairs = node.value if type(node) is MappingNode else ()
+    return next((value for written, value in pairs if written.value == key), None)
 
 
 def is_line(text: str) -> bool:

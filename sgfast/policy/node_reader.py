@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Mapping
-from itertools import islice
 from typing import Literal, TypeVar
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -27,14 +26,12 @@ from sgfast.policy.yaml_nodes import (
     show,
     shown_origin,
 )
-from sgfast.spelling import did_you_mean
+from sgfast.spelling import Suggestions
 
 #: A message shows this many characters of a field's path at most.
 _PATH_CHARACTERS = 200
 #: How many errors of a document are listed.
 MAX_ERRORS = 20
-#: How many names are compared with unknown ones, for all errors of a document.
-_COMPARED_NAMES = 20_000
 
 _NULL_TAGS = frozenset((PLAIN, "tag:yaml.org,2002:null"))
 _EXPLICIT_TAGS: dict[str, type] = {
@@ -47,8 +44,8 @@ _EXPLICIT_TAGS: dict[str, type] = {
 T = TypeVar("T")
 
 
-class _UnknownName(PolicyError):
-    """A reference to nothing. It may follow from an error where the thing is defined."""
+class _Consequence(PolicyError):
+    """An error that may follow from another one of the document."""
 
 
 class _TooLarge(PolicyError):
@@ -64,19 +61,14 @@ class DocumentErrors:
         self._origin = origin
         self._first: list[PolicyError] = []
         self.count = 0
-        #: Whether names may be unknown only because of the errors so far. Unknown names are then no errors.
-        self.lack_names = False
-
-    @property
-    def are_listed(self) -> bool:
-        """Whether any other error would only be counted."""
-        return self.count >= MAX_ERRORS
+        #: Sections that define names which could not all be read. That a name is unknown there is no error.
+        self.incomplete: set[str] = set()
 
     def keep(self, error: BaseException | None) -> bool:
         """Whether ``error`` is one of the document, after which the rest can be read."""
         if not isinstance(error, PolicyError) or isinstance(error, _TooLarge):
             return False
-        if not (self.lack_names and isinstance(error, _UnknownName)):
+        if not isinstance(error, _Consequence):
             self.count += 1
             insort(self._first, error.with_traceback(None), key=_line_in_document)
             del self._first[MAX_ERRORS:]
@@ -121,7 +113,7 @@ class NodeReader:
         self._origin = origin
         self._shown_origin = shown_origin(origin)
         self._visits_left = yaml_nodes.MAX_NODES
-        self._names_to_compare = _COMPARED_NAMES
+        self.did_you_mean = Suggestions().did_you_mean
         self.errors = (DocumentErrors if keeps_errors else _FirstError)(origin)
 
     def error(self, where: Node, path: str, message: str, kind: type[PolicyError] = PolicyError) -> PolicyError:
@@ -129,15 +121,15 @@ class NodeReader:
         path = _shown_path(path) + ": " if path else ""
         return kind(f"{self._place(line_of(where))}: {path}{message}", self.place(where))
 
-    def unknown_name(self, where: Node, path: str, message: str, name: str, known: Iterable[str]) -> PolicyError:
-        """The error for a name that is not one of ``known``, with the names that were perhaps meant."""
-        return self.error(where, path, message + self.did_you_mean(name, known), _UnknownName)
-
-    def did_you_mean(self, word: str, known: Iterable[str]) -> str:
-        """As the function. It looks at a limited number of names for all errors together."""
-        compared = list(islice(known, self._names_to_compare))
-        self._names_to_compare -= len(compared)
-        return did_you_mean(word, compared)
+    def unknown_name(
+        self, where: Node, path: str, message: str, name: str, known: Iterable[str], *sections: str
+    ) -> PolicyError:
+        """The error for a name that is not one of ``known``, with the names that were perhaps meant. ``sections``:
+        which of them could define it.
+        """
+        is_sure = self.errors.incomplete.isdisjoint(sections)
+        message += self.did_you_mean(name, known)
+        return self.error(where, path, message, PolicyError if is_sure else _Consequence)
 
     def place(self, where: Node) -> Place | None:
         return place_of(where, self._origin) if line_of(where) else None

@@ -269,7 +269,8 @@ class RuleReader:
         if text.lower() in _ANY_WORDS:
             raise reader.error(node, path, f"unknown security group {show(text)}: leave {right} out for any address")
         message = f"unknown security group {show(text)}: define it or use a CIDR"
-        raise reader.unknown_name(node, path, message, text, chain(self._groups, self._address_groups))
+        known = chain(self._groups, self._address_groups)
+        raise reader.unknown_name(node, path, message, text, known, "security_groups", "address_groups")
 
     def _peer_form(self, node: Node, path: str) -> tuple[Peer, Ethertype | None]:
         """``{cidr: …}``, ``{group: …}`` or ``{address_group: …}``."""
@@ -287,12 +288,12 @@ class RuleReader:
             group = self.known("security group", text, node, path)
             if group is None:
                 message = f"unknown security group {show(text)}: define it"
-                raise self._reader.unknown_name(node, path, message, text, self._groups)
+                raise self._reader.unknown_name(node, path, message, text, self._groups, "security_groups")
             return GroupPeer(group), None
         address_group = self.known("address group", text, node, path)
         if address_group is None:
             message = f"unknown address group {show(text)}: define it"
-            raise self._reader.unknown_name(node, path, message, text, self._address_groups)
+            raise self._reader.unknown_name(node, path, message, text, self._address_groups, "address_groups")
         return AddressGroupPeer(address_group), None
 
     def _network_peer(self, node: Node, path: str, text: str) -> tuple[Network | None, Ethertype]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_network
 from itertools import chain
@@ -9,7 +10,7 @@ from typing import Literal
 
 from sgfast.compiler.addresses import ANYWHERE
 from sgfast.errors import PolicyError
-from sgfast.policy.lookup import Kind, find, names, similar
+from sgfast.policy.lookup import Kind, find, names
 from sgfast.policy.model import Network, Policy
 from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.yaml_nodes import show, shown_origin
@@ -56,12 +57,13 @@ class End:
 ANY = End("any", "any", networks=tuple(ANYWHERE.values()))
 
 
-def named_end(policy: Policy, text: str) -> End:
+def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]], str] = did_you_mean) -> End:
     """The end that ``text`` means: ``any``, ``internet``, an instance, a security group or an address group by any of
     its words (SPEC 2.12), an address or a CIDR. ``group:web``, ``instance:web`` and ``address-group:web`` say of which
     kind a word is (SPEC 12.2).
 
-    Raises PolicyError if it means none of these, or several.
+    Raises PolicyError if it means none of these, or several. ``suggest`` tells from a word and the known ones what was
+    perhaps meant.
     """
     if text == "any":
         return ANY
@@ -74,7 +76,7 @@ def named_end(policy: Policy, text: str) -> End:
             name = find(policy, _PREFIXES[prefix], word)
             if name is None:
                 kind = _PREFIXES[prefix]
-                raise PolicyError(f"{show(text)}: there is no such {kind}{similar(policy, kind, word)}")
+                raise PolicyError(f"{show(text)}: there is no such {kind}{suggest(word, names(policy, kind))}")
             return _made(policy, prefix, name)
         found = {prefix: name for prefix, kind in _PREFIXES.items() if (name := find(policy, kind, text)) is not None}
         # A name comes before the provider's words.
@@ -92,7 +94,7 @@ def named_end(policy: Policy, text: str) -> End:
             return End("network", str(network), networks=(network,))
         if find(policy, "VPC", text) is not None:
             raise PolicyError(f"{show(text)} is a VPC: name what is in it by a group, an instance or a CIDR")
-        hint = did_you_mean(text, chain(names(policy, *_PREFIXES.values()), ("internet", "any")))
+        hint = suggest(text, chain(names(policy, *_PREFIXES.values()), ("internet", "any")))
         raise PolicyError(
             f"{show(text)} is no instance, security group or address group of the policy, no address, no CIDR, and "
             f"neither internet nor any{hint}"

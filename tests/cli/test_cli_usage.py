@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import PCAPS, SHOP, sgfast, write_policy
@@ -57,7 +58,9 @@ def test_syntax_errors_and_control_characters_are_shown_safely(capsys: Capsys, t
     assert "control character" in bell and lines == ["  2 | vpcs: [ ?[31m?]", "    |         ^"]
 
 
-def test_what_is_no_regular_file_is_not_read_again(capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_regular_file_is_not_read_again(
+    capsys: Capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     text = b"version: 1\nvpcs: [{name: 'a b'}]\n"
     reading, writing = os.pipe()
     with open(reading), open(writing, "wb") as stream:
@@ -72,6 +75,9 @@ def test_what_is_no_regular_file_is_not_read_again(capsys: Capsys, monkeypatch: 
         stream.close()
         assert told(PolicyError("wrong", Place(f"/dev/fd/{reading}", 2, 1, 2)), 80) == ["wrong"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    # Nor is a file that is called as standard input is.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").write_text("a secret\nof another file\n")
     outcome = sgfast(capsys, "check", "-")
     assert outcome.status == 2 and "<stdin>:2: vpcs[0].name" in outcome.one_line() and outcome.err.count("\n") == 1
 
@@ -110,6 +116,19 @@ def test_excerpts_fit_and_carets_are_under_the_place(
     assert excerpt(line, Place("p.yaml", 7, column, end), width) == expected
 
 
+def test_of_a_line_of_millions_of_characters_only_those_near_the_place_are_looked_at() -> None:
+    class Line(str):
+        def __iter__(self) -> Any:
+            raise AssertionError("the whole line")
+
+        def __getitem__(self, part: Any) -> str:
+            assert part.stop - part.start < 1000
+            return super().__getitem__(part)
+
+    (line, carets) = excerpt(Line("a" * 50_000 + "XYZ" + "b" * 50_000), Place("p.json", 1, 50_001, 50_004), 30)
+    assert line == "  1 | …aaaaaaXYZbbbbbbbbbbbb…" and carets == "    |        ^^^"
+
+
 # Words
 
 
@@ -118,6 +137,10 @@ def test_excerpts_fit_and_carets_are_under_the_place(
     [
         (("rplay", *SHOP), "No such command 'rplay' (did you mean 'replay'?)"),
         (("replay", *SHOP, "--verdcts", "x"), "No such option '--verdcts' (did you mean '--verdicts'?)"),
+        # What begins with the word comes before what is as near to it.
+        (("replay", *SHOP, "--conn", "x"), "(did you mean '--connections'?)"),
+        (("replay", *SHOP, "--verd", "x"), "(did you mean '--verdicts'?)"),
+        (("replay", *SHOP, "--decap", "auot"), "(did you mean 'auto'?)"),
         (("replay", *SHOP, "--mode", "verbatm"), "not one of 'causal', 'verbatim' (did you mean 'verbatim'?)"),
         (("replay", *SHOP, "--format", "jsno"), "(did you mean 'json'?)"),
         (("replay", *SHOP, "--decap", "vxlam"), "(did you mean 'vxlan'?)"),
@@ -170,6 +193,7 @@ def test_openstack_and_neutron_are_one_format_and_profiles_say_which_word_is_the
         (("replay", POLICY, "-i", "eth0"), "tcpdump -i INTERFACE -U -w - | sgfast replay POLICY -"),
         ((POLICY, CAPTURE), "name a command before the files: sgfast replay POLICY CAPTURE"),
         (("missing.pcap",), "name a command before the files"),
+        (("test.pcap",), "name a command before the files"),
         (("check", *SHOP), "sgfast check POLICY --traffic CAPTURE"),
         (("reach", POLICY, "web", "db"), "sgfast reach POLICY --from X --to Y"),
         (("explain", POLICY, "web-1", "db-1", "--from", "a", "--to", "b", "--protocol", "tcp"), "--from A --to B"),
@@ -185,6 +209,44 @@ def test_what_other_tools_would_understand_is_answered_with_what_to_type(
 ) -> None:
     outcome = sgfast(capsys, *arguments)
     assert outcome.status == 2 and hint in outcome.one_line() and outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("import", "aws", "--live", "-r", "eu-central-1"), "No such option '-r' (try 'sgfast import --help')"),
+        (("export", POLICY, "--to", "nftables", "-i", "web-1"), "No such option '-i' (try 'sgfast export --help')"),
+        (("import", "aws", "x", "-w", "out"), "No such option '-w' (try 'sgfast import --help')"),
+        (("check", POLICY, "--fail-on", "error", "warning"), "extra argument (warning) (try 'sgfast check --help')"),
+        (("reach", POLICY, "--port", "80", "443"), "extra argument (443) (try 'sgfast reach --help')"),
+        (("export", POLICY, "--to", "aws", "out.sh"), "extra argument (out.sh) (try 'sgfast export --help')"),
+        (("export", POLICY), "Choose from: terraform, aws, openstack, otc, nftables (try"),
+        (("completion", "pwsh"), "Invalid value for 'SHELL': 'pwsh' is not one of 'bash', 'zsh', 'fish' (try"),
+    ],
+)  # fmt: skip
+def test_what_has_another_reason_gets_no_hint(capsys: Capsys, arguments: tuple[str, ...], message: str) -> None:
+    outcome = sgfast(capsys, *arguments)
+    assert outcome.status == 2 and message in outcome.one_line() and outcome.out == ""
+
+
+def test_what_f_may_mean_is_told(capsys: Capsys) -> None:
+    assert "'-f': --format says how the report is written" in sgfast(capsys, "check", POLICY, "-f", "json").one_line()
+
+
+def test_a_folder_is_not_taken_for_the_policy_if_a_command_is_called_almost_so(
+    capsys: Capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, hint in (("tests", " (did you mean 'test'?)"), ("captured", ": name a command before the files")):
+        (tmp_path / name).mkdir()
+        assert f"No such command {name!r}{hint}" in sgfast(capsys, name, *SHOP).one_line()
+
+
+def test_wrong_usage_shows_no_password(capsys: Capsys) -> None:
+    url = "https://user:pw@host/x.pcap?signature=s"
+    for arguments in ((url,), ("check", POLICY, url), ("replay", *SHOP, "--mode", url), ("reach", POLICY, url)):
+        message = sgfast(capsys, *arguments).one_line()
+        assert "https://…@host/x.pcap?…" in message and "pw" not in message and "signature" not in message
 
 
 # Values that would be lost
@@ -204,6 +266,7 @@ def test_an_option_whose_first_value_would_be_ignored_is_refused(capsys: Capsys,
     # These mean something, or nothing else, when they are repeated.
     assert sgfast(capsys, "check", POLICY, "--fail-on", "error", "--fail-on", "SG001", "--json").status == 0
     assert sgfast(capsys, "replay", *SHOP, "-q", "-q", "--json", "--json").status == 0
+    assert sgfast(capsys, "replay", "--mode", "a", "--mode", "b", "--help").out.startswith("Usage: sgfast replay")
 
 
 def test_help_of_a_command_that_lacks_a_value_is_that_of_the_command(capsys: Capsys) -> None:

@@ -358,6 +358,16 @@ def test_a_directory_gets_a_file_for_each_machine_and_one_for_its_change(capsys:
     assert wrong.status == 2 and "there is no instance 'nobody'" in wrong.one_line() and not [*folder.iterdir()]
 
 
+def test_a_directory_that_is_called_like_standard_output_is_not_written_to(
+    capsys: Capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "policy.yaml").write_text(POLICY % "keep")
+    (tmp_path / "-").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = sgfast(capsys, "export", "policy.yaml", "--to", "nftables", "--instance", "web-1")
+    assert done.status == 0 and "table inet sgfast" in done.out and not [*(tmp_path / "-").iterdir()]
+
+
 @pytest.mark.parametrize(("name", "advice"), [("old", "load the whole file"), ("new", "nft delete table inet sgfast")])
 def test_a_change_of_a_filter_that_is_not_there_before_or_after_is_an_error(name: str, advice: str) -> None:
     here, gone = policy(), replace(policy(), instances=policy().instances[1:])
@@ -371,7 +381,7 @@ def test_a_change_of_a_filter_that_is_not_there_before_or_after_is_an_error(name
     [
         ("--to aws --instance a", "--instance and --interface are for --to nftables"),
         ("--to nftables", "needs --instance NAME, or --interface NAME=DEVICE"),
-        ("--to nftables --instance a --interface a=b", "needs --instance NAME, or --interface NAME=DEVICE"),
+        ("--to nftables --instance a --interface a=b", "give --instance or --interface, not both"),
         ("--to nftables --interface a", "write NAME=DEVICE"),
         ("--to nftables --instance a --format json", "has no --format json"),
         ("--to nftables --instance a --connections x", "--connections needs --since"),

@@ -313,7 +313,8 @@ def test_diff_and_suggest_have_the_options_of_export(capsys: Capsys, tmp_path: P
     assert sgfast(capsys, *suggested, "--instance", "host-10.0.1.9", "-o", tmp_path).status == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["host-10.0.0.5.nft", "host-10.0.1.9.nft"]
     several = sgfast(capsys, "diff", *files, "--to", "nftables", "--instance", "web-1", "--instance", "db-1")
-    assert several.status == 2 and "each one gets a file of its own" in several.one_line()
+    assert several.status == 2 and "diff takes one --instance;" in several.one_line()
+    assert "where -o is" not in " ".join(sgfast(capsys, "diff", "--help").out.split())
     alone = sgfast(capsys, "diff", *files, "--instance", "web-1")
     assert alone.status == 2 and "--provider, --instance and --interface are for --to TARGET" in alone.one_line()
 

@@ -352,6 +352,13 @@ def test_a_client_a_resource_and_a_session_give_the_policy_of_the_account(front:
     assert "db" not in policy_from_boto3(session).group_by_name
 
 
+def test_the_client_of_a_session_is_as_patient_as_import(front: ec2.Front, pauses: list[float]) -> None:
+    """SPEC 15.4."""
+    front.errors["DescribeSubnets", THERE] = ["RequestLimitExceeded"] * 5
+    assert "db" in policy_from_boto3(boto3.Session(region_name=THERE)).group_by_name
+    assert front.calls.count(("DescribeSubnets", THERE)) == 6 and len(pauses) == 5
+
+
 def test_what_is_no_client_of_ec2_is_refused_in_one_line(front: ec2.Front) -> None:
     """SPEC 15.4."""
     for other in (boto3.client("sts", region_name=HERE), "ec2", None):

@@ -6,11 +6,13 @@ import pickle
 
 import pytest
 
+from sgfast import spelling
 from sgfast.errors import Place, PolicyError
-from sgfast.policy import node_reader, yaml_nodes
+from sgfast.policy import yaml_nodes
 from sgfast.policy.document import parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.node_reader import MAX_ERRORS
+from sgfast.policy.profiles import OTC
 from sgfast.proving import Expectations
 
 MANY = """\
@@ -36,6 +38,11 @@ instances:
   - {name: web-3, vpc: main, addresses: [10.0.0.5], security_groups: web}
   - {name: web-4, vpc: main, addresses: []}
 """
+
+
+OVER_QUOTA = [
+    f"{{direction: inbound, protocol: tcp, ports: {port}}}" for port in range(1, OTC.quotas.rules_per_group + 2)
+]
 
 
 def errors_of(text: str) -> PolicyError:
@@ -66,8 +73,13 @@ def test_every_independent_error_is_told_once_in_the_order_of_lines() -> None:
          "unknown key 'security_group'"),
         ("security_groups: {name: web}\ninstances: [{name: a, addresses: [10.0.0.1], security_groups: [web]}]",
          "security_groups: must be a list"),
+        ("vpcs: [{nam: a}]\npeerings: [[a, b]]", "unknown key 'nam'"),
+        ("vpcs: [{name: a, regoin: r}]\ninstances: [{name: i, vpc: a, addresses: [10.0.0.1]}]", "'regoin'"),
+        ("address_groups: [{name: a, addresses: [10.0.0.1], lable: x}]\n"
+         "security_groups: [{name: g, rules: [{direction: inbound, protocol: all, source: a}]}]", "'lable'"),
         # The quotas that are meant are not known.
-        ("quotas: {rules_per_group: 0}\nsecurity_groups: [{name: g, template: all-ports-open}]", "rules_per_group"),
+        (f"quotas: {{rules_per_group: 0}}\nsecurity_groups: [{{name: g, rules: [{', '.join(OVER_QUOTA)}]}}]",
+         "rules_per_group: must be"),
         # A misspelled key is not also missing.
         ("security_groups: [{name: g, rules: [{direcion: inbound, protocol: tcp}]}]", "unknown key 'direcion'"),
         ("security_groups: [{name: g, rules: [{direction: inbound, protocol: tcp, source: {grup: g}}]}]", "'grup'"),
@@ -76,6 +88,39 @@ def test_every_independent_error_is_told_once_in_the_order_of_lines() -> None:
 def test_what_follows_from_an_error_is_no_error_of_its_own(text: str, only: str) -> None:
     error = errors_of(f"version: 1\n{text}")
     assert error.errors == (error,) and "\n" not in str(error) and only in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "unknown"),
+    [
+        # Its name can be read, whatever is wrong with the rest of it.
+        ("security_groups: [{name: db, desription: x}, {name: g, rules: [{direction: inbound, protocol: all, "
+         "source: nosuch}]}]", "desription", "nosuch"),
+        ("security_groups: [{name: db}]\n"
+         "instances: [{name: i, addresses: [10.0.0.1], security_groups: [bd]}, {name: i, addresses: [10.0.0.2]}]",
+         "duplicate name", "bd"),
+        # Names of another section.
+        ("instances: [{}]\npeerings: [[default, nowhere]]", "name: is missing", "nowhere"),
+        ("note: hello\nsecurity_groups: [{name: g, rules: [{direction: inbound, protocol: all, source: nosuch}]}]",
+         "'note'", "nosuch"),
+        ("[a]: {b: c}\nnotes: {a: b}\nvpcs: []\npeerings: [[default, nowhere]]", "'notes'", "nowhere"),
+    ],
+)  # fmt: skip
+def test_an_error_hides_no_unknown_name_that_does_not_follow_from_it(text: str, other: str, unknown: str) -> None:
+    found = str(errors_of(f"version: 1\n{text}"))
+    assert other in found and f"{unknown!r}: define it" in found
+
+
+def test_carets_of_a_duplicate_rule_id_are_under_the_id_if_it_is_written() -> None:
+    rule = "{direction: inbound, protocol: all%s}"
+    line = f"- {{name: g, rules: [{rule % ', id: x'}, {rule % ', id: h/inbound/1'}, {rule % ', id: x'}]}}"
+    column = line.rindex("x}") + 1
+    error = errors_of(f"version: 1\nsecurity_groups:\n{line}")
+    assert error.place == Place("p.yaml", 3, column, column + 1)
+    other = f"- {{name: h, id: x, rules: [{rule % ''}]}}"
+    error = errors_of(f"version: 1\nsecurity_groups:\n{line.replace('id: x', 'id: y', 1)}\n{other}")
+    column = other.index("{dir") + 1
+    assert error.place == Place("p.yaml", 4, column, column + len(rule % ""))
 
 
 def test_misspelled_version_is_not_also_missing_but_a_missing_one_does_not_hide_the_rest() -> None:
@@ -98,11 +143,20 @@ def test_more_errors_than_are_listed_are_counted_without_looking_for_similar_nam
     groups = "".join(f"  - {{name: group-{n}}}\n" for n in range(2000))
     quotas = "quotas: {security_groups: 9999, rules_per_group: 9999}"
     compared: list[str] = []
-    monkeypatch.setattr(node_reader, "did_you_mean", lambda word, known: compared.extend(known) or "")
+    monkeypatch.setattr(spelling, "did_you_mean", lambda word, known: compared.extend(known) or "")
     error = errors_of(f"version: 1\n{quotas}\nsecurity_groups:\n{groups}  - name: last\n    rules:\n{rule * 300}")
     assert len(error.errors) == MAX_ERRORS == 20 and len(compared) == 20_000
     assert str(error).split("\n")[-1] == "p.yaml: and 280 more errors"
     assert [each.place.line for each in error.errors if each.place] == [*range(2006, 2026)]
+
+    compared.clear()
+    policy = parse_policy(f"version: 1\n{quotas}\nsecurity_groups:\n{groups}")
+    wrong = "  - {from: %s, to: any, service: all, verdict: allow}\n"
+    file = parse_expectations(f"expect:\n{''.join(wrong % f'grup-{n}' for n in range(300))}", "e.yaml")
+    with pytest.raises(PolicyError) as caught:
+        Expectations(policy, file)
+    assert len(caught.value.errors) == MAX_ERRORS and len(compared) == 20_000
+    assert str(caught.value).split("\n")[-1] == "e.yaml: and 280 more errors"
 
 
 def test_document_that_is_too_large_is_not_read_any_further(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,8 @@ GH = """\
 import json, pathlib, sys
 calls = pathlib.Path({calls!r})
 with calls.open("a") as stream:
-    body = json.load(sys.stdin)["body"] if "--input" in sys.argv else None
-    stream.write(json.dumps([sys.argv[1:], body]) + "\\n")
+    value = json.load(sys.stdin) if "--input" in sys.argv else None
+    stream.write(json.dumps([sys.argv[1:], value]) + "\\n")
 if "--jq" in sys.argv:
     print(pathlib.Path({known!r}).read_text(), end="")
 if (calls.parent / "refuse").exists():
@@ -145,12 +145,13 @@ def test_the_step_of_the_action_reports_a_change(repository: Path) -> None:
     report = Path(found["markdown"]).read_text()
     assert report == (repository / "runner" / "summary.md").read_text()
     assert report.startswith("## sgfast\n\n### By the rules alone: 1 row opened, 2 rows closed\n")
-    assert "### Expectations of `shop.expect.yaml`: failing 2, holding 3, about no packet 0\n" in report
+    assert "### Expectations of `shop.expect.yaml`: 2 failing, 3 holding, 0 about no packet\n" in report
     assert "### Findings about `shop.proposed.yaml`: errors 0, warnings 0, notes 2\n" in report
     listed, written = calls(repository)
-    assert listed[0][:3] == ["api", "--paginate", "repos/shop/network/issues/7/comments"]
+    assert listed[0][:3] == ["api", "graphql", "--paginate"]
+    assert {"owner=shop", "name=network", "number=7"} < set(listed[0])
     assert written[0] == ["api", "--method", "POST", "repos/shop/network/issues/7/comments", "--input", "-"]
-    assert written[1] == f"<!-- sgfast: sgfast -->\n{report}"
+    assert written[1] == {"body": f"<!-- sgfast: sgfast -->\n{report}"}
     log = json.loads(Path(found["sarif"]).read_text())
     (result, _) = log["runs"][0]["results"]
     assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "shop.proposed.yaml"
@@ -163,11 +164,18 @@ def test_captures_and_fail_on_are_those_of_the_comparison(run: Run, repository: 
     assert not (repository / "runner" / "calls").exists(), "without a token, nobody is told"
 
 
-def test_a_comment_is_written_once_and_then_replaced(run: Run, repository: Path) -> None:
-    known = [[1, "Thanks!"], [2, "<!-- sgfast: other -->"], [5, "<!-- sgfast: sgfast -->\n## sgfast"], [6, "last"]]
+def test_a_comment_is_written_once_and_then_replaced_but_never_that_of_a_stranger(run: Run, repository: Path) -> None:
+    mark = "<!-- sgfast: sgfast -->"
+    strangers, own = ["A", False, mark], ["D", True, f"{mark}\n## sgfast"]
+    known = [strangers, ["B", True, "Thanks!"], ["C", True, "<!-- sgfast: other -->"], own, ["E", True, "last"]]
     (repository / "runner" / "known").write_text("".join(f"{json.dumps(each)}\n" for each in known))
     assert run(new="shop.yaml", token="secret", fail_on="") == 0
-    assert calls(repository)[1][0][:4] == ["api", "--method", "PATCH", "repos/shop/network/issues/comments/5"]
+    arguments, value = calls(repository)[1]
+    assert arguments == ["api", "graphql", "--input", "-"] and "updateIssueComment" in value["query"]
+    assert value["variables"]["id"] == "D" and value["variables"]["body"].startswith(f"{mark}\n## sgfast\n")
+    (repository / "runner" / "known").write_text(json.dumps(strangers))
+    assert run(new="shop.yaml", token="secret", fail_on="") == 0
+    assert calls(repository)[3][0][:3] == ["api", "--method", "POST"]
 
 
 def test_a_token_that_may_not_write_is_a_warning(
@@ -179,9 +187,16 @@ def test_a_token_that_may_not_write_is_a_warning(
         "::warning title=sgfast::the comment could not be written: gh: Resource not accessible by integration "
         "(HTTP 403)\n"
     )
-    (repository / "runner" / "event.json").write_text("{}")
-    assert run(new="shop.yaml", token="of a push") == 0
-    assert capsys.readouterr().out == ""
+    for event in ("{}", '{"pull_request": null}'):
+        (repository / "runner" / "event.json").write_text(event)
+        assert run(new="shop.yaml", token="of a push") == 0
+        assert capsys.readouterr().out == ""
+    (repository / "runner" / "event.json").write_text("{")
+    assert run(new="shop.yaml", token="of nothing") == 0
+    assert capsys.readouterr().out.startswith("::warning title=sgfast::the comment could not be written: ")
+    (repository / "runner" / "event.json").unlink()
+    assert run(new="shop.yaml", token="of nothing") == 0
+    assert "event.json" in capsys.readouterr().out
 
 
 def test_a_policy_with_an_error_is_reported_where_it_is(
@@ -192,9 +207,23 @@ def test_a_policy_with_an_error_is_reported_where_it_is(
     assert outputs(repository) == {
         "sarif": "", "markdown": str(repository / "runner" / "sgfast.md"), "status": "2",
     }  # fmt: skip
-    said = calls(repository)[1][1]
-    assert said.count("could not do its work\n\n`sgfast: shop.proposed.yaml:2: security_groups[0].name: must be") == 3
-    assert capsys.readouterr().out.count("::error title=sgfast::sgfast: shop.proposed.yaml:2: ") == 3
+    said = calls(repository)[1][1]["body"]
+    # Three commands fail for the same reason.
+    assert said.count("could not do its work\n\n- `sgfast: shop.proposed.yaml:2: security_groups[0].name: must be") == 1
+    assert said.count("could not") == 1
+    assert capsys.readouterr().out.count("::error title=sgfast::sgfast: shop.proposed.yaml:2: ") == 1
+
+
+def test_all_listed_errors_of_a_policy_are_reported(
+    run: Run, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = "".join(f"      - {{direction: inbund, protocol: tcp, ports: {n}}}\n" for n in range(25))
+    (repository / "r.yaml").write_text(f"version: 1\nsecurity_groups:\n  - name: web\n    rules:\n{rules}")
+    assert run(new="r.yaml") == 2
+    report = (repository / "runner" / "summary.md").read_text()
+    assert re.findall(r"`sgfast: r.yaml:(\d+): ", report) == [str(line) for line in range(5, 25)]
+    assert report.endswith("- `sgfast: r.yaml: and 5 more errors`\n")
+    assert re.findall(r"(?:::|%0A)sgfast: r.yaml:(\d+): ", capsys.readouterr().out) == [str(n) for n in range(5, 25)]
 
 
 @pytest.mark.parametrize(
@@ -224,6 +253,28 @@ def test_texts_of_a_pull_request_stay_texts(repository: Path, monkeypatch: pytes
     assert module.paths("CAPTURES") == ["./--plan=x.pcap"]
     long = module.shortened("line\n" * 20_000)
     assert len(long) < 65_536 and long.endswith("the summary of the job has all of it.\n")
+
+
+def test_names_of_policies_are_no_options(run: Run, repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(old="--help", new="shop.yaml") == run(new="--help") == run(plan="--help") == 2
+    assert "Usage" not in (repository / "runner" / "summary.md").read_text()
+    assert capsys.readouterr().out.count("::error title=sgfast::sgfast: ./--help: cannot be read") == 3
+    (repository / "--help").write_bytes((repository / "shop.yaml").read_bytes())
+    assert run(new="--help") == 0
+
+
+def test_a_name_in_an_expectation_is_no_markup_in_the_report(
+    run: Run, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called = "<img src=x> @team [a](b)"
+    (repository / "p.yaml").write_text(f"version: 1\nsecurity_groups: [{{name: web, label: '{called}'}}]\n"
+                                       "instances: [{name: w, addresses: [10.0.0.1], security_groups: [web]}]\n")
+    (repository / "e.yaml").write_text(
+        f"expect: [{{from: internet, to: '{called}', service: tcp/80, verdict: allow, why: '{called}'}}]"
+    )
+    assert run(new="p.yaml", expectations="e.yaml") == 1
+    report = (repository / "runner" / "summary.md").read_text()
+    assert report.count(called) == 2 and called not in re.sub("`[^`]*`", "", report)
 
 
 def test_the_action_is_by_the_published_schema_and_no_input_is_a_part_of_a_script() -> None:

@@ -306,7 +306,7 @@ def test_an_application_makes_groups_with_boto3() -> None:
     with moto.mock_aws():
         ec2 = boto3.client("ec2", region_name="eu-central-1")
         made = deploy(ec2)
-        with pytest.raises(AssertionError, match="web is nobody"):
+        with pytest.raises(AssertionError, match="no instance or address is in web"):
             assert_allows(sgfast.policy_from_boto3(ec2), "web", "db", "tcp/5432")
         subnet = ec2.create_subnet(VpcId=made["vpc"], CidrBlock="10.8.0.0/24")["Subnet"]["SubnetId"]
         for name in ("web", "db"):

@@ -89,9 +89,10 @@ def test_nothing_is_proved_about_nobody_and_a_warning_says_so() -> None:
     for line in ("{from: empty, to: in-b, service: all, verdict: allow}",
                  "{from: any, to: empty, service: all, verdict: deny}"):  # fmt: skip
         found = outcome(APART, line)
-        assert found.word == "empty" and len(found.warnings) == 1 and "empty is nobody" in found.warnings[0]
+        assert found.word == "empty" and len(found.warnings) == 1
+        assert "no instance or address is in empty" in found.warnings[0]
     found = outcome(APART, "{from: [in-a, empty], to: in-b, service: all, verdict: deny}")
-    assert found.word == "holds" and "expect[0].from[1]: empty is nobody" in found.warnings[0]
+    assert found.word == "holds" and "expect[0].from[1]: no instance or address is in empty" in found.warnings[0]
 
 
 def test_what_no_filter_judges_is_no_proof_either() -> None:

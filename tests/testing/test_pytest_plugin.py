@@ -18,6 +18,7 @@ import pytest
 
 from sgfast import PolicyError, load_policy
 from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.policy import document
 from sgfast.testing import assert_allows, assert_denies
 
 pytest_plugins = ["pytester"]
@@ -101,7 +102,7 @@ def test_a_denial_that_fails_names_the_rule_that_allows(policy: Any) -> None:
 
 
 def test_an_assertion_about_nobody_does_not_pass(policy: Any) -> None:
-    said = "source: empty is nobody, so nothing is proved about it"
+    said = "source: no instance or address is in empty, so nothing is proved about it"
     assert message(assert_allows, policy, "empty", "db", "tcp/5432") == f"assert_allows: {said}"
     assert message(assert_denies, policy, ["web", "empty"], "db", "udp") == f"assert_denies: {said}"
     assert "no filter judges any packet" in message(assert_denies, policy, "192.0.2.1", "192.0.2.2", "all")
@@ -114,6 +115,8 @@ def test_what_is_wrong_with_an_argument_is_said_in_one_line(policy: Any) -> None
         (ArgumentError, (policy, "web", [], "all"), "assert_allows: destination: is an empty list"),
         (ArgumentError, (policy, "web", "", "all"), "assert_allows: destination: must be a printable text"),
         (ArgumentTypeError, (policy, "web", 7, "all"), "assert_allows: destination: must be a name"),
+        (ArgumentTypeError, (policy, "web", "db", 443), "assert_allows: service: must be a text like tcp/443, not int"),
+        (ArgumentTypeError, (policy, "web", "db", [ip_address("10.0.0.1")]), "assert_allows: service: must be a text"),
         (ArgumentTypeError, ("policy.yaml", "web", "db", "all"), "assert_allows: needs a policy, not str: use"),
     ):
         with pytest.raises(error) as caught:
@@ -129,7 +132,7 @@ def test_each_expectation_is_a_test(project: pytest.Pytester) -> None:
         "but tcp/22 from 10.0.0.5 (web-1) to 10.0.1.9 (db-1) is denied: no inbound rule of db-1 matches; *",
         "  policies/today.yaml:9: db/inbound/1  tcp/5432 from group web, IPv4  (ports: wants 5432, the packet has 22)",
         "shop.expect.yaml:6: expect[[]4[]].from: 'webb' is no instance*",
-        "*empty is nobody, so nothing is proved about it",
+        "*no instance or address is in empty, so nothing is proved about it",
         "PASSED shop.expect.yaml::web to db: tcp/5432 allow",
         "PASSED shop.expect.yaml::no datagrams",
     ])  # fmt: skip
@@ -149,6 +152,23 @@ def test_several_policies_are_each_held_against_the_file_and_names_choose(projec
     result.assert_outcomes(passed=1, failed=1, deselected=8)
     result.stdout.fnmatch_lines(["PASSED shop.expect.yaml::web to db: tcp/5432 allow [[]today.yaml[]]"])
     result.stdout.fnmatch_lines(["FAILED shop.expect.yaml::web to db: tcp/5432 allow [[]tomorrow.yaml[]]*"])
+
+
+def test_policies_of_one_file_name_are_told_apart_by_their_folders(project: pytest.Pytester) -> None:
+    (project.mkdir("new") / "today.yaml").write_text(POLICY)
+    result = run(project, "-rA", "-k", "5432", policies="policies/today.yaml new/today.yaml policies/tomorrow.yaml")
+    for name in ("policies/today.yaml", "new/today.yaml", "tomorrow.yaml"):
+        assert f"shop.expect.yaml::web to db: tcp/5432 allow [{name}]" in result.stdout.str()
+
+
+@pytest.mark.parametrize("text", [POLICY, "version: 2\n"])
+def test_a_policy_is_read_once_for_all_expectations(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (project.path / "policies" / "today.yaml").write_text(text)
+    read = []
+    monkeypatch.setattr(document, "load_policy", lambda path, lines: read.append(path) or load_policy(path, lines))
+    assert run(project).parseoutcomes()["failed"] > 1 and len(read) == 1
 
 
 def test_a_policy_with_an_error_fails_its_tests_and_no_others(project: pytest.Pytester) -> None:

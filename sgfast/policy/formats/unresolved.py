@@ -11,14 +11,15 @@ has only the key ``addresses`` may say which addresses they are::
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
-from sgfast.errors import PolicyError
+from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.formats.draft import Draft, DraftRule
 from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.formats.values import networks_of
 from sgfast.policy.yaml_nodes import show, shown_origin
+from sgfast.spelling import did_you_mean
 
 #: What to do with what no file holds: refuse the export, or take it for a peer that nobody is.
 Unresolved = Literal["error", "empty"]
@@ -49,7 +50,12 @@ class Addresses:
 
 
 def resolve(draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: str) -> None:
-    """Settle every reference of the draft to something that no file holds. PolicyError lists all that remain."""
+    """Settle every reference of the draft to something that no file holds. PolicyError lists all that remain;
+    ArgumentError if ``unresolved`` is another word.
+    """
+    if unresolved not in (words := get_args(Unresolved)):
+        hint = did_you_mean(str(unresolved), words)
+        raise ArgumentError(f"unresolved must be {' or '.join(map(repr, words))}, not {unresolved!r:.80}{hint}")
     members = {group: instance.location for instance in draft.instances for group in instance.groups}
     for identity, (location, _) in addresses.of.items():
         if draft.has_group(identity) or draft.has_address_group(identity):
@@ -139,5 +145,5 @@ class _Missing:
         return PolicyError(
             f"{shown_origin(origin)}: rules or instances refer to what is in none of the files: {said}: add the files "
             f'that hold it, say its addresses in a file with the key "{_KEY}", or take it for nobody with '
-            "--unresolved empty"
+            "--unresolved empty (in Python: unresolved='empty')"
         )

@@ -13,7 +13,7 @@ from effort import some
 from neutron import WEB_1, group, groups, ports, rule, tcp
 
 from sgfast.engine import Engine
-from sgfast.errors import PolicyError
+from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.document import load_policy
 from sgfast.policy.formats import Imported, import_sources
 from sgfast.policy.formats.sources import Source
@@ -164,6 +164,9 @@ def test_the_loader_of_the_library_takes_both_too(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="--unresolved empty"):
         load_policy(path, format="neutron")
     assert len(load_policy(path, unresolved="empty").security_groups) == 2
+    for wrong, hint in (("emtpy", r" \(did you mean 'empty'\?\)"), ("ignore", ""), (None, "")):
+        with pytest.raises(ArgumentError, match=rf"^unresolved must be 'error' or 'empty', not {wrong!r}{hint}$"):
+            load_policy(path, unresolved=wrong)     # type: ignore[arg-type]
 
 
 def test_a_list_of_a_template_that_no_file_holds_may_have_addresses_of_both_versions() -> None:
