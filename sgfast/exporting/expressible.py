@@ -107,12 +107,14 @@ def expressible(policy: Policy, target: Target) -> Policy:
 
 
 def _of_settings(settings: Settings, target: Target) -> Iterator[str]:
-    own, said, unsaid = (_flat(each) for each in (PROFILES[target.profile].settings, settings, Settings()))
+    profile = PROFILES[target.profile]
+    own, said, unsaid = (_flat(each) for each in (profile.settings, settings, Settings()))
+    of_some = {f"timeouts.{name}": value for name, value in profile.timeouts_of_some.items()}
     of_profile = _flat(PROFILES[settings.profile].settings)
     # What the document writes counts, even if it is the value of section 2.
     wrong = {
         name: value for name, value in said.items()
-        if value != own[name] and not (value == unsaid[name] == of_profile[name])
+        if value not in (own[name], of_some.get(name)) and not (value == unsaid[name] == of_profile[name])
     }  # fmt: skip
     if any(value == of_profile[name] for name, value in wrong.items()):
         yield (

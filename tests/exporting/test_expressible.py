@@ -174,6 +174,9 @@ def test_a_rule_for_one_ip_version_names_the_members_and_nobody_else(monkeypatch
         ("{profile: neutron, on_change: keep, infrastructure: exempt, group_members: by-owner, "
          "timeouts: {tcp_fin_wait: 30, tcp_other: 30, bidirectional: 180}}", ""),
         ("{profile: aws, on_change: cut-inbound}", "settings.on_change: AWS does not have cut-inbound; leave it out"),
+        # Of Nitro v6 (SPEC 6.8).
+        ("{profile: aws, timeouts: {tcp_established: 350}}", ""),
+        ("{profile: aws, timeouts: {tcp_other: 350}}", "settings.timeouts.tcp_other: AWS does not have 350; leave it"),
         ("{profile: aws, timeouts: {tcp_established: 600}}", "settings.timeouts.tcp_established: AWS does not have"),
         ("{max_connections: 5}", ""),
     ],
