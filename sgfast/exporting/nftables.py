@@ -322,8 +322,10 @@ class _Writer:
                     case AddressGroupPeer(name):
                         address_groups.add(name)
         for vpc, view in self.views.items():
-            for (name, family), ranges in sorted(view.members(groups[vpc]).items()):
-                self._set(family, f"members{family}/{vpc}/{name}", ranges)
+            members = view.members(groups[vpc])
+            for name in sorted(groups[vpc]):
+                for family in _FAMILIES:
+                    self._set(family, f"members{family}/{vpc}/{name}", members.get((name, family), ()))
             for family in _FAMILIES:
                 self._set(family, f"isolated{family}/{vpc}", view.isolated(family))
         for each in self.policy.address_groups:

@@ -16,7 +16,7 @@ from growth import operations
 
 from sgfast.errors import ExportError
 from sgfast.exporting import address_sets, connections, nftables
-from sgfast.exporting.address_sets import View
+from sgfast.exporting.address_sets import views
 from sgfast.exporting.connections import commands
 from sgfast.exporting.nftables import ruleset, update, zones
 from sgfast.policy.document import parse_policy
@@ -223,7 +223,7 @@ def test_ranges_have_the_owners_of_the_longest_prefixes(seed: int) -> None:
     ]
     prefixes = {ip_network(one, strict=False) for one in drawn}
     instances = tuple(Instance(f"i{n}", "default", (prefix,), ("a",)) for n, prefix in enumerate(sorted(prefixes)))
-    view = View(Policy(instances=instances), "default")
+    view = views(Policy(instances=instances), ["default"])["default"]
     owned = [(prefix, instance) for instance in instances for prefix in instance.addresses]
     for host in range(512):
         address = ip_address(f"10.0.{host >> 8}.{host & 255}")
@@ -406,5 +406,5 @@ instances:
         ("128.0.0.0", "223.255.255.255"), ("240.0.0.0", "255.255.255.254")
     )]  # fmt: skip
     for setting, members in (("by-owner", [(first, below), (above, last)]), ("by-address", [(first, last)])):
-        found = View(parse_policy(text.replace("MEMBERS", setting)), "default").members(["g"])
+        found = views(parse_policy(text.replace("MEMBERS", setting)), ["default"])["default"].members(["g"])
         assert found["g", 4] == [*members, *high]
