@@ -328,6 +328,7 @@ def test_the_command_writes_the_file_and_what_a_change_needs(capsys: Capsys, tmp
     assert second.status == 0 and "flush chain" in second.out and "--connections FILE" in second.out
     told = sgfast(capsys, "export", new, "--since", old, *host, "--connections", listed)
     assert told.status == 0 and "cut/web-1/ports4" in told.out
+    assert "\nconntrack -D -f ipv4 " in told.out and "table inet sgfast" not in told.out
     machine = sgfast(capsys, "export", old, "--to", "nftables", "--instance", "db-1")
     assert machine.status == 0 and "hook input" in machine.out
     unknown = sgfast(capsys, "export", old, "--to", "nftables", "--instance", "db-2")
@@ -356,6 +357,10 @@ def test_a_directory_gets_a_file_for_each_machine_and_one_for_its_change(capsys:
         path.unlink()
     wrong = sgfast(capsys, "export", new, *to, "--instance", "nobody", "-o", folder)
     assert wrong.status == 2 and "there is no instance 'nobody'" in wrong.one_line() and not [*folder.iterdir()]
+    # A machine that POLICY does not have any more.
+    gone = sgfast(capsys, "export", old, "--since", new, *to, "-o", folder)
+    assert gone.status == 2 and not [*folder.iterdir()]
+    assert "there is no instance 'new', so no filter is left: end the loaded one with nft delete" in gone.one_line()
 
 
 @pytest.mark.parametrize(("name", "advice"), [("old", "load the whole file"), ("new", "nft delete table inet sgfast")])
