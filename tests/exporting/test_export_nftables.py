@@ -413,3 +413,22 @@ instances:
     for setting, members in (("by-owner", [(first, below), (above, last)]), ("by-address", [(first, last)])):
         found = views(parse_policy(text.replace("MEMBERS", setting)), ["default"])["default"].members(["g"])
         assert found["g", 4] == [*members, *high]
+
+
+def test_members_of_a_group_are_in_the_same_region_and_in_connected_vpcs() -> None:
+    # SPEC 4.11
+    policy = parse_policy("""
+version: 1
+vpcs: [{name: a, region: n}, {name: b, region: n}, {name: c, region: s}, {name: d, region: n}]
+peerings: [[a, b], [a, c]]
+security_groups: [{name: g}]
+instances:
+  - {name: ia, vpc: a, addresses: [10.0.0.1], security_groups: [g]}
+  - {name: ib, vpc: b, addresses: [10.0.0.3], security_groups: [g]}
+  - {name: ic, vpc: c, addresses: [10.0.0.5], security_groups: [g]}
+  - {name: id, vpc: d, addresses: [10.0.0.7], security_groups: [g]}
+""")
+    seen = views(policy, "abcd")
+    members = {vpc: [first & 255 for first, _ in view.members(["g"])["g", 4]] for vpc, view in seen.items()}
+    assert members == {"a": [1, 3], "b": [1, 3], "c": [5], "d": [7]}
+    assert [first & 255 for first, _ in seen["a"].isolated(4)] == [7]
