@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from checked_policies import policies, views_exist
@@ -16,11 +17,14 @@ from exported import exportable
 from growth import operations
 from hypothesis import given, settings
 
+from sgfast.cli.export import export as export_command
 from sgfast.errors import ExportError
+from sgfast.exporting import texts
 from sgfast.exporting.aws import TARGET
 from sgfast.exporting.aws import export as export_to_aws
 from sgfast.exporting.changes import changes
 from sgfast.exporting.expressible import Target, expressible
+from sgfast.exporting.terraform import Provider
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import rule_text
@@ -357,6 +361,11 @@ def test_diff_and_suggest_export_what_they_find(capsys: Capsys) -> None:
     # What is there already is the policy that the suggestion starts from, of which a cloud gives the ids.
     since = sgfast(capsys, "suggest", PCAPS / "shop.pcap", "--policy", files[0], "--to", "openstack")
     assert since.status == 2 and "can be taken away only by its id" in since.err and since.out == ""
+
+
+def test_the_command_has_the_targets_and_the_providers_of_the_library() -> None:
+    choices = {option.name: getattr(option.type, "choices", ()) for option in export_command.params}
+    assert (choices["target"], choices["provider"]) == (get_args(texts.Target), get_args(Provider))
 
 
 def test_diff_and_suggest_have_the_options_of_export(capsys: Capsys, tmp_path: Path) -> None:
