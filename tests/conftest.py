@@ -13,9 +13,9 @@ import sgfast
 from sgfast.engine import Engine
 from sgfast.policy.model import Policy
 
-#: Which connections a table this small forgets when it is full is only promised of one thread (SPEC 10, README).
+#: Which connections a table this small forgets when it is full is only promised of one thread
+#: (docs/how-to/more-cores-and-machines.md).
 SMALL_TABLE = 1000
-
 
 #: Files that take longest come first, or one of them would be at it alone at the end.
 LONGEST = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 TARGETS = ("terraform", "aws", "openstack", "otc", "nftables")
 
 Form = Literal["script", "json"]
-T = TypeVar("T")
 
 Devices = tuple[tuple[str, str | None], ...]
 """Instances, as the command line names them, and the interface that each one is behind (None: it is the machine)."""
@@ -45,6 +44,8 @@ class Part:
     devices: Devices = ()
     #: Of nftables: the second file, which changes what is loaded.
     is_change: bool = False
+    #: Of nftables: the file that lists connections. The text is what becomes of them.
+    connections: str | None = None
     #: Not written where the old policy has no such instance.
     is_optional: bool = False
 
@@ -59,10 +60,10 @@ class Export:
     instances: tuple[str, ...]
     interfaces: tuple[str, ...]
 
-    def parts(self, output: str, *, is_change: bool) -> list[Part]:
+    def parts(self, output: str, *, is_change: bool, connections: str | None = None) -> list[Part]:
         """The texts. Only those for nftables may go to a directory, in which they are named after the instances.
 
-        ``is_change``: there is an old policy.
+        ``is_change``: there is an old policy. ``connections``: the file that lists them, if they are asked about.
         """
         if self.target != "nftables":
             return [Part(output)]
@@ -70,6 +71,8 @@ class Export:
         if self.interfaces:
             split = (each.partition("=") for each in self.interfaces)
             hosts = [("host", tuple((word, device) for word, _, device in split))]
+        if connections is not None:
+            return [Part(output, hosts[0][1], connections=connections)]
         if output == "-" or not os.path.isdir(output):
             if len(hosts) > 1:
                 raise click.UsageError(
@@ -90,24 +93,42 @@ class Export:
 
         An error that has several causes is printed cause by cause, and ends the command.
         """
+        from sgfast.exporting.texts import devices_of
         from sgfast.output import publish
 
         written = []
         for part, file in zip(parts, files, strict=True):
-            if part.is_optional and old is not None and not _has_some(old, new, part):
+            devices = devices_of(old, new, part.devices)
+            if part.is_optional and old is not None and not any(name in old.instance_by_name for name in devices):
                 continue
-            file.write(self.text(part, old, new).encode())
+            file.write(self._text(part, devices, old, new).encode())
             written.append(file)
         publish(written)
 
     def text(self, part: Part, old: Policy | None, new: Policy) -> str:
         """One of the texts. Errors are as in ``write``."""
-        from sgfast.exporting.texts import cloud_text, devices_of, filter_text
+        from sgfast.exporting.texts import devices_of
 
-        if self.target != "nftables":
-            return _listing_problems(self.target, lambda: cloud_text(old, new, self.target, self.form, self.provider))
-        devices = devices_of(old, new, part.devices)
-        return _listing_problems(self.target, lambda: filter_text(old, new, devices, is_change=part.is_change))
+        return self._text(part, devices_of(old, new, part.devices), old, new)
+
+    def _text(self, part: Part, devices: Mapping[str, str | None], old: Policy | None, new: Policy) -> str:
+        from sgfast.errors import ExportError
+        from sgfast.exporting.texts import cloud_text, connections_text, filter_text
+
+        try:
+            if self.target != "nftables":
+                return cloud_text(old, new, self.target, self.form, self.provider)
+            if part.connections is not None and old is not None:
+                return connections_text(old, new, devices, part.connections)
+            return filter_text(old, new, devices, is_change=part.is_change)
+        except ExportError as error:
+            if len(error.problems) == 1:
+                raise
+            for problem in error.problems[:_LISTED_PROBLEMS]:
+                say(problem)
+            if (more := len(error.problems) - _LISTED_PROBLEMS) > 0:
+                say(f"and {more:,} more that {self.target} cannot have")
+            click.get_current_context().exit(EXIT_BAD)
 
 
 def export_options(
@@ -243,12 +264,10 @@ def export(
         raise click.UsageError("standard input (-) can be read only once")
     if connections is not None:
         _check_connections(export, since)
-    from sgfast.output import open_output, publish, refuse_shared
+    from sgfast.output import open_output, refuse_shared
 
     inputs = Inputs([path, since, connections])
-    parts = export.parts(output, is_change=since is not None)
-    if connections is not None:
-        parts = [Part(output, parts[0].devices)]
+    parts = export.parts(output, is_change=since is not None, connections=connections)
     refuse_shared([part.path for part in parts if part.path != "-"], inputs.files)
     with ExitStack() as stack:
         files = [stack.enter_context(open_output(part.path)) for part in parts]
@@ -257,12 +276,7 @@ def export(
         inputs.enter_sandbox(files)
         old = None if since is None else policies.load(since)
         new = policies.load(path)
-        if connections is not None:
-            assert old is not None
-            files[0].write(_of_connections(old, new, parts[0], connections).encode())
-            publish(files)
-        else:
-            export.write(parts, files, old, new)
+        export.write(parts, files, old, new)
     if not quiet:
         warn(new.warnings)
 
@@ -274,31 +288,3 @@ def _check_connections(export: Export, since: str | None) -> None:
         raise click.UsageError("--connections needs --since: what becomes of connections depends on what changed")
     if len(export.instances) > 1:
         raise click.UsageError("--connections: FILE is the list of one machine; name one --instance")
-
-
-def _has_some(old: Policy, new: Policy, part: Part) -> bool:
-    from sgfast.exporting.texts import devices_of
-
-    return any(name in old.instance_by_name for name in devices_of(old, new, part.devices))
-
-
-def _of_connections(old: Policy, new: Policy, part: Part, listed: str) -> str:
-    from sgfast.exporting.texts import connections_text, devices_of
-
-    devices = devices_of(old, new, part.devices)
-    return _listing_problems("nftables", lambda: connections_text(old, new, devices, listed))
-
-
-def _listing_problems(target: str, make: Callable[[], T]) -> T:
-    from sgfast.errors import ExportError
-
-    try:
-        return make()
-    except ExportError as error:
-        if len(error.problems) == 1:
-            raise
-        for problem in error.problems[:_LISTED_PROBLEMS]:
-            say(problem)
-        if (more := len(error.problems) - _LISTED_PROBLEMS) > 0:
-            say(f"and {more:,} more that {target} cannot have")
-        click.get_current_context().exit(EXIT_BAD)

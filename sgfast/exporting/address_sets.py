@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_range
 
@@ -36,56 +37,67 @@ def views(policy: Policy, vpcs: Iterable[str]) -> dict[str, View]:
             f"for the {len(names):,} VPCs of these instances {looks:,} addresses are looked at, and "
             f"{MAX_LOOKS:,} is the limit: export the instances of fewer VPCs at a time",
         )
-    return {name: View(policy, name) for name in names}
+    try:
+        owners = _Owners(policy, None)
+    except AmbiguousAddress:
+        return {name: View(policy, name, _Owners(policy, name)) for name in names}
+    return {name: View(policy, name, owners) for name in names}
+
+
+class _Owners:
+    """Which instance owns which addresses: of all instances, or as a VPC and its peers see them, as with ``--vpc``."""
+
+    def __init__(self, policy: Policy, vpc: str | None) -> None:
+        # It imports numpy, and most exports need no owners.
+        from sgfast.compiler.addresses import owned_prefixes
+
+        #: By family: ranges, sorted and disjoint, each with the instance that owns it.
+        self.ranges: dict[int, list[tuple[int, int, Instance]]] = {
+            family: _divide((network, policy.instances[n]) for network, n in prefixes)
+            for family, prefixes in owned_prefixes(policy, vpc).items()
+        }
+        self.of_instance: dict[tuple[str, int], list[Range]] = defaultdict(list)
+        #: By VPC: the same ranges, each with its family.
+        self.of_vpc: dict[str, list[tuple[int, Range, Instance]]] = defaultdict(list)
+        for family, ranges in self.ranges.items():
+            for first, last, owner in ranges:
+                self.of_instance[owner.name, family].append((first, last))
+                self.of_vpc[owner.vpc].append((family, (first, last), owner))
 
 
 class View:
-    """The instances that packets of one VPC may meet (SPEC 7.1): all, or if VPCs have the same addresses, as with
-    ``--vpc``. Raises AmbiguousAddress if two peers of the VPC own one address.
+    """The instances that packets of one VPC may meet (SPEC 7.1): all, or if VPCs have the same addresses, those of the
+    VPC and its peers.
     """
 
-    def __init__(self, policy: Policy, vpc: str) -> None:
+    def __init__(self, policy: Policy, vpc: str, owners: _Owners) -> None:
         self.policy = policy
-        from sgfast.compiler.addresses import owned_prefixes
-
         self.vpc = vpc
-        try:
-            owned = owned_prefixes(policy, None)
-        except AmbiguousAddress:
-            owned = owned_prefixes(policy, vpc)
-        #: By family: ranges, sorted and disjoint, each with the instance that owns it.
-        self.owned: dict[int, list[tuple[int, int, Instance]]] = {
-            family: _divide((network, policy.instances[n]) for network, n in prefixes)
-            for family, prefixes in owned.items()
-        }
-        self._by_owner: dict[tuple[str, int], list[Range]] = {}
-        for family, ranges in self.owned.items():
-            for first, last, owner in ranges:
-                self._by_owner.setdefault((owner.name, family), []).append((first, last))
+        self._owners = owners
 
     def of_instance(self, family: int, instance: Instance) -> list[Range]:
-        return merge(self._by_owner.get((instance.name, family), ()))
+        return merge(self._owners.of_instance.get((instance.name, family), ()))
 
     def isolated(self, family: int) -> list[Range]:
         """Addresses of the instances that may not be reached from this VPC (SPEC 3.6)."""
         connected = set(self.policy.connected_vpcs[self.vpc])
-        return merge([(first, last) for first, last, owner in self.owned[family] if owner.vpc not in connected])
+        ranges = self._owners.ranges[family]
+        return merge([(first, last) for first, last, owner in ranges if owner.vpc not in connected])
 
     def members(self, groups: Iterable[str]) -> Mapping[tuple[str, int], list[Range]]:
-        """By group and family: the addresses that count as members to this VPC's instances (SPEC 4.11, 4.14)."""
+        """By group and family: the addresses that count as members to this VPC's instances (SPEC 4.11, 4.14). A group
+        without members is left out.
+        """
         wanted = frozenset(groups)
         vpcs = self.policy.vpc_by_name
-        connected = {
-            name for name in self.policy.connected_vpcs[self.vpc] if vpcs[name].region == vpcs[self.vpc].region
-        }
-        found: dict[tuple[str, int], list[Range]] = {(name, family): [] for name in wanted for family in (4, 6)}
+        found: dict[tuple[str, int], list[Range]] = defaultdict(list)
         total = 0
-        for family, ranges in self.owned.items():
-            for first, last, owner in ranges:
-                if owner.vpc not in connected:
-                    continue
+        for vpc in self.policy.connected_vpcs[self.vpc]:
+            if vpcs[vpc].region != vpcs[self.vpc].region:
+                continue
+            for family, one, owner in self._owners.of_vpc.get(vpc, ()):
                 # No prefix begins or ends within a range, so all of it is in the same groups, but for multicast.
-                for part in _without_multicast(family, (first, last)):
+                for part in _without_multicast(family, one):
                     seen = wanted & groups_of(self.policy, owner, ip_network(ADDRESS[family](part[0])))
                     total += len(seen)
                     for name in seen:
@@ -99,7 +111,7 @@ class View:
         return {key: merge(ranges) for key, ranges in found.items()}
 
     def owner(self, family: int, address: int) -> Instance | None:
-        owned = self.owned[family]
+        owned = self._owners.ranges[family]
         n = bisect_right(owned, address, key=lambda row: row[0]) - 1
         return owned[n][2] if n >= 0 and address <= owned[n][1] else None
 

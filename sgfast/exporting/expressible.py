@@ -6,12 +6,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from itertools import islice
 from typing import Literal
 
 from sgfast.errors import ExportError
-from sgfast.exporting.address_sets import Range, networks_of, views
+from sgfast.exporting.address_sets import Range, View, networks_of, views
 from sgfast.exporting.changes import meaning
 from sgfast.policy.model import (
     ICMP,
@@ -36,8 +37,8 @@ from sgfast.policy.yaml_nodes import shown_origin
 _MOST_PARTS = 1_000
 #: The most rules of all groups together. Their calls as JSON take a gigabyte of memory.
 _MOST_RULES = 200_000
-#: The most comparisons of an allow rule with a deny rule, and of the groups of one instance with each other. That is
-#: about ten seconds.
+#: The most comparisons of rules with deny rules and with address groups, and of the groups of one instance with each
+#: other. That is about ten seconds.
 _MOST_COMPARISONS = 4_000_000
 
 #: The groups that a warning names.
@@ -107,12 +108,14 @@ def expressible(policy: Policy, target: Target) -> Policy:
 
 
 def _of_settings(settings: Settings, target: Target) -> Iterator[str]:
-    own, said, unsaid = (_flat(each) for each in (PROFILES[target.profile].settings, settings, Settings()))
+    profile = PROFILES[target.profile]
+    own, said, unsaid = (_flat(each) for each in (profile.settings, settings, Settings()))
+    of_some = {f"timeouts.{name}": value for name, value in profile.timeouts_of_some.items()}
     of_profile = _flat(PROFILES[settings.profile].settings)
     # What the document writes counts, even if it is the value of section 2.
     wrong = {
         name: value for name, value in said.items()
-        if value != own[name] and not (value == unsaid[name] == of_profile[name])
+        if value not in (own[name], of_some.get(name)) and not (value == unsaid[name] == of_profile[name])
     }  # fmt: skip
     if any(value == of_profile[name] for name, value in wrong.items()):
         yield (
@@ -172,19 +175,25 @@ class _Rewriter:
 
     def group(self, group: SecurityGroup) -> SecurityGroup:
         """The group with rewritten rules. What cannot be said goes to ``problems``."""
-        made: list[tuple[Rule, Rule]] = []
+        made: list[tuple[Rule, list[Rule]]] = []
         for rule in group.rules:
             if rule.action == "allow" or self._target.has_denies:
                 try:
-                    made += [(part, rule) for part in self._parts(group, rule)]
+                    made.append((rule, [*self._parts(group, rule)]))
                 except _Inexpressible as reason:
                     self._problem(group, rule, reason)
-        parts = self._of_both(group, made) if self._target.has_groups_of_both else [part for part, _ in made]
-        self._rules += len(parts)
+                else:
+                    self._add(len(made[-1][1]))
+        if self._target.has_groups_of_both:
+            return replace(group, rules=tuple(self._of_both(group, made)))
+        return replace(group, rules=tuple(part for _, parts in made for part in parts))
+
+    def _add(self, rules: int) -> None:
+        """Count rules that are made."""
+        self._rules += rules
         if self._rules > _MOST_RULES:
             message = f"{self._target.title} would need more than {_MOST_RULES:,} rules; export fewer groups"
             raise ExportError(shown_origin(self._policy.origin), message)
-        return replace(group, rules=tuple(parts))
 
     def _problem(self, group: SecurityGroup, rule: Rule, reason: object) -> None:
         self.problems.append(f"security group {group.name!r}, rule {rule.id} ({rule_text(rule)}): {reason}")
@@ -196,7 +205,8 @@ class _Rewriter:
             parts = [replace(each, priority=1) for each in self._without_denied(group, rule)]
         parts = [each for part in parts for each in self._with_address_group(part)]
         if not target.has_port_lists:
-            parts = [each for part in parts for each in self._of_one_range(part)]
+            of_one_range = (each for part in parts for each in self._of_one_range(part))
+            parts = [*islice(of_one_range, _MOST_PARTS + 1)]
         if len(parts) > _MOST_PARTS:
             raise _Inexpressible(f"{target.title} would need more than {_MOST_PARTS:,} rules for it")
         for number, part in enumerate(parts, 1):
@@ -232,47 +242,57 @@ class _Rewriter:
         peers = [address for address in addresses if address.version == rule.ethertype]
         return [replace(rule, peer=peer if peer.prefixlen else None) for peer in peers]
 
-    def _of_both(self, group: SecurityGroup, made: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
+    def _of_both(self, group: SecurityGroup, made: Sequence[tuple[Rule, list[Rule]]]) -> list[Rule]:
         """The rules of a target that tells no IP versions apart where a group is the peer. Such a rule is for both
-        versions, or it names the addresses of the group's members. ``made``: rules, and what they were in the policy.
+        versions, or it names the addresses of the group's members. ``made``: rules of the policy, and what they became.
         """
-        there = {meaning(part) for part, _ in made}
-        parts: list[Rule] = []
+        there = {meaning(part) for _, parts in made for part in parts}
+        found: list[Rule] = []
         more: dict[Rule, Rule] = {}
-        for part, rule in made:
-            version: Literal[4, 6] = 6 if part.ethertype == 4 else 4
-            other = replace(part, id=f"{part.id}/ipv{version}", ethertype=version)
-            if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6) or meaning(other) in there:
-                parts.append(part)
-            elif version in self._versions[group.name] and version in self._versions[part.peer.name]:
-                try:
-                    parts += self._with_addresses(group, part, part.peer.name)
-                except _Inexpressible as reason:
+        for rule, parts in made:
+            becomes: list[Rule] = []
+            for part in parts:
+                version: Literal[4, 6] = 6 if part.ethertype == 4 else 4
+                other = replace(part, id=f"{part.id}/ipv{version}", ethertype=version)
+                if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6) or meaning(other) in there:
+                    becomes.append(part)
+                elif version in self._versions[group.name] and version in self._versions[part.peer.name]:
+                    becomes += self._with_addresses(group, part, part.peer.name)
+                else:
+                    # A rule of the other version matches nothing, as either end has no address of it.
+                    becomes.append(part)
+                    more[meaning(other)] = other
+                if len(becomes) > _MOST_PARTS:
+                    reason = (
+                        f"{self._target.title} has no rule with a group for IPv{part.ethertype} alone, and with the "
+                        f"CIDRs of the members it becomes more than {_MOST_PARTS:,} rules; add the same rule for the "
+                        "other IP version"
+                    )
                     self._problem(group, rule, reason)
-            else:
-                # A rule of the other version matches nothing, as either end has no address of it.
-                parts.append(part)
-                more[meaning(other)] = other
-        return [*parts, *more.values()]
+                    break
+            self._add(len(becomes) - len(parts))
+            found += becomes
+        self._add(len(more))
+        return [*found, *more.values()]
 
     def _with_addresses(self, group: SecurityGroup, rule: Rule, peer: str) -> list[Rule]:
-        """The rule, with the addresses of its peer's members as CIDRs in the place of the peer."""
+        """The rule, with the addresses of its peer's members as CIDRs in its place: no more of them than show that
+        they are too many.
+        """
         vpc = self._vpc[group.name]
         if vpc not in self._seen:
-            self._count(sum(len(instance.addresses) for instance in self._policy.instances))
-            self._seen[vpc] = views(self._policy, [vpc])[vpc].members(self._versions)
-        members = networks_of(rule.ethertype, self._seen[vpc][peer, rule.ethertype])
-        found = [*islice(members, _MOST_PARTS + 1)]
-        if len(found) > _MOST_PARTS:
-            raise _Inexpressible(
-                f"with a group {self._target.title} allows IPv4 and IPv6, and the members have more than "
-                f"{_MOST_PARTS:,} CIDRs; add the same rule for the other IP version"
-            )
+            self._seen[vpc] = self._views[vpc].members(self._versions)
+        members = networks_of(rule.ethertype, self._seen[vpc].get((peer, rule.ethertype), ()))
         self._by_address.add(peer)
         return [
             replace(rule, id=f"{rule.id}/{n}" if n > 1 else rule.id, peer=network if network.prefixlen else None)
-            for n, network in enumerate(found, 1)
+            for n, network in enumerate(islice(members, _MOST_PARTS + 1), 1)
         ]
+
+    @cached_property
+    def _views(self) -> Mapping[str, View]:
+        """By VPC."""
+        return views(self._policy, self._vpc.values())
 
     def warnings(self) -> Iterator[str]:
         if names := sorted(self._by_address):
@@ -309,8 +329,8 @@ class _Rewriter:
         if self._comparisons > _MOST_COMPARISONS:
             raise ExportError(
                 shown_origin(self._policy.origin),
-                f"to rewrite the rules for {self._target.title} takes more than {_MOST_COMPARISONS:,} comparisons of "
-                "rules that allow and deny; export fewer groups",
+                f"to rewrite the rules for {self._target.title} takes more than {_MOST_COMPARISONS:,} comparisons with "
+                "deny rules and with address groups; export fewer groups",
             )
 
 

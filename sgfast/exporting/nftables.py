@@ -72,6 +72,8 @@ _CUT_KEYS: dict[tuple[CutKind, int], str] = {
 _PORTS_OF = {TCP: "tcp", UDP: "udp", SCTP: "sctp", DCCP: "dccp", UDPLITE: "udplite"}
 _WAYS: tuple[tuple[Direction, str, str], ...] = (("inbound", "in", "saddr"), ("outbound", "out", "daddr"))
 
+_NONE_LEFT = f"no filter is left: end the loaded one with nft delete table {TABLE}"
+
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")
 
 #: Of DHCP and IPv6's helpers, by who sends it (SPEC 3.2, 3.11).
@@ -109,7 +111,7 @@ def update(old: Policy, new: Policy, interfaces: Interfaces, version: str) -> st
     _check(interfaces, old, new)
     for policy, advice in (
         (old, "no filter is loaded that can be changed: load the whole file"),
-        (new, f"no filter is left: end the loaded one with nft delete table {TABLE}"),
+        (new, _NONE_LEFT),
     ):
         if not any(name in policy.instance_by_name for name in interfaces):
             raise ExportError(
@@ -210,7 +212,7 @@ def _check(interfaces: Interfaces, *policies: Policy) -> None:
     origin = shown_origin(policies[-1].origin)
     for name in interfaces:
         if not any(name in policy.instance_by_name for policy in policies):
-            raise ExportError(origin, f"there is no instance {name!r}")
+            raise ExportError(origin, f"there is no instance {name!r}, so {_NONE_LEFT}")
     devices = [device for device in interfaces.values() if device is not None]
     if not interfaces:
         raise ExportError(origin, "name the instance, or several instances with their interfaces")
@@ -322,8 +324,10 @@ class _Writer:
                     case AddressGroupPeer(name):
                         address_groups.add(name)
         for vpc, view in self.views.items():
-            for (name, family), ranges in sorted(view.members(groups[vpc]).items()):
-                self._set(family, f"members{family}/{vpc}/{name}", ranges)
+            members = view.members(groups[vpc])
+            for name in sorted(groups[vpc]):
+                for family in _FAMILIES:
+                    self._set(family, f"members{family}/{vpc}/{name}", members.get((name, family), ()))
             for family in _FAMILIES:
                 self._set(family, f"isolated{family}/{vpc}", view.isolated(family))
         for each in self.policy.address_groups:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, get_args
 
-from sgfast.errors import ArgumentError, PolicyError
+from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
 from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import find, similar
 from sgfast.policy.model import Policy
@@ -44,7 +44,7 @@ def export(
     becomes of these connections.
 
     Raises ExportError, whose ``problems`` list all that the target cannot have; PolicyError; ArgumentError for options
-    that do not go together.
+    that do not go together; ArgumentTypeError for one of another type.
     """
     if to not in get_args(Target):
         raise ArgumentError(f"to must be one of {', '.join(get_args(Target))}, not {to!r:.80}")
@@ -56,18 +56,23 @@ def export(
         raise ArgumentError("provider is for terraform")
     new, old = load(policy), None if since is None else load(since)
     if to != "nftables":
-        if instance is not None or interfaces is not None or connections is not None:
+        if instance is not None or interfaces or connections is not None:
             raise ArgumentError("instance, interfaces and connections are for nftables")
         return cloud_text(old, new, to, form, provider)
-    if (instance is None) == (interfaces is None):
+    if (instance is None) == (not interfaces):
         raise ArgumentError("nftables needs instance, or interfaces with the device of each instance")
-    pairs: list[tuple[str, str | None]] = [] if instance is None else [(instance, None)]
-    pairs += interfaces.items() if isinstance(interfaces, Mapping) else interfaces or ()
+    pairs: Iterable[tuple[str, str | None]]
+    if instance is not None:
+        pairs = [(instance, None)]
+    else:
+        pairs = interfaces.items() if isinstance(interfaces, Mapping) else interfaces or ()
     devices = devices_of(old, new, pairs)
     if connections is None:
         return filter_text(old, new, devices, is_change=old is not None)
     if old is None:
         raise ArgumentError("connections needs since: what becomes of connections depends on what changed")
+    if not isinstance(connections, str | os.PathLike):
+        raise ArgumentTypeError(f"connections must be the path of a list, not {connections!r:.80}")
     return connections_text(old, new, devices, connections)
 
 
@@ -101,7 +106,15 @@ def devices_of(
     instance and its device. None: the machine itself is the instance.
     """
     found: dict[str, str | None] = {}
+    try:
+        pairs = [(word, device) for word, device in pairs]
+    except (TypeError, ValueError):
+        raise ArgumentTypeError("interfaces must be a mapping, such as {'web-1': 'tap0'}, or pairs") from None
     for word, device in pairs:
+        if not isinstance(word, str):
+            raise ArgumentTypeError(f"an instance must be a text, not {word!r:.80}")
+        if not isinstance(device, str | None):
+            raise ArgumentTypeError(f"the interface of instance {show(word)} must be a text, not {device!r:.80}")
         names = (find(policy, "instance", word) for policy in (new, old) if policy is not None)
         name = next((each for each in names if each is not None), None)
         if name is None:

@@ -13,6 +13,7 @@ Sources, by the names used below:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from sgfast.policy.model import Quotas, Settings, Timeouts
@@ -21,6 +22,8 @@ from sgfast.policy.model import Quotas, Settings, Timeouts
 class Profile(NamedTuple):
     settings: Settings
     quotas: Quotas
+    #: Other timeouts that the cloud documents for some of its instances.
+    timeouts_of_some: Mapping[str, float] = {}
 
 
 #: Source: seed. The model's defaults are those of SPEC, which describes this cloud.
@@ -63,7 +66,7 @@ AWS = Profile(
     Settings(
         profile="aws",
         timeouts=Timeouts(
-            tcp_established=432_000,    # ec2: TcpEstablishedTimeout, five days; 350 on instance types of Nitro v6
+            tcp_established=432_000,    # ec2: TcpEstablishedTimeout, five days
             # ec2 documents no timeout for other TCP states, so SPEC 5.2's apply.
             tcp_fin_wait=30,
             tcp_other=30,
@@ -79,6 +82,8 @@ AWS = Profile(
     ),
     # vpc: 2,500 groups per region; 60 inbound and 60 outbound rules, counted separately for IPv4 and IPv6.
     Quotas(security_groups=2_500, rules_per_group=240),
+    # ec2: TcpEstablishedTimeout on instance types of Nitro v6.
+    {"tcp_established": 350},
 )
 
 PROFILES: dict[str, Profile] = {"otc": OTC, "neutron": NEUTRON, "aws": AWS}

@@ -16,6 +16,7 @@ from effort import some
 
 import sgfast as library
 from sgfast.explaining import explain
+from sgfast.exporting.nftables import zones
 from sgfast.reaching import first_contradiction, named_end, named_service
 from sgfast.reaching.services import single_service
 
@@ -88,11 +89,41 @@ def test_exports_are_the_texts_that_the_command_writes(capsys: pytest.CaptureFix
     wrong: list[dict[str, Any]] = [
         {"to": "azure"}, {"to": "terraform", "form": "json"}, {"to": "aws", "provider": "aws"},
         {"to": "aws", "instance": "web-1"}, {"to": "nftables"}, {"to": "aws", "form": "yaml"},
-        {"to": "nftables", "instance": "web-1", "connections": "x"},
+        {"to": "nftables", "instance": "web-1", "connections": "x"}, {"to": "nftables", "interfaces": {}},
     ]  # fmt: skip
     for options in wrong:
         with pytest.raises(library.ArgumentError, match=r"^[^\n]+$"):
             POLICY.export(**options)
+
+
+def test_exports_of_a_change_are_the_texts_that_the_command_writes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    new, old, listed = PCAPS / "shop.proposed.yaml", SHOP[0], tmp_path / "list"
+    zone = next(iter(zones(POLICY, {"web-1": "tap0"}).values()))
+    # Port 81 is closed.
+    listed.write_text(f"ipv4 2 tcp 6 599 src=192.0.2.7 dst=10.0.0.5 sport=1234 dport=81 mark=0 zone={zone} use=1\n")
+    command = ("export", new, "--since", old, "--to", "nftables", "--interface", "web-1=tap0")
+    options: dict[str, Any] = {"since": old, "interfaces": {"web-1": "tap0"}}
+    change = sgfast(capsys, *command)
+    assert library.export(new, "nftables", **options) == change.out and "flush chain" in change.out
+    fates = sgfast(capsys, *command, "--connections", listed)
+    assert library.export(new, "nftables", connections=listed, **options) == fates.out and "conntrack -D" in fates.out
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"instance": ["web-1"]}, r"an instance must be a text, not \['web-1'\]"),
+        ({"interfaces": "web-1=tap0"}, "interfaces must be a mapping, such as"),
+        ({"interfaces": 5}, "interfaces must be a mapping, such as"),
+        ({"interfaces": {"web-1": 5}}, "the interface of instance 'web-1' must be a text, not 5"),
+        ({"instance": "web-1", "since": POLICY, "connections": 5}, "connections must be the path of a list, not 5"),
+    ],
+)
+def test_arguments_of_an_export_of_the_wrong_type_are_named(options: dict[str, Any], error: str) -> None:
+    with pytest.raises(library.ArgumentTypeError, match=f"^{error}[^\n]*$"):
+        POLICY.export("nftables", **options)
 
 
 @pytest.mark.parametrize("name", ["replay", "diff", "export"])

@@ -16,7 +16,7 @@ from growth import operations
 
 from sgfast.errors import ExportError
 from sgfast.exporting import address_sets, connections, nftables
-from sgfast.exporting.address_sets import View
+from sgfast.exporting.address_sets import views
 from sgfast.exporting.connections import commands
 from sgfast.exporting.nftables import ruleset, update, zones
 from sgfast.policy.document import parse_policy
@@ -223,7 +223,7 @@ def test_ranges_have_the_owners_of_the_longest_prefixes(seed: int) -> None:
     ]
     prefixes = {ip_network(one, strict=False) for one in drawn}
     instances = tuple(Instance(f"i{n}", "default", (prefix,), ("a",)) for n, prefix in enumerate(sorted(prefixes)))
-    view = View(Policy(instances=instances), "default")
+    view = views(Policy(instances=instances), ["default"])["default"]
     owned = [(prefix, instance) for instance in instances for prefix in instance.addresses]
     for host in range(512):
         address = ip_address(f"10.0.{host >> 8}.{host & 255}")
@@ -328,6 +328,7 @@ def test_the_command_writes_the_file_and_what_a_change_needs(capsys: Capsys, tmp
     assert second.status == 0 and "flush chain" in second.out and "--connections FILE" in second.out
     told = sgfast(capsys, "export", new, "--since", old, *host, "--connections", listed)
     assert told.status == 0 and "cut/web-1/ports4" in told.out
+    assert "\nconntrack -D -f ipv4 " in told.out and "table inet sgfast" not in told.out
     machine = sgfast(capsys, "export", old, "--to", "nftables", "--instance", "db-1")
     assert machine.status == 0 and "hook input" in machine.out
     unknown = sgfast(capsys, "export", old, "--to", "nftables", "--instance", "db-2")
@@ -356,6 +357,10 @@ def test_a_directory_gets_a_file_for_each_machine_and_one_for_its_change(capsys:
         path.unlink()
     wrong = sgfast(capsys, "export", new, *to, "--instance", "nobody", "-o", folder)
     assert wrong.status == 2 and "there is no instance 'nobody'" in wrong.one_line() and not [*folder.iterdir()]
+    # A machine that POLICY does not have any more.
+    gone = sgfast(capsys, "export", old, "--since", new, *to, "-o", folder)
+    assert gone.status == 2 and not [*folder.iterdir()]
+    assert "there is no instance 'new', so no filter is left: end the loaded one with nft delete" in gone.one_line()
 
 
 def test_a_directory_that_is_called_like_standard_output_is_not_written_to(
@@ -416,5 +421,24 @@ instances:
         ("128.0.0.0", "223.255.255.255"), ("240.0.0.0", "255.255.255.254")
     )]  # fmt: skip
     for setting, members in (("by-owner", [(first, below), (above, last)]), ("by-address", [(first, last)])):
-        found = View(parse_policy(text.replace("MEMBERS", setting)), "default").members(["g"])
+        found = views(parse_policy(text.replace("MEMBERS", setting)), ["default"])["default"].members(["g"])
         assert found["g", 4] == [*members, *high]
+
+
+def test_members_of_a_group_are_in_the_same_region_and_in_connected_vpcs() -> None:
+    # SPEC 4.11
+    policy = parse_policy("""
+version: 1
+vpcs: [{name: a, region: n}, {name: b, region: n}, {name: c, region: s}, {name: d, region: n}]
+peerings: [[a, b], [a, c]]
+security_groups: [{name: g}]
+instances:
+  - {name: ia, vpc: a, addresses: [10.0.0.1], security_groups: [g]}
+  - {name: ib, vpc: b, addresses: [10.0.0.3], security_groups: [g]}
+  - {name: ic, vpc: c, addresses: [10.0.0.5], security_groups: [g]}
+  - {name: id, vpc: d, addresses: [10.0.0.7], security_groups: [g]}
+""")
+    seen = views(policy, "abcd")
+    members = {vpc: [first & 255 for first, _ in view.members(["g"])["g", 4]] for vpc, view in seen.items()}
+    assert members == {"a": [1, 3], "b": [1, 3], "c": [5], "d": [7]}
+    assert [first & 255 for first, _ in seen["a"].isolated(4)] == [7]

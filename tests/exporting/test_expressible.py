@@ -7,23 +7,29 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from checked_policies import policies, views_exist
 from command import PCAPS, sgfast, valid
 from effort import some
 from exported import exportable
+from growth import operations
 from hypothesis import given, settings
 
+from sgfast.cli.export import export as export_command
 from sgfast.errors import ExportError
+from sgfast.exporting import texts
 from sgfast.exporting.aws import TARGET
 from sgfast.exporting.aws import export as export_to_aws
 from sgfast.exporting.changes import changes
 from sgfast.exporting.expressible import Target, expressible
+from sgfast.exporting.terraform import Provider
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching import difference
+from sgfast.version import __version__
 
 Capsys = pytest.CaptureFixture[str]
 PLAIN = Target("a cloud", "neutron")
@@ -156,10 +162,41 @@ def test_a_rule_for_one_ip_version_names_the_members_and_nobody_else(monkeypatch
     assert not change.opened and not change.closed
     assert written.warnings[1].startswith("So rules for one of them name the addresses of the members of web. Export")
     assert written.warnings[1] in export_to_aws(None, policy).script("0", "")
-    monkeypatch.setattr("sgfast.exporting.expressible._MOST_PARTS", 1)
-    error = r"rule web/inbound/1 \(tcp from group web, IPv4\): .* the members have more than 1 CIDRs; add the same rule"
+    # What a rule becomes is bounded, ports times CIDRs.
+    policy = policy_of("protocol: tcp, ports: '1,3', source: web", more=more)
+    monkeypatch.setattr("sgfast.exporting.expressible._MOST_PARTS", 4)
+    assert len(rules_of(policy, TARGET)) == 4
+    monkeypatch.setattr("sgfast.exporting.expressible._MOST_PARTS", 3)
+    error = r"rule web/inbound/1 \(tcp/1,3 from group web, IPv4\): .* it becomes more than 3 rules; add the same rule"
     with pytest.raises(ExportError, match=error):
         expressible(policy, TARGET)
+
+
+def test_a_group_without_addresses_of_a_rules_ip_version_is_no_fault() -> None:
+    """AWS would let IPv6 in, so the rule for IPv4 names the peer's members."""
+    more = "instances: [{name: w, addresses: ['2001:db8::5'], security_groups: [web]}"
+    policy = policy_of("protocol: tcp, source: db", more=more + ", {name: d, addresses: [10.0.0.4, '2001:db8::4'], "
+                       "security_groups: [db]}]")  # fmt: skip
+    assert rules_of(policy, TARGET) == ["tcp from 10.0.0.4/32"]
+    change = difference(policy, expressible(policy, TARGET))
+    assert not change.opened and not change.closed
+
+
+def test_owners_are_computed_once_for_all_vpcs() -> None:
+    def work(count: int) -> int:
+        vpcs = ", ".join(f"{{name: v{n}}}" for n in range(count))
+        groups = ", ".join(
+            f"{{name: g{n}, rules: [{{direction: inbound, protocol: tcp, source: g{n}}}]}}" for n in range(count)
+        )
+        instances = ", ".join(
+            f"{{name: i{n}, vpc: v{n}, addresses: [10.0.{n}.1, 'fd00::{n:x}'], security_groups: [g{n}]}}"
+            for n in range(count)
+        )
+        head = f"version: 1\nquotas: {{security_groups: 999}}\nvpcs: [{vpcs}]"
+        policy = parse_policy(f"{head}\nsecurity_groups: [{groups}]\ninstances: [{instances}]")
+        return operations(lambda: expressible(policy, TARGET))
+
+    assert work(160) < 2.5 * work(80)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +211,9 @@ def test_a_rule_for_one_ip_version_names_the_members_and_nobody_else(monkeypatch
         ("{profile: neutron, on_change: keep, infrastructure: exempt, group_members: by-owner, "
          "timeouts: {tcp_fin_wait: 30, tcp_other: 30, bidirectional: 180}}", ""),
         ("{profile: aws, on_change: cut-inbound}", "settings.on_change: AWS does not have cut-inbound; leave it out"),
+        # Of Nitro v6 (SPEC 6.8).
+        ("{profile: aws, timeouts: {tcp_established: 350}}", ""),
+        ("{profile: aws, timeouts: {tcp_other: 350}}", "settings.timeouts.tcp_other: AWS does not have 350; leave it"),
         ("{profile: aws, timeouts: {tcp_established: 600}}", "settings.timeouts.tcp_established: AWS does not have"),
         ("{max_connections: 5}", ""),
     ],
@@ -200,7 +240,7 @@ def test_what_a_policy_becomes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     policy = policy_of("protocol: tcp, ports: '1,3,5'", deny)
     for bound, beyond, error in (
         ("_MOST_RULES", 2, "a cloud would need more than 2 rules; export fewer groups"),
-        ("_MOST_COMPARISONS", 2, "takes more than 2 comparisons of rules that allow and deny"),
+        ("_MOST_COMPARISONS", 2, "takes more than 2 comparisons with deny rules"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(f"sgfast.exporting.expressible.{bound}", beyond)
@@ -208,6 +248,27 @@ def test_what_a_policy_becomes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
                 expressible(policy, PLAIN)
             patch.setattr(f"sgfast.exporting.expressible.{bound}", beyond + 10)
             expressible(policy, PLAIN)
+
+
+@pytest.mark.parametrize(("target", "peer"), [(TARGET, "many"), (PLAIN, "listed")])
+def test_rules_beyond_what_one_may_become_are_not_made(target: Target, peer: str) -> None:
+    """300 ranges of ports times 300 CIDRs."""
+    addresses = ", ".join(f"10.0.{n // 128}.{n % 128 * 2}" for n in range(300))
+    ports = ",".join(str(2 * n) for n in range(1, 301))
+    policy = parse_policy(
+        f"""
+version: 1
+address_groups: [{{name: listed, addresses: [{addresses}]}}]
+security_groups: [{{name: many, rules: [{{direction: inbound, protocol: tcp, ports: '{ports}', source: {peer}}}]}}]
+instances: [{{name: i, addresses: [{addresses}, '2001:db8::5'], security_groups: [many]}}]
+"""
+    )
+
+    def refused() -> None:
+        with pytest.raises(ExportError, match="more than 1,000 rules"):
+            expressible(policy, target)
+
+    assert operations(refused) < 150_000
 
 
 def test_additions_come_before_what_is_taken_and_groups_are_known_by_their_ids() -> None:
@@ -282,7 +343,7 @@ def test_calls_keep_to_their_schema_and_say_where_they_come_from(capsys: Capsys,
     valid("export", document)
     assert document["about"].endswith(f"/new, since {tmp_path}/old for AWS: adds 1 rule, takes away 1 rule.")
     script = sgfast(capsys, "export", *files, "--to", "aws").out
-    assert script.startswith("#!/bin/sh\n# Made by sgfast 0.") and f"/new, since {tmp_path}/old\n" in script
+    assert script.startswith(f"#!/bin/sh\n# Made by sgfast {__version__}") and f"/new, since {tmp_path}/old\n" in script
     assert sgfast(capsys, "export", "-", "--since", "-", "--to", "aws").status == 2
 
 
@@ -294,11 +355,17 @@ def test_diff_and_suggest_export_what_they_find(capsys: Capsys) -> None:
     both = sgfast(capsys, "diff", *files, "--to", "terraform", "--report", "-")
     assert both.status == 2 and "--to and --report cannot both write to standard output" in both.one_line()
     suggested = sgfast(capsys, "suggest", PCAPS / "shop.pcap", "--to", "aws")
-    assert suggested.out.startswith("#!/bin/sh\n# Made by sgfast 0.") and " the suggested policy\n" in suggested.out
+    assert suggested.out.startswith(f"#!/bin/sh\n# Made by sgfast {__version__}")
+    assert " the suggested policy\n" in suggested.out
     assert "19 rules in 3 groups for 4 instances" in suggested.err
     # What is there already is the policy that the suggestion starts from, of which a cloud gives the ids.
     since = sgfast(capsys, "suggest", PCAPS / "shop.pcap", "--policy", files[0], "--to", "openstack")
     assert since.status == 2 and "can be taken away only by its id" in since.err and since.out == ""
+
+
+def test_the_command_has_the_targets_and_the_providers_of_the_library() -> None:
+    choices = {option.name: getattr(option.type, "choices", ()) for option in export_command.params}
+    assert (choices["target"], choices["provider"]) == (get_args(texts.Target), get_args(Provider))
 
 
 def test_diff_and_suggest_have_the_options_of_export(capsys: Capsys, tmp_path: Path) -> None:

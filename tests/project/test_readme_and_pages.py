@@ -41,7 +41,8 @@ CONSOLES = first_shown("console")
 
 
 def steady(output: str) -> list[str]:
-    """The lines of an output that do not depend on the machine."""
+    """The lines of an output that do not depend on the machine and the version."""
+    output = re.sub(r"\bsgfast \d+\.\d+\.\d+\S*", "sgfast VERSION", output)
     return [line.rstrip() for line in output.splitlines() if not line.startswith("Speed")]
 
 

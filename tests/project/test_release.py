@@ -43,3 +43,12 @@ def test_wheels_are_for_every_python_from_the_least_one_on() -> None:
     assert built == [*(f"cp3{minor}-*" for minor in range(least, 15)), "cp314t-*"]
     words = PROJECT["tool"]["cibuildwheel"]["test-command"].split()
     assert all((ROOT / word).is_dir() for word in words if word.startswith("tests/"))
+
+
+def test_wheels_are_tested_with_all_that_their_tests_read() -> None:
+    """The tests run where nothing else of the project is, not even its package (`test-sources`)."""
+    options = PROJECT["tool"]["cibuildwheel"]
+    folders = [ROOT / word for word in options["test-command"].split() if word.startswith("tests/")]
+    text = "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    named = set(re.findall(r'(?:ROOT|parents\[\d\]\)?) / "(\w+)', text))
+    assert {"docs", "pcaps"} <= {name for name in named if (ROOT / name).exists()} <= {*options["test-sources"]}

@@ -36,6 +36,8 @@ NEEDED = {
     ("test", POLICY, EXPECTED): ENGINE | REACHING | {"sgfast.explaining", "sgfast.proving"},
     ("import", "auto", str(PCAPS / "export")): {"sgfast.policy.formats", "sgfast.policy.formats.neutron"},
     ("export", POLICY, "--to", "openstack"): {"sgfast.exporting"},
+    # AWS needs the addresses of the web servers in the place of their group, so it asks who owns which ones.
+    ("export", POLICY, "--to", "aws"): {"numpy", "sgfast.compiler", "sgfast.exporting"},
     ("replay", POLICY, CAPTURE): ENGINE
     | {"sgfast.capture.reader", "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.report.rollup"},
 }

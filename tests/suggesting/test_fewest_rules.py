@@ -13,7 +13,7 @@ from sgfast.policy.document import parse_policy
 from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup, Vpc
 from sgfast.suggesting import Limits
 from sgfast.suggesting.observing import Evidence, Kind
-from sgfast.suggesting.rules import Need, needs_of, suggest_rules
+from sgfast.suggesting.rules import Drafter, Need, needs_of, suggest_rules
 
 
 def small_case(rng: random.Random) -> tuple[Policy, dict[Kind, Evidence]]:
@@ -104,6 +104,25 @@ instances:
         ("web", "outbound", ((80, 80), (5432, 5433)), GroupPeer("all")),
         ("db", "inbound", ((5432, 5433),), GroupPeer("web")),
     ]
+
+
+def test_a_peer_group_gets_the_ports_of_its_own_members_alone() -> None:
+    policy = parse_policy("""
+version: 1
+security_groups: [{name: web}, {name: users}, {name: admins}]
+instances:
+  - {name: w, addresses: [192.0.2.1], security_groups: [web]}
+  - {name: u, addresses: [10.0.0.1], security_groups: [users]}
+  - {name: a, addresses: [10.0.0.2], security_groups: [admins]}
+""")
+    packed = {i.name: i.addresses[0].network_address.packed for i in policy.instances}
+    needs = [
+        need for name, port in (("u", 443), ("a", 22))
+        for need in needs_of(Kind(packed[name], packed["w"], name, "w", 6, port)) if need.instance == "w"
+    ]  # fmt: skip
+    # As sgfast check asks for them. Of a suggestion, what no connection needs would be taken out later.
+    terms = dict(Drafter(policy, Limits()).terms(needs))
+    assert terms == {GroupPeer("users"): {443}, GroupPeer("admins"): {22}}
 
 
 def test_a_group_in_another_region_is_no_peer() -> None:

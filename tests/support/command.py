@@ -18,6 +18,7 @@ import pytest
 from captures import pcap_head, pcap_record
 from frames import ethernet, icmp, ip, tcp, udp
 
+import sgfast as package
 from sgfast.__main__ import run
 from sgfast.report import SCHEMAS, schema
 
@@ -69,8 +70,8 @@ def sgfast(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
 
 
 def environment(**more: str) -> dict[str, str]:
-    here = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": here, **more}
+    """Processes find the package that is tested. A wheel is not beside the tests."""
+    return {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1]), **more}
 
 
 # A suite that runs in the background has interrupts ignored, and would hand that on to the commands it starts, which
