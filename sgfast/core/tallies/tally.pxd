@@ -13,7 +13,7 @@ cdef enum:
     TALLY_PEERLESS = 3 << 15    # room for kinds without a peer: up to this many rows
     # All others fit: 256 protocols, REASON_COUNT reasons and two directions.
     TALLY_MOST = 7 << 14
-    TALLY_INDEX = 1 << 17
+    TALLY_INDEX = 1 << 18
     # A place of the index: the row's number and one, and above it bits of the key's hash. 0 is a free place.
     TALLY_ROW_BITS = 17
     TALLY_KEY_BYTES = 32        # the leading bytes of a TallyRow, which are its key
@@ -97,31 +97,37 @@ cdef inline TallyRow* find_kind(Tally* tally, const TallyRow* key, uint64_t h, u
     return row
 
 
-cdef inline TallyRow* row_of(Tally* tally, const TallyRow* key, uint64_t h) noexcept nogil:
-    # The row in which a key with the hash `h` counts. NULL for lack of memory.
-    cdef TallyRow* row
-    cdef TallyRow coarse
+cdef enum:
+    TALLY_LEVELS = 3
+
+
+cdef inline uint32_t most_rows(int level) noexcept nogil:
+    # How many rows there may be when one of this level is made.
+    return TALLY_KINDS if level == 0 else TALLY_PEERLESS if level == 1 else TALLY_MOST
+
+
+cdef inline void coarsen(TallyRow* key, int level) noexcept nogil:
+    # Makes a key of a level one of the next level.
+    if level == 0:
+        memset(key.peer, 0, sizeof(key.peer))
+        key.family = 0
+    else:
+        key.instance = -1
+        key.port_key = 0
+        key.has_ports = 0
+        key.has_icmp = 0
+        key.rule = -1
+
+
+cdef inline bint have_rows(Tally* tally) noexcept nogil:
+    # False for lack of memory.
     if tally.rows == NULL:
         tally.rows = <TallyRow*>calloc(TALLY_MOST, sizeof(TallyRow))
         tally.index = <uint32_t*>calloc(TALLY_INDEX, sizeof(uint32_t))
         if tally.rows == NULL or tally.index == NULL:
             free_tally(tally)
-            return NULL
-    row = find_kind(tally, key, h, TALLY_KINDS)
-    if row != NULL:
-        return row
-    coarse = key[0]
-    memset(coarse.peer, 0, sizeof(coarse.peer))
-    coarse.family = 0
-    row = find_kind(tally, &coarse, key_hash(tally, &coarse), TALLY_PEERLESS)
-    if row != NULL:
-        return row
-    coarse.instance = -1
-    coarse.port_key = 0
-    coarse.has_ports = 0
-    coarse.has_icmp = 0
-    coarse.rule = -1
-    return find_kind(tally, &coarse, key_hash(tally, &coarse), TALLY_MOST)
+            return False
+    return True
 
 
 cdef inline void note_times(TallyRow* row, int64_t first_ns, int64_t last_ns, uint64_t number) noexcept nogil:
@@ -136,23 +142,27 @@ cdef inline void note_times(TallyRow* row, int64_t first_ns, int64_t last_ns, ui
     row.number = min(row.number, number)
 
 
-cdef inline bint add_hashed(Tally* tally, const TallyRow* more, uint64_t h) noexcept nogil:
-    # Adds a row, whose key has the hash `h`. False for lack of memory, or if nothing was counted in it.
-    cdef TallyRow* row
-    if more.packets == 0 and more.connections == 0:
-        return False
-    row = row_of(tally, more, h)
-    if row == NULL:
-        return False
+cdef inline void add_to(TallyRow* row, const TallyRow* more) noexcept nogil:
     note_times(row, more.first_ns, more.last_ns, more.number)
     row.packets += more.packets
     row.connections += more.connections
     row.bytes += more.bytes
-    return True
 
 
 cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
-    return add_hashed(tally, more, key_hash(tally, more))
+    # Adds a row of another tally with its counters. False for lack of memory, or if nothing was counted in it.
+    cdef TallyRow key = more[0]
+    cdef TallyRow* row
+    cdef int level
+    if (more.packets == 0 and more.connections == 0) or not have_rows(tally):
+        return False
+    for level in range(TALLY_LEVELS):
+        row = find_kind(tally, &key, key_hash(tally, &key), most_rows(level))
+        if row != NULL:
+            add_to(row, more)
+            return True
+        coarsen(&key, level)
+    return False
 
 
 # Each row that counts something is a cache miss, and so is its place in the index. What is to be counted therefore
@@ -168,37 +178,59 @@ cdef struct TallyQueue:
     int count
 
 
-cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
-    cdef uint64_t hashes[QUEUED_ROWS]
-    cdef Tally* tally
-    cdef TallyRow* row
+cdef inline void keep_queued(TallyQueue* queue, int n, int to) noexcept nogil:
+    if n != to:
+        queue.rows[to] = queue.rows[n]
+        queue.tallies[to] = queue.tallies[n]
+
+
+cdef inline void prefetch_queued(const TallyQueue* queue, uint64_t* hashes) noexcept nogil:
+    # Fills `hashes`, and prefetches where the rows are likely to be.
+    cdef const Tally* tally
+    cdef const TallyRow* row
     cdef uint32_t place
     cdef int n
     for n in range(queue.count):
         tally = queue.tallies[n]
         hashes[n] = key_hash(tally, &queue.rows[n])
-        if tally.index != NULL:
-            prefetch(&tally.index[hashes[n] & (TALLY_INDEX - 1)])
+        prefetch(&tally.index[hashes[n] & (TALLY_INDEX - 1)])
     for n in range(queue.count):
         tally = queue.tallies[n]
-        place = tally.index[hashes[n] & (TALLY_INDEX - 1)] if tally.index != NULL else 0
+        place = tally.index[hashes[n] & (TALLY_INDEX - 1)]
         if place:
             row = row_at(tally, place)
             prefetch(row)
             prefetch(&row.number)       # a row may be in two cache lines
-    for n in range(queue.count):
-        if not add_hashed(queue.tallies[n], &queue.rows[n], hashes[n]):
-            queue.tallies[n].lost += 1
-    queue.count = 0
+
+
+cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
+    cdef uint64_t hashes[QUEUED_ROWS]
+    cdef TallyRow* row
+    cdef int level, n, left
+    for level in range(TALLY_LEVELS):
+        prefetch_queued(queue, hashes)
+        left = 0
+        for n in range(queue.count):
+            row = find_kind(queue.tallies[n], &queue.rows[n], hashes[n], most_rows(level))
+            if row != NULL:
+                add_to(row, &queue.rows[n])
+            else:
+                coarsen(&queue.rows[n], level)
+                keep_queued(queue, n, left)
+                left += 1
+        queue.count = left
 
 
 cdef inline TallyRow* queue_row(TallyQueue* queue, Tally* tally) noexcept nogil:
-    # A row for the caller to fill: one packet, or one connection. It may be changed until the next one is queued.
+    # A row for the caller to fill with one packet or one connection. It may be changed until the next one is queued.
     cdef TallyRow* row
     if queue.count == QUEUED_ROWS:
         count_queued(queue)
     row = &queue.rows[queue.count]
-    queue.tallies[queue.count] = tally
-    queue.count += 1
+    if have_rows(tally):
+        queue.tallies[queue.count] = tally
+        queue.count += 1
+    else:
+        tally.lost += 1             # the row is not counted
     memset(row, 0, sizeof(TallyRow))
     return row
