@@ -24,6 +24,7 @@ from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row
 from sgfast.core.pipeline.fast_path cimport fill_fast_words, pass_established
 from sgfast.core.pipeline.fragments cimport forget_overdue, give_up, judge_fragment
+from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses, look_up_rules
 from sgfast.core.pipeline.outcomes cimport count_ended
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, MIDSTREAM_DENY, MIDSTREAM_INFER, RuleCount
 from sgfast.core.pipeline.verdict cimport judge_packet
@@ -49,12 +50,16 @@ cdef inline void sweep_ended(Plane* plane, int64_t now) noexcept nogil:
             sweep(&plane.attempts, now)
 
 
-cdef void judge_slowly(Plane* plane, Packet* p, ResultRow* row, uint16_t* word, int64_t now) noexcept nogil:
+cdef void judge_slowly(
+    Plane* plane, Packet* p, const Ahead* ahead, ResultRow* row, uint16_t* word, int64_t now
+) noexcept nogil:
     # A function of its own, so that the loop below keeps its registers.
     cdef PacketContext c
     if row != NULL:
         clear_row(row)
     begin_packet(&c, p, row, now)
+    if p.outcome == READ_TRACKED and p.hint == NO_SLOT:
+        c.ahead = ahead
     if likely(p.outcome != READ_FRAGMENT):
         judge_packet(plane, &c)
     else:
@@ -74,6 +79,10 @@ cdef void judge_batch(
     cdef uint64_t nbytes = 0
     cdef uint64_t fast = 0
     cdef bint keep_flows = plane.table.keep_flows
+    cdef Ahead ahead[BATCH]     # of packets for whose key there is no entry; they may open connections
+    cdef uint8_t openers[BATCH]
+    cdef int count = 0
+    cdef int k
     # Guess and prefetch every entry. Its key is compared when it is used.
     for i in range(n):
         p = &packets[i]
@@ -83,6 +92,13 @@ cdef void judge_batch(
                 prefetch(entry_at(&plane.table.slab, p.hint))
                 if keep_flows:
                     prefetch_flow(flow_at(&plane.table.slab, p.hint))
+            else:
+                openers[count] = <uint8_t>i
+                count += 1
+    for k in range(count):
+        look_up_addresses(plane, &packets[openers[k]], &ahead[openers[k]])
+    for k in range(count):
+        look_up_rules(plane, &packets[openers[k]], &ahead[openers[k]])
     for i in range(n):
         p = &packets[i]
         sweep_ended(plane, now[i])
@@ -100,7 +116,7 @@ cdef void judge_batch(
             p.number = first + i if numbers == NULL else numbers[i]
             at = p.number - first
             judge_slowly(
-                plane, p, &rows[at] if rows != NULL else NULL, &words[at] if words != NULL else NULL, now[i]
+                plane, p, &ahead[i], &rows[at] if rows != NULL else NULL, &words[at] if words != NULL else NULL, now[i]
             )
     plane.packets += n
     plane.bytes += nbytes

@@ -26,6 +26,7 @@ from sgfast.core.classify.classifier cimport find_address, vpcs_connected
 from sgfast.core.conntrack.protocols cimport can_open
 from sgfast.core.conntrack.storage cimport DIRECTED
 from sgfast.core.conntrack.table cimport FlowRow
+from sgfast.core.pipeline.look_ahead cimport Ahead
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.tallies.disconnects cimport follows_cut
 from sgfast.core.tallies.tally cimport TallyRow, queue_row
@@ -33,6 +34,7 @@ from sgfast.core.tallies.tally cimport TallyRow, queue_row
 
 cdef struct PacketContext:
     const Packet* packet
+    const Ahead* ahead      # what was looked up ahead for it, or NULL
     ResultRow* row          # NULL if no result is wanted
     int64_t now             # engine time, nanoseconds (SPEC 9.1)
     uint32_t slot           # its key's entry in the table, or NO_SLOT
@@ -68,6 +70,7 @@ cdef inline void clear_row(ResultRow* row) noexcept nogil:
 
 cdef inline void begin_packet(PacketContext* c, const Packet* p, ResultRow* row, int64_t now) noexcept nogil:
     c.packet = p
+    c.ahead = NULL
     c.row = row
     c.now = now
     c.slot = NO_SLOT
@@ -94,7 +97,10 @@ cdef inline void find_owners(const Plane* plane, PacketContext* c) noexcept nogi
     cdef int side
     for side in range(2):
         address = address_of(p.key.addr, p.ipv6, side)
-        c.address[side] = find_address(plane.rules, p.ipv6, address.high, address.low)
+        if c.ahead != NULL:
+            c.address[side] = c.ahead.address[side]
+        else:
+            c.address[side] = find_address(plane.rules, p.ipv6, address.high, address.low)
         c.instance[side] = plane.rules.owner[c.address[side]]
         if unlikely(is_multicast(p.ipv6, address.high)):
             c.directed |= c.instance[side] >= 0
