@@ -470,7 +470,7 @@ class Engine:
         common = known[0] & known[1]
         if not common:
             raise ArgumentError(f"{src} and {dst} have no IP version in common")
-        version = max(common) if protocol in ("icmpv6", ICMPV6) else min(common)
+        version = max(common) if _protocol_number(protocol) == ICMPV6 else min(common)
         here, there = (
             end if instance is None else self._only_address(instance, version)
             for end, instance in zip((src, dst), named, strict=True)
@@ -501,11 +501,14 @@ class Engine:
         networks = [network for network in instance.addresses if network.version == version]
         if len(networks) == 1 and networks[0].num_addresses == 1:
             return networks[0].network_address
-        listed = ", ".join(map(str, networks[:_LISTED_ADDRESSES]))
+        listed = ", ".join(
+            str(each.network_address) if each.num_addresses == 1 else f"an address in {each}"
+            for each in networks[:_LISTED_ADDRESSES]
+        )
         more = f" and {len(networks) - _LISTED_ADDRESSES} more" if len(networks) > _LISTED_ADDRESSES else ""
         raise PolicyError(
             f"{shown_origin(self.policy.origin)}: instance {show(instance.name)} has several IPv{version} addresses: "
-            f"write one of {listed}{more}"
+            f"write {'one of ' if len(networks) > 1 else ''}{listed}{more}"
         )
 
     def _explain_side(self, instance: int, inbound: bool, peer: End, packet: Packet) -> SideExplanation:
@@ -538,6 +541,11 @@ def is_multicast(address: IPv4Address | IPv6Address) -> bool:
     return address.is_multicast or address == ip_address("255.255.255.255")
 
 
+def _protocol_number(protocol: str | int) -> int | None:
+    """None: there is no protocol of this name. Raises TypeError for what is neither a name nor a number."""
+    return PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else index(protocol)
+
+
 def header(
     src: Address,
     dst: Address,
@@ -562,7 +570,7 @@ def header(
         raise ArgumentError(str(error)) from None
     if source.version != destination.version:
         raise ArgumentError(f"{source} and {destination} are of different IP versions")
-    number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else index(protocol)
+    number = _protocol_number(protocol)
     if number is None or not 0 <= number <= 255:
         raise ArgumentError(f"unknown protocol {protocol!r}")
     if number == ICMP and source.version == 6 and isinstance(protocol, str):

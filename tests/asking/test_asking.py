@@ -177,6 +177,9 @@ def test_a_name_stands_for_the_only_address_of_its_version() -> None:
     for names, addresses, protocol in (
         (("web-1", "db-1"), ("10.0.0.5", "10.0.1.9"), "tcp"),
         (("web-1", "db-1"), ("2001:db8::5", "2001:db8:1::9"), "icmpv6"),
+        (("web-1", "db-1"), ("2001:db8::5", "2001:db8:1::9"), "ICMPv6"),
+        (("web-1", "db-1"), ("2001:db8::5", "2001:db8:1::9"), "ipv6-icmp"),
+        (("web-1", "db-1"), ("2001:db8::5", "2001:db8:1::9"), 58),
         (("2001:db8:100::7", "web-1"), ("2001:db8:100::7", "2001:db8::5"), "tcp"),
         (("web-1", ip_address("10.0.1.9")), ("10.0.0.5", "10.0.1.9"), "udp"),
     ):
@@ -190,8 +193,9 @@ def test_a_name_stands_for_the_only_address_of_its_version() -> None:
 @pytest.mark.parametrize(
     ("ends", "message"),
     [
-        (("several", "web"), "<policy>: instance 'several' has several IPv4 addresses: write one of 10.0.0.8/32, 10."),
-        (("wide", "web"), "<policy>: instance 'wide' has several IPv4 addresses: write one of 10.0.1.0/24"),
+        (("several", "web"), "<policy>: instance 'several' has several IPv4 addresses: write one of 10.0.0.8, "
+         "10.0.0.9, an address in 10.0.2.0/30"),
+        (("wide", "web"), "<policy>: instance 'wide' has several IPv4 addresses: write an address in 10.0.1.0/24"),
         (("wbe", "web"), "<policy>: 'wbe' is neither an address nor an instance of the policy (did you mean 'web'?)"),
         (("six", "web"), "six and web have no IP version in common"),
         (("10.0.0.300", "web"), "<policy>: '10.0.0.300' is neither an address nor an instance of the policy"),
@@ -206,7 +210,8 @@ def test_a_name_that_is_not_one_address_is_an_error_that_says_which_there_are(
         "security_groups": [{"name": "g"}],
         "instances": [
             {"name": "web", "addresses": ["10.0.0.5"], "security_groups": ["g"], "id": "i-1"},
-            {"name": "several", "addresses": ["10.0.0.8", "10.0.0.9"], "security_groups": ["g"], "device": "eni"},
+            {"name": "several", "addresses": ["10.0.0.8", "10.0.0.9", "10.0.2.0/30"],
+             "security_groups": ["g"], "device": "eni"},
             {"name": "wide", "addresses": ["10.0.1.0/24"], "security_groups": ["g"], "device": "eni"},
             {"name": "six", "addresses": ["2001:db8::6"], "security_groups": ["g"]},
         ],
