@@ -308,12 +308,12 @@ class Engine:
         ``changes``: values of ``sgfast.policy.changes``, such as ``sgfast.RemoveInstance("web-1")``, or the same as a
         change file has it (SPEC 9.5), without ``at``: ``{"remove_instance": {"instance": "web-1"}}``.
         ``now_ns``: the time of the change on the packets' clock; connections that have timed out by then do not count
-        as cut. Raises PolicyError for a change that is refused (SPEC 6.1), ArgumentError for a time beyond the clock's
-        range; nothing has changed then. Packets that other threads judge meanwhile see either the old policy or the new
-        one, never a mixture.
+        as cut. Raises PolicyError for a change that is refused (SPEC 6.1), naming it by its number; ArgumentError for a
+        time beyond the clock's range or a value that a change cannot have; nothing has changed then. Packets that other
+        threads judge meanwhile see either the old policy or the new one, never a mixture.
         """
-        from sgfast.policy.change_file import changes_for
-        from sgfast.policy.changes import Change, RemoveInstance, apply_changes
+        from sgfast.policy.change_file import apply_given
+        from sgfast.policy.changes import Change, RemoveInstance
 
         given = [changes] if isinstance(changes, Change | Mapping) or not isinstance(changes, Iterable) else [*changes]
         try:
@@ -323,8 +323,7 @@ class Engine:
         if not -MAX_TIME_NS <= now_ns <= MAX_TIME_NS:
             raise ArgumentError(f"now_ns must be within 2**62 nanoseconds (146 years) of 1970, not {now_ns}")
         with self._changing:
-            known = changes_for(self.policy, given)
-            changed = apply_changes(self.policy, known)
+            changed, known = apply_given(self.policy, given)
             if changed.policy is self.policy:
                 return Applied(0, self.compiled.rule_tables, 0)
             removed = [change.instance for change in known if isinstance(change, RemoveInstance)]

@@ -61,8 +61,9 @@ def replay(
     their results, and for connections.
     ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
     ``progress``: called now and then with (packets, bytes read) so far, over all captures.
-    ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which a pair
-    ``(at, change)`` may hold a value of ``sgfast.policy.changes``. All of it is checked before any packet is judged.
+    ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which there
+    may be pairs ``(at, change)``: a time, and a value of ``sgfast.policy.changes`` or a mapping. All of it is checked
+    before any packet is judged.
     ``snapshot``: where to save the state after the last packet. ``flows`` then does not get connections that are still
     open; the replay that resumes reports them.
     ``resume``: a saved state to go on from, as if both replays' captures were one replay. Policy, options and changes
