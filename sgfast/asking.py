@@ -78,7 +78,9 @@ class CheckResult(Shown):
         return self.checked.traffic
 
     def matching(self, wanted: str) -> list[Finding]:
-        """The findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``."""
+        """The findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
+        ArgumentError for something else.
+        """
         return self.checked.matching(wanted)
 
     def __repr__(self) -> str:
@@ -118,12 +120,16 @@ class PolicyDiff(Shown):
         """Connections of the captures that only the new policy allows. Errors as in ``newly_denied``."""
         return self._changed("newly-allowed")
 
+    # `diff` once returned a DiffResult. Programs that were written then still find in its answer what they used.
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """What a ``DiffResult`` has besides: ``diff`` once returned one."""
-            if name.startswith("_") or self.traffic is None:
-                raise AttributeError(f"a PolicyDiff has no {name!r} where there were no captures")
+            from sgfast.comparing import DiffResult
+
+            if name.startswith("_") or not (name in DiffResult.__annotations__ or hasattr(DiffResult, name)):
+                raise AttributeError(f"'PolicyDiff' object has no attribute {name!r}", name=name, obj=self)
+            if self.traffic is None:
+                raise AttributeError(f"a PolicyDiff has no {name!r} because there were no captures")
             return getattr(self.traffic, name)
 
     def _changed(self, change: Change) -> list[ChangedGroup]:
@@ -196,7 +202,6 @@ def explain(
 ) -> Explained:
     """See ``Policy.explain``."""
     from sgfast import explaining
-    from sgfast.errors import ArgumentError
     from sgfast.reaching import named_end
     from sgfast.reaching.services import single_service
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sgfast.engine import Midstream, Mode
+from sgfast.errors import ArgumentError
 from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
@@ -83,7 +84,8 @@ def replay(
     after the damaged one.
 
     Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; TableError for too many
-    rows to keep; ArgumentError for an unknown option, ArgumentTypeError for ``changes`` of the wrong type.
+    rows to keep; ArgumentError for an unknown option or no captures, ArgumentTypeError for ``changes`` or ``reading``
+    of the wrong type.
     """
     options = ReplayOptions(
         mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or Reading(),
@@ -114,6 +116,8 @@ def run_replay(
     )  # fmt: skip
     sinks = sinks.and_kept(kept)
     paths = tuple(os.fsdecode(path) for path in captures)
+    if not paths:
+        raise ArgumentError("there are no captures: give at least one path")
     options.check(paths, reports_connections=bool(sinks.flows))
     if options.client is not None:
         from sgfast.replaying.cluster import replay_on_cluster

@@ -77,6 +77,15 @@ def test_an_answer_prints_as_its_command_prints_it(
     assert repr(answer)[0] == "<" and repr(answer).isprintable() and len(repr(answer)) < 300
 
 
+def test_findings_are_asked_for_by_a_severity_or_a_code_and_other_words_are_refused() -> None:
+    checked = POLICY.check()
+    code = checked.findings[0].code
+    assert {finding.code for finding in checked.matching(code)} == {code}
+    assert checked.matching("note") == list(checked.findings)
+    with pytest.raises(library.ArgumentError, match=rf"^must be one of error, .*{code}.*, not 'warnings'$"):
+        checked.matching("warnings")
+
+
 def test_exports_are_the_texts_that_the_command_writes(capsys: pytest.CaptureFixture[str]) -> None:
     exported = library.load(PCAPS / "export")
     for to, form in (("openstack", "script"), ("openstack", "json"), ("terraform", "script")):

@@ -106,6 +106,23 @@ def test_what_is_no_source_is_an_error_of_its_type(source: Any) -> None:
             call(source)
 
 
+def test_an_unknown_format_is_an_error_that_lists_them() -> None:
+    for source in (PCAPS / "export", "version: 1\n", {}):
+        with pytest.raises(sgfast.ArgumentError, match=r"^format must be one of auto, otc, .*, not 'foo'$"):
+            sgfast.load(source, format="foo")
+
+
+def test_a_line_of_yaml_that_is_taken_for_a_path_is_told_how_to_be_a_text(tmp_path: Path) -> None:
+    line = "expect: [{from: web, to: db, service: tcp/5432, verdict: allow}]"
+    for call in (expectations_of, sgfast.load, changes_of):
+        with pytest.raises(sgfast.PolicyError, match="there is no such file; to give a text, end it with a line break"):
+            call(line)
+    assert expectations_of(f"{line}\n")
+    odd = tmp_path / "a: b"
+    odd.write_text(line)
+    assert expectations_of(str(odd))
+
+
 def test_a_policy_stays_one_value_whoever_made_it() -> None:
     policy = sgfast.load(SHOP[0])
     engine = sgfast.Engine(policy)
