@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import random
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
@@ -75,6 +76,15 @@ def test_an_answer_prints_as_its_command_prints_it(
     answer = ask(path)
     assert without_speed(str(answer) + "\n") == without_speed(told.out) and told.out
     assert repr(answer)[0] == "<" and repr(answer).isprintable() and len(repr(answer)) < 300
+    # Another process gets the same answer.
+    again = pickle.loads(pickle.dumps(answer))
+    assert str(again) == str(answer) and repr(again) == repr(answer)
+
+
+def test_one_of_several_is_told_in_the_singular() -> None:
+    proof = POLICY.test([{"from": "web", "to": "db", "service": "tcp/5432", "verdict": "allow"}])
+    assert repr(proof) == "<Proof of <expectations>: 0 hold, 1 fails, 0 are about no packet>"
+    assert repr(POLICY.reach(source="web", destination="db", port=5432)).endswith(": 1 row>")
 
 
 def test_findings_are_asked_for_by_a_severity_or_a_code_and_other_words_are_refused() -> None:

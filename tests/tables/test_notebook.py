@@ -85,6 +85,12 @@ def test_everything_shown_is_escaped_and_has_no_colours_of_its_own() -> None:
     assert rule in shown(engine.explain("198.51.100.7", "10.0.0.5", "tcp", dport=80))
     meant = parse_expectations("expect: [{from: internet, to: db, service: tcp/22, verdict: allow}]")
     assert "fails" in shown(Expectations(policy, meant).prove())
+    finding = policy.check().findings[0]
+    assert AWKWARD in finding.message and AWKWARD in (finding.rule or "")
+    assert {finding.code, finding.severity, finding.rule, finding.message} <= {*shown(policy.check())}
+    assert {"Opened:", "Closed:"} <= {*shown(policy.diff(other))}
+    assert {"Opened:", "newly-denied"} <= {*shown(policy.diff(other, CAPTURE))}
+    assert {"web", "tcp/6379 to group db, IPv4"} <= {*shown(sgfast.suggest(CAPTURE, policy=other))}
 
 
 def test_a_replay_in_which_nothing_breaks_says_so() -> None:

@@ -201,6 +201,10 @@ def test_a_table_that_was_not_kept_says_how_to_keep_it() -> None:
     for name in BOTH:
         with pytest.raises(TableError, match=rf"^no {name} were kept: replay with tables=\('{name}',\)"):
             getattr(tables, name)
+    always = "would_break, denied, unanswered, allowed, rules>"
+    assert repr(tables) == f"<Tables of a replay: {always}"
+    assert repr(replayed(tables="packets").tables) == f"<Tables of a replay: packets, {always}"
+    assert repr(replayed().tables) == f"<Tables of a replay: connections, packets, {always}"
     for wrong in ("rules", ["packets", "flows"], [1]):
         with pytest.raises(ArgumentError, match="tables must be some of connections, packets"):
             replayed(tables=wrong)
