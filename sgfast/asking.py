@@ -161,7 +161,8 @@ class PolicyDiff(Shown):
 
 def text_of(result: Any) -> str:
     """What the command that finds such a result prints as text, without the last line break."""
-    match type(result).__name__:
+    # By name, because to import all of their classes takes long. Somebody may have derived one from them.
+    match next(kind.__name__ for kind in type(result).__mro__ if Shown in kind.__bases__):
         case "Explained":
             from sgfast.report.explain import explain_text
 

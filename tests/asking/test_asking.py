@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import pickle
 import random
@@ -79,6 +80,14 @@ def test_an_answer_prints_as_its_command_prints_it(
     # Another process gets the same answer.
     again = pickle.loads(pickle.dumps(answer))
     assert str(again) == str(answer) and repr(again) == repr(answer)
+
+
+def test_a_class_that_a_program_derives_from_an_answer_prints_as_it_does() -> None:
+    class Mine(library.Reach):
+        pass
+
+    found = POLICY.reach(destination="db")
+    assert str(Mine(*(getattr(found, each.name) for each in dataclasses.fields(found)))) == str(found)
 
 
 def test_one_of_several_is_told_in_the_singular() -> None:

@@ -1,10 +1,9 @@
-"""What notebooks show of policies and results (SPEC 14.11), and the pages about tables: they run as they stand."""
+"""What notebooks show of policies and results (SPEC 14.11), and the notebook: it runs as it stands."""
 
 from __future__ import annotations
 
 import ast
 import json
-import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -136,13 +135,3 @@ def test_jupyter_runs_the_notebook() -> None:
         if cell["cell_type"] == "code":
             assert [output["output_type"] for output in cell["outputs"]] == ["execute_result"]
             assert "<table" in cell["outputs"][0]["data"]["text/html"]
-
-
-def test_the_page_about_tables_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("duckdb", reason="no duckdb here")
-    monkeypatch.chdir(ROOT)
-    page = (ROOT / "docs/tables.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(compile(block, "tables.md", "exec"), {})
