@@ -82,6 +82,26 @@ def test_an_answer_prints_as_its_command_prints_it(
     assert str(again) == str(answer) and repr(again) == repr(answer)
 
 
+def test_a_check_reads_the_part_of_the_captures_that_it_is_told_to() -> None:
+    checked = POLICY.check(captures=SHOP[1], reading=library.Reading(filter="tcp"))
+    assert checked.traffic is not None and 0 < checked.traffic.packets < 261
+    assert checked.traffic.left_out is not None
+
+
+def test_warnings_of_policies_and_captures_reach_the_answer() -> None:
+    old, new = (dataclasses.replace(POLICY, warnings=(f"Mind the {word}.",)) for word in ("old", "new"))
+    backwards = "260 packets with a timestamp up to"         # a capture that is read twice
+    twice = [SHOP[1], SHOP[1]]
+    assert old.check().warnings == ("Mind the old.",)
+    assert [warning[:34] for warning in old.check(captures=twice).warnings] == ["Mind the old.", backwards]
+    meant = [{"from": "web", "to": "group:nobody", "service": "tcp/1", "verdict": "deny"}]
+    nobody = dataclasses.replace(old, security_groups=(*old.security_groups, library.SecurityGroup("nobody")))
+    assert "nobody is nobody" in nobody.check(expect=meant).warnings[1]
+    assert old.diff(new).warnings == ("Mind the old.", "Mind the new.")
+    found = old.diff(new, twice).warnings
+    assert [*found[:2], found[2][:34]] == ["OLD, shop.yaml: Mind the old.", "NEW, shop.yaml: Mind the new.", backwards]
+
+
 def test_a_class_that_a_program_derives_from_an_answer_prints_as_it_does() -> None:
     class Mine(library.Reach):
         pass

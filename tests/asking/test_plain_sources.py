@@ -57,6 +57,16 @@ def test_an_export_may_be_plain_values() -> None:
     assert sgfast.load(json.dumps(pages) + "\n", format="neutron").instances == wanted.instances
 
 
+def test_what_an_export_does_not_hold_may_be_nobody_in_plain_values_too() -> None:
+    rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "UserIdGroupPairs": [{"GroupId": "sg-9"}]}
+    exported = {"SecurityGroups": [{"GroupId": "sg-1", "GroupName": "web", "IpPermissions": [rule]}]}
+    for name in ("auto", "aws"):
+        with pytest.raises(sgfast.PolicyError, match="security group 'sg-9'"):
+            sgfast.load(exported, format=name)
+        policy = sgfast.load(exported, format=name, unresolved="empty")
+        assert policy.security_groups[0].rules[0].peer == sgfast.GroupPeer("sg-9")
+
+
 def test_values_of_the_standard_library_stand_for_their_texts() -> None:
     rule = {"direction": "inbound", "protocol": "all", "source": ip_network("192.0.2.0/24")}
     instance = {"name": "web-1", "addresses": (ip_address("2001:db8::5"),), "security_groups": ["web"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pydoc
+import re
 import runpy
 import shutil
 import subprocess
@@ -36,6 +37,14 @@ def test_every_public_name_is_there_for_programs_and_for_type_checkers() -> None
         assert getattr(importlib.import_module(home), name) is getattr(sgfast, name)
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         sgfast.lode  # noqa: B018
+
+
+def test_the_contract_lists_every_public_name_and_no_other() -> None:
+    """SPEC 10.20, 14.1."""
+    contract = (ROOT / "docs" / "spec.md").read_text()
+    clauses = [contract.partition(f"\n**{number}** ")[2].partition("\n**")[0] for number in ("10.20", "14.1")]
+    rows = re.findall(r"^\| (`.*?) \|", "".join(clauses), flags=re.M)
+    assert sorted({name for row in rows for name in re.findall(r"`(\w+)", row)}) == dir(sgfast)
 
 
 def test_asking_for_one_thing_does_not_import_all_others() -> None:

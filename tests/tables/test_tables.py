@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,61 @@ def test_a_comparison_says_what_changes() -> None:
     # Nothing changes, and nothing is there.
     same = compared("shop.yaml")
     assert list(same.tables.changed) == list(same.tables.rules) == []
+
+
+ICMP = {"protocol": "icmp", "port": None, "icmp_type": 8, "icmp_code": 0}
+TCP_80 = {"protocol": "tcp", "port": 80, "icmp_type": None, "icmp_code": None}
+INBOUND = {"peer_address": "198.51.100.7", "direction": "inbound", "source": "198.51.100.7"}
+NO_HTTP = {**INBOUND, **TCP_80, "destination": "web-1", "reason": "deny-rule", "rule": "no-http"}
+#: By table: one of its rows. In all but `unanswered`, a rule denies what was allowed to the web server.
+ROWS: dict[str, dict[str, Any]] = {
+    "would_break": {
+        **NO_HTTP, "connections": 3, "packets": 4, "bytes": 4 * 74, "first_time": 1795566725171944151,
+        "last_time": 1795566728475404227, "first_packet": 6,
+    },
+    "denied": {
+        **INBOUND, **ICMP, "destination": "db-1", "reason": "no-rule", "rule": None, "connections": 1, "packets": 2,
+        "bytes": 196, "first_time": 1795566730058030319, "last_time": 1795566730258615518, "first_packet": 111,
+    },
+    "allowed": {
+        "source": "db-1", "destination": "198.51.100.53", "peer_address": "198.51.100.53", "protocol": "udp",
+        "port": 53, "icmp_type": None, "icmp_code": None, "direction": "outbound", "reason": "rule",
+        "rule": "db/outbound/1", "answer": "answered", "connections": 1, "first_time": 1795566732727325783,
+        "last_time": 1795566732727325783, "first_packet": 202,
+    },
+    "rules": {
+        "rule": "no-http", "group": "web", "direction": "inbound", "action": "deny", "priority": 1,
+        "connections": 0, "packets": 7, "bytes": 7 * 74,
+    },
+    "changed": {
+        **NO_HTTP, "change": "newly-denied", "passing_rule": "web-http-4", "connections": 4, "answered": 4,
+        "packets": 45, "bytes": 16822, "first_time": 1795566725171944151, "last_time": 1795566728475700282,
+        "first_packet": 6,
+    },
+    "unanswered": {
+        **INBOUND, **TCP_80, "destination": "web-2", "reason": "rule", "rule": "web-http-4", "answer": "silent",
+        "connections": 1, "first_time": 1795566726391691040, "last_time": 1795566726391691040, "first_packet": 69,
+    },
+}  # fmt: skip
+
+
+def test_a_row_of_each_table_is_right_in_every_column_and_most_connections_come_first() -> None:
+    before = sgfast.load(POLICY)
+    web, db = before.security_groups
+    no_http = replace(web.rules[0], id="no-http", action="deny")
+    after = replace(before, security_groups=(replace(web, rules=(no_http,)), db))
+    tables, comparison = replayed(policy=after).tables, run_diff(before, after, CAPTURE, ReplayOptions()).tables
+    names = ("would_break", "denied", "allowed", "rules")
+    found = {name: [plain(row) for row in getattr(tables, name)] for name in names}
+    found["changed"] = [plain(row) for row in comparison.changed]
+    others = replayed(policy=before).tables
+    found["unanswered"] = [plain(row) for row in others.unanswered]
+    for name, row in ROWS.items():
+        assert row in found[name], name
+    found["allowed"] = [plain(row) for row in others.allowed]
+    for name in ("would_break", "denied", "allowed", "unanswered", "changed"):
+        counts = [row["packets" if name == "denied" else "connections"] for row in found[name]]
+        assert len({*counts}) > 1 and counts == sorted(counts, reverse=True), name
 
 
 def test_where_a_packet_is_in_its_capture_survives_filters_and_merging(tmp_path: Path) -> None:
