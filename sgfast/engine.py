@@ -143,6 +143,8 @@ class Applied:
     #: Connections that were live and that the change cut on at least one side: disconnected them, or made the side
     #: forget them (SPEC 6.7). Connections between two instances count once.
     disconnected: int
+    #: Those among them that had ended before, and were only remembered until their timeout (SPEC 6.12).
+    finished: int
     #: The number of rule tables in the new policy, and how many of them had to be built.
     rule_tables: int
     rule_tables_built: int
@@ -251,6 +253,13 @@ class Engine:
         """The instances, indexed by the numbers in results."""
         return self.compiled.instances
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open at the time of the latest packet (SPEC 14.12): those that have neither ended
+        nor timed out, and that no change has cut. Each that the engine remembers is looked at.
+        """
+        return self.dataplane.count_open()
+
     def process(self, packets: NDArray[Any] | FrameBatch) -> NDArray[np.void]:
         """Judges packets in the order given.
 
@@ -325,7 +334,7 @@ class Engine:
         with self._changing:
             changed, known = apply_given(self.policy, given)
             if changed.policy is self.policy:
-                return Applied(0, self.compiled.rule_tables, 0)
+                return Applied(0, 0, self.compiled.rule_tables, 0)
             removed = [change.instance for change in known if isinstance(change, RemoveInstance)]
             compiled = self._compiler.compile(changed.policy, removed)
             on_change = changed.policy.settings.on_change
@@ -340,11 +349,11 @@ class Engine:
             # The names first: results that other threads get from now on may already have new numbers.
             self.policy, self.compiled = changed.policy, compiled
             try:
-                disconnected = self.dataplane.change(compiled.classifier, cut, unmatched, forget, now_ns)
+                disconnected, finished = self.dataplane.change(compiled.classifier, cut, unmatched, forget, now_ns)
             except MemoryError:
                 self.policy, self.compiled = before
                 raise
-            return Applied(disconnected, compiled.rule_tables, compiled.rule_tables_built)
+            return Applied(disconnected, finished, compiled.rule_tables, compiled.rule_tables_built)
 
     def verdict(self, row: Any) -> Verdict:
         """One row of a result of :meth:`process`, with words instead of numbers."""
