@@ -112,7 +112,7 @@ class EngineRunner:
         applied = self.engine.apply(change.change, change.at_ns)
         done = ChangeDone(
             change.at_ns, change.text, applied.disconnected, 0, 0, 0, number=number if applied.disconnected else -1,
-            finished=applied.finished,
+            finished=0,
         )  # fmt: skip
         if self.sinks.flows:
             # Connections that the change ended are written with the names from before the change.
@@ -158,6 +158,7 @@ class EngineRunner:
             done.came_back = int((own["outcome"] == _OUTCOMES.index("back")).sum())
             done.denied_again = int((own["outcome"] == _OUTCOMES.index("denied")).sum())
             done.packets_after = int(own["packets"].sum())
+            done.finished = int(own["finished"].sum())
             done.connections = tuple(self._cut_connection(row) for row in _listed(own))
         return int(not_followed)
 
