@@ -56,7 +56,8 @@ class Checked:
         if wanted in CODES:
             return [finding for finding in self.findings if finding.code == wanted]
         if wanted not in SEVERITIES:
-            raise ArgumentError(f"must be one of {', '.join((*SEVERITIES, *CODES))}, not {wanted!r:.80}")
+            known = f"a severity ({', '.join(SEVERITIES)}) nor a code ({', '.join(CODES)})"
+            raise ArgumentError(f"{wanted!r:.80} is neither {known}")
         worst = SEVERITIES[: SEVERITIES.index(wanted) + 1]
         return [finding for finding in self.findings if finding.severity in worst]
 

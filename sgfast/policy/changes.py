@@ -147,7 +147,7 @@ class Changed:
 
 
 def unchanged(policy: Policy) -> Changed:
-    """What no change makes of a policy, for others to follow."""
+    """A policy before its first change."""
     return Changed(policy, only_words=True)
 
 
