@@ -30,8 +30,9 @@ Embed the engine. It tracks connections, and its policy may change between two p
         ...
     engine.apply({"remove_member": {"group": "web", "instance": "web-1"}}, now_ns=10**9)
 
-All that sgfast raises on purpose is a ``SgfastError`` whose text is one line: place, cause, and what to do. Everything
-below is imported when it is first used. docs/python.md is a page with examples that run.
+All that sgfast raises on purpose is a ``SgfastError`` whose text is one line: place, cause, and what to do. A document
+with several errors has a line for each, and ``PolicyError.errors`` has them apart. Everything below is imported when it
+is first used. docs/python.md is a page with examples that run.
 """
 
 from sgfast.lazy import on_demand

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgfast.asked import Shown
 from sgfast.errors import ArgumentError
+from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy.model import Action, Instance
 from sgfast.policy.model import Policy as Policy
 
@@ -20,7 +21,6 @@ from sgfast.policy.model import Policy as Policy
 if TYPE_CHECKING:
     from sgfast.checking import Checked, Finding
     from sgfast.comparing import Change, ChangedGroup, DiffResult
-    from sgfast.compiler import CompiledPolicy
     from sgfast.engine import Midstream as Midstream
     from sgfast.engine import Mode as Mode
     from sgfast.explaining import Explained as Explained
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sgfast.replaying import Reading as Reading
     from sgfast.replaying import ReplayResult as ReplayResult
     from sgfast.replaying.options import Kept as Kept
+    from sgfast.report.check import TableSizes
 
 EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 """One end of connections: a word that SPEC 12.2 lists, or an address or network as a value."""
@@ -56,8 +57,8 @@ class CheckResult(Shown):
 
     policy: Policy
     checked: Checked
-    #: The policy's tables: how large they are.
-    compiled: CompiledPolicy
+    #: How large the tables are that the policy compiles to.
+    tables: TableSizes
     warnings: tuple[str, ...] = ()
     #: Instances that the policy has only for this check.
     assumed: tuple[Instance, ...] = ()
@@ -78,13 +79,21 @@ class CheckResult(Shown):
         return self.checked.traffic
 
     def matching(self, wanted: str) -> list[Finding]:
-        """The findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``."""
+        """The findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
+        ArgumentError for something else.
+        """
         return self.checked.matching(wanted)
 
     def __repr__(self) -> str:
         codes = ", ".join(sorted({finding.code for finding in self.findings}))
         number = f"{len(self.findings)} finding{'s' * (len(self.findings) != 1)}"
         return f"<CheckResult of {self.policy!r}: {number}{codes and ': '}{codes}>"
+
+    def _repr_html_(self) -> str:
+        from sgfast.report.check import about_of
+
+        rows = [(each.code, each.severity, about_of(each), each.message) for each in self.findings[:SHOWN_ROWS]]
+        return html_table(("code", "severity", "about", "finding"), rows, len(self.findings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +127,16 @@ class PolicyDiff(Shown):
         """Connections of the captures that only the new policy allows. Errors as in ``newly_denied``."""
         return self._changed("newly-allowed")
 
+    # `diff` once returned a DiffResult. Programs that were written then still find in its answer what they used.
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """What a ``DiffResult`` has besides: ``diff`` once returned one."""
-            if name.startswith("_") or self.traffic is None:
-                raise AttributeError(f"a PolicyDiff has no {name!r} where there were no captures")
+            from sgfast.comparing import DiffResult
+
+            if name.startswith("_") or not (name in DiffResult.__annotations__ or hasattr(DiffResult, name)):
+                raise AttributeError(f"'PolicyDiff' object has no attribute {name!r}", name=name, obj=self)
+            if self.traffic is None:
+                raise AttributeError(f"a PolicyDiff has no {name!r} because there were no captures")
             return getattr(self.traffic, name)
 
     def _changed(self, change: Change) -> list[ChangedGroup]:
@@ -142,10 +155,14 @@ class PolicyDiff(Shown):
         words = f"{opened} row{'s' * (opened != 1)} opened, {len(self.closed)} closed"
         return f"<PolicyDiff: {words}{'' if self.traffic is None else f', {self.traffic!r}'}>"
 
+    def _repr_html_(self) -> str:
+        return self.by_rules._repr_html_() + ("" if self.traffic is None else self.traffic._repr_html_())
+
 
 def text_of(result: Any) -> str:
     """What the command that finds such a result prints as text, without the last line break."""
-    match type(result).__name__:
+    # By name, because to import all of their classes takes long. Somebody may have derived one from them.
+    match next(kind.__name__ for kind in type(result).__mro__ if Shown in kind.__bases__):
         case "Explained":
             from sgfast.report.explain import explain_text
 
@@ -162,7 +179,9 @@ def text_of(result: Any) -> str:
             from sgfast.report.check import check_summary, check_text
 
             lines = result.policy.lines
-            summary = check_summary(result.compiled, [*result.warnings], result.checked, lines, result.assumed)
+            summary = check_summary(
+                result.policy, result.tables, [*result.warnings], result.checked, lines, result.assumed
+            )
             text = check_text(result.policy.origin, summary, result.checked, lines)
         case "PolicyDiff":
             from sgfast.report.difference import report_text
@@ -196,7 +215,6 @@ def explain(
 ) -> Explained:
     """See ``Policy.explain``."""
     from sgfast import explaining
-    from sgfast.errors import ArgumentError
     from sgfast.reaching import named_end
     from sgfast.reaching.services import single_service
 
@@ -304,7 +322,7 @@ def check(
     from sgfast.report.check import compile_for_check
 
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc)
-    compiled, warnings = compile_for_check(policy, vpc)
+    tables, warnings = compile_for_check(policy, vpc)
     meant = None
     if expect is not None:
         from sgfast.policy.expectations import expectations_of
@@ -324,7 +342,7 @@ def check(
     if meant is not None:
         proof = meant.prove()
         warnings += proof.warnings
-    return CheckResult(policy, check_policy(policy, traffic, uses, proof), compiled, tuple(warnings), assumed)
+    return CheckResult(policy, check_policy(policy, traffic, uses, proof), tables, tuple(warnings), assumed)
 
 
 def replay(policy: Policy, captures: Captures, **options: Any) -> ReplayResult:

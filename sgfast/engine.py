@@ -143,6 +143,8 @@ class Applied:
     #: Connections that were live and that the change cut on at least one side: disconnected them, or made the side
     #: forget them (SPEC 6.7). Connections between two instances count once.
     disconnected: int
+    #: Those among them that had ended before, and were only remembered until their timeout (SPEC 6.12).
+    finished: int
     #: The number of rule tables in the new policy, and how many of them had to be built.
     rule_tables: int
     rule_tables_built: int
@@ -251,6 +253,13 @@ class Engine:
         """The instances, indexed by the numbers in results."""
         return self.compiled.instances
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open at the time of the latest packet (SPEC 14.12): those that have neither ended
+        nor timed out, and that no change has cut. Each that the engine remembers is looked at.
+        """
+        return self.dataplane.count_open()
+
     def process(self, packets: NDArray[Any] | FrameBatch) -> NDArray[np.void]:
         """Judges packets in the order given.
 
@@ -308,12 +317,12 @@ class Engine:
         ``changes``: values of ``sgfast.policy.changes``, such as ``sgfast.RemoveInstance("web-1")``, or the same as a
         change file has it (SPEC 9.5), without ``at``: ``{"remove_instance": {"instance": "web-1"}}``.
         ``now_ns``: the time of the change on the packets' clock; connections that have timed out by then do not count
-        as cut. Raises PolicyError for a change that is refused (SPEC 6.1), ArgumentError for a time beyond the clock's
-        range; nothing has changed then. Packets that other threads judge meanwhile see either the old policy or the new
-        one, never a mixture.
+        as cut. Raises PolicyError for a change that is refused (SPEC 6.1), naming it by its number; ArgumentError for a
+        time beyond the clock's range or a value that a change cannot have; nothing has changed then. Packets that other
+        threads judge meanwhile see either the old policy or the new one, never a mixture.
         """
-        from sgfast.policy.change_file import changes_for
-        from sgfast.policy.changes import Change, RemoveInstance, apply_changes
+        from sgfast.policy.change_file import apply_given
+        from sgfast.policy.changes import Change, RemoveInstance
 
         given = [changes] if isinstance(changes, Change | Mapping) or not isinstance(changes, Iterable) else [*changes]
         try:
@@ -323,10 +332,9 @@ class Engine:
         if not -MAX_TIME_NS <= now_ns <= MAX_TIME_NS:
             raise ArgumentError(f"now_ns must be within 2**62 nanoseconds (146 years) of 1970, not {now_ns}")
         with self._changing:
-            known = changes_for(self.policy, given)
-            changed = apply_changes(self.policy, known)
+            changed, known = apply_given(self.policy, given)
             if changed.policy is self.policy:
-                return Applied(0, self.compiled.rule_tables, 0)
+                return Applied(0, 0, self.compiled.rule_tables, 0)
             removed = [change.instance for change in known if isinstance(change, RemoveInstance)]
             compiled = self._compiler.compile(changed.policy, removed)
             on_change = changed.policy.settings.on_change
@@ -341,11 +349,11 @@ class Engine:
             # The names first: results that other threads get from now on may already have new numbers.
             self.policy, self.compiled = changed.policy, compiled
             try:
-                disconnected = self.dataplane.change(compiled.classifier, cut, unmatched, forget, now_ns)
+                disconnected, finished = self.dataplane.change(compiled.classifier, cut, unmatched, forget, now_ns)
             except MemoryError:
                 self.policy, self.compiled = before
                 raise
-            return Applied(disconnected, compiled.rule_tables, compiled.rule_tables_built)
+            return Applied(disconnected, finished, compiled.rule_tables, compiled.rule_tables_built)
 
     def verdict(self, row: Any) -> Verdict:
         """One row of a result of :meth:`process`, with words instead of numbers."""
@@ -470,7 +478,7 @@ class Engine:
         common = known[0] & known[1]
         if not common:
             raise ArgumentError(f"{src} and {dst} have no IP version in common")
-        version = max(common) if protocol in ("icmpv6", ICMPV6) else min(common)
+        version = max(common) if _protocol_number(protocol) == ICMPV6 else min(common)
         here, there = (
             end if instance is None else self._only_address(instance, version)
             for end, instance in zip((src, dst), named, strict=True)
@@ -501,11 +509,14 @@ class Engine:
         networks = [network for network in instance.addresses if network.version == version]
         if len(networks) == 1 and networks[0].num_addresses == 1:
             return networks[0].network_address
-        listed = ", ".join(map(str, networks[:_LISTED_ADDRESSES]))
+        listed = ", ".join(
+            str(each.network_address) if each.num_addresses == 1 else f"an address in {each}"
+            for each in networks[:_LISTED_ADDRESSES]
+        )
         more = f" and {len(networks) - _LISTED_ADDRESSES} more" if len(networks) > _LISTED_ADDRESSES else ""
         raise PolicyError(
             f"{shown_origin(self.policy.origin)}: instance {show(instance.name)} has several IPv{version} addresses: "
-            f"write one of {listed}{more}"
+            f"write {'one of ' if len(networks) > 1 else ''}{listed}{more}"
         )
 
     def _explain_side(self, instance: int, inbound: bool, peer: End, packet: Packet) -> SideExplanation:
@@ -538,6 +549,11 @@ def is_multicast(address: IPv4Address | IPv6Address) -> bool:
     return address.is_multicast or address == ip_address("255.255.255.255")
 
 
+def _protocol_number(protocol: str | int) -> int | None:
+    """None: there is no protocol of this name. Raises TypeError for what is neither a name nor a number."""
+    return PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else index(protocol)
+
+
 def header(
     src: Address,
     dst: Address,
@@ -562,7 +578,7 @@ def header(
         raise ArgumentError(str(error)) from None
     if source.version != destination.version:
         raise ArgumentError(f"{source} and {destination} are of different IP versions")
-    number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else index(protocol)
+    number = _protocol_number(protocol)
     if number is None or not 0 <= number <= 255:
         raise ArgumentError(f"unknown protocol {protocol!r}")
     if number == ICMP and source.version == 6 and isinstance(protocol, str):

@@ -63,8 +63,11 @@ class ExportError(SgfastError):
     """
 
     def __init__(self, origin: str, *problems: str) -> None:
+        super().__init__(origin, *problems)      # it is pickled as what it was made of
         self.problems: list[str] = [f"{origin}: {problem}" for problem in problems]
-        super().__init__("; ".join(self.problems))
+
+    def __str__(self) -> str:
+        return "; ".join(self.problems)
 
 
 class AmbiguousAddress(PolicyError):

@@ -37,8 +37,9 @@ from sgfast.spelling import Suggestions
 #: minutes.
 MAX_STEPS = 200_000_000
 
-_WORDS: dict[Literal["holds", "fails", "empty"], str] = {
-    "holds": "hold", "fails": "fail", "empty": "are about no packet",
+#: What one of them does, and what several do.
+_WORDS: dict[Literal["holds", "fails", "empty"], tuple[str, str]] = {
+    "holds": ("holds", "hold"), "fails": ("fails", "fail"), "empty": ("is about no packet", "are about no packet"),
 }  # fmt: skip
 _OPPOSITE: dict[Action, Action] = {"allow": "deny", "deny": "allow"}
 
@@ -96,7 +97,8 @@ class Proof(Shown):
         return [outcome for outcome in self.outcomes if outcome.word == word]
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{len(self.of(word))} {words}" for word, words in _WORDS.items())
+        numbers = {word: len(self.of(word)) for word in _WORDS}
+        counts = ", ".join(f"{number} {_WORDS[word][number != 1]}" for word, number in numbers.items())
         return f"<Proof of {self.origin}: {counts}>"
 
     @property

@@ -31,6 +31,7 @@ from sgfast.checking.membership import wide_members
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.traffic import never_hit
 from sgfast.checking.unused import empty_sources, unused
+from sgfast.errors import ArgumentError
 from sgfast.policy.model import Policy
 
 if TYPE_CHECKING:
@@ -51,9 +52,12 @@ class Checked:
     traffic: ReplayResult | None = None
 
     def matching(self, wanted: str) -> list[Finding]:
-        """The findings with a code, or with at least a severity."""
+        """The findings with a code, or with at least a severity. Raises ArgumentError for something else."""
         if wanted in CODES:
             return [finding for finding in self.findings if finding.code == wanted]
+        if wanted not in SEVERITIES:
+            known = f"a severity ({', '.join(SEVERITIES)}) nor a code ({', '.join(CODES)})"
+            raise ArgumentError(f"{wanted!r:.80} is neither {known}")
         worst = SEVERITIES[: SEVERITIES.index(wanted) + 1]
         return [finding for finding in self.findings if finding.severity in worst]
 

@@ -115,7 +115,7 @@ def check(
 
         text = to_json(sarif(loaded.origin, warnings, checked, lines))
     else:
-        summary = check_summary(found.compiled, warnings, checked, lines, found.assumed)
+        summary = check_summary(found.policy, found.tables, warnings, checked, lines, found.assumed)
         if form == "json":
             text = to_json(summary)
         else:

@@ -13,6 +13,7 @@ from sgfast.notebook import html_table
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
 from sgfast.replaying.cutting import PacketsLeftOut
+from sgfast.replaying.results import count
 
 if TYPE_CHECKING:
     from sgfast.comparing.tables import DiffTables
@@ -167,7 +168,7 @@ class DiffResult:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.total(change).connections} {change}" for change in CHANGES)
-        return f"<DiffResult of {', '.join(self.captures)}: {self.packets} packets; connections: {counts}>"
+        return f"<DiffResult of {', '.join(self.captures)}: {count(self.packets, 'packet')}; connections: {counts}>"
 
     def of(self, change: Change) -> list[ChangedGroup]:
         return [group for group in self.groups if group.change == change]

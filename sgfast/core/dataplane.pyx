@@ -25,9 +25,10 @@ from sgfast.core.base.frames cimport FrameBatch
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport TABLE_FULL
 from sgfast.core.conntrack.lifetime cimport end_expired
+from sgfast.core.conntrack.protocols cimport is_finished
 from sgfast.core.conntrack.states cimport TCP_ESTABLISHED
-from sgfast.core.conntrack.storage cimport Entry
-from sgfast.core.conntrack.table cimport Table, has_place
+from sgfast.core.conntrack.storage cimport Entry, entry_at
+from sgfast.core.conntrack.table cimport SIDE_DISCONNECTED, TUPLE_LIVE, Table, has_place, side_connected
 from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.fragments.datagrams cimport NO_DATAGRAM, ResolvedRow, free_fragments, init_fragments
@@ -44,7 +45,7 @@ from sgfast.core.pipeline.batch cimport (
     tally_ended,
 )
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, RuleCount
-from sgfast.core.update.policy_change cimport Cut, change_tables
+from sgfast.core.update.policy_change cimport Cut, Cutting, change_tables
 from sgfast.core.wire.header_rows cimport read_header, write_header_row
 from sgfast.core.wire.ip cimport INFRASTRUCTURE_COUNT, read_frame
 
@@ -60,6 +61,21 @@ cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
         return False
     advance_clock(&clock, time_ns)
     return tick_of(clock.now) == t.wheel.tick and has_place(t)
+
+
+cdef bint is_open(const Entry* e, int64_t now) noexcept nogil:
+    # Whether a filter remembers the tuple's connection, and no such filter has disconnected it or seen its end
+    # (SPEC 14.12).
+    cdef bint remembered = False
+    cdef int side
+    if not e.kind or not e.marks & TUPLE_LIVE:
+        return False
+    for side in range(2):
+        if side_connected(e, side, now):
+            if e.flags[side] & SIDE_DISCONNECTED or is_finished(e.state[side]):
+                return False
+            remembered = True
+    return remembered
 
 
 cdef enum:
@@ -448,7 +464,8 @@ cdef class DataPlane:
             self.judge_headers(header_rows, n, rows)
 
     def change(self, Classifier classifier not None, cut_inbound, bint cut_unmatched, bint forget, int64_t now_ns):
-        """Switches to a later policy's classifier (SPEC 6). Returns how many tuples were cut.
+        """Switches to a later policy's classifier (SPEC 6). Returns how many tuples were cut, and how many of these
+        had ended before (SPEC 6.12).
 
         ``cut_inbound``: uint8 by instance number, whether its inbound connections are cut; or None. ``cut_unmatched``:
         cut connections whose opener the new rules would not allow. ``forget``: what is cut is forgotten, and not
@@ -457,7 +474,7 @@ cdef class DataPlane:
         cdef Cut cut
         cdef const uint8_t[::1] flags
         cdef Py_ssize_t before = self.classifier.rule_count
-        cdef uint64_t disconnected = 0
+        cdef Cutting done = Cutting(0, 0)
         cdef bint grown
         cdef int i
         cdef Classifier old
@@ -481,7 +498,7 @@ cdef class DataPlane:
                 # Overdue fragments are given up first, under the old policy (SPEC 6.9).
                 resolve_overdue(self.planes[0], now_ns, self.judged + self.judged_elsewhere)
                 for i in range(self.plane_count):
-                    disconnected += change_tables(self.planes[i], &classifier.tables, &cut)
+                    change_tables(self.planes[i], &classifier.tables, &cut, &done)
                     tally_ended(self.planes[i])
             PyThread_release_lock(self.lock)
         if not grown:
@@ -494,7 +511,7 @@ cdef class DataPlane:
         self.classifier = classifier
         PyThread_release_lock(self.lock)
         del old
-        return disconnected
+        return done.cut, done.finished
 
     cdef bint grow_counts(self, Py_ssize_t before, Py_ssize_t rules) noexcept nogil:
         # Grows the rule counters of all planes. False if there is no memory; the larger number of rules must not be
@@ -518,6 +535,22 @@ cdef class DataPlane:
             return sum([self.planes[i].table.live for i in range(self.plane_count)])
         finally:
             self.unlock()
+
+    def count_open(self):
+        """How many connections are open at the clock's time (SPEC 14.12)."""
+        cdef const Table* t
+        cdef uint64_t found = 0
+        cdef uint32_t slot
+        cdef int i
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            self.drain()
+            for i in range(self.plane_count):
+                t = &self.planes[i].table
+                for slot in range(t.slab.fresh):
+                    found += is_open(entry_at(&t.slab, slot), self.clock.now)
+            PyThread_release_lock(self.lock)
+        return found
 
     def take_resolved(self, *, bint everything=False):
         """Results of packets that were PENDING and are known since the last call, as RESOLVED_DTYPE, by packet number.

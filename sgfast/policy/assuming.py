@@ -18,7 +18,7 @@ _NAME = "assumed-machine"
 def with_assumed(
     policy: Policy, as_if_in: Iterable[str], *, vpc: str | None = None, candidates: Sequence[Address] = ()
 ) -> tuple[Policy, tuple[Instance, ...]]:
-    """The policy with the machines that ``as_if_in`` describes, and these.
+    """The policy with the machines that ``as_if_in`` describes, one text or several, and these.
 
     Each text is ``GROUP=ADDRESS`` or ``GROUP``, which means the only one of ``candidates`` that no instance has. Groups
     with the same address are those of one machine. ``vpc``: the VPC that the machines are in; None: the only one.
@@ -26,7 +26,7 @@ def with_assumed(
     Raises PolicyError if the policy cannot have the machine, ArgumentError if it is not clear what is meant.
     """
     groups: dict[Address, dict[str, None]] = {}
-    for text in as_if_in:
+    for text in [as_if_in] if isinstance(as_if_in, str) else as_if_in:
         group, address = _parsed(policy, text)
         if address is None:
             address = _only_free(policy, group, vpc, candidates)

@@ -22,6 +22,7 @@ from sgfast.policy.changes import (
     AddPeering,
     AddRule,
     Change,
+    Changed,
     ModifyRule,
     RemoveAddress,
     RemoveGroup,
@@ -31,7 +32,8 @@ from sgfast.policy.changes import (
     RemoveRule,
     SetAddressGroup,
     apply_change,
-    apply_changes,
+    check_fields,
+    unchanged,
 )
 from sgfast.policy.document_reader import DocumentReader, Entry, check_version
 from sgfast.policy.keys import CHANGE_FIELDS, CHANGES_FIELDS, GROUP_FIELDS, INSTANCE_FIELDS, RULE_FIELDS
@@ -213,7 +215,7 @@ def _beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:
 #: What stands for a change file in a program.
 ChangesSource = (
     ChangeFile | str | bytes | os.PathLike[str] | Mapping[str, Any]
-    | Sequence[Mapping[str, Any] | tuple[float | str | datetime, Change]]
+    | Sequence[Mapping[str, Any] | tuple[float | str | datetime, Change | Mapping[str, Any]]]
 )  # fmt: skip
 
 
@@ -231,9 +233,9 @@ def parse_changes(text: str | bytes, origin: str = _ORIGIN) -> ChangeFile:
 
 def changes_of(source: ChangesSource) -> ChangeFile:
     """Timed changes from a path, a text, or plain values: what a change file holds, or the list of its ``changes``, in
-    which a pair ``(at, change)`` may hold a value of ``sgfast.policy.changes`` (SPEC 14.6).
+    which there may be pairs ``(at, change)`` with a value of ``sgfast.policy.changes`` or a mapping (SPEC 14.6).
 
-    Raises PolicyError as ``load_changes`` does; ArgumentTypeError for something else.
+    Raises PolicyError as ``load_changes`` does; ArgumentTypeError and ArgumentError for something else.
     """
     if isinstance(source, ChangeFile):
         return source
@@ -248,43 +250,59 @@ def changes_of(source: ChangesSource) -> ChangeFile:
     given: dict[int, Change] = {}
     items: list[object] = []
     for n, item in enumerate(source):
-        if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Change):
-            given[n] = item[1]
-            items.append({"at": item[0]})
-        else:
+        path = f"changes[{n}]"
+        if isinstance(item, Mapping):
             items.append(item)
+            continue
+        if not isinstance(item, list | tuple) or len(item) != 2 or not isinstance(item[1], Change | Mapping):
+            raise ArgumentTypeError(f"{path}: write a pair (at, change), or a mapping with its time, not {item!r:.80}")
+        at, change = item
+        if isinstance(change, Mapping):
+            if "at" in change:
+                raise PolicyError(f"{_ORIGIN}: {path}.at: the pair says when: leave it out")
+            items.append({"at": at, **change})
+        else:
+            check_fields(change, f"{path}.{_operation_of(change)}")
+            given[n] = change
+            items.append({"at": at})
     return ChangeFile(compose_values({"changes": items}, _ORIGIN), _ORIGIN, given)
 
 
-def changes_for(policy: Policy, changes: Iterable[Change | Mapping[str, Any]]) -> list[Change]:
-    """Changes to make at once, each read against the policy that the previous ones leave (SPEC 14.6). A mapping is an
-    entry of a change file without its time.
+def apply_given(policy: Policy, given: Iterable[Change | Mapping[str, Any]]) -> tuple[Changed, list[Change]]:
+    """Apply changes that a program gives, as one: all of them, or none and an error. A mapping is an entry of a change
+    file without its time, and is read against the policy that the changes before it leave (SPEC 14.6). The list has all
+    of them as values.
 
-    Raises PolicyError, naming the change; ArgumentTypeError for anything that is neither a mapping nor a change.
+    Raises PolicyError, naming the change; ArgumentTypeError for anything that is neither a mapping nor a change, and as
+    ``check_fields`` does.
     """
     reader = NodeReader(_ORIGIN)
-    networks: dict[int, Network] = {}
-    found: list[Change] = []
-    made = 0
-    for n, change in enumerate(changes):
-        if isinstance(change, Change):
-            found.append(change)
-            continue
-        if not isinstance(change, Mapping):
-            raise ArgumentTypeError(
-                f"a change must be a mapping or a value of sgfast.policy.changes, not {change!r:.80}"
-            )
+    changed = unchanged(policy)
+    changes: list[Change] = []
+    for n, each in enumerate(given):
         path = f"changes[{n}]"
-        if "at" in change:
-            raise PolicyError(f"{_ORIGIN}: {path}.at: now_ns says when: leave it out")
-        node = compose_values(change, _ORIGIN)
-        item = reader.fields(node, path, tuple(_OPERATIONS))
-        operation = _one_operation(reader, [*item], node, path)
-        policy = apply_changes(policy, found[made:]).policy
-        made = len(found)
-        read = _ChangeReader(reader, _ORIGIN, policy, networks)
-        found.append(_OPERATIONS[operation](read, item[operation], f"{path}.{operation}"))
-    return found
+        if isinstance(each, Change):
+            change = each
+            check_fields(change, f"{path}.{_operation_of(change)}")
+        elif isinstance(each, Mapping):
+            change = _read_given(reader, changed.policy, each, path)
+        else:
+            raise ArgumentTypeError(f"a change must be a mapping or a value of sgfast.policy.changes, not {each!r:.80}")
+        try:
+            changed = changed.then(change)
+        except PolicyError as error:
+            raise PolicyError(f"{_ORIGIN}: {path}.{_operation_of(change)}: {error}") from None
+        changes.append(change)
+    return changed, changes
+
+
+def _read_given(reader: NodeReader, policy: Policy, given: Mapping[str, Any], path: str) -> Change:
+    if "at" in given:
+        raise PolicyError(f"{_ORIGIN}: {path}.at: now_ns says when: leave it out")
+    node = compose_values(given, _ORIGIN)
+    item = reader.fields(node, path, tuple(_OPERATIONS))
+    operation = _one_operation(reader, [*item], node, path)
+    return _OPERATIONS[operation](_ChangeReader(reader, _ORIGIN, policy, {}), item[operation], f"{path}.{operation}")
 
 
 def _target(change: Change, after: Policy) -> str:

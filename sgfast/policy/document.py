@@ -39,8 +39,8 @@ def load_policy(
 
     The file may also be a cloud's export, or a directory of exports that form one policy. ``format`` is then the name
     of its format (SPEC 10.17), and ``unresolved`` says what to do with references to what no file holds (SPEC 2.13). If
-    ``lines`` is given, it receives the line numbers of a document's items. A PolicyError is one line that names file,
-    line and field.
+    ``lines`` is given, it receives the line numbers of a document's items. A PolicyError names file, line and field;
+    with several errors it has a line for each, and ``errors`` has them apart.
     """
     if format != "auto" or (os.fsdecode(path) != "-" and os.path.isdir(path)):
         from sgfast.policy.formats import load as load_export
@@ -89,8 +89,9 @@ def load(source: PolicySource, *, format: str = "auto", unresolved: Unresolved =
     ``unresolved``: what to do if an export refers to groups or lists that it does not contain. ``error`` lists them
     all; ``empty``: nobody is in them.
 
-    Raises PolicyError, one line that names file, line and field, or only the field of plain values; ArgumentTypeError
-    for anything else.
+    Raises PolicyError that names file, line and field, or only the field of plain values; with several errors it has a
+    line for each, and ``errors`` has them apart. ArgumentError for an unknown format, ArgumentTypeError for anything
+    that is no source.
     """
     if isinstance(source, Policy):
         return source

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from sgfast.errors import PolicyError
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.yaml_nodes import MAP, MAX_DEPTH, PLAIN, SEQ, STR, show
 
@@ -21,9 +22,15 @@ _NOWHERE = yaml.Mark("", 0, -1, 0, None, 0)
 def path_in(source: object) -> str | os.PathLike[str] | None:
     """The path if a program gave one as a document's source: a path object, or a ``str`` of one line that does not
     begin like JSON (SPEC 14.2).
+
+    Raises PolicyError for what is no path, but looks like a line of YAML.
     """
     if isinstance(source, str):
-        return None if "\n" in source or source.lstrip().startswith(("{", "[{")) else source
+        if "\n" in source or source.lstrip().startswith(("{", "[{")):
+            return None
+        if ": " in source and not os.path.exists(source):
+            raise PolicyError(f"{show(source)}: there is no such file; to give a text, end it with a line break")
+        return source
     return source if isinstance(source, os.PathLike) else None
 
 

@@ -244,7 +244,8 @@ class Reach(Shown):
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"<Reach from {self.sources.name} to {self.destinations.name} ({self.asked}): {len(self.rows)} rows>"
+        rows = f"{len(self.rows)} row{'s' * (len(self.rows) != 1)}"
+        return f"<Reach from {self.sources.name} to {self.destinations.name} ({self.asked}): {rows}>"
 
     def _repr_html_(self) -> str:
         return rows_as_html(self.rows)

@@ -69,6 +69,12 @@ class ReferenceEngine:
             "both-ways": nanoseconds(seconds.bidirectional),
         }
 
+    @property
+    def open_connections(self) -> int:
+        """SPEC 14.12."""
+        now = self.clock.now
+        return 0 if now is None else sum(entry.is_open(now) for entry in self._entries.values())
+
     # --- Section 3: what happens to a packet
 
     def process_frame(
@@ -385,7 +391,8 @@ class ReferenceEngine:
         if changed.only_words:
             return Applied()        # "changing only a description: no change" (SPEC 6.3)
         concerned = changed.instances
-        return Applied(sum(self._cut_sides(entry, concerned, now_ns) for entry in self._entries.values()))
+        cut = [had_ended for entry in self._entries.values() for had_ended in self._cut_sides(entry, concerned, now_ns)]
+        return Applied(len(cut), sum(cut))
 
     def _forget_lost_sides(self, deleted: set[str]) -> None:
         """SPEC 6.6, 6.11: a deleted instance that comes back under the same name is another instance."""
@@ -397,20 +404,21 @@ class ReferenceEngine:
                 if name in deleted or owner is None or owner.name != name or is_local:
                     del entry.sides[name]
 
-    def _cut_sides(self, entry: Entry, concerned: set[str], now: int) -> bool:
-        """Disconnect or forget what the change cuts (SPEC 6.3, 6.7), and return whether there was any such
-        connection."""
+    def _cut_sides(self, entry: Entry, concerned: set[str], now: int) -> list[bool]:
+        """Disconnect or forget what the change cuts (SPEC 6.3, 6.7). Return whether it had ended (SPEC 6.12), or
+        nothing if there was no such connection."""
         cut = [
             name
             for name, connection in entry.sides.items()
             if now < connection.deadline and not connection.disconnected and self._is_cut(name, connection, concerned)
         ]
+        ended = [entry.sides[name].has_ended for name in sorted(cut, key=lambda name: entry.sides[name].opener.own)[:1]]
         for name in cut:
             if self.policy.settings.on_change == "forget-unmatched":
                 del entry.sides[name]
             else:
                 entry.sides[name].disconnected = True
-        return bool(cut)
+        return ended
 
     def _is_cut(self, name: str, connection: Connection, concerned: set[str]) -> bool:
         """Whether the change cuts a connection of the instance ``name``. ``concerned``: the instances of SPEC 6.3."""

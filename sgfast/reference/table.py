@@ -61,6 +61,10 @@ class Connection:
     #: A change of the policy has cut it (SPEC 6.3): it denies its key until its deadline.
     disconnected: bool = False
 
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ("TW", "CL")
+
 
 @dataclass
 class Moot:
@@ -92,6 +96,11 @@ class Entry:
 
     def is_live(self, now: int) -> bool:
         return self.is_moot(now) or bool(self.live_sides(now))
+
+    def is_open(self, now: int) -> bool:
+        """Whether there is a connection, and no side has disconnected it or seen its end (SPEC 14.12)."""
+        live = self.live_sides(now)
+        return bool(live) and not any(each.disconnected or each.has_ended for each in live)
 
     def is_evictable(self, now: int) -> bool:
         """Whether a live tuple may make room (SPEC 5.8)."""

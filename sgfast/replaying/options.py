@@ -7,11 +7,13 @@ one value. ``diff`` and ``suggest`` use some of them, too.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sgfast.engine import CAPTURED, Midstream, Mode, check_jobs, check_modes
-from sgfast.errors import ArgumentError
+from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.preprocess.decap import KINDS
 from sgfast.replaying.time_window import parse_window
 
@@ -31,8 +33,8 @@ MOST_SHARDS = 4096
 class Reading:
     """How captures are read. ``sgfast.cli.options.replay_options`` adds the same options to a command.
 
-    Creating one raises ReadingError for invalid times or an invalid filter, and ArgumentError for options that cannot
-    be combined or an unknown kind of tunnel.
+    Creating one raises ReadingError for invalid times or an invalid filter, ArgumentError for options that cannot be
+    combined or an unknown kind of tunnel, and ArgumentTypeError for a value of another type.
     """
 
     #: Read the packets of all captures in the order of their times, not one capture after another.
@@ -40,17 +42,28 @@ class Reading:
     #: The last capture is a growing file: keep reading it until the first interrupt (SIGINT).
     follow: bool = False
     #: Only packets with timestamps in [start, end). Each is a time after the first packet of all captures ("12.5",
-    #: "1h30m"), or an ISO 8601 instant.
-    start: str | None = None
-    end: str | None = None
+    #: "1h30m", a number of seconds), or an ISO 8601 instant. Numbers become texts.
+    start: str | float | None = None
+    end: str | float | None = None
     #: Only packets that match this expression, in tcpdump's syntax.
     filter: str | None = None
     #: Leave out copies of packets, which captures of several interfaces contain.
     dedup: bool = False
-    #: Kinds of tunnels (``sgfast.preprocess.decap.KINDS``) whose headers are removed, to judge the packets inside.
-    decap: tuple[str, ...] = ()
+    #: Kinds of tunnels (``sgfast.preprocess.decap.KINDS``) whose headers are removed, to judge the packets inside. One
+    #: kind may be a text.
+    decap: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            time = getattr(self, name)
+            if not isinstance(time, str | Real | None):
+                raise ArgumentTypeError(f"{name} must be a text or a number of seconds, not {time!r:.80}")
+            object.__setattr__(self, name, None if time is None else str(time))
+        if not isinstance(self.filter, str | None):
+            raise ArgumentTypeError(f"filter must be a text in tcpdump's syntax, not {self.filter!r:.80}")
+        if not isinstance(self.decap, Sequence):
+            raise ArgumentTypeError(f"decap must be kinds of tunnels, {', '.join(KINDS)}, not {self.decap!r:.80}")
+        object.__setattr__(self, "decap", (self.decap,) if isinstance(self.decap, str) else tuple(self.decap))
         if self.merge and self.follow:
             raise ArgumentError(
                 "merge and follow cannot be combined: a growing file may still receive earlier packets"
@@ -99,6 +112,8 @@ class ReplayOptions:
     def __post_init__(self) -> None:
         check_modes(self.mode, self.midstream)
         check_jobs(self.jobs)
+        if not isinstance(self.reading, Reading):
+            raise ArgumentTypeError(f"reading must be a sgfast.Reading, not {self.reading!r:.80}")
         if self.engine not in ("fast", "reference"):
             raise ArgumentError(f"engine must be 'fast' or 'reference', not {self.engine!r:.80}")
         for name in self.tables:

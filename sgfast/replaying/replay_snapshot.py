@@ -112,9 +112,9 @@ def load_replay(
         raise SnapshotError(
             f"{name}: that replay began with another policy than {printable(policy.origin)}; use the one it began with"
         )
-    had: dict[str, str | None] = {"--mode": engine.mode, "--midstream": engine.midstream}
+    had: dict[str, object] = {"--mode": engine.mode, "--midstream": engine.midstream}
     had["--vpc"] = engine.vpc if dealt is None else None
-    have: dict[str, str | None] = {"--mode": options.mode, "--midstream": options.midstream}
+    have: dict[str, object] = {"--mode": options.mode, "--midstream": options.midstream}
     have["--vpc"] = options.vpc
     warnings = []
     read = snapshot.replay.get("reading")
@@ -161,7 +161,7 @@ def _checked(dealt: Dealt, engines: Sequence[Engine], earlier: Earlier) -> Dealt
     return dealt
 
 
-def _selection(reading: Reading) -> dict[str, str | None]:
+def _selection(reading: Reading) -> dict[str, object]:
     """The options that select packets, as they were written, for comparison."""
     return {
         "--start": reading.start,

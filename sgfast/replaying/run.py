@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sgfast.engine import Midstream, Mode
+from sgfast.errors import ArgumentError
 from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
@@ -61,8 +62,9 @@ def replay(
     their results, and for connections.
     ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
     ``progress``: called now and then with (packets, bytes read) so far, over all captures.
-    ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which a pair
-    ``(at, change)`` may hold a value of ``sgfast.policy.changes``. All of it is checked before any packet is judged.
+    ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which there
+    may be pairs ``(at, change)``: a time, and a value of ``sgfast.policy.changes`` or a mapping. All of it is checked
+    before any packet is judged.
     ``snapshot``: where to save the state after the last packet. ``flows`` then does not get connections that are still
     open; the replay that resumes reports them.
     ``resume``: a saved state to go on from, as if both replays' captures were one replay. Policy, options and changes
@@ -82,7 +84,8 @@ def replay(
     after the damaged one.
 
     Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; TableError for too many
-    rows to keep; ArgumentError for an unknown option, ArgumentTypeError for ``changes`` of the wrong type.
+    rows to keep; ArgumentError for an unknown option or no captures, ArgumentTypeError for ``changes`` or ``reading``
+    of the wrong type.
     """
     options = ReplayOptions(
         mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or Reading(),
@@ -113,6 +116,8 @@ def run_replay(
     )  # fmt: skip
     sinks = sinks.and_kept(kept)
     paths = tuple(os.fsdecode(path) for path in captures)
+    if not paths:
+        raise ArgumentError("there are no captures: give at least one path")
     options.check(paths, reports_connections=bool(sinks.flows))
     if options.client is not None:
         from sgfast.replaying.cluster import replay_on_cluster

@@ -225,7 +225,11 @@ class ReplayTables:
         return Table(ALLOWED_TABLE.columns, len(rows), lambda: [columns])
 
     def __repr__(self) -> str:
-        return "<Tables of a replay: connections, packets, would_break, denied, unanswered, allowed, rules>"
+        kept = self._kept
+        flows, packets = (None, None) if kept is None else (kept.flows, kept.packets)
+        names = [name for name, rows in (("connections", flows), ("packets", packets)) if rows is not None]
+        always = ("would_break", "denied", "unanswered", "allowed", "rules")
+        return f"<Tables of a replay: {', '.join((*names, *always))}>"
 
 
 def _not_kept(what: Kept) -> TableError:

@@ -48,14 +48,14 @@ def parse_moment(text: str, option: str) -> Moment:
     return Moment(at, False)
 
 
-def parse_window(start: str | None, end: str | None) -> tuple[Moment | None, Moment | None]:
+def parse_window(start: str | float | None, end: str | float | None) -> tuple[Moment | None, Moment | None]:
     """Parses both ends of the window.
 
     Raises ReadingError for an invalid one, or if no packet can be between them, as far as this is known before the
     first packet.
     """
-    first = None if start is None else parse_moment(start, "--start")
-    last = None if end is None else parse_moment(end, "--end")
+    first = None if start is None else parse_moment(str(start), "--start")
+    last = None if end is None else parse_moment(str(end), "--end")
     if first is not None and last is not None and first.is_relative == last.is_relative:
         refuse_backwards(first, last, 0)
     return first, last

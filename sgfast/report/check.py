@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sgfast.capture.names import printable
 from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding
@@ -24,8 +24,21 @@ if TYPE_CHECKING:
 TOP = 100
 
 
-def compile_for_check(policy: Policy, vpc: str | None) -> tuple[CompiledPolicy, list[str]]:
-    """Return the compiled policy and the warnings.
+class TableSizes(NamedTuple):
+    """How large the tables of a compiled policy are."""
+
+    rules: int
+    instances: int
+    address_classes: int
+    port_classes: int
+    rule_tables: int
+    bit_vector_tables: int
+    #: Their memory in bytes.
+    nbytes: int
+
+
+def compile_for_check(policy: Policy, vpc: str | None) -> tuple[TableSizes, list[str]]:
+    """Compile the policy, and return how large its tables are and the warnings.
 
     A document in which VPCs use the same addresses is valid; only a replay has to say which VPC it sees (SPEC 7.1). For
     such a document, this compiles the policy as each VPC sees it and returns the largest result.
@@ -33,7 +46,7 @@ def compile_for_check(policy: Policy, vpc: str | None) -> tuple[CompiledPolicy, 
     warnings = list(policy.warnings)
     vpc = vpc_name(policy, vpc)
     try:
-        return compile_policy(policy, vpc), warnings
+        return _sizes(compile_policy(policy, vpc)), warnings
     except AmbiguousAddress as ambiguous:
         views = [] if vpc is not None else [view for v in policy.vpcs if (view := _view(policy, v.name)) is not None]
         if not views:
@@ -42,9 +55,16 @@ def compile_for_check(policy: Policy, vpc: str | None) -> tuple[CompiledPolicy, 
         return max(views, key=lambda view: view.nbytes), warnings
 
 
-def _view(policy: Policy, vpc: str) -> CompiledPolicy | None:
+def _sizes(compiled: CompiledPolicy) -> TableSizes:
+    return TableSizes(
+        len(compiled.rules), len(compiled.instances), compiled.address_classes, compiled.port_classes,
+        compiled.rule_tables, compiled.bit_vector_tables, compiled.nbytes,
+    )  # fmt: skip
+
+
+def _view(policy: Policy, vpc: str) -> TableSizes | None:
     try:
-        return compile_policy(policy, vpc)
+        return _sizes(compile_policy(policy, vpc))
     except AmbiguousAddress:
         return None
 
@@ -68,12 +88,12 @@ def about_of(finding: Finding) -> str:
 
 
 def check_summary(
-    compiled: CompiledPolicy, warnings: list[str], checked: Checked, lines: Lines, assumed: Sequence[Instance] = ()
-) -> dict[str, Any]:
-    """Return the JSON object; its schema is ``report.schema("check")``. ``bytes`` is the memory of the tables.
-    ``assumed``: instances that the policy has only for this check.
+    policy: Policy, tables: TableSizes, warnings: list[str], checked: Checked, lines: Lines,
+    assumed: Sequence[Instance] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Return the JSON object; its schema is ``report.schema("check")``. ``assumed``: instances that the policy has only
+    for this check.
     """
-    policy = compiled.policy
     traffic = None
     if checked.traffic is not None:
         from sgfast.report.check_traffic import traffic_object
@@ -81,14 +101,14 @@ def check_summary(
         traffic = traffic_object(checked.traffic)
     return {
         "groups": len(policy.security_groups),
-        "rules": len(compiled.rules),
-        "instances": len(compiled.instances),
+        "rules": tables.rules,
+        "instances": tables.instances,
         "vpcs": len(policy.vpcs),
-        "address_classes": compiled.address_classes,
-        "port_classes": compiled.port_classes,
-        "rule_tables": compiled.rule_tables,
-        "bit_vector_tables": compiled.bit_vector_tables,
-        "bytes": compiled.nbytes,
+        "address_classes": tables.address_classes,
+        "port_classes": tables.port_classes,
+        "rule_tables": tables.rule_tables,
+        "bit_vector_tables": tables.bit_vector_tables,
+        "bytes": tables.nbytes,
         "assumed": [
             {
                 "instance": machine.name,

@@ -14,8 +14,10 @@ from typing import Literal
 from sgfast.asked import Shown
 from sgfast.capture import Damage
 from sgfast.errors import ArgumentError
+from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy.document import PolicySource, load, parse_policy
 from sgfast.policy.model import Policy, Quotas
+from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult, run_replay
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.options import Reading, ReplayOptions
@@ -89,6 +91,10 @@ class Suggestion(Shown):
 
     def __repr__(self) -> str:
         return f"<Suggestion from {', '.join(self.captures)}: {count(len(self.rules), 'rule')}, {self.policy!r}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(each.group, rule_text(each.rule), each.evidence.connections) for each in self.rules[:SHOWN_ROWS]]
+        return html_table(("security group", "rule", "connections"), rows, len(self.rules))
 
 
 def suggest(

@@ -27,7 +27,7 @@ __all__ = ["BATCH_ROWS", "PacketChunk", "Table", "connection_table", "packet_tab
 
 @dataclass(frozen=True, slots=True)
 class PacketChunk:
-    """At most ``BATCH_ROWS`` packets. ``files``, ``numbers``: as ``FrameBatch.fill_positions``; None: not known."""
+    """About ``BATCH_ROWS`` packets at most. ``files``, ``numbers``: as ``FrameBatch.fill_positions``; None: unknown."""
 
     headers: Rows
     results: Rows
@@ -61,7 +61,7 @@ def packet_table(
 
 
 def connection_table(chunks: Sequence[Rows], instances: Sequence[str], rules: Sequence[str]) -> Table:
-    """The connections of all chunks (FLOW_DTYPE), each of which has at most ``BATCH_ROWS``."""
+    """The connections of all chunks (FLOW_DTYPE), each of which has about ``BATCH_ROWS`` at most."""
 
     def batches() -> Iterator[list[Array]]:
         of_instances, of_rules = Words(instances), Words(rules)

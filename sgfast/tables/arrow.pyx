@@ -20,6 +20,7 @@ from collections import namedtuple
 
 cdef extern from "Python.h":
     int Py_IsInitialized() nogil
+    void PyErr_SetInterrupt()
 
 cdef enum:
     ARROW_FLAG_NULLABLE = 2
@@ -265,6 +266,9 @@ cdef int noted(HeldStream* held, error) noexcept:
     drop(held.error)
     Py_INCREF(text)
     held.error = <PyObject*>text
+    if isinstance(error, KeyboardInterrupt):
+        # The consumer makes an error of its own of the code. The interrupt comes again when it is back in Python.
+        PyErr_SetInterrupt()
     return ENOMEM if isinstance(error, MemoryError) else EIO
 
 

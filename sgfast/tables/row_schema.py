@@ -202,6 +202,12 @@ def _flat(kind: RowKind) -> tuple[Column, ...]:
     return tuple(replace(column, name=column.name.replace(".", "_")) for column in kind.flat)
 
 
+def _with_pending(verdict: Column) -> Column:
+    """Of packets that an engine judged, some verdicts may not be known yet (SPEC 14.10)."""
+    only = "Only `sgfast.table` has `pending`, for a fragment that came before its datagram's first one."
+    return replace(verdict, meaning=f"{verdict.meaning} {only}", words=VERDICTS)
+
+
 FILE = Type("file", "a capture's path or URL", {"type": "string"}, "string, dictionary encoded")
 TEXT = Type("text", "text", {"type": "string"}, "string, dictionary encoded")
 
@@ -214,7 +220,7 @@ PACKET_TABLE = TableKind(
     ("ReplayResult.tables.packets", "sgfast.table()"),
     "a packet",
     (
-        *_flat(PACKET_ROWS),
+        *(_with_pending(column) if column.name == "verdict" else column for column in _flat(PACKET_ROWS)),
         Column("wire_length", COUNT, "The packet's length on the wire, in bytes."),
         Column("file", FILE, "The capture that it is in.", _UNPLACED),
         Column("file_packet", NUMBER, "Its number in that capture, from 1 on, as Wireshark counts.", _UNPLACED),
@@ -296,7 +302,7 @@ CHANGED_TABLE = TableKind(
     ("DiffResult.tables.changed",),
     "traffic of one kind that one policy blocks and the other lets pass",
     (
-        Column("change", WORD, "What becomes of it.", words=("newly-denied", "newly-allowed")),
+        Column("change", WORD, "Whether the new policy denies or allows it.", words=("newly-denied", "newly-allowed")),
         *_ENDS_AND_SERVICE, *_WHY,
         Column("passing_rule", RULE, "The rule of the policy that lets it pass, at the same filter.", "no rule did"),
         Column("connections", COUNT, "Connections that change."),

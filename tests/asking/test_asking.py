@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import pickle
 import random
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
@@ -76,6 +78,52 @@ def test_an_answer_prints_as_its_command_prints_it(
     answer = ask(path)
     assert without_speed(str(answer) + "\n") == without_speed(told.out) and told.out
     assert repr(answer)[0] == "<" and repr(answer).isprintable() and len(repr(answer)) < 300
+    # Another process gets the same answer.
+    again = pickle.loads(pickle.dumps(answer))
+    assert str(again) == str(answer) and repr(again) == repr(answer)
+
+
+def test_a_check_reads_the_part_of_the_captures_that_it_is_told_to() -> None:
+    checked = POLICY.check(captures=SHOP[1], reading=library.Reading(filter="tcp"))
+    assert checked.traffic is not None and 0 < checked.traffic.packets < 261
+    assert checked.traffic.left_out is not None
+
+
+def test_warnings_of_policies_and_captures_reach_the_answer() -> None:
+    old, new = (dataclasses.replace(POLICY, warnings=(f"Mind the {word}.",)) for word in ("old", "new"))
+    backwards = "260 packets with a timestamp up to"         # a capture that is read twice
+    twice = [SHOP[1], SHOP[1]]
+    assert old.check().warnings == ("Mind the old.",)
+    assert [warning[:34] for warning in old.check(captures=twice).warnings] == ["Mind the old.", backwards]
+    meant = [{"from": "web", "to": "group:nobody", "service": "tcp/1", "verdict": "deny"}]
+    nobody = dataclasses.replace(old, security_groups=(*old.security_groups, library.SecurityGroup("nobody")))
+    assert "nobody is nobody" in nobody.check(expect=meant).warnings[1]
+    assert old.diff(new).warnings == ("Mind the old.", "Mind the new.")
+    found = old.diff(new, twice).warnings
+    assert [*found[:2], found[2][:34]] == ["OLD, shop.yaml: Mind the old.", "NEW, shop.yaml: Mind the new.", backwards]
+
+
+def test_a_class_that_a_program_derives_from_an_answer_prints_as_it_does() -> None:
+    class Mine(library.Reach):
+        pass
+
+    found = POLICY.reach(destination="db")
+    assert str(Mine(*(getattr(found, each.name) for each in dataclasses.fields(found)))) == str(found)
+
+
+def test_one_of_several_is_told_in_the_singular() -> None:
+    proof = POLICY.test([{"from": "web", "to": "db", "service": "tcp/5432", "verdict": "allow"}])
+    assert repr(proof) == "<Proof of <expectations>: 0 hold, 1 fails, 0 are about no packet>"
+    assert repr(POLICY.reach(source="web", destination="db", port=5432)).endswith(": 1 row>")
+
+
+def test_findings_are_asked_for_by_a_severity_or_a_code_and_other_words_are_refused() -> None:
+    checked = POLICY.check()
+    code = checked.findings[0].code
+    assert {finding.code for finding in checked.matching(code)} == {code}
+    assert checked.matching("note") == list(checked.findings)
+    with pytest.raises(library.ArgumentError, match=rf"^'warnings' is neither a severity \(error, .*{code}"):
+        checked.matching("warnings")
 
 
 def test_exports_are_the_texts_that_the_command_writes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,6 +256,9 @@ def test_a_name_stands_for_the_only_address_of_its_version() -> None:
     for names, addresses, protocol in (
         (("web-1", "db-1"), ("10.0.0.5", "10.0.1.9"), "tcp"),
         (("web-1", "db-1"), ("2001:db8::5", "2001:db8:1::9"), "icmpv6"),
+        (("web-1", "db-1"), ("2001:db8::5", "2001:db8:1::9"), "ICMPv6"),
+        (("web-1", "db-1"), ("2001:db8::5", "2001:db8:1::9"), "ipv6-icmp"),
+        (("web-1", "db-1"), ("2001:db8::5", "2001:db8:1::9"), 58),
         (("2001:db8:100::7", "web-1"), ("2001:db8:100::7", "2001:db8::5"), "tcp"),
         (("web-1", ip_address("10.0.1.9")), ("10.0.0.5", "10.0.1.9"), "udp"),
     ):
@@ -221,8 +272,9 @@ def test_a_name_stands_for_the_only_address_of_its_version() -> None:
 @pytest.mark.parametrize(
     ("ends", "message"),
     [
-        (("several", "web"), "<policy>: instance 'several' has several IPv4 addresses: write one of 10.0.0.8/32, 10."),
-        (("wide", "web"), "<policy>: instance 'wide' has several IPv4 addresses: write one of 10.0.1.0/24"),
+        (("several", "web"), "<policy>: instance 'several' has several IPv4 addresses: write one of 10.0.0.8, "
+         "10.0.0.9, an address in 10.0.2.0/30"),
+        (("wide", "web"), "<policy>: instance 'wide' has several IPv4 addresses: write an address in 10.0.1.0/24"),
         (("wbe", "web"), "<policy>: 'wbe' is neither an address nor an instance of the policy (did you mean 'web'?)"),
         (("six", "web"), "six and web have no IP version in common"),
         (("10.0.0.300", "web"), "<policy>: '10.0.0.300' is neither an address nor an instance of the policy"),
@@ -237,7 +289,8 @@ def test_a_name_that_is_not_one_address_is_an_error_that_says_which_there_are(
         "security_groups": [{"name": "g"}],
         "instances": [
             {"name": "web", "addresses": ["10.0.0.5"], "security_groups": ["g"], "id": "i-1"},
-            {"name": "several", "addresses": ["10.0.0.8", "10.0.0.9"], "security_groups": ["g"], "device": "eni"},
+            {"name": "several", "addresses": ["10.0.0.8", "10.0.0.9", "10.0.2.0/30"],
+             "security_groups": ["g"], "device": "eni"},
             {"name": "wide", "addresses": ["10.0.1.0/24"], "security_groups": ["g"], "device": "eni"},
             {"name": "six", "addresses": ["2001:db8::6"], "security_groups": ["g"]},
         ],

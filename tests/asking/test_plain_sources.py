@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from command import PCAPS, SHOP
@@ -54,6 +55,16 @@ def test_an_export_may_be_plain_values() -> None:
         found = sgfast.load(pages, **options)
         assert (found.security_groups, found.instances) == (wanted.security_groups, wanted.instances)
     assert sgfast.load(json.dumps(pages) + "\n", format="neutron").instances == wanted.instances
+
+
+def test_what_an_export_does_not_hold_may_be_nobody_in_plain_values_too() -> None:
+    rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "UserIdGroupPairs": [{"GroupId": "sg-9"}]}
+    exported = {"SecurityGroups": [{"GroupId": "sg-1", "GroupName": "web", "IpPermissions": [rule]}]}
+    for name in ("auto", "aws"):
+        with pytest.raises(sgfast.PolicyError, match="security group 'sg-9'"):
+            sgfast.load(exported, format=name)
+        policy = sgfast.load(exported, format=name, unresolved="empty")
+        assert policy.security_groups[0].rules[0].peer == sgfast.GroupPeer("sg-9")
 
 
 def test_values_of_the_standard_library_stand_for_their_texts() -> None:
@@ -105,6 +116,23 @@ def test_what_is_no_source_is_an_error_of_its_type(source: Any) -> None:
             call(source)
 
 
+def test_an_unknown_format_is_an_error_that_lists_them() -> None:
+    for source in (PCAPS / "export", "version: 1\n", {}):
+        with pytest.raises(sgfast.ArgumentError, match=r"^format must be one of auto, otc, .*, not 'foo'$"):
+            sgfast.load(source, format="foo")
+
+
+def test_a_line_of_yaml_that_is_taken_for_a_path_is_told_how_to_be_a_text(tmp_path: Path) -> None:
+    line = "expect: [{from: web, to: db, service: tcp/5432, verdict: allow}]"
+    for call in (expectations_of, sgfast.load, changes_of):
+        with pytest.raises(sgfast.PolicyError, match="there is no such file; to give a text, end it with a line break"):
+            call(line)
+    assert expectations_of(f"{line}\n")
+    odd = tmp_path / "a: b"
+    odd.write_text(line)
+    assert expectations_of(str(odd))
+
+
 def test_a_policy_stays_one_value_whoever_made_it() -> None:
     policy = sgfast.load(SHOP[0])
     engine = sgfast.Engine(policy)
@@ -146,6 +174,13 @@ def test_a_mapping_changes_an_engine_as_its_class_does() -> None:
         assert together.policy == by_class.policy
 
 
+def test_each_of_many_mappings_is_read_for_itself() -> None:
+    """Readers know nodes by their place in memory, which the next mapping's may have."""
+    engine = sgfast.Engine(SMALL)
+    engine.apply([{"add_address": {"instance": "web-1", "address": f"10.7.0.{n}"}} for n in range(200)], 0)
+    assert len(engine.policy.instances[0].addresses) == 201
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -153,15 +188,88 @@ def test_a_mapping_changes_an_engine_as_its_class_does() -> None:
         ({}, "<changes>: changes[0]: has 0 operations: write exactly one of add_rule,"),
         ({"remove_rules": {}}, "<changes>: changes[0]: unknown key 'remove_rules' (did you mean 'remove_rule'?)"),
         ({"at": 5, **CHANGES[0][0]}, "<changes>: changes[0].at: now_ns says when: leave it out"),
+        (
+            {"add_address": {"instance": "web-1", "address": "10.0.1.9"}},
+            "<changes>: changes[0].add_address: 10.0.1.9/32 already belongs to instance 'db-1'",
+        ),
+        (sgfast.RemoveInstance("nobody"), "<changes>: changes[0].remove_instance: unknown instance 'nobody'"),
     ],
 )
-def test_a_mapping_that_is_no_change_is_refused_and_nothing_changes(change: dict[str, Any], message: str) -> None:
+def test_what_is_no_change_is_refused_with_its_number_and_nothing_changes(change: Any, message: str) -> None:
     policy = sgfast.load(SHOP[0])
     engine = sgfast.Engine(policy)
-    with pytest.raises(sgfast.PolicyError) as raised:
-        engine.apply([change, CHANGES[0][1]], 0)
-    assert str(raised.value).startswith(message)
+    for given in ([change, CHANGES[0][1]], [CHANGES[0][1], change]):
+        with pytest.raises(sgfast.PolicyError) as raised:
+            engine.apply(given, 0)
+        assert str(raised.value).startswith(message.replace("[0]", f"[{given.index(change)}]"))
+        assert engine.policy is policy
+
+
+NETWORK = ip_network("10.0.9.9/32")
+
+
+def rule(**fields: Any) -> sgfast.Change:
+    return sgfast.AddRule("web", replace(sgfast.Rule("", "inbound", 4, protocol=6), **fields))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (sgfast.AddAddress("web-1", "10.0.0.7"), "add_address.address must be of the type IPv4Network | IPv6Network,"),  # type: ignore[arg-type]
+        (sgfast.RemoveInstance(5), "remove_instance.instance must be of the type str, not 5"),  # type: ignore[arg-type]
+        (
+            sgfast.AddInstance(sgfast.Instance("a", "default", (NETWORK,), "web")),  # type: ignore[arg-type]
+            "add_instance.instance.security_groups must be of the type tuple[str, ...], not 'web'",
+        ),
+        (
+            sgfast.AddGroup(sgfast.SecurityGroup("g", (sgfast.Rule("", "inbnd", 4),))),  # type: ignore[arg-type]
+            "add_group.group.rules[0].direction must be inbound or outbound, not 'inbnd'",
+        ),
+        (rule(ports=(22,)), "add_rule.rule.ports must be of the type tuple[tuple[int, int], ...] | None, not (22,)"),
+        (rule(ports=((0, 65536),)), "add_rule.rule.ports must be ranges from 0 to 65535 in their order"),
+        (rule(ports=()), "add_rule.rule.ports must be ranges from 0 to 65535 in their order, not ()"),
+        (rule(protocol=256), "add_rule.rule.protocol must be 0 to 255, not 256"),
+        (rule(priority=0), "add_rule.rule.priority must be 1 to 100, not 0"),
+        (rule(wording=frozenset({"x"})), "add_rule.rule.wording must be of the type frozenset[Literal["),
+        (rule(peer="0.0.0.0/0"), "add_rule.rule.peer must be of the type IPv4Network | IPv6Network | GroupPeer | "),
+        (rule(peer=ip_network("::/0")), "add_rule.rule.peer must be IPv4 as the rule's ethertype is, not ::/0"),
+    ],
+)
+def test_a_class_with_a_value_that_it_cannot_hold_is_refused_before_anything_changes(
+    change: sgfast.Change, message: str
+) -> None:
+    engine = sgfast.Engine(SMALL)
+    policy = engine.policy
+    for call in (lambda: engine.apply(change, 0), lambda: changes_of([(0, change)])):
+        with pytest.raises((sgfast.ArgumentError, sgfast.ArgumentTypeError)) as raised:
+            call()
+        assert str(raised.value).startswith(f"changes[0].{message}") and str(raised.value).isprintable()
     assert engine.policy is policy
+
+
+def test_numbers_of_numpy_and_what_a_document_makes_are_values_that_a_class_can_hold() -> None:
+    engine = sgfast.Engine(SMALL)
+    port = np.uint16(22)
+    engine.apply(rule(ports=((port, port),), peer=sgfast.GroupPeer("web"), wording=frozenset({"icmp"})), 0)
+    assert not engine.check("198.51.100.7", "10.0.0.5", "tcp", dport=22).allowed
+    engine.apply(rule(ports=((port, port),)), 0)
+    assert engine.check("198.51.100.7", "10.0.0.5", "tcp", dport=22).allowed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([sgfast.RemoveInstance("web-1")], "changes[0]: write a pair (at, change), or a mapping with its time, not R"),
+        ((1, sgfast.RemoveInstance("web-1")), "changes[0]: write a pair (at, change), or a mapping with its time, no"),
+        ([(1, 2, CHANGES[0][1])], "changes[0]: write a pair (at, change), or a mapping with its time, not (1, 2"),
+        ([CHANGES[0][0]], "<changes>: changes[0].at: is missing"),
+        ([(1, {"at": 2, **CHANGES[0][0]})], "<changes>: changes[0].at: the pair says when: leave it out"),
+    ],
+)
+def test_changes_without_their_times_are_refused_and_told_how_to_be_written(changes: Any, message: str) -> None:
+    with pytest.raises(sgfast.SgfastError) as raised:
+        changes_of(changes)
+    assert str(raised.value).startswith(message) and str(raised.value).isprintable()
 
 
 def test_a_replay_takes_changes_as_file_text_values_and_classes(tmp_path: Path) -> None:
@@ -169,8 +277,12 @@ def test_a_replay_takes_changes_as_file_text_values_and_classes(tmp_path: Path) 
     text = yaml.safe_dump({"changes": timed})
     file = tmp_path / "changes.yaml"
     file.write_text(text)
+    pairs = (
+        [(n, change) for n, (_, change) in enumerate(CHANGES)],
+        [[n, mapping] for n, (mapping, _) in enumerate(CHANGES)],
+    )
     found = []
-    for changes in (file, text, {"changes": timed}, timed, [(n, change) for n, (_, change) in enumerate(CHANGES)]):
+    for changes in (file, text, {"changes": timed}, timed, *pairs):
         result = sgfast.replay(SHOP[0], SHOP[1], changes=changes)
         found.append((result.verdicts, [(change.at_ns, change.text) for change in result.changes]))
     assert len(found[0][1]) == len(CHANGES) and found == [found[0]] * len(found)

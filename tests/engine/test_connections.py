@@ -25,6 +25,7 @@ from scenario import (
 )
 
 from sgfast.engine import Engine
+from sgfast.policy.changes import RemoveRule
 from sgfast.reference.engine import ReferenceEngine
 
 # --- SPEC 4.1, 5.2: deadlines
@@ -213,6 +214,50 @@ def test_icmp_query_and_reply_by_kind_and_identifier(query: int, reply: int) -> 
         icmp web > client {others[1]}/0 id=5    -> deny invalid
         icmp web > client {others[2]}/0 id=5    -> deny invalid
     """)  # fmt: skip
+
+
+# --- SPEC 14.12: how many are open
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_open_are_connections_that_neither_ended_nor_timed_out_nor_were_cut(jobs: int) -> None:
+    engine = Engine(policy_of(PEERS), mode="causal", jobs=jobs)
+
+    def dialogue(steps: str, there: str = "10.0.0.5", at: float = 0.0) -> int:
+        here = "203.0.113.9"
+        for step in steps.split():
+            ends = (here, there) if step[0] == ">" else (there, here)
+            ports = {"sport": 40000, "dport": 80} if step[0] == ">" else {"sport": 80, "dport": 40000}
+            assert engine.check(*ends, "tcp", **ports, flags=step[1:], time=at).allowed
+        return engine.open_connections
+
+    assert engine.open_connections == 0
+    assert dialogue(">S") == dialogue("<SA >A") == 1
+    assert dialogue(">FA") == 1 and dialogue("<FA >A") == 0         # TIME-WAIT is over
+    assert dialogue(">S <SA >A", "10.0.0.6") == 1 and dialogue("<RA", "10.0.0.6") == 0
+    assert engine.dataplane.connections == 2                        # both are still remembered
+    # Both filters know this one. The one that was denied is no connection, and its key is moot.
+    assert engine.check("10.0.0.6", "10.0.0.5", "udp", sport=1, dport=2).allowed and engine.open_connections == 1
+    assert not engine.check("10.0.0.5", "203.0.113.9", "udp", sport=1, dport=2).allowed
+    assert engine.open_connections == 1
+    engine.apply({"remove_rule": {"group": "w", "rule": "w/inbound/2"}}, START_NS)
+    assert engine.open_connections == 1                             # what came after its timeout cuts nothing
+    engine.apply({"remove_rule": {"group": "w", "rule": "w/inbound/1"}}, 0)
+    assert engine.open_connections == 0                             # web's filter denies it now, db's would not
+    assert dialogue(">S", "10.0.0.6", at=29.0) == 1
+    assert engine.check("203.0.113.9", "10.0.0.6", "tcp", sport=40000, dport=80, time=59.0 - 1e-9).allowed
+    assert engine.open_connections == 1
+    engine.check("203.0.113.9", "198.51.100.10", "udp", sport=1, dport=2, time=59.0)
+    assert engine.open_connections == 0
+
+
+def test_a_change_tells_those_that_had_ended_from_the_others_that_it_cuts() -> None:
+    """SPEC 6.12."""
+    opened = ("@0 > S", "@0 < SA", "@0 > A")
+    talks = (opened, (*opened, "@0 < RA"), (*opened, "@0 > FA", "@0 < FA", "@0 > A"))
+    lines = [tcp(*talk, port=40000 + n) for n, talk in enumerate(talks)]
+    end = "@1 apply less -> 3 disconnected, 2 finished"
+    run_both_families(PEERS, "\n".join([*lines, end]), changes={"less": RemoveRule("w", "w/inbound/1")})
 
 
 # --- SPEC 4.6: ICMP errors

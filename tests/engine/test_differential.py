@@ -56,6 +56,7 @@ def test_engine_judges_as_the_reference_while_the_policy_changes() -> None:
     seen = differential(packets, SEED, busy=some(2, 8), changing=True)
     share = packets / 250_000
     assert seen["packets"] >= 0.9 * packets
+    assert seen["open"] >= 400 * share
     assert seen["disconnected"] >= 200 * share and seen["reason", "disconnected"] >= 500 * share
     assert seen["disconnected", "forget-unmatched"] >= 20 * share or packets < 150_000
     kinds = {kind: seen["change", kind] for kind in (

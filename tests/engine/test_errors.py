@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,14 @@ def test_a_wrong_type_is_an_error_of_sgfast_and_a_type_error(case: str) -> None:
     with pytest.raises(sgfast.SgfastError, match=r"^[^\n]+$") as raised:
         WRONG_TYPES[case]()
     assert isinstance(raised.value, TypeError)
+
+
+def test_an_error_that_goes_to_another_process_keeps_its_text() -> None:
+    parts = [sgfast.PolicyError("a"), sgfast.PolicyError("b")]
+    error = pickle.loads(pickle.dumps(sgfast.PolicyError("a; b", errors=parts)))
+    assert str(error) == "a; b" and [str(each) for each in error.errors] == ["a", "b"]
+    error = pickle.loads(pickle.dumps(sgfast.ExportError("f", "one", "two")))
+    assert str(error) == "f: one; f: two" and error.problems == ["f: one", "f: two"]
 
 
 def test_a_mistake_is_found_before_a_capture_is_opened(tmp_path: Path) -> None:

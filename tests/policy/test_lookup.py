@@ -216,8 +216,8 @@ def test_an_explanation_shows_what_people_call_the_machine() -> None:
 
 def test_reports_have_the_ids_beside_the_names() -> None:
     """SPEC 10.12, 10.14 and 10.15."""
-    compiled, warnings = compile_for_check(POLICY, "main")
-    findings = check_summary(compiled, warnings, check_policy(POLICY), {})["findings"]
+    tables, warnings = compile_for_check(POLICY, "main")
+    findings = check_summary(POLICY, tables, warnings, check_policy(POLICY), {})["findings"]
     assert {(each["group"], each["group_id"]) for each in findings} >= {("db", "sg-02")}
     ids = {None: None} | {instance.name: instance.id for instance in POLICY.instances}
     assert findings and all(each["instance_ids"] == [ids[name] for name in each["instances"]] for each in findings)

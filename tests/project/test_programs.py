@@ -115,7 +115,8 @@ class Simulator:
         """Changes the policy. Everything from outside into the group ``web`` is cut."""
         cut = np.flatnonzero(self.alive)
         done = self.engine.apply(changes, now_ns=time_ns)
-        assert done.disconnected >= len(cut)  # those that have just ended count, too
+        assert done.disconnected - done.finished == len(cut) and done.finished > 0
+        assert self.engine.open_connections == 0
         assert len(self.send(cut, ACK, time_ns)) == 0
         self.alive[:] = False
         return len(cut)
@@ -158,6 +159,7 @@ def test_a_simulator_changes_the_policy(tmp_path: Path) -> None:
     assert sum(count for key, count in shop.denied.items() if key[2] == "disconnected") == cut > 0
 
     alive = np.flatnonzero(shop.alive)
+    assert shop.engine.open_connections == len(alive)
     assert len(alive) > 0 and np.array_equal(shop.still_open(alive, 21 * SECOND, tmp_path), alive)
     assert len(shop.still_open(order[~allowed], 21 * SECOND, tmp_path)) == 0
     assert len(shop.still_open(alive, 700 * SECOND, tmp_path)) == 0

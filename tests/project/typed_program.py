@@ -74,7 +74,8 @@ def embed(policy: sgfast.Policy) -> None:
     assert_type(engine.resolved(), NDArray[np.void])
     assert_type(engine.rules, list[sgfast.Rule])
     done = engine.apply([change(), {"add_address": {"instance": "web-1", "address": "10.0.0.7"}}], now_ns=0)
-    assert assert_type(done.disconnected, int) == 1
+    assert assert_type(done.disconnected, int) == 1 and assert_type(done.finished, int) == 0
+    assert assert_type(engine.open_connections, int) == 1
     group = sgfast.SecurityGroup("new", (sgfast.Rule("", "inbound", 4, 6, peer=sgfast.GroupPeer("web")),))
     engine.apply(sgfast.AddGroup(group), now_ns=0)
 

@@ -9,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command import SHOP
 
@@ -71,6 +72,35 @@ def test_what_does_not_go_together_is_refused(given: dict[str, Any], captures: t
     options = ReplayOptions(**given)
     with pytest.raises(ArgumentError, match=words):
         options.check(captures, reports_connections=True)
+
+
+def test_numbers_and_single_texts_mean_what_their_texts_and_lists_mean() -> None:
+    seconds: list[Any] = [1, 1.5, np.float64(1.5), np.int64(1)]
+    assert [Reading(start=each, end=9) for each in seconds] == [Reading(start=str(each), end="9") for each in seconds]
+    assert Reading(decap="vxlan") == Reading(decap=["vxlan"]) == Reading(decap=("vxlan",))  # type: ignore[arg-type]
+    once, twice = (sgfast.replay(*SHOP, reading=Reading(start=each)) for each in (2, "2"))
+    assert once.packets == twice.packets < 261
+    policy = sgfast.load(SHOP[0])
+    assert policy.check(as_if_in="db=10.9.9.9").assumed == policy.check(as_if_in=["db=10.9.9.9"]).assumed != ()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: Reading(start=["1"]), r"start must be a text or a number of seconds, not \['1'\]"),  # type: ignore[arg-type]
+        (lambda: Reading(filter=5), "filter must be a text in tcpdump's syntax, not 5"),  # type: ignore[arg-type]
+        (lambda: Reading(decap=5), "decap must be kinds of tunnels, vxlan, .*, not 5"),  # type: ignore[arg-type]
+        (lambda: Reading(decap="vxlam"), "'vxlam' is not a kind of tunnel"),
+        (lambda: Reading(end=float("nan")), "--end: must be a time after the first packet .*, not nan"),
+        (lambda: sgfast.replay(*SHOP, reading={"start": 1}), "reading must be a sgfast.Reading, not {'start': 1}"),  # type: ignore[arg-type]
+        (lambda: sgfast.replay(SHOP[0], []), "there are no captures: give at least one path"),
+        (lambda: sgfast.suggest([]), "there are no captures: give at least one path"),
+    ],
+)
+def test_what_reads_nothing_is_refused_in_one_line(call: Any, words: str) -> None:
+    with pytest.raises(sgfast.SgfastError, match=f"^{words}$|^{words}: ") as raised:
+        call()
+    assert str(raised.value).isprintable()
 
 
 def test_what_goes_together_is_not_refused() -> None:

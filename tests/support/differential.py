@@ -82,21 +82,22 @@ def compare(
     results: list[Any] = []
     resolved: list[Any] = []
     #: By number of the packet before which they come.
-    changes: dict[int, tuple[list[Change], int, int]] = {}
+    changes: dict[int, tuple[list[Change], int, tuple[int, int]]] = {}
     for start in range(0, len(traffic.frames), batch):
         if changer is not None and start:
             drawn = changer.changes(engine.policy)
             now = engine.dataplane.counters["clock_ns"] + int(changer.pick((0, 1, SECOND)))
             try:
-                disconnected = engine.apply(drawn, now).disconnected
-                assert short.apply(drawn, now).disconnected == disconnected
+                done, same = engine.apply(drawn, now), short.apply(drawn, now)
+                assert same == done
             except AmbiguousAddress:
                 drawn = []      # owned twice, seen without --vpc: up to whoever names the VPC
             if drawn:
-                changes[start] = (drawn, now, disconnected)
+                changes[start] = (drawn, now, (done.disconnected, done.finished))
                 seen.update(("change", type(change).__name__) for change in drawn)
-                seen["disconnected"] += disconnected
-                seen["disconnected", policy.settings.on_change] += disconnected
+                seen["disconnected"] += done.disconnected
+                seen["disconnected", policy.settings.on_change] += done.disconnected
+                seen["finished"] += done.finished
         if through is not None:
             engine = through(engine)
         part = slice(start, start + batch)
@@ -120,14 +121,15 @@ def compare(
         zip(traffic.frames, traffic.times_ns, traffic.wire_lengths, strict=True)
     ):
         if n in changes:
-            drawn, now, disconnected = changes[n]
-            counted = reference.apply(drawn, now).disconnected
-            if counted != disconnected:
-                raise AssertionError(
-                    f"{drawn} before packet {n + 1}, {run}: engine disconnects {disconnected}, reference {counted}"
-                )
+            drawn, now, cut = changes[n]
+            counted = reference.apply(drawn, now)
+            if (counted.disconnected, counted.finished) != cut:
+                raise AssertionError(f"{drawn} before packet {n + 1}, {run}: engine cuts {cut}, reference {counted}")
         verdicts.append(reference.process_frame(time_ns, frame, wire_length=wire))
         policies_then.append(reference.policy)
+    opened = engine.open_connections, short.open_connections, reference.open_connections
+    assert opened == (opened[0],) * 3, f"open connections, {run}: {opened}"
+    seen["open"] += opened[0]
     reference.finish()
     told = reference.resolved()
     assert [number for number, _ in told] == sorted(late["number"].tolist())

@@ -19,8 +19,8 @@ is left out on the right is not looked at: reason, rule, sides.
   line, or else the one ``run`` is told.
 - ``DETAILS``: TCP flags, a SYN by default, ``none`` for none; an ICMP type and code ``8/0``; an identifier ``id=7``.
 
-A line ``[@TIME] apply NAME [-> N disconnected]`` changes the policy before the next packet; what that does, one change
-or several as one, is said under that name in ``changes``. ``-> refused`` if it must not do anything.
+A line ``[@TIME] apply NAME [-> N disconnected[, N finished]]`` changes the policy before the next packet; what that
+does, one change or several as one, is said under that name in ``changes``. ``-> refused`` if it must not do anything.
 
 Every scenario runs through the engine in one batch (one between changes), through the engine packet by packet, and
 through the reference model; each must say what the table says.
@@ -57,7 +57,10 @@ STRANGERS = {
 }
 
 _LINE = re.compile(r"(?:@(?P<time>\S+)\s+)?(?P<packet>.*?)\s*->\s*(?P<expected>.*)")
-_APPLY = re.compile(r"(?:@(?P<time>\S+)\s+)?apply\s+(?P<name>\S+)(?:\s*->\s*(?P<expected>\d+ disconnected|refused))?")
+_APPLY = re.compile(
+    r"(?:@(?P<time>\S+)\s+)?apply\s+(?P<name>\S+)"
+    r"(?:\s*->\s*(?P<expected>\d+ disconnected(?:, \d+ finished)?|refused))?"
+)
 _TIME = re.compile(r"(?P<seconds>-?[0-9_]+(?:\.[0-9]+)?)(?P<nudge>[+-][0-9]+ns)?")
 _PACKET = re.compile(r"(?P<protocol>\w+)\s+(?P<source>\S+)\s*>\s*(?P<destination>\S+)\s*(?P<details>.*)")
 _END = re.compile(
@@ -242,7 +245,8 @@ def spelled(said: Said) -> str:
 def apply(to: Engine | ReferenceEngine, line: ChangeLine) -> str:
     """What became of a change, in the table's words."""
     try:
-        return f"{to.apply(line.changes, line.time_ns).disconnected} disconnected"
+        done = to.apply(line.changes, line.time_ns)
+        return f"{done.disconnected} disconnected, {done.finished} finished"
     except PolicyError:
         return "refused"
 
@@ -293,7 +297,8 @@ def run(
             "engine, packet by packet": apply(single, line),
             "reference": apply(reference, line),
         }
-        compare(line, judged, line.expected is not None and any(said != line.expected for said in judged.values()))
+        said = {*judged.values()}
+        compare(line, judged, len(said) > 1 or not said.pop().startswith(line.expected or ""))
 
     for kind, part in groupby(lines, key=type):
         if kind is Line:

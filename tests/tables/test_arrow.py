@@ -200,6 +200,20 @@ def test_an_error_on_the_way_is_an_error_with_its_text() -> None:
     assert not any(held.held())
 
 
+def test_an_interrupt_while_a_batch_is_made_stays_an_interrupt() -> None:
+    def batches() -> Iterator[list[Array]]:
+        raise KeyboardInterrupt
+        yield
+
+    stream, data = taken(stream_capsule(FIELDS, batches())), Data()
+    with pytest.raises(KeyboardInterrupt):
+        assert stream.get_next(ctypes.addressof(stream), ctypes.addressof(data)) == errno.EIO
+        for _ in range(100):
+            str(data)
+    assert not data.release
+    release(stream)
+
+
 def test_pyarrow_shows_the_error() -> None:
     pa = pytest.importorskip("pyarrow", reason="no pyarrow here")
 

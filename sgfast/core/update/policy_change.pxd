@@ -10,6 +10,7 @@ from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY, Addr
 from sgfast.core.classify.classifier cimport Tables, find_address, find_rule, vpcs_connected
 from sgfast.core.conntrack.flow_rows cimport key_of
 from sgfast.core.conntrack.lifetime cimport clear_side, end_tuple
+from sgfast.core.conntrack.protocols cimport is_finished
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport DIRECTED, Entry, entry_at, flow_at
 from sgfast.core.conntrack.table cimport (
@@ -25,6 +26,17 @@ from sgfast.core.conntrack.table cimport (
 )
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport note_cut
+
+
+cdef enum:         # what a change did to a tuple
+    NOT_CUT = 0
+    CUT_LIVING = 1
+    CUT_FINISHED = 2        # it had ended already (SPEC 6.12)
+
+
+cdef struct Cutting:        # the number of tuples that were cut on at least one side, and of these that had ended
+    uint64_t cut
+    uint64_t finished
 
 
 cdef struct Cut:
@@ -53,8 +65,8 @@ cdef inline bint may_open(const Tables* new, const Entry* e, int side, int32_t i
     return rule >= 0 and not new.denies[rule]
 
 
-cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, const Cut* cut) noexcept nogil:
-    # Applies the change to one tuple. Returns whether a side was cut.
+cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, const Cut* cut) noexcept nogil:
+    # Applies the change to one tuple. Returns whether a side was cut, and whether the first such side had ended.
     cdef Table* t = &plane.table
     cdef const Tables* old = plane.rules
     cdef Entry* e = entry_at(&t.slab, slot)
@@ -66,7 +78,7 @@ cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, co
     cdef int32_t instance[2]
     cdef int32_t before
     cdef int side
-    cdef bint cuts = False
+    cdef int done = NOT_CUT
     cdef bint directed = False
     cdef bint inbound
     key_of(t, slot, &key)
@@ -96,9 +108,10 @@ cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, co
         if (inbound and cut.inbound != NULL and cut.inbound[before]) or (
             cut.unmatched and not may_open(new, e, side, before, address[1 - side])
         ):
-            if plane.reporting and not cuts:
-                note_cut(&plane.cuts, t, slot, side, <uint32_t>plane.changes, cut.now)
-            cuts = True
+            if done == NOT_CUT:
+                done = CUT_FINISHED if is_finished(e.state[side]) else CUT_LIVING
+                if plane.reporting:
+                    note_cut(&plane.cuts, t, slot, side, <uint32_t>plane.changes, cut.now)
             if cut.forgets:
                 clear_side(t, slot, side, SIDE_FORGOTTEN)
                 continue
@@ -116,18 +129,20 @@ cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, co
         e.present |= DIRECTED
     if e.state[0] == NO_STATE and e.state[1] == NO_STATE:
         end_tuple(t, slot, cut.now, SIDE_REMOVED)
-    return cuts
+    return done
 
 
-cdef inline uint64_t change_tables(Plane* plane, const Tables* new, const Cut* cut) noexcept nogil:
-    # Switches from the current tables to the new ones. Returns how many tuples were cut on at least one side.
+cdef inline void change_tables(Plane* plane, const Tables* new, const Cut* cut, Cutting* done) noexcept nogil:
+    # Switches from the current tables to the new ones. Adds what was cut to `done`.
     cdef Table* t = &plane.table
-    cdef uint64_t cuts = 0
+    cdef uint64_t before = done.cut
     cdef uint32_t slot
+    cdef int cuts
     for slot in range(t.slab.fresh):
         if entry_at(&t.slab, slot).kind and entry_at(&t.slab, slot).marks & TUPLE_LIVE:
-            cuts += change_entry(plane, slot, new, cut)
+            cuts = change_entry(plane, slot, new, cut)
+            done.cut += cuts != NOT_CUT
+            done.finished += cuts == CUT_FINISHED
     plane.rules = new
-    plane.disconnected += cuts
+    plane.disconnected += done.cut - before
     plane.changes += 1
-    return cuts

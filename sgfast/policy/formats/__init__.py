@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from yaml.nodes import Node
 
-from sgfast.errors import PolicyError
+from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.formats import aws_shapes
 from sgfast.policy.formats.conversion import policy_of, yaml_of
 from sgfast.policy.formats.draft import Draft
@@ -234,6 +234,8 @@ def _choose(sources: Sequence[Source], name: str, origin: str) -> tuple[Format, 
     """The format of an export, its files, and the files of directories that are about something else."""
     if not sources:
         raise PolicyError(f"{shown_origin(origin)}: has no file of an export")
+    if name not in ("auto", *FORMATS):
+        raise ArgumentError(f"format must be one of auto, {', '.join(FORMATS)}, not {name!r:.80}")
     seen = [_seen(source) for source in sources]
     chosen = FORMATS[name] if name != "auto" else _detect_format(sources, seen)
     used: list[Source] = []
