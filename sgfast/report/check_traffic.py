@@ -7,6 +7,7 @@ from typing import Any
 from sgfast.checking import Finding
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
+from sgfast.report.answer_rows import answer_text
 from sgfast.report.answers import MOST_ROWS, counted_object
 from sgfast.report.left_out import left_out_object, left_out_words
 from sgfast.report.names import as_text
@@ -14,7 +15,6 @@ from sgfast.report.page import Page, grouped, human_seconds, instant, plural
 from sgfast.report.rollup import MOST_FIT, Folded
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.summary import damage_object
-from sgfast.report.text import answer_text
 from sgfast.report.time_text import time_text
 from sgfast.suggesting import Evidence
 

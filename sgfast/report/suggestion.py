@@ -10,13 +10,14 @@ from sgfast.capture.names import printable
 from sgfast.policy.model import GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Service
+from sgfast.report.answer_rows import answer_text, left_words
 from sgfast.report.answers import MOST_ROWS, counted_object, left_object
 from sgfast.report.left_out import left_out_counts, left_out_object
 from sgfast.report.names import service_name
 from sgfast.report.page import Page, grouped, human_bytes, plural
 from sgfast.report.rollup import MOST_FIT, By
 from sgfast.report.rollup.observed import ObservedRollup
-from sgfast.report.text import REMINDER, answer_text
+from sgfast.report.text import REMINDER
 from sgfast.report.time_text import time_text
 from sgfast.suggesting import Evidence, LeftOut, Suggestion
 from sgfast.suggesting.document import short
@@ -142,11 +143,7 @@ def _write_left_out(page: Page, found: Suggestion, left: LeftOut, by: By, most: 
     for row in folded.rows:
         page.hanging(f"{' ' * 15}{grouped(row.connections):>{widest}}  ", answer_text(row))
     if folded.left_rows:
-        page.wrapped(
-            f"and {plural(folded.left_rows, 'more row')} ({plural(folded.left_connections, 'connection')}): "
-            f"--top {len(folded.rows) + folded.left_rows} lists all",
-            " " * 15,
-        )
+        page.wrapped(f"and {left_words(folded)}: --top {folded.every} lists all", " " * 15)
 
 
 def _words(rule: Rule) -> str:
