@@ -180,7 +180,7 @@ def test_the_report_has_sixty_lines_on_a_narrow_terminal_if_every_part_of_it_is_
         damaged=Damage("some.pcap", 10**12, 10**12, "the file ends in the middle of a packet"),
     )  # fmt: skip
     found.captures, found.vpc = (f"captures/{LONG}.pcap",) * 5, LONG
-    for width in some_of((40, 60), range(40, 81)):
+    for width in some_of((40, 60), range(40, 81, 4)):
         for by in some_of(("group", "rule"), BY):
             text = text_report(found, width=width, by=by)
             print(width, by, text, sep="\n")
@@ -217,7 +217,7 @@ def large(rng: np.random.Generator) -> tuple[str, list[bytes]]:
     return "\n".join(lines), frames
 
 
-@pytest.mark.parametrize("seed", range(some(1, 40)))
+@pytest.mark.parametrize("seed", range(some(1, 10)))
 def test_sixty_lines_at_every_width_and_what_is_cut_is_counted_and_can_be_had(tmp_path: Path, seed: int) -> None:
     """SPEC 10.19, 10.24."""
     rng = np.random.default_rng(20261127 + seed)
@@ -225,7 +225,7 @@ def test_sixty_lines_at_every_width_and_what_is_cut_is_counted_and_can_be_had(tm
     found = replay(parse_policy(text), write_capture(tmp_path, *frames))
     totals: dict[str, int] = {}
     ways = some_of(("group", "rule"), BY)
-    for width in some_of((40, 60), range(40, 121)):
+    for width in some_of((40, 60), (40, 45, 52, 60, 70, 80, 120)):
         for by in ways:
             report = text_report(found, width=width, by=by)
             print(seed, width, by, report, sep="\n")
