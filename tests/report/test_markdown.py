@@ -46,6 +46,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
+LEFT = r"^and .* more .*: --top (\d+) lists all"
+
+
 @dataclass
 class Section:
     """A heading, and a table and text that follow it. Cells are texts as people see them."""
@@ -104,7 +107,7 @@ def test_a_replay_has_the_numbers_of_its_summary_however_it_is_folded(tmp_path: 
     ways: Sequence[By] = BY if EXHAUSTIVE else ("group", "rule")
     lists = {"Would break": "would_break", "Allowed by": "unanswered", "Allowed": "allowed"}
 
-    @drawn(20261127, some(3, 60))
+    @drawn(20261127, some(2, 60))
     def check(policy: Policy, case_seed: int) -> None:
         capture = as_capture(tmp_path, Crowd(policy, np.random.default_rng(case_seed)).draw(600))
         found = replay(policy, capture)
@@ -129,7 +132,7 @@ def test_a_replay_has_the_numbers_of_its_summary_however_it_is_folded(tmp_path: 
 
     check()
     print(seen)
-    assert min(seen[name] for name in lists.values()) > 20
+    assert min(seen[name] for name in lists.values()) > 10
 
 
 def test_what_is_suggested_and_left_out_has_the_numbers_of_its_summary(tmp_path: Path) -> None:
@@ -169,11 +172,9 @@ def test_tables_are_cut_and_the_option_that_they_name_lists_the_rest(
     listing = cache(lambda option: sections(sgfast(capsys, *command, "--top", option).out))
     for each in cut:
         assert len(each.rows) <= 1
-        for option in re.findall(r"^and .* more .*: --top (\d+) lists all", each.text, re.M):
+        for option in re.findall(LEFT, each.text, re.M):
             (whole,) = (other for other in listing(option) if (other.heading, other.head) == (each.heading, each.head))
-            assert len(whole.rows) > len(each.rows)
-    lines = sgfast(capsys, *command, "--top", "1000").out.splitlines()
-    assert not [line for line in lines if line.startswith("and ")]
+            assert len(whole.rows) > len(each.rows) and not re.search(LEFT, whole.text, re.M)
 
 
 def test_markdown_leads_to_the_status_of_the_other_formats(capsys: Capsys) -> None:
