@@ -8,9 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, as_if_in_option, format_option, replay_options
+from sgfast.cli.options import (
+    EXIT_DAMAGED,
+    EXIT_FAIL_ON,
+    FILE,
+    as_if_in_option,
+    by_option,
+    format_option,
+    replay_options,
+)
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import columns, is_colourful, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
@@ -18,6 +27,7 @@ from sgfast.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayOptions
+    from sgfast.report.rollup import By
 
 
 def _known(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -49,7 +59,15 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
 )
 @replay_options
 @as_if_in_option
-@format_option("sarif")
+@format_option("sarif", "markdown")
+@by_option(of="With --traffic, what the rows of connections that used a rule are")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="List N findings, and N rows of the connections that used a rule. Default: 100 findings and 3 rows; 20 of "
+    "both as Markdown; all findings and 1,000 rows with --json.",
+)
 @click.option(
     "--fail-on",
     metavar="SEVERITY|CODE",
@@ -70,6 +88,8 @@ def check(
     as_if_in: tuple[str, ...],
     policies: PolicyOptions,
     form: str,
+    by: By,
+    top: int | None,
     fail_on: tuple[str, ...],
 ) -> None:
     """Validate and compile a policy, and report what it compiles to and what in it is redundant, useless or dangerous.
@@ -77,18 +97,22 @@ def check(
     POLICY is a policy document, a cloud's export, or a directory of exports; "-" is standard input. If it cannot be
     used, the error names the file and the line or object, and the exit status is 2. Each finding has a stable code
     (SG001, ...), a severity, advice, and a line number where one is known. The format "sarif" is for code hosts and
-    editors. With --as-if-in GROUP=ADDRESS, the policy is checked as if it had one more instance.
+    editors, "markdown" for pull requests. With --as-if-in GROUP=ADDRESS, the policy is checked as if it had one more
+    instance.
 
     \b
     Examples:
       sgfast check policy.yaml --fail-on error
       sgfast check policy.yaml --traffic monday.pcap --traffic tuesday.pcap
+      sgfast check policy.yaml --traffic monday.pcap --by instance --top 20
       sgfast check policy.yaml --traffic monday.pcap --filter "not host 10.0.0.99"
     """
     if [policy, *captures, expectations].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
     if not captures and not options.reading.is_plain:
         raise click.UsageError("options for reading captures (--start, --filter, --decap, ...) need --traffic")
+    if not captures and context.get_parameter_source("by") is not ParameterSource.DEFAULT:
+        raise click.UsageError("--by needs --traffic: it says how the connections that used a rule are folded")
     from sgfast.asking import check as find
     from sgfast.errors import ArgumentError
     from sgfast.policy.document import Lines
@@ -114,13 +138,19 @@ def check(
         from sgfast.report.sarif import sarif
 
         text = to_json(sarif(loaded.origin, warnings, checked, lines))
+    elif form == "markdown":
+        from sgfast.report.check_markdown import check_markdown
+
+        text = check_markdown(loaded.origin, warnings, checked, lines, by=by, top=top)
     else:
-        summary = check_summary(found.policy, found.tables, warnings, checked, lines, found.assumed)
+        summary = check_summary(found.policy, found.tables, warnings, checked, lines, found.assumed, by=by, top=top)
         if form == "json":
             text = to_json(summary)
         else:
             colour = is_colourful(sys.stdout)
-            text = check_text(loaded.origin, summary, checked, lines, width=columns(sys.stdout), colour=colour)
+            text = check_text(
+                loaded.origin, summary, checked, lines, width=columns(sys.stdout), colour=colour, by=by, top=top
+            )
     print_text(text, sys.stdout, "standard output")
     if traffic is not None and traffic.damaged is not None:
         context.exit(EXIT_DAMAGED)

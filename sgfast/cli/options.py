@@ -97,14 +97,16 @@ jobs_option = click.option(
 )
 
 
-def by_option(*, rules: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``rules``: whether rules decide about what the rows are about."""
+def by_option(
+    *, rules: bool = True, of: str = "What the rows of the report are"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``rules``: whether rules decide about what the rows are about. ``of``: how the help begins."""
     return click.option(
         "--by",
         type=Choice(["group", "instance", "address", "service"] + ["rule"] * rules),
         default="group",
         show_default=True,
-        help="What the rows of the report are: who reaches whom by security groups and named networks, by instances or "
+        help=f"{of}: who reaches whom by security groups and named networks, by instances or "
         + ("by addresses; services; or rules." if rules else "by addresses; or services."),
     )
 
@@ -113,7 +115,8 @@ top_option = click.option(
     "--top",
     type=click.IntRange(min=1),
     metavar="N",
-    help="List N rows in each part of the report. Default: as many as let it have 60 lines; 1,000 with --json.",
+    help="List N rows in each part of the report. Default: as many as let it have 60 lines; 20 as Markdown; 1,000 with "
+    "--json.",
 )
 quiet_option = click.option(
     "--quiet", "-q", is_flag=True, help="Print neither progress nor warnings on standard error."

@@ -128,7 +128,7 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="The time that one record covers.",
 )
-@format_option()
+@format_option("markdown")
 @jobs_option
 @click.option(
     "--expect",
@@ -181,7 +181,7 @@ def replay(
     plain or compressed) form one replay, in the order given; a directory stands for the captures in it, in the order of
     time. "-" is standard input for POLICY, --changes or one CAPTURE, and standard output for a file to be written. The
     report then goes to standard error, so that standard output holds nothing but that file. Regular files appear when
-    they are complete, or not at all.
+    they are complete, or not at all. The format "markdown" is for pull requests.
 
     \b
     Examples:
@@ -189,6 +189,7 @@ def replay(
       sgfast replay policy.yaml monday.pcap --report monday.html --write judged.pcapng
       sgfast replay policy.yaml any.pcap --dedup --start 1m --end 5m --filter "tcp port 80 or 443"
       sgfast replay policy.yaml mirror.pcap --decap vxlan
+      sgfast replay policy.yaml monday.pcap --format markdown --fail-on would-break
       tcpdump -U -w - | sgfast replay policy.yaml - --verdicts verdicts.csv
     """
     if [policy, options.changes, expectations, *captures].count("-") > 1:
@@ -290,6 +291,10 @@ def _print_report(result: ReplayResult, form: Form, by: By, top: int | None, nam
         from sgfast.report.summary import summary
 
         text = to_json(summary(result, by=by, top=top))
+    elif form == "markdown":
+        from sgfast.report.replay_markdown import replay_markdown
+
+        text = replay_markdown(result, by, top)
     else:
         from sgfast.report.text import text_report
 

@@ -110,14 +110,14 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 )
 @export_options("--to-format")
 @replay_options
-@format_option()
+@format_option("markdown")
 @by_option(rules=False)
 @click.option(
     "--top",
     type=click.IntRange(min=1),
     metavar="N",
     help="List N rows of what is left out for each reason, and in the text N rules of each group. Default: 5 rows "
-    "(1,000 with --json), and 30 rules.",
+    "(1,000 with --json), and 30 rules; 20 rows of each list as Markdown.",
 )
 @policy_options
 @sandbox_option
@@ -148,7 +148,7 @@ def suggest(
     Peers that are instances become groups. Other peers stay single addresses, unless --max-prefix or --any-above widens
     them. The captures are then replayed with the suggested policy: the report says whether it allows what it was made
     for, and if it does not, the exit status is 1. Captures are read several times, so they must be files. With "-o -"
-    the policy goes to standard output, and the report to standard error.
+    the policy goes to standard output, and the report to standard error. The format "markdown" is for pull requests.
 
     With --to, -o (by default standard output) gets what TARGET has to be told, in place of the policy. What --policy
     says is then what is there already, and only what differs is written.
@@ -221,6 +221,10 @@ def suggest(
         say(str(found.damaged))
     if form == "json":
         text = to_json(suggestion_object(found, by, top))
+    elif form == "markdown":
+        from sgfast.report.suggestion_markdown import suggestion_markdown
+
+        text = suggestion_markdown(found, by, top)
     else:
         text = suggestion_text(found, width=columns(stream), colour=is_colourful(stream), by=by, top=top)
     print_text(text, stream, "standard error" if stream is sys.stderr else "standard output")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sgfast.capture.names import printable
-from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding
+from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding, Severity
 from sgfast.checking.codes import NEVER_HIT
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
@@ -19,8 +20,9 @@ from sgfast.report.page import NAMED_RULES, Page, grouped, human_bytes, plural
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult
+    from sgfast.report.rollup import By
 
-#: Maximum number of findings in the text before "and N more". The rules of a group that no packet used count as one.
+#: If nobody says otherwise, the text has so many findings. The rules of a group that no packet used count as one.
 TOP = 100
 
 
@@ -89,16 +91,17 @@ def about_of(finding: Finding) -> str:
 
 def check_summary(
     policy: Policy, tables: TableSizes, warnings: list[str], checked: Checked, lines: Lines,
-    assumed: Sequence[Instance] = (),
+    assumed: Sequence[Instance] = (), *, by: By = "group", top: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the JSON object; its schema is ``report.schema("check")``. ``assumed``: instances that the policy has only
-    for this check.
+    for this check. ``by``: how the connections that used a rule are folded. ``top``: how many rows of them a finding
+    has.
     """
     traffic = None
     if checked.traffic is not None:
         from sgfast.report.check_traffic import traffic_object
 
-        traffic = traffic_object(checked.traffic)
+        traffic = {**traffic_object(checked.traffic), "by": by}
     return {
         "groups": len(policy.security_groups),
         "rules": tables.rules,
@@ -119,20 +122,22 @@ def check_summary(
             for machine in assumed
         ],
         "warnings": warnings,
-        "findings": [_finding_object(finding, policy, lines) for finding in checked.findings],
+        "findings": [_finding_object(finding, policy, lines, by, top) for finding in checked.findings],
         "left_out": list(checked.left_out),
         "traffic": traffic,
     }
 
 
-def _finding_object(finding: Finding, policy: Policy, lines: Lines) -> dict[str, Any]:
+def _finding_object(
+    finding: Finding, policy: Policy, lines: Lines, by: By, top: int | None
+) -> dict[str, Any]:
     code = CODES[finding.code]
     group = policy.group_by_name.get(finding.group or "")
     used = None
     if finding.connections is not None:
         from sgfast.report.check_traffic import used_object
 
-        used = used_object(policy, finding, finding.connections)
+        used = used_object(policy, finding, finding.connections, by, top)
     return {
         "code": finding.code,
         "name": code.name,
@@ -165,11 +170,13 @@ def _finding_object(finding: Finding, policy: Policy, lines: Lines) -> dict[str,
 
 
 def check_text(
-    origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, width: int = 80, colour: bool = False
+    origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, width: int = 80, colour: bool = False,
+    by: By = "group", top: int | None = None,
 ) -> str:
     """Return the text that ``sgfast check`` prints. ``found`` is the result of ``check_summary``. ``width``: the
-    desired number of columns.
-    """
+    desired number of columns. ``by``: how the connections that used a rule are folded. ``top``: how many findings it
+    has, and how many rows of these connections.
+    """  # fmt: skip
     page = Page(width, colour)
     page.heading(f"{printable(origin)} is a policy that can be used")
     bit_vectors = found["bit_vector_tables"]
@@ -189,35 +196,67 @@ def check_text(
         words = f"{machine['instance']}, {machine['address']}, as if in {', '.join(map(printable, machine['groups']))}"
         page.hanging("  assumed         ", words)
     page.line()
-    _write_findings(page, checked, lines)
+    _write_findings(page, checked, lines, by, top)
     return page.text()
 
 
-def _entries(checked: Checked) -> list[list[Finding]]:
-    """The findings, those about the rules of one group that no packet used together."""
-    entries: list[list[Finding]] = []
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A finding in words, or those about the rules of one group that no packet used. Names in it are not escaped."""
+
+    findings: tuple[Finding, ...]
+    #: What it is about: one object, in the line of its document, or ``all 5 rules of web``.
+    about: str
+    line: int | None
+    message: str
+
+    @property
+    def code(self) -> str:
+        return self.findings[0].code
+
+    @property
+    def severity(self) -> Severity:
+        return self.findings[0].severity
+
+
+def entries(checked: Checked, lines: Lines) -> list[Entry]:
+    """The findings in words, worst first."""
+    together: list[list[Finding]] = []
     for finding in checked.findings:
-        if entries and finding.code == NEVER_HIT == entries[-1][0].code and finding.group == entries[-1][0].group:
-            entries[-1].append(finding)
+        last = together[-1][0] if together else None
+        if last is not None and finding.code == NEVER_HIT == last.code and finding.group == last.group:
+            together[-1].append(finding)
         else:
-            entries.append([finding])
-    return entries
+            together.append([finding])
+    found = []
+    for each in together:
+        if checked.traffic is not None and len(each) > 1:
+            found.append(_never_hit(each, checked.traffic, lines))
+        else:
+            found += [Entry((one,), about_of(one), line_of(one, lines), one.message) for one in each]
+    return found
 
 
-def _write_never_hit(page: Page, found: Sequence[Finding], traffic: ReplayResult, lines: Lines) -> None:
+def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) -> Entry:
     group = traffic.policy.group_by_name[found[0].group or ""]
     share = f"all {len(found)}" if len(found) == len(group.rules) else f"{len(found)} of the {len(group.rules)}"
-    page.wrapped(f"{NEVER_HIT} {found[0].severity}: {share} rules of {printable(group.name)}", "  ")
     names = []
     for finding in found[:NAMED_RULES]:
         line = line_of(finding, lines)
-        names.append(printable(about_of(finding)) + (f" (line {line})" if line is not None else ""))
+        names.append(about_of(finding) + (f" (line {line})" if line is not None else ""))
     more = len(found) - len(names)
     rest = f" and {plural(more, 'more rule')} (--format json has all)" if more else ""
-    page.hanging("    ", f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}")
+    message = f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}"
+    return Entry(tuple(found), f"{share} rules of {group.name}", None, message)
 
 
-def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
+def counts_words(checked: Checked) -> str:
+    """``1 error, 4 notes``, or ``none``."""
+    of_severity = [(s, sum(finding.severity == s for finding in checked.findings)) for s in SEVERITIES]
+    return ", ".join(plural(count, severity) for severity, count in of_severity if count) or "none"
+
+
+def _write_findings(page: Page, checked: Checked, lines: Lines, by: By, top: int | None) -> None:
     if checked.traffic is not None:
         from sgfast.report.check_traffic import window_text
 
@@ -225,26 +264,20 @@ def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
         if checked.traffic.damaged is not None:
             page.hanging("Damage    ", f"{printable(str(checked.traffic.damaged))}; they end there", "red")
         page.line()
-    of_severity = [(s, sum(finding.severity == s for finding in checked.findings)) for s in SEVERITIES]
-    counts = ", ".join(plural(count, severity) for severity, count in of_severity if count)
-    page.heading(f"Findings: {counts or 'none'}")
-    entries = _entries(checked)
-    for found in entries[:TOP]:
-        if checked.traffic is not None and len(found) > 1:
-            _write_never_hit(page, found, checked.traffic, lines)
-            continue
-        for finding in found:
-            line = line_of(finding, lines)
-            style = {"error": "red", "warning": "yellow"}.get(finding.severity, "")
-            where = f"line {line}, " if line is not None else ""
-            page.hanging("  ", f"{finding.code} {finding.severity}: {where}{printable(about_of(finding))}", style)
-            page.hanging("    ", printable(finding.message))
-            if finding.connections is not None and checked.traffic is not None:
-                from sgfast.report.check_traffic import write_used
+    page.heading(f"Findings: {counts_words(checked)}")
+    found = entries(checked, lines)
+    for entry in found[: top or TOP]:
+        style = {"error": "red", "warning": "yellow"}.get(entry.severity, "")
+        where = f"line {entry.line}, " if entry.line is not None else ""
+        page.hanging("  ", f"{entry.code} {entry.severity}: {where}{printable(entry.about)}", style)
+        page.hanging("    ", printable(entry.message))
+        finding = entry.findings[0]
+        if finding.connections is not None and checked.traffic is not None:
+            from sgfast.report.check_traffic import write_used
 
-                write_used(page, checked.traffic.policy, finding, finding.connections)
-    if more := sum(map(len, entries[TOP:])):
-        page.wrapped(f"and {plural(more, 'more finding')} (--format json has all)", "  ")
+            write_used(page, checked.traffic.policy, finding, finding.connections, by, top)
+    if more := sum(len(entry.findings) for entry in found[top or TOP :]):
+        page.wrapped(f"and {plural(more, 'more finding')}: --top {len(found)} lists all", "  ")
     for sentence in checked.left_out:
         page.hanging("  Left out: ", sentence)
     codes = sorted({finding.code for finding in checked.findings})

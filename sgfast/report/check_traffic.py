@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from sgfast.checking import Finding
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
+from sgfast.report.answer_rows import answer_text
 from sgfast.report.answers import MOST_ROWS, counted_object
 from sgfast.report.left_out import left_out_object, left_out_words
 from sgfast.report.names import as_text
 from sgfast.report.page import Page, grouped, human_seconds, instant, plural
-from sgfast.report.rollup import MOST_FIT, Folded
+from sgfast.report.rollup import MOST_FIT, By, Folded
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.summary import damage_object
-from sgfast.report.text import answer_text
 from sgfast.report.time_text import time_text
 from sgfast.suggesting import Evidence
 
@@ -46,9 +46,13 @@ def window_text(result: ReplayResult) -> str:
     )
 
 
-def used_object(policy: Policy, finding: Finding, connections: int) -> dict[str, Any]:
-    """Return the ``connections`` that used the finding's rule as a JSON object."""
-    folded = _used(policy, finding, MOST_ROWS)
+def used_object(
+    policy: Policy, finding: Finding, connections: int, by: By = "group", top: int | None = None
+) -> dict[str, Any]:
+    """Return the ``connections`` that used the finding's rule as a JSON object. ``by``: how they are folded. ``top``:
+    how many rows it has.
+    """
+    folded = _used(policy, finding, by, top or MOST_ROWS, fitting=False)
     rows = [counted_object(row) for row in folded.rows]
     listed = sum(row.connections for row in folded.rows)
     return {
@@ -57,18 +61,31 @@ def used_object(policy: Policy, finding: Finding, connections: int) -> dict[str,
     }
 
 
-def _used(policy: Policy, finding: Finding, most: int, at_least: int = 0) -> Folded:
-    """The connections that used the finding's rule."""
+def used_rows(
+    policy: Policy, finding: Finding, connections: int, by: By, most: int
+) -> tuple[Folded, str, Literal["all", "more"]]:
+    """The connections that used the finding's rule, folded until they fit; what the other ones add up to, such as
+    ``5 more rows (5 connections)``, or ""; and whether more rows can tell all of them.
+    """
+    folded = _used(policy, finding, by, most, fitting=True)
+    left = connections - sum(row.connections for row in folded.rows)
+    rows = plural(folded.left_rows, "more row") if folded.left_rows else "others of too many kinds to be told apart"
+    words = f"{rows} ({plural(left, 'connection')})" if left else ""
+    return folded, words, "all" if folded.connections == connections else "more"
+
+
+def _used(policy: Policy, finding: Finding, by: By, most: int, *, fitting: bool) -> Folded:
     kinds = {kind: Evidence(connections) for kind, connections in finding.used.items()}
-    return ObservedRollup(policy, kinds).fold("observed", most=most, fitting=at_least > 0, at_least=at_least)
+    at_least = MOST_FIT if fitting else 0
+    return ObservedRollup(policy, kinds).fold("observed", by=by, most=most, fitting=fitting, at_least=at_least)
 
 
-def write_used(page: Page, policy: Policy, finding: Finding, connections: int) -> None:
+def write_used(page: Page, policy: Policy, finding: Finding, connections: int, by: By, top: int | None) -> None:
     """Write them as lines."""
-    folded = _used(policy, finding, USED_ROWS, MOST_FIT)
+    folded, left, lists = used_rows(policy, finding, connections, by, top or USED_ROWS)
     widest = max((len(grouped(row.connections)) for row in folded.rows), default=0)
     for row in folded.rows:
         page.hanging(f"      {grouped(row.connections):>{widest}}  ", answer_text(row))
-    if left := connections - sum(row.connections for row in folded.rows):
-        rows = f"{plural(folded.left_rows, 'more row')} (" if folded.left_rows else "others ("
-        page.wrapped(f"and {rows}{plural(left, 'connection')}): --format json has more", "      ")
+    if left:
+        option = f": --top {folded.every} lists {lists}" if folded.left_rows else ""
+        page.wrapped(f"and {left}{option}", "      ")

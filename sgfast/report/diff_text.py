@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sgfast.capture.names import printable
 from sgfast.comparing import Change, DiffResult
+from sgfast.report.answer_rows import answer_text, nearest_text
 from sgfast.report.diff import answered, headline, judgements, rule_words
 from sgfast.report.left_out import left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, plural
 from sgfast.report.rollup import MOST_FIT, By, Folded, Row
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
-from sgfast.report.text import answer_text, nearest_text, write_notes
+from sgfast.report.text import write_notes
 from sgfast.report.why import Reasons
 
 TITLES: dict[Change, str] = {"newly-denied": "Newly denied", "newly-allowed": "Newly allowed"}
@@ -48,7 +49,7 @@ class DiffText:
             self._write_changed(page, change, rollup, most)
         _write_rules(page, result, few)
         _write_moves(page, result, few)
-        write_notes(page, result, most_warnings=few)
+        write_notes(page, few, result)
         return page.text()
 
     def _write_changed(self, page: Page, change: Change, rollup: ChangedRollup, most: int) -> None:
@@ -71,8 +72,8 @@ class DiffText:
             page.hanging(" " * len(start), f"OLD {old}; NEW {new}")
             if change == "newly-denied" and (near := self._near(row)):
                 page.hanging(" " * len(start), near)
-        if folded.left_rows:
-            page.wrapped(f"and {left_words(folded)}: --top {len(folded.rows) + folded.left_rows} lists all", "  ")
+        if left := left_words(folded):
+            page.wrapped(f"and {left}: --top {folded.every} lists all", "  ")
 
     def _near(self, row: Row) -> str:
         if row.place not in self._nearest:
@@ -81,7 +82,9 @@ class DiffText:
 
 
 def left_words(folded: Folded) -> str:
-    """``12 more rows (3,000 connections, 0 answered; 9,000 packets)``"""
+    """``12 more rows (3,000 connections, 0 answered; 9,000 packets)``; "" if all rows are listed."""
+    if not folded.left_rows:
+        return ""
     counts = f"{plural(folded.left_connections, 'connection')}, {grouped(folded.left_answered)} answered"
     return f"{plural(folded.left_rows, 'more row')} ({counts}; {plural(folded.left_packets, 'packet')})"
 

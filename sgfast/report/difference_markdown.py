@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sgfast.capture.names import printable
 from sgfast.reaching import Difference, Row
-from sgfast.report.diff_markdown import code, escaped
 from sgfast.report.difference import LISTED_RULES, decider_text, headline
+from sgfast.report.markdown import code, escaped, more_line, table
 from sgfast.report.page import TOP, plural
 from sgfast.report.reach import reach_cells
 
@@ -15,18 +15,18 @@ def difference_markdown(found: Difference, top: int | None = None) -> str:
     most = top or TOP
     lines = [f"### {escaped(headline(found))}", ""]
     if found.not_compared:
-        lines += [escaped(printable(found.not_compared)), ""]
+        lines += [escaped(found.not_compared), ""]
     for title, rows in (("Opened", found.opened), ("Closed", found.closed)):
         if not rows:
             continue
-        lines += [f"#### {title}", "", "| services | of | to | rules |", "|---|---|---|---|"]
+        lines += [f"#### {title}", ""]
+        cells = []
         for row in rows[:most]:
             sources, destinations, services = map(escaped, reach_cells(row))
-            lines.append(f"| {services} | {destinations} | {sources} | {_coded(row)} |")
-        lines.append("")
-        if left := len(rows[most:]):
-            lines += [f"and {plural(left, 'more row')}: `--top {len(rows)}` lists all", ""]
-    lines += [f"- Warning: {escaped(printable(warning))}" for warning in found.warnings]
+            cells.append((services, destinations, sources, _coded(row)))
+        lines += table(("services", "of", "to", "rules"), cells)
+        lines += more_line(len(rows), most, "row")
+    lines += [f"- Warning: {escaped(warning)}" for warning in found.warnings]
     return "\n".join(lines) + "\n"
 
 

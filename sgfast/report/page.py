@@ -71,7 +71,7 @@ class Page:
         self._lines: list[str] = []
 
     def text(self) -> str:
-        return "\n".join(self._lines) + "\n"
+        return "".join(f"{line}\n" for line in self._lines)
 
     def line(self, text: str = "", style: str = "") -> None:
         text = text.rstrip()
@@ -89,7 +89,7 @@ class Page:
         too little room behind ``start``, they come below it.
         """
         needed = min(max(map(len, _spaced(text, self.width).split()), default=0), self.width - 2)
-        if len(start) + min(len(text), max(needed, _LEAST_ROOM)) > self.width:
+        if text and len(start) + min(len(text), max(needed, _LEAST_ROOM)) > self.width:
             indent = len(start)
             if start.strip():
                 self.line(start, style)

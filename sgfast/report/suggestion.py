@@ -10,15 +10,16 @@ from sgfast.capture.names import printable
 from sgfast.policy.model import GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Service
+from sgfast.report.answer_rows import answer_text, left_words
 from sgfast.report.answers import MOST_ROWS, counted_object, left_object
 from sgfast.report.left_out import left_out_counts, left_out_object
 from sgfast.report.names import service_name
 from sgfast.report.page import Page, grouped, human_bytes, plural
 from sgfast.report.rollup import MOST_FIT, By
 from sgfast.report.rollup.observed import ObservedRollup
-from sgfast.report.text import REMINDER, answer_text
+from sgfast.report.text import REMINDER
 from sgfast.report.time_text import time_text
-from sgfast.suggesting import Evidence, LeftOut, Suggestion
+from sgfast.suggesting import Check, Evidence, LeftOut, Suggestion
 from sgfast.suggesting.document import short
 
 #: If nobody says otherwise, the text has so many rules of a group, and so many rows of what is left out for a reason.
@@ -102,15 +103,13 @@ def suggestion_text(
     ``top``: how many rules of a group, and rows of what is left out for one reason, it has.
     """
     page = Page(width, colour)
-    groups, instances = len(found.policy.security_groups), len(found.policy.instances)
-    page.heading(
-        f"{plural(len(found.rules), 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"
-    )
+    page.heading(headline(found))
     for name, rules in groupby(found.rules, key=lambda each: each.group):
         page.line()
         page.line(name)
         rows = [
-            (grouped(each.evidence.connections), human_bytes(each.evidence.bytes), _words(each.rule)) for each in rules
+            (grouped(each.evidence.connections), human_bytes(each.evidence.bytes), suggested_words(each.rule))
+            for each in rules
         ]
         page.table(("connections", "bytes", "rule"), rows[: top or TOP])
         if more := len(rows[top or TOP :]):
@@ -126,10 +125,7 @@ def suggestion_text(
         for word, number in packets:
             page.hanging(f"  {grouped(number):>11}  ", f"packets: {word}")
     page.line()
-    check = found.check
-    also = f", and {grouped(check.also_allowed)} of those left out" if check.also_allowed else ""
-    claim = f"the suggested policy allows {grouped(check.allowed)} of {plural(check.claimed, 'connection')}{also}"
-    page.hanging("Replayed      ", claim, "" if check.matches else "red")
+    page.hanging("Replayed      ", claim_words(found.check), "" if found.check.matches else "red")
     for warning in found.warnings:
         page.hanging("Warning       ", printable(warning))
     page.hanging("Remember      ", REMINDER)
@@ -142,14 +138,23 @@ def _write_left_out(page: Page, found: Suggestion, left: LeftOut, by: By, most: 
     for row in folded.rows:
         page.hanging(f"{' ' * 15}{grouped(row.connections):>{widest}}  ", answer_text(row))
     if folded.left_rows:
-        page.wrapped(
-            f"and {plural(folded.left_rows, 'more row')} ({plural(folded.left_connections, 'connection')}): "
-            f"--top {len(folded.rows) + folded.left_rows} lists all",
-            " " * 15,
-        )
+        page.wrapped(f"and {left_words(folded)}: --top {folded.every} lists all", " " * 15)
 
 
-def _words(rule: Rule) -> str:
+def headline(found: Suggestion) -> str:
+    """Summarise the suggestion in one sentence, without a full stop."""
+    groups, instances = len(found.policy.security_groups), len(found.policy.instances)
+    return f"{plural(len(found.rules), 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"
+
+
+def claim_words(check: Check) -> str:
+    """Say whether the policy allows what it was made for."""
+    also = f", and {grouped(check.also_allowed)} of those left out" if check.also_allowed else ""
+    return f"the suggested policy allows {grouped(check.allowed)} of {plural(check.claimed, 'connection')}{also}"
+
+
+def suggested_words(rule: Rule) -> str:
+    """``tcp/5432 from web (IPv4)``"""
     if rule.icmp_type is not None and rule.protocol is not None:
         service = service_name(Service("", rule.protocol, None, rule.icmp_type, 0))
     else:

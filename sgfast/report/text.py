@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from sgfast.capture import Damage
 from sgfast.capture.names import printable
 from sgfast.engine import REASONS
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying import ClusterUsed, CutConnection, ReplayResult, RuleHits
+from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
+from sgfast.replaying.results import Contradicted, Expected
+from sgfast.report.answer_rows import HEADINGS, Answers, answer_text
 from sgfast.report.left_out import left_out_words
-from sgfast.report.names import icmp_name, service_name
+from sgfast.report.names import icmp_name
 from sgfast.report.page import (
     MOST_LINES,
     NAMED_RULES,
@@ -25,8 +28,7 @@ from sgfast.report.page import (
     instant,
     plural,
 )
-from sgfast.report.rollup import BY_PACKETS, By, Part, Rollup, Row
-from sgfast.report.why import Reasons
+from sgfast.report.rollup import By, Part, Rollup
 
 if TYPE_CHECKING:
     from sgfast.comparing import DiffResult
@@ -44,13 +46,20 @@ _NOTES = {
 REMINDER = "A capture taken behind today's security groups cannot show what they already block."
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What the sections share: how rows are told, and why packets were denied."""
-
-    rollup: Rollup
-    reasons: Reasons
-    by: By
+#: So many rows of what would break are left while less important rows are there.
+_LEAST_BROKEN = 4
+#: What is cut after that, in this order, and how many rows are left.
+_CUTS = (
+    *(("rules", 1), ("unanswered", 1), ("one-way", 1), ("allowed", 1), ("verdicts", 0), ("notes", 1)),
+    *(("expected", 1), ("changes", 1), ("would-break", 3), ("would-break", 2), ("rules", 0), ("unanswered", 0)),
+    *(("one-way", 0), ("allowed", 0), ("connections", 0), ("notes", 0), ("would-break", 1), ("expected", 0)),
+    *(("changes", 0), ("would-break", 0)),
+)
+#: Without rows these sections are only mentioned, in one sentence.
+_MENTIONED = ("one-way", "unanswered", "allowed", "rules", "connections", "notes")
+_PARTS: Mapping[str, Part] = {str(part): part for part in HEADINGS}
+#: How many rows of its list a section has.
+_Sizes = Mapping[str, int]
 
 
 def text_report(
@@ -59,43 +68,93 @@ def text_report(
     """Return the report as text. ``width``: the desired number of columns. ``by``: how rows are folded. ``top``: how
     many rows a section has; without it, as many as let the report have ``MOST_LINES`` lines.
     """
-    rollup = Rollup(result.policy, result.kinds)
-    told = Told(rollup, Reasons(result.policy), by)
-    if top is not None or by == "rule":
-        return _report(result, told, top or TOP, top or TOP, width, colour)
-    for most in range(TOP, 1, -1):
-        text = _report(result, told, most, max(most // 2, 2), width, colour)
+    report = _Report(result, by, width, colour)
+    if top is not None:
+        return report.text(dict.fromkeys(report.sections, top))
+    for sizes in _smaller_and_smaller(report.sections, by):
+        text = report.text(sizes)
         if text.count("\n") <= MOST_LINES:
             break
     return text
 
 
-def _report(result: ReplayResult, told: Told, most: int, few: int, width: int, colour: bool) -> str:
-    """``most``: how many rows what would break has; ``few``: what matters less."""
-    page = Page(width, colour)
-    _write_verdicts(page, result)
-    _write_changes(page, result, most)
-    broken = "Would break: the other end answered in the capture, but these groups deny it"
-    _write_answers(page, told, "would-break", broken, most)
-    _write_expected(page, result)
-    _write_denied(page, result, told, few)
-    unanswered = "Allowed by the groups, but not served by the instance"
-    _write_answers(page, told, "unanswered", unanswered, few)
-    if told.by != "group":
-        _write_answers(page, told, "allowed", "Allowed", most)
-    _write_rules(page, result, told, few)
-    _write_connections(page, result)
-    write_notes(page, result, most_warnings=most)
-    return page.text()
+def _smaller_and_smaller(sections: Iterable[str], by: By) -> Iterator[_Sizes]:
+    """How many rows the sections have, the most first. What matters less has half as many."""
+    for most in range(TOP, _LEAST_BROKEN - 1, -1):
+        few = most // 2
+        rules = 4 * most if by == "rule" else few
+        sizes = dict.fromkeys(sections, most) | {"one-way": few, "unanswered": few, "rules": rules}
+        yield sizes
+    for name, rows in _CUTS:
+        sizes = sizes | {name: 4 * rows if (by, name) == ("rule", "rules") else rows}
+        yield sizes
+
+
+class _Report:
+    """Its sections, of which each can be had in as many rows as there is room for."""
+
+    def __init__(self, result: ReplayResult, by: By, width: int, colour: bool) -> None:
+        self._result, self._answers = result, Answers(result, by)
+        write_list = partial(_write_list, answers=self._answers)
+        #: By name, in the order of what matters most. Each writes itself in so many rows.
+        self.sections: dict[str, Callable[[Page, int], None]] = {
+            "verdicts": partial(_write_verdicts, result=result),
+            "changes": partial(_write_changes, result=result),
+            "would-break": partial(write_list, part="would-break"),
+            "expected": partial(_write_expected, result=result),
+            "one-way": partial(_write_denied, result=result, answers=self._answers),
+            "unanswered": partial(write_list, part="unanswered"),
+            **({"allowed": partial(write_list, part="allowed")} if by != "group" else {}),
+            "rules": partial(_write_all_rules if by == "rule" else _write_rules, result=result),
+            "connections": partial(_write_connections, result=result),
+            "notes": partial(write_notes, result=result),
+        }
+        self._new_page = partial(Page, width, colour)
+        self._texts: dict[tuple[str, int], str] = {}
+
+    def text(self, sizes: _Sizes) -> str:
+        mentioned = [name for name in self.sections if name in _MENTIONED and not sizes[name]]
+        texts = [self._section(name, sizes[name]) for name in self.sections if name not in mentioned]
+        return "".join(texts) + (self._mention(mentioned) if mentioned else "")
+
+    def _section(self, name: str, most: int) -> str:
+        if (name, most) not in self._texts:
+            page = self._new_page()
+            self.sections[name](page, most)
+            self._texts[name, most] = page.text()
+        return self._texts[name, most]
+
+    def _mention(self, names: Iterable[str]) -> str:
+        """What the sections that are not there would say."""
+        result, page = self._result, self._new_page()
+        words, most = list[str](), 1
+        for name in names:
+            if name == "rules":
+                words.append(f"rules ({grouped(len(used_rules(result)))} of {grouped(len(result.rules))} were hit)")
+                most = max(most, len(result.rules))
+            elif name == "connections":
+                words.append(f"connections ({', '.join(connection_counts(result.connections)) or 'none'})")
+            elif name == "notes":
+                words.append(f"times and {plural(len(result.warnings), 'warning')}")
+                most = max(most, len(result.warnings))
+            elif (told := self._answers.listed(_PARTS[name], 0)) is not None:
+                words.append(f"{told.heading.partition(':')[0].lower()} ({told.left})")
+                most = max(most, told.every)
+        page.line()
+        page.hanging("Not shown: ", f"{'; '.join(words)}; --top {most} shows all of it")
+        if "notes" in names and result.damaged is not None:
+            page.hanging("Damage: ", damage_words(result.damaged), "red")
+        return page.text()
 
 
 # Sections ------------------------------------------------------------------------------------------------------------
 
 
-def _write_verdicts(page: Page, result: ReplayResult) -> None:
-    captures = ", ".join(printable(name) for name in result.captures[:3])
-    if len(result.captures) > 3:
-        captures += f" and {plural(len(result.captures) - 3, 'more capture')}"
+def _write_verdicts(page: Page, most: int, result: ReplayResult) -> None:
+    named = 3 if most else 1
+    captures = ", ".join(printable(name) for name in result.captures[:named])
+    if more := len(result.captures[named:]):
+        captures += f" and {plural(more, 'more capture')}"
     options = [result.mode, f"midstream {result.midstream}"]
     if result.vpc is not None:
         options.append(f"VPC {printable(result.vpc)}")
@@ -111,104 +170,79 @@ def _write_verdicts(page: Page, result: ReplayResult) -> None:
     for verdict, packets in result.verdicts.items():
         if not packets and verdict not in ("allow", "deny"):
             continue
-        if verdict in _NOTES:
-            note = _NOTES[verdict]
-        else:
-            note = ", ".join(f"{reason} {grouped(n)}" for reason, n in _reasons(result, verdict))
+        note = verdict_note(result, verdict) if most else ""
         share = f"{100 * packets / result.packets:.1f} %"
         start = f"  {verdict:13}{grouped(packets):>13}{share:>9}  "
         style = "red" if verdict == "deny" and packets else ""
         page.hanging(start, note, style)
+    if not most:
+        page.wrapped(f"--json has the reasons{', and all captures' if more else ''}", "  ")
     judged = result.packets - sum(result.verdicts[v] for v in ("out-of-scope", "exempt", "not-ip"))
     if not judged and result.verdicts["out-of-scope"]:
         page.line()
         page.wrapped("No packet touched an instance's address: is this the right policy, and the right --vpc?")
 
 
-def _reasons(result: ReplayResult, verdict: str) -> list[tuple[str, int]]:
-    found = [
+def verdict_note(result: ReplayResult, verdict: str) -> str:
+    if verdict in _NOTES:
+        return _NOTES[verdict]
+    reasons = [
         (reason, n)
         for reason, n in result.reasons.items()
         if reason in REASONS and reason != "opener-denied" and (reason in _ALLOWING) == (verdict == "allow")
     ]
-    return sorted(found, key=lambda item: -item[1])
+    return ", ".join(f"{reason} {grouped(n)}" for reason, n in sorted(reasons, key=lambda item: -item[1]))
 
 
-def _write_answers(page: Page, told: Told, part: Part, heading: str, most: int) -> None:
+def _write_list(page: Page, most: int, part: Part, answers: Answers) -> None:
     """One part of the answer: rows of who reaches whom, largest first, each with why it was denied."""
-    folded = told.rollup.fold(part, by=told.by, most=most)
-    if not folded.rows:
+    told = answers.listed(part, most)
+    if told is None:
         return
     page.line()
-    page.heading(heading)
-    counted = "packet" if part in BY_PACKETS else "connection"
-    widest = max(len(_amount(row, part)) for row in folded.rows)
-    for row in folded.rows:
-        start = f"  {_amount(row, part):>{widest}}  "
-        page.hanging(start, f"{answer_text(row)} ({_reason(row, part)})")
-        if part == "would-break" and (near := nearest_text(row, told.reasons)):
-            page.hanging(" " * (len(start) + 2), near)
-    if folded.left_rows:
-        left = folded.left_packets if part in BY_PACKETS else folded.left_connections
-        page.wrapped(
-            f"and {plural(folded.left_rows, 'more row')} ({plural(left, counted)}): "
-            f"--top {len(folded.rows) + folded.left_rows} lists all",
-            "  ",
-        )
+    page.heading(told.heading)
+    widest = max((len(each.amount) for each in told.rows), default=0)
+    for each in told.rows:
+        start = f"  {each.amount:>{widest}}  "
+        page.hanging(start, f"{answer_text(each.row)} ({each.reason})")
+        if each.nearest:
+            page.hanging(" " * (len(start) + 2), each.nearest)
+    if told.left:
+        page.wrapped(f"{'and ' * bool(told.rows)}{told.left}: --top {told.every} lists all", "  ")
 
 
-def _write_expected(page: Page, result: ReplayResult) -> None:
+def _write_expected(page: Page, most: int, result: ReplayResult) -> None:
     expected = result.expected
     if expected is None or not (expected.meant or expected.contradicted):
         return
     page.line()
     page.heading(f"As {printable(expected.origin)} means it, or not")
     if expected.meant:
-        page.wrapped(f"{plural(expected.meant, 'connection')} denied as meant, though answered in the capture", "  ")
-    for each in expected.contradicted[:TOP]:
-        is_denied = each.expectation.verdict == "allow"
-        page.hanging(
-            "  ",
-            f"{plural(each.connections, 'connection')} {'denied' if is_denied else 'allowed'}, against line "
-            f"{each.expectation.line}: {printable(each.expectation.text)} should be "
-            f"{'allowed' if is_denied else 'denied'}",
-            "yellow",
-        )
-    if len(expected.contradicted) > TOP:
-        page.wrapped(f"and {plural(len(expected.contradicted) - TOP, 'more line')}: --json has all", "  ")
+        page.wrapped(meant_words(expected), "  ")
+    for each in expected.contradicted[:most]:
+        page.hanging("  ", contradiction_words(each), "yellow")
+    if (left := len(expected.contradicted[most:])) > 0:
+        page.wrapped(f"{_more(left, most, 'line')}: --top {len(expected.contradicted)} lists all", "  ")
 
 
-def answer_text(row: Row) -> str:
-    """``web (12 instances) -> db: tcp/5432``; of rows that are not about ends, what they are about."""
-    ends = f"{printable(row.source_text)} -> {printable(row.destination_text)}"
-    return row.service if row.source.kind == "any" else f"{ends}: {row.service}"
+def meant_words(expected: Expected) -> str:
+    return f"{plural(expected.meant, 'connection')} denied as meant, though answered in the capture"
 
 
-def _amount(row: Row, part: Part) -> str:
-    return grouped(row.packets) if part in BY_PACKETS else grouped(row.connections)
+def contradiction_words(found: Contradicted) -> str:
+    meant, got = ("allowed", "denied") if found.expectation.verdict == "allow" else ("denied", "allowed")
+    return (
+        f"{plural(found.connections, 'connection')} {got}, against line {found.expectation.line}: "
+        f"{printable(found.expectation.text)} should be {meant}"
+    )
 
 
-_ANSWERS = {"refused": "refused: RST or ICMP unreachable", "silent": "no answer"}
+def _more(left: int, shown: int, noun: str) -> str:
+    """``and 3 more lines``, or ``3 lines`` if none are shown."""
+    return f"and {plural(left, f'more {noun}')}" if shown else plural(left, noun)
 
 
-def _reason(row: Row, part: Part) -> str:
-    """What the instance did, or the word of SPEC 10.3 with the rule that decided."""
-    if part == "unanswered":
-        return _ANSWERS[row.reason]
-    return row.reason + (f" {printable(row.rule)}" if row.rule is not None else "")
-
-
-def nearest_text(row: Row, reasons: Reasons) -> str:
-    """The rule that came nearest to allowing it; if the row has several services, that of the largest."""
-    near = reasons.nearest_rules(row.kind) if row.kind is not None else []
-    if row.kind is None or not near:
-        return ""
-    (rule, differs), more = near[0], len(near) - 1
-    which = f"for {service_name(row.kind.service)} the nearest" if row.services > 1 else "nearest"
-    return f"{which} is {printable(rule)}{f' (and {more} more)' if more else ''}: {printable(', and '.join(differs))}"
-
-
-def _write_denied(page: Page, result: ReplayResult, told: Told, most: int) -> None:
+def _write_denied(page: Page, most: int, result: ReplayResult, answers: Answers) -> None:
     denied = result.verdicts["deny"]
     if not result.packets:
         return
@@ -221,20 +255,23 @@ def _write_denied(page: Page, result: ReplayResult, told: Told, most: int) -> No
         page.line()
         page.wrapped("The reference engine keeps no list of what was denied.")
         return
-    heading = "Denied packets that nobody answered: nothing that worked depends on them"
-    _write_answers(page, told, "one-way", heading, most)
-    without_addresses = denied - after_cuts - told.rollup.total("denied") - result.kinds.lost
-    if without_addresses > 0:
-        page.wrapped(f"{plural(without_addresses, 'packet')} without readable addresses (malformed)", "  ")
+    _write_list(page, most, "one-way", answers)
+    if (number := without_addresses(result, answers.rollup)) > 0:
+        page.wrapped(f"{plural(number, 'packet')} without readable addresses (malformed)", "  ")
 
 
-def _write_rules(page: Page, result: ReplayResult, told: Told, most: int) -> None:
+def without_addresses(result: ReplayResult, rollup: Rollup) -> int:
+    """How many denied packets are in no row because they have no addresses; 0 if nothing keeps rows of them."""
+    if result.engine == "reference":
+        return 0
+    after_cuts = sum(change.packets_after or 0 for change in result.changes)
+    return result.verdicts.get("deny", 0) - after_cuts - rollup.total("denied") - result.kinds.lost
+
+
+def _write_rules(page: Page, most: int, result: ReplayResult) -> None:
     page.line()
-    used = sorted((rule for rule in result.rules if rule.packets), key=lambda rule: -rule.connections)
-    page.heading(f"Rules: {grouped(len(used))} of {grouped(len(result.rules))} were hit")
-    if told.by == "rule":
-        _write_all_rules(page, result)
-        return
+    page.heading(rules_heading(result))
+    used = used_rules(result)
     rows = [
         (grouped(hits.connections), grouped(hits.packets), human_bytes(hits.bytes), printable(hits.rule.id))
         for hits in used[:most]
@@ -247,22 +284,47 @@ def _write_rules(page: Page, result: ReplayResult, told: Told, most: int) -> Non
         left.append("never hit: " + ", ".join(printable(hits.rule.id) for hits in idle))
     elif idle:
         left.append(f"{plural(len(idle), 'rule')} of {plural(len({hits.group for hits in idle}), 'group')} never hit")
-    more = len(used) > most or len(idle) > NAMED_RULES
+    if len(used) > most or len(idle) > NAMED_RULES:
+        left.append(f"--by rule --top {len(result.rules)} lists all by group")
     if left:
-        page.wrapped("; ".join(left) + ("; --by rule lists them by group" if more else ""), "  ")
+        page.wrapped("; ".join(left), "  ")
 
 
-def _write_all_rules(page: Page, result: ReplayResult) -> None:
-    used = [rule for rule in result.rules if rule.packets]
+def rules_heading(result: ReplayResult) -> str:
+    return f"Rules: {grouped(len(used_rules(result)))} of {grouped(len(result.rules))} were hit"
+
+
+def used_rules(result: ReplayResult) -> list[RuleHits]:
+    """Those that packets used, with most connections first."""
+    return sorted((hits for hits in result.rules if hits.packets), key=lambda hits: -hits.connections)
+
+
+def _write_all_rules(page: Page, most: int, result: ReplayResult) -> None:
+    """So many rules by group, the groups with most connections first."""
+    page.line()
+    page.heading(rules_heading(result))
+    groups = [list(rules) for _, rules in groupby(result.rules, key=lambda hits: hits.group)]
+    groups.sort(key=lambda rules: -sum(hits.connections for hits in rules))
+    told: list[list[RuleHits]] = []
+    room = most
+    for rules in groups:
+        if room < 1:
+            break
+        # A group that no packet used is told in one line.
+        is_used = any(hits.packets for hits in rules)
+        told.append(sorted(rules, key=lambda hits: not hits.packets)[:room] if is_used else rules)
+        room -= len(told[-1]) if is_used else 1
     columns = ("connections", "packets", "bytes")
-    longest = max((len(rule.rule.id) for rule in used), default=0)
+    longest = max((len(hits.rule.id) for rules in told for hits in rules if hits.packets), default=0)
     # On a narrow terminal the numbers stand below the names.
     name_width = max(20, min(longest, page.width - 4 - 3 * 14)) if page.width >= 4 + 20 + 3 * 14 else 0
-    if used and name_width:
+    if longest and name_width:
         page.line(" " * (4 + name_width) + "".join(f" {name:>13}" for name in columns))
-    for group, rules in groupby(result.rules, key=lambda rule: rule.group):
-        page.line(f"  {printable(group)}")
-        _write_group(page, list(rules), name_width)
+    for rules in told:
+        page.line(f"  {printable(rules[0].group)}")
+        _write_group(page, rules, name_width)
+    if left := len(result.rules) - sum(map(len, told)):
+        page.wrapped(f"{_more(left, len(told), 'rule')}: --by rule --top {len(result.rules)} lists all", "  ")
 
 
 def _write_group(page: Page, rules: Sequence[RuleHits], name_width: int) -> None:
@@ -286,58 +348,58 @@ def _write_group(page: Page, rules: Sequence[RuleHits], name_width: int) -> None
         page.hanging("    never hit: ", ", ".join(unused), "yellow")
 
 
-def _write_connections(page: Page, result: ReplayResult) -> None:
+def _write_connections(page: Page, most: int, result: ReplayResult) -> None:
     if not result.packets:
         return
     page.line()
-    counts = result.connections
-    parts = connection_counts(counts)
     page.heading("Connections")
-    if parts:
-        page.wrapped(", ".join(parts), "  ")
+    for sentence in connection_words(result):
+        page.wrapped(sentence, "  ")
+
+
+def connection_words(result: ReplayResult) -> list[str]:
+    """The numbers of connections first, then what else is to be said of them."""
+    counts = result.connections
+    words = [", ".join(connection_counts(counts))]
     if counts["inferred"]:
-        page.wrapped(
+        words.append(
             f"{plural(counts['inferred'], 'connection')} began before the capture: who opened "
-            f"{'it' if counts['inferred'] == 1 else 'them'} was inferred, and the rules allowed it",
-            "  ",
+            f"{'it' if counts['inferred'] == 1 else 'them'} was inferred, and the rules allowed it"
         )
     if midstream := result.reasons.get("midstream", 0):
         packets = plural(midstream, "denied packet")
-        page.wrapped(f"{packets} belonged to TCP connections that the filter does not know (midstream)", "  ")
-    if not parts and not counts["inferred"] and not midstream:
-        page.line("  none")
+        words.append(f"{packets} belonged to TCP connections that the filter does not know (midstream)")
+    return [each for each in words if each] or ["none"]
 
 
-def _write_changes(page: Page, result: ReplayResult, most: int) -> None:
+def _write_changes(page: Page, most: int, result: ReplayResult) -> None:
     if not result.changes and not result.changes_left:
         return
     page.line()
+    page.heading(changes_heading(result))
     cut = sum(change.disconnected for change in result.changes)
-    finished = sum(change.finished or 0 for change in result.changes)
-    of_these = f", {grouped(finished)} of which had finished before" if finished else ""
-    page.heading(f"Changes of the policy: {plural(cut, 'connection')} cut{of_these}")
     start = result.first_time_ns or 0
     if result.changes:
-        shown = sorted(result.changes, key=lambda change: -change.disconnected)[:most]
+        shown = largest_changes(result, most)
         rows = [
-            (grouped(change.disconnected), _or_unknown(change.came_back), _seconds_from(start, change.at_ns),
+            (grouped(change.disconnected), or_unknown(change.came_back), seconds_from(start, change.at_ns),
              printable(change.text))
-            for change in result.changes
-            if any(change is each for each in shown)
+            for change in shown
         ]  # fmt: skip
-        page.table(("cut", "came back", "at", "change"), rows)
-        rest = [change for change in result.changes if not any(change is each for each in shown)]
-        if rest:
-            cut_by_rest = sum(change.disconnected for change in rest)
+        if rows:
+            page.table(("cut", "came back", "at", "change"), rows)
+        if left := len(result.changes) - len(shown):
+            cut_by_rest = cut - sum(change.disconnected for change in shown)
             page.wrapped(
-                f"and {plural(len(rest), 'more change')} ({grouped(cut_by_rest)} cut): "
-                f"--top {len(result.changes)} lists all",
+                f"{_more(left, most, 'change')} ({grouped(cut_by_rest)} cut): --top {len(result.changes)} lists all",
                 "  ",
             )
+    if not most and result.changes:
+        return
     followed = [(change, connection) for change in result.changes for connection in change.connections]
     for change, connection in followed[:most]:
-        page.hanging("  ", f"{_cut_name(connection)}", "bold")
-        page.wrapped(f"cut at {_seconds_from(start, change.at_ns)}; {_cut_end(connection, start)}", "    ")
+        page.hanging("  ", f"{cut_name(connection)}", "bold")
+        page.wrapped(f"cut at {seconds_from(start, change.at_ns)}; {cut_end(connection, start)}", "    ")
     if (left := cut - len(followed[:most])) > 0:
         lists = f"--top {len(followed)} lists {'all' if len(followed) == cut else 'more'}"
         page.wrapped(f"and {plural(left, 'more connection')}" + (f": {lists}" if followed[most:] else ""), "  ")
@@ -353,15 +415,28 @@ def _write_changes(page: Page, result: ReplayResult, most: int) -> None:
         page.wrapped(f"{plural(result.changes_left, 'change')} would come after the last packet", "  ")
 
 
-def _or_unknown(number: int | None) -> str:
+def largest_changes(result: ReplayResult, most: int) -> list[ChangeDone]:
+    """Those that cut most connections, in the order in which they took effect."""
+    order = sorted(range(len(result.changes)), key=lambda n: -result.changes[n].disconnected)
+    return [result.changes[n] for n in sorted(order[:most])]
+
+
+def changes_heading(result: ReplayResult) -> str:
+    cut = sum(change.disconnected for change in result.changes)
+    finished = sum(change.finished or 0 for change in result.changes)
+    of_these = f", {grouped(finished)} of which had finished before" if finished else ""
+    return f"Changes of the policy: {plural(cut, 'connection')} cut{of_these}"
+
+
+def or_unknown(number: int | None) -> str:
     return "?" if number is None else grouped(number)
 
 
-def _seconds_from(start_ns: int, at_ns: int) -> str:
+def seconds_from(start_ns: int, at_ns: int) -> str:
     return f"{(at_ns - start_ns) / 1e9:.3f} s"
 
 
-def _cut_name(cut: CutConnection) -> str:
+def cut_name(cut: CutConnection) -> str:
     protocol = protocol_name(cut.protocol) or f"protocol {cut.protocol}"
     if cut.initiator_port is not None:
         six = ":" in cut.initiator
@@ -375,14 +450,14 @@ def _cut_name(cut: CutConnection) -> str:
     return f"{protocol} {cut.initiator} > {cut.responder}"
 
 
-def _cut_end(cut: CutConnection, start_ns: int) -> str:
+def cut_end(cut: CutConnection, start_ns: int) -> str:
     parts = ["had finished"] if cut.finished else []
     if cut.packets_after:
         parts.append(f"{plural(cut.packets_after, 'packet')} came after that")
     if cut.again_ns is None:
         parts.append("not opened again")
         return "; ".join(parts)
-    at = _seconds_from(start_ns, cut.again_ns)
+    at = seconds_from(start_ns, cut.again_ns)
     if cut.outcome == "denied":
         parts.append(f"tried again at {at}, denied")
     else:
@@ -392,8 +467,8 @@ def _cut_end(cut: CutConnection, start_ns: int) -> str:
     return "; ".join(parts)
 
 
-def write_notes(page: Page, result: ReplayResult | DiffResult, most_warnings: int | None = None) -> None:
-    """Write the times of the first and last packet, warnings, damage and speed."""
+def write_notes(page: Page, most: int, result: ReplayResult | DiffResult) -> None:
+    """Write the times of the first and last packet, so many warnings, damage and speed."""
     page.line()
     notes: list[tuple[str, str, str]] = []
     if result.first_time_ns is not None and result.last_time_ns is not None:
@@ -404,11 +479,11 @@ def write_notes(page: Page, result: ReplayResult | DiffResult, most_warnings: in
         ]
     if result.decapsulated is not None:
         notes.append(("Tunnels", tunnels_text(result.decapsulated), ""))
-    notes += [("Warning", printable(warning), "yellow") for warning in result.warnings[:most_warnings]]
-    if (more := len(result.warnings) - len(result.warnings[:most_warnings])) > 0:
+    notes += [("Warning", printable(warning), "yellow") for warning in result.warnings[:most]]
+    if (more := len(result.warnings) - len(result.warnings[:most])) > 0:
         notes.append(("Warning", f"and {plural(more, 'more warning')}: --json has all", "yellow"))
     if result.damaged is not None:
-        notes.append(("Damage", f"{printable(str(result.damaged))}; the report ends there", "red"))
+        notes.append(("Damage", damage_words(result.damaged), "red"))
     notes.append(("Remember", REMINDER, ""))
     if result.packets:
         rate = grouped(round(result.packets_per_second))
@@ -417,6 +492,10 @@ def write_notes(page: Page, result: ReplayResult | DiffResult, most_warnings: in
         notes.append(("Cluster", _cluster_text(result.cluster), ""))
     for label, note, style in notes:
         page.hanging(f"{label:14}", note, style)
+
+
+def damage_words(damage: Damage) -> str:
+    return f"{printable(str(damage))}; the report ends there"
 
 
 def _cluster_text(used: ClusterUsed) -> str:

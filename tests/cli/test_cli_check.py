@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from command import CLIENT, PCAPS, SERVER, SHOP, handshake, process, sgfast, valid, write_capture, write_policy
+from frames import ethernet, ip, tcp
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from sgfast.checking import CODES, check_policy, usage
@@ -311,6 +312,7 @@ def test_usage_errors_are_one_line(capsys: Capsys) -> None:
         (("--format", "xml"), "xml"),
         (("--traffic", "missing.pcap"), "does not exist"),
         (("--json", "--format", "sarif"), "--json"),
+        (("--by", "rule"), "--by needs --traffic"),
         *(((*reading,), "need --traffic") for reading in (
             ("--merge",), ("--follow",), ("--start", "1"), ("--end", "1"), ("--filter", "tcp"), ("--dedup",),
             ("--decap", "auto"),
@@ -368,7 +370,7 @@ def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_o
     ]  # fmt: skip
     text = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
     assert "10 connections used it, for which these would do: icmp" in text and "while it ran" in text
-    assert "      2  web-1 -> db-1: tcp/5432\n" in text and "and 5 more rows (5 connections): --format json" in text
+    assert "      2  web-1 -> db-1: tcp/5432\n" in text and "5 more rows (5 connections): --top 8 lists all\n" in text
     assert sum(row["connections"] for row in wide["used"]["rows"]) == 10
     assert wide["used"]["not_listed"] == {"rows": 0, "connections": 0}
     monkeypatch.setattr(usage, "MOST_COUNTED", 1)
@@ -376,7 +378,7 @@ def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_o
     listed = sum(row["connections"] for row in wide["used"]["rows"])
     assert wide["used"]["not_listed"] == {"rows": 0, "connections": 10 - listed} and listed < 10
     told = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
-    assert f"and others ({10 - listed} connections): --format json" in told
+    assert f"and others of too many kinds to be told apart ({10 - listed} connections)" in " ".join(told.split())
     run = is_sarif(json.loads(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], "--format", "sarif").out))
     (said,) = (each["message"]["text"] for each in run["results"] if each["ruleId"] == "SG015")
     assert "udp/53,33434-33435 to 0.0.0.0/0 (261 packets in 13.0 s" in said
@@ -440,3 +442,57 @@ def test_lines_of_a_document_are_where_things_stand() -> None:
     parse_policy(POLICY, lines=lines)
     assert lines["rules", "office"] == 9 and lines["instances", "web-1"] == 12 and lines["address_groups", "idle"] == 3
     assert lines["security_groups", "web"] == 5 == lines["rules", "web/inbound/1"]
+
+
+@pytest.mark.parametrize(
+    ("by", "rows"),
+    [
+        ("group", ["12 lb -> w: tcp/443", "6 192.0.2.7 -> w: tcp/8443"]),
+        ("instance", ["8 lb-1 -> w: tcp/443", "6 192.0.2.7 -> w: tcp/8443", "4 lb-2 -> w: tcp/443"]),
+        ("address", ["8 lb-1 -> w: tcp/443", "6 192.0.2.7 -> w: tcp/8443", "4 lb-2 -> w: tcp/443"]),
+        ("service", ["12 any -> w: tcp/443", "6 192.0.2.7 -> w: tcp/8443"]),
+        ("rule", ["18 any -> w: tcp/443, tcp/8443"]),
+    ],
+)
+def test_what_used_a_wide_rule_is_folded_as_asked(capsys: Capsys, tmp_path: Path, by: str, rows: list[str]) -> None:
+    """SPEC 10.12, 10.24."""
+    policy = write_policy(tmp_path, """version: 1
+security_groups:
+  - {name: web, rules: [{id: all, direction: inbound, protocol: all, source: 0.0.0.0/0}]}
+  - {name: lb, rules: [{id: out, direction: outbound, protocol: tcp, ports: "443,8443", destination: 10.0.0.5}]}
+instances:
+  - {name: w, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: lb-1, addresses: [10.0.0.6], security_groups: [lb]}
+  - {name: lb-2, addresses: [10.0.0.7], security_groups: [lb]}
+""")
+    clients = [("10.0.0.6", 443)] * 8 + [("10.0.0.7", 443)] * 4 + [("192.0.2.7", 8443)] * 6
+    frames = [ethernet(ip(client, "10.0.0.5", tcp(2000 + n, port, "S"))) for n, (client, port) in enumerate(clients)]
+    command = (policy, "--traffic", write_capture(tmp_path, *frames), "--by", by)
+
+    def used(*more: str) -> tuple[dict[str, Any], list[str]]:
+        found = checked(capsys, *command, *more)
+        (finding,) = (each for each in found["findings"] if each["code"] == "SG015")
+        assert found["traffic"]["by"] == by and finding["connections"] == 18
+        told = finding["used"]
+        return told["not_listed"], [
+            f"{row['connections']} {row['from']['name']} -> {row['to']['name']}: {row['service']}"
+            for row in told["rows"]
+        ]
+
+    assert used() == ({"rows": 0, "connections": 0}, rows)
+    left = {"rows": len(rows) - 1, "connections": 18 - int(rows[0].split()[0])}
+    assert used("--top", "1") == (left, rows[:1])
+    text = sgfast(capsys, "check", *command).out
+    amounts = re.findall(r"^ {6,}(\d+)  \S", text[text.index("SG015") : text.index("What to do")], re.M)
+    # Where all instances fit, the text names them.
+    assert sum(map(int, amounts)) == 18 and len(amounts) == (3 if by == "group" else len(rows))
+
+
+def test_findings_are_cut_as_asked_and_the_option_for_all_is_told(capsys: Capsys, tmp_path: Path) -> None:
+    path = write_policy(tmp_path, POLICY)
+    text = sgfast(capsys, "check", path).out
+    number = len(re.findall(r"^  SG\d+ \w+: ", text, re.M))
+    cut = sgfast(capsys, "check", path, "--top", "2").out
+    assert len(re.findall(r"^  SG\d+ \w+: ", cut, re.M)) == 2
+    assert f"and {number - 2} more findings: --top {number} lists all" in cut
+    assert sgfast(capsys, "check", path, "--top", str(number)).out == text

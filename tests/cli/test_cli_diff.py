@@ -13,7 +13,7 @@ from command import POLICY, SERVER, handshake, mixture, process, sgfast, valid, 
 import sgfast as package
 from sgfast.policy.document import load_policy
 from sgfast.reaching import relation
-from sgfast.report.diff_markdown import code, escaped
+from sgfast.report.markdown import code, escaped
 
 Capsys = pytest.CaptureFixture[str]
 PCAPS = Path(__file__).parents[2] / "pcaps"

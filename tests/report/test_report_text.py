@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 from command import CLIENT, SERVER, SHOP, handshake, mixture, sgfast, write_capture, write_policy
-from frames import ethernet, ip, udp
+from effort import EXHAUSTIVE, some
+from frames import ethernet, ip, tcp, udp
 from kinds import kinds_of
 
 from sgfast.capture import Damage
 from sgfast.checking import Checked, Finding
+from sgfast.engine import REASONS
+from sgfast.policy.document import parse_policy
+from sgfast.policy.expectations import Expectation, Word
 from sgfast.policy.model import Policy, Rule
-from sgfast.replaying import Broken, ChangeDone, Denied, ReplayResult, RuleHits, Service, Unanswered, replay
+from sgfast.replaying import (
+    Broken,
+    ChangeDone,
+    CutConnection,
+    Denied,
+    ReplayResult,
+    RuleHits,
+    Service,
+    Unanswered,
+    replay,
+)
+from sgfast.replaying.cutting import PacketsLeftOut
+from sgfast.replaying.results import Contradicted, Expected
 from sgfast.report.check import check_text
 from sgfast.report.names import service_name
 from sgfast.report.page import TOP, human_bytes, human_seconds, instant
+from sgfast.report.rollup import BY
 from sgfast.report.text import text_report
 
+T = TypeVar("T")
 VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip")
 
 
@@ -80,8 +101,6 @@ def test_the_report_is_the_same_every_time() -> None:
 
 def test_colours_change_nothing_but_colours() -> None:
     """SPEC 10.19."""
-    import re
-
     found = replay(SHOP[0], [SHOP[1]])
     coloured = text_report(found, colour=True)
     assert "\x1b[" in coloured
@@ -120,15 +139,133 @@ def test_the_report_has_sixty_lines_however_much_happened(rules: int, changes: i
         Denied(kind.service, "outbound", kind.peer, None, "no-rule", 1, 1) for kind in kinds[::2]
     ]  # fmt: skip
     silent = [Unanswered(kind.service, "silent", 1) for kind in kinds[:3000]]
-    text = text_report(
-        result(
-            kinds=kinds_of(denied, kinds, silent), rules=[rule(f"r{n}", f"g{n % 50}", n % 3) for n in range(rules)],
-            changes=[ChangeDone(n, "remove_rule a/inbound/1", n) for n in range(changes)],
-            verdicts=dict.fromkeys(VERDICTS, 3), warnings=["a warning of some length, as they are " * 2] * 4,
-        )
+    found = result(
+        kinds=kinds_of(denied, kinds, silent), rules=[rule(f"r{n}", f"g{n % 50}", n % 3) for n in range(rules)],
+        changes=[ChangeDone(n, "remove_rule a/inbound/1", n) for n in range(changes)],
+        verdicts=dict.fromkeys(VERDICTS, 3), warnings=["a warning of some length, as they are " * 2] * 4,
     )  # fmt: skip
+    text = text_report(found)
     assert text.count("\n") <= 60
     assert text.count("\n  5,000  ") == 3
+
+
+def some_of(usual: Sequence[T], exhaustive: Sequence[T]) -> Sequence[T]:
+    return exhaustive if EXHAUSTIVE else usual
+
+
+LONG = "a-name-as-long-as-names-are-where-people-have-many-of-them-12345"
+
+
+def test_the_report_has_sixty_lines_on_a_narrow_terminal_if_every_part_of_it_is_there() -> None:
+    """SPEC 10.24."""
+    broken = [
+        Broken(Service(f"{LONG[:60]}{n % 90}", 6, 1 + n // 2, None, None), "inbound", f"10.{n}.0.1", None, why, 1)
+        for n in range(100) for why in ("no-rule", "deny-rule")
+    ]  # fmt: skip
+    denied = [Denied(kind.service, "outbound", kind.peer, None, "no-rule", 1, 1) for kind in broken]
+    cuts = tuple(
+        CutConnection(6, CLIENT, SERVER, n, 22, None, None, False, 5, "back", 10**9, True, LONG, LONG) for n in range(5)
+    )
+    ends = [(Word(text, "meant.yaml:9: expect[0]"),) for text in ("one-group", "another-group", "tcp/1")]
+    expectation = Expectation(*ends, "deny", "", "why " * 9, 9, "meant.yaml:9: expect[0]")
+    found = result(
+        packets=10**12, verdicts=dict.fromkeys(VERDICTS, 10**11), reasons=dict.fromkeys(filter(None, REASONS), 10**11),
+        connections=dict.fromkeys(("opened", "denied", "disconnected", "inferred"), 10**9), changes_left=7,
+        kinds=kinds_of(denied, broken, [Unanswered(kind.service, "silent", 1) for kind in broken]),
+        rules=[rule(f"{LONG[:58]}{n}", LONG, n % 3) for n in range(300)],
+        changes=[ChangeDone(n, f"remove_rule {LONG}", 50, 2, 2, 2, cuts, n, 1) for n in range(20)],
+        expected=Expected("meant.yaml", 10**6, (Contradicted(expectation, 10**6),) * 30),
+        left_out=PacketsLeftOut(*[10**9] * 4), decapsulated=dict.fromkeys(("vxlan", "gre", "mpls"), 10**9),
+        warnings=["a warning of some length, as they are " * 2] * 4,
+        damaged=Damage("some.pcap", 10**12, 10**12, "the file ends in the middle of a packet"),
+    )  # fmt: skip
+    found.captures, found.vpc = (f"captures/{LONG}.pcap",) * 5, LONG
+    for width in some_of((40, 60), range(40, 81, 4)):
+        for by in some_of(("group", "rule"), BY):
+            text = text_report(found, width=width, by=by)
+            print(width, by, text, sep="\n")
+            assert text.count("\n") <= 60
+            plain = " ".join(text.split())
+            totals = {heading: sum(listed) + left for heading, listed, left, _ in lists(text)}
+            assert all(total == 200 for total in totals.values()) and len(totals) >= 3, totals
+            for words in ("Would break", "some.pcap: damaged", "1,000,000 connections denied as", "--top 3"):
+                assert words in plain, (width, by, words)
+
+
+def large(rng: np.random.Generator) -> tuple[str, list[bytes]]:
+    """A policy and traffic of which the most has rows of its own. Nearly half of what is denied was answered."""
+    groups = [f"group-{n}-of-{rng.choice(('web', 'a-team-with-a-long-name', 'x'))}" for n in range(30)]
+    hosts = [f"10.{n // 200}.{n % 200}.7" for n in range(150)]
+    lines = ["version: 1", "security_groups:"]
+    for name in groups:
+        rules = [
+            f"{{direction: inbound, protocol: tcp, ports: {port}-98, source: {rng.choice([*groups, '10.0.0.0/8'])}}}"
+            for port in rng.integers(1, 99, 12).tolist()
+        ]
+        lines += [f"  - {{name: {name}, rules: [{', '.join(rules)}, {{direction: outbound, protocol: all}}]}}"]
+    lines += ["instances:"]
+    for n, host in enumerate(hosts):
+        of = rng.choice(groups, int(rng.integers(1, 4)), replace=False).tolist()
+        lines += [f"  - {{name: host-{n}, addresses: [{host}], security_groups: [{', '.join(of)}]}}"]
+    frames = []
+    for n, answer in enumerate(rng.choice(("SA", "RA", ""), some(400, 3000)).tolist()):
+        client, server = rng.choice([*hosts, "192.0.2.1", "198.51.100.1"], 2, replace=False).tolist()
+        port = int(rng.integers(1, 99))
+        frames.append(ethernet(ip(client, server, tcp(1024 + n, port, "S"))))
+        if answer:
+            frames.append(ethernet(ip(server, client, tcp(port, 1024 + n, answer))))
+    return "\n".join(lines), frames
+
+
+@pytest.mark.parametrize("seed", range(some(1, 10)))
+def test_sixty_lines_at_every_width_and_what_is_cut_is_counted_and_can_be_had(tmp_path: Path, seed: int) -> None:
+    """SPEC 10.19, 10.24."""
+    rng = np.random.default_rng(20261127 + seed)
+    text, frames = large(rng)
+    found = replay(parse_policy(text), write_capture(tmp_path, *frames))
+    totals: dict[str, int] = {}
+    ways = some_of(("group", "rule"), BY)
+    for width in some_of((40, 60), (40, 45, 52, 60, 70, 80, 120)):
+        for by in ways:
+            report = text_report(found, width=width, by=by)
+            print(seed, width, by, report, sep="\n")
+            assert report.count("\n") <= 60
+            for heading, listed, left, option in lists(report):
+                total = sum(listed) + left
+                assert totals.setdefault(heading, total) == total and (option > 0) == (left > 0)
+            assert " of 390 were hit" in " ".join(report.split())
+    assert len(totals) == 4 and min(totals.values()) > 10
+    for by in some_of(("group",), BY):
+        for heading, _, _, option in lists(text_report(found, by=by)):
+            if option:
+                every = {told[0]: told for told in lists(text_report(found, by=by, top=option))}
+                assert every[heading][2] == 0 and len(every[heading][1]) <= option, (by, heading, option)
+    lines = text_report(found, by="rule", top=len(found.rules)).splitlines()
+    assert sum("/" in line.split(" ")[4] for line in lines if line.startswith("    group-")) == sum(
+        hits.packets > 0 for hits in found.rules
+    )
+
+
+def lists(report: str) -> list[tuple[str, list[int], int, int]]:
+    """Of each list: how its heading begins, what its rows count, what it says is left, and the option for all rows."""
+    found = []
+    for section in report.split("\n\n"):
+        text = " ".join(section.split())
+        if begins := re.match("Would break|Denied pack|Allowed by |Allowed", text):
+            # An amount stands alone if the names behind it are too long.
+            rows = [number(each) for each in re.findall(r"^ {2,4}([\d,]+)(?:  \S|$)", section, re.M)]
+            left = re.search(r"rows? \(([\d,]+) (?:connection|packet)s?\): --top (\d+) lists all", text)
+            found.append((begins[0].lower(), rows, *(map(number, left.groups()) if left is not None else (0, 0))))
+        elif text.startswith("Not shown"):
+            every = re.search(r"--top (\d+) shows all of it", text)
+            assert every is not None
+            for name, left in re.findall(r"(denied pack|allowed by |allowed)[^(]* \([\d,]+ rows? \(([\d,]+) ", text):
+                found.append((name, [], number(left), number(every[1])))
+    return found
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
 def test_denials_without_an_instance_are_not_lost() -> None:

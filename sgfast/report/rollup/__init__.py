@@ -41,9 +41,10 @@ MOST_FIT = 10
 #: A row names up to this many services. If it has more, it says how many they are.
 _NAMED_SERVICES = 3
 _ServiceLevel = Literal["service", "protocol", "any"]
+_Step = tuple[Level, Level, _ServiceLevel]
 
 # How finely the ends and the service are told, finest first, if all rows are to fit.
-_STEPS: dict[By, tuple[tuple[Level, Level, _ServiceLevel], ...]] = {
+_STEPS: dict[By, tuple[_Step, ...]] = {
     "group": (("end", "end", "service"), ("group", "group", "service"), ("group", "group", "protocol"),
               ("scope", "scope", "protocol"), ("scope", "scope", "any")),
     "instance": (("end", "end", "service"),),
@@ -118,6 +119,11 @@ class Row:
         return 0 if self.passing is None else self.passing.answered
 
     @property
+    def has_ends(self) -> bool:
+        """Whether it is about some ends, and not about all of a service or a rule."""
+        return self.source.kind != "any"
+
+    @property
     def source_text(self) -> str:
         return _end_text(self.source, self.sources)
 
@@ -139,6 +145,15 @@ class Folded:
     packets: int
     #: Of changed rows only.
     left_answered: int
+    #: So many rows, if asked for, are all that there are. They may be finer than these.
+    every: int
+
+    def without_rows(self) -> Folded:
+        """The same with all rows among those that do not fit."""
+        return replace(
+            self, rows=(), left_rows=self.left_rows + len(self.rows), left_connections=self.connections,
+            left_packets=self.packets, left_answered=self.left_answered + sum(row.answered for row in self.rows),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +166,8 @@ class _Groups:
     sums: NDArray[np.int64]
     #: What each group counts of what matters most.
     firsts: NDArray[np.int64]
+    #: The numbers of the groups, the largest first.
+    order: NDArray[np.int64]
     #: By kind: its number, and how many it counts.
     places: NDArray[np.int64]
     counts: NDArray[np.int64]
@@ -186,13 +203,9 @@ class Rollup:
         """The rows of a part, largest first. ``fitting``: by group, ends and services are told as finely as lets
         ``most`` rows, or ``at_least`` so many, hold ``ENOUGH`` of the part, or as coarsely as there are words for.
         """
-        for step in _STEPS[by] if fitting else (_STEPS[by][by == "group"],):
-            found = self._grouped(part, by, *step)
-            order = np.lexsort((-found.sums, -found.firsts))
-            fit = order[: max(most, at_least)]
-            if all(counts[fit].sum() >= ENOUGH * counts.sum() for counts in (found.sums, found.firsts)):
-                break
-        rows = [self._row(part, found, found.group(n), *step) for n in order[:most].tolist()]
+        steps = _STEPS[by] if fitting else (_STEPS[by][by == "group"],)
+        step, found = self._fitting(part, by, steps, max(most, at_least))
+        rows = [self._row(part, found, found.group(n), *step) for n in found.order[:most].tolist()]
         measure = "packets" if part in BY_PACKETS else "connections"
         rows.sort(
             key=lambda row: (
@@ -203,9 +216,27 @@ class Rollup:
         connections = int((kinds["connections"].astype(np.int64) if part in BY_PACKETS else found.counts).sum())
         packets = int(kinds["packets"].sum())
         return Folded(
-            tuple(rows), len(found.sums) - len(rows), connections - sum(row.connections for row in rows),
+            tuple(rows), len(found.order) - len(rows), connections - sum(row.connections for row in rows),
             packets - sum(row.packets for row in rows), connections, packets,
             int(found.firsts.sum()) - sum(row.answered for row in rows),
+            len(rows) if len(found.order) == len(rows) else self._every(part, by, steps, len(found.order), at_least),
+        )  # fmt: skip
+
+    def _fitting(self, part: Part, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
+        """The finest step of which ``most`` rows hold ``ENOUGH``, or the coarsest, and its groups."""
+        for step in steps:
+            found = self._grouped(part, by, *step)
+            fit = found.order[:most]
+            if all(counts[fit].sum() >= ENOUGH * counts.sum() for counts in (found.sums, found.firsts)):
+                break
+        return step, found
+
+    def _every(self, part: Part, by: By, steps: Sequence[_Step], least: int, at_least: int) -> int:
+        """The fewest rows to ask for that are all. Where there is room for more rows, they are told more finely."""
+        numbers = sorted(len(self._grouped(part, by, *step).order) for step in steps)
+        return next(
+            number for number in numbers
+            if number >= least and len(self._fitting(part, by, steps, max(number, at_least))[1].order) <= number
         )  # fmt: skip
 
     def _group(self, part: Part, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
@@ -229,7 +260,8 @@ class Rollup:
             for each in (counts, self._firsts[places])
         )
         return _Groups(
-            starts, sums, firsts, places[order], counts[order], words[order], sources[order], destinations[order]
+            starts, sums, firsts, np.lexsort((-sums, -firsts)), places[order], counts[order], words[order],
+            sources[order], destinations[order],
         )  # fmt: skip
 
     def _row(
