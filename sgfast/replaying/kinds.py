@@ -102,7 +102,7 @@ def _summed(rows: Rows) -> Rows:
     """Each kind once, ordered by key: the hash tables that rows come from have no order."""
     if not len(rows):
         return rows
-    keys = [*_key_words(rows).T, rows["owner"]]
+    keys = [*_key_words(rows).T, rows["owner"].astype(np.uint64)]
     order = np.lexsort(keys)
     begins = np.ones(len(rows), dtype=bool)
     begins[1:] = False
