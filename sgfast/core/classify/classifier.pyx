@@ -23,6 +23,10 @@ cdef const uint64_t* u64(const uint64_t[::1] rows) noexcept:
     return &rows[0] if rows.shape[0] else NULL
 
 
+cdef enum:
+    MATCHED_AT_ONCE = 32        # headers
+
+
 cdef class RuleArrays:
     """The arrays of one rule table: ``(peer_class, service_class, services, winner)`` or ``(peer_class, service_class,
     services, peer_rules, service_rules, rule_of_bit)``, as in ``RuleTable``. Later policies may share them.
@@ -170,7 +174,7 @@ cdef class Classifier:
         ingress side; -1 where no rule matches, -2 where there is no such side.
         """
         cdef Py_ssize_t n = len(headers)
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i = 0
         cdef const uint8_t[::1] view
         cdef int32_t[:, ::1] out = winners
         cdef const HeaderRow* rows
@@ -181,28 +185,34 @@ cdef class Classifier:
         view = headers.view(np.uint8).reshape(-1)
         rows = <const HeaderRow*>&view[0]
         with nogil:
-            for i in range(n):
-                match_header(&self.tables, &rows[i], &out[i, 0])
+            while i < n:
+                match_headers(&self.tables, &rows[i], min(n - i, <Py_ssize_t>MATCHED_AT_ONCE), &out[i, 0])
+                i += MATCHED_AT_ONCE
 
 
-cdef void match_header(const Tables* t, const HeaderRow* row, int32_t* winners) noexcept nogil:
-    cdef bint ipv6 = row.family == 6
-    cdef uint32_t source, destination
-    cdef int32_t sender, receiver
-    cdef uint16_t port_key = row.dport
-    if row.has_icmp:
-        port_key = <uint16_t>(row.icmp_type << 8 | row.icmp_code)
-    if ipv6:
-        source = find_ipv6(&t.ipv6, be64(row.src), be64(row.src + 8))
-        destination = find_ipv6(&t.ipv6, be64(row.dst), be64(row.dst + 8))
-    else:
-        source = find_ipv4(&t.ipv4, be32(row.src))
-        destination = find_ipv4(&t.ipv4, be32(row.dst))
-    sender = t.owner[source]
-    receiver = t.owner[destination]
-    winners[0] = -2
-    winners[1] = -2
-    if sender >= 0:
-        winners[0] = find_rule(t, t.choice[sender * 2], destination, row.protocol, port_key)
-    if receiver >= 0:
-        winners[1] = find_rule(t, t.choice[receiver * 2 + 1], source, row.protocol, port_key)
+cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, int32_t* winners) noexcept nogil:
+    # In two steps, so that the cache misses of one step overlap.
+    cdef uint32_t ends[MATCHED_AT_ONCE][2]
+    cdef const HeaderRow* row
+    cdef int32_t instance
+    cdef uint16_t port_key
+    cdef Py_ssize_t i
+    cdef int end
+    for i in range(n):
+        row = &rows[i]
+        if row.family == 6:
+            ends[i][0] = find_ipv6(&t.ipv6, be64(row.src), be64(row.src + 8))
+            ends[i][1] = find_ipv6(&t.ipv6, be64(row.dst), be64(row.dst + 8))
+        else:
+            ends[i][0] = find_ipv4(&t.ipv4, be32(row.src))
+            ends[i][1] = find_ipv4(&t.ipv4, be32(row.dst))
+    for i in range(n):
+        row = &rows[i]
+        port_key = <uint16_t>(row.icmp_type << 8 | row.icmp_code) if row.has_icmp else row.dport
+        for end in range(2):
+            instance = t.owner[ends[i][end]]
+            winners[2 * i + end] = -2
+            if instance >= 0:
+                winners[2 * i + end] = find_rule(
+                    t, t.choice[instance * 2 + end], ends[i][1 - end], row.protocol, port_key
+                )
