@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
+from time import monotonic
 from typing import Any
 
 from changing import change_kernel
@@ -29,6 +30,11 @@ from sgfast.reference.verdicts import PacketVerdict, SideVerdict
 RAW = 101
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
+
+
+#: Judging packets takes real time, which the kernel's connections lose. They get it back after so many seconds: before
+#: they have lost oracle.STEP_SECONDS, which would make a difference.
+REAL_SECONDS = 1
 
 
 #: Of a side's TCP connection: state, packet, state.
@@ -206,8 +212,10 @@ class Comparison:
         judged = self._by_engine(steps, times)
         reference = Watched(self.policy)
         self._history = {}
+        aged = monotonic()
         for n, (step, now) in enumerate(zip(steps, times, strict=True)):
-            if step.seconds:
+            if step.seconds or monotonic() - aged > REAL_SECONDS:
+                aged = monotonic()
                 kernel.age(step.seconds)
             if isinstance(step, Turn):
                 judged[n] = self._turn(step, now, judged[n].by_engine, reference, kernel)
