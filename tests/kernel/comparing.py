@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
+from time import monotonic
 from typing import Any
 
 from changing import change_kernel
@@ -31,17 +32,27 @@ SECOND = 10**9
 START = 1_700_000_000 * SECOND
 
 
+#: Judging packets takes real time, which the kernel's connections lose. They get it back after so many seconds: before
+#: they have lost oracle.STEP_SECONDS, which would make a difference.
+REAL_SECONDS = 1
+
+
 #: Of a side's TCP connection: state, packet, state.
 Transition = tuple[str, str, str]
 
 
 class Watched(ReferenceEngine):
-    """Tells what every side made of a packet; a verdict tells of the last side's connection only."""
+    """Tells what it read in a frame, and what each side made of it; a verdict tells of the last connection only."""
 
     def process_frame(self, *args: Any, **options: Any) -> PacketVerdict:
+        self.packet: Packet | None = None
         self.transitions: dict[str, Transition | None] = {}
         self.unanswered: set[str] = set()
         return super().process_frame(*args, **options)
+
+    def _judge_packet(self, packet: Packet, now: int) -> PacketVerdict:
+        self.packet = packet
+        return super()._judge_packet(packet, now)
 
     def _judge_side(self, side: Side, case: Case) -> SideVerdict:
         connection = self._connection(side, case.flow, case.now)
@@ -206,8 +217,10 @@ class Comparison:
         judged = self._by_engine(steps, times)
         reference = Watched(self.policy)
         self._history = {}
+        aged = monotonic()
         for n, (step, now) in enumerate(zip(steps, times, strict=True)):
-            if step.seconds:
+            if step.seconds or monotonic() - aged > REAL_SECONDS:
+                aged = monotonic()
                 kernel.age(step.seconds)
             if isinstance(step, Turn):
                 judged[n] = self._turn(step, now, judged[n].by_engine, reference, kernel)
@@ -232,7 +245,7 @@ class Comparison:
         assert by_engine == counted, f"{turn.changes}: engine disconnects {by_engine}, reference {counted}"
         # Where the two are apart the kernel may have more connections, or fewer.
         apart = {key for (key, _), past in self._history.items() if past.apart}
-        by_kernel = {_key(opener) for opener in openers}
+        by_kernel = {_key(_parsed(opener), opener) for opener in openers}
         sure = len(by_kernel - apart)
         assert sure <= by_engine <= sure + len(apart), f"{turn.changes}: engine disconnects {by_engine}, kernel {sure}"
         self.seen.update(("change", type(change).__name__) for change in turn.changes)
@@ -244,7 +257,9 @@ class Comparison:
         wanted = reference.process_frame(self._times[n], frame, link_type=RAW)
         if judged.verdict not in ("allow", "deny"):
             return      # no filter sees it
-        key = _key(frame)
+        packet = reference.packet
+        assert packet is not None, frame.hex()
+        key = _key(packet, frame)
         path = kernel.path(frame)
         pasts = [self._history.setdefault((key, side.instance.name), History()) for side in path]
         passed, stopped_by = kernel.judge(frame)
@@ -252,8 +267,6 @@ class Comparison:
         self.seen[judged.verdict, judged.reason] += 1
         self.seen["both sides"] += judged.egress is not None and judged.ingress is not None
         stopper, denier = stopped_by.instance.name if stopped_by else None, _denier(judged)
-        packet = parse_frame(frame, len(frame), RAW)
-        assert isinstance(packet, Packet), frame.hex()
         spoken = {side.instance: side.reason for side in (wanted.egress, wanted.ingress) if side is not None}
         excuses = []
         for side, past in zip(path, pasts, strict=True):
@@ -285,9 +298,13 @@ class Comparison:
             past.apart.update(name for name in names if DIFFERENCES[name].parts)
 
 
-def _key(frame: bytes) -> Hashable:
+def _parsed(frame: bytes) -> Packet:
     packet = parse_frame(frame, len(frame), RAW)
     assert isinstance(packet, Packet), frame.hex()
+    return packet
+
+
+def _key(packet: Packet, frame: bytes) -> Hashable:
     flow = flow_of(packet) or quoted_flow(packet)
     return flow.key if flow is not None else frame
 
@@ -310,8 +327,7 @@ def _account(steps: Sequence[Step | Turn], times: Sequence[int], past: History, 
     changes = [(n, step.changes) for n, step in enumerate(steps) if isinstance(step, Turn)]
     for before, (n, passed, stopped_by, wanted) in zip((0, *(n for n, *_ in told)), told, strict=False):
         lines += [f"step {turn + 1:6} {changed}" for turn, changed in changes if before < turn < n]
-        packet = parse_frame(frames[n], len(frames[n]), RAW)
-        assert isinstance(packet, Packet)
+        packet = _parsed(frames[n])
         lines.append(
             f"step {n + 1:6} {(times[n] - START) // SECOND:6} s {packet.src} > {packet.dst} proto {packet.protocol} "
             f"flags {packet.tcp_flags:02x} type {packet.icmp_type}: {wanted.verdict} {wanted.reason} "

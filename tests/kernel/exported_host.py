@@ -45,7 +45,7 @@ from sgfast.exporting.connections import commands
 from sgfast.exporting.nft_table import TABLE
 from sgfast.exporting.nftables import OPENED, Interfaces, ruleset, update, zones
 from sgfast.policy.changes import Change
-from sgfast.policy.model import ICMPV6, PORT_PROTOCOLS, Instance, Policy
+from sgfast.policy.model import ICMPV6, PORT_PROTOCOLS, Instance, Network, Policy
 from sgfast.version import __version__
 
 #: The rules of the file refuse what begins in the middle; the timeouts of TCP come from the file, too.
@@ -143,6 +143,8 @@ class Host(Kernel):
         self._refreshed = 0
         self.interfaces: dict[str, str | None] = {}
         self.policy: Policy | None = None
+        #: The addresses behind taps, by instance.
+        self._plugged: dict[str, tuple[Network, ...]] = {}
         with _new_namespace() as namespace:
             self.namespace = os.dup(namespace)
             for name, value in SETTINGS.items():
@@ -189,27 +191,30 @@ class Host(Kernel):
 
     def _tell_connections(self, before: Policy, policy: Policy, interfaces: Interfaces) -> None:
         """Runs the script for connections. What it cuts stays cut until ``age`` says otherwise."""
-        left = {}
+        listed = self.run("conntrack", "-L", "-o", "extended")
+        script = commands(before, policy, interfaces, listed.splitlines(), "conntrack", __version__)
+        cuts = re.findall(r"add element \S+ \S+ (\S+) { (.*) }", script)
+        left = self._left() if cuts else {}
+        self.run("sh", text=re.sub("timeout [0-9]+s", "timeout 1h", script))
+        sides = {side.instance.name: side for side in self.sides}
+        for name, keys in cuts:
+            side = sides[name.split("/")[1]]
+            for key in re.sub(" timeout [0-9]+s", "", keys).split(", "):
+                side.cut[name, key] = left[side.instance.name, key]
+
+    def _left(self) -> dict[tuple[str, str], int]:
+        """The seconds that each connection has left, by instance and element."""
+        left: dict[tuple[str, str], int] = {}
         with self.table.read_once():
             for side in self.sides:
                 for entry in side.table.entries():
                     seconds = lifetime(entry.timeout, entry.replied, entry.tcp_state == SYN_SENT2)
-                    left[side.instance.name, entry.key] = seconds
-        listed = self.run("conntrack", "-L", "-o", "extended")
-        script = commands(before, policy, interfaces, listed.splitlines(), "conntrack", __version__)
-        self.run("sh", text=re.sub("timeout [0-9]+s", "timeout 1h", script))
-        sides = {side.instance.name: side for side in self.sides}
-        for name, keys in re.findall(r"add element \S+ \S+ (\S+) { (.*) }", script):
-            side = sides[name.split("/")[1]]
-            for key in re.sub(" timeout [0-9]+s", "", keys).split(", "):
-                side.cut[name, key] = next(
-                    seconds for (owner, known), seconds in left.items()
-                    if owner == side.instance.name and key in _spelled(known)
-                )
+                    for element in _spelled(entry.key):
+                        left.setdefault((side.instance.name, element), seconds)
+        return left
 
     def _plug(self, policy: Policy) -> None:
         """A tap for each instance, and its addresses as routes."""
-        lines = ["route flush table main"]
         for side in list(self.sides):
             known = policy.instance_by_name.get(side.instance.name)
             if known is None:
@@ -218,6 +223,13 @@ class Host(Kernel):
                 side.__exit__()
             else:
                 side.instance = known
+        addresses = {instance.name: instance.addresses for instance in policy.instances}
+        if addresses != self._plugged:
+            self._route(policy)
+            self._plugged = addresses
+
+    def _route(self, policy: Policy) -> None:
+        lines = ["route flush table main"]
         plugged = {side.instance.name for side in self.sides}
         for instance in policy.instances:
             device = self.interfaces[instance.name]

@@ -7,8 +7,9 @@ from itertools import chain
 
 import frames as f
 import pytest
-from comparing import RAW, START
-from oracle import Kernel, missing, with_checksum
+from comparing import RAW, START, Comparison
+from conversations import Step
+from oracle import Kernel, Side, missing, with_checksum
 from talks import INSTANCE, PATHS, STRANGER, open_policy, tcp_packets
 
 from sgfast.engine import Engine
@@ -99,3 +100,28 @@ def test_deadlines_of_protocols_without_states(
     engine.process_frames(packets, [START] * len(packets), link_type=RAW)
     at = START + seconds * SECOND - (1 if lives else 0)
     assert engine.verdict(engine.process_frames([answered], [at], link_type=RAW)[0]).allowed == by_kernel == lives
+
+
+class SlowKernel(Kernel):
+    """On a machine that needs two seconds for each packet."""
+
+    clock = 0
+
+    def judge(self, packet: bytes) -> tuple[bool, Side | None]:
+        judged = super().judge(packet)
+        self.clock += 2
+        for side in self.sides:
+            for entry in side.table.entries():
+                side.table.update(entry, max(0, entry.timeout - 2), entry.mark)
+        return judged
+
+
+def test_no_connection_ends_because_the_machine_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = open_policy("outbound")
+    opener, answer = tcp_packets(4, False, 1024, ((0, "S"), (1, "SA")))
+    others = [with_checksum(f.ip(INSTANCE[4], STRANGER[4], f.udp(port, 53))) for port in range(20)]
+    with SlowKernel(policy) as kernel:
+        monkeypatch.setattr("comparing.monotonic", lambda: kernel.clock)
+        compared = Comparison(policy)
+        compared.run([Step(0, packet) for packet in (opener, *others, answer)], kernel)
+    assert compared.packets == 22 and compared.seen["allow", "established"] == 1

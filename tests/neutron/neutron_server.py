@@ -10,6 +10,7 @@ requests are answered, the first line on standard output is the port. The server
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -92,19 +93,26 @@ def main(folder: Path, project: str | None = None) -> None:
     config.write_text(NEUTRON.format(prefix=sys.prefix, folder=folder, most_in_a_page=most))
     sys.argv = ["neutron-api", "--config-file", str(config), "--log-file", str(folder / "neutron.log")]
 
-    from neutron import server
+    from neutron import policy, server
     from neutron.db.migration.models import head  # noqa: F401  # registers all tables
     from neutron.server import api
     from neutron_lib.db import model_base
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, pool
     from sqlalchemy.orm import configure_mappers
 
     # The first listing of ports needs what Neutron otherwise does when the first port is made.
     configure_mappers()
     model_base.BASEV2.metadata.create_all(create_engine(f"sqlite:///{folder}/neutron.sqlite"))
+    # oslo.db would open SQLite's file for each transaction, and SQLite read the schema of all tables each time.
+    pool.NullPool = pool.QueuePool
     application = server.boot_server(api.api_server, prog="neutron-api")
     if project is not None:
         application = of_project(application, project)
+    # There is no policy file, and Neutron would look for it at each of its checks.
+    policy.init()
+    policy._ENFORCER.use_conf = False
+    # What is loaded now stays, so the garbage collector need not look at it again and again.
+    gc.freeze()
     with make_server("127.0.0.1", 0, application, Server, Handler) as listening:
         signal.alarm(0)
         print(listening.server_port, flush=True)
