@@ -19,7 +19,7 @@ from random_traffic import random_traffic
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
 
-PACKETS = int(os.environ.get("SGFAST_KERNEL_PACKETS") or some(200_000, 1_000_000))
+PACKETS = int(os.environ.get("SGFAST_KERNEL_PACKETS") or some(20_000, 1_000_000))
 #: Making a host, or reading the kernel's table for a silence, takes as long as a hundred packets.
 DEFAULTS: dict[str, Any] = {"kernel": Host, "per_policy": 2500, "silence_every": 1000}
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "4"))
