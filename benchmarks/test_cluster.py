@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import shutil
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import Maker
 from measure import Results, Section, Yardstick, clock
+from test_compressed import compressed
 from workload import WORKLOADS
 
 from sgfast import ReplayResult, replay
@@ -21,13 +20,6 @@ from sgfast import ReplayResult, replay
 FILE_HEADER, RECORD_HEADER = 24, 16
 
 distributed = pytest.importorskip("distributed")
-
-
-def compressed(path: Path) -> Path:
-    made = path.with_name(path.name + ".gz")
-    with open(path, "rb") as source, gzip.open(made, "wb", compresslevel=6) as target:
-        shutil.copyfileobj(source, target)
-    return made
 
 
 def rotated(path: Path, number: int) -> list[Path]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from . import Missing
 
@@ -23,9 +24,18 @@ class Tcpdump:
         self.version = (said.stdout + said.stderr).split("\n")[0].removeprefix("tcpdump version ").strip()
 
     def write(self, path: Path, expression: str) -> None:
-        subprocess.run(
-            [*self._command, "-r", path, "-w", "/dev/null", expression], check=True, stderr=subprocess.DEVNULL
-        )
+        """Of a capture whose name ends in .gz, ``gzip -dc`` hands the packets over."""
+        if path.suffix != ".gz":
+            self._write(path, expression)
+            return
+        with subprocess.Popen(["gzip", "-dc", path], stdout=subprocess.PIPE) as unpacking:
+            self._write("-", expression, stdin=unpacking.stdout)
+        if unpacking.returncode:
+            raise subprocess.CalledProcessError(unpacking.returncode, unpacking.args)
+
+    def _write(self, path: Path | str, expression: str, **options: Any) -> None:
+        command = [*self._command, "-r", path, "-w", "/dev/null", expression]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL, **options)
 
     def written(self, path: Path, expression: str) -> int:
         """The number of bytes that ``write`` writes: the size of the pcap file, if all packets match."""

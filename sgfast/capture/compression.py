@@ -1,31 +1,31 @@
-"""Compressed captures are recognised by their first bytes and decompressed while they are read.
+"""Compressed data is recognised by its first bytes and decompressed piece by piece.
 
-    file --chunks--> members in sequence (of gzip, bzip2, xz; frames of zstd, lz4) --> one stream of bytes
+    chunks --> members in sequence (of gzip, bzip2, xz; frames of zstd, lz4) --> pieces of one stream of bytes
 
-Bytes are decompressed only on demand. Memory use is bounded by the decompressor's window, which is limited here.
-Output that precedes damage is returned first. gzip loses none of it. The other formats lose what the failing call had
-produced: at most ``STEP`` bytes, or with the package zstandard the output of ``INPUT_STEP`` bytes.
+``decompressed.py`` reads the chunks and hands out the stream. Memory use is bounded by the decompressor's window, which
+is limited here. Output that precedes damage comes first. gzip loses none of it. The other formats lose what the failing
+call had produced: at most ``STEP`` bytes, or with the package zstandard the output of ``INPUT_STEP`` bytes.
 """
 
 from __future__ import annotations
 
 import bz2
 import lzma
+import sys
 import zlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
-from sgfast.capture.streams import BinaryStream
 from sgfast.errors import CaptureError
 
 #: Number of bytes that identify each format and the start of a member.
 MAGIC_LENGTH = 4
-#: Bytes read at a time. It is small because the rest of a chunk is copied once for every member in it.
-CHUNK = 32 * 1024
 #: Bytes decompressed at a time: large enough for cheap calls, small enough to lose little output to damage.
 STEP = 16 * 1024
+#: The same for gzip, which loses none. Pieces twice as large would not stay in the second-level cache.
+GZIP_STEP = 128 * 1024
 #: Input bytes per call of the package zstandard, which has no limit on output. Four bytes can expand to 128 KiB, so a
 #: call returns at most 16 MiB.
 INPUT_STEP = 512
@@ -54,20 +54,21 @@ class Member(Protocol):
 
 
 class _Gzip:
-    """zlib's decompressor, adapted to lose no output when it finds damage."""
+    """The decompressor of zlib or zlib-ng (``package``), adapted to lose no output when it finds damage."""
 
-    def __init__(self) -> None:
-        self._inflating = zlib.decompressobj(wbits=31)
+    def __init__(self, package: Any) -> None:
+        self._inflating = package.decompressobj(wbits=31)
+        self._error = package.error
         self._rest = b""
         self.needs_input = True
 
     @property
     def eof(self) -> bool:
-        return self._inflating.eof
+        return bool(self._inflating.eof)
 
     @property
     def unused_data(self) -> bytes:
-        return self._inflating.unused_data + self._rest
+        return bytes(self._inflating.unused_data) + self._rest
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
         data = data or self._rest
@@ -75,9 +76,9 @@ class _Gzip:
         while True:
             before = self._inflating.copy()
             try:
-                output = self._inflating.decompress(data[:given], max_length)
+                output = bytes(self._inflating.decompress(data[:given], max_length))
                 break
-            except zlib.error:
+            except self._error:
                 # The failed call lost its output. Repeat it with less input, and finally with a smaller output limit.
                 self._inflating = before
                 if given > 1:
@@ -127,7 +128,11 @@ _Decompressor = tuple[Callable[[], Member], tuple[type[Exception], ...]]
 
 
 def _gzip() -> _Decompressor:
-    return _Gzip, (zlib.error,)
+    # zlib-ng says the same as zlib in a third of the time. It does not declare that it can do without Python's global
+    # lock, so a Python that runs without one would turn it on.
+    is_locked = getattr(sys, "_is_gil_enabled", lambda: True)()
+    package: Any = import_module("zlib_ng.zlib_ng") if is_locked else zlib
+    return lambda: _Gzip(package), (package.error,)
 
 
 def _bzip2() -> _Decompressor:
@@ -163,8 +168,10 @@ class Compression:
     #: Whether these MAGIC_LENGTH bytes are the start of a member.
     begins: Callable[[bytes], bool]
     load: Callable[[], _Decompressor]
-    #: The Python package that it requires, if any.
+    #: The Python package that it requires, if that is an extra.
     package: str = ""
+    #: Bytes decompressed at a time.
+    step: int = STEP
     #: Whether zeros between and after members are ignored (tapes, xz's padding).
     padded: bool = False
     #: Whether other data after the last member is ignored, as the format's own command does.
@@ -178,7 +185,8 @@ def _is_skippable(head: bytes) -> bool:
 
 _COMPRESSIONS = (
     Compression(
-        "gzip", "zcat", lambda head: head[:3] == b"\x1f\x8b\x08", _gzip, padded=True, ignores_rest=True
+        "gzip", "zcat", lambda head: head[:3] == b"\x1f\x8b\x08", _gzip, step=GZIP_STEP, padded=True,
+        ignores_rest=True,
     ),
     Compression(
         "bzip2", "bzcat", lambda head: head[:3] == b"BZh" and head[3:4] in b"123456789", _bzip2, padded=True,
@@ -201,17 +209,16 @@ def compression_of(head: bytes) -> Compression | None:
     return next((compression for compression in _COMPRESSIONS if compression.begins(head)), None)
 
 
-# Reading -------------------------------------------------------------------------------------------------------------
+# One file after another -----------------------------------------------------------------------------------------------
 
 
-class DecompressedStream:
-    """The decompressed bytes of ``head`` followed by ``source``.
+class Decompressor:
+    """Decompresses the members of one file. It reads nothing: whoever uses it gives it the next chunk when it asks.
 
-    ``readinto`` raises ValueError for damaged data and says where the damage is. The constructor raises CaptureError if
-    a Python package is missing; ``name`` is for its message.
+    The constructor raises CaptureError if a Python package is missing; ``name`` is for its message.
     """
 
-    def __init__(self, source: BinaryStream, compression: Compression, head: bytes, name: str) -> None:
+    def __init__(self, compression: Compression, name: str) -> None:
         try:
             self._make, errors = compression.load()
         except ImportError:
@@ -220,103 +227,52 @@ class DecompressedStream:
                 f"pip install 'sgfast[compressed]', or decompress it first ({compression.command} FILE | sgfast ... -)"
             ) from None
         self._errors: tuple[type[Exception], ...] = (EOFError, ValueError, *errors)
-        self.compression = compression
-        #: Compressed bytes read so far.
-        self.bytes_taken = len(head)
+        self._compression = compression
+        self._pieces = self._decompress()
+        next(self._pieces)
+        #: Whether ``advance`` needs a chunk.
+        self.needs_input = True
         self.bytes_output = 0
-        #: Whether ignored data follows the last member.
+        #: Whether nothing more comes: ignored data follows the last member, or the data is damaged, or it ends.
+        self.ended = False
         self.has_rest = False
-        self._source = source
-        self._head = memoryview(head)
-        self._chunk = bytearray(CHUNK)
-        self._output = memoryview(b"")
-        self._outputs = self._decompress()
-        self._needs_input = self._ended = False
-        self._failure: Exception | None = None
+        #: What damage there is, and where.
+        self.failure: Exception | None = None
 
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        filled = 0
-        while filled < len(buffer):
-            if not self._output:
-                if self._ended or self._failure is not None:
-                    break
-                chunk = None
-                if self._needs_input:
-                    # Return available output before waiting for input.
-                    if filled:
-                        break
-                    chunk = self._read()
-                    if chunk is None:
-                        return None
-                    if not chunk and getattr(self._source, "interrupted", False):
-                        self._ended = True
-                        break
-                self._output = memoryview(self._advance(chunk))
-            count = min(len(self._output), len(buffer) - filled)
-            buffer[filled : filled + count] = self._output[:count]
-            self._output = self._output[count:]
-            filled += count
-        if filled == 0 and self._failure is not None:
-            raise self._failure
-        return filled
+    def advance(self, chunk: bytes | None, bytes_taken: int) -> bytes:
+        """Return the next output, or b"" if there is none yet.
 
-    def fileno(self) -> int:
-        """The source's descriptor, so that callers can wait for input."""
-        number: int = self._source.fileno()  # type: ignore[attr-defined]
-        return number
-
-    def close(self) -> None:
-        self._source.close()
-
-    @property
-    def interrupted(self) -> bool:
-        return getattr(self._source, "interrupted", False)
-
-    def _read(self) -> bytes | None:
-        if self._head:
-            chunk, self._head = bytes(self._head[:CHUNK]), self._head[CHUNK:]
-            self._needs_input = False
-            return chunk
-        got = self._source.readinto(memoryview(self._chunk))
-        if got is None:
-            return None
-        if not 0 <= got <= CHUNK:
-            raise OSError(f"the stream claims {got} bytes for a buffer of {CHUNK}")
-        self.bytes_taken += got
-        self._needs_input = False
-        return bytes(self._chunk[:got])
-
-    def _advance(self, chunk: bytes | None) -> bytes:
-        """Return the next output, or b"" if more input is needed. ``chunk`` is the requested input, b"" at its end."""
+        ``chunk`` is the input if ``needs_input``: b"" at its end. ``bytes_taken`` are the bytes of the file up to the
+        end of the last chunk.
+        """
+        self.needs_input = False
         try:
-            output = self._outputs.send(chunk)
+            output = self._pieces.send(chunk)
         except StopIteration:
-            self._ended = True
+            self.ended = True
             return b""
         except self._errors as error:
             cause = "is cut short" if isinstance(error, EOFError) else f"cannot be decompressed: {error}"
-            self._failure = ValueError(
-                f"the {self.compression.name} data {cause}, near byte {self.bytes_taken} of the file"
-            )
+            self._fail(f"{cause}, near byte {bytes_taken} of the file")
             return b""
-        except BaseException:
-            # A signal handler raised. The generator is finished now, which must not look like the end of the data.
-            self._failure = ValueError("decompressing was interrupted")
-            raise
         if output is None:
-            self._needs_input = True
+            self.needs_input = True
             return b""
         self.bytes_output += len(output)
-        if self.bytes_output > FREE_BYTES and self.bytes_output > MOST_RATIO * self.bytes_taken:
-            self._failure = ValueError(
-                f"the {self.compression.name} data becomes more than {MOST_RATIO} times as large, near byte "
-                f"{self.bytes_taken} of the file: if it is a capture all the same, decompress it first"
+        if self.bytes_output > FREE_BYTES and self.bytes_output > MOST_RATIO * bytes_taken:
+            self._fail(
+                f"becomes more than {MOST_RATIO} times as large, near byte {bytes_taken} of the file: if it is a "
+                "capture all the same, decompress it first"
             )
         return output
 
+    def _fail(self, what: str) -> None:
+        self.ended = True
+        self.failure = ValueError(f"the {self._compression.name} data {what}")
+
     def _decompress(self) -> Generator[bytes | None, bytes | None, None]:
         """Yields output, and None to request input; the caller sends b"" at the end of the input."""
-        compression = self.compression
+        compression = self._compression
         data = b""
         empty = 0
         while True:
@@ -344,7 +300,7 @@ class DecompressedStream:
                     data = (yield None) or b""
                     if not data:
                         raise EOFError
-                output = member.decompress(data, STEP)
+                output = member.decompress(data, compression.step)
                 data = b""
                 if output:
                     yield output

@@ -14,8 +14,9 @@ from sgfast.capture.snoop cimport scan_snoop_header, scan_snoop_records
 from sgfast.core.base.frames cimport POSITION_BITS
 from sgfast.core.wire.link cimport LINK_WITHOUT_IP, kind_of_link
 
-from sgfast.capture.compression import DecompressedStream, compression_of
+from sgfast.capture.compression import compression_of
 from sgfast.capture.damage import Damage
+from sgfast.capture.decompressed import DecompressedStream
 from sgfast.capture.following import following
 from sgfast.capture.lookalikes import looks_like
 from sgfast.capture.names import link_type_name, printable
@@ -226,6 +227,8 @@ cdef class CaptureReader:
             stream, buffer.stream = buffer.stream, None
             buffer.memory = buffer.other = None
             buffer.ended = True
+            if self.decompressed is not None:
+                self.decompressed.stop()
             if self.owns_stream and stream is not None:
                 stream.close()
 

@@ -38,6 +38,7 @@ from sgfast.comparing.rules import together
 from sgfast.engine import VERDICTS, Midstream, Mode
 from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import vpc_name
+from sgfast.processors import usable_processors
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import Reading, ReplayOptions
@@ -132,12 +133,6 @@ def run_diff(
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)
     return result
-
-
-def usable_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _fill(

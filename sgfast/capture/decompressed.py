@@ -1,0 +1,299 @@
+"""The bytes that compressed data becomes, as a stream. A thread decompresses ahead of whoever reads it.
+
+    file --chunks--> decompressor, in its thread --pieces--> readinto
+
+Only the reader's thread reads the file, so pipes, growing files and signals need no care of their own. It reads ahead
+only what is there already. What is found in the data comes with the piece it was found in: where damage is, and how
+much there is before it, depends on the data alone.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from sgfast.capture.compression import Compression, Decompressor
+from sgfast.capture.streams import BinaryStream
+from sgfast.processors import usable_processors
+
+#: Bytes read at a time. It is small because the rest of a chunk is copied once for every member in it.
+CHUNK = 32 * 1024
+#: Chunks that may be read before the decompressor asks for them.
+CHUNKS_AHEAD = 8
+#: A thread begins when this many bytes have been read: a small capture, or a look at a large one, is not worth it.
+AHEAD_FROM = 512 * 1024
+#: Bytes that a thread decompresses ahead, twice the reader's usual window; the last piece may go beyond.
+AHEAD = 1024 * 1024
+#: A thread makes no smaller pieces if there is input for more, as to wake the reader for each takes time.
+PIECE = 512 * 1024
+
+
+class _Piece(NamedTuple):
+    outputs: tuple[bytes, ...] = ()
+    #: Length of all outputs, bytes.
+    size: int = 0
+    #: Compressed bytes up to the end of the last chunk that was used, its number from 1 on, and whether all output of
+    #: that one has come.
+    bytes_taken: int = 0
+    chunks_used: int = 0
+    needs_input: bool = False
+    #: Whether nothing follows, and why.
+    ended: bool = False
+    has_rest: bool = False
+    failure: Exception | None = None
+
+
+class _Maker:
+    """A decompressor and the chunks that wait for it, each with the bytes of the file up to its end."""
+
+    def __init__(self, decompressor: Decompressor) -> None:
+        self._decompressor = decompressor
+        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._bytes_taken = self._chunks_used = 0
+
+    def give(self, chunk: tuple[bytes, int]) -> None:
+        self._waiting.append(chunk)
+
+    @property
+    def can_go_on(self) -> bool:
+        return bool(self._waiting) or not self._decompressor.needs_input
+
+    def make(self, size: int) -> _Piece:
+        """At least ``size`` bytes, unless the data or the chunks end before."""
+        decompressor = self._decompressor
+        outputs: list[bytes] = []
+        made = 0
+        while made < size and self.can_go_on and not decompressor.ended:
+            chunk = None
+            if decompressor.needs_input:
+                chunk, self._bytes_taken = self._waiting.popleft()
+                self._chunks_used += 1
+            output = decompressor.advance(chunk, self._bytes_taken)
+            if output:
+                outputs.append(output)
+                made += len(output)
+        return _Piece(
+            tuple(outputs), made, self._bytes_taken, self._chunks_used, not self.can_go_on,
+            decompressor.ended, decompressor.has_rest, decompressor.failure,
+        )  # fmt: skip
+
+
+#: A chunk, or how many bytes more may be made, or None: end.
+_Order = tuple[bytes, int] | int | None
+
+
+def _run(maker: _Maker, orders: SimpleQueue[_Order], made: SimpleQueue[_Piece]) -> None:
+    room = AHEAD
+    piece = _Piece()
+    while not piece.ended:
+        while room <= 0 or not maker.can_go_on or not orders.empty():
+            order = orders.get()
+            if order is None:
+                return
+            if isinstance(order, int):
+                room += order
+            else:
+                maker.give(order)
+        try:
+            piece = maker.make(PIECE)
+        except Exception as error:
+            piece = piece._replace(outputs=(), size=0, ended=True, failure=error)
+        room -= piece.size
+        made.put(piece)
+
+
+class _Thread:
+    """Makes pieces in a thread. The thread does not know the stream, which can so be forgotten before it was closed."""
+
+    #: Threads that may begin. One processor is left for the reader; captures that find no thread left do without.
+    left = threading.Semaphore(max(usable_processors() - 1, 0))
+
+    def __init__(self, maker: _Maker) -> None:
+        self._orders: SimpleQueue[_Order] = SimpleQueue()
+        self._made: SimpleQueue[_Piece] = SimpleQueue()
+        self._thread = threading.Thread(target=_run, args=(maker, self._orders, self._made), daemon=True)
+        self._thread.start()
+
+    def give(self, chunk: tuple[bytes, int]) -> None:
+        self._orders.put(chunk)
+
+    def take(self, *, wait: bool) -> _Piece | None:
+        try:
+            piece = self._made.get(block=wait)
+        except Empty:
+            return None
+        self._orders.put(piece.size)
+        return piece
+
+    def end(self, *, wait: bool) -> None:
+        self._orders.put(None)
+        if wait:
+            self._thread.join()
+        self.left.release()
+
+    @classmethod
+    def begin(cls, maker: _Maker) -> _Thread | None:
+        """A thread, or None if there is none left."""
+        if not cls.left.acquire(blocking=False):
+            return None
+        try:
+            return cls(maker)
+        except RuntimeError:        # the system refuses one
+            cls.left.release()
+            return None
+
+
+class DecompressedStream:
+    """The decompressed bytes of ``head`` followed by ``source``.
+
+    ``readinto`` raises ValueError for damaged data and says where the damage is. The constructor raises CaptureError if
+    a Python package is missing; ``name`` is for its message. ``close`` also closes the source, ``stop`` does not.
+    """
+
+    _thread: _Thread | None = None
+
+    def __init__(self, source: BinaryStream, compression: Compression, head: bytes, name: str) -> None:
+        self.compression = compression
+        #: Compressed bytes up to the end of the last chunk of which there is output here.
+        self.bytes_taken = len(head)
+        #: Whether ignored data follows the last member.
+        self.has_rest = False
+        self._source = source
+        self._head = memoryview(head)
+        self._chunk = bytearray(CHUNK)
+        self._bytes_read = len(head)
+        self._chunks_read = self._chunks_used = 0
+        self._is_read = False
+        self._read_error: Exception | None = None
+        self._poll = self._poller()
+        self._maker = _Maker(Decompressor(compression, name))
+        self._outputs: deque[bytes] = deque()
+        self._output = memoryview(b"")
+        self._bytes_output = 0
+        self._needs_input = True
+        self._ended = False
+        self._failure: Exception | None = None
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        if self._thread is None and self._bytes_output >= AHEAD_FROM and not self._ended:
+            self._thread = _Thread.begin(self._maker)
+        filled = 0
+        while filled < len(buffer):
+            if self._output:
+                count = min(len(self._output), len(buffer) - filled)
+                buffer[filled : filled + count] = self._output[:count]
+                self._output = self._output[count:]
+                filled += count
+            elif self._outputs:
+                self._output = memoryview(self._outputs.popleft())
+            else:
+                if self._ended:
+                    break
+                if self._needs_input:
+                    # Return available output before waiting for input.
+                    if filled:
+                        break
+                    if self._read_error is not None:
+                        error, self._read_error = self._read_error, None
+                        raise error
+                    if not self._read():
+                        return 0 if self._ended else None
+                if not filled:      # what is filled would be lost if this raised
+                    self._read_ahead()
+                if not self._take(wait=not filled):
+                    break
+        if filled == 0 and self._failure is not None:
+            raise self._failure
+        return filled
+
+    def fileno(self) -> int:
+        """The source's descriptor, so that callers can wait for input."""
+        number: int = self._source.fileno()  # type: ignore[attr-defined]
+        return number
+
+    @property
+    def interrupted(self) -> bool:
+        return getattr(self._source, "interrupted", False)
+
+    def stop(self) -> None:
+        """End the thread. Nothing can be read from now on."""
+        self._ended = True
+        self._end_thread(wait=True)
+
+    def close(self) -> None:
+        self.stop()
+        self._source.close()
+
+    def __del__(self) -> None:
+        self._end_thread(wait=False)
+
+    def _end_thread(self, *, wait: bool) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.end(wait=wait)
+
+    def _poller(self) -> select.poll | None:
+        # A followed file has no descriptor, and so is never read ahead.
+        try:
+            poll = select.poll()
+            poll.register(self.fileno(), select.POLLIN)
+        except (AttributeError, OSError, ValueError):
+            return None
+        return poll
+
+    def _read(self) -> bool:
+        """Whether there was a chunk, or the end."""
+        if self._head:
+            chunk, self._head = bytes(self._head[:CHUNK]), self._head[CHUNK:]
+        else:
+            got = self._source.readinto(memoryview(self._chunk))
+            if got is None:
+                return False
+            if not 0 <= got <= CHUNK:
+                raise OSError(f"the stream claims {got} bytes for a buffer of {CHUNK}")
+            if got == 0 and self.interrupted:
+                self._ended = True
+                return False
+            self._is_read = got == 0
+            self._bytes_read += got
+            chunk = bytes(self._chunk[:got])
+        self._chunks_read += 1
+        self._needs_input = False
+        (self._thread or self._maker).give((chunk, self._bytes_read))
+        return True
+
+    def _read_ahead(self) -> None:
+        while (
+            self._thread is not None and self._poll is not None and not self._is_read and self._read_error is None
+            and self._chunks_read < self._chunks_used + CHUNKS_AHEAD and self._poll.poll(0)
+        ):
+            try:
+                if not self._read():
+                    break
+            except Exception as error:
+                # It is told when everything before it has been handed out.
+                self._read_error = error
+
+    def _take(self, *, wait: bool) -> bool:
+        """Whether there was a piece."""
+        try:
+            piece = self._maker.make(1) if self._thread is None else self._thread.take(wait=wait)
+            if piece is None:
+                return False
+            self._outputs.extend(piece.outputs)
+            self._bytes_output += piece.size
+            self.bytes_taken, self.has_rest = piece.bytes_taken, piece.has_rest
+            self._chunks_used = piece.chunks_used
+            self._needs_input = piece.needs_input and piece.chunks_used == self._chunks_read
+            self._ended, self._failure = piece.ended, piece.failure
+        except BaseException:
+            # A signal handler raised. A piece may be lost, which must not look like the end of the data.
+            self._ended = True
+            self._failure = ValueError("decompressing was interrupted")
+            raise
+        if self._ended:
+            self._end_thread(wait=True)
+        return True
