@@ -296,6 +296,24 @@ def test_how_rules_were_written_and_what_ids_are_gone_is_kept(tmp_path: Path) ->
     assert wordings[0] == wordings[1] and len(set(wordings[0])) > 1
 
 
+def tallied(dtype: Any, **fields: int) -> Any:
+    row = np.zeros(1, dtype=dtype)
+    row["packets"] = 1
+    row["instance"] = row["rule"] = -1
+    for name, value in fields.items():
+        row[name] = value
+    return row
+
+
+def test_a_tally_takes_the_kinds_that_there_are(tmp_path: Path, state: Path) -> None:
+    def fill(about: dict[str, Any], arrays: dict[str, Any]) -> None:
+        arrays["denials"] = tallied(arrays["denials"].dtype, inbound=1, has_ports=1, has_icmp=1)
+
+    rewrite(state, tmp_path / "forged", fill)
+    (rows, lost) = load_snapshot(tmp_path / "forged").dataplane.denials
+    assert (len(rows), lost) == (1, 0)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -318,6 +336,11 @@ def test_how_rules_were_written_and_what_ids_are_gone_is_kept(tmp_path: Path) ->
         lambda about, arrays: arrays.update({"table.age": arrays["table.age"][::-1].repeat(2)}),
         lambda about, arrays: arrays.update({"rule_counts": arrays["rule_counts"][:1]}),
         lambda about, arrays: arrays.update({"cuts": np.zeros(3)}),
+        # Of more kinds than there are, a tally has no room for what comes.
+        *(
+            lambda about, arrays, name=name: arrays.update(denials=tallied(arrays["denials"].dtype, **{name: 2}))
+            for name in ("inbound", "has_ports", "has_icmp")
+        ),
     ],
 )  # fmt: skip
 def test_contents_that_do_not_fit_are_told_in_one_line(tmp_path: Path, state: Path, change: Any) -> None:

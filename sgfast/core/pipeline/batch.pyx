@@ -80,7 +80,7 @@ cdef void judge_batch(
     cdef uint64_t fast = 0
     cdef bint keep_flows = plane.table.keep_flows
     cdef Ahead ahead[BATCH]     # of packets for whose key there is no entry; they may open connections
-    cdef uint8_t openers[BATCH]
+    cdef uint16_t openers[BATCH]
     cdef int count = 0
     cdef int k
     # Guess and prefetch every entry. Its key is compared when it is used.
@@ -93,7 +93,7 @@ cdef void judge_batch(
                 if keep_flows:
                     prefetch_flow(flow_at(&plane.table.slab, p.hint))
             else:
-                openers[count] = <uint8_t>i
+                openers[count] = <uint16_t>i
                 count += 1
     for k in range(count):
         look_up_addresses(plane, &packets[openers[k]], &ahead[openers[k]])

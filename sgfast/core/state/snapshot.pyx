@@ -438,6 +438,8 @@ def load_plane(DataPlane plane not None, numbers, arrays):
         known = (rows["instance"] >= -1) & (rows["instance"] < classifier.instance_count)
         known &= (rows["rule"] >= -1) & (rows["rule"] < classifier.rule_count) & np.isin(rows["family"], (0, 4, 6))
         sound = known & (rows["reason"] < <int>REASON_COUNT) & (rows["first_ns"] <= rows["last_ns"])
+        for flag in ("inbound", "has_ports", "has_icmp"):
+            sound &= rows[flag] <= 1
         _require(bool(sound.all()), f"{name}: an invalid row")
         row = <const TallyRow*>_bytes_of(rows)
         for n in range(len(rows)):

@@ -166,7 +166,7 @@ cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
 
 
 # Each row that counts something is a cache miss, and so is its place in the index. What is to be counted therefore
-# waits in a queue, so that the misses overlap. It is added in the order in which it was queued.
+# waits in a queue, so that the misses overlap.
 
 cdef enum:
     QUEUED_ROWS = 32
@@ -219,6 +219,10 @@ cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
                 keep_queued(queue, n, left)
                 left += 1
         queue.count = left
+    # There is room for all kinds of the last level. Nothing may stay in the queue, even so.
+    for n in range(queue.count):
+        queue.tallies[n].lost += 1
+    queue.count = 0
 
 
 cdef inline TallyRow* queue_row(TallyQueue* queue, Tally* tally) noexcept nogil:
