@@ -220,8 +220,8 @@ class Comparison:
         aged = monotonic()
         for n, (step, now) in enumerate(zip(steps, times, strict=True)):
             if step.seconds or monotonic() - aged > REAL_SECONDS:
-                aged = monotonic()
                 kernel.age(step.seconds)
+                aged = monotonic()
             if isinstance(step, Turn):
                 judged[n] = self._turn(step, now, judged[n].by_engine, reference, kernel)
             else:
