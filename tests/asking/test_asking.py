@@ -97,7 +97,7 @@ def test_warnings_of_policies_and_captures_reach_the_answer() -> None:
     assert [warning[:34] for warning in old.check(captures=twice).warnings] == ["Mind the old.", backwards]
     meant = [{"from": "web", "to": "group:nobody", "service": "tcp/1", "verdict": "deny"}]
     nobody = dataclasses.replace(old, security_groups=(*old.security_groups, library.SecurityGroup("nobody")))
-    assert "nobody is nobody" in nobody.check(expect=meant).warnings[1]
+    assert "no instance or address is in group:nobody" in nobody.check(expect=meant).warnings[1]
     assert old.diff(new).warnings == ("Mind the old.", "Mind the new.")
     found = old.diff(new, twice).warnings
     assert [*found[:2], found[2][:34]] == ["OLD, shop.yaml: Mind the old.", "NEW, shop.yaml: Mind the new.", backwards]
