@@ -14,6 +14,7 @@ from typing import Any, Literal
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import ArgumentTypeError, PolicyError
+from sgfast.policy.change_fields import check_fields
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,
@@ -32,7 +33,6 @@ from sgfast.policy.changes import (
     RemoveRule,
     SetAddressGroup,
     apply_change,
-    check_fields,
     unchanged,
 )
 from sgfast.policy.document_reader import DocumentReader, Entry, check_version

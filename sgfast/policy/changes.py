@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, is_dataclass, replace
-from functools import cache
-from numbers import Integral
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, replace
 
-from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
+from sgfast.errors import PolicyError
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     AddressGroupPeer,
@@ -163,8 +159,8 @@ def apply_change(policy: Policy, change: Change) -> Changed:
     """Apply one change. The result holds the same policy object if nothing differs. PolicyError says why it is
     rejected.
 
-    Names, quotas and duplicates are checked. What a rule or an address may be is not: ``check_fields`` does that for
-    values that a program made.
+    Whether names are known or taken and quotas are checked. What a name, a rule or an address may be is not:
+    ``change_fields`` does that for values that a program made.
     """
     after = _OPERATIONS[type(change)](policy, change)
     if after is policy:
@@ -195,69 +191,6 @@ def _movers(change: Change) -> Iterable[str]:
         case AddInstance(instance):
             return (instance.name,)
     return ()
-
-
-# Values that a program made -------------------------------------------------------------------------------------------
-
-
-def check_fields(value: Any, path: str) -> None:
-    """Check that a change, and what it holds, has fields of the types that it declares.
-
-    Raises ArgumentTypeError, naming the field below ``path``; ArgumentError for a word, a number or a network that the
-    field cannot have.
-    """
-    for name, kind in _field_types(value.__class__).items():
-        here, field = f"{path}.{name}", getattr(value, name)
-        if get_origin(kind) is Literal and field not in get_args(kind):
-            raise ArgumentError(f"{here} must be {' or '.join(map(str, get_args(kind)))}, not {field!r:.80}")
-        if not _fits(field, kind):
-            raise ArgumentTypeError(f"{here} must be of the type {_type_text(kind)}, not {field!r:.80}")
-        several = isinstance(field, tuple)
-        for n, each in enumerate(field if several else (field,)):
-            if is_dataclass(each):
-                check_fields(each, f"{here}[{n}]" if several else here)
-    if isinstance(value, Rule):
-        _check_numbers(value, path)
-
-
-def _check_numbers(rule: Rule, path: str) -> None:
-    for name, least, most in (("protocol", 0, 255), ("icmp_type", 0, 255), ("icmp_code", 0, 255), ("priority", 1, 100)):
-        number = getattr(rule, name)
-        if number is not None and not least <= number <= most:
-            raise ArgumentError(f"{path}.{name} must be {least} to {most}, not {number}")
-    if rule.ports is not None:
-        bounds = [bound for each in rule.ports for bound in each]
-        if not bounds or bounds != sorted(bounds) or bounds[0] < 0 or bounds[-1] > 65535:
-            raise ArgumentError(f"{path}.ports must be ranges from 0 to 65535 in their order, not {rule.ports!r:.80}")
-    if isinstance(rule.peer, Network) and rule.peer.version != rule.ethertype:
-        raise ArgumentError(f"{path}.peer must be IPv{rule.ethertype} as the rule's ethertype is, not {rule.peer}")
-
-
-@cache
-def _field_types(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """``kind``: a type as an annotation of the model has it."""
-    inner = get_args(kind)
-    if get_origin(kind) is Literal:
-        return value in inner
-    if get_origin(kind) is frozenset:
-        return isinstance(value, frozenset) and all(_fits(each, inner[0]) for each in value)
-    if get_origin(kind) is tuple:
-        if not isinstance(value, tuple):
-            return False
-        kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        return len(value) == len(kinds) and all(map(_fits, value, kinds))
-    if inner:
-        return any(_fits(value, each) for each in inner)
-    return isinstance(value, Integral if kind is int else kind)  # NumPy's integers, too
-
-
-def _type_text(kind: Any) -> str:
-    """``IPv4Network | IPv6Network``."""
-    return kind.__name__ if isinstance(kind, type) else re.sub(r"[a-z_.]+\.(?=[A-Z])", "", str(kind))
 
 
 # Lookups --------------------------------------------------------------------------------------------------------------
