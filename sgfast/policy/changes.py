@@ -20,6 +20,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.network_keys import network_key
 from sgfast.policy.templates import default_group
+from sgfast.spelling import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +199,13 @@ def _movers(change: Change) -> Iterable[str]:
 
 def _group(policy: Policy, name: str) -> SecurityGroup:
     if name not in policy.group_by_name:
-        raise PolicyError(f"unknown security group {name!r}")
+        raise PolicyError(f"unknown security group {name!r}{did_you_mean(name, policy.group_by_name)}")
     return policy.group_by_name[name]
 
 
 def _instance(policy: Policy, name: str) -> Instance:
     if name not in policy.instance_by_name:
-        raise PolicyError(f"unknown instance {name!r}")
+        raise PolicyError(f"unknown instance {name!r}{did_you_mean(name, policy.instance_by_name)}")
     return policy.instance_by_name[name]
 
 
@@ -212,20 +213,26 @@ def _rule(group: SecurityGroup, rule_id: str) -> Rule:
     for rule in group.rules:
         if rule.id == rule_id:
             return rule
-    raise PolicyError(f"security group {group.name!r} has no rule {rule_id!r}")
+    hint = did_you_mean(rule_id, (rule.id for rule in group.rules))
+    raise PolicyError(f"security group {group.name!r} has no rule {rule_id!r}{hint}")
 
 
 def _check_vpc(policy: Policy, name: str) -> None:
     if name not in policy.vpc_by_name:
-        raise PolicyError(f"unknown VPC {name!r}")
+        raise PolicyError(f"unknown VPC {name!r}{did_you_mean(name, policy.vpc_by_name)}")
+
+
+def _check_address_group(policy: Policy, name: str) -> None:
+    if name not in policy.address_group_by_name:
+        raise PolicyError(f"unknown address group {name!r}{did_you_mean(name, policy.address_group_by_name)}")
 
 
 def _check_peer(policy: Policy, rule: Rule, own: str) -> None:
     match rule.peer:
         case GroupPeer(name) if name != own:
             _group(policy, name)
-        case AddressGroupPeer(name) if name not in policy.address_group_by_name:
-            raise PolicyError(f"unknown address group {name!r}")
+        case AddressGroupPeer(name):
+            _check_address_group(policy, name)
 
 
 def _check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Network]) -> None:
@@ -444,8 +451,7 @@ def _pair(policy: Policy, vpc_a: str, vpc_b: str) -> frozenset[str]:
 
 
 def _set_address_group(policy: Policy, change: SetAddressGroup) -> Policy:
-    if change.name not in policy.address_group_by_name:
-        raise PolicyError(f"unknown address group {change.name!r}")
+    _check_address_group(policy, change.name)
     before = policy.address_group_by_name[change.name]
     if set(map(network_key, before.addresses)) == set(map(network_key, change.addresses)):
         return policy

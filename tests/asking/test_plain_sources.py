@@ -205,6 +205,30 @@ def test_what_is_no_change_is_refused_with_its_number_and_nothing_changes(change
         assert engine.policy is policy
 
 
+@pytest.mark.parametrize(
+    ("mapping", "change", "message"),
+    [
+        ({"remove_rule": {"group": "web", "rule": "web/inbound/2"}}, sgfast.RemoveRule("web", "web/inbound/2"),
+         "security group 'web' has no rule 'web/inbound/2' (did you mean 'web/inbound/1'?)"),
+        ({"remove_group": {"group": "wbe"}}, sgfast.RemoveGroup("wbe"),
+         "unknown security group 'wbe' (did you mean 'web'?)"),
+        ({"remove_instance": {"instance": "web-9"}}, sgfast.RemoveInstance("web-9"),
+         "unknown instance 'web-9' (did you mean 'web-1'?)"),
+        ({"add_peering": ["defualt", "b"]}, sgfast.AddPeering("defualt", "b"),
+         "unknown VPC 'defualt' (did you mean 'default'?)"),
+        ({"set_address_group": {"name": "some", "addresses": []}}, sgfast.SetAddressGroup("some", ()),
+         "unknown address group 'some'"),
+    ],
+)  # fmt: skip
+def test_what_a_change_names_and_nobody_has_is_told_alike_and_not_to_be_defined(
+    mapping: dict[str, Any], change: sgfast.Change, message: str
+) -> None:
+    for given in (mapping, change):
+        with pytest.raises(sgfast.PolicyError) as raised:
+            sgfast.Engine(SMALL).apply(given, 0)
+        assert str(raised.value).endswith(f": {message}")
+
+
 NETWORK = ip_network("10.0.9.9/32")
 
 
