@@ -256,7 +256,8 @@ class Engine:
     @property
     def open_connections(self) -> int:
         """How many connections are open at the time of the latest packet (SPEC 14.12): those that have neither ended
-        nor timed out, and that no change has cut. Each that the engine remembers is looked at.
+        nor timed out, and that no filter which remembers them has disconnected. A connection that only one of two
+        filters has forgotten is open. Each that the engine remembers is looked at.
         """
         return self.dataplane.count_open()
 

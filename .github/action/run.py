@@ -24,6 +24,8 @@ OF_DIFF = ("opened", "closed", "newly-denied", "newly-allowed")
 DONE = (0, 1, 3)
 #: GitHub refuses longer comments.
 MOST_CHARACTERS = 65_000
+#: Files are called like the report, and COMMENT finds its name in the beginning of a comment.
+MOST_OF_A_NAME = 60
 #: How many expectations and findings are listed.
 TOP = 20
 #: The comments of a pull request, in GraphQL, which says whether the token's account has written them.
@@ -188,9 +190,12 @@ def gh(*arguments: str, value: dict[str, Any] | None = None) -> str:
 def comment(name: str, text: str) -> None:
     """Write the report into the pull request, in the place of the one that an earlier run has written."""
     try:
-        repository, event = os.environ["GITHUB_REPOSITORY"], Path(os.environ["GITHUB_EVENT_PATH"])
-        number = (json.loads(event.read_text(encoding="utf-8")).get("pull_request") or {}).get("number")
-        if number is None:
+        repository, file = (os.environ.get(variable) for variable in ("GITHUB_REPOSITORY", "GITHUB_EVENT_PATH"))
+        if not repository or not file:
+            raise ValueError("GITHUB_REPOSITORY and GITHUB_EVENT_PATH have to say where")
+        event = json.loads(Path(file).read_text(encoding="utf-8"))
+        pull_request = event.get("pull_request") if isinstance(event, dict) else None
+        if not isinstance(pull_request, dict) or (number := pull_request.get("number")) is None:
             return
         mark = f"<!-- sgfast: {name} -->"
         body = shortened(f"{mark}\n{text}")
@@ -235,8 +240,8 @@ def main() -> int:
         raise Refused("name the policy: new, old and new, or plan")
     if not is_compared and (of_diff or captures):
         raise Refused(f"{', '.join(of_diff) or 'captures'}: name old and new, or plan, to compare two policies")
-    if "\n" in name or "--" in name:
-        raise Refused("name must be one line without --")
+    if "\n" in name or "--" in name or len(name) > MOST_OF_A_NAME:
+        raise Refused(f"name must be one line of at most {MOST_OF_A_NAME} characters without --")
     folder = Path(os.environ.get("RUNNER_TEMP") or ".")
     slug = "".join(letter if letter.isalnum() else "-" for letter in name)
     sarif, markdown = folder / f"{slug}.sarif", folder / f"{slug}.md"

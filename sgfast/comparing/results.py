@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from sgfast.capture import Damage
-from sgfast.capture.names import without_credentials
 from sgfast.comparing.kinds import ChangedKinds
+from sgfast.credentials import without_credentials
 from sgfast.engine import Midstream, Mode
 from sgfast.notebook import html_table
 from sgfast.policy.model import Policy, Rule

@@ -48,12 +48,12 @@ class Calls:
         }
 
     def script(self, version: str, functions: str) -> str:
-        lines = ["#!/bin/sh", *(f"# {line}" for line in head(self.changes, self.target, version)), "set -eu", ""]
+        lines = ["#!/bin/sh", *map(_comment, head(self.changes, self.target, version)), "set -eu", ""]
         lines += [f': "${{{name}:?must be {what}}}"' for name, what in self.needs.items()]
         lines += [functions.strip()]
         for call in self.calls:
             if call.lines:
-                lines += ["", f"# {call.about}", *call.lines]
+                lines += ["", _comment(call.about), *call.lines]
         return "\n".join(lines) + "\n"
 
 
@@ -91,6 +91,11 @@ class Variables:
 def words(*texts: str) -> str:
     """Words of a shell's command. Variables get their values."""
     return " ".join(_word(text) for text in texts)
+
+
+def _comment(text: str) -> str:
+    # A policy that a program made may have names with line breaks.
+    return f"# {' '.join(text.splitlines())}"
 
 
 def _word(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import ArgumentTypeError, PolicyError
+from sgfast.policy.change_fields import check_fields
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,
@@ -32,7 +33,6 @@ from sgfast.policy.changes import (
     RemoveRule,
     SetAddressGroup,
     apply_change,
-    check_fields,
     unchanged,
 )
 from sgfast.policy.document_reader import DocumentReader, Entry, check_version
@@ -335,6 +335,7 @@ def _target(change: Change, after: Policy) -> str:
 class _ChangeReader(DocumentReader):
     """Reads the fields of one change, with the field syntax of a policy document."""
 
+    _remedy = ""    # the policy is what it is
     def __init__(self, reader: NodeReader, origin: str, policy: Policy, networks: dict[int, Network]) -> None:
         super().__init__(ScalarNode("", ""), origin, reader)
         self.present = policy
@@ -398,7 +399,11 @@ class _ChangeReader(DocumentReader):
     def _group_and_rule(self, fields: Mapping[str, Node], path: str) -> tuple[str, str]:
         group = self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
         ids = [rule.id for rule in self.present.group_by_name[group].rules]
-        return group, self._known_name(fields["rule"], f"{path}.rule", "a rule", ids)
+        rule = self._reader.string(fields["rule"], f"{path}.rule", "the name of a rule")
+        if rule not in ids:
+            message = f"security group {group!r} has no rule {show(rule)}"
+            raise self._reader.unknown_name(fields["rule"], f"{path}.rule", message, rule, ids)
+        return group, rule
 
     def member(self, node: Node, path: str, operation: str) -> tuple[str, str]:
         fields = self.fields(node, path, operation)

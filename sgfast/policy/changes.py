@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, is_dataclass, replace
-from functools import cache
-from numbers import Integral
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, replace
 
-from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
+from sgfast.errors import PolicyError
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     AddressGroupPeer,
@@ -24,6 +20,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.network_keys import network_key
 from sgfast.policy.templates import default_group
+from sgfast.spelling import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +160,8 @@ def apply_change(policy: Policy, change: Change) -> Changed:
     """Apply one change. The result holds the same policy object if nothing differs. PolicyError says why it is
     rejected.
 
-    Names, quotas and duplicates are checked. What a rule or an address may be is not: ``check_fields`` does that for
-    values that a program made.
+    Whether names are known or taken and quotas are checked. What a name, a rule or an address may be is not:
+    ``change_fields`` does that for values that a program made.
     """
     after = _OPERATIONS[type(change)](policy, change)
     if after is policy:
@@ -197,81 +194,18 @@ def _movers(change: Change) -> Iterable[str]:
     return ()
 
 
-# Values that a program made -------------------------------------------------------------------------------------------
-
-
-def check_fields(value: Any, path: str) -> None:
-    """Check that a change, and what it holds, has fields of the types that it declares.
-
-    Raises ArgumentTypeError, naming the field below ``path``; ArgumentError for a word, a number or a network that the
-    field cannot have.
-    """
-    for name, kind in _field_types(value.__class__).items():
-        here, field = f"{path}.{name}", getattr(value, name)
-        if get_origin(kind) is Literal and field not in get_args(kind):
-            raise ArgumentError(f"{here} must be {' or '.join(map(str, get_args(kind)))}, not {field!r:.80}")
-        if not _fits(field, kind):
-            raise ArgumentTypeError(f"{here} must be of the type {_type_text(kind)}, not {field!r:.80}")
-        several = isinstance(field, tuple)
-        for n, each in enumerate(field if several else (field,)):
-            if is_dataclass(each):
-                check_fields(each, f"{here}[{n}]" if several else here)
-    if isinstance(value, Rule):
-        _check_numbers(value, path)
-
-
-def _check_numbers(rule: Rule, path: str) -> None:
-    for name, least, most in (("protocol", 0, 255), ("icmp_type", 0, 255), ("icmp_code", 0, 255), ("priority", 1, 100)):
-        number = getattr(rule, name)
-        if number is not None and not least <= number <= most:
-            raise ArgumentError(f"{path}.{name} must be {least} to {most}, not {number}")
-    if rule.ports is not None:
-        bounds = [bound for each in rule.ports for bound in each]
-        if not bounds or bounds != sorted(bounds) or bounds[0] < 0 or bounds[-1] > 65535:
-            raise ArgumentError(f"{path}.ports must be ranges from 0 to 65535 in their order, not {rule.ports!r:.80}")
-    if isinstance(rule.peer, Network) and rule.peer.version != rule.ethertype:
-        raise ArgumentError(f"{path}.peer must be IPv{rule.ethertype} as the rule's ethertype is, not {rule.peer}")
-
-
-@cache
-def _field_types(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """``kind``: a type as an annotation of the model has it."""
-    inner = get_args(kind)
-    if get_origin(kind) is Literal:
-        return value in inner
-    if get_origin(kind) is frozenset:
-        return isinstance(value, frozenset) and all(_fits(each, inner[0]) for each in value)
-    if get_origin(kind) is tuple:
-        if not isinstance(value, tuple):
-            return False
-        kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        return len(value) == len(kinds) and all(map(_fits, value, kinds))
-    if inner:
-        return any(_fits(value, each) for each in inner)
-    return isinstance(value, Integral if kind is int else kind)  # NumPy's integers, too
-
-
-def _type_text(kind: Any) -> str:
-    """``IPv4Network | IPv6Network``."""
-    return kind.__name__ if isinstance(kind, type) else re.sub(r"[a-z_.]+\.(?=[A-Z])", "", str(kind))
-
-
 # Lookups --------------------------------------------------------------------------------------------------------------
 
 
 def _group(policy: Policy, name: str) -> SecurityGroup:
     if name not in policy.group_by_name:
-        raise PolicyError(f"unknown security group {name!r}")
+        raise PolicyError(f"unknown security group {name!r}{did_you_mean(name, policy.group_by_name)}")
     return policy.group_by_name[name]
 
 
 def _instance(policy: Policy, name: str) -> Instance:
     if name not in policy.instance_by_name:
-        raise PolicyError(f"unknown instance {name!r}")
+        raise PolicyError(f"unknown instance {name!r}{did_you_mean(name, policy.instance_by_name)}")
     return policy.instance_by_name[name]
 
 
@@ -279,20 +213,26 @@ def _rule(group: SecurityGroup, rule_id: str) -> Rule:
     for rule in group.rules:
         if rule.id == rule_id:
             return rule
-    raise PolicyError(f"security group {group.name!r} has no rule {rule_id!r}")
+    hint = did_you_mean(rule_id, (rule.id for rule in group.rules))
+    raise PolicyError(f"security group {group.name!r} has no rule {rule_id!r}{hint}")
 
 
 def _check_vpc(policy: Policy, name: str) -> None:
     if name not in policy.vpc_by_name:
-        raise PolicyError(f"unknown VPC {name!r}")
+        raise PolicyError(f"unknown VPC {name!r}{did_you_mean(name, policy.vpc_by_name)}")
+
+
+def _check_address_group(policy: Policy, name: str) -> None:
+    if name not in policy.address_group_by_name:
+        raise PolicyError(f"unknown address group {name!r}{did_you_mean(name, policy.address_group_by_name)}")
 
 
 def _check_peer(policy: Policy, rule: Rule, own: str) -> None:
     match rule.peer:
         case GroupPeer(name) if name != own:
             _group(policy, name)
-        case AddressGroupPeer(name) if name not in policy.address_group_by_name:
-            raise PolicyError(f"unknown address group {name!r}")
+        case AddressGroupPeer(name):
+            _check_address_group(policy, name)
 
 
 def _check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Network]) -> None:
@@ -511,8 +451,7 @@ def _pair(policy: Policy, vpc_a: str, vpc_b: str) -> frozenset[str]:
 
 
 def _set_address_group(policy: Policy, change: SetAddressGroup) -> Policy:
-    if change.name not in policy.address_group_by_name:
-        raise PolicyError(f"unknown address group {change.name!r}")
+    _check_address_group(policy, change.name)
     before = policy.address_group_by_name[change.name]
     if set(map(network_key, before.addresses)) == set(map(network_key, change.addresses)):
         return policy

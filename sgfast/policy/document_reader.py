@@ -106,6 +106,9 @@ class DocumentReader:
     ``reader``: by default one that reads on after an error.
     """
 
+    #: What to do about an unknown name.
+    _remedy = ": define it"
+
     def __init__(self, root: Node, origin: str, reader: NodeReader | None = None) -> None:
         self._origin = origin
         self._root = root
@@ -273,7 +276,7 @@ class DocumentReader:
         """Read a name that must be one of ``known``. ``kind`` is what it names, with its article ("a VPC")."""
         name = self._reader.string(node, path, f"the name of {kind}")
         if name not in known:
-            message = f"unknown {kind.partition(' ')[2]} {show(name)}: define it"
+            message = f"unknown {kind.partition(' ')[2]} {show(name)}{self._remedy}"
             raise self._reader.unknown_name(node, path, message, name, known, _SECTIONS.get(kind, ""))
         return name
 

@@ -46,6 +46,8 @@ RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
 RULE_ID_WANTED = "1 to 100 letters, digits and _ - . / (a string)"
 PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 DESCRIPTION_CHARACTERS = 255
+ONLY_OF_ICMP = "only allowed in a rule for icmp or icmpv6"
+NEEDS_A_TYPE = "needs an icmp_type"
 #: Interned sets: a policy may have a million rules but only a few different wordings.
 _WORDINGS: dict[frozenset[Wording], frozenset[Wording]] = {}
 #: Words for "any address" in other policy languages. Here the field is left out instead (SPEC 2.3).
@@ -160,11 +162,7 @@ class RuleReader:
         node = fields["ports"]
         path += ".ports"
         if protocol not in PORT_PROTOCOLS:
-            name = "all protocols" if protocol is None else protocol_name(protocol) or f"protocol {protocol}"
-            instead = ": use icmp_type" if protocol in (ICMP, ICMPV6) else ""
-            raise self._reader.error(
-                node, path, f"{name} has no ports; only tcp, udp, udplite, sctp and dccp do{instead}"
-            )
+            raise self._reader.error(node, path, no_ports(protocol))
         if type(node) is SequenceNode:
             items = self._reader.items(node, path)
             if not items:
@@ -209,12 +207,12 @@ class RuleReader:
             number = None
             if key in fields:
                 if protocol not in (ICMP, ICMPV6):
-                    raise self._reader.error(fields[key], f"{path}.{key}", "only allowed in a rule for icmp or icmpv6")
+                    raise self._reader.error(fields[key], f"{path}.{key}", ONLY_OF_ICMP)
                 number = self._reader.integer(fields[key], f"{path}.{key}", 0, 255)
             numbers.append(number)
         icmp_type, icmp_code = numbers
         if icmp_code is not None and icmp_type is None:
-            raise self._reader.error(fields["icmp_code"], f"{path}.icmp_code", "needs an icmp_type")
+            raise self._reader.error(fields["icmp_code"], f"{path}.icmp_code", NEEDS_A_TYPE)
         return icmp_type, icmp_code
 
     # Peer and ethertype (SPEC 2.3, 2.4)
@@ -336,8 +334,20 @@ def description(reader: NodeReader, fields: Mapping[str, Node], path: str) -> st
         return ""
     path += ".description"
     text = reader.string(node, path)
-    if len(text) > DESCRIPTION_CHARACTERS:
-        raise reader.error(node, path, f"has {len(text)} characters, but at most {DESCRIPTION_CHARACTERS} are allowed")
-    if "<" in text or ">" in text:
-        raise reader.error(node, path, "must contain neither < nor >")
+    if wrong := wrong_description(text):
+        raise reader.error(node, path, wrong)
     return text
+
+
+def wrong_description(text: str) -> str:
+    """What is wrong with the description of a rule or a group (SPEC 2.1); empty: nothing."""
+    if len(text) > DESCRIPTION_CHARACTERS:
+        return f"has {len(text)} characters, but at most {DESCRIPTION_CHARACTERS} are allowed"
+    return "must contain neither < nor >" if "<" in text or ">" in text else ""
+
+
+def no_ports(protocol: int | None) -> str:
+    """The error message for ports of a protocol that has none (SPEC 2.2)."""
+    name = "all protocols" if protocol is None else protocol_name(protocol) or f"protocol {protocol}"
+    instead = ": use icmp_type" if protocol in (ICMP, ICMPV6) else ""
+    return f"{name} has no ports; only tcp, udp, udplite, sctp and dccp do{instead}"

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
+from sgfast.credentials import without_credentials
 from sgfast.errors import Place, PolicyError
 
 MAX_BYTES = 256 << 20
@@ -135,10 +136,11 @@ class _Loader(_Hooks, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: i
 
 
 def shown_origin(origin: str) -> str:
-    """A document's name for messages, on one line whatever the file is called."""
+    """A document's name for messages, on one line whatever the file is called, and without credentials."""
     if origin == "-":
         return "<stdin>"
-    return origin if origin and origin.isprintable() else repr(origin)[1:-1] or "''"
+    shown = without_credentials(origin)
+    return shown if shown and shown.isprintable() else repr(shown)[1:-1] or "''"
 
 
 def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
@@ -151,7 +153,9 @@ def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
             with open(origin, "rb") as stream:
                 data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise PolicyError(f"{shown_origin(origin)}: cannot be read: {error.strerror or error}") from None
+        is_url = "://" in origin
+        cause = "only captures are read from URLs: download it" if is_url else error.strerror or error
+        raise PolicyError(f"{shown_origin(origin)}: cannot be read: {cause}") from None
     except (ValueError, AttributeError):  # a NUL in the path; or standard input missing or closed
         cause = "standard input is closed" if origin == "-" else "no such file"
         raise PolicyError(f"{shown_origin(origin)}: cannot be read: {cause}") from None

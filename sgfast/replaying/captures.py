@@ -13,8 +13,9 @@ from sgfast.capture.directories import captures_in, first_time_ns, is_directory,
 from sgfast.capture.following import first_interrupt
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.merge import MergedReader
-from sgfast.capture.names import printable, without_credentials
+from sgfast.capture.names import printable
 from sgfast.core.base.frames import FrameBatch
+from sgfast.credentials import without_credentials
 from sgfast.errors import CaptureError
 from sgfast.preprocess.decap import MOST_TUNNELS, Decapsulation
 from sgfast.replaying.cutting import Cutting, warn_of_copies

@@ -13,7 +13,8 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sgfast.engine import CAPTURED, Midstream, Mode, check_jobs, check_modes
-from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.errors import ArgumentError, ArgumentTypeError, ReadingError
+from sgfast.policy.timestamps import MAX_SECONDS
 from sgfast.preprocess.decap import KINDS
 from sgfast.replaying.time_window import parse_window
 
@@ -55,10 +56,10 @@ class Reading:
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
-            time = getattr(self, name)
-            if not isinstance(time, str | Real | None):
-                raise ArgumentTypeError(f"{name} must be a text or a number of seconds, not {time!r:.80}")
-            object.__setattr__(self, name, None if time is None else str(time))
+            object.__setattr__(self, name, _time_text(getattr(self, name), name))
+        for name in ("merge", "follow", "dedup"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ArgumentTypeError(f"{name} must be True or False, not {value!r:.80}")
         if not isinstance(self.filter, str | None):
             raise ArgumentTypeError(f"filter must be a text in tcpdump's syntax, not {self.filter!r:.80}")
         if not isinstance(self.decap, Sequence):
@@ -86,6 +87,18 @@ class Reading:
     def leaves_out(self) -> bool:
         """Whether packets are to be left out."""
         return self.start is not None or self.end is not None or self.filter is not None or self.dedup
+
+
+def _time_text(time: Any, name: str) -> str | None:
+    if time is None or isinstance(time, str):
+        return time
+    is_number = isinstance(time, Real) and not isinstance(time, bool)
+    if not is_number:
+        raise ArgumentTypeError(f"{name} must be a text or a number of seconds, not {time!r:.80}")
+    if not 0 <= time <= MAX_SECONDS:    # false for NaN, too
+        raise ReadingError(f"{name} must be 0 to {MAX_SECONDS:,} seconds after the first packet, not {time!s:.80}")
+    # In nanoseconds. ``str`` writes small numbers with an exponent, which no time has.
+    return f"{float(time):.9f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from sgfast.asked import Shown
 from sgfast.capture import Damage
-from sgfast.capture.names import without_credentials
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
+from sgfast.credentials import without_credentials
 from sgfast.engine import Midstream, Mode
 from sgfast.notebook import html_table, html_text
 from sgfast.policy.expectations import Expectation

@@ -205,11 +205,46 @@ def test_what_is_no_change_is_refused_with_its_number_and_nothing_changes(change
         assert engine.policy is policy
 
 
+@pytest.mark.parametrize(
+    ("mapping", "change", "message"),
+    [
+        ({"remove_rule": {"group": "web", "rule": "web/inbound/2"}}, sgfast.RemoveRule("web", "web/inbound/2"),
+         "security group 'web' has no rule 'web/inbound/2' (did you mean 'web/inbound/1'?)"),
+        ({"remove_group": {"group": "wbe"}}, sgfast.RemoveGroup("wbe"),
+         "unknown security group 'wbe' (did you mean 'web'?)"),
+        ({"remove_instance": {"instance": "web-9"}}, sgfast.RemoveInstance("web-9"),
+         "unknown instance 'web-9' (did you mean 'web-1'?)"),
+        ({"add_peering": ["defualt", "b"]}, sgfast.AddPeering("defualt", "b"),
+         "unknown VPC 'defualt' (did you mean 'default'?)"),
+        ({"set_address_group": {"name": "some", "addresses": []}}, sgfast.SetAddressGroup("some", ()),
+         "unknown address group 'some'"),
+    ],
+)  # fmt: skip
+def test_what_a_change_names_and_nobody_has_is_told_alike_and_not_to_be_defined(
+    mapping: dict[str, Any], change: sgfast.Change, message: str
+) -> None:
+    for given in (mapping, change):
+        with pytest.raises(sgfast.PolicyError) as raised:
+            sgfast.Engine(SMALL).apply(given, 0)
+        assert str(raised.value).endswith(f": {message}")
+
+
 NETWORK = ip_network("10.0.9.9/32")
 
 
 def rule(**fields: Any) -> sgfast.Change:
     return sgfast.AddRule("web", replace(sgfast.Rule("", "inbound", 4, protocol=6), **fields))
+
+
+def group(name: str = "new", **fields: Any) -> sgfast.Change:
+    return sgfast.AddGroup(sgfast.SecurityGroup(name, **fields))
+
+
+def instance(**fields: Any) -> sgfast.Change:
+    return sgfast.AddInstance(replace(sgfast.Instance("new", "default", (NETWORK,), ("web",)), **fields))
+
+
+EVIL = "x\ntouch made\n#"
 
 
 @pytest.mark.parametrize(
@@ -233,6 +268,30 @@ def rule(**fields: Any) -> sgfast.Change:
         (rule(wording=frozenset({"x"})), "add_rule.rule.wording must be of the type frozenset[Literal["),
         (rule(peer="0.0.0.0/0"), "add_rule.rule.peer must be of the type IPv4Network | IPv6Network | GroupPeer | "),
         (rule(peer=ip_network("::/0")), "add_rule.rule.peer must be IPv4 as the rule's ethertype is, not ::/0"),
+        # A combination that no document can have, and that the engine and the reference would read in two ways.
+        (rule(protocol=None, ports=((22, 22),)), "add_rule.rule.ports: all protocols has no ports; only tcp, udp, "),
+        (rule(protocol=1, ports=((22, 22),)), "add_rule.rule.ports: icmp has no ports; only tcp, udp, udplite, sctp "),
+        (rule(protocol=None, icmp_type=8), "add_rule.rule.icmp_type: only allowed in a rule for icmp or icmpv6"),
+        (rule(icmp_code=0), "add_rule.rule.icmp_code: only allowed in a rule for icmp or icmpv6"),
+        (rule(protocol=1, icmp_code=3), "add_rule.rule.icmp_code: needs an icmp_type"),
+        (rule(protocol=58), "add_rule.rule.protocol must be 1 for ICMP in an IPv4 rule, not 58"),
+        (rule(ethertype=6, protocol=1), "add_rule.rule.protocol must be 58 for ICMP in an IPv6 rule, not 1"),
+        (rule(protocol=True), "add_rule.rule.protocol must be of the type int | None, not True"),
+        (rule(ethertype=4.0), "add_rule.rule.ethertype must be 4 or 6, not 4.0"),
+        (instance(addresses=()), "add_instance.instance.addresses must list at least one address"),
+        (instance(addresses=(NETWORK, NETWORK)), "add_instance.instance.addresses has '10.0.9.9/32' 2 times: list it"),
+        (instance(security_groups=("web", "web")), "add_instance.instance.security_groups has 'web' 2 times: list it"),
+        # A text that would go on behind its place in a script or a report.
+        (group(EVIL), "add_group.group.name must be a name of 1 to 64 letters, digits and _ - ., not 'x\\n"),
+        (group(""), "add_group.group.name must be a name of 1 to 64 letters, digits and _ - ., not ''"),
+        (group(label=EVIL), "add_group.group.label must be a printable text of 1 to 255 characters, not 'x\\n"),
+        (group(description="x" * 256), "add_group.group.description has 256 characters, but at most 255 are allowed"),
+        (rule(id=EVIL), "add_rule.rule.id must be 1 to 100 letters, digits and _ - . / (a string), not 'x\\n"),
+        (rule(description="<b>"), "add_rule.rule.description must contain neither < nor >"),
+        (instance(name=EVIL), "add_instance.instance.name must be a name of 1 to 64 letters, digits and _ - ., not "),
+        (instance(device=EVIL), "add_instance.instance.device must be a printable text of 1 to 255 characters, not 'x"),
+        (instance(addresses=(ip_network("fe80::1%a"),)), "add_instance.instance.addresses[0] must have no zone (%), "),
+        (sgfast.AddAddress("web-1", ip_network("fe80::1%a")), "add_address.address must have no zone (%), not 'a'"),
     ],
 )
 def test_a_class_with_a_value_that_it_cannot_hold_is_refused_before_anything_changes(

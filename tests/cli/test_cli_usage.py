@@ -249,6 +249,17 @@ def test_wrong_usage_shows_no_password(capsys: Capsys) -> None:
         assert "https://…@host/x.pcap?…" in message and "pw" not in message and "signature" not in message
 
 
+def test_a_url_in_the_place_of_a_document_shows_no_password(capsys: Capsys) -> None:
+    url = "https://user:pw@host/x.yaml?signature=s"
+    for arguments in (
+        ("check", url), ("replay", url, SHOP[1]), ("diff", POLICY, url), ("test", POLICY, url), ("import", "auto", url),
+        ("replay", *SHOP, "--changes", url), ("replay", *SHOP, "--expect", url),
+    ):  # fmt: skip
+        message = sgfast(capsys, *arguments).one_line()
+        assert "https://…@host/x.yaml?…: cannot be read: only captures are read from URLs: download it" in message
+        assert "pw" not in message and "signature" not in message
+
+
 # Values that would be lost
 
 

@@ -18,7 +18,7 @@ from effort import some
 from traffic import SECOND
 
 from sgfast import Reading, parse_policy, replay
-from sgfast.capture.names import without_credentials
+from sgfast.credentials import without_credentials
 from sgfast.errors import ClusterError
 from sgfast.replaying import ReplayResult, cluster
 from sgfast.replaying.cluster.plan import Input, Run, Start, Unit

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import frames as f
 import pytest
 from peers_and_filter import (
@@ -25,7 +27,7 @@ from scenario import (
 )
 
 from sgfast.engine import Engine
-from sgfast.policy.changes import RemoveRule
+from sgfast.policy.changes import RemoveInstance, RemoveRule
 from sgfast.reference.engine import ReferenceEngine
 
 # --- SPEC 4.1, 5.2: deadlines
@@ -248,6 +250,15 @@ def test_open_are_connections_that_neither_ended_nor_timed_out_nor_were_cut(jobs
     assert engine.check("203.0.113.9", "10.0.0.6", "tcp", sport=40000, dport=80, time=59.0 - 1e-9).allowed
     assert engine.open_connections == 1
     engine.check("203.0.113.9", "198.51.100.10", "udp", sport=1, dport=2, time=59.0)
+    assert engine.open_connections == 0
+
+
+def test_what_one_filter_forgets_is_open_while_the_other_remembers_it() -> None:
+    policy = policy_of(PEERS)
+    engine = Engine(replace(policy, settings=replace(policy.settings, on_change="forget-unmatched")))
+    assert engine.check("10.0.0.6", "10.0.0.5", "udp", sport=1, dport=2).allowed
+    assert engine.apply(RemoveRule("w", "w/inbound/1"), 0).disconnected == 1 and engine.open_connections == 1
+    engine.apply(RemoveInstance("db"), 0)
     assert engine.open_connections == 0
 
 

@@ -529,7 +529,7 @@ def test_threads_may_check_while_the_policy_changes(turns_of_ten_microseconds: N
                 if side is None:
                     fits = host >= 4 and verdict.verdict == "out-of-scope"
                 else:
-                    fits = side.instance.split("/")[0] == f"i-{host}" and (
+                    fits = side.instance.split(".")[0] == f"i-{host}" and (
                         (verdict.reason == "no-rule" and side.rule is None)
                         or (verdict.reason == "rule" and (side.rule or "").split("/")[0] == f"r-{port}")
                     )
@@ -543,7 +543,7 @@ def test_threads_may_check_while_the_policy_changes(turns_of_ten_microseconds: N
     for thread in threads:
         thread.start()
     for n in range(rounds):
-        extra = [Instance(f"i-{host}/{n}", "default", (ip_network((10 << 24) + host),), ("g",)) for host in (4, 5, 6)]
+        extra = [Instance(f"i-{host}.{n}", "default", (ip_network((10 << 24) + host),), ("g",)) for host in (4, 5, 6)]
         added: list[Change] = [AddRule("g", Rule(f"r-81/{n}", "inbound", 4, 6, ((81, 81),)))]
         engine.apply([*added, *map(AddInstance, extra)], 0)
         engine.apply([RemoveRule("g", f"r-81/{n}"), *(RemoveInstance(each.name) for each in extra)], 0)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -26,7 +27,8 @@ from sgfast.exporting.changes import changes
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.exporting.terraform import Provider
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import Policy
+from sgfast.policy.model import Policy, SecurityGroup
+from sgfast.policy.profiles import NEUTRON
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching import difference
 from sgfast.version import __version__
@@ -345,6 +347,14 @@ def test_calls_keep_to_their_schema_and_say_where_they_come_from(capsys: Capsys,
     script = sgfast(capsys, "export", *files, "--to", "aws").out
     assert script.startswith(f"#!/bin/sh\n# Made by sgfast {__version__}") and f"/new, since {tmp_path}/old\n" in script
     assert sgfast(capsys, "export", "-", "--since", "-", "--to", "aws").status == 2
+
+
+def test_a_name_with_line_breaks_does_not_leave_the_comments_of_a_script() -> None:
+    evil = "x\ntouch made\n#"
+    policy = Policy(security_groups=(SecurityGroup(evil),), settings=NEUTRON.settings)
+    script = texts.export(policy, "openstack")
+    assert "\n# Make the security group x touch made #\n" in script
+    assert shlex.split(script[script.index("make_group '") :].split("\n\n")[0])[1] == evil
 
 
 def test_diff_and_suggest_export_what_they_find(capsys: Capsys) -> None:

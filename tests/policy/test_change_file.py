@@ -248,12 +248,12 @@ WRONG = {
     "changes: [{at: 1, add_member: {group: other}}]": ":1: changes[0].add_member.instance: is missing",
     "changes: [{at: 1, add_member: {group: other, instance: no}}]": ":1: changes[0].add_member.instance: unknown",
     "changes: [{at: 1, remove_rule: {group: sg-AB, rule: sg-AB/inbound/22}}]":
-        ":1: changes[0].remove_rule.rule: unknown rule 'sg-AB/inbound/22'",
+        ":1: changes[0].remove_rule.rule: security group 'sg-AB' has no rule 'sg-AB/inbound/22'",
     "changes: [{at: 1, remove_member: {group: other, instance: db-1}}]":
         ":1: changes[0].remove_member: instance 'db-1' would be left without a security group",
     "changes:\n- {at: 1, remove_rule: {group: sg-AB, rule: sg-AB/inbound/2}}\n"
     "- {at: 2, remove_rule: {group: sg-AB, rule: sg-AB/inbound/2}}":
-        ":3: changes[1].remove_rule.rule: unknown rule 'sg-AB/inbound/2'",
+        ":3: changes[1].remove_rule.rule: security group 'sg-AB' has no rule 'sg-AB/inbound/2'",
     "changes: [{at: 1, modify_rule: {group: sg-AB, rule: sg-AB/inbound/2, set: {id: x}}}]": "unknown key 'id'",
     "changes: [{at: 1, modify_rule: {group: sg-AB, rule: sg-AB/inbound/2, set: {ports: 99999}}}]":
         ":1: changes[0].modify_rule.set.ports: ",

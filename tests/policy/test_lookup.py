@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ def test_a_change_cannot_give_an_id_away_twice() -> None:
         changed("add_instance: {name: new, id: eni-1, vpc: main, addresses: [10.0.0.9], security_groups: [db]}")
     with pytest.raises(PolicyError, match="security group 'web' already has the id 'sg-01'"):
         changed("add_group: {name: new, id: sg-01}")
-    machine = replace(POLICY.instances[0], name="new", addresses=())
+    machine = replace(POLICY.instances[0], name="new", addresses=(ip_network("10.0.0.9"),))
     with pytest.raises(PolicyError, match="instance 'jump' already has the id 'eni-1'"):
         Engine(POLICY, vpc="main").apply(AddInstance(machine), 0)
 

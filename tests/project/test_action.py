@@ -178,8 +178,8 @@ def test_a_comment_is_written_once_and_then_replaced_but_never_that_of_a_strange
     assert calls(repository)[3][0][:3] == ["api", "--method", "POST"]
 
 
-def test_a_token_that_may_not_write_is_a_warning(
-    run: Run, repository: Path, capsys: pytest.CaptureFixture[str]
+def test_a_comment_that_cannot_be_written_is_a_warning(
+    run: Run, repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (repository / "runner" / "refuse").touch()
     assert run(new="shop.yaml", token="of a fork") == 0
@@ -187,7 +187,7 @@ def test_a_token_that_may_not_write_is_a_warning(
         "::warning title=sgfast::the comment could not be written: gh: Resource not accessible by integration "
         "(HTTP 403)\n"
     )
-    for event in ("{}", '{"pull_request": null}'):
+    for event in ("{}", '{"pull_request": null}', "[]", '{"pull_request": 7}'):
         (repository / "runner" / "event.json").write_text(event)
         assert run(new="shop.yaml", token="of a push") == 0
         assert capsys.readouterr().out == ""
@@ -197,6 +197,18 @@ def test_a_token_that_may_not_write_is_a_warning(
     (repository / "runner" / "event.json").unlink()
     assert run(new="shop.yaml", token="of nothing") == 0
     assert "event.json" in capsys.readouterr().out
+    for variable in ("GITHUB_EVENT_PATH", "GITHUB_REPOSITORY"):
+        monkeypatch.delenv(variable)
+        assert run(new="shop.yaml", token="elsewhere") == 0
+        assert "could not be written: GITHUB_REPOSITORY and GITHUB_EVENT_PATH have to say" in capsys.readouterr().out
+
+
+def test_the_longest_name_has_files_and_a_comment_that_is_found_again(run: Run, repository: Path) -> None:
+    name = "\U00010400" * 60       # a letter, of four bytes
+    known = repository / "runner" / "known"
+    known.write_text(json.dumps(["A", True, f"<!-- sgfast: {name} -->\n"[:300]]))
+    assert run(new="shop.yaml", token="secret", name=name) == 0
+    assert calls(repository)[1][1]["variables"]["id"] == "A" and Path(outputs(repository)["sarif"]).exists()
 
 
 def test_a_policy_with_an_error_is_reported_where_it_is(
@@ -234,7 +246,8 @@ def test_all_listed_errors_of_a_policy_are_reported(
         ({"plan": "a", "new": "b"}, "plan cannot be combined with old and new"),
         ({"new": "a", "fail_on": "opened"}, "opened: name old and new, or plan"),
         ({"new": "a", "captures": "b"}, "captures: name old and new, or plan"),
-        ({"new": "a", "name": "a --> b"}, "name must be one line without --"),
+        ({"new": "a", "name": "a --> b"}, "name must be one line of at most 60 characters without --"),
+        ({"new": "a", "name": "a" * 61}, "name must be one line of at most 60 characters without --"),
     ],
 )
 def test_inputs_that_do_not_go_together_are_refused(run: Run, inputs: dict[str, str], said: str) -> None:

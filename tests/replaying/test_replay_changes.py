@@ -193,7 +193,8 @@ def test_a_change_that_is_wrong_is_told_before_any_packet(tmp_path: Path, capsys
     target = tmp_path / "verdicts"
     outcome = sgfast(capsys, "replay", policy, capture, "--changes", changes, "--verdicts", target)
     assert outcome.status == 2 and not target.exists()
-    assert outcome.one_line() == f"sgfast: {changes}:3: changes[1].remove_rule.rule: unknown rule 'http': define it"
+    where = f"sgfast: {changes}:3: changes[1].remove_rule.rule"
+    assert outcome.one_line() == f"{where}: security group 'web' has no rule 'http'"
     empty = tmp_path / "empty.pcap"
     empty.write_bytes(pcap_head())
     assert sgfast(capsys, "replay", policy, empty, "--changes", changes).status == 2

@@ -77,6 +77,7 @@ def test_what_does_not_go_together_is_refused(given: dict[str, Any], captures: t
 def test_numbers_and_single_texts_mean_what_their_texts_and_lists_mean() -> None:
     seconds: list[Any] = [1, 1.5, np.float64(1.5), np.int64(1)]
     assert [Reading(start=each, end=9) for each in seconds] == [Reading(start=str(each), end="9") for each in seconds]
+    assert [Reading(end=each).end for each in (5e-05, 1e-12, 1e9)] == ["0.00005", "0", "1000000000"]
     assert Reading(decap="vxlan") == Reading(decap=["vxlan"]) == Reading(decap=("vxlan",))  # type: ignore[arg-type]
     once, twice = (sgfast.replay(*SHOP, reading=Reading(start=each)) for each in (2, "2"))
     assert once.packets == twice.packets < 261
@@ -91,7 +92,11 @@ def test_numbers_and_single_texts_mean_what_their_texts_and_lists_mean() -> None
         (lambda: Reading(filter=5), "filter must be a text in tcpdump's syntax, not 5"),  # type: ignore[arg-type]
         (lambda: Reading(decap=5), "decap must be kinds of tunnels, vxlan, .*, not 5"),  # type: ignore[arg-type]
         (lambda: Reading(decap="vxlam"), "'vxlam' is not a kind of tunnel"),
-        (lambda: Reading(end=float("nan")), "--end: must be a time after the first packet .*, not nan"),
+        (lambda: Reading(start=True), "start must be a text or a number of seconds, not True"),
+        (lambda: Reading(end=float("nan")), "end must be 0 to [0-9,]+ seconds after the first packet, not nan"),
+        (lambda: Reading(start=-1), "start must be 0 to [0-9,]+ seconds after the first packet, not -1"),
+        (lambda: Reading(end=10**400), "end must be 0 to [0-9,]+ seconds after the first packet, not 10{79}"),
+        (lambda: Reading(merge="x"), "merge must be True or False, not 'x'"),  # type: ignore[arg-type]
         (lambda: sgfast.replay(*SHOP, reading={"start": 1}), "reading must be a sgfast.Reading, not {'start': 1}"),  # type: ignore[arg-type]
         (lambda: sgfast.replay(SHOP[0], []), "there are no captures: give at least one path"),
         (lambda: sgfast.suggest([]), "there are no captures: give at least one path"),

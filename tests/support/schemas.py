@@ -16,7 +16,7 @@ from sgfast.policy.yaml_nodes import MAX_DEPTH, STR, plain_value
 
 #: What only the reader refuses, by what its messages say, and why no schema says it.
 READER_ONLY = {
-    r"unknown (VPC|security group|address group|instance|rule)\b": "which names there are",
+    r"unknown (VPC|security group|address group|instance)\b|has no rule\b": "which names there are",
     r"is ambiguous": "which names there are",
     r"duplicate|already (used|peered|that of|belongs)": "what must be unique in the document",
     r"quota of|is missing, but there are \d+ VPCs": "how many there are",

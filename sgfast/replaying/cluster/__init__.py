@@ -29,9 +29,10 @@ from typing import Any
 import numpy as np
 
 from sgfast.capture import open_capture
-from sgfast.capture.names import printable, without_credentials, without_user
+from sgfast.capture.names import printable
 from sgfast.capture.urls import is_web_url
 from sgfast.core.shards.partition import Pair
+from sgfast.credentials import without_credentials, without_user
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.model import Policy

@@ -8,9 +8,9 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sgfast.capture.names import without_credentials
 from sgfast.capture.urls import is_url, url_identity
 from sgfast.core.shards.partition import RECORD_FORMAT
+from sgfast.credentials import without_credentials
 from sgfast.errors import ClusterError
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Part

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from sgfast.capture import CaptureReader, Damage
 from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.capture.names import printable, without_credentials
+from sgfast.capture.names import printable
 from sgfast.capture.streams import open_stream
 from sgfast.core.base.clock import CLOCK_END_NS
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.shards.partition import MAX_PACKETS, Pair, Partitioner
+from sgfast.credentials import without_credentials
 from sgfast.engine import INFRASTRUCTURES
 from sgfast.errors import ClusterError
 from sgfast.policy.serialization import from_plain, to_plain
