@@ -61,7 +61,6 @@ class CompiledPolicy:
     rule_tables_built: int
     #: How many rule tables are bit vectors, because a plain table would have been too large.
     bit_vector_tables: int
-    nbytes: int
     instance_groups: InstanceGroups
 
     @property
@@ -73,6 +72,11 @@ class CompiledPolicy:
     def instances(self) -> list[Instance]:
         """Instances by instance number."""
         return self.numbering.instances
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the classifier takes, in bytes."""
+        return self.classifier.nbytes
 
     def members(self, groups: Iterable[str]) -> NDArray[np.int64]:
         """The numbers of the instances in any of these groups, without duplicates."""
@@ -169,7 +173,6 @@ class Compiler:
         addresses = None
         if before is None or whole:
             addresses = _address_classes(policy, self.vpc, instance_groups, book.rules, named, None, True)
-            tables = TableCache()
         else:
             named = self._named
             if before.knows(news):
@@ -177,19 +180,11 @@ class Compiler:
             if addresses is None:
                 others = old is None or old.policy.instances is not policy.instances
                 addresses = _address_classes(policy, self.vpc, instance_groups, news, named, before, others)
-        service_origin = None
-        if ports is None or whole:
-            ports = PortClasses(book.rules)
-        elif not ports.knows(news):
-            finer = PortClasses(news, ports)
-            service_origin, ports = finer.origin_in(ports), finer
-        if before is not None and not whole:
-            if addresses.origin is None:
-                tables = TableCache()
-            elif service_origin is not None or addresses.count != before.count:
-                finer_peers = addresses.origin if addresses.count != before.count else None
-                tables = tables.refined(finer_peers, service_origin)
-        refinements = 0 if whole or before is None else self._refinements + (tables is not self._tables)
+        ports = PortClasses(book.rules) if ports is None or whole else ports.extended(news)
+        # A copy, as tables of a policy that is refused know classes that will never be.
+        tables = tables.copy() if addresses.is_finer else TableCache()
+        is_same = before is not None and addresses.is_finer and addresses.count == before.count and ports is self._ports
+        refinements = 0 if whole else self._refinements + (not is_same)
 
         made = rule_tables(
             policy, numbering.rules, book.numbers, instance_groups.profiles, addresses, ports, book.rank, tables
@@ -209,7 +204,6 @@ class Compiler:
             rule_tables=len(made.tables),
             rule_tables_built=made.built,
             bit_vector_tables=made.bit_vectors,
-            nbytes=classifier.nbytes,
             instance_groups=instance_groups,
         )
         self._last, self._instance_groups, self._addresses, self._named = compiled, instance_groups, addresses, named
@@ -348,8 +342,10 @@ def _classifier(
         addresses.tries[6],
         addresses.owner,
         addresses.class_of_address,
+        addresses.origin,
         ports.whole,
         ports.by_port,
+        ports.origin,
         choice,
         lists,
         tables,

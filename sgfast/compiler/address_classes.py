@@ -7,7 +7,7 @@ of other instances whose prefixes contain the address count, too (SPEC 4.14).
 
 The classes of a later policy extend the earlier ones: named prefixes, memberships and classes keep their numbers, and
 what no rule names any more is still distinguished. What was built from earlier classes stays valid as long as each new
-class is part of an earlier one (``origin``).
+class is part of an earlier one (``is_finer``).
 """
 
 from __future__ import annotations
@@ -164,8 +164,13 @@ class AddressClasses:
         self.count = len(self._class)
         self.owner: NDArray[np.int32] = np.concatenate(owners)
         self.class_of_address: NDArray[np.uint32] = np.concatenate(classes)
-        #: For each class, the earlier class that it is part of; None if some class is part of none.
-        self.origin = self._origin(earlier, known)
+        parents = None if earlier is None else self._parents(earlier, known)
+        #: Whether every class is part of an earlier one.
+        self.is_finer = parents is not None
+        #: For each class, the lower one that it was divided from, or itself.
+        self.origin = np.arange(self.count, dtype=np.uint32)
+        if earlier is not None and parents is not None:
+            self.origin = np.append(earlier.origin, np.array(parents, dtype=np.uint32))
         keyed = np.array(list(self._class), dtype=np.int64).reshape(-1, 3)
         self._class_family, self._class_inside, self._class_membership = keyed.T
         self._matching: dict[tuple[object, ...], Indices] = {}
@@ -221,19 +226,18 @@ class AddressClasses:
     def tries(self) -> dict[int, CidrTrie]:
         return {family: made.trie for family, made in self._families.items()}
 
-    def _origin(self, earlier: AddressClasses | None, known: int) -> Indices | None:
-        origin = np.arange(len(self._class))
-        for n, (family, inside, membership) in enumerate(list(self._class)[known:], known):
-            if earlier is None:
-                return None
-            old = earlier._families[family]
-            while inside >= len(old.named):
+    def _parents(self, earlier: AddressClasses, known: int) -> list[int] | None:
+        """For each class that is new, the earlier one that it is part of; None if one is part of none."""
+        parents = []
+        for family, inside, membership in list(self._class)[known:]:
+            named = earlier._families[family].named
+            while inside >= len(named):
                 inside = int(self._families[family].around[inside])
-            found = earlier._class.get((family, inside, membership))
-            if found is None:
+            parent = earlier._class.get((family, inside, membership))
+            if parent is None:
                 return None
-            origin[n] = found
-        return origin
+            parents.append(parent)
+        return parents
 
     def knows(self, rules: Iterable[Rule]) -> bool:
         """Whether the classes distinguish everything these rules do, not counting groups as peers."""
@@ -265,7 +269,7 @@ class AddressClasses:
         later = copy(self)
         later.policy = policy
         later.class_of_address = class_of_address
-        later.origin = np.arange(self.count)
+        later.is_finer = True
         return later
 
     @staticmethod

@@ -9,7 +9,7 @@ number of groups, not with the number of combinations.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from operator import eq, is_
 
@@ -78,7 +78,7 @@ class _Kept:
 class TableCache:
     """Tables by the groups they were built from. An unchanged group is the same object in a later policy.
 
-    Valid for one set of address classes and one set of port classes.
+    Valid for one set of address classes and one set of port classes, and for finer ones.
     """
 
     def __init__(self) -> None:
@@ -105,30 +105,6 @@ class TableCache:
                 (tuple(group.name for group in kept.groups), *key[1:]): kept.built for key, kept in self._kept.items()
             }
         return self._named.get((tuple(group.name for group in groups), direction, vpc))
-
-    def refined(self, peer_origin: Indices | None, service_origin: Indices | None) -> TableCache:
-        """The cache for finer classes. The arguments map each new class to the old class it is part of; None if
-        unchanged.
-        """
-        later = TableCache()
-        dimensions: dict[int, Dimension] = {}
-        made: dict[int, _Built] = {}
-
-        def finer(dimension: Dimension, origin: Indices | None) -> Dimension:
-            if origin is None:
-                return dimension
-            if id(dimension) not in dimensions:
-                dimensions[id(dimension)] = dimension.refined(origin)
-            return dimensions[id(dimension)]
-
-        for key, kept in self._kept.items():
-            built = kept.built
-            if id(built) not in made:
-                peer, service = finer(built.peer, peer_origin), finer(built.service, service_origin)
-                table = RuleArrays(peer.of_class, service.of_class, *built.table.arrays[2:])
-                made[id(built)] = replace(built, table=table, peer=peer, service=service)
-            later._kept[key] = _Kept(made[id(built)], kept.groups)
-        return later
 
     def copy(self) -> TableCache:
         later = TableCache()
@@ -314,8 +290,8 @@ class _Builder:
         """The table of ``before`` without some rules and with others. The work is that of what differs."""
         news = [rules[n] for n in difference.added]
         peers, services = self._selectors(news, vpc)
-        peer, peer_origin = before.peer.extended(peers, self._take)
-        service, service_origin = before.service.extended(services, self._take)
+        peer, peer_origin = before.peer.extended(peers, self._addresses.origin, self._take)
+        service, service_origin = before.service.extended(services, self._ports.origin, self._take)
         rows = []
         for old, row, selectors in (
             (before.peer_row, peer.row, [self._addresses.selector(rule, vpc) for rule in news]),
@@ -385,9 +361,9 @@ class _Builder:
     def _dimension(self, kind: str, selectors: dict[Selector, Callable[[], Indices]]) -> Dimension:
         key = (kind, tuple(selectors))
         if key not in self._dimensions:
-            count = self._addresses.count if kind == "peer" else self._ports.count
-            self._take(4 * count)
-            self._dimensions[key] = Dimension(count).extended(selectors, self._take)[0]
+            origin = self._addresses.origin if kind == "peer" else self._ports.origin
+            self._take(4 * len(origin))
+            self._dimensions[key] = Dimension(len(origin)).extended(selectors, origin, self._take)[0]
         return self._dimensions[key]
 
     def _may_take(self, cells: int, joined: bool) -> bool:
