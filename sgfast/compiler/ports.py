@@ -73,8 +73,11 @@ class PortClasses:
         before = self._ports[protocol]
         begins, ends = (np.sort(each) for each in ranges.T)
         ends += 1
-        starts = np.unique(np.concatenate([before.starts, begins, ends[ends < KEYS]]))
-        was = before.classes[np.searchsorted(before.starts, starts, "right") - 1]
+        bounds = np.unique(np.concatenate([begins, ends[ends < KEYS]]))
+        places = before.starts.searchsorted(bounds, "right")
+        news = before.starts[places - 1] != bounds
+        starts = np.insert(before.starts, places[news], bounds[news])
+        was = np.insert(before.classes, places[news], before.classes[places[news] - 1])
         # A stretch begins wherever a range begins or has ended. A range covers it if more ranges have begun there than
         # have ended.
         covered = np.searchsorted(begins, starts, "right") > np.searchsorted(ends, starts, "right")

@@ -184,7 +184,7 @@ def _affected_groups(before: Policy, after: Policy, change: Change) -> Iterable[
         case AddInstance():
             return after.instances[-1].security_groups
         case RemoveInstance(name):
-            return before.instance_by_name[name].security_groups
+            return _instance(before, name).security_groups
     return ()
 
 
@@ -270,9 +270,9 @@ def _group(policy: Policy, name: str) -> SecurityGroup:
 
 
 def _instance(policy: Policy, name: str) -> Instance:
-    if name not in policy.instance_by_name:
+    if name not in policy.instance_index:
         raise PolicyError(f"unknown instance {name!r}")
-    return policy.instance_by_name[name]
+    return policy.instances[policy.instance_index[name]]
 
 
 def _rule(group: SecurityGroup, rule_id: str) -> Rule:
@@ -410,7 +410,7 @@ def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
 
 def _add_instance(policy: Policy, change: AddInstance) -> Policy:
     instance = change.instance
-    if instance.name in policy.instance_by_name:
+    if instance.name in policy.instance_index:
         raise PolicyError(f"instance {instance.name!r} already exists")
     _check_id("instance", instance, policy.instances)
     _check_vpc(policy, instance.vpc)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
-from operator import is_
 from typing import Literal, TypeVar
 
 from sgfast.asked import Asked
@@ -39,19 +38,21 @@ DEFAULT_VPC = "default"
 #: The most groups of each kind that ``mixed_groups`` lists.
 _LISTED_GROUPS = 5
 
+#: How many values ``differing`` compares at once.
+_COMPARED = 128
+
 Value = TypeVar("Value")
 
 
-def differing(before: Sequence[Value], after: Sequence[Value]) -> list[int]:
-    """Positions at which two sequences hold different objects, up to the shorter one's end. A change keeps the objects
-    it does not touch.
+def differing(before: tuple[Value, ...], after: tuple[Value, ...]) -> list[int]:
+    """Positions at which two tuples differ, up to the shorter one's end. A change keeps the objects it does not touch,
+    so that most of them need not be looked into.
     """
-    same = bytes(map(is_, before, after))
     found = []
-    n = same.find(0)
-    while n >= 0:
-        found.append(n)
-        n = same.find(0, n + 1)
+    for start in range(0, min(len(before), len(after)), _COMPARED):
+        old, new = before[start : start + _COMPARED], after[start : start + _COMPARED]
+        if old != new:
+            found += [start + n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b]
     return found
 
 
@@ -349,11 +350,9 @@ class Policy(Asked):
         """
         n = self.instance_index[instance.name]
         after = replace(self, instances=(*self.instances[:n], instance, *self.instances[n + 1 :]))
-        by_name = self.instance_by_name.copy()
-        by_name[instance.name] = instance
-        after.__dict__.update(instance_index=self.instance_index, instance_by_name=by_name)
-        if "also_called" in self.__dict__:
-            after.__dict__["also_called"] = self.also_called
+        for known in ("instance_index", "also_called"):
+            if known in self.__dict__:
+                after.__dict__[known] = self.__dict__[known]
         return after
 
     def _repr_html_(self) -> str:
