@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.compiler.address_classes import AddressClasses, Profile
+from sgfast.compiler.address_classes import AddressClasses, Moved, Profile, moved_prefixes
 from sgfast.compiler.addresses import named_networks, owned_prefixes, visible_instances
 from sgfast.compiler.numbering import Numbering
 from sgfast.compiler.ports import PortClasses
@@ -193,22 +193,25 @@ class Compiler:
             instance_groups = updated or _instance_groups(policy, numbering)
         news = () if book is self._book else book.news
         before, tables, ports = self._addresses, self._tables, self._ports
-        # Refinements leave behind classes that no rule distinguishes any more, so they are limited.
+        # Refinements leave behind prefixes that nothing names any more, and classes that no rule distinguishes, so they
+        # are limited.
         whole = not same_network or not named <= self._named or self._refinements >= MAX_REFINEMENTS
         addresses = None
         if before is None or whole:
-            addresses = _address_classes(policy, self.vpc, instance_groups, book.rules, named, None, True)
+            addresses = _address_classes(policy, self.vpc, instance_groups, book.rules, named, None, None)
         else:
             named = self._named
             if before.knows(news):
                 addresses = self._with_instances(policy, numbering, renewed, moved or ())
             if addresses is None:
-                others = old is None or old.policy.instances is not policy.instances
-                addresses = _address_classes(policy, self.vpc, instance_groups, news, named, before, others)
+                gone_and_new = None if old is None else moved_prefixes(old.policy, policy, moved or ())
+                addresses = _address_classes(policy, self.vpc, instance_groups, news, named, before, gone_and_new)
         ports = PortClasses(book.rules) if ports is None or whole else ports.extended(news)
         # A copy, as tables of a policy that is refused know classes that will never be.
         tables = tables.copy() if addresses.is_finer else TableCache()
-        is_same = before is not None and addresses.is_finer and addresses.count == before.count and ports is self._ports
+        is_same = before is not None and addresses.is_finer and ports is self._ports and (
+            (addresses.count, len(addresses.owner)) == (before.count, len(before.owner))
+        )  # fmt: skip
         refinements = 0 if whole else self._refinements + (not is_same)
 
         numbers_of = [each.by_direction for each in book.groups]
@@ -354,10 +357,10 @@ def _address_classes(
     rules: Sequence[Rule],
     named: frozenset[str],
     earlier: AddressClasses | None,
-    others: bool,
+    moved: Mapping[int, Moved] | None,
 ) -> AddressClasses:
-    """Build address classes. ``rules`` are those that ``earlier`` may not know. ``others``: the instances differ from
-    those of ``earlier``.
+    """Build address classes. ``rules`` are those that ``earlier`` may not know. ``moved``: how the owners of prefixes
+    differ from those of ``earlier``, if that is known and few differ.
     """
     group_named = [group.name in named for group in policy.security_groups]
     memberships = [
@@ -368,7 +371,7 @@ def _address_classes(
     for rule in rules:
         networks[rule.ethertype].extend(named_networks(policy, rule))
     return AddressClasses(
-        policy, owned_prefixes(policy, vpc) if others else None, networks, instance_groups.numbers, memberships,
+        policy, moved or owned_prefixes(policy, vpc), networks, instance_groups.numbers, memberships,
         instance_groups.profile_number, earlier,
     )  # fmt: skip
 
