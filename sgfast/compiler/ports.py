@@ -84,6 +84,8 @@ class PortClasses:
         inside = was != before.outside
         keeps = np.append(True, was[1:] != was[:-1])
         fresh = np.where(inside, ~keeps, covered)
+        if not fresh.any():
+            return
         classes = was.copy()
         classes[fresh] = len(self.origin) + np.arange(np.count_nonzero(fresh))
         self.origin = np.concatenate([self.origin, was[fresh].astype(np.uint32)])

@@ -252,37 +252,30 @@ class _Builder:
         if before is not None and before.order == order and all(map(is_, before.rules, rules)):
             return before
         difference = None if before is None else _difference(before, order, rules)
-        if before is not None and difference is not None:
-            news = [rules[n] for n in difference.added]
-            identity: tuple[object, ...] = (
-                id(before), tuple(order), tuple(self._addresses.selector(rule, vpc) for rule in news)
-            )  # fmt: skip
-        else:
-            peers = tuple(self._addresses.selector(rule, vpc) for rule in rules)
-            identity = (tuple(order), peers)
+        matched = self._matched(rules if difference is None else [rules[n] for n in difference.added], vpc)
+        identity = (None if difference is None else id(before), tuple(order), tuple(matched.peers))
         if identity in self._made:
             return self._made[identity]
         if before is not None and difference is not None:
             left = self._left, self._left_for_joined
             try:
-                built = self._changed(order, rules, vpc, before, difference, joined)
+                built = self._changed(order, rules, vpc, before, difference, matched, joined)
             except PolicyError:
                 # What removed rules distinguished is still apart. A table built anew may be smaller.
                 self._left, self._left_for_joined = left
-                built = self._from_rules(order, rules, vpc, joined)
+                built = self._from_rules(order, rules, self._matched(rules, vpc), joined)
         else:
-            built = self._from_rules(order, rules, vpc, joined)
+            built = self._from_rules(order, rules, matched, joined)
         if built is not None:
             self.built += 1
             self._made[identity] = built
         return built
 
-    def _from_rules(self, order: Sequence[int], rules: list[Rule], vpc: int, joined: bool) -> _Built | None:
-        peers, services = self._selectors(rules, vpc)
-        peer, service = self._dimension("peer", peers), self._dimension("service", services)
+    def _from_rules(self, order: Sequence[int], rules: list[Rule], matched: _Matched, joined: bool) -> _Built | None:
+        peer, service = self._dimension("peer", matched.of_peer), self._dimension("service", matched.of_service)
         rows = (
-            np.array([peer.row[self._addresses.selector(rule, vpc)] for rule in rules], dtype=np.int64),
-            np.array([service.row[self._ports.selector(rule)] for rule in rules], dtype=np.int64),
+            np.array([peer.row[selector] for selector in matched.peers], dtype=np.int64),
+            np.array([service.row[selector] for selector in matched.services], dtype=np.int64),
         )
         if not self._may_take(peer.count * service.count, joined):
             return None
@@ -297,17 +290,16 @@ class _Builder:
         return self._with_bit_vectors(order, rules, peer, service, *rows)
 
     def _changed(
-        self, order: Sequence[int], rules: list[Rule], vpc: int, before: _Built, difference: _Difference, joined: bool
-    ) -> _Built | None:
+        self, order: Sequence[int], rules: list[Rule], vpc: int, before: _Built, difference: _Difference,
+        matched: _Matched, joined: bool,
+    ) -> _Built | None:  # fmt: skip
         """The table of ``before`` without some rules and with others. The work is that of what differs."""
-        news = [rules[n] for n in difference.added]
-        peers, services = self._selectors(news, vpc)
-        peer, peer_origin = before.peer.extended(peers, self._addresses.origin, self._take)
-        service, service_origin = before.service.extended(services, self._ports.origin, self._take)
+        peer, peer_origin = before.peer.extended(matched.of_peer, self._addresses.origin, self._take)
+        service, service_origin = before.service.extended(matched.of_service, self._ports.origin, self._take)
         rows = []
         for old, row, selectors in (
-            (before.peer_row, peer.row, [self._addresses.selector(rule, vpc) for rule in news]),
-            (before.service_row, service.row, [self._ports.selector(rule) for rule in news]),
+            (before.peer_row, peer.row, matched.peers),
+            (before.service_row, service.row, matched.services),
         ):
             # The rules that stay are in the same order as before.
             made = np.zeros(len(order), dtype=np.int64)
@@ -329,7 +321,7 @@ class _Builder:
             for _, p, s in gone
         ]
         if sum(map(len, overlapping)) > len(order) + MAX_RULES_CHANGED:
-            return self._from_rules(order, rules, vpc, joined)
+            return self._from_rules(order, rules, self._matched(rules, vpc), joined)
         self._take(4 * peer.count * service.count)
         winner = before.table.arrays[3].reshape(before.peer.count, before.service.count)
         winner = winner[peer_origin]
@@ -361,13 +353,14 @@ class _Builder:
         table = RuleArrays(peer.of_class, service.of_class, service.count, *vectors, rule_of_bit)
         return _Built(table, order, rules, peer, service, peer_row, service_row)
 
-    def _selectors(
-        self, rules: Sequence[Rule], vpc: int
-    ) -> tuple[dict[Selector, Callable[[], Indices]], dict[Selector, Callable[[], Indices]]]:
-        """The different selectors of rules for peers and for services, each with what finds its classes."""
-        return (
-            {self._addresses.selector(rule, vpc): partial(self._addresses.matching, rule, vpc) for rule in rules},
-            {self._ports.selector(rule): partial(self._ports.matching, rule) for rule in rules},
+    def _matched(self, rules: Sequence[Rule], vpc: int) -> _Matched:
+        peers = [self._addresses.selector(rule, vpc) for rule in rules]
+        services = [self._ports.selector(rule) for rule in rules]
+        return _Matched(
+            peers,
+            services,
+            {each: partial(self._addresses.matching, rule, vpc) for each, rule in zip(peers, rules, strict=True)},
+            {each: partial(self._ports.matching, rule) for each, rule in zip(services, rules, strict=True)},
         )
 
     def _dimension(self, kind: str, selectors: dict[Selector, Callable[[], Indices]]) -> Dimension:
@@ -395,6 +388,18 @@ class _Builder:
         self._left -= nbytes
         if self._left < 0:
             raise PolicyError(self._refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class _Matched:
+    """What rules match, seen from a VPC: a selector of peers and one of services for each, and the different ones with
+    what finds their classes.
+    """
+
+    peers: list[Selector]
+    services: list[Selector]
+    of_peer: dict[Selector, Callable[[], Indices]]
+    of_service: dict[Selector, Callable[[], Indices]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,9 @@ def differing(before: tuple[Value, ...], after: tuple[Value, ...]) -> list[int]:
     """Positions at which two tuples differ, up to the shorter one's end. A change keeps the objects it does not touch,
     so that most of them need not be looked into.
     """
-    found = []
+    found: list[int] = []
+    if before is after:
+        return found
     for start in range(0, min(len(before), len(after)), _COMPARED):
         old, new = before[start : start + _COMPARED], after[start : start + _COMPARED]
         if old != new:
