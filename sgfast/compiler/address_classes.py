@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from sgfast.compiler.addresses import ANYWHERE, Owned, named_networks
 from sgfast.core.classify.cidr_trie import CidrTrie, nest_prefixes
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule, exchanged
 from sgfast.policy.network_keys import network_key, without_duplicates
 from sgfast.policy.networks import NEVER_AN_INSTANCE
 
@@ -357,13 +357,11 @@ def moved_prefixes(before: Policy, after: Policy, differing: Sequence[int]) -> d
     common = min(len(before.instances), len(after.instances))
     for n in (*differing, *range(common, max(len(before.instances), len(after.instances)))):
         old, new = (policy.instances[n].addresses if n < len(policy.instances) else () for policy in (before, after))
-        kept = set(map(network_key, old)) & set(map(network_key, new))
-        for network in old:
-            if network_key(network) not in kept:
-                found[network.version].gone.append((network, n))
-        for network in new:
-            if network_key(network) not in kept:
-                found[network.version].owned.append((network, n))
+        gone, owned = exchanged(old, new)
+        for network in gone:
+            found[network.version].gone.append((network, n))
+        for network in owned:
+            found[network.version].owned.append((network, n))
     return found
 
 

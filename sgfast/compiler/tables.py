@@ -85,33 +85,28 @@ class TableCache:
     def __init__(self) -> None:
         # By the names of groups, direction and VPC.
         self._kept: dict[tuple[object, ...], _Kept] = {}
-        self._used: dict[tuple[object, ...], _Kept] = {}
-        # What ``use`` was told of each profile: its groups, and the tables for each direction.
+        # What ``use`` was told of each profile, last time and this time: its groups, and its tables by direction.
         self._profiles: dict[Profile, tuple[tuple[SecurityGroup, ...], list[tuple[_Kept, ...]]]] = {}
-        self._used_profiles: dict[Profile, tuple[tuple[SecurityGroup, ...], list[tuple[_Kept, ...]]]] = {}
+        self._used: dict[Profile, tuple[tuple[SecurityGroup, ...], list[tuple[_Kept, ...]]]] = {}
         #: The last tables, for which groups, and which profiles with or without instances.
         self.last: tuple[tuple[SecurityGroup, ...], list[tuple[Profile, bool]], RuleTables] | None = None
 
     def of_profile(self, profile: Profile, groups: tuple[SecurityGroup, ...]) -> list[tuple[_Kept, ...]] | None:
         """The tables that were used last for instances in these groups, for each direction; None if groups changed."""
-        before, tables = self._profiles.get(profile, ((), []))
-        return tables if len(before) == len(groups) and all(map(is_, before, groups)) else None
+        before, tables = self._profiles.get(profile, (None, []))
+        return tables if before is not None and all(map(is_, before, groups)) else None
 
     def use(self, profile: Profile, groups: tuple[SecurityGroup, ...], tables: list[tuple[_Kept, ...]]) -> None:
-        self._used_profiles[profile] = groups, tables
-        for some in tables:
-            for kept in some:
-                self._used[kept.key] = kept
+        self._used[profile] = groups, tables
 
     def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> _Kept | None:
         """The table of groups of these names, which may have changed since."""
-        key = self._key(groups, direction, vpc)
-        return self._used.get(key) or self._kept.get(key)
+        return self._kept.get(self._key(groups, direction, vpc))
 
     def put(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int, built: _Built) -> _Kept:
         key = self._key(groups, direction, vpc)
-        self._used[key] = _Kept(built, groups, key)
-        return self._used[key]
+        self._kept[key] = _Kept(built, groups, key)
+        return self._kept[key]
 
     @staticmethod
     def _key(groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> tuple[object, ...]:
@@ -123,8 +118,9 @@ class TableCache:
         return later
 
     def forget_unused(self) -> None:
-        self._kept, self._used = self._used, {}
-        self._profiles, self._used_profiles = self._used_profiles, {}
+        self._profiles, self._used = self._used, {}
+        of_profiles = [tables for _, tables in self._profiles.values()]
+        self._kept = {kept.key: kept for tables in of_profiles for some in tables for kept in some}
 
 
 def rule_tables(

@@ -58,6 +58,12 @@ def differing(before: tuple[Value, ...], after: tuple[Value, ...]) -> list[int]:
     return found
 
 
+def exchanged(before: Sequence[Value], after: Sequence[Value]) -> tuple[list[Value], list[Value]]:
+    """The objects that only the first or only the second sequence has."""
+    old, new = dict(zip(map(id, before), before, strict=True)), dict(zip(map(id, after), after, strict=True))
+    return [each for n, each in old.items() if n not in new], [each for n, each in new.items() if n not in old]
+
+
 @dataclass(frozen=True, slots=True)
 class GroupPeer:
     """A rule's peer: the current members of this security group (SPEC 4.11)."""
@@ -356,8 +362,8 @@ class Policy(Asked):
         }
 
     def with_instance(self, instance: Instance) -> Policy:
-        """A copy of the policy with this instance in place of the one with its name, which the provider calls the same;
-        or with one more. Cached lookups are carried over.
+        """A copy of the policy with this instance in place of the one with its name, which is in the same VPC and which
+        the provider calls the same; or with one more. Cached lookups are carried over.
         """
         n = self.instance_index.get(instance.name, len(self.instances))
         after = replace(self, instances=(*self.instances[:n], instance, *self.instances[n + 1 :]))
@@ -367,7 +373,8 @@ class Policy(Asked):
         else:
             kept["also_called"] = self.__dict__.get("also_called")
         if "_owners" in self.__dict__:
-            kept["_owners"] = _owners_after(self._owners, self.instances[n : n + 1], instance)
+            before = self.instances[n].addresses if n < len(self.instances) else ()
+            kept["_owners"] = _owners_after(self._owners, before, instance)
         after.__dict__.update({name: value for name, value in kept.items() if value is not None})
         return after
 
@@ -406,22 +413,19 @@ class Policy(Asked):
 _Owners = dict[tuple[str, int], dict[int, dict[bytes, str]]]
 
 
-def _owners_after(owners: _Owners, before: Sequence[Instance], after: Instance) -> _Owners:
-    """The owners once an instance has changed, or is there; ``before``: it, if it was there. What stays is shared."""
-    stays = {id(network) for each in before if each.vpc == after.vpc for network in each.addresses}
-    stays &= set(map(id, after.addresses))
+def _owners_after(owners: _Owners, before: Sequence[Network], after: Instance) -> _Owners:
+    """The owners once an instance, which had the addresses ``before``, has changed. What stays is shared."""
+    gone, come = exchanged(before, after.addresses)
     later = owners.copy()
-    copied: set[tuple[str, int, int]] = set()
-    for instance in (*before, after):
-        for network in instance.addresses:
-            if id(network) in stays:
-                continue
-            place, length = (instance.vpc, network.version), network.prefixlen
-            if (*place, length) not in copied:
-                copied.add((*place, length))
+    copied: set[tuple[int, int]] = set()
+    for networks, is_owned in ((gone, False), (come, True)):
+        for network in networks:
+            place, length = (after.vpc, network.version), network.prefixlen
+            if (network.version, length) not in copied:
+                copied.add((network.version, length))
                 by_length = later.get(place, {})
                 later[place] = by_length | {length: by_length.get(length, {}).copy()}
-            if instance is after:
+            if is_owned:
                 later[place][length][network.network_address.packed] = after.name
             else:
                 later[place][length].pop(network.network_address.packed, None)
