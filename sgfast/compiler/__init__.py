@@ -14,19 +14,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.compiler.address_classes import AddressClasses, Profile
+from sgfast.compiler.address_classes import AddressClasses, Moved, Profile, moved_prefixes
 from sgfast.compiler.addresses import named_networks, owned_prefixes, visible_instances
 from sgfast.compiler.numbering import Numbering
 from sgfast.compiler.ports import PortClasses
-from sgfast.compiler.tables import TableCache, precedence, rule_tables
-from sgfast.core.classify.classifier import LIST_FLAG, Classifier, RuleArrays
+from sgfast.compiler.tables import RuleTables, TableCache, rule_tables
+from sgfast.core.classify.classifier import Classifier
 from sgfast.errors import PolicyError
-from sgfast.policy.model import GroupPeer, Instance, Network, Policy, Rule, differing, mixed_groups, new_rules
+from sgfast.policy.model import (
+    Direction,
+    GroupPeer,
+    Instance,
+    Network,
+    Policy,
+    Rule,
+    SecurityGroup,
+    differing,
+    mixed_groups,
+    new_rules,
+)
 
 #: After this many refinements the next policy is compiled from scratch.
 MAX_REFINEMENTS = 250
@@ -61,7 +71,6 @@ class CompiledPolicy:
     rule_tables_built: int
     #: How many rule tables are bit vectors, because a plain table would have been too large.
     bit_vector_tables: int
-    nbytes: int
     instance_groups: InstanceGroups
 
     @property
@@ -73,6 +82,11 @@ class CompiledPolicy:
     def instances(self) -> list[Instance]:
         """Instances by instance number."""
         return self.numbering.instances
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the classifier takes, in bytes."""
+        return self.classifier.nbytes
 
     def members(self, groups: Iterable[str]) -> NDArray[np.int64]:
         """The numbers of the instances in any of these groups, without duplicates."""
@@ -89,19 +103,34 @@ def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class _RuleBook:
-    """The rules of all groups as one list; only rebuilt when groups change."""
+class _GroupRules:
+    """What the compiler needs to know of a group's rules. The group is kept, too, so that its id stays its own."""
 
-    rules: list[Rule]
-    #: Those that the last policy's groups of the same names do not have.
+    group: SecurityGroup
+    numbers: NDArray[np.int64]
+    by_direction: dict[Direction, NDArray[np.int64]]
+    #: The groups that they name as peers.
+    named: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _RuleBook:
+    """The rules of all groups; only rebuilt when groups change, and then only for those that did."""
+
+    groups: list[_GroupRules]
+    #: Rules that the last policy's groups of the same names do not have.
     news: list[Rule]
-    #: The numbers of the rules of each group.
-    numbers: list[list[int]]
     #: Groups that rules name as peers.
     named: frozenset[str]
+    #: By rule number, also of rules that are gone: what decides between rules, before their order in the document does.
+    precedence: NDArray[np.int64]
     #: The rank (the lowest wins) and whether the action is deny, by rule number.
     rank: NDArray[np.int32]
     denies: NDArray[np.uint8]
+
+    @property
+    def rules(self) -> list[Rule]:
+        return [rule for each in self.groups for rule in each.group.rules]
 
 
 class Compiler:
@@ -143,7 +172,7 @@ class Compiler:
         numbering = (self._first_numbering if old is None else old.numbering).after(policy, renewed, moved)
         book = self._book
         if book is None or old is None or old.policy.security_groups is not policy.security_groups:
-            book = _rule_book(policy, numbering, None if old is None else old.policy)
+            book = _rule_book(policy, numbering, None if old is None else old.policy, book)
         named = book.named
         same_groups = old is not None and (
             old.policy.security_groups is policy.security_groups
@@ -164,42 +193,36 @@ class Compiler:
             instance_groups = updated or _instance_groups(policy, numbering)
         news = () if book is self._book else book.news
         before, tables, ports = self._addresses, self._tables, self._ports
-        # Refinements leave behind classes that no rule distinguishes any more, so they are limited.
+        # Refinements leave behind prefixes that nothing names any more, and classes that no rule distinguishes, so they
+        # are limited.
         whole = not same_network or not named <= self._named or self._refinements >= MAX_REFINEMENTS
         addresses = None
         if before is None or whole:
-            addresses = _address_classes(policy, self.vpc, instance_groups, book.rules, named, None, True)
-            tables = TableCache()
+            addresses = _address_classes(policy, self.vpc, instance_groups, book.rules, named, None, None)
         else:
             named = self._named
             if before.knows(news):
                 addresses = self._with_instances(policy, numbering, renewed, moved or ())
             if addresses is None:
-                others = old is None or old.policy.instances is not policy.instances
-                addresses = _address_classes(policy, self.vpc, instance_groups, news, named, before, others)
-        service_origin = None
-        if ports is None or whole:
-            ports = PortClasses(book.rules)
-        elif not ports.knows(news):
-            finer = PortClasses(news, ports)
-            service_origin, ports = finer.origin_in(ports), finer
-        if before is not None and not whole:
-            if addresses.origin is None:
-                tables = TableCache()
-            elif service_origin is not None or addresses.count != before.count:
-                finer_peers = addresses.origin if addresses.count != before.count else None
-                tables = tables.refined(finer_peers, service_origin)
-        refinements = 0 if whole or before is None else self._refinements + (tables is not self._tables)
+                gone_and_new = None if old is None else moved_prefixes(old.policy, policy, moved or ())
+                addresses = _address_classes(policy, self.vpc, instance_groups, news, named, before, gone_and_new)
+        ports = PortClasses(book.rules) if ports is None or whole else ports.extended(news)
+        # A copy, as tables of a policy that is refused know classes that will never be.
+        tables = tables.copy() if addresses.is_finer else TableCache()
+        is_same = before is not None and addresses.is_finer and ports is self._ports and (
+            (addresses.count, len(addresses.owner)) == (before.count, len(before.owner))
+        )  # fmt: skip
+        refinements = 0 if whole else self._refinements + (not is_same)
 
+        numbers_of = [each.by_direction for each in book.groups]
         made = rule_tables(
-            policy, numbering.rules, book.numbers, instance_groups.profiles, addresses, ports, book.rank, tables
+            policy, numbering.rules, numbers_of, instance_groups.profiles, addresses, ports, book.rank, tables
         )
-        chosen, lists = _choices(made.of_profile)
         choice = np.zeros((len(numbering.instances), 2), dtype=np.uint32)
         if len(instance_groups.numbers):
-            choice[instance_groups.numbers] = chosen[instance_groups.profile_number]
+            choice[instance_groups.numbers] = made.chosen[instance_groups.profile_number]
         stateless = _stateless(policy, numbering, instance_groups)
-        classifier = _classifier(policy, addresses, ports, choice, lists, made.tables, book, instance_groups, stateless)
+        classifier = _classifier(policy, addresses, ports, choice, made, book, instance_groups, stateless)
         compiled = CompiledPolicy(
             policy=policy,
             classifier=classifier,
@@ -209,7 +232,6 @@ class Compiler:
             rule_tables=len(made.tables),
             rule_tables_built=made.built,
             bit_vector_tables=made.bit_vectors,
-            nbytes=classifier.nbytes,
             instance_groups=instance_groups,
         )
         self._last, self._instance_groups, self._addresses, self._named = compiled, instance_groups, addresses, named
@@ -282,16 +304,43 @@ def _membership_after(
     return InstanceGroups(instance_groups.numbers, profiles, profile_number, instance_groups.vpc)
 
 
-def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None) -> _RuleBook:
-    rules = [rule for group in policy.security_groups for rule in group.rules]
-    numbers = [numbering.of_group(group) for group in policy.security_groups]
+def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None, last: _RuleBook | None) -> _RuleBook:
+    known = {} if last is None else {id(each.group): each for each in last.groups}
+    groups = [known.get(id(group)) or _group_rules(group, numbering) for group in policy.security_groups]
+    rules, first = numbering.rules, 0 if last is None else len(last.precedence)
+    others = [*range(first, len(rules)), *(n for each in groups if id(each.group) not in known for n in each.numbers)]
+    precedence, denies = np.zeros(len(rules), dtype=np.int64), np.zeros(len(rules), dtype=np.uint8)
+    if last is not None:
+        precedence[:first], denies[:first] = last.precedence, last.denies
+    precedence[others] = [_precedence(rules[n]) for n in others]
+    denies[others] = [rules[n].action == "deny" for n in others]
+    in_order = np.concatenate([np.zeros(0, dtype=np.int64), *(each.numbers for each in groups)])
+    rank = np.zeros(len(rules), dtype=np.int32)
+    # The sort is stable: among equals, the first in the document stays first.
+    rank[in_order[np.argsort(precedence[in_order], kind="stable")]] = np.arange(len(in_order), dtype=np.int32)
     return _RuleBook(
-        rules,
+        groups,
         [rule for group in policy.security_groups for rule in new_rules(before, group)],
+        frozenset().union(*(each.named for each in groups)),
+        precedence,
+        rank,
+        denies,
+    )
+
+
+def _precedence(rule: Rule) -> int:
+    """The lowest of the matching rules' wins (SPEC 4.10)."""
+    return 2 * rule.priority + (rule.action != "deny")
+
+
+def _group_rules(group: SecurityGroup, numbering: Numbering) -> _GroupRules:
+    numbers = np.array(numbering.of_group(group), dtype=np.int64)
+    inbound = np.array([rule.direction == "inbound" for rule in group.rules], dtype=bool)
+    return _GroupRules(
+        group,
         numbers,
-        frozenset([rule.peer.name for rule in rules if type(rule.peer) is GroupPeer]),
-        precedence(numbering.rules, list(chain.from_iterable(numbers))),
-        np.array([rule.action == "deny" for rule in numbering.rules], dtype=np.uint8),
+        {"inbound": numbers[inbound], "outbound": numbers[~inbound]},
+        frozenset([rule.peer.name for rule in group.rules if type(rule.peer) is GroupPeer]),
     )
 
 
@@ -308,10 +357,10 @@ def _address_classes(
     rules: Sequence[Rule],
     named: frozenset[str],
     earlier: AddressClasses | None,
-    others: bool,
+    moved: Mapping[int, Moved] | None,
 ) -> AddressClasses:
-    """Build address classes. ``rules`` are those that ``earlier`` may not know. ``others``: the instances differ from
-    those of ``earlier``.
+    """Build address classes. ``rules`` are those that ``earlier`` may not know. ``moved``: how the owners of prefixes
+    differ from those of ``earlier``, if that is known and few differ.
     """
     group_named = [group.name in named for group in policy.security_groups]
     memberships = [
@@ -322,7 +371,7 @@ def _address_classes(
     for rule in rules:
         networks[rule.ethertype].extend(named_networks(policy, rule))
     return AddressClasses(
-        policy, owned_prefixes(policy, vpc) if others else None, networks, instance_groups.numbers, memberships,
+        policy, moved or owned_prefixes(policy, vpc), networks, instance_groups.numbers, memberships,
         instance_groups.profile_number, earlier,
     )  # fmt: skip
 
@@ -332,8 +381,7 @@ def _classifier(
     addresses: AddressClasses,
     ports: PortClasses,
     choice: NDArray[np.uint32],
-    lists: NDArray[np.uint32],
-    tables: list[RuleArrays],
+    made: RuleTables,
     book: _RuleBook,
     instance_groups: InstanceGroups,
     stateless: NDArray[np.uint8] | None,
@@ -348,11 +396,13 @@ def _classifier(
         addresses.tries[6],
         addresses.owner,
         addresses.class_of_address,
+        addresses.origin,
         ports.whole,
         ports.by_port,
+        ports.origin,
         choice,
-        lists,
-        tables,
+        made.lists,
+        made.tables,
         book.rank,
         book.denies,
         instance_groups.vpc,
@@ -383,21 +433,3 @@ def _stateless(policy: Policy, numbering: Numbering, instance_groups: InstanceGr
     if of_profile:
         flags[instance_groups.numbers] = np.array(of_profile)[instance_groups.profile_number]
     return flags
-
-
-def _choices(of_profile: Sequence[tuple[int, ...]]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """The tables of each profile, as ``Classifier`` takes them (n, 2): a table's number, or where a list of them
-    begins.
-    """
-    lists: list[int] = []
-    begins: dict[tuple[int, ...], int] = {}
-    chosen = []
-    for numbers in of_profile:
-        if len(numbers) == 1:
-            chosen.append(numbers[0])
-            continue
-        if numbers not in begins:
-            begins[numbers] = len(lists)
-            lists += [len(numbers), *numbers]
-        chosen.append(LIST_FLAG | begins[numbers])
-    return np.array(chosen, dtype=np.uint32).reshape(-1, 2), np.array(lists, dtype=np.uint32)

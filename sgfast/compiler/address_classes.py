@@ -7,7 +7,7 @@ of other instances whose prefixes contain the address count, too (SPEC 4.14).
 
 The classes of a later policy extend the earlier ones: named prefixes, memberships and classes keep their numbers, and
 what no rule names any more is still distinguished. What was built from earlier classes stays valid as long as each new
-class is part of an earlier one (``origin``).
+class is part of an earlier one (``is_finer``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.compiler.addresses import ANYWHERE, Owned, named_networks
 from sgfast.core.classify.cidr_trie import CidrTrie, nest_prefixes
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule, exchanged
 from sgfast.policy.network_keys import network_key, without_duplicates
 from sgfast.policy.networks import NEVER_AN_INSTANCE
 
@@ -40,6 +41,9 @@ NONE = -1
 _InOrder = tuple[Indices, Indices]
 
 Halves = NDArray[np.uint64]
+
+#: If the addresses of more instances than this change at once, all owned prefixes are collected anew.
+MAX_MOVED = 64
 
 
 @dataclass
@@ -64,6 +68,12 @@ class _Prefixes:
     def __getitem__(self, rows: Indices) -> _Prefixes:
         return _Prefixes(self.halves[rows], self.lengths[rows])
 
+    def position(self, halves: Halves, length: np.uint8) -> int:
+        """Of prefixes in order: how many come before this one."""
+        begin, end = (self.halves[:, 0].searchsorted(halves[0], side) for side in ("left", "right"))
+        low, lengths = self.halves[begin:end, 1], self.lengths[begin:end]
+        return int(begin + np.count_nonzero((low < halves[1]) | ((low == halves[1]) & (lengths < length))))
+
     def within(self, half: np.uint64, length: np.uint8) -> NDArray[np.bool_]:
         """Which of them lie in a prefix of 1 to 64 bits, itself included."""
         is_same: NDArray[np.bool_] = (self.halves[:, 0] ^ half) >> np.uint64(64 - length) == 0
@@ -78,20 +88,23 @@ class _Prefixes:
 
 @dataclass
 class _Family:
-    """The prefixes of one family, and what is known about each address number."""
+    """The prefixes of one family, and what is known about each."""
 
     #: The number of each named prefix, by its key, which never changes.
     named: dict[bytes, int]
-    named_prefixes: _Prefixes
-    #: Owned prefixes, and the position of each one's owner in the policy.
-    owned_prefixes: _Prefixes
-    owned_place: NDArray[np.int32]
+    #: All prefixes in order of addresses, then of lengths, each once. Of each, the number if it is named, and the
+    #: position in the policy of the instance that owns it; NONE: it is neither.
+    prefixes: _Prefixes
+    number: NDArray[np.int32]
+    owner: NDArray[np.int32]
+    #: The address number of the background, which is outside all prefixes, and then of each prefix. This and what
+    #: follows has the background first.
+    address: NDArray[np.int32]
     trie: CidrTrie
-    #: For each address number, counted from the family's first: the owner's position in the policy, and the innermost
-    #: named prefix.
+    #: The owner of the addresses there, and the innermost named prefix.
     owner_place: NDArray[np.int32]
     inside: NDArray[np.int32]
-    #: The number of the owned prefix that makes its owner the owner, and of the next owned one around it; 0: none.
+    #: Which owned prefix makes its owner the owner, and the next owned one around it; 0: none.
     owned_by: NDArray[np.int32]
     outer: NDArray[np.int32]
     #: Whether it is multicast or broadcast, which is in no group.
@@ -103,13 +116,21 @@ class _Family:
     around: Indices
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Prefixes of one family that have other owners than before, with the owners' positions in the policy."""
+
+    gone: list[tuple[Network, int]]
+    owned: list[tuple[Network, int]]
+
+
 class AddressClasses:
     """Numbers all prefixes, and gives the owner and class of each number. Immutable."""
 
     def __init__(
         self,
         policy: Policy,
-        owned: Owned | None,
+        owned: Owned | Mapping[int, Moved],
         named: Mapping[int, Iterable[Network]],
         numbers: Indices,
         memberships: Sequence[Profile],
@@ -118,16 +139,16 @@ class AddressClasses:
     ) -> None:
         """Build the classes of a policy.
 
-        ``owned`` is None if ``earlier`` has the same instances. ``named`` has the prefixes that rules name, by family.
-        ``numbers`` and ``profile_number`` give, by position in the policy, an instance's number and the index of its
-        membership in ``memberships``. ``earlier`` holds the classes of an earlier policy with the same groups, VPCs and
-        settings.
+        ``owned`` has all owned prefixes, or how they differ from those of ``earlier``, by family. ``named`` has the
+        prefixes that rules name, by family. ``numbers`` and ``profile_number`` give, by position in the policy, an
+        instance's number and the index of its membership in ``memberships``. ``earlier`` holds the classes of an
+        earlier policy with the same groups, VPCs and settings.
         """
         self.policy = policy
         self._is_united = False
-        #: The numbers of memberships, and of classes by (family, innermost named prefix, membership).
+        #: The numbers of memberships, and of classes by ``_key``.
         self._membership: dict[Profile, int] = {} if earlier is None else earlier._membership.copy()
-        self._class: dict[tuple[int, int, int], int] = {} if earlier is None else earlier._class.copy()
+        self._class: dict[int, int] = {} if earlier is None else earlier._class.copy()
         known = len(self._class)
         of_profile = np.array([self._number(each) for each in memberships], dtype=np.int64)
         membership_of_place = np.append(of_profile[profile_number], NONE)      # last entry: no owner
@@ -135,39 +156,51 @@ class AddressClasses:
         number_of_place = np.append(numbers, NONE).astype(np.int32)
 
         self._families: dict[int, _Family] = {}
-        owners: list[NDArray[np.int32]] = []
-        classes: list[NDArray[np.uint32]] = []
-        #: Each family's first address number.
-        self._starts: dict[int, int] = {}
+        end = 0 if earlier is None or isinstance(owned[4], list) else len(earlier.owner)
+        is_new = end == 0
         for family in (4, 6):
-            start = self._starts[family] = len(owners[0]) if owners else 0
-            made = self._families[family] = _family(
-                family, None if owned is None else owned[family], named[family],
-                None if earlier is None else earlier._families[family], start,
-            )  # fmt: skip
-            owners.append(number_of_place[made.owner_place])
+            theirs, last = owned[family], None if earlier is None else earlier._families[family]
+            if isinstance(theirs, Moved):
+                assert last is not None
+                made = _later_family(family, last, theirs, named[family], end)
+            else:
+                made = _family(family, theirs, named[family], last, end)
+            self._families[family] = made
+            end = max(end, int(made.address.max()) + 1)
+        #: By address number.
+        self.owner: NDArray[np.int32] = np.zeros(end, dtype=np.int32)
+        self._key = np.zeros(end, dtype=np.int64)
+        self._multicast = np.zeros(end, dtype=bool)
+        for family, made in self._families.items():
+            self.owner[made.address] = number_of_place[made.owner_place]
             in_groups = membership_of_place[made.owner_place]
             if policy.settings.group_members == "by-address":
                 in_groups = self._united(made, in_groups, vpc_of_place)
             in_groups[made.multicast] = NONE
-            keys = (made.inside.astype(np.int64) + 1) << 32 | (in_groups + 1)
-            # Numbered by their first occurrence in address order.
-            different, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-            order = np.argsort(first)
-            inside, membership = (different[order] >> 32) - 1, (different[order] & 0xFFFFFFFF) - 1
-            number = np.zeros(len(different), dtype=np.uint32)
-            number[order] = [
-                self._class.setdefault((family, *key), len(self._class))
-                for key in zip(inside.tolist(), membership.tolist(), strict=True)
-            ]
-            classes.append(number[inverse.reshape(-1)])
+            self._key[made.address] = _key(family, made.inside.astype(np.int64), in_groups)
+            self._multicast[made.address] = made.multicast
+        self.class_of_address: NDArray[np.uint32] = np.zeros(end, dtype=np.uint32)
+        changed = np.arange(end)
+        if earlier is not None and not is_new:
+            before = len(earlier._key)
+            self.class_of_address[:before] = earlier.class_of_address
+            changed = np.append(np.flatnonzero(self._key[:before] != earlier._key), changed[before:])
+        # Numbered by their first occurrence.
+        different, first, inverse = np.unique(self._key[changed], return_index=True, return_inverse=True)
+        number = np.zeros(len(different), dtype=np.uint32)
+        for n in np.argsort(first).tolist():
+            number[n] = self._class.setdefault(int(different[n]), len(self._class))
+        self.class_of_address[changed] = number[inverse.reshape(-1)]
         self.count = len(self._class)
-        self.owner: NDArray[np.int32] = np.concatenate(owners)
-        self.class_of_address: NDArray[np.uint32] = np.concatenate(classes)
-        #: For each class, the earlier class that it is part of; None if some class is part of none.
-        self.origin = self._origin(earlier, known)
-        keyed = np.array(list(self._class), dtype=np.int64).reshape(-1, 3)
-        self._class_family, self._class_inside, self._class_membership = keyed.T
+        parents = None if earlier is None else self._parents(earlier, known)
+        #: Whether every class is part of an earlier one.
+        self.is_finer = parents is not None
+        #: For each class, the lower one that it was divided from, or itself.
+        self.origin = np.arange(self.count, dtype=np.uint32)
+        if earlier is not None and parents is not None:
+            self.origin = np.append(earlier.origin, np.array(parents, dtype=np.uint32))
+        keys = np.fromiter(self._class, dtype=np.int64, count=self.count)
+        self._class_family, self._class_inside, self._class_membership = _parts(keys)
         self._matching: dict[tuple[object, ...], Indices] = {}
 
     def _number(self, membership: Profile) -> int:
@@ -221,19 +254,19 @@ class AddressClasses:
     def tries(self) -> dict[int, CidrTrie]:
         return {family: made.trie for family, made in self._families.items()}
 
-    def _origin(self, earlier: AddressClasses | None, known: int) -> Indices | None:
-        origin = np.arange(len(self._class))
-        for n, (family, inside, membership) in enumerate(list(self._class)[known:], known):
-            if earlier is None:
-                return None
-            old = earlier._families[family]
-            while inside >= len(old.named):
+    def _parents(self, earlier: AddressClasses, known: int) -> list[int] | None:
+        """For each class that is new, the earlier one that it is part of; None if one is part of none."""
+        parents = []
+        news = np.array(list(self._class)[known:], dtype=np.int64)
+        for family, inside, membership in zip(*(each.tolist() for each in _parts(news)), strict=True):
+            named = earlier._families[family].named
+            while inside >= len(named):
                 inside = int(self._families[family].around[inside])
-            found = earlier._class.get((family, inside, membership))
-            if found is None:
+            parent = earlier._class.get(_key(family, inside, membership))
+            if parent is None:
                 return None
-            origin[n] = found
-        return origin
+            parents.append(parent)
+        return parents
 
     def knows(self, rules: Iterable[Rule]) -> bool:
         """Whether the classes distinguish everything these rules do, not counting groups as peers."""
@@ -249,23 +282,22 @@ class AddressClasses:
         """
         if memberships and self._is_united:
             return None
-        class_of_address = self.class_of_address.copy()
+        class_of_address, keys = self.class_of_address.copy(), self._key.copy()
         for instance, membership in memberships.items():
             number = self._membership.get(membership, NONE) if membership[0] else NONE
             if number == NONE and membership[0]:
                 return None
-            for address in np.flatnonzero(self.owner == instance).tolist():
-                family = 4 if address < self._starts[6] else 6
-                made, place = self._families[family], address - self._starts[family]
-                key = family, int(made.inside[place]), NONE if made.multicast[place] else number
-                found = self._class.get(key)
+            for address in np.flatnonzero((self.owner == instance) & ~self._multicast).tolist():
+                family, inside, _ = _parts(keys[address])
+                keys[address] = _key(family, inside, number)
+                found = self._class.get(int(keys[address]))
                 if found is None:
                     return None
                 class_of_address[address] = found
         later = copy(self)
         later.policy = policy
-        later.class_of_address = class_of_address
-        later.origin = np.arange(self.count)
+        later.class_of_address, later._key = class_of_address, keys
+        later.is_finer = True
         return later
 
     @staticmethod
@@ -315,6 +347,24 @@ class AddressClasses:
         return found
 
 
+def moved_prefixes(before: Policy, after: Policy, differing: Sequence[int]) -> dict[int, Moved] | None:
+    """How the owners of prefixes differ, by family; None if there are several VPCs, whose prefixes hide each other, or
+    if many differ. ``differing``: the positions of instances that do, up to the shorter policy's end.
+    """
+    if len(after.vpcs) > 1 or len(differing) + abs(len(before.instances) - len(after.instances)) > MAX_MOVED:
+        return None
+    found = {4: Moved([], []), 6: Moved([], [])}
+    common = min(len(before.instances), len(after.instances))
+    for n in (*differing, *range(common, max(len(before.instances), len(after.instances)))):
+        old, new = (policy.instances[n].addresses if n < len(policy.instances) else () for policy in (before, after))
+        gone, owned = exchanged(old, new)
+        for network in gone:
+            found[network.version].gone.append((network, n))
+        for network in owned:
+            found[network.version].owned.append((network, n))
+    return found
+
+
 def _in_order(classes: Indices, places: Indices) -> _InOrder:
     order = np.argsort(places, kind="stable")
     return classes[order], places[order]
@@ -332,33 +382,40 @@ def _within(classes: Indices, places: Indices, first: Indices, last: Indices) ->
     return np.sort(np.concatenate(stretches)) if stretches else np.zeros(0, dtype=np.int64)
 
 
+def _key(family: int, inside: Any, membership: Any) -> Any:
+    """What rules can know of an address, as one number; also of several as arrays."""
+    return (family == 6) << 62 | (inside + 1) << 32 | (membership + 1)
+
+
+def _parts(key: Any) -> tuple[Any, Any, Any]:
+    """The arguments of ``_key``."""
+    return 4 + 2 * (key >> 62), ((key >> 32) & 0x3FFFFFFF) - 1, (key & 0xFFFFFFFF) - 1
+
+
 def _family(
-    family: int, owned: list[tuple[Network, int]] | None, named: Iterable[Network], earlier: _Family | None, start: int
+    family: int, owned: list[tuple[Network, int]], named: Iterable[Network], earlier: _Family | None, start: int
 ) -> _Family:
-    """Build a family. ``start`` is the number of its background, the addresses outside all prefixes."""
+    """Build a family. ``earlier``: the numbers of named prefixes. ``start`` is the first address number."""
     numbers = {} if earlier is None else earlier.named.copy()
     news = [network for network in without_duplicates(named) if network_key(network) not in numbers]
     for network in news:
         numbers[network_key(network)] = len(numbers)
     named_prefixes = _Prefixes.of(news, family)
     if earlier is not None:
-        named_prefixes = earlier.named_prefixes + named_prefixes
-    if owned is not None:
-        owned_prefixes = _Prefixes.of([network for network, _ in owned], family)
-        owned_place = np.array([place for _, place in owned], dtype=np.int32)
-    else:
-        assert earlier is not None
-        owned_prefixes, owned_place = earlier.owned_prefixes, earlier.owned_place
+        is_named = earlier.number != NONE
+        in_order = np.argsort(earlier.number[is_named])
+        named_prefixes = earlier.prefixes[np.flatnonzero(is_named)[in_order]] + named_prefixes
+    owned_prefixes = _Prefixes.of([network for network, _ in owned], family)
 
     # Sorted, with each prefix only once, whether owned, named or both.
-    never = _Prefixes.of([network for network in NEVER_AN_INSTANCE if network.version == family], family)
+    never = _never(family)
     pairs = list(zip(never.halves[:, 0], never.lengths, strict=True))
     apart = never[np.flatnonzero([owned_prefixes.around(*pair).any() for pair in pairs])]
     prefixes = named_prefixes + owned_prefixes + apart
     number = np.full(len(prefixes.lengths), NONE, dtype=np.int32)
     number[: len(numbers)] = np.arange(len(numbers))
     owner = np.full(len(prefixes.lengths), NONE, dtype=np.int32)
-    owner[len(numbers) : len(numbers) + len(owned_place)] = owned_place
+    owner[len(numbers) : len(numbers) + len(owned)] = [place for _, place in owned]
     order = np.lexsort((prefixes.lengths, prefixes.halves[:, 1], prefixes.halves[:, 0]))
     prefixes = prefixes[order]
     new = np.ones(len(order), dtype=bool)
@@ -369,25 +426,79 @@ def _family(
     prefixes = prefixes[starts]
     if len(starts):
         number, owner = (np.maximum.reduceat(values[order], starts) for values in (number, owner))
+    address = np.arange(start, start + 1 + len(starts), dtype=np.int32)
+    return _nested(family, numbers, prefixes, number, owner, address, None, ())
 
-    outer, inside, first, last, around = nest_prefixes(
-        prefixes.halves, prefixes.lengths, owner, number, len(numbers)
+
+def _later_family(family: int, before: _Family, moved: Moved, named: Iterable[Network], start: int) -> _Family:
+    """The family with more named prefixes and other owners. ``start``: the first address number that is free. Prefixes
+    that nobody owns any more stay where they are.
+    """
+    numbers = before.named
+    news = [network for network in without_duplicates(named) if network_key(network) not in numbers]
+    if not news and not moved.gone and not moved.owned:
+        return before
+    if news:
+        numbers = numbers | {network_key(network): len(numbers) + n for n, network in enumerate(news)}
+    never = [
+        each for each in NEVER_AN_INSTANCE if each.version == family
+        and any(owned.prefixlen < each.prefixlen and each.network_address in owned for owned, _ in moved.owned)
+    ]  # fmt: skip
+    owners = [network for network, _ in (*moved.gone, *moved.owned)]
+    networks = without_duplicates([*news, *owners, *never])
+    wanted = _Prefixes.of(networks, family)
+    order = np.lexsort((wanted.lengths, wanted.halves[:, 1], wanted.halves[:, 0]))
+    wanted = wanted[order]
+    places = np.array([before.prefixes.position(*each) for each in zip(wanted.halves, wanted.lengths, strict=True)])
+    following = before.prefixes[np.minimum(places, len(before.number) - 1)] if len(before.number) else None
+    is_new = np.ones(len(places), dtype=bool)
+    if following is not None:
+        is_new = (
+            (places == len(before.number)) | (following.halves != wanted.halves).any(axis=1)
+            | (following.lengths != wanted.lengths)
+        )  # fmt: skip
+    at = places[is_new]
+    prefixes = _Prefixes(
+        np.insert(before.prefixes.halves, at, wanted.halves[is_new], axis=0),
+        np.insert(before.prefixes.lengths, at, wanted.lengths[is_new]),
     )
-    owned_by = np.where(owner == NONE, outer, np.arange(len(starts), dtype=np.int32))
-    multicast = np.zeros(len(starts), dtype=bool)
-    for pair in pairs:
+    number, owner = (np.insert(values, at, NONE) for values in (before.number, before.owner))
+    address = np.insert(before.address, at + 1, start + np.arange(len(at), dtype=np.int32))
+    rows = places + np.cumsum(is_new) - is_new
+    row = {network_key(networks[n]): each for n, each in zip(order.tolist(), rows.tolist(), strict=True)}
+    for network in news:
+        number[row[network_key(network)]] = numbers[network_key(network)]
+    for network, place in moved.gone:
+        if owner[row[network_key(network)]] == place:
+            owner[row[network_key(network)]] = NONE
+    for network, place in moved.owned:
+        owner[row[network_key(network)]] = place
+    return _nested(family, numbers, prefixes, number, owner, address, before.trie, rows[is_new].tolist())
+
+
+def _never(family: int) -> _Prefixes:
+    return _Prefixes.of([network for network in NEVER_AN_INSTANCE if network.version == family], family)
+
+
+def _nested(
+    family: int, named: dict[bytes, int], prefixes: _Prefixes, number: NDArray[np.int32], owner: NDArray[np.int32],
+    address: NDArray[np.int32], trie: CidrTrie | None, added: Sequence[int],
+) -> _Family:  # fmt: skip
+    """The family of these prefixes. ``trie``: one of the same prefixes but the rows in ``added``."""
+    outer, inside, first, last, around = nest_prefixes(prefixes.halves, prefixes.lengths, owner, number, len(named))
+    owned_by = np.where(owner == NONE, outer, np.arange(len(owner), dtype=np.int32))
+    never = _never(family)
+    multicast = np.zeros(len(owner), dtype=bool)
+    for pair in zip(never.halves[:, 0], never.lengths, strict=True):
         multicast |= prefixes.within(*pair)
-    trie = CidrTrie(
-        family == 6,
-        prefixes.halves.astype(">u8").view(np.uint8).reshape(-1, 16),
-        prefixes.lengths,
-        np.arange(start + 1, start + 1 + len(starts), dtype=np.uint32),
-        start,
-    )
+    if trie is None or added:
+        octets = prefixes.halves.astype(">u8").view(np.uint8).reshape(-1, 16)
+        values = address[1:].astype(np.uint32)
+        trie = CidrTrie(family == 6, octets, prefixes.lengths, values, int(address[0]), trie, added)
     background = np.array([NONE], dtype=np.int32)
     owned_by, outer = (np.concatenate([background, rows]) + np.int32(1) for rows in (owned_by, outer))
     return _Family(
-        numbers, named_prefixes, owned_prefixes, owned_place, trie, np.concatenate([background, owner])[owned_by],
+        named, prefixes, number, owner, address, trie, np.concatenate([background, owner])[owned_by],
         np.concatenate([background, inside]), owned_by, outer, np.concatenate([[False], multicast]), first, last,
         around,
     )  # fmt: skip

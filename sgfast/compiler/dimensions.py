@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.core.classify.classifier import divide
+
 Indices = NDArray[np.int64]
 
 #: Identifies what a rule matches in one dimension. Equal selectors match the same classes.
@@ -17,71 +19,61 @@ _BYTES_PER_MATCH = 16
 
 
 class Dimension:
-    """The joined classes of one table. Immutable: ``extended`` and ``refined`` make new ones.
+    """The joined classes of one table. Immutable: ``extended`` makes new ones.
 
-    Selectors are only added. Classes that a removed rule distinguished stay apart until the table is built anew.
+    Selectors are only added. Classes that a removed rule distinguished stay apart until the table is built anew. A
+    class that came later is joined with what the class that it was divided from is joined with.
     """
 
     def __init__(self, classes: int) -> None:
         """All classes are joined, and there are no selectors yet."""
-        #: The joined class of each class.
+        #: The joined class of each class that there was when the dimension was made.
         self.of_class: NDArray[np.uint32] = np.zeros(classes, dtype=np.uint32)
         #: The number of joined classes.
         self.count = 1
         #: The row of each selector.
         self.row: dict[Selector, int] = {}
-        # How many classes are in each joined class.
-        self._sizes: Indices = np.array([classes], dtype=np.int64)
         # Which joined class is matched by the selector of which row. Pairs are in no order.
         self._matched: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
         self._by: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
 
     def extended(
-        self, selectors: Mapping[Selector, Callable[[], Indices]], take: Callable[[int], None]
-    ) -> tuple[Dimension, Indices]:
+        self, selectors: Mapping[Selector, Callable[[], Indices]], class_origin: NDArray[np.uint32],
+        take: Callable[[int], None],
+    ) -> tuple[Dimension, Indices]:  # fmt: skip
         """The dimension that distinguishes these selectors, too; and for each of its joined classes the earlier one
         that it is part of.
 
-        ``selectors`` give the classes that each matches. ``take`` is told how many bytes are needed, and may refuse by
-        raising.
+        ``selectors`` give the classes that each matches. ``class_origin``: for each class, the lower one that it was
+        divided from, or itself. ``take`` is told how many bytes are needed, and may refuse by raising.
         """
         news = {selector: classes for selector, classes in selectors.items() if selector not in self.row}
         if not news:
             return self, np.arange(self.count)
         later = Dimension(0)
         later.row = self.row | {selector: len(self.row) + n for n, selector in enumerate(news)}
-        take(4 * len(self.of_class))
-        of_class = self.of_class.copy()
-        # There are never more joined classes than classes.
-        room = max(len(of_class), self.count)
-        sizes = np.zeros(room, dtype=np.int64)
-        sizes[: self.count] = self._sizes
-        origin = np.arange(room)
-        count = self.count
+        take(4 * len(class_origin))
         matching = []
         for find in news.values():
             classes = find()
             take(_BYTES_PER_MATCH * len(classes))
             matching.append(classes)
-            parts, part, inside = np.unique(of_class[classes], return_inverse=True, return_counts=True)
-            split = inside < sizes[parts]
-            fresh = np.arange(count, count + np.count_nonzero(split))
-            if len(fresh):
-                divided = parts[split]
-                sizes[divided] -= inside[split]
-                sizes[fresh] = inside[split]
-                origin[fresh] = origin[divided]
-                parts[split] = fresh
-                of_class[classes] = parts[part.reshape(-1)]
-                count += len(fresh)
-        later.of_class, later.count, later._sizes = of_class, count, sizes[:count]
-        matched, by = self._with_parts(origin[self.count : count], take)
-        found = [_different(of_class[classes]) for classes in matching]
-        lengths = [len(each) for each in found]
+        later.of_class = self._of_all(class_origin)
+        origin, found, lengths = divide(later.of_class, self.count, matching)
+        later.count = len(origin)
+        matched, by = self._with_parts(origin[self.count :], take)
         rows = np.arange(len(self.row), len(later.row), dtype=np.int32)
-        later._matched = np.concatenate([matched, *found]).astype(np.int32)
+        later._matched = np.concatenate([matched, found])
         later._by = np.concatenate([by, np.repeat(rows, lengths)])
-        return later, origin[:count]
+        return later, origin
+
+    def _of_all(self, class_origin: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """A copy of ``of_class`` that has all classes."""
+        known = len(self.of_class)
+        earlier = class_origin[known:]
+        while (late := earlier >= known).any():
+            earlier = np.where(late, class_origin[earlier], earlier)
+        return np.concatenate([self.of_class, self.of_class[earlier]])
 
     def _with_parts(
         self, origin: Indices, take: Callable[[int], None]
@@ -102,14 +94,6 @@ class Dimension:
             np.concatenate([self._matched, part[np.repeat(begins, more) + run]]),
             np.concatenate([self._by, np.repeat(self._by, more)]),
         )
-
-    def refined(self, origin: Indices) -> Dimension:
-        """The same joined classes for finer classes. ``origin`` has the class that each is part of."""
-        later = Dimension(0)
-        later.of_class, later.count, later.row = self.of_class[origin], self.count, self.row
-        later._sizes = np.bincount(later.of_class, minlength=self.count)
-        later._matched, later._by = self._matched, self._by
-        return later
 
     def matching(self, row: int) -> NDArray[np.int32]:
         """The joined classes that the selector of a row matches."""
@@ -133,7 +117,3 @@ class Dimension:
         touches = np.zeros(len(self.row), dtype=bool)
         touches[self._by[among[self._matched]]] = True
         return touches
-
-
-def _different(joined: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    return joined if len(joined) == 1 else np.unique(joined)

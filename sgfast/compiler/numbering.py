@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 
 from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup, differing, new_rules
 
@@ -55,34 +56,46 @@ class Numbering:
         return [self._instance[name] for name in instances if name in self._instance]
 
     def after(
-        self, policy: Policy, renewed: Iterable[str] = (), moved: Iterable[int] | None = None
+        self, policy: Policy, renewed: Collection[str] = (), moved: Iterable[int] | None = None
     ) -> Numbering:
         """The numbering for a later policy.
 
         ``renewed`` names instances that were deleted meanwhile, even if they were added again. ``moved`` has the
         positions at which instances differ from the last policy's, if known.
         """
-        new = Numbering()
-        new.rules, new.rule_groups, new.instances = self.rules.copy(), self.rule_groups.copy(), self.instances.copy()
-        new._rule, new._instance = self._rule.copy(), self._instance.copy()
-        for name in renewed:
-            new._instance.pop(name, None)
-        for group in policy.security_groups:
-            # The others have their numbers already.
-            for rule in new_rules(self._policy, group):
-                n = new._rule.setdefault((group.name, rule.id), len(new.rules))
-                if n == len(new.rules):
-                    new.rules.append(rule)
-                    new.rule_groups.append(group.name)
-                new.rules[n] = rule
+        new = copy(self)
         before, now = self._policy.instances, policy.instances
+        if self._policy.security_groups is not policy.security_groups:
+            # The others have their numbers already.
+            new._number_rules(
+                [(group.name, rule) for group in policy.security_groups for rule in new_rules(self._policy, group)]
+            )
         others = [*now[len(before) :], *(now[n] for n in (differing(before, now) if moved is None else moved))]
         if renewed:
+            gone = set(renewed)
+            new._instance = {name: n for name, n in self._instance.items() if name not in gone}
             others += [instance for instance in now if instance.name not in new._instance]
-        for instance in others:
-            n = new._instance.setdefault(instance.name, len(new.instances))
-            if n == len(new.instances):
-                new.instances.append(instance)
-            new.instances[n] = instance
+        new._number_instances(others)
         new._policy = policy
         return new
+
+    def _number_rules(self, news: Sequence[tuple[str, Rule]]) -> None:
+        # What is copied here is shared with the numbering of before.
+        self.rules, self.rule_groups, self._rule = self.rules.copy(), self.rule_groups.copy(), self._rule.copy()
+        for group, rule in news:
+            n = self._rule.setdefault((group, rule.id), len(self.rules))
+            if n == len(self.rules):
+                self.rules.append(rule)
+                self.rule_groups.append(group)
+            self.rules[n] = rule
+
+    def _number_instances(self, news: Sequence[Instance]) -> None:
+        if news:
+            self.instances = self.instances.copy()
+        if any(instance.name not in self._instance for instance in news):
+            self._instance = self._instance.copy()
+        for instance in news:
+            n = self._instance.setdefault(instance.name, len(self.instances))
+            if n == len(self.instances):
+                self.instances.append(instance)
+            self.instances[n] = instance

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,79 +25,90 @@ def key_ranges(rule: Rule) -> tuple[tuple[int, int], ...] | None:
     return rule.ports
 
 
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    """The ports of one protocol as stretches: where each one begins, and its class."""
+
+    starts: Indices
+    classes: Indices
+    #: The class of the ports outside all ranges, which may be several stretches or none.
+    outside: int
+
+
 class PortClasses:
-    """Classes of protocols and ports.
+    """Classes of protocols and ports. Immutable.
 
     Class 0 holds the protocols that no rule names. A protocol whose ports no rule names is one class. For other
     protocols, the ports outside all ranges are one class, and each stretch between two range boundaries is another. Two
     stretches may lie in the same ranges; rule tables join such classes later.
+
+    The classes of a later policy divide the earlier ones: a part of a class keeps its number.
     """
 
-    def __init__(self, rules: Sequence[Rule], earlier: PortClasses | None = None) -> None:
+    def __init__(self, rules: Iterable[Rule], earlier: PortClasses | None = None) -> None:
         """``earlier``: classes that are kept apart, even if no rule distinguishes them any more."""
+        #: The class of each protocol whose ports no rule names.
+        self.whole: NDArray[np.uint32] = np.zeros(256, dtype=np.uint32) if earlier is None else earlier.whole.copy()
+        #: The class of each port, for the other protocols.
+        self.by_port: dict[int, NDArray[np.uint32]] = {} if earlier is None else earlier.by_port.copy()
+        self._ports: dict[int, _Ports] = {} if earlier is None else earlier._ports.copy()
+        #: For each class, the lower one that it was divided from, or itself.
+        self.origin: NDArray[np.uint32] = np.zeros(1, dtype=np.uint32) if earlier is None else earlier.origin
         ranges_of: dict[int, set[tuple[int, int]]] = defaultdict(set)
-        if earlier is not None:
-            ranges_of.update({protocol: set(ranges) for protocol, ranges in earlier._ranges_of.items()})
         for rule in rules:
             if rule.protocol is not None:
                 ranges_of[rule.protocol].update(key_ranges(rule) or ())
-        self._ranges_of: dict[int, set[tuple[int, int]]] = dict(ranges_of)
-        #: The class of each protocol whose ports no rule names.
-        self.whole = np.zeros(256, dtype=np.uint32)
-        #: The class of each port, for the other protocols.
-        self.by_port: dict[int, NDArray[np.uint32]] = {}
-        self._of_protocol: dict[int, Indices] = {}
-        count = 1
         for protocol, ranges in sorted(ranges_of.items()):
-            last = count
+            if protocol not in self._ports:
+                self.whole[protocol] = len(self.origin)
+                nothing = np.zeros(1, dtype=np.int64)
+                self._ports[protocol] = _Ports(nothing, nothing + len(self.origin), len(self.origin))
+                self.origin = np.append(self.origin, np.uint32(0))
             if ranges:
-                # A stretch begins wherever a range begins or has ended. It is covered if more ranges have begun there
-                # than have ended.
-                begins, ends = (np.sort(each) for each in np.array(list(ranges)).T)
-                ends += 1
-                bounds = np.unique(np.concatenate([[0], begins, ends, [KEYS]]))
-                starts = bounds[:-1]
-                covered = np.searchsorted(begins, starts, "right") > np.searchsorted(ends, starts, "right")
-                stretches = np.cumsum(covered)
-                classes = np.where(covered, count + stretches, count).astype(np.uint32)
-                self.by_port[protocol] = np.repeat(classes, np.diff(bounds))
-                last = count + int(stretches[-1])
-            else:
-                self.whole[protocol] = count
-            self._of_protocol[protocol] = np.arange(count, last + 1)
-            count = last + 1
-        self.count = count
-        self._all = np.arange(count)
+                self._divide(protocol, np.array(list(ranges)))
+        self.count = len(self.origin)
+        self._all = np.arange(self.count)
 
-    def knows(self, rules: Sequence[Rule]) -> bool:
-        """Whether the classes distinguish everything these rules do."""
-        return all(
-            rule.protocol is None
-            or (rule.protocol in self._ranges_of and self._ranges_of[rule.protocol].issuperset(key_ranges(rule) or ()))
-            for rule in rules
-        )
+    def _divide(self, protocol: int, ranges: Indices) -> None:
+        before = self._ports[protocol]
+        begins, ends = (np.sort(each) for each in ranges.T)
+        ends += 1
+        bounds = np.unique(np.concatenate([begins, ends[ends < KEYS]]))
+        places = before.starts.searchsorted(bounds, "right")
+        news = before.starts[places - 1] != bounds
+        starts = np.insert(before.starts, places[news], bounds[news])
+        was = np.insert(before.classes, places[news], before.classes[places[news] - 1])
+        # A stretch begins wherever a range begins or has ended. A range covers it if more ranges have begun there than
+        # have ended.
+        covered = np.searchsorted(begins, starts, "right") > np.searchsorted(ends, starts, "right")
+        inside = was != before.outside
+        keeps = np.append(True, was[1:] != was[:-1])
+        fresh = np.where(inside, ~keeps, covered)
+        if not fresh.any():
+            return
+        classes = was.copy()
+        classes[fresh] = len(self.origin) + np.arange(np.count_nonzero(fresh))
+        self.origin = np.concatenate([self.origin, was[fresh].astype(np.uint32)])
+        self._ports[protocol] = _Ports(starts, classes, before.outside)
+        self.by_port[protocol] = np.repeat(classes.astype(np.uint32), np.diff(starts, append=KEYS))
 
-    def origin_in(self, coarser: PortClasses) -> Indices:
-        """For each class, the class of ``coarser`` that it is part of."""
-        origin = np.zeros(self.count, dtype=np.int64)
-        for protocol, classes in self._of_protocol.items():
-            before = coarser.by_port.get(protocol)
-            if protocol in self.by_port:
-                # One port of each class decides: the last one assigned.
-                origin[self.by_port[protocol]] = coarser.whole[protocol] if before is None else before
-            else:
-                origin[classes] = coarser.whole[protocol]
-        return origin
+    def extended(self, rules: Iterable[Rule]) -> PortClasses:
+        """Classes that distinguish what these rules do, too."""
+        later = PortClasses(rules, self)
+        return self if later.count == self.count else later
 
     def matching(self, rule: Rule) -> Indices:
         """The classes that a rule's protocol and ports match. Equal selectors match the same classes."""
         if rule.protocol is None:
             return self._all
-        ranges = key_ranges(rule)
+        ports, ranges = self._ports[rule.protocol], key_ranges(rule)
         if ranges is None:
-            return self._of_protocol[rule.protocol]
-        by_port = self.by_port[rule.protocol]
-        return np.concatenate([np.arange(by_port[first], int(by_port[last]) + 1) for first, last in ranges])
+            return np.unique(np.append(ports.classes, ports.outside))
+        found = [
+            ports.classes[ports.starts.searchsorted(first) : ports.starts.searchsorted(last, "right")]
+            for first, last in ranges
+        ]
+        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
     @staticmethod
     def selector(rule: Rule) -> tuple[object, ...]:

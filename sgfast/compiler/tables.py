@@ -8,7 +8,7 @@ number of groups, not with the number of combinations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import eq, is_
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sgfast.compiler.address_classes import AddressClasses, Indices, Profile
 from sgfast.compiler.dimensions import Dimension, Selector
 from sgfast.compiler.ports import PortClasses
-from sgfast.core.classify.classifier import RuleArrays
+from sgfast.core.classify.classifier import LIST_FLAG, RuleArrays
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Direction, Policy, Rule, SecurityGroup
 
@@ -46,9 +46,10 @@ class RuleTables:
     """The input of ``core.classify.classifier.Classifier``, and statistics about it."""
 
     tables: list[RuleArrays]
-    #: The table numbers for each profile and direction (outbound, inbound). The rule with the lowest rank among theirs
-    #: wins.
-    of_profile: list[tuple[int, ...]]
+    #: By profile and direction (outbound, inbound): a table's number, or where a list of them begins. The rule with the
+    #: lowest rank among theirs wins.
+    chosen: NDArray[np.uint32]
+    lists: NDArray[np.uint32]
     bit_vectors: int
     #: How many were built rather than reused.
     built: int
@@ -71,158 +72,139 @@ class _Built:
 @dataclass(frozen=True, slots=True)
 class _Kept:
     built: _Built
-    #: Keeps the groups alive, because the key contains their object ids.
     groups: tuple[SecurityGroup, ...]
+    key: tuple[object, ...]
 
 
 class TableCache:
     """Tables by the groups they were built from. An unchanged group is the same object in a later policy.
 
-    Valid for one set of address classes and one set of port classes.
+    Valid for one set of address classes and one set of port classes, and for finer ones.
     """
 
     def __init__(self) -> None:
+        # By the names of groups, direction and VPC.
         self._kept: dict[tuple[object, ...], _Kept] = {}
-        self._used: dict[tuple[object, ...], _Kept] = {}
-        # ``_kept`` by the names of groups, made when it is first asked.
-        self._named: dict[tuple[object, ...], _Built] | None = None
+        # What ``use`` was told of each profile, last time and this time: its groups, and its tables by direction.
+        self._profiles: dict[Profile, tuple[tuple[SecurityGroup, ...], list[tuple[_Kept, ...]]]] = {}
+        self._used: dict[Profile, tuple[tuple[SecurityGroup, ...], list[tuple[_Kept, ...]]]] = {}
+        #: The last tables, for which groups, and which profiles with or without instances.
+        self.last: tuple[tuple[SecurityGroup, ...], list[tuple[Profile, bool]], RuleTables] | None = None
 
-    def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> RuleArrays | None:
-        key = (tuple(map(id, groups)), direction, vpc)
-        kept = self._used.get(key) or self._kept.get(key)
-        if kept is None:
-            return None
-        self._used[key] = kept
-        return kept.built.table
+    def of_profile(self, profile: Profile, groups: tuple[SecurityGroup, ...]) -> list[tuple[_Kept, ...]] | None:
+        """The tables that were used last for instances in these groups, for each direction; None if groups changed."""
+        before, tables = self._profiles.get(profile, (None, []))
+        return tables if before is not None and all(map(is_, before, groups)) else None
 
-    def put(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int, built: _Built) -> None:
-        self._used[tuple(map(id, groups)), direction, vpc] = _Kept(built, groups)
+    def use(self, profile: Profile, groups: tuple[SecurityGroup, ...], tables: list[tuple[_Kept, ...]]) -> None:
+        self._used[profile] = groups, tables
 
-    def before(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> _Built | None:
-        """What was built for the groups of these names, before some of them changed."""
-        if self._named is None:
-            self._named = {
-                (tuple(group.name for group in kept.groups), *key[1:]): kept.built for key, kept in self._kept.items()
-            }
-        return self._named.get((tuple(group.name for group in groups), direction, vpc))
+    def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> _Kept | None:
+        """The table of groups of these names, which may have changed since."""
+        return self._kept.get(self._key(groups, direction, vpc))
 
-    def refined(self, peer_origin: Indices | None, service_origin: Indices | None) -> TableCache:
-        """The cache for finer classes. The arguments map each new class to the old class it is part of; None if
-        unchanged.
-        """
-        later = TableCache()
-        dimensions: dict[int, Dimension] = {}
-        made: dict[int, _Built] = {}
+    def put(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int, built: _Built) -> _Kept:
+        key = self._key(groups, direction, vpc)
+        self._kept[key] = _Kept(built, groups, key)
+        return self._kept[key]
 
-        def finer(dimension: Dimension, origin: Indices | None) -> Dimension:
-            if origin is None:
-                return dimension
-            if id(dimension) not in dimensions:
-                dimensions[id(dimension)] = dimension.refined(origin)
-            return dimensions[id(dimension)]
-
-        for key, kept in self._kept.items():
-            built = kept.built
-            if id(built) not in made:
-                peer, service = finer(built.peer, peer_origin), finer(built.service, service_origin)
-                table = RuleArrays(peer.of_class, service.of_class, *built.table.arrays[2:])
-                made[id(built)] = replace(built, table=table, peer=peer, service=service)
-            later._kept[key] = _Kept(made[id(built)], kept.groups)
-        return later
+    @staticmethod
+    def _key(groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> tuple[object, ...]:
+        return tuple(group.name for group in groups), direction, vpc
 
     def copy(self) -> TableCache:
         later = TableCache()
-        later._kept = self._used | self._kept
+        later._kept, later._profiles, later.last = self._kept.copy(), self._profiles.copy(), self.last
         return later
 
     def forget_unused(self) -> None:
-        self._kept, self._used, self._named = self._used, {}, None
-
-
-def precedence(rules: Sequence[Rule], in_order: Sequence[int]) -> NDArray[np.int32]:
-    """The rank of each rule by rule number: the lowest of the matching rules wins (SPEC 4.10). ``in_order`` has the
-    rule numbers in document order.
-    """
-    numbers = np.array(in_order, dtype=np.int64)
-    priority = np.array([rules[r].priority for r in in_order], dtype=np.int64)
-    allows = np.array([rules[r].action != "deny" for r in in_order], dtype=bool)
-    rank = np.zeros(len(rules), dtype=np.int32)
-    # The sort is stable: among equals, the first in the document stays first.
-    rank[numbers[np.lexsort((allows, priority))]] = np.arange(len(in_order), dtype=np.int32)
-    return rank
+        self._profiles, self._used = self._used, {}
+        of_profiles = [tables for _, tables in self._profiles.values()]
+        self._kept = {kept.key: kept for tables in of_profiles for some in tables for kept in some}
 
 
 def rule_tables(
     policy: Policy,
     rules: Sequence[Rule],
-    rule_numbers: Sequence[Sequence[int]],
+    numbers_of: Sequence[Mapping[Direction, Indices]],
     profiles: dict[Profile, int],
     addresses: AddressClasses,
     ports: PortClasses,
     rank: NDArray[np.int32],
     cache: TableCache,
 ) -> RuleTables:
-    """Build the tables. ``rule_numbers``: by group. ``profiles``: how many instances have each. Raises PolicyError if
-    they would take too much memory.
+    """Build the tables. ``numbers_of``: the numbers of each group's rules, by direction. ``profiles``: how many
+    instances have each. Raises PolicyError if they would take too much memory.
     """
-    builder = _Builder(policy, rules, addresses, ports, rank)
     groups = policy.security_groups
+    with_instances = [(profile, instances > 0) for profile, instances in profiles.items()]
+    if cache.last is not None and cache.last[0] is groups and cache.last[1] == with_instances:
+        return replace(cache.last[2], built=0)
+    builder = _Builder(policy, rules, addresses, ports, rank)
     directions: tuple[Direction, ...] = ("outbound", "inbound")
-    has_rules = {d: [d in {rule.direction for rule in group.rules} for group in groups] for d in directions}
-    numbers_of = {group.name: numbers for group, numbers in zip(groups, rule_numbers, strict=True)}
 
-    def order(members: Sequence[SecurityGroup], direction: str) -> list[int]:
-        numbers = np.array(
-            [n for group in members for n, rule in zip(numbers_of[group.name], group.rules, strict=True)
-             if rule.direction == direction], dtype=np.int64,
-        )  # fmt: skip
-        in_order: list[int] = numbers[np.argsort(rank[numbers], kind="stable")].tolist()
-        return in_order
-
-    def table_of(members: tuple[SecurityGroup, ...], direction: str, vpc: int) -> RuleArrays | None:
-        """The table of one group; or of several groups, if joining them pays off."""
-        table = cache.get(members, direction, vpc)
-        if table is not None:
-            return table
-        before = cache.before(members, direction, vpc)
-        built = None
-        if len(members) == 1:
-            built = builder.build(order(members, direction), vpc, before)
-        elif builder.may_join(sum(len(g.rules) for g in members)):
-            built = builder.build_joined(order(members, direction), vpc, before)
-        if built is None:
+    def table_of(in_groups: Sequence[int], direction: Direction, vpc: int) -> _Kept | None:
+        """The table of one group or none; or of several groups, if joining them pays off."""
+        members = tuple(groups[g] for g in in_groups)
+        kept = cache.get(members, direction, vpc)
+        if kept is not None and all(map(is_, kept.groups, members)):
+            return kept
+        if len(members) > 1 and not builder.may_join(sum(len(group.rules) for group in members)):
             return None
-        cache.put(members, direction, vpc, built)
-        return built.table
+        numbers = np.concatenate([np.zeros(0, dtype=np.int64), *(numbers_of[g][direction] for g in in_groups)])
+        order: list[int] = numbers[np.argsort(rank[numbers], kind="stable")].tolist()
+        build = builder.build if len(members) < 2 else builder.build_joined
+        built = build(order, vpc, None if kept is None else kept.built)
+        return None if built is None else cache.put(members, direction, vpc, built)
 
-    chosen: list[tuple[RuleArrays, ...]] = [()] * (2 * len(profiles))
+    def tables_of(profile: Profile, direction: Direction) -> tuple[_Kept, ...]:
+        in_groups = [g for g in profile[0] if len(numbers_of[g][direction])]
+        joined = table_of(in_groups, direction, profile[1])
+        parts = [joined] if joined else [table_of([g], direction, profile[1]) for g in in_groups]
+        return tuple(part for part in parts if part is not None)
+
     number = {profile: n for n, profile in enumerate(profiles)}
+    chosen: list[tuple[_Kept, ...]] = [()] * (2 * len(profiles))
     present = [profile for profile, instances in profiles.items() if instances]
     several = sorted((p for p in present if len(p[0]) > 1), key=lambda p: (-profiles[p], number[p]))
     for profile in (*several, *(p for p in present if len(p[0]) < 2)):
-        in_groups, vpc = profile
-        for d, direction in enumerate(directions):
-            members = tuple(groups[g] for g in in_groups if has_rules[direction][g])
-            if not members:
-                chosen[2 * number[profile] + d] = (builder.build([], vpc, None).table,)
-                continue
-            table = table_of(members, direction, vpc)
-            if table is not None:
-                chosen[2 * number[profile] + d] = (table,)
-            else:
-                parts = (table_of((group,), direction, vpc) for group in members)
-                chosen[2 * number[profile] + d] = tuple(part for part in parts if part is not None)
+        members = tuple([groups[g] for g in profile[0]])
+        kept = cache.of_profile(profile, members)
+        if kept is None:
+            kept = [tables_of(profile, direction) for direction in directions]
+        cache.use(profile, members, kept)
+        n = 2 * number[profile]
+        chosen[n : n + 2] = kept
     cache.forget_unused()
     # Profiles may share tables; each table is listed once.
     places: dict[int, int] = {}
     tables: list[RuleArrays] = []
     of_profile = []
     for some in chosen:
-        for table in some:
+        for each in some:
+            table = each.built.table
             if places.setdefault(id(table), len(tables)) == len(tables):
                 tables.append(table)
-        of_profile.append(tuple(places[id(table)] for table in some))
-    return RuleTables(tables, of_profile, sum(table.has_bit_vectors for table in tables), builder.built)
+        of_profile.append(tuple([places[id(each.built.table)] for each in some]))
+    made = RuleTables(tables, *_choices(of_profile), sum([table.has_bit_vectors for table in tables]), builder.built)
+    cache.last = groups, with_instances, made
+    return made
+
+
+def _choices(of_profile: Sequence[tuple[int, ...]]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """``chosen`` and ``lists`` of ``RuleTables``."""
+    lists: list[int] = []
+    begins: dict[tuple[int, ...], int] = {}
+    chosen = []
+    for numbers in of_profile:
+        if len(numbers) == 1:
+            chosen.append(numbers[0])
+            continue
+        if numbers not in begins:
+            begins[numbers] = len(lists)
+            lists += [len(numbers), *numbers]
+        chosen.append(LIST_FLAG | begins[numbers])
+    return np.array(chosen, dtype=np.uint32).reshape(-1, 2), np.array(lists, dtype=np.uint32)
 
 
 class _Builder:
@@ -263,38 +245,33 @@ class _Builder:
 
     def _build(self, order: Sequence[int], vpc: int, before: _Built | None, joined: bool) -> _Built | None:
         rules = [self._rules[r] for r in order]
+        if before is not None and before.order == order and all(map(is_, before.rules, rules)):
+            return before
         difference = None if before is None else _difference(before, order, rules)
-        if before is not None and difference is not None:
-            news = [rules[n] for n in difference.added]
-            identity: tuple[object, ...] = (
-                id(before), tuple(order), tuple(self._addresses.selector(rule, vpc) for rule in news)
-            )  # fmt: skip
-        else:
-            peers = tuple(self._addresses.selector(rule, vpc) for rule in rules)
-            identity = (tuple(order), peers)
+        matched = self._matched(rules if difference is None else [rules[n] for n in difference.added], vpc)
+        identity = (None if difference is None else id(before), tuple(order), tuple(matched.peers))
         if identity in self._made:
             return self._made[identity]
         if before is not None and difference is not None:
             left = self._left, self._left_for_joined
             try:
-                built = self._changed(order, rules, vpc, before, difference, joined)
+                built = self._changed(order, rules, vpc, before, difference, matched, joined)
             except PolicyError:
                 # What removed rules distinguished is still apart. A table built anew may be smaller.
                 self._left, self._left_for_joined = left
-                built = self._from_rules(order, rules, vpc, joined)
+                built = self._from_rules(order, rules, self._matched(rules, vpc), joined)
         else:
-            built = self._from_rules(order, rules, vpc, joined)
+            built = self._from_rules(order, rules, matched, joined)
         if built is not None:
             self.built += 1
             self._made[identity] = built
         return built
 
-    def _from_rules(self, order: Sequence[int], rules: list[Rule], vpc: int, joined: bool) -> _Built | None:
-        peers, services = self._selectors(rules, vpc)
-        peer, service = self._dimension("peer", peers), self._dimension("service", services)
+    def _from_rules(self, order: Sequence[int], rules: list[Rule], matched: _Matched, joined: bool) -> _Built | None:
+        peer, service = self._dimension("peer", matched.of_peer), self._dimension("service", matched.of_service)
         rows = (
-            np.array([peer.row[self._addresses.selector(rule, vpc)] for rule in rules], dtype=np.int64),
-            np.array([service.row[self._ports.selector(rule)] for rule in rules], dtype=np.int64),
+            np.array([peer.row[selector] for selector in matched.peers], dtype=np.int64),
+            np.array([service.row[selector] for selector in matched.services], dtype=np.int64),
         )
         if not self._may_take(peer.count * service.count, joined):
             return None
@@ -309,17 +286,16 @@ class _Builder:
         return self._with_bit_vectors(order, rules, peer, service, *rows)
 
     def _changed(
-        self, order: Sequence[int], rules: list[Rule], vpc: int, before: _Built, difference: _Difference, joined: bool
-    ) -> _Built | None:
+        self, order: Sequence[int], rules: list[Rule], vpc: int, before: _Built, difference: _Difference,
+        matched: _Matched, joined: bool,
+    ) -> _Built | None:  # fmt: skip
         """The table of ``before`` without some rules and with others. The work is that of what differs."""
-        news = [rules[n] for n in difference.added]
-        peers, services = self._selectors(news, vpc)
-        peer, peer_origin = before.peer.extended(peers, self._take)
-        service, service_origin = before.service.extended(services, self._take)
+        peer, peer_origin = before.peer.extended(matched.of_peer, self._addresses.origin, self._take)
+        service, service_origin = before.service.extended(matched.of_service, self._ports.origin, self._take)
         rows = []
         for old, row, selectors in (
-            (before.peer_row, peer.row, [self._addresses.selector(rule, vpc) for rule in news]),
-            (before.service_row, service.row, [self._ports.selector(rule) for rule in news]),
+            (before.peer_row, peer.row, matched.peers),
+            (before.service_row, service.row, matched.services),
         ):
             # The rules that stay are in the same order as before.
             made = np.zeros(len(order), dtype=np.int64)
@@ -341,7 +317,7 @@ class _Builder:
             for _, p, s in gone
         ]
         if sum(map(len, overlapping)) > len(order) + MAX_RULES_CHANGED:
-            return self._from_rules(order, rules, vpc, joined)
+            return self._from_rules(order, rules, self._matched(rules, vpc), joined)
         self._take(4 * peer.count * service.count)
         winner = before.table.arrays[3].reshape(before.peer.count, before.service.count)
         winner = winner[peer_origin]
@@ -373,21 +349,22 @@ class _Builder:
         table = RuleArrays(peer.of_class, service.of_class, service.count, *vectors, rule_of_bit)
         return _Built(table, order, rules, peer, service, peer_row, service_row)
 
-    def _selectors(
-        self, rules: Sequence[Rule], vpc: int
-    ) -> tuple[dict[Selector, Callable[[], Indices]], dict[Selector, Callable[[], Indices]]]:
-        """The different selectors of rules for peers and for services, each with what finds its classes."""
-        return (
-            {self._addresses.selector(rule, vpc): partial(self._addresses.matching, rule, vpc) for rule in rules},
-            {self._ports.selector(rule): partial(self._ports.matching, rule) for rule in rules},
+    def _matched(self, rules: Sequence[Rule], vpc: int) -> _Matched:
+        peers = [self._addresses.selector(rule, vpc) for rule in rules]
+        services = [self._ports.selector(rule) for rule in rules]
+        return _Matched(
+            peers,
+            services,
+            {each: partial(self._addresses.matching, rule, vpc) for each, rule in zip(peers, rules, strict=True)},
+            {each: partial(self._ports.matching, rule) for each, rule in zip(services, rules, strict=True)},
         )
 
     def _dimension(self, kind: str, selectors: dict[Selector, Callable[[], Indices]]) -> Dimension:
         key = (kind, tuple(selectors))
         if key not in self._dimensions:
-            count = self._addresses.count if kind == "peer" else self._ports.count
-            self._take(4 * count)
-            self._dimensions[key] = Dimension(count).extended(selectors, self._take)[0]
+            origin = self._addresses.origin if kind == "peer" else self._ports.origin
+            self._take(4 * len(origin))
+            self._dimensions[key] = Dimension(len(origin)).extended(selectors, origin, self._take)[0]
         return self._dimensions[key]
 
     def _may_take(self, cells: int, joined: bool) -> bool:
@@ -407,6 +384,18 @@ class _Builder:
         self._left -= nbytes
         if self._left < 0:
             raise PolicyError(self._refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class _Matched:
+    """What rules match, seen from a VPC: a selector of peers and one of services for each, and the different ones with
+    what finds their classes.
+    """
+
+    peers: list[Selector]
+    services: list[Selector]
+    of_peer: dict[Selector, Callable[[], Indices]]
+    of_service: dict[Selector, Callable[[], Indices]]
 
 
 @dataclass(frozen=True, slots=True)

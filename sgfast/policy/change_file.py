@@ -413,7 +413,7 @@ class _ChangeReader(DocumentReader):
         )
 
     def _instance_name(self, node: Node, path: str) -> str:
-        return self._known_name(node, path, "an instance", self.present.instance_by_name)
+        return self._known_name(node, path, "an instance", self.present.instance_index)
 
     def add_instance(self, node: Node, path: str) -> Change:
         fields = self._reader.fields(node, path, INSTANCE_FIELDS)

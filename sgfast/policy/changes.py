@@ -181,7 +181,7 @@ def _affected_groups(before: Policy, after: Policy, change: Change) -> Iterable[
         case AddInstance():
             return after.instances[-1].security_groups
         case RemoveInstance(name):
-            return before.instance_by_name[name].security_groups
+            return _instance(before, name).security_groups
     return ()
 
 
@@ -204,9 +204,9 @@ def _group(policy: Policy, name: str) -> SecurityGroup:
 
 
 def _instance(policy: Policy, name: str) -> Instance:
-    if name not in policy.instance_by_name:
-        raise PolicyError(f"unknown instance {name!r}{did_you_mean(name, policy.instance_by_name)}")
-    return policy.instance_by_name[name]
+    if name not in policy.instance_index:
+        raise PolicyError(f"unknown instance {name!r}{did_you_mean(name, policy.instance_index)}")
+    return policy.instances[policy.instance_index[name]]
 
 
 def _rule(group: SecurityGroup, rule_id: str) -> Rule:
@@ -236,12 +236,10 @@ def _check_peer(policy: Policy, rule: Rule, own: str) -> None:
 
 
 def _check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Network]) -> None:
-    wanted = set(map(network_key, addresses))
-    for other in policy.instances if wanted else ():
-        if other.vpc == instance.vpc and other.name != instance.name:
-            for taken in other.addresses:
-                if network_key(taken) in wanted:
-                    raise PolicyError(f"{taken} already belongs to instance {other.name!r} in VPC {other.vpc!r}")
+    for network in addresses:
+        owner = policy.owner_of(instance.vpc, network)
+        if owner not in (None, instance.name):
+            raise PolicyError(f"{network} already belongs to instance {owner!r} in VPC {instance.vpc!r}")
 
 
 def _check_id(kind: str, new: Named, others: Iterable[Named]) -> None:
@@ -255,16 +253,6 @@ def _check_not_mixed(policy: Policy, instance: Instance) -> None:
     mixed = mixed_groups(instance, policy.group_by_name)
     if mixed:
         raise PolicyError(mixed)
-
-
-def _with_group(policy: Policy, group: SecurityGroup) -> Policy:
-    groups = tuple(group if old.name == group.name else old for old in policy.security_groups)
-    after = replace(policy, security_groups=groups)
-    # The instances and the provider's words are unchanged, so what is cached about them stays valid.
-    for known in ("instance_index", "instance_by_name", "also_called"):
-        if known in policy.__dict__:
-            after.__dict__[known] = policy.__dict__[known]
-    return after
 
 
 # Rules ----------------------------------------------------------------------------------------------------------------
@@ -281,16 +269,16 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
     rule = change.rule
     numbers = dict(group.numbers)
     numbers[rule.direction] += 1
-    owners = {taken.id: other.name for other in policy.security_groups for taken in other.rules}
+    owners = policy.group_of_rule
     if rule.id in owners:
         raise PolicyError(f"security group {owners[rule.id]!r} already has a rule {rule.id!r}")
     if not rule.id:
-        used = owners.keys() | group.gone
-        while (rule_id := f"{group.name}/{rule.direction}/{numbers[rule.direction]}") in used:
+        stem = f"{group.name}/{rule.direction}"
+        while (rule_id := f"{stem}/{numbers[rule.direction]}") in owners or rule_id in group.gone:
             numbers[rule.direction] += 1
         rule = replace(rule, id=rule_id)
-    return _with_group(
-        policy, replace(group, rules=(*group.rules, rule), numbered=(numbers["inbound"], numbers["outbound"]))
+    return policy.with_group(
+        replace(group, rules=(*group.rules, rule), numbered=(numbers["inbound"], numbers["outbound"]))
     )
 
 
@@ -305,7 +293,7 @@ def _remove_rule(policy: Policy, change: RemoveRule) -> Policy:
         # Longer numbers are skipped: no group ever has a billion rules.
         if digits != gone.id and len(digits) < 10 and digits.isdecimal() and int(digits) > number:
             after = replace(after, gone=group.gone | {gone.id})
-    return _with_group(policy, after)
+    return policy.with_group(after)
 
 
 def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:
@@ -318,7 +306,7 @@ def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:
     # Equal rules with a different spelling still replace each other: the next change merges with the spelling.
     if new == old and new.wording == old.wording:
         return policy
-    return _with_group(policy, replace(group, rules=tuple(new if rule is old else rule for rule in group.rules)))
+    return policy.with_group(replace(group, rules=tuple(new if rule is old else rule for rule in group.rules)))
 
 
 # Membership -----------------------------------------------------------------------------------------------------------
@@ -350,7 +338,7 @@ def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
 
 def _add_instance(policy: Policy, change: AddInstance) -> Policy:
     instance = change.instance
-    if instance.name in policy.instance_by_name:
+    if instance.name in policy.instance_index:
         raise PolicyError(f"instance {instance.name!r} already exists")
     _check_id("instance", instance, policy.instances)
     _check_vpc(policy, instance.vpc)
@@ -362,7 +350,7 @@ def _add_instance(policy: Policy, change: AddInstance) -> Policy:
         _group(policy, name)
     _check_not_mixed(policy, instance)
     _check_addresses(policy, instance, instance.addresses)
-    return replace(policy, instances=(*policy.instances, instance))
+    return policy.with_instance(instance)
 
 
 def _remove_instance(policy: Policy, change: RemoveInstance) -> Policy:

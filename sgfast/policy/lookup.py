@@ -54,7 +54,7 @@ def vpc_name(policy: Policy, vpc: str | None) -> str | None:
 def _by_name(policy: Policy, kind: Kind) -> Mapping[str, Any]:
     match kind:
         case "instance":
-            return policy.instance_by_name
+            return policy.instance_index
         case "security group":
             return policy.group_by_name
         case "address group":

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
-from operator import is_
 from typing import Literal, TypeVar
 
 from sgfast.asked import Asked
@@ -39,20 +38,30 @@ DEFAULT_VPC = "default"
 #: The most groups of each kind that ``mixed_groups`` lists.
 _LISTED_GROUPS = 5
 
+#: How many values ``differing`` compares at once.
+_COMPARED = 128
+
 Value = TypeVar("Value")
 
 
-def differing(before: Sequence[Value], after: Sequence[Value]) -> list[int]:
-    """Positions at which two sequences hold different objects, up to the shorter one's end. A change keeps the objects
-    it does not touch.
+def differing(before: tuple[Value, ...], after: tuple[Value, ...]) -> list[int]:
+    """Positions at which two tuples differ, up to the shorter one's end. A change keeps the objects it does not touch,
+    so that most of them need not be looked into.
     """
-    same = bytes(map(is_, before, after))
-    found = []
-    n = same.find(0)
-    while n >= 0:
-        found.append(n)
-        n = same.find(0, n + 1)
+    found: list[int] = []
+    if before is after:
+        return found
+    for start in range(0, min(len(before), len(after)), _COMPARED):
+        old, new = before[start : start + _COMPARED], after[start : start + _COMPARED]
+        if old != new:
+            found += [start + n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b]
     return found
+
+
+def exchanged(before: Sequence[Value], after: Sequence[Value]) -> tuple[list[Value], list[Value]]:
+    """The objects that only the first or only the second sequence has."""
+    old, new = dict(zip(map(id, before), before, strict=True)), dict(zip(map(id, after), after, strict=True))
+    return [each for n, each in old.items() if n not in new], [each for n, each in new.items() if n not in old]
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,22 +325,31 @@ class Policy(Asked):
         width = network.max_prefixlen
         first, length = int(network.network_address), network.prefixlen
         found: dict[str, Instance] = {}
-        for outer, by_address in self._instance_by_prefix.get((vpc, network.version), {}).items():
+        for outer, by_address in self._owners.get((vpc, network.version), {}).items():
             if outer <= length:
                 address = (first >> (width - outer) << (width - outer)).to_bytes(width // 8)
-                if (instance := by_address.get(address)) is not None:
-                    found[instance.name] = instance
+                if (name := by_address.get(address)) is not None:
+                    found[name] = self.instances[self.instance_index[name]]
         return [*found.values()]
 
+    def owner_of(self, vpc: str, network: Network) -> str | None:
+        """The name of the instance of a VPC that has just this network among its addresses."""
+        by_length = self._owners.get((vpc, network.version), {})
+        return by_length.get(network.prefixlen, {}).get(network.network_address.packed)
+
     @cached_property
-    def _instance_by_prefix(self) -> dict[tuple[str, int], dict[int, dict[bytes, Instance]]]:
-        """By VPC and IP version: for each length of prefixes, the owners by the prefixes' first addresses."""
-        found: dict[tuple[str, int], dict[int, dict[bytes, Instance]]] = {}
+    def _owners(self) -> _Owners:
+        found: _Owners = {}
         for instance in self.instances:
             for network in instance.addresses:
                 by_length = found.setdefault((instance.vpc, network.version), {})
-                by_length.setdefault(network.prefixlen, {})[network.network_address.packed] = instance
+                by_length.setdefault(network.prefixlen, {})[network.network_address.packed] = instance.name
         return found
+
+    @cached_property
+    def group_of_rule(self) -> dict[str, str]:
+        """The name of each rule's group, by the rule's id."""
+        return {rule.id: group.name for group in self.security_groups for rule in group.rules}
 
     @cached_property
     def also_called(self) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -344,16 +362,36 @@ class Policy(Asked):
         }
 
     def with_instance(self, instance: Instance) -> Policy:
-        """A copy of the policy with this instance in place of the one with its name, which the provider calls the same.
-        Cached lookups are carried over.
+        """A copy of the policy with this instance in place of the one with its name, which is in the same VPC and which
+        the provider calls the same; or with one more. Cached lookups are carried over.
         """
-        n = self.instance_index[instance.name]
+        n = self.instance_index.get(instance.name, len(self.instances))
         after = replace(self, instances=(*self.instances[:n], instance, *self.instances[n + 1 :]))
-        by_name = self.instance_by_name.copy()
-        by_name[instance.name] = instance
-        after.__dict__.update(instance_index=self.instance_index, instance_by_name=by_name)
-        if "also_called" in self.__dict__:
-            after.__dict__["also_called"] = self.also_called
+        kept = {"instance_index": self.instance_index, "group_of_rule": self.__dict__.get("group_of_rule")}
+        if n == len(self.instances):
+            kept["instance_index"] = self.instance_index | {instance.name: n}
+        else:
+            kept["also_called"] = self.__dict__.get("also_called")
+        if "_owners" in self.__dict__:
+            before = self.instances[n].addresses if n < len(self.instances) else ()
+            kept["_owners"] = _owners_after(self._owners, before, instance)
+        after.__dict__.update({name: value for name, value in kept.items() if value is not None})
+        return after
+
+    def with_group(self, group: SecurityGroup) -> Policy:
+        """A copy of the policy with this group in place of the one with its name. Cached lookups are carried over."""
+        before = self.group_by_name[group.name]
+        groups = tuple([group if old is before else old for old in self.security_groups])
+        after = replace(self, security_groups=groups)
+        for known in ("instance_index", "instance_by_name", "also_called", "_owners", "group_of_rule"):
+            if known in self.__dict__:
+                after.__dict__[known] = self.__dict__[known]
+        was, now = ([rule.id for rule in rules] for rules in (before.rules, group.rules))
+        if was != now and "group_of_rule" in self.__dict__:
+            after.__dict__["group_of_rule"] = of_rule = self.group_of_rule.copy()
+            for rule_id in was:
+                of_rule.pop(rule_id, None)
+            of_rule.update(dict.fromkeys(now, group.name))
         return after
 
     def _repr_html_(self) -> str:
@@ -369,6 +407,29 @@ class Policy(Asked):
     def connected(self, vpc_a: str, vpc_b: str) -> bool:
         """Whether packets may pass between two VPCs: they are the same one or peered (SPEC 3.6, 7.2)."""
         return vpc_a == vpc_b or frozenset((vpc_a, vpc_b)) in self.peerings
+
+
+#: By VPC and IP version, and by the length of a prefix: the names of owners by the prefix's first address.
+_Owners = dict[tuple[str, int], dict[int, dict[bytes, str]]]
+
+
+def _owners_after(owners: _Owners, before: Sequence[Network], after: Instance) -> _Owners:
+    """The owners once an instance, which had the addresses ``before``, has changed. What stays is shared."""
+    gone, come = exchanged(before, after.addresses)
+    later = owners.copy()
+    copied: set[tuple[int, int]] = set()
+    for networks, is_owned in ((gone, False), (come, True)):
+        for network in networks:
+            place, length = (after.vpc, network.version), network.prefixlen
+            if (network.version, length) not in copied:
+                copied.add((network.version, length))
+                by_length = later.get(place, {})
+                later[place] = by_length | {length: by_length.get(length, {}).copy()}
+            if is_owned:
+                later[place][length][network.network_address.packed] = after.name
+            else:
+                later[place][length].pop(network.network_address.packed, None)
+    return later
 
 
 def count_rules(policy: Policy) -> int:

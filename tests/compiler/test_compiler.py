@@ -7,12 +7,15 @@ import tracemalloc
 from dataclasses import replace
 from ipaddress import IPv4Network, ip_address, ip_network
 
+import numpy as np
 import pytest
 from effort import some
+from policy_changes import Changer
+from traffic import NETWORKS, ODD_DESTINATIONS, OUTSIDE, PORTS, drawn, routed
 
-from sgfast import Engine, parse_policy
+from sgfast import HEADER_DTYPE, Engine, parse_policy
 from sgfast.compiler import Compiler, compile_policy
-from sgfast.errors import PolicyError
+from sgfast.errors import AmbiguousAddress, PolicyError
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,
@@ -191,6 +194,61 @@ def test_what_changes_more_than_rules_and_members_is_compiled_whole_and_right() 
                     )
                     names = [c.rules[n].id if n >= 0 else None for c, n in ((compiled, here), (fresh, there))]
                     assert names[0] == names[1], (change, instance.name, peer, port)
+
+
+ENDS = {
+    family: sorted(
+        {*OUTSIDE[family], *ODD_DESTINATIONS[family], *(str(end) for text in NETWORKS[family] for end in
+                                                        (ip_network(text)[0], ip_network(text)[-1]))}
+        | {text for n in range(16) for text in ((f"10.0.{n % 2}.{n}", f"10.{n}.0.1") if family == 4 else
+                                                (f"2001:db8:0:{n % 2}::{n}", f"2001:db8:{n + 0x100:x}::1"))}
+    )
+    for family in (4, 6)
+}  # fmt: skip
+
+
+def openers(rng: np.random.Generator, wanted: int) -> np.ndarray:
+    """Random packets between the addresses that ``Changer`` and ``policies`` know, and others."""
+    rows = np.zeros(2 * wanted, dtype=HEADER_DTYPE)
+    rows["protocol"] = rng.choice((6, 6, 17, 1, 58, 47), len(rows))
+    rows["dport"] = rng.choice((*PORTS, 23, 79, 81, 400, 422, 423, 65534), len(rows))
+    for family, some_rows in ((4, rows[:wanted]), (6, rows[wanted:])):
+        some_rows["family"] = family
+        known = np.array([list(ip_address(text).packed.ljust(16, b"\0")) for text in ENDS[family]], dtype=np.uint8)
+        for end in ("src", "dst"):
+            some_rows[end] = known[rng.integers(len(known), size=wanted)]
+    return rows
+
+
+@drawn(31, some(16, 400))
+def test_every_rule_wins_as_in_a_fresh_compilation_after_changes_of_every_kind(policy: Policy, case_seed: int) -> None:
+    rng = np.random.default_rng(case_seed)
+    changer = Changer(rng)
+    now = routed(policy, rng) if case_seed % 3 == 0 else policy
+    vpc = (None, "red")[case_seed % 2]
+    compiler = Compiler(vpc)
+    for _ in range(some(12, 40)):
+        changes = changer.changes(now)
+        now = apply_changes(now, changes).policy
+        renewed = [change.instance for change in changes if isinstance(change, RemoveInstance)]
+        try:
+            fresh = compile_policy(now, vpc)
+        except AmbiguousAddress:
+            with pytest.raises(AmbiguousAddress):
+                compiler.compile(now, renewed)
+            return
+        compiled = compiler.compile(now, renewed)
+        asked = openers(rng, 200)
+        won = []
+        for each in (compiled, fresh):
+            winners = np.zeros((len(asked), 2), dtype=np.int32)
+            each.classifier.match(asked, winners)
+            owners = [each.classifier.owners_of(asked[end], asked["family"]) for end in ("src", "dst")]
+            won.append((
+                [[each.rules[n].id if n >= 0 else n for n in pair] for pair in winners.tolist()],
+                [[each.instances[n].name if n >= 0 else None for n in of_end.tolist()] for of_end in owners],
+            ))  # fmt: skip
+        assert won[0] == won[1], changes
 
 
 def test_rules_with_cidrs_nobody_named_before_win_as_in_a_fresh_compilation() -> None:

@@ -35,11 +35,21 @@ def network(address: int, length: int, family: int) -> Prefix:
 def build(prefixes: dict[Prefix, int], family: int, rng: random.Random) -> CidrTrie:
     rows = list(prefixes.items())
     rng.shuffle(rows)
+    return CidrTrie(*arguments(rows, family))
+
+
+def extended(trie: CidrTrie, prefixes: dict[Prefix, int], news: list[Prefix], family: int) -> CidrTrie:
+    """A trie of ``prefixes``, made from one without ``news``."""
+    rows = sorted(prefixes.items())
+    return CidrTrie(*arguments(rows, family), trie, [n for n, (prefix, _) in enumerate(rows) if prefix in news])
+
+
+def arguments(rows: list[tuple[Prefix, int]], family: int) -> tuple[Any, ...]:
     packed = np.zeros((len(rows), 16), np.uint8)
     width = BITS[family] // 8
     for n, ((address, _), _) in enumerate(rows):
         packed[n, :width] = list(address.to_bytes(width, "big"))
-    return CidrTrie(family == 6, packed, [length for (_, length), _ in rows], [value for _, value in rows], NOWHERE)
+    return family == 6, packed, [length for (_, length), _ in rows], [value for _, value in rows], NOWHERE
 
 
 def scanned(prefixes: dict[Prefix, int], address: int, family: int) -> int:
@@ -178,6 +188,31 @@ def test_random_sets_against_a_scan(family: int, trial: int) -> None:
             if rng.random() < 0.4:
                 probe ^= 1 << rng.randrange(bits)
         assert look_up(trie, probe, family) == scanned(prefixes, probe, family), hex(probe)
+
+
+@both_families
+@pytest.mark.parametrize("trial", range(some(10, 60)))
+def test_a_few_prefixes_more_are_found_and_hide_none_and_the_trie_before_stays(family: int, trial: int) -> None:
+    print(f"seed {trial}")
+    rng = random.Random(trial)
+    bits = BITS[family]
+    base = rng.getrandbits(bits)
+
+    def nearby() -> int:
+        return base ^ rng.getrandbits(bits) & ((1 << rng.randint(1, bits)) - 1)
+
+    now = {network(nearby(), rng.randint(0, bits), family): n + 10 for n in range(rng.choice((0, 1, 40)))}
+    trie = build(now, family, rng)
+    for step in range(60):
+        before, older = dict(now), trie
+        drawn_now = {network(nearby(), rng.randint(0, bits), family) for _ in range(rng.choice((1, 1, 3)))}
+        news = [prefix for prefix in drawn_now if prefix not in now]
+        now |= {prefix: 1000 + 10 * step + n for n, prefix in enumerate(news)}
+        trie = extended(trie, now, news, family)
+        for probe in [edge for prefix in (*news, *rng.sample(list(now), min(len(now), 3)))
+                      for edge in edges_of(prefix, family)]:  # fmt: skip
+            assert look_up(trie, probe, family) == scanned(now, probe, family), (step, hex(probe))
+            assert look_up(older, probe, family) == scanned(before, probe, family), (step, hex(probe))
 
 
 @both_families

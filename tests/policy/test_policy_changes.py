@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_network
 
+import numpy as np
 import pytest
+from effort import some
+from policy_changes import Changer
 from scenario import policy_of
+from traffic import GROUPS
 
 from sgfast.errors import PolicyError
 from sgfast.policy.changes import (
@@ -28,7 +32,7 @@ from sgfast.policy.changes import (
     apply_change,
     apply_changes,
 )
-from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup
+from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Instance, Network, Rule, SecurityGroup
 from sgfast.policy.templates import default_group
 
 POLICY = policy_of("""
@@ -248,3 +252,25 @@ def test_a_modified_rule_keeps_its_place_and_id() -> None:
     changed = apply_change(POLICY, ModifyRule("web", "web/inbound/1", replace(TLS, id="other")))
     assert [rule.id for rule in changed.policy.group_by_name["web"].rules] == ["web/inbound/1", "web/inbound/2"]
     assert changed.policy.group_by_name["web"].rules[0].ports == ((443, 443),)
+
+
+def test_look_ups_that_changes_carry_over_know_what_a_policy_made_anew_knows() -> None:
+    """Addresses that move between instances of several VPCs, instances and rules that come and go."""
+    for seed in range(some(40, 400)):
+        print(f"seed {seed}")
+        changer = Changer(np.random.default_rng(seed))
+        quotas = replace(POLICY.quotas, rules_per_group=99)
+        groups = tuple(SecurityGroup(name) for name in GROUPS)
+        now = replace(POLICY, security_groups=groups, instances=(), quotas=quotas)
+        addresses: set[Network] = set()
+        for _ in range(20):
+            for change in changer.changes(now):
+                now = apply_change(now, change).policy
+            anew = replace(now)
+            addresses |= {network for each in now.instances for network in each.addresses}
+            assert now.instance_index == anew.instance_index
+            assert now.group_of_rule == anew.group_of_rule
+            for vpc in ("red", "blue", "green"):
+                for network in addresses:
+                    assert now.owner_of(vpc, network) == anew.owner_of(vpc, network)
+                    assert now.holders(vpc, network) == anew.holders(vpc, network)

@@ -65,6 +65,14 @@ cdef class CidrTrie:
     cdef uint32_t table_capacity
     cdef uint32_t node_count
     cdef uint32_t node_capacity
+    cdef uint32_t whole_count       # tables when all of it was built last
+    cdef int copy_from(self, CidrTrie earlier) except -1
+    cdef int build_root(
+        self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
+        Py_ssize_t first, uint32_t end) except -1
+    cdef int build_below(
+        self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
+        Py_ssize_t changed, uint32_t background) except -1
     cdef uint32_t new_table(self, uint32_t fill) except? 0xFFFFFFFF
     cdef uint32_t new_node(self) except? 0xFFFFFFFF
     cdef uint32_t build_ipv4(

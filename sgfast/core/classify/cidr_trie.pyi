@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -5,7 +6,14 @@ from numpy.typing import ArrayLike, NDArray
 
 class CidrTrie:
     def __init__(
-        self, ipv6: bool, prefixes: ArrayLike, lengths: ArrayLike, values: ArrayLike, background: int
+        self,
+        ipv6: bool,
+        prefixes: ArrayLike,
+        lengths: ArrayLike,
+        values: ArrayLike,
+        background: int,
+        earlier: CidrTrie | None = None,
+        added: Iterable[int] = (),
     ) -> None: ...
     def find(self, address: bytes) -> int: ...
     @property

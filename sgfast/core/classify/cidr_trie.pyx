@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -17,15 +17,18 @@ cdef class CidrTrie:
     ``prefixes``: uint8 array (n, 16), network addresses in network byte order (IPv4 in the first four bytes);
     ``lengths``: uint8 (n,); ``values``: uint32 (n,) below 2**31, what a look-up returns; ``background``: what it
     returns where no prefix matches. Rows may be in any order; equal prefixes raise ValueError.
+
+    ``earlier``: a trie of the same rows but ``added`` ones, of which there are few. Only what lies under the first two
+    bytes of these is built anew. ``added`` are row numbers, and all rows must be in the order of addresses, then of
+    lengths.
     """
 
-    def __cinit__(self, bint ipv6, prefixes, lengths, values, uint32_t background):
+    def __cinit__(self, bint ipv6, prefixes, lengths, values, uint32_t background, CidrTrie earlier=None, added=()):
         self.ipv6 = ipv6
         cdef const uint8_t[:, ::1] prefix_rows
         cdef const uint8_t[::1] length_rows
         cdef const uint32_t[::1] value_rows
-        cdef Py_ssize_t i, first, last, n
-        cdef uint32_t at, cell
+        cdef Py_ssize_t i, n
 
         prefixes = np.ascontiguousarray(prefixes, dtype=np.uint8).reshape(-1, 16)
         lengths = np.ascontiguousarray(lengths, dtype=np.uint8)
@@ -35,6 +38,15 @@ cdef class CidrTrie:
             raise ValueError("prefixes, lengths and values must be equally many")
         if n and int(lengths.max()) > (128 if ipv6 else 32):
             raise ValueError("a prefix is longer than its address")
+        # What is built anew leaves its earlier tables behind, so now and then everything is.
+        if earlier is not None and earlier.table_count <= 2 * earlier.whole_count + 64:
+            prefix_rows, length_rows, value_rows = prefixes, lengths, values
+            self.copy_from(earlier)
+            for i in added:
+                if not 0 <= i < n:
+                    raise IndexError("no such row")
+                self.build_below(prefix_rows, length_rows, value_rows, i, background)
+            return
         # Sorted by address, then by length: a covering prefix comes before the prefixes it covers.
         halves = prefixes.view(">u8").reshape(-1, 2)
         order = np.lexsort((lengths, halves[:, 1], halves[:, 0]))
@@ -49,23 +61,74 @@ cdef class CidrTrie:
             raise MemoryError
         for i in range(65536):
             self.trie.root[i] = background
-        first = 0
-        while first < n:
-            at = two_bytes(prefix_rows, first)
-            if length_rows[first] <= 16:
-                for i in range(1 << (16 - length_rows[first])):
-                    self.trie.root[at + i] = value_rows[first]
+        self.build_root(prefix_rows, length_rows, value_rows, 0, 65536)
+        self.whole_count = self.table_count
+
+    cdef int copy_from(self, CidrTrie earlier) except -1:
+        cdef size_t root = 65536 * sizeof(uint32_t)
+        cdef size_t cells = <size_t>earlier.table_capacity * 256 * sizeof(uint32_t)
+        cdef size_t nodes = <size_t>earlier.node_capacity * sizeof(PathNode)
+        self.trie.root = <uint32_t*>malloc(root)
+        self.trie.cells = <uint32_t*>malloc(max(cells, 1))
+        self.trie.nodes = <PathNode*>malloc(max(nodes, 1))
+        if self.trie.root == NULL or self.trie.cells == NULL or self.trie.nodes == NULL:
+            raise MemoryError
+        memcpy(self.trie.root, earlier.trie.root, root)
+        if earlier.table_count:
+            memcpy(self.trie.cells, earlier.trie.cells, <size_t>earlier.table_count * 256 * sizeof(uint32_t))
+        if earlier.node_count:
+            memcpy(self.trie.nodes, earlier.trie.nodes, <size_t>earlier.node_count * sizeof(PathNode))
+        self.table_count, self.table_capacity = earlier.table_count, earlier.table_capacity
+        self.node_count, self.node_capacity = earlier.node_count, earlier.node_capacity
+        self.whole_count = earlier.whole_count
+        return 0
+
+    cdef int build_root(
+        self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
+        Py_ssize_t first, uint32_t end
+    ) except -1:
+        # Rows from `first` on whose first two bytes are below `end`. The root holds what shorter prefixes say.
+        cdef Py_ssize_t n = lengths.shape[0]
+        cdef Py_ssize_t last, i
+        cdef uint32_t at, cell
+        while first < n and two_bytes(prefixes, first) < end:
+            at = two_bytes(prefixes, first)
+            if lengths[first] <= 16:
+                for i in range(1 << (16 - lengths[first])):
+                    self.trie.root[at + i] = values[first]
                 first += 1
                 continue
             last = first + 1
-            while last < n and two_bytes(prefix_rows, last) == at:
+            while last < n and two_bytes(prefixes, last) == at:
                 last += 1
-            if ipv6:
-                cell = self.build_ipv6(prefix_rows, length_rows, value_rows, first, last, self.trie.root[at])
+            if self.ipv6:
+                cell = self.build_ipv6(prefixes, lengths, values, first, last, self.trie.root[at])
             else:
-                cell = self.build_ipv4(prefix_rows, length_rows, value_rows, first, last, 2, self.trie.root[at])
+                cell = self.build_ipv4(prefixes, lengths, values, first, last, 2, self.trie.root[at])
             self.trie.root[at] = cell
             first = last
+        return 0
+
+    cdef int build_below(
+        self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
+        Py_ssize_t changed, uint32_t background
+    ) except -1:
+        # The part of the root that row `changed` lies in or covers, and what hangs there.
+        cdef int bits = min(<int>lengths[changed], 16)
+        cdef uint32_t at = two_bytes(prefixes, changed) >> (16 - bits) << (16 - bits)
+        cdef uint32_t end = at + (<uint32_t>1 << (16 - bits))
+        cdef uint32_t value = background
+        cdef Py_ssize_t i = 0
+        while two_bytes(prefixes, i) < at or (two_bytes(prefixes, i) == at and lengths[i] <= bits):
+            if lengths[i] <= bits and (two_bytes(prefixes, i) ^ at) >> (16 - lengths[i]) == 0:
+                value = values[i]
+            i += 1
+            if i == lengths.shape[0]:
+                break
+        cdef uint32_t cell
+        for cell in range(at, end):
+            self.trie.root[cell] = value
+        return self.build_root(prefixes, lengths, values, i, end)
 
     def __dealloc__(self):
         free(self.trie.root)

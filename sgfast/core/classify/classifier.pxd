@@ -16,6 +16,9 @@
 # A product that is too large for a table is not stored. Then each peer class and each service class is a bitset over
 # the rules in order of precedence, and the first common bit wins (Lucent bit vectors).
 #
+# A later policy may divide classes. Tables stay as they are then: a class that a table does not have is looked up as
+# the earlier class that it is part of.
+#
 # The cost does not depend on the number of rules, and memory does not depend on the number of instances or on how they
 # combine groups.
 
@@ -32,7 +35,9 @@ cdef enum:
 
 cdef struct RuleTable:
     const uint32_t* peer_class      # by address class
+    uint32_t address_classes        # how many it has, at least one
     const uint32_t* service_class   # by port class
+    uint32_t port_classes
     uint32_t services               # number of service classes
     const int32_t* winner           # [peer class][service class], may be NO_RULE_WINS; NULL: there are bit vectors
     uint32_t words                  # 64-bit words per bitset; 0 if there are no rules
@@ -46,7 +51,9 @@ cdef struct Tables:
     Trie ipv6
     const int32_t* owner            # instance by address number, -1 for none
     const uint32_t* address_class   # by address number
+    const uint32_t* address_origin  # by address class: the lower class that it was divided from, or itself
     PortMap ports
+    const uint32_t* port_origin     # by port class
     # By instance * 2 + direction (1: inbound): an index in `tables`, or SEVERAL_TABLES | an index in `lists`, where the
     # number of tables comes first and then their indices.
     const uint32_t* choice
@@ -86,12 +93,16 @@ cdef inline bint vpcs_connected(const Tables* t, int32_t instance_a, int32_t ins
 
 
 cdef inline int32_t winner_in(
-    const RuleTable* table, uint32_t address_class, uint32_t port_class
+    const Tables* t, const RuleTable* table, uint32_t address_class, uint32_t port_class
 ) noexcept nogil:
-    cdef uint32_t peer = table.peer_class[address_class]
-    cdef uint32_t service = table.service_class[port_class]
-    cdef uint32_t word
+    cdef uint32_t peer, service, word
     cdef uint64_t common
+    while unlikely(address_class >= table.address_classes):
+        address_class = t.address_origin[address_class]
+    while unlikely(port_class >= table.port_classes):
+        port_class = t.port_origin[port_class]
+    peer = table.peer_class[address_class]
+    service = table.service_class[port_class]
     if table.winner != NULL:
         return table.winner[<uint64_t>peer * table.services + service]
     for word in range(table.words):
@@ -114,11 +125,11 @@ cdef inline int32_t find_rule(
     cdef int32_t rule, best
     cdef uint32_t i
     if likely(not choice & SEVERAL_TABLES):
-        return winner_in(&t.tables[choice], address_class, port_class)
+        return winner_in(t, &t.tables[choice], address_class, port_class)
     numbers = t.lists + (choice & ~<uint32_t>SEVERAL_TABLES)
     best = NO_RULE_WINS
     for i in range(1, numbers[0] + 1):
-        rule = winner_in(&t.tables[numbers[i]], address_class, port_class)
+        rule = winner_in(t, &t.tables[numbers[i]], address_class, port_class)
         if rule >= 0 and (best < 0 or t.rank[rule] < t.rank[best]):
             best = rule
     return best
@@ -135,8 +146,7 @@ cdef class Classifier:
     cdef Tables tables
     cdef readonly Py_ssize_t instance_count
     cdef readonly Py_ssize_t rule_count
-    cdef readonly Py_ssize_t nbytes
     cdef CidrTrie ipv4
     cdef CidrTrie ipv6
     cdef list rule_arrays
-    cdef dict kept                  # by memory address: the arrays that `tables` points into
+    cdef list kept                  # the arrays that `tables` points into

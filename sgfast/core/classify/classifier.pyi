@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -6,6 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 from sgfast.core.classify.cidr_trie import CidrTrie
 
 LIST_FLAG: int
+
+def divide(
+    of_class: NDArray[np.uint32], count: int, matching: Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], list[int]]: ...
 
 class RuleArrays:
     arrays: tuple[Any, ...]
@@ -16,15 +21,16 @@ class RuleArrays:
 class Classifier:
     instance_count: int
     rule_count: int
-    nbytes: int
     def __init__(
         self,
         ipv4: CidrTrie,
         ipv6: CidrTrie,
         owner: ArrayLike,
         address_class: ArrayLike,
+        address_origin: ArrayLike,
         port_whole: ArrayLike,
         port_maps: dict[int, NDArray[np.uint32]],
+        port_origin: ArrayLike,
         choice: ArrayLike,
         lists: ArrayLike,
         tables: list[RuleArrays],
@@ -35,6 +41,8 @@ class Classifier:
         peers: ArrayLike,
         stateless: ArrayLike | None = None,
     ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
     def owner_of(self, address: bytes) -> int: ...
     def owners_of(self, peers: NDArray[np.uint8], families: NDArray[np.uint8]) -> NDArray[np.int32]: ...
     def rule_for(self, instance: int, inbound: bool, peer: bytes, protocol: int, port_key: int) -> int: ...

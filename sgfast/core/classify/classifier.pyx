@@ -1,6 +1,6 @@
 """The compiled rules as the data plane reads them. ``classifier.pxd`` explains how a rule is found."""
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 import numpy as np
@@ -40,10 +40,12 @@ cdef class RuleArrays:
         for part, dtype in zip(parts, types, strict=True):
             kept.append(part if dtype is None else np.ascontiguousarray(part, dtype=dtype))
         self.arrays = tuple(kept)
+        if not len(kept[0]) or not len(kept[1]):
+            raise ValueError("a rule table has a class of addresses and one of ports")
         self.has_bit_vectors = len(parts) == 6
         self.sizes = {part.ctypes.data: part.nbytes for part in kept if isinstance(part, np.ndarray)}
-        self.table.peer_class = u32(kept[0])
-        self.table.service_class = u32(kept[1])
+        self.table.peer_class, self.table.address_classes = u32(kept[0]), len(kept[0])
+        self.table.service_class, self.table.port_classes = u32(kept[1]), len(kept[1])
         self.table.services = kept[2]
         if not self.has_bit_vectors:
             self.table.winner = i32(kept[3].reshape(-1))
@@ -58,27 +60,30 @@ cdef class Classifier:
     """Immutable. Built by ``sgfast.compiler``, which defines the meaning of every number in it.
 
     ``ipv4``, ``ipv6``: tries to address numbers; ``owner``: int32 and ``address_class``: uint32 by address number;
-    ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``choice``: uint32 (instances * 2,)
-    and ``lists``: uint32, as ``Tables`` has them; ``tables``: a RuleArrays for each rule table; ``rank``: int32 and
-    ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32, adjacency of VPCs;
+    ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``address_origin`` and
+    ``port_origin``: uint32 by class, the lower class that it was divided from, or itself; ``choice``: uint32
+    (instances * 2,) and ``lists``: uint32, as ``Tables`` has them; ``tables``: a RuleArrays for each rule table;
+    ``rank``: int32 and ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32,
+    adjacency of VPCs;
     ``stateless``: uint8 by instance, None if no instance is.
     """
 
     def __cinit__(
-        self, CidrTrie ipv4 not None, CidrTrie ipv6 not None, owner, address_class, port_whole, dict port_maps,
-        choice, lists, list tables, rank, denies, vpc, peers_start, peers, stateless=None
+        self, CidrTrie ipv4 not None, CidrTrie ipv6 not None, owner, address_class, address_origin, port_whole,
+        dict port_maps, port_origin, choice, lists, list tables, rank, denies, vpc, peers_start, peers, stateless=None
     ):
         cdef Py_ssize_t i
         cdef const uint8_t[::1] denies_rows
         cdef const uint8_t[::1] stateless_rows
-        self.kept = {}
+        self.kept = []
         self.ipv4 = ipv4
         self.ipv6 = ipv6
         self.tables.ipv4 = ipv4.trie
         self.tables.ipv6 = ipv6.trie
-        self.nbytes = ipv4.nbytes + ipv6.nbytes
         self.tables.owner = i32(self.keep(owner, np.int32))
         self.tables.address_class = u32(self.keep(address_class, np.uint32))
+        self.tables.address_origin = u32(self.keep(address_origin, np.uint32))
+        self.tables.port_origin = u32(self.keep(port_origin, np.uint32))
         port_whole = self.keep(port_whole, np.uint32)
         for i in range(256):
             self.tables.ports.whole[i] = port_whole[i]
@@ -107,26 +112,26 @@ cdef class Classifier:
         self.tables.tables = <RuleTable*>calloc(max(len(tables), 1), sizeof(RuleTable))
         if self.tables.tables == NULL:
             raise MemoryError
-        sizes = {}
         for i, arrays in enumerate(tables):
             self.tables.tables[i] = (<RuleArrays?>arrays).table
-            sizes.update((<RuleArrays>arrays).sizes)
         self.rule_arrays = list(tables)
-        self.nbytes += sum(sizes.values())
 
     def __dealloc__(self):
         free(self.tables.tables)
 
     def keep(self, rows, dtype):
-        """``rows`` as a flat contiguous array that lives as long as the classifier. Shared arrays count once in
-        ``nbytes``.
-        """
+        """``rows`` as a flat contiguous array that lives as long as the classifier."""
         rows = np.ascontiguousarray(rows, dtype=dtype).reshape(-1)
-        place = rows.ctypes.data
-        if place not in self.kept:
-            self.kept[place] = rows
-            self.nbytes += rows.nbytes
+        self.kept.append(rows)
         return rows
+
+    @property
+    def nbytes(self):
+        """Memory of the tables, in bytes. Arrays that tables share count once."""
+        sizes = {rows.ctypes.data: rows.nbytes for rows in self.kept}
+        for arrays in self.rule_arrays:
+            sizes.update((<RuleArrays>arrays).sizes)
+        return self.ipv4.nbytes + self.ipv6.nbytes + sum(sizes.values())
 
     def owner_of(self, bytes address not None):
         """The number of the instance that owns ``address`` (4 or 16 bytes), or -1."""
@@ -216,3 +221,59 @@ cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, in
                 winners[2 * i + end] = find_rule(
                     t, t.choice[instance * 2 + end], ends[i][1 - end], row.protocol, port_key
                 )
+
+
+def divide(of_class, Py_ssize_t count, list matching):
+    """Divides joined classes until each of several sets of classes consists of whole ones.
+
+    ``of_class``: uint32 (n,), the joined class of each class, below ``count``; it is changed in place. ``matching``:
+    sets of different classes, as int64. Returns for each joined class the one below ``count`` that it is a part of, as
+    int64; the joined classes of the sets, one set after the other, as int32; and how many each set has.
+    """
+    cdef uint32_t[::1] joined = of_class
+    cdef const int64_t[::1] classes
+    cdef Py_ssize_t room = max(joined.shape[0], count)      # there are never more joined classes than classes
+    cdef int64_t[::1] sizes = np.bincount(of_class, minlength=room)
+    cdef int64_t[::1] inside = np.zeros(room, dtype=np.int64)
+    cdef int64_t[::1] origin = np.arange(room)
+    cdef uint32_t[::1] touched = np.zeros(room, dtype=np.uint32)
+    cdef uint32_t[::1] part = np.zeros(room, dtype=np.uint32)
+    cdef Py_ssize_t i, n
+    cdef uint32_t each
+    if sizes.shape[0] > room:
+        raise ValueError("a joined class is too large")
+    for classes in matching:
+        n = 0
+        for i in range(classes.shape[0]):
+            if not 0 <= classes[i] < joined.shape[0]:
+                raise IndexError("no such class")
+            each = joined[classes[i]]
+            if inside[each] == 0:
+                touched[n] = each
+                n += 1
+            inside[each] += 1
+        for i in range(n):
+            each = touched[i]
+            part[each] = each
+            if inside[each] < sizes[each]:
+                part[each] = <uint32_t>count
+                origin[count] = origin[each]
+                sizes[count] = inside[each]
+                sizes[each] -= inside[each]
+                count += 1
+            inside[each] = 0
+        for i in range(classes.shape[0]):
+            joined[classes[i]] = part[joined[classes[i]]]
+    found = [np.zeros(0, dtype=np.int32)]
+    for classes in matching:
+        n = 0
+        for i in range(classes.shape[0]):
+            each = joined[classes[i]]
+            if inside[each] == 0:
+                inside[each] = 1
+                touched[n] = each
+                n += 1
+        for i in range(n):
+            inside[touched[i]] = 0
+        found.append(np.array(touched[:n], dtype=np.int32))
+    return np.asarray(origin)[:count], np.concatenate(found), [len(each_found) for each_found in found[1:]]
