@@ -22,7 +22,7 @@ from sgfast.core.base.types cimport (
 from sgfast.core.conntrack.table cimport SIDE_END_COUNT, SIDE_NONE, FlowRow
 from sgfast.report.rows cimport ANSWER_COUNT, FlowRows, PacketRows, Text, keep_text, put_text
 from sgfast.tables.text_columns cimport mapped_is_dotted
-from sgfast.tables.write_text cimport put_ipv4, put_ipv6, put_number, put_time, put_word
+from sgfast.tables.write_text cimport put_ipv4, put_ipv6, put_number, put_short, put_time, put_word
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
@@ -93,7 +93,7 @@ cdef inline char* put_quoted_address(char* at, const uint8_t* address, uint8_t f
 
 
 cdef inline char* put_number_or_null(char* at, bint there, uint32_t number) noexcept nogil:
-    return put_number(at, number) if there else put_word(at, b"null")
+    return put_short(at, number) if there else put_word(at, b"null")
 
 
 cdef inline char* put_header(char* at, const HeaderRow* row) noexcept nogil:
@@ -110,16 +110,16 @@ cdef inline char* put_header(char* at, const HeaderRow* row) noexcept nogil:
         at = put_word(at, b'", "src": null, "dst": null, "protocol": null')
     if row.has_ports:
         at = put_word(at, b', "sport": ')
-        at = put_number(at, row.sport)
+        at = put_short(at, row.sport)
         at = put_word(at, b', "dport": ')
-        at = put_number(at, row.dport)
+        at = put_short(at, row.dport)
     else:
         at = put_word(at, b', "sport": null, "dport": null')
     if row.has_icmp:
         at = put_word(at, b', "icmp_type": ')
-        at = put_number(at, row.icmp_type)
+        at = put_short(at, row.icmp_type)
         at = put_word(at, b', "icmp_code": ')
-        at = put_number(at, row.icmp_code)
+        at = put_short(at, row.icmp_code)
         return put_word(at, b", ")
     return put_word(at, b', "icmp_type": null, "icmp_code": null, ')
 
@@ -232,8 +232,8 @@ cdef inline char* put_pair(char* at, bint there, uint32_t first, uint32_t second
     # Ports, or ICMP type and code, with a comma before and after.
     if not there:
         return put_word(at, b",,,")
-    at = put_number(put_comma(at), first)
-    at = put_number(put_comma(at), second)
+    at = put_short(put_comma(at), first)
+    at = put_short(put_comma(at), second)
     return put_comma(at)
 
 
@@ -293,11 +293,11 @@ cdef class ConnectionCsv(FlowRows):
         at = put_address(put_comma(at), row.ends.initiator, row.ends.family)
         at = put_comma(at)
         if row.ends.has_ports:
-            at = put_number(at, row.ends.ports >> 16)
+            at = put_short(at, row.ends.ports >> 16)
         at = put_address(put_comma(at), row.ends.responder, row.ends.family)
         at = put_comma(at)
         if row.ends.has_ports:
-            at = put_number(at, row.ends.ports & 0xFFFF)
+            at = put_short(at, row.ends.ports & 0xFFFF)
         at = put_pair(at, has_icmp(row), row.ends.icmp >> 8, row.ends.icmp & 0xFF)
         at = put_time(at, row.first_ns)
         at = put_time(put_comma(at), row.last_ns)

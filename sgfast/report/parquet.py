@@ -93,7 +93,9 @@ class _Table(ABC):
         while done < len(arrays[0]):
             fit = min(GROUP_ROWS - self._count, len(arrays[0]) - done)
             for array, kept in zip(arrays, self._kept, strict=True):
-                kept[self._count : self._count + fit] = array[done : done + fit]
+                # As bytes, because NumPy copies rows field by field.
+                rows = np.ascontiguousarray(array[done : done + fit])
+                kept[self._count : self._count + fit].view(np.uint8)[:] = rows.view(np.uint8)
             self._count += fit
             done += fit
             if self._count == GROUP_ROWS:

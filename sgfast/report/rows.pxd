@@ -1,20 +1,25 @@
 # The common base of the text row writers: stored texts, names by number, a buffer, and the loops over rows.
 
+from cpython.object cimport PyObject
+from cython cimport final
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
+from sgfast.core.base.intrinsics cimport likely
 from sgfast.core.base.types cimport HeaderRow, ResultRow
 from sgfast.core.conntrack.table cimport FlowRow
 
 cdef enum:
     ANSWER_COUNT = 3
     ROW_BYTES = 1024            # more than any row takes without names and frames; a test measures the longest row
+    SHORT_BYTES = 48            # fills a Text to a cache line
 
 
 # A text that is used repeatedly. It is escaped once.
 cdef struct Text:
     const char* text            # NULL: not encoded yet
     size_t length
+    char start[SHORT_BYTES]     # the text again, as far as it fits
 
 
 # The result is valid as long as `kept`, which receives a reference to `text`.
@@ -22,10 +27,15 @@ cdef Text keep_text(bytes text, list kept)
 
 
 cdef inline char* put_text(char* at, const Text* text) noexcept nogil:
-    memcpy(at, text.text, text.length)
+    # Copying a fixed length needs no call. Up to SHORT_BYTES more than the text are overwritten.
+    if likely(text.length <= SHORT_BYTES):
+        memcpy(at, text.start, SHORT_BYTES)
+    else:
+        memcpy(at, text.text, text.length)
     return at + text.length
 
 
+@final
 cdef class NameTexts:
     # Names by number, encoded on first use. Negative numbers give `none`.
     cdef object names
@@ -35,11 +45,16 @@ cdef class NameTexts:
     cdef Text* texts
     cdef Py_ssize_t count
 
-    cdef const Text* at(self, int32_t number) except NULL
+    cdef inline const Text* at(self, int32_t number) except NULL:
+        if likely(0 <= number < self.count and self.texts[number].text != NULL):
+            return &self.texts[number]
+        return self.encoded(number)
+
+    cdef const Text* encoded(self, int32_t number) except NULL
 
 
 cdef class RowWriter:
-    # Composes rows in a buffer and passes it to `sink` when it is full.
+    # Composes rows in a bytes object and passes it to `sink` when it is full.
     cdef object sink
     cdef object head            # bytes before the first row; None after they were written
     cdef object encode          # function: name -> bytes
@@ -47,12 +62,14 @@ cdef class RowWriter:
     cdef NameTexts instances
     cdef NameTexts rules
     cdef uint64_t packets       # number of packets so far, including those before this file
-    cdef char* data
+    cdef PyObject* rows         # the bytes object; NULL if there is none
+    cdef char* data             # its bytes
     cdef size_t used
     cdef size_t size
 
     cdef int set_up(self, sink, encode, bytes none, head) except -1
     cdef char* room(self, size_t need) except NULL
+    cdef int resize(self, size_t size) except -1
     cdef int end_row(self, char* at, bint last) except -1
     cdef int flush(self) except -1
     # The four names of a row: instance and rule of the egress side, then of the ingress side. IndexError for numbers

@@ -6,11 +6,15 @@ it is full. No Python object is created per packet: words and names are escaped 
 
 import numpy as np
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE, _PyBytes_Resize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_INCREF, Py_XDECREF
 from libc.stdint cimport int32_t, uint8_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
 
 from sgfast.core.base.intrinsics cimport unlikely
+from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport NO_VERDICT, REASON_COUNT, VERDICT_COUNT, SideRow
 from sgfast.core.conntrack.table cimport SIDE_END_COUNT
 
@@ -20,8 +24,9 @@ from sgfast.tables.row_schema import ANSWERS, ENDS
 
 cdef enum:
     WRITE_BYTES = 1 << 18       # written when the buffer holds at least this much
+    FIRST_BYTES = WRITE_BYTES + 4 * ROW_BYTES
 
-ROOM_FOR_A_ROW = ROW_BYTES
+ROOM_FOR_A_ROW = ROW_BYTES - SHORT_BYTES        # the last text may overwrite the rest
 
 assert len(VERDICTS) == VERDICT_COUNT and len(REASONS) == REASON_COUNT
 assert len(ANSWERS) == ANSWER_COUNT and len(ENDS) == SIDE_END_COUNT
@@ -31,6 +36,8 @@ cdef Text keep_text(bytes text, list kept):
     kept.append(text)
     stored.text = PyBytes_AS_STRING(text)
     stored.length = PyBytes_GET_SIZE(text)
+    memset(stored.start, 0, SHORT_BYTES)
+    memcpy(stored.start, stored.text, min(stored.length, <size_t>SHORT_BYTES))
     return stored
 
 
@@ -41,20 +48,19 @@ cdef class NameTexts:
         self.kept = []
         self.none = keep_text(none, self.kept)
         self.count = len(names)
-        self.texts = <Text*>calloc(self.count + 1, sizeof(Text))
+        self.texts = <Text*>allocate_pages((self.count + 1) * sizeof(Text))
         if self.texts == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         free(self.texts)
 
-    cdef const Text* at(self, int32_t number) except NULL:
+    cdef const Text* encoded(self, int32_t number) except NULL:
         if number < 0:
             return &self.none
-        if unlikely(number >= self.count):
+        if number >= self.count:
             raise IndexError(f"name number {number} is out of range")
-        if unlikely(self.texts[number].text == NULL):
-            self.texts[number] = keep_text(self.encode(self.names[number]), self.kept)
+        self.texts[number] = keep_text(self.encode(self.names[number]), self.kept)
         return &self.texts[number]
 
 
@@ -70,7 +76,7 @@ cdef inline bint is_known(const SideRow* row) noexcept nogil:
 
 cdef class RowWriter:
     def __dealloc__(self):
-        free(self.data)
+        Py_XDECREF(self.rows)
 
     def begin(self, names):
         self.instances = NameTexts(names.instances, self.encode, self.none)
@@ -94,16 +100,21 @@ cdef class RowWriter:
 
     cdef char* room(self, size_t need) except NULL:
         # Returns the place for the next row of at most `need` bytes.
-        cdef size_t size
-        cdef char* grown
         if unlikely(self.size - self.used < need):
-            size = max(2 * self.size, self.used + need)
-            grown = <char*>realloc(self.data, size)
-            if grown == NULL:
-                raise MemoryError
-            self.data = grown
-            self.size = size
+            self.resize(max(2 * self.size, self.used + need, <size_t>FIRST_BYTES))
         return self.data + self.used
+
+    cdef int resize(self, size_t size) except -1:
+        self.size = 0
+        if self.rows == NULL:
+            rows = PyBytes_FromStringAndSize(NULL, size)
+            Py_INCREF(rows)
+            self.rows = <PyObject*>rows
+        else:
+            _PyBytes_Resize(&self.rows, size)       # NULL if it fails
+        self.data = PyBytes_AS_STRING(<object>self.rows)
+        self.size = size
+        return 0
 
     cdef int end_row(self, char* at, bint last) except -1:
         self.used = at - self.data
@@ -112,12 +123,16 @@ cdef class RowWriter:
         return 0
 
     cdef int flush(self) except -1:
-        rows = PyBytes_FromStringAndSize(self.data, self.used) if self.used else b""
-        self.used = 0
+        rows = None
+        if self.used:
+            self.resize(self.used)
+            rows = <object>self.rows
+            Py_CLEAR(self.rows)
+            self.size = self.used = 0
         if self.head is not None:
             self.sink(self.head)
             self.head = None
-        if rows:
+        if rows is not None:
             self.sink(rows)
         return 0
 

@@ -20,7 +20,14 @@ Where = NDArray[np.bool_]
 
 
 def texts(values: Sequence[str]) -> Array:
-    encoded = [value.encode("utf-8", "backslashreplace") for value in values]
+    return _encoded_texts([_encoded(value) for value in values])
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _encoded_texts(encoded: Sequence[bytes]) -> Array:
     offsets = np.zeros(len(encoded) + 1, np.int32)
     np.cumsum([len(each) for each in encoded], out=offsets[1:])
     return Array(len(encoded), (None, offsets, b"".join(encoded)))
@@ -33,7 +40,7 @@ class Words:
         # Two numbers may stand for the same word, such as a rule id used in two groups. The dictionary holds it once.
         places = {word: n for n, word in enumerate(dict.fromkeys(w for w in words if w is not None))}
         self._places = np.array([-1 if word is None else places[word] for word in words], np.int32)
-        self._words = list(places)
+        self._words = [_encoded(word) for word in places]
 
     def column(self, numbers: Rows, there: Where | None = None) -> Array:
         """Return a column that is null where a number is negative or stands for None, or ``there`` is false.
@@ -45,7 +52,7 @@ class Words:
         codes, valid, kept = dictionary_codes(
             numbers.astype(np.int32), there.view(np.uint8), self._places, len(self._words)
         )
-        return Array(len(numbers), (valid, codes), texts([self._words[n] for n in kept.tolist()]))
+        return Array(len(numbers), (valid, codes), _encoded_texts([self._words[n] for n in kept.tolist()]))
 
 
 _VERDICTS, _REASONS, _ANSWERS, _ENDS = map(Words, (VERDICTS, REASONS, ANSWERS, ENDS))

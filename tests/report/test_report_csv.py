@@ -24,7 +24,7 @@ from test_report_lines import (
 )
 
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
-from sgfast.engine import REASONS, VERDICTS
+from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.replaying import Names
 from sgfast.report.lines import ConnectionCsv, ConnectionLines, VerdictCsv, VerdictLines
 from sgfast.report.rows import ROOM_FOR_A_ROW
@@ -65,6 +65,25 @@ def test_csv_says_what_json_says(seed: int) -> None:
     ):
         rows, lines = both(kind, other, NAMES, *pieces)
         assert read(rows) == [texts(flattened(line, fields)) for line in lines]
+
+
+def test_ports_and_octets_of_every_length() -> None:
+    numbers = np.arange(1 << 16)
+    headers = np.zeros(len(numbers), HEADER_DTYPE)
+    headers["family"], headers["protocol"], headers["has_ports"] = 4, 253, 1
+    headers["sport"], headers["dport"] = numbers, numbers[::-1]
+    headers["src"][:, [0, 3]] = np.stack([numbers >> 8, numbers & 255], axis=1)
+    headers["dst"][:, [1, 2]] = headers["src"][:, [3, 0]]
+    results = np.zeros(len(numbers), RESULT_DTYPE)
+    results["egress"]["verdict"] = results["ingress"]["verdict"] = NO_SIDE
+    written: list[bytes] = []
+    sink = VerdictCsv(written.append)
+    sink.begin(NAMES)
+    sink.write(headers, results)
+    lines = b"".join(written).decode().splitlines()[1:]
+    assert [line.split(",")[2:7] for line in lines] == [
+        [f"{n >> 8}.0.0.{n & 255}", f"0.{n & 255}.{n >> 8}.0", "253", f"{n}", f"{65535 - n}"] for n in range(1 << 16)
+    ]
 
 
 def test_names_that_need_quotes() -> None:
