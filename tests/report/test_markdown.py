@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import PCAPS, SHOP, sgfast
+from command import PCAPS, SHOP, mixture, sgfast, write_capture, write_policy
 from effort import EXHAUSTIVE, some
 from kinds import kinds_of
 from markdown_it import MarkdownIt
@@ -133,6 +133,22 @@ def test_a_replay_has_the_numbers_of_its_summary_however_it_is_folded(tmp_path: 
     check()
     print(seen)
     assert min(seen[name] for name in lists.values()) > 10
+
+
+def test_the_wrong_policy_is_the_first_thing_that_the_comment_says() -> None:
+    """SPEC 10.24."""
+    found = replay(Policy(origin="other.yaml"), SHOP[1])
+    assert sections(replay_markdown(found))[0].heading == (
+        "No packet touched an instance's address: is this the right policy, and the right --vpc?"
+    )
+
+
+def test_what_the_reference_engine_does_not_list_is_said(tmp_path: Path) -> None:
+    found = replay(write_policy(tmp_path), write_capture(tmp_path, *mixture()), engine="reference")
+    first, *_ = sections(replay_markdown(found))
+    denied = found.verdicts["deny"]
+    assert first.heading == f"{denied} packets denied; the reference engine does not follow what would break"
+    assert "reference engine" in first.text and "keeps no list of what was denied" in first.text and denied > 1
 
 
 def test_what_is_suggested_and_left_out_has_the_numbers_of_its_summary(tmp_path: Path) -> None:
