@@ -488,6 +488,29 @@ instances:
     assert sum(map(int, amounts)) == 18 and len(amounts) == (3 if by == "group" else len(rows))
 
 
+def test_the_option_for_all_rows_takes_no_finding_away(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 10.12, 10.24. With twelve findings, the eight rows of one of them need a larger number than 8."""
+    groups = "security_groups:\n" + "".join(f"  - {{name: idle-{n}}}\n" for n in range(12))
+    policy = write_policy(tmp_path, Path(SHOP[0]).read_text().replace("security_groups:\n", groups, 1))
+    command = ("check", policy, "--traffic", SHOP[1])
+    text = sgfast(capsys, *command).out
+    (option,) = re.findall(r"and 5 more rows \(5 connections\): --top (\d+) lists all\n", text)
+    whole = sgfast(capsys, *command, "--top", option).out
+    for told in (text, whole):
+        assert len(re.findall(r"^  SG\d+ \w+: ", told, re.M)) == int(option) > 12
+    amounts = re.findall(r"^ {6}(\d+)  \S", whole, re.M)
+    assert sum(map(int, amounts)) == 10 and len(amounts) == 8 and " more " not in whole
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_advice_is_given_on_the_findings_that_are_listed(capsys: Capsys, form: str) -> None:
+    """SPEC 10.12."""
+    command = ("check", SHOP[0], "--traffic", SHOP[1], "--format", form)
+    advice = re.compile(r"^(?:  |- )(SG\d+)(?:  |: )", re.M)
+    assert advice.findall(sgfast(capsys, *command).out) == ["SG012", "SG013", "SG015"]
+    assert advice.findall(sgfast(capsys, *command, "--top", "1").out) == ["SG012"]
+
+
 def test_findings_are_cut_as_asked_and_the_option_for_all_is_told(capsys: Capsys, tmp_path: Path) -> None:
     path = write_policy(tmp_path, POLICY)
     text = sgfast(capsys, "check", path).out

@@ -198,10 +198,12 @@ class Rollup:
         return int(sum(counts.sum() for counts in self.counts[part].values()))
 
     def fold(
-        self, part: Part, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, at_least: int = 0
-    ) -> Folded:
+        self, part: Part, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, at_least: int = 0,
+        asked: int = 1,
+    ) -> Folded:  # fmt: skip
         """The rows of a part, largest first. ``fitting``: by group, ends and services are told as finely as lets
         ``most`` rows, or ``at_least`` so many, hold ``ENOUGH`` of the part, or as coarsely as there are words for.
+        ``asked``: ``every`` is at least so many, because the same number is asked for something else, too.
         """
         steps = _STEPS[by] if fitting else (_STEPS[by][by == "group"],)
         step, found = self._fitting(part, by, steps, max(most, at_least))
@@ -219,7 +221,8 @@ class Rollup:
             tuple(rows), len(found.order) - len(rows), connections - sum(row.connections for row in rows),
             packets - sum(row.packets for row in rows), connections, packets,
             int(found.firsts.sum()) - sum(row.answered for row in rows),
-            len(rows) if len(found.order) == len(rows) else self._every(part, by, steps, len(found.order), at_least),
+            len(rows) if len(found.order) == len(rows)
+            else self._every(part, by, steps, max(len(found.order), asked), at_least),
         )  # fmt: skip
 
     def _fitting(self, part: Part, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
@@ -233,10 +236,10 @@ class Rollup:
 
     def _every(self, part: Part, by: By, steps: Sequence[_Step], least: int, at_least: int) -> int:
         """The fewest rows to ask for that are all. Where there is room for more rows, they are told more finely."""
-        numbers = sorted(len(self._grouped(part, by, *step).order) for step in steps)
+        numbers = sorted(max(len(self._grouped(part, by, *step).order), least) for step in steps)
         return next(
             number for number in numbers
-            if number >= least and len(self._fitting(part, by, steps, max(number, at_least))[1].order) <= number
+            if len(self._fitting(part, by, steps, max(number, at_least))[1].order) <= number
         )  # fmt: skip
 
     def _group(self, part: Part, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
