@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -34,7 +35,8 @@ class Reading:
     """How captures are read. ``sgfast.cli.options.replay_options`` adds the same options to a command.
 
     Creating one raises ReadingError for invalid times or an invalid filter, ArgumentError for options that cannot be
-    combined or an unknown kind of tunnel, and ArgumentTypeError for a value of another type.
+    combined, a negative number of seconds or an unknown kind of tunnel, and ArgumentTypeError for a value of another
+    type.
     """
 
     #: Read the packets of all captures in the order of their times, not one capture after another.
@@ -55,10 +57,10 @@ class Reading:
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
-            time = getattr(self, name)
-            if not isinstance(time, str | Real | None):
-                raise ArgumentTypeError(f"{name} must be a text or a number of seconds, not {time!r:.80}")
-            object.__setattr__(self, name, None if time is None else str(time))
+            object.__setattr__(self, name, _moment_text(name, getattr(self, name)))
+        for name in ("merge", "follow", "dedup"):
+            if not isinstance(getattr(self, name), bool):
+                raise ArgumentTypeError(f"{name} must be True or False, not {getattr(self, name)!r:.80}")
         if not isinstance(self.filter, str | None):
             raise ArgumentTypeError(f"filter must be a text in tcpdump's syntax, not {self.filter!r:.80}")
         if not isinstance(self.decap, Sequence):
@@ -86,6 +88,18 @@ class Reading:
     def leaves_out(self) -> bool:
         """Whether packets are to be left out."""
         return self.start is not None or self.end is not None or self.filter is not None or self.dedup
+
+
+def _moment_text(name: str, time: object) -> str | None:
+    """A number of seconds as a text with at most nine decimals, and without an exponent."""
+    if time is None or isinstance(time, str):
+        return time
+    if not isinstance(time, Real) or isinstance(time, bool):
+        raise ArgumentTypeError(f"{name} must be a text or a number of seconds, not {time!r:.80}")
+    seconds = Decimal(str(float(time)))
+    if not (seconds.is_finite() and seconds >= 0):
+        raise ArgumentError(f"{name} must be 0 or more seconds after the first packet, not {float(time)}")
+    return f"{seconds:.9f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True, kw_only=True)
