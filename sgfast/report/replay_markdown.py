@@ -7,7 +7,7 @@ from sgfast.report.answer_rows import Answers
 from sgfast.report.left_out import left_out_words
 from sgfast.report.markdown import TOP, capture_words, closing, code, escaped, left_line, more_line, rows_table, table
 from sgfast.report.page import NAMED_RULES, grouped, human_bytes, plural
-from sgfast.report.rollup import By, Part
+from sgfast.report.rollup import PERHAPS, By, Part
 from sgfast.report.text import (
     NO_DENIALS,
     WRONG_POLICY,
@@ -79,11 +79,13 @@ def _headline(result: ReplayResult, answers: Answers) -> str:
     if result.engine == "reference":
         return f"{plural(denied, 'packet')} denied; the reference engine does not follow what would break"
     broken, one_way, silent = (answers.rollup.total(part) for part in ("would-break", "one-way", "unanswered"))
+    perhaps = int(answers.rollup.counts["one-way"][PERHAPS].sum())
     parts = [f"{plural(broken, 'connection')} would break" if broken else "No connection that was answered would break"]
     if cut := sum(change.disconnected for change in result.changes):
         parts.append(f"{plural(cut, 'connection')} cut by changes of the policy")
     if one_way:
-        parts.append(f"nobody answered {plural(one_way, 'denied packet')}")
+        more = f" (and perhaps {grouped(perhaps)} more)" if perhaps else ""
+        parts.append(f"nobody answered {plural(one_way - perhaps, 'denied packet')}{more}")
     if silent:
         parts.append(f"{plural(silent, 'allowed connection')} not served")
     return ", ".join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from sgfast.capture import Damage
@@ -50,6 +50,8 @@ REMINDER = "A capture taken behind today's security groups cannot show what they
 
 #: So many rows of what would break are left while less important rows are there.
 _LEAST_BROKEN = 4
+#: So many characters of an expectation are shown, because it can have a thousand words.
+_MOST_EXPECTED = 160
 #: What is cut after that, in this order, and how many rows are left.
 _CUTS = (
     *(("rules", 1), ("unanswered", 1), ("one-way", 1), ("allowed", 1), ("verdicts", 0), ("notes", 1)),
@@ -73,11 +75,24 @@ def text_report(
     report = _Report(result, by, width, colour)
     if top is not None:
         return report.text(dict.fromkeys(report.sections, top))
+    steps = list[_Sizes]()
     for sizes in _smaller_and_smaller(report.sections, by):
-        text = report.text(sizes)
-        if text.count("\n") <= MOST_LINES:
+        steps.append(sizes)
+        if report.fits(sizes):
             break
-    return text
+    # The last cut may have made room for what was cut before it.
+    for before, after in reversed(list(pairwise(steps))):
+        sizes = _given_back(report, sizes, before, after)
+    return report.text(sizes)
+
+
+def _given_back(report: _Report, sizes: _Sizes, before: _Sizes, after: _Sizes) -> _Sizes:
+    """With as many of the rows that one cut took away as there is room for."""
+    for name in report.sections:
+        if sizes[name] == after[name]:
+            more = ({**sizes, name: most} for most in range(before[name], after[name], -1))
+            sizes = next(filter(report.fits, more), sizes)
+    return sizes
 
 
 def _smaller_and_smaller(sections: Iterable[str], by: By) -> Iterator[_Sizes]:
@@ -114,6 +129,9 @@ class _Report:
         self._new_page = partial(Page, width, colour)
         self._texts: dict[tuple[str, int], str] = {}
 
+    def fits(self, sizes: _Sizes) -> bool:
+        return self.text(sizes).count("\n") <= MOST_LINES
+
     def text(self, sizes: _Sizes) -> str:
         mentioned = [name for name in self.sections if name in _MENTIONED and not sizes[name]]
         texts = [self._section(name, sizes[name]) for name in self.sections if name not in mentioned]
@@ -137,10 +155,10 @@ class _Report:
             elif name == "connections":
                 words.append(f"connections ({', '.join(connection_counts(result.connections)) or 'none'})")
             elif name == "notes":
-                words.append(f"times and {plural(len(result.warnings), 'warning')}")
+                words.append("times" + (f" and {plural(len(result.warnings), 'warning')}" if result.warnings else ""))
                 most = max(most, len(result.warnings))
             elif (told := self._answers.listed(_PARTS[name], 0)) is not None:
-                words.append(f"{told.heading.partition(':')[0].lower()} ({told.left})")
+                words.append(f"{told.heading.partition(':')[0].lower()}, {told.left}")
                 most = max(most, told.every)
         page.line()
         page.hanging("Not shown: ", f"{'; '.join(words)}; --top {most} shows all of it")
@@ -226,7 +244,7 @@ def _write_expected(page: Page, most: int, result: ReplayResult) -> None:
     if expected.meant:
         page.wrapped(meant_words(expected), "  ")
     for each in expected.contradicted[:most]:
-        page.hanging("  ", contradiction_words(each), "yellow")
+        page.hanging("  ", contradiction_words(each, _MOST_EXPECTED), "yellow")
     if (left := len(expected.contradicted[most:])) > 0:
         page.wrapped(f"{_more(left, most, 'line')}: --top {len(expected.contradicted)} lists all", "  ")
 
@@ -235,11 +253,15 @@ def meant_words(expected: Expected) -> str:
     return f"{plural(expected.meant, 'connection')} denied as meant, though answered in the capture"
 
 
-def contradiction_words(found: Contradicted) -> str:
+def contradiction_words(found: Contradicted, most: int | None = None) -> str:
+    """``most``: so many characters of the expectation are shown."""
+    text = printable(found.expectation.text)
+    if most is not None and len(text) > most:
+        text = text[: most - 1] + "…"
     meant, got = ("allowed", "denied") if found.expectation.verdict == "allow" else ("denied", "allowed")
     return (
         f"{plural(found.connections, 'connection')} {got}, against line {found.expectation.line}: "
-        f"{printable(found.expectation.text)} should be {meant}"
+        f"{text} should be {meant}"
     )
 
 

@@ -379,6 +379,10 @@ def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_o
     assert wide["used"]["not_listed"] == {"rows": 0, "connections": 10 - listed} and listed < 10
     told = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
     assert f"and others of too many kinds to be told apart ({10 - listed} connections)" in " ".join(told.split())
+    # More rows cannot tell all connections then.
+    monkeypatch.setattr(usage, "MOST_COUNTED", 10)
+    told = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
+    assert "and 3 more rows (5 connections): --top 6 lists more\n" in told
     run = is_sarif(json.loads(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], "--format", "sarif").out))
     (said,) = (each["message"]["text"] for each in run["results"] if each["ruleId"] == "SG015")
     assert "udp/53,33434-33435 to 0.0.0.0/0 (261 packets in 13.0 s" in said
