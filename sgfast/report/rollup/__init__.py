@@ -322,6 +322,7 @@ class Rollup:
     def _counts(self, rows: Rows) -> dict[Part, dict[str, NDArray[np.int64]]]:
         refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
         packets, answered = rows["packets"].astype(np.int64), (rows["broken"] > 0) | (rows["meant"] > 0)
+        unanswered = np.where(answered, 0, packets)
         # What was denied without an address may have been answered, and counts as that in a row with one.
         perhaps = (rows["family"] == 0) & answered.any()
         allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
@@ -331,7 +332,7 @@ class Rollup:
             # A kind that found no room has its outcome in another row than its beginning.
             "allowed": {"": allowed.clip(0)},
             "denied": {"": packets},
-            "one-way": {"": np.where(answered | perhaps, 0, packets), PERHAPS: np.where(perhaps, packets, 0)},
+            "one-way": {"": np.where(perhaps, 0, unanswered), PERHAPS: np.where(perhaps, unanswered, 0)},
         }
 
     def _first(self, rows: Rows) -> NDArray[np.int64]:
