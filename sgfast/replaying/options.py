@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -35,7 +36,8 @@ class Reading:
     """How captures are read. ``sgfast.cli.options.replay_options`` adds the same options to a command.
 
     Creating one raises ReadingError for invalid times or an invalid filter, ArgumentError for options that cannot be
-    combined or an unknown kind of tunnel, and ArgumentTypeError for a value of another type.
+    combined, a negative number of seconds or an unknown kind of tunnel, and ArgumentTypeError for a value of another
+    type.
     """
 
     #: Read the packets of all captures in the order of their times, not one capture after another.
@@ -97,8 +99,8 @@ def _time_text(time: Any, name: str) -> str | None:
         raise ArgumentTypeError(f"{name} must be a text or a number of seconds, not {time!r:.80}")
     if not 0 <= time <= MAX_SECONDS:    # false for NaN, too
         raise ReadingError(f"{name} must be 0 to {MAX_SECONDS:,} seconds after the first packet, not {time!s:.80}")
-    # In nanoseconds. ``str`` writes small numbers with an exponent, which no time has.
-    return f"{float(time):.9f}".rstrip("0").rstrip(".")
+    # With at most nine decimals. ``str`` alone writes small numbers with an exponent, which no time has.
+    return f"{Decimal(str(float(time))):.9f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True, kw_only=True)

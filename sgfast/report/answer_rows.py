@@ -94,7 +94,8 @@ def answer_text(row: Row) -> str:
 def _reason(row: Row, part: Part) -> str:
     if part == "unanswered":
         return _ANSWERS[row.reason]
-    return row.reason + (f" {printable(row.rule)}" if row.rule is not None else "")
+    rule = f" {printable(row.rule)}" if row.rule is not None else ""
+    return row.reason + rule + (", perhaps answered" if row.perhaps_answered else "")
 
 
 def nearest_text(row: Row, reasons: Reasons) -> str:

@@ -266,7 +266,8 @@ def _write_findings(page: Page, checked: Checked, lines: Lines, by: By, top: int
         page.line()
     page.heading(f"Findings: {counts_words(checked)}")
     found = entries(checked, lines)
-    for entry in found[: top or TOP]:
+    listed = found[: top or TOP]
+    for entry in listed:
         style = {"error": "red", "warning": "yellow"}.get(entry.severity, "")
         where = f"line {entry.line}, " if entry.line is not None else ""
         page.hanging("  ", f"{entry.code} {entry.severity}: {where}{printable(entry.about)}", style)
@@ -275,14 +276,13 @@ def _write_findings(page: Page, checked: Checked, lines: Lines, by: By, top: int
         if finding.connections is not None and checked.traffic is not None:
             from sgfast.report.check_traffic import write_used
 
-            write_used(page, checked.traffic.policy, finding, finding.connections, by, top)
+            write_used(page, checked.traffic.policy, finding, finding.connections, by, top, len(listed))
     if more := sum(len(entry.findings) for entry in found[top or TOP :]):
         page.wrapped(f"and {plural(more, 'more finding')}: --top {len(found)} lists all", "  ")
     for sentence in checked.left_out:
         page.hanging("  Left out: ", sentence)
-    codes = sorted({finding.code for finding in checked.findings})
-    if codes:
+    if listed:
         page.line()
         page.heading("What to do")
-        for code in codes:
+        for code in sorted({entry.code for entry in listed}):
             page.hanging(f"  {code}  ", CODES[code].advice)

@@ -21,17 +21,18 @@ def check_markdown(
     said = [f"### Findings about {code(origin)}: {counts_words(checked)}", ""]
     if traffic is not None:
         said += [f"With {capture_words(traffic.captures)}: {window_text(traffic)}.", ""]
-    if found:
+    listed = found[:most]
+    if listed:
         rows = (
             (each.code, each.severity, "" if each.line is None else str(each.line), code(each.about),
              escaped(each.message))
-            for each in found[:most]
+            for each in listed
         )  # fmt: skip
         said += table(("code", "severity", "line", "about", "finding"), rows) + more_line(len(found), most, "row")
-    for each in found[:most]:
+    for each in listed:
         said += _used(checked, each, by, most)
     notes = [f"Left out: {sentence}" for sentence in checked.left_out]
-    notes += [f"{each}: {escaped(CODES[each].advice)}" for each in sorted({each.code for each in found})]
+    notes += [f"{each}: {escaped(CODES[each].advice)}" for each in sorted({each.code for each in listed})]
     damage = None if traffic is None else traffic.damaged
     said += closing(notes, warnings, damage, most, of_captures=traffic is not None)
     return "\n".join(said) + "\n"

@@ -62,27 +62,31 @@ def used_object(
 
 
 def used_rows(
-    policy: Policy, finding: Finding, connections: int, by: By, most: int
+    policy: Policy, finding: Finding, connections: int, by: By, most: int, asked: int = 1
 ) -> tuple[Folded, str, Literal["all", "more"]]:
     """The connections that used the finding's rule, folded until they fit; what the other ones add up to, such as
-    ``5 more rows (5 connections)``, or ""; and whether more rows can tell all of them.
+    ``5 more rows (5 connections)``, or ""; and whether more rows can tell all of them. ``asked``: the option for all
+    rows has at least this value.
     """
-    folded = _used(policy, finding, by, most, fitting=True)
+    folded = _used(policy, finding, by, most, fitting=True, asked=asked)
     left = connections - sum(row.connections for row in folded.rows)
     rows = plural(folded.left_rows, "more row") if folded.left_rows else "others of too many kinds to be told apart"
     words = f"{rows} ({plural(left, 'connection')})" if left else ""
     return folded, words, "all" if folded.connections == connections else "more"
 
 
-def _used(policy: Policy, finding: Finding, by: By, most: int, *, fitting: bool) -> Folded:
+def _used(policy: Policy, finding: Finding, by: By, most: int, *, fitting: bool, asked: int = 1) -> Folded:
     kinds = {kind: Evidence(connections) for kind, connections in finding.used.items()}
     at_least = MOST_FIT if fitting else 0
-    return ObservedRollup(policy, kinds).fold("observed", by=by, most=most, fitting=fitting, at_least=at_least)
+    rollup = ObservedRollup(policy, kinds)
+    return rollup.fold("observed", by=by, most=most, fitting=fitting, at_least=at_least, asked=asked)
 
 
-def write_used(page: Page, policy: Policy, finding: Finding, connections: int, by: By, top: int | None) -> None:
-    """Write them as lines."""
-    folded, left, lists = used_rows(policy, finding, connections, by, top or USED_ROWS)
+def write_used(
+    page: Page, policy: Policy, finding: Finding, connections: int, by: By, top: int | None, findings: int
+) -> None:
+    """Write them as lines. ``findings``: how many the text has. The option for all rows may not take any away."""
+    folded, left, lists = used_rows(policy, finding, connections, by, top or USED_ROWS, findings)
     widest = max((len(grouped(row.connections)) for row in folded.rows), default=0)
     for row in folded.rows:
         page.hanging(f"      {grouped(row.connections):>{widest}}  ", answer_text(row))

@@ -11,7 +11,7 @@ from sgfast.report.markdown import TOP, capture_words, closing, code, escaped, l
 from sgfast.report.page import grouped, human_bytes, plural
 from sgfast.report.rollup import By
 from sgfast.report.rollup.changed import changed_rollups
-from sgfast.report.text import tunnels_text
+from sgfast.report.text import times_and_tunnels
 from sgfast.report.why import Reasons
 
 
@@ -50,8 +50,8 @@ def diff_markdown(result: DiffResult, by: By = "group", top: int | None = None) 
         lines += more_line(len(result.moved), most, "pair")
         if result.moved_others:
             lines += [f"and {plural(result.moved_others, 'connection')} of further pairs", ""]
-    tunnels = [f"Tunnels {tunnels_text(result.decapsulated)}"] if result.decapsulated is not None else []
-    return "\n".join(lines + closing(tunnels, result.warnings, result.damaged, most)) + "\n"
+    notes = [f"{label} {words}" for label, words in times_and_tunnels(result)]
+    return "\n".join(lines + closing(notes, result.warnings, result.damaged, most)) + "\n"
 
 
 def _changed(result: DiffResult, by: By, most: int) -> list[str]:

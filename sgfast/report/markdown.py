@@ -15,9 +15,13 @@ from sgfast.report.text import REMINDER, damage_words
 TOP = 20
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
-#: Markdown makes links and mentions of URLs, mail addresses and @names, without any markup. An empty comment after
-#: these characters prevents that. Readers do not see the comment.
-_LINK = re.compile(r"(@|:(?=//)|\bwww(?=\.))", re.IGNORECASE)
+#: GitHub and GitLab make links, mentions and pictures of these without any markup, even behind a backslash: URLs, mail
+#: addresses, @names, numbers and names of issues and the like (``#15``, ``GH-15``, ``!15``), hashes of commits, and
+#: ``:tada:``. An empty comment after these characters prevents that. Readers do not see the comment.
+_LINK = re.compile(
+    r"(@|[#!$~%&](?=[\w\"])|:(?=//|[\w+-]+:)|www(?=\.)|(?<![a-z0-9])(?:gh|ghsa|gl|cve)-|[0-9a-f]{6}(?=[0-9a-f]))",
+    re.IGNORECASE,
+)
 _COMMENT = "<!-- -->"
 
 

@@ -7,8 +7,11 @@ from sgfast.report.answer_rows import Answers
 from sgfast.report.left_out import left_out_words
 from sgfast.report.markdown import TOP, capture_words, closing, code, escaped, left_line, more_line, rows_table, table
 from sgfast.report.page import NAMED_RULES, grouped, human_bytes, plural
-from sgfast.report.rollup import By, Part
+from sgfast.report.rollup import PERHAPS, By, Part
 from sgfast.report.text import (
+    NO_DENIALS,
+    WRONG_POLICY,
+    after_words,
     changes_heading,
     connection_words,
     contradiction_words,
@@ -19,7 +22,8 @@ from sgfast.report.text import (
     or_unknown,
     rules_heading,
     seconds_from,
-    tunnels_text,
+    times_and_tunnels,
+    touches_no_instance,
     used_rules,
     verdict_note,
     without_addresses,
@@ -51,6 +55,8 @@ def replay_markdown(result: ReplayResult, by: By = "group", top: int | None = No
     lines += _changes(result, most)
     lines += _list(answers, "would-break", most)
     lines += _expected(result, most)
+    if result.engine == "reference":
+        lines += [NO_DENIALS, ""]
     lines += _list(answers, "one-way", most)
     if (number := without_addresses(result, answers.rollup)) > 0:
         lines += [f"{plural(number, 'denied packet')} without readable addresses (malformed)", ""]
@@ -59,8 +65,7 @@ def replay_markdown(result: ReplayResult, by: By = "group", top: int | None = No
         lines += _list(answers, "allowed", most)
     lines += _rules(result, most)
     notes = list(map(escaped, connection_words(result))) if result.packets else []
-    if result.decapsulated is not None:
-        notes.append(f"Tunnels {tunnels_text(result.decapsulated)}")
+    notes += [f"{label} {words}" for label, words in times_and_tunnels(result)]
     return "\n".join(lines + closing(notes, result.warnings, result.damaged, most)) + "\n"
 
 
@@ -68,15 +73,19 @@ def _headline(result: ReplayResult, answers: Answers) -> str:
     """In one sentence, without a full stop."""
     if not result.packets:
         return "No packets: nothing to judge"
+    if touches_no_instance(result):
+        return WRONG_POLICY
     denied = result.verdicts["deny"]
     if result.engine == "reference":
         return f"{plural(denied, 'packet')} denied; the reference engine does not follow what would break"
     broken, one_way, silent = (answers.rollup.total(part) for part in ("would-break", "one-way", "unanswered"))
+    perhaps = int(answers.rollup.counts["one-way"][PERHAPS].sum())
     parts = [f"{plural(broken, 'connection')} would break" if broken else "No connection that was answered would break"]
     if cut := sum(change.disconnected for change in result.changes):
         parts.append(f"{plural(cut, 'connection')} cut by changes of the policy")
     if one_way:
-        parts.append(f"{plural(one_way, 'packet')} denied that nobody answered")
+        more = f" (and perhaps {grouped(perhaps)} more)" if perhaps else ""
+        parts.append(f"nobody answered {plural(one_way - perhaps, 'denied packet')}{more}")
     if silent:
         parts.append(f"{plural(silent, 'allowed connection')} not served")
     return ", ".join(parts)
@@ -117,6 +126,8 @@ def _changes(result: ReplayResult, most: int) -> list[str]:
         lines += more_line(len(followed), most, "connection")
     if (left := sum(change.disconnected for change in result.changes) - len(followed)) > 0:
         lines += [f"Of {plural(left, 'cut connection')} no more is known", ""]
+    if after := after_words(result):
+        lines += [after, ""]
     if result.changes_left:
         lines += [f"{plural(result.changes_left, 'change')} would come after the last packet", ""]
     return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from sgfast.capture import Damage
@@ -43,11 +43,15 @@ _NOTES = {
     "not-ip": "",
 }
 
+WRONG_POLICY = "No packet touched an instance's address: is this the right policy, and the right --vpc?"
+NO_DENIALS = "The reference engine keeps no list of what was denied."
 REMINDER = "A capture taken behind today's security groups cannot show what they already block."
 
 
 #: So many rows of what would break are left while less important rows are there.
 _LEAST_BROKEN = 4
+#: So many characters of an expectation are shown, because it can have a thousand words.
+_MOST_EXPECTED = 160
 #: What is cut after that, in this order, and how many rows are left.
 _CUTS = (
     *(("rules", 1), ("unanswered", 1), ("one-way", 1), ("allowed", 1), ("verdicts", 0), ("notes", 1)),
@@ -71,11 +75,24 @@ def text_report(
     report = _Report(result, by, width, colour)
     if top is not None:
         return report.text(dict.fromkeys(report.sections, top))
+    steps = list[_Sizes]()
     for sizes in _smaller_and_smaller(report.sections, by):
-        text = report.text(sizes)
-        if text.count("\n") <= MOST_LINES:
+        steps.append(sizes)
+        if report.fits(sizes):
             break
-    return text
+    # The last cut may have made room for what was cut before it.
+    for before, after in reversed(list(pairwise(steps))):
+        sizes = _given_back(report, sizes, before, after)
+    return report.text(sizes)
+
+
+def _given_back(report: _Report, sizes: _Sizes, before: _Sizes, after: _Sizes) -> _Sizes:
+    """With as many of the rows that one cut took away as there is room for."""
+    for name in report.sections:
+        if sizes[name] == after[name]:
+            more = ({**sizes, name: most} for most in range(before[name], after[name], -1))
+            sizes = next(filter(report.fits, more), sizes)
+    return sizes
 
 
 def _smaller_and_smaller(sections: Iterable[str], by: By) -> Iterator[_Sizes]:
@@ -112,6 +129,9 @@ class _Report:
         self._new_page = partial(Page, width, colour)
         self._texts: dict[tuple[str, int], str] = {}
 
+    def fits(self, sizes: _Sizes) -> bool:
+        return self.text(sizes).count("\n") <= MOST_LINES
+
     def text(self, sizes: _Sizes) -> str:
         mentioned = [name for name in self.sections if name in _MENTIONED and not sizes[name]]
         texts = [self._section(name, sizes[name]) for name in self.sections if name not in mentioned]
@@ -135,10 +155,10 @@ class _Report:
             elif name == "connections":
                 words.append(f"connections ({', '.join(connection_counts(result.connections)) or 'none'})")
             elif name == "notes":
-                words.append(f"times and {plural(len(result.warnings), 'warning')}")
+                words.append("times" + (f" and {plural(len(result.warnings), 'warning')}" if result.warnings else ""))
                 most = max(most, len(result.warnings))
             elif (told := self._answers.listed(_PARTS[name], 0)) is not None:
-                words.append(f"{told.heading.partition(':')[0].lower()} ({told.left})")
+                words.append(f"{told.heading.partition(':')[0].lower()}, {told.left}")
                 most = max(most, told.every)
         page.line()
         page.hanging("Not shown: ", f"{'; '.join(words)}; --top {most} shows all of it")
@@ -177,10 +197,14 @@ def _write_verdicts(page: Page, most: int, result: ReplayResult) -> None:
         page.hanging(start, note, style)
     if not most:
         page.wrapped(f"--json has the reasons{', and all captures' if more else ''}", "  ")
-    judged = result.packets - sum(result.verdicts[v] for v in ("out-of-scope", "exempt", "not-ip"))
-    if not judged and result.verdicts["out-of-scope"]:
+    if touches_no_instance(result):
         page.line()
-        page.wrapped("No packet touched an instance's address: is this the right policy, and the right --vpc?")
+        page.wrapped(WRONG_POLICY)
+
+
+def touches_no_instance(result: ReplayResult) -> bool:
+    judged = result.packets - sum(result.verdicts.get(v, 0) for v in ("out-of-scope", "exempt", "not-ip"))
+    return not judged and result.verdicts.get("out-of-scope", 0) > 0
 
 
 def verdict_note(result: ReplayResult, verdict: str) -> str:
@@ -220,7 +244,7 @@ def _write_expected(page: Page, most: int, result: ReplayResult) -> None:
     if expected.meant:
         page.wrapped(meant_words(expected), "  ")
     for each in expected.contradicted[:most]:
-        page.hanging("  ", contradiction_words(each), "yellow")
+        page.hanging("  ", contradiction_words(each, _MOST_EXPECTED), "yellow")
     if (left := len(expected.contradicted[most:])) > 0:
         page.wrapped(f"{_more(left, most, 'line')}: --top {len(expected.contradicted)} lists all", "  ")
 
@@ -229,11 +253,15 @@ def meant_words(expected: Expected) -> str:
     return f"{plural(expected.meant, 'connection')} denied as meant, though answered in the capture"
 
 
-def contradiction_words(found: Contradicted) -> str:
+def contradiction_words(found: Contradicted, most: int | None = None) -> str:
+    """``most``: so many characters of the expectation are shown."""
+    text = printable(found.expectation.text)
+    if most is not None and len(text) > most:
+        text = text[: most - 1] + "…"
     meant, got = ("allowed", "denied") if found.expectation.verdict == "allow" else ("denied", "allowed")
     return (
         f"{plural(found.connections, 'connection')} {got}, against line {found.expectation.line}: "
-        f"{printable(found.expectation.text)} should be {meant}"
+        f"{text} should be {meant}"
     )
 
 
@@ -246,14 +274,13 @@ def _write_denied(page: Page, most: int, result: ReplayResult, answers: Answers)
     denied = result.verdicts["deny"]
     if not result.packets:
         return
-    after_cuts = sum(change.packets_after or 0 for change in result.changes)
-    if denied == after_cuts:
+    if denied == _packets_after(result):
         page.line()
         page.heading("Nothing else was denied" if denied else "Nothing was denied")
         return
     if result.engine == "reference":
         page.line()
-        page.wrapped("The reference engine keeps no list of what was denied.")
+        page.wrapped(NO_DENIALS)
         return
     _write_list(page, most, "one-way", answers)
     if (number := without_addresses(result, answers.rollup)) > 0:
@@ -264,8 +291,7 @@ def without_addresses(result: ReplayResult, rollup: Rollup) -> int:
     """How many denied packets are in no row because they have no addresses; 0 if nothing keeps rows of them."""
     if result.engine == "reference":
         return 0
-    after_cuts = sum(change.packets_after or 0 for change in result.changes)
-    return result.verdicts.get("deny", 0) - after_cuts - rollup.total("denied") - result.kinds.lost
+    return result.verdicts.get("deny", 0) - _packets_after(result) - rollup.total("denied") - result.kinds.lost
 
 
 def _write_rules(page: Page, most: int, result: ReplayResult) -> None:
@@ -403,16 +429,26 @@ def _write_changes(page: Page, most: int, result: ReplayResult) -> None:
     if (left := cut - len(followed[:most])) > 0:
         lists = f"--top {len(followed)} lists {'all' if len(followed) == cut else 'more'}"
         page.wrapped(f"and {plural(left, 'more connection')}" + (f": {lists}" if followed[most:] else ""), "  ")
-    after_all = sum(change.packets_after or 0 for change in result.changes)
-    if after_all:
-        # These are not counted as denials: had the changes been real, they could only be retransmissions.
-        page.wrapped(
-            f"{plural(after_all, 'packet')} of theirs came after the cut: with these changes, retransmissions at most; "
-            "what was denied most leaves them out",
-            "  ",
-        )
+    if after := after_words(result):
+        page.wrapped(after, "  ")
     if result.changes_left:
         page.wrapped(f"{plural(result.changes_left, 'change')} would come after the last packet", "  ")
+
+
+def _packets_after(result: ReplayResult) -> int:
+    """How many packets of connections came after a change had cut them."""
+    return sum(change.packets_after or 0 for change in result.changes)
+
+
+def after_words(result: ReplayResult) -> str:
+    """The number of packets that came after the cut of their connections; "" if there are none."""
+    number = _packets_after(result)
+    if not number:
+        return ""
+    return (
+        f"{plural(number, 'packet')} of theirs came after the cut. After a real change such packets could only be "
+        "retransmissions, so they are not among the denied packets below."
+    )
 
 
 def largest_changes(result: ReplayResult, most: int) -> list[ChangeDone]:
@@ -470,15 +506,7 @@ def cut_end(cut: CutConnection, start_ns: int) -> str:
 def write_notes(page: Page, most: int, result: ReplayResult | DiffResult) -> None:
     """Write the times of the first and last packet, so many warnings, damage and speed."""
     page.line()
-    notes: list[tuple[str, str, str]] = []
-    if result.first_time_ns is not None and result.last_time_ns is not None:
-        duration = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
-        notes += [
-            ("First packet", f"{instant(result.first_time_ns)} UTC", ""),
-            ("Last packet", f"{instant(result.last_time_ns)} UTC, {duration} later", ""),
-        ]
-    if result.decapsulated is not None:
-        notes.append(("Tunnels", tunnels_text(result.decapsulated), ""))
+    notes = [(label, words, "") for label, words in times_and_tunnels(result)]
     notes += [("Warning", printable(warning), "yellow") for warning in result.warnings[:most]]
     if (more := len(result.warnings) - len(result.warnings[:most])) > 0:
         notes.append(("Warning", f"and {plural(more, 'more warning')}: --json has all", "yellow"))
@@ -508,6 +536,20 @@ def _cluster_text(used: ClusterUsed) -> str:
     found = f"; {plural(used.segments_found, 'segment')} had been read before" if used.segments_found else ""
     where = f"{used.scheduler}, {plural(used.workers, 'worker')}, {plural(used.shards, 'shard')}"
     return f"{where}: {', '.join(stages)}{found}"
+
+
+def times_and_tunnels(result: ReplayResult | DiffResult) -> list[tuple[str, str]]:
+    """When the first and the last packet came, and what was taken off packets; each with a label."""
+    words = list[tuple[str, str]]()
+    if result.first_time_ns is not None and result.last_time_ns is not None:
+        duration = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
+        words += [
+            ("First packet", f"{instant(result.first_time_ns)} UTC"),
+            ("Last packet", f"{instant(result.last_time_ns)} UTC, {duration} later"),
+        ]
+    if result.decapsulated is not None:
+        words.append(("Tunnels", tunnels_text(result.decapsulated)))
+    return words
 
 
 def tunnels_text(decapsulated: dict[str, int]) -> str:

@@ -379,6 +379,10 @@ def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_o
     assert wide["used"]["not_listed"] == {"rows": 0, "connections": 10 - listed} and listed < 10
     told = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
     assert f"and others of too many kinds to be told apart ({10 - listed} connections)" in " ".join(told.split())
+    # More rows cannot tell all connections then.
+    monkeypatch.setattr(usage, "MOST_COUNTED", 10)
+    told = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
+    assert "and 3 more rows (5 connections): --top 6 lists more\n" in told
     run = is_sarif(json.loads(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], "--format", "sarif").out))
     (said,) = (each["message"]["text"] for each in run["results"] if each["ruleId"] == "SG015")
     assert "udp/53,33434-33435 to 0.0.0.0/0 (261 packets in 13.0 s" in said
@@ -486,6 +490,29 @@ instances:
     amounts = re.findall(r"^ {6,}(\d+)  \S", text[text.index("SG015") : text.index("What to do")], re.M)
     # Where all instances fit, the text names them.
     assert sum(map(int, amounts)) == 18 and len(amounts) == (3 if by == "group" else len(rows))
+
+
+def test_the_option_for_all_rows_takes_no_finding_away(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 10.12, 10.24. With twelve findings, the eight rows of one of them need a larger number than 8."""
+    groups = "security_groups:\n" + "".join(f"  - {{name: idle-{n}}}\n" for n in range(12))
+    policy = write_policy(tmp_path, Path(SHOP[0]).read_text().replace("security_groups:\n", groups, 1))
+    command = ("check", policy, "--traffic", SHOP[1])
+    text = sgfast(capsys, *command).out
+    (option,) = re.findall(r"and 5 more rows \(5 connections\): --top (\d+) lists all\n", text)
+    whole = sgfast(capsys, *command, "--top", option).out
+    for told in (text, whole):
+        assert len(re.findall(r"^  SG\d+ \w+: ", told, re.M)) == int(option) > 12
+    amounts = re.findall(r"^ {6}(\d+)  \S", whole, re.M)
+    assert sum(map(int, amounts)) == 10 and len(amounts) == 8 and " more " not in whole
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_advice_is_given_on_the_findings_that_are_listed(capsys: Capsys, form: str) -> None:
+    """SPEC 10.12."""
+    command = ("check", SHOP[0], "--traffic", SHOP[1], "--format", form)
+    advice = re.compile(r"^(?:  |- )(SG\d+)(?:  |: )", re.M)
+    assert advice.findall(sgfast(capsys, *command).out) == ["SG012", "SG013", "SG015"]
+    assert advice.findall(sgfast(capsys, *command, "--top", "1").out) == ["SG012"]
 
 
 def test_findings_are_cut_as_asked_and_the_option_for_all_is_told(capsys: Capsys, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from dataclasses import FrozenInstanceError, fields
+from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,10 @@ def test_what_does_not_go_together_is_refused(given: dict[str, Any], captures: t
 def test_numbers_and_single_texts_mean_what_their_texts_and_lists_mean() -> None:
     seconds: list[Any] = [1, 1.5, np.float64(1.5), np.int64(1)]
     assert [Reading(start=each, end=9) for each in seconds] == [Reading(start=str(each), end="9") for each in seconds]
-    assert [Reading(end=each).end for each in (5e-05, 1e-12, 1e9)] == ["0.00005", "0", "1000000000"]
+    # Python writes small and large numbers with an exponent.
+    exact: list[Any] = [0.00005, 0, 1e-9, 10, 1000000000.1, Fraction(1, 4), np.float32(0.5), 1e-12]
+    texts = ["0.00005", "0", "0.000000001", "10", "1000000000.1", "0.25", "0.5", "0"]
+    assert [Reading(start=each).start for each in exact] == texts
     assert Reading(decap="vxlan") == Reading(decap=["vxlan"]) == Reading(decap=("vxlan",))  # type: ignore[arg-type]
     once, twice = (sgfast.replay(*SHOP, reading=Reading(start=each)) for each in (2, "2"))
     assert once.packets == twice.packets < 261
@@ -97,6 +101,7 @@ def test_numbers_and_single_texts_mean_what_their_texts_and_lists_mean() -> None
         (lambda: Reading(start=-1), "start must be 0 to [0-9,]+ seconds after the first packet, not -1"),
         (lambda: Reading(end=10**400), "end must be 0 to [0-9,]+ seconds after the first packet, not 10{79}"),
         (lambda: Reading(merge="x"), "merge must be True or False, not 'x'"),  # type: ignore[arg-type]
+        (lambda: Reading(dedup=1), "dedup must be True or False, not 1"),  # type: ignore[arg-type]
         (lambda: sgfast.replay(*SHOP, reading={"start": 1}), "reading must be a sgfast.Reading, not {'start': 1}"),  # type: ignore[arg-type]
         (lambda: sgfast.replay(SHOP[0], []), "there are no captures: give at least one path"),
         (lambda: sgfast.suggest([]), "there are no captures: give at least one path"),

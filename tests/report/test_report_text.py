@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from command import CLIENT, SERVER, SHOP, handshake, mixture, sgfast, write_capture, write_policy
+from command import CLIENT, PCAPS, SERVER, SHOP, handshake, mixture, sgfast, write_capture, write_policy
 from effort import EXHAUSTIVE, some
 from frames import ethernet, ip, tcp, udp
 from kinds import kinds_of
@@ -37,6 +37,7 @@ from sgfast.replaying.results import Contradicted, Expected
 from sgfast.report.check import check_text
 from sgfast.report.names import service_name
 from sgfast.report.page import TOP, human_bytes, human_seconds, instant
+from sgfast.report.replay_markdown import replay_markdown
 from sgfast.report.rollup import BY
 from sgfast.report.text import text_report
 
@@ -259,13 +260,72 @@ def lists(report: str) -> list[tuple[str, list[int], int, int]]:
         elif text.startswith("Not shown"):
             every = re.search(r"--top (\d+) shows all of it", text)
             assert every is not None
-            for name, left in re.findall(r"(denied pack|allowed by |allowed)[^(]* \([\d,]+ rows? \(([\d,]+) ", text):
+            for name, left in re.findall(r"(denied pack|allowed by |allowed)[^;(]*, [\d,]+ rows? \(([\d,]+) ", text):
                 found.append((name, [], number(left), number(every[1])))
     return found
 
 
 def number(text: str) -> int:
     return int(text.replace(",", ""))
+
+
+def test_what_a_large_cut_leaves_room_for_is_given_back() -> None:
+    """SPEC 10.24. Beside twelve changes and what was cut, the reasons of denials and three changes still have room."""
+    folder = PCAPS / "changes"
+    text = text_report(replay(folder / "policy.yaml", folder / "network.pcap", changes=folder / "changes.yaml"))
+    assert 57 <= text.count("\n") <= 60
+    assert "midstream 108, disconnected 102, no-rule" in text and "has the reasons" not in text
+    assert "  and 9 more changes (1 cut): --top 12 lists all\n" in text
+    assert "only be retransmissions, so they are not among the denied packets below." in text
+
+
+def test_what_one_sentence_mentions_names_the_option_that_shows_all_of_it() -> None:
+    """SPEC 10.24."""
+    broken = [
+        Broken(Service(f"{LONG[:60]}{n}", 6, 1 + n, None, None), "inbound", f"10.{n}.0.1", LONG, "no-rule", 1)
+        for n in range(90)
+    ]  # fmt: skip
+    cuts = tuple(
+        CutConnection(6, CLIENT, SERVER, n, 22, None, None, False, 5, "back", 10**9, True, LONG, LONG) for n in range(5)
+    )
+    changes = [ChangeDone(n, f"remove_rule {LONG}", 50, 2, 2, 2, cuts, n, 1) for n in range(20)]
+    words = tuple(Word(f"{LONG[:55]}{n}", "") for n in range(50))
+    against = Contradicted(Expectation(words, words, words, "deny", "", "", 9, "meant.yaml:9: expect[0]"), 3)
+    kinds = kinds_of([denial(7, instance=LONG, peer_name=LONG)] * 3, broken)
+    told = []
+    for warnings in ([], ["a warning of some length"] * 25):
+        found = result(
+            kinds=kinds, changes=changes, changes_left=7, warnings=warnings, verdicts=dict.fromkeys(VERDICTS, 9),
+            reasons=dict.fromkeys(filter(None, REASONS), 10**9), expected=Expected("meant.yaml", 1, (against,) * 30),
+        )  # fmt: skip
+        found.captures, found.vpc = (f"captures/{LONG}.pcap",) * 5, LONG
+        text = text_report(found, width=40, by="instance")
+        assert text.count("\n") <= 60
+        told.append(" ".join(text.split()))
+        print(text)
+    assert "Not shown: denied packets that nobody answered, 1 row (21 packets); " in told[0]
+    assert "; times; --top 1 shows all of it" in told[0] and "; times and 25 warnings; --top 25 shows" in told[1]
+    assert all("--json has the reasons, and all captures" in text for text in told)
+    # An expectation may have a thousand words.
+    assert all("… should be denied" in text and text.count(LONG[:55]) < 40 for text in told)
+
+
+def test_groups_come_with_most_connections_first() -> None:
+    """SPEC 10.24. By rule."""
+    found = result(rules=[rule("a-1", "a", 4), rule("b-1", "b", 6), rule("c-1", "c", 8), rule("c-2", "c", 0)])
+    lines = text_report(found, by="rule").splitlines()
+    assert [line for line in lines if line in ("  a", "  b", "  c")] == ["  c", "  b", "  a"]
+
+
+def test_what_was_denied_without_an_address_may_have_been_answered() -> None:
+    """SPEC 10.24."""
+    broken = [Broken(Service("web-2", 6, 80, None, None), "inbound", CLIENT, None, "no-rule", 3)]
+    for answered, reason in (([], "(no-rule)"), (broken, "(no-rule, perhaps answered)")):
+        found = denying(denial(2), denial(7), kinds=kinds_of([denial(2)], answered, others=7))
+        text = " ".join(text_report(found).split())
+        assert f"7 other instances -> other addresses: hopopt {reason}" in text and "malformed" not in text, text
+    heading = replay_markdown(found).partition("\n")[0]
+    assert heading == "### 3 connections would break, nobody answered 2 denied packets (and perhaps 7 more)"
 
 
 def test_denials_without_an_instance_are_not_lost() -> None:

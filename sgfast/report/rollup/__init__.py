@@ -29,6 +29,9 @@ from sgfast.report.rollup.ends import Ends, Level, Name
 Part = Literal[
     "would-break", "unanswered", "allowed", "denied", "one-way", "newly-denied", "newly-allowed", "observed"
 ]  # fmt: skip
+#: In place of a reason's word, with the row's own reason: packets of ``one-way`` whose address had no room, so that it
+#: is not known whether somebody answered them.
+PERHAPS = "perhaps-answered"
 #: Those that are counted by packets.
 BY_PACKETS: tuple[Part, ...] = ("denied", "one-way")
 By = Literal["group", "instance", "address", "service", "rule"]
@@ -113,6 +116,8 @@ class Row:
     place: int
     #: Of changed rows only. All else in the row is said by the policy that blocks.
     passing: Passing | None = None
+    #: Whether it is ``PERHAPS``.
+    perhaps_answered: bool = False
 
     @property
     def answered(self) -> int:
@@ -188,7 +193,7 @@ class Rollup:
         self.ends = Ends(policy, kinds, *also)
         self._services = _Services(kinds)
         self._grouped = cache(self._group)
-        #: By part: for each reason's word ("": the row's own), how many of each kind.
+        #: By part: for each reason's word (of "" and ``PERHAPS`` the row's own), how many of each kind.
         self.counts: dict[Part, dict[str, NDArray[np.int64]]] = self._counts(kinds.rows)
         #: How many of each kind come before all others, whatever the part.
         self._firsts = self._first(kinds.rows)
@@ -198,10 +203,12 @@ class Rollup:
         return int(sum(counts.sum() for counts in self.counts[part].values()))
 
     def fold(
-        self, part: Part, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, at_least: int = 0
-    ) -> Folded:
+        self, part: Part, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, at_least: int = 0,
+        asked: int = 1,
+    ) -> Folded:  # fmt: skip
         """The rows of a part, largest first. ``fitting``: by group, ends and services are told as finely as lets
         ``most`` rows, or ``at_least`` so many, hold ``ENOUGH`` of the part, or as coarsely as there are words for.
+        ``asked``: ``every`` is at least so many, because the same number is asked for something else, too.
         """
         steps = _STEPS[by] if fitting else (_STEPS[by][by == "group"],)
         step, found = self._fitting(part, by, steps, max(most, at_least))
@@ -219,7 +226,8 @@ class Rollup:
             tuple(rows), len(found.order) - len(rows), connections - sum(row.connections for row in rows),
             packets - sum(row.packets for row in rows), connections, packets,
             int(found.firsts.sum()) - sum(row.answered for row in rows),
-            len(rows) if len(found.order) == len(rows) else self._every(part, by, steps, len(found.order), at_least),
+            len(rows) if len(found.order) == len(rows)
+            else self._every(part, by, steps, max(len(found.order), asked), at_least),
         )  # fmt: skip
 
     def _fitting(self, part: Part, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
@@ -233,10 +241,10 @@ class Rollup:
 
     def _every(self, part: Part, by: By, steps: Sequence[_Step], least: int, at_least: int) -> int:
         """The fewest rows to ask for that are all. Where there is room for more rows, they are told more finely."""
-        numbers = sorted(len(self._grouped(part, by, *step).order) for step in steps)
+        numbers = sorted(max(len(self._grouped(part, by, *step).order), least) for step in steps)
         return next(
             number for number in numbers
-            if number >= least and len(self._fitting(part, by, steps, max(number, at_least))[1].order) <= number
+            if len(self._fitting(part, by, steps, max(number, at_least))[1].order) <= number
         )  # fmt: skip
 
     def _group(self, part: Part, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
@@ -288,12 +296,14 @@ class Rollup:
         told = self._is_told(largest)
         return Row(
             names["source"], names["destination"], len(ends["source"]), len(ends["destination"]),
-            *self._services.told(places), word or REASONS[int(largest["reason"])] or "", direction_of(largest),
+            *self._services.told(places), word if word not in ("", PERHAPS) else REASONS[int(largest["reason"])] or "",
+            direction_of(largest),
             only(rules, self.kinds.rules), int((rules >= 0).sum()),
             int((rows["connections"] if part in BY_PACKETS else found.counts[group]).sum()), int(rows["packets"].sum()),
             int(rows["bytes"].sum()), int(first["first_ns"]) if is_timed else None,
             int(rows["last_ns"].max()) if is_timed else None, self._example(first) if is_timed else None,
             denied_of(self.kinds, largest) if told else None, int(places[0]), self._passing(rows),
+            word == PERHAPS,
         )  # fmt: skip
 
     def _example(self, row: Any) -> Example | None:
@@ -311,14 +321,18 @@ class Rollup:
 
     def _counts(self, rows: Rows) -> dict[Part, dict[str, NDArray[np.int64]]]:
         refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
+        packets, answered = rows["packets"].astype(np.int64), (rows["broken"] > 0) | (rows["meant"] > 0)
+        unanswered = np.where(answered, 0, packets)
+        # What was denied without an address may have been answered, and counts as that in a row with one.
+        perhaps = (rows["family"] == 0) & answered.any()
         allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
         return {
             "would-break": {"": rows["broken"].astype(np.int64)},
             "unanswered": {"refused": refused, "silent": silent},
             # A kind that found no room has its outcome in another row than its beginning.
             "allowed": {"": allowed.clip(0)},
-            "denied": {"": rows["packets"].astype(np.int64)},
-            "one-way": {"": np.where((rows["broken"] > 0) | (rows["meant"] > 0), 0, rows["packets"].astype(np.int64))},
+            "denied": {"": packets},
+            "one-way": {"": np.where(perhaps, 0, unanswered), PERHAPS: np.where(perhaps, unanswered, 0)},
         }
 
     def _first(self, rows: Rows) -> NDArray[np.int64]:

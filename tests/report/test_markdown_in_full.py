@@ -1,0 +1,260 @@
+"""Reports as Markdown that have something to say in every place, in full: no list and no sentence can be lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kinds import kinds_of
+
+from sgfast.capture import Damage
+from sgfast.checking import Checked, Finding
+from sgfast.policy.document import parse_policy
+from sgfast.policy.expectations import Expectation, Word
+from sgfast.policy.model import Policy, Rule
+from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
+from sgfast.replaying.cutting import PacketsLeftOut
+from sgfast.replaying.results import Contradicted, Expected
+from sgfast.report.check_markdown import check_markdown
+from sgfast.report.replay_markdown import replay_markdown
+from sgfast.report.suggestion_markdown import suggestion_markdown
+from sgfast.suggesting import Check, Evidence, LeftOut, Suggestion
+from sgfast.suggesting.observing import Kind
+from sgfast.suggesting.rules import SuggestedRule
+
+POLICY = parse_policy("""
+version: 1
+security_groups: [{name: web, rules: [{id: web-1, direction: inbound, protocol: tcp}]}]
+instances: [{name: web-1, addresses: [10.0.0.5], security_groups: [web]}]
+""")
+WARNINGS = ["one_0", "one_1", "one_2"]
+HTTP = Kind(b"\xc0\0\x02\x01", b"\x0a\0\0\x05", None, "web-1", 6, 80)
+
+
+def replayed() -> ReplayResult:
+    web, db = (Service(name, 6, port, None, None) for name, port in (("web-1", 80), ("db-1", 5432)))
+    kinds = kinds_of(
+        [Denied(web, "inbound", "192.0.2.9", None, "no-rule", 4, 240)],
+        [Broken(web, "inbound", f"192.0.2.{n}", None, "no-rule", 4 - n) for n in (1, 2, 3)],
+        [Unanswered(web, "silent", 2), Unanswered(db, "refused", 5)], others=6,
+    )  # fmt: skip
+    kinds.rows["connections"][-2] += 7
+    ends = (6, "192.0.2.1", "10.0.0.5")
+    cuts = [
+        CutConnection(*ends, 4000 + n, 80, None, None, n == 1, 4 - n, "never", None, False, None, None)
+        for n in (1, 2, 3)
+    ]
+    against = Expectation((Word("web", ""),), (Word("db", ""),), (Word("tcp/1", ""),), "deny", "", "", 9, "")
+    rules = [RuleHits(Rule(f"web-{n}", "inbound", 4), "web", n // 2, n, 100 * n) for n in (9, 6, 3, *[0] * 8)]
+    return ReplayResult(
+        Policy(origin="policy.yaml"), "causal", "deny", "blue", ("a.pcap", "b.pcap", "c.pcap", "d.pcap"), packets=50,
+        bytes=5000, verdicts={"allow": 30, "deny": 18, "moot": 2}, reasons={"rule": 30, "no-rule": 12, "midstream": 6},
+        connections={"opened": 9, "denied": 11, "disconnected": 4, "inferred": 1}, kinds=kinds, rules=rules,
+        first_time_ns=0, last_time_ns=10**9, left_out=PacketsLeftOut(filter=5), decapsulated={"vxlan": 3},
+        changes=[ChangeDone(n * 10**8, f"remove_rule web-{n}", n, 0, 0, 1, (cuts[n - 1],), n, 1) for n in (1, 2, 3)],
+        changes_left=2, expected=Expected("meant.yaml", 5, (Contradicted(against, 3),) * 3), warnings=WARNINGS,
+        damaged=Damage("d.pcap", 24, 7, "the file ends"),
+    )  # fmt: skip
+
+
+def test_a_replay_in_full() -> None:
+    """SPEC 10.24."""
+    assert replay_markdown(replayed(), "instance", 2) == REPLAY
+
+
+def test_a_check_in_full() -> None:
+    """SPEC 10.12."""
+    used = {HTTP: 4, HTTP._replace(port=81): 3}
+    checked = Checked(
+        (Finding("SG004", "open", rule="web-1"),
+         Finding("SG015", "all_used", group="web", rule="web-1", connections=9, used=used),
+         Finding("SG005", "nobody is in it", group="idle")),
+        ("Half of it was left out.",), replace(replayed(), policy=POLICY),
+    )  # fmt: skip
+    assert check_markdown("policy.yaml", WARNINGS, checked, {("rules", "web-1"): 3}, by="instance", top=2) == CHECK
+
+
+def test_a_suggestion_in_full() -> None:
+    """SPEC 10.15."""
+    rule = Rule("web-1", "inbound", 4, 6, ((80, 80),))
+    found = Suggestion(
+        POLICY, "", tuple(SuggestedRule(rule, "web", Evidence(n, n, 1000 * n)) for n in (3, 2, 1)),
+        (LeftOut("never answered", Evidence(7), {HTTP._replace(port=n): Evidence(n) for n in (1, 2, 4)}),
+         LeftOut("too many kinds of connections", Evidence(8))),
+        Check(9, 8, 1, False), {"malformed": 2}, ("a.pcap",), PacketsLeftOut(1, 2, 3, 4),
+        Damage("a.pcap", 24, 7, "the file ends"), WARNINGS,
+    )  # fmt: skip
+    assert suggestion_markdown(found, "group", 2) == SUGGESTION
+
+
+REPLAY = """\
+### 6 connections would break, 6 connections cut by changes of the policy, nobody answered 4 denied packets (and perhaps 6 more), 7 allowed connections not served
+
+50 packets, 5.0 kB of `a.pcap`, `b.pcap`, `c.pcap` and 1 more capture against `policy.yaml`; causal, midstream deny, VPC `blue`.
+
+Left out: 5 by --filter.
+
+| verdict | packets | share | why |
+|---|---|---|---|
+| allow | 30 | 60.0 % | rule 30 |
+| deny | 18 | 36.0 % | no-rule 12, midstream 6 |
+| moot | 2 | 4.0 % | follow a denied opener: would not exist |
+
+#### Changes of the policy: 6 connections cut, 3 of which had finished before
+
+| cut | came back | at | change |
+|---|---|---|---|
+| 2 | 0 | 0.200 s | `remove_rule web-2` |
+| 3 | 0 | 0.300 s | `remove_rule web-3` |
+
+and 1 more change: `--top 3` lists all
+
+| connection | cut at | what became of it |
+|---|---|---|
+| `tcp 192.0.2.1:4001 > 10.0.0.5:80` | 0.100 s | had finished; 3 packets came after that; not opened again |
+| `tcp 192.0.2.1:4002 > 10.0.0.5:80` | 0.200 s | 2 packets came after that; not opened again |
+
+and 1 more connection: `--top 3` lists all
+
+Of 3 cut connections no more is known
+
+3 packets of theirs came after the cut. After a real change such packets could only be retransmissions, so they are not among the denied packets below.
+
+2 changes would come after the last packet
+
+#### Would break: the other end answered in the capture, but these groups deny it
+
+6 connections
+
+| connections | from | to | service | why |
+|---|---|---|---|---|
+| 3 | `192.0.2.1` | `web-1` | tcp/80 | no-rule |
+| 2 | `192.0.2.2` | `web-1` | tcp/80 | no-rule |
+
+and 1 more row (1 connection): `--top 3` lists all
+
+#### As `meant.yaml` means it, or not
+
+5 connections denied as meant, though answered in the capture
+
+- 3 connections allowed, against line 9: web to db: tcp/1 should be denied
+- 3 connections allowed, against line 9: web to db: tcp/1 should be denied
+
+and 1 more line: `--top 3` lists all
+
+#### Denied packets that nobody answered: nothing that worked depends on them
+
+10 packets
+
+| packets | from | to | service | why |
+|---|---|---|---|---|
+| 6 | `other instances` | `other addresses` | hopopt | no-rule, perhaps answered |
+| 4 | `192.0.2.9` | `web-1` | tcp/80 | no-rule |
+
+5 denied packets without readable addresses (malformed)
+
+#### Allowed by the groups, but not served by the instance
+
+7 connections
+
+| connections | from | to | service | why |
+|---|---|---|---|---|
+| 5 | `192.0.2.1` | `db-1` | tcp/5432 | refused: RST or ICMP unreachable |
+| 2 | `192.0.2.1` | `web-1` | tcp/80 | no answer |
+
+#### Allowed
+
+7 connections
+
+| connections | from | to | service | why |
+|---|---|---|---|---|
+| 7 | `192.0.2.1` | `db-1` | tcp/5432 | rule |
+
+#### Rules: 3 of 11 were hit
+
+| connections | packets | bytes | rule | group |
+|---|---|---|---|---|
+| 4 | 9 | 900 B | `web-9` | `web` |
+| 3 | 6 | 600 B | `web-6` | `web` |
+
+and 1 more rule: `--top 3` lists all
+
+Never hit: `web-0`, `web-0`, `web-0`, `web-0`, `web-0`, `web-0` and 2 more rules: `--json` has all
+
+- 9 opened, 11 denied, 4 cut by changes
+- 1 connection began before the capture: who opened it was inferred, and the rules allowed it
+- 6 denied packets belonged to TCP connections that the filter does not know (midstream)
+- First packet 1970-01-01 00:00:00.000000 UTC
+- Last packet 1970-01-01 00:00:01.000000 UTC, 1.0 s later
+- Tunnels taken off packets: vxlan 3
+- Warning: one\\_0
+- Warning: one\\_1
+- and 1 more warning: `--json` has all
+- **Damage: d.pcap: damaged at byte 24, packet 7: the file ends; the report ends there**
+- A capture taken behind today's security groups cannot show what they already block.
+"""  # noqa: E501
+
+CHECK = """\
+### Findings about `policy.yaml`: 1 error, 2 notes
+
+With `a.pcap`, `b.pcap`, `c.pcap` and 1 more capture: 50 packets in 1.0 s, from 1970-01-01 00:00:00.000000 to 1970-01-01 00:00:01.000000 UTC; left out: 5 by --filter.
+
+| code | severity | line | about | finding |
+|---|---|---|---|---|
+| SG004 | error | 3 | `web-1` | open |
+| SG015 | note | 3 | `web-1` | all\\_used |
+
+and 1 more row: `--top 3` lists all
+
+#### SG015: 9 connections used `web-1`
+
+| connections | from | to | service |
+|---|---|---|---|
+| 4 | `192.0.2.1` | `web-1` | tcp/80 |
+| 3 | `192.0.2.1` | `web-1` | tcp/81 |
+
+and others of too many kinds to be told apart (2 connections)
+
+- Left out: Half of it was left out.
+- SG004: As the source, name the networks, the address group or the security group that needs access.
+- SG015: Put the narrower rules in its place if nothing else should come this way. A capture shows only what happened while it ran: think of backups, month ends, failovers and other clients.
+- Warning: one\\_0
+- Warning: one\\_1
+- and 1 more warning: `--json` has all
+- **Damage: d.pcap: damaged at byte 24, packet 7: the file ends; the report ends there**
+- A capture taken behind today's security groups cannot show what they already block.
+"""  # noqa: E501
+
+SUGGESTION = """\
+### 3 rules in 1 group for 1 instance
+
+Replayed with `a.pcap`, the suggested policy allows 8 of 9 connections, and 1 of those left out.
+
+| connections | bytes | group | rule |
+|---|---|---|---|
+| 3 | 3.0 kB | `web` | `tcp/80 from 0.0.0.0/0 (IPv4)` |
+| 2 | 2.0 kB | `web` | `tcp/80 from 0.0.0.0/0 (IPv4)` |
+
+and 1 more rule: `--top 3` lists all
+
+#### Left out: 7 connections: never answered
+
+| connections | from | to | service |
+|---|---|---|---|
+| 4 | `192.0.2.1` | `web-1` | tcp/4 |
+| 2 | `192.0.2.1` | `web-1` | tcp/2 |
+
+and 1 more row (1 connection): `--top 3` lists all
+
+#### Left out: 8 connections: too many kinds of connections
+
+- 2 packets left out: malformed
+- 1 packet left out: before --start
+- 2 packets left out: at --end or later
+- 3 packets left out: by --filter
+- 4 packets left out: duplicates
+- Warning: one\\_0
+- Warning: one\\_1
+- and 1 more warning: `--json` has all
+- **Damage: a.pcap: damaged at byte 24, packet 7: the file ends; the report ends there**
+- A capture taken behind today's security groups cannot show what they already block.
+"""
