@@ -176,16 +176,19 @@ def rule_tables(
         n = 2 * number[profile]
         chosen[n : n + 2] = kept
     cache.forget_unused()
-    # Profiles may share tables; each table is listed once.
-    places: dict[int, int] = {}
+    # Profiles may share tables; each table is listed once. Of those without rules, one stands for all.
+    places: dict[int | None, int] = {}
     tables: list[RuleArrays] = []
     of_profile = []
     for some in chosen:
+        numbers = []
         for each in some:
             table = each.built.table
-            if places.setdefault(id(table), len(tables)) == len(tables):
+            place = places.setdefault(id(table) if each.built.order else None, len(tables))
+            if place == len(tables):
                 tables.append(table)
-        of_profile.append(tuple([places[id(each.built.table)] for each in some]))
+            numbers.append(place)
+        of_profile.append(tuple(numbers))
     made = RuleTables(tables, *_choices(of_profile), sum([table.has_bit_vectors for table in tables]), builder.built)
     cache.last = groups, with_instances, made
     return made

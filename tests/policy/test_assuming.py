@@ -102,7 +102,7 @@ def test_groups_of_one_address_are_those_of_one_machine() -> None:
     (["=10.0.0.5"], "main", PolicyError, "^p.yaml: unknown security group ''$"),
     (["web=10.0.0.9"], "main", PolicyError, "^p.yaml: 10.0.0.9/32 already belongs to instance 'db-1' in VPC 'main'$"),
     (["web=10.0.0.5", "batch=10.0.0.5"], "main", PolicyError, "cannot be in stateful groups"),
-    (["web=10.0.0.5"], "nowhere", PolicyError, "^p.yaml: unknown VPC 'nowhere'$"),
+    (["web=10.0.0.5"], "nowhere", PolicyError, r"^p.yaml: unknown VPC 'nowhere' \(did you mean 'other'\?\)$"),
 ])  # fmt: skip
 def test_what_is_not_clear_is_asked_in_one_line(
     words: list[str], vpc: str | None, error: type[Exception], message: str
