@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import gc
+import signal
 from collections.abc import Iterator
 from threading import Thread
 from typing import Any
@@ -206,10 +207,15 @@ def test_an_interrupt_while_a_batch_is_made_stays_an_interrupt() -> None:
         yield
 
     stream, data = taken(stream_capsule(FIELDS, batches())), Data()
-    with pytest.raises(KeyboardInterrupt):
-        assert stream.get_next(ctypes.addressof(stream), ctypes.addressof(data)) == errno.EIO
-        for _ in range(100):
-            str(data)
+    # A suite that runs in the background has interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            assert stream.get_next(ctypes.addressof(stream), ctypes.addressof(data)) == errno.EIO
+            for _ in range(100):
+                str(data)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not data.release
     release(stream)
 
