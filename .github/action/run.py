@@ -18,7 +18,7 @@ from typing import Any
 
 from sgfast.__main__ import run
 
-#: Words of the input `fail-on` that are for ``sgfast diff``. All others are for ``sgfast check``.
+#: The words of the input `fail-on` that ``sgfast diff`` takes. ``sgfast check`` takes the others.
 OF_DIFF = ("opened", "closed", "newly-denied", "newly-allowed")
 #: Statuses of commands that have printed their report.
 DONE = (0, 1, 3)

@@ -23,7 +23,7 @@ from sgfast.processors import usable_processors
 CHUNK = 32 * 1024
 #: Chunks that may be read before the decompressor asks for them.
 CHUNKS_AHEAD = 8
-#: A thread begins when this many bytes have been read: a small capture, or a look at a large one, is not worth it.
+#: A thread begins when this many bytes have been read. It would slow down a small capture, or a look at a large one.
 AHEAD_FROM = 512 * 1024
 #: Bytes that a thread decompresses ahead, twice the reader's usual window; the last piece may go beyond.
 AHEAD = 1024 * 1024

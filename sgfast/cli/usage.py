@@ -20,7 +20,7 @@ _OPTIONS_OF_OTHERS = {
     "-n": ("--filter", "leave it out, since sgfast never looks names of addresses up"),
     "-i": ("--filter", "sgfast captures nothing itself: tcpdump -i INTERFACE -U -w - | sgfast replay POLICY -"),
 }
-#: What to type instead of one argument more than a command takes, if it is a file.
+#: By command: what the error says if there is one argument too many, and it is a file.
 _INSTEAD_OF_FILES = {
     "check": "captures need --traffic: sgfast check POLICY --traffic CAPTURE",
     "export": "name one POLICY; what is there already needs --since: sgfast export POLICY --since OLD --to TARGET",

@@ -66,7 +66,7 @@ class Numbering:
         new = copy(self)
         before, now = self._policy.instances, policy.instances
         if self._policy.security_groups is not policy.security_groups:
-            # The others have their numbers already.
+            # Rules that the last policy had keep their numbers.
             new._number_rules(
                 [(group.name, rule) for group in policy.security_groups for rule in new_rules(self._policy, group)]
             )

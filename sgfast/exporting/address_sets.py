@@ -57,7 +57,7 @@ class _Owners:
             for family, prefixes in owned_prefixes(policy, vpc).items()
         }
         self.of_instance: dict[tuple[str, int], list[Range]] = defaultdict(list)
-        #: By VPC: the same ranges, each with its family.
+        #: By VPC: the ranges that its instances own. Each row begins with the address family.
         self.of_vpc: dict[str, list[tuple[int, Range, Instance]]] = defaultdict(list)
         for family, ranges in self.ranges.items():
             for first, last, owner in ranges:

@@ -141,7 +141,7 @@ class NodeReader:
     def _place(self, line: int) -> str:
         return f"{self._shown_origin}:{line}" if line else self._shown_origin
 
-    # Collections. Visits are counted, so that a few aliases cannot expand to billions of values.
+    # Lists and mappings. Every value that is read counts, so that a few aliases cannot expand to billions of values.
 
     def visit(self, count: int, node: Node, path: str) -> None:
         """Count ``count`` values read in ``node``, and raise PolicyError if the total is too large."""

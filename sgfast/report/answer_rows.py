@@ -38,7 +38,7 @@ class AnswerList:
     counted: str
     #: Most important first.
     rows: tuple[AnswerRow, ...]
-    #: ``3 more rows (6 packets)``; "" if all rows are there.
+    #: What is not listed, such as ``3 more rows (6 packets)``; "" if all rows are listed.
     left: str
     #: The value of ``--top`` that lists all rows.
     every: int

@@ -54,7 +54,7 @@ cdef class NameTexts:
 
 
 cdef class RowWriter:
-    # Composes rows in a bytes object and passes it to `sink` when it is full.
+    # Collects rows in a bytes object, and passes the object to `sink` when it is full.
     cdef object sink
     cdef object head            # bytes before the first row; None after they were written
     cdef object encode          # function: name -> bytes

@@ -312,7 +312,7 @@ CHANGED_TABLE = TableKind(
 )  # fmt: skip
 RULE_EFFECT_TABLE = TableKind(
     ("DiffResult.tables.rules",),
-    "a rule that differs between the policies, and that decides about connections whose verdict changes",
+    "a rule that was added, removed or changed, and that decides about a connection whose verdict changes",
     (
         Column("rule", RULE, "The rule's id."),
         Column("group", TEXT, "Its security group."),

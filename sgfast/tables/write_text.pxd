@@ -30,8 +30,8 @@ cdef inline const char* pair_of(uint32_t n) noexcept nogil:
 
 
 cdef inline char* put_short(char* at, uint32_t n) noexcept nogil:
-    # Writes a number below 100,000 without a branch, as the lengths of ports follow no pattern. The text has at most 5
-    # bytes. Up to 7 bytes behind it are overwritten.
+    # Writes a number below 100,000. It has no branches, because a processor cannot predict how many digits a port has.
+    # The text has at most 5 bytes. Up to 7 bytes behind it are overwritten.
     cdef uint32_t last = n % 10000
     cdef int missing = (n < 10) + (n < 100) + (n < 1000) + (n < 10000)
     cdef uint64_t digits = (

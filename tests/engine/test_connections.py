@@ -238,7 +238,7 @@ def test_open_are_connections_that_neither_ended_nor_timed_out_nor_were_cut(jobs
     assert dialogue(">FA") == 1 and dialogue("<FA >A") == 0         # TIME-WAIT is over
     assert dialogue(">S <SA >A", "10.0.0.6") == 1 and dialogue("<RA", "10.0.0.6") == 0
     assert engine.dataplane.connections == 2                        # both are still remembered
-    # Both filters know this one. The one that was denied is no connection, and its key is moot.
+    # The filters of both ends remember this connection, and it counts once. What is denied after it does not count.
     assert engine.check("10.0.0.6", "10.0.0.5", "udp", sport=1, dport=2).allowed and engine.open_connections == 1
     assert not engine.check("10.0.0.5", "203.0.113.9", "udp", sport=1, dport=2).allowed
     assert engine.open_connections == 1

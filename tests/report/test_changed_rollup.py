@@ -97,7 +97,7 @@ def _is_between_the_right_ends(rollup: ChangedRollup, change: Any, own: list[Exp
             ends = [*map(name, addresses_of(unit))]
             guessed.add(frozenset(ends))
             if not any(end in blocking.instance_by_name for end in ends):
-                # This is an ICMP error. It was sent to an instance, and quotes a packet between two others.
+                # The packet is an ICMP error to an instance. It quotes a packet between two other instances.
                 guessed |= {frozenset({end, "other instances"}) for end in ends}
         else:
             wanted[name(unit.ends[0]), name(unit.ends[1])] += 1

@@ -63,7 +63,7 @@ cdef inline void tally_row(Plane* plane, const FlowRow* row) noexcept nogil:
 
 
 cdef inline void count_ended(Plane* plane, Table* t) noexcept nogil:
-    # Counts the rows of ended tuples that are not counted yet. Rows are dropped unless flows are kept.
+    # Counts the ended tuples that are not counted yet. Then it drops their rows, unless flows are kept.
     cdef Py_ssize_t i
     for i in range(t.tallied, t.ended_count):
         tally_row(plane, &t.ended[i])
