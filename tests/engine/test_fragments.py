@@ -121,6 +121,14 @@ def test_all_fragments_count_for_the_rule_and_the_list_of_denials(layer, verdict
         assert others == 0
 
 
+def test_what_is_resolved_last_is_in_the_list_of_denials():
+    engine = Engine(POLICY, reporting=True)
+    engine.process(batch(datagram().pieces("24-48+")))
+    assert len(engine.dataplane.denials[0]) == 0
+    assert len(engine.resolved(everything=True)) == 1
+    assert [row["packets"] for row in engine.dataplane.denials[0]] == [1]
+
+
 def test_offset_of_a_fragment_has_thirteen_bits():
     told = Told()
     assert told.give([datagram().piece("0-24+"), datagram().piece("32768-32776+")]) == ["allow", "allow"]
