@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -73,6 +74,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     if config.getoption("workers") > 1:
         items[:] = [item for item in items if item.get_closest_marker("one_thread") is None]
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of collected tests live to the end. The garbage collector would look through them again and again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -141,7 +141,7 @@ def test_shadowed_and_redundant_rules_against_exhaustive_evaluation() -> None:
     seen: Counter[str] = Counter()
 
     @seed(20261125)
-    @settings(max_examples=some(80, 200), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=some(50, 200), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(policies())
     def run(policy: Policy) -> None:
         assume(views_exist(policy))

@@ -96,7 +96,7 @@ def test_a_cluster_says_what_one_process_says(
 
 
 @pytest.mark.parametrize(("policy", "capture", "changes"), recorded_replays())
-@pytest.mark.parametrize("mode", ["causal", "verbatim"])
+@pytest.mark.parametrize("mode", ["causal", "verbatim"][: some(1, 2)])
 @pytest.mark.parametrize("client", [1, 2] if EXHAUSTIVE else [2], indirect=True)
 def test_recordings_give_the_same_lines(
     client: Any, policy: Path, capture: Path, changes: Path | None, mode: Any
@@ -155,7 +155,7 @@ def test_fragments_find_their_first_one_in_another_file(client: Any, tmp_path: P
     assert {"rule", "no-rule"} <= reasons and result.verdicts["allow"] > 300 and "pending" not in str(lines)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(some(2, 4)))
 def test_copies_are_left_out_across_files(client: Any, tmp_path: Path, seed: int) -> None:
     print(f"seed {seed}")
     rng, made, now = np.random.default_rng(seed), [], BASE

@@ -93,7 +93,7 @@ def test_stateless_groups_are_compared_by_packets_and_warned_of(tmp_path: Path) 
 
 
 def test_the_same_policy_twice_makes_no_difference(tmp_path: Path) -> None:
-    @drawn(7, examples=some(4, 10))
+    @drawn(7, examples=some(2, 10))
     def compare(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(2000))
@@ -116,7 +116,7 @@ def test_two_threads_say_what_one_says_batch_after_batch(tmp_path: Path, monkeyp
         monkeypatch.setattr(comparing, "TOGETHER_FROM", connections)
         return replace(diff(*case, reading=reading), elapsed_seconds=0.0)
 
-    @drawn(20261127, examples=some(3, 6))
+    @drawn(20261127, examples=some(2, 6))
     def compare(policy: Policy, case_seed: int) -> None:
         nonlocal batches
         rng = np.random.default_rng(case_seed)
@@ -142,7 +142,7 @@ def test_two_threads_say_what_one_says_batch_after_batch(tmp_path: Path, monkeyp
             return
 
     compare()
-    assert batches > 50
+    assert batches > some(25, 50)
 
 
 @pytest.mark.parametrize("processors", [1, 2])

@@ -220,7 +220,7 @@ def openers(rng: np.random.Generator, wanted: int) -> np.ndarray:
     return rows
 
 
-@drawn(31, some(16, 400))
+@drawn(31, some(10, 400))
 def test_every_rule_wins_as_in_a_fresh_compilation_after_changes_of_every_kind(policy: Policy, case_seed: int) -> None:
     rng = np.random.default_rng(case_seed)
     changer = Changer(rng)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from clusters import BASE, CLIENT, POLICY, WEB
 from datagrams import Datagram
+from effort import some
 from frames import ethernet, icmp, icmp_error, ip, other, tcp, udp
 from traffic import SECOND, Crowd
 
@@ -78,12 +79,15 @@ def test_a_block_that_is_cut_anywhere_is_told(rows: bool) -> None:
     assert whole == set(range(count + 1))
 
 
+TURNS = some(2000, 20_000)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_bytes_that_were_changed_are_judged_or_told(seed: int) -> None:
     print(f"seed {seed}")
     block, count, first_ns = block_of(seed, 300)
     rng, told = np.random.default_rng(seed), 0
-    for turn in range(5000):
+    for turn in range(TURNS):
         if turn % 50 == 0:
             # The clock of the one before may have jumped to its end.
             engine = engine_at(first_ns)
@@ -95,7 +99,7 @@ def test_bytes_that_were_changed_are_judged_or_told(seed: int) -> None:
             judge(engine, bytes(spoilt), rows=bool(rng.integers(2)), turn=1 + turn % 50)
         except ValueError:
             told += 1
-    assert 0 < told < 5000
+    assert 0 < told < TURNS
 
 
 FRAMES = {

@@ -10,7 +10,7 @@ import pytest
 from differential import differential
 from effort import some
 
-PACKETS = int(os.environ.get("SGFAST_DIFFERENTIAL_PACKETS") or some(60_000, 1_000_000))
+PACKETS = int(os.environ.get("SGFAST_DIFFERENTIAL_PACKETS") or some(45_000, 1_000_000))
 SEED = int(os.environ.get("SGFAST_DIFFERENTIAL_SEED", "2025"))
 
 # What must have come up, or the comparison proves little: of a million packets.

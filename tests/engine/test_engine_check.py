@@ -166,7 +166,7 @@ def with_one_wrong(call: dict[str, Any], rng: np.random.Generator) -> dict[str, 
 def test_packets_of_random_conversations_are_judged_as_the_python_way_judges_them() -> None:
     seen: Counter[str | None] = Counter()
 
-    @drawn(SEED, some(40, 60))
+    @drawn(SEED, some(20, 60))
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         options: dict[str, Any] = {
@@ -194,9 +194,10 @@ def test_packets_of_random_conversations_are_judged_as_the_python_way_judges_the
 
     run()
     print(dict(seen))
-    assert sum(seen.values()) > 10_000
-    assert min(seen[reason] for reason in (None, "rule", "established", "no-rule", "invalid", "midstream")) > 500
-    assert min(seen[reason] for reason in ("inferred", "deny-rule", "disconnected", "opener-denied")) > 10
+    assert sum(seen.values()) > some(5000, 10_000)
+    often, seldom = some(250, 500), some(5, 10)
+    assert min(seen[reason] for reason in (None, "rule", "established", "no-rule", "invalid", "midstream")) > often
+    assert min(seen[reason] for reason in ("inferred", "deny-rule", "disconnected", "opener-denied")) > seldom
 
 
 def change(changer: Changer, now_ns: int, *engines: Engine) -> None:
@@ -509,7 +510,7 @@ def test_threads_may_check_while_the_policy_changes(turns_of_ten_microseconds: N
         instances=crowd_of(4).instances, quotas=Quotas(rules_per_group=1000),
     )  # fmt: skip
     engine = Engine(policy)
-    rounds, workers = 60, 4
+    rounds, workers = some(20, 60), 4
     wrong: list[Any] = []
     checked: list[int] = []
     over = threading.Event()

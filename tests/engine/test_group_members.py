@@ -215,7 +215,7 @@ def _change(rng: random.Random, policy: Policy) -> Change:
 
 
 @seed(1911)
-@settings(max_examples=some(60, 20_000), deadline=None, database=None, phases=(Phase.generate,), print_blob=False,
+@settings(max_examples=some(40, 20_000), deadline=None, database=None, phases=(Phase.generate,), print_blob=False,
           suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(policies(), st.sampled_from(("v", "v", "w")), st.integers(0, 2**32 - 1))
 def test_engine_and_reference_find_the_same_members_before_and_after_changes(

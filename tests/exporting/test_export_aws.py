@@ -28,6 +28,7 @@ boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
 
 REGION = "eu-central-1"
+POLICIES = int(os.environ.get("SGFAST_EXPORT_POLICIES") or some(4, 200))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def apply(client: Any, old: Policy | None, new: Policy, needed: dict[str, str]) 
 
 
 def test_random_policies_and_their_changes_come_back_from_the_calls(client: Any) -> None:
-    for _, pick in seeds(some(20, 200), 2101):
+    for _, pick in seeds(POLICIES, 2101):
         ec2.backend(REGION).reset()
         first, second = (exportable(random_policy(pick), aws.TARGET) for _ in range(2))
         back = apply(client, None, first, place(client, first))

@@ -34,7 +34,7 @@ def opened(policy: Policy) -> Policy:
 def test_no_record_disagrees_with_the_policy_that_made_it(tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
 
-    @drawn(20261127, some(6, 200))
+    @drawn(20261127, some(4, 200))
     def check(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         capture = as_capture(tmp_path, Crowd(policy, rng, fragments=True).draw(1000))

@@ -41,7 +41,7 @@ from sgfast.policy.model import Instance, Policy, Rule
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
 
-PACKETS = int(os.environ.get("SGFAST_KERNEL_CHANGE_PACKETS") or some(12_000, 20_000))
+PACKETS = int(os.environ.get("SGFAST_KERNEL_CHANGE_PACKETS") or some(6000, 20_000))
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "3"))
 LINK_HEADER = 14
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command import sgfast, write_capture, write_policy
 from datagrams import Datagram
+from effort import some
 from frames import ethernet, udp
 from test_snapshot import rewrite
 from vpcs import CHANGES, CLIENT, DOCUMENT, SHARED, SYN, Line, lines, mirrored, text_of, traffic, written
@@ -25,7 +26,7 @@ def told_by(result: ReplayResult) -> ReplayResult:
     return replace(result, elapsed_seconds=0.0, earlier_packets=0, captures=(), decapsulated=None)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(some(3, 6)))
 def test_a_replay_that_stops_and_goes_on_is_one_replay(seed: int, tmp_path: Path) -> None:
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)

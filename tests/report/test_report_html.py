@@ -419,7 +419,7 @@ def test_the_nearest_rule_is_one_of_those_that_explain_names() -> None:
     assert compared >= 15
 
 
-@drawn(20, some(60, 1000))
+@drawn(20, some(20, 1000))
 def test_kinds_that_share_an_answer_would_each_get_it(policy: Policy, case_seed: int) -> None:
     """Of random policies: the nearest rules of a kind are those that are found for it alone."""
     random = np.random.default_rng(case_seed)

@@ -144,10 +144,10 @@ def test_the_exports_are_read_as_they_are(name: str) -> None:
 def test_every_value_of_every_wrong_type(name: str) -> None:
     form = name if name in FORMATS else "neutron" if name == "rows" else "otc"
     documents = EXPORTS[name]
-    tried = 0
+    tried, step = 0, some(3, 1)
     for n, document in enumerate(documents):
         for path in paths_of(document):
-            for wrong in WRONG:
+            for wrong in WRONG[tried % step :: step]:
                 outcome([*documents[:n], changed(document, path, wrong), *documents[n + 1 :]], form)
                 tried += 1
     assert tried > 300
