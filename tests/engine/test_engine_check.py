@@ -166,7 +166,7 @@ def with_one_wrong(call: dict[str, Any], rng: np.random.Generator) -> dict[str, 
 def test_packets_of_random_conversations_are_judged_as_the_python_way_judges_them() -> None:
     seen: Counter[str | None] = Counter()
 
-    @drawn(SEED, some(20, 60))
+    @drawn(SEED, some(30, 60))
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         options: dict[str, Any] = {

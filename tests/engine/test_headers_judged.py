@@ -171,7 +171,7 @@ def test_a_full_table_knows_to_the_nanosecond_what_ended(limit: int, mode: Any) 
     )
     rng = np.random.default_rng(limit)
     traffic, now = Traffic(), 1_700_000_000 * SECOND
-    for _ in range(some(7000, 20_000)):
+    for _ in range(20_000):
         now += int(rng.choice((1, 1000, 100_000, 1_000_000)) * rng.random())
         port = int(rng.integers(1000, 1030))
         ends = [("192.0.2.1", port), ("10.0.0.5", 80)]
@@ -187,7 +187,7 @@ def test_a_full_table_knows_to_the_nanosecond_what_ended(limit: int, mode: Any) 
         traffic.wire_lengths.append(len(traffic.frames[-1]))
     seen: Counter[Any] = Counter()
     compare(policy, traffic, (mode, "deny", None), 500, seen)
-    assert seen["reason", "table-full"] > some(17, 50) and seen["reason", "rule"] > some(350, 1000)
+    assert seen["reason", "table-full"] > 50 and seen["reason", "rule"] > 1000
 
 
 def test_what_ends_within_a_tick_of_a_full_table_is_not_looked_for_again_and_again() -> None:

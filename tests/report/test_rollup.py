@@ -34,7 +34,7 @@ PARTS: tuple[Part, ...] = ("would-break", "unanswered", "allowed", "denied", "on
 def test_every_way_of_folding_adds_up_to_the_rows_of_packets_and_connections(tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
 
-    @drawn(20261127, some(4, 60))
+    @drawn(20261127, some(6, 60))
     def check(policy: Policy, case_seed: int) -> None:
         capture = as_capture(tmp_path, Crowd(policy, np.random.default_rng(case_seed)).draw(1000))
         flows: list[bytes] = []

@@ -150,7 +150,7 @@ def test_every_value_of_every_wrong_type(name: str) -> None:
             for wrong in WRONG[tried % step :: step]:
                 outcome([*documents[:n], changed(document, path, wrong), *documents[n + 1 :]], form)
                 tried += 1
-    assert tried > 300
+    assert tried > some(100, 300)
 
 
 @pytest.mark.parametrize("name", sorted(EXPORTS))
