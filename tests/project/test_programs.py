@@ -265,7 +265,7 @@ def test_a_notebook_of_policy_replay_reach_and_diff(replayed: sgfast.ReplayResul
     assert change.traffic is not None
     changed = Counter((row["change"], row["destination"], row["port"]) for row in change.traffic.tables.changed)
     assert changed == {
-        ("newly-denied", "db-1", 6379): 2,
+        ("newly-denied", "db-1", 6379): 1,
         ("newly-denied", "web-1", 81): 1,
         ("newly-allowed", "web-1", 8080): 1,
     }
