@@ -128,7 +128,10 @@ def suggest(
     if allowed_only and policy is None:
         raise ArgumentError("allowed_only needs a policy")
     policy = None if policy is None else load(policy)
-    base = (instances if isinstance(instances, Policy | None) else load_instances(instances)) or policy
+    if isinstance(instances, Policy):
+        base: Policy | None = load(instances)
+    else:
+        base = policy if instances is None else load_instances(instances)
     captures = [captures] if isinstance(captures, str | os.PathLike) else captures
     if base is None:
         hosts = PrivateHosts()
