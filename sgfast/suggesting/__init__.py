@@ -135,7 +135,7 @@ def suggest(
     captures = [captures] if isinstance(captures, str | os.PathLike) else captures
     if base is None:
         hosts = PrivateHosts()
-        run_replay(Policy(), captures, replace(options, vpc=None), Sinks(packets=(hosts,)), progress)
+        run_replay(starter(()), captures, replace(options, vpc=None), Sinks(packets=(hosts,)), progress)
         base = starter(hosts.addresses())
     why_not = allowed_ones if allowed_only else all_answered(unanswered)
     replayed = policy if allowed_only and policy is not None else opened(base)
