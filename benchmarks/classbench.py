@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast import HEADER_DTYPE
-from sgfast.policy.model import ICMP, PORT_PROTOCOLS, TCP, UDP, Instance, Policy, Rule, SecurityGroup
+from sgfast import HEADER_DTYPE, load
+from sgfast.policy.model import ICMP, PORT_PROTOCOLS, TCP, UDP, Instance, Policy, Quotas, Rule, SecurityGroup
 
 #: The folder of the rule sets within the corpus.
 FOLDER = Path("rules", "neurocuts", "classbench")
@@ -112,7 +112,9 @@ def _policy(by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]]) -> P
         for n, prefix in enumerate(by_destination)
         if prefix.prefixlen
     ]
-    return Policy(security_groups=tuple(groups), instances=tuple(instances))
+    quotas = Quotas(security_groups=len(groups), rules_per_group=max(len(group.rules) for group in groups))
+    # What a program made is checked when it is first used, which is not to be measured.
+    return load(Policy(security_groups=tuple(groups), instances=tuple(instances), quotas=quotas))
 
 
 def _around(prefix: IPv4Network) -> list[IPv4Network]:

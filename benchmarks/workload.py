@@ -26,8 +26,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast import HEADER_DTYPE
-from sgfast.policy.model import TCP, UDP, GroupPeer, Instance, Policy, Rule, SecurityGroup
+from sgfast import HEADER_DTYPE, load
+from sgfast.policy.model import TCP, UDP, GroupPeer, Instance, Policy, Quotas, Rule, SecurityGroup
 
 Rows = NDArray[Any]
 Family = Literal[4, 6]
@@ -98,7 +98,9 @@ def make_policy(
     owned = tuple(
         Instance(f"i-{n}", "default", (network(FIRST_INSTANCE[family] + n),), of) for n, of in enumerate(of_instance)
     )
-    return Policy(security_groups=tuple(made), instances=owned)
+    quotas = Quotas(security_groups=len(made), rules_per_group=max(len(group.rules) for group in made))
+    # What a program made is checked when it is first used, which is not to be measured.
+    return load(Policy(security_groups=tuple(made), instances=owned, quotas=quotas))
 
 
 def _sets(rng: np.random.Generator, names: list[str], wanted: int) -> list[tuple[str, ...]]:

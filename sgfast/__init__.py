@@ -1,38 +1,58 @@
 """Cloud security groups as a packet-matching engine: what would these rules do to this traffic?
 
-Load a policy: a document, or what a cloud exports, as a path, as a text or as plain values.
-
     import sgfast
 
-    policy = sgfast.load("policy.yaml")
+    policy = sgfast.load("policy.yaml")     # also what a cloud exports, a text, or plain values
 
-Ask it. Ends are instances, groups, addresses, networks, ``internet`` or ``any``. Each answer prints as the command of
-the same name prints it, and has what it says as attributes.
+Ask the policy. Ends are instances, groups, addresses, networks, ``internet`` or ``any``. Each answer prints as the
+command of the same name prints it, and has what it says as attributes.
 
     print(policy.explain("web-1", "db-1", "tcp/5432"))      # why one packet is allowed or denied
     print(policy.reach(destination="db"))                   # who may open what to whom
     print(policy.test("expectations.yaml"))                 # whether it does what is meant, proved for all packets
     print(policy.check())                                   # what in it is redundant, useless or dangerous
     print(policy.diff("proposed.yaml"))                     # what another policy opens and closes
-    script = policy.export("aws")                           # what the cloud has to be told
-
-Replay captures: what would break, and why.
-
-    result = policy.replay(["monday.pcap", "tuesday.pcap"])
-    print(result.verdicts, [broken.service for broken in result.broken])
-    print(policy.diff("proposed.yaml", "monday.pcap"))      # what another policy would change for this traffic
+    print(policy.diff("proposed.yaml", "monday.pcap"))      # what else another policy changes for this traffic
+    print(policy.replay("monday.pcap"))                     # what would break in this traffic, and why
+    print(policy.export("aws"))                             # what the cloud has to be told
     print(sgfast.suggest("monday.pcap").text)               # the fewest rules that this traffic needs
 
 Embed the engine. It tracks connections, and its policy may change between two packets.
 
     engine = sgfast.Engine(policy)
-    if engine.check("web-1", "db-1", "tcp", sport=40000, dport=5432, time=0.0).allowed:
-        ...
+    print(engine.check("web-1", "db-1", "tcp", sport=40000, dport=5432, time=0.0).allowed)
     engine.apply({"remove_member": {"group": "web", "instance": "web-1"}}, now_ns=10**9)
 
-All that sgfast raises on purpose is a ``SgfastError`` whose text is one line: place, cause, and what to do. A document
-with several errors has a line for each, and ``PolicyError.errors`` has them apart. Everything below is imported when it
-is first used. docs/python.md is a page with examples that run.
+These are all names. ``help(sgfast.Engine)`` says more about one of them, and docs/python.md has examples that run.
+Each name is imported when it is first used.
+
+- ``load``: makes a policy of whatever there is.
+- ``load_policy``, ``parse_policy``: the same, but for a path only and for a text only.
+- ``policy_from_boto3``: the policy of an account of AWS.
+- ``Policy``: what these return. It has the questions above as methods.
+- ``SecurityGroup``, ``Rule``, ``GroupPeer``, ``AddressGroupPeer``, ``AddressGroup``, ``Instance``: what a policy holds.
+- ``replay``, ``diff``, ``export``: the methods as functions. They take whatever ``load`` takes.
+- ``suggest``: the fewest rules that captured traffic needs.
+- ``Reading``: which packets of a capture are read.
+- ``Explained``, ``Reach``, ``Proof``, ``CheckResult``, ``PolicyDiff``, ``ReplayResult``, ``Suggestion``: the answers.
+- ``DiffResult``: the part of a ``PolicyDiff`` that is about captures.
+- ``Table``: rows of an answer for pandas, polars, DuckDB and pyarrow. ``table`` makes one of what an engine judged.
+- ``Engine``: the filter itself. It judges packets as they come.
+- ``Verdict``, ``Side``, ``Explanation``, ``Applied``: what its methods return.
+- ``header``: one packet as a row. ``FrameBatch``: many frames at once.
+- ``HEADER_DTYPE``, ``RESULT_DTYPE``, ``RESOLVED_DTYPE``: the NumPy types of rows.
+- ``VERDICTS``, ``REASONS``, ``PENDING``, ``NO_SIDE``: what the numbers in rows mean.
+- ``save_snapshot``, ``load_snapshot``: an engine's state as a file, and back.
+- ``Change``: a change of the policy. It is one of
+  ``AddGroup``, ``RemoveGroup``, ``AddRule``, ``ModifyRule``, ``RemoveRule``, ``AddInstance``, ``RemoveInstance``,
+  ``AddMember``, ``RemoveMember``, ``AddAddress``, ``RemoveAddress``, ``AddPeering``, ``RemovePeering``,
+  ``SetAddressGroup``.
+- ``SgfastError``: all that sgfast raises on purpose. Its text is one line: place, cause, and what to do.
+- ``PolicyError``: a policy that cannot be used. ``errors`` has the errors of a document, each with its line.
+- ``CaptureError``, ``SnapshotError``, ``OutputError``: a file that cannot be read or written.
+- ``ArgumentError``, ``ArgumentTypeError``, ``ReadingError``: an argument that cannot be meant.
+- ``ClusterError``, ``ExportError``, ``LiveError``, ``TableError``: a cluster, export, account or table that fails.
+- ``__version__``: the version of sgfast.
 """
 
 from sgfast.lazy import on_demand
@@ -102,116 +122,114 @@ if TYPE_CHECKING:
     from sgfast.suggesting import Suggestion, suggest
     from sgfast.tables import Table, table
 
+    __all__ = [
+        "HEADER_DTYPE",
+        "NO_SIDE",
+        "PENDING",
+        "REASONS",
+        "RESOLVED_DTYPE",
+        "RESULT_DTYPE",
+        "VERDICTS",
+        "AddAddress",
+        "AddGroup",
+        "AddInstance",
+        "AddMember",
+        "AddPeering",
+        "AddRule",
+        "AddressGroup",
+        "AddressGroupPeer",
+        "Applied",
+        "ArgumentError",
+        "ArgumentTypeError",
+        "CaptureError",
+        "Change",
+        "CheckResult",
+        "ClusterError",
+        "DiffResult",
+        "Engine",
+        "Explained",
+        "Explanation",
+        "ExportError",
+        "FrameBatch",
+        "GroupPeer",
+        "Instance",
+        "LiveError",
+        "ModifyRule",
+        "OutputError",
+        "Policy",
+        "PolicyDiff",
+        "PolicyError",
+        "Proof",
+        "Reach",
+        "Reading",
+        "ReadingError",
+        "RemoveAddress",
+        "RemoveGroup",
+        "RemoveInstance",
+        "RemoveMember",
+        "RemovePeering",
+        "RemoveRule",
+        "ReplayResult",
+        "Rule",
+        "SecurityGroup",
+        "SetAddressGroup",
+        "SgfastError",
+        "Side",
+        "SnapshotError",
+        "Suggestion",
+        "Table",
+        "TableError",
+        "Verdict",
+        "__version__",
+        "diff",
+        "export",
+        "header",
+        "load",
+        "load_policy",
+        "load_snapshot",
+        "parse_policy",
+        "policy_from_boto3",
+        "replay",
+        "save_snapshot",
+        "suggest",
+        "table",
+    ]
+
 # Each is imported when it is first asked for: numpy alone costs more than a tenth of a second, which no
 # `sgfast --help` should pay.
-__getattr__ = on_demand(
-    __name__,
-    {
-        "sgfast.asking": ("CheckResult", "PolicyDiff", "diff"),
-        "sgfast.comparing": ("DiffResult",),
-        "sgfast.engine": (
-            "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Applied",
-            "Engine", "Explanation", "FrameBatch", "Side", "Verdict", "header",
-        ),
-        "sgfast.errors": (
-            "ArgumentError", "ArgumentTypeError", "CaptureError", "ClusterError", "ExportError", "LiveError",
-            "OutputError", "PolicyError", "ReadingError", "SgfastError", "SnapshotError", "TableError",
-        ),
-        "sgfast.explaining": ("Explained",),
-        "sgfast.exporting.texts": ("export",),
-        "sgfast.live.aws": ("policy_from_boto3",),
-        "sgfast.policy.changes": (
-            "AddAddress", "AddGroup", "AddInstance", "AddMember", "AddPeering", "AddRule", "Change", "ModifyRule",
-            "RemoveAddress", "RemoveGroup", "RemoveInstance", "RemoveMember", "RemovePeering", "RemoveRule",
-            "SetAddressGroup",
-        ),
-        "sgfast.policy.document": ("load", "load_policy", "parse_policy"),
-        "sgfast.policy.model": (
-            "AddressGroup", "AddressGroupPeer", "GroupPeer", "Instance", "Policy", "Rule", "SecurityGroup",
-        ),
-        "sgfast.proving": ("Proof",),
-        "sgfast.reaching": ("Reach",),
-        "sgfast.replaying": ("Reading", "ReplayResult", "replay"),
-        "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
-        "sgfast.suggesting": ("Suggestion", "suggest"),
-        "sgfast.tables": ("Table", "table"),
-    },
-)  # fmt: skip
+_HOMES = {
+    "sgfast.asking": ("CheckResult", "PolicyDiff", "diff"),
+    "sgfast.comparing": ("DiffResult",),
+    "sgfast.engine": (
+        "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Applied",
+        "Engine", "Explanation", "FrameBatch", "Side", "Verdict", "header",
+    ),
+    "sgfast.errors": (
+        "ArgumentError", "ArgumentTypeError", "CaptureError", "ClusterError", "ExportError", "LiveError",
+        "OutputError", "PolicyError", "ReadingError", "SgfastError", "SnapshotError", "TableError",
+    ),
+    "sgfast.explaining": ("Explained",),
+    "sgfast.exporting.texts": ("export",),
+    "sgfast.live.aws": ("policy_from_boto3",),
+    "sgfast.policy.changes": (
+        "AddAddress", "AddGroup", "AddInstance", "AddMember", "AddPeering", "AddRule", "Change", "ModifyRule",
+        "RemoveAddress", "RemoveGroup", "RemoveInstance", "RemoveMember", "RemovePeering", "RemoveRule",
+        "SetAddressGroup",
+    ),
+    "sgfast.policy.document": ("load", "load_policy", "parse_policy"),
+    "sgfast.policy.model": (
+        "AddressGroup", "AddressGroupPeer", "GroupPeer", "Instance", "Policy", "Rule", "SecurityGroup",
+    ),
+    "sgfast.proving": ("Proof",),
+    "sgfast.reaching": ("Reach",),
+    "sgfast.replaying": ("Reading", "ReplayResult", "replay"),
+    "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
+    "sgfast.suggesting": ("Suggestion", "suggest"),
+    "sgfast.tables": ("Table", "table"),
+}  # fmt: skip
+if not TYPE_CHECKING:        # a type checker would take any name to be there
+    __getattr__ = on_demand(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
-
-
-__all__ = [
-    "HEADER_DTYPE",
-    "NO_SIDE",
-    "PENDING",
-    "REASONS",
-    "RESOLVED_DTYPE",
-    "RESULT_DTYPE",
-    "VERDICTS",
-    "AddAddress",
-    "AddGroup",
-    "AddInstance",
-    "AddMember",
-    "AddPeering",
-    "AddRule",
-    "AddressGroup",
-    "AddressGroupPeer",
-    "Applied",
-    "ArgumentError",
-    "ArgumentTypeError",
-    "CaptureError",
-    "Change",
-    "CheckResult",
-    "ClusterError",
-    "DiffResult",
-    "Engine",
-    "Explained",
-    "Explanation",
-    "ExportError",
-    "FrameBatch",
-    "GroupPeer",
-    "Instance",
-    "LiveError",
-    "ModifyRule",
-    "OutputError",
-    "Policy",
-    "PolicyDiff",
-    "PolicyError",
-    "Proof",
-    "Reach",
-    "Reading",
-    "ReadingError",
-    "RemoveAddress",
-    "RemoveGroup",
-    "RemoveInstance",
-    "RemoveMember",
-    "RemovePeering",
-    "RemoveRule",
-    "ReplayResult",
-    "Rule",
-    "SecurityGroup",
-    "SetAddressGroup",
-    "SgfastError",
-    "Side",
-    "SnapshotError",
-    "Suggestion",
-    "Table",
-    "TableError",
-    "Verdict",
-    "__version__",
-    "diff",
-    "export",
-    "header",
-    "load",
-    "load_policy",
-    "load_snapshot",
-    "parse_policy",
-    "policy_from_boto3",
-    "replay",
-    "save_snapshot",
-    "suggest",
-    "table",
-]
+    return sorted(["__version__", *(name for names in _HOMES.values() for name in names)])

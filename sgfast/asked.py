@@ -51,10 +51,10 @@ class Shown:
 
 
 def _policy(asked: Asked) -> Policy:
-    from sgfast.asking import Policy
+    from sgfast.asking import Policy, load
 
     assert isinstance(asked, Policy)
-    return asked
+    return load(asked)
 
 
 class Asked:

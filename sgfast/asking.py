@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sgfast.asked import Shown
 from sgfast.errors import ArgumentError
 from sgfast.notebook import SHOWN_ROWS, html_table
+from sgfast.policy.document import load as load
 from sgfast.policy.model import Action, Instance
 from sgfast.policy.model import Policy as Policy
 
@@ -384,7 +385,6 @@ def diff(
     Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
     """
     from sgfast.comparing import run_diff
-    from sgfast.policy.document import load
     from sgfast.replaying import Reading, ReplayOptions
 
     old, new = load(old), load(new)

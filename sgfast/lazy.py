@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -9,13 +11,16 @@ if TYPE_CHECKING:
 
 def on_demand(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], object]:
     """A package's ``__getattr__``, which imports a name's module when somebody asks for the name. ``homes``: the names
-    by the module that has them.
+    by the module that has them. ``__all__`` is what ``dir`` lists, unless the package has its own.
     """
     home_of = {name: module for module, names in homes.items() for name in names}
 
     def find(name: str) -> object:
         from importlib import import_module
 
+        # pydoc prints all of `__all__` in full: for sgfast thousands of lines. A package without it is its docstring.
+        if name == "__all__" and sys._getframe(1).f_code.co_name != "docmodule":
+            return dir(import_module(package))
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value: object = getattr(import_module(home_of[name]), name)

@@ -243,7 +243,7 @@ class Expectations:
         ends = ((opener.source_instance, opener.source), (opener.destination_instance, destination))
         known = self.policy.instance_by_name
         instances = [replace(known[name], addresses=(ip_network(address),)) for name, address in ends if name]
-        explained = _explained(Engine(replace(self.policy, instances=tuple(instances))), opener, destination)
+        explained = _explained(Engine(self.policy.having(instances=tuple(instances))), opener, destination)
         if destination == opener.destination:
             return explained
         # What the rules would have said of the other address is not shown.

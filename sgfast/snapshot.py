@@ -28,6 +28,7 @@ from sgfast.core.state.snapshot import load_plane, save_plane
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
 from sgfast.output import open_output
+from sgfast.policy.document import load
 from sgfast.policy.model import Instance, Policy, Rule
 from sgfast.policy.serialization import from_plain, to_plain
 
@@ -229,7 +230,10 @@ def _array(data: IO[bytes], size: int) -> NDArray[Any]:
 def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) -> Snapshot:
     if about["mode"] not in get_args(Mode) or about["midstream"] not in get_args(Midstream):
         raise ValueError("an unknown option")
-    policy = from_plain(Policy, about["policy"])
+    try:
+        policy = load(from_plain(Policy, about["policy"]))
+    except PolicyError as error:
+        raise ValueError(str(error)) from None
     numbers = about["numbering"]
     numbering = Numbering.restored(
         from_plain(tuple[Rule, ...], numbers["rules"]),

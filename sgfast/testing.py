@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import UnionType
 
 from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.policy.document import load
 from sgfast.policy.document_reader import WORD_WANTED, is_line
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.model import Action, Policy
@@ -66,7 +67,7 @@ def _assert(
     destinations = _words(f"{called}: destination", destination, End, end_wanted)
     services = _words(f"{called}: service", service, str, "a text like tcp/443")
     expectation = Expectation(sources, destinations, services, verdict, "", "", 0, called)
-    outcome = Expectations(policy, ExpectationsFile(called, (expectation,))).prove().outcomes[0]
+    outcome = Expectations(load(policy), ExpectationsFile(called, (expectation,))).prove().outcomes[0]
     if outcome.counterexample is not None:
         raise AssertionError(failure_text(outcome, {}))
     # A test that passes because there is nobody it speaks of would hide a wrong name.

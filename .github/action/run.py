@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import secrets
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -83,6 +84,13 @@ def escaped(text: str, more: str = "") -> str:
     return text
 
 
+def show(text: str) -> None:
+    """Print what a command said. It quotes what others wrote, and GitHub obeys ``##[`` wherever it stands in a line."""
+    if text:
+        token = secrets.token_hex(16)
+        print(f"::stop-commands::{token}\n{text.rstrip()}\n::{token}::", flush=True)
+
+
 class Report:
     def __init__(self) -> None:
         self.sections: list[str] = []
@@ -95,7 +103,7 @@ class Report:
         with redirect_stdout(out), redirect_stderr(err):
             status = run(arguments)
         self.statuses.append(status)
-        sys.stderr.write(err.getvalue())
+        show(err.getvalue())
         if status in DONE:
             return out.getvalue()
         # A document's errors are shown in its lines. Those in the comment would be lines of what others wrote.

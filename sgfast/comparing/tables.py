@@ -8,6 +8,7 @@ import numpy as np
 
 from sgfast.comparing.kinds import ChangedKinds
 from sgfast.replaying.kind_columns import ends_and_service, reason_and_rule, times_and_number
+from sgfast.replaying.kinds import summed
 from sgfast.tables import Table
 from sgfast.tables.arrow import Array
 from sgfast.tables.columns import Words, numbers, words_of
@@ -45,7 +46,9 @@ class DiffTables:
 
 
 def _columns(change: str, kinds: ChangedKinds) -> list[Array]:
-    rows = kinds.rows[np.argsort(-kinds.rows["connections"].astype(np.int64), kind="stable")]
+    # How the other policy lets it pass has no column: by a rule, inferred, or out of scope.
+    rows = summed(kinds.rows, kinds.rows["passing_rule"])
+    rows = rows[np.argsort(-rows["connections"].astype(np.int64), kind="stable")]
     return [
         words_of([change] * len(rows)),
         *ends_and_service(kinds, rows),

@@ -44,7 +44,7 @@ class VpcPairs:
             if vpc.name not in policy.vpc_by_name
         ]
         self._policies = [
-            replace(policy, vpcs=tuple(replace(vpc, region=_region(policy, vpc)) for vpc in vpcs))
+            policy.having(vpcs=tuple(replace(vpc, region=_region(policy, vpc)) for vpc in vpcs))
             for policy in (old, new)
         ]
         #: Both place packets alike. The second is made only for its check that each VPC can tell its peers apart.

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import ArgumentTypeError, PolicyError
-from sgfast.policy.change_fields import check_fields
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,
@@ -38,6 +37,7 @@ from sgfast.policy.changes import (
 from sgfast.policy.document_reader import DocumentReader, Entry, check_version
 from sgfast.policy.keys import CHANGE_FIELDS, CHANGES_FIELDS, GROUP_FIELDS, INSTANCE_FIELDS, RULE_FIELDS
 from sgfast.policy.lookup import Kind, find
+from sgfast.policy.made_values import check_fields
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,

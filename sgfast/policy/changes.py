@@ -19,7 +19,7 @@ from sgfast.policy.model import (
     mixed_groups,
 )
 from sgfast.policy.network_keys import network_key
-from sgfast.policy.templates import default_group
+from sgfast.policy.templates import RuleNumbers, default_group
 from sgfast.spelling import did_you_mean
 
 
@@ -161,7 +161,7 @@ def apply_change(policy: Policy, change: Change) -> Changed:
     rejected.
 
     Whether names are known or taken and quotas are checked. What a name, a rule or an address may be is not:
-    ``change_fields`` does that for values that a program made.
+    ``made_values`` does that for values that a program made.
     """
     after = _OPERATIONS[type(change)](policy, change)
     if after is policy:
@@ -197,7 +197,7 @@ def _movers(change: Change) -> Iterable[str]:
 # Lookups --------------------------------------------------------------------------------------------------------------
 
 
-def _group(policy: Policy, name: str) -> SecurityGroup:
+def known_group(policy: Policy, name: str) -> SecurityGroup:
     if name not in policy.group_by_name:
         raise PolicyError(f"unknown security group {name!r}{did_you_mean(name, policy.group_by_name)}")
     return policy.group_by_name[name]
@@ -217,7 +217,7 @@ def _rule(group: SecurityGroup, rule_id: str) -> Rule:
     raise PolicyError(f"security group {group.name!r} has no rule {rule_id!r}{hint}")
 
 
-def _check_vpc(policy: Policy, name: str) -> None:
+def check_vpc(policy: Policy, name: str) -> None:
     if name not in policy.vpc_by_name:
         raise PolicyError(f"unknown VPC {name!r}{did_you_mean(name, policy.vpc_by_name)}")
 
@@ -227,15 +227,15 @@ def _check_address_group(policy: Policy, name: str) -> None:
         raise PolicyError(f"unknown address group {name!r}{did_you_mean(name, policy.address_group_by_name)}")
 
 
-def _check_peer(policy: Policy, rule: Rule, own: str) -> None:
+def check_peer(policy: Policy, rule: Rule, own: str) -> None:
     match rule.peer:
         case GroupPeer(name) if name != own:
-            _group(policy, name)
+            known_group(policy, name)
         case AddressGroupPeer(name):
             _check_address_group(policy, name)
 
 
-def _check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Network]) -> None:
+def check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Network]) -> None:
     for network in addresses:
         owner = policy.owner_of(instance.vpc, network)
         if owner not in (None, instance.name):
@@ -249,7 +249,7 @@ def _check_id(kind: str, new: Named, others: Iterable[Named]) -> None:
             raise PolicyError(f"{kind} {other.name!r} already has the id {new.id!r}")
 
 
-def _check_not_mixed(policy: Policy, instance: Instance) -> None:
+def check_not_mixed(policy: Policy, instance: Instance) -> None:
     mixed = mixed_groups(instance, policy.group_by_name)
     if mixed:
         raise PolicyError(mixed)
@@ -259,13 +259,13 @@ def _check_not_mixed(policy: Policy, instance: Instance) -> None:
 
 
 def _add_rule(policy: Policy, change: AddRule) -> Policy:
-    group = _group(policy, change.group)
+    group = known_group(policy, change.group)
     if len(group.rules) >= policy.quotas.rules_per_group:
         raise PolicyError(
             f"security group {group.name!r} already has {len(group.rules)} rules, and the quota is "
             f"{policy.quotas.rules_per_group}: raise quotas.rules_per_group"
         )
-    _check_peer(policy, change.rule, group.name)
+    check_peer(policy, change.rule, group.name)
     rule = change.rule
     numbers = dict(group.numbers)
     numbers[rule.direction] += 1
@@ -283,7 +283,7 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
 
 
 def _remove_rule(policy: Policy, change: RemoveRule) -> Policy:
-    group = _group(policy, change.group)
+    group = known_group(policy, change.group)
     gone = _rule(group, change.rule)
     numbers = group.numbers
     rules = tuple(rule for rule in group.rules if rule is not gone)
@@ -297,12 +297,12 @@ def _remove_rule(policy: Policy, change: RemoveRule) -> Policy:
 
 
 def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:
-    group = _group(policy, change.group)
+    group = known_group(policy, change.group)
     old = _rule(group, change.rule)
     new = replace(change.new, id=old.id)
     if new.direction != old.direction:
         raise PolicyError(f"rule {old.id!r} is {old.direction}, which cannot change: remove it and add a new rule")
-    _check_peer(policy, new, group.name)
+    check_peer(policy, new, group.name)
     # Equal rules with a different spelling still replace each other: the next change merges with the spelling.
     if new == old and new.wording == old.wording:
         return policy
@@ -313,17 +313,17 @@ def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:
 
 
 def _add_member(policy: Policy, change: AddMember) -> Policy:
-    _group(policy, change.group)
+    known_group(policy, change.group)
     instance = _instance(policy, change.instance)
     if change.group in instance.security_groups:
         return policy
     after = replace(instance, security_groups=(*instance.security_groups, change.group))
-    _check_not_mixed(policy, after)
+    check_not_mixed(policy, after)
     return policy.with_instance(after)
 
 
 def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
-    _group(policy, change.group)
+    known_group(policy, change.group)
     instance = _instance(policy, change.instance)
     if change.group not in instance.security_groups:
         raise PolicyError(f"instance {instance.name!r} is not in security group {change.group!r}")
@@ -341,28 +341,28 @@ def _add_instance(policy: Policy, change: AddInstance) -> Policy:
     if instance.name in policy.instance_index:
         raise PolicyError(f"instance {instance.name!r} already exists")
     _check_id("instance", instance, policy.instances)
-    _check_vpc(policy, instance.vpc)
+    check_vpc(policy, instance.vpc)
     if not instance.security_groups:
         if DEFAULT_GROUP not in policy.group_by_name:
             policy = _add_group(policy, AddGroup(default_group()))
         instance = replace(instance, security_groups=(DEFAULT_GROUP,))
     for name in instance.security_groups:
-        _group(policy, name)
-    _check_not_mixed(policy, instance)
-    _check_addresses(policy, instance, instance.addresses)
+        known_group(policy, name)
+    check_not_mixed(policy, instance)
+    check_addresses(policy, instance, instance.addresses)
     return policy.with_instance(instance)
 
 
 def _remove_instance(policy: Policy, change: RemoveInstance) -> Policy:
     gone = _instance(policy, change.instance)
-    return replace(policy, instances=tuple(instance for instance in policy.instances if instance is not gone))
+    return policy.having(instances=tuple(instance for instance in policy.instances if instance is not gone))
 
 
 def _add_address(policy: Policy, change: AddAddress) -> Policy:
     instance = _instance(policy, change.instance)
     if change.address in instance.addresses:
         return policy
-    _check_addresses(policy, instance, (change.address,))
+    check_addresses(policy, instance, (change.address,))
     return policy.with_instance(replace(instance, addresses=(*instance.addresses, change.address)))
 
 
@@ -395,17 +395,20 @@ def _add_group(policy: Policy, change: AddGroup) -> Policy:
             f"{policy.quotas.rules_per_group}: raise quotas.rules_per_group"
         )
     for rule in group.rules:
-        _check_peer(policy, rule, group.name)
+        check_peer(policy, rule, group.name)
+    numbers = RuleNumbers(group.name)
+    given = [(rule, numbers.id_of(rule.direction, rule.id)) for rule in group.rules]
+    group = replace(group, rules=tuple([rule if rule.id else replace(rule, id=made) for rule, made in given]))
     ids = [rule.id for rule in group.rules]
     taken = {rule.id for other in policy.security_groups for rule in other.rules}
     for n, rule_id in enumerate(ids):
         if rule_id in taken or rule_id in ids[:n]:
             raise PolicyError(f"rule {rule_id!r} already exists")
-    return replace(policy, security_groups=(*policy.security_groups, group))
+    return policy.having(security_groups=(*policy.security_groups, group))
 
 
 def _remove_group(policy: Policy, change: RemoveGroup) -> Policy:
-    gone = _group(policy, change.group)
+    gone = known_group(policy, change.group)
     if gone.name == DEFAULT_GROUP:
         raise PolicyError(f"the group {DEFAULT_GROUP!r} cannot be deleted")
     for instance in policy.instances:
@@ -415,24 +418,24 @@ def _remove_group(policy: Policy, change: RemoveGroup) -> Policy:
         for rule in group.rules:
             if rule.peer == GroupPeer(gone.name) and group is not gone:
                 raise PolicyError(f"rule {rule.id!r} still names security group {gone.name!r}")
-    return replace(policy, security_groups=tuple(group for group in policy.security_groups if group is not gone))
+    return policy.having(security_groups=tuple(group for group in policy.security_groups if group is not gone))
 
 
 def _add_peering(policy: Policy, change: AddPeering) -> Policy:
     pair = _pair(policy, change.vpc_a, change.vpc_b)
-    return policy if pair in policy.peerings else replace(policy, peerings=policy.peerings | {pair})
+    return policy if pair in policy.peerings else policy.having(peerings=policy.peerings | {pair})
 
 
 def _remove_peering(policy: Policy, change: RemovePeering) -> Policy:
     pair = _pair(policy, change.vpc_a, change.vpc_b)
     if pair not in policy.peerings:
         raise PolicyError(f"VPCs {change.vpc_a!r} and {change.vpc_b!r} are not peered")
-    return replace(policy, peerings=policy.peerings - {pair})
+    return policy.having(peerings=policy.peerings - {pair})
 
 
 def _pair(policy: Policy, vpc_a: str, vpc_b: str) -> frozenset[str]:
-    _check_vpc(policy, vpc_a)
-    _check_vpc(policy, vpc_b)
+    check_vpc(policy, vpc_a)
+    check_vpc(policy, vpc_b)
     if vpc_a == vpc_b:
         raise PolicyError(f"VPC {vpc_a!r} cannot be peered with itself")
     return frozenset((vpc_a, vpc_b))
@@ -445,7 +448,7 @@ def _set_address_group(policy: Policy, change: SetAddressGroup) -> Policy:
         return policy
     new = replace(before, addresses=change.addresses)
     groups = tuple(new if group.name == change.name else group for group in policy.address_groups)
-    return replace(policy, address_groups=groups)
+    return policy.having(address_groups=groups)
 
 
 _OPERATIONS: dict[type, Callable[..., Policy]] = {

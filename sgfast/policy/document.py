@@ -83,7 +83,8 @@ def load(source: PolicySource, *, format: str = "auto", unresolved: Unresolved =
 
     ``source``: the path of a document, of a cloud's export or of a directory of exports, ``-`` for standard input; the
     text of a document or an export, as ``bytes`` or as a ``str`` that has a line break or begins like JSON; or the same
-    as plain values, as ``yaml.safe_load`` or a cloud's library returns them. A ``Policy`` is returned as it is.
+    as plain values, as ``yaml.safe_load`` or a cloud's library returns them. A ``Policy`` is returned as it is; it is
+    checked first if a program made it.
     ``format``: the format of an export, ``otc``, ``neutron``, ``aws``, ``terraform`` or ``cloudformation``; ``auto``
     recognises it.
     ``unresolved``: what to do if an export refers to groups or lists that it does not contain. ``error`` lists them
@@ -94,6 +95,10 @@ def load(source: PolicySource, *, format: str = "auto", unresolved: Unresolved =
     that is no source.
     """
     if isinstance(source, Policy):
+        if not source.is_checked:
+            from sgfast.policy.made_values import check_policy
+
+            check_policy(source)
         return source
     lines: Lines = {}
     if (path := path_in(source)) is not None:

@@ -181,7 +181,7 @@ class DocumentReader:
             quotas=quotas,
             origin=self._origin,
             warnings=tuple(self._warnings),
-        )
+        ).checked()
 
     # Quotas, settings
 
@@ -296,7 +296,7 @@ class DocumentReader:
         reader = self._reader
         region = ""
         if "region" in entry.fields:
-            region = reader.matching(entry.fields["region"], f"{entry.path}.region", _is_word, REGION_WANTED)
+            region = reader.matching(entry.fields["region"], f"{entry.path}.region", is_word, REGION_WANTED)
         return Vpc(
             name, region,
             self._vpc_ids(name, entry, "vni", lambda item, path: reader.integer(item, path, 0, MAX_VNI), owners),
@@ -564,5 +564,5 @@ def is_line(text: str) -> bool:
     return 1 <= len(text) <= 255 and text.isprintable()
 
 
-def _is_word(text: str) -> bool:
+def is_word(text: str) -> bool:
     return 1 <= len(text) <= 64 and text.isprintable() and " " not in text

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sgfast.asked import Asked
 from sgfast.notebook import SHOWN_ROWS, html_table
@@ -290,6 +290,23 @@ class Policy(Asked):
         return self
 
     @cached_property
+    def is_checked(self) -> bool:
+        """Whether all it says is known to be what a document may say. It is not known of a policy that a program made
+        (``made_values.check_policy``).
+        """
+        return False
+
+    def checked(self) -> Policy:
+        """The policy itself, whose values were checked."""
+        self.__dict__["is_checked"] = True
+        return self
+
+    def having(self, **fields: Any) -> Policy:
+        """A copy with other fields, which sgfast made. They are not checked again."""
+        after = replace(self, **fields)
+        return after.checked() if self.is_checked else after
+
+    @cached_property
     def group_by_name(self) -> dict[str, SecurityGroup]:
         return {group.name: group for group in self.security_groups}
 
@@ -366,7 +383,7 @@ class Policy(Asked):
         the provider calls the same; or with one more. Cached lookups are carried over.
         """
         n = self.instance_index.get(instance.name, len(self.instances))
-        after = replace(self, instances=(*self.instances[:n], instance, *self.instances[n + 1 :]))
+        after = self.having(instances=(*self.instances[:n], instance, *self.instances[n + 1 :]))
         kept = {"instance_index": self.instance_index, "group_of_rule": self.__dict__.get("group_of_rule")}
         if n == len(self.instances):
             kept["instance_index"] = self.instance_index | {instance.name: n}
@@ -382,7 +399,7 @@ class Policy(Asked):
         """A copy of the policy with this group in place of the one with its name. Cached lookups are carried over."""
         before = self.group_by_name[group.name]
         groups = tuple([group if old is before else old for old in self.security_groups])
-        after = replace(self, security_groups=groups)
+        after = self.having(security_groups=groups)
         for known in ("instance_index", "instance_by_name", "also_called", "_owners", "group_of_rule"):
             if known in self.__dict__:
                 after.__dict__[known] = self.__dict__[known]

@@ -75,7 +75,7 @@ def kinds_of(engine: Engine) -> Kinds:
         done += len(tally)
     rows["owner"] = engine.compiled.classifier.owners_of(rows["peer"], rows["family"])
     instances, rules = [one.name for one in engine.instances], [rule.id for rule in engine.rules]
-    return Kinds(_summed(rows), instances, rules, lost_began + lost_denied)
+    return Kinds(summed(rows), instances, rules, lost_began + lost_denied)
 
 
 def _fill(rows: Rows, tally: Rows, outcome: str) -> None:
@@ -98,11 +98,13 @@ def _at(rows: Rows, places: NDArray[np.int64]) -> Rows:
     return found
 
 
-def _summed(rows: Rows) -> Rows:
-    """Each kind once, ordered by key: the hash tables that rows come from have no order."""
+def summed(rows: Rows, *others: Rows) -> Rows:
+    """Each kind once, ordered by key: the hash tables that rows come from have no order. ``others``: columns that tell
+    kinds apart, too.
+    """
     if not len(rows):
         return rows
-    keys = [*_key_words(rows).T, rows["owner"].astype(np.uint64)]
+    keys = [*_key_words(rows).T, rows["owner"].astype(np.uint64), *others]
     order = np.lexsort(keys)
     begins = np.ones(len(rows), dtype=bool)
     begins[1:] = False
@@ -209,4 +211,4 @@ def added_up(parts: Iterable[Kinds]) -> Kinds:
             for name in fields:
                 rows[name] = there[rows[name]]
         tables.append(rows)
-    return Kinds(_summed(np.concatenate(tables)), [*instances], [*rules], sum(part.lost for part in parts))
+    return Kinds(summed(np.concatenate(tables)), [*instances], [*rules], sum(part.lost for part in parts))

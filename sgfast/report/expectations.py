@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from sgfast.capture.names import printable
 from sgfast.explaining import Explained, Misfit, sentence
@@ -137,6 +136,8 @@ def failure_text(outcome: Outcome, lines: Lines) -> str:
 
 def expectations_junit(proof: Proof) -> str:
     """Return JUnit's XML, one test case for each expectation. One that is about no packet counts as skipped."""
+    from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
     fails, empty = proof.of("fails"), proof.of("empty")
     counts = {
         "tests": str(len(proof.outcomes)), "failures": str(len(fails)), "errors": "0", "skipped": str(len(empty)),

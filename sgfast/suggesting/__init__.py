@@ -128,11 +128,14 @@ def suggest(
     if allowed_only and policy is None:
         raise ArgumentError("allowed_only needs a policy")
     policy = None if policy is None else load(policy)
-    base = (instances if isinstance(instances, Policy | None) else load_instances(instances)) or policy
+    if isinstance(instances, Policy):
+        base: Policy | None = load(instances)
+    else:
+        base = policy if instances is None else load_instances(instances)
     captures = [captures] if isinstance(captures, str | os.PathLike) else captures
     if base is None:
         hosts = PrivateHosts()
-        run_replay(Policy(), captures, replace(options, vpc=None), Sinks(packets=(hosts,)), progress)
+        run_replay(starter(()), captures, replace(options, vpc=None), Sinks(packets=(hosts,)), progress)
         base = starter(hosts.addresses())
     why_not = allowed_ones if allowed_only else all_answered(unanswered)
     replayed = policy if allowed_only and policy is not None else opened(base)

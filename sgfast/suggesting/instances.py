@@ -80,7 +80,8 @@ def starter(addresses: Iterable[IPv4Address | IPv6Address]) -> Policy:
         Instance("host-" + str(address).replace(":", "-"), DEFAULT_VPC, (ip_network(address),), (DEFAULT_GROUP,))
         for address in addresses
     )
-    return Policy(security_groups=(SecurityGroup(DEFAULT_GROUP),), instances=tuple(instances), origin="the captures")
+    groups = (SecurityGroup(DEFAULT_GROUP),)
+    return Policy(security_groups=groups, instances=tuple(instances), origin="the captures").checked()
 
 
 def is_ungrouped(policy: Policy) -> bool:
@@ -95,8 +96,7 @@ def opened(policy: Policy) -> Policy:
         Rule(f"{OPEN_GROUP}/{direction}/{family}", direction, family)
         for direction in ("inbound", "outbound") for family in (4, 6)
     )  # fmt: skip
-    return replace(
-        policy,
+    return policy.having(
         security_groups=(SecurityGroup(OPEN_GROUP, rules),),
         instances=tuple(replace(instance, security_groups=(OPEN_GROUP,)) for instance in policy.instances),
     )
@@ -145,8 +145,7 @@ def _name_of(services: frozenset[tuple[int, int | None]]) -> str:
 
 
 def _regrouped(policy: Policy, group_of: Mapping[str, str]) -> Policy:
-    return replace(
-        policy,
+    return policy.having(
         security_groups=tuple(SecurityGroup(name) for name in dict.fromkeys(group_of.values())),
         instances=tuple(replace(each, security_groups=(group_of[each.name],)) for each in policy.instances),
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from corpus import DOCUMENT, MANIFEST, ROOT, is_readable, rows
 from effort import some
-from frames import ethernet, ip, udp
+from frames import ethernet, ip, tcp, udp
 from policy_changes import another
 from slow_diff import Collected, check, write_pcap
 from traffic import Crowd, Traffic, drawn, stateful
@@ -272,3 +272,19 @@ def test_what_one_policy_sees_as_two_connections_is_one_difference_or_none(tmp_p
         assert diff(policy, closed, path).total("newly-denied").connections == connections
         assert diff(closed, policy, path).total("newly-allowed").connections == connections
         check(policy, closed, [path])
+
+
+def test_connections_that_passed_for_different_reasons_are_one_row_of_the_table(tmp_path: Path) -> None:
+    """SPEC 14.9. One opens in the capture, which a rule allows. The other is older, and is inferred."""
+    ends = "198.51.100.7", "10.0.0.1"
+    opened = [
+        ethernet(ip(*ends, tcp(1000, 80, "S"))),
+        ethernet(ip(*reversed(ends), tcp(80, 1000, "SA"))),
+        ethernet(ip(*ends, tcp(1000, 80, "A"))),
+    ]
+    older = [ethernet(ip(*ends, tcp(2000, 80, "A"))), ethernet(ip(*reversed(ends), tcp(80, 2000, "A")))]
+    path = write_pcap(tmp_path / "both.pcap", Traffic([*opened, *older], [n * 10**9 for n in range(1, 6)], [60] * 5))
+    (row,) = diff(parse_policy(DOCUMENT), parse_policy(DOCUMENT.replace("22,80", "22")), path).tables.changed
+    assert (row["change"], row["port"], row["passing_rule"]) == ("newly-denied", 80, "servers/inbound/1")
+    assert (row["connections"], row["answered"], row["packets"], row["first_packet"]) == (2, 2, 5, 1)
+    assert (row["last_time"] - row["first_time"]).astype(int) == 4 * 10**9

@@ -268,6 +268,20 @@ def test_texts_of_a_pull_request_stay_texts(repository: Path, monkeypatch: pytes
     assert len(long) < 65_536 and long.endswith("the summary of the job has all of it.\n")
 
 
+def test_what_a_policy_quotes_is_no_command_to_github(
+    run: Run, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "p.yaml").write_text('version: 1\nsecurity_groups: [{name: "##[add-matcher]x.json"}]\n')
+    assert run(new="p.yaml") == 2
+    out, err = capsys.readouterr()
+    assert "##[add-matcher]" in out and "##[" not in err
+    token = re.search(r"^::stop-commands::([0-9a-f]{32})$", out, flags=re.M)
+    assert token is not None
+    obeyed = out.partition(token[0])[0] + out.partition(f"\n::{token[1]}::\n")[2]
+    # A line that begins with :: is no other command.
+    assert all(line.startswith("::error ") for line in obeyed.splitlines() if "##[" in line)
+
+
 def test_names_of_policies_are_no_options(run: Run, repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(old="--help", new="shop.yaml") == run(new="--help") == run(plan="--help") == 2
     assert "Usage" not in (repository / "runner" / "summary.md").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, assert_type
@@ -86,6 +87,8 @@ def fail() -> None:
     except sgfast.SgfastError as error:
         assert str(error) == "no such file: cannot be read: No such file or directory"
         assert_type(error, sgfast.SgfastError)
+    with suppress(AttributeError):
+        sgfast.lode  # type: ignore[attr-defined]  # noqa: B018
 
 
 if __name__ == "__main__":

@@ -25,14 +25,14 @@ AWKWARD = "<b onclick='x'>&amp;"
 
 
 def awkward_policy() -> sgfast.Policy:
-    """The shop's, with names that are no HTML. Documents cannot have them, but a policy that a program makes can."""
+    """The shop's, with names that are no HTML, which no policy may have. They are escaped all the same."""
     policy = sgfast.load_policy(ROOT / "pcaps/shop.yaml")
     instances = [replace(one, name=one.name + AWKWARD) for one in policy.instances]
     groups = [
         replace(group, rules=tuple(replace(rule, id=rule.id + AWKWARD) for rule in group.rules))
         for group in policy.security_groups
     ]
-    return replace(policy, instances=tuple(instances), security_groups=tuple(groups))
+    return policy.having(instances=tuple(instances), security_groups=tuple(groups))
 
 
 class Cells(HTMLParser):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -33,7 +32,7 @@ def policy_of(made: Made, origin: str) -> Policy:
     with garbage_collection_paused():
         reader = _ObjectReader(origin, made)
         policy = DocumentReader(_node(made.document), origin, reader).policy()
-    return replace(policy, warnings=(*made.notes, *policy.warnings))
+    return policy.having(warnings=(*made.notes, *policy.warnings))
 
 
 class _ObjectReader(NodeReader):

@@ -1,0 +1,253 @@
+"""Checks policies and changes that a program made, which no document was read for (SPEC 14.2, 14.6)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from functools import cache
+from ipaddress import IPv6Network
+from math import isfinite
+from numbers import Integral
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
+from sgfast.policy.changes import check_addresses, check_not_mixed, check_peer, check_vpc, known_group
+from sgfast.policy.document_reader import (
+    INTERFACE_WANTED,
+    MAX_CONNECTIONS,
+    MAX_INTERFACE,
+    MAX_QUOTA,
+    MAX_TIMEOUT_SECONDS,
+    MAX_VLAN,
+    MAX_VNI,
+    NAME,
+    NAME_WANTED,
+    PATTERN_WANTED,
+    REGION_WANTED,
+    WORD_WANTED,
+    is_line,
+    is_word,
+)
+from sgfast.policy.model import (
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    WORDS,
+    AddressGroup,
+    Instance,
+    Network,
+    Policy,
+    Quotas,
+    Rule,
+    SecurityGroup,
+    Settings,
+    Timeouts,
+    Vpc,
+)
+from sgfast.policy.profiles import PROFILES
+from sgfast.policy.rules import NEEDS_A_TYPE, ONLY_OF_ICMP, RULE_ID, RULE_ID_WANTED, no_ports, wrong_description
+
+_Text = tuple[Callable[[str], object], str]
+
+_NAME: _Text = NAME.fullmatch, NAME_WANTED
+_WORDS: dict[str, _Text] = {word: (is_line, WORD_WANTED) for word in WORDS}
+#: The texts that a document has to write in a certain way. All but names may be empty: then there is none.
+_TEXTS: dict[type, dict[str, _Text]] = {
+    Rule: {"id": (RULE_ID.fullmatch, RULE_ID_WANTED)},
+    SecurityGroup: {"name": _NAME, **_WORDS},
+    AddressGroup: {"name": _NAME, **_WORDS},
+    Vpc: {
+        "name": _NAME, "region": (is_word, REGION_WANTED), "interfaces": (is_line, INTERFACE_WANTED),
+        "files": (is_line, PATTERN_WANTED), **_WORDS,
+    },
+    Instance: {"name": _NAME, **_WORDS},
+    Settings: {"profile": (PROFILES.__contains__, f"one of {', '.join(PROFILES)}")},
+}  # fmt: skip
+#: The least and the largest number that a document may have.
+_NUMBERS: dict[type, dict[str, tuple[float, float]]] = {
+    Rule: {"protocol": (0, 255), "icmp_type": (0, 255), "icmp_code": (0, 255), "priority": (1, 100)},
+    Vpc: {"vnis": (0, MAX_VNI), "vlans": (1, MAX_VLAN), "interfaces": (0, MAX_INTERFACE)},
+    Settings: {"max_connections": (1, MAX_CONNECTIONS)},
+    Quotas: {"security_groups": (1, MAX_QUOTA), "rules_per_group": (1, MAX_QUOTA)},
+    Timeouts: {field.name: (0, MAX_TIMEOUT_SECONDS) for field in fields(Timeouts)},
+}
+
+
+def check_policy(policy: Policy) -> None:
+    """Check a policy that a program made as a document is checked, and remember that it was.
+
+    Raises PolicyError, which names the first field that a document is refused for.
+    """
+    try:
+        check_fields(policy, "policy")
+        _check_together(policy)
+    except (ArgumentError, ArgumentTypeError) as error:
+        raise PolicyError(str(error)) from None
+    policy.checked()
+
+
+def _check_together(policy: Policy) -> None:
+    """Check that names and ids mean one thing, that references mean something, and quotas."""
+    for section in ("vpcs", "address_groups", "security_groups", "instances"):
+        things = getattr(policy, section)
+        for word in ("name", "id"):
+            _refuse_duplicates([called for each in things if (called := getattr(each, word))], f"policy.{section}")
+    _refuse_duplicates([rule.id for group in policy.security_groups for rule in group.rules], "policy.security_groups")
+    for place in ("vnis", "vlans", "interfaces", "files"):
+        _refuse_duplicates([each for vpc in policy.vpcs for each in getattr(vpc, place)], f"policy.vpcs: {place}")
+    if not policy.vpcs:
+        raise PolicyError("policy.vpcs must have at least one VPC")
+    _check_quota("policy.security_groups", policy.security_groups, "security_groups", policy.quotas)
+    for pair in policy.peerings:
+        with _at("policy.peerings"):
+            for vpc in pair:
+                check_vpc(policy, vpc)
+        if len(pair) != 2:
+            raise PolicyError(f"policy.peerings must be pairs of VPCs, not {sorted(pair)!r:.80}")
+    for n, group in enumerate(policy.security_groups):
+        path = f"policy.security_groups[{n}].rules"
+        _check_quota(path, group.rules, "rules_per_group", policy.quotas)
+        for m, rule in enumerate(group.rules):
+            if not rule.id:
+                raise PolicyError(f"{path}[{m}].id must be {RULE_ID_WANTED}, not ''")
+            with _at(f"{path}[{m}].peer"):
+                check_peer(policy, rule, group.name)
+    for n, instance in enumerate(policy.instances):
+        path = f"policy.instances[{n}]"
+        if not instance.security_groups:
+            raise PolicyError(f"{path}.security_groups must list at least one security group")
+        with _at(path):
+            check_vpc(policy, instance.vpc)
+            for name in instance.security_groups:
+                known_group(policy, name)
+            check_not_mixed(policy, instance)
+            check_addresses(policy, instance, instance.addresses)
+
+
+@contextmanager
+def _at(path: str) -> Iterator[None]:
+    try:
+        yield
+    except PolicyError as error:
+        raise PolicyError(f"{path}: {error}") from None
+
+
+def _check_quota(path: str, listed: Sized, quota: str, quotas: Quotas) -> None:
+    if len(listed) > getattr(quotas, quota):
+        raise PolicyError(f"{path}: {len(listed)} exceed the quota of {getattr(quotas, quota)}: raise quotas.{quota}")
+
+
+def check_fields(value: Any, path: str) -> None:
+    """Check that a policy or a change, and what it holds, has fields of the types that it declares, with values that a
+    document could have.
+
+    Raises ArgumentTypeError, naming the field below ``path``; ArgumentError for a value that a document is refused for.
+    """
+    for name, kind in _field_types(value.__class__).items():
+        here, field = f"{path}.{name}", getattr(value, name)
+        if not _fits(field, kind):
+            if get_origin(kind) is Literal:
+                raise ArgumentError(f"{here} must be {' or '.join(map(str, get_args(kind)))}, not {field!r:.80}")
+            raise ArgumentTypeError(f"{here} must be of the type {_type_text(kind)}, not {field!r:.80}")
+        several = isinstance(field, tuple)
+        for n, each in enumerate(field if several else (field,)):
+            place = f"{here}[{n}]" if several else here
+            if is_dataclass(each):
+                check_fields(each, place)
+            elif isinstance(each, IPv6Network) and each.network_address.scope_id:
+                raise ArgumentError(f"{place} must have no zone (%), not {each.network_address.scope_id!r:.80}")
+    _check_texts(value, path)
+    _check_numbers(value, path)
+    if isinstance(value, Rule):
+        _check_rule(value, path)
+    if isinstance(value, Instance):
+        if not value.addresses:
+            raise ArgumentError(f"{path}.addresses must list at least one address")
+        _refuse_duplicates(value.addresses, f"{path}.addresses")
+        _refuse_duplicates(value.security_groups, f"{path}.security_groups")
+
+
+def _check_texts(value: Any, path: str) -> None:
+    for name, (fits, wanted) in _TEXTS.get(value.__class__, {}).items():
+        for place, text in _each(value, name, path):
+            if isinstance(text, str) and (text or name == "name") and not fits(text):
+                raise ArgumentError(f"{place} must be {wanted}, not {text!r:.80}")
+    if wrong := wrong_description(getattr(value, "description", "")):
+        raise ArgumentError(f"{path}.description {wrong}")
+
+
+def _check_numbers(value: Any, path: str) -> None:
+    for name, (least, most) in _NUMBERS.get(value.__class__, {}).items():
+        for place, number in _each(value, name, path):
+            if number is not None and not isinstance(number, str) and not least <= number <= most:
+                raise ArgumentError(f"{place} must be {least} to {most}, not {number}")
+            if isinstance(value, Timeouts) and not number:
+                raise ArgumentError(f"{place} must be more than 0 seconds")
+
+
+def _each(value: Any, name: str, path: str) -> Iterable[tuple[str, Any]]:
+    """What a field has, or what it lists, with its place."""
+    field = getattr(value, name, "")
+    if isinstance(field, tuple):
+        return [(f"{path}.{name}[{n}]", each) for n, each in enumerate(field)]
+    return [(f"{path}.{name}", field)]
+
+
+def _check_rule(rule: Rule, path: str) -> None:
+    icmp, other = (ICMP, ICMPV6) if rule.ethertype == 4 else (ICMPV6, ICMP)
+    if rule.protocol == other:
+        raise ArgumentError(f"{path}.protocol must be {icmp} for ICMP in an IPv{rule.ethertype} rule, not {other}")
+    if rule.ports is not None:
+        if rule.protocol not in PORT_PROTOCOLS:
+            raise ArgumentError(f"{path}.ports: {no_ports(rule.protocol)}")
+        bounds = [bound for each in rule.ports for bound in each]
+        if not bounds or bounds != sorted(bounds) or bounds[0] < 0 or bounds[-1] > 65535:
+            raise ArgumentError(f"{path}.ports must be ranges from 0 to 65535 in their order, not {rule.ports!r:.80}")
+    if rule.protocol != icmp:
+        for name in ("icmp_type", "icmp_code"):
+            if getattr(rule, name) is not None:
+                raise ArgumentError(f"{path}.{name}: {ONLY_OF_ICMP}")
+    if rule.icmp_code is not None and rule.icmp_type is None:
+        raise ArgumentError(f"{path}.icmp_code: {NEEDS_A_TYPE}")
+    if isinstance(rule.peer, Network) and rule.peer.version != rule.ethertype:
+        raise ArgumentError(f"{path}.peer must be IPv{rule.ethertype} as the rule's ethertype is, not {rule.peer}")
+
+
+def _refuse_duplicates(listed: Iterable[object], path: str) -> None:
+    for each, count in Counter(listed).items():
+        if count > 1:
+            raise ArgumentError(f"{path} has {str(each)!r:.80} {count} times: list it once")
+
+
+@cache
+def _field_types(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """``kind``: a type as an annotation of the model has it."""
+    inner = get_args(kind)
+    if get_origin(kind) is Literal:
+        return any(_fits(value, type(each)) and value == each for each in inner)
+    if get_origin(kind) is frozenset:
+        return isinstance(value, frozenset) and all(_fits(each, inner[0]) for each in value)
+    if get_origin(kind) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if inner:
+        return any(_fits(value, each) for each in inner)
+    if kind is float and isinstance(value, float):
+        return isfinite(value)
+    if kind is int or kind is float:
+        return isinstance(value, Integral) and not isinstance(value, bool)      # NumPy's integers, too
+    return isinstance(value, kind)
+
+
+def _type_text(kind: Any) -> str:
+    """``IPv4Network | IPv6Network``."""
+    return kind.__name__ if isinstance(kind, type) else re.sub(r"[a-z_.]+\.(?=[A-Z])", "", str(kind))
