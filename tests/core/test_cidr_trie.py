@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from ipaddress import IPv4Network, ip_address, ip_network
 from itertools import product
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from effort import some
 from traffic import OUTSIDE, PORTS, Crowd, drawn
 
+from sgfast import HEADER_DTYPE
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.compiler import tables as tables_of
 from sgfast.core.classify.cidr_trie import CidrTrie
@@ -420,6 +422,43 @@ def test_rules_across_the_words_of_a_bit_vector(count: int, most_cells: int, mon
             port = min(65535, rule.ports[0][rng.randint(0, 1)] + rng.randint(-1, 1))
         question = (0, True, peer, rule.protocol or rng.choice((6, 17, 47)), port)
         assert named(compiled, question) == wins(policy, policy.instances[0], *question[1:]), question
+
+
+@pytest.mark.parametrize("most_cells", [1, 100, 1 << 20], ids=["bit vectors", "both", "tables"])
+def test_packets_that_are_looked_up_together_get_what_each_would_get(
+    most_cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One instance has more tables than are looked up at a time, others have a few or one, and one has none."""
+    monkeypatch.setattr(tables_of, "MAX_JOINED_STEPS", 0)
+    monkeypatch.setattr(tables_of, "MAX_TABLE_CELLS", most_cells)
+    rng = random.Random(SEED)
+    groups = []
+    for n in range(300):
+        rules = [
+            replace(rule, id=f"{n}/{rule.id}", ports=rule.protocol and ((port := rng.randint(1, 60), port + 9),))
+            for rule in rng.sample(many_rules(40).security_groups[0].rules, 3)
+        ]
+        groups.append(SecurityGroup(f"g{n}", tuple(rules)))
+    in_groups = [[f"g{n}" for n in range(first, end)] for first, end in ((0, 300), (7, 12), (40, 43), (50, 51), (0, 0))]
+    instances = [
+        Instance(f"i{n}", "default", (ip_network(f"10.0.0.{n}"),), tuple(some)) for n, some in enumerate(in_groups)
+    ]
+    compiled = compile_policy(Policy(security_groups=tuple(groups), instances=tuple(instances)))
+    rows = np.zeros(500, dtype=HEADER_DTYPE)
+    for row in rows:
+        peer, port = rng.getrandbits(32), rng.randint(1, 70)
+        row["family"], row["protocol"], row["dport"] = 4, rng.choice((6, 17)), port
+        row["src"][:4], row["dst"][:4] = list(peer.to_bytes(4, "big")), [10, 0, 0, rng.randrange(6)]
+    winners = np.zeros((len(rows), 2), dtype=np.int32)
+    compiled.classifier.match(rows, winners)
+    alone = [
+        -2 if row["dst"][3] == 5 else compiled.classifier.rule_for(
+            int(row["dst"][3]), True, row["src"][:4].tobytes(), int(row["protocol"]), int(row["dport"])
+        )
+        for row in rows
+    ]  # fmt: skip
+    assert winners[:, 1].tolist() == alone and (winners[:, 0] == -2).all()
+    assert len(set(alone)) > 15
 
 
 def test_verdicts_are_the_same_from_tables_and_bit_vectors(monkeypatch: pytest.MonkeyPatch) -> None:

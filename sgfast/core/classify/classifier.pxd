@@ -33,13 +33,13 @@ cdef enum:
     SEVERAL_TABLES = 0x80000000     # flag in `choice`
 
 
-cdef struct RuleTable:
+cdef struct RuleTable:              # a cache line
     const uint32_t* peer_class      # by address class
-    uint32_t address_classes        # how many it has, at least one
     const uint32_t* service_class   # by port class
+    const int32_t* winner           # [peer class][service class], may be NO_RULE_WINS; NULL: there are bit vectors
+    uint32_t address_classes        # how many there are in `peer_class`, at least one
     uint32_t port_classes
     uint32_t services               # number of service classes
-    const int32_t* winner           # [peer class][service class], may be NO_RULE_WINS; NULL: there are bit vectors
     uint32_t words                  # 64-bit words per bitset; 0 if there are no rules
     const uint64_t* peer_rules      # [peer class][words]
     const uint64_t* service_rules   # [service class][words]
@@ -92,17 +92,28 @@ cdef inline bint vpcs_connected(const Tables* t, int32_t instance_a, int32_t ins
     return False
 
 
+cdef inline uint32_t address_class_in(
+    const Tables* t, const RuleTable* table, uint32_t address_class
+) noexcept nogil:
+    # The class that the table knows it as.
+    while unlikely(address_class >= table.address_classes):
+        address_class = t.address_origin[address_class]
+    return address_class
+
+
+cdef inline uint32_t port_class_in(const Tables* t, const RuleTable* table, uint32_t port_class) noexcept nogil:
+    while unlikely(port_class >= table.port_classes):
+        port_class = t.port_origin[port_class]
+    return port_class
+
+
 cdef inline int32_t winner_in(
     const Tables* t, const RuleTable* table, uint32_t address_class, uint32_t port_class
 ) noexcept nogil:
-    cdef uint32_t peer, service, word
+    cdef uint32_t peer = table.peer_class[address_class_in(t, table, address_class)]
+    cdef uint32_t service = table.service_class[port_class_in(t, table, port_class)]
+    cdef uint32_t word
     cdef uint64_t common
-    while unlikely(address_class >= table.address_classes):
-        address_class = t.address_origin[address_class]
-    while unlikely(port_class >= table.port_classes):
-        port_class = t.port_origin[port_class]
-    peer = table.peer_class[address_class]
-    service = table.service_class[port_class]
     if table.winner != NULL:
         return table.winner[<uint64_t>peer * table.services + service]
     for word in range(table.words):

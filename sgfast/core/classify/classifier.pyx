@@ -1,11 +1,12 @@
 """The compiled rules as the data plane reads them. ``classifier.pxd`` explains how a rule is found."""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
 import numpy as np
 
-from sgfast.core.base.intrinsics cimport be32, be64
+from sgfast.core.base.intrinsics cimport be32, be64, prefetch
+from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport HeaderRow
 
 #: Flag in ``choice``: the rest is an index in ``lists``.
@@ -25,6 +26,7 @@ cdef const uint64_t* u64(const uint64_t[::1] rows) noexcept:
 
 cdef enum:
     MATCHED_AT_ONCE = 32        # headers
+    LOOKED_UP_AT_ONCE = 256     # tables
 
 
 cdef class RuleArrays:
@@ -109,7 +111,7 @@ cdef class Classifier:
                 raise ValueError("one byte for each instance")
             stateless_rows = stateless
             self.tables.stateless = &stateless_rows[0]
-        self.tables.tables = <RuleTable*>calloc(max(len(tables), 1), sizeof(RuleTable))
+        self.tables.tables = <RuleTable*>allocate_pages(max(len(tables), 1) * sizeof(RuleTable))
         if self.tables.tables == NULL:
             raise MemoryError
         for i, arrays in enumerate(tables):
@@ -195,12 +197,25 @@ cdef class Classifier:
                 i += MATCHED_AT_ONCE
 
 
+cdef struct LookUp:                 # of a packet's peer and service in one of an instance's tables
+    const RuleTable* table
+    uint32_t address_class
+    uint32_t port_class
+    const int32_t* cell             # NULL: the table has bit vectors
+    int32_t* winner
+
+
 cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, int32_t* winners) noexcept nogil:
-    # In two steps, so that the cache misses of one step overlap.
+    # In steps, so that the cache misses of one step overlap.
     cdef uint32_t ends[MATCHED_AT_ONCE][2]
+    cdef LookUp waiting[LOOKED_UP_AT_ONCE]
     cdef const HeaderRow* row
+    cdef const uint32_t* numbers
+    cdef LookUp* look_up
     cdef int32_t instance
+    cdef uint32_t address_class, port_class, choice, k
     cdef uint16_t port_key
+    cdef Py_ssize_t filled = 0
     cdef Py_ssize_t i
     cdef int end
     for i in range(n):
@@ -214,13 +229,62 @@ cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, in
     for i in range(n):
         row = &rows[i]
         port_key = <uint16_t>(row.icmp_type << 8 | row.icmp_code) if row.has_icmp else row.dport
+        port_class = find_port_class(&t.ports, row.protocol, port_key)
         for end in range(2):
             instance = t.owner[ends[i][end]]
             winners[2 * i + end] = -2
-            if instance >= 0:
-                winners[2 * i + end] = find_rule(
-                    t, t.choice[instance * 2 + end], ends[i][1 - end], row.protocol, port_key
-                )
+            if instance < 0:
+                continue
+            choice = t.choice[instance * 2 + end]
+            address_class = t.address_class[ends[i][1 - end]]
+            if not choice & SEVERAL_TABLES:
+                winners[2 * i + end] = winner_in(t, &t.tables[choice], address_class, port_class)
+                continue
+            winners[2 * i + end] = NO_RULE_WINS
+            numbers = t.lists + (choice & ~<uint32_t>SEVERAL_TABLES)
+            for k in range(1, numbers[0] + 1):
+                if filled == LOOKED_UP_AT_ONCE:
+                    look_up_together(t, waiting, filled)
+                    filled = 0
+                look_up = &waiting[filled]
+                look_up.table = &t.tables[numbers[k]]
+                prefetch(look_up.table)
+                look_up.address_class = address_class
+                look_up.port_class = port_class
+                look_up.winner = &winners[2 * i + end]
+                filled += 1
+    look_up_together(t, waiting, filled)
+
+
+cdef void look_up_together(const Tables* t, LookUp* waiting, Py_ssize_t n) noexcept nogil:
+    cdef LookUp* each
+    cdef const RuleTable* table
+    cdef int32_t rule
+    cdef Py_ssize_t i
+    for i in range(n):
+        each = &waiting[i]
+        table = each.table
+        each.address_class = address_class_in(t, table, each.address_class)
+        each.port_class = port_class_in(t, table, each.port_class)
+        prefetch(&table.peer_class[each.address_class])
+        prefetch(&table.service_class[each.port_class])
+    for i in range(n):
+        each = &waiting[i]
+        table = each.table
+        each.cell = NULL
+        if likely(table.winner != NULL):
+            each.cell = &table.winner[
+                <uint64_t>table.peer_class[each.address_class] * table.services + table.service_class[each.port_class]
+            ]
+            prefetch(each.cell)
+    for i in range(n):
+        each = &waiting[i]
+        if likely(each.cell != NULL):
+            rule = each.cell[0]
+        else:
+            rule = winner_in(t, each.table, each.address_class, each.port_class)
+        if rule >= 0 and (each.winner[0] < 0 or t.rank[rule] < t.rank[each.winner[0]]):
+            each.winner[0] = rule
 
 
 def divide(of_class, Py_ssize_t count, list matching):
