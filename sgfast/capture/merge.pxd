@@ -2,12 +2,12 @@
 
 from libc.stdint cimport int64_t
 
-from sgfast.core.base.frames cimport Frame, FrameBatch
+from sgfast.core.base.frames cimport BatchPool, Frame, FrameBatch
 
 
 cdef enum:
-    # Limit for open captures, which are those that overlap in time. Each one takes 832 KiB, and the usual limit for
-    # open files of a process is 1024.
+    # Limit for open captures, which are those that overlap in time. Each one takes 832 KiB, or a few times that if
+    # batches last, and the usual limit for open files of a process is 1024.
     MAX_OPEN = 512
 
 
@@ -27,6 +27,7 @@ cdef class MergedReader:
     cdef Head heap[MAX_OPEN]
     cdef Py_ssize_t count       # heads in the heap
     cdef FrameBatch batch
+    cdef BatchPool pool         # where batches that last come from, or None
     cdef bint moved             # the set of batches in `held` changed
     cdef bint at_end
     cdef bint busy

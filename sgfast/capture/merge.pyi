@@ -8,7 +8,8 @@ from sgfast.core.base.frames import FrameBatch
 
 class MergedReader:
     def __init__(
-        self, sources: Sequence[tuple[str, int | None]], opening: Callable[[str], CaptureReader] = ...
+        self, sources: Sequence[tuple[str, int | None]], opening: Callable[[str], CaptureReader] = ...,
+        lasting: bool = False,
     ) -> None: ...
     @property
     def packets(self) -> int: ...

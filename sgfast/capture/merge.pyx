@@ -1,7 +1,7 @@
 """Merges captures by time.
 
 A heap holds the next frame of each capture. Frames are not copied but point into the readers' buffers. Reading a
-capture's next batch invalidates its old one, so a merged batch ends where one of the captures needs its next batch.
+capture's next batch may invalidate its old one, so a merged batch ends where one of the captures needs its next batch.
 """
 
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
@@ -92,11 +92,12 @@ cdef class MergedReader:
     capture is opened at the start. Packets with equal times come in the order of their captures in ``sources``. Packets
     of one capture keep their order, even if that is not the order of time. A capture is opened when its first packet is
     due; ``opening`` returns the reader for a path. The first damaged capture ends the merge at the damage. ``packets``
-    counts the packets returned. Raises CaptureError as ``open_capture`` does, and if more than ``MAX_OPEN`` captures
-    overlap.
+    counts the packets returned. ``lasting``: a batch stays as it is while somebody refers to it; the readers that
+    ``opening`` returns must have been made with it, too. Raises CaptureError as ``open_capture`` does, and if more than
+    ``MAX_OPEN`` captures overlap.
     """
 
-    def __init__(self, sources, opening=open_capture):
+    def __init__(self, sources, opening=open_capture, bint lasting=False):
         if self.names is not None:
             raise RuntimeError("a merged reader can be initialised only once")
         self.names = [path for path, _ in sources]
@@ -110,6 +111,8 @@ cdef class MergedReader:
         self.held = {}
         self.remarks = []
         self.moved = True
+        if lasting:
+            self.pool = BatchPool(BATCH_CAPACITY)
 
     @property
     def bytes_read(self):
@@ -139,7 +142,9 @@ cdef class MergedReader:
         self.close()
 
     cpdef FrameBatch next_batch(self):
-        """Return the next packets, at least one, or None at the end (see ``damage``). Valid until the next call."""
+        """Return the next packets, at least one, or None at the end (see ``damage``). Valid until the next call, or
+        with ``lasting`` as long as somebody refers to the batch.
+        """
         if self.busy:
             raise RuntimeError("the captures are already being read")
         self.busy = True
@@ -155,12 +160,16 @@ cdef class MergedReader:
         if self.at_end or not self._prepare():
             self.at_end = True
             return None
-        if self.moved:
-            # A caller that still holds the old batch keeps alive the memory it points to.
-            self.batch = FrameBatch(BATCH_CAPACITY)
-            self.batch.keep_alive = [(<FrameBatch>each).keep_alive for each in self.held.values()]
-            self.moved = False
-        batch = self.batch
+        if self.pool is not None:
+            batch = self.pool.take()
+            batch.keep_alive = list(self.held.values())
+        else:
+            if self.moved:
+                # A caller that still holds the old batch keeps alive the memory it points to.
+                self.batch = FrameBatch(BATCH_CAPACITY)
+                self.batch.keep_alive = [(<FrameBatch>each).keep_alive for each in self.held.values()]
+                self.moved = False
+            batch = self.batch
         if self.pending:
             limit_ns, limit_place = self.pending[len(self.pending) - 1]
         with nogil:

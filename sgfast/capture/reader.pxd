@@ -6,7 +6,7 @@ from sgfast.capture.interfaces cimport InterfaceMarks
 from sgfast.capture.pcap cimport PcapFormat
 from sgfast.capture.pcapng cimport PcapngFormat
 from sgfast.capture.scan cimport Scan
-from sgfast.core.base.frames cimport FrameBatch
+from sgfast.core.base.frames cimport BatchPool, FrameBatch
 
 
 cdef enum Form:
@@ -27,15 +27,16 @@ cdef class StreamBuffer:
     cdef int64_t data_offset    # offset of data[0] in the stream
     cdef int64_t bytes_read
     cdef bint ended
-    # With two windows, returned bytes stay where they are while the next bytes are read into the other window.
-    cdef bint two_windows
+    # With several windows, returned bytes stay where they are while somebody refers to their memory.
+    cdef bint lasting
     cdef bint handed_out        # bytes were returned since the window last moved
-    cdef object other           # the memory that the window moves to next, or None
+    cdef list windows           # memory of the current capacity
 
     # Waits for at least one more byte; False at the end of the stream. May move the window's bytes.
     cdef bint fill(self) except -1
     cdef int _make_room(self) except -1
     cdef int _allocate(self, Py_ssize_t capacity) except -1
+    cdef object _free_window(self)
     cdef int _move_to(self, object memory, Py_ssize_t capacity) except -1
 
 
@@ -45,8 +46,8 @@ cdef class CaptureReader:
     cdef readonly Py_ssize_t packets
     cdef public uint32_t number     # of this capture among those read, from 1 on, for Frame.position; 0: none
     cdef StreamBuffer buffer
-    cdef FrameBatch batch
-    cdef FrameBatch other_batch     # the batch that is not filled next; None if there is only one
+    cdef FrameBatch batch           # the batch that is filled next; None with a pool
+    cdef BatchPool pool             # where batches that last come from, or None
     cdef Scan scan
     cdef PcapFormat pcap
     cdef PcapngFormat pcapng
@@ -57,14 +58,15 @@ cdef class CaptureReader:
     cdef bint is_part
     cdef bint owns_stream
     cdef bint at_end
+    cdef bint is_closed
     cdef bint busy
 
-    # None at the end. The frames are valid until the next call; with `two_batches`, until the one after it.
+    # None at the end. The frames are valid until the next call, or with `lasting` as long as somebody refers to them.
     cpdef FrameBatch next_batch(self)
     cdef FrameBatch _next_batch(self)
     cdef int _read_head(self) except -1
     cdef int _find_form(self, str name) except -1
     cdef bint _decompress(self, str name) except -1
     cdef int _look_at_buffer(self) except -1
-    cdef int _scan(self) except -1
+    cdef int _scan(self, FrameBatch batch) except -1
     cdef int _end_damaged(self, str cause) except -1

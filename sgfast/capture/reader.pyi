@@ -18,7 +18,7 @@ class CaptureReader:
         owns_stream: bool = False,
         vpc: int = 0,
         interfaces: InterfaceMarks | None = None,
-        two_batches: bool = False,
+        lasting: bool = False,
         is_part: bool = False,
     ) -> None: ...
     @property
@@ -52,5 +52,5 @@ def open_capture(
     until: Callable[[], bool] | None = None,
     vpc: int = 0,
     interfaces: InterfaceMarks | None = None,
-    two_batches: bool = False,
+    lasting: bool = False,
 ) -> CaptureReader: ...

@@ -4,6 +4,7 @@ import zlib
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
@@ -55,19 +56,29 @@ cdef class StreamBuffer:
 
     Complete records are parsed in place; the incomplete tail moves to the front. The window starts at 512 KiB, which
     fits in the second-level cache of common machines. It doubles when a record takes more than half of it, so it never
-    exceeds twice the bytes that arrived, whatever a length field claims. ``two_windows``: alternate between two
-    windows.
+    exceeds twice the bytes that arrived, whatever a length field claims. ``lasting``: bytes stay where they are while
+    somebody refers to ``memory``; the window moves on to other memory.
     """
 
-    def __cinit__(self, stream, *, bint two_windows=False):
+    def __cinit__(self, stream, *, bint lasting=False):
         self.stream = stream
-        self.two_windows = two_windows
+        self.lasting = lasting
         self._allocate(FIRST_CAPACITY)
 
     cdef int _allocate(self, Py_ssize_t capacity) except -1:
         # Moves the window's bytes to new memory. The old memory is left unchanged for anyone who still holds it.
-        self.other = None
-        return self._move_to(memoryview(bytearray(capacity)), capacity)
+        memory = memoryview(bytearray(capacity))
+        self.windows = [memory]
+        return self._move_to(memory, capacity)
+
+    cdef object _free_window(self):
+        for memory in self.windows:
+            # The list and `memory` refer to it.
+            if Py_REFCNT(memory) == 2:
+                return memory
+        memory = memoryview(bytearray(self.capacity))
+        self.windows.append(memory)
+        return memory
 
     cdef int _move_to(self, object memory, Py_ssize_t capacity) except -1:
         cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(memory.obj)
@@ -89,10 +100,8 @@ cdef class StreamBuffer:
         if full and self.start < length and self.capacity < LAST_CAPACITY:
             self._allocate(min(self.capacity * 2, LAST_CAPACITY))
         elif self.start > 0 and (full or self.start >= length):
-            if self.two_windows and self.handed_out:
-                memory = self.other if self.other is not None else memoryview(bytearray(self.capacity))
-                self.other = self.memory
-                self._move_to(memory, self.capacity)
+            if self.lasting and self.handed_out:
+                self._move_to(self._free_window(), self.capacity)
                 return 0
             memmove(self.data, self.data + self.start, <size_t>length)
             self.data_offset += self.start
@@ -142,7 +151,7 @@ cdef class CaptureReader:
     ``name`` is used in messages. ``packets`` counts the packets returned, ``bytes_read`` the bytes read from the
     stream. With ``owns_stream``, ``close`` also closes the stream. Only one thread may use the reader at a time.
 
-    ``two_batches``: a batch stays valid until the second call of ``next_batch`` after it, not just until the first.
+    ``lasting``: a batch stays as it is while somebody refers to it, not just until the next call of ``next_batch``.
     ``is_part``: the stream is only a part of a capture, so rule 5 does not apply.
     ``Frame.vpc`` is taken from ``interfaces`` if they know the packet's pcapng interface; otherwise it is ``vpc``. Its
     value is the number of the VPC plus 1, or 0 for no VPC.
@@ -151,16 +160,17 @@ cdef class CaptureReader:
 
     def __init__(
         self, stream, str name not None, *, bint owns_stream=False, uint32_t vpc=0, InterfaceMarks interfaces=None,
-        bint two_batches=False, bint is_part=False
+        bint lasting=False, bint is_part=False
     ):
         if self.buffer is not None:
             raise RuntimeError("a capture reader can be initialised only once")
         self.name = name
         self.owns_stream = owns_stream
-        self.buffer = StreamBuffer(stream, two_windows=two_batches)
-        self.batch = FrameBatch(BATCH_CAPACITY)
-        if two_batches:
-            self.other_batch = FrameBatch(BATCH_CAPACITY)
+        self.buffer = StreamBuffer(stream, lasting=lasting)
+        if lasting:
+            self.pool = BatchPool(BATCH_CAPACITY)
+        else:
+            self.batch = FrameBatch(BATCH_CAPACITY)
         self.scan.vpc = vpc
         self.interfaces = interfaces
         self.is_part = is_part
@@ -221,11 +231,12 @@ cdef class CaptureReader:
             raise RuntimeError("the capture reader is reading")
         cdef StreamBuffer buffer = self.buffer
         self.at_end = True
+        self.is_closed = True
         self.batch = None
-        self.other_batch = None
+        self.pool = None
         if buffer is not None:
             stream, buffer.stream = buffer.stream, None
-            buffer.memory = buffer.other = None
+            buffer.memory = buffer.windows = None
             buffer.ended = True
             if self.decompressed is not None:
                 self.decompressed.stop()
@@ -246,9 +257,8 @@ cdef class CaptureReader:
         self.scan.end = buffer.data + buffer.end
         return 0
 
-    cdef int _scan(self) except -1:
+    cdef int _scan(self, FrameBatch batch) except -1:
         cdef StreamBuffer buffer = self.buffer
-        cdef FrameBatch batch = self.batch
         cdef uint64_t position
         cdef Py_ssize_t i
         self._look_at_buffer()
@@ -348,10 +358,10 @@ cdef class CaptureReader:
     cpdef FrameBatch next_batch(self):
         """Return the next packets, at least one, or None at the end (see ``damage``).
 
-        Batch objects are usually reused: there is one, or two in turn with ``two_batches``. The frames are valid until
-        the next call, or until the one after it with ``two_batches``.
+        Batch objects are usually reused. The frames are valid until the next call, or with ``lasting`` as long as
+        somebody refers to the batch.
         """
-        if self.batch is None:
+        if self.is_closed:
             raise ValueError("the capture reader is closed")
         if self.busy:
             raise RuntimeError("the capture reader is already reading")
@@ -363,18 +373,16 @@ cdef class CaptureReader:
 
     cdef FrameBatch _next_batch(self):
         cdef StreamBuffer buffer = self.buffer
-        cdef FrameBatch batch = self.batch
+        cdef FrameBatch batch = self.batch if self.pool is None else self.pool.take()
         batch.count = 0
         while not self.at_end:
-            self._scan()
+            self._scan(batch)
             if self.scan.count > 0:
                 # The next scan stops at the same place again and reports why.
                 batch.count = self.scan.count
                 batch.keep_alive = buffer.memory
                 buffer.handed_out = True
                 self.packets += batch.count
-                if self.other_batch is not None:
-                    self.batch, self.other_batch = self.other_batch, batch
                 return batch
             if self.scan.stop == STOP_LINK_TYPE:
                 raise CaptureError(
@@ -385,12 +393,9 @@ cdef class CaptureReader:
                 break
             try:
                 if buffer.fill():
-                    if (
-                        self.other_batch is None and batch.keep_alive is not None
-                        and batch.keep_alive is not buffer.memory
-                    ):
+                    if batch.keep_alive is not None and batch.keep_alive is not buffer.memory:
                         # The window moved to new memory. A caller that still holds the old batch keeps the old memory
-                        # alive, so it gets a new batch. With two batches no caller may still use the old one.
+                        # alive, so it gets a new batch.
                         batch = self.batch = FrameBatch(BATCH_CAPACITY)
                     continue
             except READ_ERRORS as error:
@@ -420,19 +425,19 @@ cdef class CaptureReader:
 
 
 def open_capture(
-    path, *, until=None, uint32_t vpc=0, InterfaceMarks interfaces=None, bint two_batches=False
+    path, *, until=None, uint32_t vpc=0, InterfaceMarks interfaces=None, bint lasting=False
 ) -> CaptureReader:
     """Open the capture at ``path`` (``-`` is standard input). Raises CaptureError if it cannot be read.
 
     The reader is a context manager; ``close`` closes the file. ``until``: follow a growing file until this returns
-    True. ``vpc``, ``interfaces`` and ``two_batches`` are those of ``CaptureReader``.
+    True. ``vpc``, ``interfaces`` and ``lasting`` are those of ``CaptureReader``.
     """
     stream, name, owned = open_stream(path)
     try:
         if until is not None:
             stream = following(stream, None if name == STANDARD_INPUT else name, until)
         return CaptureReader(
-            stream, name, owns_stream=owned, vpc=vpc, interfaces=interfaces, two_batches=two_batches
+            stream, name, owns_stream=owned, vpc=vpc, interfaces=interfaces, lasting=lasting
         )
     except BaseException:
         if owned:

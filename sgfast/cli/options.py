@@ -92,8 +92,8 @@ jobs_option = click.option(
     metavar="N",
     default=1,
     show_default=True,
-    help="The number of threads that judge, 1 to 64. Results stay the same; it pays off from hundreds of thousands of "
-    "connections on.",
+    help="The number of threads that judge, 1 to 64. Results stay the same. One of them also reads the captures, which "
+    "is what limits the gain.",
 )
 
 

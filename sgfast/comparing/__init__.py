@@ -118,8 +118,8 @@ def run_diff(
         )
         # With several jobs, the engines have threads of their own.
         two_threads = options.jobs == 1 and usable_processors() > 1
-        frames = Captures(paths, options.reading, progress, two_batches=two_threads)
-        comparison = Pair(before, after, together_from=TOGETHER_FROM if frames.two_batches else None)
+        frames = Captures(paths, options.reading, progress, lasting=two_threads)
+        comparison = Pair(before, after, together_from=TOGETHER_FROM if two_threads else None)
     began = time.perf_counter()
     with closing(comparison):
         for batch in frames:

@@ -20,8 +20,7 @@ class Pair:
     """Compares two engines: call ``process`` for each batch, or ``judge`` and then ``compare``; at the end ``finish``.
 
     ``together_from``: the number of connections from which on ``process`` runs each engine in a thread of its own;
-    None: never. The previous batch must then still be valid during each call of ``process``, and ``close`` must be
-    called at the end.
+    None: never. Batches must then be lasting, and ``close`` must be called at the end.
     """
 
     def __init__(self, before: Engine, after: Engine, *, together_from: int | None = None) -> None:

@@ -9,14 +9,14 @@
 # The first two passes only hide memory latency. What they guess is checked in the third, so no verdict depends on
 # how a capture is cut into batches.
 #
-# With several jobs, packets go to the workers' planes once their headers were read (workers.pxd).
+# With several jobs, frames go to the workers, who read their headers and judge them (workers.pxd).
 #
 # Flows, tallies and counters are read out by accounting.pxd.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.clock cimport Clock
-from sgfast.core.base.frames cimport Frame
+from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.base.types cimport HeaderRow, Packet, ResultRow
 from sgfast.core.classify.classifier cimport Classifier
 from sgfast.core.fragments.datagrams cimport Fragments
@@ -24,11 +24,12 @@ from sgfast.core.parallel.workers cimport Workers
 from sgfast.core.pipeline.plane cimport Plane
 
 
-# What is wanted of each packet; NULL for what is not.
+# What is wanted of each packet, NULL for what is not; and whose frames they are.
 cdef struct Wanted:
     ResultRow* results
     HeaderRow* headers
     uint16_t* words         # outcome words (types.pxd)
+    bint ours               # the frames are a lasting batch
 
 
 cdef class DataPlane:
@@ -36,6 +37,8 @@ cdef class DataPlane:
     cdef int plane_count
     cdef readonly int jobs
     cdef Workers workers    # None with one job
+    cdef list kept          # batches whose frames the workers may still need, each in the place of its last block
+    cdef uint64_t let_go    # blocks whose batches were taken out of `kept`
     cdef Fragments* fragments
     cdef Clock clock
     cdef uint64_t judged    # packets judged by this data plane
@@ -43,7 +46,7 @@ cdef class DataPlane:
     cdef uint64_t judged_elsewhere
     cdef Classifier classifier
     cdef void* lock         # held for a whole call; never wait for it while holding the GIL
-    cdef Packet* packets    # BATCH of them
+    cdef Packet* packets    # BATCH of them, for one job
     cdef int64_t* now       # likewise: engine time, nanoseconds
     cdef uint32_t max_connections
     cdef uint32_t max_marks
@@ -54,13 +57,16 @@ cdef class DataPlane:
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil
     # Judges one packet; `row` must be zeroed. Call with the GIL.
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept
-    # One of `frames` and `rows` is NULL.
-    cdef void judge(
+    # One of `frames` and `rows` is NULL. Returns how many blocks the workers have got so far; when those are released,
+    # the frames are not needed any more.
+    cdef uint64_t judge(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void judge_here(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void dispatch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
+    cdef int keep(self, FrameBatch batch, uint64_t blocks) except -1
+    cdef void release(self, uint64_t blocks) noexcept nogil
     cdef void drain(self) noexcept nogil
     cdef void end_waiting(self) noexcept nogil
     cdef void lock_drained(self)

@@ -167,6 +167,7 @@ cdef class DataPlane:
         init_fragments(self.fragments)
         if jobs > 1:
             self.workers = Workers(jobs)
+            self.kept = [None] * self.workers.block_count
         for i in range(self.plane_count):
             self.planes[i] = self.workers.shards[i].plane if jobs > 1 else <Plane*>calloc(1, sizeof(Plane))
             if self.planes[i] == NULL:
@@ -204,32 +205,59 @@ cdef class DataPlane:
         return <ResultRow*>&view[0]
 
     cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil:
-        cdef Wanted wanted = Wanted(results, NULL, NULL)
-        self.judge(frames, NULL, n, &wanted)
+        cdef Wanted wanted = Wanted(results, NULL, NULL, False)
+        self.release(self.judge(frames, NULL, n, &wanted))
 
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil:
-        cdef Wanted wanted = Wanted(results, NULL, NULL)
-        self.judge(NULL, rows, n, &wanted)
+        cdef Wanted wanted = Wanted(results, NULL, NULL, False)
+        self.release(self.judge(NULL, rows, n, &wanted))
 
-    cdef void judge(
+    cdef uint64_t judge(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
+        cdef uint64_t blocks = 0
         PyThread_acquire_lock(self.lock, WAIT_LOCK)
         if n > 0 and not self.clock.started:
             self.start_clock(frames.time_ns if frames != NULL else rows.time_ns)
-        self.fragments.wanted = wanted.results != NULL or wanted.words != NULL
         if self.jobs == 1:
+            self.fragments.wanted = wanted.results != NULL or wanted.words != NULL
             self.judge_here(frames, rows, n, wanted)
         else:
             self.dispatch(frames, rows, n, wanted)
+            blocks = self.workers.published[0]
         PyThread_release_lock(self.lock)
+        return blocks
+
+    cdef void release(self, uint64_t blocks) noexcept nogil:
+        # Waits until no frame in these blocks is needed any more.
+        if self.workers is not None:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            self.workers.release(blocks)
+            PyThread_release_lock(self.lock)
+
+    cdef int keep(self, FrameBatch batch, uint64_t blocks) except -1:
+        # Keeps a batch until its frames, of which the last are in block `blocks`, are not needed any more; or waits for
+        # that if the batch may be filled again.
+        cdef uint64_t released
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            if not batch.lasting:
+                self.workers.release(blocks)
+            released = self.workers.all_released()
+            PyThread_release_lock(self.lock)
+        while self.let_go < released:
+            self.kept[self.let_go % self.workers.block_count] = None
+            self.let_go += 1
+        if blocks > released:
+            self.kept[(blocks - 1) % self.workers.block_count] = batch
+        return 0
 
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept:
         # Releasing the GIL and getting it back takes as long as judging a packet, and longer if another thread wants
         # it. So the GIL is kept if the lock is free and the packet does not take long. Nobody may wait for the lock
         # while holding the GIL: whoever holds the lock may need the GIL (save_plane).
         cdef bint judged = False
-        cdef Wanted wanted = Wanted(row, NULL, NULL)
+        cdef Wanted wanted = Wanted(row, NULL, NULL, False)
         if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             if is_brief(self, header.time_ns):
                 self.judge_here(NULL, header, 1, &wanted)
@@ -286,29 +314,31 @@ cdef class DataPlane:
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
         # Results are complete when the workers are drained. That is left to later callers, unless this one wants
-        # results, rows of flows are kept, or a packet still refers to its frame.
+        # something of each packet, or rows of flows are kept.
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t count
-        cdef bint borrowed = False
         cdef bint wants_results = wanted.results != NULL or wanted.words != NULL
-        if wants_results:
+        cdef bint waits = wants_results or wanted.headers != NULL or self.planes[0].table.keep_flows
+        if waits:
             self.drain()
             self.workers.rows = wanted.results
             self.workers.words = wanted.words
             self.workers.first = self.judged + 1
+        if self.fragments.wanted != wants_results:
+            # The workers are idle: either the packets before had results, or these have.
+            self.fragments.wanted = wants_results
         while start < n:
             if self.room == 0:
                 self.grant_room(frames[start].time_ns if frames != NULL else rows[start].time_ns)
             count = <Py_ssize_t>min(<uint64_t>(n - start), self.room)
-            borrowed |= self.workers.enqueue(
+            self.workers.add(
                 &frames[start] if frames != NULL else NULL, &rows[start] if rows != NULL else NULL, count, &self.clock,
-                self.judged + 1, &wanted.headers[start] if wanted.headers != NULL else NULL
+                self.judged + 1, &wanted.headers[start] if wanted.headers != NULL else NULL, wanted.ours
             )
             self.judged += count
             self.room -= count
             start += count
-        # An ICMP error's quote is in its frame, which the caller may reuse.
-        if wants_results or self.planes[0].table.keep_flows or borrowed:
+        if waits:
             self.drain()
             self.workers.rows = NULL
             self.workers.words = NULL
@@ -426,10 +456,11 @@ cdef class DataPlane:
         judge. ValueError if they are not.
         """
         cdef Py_ssize_t n = batch.count - first if number < 0 else number
-        cdef Wanted wanted = Wanted(NULL, NULL, NULL)
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL, batch.lasting)
         cdef uint8_t[::1] view
         cdef uint16_t[::1] word_view
         cdef const Frame* frames = batch.frames + first
+        cdef uint64_t blocks
         if first < 0 or n < 0 or n > batch.count - first:
             raise ValueError("no such frames")
         if results is not None:
@@ -445,7 +476,9 @@ cdef class DataPlane:
                 raise ValueError("words must be a contiguous array of uint16, one a packet")
             wanted.words = &word_view[0]
         with nogil:
-            self.judge(frames, NULL, n, &wanted)
+            blocks = self.judge(frames, NULL, n, &wanted)
+        if self.workers is not None and n > 0:
+            self.keep(batch, blocks)
 
     def process_headers(self, headers not None, results not None):
         """Judges packets given as an array of HEADER_DTYPE, in order, into ``results`` (RESULT_DTYPE)."""
@@ -563,8 +596,8 @@ cdef class DataPlane:
         # Rows are only detached under the lock: making arrays may run Python code, and so another thread.
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            self.drain()
             if f.oldest[0] != NO_DATAGRAM:
-                self.drain()
                 resolve_overdue(self.planes[0], self.clock.now, self.judged + self.judged_elsewhere + 1)
             if everything:
                 self.end_waiting()
@@ -585,7 +618,6 @@ cdef class DataPlane:
 
     cdef void end_waiting(self) noexcept nogil:
         # Resolves all held fragments. The lock must be held.
-        if self.fragments.oldest[1] != NO_DATAGRAM:
-            self.drain()
+        self.drain()
         while self.fragments.oldest[1] != NO_DATAGRAM:
             resolve_datagram(self.planes[0], self.fragments.oldest[1], self.clock.now)

@@ -55,7 +55,8 @@ def parts_of(paths: Sequence[str], reading: Reading) -> tuple[list[Part], list[s
 
 
 class Captures:
-    """Iterates over the batches of frames of all ``paths``, in order. A batch is valid until the next is requested.
+    """Iterates over the batches of frames of all ``paths``, in order. A batch is valid until the next is requested, or
+    with ``lasting`` as long as somebody refers to it.
 
     A directory stands for the captures in it, merged by time. ``parts``: the result of ``parts_of``, if it was called
     already. ``first_ns``: the time of the first packet of all captures, if other captures came before these.
@@ -68,7 +69,7 @@ class Captures:
 
     def __init__(
         self, paths: Sequence[str], reading: Reading, progress: Callable[[int, int], None] | None,
-        first_ns: int | None = None, placement: Placement | None = None, two_batches: bool = False,
+        first_ns: int | None = None, placement: Placement | None = None, lasting: bool = False,
         parts: Sequence[Part] | None = None,
     ) -> None:  # fmt: skip
         self._reading = reading
@@ -80,9 +81,7 @@ class Captures:
         if parts is None:
             parts, self.warnings = parts_of(paths, reading)
         self._parts = parts
-        #: Whether each batch stays valid until the one after the next is requested. That needs captures that are not
-        #: merged. Empty batches are passed on then, so that the caller can count the requests.
-        self.two_batches = two_batches and all(len(part) == 1 for part in self._parts)
+        self._lasting = lasting
         self._placement = placement
         #: The captures opened so far, without the credentials in URLs. ``Frame.position`` has their numbers, from 1 on.
         self.files: list[str] = []
@@ -98,7 +97,7 @@ class Captures:
     def __iter__(self) -> Iterator[FrameBatch]:
         for batch in self.batches():
             self.cutting.apply(batch)
-            if len(batch) or self.two_batches:
+            if len(batch):
                 yield batch
 
     def batches(self) -> Iterator[FrameBatch]:
@@ -131,7 +130,7 @@ class Captures:
     def _opened(
         self, part: list[tuple[str, int | None]], until: Callable[[], bool] | None
     ) -> CaptureReader | MergedReader:
-        return self._open(part[0][0], until) if len(part) == 1 else MergedReader(part, self._open)
+        return self._open(part[0][0], until) if len(part) == 1 else MergedReader(part, self._open, self._lasting)
 
     def _open(self, path: str, until: Callable[[], bool] | None = None) -> CaptureReader:
         placement = self._placement
@@ -147,7 +146,7 @@ class Captures:
     def open_one(
         self, path: str, until: Callable[[], bool] | None, vpc: int, interfaces: InterfaceMarks | None
     ) -> CaptureReader:
-        return open_capture(path, until=until, vpc=vpc, interfaces=interfaces, two_batches=self.two_batches)
+        return open_capture(path, until=until, vpc=vpc, interfaces=interfaces, lasting=self._lasting)
 
     @property
     def decapsulated(self) -> dict[str, int] | None:

@@ -11,6 +11,7 @@ import random
 import sys
 import threading
 import tracemalloc
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from captures import Dribble, block, drain, enhanced, interface, pcap_head, pcap
 from command import handshake, shell, write_capture, write_policy
 from effort import some
 
+from sgfast import FrameBatch
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.errors import CaptureError
 
@@ -306,13 +308,14 @@ def test_old_batch_stays_readable_when_the_window_grows() -> None:
     assert all(len(data) in (64, 3_000_000) for _, data, _, _ in frames)
 
 
-def test_with_two_batches_the_one_before_stays_as_it_was() -> None:
-    """While the next one is read, whatever stands between packets and however bytes arrive."""
+def test_a_lasting_batch_stays_as_it_was_while_somebody_refers_to_it() -> None:
+    """Whatever is read meanwhile, stands between packets, and however bytes arrive. Others are filled again."""
     seed = 20261126
     print(f"seed {seed}")
     chance = random.Random(seed)
-    kept = 0
-    for _ in range(some(5, 12)):
+    kept: deque[tuple[FrameBatch, list[tuple[int, bytes, int, int]]]] = deque()
+    compared, batches, filled = 0, set(), 0
+    for _ in range(some(6, 12)):
         parts = [section() + interface()]
         for n in range(chance.choice((40_000, 3_000))):
             size = chance.choice((0, 20, 60, 60, 60, 1400)) if chance.random() < 0.9999 else 700_000
@@ -323,17 +326,22 @@ def test_with_two_batches_the_one_before_stays_as_it_was() -> None:
         data = b"".join(parts)
         plain = drain(CaptureReader(io.BytesIO(data), "plain"))
         sizes = chance.choice(((1 << 20,), (70_000, 1, 200_000), (600_000, 3)))
-        reader = CaptureReader(Dribble(data, sizes), "twice", two_batches=True)
-        before, was, seen = None, [], 0
+        reader = CaptureReader(Dribble(data, sizes), "lasting", lasting=True)
+        most, seen = chance.choice((1, 2, 5)), 0
         while (batch := reader.next_batch()) is not None:
-            if before is not None:
+            kept.append((batch, list(batch)))
+            assert [data for _, data, _, _ in kept[-1][1]] == [p.data for p in plain[seen : seen + len(batch)]]
+            seen += len(batch)
+            batches.add(id(batch))
+            filled += 1
+            del batch
+            while len(kept) > most:
+                before, was = kept.popleft()
                 assert list(before) == was
-                kept += 1
-            before, was = batch, list(batch)
-            assert [bytes(data) for _, data, _, _ in was] == [p.data for p in plain[seen : seen + len(was)]]
-            seen += len(was)
+                compared += 1
+                del before
         assert seen == len(plain)
-    assert kept > 50
+    assert compared > 50 and len(batches) < filled / 2
 
 
 # Files that change, never end or claim too much

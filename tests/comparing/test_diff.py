@@ -24,7 +24,6 @@ from sgfast.comparing.pair import Pair
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.model import Policy
-from sgfast.replaying.captures import Captures
 from sgfast.replaying.options import Reading
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
@@ -161,14 +160,6 @@ def test_more_openers_than_are_looked_at_at_once_are_all_counted(
     """
     old, new = parse_policy(text), parse_policy(text.replace("one", "other").replace("53", "50-60"))
     assert sum(moved.connections for moved in diff(old, new, path).moved) == number
-
-
-def test_batches_that_are_left_out_are_handed_on_where_two_are_good() -> None:
-    """Whoever is still busy with the one before must not miss that the next was read."""
-    none = Reading(filter="port 1")
-    path = str(PCAPS / "shop.pcap")
-    assert [len(batch) for batch in Captures([path] * 2, none, None, two_batches=True)] == [0, 0]
-    assert list(Captures([path] * 2, none, None)) == []
 
 
 def test_thread_of_the_second_policy_ends_with_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:

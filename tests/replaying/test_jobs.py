@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import gzip
+import io
 import json
 import os
 import signal
@@ -18,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from captures import Dribble
 from command import SHOP, environment, sgfast
 from differential import counters_of, runs
 from effort import EXHAUSTIVE, some
@@ -28,12 +31,15 @@ from policy_changes import Changer
 from recordings import recorded_replays
 from stories import write_changes, write_story
 from test_split_captures import found
-from traffic import SECOND, Crowd, policies
+from traffic import SECOND, Crowd, Traffic, pcap_of, policies
 
 from sgfast import Engine, FrameBatch, header, load_snapshot, replay, save_snapshot
+from sgfast.capture import CaptureReader
+from sgfast.engine import REASONS
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
+from sgfast.replaying.options import Reading
 from sgfast.replaying.results import LISTED_CUTS
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
@@ -88,7 +94,7 @@ def test_any_number_of_workers_says_what_one_says(
     policy = roomy(policy)
     options = {"mode": run[0], "midstream": run[1], "vpc": run[2], "keep_flows": keep_flows, "reporting": True}
     one, many = Engine(policy, **options), Engine(policy, jobs=jobs, **options)
-    traffic, changer = Crowd(policy, rng).draw(1500), Changer(rng)
+    traffic, changer = Crowd(policy, rng, fragments=bool(rng.integers(2))).draw(1500), Changer(rng)
     start = 0
     while start < len(traffic.frames):
         part = slice(start, start + int(rng.choice([1, 7, 100, 700])))
@@ -119,6 +125,79 @@ def test_any_number_of_workers_says_what_one_says(
         if keep_flows:
             assert many.dataplane.take_flows().tobytes() == one.dataplane.take_flows().tobytes()
     same(many, one)
+
+
+def read_and_judge(engine: Engine, stream: Any, *, lasting: bool) -> str:
+    """Returns what is damaged."""
+    reader = CaptureReader(stream, "capture", lasting=lasting)
+    while (batch := reader.next_batch()) is not None:
+        engine.dataplane.process_frames(batch, number=0)        # as where a change comes before the first packet
+        engine.dataplane.process_frames(batch)
+    return str(reader.damage)
+
+
+def crowd(count: int) -> tuple[Policy, Traffic]:
+    """``count`` packets, and as many fragments, of which the later one often comes first. There are ICMP errors."""
+    policy = roomy(load_policy(PCAPS / "shop.yaml"))
+    drawn = Crowd(policy, np.random.default_rng(SEED), fragments=True).draw(count)
+    frames, times = [], []
+    for n, (frame, time_ns) in enumerate(zip(drawn.frames, drawn.times_ns, strict=True)):
+        part = {"fragment_offset": n & 1, "more_fragments": not n & 1, "identification": (n ^ (n >> 1 & 1)) >> 1}
+        piece = ip(f"198.51.100.{n // 2 % 50}", "10.10.1.11", udp(n // 2 % 60_000, 443), **part)
+        frames += [frame, ethernet(piece)]
+        times += [time_ns, time_ns]
+    return policy, Traffic(frames, times, [len(frame) for frame in frames])
+
+
+def test_a_capture_that_ends_or_arrives_in_parts_at_any_byte_is_judged_alike() -> None:
+    policy, traffic = crowd(12)
+    data = pcap_of(traffic)
+    options: dict[str, Any] = {"mode": "causal", "midstream": "infer", "reporting": True}
+    engines = Engine(policy, **options), Engine(policy, jobs=3, **options)
+    damages = set()
+    for at in range(25, len(data), some(11, 1)):
+        for stream in (lambda at=at: io.BytesIO(data[:at]), lambda at=at: Dribble(data, (at, 1 << 20))):
+            one, many = (read_and_judge(engine, stream(), lasting=engine is engines[1]) for engine in engines)
+            assert many == one
+            damages.add(one)
+        assert counters_of(engines[1]) == counters_of(engines[0]), at
+    same(*engines)
+    assert len(damages) > 20 and engines[0].dataplane.counters["packets"] > 100
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_the_next_windows_are_read_while_the_last_ones_are_judged(lasting: bool) -> None:
+    # Some windows, as they come from a pipe; those of a reader whose batches do not last are filled again at once.
+    policy, traffic = crowd(some(9_000, 50_000))
+    data = pcap_of(traffic)
+    one = Engine(policy, mode="causal", reporting=True)
+    read_and_judge(one, io.BytesIO(data), lasting=False)
+    counters = one.dataplane.counters
+    assert counters["reasons"][REASONS.index("related")] > 10
+    assert 0 < counters["fragments_denied"] < counters["packets"] // 3
+    for jobs in (2, 5):
+        for sizes in ((1 << 20,), (70_000, 1, 200_000), (3_000,)):
+            many = Engine(policy, mode="causal", reporting=True, jobs=jobs)
+            read_and_judge(many, Dribble(data, sizes), lasting=lasting)
+            same(many, one)
+
+
+@pytest.mark.parametrize("how", ["compressed", "merged", "one by one", "filtered"])
+def test_captures_however_they_are_read_give_the_same_report(tmp_path: Path, how: str) -> None:
+    policy, traffic = crowd(some(3_000, 50_000))
+    paths = []
+    for n in range(3):
+        # In turn, or one after the other.
+        third = len(traffic.frames) // 3
+        part = slice(n, None, 3) if how == "merged" else slice(n * third, (n + 1) * third)
+        data = pcap_of(Traffic(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part]))
+        paths.append(tmp_path / f"{n}.pcap")
+        paths[-1].write_bytes(gzip.compress(data, 1) if how == "compressed" else data)
+    reading = Reading(merge=how == "merged", filter="udp or icmp" if how == "filtered" else None)
+    told = [found(replay(policy, paths, jobs=jobs, reading=reading)) for jobs in (1, 2, 4)]
+    assert told[0][0] > 2_000       # packets
+    for each in told[1:]:
+        assert each == told[0]
 
 
 @pytest.mark.parametrize(("policy", "capture", "changes"), recorded_replays())
@@ -249,14 +328,14 @@ def test_what_ends_in_time_makes_room_in_a_full_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("limit", [1, 10, 5000])
 def test_a_full_table_stays_within_its_limit_with_any_number_of_workers(tmp_path: Path, limit: int) -> None:
     engine = Engine(open_policy(tmp_path, limit), jobs=4, reporting=True)
-    for start in range(0, 60_000, 1000):
+    for start in range(0, 20_000, 1000):
         verdicts = engine.process(pings(1000, start))["verdict"]
         counters = engine.dataplane.counters
         assert counters["live_tuples"] <= limit
         assert counters["opened"] == counters["evicted"] + counters["live_tuples"]
         assert (verdicts == 0).sum() + (verdicts == 1).sum() == 1000
     # With fewer places than shards some shard has none, and what comes to it finds the table full.
-    assert counters["opened"] > 0.9 * 60_000 or limit < 5000
+    assert counters["opened"] > 0.7 * 20_000 or limit < 5000
 
 
 def test_icmp_errors_go_with_the_connection_they_quote(tmp_path: Path) -> None:
@@ -267,7 +346,7 @@ def test_icmp_errors_go_with_the_connection_they_quote(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (2, 5), (4, 4)][: some(2, 4)])
 def test_snapshot_goes_on_with_another_number_of_workers(tmp_path: Path, before: int, after: int) -> None:
-    for case_seed in range(6):
+    for case_seed in range(some(3, 6)):
         print(f"case seed {case_seed}")
         rng = np.random.default_rng(case_seed)
         policy = load_policy(PCAPS / "shop.yaml")
@@ -373,13 +452,13 @@ def in_child(do: Callable[[], None]) -> None:
 def let_go_in_children(policy: str) -> None:
     engines = [Engine(policy, jobs=3, reporting=True)]
     in_child(engines.clear)
-    rows = pings(100_000)
+    rows = pings(30_000)
     for n in range(some(2, 10)):
         # The workers are busy for a while, as all of that ends at once: a child has their work half done, and not them.
         engines[0].process(rows)
         engines[0].dataplane.process_frames(replay_frames(100, int(rows["time_ns"][-1]) + 10**12))
         in_child(engines.clear)
-        assert engines[0].dataplane.counters["opened"] == (n + 1) * 100_100
+        assert engines[0].dataplane.counters["opened"] == (n + 1) * 30_100
         rows["time_ns"] += 10**13
 
 

@@ -505,11 +505,15 @@ class Crowd:
         return 0
 
 
-def as_capture(folder: Path, traffic: Traffic) -> Path:
-    path = folder / "traffic.pcap"
+def pcap_of(traffic: Traffic) -> bytes:
     records = [
         pcap_record(frame, time=(time_ns // SECOND, time_ns % SECOND // 1000), wire=wire)
         for frame, time_ns, wire in zip(traffic.frames, traffic.times_ns, traffic.wire_lengths, strict=True)
     ]
-    path.write_bytes(pcap_head() + b"".join(records))
+    return pcap_head() + b"".join(records)
+
+
+def as_capture(folder: Path, traffic: Traffic) -> Path:
+    path = folder / "traffic.pcap"
+    path.write_bytes(pcap_of(traffic))
     return path

@@ -18,8 +18,19 @@ cdef struct Frame:
 
 
 cdef class FrameBatch:
-    # Whoever fills the batch owns the frame bytes. They stay valid until it is filled again.
+    # Whoever fills the batch owns the frame bytes. They stay valid until it is filled again. A `lasting` batch is not
+    # filled again while somebody refers to it; threads that judge it may write bytes of its frames, but always the
+    # bytes that are there.
     cdef Frame* frames
     cdef readonly Py_ssize_t count
     cdef readonly Py_ssize_t capacity
+    cdef bint lasting
     cdef object keep_alive
+
+
+cdef class BatchPool:
+    cdef Py_ssize_t capacity
+    cdef list batches
+
+    # A batch to fill, to which nobody else refers.
+    cdef FrameBatch take(self)

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
+from cpython.ref cimport Py_REFCNT
 
 
 cdef class FrameBatch:
@@ -116,3 +117,25 @@ cdef class FrameBatch:
         batch.count = count
         batch.keep_alive = kept
         return batch
+
+
+cdef class BatchPool:
+    """Lasting batches of ``capacity`` frames. There are as many as somebody refers to at a time."""
+
+    def __cinit__(self, Py_ssize_t capacity):
+        self.capacity = capacity
+        self.batches = []
+
+    cdef FrameBatch take(self):
+        cdef FrameBatch batch
+        cdef FrameBatch found = None
+        for batch in self.batches:
+            # The list and `batch` refer to it.
+            if Py_REFCNT(batch) == 2:
+                batch.keep_alive = None
+                found = batch
+        if found is None:
+            found = FrameBatch(self.capacity)
+            found.lasting = True
+            self.batches.append(found)
+        return found

@@ -49,6 +49,11 @@ cdef extern from *:
     #define sg_load_ordered(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
     #define sg_add_ordered(p, n) __atomic_add_fetch((p), (n), __ATOMIC_SEQ_CST)
     #define sg_swap_ordered(p, n) __atomic_exchange_n((p), (n), __ATOMIC_SEQ_CST)
+    /* Volatile, or the compiler would leave out a write of what is there already. */
+    static inline void sg_take_over(void *p) { volatile uint8_t *q = (volatile uint8_t *)p; *q = *q; }
+    static inline int sg_swap_if_ordered(uint64_t *p, uint64_t expected, uint64_t n) {
+        return __atomic_compare_exchange_n(p, &expected, n, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
     #if defined(__x86_64__) || defined(__i386__)
     #define sg_relax() __builtin_ia32_pause()
     #elif defined(__aarch64__)
@@ -76,4 +81,9 @@ cdef extern from *:
     uint64_t load_ordered "sg_load_ordered"(const uint64_t* p) noexcept nogil
     uint64_t add_ordered "sg_add_ordered"(uint64_t* p, uint64_t n) noexcept nogil
     uint64_t swap_ordered "sg_swap_ordered"(uint64_t* p, uint64_t n) noexcept nogil
+    # Writes the byte at p again, so that its cache line comes to this core alone. A line that several cores hold takes
+    # long to write: 30 ns and more if they do not share a cache. One that comes from the core that wrote it does not.
+    void take_over "sg_take_over"(void* p) noexcept nogil
+    # Swaps only if the value is `expected`. Returns whether it was.
+    bint swap_if_ordered "sg_swap_if_ordered"(uint64_t* p, uint64_t expected, uint64_t n) noexcept nogil
     void relax "sg_relax"() noexcept nogil

@@ -9,8 +9,8 @@
 # fragments overlap is spoiled: until it is forgotten, its later fragments are denied, the first fragment included. An
 # exact duplicate is no overlap.
 #
-# All planes of a data plane share one store. Only one thread at a time uses it: with workers it is the dispatching
-# thread, while the workers are idle.
+# All planes of a data plane share one store. Only one thread at a time uses it: with workers it is the one that judges
+# a block with fragments, while all planes wait for it (workers.pxd).
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc

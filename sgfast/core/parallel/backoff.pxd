@@ -21,10 +21,10 @@ cdef extern from * nogil:
     int sched_yield()
 
 cdef enum:
-    # Checks before the thread begins to yield: some hundreds of microseconds. A thread that yields over and over makes
-    # the kernel slower for all.
-    SPINS = 4000
-    TURNS = 4200            # checks before the thread sleeps
+    # Checks before the thread begins to yield: some hundred microseconds, in which the next part of a capture is read.
+    # A thread that yields over and over makes the kernel slower for all.
+    SPINS = 800
+    TURNS = 820             # checks before the thread sleeps
 
 
 cdef struct Parking:

@@ -2,13 +2,23 @@
 # hash of their keys, which is the same for both directions. Each shard has a plane of its own. An ICMP error goes to
 # the shard of the connection it quotes.
 #
-#     caller:     frames --headers, clock--> queue of a shard     the clock depends on all packets (SPEC 9.1)
-#     workers:    queue of a shard --> its plane                   nothing else does
+#     caller:     frames --> block of a ring             in order, as the clock depends on all packets (SPEC 9.1)
+#     parse:      block --headers--> lists of packets    by any thread; a list for each shard
+#     judge:      list of a shard --> its plane          block after block, by one thread at a time
 #
-# A worker serves some shards, and other shards when those have nothing to do. The caller does the same when a queue is
-# full. A thread marks a shard as busy while it works on it, so the shard's packets are judged in order, whichever
-# thread judges them. Only `drain` waits for the workers, for callers that want results. Otherwise the next part of the
-# capture is read meanwhile.
+# Threads take whatever of this there is to do, and the caller does the same when it has to wait. So all that only one
+# thread can do is to find the records of a capture and to run the clock. A thread marks a shard as busy while it works
+# on it, so the shard's packets are judged in order, whichever thread judges them. The last shard that is through with a
+# block gives its place in the ring back.
+#
+# The verdict of a fragment may go to fragments of any shard. So a block that has fragments is judged by one thread:
+# each shard stops there, and the thread that brings the last one judges the block for all of them.
+#
+# What one core has written takes a while to come to another one. So a thread asks early for the lines that it needs
+# next, and it asks for them as one that writes (`take_over`): the thread that fills the place again then does not wait.
+#
+# Only `drain` waits for everything, for callers that want results. Otherwise the next part of the capture is read
+# meanwhile. `release` waits until nobody needs the frames any more.
 #
 # As long as no table is full, results are those of a single plane (``dataplane.pyx`` enforces the limits).
 
@@ -18,11 +28,12 @@ from sgfast.core.base.clock cimport Clock
 from sgfast.core.base.frames cimport Frame
 from sgfast.core.base.types cimport HeaderRow, Packet, ResultRow
 from sgfast.core.parallel.backoff cimport Parking
+from sgfast.core.pipeline.batch cimport BATCH
 from sgfast.core.pipeline.plane cimport Plane
 
 cdef enum:
     MOST_JOBS = 64
-    QUEUE = 1024            # packets, a power of two
+    NO_PACKET = 0xFFFF      # the end of a list
 
 
 cdef inline int shard_of_hash(uint32_t hash_value, int shards) noexcept nogil:
@@ -30,27 +41,56 @@ cdef inline int shard_of_hash(uint32_t hash_value, int shards) noexcept nogil:
     return <int>((<uint64_t>(hash_value * <uint32_t>0x9E3779B1 >> 8 & 0xFFFF) * <uint64_t>shards) >> 16)
 
 
+cdef struct Block:
+    # Written by the caller before it publishes the block:
+    const Frame* frames     # or NULL, and
+    const HeaderRow* rows
+    bint ours               # the frames are a reader's, which may be written
+    HeaderRow* headers      # where headers are wanted, or NULL
+    Py_ssize_t count        # packets
+    uint64_t number         # of the first packet
+    Clock clock             # before the first packet
+    # Written by the thread that parses it:
+    Packet* packets         # [BLOCK]
+    int64_t* now            # [BLOCK]: engine time, nanoseconds
+    uint16_t* first         # by shard, and last that of fragments: the index of the next packet to judge, or NO_PACKET
+    uint16_t* next          # [BLOCK]: the index of the next packet of the same list, or NO_PACKET
+    bint borrowed           # some packet is judged by bytes of its frame
+    # Shared by several threads, so each is on cache lines of its own. A block's number is the count of those before it.
+    uint64_t* parsed        # number + 1 of the last block that was parsed in this place
+    uint64_t* left          # shards that are not through with it
+    uint64_t* done          # number + 1 of the last block with which all shards are through
+
+
 cdef struct Shard:
     Plane* plane
-    Packet* packets         # [QUEUE]
-    int64_t* now            # [QUEUE]: engine time, nanoseconds
-    uint64_t* numbers       # [QUEUE]: packet numbers
-    # Running counts of packets. Used only by the thread that fills the queue:
-    uint64_t filled         # packets put into the queue
-    uint64_t room_until     # the queue surely has room until `filled` reaches this
-    # Shared by several threads, so each is on cache lines of its own:
-    uint64_t* published     # packets put in that workers may take
-    uint64_t* judged        # packets judged
+    # Shared by several threads:
+    uint64_t* judged        # blocks it is through with
+    uint64_t* stopped       # number + 1 of the last block with fragments that it came to
     uint64_t* busy          # nonzero while a thread works on the shard
+
+
+# Packets of one shard that were taken out of a block, to be judged together.
+cdef struct Taken:
+    Packet packets[BATCH]
+    int64_t now[BATCH]
+    uint64_t numbers[BATCH]
+    Py_ssize_t count
 
 
 cdef class Workers:
     cdef int jobs
     cdef int shard_count
     cdef Shard* shards
-    cdef Packet* staging            # packets being distributed
-    cdef uint64_t* lines            # memory of the shards' shared counters, and of `publications`
-    cdef uint64_t* publications     # how often packets were published; idle workers watch it
+    cdef Block* blocks              # the ring
+    cdef uint64_t block_count
+    cdef uint64_t* lines            # memory of what threads share
+    # Blocks, counted from the first one:
+    cdef uint64_t* published        # those that may be parsed
+    cdef uint64_t* claimed          # those that some thread parses or has parsed
+    cdef uint64_t released          # those whose frames are surely not needed any more; used by the caller only
+    cdef uint64_t* events           # how often there was something new to do; idle workers watch it
+    cdef Py_ssize_t quiet           # packets published since somebody was woken up
     cdef int process                # PID of the process that has the threads; a forked child has none
     cdef uint64_t ended
     cdef Parking* parkings          # by worker
@@ -59,18 +99,27 @@ cdef class Workers:
     cdef uint16_t* words            # likewise
     cdef uint64_t first
 
-    # Call these without the GIL, from one thread at a time. `enqueue` puts packets into the queues, numbered from
-    # `number` on. It returns whether a packet is judged by bytes of its frame, which must then stay valid until
-    # `drain`.
-    cdef bint enqueue(
+    # Call these without the GIL, from one thread at a time. `add` puts packets into blocks, numbered from `number` on.
+    # Frames must stay valid until they are released, `rows` and `headers` until `drain`.
+    cdef void add(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, Clock* clock, uint64_t number,
-        HeaderRow* headers) noexcept nogil
+        HeaderRow* headers, bint ours) noexcept nogil
+    # Waits until the frames of the first `count` blocks are not needed any more.
+    cdef void release(self, uint64_t count) noexcept nogil
+    # For how many blocks that is so already.
+    cdef uint64_t all_released(self) noexcept nogil
     cdef void drain(self) noexcept nogil
     cdef void retire(self) noexcept nogil       # drains, then ends the threads
 
-    cdef void judge_alone(self, Packet* p, int64_t now, uint64_t number) noexcept nogil
-    cdef void make_room(self, Shard* shard) noexcept nogil
-    cdef bint work_on(self, Shard* shard) noexcept nogil
+    cdef uint64_t* line(self, Py_ssize_t number) noexcept nogil
+    cdef Block* free_block(self) noexcept nogil
     cdef bint work(self, int worker) noexcept nogil
-    cdef void publish(self, Shard* shard) noexcept nogil
+    cdef bint parse_next(self) noexcept nogil
+    cdef void parse(self, Block* block) noexcept nogil
+    cdef bint judge(self, int number) noexcept nogil
+    cdef bint may_judge(self, const Shard* shard, uint64_t at) noexcept nogil
+    cdef void judge_until(self, int number, Block* block, Py_ssize_t until) noexcept nogil
+    cdef bint judge_mixed(self, Shard* shard, Block* block, uint64_t at) noexcept nogil
+    cdef void judge_fragment(self, Block* block, Py_ssize_t at) noexcept nogil
+    cdef void announce(self, Py_ssize_t packets) noexcept nogil
     cdef void unpark_all(self) noexcept nogil
