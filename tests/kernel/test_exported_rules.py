@@ -1,6 +1,6 @@
 """The kernel judges as the engine does, by the files that ``sgfast export --to nftables`` writes (SPEC 13.10 to 13.12).
 
-Longer: ``SGFAST_KERNEL_PACKETS=5000000 python -m pytest tests/kernel/test_exported_rules.py``.
+Longer: ``SGFAST_EXPORTED_PACKETS=5000000 python -m pytest tests/kernel/test_exported_rules.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from random_traffic import random_traffic
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
 
-PACKETS = int(os.environ.get("SGFAST_KERNEL_PACKETS") or some(20_000, 1_000_000))
+PACKETS = int(os.environ.get("SGFAST_EXPORTED_PACKETS") or some(20_000, 1_000_000))
 #: Making a host, or reading the kernel's table for a silence, takes as long as a hundred packets.
 DEFAULTS: dict[str, Any] = {"kernel": Host, "per_policy": 2500, "silence_every": 1000}
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "4"))

@@ -37,6 +37,13 @@ def test_ci_runs_what_ci_is_here() -> None:
     assert job["steps"][-1]["run"] == "bash .ci/run"
 
 
+def test_every_folder_of_tests_is_run_by_the_test_command_or_by_ci() -> None:
+    folders = {f"tests/{path.parent.name}" for path in (ROOT / "tests").glob("*/test_*.py")}
+    command = PROJECT["tool"]["pytest"]["ini_options"]["testpaths"]
+    others = re.findall(r"(?<= )tests/\w+(?=[ \n])", (ROOT / ".ci" / "run").read_text())
+    assert sorted(folders) == sorted({*command, *others})
+
+
 def test_wheels_are_for_every_python_from_the_least_one_on() -> None:
     built = PROJECT["tool"]["cibuildwheel"]["build"].split()
     least = int(PROJECT["project"]["requires-python"].removeprefix(">=3."))
