@@ -21,7 +21,7 @@ SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "2"))
 
 def test_engine_judges_as_the_kernel() -> None:
     print(f"seed {SEED}, {PACKETS} packets")
-    seen, hits = random_traffic(PACKETS, SEED, per_policy=some(3000, 5000))
+    seen, hits = random_traffic(PACKETS, SEED, per_policy=min(5000, PACKETS // 4))
     print(f"{seen['packets']} packets, {seen['both sides']} past two filters; excused: {dict(hits)}")
     assert seen["packets"] >= 0.9 * PACKETS
     assert sum(hits.values()) < 0.01 * seen["packets"]
