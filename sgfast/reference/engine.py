@@ -398,9 +398,11 @@ class ReferenceEngine:
         """SPEC 6.6, 6.11: a deleted instance that comes back under the same name is another instance."""
         for entry in self._entries.values():
             for name, connection in list(entry.sides.items()):
-                owner = self._owner(connection.opener.own)
-                # If both ends belong to one instance now, the traffic is local: no filter sees it (SPEC 6.11).
-                is_local = owner is not None and owner is self._peer_instance(connection.opener)
+                opener = connection.opener
+                owner = self._owner(opener.own)
+                # If both ends belong to one instance now, the traffic is local: no filter sees it (SPEC 6.11). The
+                # filter does see what is sent to a multicast address, which is no instance then (SPEC 3.3).
+                is_local = owner is self._owner(opener.peer) and not is_multicast_or_broadcast(opener.peer)
                 if name in deleted or owner is None or owner.name != name or is_local:
                     del entry.sides[name]
 

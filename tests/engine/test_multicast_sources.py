@@ -59,6 +59,34 @@ def test_change_leaves_the_sides_that_a_multicast_source_opened() -> None:
     """, changes={"rule": AddRule("r", Rule("", "inbound", 4)), "gone": RemoveInstance("router")})  # fmt: skip
 
 
+MORE = {"rule": AddRule("g", Rule("", "outbound", 4, 17)), "gone": RemoveInstance("speaker")}
+
+
+def test_change_keeps_a_connection_inferred_from_what_goes_to_a_multicast_address_in_the_same_prefix() -> None:
+    """What the group would send is local (3.3), and what is sent to it is not (6.11)."""
+    run(POLICY.replace("RULES", "r, rules: [{direction: inbound, protocol: tcp}]"), """
+        @0 tcp router:1 > 224.0.0.9:1024 A     -> allow inferred; egress allow inferred r/inbound/1; ingress -
+        @1 tcp router:1 > 224.0.0.9:1024 A     -> allow established; ingress -
+        @2 apply rule                          -> 0 disconnected
+        @3 tcp router:1 > 224.0.0.9:1024 A     -> allow established; egress allow established; ingress -
+        @3 tcp 224.0.0.9:1024 > router:1 A     -> local
+    """.replace("router", "198.51.100.1"), changes=MORE, midstream="infer")  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ["there", "back"])
+def test_change_after_which_one_instance_has_a_multicast_address_and_who_sends_to_it(first: str) -> None:
+    """The sender's filter keeps the connection, whoever began it, and that of the address forgets it."""
+    with_speaker = OPEN.replace("protocol: udp}]}\n", "protocol: udp}, {direction: inbound, protocol: udp}]}\n", 2)
+    with_speaker = with_speaker.replace("  - {name: web,", "  - {name: speaker, addresses: [224.0.0.0/24], security_groups: [g]}\n  - {name: web,")
+    there, back = "udp router:9 > 224.0.0.9:7", "udp 224.0.0.9:7 > router:9"
+    packets = [f"{there} -> allow; ingress -", f"{back} -> allow; egress allow; ingress allow"]
+    run(with_speaker, "\n".join([
+        *(packets if first == "there" else reversed(packets)), f"{there} -> allow established; ingress -",
+        "@1 apply gone -> 0 disconnected",
+        f"@2 {back} -> local", f"@2 {there} -> allow established; egress allow established; ingress -",
+    ]).replace("router", "198.51.100.1"), changes=MORE)  # fmt: skip
+
+
 def test_error_is_about_the_connection_of_a_multicast_addresss_owner() -> None:
     run(OPEN, """
         udp 224.0.0.9:8 > web:7                                    -> allow rule

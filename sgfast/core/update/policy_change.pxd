@@ -79,6 +79,7 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
     cdef int32_t before
     cdef int side
     cdef int done = NOT_CUT
+    cdef bint multicast[2]
     cdef bint directed = False
     cdef bint inbound
     key_of(t, slot, &key)
@@ -87,7 +88,8 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
         was[side] = find_address(old, ipv6, end.high, end.low)
         address[side] = find_address(new, ipv6, end.high, end.low)
         instance[side] = new.owner[address[side]]
-        if is_multicast(ipv6, end.high):
+        multicast[side] = is_multicast(ipv6, end.high)
+        if multicast[side]:
             directed |= instance[side] >= 0
             if e.state[side] == NO_STATE:       # it was a destination
                 instance[side] = -1
@@ -95,8 +97,9 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
         if e.state[side] == NO_STATE or e.state[side] >= MOOT_TCP:
             continue
         before = old.owner[was[side]]
-        # Also removed if both ends belong to one instance now, so that no filter sees the packets (SPEC 3.3).
-        if before != instance[side] or instance[0] == instance[1]:
+        # Also removed if both ends belong to one instance now, so that no filter sees the packets (SPEC 6.11). This
+        # side's filter still sees what is sent to a multicast address.
+        if before != instance[side] or (instance[0] == instance[1] and not multicast[1 - side]):
             # A connection that had expired before was not removed, even if it is still in the table.
             clear_side(t, slot, side, SIDE_REMOVED if side_connected(e, side, cut.now) else SIDE_TIMEOUT)
             continue
