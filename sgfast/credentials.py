@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-#: The user name and password in a URL, before its host. Both may have any character that ends neither the host nor the
-#: line.
+#: The user name and password of a URL stand between ``://`` and ``@``. They may have all characters but those that end
+#: the host: ``/``, ``?``, ``#`` and white space.
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
 #: The query of a URL. It may hold a signature, and quotes.
 _QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^?#\s]*)\?[^#\s]*")

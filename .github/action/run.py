@@ -19,7 +19,7 @@ from typing import Any
 
 from sgfast.__main__ import run
 
-#: The words of the input `fail-on` that ``sgfast diff`` takes. ``sgfast check`` takes the others.
+#: The values of the input ``fail-on`` that are for ``sgfast diff``. All others are for ``sgfast check``.
 OF_DIFF = ("opened", "closed", "newly-denied", "newly-allowed")
 #: Statuses of commands that have printed their report.
 DONE = (0, 1, 3)

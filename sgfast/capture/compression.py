@@ -233,7 +233,7 @@ class Decompressor:
         #: Whether ``advance`` needs a chunk.
         self.needs_input = True
         self.bytes_output = 0
-        #: Whether nothing more comes: ignored data follows the last member, or the data is damaged, or it ends.
+        #: Whether all output was returned. The input has ended or is damaged, or the rest of it is no compressed data.
         self.ended = False
         self.has_rest = False
         #: What damage there is, and where.

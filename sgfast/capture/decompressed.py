@@ -236,7 +236,7 @@ class DecompressedStream:
             thread.end(wait=wait)
 
     def _poller(self) -> select.poll | None:
-        # A followed file has no descriptor, and so is never read ahead.
+        # A file that grows (``--follow``) has no file descriptor that could be polled. It is not read ahead.
         try:
             poll = select.poll()
             poll.register(self.fileno(), select.POLLIN)

@@ -394,8 +394,8 @@ cdef class CaptureReader:
             try:
                 if buffer.fill():
                     if batch.keep_alive is not None and batch.keep_alive is not buffer.memory:
-                        # The window moved to new memory. A caller that still holds the old batch keeps the old memory
-                        # alive, so it gets a new batch.
+                        # The window moved to new memory. Frames of the old batch are in the old memory, and the caller
+                        # may still hold that batch. So the next frames need a batch of their own.
                         batch = self.batch = FrameBatch(BATCH_CAPACITY)
                     continue
             except READ_ERRORS as error:

@@ -12,7 +12,9 @@ from libc.string cimport memcpy
 
 from sgfast.core.base.types cimport NO_SLOT, REASON_COUNT, VERDICT_COUNT
 from sgfast.core.conntrack.lifetime cimport list_live, report_live, report_slot
-from sgfast.core.conntrack.table cimport FlowRow
+from sgfast.core.conntrack.protocols cimport is_finished
+from sgfast.core.conntrack.storage cimport Entry, entry_at
+from sgfast.core.conntrack.table cimport SIDE_DISCONNECTED, TUPLE_LIVE, FlowRow, side_connected
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.pipeline.batch cimport tally_ended
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
@@ -20,6 +22,21 @@ from sgfast.core.tallies.disconnects cimport CutRow
 from sgfast.core.tallies.tally cimport Tally, TallyRow, add_row, free_tally, init_tally
 
 from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
+
+
+cdef bint is_open(const Entry* e, int64_t now) noexcept nogil:
+    # Whether a filter remembers the tuple's connection, and no such filter has disconnected it or seen its end
+    # (SPEC 14.12).
+    cdef bint remembered = False
+    cdef int side
+    if not e.kind or not e.marks & TUPLE_LIVE:
+        return False
+    for side in range(2):
+        if side_connected(e, side, now):
+            if e.flags[side] & SIDE_DISCONNECTED or is_finished(e.state[side]):
+                return False
+            remembered = True
+    return remembered
 
 
 cdef void finish_table(Plane* plane, Table* t, int64_t now) noexcept nogil:
@@ -291,6 +308,32 @@ cdef class AccountingPlane(DataPlane):
             return merged_cuts(self.planes, self.plane_count)
         finally:
             self.unlock()
+
+    @property
+    def connections(self):
+        """The number of live tuples, including expired ones that were not removed yet."""
+        cdef int i
+        self.lock_drained()
+        try:
+            return sum([self.planes[i].table.live for i in range(self.plane_count)])
+        finally:
+            self.unlock()
+
+    def count_open(self):
+        """How many connections are open at the clock's time (SPEC 14.12)."""
+        cdef const Table* t
+        cdef uint64_t found = 0
+        cdef uint32_t slot
+        cdef int i
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            self.drain()
+            for i in range(self.plane_count):
+                t = &self.planes[i].table
+                for slot in range(t.slab.fresh):
+                    found += is_open(entry_at(&t.slab, slot), self.clock.now)
+            PyThread_release_lock(self.lock)
+        return found
 
     @property
     def rule_counts(self):

@@ -25,10 +25,9 @@ from sgfast.core.base.frames cimport FrameBatch
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport TABLE_FULL
 from sgfast.core.conntrack.lifetime cimport end_expired
-from sgfast.core.conntrack.protocols cimport is_finished
 from sgfast.core.conntrack.states cimport TCP_ESTABLISHED
-from sgfast.core.conntrack.storage cimport Entry, entry_at
-from sgfast.core.conntrack.table cimport SIDE_DISCONNECTED, TUPLE_LIVE, Table, has_place, side_connected
+from sgfast.core.conntrack.storage cimport Entry
+from sgfast.core.conntrack.table cimport Table, has_place
 from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.fragments.datagrams cimport NO_DATAGRAM, ResolvedRow, free_fragments, init_fragments
@@ -61,21 +60,6 @@ cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
         return False
     advance_clock(&clock, time_ns)
     return tick_of(clock.now) == t.wheel.tick and has_place(t)
-
-
-cdef bint is_open(const Entry* e, int64_t now) noexcept nogil:
-    # Whether a filter remembers the tuple's connection, and no such filter has disconnected it or seen its end
-    # (SPEC 14.12).
-    cdef bint remembered = False
-    cdef int side
-    if not e.kind or not e.marks & TUPLE_LIVE:
-        return False
-    for side in range(2):
-        if side_connected(e, side, now):
-            if e.flags[side] & SIDE_DISCONNECTED or is_finished(e.state[side]):
-                return False
-            remembered = True
-    return remembered
 
 
 cdef enum:
@@ -325,7 +309,7 @@ cdef class DataPlane:
             self.workers.words = wanted.words
             self.workers.first = self.judged + 1
         if self.fragments.wanted != wants_results:
-            # The workers are idle: either the packets before had results, or these have.
+            # A call that wants results leaves the workers idle, and finds them so. So no worker reads this now.
             self.fragments.wanted = wants_results
         while start < n:
             if self.room == 0:
@@ -532,7 +516,6 @@ cdef class DataPlane:
                 resolve_overdue(self.planes[0], now_ns, self.judged + self.judged_elsewhere)
                 for i in range(self.plane_count):
                     change_tables(self.planes[i], &classifier.tables, &cut, &done)
-                    tally_ended(self.planes[i])
             PyThread_release_lock(self.lock)
         if not grown:
             raise MemoryError
@@ -558,32 +541,6 @@ cdef class DataPlane:
             self.planes[i].rule_counts = counts
             memset(&counts[before], 0, (rules + 1 - before) * sizeof(RuleCount))
         return True
-
-    @property
-    def connections(self):
-        """The number of live tuples, including expired ones that were not removed yet."""
-        cdef int i
-        self.lock_drained()
-        try:
-            return sum([self.planes[i].table.live for i in range(self.plane_count)])
-        finally:
-            self.unlock()
-
-    def count_open(self):
-        """How many connections are open at the clock's time (SPEC 14.12)."""
-        cdef const Table* t
-        cdef uint64_t found = 0
-        cdef uint32_t slot
-        cdef int i
-        with nogil:
-            PyThread_acquire_lock(self.lock, WAIT_LOCK)
-            self.drain()
-            for i in range(self.plane_count):
-                t = &self.planes[i].table
-                for slot in range(t.slab.fresh):
-                    found += is_open(entry_at(&t.slab, slot), self.clock.now)
-            PyThread_release_lock(self.lock)
-        return found
 
     def take_resolved(self, *, bint everything=False):
         """Results of packets that were PENDING and are known since the last call, as RESOLVED_DTYPE, by packet number.

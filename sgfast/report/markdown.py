@@ -15,9 +15,9 @@ from sgfast.report.text import REMINDER, damage_words
 TOP = 20
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
-#: GitHub and GitLab make links, mentions and pictures of these without any markup, even behind a backslash: URLs, mail
-#: addresses, @names, numbers and names of issues and the like (``#15``, ``GH-15``, ``!15``), hashes of commits, and
-#: ``:tada:``. An empty comment after these characters prevents that. Readers do not see the comment.
+#: GitHub and GitLab turn some plain text into links, mentions and pictures: URLs, mail addresses, @names, references to
+#: issues (``#15``, ``GH-15``, ``!15``), hashes of commits, and ``:tada:``. A backslash does not prevent that. An empty
+#: comment after these characters does, and readers do not see it.
 _LINK = re.compile(
     r"(@|[#!$~%&](?=[\w\"])|:(?=//|[\w+-]+:)|www(?=\.)|(?<![a-z0-9])(?:gh|ghsa|gl|cve)-|[0-9a-f]{6}(?=[0-9a-f]))",
     re.IGNORECASE,

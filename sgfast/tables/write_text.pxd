@@ -31,7 +31,7 @@ cdef inline const char* pair_of(uint32_t n) noexcept nogil:
 
 cdef inline char* put_short(char* at, uint32_t n) noexcept nogil:
     # Writes a number below 100,000. It has no branches, because a processor cannot predict how many digits a port has.
-    # The text has at most 5 bytes. Up to 7 bytes behind it are overwritten.
+    # The text has 1 to 5 bytes. The function always writes 8, so what is behind the text is overwritten.
     cdef uint32_t last = n % 10000
     cdef int missing = (n < 10) + (n < 100) + (n < 1000) + (n < 10000)
     cdef uint64_t digits = (
@@ -50,7 +50,7 @@ cdef inline char* put_four(char* at, uint32_t n) noexcept nogil:
 
 
 cdef inline char* put_number(char* at, uint64_t n) noexcept nogil:
-    # The text has at most 20 bytes. Up to 7 bytes behind it are overwritten.
+    # The text has 1 to 20 bytes. Up to 7 bytes behind it are overwritten (`put_short`).
     if n < 100000:
         return put_short(at, <uint32_t>n)
     return put_four(put_number(at, n // 10000), <uint32_t>(n % 10000))

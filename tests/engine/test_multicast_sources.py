@@ -76,11 +76,11 @@ def test_change_keeps_a_connection_inferred_from_what_goes_to_a_multicast_addres
 @pytest.mark.parametrize("first", ["there", "back"])
 def test_change_after_which_one_instance_has_a_multicast_address_and_who_sends_to_it(first: str) -> None:
     """The sender's filter keeps the connection, whoever began it, and that of the address forgets it."""
-    with_speaker = OPEN.replace("protocol: udp}]}\n", "protocol: udp}, {direction: inbound, protocol: udp}]}\n", 2)
-    with_speaker = with_speaker.replace("  - {name: web,", "  - {name: speaker, addresses: [224.0.0.0/24], security_groups: [g]}\n  - {name: web,")
+    speaker = "  - {name: speaker, addresses: [224.0.0.0/24], security_groups: [g]}\n"
+    policy = OPEN.replace("protocol: udp}]}\n", "protocol: udp}, {direction: inbound, protocol: udp}]}\n") + speaker
     there, back = "udp router:9 > 224.0.0.9:7", "udp 224.0.0.9:7 > router:9"
     packets = [f"{there} -> allow; ingress -", f"{back} -> allow; egress allow; ingress allow"]
-    run(with_speaker, "\n".join([
+    run(policy, "\n".join([
         *(packets if first == "there" else reversed(packets)), f"{there} -> allow established; ingress -",
         "@1 apply gone -> 0 disconnected",
         f"@2 {back} -> local", f"@2 {there} -> allow established; egress allow established; ingress -",

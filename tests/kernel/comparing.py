@@ -32,8 +32,8 @@ SECOND = 10**9
 START = 1_700_000_000 * SECOND
 
 
-#: Judging packets takes real time, which the kernel's connections lose. They get it back after so many seconds: before
-#: they have lost oracle.STEP_SECONDS, which would make a difference.
+#: While packets are judged, real time passes, and connections in the kernel come closer to their end. After so many
+#: seconds they get that time back. It is less than oracle.STEP_SECONDS, so no verdict depends on it.
 REAL_SECONDS = 1
 
 

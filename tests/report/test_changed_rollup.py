@@ -97,7 +97,7 @@ def _is_between_the_right_ends(rollup: ChangedRollup, change: Any, own: list[Exp
             ends = [*map(name, addresses_of(unit))]
             guessed.add(frozenset(ends))
             if not any(end in blocking.instance_by_name for end in ends):
-                # The packet is an ICMP error to an instance. It quotes a packet between two other instances.
+                # An ICMP error to an instance may quote a packet between two addresses that are no instances.
                 guessed |= {frozenset({end, "other instances"}) for end in ends}
         else:
             wanted[name(unit.ends[0]), name(unit.ends[1])] += 1

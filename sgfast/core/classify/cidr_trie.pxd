@@ -65,7 +65,7 @@ cdef class CidrTrie:
     cdef uint32_t table_capacity
     cdef uint32_t node_count
     cdef uint32_t node_capacity
-    cdef uint32_t whole_count       # how many tables the trie had when it was last built as a whole
+    cdef uint32_t whole_count       # `table_count` after the trie was last built from all prefixes
     cdef int copy_from(self, CidrTrie earlier) except -1
     cdef int build_root(
         self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,

@@ -11,8 +11,8 @@
 # on it, so the shard's packets are judged in order, whichever thread judges them. The last shard that is through with a
 # block gives its place in the ring back.
 #
-# The verdict of a fragment may go to fragments of any shard. So a block that has fragments is judged by one thread:
-# each shard stops there, and the thread that brings the last one judges the block for all of them.
+# The verdict of a fragment may go to fragments of any shard. So one thread judges all packets of a block that has
+# fragments. Each shard stops before such a block. The thread that stopped the last shard judges the block.
 #
 # What one core has written takes a while to come to another one. So a thread asks early for the lines that it needs
 # next, and it asks for them as one that writes (`take_over`): the thread that fills the place again then does not wait.
@@ -90,7 +90,7 @@ cdef class Workers:
     cdef uint64_t* claimed          # those that some thread parses or has parsed
     cdef uint64_t released          # those whose frames are surely not needed any more; used by the caller only
     cdef uint64_t* events           # how often there was something new to do; idle workers watch it
-    cdef Py_ssize_t quiet           # packets published since somebody was woken up
+    cdef Py_ssize_t quiet           # packets published since a thread was last woken up
     cdef int process                # PID of the process that has the threads; a forked child has none
     cdef uint64_t ended
     cdef Parking* parkings          # by worker

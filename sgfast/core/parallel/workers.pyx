@@ -248,8 +248,8 @@ cdef class Workers:
     # Working ----------------------------------------------------------------------------------------------------------
 
     cdef bint work(self, int worker) noexcept nogil:
-        # Does one of the things there are to do. Returns whether there was any. First come the shards that are the
-        # thread's own: it finds their tables in its cache, and also the packets, if it has just parsed them.
+        # Parses one block or judges some packets. Returns whether there was anything to do. The thread's own shards
+        # come first, because their tables are in its cache. Their packets are, too, if it has just parsed them.
         cdef int first = 2 * worker
         cdef int i
         for i in range(2):
