@@ -71,12 +71,8 @@ if TYPE_CHECKING:
         RESOLVED_DTYPE,
         RESULT_DTYPE,
         VERDICTS,
-        Applied,
         Engine,
-        Explanation,
         FrameBatch,
-        Side,
-        Verdict,
         header,
     )
     from sgfast.errors import (
@@ -121,6 +117,7 @@ if TYPE_CHECKING:
     from sgfast.snapshot import load_snapshot, save_snapshot
     from sgfast.suggesting import Suggestion, suggest
     from sgfast.tables import Table, table
+    from sgfast.verdicts import Applied, Explanation, Side, Verdict
 
     __all__ = [
         "HEADER_DTYPE",
@@ -201,8 +198,8 @@ _HOMES = {
     "sgfast.asking": ("CheckResult", "PolicyDiff", "diff"),
     "sgfast.comparing": ("DiffResult",),
     "sgfast.engine": (
-        "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Applied",
-        "Engine", "Explanation", "FrameBatch", "Side", "Verdict", "header",
+        "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Engine",
+        "FrameBatch", "header",
     ),
     "sgfast.errors": (
         "ArgumentError", "ArgumentTypeError", "CaptureError", "ClusterError", "ExportError", "LiveError",
@@ -226,6 +223,7 @@ _HOMES = {
     "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
     "sgfast.suggesting": ("Suggestion", "suggest"),
     "sgfast.tables": ("Table", "table"),
+    "sgfast.verdicts": ("Applied", "Explanation", "Side", "Verdict"),
 }  # fmt: skip
 if not TYPE_CHECKING:        # a type checker would take any name to be there
     __getattr__ = on_demand(__name__, _HOMES)

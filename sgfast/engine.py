@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -20,14 +20,14 @@ from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPES
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
-from sgfast.notebook import html_table, html_text
 from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import find, similar, vpc_name
-from sgfast.policy.matching import End, Field, Packet, misfit_fields, rules_of
+from sgfast.policy.matching import End, Packet, misfit_fields, rules_of
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Direction, Instance, Rule, Timeouts
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.timestamps import MAX_TIME_NS
 from sgfast.policy.yaml_nodes import show, shown_origin
+from sgfast.verdicts import Applied, Candidate, Explanation, Side, SideExplanation, Verdict
 
 if TYPE_CHECKING:
     from sgfast.policy.changes import Change
@@ -58,96 +58,6 @@ _LISTED_ADDRESSES = 5
 INFRASTRUCTURES = ("filtered", "exempt", "by-role")
 
 _FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """How one instance's filter judged a packet (SPEC 10.3)."""
-
-    instance: str
-    verdict: str
-    reason: str
-    rule: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How a packet was judged (SPEC 10.3). ``egress`` or ``ingress`` is None if no filter on that side judged it."""
-
-    verdict: str
-    reason: str | None
-    egress: Side | None = None
-    ingress: Side | None = None
-
-    @property
-    def allowed(self) -> bool:
-        return self.verdict == "allow"
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Whether one rule matches an opener, for :meth:`Engine.explain`."""
-
-    rule: str
-    group: str
-    action: str
-    priority: int
-    matches: bool
-    #: The fields that do not match, with the words of ``sgfast explain``; empty if the rule matches.
-    differs: tuple[Field, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SideExplanation:
-    """How one side's rules judge an opener. ``winner`` is None if no rule matches, which denies it (SPEC 4.8)."""
-
-    instance: str
-    direction: str
-    groups: tuple[str, ...]
-    verdict: str
-    reason: str
-    winner: str | None
-    candidates: tuple[Candidate, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """How a policy judges an opener, regardless of existing connections."""
-
-    verdict: str
-    reason: str | None
-    sides: tuple[SideExplanation, ...]
-
-    def __str__(self) -> str:
-        lines = [self.verdict + (f" ({self.reason})" if self.reason else "")]
-        for side in self.sides:
-            lines.append(
-                f"  {side.instance}, {side.direction}, groups {', '.join(side.groups)}: "
-                f"{side.verdict} ({side.reason})" + (f" by {side.winner}" if side.winner else "")
-            )
-            for candidate in side.candidates:
-                note = "matches" if candidate.matches else "other " + ", ".join(candidate.differs)
-                lines.append(f"    {candidate.rule} [{candidate.action}, priority {candidate.priority}]: {note}")
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        rows = [(side.instance, side.direction, side.verdict, side.reason, side.winner) for side in self.sides]
-        verdict = self.verdict + (f" ({self.reason})" if self.reason else "")
-        return html_text(verdict) + html_table(("instance", "direction", "verdict", "reason", "rule"), rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What a change did (SPEC 6)."""
-
-    #: Connections that were live and that the change cut on at least one side: disconnected them, or made the side
-    #: forget them (SPEC 6.7). Connections between two instances count once.
-    disconnected: int
-    #: Those among them that had ended before, and were only remembered until their timeout (SPEC 6.12).
-    finished: int
-    #: The number of rule tables in the new policy, and how many of them had to be built.
-    rule_tables: int
-    rule_tables_built: int
 
 
 def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
@@ -612,5 +522,5 @@ def header(
 
 __all__ = [
     "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Engine",
-    "Explanation", "FrameBatch", "Side", "Verdict", "header",
+    "FrameBatch", "header",
 ]  # fmt: skip

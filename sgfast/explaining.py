@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from sgfast.asked import Shown
-from sgfast.engine import Engine, Verdict, is_multicast
+from sgfast.engine import Engine, is_multicast
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.notebook import html_table, html_text
 from sgfast.policy.assuming import with_assumed
@@ -35,6 +35,7 @@ from sgfast.policy.model import (
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
 from sgfast.policy.rule_text import peer_text, ports_text, protocol_text
 from sgfast.spelling import did_you_mean
+from sgfast.verdicts import Verdict
 
 #: The opener's default source port. No rule checks it (SPEC 4.9), but it identifies DHCP (SPEC 3.2).
 CLIENT_PORT = 49152

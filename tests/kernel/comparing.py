@@ -18,7 +18,7 @@ from conversations import Step, Turn
 from oracle import Kernel
 from oracle import Side as KernelSide
 
-from sgfast.engine import Engine, Verdict
+from sgfast.engine import Engine
 from sgfast.policy.model import TCP, Policy
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.flows import flow_of, quoted_flow
@@ -26,6 +26,7 @@ from sgfast.reference.packets import Packet, parse_frame
 from sgfast.reference.table import Case, Side
 from sgfast.reference.tcp import FIN, RST
 from sgfast.reference.verdicts import PacketVerdict, SideVerdict
+from sgfast.verdicts import Verdict
 
 RAW = 101
 SECOND = 10**9

@@ -21,7 +21,6 @@ from random_traffic import random_traffic
 from scenario import ChangeLine, Changes, Names, as_one, fits, from_reference, policy_of, read_table, spelled
 from talks import PATHS, open_policy, tcp_packet, tcp_packets
 
-from sgfast.engine import Verdict
 from sgfast.policy.changes import (
     AddAddress,
     AddInstance,
@@ -37,6 +36,7 @@ from sgfast.policy.changes import (
     SetAddressGroup,
 )
 from sgfast.policy.model import Instance, Policy, Rule
+from sgfast.verdicts import Verdict
 
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")

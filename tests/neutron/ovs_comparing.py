@@ -15,7 +15,7 @@ from cloud_documents import Account
 from cloud_traffic import Sent
 from ovs_cloud import Cloud
 
-from sgfast.engine import Engine, Side, Verdict
+from sgfast.engine import Engine
 from sgfast.policy.changes import (
     AddGroup,
     AddInstance,
@@ -33,6 +33,7 @@ from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Policy
 from sgfast.reference.flows import flow_of, quoted_flow
 from sgfast.reference.packets import Packet, parse_frame
+from sgfast.verdicts import Side, Verdict
 
 RAW = 101
 NOW = 1_700_000_000 * 10**9

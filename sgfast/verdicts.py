@@ -1,0 +1,98 @@
+"""What an engine answers: verdicts, explanations, and what a change did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sgfast.notebook import html_table, html_text
+from sgfast.policy.matching import Field
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """How one instance's filter judged a packet (SPEC 10.3)."""
+
+    instance: str
+    verdict: str
+    reason: str
+    rule: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a packet was judged (SPEC 10.3). ``egress`` or ``ingress`` is None if no filter on that side judged it."""
+
+    verdict: str
+    reason: str | None
+    egress: Side | None = None
+    ingress: Side | None = None
+
+    @property
+    def allowed(self) -> bool:
+        return self.verdict == "allow"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Whether one rule matches an opener, for :meth:`Engine.explain`."""
+
+    rule: str
+    group: str
+    action: str
+    priority: int
+    matches: bool
+    #: The fields that do not match, with the words of ``sgfast explain``; empty if the rule matches.
+    differs: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SideExplanation:
+    """How one side's rules judge an opener. ``winner`` is None if no rule matches, which denies it (SPEC 4.8)."""
+
+    instance: str
+    direction: str
+    groups: tuple[str, ...]
+    verdict: str
+    reason: str
+    winner: str | None
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a policy judges an opener, regardless of existing connections."""
+
+    verdict: str
+    reason: str | None
+    sides: tuple[SideExplanation, ...]
+
+    def __str__(self) -> str:
+        lines = [self.verdict + (f" ({self.reason})" if self.reason else "")]
+        for side in self.sides:
+            lines.append(
+                f"  {side.instance}, {side.direction}, groups {', '.join(side.groups)}: "
+                f"{side.verdict} ({side.reason})" + (f" by {side.winner}" if side.winner else "")
+            )
+            for candidate in side.candidates:
+                note = "matches" if candidate.matches else "other " + ", ".join(candidate.differs)
+                lines.append(f"    {candidate.rule} [{candidate.action}, priority {candidate.priority}]: {note}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [(side.instance, side.direction, side.verdict, side.reason, side.winner) for side in self.sides]
+        verdict = self.verdict + (f" ({self.reason})" if self.reason else "")
+        return html_text(verdict) + html_table(("instance", "direction", "verdict", "reason", "rule"), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a change did (SPEC 6)."""
+
+    #: Connections that were live and that the change cut on at least one side: disconnected them, or made the side
+    #: forget them (SPEC 6.7). Connections between two instances count once.
+    disconnected: int
+    #: Those among them that had ended before, and were only remembered until their timeout (SPEC 6.12).
+    finished: int
+    #: The number of rule tables in the new policy, and how many of them had to be built.
+    rule_tables: int
+    rule_tables_built: int
