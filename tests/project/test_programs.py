@@ -1,9 +1,11 @@
-"""Programs as users write them from the documentation: a simulator, an analysis and a notebook.
+"""Five programs as users write them from the documentation.
 
-Tests of a policy are in ``tests/testing``, and one with moto in ``tests/live``.
+A test of a policy, a simulator, an analysis, a notebook and a test with moto.
 """
 
+import gc
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,44 @@ import pytest
 from numpy.typing import NDArray
 
 import sgfast
+from sgfast.testing import assert_allows, assert_denies
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOP = ROOT / "pcaps" / "shop.yaml"
 PROPOSED = ROOT / "pcaps" / "shop.proposed.yaml"
 CAPTURE = ROOT / "pcaps" / "shop.pcap"
+
+pytest_plugins = ["pytester"]
+
+
+# A test of a policy
+
+EXPECTATIONS = """\
+expect:
+  - {from: internet, to: web, service: tcp/80, verdict: allow}
+  - {from: db, to: any, service: tcp, verdict: deny, name: databases open no connections}
+  - {from: web, to: db, service: tcp/5432, verdict: allow, name: orders}
+"""
+
+
+def test_a_policy_has_assertions(sgfast_load: Any) -> None:
+    shop = sgfast_load("../../pcaps/shop.yaml")
+    assert_allows(shop, "internet", "web", ["tcp/80-81", "icmp"])
+    assert_denies(shop, "internet", "db", "all")
+    assert_allows(shop, ["10.0.0.5", "10.0.0.6"], "db-1", "tcp/5432,6379")
+    with pytest.raises(AssertionError, match=r"2001:db8:ad::1 to 2001:db8::5 \(web-1\) is denied"):
+        assert_allows(shop, "administrators", "web", "tcp/22")
+
+
+def test_a_policy_has_an_expectations_file(pytester: pytest.Pytester) -> None:
+    pytester.makefile(".expect.yaml", network=EXPECTATIONS)
+    pytester.makeini("[pytest]\nsgfast_policy = shop.yaml\n")
+    (pytester.path / "shop.yaml").write_text(SHOP.read_text())
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-v")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*::databases open no connections PASSED*", "*::orders FAILED*", "*shop.yaml:27: db/inbound/1*wants IPv4*"]
+    )
 
 
 # A simulator
@@ -130,6 +165,14 @@ def test_a_simulator_changes_the_policy(tmp_path: Path) -> None:
     assert len(shop.still_open(alive, 700 * SECOND, tmp_path)) == 0
 
 
+def test_the_only_group_of_an_instance_stays() -> None:
+    engine = sgfast.Engine(SHOP)
+    before = engine.policy
+    with pytest.raises(sgfast.PolicyError, match="'web-2' would be left without a security group"):
+        engine.apply({"remove_member": {"group": "web", "instance": "web-2"}}, now_ns=0)
+    assert engine.policy is before
+
+
 # An analysis: the same answers from each library
 
 DENIED = {
@@ -228,3 +271,50 @@ def test_a_notebook_of_policy_replay_reach_and_diff(replayed: sgfast.ReplayResul
     }
     for answer in (policy, replayed, replayed.tables.denied, reach, change.traffic):
         assert answer._repr_html_().startswith("<")
+
+
+# A test with moto
+
+
+def deploy(ec2: Any) -> dict[str, str]:
+    """The application: two security groups, and nothing that is in them."""
+    vpc = ec2.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]["VpcId"]
+    web, db = (
+        ec2.create_security_group(GroupName=name, Description=name, VpcId=vpc)["GroupId"] for name in ("web", "db")
+    )
+    tcp = {"IpProtocol": "tcp"}
+    internet = tcp | {"FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    ec2.authorize_security_group_ingress(GroupId=web, IpPermissions=[internet])
+    from_web = tcp | {"FromPort": 5432, "ToPort": 5432, "UserIdGroupPairs": [{"GroupId": web}]}
+    ec2.authorize_security_group_ingress(GroupId=db, IpPermissions=[from_web])
+    return {"vpc": vpc, "web": web, "db": db}
+
+
+@pytest.fixture
+def light_moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What moto loads is large: to look for garbage meanwhile takes longer than to load it."""
+    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+    enabled = gc.isenabled()
+    gc.disable()
+    yield
+    if enabled:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("light_moto")
+def test_an_application_makes_groups_with_boto3() -> None:
+    boto3 = pytest.importorskip("boto3")
+    moto = pytest.importorskip("moto")
+    with moto.mock_aws():
+        ec2 = boto3.client("ec2", region_name="eu-central-1")
+        made = deploy(ec2)
+        with pytest.raises(AssertionError, match="no instance or address is in web"):
+            assert_allows(sgfast.policy_from_boto3(ec2), "web", "db", "tcp/5432")
+        subnet = ec2.create_subnet(VpcId=made["vpc"], CidrBlock="10.8.0.0/24")["Subnet"]["SubnetId"]
+        for name in ("web", "db"):
+            ec2.create_network_interface(SubnetId=subnet, Groups=[made[name]])
+        policy = sgfast.policy_from_boto3(ec2)
+        assert_allows(policy, "web", "db", "tcp/5432")
+        assert_allows(policy, made["web"], made["db"], "tcp/5432")
+        assert_allows(policy, "internet", "web", "tcp/443")
+        assert_denies(policy, "internet", "db", "all")
