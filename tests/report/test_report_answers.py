@@ -82,6 +82,14 @@ def test_what_the_other_end_did(tmp_path: Path, case: str, mode: Any) -> None:
     assert [u.answer for u in quiet.unanswered] == ([answer] if not denied and answer != "answered" else [])
 
 
+def test_all_that_end_together_count(tmp_path: Path) -> None:
+    """They are looked up in groups, and only some of them were not answered."""
+    queries = [(to_web(udp(port, 53)), to_client(udp(53, port))) for port in range(4000, 4150)]
+    frames = [frame for n, (query, answer) in enumerate(queries) for frame in ([query, answer] if n % 3 else [query])]
+    told = replay(write_policy(tmp_path, DOCUMENT), write_capture(tmp_path, *frames))
+    assert [(row.answer, row.connections) for row in told.unanswered] == [("silent", 50)]
+
+
 def test_moot_answers_belong_to_the_attempt_and_a_call_the_other_way_does_not(tmp_path: Path) -> None:
     there, back = to_web(udp(123, 123)), to_client(udp(123, 123))
     (row,) = connection_rows(tmp_path, there, back, there, back, back)

@@ -20,6 +20,7 @@ cdef extern from *:
     static inline uint16_t sg_be16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return __builtin_bswap16(v); }
     static inline uint32_t sg_be32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return __builtin_bswap32(v); }
     static inline uint64_t sg_be64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return __builtin_bswap64(v); }
+    static inline void sg_put_be64(uint8_t *p, uint64_t v) { v = __builtin_bswap64(v); memcpy(p, &v, 8); }
     #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
     #error "sgfast is written for little-endian machines"
     #endif
@@ -71,6 +72,7 @@ cdef extern from *:
     uint16_t be16 "sg_be16"(const uint8_t* p) noexcept nogil
     uint32_t be32 "sg_be32"(const uint8_t* p) noexcept nogil
     uint64_t be64 "sg_be64"(const uint8_t* p) noexcept nogil
+    void put_be64 "sg_put_be64"(uint8_t* p, uint64_t v) noexcept nogil
     uint16_t load16 "sg_load16"(const void* p) noexcept nogil
     uint32_t load32 "sg_load32"(const void* p) noexcept nogil
     uint64_t load64 "sg_load64"(const void* p) noexcept nogil

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from sgfast.core.base.intrinsics cimport be64, fold
+from sgfast.core.base.intrinsics cimport be64, fold, put_be64
 
 # FlowKey.kind. It is never zero in a valid key, so a free table entry equals no key.
 cdef enum:         # Kind
@@ -46,11 +46,8 @@ cdef inline bint same_address(Address a, Address b) noexcept nogil:
 
 cdef inline void write_address(uint8_t* out, Address address, bint ipv6) noexcept nogil:
     # Writes 16 bytes in network byte order. An IPv4 address takes the first four; the others are zero.
-    cdef uint64_t high = address.high if ipv6 else address.high << 32
-    cdef int i
-    for i in range(8):
-        out[i] = <uint8_t>(high >> (56 - 8 * i))
-        out[8 + i] = <uint8_t>(address.low >> (56 - 8 * i))
+    put_be64(out, address.high if ipv6 else address.high << 32)
+    put_be64(out + 8, address.low)
 
 
 cdef inline bint is_multicast(bint ipv6, uint64_t high) noexcept nogil:

@@ -1,13 +1,15 @@
-# Zeroed memory for large tables, aligned to cache lines, or to huge pages from 2 MiB on. Release it with free(). NULL
-# if there is no memory.
+# Zeroed memory for large tables, aligned to cache lines or more. NULL if there is no memory.
+#
+# - `allocate_pages`: all of it is there at once, in huge pages from 2 MiB on. Release it with free().
+# - `map_lazily`: only what is touched takes memory. What lies behind the first 64 KiB comes in huge pages, where the
+#   system has them. Release it with unmap_pages().
 
 cdef extern from *:
     """
+    #include <stdint.h>
     #include <stdlib.h>
     #include <string.h>
-    #if defined(__linux__)
     #include <sys/mman.h>
-    #endif
     #define SG_HUGE_PAGE ((size_t)2 << 20)
     /* Random access to millions of entries is mostly TLB misses; huge pages halve them. Only a hint to the kernel. */
     static inline void *sg_allocate_pages(size_t nbytes) {
@@ -21,5 +23,18 @@ cdef extern from *:
         memset(p, 0, nbytes);
         return p;
     }
+    static inline void *sg_map_lazily(size_t nbytes) {
+        void *p = mmap(NULL, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED) return NULL;
+    #if defined(__linux__) && defined(MADV_HUGEPAGE)
+        uintptr_t begin = ((uintptr_t)p + 65536 + SG_HUGE_PAGE - 1) / SG_HUGE_PAGE * SG_HUGE_PAGE;
+        uintptr_t end = ((uintptr_t)p + nbytes) / SG_HUGE_PAGE * SG_HUGE_PAGE;
+        if (begin < end) madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+    #endif
+        return p;
+    }
+    static inline void sg_unmap_pages(void *p, size_t nbytes) { if (p) munmap(p, nbytes); }
     """
     void* allocate_pages "sg_allocate_pages"(size_t nbytes) noexcept nogil
+    void* map_lazily "sg_map_lazily"(size_t nbytes) noexcept nogil
+    void unmap_pages "sg_unmap_pages"(void* p, size_t nbytes) noexcept nogil

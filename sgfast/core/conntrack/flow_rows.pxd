@@ -108,6 +108,12 @@ cdef inline bint is_plain(const Entry* e) noexcept nogil:
     return (e.marks & HEARD) != 0
 
 
+cdef inline bint is_reported(const Table* t, const Entry* e) noexcept nogil:
+    if e.marks & (TUPLE_LIVE | UNBEGUN) != TUPLE_LIVE:
+        return False
+    return t.keep_flows or (t.report_mismatches and not is_plain(e))
+
+
 cdef inline int record_side(const Entry* e) noexcept nogil:
     # The side whose opener began the tuple's record, where no flow record says so. Both sides have the same one, unless
     # a denied attempt was followed by a call from the other end: then the attempt's side has heard a reply, that call.
@@ -121,9 +127,7 @@ cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t sid
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRecord* flow = flow_at(&t.slab, slot) if t.keep_flows else NULL
     cdef int side, high
-    if e.marks & (TUPLE_LIVE | UNBEGUN) != TUPLE_LIVE:
-        return False
-    if not t.keep_flows and (not t.report_mismatches or is_plain(e)):
+    if not is_reported(t, e):
         return False
     memset(row, 0, sizeof(FlowRow))
     high = e.flags[record_side(e)] & FROM_HIGH
@@ -162,12 +166,11 @@ cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t sid
 
 
 cdef inline void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
-    cdef FlowRow built
     cdef FlowRow* row
-    if make_flow_row(t, slot, now, side_end, &built):
+    if is_reported(t, entry_at(&t.slab, slot)):
         row = next_row(t)
         if row != NULL:
-            row[0] = built
+            make_flow_row(t, slot, now, side_end, row)
 
 
 cdef inline void restart_tuple(Table* t, uint32_t slot, const FlowRow* attempt_row) noexcept nogil:

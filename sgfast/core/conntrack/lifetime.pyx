@@ -4,7 +4,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from sgfast.core.base.intrinsics cimport ctz32, match12, prefetch
+from sgfast.core.base.bucket cimport Bucket, match_tag, put_in_bucket
+from sgfast.core.base.intrinsics cimport ctz32, prefetch
 from sgfast.core.base.key cimport KIND_IPV6
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport DENY, NO_SLOT
@@ -40,11 +41,9 @@ from sgfast.core.conntrack.table cimport (
     TUPLE_LIVE,
     UNBEGUN,
     UNHEARD,
-    Bucket,
     has_full_index,
     latest_deadline,
     side_connected,
-    tag_of,
 )
 from sgfast.core.conntrack.timer_wheel cimport (
     NOT_ARMED,
@@ -92,30 +91,14 @@ cdef void free_table(Table* t) noexcept nogil:
 
 # The index ------------------------------------------------------------------------------------------------------------
 
-cdef void put_in_line(Bucket* buckets, uint32_t bucket_mask, uint32_t hash_value, uint32_t slot) noexcept nogil:
-    # A free place always exists: callers keep every index below FULL_LINE keys per bucket on average.
-    cdef uint32_t at = hash_value & bucket_mask
-    cdef uint32_t free_places
-    while True:
-        free_places = match12(buckets[at].tags, 0)
-        if free_places:
-            break
-        if buckets[at].overflow < 255:
-            buckets[at].overflow += 1
-        at = (at + 1) & bucket_mask
-    buckets[at].tags[ctz32(free_places)] = tag_of(hash_value)
-    buckets[at].slots[ctz32(free_places)] = slot
-
-
-cdef void take_from_line(Table* t, uint32_t slot) noexcept nogil:
+cdef void take_from_bucket(Table* t, uint32_t slot) noexcept nogil:
     cdef uint32_t hash_value = entry_at(&t.slab, slot).hash
-    cdef uint8_t tag = tag_of(hash_value)
     cdef uint32_t at = hash_value & t.bucket_mask
     cdef uint32_t mask, _tries
     cdef Bucket* bucket
     for _tries in range(t.bucket_mask + 1):
         bucket = &t.buckets[at]
-        mask = match12(bucket.tags, tag)
+        mask = match_tag(bucket, hash_value)
         while mask:
             if bucket.slots[ctz32(mask)] == slot:
                 bucket.tags[ctz32(mask)] = 0
@@ -141,7 +124,7 @@ cdef bint grow_index(Table* t) noexcept nogil:
     for slot in range(t.slab.fresh):
         e = entry_at(&t.slab, slot)
         if e.kind:
-            put_in_line(grown, <uint32_t>(lines - 1), e.hash, slot)
+            put_in_bucket(grown, <uint32_t>(lines - 1), e.hash, slot)
     free(t.buckets)
     t.buckets = grown
     t.bucket_mask = <uint32_t>(lines - 1)
@@ -174,13 +157,13 @@ cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t ha
         addr[1] = key.addr[1]
         addr[2] = key.addr[2]
         addr[3] = key.addr[3]
-    put_in_line(t.buckets, t.bucket_mask, hash_value, slot)
+    put_in_bucket(t.buckets, t.bucket_mask, hash_value, slot)
     t.used += 1
     return slot
 
 
 cdef void drop_key(Table* t, uint32_t slot) noexcept nogil:
-    take_from_line(t, slot)
+    take_from_bucket(t, slot)
     give_slot(&t.slab, slot)
 
 

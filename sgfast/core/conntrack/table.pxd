@@ -6,8 +6,7 @@
 # rule and initiator. In causal mode the side that denied an opener holds the mark of its moot key (SPEC 9.2): it has no
 # connection, so its place is free.
 #
-# The index is an array of buckets, each one cache line: 12 tags of 8 bits, 12 slots, and the number of keys that
-# overflowed to the next bucket. Only the index is ever resized.
+# The index is an array of buckets (bucket.pxd). Only the index is ever resized.
 #
 # A tuple is live while a connection or moot mark on one of its sides is. At most `max_live` tuples are live (SPEC 5.8).
 # A tuple that has ended may remain as a mark that its opener was seen, which inference needs (SPEC 9.3). The number of
@@ -15,7 +14,8 @@
 
 from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from sgfast.core.base.intrinsics cimport ctz32, likely, match12
+from sgfast.core.base.bucket cimport FULL_BUCKET, Bucket, match_tag
+from sgfast.core.base.intrinsics cimport ctz32, likely
 from sgfast.core.base.key cimport KIND_IPV6, FlowKey
 from sgfast.core.base.types cimport NO_SLOT, Packet
 from sgfast.core.conntrack.expiry_heap cimport ExpiryHeap
@@ -53,13 +53,6 @@ cdef enum:         # SideEnd
     SIDE_REMOVED = 9        # its instance, or the address, is gone
     SIDE_FORGOTTEN = 10     # forgotten by a change of the policy
     SIDE_END_COUNT = 11
-
-
-cdef struct Bucket:         # 64 bytes
-    uint8_t tags[12]        # 0: free
-    uint8_t overflow        # number of keys that went on to the next bucket; saturates at 255
-    uint8_t spare[3]
-    uint32_t slots[12]
 
 
 # The two ends of a tuple, by role, for the reports.
@@ -119,23 +112,13 @@ cdef struct Table:
     uint64_t moot_evicted   # tuples evicted that had only the mark of a denied opener
 
 
-cdef enum:
-    # The index doubles when buckets hold this many keys on average, of 12 places, so that few keys overflow.
-    FULL_LINE = 8
-
-
 cdef inline bint has_full_index(const Table* t) noexcept nogil:
-    return t.used >= (<uint64_t>t.bucket_mask + 1) * FULL_LINE
+    return t.used >= (<uint64_t>t.bucket_mask + 1) * FULL_BUCKET
 
 
 cdef inline bint has_place(const Table* t) noexcept nogil:
     # Whether one more key fits without evicting a tuple or growing the index.
     return t.live < t.max_live and not has_full_index(t)
-
-
-cdef inline uint8_t tag_of(uint32_t hash_value) noexcept nogil:
-    cdef uint8_t tag = hash_value >> 24
-    return tag if tag else 1
 
 
 cdef inline bint same_key(const Table* t, uint32_t slot, const FlowKey* key, uint64_t digest) noexcept nogil:
@@ -152,13 +135,12 @@ cdef inline bint same_key(const Table* t, uint32_t slot, const FlowKey* key, uin
 cdef inline uint32_t find_slot(
     const Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value
 ) noexcept nogil:
-    cdef uint8_t tag = tag_of(hash_value)
     cdef uint32_t at = hash_value & t.bucket_mask
     cdef uint32_t _tries, mask, slot
     cdef const Bucket* bucket
     for _tries in range(t.bucket_mask + 1):
         bucket = &t.buckets[at]
-        mask = match12(bucket.tags, tag)
+        mask = match_tag(bucket, hash_value)
         while mask:
             slot = bucket.slots[ctz32(mask)]
             if likely(same_key(t, slot, key, digest)):
@@ -173,7 +155,7 @@ cdef inline uint32_t find_slot(
 cdef inline uint32_t guess_slot(const Table* t, uint32_t hash_value) noexcept nogil:
     # The slot that most likely holds the key, found without touching its entry. The caller must compare the key.
     cdef const Bucket* bucket = &t.buckets[hash_value & t.bucket_mask]
-    cdef uint32_t mask = match12(bucket.tags, tag_of(hash_value))
+    cdef uint32_t mask = match_tag(bucket, hash_value)
     return bucket.slots[ctz32(mask)] if likely(mask != 0) else <uint32_t>NO_SLOT
 
 

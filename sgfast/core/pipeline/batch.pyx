@@ -19,13 +19,13 @@ from sgfast.core.base.types cimport (
 from sgfast.core.conntrack.lifetime cimport free_table, init_table, sweep
 from sgfast.core.conntrack.states cimport STATE_COUNT, TIMEOUT_COUNT, TIMEOUT_OF_STATE
 from sgfast.core.conntrack.storage cimport Entry, FlowRecord, entry_at, flow_at
-from sgfast.core.conntrack.table cimport FROM_HIGH, count_packet, guess_slot
+from sgfast.core.conntrack.table cimport FROM_HIGH, Table, count_packet, guess_slot
 from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row
 from sgfast.core.pipeline.fast_path cimport fill_fast_words, pass_established
 from sgfast.core.pipeline.fragments cimport forget_overdue, give_up, judge_fragment
 from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses, look_up_rules
-from sgfast.core.pipeline.outcomes cimport count_ended
+from sgfast.core.pipeline.outcomes cimport ENDED_TOGETHER, count_ended
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, MIDSTREAM_DENY, MIDSTREAM_INFER, RuleCount
 from sgfast.core.pipeline.verdict cimport judge_packet
 from sgfast.core.tallies.disconnects cimport free_cuts, init_cuts
@@ -41,6 +41,17 @@ cdef inline void prefetch_flow(const FlowRecord* flow) noexcept nogil:
     # The record is longer than a cache line.
     prefetch(flow)
     prefetch(&flow.initiator_high)
+
+
+cdef inline void prefetch_bucket(const Table* t, const Packet* p) noexcept nogil:
+    prefetch(&t.buckets[p.hash & t.bucket_mask])
+
+
+cdef inline void prefetch_guess(const Table* t, const Packet* p) noexcept nogil:
+    # After its bucket.
+    cdef uint32_t slot = guess_slot(t, p.hash)
+    if slot != NO_SLOT:
+        prefetch(entry_at(&t.slab, slot))
 
 
 cdef inline void sweep_ended(Plane* plane, int64_t now) noexcept nogil:
@@ -97,8 +108,10 @@ cdef void judge_batch(
                 count += 1
     for k in range(count):
         look_up_addresses(plane, &packets[openers[k]], &ahead[openers[k]])
+        prefetch_bucket(&plane.attempts, &packets[openers[k]])
     for k in range(count):
         look_up_rules(plane, &packets[openers[k]], &ahead[openers[k]])
+        prefetch_guess(&plane.attempts, &packets[openers[k]])
     for i in range(n):
         p = &packets[i]
         sweep_ended(plane, now[i])
@@ -118,6 +131,9 @@ cdef void judge_batch(
             judge_slowly(
                 plane, p, &ahead[i], &rows[at] if rows != NULL else NULL, &words[at] if words != NULL else NULL, now[i]
             )
+    # While their rows are still in the cache.
+    if plane.reporting and plane.table.ended_count - plane.table.tallied >= ENDED_TOGETHER:
+        count_ended(plane, &plane.table)
     plane.packets += n
     plane.bytes += nbytes
     plane.verdicts[ALLOW] += fast

@@ -3,19 +3,18 @@
 # room for that either, without instance, service and rule.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from sgfast.core.base.intrinsics cimport fold, prefetch
+from sgfast.core.base.bucket cimport Bucket, match_tag, put_in_bucket
+from sgfast.core.base.intrinsics cimport ctz32, fold, likely, prefetch, unlikely
+from sgfast.core.base.memory cimport map_lazily, unmap_pages
 
 cdef enum:
     TALLY_KINDS = 1 << 16       # more kinds than a person reads
     TALLY_PEERLESS = 3 << 15    # room for kinds without a peer: up to this many rows
     # All others fit: 256 protocols, REASON_COUNT reasons and two directions.
     TALLY_MOST = 7 << 14
-    TALLY_INDEX = 1 << 18
-    # A place of the index: the row's number and one, and above it bits of the key's hash. 0 is a free place.
-    TALLY_ROW_BITS = 17
+    TALLY_BUCKETS = 1 << 14     # of the index, which so has room for 131,072 rows (bucket.pxd)
     TALLY_KEY_BYTES = 32        # the leading bytes of a TallyRow, which are its key
     TALLY_KEY_WORDS = 4
 
@@ -41,7 +40,7 @@ cdef packed struct TallyRow:
 
 cdef struct Tally:
     TallyRow* rows              # in the order in which they were first used; they never move
-    uint32_t* index             # by hash; most look-ups that find nothing read nothing else
+    Bucket* index               # most look-ups that find nothing read nothing else
     uint32_t count
     uint64_t secret
     uint64_t lost               # packets and connections that are not counted, for lack of memory
@@ -56,45 +55,19 @@ cdef inline void init_tally(Tally* tally, uint64_t secret) noexcept nogil:
 
 
 cdef inline void free_tally(Tally* tally) noexcept nogil:
-    free(tally.rows)
-    free(tally.index)
+    unmap_pages(tally.rows, TALLY_MOST * sizeof(TallyRow))
+    unmap_pages(tally.index, TALLY_BUCKETS * sizeof(Bucket))
     tally.rows = NULL
     tally.index = NULL
 
 
-cdef inline uint64_t key_hash(const Tally* tally, const TallyRow* key) noexcept nogil:
+cdef inline uint32_t key_hash(const Tally* tally, const TallyRow* key) noexcept nogil:
     cdef uint64_t words[TALLY_KEY_WORDS]
     cdef uint64_t h
     memcpy(words, key, TALLY_KEY_BYTES)
     h = fold(words[0] ^ tally.secret, words[1] ^ (tally.secret >> 7))
-    return fold(h ^ words[2], words[3] ^ tally.secret)
-
-
-cdef inline TallyRow* row_at(const Tally* tally, uint32_t place) noexcept nogil:
-    # The row of a place in the index that is not free.
-    return &tally.rows[(place & ((1 << TALLY_ROW_BITS) - 1)) - 1]
-
-
-cdef inline TallyRow* find_kind(Tally* tally, const TallyRow* key, uint64_t h, uint32_t most) noexcept nogil:
-    # Finds the row of a key with the hash `h`, or makes it if there are fewer than `most`. NULL otherwise.
-    cdef uint32_t tag = <uint32_t>(h >> 32) & ~<uint32_t>((1 << TALLY_ROW_BITS) - 1)
-    cdef uint32_t at = <uint32_t>h & (TALLY_INDEX - 1)
-    cdef uint32_t place = tally.index[at]
-    cdef TallyRow* row
-    while place:
-        if place >> TALLY_ROW_BITS == tag >> TALLY_ROW_BITS:
-            row = row_at(tally, place)
-            if memcmp(row, key, TALLY_KEY_BYTES) == 0:
-                return row
-        at = (at + 1) & (TALLY_INDEX - 1)
-        place = tally.index[at]
-    if tally.count >= most:
-        return NULL
-    row = &tally.rows[tally.count]
-    tally.count += 1
-    tally.index[at] = tag | tally.count
-    memcpy(row, key, TALLY_KEY_BYTES)
-    return row
+    h = fold(h ^ words[2], words[3] ^ tally.secret)
+    return <uint32_t>(h ^ (h >> 32))
 
 
 cdef enum:
@@ -119,11 +92,49 @@ cdef inline void coarsen(TallyRow* key, int level) noexcept nogil:
         key.rule = -1
 
 
+cdef inline uint32_t peerless_hash(const Tally* tally, const TallyRow* key) noexcept nogil:
+    # The hash of a key once it is coarsened to the first level.
+    cdef TallyRow peerless
+    memcpy(&peerless, key, TALLY_KEY_BYTES)
+    coarsen(&peerless, 0)
+    return key_hash(tally, &peerless)
+
+
+cdef inline Bucket* bucket_of(const Tally* tally, uint32_t h) noexcept nogil:
+    return &tally.index[h & (TALLY_BUCKETS - 1)]
+
+
+cdef inline TallyRow* find_kind(Tally* tally, const TallyRow* key, uint32_t h, uint32_t most) noexcept nogil:
+    # Finds the row of a key with the hash `h`, or makes it if there are fewer than `most`. NULL otherwise.
+    cdef uint32_t _tries, mask
+    cdef uint32_t at = h
+    cdef const Bucket* bucket
+    cdef TallyRow* row
+    for _tries in range(TALLY_BUCKETS):
+        bucket = bucket_of(tally, at)
+        mask = match_tag(bucket, h)
+        while unlikely(mask != 0):
+            row = &tally.rows[bucket.slots[ctz32(mask)]]
+            if memcmp(row, key, TALLY_KEY_BYTES) == 0:
+                return row
+            mask &= mask - 1
+        if likely(bucket.overflow == 0):
+            break
+        at += 1
+    if tally.count >= most:
+        return NULL
+    row = &tally.rows[tally.count]
+    put_in_bucket(tally.index, TALLY_BUCKETS - 1, h, tally.count)
+    tally.count += 1
+    memcpy(row, key, TALLY_KEY_BYTES)
+    return row
+
+
 cdef inline bint have_rows(Tally* tally) noexcept nogil:
     # False for lack of memory.
     if tally.rows == NULL:
-        tally.rows = <TallyRow*>calloc(TALLY_MOST, sizeof(TallyRow))
-        tally.index = <uint32_t*>calloc(TALLY_INDEX, sizeof(uint32_t))
+        tally.rows = <TallyRow*>map_lazily(TALLY_MOST * sizeof(TallyRow))
+        tally.index = <Bucket*>map_lazily(TALLY_BUCKETS * sizeof(Bucket))
         if tally.rows == NULL or tally.index == NULL:
             free_tally(tally)
             return False
@@ -178,50 +189,49 @@ cdef struct TallyQueue:
     int count
 
 
-cdef inline void keep_queued(TallyQueue* queue, int n, int to) noexcept nogil:
-    if n != to:
-        queue.rows[to] = queue.rows[n]
-        queue.tallies[to] = queue.tallies[n]
-
-
-cdef inline void prefetch_queued(const TallyQueue* queue, uint64_t* hashes) noexcept nogil:
-    # Fills `hashes`, and prefetches where the rows are likely to be.
-    cdef const Tally* tally
+cdef inline void prefetch_kind(const Tally* tally, uint32_t h) noexcept nogil:
+    # Prefetches the row that a key is likely to have, if there is one. Its bucket should be in the cache.
+    cdef const Bucket* bucket = bucket_of(tally, h)
+    cdef uint32_t mask = match_tag(bucket, h)
     cdef const TallyRow* row
-    cdef uint32_t place
-    cdef int n
-    for n in range(queue.count):
-        tally = queue.tallies[n]
-        hashes[n] = key_hash(tally, &queue.rows[n])
-        prefetch(&tally.index[hashes[n] & (TALLY_INDEX - 1)])
-    for n in range(queue.count):
-        tally = queue.tallies[n]
-        place = tally.index[hashes[n] & (TALLY_INDEX - 1)]
-        if place:
-            row = row_at(tally, place)
-            prefetch(row)
-            prefetch(&row.number)       # a row may be in two cache lines
+    if mask:
+        row = &tally.rows[bucket.slots[ctz32(mask)]]
+        prefetch(row)
+        prefetch(&row.number)       # a row may be in two cache lines
+
+
+cdef inline void count_row(Tally* tally, TallyRow* more, const uint32_t* hashes) noexcept nogil:
+    # `hashes`: of the key, and without its peer.
+    cdef TallyRow* row
+    cdef int level
+    for level in range(TALLY_LEVELS):
+        row = find_kind(tally, more, hashes[level] if level < 2 else key_hash(tally, more), most_rows(level))
+        if row != NULL:
+            add_to(row, more)
+            return
+        coarsen(more, level)
+    # There is room for all kinds of the last level. Nothing may stay in the queue, even so.
+    tally.lost += 1
 
 
 cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
-    cdef uint64_t hashes[QUEUED_ROWS]
-    cdef TallyRow* row
-    cdef int level, n, left
-    for level in range(TALLY_LEVELS):
-        prefetch_queued(queue, hashes)
-        left = 0
-        for n in range(queue.count):
-            row = find_kind(queue.tallies[n], &queue.rows[n], hashes[n], most_rows(level))
-            if row != NULL:
-                add_to(row, &queue.rows[n])
-            else:
-                coarsen(&queue.rows[n], level)
-                keep_queued(queue, n, left)
-                left += 1
-        queue.count = left
-    # There is room for all kinds of the last level. Nothing may stay in the queue, even so.
+    cdef uint32_t hashes[QUEUED_ROWS][2]
+    cdef const Tally* tally
+    cdef int n
     for n in range(queue.count):
-        queue.tallies[n].lost += 1
+        tally = queue.tallies[n]
+        hashes[n][0] = key_hash(tally, &queue.rows[n])
+        hashes[n][1] = peerless_hash(tally, &queue.rows[n])
+        prefetch(bucket_of(tally, hashes[n][0]))
+        if tally.count >= TALLY_KINDS:
+            prefetch(bucket_of(tally, hashes[n][1]))
+    for n in range(queue.count):
+        tally = queue.tallies[n]
+        prefetch_kind(tally, hashes[n][0])
+        if tally.count >= TALLY_KINDS:
+            prefetch_kind(tally, hashes[n][1])
+    for n in range(queue.count):
+        count_row(queue.tallies[n], &queue.rows[n], hashes[n])
     queue.count = 0
 
 

@@ -1,0 +1,47 @@
+# A bucket of a hash index, one cache line: 12 tags of 8 bits, the 12 numbers that they stand for, and how many keys
+# went on to the next bucket because this one was full. An index is an array of buckets, a power of two of them.
+#
+# The lowest bits of a key's hash select the bucket, the highest eight are its tag. One comparison finds the tags that
+# match, and nearly always that is the key, or there is none.
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from sgfast.core.base.intrinsics cimport ctz32, match12
+
+cdef enum:
+    # With at most this many keys in a bucket on average, few keys overflow.
+    FULL_BUCKET = 8
+
+
+cdef struct Bucket:         # 64 bytes
+    uint8_t tags[12]        # 0: free
+    uint8_t overflow        # number of keys that went on to the next bucket; saturates at 255
+    uint8_t spare[3]
+    uint32_t slots[12]
+
+
+cdef inline uint8_t tag_of(uint32_t hash_value) noexcept nogil:
+    cdef uint8_t tag = hash_value >> 24
+    return tag if tag else 1
+
+
+cdef inline uint32_t match_tag(const Bucket* bucket, uint32_t hash_value) noexcept nogil:
+    # Bit i is set if place i may hold the key.
+    return match12(bucket.tags, tag_of(hash_value))
+
+
+cdef inline void put_in_bucket(
+    Bucket* buckets, uint32_t bucket_mask, uint32_t hash_value, uint32_t slot
+) noexcept nogil:
+    # The index must have a free place: callers keep it below FULL_BUCKET keys a bucket on average.
+    cdef uint32_t at = hash_value & bucket_mask
+    cdef uint32_t free_places
+    while True:
+        free_places = match12(buckets[at].tags, 0)
+        if free_places:
+            break
+        if buckets[at].overflow < 255:
+            buckets[at].overflow += 1
+        at = (at + 1) & bucket_mask
+    buckets[at].tags[ctz32(free_places)] = tag_of(hash_value)
+    buckets[at].slots[ctz32(free_places)] = slot
