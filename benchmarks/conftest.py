@@ -16,7 +16,7 @@ from measure import Results, command_line, load_average, machine, python_package
 from workload import Capture, Family, Workload, make_capture, make_policy
 from yardsticks import Loops, Missing, meters
 from yardsticks.dpdk import Dpdk
-from yardsticks.programs import Tcpdump
+from yardsticks.programs import Tcpdump, Tshark
 
 from sgfast import Policy
 
@@ -58,7 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--capture-dir",
         type=Path,
-        help="keep captures here (about 19 GB) and reuse them (default: delete each after its use)",
+        help="keep captures here (about 29 GB) and reuse them (default: delete each after its use)",
     )
     group.addoption(
         "--corpus",
@@ -127,6 +127,17 @@ def tcpdump(results: Results) -> Tcpdump | None:
         results.missing["tcpdump"] = str(error)
         return None
     results.versions["tcpdump"] = made.version
+    return made
+
+
+@pytest.fixture(scope="session")
+def tshark(results: Results) -> Tshark | None:
+    try:
+        made = Tshark()
+    except Missing as error:
+        results.missing["tshark"] = str(error)
+        return None
+    results.versions["tshark"] = made.version
     return made
 
 

@@ -112,8 +112,8 @@ class Row:
 class Section:
     """A part of the table.
 
-    ``per``: what one item is. ``unit``: the unit of its time. ``axis``: if not empty, the rows are points of a curve,
-    and this is the quantity that grows.
+    ``per``: what one item is. ``unit``: the unit of its time; ``s`` is for a GB. ``axis``: if not empty, the rows are
+    points of a curve, and this is the quantity that grows.
     """
 
     title: str
@@ -125,7 +125,8 @@ class Section:
 
     @property
     def scale(self) -> float:
-        return {"ns": 1e9, "ms": 1e3}[self.unit]
+        # Seconds are for a GB, whose items are bytes.
+        return {"ns": 1e9, "ms": 1e3, "s": 1e9}[self.unit]
 
 
 class Results:

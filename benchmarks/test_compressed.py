@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import shutil
 import time
@@ -17,6 +16,7 @@ from measure import Results, Section, Yardstick, clock, timed
 from test_replay import network_of
 from workload import WORKLOADS, Capture
 from yardsticks.programs import Tcpdump
+from zlib_ng import gzip_ng
 
 from sgfast import Policy, ReplayResult, replay
 
@@ -25,8 +25,8 @@ NAMES = pytest.mark.parametrize("name", ["one-side-10k", "mix-10k"])
 
 def compressed(path: Path) -> Path:
     made = path.with_name(path.name + ".gz")
-    with open(path, "rb") as source, gzip.open(made, "wb", compresslevel=6) as target:
-        shutil.copyfileobj(source, target)
+    with open(path, "rb") as source, gzip_ng.open(made, "wb", compresslevel=6) as target:
+        shutil.copyfileobj(source, target, 1 << 20)
     return made
 
 
