@@ -45,11 +45,15 @@ cdef class NameTexts:
     cdef Text* texts
     cdef Py_ssize_t count
 
-    cdef inline const Text* at(self, int32_t number) except NULL:
-        if likely(0 <= number < self.count and self.texts[number].text != NULL):
+    cdef inline const Text* find(self, int32_t number) noexcept nogil:
+        # NULL if the name is not encoded yet.
+        if number < 0:
+            return &self.none
+        if likely(number < self.count and self.texts[number].text != NULL):
             return &self.texts[number]
-        return self.encoded(number)
+        return NULL
 
+    # IndexError for a number out of range.
     cdef const Text* encoded(self, int32_t number) except NULL
 
 
@@ -68,14 +72,32 @@ cdef class RowWriter:
     cdef size_t size
 
     cdef int set_up(self, sink, encode, bytes none, head) except -1
-    cdef char* room(self, size_t need) except NULL
     cdef int resize(self, size_t size) except -1
+    # The place for a row of at most `need` bytes.
+    cdef char* room(self, size_t need) except NULL
     cdef int end_row(self, char* at, bint last) except -1
     cdef int flush(self) except -1
     # The four names of a row: instance and rule of the egress side, then of the ingress side. IndexError for numbers
     # out of range.
     cdef int packet_names(self, const ResultRow* row, const Text** names) except -1
-    cdef int flow_names(self, const FlowRow* row, const Text** names) except -1
+    cdef int encode_names(self, const int32_t* instances, const int32_t* rules, const Text** names) except -1
+    # Composes rows without Python's global lock. What needs the lock is done in between: a new name is encoded, and the
+    # buffer grows or is written. `second`: the results that belong to headers, or NULL.
+    cdef int write_rows(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1
+    # Appends row number `i`. False if that must be prepared first.
+    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) noexcept nogil
+    # IndexError if a number in the row is out of range.
+    cdef int prepare(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) except -1
+
+    cdef inline bint find_names(
+        self, const int32_t* instances, const int32_t* rules, const Text** names
+    ) noexcept nogil:
+        # Like `encode_names`. False if one is not encoded yet.
+        names[0] = self.instances.find(instances[0])
+        names[1] = self.rules.find(rules[0])
+        names[2] = self.instances.find(instances[1])
+        names[3] = self.rules.find(rules[1])
+        return names[0] != NULL and names[1] != NULL and names[2] != NULL and names[3] != NULL
 
 
 cdef inline size_t names_length(const Text** names) noexcept nogil:

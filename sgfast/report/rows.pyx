@@ -56,12 +56,11 @@ cdef class NameTexts:
         free(self.texts)
 
     cdef const Text* encoded(self, int32_t number) except NULL:
-        if number < 0:
-            return &self.none
         if number >= self.count:
             raise IndexError(f"name number {number} is out of range")
-        self.texts[number] = keep_text(self.encode(self.names[number]), self.kept)
-        return &self.texts[number]
+        if self.find(number) == NULL:
+            self.texts[number] = keep_text(self.encode(self.names[number]), self.kept)
+        return self.find(number)
 
 
 cdef const uint8_t[::1] row_bytes(rows, dtype):
@@ -72,6 +71,30 @@ cdef const uint8_t[::1] row_bytes(rows, dtype):
 
 cdef inline bint is_known(const SideRow* row) noexcept nogil:
     return (row.verdict < VERDICT_COUNT and row.reason < REASON_COUNT) or row.verdict == NO_VERDICT
+
+
+cdef inline bint is_known_result(const ResultRow* row) noexcept nogil:
+    return (
+        row.verdict < VERDICT_COUNT and row.reason < REASON_COUNT and is_known(&row.egress) and is_known(&row.ingress)
+    )
+
+
+cdef inline bint is_known_flow(const FlowRow* row) noexcept nogil:
+    return (
+        row.verdict < VERDICT_COUNT and row.reason < REASON_COUNT and row.answer < ANSWER_COUNT
+        and row.side_end[0] < SIDE_END_COUNT and row.side_end[1] < SIDE_END_COUNT
+    )
+
+
+# Rows are packed, so their numbers are copied before there are pointers to them.
+cdef inline void numbers_of_flow(const FlowRow* row, int32_t* instances, int32_t* rules) noexcept nogil:
+    instances[0], instances[1] = row.instance[0], row.instance[1]
+    rules[0], rules[1] = row.rule[0], row.rule[1]
+
+
+cdef inline void numbers_of(const ResultRow* row, int32_t* instances, int32_t* rules) noexcept nogil:
+    instances[0], instances[1] = row.egress.instance, row.ingress.instance
+    rules[0], rules[1] = row.egress.rule, row.ingress.rule
 
 
 cdef class RowWriter:
@@ -98,12 +121,6 @@ cdef class RowWriter:
         self.rules = NameTexts((), encode, none)
         return 0
 
-    cdef char* room(self, size_t need) except NULL:
-        # Returns the place for the next row of at most `need` bytes.
-        if unlikely(self.size - self.used < need):
-            self.resize(max(2 * self.size, self.used + need, <size_t>FIRST_BYTES))
-        return self.data + self.used
-
     cdef int resize(self, size_t size) except -1:
         self.size = 0
         if self.rows == NULL:
@@ -115,6 +132,24 @@ cdef class RowWriter:
         self.data = PyBytes_AS_STRING(<object>self.rows)
         self.size = size
         return 0
+
+    cdef int write_rows(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1:
+        cdef Py_ssize_t done = 0
+        self.used = 0
+        while done < n:
+            with nogil:
+                while done < n and self.used < WRITE_BYTES and self.put_row(first, second, done):
+                    done += 1
+            if self.used >= WRITE_BYTES or done == n:
+                self.flush()
+            else:
+                self.prepare(first, second, done)
+        return 0
+
+    cdef char* room(self, size_t need) except NULL:
+        if unlikely(self.size - self.used < need):
+            self.resize(max(2 * self.size, self.used + need, <size_t>FIRST_BYTES))
+        return self.data + self.used
 
     cdef int end_row(self, char* at, bint last) except -1:
         self.used = at - self.data
@@ -137,27 +172,24 @@ cdef class RowWriter:
         return 0
 
     cdef int packet_names(self, const ResultRow* row, const Text** names) except -1:
-        if unlikely(
-            row.verdict >= VERDICT_COUNT or row.reason >= REASON_COUNT
-            or not is_known(&row.egress) or not is_known(&row.ingress)
-        ):
+        cdef int32_t instances[2]
+        cdef int32_t rules[2]
+        if unlikely(not is_known_result(row)):
             raise IndexError("a verdict or reason is out of range")
-        names[0] = self.instances.at(row.egress.instance)
-        names[1] = self.rules.at(row.egress.rule)
-        names[2] = self.instances.at(row.ingress.instance)
-        names[3] = self.rules.at(row.ingress.rule)
+        numbers_of(row, instances, rules)
+        return self.encode_names(instances, rules, names)
+
+    cdef int encode_names(self, const int32_t* instances, const int32_t* rules, const Text** names) except -1:
+        cdef int i
+        for i in range(2):
+            names[2 * i] = self.instances.encoded(instances[i])
+            names[2 * i + 1] = self.rules.encoded(rules[i])
         return 0
 
-    cdef int flow_names(self, const FlowRow* row, const Text** names) except -1:
-        if unlikely(
-            row.verdict >= VERDICT_COUNT or row.reason >= REASON_COUNT or row.answer >= ANSWER_COUNT
-            or row.side_end[0] >= SIDE_END_COUNT or row.side_end[1] >= SIDE_END_COUNT
-        ):
-            raise IndexError("a verdict, reason, answer or end is out of range")
-        names[0] = self.instances.at(row.instance[0])
-        names[1] = self.rules.at(row.rule[0])
-        names[2] = self.instances.at(row.instance[1])
-        names[3] = self.rules.at(row.rule[1])
+    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) noexcept nogil:
+        return False
+
+    cdef int prepare(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) except -1:
         return 0
 
 
@@ -183,18 +215,29 @@ cdef class PacketRows(RowWriter):
         cdef const uint8_t[::1] header_rows = header_bytes(headers)
         cdef Py_ssize_t n = header_rows.shape[0] // <Py_ssize_t>sizeof(HeaderRow)
         cdef const uint8_t[::1] result_rows = result_bytes(results, n)
-        cdef const ResultRow* result
+        if n:
+            self.write_rows(&header_rows[0], &result_rows[0], n)
+
+    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) noexcept nogil:
+        cdef const HeaderRow* header = &(<const HeaderRow*>first)[i]
+        cdef const ResultRow* result = &(<const ResultRow*>second)[i]
         cdef const Text* names[4]
-        cdef char* at
-        cdef Py_ssize_t i
-        self.used = 0
-        for i in range(n):
-            result = <const ResultRow*>&result_rows[i * sizeof(ResultRow)]
-            self.packet_names(result, names)
-            at = self.room(ROW_BYTES + names_length(names))
-            self.packets += 1
-            at = self.put_packet(at, <const HeaderRow*>&header_rows[i * sizeof(HeaderRow)], result, names)
-            self.end_row(at, i == n - 1)
+        cdef int32_t instances[2]
+        cdef int32_t rules[2]
+        numbers_of(result, instances, rules)
+        if unlikely(not is_known_result(result) or not self.find_names(instances, rules, names)):
+            return False
+        if unlikely(self.size - self.used < ROW_BYTES + names_length(names)):
+            return False
+        self.packets += 1
+        self.used = self.put_packet(self.data + self.used, header, result, names) - self.data
+        return True
+
+    cdef int prepare(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) except -1:
+        cdef const Text* names[4]
+        self.packet_names(&(<const ResultRow*>second)[i], names)
+        self.room(ROW_BYTES + names_length(names))
+        return 0
 
     cdef char* put_packet(
         self, char* at, const HeaderRow* header, const ResultRow* result, const Text** names
@@ -211,16 +254,33 @@ cdef class FlowRows(RowWriter):
     def write(self, flows not None):
         cdef const uint8_t[::1] flow_rows = row_bytes(flows, FLOW_DTYPE)
         cdef Py_ssize_t n = flow_rows.shape[0] // <Py_ssize_t>sizeof(FlowRow)
-        cdef const FlowRow* row
+        if n:
+            self.write_rows(&flow_rows[0], NULL, n)
+
+    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) noexcept nogil:
+        cdef const FlowRow* row = &(<const FlowRow*>first)[i]
         cdef const Text* names[4]
-        cdef char* at
-        cdef Py_ssize_t i
-        self.used = 0
-        for i in range(n):
-            row = <const FlowRow*>&flow_rows[i * sizeof(FlowRow)]
-            self.flow_names(row, names)
-            at = self.put_flow(self.room(ROW_BYTES + names_length(names)), row, names)
-            self.end_row(at, i == n - 1)
+        cdef int32_t instances[2]
+        cdef int32_t rules[2]
+        numbers_of_flow(row, instances, rules)
+        if unlikely(not is_known_flow(row) or not self.find_names(instances, rules, names)):
+            return False
+        if unlikely(self.size - self.used < ROW_BYTES + names_length(names)):
+            return False
+        self.used = self.put_flow(self.data + self.used, row, names) - self.data
+        return True
+
+    cdef int prepare(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) except -1:
+        cdef const FlowRow* row = &(<const FlowRow*>first)[i]
+        cdef const Text* names[4]
+        cdef int32_t instances[2]
+        cdef int32_t rules[2]
+        if not is_known_flow(row):
+            raise IndexError("a verdict, reason, answer or end is out of range")
+        numbers_of_flow(row, instances, rules)
+        self.encode_names(instances, rules, names)
+        self.room(ROW_BYTES + names_length(names))
+        return 0
 
     cdef char* put_flow(self, char* at, const FlowRow* row, const Text** names) noexcept nogil:
         return at
