@@ -8,10 +8,8 @@ Errors raise OutputError. BrokenPipeError is passed on, because the reader may s
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import select
 import stat
 import sys
 from collections.abc import Sequence
@@ -22,7 +20,9 @@ from typing import Any, Self
 from sgfast.capture.names import printable
 from sgfast.errors import OutputError
 from sgfast.pending_file import PendingFile, locate
+from sgfast.processors import usable_processors
 from sgfast.signals import complete, held
+from sgfast.write_behind import WriteBehind, wait_until_writable
 
 STANDARD_OUTPUT = "standard output"
 
@@ -32,18 +32,27 @@ _STANDARD_DESCRIPTORS = {"in": 0, "out": 1, "err": 2}
 _NAME_ATTEMPTS = 100
 
 
+#: From this many bytes on, an output is written in a thread of its own. For less, none is worth its start.
+BEHIND_FROM = 4 << 20
+
+
 class Output:
     """An output that takes bytes.
 
     ``close`` ends writing; ``publish`` makes a regular file appear. As a context manager it leaves nothing behind
-    unless ``publish`` was called.
+    unless ``publish`` was called. Errors of a large output may be raised later than by the ``write`` that they concern,
+    but before it is complete.
     """
+
+    _behind: WriteBehind | None = None
 
     def __init__(self, name: str, stream: Any, *, owned: bool, file: PendingFile | None = None) -> None:
         self.name = name
         self._stream = stream
         self._owned = owned
         self._file = file
+        # Bytes written until a thread of its own writes them.
+        self._written = 0
 
     @property
     def warning(self) -> str:
@@ -59,22 +68,40 @@ class Output:
 
     def write(self, data: bytes) -> None:
         """Write all of ``data``. Raises OutputError if that fails, BrokenPipeError if the reader is gone."""
+        try:
+            if self._behind is not None:
+                self._behind.write(data)
+            else:
+                self._write_now(data)
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError) as error:
+            raise _cannot_be_written(self.name, error) from error
+
+    def _write_now(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            try:
-                written = self._stream.write(view)
-            except BrokenPipeError:
-                raise
-            except (OSError, ValueError) as error:
-                raise _cannot_be_written(self.name, error) from error
+            written = self._stream.write(view)
             if written is None:
-                _wait_until_writable(self._stream)
+                wait_until_writable(self._stream.fileno())
             else:
                 view = view[written:]
+        self._written += len(data)
+        if self._written >= BEHIND_FROM and usable_processors() > 1:
+            self._written = 0
+            # If the stream has no descriptor, or the system no thread, it is tried again later.
+            with suppress(OSError, RuntimeError):
+                descriptor = self._stream.fileno()
+                # Terminals and /dev/null are not worth it.
+                if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                    self._behind = WriteBehind(descriptor)
 
     def close(self) -> None:
         """End writing. Raises errors that the system only reports now."""
+        behind, self._behind = self._behind, None
         try:
+            if behind is not None:
+                behind.finish()
             if self._file is not None:
                 # Open until it appears: a file without a name would be gone.
                 if self._stream is not None:
@@ -97,6 +124,9 @@ class Output:
 
     def discard(self) -> None:
         """Abandon the output, and remove what can still be removed."""
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            behind.abandon()
         file, self._file = self._file, None
         if file is not None:
             file.close()
@@ -270,9 +300,3 @@ def _cannot_be_written(name: str, error: Exception, done: Sequence[str] = ()) ->
         cause = "its directory does not exist"
     replaced = f"; these are already complete: {', '.join(done)}" if done else ""
     return OutputError(f"{name}: cannot be written: {cause}{replaced}")
-
-
-def _wait_until_writable(stream: io.RawIOBase) -> None:
-    poll = select.poll()
-    poll.register(stream.fileno(), select.POLLOUT)
-    poll.poll(1000)

@@ -1,0 +1,198 @@
+"""Large outputs are written in a thread of their own: nothing is lost, swapped or written twice, and errors come."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import signal
+import struct
+import termios
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import DEADLINE_SECONDS, wait_for, write_capture, write_policy
+from frames import ethernet, ip, udp
+
+from sgfast import output as output_module
+from sgfast import replay, write_behind
+from sgfast.errors import OutputError
+from sgfast.output import open_output
+from sgfast.report.lines import VerdictCsv, VerdictLines
+from sgfast.write_behind import WriteBehind
+
+
+def ended(writer: WriteBehind) -> bool:
+    writer._thread.join(DEADLINE_SECONDS)
+    return not writer._thread.is_alive()
+
+
+class Reader(threading.Thread):
+    """Reads a pipe in pieces of random size, up to its end."""
+
+    def __init__(self, descriptor: int, seed: int) -> None:
+        super().__init__()
+        self._descriptor, self._rng = descriptor, random.Random(seed)
+        self.received = bytearray()
+
+    def run(self) -> None:
+        while data := os.read(self._descriptor, self._rng.choice((1, 100, 70_000))):
+            self.received += data
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_pieces_of_any_size_arrive_whole_and_in_order(
+    seed: int, blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_behind, "WAITING", 10_000)
+    rng = random.Random(seed)
+    pieces = [rng.randbytes(rng.choice((0, 1, 10, 5_000, 200_000))) for _ in range(60)]
+    reading, writing = os.pipe()
+    os.set_blocking(writing, blocks)
+    reader = Reader(reading, seed)
+    reader.start()
+    writer = WriteBehind(writing)
+    for piece in pieces:
+        writer.write(piece)
+    writer.finish()
+    os.close(writing)
+    reader.join()
+    os.close(reading)
+    assert reader.received == b"".join(pieces), f"seed {seed}"
+    assert ended(writer)
+
+
+def test_what_waits_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_behind, "WAITING", 300_000)
+    reading, writing = os.pipe()
+    writer = WriteBehind(writing)
+    begun = []
+
+    def write() -> None:
+        for n in range(20):
+            begun.append(n)
+            writer.write(bytes(100_000))
+        writer.finish()
+
+    caller = threading.Thread(target=write)
+    caller.start()
+    wait_for(lambda: writer._size >= 300_000 and len(begun) > 3)
+    # 64 KiB are in the pipe, and nobody reads it. The fifth piece, or the one after it, has to wait.
+    assert caller.is_alive() and len(begun) <= 6
+    os.close(writing)
+    reader = Reader(reading, 1)
+    reader.start()
+    caller.join()
+    reader.join()
+    os.close(reading)
+    assert reader.received == bytes(2_000_000)
+
+
+def test_a_full_disk_is_found_before_the_output_is_complete() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    writer = WriteBehind(full)
+    writer.write(b"x")
+    with pytest.raises(OSError, match="No space left"):
+        writer.finish()
+    os.close(full)
+    assert ended(writer)
+
+
+@pytest.mark.parametrize("then", ["write", "close"])
+def test_a_reader_that_is_gone_ends_a_large_output(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_module, "BEHIND_FROM", 1)
+    monkeypatch.setattr(output_module, "usable_processors", lambda: 2)
+    reading, writing = os.pipe()
+    with open_output(f"/dev/fd/{writing}") as output:
+        output.write(b"begins a thread")
+        assert output._behind is not None
+        os.close(reading)
+        output.write(b"x")
+        with pytest.raises(BrokenPipeError):
+            if then == "close":
+                output.close()
+            wait_for(lambda: output.write(b"x"))
+    os.close(writing)
+
+
+def test_an_error_of_a_large_output_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(output_module, "BEHIND_FROM", 1)
+    monkeypatch.setattr(output_module, "usable_processors", lambda: 2)
+    with open_output(str(tmp_path / "rows")) as output:
+        output.write(b"begins a thread")
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, output._behind._descriptor)  # type: ignore[union-attr]
+        output.write(b"x")
+        with pytest.raises(OutputError, match=r"rows: cannot be written: No space left on device"):
+            output.publish()
+    os.close(full)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_has_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_module, "BEHIND_FROM", 1)
+    monkeypatch.setattr(output_module, "usable_processors", lambda: 2)
+    with open_output("/dev/null") as output:
+        output.write(b"x")
+        assert output._behind is None
+
+
+def test_an_abandoned_output_writes_into_no_other_file(tmp_path: Path) -> None:
+    """The number of a descriptor that was closed belongs to the next file that is opened."""
+    reading, writing = os.pipe()
+    writer = WriteBehind(writing)
+    writer.write(bytes(200_000))            # more than the pipe takes, so the thread is in the middle of it
+    wait_for(lambda: struct.unpack("i", fcntl.ioctl(reading, termios.FIONREAD, bytes(4)))[0])
+    writer.abandon()
+    os.close(writing)
+    other = os.open(tmp_path / "other", os.O_WRONLY | os.O_CREAT)
+    assert other == writing
+    reader = Reader(reading, 1)
+    reader.start()
+    assert ended(writer)
+    reader.join()
+    os.close(reading)
+    os.close(other)
+    assert (tmp_path / "other").read_bytes() == b""
+
+
+@pytest.mark.parametrize("rows", [VerdictLines, VerdictCsv])
+def test_a_large_output_is_the_same_with_and_without_a_thread(
+    rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [ethernet(ip("198.51.100.7", "10.0.0.5", udp(port, 53))) for port in range(1024, 11_024)]
+    policy, capture = write_policy(tmp_path), write_capture(tmp_path, *frames)
+    monkeypatch.setattr(output_module, "usable_processors", lambda: 2)
+    written = []
+    for least in (1, 1 << 60):
+        monkeypatch.setattr(output_module, "BEHIND_FROM", least)
+        with open_output(str(tmp_path / "rows")) as output:
+            replay(policy, capture, packets=rows(output.write))
+            assert (output._behind is not None) == (least == 1)
+            output.publish()
+        written.append((tmp_path / "rows").read_bytes())
+    assert written[0] == written[1] and written[0].count(b"\n") >= len(frames)
+
+
+def test_ctrl_c_reaches_a_replay_that_waits_for_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_behind, "WAITING", 100_000)
+    reading, writing = os.pipe()
+    writer = WriteBehind(writing)
+
+    def interrupt() -> None:
+        wait_for(lambda: writer._size >= 100_000)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        while True:
+            writer.write(bytes(50_000))
+    interrupter.join()
+    writer.abandon()
+    os.close(writing)
+    os.close(reading)       # what the thread was writing fails, and it ends
+    assert ended(writer)
