@@ -75,9 +75,13 @@ def append(path: Path, data: bytes) -> None:
 # Pipes
 
 
-def test_verdicts_of_a_pipe_come_as_packets_arrive(policy: Path) -> None:
+JOBS = pytest.mark.parametrize("jobs", [1, 3])
+
+
+@JOBS
+def test_verdicts_of_a_pipe_come_as_packets_arrive(policy: Path, jobs: int) -> None:
     receive, send = os.pipe()
-    run = Following(policy, "-", stdin=receive)
+    run = Following(policy, "-", "--jobs", jobs, stdin=receive)
     os.close(receive)
     with open(send, "wb", buffering=0) as pipe:
         pipe.write(HEAD[:10])
@@ -108,10 +112,13 @@ def test_verdicts_of_a_compressed_pipe_come_as_packets_arrive(policy: Path) -> N
 # Following
 
 
-def test_a_growing_file_is_read_on_until_the_first_interrupt_and_reported(policy: Path, tmp_path: Path) -> None:
+@JOBS
+def test_a_growing_file_is_read_on_until_the_first_interrupt_and_reported(
+    policy: Path, tmp_path: Path, jobs: int
+) -> None:
     path = tmp_path / "growing"
     path.touch()
-    run = Following(policy, path, "--follow", "--fail-on", "denied")
+    run = Following(policy, path, "--follow", "--fail-on", "denied", "--jobs", jobs)
     append(path, HEAD[:7])
     append(path, HEAD[7:] + RECORDS[0])
     assert run.packet() == 1
