@@ -123,7 +123,7 @@ class _RuleBook:
     #: Groups that rules name as peers.
     named: frozenset[str]
     #: By rule number, also of rules that are gone: what decides between rules, before their order in the document does.
-    precedence: NDArray[np.int64]
+    precedence: NDArray[np.int16]
     #: The rank (the lowest wins) and whether the action is deny, by rule number.
     rank: NDArray[np.int32]
     denies: NDArray[np.uint8]
@@ -311,19 +311,20 @@ def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None, last
     known = {} if last is None else {id(each.group): each for each in last.groups}
     groups = [known.get(id(group)) or _group_rules(group, numbering) for group in policy.security_groups]
     rules, first = numbering.rules, 0 if last is None else len(last.precedence)
-    others = [*range(first, len(rules)), *(n for each in groups if id(each.group) not in known for n in each.numbers)]
-    precedence, denies = np.zeros(len(rules), dtype=np.int64), np.zeros(len(rules), dtype=np.uint8)
+    changed = [each for each in groups if id(each.group) not in known]
+    others = [*range(first, len(rules)), *(n for each in changed for n in each.numbers.tolist())]
+    precedence, denies = np.zeros(len(rules), dtype=np.int16), np.zeros(len(rules), dtype=np.uint8)
     if last is not None:
         precedence[:first], denies[:first] = last.precedence, last.denies
     precedence[others] = [_precedence(rules[n]) for n in others]
     denies[others] = [rules[n].action == "deny" for n in others]
     in_order = np.concatenate([np.zeros(0, dtype=np.int64), *(each.numbers for each in groups)])
     rank = np.zeros(len(rules), dtype=np.int32)
-    # The sort is stable: among equals, the first in the document stays first.
+    # The sort is stable: among equals, the first in the document stays first. Numbers of 16 bits are sorted fastest.
     rank[in_order[np.argsort(precedence[in_order], kind="stable")]] = np.arange(len(in_order), dtype=np.int32)
     return _RuleBook(
         groups,
-        [rule for group in policy.security_groups for rule in new_rules(before, group)],
+        [rule for each in changed for rule in new_rules(before, each.group)],
         frozenset().union(*(each.named for each in groups)),
         precedence,
         rank,

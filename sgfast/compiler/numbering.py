@@ -81,7 +81,9 @@ class Numbering:
 
     def _number_rules(self, news: Sequence[tuple[str, Rule]]) -> None:
         # What is copied here is shared with the numbering of before.
-        self.rules, self.rule_groups, self._rule = self.rules.copy(), self.rule_groups.copy(), self._rule.copy()
+        self.rules = self.rules.copy()
+        if any((group, rule.id) not in self._rule for group, rule in news):
+            self.rule_groups, self._rule = self.rule_groups.copy(), self._rule.copy()
         for group, rule in news:
             n = self._rule.setdefault((group, rule.id), len(self.rules))
             if n == len(self.rules):

@@ -54,7 +54,8 @@ def differing(before: tuple[Value, ...], after: tuple[Value, ...]) -> list[int]:
     for start in range(0, min(len(before), len(after)), _COMPARED):
         old, new = before[start : start + _COMPARED], after[start : start + _COMPARED]
         if old != new:
-            found += [start + n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b]
+            pairs = enumerate(zip(old, new, strict=False))
+            found += [start + n for n, (a, b) in pairs if a is not b and a != b]
     return found
 
 
