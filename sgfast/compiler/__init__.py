@@ -33,7 +33,6 @@ from sgfast.policy.model import (
     Policy,
     Rule,
     SecurityGroup,
-    differing,
     mixed_groups,
     new_rules,
 )
@@ -168,7 +167,7 @@ class Compiler:
     def _compile(self, policy: Policy, renewed: Sequence[str]) -> CompiledPolicy:
         old = self._last
         # Positions at which instances are different objects than before.
-        moved = None if old is None else differing(old.policy.instances, policy.instances)
+        moved = None if old is None else policy.moved_since(old.policy)
         numbering = (self._first_numbering if old is None else old.numbering).after(policy, renewed, moved)
         book = self._book
         if book is None or old is None or old.policy.security_groups is not policy.security_groups:
