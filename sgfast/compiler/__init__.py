@@ -286,24 +286,35 @@ def _instance_groups(policy: Policy, numbering: Numbering) -> InstanceGroups:
 def _membership_after(
     instance_groups: InstanceGroups, before: Policy, after: Policy, numbering: Numbering, moved: Iterable[int]
 ) -> InstanceGroups | None:
-    """Update for a later policy in which the same instances have other groups; None if the instances differ."""
-    if len(before.instances) != len(after.instances):
+    """Update for a later policy in which the same instances have other groups, and more may have come; None if the
+    instances differ otherwise.
+    """
+    known = len(before.instances)
+    if len(after.instances) < known:
         return None
     group_number = {group.name: n for n, group in enumerate(after.security_groups)}
+    vpc_number = {v.name: n for n, v in enumerate(after.vpcs)}
     place = {profile: n for n, profile in enumerate(instance_groups.profiles)}
     profiles = instance_groups.profiles.copy()
     names = list(instance_groups.profiles)
-    profile_number = instance_groups.profile_number.copy()
-    for n in moved:
-        old, new = before.instances[n], after.instances[n]
-        if instance_groups.numbers[n] != numbering.of_instance(new) or old.vpc != new.vpc:
-            return None
-        gone = names[instance_groups.profile_number[n]]
-        profile = (tuple(sorted({group_number[name] for name in new.security_groups})), gone[1])
-        profiles[gone] -= 1
+    added = range(known, len(after.instances))
+    numbers, vpc = instance_groups.numbers, instance_groups.vpc
+    profile_number = np.append(instance_groups.profile_number, np.zeros(len(added), dtype=np.int64))
+    if added:
+        new_numbers = [numbering.of_instance(after.instances[n]) for n in added]
+        numbers = np.append(numbers, np.array(new_numbers, dtype=np.int64))
+        vpc = np.append(vpc, np.zeros(len(numbering.instances) - len(vpc), dtype=np.int32))
+        vpc[new_numbers] = [vpc_number[after.instances[n].vpc] for n in added]
+    for n in (*moved, *added):
+        new = after.instances[n]
+        if n < known:
+            if numbers[n] != numbering.of_instance(new) or before.instances[n].vpc != new.vpc:
+                return None
+            profiles[names[profile_number[n]]] -= 1
+        profile = (tuple(sorted({group_number[name] for name in new.security_groups})), vpc_number[new.vpc])
         profiles[profile] = profiles.get(profile, 0) + 1
         profile_number[n] = place.setdefault(profile, len(place))
-    return InstanceGroups(instance_groups.numbers, profiles, profile_number, instance_groups.vpc)
+    return InstanceGroups(numbers, profiles, profile_number, vpc)
 
 
 def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None, last: _RuleBook | None) -> _RuleBook:
