@@ -376,11 +376,8 @@ def _address_classes(
     """Build address classes. ``rules`` are those that ``earlier`` may not know. ``moved``: how the owners of prefixes
     differ from those of ``earlier``, if that is known and few differ.
     """
-    group_named = [group.name in named for group in policy.security_groups]
-    memberships = [
-        (tuple(group for group in in_groups if group_named[group]), own_vpc)
-        for in_groups, own_vpc in instance_groups.profiles
-    ]
+    is_named = {n for n, group in enumerate(policy.security_groups) if group.name in named}.__contains__
+    memberships = [(tuple(filter(is_named, in_groups)), own_vpc) for in_groups, own_vpc in instance_groups.profiles]
     networks: dict[int, list[Network]] = {4: [], 6: []}
     for rule in rules:
         networks[rule.ethertype].extend(named_networks(policy, rule))

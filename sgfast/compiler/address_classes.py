@@ -382,6 +382,9 @@ def _within(classes: Indices, places: Indices, first: Indices, last: Indices) ->
     """The classes whose places lie in any of these ranges, ``last`` excluded. ``places`` are in order. The work is that
     of the ranges and of what is found, not that of all classes.
     """
+    if len(first) == 1:     # as for most rules
+        only = slice(*places.searchsorted((first[0], last[0])).tolist())
+        return np.sort(classes[only])
     order = np.argsort(first, kind="stable")
     begin, end = np.searchsorted(places, first[order]), np.searchsorted(places, last[order])
     # A range may begin in an earlier one: only what is beyond that is taken.
@@ -505,8 +508,9 @@ def _nested(
         trie = CidrTrie(family == 6, octets, prefixes.lengths, values, int(address[0]), trie, added)
     background = np.array([NONE], dtype=np.int32)
     owned_by, outer = (np.concatenate([background, rows]) + np.int32(1) for rows in (owned_by, outer))
+    owner_place = np.concatenate([background, owner]).take(owned_by)
     return _Family(
-        named, prefixes, number, owner, address, trie, np.concatenate([background, owner])[owned_by].astype(np.int64),
+        named, prefixes, number, owner, address, trie, owner_place.astype(np.int64),
         np.concatenate([background, inside]), owned_by, outer, np.concatenate([[False], multicast]), first, last,
         around,
     )  # fmt: skip
