@@ -99,10 +99,10 @@ class _Family:
     owner: NDArray[np.int32]
     #: The address number of the background, which is outside all prefixes, and then of each prefix. This and what
     #: follows has the background first.
-    address: NDArray[np.int32]
+    address: Indices
     trie: CidrTrie
     #: The owner of the addresses there, and the innermost named prefix.
-    owner_place: NDArray[np.int32]
+    owner_place: Indices
     inside: NDArray[np.int32]
     #: Which owned prefix makes its owner the owner, and the next owned one around it; 0: none.
     owned_by: NDArray[np.int32]
@@ -188,19 +188,26 @@ class AddressClasses:
         # Numbered by their first occurrence.
         different, first, inverse = np.unique(self._key[changed], return_index=True, return_inverse=True)
         number = np.zeros(len(different), dtype=np.uint32)
+        news: list[int] = []
         for n in np.argsort(first).tolist():
-            number[n] = self._class.setdefault(int(different[n]), len(self._class))
+            key = int(different[n])
+            number[n] = self._class.setdefault(key, len(self._class))
+            if number[n] >= known + len(news):
+                news.append(key)
         self.class_of_address[changed] = number[inverse.reshape(-1)]
         self.count = len(self._class)
-        parents = None if earlier is None else self._parents(earlier, known)
+        of_news = _parts(np.array(news, dtype=np.int64))
+        parents = None if earlier is None else self._parents(earlier, of_news)
         #: Whether every class is part of an earlier one.
         self.is_finer = parents is not None
         #: For each class, the lower one that it was divided from, or itself.
         self.origin = np.arange(self.count, dtype=np.uint32)
         if earlier is not None and parents is not None:
             self.origin = np.append(earlier.origin, np.array(parents, dtype=np.uint32))
-        keys = np.fromiter(self._class, dtype=np.int64, count=self.count)
-        self._class_family, self._class_inside, self._class_membership = _parts(keys)
+        #: What each class is, as ``_parts`` has it: family, innermost named prefix, membership.
+        self._of_class: list[Indices] = list(of_news)
+        if earlier is not None:
+            self._of_class = [np.append(*both) for both in zip(earlier._of_class, of_news, strict=True)]
         self._matching: dict[tuple[object, ...], Indices] = {}
 
     def _number(self, membership: Profile) -> int:
@@ -236,29 +243,30 @@ class AddressClasses:
     def _by_place(self) -> dict[int, _InOrder]:
         """For each family, its classes by the position of their innermost named prefix among such prefixes."""
         places = {}
+        of_family, inside, _ = self._of_class
         for family, made in self._families.items():
-            classes = np.flatnonzero((self._class_family == family) & (self._class_inside != NONE))
-            places[family] = _in_order(classes, made.first[self._class_inside[classes]])
+            classes = np.flatnonzero((of_family == family) & (inside != NONE))
+            places[family] = _in_order(classes, made.first[inside[classes]])
         return places
 
     @cached_property
     def _by_membership(self) -> dict[int, _InOrder]:
         """For each family, its classes by membership."""
         found = {}
+        of_family, _, membership = self._of_class
         for family in self._families:
-            classes = np.flatnonzero((self._class_family == family) & (self._class_membership != NONE))
-            found[family] = _in_order(classes, self._class_membership[classes])
+            classes = np.flatnonzero((of_family == family) & (membership != NONE))
+            found[family] = _in_order(classes, membership[classes])
         return found
 
     @property
     def tries(self) -> dict[int, CidrTrie]:
         return {family: made.trie for family, made in self._families.items()}
 
-    def _parents(self, earlier: AddressClasses, known: int) -> list[int] | None:
+    def _parents(self, earlier: AddressClasses, of_news: tuple[Indices, Indices, Indices]) -> list[int] | None:
         """For each class that is new, the earlier one that it is part of; None if one is part of none."""
         parents = []
-        news = np.array(list(self._class)[known:], dtype=np.int64)
-        for family, inside, membership in zip(*(each.tolist() for each in _parts(news)), strict=True):
+        for family, inside, membership in zip(*(each.tolist() for each in of_news), strict=True):
             named = earlier._families[family].named
             while inside >= len(named):
                 inside = int(self._families[family].around[inside])
@@ -374,6 +382,9 @@ def _within(classes: Indices, places: Indices, first: Indices, last: Indices) ->
     """The classes whose places lie in any of these ranges, ``last`` excluded. ``places`` are in order. The work is that
     of the ranges and of what is found, not that of all classes.
     """
+    if len(first) == 1:     # as for most rules
+        only = slice(*places.searchsorted((first[0], last[0])).tolist())
+        return np.sort(classes[only])
     order = np.argsort(first, kind="stable")
     begin, end = np.searchsorted(places, first[order]), np.searchsorted(places, last[order])
     # A range may begin in an earlier one: only what is beyond that is taken.
@@ -426,7 +437,7 @@ def _family(
     prefixes = prefixes[starts]
     if len(starts):
         number, owner = (np.maximum.reduceat(values[order], starts) for values in (number, owner))
-    address = np.arange(start, start + 1 + len(starts), dtype=np.int32)
+    address = np.arange(start, start + 1 + len(starts))
     return _nested(family, numbers, prefixes, number, owner, address, None, ())
 
 
@@ -463,7 +474,7 @@ def _later_family(family: int, before: _Family, moved: Moved, named: Iterable[Ne
         np.insert(before.prefixes.lengths, at, wanted.lengths[is_new]),
     )
     number, owner = (np.insert(values, at, NONE) for values in (before.number, before.owner))
-    address = np.insert(before.address, at + 1, start + np.arange(len(at), dtype=np.int32))
+    address = np.insert(before.address, at + 1, start + np.arange(len(at)))
     rows = places + np.cumsum(is_new) - is_new
     row = {network_key(networks[n]): each for n, each in zip(order.tolist(), rows.tolist(), strict=True)}
     for network in news:
@@ -482,7 +493,7 @@ def _never(family: int) -> _Prefixes:
 
 def _nested(
     family: int, named: dict[bytes, int], prefixes: _Prefixes, number: NDArray[np.int32], owner: NDArray[np.int32],
-    address: NDArray[np.int32], trie: CidrTrie | None, added: Sequence[int],
+    address: Indices, trie: CidrTrie | None, added: Sequence[int],
 ) -> _Family:  # fmt: skip
     """The family of these prefixes. ``trie``: one of the same prefixes but the rows in ``added``."""
     outer, inside, first, last, around = nest_prefixes(prefixes.halves, prefixes.lengths, owner, number, len(named))
@@ -497,8 +508,9 @@ def _nested(
         trie = CidrTrie(family == 6, octets, prefixes.lengths, values, int(address[0]), trie, added)
     background = np.array([NONE], dtype=np.int32)
     owned_by, outer = (np.concatenate([background, rows]) + np.int32(1) for rows in (owned_by, outer))
+    owner_place = np.concatenate([background, owner]).take(owned_by)
     return _Family(
-        named, prefixes, number, owner, address, trie, np.concatenate([background, owner])[owned_by],
+        named, prefixes, number, owner, address, trie, owner_place.astype(np.int64),
         np.concatenate([background, inside]), owned_by, outer, np.concatenate([[False], multicast]), first, last,
         around,
     )  # fmt: skip

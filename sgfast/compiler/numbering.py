@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 
-from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup, differing, new_rules
+from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup, new_rules
 
 
 class Numbering:
@@ -70,7 +70,8 @@ class Numbering:
             new._number_rules(
                 [(group.name, rule) for group in policy.security_groups for rule in new_rules(self._policy, group)]
             )
-        others = [*now[len(before) :], *(now[n] for n in (differing(before, now) if moved is None else moved))]
+        moved = policy.moved_since(self._policy) if moved is None else moved
+        others = [*now[len(before) :], *(now[n] for n in moved)]
         if renewed:
             gone = set(renewed)
             new._instance = {name: n for name, n in self._instance.items() if name not in gone}
@@ -81,7 +82,9 @@ class Numbering:
 
     def _number_rules(self, news: Sequence[tuple[str, Rule]]) -> None:
         # What is copied here is shared with the numbering of before.
-        self.rules, self.rule_groups, self._rule = self.rules.copy(), self.rule_groups.copy(), self._rule.copy()
+        self.rules = self.rules.copy()
+        if any((group, rule.id) not in self._rule for group, rule in news):
+            self.rule_groups, self._rule = self.rule_groups.copy(), self._rule.copy()
         for group, rule in news:
             n = self._rule.setdefault((group, rule.id), len(self.rules))
             if n == len(self.rules):

@@ -94,8 +94,22 @@ class PortClasses:
 
     def extended(self, rules: Iterable[Rule]) -> PortClasses:
         """Classes that distinguish what these rules do, too."""
-        later = PortClasses(rules, self)
-        return self if later.count == self.count else later
+        news = [rule for rule in rules if not self._distinguish(rule)]
+        return PortClasses(news, self) if news else self
+
+    def _distinguish(self, rule: Rule) -> bool:
+        """Whether what a rule's protocol and ports match is a number of whole classes."""
+        if rule.protocol is None:
+            return True
+        ports = self._ports.get(rule.protocol)
+        if ports is None:
+            return False
+        for first, last in key_ranges(rule) or ():
+            begin, end = ports.starts.searchsorted(first, "right") - 1, ports.starts.searchsorted(last, "right")
+            stop = KEYS if end == len(ports.starts) else ports.starts[end]
+            if (ports.starts[begin], stop) != (first, last + 1) or ports.outside in ports.classes[begin:end]:
+                return False
+        return True
 
     def matching(self, rule: Rule) -> Indices:
         """The classes that a rule's protocol and ports match. Equal selectors match the same classes."""

@@ -85,19 +85,18 @@ class TableCache:
     def __init__(self) -> None:
         # By the names of groups, direction and VPC.
         self._kept: dict[tuple[object, ...], _Kept] = {}
-        # What ``use`` was told of each profile, last time and this time: its groups, and its tables by direction.
-        self._profiles: dict[Profile, tuple[tuple[SecurityGroup, ...], list[tuple[_Kept, ...]]]] = {}
-        self._used: dict[Profile, tuple[tuple[SecurityGroup, ...], list[tuple[_Kept, ...]]]] = {}
+        # What ``use`` was told of each profile, last time and this time: its tables, by direction.
+        self._profiles: dict[Profile, list[tuple[_Kept, ...]]] = {}
+        self._used: dict[Profile, list[tuple[_Kept, ...]]] = {}
         #: The last tables, for which groups, and which profiles with or without instances.
         self.last: tuple[tuple[SecurityGroup, ...], list[tuple[Profile, bool]], RuleTables] | None = None
 
-    def of_profile(self, profile: Profile, groups: tuple[SecurityGroup, ...]) -> list[tuple[_Kept, ...]] | None:
-        """The tables that were used last for instances in these groups, for each direction; None if groups changed."""
-        before, tables = self._profiles.get(profile, (None, []))
-        return tables if before is not None and all(map(is_, before, groups)) else None
+    def of_profile(self, profile: Profile) -> list[tuple[_Kept, ...]] | None:
+        """The tables that were used last for instances in these groups, for each direction."""
+        return self._profiles.get(profile)
 
-    def use(self, profile: Profile, groups: tuple[SecurityGroup, ...], tables: list[tuple[_Kept, ...]]) -> None:
-        self._used[profile] = groups, tables
+    def use(self, profile: Profile, tables: list[tuple[_Kept, ...]]) -> None:
+        self._used[profile] = tables
 
     def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> _Kept | None:
         """The table of groups of these names, which may have changed since."""
@@ -119,8 +118,7 @@ class TableCache:
 
     def forget_unused(self) -> None:
         self._profiles, self._used = self._used, {}
-        of_profiles = [tables for _, tables in self._profiles.values()]
-        self._kept = {kept.key: kept for tables in of_profiles for some in tables for kept in some}
+        self._kept = {kept.key: kept for tables in self._profiles.values() for some in tables for kept in some}
 
 
 def rule_tables(
@@ -163,18 +161,26 @@ def rule_tables(
         parts = [joined] if joined else [table_of([g], direction, profile[1]) for g in in_groups]
         return tuple(part for part in parts if part is not None)
 
-    number = {profile: n for n, profile in enumerate(profiles)}
+    before = groups if cache.last is None else cache.last[0]
+    changed = {g for g, (old, new) in enumerate(zip(before, groups, strict=True)) if old is not new}
     chosen: list[tuple[_Kept, ...]] = [()] * (2 * len(profiles))
-    present = [profile for profile, instances in profiles.items() if instances]
-    several = sorted((p for p in present if len(p[0]) > 1), key=lambda p: (-profiles[p], number[p]))
-    for profile in (*several, *(p for p in present if len(p[0]) < 2)):
-        members = tuple([groups[g] for g in profile[0]])
-        kept = cache.of_profile(profile, members)
+    several: list[tuple[int, Profile]] = []
+    single: list[tuple[int, Profile]] = []
+    for n, (profile, instances) in enumerate(profiles.items()):
+        if not instances:
+            continue
+        kept = cache.of_profile(profile) if changed.isdisjoint(profile[0]) else None
         if kept is None:
-            kept = [tables_of(profile, direction) for direction in directions]
-        cache.use(profile, members, kept)
-        n = 2 * number[profile]
-        chosen[n : n + 2] = kept
+            (several if len(profile[0]) > 1 else single).append((n, profile))
+        else:
+            cache.use(profile, kept)
+            chosen[2 * n : 2 * n + 2] = kept
+    # Joined tables have a limit, so the most frequent sets of groups come first.
+    several.sort(key=lambda each: (-profiles[each[1]], each[0]))
+    for n, profile in [*several, *single]:
+        made_now = [tables_of(profile, direction) for direction in directions]
+        cache.use(profile, made_now)
+        chosen[2 * n : 2 * n + 2] = made_now
     cache.forget_unused()
     # Profiles may share tables; each table is listed once. Of those without rules, one stands for all.
     places: dict[int | None, int] = {}

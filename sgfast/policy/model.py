@@ -54,7 +54,8 @@ def differing(before: tuple[Value, ...], after: tuple[Value, ...]) -> list[int]:
     for start in range(0, min(len(before), len(after)), _COMPARED):
         old, new = before[start : start + _COMPARED], after[start : start + _COMPARED]
         if old != new:
-            found += [start + n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b]
+            pairs = enumerate(zip(old, new, strict=False))
+            found += [start + n for n, (a, b) in pairs if a is not b and a != b]
     return found
 
 
@@ -378,12 +379,23 @@ class Policy(Asked):
             "VPC": also_called(self.vpcs),
         }
 
+    def moved_since(self, before: Policy) -> list[int]:
+        """Positions at which instances differ from those of an earlier policy, up to the shorter one's end."""
+        # Of the policy that this one was made from, only the replaced instance need be compared.
+        instances, n = self.__dict__.get("_replaced", (None, 0))
+        if instances is before.instances:
+            return [n] if n < len(instances) and instances[n] != self.instances[n] else []
+        return differing(before.instances, self.instances)
+
     def with_instance(self, instance: Instance) -> Policy:
         """A copy of the policy with this instance in place of the one with its name, which is in the same VPC and which
         the provider calls the same; or with one more. Cached lookups are carried over.
         """
         n = self.instance_index.get(instance.name, len(self.instances))
-        after = self.having(instances=(*self.instances[:n], instance, *self.instances[n + 1 :]))
+        instances = [*self.instances]
+        instances[n : n + 1] = [instance]
+        after = self.having(instances=tuple(instances))
+        after.__dict__["_replaced"] = self.instances, n
         kept = {"instance_index": self.instance_index, "group_of_rule": self.__dict__.get("group_of_rule")}
         if n == len(self.instances):
             kept["instance_index"] = self.instance_index | {instance.name: n}

@@ -14,7 +14,8 @@ from policy_changes import Changer
 from traffic import NETWORKS, ODD_DESTINATIONS, OUTSIDE, PORTS, drawn, routed
 
 from sgfast import HEADER_DTYPE, Engine, parse_policy
-from sgfast.compiler import Compiler, compile_policy
+from sgfast.compiler import Compiler, Numbering, compile_policy
+from sgfast.compiler.ports import PortClasses
 from sgfast.errors import AmbiguousAddress, PolicyError
 from sgfast.policy.changes import (
     AddAddress,
@@ -30,7 +31,7 @@ from sgfast.policy.changes import (
     apply_change,
     apply_changes,
 )
-from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup
+from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup, Vpc
 
 
 def policy(groups: int, instances: int, peer: str | None = None) -> Policy:
@@ -443,3 +444,50 @@ def test_an_address_group_holds_what_other_rules_name_within_its_prefixes() -> N
         ("30.255.255.255", True), ("19.255.255.255", False), ("21.0.0.0", False), ("31.0.0.0", False),
     ):  # fmt: skip
         assert (engine.check(source, "10.0.0.1", "tcp", sport=1, dport=80).verdict == "allow") == allowed, source
+
+
+def test_instances_that_come_later_are_in_their_own_vpc_not_in_the_first() -> None:
+    both = ("inbound", "outbound")
+    group = SecurityGroup("any", tuple(Rule(f"any/{way}/1", way, 4) for way in both))     # type: ignore[arg-type]
+    red, blue, more = (
+        Instance(name, vpc, (ip_network(address),), ("any",))
+        for name, vpc, address in (("r", "red", "10.0.0.1"), ("b", "blue", "10.0.0.2"), ("m", "blue", "10.0.0.3"))
+    )
+    engine = Engine(Policy(vpcs=(Vpc("red"), Vpc("blue")), security_groups=(group,), instances=(red,)))
+    for each in (blue, more):
+        engine.apply(AddInstance(each), 0)
+    reasons = [engine.check(a, b, "tcp", sport=40000, dport=80).reason for a, b in ("rb", "rm", "bm", "mr")]
+    assert reasons == ["vpc-isolated", "vpc-isolated", "rule", "vpc-isolated"]
+
+
+def test_port_classes_tell_apart_what_a_later_rule_does_wherever_its_ranges_begin_and_end() -> None:
+    divided = kept = 0
+    for seed in range(some(100, 1000)):
+        print(f"seed {seed}")
+        rng = np.random.default_rng(seed)
+        ports = PortClasses(())
+        for _ in range(12):
+            bounds = np.sort(rng.choice([*range(6), 65534, 65535], 2 * int(rng.integers(1, 3)), replace=False))
+            ranges = tuple((int(a), int(b)) for a, b in bounds.reshape(-1, 2))
+            rule = Rule("", "inbound", 4, int(rng.choice([6, 17])), None if rng.integers(8) == 0 else ranges)
+            later = ports.extended([rule])
+            divided += later is not ports
+            kept += later is ports
+            ports = later
+            if rule.ports is not None and rule.protocol is not None:
+                matched = np.zeros(65536, dtype=bool)
+                for first, last in ranges:
+                    matched[first : last + 1] = True
+                assert (np.isin(ports.by_port[rule.protocol], ports.matching(rule)) == matched).all()
+    assert divided > 100 and kept > 100
+
+
+def test_numbers_of_a_later_policy_do_not_reach_the_numbering_before_it() -> None:
+    """A change that is refused leaves its numbering behind, and the engine goes on with the one before."""
+    before = Numbering().after(policy(2, 2))
+    rules, (numbers, _) = list(before.rules), before.numbers
+    known = dict(numbers)
+    more = apply_change(policy(2, 2), AddRule("g0", Rule("new", "inbound", 4))).policy
+    after = before.after(more)
+    assert (len(after.rules), after.numbers[0]["g0", "new"]) == (3, 2)
+    assert (before.rules, before.numbers[0]) == (rules, known)

@@ -274,3 +274,23 @@ def test_look_ups_that_changes_carry_over_know_what_a_policy_made_anew_knows() -
                 for network in addresses:
                     assert now.owner_of(vpc, network) == anew.owner_of(vpc, network)
                     assert now.holders(vpc, network) == anew.holders(vpc, network)
+
+
+def test_instances_that_differ_are_found_however_many_changes_lie_between_two_policies() -> None:
+    """Also between policies of which neither was made from the other, as after a change that is refused."""
+    found = 0
+    for seed in range(some(20, 200)):
+        print(f"seed {seed}")
+        changer = Changer(np.random.default_rng(seed))
+        versions = [replace(POLICY, security_groups=tuple(SecurityGroup(name) for name in GROUPS), instances=())]
+        for _ in range(20):
+            now = changer.pick(versions[-3:])
+            for change in changer.changes(now):
+                now = apply_change(now, change).policy
+            for before in versions:
+                pairs = enumerate(zip(before.instances, now.instances, strict=False))
+                expected = [n for n, (old, new) in pairs if old != new]
+                assert now.moved_since(before) == expected
+                found += len(expected)
+            versions.append(now)
+    assert found > 500

@@ -77,6 +77,7 @@ cdef class Classifier:
         cdef Py_ssize_t i
         cdef const uint8_t[::1] denies_rows
         cdef const uint8_t[::1] stateless_rows
+        cdef const uint32_t[::1] whole_rows
         self.kept = []
         self.ipv4 = ipv4
         self.ipv6 = ipv6
@@ -86,9 +87,11 @@ cdef class Classifier:
         self.tables.address_class = u32(self.keep(address_class, np.uint32))
         self.tables.address_origin = u32(self.keep(address_origin, np.uint32))
         self.tables.port_origin = u32(self.keep(port_origin, np.uint32))
-        port_whole = self.keep(port_whole, np.uint32)
+        whole_rows = self.keep(port_whole, np.uint32)
+        if len(whole_rows) != 256:
+            raise ValueError("a class for each of 256 protocols")
         for i in range(256):
-            self.tables.ports.whole[i] = port_whole[i]
+            self.tables.ports.whole[i] = whole_rows[i]
         for protocol, by_port in port_maps.items():
             by_port = self.keep(by_port, np.uint32)
             if len(by_port) != 65536:
