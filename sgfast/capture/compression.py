@@ -212,13 +212,32 @@ def compression_of(head: bytes) -> Compression | None:
 # One file after another -----------------------------------------------------------------------------------------------
 
 
+def is_bomb(bytes_output: int, bytes_taken: int) -> bool:
+    return bytes_output > FREE_BYTES and bytes_output > MOST_RATIO * bytes_taken
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a member begins, and what came before it."""
+
+    #: Bytes of the file.
+    at: int = 0
+    bytes_output: int = 0
+    #: Members without content in a row.
+    empty: int = 0
+
+
+_FIRST = Beginning()
+
+
 class Decompressor:
     """Decompresses the members of one file. It reads nothing: whoever uses it gives it the next chunk when it asks.
 
-    The constructor raises CaptureError if a Python package is missing; ``name`` is for its message.
+    The constructor raises CaptureError if a Python package is missing; ``name`` is for its message. If the first chunk
+    is not the beginning of the file, ``beginning`` says where it begins.
     """
 
-    def __init__(self, compression: Compression, name: str) -> None:
+    def __init__(self, compression: Compression, name: str, beginning: Beginning = _FIRST) -> None:
         try:
             self._make, errors = compression.load()
         except ImportError:
@@ -228,11 +247,11 @@ class Decompressor:
             ) from None
         self._errors: tuple[type[Exception], ...] = (EOFError, ValueError, *errors)
         self._compression = compression
-        self._pieces = self._decompress()
+        self._pieces = self._decompress(beginning.empty)
         next(self._pieces)
         #: Whether ``advance`` needs a chunk.
         self.needs_input = True
-        self.bytes_output = 0
+        self.bytes_output = beginning.bytes_output
         #: Whether all output was returned. The input has ended or is damaged, or the rest of it is no compressed data.
         self.ended = False
         self.has_rest = False
@@ -259,7 +278,7 @@ class Decompressor:
             self.needs_input = True
             return b""
         self.bytes_output += len(output)
-        if self.bytes_output > FREE_BYTES and self.bytes_output > MOST_RATIO * bytes_taken:
+        if is_bomb(self.bytes_output, bytes_taken):
             self._fail(
                 f"becomes more than {MOST_RATIO} times as large, near byte {bytes_taken} of the file: if it is a "
                 "capture all the same, decompress it first"
@@ -270,11 +289,10 @@ class Decompressor:
         self.ended = True
         self.failure = ValueError(f"the {self._compression.name} data {what}")
 
-    def _decompress(self) -> Generator[bytes | None, bytes | None, None]:
+    def _decompress(self, empty: int) -> Generator[bytes | None, bytes | None, None]:
         """Yields output, and None to request input; the caller sends b"" at the end of the input."""
         compression = self._compression
         data = b""
-        empty = 0
         while True:
             # At this point another member begins, or the data after the last one.
             while True:

@@ -2,13 +2,17 @@
 
     file --chunks--> decompressor, in its thread --pieces--> readinto
 
-Only the reader's thread reads the file, so pipes, growing files and signals need no care of their own. It reads ahead
-only what is there already. What is found in the data comes with the piece it was found in: where damage is, and how
-much there is before it, depends on the data alone.
+If a file has parts that can be decompressed each by itself, several threads do that (``parallel.py``), as far as the
+parts go. A decompressor goes on behind them.
+
+Only the reader's thread reads a pipe or a growing file, so that these and signals need no care of their own. It reads
+ahead only what is there already. Parts are read where they are in a file. What is found in the data comes with
+the piece it was found in: where damage is, and how much there is before it, depends on the data alone.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 from collections import deque
@@ -16,6 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from sgfast.capture.compression import Compression, Decompressor
+from sgfast.capture.parallel import ParallelParts
 from sgfast.capture.streams import BinaryStream
 from sgfast.processors import usable_processors
 
@@ -47,10 +52,14 @@ class _Piece(NamedTuple):
 
 
 class _Maker:
-    """A decompressor and the chunks that wait for it, each with the bytes of the file up to its end."""
+    """A decompressor and the chunks that wait for it, each with the bytes of the file up to its end.
 
-    def __init__(self, decompressor: Decompressor) -> None:
+    The first ``skipped`` bytes of output are left out.
+    """
+
+    def __init__(self, decompressor: Decompressor, skipped: int = 0) -> None:
         self._decompressor = decompressor
+        self._skipped = skipped
         self._waiting: deque[tuple[bytes, int]] = deque()
         self._bytes_taken = self._chunks_used = 0
 
@@ -72,6 +81,8 @@ class _Maker:
                 chunk, self._bytes_taken = self._waiting.popleft()
                 self._chunks_used += 1
             output = decompressor.advance(chunk, self._bytes_taken)
+            if self._skipped:
+                output, self._skipped = output[self._skipped :], max(self._skipped - len(output), 0)
             if output:
                 outputs.append(output)
                 made += len(output)
@@ -154,19 +165,23 @@ class DecompressedStream:
     """
 
     _thread: _Thread | None = None
+    _parts: ParallelParts | None = None
 
     def __init__(self, source: BinaryStream, compression: Compression, head: bytes, name: str) -> None:
         self.compression = compression
+        self._name = name
         #: Compressed bytes up to the end of the last chunk of which there is output here.
         self.bytes_taken = len(head)
         #: Whether ignored data follows the last member.
         self.has_rest = False
         self._source = source
         self._head = memoryview(head)
+        self._head_length = len(head)
         self._chunk = bytearray(CHUNK)
         self._bytes_read = len(head)
         self._chunks_read = self._chunks_used = 0
         self._is_read = False
+        self._has_looked_for_parts = self._is_behind_parts = False
         self._read_error: Exception | None = None
         self._poll = self._poller()
         self._maker = _Maker(Decompressor(compression, name))
@@ -178,8 +193,8 @@ class DecompressedStream:
         self._failure: Exception | None = None
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        if self._thread is None and self._bytes_output >= AHEAD_FROM and not self._ended:
-            self._thread = _Thread.begin(self._maker)
+        if self._bytes_output >= AHEAD_FROM and not self._ended:
+            self._begin_ahead()
         filled = 0
         while filled < len(buffer):
             if self._output:
@@ -221,19 +236,46 @@ class DecompressedStream:
     def stop(self) -> None:
         """End the thread. Nothing can be read from now on."""
         self._ended = True
-        self._end_thread(wait=True)
+        self._end_threads(wait=True)
 
     def close(self) -> None:
         self.stop()
         self._source.close()
 
     def __del__(self) -> None:
-        self._end_thread(wait=False)
+        self._end_threads(wait=False)
 
-    def _end_thread(self, *, wait: bool) -> None:
+    def _begin_ahead(self) -> None:
+        if not self._has_looked_for_parts:
+            self._has_looked_for_parts = True
+            self._parts = ParallelParts.begin(
+                self.compression, self._source, self._bytes_read, self._bytes_output, _Thread.left
+            )
+            if self._parts is not None:
+                self._needs_input = False
+        if self._parts is None and self._thread is None:
+            self._thread = _Thread.begin(self._maker)
+
+    def _go_on_behind(self, parts: ParallelParts) -> None:
+        """Let a decompressor go on, with the chunks that it would have been given without the parts."""
+        self._end_threads(wait=True)
+        beginning = parts.beginning
+        self._source.seek(beginning.at - self._bytes_read, os.SEEK_CUR)  # type: ignore[attr-defined]
+        self._maker = _Maker(
+            Decompressor(self.compression, self._name, beginning), parts.bytes_shown - beginning.bytes_output
+        )
+        self._head = memoryview(b"")
+        self._bytes_read = beginning.at
+        self._chunks_read = self._chunks_used = 0
+        self._is_behind_parts = self._needs_input = True
+
+    def _end_threads(self, *, wait: bool) -> None:
         thread, self._thread = self._thread, None
+        parts, self._parts = self._parts, None
         if thread is not None:
             thread.end(wait=wait)
+        if parts is not None:
+            parts.end(wait=wait)
 
     def _poller(self) -> select.poll | None:
         # A file that grows (``--follow``) has no file descriptor that could be polled. It is not read ahead.
@@ -249,7 +291,7 @@ class DecompressedStream:
         if self._head:
             chunk, self._head = bytes(self._head[:CHUNK]), self._head[CHUNK:]
         else:
-            got = self._source.readinto(memoryview(self._chunk))
+            got = self._source.readinto(memoryview(self._chunk)[: self._next_chunk()])
             if got is None:
                 return False
             if not 0 <= got <= CHUNK:
@@ -262,8 +304,16 @@ class DecompressedStream:
             chunk = bytes(self._chunk[:got])
         self._chunks_read += 1
         self._needs_input = False
-        (self._thread or self._maker).give((chunk, self._bytes_read))
+        (self._thread or self._maker).give((chunk, max(self._bytes_read, self._head_length)))
         return True
+
+    def _next_chunk(self) -> int:
+        """How many bytes to read: behind parts, up to where chunks end that are read from the beginning."""
+        if not self._is_behind_parts:
+            return CHUNK
+        in_head = self._bytes_read < self._head_length
+        begun = (self._bytes_read if in_head else self._bytes_read - self._head_length) % CHUNK
+        return min(CHUNK - begun, self._head_length - self._bytes_read) if in_head else CHUNK - begun
 
     def _read_ahead(self) -> None:
         while (
@@ -277,15 +327,31 @@ class DecompressedStream:
                 # It is told when everything before it has been handed out.
                 self._read_error = error
 
+    def _take_part(self, parts: ParallelParts, *, wait: bool) -> bool:
+        outputs = parts.take(wait=wait)
+        if parts.ended:
+            self._go_on_behind(parts)
+            return True
+        if outputs is None:
+            return False
+        self._outputs.extend(outputs)
+        self._bytes_output += sum(map(len, outputs))
+        self.bytes_taken = max(self.bytes_taken, parts.bytes_taken)
+        return True
+
     def _take(self, *, wait: bool) -> bool:
         """Whether there was a piece."""
         try:
+            if self._parts is not None:
+                return self._take_part(self._parts, wait=wait)
             piece = self._maker.make(1) if self._thread is None else self._thread.take(wait=wait)
             if piece is None:
                 return False
             self._outputs.extend(piece.outputs)
             self._bytes_output += piece.size
-            self.bytes_taken, self.has_rest = piece.bytes_taken, piece.has_rest
+            # Behind parts of a member it begins with that member.
+            self.bytes_taken = max(self.bytes_taken, piece.bytes_taken)
+            self.has_rest = piece.has_rest
             self._chunks_used = piece.chunks_used
             self._needs_input = piece.needs_input and piece.chunks_used == self._chunks_read
             self._ended, self._failure = piece.ended, piece.failure
@@ -295,5 +361,5 @@ class DecompressedStream:
             self._failure = ValueError("decompressing was interrupted")
             raise
         if self._ended:
-            self._end_thread(wait=True)
+            self._end_threads(wait=True)
         return True

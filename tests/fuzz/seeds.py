@@ -24,6 +24,7 @@ from captures import (
     tsresol,
 )
 from fuzz.targets import NEXT_DOCUMENT, NEXT_FRAME
+from parted import FORMATS
 
 from sgfast.engine import LINK_TYPES
 
@@ -109,6 +110,9 @@ def captures() -> Iterator[bytes]:
         yield section(order) + interface(order, 101) + enhanced(frame[14:], order) + section(order) + interface(order)
     for link_type, framed in links(next(packets())):
         yield pcap_head("<", MICRO, link_type) + pcap_record(framed)
+    plain = pcap_head() + pcap_record(frame) * 5
+    for compress in FORMATS.values():
+        yield compress([plain[:100], plain[100:200], plain[200:]])
     for path in sorted(PCAPS.rglob("*.pcap")):
         yield path.read_bytes()[:LARGEST_CAPTURE]
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from captures import Dribble, check, read
 from differential import compare, expected, spell
+from parted import Sizes, said
 from policy_changes import Changer
 from traffic import GROUPS, SECOND, Crowd, Traffic
 
@@ -67,7 +68,10 @@ def is_sound(found: Any) -> bool:
 
 
 def captures(data: bytes) -> None:
-    """A capture file, read at once and in pieces: what a plain reader makes of it, else one line that says why not."""
+    """A capture file, read at once and in pieces: what a plain reader makes of it, else one line that says why not.
+
+    If it is compressed, several threads decompress it as one does.
+    """
     slowly = Dribble(data, (1, 1, 2, 3, 7, 100, 1000))
     if compression_of(data[:MAGIC_LENGTH]) is None and not data.startswith(b"snoop\0\0\0"):
         whole, pieces = check(data), check(data, slowly)
@@ -75,6 +79,9 @@ def captures(data: bytes) -> None:
     else:
         # The plain reader knows neither.
         whole, pieces = read(data), read(slowly)
+        if compression_of(data[:MAGIC_LENGTH]) is not None:
+            for sizes in (Sizes(), Sizes(chunk=16, step=10, head=50)):
+                assert said(data, 2, sizes) == said(data, 0, sizes)
     if compression_of(data[:MAGIC_LENGTH]) is None or is_sound(whole):
         assert pieces.packets == whole.packets
         assert (pieces.damage is None, pieces.error is None) == (whole.damage is None, whole.error is None)

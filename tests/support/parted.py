@@ -1,0 +1,141 @@
+"""Compressed files with parts that can be decompressed each by itself, and what a stream says of any file.
+
+The files are written from the formats' descriptions, not from what reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import lzma
+import os
+import random
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+
+from sgfast.capture import decompressed, parallel
+from sgfast.capture.compression import MAGIC_LENGTH, compression_of
+
+
+def cut(draw: random.Random, data: bytes, most: int) -> list[bytes]:
+    """Random pieces of ``data``, some of them empty."""
+    pieces = []
+    while data:
+        length = draw.choice((0, 1, draw.randrange(most), most))
+        pieces.append(data[:length])
+        data = data[length:]
+    return pieces
+
+
+def xz_number(number: int) -> bytes:
+    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + xz_number(number >> 7)
+
+
+def with_crc(data: bytes) -> bytes:
+    return data + struct.pack("<I", zlib.crc32(data))
+
+
+#: The number of a check in xz, and how it is computed.
+CHECKS: dict[int, Callable[[bytes], bytes]] = {
+    0: lambda data: b"",
+    1: lambda data: struct.pack("<I", zlib.crc32(data)),
+    10: lambda data: hashlib.sha256(data).digest(),
+}
+
+
+def xz_block(piece: bytes, check: int, *, has_sizes: bool = True) -> tuple[bytes, bytes]:
+    """A block and its record in the index."""
+    # The dictionary has 4 KiB (0).
+    packed = lzma.compress(piece, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 4096}])
+    header = b"\xc0" + xz_number(len(packed)) + xz_number(len(piece)) if has_sizes else b"\0"
+    header += b"\x21\x01\0"
+    header += bytes(-(len(header) + 1) % 4)
+    header = with_crc(bytes([(len(header) + 1) // 4]) + header)
+    checked = CHECKS[check](piece)
+    block = header + packed + bytes(-len(packed) % 4) + checked
+    return block, xz_number(len(header) + len(packed) + len(checked)) + xz_number(len(piece))
+
+
+def xz_stream(pieces: Iterable[bytes], check: int = 1, *, sizes: Callable[[int], bool] = lambda n: True) -> bytes:
+    """A stream with a block for each piece that is not empty. ``sizes`` says which of them have their sizes."""
+    blocks = [xz_block(piece, check, has_sizes=sizes(n)) for n, piece in enumerate(filter(None, pieces))]
+    flags = bytes([0, check])
+    index = b"\0" + xz_number(len(blocks)) + b"".join(record for _, record in blocks)
+    index = with_crc(index + bytes(-len(index) % 4))
+    footer = struct.pack("<I", len(index) // 4 - 1) + flags
+    return (
+        b"\xfd7zXZ\0" + with_crc(flags) + b"".join(block for block, _ in blocks) + index
+        + struct.pack("<I", zlib.crc32(footer)) + footer + b"YZ"
+    )  # fmt: skip
+
+
+FORMATS: dict[str, Callable[[Iterable[bytes]], bytes]] = {"xz": xz_stream}
+#: As other programs write them.
+WHOLE: dict[str, Callable[[bytes], bytes]] = {"xz": lzma.compress}
+
+
+class Said(NamedTuple):
+    output: bytes
+    failure: str
+    has_rest: bool
+    bytes_taken: int
+
+
+class Sizes(NamedTuple):
+    """What is small in a test, so that there is much of it in a small file."""
+
+    chunk: int = 1 << 15
+    step: int | None = None
+    head: int = 1 << 18
+    #: Output before which no thread begins.
+    ahead_from: int = 0
+
+
+def small_sizes(draw: random.Random) -> Sizes:
+    return Sizes(
+        draw.choice((16, 100, 1 << 15)), draw.choice((10, 100, None)), draw.choice((4, 50, 1 << 18)),
+        draw.choice((0, 0, 1, 200)),
+    )  # fmt: skip
+
+
+def file_of(data: bytes) -> io.FileIO:
+    """A regular file, which is nowhere."""
+    file = io.FileIO(os.memfd_create("capture"), "r+")
+    file.write(data)
+    file.seek(0)
+    return file
+
+
+def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # noqa: B008
+    """What a stream says of a file, if it may begin so many threads."""
+    form = compression_of(data[:MAGIC_LENGTH])
+    assert form is not None
+    if sizes.step is not None:
+        form = replace(form, step=sizes.step)
+    with pytest.MonkeyPatch.context() as patch, file_of(data) as file:
+        patch.setattr(decompressed, "CHUNK", sizes.chunk)
+        patch.setattr(decompressed, "AHEAD_FROM", sizes.ahead_from)
+        patch.setattr(decompressed._Thread, "left", threading.Semaphore(threads))
+        patch.setattr(parallel, "usable_processors", lambda: 2)
+        stream = decompressed.DecompressedStream(file, form, file.read(sizes.head), "name")
+        output, buffer = bytearray(), memoryview(bytearray(1000))
+        failure = ""
+        before = stream.bytes_taken
+        try:
+            while got := stream.readinto(buffer):
+                output += buffer[:got]
+                assert before <= stream.bytes_taken, "progress goes backwards"
+                before = stream.bytes_taken
+        except (ValueError, MemoryError) as error:
+            failure = str(error)
+        result = Said(bytes(output), failure, stream.has_rest, stream.bytes_taken)
+        stream.stop()
+        for _ in range(threads):
+            assert decompressed._Thread.left.acquire(blocking=False), "a thread did not give its place back"
+        return result
