@@ -98,10 +98,11 @@ class Output:
 
     def close(self) -> None:
         """End writing. Raises errors that the system only reports now."""
-        behind, self._behind = self._behind, None
         try:
-            if behind is not None:
-                behind.finish()
+            if self._behind is not None:
+                # If this fails, it fails again the next time: what is not complete is never published.
+                self._behind.finish()
+                self._behind = None
             if self._file is not None:
                 # Open until it appears: a file without a name would be gone.
                 if self._stream is not None:

@@ -1,8 +1,9 @@
 """Writes bytes to a file descriptor in a thread of its own, while the caller makes more of them.
 
-    write(bytes) --> what waits, at most WAITING bytes and what came last --> os.writev, without Python's global lock
+    write(bytes) --pieces--> os.writev, in the thread --bytes written, or what went wrong--> the next write, or finish
 
-An error is raised by a later ``write``, or by ``finish``. Nothing is written after it.
+At most WAITING bytes, and what came last, wait to be written. Nothing is written after an error. The caller only uses
+queues of the interpreter, which an exception of a signal handler leaves in order.
 """
 
 from __future__ import annotations
@@ -10,26 +11,27 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections import deque
-from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
-#: What may wait until ``write`` waits, too, bytes. Much more would leave the processor's cache before it is written.
+#: Bytes. Much more would leave the processor's cache before it is written.
 WAITING = 1 << 20
 #: How many pieces the system gets at once. For each call the thread has to get hold of the global lock again.
 _PIECES = 64
 
 
 class WriteBehind:
-    """The constructor raises OSError or RuntimeError if the system refuses another descriptor or a thread."""
+    """For one caller. The constructor raises OSError or RuntimeError if the system refuses a descriptor or a thread."""
 
     def __init__(self, descriptor: int) -> None:
         # A descriptor of its own: the caller may close the other one while the thread writes.
         self._descriptor = os.dup(descriptor)
-        self._waiting: deque[memoryview] = deque()
-        self._size = 0
-        self._ended = False
-        self._failure: OSError | None = None
-        self._changed = threading.Condition()
+        self._pieces: SimpleQueue[bytes | None] = SimpleQueue()
+        #: How many bytes were written each time; None at the end.
+        self._written: SimpleQueue[int | BaseException | None] = SimpleQueue()
+        self._waiting = 0
+        self._failure: BaseException | None = None
+        self._has_ended = self._is_abandoned = False
         # A daemon thread: nobody waits at the end of the process for a pipe that nobody reads.
         self._thread = threading.Thread(target=self._run, name="sgfast-write", daemon=True)
         try:
@@ -39,65 +41,66 @@ class WriteBehind:
             raise
 
     def write(self, data: bytes) -> None:
-        """Raises OSError if something before could not be written."""
-        self._wait_for(lambda: self._size < WAITING)
-        with self._changed:
-            self._waiting.append(memoryview(data))
-            self._size += len(data)
-            self._changed.notify_all()
+        """Raises OSError, or what else went wrong, if something before could not be written."""
+        with suppress(Empty):
+            while True:
+                self._take(wait=self._waiting >= WAITING)
+        self._pieces.put(data)
+        self._waiting += len(data)
 
     def finish(self) -> None:
-        """Waits until everything is written, and ends the thread. Raises OSError if something could not be written."""
-        try:
-            self._wait_for(lambda: not self._size)
-        finally:
-            self.abandon()
+        """Waits until everything is written, and ends the thread. Raises what ``write`` raises."""
+        self._pieces.put(None)
+        while not self._has_ended:
+            self._take(wait=True)
         self._thread.join()
 
     def abandon(self) -> None:
         """What waits is not written. The thread ends as soon as the system lets it."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
+        self._is_abandoned = True
+        self._pieces.put(None)
 
-    def _wait_for(self, condition: Callable[[], bool]) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._failure is not None or condition())
-            if self._failure is not None:
-                raise self._failure
+    def _take(self, *, wait: bool) -> None:
+        """What the thread has done. Raises Empty if that is nothing yet."""
+        if self._failure is not None:
+            raise self._failure
+        done = self._written.get(block=wait)
+        if isinstance(done, BaseException):
+            self._failure = done
+            raise done
+        if done is None:
+            self._has_ended = True
+        else:
+            self._waiting -= done
 
     def _run(self) -> None:
         try:
-            self._write_all()
-        except OSError as error:
-            with self._changed:
-                self._failure = error
-                self._changed.notify_all()
+            while not self._is_abandoned and (piece := self._pieces.get()) is not None:
+                pieces = [memoryview(piece)]
+                with suppress(Empty):
+                    while len(pieces) < _PIECES and (piece := self._pieces.get_nowait()) is not None:
+                        pieces.append(memoryview(piece))
+                self._write_all(pieces)
+                if piece is None:
+                    break
+            self._written.put(None)
+        except BaseException as error:
+            self._written.put(error)
         finally:
             os.close(self._descriptor)
 
-    def _write_all(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._ended)
-                if self._ended:
-                    return
-                pieces = [self._waiting[n] for n in range(min(len(self._waiting), _PIECES))]
+    def _write_all(self, pieces: list[memoryview]) -> None:
+        while pieces and not self._is_abandoned:
             try:
                 written = os.writev(self._descriptor, pieces)
             except BlockingIOError:
                 wait_until_writable(self._descriptor)
                 continue
-            with self._changed:
-                self._remove(written)
-                self._changed.notify_all()
-
-    def _remove(self, written: int) -> None:
-        self._size = max(self._size - written, 0)
-        while self._waiting and written >= len(self._waiting[0]):
-            written -= len(self._waiting.popleft())
-        if self._waiting and written:
-            self._waiting[0] = self._waiting[0][written:]
+            self._written.put(written)
+            while pieces and written >= len(pieces[0]):
+                written -= len(pieces.pop(0))
+            if written:
+                pieces[0] = pieces[0][written:]
 
 
 def wait_until_writable(descriptor: int) -> None:

@@ -70,6 +70,7 @@ cdef class RowWriter:
     cdef char* data             # its bytes
     cdef size_t used
     cdef size_t size
+    cdef bint busy              # a thread composes rows
 
     cdef int set_up(self, sink, encode, bytes none, head) except -1
     cdef int resize(self, size_t size) except -1
@@ -82,8 +83,10 @@ cdef class RowWriter:
     cdef int packet_names(self, const ResultRow* row, const Text** names) except -1
     cdef int encode_names(self, const int32_t* instances, const int32_t* rules, const Text** names) except -1
     # Composes rows without Python's global lock. What needs the lock is done in between: a new name is encoded, and the
-    # buffer grows or is written. `second`: the results that belong to headers, or NULL.
+    # buffer grows or is written. `second`: the results that belong to headers, or NULL. RuntimeError if another thread
+    # is at it.
     cdef int write_rows(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1
+    cdef int compose(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1
     # Appends row number `i`. False if that must be prepared first.
     cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) noexcept nogil
     # IndexError if a number in the row is out of range.

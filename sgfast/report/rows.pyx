@@ -134,6 +134,15 @@ cdef class RowWriter:
         return 0
 
     cdef int write_rows(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1:
+        if self.busy:
+            raise RuntimeError("a writer of rows is used by two threads at a time; give each a writer of its own")
+        self.busy = True
+        try:
+            return self.compose(first, second, n)
+        finally:
+            self.busy = False
+
+    cdef int compose(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1:
         cdef Py_ssize_t done = 0
         self.used = 0
         while done < n:

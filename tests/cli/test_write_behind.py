@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from command import DEADLINE_SECONDS, wait_for, write_capture, write_policy
+from effort import some
 from frames import ethernet, ip, udp
 
 from sgfast import output as output_module
@@ -79,7 +80,7 @@ def test_what_waits_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     caller = threading.Thread(target=write)
     caller.start()
-    wait_for(lambda: writer._size >= 300_000 and len(begun) > 3)
+    wait_for(lambda: writer._waiting >= 300_000 and len(begun) > 3)
     # 64 KiB are in the pipe, and nobody reads it. The fifth piece, or the one after it, has to wait.
     assert caller.is_alive() and len(begun) <= 6
     os.close(writing)
@@ -89,6 +90,22 @@ def test_what_waits_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     reader.join()
     os.close(reading)
     assert reader.received == bytes(2_000_000)
+
+
+def test_whatever_ends_the_thread_is_raised_and_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(descriptor: int, pieces: object) -> int:
+        raise MemoryError("for this test")
+
+    monkeypatch.setattr(write_behind, "WAITING", 10)
+    monkeypatch.setattr(write_behind.os, "writev", no_memory)
+    writer = WriteBehind(1)
+    with pytest.raises(MemoryError):
+        for _ in range(3):
+            writer.write(bytes(100))
+    for again in (lambda: writer.write(b"x"), writer.finish):
+        with pytest.raises(MemoryError):
+            again()
+    assert ended(writer)
 
 
 def test_a_full_disk_is_found_before_the_output_is_complete() -> None:
@@ -118,6 +135,20 @@ def test_a_reader_that_is_gone_ends_a_large_output(then: str, monkeypatch: pytes
     os.close(writing)
 
 
+def test_what_could_not_be_closed_is_not_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(output_module, "BEHIND_FROM", 1)
+    monkeypatch.setattr(output_module, "usable_processors", lambda: 2)
+    with open_output(str(tmp_path / "rows")) as output:
+        output.write(b"begins a thread")
+        with open("/dev/full", "wb") as full:
+            os.dup2(full.fileno(), output._behind._descriptor)  # type: ignore[union-attr]
+        output.write(b"x")
+        for end in (output.close, output.publish):
+            with pytest.raises(OutputError, match="No space left"):
+                end()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_error_of_a_large_output_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(output_module, "BEHIND_FROM", 1)
     monkeypatch.setattr(output_module, "usable_processors", lambda: 2)
@@ -130,6 +161,39 @@ def test_an_error_of_a_large_output_names_the_file(monkeypatch: pytest.MonkeyPat
             output.publish()
     os.close(full)
     assert list(tmp_path.iterdir()) == []
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("end", ["publish", "discard", "no thread"])
+def test_no_thread_and_no_descriptor_is_left(end: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(output_module, "BEHIND_FROM", 1)
+    monkeypatch.setattr(output_module, "usable_processors", lambda: 2)
+    before, threads = descriptors(), threading.active_count()
+    with open_output(str(tmp_path / "rows")) as output:
+        with monkeypatch.context() as patched:
+            if end == "no thread":
+                patched.setattr(threading.Thread, "start", refuse)
+            output.write(b"x")
+        assert (output._behind is None) == (end == "no thread")
+        if end == "publish":
+            output.publish()
+    wait_for(lambda: threading.active_count() == threads)
+    assert descriptors() == before
+
+
+def refuse(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_one_processor_writes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(output_module, "BEHIND_FROM", 1)
+    monkeypatch.setattr(output_module, "usable_processors", lambda: 1)
+    with open_output(str(tmp_path / "rows")) as output:
+        output.write(b"x")
+        assert output._behind is None
 
 
 def test_a_device_has_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,13 +241,43 @@ def test_a_large_output_is_the_same_with_and_without_a_thread(
     assert written[0] == written[1] and written[0].count(b"\n") >= len(frames)
 
 
+class Interrupted(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_an_interrupt_at_any_time_ends_writing_and_the_thread(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler may raise between any two steps of the interpreter. Ctrl-C must not leave a lock held."""
+    monkeypatch.setattr(write_behind, "WAITING", 20_000)
+    rng = random.Random(seed)
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    null = os.open("/dev/null", os.O_WRONLY)
+    try:
+        for _ in range(some(150, 5_000)):
+            writer = WriteBehind(null)
+            with pytest.raises(Interrupted):
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00005, 0.002))
+                while True:
+                    writer.write(bytes(7_000))
+            writer.abandon()
+            assert ended(writer), f"seed {seed}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        os.close(null)
+
+
 def test_ctrl_c_reaches_a_replay_that_waits_for_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_behind, "WAITING", 100_000)
     reading, writing = os.pipe()
     writer = WriteBehind(writing)
 
     def interrupt() -> None:
-        wait_for(lambda: writer._size >= 100_000)
+        wait_for(lambda: writer._waiting >= 100_000)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     interrupter = threading.Thread(target=interrupt)

@@ -304,6 +304,25 @@ def test_many_lines_are_written_piece_by_piece() -> None:
     assert len(pieces) > 5 and max(map(len, pieces)) < 300_000
 
 
+def test_a_writer_that_is_already_writing_refuses_more() -> None:
+    """Rows are composed without Python's global lock, so two threads would share its buffer."""
+    flows = np.repeat(random_flows(1, 1), 10_000)
+    refused: list[str] = []
+
+    def sink(data: bytes) -> None:
+        with pytest.raises(RuntimeError, match="two threads") as caught:
+            writer.write(flows)
+        refused.append(str(caught.value))
+
+    writer = ConnectionLines(sink)
+    writer.begin(NAMES)
+    writer.write(flows)
+    pieces = len(refused)
+    assert pieces > 5
+    writer.write(flows)         # it is free again
+    assert len(refused) == 2 * pieces
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_rows_that_do_not_lie_side_by_side(seed: int) -> None:
     print(f"seed {seed}")

@@ -1,8 +1,8 @@
 # Zeroed memory for large tables, aligned to cache lines or more. NULL if there is no memory.
 #
 # - `allocate_pages`: all of it is there at once, in huge pages from 2 MiB on. Release it with free().
-# - `map_lazily`: only what is touched takes memory. What lies behind the first 64 KiB comes in huge pages, where the
-#   system has them. Release it with unmap_pages().
+# - `map_lazily`: only what is touched takes memory. It comes in huge pages, where the system has them, from the first
+#   boundary of such pages behind the first 64 KiB on. Release it with unmap_pages().
 
 cdef extern from *:
     """
