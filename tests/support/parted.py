@@ -75,11 +75,6 @@ def xz_stream(pieces: Iterable[bytes], check: int = 1, *, sizes: Callable[[int],
     )  # fmt: skip
 
 
-FORMATS: dict[str, Callable[[Iterable[bytes]], bytes]] = {"xz": xz_stream}
-#: As other programs write them.
-WHOLE: dict[str, Callable[[bytes], bytes]] = {"xz": lzma.compress}
-
-
 class Said(NamedTuple):
     output: bytes
     failure: str
