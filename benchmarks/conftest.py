@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import ratios
@@ -119,26 +120,27 @@ def dpdk(tmp_path_factory: pytest.TempPathFactory, results: Results) -> Dpdk | N
     return made
 
 
+Program = TypeVar("Program", Tcpdump, Tshark)
+
+
+def _installed(make: Callable[[], Program], name: str, results: Results) -> Program | None:
+    try:
+        made = make()
+    except Missing as error:
+        results.missing[name] = str(error)
+        return None
+    results.versions[name] = made.version
+    return made
+
+
 @pytest.fixture(scope="session")
 def tcpdump(results: Results) -> Tcpdump | None:
-    try:
-        made = Tcpdump()
-    except Missing as error:
-        results.missing["tcpdump"] = str(error)
-        return None
-    results.versions["tcpdump"] = made.version
-    return made
+    return _installed(Tcpdump, "tcpdump", results)
 
 
 @pytest.fixture(scope="session")
 def tshark(results: Results) -> Tshark | None:
-    try:
-        made = Tshark()
-    except Missing as error:
-        results.missing["tshark"] = str(error)
-        return None
-    results.versions["tshark"] = made.version
-    return made
+    return _installed(Tshark, "tshark", results)
 
 
 @pytest.fixture(scope="session")

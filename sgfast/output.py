@@ -89,7 +89,7 @@ class Output:
         self._written += len(data)
         if self._written >= BEHIND_FROM and usable_processors() > 1:
             self._written = 0
-            # If the stream has no descriptor, or the system no thread, it is tried again later.
+            # The stream may have no descriptor, or the system may refuse a thread. Then there is no thread yet.
             with suppress(OSError, RuntimeError):
                 descriptor = self._stream.fileno()
                 # Terminals and /dev/null are not worth it.

@@ -2,8 +2,8 @@
 
     write(bytes) --pieces--> os.writev, in the thread --bytes written, or what went wrong--> the next write, or finish
 
-At most WAITING bytes, and what came last, wait to be written. Nothing is written after an error. The caller only uses
-queues of the interpreter, which an exception of a signal handler leaves in order.
+At most WAITING bytes and the last piece wait to be written. Nothing is written after an error. The caller shares only
+two queues with the thread. A signal handler may raise an exception at any time, and the queues stay usable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-#: Bytes. Much more would leave the processor's cache before it is written.
+#: How many bytes may wait to be written. With much more, they leave the processor's cache before they are written.
 WAITING = 1 << 20
 #: How many pieces the system gets at once. For each call the thread has to get hold of the global lock again.
 _PIECES = 64

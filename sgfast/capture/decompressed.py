@@ -2,12 +2,12 @@
 
     file --chunks--> decompressor, in its thread --pieces--> readinto
 
-If a file has parts that can be decompressed each by itself, several threads do that (``parallel.py``), as far as the
-parts go. A decompressor goes on behind them.
+A file may begin with parts that can be decompressed independently. Several threads decompress these (``parallel.py``),
+and one decompressor the rest of the file.
 
 Only the reader's thread reads a pipe or a growing file, so that these and signals need no care of their own. It reads
-ahead only what is there already. Parts are read where they are in a file. What is found in the data comes with
-the piece it was found in: where damage is, and how much there is before it, depends on the data alone.
+ahead only what is there already. The threads that decompress parts read them from the file themselves. Damage comes
+with the piece in which it was found. So the place of the damage, and the output before it, depend on the data alone.
 """
 
 from __future__ import annotations
@@ -349,7 +349,7 @@ class DecompressedStream:
                 return False
             self._outputs.extend(piece.outputs)
             self._bytes_output += piece.size
-            # Behind parts of a member it begins with that member.
+            # A decompressor that follows parts begins where their member begins. Progress must not go backwards.
             self.bytes_taken = max(self.bytes_taken, piece.bytes_taken)
             self.has_rest = piece.has_rest
             self._chunks_used = piece.chunks_used

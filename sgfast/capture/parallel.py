@@ -97,7 +97,7 @@ class ParallelParts:
         self._bytes_made = 0
         #: The last output, while it is not sure that a Decompressor would give it.
         self._held: list[bytes] = []
-        #: The member that the next part begins, or is in.
+        #: Where the member of the next part begins.
         self.beginning = Beginning()
         #: Bytes of output that were handed out, here or before.
         self.bytes_shown = bytes_shown

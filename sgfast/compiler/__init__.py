@@ -166,7 +166,7 @@ class Compiler:
 
     def _compile(self, policy: Policy, renewed: Sequence[str]) -> CompiledPolicy:
         old = self._last
-        # Positions at which instances differ from those before.
+        # The positions of the instances that differ from those of the last policy.
         moved = None if old is None else policy.moved_since(old.policy)
         numbering = (self._first_numbering if old is None else old.numbering).after(policy, renewed, moved)
         book = self._book

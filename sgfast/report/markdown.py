@@ -17,7 +17,7 @@ TOP = 20
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 #: GitHub and GitLab turn some plain text into links, mentions and pictures: URLs, mail addresses, @names, references to
 #: issues (``#15``, ``GH-15``, ``!15``), hashes of commits, and ``:tada:``. A backslash does not prevent that. An empty
-#: comment after these characters does, and readers do not see it.
+#: comment behind what this matches prevents it, and the page does not show the comment.
 _LINK = re.compile(
     r"(@|[#!$~%&](?=[\w\"])|:(?=//|[\w+-]+:)|www(?=\.)|(?<![a-z0-9])(?:gh|ghsa|gl|cve)-|[0-9a-f]{6}(?=[0-9a-f]))",
     re.IGNORECASE,

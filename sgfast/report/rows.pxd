@@ -57,6 +57,10 @@ cdef class NameTexts:
     cdef const Text* encoded(self, int32_t number) except NULL
 
 
+cdef inline size_t names_length(const Text** names) noexcept nogil:
+    return names[0].length + names[1].length + names[2].length + names[3].length
+
+
 cdef class RowWriter:
     # Collects rows in a bytes object, and passes the object to `sink` when it is full.
     cdef object sink
@@ -92,19 +96,17 @@ cdef class RowWriter:
     # IndexError if a number in the row is out of range.
     cdef int prepare(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) except -1
 
-    cdef inline bint find_names(
+    cdef inline bint is_ready(
         self, const int32_t* instances, const int32_t* rules, const Text** names
     ) noexcept nogil:
-        # Like `encode_names`. False if one is not encoded yet.
+        # Like `encode_names`. False if a name is not encoded yet, or if the buffer has no room for the row.
         names[0] = self.instances.find(instances[0])
         names[1] = self.rules.find(rules[0])
         names[2] = self.instances.find(instances[1])
         names[3] = self.rules.find(rules[1])
-        return names[0] != NULL and names[1] != NULL and names[2] != NULL and names[3] != NULL
-
-
-cdef inline size_t names_length(const Text** names) noexcept nogil:
-    return names[0].length + names[1].length + names[2].length + names[3].length
+        if names[0] == NULL or names[1] == NULL or names[2] == NULL or names[3] == NULL:
+            return False
+        return self.size - self.used >= ROW_BYTES + names_length(names)
 
 
 # These raise ValueError for arrays of another dtype or length.

@@ -86,7 +86,7 @@ cdef inline bint is_known_flow(const FlowRow* row) noexcept nogil:
     )
 
 
-# Rows are packed, so their numbers are copied before there are pointers to them.
+# These copy the numbers: fields of a packed struct may be unaligned, and then no pointer may refer to them.
 cdef inline void numbers_of_flow(const FlowRow* row, int32_t* instances, int32_t* rules) noexcept nogil:
     instances[0], instances[1] = row.instance[0], row.instance[1]
     rules[0], rules[1] = row.rule[0], row.rule[1]
@@ -234,9 +234,7 @@ cdef class PacketRows(RowWriter):
         cdef int32_t instances[2]
         cdef int32_t rules[2]
         numbers_of(result, instances, rules)
-        if unlikely(not is_known_result(result) or not self.find_names(instances, rules, names)):
-            return False
-        if unlikely(self.size - self.used < ROW_BYTES + names_length(names)):
+        if unlikely(not is_known_result(result) or not self.is_ready(instances, rules, names)):
             return False
         self.packets += 1
         self.used = self.put_packet(self.data + self.used, header, result, names) - self.data
@@ -272,9 +270,7 @@ cdef class FlowRows(RowWriter):
         cdef int32_t instances[2]
         cdef int32_t rules[2]
         numbers_of_flow(row, instances, rules)
-        if unlikely(not is_known_flow(row) or not self.find_names(instances, rules, names)):
-            return False
-        if unlikely(self.size - self.used < ROW_BYTES + names_length(names)):
+        if unlikely(not is_known_flow(row) or not self.is_ready(instances, rules, names)):
             return False
         self.used = self.put_flow(self.data + self.used, row, names) - self.data
         return True

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +42,6 @@ def is_ahead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(decompressed, "AHEAD_FROM", 0)
     monkeypatch.setattr(decompressed._Thread, "left", threading.Semaphore(ahead))
     return ahead
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[], list[threading.Thread]]]:
-    """The threads that have begun since. None may be left at the end."""
-    before = set(threading.enumerate())
-
-    def begun() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread not in before]
-
-    yield begun
-    assert not begun()
 
 
 # What zlib says

@@ -11,7 +11,7 @@ import random
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -260,18 +260,6 @@ def stream_of(data: bytes, left: int, monkeypatch: pytest.MonkeyPatch) -> decomp
     assert form is not None
     file = file_of(data)
     return decompressed.DecompressedStream(file, form, file.read(1 << 18), "name")
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[], list[threading.Thread]]]:
-    """The threads that have begun since. None may be left at the end."""
-    before = set(threading.enumerate())
-
-    def begun() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread not in before]
-
-    yield begun
-    assert not begun()
 
 
 PLAIN = noise(random.Random(SEED), 4_000_000)

@@ -1,8 +1,9 @@
-# A bucket of a hash index, one cache line: 12 tags of 8 bits, the 12 numbers that they stand for, and how many keys
-# went on to the next bucket because this one was full. An index is an array of buckets, a power of two of them.
+# A hash index is an array of buckets. The number of buckets is a power of two. A bucket is one cache line with room for
+# 12 keys. For each key it has a tag of 8 bits and a slot, which is where the key itself is stored. A key that finds its
+# bucket full goes to the next bucket, and `overflow` counts such keys.
 #
-# The lowest bits of a key's hash select the bucket, the highest eight are its tag. One comparison finds the tags that
-# match, and nearly always that is the key, or there is none.
+# The lowest bits of a key's hash select the bucket, and the highest eight are its tag. One SIMD comparison finds the
+# tags that match. Nearly always, either one tag matches and belongs to the key, or none matches.
 
 from libc.stdint cimport uint8_t, uint32_t
 

@@ -90,7 +90,7 @@ cdef class Workers:
     cdef uint64_t* claimed          # those that some thread parses or has parsed
     cdef uint64_t released          # those whose frames are surely not needed any more; used by the caller only
     cdef uint64_t* events           # how often there was something new to do; idle workers watch it
-    cdef Py_ssize_t quiet           # packets published since a thread was last woken up
+    cdef Py_ssize_t quiet           # packets that were published since threads were last woken up
     cdef int process                # PID of the process that has the threads; a forked child has none
     cdef uint64_t ended
     cdef Parking* parkings          # by worker

@@ -190,7 +190,7 @@ cdef struct TallyQueue:
 
 
 cdef inline void prefetch_kind(const Tally* tally, uint32_t h) noexcept nogil:
-    # Prefetches the row that a key is likely to have, if there is one. Its bucket should be in the cache.
+    # Prefetches the first row whose tag matches the hash `h`. Call it when the bucket has been prefetched.
     cdef const Bucket* bucket = bucket_of(tally, h)
     cdef uint32_t mask = match_tag(bucket, h)
     cdef const TallyRow* row
@@ -200,38 +200,41 @@ cdef inline void prefetch_kind(const Tally* tally, uint32_t h) noexcept nogil:
         prefetch(&row.number)       # a row may be in two cache lines
 
 
-cdef inline void count_row(Tally* tally, TallyRow* more, const uint32_t* hashes) noexcept nogil:
-    # `hashes`: of the key, and without its peer.
+cdef inline void count_row(Tally* tally, TallyRow* more, uint32_t h, uint32_t peerless) noexcept nogil:
+    # `h`: the hash of the key; `peerless`: its hash without the peer, or 0 if that is not known yet.
     cdef TallyRow* row
     cdef int level
     for level in range(TALLY_LEVELS):
-        row = find_kind(tally, more, hashes[level] if level < 2 else key_hash(tally, more), most_rows(level))
+        row = find_kind(tally, more, h, most_rows(level))
         if row != NULL:
             add_to(row, more)
             return
         coarsen(more, level)
+        h = peerless if level == 0 and peerless else key_hash(tally, more)
     # There is room for all kinds of the last level. Nothing may stay in the queue, even so.
     tally.lost += 1
 
 
 cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
-    cdef uint32_t hashes[QUEUED_ROWS][2]
+    cdef uint32_t hashes[QUEUED_ROWS]
+    cdef uint32_t peerless[QUEUED_ROWS]
     cdef const Tally* tally
     cdef int n
     for n in range(queue.count):
         tally = queue.tallies[n]
-        hashes[n][0] = key_hash(tally, &queue.rows[n])
-        hashes[n][1] = peerless_hash(tally, &queue.rows[n])
-        prefetch(bucket_of(tally, hashes[n][0]))
-        if tally.count >= TALLY_KINDS:
-            prefetch(bucket_of(tally, hashes[n][1]))
+        hashes[n] = key_hash(tally, &queue.rows[n])
+        peerless[n] = 0
+        prefetch(bucket_of(tally, hashes[n]))
+        if tally.count >= TALLY_KINDS:      # a new kind counts without its peer
+            peerless[n] = peerless_hash(tally, &queue.rows[n])
+            prefetch(bucket_of(tally, peerless[n]))
     for n in range(queue.count):
         tally = queue.tallies[n]
-        prefetch_kind(tally, hashes[n][0])
-        if tally.count >= TALLY_KINDS:
-            prefetch_kind(tally, hashes[n][1])
+        prefetch_kind(tally, hashes[n])
+        if peerless[n]:
+            prefetch_kind(tally, peerless[n])
     for n in range(queue.count):
-        count_row(queue.tallies[n], &queue.rows[n], hashes[n])
+        count_row(queue.tallies[n], &queue.rows[n], hashes[n], peerless[n])
     queue.count = 0
 
 
