@@ -6,8 +6,8 @@
 #     guess     which slot the line names; the entry is prefetched
 #     judge     strictly in order, for packet n + 1 depends on packet n
 #
-# The first two passes only hide memory latency. What they guess is checked in the third, so no verdict depends on
-# how a capture is cut into batches.
+# The first two passes only hide memory latency: the next batch is read while the entries of this one are on their way.
+# What they guess is checked in the third, so no verdict depends on how a capture is cut into batches.
 #
 # With several jobs, frames go to the workers, who read their headers and judge them (workers.pxd).
 #
@@ -46,8 +46,9 @@ cdef class DataPlane:
     cdef uint64_t judged_elsewhere
     cdef Classifier classifier
     cdef void* lock         # held for a whole call; never wait for it while holding the GIL
-    cdef Packet* packets    # BATCH of them, for one job
-    cdef int64_t* now       # likewise: engine time, nanoseconds
+    # For one job, BATCH each: of the packets that are judged, and of the next ones.
+    cdef Packet* packets[2]
+    cdef int64_t* now[2]    # engine time, nanoseconds
     cdef uint32_t max_connections
     cdef uint32_t max_marks
     cdef uint64_t room      # packets that may be dispatched before the tables' limits are checked
@@ -63,6 +64,8 @@ cdef class DataPlane:
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void judge_here(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
+    cdef Py_ssize_t read_batch(
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t start, Py_ssize_t n, int which) noexcept nogil
     cdef void dispatch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef int keep(self, FrameBatch batch, uint64_t blocks) except -1

@@ -35,6 +35,7 @@ from sgfast.core.parallel.workers cimport MOST_JOBS
 from sgfast.core.pipeline.batch cimport (
     BATCH,
     free_plane,
+    guess_batch,
     judge_batch,
     make_plane,
     prefetch_line,
@@ -137,14 +138,16 @@ cdef class DataPlane:
         self.jobs = jobs
         self.max_connections = max_connections
         self.lock = PyThread_allocate_lock()
-        self.packets = <Packet*>allocate_pages(BATCH * sizeof(Packet))
+        self.packets[0] = <Packet*>allocate_pages(2 * BATCH * sizeof(Packet))
+        self.packets[1] = self.packets[0] + BATCH
         self.plane_count = 1 if jobs == 1 else 2 * jobs
         self.planes = <Plane**>calloc(self.plane_count, sizeof(Plane*))
-        self.now = <int64_t*>calloc(BATCH, sizeof(int64_t))
+        self.now[0] = <int64_t*>calloc(2 * BATCH, sizeof(int64_t))
+        self.now[1] = self.now[0] + BATCH
         self.classifier = classifier
         self.fragments = <Fragments*>malloc(sizeof(Fragments))
         if (
-            self.lock == NULL or self.packets == NULL or self.planes == NULL or self.now == NULL
+            self.lock == NULL or self.packets[0] == NULL or self.planes == NULL or self.now[0] == NULL
             or self.fragments == NULL
         ):
             raise MemoryError
@@ -171,8 +174,8 @@ cdef class DataPlane:
             free_plane(self.planes[0])
             free(self.planes[0])
         free(self.planes)
-        free(self.packets)
-        free(self.now)
+        free(self.packets[0])
+        free(self.now[0])
         if self.fragments != NULL:
             free_fragments(self.fragments)
         free(self.fragments)
@@ -264,35 +267,53 @@ cdef class DataPlane:
     cdef void judge_here(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
+        # While a batch is judged, the cache lines that the next one needs are on their way.
         cdef Plane* plane = self.planes[0]
         cdef ResultRow* results = wanted.results
         cdef Py_ssize_t start = 0
-        cdef Py_ssize_t size, i
+        cdef Py_ssize_t size, following, i
+        cdef int which = 0
         plane.want_sides = results != NULL
-        while start < n:
-            size = min(n - start, <Py_ssize_t>BATCH)
-            if frames != NULL:
-                for i in range(size):
-                    read_frame(&plane.wire, &frames[start + i], &self.packets[i])
-                    advance_clock(&self.clock, self.packets[i].time_ns)
-                    self.now[i] = self.clock.now
-                    prefetch_line(plane, &self.packets[i])
-            else:
-                for i in range(size):
-                    read_header(&plane.wire, &rows[start + i], &self.packets[i])
-                    advance_clock(&self.clock, self.packets[i].time_ns)
-                    self.now[i] = self.clock.now
-                    prefetch_line(plane, &self.packets[i])
+        size = self.read_batch(frames, rows, 0, n, 0)
+        guess_batch(plane, self.packets[0], size)
+        while size:
+            following = self.read_batch(frames, rows, start + size, n, 1 - which)
             judge_batch(
-                plane, self.packets, self.now, NULL, self.judged + 1, size,
+                plane, self.packets[which], self.now[which], NULL, self.judged + 1, size,
                 &results[start] if results != NULL else NULL, &wanted.words[start] if wanted.words != NULL else NULL
             )
             self.judged += size
             if wanted.headers != NULL:
                 for i in range(size):
-                    write_header_row(&self.packets[i], &wanted.headers[start + i])
+                    write_header_row(&self.packets[which][i], &wanted.headers[start + i])
             start += size
+            which = 1 - which
+            size = following
+            guess_batch(plane, self.packets[which], size)
         tally_ended(plane)
+
+    cdef Py_ssize_t read_batch(
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t start, Py_ssize_t n, int which
+    ) noexcept nogil:
+        # Reads up to BATCH headers from `start` on, runs the clock, and returns how many there were.
+        cdef Plane* plane = self.planes[0]
+        cdef Packet* packets = self.packets[which]
+        cdef int64_t* now = self.now[which]
+        cdef Py_ssize_t size = min(n - start, <Py_ssize_t>BATCH)
+        cdef Py_ssize_t i
+        if frames != NULL:
+            for i in range(size):
+                read_frame(&plane.wire, &frames[start + i], &packets[i])
+                advance_clock(&self.clock, packets[i].time_ns)
+                now[i] = self.clock.now
+                prefetch_line(plane, &packets[i])
+        else:
+            for i in range(size):
+                read_header(&plane.wire, &rows[start + i], &packets[i])
+                advance_clock(&self.clock, packets[i].time_ns)
+                now[i] = self.clock.now
+                prefetch_line(plane, &packets[i])
+        return size
 
     cdef void dispatch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted

@@ -10,8 +10,9 @@ from libc.stdint cimport uint8_t, uint32_t
 from sgfast.core.base.intrinsics cimport ctz32, match12
 
 cdef enum:
-    # With at most this many keys in a bucket on average, few keys overflow.
-    FULL_BUCKET = 8
+    # With at most this many keys in a bucket on average, fewer than one bucket in a hundred overflows. With 8 it would
+    # be one in sixteen, and a new key that meets such a bucket waits for the cache line of the next one.
+    FULL_BUCKET = 6
 
 
 cdef struct Bucket:         # 64 bytes
@@ -34,7 +35,7 @@ cdef inline uint32_t match_tag(const Bucket* bucket, uint32_t hash_value) noexce
 cdef inline void put_in_bucket(
     Bucket* buckets, uint32_t bucket_mask, uint32_t hash_value, uint32_t slot
 ) noexcept nogil:
-    # The index must have a free place: callers keep it below FULL_BUCKET keys a bucket on average.
+    # The index must have a free place.
     cdef uint32_t at = hash_value & bucket_mask
     cdef uint32_t free_places
     while True:

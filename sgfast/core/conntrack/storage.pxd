@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
+from sgfast.core.base.intrinsics cimport prefetch
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport NO_SLOT
 
@@ -76,6 +77,12 @@ cdef inline Entry* entry_at(const Slab* slab, uint32_t slot) noexcept nogil:
 
 cdef inline uint64_t* addresses_at(const Slab* slab, uint32_t slot) noexcept nogil:
     return &slab.addresses[slot >> CHUNK_BITS][<uint64_t>(slot & (CHUNK_SLOTS - 1)) * 4]
+
+
+cdef inline void prefetch_addresses(const Slab* slab, uint32_t slot) noexcept nogil:
+    # The slot is guessed. If it is in a chunk without IPv6 entries, there is nothing to prefetch.
+    if slab.addresses[slot >> CHUNK_BITS] != NULL:
+        prefetch(addresses_at(slab, slot))
 
 
 cdef inline MarkLink* mark_at(const Slab* slab, uint32_t slot) noexcept nogil:

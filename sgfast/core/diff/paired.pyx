@@ -6,7 +6,7 @@ This is a module of its own because the C compiler makes the data plane's own lo
 import threading
 
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp
 
@@ -14,11 +14,11 @@ from sgfast.core.base.clock cimport advance_clock
 from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.base.intrinsics cimport add_ordered, load_ordered, swap_ordered
 from sgfast.core.base.memory cimport allocate_pages
-from sgfast.core.base.types cimport HeaderRow
+from sgfast.core.base.types cimport HeaderRow, Packet
 from sgfast.core.dataplane cimport DataPlane, Wanted
 from sgfast.core.diff.changed_connections cimport ChangedConnections, opener_rows
 from sgfast.core.parallel.backoff cimport Parking, back_off, free_parking, init_parking, park_until_change, unpark
-from sgfast.core.pipeline.batch cimport BATCH, judge_batch, prefetch_line, tally_ended
+from sgfast.core.pipeline.batch cimport BATCH, guess_batch, judge_batch, prefetch_line, tally_ended
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.wire.ip cimport WireContext, read_frame
 
@@ -42,6 +42,8 @@ cdef void judge_paired(
     # Both locks must be held. Frames are read once, and judged twice while they are in the cache.
     cdef Plane* plane_a = a.planes[0]
     cdef Plane* plane_b = b.planes[0]
+    cdef Packet* packets = a.packets[0]
+    cdef int64_t* now = a.now[0]
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t size, i
     if not a.clock.started:
@@ -54,13 +56,15 @@ cdef void judge_paired(
     while start < n:
         size = min(n - start, <Py_ssize_t>BATCH)
         for i in range(size):
-            read_frame(&plane_a.wire, &frames[start + i], &a.packets[i])
-            advance_clock(&a.clock, a.packets[i].time_ns)
-            a.now[i] = a.clock.now
-            prefetch_line(plane_a, &a.packets[i])
-            prefetch_line(plane_b, &a.packets[i])
-        judge_batch(plane_a, a.packets, a.now, NULL, a.judged + 1, size, NULL, &words_a[start])
-        judge_batch(plane_b, a.packets, a.now, NULL, b.judged + 1, size, NULL, &words_b[start])
+            read_frame(&plane_a.wire, &frames[start + i], &packets[i])
+            advance_clock(&a.clock, packets[i].time_ns)
+            now[i] = a.clock.now
+            prefetch_line(plane_a, &packets[i])
+            prefetch_line(plane_b, &packets[i])
+        guess_batch(plane_a, packets, size)
+        judge_batch(plane_a, packets, now, NULL, a.judged + 1, size, NULL, &words_a[start])
+        guess_batch(plane_b, packets, size)
+        judge_batch(plane_b, packets, now, NULL, b.judged + 1, size, NULL, &words_b[start])
         a.judged += size
         b.judged += size
         start += size

@@ -20,7 +20,7 @@ from sgfast.core.base.intrinsics cimport (
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport READ_FRAGMENT, READ_ICMP_ERROR, READ_TRACKED
 from sgfast.core.parallel.backoff cimport back_off, free_parking, init_parking, park_until_change, unpark
-from sgfast.core.pipeline.batch cimport BATCH, free_plane, judge_batch, prefetch_line, tally_ended
+from sgfast.core.pipeline.batch cimport BATCH, free_plane, guess_batch, judge_batch, prefetch_line, tally_ended
 from sgfast.core.wire.header_rows cimport read_header, write_header_row
 from sgfast.core.wire.ip cimport WireContext, read_frame, read_quote
 
@@ -369,6 +369,7 @@ cdef class Workers:
         take(plane, block, at, until, &taken[0])
         if taken[0].count == 0:
             return
+        guess_batch(plane, taken[0].packets, taken[0].count)
         plane.want_sides = self.rows != NULL
         while taken[which].count:
             take(plane, block, at, until, &taken[1 - which])
@@ -377,6 +378,7 @@ cdef class Workers:
                 self.rows, self.words
             )
             which = 1 - which
+            guess_batch(plane, taken[which].packets, taken[which].count)
         tally_ended(plane)
 
     cdef bint judge_mixed(self, Shard* shard, Block* block, uint64_t at) noexcept nogil:
@@ -408,6 +410,7 @@ cdef class Workers:
         plane = self.shards[shard_of(&self.shards.plane.wire, p, self.shard_count)].plane
         p.outcome = READ_FRAGMENT
         plane.want_sides = self.rows != NULL
+        guess_batch(plane, p, 1)
         judge_batch(plane, p, &block.now[at], &number, self.first, 1, self.rows, self.words)
         tally_ended(plane)
 

@@ -11,15 +11,18 @@ from sgfast.core.classify.classifier cimport Classifier
 from sgfast.core.pipeline.plane cimport Plane
 
 cdef enum:
-    BATCH = 32              # packets
+    BATCH = 16              # packets
 
 
 cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nogil:
-    # Prefetches the index bucket of a packet's key. Call it some packets before judge_batch.
+    # Prefetches the index bucket of a packet's key. Call it some packets before guess_batch.
     if likely(p.outcome == READ_TRACKED):
         prefetch(&plane.table.buckets[p.hash & plane.table.bucket_mask])
 
 
+# Guesses the entry of each packet and prefetches it. Its key is compared when it is used. Call it before judge_batch,
+# and best read the next packets in between.
+cdef void guess_batch(const Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogil
 # Judges `n` packets in order. `now`: engine time of each packet, nanoseconds (SPEC 9.1). `numbers`: the packets'
 # numbers, or NULL if they are consecutive from `first` on. `rows`, `words`: results and outcome words, indexed by
 # packet number minus `first`, or NULL.

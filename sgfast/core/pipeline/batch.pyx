@@ -18,7 +18,7 @@ from sgfast.core.base.types cimport (
 )
 from sgfast.core.conntrack.lifetime cimport free_table, init_table, sweep
 from sgfast.core.conntrack.states cimport STATE_COUNT, TIMEOUT_COUNT, TIMEOUT_OF_STATE
-from sgfast.core.conntrack.storage cimport Entry, FlowRecord, entry_at, flow_at
+from sgfast.core.conntrack.storage cimport Entry, FlowRecord, entry_at, flow_at, prefetch_addresses
 from sgfast.core.conntrack.table cimport FROM_HIGH, Table, count_packet, guess_slot
 from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row
@@ -79,6 +79,22 @@ cdef void judge_slowly(
         word[0] = c.word
 
 
+cdef void guess_batch(const Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogil:
+    cdef bint keep_flows = plane.table.keep_flows
+    cdef Py_ssize_t i
+    cdef Packet* p
+    for i in range(n):
+        p = &packets[i]
+        if likely(p.outcome == READ_TRACKED):
+            p.hint = guess_slot(&plane.table, p.hash)
+            if likely(p.hint != NO_SLOT):
+                prefetch(entry_at(&plane.table.slab, p.hint))
+                if p.ipv6:
+                    prefetch_addresses(&plane.table.slab, p.hint)
+                if keep_flows:
+                    prefetch_flow(flow_at(&plane.table.slab, p.hint))
+
+
 cdef void judge_batch(
     Plane* plane, Packet* packets, const int64_t* now, const uint64_t* numbers, uint64_t first, Py_ssize_t n,
     ResultRow* rows, uint16_t* words
@@ -94,18 +110,10 @@ cdef void judge_batch(
     cdef uint16_t openers[BATCH]
     cdef int count = 0
     cdef int k
-    # Guess and prefetch every entry. Its key is compared when it is used.
     for i in range(n):
-        p = &packets[i]
-        if likely(p.outcome == READ_TRACKED):
-            p.hint = guess_slot(&plane.table, p.hash)
-            if likely(p.hint != NO_SLOT):
-                prefetch(entry_at(&plane.table.slab, p.hint))
-                if keep_flows:
-                    prefetch_flow(flow_at(&plane.table.slab, p.hint))
-            else:
-                openers[count] = <uint16_t>i
-                count += 1
+        if unlikely(packets[i].hint == NO_SLOT) and packets[i].outcome == READ_TRACKED:
+            openers[count] = <uint16_t>i
+            count += 1
     for k in range(count):
         look_up_addresses(plane, &packets[openers[k]], &ahead[openers[k]])
         prefetch_bucket(&plane.attempts, &packets[openers[k]])

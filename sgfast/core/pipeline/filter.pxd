@@ -61,8 +61,9 @@ cdef inline bint make_live(Plane* plane, PacketContext* c) noexcept nogil:
     if c.slot == NO_SLOT or not entry_at(&t.slab, c.slot).marks & TUPLE_LIVE:
         if not make_room(t, c.now):
             return False
-        # Making room may have freed this entry, if its tuple had ended.
-        c.slot = find_slot(t, &p.key, p.digest, p.hash)
+        if c.slot != NO_SLOT:
+            # Making room may have freed this entry, if its tuple had ended.
+            c.slot = find_slot(t, &p.key, p.digest, p.hash)
         if c.slot == NO_SLOT:
             c.slot = add_key(t, &p.key, p.digest, p.hash)
             if c.slot == NO_SLOT:

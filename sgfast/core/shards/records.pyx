@@ -12,7 +12,7 @@ from sgfast.core.base.clock cimport CLOCK_END
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport HeaderRow, ResultRow
 from sgfast.core.dataplane cimport DataPlane
-from sgfast.core.pipeline.batch cimport BATCH, judge_batch, prefetch_line, tally_ended
+from sgfast.core.pipeline.batch cimport BATCH, guess_batch, judge_batch, prefetch_line, tally_ended
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.wire.header_rows cimport write_header_row
 
@@ -154,6 +154,7 @@ cdef class RecordJudge:
                 count += 1
             if count == 0:
                 continue
+            guess_batch(first, self.packets, count)
             if rows == NULL:
                 judge_batch(first, self.packets, self.now, self.numbers, self.numbers[0], count, NULL, NULL)
             else:

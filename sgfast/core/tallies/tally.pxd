@@ -14,9 +14,8 @@ cdef enum:
     TALLY_PEERLESS = 3 << 15    # room for kinds without a peer: up to this many rows
     # All others fit: 256 protocols, REASON_COUNT reasons and two directions.
     TALLY_MOST = 7 << 14
-    TALLY_BUCKETS = 1 << 14     # of the index, which so has room for 131,072 rows (bucket.pxd)
+    TALLY_BUCKETS = 1 << 14     # of the index, which has 196,608 places for all of them
     TALLY_KEY_BYTES = 32        # the leading bytes of a TallyRow, which are its key
-    TALLY_KEY_WORDS = 4
 
 
 cdef packed struct TallyRow:
@@ -61,12 +60,17 @@ cdef inline void free_tally(Tally* tally) noexcept nogil:
     tally.index = NULL
 
 
-cdef inline uint32_t key_hash(const Tally* tally, const TallyRow* key) noexcept nogil:
-    cdef uint64_t words[TALLY_KEY_WORDS]
-    cdef uint64_t h
-    memcpy(words, key, TALLY_KEY_BYTES)
-    h = fold(words[0] ^ tally.secret, words[1] ^ (tally.secret >> 7))
-    h = fold(h ^ words[2], words[3] ^ tally.secret)
+# A row's key as words, so that it is coarsened, hashed and compared in registers. To load words from a row whose bytes
+# were just written would wait for these writes.
+cdef struct TallyKey:
+    uint64_t peer[2]
+    uint64_t service            # instance, port_key, protocol, reason, from the lowest bits on
+    uint64_t rest               # inbound, family, has_ports, has_icmp, rule
+
+
+cdef inline uint32_t key_hash(const Tally* tally, const TallyKey* key) noexcept nogil:
+    cdef uint64_t h = fold(key.peer[0] ^ tally.secret, key.peer[1] ^ (tally.secret >> 7))
+    h = fold(h ^ key.service, key.rest ^ tally.secret)
     return <uint32_t>(h ^ (h >> 32))
 
 
@@ -79,32 +83,22 @@ cdef inline uint32_t most_rows(int level) noexcept nogil:
     return TALLY_KINDS if level == 0 else TALLY_PEERLESS if level == 1 else TALLY_MOST
 
 
-cdef inline void coarsen(TallyRow* key, int level) noexcept nogil:
+cdef inline void coarsen(TallyKey* key, int level) noexcept nogil:
     # Makes a key of a level one of the next level.
     if level == 0:
-        memset(key.peer, 0, sizeof(key.peer))
-        key.family = 0
+        key.peer[0] = 0
+        key.peer[1] = 0
+        key.rest = key.rest & <uint64_t>0xFFFFFFFFFFFF00FF      # no family
     else:
-        key.instance = -1
-        key.port_key = 0
-        key.has_ports = 0
-        key.has_icmp = 0
-        key.rule = -1
-
-
-cdef inline uint32_t peerless_hash(const Tally* tally, const TallyRow* key) noexcept nogil:
-    # The hash of a key once it is coarsened to the first level.
-    cdef TallyRow peerless
-    memcpy(&peerless, key, TALLY_KEY_BYTES)
-    coarsen(&peerless, 0)
-    return key_hash(tally, &peerless)
+        key.service = key.service & <uint64_t>0xFFFF000000000000 | <uint32_t>0xFFFFFFFF     # no instance and no port
+        key.rest = key.rest & 0xFF | <uint64_t>0xFFFFFFFF00000000
 
 
 cdef inline Bucket* bucket_of(const Tally* tally, uint32_t h) noexcept nogil:
     return &tally.index[h & (TALLY_BUCKETS - 1)]
 
 
-cdef inline TallyRow* find_kind(Tally* tally, const TallyRow* key, uint32_t h, uint32_t most) noexcept nogil:
+cdef inline TallyRow* find_kind(Tally* tally, const TallyKey* key, uint32_t h, uint32_t most) noexcept nogil:
     # Finds the row of a key with the hash `h`, or makes it if there are fewer than `most`. NULL otherwise.
     cdef uint32_t _tries, mask
     cdef uint32_t at = h
@@ -162,9 +156,10 @@ cdef inline void add_to(TallyRow* row, const TallyRow* more) noexcept nogil:
 
 cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
     # Adds a row of another tally with its counters. False for lack of memory, or if nothing was counted in it.
-    cdef TallyRow key = more[0]
+    cdef TallyKey key
     cdef TallyRow* row
     cdef int level
+    memcpy(&key, more, TALLY_KEY_BYTES)
     if (more.packets == 0 and more.connections == 0) or not have_rows(tally):
         return False
     for level in range(TALLY_LEVELS):
@@ -200,17 +195,19 @@ cdef inline void prefetch_kind(const Tally* tally, uint32_t h) noexcept nogil:
         prefetch(&row.number)       # a row may be in two cache lines
 
 
-cdef inline void count_row(Tally* tally, TallyRow* more, uint32_t h, uint32_t peerless) noexcept nogil:
+cdef inline void count_row(
+    Tally* tally, const TallyRow* more, TallyKey* key, uint32_t h, uint32_t peerless
+) noexcept nogil:
     # `h`: the hash of the key; `peerless`: its hash without the peer, or 0 if that is not known yet.
     cdef TallyRow* row
     cdef int level
     for level in range(TALLY_LEVELS):
-        row = find_kind(tally, more, h, most_rows(level))
+        row = find_kind(tally, key, h, most_rows(level))
         if row != NULL:
             add_to(row, more)
             return
-        coarsen(more, level)
-        h = peerless if level == 0 and peerless else key_hash(tally, more)
+        coarsen(key, level)
+        h = peerless if level == 0 and peerless else key_hash(tally, key)
     # There is room for all kinds of the last level. Nothing may stay in the queue, even so.
     tally.lost += 1
 
@@ -219,14 +216,17 @@ cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
     cdef uint32_t hashes[QUEUED_ROWS]
     cdef uint32_t peerless[QUEUED_ROWS]
     cdef const Tally* tally
+    cdef TallyKey key
     cdef int n
     for n in range(queue.count):
         tally = queue.tallies[n]
-        hashes[n] = key_hash(tally, &queue.rows[n])
+        memcpy(&key, &queue.rows[n], TALLY_KEY_BYTES)
+        hashes[n] = key_hash(tally, &key)
         peerless[n] = 0
         prefetch(bucket_of(tally, hashes[n]))
         if tally.count >= TALLY_KINDS:      # a new kind counts without its peer
-            peerless[n] = peerless_hash(tally, &queue.rows[n])
+            coarsen(&key, 0)
+            peerless[n] = key_hash(tally, &key)
             prefetch(bucket_of(tally, peerless[n]))
     for n in range(queue.count):
         tally = queue.tallies[n]
@@ -234,7 +234,8 @@ cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
         if peerless[n]:
             prefetch_kind(tally, peerless[n])
     for n in range(queue.count):
-        count_row(queue.tallies[n], &queue.rows[n], hashes[n], peerless[n])
+        memcpy(&key, &queue.rows[n], TALLY_KEY_BYTES)
+        count_row(queue.tallies[n], &queue.rows[n], &key, hashes[n], peerless[n])
     queue.count = 0
 
 
