@@ -34,12 +34,13 @@ cdef struct Trie:
 
 
 cdef inline uint32_t find_ipv4(const Trie* trie, uint32_t address) noexcept nogil:
+    # Branch-free: how deep an address is found could not be predicted. Where nothing is below a cell, the first cell of
+    # all is read instead, and ignored.
     cdef uint32_t cell = trie.root[address >> 16]
-    if cell & CHILD:
-        cell = trie.cells[(cell & ~<uint32_t>CHILD) * 256 + ((address >> 8) & 255)]
-        if cell & CHILD:
-            cell = trie.cells[(cell & ~<uint32_t>CHILD) * 256 + (address & 255)]
-    return cell
+    cdef uint32_t below = 0 - (cell >> 31)
+    cell = (trie.cells[(cell << 8 | (address >> 8 & 255)) & below] & below) | (cell & ~below)
+    below = 0 - (cell >> 31)
+    return (trie.cells[(cell << 8 | (address & 255)) & below] & below) | (cell & ~below)
 
 
 cdef inline uint32_t find_ipv6(const Trie* trie, uint64_t high, uint64_t low) noexcept nogil:

@@ -1,7 +1,7 @@
 """Builds the longest-prefix-match trie. ``cidr_trie.pxd`` has its layout and its look-ups."""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -57,7 +57,8 @@ cdef class CidrTrie:
         prefix_rows, length_rows, value_rows = prefixes, lengths, values
 
         self.trie.root = <uint32_t*>malloc(65536 * sizeof(uint32_t))
-        if self.trie.root == NULL:
+        self.trie.cells = <uint32_t*>calloc(1, sizeof(uint32_t))    # find_ipv4 reads the first one of any trie
+        if self.trie.root == NULL or self.trie.cells == NULL:
             raise MemoryError
         for i in range(65536):
             self.trie.root[i] = background
@@ -69,11 +70,12 @@ cdef class CidrTrie:
         cdef size_t cells = <size_t>earlier.table_capacity * 256 * sizeof(uint32_t)
         cdef size_t nodes = <size_t>earlier.node_capacity * sizeof(PathNode)
         self.trie.root = <uint32_t*>malloc(root)
-        self.trie.cells = <uint32_t*>malloc(max(cells, 1))
+        self.trie.cells = <uint32_t*>malloc(max(cells, sizeof(uint32_t)))
         self.trie.nodes = <PathNode*>malloc(max(nodes, 1))
         if self.trie.root == NULL or self.trie.cells == NULL or self.trie.nodes == NULL:
             raise MemoryError
         memcpy(self.trie.root, earlier.trie.root, root)
+        self.trie.cells[0] = 0
         if earlier.table_count:
             memcpy(self.trie.cells, earlier.trie.cells, <size_t>earlier.table_count * 256 * sizeof(uint32_t))
         if earlier.node_count:
