@@ -1,7 +1,8 @@
 """``--verdicts`` and ``--connections`` as Parquet, with the columns and types of ``row_schema``.
 
-Rows are buffered until they fill a row group, so memory does not grow with the capture. No Python object is created per
-packet. This module needs pyarrow (``sgfast[arrow]``); importing it without raises ImportError.
+Rows are buffered until they fill a row group, so memory does not grow with the capture. If there is more than one
+processor, a thread encodes a group while the next one is filled. No Python object is created per packet.
+This module needs pyarrow (``sgfast[arrow]``); importing it without raises ImportError.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
+from sgfast.processors import usable_processors
 from sgfast.replaying import Names
 from sgfast.tables import Table
 from sgfast.tables.arrow import Array
@@ -34,8 +37,9 @@ class _Stream(io.RawIOBase):
     A Parquet writer that is dropped before it is closed writes once more; that must not reach the file.
     """
 
-    def __init__(self, write: Write) -> None:
-        self._write = write
+    def __init__(self) -> None:
+        #: What was written and not taken yet.
+        self.pieces: list[bytes] = []
         self._at = 0
         self._is_live = False
 
@@ -55,18 +59,26 @@ class _Stream(io.RawIOBase):
     def write(self, data: Any) -> int:
         size = memoryview(data).nbytes
         if self._is_live:
-            self._write(bytes(data))
+            self.pieces.append(bytes(data))
             self._at += size
         return size
+
+    def take(self) -> bytes:
+        pieces, self.pieces = self.pieces, []
+        return b"".join(pieces)
 
 
 class _Table(ABC):
     """Buffers rows and writes them to a file. ``dtypes``: dtypes of the parallel arrays that hold the rows."""
 
     def __init__(self, write: Write, kind: RowKind, dtypes: Sequence[np.dtype[Any]]) -> None:
-        self._stream = _Stream(write)
+        self._write = write
+        self._stream = _Stream()
         self._kind = kind
         self._writer: Any = None
+        self._thread = ThreadPoolExecutor(1) if usable_processors() > 1 else None
+        #: The last group that the thread was given.
+        self._encoding: Future[bytes] | None = None
         self._kept = [np.zeros(GROUP_ROWS, dtype) for dtype in dtypes]
         self._count = 0
         self._before = 0        # number of packets before the buffered ones
@@ -82,8 +94,12 @@ class _Table(ABC):
     def close(self) -> None:
         """Write the buffered rows and the end of the Parquet file."""
         self._write_group()
+        self._write_encoded()
+        if self._thread is not None:
+            self._thread.shutdown()
         with self._stream:
             self._writer.close()
+        self._write(self._stream.take())
 
     def _keep(self, *arrays: Rows) -> None:
         for array, kept in zip(arrays, self._kept, strict=True):
@@ -108,16 +124,35 @@ class _Table(ABC):
                 self._words = Words(self._names.instances), Words(self._names.rules)
             batches.append(self._columns(*self._words, *(kept[: self._count] for kept in self._kept)))
         table = pa.table(Table(self._kind.flat, self._count, lambda: batches))
-        with self._stream:
-            if self._writer is None:
-                # A dictionary does not help columns whose values rarely repeat.
-                plain = (pa.timestamp("ns", tz="UTC"), pa.int64())
-                encoded = [field.name for field in table.schema if field.type not in plain]
-                self._writer = pq.ParquetWriter(self._stream, table.schema, use_dictionary=encoded)
-            if self._count:
-                self._writer.write_table(table, row_group_size=GROUP_ROWS)
         self._before += self._count
         self._count = 0
+        self._write_encoded()
+        if self._thread is None:
+            self._write(self._encode(table))
+        else:
+            self._encoding = self._thread.submit(self._encode, table)
+
+    def _write_encoded(self) -> None:
+        # The thread writes nothing itself: an interrupt could not end it while it waits for the reader of a pipe.
+        encoding, self._encoding = self._encoding, None
+        if encoding is not None:
+            self._write(encoding.result())
+
+    def _encode(self, table: Any) -> bytes:
+        with self._stream:
+            if self._writer is None:
+                # A dictionary does not help columns whose values rarely repeat. And only these have their least and
+                # largest value in each row group: others take nearly half of the time for it, and nearly all groups
+                # would have the same ones.
+                rising = (pa.timestamp("ns", tz="UTC"), pa.int64())
+                plain = [field.name for field in table.schema if field.type in rising]
+                encoded = [field.name for field in table.schema if field.type not in rising]
+                self._writer = pq.ParquetWriter(
+                    self._stream, table.schema, use_dictionary=encoded, write_statistics=plain
+                )
+            if len(table):
+                self._writer.write_table(table, row_group_size=GROUP_ROWS)
+        return self._stream.take()
 
     @abstractmethod
     def _columns(self, instances: Words, rules: Words, *rows: Rows) -> list[Array]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import io
 import json
+import threading
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -185,7 +186,7 @@ def test_an_error_of_what_it_is_written_to_passes(
     def run() -> None:
         sink = VerdictParquet(write)
         sink.begin(NAMES)
-        for _ in range(some(3, 10)):
+        for _ in range(some(6, 10)):
             sink.write(*random_packets(1, 100))
         sink.close()
 
@@ -237,8 +238,8 @@ def test_memory_does_not_grow_with_the_capture(monkeypatch: pytest.MonkeyPatch) 
             assert pa.total_allocated_bytes() - before < 10_000_000
         sink.close()
 
-    write(4)
-    few = peak_bytes(lambda: write(4))
+    write(10)
+    few = peak_bytes(lambda: write(10))
     assert peak_bytes(lambda: write(100)) < few + 300_000
 
 
@@ -271,3 +272,37 @@ def test_codes_are_of_words_that_come_up() -> None:
     ):  # fmt: skip
         with pytest.raises(error):
             codes_of(numbers, there, words, count)
+
+
+def test_only_what_rises_has_its_least_and_largest_value_in_each_group() -> None:
+    # Who looks for a time or a packet skips the other groups. For other columns nearly all groups would say the same.
+    columns = pq.ParquetFile(written(VerdictParquet, NAMES, random_packets(1, 50))).metadata.row_group(0)
+    described = {
+        columns.column(n).path_in_schema
+        for n in range(columns.num_columns)
+        if columns.column(n).statistics is not None and columns.column(n).statistics.has_min_max
+    }
+    assert described == {"packet", "time"}
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+def test_what_a_full_disk_says_is_told_however_many_processors(
+    monkeypatch: pytest.MonkeyPatch, processors: int
+) -> None:
+    def refuse(data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parquet, "usable_processors", lambda: processors)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 8)
+    before = threading.active_count()
+    sink = VerdictParquet(refuse)
+    sink.begin(NAMES)
+    with pytest.raises(OSError, match="No space left"):
+        for _ in range(3):
+            sink.write(*random_packets(1, 8))
+    del sink
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(60)
+    assert threading.active_count() == before
