@@ -276,7 +276,7 @@ cdef class DataPlane:
         plane.want_sides = results != NULL
         size = self.read_batch(frames, rows, 0, n, 0)
         guess_batch(plane, self.packets[0], size)
-        while size:
+        while size > 0:
             following = self.read_batch(frames, rows, start + size, n, 1 - which)
             judge_batch(
                 plane, self.packets[which], self.now[which], NULL, self.judged + 1, size,

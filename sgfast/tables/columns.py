@@ -65,7 +65,7 @@ def words_of(values: Sequence[str | None]) -> Array:
 
 
 def numbers(values: Rows, there: Where | None = None) -> Array:
-    """A column of integers that is null where ``there`` is false. It does not change with the rows."""
+    """A column of integers that is null where ``there`` is false. It holds a copy of ``values``."""
     return Array(len(values), (None if there is None else _bitmap(there), values.copy()))
 
 
@@ -81,7 +81,7 @@ def _bitmap(there: Where) -> Rows:
 
 
 def packet_columns(headers: Rows, results: Rows, first: int, instances: Words, rules: Words) -> list[Array]:
-    """The columns of PACKET_ROWS, which do not change with the rows. ``first``: the number of the first packet."""
+    """The columns of PACKET_ROWS, copied from the rows. ``first``: the number of the first packet."""
     ports, icmp = headers["has_ports"] != 0, headers["has_icmp"] != 0
     columns = [
         numbers(np.arange(first, first + len(headers), dtype=np.int64)),
@@ -106,7 +106,7 @@ def packet_columns(headers: Rows, results: Rows, first: int, instances: Words, r
 
 
 def connection_columns(flows: Rows, instances: Words, rules: Words) -> list[Array]:
-    """The columns of CONNECTION_ROWS, which do not change with the rows."""
+    """The columns of CONNECTION_ROWS, copied from the rows."""
     ports = flows["has_ports"] != 0
     icmp = flows["protocol"] == np.where(flows["family"] == 4, ICMP, ICMPV6)
     columns = [

@@ -68,6 +68,8 @@ assert set(mine["verdict"].tolist()) == {{0, 1}}
 engine = sgfast.Engine(policy)
 user_module.judge_headers(engine, rows.view(np.uint8), np.zeros(0, dtype=np.uint8), len(rows))
 assert engine.dataplane.counters["packets"] == len(rows)
+user_module.judge_headers(engine, rows.view(np.uint8), np.zeros(0, dtype=np.uint8), -1)
+assert engine.dataplane.counters["packets"] == len(rows)
 frame = ethernet(ip("198.51.100.7", "10.0.0.5", tcp(1, 80, "S")))
 got = user_module.verdicts_of_frames(sgfast.Engine(policy), frame, 8)
 assert got == [

@@ -56,6 +56,7 @@ def lines_of(kind: type, names: Names, *pieces: tuple[Any, ...]) -> list[dict[st
 @pytest.mark.parametrize("group", [1, 7, 1000])
 def test_parquet_says_what_json_says(monkeypatch: pytest.MonkeyPatch, seed: int, group: int) -> None:
     print(f"seed {seed}")
+    monkeypatch.setattr(parquet, "usable_processors", lambda: 1 + seed % 2)
     monkeypatch.setattr(parquet, "GROUP_ROWS", group)
     packets = [random_packets(seed * 1000 + n, n) for n in (1, 50, 0, 100)]
     flows = [(random_flows(seed * 1000 + n, n),) for n in (1, 50, 0, 64)]
@@ -274,15 +275,23 @@ def test_codes_are_of_words_that_come_up() -> None:
             codes_of(numbers, there, words, count)
 
 
-def test_only_what_rises_has_its_least_and_largest_value_in_each_group() -> None:
-    # Who looks for a time or a packet skips the other groups. For other columns nearly all groups would say the same.
-    columns = pq.ParquetFile(written(VerdictParquet, NAMES, random_packets(1, 50))).metadata.row_group(0)
-    described = {
-        columns.column(n).path_in_schema
-        for n in range(columns.num_columns)
-        if columns.column(n).statistics is not None and columns.column(n).statistics.has_min_max
-    }
-    assert described == {"packet", "time"}
+def test_only_numbers_and_times_have_their_least_and_largest_value_in_each_group() -> None:
+    # Who looks for a time skips the other groups. For texts and ports nearly all groups would say the same.
+    flows = random_flows(1, 50)
+    flows["bytes"] >>= 1
+    flows["packets"] >>= 1
+    counters = {f"{what}_from_{end}" for what in ("packets", "bytes") for end in ("initiator", "responder")}
+    for kind, rows, expected in (
+        (VerdictParquet, random_packets(1, 50), {"packet", "time"}),
+        (ConnectionParquet, (flows,), {"first_time", "last_time"} | counters),
+    ):
+        group = pq.ParquetFile(written(kind, NAMES, rows)).metadata.row_group(0)
+        columns = [group.column(n) for n in range(group.num_columns)]
+        assert {
+            column.path_in_schema
+            for column in columns
+            if column.statistics is not None and column.statistics.has_min_max
+        } == expected
 
 
 @pytest.mark.parametrize("processors", [1, 2])
@@ -294,7 +303,7 @@ def test_what_a_full_disk_says_is_told_however_many_processors(
 
     monkeypatch.setattr(parquet, "usable_processors", lambda: processors)
     monkeypatch.setattr(parquet, "GROUP_ROWS", 8)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     sink = VerdictParquet(refuse)
     sink.begin(NAMES)
     with pytest.raises(OSError, match="No space left"):
@@ -302,7 +311,31 @@ def test_what_a_full_disk_says_is_told_however_many_processors(
             sink.write(*random_packets(1, 8))
     del sink
     gc.collect()
-    for thread in threading.enumerate():
-        if thread.name.startswith("ThreadPoolExecutor"):
-            thread.join(60)
-    assert threading.active_count() == before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_error_of_the_encoder_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **more: Any) -> None:
+        raise MemoryError("no room for a group")
+
+    monkeypatch.setattr(parquet, "usable_processors", lambda: 2)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", fail)
+    sink = VerdictParquet(lambda data: None)
+    sink.begin(NAMES)
+    sink.write(*random_packets(1, 8))
+    with pytest.raises(MemoryError, match="no room for a group"):
+        sink.close()
+
+
+def test_it_is_written_where_the_system_refuses_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 8)
+    pieces = [random_packets(n, 20) for n in range(3)]
+    expected = rows_of(written(VerdictParquet, NAMES, *pieces))
+    monkeypatch.setattr(parquet, "usable_processors", lambda: 2)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert rows_of(written(VerdictParquet, NAMES, *pieces)) == expected

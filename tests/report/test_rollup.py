@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from ipaddress import ip_address
 from itertools import product
 from pathlib import Path
@@ -108,6 +109,43 @@ def test_what_finds_no_room_is_counted_without_its_address() -> None:
     assert folded.packets == folded.connections == number
     assert {row.source.text for row in folded.rows} == {"private addresses", "other addresses"}
     assert folded.rows[0].source_text == "private addresses (65,536 addresses)"
+
+
+def test_kinds_that_find_no_room_without_an_address_keep_what_all_have_room_for() -> None:
+    # More peers than there is room for, then more services, and then kinds that count without both.
+    policy = parse_policy(
+        "{version: 1, security_groups: [{name: web}],"
+        " instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]}"
+    )
+    engine = Engine(policy, reporting=True)
+    peers, services, others = 1 << 16, 1 << 15, 50
+
+    def send(first: int, last: int, make: Callable[[int], bytes]) -> None:
+        for start in range(first, last, 4096):
+            frames = [make(n) for n in range(start, min(start + 4096, last))]
+            engine.process(FrameBatch.from_frames(frames, [0] * len(frames)))
+
+    def peer(n: int) -> str:
+        return f"172.{16 + (n >> 16)}.{n >> 8 & 255}.{n & 255}"
+
+    send(0, peers, lambda n: ethernet(ip(peer(n), "10.0.0.5", udp(1000, 53))))
+    send(0, services, lambda n: ethernet(ip(peer(peers + n), "10.0.0.5", udp(1000, 1000 + n))))
+    send(0, others, lambda n: ethernet(ip(peer(2 * peers + n), "10.0.0.5", udp(1000, 50_000 + n))))
+    send(0, others, lambda n: ethernet(ip(peer(2 * peers + n), "10.0.0.5", icmp(8, 0, n))))
+    kinds = kinds_of_engine(engine)
+    rows = kinds.rows
+    assert kinds.lost == 0 and int(rows["packets"].sum()) == peers + services + 2 * others
+    without_peer = rows[(rows["family"] == 0) & (rows["instance"] >= 0)]
+    assert sorted(without_peer["port_key"].tolist()) == list(range(1000, 1000 + services))
+    assert set(without_peer["has_ports"].tolist()) == {1} and not without_peer["peer"].any()
+    coarsest = rows[rows["instance"] < 0]
+    assert sorted(zip(coarsest["protocol"].tolist(), coarsest["packets"].tolist(), strict=True)) == [
+        (1, others), (17, others)
+    ]  # fmt: skip
+    reason = int(without_peer["reason"][0])
+    for row in coarsest:
+        assert (int(row["reason"]), int(row["inbound"]), int(row["rule"])) == (reason, 1, -1)
+        assert not any(int(row[name]) for name in ("family", "port_key", "has_ports", "has_icmp"))
 
 
 @pytest.mark.parametrize(

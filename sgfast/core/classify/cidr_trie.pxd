@@ -4,7 +4,7 @@
 # table of 256 cells. A cell is a prefix number, or CHILD | the number of a node. Shorter prefixes are pushed down
 # into every cell they cover, so a look-up never goes back up.
 #
-#     IPv4   root[b0 b1] -> table[b2] -> table[b3]                  at most three loads
+#     IPv4   root[b0 b1] -> table[b2] -> table[b3]                  always three loads
 #     IPv6   root[b0 b1] -> node -> node ...                        paths without a branch are skipped: a node
 #                                                                   first compares the bytes its path skipped
 #
@@ -29,7 +29,7 @@ cdef struct PathNode:       # 48 bytes
 
 cdef struct Trie:
     uint32_t* root          # 65,536 cells
-    uint32_t* cells         # tables of 256 cells each
+    uint32_t* cells         # tables of 256 cells each; there is always a first cell
     PathNode* nodes         # IPv6 only; for IPv4 a node number is a table number
 
 

@@ -36,6 +36,19 @@ cdef bint reads_alike(DataPlane a, DataPlane b) noexcept nogil:
     )
 
 
+cdef void judge_guessed(
+    Plane* plane, Packet* packets, const int64_t* now, uint64_t first, Py_ssize_t n, uint16_t* words
+) noexcept nogil:
+    cdef Py_ssize_t start = 0
+    guess_batch(plane, packets, n)
+    while start < n:
+        judge_batch(
+            plane, &packets[start], &now[start], NULL, first + start, min(n - start, <Py_ssize_t>BATCH), NULL,
+            &words[start]
+        )
+        start += BATCH
+
+
 cdef void judge_paired(
     DataPlane a, DataPlane b, const Frame* frames, Py_ssize_t n, uint16_t* words_a, uint16_t* words_b
 ) noexcept nogil:
@@ -54,17 +67,16 @@ cdef void judge_paired(
     plane_a.want_sides = False
     plane_b.want_sides = False
     while start < n:
-        size = min(n - start, <Py_ssize_t>BATCH)
+        # Both batches of `a` at once, as there is nothing else to do between guessing and judging.
+        size = min(n - start, <Py_ssize_t>(2 * BATCH))
         for i in range(size):
             read_frame(&plane_a.wire, &frames[start + i], &packets[i])
             advance_clock(&a.clock, packets[i].time_ns)
             now[i] = a.clock.now
             prefetch_line(plane_a, &packets[i])
             prefetch_line(plane_b, &packets[i])
-        guess_batch(plane_a, packets, size)
-        judge_batch(plane_a, packets, now, NULL, a.judged + 1, size, NULL, &words_a[start])
-        guess_batch(plane_b, packets, size)
-        judge_batch(plane_b, packets, now, NULL, b.judged + 1, size, NULL, &words_b[start])
+        judge_guessed(plane_a, packets, now, a.judged + 1, size, &words_a[start])
+        judge_guessed(plane_b, packets, now, b.judged + 1, size, &words_b[start])
         a.judged += size
         b.judged += size
         start += size

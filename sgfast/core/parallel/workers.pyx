@@ -410,7 +410,6 @@ cdef class Workers:
         plane = self.shards[shard_of(&self.shards.plane.wire, p, self.shard_count)].plane
         p.outcome = READ_FRAGMENT
         plane.want_sides = self.rows != NULL
-        guess_batch(plane, p, 1)
         judge_batch(plane, p, &block.now[at], &number, self.first, 1, self.rows, self.words)
         tally_ended(plane)
 

@@ -111,7 +111,7 @@ cdef void judge_batch(
     cdef int count = 0
     cdef int k
     for i in range(n):
-        if unlikely(packets[i].hint == NO_SLOT) and packets[i].outcome == READ_TRACKED:
+        if packets[i].outcome == READ_TRACKED and unlikely(packets[i].hint == NO_SLOT):
             openers[count] = <uint16_t>i
             count += 1
     for k in range(count):
