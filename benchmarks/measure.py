@@ -299,12 +299,15 @@ def software() -> str:
     return f"sgfast {__version__}{_commit()}, {platform.python_implementation()} {platform.python_version()}"
 
 
+_FOLDERS = ("--results", "--capture-dir", "--corpus")
+
+
 def command_line(program: str, arguments: Sequence[str]) -> str:
-    """The command as it was typed, without ``--results``, whose folder depends on the machine."""
+    """The command as it was typed, without the options that name folders of the machine."""
     kept = [
         argument
         for before, argument in zip(("", *arguments), arguments, strict=False)
-        if "--results" not in (before, argument) and not argument.startswith("--results=")
+        if before not in _FOLDERS and argument.split("=")[0] not in _FOLDERS
     ]
     return shlex.join([*shlex.split(program), *kept])
 

@@ -89,7 +89,7 @@ class Output:
         self._written += len(data)
         if self._written >= BEHIND_FROM and usable_processors() > 1:
             self._written = 0
-            # The stream may have no descriptor, or the system may refuse a thread. Then there is no thread yet.
+            # The stream may have no descriptor, and the system may refuse a thread. In both cases this thread goes on.
             with suppress(OSError, RuntimeError):
                 descriptor = self._stream.fileno()
                 # Terminals and /dev/null are not worth it.

@@ -19,7 +19,7 @@ from typing import Any
 
 from sgfast.__main__ import run
 
-#: Values of the input ``fail-on`` that ``sgfast diff`` takes as ``--fail-on``. ``sgfast check`` takes all other values.
+#: These values of the input ``fail-on`` go to ``sgfast diff``. All other values go to ``sgfast check``.
 OF_DIFF = ("opened", "closed", "newly-denied", "newly-allowed")
 #: Statuses of commands that have printed their report.
 DONE = (0, 1, 3)

@@ -86,7 +86,7 @@ def decompress(
 
 _XZ_MAGIC, _XZ_END = b"\xfd7zXZ\0", b"YZ"
 _XZ_HEADER = 12
-#: Bytes of a block's integrity check, by the kind of check that the stream's header names.
+#: The kinds of integrity check of a block, as a stream's header names them. Each has a length in bytes.
 _XZ_CHECKS = {0: 0, 1: 4, 4: 8, 10: 32}
 #: The largest block header.
 _XZ_BLOCK_HEADER = 1024

@@ -78,7 +78,7 @@ class _Table(ABC):
         self._kind = kind
         self._writer: Any = None
         self._thread = ThreadPoolExecutor(1) if usable_processors() > 1 else None
-        #: The last group that the thread was given.
+        #: The row group that the thread is encoding, or has encoded.
         self._encoding: Future[bytes] | None = None
         self._kept = [np.zeros(GROUP_ROWS, dtype) for dtype in dtypes]
         self._count = 0
@@ -137,7 +137,7 @@ class _Table(ABC):
         self._write(self._encode(table))
 
     def _write_encoded(self) -> None:
-        # The thread writes nothing itself: an interrupt could not end it while it waits for the reader of a pipe.
+        # The thread only encodes. If it wrote into a pipe that nobody reads, an interrupt could not end it.
         encoding, self._encoding = self._encoding, None
         if encoding is not None:
             self._write(encoding.result())
@@ -145,9 +145,9 @@ class _Table(ABC):
     def _encode(self, table: Any) -> bytes:
         with self._stream:
             if self._writer is None:
-                # A dictionary does not help times and counts, as their values rarely repeat. And only these have their
-                # least and largest value in each row group: for texts and ports, to find it takes two fifths of the
-                # time, and nearly all groups would say the same.
+                # Times and counts rarely repeat, so they need no dictionary. Each row group has the least and the
+                # largest of them. Those of texts and ports would take two fifths of the time to find, and they would be
+                # the same in nearly all groups.
                 counted = (pa.timestamp("ns", tz="UTC"), pa.int64())
                 plain = [field.name for field in table.schema if field.type in counted]
                 encoded = [field.name for field in table.schema if field.type not in counted]

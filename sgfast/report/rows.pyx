@@ -86,7 +86,7 @@ cdef inline bint is_known_flow(const FlowRow* row) noexcept nogil:
     )
 
 
-# These copy the numbers: fields of a packed struct may be unaligned, and then no pointer may refer to them.
+# These functions take numbers by value. A field of a packed struct may be unaligned, so no pointer may refer to it.
 cdef inline void numbers_of_flow(const FlowRow* row, int32_t* instances, int32_t* rules) noexcept nogil:
     instances[0], instances[1] = row.instance[0], row.instance[1]
     rules[0], rules[1] = row.rule[0], row.rule[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import ipaddress
 import json
@@ -71,6 +72,15 @@ def test_verdicts_are_those_a_workload_was_built_for(name: str, engine: str, wor
 def test_openers_keep_a_million_connections_alive(workload: Any) -> None:
     timeout_us = sgfast.Policy().settings.timeouts.tcp_other * 1e6
     assert timeout_us / workload._INTERVAL_US["openers"] == 1_000_000
+
+
+def test_recorded_commands_name_no_folder_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    measure = importlib.import_module("measure")
+    typed = ["--packets", "1e7", "--corpus", "/corpus", "--capture-dir=/captures", "--results", "out", "-k", "jobs"]
+    assert measure.command_line("pytest benchmarks", typed) == "pytest benchmarks --packets 1e7 -k jobs"
+    for name in ("RESULTS.md", "ABLATIONS.md", "CURVES.md"):
+        assert "--corpus" not in (BENCHMARKS / name).read_text() and "-dir" not in (BENCHMARKS / name).read_text()
 
 
 def test_one_seed_gives_one_capture(workload: Any, tmp_path: Path) -> None:

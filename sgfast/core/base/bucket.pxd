@@ -1,9 +1,9 @@
 # A hash index is an array of buckets. The number of buckets is a power of two. A bucket is one cache line with room for
-# 12 keys. For each key it has a tag of 8 bits and a slot, which is where the key itself is stored. A key that finds its
-# bucket full goes to the next bucket, and `overflow` counts such keys.
+# 12 keys. For each key it has a tag of 8 bits and a slot. The slot says where the key itself is stored. A key whose
+# bucket is full goes to the next bucket, and `overflow` counts such keys.
 #
 # The lowest bits of a key's hash select the bucket, and the highest eight are its tag. One SIMD comparison finds the
-# tags that match. Nearly always, either one tag matches and belongs to the key, or none matches.
+# tags that match. Nearly always at most one tag matches, and it is the tag of the key.
 
 from libc.stdint cimport uint8_t, uint32_t
 

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from sgfast.core.base.frames cimport Frame
 from sgfast.core.base.intrinsics cimport likely, unlikely
 
 
@@ -50,3 +51,21 @@ cdef inline void advance_clock(Clock* clock, int64_t raw) noexcept nogil:
         clock.restarts += 1
         clock.latest = max(clock.latest, clock.raw)
         clock.raw = raw
+
+
+cdef inline bint earlier_than(
+    const Clock* clock, const Frame* frames, Py_ssize_t first, Py_ssize_t end, int64_t at_ns
+) noexcept nogil:
+    # Whether frames [first, end) surely come before at_ns (nanoseconds). A replay with a change to come asks this for
+    # every batch, so the clock is not run frame by frame. False means unknown, also where the clock would cut a
+    # timestamp.
+    cdef int64_t latest = frames[first].time_ns
+    cdef int64_t earliest = latest
+    cdef Py_ssize_t i
+    for i in range(first + 1, end):
+        latest = max(latest, frames[i].time_ns)
+        earliest = min(earliest, frames[i].time_ns)
+    if not clock.started or earliest <= -CLOCK_END or latest >= CLOCK_END:
+        return False
+    latest = max(latest, clock.raw)
+    return earliest >= latest - MAX_LATE_NS and latest - clock.raw < at_ns - clock.now

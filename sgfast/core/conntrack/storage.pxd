@@ -80,7 +80,7 @@ cdef inline uint64_t* addresses_at(const Slab* slab, uint32_t slot) noexcept nog
 
 
 cdef inline void prefetch_addresses(const Slab* slab, uint32_t slot) noexcept nogil:
-    # The slot is guessed. If it is in a chunk without IPv6 entries, there is nothing to prefetch.
+    # The slot is only a guess. It may belong to an IPv4 entry, and its chunk may have no addresses at all.
     if slab.addresses[slot >> CHUNK_BITS] != NULL:
         prefetch(addresses_at(slab, slot))
 

@@ -36,7 +36,7 @@ cdef bint reads_alike(DataPlane a, DataPlane b) noexcept nogil:
     )
 
 
-cdef void judge_guessed(
+cdef void guess_and_judge(
     Plane* plane, Packet* packets, const int64_t* now, uint64_t first, Py_ssize_t n, uint16_t* words
 ) noexcept nogil:
     cdef Py_ssize_t start = 0
@@ -67,7 +67,7 @@ cdef void judge_paired(
     plane_a.want_sides = False
     plane_b.want_sides = False
     while start < n:
-        # Both batches of `a` at once, as there is nothing else to do between guessing and judging.
+        # Both batches of `a` together: the more packets are guessed before the first one is judged, the better.
         size = min(n - start, <Py_ssize_t>(2 * BATCH))
         for i in range(size):
             read_frame(&plane_a.wire, &frames[start + i], &packets[i])
@@ -75,8 +75,8 @@ cdef void judge_paired(
             now[i] = a.clock.now
             prefetch_line(plane_a, &packets[i])
             prefetch_line(plane_b, &packets[i])
-        judge_guessed(plane_a, packets, now, a.judged + 1, size, &words_a[start])
-        judge_guessed(plane_b, packets, now, b.judged + 1, size, &words_b[start])
+        guess_and_judge(plane_a, packets, now, a.judged + 1, size, &words_a[start])
+        guess_and_judge(plane_b, packets, now, b.judged + 1, size, &words_b[start])
         a.judged += size
         b.judged += size
         start += size

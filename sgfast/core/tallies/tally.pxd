@@ -60,8 +60,8 @@ cdef inline void free_tally(Tally* tally) noexcept nogil:
     tally.index = NULL
 
 
-# A row's key as words, so that it is coarsened, hashed and compared in registers. To load words from a row whose bytes
-# were just written would wait for these writes.
+# The key of a row as four words. They stay in registers while the key is coarsened, hashed and compared. The processor
+# would have to wait if it loaded a word right after it had written single bytes of it.
 cdef struct TallyKey:
     uint64_t peer[2]
     uint64_t service            # instance, port_key, protocol, reason, from the lowest bits on
