@@ -44,6 +44,7 @@ from sgfast.core.pipeline.batch cimport (
     sweep_all,
     tally_ended,
 )
+from sgfast.core.pipeline.fast_path cimport close_fast_path
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, RuleCount
 from sgfast.core.update.policy_change cimport Cut, Cutting, change_tables
 from sgfast.core.wire.header_rows cimport read_header, write_header_row
@@ -467,6 +468,11 @@ cdef class DataPlane:
             blocks = self.judge(frames, NULL, n, &wanted)
         if self.workers is not None and n > 0:
             self.keep(batch, blocks)
+
+    def close_fast_path(self):
+        """Sends all later packets through the whole pipeline, which gives the same results. For tests."""
+        for i in range(self.plane_count):
+            close_fast_path(self.planes[i])
 
     def process_headers(self, headers not None, results not None):
         """Judges packets given as an array of HEADER_DTYPE, in order, into ``results`` (RESULT_DTYPE)."""

@@ -22,7 +22,16 @@ from sgfast.core.base.types cimport (
 from sgfast.core.conntrack.table cimport SIDE_END_COUNT, SIDE_NONE, FlowRow
 from sgfast.report.rows cimport ANSWER_COUNT, FlowRows, PacketRows, Text, keep_text, put_text
 from sgfast.tables.text_columns cimport mapped_is_dotted
-from sgfast.tables.write_text cimport put_ipv4, put_ipv6, put_number, put_short, put_time, put_word
+from sgfast.tables.write_text cimport (
+    Leading,
+    put_ipv4,
+    put_ipv6,
+    put_next_number,
+    put_number,
+    put_short,
+    put_time,
+    put_word,
+)
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
@@ -96,9 +105,9 @@ cdef inline char* put_number_or_null(char* at, bint there, uint32_t number) noex
     return put_short(at, number) if there else put_word(at, b"null")
 
 
-cdef inline char* put_header(char* at, const HeaderRow* row) noexcept nogil:
+cdef inline char* put_header(char* at, const HeaderRow* row, Leading* seconds) noexcept nogil:
     at = put_word(at, b', "time": "')
-    at = put_time(at, row.time_ns)
+    at = put_time(at, row.time_ns, seconds)
     if row.family:
         at = put_word(at, b'", "src": ')
         at = put_quoted_address(at, row.src, row.family)
@@ -154,11 +163,11 @@ cdef inline char* put_ends(char* at, const FlowRow* row) noexcept nogil:
     return put_number_or_null(at, icmp, row.ends.icmp & 0xFF)
 
 
-cdef inline char* put_counts(char* at, const FlowRow* row) noexcept nogil:
+cdef inline char* put_counts(char* at, const FlowRow* row, Leading* seconds) noexcept nogil:
     at = put_word(at, b', "first_time": "')
-    at = put_time(at, row.first_ns)
+    at = put_time(at, row.first_ns, &seconds[0])
     at = put_word(at, b'", "last_time": "')
-    at = put_time(at, row.last_ns)
+    at = put_time(at, row.last_ns, &seconds[1])
     at = put_word(at, b'", "packets_from_initiator": ')
     at = put_number(at, row.packets[0])
     at = put_word(at, b', "packets_from_responder": ')
@@ -192,8 +201,8 @@ cdef class VerdictLines(PacketRows):
         self, char* at, const HeaderRow* header, const ResultRow* result, const Text** names
     ) noexcept nogil:
         at = put_word(at, b'{"packet": ')
-        at = put_number(at, self.packets)
-        at = put_header(at, header)
+        at = put_next_number(at, self.packets, &self.number)
+        at = put_header(at, header, self.seconds)
         at = put_text(at, &json.outcomes[result.verdict][result.reason])
         at = put_word(at, b'"egress": ')
         at = put_json_side(at, &result.egress, names[0], names[1])
@@ -210,7 +219,7 @@ cdef class ConnectionLines(FlowRows):
 
     cdef char* put_flow(self, char* at, const FlowRow* row, const Text** names) noexcept nogil:
         at = put_ends(at, row)
-        at = put_counts(at, row)
+        at = put_counts(at, row, self.seconds)
         at = put_text(at, &json.outcomes[row.verdict][row.reason])
         at = put_word(at, b'"answer": ')
         at = put_text(at, &json.answers[row.answer])
@@ -266,8 +275,8 @@ cdef class VerdictCsv(PacketRows):
     cdef char* put_packet(
         self, char* at, const HeaderRow* header, const ResultRow* result, const Text** names
     ) noexcept nogil:
-        at = put_number(at, self.packets)
-        at = put_time(put_comma(at), header.time_ns)
+        at = put_next_number(at, self.packets, &self.number)
+        at = put_time(put_comma(at), header.time_ns, self.seconds)
         if header.family:
             at = put_address(put_comma(at), header.src, header.family)
             at = put_address(put_comma(at), header.dst, header.family)
@@ -299,8 +308,8 @@ cdef class ConnectionCsv(FlowRows):
         if row.ends.has_ports:
             at = put_short(at, row.ends.ports & 0xFFFF)
         at = put_pair(at, has_icmp(row), row.ends.icmp >> 8, row.ends.icmp & 0xFF)
-        at = put_time(at, row.first_ns)
-        at = put_time(put_comma(at), row.last_ns)
+        at = put_time(at, row.first_ns, &self.seconds[0])
+        at = put_time(put_comma(at), row.last_ns, &self.seconds[1])
         at = put_number(put_comma(at), row.packets[0])
         at = put_number(put_comma(at), row.packets[1])
         at = put_number(put_comma(at), row.bytes[0])

@@ -5,9 +5,10 @@ from cython cimport final
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from sgfast.core.base.intrinsics cimport likely
+from sgfast.core.base.intrinsics cimport likely, prefetch
 from sgfast.core.base.types cimport HeaderRow, ResultRow
 from sgfast.core.conntrack.table cimport FlowRow
+from sgfast.tables.write_text cimport Leading
 
 cdef enum:
     ANSWER_COUNT = 3
@@ -41,17 +42,21 @@ cdef class NameTexts:
     cdef object names
     cdef object encode
     cdef list kept
-    cdef Text none
-    cdef Text* texts
+    cdef Text* all_texts        # `none`, and then `texts`
+    cdef Text* texts            # by number
     cdef Py_ssize_t count
 
     cdef inline const Text* find(self, int32_t number) noexcept nogil:
-        # NULL if the name is not encoded yet.
-        if number < 0:
-            return &self.none
-        if likely(number < self.count and self.texts[number].text != NULL):
-            return &self.texts[number]
+        # NULL if the name is not encoded yet. There is no branch for `none`, as nobody can predict on which side it is.
+        cdef Py_ssize_t place = max(number, -1)
+        if likely(place < self.count and self.texts[place].text != NULL):
+            return &self.texts[place]
         return NULL
+
+    cdef inline void fetch(self, int32_t number) noexcept nogil:
+        # Prefetches what `find` reads.
+        if likely(number < self.count):
+            prefetch(&self.texts[max(number, -1)])
 
     # IndexError for a number out of range.
     cdef const Text* encoded(self, int32_t number) except NULL
@@ -70,6 +75,8 @@ cdef class RowWriter:
     cdef NameTexts instances
     cdef NameTexts rules
     cdef uint64_t packets       # number of packets so far, including those before this file
+    cdef Leading number         # of the last one
+    cdef Leading seconds[2]     # of the last row's times
     cdef PyObject* rows         # the bytes object; NULL if there is none
     cdef char* data             # its bytes
     cdef size_t used
@@ -91,8 +98,8 @@ cdef class RowWriter:
     # is at it.
     cdef int write_rows(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1
     cdef int compose(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1
-    # Appends row number `i`. False if that must be prepared first.
-    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) noexcept nogil
+    # Appends row number `i` of `n`. False if that must be prepared first.
+    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i, Py_ssize_t n) noexcept nogil
     # IndexError if a number in the row is out of range.
     cdef int prepare(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) except -1
 

@@ -13,7 +13,7 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from sgfast.core.base.intrinsics cimport unlikely
+from sgfast.core.base.intrinsics cimport likely, unlikely
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport NO_VERDICT, REASON_COUNT, VERDICT_COUNT, SideRow
 from sgfast.core.conntrack.table cimport SIDE_END_COUNT
@@ -25,6 +25,7 @@ from sgfast.tables.row_schema import ANSWERS, ENDS
 cdef enum:
     WRITE_BYTES = 1 << 18       # written when the buffer holds at least this much
     FIRST_BYTES = WRITE_BYTES + 4 * ROW_BYTES
+    ROWS_AHEAD = 8              # whose names are on their way while a row is composed
 
 ROOM_FOR_A_ROW = ROW_BYTES - SHORT_BYTES        # the last text may overwrite the rest
 
@@ -46,14 +47,15 @@ cdef class NameTexts:
         self.names = names
         self.encode = encode
         self.kept = []
-        self.none = keep_text(none, self.kept)
         self.count = len(names)
-        self.texts = <Text*>allocate_pages((self.count + 1) * sizeof(Text))
-        if self.texts == NULL:
+        self.all_texts = <Text*>allocate_pages((self.count + 1) * sizeof(Text))
+        if self.all_texts == NULL:
             raise MemoryError
+        self.all_texts[0] = keep_text(none, self.kept)
+        self.texts = &self.all_texts[1]
 
     def __dealloc__(self):
-        free(self.texts)
+        free(self.all_texts)
 
     cdef const Text* encoded(self, int32_t number) except NULL:
         if number >= self.count:
@@ -147,7 +149,7 @@ cdef class RowWriter:
         self.used = 0
         while done < n:
             with nogil:
-                while done < n and self.used < WRITE_BYTES and self.put_row(first, second, done):
+                while done < n and self.used < WRITE_BYTES and self.put_row(first, second, done, n):
                     done += 1
             if self.used >= WRITE_BYTES or done == n:
                 self.flush()
@@ -195,7 +197,7 @@ cdef class RowWriter:
             names[2 * i + 1] = self.rules.encoded(rules[i])
         return 0
 
-    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) noexcept nogil:
+    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
         return False
 
     cdef int prepare(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) except -1:
@@ -227,12 +229,18 @@ cdef class PacketRows(RowWriter):
         if n:
             self.write_rows(&header_rows[0], &result_rows[0], n)
 
-    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) noexcept nogil:
+    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
         cdef const HeaderRow* header = &(<const HeaderRow*>first)[i]
         cdef const ResultRow* result = &(<const ResultRow*>second)[i]
         cdef const Text* names[4]
         cdef int32_t instances[2]
         cdef int32_t rules[2]
+        cdef int side
+        if likely(i + ROWS_AHEAD < n):
+            numbers_of(&result[ROWS_AHEAD], instances, rules)
+            for side in range(2):
+                self.instances.fetch(instances[side])
+                self.rules.fetch(rules[side])
         numbers_of(result, instances, rules)
         if unlikely(not is_known_result(result) or not self.is_ready(instances, rules, names)):
             return False
@@ -264,7 +272,7 @@ cdef class FlowRows(RowWriter):
         if n:
             self.write_rows(&flow_rows[0], NULL, n)
 
-    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) noexcept nogil:
+    cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
         cdef const FlowRow* row = &(<const FlowRow*>first)[i]
         cdef const Text* names[4]
         cdef int32_t instances[2]

@@ -7,8 +7,37 @@ from libc.string cimport memcpy, strlen
 
 from sgfast.core.base.intrinsics cimport load16, unlikely
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    struct sg_octet { char text[4]; uint32_t length; };
+    /* An octet of an IPv4 address and the point behind it. */
+    #define SG_OCTET(n) {{ \
+        (n) < 10 ? '0' + (n) : (n) < 100 ? '0' + (n) / 10 : '0' + (n) / 100, \
+        (n) < 10 ? '.' : (n) < 100 ? '0' + (n) % 10 : '0' + (n) / 10 % 10, \
+        (n) < 10 ? 0 : (n) < 100 ? '.' : '0' + (n) % 10, \
+        (n) < 100 ? 0 : '.'}, 2 + ((n) >= 10) + ((n) >= 100)}
+    #define SG_4_OCTETS(n) SG_OCTET(n), SG_OCTET((n) + 1), SG_OCTET((n) + 2), SG_OCTET((n) + 3)
+    #define SG_16_OCTETS(n) SG_4_OCTETS(n), SG_4_OCTETS((n) + 4), SG_4_OCTETS((n) + 8), SG_4_OCTETS((n) + 12)
+    #define SG_64_OCTETS(n) SG_16_OCTETS(n), SG_16_OCTETS((n) + 16), SG_16_OCTETS((n) + 32), SG_16_OCTETS((n) + 48)
+    static const struct sg_octet sg_octets[256] = {
+        SG_64_OCTETS(0), SG_64_OCTETS(64), SG_64_OCTETS(128), SG_64_OCTETS(192)
+    };
+    """
+    ctypedef struct Octet "struct sg_octet":
+        char text[4]
+        uint32_t length
+    const Octet octets "sg_octets"[256]
+
 cdef enum:
     NS_PER_SECOND = 1000000000
+
+
+# The leading digits of the number that was written last: most numbers of a column begin like the one before.
+cdef struct Leading:
+    uint64_t number             # 0: none
+    size_t length
+    char text[24]
 
 
 cdef inline char* put_word(char* at, const char* word) noexcept nogil:
@@ -56,15 +85,33 @@ cdef inline char* put_number(char* at, uint64_t n) noexcept nogil:
     return put_four(put_number(at, n // 10000), <uint32_t>(n % 10000))
 
 
-cdef inline char* put_time(char* at, int64_t time_ns) noexcept nogil:
+cdef inline char* put_leading(char* at, uint64_t n, Leading* leading) noexcept nogil:
+    # Like put_number, for a number above 0 with at most 16 digits. Always writes 16 bytes.
+    if unlikely(n != leading.number):
+        leading.number = n
+        leading.length = put_number(leading.text, n) - leading.text
+    memcpy(at, leading.text, 16)
+    return at + leading.length
+
+
+cdef inline char* put_next_number(char* at, uint64_t n, Leading* leading) noexcept nogil:
+    # Like put_number, for a column whose numbers rise one by one. Always writes 16 bytes or more.
+    if unlikely(n < 10000):
+        return put_short(at, <uint32_t>n)
+    return put_four(put_leading(at, n // 10000, leading), <uint32_t>(n % 10000))
+
+
+cdef inline char* put_time(char* at, int64_t time_ns, Leading* leading) noexcept nogil:
     # Seconds with nine decimals (SPEC 10.3). Writes at most 21 bytes.
     cdef uint64_t distance = <uint64_t>time_ns
+    cdef uint64_t seconds
     cdef uint32_t decimals
     if unlikely(time_ns < 0):
         distance = 0 - distance
         at[0] = c'-'
         at += 1
-    at = put_number(at, distance // NS_PER_SECOND)
+    seconds = distance // NS_PER_SECOND
+    at = put_leading(at, seconds, leading) if seconds else put_short(at, 0)
     decimals = <uint32_t>(distance % NS_PER_SECOND)
     at[0] = c'.'
     at[1] = <char>(c'0' + decimals // 100000000)
@@ -73,20 +120,13 @@ cdef inline char* put_time(char* at, int64_t time_ns) noexcept nogil:
 
 
 cdef inline char* put_ipv4(char* at, const uint8_t* address) noexcept nogil:
-    # The text has at most 15 bytes. One more byte behind it is overwritten. Without branches, as above.
-    cdef uint32_t octet, hundreds, rest
+    # The text has at most 15 bytes. Up to three more bytes behind it are overwritten. Without branches, as above.
+    cdef const Octet* octet
     cdef int i
     for i in range(4):
-        octet = address[i]
-        hundreds = octet // 100
-        rest = octet - 100 * hundreds
-        at[0] = <char>(c'0' + hundreds)
-        at += octet >= 100
-        # Of one digit, the second one of the pair.
-        memcpy(at, pair_of(rest) + (octet < 10), 2)
-        at += 1 + (octet >= 10)
-        at[0] = c'.'
-        at += 1
+        octet = &octets[address[i]]
+        memcpy(at, octet.text, 4)
+        at += octet.length
     return at - 1
 
 

@@ -1,5 +1,5 @@
-"""Packets of established connections take the fast path where nobody wants results: it counts what the whole pipeline
-counts, and says the same of connections, if the report keeps them.
+"""Packets of established connections take the fast path. It has the results of the whole pipeline, counts the same, and
+says the same of connections, if the report keeps them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import REASONS, Engine
 from sgfast.policy.changes import RemoveRule
 from sgfast.policy.document import parse_policy
+from sgfast.policy.model import Policy
 
 POLICY = parse_policy("""
 version: 1
@@ -51,10 +52,18 @@ def connections(engine: Engine) -> list[bytes]:
     return [row.tobytes() for row in engine.dataplane.take_flows()]
 
 
-def told(story: Story, client: str, results: bool, flows: bool, cut: int | None = None) -> dict[str, Any]:
-    """Counters and connections after the story, judged with results (by the whole pipeline) or without."""
-    engine = Engine(POLICY, reporting=True, keep_flows=flows)
-    for time_ns, there, flags in story:
+def engine_for(policy: Policy, fast: bool, **options: Any) -> Engine:
+    engine = Engine(policy, reporting=True, **options)
+    if not fast:
+        engine.dataplane.close_fast_path()
+    return engine
+
+
+def told(story: Story, client: str, fast: bool, wanted: bool, flows: bool, cut: int | None = None) -> dict[str, Any]:
+    """Counters and connections after the story. ``wanted``: results, which it then has, too."""
+    engine = engine_for(POLICY, fast, keep_flows=flows)
+    results = np.zeros(len(story), RESULT_DTYPE)
+    for number, (time_ns, there, flags) in enumerate(story):
         if cut is not None and time_ns >= cut:
             engine.apply(RemoveRule("web", "in"), cut)
             cut = None
@@ -62,11 +71,12 @@ def told(story: Story, client: str, results: bool, flows: bool, cut: int | None 
         flags = "A" if flags == "other" else flags
         frame = ip(client, SERVER, tcp(port, 80, flags)) if there else ip(SERVER, client, tcp(80, port, flags))
         batch = FrameBatch.from_frames([ethernet(frame)], [time_ns])
-        engine.dataplane.process_frames(batch, np.zeros(1, RESULT_DTYPE) if results else None)
+        engine.dataplane.process_frames(batch, results[number : number + 1] if wanted else None)
     counters = engine.dataplane.counters
     reasons = {word: n for word, n in zip(REASONS, counters["reasons"], strict=True) if n}
     return {
-        **counters, "reasons": reasons, "rules": engine.dataplane.rule_counts.tolist(), "flows": connections(engine)
+        **counters, "reasons": reasons, "rules": engine.dataplane.rule_counts.tolist(), "flows": connections(engine),
+        "results": results.tolist(),
     }  # fmt: skip
 
 
@@ -89,15 +99,16 @@ STORIES: dict[str, tuple[Story, int | None, dict[str, int]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("wanted", [False, True], ids=["", "with results"])
 @pytest.mark.parametrize("flows", [False, True], ids=["", "keeping flows"])
 @pytest.mark.parametrize("client", [CLIENT, "10.0.0.6", "9.9.9.9"], ids=["higher", "two filters", "lower"])
 @pytest.mark.parametrize("case", STORIES)
-def test_fast_path_counts_what_the_whole_pipeline_counts(case: str, client: str, flows: bool) -> None:
+def test_fast_path_counts_what_the_whole_pipeline_counts(case: str, client: str, flows: bool, wanted: bool) -> None:
     story, cut, reasons = STORIES[case]
-    short, long = told(story, client, False, flows, cut), told(story, client, True, flows, cut)
-    assert short == long
-    assert short["reasons"] == reasons
-    assert bool(short["flows"]) == flows
+    fast, slow = (told(story, client, path, wanted, flows, cut) for path in (True, False))
+    assert fast == slow
+    assert fast["reasons"] == reasons
+    assert bool(fast["flows"]) == flows
 
 
 def layers(kind: str, there: bool) -> bytes:
@@ -121,14 +132,17 @@ def test_other_protocols_and_ipv6(kind: str) -> None:
     times = [10, 20, 30, 40, 40 + last - 1, 40 + 2 * last - 1]
     ways = [True, False, True, False, True, False]
     found = []
-    for results in (False, True):
-        engine = Engine(
-            EVERYBODY, midstream="allow" if kind.startswith("tcp") else "deny", reporting=True, keep_flows=True
+    for fast in (False, True):
+        engine = engine_for(
+            EVERYBODY, fast, midstream="allow" if kind.startswith("tcp") else "deny", keep_flows=True
         )  # fmt: skip
-        for time_ns, there in zip(times, ways, strict=True):
+        results = np.zeros(len(times), RESULT_DTYPE)
+        for number, (time_ns, there) in enumerate(zip(times, ways, strict=True)):
             batch = FrameBatch.from_frames([layers(kind, there)], [time_ns])
-            engine.dataplane.process_frames(batch, np.zeros(1, RESULT_DTYPE) if results else None)
-        found.append((counters_of(engine), engine.dataplane.rule_counts.tolist(), connections(engine)))
+            engine.dataplane.process_frames(batch, results[number : number + 1])
+        found.append(
+            (counters_of(engine), engine.dataplane.rule_counts.tolist(), connections(engine), results.tolist())
+        )
     assert found[0] == found[1]
     assert len(found[0][2]) == 2
     assert found[0][0]["reasons"][REASONS.index("established")] == 4

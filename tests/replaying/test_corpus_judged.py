@@ -35,7 +35,8 @@ def agree(path: Path, mode: Any, midstream: Any) -> int:
     """How many packets were judged, by all alike."""
     policy = parse_policy(DOCUMENT)
     options = {"mode": mode, "midstream": midstream}
-    one, two, short = Engine(policy, **options), Engine(policy, **options, jobs=2), Engine(policy, **options)
+    one, two, slow = Engine(policy, **options), Engine(policy, **options, jobs=2), Engine(policy, **options)
+    slow.dataplane.close_fast_path()
     reference = ReferenceEngine(policy, **options)
     number = 0
     try:
@@ -44,7 +45,7 @@ def agree(path: Path, mode: Any, midstream: Any) -> int:
                 found = [np.zeros(len(batch), dtype=RESULT_DTYPE) for _ in range(2)]
                 for engine, results in zip((one, two), found, strict=True):
                     engine.dataplane.process_frames(batch, results)
-                short.dataplane.process_frames(batch)
+                slow.dataplane.process_frames(batch)
                 assert (found[0] == found[1]).all(), f"{path}: two threads"
                 for row, (time_ns, data, wire, link_type) in zip(found[0], batch, strict=True):
                     number += 1
@@ -52,7 +53,7 @@ def agree(path: Path, mode: Any, midstream: Any) -> int:
                     assert spell(one, row) == expected(verdict), f"{path}: packet {number}, {data.hex()}"
     except CaptureError:
         pass        # a link type that is not read; how it is told is test_capture_corpus's
-    assert counters_of(one) == counters_of(two) == counters_of(short), path
+    assert counters_of(one) == counters_of(two) == counters_of(slow), path
     assert one.dataplane.counters["packets"] == number
     return number
 

@@ -22,9 +22,9 @@ from sgfast.core.conntrack.storage cimport Entry, FlowRecord, entry_at, flow_at,
 from sgfast.core.conntrack.table cimport FROM_HIGH, Table, count_packet, guess_slot
 from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row
-from sgfast.core.pipeline.fast_path cimport fill_fast_words, pass_established
+from sgfast.core.pipeline.fast_path cimport fill_fast_words, pass_established, write_established
 from sgfast.core.pipeline.fragments cimport forget_overdue, give_up, judge_fragment
-from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses, look_up_rules
+from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses, look_up_owners, look_up_rules
 from sgfast.core.pipeline.outcomes cimport ENDED_TOGETHER, count_ended
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, MIDSTREAM_DENY, MIDSTREAM_INFER, RuleCount
 from sgfast.core.pipeline.verdict cimport judge_packet
@@ -69,8 +69,9 @@ cdef void judge_slowly(
     if row != NULL:
         clear_row(row)
     begin_packet(&c, p, row, now)
-    if p.outcome == READ_TRACKED and p.hint == NO_SLOT:
+    if p.outcome == READ_TRACKED and (p.hint == NO_SLOT or row != NULL):
         c.ahead = ahead
+        c.rules_ahead = p.hint == NO_SLOT
     if likely(p.outcome != READ_FRAGMENT):
         judge_packet(plane, &c)
     else:
@@ -106,10 +107,14 @@ cdef void judge_batch(
     cdef uint64_t nbytes = 0
     cdef uint64_t fast = 0
     cdef bint keep_flows = plane.table.keep_flows
-    cdef Ahead ahead[BATCH]     # of packets for whose key there is no entry; they may open connections
-    cdef uint16_t openers[BATCH]
+    cdef Ahead ahead[BATCH]
+    cdef uint16_t openers[BATCH]    # for whose key there is no entry; they may open connections
     cdef int count = 0
     cdef int k
+    if unlikely(rows != NULL):      # they name the instances of all packets
+        for i in range(n):
+            if packets[i].outcome == READ_TRACKED and packets[i].hint != NO_SLOT:
+                look_up_owners(plane, &packets[i], &ahead[i])
     for i in range(n):
         if packets[i].outcome == READ_TRACKED and unlikely(packets[i].hint == NO_SLOT):
             openers[count] = <uint16_t>i
@@ -124,15 +129,19 @@ cdef void judge_batch(
         p = &packets[i]
         sweep_ended(plane, now[i])
         nbytes += p.wire
-        if likely(rows == NULL) and likely(pass_established(plane, p, now[i])):
+        if likely(pass_established(plane, p, now[i])):
             fast += 1
             if keep_flows:
                 count_packet(&plane.table, p.hint, p)
-            if words != NULL:
+            if words != NULL or rows != NULL:
                 e = entry_at(&plane.table.slab, p.hint)
-                words[i if numbers == NULL else numbers[i] - first] = <uint16_t>(
-                    FAST_WORD | (e.flags[e.present >> 1 & ~e.present & 1] & FROM_HIGH) << WORD_HIGH_SHIFT
-                )
+                at = <uint64_t>i if numbers == NULL else numbers[i] - first
+                if words != NULL:
+                    words[at] = <uint16_t>(
+                        FAST_WORD | (e.flags[e.present >> 1 & ~e.present & 1] & FROM_HIGH) << WORD_HIGH_SHIFT
+                    )
+                if rows != NULL:
+                    write_established(plane, p, e, &ahead[i], &rows[at])
         else:
             p.number = first + i if numbers == NULL else numbers[i]
             at = p.number - first

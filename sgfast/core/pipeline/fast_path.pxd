@@ -1,14 +1,26 @@
 # The fast path: packets of established connections, which change nothing but deadlines and counters. All other packets
 # take the slow path (verdict.pxd), which would give these the same verdicts.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from sgfast.core.base.intrinsics cimport load16, load64, unlikely
-from sgfast.core.base.types cimport NO_SLOT, READ_TRACKED, STEP_OPEN, TCP_ACK, Packet
+from sgfast.core.base.types cimport (
+    ALLOW,
+    ESTABLISHED,
+    NO_SLOT,
+    READ_TRACKED,
+    STEP_OPEN,
+    TCP_ACK,
+    Packet,
+    ResultRow,
+    SideRow,
+)
 from sgfast.core.conntrack.states cimport BIDIRECTIONAL, TCP_ESTABLISHED
 from sgfast.core.conntrack.storage cimport Entry, addresses_at, entry_at
 from sgfast.core.conntrack.table cimport SIDE_DISCONNECTED, UNHEARD
+from sgfast.core.pipeline.context cimport clear_row
+from sgfast.core.pipeline.look_ahead cimport Ahead
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 
 
@@ -23,7 +35,7 @@ cdef inline bint pass_established(Plane* plane, const Packet* p, int64_t now) no
     # Allows an ACK of an established TCP connection, or a packet of another protocol whose connection was allowed both
     # ways. Each side that has a filter must have such a connection: live, not disconnected, with a reply seen (SPEC
     # 4.3). Returns False for any other packet, and changes nothing then. All states and flags to compare are in the
-    # last eight bytes of an entry. The caller updates the totals and the flow record.
+    # last eight bytes of an entry. The caller updates the totals and the flow record, and writes the result.
     cdef Entry* e
     cdef const uint64_t* addr
     cdef uint64_t word
@@ -57,6 +69,24 @@ cdef inline bint pass_established(Plane* plane, const Packet* p, int64_t now) no
     return True
 
 
+cdef inline void write_established(
+    const Plane* plane, const Packet* p, const Entry* e, const Ahead* ahead, ResultRow* row
+) noexcept nogil:
+    # Writes the result of a packet that took the fast path. `ahead`: its addresses.
+    cdef SideRow* side_row
+    cdef int side
+    clear_row(row)
+    row.verdict = ALLOW
+    row.reason = ESTABLISHED
+    for side in range(2):
+        if e.present >> side & 1:
+            side_row = &row.egress if side == p.source_high else &row.ingress
+            side_row.instance = plane.rules.owner[ahead.address[side]]
+            side_row.rule = <int32_t>e.rule[side]
+            side_row.verdict = ALLOW
+            side_row.reason = ESTABLISHED
+
+
 cdef inline void fill_fast_words(Plane* plane) noexcept nogil:
     # Precomputes, by Entry.present, which bits of an entry's last eight bytes are compared, and their required values.
     # Protocol and kind are compared with the packet's.
@@ -77,3 +107,9 @@ cdef inline void fill_fast_words(Plane* plane) noexcept nogil:
                     entry.state[side] = BIDIRECTIONAL if other else TCP_ESTABLISHED
             plane.fast_mask[which] = load64(&mask.protocol)
             plane.fast_word[other][which] = load64(&entry.protocol)
+
+
+cdef inline void close_fast_path(Plane* plane) noexcept nogil:
+    # From now on no entry looks like one of the fast path, so all packets take the slow one.
+    memset(plane.fast_mask, 0, sizeof(plane.fast_mask))
+    memset(plane.fast_word, 0xFF, sizeof(plane.fast_word))

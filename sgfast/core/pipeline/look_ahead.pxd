@@ -1,6 +1,7 @@
-# What packets without a connection need of the policy, looked up for a whole batch before its packets are judged in
-# order. Each look-up is a chain of loads that wait for one another, and most are cache misses; those of different
-# packets overlap. Nothing here depends on connections.
+# What packets need of the policy, looked up for a whole batch before its packets are judged in order: addresses and
+# rules for packets without a connection, addresses for results that name instances. Each look-up is a chain of loads
+# that wait for one another, and most are cache misses; those of different packets overlap. Nothing here depends on
+# connections.
 
 from libc.stdint cimport int32_t, uint32_t
 
@@ -22,6 +23,13 @@ cdef inline void look_up_addresses(const Plane* plane, const Packet* p, Ahead* a
     for side in range(2):
         address = address_of(p.key.addr, p.ipv6, side)
         ahead.address[side] = find_address(plane.rules, p.ipv6, address.high, address.low)
+
+
+cdef inline void look_up_owners(const Plane* plane, const Packet* p, Ahead* ahead) noexcept nogil:
+    # Looks up the addresses and prefetches who owns them.
+    look_up_addresses(plane, p, ahead)
+    prefetch(&plane.rules.owner[ahead.address[0]])
+    prefetch(&plane.rules.owner[ahead.address[1]])
 
 
 cdef inline void look_up_rules(const Plane* plane, const Packet* p, Ahead* ahead) noexcept nogil:

@@ -6,12 +6,12 @@ from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memset
 
 from sgfast.core.base.icmp cimport icmp_query
-from sgfast.core.base.intrinsics cimport be32, prefetch
+from sgfast.core.base.intrinsics cimport be32
 from sgfast.core.base.key cimport address_of, set_ipv4, set_ipv6, write_address
 from sgfast.core.base.types cimport ALLOW, NO_REASON, Packet
 from sgfast.core.conntrack.table cimport SIDE_DENIED, FlowRow, Table
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, find_owners
-from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses
+from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_owners
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.tally cimport Tally, TallyRow, queue_row
 
@@ -35,16 +35,13 @@ cdef inline bint is_mismatch(const FlowRow* row) noexcept nogil:
 
 cdef inline void look_up_ends(const Plane* plane, const FlowRow* row, EndedRow* ended) noexcept nogil:
     cdef Packet* p = &ended.ends
-    cdef int side
     ended.row = row
     p.ipv6 = row.ends.family == 6
     if p.ipv6:
         set_ipv6(&p.key, row.ends.initiator, row.ends.responder, &p.source_high)
     else:
         set_ipv4(&p.key, be32(row.ends.initiator), be32(row.ends.responder), &p.source_high)
-    look_up_addresses(plane, p, &ended.ahead)
-    for side in range(2):
-        prefetch(&plane.rules.owner[ended.ahead.address[side]])
+    look_up_owners(plane, p, &ended.ahead)
 
 
 cdef inline void tally_row(Plane* plane, const EndedRow* ended) noexcept nogil:
