@@ -72,12 +72,15 @@ cdef inline void set_ipv6(
     cdef uint64_t s1 = be64(source + 8)
     cdef uint64_t d0 = be64(destination)
     cdef uint64_t d1 = be64(destination + 8)
-    cdef bint high = s0 > d0 or (s0 == d0 and s1 > d1)
-    source_high[0] = high
-    key.addr[0] = d0 if high else s0
-    key.addr[1] = d1 if high else s1
-    key.addr[2] = s0 if high else d0
-    key.addr[3] = s1 if high else d1
+    # Branch-free, as above.
+    cdef uint64_t high = (s0 > d0) | ((s0 == d0) & (s1 > d1))
+    cdef uint64_t swap0 = (s0 ^ d0) & (0 - high)
+    cdef uint64_t swap1 = (s1 ^ d1) & (0 - high)
+    source_high[0] = <uint8_t>high
+    key.addr[0] = s0 ^ swap0
+    key.addr[1] = s1 ^ swap1
+    key.addr[2] = d0 ^ swap0
+    key.addr[3] = d1 ^ swap1
 
 
 cdef inline void set_ports(

@@ -15,6 +15,7 @@ from sgfast.core.base.intrinsics cimport be16, be32, likely, unlikely
 from sgfast.core.base.key cimport (
     KIND_FROM_HIGH,
     KIND_ICMP_QUERY,
+    KIND_IPV6,
     KIND_ONE_WAY,
     KIND_USED,
     FlowKey,
@@ -381,31 +382,41 @@ cdef inline void read_ipv6(
         p.outcome = READ_FRAGMENT
 
 
+# Fast paths for the most common packets: TCP in IP in Ethernet, without IP options or extension headers, not a
+# fragment, no errors. They return False for any other packet; the caller then parses it in full.
+
+cdef inline bint read_plain_header(
+    const WireContext* context, const Frame* frame, Packet* p, const uint8_t* tcp, uint32_t payload
+) noexcept nogil:
+    # `payload`: bytes behind the IP header.
+    cdef uint32_t length = (tcp[12] >> 4) * 4
+    if length < 20 or length > payload:
+        return False
+    p.wire = frame.wire
+    p.time_ns = frame.time_ns
+    p.protocol = PROTO_TCP
+    p.has_icmp = False
+    p.has_ports = True
+    p.sport = be16(tcp)
+    p.dport = be16(tcp + 2)
+    p.port_key = p.dport
+    p.tcp_flags = tcp[13]
+    p.step = context.tcp_step[tcp[13] & TCP_FLAGS_THAT_COUNT]
+    p.outcome = READ_TRACKED
+    return True
+
+
 cdef inline bint read_plain_tcp(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
-    # Fast path for the most common packet: TCP in IPv4 in Ethernet, without IP options, not a fragment, no errors.
-    # Returns False for any other packet; the caller then parses it in full.
     cdef const uint8_t* data = frame.data
-    cdef uint32_t total, length
+    cdef uint32_t total
     if frame.link_type != LINK_ETHERNET or frame.captured < 54:
         return False
     if be32(data + 12) >> 8 != 0x080045 or be16(data + 20) & 0x3FFF or data[23] != PROTO_TCP:
         return False
     total = be16(data + 16)
-    length = (data[46] >> 4) * 4
-    if total < 40 or total > frame.wire - 14 or length < 20 or length > total - 20:
+    if total < 40 or total > frame.wire - 14 or not read_plain_header(context, frame, p, data + 34, total - 20):
         return False
-    p.wire = frame.wire
-    p.time_ns = frame.time_ns
     p.ipv6 = False
-    p.protocol = PROTO_TCP
-    p.has_icmp = False
-    p.has_ports = True
-    p.sport = be16(data + 34)
-    p.dport = be16(data + 36)
-    p.port_key = p.dport
-    p.tcp_flags = data[47]
-    p.step = context.tcp_step[data[47] & TCP_FLAGS_THAT_COUNT]
-    p.outcome = READ_TRACKED
     set_ipv4(&p.key, be32(data + 26), be32(data + 30), &p.source_high)
     set_ports(&p.key, 0, PROTO_TCP, p.sport, p.dport, p.source_high)
     p.digest = p.key.addr[0]
@@ -413,10 +424,31 @@ cdef inline bint read_plain_tcp(const WireContext* context, const Frame* frame, 
     return True
 
 
+cdef inline bint read_plain_tcp_in_ipv6(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
+    cdef const uint8_t* data = frame.data
+    cdef uint32_t payload
+    if frame.link_type != LINK_ETHERNET or frame.captured < 74:
+        return False
+    if be16(data + 12) != ETHERTYPE_IPV6 or data[14] >> 4 != 6 or data[20] != PROTO_TCP:
+        return False
+    payload = be16(data + 18)
+    if payload > frame.wire - 54:
+        return False
+    # Before the ports: GCC would run out of registers, put the ports on the stack, and wait for them.
+    set_ipv6(&p.key, data + 22, data + 38, &p.source_high)
+    if not read_plain_header(context, frame, p, data + 54, payload):
+        return False
+    p.ipv6 = True
+    set_ports(&p.key, KIND_IPV6, PROTO_TCP, p.sport, p.dport, p.source_high)
+    p.digest = digest_key(context.secret, &p.key)
+    p.hash = hash_key(context.secret, p.digest, &p.key)
+    return True
+
+
 cdef inline void read_frame(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
     cdef uint32_t at = 14
     cdef uint32_t ethertype = 0
-    if likely(read_plain_tcp(context, frame, p)):
+    if likely(read_plain_tcp(context, frame, p)) or read_plain_tcp_in_ipv6(context, frame, p):
         return
     p.has_ports = False
     p.has_icmp = False
