@@ -1,10 +1,13 @@
 """Builds the longest-prefix-match trie. ``cidr_trie.pxd`` has its layout and its look-ups."""
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 import numpy as np
+
+from sgfast.core.base.intrinsics cimport be32, be64
 
 
 cdef inline uint32_t two_bytes(const uint8_t[:, ::1] prefixes, Py_ssize_t i) noexcept:
@@ -149,13 +152,12 @@ cdef class CidrTrie:
     def find(self, address not None):
         """The value of the longest prefix that contains ``address`` (4 or 16 bytes, network byte order)."""
         cdef bytes packed = bytes(address)
-        if len(packed) != (16 if self.ipv6 else 4):
+        cdef const uint8_t* octets = <const uint8_t*>PyBytes_AS_STRING(packed)
+        if PyBytes_GET_SIZE(packed) != (16 if self.ipv6 else 4):
             raise ValueError("the address must be of the trie's family")
         if not self.ipv6:
-            return find_ipv4(&self.trie, <uint32_t>int.from_bytes(packed, "big"))
-        return find_ipv6(
-            &self.trie, <uint64_t>int.from_bytes(packed[:8], "big"), <uint64_t>int.from_bytes(packed[8:], "big")
-        )
+            return find_ipv4(&self.trie, be32(octets))
+        return find_ipv6(&self.trie, be64(octets), be64(octets + 8))
 
     cdef uint32_t new_table(self, uint32_t fill) except? 0xFFFFFFFF:
         cdef uint32_t capacity, i
