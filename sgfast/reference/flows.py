@@ -23,14 +23,17 @@ def flow_of(packet: Packet) -> Flow | None:
     """The packet's connection; None for an ICMP error, which has none of its own."""
     src, dst, kind = packet.src, packet.dst, packet.icmp_type
     sender, receiver = (src, packet.sport), (dst, packet.dport)
+    to_itself = src == dst      # nothing answers it
     if kind is None:
-        return Flow(("two-way", packet.protocol, frozenset((sender, receiver))), sender, receiver)
+        ends = (sender, receiver) if to_itself else frozenset((sender, receiver))
+        return Flow(("two-way", packet.protocol, ends), sender, receiver)
     role = icmp_role(packet.version, kind)
     if role == "query":
         return Flow(("query", src, dst, packet.icmp_identifier, kind), sender, receiver)
     if role == "reply":
         query = next(query for query, reply in ICMP_REPLY_TO[packet.version].items() if reply == kind)
-        return Flow(("query", dst, src, packet.icmp_identifier, query), sender, receiver)
+        name = "reply to itself" if to_itself else "query"
+        return Flow((name, dst, src, packet.icmp_identifier, query), sender, receiver)
     if role == "one-way":
         return Flow(("one-way", src, dst, kind, packet.icmp_code), sender, receiver)
     return None

@@ -4,10 +4,18 @@
 
 from __future__ import annotations
 
-import pytest
-from scenario import run
+from collections import Counter
 
+import frames as f
+import numpy as np
+import pytest
+from differential import compare
+from scenario import run
+from traffic import SECOND, Traffic
+
+from sgfast.engine import MODES
 from sgfast.policy.changes import AddRule, RemoveInstance
+from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Rule
 
 POLICY = """
@@ -97,3 +105,70 @@ def test_error_is_about_the_connection_of_a_multicast_addresss_owner() -> None:
         error 198.51.100.2 > 198.51.100.1 about udp 198.51.100.1:5 > 224.0.0.9:5   -> local
         error 198.51.100.2 > 224.0.0.9 about udp 224.0.0.9:5 > 198.51.100.1:5      -> allow related; ingress -
     """)  # fmt: skip
+
+
+def test_nothing_answers_what_a_multicast_address_sends_to_itself() -> None:
+    run(SILENT.replace("rules: []", "rules: [{direction: outbound, protocol: udp, ports: 8}]"), """
+        udp 224.0.0.9:7 > 224.0.0.9:8       -> allow rule; egress allow rule; ingress -
+        udp 224.0.0.9:7 > 224.0.0.9:8       -> allow established; ingress -
+        udp 224.0.0.9:8 > 224.0.0.9:7       -> deny no-rule; egress deny no-rule; ingress -
+    """)  # fmt: skip
+
+
+ITSELF = """
+version: 1
+security_groups:
+  - name: r
+    rules:
+      - {direction: outbound, protocol: tcp}
+      - {direction: outbound, protocol: udp, ports: 7-8}
+      - {direction: outbound, protocol: udp, ports: 7-8, ethertype: IPv6}
+      - {direction: outbound, protocol: icmp, icmp_type: 8}
+      - {direction: outbound, protocol: sctp, ports: 9}
+instances:
+  - {name: router, addresses: [0.0.0.0/0, "::/0"], security_groups: [r]}
+"""
+
+
+def sent_to_itself(rng: np.random.Generator, address: str) -> list[bytes]:
+    """A packet, or one in two fragments."""
+    sport, dport = (int(port) for port in rng.integers(7, 10, 2))
+    six = ":" in address
+    match rng.integers(6):
+        case 0:
+            layer = f.tcp(sport, dport, str(rng.choice(["S", "SA", "A", "FA", "R"])))
+        case 1:
+            layer = f.sctp(sport, dport)
+        case 2:
+            layer = f.icmpv6(int(rng.choice([128, 129]))) if six else f.icmp(int(rng.choice([8, 0, 13, 14, 9])))
+        case 3:
+            quoted = f.ip(address, address, f.udp(sport, dport))
+            layer = f.icmpv6_error(1, 4, quoted) if six else f.icmp_error(3, 3, quoted)
+        case 4:
+            layer = f.other(47, bytes(8))
+        case _:
+            layer = f.udp(sport, dport, bytes(8))
+            if not six and rng.integers(2):
+                number, rest = int(rng.integers(3)), f.other(17, layer[8:])
+                first = f.ip(address, address, f.other(17, layer[:8]), more_fragments=True, identification=number)
+                second = f.ip(address, address, rest, fragment_offset=1, identification=number)
+                return [first, second] if rng.integers(2) else [second, first]
+    return [f.ip(address, address, layer)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_multicast_address_sends_to_itself(seed: int, mode: str) -> None:
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    packets = [
+        packet for _ in range(1000)
+        for packet in sent_to_itself(rng, str(rng.choice(["224.0.0.9", "255.255.255.255", "ff02::9"])))
+    ]  # fmt: skip
+    traffic = Traffic(
+        [f.ethernet(packet) for packet in packets], [n * SECOND // 10 for n in range(len(packets))],
+        [14 + len(packet) for packet in packets],
+    )  # fmt: skip
+    seen: Counter[object] = Counter()
+    compare(parse_policy(ITSELF), traffic, (mode, "infer", None), 100, seen)
+    assert seen["reason", "established"] > 100 and seen["reason", "related"] and seen["was pending", "allow", "rule"]
