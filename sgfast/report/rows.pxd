@@ -47,7 +47,8 @@ cdef class NameTexts:
     cdef Py_ssize_t count
 
     cdef inline const Text* find(self, int32_t number) noexcept nogil:
-        # NULL if the name is not encoded yet. There is no branch for `none`, as nobody can predict on which side it is.
+        # NULL if the name is not encoded yet. There is no branch for `none`: which side of a row has no
+        # name cannot be predicted.
         cdef Py_ssize_t place = max(number, -1)
         if likely(place < self.count and self.texts[place].text != NULL):
             return &self.texts[place]
@@ -75,8 +76,8 @@ cdef class RowWriter:
     cdef NameTexts instances
     cdef NameTexts rules
     cdef uint64_t packets       # number of packets so far, including those before this file
-    cdef Leading number         # of the last one
-    cdef Leading seconds[2]     # of the last row's times
+    cdef Leading number         # leading digits of the last packet's number
+    cdef Leading seconds[2]     # seconds of the last row's times
     cdef PyObject* rows         # the bytes object; NULL if there is none
     cdef char* data             # its bytes
     cdef size_t used
@@ -102,6 +103,12 @@ cdef class RowWriter:
     cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i, Py_ssize_t n) noexcept nogil
     # IndexError if a number in the row is out of range.
     cdef int prepare(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) except -1
+
+    cdef inline void fetch_names(self, const int32_t* instances, const int32_t* rules) noexcept nogil:
+        cdef int side
+        for side in range(2):
+            self.instances.fetch(instances[side])
+            self.rules.fetch(rules[side])
 
     cdef inline bint is_ready(
         self, const int32_t* instances, const int32_t* rules, const Text** names

@@ -25,7 +25,7 @@ from sgfast.tables.row_schema import ANSWERS, ENDS
 cdef enum:
     WRITE_BYTES = 1 << 18       # written when the buffer holds at least this much
     FIRST_BYTES = WRITE_BYTES + 4 * ROW_BYTES
-    ROWS_AHEAD = 8              # whose names are on their way while a row is composed
+    ROWS_AHEAD = 8              # the names of the row that far ahead are prefetched
 
 ROOM_FOR_A_ROW = ROW_BYTES - SHORT_BYTES        # the last text may overwrite the rest
 
@@ -235,12 +235,9 @@ cdef class PacketRows(RowWriter):
         cdef const Text* names[4]
         cdef int32_t instances[2]
         cdef int32_t rules[2]
-        cdef int side
         if likely(i + ROWS_AHEAD < n):
             numbers_of(&result[ROWS_AHEAD], instances, rules)
-            for side in range(2):
-                self.instances.fetch(instances[side])
-                self.rules.fetch(rules[side])
+            self.fetch_names(instances, rules)
         numbers_of(result, instances, rules)
         if unlikely(not is_known_result(result) or not self.is_ready(instances, rules, names)):
             return False
@@ -277,6 +274,9 @@ cdef class FlowRows(RowWriter):
         cdef const Text* names[4]
         cdef int32_t instances[2]
         cdef int32_t rules[2]
+        if likely(i + ROWS_AHEAD < n):
+            numbers_of_flow(&row[ROWS_AHEAD], instances, rules)
+            self.fetch_names(instances, rules)
         numbers_of_flow(row, instances, rules)
         if unlikely(not is_known_flow(row) or not self.is_ready(instances, rules, names)):
             return False

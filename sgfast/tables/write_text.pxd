@@ -11,7 +11,7 @@ cdef extern from *:
     """
     #include <stdint.h>
     struct sg_octet { char text[4]; uint32_t length; };
-    /* An octet of an IPv4 address and the point behind it. */
+    /* An octet of an IPv4 address and the dot behind it. */
     #define SG_OCTET(n) {{ \
         (n) < 10 ? '0' + (n) : (n) < 100 ? '0' + (n) / 10 : '0' + (n) / 100, \
         (n) < 10 ? '.' : (n) < 100 ? '0' + (n) % 10 : '0' + (n) / 10 % 10, \
@@ -86,7 +86,8 @@ cdef inline char* put_number(char* at, uint64_t n) noexcept nogil:
 
 
 cdef inline char* put_leading(char* at, uint64_t n, Leading* leading) noexcept nogil:
-    # Like put_number, for a number above 0 with at most 16 digits. Always writes 16 bytes.
+    # Like put_number, for a number above 0 with at most 16 digits. Always writes 16 bytes, so what is behind the text
+    # is overwritten.
     if unlikely(n != leading.number):
         leading.number = n
         leading.length = put_number(leading.text, n) - leading.text
@@ -95,7 +96,7 @@ cdef inline char* put_leading(char* at, uint64_t n, Leading* leading) noexcept n
 
 
 cdef inline char* put_next_number(char* at, uint64_t n, Leading* leading) noexcept nogil:
-    # Like put_number, for a column whose numbers rise one by one. Always writes 16 bytes or more.
+    # Like put_number, for a column whose numbers rise one by one. Writes at most 20 bytes.
     if unlikely(n < 10000):
         return put_short(at, <uint32_t>n)
     return put_four(put_leading(at, n // 10000, leading), <uint32_t>(n % 10000))

@@ -60,7 +60,7 @@ def engine_for(policy: Policy, fast: bool, **options: Any) -> Engine:
 
 
 def told(story: Story, client: str, fast: bool, wanted: bool, flows: bool, cut: int | None = None) -> dict[str, Any]:
-    """Counters and connections after the story. ``wanted``: results, which it then has, too."""
+    """Counters and connections after the story, and the results of its packets if they are ``wanted``."""
     engine = engine_for(POLICY, fast, keep_flows=flows)
     results = np.zeros(len(story), RESULT_DTYPE)
     for number, (time_ns, there, flags) in enumerate(story):
@@ -125,8 +125,9 @@ def layers(kind: str, there: bool) -> bytes:
     return ethernet(ip(source, target, layer))
 
 
+@pytest.mark.parametrize("wanted", [False, True], ids=["", "with results"])
 @pytest.mark.parametrize("kind", ["udp4", "udp6", "gre4", "gre6", "tcp6"])
-def test_other_protocols_and_ipv6(kind: str) -> None:
+def test_other_protocols_and_ipv6(kind: str, wanted: bool) -> None:
     # Twice each way, then silence up to the deadline less a nanosecond, and up to the deadline of that.
     last = 600 * SECOND if kind.startswith("tcp") else 180 * SECOND
     times = [10, 20, 30, 40, 40 + last - 1, 40 + 2 * last - 1]
@@ -139,7 +140,7 @@ def test_other_protocols_and_ipv6(kind: str) -> None:
         results = np.zeros(len(times), RESULT_DTYPE)
         for number, (time_ns, there) in enumerate(zip(times, ways, strict=True)):
             batch = FrameBatch.from_frames([layers(kind, there)], [time_ns])
-            engine.dataplane.process_frames(batch, results[number : number + 1])
+            engine.dataplane.process_frames(batch, results[number : number + 1] if wanted else None)
         found.append(
             (counters_of(engine), engine.dataplane.rule_counts.tolist(), connections(engine), results.tolist())
         )

@@ -60,20 +60,24 @@ def test_where_captures_are_cut_decides_nothing(policy: Policy, case_seed: int) 
 
 
 @drawn(SEED, some(4, 25))
-def test_whether_results_are_wanted_decides_nothing(policy: Policy, case_seed: int) -> None:
-    """Without them, packets of established connections take the fast path (``core/pipeline/fast_path.pxd``)."""
+def test_fast_path_and_wanted_results_decide_nothing(policy: Policy, case_seed: int) -> None:
+    """Packets of established connections take the fast path (``core/pipeline/fast_path.pxd``), unless it is closed."""
     traffic, options = some_traffic(policy, case_seed)
     found = []
-    for wanted in (True, False):
+    results = {True: np.zeros(len(traffic.frames), RESULT_DTYPE), False: np.zeros(len(traffic.frames), RESULT_DTYPE)}
+    for fast, wanted in ((True, True), (True, False), (False, True), (False, False)):
         engine = Engine(policy, keep_flows=True, reporting=True, **options)
+        if not fast:
+            engine.dataplane.close_fast_path()
         for a in range(0, len(traffic.frames), 100):
             part = slice(a, a + 100)
             batch = FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
-            engine.dataplane.process_frames(batch, np.zeros(len(batch), RESULT_DTYPE) if wanted else None)
+            engine.dataplane.process_frames(batch, results[fast][part] if wanted else None)
         engine.dataplane.finish()
         flows = sorted(row.tobytes() for row in engine.dataplane.take_flows())
         found.append((counters_of(engine), engine.dataplane.rule_counts.tolist(), flows))
-    assert found[0] == found[1]
+    assert found == found[:1] * 4
+    assert (results[True] == results[False]).all()
     counters, _, flows = found[0]
     assert len(flows) == counters["opened"] + counters["inferred"] + counters["denied"]
 

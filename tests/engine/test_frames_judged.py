@@ -55,6 +55,11 @@ FRAMES: dict[str, tuple] = {
     "TCP shorter than its header": (f.ethernet(f.ipv4(*TO_WEB, f.tcp(4, 80), total_length=39)), "deny malformed"),
     "TCP header cut": (f.ethernet(SYN), "deny truncated; egress -", -1),
     "TCP payload cut": (f.ethernet(f.ipv4(*TO_WEB, f.tcp(4, 80, "S", bytes(9)))), "allow rule", -9),
+    "IPv6 TCP data offset 4": (f.ethernet(f.ipv6(*TO_WEB6, f.tcp(4, 80, "S", data_offset=4))), "deny malformed"),
+    "IPv6 TCP options beyond segment": (
+        f.ethernet(f.ipv6(*TO_WEB6, f.tcp(4, 80, "S", data_offset=15), payload_length=59)), "deny malformed"),
+    "IPv6 TCP header cut": (f.ethernet(SYN6), "deny truncated; egress -", -1),
+    "IPv6 TCP payload cut": (f.ethernet(f.ipv6(*TO_WEB6, f.tcp(4, 80, "S", bytes(9)))), "allow rule", -9),
     "UDP of 7 bytes": (f.ethernet(f.ipv4(*TO_WEB, f.udp(4, 80, length=7))), "deny malformed"),
     "UDP of no length": (f.ethernet(f.ipv6(*TO_WEB6, f.udp(4, 80, length=0))), "deny malformed"),
     "UDP beyond payload": (f.ethernet(f.ipv4(*TO_WEB, f.udp(4, 80, length=9))), "deny malformed"),

@@ -108,10 +108,10 @@ cdef void judge_batch(
     cdef uint64_t fast = 0
     cdef bint keep_flows = plane.table.keep_flows
     cdef Ahead ahead[BATCH]
-    cdef uint16_t openers[BATCH]    # for whose key there is no entry; they may open connections
+    cdef uint16_t openers[BATCH]    # indices of packets without an entry; these may open connections
     cdef int count = 0
     cdef int k
-    if unlikely(rows != NULL):      # they name the instances of all packets
+    if unlikely(rows != NULL):      # results name instances
         for i in range(n):
             if packets[i].outcome == READ_TRACKED and packets[i].hint != NO_SLOT:
                 look_up_owners(plane, &packets[i], &ahead[i])

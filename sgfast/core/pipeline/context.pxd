@@ -34,7 +34,7 @@ from sgfast.core.tallies.tally cimport TallyRow, queue_row
 
 cdef struct PacketContext:
     const Packet* packet
-    const Ahead* ahead      # its addresses, if they were looked up ahead, or NULL
+    const Ahead* ahead      # what was looked up ahead for it, or NULL
     ResultRow* row          # NULL if no result is wanted
     int64_t now             # engine time, nanoseconds (SPEC 9.1)
     uint32_t slot           # its key's entry in the table, or NO_SLOT
@@ -43,7 +43,7 @@ cdef struct PacketContext:
     int32_t rule            # of the side judged last, -1 for none
     uint8_t reason          # likewise
     uint16_t word           # the outcome word so far (types.pxd)
-    uint8_t rules_ahead     # `ahead` has its rules, too
+    uint8_t rules_ahead     # `ahead` has its rules as well as its addresses
     uint8_t owners_known
     uint8_t directed        # an end that is an instance in one direction only (storage.pxd)
     uint8_t reopened        # a finished connection was dropped for it

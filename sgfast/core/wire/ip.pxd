@@ -382,8 +382,8 @@ cdef inline void read_ipv6(
         p.outcome = READ_FRAGMENT
 
 
-# Fast paths for the most common packets: TCP in IP in Ethernet, without IP options or extension headers, not a
-# fragment, no errors. They return False for any other packet; the caller then parses it in full.
+# The most common packets are read faster: TCP in IP in Ethernet, without IP options or extension headers, not a
+# fragment, no errors. These functions return False for any other packet, which is then read in full.
 
 cdef inline bint read_plain_header(
     const WireContext* context, const Frame* frame, Packet* p, const uint8_t* tcp, uint32_t payload
