@@ -98,7 +98,8 @@ class Uses:
             keys["region"] = np.where(own >= 0, self._region_of[own], 0)
             keys["instance"] = np.where(own >= 0, used["instance"][:, 1 - side], -1)
             is_icmp = used["protocol"] == np.where(used["family"] == 6, ICMPV6, ICMP)
-            ports = np.where(used["has_ports"] != 0, used["ports"] & 0xFFFF, -1)
+            # Unsigned numbers have no -1; NumPy 2.5 refuses it.
+            ports = np.where(used["has_ports"] != 0, (used["ports"] & 0xFFFF).astype(np.int64), -1)
             keys["port"] = np.where(is_icmp, used["icmp"] >> 8, ports)
             for key in np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}")):
                 self._keep(key.tobytes())

@@ -132,7 +132,8 @@ class Observer:
         for name in ("initiator", "responder", "instance", "family", "protocol", "verdict", "reason", "answer"):
             keys[name] = flows[name]
         is_icmp = flows["protocol"] == np.where(flows["family"] == 6, ICMPV6, ICMP)
-        ports = np.where(flows["has_ports"] != 0, flows["ports"] & 0xFFFF, -1)
+        # Unsigned numbers have no -1; NumPy 2.5 refuses it.
+        ports = np.where(flows["has_ports"] != 0, (flows["ports"] & 0xFFFF).astype(np.int64), -1)
         keys["port"] = np.where(is_icmp, flows["icmp"] >> 8, ports)
         if self._by_role:
             requests = np.where(flows["family"] == 6, 546 << 16 | 547, 68 << 16 | 67)
