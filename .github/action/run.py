@@ -19,7 +19,7 @@ from typing import Any
 
 from sgfast.__main__ import run
 
-#: These values of the input ``fail-on`` go to ``sgfast diff``. All other values go to ``sgfast check``.
+#: Values of the input ``fail-on`` that are passed to ``sgfast diff``. Any other value is passed to ``sgfast check``.
 OF_DIFF = ("opened", "closed", "newly-denied", "newly-allowed")
 #: Statuses of commands that have printed their report.
 DONE = (0, 1, 3)

@@ -86,7 +86,7 @@ def decompress(
 
 _XZ_MAGIC, _XZ_END = b"\xfd7zXZ\0", b"YZ"
 _XZ_HEADER = 12
-#: The kinds of integrity check of a block, as a stream's header names them. Each has a length in bytes.
+#: The length of a block's checksum in bytes. A stream's header has the key, which is the kind of checksum.
 _XZ_CHECKS = {0: 0, 1: 4, 4: 8, 10: 32}
 #: The largest block header.
 _XZ_BLOCK_HEADER = 1024

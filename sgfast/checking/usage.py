@@ -18,6 +18,7 @@ from sgfast.policy.rules import merged
 from sgfast.replaying import ReplayResult, RuleHits
 from sgfast.replaying.results import Names, Rows
 from sgfast.suggesting import Kind
+from sgfast.suggesting.observing import ports_or_types
 from sgfast.suggesting.rules import Drafter, Limits, Need, Service
 
 #: The most combinations of rule, peer and port that are kept, of about 150 bytes each. A rule with too many of them is
@@ -97,10 +98,7 @@ class Uses:
             own = used["instance"][:, side]
             keys["region"] = np.where(own >= 0, self._region_of[own], 0)
             keys["instance"] = np.where(own >= 0, used["instance"][:, 1 - side], -1)
-            is_icmp = used["protocol"] == np.where(used["family"] == 6, ICMPV6, ICMP)
-            # Unsigned numbers have no -1; NumPy 2.5 refuses it.
-            ports = np.where(used["has_ports"] != 0, (used["ports"] & 0xFFFF).astype(np.int64), -1)
-            keys["port"] = np.where(is_icmp, used["icmp"] >> 8, ports)
+            keys["port"] = ports_or_types(used)
             for key in np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}")):
                 self._keep(key.tobytes())
             self._count(used, keys)

@@ -278,7 +278,7 @@ cdef class DataPlane:
     cdef Py_ssize_t read_batch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t start, Py_ssize_t n, int which
     ) noexcept nogil:
-        # Reads the headers of at most BATCH packets, the first of which is `start`. Returns the number of packets.
+        # Reads the headers of the next batch, which begins with packet `start`. Returns how many packets it has.
         # There are two loops, because a branch in a common one costs 2 % of a packet's time.
         cdef Plane* plane = self.planes[0]
         cdef Packet* packets = self.packets[which]

@@ -78,7 +78,7 @@ class _Table(ABC):
         self._kind = kind
         self._writer: Any = None
         self._thread = ThreadPoolExecutor(1) if usable_processors() > 1 else None
-        #: The row group that the thread is encoding, or has encoded.
+        #: The row group that the thread was given last, encoded. None once it has been written.
         self._encoding: Future[bytes] | None = None
         self._kept = [np.zeros(GROUP_ROWS, dtype) for dtype in dtypes]
         self._count = 0

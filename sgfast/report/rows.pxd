@@ -42,8 +42,8 @@ cdef class NameTexts:
     cdef object names
     cdef object encode
     cdef list kept
-    cdef Text* all_texts        # `none`, and then `texts`
-    cdef Text* texts            # by number
+    cdef Text* all_texts        # what is written where there is no name; behind it the names' texts
+    cdef Text* texts            # the names' texts, by number
     cdef Py_ssize_t count
 
     cdef inline const Text* find(self, int32_t number) noexcept nogil:
@@ -99,9 +99,9 @@ cdef class RowWriter:
     # is at it.
     cdef int write_rows(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1
     cdef int compose(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1
-    # Appends row number `i` of `n`. False if that must be prepared first.
+    # Appends row `i` of `n` rows. Returns False if `prepare` must be called first.
     cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i, Py_ssize_t n) noexcept nogil
-    # IndexError if a number in the row is out of range.
+    # Encodes the names of a row, and makes room for it. IndexError if a number in the row is out of range.
     cdef int prepare(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) except -1
 
     cdef inline void fetch_names(self, const int32_t* instances, const int32_t* rules) noexcept nogil:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.errors import SgfastError
@@ -107,6 +108,14 @@ def _cannot_be_named(kind: Kind) -> str | None:
     return None
 
 
+def ports_or_types(flows: Rows) -> NDArray[np.int64]:
+    """Destination ports of FLOW_DTYPE rows, or ICMP types; -1 where there is neither."""
+    is_icmp = flows["protocol"] == np.where(flows["family"] == 6, ICMPV6, ICMP)
+    # The ports are unsigned, and beside such numbers NumPy 2.5 refuses -1.
+    ports = np.where(flows["has_ports"] != 0, (flows["ports"] & 0xFFFF).astype(np.int64), -1)
+    return np.where(is_icmp, flows["icmp"] >> 8, ports)
+
+
 class Observer:
     """A ``FlowSink`` that adds up the connections to be allowed and those to be left out."""
 
@@ -131,10 +140,7 @@ class Observer:
         keys = np.zeros(len(flows), dtype=_KIND_DTYPE)
         for name in ("initiator", "responder", "instance", "family", "protocol", "verdict", "reason", "answer"):
             keys[name] = flows[name]
-        is_icmp = flows["protocol"] == np.where(flows["family"] == 6, ICMPV6, ICMP)
-        # Unsigned numbers have no -1; NumPy 2.5 refuses it.
-        ports = np.where(flows["has_ports"] != 0, (flows["ports"] & 0xFFFF).astype(np.int64), -1)
-        keys["port"] = np.where(is_icmp, flows["icmp"] >> 8, ports)
+        keys["port"] = ports_or_types(flows)
         if self._by_role:
             requests = np.where(flows["family"] == 6, 546 << 16 | 547, 68 << 16 | 67)
             keys["instance"][(flows["protocol"] == UDP) & (flows["ports"] == requests), 0] = -1

@@ -3,7 +3,7 @@
 # bucket is full goes to the next bucket, and `overflow` counts such keys.
 #
 # The lowest bits of a key's hash select the bucket, and the highest eight are its tag. One SIMD comparison finds the
-# tags that match. Nearly always at most one tag matches, and it is the tag of the key.
+# tags that match. A tag that matches nearly always belongs to the key that is looked up.
 
 from libc.stdint cimport uint8_t, uint32_t
 

@@ -24,7 +24,7 @@ from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row
 from sgfast.core.pipeline.fast_path cimport fill_fast_words, pass_established, write_established
 from sgfast.core.pipeline.fragments cimport forget_overdue, give_up, judge_fragment
-from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses, look_up_owners, look_up_rules
+from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses, look_up_rules
 from sgfast.core.pipeline.outcomes cimport ENDED_TOGETHER, count_ended
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, MIDSTREAM_DENY, MIDSTREAM_INFER, RuleCount
 from sgfast.core.pipeline.verdict cimport judge_packet
@@ -114,7 +114,7 @@ cdef void judge_batch(
     if unlikely(rows != NULL):      # results name instances
         for i in range(n):
             if packets[i].outcome == READ_TRACKED and packets[i].hint != NO_SLOT:
-                look_up_owners(plane, &packets[i], &ahead[i])
+                look_up_addresses(plane, &packets[i], &ahead[i])
     for i in range(n):
         if packets[i].outcome == READ_TRACKED and unlikely(packets[i].hint == NO_SLOT):
             openers[count] = <uint16_t>i

@@ -110,6 +110,6 @@ cdef inline void fill_fast_words(Plane* plane) noexcept nogil:
 
 
 cdef inline void close_fast_path(Plane* plane) noexcept nogil:
-    # From now on no entry looks like one of the fast path, so all packets take the slow one.
+    # No entry matches such words, so all later packets take the slow path.
     memset(plane.fast_mask, 0, sizeof(plane.fast_mask))
     memset(plane.fast_word, 0xFF, sizeof(plane.fast_word))

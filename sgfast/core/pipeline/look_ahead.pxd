@@ -18,18 +18,13 @@ cdef struct Ahead:
 
 
 cdef inline void look_up_addresses(const Plane* plane, const Packet* p, Ahead* ahead) noexcept nogil:
+    # Prefetches the addresses' owners, too.
     cdef Address address
     cdef int side
     for side in range(2):
         address = address_of(p.key.addr, p.ipv6, side)
         ahead.address[side] = find_address(plane.rules, p.ipv6, address.high, address.low)
-
-
-cdef inline void look_up_owners(const Plane* plane, const Packet* p, Ahead* ahead) noexcept nogil:
-    # Looks up the addresses and prefetches who owns them.
-    look_up_addresses(plane, p, ahead)
-    prefetch(&plane.rules.owner[ahead.address[0]])
-    prefetch(&plane.rules.owner[ahead.address[1]])
+        prefetch(&plane.rules.owner[ahead.address[side]])
 
 
 cdef inline void look_up_rules(const Plane* plane, const Packet* p, Ahead* ahead) noexcept nogil:

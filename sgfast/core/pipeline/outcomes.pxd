@@ -11,7 +11,7 @@ from sgfast.core.base.key cimport address_of, set_ipv4, set_ipv6, write_address
 from sgfast.core.base.types cimport ALLOW, NO_REASON, Packet
 from sgfast.core.conntrack.table cimport SIDE_DENIED, FlowRow, Table
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, find_owners
-from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_owners
+from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.tally cimport Tally, TallyRow, queue_row
 
@@ -41,7 +41,7 @@ cdef inline void look_up_ends(const Plane* plane, const FlowRow* row, EndedRow* 
         set_ipv6(&p.key, row.ends.initiator, row.ends.responder, &p.source_high)
     else:
         set_ipv4(&p.key, be32(row.ends.initiator), be32(row.ends.responder), &p.source_high)
-    look_up_owners(plane, p, &ended.ahead)
+    look_up_addresses(plane, p, &ended.ahead)
 
 
 cdef inline void tally_row(Plane* plane, const EndedRow* ended) noexcept nogil:
