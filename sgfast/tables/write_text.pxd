@@ -7,6 +7,26 @@ from libc.string cimport memcpy, strlen
 
 from sgfast.core.base.intrinsics cimport load16, unlikely
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <stdio.h>
+    #include <string.h>
+    /* The octets of IPv4 addresses as text, each with a dot behind it. Written when the module is loaded. */
+    static struct sg_octet { char text[4]; uint32_t length; } sg_octets[256];
+    __attribute__((constructor)) static void sg_write_octets(void) {
+        char text[16];
+        for (int n = 0; n < 256; n++) {
+            sg_octets[n].length = (uint32_t)snprintf(text, sizeof text, "%d.", n);
+            memcpy(sg_octets[n].text, text, 4);
+        }
+    }
+    """
+    ctypedef struct Octet "struct sg_octet":
+        char text[4]
+        uint32_t length
+    const Octet octets "sg_octets"[256]
+
 cdef enum:
     NS_PER_SECOND = 1000000000
 
@@ -35,24 +55,6 @@ cdef inline const char* pair_of(uint32_t n) noexcept nogil:
         b"75767778798081828384858687888990919293949596979899"
     )
     return pairs + 2 * n
-
-
-cdef inline const char* octet_text(uint8_t octet) noexcept nogil:
-    # Four bytes: the digits of an octet of an IPv4 address, and a dot behind them.
-    cdef const char* octets = (
-        b"0.  1.  2.  3.  4.  5.  6.  7.  8.  9.  10. 11. 12. 13. 14. 15. 16. 17. 18. 19. 20. 21. 22. 23. "
-        b"24. 25. 26. 27. 28. 29. 30. 31. 32. 33. 34. 35. 36. 37. 38. 39. 40. 41. 42. 43. 44. 45. 46. 47. "
-        b"48. 49. 50. 51. 52. 53. 54. 55. 56. 57. 58. 59. 60. 61. 62. 63. 64. 65. 66. 67. 68. 69. 70. 71. "
-        b"72. 73. 74. 75. 76. 77. 78. 79. 80. 81. 82. 83. 84. 85. 86. 87. 88. 89. 90. 91. 92. 93. 94. 95. "
-        b"96. 97. 98. 99. 100.101.102.103.104.105.106.107.108.109.110.111.112.113.114.115.116.117.118.119."
-        b"120.121.122.123.124.125.126.127.128.129.130.131.132.133.134.135.136.137.138.139.140.141.142.143."
-        b"144.145.146.147.148.149.150.151.152.153.154.155.156.157.158.159.160.161.162.163.164.165.166.167."
-        b"168.169.170.171.172.173.174.175.176.177.178.179.180.181.182.183.184.185.186.187.188.189.190.191."
-        b"192.193.194.195.196.197.198.199.200.201.202.203.204.205.206.207.208.209.210.211.212.213.214.215."
-        b"216.217.218.219.220.221.222.223.224.225.226.227.228.229.230.231.232.233.234.235.236.237.238.239."
-        b"240.241.242.243.244.245.246.247.248.249.250.251.252.253.254.255."
-    )
-    return octets + 4 * octet
 
 
 cdef inline char* put_short(char* at, uint32_t n) noexcept nogil:
@@ -122,8 +124,8 @@ cdef inline char* put_ipv4(char* at, const uint8_t* address) noexcept nogil:
     # The text has at most 15 bytes. Up to three more bytes behind it are overwritten. Without branches, as above.
     cdef int i
     for i in range(4):
-        memcpy(at, octet_text(address[i]), 4)
-        at += 2 + (address[i] >= 10) + (address[i] >= 100)
+        memcpy(at, octets[address[i]].text, 4)
+        at += octets[address[i]].length
     return at - 1
 
 
