@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.core.classify.classifier import divide
+from sgfast.core.classify.classifier import divide, narrow
 
 Indices = NDArray[np.int64]
 
@@ -27,8 +28,8 @@ class Dimension:
 
     def __init__(self, classes: int) -> None:
         """All classes are joined, and there are no selectors yet."""
-        #: The joined class of each class that there was when the dimension was made.
-        self.of_class: NDArray[np.uint32] = np.zeros(classes, dtype=np.uint32)
+        #: The joined class of each class that there was when the dimension was made, as ``narrow`` returns it.
+        self.of_class: NDArray[Any] = np.zeros(classes, dtype=np.uint16)
         #: The number of joined classes.
         self.count = 1
         #: The row of each selector.
@@ -58,8 +59,10 @@ class Dimension:
             classes = find()
             take(_BYTES_PER_MATCH * len(classes))
             matching.append(classes)
-        later.of_class = self._of_all(class_origin)
-        origin, found, lengths = divide(later.of_class, self.count, matching)
+        of_class = self._of_all(class_origin)
+        origin, found, lengths = divide(of_class, self.count, matching)
+        later.of_class = narrow(of_class)
+        take(later.of_class.nbytes - of_class.nbytes)
         later.count = len(origin)
         matched, by = self._with_parts(origin[self.count :], take)
         rows = np.arange(len(self.row), len(later.row), dtype=np.int32)
@@ -69,11 +72,12 @@ class Dimension:
 
     def _of_all(self, class_origin: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """A copy of ``of_class`` that has all classes."""
-        known = len(self.of_class)
+        of_class = self.of_class.astype(np.uint32)
+        known = len(of_class)
         earlier = class_origin[known:]
         while (late := earlier >= known).any():
             earlier = np.where(late, class_origin[earlier], earlier)
-        return np.concatenate([self.of_class, self.of_class[earlier]])
+        return np.concatenate([of_class, of_class[earlier]])
 
     def _with_parts(
         self, origin: Indices, take: Callable[[int], None]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.core.classify.classifier import narrow
 from sgfast.policy.model import Rule
 
 Indices = NDArray[np.int64]
@@ -49,8 +51,8 @@ class PortClasses:
         """``earlier``: classes that are kept apart, even if no rule distinguishes them any more."""
         #: The class of each protocol whose ports no rule names.
         self.whole: NDArray[np.uint32] = np.zeros(256, dtype=np.uint32) if earlier is None else earlier.whole.copy()
-        #: The class of each port, for the other protocols.
-        self.by_port: dict[int, NDArray[np.uint32]] = {} if earlier is None else earlier.by_port.copy()
+        #: The class of each port, for the other protocols, as ``narrow`` returns it.
+        self.by_port: dict[int, NDArray[Any]] = {} if earlier is None else earlier.by_port.copy()
         self._ports: dict[int, _Ports] = {} if earlier is None else earlier._ports.copy()
         #: For each class, the lower one that it was divided from, or itself.
         self.origin: NDArray[np.uint32] = np.zeros(1, dtype=np.uint32) if earlier is None else earlier.origin
@@ -90,7 +92,7 @@ class PortClasses:
         classes[fresh] = len(self.origin) + np.arange(np.count_nonzero(fresh))
         self.origin = np.concatenate([self.origin, was[fresh].astype(np.uint32)])
         self._ports[protocol] = _Ports(starts, classes, before.outside)
-        self.by_port[protocol] = np.repeat(classes.astype(np.uint32), np.diff(starts, append=KEYS))
+        self.by_port[protocol] = narrow(np.repeat(classes, np.diff(starts, append=KEYS)))
 
     def extended(self, rules: Iterable[Rule]) -> PortClasses:
         """Classes that distinguish what these rules do, too."""

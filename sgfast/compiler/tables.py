@@ -23,7 +23,7 @@ from sgfast.core.classify.classifier import LIST_FLAG, RuleArrays
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Direction, Policy, Rule, SecurityGroup
 
-#: Larger rule tables are stored as bit vectors (this many cells take 4 MiB as a table).
+#: Larger rule tables are stored as bit vectors (this many cells take 2 MiB as a table, 4 MiB while it is made).
 MAX_TABLE_CELLS = 1 << 20
 
 #: Limits for all joined tables: steps (one per rule and class, a third of a second in total), and memory.
@@ -290,8 +290,7 @@ class _Builder:
             if int(painted.sum()) <= MAX_PAINTED_CELLS:
                 self._take(4 * peer.count * service.count)
                 winner = _winners([order[n] for n in first], rows[0][first], rows[1][first], peer, service)
-                table = RuleArrays(peer.of_class, service.of_class, service.count, winner)
-                return _Built(table, order, rules, peer, service, *rows)
+                return self._with_cells(winner, order, rules, peer, service, *rows)
         return self._with_bit_vectors(order, rules, peer, service, *rows)
 
     def _changed(
@@ -328,7 +327,7 @@ class _Builder:
         if sum(map(len, overlapping)) > len(order) + MAX_RULES_CHANGED:
             return self._from_rules(order, rules, self._matched(rules, vpc), joined)
         self._take(4 * peer.count * service.count)
-        winner = before.table.arrays[3].reshape(before.peer.count, before.service.count)
+        winner = before.table.winner.reshape(before.peer.count, before.service.count)
         winner = winner[peer_origin]
         if service.count != before.service.count:
             winner = winner[:, service_origin]
@@ -344,18 +343,25 @@ class _Builder:
             cells = np.ix_(peer.matching(rows[0][n]), service.matching(rows[1][n]))
             won = winner[cells]
             winner[cells] = np.where((won < 0) | (self._rank[won] > self._rank[order[n]]), order[n], won)
+        return self._with_cells(winner, order, rules, peer, service, *rows)
+
+    @staticmethod
+    def _with_cells(
+        winner: NDArray[np.int32], order: Sequence[int], rules: list[Rule], peer: Dimension, service: Dimension,
+        peer_row: Indices, service_row: Indices,
+    ) -> _Built:  # fmt: skip
         table = RuleArrays(peer.of_class, service.of_class, service.count, winner)
-        return _Built(table, order, rules, peer, service, *rows)
+        return _Built(table, order, rules, peer, service, peer_row, service_row)
 
     def _with_bit_vectors(
         self, order: Sequence[int], rules: list[Rule], peer: Dimension, service: Dimension, peer_row: Indices,
         service_row: Indices,
     ) -> _Built:  # fmt: skip
-        words = (len(order) + 63) // 64
+        words = (len(order) + 63) // 64 or 1
         self._take((peer.count + service.count) * words * 8)
         vectors = [_bit_vectors(peer, peer_row, words), _bit_vectors(service, service_row, words)]
         rule_of_bit = np.array(order, dtype=np.int32)
-        table = RuleArrays(peer.of_class, service.of_class, service.count, *vectors, rule_of_bit)
+        table = RuleArrays(peer.of_class, service.of_class, service.count, rule_of_bit, *vectors)
         return _Built(table, order, rules, peer, service, peer_row, service_row)
 
     def _matched(self, rules: Sequence[Rule], vpc: int) -> _Matched:

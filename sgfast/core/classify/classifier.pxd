@@ -26,6 +26,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.intrinsics cimport ctz64, likely, unlikely
 from sgfast.core.classify.cidr_trie cimport CidrTrie, Trie, find_ipv4, find_ipv6
+from sgfast.core.classify.narrow cimport number_at, place_of
 from sgfast.core.classify.port_map cimport PortMap, find_port_class
 
 cdef enum:
@@ -34,16 +35,20 @@ cdef enum:
 
 
 cdef struct RuleTable:              # a cache line
-    const uint32_t* peer_class      # by address class
-    const uint32_t* service_class   # by port class
-    const int32_t* winner           # [peer class][service class], may be NO_RULE_WINS; NULL: there are bit vectors
+    # Three narrow arrays (narrow.pxd).
+    const void* peer_class          # by address class
+    const void* service_class       # by port class
+    const void* winner              # rule number + 1, or 0: [peer class][service class]; with bit vectors by bit
+    const uint64_t* peer_rules      # bit vectors: [peer class][words]
+    const uint64_t* service_rules   # [service class][words]
     uint32_t address_classes        # how many there are in `peer_class`, at least one
     uint32_t port_classes
     uint32_t services               # number of service classes
-    uint32_t words                  # 64-bit words per bitset; 0 if there are no rules
-    const uint64_t* peer_rules      # [peer class][words]
-    const uint64_t* service_rules   # [service class][words]
-    const int32_t* rule_of_bit      # rule number, by precedence
+    uint32_t words                  # 64-bit words of a bit vector; 0: there are none
+    uint8_t wide_peers              # whether `peer_class` is wide
+    uint8_t wide_services
+    uint8_t wide_winners
+    uint8_t has_cells               # whether there are no bit vectors, and no class is wide: nearly always
 
 
 cdef struct Tables:
@@ -59,7 +64,7 @@ cdef struct Tables:
     const uint32_t* choice
     const uint32_t* lists
     RuleTable* tables
-    const int32_t* rank             # by rule; the lowest wins (SPEC 4.10)
+    const int32_t* rank             # by rule; the lowest wins (SPEC 4.10), and last comes rank[NO_RULE_WINS]
     const uint8_t* denies           # by rule: whether its action is deny
     const int32_t* vpc              # by instance
     # By instance: whether its groups are stateless, so that its filter has rules but no connections. NULL if none are.
@@ -107,22 +112,36 @@ cdef inline uint32_t port_class_in(const Tables* t, const RuleTable* table, uint
     return port_class
 
 
+cdef inline const void* cell_of(const RuleTable* table, uint32_t address_class, uint32_t port_class) noexcept nogil:
+    # Of a table that `has_cells`.
+    return place_of(
+        table.winner, table.wide_winners,
+        (<const uint16_t*>table.peer_class)[address_class] * <uint64_t>table.services
+        + (<const uint16_t*>table.service_class)[port_class]
+    )
+
+
+cdef inline int32_t winner_at(const RuleTable* table, const void* cell) noexcept nogil:
+    return <int32_t>number_at(cell, table.wide_winners, 0) - 1
+
+
 cdef inline int32_t winner_in(
     const Tables* t, const RuleTable* table, uint32_t address_class, uint32_t port_class
 ) noexcept nogil:
-    cdef uint32_t peer = table.peer_class[address_class_in(t, table, address_class)]
-    cdef uint32_t service = table.service_class[port_class_in(t, table, port_class)]
+    cdef uint64_t peer, service, common
     cdef uint32_t word
-    cdef uint64_t common
-    if table.winner != NULL:
-        return table.winner[<uint64_t>peer * table.services + service]
+    address_class = address_class_in(t, table, address_class)
+    port_class = port_class_in(t, table, port_class)
+    if likely(table.has_cells):
+        return winner_at(table, cell_of(table, address_class, port_class))
+    peer = number_at(table.peer_class, table.wide_peers, address_class)
+    service = number_at(table.service_class, table.wide_services, port_class)
+    if table.words == 0:
+        return winner_at(table, place_of(table.winner, table.wide_winners, peer * table.services + service))
     for word in range(table.words):
-        common = (
-            table.peer_rules[<uint64_t>peer * table.words + word]
-            & table.service_rules[<uint64_t>service * table.words + word]
-        )
+        common = table.peer_rules[peer * table.words + word] & table.service_rules[service * table.words + word]
         if common:
-            return table.rule_of_bit[word * 64 + ctz64(common)]
+            return winner_at(table, place_of(table.winner, table.wide_winners, word * 64 + ctz64(common)))
     return NO_RULE_WINS
 
 
@@ -133,24 +152,22 @@ cdef inline int32_t find_rule(
     cdef uint32_t address_class = t.address_class[peer_address]
     cdef uint32_t port_class = find_port_class(&t.ports, protocol, port_key)
     cdef const uint32_t* numbers
-    cdef int32_t rule, best
+    cdef int32_t rule
+    cdef int32_t best = NO_RULE_WINS
     cdef uint32_t i
     if likely(not choice & SEVERAL_TABLES):
         return winner_in(t, &t.tables[choice], address_class, port_class)
     numbers = t.lists + (choice & ~<uint32_t>SEVERAL_TABLES)
-    best = NO_RULE_WINS
     for i in range(1, numbers[0] + 1):
         rule = winner_in(t, &t.tables[numbers[i]], address_class, port_class)
-        if rule >= 0 and (best < 0 or t.rank[rule] < t.rank[best]):
-            best = rule
+        best = rule if t.rank[rule] < t.rank[best] else best
     return best
 
 
 cdef class RuleArrays:
     cdef RuleTable table
-    cdef readonly tuple arrays      # the arrays that `table` points into
+    cdef tuple kept                 # the arrays that `table` points into
     cdef readonly bint has_bit_vectors
-    cdef readonly dict sizes        # bytes by memory address, as tables may share arrays
 
 
 cdef class Classifier:

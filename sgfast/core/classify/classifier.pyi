@@ -8,15 +8,29 @@ from sgfast.core.classify.cidr_trie import CidrTrie
 
 LIST_FLAG: int
 
+Narrow = NDArray[np.uint16] | NDArray[np.uint32]
+
+def narrow(numbers: NDArray[Any]) -> Narrow: ...
+
 def divide(
     of_class: NDArray[np.uint32], count: int, matching: Sequence[NDArray[np.int64]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], list[int]]: ...
 
 class RuleArrays:
-    arrays: tuple[Any, ...]
     has_bit_vectors: bool
-    sizes: dict[int, int]
-    def __init__(self, *parts: Any) -> None: ...
+    def __init__(
+        self,
+        peer_class: Narrow,
+        service_class: Narrow,
+        services: int,
+        winner: NDArray[np.int32],
+        peer_rules: NDArray[np.uint64] | None = None,
+        service_rules: NDArray[np.uint64] | None = None,
+    ) -> None: ...
+    @property
+    def winner(self) -> NDArray[np.int32]: ...
+    @property
+    def sizes(self) -> dict[int, int]: ...
 
 class Classifier:
     instance_count: int
@@ -29,7 +43,7 @@ class Classifier:
         address_class: ArrayLike,
         address_origin: ArrayLike,
         port_whole: ArrayLike,
-        port_maps: dict[int, NDArray[np.uint32]],
+        port_maps: dict[int, Narrow],
         port_origin: ArrayLike,
         choice: ArrayLike,
         lists: ArrayLike,

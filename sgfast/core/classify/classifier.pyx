@@ -24,45 +24,68 @@ cdef const uint64_t* u64(const uint64_t[::1] rows) noexcept:
     return &rows[0] if rows.shape[0] else NULL
 
 
+def narrow(numbers):
+    """Numbers from 0 to 4,294,967,295 as uint16, or as uint32 if one needs that. The array is contiguous."""
+    if numbers.dtype == np.uint16 and numbers.flags.c_contiguous:
+        return numbers
+    return np.ascontiguousarray(numbers, dtype=np.uint16 if numbers.max(initial=0) < 1 << 16 else np.uint32)
+
+
+cdef const void* first_of(narrow_numbers) except? NULL:
+    cdef const uint8_t[::1] view = narrow_numbers.view(np.uint8)
+    return &view[0] if view.shape[0] else NULL
+
+
+cdef bint is_wide(narrow_numbers) except -1:
+    return narrow_numbers.itemsize == 4
+
+
 cdef enum:
     MATCHED_AT_ONCE = 32        # headers
     LOOKED_UP_AT_ONCE = 256     # tables
 
 
 cdef class RuleArrays:
-    """The arrays of one rule table: ``(peer_class, service_class, services, winner)`` or ``(peer_class, service_class,
-    services, peer_rules, service_rules, rule_of_bit)``, as in ``RuleTable``. Later policies may share them.
+    """The arrays of one rule table, as in ``RuleTable``. Later policies may share them.
+
+    ``peer_class`` and ``service_class``: as ``narrow`` returns them. ``winner``: int32, the number of the rule that
+    wins in each cell, -1 for none. With bit vectors, which are uint64 of shape (classes, words), it is each bit's.
     """
 
-    def __cinit__(self, *parts):
-        kept = []
-        types = (np.uint32, np.uint32, None, np.int32) if len(parts) == 4 else (
-            np.uint32, np.uint32, None, np.uint64, np.uint64, np.int32
-        )
-        for part, dtype in zip(parts, types, strict=True):
-            kept.append(part if dtype is None else np.ascontiguousarray(part, dtype=dtype))
-        self.arrays = tuple(kept)
-        if not len(kept[0]) or not len(kept[1]):
+    def __cinit__(self, peer_class, service_class, uint32_t services, winner, peer_rules=None, service_rules=None):
+        if not len(peer_class) or not len(service_class):
             raise ValueError("a rule table has a class of addresses and one of ports")
-        self.has_bit_vectors = len(parts) == 6
-        self.sizes = {part.ctypes.data: part.nbytes for part in kept if isinstance(part, np.ndarray)}
-        self.table.peer_class, self.table.address_classes = u32(kept[0]), len(kept[0])
-        self.table.service_class, self.table.port_classes = u32(kept[1]), len(kept[1])
-        self.table.services = kept[2]
-        if not self.has_bit_vectors:
-            self.table.winner = i32(kept[3].reshape(-1))
-        else:
-            self.table.rule_of_bit = i32(kept[5])
-            self.table.words = (len(kept[5]) + 63) // 64
-            self.table.peer_rules = u64(kept[3].reshape(-1))
-            self.table.service_rules = u64(kept[4].reshape(-1))
+        kept = narrow(peer_class), narrow(service_class), narrow(winner.reshape(-1) + 1)
+        self.table.peer_class, self.table.wide_peers = first_of(kept[0]), is_wide(kept[0])
+        self.table.service_class, self.table.wide_services = first_of(kept[1]), is_wide(kept[1])
+        self.table.winner, self.table.wide_winners = first_of(kept[2]), is_wide(kept[2])
+        self.table.address_classes, self.table.port_classes = len(peer_class), len(service_class)
+        self.table.services = services
+        self.has_bit_vectors = peer_rules is not None
+        if self.has_bit_vectors:
+            kept += peer_rules, service_rules
+            self.table.words = peer_rules.shape[1]
+            self.table.peer_rules = u64(peer_rules.reshape(-1))
+            self.table.service_rules = u64(service_rules.reshape(-1))
+        self.table.has_cells = not (self.has_bit_vectors or self.table.wide_peers or self.table.wide_services)
+        self.kept = kept
+
+    @property
+    def winner(self):
+        """A copy of what the constructor got as ``winner``, flat."""
+        return self.kept[2].astype(np.int32) - 1
+
+    @property
+    def sizes(self):
+        """Bytes by memory address, as tables may share arrays."""
+        return {part.ctypes.data: part.nbytes for part in self.kept}
 
 
 cdef class Classifier:
     """Immutable. Built by ``sgfast.compiler``, which defines the meaning of every number in it.
 
     ``ipv4``, ``ipv6``: tries to address numbers; ``owner``: int32 and ``address_class``: uint32 by address number;
-    ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``address_origin`` and
+    ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: narrow (65536,)}; ``address_origin`` and
     ``port_origin``: uint32 by class, the lower class that it was divided from, or itself; ``choice``: uint32
     (instances * 2,) and ``lists``: uint32, as ``Tables`` has them; ``tables``: a RuleArrays for each rule table;
     ``rank``: int32 and ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32,
@@ -93,13 +116,14 @@ cdef class Classifier:
         for i in range(256):
             self.tables.ports.whole[i] = whole_rows[i]
         for protocol, by_port in port_maps.items():
-            by_port = self.keep(by_port, np.uint32)
+            by_port = narrow(by_port)
             if len(by_port) != 65536:
                 raise ValueError("a port map has 65,536 entries")
-            self.tables.ports.by_port[protocol] = u32(by_port)
+            self.kept.append(by_port)
+            self.tables.ports.by_port[protocol], self.tables.ports.wide[protocol] = first_of(by_port), is_wide(by_port)
         self.tables.choice = u32(self.keep(choice, np.uint32))
         self.tables.lists = u32(self.keep(lists, np.uint32))
-        self.tables.rank = i32(self.keep(rank, np.int32))
+        self.tables.rank = i32(self.keep(np.append(np.int32(2147483647), rank), np.int32)) + 1
         self.tables.vpc = i32(self.keep(vpc, np.int32))
         self.tables.peers_start = i32(self.keep(peers_start, np.int32))
         self.tables.peers = i32(self.keep(peers, np.int32))
@@ -135,7 +159,7 @@ cdef class Classifier:
         """Memory of the tables, in bytes. Arrays that tables share count once."""
         sizes = {rows.ctypes.data: rows.nbytes for rows in self.kept}
         for arrays in self.rule_arrays:
-            sizes.update((<RuleArrays>arrays).sizes)
+            sizes.update(arrays.sizes)
         return self.ipv4.nbytes + self.ipv6.nbytes + sum(sizes.values())
 
     def owner_of(self, bytes address not None):
@@ -204,7 +228,7 @@ cdef struct LookUp:                 # of a packet's peer and service in one of a
     const RuleTable* table
     uint32_t address_class
     uint32_t port_class
-    const int32_t* cell             # NULL: the table has bit vectors
+    const void* cell                # NULL if the table has none
     int32_t* winner
 
 
@@ -262,32 +286,31 @@ cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, in
 cdef void look_up_together(const Tables* t, LookUp* waiting, Py_ssize_t n) noexcept nogil:
     cdef LookUp* each
     cdef const RuleTable* table
-    cdef int32_t rule
+    cdef int32_t rule, best
     cdef Py_ssize_t i
     for i in range(n):
         each = &waiting[i]
         table = each.table
         each.address_class = address_class_in(t, table, each.address_class)
         each.port_class = port_class_in(t, table, each.port_class)
-        prefetch(&table.peer_class[each.address_class])
-        prefetch(&table.service_class[each.port_class])
+        if likely(table.has_cells):
+            prefetch(&(<const uint16_t*>table.peer_class)[each.address_class])
+            prefetch(&(<const uint16_t*>table.service_class)[each.port_class])
     for i in range(n):
         each = &waiting[i]
         table = each.table
         each.cell = NULL
-        if likely(table.winner != NULL):
-            each.cell = &table.winner[
-                <uint64_t>table.peer_class[each.address_class] * table.services + table.service_class[each.port_class]
-            ]
+        if likely(table.has_cells):
+            each.cell = cell_of(table, each.address_class, each.port_class)
             prefetch(each.cell)
     for i in range(n):
         each = &waiting[i]
         if likely(each.cell != NULL):
-            rule = each.cell[0]
+            rule = winner_at(each.table, each.cell)
         else:
             rule = winner_in(t, each.table, each.address_class, each.port_class)
-        if rule >= 0 and (each.winner[0] < 0 or t.rank[rule] < t.rank[each.winner[0]]):
-            each.winner[0] = rule
+        best = each.winner[0]
+        each.winner[0] = rule if t.rank[rule] < t.rank[best] else best
 
 
 def divide(of_class, Py_ssize_t count, list matching):

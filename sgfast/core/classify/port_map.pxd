@@ -5,14 +5,17 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from sgfast.core.classify.narrow cimport number_at
+
 
 cdef struct PortMap:
     uint32_t whole[256]         # by protocol: its class if no rule names ports of it
-    const uint32_t* by_port[256]    # by protocol: 65,536 classes, or NULL
+    const void* by_port[256]    # by protocol: a narrow array of 65,536 classes, or NULL
+    uint8_t wide[256]           # by protocol: whether its classes have 32 bits
 
 
 cdef inline uint32_t find_port_class(const PortMap* ports, uint8_t protocol, uint16_t port_key) noexcept nogil:
-    cdef const uint32_t* by_port = ports.by_port[protocol]
+    cdef const void* by_port = ports.by_port[protocol]
     if by_port != NULL:
-        return by_port[port_key]
+        return number_at(by_port, ports.wide[protocol], port_key)
     return ports.whole[protocol]

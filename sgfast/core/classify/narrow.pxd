@@ -1,0 +1,16 @@
+# Arrays of unsigned numbers of 16 bits, or of 32 if one of them needs more (`wide`). Most of a policy's memory is such
+# arrays, and nearly all of them have few different numbers.
+
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+
+from sgfast.core.base.intrinsics cimport likely
+
+
+cdef inline uint32_t number_at(const void* numbers, bint wide, uint64_t n) noexcept nogil:
+    if likely(not wide):
+        return (<const uint16_t*>numbers)[n]
+    return (<const uint32_t*>numbers)[n]
+
+
+cdef inline const void* place_of(const void* numbers, bint wide, uint64_t n) noexcept nogil:
+    return <const char*>numbers + (n << (2 if wide else 1))
