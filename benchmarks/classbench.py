@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +64,22 @@ class RuleSet:
         return f"{self.lines:,} rules; left out: {out or 'none'}{flags}"
 
 
-def read(path: Path) -> RuleSet:
-    """Reads a rule set. Raises ValueError, which names the line, if it is not one."""
+def read(path: Path, copies: int = 1) -> RuleSet:
+    """Reads a rule set. Raises ValueError, which names the line, if it is not one.
+
+    ``copies``: how many times the policy has the rules, up to 16. Each copy has other first four bits in all prefixes
+    that are long enough.
+    """
     left_out = Counter({"with source ports": 0, "inexpressible": 0, "duplicates": 0})
     by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]] = {}
     lines = flags_ignored = 0
-    for place, line in enumerate(path.read_text().splitlines(), 1):
+    numbered = list(enumerate(path.read_text().splitlines(), 1))
+    for copy, (place, line) in product(range(copies), numbered):
         found = _LINE.fullmatch(line)
         if found is None:
             raise ValueError(f"{path}:{place}: not a ClassBench rule (@SOURCE DESTINATION PORTS PORTS PROTOCOL)")
         lines += 1
-        source, destination = IPv4Network(found[1], strict=False), IPv4Network(found[2], strict=False)
+        source, destination = (_moved(IPv4Network(text, strict=False), copy) for text in (found[1], found[2]))
         source_ports, ports = (int(found[3]), int(found[4])), (int(found[5]), int(found[6]))
         protocol, mask = int(found[7], 16), int(found[8], 16)
         named = protocol if mask else None
@@ -93,6 +99,12 @@ def read(path: Path) -> RuleSet:
         flags_ignored += found[10] is not None and int(found[10], 16) != 0
     policy = _policy(by_destination)
     return RuleSet(policy, _prefix_rules(by_destination), lines, left_out, flags_ignored)
+
+
+def _moved(prefix: IPv4Network, copy: int) -> IPv4Network:
+    if prefix.prefixlen < 4:
+        return prefix
+    return IPv4Network((int(prefix.network_address) ^ copy << 28, prefix.prefixlen))
 
 
 def _policy(by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]]) -> Policy:
