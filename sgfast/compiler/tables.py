@@ -195,13 +195,16 @@ def rule_tables(
                 tables.append(table)
             numbers.append(place)
         of_profile.append(tuple(numbers))
-    made = RuleTables(tables, *_choices(of_profile), sum([table.has_bit_vectors for table in tables]), builder.built)
+    choices = _choices(of_profile, [table.is_small for table in tables])
+    made = RuleTables(tables, *choices, sum([table.has_bit_vectors for table in tables]), builder.built)
     cache.last = groups, with_instances, made
     return made
 
 
-def _choices(of_profile: Sequence[tuple[int, ...]]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """``chosen`` and ``lists`` of ``RuleTables``."""
+def _choices(
+    of_profile: Sequence[tuple[int, ...]], is_small: Sequence[bool]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """``chosen`` and ``lists`` of ``RuleTables``. ``is_small``: by table."""
     lists: list[int] = []
     begins: dict[tuple[int, ...], int] = {}
     chosen = []
@@ -211,7 +214,9 @@ def _choices(of_profile: Sequence[tuple[int, ...]]) -> tuple[NDArray[np.uint32],
             continue
         if numbers not in begins:
             begins[numbers] = len(lists)
-            lists += [len(numbers), *numbers]
+            small = [number for number in numbers if is_small[number]]
+            others = [number for number in numbers if not is_small[number]]
+            lists += [len(small), len(others), *small, *others]
         chosen.append(LIST_FLAG | begins[numbers])
     return np.array(chosen, dtype=np.uint32).reshape(-1, 2), np.array(lists, dtype=np.uint32)
 

@@ -446,7 +446,7 @@ def test_packets_that_are_looked_up_together_get_what_each_would_get(
     for n in range(300):
         rules = [
             replace(rule, id=f"{n}/{rule.id}", ports=rule.protocol and ((port := rng.randint(1, 60), port + 9),))
-            for rule in rng.sample(many_rules(40).security_groups[0].rules, 3)
+            for rule in rng.sample(many_rules(40).security_groups[0].rules, 12 if n % 2 else 3)
         ]
         groups.append(SecurityGroup(f"g{n}", tuple(rules)))
     in_groups = [[f"g{n}" for n in range(first, end)] for first, end in ((0, 300), (7, 12), (40, 43), (50, 51), (0, 0))]
@@ -454,7 +454,7 @@ def test_packets_that_are_looked_up_together_get_what_each_would_get(
         Instance(f"i{n}", "default", (ip_network(f"10.0.0.{n}"),), tuple(some)) for n, some in enumerate(in_groups)
     ]
     compiled = compile_policy(Policy(security_groups=tuple(groups), instances=tuple(instances)))
-    rows = np.zeros(500, dtype=HEADER_DTYPE)
+    rows = np.zeros(1000, dtype=HEADER_DTYPE)
     for row in rows:
         peer, port = rng.getrandbits(32), rng.randint(1, 70)
         row["family"], row["protocol"], row["dport"] = 4, rng.choice((6, 17)), port

@@ -33,14 +33,23 @@ cdef struct Trie:
     PathNode* nodes         # IPv6 only; for IPv4 a node number is a table number
 
 
-cdef inline uint32_t find_ipv4(const Trie* trie, uint32_t address) noexcept nogil:
-    # Branch-free: how deep an address is found could not be predicted. Where nothing is below a cell, the first cell of
-    # all is read instead, and ignored.
-    cdef uint32_t cell = trie.root[address >> 16]
+cdef inline const uint32_t* place_below(const Trie* trie, uint32_t cell, uint32_t byte) noexcept nogil:
+    # Of the cell for a byte below another cell. Where nothing is below that, it is the first cell of all.
+    return &trie.cells[(cell << 8 | byte) & (0 - (cell >> 31))]
+
+
+cdef inline uint32_t cell_below(const Trie* trie, uint32_t cell, uint32_t byte) noexcept nogil:
+    # The cell itself if nothing is below it. Branch-free: how deep an address is found could not be predicted.
     cdef uint32_t below = 0 - (cell >> 31)
-    cell = (trie.cells[(cell << 8 | (address >> 8 & 255)) & below] & below) | (cell & ~below)
-    below = 0 - (cell >> 31)
-    return (trie.cells[(cell << 8 | (address & 255)) & below] & below) | (cell & ~below)
+    return (place_below(trie, cell, byte)[0] & below) | (cell & ~below)
+
+
+cdef inline const uint32_t* place_below_root(const Trie* trie, uint32_t address) noexcept nogil:
+    return place_below(trie, trie.root[address >> 16], address >> 8 & 255)
+
+
+cdef inline uint32_t find_ipv4(const Trie* trie, uint32_t address) noexcept nogil:
+    return cell_below(trie, cell_below(trie, trie.root[address >> 16], address >> 8 & 255), address & 255)
 
 
 cdef inline uint32_t find_ipv6(const Trie* trie, uint64_t high, uint64_t low) noexcept nogil:

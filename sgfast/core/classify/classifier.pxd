@@ -13,6 +13,9 @@
 # An instance in several groups has one table joined from theirs, or several tables. Of several winners, the rule with
 # the lowest rank wins.
 #
+# Many groups have only a few rules. What these win are a few boxes, some peers times some services each. A table keeps
+# them in its first cache line, and nothing else of such a small table is read.
+#
 # A product that is too large for a table is not stored. Then each peer class and each service class is a bitset over
 # the rules in order of precedence, and the first common bit wins (Lucent bit vectors).
 #
@@ -32,35 +35,48 @@ from sgfast.core.classify.port_map cimport PortMap, find_port_class
 cdef enum:
     NO_RULE_WINS = -1
     SEVERAL_TABLES = 0x80000000     # flag in `choice`
+    BOXES = 4
 
 
-cdef struct RuleTable:              # a cache line
+cdef struct Box:                    # what one rule wins: some classes of addresses times some of ports
+    uint16_t first_peer             # an address class
+    uint16_t more_peers             # how many follow it
+    uint16_t first_service          # a port class
+    uint16_t more_services
+    int32_t rule
+
+
+cdef struct RuleTable:              # two cache lines, the second of which a small table does not need
+    uint32_t address_classes        # how many there are in `peer_class`, at least one
+    uint32_t port_classes
+    uint8_t wide_peers              # whether `peer_class` is wide
+    uint8_t wide_services
+    uint8_t wide_winners
+    uint8_t has_cells               # whether there are no bit vectors, and no class is wide: nearly always
+    uint8_t is_small                # whether all cells with a rule are in `boxes`
+    Box boxes[BOXES]
     # Three narrow arrays (narrow.pxd).
     const void* peer_class          # by address class
     const void* service_class       # by port class
     const void* winner              # rule number + 1, or 0: [peer class][service class]; with bit vectors by bit
     const uint64_t* peer_rules      # bit vectors: [peer class][words]
     const uint64_t* service_rules   # [service class][words]
-    uint32_t address_classes        # how many there are in `peer_class`, at least one
-    uint32_t port_classes
     uint32_t services               # number of service classes
     uint32_t words                  # 64-bit words of a bit vector; 0: there are none
-    uint8_t wide_peers              # whether `peer_class` is wide
-    uint8_t wide_services
-    uint8_t wide_winners
-    uint8_t has_cells               # whether there are no bit vectors, and no class is wide: nearly always
+    uint64_t spare[2]
 
 
 cdef struct Tables:
     Trie ipv4
     Trie ipv6
+    bint is_large                   # whether the look-ups of IPv4 addresses do not fit into a core's cache
     const int32_t* owner            # instance by address number, -1 for none
     const uint32_t* address_class   # by address number
     const uint32_t* address_origin  # by address class: the lower class that it was divided from, or itself
     PortMap ports
     const uint32_t* port_origin     # by port class
-    # By instance * 2 + direction (1: inbound): an index in `tables`, or SEVERAL_TABLES | an index in `lists`, where the
-    # number of tables comes first and then their indices.
+    # By instance * 2 + direction (1: inbound): an index in `tables`, or SEVERAL_TABLES | an index in `lists`. There are
+    # the number of small tables, that of the others, and then their indices.
     const uint32_t* choice
     const uint32_t* lists
     RuleTable* tables
@@ -112,6 +128,26 @@ cdef inline uint32_t port_class_in(const Tables* t, const RuleTable* table, uint
     return port_class
 
 
+cdef inline int32_t winner_in_boxes(
+    const Tables* t, const RuleTable* table, uint32_t address_class, uint32_t port_class
+) noexcept nogil:
+    # Of a small table. There is no branch, because a processor cannot predict which box matches. Those that are not
+    # used say NO_RULE_WINS and come first, so it does not matter what they match.
+    cdef int32_t rule = NO_RULE_WINS
+    cdef const Box* box
+    cdef bint matches
+    cdef int i
+    address_class = address_class_in(t, table, address_class)
+    port_class = port_class_in(t, table, port_class)
+    for i in range(BOXES - 1, -1, -1):
+        box = &table.boxes[i]
+        matches = (address_class - box.first_peer <= box.more_peers) & (
+            port_class - box.first_service <= box.more_services
+        )
+        rule = box.rule if matches else rule
+    return rule
+
+
 cdef inline const void* cell_of(const RuleTable* table, uint32_t address_class, uint32_t port_class) noexcept nogil:
     # Of a table that `has_cells`.
     return place_of(
@@ -130,6 +166,8 @@ cdef inline int32_t winner_in(
 ) noexcept nogil:
     cdef uint64_t peer, service, common
     cdef uint32_t word
+    if table.is_small:
+        return winner_in_boxes(t, table, address_class, port_class)
     address_class = address_class_in(t, table, address_class)
     port_class = port_class_in(t, table, port_class)
     if likely(table.has_cells):
@@ -158,7 +196,7 @@ cdef inline int32_t find_rule(
     if likely(not choice & SEVERAL_TABLES):
         return winner_in(t, &t.tables[choice], address_class, port_class)
     numbers = t.lists + (choice & ~<uint32_t>SEVERAL_TABLES)
-    for i in range(1, numbers[0] + 1):
+    for i in range(2, numbers[0] + numbers[1] + 2):
         rule = winner_in(t, &t.tables[numbers[i]], address_class, port_class)
         best = rule if t.rank[rule] < t.rank[best] else best
     return best

@@ -18,6 +18,7 @@ def divide(
 
 class RuleArrays:
     has_bit_vectors: bool
+    is_small: bool
     def __init__(
         self,
         peer_class: Narrow,

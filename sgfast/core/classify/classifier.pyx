@@ -8,6 +8,7 @@ import numpy as np
 from sgfast.core.base.intrinsics cimport be32, be64, prefetch
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport HeaderRow
+from sgfast.core.classify.cidr_trie cimport place_below_root
 
 #: Flag in ``choice``: the rest is an index in ``lists``.
 LIST_FLAG = <uint32_t>SEVERAL_TABLES
@@ -41,6 +42,7 @@ cdef bint is_wide(narrow_numbers) except -1:
 
 
 cdef enum:
+    LARGE = 512                 # tables of IPv4 addresses, which take 1 KiB each
     MATCHED_AT_ONCE = 32        # headers
     LOOKED_UP_AT_ONCE = 256     # tables
 
@@ -68,7 +70,12 @@ cdef class RuleArrays:
             self.table.peer_rules = u64(peer_rules.reshape(-1))
             self.table.service_rules = u64(service_rules.reshape(-1))
         self.table.has_cells = not (self.has_bit_vectors or self.table.wide_peers or self.table.wide_services)
+        self.table.is_small = self.table.has_cells and find_boxes(&self.table)
         self.kept = kept
+
+    @property
+    def is_small(self):
+        return self.table.is_small
 
     @property
     def winner(self):
@@ -79,6 +86,72 @@ cdef class RuleArrays:
     def sizes(self):
         """Bytes by memory address, as tables may share arrays."""
         return {part.ctypes.data: part.nbytes for part in self.kept}
+
+
+cdef enum:
+    PIECES = 2 * BOXES + 1          # the most that boxes divide the classes of addresses or ports into
+
+
+cdef int pieces_of(const uint16_t* of_class, uint32_t classes, uint32_t* starts) noexcept nogil:
+    # Writes where runs of equal numbers start, and then where the last one ends. Returns the number of runs, or 0 if
+    # there are more than PIECES.
+    cdef int count = 0
+    cdef uint32_t i
+    for i in range(classes):
+        if i == 0 or unlikely(of_class[i] != of_class[i - 1]):
+            if count == PIECES:
+                return 0
+            starts[count] = i
+            count += 1
+    starts[count] = classes
+    return count
+
+
+cdef bint find_boxes(RuleTable* table) noexcept nogil:
+    # Whether all cells that have a rule are in a few boxes, with numbers that fit. Fills `boxes`.
+    cdef uint32_t peers[PIECES + 1]
+    cdef uint32_t services[PIECES + 1]
+    cdef int peer_count, service_count, p, s, end, b
+    cdef int count = 0
+    cdef int32_t rule
+    cdef Box* box
+    if table.address_classes > 65536 or table.port_classes > 65536:
+        return False
+    peer_count = pieces_of(<const uint16_t*>table.peer_class, table.address_classes, peers)
+    service_count = pieces_of(<const uint16_t*>table.service_class, table.port_classes, services)
+    for p in range(peer_count):
+        s = 0
+        while s < service_count:
+            rule = winner_at(table, cell_of(table, peers[p], services[s]))
+            end = s + 1
+            while end < service_count and winner_at(table, cell_of(table, peers[p], services[end])) == rule:
+                end += 1
+            if rule >= 0:
+                for b in range(count):
+                    # A box of the same rule and services that ends where this piece begins.
+                    box = &table.boxes[b]
+                    if (
+                        box.rule == rule and box.first_peer + box.more_peers + 1 == <int>peers[p]
+                        and box.first_service == services[s]
+                        and box.first_service + box.more_services + 1 == <int>services[end]
+                    ):
+                        box.more_peers += <uint16_t>(peers[p + 1] - peers[p])
+                        break
+                else:
+                    if count == BOXES:
+                        return False
+                    box = &table.boxes[count]
+                    count += 1
+                    box.rule = rule
+                    box.first_peer, box.more_peers = <uint16_t>peers[p], <uint16_t>(peers[p + 1] - peers[p] - 1)
+                    box.first_service = <uint16_t>services[s]
+                    box.more_services = <uint16_t>(services[end] - services[s] - 1)
+            s = end
+    if peer_count == 0 or service_count == 0:
+        return False
+    for b in range(count, BOXES):
+        table.boxes[b].rule = NO_RULE_WINS
+    return True
 
 
 cdef class Classifier:
@@ -106,6 +179,7 @@ cdef class Classifier:
         self.ipv6 = ipv6
         self.tables.ipv4 = ipv4.trie
         self.tables.ipv6 = ipv6.trie
+        self.tables.is_large = ipv4.table_count > LARGE
         self.tables.owner = i32(self.keep(owner, np.int32))
         self.tables.address_class = u32(self.keep(address_class, np.uint32))
         self.tables.address_origin = u32(self.keep(address_origin, np.uint32))
@@ -235,16 +309,23 @@ cdef struct LookUp:                 # of a packet's peer and service in one of a
 cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, int32_t* winners) noexcept nogil:
     # In steps, so that the cache misses of one step overlap.
     cdef uint32_t ends[MATCHED_AT_ONCE][2]
-    cdef LookUp waiting[LOOKED_UP_AT_ONCE]
+    cdef LookUp small[LOOKED_UP_AT_ONCE]
+    cdef LookUp others[LOOKED_UP_AT_ONCE]
     cdef const HeaderRow* row
     cdef const uint32_t* numbers
     cdef LookUp* look_up
     cdef int32_t instance
     cdef uint32_t address_class, port_class, choice, k
     cdef uint16_t port_key
-    cdef Py_ssize_t filled = 0
+    cdef Py_ssize_t small_count = 0
+    cdef Py_ssize_t other_count = 0
     cdef Py_ssize_t i
     cdef int end
+    if t.is_large:
+        for i in range(n):
+            # For rows of IPv6 this is of no use, and does no harm.
+            prefetch(place_below_root(&t.ipv4, be32(rows[i].src)))
+            prefetch(place_below_root(&t.ipv4, be32(rows[i].dst)))
     for i in range(n):
         row = &rows[i]
         if row.family == 6:
@@ -253,6 +334,9 @@ cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, in
         else:
             ends[i][0] = find_ipv4(&t.ipv4, be32(row.src))
             ends[i][1] = find_ipv4(&t.ipv4, be32(row.dst))
+        if t.is_large:
+            prefetch(&t.owner[ends[i][0]])
+            prefetch(&t.owner[ends[i][1]])
     for i in range(n):
         row = &rows[i]
         port_key = <uint16_t>(row.icmp_type << 8 | row.icmp_code) if row.has_icmp else row.dport
@@ -269,24 +353,45 @@ cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, in
                 continue
             winners[2 * i + end] = NO_RULE_WINS
             numbers = t.lists + (choice & ~<uint32_t>SEVERAL_TABLES)
-            for k in range(1, numbers[0] + 1):
-                if filled == LOOKED_UP_AT_ONCE:
-                    look_up_together(t, waiting, filled)
-                    filled = 0
-                look_up = &waiting[filled]
-                look_up.table = &t.tables[numbers[k]]
+            for k in range(numbers[0] + numbers[1]):
+                if k < numbers[0]:
+                    if small_count == LOOKED_UP_AT_ONCE:
+                        look_up_small(t, small, small_count)
+                        small_count = 0
+                    look_up = &small[small_count]
+                    small_count += 1
+                else:
+                    if other_count == LOOKED_UP_AT_ONCE:
+                        look_up_together(t, others, other_count)
+                        other_count = 0
+                    look_up = &others[other_count]
+                    other_count += 1
+                look_up.table = &t.tables[numbers[2 + k]]
                 prefetch(look_up.table)
                 look_up.address_class = address_class
                 look_up.port_class = port_class
                 look_up.winner = &winners[2 * i + end]
-                filled += 1
-    look_up_together(t, waiting, filled)
+    look_up_small(t, small, small_count)
+    look_up_together(t, others, other_count)
+
+
+cdef inline void let_win(const Tables* t, int32_t* winner, int32_t rule) noexcept nogil:
+    cdef int32_t best = winner[0]
+    winner[0] = rule if t.rank[rule] < t.rank[best] else best
+
+
+cdef void look_up_small(const Tables* t, const LookUp* waiting, Py_ssize_t n) noexcept nogil:
+    cdef const LookUp* each
+    cdef Py_ssize_t i
+    for i in range(n):
+        each = &waiting[i]
+        let_win(t, each.winner, winner_in_boxes(t, each.table, each.address_class, each.port_class))
 
 
 cdef void look_up_together(const Tables* t, LookUp* waiting, Py_ssize_t n) noexcept nogil:
     cdef LookUp* each
     cdef const RuleTable* table
-    cdef int32_t rule, best
+    cdef int32_t rule
     cdef Py_ssize_t i
     for i in range(n):
         each = &waiting[i]
@@ -309,8 +414,7 @@ cdef void look_up_together(const Tables* t, LookUp* waiting, Py_ssize_t n) noexc
             rule = winner_at(each.table, each.cell)
         else:
             rule = winner_in(t, each.table, each.address_class, each.port_class)
-        best = each.winner[0]
-        each.winner[0] = rule if t.rank[rule] < t.rank[best] else best
+        let_win(t, each.winner, rule)
 
 
 def divide(of_class, Py_ssize_t count, list matching):
