@@ -10,6 +10,9 @@ from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport HeaderRow
 from sgfast.core.classify.cidr_trie cimport place_below_root
 
+cdef enum:
+    LAST_RANK = 0x7FFFFFFF          # of NO_RULE_WINS
+
 #: Flag in ``choice``: the rest is an index in ``lists``.
 LIST_FLAG = <uint32_t>SEVERAL_TABLES
 
@@ -197,7 +200,7 @@ cdef class Classifier:
             self.tables.ports.by_port[protocol], self.tables.ports.wide[protocol] = first_of(by_port), is_wide(by_port)
         self.tables.choice = u32(self.keep(choice, np.uint32))
         self.tables.lists = u32(self.keep(lists, np.uint32))
-        self.tables.rank = i32(self.keep(np.append(np.int32(2147483647), rank), np.int32)) + 1
+        self.tables.rank = i32(self.keep(np.concatenate([[LAST_RANK], rank], dtype=np.int32), np.int32)) + 1
         self.tables.vpc = i32(self.keep(vpc, np.int32))
         self.tables.peers_start = i32(self.keep(peers_start, np.int32))
         self.tables.peers = i32(self.keep(peers, np.int32))
