@@ -251,6 +251,7 @@ ALIKE = [
     "test_diff.py::test_diff[two-sides-10k-same]", "test_classify.py::test_classify[5000-rules]",
     "test_classify.py::test_classify[1000-rules]", "test_cluster.py::test_processor_time[one-side-1m-False]",
     "test_jobs.py::test_two_workers[one-side-1m]", "test_cluster.py::test_two_workers_of_a_cluster",
+    "test_outputs.py::test_rows_in_a_file[verdicts.csv]",
     *(f"test_compressed.py::test_{time}_time_of_gzip[mix-10k]" for time in ("processor", "elapsed")),
 ]  # fmt: skip
 CHOSEN = [] if EXHAUSTIVE else [

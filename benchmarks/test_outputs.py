@@ -1,0 +1,71 @@
+"""Rows of packets and connections into a new file: elapsed time until it is on the disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Maker
+from measure import Results, Section, Yardstick, clock
+from workload import WORKLOADS
+
+from sgfast import replay
+from sgfast.cli.outputs import Outputs
+
+#: A row has up to 400 bytes, so there are fewer packets than elsewhere, to save disk space.
+SHARE = 4
+PIECE = bytes(1 << 18)
+
+
+@pytest.mark.benchmark(timer=clock)
+@pytest.mark.parametrize("path", ["verdicts.jsonl", "verdicts.csv", "verdicts.parquet", "connections.jsonl"])
+def test_rows_in_a_file(
+    benchmark: Any, path: str, maker: Maker, results: Results, rounds: int, tmp_path: Path
+) -> None:
+    if path.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    workload = WORKLOADS["one-side-10k"]
+    policy = maker.policy_for(workload)
+    rows, copy = tmp_path / path, tmp_path / "copy"
+    size = 0
+    with maker.capture(workload, policy, max(maker.option.packets // SHARE, 100)) as made:
+
+        def run(paths: dict[str, str]) -> float:
+            nonlocal size
+            with Outputs(paths, "", 0) as outputs:
+                result = replay(
+                    policy, made.path, mode="verbatim", midstream="deny", packets=outputs.packets, flows=outputs.flows
+                )
+                began = time.perf_counter()
+                outputs.publish(result, {})
+                seconds = result.elapsed_seconds + time.perf_counter() - began
+            assert result.packets == made.packets and result.connections["opened"] == made.expected["opened"]
+            if paths:
+                size = rows.stat().st_size
+                rows.unlink()
+            return seconds
+
+        def write_zeros() -> float:
+            began = time.perf_counter()
+            with copy.open("xb", buffering=0) as file:
+                for left in range(size, 0, -len(PIECE)):
+                    file.write(PIECE[:left])
+                os.fsync(file.fileno())
+            seconds = time.perf_counter() - began
+            copy.unlink()
+            return seconds
+
+        option = "--" + path.split(".")[0]
+        run({option: str(rows)})
+        results.measure(
+            benchmark, Section("rows in a new file: elapsed time", "packet"), f"{option} {path}",
+            lambda: run({option: str(rows)}), items=made.packets, rounds=rounds,
+            yardsticks={
+                "without": Yardstick("no rows", made.packets, lambda: run({})),
+                "zeros": Yardstick("as many bytes, all 0", made.packets, write_zeros),
+            },
+        )  # fmt: skip
+        results.notes[f"rows, {path}"] = f"{size / made.packets:.0f} bytes a packet"
