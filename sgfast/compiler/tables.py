@@ -332,10 +332,11 @@ class _Builder:
         if sum(map(len, overlapping)) > len(order) + MAX_RULES_CHANGED:
             return self._from_rules(order, rules, self._matched(rules, vpc), joined)
         self._take(4 * peer.count * service.count)
-        winner = before.table.winner.reshape(before.peer.count, before.service.count)
-        winner = winner[peer_origin]
+        numbers = before.table.cells.reshape(before.peer.count, before.service.count)[peer_origin]
         if service.count != before.service.count:
-            winner = winner[:, service_origin]
+            numbers = numbers[:, service_origin]
+        winner = numbers.astype(np.int32)
+        winner -= 1
         if gone:
             peers_of, services_of = peer.matching_each(), service.matching_each()
             for (number, p, s), others in zip(gone, overlapping, strict=True):
@@ -350,12 +351,14 @@ class _Builder:
             winner[cells] = np.where((won < 0) | (self._rank[won] > self._rank[order[n]]), order[n], won)
         return self._with_cells(winner, order, rules, peer, service, *rows)
 
-    @staticmethod
     def _with_cells(
-        winner: NDArray[np.int32], order: Sequence[int], rules: list[Rule], peer: Dimension, service: Dimension,
+        self, winner: NDArray[np.int32], order: Sequence[int], rules: list[Rule], peer: Dimension, service: Dimension,
         peer_row: Indices, service_row: Indices,
     ) -> _Built:  # fmt: skip
+        """``winner`` is used up. Its memory was taken before."""
+        winner += 1
         table = RuleArrays(peer.of_class, service.of_class, service.count, winner)
+        self._take(table.cells.nbytes - winner.nbytes)
         return _Built(table, order, rules, peer, service, peer_row, service_row)
 
     def _with_bit_vectors(
@@ -365,8 +368,8 @@ class _Builder:
         words = (len(order) + 63) // 64 or 1
         self._take((peer.count + service.count) * words * 8)
         vectors = [_bit_vectors(peer, peer_row, words), _bit_vectors(service, service_row, words)]
-        rule_of_bit = np.array(order, dtype=np.int32)
-        table = RuleArrays(peer.of_class, service.of_class, service.count, rule_of_bit, *vectors)
+        rules_of_bits = np.array(order, dtype=np.int64) + 1
+        table = RuleArrays(peer.of_class, service.of_class, service.count, rules_of_bits, *vectors)
         return _Built(table, order, rules, peer, service, peer_row, service_row)
 
     def _matched(self, rules: Sequence[Rule], vpc: int) -> _Matched:
@@ -383,8 +386,10 @@ class _Builder:
         key = (kind, tuple(selectors))
         if key not in self._dimensions:
             origin = self._addresses.origin if kind == "peer" else self._ports.origin
-            self._take(4 * len(origin))
-            self._dimensions[key] = Dimension(len(origin)).extended(selectors, origin, self._take)[0]
+            joined = Dimension(len(origin))
+            self._dimensions[key] = joined.extended(selectors, origin, self._take)[0]
+            if not selectors:
+                self._take(joined.of_class.nbytes)
         return self._dimensions[key]
 
     def _may_take(self, cells: int, joined: bool) -> bool:
@@ -506,7 +511,7 @@ def _bit_vectors(dimension: Dimension, row: Indices, words: int) -> NDArray[np.u
     vectors = np.zeros((dimension.count, words), dtype=np.uint64)
     matching = dimension.matching_each()
     bits = np.uint64(1) << np.arange(64, dtype=np.uint64)
-    for word in range(words):
+    for word in range((len(row) + 63) // 64):
         of_rules = [matching[n] for n in row[64 * word : 64 * word + 64].tolist()]
         set_bits = np.repeat(bits[: len(of_rules)], list(map(len, of_rules)))
         np.bitwise_or.at(vectors[:, word], np.concatenate(of_rules), set_bits)

@@ -34,14 +34,14 @@ class Table:
     def arrays(self) -> RuleArrays:
         classes = narrow(self.peer_class), narrow(self.service_class), self.rule.shape[1]
         if not self.is_bits:
-            return RuleArrays(*classes, self.rule)
+            return RuleArrays(*classes, self.rule + 1)
         # One bit for each winner.
         peers, services = np.nonzero(self.rule >= 0)
         vectors = [np.zeros((count, (len(peers) + 63) // 64 or 1), np.uint64) for count in self.rule.shape]
         for bit, ends in enumerate(zip(peers, services, strict=True)):
             for vector, end in zip(vectors, ends, strict=True):
                 vector[end, bit // 64] |= np.uint64(1 << bit % 64)
-        return RuleArrays(*classes, self.rule[peers, services], *vectors)
+        return RuleArrays(*classes, self.rule[peers, services] + 1, *vectors)
 
     def winner(self, address_class: int, port_class: int) -> int:
         return int(self.rule[self.peer_class[address_class], self.service_class[port_class]])
@@ -100,7 +100,9 @@ def test_numbers_that_16_bits_do_not_hold_are_found_in_tables(peers: int, servic
     tables = [drawn_table(rng, peers, services, rules, is_bits) for rules in (100, WIDE - 1, WIDE, WIDE + 100)]
     tables.append(drawn_table(rng, 9, 7, 50, False))
     rank = np.array(rng.sample(range(WIDE + 100), WIDE + 100), np.int32)
-    classifier = classifier_of([table.arrays() for table in tables], EDGES, EDGES, rank)
+    arrays = [table.arrays() for table in tables]
+    assert not any(each.is_small for each in arrays)
+    classifier = classifier_of(arrays, EDGES, EDGES, rank)
     seen = set()
     for owner in range(len(EDGES)):
         asked = tables if owner == len(tables) else [tables[owner]]
@@ -123,10 +125,19 @@ def test_what_the_boxes_of_a_small_table_hold_is_what_its_cells_hold() -> None:
             table.rule[rng.randrange(4), rng.randrange(4)] = rng.randrange(3)
         peers, services = len(table.peer_class), len(table.service_class)
         arrays = table.arrays()
-        classifier = classifier_of([arrays], range(peers), range(services), np.arange(3, dtype=np.int32))
+        dense = Table(np.arange(peers), np.arange(services), np.arange(3, 3 + peers * services).reshape(peers, -1))
+        rank = rng.sample(range(500), 500)
+        classifier = classifier_of(
+            [arrays, dense.arrays()], range(peers), range(services), np.array(rank, dtype=np.int32)
+        )
         for peer in range(peers):
             for service in range(services):
-                assert found_both_ways(classifier, 0, peer, service) == table.winner(peer, service)
+                rule = table.winner(peer, service)
+                assert found_both_ways(classifier, 0, peer, service) == rule
+                if peers > 2:
+                    other = dense.winner(peer, service)
+                    best = rule if rule >= 0 and rank[rule] < rank[other] else other
+                    assert found_both_ways(classifier, 2, peer, service) == best
         small += arrays.is_small
         cells = table.rule[table.peer_class][:, table.service_class]
         joined += arrays.is_small and int((cells >= 0).sum()) > 8

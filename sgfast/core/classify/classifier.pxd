@@ -52,8 +52,8 @@ cdef struct RuleTable:              # two cache lines, the second of which a sma
     uint8_t wide_peers              # whether `peer_class` is wide
     uint8_t wide_services
     uint8_t wide_winners
-    uint8_t has_cells               # whether there are no bit vectors, and no class is wide: nearly always
-    uint8_t is_small                # whether all cells with a rule are in `boxes`
+    uint8_t has_narrow_cells        # whether there are no bit vectors, and no class is wide: nearly always
+    uint8_t is_small                # whether `boxes` have all cells with a rule
     Box boxes[BOXES]
     # Three narrow arrays (narrow.pxd).
     const void* peer_class          # by address class
@@ -149,7 +149,7 @@ cdef inline int32_t winner_in_boxes(
 
 
 cdef inline const void* cell_of(const RuleTable* table, uint32_t address_class, uint32_t port_class) noexcept nogil:
-    # Of a table that `has_cells`.
+    # Of a table that `has_narrow_cells`.
     return place_of(
         table.winner, table.wide_winners,
         (<const uint16_t*>table.peer_class)[address_class] * <uint64_t>table.services
@@ -170,7 +170,7 @@ cdef inline int32_t winner_in(
         return winner_in_boxes(t, table, address_class, port_class)
     address_class = address_class_in(t, table, address_class)
     port_class = port_class_in(t, table, port_class)
-    if likely(table.has_cells):
+    if likely(table.has_narrow_cells):
         return winner_at(table, cell_of(table, address_class, port_class))
     peer = number_at(table.peer_class, table.wide_peers, address_class)
     service = number_at(table.service_class, table.wide_services, port_class)

@@ -24,12 +24,12 @@ class RuleArrays:
         peer_class: Narrow,
         service_class: Narrow,
         services: int,
-        winner: NDArray[np.int32],
+        cells: NDArray[Any],
         peer_rules: NDArray[np.uint64] | None = None,
         service_rules: NDArray[np.uint64] | None = None,
     ) -> None: ...
     @property
-    def winner(self) -> NDArray[np.int32]: ...
+    def cells(self) -> Narrow: ...
     @property
     def sizes(self) -> dict[int, int]: ...
 

@@ -53,14 +53,14 @@ cdef enum:
 cdef class RuleArrays:
     """The arrays of one rule table, as in ``RuleTable``. Later policies may share them.
 
-    ``peer_class`` and ``service_class``: as ``narrow`` returns them. ``winner``: int32, the number of the rule that
-    wins in each cell, -1 for none. With bit vectors, which are uint64 of shape (classes, words), it is each bit's.
+    ``peer_class`` and ``service_class``: as ``narrow`` returns them. ``cells``: the number of the rule that wins in
+    each cell, plus one; 0 for none. With bit vectors, which are uint64 of shape (classes, words), it is each bit's.
     """
 
-    def __cinit__(self, peer_class, service_class, uint32_t services, winner, peer_rules=None, service_rules=None):
+    def __cinit__(self, peer_class, service_class, uint32_t services, cells, peer_rules=None, service_rules=None):
         if not len(peer_class) or not len(service_class):
             raise ValueError("a rule table has a class of addresses and one of ports")
-        kept = narrow(peer_class), narrow(service_class), narrow(winner.reshape(-1) + 1)
+        kept = narrow(peer_class), narrow(service_class), narrow(cells.reshape(-1))
         self.table.peer_class, self.table.wide_peers = first_of(kept[0]), is_wide(kept[0])
         self.table.service_class, self.table.wide_services = first_of(kept[1]), is_wide(kept[1])
         self.table.winner, self.table.wide_winners = first_of(kept[2]), is_wide(kept[2])
@@ -72,8 +72,8 @@ cdef class RuleArrays:
             self.table.words = peer_rules.shape[1]
             self.table.peer_rules = u64(peer_rules.reshape(-1))
             self.table.service_rules = u64(service_rules.reshape(-1))
-        self.table.has_cells = not (self.has_bit_vectors or self.table.wide_peers or self.table.wide_services)
-        self.table.is_small = self.table.has_cells and find_boxes(&self.table)
+        self.table.has_narrow_cells = not (self.has_bit_vectors or self.table.wide_peers or self.table.wide_services)
+        self.table.is_small = self.table.has_narrow_cells and find_boxes(&self.table)
         self.kept = kept
 
     @property
@@ -81,9 +81,9 @@ cdef class RuleArrays:
         return self.table.is_small
 
     @property
-    def winner(self):
-        """A copy of what the constructor got as ``winner``, flat."""
-        return self.kept[2].astype(np.int32) - 1
+    def cells(self):
+        """As the constructor got them, but flat and narrow. Not to be changed."""
+        return self.kept[2]
 
     @property
     def sizes(self):
@@ -92,7 +92,7 @@ cdef class RuleArrays:
 
 
 cdef enum:
-    PIECES = 2 * BOXES + 1          # the most that boxes divide the classes of addresses or ports into
+    PIECES = 2 * BOXES + 1          # boxes that do not touch divide the classes of addresses or ports into so many
 
 
 cdef int pieces_of(const uint16_t* of_class, uint32_t classes, uint32_t* starts) noexcept nogil:
@@ -111,7 +111,7 @@ cdef int pieces_of(const uint16_t* of_class, uint32_t classes, uint32_t* starts)
 
 
 cdef bint find_boxes(RuleTable* table) noexcept nogil:
-    # Whether all cells that have a rule are in a few boxes, with numbers that fit. Fills `boxes`.
+    # Fills `boxes` with all cells that have a rule. Returns False if they do not fit, or if that is not easy to see.
     cdef uint32_t peers[PIECES + 1]
     cdef uint32_t services[PIECES + 1]
     cdef int peer_count, service_count, p, s, end, b
@@ -305,7 +305,7 @@ cdef struct LookUp:                 # of a packet's peer and service in one of a
     const RuleTable* table
     uint32_t address_class
     uint32_t port_class
-    const void* cell                # NULL if the table has none
+    const void* cell                # NULL: `winner_in` finds the winner
     int32_t* winner
 
 
@@ -401,14 +401,14 @@ cdef void look_up_together(const Tables* t, LookUp* waiting, Py_ssize_t n) noexc
         table = each.table
         each.address_class = address_class_in(t, table, each.address_class)
         each.port_class = port_class_in(t, table, each.port_class)
-        if likely(table.has_cells):
+        if likely(table.has_narrow_cells):
             prefetch(&(<const uint16_t*>table.peer_class)[each.address_class])
             prefetch(&(<const uint16_t*>table.service_class)[each.port_class])
     for i in range(n):
         each = &waiting[i]
         table = each.table
         each.cell = NULL
-        if likely(table.has_cells):
+        if likely(table.has_narrow_cells):
             each.cell = cell_of(table, each.address_class, each.port_class)
             prefetch(each.cell)
     for i in range(n):
