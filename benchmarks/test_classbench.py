@@ -18,7 +18,7 @@ from yardsticks.dpdk import Dpdk
 
 from sgfast import Engine
 
-#: The scan looks at this many rules at most, and gets fewer rows for that.
+#: The number of comparisons of a row with a rule that the scan may need. With more rules it gets fewer rows.
 SCANNED = 100_000_000
 #: ClassBench's largest sets have 10,000 rules. So there are ten copies of these, at other addresses.
 COPIES = [(name, 1) for name in NAMES] + [(name, 10) for name in NAMES if name.endswith("_10k")]

@@ -15,7 +15,7 @@ from workload import WORKLOADS
 from sgfast import replay
 from sgfast.cli.outputs import Outputs
 
-#: A row has up to 400 bytes, so there are fewer packets than elsewhere, to save disk space.
+#: ``--packets`` is divided by this, because a row of 400 bytes for each packet would need too much disk space.
 SHARE = 4
 PIECE = bytes(1 << 18)
 

@@ -355,8 +355,8 @@ class _Builder:
         self, winner: NDArray[np.int32], order: Sequence[int], rules: list[Rule], peer: Dimension, service: Dimension,
         peer_row: Indices, service_row: Indices,
     ) -> _Built:  # fmt: skip
-        """``winner`` is used up. Its memory was taken before."""
-        winner += 1
+        """A table of cells. ``winner`` is changed, and its bytes have been taken (``_take``)."""
+        winner += 1     # in place: a large table has a million cells
         table = RuleArrays(peer.of_class, service.of_class, service.count, winner)
         self._take(table.cells.nbytes - winner.nbytes)
         return _Built(table, order, rules, peer, service, peer_row, service_row)

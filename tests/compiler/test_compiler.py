@@ -64,6 +64,23 @@ def test_a_policy_that_would_exhaust_memory_is_refused_in_one_line(monkeypatch: 
     assert "\n" not in str(refused.value)
 
 
+def test_a_table_that_was_made_leaves_more_memory_than_while_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two tables of 63,000 cells, which take 126,000 bytes each, and twice as many while they are made. If that is more
+    # than half of what is left, a table becomes bit vectors.
+    monkeypatch.setattr("sgfast.compiler.tables.MAX_TABLE_BYTES", 720_000)
+    rules = [
+        tuple(
+            Rule(f"{g}/{n}", "inbound", 4, protocol=6, ports=((n + 1,) * 2,), peer=ip_network(f"20.{g}.{n}.0/24"))
+            for n in range(250)
+        )
+        for g in range(2)
+    ]
+    groups = tuple(SecurityGroup(f"g{g}", some) for g, some in enumerate(rules))
+    instances = tuple(Instance(f"i{g}", "default", (ip_network(f"10.0.0.{g}"),), (f"g{g}",)) for g in range(2))
+    compiled = compile_policy(Policy(security_groups=groups, instances=instances))
+    assert (compiled.rule_tables, compiled.bit_vector_tables) == (3, 0)
+
+
 def test_tables_do_not_grow_with_the_number_of_instances() -> None:
     few, many = compile_policy(policy(10, 100, "g0")), compile_policy(policy(10, 10_000, "g0"))
     assert (few.rule_tables, few.address_classes) == (many.rule_tables, many.address_classes)

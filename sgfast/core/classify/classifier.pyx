@@ -45,7 +45,7 @@ cdef bint is_wide(narrow_numbers) except -1:
 
 
 cdef enum:
-    LARGE = 512                 # tables of IPv4 addresses, which take 1 KiB each
+    LARGE = 512                 # a trie with more tables, of 1 KiB each, is too large for a core's cache
     MATCHED_AT_ONCE = 32        # headers
     LOOKED_UP_AT_ONCE = 256     # tables
 
@@ -92,17 +92,17 @@ cdef class RuleArrays:
 
 
 cdef enum:
-    PIECES = 2 * BOXES + 1          # boxes that do not touch divide the classes of addresses or ports into so many
+    RUNS = 2 * BOXES + 1            # a table with more runs of equal classes is not small
 
 
-cdef int pieces_of(const uint16_t* of_class, uint32_t classes, uint32_t* starts) noexcept nogil:
-    # Writes where runs of equal numbers start, and then where the last one ends. Returns the number of runs, or 0 if
-    # there are more than PIECES.
+cdef int runs_of(const uint16_t* of_class, uint32_t classes, uint32_t* starts) noexcept nogil:
+    # Writes where each run of equal numbers starts, and where the last one ends. Returns the number of runs, or 0 if
+    # there are more than RUNS.
     cdef int count = 0
     cdef uint32_t i
     for i in range(classes):
         if i == 0 or unlikely(of_class[i] != of_class[i - 1]):
-            if count == PIECES:
+            if count == RUNS:
                 return 0
             starts[count] = i
             count += 1
@@ -110,48 +110,52 @@ cdef int pieces_of(const uint16_t* of_class, uint32_t classes, uint32_t* starts)
     return count
 
 
-cdef bint find_boxes(RuleTable* table) noexcept nogil:
-    # Fills `boxes` with all cells that have a rule. Returns False if they do not fit, or if that is not easy to see.
-    cdef uint32_t peers[PIECES + 1]
-    cdef uint32_t services[PIECES + 1]
-    cdef int peer_count, service_count, p, s, end, b
-    cdef int count = 0
-    cdef int32_t rule
+cdef int add_box(RuleTable* table, int count, const Box* more) noexcept nogil:
+    # Adds a box to the first `count` boxes, or extends the one with the same rule and services that ends where the new
+    # one begins. Returns how many boxes are needed then.
     cdef Box* box
+    cdef int b
+    for b in range(count):
+        box = &table.boxes[b]
+        if (
+            box.rule == more.rule and box.first_service == more.first_service
+            and box.more_services == more.more_services and box.first_peer + box.more_peers + 1 == more.first_peer
+        ):
+            box.more_peers += <uint16_t>(more.more_peers + 1)
+            return count
+    if count < BOXES:
+        table.boxes[count] = more[0]
+    return count + 1
+
+
+cdef bint find_boxes(RuleTable* table) noexcept nogil:
+    # Tries to cover all cells that have a rule with `boxes`. Returns whether that worked.
+    cdef uint32_t peers[RUNS + 1]
+    cdef uint32_t services[RUNS + 1]
+    cdef int peer_runs, service_runs, p, s, end, b
+    cdef int count = 0
+    cdef Box box
     if table.address_classes > 65536 or table.port_classes > 65536:
         return False
-    peer_count = pieces_of(<const uint16_t*>table.peer_class, table.address_classes, peers)
-    service_count = pieces_of(<const uint16_t*>table.service_class, table.port_classes, services)
-    for p in range(peer_count):
-        s = 0
-        while s < service_count:
-            rule = winner_at(table, cell_of(table, peers[p], services[s]))
-            end = s + 1
-            while end < service_count and winner_at(table, cell_of(table, peers[p], services[end])) == rule:
-                end += 1
-            if rule >= 0:
-                for b in range(count):
-                    # A box of the same rule and services that ends where this piece begins.
-                    box = &table.boxes[b]
-                    if (
-                        box.rule == rule and box.first_peer + box.more_peers + 1 == <int>peers[p]
-                        and box.first_service == services[s]
-                        and box.first_service + box.more_services + 1 == <int>services[end]
-                    ):
-                        box.more_peers += <uint16_t>(peers[p + 1] - peers[p])
-                        break
-                else:
-                    if count == BOXES:
-                        return False
-                    box = &table.boxes[count]
-                    count += 1
-                    box.rule = rule
-                    box.first_peer, box.more_peers = <uint16_t>peers[p], <uint16_t>(peers[p + 1] - peers[p] - 1)
-                    box.first_service = <uint16_t>services[s]
-                    box.more_services = <uint16_t>(services[end] - services[s] - 1)
-            s = end
-    if peer_count == 0 or service_count == 0:
+    peer_runs = runs_of(<const uint16_t*>table.peer_class, table.address_classes, peers)
+    service_runs = runs_of(<const uint16_t*>table.service_class, table.port_classes, services)
+    if peer_runs == 0 or service_runs == 0:
         return False
+    for p in range(peer_runs):
+        s = 0
+        while s < service_runs:
+            box.rule = winner_at(table, cell_of(table, peers[p], services[s]))
+            end = s + 1
+            while end < service_runs and winner_at(table, cell_of(table, peers[p], services[end])) == box.rule:
+                end += 1
+            if box.rule >= 0:
+                box.first_peer, box.more_peers = <uint16_t>peers[p], <uint16_t>(peers[p + 1] - peers[p] - 1)
+                box.first_service = <uint16_t>services[s]
+                box.more_services = <uint16_t>(services[end] - services[s] - 1)
+                count = add_box(table, count, &box)
+                if count > BOXES:
+                    return False
+            s = end
     for b in range(count, BOXES):
         table.boxes[b].rule = NO_RULE_WINS
     return True
@@ -326,7 +330,7 @@ cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, in
     cdef int end
     if t.is_large:
         for i in range(n):
-            # For rows of IPv6 this is of no use, and does no harm.
+            # IPv6 rows do not need this, but it does them no harm.
             prefetch(place_below_root(&t.ipv4, be32(rows[i].src)))
             prefetch(place_below_root(&t.ipv4, be32(rows[i].dst)))
     for i in range(n):
