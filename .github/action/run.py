@@ -19,7 +19,7 @@ from typing import Any
 
 from sgfast.__main__ import run
 
-#: Values of the input ``fail-on`` that are passed to ``sgfast diff``. Any other value is passed to ``sgfast check``.
+#: ``sgfast diff`` gets these values of the input ``fail-on``. ``sgfast check`` gets all other values.
 OF_DIFF = ("opened", "closed", "newly-denied", "newly-allowed")
 #: Statuses of commands that have printed their report.
 DONE = (0, 1, 3)

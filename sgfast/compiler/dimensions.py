@@ -28,7 +28,7 @@ class Dimension:
 
     def __init__(self, classes: int) -> None:
         """All classes are joined, and there are no selectors yet."""
-        #: The joined class of each class that there was when the dimension was made, as ``narrow`` returns it.
+        #: An array that ``narrow`` made: the joined class of each class that there was when the dimension was made.
         self.of_class: NDArray[Any] = np.zeros(classes, dtype=np.uint16)
         #: The number of joined classes.
         self.count = 1

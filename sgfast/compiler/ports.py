@@ -51,7 +51,7 @@ class PortClasses:
         """``earlier``: classes that are kept apart, even if no rule distinguishes them any more."""
         #: The class of each protocol whose ports no rule names.
         self.whole: NDArray[np.uint32] = np.zeros(256, dtype=np.uint32) if earlier is None else earlier.whole.copy()
-        #: The class of each port, for the other protocols, as ``narrow`` returns it.
+        #: For each other protocol, an array that ``narrow`` made: the class of each port.
         self.by_port: dict[int, NDArray[Any]] = {} if earlier is None else earlier.by_port.copy()
         self._ports: dict[int, _Ports] = {} if earlier is None else earlier._ports.copy()
         #: For each class, the lower one that it was divided from, or itself.

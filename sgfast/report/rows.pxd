@@ -43,7 +43,7 @@ cdef class NameTexts:
     cdef object encode
     cdef list kept
     cdef Text* all_texts        # what is written where there is no name; behind it the names' texts
-    cdef Text* texts            # the names' texts, by number
+    cdef Text* texts            # the text of each name, by its number
     cdef Py_ssize_t count
 
     cdef inline const Text* find(self, int32_t number) noexcept nogil:

@@ -31,8 +31,7 @@ cdef enum:
     NS_PER_SECOND = 1000000000
 
 
-# The leading digits of the number that was written last. Most numbers of a column begin with the same digits as the one
-# before.
+# The leading digits of the number that was written last. In most columns, the next number has the same leading digits.
 cdef struct Leading:
     uint64_t number             # 0: none
     size_t length

@@ -1,9 +1,9 @@
 # Zeroed memory for large tables, aligned to cache lines or more. NULL if there is no memory.
 #
-# - `allocate_pages`: all of it is there at once, in huge pages from 2 MiB on. Release it with free().
+# - `allocate_pages`: all of it is there at once, in huge pages from 2 MiB on. free() releases it.
 # - `map_lazily`: a page takes memory when it is first touched. The first 64 KiB or more are small pages, so a table
-#   with few rows takes little memory. All later pages are huge pages, if the system has them. Release it with
-#   unmap_pages().
+#   with few rows takes little memory. All later pages are huge pages, if the system has them. unmap_pages() releases
+#   the memory.
 
 cdef extern from *:
     """

@@ -13,8 +13,9 @@
 # An instance in several groups has one table joined from theirs, or several tables. Of several winners, the rule with
 # the lowest rank wins.
 #
-# Many groups have only a few rules. What these win are a few boxes, some peers times some services each. A table keeps
-# them in its first cache line, and nothing else of such a small table is read.
+# Many groups have only a few rules. A rule wins in one box or a few: in each cell of some consecutive classes of
+# addresses and some consecutive classes of ports. A small table has at most four boxes, in its first cache line. A
+# look-up in it reads nothing else.
 #
 # A product that is too large for a table is not stored. Then each peer class and each service class is a bitset over
 # the rules in order of precedence, and the first common bit wins (Lucent bit vectors).
@@ -38,22 +39,22 @@ cdef enum:
     BOXES = 4
 
 
-cdef struct Box:                    # what one rule wins: some classes of addresses times some of ports
+cdef struct Box:                    # where one rule wins
     uint16_t first_peer             # an address class
-    uint16_t more_peers             # how many follow it
+    uint16_t more_peers             # number of address classes after it
     uint16_t first_service          # a port class
-    uint16_t more_services
+    uint16_t more_services          # number of port classes after it
     int32_t rule
 
 
-cdef struct RuleTable:              # two cache lines, the second of which a small table does not need
+cdef struct RuleTable:              # two cache lines; a look-up in a small table reads only the first
     uint32_t address_classes        # how many there are in `peer_class`, at least one
     uint32_t port_classes
     uint8_t wide_peers              # whether `peer_class` is wide
     uint8_t wide_services
     uint8_t wide_winners
     uint8_t has_narrow_cells        # whether there are no bit vectors, and no class is wide: nearly always
-    uint8_t is_small                # whether `boxes` have all cells with a rule
+    uint8_t is_small                # whether `boxes` cover all cells that have a rule
     Box boxes[BOXES]
     # Three narrow arrays (narrow.pxd).
     const void* peer_class          # by address class
@@ -69,14 +70,14 @@ cdef struct RuleTable:              # two cache lines, the second of which a sma
 cdef struct Tables:
     Trie ipv4
     Trie ipv6
-    bint is_large                   # whether the look-ups of IPv4 addresses do not fit into a core's cache
+    bint is_large                   # whether `ipv4` is too large for a core's cache
     const int32_t* owner            # instance by address number, -1 for none
     const uint32_t* address_class   # by address number
     const uint32_t* address_origin  # by address class: the lower class that it was divided from, or itself
     PortMap ports
     const uint32_t* port_origin     # by port class
-    # By instance * 2 + direction (1: inbound): an index in `tables`, or SEVERAL_TABLES | an index in `lists`. There are
-    # the number of small tables, that of the others, and then their indices.
+    # By instance * 2 + direction (1: inbound): an index in `tables`, or SEVERAL_TABLES | an index in `lists`. A list
+    # begins with the number of its small tables and the number of its other tables. Their indices follow in this order.
     const uint32_t* choice
     const uint32_t* lists
     RuleTable* tables
@@ -131,8 +132,8 @@ cdef inline uint32_t port_class_in(const Tables* t, const RuleTable* table, uint
 cdef inline int32_t winner_in_boxes(
     const Tables* t, const RuleTable* table, uint32_t address_class, uint32_t port_class
 ) noexcept nogil:
-    # Of a small table. There is no branch, because a processor cannot predict which box matches. Those that are not
-    # used say NO_RULE_WINS and come first, so it does not matter what they match.
+    # The table must be small. There is no branch, because a processor cannot predict which box matches. Unused boxes
+    # have the rule NO_RULE_WINS, and they are compared first: a box that is used overwrites what they found.
     cdef int32_t rule = NO_RULE_WINS
     cdef const Box* box
     cdef bint matches
@@ -149,7 +150,7 @@ cdef inline int32_t winner_in_boxes(
 
 
 cdef inline const void* cell_of(const RuleTable* table, uint32_t address_class, uint32_t port_class) noexcept nogil:
-    # Of a table that `has_narrow_cells`.
+    # The table must have narrow cells.
     return place_of(
         table.winner, table.wide_winners,
         (<const uint16_t*>table.peer_class)[address_class] * <uint64_t>table.services

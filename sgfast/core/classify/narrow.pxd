@@ -1,5 +1,5 @@
-# Arrays of unsigned numbers of 16 bits, or of 32 if one of them needs more (`wide`). Most of a policy's memory is such
-# arrays, and nearly all of them have few different numbers.
+# Narrow arrays of unsigned numbers. The numbers have 16 bits each. If one of them needs more, all have 32 bits, and the
+# array is called wide. That is rare. Most of a policy's memory are such arrays. `narrow` in classifier.pyx makes them.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 

@@ -382,8 +382,8 @@ cdef inline void read_ipv6(
         p.outcome = READ_FRAGMENT
 
 
-# These functions are fast. They read the most common packets: TCP in IP in Ethernet, without IP options or extension
-# headers, not a fragment, no errors. For any other packet they return False, and read_frame reads all its headers.
+# These functions are faster than read_frame, but they only read the most common packets: TCP in IP in Ethernet, without
+# fragments, IP options, extension headers and errors. They return False for any other packet, and read_frame reads it.
 
 cdef inline bint read_plain_header(
     const WireContext* context, const Frame* frame, Packet* p, const uint8_t* tcp, uint32_t payload
