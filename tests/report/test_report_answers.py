@@ -90,6 +90,34 @@ def test_all_that_end_together_count(tmp_path: Path) -> None:
     assert [(row.answer, row.connections) for row in told.unanswered] == [("silent", 50)]
 
 
+TWO_ENDS = """
+version: 1
+security_groups:
+  - {name: in, rules: [{direction: inbound, protocol: all}]}
+  - {name: out, rules: [{direction: outbound, protocol: all}]}
+instances:
+  - {name: quiet, addresses: [10.0.0.5], security_groups: [in]}
+  - {name: open, addresses: [10.0.0.6, 224.0.0.0/4], security_groups: [in, out]}
+"""
+
+
+def test_an_answered_call_that_the_callers_own_filter_denied_is_told_of_the_caller(tmp_path: Path) -> None:
+    """The other end is an instance, too, whose filter allows the call."""
+    call, answer = (ethernet(ip(*ends, layer)) for ends, layer in (
+        (("10.0.0.5", "10.0.0.6"), udp(4000, 53)), (("10.0.0.6", "10.0.0.5"), udp(53, 4000)),
+    ))  # fmt: skip
+    told = replay(write_policy(tmp_path, TWO_ENDS), write_capture(tmp_path, call, answer))
+    assert [row.service.instance for row in told.broken] == ["quiet"]
+
+
+def test_a_multicast_address_of_an_instance_leaves_nothing_unanswered(tmp_path: Path) -> None:
+    """As a destination it is no instance (SPEC 3.3), so none failed to answer."""
+    frames = [ethernet(ip("10.0.0.6", to, udp(5353, 5353))) for to in ("224.0.0.251", "10.0.0.5")]
+    told = replay(write_policy(tmp_path, TWO_ENDS), write_capture(tmp_path, *frames))
+    assert told.connections["opened"] == 2
+    assert [row.service.instance for row in told.unanswered] == ["quiet"]
+
+
 def test_moot_answers_belong_to_the_attempt_and_a_call_the_other_way_does_not(tmp_path: Path) -> None:
     there, back = to_web(udp(123, 123)), to_client(udp(123, 123))
     (row,) = connection_rows(tmp_path, there, back, there, back, back)

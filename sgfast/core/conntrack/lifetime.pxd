@@ -17,6 +17,10 @@ cdef bint make_room(Table* t, int64_t now) noexcept nogil
 # Ends the tuples of the current tick that have ended by `now`. Call `sweep` first.
 cdef void end_expired(Table* t, int64_t now) noexcept nogil
 cdef void rearm(Table* t, uint32_t slot) noexcept nogil
+# Lists the entries that most likely leave a full table if this many openers come, and prefetches them. At most one for
+# each opener. Returns how many.
+cdef int list_displaced(const Table* t, int openers, uint32_t* slots) noexcept nogil
+cdef void prefetch_buckets(const Table* t, const uint32_t* slots, int count) noexcept nogil
 
 # Life cycle. Slots passed in must be those of entries in the index.
 cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value) noexcept nogil

@@ -47,11 +47,13 @@ from sgfast.core.conntrack.table cimport (
 )
 from sgfast.core.conntrack.timer_wheel cimport (
     NOT_ARMED,
+    WHEEL_LEVELS,
     WHEEL_SLOTS,
     advance,
     arm,
     disarm,
     init_wheel,
+    release,
     take_bucket,
     tick_of,
 )
@@ -407,27 +409,49 @@ cdef void settle(Table* t, uint32_t slot, int64_t now, bint early) noexcept nogi
         drop_key(t, slot)
 
 
+cdef enum:
+    SETTLED_TOGETHER = 16
+
+
+cdef inline int next_due(const Table* t, uint32_t* chain, uint32_t* slots) noexcept nogil:
+    # Takes entries from a chain and prefetches their buckets. Returns how many there were. Entries that follow one
+    # another were mostly made one after the other, in neighbouring slots. So those that come later can be guessed.
+    cdef uint32_t slot = chain[0]
+    cdef uint32_t later
+    cdef int count = 0
+    while slot != NO_SLOT and count < SETTLED_TOGETHER:
+        prefetch(&t.buckets[entry_at(&t.slab, slot).hash & t.bucket_mask])
+        slots[count] = slot
+        count += 1
+        slot = release(&t.slab, slot)
+        later = slot + SETTLED_TOGETHER * (slot - slots[count - 1])
+        if later < t.slab.fresh:
+            prefetch(entry_at(&t.slab, later))
+    chain[0] = slot
+    return count
+
+
 cdef void settle_all(Table* t, uint32_t chain, int64_t now, bint early) noexcept nogil:
-    # In small batches: the index bucket of each entry is a cache miss, and prefetches overlap the misses.
-    cdef uint32_t slots[16]
-    cdef int count, i
-    cdef const Entry* e
-    while chain != NO_SLOT:
-        count = 0
-        while chain != NO_SLOT and count < 16:
-            e = entry_at(&t.slab, chain)
-            prefetch(&t.buckets[e.hash & t.bucket_mask])
-            slots[count] = chain
-            count += 1
-            chain = e.wheel_next
+    # The bucket of each entry is a cache miss. So it is prefetched while others are settled.
+    cdef uint32_t slots[2][SETTLED_TOGETHER]
+    cdef int this = 0
+    cdef int count = next_due(t, &chain, slots[0])
+    cdef int following, i
+    while count:
+        following = next_due(t, &chain, slots[1 - this])
         for i in range(count):
-            settle(t, slots[i], now, early)
+            settle(t, slots[this][i], now, early)
+        this = 1 - this
+        count = following
 
 
 cdef void sweep(Table* t, int64_t now) noexcept nogil:
     cdef uint64_t tick = tick_of(now)
+    cdef uint32_t chains[WHEEL_LEVELS * WHEEL_SLOTS]
+    cdef int i
     if tick > t.wheel.tick:
-        settle_all(t, advance(&t.wheel, &t.slab, tick), now, False)
+        for i in range(advance(&t.wheel, tick, chains)):
+            settle_all(t, chains[i], now, False)
 
 
 cdef bint evictable(const Entry* e, int64_t now) noexcept nogil:
@@ -459,7 +483,7 @@ cdef void end_expired(Table* t, int64_t now) noexcept nogil:
     cdef uint32_t slot
     cdef int64_t latest
     if heap.tick != t.wheel.tick and not fill_expiry(t):
-        settle_all(t, take_bucket(&t.wheel, &t.slab, <uint32_t>(t.wheel.tick & (WHEEL_SLOTS - 1)), NO_SLOT), now, True)
+        settle_all(t, take_bucket(&t.wheel, <uint32_t>(t.wheel.tick & (WHEEL_SLOTS - 1))), now, True)
         return
     while heap.count and heap.items[0].deadline <= now:
         slot = pop_expiry(heap)
@@ -492,6 +516,26 @@ cdef bint make_room(Table* t, int64_t now) noexcept nogil:
         t.moot_evicted += 1
     end_tuple(t, t.age_head, now, SIDE_EVICTED)
     return True
+
+
+cdef int list_displaced(const Table* t, int openers, uint32_t* slots) noexcept nogil:
+    cdef bint marks = t.mark_count + <uint32_t>openers > t.max_marks
+    cdef uint32_t slot = t.mark_head if marks else t.age_head
+    cdef int count = 0
+    if not marks and t.live + <uint64_t>openers <= t.max_live:
+        return 0
+    while slot != NO_SLOT and count < openers:
+        prefetch(entry_at(&t.slab, slot))
+        slots[count] = slot
+        count += 1
+        slot = mark_at(&t.slab, slot).next if marks else entry_at(&t.slab, slot).age_next
+    return count
+
+
+cdef void prefetch_buckets(const Table* t, const uint32_t* slots, int count) noexcept nogil:
+    cdef int i
+    for i in range(count):
+        prefetch(&t.buckets[entry_at(&t.slab, slots[i]).hash & t.bucket_mask])
 
 
 cdef uint32_t list_live(const Table* t, uint64_t where, uint64_t* out) noexcept nogil:

@@ -78,27 +78,28 @@ cdef inline void arm(Wheel* wheel, const Slab* slab, uint32_t slot, int64_t dead
     wheel.head[bucket] = slot
 
 
-cdef inline uint32_t take_bucket(Wheel* wheel, const Slab* slab, uint32_t bucket, uint32_t chain) noexcept nogil:
-    # Disarms a bucket's entries and prepends them to `chain`, linked by wheel_next. Returns the new chain.
-    cdef uint32_t slot = wheel.head[bucket]
-    cdef uint32_t following
-    cdef Entry* e
+# Due entries are handed out as chains, linked by wheel_next. The caller must call `release` for each entry before
+# anything else may disarm it, and must then arm or free it.
+
+cdef inline uint32_t take_bucket(Wheel* wheel, uint32_t bucket) noexcept nogil:
+    # The chain of all entries in a bucket, which is empty then.
+    cdef uint32_t chain = wheel.head[bucket]
     wheel.head[bucket] = NO_SLOT
-    while slot != NO_SLOT:
-        e = entry_at(slab, slot)
-        following = e.wheel_next
-        e.wheel_prev = NOT_ARMED
-        e.wheel_next = chain
-        chain = slot
-        slot = following
     return chain
 
 
-cdef inline uint32_t advance(Wheel* wheel, const Slab* slab, uint64_t tick) noexcept nogil:
-    # Advances to `tick`, which must be later. Returns the chain of due entries; the caller must rearm or free each of
-    # them. A bucket of level 0 is due when it is over, one of a higher level when it begins, so that its entries move
-    # to finer buckets.
-    cdef uint32_t chain = NO_SLOT
+cdef inline uint32_t release(const Slab* slab, uint32_t slot) noexcept nogil:
+    # Returns the entry that follows in the chain.
+    cdef Entry* e = entry_at(slab, slot)
+    e.wheel_prev = NOT_ARMED
+    return e.wheel_next
+
+
+cdef inline int advance(Wheel* wheel, uint64_t tick, uint32_t* chains) noexcept nogil:
+    # Advances to `tick`, which must be later. Writes the chains of due entries, of which there are at most
+    # WHEEL_LEVELS * WHEEL_SLOTS, and returns how many there are. A bucket of level 0 is due when it is over, one of a
+    # higher level when it begins, so that its entries move to finer buckets.
+    cdef int count = 0
     cdef int level
     cdef uint64_t old, new, i
     for level in range(WHEEL_LEVELS):
@@ -109,8 +110,9 @@ cdef inline uint32_t advance(Wheel* wheel, const Slab* slab, uint64_t tick) noex
         if new - old > WHEEL_SLOTS:
             new = old + WHEEL_SLOTS
         for i in range(old, new):
-            chain = take_bucket(
-                wheel, slab, level * WHEEL_SLOTS + <uint32_t>((i + (level > 0)) & (WHEEL_SLOTS - 1)), chain
+            chains[count] = take_bucket(
+                wheel, level * WHEEL_SLOTS + <uint32_t>((i + (level > 0)) & (WHEEL_SLOTS - 1))
             )
+            count += chains[count] != NO_SLOT
     wheel.tick = tick
-    return chain
+    return count

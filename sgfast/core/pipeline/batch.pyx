@@ -16,7 +16,7 @@ from sgfast.core.base.types cimport (
     WORD_KNOWN,
     WORD_REASON_SHIFT,
 )
-from sgfast.core.conntrack.lifetime cimport free_table, init_table, sweep
+from sgfast.core.conntrack.lifetime cimport free_table, init_table, list_displaced, prefetch_buckets, sweep
 from sgfast.core.conntrack.states cimport STATE_COUNT, TIMEOUT_COUNT, TIMEOUT_OF_STATE
 from sgfast.core.conntrack.storage cimport Entry, FlowRecord, entry_at, flow_at, prefetch_addresses
 from sgfast.core.conntrack.table cimport FROM_HIGH, Table, count_packet, guess_slot
@@ -109,7 +109,9 @@ cdef void judge_batch(
     cdef bint keep_flows = plane.table.keep_flows
     cdef Ahead ahead[BATCH]
     cdef uint16_t openers[BATCH]    # indices of packets without an entry; these may open connections
+    cdef uint32_t displaced[BATCH]  # entries that may have to leave a full table for them
     cdef int count = 0
+    cdef int displaced_count = 0
     cdef int k
     if unlikely(rows != NULL):      # results name instances
         for i in range(n):
@@ -119,12 +121,15 @@ cdef void judge_batch(
         if packets[i].outcome == READ_TRACKED and unlikely(packets[i].hint == NO_SLOT):
             openers[count] = <uint16_t>i
             count += 1
+    if count:
+        displaced_count = list_displaced(&plane.table, count, displaced)
     for k in range(count):
         look_up_addresses(plane, &packets[openers[k]], &ahead[openers[k]])
         prefetch_bucket(&plane.attempts, &packets[openers[k]])
     for k in range(count):
         look_up_rules(plane, &packets[openers[k]], &ahead[openers[k]])
         prefetch_guess(&plane.attempts, &packets[openers[k]])
+    prefetch_buckets(&plane.table, displaced, displaced_count)
     for i in range(n):
         p = &packets[i]
         sweep_ended(plane, now[i])

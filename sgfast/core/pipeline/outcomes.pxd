@@ -2,16 +2,15 @@
 # connections that were denied although the other end answered (SPEC 10.4). When they began, and with which packet, is
 # in the tallies of what began and of denials.
 
-from libc.stdint cimport uint8_t, uint16_t
-from libc.string cimport memset
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy
 
 from sgfast.core.base.icmp cimport icmp_query
-from sgfast.core.base.intrinsics cimport be32
-from sgfast.core.base.key cimport address_of, set_ipv4, set_ipv6, write_address
-from sgfast.core.base.types cimport ALLOW, NO_REASON, Packet
+from sgfast.core.base.intrinsics cimport be32, be64, prefetch
+from sgfast.core.base.key cimport Address, is_multicast
+from sgfast.core.base.types cimport ALLOW, NO_REASON
+from sgfast.core.classify.classifier cimport find_address
 from sgfast.core.conntrack.table cimport SIDE_DENIED, FlowRow, Table
-from sgfast.core.pipeline.context cimport PacketContext, begin_packet, find_owners
-from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.tally cimport Tally, TallyRow, queue_row
 
@@ -24,8 +23,8 @@ cdef enum:
 
 cdef struct EndedRow:
     const FlowRow* row
-    Packet ends                 # as its initiator would send it; only what is needed to find owners is set
-    Ahead ahead
+    const int32_t* initiator    # the instance that owns it; NULL if that is not looked up
+    const int32_t* responder
 
 
 cdef inline bint is_mismatch(const FlowRow* row) noexcept nogil:
@@ -33,49 +32,55 @@ cdef inline bint is_mismatch(const FlowRow* row) noexcept nogil:
     return (row.verdict == ALLOW) != (row.answer == 1)
 
 
+cdef inline Address address_in(const uint8_t* written, bint ipv6) noexcept nogil:
+    # `written`: as `write_address` writes it.
+    cdef Address address
+    address.high = be64(written) if ipv6 else be32(written)
+    address.low = be64(written + 8) if ipv6 else 0
+    return address
+
+
+cdef inline const int32_t* find_owner(const Plane* plane, const uint8_t* written, bint ipv6) noexcept nogil:
+    cdef Address address = address_in(written, ipv6)
+    cdef const int32_t* owner = &plane.rules.owner[find_address(plane.rules, ipv6, address.high, address.low)]
+    prefetch(owner)
+    return owner
+
+
 cdef inline void look_up_ends(const Plane* plane, const FlowRow* row, EndedRow* ended) noexcept nogil:
-    cdef Packet* p = &ended.ends
+    # Of an allowed connection, only the responder may be the instance that is told.
+    cdef bint ipv6 = row.ends.family == 6
     ended.row = row
-    p.ipv6 = row.ends.family == 6
-    if p.ipv6:
-        set_ipv6(&p.key, row.ends.initiator, row.ends.responder, &p.source_high)
-    else:
-        set_ipv4(&p.key, be32(row.ends.initiator), be32(row.ends.responder), &p.source_high)
-    look_up_addresses(plane, p, &ended.ahead)
+    ended.responder = find_owner(plane, row.ends.responder, ipv6)
+    ended.initiator = find_owner(plane, row.ends.initiator, ipv6) if row.verdict != ALLOW else NULL
 
 
 cdef inline void tally_row(Plane* plane, const EndedRow* ended) noexcept nogil:
     cdef const FlowRow* row = ended.row
-    cdef const Packet* p = &ended.ends
-    cdef Tally* tally
-    cdef PacketContext c
+    cdef bint ipv6 = row.ends.family == 6
+    cdef bint inbound = True
+    # As a destination, a multicast address is no instance (SPEC 3.3).
+    cdef int32_t instance = -1 if is_multicast(ipv6, address_in(row.ends.responder, ipv6).high) else ended.responder[0]
+    cdef uint16_t port_key = <uint16_t>(row.ends.ports & 0xFFFF) if row.ends.has_ports else row.ends.icmp
+    cdef Tally* tally = &plane.broken
     cdef TallyRow* counted
-    cdef uint16_t port_key
-    cdef int judge = 1 - p.source_high
     cdef bint is_reply
-    begin_packet(&c, p, NULL, 0)
-    c.ahead = &ended.ahead
-    find_owners(plane, &c)
-    port_key = <uint16_t>(row.ends.ports & 0xFFFF) if row.ends.has_ports else row.ends.icmp
     if row.verdict == ALLOW:
-        if c.instance[judge] < 0:
-            return
         tally = &plane.refused if row.answer == 2 else &plane.unanswered
-        if row.ends.icmp and icmp_query(p.ipv6, <uint8_t>(row.ends.icmp >> 8), &is_reply):
+        if row.ends.icmp and icmp_query(ipv6, <uint8_t>(row.ends.icmp >> 8), &is_reply):
             port_key &= 0xFF00      # as what began is counted (bookkeeping.pxd)
-    else:
-        if row.side_end[0] == SIDE_DENIED or c.instance[judge] < 0:
-            judge = p.source_high
-        if c.instance[judge] < 0:
-            return                  # the instance was deleted meanwhile
-        tally = &plane.broken
+    elif row.side_end[0] == SIDE_DENIED or instance < 0:
+        inbound = False
+        instance = ended.initiator[0]
+    if instance < 0:
+        return                      # no instance to tell, or it was deleted meanwhile
     counted = queue_row(&plane.queue, tally)
-    write_address(counted.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
-    counted.instance = c.instance[judge]
+    memcpy(counted.peer, &row.ends.initiator[0] if inbound else &row.ends.responder[0], 16)
+    counted.instance = instance
     counted.port_key = port_key
     counted.protocol = row.ends.protocol
     counted.reason = row.reason if row.verdict != ALLOW else <uint8_t>NO_REASON
-    counted.inbound = judge != p.source_high
+    counted.inbound = inbound
     counted.family = row.ends.family
     counted.has_ports = row.ends.has_ports
     counted.has_icmp = row.ends.icmp != 0
