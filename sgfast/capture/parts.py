@@ -1,8 +1,12 @@
 """Finds parts of a compressed file that can be decompressed each by itself, without decompressing them.
 
-These are the blocks of xz that give their sizes, as ``xz -T0`` and ``pixz`` write them
-(https://tukaani.org/xz/xz-file-format.txt). A block is decompressed as a stream of its own. Members written by bgzip
-and frames of zstd could be found as well, but one thread decompresses them as fast as packets are judged.
+- Blocks of xz that give their sizes, as ``xz -T0`` and ``pixz`` write them
+  (https://tukaani.org/xz/xz-file-format.txt). A block is decompressed as a stream of its own.
+- Members of gzip that give their sizes, as ``bgzip`` writes them (section 4.1 of
+  https://samtools.github.io/hts-specs/SAMv1.pdf). Some of them together are a part. With two processors this would gain
+  nothing: one thread decompresses them as fast as the other one judges packets.
+
+Frames of zstd could be found as well, but with two processors a capture takes longer then.
 
 All sizes are claims. They are bounded here, and ``decompress`` says whether a part was what they claim. The search ends
 where something begins that is no part, or a part that is too large.
@@ -16,28 +20,34 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sgfast.capture.compression import Compression, Member
+from sgfast.processors import usable_processors
 
 #: Most bytes that a block may become, and the largest window that it may want.
 MOST_OUTPUT = 64 * 1024 * 1024
+#: The search ends after so many blocks or members that become less, as each takes a decompressor of its own. Only the
+#: last one of a file should be small.
+SMALL = 32 * 1024
+MOST_SMALL = 100
 #: Output per call: large enough for cheap calls, small enough to be interrupted soon.
 STEP = 1024 * 1024
 
 
 class Part(NamedTuple):
-    """A block, and what ends its stream if it is the last one."""
+    """A block and what ends its stream if it is the last one; or some members."""
 
     start: int
-    block_end: int
+    #: Where each stream in it ends: that of the block, or the members.
+    ends: tuple[int, ...]
     end: int
     #: Bytes that it becomes.
     output: int
     #: Bytes of its window.
     window: int
-    #: What makes a stream of the block.
-    before: bytes
-    after: bytes
     #: Whether it ends its stream: another member may begin behind it.
     ends_member: bool
+    #: What makes a stream of a block.
+    before: bytes = b""
+    after: bytes = b""
 
     @property
     def memory(self) -> int:
@@ -63,25 +73,63 @@ class FileBytes:
 
 def find_parts(compression: Compression, file: FileBytes) -> Iterator[Part]:
     """The parts from the beginning of the file on, one behind the other."""
-    return _xz_blocks(file) if compression.name == "xz" else iter(())
+    if compression.name == "xz":
+        return _xz_blocks(file)
+    if compression.name == "gzip" and usable_processors() > 2:
+        return _bgzip_members(file)
+    return iter(())
 
 
 def decompress(
     part: Part, make: Callable[[], Member], file: FileBytes, is_stopped: Callable[[], bool]
 ) -> list[bytes] | None:
-    """Return the output, or None if the part is not what it claims. Raises what the member that it makes raises."""
-    data = file.read(part.start, part.block_end - part.start)
-    if len(data) < part.block_end - part.start:
-        return None
-    data = part.before + data + part.after
-    member = make()
+    """Return the output, or None if the part is not what it claims. Raises what the members that it makes raise."""
+    data = file.read(part.start, part.ends[-1] - part.start)
     outputs: list[bytes] = []
-    while not member.eof:
-        if is_stopped() or (member.needs_input and not data):
+    start = part.start
+    for end in part.ends:
+        given = data[start - part.start : end - part.start]
+        if len(given) < end - start:
             return None
-        outputs.append(member.decompress(data, STEP))
-        data = b""
-    return None if member.unused_data else outputs
+        given = part.before + given + part.after
+        member = make()
+        while not member.eof:
+            if is_stopped() or (member.needs_input and not given):
+                return None
+            outputs.append(member.decompress(given, STEP))
+            given = b""
+        if member.unused_data:
+            return None
+        start = end
+    return outputs
+
+
+#: The beginning of a member of bgzip: the size of the whole member, less one, is in the two bytes that follow.
+_BGZIP_HEADER = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0"
+#: The most that a member of bgzip becomes.
+_BGZIP_MEMBER = 64 * 1024
+#: Members are put together until they become so many bytes.
+_BGZIP_PART = 1024 * 1024
+
+
+def _bgzip_members(file: FileBytes) -> Iterator[Part]:
+    # An empty member is where bgzip ended a file. It is left to a decompressor, which bounds how many there may be.
+    at = output = small = 0
+    start, ends = 0, list[int]()
+    while True:
+        header = file.read(at, len(_BGZIP_HEADER) + 2)
+        end = at + int.from_bytes(header[-2:], "little") + 1
+        size = int.from_bytes(file.read(end - 4, 4), "little") if header[:-2] == _BGZIP_HEADER else 0
+        small += 0 < size < SMALL
+        is_member = 0 < size <= _BGZIP_MEMBER and small <= MOST_SMALL and end - at > len(header)
+        if ends and (not is_member or output >= _BGZIP_PART):
+            yield Part(start, tuple(ends), at, output, 0, ends_member=True)
+            start, ends, output = at, [], 0
+        if not is_member:
+            return
+        ends.append(end)
+        output += size
+        at = end
 
 
 _XZ_MAGIC, _XZ_END = b"\xfd7zXZ\0", b"YZ"
@@ -90,9 +138,6 @@ _XZ_HEADER = 12
 _XZ_CHECKS = {0: 0, 1: 4, 4: 8, 10: 32}
 #: The largest block header.
 _XZ_BLOCK_HEADER = 1024
-#: Blocks below this are read only so often, as each takes a decompressor of its own. The last block of a file is one.
-_XZ_SMALL_BLOCK = 64 * 1024
-_XZ_SMALL_BLOCKS = 100
 #: Bytes of an index, which is kept in memory.
 _XZ_INDEX = 16 * 1024 * 1024
 
@@ -118,16 +163,17 @@ def _xz_blocks(file: FileBytes) -> Iterator[Part]:
         blocks, records = 0, bytearray()
         sizes = _xz_sizes(file.read(at, _XZ_BLOCK_HEADER), check)
         while sizes is not None:
-            small += sizes.output < _XZ_SMALL_BLOCK
-            if small > _XZ_SMALL_BLOCKS or len(records) > _XZ_INDEX:
+            small += sizes.output < SMALL
+            if small > MOST_SMALL or len(records) > _XZ_INDEX:
                 return
             record = _xz_number(sizes.compressed) + _xz_number(sizes.output)
             records += record
             blocks += 1
             start, at = at, at + (sizes.compressed + 3) // 4 * 4
             part = Part(
-                start, at, at, sizes.output, sizes.window, header, _xz_tail(header, 1, record), ends_member=False
-            )
+                start, (at,), at, sizes.output, sizes.window, ends_member=False,
+                before=header, after=_xz_tail(header, 1, record),
+            )  # fmt: skip
             sizes = _xz_sizes(file.read(at, _XZ_BLOCK_HEADER), check)
             if sizes is None:
                 # An index is right if it is this one: there is only one way to write it.

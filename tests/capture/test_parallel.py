@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import io
 import itertools
 import lzma
@@ -24,6 +25,8 @@ from parted import (
     CHECKS,
     Said,
     Sizes,
+    bgzip_file,
+    bgzip_member,
     cut,
     file_of,
     said,
@@ -67,6 +70,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 
 # The same with threads and without
 
+FILES: dict[str, Callable[[list[bytes]], bytes]] = {"xz": xz_stream, "bgzip": bgzip_file}
+of_each_form = pytest.mark.parametrize("form", FILES)
+
 
 def same(data: bytes, sizes: Sizes, where: str) -> Said:
     alone, several = said(data, 0, sizes), said(data, 2, sizes)
@@ -74,36 +80,40 @@ def same(data: bytes, sizes: Sizes, where: str) -> Said:
     return alone
 
 
-def test_any_data_in_any_parts(seen: Seen) -> None:
+@of_each_form
+def test_any_data_in_any_parts(form: str, seen: Seen) -> None:
     draw = random.Random(SEED)
     for n in range(some(100, 5000)):
         plain = noise(draw, draw.randrange(2000))
-        data = xz_stream(cut(draw, plain, draw.choice((50, 300, 2000))))
+        data = FILES[form](cut(draw, plain, draw.choice((50, 300, 2000))))
         assert same(data, small_sizes(draw), f"case {n}")[:3] == (plain, "", False)
     assert seen.parts > 200
 
 
-def test_files_one_after_another_with_and_without_parts_padded_and_followed(seen: Seen) -> None:
+@of_each_form
+def test_files_one_after_another_with_and_without_parts_padded_and_followed(form: str, seen: Seen) -> None:
     draw = random.Random(SEED)
     for n in range(some(150, 5000)):
-        data = xz_stream(cut(draw, noise(draw, 1000), 300))
+        made, whole = FILES[form], {"xz": lzma.compress, "bgzip": gzip.compress}[form]
+        data = made(cut(draw, noise(draw, 1000), 300))
         for _ in range(draw.randrange(5)):
             pieces = cut(draw, noise(draw, draw.randrange(1000)), 300)
-            data += draw.choice((xz_stream(pieces), xz_stream(pieces), lzma.compress(b"".join(pieces))))
+            data += draw.choice((made(pieces), made(pieces), whole(b"".join(pieces))))
             data += draw.choice((b"", b"", b"", bytes(4), bytes(draw.randrange(300))))
         data += draw.choice((b"", b"", b"\x1f", b"other data", data[:6], data[:30]))
         same(data, small_sizes(draw), f"case {n}")
     assert seen.parts > 200
 
 
-def small_file(draw: random.Random) -> bytes:
+def small_file(draw: random.Random, form: str) -> bytes:
     pieces = [noise(draw, length) for length in (90, 0, 150, 40, 200, 10)]
-    return xz_stream(pieces[:4]) + xz_stream(pieces[4:])
+    return FILES[form](pieces[:4]) + FILES[form](pieces[4:])
 
 
-def test_every_cut(seen: Seen) -> None:
+@of_each_form
+def test_every_cut(form: str, seen: Seen) -> None:
     draw = random.Random(SEED)
-    whole = small_file(draw)
+    whole = small_file(draw, form)
     failures = 0
     for length in range(MAGIC_LENGTH, len(whole), some(2, 1)):
         for end in (b"", b"YZ"):        # which ends a stream of xz
@@ -111,9 +121,10 @@ def test_every_cut(seen: Seen) -> None:
     assert failures > 100 and seen.parts > 200
 
 
-def test_every_damaged_byte(seen: Seen) -> None:
+@of_each_form
+def test_every_damaged_byte(form: str, seen: Seen) -> None:
     draw = random.Random(SEED)
-    whole = small_file(draw)
+    whole = small_file(draw, form)
     failures = 0
     for at in range(len(whole)):
         for bit in some([draw.randrange(8)], list(range(8))):
@@ -123,9 +134,10 @@ def test_every_damaged_byte(seen: Seen) -> None:
     assert failures > 100 and seen.parts > 200
 
 
-def test_a_byte_that_is_missing_or_comes_twice(seen: Seen) -> None:
+@of_each_form
+def test_a_byte_that_is_missing_or_comes_twice(form: str, seen: Seen) -> None:
     draw = random.Random(SEED)
-    whole = small_file(draw)
+    whole = small_file(draw, form)
     for at in range(MAGIC_LENGTH, len(whole), some(3, 1)):
         same(whole[:at] + whole[at + 1 :], small_sizes(draw), f"without byte {at}")
         same(whole[:at] + whole[at - 1 :], small_sizes(draw), f"byte {at - 1} twice")
@@ -238,9 +250,42 @@ def found_in(data: bytes) -> tuple[list[parts.Part], int]:
     return found, file.reads
 
 
+def test_members_of_bgzip_are_parts_only_where_more_than_two_processors_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bgzip_file([PLAIN[:60_000]] * 50)
+    for processors, count in ((2, 0), (3, 3)):
+        monkeypatch.setattr(parts, "usable_processors", lambda processors=processors: processors)
+        found, _ = found_in(data)
+        assert [part.output for part in found] == [1_080_000, 1_080_000, 840_000][:count]
+    assert found[-1].end == len(data) - len(bgzip_member(b""))
+
+
 def test_many_tiny_blocks_are_not_walked() -> None:
     found, reads = found_in(xz_stream([b"x"] * 3000))
     assert len(found) < 110 and reads < 200
+
+
+def test_many_tiny_members_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
+    found, reads = found_in(bgzip_file([b"x"] * 3000))
+    assert sum(len(part.ends) for part in found) == 100 and reads < 210
+
+
+@pytest.mark.parametrize("size", [0, 17, 65_535])
+def test_a_member_that_lies_about_its_size(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bgzip_file([PLAIN[:60_000]] * 40)
+    length = len(bgzip_member(PLAIN[:60_000]))
+    lying = bytearray(whole)
+    lying[20 * length + 16 : 20 * length + 18] = size.to_bytes(2, "little")
+    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
+    found, _ = found_in(bytes(lying))
+    assert (len(found), found[-1].end) == (2, 20 * length)
+    same(bytes(lying), Sizes(), "lying")
+
+
+def test_a_member_that_says_it_is_as_long_as_two() -> None:
+    members = [bytearray(bgzip_member(PLAIN[n : n + 300])) for n in range(0, 3000, 300)]
+    members[5][16:18] = (len(members[5]) + len(members[6]) - 1).to_bytes(2, "little")
+    assert same(b"".join(members), Sizes(), "as long as two").output == PLAIN[:3000]
 
 
 # Threads
@@ -427,6 +472,7 @@ def capture(packets: int) -> bytes:
 
 PROGRAMS = {
     "xz": ["xz", "-c", "-1", "-T2", "--block-size=300KiB"],
+    "bgzip": ["bgzip", "-c"],
 }  # fmt: skip
 
 
@@ -436,6 +482,7 @@ def test_what_programs_write_and_damage_in_it(
 ) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"no {program} here")
+    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
     plain = capture(30_000)
     packed = subprocess.run(PROGRAMS[program], input=plain, capture_output=True, check=True).stdout
     path = tmp_path / "capture"
@@ -454,7 +501,9 @@ def test_what_programs_write_and_damage_in_it(
             with open_capture(path) as reader:
                 while reader.next_batch() is not None:
                     pass
-                told.append((reader.packets, reader.damage, reader.remarks, reader.offset, reader.bytes_read))
+                # Where a packet is damaged, the file may have been read on meanwhile.
+                read = reader.bytes_read if reader.damage is None else 0
+                told.append((reader.packets, reader.damage, reader.remarks, reader.offset, read))
         assert told[0] == told[1], f"seed {SEED}, case {n}"
         damages += told[0][1] is not None
     assert damages > 2 and seen.parts > 5 and len(seen.threads) > 1

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sgfast.capture import decompressed, parallel
+from sgfast.capture import decompressed, parallel, parts
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
 
 
@@ -75,6 +75,20 @@ def xz_stream(pieces: Iterable[bytes], check: int = 1, *, sizes: Callable[[int],
     )  # fmt: skip
 
 
+def bgzip_member(piece: bytes) -> bytes:
+    packing = zlib.compressobj(wbits=-15)
+    packed = packing.compress(piece) + packing.flush()
+    return (
+        bytes.fromhex("1f8b0804 00000000 00ff 0600 4243 0200") + struct.pack("<H", len(packed) + 25) + packed
+        + struct.pack("<II", zlib.crc32(piece), len(piece))
+    )  # fmt: skip
+
+
+def bgzip_file(pieces: Iterable[bytes]) -> bytes:
+    """A member for each piece that is not empty, and an empty one, as bgzip ends a file."""
+    return b"".join(bgzip_member(piece) for piece in (*filter(None, pieces), b""))
+
+
 class Said(NamedTuple):
     output: bytes
     failure: str
@@ -118,6 +132,8 @@ def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # no
         patch.setattr(decompressed, "AHEAD_FROM", sizes.ahead_from)
         patch.setattr(decompressed._Thread, "left", threading.Semaphore(threads))
         patch.setattr(parallel, "usable_processors", lambda: 2)
+        patch.setattr(parts, "usable_processors", lambda: 3)
+        patch.setattr(parts, "_BGZIP_PART", 100)
         stream = decompressed.DecompressedStream(file, form, file.read(sizes.head), "name")
         output, buffer = bytearray(), memoryview(bytearray(1000))
         failure = ""
