@@ -6,7 +6,8 @@
   https://samtools.github.io/hts-specs/SAMv1.pdf). Some of them together are a part. With two processors this would gain
   nothing: one thread decompresses them as fast as the other one judges packets.
 
-Frames of zstd could be found as well, but with two processors a capture takes longer then.
+Frames of zstd could be found as well. With two processors a capture takes longer then, and few files have several
+frames.
 
 All sizes are claims. They are bounded here, and ``decompress`` says whether a part was what they claim. The search ends
 where something begins that is no part, or a part that is too large.
@@ -24,9 +25,8 @@ from sgfast.processors import usable_processors
 
 #: Most bytes that a block may become, and the largest window that it may want.
 MOST_OUTPUT = 64 * 1024 * 1024
-#: The search ends after so many blocks or members that become less, as each takes a decompressor of its own. Only the
-#: last one of a file should be small.
-SMALL = 32 * 1024
+#: The search ends after so many small blocks or members, as each takes a decompressor of its own. Only the last one
+#: of a file should be small.
 MOST_SMALL = 100
 #: Output per call: large enough for cheap calls, small enough to be interrupted soon.
 STEP = 1024 * 1024
@@ -86,17 +86,16 @@ def decompress(
     """Return the output, or None if the part is not what it claims. Raises what the members that it makes raise."""
     data = file.read(part.start, part.ends[-1] - part.start)
     outputs: list[bytes] = []
+    made = 0
     start = part.start
     for end in part.ends:
-        given = data[start - part.start : end - part.start]
-        if len(given) < end - start:
-            return None
-        given = part.before + given + part.after
+        given = part.before + data[start - part.start : end - part.start] + part.after
         member = make()
         while not member.eof:
-            if is_stopped() or (member.needs_input and not given):
+            if is_stopped() or made > part.output or (member.needs_input and not given):
                 return None
             outputs.append(member.decompress(given, STEP))
+            made += len(outputs[-1])
             given = b""
         if member.unused_data:
             return None
@@ -106,8 +105,9 @@ def decompress(
 
 #: The beginning of a member of bgzip: the size of the whole member, less one, is in the two bytes that follow.
 _BGZIP_HEADER = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0"
-#: The most that a member of bgzip becomes.
+#: The most that a member of bgzip becomes. Nearly all become 255 bytes less.
 _BGZIP_MEMBER = 64 * 1024
+_BGZIP_SMALL_MEMBER = 32 * 1024
 #: Members are put together until they become so many bytes.
 _BGZIP_PART = 1024 * 1024
 
@@ -120,7 +120,7 @@ def _bgzip_members(file: FileBytes) -> Iterator[Part]:
         header = file.read(at, len(_BGZIP_HEADER) + 2)
         end = at + int.from_bytes(header[-2:], "little") + 1
         size = int.from_bytes(file.read(end - 4, 4), "little") if header[:-2] == _BGZIP_HEADER else 0
-        small += 0 < size < SMALL
+        small += size < _BGZIP_SMALL_MEMBER
         is_member = 0 < size <= _BGZIP_MEMBER and small <= MOST_SMALL and end - at > len(header)
         if ends and (not is_member or output >= _BGZIP_PART):
             yield Part(start, tuple(ends), at, output, 0, ends_member=True)
@@ -138,6 +138,7 @@ _XZ_HEADER = 12
 _XZ_CHECKS = {0: 0, 1: 4, 4: 8, 10: 32}
 #: The largest block header.
 _XZ_BLOCK_HEADER = 1024
+_XZ_SMALL_BLOCK = 64 * 1024
 #: Bytes of an index, which is kept in memory.
 _XZ_INDEX = 16 * 1024 * 1024
 
@@ -163,7 +164,7 @@ def _xz_blocks(file: FileBytes) -> Iterator[Part]:
         blocks, records = 0, bytearray()
         sizes = _xz_sizes(file.read(at, _XZ_BLOCK_HEADER), check)
         while sizes is not None:
-            small += sizes.output < SMALL
+            small += sizes.output < _XZ_SMALL_BLOCK
             if small > MOST_SMALL or len(records) > _XZ_INDEX:
                 return
             record = _xz_number(sizes.compressed) + _xz_number(sizes.output)

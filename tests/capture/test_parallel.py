@@ -282,6 +282,19 @@ def test_a_member_that_lies_about_its_size(size: int, monkeypatch: pytest.Monkey
     same(bytes(lying), Sizes(), "lying")
 
 
+def test_a_member_that_becomes_more_than_it_says_is_left_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = bytearray(bgzip_member(bytes(30_000_000)))
+    bomb[-4:] = (40_000).to_bytes(4, "little")
+    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
+    data = bytes(bomb) + bgzip_member(PLAIN[:60_000])
+    (part,), _ = found_in(data)
+    form = compression_of(data[:MAGIC_LENGTH])
+    assert form is not None and part.output == 100_000
+    calls: list[bool] = []
+    assert parts.decompress(part, form.load()[0], Counted(data), lambda: bool(calls.append(False))) is None
+    assert len(calls) == 2      # once before a step of a megabyte, and once behind it
+
+
 def test_a_member_that_says_it_is_as_long_as_two() -> None:
     members = [bytearray(bgzip_member(PLAIN[n : n + 300])) for n in range(0, 3000, 300)]
     members[5][16:18] = (len(members[5]) + len(members[6]) - 1).to_bytes(2, "little")
@@ -501,7 +514,7 @@ def test_what_programs_write_and_damage_in_it(
             with open_capture(path) as reader:
                 while reader.next_batch() is not None:
                     pass
-                # Where a packet is damaged, the file may have been read on meanwhile.
+                # Where a packet is damaged, parts count as read as a whole, other data only up to the damage.
                 read = reader.bytes_read if reader.damage is None else 0
                 told.append((reader.packets, reader.damage, reader.remarks, reader.offset, read))
         assert told[0] == told[1], f"seed {SEED}, case {n}"
