@@ -19,7 +19,8 @@ from typing import Any
 
 from sgfast.__main__ import run
 
-#: ``sgfast diff`` gets these values of the input ``fail-on``. ``sgfast check`` gets all other values.
+#: The action passes these values of its input ``fail-on`` to ``sgfast diff``. It passes all other values to
+#: ``sgfast check``.
 OF_DIFF = ("opened", "closed", "newly-denied", "newly-allowed")
 #: Statuses of commands that have printed their report.
 DONE = (0, 1, 3)

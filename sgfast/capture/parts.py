@@ -25,8 +25,8 @@ from sgfast.processors import usable_processors
 
 #: Most bytes that a block may become, and the largest window that it may want.
 MOST_OUTPUT = 64 * 1024 * 1024
-#: The search ends after so many small blocks or members, as each takes a decompressor of its own. Only the last one
-#: of a file should be small.
+#: The search ends when it has found more small blocks or members than this. Each of them takes a decompressor of its
+#: own. In most files, only the last one is small.
 MOST_SMALL = 100
 #: Output per call: large enough for cheap calls, small enough to be interrupted soon.
 STEP = 1024 * 1024
@@ -105,15 +105,15 @@ def decompress(
 
 #: The beginning of a member of bgzip: the size of the whole member, less one, is in the two bytes that follow.
 _BGZIP_HEADER = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0"
-#: The most that a member of bgzip becomes. Nearly all become 255 bytes less.
+#: The largest size of a decompressed member, in bytes. bgzip itself makes members of 65,280 bytes.
 _BGZIP_MEMBER = 64 * 1024
 _BGZIP_SMALL_MEMBER = 32 * 1024
-#: Members are put together until they become so many bytes.
+#: A part is as many members as make this many bytes when they are decompressed.
 _BGZIP_PART = 1024 * 1024
 
 
 def _bgzip_members(file: FileBytes) -> Iterator[Part]:
-    # An empty member is where bgzip ended a file. It is left to a decompressor, which bounds how many there may be.
+    # bgzip ends a file with an empty member. The search ends there, because only a decompressor counts empty members.
     at = output = small = 0
     start, ends = 0, list[int]()
     while True:

@@ -31,7 +31,8 @@ cdef enum:
     NS_PER_SECOND = 1000000000
 
 
-# The leading digits of the number that was written last. In most columns, the next number has the same leading digits.
+# The leading digits of the number that was written last. The next number of a column often begins with the same digits,
+# and then these are copied.
 cdef struct Leading:
     uint64_t number             # 0: none
     size_t length

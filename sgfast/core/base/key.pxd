@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from sgfast.core.base.intrinsics cimport be64, fold, put_be64
+from sgfast.core.base.intrinsics cimport be32, be64, fold, put_be64
 
 # FlowKey.kind. It is never zero in a valid key, so a free table entry equals no key.
 cdef enum:         # Kind
@@ -48,6 +48,14 @@ cdef inline void write_address(uint8_t* out, Address address, bint ipv6) noexcep
     # Writes 16 bytes in network byte order. An IPv4 address takes the first four; the others are zero.
     put_be64(out, address.high if ipv6 else address.high << 32)
     put_be64(out + 8, address.low)
+
+
+cdef inline Address read_address(const uint8_t* written, bint ipv6) noexcept nogil:
+    # Reads what `write_address` wrote.
+    cdef Address address
+    address.high = be64(written) if ipv6 else be32(written)
+    address.low = be64(written + 8) if ipv6 else 0
+    return address
 
 
 cdef inline bint is_multicast(bint ipv6, uint64_t high) noexcept nogil:

@@ -1,6 +1,7 @@
 # Zeroed memory for large tables, aligned to cache lines or more. NULL if there is no memory.
 #
-# - `allocate_pages`: all of it is there at once, in huge pages from 2 MiB on. free() releases it.
+# - `allocate_pages` takes all the memory at once. From 2 MiB on, it asks the system for huge pages. free() releases the
+#   memory.
 # - `map_lazily`: a page takes memory when it is first touched. The first 64 KiB or more are small pages, so a table
 #   with few rows takes little memory. All later pages are huge pages, if the system has them. unmap_pages() releases
 #   the memory.

@@ -39,7 +39,7 @@ cdef enum:
     BOXES = 4
 
 
-cdef struct Box:                    # where one rule wins
+cdef struct Box:                    # a rectangle of a table's cells, in all of which the same rule wins
     uint16_t first_peer             # an address class
     uint16_t more_peers             # number of address classes after it
     uint16_t first_service          # a port class
@@ -132,8 +132,8 @@ cdef inline uint32_t port_class_in(const Tables* t, const RuleTable* table, uint
 cdef inline int32_t winner_in_boxes(
     const Tables* t, const RuleTable* table, uint32_t address_class, uint32_t port_class
 ) noexcept nogil:
-    # The table must be small. There is no branch, because a processor cannot predict which box matches. Unused boxes
-    # have the rule NO_RULE_WINS, and they are compared first: a box that is used overwrites what they found.
+    # Call this only for a small table. The loop has no branch, because a processor could not predict which box matches.
+    # Unused boxes have the rule NO_RULE_WINS. They are compared first, so a used box that matches replaces their rule.
     cdef int32_t rule = NO_RULE_WINS
     cdef const Box* box
     cdef bint matches

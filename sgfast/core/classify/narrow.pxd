@@ -1,5 +1,5 @@
-# Narrow arrays of unsigned numbers. The numbers have 16 bits each. If one of them needs more, all have 32 bits, and the
-# array is called wide. That is rare. Most of a policy's memory are such arrays. `narrow` in classifier.pyx makes them.
+# Narrow arrays hold unsigned numbers of 16 bits. If one of its numbers needs more, an array has numbers of 32 bits, and
+# is called wide. That is rare. These arrays are most of a policy's memory. `narrow` in classifier.pyx makes them.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 

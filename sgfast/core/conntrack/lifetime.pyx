@@ -414,8 +414,8 @@ cdef enum:
 
 
 cdef inline int next_due(const Table* t, uint32_t* chain, uint32_t* slots) noexcept nogil:
-    # Takes entries from a chain and prefetches their buckets. Returns how many there were. Entries that follow one
-    # another were mostly made one after the other, in neighbouring slots. So those that come later can be guessed.
+    # Takes entries from a chain and prefetches their buckets. Returns how many it took. Most entries were made one
+    # after another, in neighbouring slots. So the slot of a later entry can be guessed, and it is prefetched, too.
     cdef uint32_t slot = chain[0]
     cdef uint32_t later
     cdef int count = 0

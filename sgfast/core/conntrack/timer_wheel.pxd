@@ -82,7 +82,7 @@ cdef inline void arm(Wheel* wheel, const Slab* slab, uint32_t slot, int64_t dead
 # anything else may disarm it, and must then arm or free it.
 
 cdef inline uint32_t take_bucket(Wheel* wheel, uint32_t bucket) noexcept nogil:
-    # The chain of all entries in a bucket, which is empty then.
+    # Empties a bucket, and returns the chain of its entries.
     cdef uint32_t chain = wheel.head[bucket]
     wheel.head[bucket] = NO_SLOT
     return chain

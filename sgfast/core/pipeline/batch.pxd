@@ -20,8 +20,8 @@ cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nog
         prefetch(&plane.table.buckets[p.hash & plane.table.bucket_mask])
 
 
-# Guesses the entry of each packet, and prefetches it. Call this before judge_batch, which compares the keys. Between
-# the two calls, the caller should read the next packets, because the entries take a while to arrive in the cache.
+# Guesses the entry of each packet, and prefetches it. Then call judge_batch, which compares the keys. Read the next
+# packets before that call, because the entries take a while to arrive in the cache.
 cdef void guess_batch(const Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogil
 # Judges `n` packets in order. `now`: engine time of each packet, nanoseconds (SPEC 9.1). `numbers`: the packets'
 # numbers, or NULL if they are consecutive from `first` on. `rows`, `words`: results and outcome words, indexed by

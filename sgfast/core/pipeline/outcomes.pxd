@@ -2,12 +2,12 @@
 # connections that were denied although the other end answered (SPEC 10.4). When they began, and with which packet, is
 # in the tallies of what began and of denials.
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t
 from libc.string cimport memcpy
 
 from sgfast.core.base.icmp cimport icmp_query
-from sgfast.core.base.intrinsics cimport be32, be64, prefetch
-from sgfast.core.base.key cimport Address, is_multicast
+from sgfast.core.base.intrinsics cimport prefetch
+from sgfast.core.base.key cimport Address, is_multicast, read_address
 from sgfast.core.base.types cimport ALLOW, NO_REASON
 from sgfast.core.classify.classifier cimport find_address
 from sgfast.core.conntrack.table cimport SIDE_DENIED, FlowRow, Table
@@ -23,8 +23,8 @@ cdef enum:
 
 cdef struct EndedRow:
     const FlowRow* row
-    const int32_t* initiator    # the instance that owns it; NULL if that is not looked up
-    const int32_t* responder
+    const int32_t* initiator    # the number of the instance that owns it; NULL: not looked up
+    const int32_t* responder    # likewise; NULL: no instance
 
 
 cdef inline bint is_mismatch(const FlowRow* row) noexcept nogil:
@@ -32,35 +32,31 @@ cdef inline bint is_mismatch(const FlowRow* row) noexcept nogil:
     return (row.verdict == ALLOW) != (row.answer == 1)
 
 
-cdef inline Address address_in(const uint8_t* written, bint ipv6) noexcept nogil:
-    # `written`: as `write_address` writes it.
-    cdef Address address
-    address.high = be64(written) if ipv6 else be32(written)
-    address.low = be64(written + 8) if ipv6 else 0
-    return address
-
-
-cdef inline const int32_t* find_owner(const Plane* plane, const uint8_t* written, bint ipv6) noexcept nogil:
-    cdef Address address = address_in(written, ipv6)
+cdef inline const int32_t* find_owner(const Plane* plane, Address address, bint ipv6) noexcept nogil:
     cdef const int32_t* owner = &plane.rules.owner[find_address(plane.rules, ipv6, address.high, address.low)]
     prefetch(owner)
     return owner
 
 
 cdef inline void look_up_ends(const Plane* plane, const FlowRow* row, EndedRow* ended) noexcept nogil:
-    # Of an allowed connection, only the responder may be the instance that is told.
+    # A packet to a multicast address has no destination instance (SPEC 3.3). An allowed connection is reported only for
+    # its responder.
     cdef bint ipv6 = row.ends.family == 6
+    cdef Address responder = read_address(row.ends.responder, ipv6)
     ended.row = row
-    ended.responder = find_owner(plane, row.ends.responder, ipv6)
-    ended.initiator = find_owner(plane, row.ends.initiator, ipv6) if row.verdict != ALLOW else NULL
+    ended.responder = NULL
+    ended.initiator = NULL
+    if not is_multicast(ipv6, responder.high):
+        ended.responder = find_owner(plane, responder, ipv6)
+    if row.verdict != ALLOW:
+        ended.initiator = find_owner(plane, read_address(row.ends.initiator, ipv6), ipv6)
 
 
 cdef inline void tally_row(Plane* plane, const EndedRow* ended) noexcept nogil:
     cdef const FlowRow* row = ended.row
     cdef bint ipv6 = row.ends.family == 6
     cdef bint inbound = True
-    # As a destination, a multicast address is no instance (SPEC 3.3).
-    cdef int32_t instance = -1 if is_multicast(ipv6, address_in(row.ends.responder, ipv6).high) else ended.responder[0]
+    cdef int32_t instance = ended.responder[0] if ended.responder != NULL else -1
     cdef uint16_t port_key = <uint16_t>(row.ends.ports & 0xFFFF) if row.ends.has_ports else row.ends.icmp
     cdef Tally* tally = &plane.broken
     cdef TallyRow* counted
@@ -73,7 +69,7 @@ cdef inline void tally_row(Plane* plane, const EndedRow* ended) noexcept nogil:
         inbound = False
         instance = ended.initiator[0]
     if instance < 0:
-        return                      # no instance to tell, or it was deleted meanwhile
+        return                      # there is no instance, or it was deleted meanwhile
     counted = queue_row(&plane.queue, tally)
     memcpy(counted.peer, &row.ends.initiator[0] if inbound else &row.ends.responder[0], 16)
     counted.instance = instance
