@@ -16,6 +16,7 @@ from sgfast.capture.scan cimport (
     STOP_FULL,
     STOP_NOT,
     Scan,
+    prefetch_later,
     stop_at_link_type,
     stop_damaged,
     stop_for_more,
@@ -141,6 +142,7 @@ cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nog
         if <Py_ssize_t>captured > end - p - header:
             stop_for_more(scan, <uint64_t>header + captured)
             break
+        prefetch_later(p, header + <Py_ssize_t>captured)
         frame.data = p + header
         frame.time_ns = (<int64_t>load_u32(p, big_endian) * NS_PER_SECOND
                          + <int64_t>load_u32(p + 4, big_endian) * fraction_ns)

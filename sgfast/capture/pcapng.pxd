@@ -20,6 +20,7 @@ from sgfast.capture.scan cimport (
     STOP_FULL,
     STOP_NOT,
     Scan,
+    prefetch_later,
     stop_at_link_type,
     stop_damaged,
     stop_for_more,
@@ -334,6 +335,7 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
         total = _whole_block(scan, p, format.big_endian)
         if total == 0:
             break
+        prefetch_later(p, total)
         if block_type == BLOCK_ENHANCED_PACKET:
             if not _take_packet(format, scan, frame, total, False):
                 break

@@ -2,10 +2,12 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from sgfast.capture.ahead cimport WindowsAhead
 from sgfast.capture.interfaces cimport InterfaceMarks
 from sgfast.capture.pcap cimport PcapFormat
 from sgfast.capture.pcapng cimport PcapngFormat
 from sgfast.capture.scan cimport Scan
+from sgfast.core.base.file_reads cimport FileReads
 from sgfast.core.base.frames cimport BatchPool, FrameBatch
 
 
@@ -31,13 +33,17 @@ cdef class StreamBuffer:
     cdef bint lasting
     cdef bint handed_out        # bytes were returned since the window last moved
     cdef list windows           # memory of the current capacity
+    cdef WindowsAhead ahead     # or None
 
     # Waits for at least one more byte; False at the end of the stream. May move the window's bytes.
     cdef bint fill(self) except -1
     cdef int _make_room(self) except -1
     cdef int _allocate(self, Py_ssize_t capacity) except -1
     cdef object _free_window(self)
-    cdef int _move_to(self, object memory, Py_ssize_t capacity) except -1
+    cdef int _move_to(self, object memory, Py_ssize_t capacity, Py_ssize_t start) except -1
+    # Reads ahead from here on, if the stream is a large file.
+    cdef int read_ahead(self, FileReads reads) except -1
+    cdef bint _next_window(self) except -1
 
 
 cdef class CaptureReader:

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from sgfast.capture.damage import Damage
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.streams import BinaryStream
+from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 
 class CaptureReader:
@@ -53,4 +54,5 @@ def open_capture(
     vpc: int = 0,
     interfaces: InterfaceMarks | None = None,
     lasting: bool = False,
+    reads: FileReads | None = None,
 ) -> CaptureReader: ...

@@ -8,10 +8,12 @@ from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
+from sgfast.capture.ahead cimport HEADROOM, WINDOW, WindowsAhead
 from sgfast.capture.pcap cimport is_pcap_magic, scan_file_header, scan_records
 from sgfast.capture.pcapng cimport MAX_SPANS, free_interfaces, scan_blocks, scan_section_header
 from sgfast.capture.scan cimport LONGEST_RECORD, STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
 from sgfast.capture.snoop cimport scan_snoop_header, scan_snoop_records
+from sgfast.core.base.file_reads cimport FileReads
 from sgfast.core.base.frames cimport POSITION_BITS
 from sgfast.core.wire.link cimport LINK_WITHOUT_IP, kind_of_link
 
@@ -69,7 +71,7 @@ cdef class StreamBuffer:
         # Moves the window's bytes to new memory. The old memory is left unchanged for anyone who still holds it.
         memory = memoryview(bytearray(capacity))
         self.windows = [memory]
-        return self._move_to(memory, capacity)
+        return self._move_to(memory, capacity, 0)
 
     cdef object _free_window(self):
         for memory in self.windows:
@@ -80,16 +82,18 @@ cdef class StreamBuffer:
         self.windows.append(memory)
         return memory
 
-    cdef int _move_to(self, object memory, Py_ssize_t capacity) except -1:
+    cdef int _move_to(self, object memory, Py_ssize_t capacity, Py_ssize_t start) except -1:
+        # The bytes are from `start` on in the other memory.
         cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(memory.obj)
-        if self.end > self.start:
-            memcpy(data, self.data + self.start, <size_t>(self.end - self.start))
+        cdef Py_ssize_t length = self.end - self.start
+        if length > 0:
+            memcpy(data + start, self.data + self.start, <size_t>length)
         self.memory = memory
         self.data = data
         self.capacity = capacity
-        self.data_offset += self.start
-        self.end -= self.start
-        self.start = 0
+        self.data_offset += self.start - start
+        self.start = start
+        self.end = start + length
         self.handed_out = False
         return 0
 
@@ -101,7 +105,7 @@ cdef class StreamBuffer:
             self._allocate(min(self.capacity * 2, LAST_CAPACITY))
         elif self.start > 0 and (full or self.start >= length):
             if self.lasting and self.handed_out:
-                self._move_to(self._free_window(), self.capacity)
+                self._move_to(self._free_window(), self.capacity, 0)
                 return 0
             memmove(self.data, self.data + self.start, <size_t>length)
             self.data_offset += self.start
@@ -111,11 +115,38 @@ cdef class StreamBuffer:
             raise MemoryError("a record outgrew the window")
         return 0
 
+    cdef int read_ahead(self, FileReads reads) except -1:
+        self.ahead = WindowsAhead.begin(reads, self.stream)
+        if self.ahead is not None:
+            self._allocate(max(self.capacity, <Py_ssize_t>(HEADROOM + WINDOW)))
+        return 0
+
+    cdef bint _next_window(self) except -1:
+        # Goes on to a window that was read ahead. False if there is none: then bytes are read when they are needed.
+        cdef Py_ssize_t length = self.end - self.start
+        cdef object memory
+        while self.ahead.has_more() and self.ahead.ask(self._free_window()):
+            pass
+        # The record that begins in this window ends in the next one.
+        memory = self.ahead.take() if length <= HEADROOM else None
+        if memory is None:
+            ahead, self.ahead = self.ahead, None
+            (<WindowsAhead>ahead).stop()
+            return False
+        self._move_to(memory, self.capacity, HEADROOM - length)
+        self.end = HEADROOM + WINDOW
+        self.bytes_read += WINDOW
+        return True
+
     cdef bint fill(self) except -1:
         cdef object count
         cdef Py_ssize_t room, got
         if self.ended:
             return False
+        if self.ahead is not None:
+            PyErr_CheckSignals()
+            if self._next_window():
+                return True
         self._make_room()
         room = self.capacity - self.end
         while True:
@@ -238,6 +269,8 @@ cdef class CaptureReader:
             stream, buffer.stream = buffer.stream, None
             buffer.memory = buffer.windows = None
             buffer.ended = True
+            if buffer.ahead is not None:
+                buffer.ahead.drop_all()
             if self.decompressed is not None:
                 self.decompressed.stop()
             if self.owns_stream and stream is not None:
@@ -425,20 +458,25 @@ cdef class CaptureReader:
 
 
 def open_capture(
-    path, *, until=None, uint32_t vpc=0, InterfaceMarks interfaces=None, bint lasting=False
+    path, *, until=None, uint32_t vpc=0, InterfaceMarks interfaces=None, bint lasting=False, FileReads reads=None
 ) -> CaptureReader:
     """Open the capture at ``path`` (``-`` is standard input). Raises CaptureError if it cannot be read.
 
     The reader is a context manager; ``close`` closes the file. ``until``: follow a growing file until this returns
-    True. ``vpc``, ``interfaces`` and ``lasting`` are those of ``CaptureReader``.
+    True. ``vpc``, ``interfaces`` and ``lasting`` are those of ``CaptureReader``. ``reads``: with ``lasting``, a large
+    file that is not compressed is read ahead by the threads that do these reads.
     """
+    cdef CaptureReader reader
     stream, name, owned = open_stream(path)
     try:
         if until is not None:
             stream = following(stream, None if name == STANDARD_INPUT else name, until)
-        return CaptureReader(
+        reader = CaptureReader(
             stream, name, owns_stream=owned, vpc=vpc, interfaces=interfaces, lasting=lasting
         )
+        if reads is not None and lasting and until is None:
+            reader.buffer.read_ahead(reads)
+        return reader
     except BaseException:
         if owned:
             stream.close()

@@ -29,7 +29,6 @@ cdef struct Wanted:
     ResultRow* results
     HeaderRow* headers
     uint16_t* words         # outcome words (types.pxd)
-    bint ours               # the frames are a lasting batch
 
 
 cdef class DataPlane:

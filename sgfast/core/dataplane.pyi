@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.classify.classifier import Classifier
 
@@ -26,6 +27,8 @@ class DataPlane:
         secret: Sequence[int] | None = None,
         jobs: int = 1,
     ) -> None: ...
+    @property
+    def file_reads(self) -> FileReads | None: ...
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int: ...
     def begin(self, time_ns: int) -> None: ...
     def advance(self, now_ns: int) -> None: ...

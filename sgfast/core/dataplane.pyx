@@ -175,11 +175,11 @@ cdef class DataPlane:
         return <ResultRow*>&view[0]
 
     cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil:
-        cdef Wanted wanted = Wanted(results, NULL, NULL, False)
+        cdef Wanted wanted = Wanted(results, NULL, NULL)
         self.release(self.judge(frames, NULL, n, &wanted))
 
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil:
-        cdef Wanted wanted = Wanted(results, NULL, NULL, False)
+        cdef Wanted wanted = Wanted(results, NULL, NULL)
         self.release(self.judge(NULL, rows, n, &wanted))
 
     cdef uint64_t judge(
@@ -227,7 +227,7 @@ cdef class DataPlane:
         # it. So the GIL is kept if the lock is free and the packet does not take long. Nobody may wait for the lock
         # while holding the GIL: whoever holds the lock may need the GIL (save_plane).
         cdef bint judged = False
-        cdef Wanted wanted = Wanted(row, NULL, NULL, False)
+        cdef Wanted wanted = Wanted(row, NULL, NULL)
         if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             if is_brief(self, header.time_ns):
                 self.judge_here(NULL, header, 1, &wanted)
@@ -322,7 +322,7 @@ cdef class DataPlane:
             count = <Py_ssize_t>min(<uint64_t>(n - start), self.room)
             self.workers.add(
                 &frames[start] if frames != NULL else NULL, &rows[start] if rows != NULL else NULL, count, &self.clock,
-                self.judged + 1, &wanted.headers[start] if wanted.headers != NULL else NULL, wanted.ours
+                self.judged + 1, &wanted.headers[start] if wanted.headers != NULL else NULL
             )
             self.judged += count
             self.room -= count
@@ -399,6 +399,11 @@ cdef class DataPlane:
         if self.planes[0].table.keep_marks:
             self.room = min(self.room, room_of(marks, self.max_marks, True))
 
+    @property
+    def file_reads(self):
+        """The reads of files that idle threads do, or None with one job."""
+        return self.workers.reads if self.workers is not None else None
+
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
         """How many frames from ``first`` on come before engine time ``at_ns`` (SPEC 9.1). The clock does not move."""
         cdef Py_ssize_t i
@@ -445,7 +450,7 @@ cdef class DataPlane:
         judge. ValueError if they are not.
         """
         cdef Py_ssize_t n = batch.count - first if number < 0 else number
-        cdef Wanted wanted = Wanted(NULL, NULL, NULL, batch.lasting)
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL)
         cdef uint8_t[::1] view
         cdef uint16_t[::1] word_view
         cdef const Frame* frames = batch.frames + first

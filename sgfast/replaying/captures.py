@@ -14,6 +14,7 @@ from sgfast.capture.following import first_interrupt
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.merge import MergedReader
 from sgfast.capture.names import printable
+from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.credentials import without_credentials
 from sgfast.errors import CaptureError
@@ -62,7 +63,8 @@ class Captures:
     already. ``first_ns``: the time of the first packet of all captures, if other captures came before these.
     ``placement``: assigns packets to VPCs. ``progress``: called with (packets, bytes read) so far before the next batch
     is read. Packets that ``reading`` leaves out are not in the batches; ``cutting`` counts them. Iteration ends where a
-    capture is damaged; ``damage`` and ``warnings`` are complete then.
+    capture is damaged; ``damage`` and ``warnings`` are complete then. ``reads``: reads of files that other threads do,
+    as for ``open_capture``.
 
     Raises CaptureError for files that cannot be read, as far as this can be known before reading (SPEC 10.5).
     """
@@ -70,7 +72,7 @@ class Captures:
     def __init__(
         self, paths: Sequence[str], reading: Reading, progress: Callable[[int, int], None] | None,
         first_ns: int | None = None, placement: Placement | None = None, lasting: bool = False,
-        parts: Sequence[Part] | None = None,
+        parts: Sequence[Part] | None = None, reads: FileReads | None = None,
     ) -> None:  # fmt: skip
         self._reading = reading
         self._progress = progress
@@ -82,6 +84,7 @@ class Captures:
             parts, self.warnings = parts_of(paths, reading)
         self._parts = parts
         self._lasting = lasting
+        self._reads = reads
         self._placement = placement
         #: The captures opened so far, without the credentials in URLs. ``Frame.position`` has their numbers, from 1 on.
         self.files: list[str] = []
@@ -146,7 +149,9 @@ class Captures:
     def open_one(
         self, path: str, until: Callable[[], bool] | None, vpc: int, interfaces: InterfaceMarks | None
     ) -> CaptureReader:
-        return open_capture(path, until=until, vpc=vpc, interfaces=interfaces, lasting=self._lasting)
+        return open_capture(
+            path, until=until, vpc=vpc, interfaces=interfaces, lasting=self._lasting, reads=self._reads
+        )
 
     @property
     def decapsulated(self) -> dict[str, int] | None:

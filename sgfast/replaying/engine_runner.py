@@ -10,6 +10,7 @@ import numpy as np
 
 from sgfast.compiler import Compiler
 from sgfast.core.accounting import AccountingPlane
+from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
@@ -82,6 +83,10 @@ class EngineRunner:
     @property
     def engines(self) -> list[Engine]:
         return [self.engine]
+
+    @property
+    def file_reads(self) -> FileReads | None:
+        return self.engine.dataplane.file_reads
 
     @property
     def packets_judged(self) -> int:

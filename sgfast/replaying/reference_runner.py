@@ -52,6 +52,8 @@ class ReferenceRunner:
     If the policy maps packets to VPCs, each VPC in ``FrameBatch.vpcs`` has a model of its own, made when needed.
     """
 
+    file_reads = None
+
     def __init__(self, policy: Policy, options: ReplayOptions, sinks: Sinks) -> None:
         self.clock = Clock()
         self.policy = policy

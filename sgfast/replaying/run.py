@@ -140,7 +140,9 @@ def run_replay(
         warnings=[*policy.warnings, *(() if resumed is None else resumed.warnings)],
         earlier_packets=runner.packets_judged,
     )  # fmt: skip
-    read = Captures(paths, options.reading, progress, earlier.first_ns, placement, lasting=options.jobs > 1)
+    read = Captures(
+        paths, options.reading, progress, earlier.first_ns, placement, lasting=options.jobs > 1, reads=runner.file_reads
+    )
     began = time.perf_counter()
     for batch in read:
         schedule.process(batch, read.cutting.first_ns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.replaying.results import ChangeDone, ReplayResult
 
@@ -16,6 +17,10 @@ class Runner(Protocol):
 
     @property
     def packets_judged(self) -> int: ...
+
+    @property
+    def file_reads(self) -> FileReads | None:
+        """Reads of captures that its threads do when they are idle; None if it has no such threads."""
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
         """The number of frames of ``batch``, from ``first`` on, before the replay's clock reaches ``at_ns``."""

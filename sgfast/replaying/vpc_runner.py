@@ -39,6 +39,8 @@ class VpcRunner:
     ``resumed``: the replay to go on from, if any.
     """
 
+    file_reads = None
+
     def __init__(self, policy: Policy, options: ReplayOptions, sinks: Sinks, resumed: Resumed | None) -> None:
         self._vpcs = policy.vpcs
         self._policy = policy

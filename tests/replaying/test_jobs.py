@@ -34,7 +34,7 @@ from test_split_captures import found
 from traffic import SECOND, Crowd, Traffic, pcap_of, policies
 
 from sgfast import Engine, FrameBatch, header, load_snapshot, replay, save_snapshot
-from sgfast.capture import CaptureReader
+from sgfast.capture import CaptureReader, open_capture
 from sgfast.engine import REASONS
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import load_policy
@@ -182,22 +182,75 @@ def test_the_next_windows_are_read_while_the_last_ones_are_judged(lasting: bool)
             same(many, one)
 
 
-@pytest.mark.parametrize("how", ["compressed", "merged", "one by one", "filtered"])
+def padded(traffic: Traffic) -> Traffic:
+    """As large as most data: captures of some thousand packets are read ahead then."""
+    frames = [frame + bytes(1_500 - len(frame)) for frame in traffic.frames]
+    return Traffic(frames, traffic.times_ns, [len(frame) for frame in frames])
+
+
+@pytest.mark.parametrize("how", ["compressed", "merged", "one by one", "filtered", "large", "large and merged"])
 def test_captures_however_they_are_read_give_the_same_report(tmp_path: Path, how: str) -> None:
     policy, traffic = crowd(some(3_000, 50_000))
+    if how.startswith("large"):
+        traffic = padded(traffic)
     paths = []
     for n in range(3):
         # In turn, or one after the other.
         third = len(traffic.frames) // 3
-        part = slice(n, None, 3) if how == "merged" else slice(n * third, (n + 1) * third)
+        part = slice(n, None, 3) if how.endswith("merged") else slice(n * third, (n + 1) * third)
         data = pcap_of(Traffic(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part]))
         paths.append(tmp_path / f"{n}.pcap")
         paths[-1].write_bytes(gzip.compress(data, 1) if how == "compressed" else data)
-    reading = Reading(merge=how == "merged", filter="udp or icmp" if how == "filtered" else None)
+    reading = Reading(merge=how.endswith("merged"), filter="udp or icmp" if how == "filtered" else None)
     told = [found(replay(policy, paths, jobs=jobs, reading=reading)) for jobs in (1, 2, 4)]
     assert told[0][0] > 2_000       # packets
     for each in told[1:]:
         assert each == told[0]
+
+
+def bytes_read_by(thread: threading.Thread) -> int:
+    lines = Path(f"/proc/self/task/{thread.native_id}/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["rchar"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not tell what a thread reads")
+def test_idle_threads_read_the_next_windows_of_a_file(tmp_path: Path) -> None:
+    policy, traffic = crowd(3_000)
+    path = tmp_path / "capture"
+    path.write_bytes(pcap_of(padded(traffic)))
+    before = set(threading.enumerate())
+    engine = Engine(policy, mode="causal", jobs=3)
+    begun = set(threading.enumerate()) - before
+    deadline = time.monotonic() + 60
+    while sum(map(bytes_read_by, begun)) < 1 << 20:
+        assert time.monotonic() < deadline
+        with open_capture(path, lasting=True, reads=engine.dataplane.file_reads) as reader:
+            while (batch := reader.next_batch()) is not None:
+                engine.dataplane.process_frames(batch)
+            assert reader.packets == len(traffic.frames)
+
+
+def test_a_reader_that_is_closed_or_forgotten_while_threads_read_for_it_does_no_harm(tmp_path: Path) -> None:
+    policy, traffic = crowd(2_000)
+    path = tmp_path / "capture"
+    path.write_bytes(pcap_of(padded(traffic)))
+    engine = Engine(policy, mode="causal", jobs=3)
+    for n in range(some(20, 200)):
+        reader = open_capture(path, lasting=True, reads=engine.dataplane.file_reads)
+        for _ in range(n % 7):
+            batch = reader.next_batch()
+            assert batch is not None
+            engine.dataplane.process_frames(batch)
+        if n % 2:
+            reader.close()
+        del reader
+    counted = engine.dataplane.counters["packets"]
+    with open_capture(path, lasting=True, reads=engine.dataplane.file_reads) as reader:
+        del engine      # while its threads may read
+        while reader.next_batch() is not None:
+            pass
+        assert reader.packets == len(traffic.frames)
+    assert counted > 0
 
 
 @pytest.mark.parametrize(("policy", "capture", "changes"), recorded_replays())
@@ -481,8 +534,30 @@ def judge_in_children(policy: str) -> None:
         assert engine.process(more).tobytes() == then
 
 
+def read_in_children(policy: str) -> None:
+    path = Path(policy).with_name("capture")
+    _, traffic = crowd(2_000)
+    path.write_bytes(pcap_of(padded(traffic)))
+    engine = Engine(policy, jobs=3)
+    for _ in range(some(5, 50)):
+        reader = open_capture(path, lasting=True, reads=engine.dataplane.file_reads)
+        for _ in range(2):
+            batch = reader.next_batch()
+            assert batch is not None
+            engine.dataplane.process_frames(batch)
+
+        def read_on(reader: CaptureReader = reader) -> None:
+            while reader.next_batch() is not None:
+                pass
+            assert reader.packets == len(traffic.frames)
+            reader.close()
+
+        in_child(read_on)
+        reader.close()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.parametrize("what", [let_go_in_children, judge_in_children])
+@pytest.mark.parametrize("what", [let_go_in_children, judge_in_children, read_in_children])
 def test_child_of_fork_neither_waits_for_threads_it_has_not_nor_crashes(
     tmp_path: Path, what: Callable[[str], None]
 ) -> None:

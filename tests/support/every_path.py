@@ -52,9 +52,9 @@ SHORT = (
 
 #: What reads bytes from outside, and some of what is done with them: checking makes everything several times slower.
 SHORT_CHECKED = (
-    "capture/test_capture_streams", "capture/test_capture_writers", "core/test_fast_path", "core/test_records",
-    "engine/test_engine_inputs", "engine/test_stateless", "fuzz/test_fuzz_targets", "replaying/test_soak",
-    "tables/test_arrow",
+    "capture/test_capture_ahead", "capture/test_capture_streams", "capture/test_capture_writers", "core/test_fast_path",
+    "core/test_records", "engine/test_engine_inputs", "engine/test_stateless", "fuzz/test_fuzz_targets",
+    "replaying/test_soak", "tables/test_arrow",
 )  # fmt: skip
 
 #: Everything but the tests that build the sources otherwise, and the one that compares times with a plain build's.

@@ -19,8 +19,7 @@ cdef struct Frame:
 
 cdef class FrameBatch:
     # Whoever fills the batch owns the frame bytes. They stay valid until it is filled again. A `lasting` batch is not
-    # filled again while somebody refers to it; threads that judge it may write bytes of its frames, but always the
-    # bytes that are there.
+    # filled again while somebody refers to it.
     cdef Frame* frames
     cdef readonly Py_ssize_t count
     cdef readonly Py_ssize_t capacity

@@ -15,6 +15,14 @@ cdef extern from *:
     #define sg_likely(x)   __builtin_expect(!!(x), 1)
     #define sg_unlikely(x) __builtin_expect(!!(x), 0)
     #define sg_prefetch(p) __builtin_prefetch((p), 1, 3)
+    #define sg_prefetch_read(p) __builtin_prefetch((p), 0, 3)
+    /* Without an option that names a processor, compilers do not use this instruction. To a processor that does not
+       know it, it is a NOP. */
+    #if defined(__x86_64__)
+    #define sg_take_over(p) __asm__ __volatile__("prefetchw %0" : : "m"(*(const uint8_t *)(p)))
+    #else
+    #define sg_take_over(p) __builtin_prefetch((p), 1, 3)
+    #endif
 
     /* Unaligned big-endian loads: nothing in a captured packet is aligned. */
     static inline uint16_t sg_be16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return __builtin_bswap16(v); }
@@ -50,8 +58,6 @@ cdef extern from *:
     #define sg_load_ordered(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
     #define sg_add_ordered(p, n) __atomic_add_fetch((p), (n), __ATOMIC_SEQ_CST)
     #define sg_swap_ordered(p, n) __atomic_exchange_n((p), (n), __ATOMIC_SEQ_CST)
-    /* Volatile, or the compiler would leave out a write of what is there already. */
-    static inline void sg_take_over(void *p) { volatile uint8_t *q = (volatile uint8_t *)p; *q = *q; }
     static inline int sg_swap_if_ordered(uint64_t *p, uint64_t expected, uint64_t n) {
         return __atomic_compare_exchange_n(p, &expected, n, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     }
@@ -69,6 +75,10 @@ cdef extern from *:
     bint likely "sg_likely"(bint condition) noexcept nogil
     bint unlikely "sg_unlikely"(bint condition) noexcept nogil
     void prefetch "sg_prefetch"(const void* address) noexcept nogil
+    void prefetch_read "sg_prefetch_read"(const void* address) noexcept nogil
+    # Prefetches a cache line, and takes it from all other cores. To write a line that several cores hold takes long: 30
+    # ns and more if they do not share a cache.
+    void take_over "sg_take_over"(const void* address) noexcept nogil
     uint16_t be16 "sg_be16"(const uint8_t* p) noexcept nogil
     uint32_t be32 "sg_be32"(const uint8_t* p) noexcept nogil
     uint64_t be64 "sg_be64"(const uint8_t* p) noexcept nogil
@@ -83,9 +93,6 @@ cdef extern from *:
     uint64_t load_ordered "sg_load_ordered"(const uint64_t* p) noexcept nogil
     uint64_t add_ordered "sg_add_ordered"(uint64_t* p, uint64_t n) noexcept nogil
     uint64_t swap_ordered "sg_swap_ordered"(uint64_t* p, uint64_t n) noexcept nogil
-    # Writes the byte at p again, so that its cache line comes to this core alone. A line that several cores hold takes
-    # long to write: 30 ns and more if they do not share a cache. One that comes from the core that wrote it does not.
-    void take_over "sg_take_over"(void* p) noexcept nogil
     # Swaps only if the value is `expected`. Returns whether it was.
     bint swap_if_ordered "sg_swap_if_ordered"(uint64_t* p, uint64_t expected, uint64_t n) noexcept nogil
     void relax "sg_relax"() noexcept nogil

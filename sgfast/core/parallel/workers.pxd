@@ -2,6 +2,7 @@
 # hash of their keys, which is the same for both directions. Each shard has a plane of its own. An ICMP error goes to
 # the shard of the connection it quotes.
 #
+#     read:       file --> window                        by any thread that is idle, ahead of the caller (file_reads.pxd)
 #     caller:     frames --> block of a ring             in order, as the clock depends on all packets (SPEC 9.1)
 #     parse:      block --headers--> lists of packets    by any thread; a list for each shard
 #     judge:      list of a shard --> its plane          block after block, by one thread at a time
@@ -15,7 +16,8 @@
 # fragments. Each shard stops before such a block. The thread that stopped the last shard judges the block.
 #
 # What one core has written takes a while to come to another one. So a thread asks early for the lines that it needs
-# next, and it asks for them as one that writes (`take_over`): the thread that fills the place again then does not wait.
+# next, and it asks for them as one that writes (`take_over`): then the thread that fills the place again has to wait
+# for only one core.
 #
 # Only `drain` waits for everything, for callers that want results. Otherwise the next part of the capture is read
 # meanwhile. `release` waits until nobody needs the frames any more.
@@ -25,9 +27,10 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.clock cimport Clock
+from sgfast.core.base.file_reads cimport FileReads
 from sgfast.core.base.frames cimport Frame
 from sgfast.core.base.types cimport HeaderRow, Packet, ResultRow
-from sgfast.core.parallel.backoff cimport Parking
+from sgfast.core.base.backoff cimport Parking
 from sgfast.core.pipeline.batch cimport BATCH
 from sgfast.core.pipeline.plane cimport Plane
 
@@ -45,7 +48,6 @@ cdef struct Block:
     # Written by the caller before it publishes the block:
     const Frame* frames     # or NULL, and
     const HeaderRow* rows
-    bint ours               # the frames are a reader's, which may be written
     HeaderRow* headers      # where headers are wanted, or NULL
     Py_ssize_t count        # packets
     uint64_t number         # of the first packet
@@ -94,6 +96,7 @@ cdef class Workers:
     cdef int process                # PID of the process that has the threads; a forked child has none
     cdef uint64_t ended
     cdef Parking* parkings          # by worker
+    cdef FileReads reads            # which threads do that have nothing else to do
     # Where results go, indexed by packet number minus `first`, or NULL.
     cdef ResultRow* rows
     cdef uint16_t* words            # likewise
@@ -103,7 +106,7 @@ cdef class Workers:
     # Frames must stay valid until they are released, `rows` and `headers` until `drain`.
     cdef void add(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, Clock* clock, uint64_t number,
-        HeaderRow* headers, bint ours) noexcept nogil
+        HeaderRow* headers) noexcept nogil
     # Waits until the frames of the first `count` blocks are not needed any more.
     cdef void release(self, uint64_t count) noexcept nogil
     # For how many blocks that is so already.

@@ -7,6 +7,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from sgfast.core.base.clock cimport advance_clock
+from sgfast.core.base.file_reads cimport FileReads
 from sgfast.core.base.intrinsics cimport (
     add_ordered,
     likely,
@@ -19,7 +20,7 @@ from sgfast.core.base.intrinsics cimport (
 )
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport READ_FRAGMENT, READ_ICMP_ERROR, READ_TRACKED
-from sgfast.core.parallel.backoff cimport back_off, free_parking, init_parking, park_until_change, unpark
+from sgfast.core.base.backoff cimport back_off, free_parking, init_parking, park_until_change, unpark
 from sgfast.core.pipeline.batch cimport BATCH, free_plane, guess_batch, judge_batch, prefetch_line, tally_ended
 from sgfast.core.wire.header_rows cimport read_header, write_header_row
 from sgfast.core.wire.ip cimport WireContext, read_frame, read_quote
@@ -88,6 +89,20 @@ cdef inline void take(
         count -= 1
 
 
+cdef inline void ask_early(const Block* block, Py_ssize_t at) noexcept nogil:
+    # Asks for the lines that it takes to parse packet `at`, and for the next frames. These may be behind the last one,
+    # and the packet may be shorter: any address may be prefetched.
+    cdef const Frame* frame
+    if at >= block.count:
+        return
+    take_over(&block.packets[at])
+    if likely(block.frames != NULL):
+        frame = &block.frames[at]
+        take_over(&frame[BATCH].position)
+        take_over(frame.data)
+        take_over(&frame.data[HEADERS - 1])
+
+
 cdef class Workers:
     """``jobs`` threads, the caller's included, with two shards each. MemoryError if they cannot be started."""
 
@@ -101,6 +116,7 @@ cdef class Workers:
         self.shard_count = 2 * jobs
         self.block_count = BLOCKS + BLOCKS_PER_JOB * jobs
         self.process = getpid()
+        self.reads = FileReads()
         self.shards = <Shard*>calloc(self.shard_count, sizeof(Shard))
         self.blocks = <Block*>calloc(self.block_count, sizeof(Block))
         self.lines = <uint64_t*>allocate_pages(3 * (self.shard_count + self.block_count + 1) * LINE * sizeof(uint64_t))
@@ -170,7 +186,7 @@ cdef class Workers:
 
     cdef void add(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, Clock* clock, uint64_t number,
-        HeaderRow* headers, bint ours
+        HeaderRow* headers
     ) noexcept nogil:
         cdef Clock own_clock = clock[0]     # it stays in registers
         cdef Block* block
@@ -179,7 +195,6 @@ cdef class Workers:
         while start < n:
             block = self.free_block()
             block.frames = &frames[start] if frames != NULL else NULL
-            block.ours = ours
             block.rows = &rows[start] if rows != NULL else NULL
             block.headers = &headers[start] if headers != NULL else NULL
             block.count = min(n - start, <Py_ssize_t>BLOCK)
@@ -260,7 +275,7 @@ cdef class Workers:
         for i in range(2, self.shard_count):
             if self.judge((first + i) % self.shard_count):
                 return True
-        return False
+        return self.reads.do_next()
 
     cdef bint parse_next(self) noexcept nogil:
         cdef uint64_t number = load_ordered(self.claimed)
@@ -281,7 +296,6 @@ cdef class Workers:
         cdef const WireContext* wire = &self.shards.plane.wire      # the same for all planes
         cdef uint16_t* ends[2 * MOST_JOBS + 1]      # where the next packet of each list is linked
         cdef const Frame* frames = block.frames
-        cdef bint ours = block.ours
         cdef Packet* packets = block.packets
         cdef Packet* p
         cdef Clock clock = block.clock
@@ -293,17 +307,12 @@ cdef class Workers:
         cdef bint borrowed = False
         for i in range(shards + 1):
             ends[i] = &block.first[i]
+        for i in range(min(count, <Py_ssize_t>BATCH)):
+            ask_early(block, i)
         while start < count:
             end = min(start + <Py_ssize_t>BATCH, count)
-            # In a loop of their own, many lines are on their way at a time.
             for i in range(start, end):
-                take_over(&packets[i])
-                if ours:
-                    take_over(<void*>&frames[min(i + BATCH, count - 1)].position)
-                    if likely(frames[i].captured >= HEADERS):
-                        take_over(<void*>frames[i].data)
-                        take_over(<void*>&frames[i].data[HEADERS - 1])
-            for i in range(start, end):
+                ask_early(block, i + BATCH)
                 if frames != NULL:
                     read_frame(wire, &frames[i], &packets[i])
                 else:
