@@ -59,7 +59,8 @@ cdef class StreamBuffer:
     Complete records are parsed in place; the incomplete tail moves to the front. The window starts at 512 KiB, which
     fits in the second-level cache of common machines. It doubles when a record takes more than half of it, so it never
     exceeds twice the bytes that arrived, whatever a length field claims. ``lasting``: bytes stay where they are while
-    somebody refers to ``memory``; the window moves on to other memory.
+    somebody refers to ``memory``; the window moves on to other memory. With ``read_ahead`` the next windows are read
+    before they are needed, unless this one has grown.
     """
 
     def __cinit__(self, stream, *, bint lasting=False):
@@ -116,22 +117,27 @@ cdef class StreamBuffer:
         return 0
 
     cdef int read_ahead(self, FileReads reads) except -1:
-        self.ahead = WindowsAhead.begin(reads, self.stream)
-        if self.ahead is not None:
-            self._allocate(max(self.capacity, <Py_ssize_t>(HEADROOM + WINDOW)))
+        # A window that has grown would make all of them large.
+        if self.capacity == FIRST_CAPACITY:
+            self.ahead = WindowsAhead.begin(reads, self.stream)
+            if self.ahead is not None:
+                self._allocate(HEADROOM + WINDOW)
         return 0
 
     cdef bint _next_window(self) except -1:
         # Goes on to a window that was read ahead. False if there is none: then bytes are read when they are needed.
         cdef Py_ssize_t length = self.end - self.start
         cdef object memory
-        while self.ahead.has_more() and self.ahead.ask(self._free_window()):
+        try:
+            while self.ahead.has_more() and self.ahead.ask(self._free_window()):
+                pass
+        except MemoryError:     # it goes on with fewer windows
             pass
         # The record that begins in this window ends in the next one.
         memory = self.ahead.take() if length <= HEADROOM else None
         if memory is None:
-            ahead, self.ahead = self.ahead, None
-            (<WindowsAhead>ahead).stop()
+            self.stream.seek(self.ahead.taken)
+            self.ahead = None
             return False
         self._move_to(memory, self.capacity, HEADROOM - length)
         self.end = HEADROOM + WINDOW
@@ -269,8 +275,7 @@ cdef class CaptureReader:
             stream, buffer.stream = buffer.stream, None
             buffer.memory = buffer.windows = None
             buffer.ended = True
-            if buffer.ahead is not None:
-                buffer.ahead.drop_all()
+            buffer.ahead = None
             if self.decompressed is not None:
                 self.decompressed.stop()
             if self.owns_stream and stream is not None:
@@ -464,7 +469,7 @@ def open_capture(
 
     The reader is a context manager; ``close`` closes the file. ``until``: follow a growing file until this returns
     True. ``vpc``, ``interfaces`` and ``lasting`` are those of ``CaptureReader``. ``reads``: with ``lasting``, a large
-    file that is not compressed is read ahead by the threads that do these reads.
+    file that is not compressed is read ahead, by this thread and by those that do these reads.
     """
     cdef CaptureReader reader
     stream, name, owned = open_stream(path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import gzip
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,6 +184,16 @@ def test_the_next_windows_are_read_while_the_last_ones_are_judged(lasting: bool)
             same(many, one)
 
 
+def in_process_of_its_own(call: str, **variables: str) -> None:
+    """Calls a function of this module there."""
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"), str(Path(__file__).parent)))
+    done = subprocess.run(
+        [sys.executable, "-c", f"from test_jobs import *; {call}"], env=environment(PYTHONPATH=path, **variables),
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def padded(traffic: Traffic) -> Traffic:
     """As large as most data: captures of some thousand packets are read ahead then."""
     frames = [frame + bytes(1_500 - len(frame)) for frame in traffic.frames]
@@ -230,27 +242,65 @@ def test_idle_threads_read_the_next_windows_of_a_file(tmp_path: Path) -> None:
             assert reader.packets == len(traffic.frames)
 
 
-def test_a_reader_that_is_closed_or_forgotten_while_threads_read_for_it_does_no_harm(tmp_path: Path) -> None:
+#: Takes the place of the C library's function. ``reading`` is how many threads are in it.
+SLOW_PREAD = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/types.h>
+#include <unistd.h>
+static int count;
+int reading(void) { return __atomic_load_n(&count, __ATOMIC_SEQ_CST); }
+ssize_t pread(int file, void *to, size_t size, off_t at) {
+    ssize_t (*real)(int, void *, size_t, off_t) = (ssize_t (*)(int, void *, size_t, off_t))dlsym(RTLD_NEXT, "pread");
+    __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST);
+    usleep(2000);
+    ssize_t got = real(file, to, size, at);
+    __atomic_sub_fetch(&count, 1, __ATOMIC_SEQ_CST);
+    return got;
+}
+ssize_t pread64(int file, void *to, size_t size, off_t at) { return pread(file, to, size, at); }
+"""
+
+
+def let_go_while_threads_read(folder: Path) -> None:
+    reading = ctypes.CDLL(str(folder / "slow.so")).reading
     policy, traffic = crowd(2_000)
-    path = tmp_path / "capture"
+    path = folder / "capture"
     path.write_bytes(pcap_of(padded(traffic)))
     engine = Engine(policy, mode="causal", jobs=3)
-    for n in range(some(20, 200)):
+    seen = 0
+    for n in range(some(30, 300)):
         reader = open_capture(path, lasting=True, reads=engine.dataplane.file_reads)
-        for _ in range(n % 7):
+        for _ in range(1 + n % 5):
             batch = reader.next_batch()
             assert batch is not None
             engine.dataplane.process_frames(batch)
-        if n % 2:
+        seen += reading() > 0
+        if n % 3 == 0:
             reader.close()
-        del reader
-    counted = engine.dataplane.counters["packets"]
+        elif n % 3 == 1:
+            del reader
+        else:
+            cycle: list[Any] = [reader]
+            cycle.append(cycle)
+            del reader, cycle
+            gc.collect()
+        assert reading() == 0
+    assert seen > 3
     with open_capture(path, lasting=True, reads=engine.dataplane.file_reads) as reader:
-        del engine      # while its threads may read
+        assert reader.next_batch() is not None
+        del engine
         while reader.next_batch() is not None:
             pass
         assert reader.packets == len(traffic.frames)
-    assert counted > 0
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_nothing_is_let_go_into_which_threads_still_read(tmp_path: Path) -> None:
+    (tmp_path / "slow.c").write_text(SLOW_PREAD)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "slow.so", "slow.c", "-ldl"], cwd=tmp_path, check=True)
+    preloaded = " ".join([*os.environ.get("LD_PRELOAD", "").split(), str(tmp_path / "slow.so")])
+    in_process_of_its_own(f"let_go_while_threads_read(Path({str(tmp_path)!r}))", LD_PRELOAD=preloaded)
 
 
 @pytest.mark.parametrize(("policy", "capture", "changes"), recorded_replays())
@@ -562,13 +612,8 @@ def test_child_of_fork_neither_waits_for_threads_it_has_not_nor_crashes(
     tmp_path: Path, what: Callable[[str], None]
 ) -> None:
     open_policy(tmp_path, 1_000_000)
-    # In a process of its own, as this one may have other threads.
-    program = f"import test_jobs; test_jobs.{what.__name__}({str(tmp_path / 'open.yaml')!r})"
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"), str(Path(__file__).parent)))
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment(PYTHONPATH=path), capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    # This process may have other threads.
+    in_process_of_its_own(f"{what.__name__}({str(tmp_path / 'open.yaml')!r})")
 
 
 @pytest.mark.parametrize("jobs", [0, -1, 65, True, 1.5, "2", None])

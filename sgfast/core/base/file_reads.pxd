@@ -1,10 +1,11 @@
-# Reads of files that any idle thread may do. Who walks over the records of a capture wants its next parts to be read
-# before they are needed, and does not wait for the kernel to copy them. Threads that judge do such reads when they have
-# nothing else to do (workers.pxd).
+# Reads of files that any idle thread may do. The thread that finds the records of a capture asks for the next windows
+# of the file before it needs them. Threads that judge do these reads when they have nothing else to do (workers.pxd),
+# so the first one waits less often for the kernel to copy the file.
 #
-#     want:       a place --> WANTED
-#     do_next:    WANTED --> BUSY --> DONE       by any thread
-#     finish:     waits until the read is DONE, or does it here if nobody has begun it; the place is free again
+#     want:       a free place --> WANTED
+#     do_next:    WANTED --> BUSY --> DONE       by any thread, in the order in which they were wanted
+#     finish:     does the read if nobody has begun it, otherwise waits until it is DONE; then the place is free
+#     drop:       takes reads back that nobody has begun, and waits for the others; then their places are free
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
@@ -13,31 +14,31 @@ from sgfast.core.base.intrinsics cimport load_ordered
 
 cdef struct Read:
     uint64_t state          # ReadState
+    uint64_t number         # they are done in this order
     int descriptor
     uint8_t* to
     Py_ssize_t size         # bytes
     int64_t at              # offset in the file, bytes
-    Py_ssize_t got          # bytes; fewer at the end of the file and after an error
-    uint64_t spare[10]      # pads to two cache lines, as they may be fetched in pairs
+    Py_ssize_t got          # bytes; fewer than `size` at the end of the file, and after an error
+    uint64_t spare[9]       # pads to two cache lines, as they may be fetched in pairs
 
 
 cdef class FileReads:
-    cdef Read* reads        # [MOST_READS]
-    cdef uint64_t* wanted   # those that nobody has begun
-    cdef int process        # PID of the process whose threads do them
+    cdef Read* reads            # [MOST_READS]
+    cdef uint64_t* wanted       # how many nobody has begun
+    cdef uint64_t* numbered     # how many there have been
+    cdef int process            # PID of the process whose threads do them
 
-    # Call these without the GIL. NULL if all places are taken. The memory at `to` and the descriptor must stay valid
-    # until the read is finished or dropped.
+    # NULL if there is no free place. The descriptor and the memory at `to` must stay valid until the read is finished
+    # or dropped.
     cdef Read* want(self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at) noexcept nogil
-    # Returns whether there was one.
+    # Whether there was one to do. Call it and the next two without the GIL.
     cdef bint do_next(self) noexcept nogil
     # Returns how many bytes were read.
     cdef Py_ssize_t finish(self, Read* read) noexcept nogil
-    # Like `finish`, but does not begin it any more.
-    cdef void drop(self, Read* read) noexcept nogil
+    cdef void drop(self, Read** reads, Py_ssize_t count) noexcept nogil
 
     cdef bint begin(self, Read* read) noexcept nogil
-    cdef bint await_done(self, const Read* read) noexcept nogil
 
 
 cdef inline bint wants_reads(FileReads reads) noexcept nogil:

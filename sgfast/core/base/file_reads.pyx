@@ -9,22 +9,10 @@ from sgfast.core.base.memory cimport allocate_pages
 
 cdef extern from * nogil:
     """
-    #include <errno.h>
     #include <unistd.h>
-    /* Reads until there are `size` bytes, or no more. */
-    static Py_ssize_t sg_read_at(int descriptor, uint8_t *to, Py_ssize_t size, int64_t at) {
-        Py_ssize_t got = 0;
-        while (got < size) {
-            ssize_t count = pread(descriptor, to + got, (size_t)(size - got), (off_t)(at + got));
-            if (count < 0 && errno == EINTR) continue;
-            if (count <= 0) break;
-            got += count;
-        }
-        return got;
-    }
     """
     int getpid()
-    Py_ssize_t read_at "sg_read_at"(int descriptor, uint8_t* to, Py_ssize_t size, int64_t at)
+    Py_ssize_t pread(int descriptor, void* to, size_t size, int64_t at)
 
 cdef enum ReadState:
     FREE = 0
@@ -37,15 +25,22 @@ cdef enum:
     MOST_READS = 16
 
 
+cdef inline void do_read(Read* read) noexcept nogil:
+    # Whoever finds that less came reads on from there in the usual way, and sees why.
+    read.got = pread(read.descriptor, read.to, <size_t>read.size, read.at)
+    swap_ordered(&read.state, DONE)
+
+
 cdef class FileReads:
-    """Up to 16 reads, which any thread may do that calls ``do_next``. One thread at a time may ask for them."""
+    """Up to 16 reads, which any thread may do. One thread at a time may ask for reads, finish and drop them."""
 
     def __cinit__(self):
-        # The places, and a line for `wanted`.
-        self.reads = <Read*>allocate_pages((MOST_READS + 1) * sizeof(Read))
+        # The places, and a line for each counter.
+        self.reads = <Read*>allocate_pages((MOST_READS + 2) * sizeof(Read))
         if self.reads == NULL:
             raise MemoryError
-        self.wanted = <uint64_t*>&self.reads[MOST_READS]
+        self.wanted = &self.reads[MOST_READS].number
+        self.numbered = &self.reads[MOST_READS + 1].number
         self.process = getpid()
 
     def __dealloc__(self):
@@ -62,11 +57,11 @@ cdef class FileReads:
         for i in range(MOST_READS):
             read = &self.reads[i]
             if load_ordered(&read.state) == FREE and swap_if_ordered(&read.state, FREE, TAKEN):
+                swap_ordered(&read.number, add_ordered(self.numbered, 1))
                 read.descriptor = descriptor
                 read.to = to
                 read.size = size
                 read.at = at
-                read.got = 0
                 add_ordered(self.wanted, 1)
                 swap_ordered(&read.state, WANTED)
                 return read
@@ -80,42 +75,50 @@ cdef class FileReads:
         return True
 
     cdef bint do_next(self) noexcept nogil:
+        cdef Read* first
         cdef Read* read
         cdef int i
-        if not wants_reads(self):
-            return False
-        for i in range(MOST_READS):
-            read = &self.reads[i]
-            if load_ordered(&read.state) == WANTED and self.begin(read):
-                read.got = read_at(read.descriptor, read.to, read.size, read.at)
-                swap_ordered(&read.state, DONE)
+        while wants_reads(self):
+            first = NULL
+            for i in range(MOST_READS):
+                read = &self.reads[i]
+                if load_ordered(&read.state) == WANTED and (
+                    first == NULL or load_ordered(&read.number) < load_ordered(&first.number)
+                ):
+                    first = read
+            if first == NULL:
+                return False
+            if self.begin(first):
+                do_read(first)
                 return True
         return False
 
     cdef Py_ssize_t finish(self, Read* read) noexcept nogil:
-        cdef Py_ssize_t got
+        cdef Py_ssize_t got = -1
+        cdef int turn = 0
         if self.begin(read):
-            got = read_at(read.descriptor, read.to, read.size, read.at)
-        elif self.await_done(read):
+            do_read(read)
+        # A forked child has no threads that would do it.
+        elif getpid() == self.process:
+            while load_ordered(&read.state) != DONE:
+                # Meanwhile it does one that is needed later.
+                if not self.do_next():
+                    back_off(turn)
+                    turn += 1
+        if load_ordered(&read.state) == DONE:
             got = read.got
-        else:
-            got = 0
         swap_ordered(&read.state, FREE)
         return got
 
-    cdef void drop(self, Read* read) noexcept nogil:
-        if not self.begin(read):
-            self.await_done(read)
-        swap_ordered(&read.state, FREE)
-
-    cdef bint await_done(self, const Read* read) noexcept nogil:
-        # Whether it came to that. A forked child has no threads that would do it, and its memory is its own.
+    cdef void drop(self, Read** reads, Py_ssize_t count) noexcept nogil:
+        cdef Py_ssize_t i
         cdef int turn = 0
-        if getpid() != self.process:
-            return load_ordered(&read.state) == DONE
-        while load_ordered(&read.state) != DONE:
-            # Another one, which is needed next, instead of waiting.
-            if not self.do_next():
+        for i in range(count):
+            if self.begin(reads[i]):
+                swap_ordered(&reads[i].state, DONE)
+        for i in range(count):
+            # The memory of a forked child is its own.
+            while load_ordered(&reads[i].state) != DONE and getpid() == self.process:
                 back_off(turn)
                 turn += 1
-        return True
+            swap_ordered(&reads[i].state, FREE)

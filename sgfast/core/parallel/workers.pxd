@@ -2,7 +2,7 @@
 # hash of their keys, which is the same for both directions. Each shard has a plane of its own. An ICMP error goes to
 # the shard of the connection it quotes.
 #
-#     read:       file --> window                        by any thread that is idle, ahead of the caller (file_reads.pxd)
+#     read:       file --> window                        by any idle thread, ahead of the caller (file_reads.pxd)
 #     caller:     frames --> block of a ring             in order, as the clock depends on all packets (SPEC 9.1)
 #     parse:      block --headers--> lists of packets    by any thread; a list for each shard
 #     judge:      list of a shard --> its plane          block after block, by one thread at a time
@@ -15,9 +15,9 @@
 # The verdict of a fragment may go to fragments of any shard. So one thread judges all packets of a block that has
 # fragments. Each shard stops before such a block. The thread that stopped the last shard judges the block.
 #
-# What one core has written takes a while to come to another one. So a thread asks early for the lines that it needs
-# next, and it asks for them as one that writes (`take_over`): then the thread that fills the place again has to wait
-# for only one core.
+# What one core has written takes a while to come to another one. So a thread asks early for the cache lines that it
+# needs next. It takes them over as one that will write (`take_over`), although it may only read them. A line that two
+# cores hold takes longer to write, and these lines are filled again soon.
 #
 # Only `drain` waits for everything, for callers that want results. Otherwise the next part of the capture is read
 # meanwhile. `release` waits until nobody needs the frames any more.
