@@ -225,7 +225,12 @@ def bytes_read_by(thread: threading.Thread) -> int:
     return int(dict(line.split(": ") for line in lines)["rchar"])
 
 
-@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not tell what a thread reads")
+TELLS_WHAT_A_THREAD_READS = pytest.mark.skipif(
+    not Path("/proc/self/io").exists(), reason="the system does not tell what a thread reads"
+)
+
+
+@TELLS_WHAT_A_THREAD_READS
 def test_idle_threads_read_the_next_windows_of_a_file(tmp_path: Path) -> None:
     policy, traffic = crowd(3_000)
     path = tmp_path / "capture"
@@ -276,9 +281,16 @@ def let_go_while_threads_read(folder: Path) -> None:
             assert batch is not None
             engine.dataplane.process_frames(batch)
         seen += reading() > 0
-        if n % 3 == 0:
+        own = bytes_read_by(threading.current_thread())
+        if n % 4 == 0:
             reader.close()
-        elif n % 3 == 1:
+        elif n % 4 == 1:
+            closing = [threading.Thread(target=reader.close) for _ in range(2)]
+            for thread in closing:
+                thread.start()
+            for thread in closing:
+                thread.join()
+        elif n % 4 == 2:
             del reader
         else:
             cycle: list[Any] = [reader]
@@ -286,6 +298,7 @@ def let_go_while_threads_read(folder: Path) -> None:
             del reader, cycle
             gc.collect()
         assert reading() == 0
+        assert bytes_read_by(threading.current_thread()) < own + 100_000    # it has begun no read
     assert seen > 3
     with open_capture(path, lasting=True, reads=engine.dataplane.file_reads) as reader:
         assert reader.next_batch() is not None
@@ -296,6 +309,7 @@ def let_go_while_threads_read(folder: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@TELLS_WHAT_A_THREAD_READS
 def test_nothing_is_let_go_into_which_threads_still_read(tmp_path: Path) -> None:
     (tmp_path / "slow.c").write_text(SLOW_PREAD)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", "slow.so", "slow.c", "-ldl"], cwd=tmp_path, check=True)
