@@ -16,7 +16,7 @@ cdef enum:
 # As threads read into the memories, the garbage collector must not let go of them: it does not know them.
 cdef class WindowsAhead:
     cdef FileReads reads
-    cdef int descriptor     # its own, so the stream may be closed
+    cdef int descriptor     # a duplicate of the stream's descriptor, which may be closed meanwhile
     cdef int64_t taken      # offset in the file behind the last window that was taken, bytes
     cdef int64_t end        # size of the file when this was made, bytes
     # Those asked for, in order, and memoryviews of HEADROOM + WINDOW bytes.
@@ -28,6 +28,7 @@ cdef class WindowsAhead:
     cdef bint has_more(self) noexcept
     # Asks for the next window. False if there is no place for the read.
     cdef bint ask(self, object memory) except -1
-    # Waits for the next window, and returns its memory. None if none was asked for, or if the file has become shorter.
+    # Waits for the next window and returns its memory. Returns None if no window was asked for, or if the file has
+    # become shorter.
     cdef object take(self)
     cdef void drop_all(self) noexcept

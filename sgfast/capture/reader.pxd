@@ -41,7 +41,7 @@ cdef class StreamBuffer:
     cdef int _allocate(self, Py_ssize_t capacity) except -1
     cdef object _free_window(self)
     cdef int _move_to(self, object memory, Py_ssize_t capacity, Py_ssize_t start) except -1
-    # Reads ahead from here on, if the stream is a large file.
+    # Begins to read windows ahead, if the stream is a large file.
     cdef int read_ahead(self, FileReads reads) except -1
     cdef bint _next_window(self) except -1
 

@@ -37,8 +37,8 @@ cdef struct Scan:
 
 
 cdef inline void prefetch_later(const uint8_t* record, Py_ssize_t length) noexcept nogil:
-    # Prefetches the record four places later, if all are as long as this one. Their bytes are not in the first-level
-    # cache, and another core may have read them.
+    # Prefetches the header of a later record. It is four records behind this one if all have the same length. Records
+    # are not in the first-level cache, as another core may have read them, or the window is larger than that cache.
     prefetch_read(record + 4 * length)
 
 

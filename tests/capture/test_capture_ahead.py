@@ -23,7 +23,7 @@ def pcapng_record(data: bytes) -> bytes:
     return enhanced(data)
 
 
-#: The head of a file, and what makes a record of a packet's bytes.
+#: By format: the bytes before the first record, and a function that makes a record of a packet's bytes.
 FORMS = pytest.mark.parametrize(
     ("head", "record"), [(pcap_head(), pcap_record), (section() + interface(), pcapng_record)], ids=["pcap", "pcapng"]
 )

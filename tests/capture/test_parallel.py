@@ -514,7 +514,7 @@ def test_what_programs_write_and_damage_in_it(
             with open_capture(path) as reader:
                 while reader.next_batch() is not None:
                     pass
-                # Where a packet is damaged, parts count as read as a whole, other data only up to the damage.
+                # If a packet is damaged, a part is counted as read whole. Other data is counted up to the damage.
                 read = reader.bytes_read if reader.damage is None else 0
                 told.append((reader.packets, reader.damage, reader.remarks, reader.offset, read))
         assert told[0] == told[1], f"seed {SEED}, case {n}"

@@ -64,7 +64,7 @@ WHOLE = (
 )  # fmt: skip
 
 #: Where threads judge together, or ask while another one judges.
-THREADED = ("engine/test_engine_check", "replaying/test_jobs")
+THREADED = ("engine/test_engine_check", "replaying/test_jobs", "replaying/test_jobs_reading")
 
 #: More than most machines that run this have processors.
 SEVERAL = ("--workers", "3")

@@ -4,8 +4,8 @@
 #
 #     want:       a free place --> WANTED
 #     do_next:    WANTED --> BUSY --> DONE       by any thread, in the order in which they were wanted
-#     finish:     does the read if nobody has begun it, otherwise waits until it is DONE; then the place is free
-#     drop:       takes reads back that nobody has begun, and waits for the others; then their places are free
+#     finish:     does the read if nobody has begun it, and otherwise waits until it is DONE. The place is free then.
+#     drop:       takes back the reads that nobody has begun, and waits for the others. Their places are free then.
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
@@ -29,8 +29,8 @@ cdef class FileReads:
     cdef uint64_t* numbered     # how many there have been
     cdef int process            # PID of the process whose threads do them
 
-    # NULL if there is no free place. The descriptor and the memory at `to` must stay valid until the read is finished
-    # or dropped.
+    # Returns NULL if there is no free place. The descriptor and the memory at `to` must stay valid until the read is
+    # finished or dropped.
     cdef Read* want(self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at) noexcept nogil
     # Whether there was one to do. Call it and the next two without the GIL.
     cdef bint do_next(self) noexcept nogil

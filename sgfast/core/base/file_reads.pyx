@@ -117,7 +117,7 @@ cdef class FileReads:
             if self.begin(reads[i]):
                 swap_ordered(&reads[i].state, DONE)
         for i in range(count):
-            # The memory of a forked child is its own.
+            # A forked child need not wait: the threads of its parent read into the parent's memory.
             while load_ordered(&reads[i].state) != DONE and getpid() == self.process:
                 back_off(turn)
                 turn += 1

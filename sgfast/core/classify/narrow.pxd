@@ -1,5 +1,5 @@
-# Narrow arrays hold unsigned numbers of 16 bits. If one of its numbers needs more, an array has numbers of 32 bits, and
-# is called wide. That is rare. These arrays are most of a policy's memory. `narrow` in classifier.pyx makes them.
+# A narrow array holds unsigned numbers of 16 bits. A wide array holds numbers of 32 bits, because one of them needs
+# more than 16. Few arrays are wide. Together they are most of a policy's memory. `narrow` in classifier.pyx makes them.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 

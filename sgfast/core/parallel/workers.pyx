@@ -90,8 +90,8 @@ cdef inline void take(
 
 
 cdef inline void ask_early(const Block* block, Py_ssize_t at) noexcept nogil:
-    # Asks for the lines that it takes to parse packet `at`, and for the next frames. These may be behind the last one,
-    # and the packet may be shorter: any address may be prefetched.
+    # Asks for the cache lines that are needed to parse packet `at`, and for a later frame. Some of these addresses may
+    # be behind the last frame or behind the packet's bytes. That does no harm, as nothing is read or written.
     cdef const Frame* frame
     if at >= block.count:
         return

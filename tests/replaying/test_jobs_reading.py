@@ -1,0 +1,119 @@
+"""Idle threads read the next windows of a capture, and nothing goes away that they read into (SPEC 9.14)."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from effort import some
+from test_jobs import crowd, in_process_of_its_own, padded
+from traffic import pcap_of
+
+from sgfast import Engine
+from sgfast.capture import open_capture
+
+
+def bytes_read_by(thread: threading.Thread) -> int:
+    lines = Path(f"/proc/self/task/{thread.native_id}/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["rchar"])
+
+
+TELLS_WHAT_A_THREAD_READS = pytest.mark.skipif(
+    not Path("/proc/self/io").exists(), reason="the system does not tell what a thread reads"
+)
+
+
+@TELLS_WHAT_A_THREAD_READS
+def test_idle_threads_read_the_next_windows_of_a_file(tmp_path: Path) -> None:
+    policy, traffic = crowd(3_000)
+    path = tmp_path / "capture"
+    path.write_bytes(pcap_of(padded(traffic)))
+    before = set(threading.enumerate())
+    engine = Engine(policy, mode="causal", jobs=3)
+    begun = set(threading.enumerate()) - before
+    deadline = time.monotonic() + 60
+    while sum(map(bytes_read_by, begun)) < 1 << 20:
+        assert time.monotonic() < deadline
+        with open_capture(path, lasting=True, reads=engine.dataplane.file_reads) as reader:
+            while (batch := reader.next_batch()) is not None:
+                engine.dataplane.process_frames(batch)
+            assert reader.packets == len(traffic.frames)
+
+
+#: Takes the place of the C library's function. ``reading`` returns how many threads are in it.
+SLOW_PREAD = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/types.h>
+#include <unistd.h>
+static int count;
+int reading(void) { return __atomic_load_n(&count, __ATOMIC_SEQ_CST); }
+ssize_t pread(int file, void *to, size_t size, off_t at) {
+    ssize_t (*real)(int, void *, size_t, off_t) = (ssize_t (*)(int, void *, size_t, off_t))dlsym(RTLD_NEXT, "pread");
+    __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST);
+    usleep(2000);
+    ssize_t got = real(file, to, size, at);
+    __atomic_sub_fetch(&count, 1, __ATOMIC_SEQ_CST);
+    return got;
+}
+ssize_t pread64(int file, void *to, size_t size, off_t at) { return pread(file, to, size, at); }
+"""
+
+
+def let_go_while_threads_read(folder: Path) -> None:
+    reading = ctypes.CDLL(str(folder / "slow.so")).reading
+    policy, traffic = crowd(2_000)
+    path = folder / "capture"
+    path.write_bytes(pcap_of(padded(traffic)))
+    engine = Engine(policy, mode="causal", jobs=3)
+    seen = 0
+    for n in range(some(30, 300)):
+        reader = open_capture(path, lasting=True, reads=engine.dataplane.file_reads)
+        for _ in range(1 + n % 5):
+            batch = reader.next_batch()
+            assert batch is not None
+            engine.dataplane.process_frames(batch)
+        seen += reading() > 0
+        own = bytes_read_by(threading.current_thread())
+        if n % 4 == 0:
+            reader.close()
+        elif n % 4 == 1:
+            closing = [threading.Thread(target=reader.close) for _ in range(2)]
+            for thread in closing:
+                thread.start()
+            for thread in closing:
+                thread.join()
+        elif n % 4 == 2:
+            del reader
+        else:
+            cycle: list[Any] = [reader]
+            cycle.append(cycle)
+            del reader, cycle
+            gc.collect()
+        assert reading() == 0
+        assert bytes_read_by(threading.current_thread()) < own + 100_000    # it has begun no read
+    assert seen > 3
+    with open_capture(path, lasting=True, reads=engine.dataplane.file_reads) as reader:
+        assert reader.next_batch() is not None
+        del engine
+        while reader.next_batch() is not None:
+            pass
+        assert reader.packets == len(traffic.frames)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@TELLS_WHAT_A_THREAD_READS
+def test_nothing_is_let_go_into_which_threads_still_read(tmp_path: Path) -> None:
+    (tmp_path / "slow.c").write_text(SLOW_PREAD)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "slow.so", "slow.c", "-ldl"], cwd=tmp_path, check=True)
+    preloaded = " ".join([*os.environ.get("LD_PRELOAD", "").split(), str(tmp_path / "slow.so")])
+    call = f"let_go_while_threads_read(Path({str(tmp_path)!r}))"
+    in_process_of_its_own("test_jobs_reading", call, LD_PRELOAD=preloaded)
