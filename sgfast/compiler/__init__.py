@@ -185,7 +185,9 @@ class Compiler:
         )
 
         instance_groups = self._instance_groups
-        if instance_groups is None or not same_groups or old is None or old.policy.vpcs is not policy.vpcs:
+        # An instance that was deleted and added again has another number, though nothing else about it may differ.
+        same_numbers = same_groups and not any(name in policy.instance_index for name in renewed)
+        if instance_groups is None or not same_numbers or old is None or old.policy.vpcs is not policy.vpcs:
             instance_groups = _instance_groups(policy, numbering)
         elif old.policy.instances is not policy.instances:
             updated = _membership_after(instance_groups, old.policy, policy, numbering, moved or ())

@@ -152,6 +152,17 @@ def test_deleted_and_added_in_one_go_is_another_instance_all_the_same() -> None:
         """, changes={"anew": [RemoveInstance("web"), AddInstance(WEB)]})  # fmt: skip
 
 
+def test_the_last_instance_deleted_and_added_in_one_go_is_another_one_though_nothing_else_differs() -> None:
+    """SPEC 6.11."""
+    last = policy_of(SHOP).instances[-1]
+    for policy in (SHOP, SHOP + on_change("keep")):
+        run_both_families(policy, """
+            @0 udp client:9 > db:53 -> allow rule
+            @1 apply anew           -> 0 disconnected
+            @1 udp client:9 > db:53 -> allow rule
+        """, changes={"anew": [RemoveInstance(last.name), AddInstance(last)]})  # fmt: skip
+
+
 def test_deleted_instance_leaves_the_other_ends_side_as_it_is() -> None:
     run_both_families(SHOP, handshake("db:40000", "web:80") + handshake("web:40001", "db:5432") + """
         @1 apply gone                  -> 0 disconnected
