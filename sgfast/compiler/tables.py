@@ -76,6 +76,27 @@ class _Kept:
     key: tuple[object, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """The last tables, and what they were made for."""
+
+    groups: tuple[SecurityGroup, ...]
+    #: The profiles, and whether each had instances.
+    profiles: list[tuple[Profile, bool]]
+    #: The profiles that have tables, by number.
+    chosen: set[int]
+    #: The number of each table, by its id. None: of the one without rules.
+    places: dict[int | None, int]
+    made: RuleTables
+
+    def serves(self, profiles: list[tuple[Profile, bool]]) -> bool:
+        """Whether these profiles are the same ones with others behind them, and most that have tables need them."""
+        if len(profiles) < len(self.profiles):
+            return False
+        same = all(old[0] == new[0] for old, new in zip(self.profiles, profiles, strict=False))
+        return same and 2 * sum([profiles[n][1] for n in self.chosen]) >= len(self.chosen)
+
+
 class TableCache:
     """Tables by the groups they were built from. An unchanged group is the same object in a later policy.
 
@@ -85,18 +106,21 @@ class TableCache:
     def __init__(self) -> None:
         # By the names of groups, direction and VPC.
         self._kept: dict[tuple[object, ...], _Kept] = {}
-        # What ``use`` was told of each profile, last time and this time: its tables, by direction.
+        # The tables of each profile, by direction.
         self._profiles: dict[Profile, list[tuple[_Kept, ...]]] = {}
-        self._used: dict[Profile, list[tuple[_Kept, ...]]] = {}
-        #: The last tables, for which groups, and which profiles with or without instances.
-        self.last: tuple[tuple[SecurityGroup, ...], list[tuple[Profile, bool]], RuleTables] | None = None
+        self.last: _Last | None = None
 
     def of_profile(self, profile: Profile) -> list[tuple[_Kept, ...]] | None:
         """The tables that were used last for instances in these groups, for each direction."""
         return self._profiles.get(profile)
 
-    def use(self, profile: Profile, tables: list[tuple[_Kept, ...]]) -> None:
-        self._used[profile] = tables
+    def use(self, profiles: dict[Profile, list[tuple[_Kept, ...]]], forget: bool) -> None:
+        """Keeps the tables of these profiles. ``forget``: no others."""
+        if forget:
+            self._profiles = profiles
+            self._kept = {kept.key: kept for tables in profiles.values() for some in tables for kept in some}
+        else:
+            self._profiles |= profiles
 
     def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> _Kept | None:
         """The table of groups of these names, which may have changed since."""
@@ -116,10 +140,6 @@ class TableCache:
         later._kept, later._profiles, later.last = self._kept.copy(), self._profiles.copy(), self.last
         return later
 
-    def forget_unused(self) -> None:
-        self._profiles, self._used = self._used, {}
-        self._kept = {kept.key: kept for tables in self._profiles.values() for some in tables for kept in some}
-
 
 def rule_tables(
     policy: Policy,
@@ -135,9 +155,10 @@ def rule_tables(
     instances have each. Raises PolicyError if they would take too much memory.
     """
     groups = policy.security_groups
-    with_instances = [(profile, instances > 0) for profile, instances in profiles.items()]
-    if cache.last is not None and cache.last[0] is groups and cache.last[1] == with_instances:
-        return replace(cache.last[2], built=0)
+    listed = [(profile, instances > 0) for profile, instances in profiles.items()]
+    last = cache.last
+    if last is not None and last.groups is groups and last.profiles == listed:
+        return replace(last.made, built=0)
     builder = _Builder(policy, rules, addresses, ports, rank)
     directions: tuple[Direction, ...] = ("outbound", "inbound")
 
@@ -161,32 +182,43 @@ def rule_tables(
         parts = [joined] if joined else [table_of([g], direction, profile[1]) for g in in_groups]
         return tuple(part for part in parts if part is not None)
 
-    before = groups if cache.last is None else cache.last[0]
+    # If only profiles came and went, the tables stay, and new profiles get theirs.
+    earlier = last if last is not None and last.groups is groups and last.serves(listed) else None
+    before = groups if last is None else last.groups
     changed = {g for g, (old, new) in enumerate(zip(before, groups, strict=True)) if old is not new}
-    chosen: list[tuple[_Kept, ...]] = [()] * (2 * len(profiles))
+    chosen: dict[int, list[tuple[_Kept, ...]]] = {}
     several: list[tuple[int, Profile]] = []
     single: list[tuple[int, Profile]] = []
-    for n, (profile, instances) in enumerate(profiles.items()):
-        if not instances:
+    for n, (profile, has_instances) in enumerate(listed):
+        if not has_instances or (earlier is not None and n in earlier.chosen):
             continue
         kept = cache.of_profile(profile) if changed.isdisjoint(profile[0]) else None
         if kept is None:
             (several if len(profile[0]) > 1 else single).append((n, profile))
         else:
-            cache.use(profile, kept)
-            chosen[2 * n : 2 * n + 2] = kept
+            chosen[n] = kept
     # Joined tables have a limit, so the most frequent sets of groups come first.
     several.sort(key=lambda each: (-profiles[each[1]], each[0]))
     for n, profile in [*several, *single]:
-        made_now = [tables_of(profile, direction) for direction in directions]
-        cache.use(profile, made_now)
-        chosen[2 * n : 2 * n + 2] = made_now
-    cache.forget_unused()
+        chosen[n] = [tables_of(profile, direction) for direction in directions]
+    cache.use({listed[n][0]: tables for n, tables in chosen.items()}, forget=earlier is None)
+    cache.last = _listed(groups, listed, chosen, builder.built, earlier)
+    return cache.last.made
+
+
+def _listed(
+    groups: tuple[SecurityGroup, ...],
+    profiles: list[tuple[Profile, bool]],
+    chosen: dict[int, list[tuple[_Kept, ...]]],
+    built: int,
+    earlier: _Last | None,
+) -> _Last:
+    """The tables of profiles as ``RuleTables``, behind those of ``earlier``. ``chosen``: by profile and direction."""
     # Profiles may share tables; each table is listed once. Of those without rules, one stands for all.
-    places: dict[int | None, int] = {}
-    tables: list[RuleArrays] = []
+    places: dict[int | None, int] = {} if earlier is None else earlier.places.copy()
+    tables: list[RuleArrays] = [] if earlier is None else [*earlier.made.tables]
     of_profile = []
-    for some in chosen:
+    for some in [one for both in chosen.values() for one in both]:
         numbers = []
         for each in some:
             table = each.built.table
@@ -195,16 +227,21 @@ def rule_tables(
                 tables.append(table)
             numbers.append(place)
         of_profile.append(tuple(numbers))
-    choices = _choices(of_profile, [table.is_small for table in tables])
-    made = RuleTables(tables, *choices, sum([table.has_bit_vectors for table in tables]), builder.built)
-    cache.last = groups, with_instances, made
-    return made
+    choice = np.zeros((len(profiles), 2), dtype=np.uint32)
+    lists = np.zeros(0, dtype=np.uint32) if earlier is None else earlier.made.lists
+    if earlier is not None:
+        choice[: len(earlier.profiles)] = earlier.made.chosen
+    choice[[*chosen]], more = _choices(of_profile, tables, len(lists))
+    made = RuleTables(
+        tables, choice, np.append(lists, more), sum([table.has_bit_vectors for table in tables]), built
+    )
+    return _Last(groups, profiles, {*chosen} if earlier is None else {*chosen, *earlier.chosen}, places, made)
 
 
 def _choices(
-    of_profile: Sequence[tuple[int, ...]], is_small: Sequence[bool]
+    of_profile: Sequence[tuple[int, ...]], tables: Sequence[RuleArrays], first: int
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """``chosen`` and ``lists`` of ``RuleTables``. ``is_small``: by table."""
+    """``chosen`` of ``RuleTables``, and ``lists`` from place ``first`` on."""
     lists: list[int] = []
     begins: dict[tuple[int, ...], int] = {}
     chosen = []
@@ -213,9 +250,9 @@ def _choices(
             chosen.append(numbers[0])
             continue
         if numbers not in begins:
-            begins[numbers] = len(lists)
-            small = [number for number in numbers if is_small[number]]
-            others = [number for number in numbers if not is_small[number]]
+            begins[numbers] = first + len(lists)
+            small = [number for number in numbers if tables[number].is_small]
+            others = [number for number in numbers if not tables[number].is_small]
             lists += [len(small), len(others), *small, *others]
         chosen.append(LIST_FLAG | begins[numbers])
     return np.array(chosen, dtype=np.uint32).reshape(-1, 2), np.array(lists, dtype=np.uint32)

@@ -186,6 +186,41 @@ def test_a_later_policy_makes_only_the_tables_a_change_touches() -> None:
                     assert compiled.classifier.rule_for(*question) == fresh.classifier.rule_for(*question), question
 
 
+@pytest.mark.parametrize("room", [1 << 20, 0], ids=["joined", "group-by-group"])
+def test_members_that_come_and_go_leave_no_pile_of_tables_and_no_rule_of_another_set_of_groups(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each set of groups gets tables when somebody is in it, and few remain of sets that nobody is in any more."""
+    monkeypatch.setattr("sgfast.compiler.tables.MAX_JOINED_BYTES", room)
+    seed = 5
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    now, gone = policy(6, 10), list[Instance]()
+    compiler = Compiler()
+    compiler.compile(now)
+    for step in range(some(200, 1000)):
+        group, instance = rng.choice(now.security_groups).name, rng.choice(now.instances)
+        change: Change = AddMember(group, instance.name)
+        if gone and rng.random() < 0.3:
+            change = AddInstance(gone.pop())
+        elif len(instance.security_groups) > 1 and group in instance.security_groups:
+            change = RemoveMember(group, instance.name)
+        elif group in instance.security_groups:
+            change = RemoveInstance(instance.name)
+            gone.append(instance)
+        now = apply_change(now, change).policy
+        compiled, fresh = compiler.compile(now), compile_policy(now)
+        for each in now.instances:
+            for n in range(6):
+                peer, won = ip_address(f"198.18.0.{n}").packed, []
+                for c in (compiled, fresh):
+                    rule = c.classifier.rule_for(c.numbering.of_instance(each), True, peer, 6, n + 1)
+                    won.append(c.rules[rule].id if rule >= 0 else None)
+                assert won == [f"g{n}/inbound/1" if f"g{n}" in each.security_groups else None] * 2, (step, each)
+        # A set of groups has two tables, and as many sets as have instances may have none.
+        assert compiled.rule_tables <= 4 * len({each.security_groups for each in now.instances})
+
+
 def test_what_changes_more_than_rules_and_members_is_compiled_whole_and_right() -> None:
     first = policy(20, 200, "g0")
     compiler = Compiler()
