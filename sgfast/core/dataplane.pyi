@@ -9,6 +9,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.core.classify.classifier import Classifier
 
 ENTRY_BYTES: int
+FLOW_RECORD_BYTES: int
 MAX_JOBS: int
 
 class DataPlane:

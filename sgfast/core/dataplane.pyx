@@ -26,7 +26,7 @@ from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport TABLE_FULL
 from sgfast.core.conntrack.lifetime cimport end_expired
 from sgfast.core.conntrack.states cimport TCP_ESTABLISHED
-from sgfast.core.conntrack.storage cimport Entry
+from sgfast.core.conntrack.storage cimport Entry, FlowRecord
 from sgfast.core.conntrack.table cimport Table, has_place
 from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.dtypes cimport copied_rows
@@ -81,6 +81,7 @@ cdef Packet laid_out
 assert <char*>&laid_out.key.addr[1] - <char*>&laid_out == 64    # what most packets need is one cache line (types.pxd)
 
 ENTRY_BYTES = sizeof(Entry)
+FLOW_RECORD_BYTES = sizeof(FlowRecord)
 #: The largest number of threads that judge together.
 MAX_JOBS = <int>MOST_JOBS
 NONE_RESOLVED = np.zeros(0, dtype=RESOLVED_DTYPE)

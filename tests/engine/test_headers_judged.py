@@ -18,13 +18,13 @@ from many_packets import OPEN, SEED, answers, many, reasons
 from scenario import policy_of
 from traffic import SECOND, Traffic
 
-from sgfast.core.dataplane import ENTRY_BYTES
+from sgfast.core.dataplane import ENTRY_BYTES, FLOW_RECORD_BYTES
 from sgfast.engine import MIDSTREAMS, MODES, REASONS, Engine
 from sgfast.policy.model import Settings, Timeouts
 
 
-def test_an_entry_is_a_cache_line() -> None:
-    assert ENTRY_BYTES == 64
+def test_an_entry_and_what_packets_count_in_are_a_cache_line_each() -> None:
+    assert (ENTRY_BYTES, FLOW_RECORD_BYTES) == (64, 64)
 
 
 @pytest.mark.parametrize("family", [4, 6])

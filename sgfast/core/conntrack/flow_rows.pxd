@@ -17,7 +17,7 @@ from sgfast.core.base.key cimport (
 )
 from sgfast.core.base.types cimport ALLOW, DENY, NO_RULE, NO_SLOT
 from sgfast.core.conntrack.states cimport CLOSED, MOOT_TCP, NO_STATE, TIME_WAIT
-from sgfast.core.conntrack.storage cimport Entry, FlowRecord, addresses_at, entry_at, flow_at
+from sgfast.core.conntrack.storage cimport Entry, FlowRecord, FlowSides, addresses_at, entry_at, flow_at, flow_sides_at
 from sgfast.core.conntrack.table cimport (
     FROM_HIGH,
     HEARD,
@@ -125,7 +125,8 @@ cdef inline int record_side(const Entry* e) noexcept nogil:
 cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
     # Builds the report row of a tuple as if it ended now. False if the tuple is not reported.
     cdef Entry* e = entry_at(&t.slab, slot)
-    cdef FlowRecord* flow = flow_at(&t.slab, slot) if t.keep_flows else NULL
+    cdef const FlowRecord* flow = flow_at(&t.slab, slot) if t.keep_flows else NULL
+    cdef const FlowSides* sides = flow_sides_at(&t.slab, slot) if t.keep_flows else NULL
     cdef int side, high
     if not is_reported(t, e):
         return False
@@ -155,8 +156,8 @@ cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t sid
             row.packets[side] = flow.packets[side]
             row.bytes[side] = flow.bytes[side]
             # Row sides are by role, entry sides by address: egress is the initiator's side.
-            row.rule[side != high] = <int32_t>flow.rule[side]
-            row.instance[side != high] = flow.instance[side]
+            row.rule[side != high] = <int32_t>sides.rule[side]
+            row.instance[side != high] = sides.instance[side]
             row.side_end[side != high] = side_end_of(e, side, flow.side_end[side], now, side_end)
     if e.marks & HEARD:
         row.answer = 1
@@ -179,7 +180,7 @@ cdef inline void restart_tuple(Table* t, uint32_t slot, const FlowRow* attempt_r
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRow* row = next_row(t) if attempt_row != NULL else NULL
     cdef FlowRecord* flow
-    cdef FlowRecord fresh
+    cdef FlowSides* sides
     cdef int side
     if row != NULL:
         row[0] = attempt_row[0]
@@ -188,11 +189,10 @@ cdef inline void restart_tuple(Table* t, uint32_t slot, const FlowRow* attempt_r
     if not t.keep_flows:
         return
     flow = flow_at(&t.slab, slot)
-    memset(&fresh, 0, sizeof(FlowRecord))
+    sides = flow_sides_at(&t.slab, slot)        # the instances stay
+    memset(flow, 0, sizeof(FlowRecord))
     for side in range(2):
-        fresh.rule[side] = NO_SLOT
-        fresh.instance[side] = flow.instance[side]
+        sides.rule[side] = NO_SLOT
         if NO_STATE < e.state[side] < MOOT_TCP:
-            fresh.rule[side] = e.rule[side]
-            fresh.side_end[side] = SIDE_OPEN
-    flow[0] = fresh
+            sides.rule[side] = e.rule[side]
+            flow.side_end[side] = SIDE_OPEN

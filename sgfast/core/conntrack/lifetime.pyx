@@ -15,10 +15,12 @@ from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport (
     Entry,
     FlowRecord,
+    FlowSides,
     MarkLink,
     addresses_at,
     entry_at,
     flow_at,
+    flow_sides_at,
     free_slab,
     give_slot,
     init_slab,
@@ -248,16 +250,16 @@ cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil:
 
 cdef void forget_past(Table* t, uint32_t slot) noexcept nogil:
     # A new tuple begins in this entry: clear what an earlier one left.
-    cdef FlowRecord* flow
+    cdef FlowSides* sides
     cdef Entry* e = entry_at(&t.slab, slot)
     e.marks = (e.marks & ~(ANSWERED | REFUSED | HEARD | TUPLE_DENIED)) | UNBEGUN
     if t.keep_flows:
-        flow = flow_at(&t.slab, slot)
-        memset(flow, 0, sizeof(FlowRecord))
-        flow.rule[0] = NO_SLOT
-        flow.rule[1] = NO_SLOT
-        flow.instance[0] = -1
-        flow.instance[1] = -1
+        memset(flow_at(&t.slab, slot), 0, sizeof(FlowRecord))
+        sides = flow_sides_at(&t.slab, slot)
+        sides.rule[0] = NO_SLOT
+        sides.rule[1] = NO_SLOT
+        sides.instance[0] = -1
+        sides.instance[1] = -1
 
 
 cdef void set_side(
@@ -265,7 +267,6 @@ cdef void set_side(
 ) noexcept nogil:
     # Begins a connection, or a moot mark, on a side.
     cdef Entry* e = entry_at(&t.slab, slot)
-    cdef FlowRecord* flow
     if not e.marks & TUPLE_LIVE:
         forget_past(t, slot)
         e.marks |= TUPLE_LIVE
@@ -276,9 +277,8 @@ cdef void set_side(
     e.deadline[side] = deadline
     rearm(t, slot)
     if t.keep_flows:
-        flow = flow_at(&t.slab, slot)
-        flow.side_end[side] = SIDE_DENIED if state >= MOOT_TCP else SIDE_OPEN
-        flow.rule[side] = rule
+        flow_at(&t.slab, slot).side_end[side] = SIDE_DENIED if state >= MOOT_TCP else SIDE_OPEN
+        flow_sides_at(&t.slab, slot).rule[side] = rule
     if flags & REPLIED:
         e.marks |= ANSWERED
     if e.marks & ANSWERED and e.state[0] < MOOT_TCP and e.state[1] < MOOT_TCP:
@@ -341,18 +341,17 @@ cdef void begin_tuple(
     flow.initiator_high = initiator_high
     flow.verdict = verdict
     flow.reason = reason
-    flow.present = e.present & 3
     flow.icmp = p.port_key if p.has_icmp else 0
     if denied_side >= 0:
         flow.side_end[denied_side] = SIDE_DENIED
 
 
 cdef void name_sides(Table* t, uint32_t slot, const int32_t* instance) noexcept nogil:
-    cdef FlowRecord* flow = flow_at(&t.slab, slot)
+    cdef FlowSides* sides = flow_sides_at(&t.slab, slot)
     cdef int side
     for side in range(2):
-        if flow.instance[side] < 0:
-            flow.instance[side] = instance[side]
+        if sides.instance[side] < 0:
+            sides.instance[side] = instance[side]
 
 
 cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:

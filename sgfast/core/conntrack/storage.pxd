@@ -40,21 +40,26 @@ cdef struct MarkLink:
     uint32_t prev
 
 
-# A tuple's data for the connection report; allocated only if flows are kept.
-cdef struct FlowRecord:
+# A tuple's data for the connection report; allocated only if flows are kept. What each packet changes is in one cache
+# line, as most packets change nothing else.
+cdef struct FlowRecord:             # 64 bytes, asserted in tests
     uint64_t number                 # number of its first packet
     int64_t first_ns
     int64_t last_ns
     uint64_t bytes[2]               # [0] from the initiator, [1] from the responder
     uint64_t packets[2]
-    uint32_t rule[2]                # by side, NO_SLOT: none
-    int32_t instance[2]             # by side, -1: none
     uint8_t initiator_high
     uint8_t verdict
     uint8_t reason
     uint8_t side_end[2]             # by side: SideEnd
-    uint8_t present
+    uint8_t spare
     uint16_t icmp                   # ICMP type << 8 | code of the opener
+
+
+# The rest of it.
+cdef struct FlowSides:
+    uint32_t rule[2]                # by side, NO_SLOT: none
+    int32_t instance[2]             # by side, -1: none
 
 
 cdef struct Slab:
@@ -62,6 +67,7 @@ cdef struct Slab:
     uint64_t** addresses            # by chunk: 4 words per slot; NULL until the chunk has an IPv6 entry
     MarkLink** marks                # by chunk, NULL unless marks are kept
     FlowRecord** flows              # by chunk, NULL unless flows are recorded
+    FlowSides** flow_sides          # likewise
     uint32_t chunks
     uint32_t chunk_capacity
     uint32_t fresh                  # slots from here on were never used
@@ -93,6 +99,10 @@ cdef inline FlowRecord* flow_at(const Slab* slab, uint32_t slot) noexcept nogil:
     return &slab.flows[slot >> CHUNK_BITS][slot & (CHUNK_SLOTS - 1)]
 
 
+cdef inline FlowSides* flow_sides_at(const Slab* slab, uint32_t slot) noexcept nogil:
+    return &slab.flow_sides[slot >> CHUNK_BITS][slot & (CHUNK_SLOTS - 1)]
+
+
 cdef inline void init_slab(Slab* slab, bint with_marks, bint with_flows) noexcept nogil:
     memset(slab, 0, sizeof(Slab))
     slab.free_slots = NO_SLOT
@@ -107,10 +117,12 @@ cdef inline void free_slab(Slab* slab) noexcept nogil:
         free(slab.addresses[i])
         free(slab.marks[i])
         free(slab.flows[i])
+        free(slab.flow_sides[i])
     free(slab.entries)
     free(slab.addresses)
     free(slab.marks)
     free(slab.flows)
+    free(slab.flow_sides)
     memset(slab, 0, sizeof(Slab))
 
 
@@ -134,6 +146,10 @@ cdef inline bint grow_directory(Slab* slab) noexcept nogil:
     if grown == NULL:
         return False
     slab.flows = <FlowRecord**>grown
+    grown = realloc(slab.flow_sides, nbytes)
+    if grown == NULL:
+        return False
+    slab.flow_sides = <FlowSides**>grown
     slab.chunk_capacity = capacity
     return True
 
@@ -147,6 +163,7 @@ cdef inline bint add_chunk(Slab* slab) noexcept nogil:
     slab.addresses[i] = NULL
     slab.marks[i] = NULL
     slab.flows[i] = NULL
+    slab.flow_sides[i] = NULL
     slab.entries[i] = <Entry*>allocate_pages(CHUNK_SLOTS * sizeof(Entry))
     if slab.entries[i] == NULL:
         return False
@@ -154,10 +171,14 @@ cdef inline bint add_chunk(Slab* slab) noexcept nogil:
         slab.marks[i] = <MarkLink*>allocate_pages(CHUNK_SLOTS * sizeof(MarkLink))
     if slab.with_flows:
         slab.flows[i] = <FlowRecord*>allocate_pages(CHUNK_SLOTS * sizeof(FlowRecord))
-    if (slab.with_marks and slab.marks[i] == NULL) or (slab.with_flows and slab.flows[i] == NULL):
+        slab.flow_sides[i] = <FlowSides*>allocate_pages(CHUNK_SLOTS * sizeof(FlowSides))
+    if (slab.with_marks and slab.marks[i] == NULL) or (
+        slab.with_flows and (slab.flows[i] == NULL or slab.flow_sides[i] == NULL)
+    ):
         free(slab.entries[i])
         free(slab.marks[i])
         free(slab.flows[i])
+        free(slab.flow_sides[i])
         return False
     slab.nbytes += CHUNK_SLOTS * sizeof(Entry)
     slab.chunks += 1

@@ -18,7 +18,7 @@ from sgfast.core.base.types cimport (
 )
 from sgfast.core.conntrack.lifetime cimport free_table, init_table, list_displaced, prefetch_buckets, sweep
 from sgfast.core.conntrack.states cimport STATE_COUNT, TIMEOUT_COUNT, TIMEOUT_OF_STATE
-from sgfast.core.conntrack.storage cimport Entry, FlowRecord, entry_at, flow_at, prefetch_addresses
+from sgfast.core.conntrack.storage cimport Entry, entry_at, flow_at, prefetch_addresses
 from sgfast.core.conntrack.table cimport FROM_HIGH, Table, count_packet, guess_slot
 from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row
@@ -35,12 +35,6 @@ from sgfast.core.wire.ip cimport init_wire
 cdef enum:
     # The outcome word of a packet on the fast path, except for the initiator bit.
     FAST_WORD = ALLOW | ESTABLISHED << WORD_REASON_SHIFT | WORD_KNOWN | WORD_HEARD | WORD_FAST
-
-
-cdef inline void prefetch_flow(const FlowRecord* flow) noexcept nogil:
-    # The record is longer than a cache line.
-    prefetch(flow)
-    prefetch(&flow.initiator_high)
 
 
 cdef inline void prefetch_bucket(const Table* t, const Packet* p) noexcept nogil:
@@ -93,7 +87,7 @@ cdef void guess_batch(const Plane* plane, Packet* packets, Py_ssize_t n) noexcep
                 if p.ipv6:
                     prefetch_addresses(&plane.table.slab, p.hint)
                 if keep_flows:
-                    prefetch_flow(flow_at(&plane.table.slab, p.hint))
+                    prefetch(flow_at(&plane.table.slab, p.hint))
 
 
 cdef void judge_batch(

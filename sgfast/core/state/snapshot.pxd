@@ -6,6 +6,8 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from sgfast.core.conntrack.storage cimport FlowRecord, FlowSides
+
 
 cdef packed struct TupleRow:
     uint64_t addr[4]        # as in FlowKey
@@ -18,3 +20,8 @@ cdef packed struct TupleRow:
     uint8_t flags[2]
     uint8_t marks
     uint8_t present
+
+
+cdef struct RecordRow:
+    FlowRecord flow
+    FlowSides sides

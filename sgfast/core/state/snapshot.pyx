@@ -26,7 +26,7 @@ from sgfast.core.conntrack.flow_rows cimport key_of
 from sgfast.core.conntrack.lifetime cimport add_key, join_age, mark_opener, rearm, sweep
 from sgfast.core.conntrack.protocols cimport can_be_in
 from sgfast.core.conntrack.states cimport MOOT_ICMP, MOOT_OTHER, MOOT_TCP, NO_STATE
-from sgfast.core.conntrack.storage cimport Entry, FlowRecord, entry_at, flow_at, mark_at
+from sgfast.core.conntrack.storage cimport Entry, Slab, entry_at, flow_at, flow_sides_at, mark_at
 from sgfast.core.conntrack.table cimport (
     EVICTABLE,
     OPENER_SEEN,
@@ -53,12 +53,11 @@ TUPLE_DTYPE = np.dtype([
 ])
 RECORD_DTYPE = np.dtype([
     ("number", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)),
-    ("rule", "<u4", (2,)), ("instance", "<i4", (2,)),
-    ("initiator_high", "u1"), ("verdict", "u1"), ("reason", "u1"), ("side_end", "u1", (2,)), ("present", "u1"),
-    ("icmp", "<u2"),
+    ("initiator_high", "u1"), ("verdict", "u1"), ("reason", "u1"), ("side_end", "u1", (2,)), ("spare", "u1"),
+    ("icmp", "<u2"), ("rule", "<u4", (2,)), ("instance", "<i4", (2,)),
 ])
 assert TUPLE_DTYPE.itemsize == sizeof(TupleRow)
-assert RECORD_DTYPE.itemsize == sizeof(FlowRecord)
+assert RECORD_DTYPE.itemsize == sizeof(RecordRow)
 
 _TALLIES = ("denials", "unanswered", "refused", "broken", "began")
 _COUNTERS = (
@@ -93,7 +92,7 @@ cdef object _save_table(Table* t):
     rows = np.zeros(t.used, dtype=TUPLE_DTYPE)
     records = np.zeros(t.used if t.keep_flows else 0, dtype=RECORD_DTYPE)
     cdef TupleRow* row = <TupleRow*>_bytes_of(rows)
-    cdef FlowRecord* record = <FlowRecord*>_bytes_of(records)
+    cdef RecordRow* record = <RecordRow*>_bytes_of(records)
     cdef uint32_t* row_of = <uint32_t*>malloc((<size_t>t.slab.fresh + 1) * sizeof(uint32_t))
     cdef uint32_t slot
     cdef uint32_t n = 0
@@ -119,7 +118,8 @@ cdef object _save_table(Table* t):
             row.present = e.present
             row += 1
             if t.keep_flows:
-                record[n] = flow_at(&t.slab, slot)[0]
+                record[n].flow = flow_at(&t.slab, slot)[0]
+                record[n].sides = flow_sides_at(&t.slab, slot)[0]
             row_of[slot] = n
             n += 1
     age, seen = [], []
@@ -239,7 +239,8 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     ended = _checked(arrays, f"{name}.ended", FLOW_DTYPE)
     cdef Py_ssize_t count = len(rows)
     cdef const TupleRow* row = <const TupleRow*>_bytes_of(rows)
-    cdef const FlowRecord* record = <const FlowRecord*>_bytes_of(records)
+    cdef const RecordRow* record = <const RecordRow*>_bytes_of(records)
+    cdef const Slab* slab
     cdef Py_ssize_t put = 0
     cdef uint32_t[::1] slots
     cdef uint8_t[::1] shards
@@ -265,7 +266,9 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
             if slots[put] == NO_SLOT:
                 break
             if t.keep_flows:
-                flow_at(&_table_of(plane, shards[put], offset).slab, slots[put])[0] = record[put]
+                slab = &_table_of(plane, shards[put], offset).slab
+                flow_at(slab, slots[put])[0] = record[put].flow
+                flow_sides_at(slab, slots[put])[0] = record[put].sides
             put += 1
     _require(put == count, f"{name}: row {put} is invalid, or memory ran out")
     for i in range(plane.plane_count):
