@@ -1,13 +1,14 @@
 """Builds rule tables, which give the winning rule for a class of peer address and a class of protocol and port.
 
 Each security group has one rule table per direction. An instance in several groups is subject to the union of their
-rules (SPEC 1). The sets of groups that most instances have get joined tables, so that one look-up suffices. For the
-others the data plane looks up each group and takes the rule with the lowest rank. Memory therefore grows with the
-number of groups, not with the number of combinations.
+rules (SPEC 1). The sets of groups that most instances have get joined tables, so that one look-up suffices. The groups
+that many other sets have in common get a joined table, too. For the rest the data plane looks up each group. It takes
+the rule with the lowest rank. Memory therefore grows with the number of groups, not with the number of combinations.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +29,10 @@ MAX_TABLE_CELLS = 1 << 20
 
 #: Limits for all joined tables: steps (one per rule and class, a third of a second in total), and memory.
 MAX_JOINED_STEPS = 64_000_000
+#: Steps for tables of groups that sets of groups have in common.
+MAX_COMMON_STEPS = 32_000_000
+#: Sets of groups have a group in common if so many have it, and so large a part of them.
+COMMON_SETS, COMMON_PART = 4, 1 / 32
 MAX_JOINED_BYTES = 64 << 20
 
 #: Limit for all rule tables of a policy. A larger policy is rejected, because it could exhaust memory (SPEC 11).
@@ -162,13 +167,15 @@ def rule_tables(
     builder = _Builder(policy, rules, addresses, ports, rank)
     directions: tuple[Direction, ...] = ("outbound", "inbound")
 
-    def table_of(in_groups: Sequence[int], direction: Direction, vpc: int) -> _Kept | None:
-        """The table of one group or none; or of several groups, if joining them pays off."""
+    def table_of(in_groups: Sequence[int], direction: Direction, vpc: int, common: bool = False) -> _Kept | None:
+        """The table of one group or none; or of several groups, if joining them pays off. ``common``: these are groups
+        that many sets of groups have.
+        """
         members = tuple(groups[g] for g in in_groups)
         kept = cache.get(members, direction, vpc)
         if kept is not None and all(map(is_, kept.groups, members)):
             return kept
-        if len(members) > 1 and not builder.may_join(sum(len(group.rules) for group in members)):
+        if len(members) > 1 and not builder.may_join(sum(len(group.rules) for group in members), common):
             return None
         numbers = np.concatenate([np.zeros(0, dtype=np.int64), *(numbers_of[g][direction] for g in in_groups)])
         order: list[int] = numbers[np.argsort(rank[numbers], kind="stable")].tolist()
@@ -176,10 +183,20 @@ def rule_tables(
         built = build(order, vpc, None if kept is None else kept.built)
         return None if built is None else cache.put(members, direction, vpc, built)
 
+    common: list[frozenset[int]] = []       # empty until it is needed
+
     def tables_of(profile: Profile, direction: Direction) -> tuple[_Kept, ...]:
         in_groups = [g for g in profile[0] if len(numbers_of[g][direction])]
         joined = table_of(in_groups, direction, profile[1])
-        parts = [joined] if joined else [table_of([g], direction, profile[1]) for g in in_groups]
+        if joined is not None:
+            return (joined,)
+        if not common:
+            common.append(_common_groups([profile for profile, has_instances in listed if has_instances]))
+        together = [g for g in in_groups if g in common[0]]
+        if len(together) > 1:
+            joined = table_of(together, direction, profile[1], common=True)
+        apart = in_groups if joined is None else [g for g in in_groups if g not in common[0]]
+        parts = [joined, *(table_of([g], direction, profile[1]) for g in apart)]
         return tuple(part for part in parts if part is not None)
 
     # If only profiles came and went, the tables stay, and new profiles get theirs.
@@ -204,6 +221,13 @@ def rule_tables(
     cache.use({listed[n][0]: tables for n, tables in chosen.items()}, forget=earlier is None)
     cache.last = _listed(groups, listed, chosen, builder.built, earlier)
     return cache.last.made
+
+
+def _common_groups(profiles: Sequence[Profile]) -> frozenset[int]:
+    """The groups that many sets of several groups have in common."""
+    several = [groups for groups, _ in profiles if len(groups) > 1]
+    sets = Counter(g for groups in several for g in groups)
+    return frozenset(g for g, n in sets.items() if n >= max(COMMON_SETS, COMMON_PART * len(several)))
 
 
 def _listed(
@@ -272,7 +296,8 @@ class _Builder:
         self._dimensions: dict[tuple[str, tuple[Selector, ...]], Dimension] = {}
         self._left = MAX_TABLE_BYTES
         self._left_for_joined = MAX_JOINED_BYTES
-        self._steps_left = MAX_JOINED_STEPS
+        # For tables of whole sets of groups, and of what these have in common.
+        self._steps_left = [MAX_JOINED_STEPS, MAX_COMMON_STEPS]
         self._refusal = (
             f"{policy.origin}: the rule tables would need more than {MAX_TABLE_BYTES >> 20} MiB: the rules of "
             f"{len(policy.security_groups)} groups distinguish {addresses.count} kinds of address and {ports.count} "
@@ -285,10 +310,10 @@ class _Builder:
         assert built is not None
         return built
 
-    def may_join(self, rules: int) -> bool:
+    def may_join(self, rules: int, common: bool) -> bool:
         """Whether enough steps are left to join groups with this many rules."""
-        self._steps_left -= rules * (self._addresses.count + self._ports.count)
-        return self._steps_left >= 0
+        self._steps_left[common] -= rules * (self._addresses.count + self._ports.count)
+        return self._steps_left[common] >= 0
 
     def build_joined(self, order: Sequence[int], vpc: int, before: _Built | None) -> _Built | None:
         """Like ``build``, for the rules of several groups; None if the table would be too large to pay off."""

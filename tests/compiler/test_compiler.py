@@ -134,6 +134,23 @@ def test_memory_grows_with_groups_not_with_the_ways_they_are_combined() -> None:
             assert (won.priority, won.action) == (best.priority, best.action)
 
 
+def test_groups_that_many_sets_of_groups_have_in_common_are_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgfast.compiler.tables.MAX_JOINED_STEPS", 0)
+    plain = policy(42, 40)
+    mixed = replace(plain, instances=tuple(
+        replace(each, security_groups=("g0", "g1", f"g{n + 2}")) for n, each in enumerate(plain.instances)
+    ))  # fmt: skip
+    compiled = compile_policy(mixed)
+    # One of both common groups, one of each other group, and one without rules for all that is outbound.
+    assert compiled.rule_tables == 42
+    for n in range(42):
+        for instance in mixed.instances[:3]:
+            rule = compiled.classifier.rule_for(
+                compiled.numbering.of_instance(instance), True, ip_address(f"198.18.0.{n}").packed, 6, n + 1
+            )
+            assert (rule >= 0) == (f"g{n}" in instance.security_groups), (n, instance)
+
+
 def test_many_rules_with_ports_of_their_own_do_not_multiply() -> None:
     # A matrix of port ranges and rules would be large and mostly empty here.
     count = some(4_000, 10_000)
@@ -186,12 +203,13 @@ def test_a_later_policy_makes_only_the_tables_a_change_touches() -> None:
                     assert compiled.classifier.rule_for(*question) == fresh.classifier.rule_for(*question), question
 
 
-@pytest.mark.parametrize("room", [1 << 20, 0], ids=["joined", "group-by-group"])
+@pytest.mark.parametrize(("sets", "common"), [(1 << 40, 0), (0, 1 << 40), (0, 0)], ids=["joined", "common", "apart"])
 def test_members_that_come_and_go_leave_no_pile_of_tables_and_no_rule_of_another_set_of_groups(
-    room: int, monkeypatch: pytest.MonkeyPatch
+    sets: int, common: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each set of groups gets tables when somebody is in it, and few remain of sets that nobody is in any more."""
-    monkeypatch.setattr("sgfast.compiler.tables.MAX_JOINED_BYTES", room)
+    monkeypatch.setattr("sgfast.compiler.tables.MAX_JOINED_STEPS", sets)
+    monkeypatch.setattr("sgfast.compiler.tables.MAX_COMMON_STEPS", common)
     seed = 5
     print(f"seed {seed}")
     rng = random.Random(seed)
