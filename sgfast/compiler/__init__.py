@@ -289,7 +289,7 @@ def _membership_after(
     instance_groups: InstanceGroups, before: Policy, after: Policy, numbering: Numbering, moved: Iterable[int]
 ) -> InstanceGroups | None:
     """Update for a later policy in which the same instances have other groups, and more may have come; None if the
-    instances differ otherwise.
+    instances differ otherwise, or if most profiles would have no instances.
     """
     known = len(before.instances)
     if len(after.instances) < known:
@@ -316,6 +316,9 @@ def _membership_after(
         profile = (tuple(sorted({group_number[name] for name in new.security_groups})), vpc_number[new.vpc])
         profiles[profile] = profiles.get(profile, 0) + 1
         profile_number[n] = place.setdefault(profile, len(place))
+    # A profile keeps its place and its tables when its last instance leaves it.
+    if 2 * sum([count > 0 for count in profiles.values()]) < len(profiles):
+        return None
     return InstanceGroups(numbers, profiles, profile_number, vpc)
 
 

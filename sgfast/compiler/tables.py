@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache as cache_result
 from functools import partial
 from operator import eq, is_
 
@@ -29,11 +30,10 @@ MAX_TABLE_CELLS = 1 << 20
 
 #: Limits for all joined tables: steps (one per rule and class, a third of a second in total), and memory.
 MAX_JOINED_STEPS = 64_000_000
-#: Steps for tables of groups that sets of groups have in common.
-MAX_COMMON_STEPS = 32_000_000
-#: Sets of groups have a group in common if so many have it, and so large a part of them.
-COMMON_SETS, COMMON_PART = 4, 1 / 32
 MAX_JOINED_BYTES = 64 << 20
+#: More steps, for the groups that many sets of groups have in common: at least so many sets, and this part of them all.
+MAX_COMMON_STEPS = 32_000_000
+COMMON_SETS, COMMON_PART = 4, 1 / 32
 
 #: Limit for all rule tables of a policy. A larger policy is rejected, because it could exhaust memory (SPEC 11).
 MAX_TABLE_BYTES = 2 << 30
@@ -95,11 +95,9 @@ class _Last:
     made: RuleTables
 
     def serves(self, profiles: list[tuple[Profile, bool]]) -> bool:
-        """Whether these profiles are the same ones with others behind them, and most that have tables need them."""
-        if len(profiles) < len(self.profiles):
-            return False
-        same = all(old[0] == new[0] for old, new in zip(self.profiles, profiles, strict=False))
-        return same and 2 * sum([profiles[n][1] for n in self.chosen]) >= len(self.chosen)
+        """Whether these profiles are the same ones, or the same ones with others behind them."""
+        begin = profiles[: len(self.profiles)]
+        return [profile for profile, _ in begin] == [profile for profile, _ in self.profiles]
 
 
 class TableCache:
@@ -183,19 +181,19 @@ def rule_tables(
         built = build(order, vpc, None if kept is None else kept.built)
         return None if built is None else cache.put(members, direction, vpc, built)
 
-    common: list[frozenset[int]] = []       # empty until it is needed
+    @cache_result
+    def common_groups() -> frozenset[int]:
+        return _common_groups([profile for profile, has_instances in listed if has_instances])
 
     def tables_of(profile: Profile, direction: Direction) -> tuple[_Kept, ...]:
         in_groups = [g for g in profile[0] if len(numbers_of[g][direction])]
         joined = table_of(in_groups, direction, profile[1])
         if joined is not None:
             return (joined,)
-        if not common:
-            common.append(_common_groups([profile for profile, has_instances in listed if has_instances]))
-        together = [g for g in in_groups if g in common[0]]
+        together = [g for g in in_groups if g in common_groups()]
         if len(together) > 1:
             joined = table_of(together, direction, profile[1], common=True)
-        apart = in_groups if joined is None else [g for g in in_groups if g not in common[0]]
+        apart = in_groups if joined is None else [g for g in in_groups if g not in common_groups()]
         parts = [joined, *(table_of([g], direction, profile[1]) for g in apart)]
         return tuple(part for part in parts if part is not None)
 
