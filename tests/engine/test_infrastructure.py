@@ -214,6 +214,20 @@ def test_fragments_follow_the_first_one() -> None:
     assert [words.split(";")[0] for words in said] == ["deny infrastructure"] * 2 + ["exempt"] * 2
 
 
+@pytest.mark.parametrize("setting", ["by-role", "exempt", "filtered"])
+def test_first_fragment_of_a_datagram_whose_fragments_contradict_each_other_is_denied_whatever_it_asks(
+    setting: str,
+) -> None:
+    """SPEC 9.4: no kernel puts such a datagram together."""
+    whole = f.udp(546, 547, bytes(56))
+    frames = [
+        f.ethernet(f.ipv6("2001:db8::5", "ff02::1:2", f.other(17, part), extensions=[f.fragment(at // 8, at == 0)]))
+        for at, part in ((32, whole[32:48]), (48, whole[48:]), (0, whole[:32]))
+    ]  # fmt: skip
+    said = both_say(frames, setting)
+    assert [words.split(";")[0] for words in said[1:]] == ["deny fragment"] * 2
+
+
 def test_other_settings_treat_both_ends_alike() -> None:
     answer = f.ethernet(f.ipv4("10.0.0.5", "192.0.2.1", f.udp(67, 68)))
     report = f.ethernet(f.ipv6("2001:db8::5", "ff02::16", f.icmpv6(143), hop_limit=1))

@@ -58,7 +58,7 @@ cdef enum:         # Outcome
     READ_ICMP_ERROR = 1     # judged by the packet it quotes (SPEC 4.6)
     READ_TRUNCATED = 2
     READ_MALFORMED = 3      # contradicts itself, but its addresses are known
-    READ_STRAY = 4          # a later fragment whose first fragment is not known
+    READ_STRAY = 4          # a later fragment whose first one is not known, or one whose datagram contradicts itself
     READ_EXEMPT = 5         # infrastructure (SPEC 3.2)
     READ_SERVER = 6         # infrastructure that an instance must not send (SPEC 3.11)
     READ_BROKEN = 7         # no readable addresses: malformed, without sides (SPEC 3.1)
