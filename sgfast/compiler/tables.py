@@ -1,9 +1,10 @@
 """Builds rule tables, which give the winning rule for a class of peer address and a class of protocol and port.
 
 Each security group has one rule table per direction. An instance in several groups is subject to the union of their
-rules (SPEC 1). The sets of groups that most instances have get joined tables, so that one look-up suffices. The groups
-that many other sets have in common get a joined table, too. For the rest the data plane looks up each group. It takes
-the rule with the lowest rank. Memory therefore grows with the number of groups, not with the number of combinations.
+rules (SPEC 1). The sets of groups that most instances have get joined tables, so that one look-up suffices. Groups that
+many other sets have in common get a joined table, too. The data plane looks up each of the other groups, and takes the
+rule with the lowest rank. Joined tables have limits, so memory grows with the number of groups, not with the number of
+combinations.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ from sgfast.policy.model import Direction, Policy, Rule, SecurityGroup
 #: Larger rule tables are stored as bit vectors (this many cells take 2 MiB as a table, 4 MiB while it is made).
 MAX_TABLE_CELLS = 1 << 20
 
-#: Limits for all joined tables: steps (one per rule and class, a third of a second in total), and memory.
+#: Limits for the joined tables that a policy needs anew: steps (one per rule and class, a third of a second in total),
+#: and memory.
 MAX_JOINED_STEPS = 64_000_000
 MAX_JOINED_BYTES = 64 << 20
-#: More steps, for the groups that many sets of groups have in common: at least so many sets, and this part of them all.
+#: A group is common if at least this part of all sets of groups has it. At least so many sets must have the same common
+#: groups, or these are not joined. Their tables have steps of their own.
+COMMON_PART = 1 / 32
+COMMON_SETS = 8
 MAX_COMMON_STEPS = 32_000_000
-COMMON_SETS, COMMON_PART = 4, 1 / 32
 
 #: Limit for all rule tables of a policy. A larger policy is rejected, because it could exhaust memory (SPEC 11).
 MAX_TABLE_BYTES = 2 << 30
@@ -88,14 +92,14 @@ class _Last:
     groups: tuple[SecurityGroup, ...]
     #: The profiles, and whether each had instances.
     profiles: list[tuple[Profile, bool]]
-    #: The profiles that have tables, by number.
-    chosen: set[int]
-    #: The number of each table, by its id. None: of the one without rules.
+    #: The numbers of the profiles that have tables.
+    with_tables: set[int]
+    #: The number of each table, by its id. The key None stands for the table without rules.
     places: dict[int | None, int]
     made: RuleTables
 
     def serves(self, profiles: list[tuple[Profile, bool]]) -> bool:
-        """Whether these profiles are the same ones, or the same ones with others behind them."""
+        """Whether these profiles begin with the same ones in the same order."""
         begin = profiles[: len(self.profiles)]
         return [profile for profile, _ in begin] == [profile for profile, _ in self.profiles]
 
@@ -166,8 +170,8 @@ def rule_tables(
     directions: tuple[Direction, ...] = ("outbound", "inbound")
 
     def table_of(in_groups: Sequence[int], direction: Direction, vpc: int, common: bool = False) -> _Kept | None:
-        """The table of one group or none; or of several groups, if joining them pays off. ``common``: these are groups
-        that many sets of groups have.
+        """The table of one group or none; or of several groups, if joining them pays off. ``common``: whether they are
+        common groups, whose tables have steps of their own.
         """
         members = tuple(groups[g] for g in in_groups)
         kept = cache.get(members, direction, vpc)
@@ -182,7 +186,7 @@ def rule_tables(
         return None if built is None else cache.put(members, direction, vpc, built)
 
     @cache_result
-    def common_groups() -> frozenset[int]:
+    def common_groups() -> dict[Profile, frozenset[int]]:
         return _common_groups([profile for profile, has_instances in listed if has_instances])
 
     def tables_of(profile: Profile, direction: Direction) -> tuple[_Kept, ...]:
@@ -190,10 +194,11 @@ def rule_tables(
         joined = table_of(in_groups, direction, profile[1])
         if joined is not None:
             return (joined,)
-        together = [g for g in in_groups if g in common_groups()]
+        common = common_groups().get(profile, frozenset())
+        together = [g for g in in_groups if g in common]
         if len(together) > 1:
             joined = table_of(together, direction, profile[1], common=True)
-        apart = in_groups if joined is None else [g for g in in_groups if g not in common_groups()]
+        apart = in_groups if joined is None else [g for g in in_groups if g not in common]
         parts = [joined, *(table_of([g], direction, profile[1]) for g in apart)]
         return tuple(part for part in parts if part is not None)
 
@@ -205,7 +210,7 @@ def rule_tables(
     several: list[tuple[int, Profile]] = []
     single: list[tuple[int, Profile]] = []
     for n, (profile, has_instances) in enumerate(listed):
-        if not has_instances or (earlier is not None and n in earlier.chosen):
+        if not has_instances or (earlier is not None and n in earlier.with_tables):
             continue
         kept = cache.of_profile(profile) if changed.isdisjoint(profile[0]) else None
         if kept is None:
@@ -221,11 +226,14 @@ def rule_tables(
     return cache.last.made
 
 
-def _common_groups(profiles: Sequence[Profile]) -> frozenset[int]:
-    """The groups that many sets of several groups have in common."""
-    several = [groups for groups, _ in profiles if len(groups) > 1]
-    sets = Counter(g for groups in several for g in groups)
-    return frozenset(g for g, n in sets.items() if n >= max(COMMON_SETS, COMMON_PART * len(several)))
+def _common_groups(profiles: Sequence[Profile]) -> dict[Profile, frozenset[int]]:
+    """The common groups of each profile, as far as many profiles have the same ones."""
+    several = [profile for profile in profiles if len(profile[0]) > 1]
+    sets = Counter(g for groups, _ in several for g in groups)
+    common = frozenset(g for g, n in sets.items() if n >= COMMON_PART * len(several))
+    parts = {profile: common.intersection(profile[0]) for profile in several}
+    sharing = Counter((part, vpc) for (_, vpc), part in parts.items())
+    return {profile: part for profile, part in parts.items() if sharing[part, profile[1]] >= COMMON_SETS}
 
 
 def _listed(
@@ -257,7 +265,7 @@ def _listed(
     made = RuleTables(
         tables, choice, np.append(lists, more), sum([table.has_bit_vectors for table in tables]), built
     )
-    return _Last(groups, profiles, {*chosen} if earlier is None else {*chosen, *earlier.chosen}, places, made)
+    return _Last(groups, profiles, {*chosen} if earlier is None else {*chosen, *earlier.with_tables}, places, made)
 
 
 def _choices(
@@ -294,7 +302,7 @@ class _Builder:
         self._dimensions: dict[tuple[str, tuple[Selector, ...]], Dimension] = {}
         self._left = MAX_TABLE_BYTES
         self._left_for_joined = MAX_JOINED_BYTES
-        # For tables of whole sets of groups, and of what these have in common.
+        # For tables of whole sets of groups, and of common groups.
         self._steps_left = [MAX_JOINED_STEPS, MAX_COMMON_STEPS]
         self._refusal = (
             f"{policy.origin}: the rule tables would need more than {MAX_TABLE_BYTES >> 20} MiB: the rules of "

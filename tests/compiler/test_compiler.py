@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import tracemalloc
 from dataclasses import replace
@@ -16,6 +17,7 @@ from traffic import NETWORKS, ODD_DESTINATIONS, OUTSIDE, PORTS, drawn, routed
 from sgfast import HEADER_DTYPE, Engine, parse_policy
 from sgfast.compiler import Compiler, Numbering, compile_policy
 from sgfast.compiler.ports import PortClasses
+from sgfast.core.classify.classifier import RuleArrays
 from sgfast.errors import AmbiguousAddress, PolicyError
 from sgfast.policy.changes import (
     AddAddress,
@@ -53,6 +55,12 @@ def policy(groups: int, instances: int, peer: str | None = None) -> Policy:
             Instance(f"i{n}", "default", (ip_network((10 << 24) + n),), (f"g{n % groups}",)) for n in range(instances)
         ),
     )  # fmt: skip
+
+
+def count_tables() -> int:
+    """How many rule tables are in memory."""
+    gc.collect()
+    return sum(type(each) is RuleArrays for each in gc.get_objects())
 
 
 def test_a_policy_that_would_exhaust_memory_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +149,7 @@ def test_groups_that_many_sets_of_groups_have_in_common_are_one_table(monkeypatc
         replace(each, security_groups=("g0", "g1", f"g{n + 2}")) for n, each in enumerate(plain.instances)
     ))  # fmt: skip
     compiled = compile_policy(mixed)
-    # One of both common groups, one of each other group, and one without rules for all that is outbound.
+    # One joined table of g0 and g1, one for each of the 40 other groups, and one without rules, for outbound.
     assert compiled.rule_tables == 42
     for n in range(42):
         for instance in mixed.instances[:3]:
@@ -149,6 +157,15 @@ def test_groups_that_many_sets_of_groups_have_in_common_are_one_table(monkeypatc
                 compiled.numbering.of_instance(instance), True, ip_address(f"198.18.0.{n}").packed, 6, n + 1
             )
             assert (rule >= 0) == (f"g{n}" in instance.security_groups), (n, instance)
+    monkeypatch.setattr("sgfast.compiler.tables.MAX_COMMON_STEPS", 0)
+    assert compile_policy(mixed).rule_tables == 43
+    # What only few sets have in common is not joined.
+    monkeypatch.setattr("sgfast.compiler.tables.MAX_COMMON_STEPS", 1 << 40)
+    few = tuple(
+        replace(each, security_groups=("g0", "g1", f"g{n + 2}") if n < 7 else (f"g{n + 2}", "g41"))
+        for n, each in enumerate(plain.instances)
+    )
+    assert compile_policy(replace(plain, instances=few)).rule_tables == 43
 
 
 def test_many_rules_with_ports_of_their_own_do_not_multiply() -> None:
@@ -213,6 +230,7 @@ def test_members_that_come_and_go_leave_no_pile_of_tables_and_no_rule_of_another
     seed = 5
     print(f"seed {seed}")
     rng = random.Random(seed)
+    before = count_tables()
     now, gone = policy(6, 10), list[Instance]()
     compiler = Compiler()
     compiler.compile(now)
@@ -235,8 +253,10 @@ def test_members_that_come_and_go_leave_no_pile_of_tables_and_no_rule_of_another
                     rule = c.classifier.rule_for(c.numbering.of_instance(each), True, peer, 6, n + 1)
                     won.append(c.rules[rule].id if rule >= 0 else None)
                 assert won == [f"g{n}/inbound/1" if f"g{n}" in each.security_groups else None] * 2, (step, each)
-        # A set of groups has two tables, and as many sets as have instances may have none.
+        # A set of groups has at most two tables. Sets without instances keep theirs if they are the fewer ones.
         assert compiled.rule_tables <= 4 * len({each.security_groups for each in now.instances})
+    del fresh
+    assert count_tables() - before <= 2 * compiled.rule_tables
 
 
 def test_what_changes_more_than_rules_and_members_is_compiled_whole_and_right() -> None:

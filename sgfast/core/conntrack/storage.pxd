@@ -40,8 +40,8 @@ cdef struct MarkLink:
     uint32_t prev
 
 
-# A tuple's data for the connection report; allocated only if flows are kept. What each packet changes is in one cache
-# line, as most packets change nothing else.
+# A tuple's data for the connection report; allocated only if flows are kept. Most packets change only this record, so it
+# is one cache line.
 cdef struct FlowRecord:             # 64 bytes, asserted in tests
     uint64_t number                 # number of its first packet
     int64_t first_ns
@@ -52,11 +52,11 @@ cdef struct FlowRecord:             # 64 bytes, asserted in tests
     uint8_t verdict
     uint8_t reason
     uint8_t side_end[2]             # by side: SideEnd
-    uint8_t spare
+    uint8_t spare                   # always 0
     uint16_t icmp                   # ICMP type << 8 | code of the opener
 
 
-# The rest of it.
+# The rest of a tuple's data for the connection report, which few packets need.
 cdef struct FlowSides:
     uint32_t rule[2]                # by side, NO_SLOT: none
     int32_t instance[2]             # by side, -1: none
