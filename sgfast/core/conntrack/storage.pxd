@@ -40,8 +40,8 @@ cdef struct MarkLink:
     uint32_t prev
 
 
-# A tuple's data for the connection report; allocated only if flows are kept. Most packets change only this record, so it
-# is one cache line.
+# A tuple's data for the connection report; allocated only if flows are kept. Most packets change only this record, so
+# it is one cache line.
 cdef struct FlowRecord:             # 64 bytes, asserted in tests
     uint64_t number                 # number of its first packet
     int64_t first_ns
