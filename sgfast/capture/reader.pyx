@@ -117,7 +117,8 @@ cdef class StreamBuffer:
         return 0
 
     cdef int read_ahead(self, FileReads reads) except -1:
-        # A window that has grown would make all of them large.
+        # All windows read ahead are as large as this reader's window. So they are used only while that has its first
+        # size.
         if self.capacity == FIRST_CAPACITY:
             self.ahead = WindowsAhead.begin(reads, self.stream)
             if self.ahead is not None:

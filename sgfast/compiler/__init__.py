@@ -316,7 +316,7 @@ def _membership_after(
         profile = (tuple(sorted({group_number[name] for name in new.security_groups})), vpc_number[new.vpc])
         profiles[profile] = profiles.get(profile, 0) + 1
         profile_number[n] = place.setdefault(profile, len(place))
-    # A profile keeps its place and its tables when its last instance leaves it.
+    # A profile stays listed after its last instance has left it. Once most are such profiles, the list is made anew.
     if 2 * sum([count > 0 for count in profiles.values()]) < len(profiles):
         return None
     return InstanceGroups(numbers, profiles, profile_number, vpc)

@@ -90,7 +90,7 @@ class _Last:
     """The last tables, and what they were made for."""
 
     groups: tuple[SecurityGroup, ...]
-    #: The profiles, and whether each had instances.
+    #: Each profile, and whether any instance had it.
     profiles: list[tuple[Profile, bool]]
     #: The numbers of the profiles that have tables.
     with_tables: set[int]
@@ -202,7 +202,7 @@ def rule_tables(
         parts = [joined, *(table_of([g], direction, profile[1]) for g in apart)]
         return tuple(part for part in parts if part is not None)
 
-    # If only profiles came and went, the tables stay, and new profiles get theirs.
+    # If the groups are the same, the earlier tables stay. Only profiles without tables get new ones.
     earlier = last if last is not None and last.groups is groups and last.serves(listed) else None
     before = groups if last is None else last.groups
     changed = {g for g, (old, new) in enumerate(zip(before, groups, strict=True)) if old is not new}

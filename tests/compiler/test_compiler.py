@@ -149,7 +149,7 @@ def test_groups_that_many_sets_of_groups_have_in_common_are_one_table(monkeypatc
         replace(each, security_groups=("g0", "g1", f"g{n + 2}")) for n, each in enumerate(plain.instances)
     ))  # fmt: skip
     compiled = compile_policy(mixed)
-    # One joined table of g0 and g1, one for each of the 40 other groups, and one without rules, for outbound.
+    # There is one table for g0 and g1 together and one for each of the 40 other groups. An empty one is for outbound.
     assert compiled.rule_tables == 42
     for n in range(42):
         for instance in mixed.instances[:3]:

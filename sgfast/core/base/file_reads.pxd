@@ -1,6 +1,6 @@
 # Reads of files that any idle thread may do. The thread that finds the records of a capture asks for the next windows
-# of the file before it needs them. Threads that judge do these reads when they have nothing else to do (workers.pxd),
-# so the first one waits less often for the kernel to copy the file.
+# of the file before it needs them. Threads that judge do these reads when they have nothing else to do (workers.pxd).
+# So the thread that finds records waits less often for the kernel to copy the file.
 #
 #     want:       a free place --> WANTED
 #     do_next:    WANTED --> BUSY --> DONE       by any thread, in the order in which they were wanted
@@ -25,14 +25,14 @@ cdef struct Read:
 
 cdef class FileReads:
     cdef Read* reads            # [MOST_READS]
-    cdef uint64_t* wanted       # how many nobody has begun
+    cdef uint64_t* wanted       # the number of reads that are WANTED
     cdef uint64_t* numbered     # how many there have been
     cdef int process            # PID of the process whose threads do them
 
     # Returns NULL if there is no free place. The descriptor and the memory at `to` must stay valid until the read is
     # finished or dropped.
     cdef Read* want(self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at) noexcept nogil
-    # Whether there was one to do. Call it and the next two without the GIL.
+    # Does one read that is WANTED. Returns False if there is none. Call `do_next`, `finish` and `drop` without the GIL.
     cdef bint do_next(self) noexcept nogil
     # Returns how many bytes were read.
     cdef Py_ssize_t finish(self, Read* read) noexcept nogil

@@ -17,7 +17,7 @@ cdef enum:
     DIRECTED = 4
 
 
-cdef packed struct Entry:           # 64 bytes, one cache line; asserted in tests
+cdef packed struct Entry:           # 64 bytes, one cache line; a test asserts it
     uint64_t digest                 # Packet.digest of the key
     int64_t deadline[2]             # by side: when it ends, engine time in nanoseconds (SPEC 4.1)
     uint32_t rule[2]                # by side: the rule that opened it
@@ -42,7 +42,7 @@ cdef struct MarkLink:
 
 # A tuple's data for the connection report; allocated only if flows are kept. Most packets change only this record, so
 # it is one cache line.
-cdef struct FlowRecord:             # 64 bytes, asserted in tests
+cdef struct FlowRecord:             # 64 bytes; a test asserts it
     uint64_t number                 # number of its first packet
     int64_t first_ns
     int64_t last_ns

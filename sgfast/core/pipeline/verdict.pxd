@@ -164,8 +164,8 @@ cdef inline void judge_without_key(Plane* plane, PacketContext* c) noexcept nogi
         finish(plane, c, EXEMPT, NO_REASON)
         return
     find_owners(plane, c)
-    # Without such an end, no filter has a say. A stray may be a first fragment that asks for infrastructure, but it is
-    # no part of a datagram (SPEC 9.4).
+    # If no instance is at the end whose filter has a say, the packet is exempt. A stray never is: if it is a first
+    # fragment, the fragments of its datagram contradict each other (SPEC 9.4).
     if (outcome == READ_SERVER and c.instance[c.packet.source_high] < 0) or (
         outcome != READ_STRAY and is_sent_freely(plane, c.packet) and c.instance[1 - c.packet.source_high] < 0
     ):
