@@ -4,7 +4,7 @@
 
 ``decompressed.py`` reads the chunks and hands out the stream. Memory use is bounded by the decompressor's window, which
 is limited here. Output that precedes damage comes first. gzip loses none of it. The other formats lose what the failing
-call had produced: at most ``STEP`` bytes, or with the package zstandard the output of ``INPUT_STEP`` bytes.
+call had produced: at most their step.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from sgfast.errors import CaptureError
 MAGIC_LENGTH = 4
 #: Bytes decompressed at a time: large enough for cheap calls, small enough to lose little output to damage.
 STEP = 16 * 1024
+#: The same for zstd, which takes less time for that many bytes than others.
+ZSTD_STEP = 32 * 1024
 #: The same for gzip, which loses none. Pieces twice as large would not stay in the second-level cache.
 GZIP_STEP = 128 * 1024
-#: Input bytes per call of the package zstandard, which has no limit on output. Four bytes can expand to 128 KiB, so a
-#: call returns at most 16 MiB.
-INPUT_STEP = 512
 #: Maximum window of a decompressor, bytes: the default of zstd, and twice what files made by ``xz -9`` need.
 MOST_WINDOW = 128 * 1024 * 1024
 #: Members without content in a row. Each takes time, and nothing comes out that shows it.
@@ -93,34 +92,6 @@ class _Gzip:
         return output
 
 
-class _Zstandard:
-    """One frame, through the package ``zstandard``.
-
-    The streams of that package either hide that a file is cut short or have no output limit.
-    """
-
-    def __init__(self, decompressor: Any) -> None:
-        self._frame = decompressor.decompressobj()
-        self._rest = b""
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._frame.eof)
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._rest
-
-    @property
-    def unused_data(self) -> bytes:
-        return bytes(self._frame.unused_data) + self._rest
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        data = data or self._rest
-        self._rest = data[INPUT_STEP:]
-        return bytes(self._frame.decompress(data[:INPUT_STEP]))
-
-
 # The formats ---------------------------------------------------------------------------------------------------------
 
 #: A factory of members, and the exceptions that they raise.
@@ -144,13 +115,8 @@ def _xz() -> _Decompressor:
 
 
 def _zstd() -> _Decompressor:
-    try:
-        package = import_module("compression.zstd")
-    except ImportError:
-        package = import_module("zstandard")
-        # One for all frames of a file: to make it takes longer than a small frame.
-        decompressor = package.ZstdDecompressor(max_window_size=MOST_WINDOW)
-        return lambda: _Zstandard(decompressor), (package.ZstdError, MemoryError)
+    # Python has it from 3.14 on, and the package is the same for earlier ones.
+    package: Any = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     options = {package.DecompressionParameter.window_log_max: MOST_WINDOW.bit_length() - 1}
     return lambda: package.ZstdDecompressor(options=options), (package.ZstdError,)
 
@@ -194,7 +160,8 @@ _COMPRESSIONS = (
     ),
     Compression("xz", "xzcat", lambda head: head[:4] == b"\xfd7zX", _xz, padded=True),
     Compression(
-        "zstd", "zstdcat", lambda head: head[:4] == b"\x28\xb5\x2f\xfd" or _is_skippable(head), _zstd, "zstandard"
+        "zstd", "zstdcat", lambda head: head[:4] == b"\x28\xb5\x2f\xfd" or _is_skippable(head), _zstd, "backports.zstd",
+        step=ZSTD_STEP,
     ),
     Compression(
         "lz4", "lz4cat", lambda head: head[:4] == b"\x04\x22\x4d\x18" or _is_skippable(head), _lz4, "lz4"
@@ -223,8 +190,6 @@ class Beginning:
     #: Bytes of the file.
     at: int = 0
     bytes_output: int = 0
-    #: Members without content in a row.
-    empty: int = 0
 
 
 _FIRST = Beginning()
@@ -247,7 +212,7 @@ class Decompressor:
             ) from None
         self._errors: tuple[type[Exception], ...] = (EOFError, ValueError, *errors)
         self._compression = compression
-        self._pieces = self._decompress(beginning.empty)
+        self._pieces = self._decompress()
         next(self._pieces)
         #: Whether ``advance`` needs a chunk.
         self.needs_input = True
@@ -289,10 +254,11 @@ class Decompressor:
         self.ended = True
         self.failure = ValueError(f"the {self._compression.name} data {what}")
 
-    def _decompress(self, empty: int) -> Generator[bytes | None, bytes | None, None]:
+    def _decompress(self) -> Generator[bytes | None, bytes | None, None]:
         """Yields output, and None to request input; the caller sends b"" at the end of the input."""
         compression = self._compression
         data = b""
+        empty = 0
         while True:
             # At this point another member begins, or the data after the last one.
             while True:

@@ -9,7 +9,6 @@ import itertools
 import lzma
 import os
 import random
-import struct
 import sys
 import tracemalloc
 import zlib
@@ -22,6 +21,7 @@ from captures import Dribble, Outcome, pcap_head, pcap_record, read
 from command import SHOP, handshake, process, sgfast, shell, write_capture, write_policy
 from effort import some
 from growth import operations
+from parted import zstd_frame, zstd_raw_frame, zstd_skipped
 
 from sgfast.capture import CaptureReader, compression, open_capture
 from sgfast.errors import CaptureError
@@ -30,20 +30,12 @@ Capsys = pytest.CaptureFixture[str]
 Compress = Callable[[bytes], bytes]
 
 
-def zstd(data: bytes) -> bytes:
-    try:
-        from compression.zstd import CompressionParameter, compress
-    except ImportError:
-        return pytest.importorskip("zstandard").ZstdCompressor(write_checksum=True).compress(data)
-    return compress(data, options={CompressionParameter.checksum_flag: 1})
-
-
 def lz4(data: bytes) -> bytes:
     return pytest.importorskip("lz4.frame").compress(data, content_checksum=True)
 
 
 FORMATS: dict[str, Compress] = {
-    "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd, "lz4": lz4,
+    "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd_frame, "lz4": lz4,
 }  # fmt: skip
 EVERY = pytest.mark.parametrize("name", FORMATS)
 
@@ -106,7 +98,7 @@ def test_several_members_are_one_stream_wherever_they_are_cut(name: str) -> None
 
 @pytest.mark.parametrize("name", ["zstd", "lz4"])
 def test_frames_that_hold_nothing_are_skipped(name: str) -> None:
-    skippable = bytes.fromhex("5a2a4d18") + struct.pack("<I", 5) + b"12345"
+    skippable = zstd_skipped(b"12345")
     data = FORMATS[name](PLAIN[:500]) + skippable + FORMATS[name](PLAIN[500:]) + skippable
     assert read(data) == WHOLE
     if name == "zstd":      # as parallel compressors begin their files
@@ -288,10 +280,10 @@ def test_compressed_twice_is_told(name: str) -> None:
         assert f"decompressed, it {words}" in (read(FORMATS[name](inside)).error or "")
 
 
-@pytest.mark.parametrize(("name", "package"), [("zstd", "zstandard"), ("lz4", "lz4")])
+@pytest.mark.parametrize(("name", "package"), [("zstd", "backports.zstd"), ("lz4", "lz4")])
 def test_a_package_that_is_missing_is_named(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = FORMATS[name](PLAIN)
-    for module in ("compression.zstd", "zstandard", "lz4", "lz4.frame"):
+    for module in ("compression.zstd", "backports.zstd", "lz4", "lz4.frame"):
         monkeypatch.setitem(sys.modules, module, None)
     error = read(data).error
     assert error is not None and f"is {name}-compressed, which takes the Python package {package}" in error
@@ -344,18 +336,11 @@ def test_size_below_at_and_above_what_is_free(more: int, is_damage: bool, monkey
     assert (read(gzip.compress(PLAIN)).damage is not None) == is_damage
 
 
-def zstd_frame(window_log: int, data: bytes) -> bytes:
-    """One raw block, in a frame that wants a window of 2^window_log bytes."""
-    return (
-        b"\x28\xb5\x2f\xfd" + bytes([0, (window_log - 10) << 3]) + struct.pack("<I", len(data) << 3 | 1)[:3] + data
-    )
-
-
 @pytest.mark.parametrize(("window_log", "is_read"), [(26, True), (27, True), (28, False), (31, False)])
 def test_zstd_window_at_below_and_above_the_limit(window_log: int, is_read: bool) -> None:
-    zstd(b"")
+    zstd_frame(b"")     # skips if nothing is there that reads it
     assert compression.MOST_WINDOW == 1 << 27
-    outcome = read(zstd_frame(window_log, PLAIN))
+    outcome = read(zstd_raw_frame([PLAIN], window_log=window_log))
     assert (outcome == WHOLE) == is_read
     if not is_read:
         assert "the zstd data cannot be decompressed" in (outcome.error or "")
@@ -410,22 +395,6 @@ def test_any_number_of_tiny_members_takes_work_in_proportion(name: str, monkeypa
     members = [FORMATS[name](PLAIN[n : n + 1]) for n in range(400)]
     one, two = (operations(lambda n=n: read(b"".join(members[:n]))) for n in (200, 400))
     assert 200 < one < two <= 2.5 * one
-
-
-def test_zstd_frames_share_a_decompressor(monkeypatch: pytest.MonkeyPatch) -> None:
-    package = pytest.importorskip("zstandard")
-    monkeypatch.setitem(sys.modules, "compression.zstd", None)
-    made = []
-
-    def make(**options: int) -> Any:
-        made.append(options)
-        return original(**options)
-
-    original = package.ZstdDecompressor
-    monkeypatch.setattr(package, "ZstdDecompressor", make)
-    compress = package.ZstdCompressor().compress
-    assert read(b"".join(compress(PLAIN[n : n + 100]) for n in range(0, len(PLAIN), 100))) == WHOLE
-    assert made == [{"max_window_size": compression.MOST_WINDOW}]
 
 
 # The command

@@ -29,6 +29,7 @@ from command import (
     wait_for,
     write_policy,
 )
+from parted import zstd_frame
 
 from sgfast import sandbox, seccomp
 from sgfast.cli import main
@@ -104,10 +105,9 @@ def test_all_outputs_of_a_replay_appear_and_are_the_same_and_it_resumes(
     capsys: Capsys, alike: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     pytest.importorskip("pyarrow")
-    zstandard = pytest.importorskip("zstandard")
     # Its decompressor is imported when the file has been opened.
     capture = tmp_path / "shop.pcap.zst"
-    capture.write_bytes(zstandard.compress(Path(CAPTURE).read_bytes()))
+    capture.write_bytes(zstd_frame(Path(CAPTURE).read_bytes()))
     names = {
         "verdicts": "v.parquet", "connections": "c.csv", "write": "w.pcapng", "write-denied": "d.pcap",
         "write-allowed": "a.pcapng", "flow-log": "f.log", "snapshot": "state", "report": "page.html",
