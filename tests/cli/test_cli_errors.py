@@ -15,11 +15,13 @@ import pytest
 from captures import enhanced, interface, pcap_head, section
 from command import (
     COMMAND,
+    DEADLINE_SECONDS,
     PCAPS,
     SHOP,
     environment,
     handshake,
     has_written,
+    is_asleep,
     process,
     sgfast,
     shell,
@@ -364,10 +366,12 @@ def test_an_interrupt_while_the_policy_is_awaited(tmp_path: Path) -> None:
     with start("replay", fifo, SHOP[1], "--verdicts", target) as child:
         # The other end opens only once somebody reads.
         writing = os.open(fifo, os.O_WRONLY)
+        # Python does not notice a signal that comes just before it waits for input.
+        wait_for(lambda: is_asleep(child))
         child.send_signal(signal.SIGINT)
-        assert child.stderr is not None and child.stderr.read() == "sgfast: interrupted\n"
-        assert child.wait() == 130
+        out, err = child.communicate(timeout=DEADLINE_SECONDS)
         os.close(writing)
+    assert (child.returncode, out, err) == (130, "", "sgfast: interrupted\n")
     assert sorted(tmp_path.iterdir()) == [fifo]
 
 

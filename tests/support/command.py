@@ -129,6 +129,11 @@ def has_written(child: Any, folder: Path) -> bool:
     return False
 
 
+def is_asleep(child: Any) -> bool:
+    """Whether the process waits for something, as the system says (proc_pid_stat(5))."""
+    return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
 def write_policy(folder: Path, text: str = POLICY) -> Path:
     path = folder / "policy.yaml"
     path.write_text(text)
