@@ -24,11 +24,12 @@ from sgfast.errors import CaptureError
 MAGIC_LENGTH = 4
 #: Bytes decompressed at a time: large enough for cheap calls, small enough to lose little output to damage.
 STEP = 16 * 1024
-#: The same for zstd, which takes less time for that many bytes than others.
+#: The same for zstd, which is faster.
 ZSTD_STEP = 32 * 1024
 #: The same for gzip, which loses none. Pieces twice as large would not stay in the second-level cache.
 GZIP_STEP = 128 * 1024
-#: Maximum window of a decompressor, bytes: the default of zstd, and twice what files made by ``xz -9`` need.
+#: Maximum window of a decompressor, bytes: the default of zstd, and twice what files made by ``xz -9`` need. A small
+#: frame of zstd that is given whole takes none, and may state a larger one.
 MOST_WINDOW = 128 * 1024 * 1024
 #: Members without content in a row. Each takes time, and nothing comes out that shows it.
 MOST_EMPTY = 10_000
@@ -190,6 +191,8 @@ class Beginning:
     #: Bytes of the file.
     at: int = 0
     bytes_output: int = 0
+    #: Members without content in a row.
+    empty: int = 0
 
 
 _FIRST = Beginning()
@@ -212,7 +215,7 @@ class Decompressor:
             ) from None
         self._errors: tuple[type[Exception], ...] = (EOFError, ValueError, *errors)
         self._compression = compression
-        self._pieces = self._decompress()
+        self._pieces = self._decompress(beginning.empty)
         next(self._pieces)
         #: Whether ``advance`` needs a chunk.
         self.needs_input = True
@@ -254,11 +257,10 @@ class Decompressor:
         self.ended = True
         self.failure = ValueError(f"the {self._compression.name} data {what}")
 
-    def _decompress(self) -> Generator[bytes | None, bytes | None, None]:
+    def _decompress(self, empty: int) -> Generator[bytes | None, bytes | None, None]:
         """Yields output, and None to request input; the caller sends b"" at the end of the input."""
         compression = self._compression
         data = b""
-        empty = 0
         while True:
             # At this point another member begins, or the data after the last one.
             while True:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain, islice
 
+from sgfast.capture import compression
 from sgfast.capture.compression import Beginning, Compression, is_bomb
 from sgfast.capture.parts import FileBytes, Part, decompress, find_parts
 from sgfast.processors import usable_processors
@@ -194,12 +195,16 @@ class ParallelParts:
         # A Decompressor that makes the last of it has taken more than what is before it.
         if is_bomb(made, part.start):
             return None
+        beginning = self.beginning
         if part.ends_member:
-            self.beginning = Beginning(part.end, made)
+            empty = beginning.empty + 1 if made == beginning.bytes_output else 0
+            if empty > compression.MOST_EMPTY:
+                return None
+            beginning = Beginning(part.end, made, empty)
         outputs = self._held + _without_first(job.result, self._bytes_before - self._bytes_made)
         # If the member goes on and is damaged, a Decompressor loses some output before the damage, up to its step.
         outputs, self._held = (outputs, []) if part.ends_member else _divided(outputs, self._form.step)
-        self._bytes_made, self.bytes_taken = made, part.end
+        self._bytes_made, self.beginning, self.bytes_taken = made, beginning, part.end
         self.bytes_shown += sum(map(len, outputs))
         return outputs
 

@@ -3,10 +3,11 @@
 - Blocks of xz that give their sizes, as ``xz -T0`` and ``pixz`` write them
   (https://tukaani.org/xz/xz-file-format.txt). A block is decompressed as a stream of its own.
 - Members of gzip that give their sizes, as ``bgzip`` writes them (section 4.1 of
-  https://samtools.github.io/hts-specs/SAMv1.pdf). Some of them together are a part.
-- Frames of zstd (RFC 8878), as ``pzstd`` writes several. Their blocks give sizes. Small ones together are a part.
+  https://samtools.github.io/hts-specs/SAMv1.pdf). Some of them together are a part. With two processors this would gain
+  nothing: one thread decompresses them as fast as the other one judges packets.
 
-With two processors, gzip and zstd gain nothing: one thread decompresses them as fast as the other one judges packets.
+Frames of zstd are no parts. What libzstd makes of an invalid frame depends on how its input is cut, so threads would
+have to cut it as the reader does. Few files have several frames.
 
 All sizes are claims. They are bounded here, and ``decompress`` says whether a part was what they claim. The search ends
 where something begins that is no part, or a part that is too large.
@@ -24,33 +25,24 @@ from sgfast.processors import usable_processors
 
 #: Most bytes that a block may become, and the largest window that it may want.
 MOST_OUTPUT = 64 * 1024 * 1024
-#: Streams that are smaller than a part are put together until they become as many bytes.
-PART = 1024 * 1024
-#: The search ends when it has found more small blocks, members or frames than this. Each of them takes a decompressor
-#: of its own. In most files, only the last one is small.
+#: The search ends when it has found more small blocks or members than this. Each of them takes a decompressor of its
+#: own. In most files, only the last one is small.
 MOST_SMALL = 100
 #: Output per call: large enough for cheap calls, small enough to be interrupted soon.
 STEP = 1024 * 1024
 
 
-class Stream(NamedTuple):
-    """A block of xz, a member of gzip or a frame of zstd. All numbers are bytes."""
-
-    start: int
-    end: int
-    #: The most that it becomes.
-    output: int
-    #: The window that it wants.
-    window: int = 0
-    is_small: bool = False
-
-
 class Part(NamedTuple):
-    """Some streams, and what is between and behind them that makes no output."""
+    """A block and what ends its stream if it is the last one; or some members."""
 
     start: int
-    streams: tuple[Stream, ...]
+    #: Where each stream in it ends: that of the block, or the members.
+    ends: tuple[int, ...]
     end: int
+    #: Bytes that it becomes.
+    output: int
+    #: Bytes of its window.
+    window: int
     #: Whether it ends its stream: another member may begin behind it.
     ends_member: bool
     #: What makes a stream of a block.
@@ -60,12 +52,7 @@ class Part(NamedTuple):
     @property
     def memory(self) -> int:
         """Bytes that it takes while it is decompressed: output, window, and what is read and copied."""
-        return self.output + max(stream.window for stream in self.streams) + 2 * (self.end - self.start)
-
-    @property
-    def output(self) -> int:
-        """The most bytes that it becomes."""
-        return sum(stream.output for stream in self.streams)
+        return self.output + self.window + 2 * (self.end - self.start)
 
 
 class FileBytes:
@@ -88,25 +75,21 @@ def find_parts(compression: Compression, file: FileBytes) -> Iterator[Part]:
     """The parts from the beginning of the file on, one behind the other."""
     if compression.name == "xz":
         return _xz_blocks(file)
-    find_small = {"gzip": _bgzip_members, "zstd": _zstd_frames}.get(compression.name)
-    if find_small is None or usable_processors() <= 2:
-        return iter(())
-    return _together(find_small(file))
+    if compression.name == "gzip" and usable_processors() > 2:
+        return _bgzip_members(file)
+    return iter(())
 
 
 def decompress(
     part: Part, make: Callable[[], Member], file: FileBytes, is_stopped: Callable[[], bool]
 ) -> list[bytes] | None:
-    """Return the output, or None if the part is not what it claims. Raises what the members that it makes raise.
-
-    A stream without output is not what it claims: only a ``Decompressor`` counts these.
-    """
-    data = file.read(part.start, part.streams[-1].end - part.start)
+    """Return the output, or None if the part is not what it claims. Raises what the members that it makes raise."""
+    data = file.read(part.start, part.ends[-1] - part.start)
     outputs: list[bytes] = []
     made = 0
-    for stream in part.streams:
-        before = made
-        given = part.before + data[stream.start - part.start : stream.end - part.start] + part.after
+    start = part.start
+    for end in part.ends:
+        given = part.before + data[start - part.start : end - part.start] + part.after
         member = make()
         while not member.eof:
             if is_stopped() or made > part.output or (member.needs_input and not given):
@@ -114,25 +97,10 @@ def decompress(
             outputs.append(member.decompress(given, STEP))
             made += len(outputs[-1])
             given = b""
-        if member.unused_data or made == before:
+        if member.unused_data:
             return None
+        start = end
     return outputs
-
-
-def _together(streams: Iterator[Stream]) -> Iterator[Part]:
-    start = output = small = 0
-    together = list[Stream]()
-    for stream in streams:
-        small += stream.is_small
-        if small > MOST_SMALL:
-            break
-        together.append(stream)
-        output += stream.output
-        if output >= PART:
-            yield Part(start, tuple(together), stream.end, ends_member=True)
-            start, output, together = stream.end, 0, []
-    if together:
-        yield Part(start, tuple(together), together[-1].end, ends_member=True)
 
 
 #: The beginning of a member of bgzip: the size of the whole member, less one, is in the two bytes that follow.
@@ -140,77 +108,28 @@ _BGZIP_HEADER = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0"
 #: The largest size of a decompressed member, in bytes. bgzip itself makes members of 65,280 bytes.
 _BGZIP_MEMBER = 64 * 1024
 _BGZIP_SMALL_MEMBER = 32 * 1024
+#: A part is as many members as make this many bytes when they are decompressed.
+_BGZIP_PART = 1024 * 1024
 
 
-def _bgzip_members(file: FileBytes) -> Iterator[Stream]:
+def _bgzip_members(file: FileBytes) -> Iterator[Part]:
     # bgzip ends a file with an empty member. The search ends there, because only a decompressor counts empty members.
-    at = 0
+    at = output = small = 0
+    start, ends = 0, list[int]()
     while True:
         header = file.read(at, len(_BGZIP_HEADER) + 2)
-        if header[:-2] != _BGZIP_HEADER:
-            return
         end = at + int.from_bytes(header[-2:], "little") + 1
-        size = int.from_bytes(file.read(end - 4, 4), "little")
-        if not 0 < size <= _BGZIP_MEMBER or end - at <= len(header):
+        size = int.from_bytes(file.read(end - 4, 4), "little") if header[:-2] == _BGZIP_HEADER else 0
+        small += size < _BGZIP_SMALL_MEMBER
+        is_member = 0 < size <= _BGZIP_MEMBER and small <= MOST_SMALL and end - at > len(header)
+        if ends and (not is_member or output >= _BGZIP_PART):
+            yield Part(start, tuple(ends), at, output, 0, ends_member=True)
+            start, ends, output = at, [], 0
+        if not is_member:
             return
-        yield Stream(at, end, size, is_small=size < _BGZIP_SMALL_MEMBER)
+        ends.append(end)
+        output += size
         at = end
-
-
-_ZSTD_MAGIC, _ZSTD_SKIPPED_MAGIC = b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
-#: The longest header of a frame.
-_ZSTD_HEADER = 18
-#: The largest size of a decompressed block, in bytes.
-_ZSTD_BLOCK = 128 * 1024
-#: Compressed bytes.
-_ZSTD_SMALL_FRAME = 4 * 1024
-#: The largest frame without data that may come before one with data. pzstd writes one of 12 bytes.
-_ZSTD_SKIPPED = 4 * 1024
-
-
-def _zstd_frames(file: FileBytes) -> Iterator[Stream]:
-    at = 0
-    while True:
-        header = file.read(at, 8)
-        if header[1:4] == _ZSTD_SKIPPED_MAGIC and header[0] >> 4 == 5:
-            skipped = int.from_bytes(header[4:], "little")
-            if skipped > _ZSTD_SKIPPED:
-                return
-            at += 8 + skipped
-        frame = _zstd_frame(file, at)
-        if frame is None:
-            return
-        yield frame
-        at = frame.end
-
-
-def _zstd_frame(file: FileBytes, start: int) -> Stream | None:
-    """The frame there: None if there is none, or a large one. Whether all of its header is right is not looked at."""
-    header = file.read(start, _ZSTD_HEADER)
-    if len(header) < _ZSTD_HEADER or header[:4] != _ZSTD_MAGIC:
-        return None
-    kind = header[4]
-    is_single, has_checksum = kind & 0x20, kind & 0x04
-    at = 5 + (0, 1, 2, 4)[kind & 3]
-    length = (1 if is_single else 0, 2, 4, 8)[kind >> 6]
-    if is_single:
-        # The window is as large as the output.
-        window = int.from_bytes(header[at : at + length], "little") + (256 if length == 2 else 0)
-    else:
-        window = 8 + (header[5] & 7) << (header[5] >> 3) + 7
-        at += 1
-    at += start + length
-    output, is_last = 0, 0
-    while not is_last:
-        block = file.read(at, 3)
-        output += _ZSTD_BLOCK
-        if len(block) < 3 or max(output, window) > MOST_OUTPUT:
-            return None
-        size = int.from_bytes(block, "little")
-        is_last, repeats = size & 1, size >> 1 & 3 == 1
-        at += 3 + (1 if repeats else size >> 3)
-    end = at + (4 if has_checksum else 0)
-    return Stream(start, end, output, window, is_small=end - start < _ZSTD_SMALL_FRAME)
 
 
 _XZ_MAGIC, _XZ_END = b"\xfd7zXZ\0", b"YZ"
@@ -252,8 +171,10 @@ def _xz_blocks(file: FileBytes) -> Iterator[Part]:
             records += record
             blocks += 1
             start, at = at, at + (sizes.compressed + 3) // 4 * 4
-            block = Stream(start, at, sizes.output, sizes.window)
-            part = Part(start, (block,), at, ends_member=False, before=header, after=_xz_tail(header, 1, record))
+            part = Part(
+                start, (at,), at, sizes.output, sizes.window, ends_member=False,
+                before=header, after=_xz_tail(header, 1, record),
+            )  # fmt: skip
             sizes = _xz_sizes(file.read(at, _XZ_BLOCK_HEADER), check)
             if sizes is None:
                 # An index is right if it is this one: there is only one way to write it.

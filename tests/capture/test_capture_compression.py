@@ -9,6 +9,7 @@ import itertools
 import lzma
 import os
 import random
+import struct
 import sys
 import tracemalloc
 import zlib
@@ -17,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from captures import Dribble, Outcome, pcap_head, pcap_record, read
+from captures import Dribble, Outcome, pcap_head, pcap_record, read, zstd
 from command import SHOP, handshake, process, sgfast, shell, write_capture, write_policy
 from effort import some
 from growth import operations
-from parted import zstd_frame, zstd_raw_frame, zstd_skipped
 
 from sgfast.capture import CaptureReader, compression, open_capture
 from sgfast.errors import CaptureError
@@ -35,7 +35,7 @@ def lz4(data: bytes) -> bytes:
 
 
 FORMATS: dict[str, Compress] = {
-    "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd_frame, "lz4": lz4,
+    "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd, "lz4": lz4,
 }  # fmt: skip
 EVERY = pytest.mark.parametrize("name", FORMATS)
 
@@ -98,7 +98,7 @@ def test_several_members_are_one_stream_wherever_they_are_cut(name: str) -> None
 
 @pytest.mark.parametrize("name", ["zstd", "lz4"])
 def test_frames_that_hold_nothing_are_skipped(name: str) -> None:
-    skippable = zstd_skipped(b"12345")
+    skippable = bytes.fromhex("5a2a4d18") + struct.pack("<I", 5) + b"12345"
     data = FORMATS[name](PLAIN[:500]) + skippable + FORMATS[name](PLAIN[500:]) + skippable
     assert read(data) == WHOLE
     if name == "zstd":      # as parallel compressors begin their files
@@ -336,11 +336,18 @@ def test_size_below_at_and_above_what_is_free(more: int, is_damage: bool, monkey
     assert (read(gzip.compress(PLAIN)).damage is not None) == is_damage
 
 
+def zstd_frame(window_log: int, data: bytes) -> bytes:
+    """One raw block, in a frame that wants a window of 2^window_log bytes."""
+    return (
+        b"\x28\xb5\x2f\xfd" + bytes([0, (window_log - 10) << 3]) + struct.pack("<I", len(data) << 3 | 1)[:3] + data
+    )
+
+
 @pytest.mark.parametrize(("window_log", "is_read"), [(26, True), (27, True), (28, False), (31, False)])
 def test_zstd_window_at_below_and_above_the_limit(window_log: int, is_read: bool) -> None:
-    zstd_frame(b"")     # skips if nothing is there that reads it
+    zstd(b"")
     assert compression.MOST_WINDOW == 1 << 27
-    outcome = read(zstd_raw_frame([PLAIN], window_log=window_log))
+    outcome = read(zstd_frame(window_log, PLAIN))
     assert (outcome == WHOLE) == is_read
     if not is_read:
         assert "the zstd data cannot be decompressed" in (outcome.error or "")

@@ -33,10 +33,6 @@ from parted import (
     small_sizes,
     xz_block,
     xz_stream,
-    zstd_file,
-    zstd_frame,
-    zstd_raw_frame,
-    zstd_skipped,
 )
 
 from sgfast.capture import compression, decompressed, open_capture, parallel, parts
@@ -74,7 +70,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 
 # The same with threads and without
 
-FILES: dict[str, Callable[[list[bytes]], bytes]] = {"xz": xz_stream, "bgzip": bgzip_file, "zstd": zstd_file}
+FILES: dict[str, Callable[[list[bytes]], bytes]] = {"xz": xz_stream, "bgzip": bgzip_file}
 of_each_form = pytest.mark.parametrize("form", FILES)
 
 
@@ -98,7 +94,7 @@ def test_any_data_in_any_parts(form: str, seen: Seen) -> None:
 def test_files_one_after_another_with_and_without_parts_padded_and_followed(form: str, seen: Seen) -> None:
     draw = random.Random(SEED)
     for n in range(some(150, 5000)):
-        made, whole = FILES[form], {"xz": lzma.compress, "bgzip": gzip.compress, "zstd": zstd_frame}[form]
+        made, whole = FILES[form], {"xz": lzma.compress, "bgzip": gzip.compress}[form]
         data = made(cut(draw, noise(draw, 1000), 300))
         for _ in range(draw.randrange(5)):
             pieces = cut(draw, noise(draw, draw.randrange(1000)), 300)
@@ -174,14 +170,11 @@ def test_xz_output_before_damage_is_that_of_one_decompressor(seen: Seen) -> None
 # Limits
 
 
-EMPTY = {"xz": xz_stream([]), "zstd": zstd_raw_frame([b"", b"", b""])}
-
-
 @pytest.mark.parametrize("more", [-1, 0, 1])
-@pytest.mark.parametrize("form", EMPTY)
-def test_empty_members_in_a_row(form: str, more: int, monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
+def test_empty_members_in_a_row(more: int, monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
     monkeypatch.setattr(compression, "MOST_EMPTY", 20)
-    one, nothing = FILES[form]([b"some"]), EMPTY[form]
+    one = xz_stream([b"some"])
+    nothing = xz_stream([])
     data = one * 3 + nothing * 19 + one * 2 + nothing * (20 + more)
     assert (same(data, Sizes(), f"{more} more").failure != "") == (more == 1)
     assert seen.parts > 2
@@ -257,29 +250,13 @@ def found_in(data: bytes) -> tuple[list[parts.Part], int]:
     return found, file.reads
 
 
-def test_members_and_frames_are_parts_only_where_more_than_two_processors_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    members, frames = bgzip_file([PLAIN[:60_000]] * 50), zstd_frame(PLAIN[:60_000]) * 50
+def test_members_of_bgzip_are_parts_only_where_more_than_two_processors_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bgzip_file([PLAIN[:60_000]] * 50)
     for processors, count in ((2, 0), (3, 3)):
         monkeypatch.setattr(parts, "usable_processors", lambda processors=processors: processors)
-        found, _ = found_in(members)
+        found, _ = found_in(data)
         assert [part.output for part in found] == [1_080_000, 1_080_000, 840_000][:count]
-        small, _ = found_in(frames)
-        assert [len(part.streams) for part in small] == [8, 8, 8, 8, 8, 8, 2][: 7 if count else 0]
-    assert found[-1].end == len(members) - len(bgzip_member(b"")) and small[-1].end == len(frames)
-
-
-def test_what_a_frame_takes_is_bounded_by_its_blocks_and_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
-    found, _ = found_in(zstd_raw_frame([bytes(1000)] * 512))
-    assert [(part.output, part.streams[0].window) for part in found] == [(1 << 26, 1 << 20)]
-    assert len(found_in(zstd_raw_frame([bytes(1000)], window_log=26))[0]) == 1
-    whole = bytearray(zstd_frame(PLAIN[:3000]))     # which says its size in two bytes, less 256
-    assert found_in(bytes(whole))[0][0].streams[0].window == 3000
-
-    assert found_in(zstd_raw_frame([bytes(1000)], window_log=27)) == ([], 3)
-    found, reads = found_in(zstd_raw_frame([bytes(1000)] * 5000))
-    assert not found and reads < 520
-    assert found_in(zstd_skipped(bytes(5000)) + bytes(whole)) == ([], 1)
+    assert found[-1].end == len(data) - len(bgzip_member(b""))
 
 
 def test_many_tiny_blocks_are_not_walked() -> None:
@@ -290,9 +267,7 @@ def test_many_tiny_blocks_are_not_walked() -> None:
 def test_many_tiny_members_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "usable_processors", lambda: 3)
     found, reads = found_in(bgzip_file([b"x"] * 3000))
-    assert sum(len(part.streams) for part in found) == 100 and reads < 210
-    found, reads = found_in(zstd_file([b"some more than the header"] * 3000))
-    assert sum(len(part.streams) for part in found) == 100 and reads < 410
+    assert sum(len(part.ends) for part in found) == 100 and reads < 210
 
 
 @pytest.mark.parametrize("size", [0, 17, 65_535])
@@ -511,7 +486,6 @@ def capture(packets: int) -> bytes:
 PROGRAMS = {
     "xz": ["xz", "-c", "-1", "-T2", "--block-size=300KiB"],
     "bgzip": ["bgzip", "-c"],
-    "pzstd": ["pzstd", "-q", "-1", "-p3", "-c"],
 }  # fmt: skip
 
 

@@ -363,14 +363,12 @@ def test_an_interrupt_while_the_policy_is_awaited(tmp_path: Path) -> None:
     fifo = tmp_path / "policy"
     os.mkfifo(fifo)
     target = tmp_path / "verdicts"
-    with start("replay", fifo, SHOP[1], "--verdicts", target) as child:
-        # The other end opens only once somebody reads.
-        writing = os.open(fifo, os.O_WRONLY)
-        # Python does not notice a signal that comes just before it waits for input.
+    # The other end of the pipe opens only once somebody reads.
+    with start("replay", fifo, SHOP[1], "--verdicts", target) as child, open(fifo, "wb"):
+        # Python notices a signal between its last look for signals and its read only after the read.
         wait_for(lambda: is_asleep(child))
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=DEADLINE_SECONDS)
-        os.close(writing)
     assert (child.returncode, out, err) == (130, "", "sgfast: interrupted\n")
     assert sorted(tmp_path.iterdir()) == [fifo]
 

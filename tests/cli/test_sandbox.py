@@ -16,6 +16,7 @@ from pathlib import Path
 
 import break_out
 import pytest
+from captures import zstd
 from command import (
     PCAPS,
     SHOP,
@@ -29,7 +30,6 @@ from command import (
     wait_for,
     write_policy,
 )
-from parted import zstd_frame
 
 from sgfast import sandbox, seccomp
 from sgfast.cli import main
@@ -107,7 +107,7 @@ def test_all_outputs_of_a_replay_appear_and_are_the_same_and_it_resumes(
     pytest.importorskip("pyarrow")
     # Its decompressor is imported when the file has been opened.
     capture = tmp_path / "shop.pcap.zst"
-    capture.write_bytes(zstd_frame(Path(CAPTURE).read_bytes()))
+    capture.write_bytes(zstd(Path(CAPTURE).read_bytes()))
     names = {
         "verdicts": "v.parquet", "connections": "c.csv", "write": "w.pcapng", "write-denied": "d.pcap",
         "write-allowed": "a.pcapng", "flow-log": "f.log", "snapshot": "state", "report": "page.html",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -101,6 +102,13 @@ def simple(data: bytes, order: str = "<", wire: int | None = None) -> bytes:
 
 
 # reading
+
+
+def zstd(data: bytes) -> bytes:
+    """One frame. A test that calls this skips where Python has no zstd."""
+    package = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    packed: bytes = package.compress(data, options={package.CompressionParameter.checksum_flag: 1})
+    return packed
 
 
 class Dribble(io.RawIOBase):
