@@ -16,7 +16,7 @@ cdef enum:
 # As threads read into the memories, the garbage collector must not let go of them: it does not know them.
 cdef class WindowsAhead:
     cdef FileReads reads
-    cdef int descriptor     # a duplicate: the stream may close its own one while threads read
+    cdef int descriptor     # a duplicate: threads still read after the stream has closed its own
     cdef int64_t taken      # offset in the file behind the last window that was taken, bytes
     cdef int64_t end        # size of the file when this was made, bytes
     # Those asked for, in order, and memoryviews of HEADROOM + WINDOW bytes.

@@ -28,8 +28,7 @@ STEP = 16 * 1024
 ZSTD_STEP = 32 * 1024
 #: The same for gzip, which loses none. Pieces twice as large would not stay in the second-level cache.
 GZIP_STEP = 128 * 1024
-#: Maximum window of a decompressor, bytes: the default of zstd, and twice what files made by ``xz -9`` need. A small
-#: frame of zstd that is given whole takes none, and may state a larger one.
+#: Maximum window of a decompressor, bytes: the default of zstd, and twice what files made by ``xz -9`` need.
 MOST_WINDOW = 128 * 1024 * 1024
 #: Members without content in a row. Each takes time, and nothing comes out that shows it.
 MOST_EMPTY = 10_000
@@ -93,6 +92,58 @@ class _Gzip:
         return output
 
 
+class _Zstd:
+    """One frame. Its header is given in a call of its own.
+
+    If libzstd got a small frame in one call, it would decompress it without a window, and not compare the window that
+    the header states with the limit. Then it would depend on the chunks whether the frame is damage.
+    """
+
+    def __init__(self, frame: Member) -> None:
+        self._frame = frame
+        #: The beginning of the frame, until its header is whole.
+        self._header: bytes | None = b""
+
+    @property
+    def eof(self) -> bool:
+        return self._frame.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._header is not None or self._frame.needs_input
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._frame.unused_data
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        if self._header is not None:
+            data = self._header + data
+            length = _zstd_header_length(data)
+            if len(data) < length:
+                self._header = data
+                return b""
+            self._header = None
+            if length:
+                self._frame.decompress(data[:length], max_length)
+                data = data[length:]
+        return self._frame.decompress(data, max_length)
+
+
+def _zstd_header_length(begin: bytes) -> int:
+    """Length of the header of the frame that begins so, in bytes (RFC 8878).
+
+    0 for a frame that holds no data, 5 if ``begin`` is too short to say.
+    """
+    if _is_skippable(begin):
+        return 0
+    if len(begin) < 5:
+        return 5
+    has_one_segment = begin[4] >> 5 & 1
+    window, dictionary = 1 - has_one_segment, (0, 1, 2, 4)[begin[4] & 3]
+    return 5 + window + dictionary + (has_one_segment, 2, 4, 8)[begin[4] >> 6]
+
+
 # The formats ---------------------------------------------------------------------------------------------------------
 
 #: A factory of members, and the exceptions that they raise.
@@ -119,7 +170,7 @@ def _zstd() -> _Decompressor:
     # Python has it from 3.14 on, and the package is the same for earlier ones.
     package: Any = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     options = {package.DecompressionParameter.window_log_max: MOST_WINDOW.bit_length() - 1}
-    return lambda: package.ZstdDecompressor(options=options), (package.ZstdError,)
+    return lambda: _Zstd(package.ZstdDecompressor(options=options)), (package.ZstdError,)
 
 
 def _lz4() -> _Decompressor:

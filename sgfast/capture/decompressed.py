@@ -7,8 +7,7 @@ and one decompressor the rest of the file.
 
 Only the reader's thread reads a pipe or a growing file, so that these and signals need no care of their own. It reads
 ahead only what is there already. The threads that decompress parts read them from the file themselves. Damage comes
-with the piece in which it was found. So the place of the damage, and the output before it, depend on the data alone. An
-invalid frame of zstd is the exception: libzstd may accept one that it gets whole.
+with the piece in which it was found. So the place of the damage, and the output before it, depend on the data alone.
 """
 
 from __future__ import annotations

@@ -117,8 +117,8 @@ cdef class StreamBuffer:
         return 0
 
     cdef int read_ahead(self, FileReads reads) except -1:
-        # All windows read ahead are as large as this reader's window. So they are used only while that has its first
-        # size.
+        # Windows that are read ahead are as large as a reader's window is at first. A reader does not use them once a
+        # large record has made its window grow.
         if self.capacity == FIRST_CAPACITY:
             self.ahead = WindowsAhead.begin(reads, self.stream)
             if self.ahead is not None:

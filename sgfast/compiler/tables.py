@@ -33,10 +33,11 @@ MAX_TABLE_CELLS = 1 << 20
 #: and memory.
 MAX_JOINED_STEPS = 64_000_000
 MAX_JOINED_BYTES = 64 << 20
-#: A group is common if at least this part of all sets of groups has it. At least so many sets must have the same common
-#: groups, or these are not joined. Their tables have steps of their own.
+#: A group is common if it is in at least this part of all sets of groups.
 COMMON_PART = 1 / 32
+#: Common groups are joined if at least this many sets have the same ones.
 COMMON_SETS = 8
+#: The limit for the steps of such tables. MAX_JOINED_STEPS is the limit for all others.
 MAX_COMMON_STEPS = 32_000_000
 
 #: Limit for all rule tables of a policy. A larger policy is rejected, because it could exhaust memory (SPEC 11).
@@ -90,11 +91,11 @@ class _Last:
     """The last tables, and what they were made for."""
 
     groups: tuple[SecurityGroup, ...]
-    #: Each profile, and whether any instance had it.
+    #: Each profile, and whether any instance had it then.
     profiles: list[tuple[Profile, bool]]
     #: The numbers of the profiles that have tables.
     with_tables: set[int]
-    #: The number of each table, by its id. The key None stands for the table without rules.
+    #: Where each table is in ``made``, by the table's id. The table without rules has the key None.
     places: dict[int | None, int]
     made: RuleTables
 

@@ -336,21 +336,28 @@ def test_size_below_at_and_above_what_is_free(more: int, is_damage: bool, monkey
     assert (read(gzip.compress(PLAIN)).damage is not None) == is_damage
 
 
-def zstd_frame(window_log: int, data: bytes) -> bytes:
+def zstd_frame(window_log: int, data: bytes, *, says_size: bool = False) -> bytes:
     """One raw block, in a frame that wants a window of 2^window_log bytes."""
+    size = struct.pack("<I", len(data)) if says_size else b""
     return (
-        b"\x28\xb5\x2f\xfd" + bytes([0, (window_log - 10) << 3]) + struct.pack("<I", len(data) << 3 | 1)[:3] + data
-    )
+        b"\x28\xb5\x2f\xfd" + bytes([0x80 if size else 0, (window_log - 10) << 3]) + size
+        + struct.pack("<I", len(data) << 3 | 1)[:3] + data
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("window_log", "is_read"), [(26, True), (27, True), (28, False), (31, False)])
 def test_zstd_window_at_below_and_above_the_limit(window_log: int, is_read: bool) -> None:
     zstd(b"")
     assert compression.MOST_WINDOW == 1 << 27
-    outcome = read(zstd_frame(window_log, PLAIN))
-    assert (outcome == WHOLE) == is_read
-    if not is_read:
-        assert "the zstd data cannot be decompressed" in (outcome.error or "")
+    # A small frame that says its size and comes whole would need no window. It is refused all the same.
+    small = capture(100)
+    for plain in (PLAIN, small):
+        frame = zstd_frame(window_log, plain, says_size=plain == small)
+        for data in (frame, Dribble(frame, (1, 2, 3, 7)), Dribble(frame, (1000,))):
+            outcome = read(data)
+            assert (outcome == read(plain)) == is_read
+            if not is_read:
+                assert "the zstd data cannot be decompressed" in (outcome.error or "")
 
 
 def test_xz_memory_at_below_and_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -363,7 +363,7 @@ def test_an_interrupt_while_the_policy_is_awaited(tmp_path: Path) -> None:
     fifo = tmp_path / "policy"
     os.mkfifo(fifo)
     target = tmp_path / "verdicts"
-    # The other end of the pipe opens only once somebody reads.
+    # Opening the pipe for writing waits until the command has opened it for reading.
     with start("replay", fifo, SHOP[1], "--verdicts", target) as child, open(fifo, "wb"):
         # Python notices a signal between its last look for signals and its read only after the read.
         wait_for(lambda: is_asleep(child))

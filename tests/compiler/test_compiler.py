@@ -149,7 +149,7 @@ def test_groups_that_many_sets_of_groups_have_in_common_are_one_table(monkeypatc
         replace(each, security_groups=("g0", "g1", f"g{n + 2}")) for n, each in enumerate(plain.instances)
     ))  # fmt: skip
     compiled = compile_policy(mixed)
-    # There is one table for g0 and g1 together and one for each of the 40 other groups. An empty one is for outbound.
+    # g0 and g1 have one table together. Each of the 40 other groups has its own. Outbound has an empty one.
     assert compiled.rule_tables == 42
     for n in range(42):
         for instance in mixed.instances[:3]:

@@ -1,5 +1,5 @@
 # Reads of files that any idle thread may do. The thread that finds the records of a capture asks for the next windows
-# of the file before it needs them. Threads that judge do these reads when they have nothing else to do (workers.pxd).
+# of the file before it needs them. Threads that judge read them when they have nothing else to do (workers.pxd).
 # So the thread that finds records waits less often for the kernel to copy the file.
 #
 #     want:       a free place --> WANTED
@@ -25,7 +25,7 @@ cdef struct Read:
 
 cdef class FileReads:
     cdef Read* reads            # [MOST_READS]
-    cdef uint64_t* wanted       # the number of reads that are WANTED
+    cdef uint64_t* wanted       # how many reads are WANTED
     cdef uint64_t* numbered     # how many there have been
     cdef int process            # PID of the process whose threads do them
 

@@ -117,8 +117,8 @@ cdef class FileReads:
             if self.begin(reads[i]):
                 swap_ordered(&reads[i].state, DONE)
         for i in range(count):
-            # A forked child has none of the threads that do reads. They are its parent's and write to the parent's
-            # memory. So the child does not wait for them.
+            # A forked child does not wait for the threads that read: they exist only in its parent, and write only to
+            # the parent's memory.
             while load_ordered(&reads[i].state) != DONE and getpid() == self.process:
                 back_off(turn)
                 turn += 1

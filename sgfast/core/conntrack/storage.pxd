@@ -40,8 +40,8 @@ cdef struct MarkLink:
     uint32_t prev
 
 
-# A tuple's data for the connection report; allocated only if flows are kept. Most packets change only this record, so
-# it is one cache line.
+# What the connection report says of a tuple. It is allocated only if flows are kept. It is one cache line, because most
+# packets change it.
 cdef struct FlowRecord:             # 64 bytes; a test asserts it
     uint64_t number                 # number of its first packet
     int64_t first_ns
@@ -56,7 +56,7 @@ cdef struct FlowRecord:             # 64 bytes; a test asserts it
     uint16_t icmp                   # ICMP type << 8 | code of the opener
 
 
-# The rest of a tuple's data for the connection report, which few packets need.
+# The rest of a tuple's data for the connection report. Few packets read or write it.
 cdef struct FlowSides:
     uint32_t rule[2]                # by side, NO_SLOT: none
     int32_t instance[2]             # by side, -1: none

@@ -16,8 +16,8 @@
 # fragments. Each shard stops before such a block. The thread that stopped the last shard judges the block.
 #
 # What one core has written takes a while to come to another one. So a thread asks early for the cache lines that it
-# needs next. It asks for the right to write them (`take_over`), although it may only read them. The lines are written
-# again soon, and to write a line takes longer while two cores hold it.
+# needs next. It asks for the right to write them (`take_over`), although it may only read them. It
+# will write most of them soon, and writing takes longer while another core holds the line, too.
 #
 # Only `drain` waits for everything, for callers that want results. Otherwise the next part of the capture is read
 # meanwhile. `release` waits until nobody needs the frames any more.
