@@ -5,7 +5,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 
-from sgfast.core.base.intrinsics cimport load16, unlikely
+from sgfast.core.base.intrinsics cimport ctz32, load16, load32, unlikely
 
 cdef extern from *:
     """
@@ -129,42 +129,49 @@ cdef inline char* put_ipv4(char* at, const uint8_t* address) noexcept nogil:
     return at - 1
 
 
+cdef inline char hex_digit(uint8_t n) noexcept nogil:
+    return <char>(n + c'0' + (n > 9) * (c'a' - c'0' - 10))
+
+
+cdef inline char* put_group(char* at, uint32_t group, const char* digits) noexcept nogil:
+    # The last one to four of the digits, and a colon. Without branches. Always writes 8 bytes.
+    cdef int missing = (group < 0x10) + (group < 0x100) + (group < 0x1000)
+    cdef uint64_t text = (load32(digits) | <uint64_t>c':' << 32) >> 8 * missing
+    memcpy(at, &text, 8)
+    return at + 5 - missing
+
+
 cdef inline char* put_ipv6(char* at, const uint8_t* address, bint dotted) noexcept nogil:
     # RFC 5952, as Python's ipaddress does: the first of the longest runs of two or more zero groups becomes "::".
-    # `dotted`: write the end of an IPv4-mapped address as IPv4. Writes at most 39 bytes.
-    cdef const char* digits = b"0123456789abcdef"
+    # `dotted`: write the end of an IPv4-mapped address as IPv4. The text has at most 39 bytes. Up to seven more bytes
+    # behind it are overwritten.
+    cdef char digits[32]
     cdef uint32_t groups[8]
-    cdef int zeros = -1             # start of the longest run
-    cdef int longest = 1            # length of the longest run, if there is one
-    cdef int run = 0
-    cdef int i, shift
+    cdef uint32_t zeros = 0         # bit i: group i is zero
+    cdef uint32_t runs              # bit i: `length` groups from group i on are zero
+    cdef int length = 2
+    cdef int first, i
+    for i in range(16):
+        digits[2 * i] = hex_digit(address[i] >> 4)
+        digits[2 * i + 1] = hex_digit(address[i] & 15)
     for i in range(8):
         groups[i] = <uint32_t>address[2 * i] << 8 | address[2 * i + 1]
-        run = 0 if groups[i] else run + 1
-        if run > longest:
-            longest = run
-            zeros = i + 1 - run
-    if dotted and zeros == 0 and longest == 5 and groups[5] == 0xFFFF:
+        zeros |= <uint32_t>(groups[i] == 0) << i
+    runs = zeros & zeros >> 1
+    if not runs:
+        for i in range(8):
+            at = put_group(at, groups[i], &digits[4 * i])
+        return at - 1
+    if dotted and zeros & 0x3F == 0x1F and groups[5] == 0xFFFF:
         return put_ipv4(put_word(at, b"::ffff:"), address + 12)
-    i = 0
-    while i < 8:
-        # A colon comes before every group but the first, and before the zeros even if they come first. Zeros at the end
-        # take a second colon.
-        if i or zeros == 0:
-            at[0] = c':'
-            at += 1
-        if i == zeros:
-            i += longest
-            if i == 8:
-                at[0] = c':'
-                at += 1
-            continue
-        shift = 12
-        while shift and not groups[i] >> shift:
-            shift -= 4
-        while shift >= 0:
-            at[0] = digits[groups[i] >> shift & 15]
-            at += 1
-            shift -= 4
-        i += 1
-    return at
+    while runs & zeros >> length:
+        runs &= zeros >> length
+        length += 1
+    first = ctz32(runs)
+    for i in range(first):
+        at = put_group(at, groups[i], &digits[4 * i])
+    # Each group brought its colon. Where no group comes before the zeros, or none after them, there is one less.
+    at = put_word(at, b":") if first else put_word(at, b"::")
+    for i in range(first + length, 8):
+        at = put_group(at, groups[i], &digits[4 * i])
+    return at if first + length == 8 else at - 1
