@@ -1,9 +1,18 @@
 # Windows of a capture file that are read before they are needed, by whichever thread is idle (file_reads.pxd).
+#
+# The length of a record says where the next one begins, and to get each length from another core's cache takes long. So
+# the thread that has read a window finds its records, too. It does not know where the first one begins, because it does
+# not know the window before; it guesses. The reader knows the place once it comes to the window. It uses the records if
+# they begin there. So they are those that it would have found itself.
 
 from cpython.ref cimport PyObject
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from sgfast.capture.pcap cimport PcapFormat
+from sgfast.capture.pcapng cimport PcapngFormat
+from sgfast.capture.scan cimport Scan
 from sgfast.core.base.file_reads cimport FileReads, Read
+from sgfast.core.base.frames cimport BatchPool, FrameBatch
 
 cdef enum:
     WINDOW = 512 * 1024     # bytes
@@ -13,16 +22,34 @@ cdef enum:
     AHEAD = 4               # windows
 
 
+cdef struct Window:
+    Read* asked
+    PyObject* memory        # a memoryview of HEADROOM + WINDOW bytes
+    PyObject* batch         # its first frame is free: it is for the record that begins in the window before
+    Scan scan
+    const PcapFormat* pcap  # or NULL
+    PcapngFormat pcapng     # as it was when the window was asked for
+    # Written by the thread that has read the window:
+    const uint8_t* first    # the first of the records found, or NULL
+
+
 # As threads read into the memories, the garbage collector must not let go of them: it does not know them.
 cdef class WindowsAhead:
     cdef FileReads reads
     cdef int descriptor     # a duplicate: threads still read after the stream has closed its own
     cdef int64_t taken      # offset in the file behind the last window that was taken, bytes
     cdef int64_t end        # size of the file when this was made, bytes
-    # Those asked for, in order, and memoryviews of HEADROOM + WINDOW bytes.
+    cdef const PcapFormat* pcap         # those of the reader; both NULL: records are not to be found
+    cdef const PcapngFormat* pcapng
+    cdef uint32_t vpc       # Frame.vpc
+    cdef BatchPool pool
+    # Those asked for, from number `oldest` on. After the last place the first one follows.
+    cdef Py_ssize_t oldest
     cdef Py_ssize_t count
-    cdef Read* asked[AHEAD]
-    cdef PyObject* memories[AHEAD]
+    cdef Window windows[AHEAD]
+    # What was found in the window that was taken last, if `batch` is not None. It is valid until `ask`.
+    cdef FrameBatch batch
+    cdef const Window* found
 
     # Whether one more window may be asked for.
     cdef bint has_more(self) noexcept
@@ -32,3 +59,4 @@ cdef class WindowsAhead:
     # become shorter.
     cdef object take(self)
     cdef void drop_all(self) noexcept
+    cdef void let_go(self, Window* window) noexcept

@@ -9,7 +9,17 @@ from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uint8_t
 
-from sgfast.core.base.file_reads cimport FileReads
+from sgfast.capture.pcap cimport length_if_record, scan_records
+from sgfast.capture.pcapng cimport (
+    SHORTEST_PACKET,
+    copy_for_another_thread,
+    free_interfaces,
+    length_if_packet,
+    scan_blocks,
+)
+from sgfast.capture.scan cimport Scan, guess_first
+from sgfast.core.base.file_reads cimport FileReads, Read
+from sgfast.core.base.frames cimport FrameBatch
 
 cdef extern from *:
     """
@@ -19,6 +29,28 @@ cdef extern from *:
 
 cdef enum:
     WORTHWHILE = 4      # windows; in a smaller file little is gained
+
+
+cdef void find_records(void* about) noexcept nogil:
+    cdef Window* window = <Window*>about
+    cdef Scan* scan = &window.scan
+    cdef Py_ssize_t i
+    window.first = NULL
+    if window.batch == NULL:
+        return
+    if window.pcap != NULL:
+        window.first = guess_first(length_if_record, window.pcap, window.pcap.record_header, scan.next, scan.end)
+    else:
+        window.first = guess_first(length_if_packet, &window.pcapng, SHORTEST_PACKET, scan.next, scan.end)
+    if window.first == NULL:
+        return
+    scan.next = window.first
+    if window.pcap != NULL:
+        scan_records(window.pcap, scan)
+    else:
+        scan_blocks(&window.pcapng, scan, None)
+    for i in range(scan.count):
+        scan.frames[i].position = i + 1
 
 
 @cython.no_gc
@@ -48,43 +80,73 @@ cdef class WindowsAhead:
             return None
 
     def __dealloc__(self):
+        cdef Py_ssize_t i
         self.drop_all()
+        for i in range(AHEAD):
+            free_interfaces(&self.windows[i].pcapng)
         close(self.descriptor)
 
     cdef bint has_more(self) noexcept:
         return self.count < AHEAD and self.taken + (self.count + 1) * WINDOW <= self.end
 
     cdef bint ask(self, object memory) except -1:
-        cdef uint8_t* to = <uint8_t*>PyByteArray_AS_STRING(memory.obj) + HEADROOM
-        self.asked[self.count] = self.reads.want(self.descriptor, to, WINDOW, self.taken + self.count * WINDOW)
-        if self.asked[self.count] == NULL:
+        cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(memory.obj)
+        cdef Window* window = &self.windows[(self.oldest + self.count) % AHEAD]
+        cdef FrameBatch batch = None
+        window.batch = NULL
+        if self.pcap != NULL or (self.pcapng != NULL and copy_for_another_thread(&window.pcapng, self.pcapng)):
+            batch = self.pool.take()
+            window.batch = <PyObject*>batch
+            window.pcap = self.pcap
+            window.scan.vpc = self.vpc
+            window.scan.frames = &batch.frames[1]
+            window.scan.capacity = batch.capacity - 1
+            window.scan.next = data + HEADROOM
+            window.scan.end = data + HEADROOM + WINDOW
+        window.asked = self.reads.want(
+            self.descriptor, data + HEADROOM, WINDOW, self.taken + self.count * WINDOW, find_records, window
+        )
+        if window.asked == NULL:
             return False
+        window.memory = <PyObject*>memory
         Py_INCREF(memory)
-        self.memories[self.count] = <PyObject*>memory
+        if batch is not None:
+            Py_INCREF(batch)
         self.count += 1
         return True
 
     cdef object take(self):
-        cdef Py_ssize_t got, i
+        cdef Window* window = &self.windows[self.oldest]
+        cdef Py_ssize_t got
         if self.count == 0:
             return None
         with nogil:
-            got = self.reads.finish(self.asked[0])
-        memory = <object>self.memories[0]
-        Py_DECREF(memory)
+            got = self.reads.finish(window.asked)
+        memory = <object>window.memory
+        self.batch = None
+        if got == WINDOW and window.batch != NULL and window.first != NULL:
+            self.batch = <FrameBatch>window.batch
+            self.found = window
+        self.let_go(window)
+        self.oldest = (self.oldest + 1) % AHEAD
         self.count -= 1
-        for i in range(self.count):
-            self.asked[i] = self.asked[i + 1]
-            self.memories[i] = self.memories[i + 1]
         if got < WINDOW:
             return None
         self.taken += WINDOW
         return memory
 
     cdef void drop_all(self) noexcept:
+        cdef Read* reads[AHEAD]
         cdef Py_ssize_t i
-        with nogil:
-            self.reads.drop(self.asked, self.count)
         for i in range(self.count):
-            Py_DECREF(<object>self.memories[i])
+            reads[i] = self.windows[(self.oldest + i) % AHEAD].asked
+        with nogil:
+            self.reads.drop(reads, self.count)
+        for i in range(self.count):
+            self.let_go(&self.windows[(self.oldest + i) % AHEAD])
         self.count = 0
+
+    cdef void let_go(self, Window* window) noexcept:
+        Py_DECREF(<object>window.memory)
+        if window.batch != NULL:
+            Py_DECREF(<object>window.batch)

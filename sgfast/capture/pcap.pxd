@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.capture.byte_order cimport load_u16, load_u32
 from sgfast.capture.scan cimport (
+    LONGEST_GUESSED,
     LONGEST_RECORD,
     STOP_FULL,
     STOP_NOT,
@@ -32,6 +33,7 @@ cdef enum:
     IXIA_FILE_HEADER = 28
     RECORD_HEADER = 16
     KUZNETZOV_RECORD_HEADER = 24
+    FARTHEST = 1 << 20          # seconds between records that may follow each other
 
 
 cdef enum LengthOrder:
@@ -154,3 +156,18 @@ cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nog
         p += header + <Py_ssize_t>captured
     scan.count = frame - scan.frames
     scan.next = p
+
+
+cdef inline Py_ssize_t length_if_record(const void* pcap, const uint8_t* first, const uint8_t* p) noexcept nogil:
+    # For `guess_first`, with a PcapFormat: the length of the record at p if it looks like one from about the same time.
+    cdef const PcapFormat* format = <const PcapFormat*>pcap
+    cdef uint32_t captured = load_u32(p + 8, format.big_endian)
+    cdef uint32_t wire = load_u32(p + 12, format.big_endian)
+    cdef uint32_t later = load_u32(p, format.big_endian) - load_u32(first, format.big_endian)
+    if not 0 < captured <= <uint32_t>LONGEST_GUESSED or not captured <= wire <= <uint32_t>LONGEST_GUESSED:
+        return 0
+    if later + <uint32_t>FARTHEST > <uint32_t>2 * FARTHEST:
+        return 0
+    if load_u32(p + 4, format.big_endian) >= <uint32_t>NS_PER_SECOND // format.fraction_ns:
+        return 0
+    return format.record_header + <Py_ssize_t>captured

@@ -12,10 +12,12 @@
 
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
 
 from sgfast.capture.byte_order cimport load_u16, load_u32, load_u64
 from sgfast.capture.interfaces cimport InterfaceMarks
 from sgfast.capture.scan cimport (
+    LONGEST_GUESSED,
     LONGEST_RECORD,
     STOP_FULL,
     STOP_NOT,
@@ -55,6 +57,7 @@ cdef enum:
 
     MAX_INTERFACES = 1048576    # per section; they take 48 MiB
     MAX_SPANS = 64              # in a section's preamble
+    MAX_COPIED = 64             # interfaces, for another thread
 
 
 cdef struct Span:
@@ -71,6 +74,7 @@ cdef struct Interface:
 
 
 cdef struct PcapngFormat:
+    uint32_t changes            # section headers and interface descriptions read
     bint big_endian             # byte order of the current section
     uint32_t interface_count    # in the current section
     uint32_t interface_room
@@ -165,6 +169,7 @@ cdef inline void scan_section_header(PcapngFormat* format, Scan* scan) noexcept 
     format.big_endian = big_endian
     format.preamble_count = 0
     _add_to_preamble(format, scan, total)
+    format.changes += 1
     format.interface_count = 0
     scan.next = p + total
 
@@ -230,6 +235,7 @@ cdef inline bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total
     if interfaces.vpc == 0:
         interfaces.vpc = scan.vpc
     format.interface_count += 1
+    format.changes += 1
     _add_to_preamble(format, scan, total)
     return True
 
@@ -353,3 +359,44 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
                 break
         scan.next = p + total
     scan.count = frame - scan.frames
+
+
+# For a thread that finds packets ahead --------------------------------------------------------------------------------
+
+cdef inline bint copy_for_another_thread(PcapngFormat* copy, const PcapngFormat* format) noexcept nogil:
+    # What it takes to read the packets that come next. `copy` keeps its own memory for interfaces. Returns False if
+    # there are too many of them.
+    cdef Interface* interfaces = copy.interfaces
+    if format.interface_count > MAX_COPIED:
+        return False
+    if interfaces == NULL:
+        interfaces = <Interface*>realloc(NULL, MAX_COPIED * sizeof(Interface))
+        if interfaces == NULL:
+            return False
+    memcpy(interfaces, format.interfaces, format.interface_count * sizeof(Interface))
+    copy[0] = format[0]
+    copy.interfaces = interfaces
+    copy.interface_room = MAX_COPIED
+    copy.has_ip = copy.has_timeless_blocks = False
+    copy.other_link_type = 0
+    return True
+
+
+cdef inline void add_from_another_thread(PcapngFormat* format, const PcapngFormat* copy) noexcept nogil:
+    # What the packets that it found tell.
+    format.last_time_ns = copy.last_time_ns
+    format.has_timeless_blocks = format.has_timeless_blocks or copy.has_timeless_blocks
+    format.has_ip = format.has_ip or copy.has_ip
+    if copy.other_link_type:
+        format.other_link_type = copy.other_link_type
+
+
+cdef inline Py_ssize_t length_if_packet(const void* pcapng, const uint8_t* first, const uint8_t* p) noexcept nogil:
+    # For `guess_first`, with a PcapngFormat: the length of the block at p if it looks like an enhanced packet block.
+    cdef const PcapngFormat* format = <const PcapngFormat*>pcapng
+    cdef uint32_t total = load_u32(p + 4, format.big_endian)
+    if load_u32(p, format.big_endian) != BLOCK_ENHANCED_PACKET or total & 3:
+        return 0
+    if not SHORTEST_PACKET <= total <= LONGEST_GUESSED or load_u32(p + 20, format.big_endian) > total - SHORTEST_PACKET:
+        return 0
+    return total if load_u32(p + 8, format.big_endian) < format.interface_count else 0

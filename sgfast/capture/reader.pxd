@@ -50,6 +50,7 @@ cdef class CaptureReader:
     cdef readonly str name
     cdef readonly object damage     # None until the end
     cdef readonly Py_ssize_t packets
+    cdef readonly Py_ssize_t found_ahead
     cdef public uint32_t number     # of this capture among those read, from 1 on, for Frame.position; 0: none
     cdef StreamBuffer buffer
     cdef FrameBatch batch           # the batch that is filled next; None with a pool
@@ -74,5 +75,7 @@ cdef class CaptureReader:
     cdef int _find_form(self, str name) except -1
     cdef bint _decompress(self, str name) except -1
     cdef int _look_at_buffer(self) except -1
-    cdef int _scan(self, FrameBatch batch) except -1
+    cdef int _scan(self, FrameBatch batch, Py_ssize_t most) except -1
+    cdef void _find_ahead(self) noexcept
+    cdef void _add_found(self, WindowsAhead ahead) noexcept
     cdef int _end_damaged(self, str cause) except -1

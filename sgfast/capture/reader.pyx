@@ -9,8 +9,14 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
 from sgfast.capture.ahead cimport HEADROOM, WINDOW, WindowsAhead
-from sgfast.capture.pcap cimport is_pcap_magic, scan_file_header, scan_records
-from sgfast.capture.pcapng cimport MAX_SPANS, free_interfaces, scan_blocks, scan_section_header
+from sgfast.capture.pcap cimport CAPTURED_FIRST, is_pcap_magic, scan_file_header, scan_records
+from sgfast.capture.pcapng cimport (
+    MAX_SPANS,
+    add_from_another_thread,
+    free_interfaces,
+    scan_blocks,
+    scan_section_header,
+)
 from sgfast.capture.scan cimport LONGEST_RECORD, STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
 from sgfast.capture.snoop cimport scan_snoop_header, scan_snoop_records
 from sgfast.core.base.file_reads cimport FileReads
@@ -187,7 +193,8 @@ cdef class CaptureReader:
     5. The end of a pcapng file raises CaptureError if all of its packets have link types that carry no IP.
 
     ``name`` is used in messages. ``packets`` counts the packets returned, ``bytes_read`` the bytes read from the
-    stream. With ``owns_stream``, ``close`` also closes the stream. Only one thread may use the reader at a time.
+    stream, and ``found_ahead`` the packets that were found by whoever read their window ahead. With ``owns_stream``,
+    ``close`` also closes the stream. Only one thread may use the reader at a time.
 
     ``lasting``: a batch stays as it is while somebody refers to it, not just until the next call of ``next_batch``.
     ``is_part``: the stream is only a part of a capture, so rule 5 does not apply.
@@ -296,13 +303,13 @@ cdef class CaptureReader:
         self.scan.end = buffer.data + buffer.end
         return 0
 
-    cdef int _scan(self, FrameBatch batch) except -1:
+    cdef int _scan(self, FrameBatch batch, Py_ssize_t most) except -1:
         cdef StreamBuffer buffer = self.buffer
-        cdef uint64_t position
         cdef Py_ssize_t i
         self._look_at_buffer()
         self.scan.frames = batch.frames
-        self.scan.capacity = batch.capacity
+        self.scan.capacity = most
+        batch.before = <uint64_t>self.number << POSITION_BITS | <uint64_t>(self.packets + 1) if self.number else 0
         with nogil:
             if self.form == PCAPNG:
                 scan_blocks(&self.pcapng, &self.scan, self.interfaces)
@@ -311,12 +318,34 @@ cdef class CaptureReader:
             else:
                 scan_snoop_records(&self.scan)
         buffer.start = self.scan.next - buffer.data
-        if self.number:
-            position = <uint64_t>self.number << POSITION_BITS | <uint64_t>self.packets
-            for i in range(self.scan.count):
-                position += 1
-                batch.frames[i].position = position
+        for i in range(self.scan.count):
+            batch.frames[i].position = i
         return 0
+
+    cdef void _find_ahead(self) noexcept:
+        # From now on, threads that read ahead find records, too.
+        cdef WindowsAhead ahead = self.buffer.ahead
+        if ahead is None:
+            return
+        ahead.vpc = self.scan.vpc
+        ahead.pool = self.pool
+        if self.form == PCAPNG:
+            ahead.pcapng = &self.pcapng
+        elif self.form == PCAP and self.pcap.length_order == CAPTURED_FIRST:
+            ahead.pcap = &self.pcap
+
+    cdef void _add_found(self, WindowsAhead ahead) noexcept:
+        # Adds the records that another thread found in this window to the one that begins in the window before. The
+        # records of a pcapng file are the same only if nothing has changed how they are read.
+        if self.scan.count == 0 or self.scan.next != ahead.found.first:
+            return
+        if self.form == PCAPNG:
+            if self.pcapng.changes != ahead.found.pcapng.changes:
+                return
+            add_from_another_thread(&self.pcapng, &ahead.found.pcapng)
+        self.scan.count += ahead.found.scan.count
+        self.found_ahead += ahead.found.scan.count
+        self.buffer.start = ahead.found.scan.next - self.buffer.data
 
     cdef int _read_head(self) except -1:
         cdef StreamBuffer buffer = self.buffer
@@ -413,9 +442,16 @@ cdef class CaptureReader:
     cdef FrameBatch _next_batch(self):
         cdef StreamBuffer buffer = self.buffer
         cdef FrameBatch batch = self.batch if self.pool is None else self.pool.take()
+        cdef WindowsAhead ahead
         batch.count = 0
         while not self.at_end:
-            self._scan(batch)
+            ahead = buffer.ahead
+            if ahead is not None and ahead.batch is not None:
+                batch, ahead.batch = ahead.batch, None
+                self._scan(batch, 1)
+                self._add_found(ahead)
+            else:
+                self._scan(batch, batch.capacity)
             if self.scan.count > 0:
                 # The next scan stops at the same place again and reports why.
                 batch.count = self.scan.count
@@ -482,6 +518,7 @@ def open_capture(
         )
         if reads is not None and lasting and until is None:
             reader.buffer.read_ahead(reads)
+            reader._find_ahead()
         return reader
     except BaseException:
         if owned:

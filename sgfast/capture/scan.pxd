@@ -10,6 +10,10 @@ cdef enum:
     # Bytes. A longer packet or block is damage. Memory is only ever allocated for bytes that arrived, whatever a length
     # field claims.
     LONGEST_RECORD = 256 * 1024 * 1024
+    # For `guess_first`:
+    IN_A_ROW = 8                # headers that look right
+    SEARCHED = 2048             # bytes; more than most packets have
+    LONGEST_GUESSED = 1 << 18   # bytes
 
 
 cdef enum Stop:
@@ -57,3 +61,32 @@ cdef inline void stop_damaged(Scan* scan, const char* cause, uint64_t claimed, u
 cdef inline void stop_at_link_type(Scan* scan, uint32_t link_type) noexcept nogil:
     scan.stop = STOP_LINK_TYPE
     scan.claimed = link_type
+
+
+# Returns the length of the record at `p`, header included, or 0 if the bytes do not look like a record. `first` is a
+# record before it, or the same.
+ctypedef Py_ssize_t (*LengthIfRecord)(const void* format, const uint8_t* first, const uint8_t* p) noexcept nogil
+
+
+cdef inline const uint8_t* guess_first(
+    LengthIfRecord length_if_record, const void* format, Py_ssize_t header, const uint8_t* start, const uint8_t* end
+) noexcept nogil:
+    # Where the first record behind `start` seems to begin, or NULL if that cannot be told. The bytes of a packet may
+    # look like records, so this may be wrong. `header`: the length of a header, bytes.
+    cdef const uint8_t* first = start
+    cdef const uint8_t* p
+    cdef Py_ssize_t length
+    cdef int _found
+    while first < start + SEARCHED:
+        p = first
+        for _found in range(IN_A_ROW):
+            if end - p < header:
+                return NULL
+            length = length_if_record(format, first, p)
+            if length == 0 or end - p < length:
+                break
+            p += length
+        else:
+            return first
+        first += 1
+    return NULL

@@ -1,4 +1,6 @@
-"""Captures whose next windows are read by idle threads: nothing differs but who reads (SPEC 9.14)."""
+"""Captures whose next windows are read by idle threads, which also find the records: nothing differs but who does it
+(SPEC 9.14).
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,26 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from captures import Packet, drain, enhanced, interface, option, pcap_head, pcap_record, section
+from captures import (
+    KUZNETZOV,
+    NANO,
+    Packet,
+    block,
+    enhanced,
+    interface,
+    option,
+    pcap_head,
+    pcap_record,
+    section,
+    simple,
+    tsresol,
+)
 
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.core.base.file_reads import FileReads
+from sgfast.errors import CaptureError
 
 SEED = 20261128
 WINDOW, HEADROOM = 512 * 1024, 128 * 1024        # sgfast/capture/ahead.pxd
@@ -46,18 +63,38 @@ def capture_with(places: list[int], head: bytes, record: Callable[[bytes], bytes
     return bytes(made)
 
 
-def told(reader: CaptureReader) -> tuple[list[Packet], Damage | None, int]:
+#: The packets, the damage, the number of bytes, and the preamble.
+Told = tuple[list[Packet], Damage | None, int, tuple[tuple[int, int], ...] | None]
+
+
+def told(reader: CaptureReader) -> Told:
+    packets: list[Packet] = []
+    vpcs: list[int] = []
+    places: list[tuple[int, int]] = []
+    reader.number = 3
     with reader:
-        return drain(reader), reader.damage, reader.bytes_read
+        while (batch := reader.next_batch()) is not None:
+            packets += [Packet(*frame) for frame in batch]
+            vpcs += batch.vpcs
+            captures, numbers = np.zeros((2, len(batch)), dtype=np.int64)
+            batch.fill_positions(0, captures, numbers)
+            places += zip(captures.tolist(), numbers.tolist(), strict=True)
+    assert places == [(3, number) for number in range(1, reader.packets + 1)]
+    assert vpcs == [6] * reader.packets
+    return packets, reader.damage, reader.bytes_read, reader.preamble
 
 
-def read_ahead(path: Path) -> tuple[list[Packet], Damage | None, int]:
+def ahead(path: Path) -> CaptureReader:
     # Nobody else does the reads here, so all of them are done when they are needed.
-    return told(open_capture(path, lasting=True, reads=FileReads()))
+    return open_capture(path, lasting=True, reads=FileReads(), vpc=7)
 
 
-def read_whole(path: Path) -> tuple[list[Packet], Damage | None, int]:
-    return told(CaptureReader(io.BytesIO(path.read_bytes()), str(path)))
+def read_ahead(path: Path) -> Told:
+    return told(ahead(path))
+
+
+def read_whole(path: Path) -> Told:
+    return told(CaptureReader(io.BytesIO(path.read_bytes()), str(path), vpc=7))
 
 
 @FORMS
@@ -74,9 +111,9 @@ def test_a_record_that_goes_on_in_the_next_window_comes_whole(
             places += [window * WINDOW - each, window * WINDOW + 4 * draw.randrange(20, 200)]
         data = capture_with(places, head, record, draw)
         path.write_bytes(data)
-        packets, damage, count = read_ahead(path)
-        assert (packets, damage, count) == read_whole(path), before
-        assert damage is None and count == len(data)
+        found = read_ahead(path)
+        assert found == read_whole(path), before
+        assert found[1] is None and found[2] == len(data)
 
 
 @FORMS
@@ -92,9 +129,9 @@ def test_damage_and_a_cut_are_told_where_they_are(
     cuts = [data[: n * WINDOW + around] for n in (4, 5) for around in (-1, 0, 1, 17)]
     for each in (bytes(damaged), *cuts):
         path.write_bytes(each)
-        packets, damage, _ = read_ahead(path)
-        assert (packets, damage) == read_whole(path)[:2]
-        assert packets
+        found = read_ahead(path)
+        assert found[:2] == read_whole(path)[:2]
+        assert found[0]
     assert read_whole(path)[1] is not None
 
 
@@ -146,7 +183,7 @@ def test_a_reader_that_is_left_early_lets_go_of_its_reads(tmp_path: Path, is_clo
             reader.close()
         del reader
         assert not reads.waiting
-    assert told(open_capture(path, lasting=True, reads=reads)) == read_whole(path)
+    assert told(open_capture(path, lasting=True, reads=reads, vpc=7)) == read_whole(path)
 
 
 def test_more_readers_than_reads_read_without_them(tmp_path: Path) -> None:
@@ -165,3 +202,118 @@ def test_more_readers_than_reads_read_without_them(tmp_path: Path) -> None:
     expected = read_whole(path)[0]
     for packets in got:
         assert packets == expected
+
+
+def kuznetzov(data: bytes) -> bytes:
+    return pcap_record(bytes(8) + data, wire=len(data), captured=len(data))
+
+
+@pytest.mark.parametrize(
+    ("head", "record"),
+    [
+        (pcap_head(), pcap_record),
+        (pcap_head(">"), lambda data: pcap_record(data, ">", (1_700_000_000, 999_999))),
+        (pcap_head(magic=NANO), lambda data: pcap_record(data, time=(1, 999_999_999))),
+        (pcap_head(magic=KUZNETZOV), kuznetzov),
+        (section() + interface(), enhanced),
+        (section(">") + interface(">"), lambda data: enhanced(data, ">", options=option(1, b"seen", ">"))),
+    ],
+    ids=["pcap", "big-endian", "nanoseconds", "Kuznetzov", "pcapng", "big-endian pcapng"],
+)
+def test_who_reads_a_window_finds_its_records(
+    tmp_path: Path, head: bytes, record: Callable[[bytes], bytes]
+) -> None:
+    draw = random.Random(SEED)
+    path = tmp_path / "capture"
+    made = bytearray(head)
+    while len(made) < WINDOWS * WINDOW:
+        made += record(draw.randbytes(draw.randrange(40, 1500)))
+    path.write_bytes(made)
+    reader = ahead(path)
+    assert told(reader) == read_whole(path)
+    # Not those of the first window and of the end.
+    assert reader.found_ahead > 0.7 * reader.packets
+
+
+@pytest.mark.parametrize(
+    ("head", "record"), [(pcap_head(), pcap_record), (section() + interface(), enhanced)],
+    ids=["pcap", "pcapng"],
+)
+def test_bytes_of_a_packet_that_look_like_records_are_none(
+    tmp_path: Path, head: bytes, record: Callable[[bytes], bytes]
+) -> None:
+    # Each packet is a piece of another capture, and each window begins in one.
+    path = tmp_path / "capture"
+    packet = record(record(bytes(20)) * 400)
+    path.write_bytes(head + packet * (WINDOWS * WINDOW // len(packet)))
+    reader = ahead(path)
+    assert told(reader) == read_whole(path)
+    assert not reader.found_ahead
+
+
+def test_blocks_that_change_how_later_ones_are_read_hold_for_those_found_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    for seed in range(SEED, SEED + 12):
+        draw = random.Random(seed)
+        order = draw.choice("<>")
+        made = bytearray(section(order) + interface(order))
+        interfaces = 1
+        # There are some 6,000 packets.
+        often = draw.choice([400, 4_000, 10_000])
+        while len(made) < WINDOWS * WINDOW:
+            match draw.randrange(often):
+                case 0:
+                    made += interface(order, draw.choice([1, 101]), options=tsresol(draw.randrange(10), order))
+                    interfaces += 1
+                case 1:
+                    made += simple(bytes(80), order)
+                case 2:
+                    order = draw.choice("<>")
+                    made += section(order) + interface(order, options=tsresol(9, order))
+                    interfaces = 1
+                case 3:
+                    made += block(5, bytes(12), order)
+            number = draw.randrange(interfaces)
+            data = draw.randbytes(draw.randrange(0, 1500))
+            made += enhanced(data, order, draw.randrange(1 << 40), number=number)
+        path.write_bytes(made)
+        assert read_ahead(path) == read_whole(path), seed
+
+
+def of_interfaces(*until: tuple[int, int]) -> bytes:
+    """A capture of packets on one interface up to a place, on another one up to the next place, and so on.
+
+    Only those on interface 2 can hold IP. All places are multiples of 4.
+    """
+    made = section() + interface(link_type=187) + interface(link_type=189) + interface()
+    for number, place in until:
+        usual = enhanced(bytes(100), number=number)
+        made += usual * ((place - len(made)) // len(usual) - 1)
+        made += enhanced(bytes(100 + place - len(made) - len(usual)), number=number)
+    return made
+
+
+def test_what_carries_no_ip_is_told_of_packets_found_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    causes = []
+    # The last window is whole, so the last packet is found ahead.
+    path.write_bytes(of_interfaces((0, 7 * WINDOW + 1000), (1, 8 * WINDOW)))
+    for read in (read_ahead, read_whole):
+        with pytest.raises(CaptureError, match="USB_LINUX") as error:
+            read(path)
+        causes.append(str(error.value))
+    assert causes[0] == causes[1]
+    # Some that carry IP, in the middle of a window.
+    path.write_bytes(of_interfaces((0, 4 * WINDOW + 2000), (2, 4 * WINDOW + 3000), (0, 8 * WINDOW)))
+    assert read_ahead(path) == read_whole(path)
+
+
+def test_a_packet_without_a_time_has_that_of_the_last_one_found_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    made = bytearray(section() + interface())
+    for window in range(1, WINDOWS):
+        while len(made) < window * WINDOW - 150:
+            made += enhanced(bytes(100), ticks=len(made))
+        made += simple(bytes(200))      # goes on in the next window
+    path.write_bytes(made)
+    assert read_ahead(path) == read_whole(path)

@@ -16,10 +16,12 @@ from tables import typed
 from workshop import ROOT
 
 import sgfast
+from sgfast.capture import open_capture
 from sgfast.comparing import DiffResult, run_diff
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ArgumentError, TableError
 from sgfast.policy.protocols import protocol_name
+from sgfast.preprocess.vpcs import Dealer
 from sgfast.replaying import ReplayOptions
 from sgfast.replaying import tables as replay_tables
 from sgfast.report.lines import ConnectionLines, VerdictLines
@@ -199,10 +201,20 @@ def test_positions_that_are_not_known_are_zero() -> None:
             batch.fill_positions(first, np.zeros(places, np.int64), np.zeros(others, np.int64))
 
 
+def test_copies_and_parts_of_a_batch_are_where_it_is() -> None:
+    with open_capture(CAPTURE) as reader:
+        reader.number = 2
+        batch = reader.next_batch()
+        assert batch is not None
+        ((_, part, _),) = Dealer(1).deal(batch, 5, 10)
+        for each, first in ((batch.copied(5, 10), 2), (part, 2), (batch, 7)):
+            captures, packets = np.zeros((2, 3), np.int64)
+            each.fill_positions(first, captures, packets)
+            assert captures.tolist() == [2, 2, 2] and packets.tolist() == [8, 9, 10]
+
+
 def split() -> tuple[list[bytes], list[bytes]]:
     """Frames of shop.pcap that are TCP, and some others."""
-    from sgfast.capture import open_capture
-
     frames = []
     with open_capture(CAPTURE) as reader:
         while (batch := reader.next_batch()) is not None:

@@ -1,9 +1,10 @@
-# Reads of files that any idle thread may do. The thread that finds the records of a capture asks for the next windows
+# Reads of files that any idle thread may do. The thread that goes through a capture in order asks for the next windows
 # of the file before it needs them. Threads that judge read them when they have nothing else to do (workers.pxd).
-# So the thread that finds records waits less often for the kernel to copy the file.
+# So that thread waits less often for the kernel to copy the file.
 #
 #     want:       a free place --> WANTED
-#     do_next:    WANTED --> BUSY --> DONE       by any thread, in the order in which they were wanted
+#     do_next:    WANTED --> BUSY --> DONE       by any thread, in the order in which they were wanted. The thread also
+#                                                does what comes next with the bytes, while they are in its cache.
 #     finish:     does the read if nobody has begun it, and otherwise waits until it is DONE. The place is free then.
 #     drop:       takes back the reads that nobody has begun, and waits for the others. Their places are free then.
 
@@ -20,7 +21,9 @@ cdef struct Read:
     Py_ssize_t size         # bytes
     int64_t at              # offset in the file, bytes
     Py_ssize_t got          # bytes; fewer than `size` at the end of the file, and after an error
-    uint64_t spare[9]       # pads to two cache lines, as they may be fetched in pairs
+    void (*then)(void*) noexcept nogil      # called with `about` once all bytes are there
+    void* about
+    uint64_t spare[7]       # pads to two cache lines, as they may be fetched in pairs
 
 
 cdef class FileReads:
@@ -29,9 +32,11 @@ cdef class FileReads:
     cdef uint64_t* numbered     # how many there have been
     cdef int process            # PID of the process whose threads do them
 
-    # Returns NULL if there is no free place. The descriptor and the memory at `to` must stay valid until the read is
-    # finished or dropped.
-    cdef Read* want(self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at) noexcept nogil
+    # Returns NULL if there is no free place. The descriptor and the memory at `to` and `about` must stay valid until
+    # the read is finished or dropped.
+    cdef Read* want(
+        self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at, void (*then)(void*) noexcept nogil, void* about
+    ) noexcept nogil
     # Does one read that is WANTED. Returns False if there is none. Call `do_next`, `finish` and `drop` without the GIL.
     cdef bint do_next(self) noexcept nogil
     # Returns how many bytes were read.

@@ -28,6 +28,8 @@ cdef enum:
 cdef inline void do_read(Read* read) noexcept nogil:
     # Whoever finds that less came reads on from there in the usual way, and sees why.
     read.got = pread(read.descriptor, read.to, <size_t>read.size, read.at)
+    if read.got == read.size:
+        read.then(read.about)
     swap_ordered(&read.state, DONE)
 
 
@@ -51,7 +53,9 @@ cdef class FileReads:
         """The number of reads that nobody has begun."""
         return load_ordered(self.wanted)
 
-    cdef Read* want(self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at) noexcept nogil:
+    cdef Read* want(
+        self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at, void (*then)(void*) noexcept nogil, void* about
+    ) noexcept nogil:
         cdef Read* read
         cdef int i
         for i in range(MOST_READS):
@@ -62,6 +66,8 @@ cdef class FileReads:
                 read.to = to
                 read.size = size
                 read.at = at
+                read.then = then
+                read.about = about
                 add_ordered(self.wanted, 1)
                 swap_ordered(&read.state, WANTED)
                 return read

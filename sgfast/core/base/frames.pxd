@@ -14,17 +14,23 @@ cdef struct Frame:
     uint32_t wire           # original length in bytes, as the capture says; at least `captured`
     uint32_t link_type      # LINKTYPE_ value, www.tcpdump.org/linktypes.html
     uint32_t vpc            # 1 + the number of the VPC that the packet belongs to; 0 for none
-    uint64_t position       # number of the capture << POSITION_BITS | the packet's number in it, from 1; 0: unknown
+    # With FrameBatch.before added: number of the capture << POSITION_BITS | the packet's number in it, both from 1 on.
+    # If the first of these is 0, neither is known.
+    uint64_t position
 
 
 cdef class FrameBatch:
     # Whoever fills the batch owns the frame bytes. They stay valid until it is filled again. A `lasting` batch is not
     # filled again while somebody refers to it.
     cdef Frame* frames
+    cdef uint64_t before    # see Frame.position
     cdef readonly Py_ssize_t count
     cdef readonly Py_ssize_t capacity
     cdef bint lasting
     cdef object keep_alive
+
+    # Adds `before` to all positions. `before` is 0 then.
+    cdef void settle_positions(self) noexcept nogil
 
 
 cdef class BatchPool:

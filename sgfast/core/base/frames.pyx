@@ -61,12 +61,20 @@ cdef class FrameBatch:
         1 on. Both are 0 where that is not known.
         """
         cdef Py_ssize_t number = captures.shape[0]
+        cdef uint64_t position
         cdef Py_ssize_t i
         if first < 0 or number > self.count - first or packets.shape[0] != number:
             raise ValueError("no such frames")
         for i in range(number):
-            captures[i] = <int64_t>(self.frames[first + i].position >> POSITION_BITS)
-            packets[i] = <int64_t>self.frames[first + i].position & ((<int64_t>1 << POSITION_BITS) - 1)
+            position = self.before + self.frames[first + i].position
+            captures[i] = <int64_t>(position >> POSITION_BITS)
+            packets[i] = <int64_t>position & ((<int64_t>1 << POSITION_BITS) - 1) if captures[i] else 0
+
+    cdef void settle_positions(self) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            self.frames[i].position += self.before
+        self.before = 0
 
     def copied(self, Py_ssize_t first, Py_ssize_t number):
         """A new batch of ``number`` frames from ``first`` on, with copies of their bytes."""
@@ -81,6 +89,7 @@ cdef class FrameBatch:
             kept.append(data)
             batch.frames[i].data = <const uint8_t*>PyBytes_AS_STRING(data)
         batch.count = number
+        batch.before = self.before
         batch.keep_alive = kept
         return batch
 

@@ -2,7 +2,7 @@
 # hash of their keys, which is the same for both directions. Each shard has a plane of its own. An ICMP error goes to
 # the shard of the connection it quotes.
 #
-#     read:       file --> window                        by any idle thread, ahead of the caller (file_reads.pxd)
+#     read:       file --> window --> frames             by any idle thread, ahead of the caller (capture/ahead.pxd)
 #     caller:     frames --> block of a ring             in order, as the clock depends on all packets (SPEC 9.1)
 #     parse:      block --headers--> lists of packets    by any thread; a list for each shard
 #     judge:      list of a shard --> its plane          block after block, by one thread at a time
