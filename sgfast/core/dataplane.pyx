@@ -304,11 +304,11 @@ cdef class DataPlane:
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
         # Results are complete when the workers are drained. That is left to later callers, unless this one wants
-        # something of each packet, or rows of flows are kept.
+        # something of each packet.
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t count
         cdef bint wants_results = wanted.results != NULL or wanted.words != NULL
-        cdef bint waits = wants_results or wanted.headers != NULL or self.planes[0].table.keep_flows
+        cdef bint waits = wants_results or wanted.headers != NULL
         if waits:
             self.drain()
             self.workers.rows = wanted.results

@@ -206,6 +206,11 @@ class Noticed:
             )
 
 
+def are_files(paths: Sequence[str], reading: Reading) -> bool:
+    """Whether all bytes are there already, unlike those of pipes and of a file that is followed."""
+    return not reading.follow and all(map(can_be_tried, paths))
+
+
 def can_be_tried(path: str) -> bool:
     """Whether a capture may be opened just to look: not a pipe or device, from which that would take data."""
     if path == "-":

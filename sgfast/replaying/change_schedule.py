@@ -1,10 +1,11 @@
-"""Changes the policy during a replay, each time between the right two packets (SPEC 6.1)."""
+"""What a replay does between two packets: it changes the policy (SPEC 6.1), and writes connections that have ended."""
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sgfast.capture.names import printable
 from sgfast.core.base.frames import FrameBatch
@@ -17,23 +18,36 @@ if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile, TimedChange
 
 
+#: Whenever so many packets have been judged, connections that have ended are written. So their order does not depend on
+#: how captures are read (SPEC 10.4).
+CONNECTIONS_EVERY = 1 << 14
+
+
+#: "counted": whenever CONNECTIONS_EVERY packets have been judged. "promptly": after each batch.
+Writes = Literal["never", "counted", "promptly"]
+
+
 class ChangeSchedule:
-    """Hands batches to a runner, split where a change falls between two packets.
+    """Hands batches to a runner, split where a change falls between two packets, or where connections are written.
 
     ``file``: the changes; None if there are none. ``vpcs``: the VPCs from which packets are seen; a None among them
     stands for all VPCs. ``done``: the changes that were made before a snapshot. ``first_ns``: the time of the first
-    packet before that snapshot.
+    packet before that snapshot. ``writes``: when connections are written.
     """
 
     def __init__(
         self, runner: Runner, policy: Policy, file: ChangeFile | None, vpcs: Sequence[str | None],
-        done: Sequence[ChangeDone], first_ns: int | None,
+        done: Sequence[ChangeDone], first_ns: int | None, writes: Writes,
     ) -> None:  # fmt: skip
         self._runner = runner
         self._policy = policy
         self._file = file
         self._vpcs = vpcs
         self._resolved = False
+        self._writes_promptly = writes == "promptly"
+        self._every = CONNECTIONS_EVERY if writes == "counted" else sys.maxsize
+        #: Packets until connections are written.
+        self._left = self._every - runner.packets_judged % self._every
         self.pending: deque[TimedChange] = deque()
         self.done = list(done)
         if first_ns is not None:
@@ -49,11 +63,24 @@ class ChangeSchedule:
             number = self._runner.frames_before(batch, first, change.at_ns)
             if number == len(batch) - first:
                 break
-            self._runner.process(batch, first, number)
+            self._process(batch, first, number)
             first += number
             self.done.append(self._runner.apply(change))
             self.pending.popleft()
-        self._runner.process(batch, first, len(batch) - first)
+        self._process(batch, first, len(batch) - first)
+        if self._writes_promptly:
+            self._runner.write_flows()
+
+    def _process(self, batch: FrameBatch, first: int, number: int) -> None:
+        end = first + number
+        while first < end:
+            part = min(end - first, self._left)
+            self._runner.process(batch, first, part)
+            first += part
+            self._left -= part
+            if self._left == 0:
+                self._runner.write_flows()
+                self._left = self._every
 
     def finish(self, first_ns: int | None) -> None:
         """Ends the schedule. The change file is checked even if there was no packet."""

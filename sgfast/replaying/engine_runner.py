@@ -109,8 +109,10 @@ class EngineRunner:
                 self._next, batch, first, self.headers[:number], self.results[:number], plane.take_resolved()
             )
             self._next += number
+
+    def write_flows(self) -> None:
         if self.sinks.flows:
-            self.sinks.write_flows(plane.take_flows())
+            self.sinks.write_flows(self.engine.dataplane.take_flows())
 
     def apply(self, change: TimedChange) -> ChangeDone:
         number = self.engine.dataplane.counters["changes"]
@@ -119,9 +121,8 @@ class EngineRunner:
             change.at_ns, change.text, applied.disconnected, 0, 0, 0, number=number if applied.disconnected else -1,
             finished=0,
         )  # fmt: skip
-        if self.sinks.flows:
-            # Connections that the change ended are written with the names from before the change.
-            self.sinks.write_flows(self.engine.dataplane.take_flows())
+        # Connections that the change ended are written with the names from before the change.
+        self.write_flows()
         self._begin_sinks()
         return done
 

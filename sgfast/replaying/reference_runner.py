@@ -101,6 +101,9 @@ class ReferenceRunner:
                 return n
         return len(batch) - first
 
+    def write_flows(self) -> None:
+        """Does nothing: this model has no report of connections."""
+
     def apply(self, change: TimedChange) -> ChangeDone:
         disconnected = sum(engine.apply(change.change, change.at_ns).disconnected for engine in self.engines.values())
         self.disconnected += disconnected

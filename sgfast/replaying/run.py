@@ -13,8 +13,8 @@ from sgfast.errors import ArgumentError
 from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
-from sgfast.replaying.captures import Captures
-from sgfast.replaying.change_schedule import ChangeSchedule
+from sgfast.replaying.captures import Captures, are_files
+from sgfast.replaying.change_schedule import ChangeSchedule, Writes
 from sgfast.replaying.cutting import both_left_out
 from sgfast.replaying.engine_runner import EngineRunner, make_engine
 from sgfast.replaying.options import Kept, Reading, ReplayOptions
@@ -132,8 +132,9 @@ def run_replay(
         resumed = load_replay(options.resume, policy, options, reports_connections=bool(sinks.flows))
     earlier = Earlier() if resumed is None else resumed.earlier
     runner = _runner(policy, options, sinks, resumed)
+    writes: Writes = "never" if not sinks.flows else "counted" if are_files(paths, options.reading) else "promptly"
     schedule = ChangeSchedule(
-        runner, policy, changes, seen_vpcs(policy, options), earlier.changes, earlier.first_ns
+        runner, policy, changes, seen_vpcs(policy, options), earlier.changes, earlier.first_ns, writes
     )
     result = ReplayResult(
         policy, options.mode, options.midstream, options.vpc, (*earlier.captures, *paths), options.engine,
@@ -149,6 +150,7 @@ def run_replay(
     result.damaged = read.damage
     result.warnings += read.warnings
     schedule.finish(read.cutting.first_ns)
+    runner.write_flows()
     result.left_out = both_left_out(earlier.left_out, read.cutting.left_out())
     result.decapsulated = earlier.all_decapsulated(read.decapsulated)
     result.changes, result.changes_left = schedule.done, len(schedule.pending)

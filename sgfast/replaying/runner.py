@@ -28,6 +28,9 @@ class Runner(Protocol):
     def process(self, batch: FrameBatch, first: int, number: int) -> None:
         """Judges ``number`` frames of ``batch`` from ``first`` on."""
 
+    def write_flows(self) -> None:
+        """Passes the connections to its sinks that have ended since the last call."""
+
     def apply(self, change: TimedChange) -> ChangeDone:
         """Changes the policy before the next packet."""
 

@@ -136,7 +136,6 @@ class VpcRunner:
             headers["time_ns"] = own_times(batch, first, number)
             self._reordered.write(self.packets_judged + 1, batch, first, headers, results, self._resolved())
         self.packets_judged += number
-        self._write_flows()
 
     def _judge(self, plane: DataPlane, part: FrameBatch) -> tuple[Rows, Rows] | None:
         """Judges ``part``. Returns headers and results if sinks want them."""
@@ -159,7 +158,7 @@ class VpcRunner:
                 found.append(rows[rows["number"] > 0])
         return np.concatenate(found) if found else np.empty(0, dtype=RESOLVED_DTYPE)
 
-    def _write_flows(self) -> None:
+    def write_flows(self) -> None:
         if self._sinks.flows:
             for runner in self._runners.values():
                 self._sinks.write_flows(runner.engine.dataplane.take_flows())
@@ -171,7 +170,7 @@ class VpcRunner:
         whole = ChangeDone(change.at_ns, change.text, sum(done.disconnected for _, done in parts), 0, 0, 0)
         self._changes.append((whole, parts))
         # Connections that the change ended are written with the names from before the change.
-        self._write_flows()
+        self.write_flows()
         self._begin_sinks()
         return whole
 

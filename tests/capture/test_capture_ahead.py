@@ -280,6 +280,17 @@ def test_blocks_that_change_how_later_ones_are_read_hold_for_those_found_ahead(t
         assert read_ahead(path) == read_whole(path), seed
 
 
+def test_a_section_in_each_of_two_windows_holds_for_what_is_found_in_the_second(tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    made = bytearray(section() + interface())
+    for window in range(1, WINDOWS):
+        while len(made) < window * WINDOW + 10_000:
+            made += enhanced(bytes(100), ticks=len(made))
+        made += section() + interface(options=tsresol(window))
+    path.write_bytes(made + enhanced(bytes(100), ticks=len(made)) * 4000)
+    assert read_ahead(path) == read_whole(path)
+
+
 def of_interfaces(*until: tuple[int, int]) -> bytes:
     """A capture of packets on one interface up to a place, on another one up to the next place, and so on.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import select
 import signal
 import threading
 import zlib
@@ -94,6 +95,20 @@ def test_verdicts_of_a_pipe_come_as_packets_arrive(policy: Path, jobs: int) -> N
         assert run.packet() == 4
     status, found, _ = run.report()
     assert status == 0 and found["packets"] == 4
+
+
+@JOBS
+def test_connections_of_a_pipe_come_as_packets_arrive(policy: Path, jobs: int) -> None:
+    receive, send = os.pipe()
+    child = start("replay", policy, "-", "--connections", "-", "--jobs", jobs, stdin=receive)
+    os.close(receive)
+    with open(send, "wb", buffering=0) as pipe:
+        # By the time of the last one, those before have ended.
+        pipe.write(HEAD + b"".join(RECORDS) + pcap_record(FRAMES[0], time=(10**7, 0)))
+        assert select.select([child.stdout], [], [], DEADLINE_SECONDS)[0]
+        assert json.loads(child.stdout.readline())["first_time"]
+    child.communicate(timeout=DEADLINE_SECONDS)
+    assert child.returncode == 0
 
 
 def test_verdicts_of_a_compressed_pipe_come_as_packets_arrive(policy: Path) -> None:

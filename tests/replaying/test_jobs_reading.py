@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import random
 import shutil
 import subprocess
 import threading
@@ -14,11 +15,15 @@ from typing import Any
 
 import pytest
 from effort import some
-from test_jobs import crowd, in_process_of_its_own, padded
-from traffic import pcap_of
+from frames import ip, pcap, udp
+from test_jobs import PCAPS, SEED, crowd, in_process_of_its_own, padded
+from traffic import SECOND, pcap_of
 
-from sgfast import Engine
+from sgfast import Engine, Reading, replay
 from sgfast.capture import open_capture
+from sgfast.policy.document import load_policy
+from sgfast.replaying.change_schedule import CONNECTIONS_EVERY
+from sgfast.report.lines import ConnectionLines
 
 
 def bytes_read_by(thread: threading.Thread) -> int:
@@ -117,3 +122,23 @@ def test_nothing_is_let_go_into_which_threads_still_read(tmp_path: Path) -> None
     preloaded = " ".join([*os.environ.get("LD_PRELOAD", "").split(), str(tmp_path / "slow.so")])
     call = f"let_go_while_threads_read(Path({str(tmp_path)!r}))"
     in_process_of_its_own("test_jobs_reading", call, LD_PRELOAD=preloaded)
+
+
+def test_connections_come_in_the_same_order_however_the_file_is_read(tmp_path: Path) -> None:
+    # Many end while the capture is read: they time out.
+    draw = random.Random(SEED)
+    frames, times = [], []
+    for n in range(3 * CONNECTIONS_EVERY // 2):
+        sent = udp(1024 + draw.randrange(60_000), 53, bytes(draw.randrange(900)))
+        frames.append(ip("10.0.0.5", "198.51.100.7", sent))
+        times.append(n * SECOND // 100)
+    path = tmp_path / "many.pcap"
+    path.write_bytes(pcap(frames, times_ns=times))
+    policy = load_policy(PCAPS / "shop.yaml")
+    rows: list[bytes] = []
+    for jobs, merge in ((1, False), (2, False), (3, True)):
+        written: list[bytes] = []
+        replay(policy, path, jobs=jobs, reading=Reading(merge=merge), flows=ConnectionLines(written.append))
+        assert len(written) > 1
+        rows.append(b"".join(written))
+    assert rows[0] == rows[1] == rows[2]
