@@ -2,8 +2,8 @@
 #
 # The length of a record says where the next one begins, and to get each length from another core's cache takes long. So
 # the thread that has read a window finds its records, too. It does not know where the first one begins, because it does
-# not know the window before; it guesses. The reader knows the place once it comes to the window. It uses the records if
-# they begin there. So they are those that it would have found itself.
+# not know the window before; it guesses. The reader knows the place once it comes to the window. If the guess was
+# right, the reader uses the records, which are the same as it would find.
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t

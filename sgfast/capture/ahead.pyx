@@ -7,7 +7,7 @@ import stat
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t
 
 from sgfast.capture.pcap cimport length_if_record, scan_records
 from sgfast.capture.pcapng cimport (
@@ -34,7 +34,6 @@ cdef enum:
 cdef void find_records(void* about) noexcept nogil:
     cdef Window* window = <Window*>about
     cdef Scan* scan = &window.scan
-    cdef uint32_t changes = window.pcapng.changes
     cdef Py_ssize_t i
     window.first = NULL
     if window.batch == NULL:
@@ -50,8 +49,6 @@ cdef void find_records(void* about) noexcept nogil:
         scan_records(window.pcap, scan)
     else:
         scan_blocks(&window.pcapng, scan, None)
-        if window.pcapng.changes != changes:
-            window.first = NULL     # the reader would not know which of these blocks it has read
     for i in range(scan.count):
         scan.frames[i].position = i + 1
 

@@ -75,6 +75,7 @@ cdef struct Interface:
 
 cdef struct PcapngFormat:
     uint32_t changes            # section headers and interface descriptions read
+    bint is_copy                # these are left to the reader
     bint big_endian             # byte order of the current section
     uint32_t interface_count    # in the current section
     uint32_t interface_room
@@ -333,6 +334,8 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
             break
         block_type = load_u32(p, format.big_endian)
         if block_type == BLOCK_SECTION_HEADER:
+            if format.is_copy:
+                break
             scan_section_header(format, scan)
             if scan.stop != STOP_NOT:
                 break
@@ -355,6 +358,8 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
                 break
             frame += 1
         elif block_type == BLOCK_INTERFACE:
+            if format.is_copy:
+                break
             if not _add_interface(format, scan, total, marks):
                 break
         scan.next = p + total
@@ -364,8 +369,8 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
 # For a thread that finds packets ahead --------------------------------------------------------------------------------
 
 cdef inline bint copy_for_another_thread(PcapngFormat* copy, const PcapngFormat* format) noexcept nogil:
-    # What it takes to read the packets that come next. `copy` keeps its own memory for interfaces. Returns False if
-    # there are too many of them.
+    # What it takes to read the packets up to the next section or interface. `copy` keeps its own memory for interfaces.
+    # Returns False if there are too many of them.
     cdef Interface* interfaces = copy.interfaces
     if format.interface_count > MAX_COPIED:
         return False
@@ -377,6 +382,7 @@ cdef inline bint copy_for_another_thread(PcapngFormat* copy, const PcapngFormat*
     copy[0] = format[0]
     copy.interfaces = interfaces
     copy.interface_room = MAX_COPIED
+    copy.is_copy = True
     copy.has_ip = copy.has_timeless_blocks = False
     copy.other_link_type = 0
     return True

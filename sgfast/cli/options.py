@@ -92,8 +92,8 @@ jobs_option = click.option(
     metavar="N",
     default=1,
     show_default=True,
-    help="The number of threads that judge, 1 to 64. Results stay the same. One of them finds the packets in the "
-    "captures, which is what limits the gain.",
+    help="The number of threads that judge, 1 to 64. Results stay the same. One of them goes through the "
+    "packets in order, which is what limits the gain.",
 )
 
 

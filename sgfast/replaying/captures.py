@@ -14,6 +14,7 @@ from sgfast.capture.following import first_interrupt
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.merge import MergedReader
 from sgfast.capture.names import printable
+from sgfast.capture.urls import is_url
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.credentials import without_credentials
@@ -207,8 +208,18 @@ class Noticed:
 
 
 def are_files(paths: Sequence[str], reading: Reading) -> bool:
-    """Whether all bytes are there already, unlike those of pipes and of a file that is followed."""
-    return not reading.follow and all(map(can_be_tried, paths))
+    """Whether all bytes are there already, unlike those of a pipe, of a URL and of a file that is followed."""
+    return not reading.follow and all(map(_is_there, paths))
+
+
+def _is_there(path: str) -> bool:
+    if is_url(path):
+        return False
+    try:
+        kind = (os.fstat(0) if path == "-" else os.stat(path)).st_mode
+    except (OSError, ValueError):
+        return True     # a pattern, or what will be an error
+    return stat.S_ISREG(kind) or stat.S_ISDIR(kind)
 
 
 def can_be_tried(path: str) -> bool:

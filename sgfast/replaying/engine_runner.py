@@ -115,13 +115,14 @@ class EngineRunner:
             self.sinks.write_flows(self.engine.dataplane.take_flows())
 
     def apply(self, change: TimedChange) -> ChangeDone:
+        # Connections that end by the change are written apart, with the names from before it.
+        self.write_flows()
         number = self.engine.dataplane.counters["changes"]
         applied = self.engine.apply(change.change, change.at_ns)
         done = ChangeDone(
             change.at_ns, change.text, applied.disconnected, 0, 0, 0, number=number if applied.disconnected else -1,
             finished=0,
         )  # fmt: skip
-        # Connections that the change ended are written with the names from before the change.
         self.write_flows()
         self._begin_sinks()
         return done

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sgfast.engine import Midstream, Mode
-from sgfast.errors import ArgumentError
+from sgfast.errors import ArgumentError, CaptureError, PolicyError
 from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
@@ -145,8 +145,12 @@ def run_replay(
         paths, options.reading, progress, earlier.first_ns, placement, lasting=options.jobs > 1, reads=runner.file_reads
     )
     began = time.perf_counter()
-    for batch in read:
-        schedule.process(batch, read.cutting.first_ns)
+    try:
+        for batch in read:
+            schedule.process(batch, read.cutting.first_ns)
+    except (CaptureError, PolicyError):
+        runner.write_flows()
+        raise
     result.damaged = read.damage
     result.warnings += read.warnings
     schedule.finish(read.cutting.first_ns)

@@ -164,12 +164,13 @@ class VpcRunner:
                 self._sinks.write_flows(runner.engine.dataplane.take_flows())
 
     def apply(self, change: TimedChange) -> ChangeDone:
+        # Connections that end by the change are written apart, with the names from before it.
+        self.write_flows()
         parts = [(runner, runner.apply(change)) for runner in self._runners.values()]
         engine = parts[0][0].engine
         self._policy, self._numbering = engine.policy, engine.compiled.numbering
         whole = ChangeDone(change.at_ns, change.text, sum(done.disconnected for _, done in parts), 0, 0, 0)
         self._changes.append((whole, parts))
-        # Connections that the change ended are written with the names from before the change.
         self.write_flows()
         self._begin_sinks()
         return whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import os
 import random
 import shutil
@@ -14,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from captures import enhanced, interface, section
+from command import process
 from effort import some
-from frames import ip, pcap, udp
+from frames import ethernet, ip, pcap, udp
 from test_jobs import PCAPS, SEED, crowd, in_process_of_its_own, padded
 from traffic import SECOND, pcap_of
 
 from sgfast import Engine, Reading, replay
 from sgfast.capture import open_capture
+from sgfast.errors import CaptureError
 from sgfast.policy.document import load_policy
 from sgfast.replaying.change_schedule import CONNECTIONS_EVERY
 from sgfast.report.lines import ConnectionLines
@@ -124,21 +128,48 @@ def test_nothing_is_let_go_into_which_threads_still_read(tmp_path: Path) -> None
     in_process_of_its_own("test_jobs_reading", call, LD_PRELOAD=preloaded)
 
 
-def test_connections_come_in_the_same_order_however_the_file_is_read(tmp_path: Path) -> None:
-    # Many end while the capture is read: they time out.
+def many_connections(number: int) -> tuple[list[bytes], list[int]]:
+    """Packets that a web server sends, and their times. Many connections time out meanwhile."""
     draw = random.Random(SEED)
-    frames, times = [], []
-    for n in range(3 * CONNECTIONS_EVERY // 2):
-        sent = udp(1024 + draw.randrange(60_000), 53, bytes(draw.randrange(900)))
-        frames.append(ip("10.0.0.5", "198.51.100.7", sent))
-        times.append(n * SECOND // 100)
+    sent = [udp(1024 + draw.randrange(60_000), 53, bytes(draw.randrange(900))) for _ in range(number)]
+    return [ip("10.0.0.5", "198.51.100.7", each) for each in sent], [n * SECOND // 100 for n in range(number)]
+
+
+def test_connections_come_in_the_same_order_however_the_file_is_read(tmp_path: Path) -> None:
+    packets, times = many_connections(3 * CONNECTIONS_EVERY // 2)
     path = tmp_path / "many.pcap"
-    path.write_bytes(pcap(frames, times_ns=times))
+    path.write_bytes(pcap(packets, times_ns=times))
     policy = load_policy(PCAPS / "shop.yaml")
-    rows: list[bytes] = []
+    found = set()
     for jobs, merge in ((1, False), (2, False), (3, True)):
         written: list[bytes] = []
         replay(policy, path, jobs=jobs, reading=Reading(merge=merge), flows=ConnectionLines(written.append))
         assert len(written) > 1
-        rows.append(b"".join(written))
-    assert rows[0] == rows[1] == rows[2]
+        found.add(b"".join(written))
+    for count in (1, 2):
+        with path.open("rb") as file:
+            options = ("--connections", "-", "--jobs", count, "--mode", "causal")
+            found.add(process("replay", PCAPS / "shop.yaml", "-", *options, stdin=file).out.encode())
+    assert len(found) == 1
+
+
+def test_connections_that_ended_before_a_packet_that_cannot_be_read_are_written(tmp_path: Path) -> None:
+    packets, times = many_connections(9000)
+    path = tmp_path / "many.pcapng"
+    blocks = [enhanced(ethernet(each), ticks=time // 1000) for each, time in zip(packets, times, strict=True)]
+    path.write_bytes(section() + interface() + interface(link_type=9999) + b"".join(blocks) + enhanced(b"", number=1))
+    written: list[bytes] = []
+    with pytest.raises(CaptureError, match="9999"):
+        replay(PCAPS / "shop.yaml", path, flows=ConnectionLines(written.append))
+    assert b"".join(written).count(b"\n") > 1000
+
+
+def test_connections_that_end_by_a_change_come_after_those_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "two.pcap"
+    rows: list[bytes] = []
+    packets = [ip("10.0.0.5", "198.51.100.7", udp(1002 if n == 1 else 1001, 53)) for n in range(62)]
+    path.write_bytes(pcap(packets, times_ns=[n * 10 * SECOND for n in range(62)]))
+    changes = "changes: [{at: 605, remove_instance: {instance: web-1}}]\n"
+    replay(PCAPS / "shop.yaml", path, changes=changes, flows=ConnectionLines(rows.append))
+    ends = [json.loads(row) for row in b"".join(rows).splitlines()]
+    assert [(row["initiator_port"], row["egress"]["ended"]) for row in ends] == [(1002, "timeout"), (1001, "removed")]

@@ -8,7 +8,7 @@
 #     judge:      list of a shard --> its plane          block after block, by one thread at a time
 #
 # Threads take whatever of this there is to do, and the caller does the same when it has to wait. So all that only one
-# thread can do is to find the records of a capture and to run the clock. A thread marks a shard as busy while it works
+# thread can do is to go through the packets in order and run the clock. A thread marks a shard as busy while it works
 # on it, so the shard's packets are judged in order, whichever thread judges them. The last shard that is through with a
 # block gives its place in the ring back.
 #
