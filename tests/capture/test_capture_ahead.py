@@ -280,13 +280,23 @@ def test_blocks_that_change_how_later_ones_are_read_hold_for_those_found_ahead(t
         assert read_ahead(path) == read_whole(path), seed
 
 
-def test_a_section_in_each_of_two_windows_holds_for_what_is_found_in_the_second(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kinds", ["sections", "interfaces", "interfaces and sections"])
+def test_what_is_new_in_two_windows_in_a_row_holds_for_packets_found_in_the_second(tmp_path: Path, kinds: str) -> None:
     path = tmp_path / "capture"
     made = bytearray(section() + interface())
+    number = interfaces = 0
     for window in range(1, WINDOWS):
         while len(made) < window * WINDOW + 10_000:
             made += enhanced(bytes(100), ticks=len(made))
-        made += section() + interface(options=tsresol(window))
+        # Packets come on the last interface but one, which the window before has brought.
+        number = interfaces
+        interfaces += 1
+        if kinds == "sections" or (kinds.endswith("sections") and window % 2 == 0):
+            made += section()
+            number = interfaces = 0
+        made += interface(options=tsresol(window))
+        while len(made) < window * WINDOW + 20_000:
+            made += enhanced(bytes(100), ticks=len(made), number=number)
     path.write_bytes(made + enhanced(bytes(100), ticks=len(made)) * 4000)
     assert read_ahead(path) == read_whole(path)
 
