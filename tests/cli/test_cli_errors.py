@@ -350,11 +350,12 @@ def test_an_interrupt_while_reading_leaves_nothing(tmp_path: Path, number: Signa
         assert child.stdin is not None and child.stderr is not None
         child.stdin.write(capture.read_bytes())
         child.stdin.flush()
-        # It has begun to write, and waits for the rest of the capture.
-        wait_for(lambda: has_written(child, folder))
+        # It has begun to write, and waits for the rest of the capture. Python notices a signal that comes between its
+        # last look for signals and its read only after the read.
+        wait_for(lambda: has_written(child, folder) and is_asleep(child))
         child.send_signal(number)
+        assert child.wait(DEADLINE_SECONDS) == 128 + number
         err = child.stderr.read().decode()
-        assert child.wait() == 128 + number
     assert err == f"sgfast: {word}\n"
     assert list(folder.iterdir()) == []
 
