@@ -1,9 +1,9 @@
 # Windows of a capture file that are read before they are needed, by whichever thread is idle (file_reads.pxd).
 #
-# The length of a record says where the next one begins, and to get each length from another core's cache takes long. So
-# the thread that has read a window finds its records, too. It does not know where the first one begins, because it does
-# not know the window before; it guesses. The reader knows the place once it comes to the window. If the guess was
-# right, the reader uses the records, which are the same as it would find.
+# The length of a record says where the next record begins. If another core has read the window, each length has to come
+# from that core's cache, which takes long. So the thread that reads a window also finds its records. This thread does
+# not know the window before. So it guesses where the first record begins. The reader knows that place when it has read
+# the window before. If the guess is right, the reader uses the records that were found. Otherwise it finds them itself.
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
@@ -25,11 +25,13 @@ cdef enum:
 cdef struct Window:
     Read* asked
     PyObject* memory        # a memoryview of HEADROOM + WINDOW bytes
-    PyObject* batch         # its first frame is free: it is for the record that begins in the window before
+    # For the records that are found; NULL if none are to be found. The first frame is left free. It is for the record
+    # that begins in the window before and ends in this one.
+    PyObject* batch
     Scan scan
     const PcapFormat* pcap  # or NULL
     PcapngFormat pcapng     # as it was when the window was asked for
-    # Written by the thread that has read the window:
+    # Set by the thread that read the window:
     const uint8_t* first    # the first of the records found, or NULL
 
 
@@ -39,15 +41,17 @@ cdef class WindowsAhead:
     cdef int descriptor     # a duplicate: threads still read after the stream has closed its own
     cdef int64_t taken      # offset in the file behind the last window that was taken, bytes
     cdef int64_t end        # size of the file when this was made, bytes
-    cdef const PcapFormat* pcap         # those of the reader; both NULL: records are not to be found
+    # The reader's format. If both are NULL, threads find no records.
+    cdef const PcapFormat* pcap
     cdef const PcapngFormat* pcapng
     cdef uint32_t vpc       # Frame.vpc
     cdef BatchPool pool
-    # Those asked for, from number `oldest` on. After the last place the first one follows.
+    # A ring: the windows asked for are `count` places from `oldest` on.
     cdef Py_ssize_t oldest
     cdef Py_ssize_t count
     cdef Window windows[AHEAD]
-    # What was found in the window that was taken last, if `batch` is not None. It is valid until `ask`.
+    # The records found in the window that was taken last. `batch` is None if there are none. `found` is valid until the
+    # next call of `ask`.
     cdef FrameBatch batch
     cdef const Window* found
 

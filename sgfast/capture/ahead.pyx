@@ -31,8 +31,8 @@ cdef enum:
     WORTHWHILE = 4      # windows; in a smaller file little is gained
 
 
-cdef void find_records(void* about) noexcept nogil:
-    cdef Window* window = <Window*>about
+cdef void find_records(void* context) noexcept nogil:
+    cdef Window* window = <Window*>context
     cdef Scan* scan = &window.scan
     cdef Py_ssize_t i
     window.first = NULL

@@ -28,7 +28,8 @@ STEP = 16 * 1024
 ZSTD_STEP = 32 * 1024
 #: The same for gzip, which loses none. Pieces twice as large would not stay in the second-level cache.
 GZIP_STEP = 128 * 1024
-#: Maximum window of a decompressor, bytes: the default of zstd, and twice what files made by ``xz -9`` need.
+#: The largest window that a decompressor may use, in bytes. It is the default limit of zstd. A file that ``xz -9`` made
+#: needs half of it.
 MOST_WINDOW = 128 * 1024 * 1024
 #: Members without content in a row. Each takes time, and nothing comes out that shows it.
 MOST_EMPTY = 10_000

@@ -225,7 +225,7 @@ cdef class MergedReader:
         if self.held.get(place) is not batch:
             self.held[place] = batch
             self.moved = True
-        batch.settle_positions()
+        batch.make_positions_absolute()
         head.next = batch.frames
         head.end = batch.frames + batch.count
         head.time_ns = batch.frames[0].time_ns

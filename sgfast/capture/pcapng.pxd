@@ -75,7 +75,7 @@ cdef struct Interface:
 
 cdef struct PcapngFormat:
     uint32_t changes            # section headers and interface descriptions read
-    bint is_copy                # these are left to the reader
+    bint stops_at_changes       # a scan stops before a section header and an interface description
     bint big_endian             # byte order of the current section
     uint32_t interface_count    # in the current section
     uint32_t interface_room
@@ -334,7 +334,7 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
             break
         block_type = load_u32(p, format.big_endian)
         if block_type == BLOCK_SECTION_HEADER:
-            if format.is_copy:
+            if format.stops_at_changes:
                 break
             scan_section_header(format, scan)
             if scan.stop != STOP_NOT:
@@ -358,7 +358,7 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
                 break
             frame += 1
         elif block_type == BLOCK_INTERFACE:
-            if format.is_copy:
+            if format.stops_at_changes:
                 break
             if not _add_interface(format, scan, total, marks):
                 break
@@ -366,11 +366,11 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
     scan.count = frame - scan.frames
 
 
-# For a thread that finds packets ahead --------------------------------------------------------------------------------
+# For a thread that finds packets ahead -------------------------------------------------------------------------------
 
 cdef inline bint copy_for_another_thread(PcapngFormat* copy, const PcapngFormat* format) noexcept nogil:
-    # What it takes to read the packets up to the next section or interface. `copy` keeps its own memory for interfaces.
-    # Returns False if there are too many of them.
+    # Copies what a thread needs to read packets up to the next section header or interface description. `copy` keeps
+    # its own memory for interfaces. Returns False if there are too many of them.
     cdef Interface* interfaces = copy.interfaces
     if format.interface_count > MAX_COPIED:
         return False
@@ -382,14 +382,14 @@ cdef inline bint copy_for_another_thread(PcapngFormat* copy, const PcapngFormat*
     copy[0] = format[0]
     copy.interfaces = interfaces
     copy.interface_room = MAX_COPIED
-    copy.is_copy = True
+    copy.stops_at_changes = True
     copy.has_ip = copy.has_timeless_blocks = False
     copy.other_link_type = 0
     return True
 
 
 cdef inline void add_from_another_thread(PcapngFormat* format, const PcapngFormat* copy) noexcept nogil:
-    # What the packets that it found tell.
+    # Brings `format` to the state in which it would be if it had read the packets that `copy` has read.
     format.last_time_ns = copy.last_time_ns
     format.has_timeless_blocks = format.has_timeless_blocks or copy.has_timeless_blocks
     format.has_ip = format.has_ip or copy.has_ip
@@ -398,7 +398,7 @@ cdef inline void add_from_another_thread(PcapngFormat* format, const PcapngForma
 
 
 cdef inline Py_ssize_t length_if_packet(const void* pcapng, const uint8_t* first, const uint8_t* p) noexcept nogil:
-    # For `guess_first`, with a PcapngFormat: the length of the block at p if it looks like an enhanced packet block.
+    # A LengthIfRecord for the PcapngFormat at `pcapng`. It takes only enhanced packet blocks for records.
     cdef const PcapngFormat* format = <const PcapngFormat*>pcapng
     cdef uint32_t total = load_u32(p + 4, format.big_endian)
     if load_u32(p, format.big_endian) != BLOCK_ENHANCED_PACKET or total & 3:

@@ -193,8 +193,8 @@ cdef class CaptureReader:
     5. The end of a pcapng file raises CaptureError if all of its packets have link types that carry no IP.
 
     ``name`` is used in messages. ``packets`` counts the packets returned, ``bytes_read`` the bytes read from the
-    stream, and ``found_ahead`` the packets that were found by whoever read their window ahead. With ``owns_stream``,
-    ``close`` also closes the stream. Only one thread may use the reader at a time.
+    stream. ``found_ahead`` counts the packets that were found before the reader came to their window. With
+    ``owns_stream``, ``close`` also closes the stream. Only one thread may use the reader at a time.
 
     ``lasting``: a batch stays as it is while somebody refers to it, not just until the next call of ``next_batch``.
     ``is_part``: the stream is only a part of a capture, so rule 5 does not apply.
@@ -309,7 +309,10 @@ cdef class CaptureReader:
         self._look_at_buffer()
         self.scan.frames = batch.frames
         self.scan.capacity = most
-        batch.before = <uint64_t>self.number << POSITION_BITS | <uint64_t>(self.packets + 1) if self.number else 0
+        # The position of a frame in its batch counts from 0, that of a packet in its capture from 1.
+        batch.position_base = 0
+        if self.number:
+            batch.position_base = <uint64_t>self.number << POSITION_BITS | <uint64_t>(self.packets + 1)
         with nogil:
             if self.form == PCAPNG:
                 scan_blocks(&self.pcapng, &self.scan, self.interfaces)
@@ -323,7 +326,7 @@ cdef class CaptureReader:
         return 0
 
     cdef void _find_ahead(self) noexcept:
-        # From now on, threads that read ahead find records, too.
+        # From now on, a thread that reads a window ahead also finds its records.
         cdef WindowsAhead ahead = self.buffer.ahead
         if ahead is None:
             return
@@ -335,8 +338,9 @@ cdef class CaptureReader:
             ahead.pcap = &self.pcap
 
     cdef void _add_found(self, WindowsAhead ahead) noexcept:
-        # Adds the records that another thread found in this window to the one that begins in the window before. The
-        # records of a pcapng file are the same only if nothing has changed how they are read.
+        # Adds the records that another thread found in this window to the one that begins in the window before. That
+        # thread knew only the sections and interfaces that the reader had read when it asked for the window. If the
+        # reader has read another one since, it finds the records itself.
         if self.scan.count == 0 or self.scan.next != ahead.found.first:
             return
         if self.form == PCAPNG:

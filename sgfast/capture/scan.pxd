@@ -11,9 +11,9 @@ cdef enum:
     # field claims.
     LONGEST_RECORD = 256 * 1024 * 1024
     # For `guess_first`:
-    IN_A_ROW = 8                # headers that look right
-    SEARCHED = 2048             # bytes; more than most packets have
-    LONGEST_GUESSED = 1 << 18   # bytes
+    IN_A_ROW = 8                # so many records must follow each other
+    SEARCHED = 2048             # bytes in which it looks for the first one; most packets are shorter
+    LONGEST_GUESSED = 1 << 18   # bytes; what claims to be longer is taken for no record
 
 
 cdef enum Stop:
@@ -63,16 +63,16 @@ cdef inline void stop_at_link_type(Scan* scan, uint32_t link_type) noexcept nogi
     scan.claimed = link_type
 
 
-# Returns the length of the record at `p`, header included, or 0 if the bytes do not look like a record. `first` is a
-# record before it, or the same.
+# Returns the length of the record at `p` in bytes, header included. Returns 0 if the bytes do not look like a record.
+# `first`: the first record of the row that is tried; it may be at `p`.
 ctypedef Py_ssize_t (*LengthIfRecord)(const void* format, const uint8_t* first, const uint8_t* p) noexcept nogil
 
 
 cdef inline const uint8_t* guess_first(
     LengthIfRecord length_if_record, const void* format, Py_ssize_t header, const uint8_t* start, const uint8_t* end
 ) noexcept nogil:
-    # Where the first record behind `start` seems to begin, or NULL if that cannot be told. The bytes of a packet may
-    # look like records, so this may be wrong. `header`: the length of a header, bytes.
+    # Returns the first place from `start` on where IN_A_ROW records seem to follow each other. Returns NULL if there is
+    # none. The bytes of a packet may look like records, so the place may be wrong. `header`: length of a header, bytes.
     cdef const uint8_t* first = start
     cdef const uint8_t* p
     cdef Py_ssize_t length

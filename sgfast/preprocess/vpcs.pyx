@@ -157,7 +157,7 @@ cdef class Dealer:
                 part.frames[i - at] = batch.frames[first + order[i]]
                 part.frames[i - at].time_ns = now[order[i]]
             part.count = number_of_vpc
-            part.before = batch.before
+            part.position_base = batch.position_base
             part.keep_alive = batch.keep_alive
             parts.append((int(vpc) - 1, part, places[at:end]))
             at = end

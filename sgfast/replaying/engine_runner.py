@@ -115,7 +115,8 @@ class EngineRunner:
             self.sinks.write_flows(self.engine.dataplane.take_flows())
 
     def apply(self, change: TimedChange) -> ChangeDone:
-        # Connections that end by the change are written apart, with the names from before it.
+        # First the connections that ended before the change are written, then those that it ends. The names of both are
+        # those from before the change.
         self.write_flows()
         number = self.engine.dataplane.counters["changes"]
         applied = self.engine.apply(change.change, change.at_ns)

@@ -14,13 +14,13 @@ from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures, are_files
-from sgfast.replaying.change_schedule import ChangeSchedule, Writes
 from sgfast.replaying.cutting import both_left_out
 from sgfast.replaying.engine_runner import EngineRunner, make_engine
 from sgfast.replaying.options import Kept, Reading, ReplayOptions
 from sgfast.replaying.placement import placement_of, seen_vpcs
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
 from sgfast.replaying.results import FlowSink, FrameSink, PacketSink, ReplayResult, Sinks
+from sgfast.replaying.schedule import Schedule, Writes
 from sgfast.replaying.tables import KeptRows
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def run_replay(
     earlier = Earlier() if resumed is None else resumed.earlier
     runner = _runner(policy, options, sinks, resumed)
     writes: Writes = "never" if not sinks.flows else "counted" if are_files(paths, options.reading) else "promptly"
-    schedule = ChangeSchedule(
+    schedule = Schedule(
         runner, policy, changes, seen_vpcs(policy, options), earlier.changes, earlier.first_ns, writes
     )
     result = ReplayResult(

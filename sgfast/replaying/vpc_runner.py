@@ -164,7 +164,8 @@ class VpcRunner:
                 self._sinks.write_flows(runner.engine.dataplane.take_flows())
 
     def apply(self, change: TimedChange) -> ChangeDone:
-        # Connections that end by the change are written apart, with the names from before it.
+        # First the connections that ended before the change are written, then those that it ends. The names of both are
+        # those from before the change.
         self.write_flows()
         parts = [(runner, runner.apply(change)) for runner in self._runners.values()]
         engine = parts[0][0].engine

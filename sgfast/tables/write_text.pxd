@@ -147,8 +147,8 @@ cdef inline char* put_ipv6(char* at, const uint8_t* address, bint dotted) noexce
     # behind it are overwritten.
     cdef char digits[32]
     cdef uint32_t groups[8]
-    cdef uint32_t zeros = 0         # bit i: group i is zero
-    cdef uint32_t runs              # bit i: `length` groups from group i on are zero
+    cdef uint32_t zeros = 0         # bit i is set if group i is zero
+    cdef uint32_t runs              # bit i is set if a run of `length` zero groups begins with group i
     cdef int length = 2
     cdef int first, i
     for i in range(16):

@@ -1,6 +1,4 @@
-"""Captures whose next windows are read by idle threads, which also find the records: nothing differs but who does it
-(SPEC 9.14).
-"""
+"""Idle threads read the next windows of a capture and find their records. The packets are the same (SPEC 9.14)."""
 
 from __future__ import annotations
 
@@ -231,7 +229,7 @@ def test_who_reads_a_window_finds_its_records(
     path.write_bytes(made)
     reader = ahead(path)
     assert told(reader) == read_whole(path)
-    # Not those of the first window and of the end.
+    # The reader itself finds those of the first window and of the last, incomplete one.
     assert reader.found_ahead > 0.7 * reader.packets
 
 
@@ -288,7 +286,7 @@ def test_what_is_new_in_two_windows_in_a_row_holds_for_packets_found_in_the_seco
     for window in range(1, WINDOWS):
         while len(made) < window * WINDOW + 10_000:
             made += enhanced(bytes(100), ticks=len(made))
-        # Packets come on the last interface but one, which the window before has brought.
+        # The packets that follow are on the second newest interface. Its description is in the window before.
         number = interfaces
         interfaces += 1
         if kinds == "sections" or (kinds.endswith("sections") and window % 2 == 0):

@@ -103,7 +103,7 @@ def test_connections_of_a_pipe_come_as_packets_arrive(policy: Path, jobs: int) -
     child = start("replay", policy, "-", "--connections", "-", "--jobs", jobs, stdin=receive)
     os.close(receive)
     with open(send, "wb", buffering=0) as pipe:
-        # By the time of the last one, those before have ended.
+        # The last packet is 115 days later, so the connections before it have timed out.
         pipe.write(HEAD + b"".join(RECORDS) + pcap_record(FRAMES[0], time=(10**7, 0)))
         assert select.select([child.stdout], [], [], DEADLINE_SECONDS)[0]
         assert json.loads(child.stdout.readline())["first_time"]

@@ -26,7 +26,7 @@ from sgfast import Engine, Reading, replay
 from sgfast.capture import open_capture
 from sgfast.errors import CaptureError
 from sgfast.policy.document import load_policy
-from sgfast.replaying.change_schedule import CONNECTIONS_EVERY
+from sgfast.replaying.schedule import CONNECTIONS_EVERY
 from sgfast.report.lines import ConnectionLines
 
 

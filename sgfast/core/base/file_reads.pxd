@@ -1,10 +1,10 @@
 # Reads of files that any idle thread may do. The thread that goes through a capture in order asks for the next windows
-# of the file before it needs them. Threads that judge read them when they have nothing else to do (workers.pxd).
-# So that thread waits less often for the kernel to copy the file.
+# of the file before it needs them. A thread that has no packets to judge (workers.pxd) does one of these reads. So the
+# first thread waits less often for the kernel to copy the file.
 #
 #     want:       a free place --> WANTED
-#     do_next:    WANTED --> BUSY --> DONE       by any thread, in the order in which they were wanted. The thread also
-#                                                does what comes next with the bytes, while they are in its cache.
+#     do_next:    WANTED --> BUSY --> DONE       by any thread, in the order in which they were wanted. The thread then
+#                                                calls `on_read`, while the bytes are in its cache.
 #     finish:     does the read if nobody has begun it, and otherwise waits until it is DONE. The place is free then.
 #     drop:       takes back the reads that nobody has begun, and waits for the others. Their places are free then.
 
@@ -21,8 +21,8 @@ cdef struct Read:
     Py_ssize_t size         # bytes
     int64_t at              # offset in the file, bytes
     Py_ssize_t got          # bytes; fewer than `size` at the end of the file, and after an error
-    void (*then)(void*) noexcept nogil      # called with `about` once all bytes are there
-    void* about
+    void (*on_read)(void*) noexcept nogil   # called with `context` by the thread that has read all bytes
+    void* context
     uint64_t spare[7]       # pads to two cache lines, as they may be fetched in pairs
 
 
@@ -32,10 +32,11 @@ cdef class FileReads:
     cdef uint64_t* numbered     # how many there have been
     cdef int process            # PID of the process whose threads do them
 
-    # Returns NULL if there is no free place. The descriptor and the memory at `to` and `about` must stay valid until
-    # the read is finished or dropped.
+    # Returns NULL if all places are taken. Until the read is finished or dropped, the descriptor must stay open, and
+    # the memory at `to` and at `context` must stay valid.
     cdef Read* want(
-        self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at, void (*then)(void*) noexcept nogil, void* about
+        self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at, void (*on_read)(void*) noexcept nogil,
+        void* context
     ) noexcept nogil
     # Does one read that is WANTED. Returns False if there is none. Call `do_next`, `finish` and `drop` without the GIL.
     cdef bint do_next(self) noexcept nogil

@@ -29,7 +29,7 @@ cdef inline void do_read(Read* read) noexcept nogil:
     # Whoever finds that less came reads on from there in the usual way, and sees why.
     read.got = pread(read.descriptor, read.to, <size_t>read.size, read.at)
     if read.got == read.size:
-        read.then(read.about)
+        read.on_read(read.context)
     swap_ordered(&read.state, DONE)
 
 
@@ -54,7 +54,8 @@ cdef class FileReads:
         return load_ordered(self.wanted)
 
     cdef Read* want(
-        self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at, void (*then)(void*) noexcept nogil, void* about
+        self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at, void (*on_read)(void*) noexcept nogil,
+        void* context
     ) noexcept nogil:
         cdef Read* read
         cdef int i
@@ -66,8 +67,8 @@ cdef class FileReads:
                 read.to = to
                 read.size = size
                 read.at = at
-                read.then = then
-                read.about = about
+                read.on_read = on_read
+                read.context = context
                 add_ordered(self.wanted, 1)
                 swap_ordered(&read.state, WANTED)
                 return read

@@ -14,8 +14,8 @@ cdef struct Frame:
     uint32_t wire           # original length in bytes, as the capture says; at least `captured`
     uint32_t link_type      # LINKTYPE_ value, www.tcpdump.org/linktypes.html
     uint32_t vpc            # 1 + the number of the VPC that the packet belongs to; 0 for none
-    # With FrameBatch.before added: number of the capture << POSITION_BITS | the packet's number in it, both from 1 on.
-    # If the first of these is 0, neither is known.
+    # The sum of this and FrameBatch.position_base is: number of the capture << POSITION_BITS | number of the packet in
+    # it. Both numbers count from 1. If the first one is 0, neither is known.
     uint64_t position
 
 
@@ -23,14 +23,14 @@ cdef class FrameBatch:
     # Whoever fills the batch owns the frame bytes. They stay valid until it is filled again. A `lasting` batch is not
     # filled again while somebody refers to it.
     cdef Frame* frames
-    cdef uint64_t before    # see Frame.position
+    cdef uint64_t position_base     # see Frame.position
     cdef readonly Py_ssize_t count
     cdef readonly Py_ssize_t capacity
     cdef bint lasting
     cdef object keep_alive
 
-    # Adds `before` to all positions. `before` is 0 then.
-    cdef void settle_positions(self) noexcept nogil
+    # Adds `position_base` to the position of each frame, and sets it to 0.
+    cdef void make_positions_absolute(self) noexcept nogil
 
 
 cdef class BatchPool:

@@ -66,15 +66,15 @@ cdef class FrameBatch:
         if first < 0 or number > self.count - first or packets.shape[0] != number:
             raise ValueError("no such frames")
         for i in range(number):
-            position = self.before + self.frames[first + i].position
+            position = self.position_base + self.frames[first + i].position
             captures[i] = <int64_t>(position >> POSITION_BITS)
             packets[i] = <int64_t>position & ((<int64_t>1 << POSITION_BITS) - 1) if captures[i] else 0
 
-    cdef void settle_positions(self) noexcept nogil:
+    cdef void make_positions_absolute(self) noexcept nogil:
         cdef Py_ssize_t i
         for i in range(self.count):
-            self.frames[i].position += self.before
-        self.before = 0
+            self.frames[i].position += self.position_base
+        self.position_base = 0
 
     def copied(self, Py_ssize_t first, Py_ssize_t number):
         """A new batch of ``number`` frames from ``first`` on, with copies of their bytes."""
@@ -89,7 +89,7 @@ cdef class FrameBatch:
             kept.append(data)
             batch.frames[i].data = <const uint8_t*>PyBytes_AS_STRING(data)
         batch.count = number
-        batch.before = self.before
+        batch.position_base = self.position_base
         batch.keep_alive = kept
         return batch
 

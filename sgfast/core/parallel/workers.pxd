@@ -15,9 +15,9 @@
 # The verdict of a fragment may go to fragments of any shard. So one thread judges all packets of a block that has
 # fragments. Each shard stops before such a block. The thread that stopped the last shard judges the block.
 #
-# What one core has written takes a while to come to another one. So a thread asks early for the cache lines that it
-# needs next. It asks for the right to write them (`take_over`), although it may only read them. It
-# will write most of them soon, and writing takes longer while another core holds the line, too.
+# A cache line that one core has written takes a while to reach another core. So a thread prefetches the lines that it
+# needs next. It prefetches them for writing (`take_over`), even if it reads them first. It will write most of them
+# soon, and a write takes longer while another core also holds the line.
 #
 # Only `drain` waits for everything, for callers that want results. Otherwise the next part of the capture is read
 # meanwhile. `release` waits until nobody needs the frames any more.

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile, TimedChange
 
 
-#: Whenever so many packets have been judged, connections that have ended are written. So their order does not depend on
-#: how captures are read (SPEC 10.4).
+#: Connections that have ended are written each time that so many packets have been judged. If they were written after
+#: each batch, their order would depend on how captures are read (SPEC 10.4).
 CONNECTIONS_EVERY = 1 << 14
 
 
-#: "counted": whenever CONNECTIONS_EVERY packets have been judged. "promptly": after each batch.
+#: When connections are written. "counted": each time that CONNECTIONS_EVERY packets have been judged. "promptly": after
+#: each batch.
 Writes = Literal["never", "counted", "promptly"]
 
 
-class ChangeSchedule:
-    """Hands batches to a runner, split where a change falls between two packets, or where connections are written.
+class Schedule:
+    """Hands batches to a runner. A batch is split where a change falls in it, and where connections are written.
 
     ``file``: the changes; None if there are none. ``vpcs``: the VPCs from which packets are seen; a None among them
     stands for all VPCs. ``done``: the changes that were made before a snapshot. ``first_ns``: the time of the first
