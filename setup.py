@@ -33,7 +33,7 @@ Options.emit_code_comments = debug
 # The module that holds Cython's own memoryview code, which all other modules share.
 SHARED = "sgfast.cython_shared"
 
-# Modules with per-packet loops. For all others -O2 is just as fast and compiles sooner.
+# Modules with loops over packets. For all others -O2 is just as fast and compiles sooner.
 HOT = {
     "sgfast.capture.reader",
     "sgfast.core.classify.classifier",
@@ -41,6 +41,8 @@ HOT = {
     "sgfast.core.dataplane",
     "sgfast.core.pipeline.batch",
     "sgfast.core.parallel.workers",
+    "sgfast.report.lines",
+    "sgfast.report.rows",
 }
 
 

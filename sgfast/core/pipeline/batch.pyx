@@ -63,9 +63,8 @@ cdef void judge_slowly(
     if row != NULL:
         clear_row(row)
     begin_packet(&c, p, row, now)
-    if p.outcome == READ_TRACKED and (p.hint == NO_SLOT or row != NULL):
+    if p.outcome == READ_TRACKED and p.hint == NO_SLOT:
         c.ahead = ahead
-        c.rules_ahead = p.hint == NO_SLOT
     if likely(p.outcome != READ_FRAGMENT):
         judge_packet(plane, &c)
     else:
@@ -107,10 +106,6 @@ cdef void judge_batch(
     cdef int count = 0
     cdef int displaced_count = 0
     cdef int k
-    if unlikely(rows != NULL):      # results name instances
-        for i in range(n):
-            if packets[i].outcome == READ_TRACKED and packets[i].hint != NO_SLOT:
-                look_up_addresses(plane, &packets[i], &ahead[i])
     for i in range(n):
         if packets[i].outcome == READ_TRACKED and unlikely(packets[i].hint == NO_SLOT):
             openers[count] = <uint16_t>i
@@ -140,7 +135,7 @@ cdef void judge_batch(
                         FAST_WORD | (e.flags[e.present >> 1 & ~e.present & 1] & FROM_HIGH) << WORD_HIGH_SHIFT
                     )
                 if rows != NULL:
-                    write_established(plane, p, e, &ahead[i], &rows[at])
+                    write_established(plane, p, e, &rows[at])
         else:
             p.number = first + i if numbers == NULL else numbers[i]
             at = p.number - first

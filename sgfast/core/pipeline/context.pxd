@@ -43,7 +43,6 @@ cdef struct PacketContext:
     int32_t rule            # of the side judged last, -1 for none
     uint8_t reason          # likewise
     uint16_t word           # the outcome word so far (types.pxd)
-    uint8_t rules_ahead     # `ahead` has its rules as well as its addresses
     uint8_t owners_known
     uint8_t directed        # an end that is an instance in one direction only (storage.pxd)
     uint8_t reopened        # a finished connection was dropped for it
@@ -72,7 +71,6 @@ cdef inline void clear_row(ResultRow* row) noexcept nogil:
 cdef inline void begin_packet(PacketContext* c, const Packet* p, ResultRow* row, int64_t now) noexcept nogil:
     c.packet = p
     c.ahead = NULL
-    c.rules_ahead = False
     c.row = row
     c.now = now
     c.slot = NO_SLOT

@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from sgfast.core.base.intrinsics cimport load16, load64, unlikely
+from sgfast.core.base.key cimport Address, address_of
 from sgfast.core.base.types cimport (
     ALLOW,
     ESTABLISHED,
@@ -16,11 +17,11 @@ from sgfast.core.base.types cimport (
     ResultRow,
     SideRow,
 )
+from sgfast.core.classify.classifier cimport find_address
 from sgfast.core.conntrack.states cimport BIDIRECTIONAL, TCP_ESTABLISHED
 from sgfast.core.conntrack.storage cimport Entry, addresses_at, entry_at
 from sgfast.core.conntrack.table cimport SIDE_DISCONNECTED, UNHEARD
 from sgfast.core.pipeline.context cimport clear_row
-from sgfast.core.pipeline.look_ahead cimport Ahead
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 
 
@@ -70,10 +71,11 @@ cdef inline bint pass_established(Plane* plane, const Packet* p, int64_t now) no
 
 
 cdef inline void write_established(
-    const Plane* plane, const Packet* p, const Entry* e, const Ahead* ahead, ResultRow* row
+    const Plane* plane, const Packet* p, const Entry* e, ResultRow* row
 ) noexcept nogil:
-    # Writes the result of a packet that took the fast path. `ahead`: its addresses.
+    # Writes the result of a packet that took the fast path.
     cdef SideRow* side_row
+    cdef Address address
     cdef int side
     clear_row(row)
     row.verdict = ALLOW
@@ -81,7 +83,8 @@ cdef inline void write_established(
     for side in range(2):
         if e.present >> side & 1:
             side_row = &row.egress if side == p.source_high else &row.ingress
-            side_row.instance = plane.rules.owner[ahead.address[side]]
+            address = address_of(p.key.addr, p.ipv6, side)
+            side_row.instance = plane.rules.owner[find_address(plane.rules, p.ipv6, address.high, address.low)]
             side_row.rule = <int32_t>e.rule[side]
             side_row.verdict = ALLOW
             side_row.reason = ESTABLISHED

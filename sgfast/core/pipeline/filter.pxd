@@ -77,7 +77,7 @@ cdef inline int32_t winner_for(
     const Plane* plane, const PacketContext* c, int side, bint inbound, uint16_t port_key
 ) noexcept nogil:
     cdef const Packet* p = c.packet
-    if c.rules_ahead and inbound == (p.source_high != side) and port_key == p.port_key:
+    if c.ahead != NULL and inbound == (p.source_high != side) and port_key == p.port_key:
         return c.ahead.rule[side]
     return find_rule(
         plane.rules, plane.rules.choice[c.instance[side] * 2 + inbound], c.address[1 - side], p.protocol, port_key

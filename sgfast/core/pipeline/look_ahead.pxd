@@ -1,7 +1,6 @@
-# What packets need of the policy, looked up for a whole batch before its packets are judged in order: addresses and
-# rules for packets without a connection, addresses for results that name instances. Each look-up is a chain of loads
-# that wait for one another, and most are cache misses; those of different packets overlap. Nothing here depends on
-# connections.
+# What packets without a connection need of the policy: their addresses and rules. It is looked up for a whole batch
+# before its packets are judged in order. Each look-up is a chain of loads that wait for one another, and most are cache
+# misses; those of different packets overlap. Nothing here depends on connections.
 
 from libc.stdint cimport int32_t, uint32_t
 
