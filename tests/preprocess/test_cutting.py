@@ -362,23 +362,31 @@ def test_capture_that_holds_packets_twice_is_told_of(
 
 @pytest.mark.parametrize(("share", "told"), [(ONE_IN, True), (ONE_IN + 1, False)])
 def test_few_copies_among_many_packets_are_not_told_of(share: int, told: bool) -> None:
-    looks = MANY_COPIES * share // LOOKED_AT + 1
     cutting = Cutting(Reading(), None)
-    number = 0
-    for n in range(looks * LOOK_EVERY):
+    for n in range(3):
         frames = []
-        while len(frames) < (LOOKED_AT if n % LOOK_EVERY == 0 else 2):
-            frame = ethernet(ip(CLIENT, SERVER, udp(1, 53, number.to_bytes(4, "big"))))
-            # What is not looked at are copies, all of it.
-            frames += [frame] * (2 if n % LOOK_EVERY or len(frames) % share == 0 else 1)
-            number += 1
-        batch = FrameBatch.from_frames(frames[:LOOKED_AT], [n * SECOND] * min(len(frames), LOOKED_AT))
-        had = len(batch)
-        cutting.apply(batch)
-        assert len(batch) == had
+        for k in range(LOOKED_AT):
+            frame = ethernet(ip(CLIENT, SERVER, udp(1, 53, bytes([n, *divmod(k, 256)]))))
+            frames.append(frames[-1] if k % share == share - 1 else frame)
+        cutting.apply(FrameBatch.from_frames(frames, [n * SECOND] * LOOKED_AT))
+    looked_at, copies = cutting.copies_seen
+    assert copies >= MANY_COPIES and looked_at == 2 * LOOKED_AT
     warnings: list[str] = []
-    warn_of_copies(warnings, *cutting.copies_seen)
+    warn_of_copies(warnings, looked_at, copies)
     assert len(warnings) == told and cutting.left_out() is None
+
+
+@pytest.mark.parametrize("size", [1, 100, 340, 6553])
+def test_few_packets_are_checked_for_copies_however_large_they_are(size: int) -> None:
+    """A batch has a window of the file: few large packets, or many small ones."""
+    batch = FrameBatch.from_frames([ethernet(ip(CLIENT, SERVER, udp(1, 53)))] * size, [0] * size)
+    cutting = Cutting(Reading(), None)
+    batches = 3_000_000 // size if size > 1 else 30_000
+    for _ in range(batches):
+        cutting.apply(batch)
+    assert len(batch) == size
+    more = cutting.copies_seen[0] - LOOKED_AT - batches * size // LOOK_EVERY
+    assert -min(size, LOOKED_AT) <= more <= min(size, LOOKED_AT)
 
 
 # Errors
