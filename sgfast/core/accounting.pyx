@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 
+cimport cython
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -146,6 +147,7 @@ cdef dict merged_counters(Plane** planes, int n):
     return {"verdicts": verdicts, "reasons": reasons, **sums, "changes": planes[0].changes}
 
 
+@cython.no_gc
 cdef class AccountingPlane(DataPlane):
     """A data plane that reports what it judged: flows that ended or still live, tallies, counters."""
 

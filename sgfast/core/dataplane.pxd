@@ -29,6 +29,7 @@ cdef struct Wanted:
     ResultRow* results
     HeaderRow* headers
     uint16_t* words         # outcome words (types.pxd)
+    bint later              # with several jobs, they may be written after the call
 
 
 cdef class DataPlane:
@@ -38,6 +39,8 @@ cdef class DataPlane:
     cdef Workers workers    # None with one job
     cdef list kept          # batches whose frames the workers may still need, each in the place of its last block
     cdef uint64_t let_go    # blocks whose batches were taken out of `kept`
+    cdef bint outstanding   # the workers may still write what the last call wants
+    cdef list filled_later  # arrays of such calls, until `take_resolved`
     cdef Fragments* fragments
     cdef Clock clock
     cdef uint64_t judged    # packets judged by this data plane

@@ -87,7 +87,9 @@ MAX_JOBS = <int>MOST_JOBS
 NONE_RESOLVED = np.zeros(0, dtype=RESOLVED_DTYPE)
 
 
-@cython.no_gc_clear
+# The garbage collector must not clear what it refers to before `__dealloc__`, as workers judge by the classifier until
+# then, and write to arrays. Nothing that it refers to leads back to it.
+@cython.no_gc
 cdef class DataPlane:
     """The engine's C half: a classifier, a clock, and a connection table, or one table for each shard of several
     workers.
@@ -139,6 +141,7 @@ cdef class DataPlane:
         if jobs > 1:
             self.workers = Workers(jobs)
             self.kept = [None] * self.workers.block_count
+            self.filled_later = []
         for i in range(self.plane_count):
             self.planes[i] = self.workers.shards[i].plane if jobs > 1 else <Plane*>calloc(1, sizeof(Plane))
             if self.planes[i] == NULL:
@@ -176,11 +179,11 @@ cdef class DataPlane:
         return <ResultRow*>&view[0]
 
     cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil:
-        cdef Wanted wanted = Wanted(results, NULL, NULL)
+        cdef Wanted wanted = Wanted(results, NULL, NULL, False)
         self.release(self.judge(frames, NULL, n, &wanted))
 
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil:
-        cdef Wanted wanted = Wanted(results, NULL, NULL)
+        cdef Wanted wanted = Wanted(results, NULL, NULL, False)
         self.release(self.judge(NULL, rows, n, &wanted))
 
     cdef uint64_t judge(
@@ -228,7 +231,7 @@ cdef class DataPlane:
         # it. So the GIL is kept if the lock is free and the packet does not take long. Nobody may wait for the lock
         # while holding the GIL: whoever holds the lock may need the GIL (save_plane).
         cdef bint judged = False
-        cdef Wanted wanted = Wanted(row, NULL, NULL)
+        cdef Wanted wanted = Wanted(row, NULL, NULL, False)
         if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             if is_brief(self, header.time_ns):
                 self.judge_here(NULL, header, 1, &wanted)
@@ -304,18 +307,20 @@ cdef class DataPlane:
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
         # Results are complete when the workers are drained. That is left to later callers, unless this one wants
-        # something of each packet.
+        # something of each packet now.
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t count
         cdef bint wants_results = wanted.results != NULL or wanted.words != NULL
-        cdef bint waits = wants_results or wanted.headers != NULL
-        if waits:
+        cdef bint wants = wants_results or wanted.headers != NULL
+        if wants or self.outstanding:
             self.drain()
+            self.outstanding = wants and wanted.later
             self.workers.rows = wanted.results
             self.workers.words = wanted.words
             self.workers.first = self.judged + 1
         if self.fragments.wanted != wants_results:
-            # A call that wants results leaves the workers idle, and finds them so. So no worker reads this now.
+            # The workers are idle before packets whose results are wanted, and before the next ones. So no worker reads
+            # this now.
             self.fragments.wanted = wants_results
         while start < n:
             if self.room == 0:
@@ -328,7 +333,7 @@ cdef class DataPlane:
             self.judged += count
             self.room -= count
             start += count
-        if waits:
+        if wants and not wanted.later:
             self.drain()
             self.workers.rows = NULL
             self.workers.words = NULL
@@ -442,16 +447,17 @@ cdef class DataPlane:
 
     def process_frames(
         self, FrameBatch batch not None, results=None, headers=None, Py_ssize_t first=0, Py_ssize_t number=-1,
-        words=None
+        words=None, *, bint later=False
     ):
         """Judges the frames of a batch in order, or ``number`` of them from ``first`` on.
 
         ``results``, ``headers``, ``words``: None, or arrays of RESULT_DTYPE, of HEADER_DTYPE and of uint16 for outcome
         words (``types.pxd``). They are filled from index 0 on, and must be at least as long as there are frames to
-        judge. ValueError if they are not.
+        judge. ValueError if they are not. ``later``: with several jobs, the workers may fill them after the call, until
+        ``take_resolved`` or the next call. Use it from one thread only.
         """
         cdef Py_ssize_t n = batch.count - first if number < 0 else number
-        cdef Wanted wanted = Wanted(NULL, NULL, NULL)
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL, later)
         cdef uint8_t[::1] view
         cdef uint16_t[::1] word_view
         cdef const Frame* frames = batch.frames + first
@@ -470,6 +476,8 @@ cdef class DataPlane:
             if word_view.shape[0] < n:
                 raise ValueError("words must be a contiguous array of uint16, one a packet")
             wanted.words = &word_view[0]
+        if later and self.workers is not None:
+            self.filled_later.append((results, headers, words))
         with nogil:
             blocks = self.judge(frames, NULL, n, &wanted)
         if self.workers is not None and n > 0:
@@ -580,6 +588,8 @@ cdef class DataPlane:
             f.resolved_count = 0
             f.resolved_capacity = 0
             PyThread_release_lock(self.lock)
+        if self.workers is not None:
+            self.filled_later.clear()
         if count == 0:
             free(rows)
             return NONE_RESOLVED

@@ -411,15 +411,18 @@ cdef class Dedup:
             self.dropped += count - kept
         batch.count = kept
 
-    def look(self, FrameBatch batch not None, Py_ssize_t most):
-        """Return how many of the first ``most`` packets are IP, and how many of these are copies. Drops nothing."""
-        cdef Py_ssize_t count = min(batch.count, most)
+    def look(self, FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
+        """Return how many of ``number`` packets from ``first`` on are IP, and how many of these are copies. Drops
+        nothing. ValueError if there are no such packets.
+        """
         cdef Py_ssize_t packets = 0
         cdef Py_ssize_t copies = 0
         cdef Py_ssize_t i
         cdef int found
+        if first < 0 or number < 0 or number > batch.count - first:
+            raise ValueError("no such packets")
         with nogil:
-            for i in range(count):
+            for i in range(first, first + number):
                 found = self.is_copy(&batch.frames[i])
                 packets += found != NEVER
                 copies += found == 1

@@ -14,9 +14,9 @@ from sgfast.preprocess.selection import Dedup, Filter, Window
 from sgfast.replaying.options import Reading
 from sgfast.replaying.time_window import parse_window, refuse_backwards
 
-#: Without ``dedup``, LOOKED_AT packets at the beginning are checked for copies, and later on one in LOOK_EVERY: up to
-#: LOOKED_AT in a row, from the beginning of a batch. That is enough to notice a capture that has most packets twice.
-LOOK_EVERY = 1024
+#: Without ``dedup``, the first LOOKED_AT packets of each LOOK_EVERY are checked for copies. That is enough to notice a
+#: capture that has most packets twice. It does not depend on batches, as these depend on how many jobs there are.
+LOOK_EVERY = 1 << 19
 LOOKED_AT = 512
 #: Warn of at least this many copies, if they are at least one in ONE_IN of the IP packets checked. Fewer copies are
 #: retransmissions or chance.
@@ -67,8 +67,7 @@ class Cutting:
         self._filter = None if reading.filter is None else Filter(reading.filter)
         self.dedup = Dedup()
         self._steps: list[Step] | None = None
-        #: Packets: those that came, those looked at, those among them that are IP, and copies among these.
-        self._packets = self._looked_at = self._ip = self._copies = 0
+        self._packets = self._looked_at = self._copies = 0
 
     def apply(self, batch: FrameBatch) -> None:
         """Removes frames from ``batch``, which may be empty afterwards."""
@@ -77,12 +76,17 @@ class Cutting:
         for step in self._steps:
             step.apply(batch)
         if not self._reading.dedup:
-            if self._looked_at < LOOKED_AT + self._packets // LOOK_EVERY:
-                packets, copies = self.dedup.look(batch, LOOKED_AT)
-                self._looked_at += min(len(batch), LOOKED_AT)
-                self._ip += packets
-                self._copies += copies
+            self._look(batch)
             self._packets += len(batch)
+
+    def _look(self, batch: FrameBatch) -> None:
+        begin, end = self._packets, self._packets + len(batch)
+        for start in range(begin // LOOK_EVERY * LOOK_EVERY, end, LOOK_EVERY):
+            first, behind = max(start, begin), min(start + LOOKED_AT, end)
+            if first < behind:
+                packets, copies = self.dedup.look(batch, first - begin, behind - first)
+                self._looked_at += packets
+                self._copies += copies
 
     def _begin(self, time_ns: int) -> list[Step]:
         if self.first_ns is None:
@@ -111,7 +115,7 @@ class Cutting:
     @property
     def copies_seen(self) -> tuple[int, int]:
         """The number of IP packets checked for copies, and the number of copies among them."""
-        return self._ip, self._copies
+        return self._looked_at, self._copies
 
 
 def warn_of_copies(warnings: list[str], looked_at: int, copies: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,8 +53,23 @@ def make_engine(
     )  # fmt: skip
 
 
+@dataclass(slots=True)
+class _Unwritten:
+    """Packets from number ``number`` on that no sink has got yet: frames of ``batch`` from ``first`` on."""
+
+    number: int
+    batch: FrameBatch
+    first: int
+    headers: Rows
+    results: Rows
+
+
 class EngineRunner:
-    """A ``Runner`` with one engine."""
+    """A ``Runner`` with one engine.
+
+    With several jobs, sinks get the packets of one call of ``process`` during the next one. So some threads judge while
+    this one writes. Batches must be lasting then.
+    """
 
     #: ``VpcRunner.dealt`` says how packets were divided among engines. Here there is only one.
     dealt = None
@@ -62,8 +78,10 @@ class EngineRunner:
         """``engine``: made with ``reporting``, and with ``keep_flows`` if there are sinks for flows."""
         self.engine = engine
         self.sinks = sinks
-        self.headers: Rows | None = None
-        self.results: Rows | None = None
+        self._writes_later = engine.dataplane.jobs > 1
+        #: Headers and results. Those of two calls of ``process`` are needed at a time if packets are written later.
+        self._rows: list[tuple[Rows, Rows] | None] = [None, None] if self._writes_later else [None]
+        self._unwritten: _Unwritten | None = None
         self._reordered = ReorderBuffer(sinks)
         self._next = self.packets_judged + 1
         self._begin_sinks()
@@ -101,30 +119,58 @@ class EngineRunner:
         if not self.sinks.want_packets:
             plane.process_frames(batch, first=first, number=number)
         else:
-            if self.headers is None or self.results is None or len(self.headers) < len(batch):
-                self.headers = np.zeros(batch.capacity, dtype=HEADER_DTYPE)
-                self.results = np.zeros(batch.capacity, dtype=RESULT_DTYPE)
-            plane.process_frames(batch, self.results, self.headers, first, number)
-            self._reordered.write(
-                self._next, batch, first, self.headers[:number], self.results[:number], plane.take_resolved()
-            )
+            headers, results = self._rows_for(batch)
+            before = self._take_unwritten()
+            plane.process_frames(batch, results, headers, first, number, later=self._writes_later)
+            self._unwritten = _Unwritten(self._next, batch, first, headers[:number], results[:number])
             self._next += number
+            if before is not None:
+                self._write(*before)
+            if not self._writes_later:
+                self._write_packets()
 
-    def write_flows(self) -> None:
+    def _rows_for(self, batch: FrameBatch) -> tuple[Rows, Rows]:
+        self._rows.reverse()
+        rows = self._rows[0]
+        if rows is None or len(rows[0]) < len(batch):
+            rows = np.zeros(batch.capacity, dtype=HEADER_DTYPE), np.zeros(batch.capacity, dtype=RESULT_DTYPE)
+            self._rows[0] = rows
+        return rows
+
+    def _write_packets(self) -> None:
+        before = self._take_unwritten()
+        if before is not None:
+            self._write(*before)
+
+    def _take_unwritten(self) -> tuple[_Unwritten, Rows] | None:
+        """What is not written yet, and results of packets that were pending. Waits until all packets are judged."""
+        if self._unwritten is None:
+            return None
+        taken = self._unwritten, self.engine.dataplane.take_resolved()
+        self._unwritten = None
+        return taken
+
+    def _write(self, packets: _Unwritten, resolved: Rows) -> None:
+        self._reordered.write(
+            packets.number, packets.batch, packets.first, packets.headers, packets.results, resolved
+        )
+
+    def flush(self) -> None:
+        self._write_packets()
         if self.sinks.flows:
             self.sinks.write_flows(self.engine.dataplane.take_flows())
 
     def apply(self, change: TimedChange) -> ChangeDone:
         # First the connections that ended before the change are written, then those that it ends. The names of both are
         # those from before the change.
-        self.write_flows()
+        self.flush()
         number = self.engine.dataplane.counters["changes"]
         applied = self.engine.apply(change.change, change.at_ns)
         done = ChangeDone(
             change.at_ns, change.text, applied.disconnected, 0, 0, 0, number=number if applied.disconnected else -1,
             finished=0,
         )  # fmt: skip
-        self.write_flows()
+        self.flush()
         self._begin_sinks()
         return done
 

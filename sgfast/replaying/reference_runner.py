@@ -101,7 +101,7 @@ class ReferenceRunner:
                 return n
         return len(batch) - first
 
-    def write_flows(self) -> None:
+    def flush(self) -> None:
         """Does nothing: this model has no report of connections."""
 
     def apply(self, change: TimedChange) -> ChangeDone:

@@ -132,7 +132,7 @@ def run_replay(
         resumed = load_replay(options.resume, policy, options, reports_connections=bool(sinks.flows))
     earlier = Earlier() if resumed is None else resumed.earlier
     runner = _runner(policy, options, sinks, resumed)
-    writes: Writes = "never" if not sinks.flows else "counted" if are_files(paths, options.reading) else "promptly"
+    writes: Writes = "promptly" if not are_files(paths, options.reading) else "counted" if sinks.flows else "never"
     schedule = Schedule(
         runner, policy, changes, seen_vpcs(policy, options), earlier.changes, earlier.first_ns, writes
     )
@@ -149,12 +149,12 @@ def run_replay(
         for batch in read:
             schedule.process(batch, read.cutting.first_ns)
     except (CaptureError, PolicyError):
-        runner.write_flows()
+        runner.flush()
         raise
     result.damaged = read.damage
     result.warnings += read.warnings
     schedule.finish(read.cutting.first_ns)
-    runner.write_flows()
+    runner.flush()
     result.left_out = both_left_out(earlier.left_out, read.cutting.left_out())
     result.decapsulated = earlier.all_decapsulated(read.decapsulated)
     result.changes, result.changes_left = schedule.done, len(schedule.pending)

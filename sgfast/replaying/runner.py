@@ -28,14 +28,17 @@ class Runner(Protocol):
     def process(self, batch: FrameBatch, first: int, number: int) -> None:
         """Judges ``number`` frames of ``batch`` from ``first`` on."""
 
-    def write_flows(self) -> None:
-        """Passes the connections to its sinks that have ended since the last call."""
+    def flush(self) -> None:
+        """Passes to its sinks what they have not got yet: packets, and the connections that have ended."""
 
     def apply(self, change: TimedChange) -> ChangeDone:
         """Changes the policy before the next packet."""
 
     def finish(self, *, goes_on: bool) -> None:
-        """Ends the replay. ``goes_on``: another replay will resume it, and report connections that are still open."""
+        """Ends the replay. Call it after ``flush``.
+
+        ``goes_on``: another replay will resume it, and report connections that are still open.
+        """
 
     def fill(self, result: ReplayResult) -> None:
         """Adds what was found to a result that already has its policy, options and changes."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CONNECTIONS_EVERY = 1 << 14
 
 
-#: When connections are written. "counted": each time that CONNECTIONS_EVERY packets have been judged. "promptly": after
+#: When the runner is flushed. "counted": each time that CONNECTIONS_EVERY packets have been judged. "promptly": after
 #: each batch.
 Writes = Literal["never", "counted", "promptly"]
 
@@ -70,7 +70,7 @@ class Schedule:
             self.pending.popleft()
         self._process(batch, first, len(batch) - first)
         if self._writes_promptly:
-            self._runner.write_flows()
+            self._runner.flush()
 
     def _process(self, batch: FrameBatch, first: int, number: int) -> None:
         end = first + number
@@ -80,7 +80,7 @@ class Schedule:
             first += part
             self._left -= part
             if self._left == 0:
-                self._runner.write_flows()
+                self._runner.flush()
                 self._left = self._every
 
     def finish(self, first_ns: int | None) -> None:

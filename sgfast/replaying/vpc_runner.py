@@ -158,7 +158,7 @@ class VpcRunner:
                 found.append(rows[rows["number"] > 0])
         return np.concatenate(found) if found else np.empty(0, dtype=RESOLVED_DTYPE)
 
-    def write_flows(self) -> None:
+    def flush(self) -> None:
         if self._sinks.flows:
             for runner in self._runners.values():
                 self._sinks.write_flows(runner.engine.dataplane.take_flows())
@@ -166,13 +166,13 @@ class VpcRunner:
     def apply(self, change: TimedChange) -> ChangeDone:
         # First the connections that ended before the change are written, then those that it ends. The names of both are
         # those from before the change.
-        self.write_flows()
+        self.flush()
         parts = [(runner, runner.apply(change)) for runner in self._runners.values()]
         engine = parts[0][0].engine
         self._policy, self._numbering = engine.policy, engine.compiled.numbering
         whole = ChangeDone(change.at_ns, change.text, sum(done.disconnected for _, done in parts), 0, 0, 0)
         self._changes.append((whole, parts))
-        self.write_flows()
+        self.flush()
         self._begin_sinks()
         return whole
 

@@ -363,30 +363,33 @@ def test_capture_that_holds_packets_twice_is_told_of(
 @pytest.mark.parametrize(("share", "told"), [(ONE_IN, True), (ONE_IN + 1, False)])
 def test_few_copies_among_many_packets_are_not_told_of(share: int, told: bool) -> None:
     cutting = Cutting(Reading(), None)
-    for n in range(3):
+    # What is not looked at are copies, all of it.
+    copies = FrameBatch.from_frames([ethernet(ip(CLIENT, SERVER, udp(1, 53)))] * LOOKED_AT, [0] * LOOKED_AT)
+    for n in range(MANY_COPIES * share // LOOKED_AT + 1):
         frames = []
         for k in range(LOOKED_AT):
             frame = ethernet(ip(CLIENT, SERVER, udp(1, 53, bytes([n, *divmod(k, 256)]))))
             frames.append(frames[-1] if k % share == share - 1 else frame)
         cutting.apply(FrameBatch.from_frames(frames, [n * SECOND] * LOOKED_AT))
-    looked_at, copies = cutting.copies_seen
-    assert copies >= MANY_COPIES and looked_at == 2 * LOOKED_AT
+        for _ in range(LOOK_EVERY // LOOKED_AT - 1):
+            cutting.apply(copies)
+    assert len(copies) == LOOKED_AT
+    assert cutting.copies_seen[0] == 2 * LOOKED_AT and cutting.copies_seen[1] >= MANY_COPIES
     warnings: list[str] = []
-    warn_of_copies(warnings, looked_at, copies)
+    warn_of_copies(warnings, *cutting.copies_seen)
     assert len(warnings) == told and cutting.left_out() is None
 
 
-@pytest.mark.parametrize("size", [1, 100, 340, 6553])
-def test_few_packets_are_checked_for_copies_however_large_they_are(size: int) -> None:
+@pytest.mark.parametrize("size", [1, 100, 340, 6553, LOOK_EVERY + LOOKED_AT // 2])
+def test_the_same_packets_are_checked_for_copies_whatever_a_batch_holds(size: int) -> None:
     """A batch has a window of the file: few large packets, or many small ones."""
     batch = FrameBatch.from_frames([ethernet(ip(CLIENT, SERVER, udp(1, 53)))] * size, [0] * size)
     cutting = Cutting(Reading(), None)
-    batches = 3_000_000 // size if size > 1 else 30_000
+    batches = 3 * LOOK_EVERY // size if size > 1 else 1000
     for _ in range(batches):
         cutting.apply(batch)
-    assert len(batch) == size
-    more = cutting.copies_seen[0] - LOOKED_AT - batches * size // LOOK_EVERY
-    assert -min(size, LOOKED_AT) <= more <= min(size, LOOKED_AT)
+    whole, rest = divmod(batches * size, LOOK_EVERY)
+    assert cutting.copies_seen[0] == LOOKED_AT * whole + min(rest, LOOKED_AT)
 
 
 # Errors

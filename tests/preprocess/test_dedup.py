@@ -174,5 +174,9 @@ def test_looking_leaves_everything_in_place() -> None:
     batch = FrameBatch.from_frames([a, arp, a, ethernet(numbered(2)), a], [0] * 5)
     had = list(batch)
     dedup = Dedup()
-    assert dedup.look(batch, 3) == (2, 1) and dedup.dropped == 0
-    assert dedup.look(batch, 100) == (4, 3) and list(batch) == had
+    assert dedup.look(batch, 0, 3) == (2, 1) and dedup.dropped == 0
+    assert dedup.look(batch, 0, len(batch)) == (4, 3) and list(batch) == had
+    assert Dedup().look(batch, 2, 2) == (2, 0)
+    for first, number in ((0, 6), (-1, 2), (5, 1), (3, -1)):
+        with pytest.raises(ValueError, match="no such packets"):
+            dedup.look(batch, first, number)

@@ -169,7 +169,7 @@ cdef class PairedPlanes:
         """Judges a batch with ``plane``. The second thread may still be judging and comparing it when this returns, so
         frames and arrays must stay valid until ``wait`` returns. The arrays are those of ``judge`` and of ``compare``.
         """
-        cdef Wanted wanted = Wanted(NULL, NULL, NULL)
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL, False)
         cdef Py_ssize_t n = batch.count
         if self.thread is None or self.failure is not None or self.batch is not None:
             raise RuntimeError("there is no idle second thread")
@@ -221,7 +221,7 @@ cdef class PairedPlanes:
             swap_ordered(self.compared, self.asked[0])
 
     cdef int serve_all(self) except -1 nogil:
-        cdef Wanted wanted = Wanted(NULL, NULL, NULL)
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL, False)
         cdef uint64_t seen = 0
         cdef int turn
         while True:

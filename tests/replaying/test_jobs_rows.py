@@ -1,0 +1,150 @@
+"""With several threads, packets are written while later ones are judged. None is lost, none waits (SPEC 9.14)."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from captures import enhanced, interface, section
+from frames import ethernet, ip, pcap, udp
+from test_jobs import PCAPS
+
+from sgfast import Engine, replay
+from sgfast.core.base.frames import FrameBatch
+from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
+from sgfast.errors import CaptureError, OutputError
+from sgfast.policy.document import load_policy
+from sgfast.report.lines import VerdictLines
+
+POLICY = PCAPS / "shop.yaml"
+
+
+def packets(number: int) -> list[bytes]:
+    """Each of another connection. One in three is denied."""
+    return [ip("198.51.100.7", "10.0.0.5" if n % 3 else "10.0.0.99", udp(n + 1, 53)) for n in range(number)]
+
+
+def numbers_in(written: list[bytes]) -> list[int]:
+    return [json.loads(line)["packet"] for line in b"".join(written).splitlines()]
+
+
+def test_packets_are_written_as_they_are_while_others_are_judged(tmp_path: Path) -> None:
+    path = tmp_path / "many.pcap"
+    path.write_bytes(pcap(packets(60_000)))
+    found = set()
+    for jobs in (1, 2, 3):
+        written: list[bytes] = []
+        replay(POLICY, path, jobs=jobs, packets=VerdictLines(written.append))
+        found.add(b"".join(written))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_packets_before_one_that_cannot_be_read_are_written(tmp_path: Path, jobs: int) -> None:
+    path = tmp_path / "many.pcapng"
+    blocks = [enhanced(ethernet(each)) for each in packets(9000)]
+    path.write_bytes(section() + interface() + interface(link_type=9999) + b"".join(blocks) + enhanced(b"", number=1))
+    written: list[bytes] = []
+    with pytest.raises(CaptureError, match="9999"):
+        replay(POLICY, path, jobs=jobs, packets=VerdictLines(written.append))
+    assert numbers_in(written) == list(range(1, 9001))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_packets_are_written_if_the_snapshot_cannot_be(tmp_path: Path, jobs: int) -> None:
+    path = tmp_path / "many.pcap"
+    path.write_bytes(pcap(packets(9000)))
+    written: list[bytes] = []
+    with pytest.raises(OutputError):
+        replay(POLICY, path, jobs=jobs, snapshot="/dev/full", packets=VerdictLines(written.append))
+    assert numbers_in(written) == list(range(1, 9001))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_packets_of_a_pipe_are_written_before_more_arrive(jobs: int) -> None:
+    written: list[bytes] = []
+    end, begin = os.pipe()
+    reading = threading.Thread(
+        target=replay, args=(POLICY, f"/dev/fd/{end}"), daemon=True,
+        kwargs={"jobs": jobs, "packets": VerdictLines(written.append)},
+    )  # fmt: skip
+    reading.start()
+    deadline = time.monotonic() + 30
+    try:
+        os.write(begin, pcap(packets(100)))
+        while len(numbers_in(written)) < 100:
+            assert time.monotonic() < deadline
+    finally:
+        os.close(begin)
+        reading.join(60)
+        os.close(end)
+    assert not reading.is_alive() and numbers_in(written) == list(range(1, 101))
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_results_may_come_after_the_call_and_whoever_asked_may_be_gone(jobs: int) -> None:
+    policy = load_policy(POLICY)
+    batches = [FrameBatch.from_frames([ethernet(each) for each in packets(5000)], [n] * 5000) for n in range(6)]
+    found = []
+    for engine, later in ((Engine(policy), False), (Engine(policy, jobs=jobs), True)):
+        plane = engine.dataplane
+        rows = []
+        for n, batch in enumerate(batches):
+            headers, results = np.zeros(5000, HEADER_DTYPE), np.zeros(5000, RESULT_DTYPE)
+            if n % 3 == 2:
+                plane.process_frames(batch)     # no results are wanted
+            else:
+                plane.process_frames(batch, None if n == 4 else results, headers, later=later)
+            if n % 2 == 0:
+                plane.take_resolved()
+                rows.append((headers.tobytes(), results.tobytes()))
+            del headers, results
+            gc.collect()
+        plane.take_resolved()
+        found.append((rows, plane.counters["packets"]))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("wanted", [False, True], ids=["", "with results"])
+def test_engine_in_a_cycle_goes_away_while_its_workers_are_busy(wanted: bool) -> None:
+    policy = load_policy(POLICY)
+    batch = FrameBatch.from_frames([ethernet(each) for each in packets(20_000)], [1] * 20_000)
+    gone = []
+    for _ in range(20):
+        cycle: list[Any] = [Engine(policy, jobs=2)]
+        cycle.append(cycle)
+        headers, results = np.zeros(20_000, HEADER_DTYPE), np.zeros(20_000, RESULT_DTYPE)
+        rows = (results, headers) if wanted else ()
+        cycle[0].dataplane.process_frames(batch, *rows, later=wanted)
+        gone.append(weakref.ref(cycle[0]))
+        del cycle, headers, results, rows
+        gc.collect()
+    assert not any(engine() for engine in gone)
+
+
+def test_a_sink_that_fails_ends_the_replay_and_the_threads_end(tmp_path: Path) -> None:
+    class Full:
+        def begin(self, names: object) -> None: ...
+
+        def write(self, headers: object, results: object) -> None:
+            raise OSError("full")
+
+        def close(self) -> None: ...
+
+    path = tmp_path / "many.pcap"
+    path.write_bytes(pcap(packets(30_000)))
+    before = set(threading.enumerate())
+    with pytest.raises(OSError, match="full"):
+        replay(POLICY, path, jobs=3, packets=Full())
+    gc.collect()
+    deadline = time.monotonic() + 60
+    while set(threading.enumerate()) - before:
+        assert time.monotonic() < deadline
