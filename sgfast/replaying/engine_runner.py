@@ -67,8 +67,8 @@ class _Unwritten:
 class EngineRunner:
     """A ``Runner`` with one engine.
 
-    With several jobs, sinks get the packets of one call of ``process`` during the next one. So some threads judge while
-    this one writes. Batches must be lasting then.
+    With several jobs and lasting batches, sinks get the packets of one call of ``process`` during the next one. So some
+    threads judge while this one writes.
     """
 
     #: ``VpcRunner.dealt`` says how packets were divided among engines. Here there is only one.
@@ -78,9 +78,8 @@ class EngineRunner:
         """``engine``: made with ``reporting``, and with ``keep_flows`` if there are sinks for flows."""
         self.engine = engine
         self.sinks = sinks
-        self._writes_later = engine.dataplane.jobs > 1
         #: Headers and results. Those of two calls of ``process`` are needed at a time if packets are written later.
-        self._rows: list[tuple[Rows, Rows] | None] = [None, None] if self._writes_later else [None]
+        self._rows: list[tuple[Rows, Rows] | None] = [None] * min(engine.dataplane.jobs, 2)
         self._unwritten: _Unwritten | None = None
         self._reordered = ReorderBuffer(sinks)
         self._next = self.packets_judged + 1
@@ -121,12 +120,13 @@ class EngineRunner:
         else:
             headers, results = self._rows_for(batch)
             before = self._take_unwritten()
-            plane.process_frames(batch, results, headers, first, number, later=self._writes_later)
+            later = plane.jobs > 1 and batch.lasting
+            plane.process_frames(batch, results, headers, first, number, later=later)
             self._unwritten = _Unwritten(self._next, batch, first, headers[:number], results[:number])
             self._next += number
             if before is not None:
                 self._write(*before)
-            if not self._writes_later:
+            if not later:
                 self._write_packets()
 
     def _rows_for(self, batch: FrameBatch) -> tuple[Rows, Rows]:

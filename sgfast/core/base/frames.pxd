@@ -26,7 +26,7 @@ cdef class FrameBatch:
     cdef uint64_t position_base     # see Frame.position
     cdef readonly Py_ssize_t count
     cdef readonly Py_ssize_t capacity
-    cdef bint lasting
+    cdef readonly bint lasting
     cdef object keep_alive
 
     # Adds `position_base` to the position of each frame, and sets it to 0.
