@@ -1,9 +1,11 @@
 # Windows of a capture file that are read before they are needed, by whichever thread is idle (file_reads.pxd).
 #
-# The length of a record says where the next record begins. If another core has read the window, each length has to come
-# from that core's cache, which takes long. So the thread that reads a window also finds its records. This thread does
-# not know the window before. So it guesses where the first record begins. The reader knows that place when it has read
-# the window before. If the guess is right, the reader uses the records that were found. Otherwise it finds them itself.
+# The thread that reads a window also finds the records in it, because its core has the bytes in its cache. For a thread
+# on another core, each record would be a cache miss.
+#
+# A record may begin in one window and end in the next. So the thread has to guess where the first record of its window
+# begins. The reader goes through the windows in order, and knows where that record begins. If the guess was right, the
+# reader uses the records that were found. Otherwise it finds them itself.
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
@@ -41,7 +43,7 @@ cdef class WindowsAhead:
     cdef int descriptor     # a duplicate: threads still read after the stream has closed its own
     cdef int64_t taken      # offset in the file behind the last window that was taken, bytes
     cdef int64_t end        # size of the file when this was made, bytes
-    # The reader's format. If both are NULL, threads find no records.
+    # The format of the file: one of these two. Both are NULL if threads are not to find records.
     cdef const PcapFormat* pcap
     cdef const PcapngFormat* pcapng
     cdef uint32_t vpc       # Frame.vpc

@@ -366,7 +366,7 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
     scan.count = frame - scan.frames
 
 
-# For a thread that finds packets ahead -------------------------------------------------------------------------------
+# Finding packets in another thread ------------------------------------------------------------------------------------
 
 cdef inline bint copy_for_another_thread(PcapngFormat* copy, const PcapngFormat* format) noexcept nogil:
     # Copies what a thread needs to read packets up to the next section header or interface description. `copy` keeps
@@ -398,7 +398,7 @@ cdef inline void add_from_another_thread(PcapngFormat* format, const PcapngForma
 
 
 cdef inline Py_ssize_t length_if_packet(const void* pcapng, const uint8_t* first, const uint8_t* p) noexcept nogil:
-    # A LengthIfRecord for the PcapngFormat at `pcapng`. It takes only enhanced packet blocks for records.
+    # Implements LengthIfRecord. `pcapng` points to a PcapngFormat. Only enhanced packet blocks count as records.
     cdef const PcapngFormat* format = <const PcapngFormat*>pcapng
     cdef uint32_t total = load_u32(p + 4, format.big_endian)
     if load_u32(p, format.big_endian) != BLOCK_ENHANCED_PACKET or total & 3:

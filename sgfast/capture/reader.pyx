@@ -338,9 +338,9 @@ cdef class CaptureReader:
             ahead.pcap = &self.pcap
 
     cdef void _add_found(self, WindowsAhead ahead) noexcept:
-        # Adds the records that another thread found in this window to the one that begins in the window before. That
-        # thread knew only the sections and interfaces that the reader had read when it asked for the window. If the
-        # reader has read another one since, it finds the records itself.
+        # Adds the records that another thread found in this window. They follow the record that begins in the window
+        # before. The thread knew the sections and interfaces that came before the window was asked for. If the reader
+        # has come to a new section or interface since, the records may be wrong, and are not used.
         if self.scan.count == 0 or self.scan.next != ahead.found.first:
             return
         if self.form == PCAPNG:

@@ -29,7 +29,7 @@ cdef struct Wanted:
     ResultRow* results
     HeaderRow* headers
     uint16_t* words         # outcome words (types.pxd)
-    bint later              # with several jobs, they may be written after the call
+    bint later              # with several jobs, the workers may write them after the call has returned
 
 
 cdef class DataPlane:
@@ -39,8 +39,8 @@ cdef class DataPlane:
     cdef Workers workers    # None with one job
     cdef list kept          # batches whose frames the workers may still need, each in the place of its last block
     cdef uint64_t let_go    # blocks whose batches were taken out of `kept`
-    cdef bint outstanding   # the workers may still write what the last call wants
-    cdef list filled_later  # arrays of such calls, until `take_resolved`
+    cdef bint outstanding   # the last call wants its results later: the workers may still write them
+    cdef list filled_later  # the arrays of such calls. They are kept until `take_resolved`.
     cdef Fragments* fragments
     cdef Clock clock
     cdef uint64_t judged    # packets judged by this data plane

@@ -23,14 +23,13 @@ from libc.string cimport memset
 from sgfast.core.base.clock cimport advance_clock, earlier_than
 from sgfast.core.base.frames cimport FrameBatch
 from sgfast.core.base.memory cimport allocate_pages
-from sgfast.core.base.types cimport TABLE_FULL
-from sgfast.core.conntrack.lifetime cimport end_expired
 from sgfast.core.conntrack.states cimport TCP_ESTABLISHED
 from sgfast.core.conntrack.storage cimport Entry, FlowRecord
 from sgfast.core.conntrack.table cimport Table, has_place
 from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.fragments.datagrams cimport NO_DATAGRAM, ResolvedRow, free_fragments, init_fragments
+from sgfast.core.parallel.shared_limits cimport share_room
 from sgfast.core.parallel.workers cimport MOST_JOBS
 from sgfast.core.pipeline.batch cimport (
     BATCH,
@@ -45,7 +44,7 @@ from sgfast.core.pipeline.batch cimport (
     tally_ended,
 )
 from sgfast.core.pipeline.fast_path cimport close_fast_path
-from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, RuleCount
+from sgfast.core.pipeline.plane cimport RuleCount
 from sgfast.core.update.policy_change cimport Cut, Cutting, change_tables
 from sgfast.core.wire.header_rows cimport read_header, write_header_row
 from sgfast.core.wire.ip cimport INFRASTRUCTURE_COUNT, read_frame
@@ -64,19 +63,6 @@ cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
     return tick_of(clock.now) == t.wheel.tick and has_place(t)
 
 
-cdef enum:
-    # Packets that are dispatched while a table is full, before it is checked again.
-    ROOM_WHEN_FULL = 4096
-
-
-cdef inline uint64_t room_of(uint64_t used, uint64_t limit, bint over) noexcept nogil:
-    # At the limit a packet may still find room, as some tuple may end just in time. Until that failed once (`over`),
-    # the limit is checked for each packet.
-    if used < limit:
-        return limit - used
-    return ROOM_WHEN_FULL if over else 1
-
-
 cdef Packet laid_out
 assert <char*>&laid_out.key.addr[1] - <char*>&laid_out == 64    # what most packets need is one cache line (types.pxd)
 
@@ -87,8 +73,9 @@ MAX_JOBS = <int>MOST_JOBS
 NONE_RESOLVED = np.zeros(0, dtype=RESOLVED_DTYPE)
 
 
-# The garbage collector must not clear what it refers to before `__dealloc__`, as workers judge by the classifier until
-# then, and write to arrays. Nothing that it refers to leads back to it.
+# Workers use the classifier and the arrays of results until `__dealloc__` has ended them. The garbage collector would
+# clear these earlier if a data plane is in a cycle of references. So it does not track data planes. That leaks nothing,
+# because nothing to which a data plane refers can refer back to it.
 @cython.no_gc
 cdef class DataPlane:
     """The engine's C half: a classifier, a clock, and a connection table, or one table for each shard of several
@@ -306,8 +293,8 @@ cdef class DataPlane:
     cdef void dispatch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
-        # Results are complete when the workers are drained. That is left to later callers, unless this one wants
-        # something of each packet now.
+        # Results are complete when the workers are drained. If the caller wants none, or wants them later, a later call
+        # drains the workers.
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t count
         cdef bint wants_results = wanted.results != NULL or wanted.words != NULL
@@ -319,8 +306,7 @@ cdef class DataPlane:
             self.workers.words = wanted.words
             self.workers.first = self.judged + 1
         if self.fragments.wanted != wants_results:
-            # The workers are idle before packets whose results are wanted, and before the next ones. So no worker reads
-            # this now.
+            # The workers are idle, so none of them reads this now. Either this call wants results, or the last one did.
             self.fragments.wanted = wants_results
         while start < n:
             if self.room == 0:
@@ -365,45 +351,11 @@ cdef class DataPlane:
         PyThread_release_lock(self.lock)
 
     cdef void grant_room(self, int64_t time_ns) noexcept nogil:
-        # Sets `room`: how many packets may be dispatched before it could matter that a limit applies to all tables
-        # together (SPEC 5.8). Each packet adds at most one tuple, attempt or mark. `time_ns`: timestamp of the next
-        # packet.
+        # Sets `room`. `time_ns`: timestamp of the next packet.
         cdef Clock clock = self.clock
-        cdef uint64_t tuples = 0
-        cdef uint64_t attempts = 0
-        cdef uint64_t marks = 0
-        cdef bint over = False
-        cdef Plane* plane
-        cdef int i
         self.drain()
         advance_clock(&clock, time_ns)
-        for i in range(self.plane_count):
-            plane = self.planes[i]
-            tuples += plane.table.live
-            attempts += plane.attempts.live
-            marks += plane.table.mark_count
-            over |= plane.table.evicted or plane.table.moot_evicted or plane.reasons[TABLE_FULL]
-            over |= plane.attempts.evicted or plane.attempts.moot_evicted
-        if tuples >= self.max_connections or attempts >= MAX_ATTEMPTS:
-            # What has ended by then does not count, even in the current tick.
-            tuples = 0
-            attempts = 0
-            for i in range(self.plane_count):
-                plane = self.planes[i]
-                sweep_all(plane, clock.now)
-                end_expired(&plane.table, clock.now)
-                end_expired(&plane.attempts, clock.now)
-                tuples += plane.table.live
-                attempts += plane.attempts.live
-        for i in range(self.plane_count):
-            # At a limit, each table keeps its current size: every shard evicts for its own new tuples.
-            plane = self.planes[i]
-            plane.table.max_live = self.max_connections if tuples < self.max_connections else plane.table.live
-            plane.attempts.max_live = <uint32_t>MAX_ATTEMPTS if attempts < MAX_ATTEMPTS else plane.attempts.live
-            plane.table.max_marks = self.max_marks if marks < self.max_marks else plane.table.mark_count
-        self.room = min(room_of(tuples, self.max_connections, over), room_of(attempts, MAX_ATTEMPTS, over))
-        if self.planes[0].table.keep_marks:
-            self.room = min(self.room, room_of(marks, self.max_marks, True))
+        self.room = share_room(self.planes, self.plane_count, clock.now, self.max_connections, self.max_marks)
 
     @property
     def file_reads(self):

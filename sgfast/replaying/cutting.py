@@ -14,8 +14,9 @@ from sgfast.preprocess.selection import Dedup, Filter, Window
 from sgfast.replaying.options import Reading
 from sgfast.replaying.time_window import parse_window, refuse_backwards
 
-#: Without ``dedup``, the first LOOKED_AT packets of each LOOK_EVERY are checked for copies. That is enough to notice a
-#: capture that has most packets twice. It does not depend on batches, as these depend on how many jobs there are.
+#: Without ``dedup``, the packets of a capture are divided into runs of LOOK_EVERY. The first LOOKED_AT of each run are
+#: checked for copies. So a capture that has most packets twice is noticed. Batches do not decide which packets are
+#: checked, because the number of jobs decides what a batch holds.
 LOOK_EVERY = 1 << 19
 LOOKED_AT = 512
 #: Warn of at least this many copies, if they are at least one in ONE_IN of the IP packets checked. Fewer copies are
@@ -82,9 +83,9 @@ class Cutting:
     def _look(self, batch: FrameBatch) -> None:
         begin, end = self._packets, self._packets + len(batch)
         for start in range(begin // LOOK_EVERY * LOOK_EVERY, end, LOOK_EVERY):
-            first, behind = max(start, begin), min(start + LOOKED_AT, end)
-            if first < behind:
-                packets, copies = self.dedup.look(batch, first - begin, behind - first)
+            first, stop = max(start, begin), min(start + LOOKED_AT, end)
+            if first < stop:
+                packets, copies = self.dedup.look(batch, first - begin, stop - first)
                 self._looked_at += packets
                 self._copies += copies
 

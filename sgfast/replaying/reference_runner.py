@@ -102,7 +102,7 @@ class ReferenceRunner:
         return len(batch) - first
 
     def flush(self) -> None:
-        """Does nothing: this model has no report of connections."""
+        """Does nothing: ``process`` passes packets on, and this model has no report of connections."""
 
     def apply(self, change: TimedChange) -> ChangeDone:
         disconnected = sum(engine.apply(change.change, change.at_ns).disconnected for engine in self.engines.values())

@@ -20,7 +20,7 @@ from sgfast.replaying.options import Kept, Reading, ReplayOptions
 from sgfast.replaying.placement import placement_of, seen_vpcs
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
 from sgfast.replaying.results import FlowSink, FrameSink, PacketSink, ReplayResult, Sinks
-from sgfast.replaying.schedule import Schedule, Writes
+from sgfast.replaying.schedule import Flushes, Schedule
 from sgfast.replaying.tables import KeptRows
 
 if TYPE_CHECKING:
@@ -132,9 +132,9 @@ def run_replay(
         resumed = load_replay(options.resume, policy, options, reports_connections=bool(sinks.flows))
     earlier = Earlier() if resumed is None else resumed.earlier
     runner = _runner(policy, options, sinks, resumed)
-    writes: Writes = "promptly" if not are_files(paths, options.reading) else "counted" if sinks.flows else "never"
+    flushes: Flushes = "promptly" if not are_files(paths, options.reading) else "counted" if sinks.flows else "never"
     schedule = Schedule(
-        runner, policy, changes, seen_vpcs(policy, options), earlier.changes, earlier.first_ns, writes
+        runner, policy, changes, seen_vpcs(policy, options), earlier.changes, earlier.first_ns, flushes
     )
     result = ReplayResult(
         policy, options.mode, options.midstream, options.vpc, (*earlier.captures, *paths), options.engine,

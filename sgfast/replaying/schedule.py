@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile, TimedChange
 
 
-#: Connections that have ended are written each time that so many packets have been judged. If they were written after
-#: each batch, their order would depend on how captures are read (SPEC 10.4).
+#: Connections that have ended are written each time that so many packets have been judged (SPEC 10.4). They are not
+#: written after each batch: what a batch holds depends on how captures are read, and so would the order of connections.
 CONNECTIONS_EVERY = 1 << 14
 
 
 #: When the runner is flushed. "counted": each time that CONNECTIONS_EVERY packets have been judged. "promptly": after
 #: each batch.
-Writes = Literal["never", "counted", "promptly"]
+Flushes = Literal["never", "counted", "promptly"]
 
 
 class Schedule:
@@ -33,20 +33,20 @@ class Schedule:
 
     ``file``: the changes; None if there are none. ``vpcs``: the VPCs from which packets are seen; a None among them
     stands for all VPCs. ``done``: the changes that were made before a snapshot. ``first_ns``: the time of the first
-    packet before that snapshot. ``writes``: when connections are written.
+    packet before that snapshot. ``flushes``: when the runner is flushed.
     """
 
     def __init__(
         self, runner: Runner, policy: Policy, file: ChangeFile | None, vpcs: Sequence[str | None],
-        done: Sequence[ChangeDone], first_ns: int | None, writes: Writes,
+        done: Sequence[ChangeDone], first_ns: int | None, flushes: Flushes,
     ) -> None:  # fmt: skip
         self._runner = runner
         self._policy = policy
         self._file = file
         self._vpcs = vpcs
         self._resolved = False
-        self._writes_promptly = writes == "promptly"
-        self._every = CONNECTIONS_EVERY if writes == "counted" else sys.maxsize
+        self._flushes_promptly = flushes == "promptly"
+        self._every = CONNECTIONS_EVERY if flushes == "counted" else sys.maxsize
         #: Packets until connections are written.
         self._left = self._every - runner.packets_judged % self._every
         self.pending: deque[TimedChange] = deque()
@@ -69,7 +69,7 @@ class Schedule:
             self.done.append(self._runner.apply(change))
             self.pending.popleft()
         self._process(batch, first, len(batch) - first)
-        if self._writes_promptly:
+        if self._flushes_promptly:
             self._runner.flush()
 
     def _process(self, batch: FrameBatch, first: int, number: int) -> None:

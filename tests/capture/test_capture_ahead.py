@@ -229,7 +229,7 @@ def test_who_reads_a_window_finds_its_records(
     path.write_bytes(made)
     reader = ahead(path)
     assert told(reader) == read_whole(path)
-    # The reader itself finds those of the first window and of the last, incomplete one.
+    # No thread finds the records of the first window, nor those of the last window, which is not full.
     assert reader.found_ahead > 0.7 * reader.packets
 
 

@@ -32,8 +32,8 @@ cdef class FileReads:
     cdef uint64_t* numbered     # how many there have been
     cdef int process            # PID of the process whose threads do them
 
-    # Returns NULL if all places are taken. Until the read is finished or dropped, the descriptor must stay open, and
-    # the memory at `to` and at `context` must stay valid.
+    # Asks for a read. Returns NULL if all places are taken. Keep the descriptor open, and the memory at `to` and at
+    # `context` valid, until `finish` or `drop` has returned.
     cdef Read* want(
         self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at, void (*on_read)(void*) noexcept nogil,
         void* context

@@ -23,7 +23,7 @@ cdef class FrameBatch:
     # Whoever fills the batch owns the frame bytes. They stay valid until it is filled again. A `lasting` batch is not
     # filled again while somebody refers to it.
     cdef Frame* frames
-    cdef uint64_t position_base     # see Frame.position
+    cdef uint64_t position_base     # is added to the position of each frame (Frame.position)
     cdef readonly Py_ssize_t count
     cdef readonly Py_ssize_t capacity
     cdef readonly bint lasting

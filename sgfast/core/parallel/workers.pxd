@@ -22,7 +22,7 @@
 # Only `drain` waits for everything, for callers that want results. Otherwise the next part of the capture is read
 # meanwhile. `release` waits until nobody needs the frames any more.
 #
-# As long as no table is full, results are those of a single plane (``dataplane.pyx`` enforces the limits).
+# As long as no table is full, results are those of a single plane (`shared_limits.pxd`).
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 

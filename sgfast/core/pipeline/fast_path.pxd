@@ -73,7 +73,7 @@ cdef inline bint pass_established(Plane* plane, const Packet* p, int64_t now) no
 cdef inline void write_established(
     const Plane* plane, const Packet* p, const Entry* e, ResultRow* row
 ) noexcept nogil:
-    # Writes the result of a packet that took the fast path.
+    # Writes the result row of a packet that the fast path has allowed.
     cdef SideRow* side_row
     cdef Address address
     cdef int side
