@@ -118,7 +118,10 @@ def run_diff(
         )
         # With several jobs, the engines have threads of their own.
         two_threads = options.jobs == 1 and usable_processors() > 1
-        frames = Captures(paths, options.reading, progress, lasting=two_threads)
+        frames = Captures(
+            paths, options.reading, progress, lasting=two_threads or options.jobs > 1,
+            reads=before.dataplane.file_reads,
+        )  # fmt: skip
         comparison = Pair(before, after, together_from=TOGETHER_FROM if two_threads else None)
     began = time.perf_counter()
     with closing(comparison):

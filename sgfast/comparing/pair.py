@@ -15,12 +15,22 @@ from sgfast.core.dtypes import HEADER_DTYPE
 from sgfast.engine import Engine
 from sgfast.replaying.results import Oddities
 
+#: Outcome words (``core/base/types.pxd``) of both engines for the packets of a batch.
+_Words = tuple[NDArray[np.uint16], NDArray[np.uint16]]
+
+
+def _room_for_words(packets: int) -> _Words:
+    return np.zeros(packets, dtype=np.uint16), np.zeros(packets, dtype=np.uint16)
+
 
 class Pair:
     """Compares two engines: call ``process`` for each batch, or ``judge`` and then ``compare``; at the end ``finish``.
 
     ``together_from``: the number of connections from which on ``process`` runs each engine in a thread of its own;
     None: never. Batches must then be lasting, and ``close`` must be called at the end.
+
+    If the engines have several jobs and all batches are lasting, ``process`` compares a batch while the next one is
+    judged.
     """
 
     def __init__(self, before: Engine, after: Engine, *, together_from: int | None = None) -> None:
@@ -31,6 +41,8 @@ class Pair:
         self._planes = PairedPlanes(before.dataplane, after.dataplane, self.changed)
         self._together_from = together_from
         self._is_together = False
+        #: The batch that is not compared yet, and its outcome words.
+        self._uncompared: tuple[FrameBatch, _Words] | None = None
         self._make_room(0)
 
     @property
@@ -46,22 +58,39 @@ class Pair:
         return counters["first_ns"], counters["last_ns"], oddities
 
     def _make_room(self, packets: int) -> None:
-        self._words = np.zeros(packets, dtype=np.uint16), np.zeros(packets, dtype=np.uint16)
+        #: Outcome words of the last batch, and those of the batch before it if batches are compared later.
+        self._words, self._words_before = _room_for_words(packets), _room_for_words(packets)
         #: Openers of several batches, of which the first ``_opener_count`` are valid. They are collected because
         #: finding the rules for a few takes as long as for hundreds.
         self._openers = np.zeros(2 * packets, dtype=HEADER_DTYPE)
         self._opener_count = 0
 
     def process(self, batch: FrameBatch) -> None:
-        if not self._is_together:
+        if self._is_together:
+            self._wait()
+            self._find_room(batch)
+            self._planes.start(batch, *self._words, self._openers[self._opener_count :])
+        elif batch.lasting and all(engine.dataplane.jobs > 1 for engine in self.engines):
+            self._judge_ahead(batch)
+        else:
             self.judge(batch)
             self.compare(batch)
             if self._together_from is not None and self.engines[0].dataplane.connections >= self._together_from:
                 self._begin()
-            return
-        self._wait()
+
+    def _judge_ahead(self, batch: FrameBatch) -> None:
+        """Lets both engines judge a batch, and meanwhile compares the one before it."""
+        uncompared = self._uncompared
         self._find_room(batch)
-        self._planes.start(batch, *self._words, self._openers[self._opener_count :])
+        self._words, self._words_before = self._words_before, self._words
+        resolved = []
+        for engine, words in zip(self.engines, self._words, strict=True):
+            resolved.append(engine.dataplane.take_resolved())      # waits for the batch before
+            engine.dataplane.process_frames(batch, words=words, later=True)
+        self._uncompared = batch, self._words
+        self.changed.resolve(*resolved)
+        if uncompared is not None:
+            self._compare(*uncompared)
 
     def _begin(self) -> None:
         try:
@@ -90,7 +119,10 @@ class Pair:
 
         ``numbers``: the packets' numbers, from 1; None: they follow those of the previous batch.
         """
-        self._count_openers(self.changed.compare(batch, *self._words, self._openers[self._opener_count :], numbers))
+        self._compare(batch, self._words, numbers)
+
+    def _compare(self, batch: FrameBatch, words: _Words, numbers: NDArray[Any] | None = None) -> None:
+        self._count_openers(self.changed.compare(batch, *words, self._openers[self._opener_count :], numbers))
 
     def _count_openers(self, number: int) -> None:
         self._opener_count += number
@@ -110,6 +142,8 @@ class Pair:
     def finish(self) -> None:
         self._wait()
         self._resolve(everything=True)
+        if self._uncompared is not None:
+            self._compare(*self._uncompared)
         self.changed.finish()
         self._count_moves()
 
