@@ -120,7 +120,7 @@ class _Zstd:
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
         if self._header is not None:
             data = self._header + data
-            length = _zstd_header_length(data)
+            length = zstd_header_length(data)
             if len(data) < length:
                 self._header = data
                 return b""
@@ -131,7 +131,7 @@ class _Zstd:
         return self._frame.decompress(data, max_length)
 
 
-def _zstd_header_length(begin: bytes) -> int:
+def zstd_header_length(begin: bytes) -> int:
     """Length of the header of the frame that begins so, in bytes (RFC 8878).
 
     0 for a frame that holds no data, 5 if ``begin`` is too short to say.

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from sgfast.capture.compression import Compression, Decompressor
 from sgfast.capture.parallel import ParallelParts
+from sgfast.capture.parts import Chunks
 from sgfast.capture.streams import BinaryStream
 from sgfast.processors import usable_processors
 
@@ -177,6 +178,7 @@ class DecompressedStream:
         self._source = source
         self._head = memoryview(head)
         self._head_length = len(head)
+        self._chunks = Chunks(CHUNK, len(head))
         self._chunk = bytearray(CHUNK)
         self._bytes_read = len(head)
         self._chunks_read = self._chunks_used = 0
@@ -249,7 +251,7 @@ class DecompressedStream:
         if not self._has_looked_for_parts:
             self._has_looked_for_parts = True
             self._parts = ParallelParts.begin(
-                self.compression, self._source, self._bytes_read, self._bytes_output, _Thread.left
+                self.compression, self._source, self._chunks, self._bytes_read, self._bytes_output, _Thread.left
             )
             if self._parts is not None:
                 self._needs_input = False
@@ -309,11 +311,7 @@ class DecompressedStream:
 
     def _next_chunk(self) -> int:
         """How many bytes to read: behind parts, up to where chunks end that are read from the beginning."""
-        if not self._is_behind_parts:
-            return CHUNK
-        in_head = self._bytes_read < self._head_length
-        begun = (self._bytes_read if in_head else self._bytes_read - self._head_length) % CHUNK
-        return min(CHUNK - begun, self._head_length - self._bytes_read) if in_head else CHUNK - begun
+        return self._chunks.end(self._bytes_read) - self._bytes_read if self._is_behind_parts else CHUNK
 
     def _read_ahead(self) -> None:
         while (

@@ -19,7 +19,7 @@ from itertools import chain, islice
 
 from sgfast.capture import compression
 from sgfast.capture.compression import Beginning, Compression, is_bomb
-from sgfast.capture.parts import FileBytes, Part, decompress, find_parts
+from sgfast.capture.parts import Chunks, FileBytes, Part, decompress, find_parts
 from sgfast.processors import usable_processors
 
 #: Bytes of memory that parts take which were not handed out yet. One part alone takes hardly more than that.
@@ -39,8 +39,9 @@ class _Job:
 class _Jobs:
     """The jobs that nobody has begun. Threads know these and not the stream, which can so be forgotten."""
 
-    def __init__(self, form: Compression, source: io.FileIO, file: FileBytes) -> None:
+    def __init__(self, form: Compression, source: io.FileIO, file: FileBytes, chunks: Chunks) -> None:
         self._form = form
+        self._chunks = chunks
         # As long as a thread reads from it, it stays open.
         self._source = source
         self._file = file
@@ -54,8 +55,7 @@ class _Jobs:
         except IndexError:
             return False
         try:
-            make, _ = self._form.load()
-            job.result = decompress(job.part, make, self._file, lambda: self.is_stopped)
+            job.result = decompress(job.part, self._form, self._file, self._chunks, lambda: self.is_stopped)
         except Exception:
             # Whoever decompresses it once more finds the same, and says what it is.
             job.result = None
@@ -79,14 +79,14 @@ class ParallelParts:
     """
 
     def __init__(
-        self, form: Compression, source: io.FileIO, file: FileBytes, parts: Iterator[Part], bytes_shown: int,
-        left: threading.Semaphore,
+        self, form: Compression, source: io.FileIO, file: FileBytes, chunks: Chunks, parts: Iterator[Part],
+        bytes_shown: int, left: threading.Semaphore,
     ) -> None:  # fmt: skip
         self._form = form
         self._parts = parts
         #: A part for which there was no room yet.
         self._next: Part | None = None
-        self._jobs = _Jobs(form, source, file)
+        self._jobs = _Jobs(form, source, file, chunks)
         self._left = left
         self._threads: list[threading.Thread] = []
         #: Those begun, those waiting and those done, in the file's order.
@@ -108,11 +108,12 @@ class ParallelParts:
 
     @classmethod
     def begin(
-        cls, form: Compression, source: object, bytes_read: int, bytes_shown: int, left: threading.Semaphore
-    ) -> ParallelParts | None:
+        cls, form: Compression, source: object, chunks: Chunks, bytes_read: int, bytes_shown: int,
+        left: threading.Semaphore,
+    ) -> ParallelParts | None:  # fmt: skip
         """None if the source cannot be read anywhere, if it has no two parts, or if there is no thread left.
 
-        ``bytes_read`` of the source have been read.
+        ``bytes_read`` of the source have been read, in these ``chunks``.
         """
         if not isinstance(source, io.FileIO):
             return None
@@ -124,7 +125,7 @@ class ParallelParts:
             return None
         if len(first) < 2:
             return None
-        made = cls(form, source, file, chain(first, parts), bytes_shown, left)
+        made = cls(form, source, file, chunks, chain(first, parts), bytes_shown, left)
         made._fill()
         if made._threads:
             return made

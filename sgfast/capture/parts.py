@@ -3,11 +3,11 @@
 - Blocks of xz that give their sizes, as ``xz -T0`` and ``pixz`` write them
   (https://tukaani.org/xz/xz-file-format.txt). A block is decompressed as a stream of its own.
 - Members of gzip that give their sizes, as ``bgzip`` writes them (section 4.1 of
-  https://samtools.github.io/hts-specs/SAMv1.pdf). Some of them together are a part. With two processors this would gain
-  nothing: one thread decompresses them as fast as the other one judges packets.
+  https://samtools.github.io/hts-specs/SAMv1.pdf). Some of them together are a part.
+- Frames of zstd (RFC 8878), as ``pzstd`` writes several. Their blocks give sizes. Small ones together are a part. What
+  libzstd makes of an invalid frame depends on how its input is cut, so threads cut it as the reader does.
 
-Frames of zstd are no parts. What libzstd makes of an invalid frame depends on how its input is cut, so threads would
-have to cut it as the reader does. Few files have several frames.
+With two processors, gzip and zstd gain nothing: one thread decompresses them as fast as the other one judges packets.
 
 All sizes are claims. They are bounded here, and ``decompress`` says whether a part was what they claim. The search ends
 where something begins that is no part, or a part that is too large.
@@ -20,26 +20,30 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from sgfast.capture.compression import Compression, Member
+from sgfast.capture.compression import Compression, zstd_header_length
 from sgfast.processors import usable_processors
 
 #: Most bytes that a block may become, and the largest window that it may want.
 MOST_OUTPUT = 64 * 1024 * 1024
-#: The search ends when it has found more small blocks or members than this. Each of them takes a decompressor of its
-#: own. In most files, only the last one is small.
+#: The search ends when it has found more small blocks, members or frames than this. Each of them takes a decompressor
+#: of its own. In most files, only the last one is small.
 MOST_SMALL = 100
 #: Output per call: large enough for cheap calls, small enough to be interrupted soon.
 STEP = 1024 * 1024
 
 
+#: A part is as many members or frames as make this many bytes when they are decompressed.
+PART = 1024 * 1024
+
+
 class Part(NamedTuple):
-    """A block and what ends its stream if it is the last one; or some members."""
+    """A block and what ends its stream if it is the last one; or some members or frames."""
 
     start: int
-    #: Where each stream in it ends: that of the block, or the members.
+    #: Where each stream in it ends: that of the block, the members, or the frames that hold data.
     ends: tuple[int, ...]
     end: int
-    #: Bytes that it becomes.
+    #: The most bytes that it becomes.
     output: int
     #: Bytes of its window.
     window: int
@@ -48,6 +52,8 @@ class Part(NamedTuple):
     #: What makes a stream of a block.
     before: bytes = b""
     after: bytes = b""
+    #: Whether threads must cut its input, and their output, as a ``Decompressor`` does.
+    is_cut: bool = False
 
     @property
     def memory(self) -> int:
@@ -71,19 +77,38 @@ class FileBytes:
         return size >= len(end) and self.read(size - len(end), len(end)) == end
 
 
+class Chunks(NamedTuple):
+    """How the reader cuts a file: into chunks of ``size`` bytes in its first ``head`` bytes, and again behind them."""
+
+    size: int
+    head: int
+
+    def end(self, at: int) -> int:
+        """Where the chunk ends that ``at`` is in."""
+        if at < self.head:
+            return min(self.head, at - at % self.size + self.size)
+        return at - (at - self.head) % self.size + self.size
+
+
 def find_parts(compression: Compression, file: FileBytes) -> Iterator[Part]:
     """The parts from the beginning of the file on, one behind the other."""
     if compression.name == "xz":
         return _xz_blocks(file)
-    if compression.name == "gzip" and usable_processors() > 2:
-        return _bgzip_members(file)
+    if usable_processors() > 2:
+        if compression.name == "gzip":
+            return _bgzip_members(file)
+        if compression.name == "zstd":
+            return _zstd_frames(file)
     return iter(())
 
 
 def decompress(
-    part: Part, make: Callable[[], Member], file: FileBytes, is_stopped: Callable[[], bool]
+    part: Part, form: Compression, file: FileBytes, chunks: Chunks, is_stopped: Callable[[], bool]
 ) -> list[bytes] | None:
     """Return the output, or None if the part is not what it claims. Raises what the members that it makes raise."""
+    if part.is_cut:
+        return _decompress_cut(part, form, file, chunks, is_stopped)
+    make, _ = form.load()
     data = file.read(part.start, part.ends[-1] - part.start)
     outputs: list[bytes] = []
     made = 0
@@ -103,13 +128,43 @@ def decompress(
     return outputs
 
 
+def _decompress_cut(
+    part: Part, form: Compression, file: FileBytes, chunks: Chunks, is_stopped: Callable[[], bool]
+) -> list[bytes] | None:
+    """As ``decompress``, by the same calls of the same members as in a ``Decompressor``.
+
+    A stream without output is not what it claims: only a ``Decompressor`` counts these.
+    """
+    make, _ = form.load()
+    outputs: list[bytes] = []
+    made = 0
+    at = part.start
+    data = b""
+    for end in part.ends:
+        before = made
+        # A frame without data may be before the one that ends here.
+        while at - len(data) < end:
+            member = make()
+            while not member.eof:
+                if member.needs_input and not data:
+                    data = file.read(at, chunks.end(at) - at)
+                    at += len(data)
+                if is_stopped() or made > part.output or (member.needs_input and not data):
+                    return None
+                outputs.append(member.decompress(data, form.step))
+                made += len(outputs[-1])
+                data = b""
+            data = member.unused_data
+        if at - len(data) != end or made == before:
+            return None
+    return outputs
+
+
 #: The beginning of a member of bgzip: the size of the whole member, less one, is in the two bytes that follow.
 _BGZIP_HEADER = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0"
 #: The largest size of a decompressed member, in bytes. bgzip itself makes members of 65,280 bytes.
 _BGZIP_MEMBER = 64 * 1024
 _BGZIP_SMALL_MEMBER = 32 * 1024
-#: A part is as many members as make this many bytes when they are decompressed.
-_BGZIP_PART = 1024 * 1024
 
 
 def _bgzip_members(file: FileBytes) -> Iterator[Part]:
@@ -122,7 +177,7 @@ def _bgzip_members(file: FileBytes) -> Iterator[Part]:
         size = int.from_bytes(file.read(end - 4, 4), "little") if header[:-2] == _BGZIP_HEADER else 0
         small += size < _BGZIP_SMALL_MEMBER
         is_member = 0 < size <= _BGZIP_MEMBER and small <= MOST_SMALL and end - at > len(header)
-        if ends and (not is_member or output >= _BGZIP_PART):
+        if ends and (not is_member or output >= PART):
             yield Part(start, tuple(ends), at, output, 0, ends_member=True)
             start, ends, output = at, [], 0
         if not is_member:
@@ -130,6 +185,73 @@ def _bgzip_members(file: FileBytes) -> Iterator[Part]:
         ends.append(end)
         output += size
         at = end
+
+
+_ZSTD_MAGIC, _ZSTD_SKIPPED_MAGIC = b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
+#: The lengths of the shortest header of a frame and of the longest one, in bytes.
+_ZSTD_SHORTEST_HEADER, _ZSTD_HEADER = 6, 18
+#: The largest size of a block, in bytes, compressed or not.
+_ZSTD_BLOCK = 128 * 1024
+#: Compressed bytes.
+_ZSTD_SMALL_FRAME = 4 * 1024
+#: The largest frame without data that may come before one with data. pzstd writes one of 12 bytes.
+_ZSTD_SKIPPED = 4 * 1024
+
+
+class _Frame(NamedTuple):
+    end: int
+    output: int
+    window: int
+
+
+def _zstd_frames(file: FileBytes) -> Iterator[Part]:
+    start = at = output = window = small = 0
+    ends: list[int] = []
+    while True:
+        header = file.read(at, 8)
+        skipped = 0
+        if header[1:4] == _ZSTD_SKIPPED_MAGIC and header[0] >> 4 == 5:
+            skipped = 8 + int.from_bytes(header[4:], "little")
+        frame = _zstd_frame(file, at + skipped) if skipped <= _ZSTD_SKIPPED else None
+        small += frame is not None and frame.end - at < _ZSTD_SMALL_FRAME
+        if small > MOST_SMALL:
+            frame = None
+        if ends and (frame is None or output + frame.output > PART):
+            yield Part(start, tuple(ends), at, output, window, ends_member=True, is_cut=True)
+            start, ends, output, window = at, [], 0, 0
+        if frame is None:
+            return
+        ends.append(frame.end)
+        output += frame.output
+        window = max(window, frame.window)
+        at = frame.end
+
+
+def _zstd_frame(file: FileBytes, start: int) -> _Frame | None:
+    """The frame there: None if there is none, or a large one. Whether all of its header is right is not looked at."""
+    header = file.read(start, _ZSTD_HEADER)
+    if len(header) < _ZSTD_SHORTEST_HEADER or header[:4] != _ZSTD_MAGIC:
+        return None
+    length = zstd_header_length(header)
+    if header[4] & 0x20:
+        # The window is as large as the output, whose size is the last field.
+        size = 1 << (header[4] >> 6)
+        window = int.from_bytes(header[length - size : length], "little") + (256 if size == 2 else 0)
+    else:
+        window = 8 + (header[5] & 7) << (header[5] >> 3) + 7
+    at = start + length
+    output, is_last = 0, 0
+    while not is_last:
+        block = file.read(at, 3)
+        output += _ZSTD_BLOCK
+        if len(block) < 3 or max(output, window) > MOST_OUTPUT:
+            return None
+        kind = int.from_bytes(block, "little")
+        is_last, repeats, size = kind & 1, kind >> 1 & 3 == 1, kind >> 3
+        if size > _ZSTD_BLOCK:
+            return None
+        at += 3 + (1 if repeats else size)
+    return _Frame(at + (4 if header[4] & 4 else 0), output, window)
 
 
 _XZ_MAGIC, _XZ_END = b"\xfd7zXZ\0", b"YZ"

@@ -9,7 +9,6 @@ import itertools
 import lzma
 import os
 import random
-import struct
 import sys
 import tracemalloc
 import zlib
@@ -22,6 +21,7 @@ from captures import Dribble, Outcome, pcap_head, pcap_record, read, zstd
 from command import SHOP, handshake, process, sgfast, shell, write_capture, write_policy
 from effort import some
 from growth import operations
+from parted import zstd_raw_frame, zstd_skipped
 
 from sgfast.capture import CaptureReader, compression, open_capture
 from sgfast.errors import CaptureError
@@ -98,7 +98,7 @@ def test_several_members_are_one_stream_wherever_they_are_cut(name: str) -> None
 
 @pytest.mark.parametrize("name", ["zstd", "lz4"])
 def test_frames_that_hold_nothing_are_skipped(name: str) -> None:
-    skippable = bytes.fromhex("5a2a4d18") + struct.pack("<I", 5) + b"12345"
+    skippable = zstd_skipped(b"12345")
     data = FORMATS[name](PLAIN[:500]) + skippable + FORMATS[name](PLAIN[500:]) + skippable
     assert read(data) == WHOLE
     if name == "zstd":      # as parallel compressors begin their files
@@ -336,15 +336,6 @@ def test_size_below_at_and_above_what_is_free(more: int, is_damage: bool, monkey
     assert (read(gzip.compress(PLAIN)).damage is not None) == is_damage
 
 
-def zstd_frame(window_log: int, data: bytes, *, says_size: bool = False) -> bytes:
-    """One raw block, in a frame that wants a window of 2^window_log bytes."""
-    size = struct.pack("<I", len(data)) if says_size else b""
-    return (
-        b"\x28\xb5\x2f\xfd" + bytes([0x80 if size else 0, (window_log - 10) << 3]) + size
-        + struct.pack("<I", len(data) << 3 | 1)[:3] + data
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize(("window_log", "is_read"), [(26, True), (27, True), (28, False), (31, False)])
 def test_zstd_window_at_below_and_above_the_limit(window_log: int, is_read: bool) -> None:
     zstd(b"")
@@ -352,7 +343,7 @@ def test_zstd_window_at_below_and_above_the_limit(window_log: int, is_read: bool
     # A small frame that says its size and comes whole would need no window. It is refused all the same.
     small = capture(100)
     for plain in (PLAIN, small):
-        frame = zstd_frame(window_log, plain, says_size=plain == small)
+        frame = zstd_raw_frame([plain], window_log=window_log, has_size=plain == small)
         for data in (frame, Dribble(frame, (1, 2, 3, 7)), Dribble(frame, (1000,))):
             outcome = read(data)
             assert (outcome == read(plain)) == is_read

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from captures import pcap_head, pcap_record
+from captures import pcap_head, pcap_record, zstd
 from command import DEADLINE_SECONDS
 from effort import some
 from parted import (
@@ -33,6 +33,9 @@ from parted import (
     small_sizes,
     xz_block,
     xz_stream,
+    zstd_file,
+    zstd_raw_frame,
+    zstd_skipped,
 )
 
 from sgfast.capture import compression, decompressed, open_capture, parallel, parts
@@ -70,7 +73,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 
 # The same with threads and without
 
-FILES: dict[str, Callable[[list[bytes]], bytes]] = {"xz": xz_stream, "bgzip": bgzip_file}
+FILES: dict[str, Callable[[list[bytes]], bytes]] = {"xz": xz_stream, "bgzip": bgzip_file, "zstd": zstd_file}
 of_each_form = pytest.mark.parametrize("form", FILES)
 
 
@@ -94,7 +97,7 @@ def test_any_data_in_any_parts(form: str, seen: Seen) -> None:
 def test_files_one_after_another_with_and_without_parts_padded_and_followed(form: str, seen: Seen) -> None:
     draw = random.Random(SEED)
     for n in range(some(150, 5000)):
-        made, whole = FILES[form], {"xz": lzma.compress, "bgzip": gzip.compress}[form]
+        made, whole = FILES[form], {"xz": lzma.compress, "bgzip": gzip.compress, "zstd": zstd}[form]
         data = made(cut(draw, noise(draw, 1000), 300))
         for _ in range(draw.randrange(5)):
             pieces = cut(draw, noise(draw, draw.randrange(1000)), 300)
@@ -167,14 +170,32 @@ def test_xz_output_before_damage_is_that_of_one_decompressor(seen: Seen) -> None
     assert 700 <= len(alone.output) < 900 and seen.parts == 3
 
 
+def test_a_zstd_frame_that_copies_from_before_its_window(seen: Seen) -> None:
+    # What it copies depends on how the input is cut: what does not compress is taken as it comes.
+    draw = random.Random(SEED)
+    plain = draw.randbytes(3 << 17)
+    for _ in range(20):
+        begin = max(len(plain) - draw.randrange(240 << 10, 400 << 10), 0)
+        plain += draw.randbytes(50) + plain[begin : begin + 5000]
+    frame = bytearray(zstd(plain, has_size=False, has_checksum=False))
+    assert frame[5] > 0x3F
+    frame[5] = 0x3F         # 240 KiB
+    data = bytes(frame) + zstd(b"some")
+    outputs = {same(data, sizes, "copies").output for sizes in (Sizes(), Sizes(head=4), Sizes(chunk=1000, head=4))}
+    assert len(outputs) == 3 and seen.parts == 6
+
+
 # Limits
 
 
+EMPTY = {"xz": xz_stream([]), "zstd": zstd_raw_frame([b""])}
+
+
 @pytest.mark.parametrize("more", [-1, 0, 1])
-def test_empty_members_in_a_row(more: int, monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
+@pytest.mark.parametrize("form", EMPTY)
+def test_empty_members_in_a_row(form: str, more: int, monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
     monkeypatch.setattr(compression, "MOST_EMPTY", 20)
-    one = xz_stream([b"some"])
-    nothing = xz_stream([])
+    one, nothing = FILES[form]([b"some"]), EMPTY[form]
     data = one * 3 + nothing * 19 + one * 2 + nothing * (20 + more)
     assert (same(data, Sizes(), f"{more} more").failure != "") == (more == 1)
     assert seen.parts > 2
@@ -222,7 +243,7 @@ def test_a_part_is_left_when_it_is_stopped() -> None:
     assert form is not None
     calls = iter((False, True))
     (part, *_), _ = found_in(data)
-    assert parts.decompress(part, form.load()[0], Counted(data), lambda: next(calls)) is None
+    assert parts.decompress(part, form, Counted(data), parts.Chunks(1 << 15, 0), lambda: next(calls)) is None
 
 
 class Counted(parts.FileBytes):
@@ -250,13 +271,47 @@ def found_in(data: bytes) -> tuple[list[parts.Part], int]:
     return found, file.reads
 
 
-def test_members_of_bgzip_are_parts_only_where_more_than_two_processors_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = bgzip_file([PLAIN[:60_000]] * 50)
+def test_members_and_frames_are_parts_only_where_more_than_two_processors_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    members, frames = bgzip_file([PLAIN[:60_000]] * 50), zstd(PLAIN[:60_000]) * 50
     for processors, count in ((2, 0), (3, 3)):
         monkeypatch.setattr(parts, "usable_processors", lambda processors=processors: processors)
-        found, _ = found_in(data)
+        found, _ = found_in(members)
         assert [part.output for part in found] == [1_080_000, 1_080_000, 840_000][:count]
-    assert found[-1].end == len(data) - len(bgzip_member(b""))
+        small, _ = found_in(frames)
+        assert [len(part.ends) for part in small] == [8, 8, 8, 8, 8, 8, 2][: 7 if count else 0]
+    assert found[-1].end == len(members) - len(bgzip_member(b"")) and small[-1].end == len(frames)
+
+
+def test_what_a_frame_takes_is_bounded_by_its_blocks_and_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
+    found, _ = found_in(zstd_raw_frame([bytes(1000)] * 512))
+    assert [(part.output, part.window) for part in found] == [(1 << 26, 1 << 20)]
+    assert len(found_in(zstd_raw_frame([bytes(1000)], window_log=26))[0]) == 1
+    assert len(found_in(zstd_raw_frame([bytes(1 << 17)]))[0]) == 1
+    whole = zstd(PLAIN[:3000])      # which says its size in two bytes, less 256
+    assert found_in(whole)[0][0].window == 3000
+
+    assert found_in(zstd_raw_frame([bytes(1000)], window_log=27)) == ([], 3)
+    assert found_in(zstd_raw_frame([bytes((1 << 17) + 1)]))[0] == []
+    found, reads = found_in(zstd_raw_frame([bytes(1000)] * 5000))
+    assert not found and reads < 520
+    assert found_in(zstd_skipped(bytes(5000)) + whole) == ([], 1)
+
+
+def test_a_file_that_changes_after_its_frames_were_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
+    data = zstd(PLAIN[:60_000])
+    form = compression_of(data[:MAGIC_LENGTH])
+    assert form is not None
+    (part,), _ = found_in(data)
+    chunks = parts.Chunks(1 << 15, 0)
+    calls: list[bool] = []
+    made = parts.decompress(part, form, Counted(data), chunks, lambda: False)
+    assert made is not None and b"".join(made) == PLAIN[:60_000]
+    for other in (data[:-1], zstd(PLAIN[:60_100]), zstd(bytes(30_000_000))):
+        assert parts.decompress(part, form, Counted(other), chunks, lambda: bool(calls.append(False))) is None
+        assert len(calls) < 10
+        calls.clear()
 
 
 def test_many_tiny_blocks_are_not_walked() -> None:
@@ -268,6 +323,8 @@ def test_many_tiny_members_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(parts, "usable_processors", lambda: 3)
     found, reads = found_in(bgzip_file([b"x"] * 3000))
     assert sum(len(part.ends) for part in found) == 100 and reads < 210
+    found, reads = found_in(zstd_file([b"some"] * 3000))
+    assert sum(len(part.ends) for part in found) == 100 and reads < 510
 
 
 @pytest.mark.parametrize("size", [0, 17, 65_535])
@@ -291,7 +348,8 @@ def test_a_member_that_becomes_more_than_it_says_is_left_soon(monkeypatch: pytes
     form = compression_of(data[:MAGIC_LENGTH])
     assert form is not None and part.output == 100_000
     calls: list[bool] = []
-    assert parts.decompress(part, form.load()[0], Counted(data), lambda: bool(calls.append(False))) is None
+    chunks = parts.Chunks(1 << 15, 0)
+    assert parts.decompress(part, form, Counted(data), chunks, lambda: bool(calls.append(False))) is None
     assert len(calls) == 2      # once before a step of a megabyte, and once behind it
 
 
@@ -486,6 +544,7 @@ def capture(packets: int) -> bytes:
 PROGRAMS = {
     "xz": ["xz", "-c", "-1", "-T2", "--block-size=300KiB"],
     "bgzip": ["bgzip", "-c"],
+    "pzstd": ["pzstd", "-q", "-1", "-p3", "-c"],
 }  # fmt: skip
 
 

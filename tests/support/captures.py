@@ -104,10 +104,12 @@ def simple(data: bytes, order: str = "<", wire: int | None = None) -> bytes:
 # reading
 
 
-def zstd(data: bytes) -> bytes:
+def zstd(data: bytes, *, has_size: bool = True, has_checksum: bool = True) -> bytes:
     """One frame. A test that calls this skips where Python has no zstd."""
     package = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
-    packed: bytes = package.compress(data, options={package.CompressionParameter.checksum_flag: 1})
+    parameter = package.CompressionParameter
+    options = {parameter.checksum_flag: int(has_checksum), parameter.content_size_flag: int(has_size)}
+    packed: bytes = package.compress(data, options=options)
     return packed
 
 

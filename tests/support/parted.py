@@ -13,11 +13,12 @@ import random
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
+from captures import zstd
 
 from sgfast.capture import decompressed, parallel, parts
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
@@ -89,6 +90,28 @@ def bgzip_file(pieces: Iterable[bytes]) -> bytes:
     return b"".join(bgzip_member(piece) for piece in (*filter(None, pieces), b""))
 
 
+def zstd_raw_frame(blocks: Sequence[bytes], *, window_log: int = 20, has_size: bool = False) -> bytes:
+    """A frame that wants a window of 2^window_log bytes, has no checksum, and compresses nothing."""
+    *before, last = [struct.pack("<I", len(block) << 3)[:3] + block for block in blocks]
+    size = struct.pack("<I", sum(map(len, blocks))) if has_size else b""
+    head = b"\x28\xb5\x2f\xfd" + bytes([0x80 if size else 0, (window_log - 10) << 3]) + size
+    return head + b"".join(before) + bytes([last[0] | 1]) + last[1:]
+
+
+def zstd_skipped(data: bytes) -> bytes:
+    """A frame without data."""
+    return b"\x50\x2a\x4d\x18" + struct.pack("<I", len(data)) + data
+
+
+def zstd_file(pieces: Iterable[bytes]) -> bytes:
+    """A frame for each piece that is not empty: some as pzstd writes them, with their size before them, some raw."""
+    made = bytearray()
+    for n, piece in enumerate(filter(None, pieces)):
+        frame = zstd_raw_frame([piece[:5], piece[5:]]) if n % 5 == 4 else zstd(piece, has_size=n % 2 == 0)
+        made += zstd_skipped(struct.pack("<I", len(frame))) + frame if n % 3 == 0 else frame
+    return bytes(made)
+
+
 class Said(NamedTuple):
     output: bytes
     failure: str
@@ -133,7 +156,8 @@ def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # no
         patch.setattr(decompressed._Thread, "left", threading.Semaphore(threads))
         patch.setattr(parallel, "usable_processors", lambda: 2)
         patch.setattr(parts, "usable_processors", lambda: 3)
-        patch.setattr(parts, "_BGZIP_PART", 100)
+        # A frame of zstd counts as 128 KiB at least.
+        patch.setattr(parts, "PART", 300_000 if form.name == "zstd" else 100)
         stream = decompressed.DecompressedStream(file, form, file.read(sizes.head), "name")
         output, buffer = bytearray(), memoryview(bytearray(1000))
         failure = ""
