@@ -61,6 +61,8 @@ class _Gzip:
         self._error = package.error
         self._rest = b""
         self.needs_input = True
+        #: The beginning of the member, until its header is whole if zlib would not read it.
+        self._header: bytes | None = b""
 
     @property
     def eof(self) -> bool:
@@ -72,6 +74,15 @@ class _Gzip:
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
         data = data or self._rest
+        if self._header is not None:
+            data = self._header + data
+            self._header = None
+            if data[3] & _RESERVED_FLAGS:
+                readable = _without_flags(data)
+                if readable is None:
+                    self._header = data
+                    return b""
+                data = readable
         given = len(data)
         while True:
             before = self._inflating.copy()
@@ -86,11 +97,46 @@ class _Gzip:
                 elif max_length > 1:
                     max_length //= 2
                 else:
-                    raise
+                    # The call before may have left output that it had no room for.
+                    output = bytes(self._inflating.decompress(b"", 1))
+                    if not output:
+                        raise
+                    given = 0
+                    break
         # At the end of a member zlib also puts the bytes behind it into unconsumed_tail; unused_data has them already.
         self._rest = (b"" if self.eof else self._inflating.unconsumed_tail) + data[given:]
         self.needs_input = not self._rest and len(output) < max_length
         return output
+
+
+#: Flags of a gzip header (RFC 1952), and the largest header that is read although it has reserved ones, in bytes.
+_CHECKED, _EXTRA, _TEXTS, _RESERVED_FLAGS = 0x02, 0x04, (0x08, 0x10), 0xE0
+_MOST_HEADER = 4 * 1024 * 1024
+
+
+def _without_flags(member: bytes) -> bytes | None:
+    """The member with a header that has no flags, so that zlib reads it; None if the header is not whole yet.
+
+    Raises ValueError if the header is damaged.
+    """
+    flags, end = member[3], 10
+    if flags & _EXTRA:
+        end += 2 + int.from_bytes(member[end : end + 2], "little")
+    for flag in _TEXTS:
+        if flags & flag:
+            end = member.find(b"\0", end) + 1
+            if end == 0:
+                end = len(member) + 1
+    checked = end
+    if flags & _CHECKED:
+        end += 2
+    if len(member) < end:
+        if len(member) > _MOST_HEADER:
+            raise ValueError("a header is too long")
+        return None
+    if flags & _CHECKED and int.from_bytes(member[checked:end], "little") != zlib.crc32(member[:checked]) & 0xFFFF:
+        raise ValueError("header crc mismatch")
+    return member[:3] + b"\0" + member[4:10] + member[end:]
 
 
 class _Zstd:
@@ -151,11 +197,15 @@ def zstd_header_length(begin: bytes) -> int:
 _Decompressor = tuple[Callable[[], Member], tuple[type[Exception], ...]]
 
 
-def _gzip() -> _Decompressor:
+def uses_zlib_ng() -> bool:
     # zlib-ng says the same as zlib in a third of the time. It does not declare that it can do without Python's global
     # lock, so a Python that runs without one would turn it on.
-    is_locked = getattr(sys, "_is_gil_enabled", lambda: True)()
-    package: Any = import_module("zlib_ng.zlib_ng") if is_locked else zlib
+    is_locked: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return is_locked
+
+
+def _gzip() -> _Decompressor:
+    package: Any = import_module("zlib_ng.zlib_ng") if uses_zlib_ng() else zlib
     return lambda: _Gzip(package), (package.error,)
 
 

@@ -20,6 +20,8 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from sgfast.capture.compression import Compression, Decompressor
+from sgfast.capture.file_bytes import Output
+from sgfast.capture.gzip_files import InflatedFile
 from sgfast.capture.parallel import ParallelParts
 from sgfast.capture.parts import Chunks
 from sgfast.capture.streams import BinaryStream
@@ -166,7 +168,7 @@ class DecompressedStream:
     """
 
     _thread: _Thread | None = None
-    _parts: ParallelParts | None = None
+    _parts: ParallelParts | InflatedFile | None = None
 
     def __init__(self, source: BinaryStream, compression: Compression, head: bytes, name: str) -> None:
         self.compression = compression
@@ -187,7 +189,7 @@ class DecompressedStream:
         self._read_error: Exception | None = None
         self._poll = self._poller()
         self._maker = _Maker(Decompressor(compression, name))
-        self._outputs: deque[bytes] = deque()
+        self._outputs: deque[Output] = deque()
         self._output = memoryview(b"")
         self._bytes_output = 0
         self._needs_input = True
@@ -253,12 +255,16 @@ class DecompressedStream:
             self._parts = ParallelParts.begin(
                 self.compression, self._source, self._chunks, self._bytes_read, self._bytes_output, _Thread.left
             )
+            if self._parts is None:
+                self._parts = InflatedFile.begin(
+                    self.compression, self._source, self._bytes_read, self._bytes_output, _Thread.left
+                )
             if self._parts is not None:
                 self._needs_input = False
         if self._parts is None and self._thread is None:
             self._thread = _Thread.begin(self._maker)
 
-    def _go_on_behind(self, parts: ParallelParts) -> None:
+    def _go_on_behind(self, parts: ParallelParts | InflatedFile) -> None:
         """Let a decompressor go on, with the chunks that it would have been given without the parts."""
         self._end_threads(wait=True)
         beginning = parts.beginning
@@ -325,7 +331,7 @@ class DecompressedStream:
                 # It is told when everything before it has been handed out.
                 self._read_error = error
 
-    def _take_part(self, parts: ParallelParts, *, wait: bool) -> bool:
+    def _take_part(self, parts: ParallelParts | InflatedFile, *, wait: bool) -> bool:
         outputs = parts.take(wait=wait)
         if parts.ended:
             self._go_on_behind(parts)

@@ -1,4 +1,4 @@
-"""Decompresses the parts of a file (``parts.py``) in several threads, ahead of whoever reads it.
+"""Decompresses the parts of a file (``parts/``) in several threads, ahead of whoever reads it.
 
     file --> parts --> jobs --threads, and the reader when it would wait--> their output, in order
 
@@ -11,15 +11,15 @@ for the reader.
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
 from sgfast.capture import compression
 from sgfast.capture.compression import Beginning, Compression, is_bomb
-from sgfast.capture.parts import Chunks, FileBytes, Part, decompress, find_parts
+from sgfast.capture.file_bytes import FileBytes, Output
+from sgfast.capture.parts import Chunks, Part, decompress, find_parts
 from sgfast.processors import usable_processors
 
 #: Bytes of memory that parts take which were not handed out yet. One part alone takes hardly more than that.
@@ -33,17 +33,15 @@ class _Job:
         self.part = part
         self.is_done = threading.Event()
         #: Its output; None if the part was not what it claims.
-        self.result: list[bytes] | None = None
+        self.result: Sequence[Output] | None = None
 
 
 class _Jobs:
     """The jobs that nobody has begun. Threads know these and not the stream, which can so be forgotten."""
 
-    def __init__(self, form: Compression, source: io.FileIO, file: FileBytes, chunks: Chunks) -> None:
+    def __init__(self, form: Compression, file: FileBytes, chunks: Chunks) -> None:
         self._form = form
         self._chunks = chunks
-        # As long as a thread reads from it, it stays open.
-        self._source = source
         self._file = file
         self.waiting: deque[_Job] = deque()
         self.is_stopped = False
@@ -79,14 +77,14 @@ class ParallelParts:
     """
 
     def __init__(
-        self, form: Compression, source: io.FileIO, file: FileBytes, chunks: Chunks, parts: Iterator[Part],
-        bytes_shown: int, left: threading.Semaphore,
+        self, form: Compression, file: FileBytes, chunks: Chunks, parts: Iterator[Part], bytes_shown: int,
+        left: threading.Semaphore,
     ) -> None:  # fmt: skip
         self._form = form
         self._parts = parts
         #: A part for which there was no room yet.
         self._next: Part | None = None
-        self._jobs = _Jobs(form, source, file, chunks)
+        self._jobs = _Jobs(form, file, chunks)
         self._left = left
         self._threads: list[threading.Thread] = []
         #: Those begun, those waiting and those done, in the file's order.
@@ -96,7 +94,7 @@ class ParallelParts:
         self._bytes_before = bytes_shown
         self._bytes_made = 0
         #: The last output, while it is not sure that a Decompressor would give it.
-        self._held: list[bytes] = []
+        self._held: list[Output] = []
         #: Where the member of the next part begins.
         self.beginning = Beginning()
         #: Bytes of output that were handed out, here or before.
@@ -115,23 +113,23 @@ class ParallelParts:
 
         ``bytes_read`` of the source have been read, in these ``chunks``.
         """
-        if not isinstance(source, io.FileIO):
+        file = FileBytes.of(source, bytes_read)
+        if file is None:
             return None
         try:
-            file = FileBytes(source.fileno(), source.tell() - bytes_read)
             parts = find_parts(form, file)
             first = list(islice(parts, 2))
-        except OSError:         # a pipe
+        except OSError:         # whoever reads the file once more comes upon it
             return None
         if len(first) < 2:
             return None
-        made = cls(form, source, file, chunks, chain(first, parts), bytes_shown, left)
+        made = cls(form, file, chunks, chain(first, parts), bytes_shown, left)
         made._fill()
         if made._threads:
             return made
         return None
 
-    def take(self, *, wait: bool) -> list[bytes] | None:
+    def take(self, *, wait: bool) -> list[Output] | None:
         """The output of the next part, or None if it is not there yet, or ``ended``."""
         self._fill()
         if not self._ahead:
@@ -187,7 +185,7 @@ class ParallelParts:
         self._next = None
         return part
 
-    def _accepted(self, job: _Job) -> list[bytes] | None:
+    def _accepted(self, job: _Job) -> list[Output] | None:
         """What may be handed out now, or None if the part has to be decompressed by a ``Decompressor``."""
         if job.result is None:
             return None
@@ -210,8 +208,8 @@ class ParallelParts:
         return outputs
 
 
-def _without_first(outputs: list[bytes], count: int) -> list[bytes]:
-    left = []
+def _without_first(outputs: Sequence[Output], count: int) -> list[Output]:
+    left: list[Output] = []
     for output in outputs:
         if count < len(output):
             left.append(output[max(count, 0) :])
@@ -219,9 +217,9 @@ def _without_first(outputs: list[bytes], count: int) -> list[bytes]:
     return left
 
 
-def _divided(outputs: list[bytes], count: int) -> tuple[list[bytes], list[bytes]]:
+def _divided(outputs: list[Output], count: int) -> tuple[list[Output], list[Output]]:
     """All but the last ``count`` bytes, and these."""
-    first, last = outputs.copy(), deque[bytes]()
+    first, last = outputs.copy(), deque[Output]()
     while first and count > 0:
         output = first.pop()
         last.appendleft(output[-count:])

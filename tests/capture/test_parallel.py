@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 import threading
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -40,6 +41,7 @@ from parted import (
 
 from sgfast.capture import compression, decompressed, open_capture, parallel, parts
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
+from sgfast.capture.file_bytes import FileBytes
 
 SEED = 20261128
 
@@ -246,7 +248,7 @@ def test_a_part_is_left_when_it_is_stopped() -> None:
     assert parts.decompress(part, form, Counted(data), parts.Chunks(1 << 15, 0), lambda: next(calls)) is None
 
 
-class Counted(parts.FileBytes):
+class Counted(FileBytes):
     """Bytes that count how often they are read."""
 
     def __init__(self, data: bytes) -> None:
@@ -271,19 +273,16 @@ def found_in(data: bytes) -> tuple[list[parts.Part], int]:
     return found, file.reads
 
 
-def test_members_and_frames_are_parts_only_where_more_than_two_processors_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_members_and_frames_together_are_a_part() -> None:
     members, frames = bgzip_file([PLAIN[:60_000]] * 50), zstd(PLAIN[:60_000]) * 50
-    for processors, count in ((2, 0), (3, 3)):
-        monkeypatch.setattr(parts, "usable_processors", lambda processors=processors: processors)
-        found, _ = found_in(members)
-        assert [part.output for part in found] == [1_080_000, 1_080_000, 840_000][:count]
-        small, _ = found_in(frames)
-        assert [len(part.ends) for part in small] == [8, 8, 8, 8, 8, 8, 2][: 7 if count else 0]
-    assert found[-1].end == len(members) - len(bgzip_member(b"")) and small[-1].end == len(frames)
+    found, _ = found_in(members)
+    assert [part.output for part in found] == [1_080_000, 1_080_000, 840_000]
+    assert found[-1].end == len(members) - len(bgzip_member(b""))
+    found, _ = found_in(frames)
+    assert [len(part.ends) for part in found] == [8, 8, 8, 8, 8, 8, 2] and found[-1].end == len(frames)
 
 
-def test_what_a_frame_takes_is_bounded_by_its_blocks_and_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
+def test_what_a_frame_takes_is_bounded_by_its_blocks_and_its_window() -> None:
     found, _ = found_in(zstd_raw_frame([bytes(1000)] * 512))
     assert [(part.output, part.window) for part in found] == [(1 << 26, 1 << 20)]
     assert len(found_in(zstd_raw_frame([bytes(1000)], window_log=26))[0]) == 1
@@ -298,8 +297,7 @@ def test_what_a_frame_takes_is_bounded_by_its_blocks_and_its_window(monkeypatch:
     assert found_in(zstd_skipped(bytes(5000)) + whole) == ([], 1)
 
 
-def test_a_file_that_changes_after_its_frames_were_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
+def test_a_file_that_changes_after_its_frames_were_found() -> None:
     data = zstd(PLAIN[:60_000])
     form = compression_of(data[:MAGIC_LENGTH])
     assert form is not None
@@ -319,8 +317,7 @@ def test_many_tiny_blocks_are_not_walked() -> None:
     assert len(found) < 110 and reads < 200
 
 
-def test_many_tiny_members_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
+def test_many_tiny_members_are_not_walked() -> None:
     found, reads = found_in(bgzip_file([b"x"] * 3000))
     assert sum(len(part.ends) for part in found) == 100 and reads < 210
     found, reads = found_in(zstd_file([b"some"] * 3000))
@@ -328,29 +325,29 @@ def test_many_tiny_members_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("size", [0, 17, 65_535])
-def test_a_member_that_lies_about_its_size(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_lies_about_its_size(size: int) -> None:
     whole = bgzip_file([PLAIN[:60_000]] * 40)
     length = len(bgzip_member(PLAIN[:60_000]))
     lying = bytearray(whole)
     lying[20 * length + 16 : 20 * length + 18] = size.to_bytes(2, "little")
-    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
     found, _ = found_in(bytes(lying))
     assert (len(found), found[-1].end) == (2, 20 * length)
     same(bytes(lying), Sizes(), "lying")
 
 
-def test_a_member_that_becomes_more_than_it_says_is_left_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_becomes_more_than_it_says_is_left_soon() -> None:
     bomb = bytearray(bgzip_member(bytes(30_000_000)))
     bomb[-4:] = (40_000).to_bytes(4, "little")
-    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
     data = bytes(bomb) + bgzip_member(PLAIN[:60_000])
     (part,), _ = found_in(data)
     form = compression_of(data[:MAGIC_LENGTH])
     assert form is not None and part.output == 100_000
-    calls: list[bool] = []
-    chunks = parts.Chunks(1 << 15, 0)
-    assert parts.decompress(part, form, Counted(data), chunks, lambda: bool(calls.append(False))) is None
-    assert len(calls) == 2      # once before a step of a megabyte, and once behind it
+    tracemalloc.start()
+    try:
+        assert parts.decompress(part, form, Counted(data), parts.Chunks(1 << 15, 0), lambda: False) is None
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_member_that_says_it_is_as_long_as_two() -> None:
@@ -554,7 +551,6 @@ def test_what_programs_write_and_damage_in_it(
 ) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"no {program} here")
-    monkeypatch.setattr(parts, "usable_processors", lambda: 3)
     plain = capture(30_000)
     packed = subprocess.run(PROGRAMS[program], input=plain, capture_output=True, check=True).stdout
     path = tmp_path / "capture"

@@ -155,9 +155,9 @@ def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # no
         patch.setattr(decompressed, "AHEAD_FROM", sizes.ahead_from)
         patch.setattr(decompressed._Thread, "left", threading.Semaphore(threads))
         patch.setattr(parallel, "usable_processors", lambda: 2)
-        patch.setattr(parts, "usable_processors", lambda: 3)
-        # A frame of zstd counts as 128 KiB at least.
-        patch.setattr(parts, "PART", 300_000 if form.name == "zstd" else 100)
+        patch.setattr(parts.bgzip, "PART", 100)
+        # A frame counts as 128 KiB at least.
+        patch.setattr(parts.zstd, "PART", 300_000)
         stream = decompressed.DecompressedStream(file, form, file.read(sizes.head), "name")
         output, buffer = bytearray(), memoryview(bytearray(1000))
         failure = ""
