@@ -129,7 +129,11 @@ class _Thread:
         self._orders: SimpleQueue[_Order] = SimpleQueue()
         self._made: SimpleQueue[_Piece] = SimpleQueue()
         self._thread = threading.Thread(target=_run, args=(maker, self._orders, self._made), daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._orders.put(None)
+            raise
 
     def give(self, chunk: tuple[bytes, int]) -> None:
         self._orders.put(chunk)
@@ -144,9 +148,11 @@ class _Thread:
 
     def end(self, *, wait: bool) -> None:
         self._orders.put(None)
-        if wait:
-            self._thread.join()
-        self.left.release()
+        try:
+            if wait:
+                self._thread.join()
+        finally:
+            self.left.release()
 
     @classmethod
     def begin(cls, maker: _Maker) -> _Thread | None:
@@ -155,9 +161,11 @@ class _Thread:
             return None
         try:
             return cls(maker)
-        except RuntimeError:        # the system refuses one
+        except BaseException as error:
             cls.left.release()
-            return None
+            if isinstance(error, RuntimeError):     # the system refuses a thread
+                return None
+            raise
 
 
 class DecompressedStream:

@@ -16,7 +16,7 @@ from importlib import import_module
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from sgfast.capture.compression import Beginning, Compression, is_bomb, uses_zlib_ng
+from sgfast.capture.compression import MOST_EMPTY, Beginning, Compression, is_bomb, uses_zlib_ng
 from sgfast.capture.file_bytes import FileBytes
 
 #: Bytes of output made at a time, and the pieces that there are: one is made, one waits, and one is handed out.
@@ -26,10 +26,8 @@ PIECES = 3
 CHUNK = 128 * 1024
 #: Bytes of the reader's buffer, which must hold the header of a member.
 BUFFER = 128 * 1024
-#: Most bytes of input for one piece. Only padding, or headers without end, take more.
-MOST_INPUT = 2 * PIECE + 2 * CHUNK
-#: Most members that may begin in a chunk. So a piece has fewer than ``compression.MOST_EMPTY`` members.
-MOST_MEMBERS = 500
+#: Most members that may begin in the input of a piece. Members in a row that have no content are in two pieces at most.
+MOST_MEMBERS = MOST_EMPTY // 2
 _MEMBER = b"\x1f\x8b\x08"
 
 
@@ -40,43 +38,52 @@ class _LeftToDecompressor(Exception):
 class _Input(io.RawIOBase):
     """The file, for the reader."""
 
-    def __init__(self, file: FileBytes, at: int = 0, end: int | None = None) -> None:
+    def __init__(self, file: FileBytes) -> None:
         self._file = file
-        self.at = at
+        self.at = 0
         #: The reader has taken what is before this, but for the beginning of a header.
-        self.taken = at
-        self._end = end
-        #: Where input may end for the present piece.
-        self.most = 0
+        self.taken = 0
+        #: Members that seem to begin in the input of this piece, and in the last input; and its last bytes.
+        self._members = self._last_members = 0
+        self._last = b""
         self.is_stopped = False
+
+    def begin_piece(self) -> None:
+        # The reader may still have the last input.
+        self._members = self._last_members
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        wanted = min(len(buffer), CHUNK if self._end is None else self._end - self.at)
-        data = self._file.read(self.at, wanted)
+        data = self._file.read(self.at, min(len(buffer), CHUNK))
         self.taken = self.at
         self.at += len(data)
-        if self.is_stopped or self.at > self.most or data.count(_MEMBER) > MOST_MEMBERS:
+        self._last_members = data.count(_MEMBER) + (self._last + data[:2]).count(_MEMBER)
+        self._members += self._last_members
+        self._last = (self._last + data[-2:])[-2:]
+        if self.is_stopped or self._members > MOST_MEMBERS:
             raise _LeftToDecompressor
         buffer[: len(data)] = data
         return len(data)
 
 
-def inflate(file: FileBytes, start: int, end: int, most: int) -> memoryview | None:
-    """Return the output of the members in a part of a file, or None if it is more than ``most`` bytes.
+def inflate(members: bytes, number: int, most: int) -> memoryview | None:
+    """Return the output of that many members of gzip.
 
-    Raises what the reader raises.
+    None if it is more than ``most`` bytes or nothing, or if there seem to be more members. Raises what the reader
+    raises.
     """
-    source = _Input(file, start, end)
-    source.most = end
+    # By chance, the mark of a member is once in 16 MiB of its data.
+    if members.count(_MEMBER) > number + 2:
+        return None
+    reader = _reader_of(members)
     room = memoryview(bytearray(most + 1))
-    made: int = _reader_of(source).readinto(room)
-    return room[:made] if made <= most else None
+    made: int = reader.readinto(room)
+    return room[:made] if 0 < made <= most and reader.readinto(room[made:]) == 0 else None
 
 
-def _reader_of(source: _Input) -> Any:
+def _reader_of(source: _Input | bytes) -> Any:
     # `zlib_ng.gzip_ng.open` reads with it, too, but copies all output once more, which takes a tenth of the time. If a
     # version of zlib-ng does not have it, this raises AttributeError, and a Decompressor reads the file.
     return import_module("zlib_ng.zlib_ng")._GzipReader(source, BUFFER)
@@ -95,7 +102,7 @@ def _run(source: _Input, free: SimpleQueue[memoryview | None], made: SimpleQueue
         total = 0
         while (room := free.get()) is not None:
             before = source.taken
-            source.most = source.at + MOST_INPUT
+            source.begin_piece()
             size = reader.readinto(room)
             total += size
             if is_bomb(total, before - BUFFER):
@@ -141,12 +148,17 @@ class InflatedFile:
         file = FileBytes.of(source, bytes_read) if form.name == "gzip" and uses_zlib_ng() else None
         if file is None or not left.acquire(blocking=False):
             return None
-        made = cls(file, bytes_shown, left)
+        made = None
         try:
+            made = cls(file, bytes_shown, left)
             made._thread.start()
-        except RuntimeError:        # the system refuses one
+        except BaseException as error:
+            if made is not None:
+                made._free.put(None)
             left.release()
-            return None
+            if isinstance(error, RuntimeError):     # the system refuses a thread
+                return None
+            raise
         return made
 
     def take(self, *, wait: bool) -> list[memoryview] | None:
@@ -176,6 +188,8 @@ class InflatedFile:
     def end(self, *, wait: bool) -> None:
         self._input.is_stopped = True
         self._free.put(None)
-        if wait:
-            self._thread.join()
-        self._left.release()
+        try:
+            if wait:
+                self._thread.join()
+        finally:
+            self._left.release()

@@ -167,6 +167,40 @@ def test_many_members_without_content_in_a_row(flags: int, more: int, seen: Seen
     assert seen.begun == 3 and seen.whole == 0
 
 
+def test_members_without_content_in_two_pieces(seen: Seen) -> None:
+    chunk = gzip_files.CHUNK
+
+    def of(size: int) -> bytes:
+        return member(b"", 0x08, b"n" * (size - len(member(b"", 0x08))))
+
+    def filled(size: int) -> bytes:
+        """Some 500 members that are as long as a chunk together, or less."""
+        number = size * 500 // chunk
+        return of(size // number) * (number - 1) + of(size - size // number * (number - 1))
+
+    first = member(bytes(4 * gzip_files.PIECE))
+    # Its content ends where a piece ends. The reader goes on, until a chunk ends within the data of a member.
+    data = first + filled(chunk - len(first)) + b"".join(filled(chunk) for _ in range(9))
+    data += filled(chunk - 300) + of(309) + filled(chunk - 9) + b"".join(filled(chunk) for _ in range(9))
+    data += member(b"behind")
+    told = said(data, 1)
+    assert "empty members follow each other" in told.failure and told == said(data, 0)
+    assert (seen.begun, seen.whole) == (1, 0)
+
+
+def test_members_without_content_whose_marks_are_cut(seen: Seen) -> None:
+    length = gzip_files.CHUNK
+    first = member(bytes(3_000_000))
+
+    def of(size: int) -> bytes:
+        return member(b"", 0x08, b"n" * (size - len(member(b"", 0x08))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gzip_files, "MOST_MEMBERS", 20)
+        data = first + of(length - 1 - len(first)) + of(gzip_files.CHUNK - 1) * 30 + member(b"behind")
+        assert said(data, 1) == said(data, 0) and (seen.begun, seen.whole) == (1, 0)
+
+
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_size_that_is_free_and_ratio(more: int, monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
     draw = random.Random(SEED)
@@ -269,6 +303,33 @@ def test_a_file_is_read_from_where_its_data_begins_and_closed_without_waiting(
             assert size and bytes(buffer[:size]) == plain[:size] and isinstance(stream._parts, gzip_files.InflatedFile)
         assert not threads() and decompressed._Thread.left.acquire(blocking=False)
         decompressed._Thread.left.release()
+
+
+@pytest.mark.parametrize("where", ["start", "join", "room"])
+def test_an_interrupt_does_not_take_the_place_of_a_thread(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = threading.Semaphore(1)
+    form = compression_of(gzip.compress(b"")[:MAGIC_LENGTH])
+    assert form is not None
+    made: list[gzip_files.InflatedFile] = []
+    original = getattr(threading.Thread, where, None)
+
+    def interrupt(thread: threading.Thread, *arguments: Any) -> None:
+        assert original is not None
+        original(thread, *arguments)
+        raise KeyboardInterrupt
+
+    def refuse(room: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        if where == "room":
+            patch.setattr(gzip_files, "bytearray", refuse, raising=False)
+        else:
+            patch.setattr(threading.Thread, where, interrupt)
+        with pytest.raises(MemoryError if where == "room" else KeyboardInterrupt):
+            made.append(gzip_files.InflatedFile.begin(form, file_of(gzip.compress(b"some")), 0, 0, left))  # type: ignore
+            made[0].end(wait=True)
+    assert left.acquire(blocking=False)
 
 
 def test_a_python_without_a_global_lock_has_no_reader(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:

@@ -187,6 +187,24 @@ def test_a_zstd_frame_that_copies_from_before_its_window(seen: Seen) -> None:
     assert len(outputs) == 3 and seen.parts == 6
 
 
+def test_members_without_content_within_what_claims_to_be_one(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
+    monkeypatch.setattr(compression, "MOST_EMPTY", 200)
+    nothing = gzip.compress(b"")
+    some_data = PLAIN[:300]
+    for number in (2, 150, 250):
+        before = seen.parts
+        hiding = bytearray(bgzip_member(b"") + nothing * number + gzip.compress(some_data))
+        hiding[16:18] = (len(hiding) - 1).to_bytes(2, "little")
+        data = bgzip_member(some_data) + bytes(hiding) + bgzip_member(some_data)
+        assert (same(data, Sizes(), f"{number}").failure != "") == (number == 250)
+        assert seen.parts > before
+    # Nothing comes out of this one, which claims to be something.
+    lying = bytearray(bgzip_member(b""))
+    lying[16:18] = (len(lying) + 3).to_bytes(2, "little")
+    data = (bgzip_member(some_data) + bytes(lying) + b"\1\0\0\0") * 3
+    same(data, Sizes(), "lying")
+
+
 # Limits
 
 

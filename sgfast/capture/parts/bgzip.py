@@ -39,6 +39,6 @@ def find_members(file: FileBytes) -> Iterator[Part]:
 
 
 def decompress(part: Part, file: FileBytes) -> list[memoryview] | None:
-    """Return the output of a part, or None if it is more than the part claims."""
-    output = inflate(file, part.start, part.end, part.output)
+    """Return the output of a part, or None if it is not what it claims."""
+    output = inflate(file.read(part.start, part.end - part.start), len(part.ends), part.output)
     return None if output is None else [output]
