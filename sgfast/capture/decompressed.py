@@ -3,7 +3,8 @@
     file --chunks--> decompressor, in its thread --pieces--> readinto
 
 A file may begin with parts that can be decompressed independently. Several threads decompress these (``parallel.py``),
-and one decompressor the rest of the file.
+and one decompressor the rest of the file. Other gzip files are read by zlib-ng (``gzip_files.py``); if it does not come
+to their end, a decompressor reads them from the beginning.
 
 Only the reader's thread reads a pipe or a growing file, so that these and signals need no care of their own. It reads
 ahead only what is there already. The threads that decompress parts read them from the file themselves. Damage comes
