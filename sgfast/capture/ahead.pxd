@@ -1,7 +1,7 @@
 # Windows of a capture file that are read before they are needed, by whichever thread is idle (file_reads.pxd).
 #
-# The thread that reads a window also finds the records in it, because its core has the bytes in its cache. For a thread
-# on another core, each record would be a cache miss.
+# The bytes of a window are in the cache of the core that has read it. So the thread that reads a window also finds its
+# records. On another core, each record would be a cache miss.
 #
 # A record may begin in one window and end in the next. So the thread has to guess where the first record of its window
 # begins. The reader goes through the windows in order, and knows where that record begins. If the guess was right, the

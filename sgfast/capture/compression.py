@@ -61,7 +61,7 @@ class _Gzip:
         self._error = package.error
         self._rest = b""
         self.needs_input = True
-        #: The beginning of the member, until its header is whole if zlib would not read it.
+        #: The beginning of a member with reserved flags, until its header is complete. Then None.
         self._header: bytes | None = b""
 
     @property
@@ -97,7 +97,7 @@ class _Gzip:
                 elif max_length > 1:
                     max_length //= 2
                 else:
-                    # The call before may have left output that it had no room for.
+                    # The previous call may have left output for which it had no room.
                     output = bytes(self._inflating.decompress(b"", 1))
                     if not output:
                         raise
@@ -109,13 +109,14 @@ class _Gzip:
         return output
 
 
-#: Flags of a gzip header (RFC 1952), and the largest header that is read although it has reserved ones, in bytes.
+#: Flags in a gzip header (RFC 1952).
 _CHECKED, _EXTRA, _TEXTS, _RESERVED_FLAGS = 0x02, 0x04, (0x08, 0x10), 0xE0
+#: The largest header with reserved flags that is read, in bytes.
 _MOST_HEADER = 4 * 1024 * 1024
 
 
 def _without_flags(member: bytes) -> bytes | None:
-    """The member with a header that has no flags, so that zlib reads it; None if the header is not whole yet.
+    """Replaces the header by one without flags, which zlib accepts. None if the header is not complete yet.
 
     Raises ValueError if the header is damaged.
     """

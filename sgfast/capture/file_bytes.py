@@ -1,4 +1,4 @@
-"""Files that threads read anywhere, while their position stays where it is."""
+"""Reads a file at any position, without moving the position at which others read it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Output = bytes | memoryview
 
 
 class FileBytes:
-    """A file that can be read anywhere. ``base`` is where the compressed data begins in it."""
+    """A file that can be read at any position. The compressed data begins at ``base``."""
 
     def __init__(self, source: io.FileIO, base: int) -> None:
-        # As long as a thread reads from it, it stays open.
+        # The file stays open as long as a thread refers to this object.
         self._source = source
         self._base = base
 
     @classmethod
     def of(cls, source: object, bytes_read: int) -> FileBytes | None:
-        """The file from which ``bytes_read`` compressed bytes have been read; None if it cannot be read anywhere."""
+        """A file of which ``bytes_read`` compressed bytes have been read; None for what has no positions, as a pipe."""
         if not isinstance(source, io.FileIO):
             return None
         try:

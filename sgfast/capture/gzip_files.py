@@ -1,4 +1,4 @@
-"""gzip files by zlib-ng's reader of whole files.
+"""Reads gzip files with zlib-ng's own reader, in a thread.
 
     file --> reader, in its thread --pieces--> whoever reads the capture
 
@@ -19,14 +19,16 @@ from typing import Any, NamedTuple
 from sgfast.capture.compression import MOST_EMPTY, Beginning, Compression, is_bomb, uses_zlib_ng
 from sgfast.capture.file_bytes import FileBytes
 
-#: Bytes of output made at a time, and the pieces that there are: one is made, one waits, and one is handed out.
+#: Bytes of output that are made at a time.
 PIECE = 512 * 1024
+#: One piece is being made, one waits, and one is handed out.
 PIECES = 3
 #: Bytes of input read at a time.
 CHUNK = 128 * 1024
 #: Bytes of the reader's buffer, which must hold the header of a member.
 BUFFER = 128 * 1024
-#: Most members that may begin in the input of a piece. Members in a row that have no content are in two pieces at most.
+#: Most members that may begin in the input of a piece. Members without content in a row are in two pieces at most, as
+#: a third piece would have content.
 MOST_MEMBERS = MOST_EMPTY // 2
 _MEMBER = b"\x1f\x8b\x08"
 
@@ -41,7 +43,7 @@ class _Input(io.RawIOBase):
     def __init__(self, file: FileBytes) -> None:
         self._file = file
         self.at = 0
-        #: The reader has taken what is before this, but for the beginning of a header.
+        #: The reader has used all input before this position. Only a header that is not complete may begin earlier.
         self.taken = 0
         #: Members that seem to begin in the input of this piece, and in the last input; and its last bytes.
         self._members = self._last_members = 0
@@ -49,7 +51,7 @@ class _Input(io.RawIOBase):
         self.is_stopped = False
 
     def begin_piece(self) -> None:
-        # The reader may still have the last input.
+        # The reader may not have used the last input yet.
         self._members = self._last_members
 
     def readable(self) -> bool:
@@ -74,7 +76,7 @@ def inflate(members: bytes, number: int, most: int) -> memoryview | None:
     None if it is more than ``most`` bytes or nothing, or if there seem to be more members. Raises what the reader
     raises.
     """
-    # By chance, the mark of a member is once in 16 MiB of its data.
+    # In random data, these three bytes occur once in 16 MiB.
     if members.count(_MEMBER) > number + 2:
         return None
     reader = _reader_of(members)
@@ -92,7 +94,7 @@ def _reader_of(source: _Input | bytes) -> Any:
 class _Piece(NamedTuple):
     room: memoryview
     size: int
-    #: Bytes of the file that it took, at least. If the piece is empty, the file ends there.
+    #: At least so many bytes of the file have been used. If the piece is empty, it is the size of the file.
     bytes_taken: int
 
 
@@ -112,14 +114,14 @@ def _run(source: _Input, free: SimpleQueue[memoryview | None], made: SimpleQueue
                 return
             made.put(_Piece(room, size, source.taken))
     except Exception:
-        # A Decompressor finds the same, and says what it is.
+        # A Decompressor meets the same fault, and says what it is.
         made.put(None)
 
 
 class InflatedFile:
     """The output of a gzip file, in order, without the first ``bytes_shown`` bytes, which somebody else made.
 
-    It has what ``ParallelParts`` has. The thread does not know it, so it can be forgotten.
+    It has the methods of ``ParallelParts``. The thread does not refer to it, so it can go away before the thread.
     """
 
     def __init__(self, file: FileBytes, bytes_shown: int, left: threading.Semaphore) -> None:
@@ -141,7 +143,7 @@ class InflatedFile:
     def begin(
         cls, form: Compression, source: object, bytes_read: int, bytes_shown: int, left: threading.Semaphore
     ) -> InflatedFile | None:
-        """None if the source is no gzip file that can be read anywhere, or if there is no thread left.
+        """None if the source is no gzip file that can be read at any position, or if there is no thread left.
 
         ``bytes_read`` of the source have been read.
         """
@@ -174,7 +176,7 @@ class InflatedFile:
             self.ended = True
             return None
         if piece.size == 0:
-            # Nothing follows. A Decompressor that begins there finds that, too.
+            # The file ends here. A Decompressor that begins here finds that, too.
             self.beginning = Beginning(piece.bytes_taken, self._bytes_made)
             self.ended = True
             return None

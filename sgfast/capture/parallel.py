@@ -119,7 +119,7 @@ class ParallelParts:
         try:
             parts = find_parts(form, file)
             first = list(islice(parts, 2))
-        except OSError:         # whoever reads the file once more comes upon it
+        except OSError:         # a Decompressor meets the same error
             return None
         if len(first) < 2:
             return None

@@ -159,7 +159,7 @@ cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nog
 
 
 cdef inline Py_ssize_t length_if_record(const void* pcap, const uint8_t* first, const uint8_t* p) noexcept nogil:
-    # Implements LengthIfRecord. `pcap` points to a PcapFormat. The times of the records at `first` and at `p` must be
+    # The LengthIfRecord of pcap. `pcap` points to a PcapFormat. The times of the records at `first` and at `p` must be
     # near each other, too.
     cdef const PcapFormat* format = <const PcapFormat*>pcap
     cdef uint32_t captured = load_u32(p + 8, format.big_endian)

@@ -73,9 +73,9 @@ MAX_JOBS = <int>MOST_JOBS
 NONE_RESOLVED = np.zeros(0, dtype=RESOLVED_DTYPE)
 
 
-# Workers use the classifier and the arrays of results until `__dealloc__` has ended them. The garbage collector would
-# clear these earlier if a data plane is in a cycle of references. So it does not track data planes. That leaks nothing,
-# because nothing to which a data plane refers can refer back to it.
+# Workers use the classifier and the arrays of results until `__dealloc__` ends the workers. If a data plane were in a
+# cycle of references, the garbage collector would clear the classifier and the arrays before that. So the collector
+# does not track data planes. This leaks nothing: a data plane refers to nothing that can refer back to it.
 @cython.no_gc
 cdef class DataPlane:
     """The engine's C half: a classifier, a clock, and a connection table, or one table for each shard of several

@@ -78,7 +78,7 @@ class EngineRunner:
         """``engine``: made with ``reporting``, and with ``keep_flows`` if there are sinks for flows."""
         self.engine = engine
         self.sinks = sinks
-        #: Headers and results. Those of two calls of ``process`` are needed at a time if packets are written later.
+        #: Headers and results of packets. If packets are written later, two calls of ``process`` need room for theirs.
         self._rows: list[tuple[Rows, Rows] | None] = [None] * min(engine.dataplane.jobs, 2)
         self._unwritten: _Unwritten | None = None
         self._reordered = ReorderBuffer(sinks)

@@ -30,6 +30,7 @@ from parted import (
     bgzip_member,
     cut,
     file_of,
+    noise,
     said,
     small_sizes,
     xz_block,
@@ -39,16 +40,11 @@ from parted import (
     zstd_skipped,
 )
 
-from sgfast.capture import compression, decompressed, open_capture, parallel, parts
+from sgfast.capture import compression, decompressed, gzip_files, open_capture, parallel, parts
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
 from sgfast.capture.file_bytes import FileBytes
 
 SEED = 20261128
-
-
-def noise(draw: random.Random, length: int) -> bytes:
-    """Half of it compresses."""
-    return b"".join(draw.randbytes(9) + bytes(9) for _ in range(length // 18 + 1))[:length]
 
 
 class Seen:
@@ -203,6 +199,24 @@ def test_members_without_content_within_what_claims_to_be_one(monkeypatch: pytes
     lying[16:18] = (len(lying) + 3).to_bytes(2, "little")
     data = (bgzip_member(some_data) + bytes(lying) + b"\1\0\0\0") * 3
     same(data, Sizes(), "lying")
+
+
+def test_a_reader_that_stops_early_does_not_end_a_part_of_bgzip(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
+    class Short:
+        """A reader that fills half of the room."""
+
+        def __init__(self, members: bytes) -> None:
+            self.reader = original(members)
+
+        def readinto(self, room: memoryview) -> int:
+            return int(self.reader.readinto(room[: -(-len(room) // 2)]))
+
+    original = gzip_files._reader_of
+    data = bgzip_file([PLAIN[:300]] * 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(gzip_files, "_reader_of", Short)
+        assert same(data, Sizes(), "short").output == PLAIN[:300] * 4
+    assert seen.parts > 0
 
 
 # Limits

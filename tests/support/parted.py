@@ -34,6 +34,11 @@ def cut(draw: random.Random, data: bytes, most: int) -> list[bytes]:
     return pieces
 
 
+def noise(draw: random.Random, length: int) -> bytes:
+    """Half of it compresses."""
+    return b"".join(draw.randbytes(9) + bytes(9) for _ in range(length // 18 + 1))[:length]
+
+
 def xz_number(number: int) -> bytes:
     return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + xz_number(number >> 7)
 

@@ -11,7 +11,7 @@ from sgfast.capture.file_bytes import FileBytes
 from sgfast.capture.gzip_files import inflate
 from sgfast.capture.parts.part import MOST_SMALL, PART, Part
 
-#: The beginning of a member: the size of the whole member, less one, is in the two bytes that follow.
+#: The beginning of a member. The next two bytes are the size of the whole member, less one.
 _HEADER = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0"
 #: The largest size of a decompressed member, in bytes. bgzip itself makes members of 65,280 bytes.
 _MEMBER = 64 * 1024
@@ -19,7 +19,7 @@ _SMALL_MEMBER = 32 * 1024
 
 
 def find_members(file: FileBytes) -> Iterator[Part]:
-    # bgzip ends a file with an empty member. The search ends there, because only a decompressor counts empty members.
+    # bgzip writes an empty member at the end of a file. The search ends there. A Decompressor counts empty members.
     at = output = small = 0
     start, ends = 0, list[int]()
     while True:

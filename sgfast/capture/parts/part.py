@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 class Chunks(NamedTuple):
-    """How the reader cuts a file: into chunks of ``size`` bytes in its first ``head`` bytes, and again behind them."""
+    """The chunks in which the reader reads a file: ``size`` bytes each. One ends where the first ``head`` bytes end."""
 
     size: int
     head: int

@@ -13,7 +13,7 @@ from sgfast.capture.compression import Member
 from sgfast.capture.file_bytes import FileBytes
 from sgfast.capture.parts.part import MOST_OUTPUT, MOST_SMALL, Part
 
-#: Output per call: large enough for cheap calls, small enough to be interrupted soon.
+#: Bytes of output per call. With more, calls cost less; with fewer, they can be interrupted sooner.
 _STEP = 1024 * 1024
 _MAGIC, _END = b"\xfd7zXZ\0", b"YZ"
 _HEADER = 12

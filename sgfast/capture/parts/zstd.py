@@ -1,7 +1,7 @@
 """Frames of zstd (RFC 8878), as ``pzstd`` writes several. Their blocks give sizes.
 
-What libzstd makes of an invalid frame depends on how its input is cut. So input is cut here as the reader cuts it, and
-output as a ``Decompressor`` does.
+What libzstd makes of an invalid frame depends on the sizes of the chunks that it is given. So this module gives it the
+reader's chunks, and asks for as much output at a time as a ``Decompressor``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from sgfast.capture.parts.part import MOST_OUTPUT, MOST_SMALL, PART, Chunks, Par
 _MAGIC, _SKIPPED_MAGIC = b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
 #: The lengths of the shortest header of a frame and of the longest one, in bytes.
 _SHORTEST_HEADER, _HEADER = 6, 18
-#: The largest size of a block, in bytes, compressed or not.
+#: The most bytes of a block. The limit holds for the compressed block, and for what it becomes.
 _BLOCK = 128 * 1024
-#: Compressed bytes.
+#: A frame with fewer compressed bytes is small.
 _SMALL_FRAME = 4 * 1024
 #: The largest frame without data that may come before one with data. pzstd writes one of 12 bytes.
 _SKIPPED = 4 * 1024
@@ -54,7 +54,7 @@ def find_frames(file: FileBytes) -> Iterator[Part]:
 
 
 def _frame(file: FileBytes, start: int) -> _Frame | None:
-    """The frame there: None if there is none, or a large one. Whether all of its header is right is not looked at."""
+    """The frame there: None if there is none, or a large one. Not all of its header is checked."""
     header = file.read(start, _HEADER)
     if len(header) < _SHORTEST_HEADER or header[:4] != _MAGIC:
         return None

@@ -1,5 +1,6 @@
 # The limits of a connection table hold for the tables of all shards together (SPEC 5.8). A shard does not know how full
-# the other tables are. So as many packets are dispatched as surely fit. Then all tables are counted again.
+# the other tables are. So the caller dispatches only as many packets as fit in any case. Then it counts all tables
+# again.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -53,7 +54,7 @@ cdef inline uint64_t share_room(
             tuples += plane.table.live
             attempts += plane.attempts.live
     for i in range(count):
-        # At a limit, each table keeps its current size: every shard evicts for its own new tuples.
+        # When a limit is reached, no table grows. A shard that needs room for a new tuple evicts one of its own.
         plane = planes[i]
         plane.table.max_live = max_connections if tuples < max_connections else plane.table.live
         plane.attempts.max_live = <uint32_t>MAX_ATTEMPTS if attempts < MAX_ATTEMPTS else plane.attempts.live
