@@ -113,15 +113,15 @@ def run_diff(
         result.warnings += comparison.warnings
         frames = Captures(paths, options.reading, progress, placement=comparison.placement)
     else:
+        # With one job, each policy gets a thread once its table is large. More than that two jobs cannot use either.
+        jobs = options.jobs if options.jobs > 2 else 1
         before, after = (
-            make_engine(policy, options, options.vpc, jobs=options.jobs, hash_key=hash_key) for policy in (old, new)
+            make_engine(policy, options, options.vpc, jobs=jobs, hash_key=hash_key) for policy in (old, new)
         )
-        # With several jobs, the engines have threads of their own.
-        two_threads = options.jobs == 1 and usable_processors() > 1
+        two_threads = jobs == 1 and usable_processors() > 1
         frames = Captures(
-            paths, options.reading, progress, lasting=two_threads or options.jobs > 1,
-            reads=before.dataplane.file_reads,
-        )  # fmt: skip
+            paths, options.reading, progress, lasting=two_threads or jobs > 1, reads=before.dataplane.file_reads
+        )
         comparison = Pair(before, after, together_from=TOGETHER_FROM if two_threads else None)
     began = time.perf_counter()
     with closing(comparison):

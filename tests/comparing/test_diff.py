@@ -56,7 +56,7 @@ def test_policies_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             small = min(p.settings.max_connections for p in (policy, other)) < 1_000_000
             try:
                 vpc = (None, None, "red")[n]
-                seen.update(check(policy, other, [path], **way, vpc=vpc, jobs=1 if small else 1 + n % 2))
+                seen.update(check(policy, other, [path], **way, vpc=vpc, jobs=1 if small else 1 + 2 * (n % 2)))
             except AmbiguousAddress:
                 continue
 
@@ -99,7 +99,7 @@ def test_the_same_policy_twice_makes_no_difference(tmp_path: Path) -> None:
         for way in WAYS:
             try:
                 same(diff(policy, policy, path, **way))
-                same(diff(policy, renumbered(policy), path, **way, jobs=2))
+                same(diff(policy, renumbered(policy), path, **way, jobs=3))
             except AmbiguousAddress:
                 return
 
@@ -130,7 +130,7 @@ def test_several_threads_say_what_one_says_batch_after_batch(tmp_path: Path, mon
         paths = [write_pcap(tmp_path / name, many) for name in ("one.pcap", "two.pcap")]
         # Whom a full table forgets depends on the number of jobs.
         small = min(p.settings.max_connections for p in (policy, other)) < 1_000_000
-        jobs = [] if small else [(1, 0, 2), (2, 0, 3)]
+        jobs = [] if small else [(1, 0, 3), (2, 0, 4)]
         # In the middle nothing is judged for several batches.
         rare = Reading(filter="tcp port 22 and src portrange 40000-40001")
         try:
@@ -146,6 +146,18 @@ def test_several_threads_say_what_one_says_batch_after_batch(tmp_path: Path, mon
 
     compare()
     assert batches > some(25, 50)
+
+
+def test_two_jobs_read_each_header_once_as_one_job_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines with several jobs each read every header. With one job, there can be a thread for each policy."""
+    made = []
+    monkeypatch.setattr(comparing, "usable_processors", lambda: 2)
+    monkeypatch.setattr(comparing, "Pair", lambda *engines, **how: made.append((engines, how)) or Pair(*engines, **how))
+    shop = load_policy(PCAPS / "shop.yaml")
+    for jobs in (1, 2, 3):
+        diff(shop, shop, PCAPS / "shop.pcap", jobs=jobs)
+    assert [[engine.dataplane.jobs for engine in engines] for engines, _ in made] == [[1, 1], [1, 1], [3, 3]]
+    assert [how["together_from"] is None for _, how in made] == [False, False, True]
 
 
 @pytest.mark.parametrize("processors", [1, 2])
