@@ -79,7 +79,7 @@ def test_recorded_commands_name_no_folder_of_the_machine(monkeypatch: pytest.Mon
     measure = importlib.import_module("measure")
     typed = ["--packets", "1e7", "--corpus", "/corpus", "--capture-dir=/captures", "--results", "out", "-k", "jobs"]
     assert measure.command_line("pytest benchmarks", typed) == "pytest benchmarks --packets 1e7 -k jobs"
-    for name in ("RESULTS.md", "ABLATIONS.md", "CURVES.md"):
+    for name in ("RESULTS.md", "RESULTS-quiet.md", "ABLATIONS.md", "CURVES.md"):
         assert "--corpus" not in (BENCHMARKS / name).read_text() and "-dir" not in (BENCHMARKS / name).read_text()
 
 
