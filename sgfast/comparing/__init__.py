@@ -113,7 +113,7 @@ def run_diff(
         result.warnings += comparison.warnings
         frames = Captures(paths, options.reading, progress, placement=comparison.placement)
     else:
-        # With one job, each policy gets a thread once its table is large. More than that two jobs cannot use either.
+        # Two jobs are a thread for each policy. One job has these, too, once the tables are large.
         jobs = options.jobs if options.jobs > 2 else 1
         before, after = (
             make_engine(policy, options, options.vpc, jobs=jobs, hash_key=hash_key) for policy in (old, new)
@@ -122,7 +122,8 @@ def run_diff(
         frames = Captures(
             paths, options.reading, progress, lasting=two_threads or jobs > 1, reads=before.dataplane.file_reads
         )
-        comparison = Pair(before, after, together_from=TOGETHER_FROM if two_threads else None)
+        together_from = 0 if options.jobs == 2 else TOGETHER_FROM
+        comparison = Pair(before, after, together_from=together_from if two_threads else None)
     began = time.perf_counter()
     with closing(comparison):
         for batch in frames:

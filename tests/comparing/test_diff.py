@@ -137,7 +137,7 @@ def test_several_threads_say_what_one_says_batch_after_batch(tmp_path: Path, mon
             for reading in (Reading(), Reading(filter="not udp"), rare, Reading(start="1", end=str(last // 10**9))):
                 one, *several = (
                     said(*how, reading, policy, other, paths)
-                    for how in [(1, 0, 1), (2, 0, 1), (2, 30, 1), (2, 1 << 30, 1), *jobs]
+                    for how in [(1, 0, 1), (2, 1 << 30, 2), (2, 30, 1), (2, 1 << 30, 1), *jobs]
                 )
                 assert several == [one] * len(several), reading
                 batches += one.packets // 8192
@@ -148,8 +148,8 @@ def test_several_threads_say_what_one_says_batch_after_batch(tmp_path: Path, mon
     assert batches > some(25, 50)
 
 
-def test_two_jobs_read_each_header_once_as_one_job_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Engines with several jobs each read every header. With one job, there can be a thread for each policy."""
+def test_two_jobs_are_a_thread_for_each_policy_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If both engines had two jobs, there would be four threads."""
     made = []
     monkeypatch.setattr(comparing, "usable_processors", lambda: 2)
     monkeypatch.setattr(comparing, "Pair", lambda *engines, **how: made.append((engines, how)) or Pair(*engines, **how))
@@ -157,7 +157,7 @@ def test_two_jobs_read_each_header_once_as_one_job_does(monkeypatch: pytest.Monk
     for jobs in (1, 2, 3):
         diff(shop, shop, PCAPS / "shop.pcap", jobs=jobs)
     assert [[engine.dataplane.jobs for engine in engines] for engines, _ in made] == [[1, 1], [1, 1], [3, 3]]
-    assert [how["together_from"] is None for _, how in made] == [False, False, True]
+    assert [how["together_from"] for _, how in made] == [comparing.TOGETHER_FROM, 0, None]
 
 
 @pytest.mark.parametrize("processors", [1, 2])
