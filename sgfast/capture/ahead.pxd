@@ -1,6 +1,6 @@
 # Windows of a capture file that are read before they are needed, by whichever thread is idle (file_reads.pxd).
 #
-# The bytes of a window are in the cache of the core that has read it. So the thread that reads a window also finds its
+# After a core has read a window, the window's bytes are in its cache. So the thread that reads a window also finds its
 # records. On another core, each record would be a cache miss.
 #
 # A record may begin in one window and end in the next. So the thread has to guess where the first record of its window

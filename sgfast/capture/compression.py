@@ -97,7 +97,7 @@ class _Gzip:
                 elif max_length > 1:
                     max_length //= 2
                 else:
-                    # The previous call may have left output for which it had no room.
+                    # The previous call may not have had room for all of its output.
                     output = bytes(self._inflating.decompress(b"", 1))
                     if not output:
                         raise

@@ -13,7 +13,7 @@ class FileBytes:
     """A file that can be read at any position. The compressed data begins at ``base``."""
 
     def __init__(self, source: io.FileIO, base: int) -> None:
-        # The file stays open as long as a thread refers to this object.
+        # This reference keeps the file open until no thread uses this object any more.
         self._source = source
         self._base = base
 

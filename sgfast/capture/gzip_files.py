@@ -43,7 +43,7 @@ class _Input(io.RawIOBase):
     def __init__(self, file: FileBytes) -> None:
         self._file = file
         self.at = 0
-        #: The reader has used all input before this position. Only a header that is not complete may begin earlier.
+        #: All input before this position has been inflated, except for the beginning of a header that is not complete.
         self.taken = 0
         #: Members that seem to begin in the input of this piece, and in the last input; and its last bytes.
         self._members = self._last_members = 0
@@ -51,7 +51,7 @@ class _Input(io.RawIOBase):
         self.is_stopped = False
 
     def begin_piece(self) -> None:
-        # The reader may not have used the last input yet.
+        # The reader may still have to inflate the last input. So its members count for this piece, too.
         self._members = self._last_members
 
     def readable(self) -> bool:
@@ -114,7 +114,7 @@ def _run(source: _Input, free: SimpleQueue[memoryview | None], made: SimpleQueue
                 return
             made.put(_Piece(room, size, source.taken))
     except Exception:
-        # A Decompressor meets the same fault, and says what it is.
+        # A Decompressor reads the file next. It finds the same fault, and says what it is.
         made.put(None)
 
 
@@ -176,7 +176,7 @@ class InflatedFile:
             self.ended = True
             return None
         if piece.size == 0:
-            # The file ends here. A Decompressor that begins here finds that, too.
+            # The file ends here. A Decompressor that begins here also finds the end.
             self.beginning = Beginning(piece.bytes_taken, self._bytes_made)
             self.ended = True
             return None

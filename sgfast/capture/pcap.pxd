@@ -159,8 +159,8 @@ cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nog
 
 
 cdef inline Py_ssize_t length_if_record(const void* pcap, const uint8_t* first, const uint8_t* p) noexcept nogil:
-    # The LengthIfRecord of pcap. `pcap` points to a PcapFormat. The times of the records at `first` and at `p` must be
-    # near each other, too.
+    # This is pcap's function of the type LengthIfRecord. `pcap` points to a PcapFormat. The times of the records at
+    # `first` and at `p` must be near each other, too.
     cdef const PcapFormat* format = <const PcapFormat*>pcap
     cdef uint32_t captured = load_u32(p + 8, format.big_endian)
     cdef uint32_t wire = load_u32(p + 12, format.big_endian)

@@ -398,7 +398,8 @@ cdef inline void add_from_another_thread(PcapngFormat* format, const PcapngForma
 
 
 cdef inline Py_ssize_t length_if_packet(const void* pcapng, const uint8_t* first, const uint8_t* p) noexcept nogil:
-    # The LengthIfRecord of pcapng. `pcapng` points to a PcapngFormat. It finds enhanced packet blocks only.
+    # This is pcapng's function of the type LengthIfRecord. `pcapng` points to a PcapngFormat. It finds enhanced packet
+    # blocks only.
     cdef const PcapngFormat* format = <const PcapngFormat*>pcapng
     cdef uint32_t total = load_u32(p + 4, format.big_endian)
     if load_u32(p, format.big_endian) != BLOCK_ENHANCED_PACKET or total & 3:

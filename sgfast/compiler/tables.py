@@ -35,7 +35,7 @@ MAX_JOINED_STEPS = 64_000_000
 MAX_JOINED_BYTES = 64 << 20
 #: A group is common if it is in at least this part of all sets of groups.
 COMMON_PART = 1 / 32
-#: If at least this many sets of groups have the same common groups, these common groups get one joined table.
+#: Sets of groups may share their common groups. At least this many must, or these groups get no joined table.
 COMMON_SETS = 8
 #: The limit for the steps of such tables. MAX_JOINED_STEPS is the limit for all others.
 MAX_COMMON_STEPS = 32_000_000

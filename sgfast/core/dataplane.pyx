@@ -74,8 +74,8 @@ NONE_RESOLVED = np.zeros(0, dtype=RESOLVED_DTYPE)
 
 
 # Workers use the classifier and the arrays of results until `__dealloc__` ends the workers. If a data plane were in a
-# cycle of references, the garbage collector would clear the classifier and the arrays before that. So the collector
-# does not track data planes. This leaks nothing: a data plane refers to nothing that can refer back to it.
+# cycle of references, the garbage collector would clear both while workers still use them. So the collector does not
+# track data planes. This leaks nothing: a data plane refers to nothing that can refer back to it.
 @cython.no_gc
 cdef class DataPlane:
     """The engine's C half: a classifier, a clock, and a connection table, or one table for each shard of several

@@ -5,14 +5,12 @@ from __future__ import annotations
 import gc
 import gzip
 import io
-import itertools
 import lzma
 import os
 import random
 import shutil
 import subprocess
 import threading
-import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -30,6 +28,7 @@ from parted import (
     bgzip_member,
     cut,
     file_of,
+    found_in,
     noise,
     said,
     small_sizes,
@@ -37,12 +36,10 @@ from parted import (
     xz_stream,
     zstd_file,
     zstd_raw_frame,
-    zstd_skipped,
 )
 
 from sgfast.capture import compression, decompressed, gzip_files, open_capture, parallel, parts
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
-from sgfast.capture.file_bytes import FileBytes
 
 SEED = 20261128
 
@@ -271,91 +268,6 @@ def test_parts_ahead_take_no_more_memory_than_there_is_room(monkeypatch: pytest.
 # What files may claim
 
 
-def test_a_part_is_left_when_it_is_stopped() -> None:
-    data = xz_stream([PLAIN[:3_000_000]])
-    form = compression_of(data[:MAGIC_LENGTH])
-    assert form is not None
-    calls = iter((False, True))
-    (part, *_), _ = found_in(data)
-    assert parts.decompress(part, form, Counted(data), parts.Chunks(1 << 15, 0), lambda: next(calls)) is None
-
-
-class Counted(FileBytes):
-    """Bytes that count how often they are read."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.reads = 0
-
-    def read(self, at: int, length: int) -> bytes:
-        self.reads += 1
-        return self.data[at : at + length]
-
-    def ends_with(self, end: bytes) -> bool:
-        return self.data.endswith(end)
-
-
-def found_in(data: bytes) -> tuple[list[parts.Part], int]:
-    """The parts, and how often the data was read to find them."""
-    form = compression_of(data[:MAGIC_LENGTH])
-    assert form is not None
-    file = Counted(data)
-    found = list(parts.find_parts(form, file))
-    assert all(a.end == b.start for a, b in itertools.pairwise(found))
-    return found, file.reads
-
-
-def test_small_members_and_frames_together_are_a_part() -> None:
-    members, frames = bgzip_file([PLAIN[:60_000]] * 50), zstd(PLAIN[:60_000]) * 50
-    found, _ = found_in(members)
-    assert [part.output for part in found] == [1_080_000, 1_080_000, 840_000]
-    assert found[-1].end == len(members) - len(bgzip_member(b""))
-    found, _ = found_in(frames)
-    assert [len(part.ends) for part in found] == [8, 8, 8, 8, 8, 8, 2] and found[-1].end == len(frames)
-
-
-def test_what_a_frame_takes_is_bounded_by_its_blocks_and_its_window() -> None:
-    found, _ = found_in(zstd_raw_frame([bytes(1000)] * 512))
-    assert [(part.output, part.window) for part in found] == [(1 << 26, 1 << 20)]
-    assert len(found_in(zstd_raw_frame([bytes(1000)], window_log=26))[0]) == 1
-    assert len(found_in(zstd_raw_frame([bytes(1 << 17)]))[0]) == 1
-    whole = zstd(PLAIN[:3000])      # which says its size in two bytes, less 256
-    assert found_in(whole)[0][0].window == 3000
-
-    assert found_in(zstd_raw_frame([bytes(1000)], window_log=27)) == ([], 3)
-    assert found_in(zstd_raw_frame([bytes((1 << 17) + 1)]))[0] == []
-    found, reads = found_in(zstd_raw_frame([bytes(1000)] * 5000))
-    assert not found and reads < 520
-    assert found_in(zstd_skipped(bytes(5000)) + whole) == ([], 1)
-
-
-def test_a_file_that_changes_after_its_frames_were_found() -> None:
-    data = zstd(PLAIN[:60_000])
-    form = compression_of(data[:MAGIC_LENGTH])
-    assert form is not None
-    (part,), _ = found_in(data)
-    chunks = parts.Chunks(1 << 15, 0)
-    calls: list[bool] = []
-    made = parts.decompress(part, form, Counted(data), chunks, lambda: False)
-    assert made is not None and b"".join(made) == PLAIN[:60_000]
-    for other in (data[:-1], zstd(PLAIN[:60_100]), zstd(bytes(30_000_000))):
-        assert parts.decompress(part, form, Counted(other), chunks, lambda: bool(calls.append(False))) is None
-        assert len(calls) < 10
-        calls.clear()
-
-
-def test_many_tiny_blocks_are_not_walked() -> None:
-    found, reads = found_in(xz_stream([b"x"] * 3000))
-    assert len(found) < 110 and reads < 200
-
-
-def test_many_tiny_members_are_not_walked() -> None:
-    found, reads = found_in(bgzip_file([b"x"] * 3000))
-    assert sum(len(part.ends) for part in found) == 100 and reads < 210
-    found, reads = found_in(zstd_file([b"some"] * 3000))
-    assert sum(len(part.ends) for part in found) == 100 and reads < 510
-
-
 @pytest.mark.parametrize("size", [0, 17, 65_535])
 def test_a_member_that_lies_about_its_size(size: int) -> None:
     whole = bgzip_file([PLAIN[:60_000]] * 40)
@@ -365,21 +277,6 @@ def test_a_member_that_lies_about_its_size(size: int) -> None:
     found, _ = found_in(bytes(lying))
     assert (len(found), found[-1].end) == (2, 20 * length)
     same(bytes(lying), Sizes(), "lying")
-
-
-def test_a_member_that_becomes_more_than_it_says_is_left_soon() -> None:
-    bomb = bytearray(bgzip_member(bytes(30_000_000)))
-    bomb[-4:] = (40_000).to_bytes(4, "little")
-    data = bytes(bomb) + bgzip_member(PLAIN[:60_000])
-    (part,), _ = found_in(data)
-    form = compression_of(data[:MAGIC_LENGTH])
-    assert form is not None and part.output == 100_000
-    tracemalloc.start()
-    try:
-        assert parts.decompress(part, form, Counted(data), parts.Chunks(1 << 15, 0), lambda: False) is None
-        assert tracemalloc.get_traced_memory()[1] < 1_000_000
-    finally:
-        tracemalloc.stop()
 
 
 def test_a_member_that_says_it_is_as_long_as_two() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import lzma
 import os
 import random
@@ -22,6 +23,7 @@ from captures import zstd
 
 from sgfast.capture import decompressed, parallel, parts
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
+from sgfast.capture.file_bytes import FileBytes
 
 
 def cut(draw: random.Random, data: bytes, most: int) -> list[bytes]:
@@ -179,3 +181,28 @@ def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # no
         for _ in range(threads):
             assert decompressed._Thread.left.acquire(blocking=False), "a thread did not give its place back"
         return result
+
+
+class Counted(FileBytes):
+    """Bytes that count how often they are read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.reads = 0
+
+    def read(self, at: int, length: int) -> bytes:
+        self.reads += 1
+        return self.data[at : at + length]
+
+    def ends_with(self, end: bytes) -> bool:
+        return self.data.endswith(end)
+
+
+def found_in(data: bytes) -> tuple[list[parts.Part], int]:
+    """The parts, and how often the data was read to find them."""
+    form = compression_of(data[:MAGIC_LENGTH])
+    assert form is not None
+    file = Counted(data)
+    found = list(parts.find_parts(form, file))
+    assert all(a.end == b.start for a, b in itertools.pairwise(found))
+    return found, file.reads

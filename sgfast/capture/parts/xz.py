@@ -13,7 +13,7 @@ from sgfast.capture.compression import Member
 from sgfast.capture.file_bytes import FileBytes
 from sgfast.capture.parts.part import MOST_OUTPUT, MOST_SMALL, Part
 
-#: Bytes of output per call. With more, calls cost less; with fewer, they can be interrupted sooner.
+#: Bytes of output per call. A larger number needs fewer calls. With a smaller one, an interrupt takes effect sooner.
 _STEP = 1024 * 1024
 _MAGIC, _END = b"\xfd7zXZ\0", b"YZ"
 _HEADER = 12

@@ -54,7 +54,7 @@ cdef inline uint64_t share_room(
             tuples += plane.table.live
             attempts += plane.attempts.live
     for i in range(count):
-        # When a limit is reached, no table grows. A shard that needs room for a new tuple evicts one of its own.
+        # When a limit is reached, no table grows. A shard that needs room for a new tuple evicts an old one.
         plane = planes[i]
         plane.table.max_live = max_connections if tuples < max_connections else plane.table.live
         plane.attempts.max_live = <uint32_t>MAX_ATTEMPTS if attempts < MAX_ATTEMPTS else plane.attempts.live
