@@ -207,9 +207,9 @@ class ReferenceEngine:
         transition = case.transition = (old, f"{direction} {kind}", new.upper())
         if old in ("TW", "CL") and new == "SS":  # SPEC 4.4, 5.5: a new opener for a finished connection
             self._forget(side, case.flow)
-            if not case.forgot_old:
-                self._entries[case.flow.key].answered = False
-                self._entries[case.flow.key].created = self._packets
+            entry = self._entries[case.flow.key]
+            entry.answered = any(other.replied for other in entry.live_sides(case.now))  # SPEC 5.8
+            entry.created = self._packets
             case.forgot_old = True
             verdict = self._judge_unknown(side, case)
             case.transition = transition

@@ -111,6 +111,50 @@ def test_reopening_makes_a_connection_young_again_and_unanswered() -> None:
     """)  # fmt: skip
 
 
+def test_syn_that_one_side_denies_leaves_the_reply_of_the_other_sides_connection() -> None:
+    """The SYN takes the place of a finished connection (SPEC 4.4) at the side that denies it, and of no other."""
+    policy = f"""
+security_groups:
+  - {{name: w, rules: [{OPEN_IN}]}}
+  - {{name: d, rules: [{OPEN_IN}, {OPEN_OUT}]}}
+{INSTANCES}"""
+    run_both_families(policy + room_for(1), """
+        @0 tcp db:5353 > web:5353 SA  -> deny no-rule; egress allow inferred; ingress deny no-rule
+        @0 tcp db:5353 > web:5353 FA  -> allow inferred
+        @0 tcp web:5353 > db:5353 FA  -> allow established
+        @0 tcp db:5353 > web:5353 A   -> allow established
+        # web's filter forgets its connection and denies; db's still has one that was answered
+        @0 tcp web:5353 > db:5353 S   -> deny no-rule; egress deny no-rule; ingress -
+        @0 tcp db:5353 > web:5353 SA  -> deny midstream; egress allow established; ingress deny midstream
+        @0 udp db:1 > client:443      -> deny table-full
+    """, midstream="infer")  # fmt: skip
+    run_both_families(PEERS + room_for(1), """
+        @0 tcp db:1 > web:80 S        -> allow rule
+        @0 tcp web:80 > db:1 SA       -> allow established
+        @0 tcp db:1 > web:80 A        -> allow established
+        @0 tcp db:1 > web:80 FA       -> allow established
+        @0 tcp web:80 > db:1 FA       -> allow established
+        @0 tcp db:1 > web:80 A        -> allow established
+        @1 tcp web:80 > db:1 S        -> deny no-rule; egress deny no-rule; ingress -
+        @1 udp db:2 > client:443      -> deny table-full
+        # until the connection ends
+        @30-1ns udp db:2 > client:443 -> deny table-full
+        @30 udp db:2 > client:443     -> allow rule
+    """)  # fmt: skip
+
+
+def test_syn_that_both_sides_let_reopen_is_not_protected_by_the_old_reply() -> None:
+    run_both_families(PEERS + room_for(1), """
+        @0 tcp db:1 > web:80 S        -> allow rule
+        @0 tcp web:80 > db:1 S        -> allow established
+        @0 tcp db:1 > web:80 R        -> allow established
+        @1 udp db:2 > client:443      -> deny table-full
+        @1 tcp db:1 > web:80 S        -> allow rule
+        @1 udp db:2 > client:443      -> allow rule
+        @1 tcp web:80 > db:1 SA       -> deny midstream
+    """)  # fmt: skip
+
+
 def test_key_that_opens_again_at_its_deadline_is_a_new_connection() -> None:
     engine = run(PEERS + room_for(1), """
         @0       udp client:1 > web:80 -> allow rule
@@ -166,7 +210,8 @@ def test_moot_keys_take_places_and_give_them() -> None:
         @0 tcp client:1 > web:22 S       -> deny no-rule
         @1 tcp client:2 > web:22 S       -> deny no-rule
         @2 tcp client:1 > web:22 A       -> moot opener-denied
-        # the older of the two goes, however lately it was refreshed
+        # the older of the two goes, however lately it was refreshed, and even if its opener comes again
+        @2 tcp client:1 > web:22 S       -> deny no-rule
         @3 udp client:3 > web:80         -> allow rule
         @3 udp web:80 > client:3         -> allow established
         @4 tcp client:1 > web:22 A       -> deny midstream

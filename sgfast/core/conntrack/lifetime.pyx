@@ -308,10 +308,16 @@ cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first
     if first:
         report_tuple(t, slot, now, SIDE_REOPENED)
         forget_past(t, slot)
-        join_age(t, slot)
     e.state[side] = NO_STATE
     if e.state[side ^ 1]:
         rearm(t, slot)
+    # The other side may deny the opener, or not reopen. Then a reply that its connection had still protects the tuple.
+    e.marks &= ~ANSWERED
+    if side_connected(e, side ^ 1, now) and e.flags[side ^ 1] & REPLIED:
+        e.marks |= ANSWERED
+        leave_age(t, slot)
+    else:
+        join_age(t, slot)
 
 
 cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nogil:
