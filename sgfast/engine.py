@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import index
@@ -219,6 +220,12 @@ class Engine:
         collected, the first 1,048,576 are kept.
         """
         return self.dataplane.take_resolved(everything=everything)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Hold back changes of the policy by other threads."""
+        with self._changing:
+            yield
 
     def apply(
         self, changes: Change | Mapping[str, Any] | Iterable[Change | Mapping[str, Any]], now_ns: int

@@ -33,7 +33,7 @@ from sgfast.policy.model import Instance, Policy, Rule
 from sgfast.policy.serialization import from_plain, to_plain
 
 #: Increased whenever the meaning of the format changes.
-FORMAT = 12
+FORMAT = 13
 #: The most arrays of a snapshot. A replay has 23 for each VPC (SPEC 7.5), so this is enough for 5,600 VPCs.
 _MOST_ARRAYS = 1 << 17
 #: The most bytes of the archive's directory, in which an array takes at most 128.
@@ -58,8 +58,8 @@ class Snapshot:
 
 
 def save_snapshot(engine: Engine, path: str | os.PathLike[str], *, replay: dict[str, Any] | None = None) -> None:
-    """Write the state of ``engine`` to ``path``; a regular file appears complete or not at all. No thread may be
-    judging packets meanwhile.
+    """Write the state of ``engine`` to ``path``; a regular file appears complete or not at all. Other threads may use
+    the engine meanwhile: their calls come before the snapshot or after it.
     """
     with open_output(os.fsdecode(path)) as output:
         write_snapshot(engine, output, replay=replay)
@@ -69,34 +69,37 @@ def save_snapshot(engine: Engine, path: str | os.PathLike[str], *, replay: dict[
 def write_snapshot(
     engine: Engine, stream: Any, *, others: Sequence[Engine] = (), replay: dict[str, Any] | None = None
 ) -> None:
-    """Like ``save_snapshot``, to any object with ``write``. ``others`` is as in ``Snapshot``."""
-    numbers, arrays = save_plane(engine.dataplane)
-    more = []
-    for n, other in enumerate(others):
-        numbers_of_other, arrays_of_other = save_plane(other.dataplane)
-        more.append({"vpc": other.vpc, "plane": numbers_of_other})
-        arrays |= {f"{n}.{name}": array for name, array in arrays_of_other.items()}
-    numbering = engine.compiled.numbering
-    of_rules, of_instances = numbering.numbers
-    about = {
-        "format": FORMAT,
-        "mode": engine.mode,
-        "midstream": engine.midstream,
-        "vpc": engine.vpc,
-        "keep_flows": engine.keep_flows,
-        "reporting": engine.reporting,
-        "policy": to_plain(engine.policy),
-        "numbering": {
-            "rules": to_plain(tuple(numbering.rules)),
-            "rule_groups": numbering.rule_groups,
-            "instances": to_plain(tuple(numbering.instances)),
-            "of_rules": [[group, rule, n] for (group, rule), n in of_rules.items()],
-            "of_instances": list(of_instances.items()),
-        },
-        "plane": numbers,
-        "others": more,
-        "replay": replay or {},
-    }
+    """Like ``save_snapshot``, to any object with ``write``. ``others`` is as in ``Snapshot``; they belong to this
+    thread.
+    """
+    with engine.unchanged():
+        numbers, arrays = save_plane(engine.dataplane)
+        more = []
+        for n, other in enumerate(others):
+            numbers_of_other, arrays_of_other = save_plane(other.dataplane)
+            more.append({"vpc": other.vpc, "plane": numbers_of_other})
+            arrays |= {f"{n}.{name}": array for name, array in arrays_of_other.items()}
+        numbering = engine.compiled.numbering
+        of_rules, of_instances = numbering.numbers
+        about = {
+            "format": FORMAT,
+            "mode": engine.mode,
+            "midstream": engine.midstream,
+            "vpc": engine.vpc,
+            "keep_flows": engine.keep_flows,
+            "reporting": engine.reporting,
+            "policy": to_plain(engine.policy),
+            "numbering": {
+                "rules": to_plain(tuple(numbering.rules)),
+                "rule_groups": [*numbering.rule_groups],
+                "instances": to_plain(tuple(numbering.instances)),
+                "of_rules": [[group, rule, n] for (group, rule), n in of_rules.items()],
+                "of_instances": list(of_instances.items()),
+            },
+            "plane": numbers,
+            "others": more,
+            "replay": replay or {},
+        }
     text = json.dumps(about, separators=(",", ":")).encode()
     # NumPy's type stub mistakes every keyword for its one option.
     cast(Any, np.savez)(_Writer(stream), about=np.frombuffer(text, dtype=np.uint8), **arrays)

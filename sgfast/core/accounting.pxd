@@ -15,3 +15,7 @@ cdef class AccountingPlane(DataPlane):
     cdef bint finish_some(self, Py_ssize_t most) except -1
     cdef object list_places(self)
     cdef object tally(self, size_t offset)
+    # The same as the properties, for who holds the lock and has drained.
+    cdef object tally_now(self, size_t offset)
+    cdef object rule_counts_now(self)
+    cdef dict counters_now(self)

@@ -263,9 +263,27 @@ cdef class AccountingPlane(DataPlane):
         # `offset`: of the tally in Plane.
         self.lock_drained()
         try:
-            return merged_tally(self.planes, self.plane_count, offset)
+            return self.tally_now(offset)
         finally:
             self.unlock()
+
+    cdef object tally_now(self, size_t offset):
+        return merged_tally(self.planes, self.plane_count, offset)
+
+    cdef object rule_counts_now(self):
+        return merged_rule_counts(self.planes, self.plane_count, self.classifier.rule_count)
+
+    cdef dict counters_now(self):
+        return {
+            "packets": self.judged,
+            **merged_counters(self.planes, self.plane_count),
+            "late": self.clock.late,
+            "most_late_ns": self.clock.most_late,
+            "restarts": self.clock.restarts,
+            "first_ns": self.clock.earliest if self.clock.started else None,
+            "last_ns": max(self.clock.latest, self.clock.raw) if self.clock.started else None,
+            "clock_ns": self.clock.now if self.clock.started else None,
+        }
 
     @property
     def denials(self):
@@ -342,7 +360,7 @@ cdef class AccountingPlane(DataPlane):
         """Counters by rule number, as RULE_COUNT_DTYPE."""
         self.lock_drained()
         try:
-            return merged_rule_counts(self.planes, self.plane_count, self.classifier.rule_count)
+            return self.rule_counts_now()
         finally:
             self.unlock()
 
@@ -351,15 +369,6 @@ cdef class AccountingPlane(DataPlane):
         """All counters by name; verdicts and reasons as lists by their number."""
         self.lock_drained()
         try:
-            return {
-                "packets": self.judged,
-                **merged_counters(self.planes, self.plane_count),
-                "late": self.clock.late,
-                "most_late_ns": self.clock.most_late,
-                "restarts": self.clock.restarts,
-                "first_ns": self.clock.earliest if self.clock.started else None,
-                "last_ns": max(self.clock.latest, self.clock.raw) if self.clock.started else None,
-                "clock_ns": self.clock.now if self.clock.started else None,
-            }
+            return self.counters_now()
         finally:
             self.unlock()

@@ -29,7 +29,7 @@ _ENDS = [
 FLOW_DTYPE = np.dtype([
     ("number", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)),
     *_ENDS, ("rule", "<i4", (2,)), ("instance", "<i4", (2,)), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"),
-    ("side_end", "u1", (2,)),
+    ("side_end", "u1", (2,)), ("denied_out", "u1"), ("counted_for", "<i4"),
 ])
 CUT_DTYPE = np.dtype([
     ("cut_ns", "<i8"), ("again_ns", "<i8"), ("packets", "<u8"), ("bytes", "<u8"), *_ENDS, ("rule", "<i4", (2,)),

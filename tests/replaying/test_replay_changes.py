@@ -164,15 +164,36 @@ def test_connection_bears_the_name_of_whose_filter_judged_it_whoever_has_the_add
     assert ingress == {"instance": "web-1", "rule": "http", "ended": "removed"}
 
 
-def test_broken_connection_of_an_instance_that_is_gone_is_not_somebody_elses(tmp_path: Path) -> None:
+def test_broken_connection_of_an_instance_that_is_gone_later_is_still_that_instances(tmp_path: Path) -> None:
     policy = write_policy(tmp_path, POLICY)
     story = [(0.0, to_web("S")), (0.1, from_web("SA")), (0.5, to_web("A", 5000)), (3.0, to_web("A", 5000))]
     capture = write_story(tmp_path, story)
     closed = write_changes(tmp_path, REMOVE % 0)
-    told = replay(policy, capture, changes=closed)
-    assert [(broken.service.instance, broken.connections) for broken in told.broken] == [("web-1", 1)]
-    gone = write_changes(tmp_path, REMOVE % 0, "{at: 1, remove_instance: {instance: web-1}}")
-    assert replay(policy, capture, changes=gone).broken == []
+    gone = write_changes(
+        tmp_path, REMOVE % 0, "{at: 1, remove_instance: {instance: web-1}}",
+        "{at: 1, add_address: {instance: web-2, address: 10.0.0.5}}",
+    )  # fmt: skip
+    for changes in (closed, gone):
+        told = replay(policy, capture, changes=changes)
+        assert [(broken.service.instance, broken.connections) for broken in told.broken] == [("web-1", 1)]
+
+
+@pytest.mark.parametrize(
+    "leaving", ["remove_address: {instance: web-1, address: 10.0.0.5}", "remove_instance: {instance: web-1}"]
+)
+@pytest.mark.parametrize("source", [CLIENT, "10.0.0.6"], ids=["from a stranger", "from an instance"])
+def test_connection_without_an_answer_is_not_answered_when_its_address_goes(
+    tmp_path: Path, source: str, leaving: str
+) -> None:
+    policy = write_policy(tmp_path, POLICY.replace("[10.0.0.5]", '[10.0.0.5, "10.0.0.8"]'))
+    story = [(0.0, ethernet(ip(source, "10.0.0.5", tcp(4000, 80, "S")))), (2.0, to_web("A", 5000))]
+    for flows in (None, ConnectionLines(lambda _: None)):
+        changes = write_changes(tmp_path, f"{{at: 1, {leaving}}}")
+        told = replay(policy, write_story(tmp_path, story), changes=changes, flows=flows)
+        assert [(each.service.instance, each.answer, each.connections) for each in told.unanswered] == [
+            ("web-1", "silent", 1)
+        ]
+        assert len(told.tables.allowed) == 0
 
 
 def test_hits_of_a_rule_that_came_later_and_of_one_that_went(tmp_path: Path) -> None:

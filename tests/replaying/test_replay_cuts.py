@@ -82,6 +82,22 @@ def test_tcp_packets_past_the_deadline_still_follow_the_cut(tmp_path: Path) -> N
     assert result.denied == []
 
 
+@pytest.mark.parametrize("first", [0, 1, 2], ids=["first", "second", "last"])
+def test_all_fragments_of_a_datagram_follow_the_cut(tmp_path: Path, first: int) -> None:
+    """Whichever place among the datagram's three fragments the first one has in the capture."""
+    whole = udp(4000, 53, bytes(2400))
+    pieces = [
+        ethernet(ip(CLIENT, SERVER, other(17, whole[at : at + 800]), fragment_offset=at // 8, more_fragments=at < 1600))
+        for at in (0, 800, 1600)
+    ]
+    ordered = [*pieces[1:][:first], pieces[0], *pieces[1:][first:]]
+    story = [(0.0, ask()), (0.1, answer()), *((1.0 + n, piece) for n, piece in enumerate(ordered))]
+    result = told(tmp_path, story, REMOVE.replace("http", "dns") % 0.5)
+    done, cut = only(result)
+    assert (result.reasons["disconnected"], cut.packets_after, done.packets_after) == (3, 3, 3)
+    assert result.denied == []
+
+
 def test_opener_that_the_new_rules_deny_is_a_denial_and_so_is_what_comes_then(tmp_path: Path) -> None:
     later = [(1.0, to_web("PA")), (11.0, to_web("S")), (12.0, to_web("PA")), (13.0, to_web("S"))]
     result = told(tmp_path, OPEN + later, REMOVE % 0.5, mode="verbatim")

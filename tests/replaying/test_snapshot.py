@@ -7,9 +7,11 @@ import json
 import struct
 import subprocess
 import sys
+import threading
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,41 @@ def test_snapshot_of_a_snapshot_is_the_same_file(tmp_path: Path) -> None:
     one, two = np.load(tmp_path / "one"), np.load(tmp_path / "two")
     for name in one.files:
         assert name == "about" or one[name].tobytes() == two[name].tobytes(), name
+
+
+def test_snapshot_while_other_threads_change_the_policy_and_judge_can_be_loaded(tmp_path: Path) -> None:
+    """Each call of theirs comes before the snapshot or after it (SPEC 10.20)."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)     # so that they come in between as often as possible
+    engine = Engine(POLICY, mode="causal", midstream="infer", reporting=True)
+    group = engine.policy.security_groups[0].name
+    # The first fragment never comes.
+    later = ethernet(Datagram("203.0.113.9", "10.0.0.5", udp(1, 53, bytes(40))).piece("24-48"))
+    stop = threading.Event()
+
+    def change() -> None:
+        for number in count():
+            if stop.is_set():
+                break
+            engine.apply(AddRule(group, Rule(f"added-{number}", "inbound", 4, 17)), 0)
+            engine.apply(RemoveRule(group, f"added-{number}"), 0)
+
+    def judge() -> None:
+        while not stop.is_set():
+            engine.process_frames([later], [0])
+
+    threads = [threading.Thread(target=target) for target in (change, judge)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(some(20, 200)):
+            save_snapshot(engine, tmp_path / "state")
+            load_snapshot(tmp_path / "state")
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -353,7 +390,7 @@ def test_contents_that_do_not_fit_are_told_in_one_line(tmp_path: Path, state: Pa
 
 def test_other_formats_and_compressed_archives_are_refused(tmp_path: Path, state: Path) -> None:
     rewrite(state, tmp_path / "newer", lambda about, arrays: about.update(format=99))
-    with pytest.raises(SnapshotError, match="of format 99, but this version of sgfast reads format 12: replay from"):
+    with pytest.raises(SnapshotError, match="of format 99, but this version of sgfast reads format 13: replay from"):
         load_snapshot(tmp_path / "newer")
     bomb = io.BytesIO()
     np.save(bomb, np.zeros(10**8, dtype=np.uint8))

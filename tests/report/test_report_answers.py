@@ -58,6 +58,7 @@ CASES: dict[str, tuple[list[bytes], str]] = {
     "peers that open independently and are denied": ([to_web(udp(123, 123)), to_client(udp(123, 123))], "answered"),
     "a denied ping that was answered": ([PING, to_client(icmp(0))], "answered"),
     "a denied ping that was refused": ([PING, refusal(PING)], "refused"),
+    "a denied ping of another code that was answered": ([to_web(icmp(8, 1)), to_client(icmp(0, 1))], "answered"),
     "a denied tunnel": ([to_web(other(47)), to_client(other(47))], "answered"),
     "a denied older connection": (
         [to_web(tcp(40000, 5432, "PA")), to_client(tcp(5432, 40000, "PA")), to_web(tcp(40000, 5432, "A"))], "answered",
@@ -76,7 +77,9 @@ def test_what_the_other_end_did(tmp_path: Path, case: str, mode: Any) -> None:
     assert [row["answer"] for row in rows] == [answer], rows
     quiet = replay(policy, capture, mode=mode)
     # With or without the connection report, the summary says the same.
-    assert (quiet.broken, quiet.unanswered, quiet.connections) == (told.broken, told.unanswered, told.connections)
+    assert (quiet.kinds, quiet.connections) == (told.kinds, told.connections)
+    breaks = list(quiet.tables.would_break)
+    assert [row["packets"] > 0 for row in breaks] == [True] * len(breaks), "in another row than the denied packets"
     denied = rows[0]["verdict"] == "deny"
     assert [b.connections for b in quiet.broken] == ([1] if denied and answer == "answered" else [])
     assert [u.answer for u in quiet.unanswered] == ([answer] if not denied and answer != "answered" else [])

@@ -27,6 +27,7 @@ from sgfast.policy.changes import Change
 from sgfast.policy.model import Policy
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict
+from sgfast.replaying.kinds import joined, kinds_of
 
 #: What a policy that changes says of it (SPEC 6.7), from run to run.
 ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "forget-unmatched", "cut-unmatched", "cut-inbound", "keep")
@@ -77,8 +78,8 @@ def compare(
     mode, midstream, vpc = run
     engine = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key)
     reference = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
-    # All packets of this one take the slow path.
-    slow = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True)
+    # All packets of this one take the slow path, and it keeps the rows of connections.
+    slow = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, keep_flows=True)
     slow.dataplane.close_fast_path()
     results: list[Any] = []
     resolved: list[Any] = []
@@ -161,6 +162,12 @@ def compare(
             began[verdict.began] += 1
         created.update(verdict.created)
         hits.update(side.rule for side in (verdict.egress, verdict.ingress) if side and side.rule)
+    for each in (engine, slow):
+        each.dataplane.finish()
+    kinds = kinds_of(engine)
+    assert kinds_of(slow) == kinds, f"kinds of traffic with rows of connections and without, {run}"
+    rows_of_kinds = joined(kinds)
+    assert ((rows_of_kinds["packets"] > 0) | (rows_of_kinds["connections"] > 0)).all(), f"an end without a start, {run}"
     counters = engine.dataplane.counters
     clock = reference.clock
     assert (counters["late"], counters["most_late_ns"], counters["restarts"]) == (

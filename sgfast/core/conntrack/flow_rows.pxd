@@ -15,24 +15,31 @@ from sgfast.core.base.key cimport (
     address_of,
     write_address,
 )
-from sgfast.core.base.types cimport ALLOW, DENY, NO_RULE, NO_SLOT
+from sgfast.core.base.types cimport ALLOW, DENY, NO_SLOT
 from sgfast.core.conntrack.states cimport CLOSED, MOOT_TCP, NO_STATE, TIME_WAIT
-from sgfast.core.conntrack.storage cimport Entry, FlowRecord, FlowSides, addresses_at, entry_at, flow_at, flow_sides_at
+from sgfast.core.conntrack.storage cimport (
+    ORIGIN_DENIED_OUT,
+    ORIGIN_HIGH,
+    Entry,
+    FlowRecord,
+    FlowSides,
+    Origin,
+    addresses_at,
+    entry_at,
+    flow_at,
+    flow_sides_at,
+    origin_at,
+)
 from sgfast.core.conntrack.table cimport (
-    FROM_HIGH,
     HEARD,
-    REASON_SHIFT,
     REFUSED,
     SIDE_CLOSED,
-    SIDE_DENIED,
-    SIDE_NONE,
     SIDE_OPEN,
     SIDE_RESET,
     SIDE_TIMEOUT,
     TUPLE_DENIED,
     TUPLE_LIVE,
     UNBEGUN,
-    UNHEARD,
     Ends,
     FlowRow,
     Table,
@@ -111,47 +118,37 @@ cdef inline bint is_plain(const Entry* e) noexcept nogil:
 cdef inline bint is_reported(const Table* t, const Entry* e) noexcept nogil:
     if e.marks & (TUPLE_LIVE | UNBEGUN) != TUPLE_LIVE:
         return False
-    return t.keep_flows or (t.report_mismatches and not is_plain(e))
-
-
-cdef inline int record_side(const Entry* e) noexcept nogil:
-    # The side whose opener began the tuple's record, where no flow record says so. Both sides have the same one, unless
-    # a denied attempt was followed by a call from the other end: then the attempt's side has heard a reply, that call.
-    if not e.present & 1:
-        return 1
-    return (e.present & 3) == 3 and (e.flags[0] & UNHEARD) < (e.flags[1] & UNHEARD)
+    return t.keep_flows or (t.keep_origins and not is_plain(e))
 
 
 cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
     # Builds the report row of a tuple as if it ended now. False if the tuple is not reported.
     cdef Entry* e = entry_at(&t.slab, slot)
-    cdef const FlowRecord* flow = flow_at(&t.slab, slot) if t.keep_flows else NULL
-    cdef const FlowSides* sides = flow_sides_at(&t.slab, slot) if t.keep_flows else NULL
+    cdef const Origin* origin
+    cdef const FlowRecord* flow
+    cdef const FlowSides* sides
     cdef int side, high
     if not is_reported(t, e):
         return False
+    origin = origin_at(&t.slab, slot)
+    high = origin.ends & ORIGIN_HIGH
     memset(row, 0, sizeof(FlowRow))
-    high = e.flags[record_side(e)] & FROM_HIGH
+    write_ends(t, slot, high, &row.ends)
+    row.ends.icmp = origin.icmp
+    row.verdict = DENY if e.marks & TUPLE_DENIED else ALLOW
+    row.reason = origin.reason
+    row.denied_out = (origin.ends & ORIGIN_DENIED_OUT) != 0
+    row.counted_for = origin.counted_for
     row.rule[0] = -1
     row.rule[1] = -1
     row.instance[0] = -1
     row.instance[1] = -1
-    row.verdict = DENY if e.marks & TUPLE_DENIED else ALLOW
-    if row.verdict == DENY:
-        side = 0 if e.state[0] >= MOOT_TCP else 1
-        row.reason = e.flags[side] >> REASON_SHIFT if e.state[side] >= MOOT_TCP else NO_RULE
-        high = e.flags[side] & FROM_HIGH
-        row.side_end[side != high] = SIDE_DENIED if e.state[side] >= MOOT_TCP else SIDE_NONE
-    if flow != NULL:
-        high = flow.initiator_high
-    write_ends(t, slot, high, &row.ends)
-    if flow != NULL:
-        row.ends.icmp = flow.icmp
+    if t.keep_flows:
+        flow = flow_at(&t.slab, slot)
+        sides = flow_sides_at(&t.slab, slot)
         row.number = flow.number
         row.first_ns = flow.first_ns
         row.last_ns = flow.last_ns
-        row.verdict = flow.verdict
-        row.reason = flow.reason
         for side in range(2):
             row.packets[side] = flow.packets[side]
             row.bytes[side] = flow.bytes[side]
@@ -189,10 +186,11 @@ cdef inline void restart_tuple(Table* t, uint32_t slot, const FlowRow* attempt_r
     if not t.keep_flows:
         return
     flow = flow_at(&t.slab, slot)
-    sides = flow_sides_at(&t.slab, slot)        # the instances stay
+    sides = flow_sides_at(&t.slab, slot)
     memset(flow, 0, sizeof(FlowRecord))
     for side in range(2):
         sides.rule[side] = NO_SLOT
+        sides.instance[side] = -1       # the address may have had another owner then
         if NO_STATE < e.state[side] < MOOT_TCP:
             sides.rule[side] = e.rule[side]
             flow.side_end[side] = SIDE_OPEN

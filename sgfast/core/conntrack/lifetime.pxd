@@ -7,7 +7,7 @@ from sgfast.core.base.key cimport FlowKey
 from sgfast.core.base.types cimport Packet
 from sgfast.core.conntrack.table cimport Table
 
-cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flows) except -1
+cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flows, bint keep_origins) except -1
 cdef void free_table(Table* t) noexcept nogil
 
 # Expiry and eviction. `sweep` frees the tuples that ended before the tick of `now`. `make_room` says whether one more
@@ -26,9 +26,10 @@ cdef void prefetch_buckets(const Table* t, const uint32_t* slots, int count) noe
 cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value) noexcept nogil
 cdef void join_age(Table* t, uint32_t slot) noexcept nogil
 cdef void drop_key(Table* t, uint32_t slot) noexcept nogil      # the entry must be in no list
+# `counted_for`: as in Origin. `denied_side`: the side that denied the tuple's first packet, or -1.
 cdef void begin_tuple(
-    Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason,
-    int denied_side) noexcept nogil
+    Table* t, uint32_t slot, const Packet* p, int32_t counted_for, bint initiator_high, uint8_t verdict,
+    uint8_t reason, int denied_side) noexcept nogil
 # Fills in the instances of the sides that the flow record does not know yet. Flows must be kept.
 cdef void name_sides(Table* t, uint32_t slot, const int32_t* instance) noexcept nogil
 cdef void set_side(

@@ -17,6 +17,9 @@ from sgfast.core.conntrack.storage cimport (
     FlowRecord,
     FlowSides,
     MarkLink,
+    ORIGIN_DENIED_OUT,
+    ORIGIN_HIGH,
+    Origin,
     addresses_at,
     entry_at,
     flow_at,
@@ -25,6 +28,7 @@ from sgfast.core.conntrack.storage cimport (
     give_slot,
     init_slab,
     mark_at,
+    origin_at,
     take_slot,
 )
 from sgfast.core.conntrack.table cimport (
@@ -66,9 +70,9 @@ cdef enum:
     LEAST_MARKS = 1 << 20
 
 
-cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flows) except -1:
+cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flows, bint keep_origins) except -1:
     memset(t, 0, sizeof(Table))
-    init_slab(&t.slab, keep_marks, keep_flows)
+    init_slab(&t.slab, keep_marks, keep_flows, keep_origins)
     init_wheel(&t.wheel)
     t.buckets = <Bucket*>allocate_pages(FIRST_BUCKETS * sizeof(Bucket))
     if t.buckets == NULL:
@@ -82,6 +86,7 @@ cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flow
     t.mark_tail = NO_SLOT
     t.keep_marks = keep_marks
     t.keep_flows = keep_flows
+    t.keep_origins = keep_origins
     return 0
 
 
@@ -330,14 +335,24 @@ cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nog
 
 
 cdef void begin_tuple(
-    Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason, int denied_side
+    Table* t, uint32_t slot, const Packet* p, int32_t counted_for, bint initiator_high, uint8_t verdict,
+    uint8_t reason, int denied_side
 ) noexcept nogil:
-    # Called after the tuple's first packet was judged on all its sides. `denied_side`: the side that denied it, or -1.
+    # Called after the tuple's first packet was judged on all its sides.
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRecord* flow
+    cdef Origin* origin
     e.marks &= ~UNBEGUN
     if verdict == DENY:
         e.marks |= TUPLE_DENIED
+    if t.keep_origins:
+        origin = origin_at(&t.slab, slot)
+        origin.counted_for = counted_for
+        origin.icmp = p.port_key if p.has_icmp else 0
+        origin.reason = reason
+        origin.ends = (ORIGIN_HIGH if initiator_high else 0) | (
+            ORIGIN_DENIED_OUT if denied_side == initiator_high else 0
+        )
     if not t.keep_flows:
         return
     flow = flow_at(&t.slab, slot)
@@ -345,9 +360,6 @@ cdef void begin_tuple(
     flow.first_ns = p.time_ns
     flow.last_ns = p.time_ns
     flow.initiator_high = initiator_high
-    flow.verdict = verdict
-    flow.reason = reason
-    flow.icmp = p.port_key if p.has_icmp else 0
     if denied_side >= 0:
         flow.side_end[denied_side] = SIDE_DENIED
 

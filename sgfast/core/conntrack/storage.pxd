@@ -48,12 +48,9 @@ cdef struct FlowRecord:             # 64 bytes; a test asserts it
     int64_t last_ns
     uint64_t bytes[2]               # [0] from the initiator, [1] from the responder
     uint64_t packets[2]
-    uint8_t initiator_high
-    uint8_t verdict
-    uint8_t reason
+    uint8_t initiator_high          # as in Origin: most packets read it
     uint8_t side_end[2]             # by side: SideEnd
-    uint8_t spare                   # always 0
-    uint16_t icmp                   # ICMP type << 8 | code of the opener
+    uint8_t spare[5]                # always 0
 
 
 # The rest of a tuple's data for the connection report. Few packets read or write it.
@@ -62,18 +59,33 @@ cdef struct FlowSides:
     int32_t instance[2]             # by side, -1: none
 
 
+# How a tuple began, for reports, whatever changes of the policy make of the instances later.
+cdef struct Origin:                 # 8 bytes
+    int32_t counted_for             # the instance whose filter denied it, or else the responder; -1: in no list
+    uint16_t icmp                   # ICMP type << 8 | code of the opener
+    uint8_t reason                  # of the opener
+    uint8_t ends                    # ORIGIN_ bits
+
+
+cdef enum:
+    ORIGIN_HIGH = 1                 # the initiator is the higher address
+    ORIGIN_DENIED_OUT = 2           # the initiator's filter denied it
+
+
 cdef struct Slab:
     Entry** entries                 # by chunk
     uint64_t** addresses            # by chunk: 4 words per slot; NULL until the chunk has an IPv6 entry
     MarkLink** marks                # by chunk, NULL unless marks are kept
     FlowRecord** flows              # by chunk, NULL unless flows are recorded
     FlowSides** flow_sides          # likewise
+    Origin** origins                # by chunk, NULL unless origins are kept
     uint32_t chunks
     uint32_t chunk_capacity
     uint32_t fresh                  # slots from here on were never used
     uint32_t free_slots             # head of the free list
     uint8_t with_marks
     uint8_t with_flows
+    uint8_t with_origins
     uint64_t nbytes
 
 
@@ -103,11 +115,16 @@ cdef inline FlowSides* flow_sides_at(const Slab* slab, uint32_t slot) noexcept n
     return &slab.flow_sides[slot >> CHUNK_BITS][slot & (CHUNK_SLOTS - 1)]
 
 
-cdef inline void init_slab(Slab* slab, bint with_marks, bint with_flows) noexcept nogil:
+cdef inline Origin* origin_at(const Slab* slab, uint32_t slot) noexcept nogil:
+    return &slab.origins[slot >> CHUNK_BITS][slot & (CHUNK_SLOTS - 1)]
+
+
+cdef inline void init_slab(Slab* slab, bint with_marks, bint with_flows, bint with_origins) noexcept nogil:
     memset(slab, 0, sizeof(Slab))
     slab.free_slots = NO_SLOT
     slab.with_marks = with_marks
     slab.with_flows = with_flows
+    slab.with_origins = with_origins
 
 
 cdef inline void free_slab(Slab* slab) noexcept nogil:
@@ -118,11 +135,13 @@ cdef inline void free_slab(Slab* slab) noexcept nogil:
         free(slab.marks[i])
         free(slab.flows[i])
         free(slab.flow_sides[i])
+        free(slab.origins[i])
     free(slab.entries)
     free(slab.addresses)
     free(slab.marks)
     free(slab.flows)
     free(slab.flow_sides)
+    free(slab.origins)
     memset(slab, 0, sizeof(Slab))
 
 
@@ -150,6 +169,10 @@ cdef inline bint grow_directory(Slab* slab) noexcept nogil:
     if grown == NULL:
         return False
     slab.flow_sides = <FlowSides**>grown
+    grown = realloc(slab.origins, nbytes)
+    if grown == NULL:
+        return False
+    slab.origins = <Origin**>grown
     slab.chunk_capacity = capacity
     return True
 
@@ -164,6 +187,7 @@ cdef inline bint add_chunk(Slab* slab) noexcept nogil:
     slab.marks[i] = NULL
     slab.flows[i] = NULL
     slab.flow_sides[i] = NULL
+    slab.origins[i] = NULL
     slab.entries[i] = <Entry*>allocate_pages(CHUNK_SLOTS * sizeof(Entry))
     if slab.entries[i] == NULL:
         return False
@@ -172,13 +196,16 @@ cdef inline bint add_chunk(Slab* slab) noexcept nogil:
     if slab.with_flows:
         slab.flows[i] = <FlowRecord*>allocate_pages(CHUNK_SLOTS * sizeof(FlowRecord))
         slab.flow_sides[i] = <FlowSides*>allocate_pages(CHUNK_SLOTS * sizeof(FlowSides))
+    if slab.with_origins:
+        slab.origins[i] = <Origin*>allocate_pages(CHUNK_SLOTS * sizeof(Origin))
     if (slab.with_marks and slab.marks[i] == NULL) or (
         slab.with_flows and (slab.flows[i] == NULL or slab.flow_sides[i] == NULL)
-    ):
+    ) or (slab.with_origins and slab.origins[i] == NULL):
         free(slab.entries[i])
         free(slab.marks[i])
         free(slab.flows[i])
         free(slab.flow_sides[i])
+        free(slab.origins[i])
         return False
     slab.nbytes += CHUNK_SLOTS * sizeof(Entry)
     slab.chunks += 1

@@ -25,7 +25,6 @@ from sgfast.core.conntrack.timer_wheel cimport Wheel
 
 cdef enum:         # SideFlag
     FROM_HIGH = 1           # the initiator is the higher address
-    REASON_SHIFT = 4        # moot side: the upper four bits are the reason why its opener was denied
     REPLIED = 2             # a packet in reply direction was allowed, or is assumed to have been (SPEC 9.3)
     SIDE_DISCONNECTED = 4   # SPEC 6.3
     UNHEARD = 8             # no packet in reply direction was seen yet; judge_side relies on its being bit 3
@@ -81,6 +80,8 @@ cdef packed struct FlowRow:
     uint8_t reason
     uint8_t answer          # 0 silent, 1 answered, 2 refused
     uint8_t side_end[2]     # egress, ingress
+    uint8_t denied_out      # the initiator's filter denied it
+    int32_t counted_for     # as in Origin
 
 
 cdef struct Table:
@@ -101,7 +102,7 @@ cdef struct Table:
     uint8_t keep_marks
     uint8_t marks_expire
     uint8_t keep_flows      # report every ended tuple, with counters
-    uint8_t report_mismatches   # report allowed tuples that were not answered, and denied ones that were
+    uint8_t keep_origins    # report how tuples began: at least allowed ones without an answer, and denied ones with one
     int64_t marks_until     # when marks become useless, engine time in nanoseconds
     FlowRow* ended
     Py_ssize_t ended_count

@@ -184,12 +184,10 @@ cdef int make_plane(
     plane.rule_counts = <RuleCount*>calloc(classifier.rule_count + 1, sizeof(RuleCount))
     if plane.rule_counts == NULL:
         raise MemoryError
-    init_table(&plane.table, max_connections, midstream != MIDSTREAM_DENY, keep_flows)
-    init_table(&plane.attempts, MAX_ATTEMPTS, False, keep_flows)
+    init_table(&plane.table, max_connections, midstream != MIDSTREAM_DENY, keep_flows, reporting or keep_flows)
+    init_table(&plane.attempts, MAX_ATTEMPTS, False, keep_flows, reporting or keep_flows)
     init_cuts(&plane.cuts)
     plane.table.marks_expire = midstream == MIDSTREAM_INFER
-    plane.table.report_mismatches = reporting
-    plane.attempts.report_mismatches = reporting
     plane.causal = causal
     plane.midstream = midstream
     plane.reporting = reporting

@@ -73,7 +73,11 @@ cdef inline void count_in_record(Table* t, const PacketContext* c, uint32_t slot
 cdef inline void begin_record(
     Table* t, PacketContext* c, uint32_t slot, uint8_t verdict, uint8_t reason, int denied_side
 ) noexcept nogil:
-    begin_tuple(t, slot, c.packet, c.initiator_high, verdict, reason, denied_side)
+    # What follows a cut is in no list of denials (context.pxd, deny).
+    cdef int32_t counted_for = c.instance[denied_side if denied_side >= 0 else 1 - c.initiator_high]
+    if verdict == DENY and c.denial == NULL:
+        counted_for = -1
+    begin_tuple(t, slot, c.packet, counted_for, c.initiator_high, verdict, reason, denied_side)
     c.word |= <uint16_t>(WORD_BEGAN | c.initiator_high << WORD_HIGH_SHIFT)
 
 
@@ -104,7 +108,7 @@ cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, uint8_t 
         if slot == NO_SLOT:
             return
         entry_at(&t.slab, slot).present = entry_present(c)
-        set_side(t, slot, side, state, moot_flags(c, reason), <uint32_t>c.rule, deadline)
+        set_side(t, slot, side, state, moot_flags(c), <uint32_t>c.rule, deadline)
         begin_record(t, c, slot, DENY, reason, side)
     e = entry_at(&t.slab, slot)
     side = 0 if e.state[0] else 1       # the side that denied the attempt's first opener
@@ -265,10 +269,10 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
     cdef bint begins = c.created
     if moot < 0:
         if c.rules_denied and plane.causal and make_live(plane, c):
-            begins = make_moot(plane, c, side, reason)
+            begins = make_moot(plane, c, side)
     elif c.slot != NO_SLOT and entry_at(&t.slab, c.slot).state[moot] < MOOT_TCP:
         # The side that made the key moot allows the opener now, but the other side does not.
-        make_moot(plane, c, 1 - moot, reason)
+        make_moot(plane, c, 1 - moot)
     if lives(plane, c):
         e = entry_at(&t.slab, c.slot)
         if e.marks & UNBEGUN and (begins or e.state[0] or e.state[1]):

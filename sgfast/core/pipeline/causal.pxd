@@ -8,7 +8,7 @@ from sgfast.core.conntrack.lifetime cimport clear_side, set_side
 from sgfast.core.conntrack.protocols cimport either_may_call, moot_state
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport Entry, entry_at
-from sgfast.core.conntrack.table cimport FROM_HIGH, HEARD, REASON_SHIFT, REFUSED, SIDE_DENIED, side_connected
+from sgfast.core.conntrack.table cimport FROM_HIGH, HEARD, REFUSED, SIDE_DENIED, side_connected
 from sgfast.core.pipeline.context cimport PacketContext, entry_present, isolated
 from sgfast.core.pipeline.filter cimport would_allow
 from sgfast.core.pipeline.plane cimport Plane
@@ -23,8 +23,8 @@ cdef inline int moot_side(const Entry* e, int64_t now) noexcept nogil:
     return -1
 
 
-cdef inline uint8_t moot_flags(const PacketContext* c, uint8_t reason) noexcept nogil:
-    return (FROM_HIGH if c.initiator_high else 0) | <uint8_t>(reason << REASON_SHIFT)
+cdef inline uint8_t moot_flags(const PacketContext* c) noexcept nogil:
+    return FROM_HIGH if c.initiator_high else 0
 
 
 cdef inline bint from_other_end(const Packet* p, const Entry* e, int side) noexcept nogil:
@@ -37,7 +37,7 @@ cdef inline void note_other_end(const Packet* p, Entry* e) noexcept nogil:
     e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
 
 
-cdef inline bint make_moot(Plane* plane, const PacketContext* c, int side, uint8_t reason) noexcept nogil:
+cdef inline bint make_moot(Plane* plane, const PacketContext* c, int side) noexcept nogil:
     # The mark needs a side without a connection: the denying side, or else the other one. If both have one, the key
     # does not become moot: a tuple that lives at both ends never is (SPEC 6.11).
     cdef const Entry* e = entry_at(&plane.table.slab, c.slot)
@@ -46,9 +46,7 @@ cdef inline bint make_moot(Plane* plane, const PacketContext* c, int side, uint8
         side = 1 - side
     if side_connected(e, side, c.now):
         return False
-    set_side(
-        &plane.table, c.slot, side, state, moot_flags(c, reason), <uint32_t>c.rule, c.now + plane.timeout[state]
-    )
+    set_side(&plane.table, c.slot, side, state, moot_flags(c), <uint32_t>c.rule, c.now + plane.timeout[state])
     return True
 
 

@@ -48,7 +48,8 @@ cdef struct PacketContext:
     uint8_t reopened        # a finished connection was dropped for it
     uint8_t created         # it began a connection on some side
     uint8_t opener          # it was judged as a new opener (SPEC 4.8), or would have been
-    uint8_t initiator_high  # of the connection it began or would have begun: the initiator is the higher address
+    # Of the connection it began or would have begun: the initiator is the higher address. Else: its source is.
+    uint8_t initiator_high
     uint8_t opener_denied   # it would have begun a connection, by opening or by inference, and was denied
     # An opener was denied by SPEC 3.6 or by the rules, which makes its key moot (SPEC 9.2). If the groups are
     # stateless, only openers of TCP and ICMP count.
@@ -149,6 +150,7 @@ cdef inline void finish(Plane* plane, PacketContext* c, uint8_t verdict, uint8_t
 
 
 cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:
+    # Counts a packet that begins an inferred connection in the connection's direction, as outcomes.pxd does.
     cdef const Packet* p = c.packet
     cdef TallyRow* row
     if not c.owners_known:
@@ -159,12 +161,14 @@ cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t 
     row.instance = c.instance[side]
     row.protocol = p.protocol
     row.reason = reason
-    row.inbound = side != p.source_high
+    row.inbound = side != c.initiator_high
     row.family = 6 if p.ipv6 else 4
     row.has_ports = p.has_ports
     row.has_icmp = p.has_icmp
     row.port_key = p.port_key
-    if p.protocol == PROTO_TCP and p.step != TCP_SYN and p.sport < p.dport:
+    if c.initiator_high != p.source_high:
+        row.port_key = p.sport      # the responder's packet, of a connection that would have been inferred
+    elif p.protocol == PROTO_TCP and p.step != TCP_SYN and p.sport < p.dport:
         row.port_key = p.sport      # most likely the service, so that packets of both directions are one group
     row.packets = 1
     row.bytes = p.wire

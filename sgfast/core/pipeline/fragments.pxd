@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from sgfast.core.base.types cimport (
     DENY,
+    DISCONNECTED,
     NO_REASON,
     NO_SLOT,
     PENDING,
@@ -35,6 +36,7 @@ from sgfast.core.fragments.datagrams cimport (
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row, find_owners, finish, tally_denial
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.pipeline.verdict cimport judge_packet
+from sgfast.core.tallies.disconnects cimport follows_cut
 
 
 cdef inline void count_rule(Plane* plane, const SideRow* side, const Packet* p) noexcept nogil:
@@ -62,11 +64,16 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
     cdef int side = p.source_high if d.row.egress.verdict == DENY else 1 - p.source_high
     count_rule(plane, &d.row.egress, p)
     count_rule(plane, &d.row.ingress, p)
-    if d.tallied:
-        like_first = d.first
-        like_first.wire = p.wire
-        like_first.time_ns = p.time_ns
-        like_first.number = p.number
+    like_first = d.first
+    like_first.wire = p.wire
+    like_first.time_ns = p.time_ns
+    like_first.number = p.number
+    # A first fragment that was denied and not tallied followed a cut, and so does the rest of its datagram.
+    if plane.reporting and d.row.verdict == DENY and (
+        d.tallied or not (
+            follows_cut(&(<Plane*>d.home).cuts, &like_first, False, c.now) or d.row.reason == DISCONNECTED
+        )
+    ):
         begin_packet(&of_first, &like_first, NULL, c.now)
         find_owners(plane, &of_first)
         if of_first.instance[0] >= 0 or of_first.instance[1] >= 0:

@@ -1,6 +1,5 @@
 """Saves a data plane's state as arrays, and loads it; ``snapshot.pxd`` explains the format."""
 
-from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -26,11 +25,21 @@ from sgfast.core.conntrack.flow_rows cimport key_of
 from sgfast.core.conntrack.lifetime cimport add_key, join_age, mark_opener, rearm, sweep
 from sgfast.core.conntrack.protocols cimport can_be_in
 from sgfast.core.conntrack.states cimport MOOT_ICMP, MOOT_OTHER, MOOT_TCP, NO_STATE
-from sgfast.core.conntrack.storage cimport Entry, Slab, entry_at, flow_at, flow_sides_at, mark_at
+from sgfast.core.conntrack.storage cimport (
+    ORIGIN_DENIED_OUT,
+    ORIGIN_HIGH,
+    Entry,
+    Origin,
+    Slab,
+    entry_at,
+    flow_at,
+    flow_sides_at,
+    mark_at,
+    origin_at,
+)
 from sgfast.core.conntrack.table cimport (
     EVICTABLE,
     OPENER_SEEN,
-    REASON_SHIFT,
     SIDE_END_COUNT,
     TUPLE_LIVE,
     UNBEGUN,
@@ -53,11 +62,13 @@ TUPLE_DTYPE = np.dtype([
 ])
 RECORD_DTYPE = np.dtype([
     ("number", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)),
-    ("initiator_high", "u1"), ("verdict", "u1"), ("reason", "u1"), ("side_end", "u1", (2,)), ("spare", "u1"),
-    ("icmp", "<u2"), ("rule", "<u4", (2,)), ("instance", "<i4", (2,)),
+    ("initiator_high", "u1"), ("side_end", "u1", (2,)), ("spare", "u1", (5,)),
+    ("rule", "<u4", (2,)), ("instance", "<i4", (2,)),
 ])
+ORIGIN_DTYPE = np.dtype([("counted_for", "<i4"), ("icmp", "<u2"), ("reason", "u1"), ("ends", "u1")])
 assert TUPLE_DTYPE.itemsize == sizeof(TupleRow)
 assert RECORD_DTYPE.itemsize == sizeof(RecordRow)
+assert ORIGIN_DTYPE.itemsize == sizeof(Origin)
 
 _TALLIES = ("denials", "unanswered", "refused", "broken", "began")
 _COUNTERS = (
@@ -88,11 +99,13 @@ cdef inline Table* _table_of(DataPlane plane, int i, size_t offset) noexcept nog
 
 
 cdef object _save_table(Table* t):
-    # Returns the rows, the records, and the age list and mark list as row numbers.
+    # Returns the rows, the records, the origins, and the age list and mark list as row numbers.
     rows = np.zeros(t.used, dtype=TUPLE_DTYPE)
     records = np.zeros(t.used if t.keep_flows else 0, dtype=RECORD_DTYPE)
     cdef TupleRow* row = <TupleRow*>_bytes_of(rows)
+    origins = np.zeros(t.used if t.keep_origins else 0, dtype=ORIGIN_DTYPE)
     cdef RecordRow* record = <RecordRow*>_bytes_of(records)
+    cdef Origin* origin = <Origin*>_bytes_of(origins)
     cdef uint32_t* row_of = <uint32_t*>malloc((<size_t>t.slab.fresh + 1) * sizeof(uint32_t))
     cdef uint32_t slot
     cdef uint32_t n = 0
@@ -120,6 +133,8 @@ cdef object _save_table(Table* t):
             if t.keep_flows:
                 record[n].flow = flow_at(&t.slab, slot)[0]
                 record[n].sides = flow_sides_at(&t.slab, slot)[0]
+            if t.keep_origins:
+                origin[n] = origin_at(&t.slab, slot)[0]
             row_of[slot] = n
             n += 1
     age, seen = [], []
@@ -132,7 +147,7 @@ cdef object _save_table(Table* t):
         seen.append(row_of[slot])
         slot = mark_at(&t.slab, slot).next
     free(row_of)
-    return rows, records, np.array(age, dtype=np.uint32), np.array(seen, dtype=np.uint32)
+    return rows, records, origins, np.array(age, dtype=np.uint32), np.array(seen, dtype=np.uint32)
 
 
 cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, dict numbers):
@@ -140,14 +155,15 @@ cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, 
     # not known.
     cdef Table* t = _table_of(plane, 0, offset)
     cdef int i
-    rows, records, age, seen, ended = [], [], [], [], []
+    rows, records, origins, age, seen, ended = [], [], [], [], [], []
     numbers[name] = {"evicted": 0, "moot_evicted": 0, "lost": 0, "marks_until": t.marks_until}
     base = 0
     for i in range(plane.plane_count):
         t = _table_of(plane, i, offset)
-        own, their_records, their_age, their_seen = _save_table(t)
+        own, their_records, their_origins, their_age, their_seen = _save_table(t)
         rows.append(own)
         records.append(their_records)
+        origins.append(their_origins)
         age.append(their_age + np.uint32(base))
         seen.append(their_seen + np.uint32(base))
         ended.append(_array(t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
@@ -155,7 +171,9 @@ cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, 
         numbers[name]["evicted"] += t.evicted
         numbers[name]["moot_evicted"] += t.moot_evicted
         numbers[name]["lost"] += t.ended_lost
-    for part, found in (("rows", rows), ("records", records), ("age", age), ("seen", seen), ("ended", ended)):
+    for part, found in (
+        ("rows", rows), ("records", records), ("origins", origins), ("age", age), ("seen", seen), ("ended", ended)
+    ):
         arrays[f"{name}.{part}"] = np.concatenate(found)
     return [len(own) for own in rows]
 
@@ -178,8 +196,6 @@ cdef bint _side_is_right(const TupleRow* row, int side, Py_ssize_t rules) noexce
     if state == NO_STATE:
         return True
     if state >= MOOT_TCP:
-        if row.flags[side] >> REASON_SHIFT >= REASON_COUNT:
-            return False
         if row.rule[side] != NO_SLOT and row.rule[side] >= rules:
             return False
         return state == MOOT_TCP or state == MOOT_OTHER or state == MOOT_ICMP
@@ -235,11 +251,13 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     cdef Py_ssize_t rules = classifier.rule_count
     cdef Table* t = _table_of(plane, 0, offset)
     rows, records = _checked(arrays, f"{name}.rows", TUPLE_DTYPE), _checked(arrays, f"{name}.records", RECORD_DTYPE)
+    origins = _checked(arrays, f"{name}.origins", ORIGIN_DTYPE)
     age, seen = _checked(arrays, f"{name}.age", np.dtype("<u4")), _checked(arrays, f"{name}.seen", np.dtype("<u4"))
     ended = _checked(arrays, f"{name}.ended", FLOW_DTYPE)
     cdef Py_ssize_t count = len(rows)
     cdef const TupleRow* row = <const TupleRow*>_bytes_of(rows)
     cdef const RecordRow* record = <const RecordRow*>_bytes_of(records)
+    cdef const Origin* origin = <const Origin*>_bytes_of(origins)
     cdef const Slab* slab
     cdef Py_ssize_t put = 0
     cdef uint32_t[::1] slots
@@ -255,8 +273,12 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     _require(_orders(age, is_old) and _orders(seen, is_seen), f"{name}: an invalid order")
     _require(not len(seen) or (t.keep_marks and len(seen) <= t.max_marks), f"{name}: openers that are not needed")
     _require(len(records) == (count if t.keep_flows else 0), f"{name}: not one record for each tuple")
+    _require(len(origins) == (count if t.keep_origins else 0), f"{name}: not one origin for each tuple")
     _check_records(records, rules, classifier.instance_count, name)
     _check_records(ended, rules, classifier.instance_count, name)
+    known = (origins["counted_for"] >= -1) & (origins["counted_for"] < classifier.instance_count)
+    known &= (origins["reason"] < <int>REASON_COUNT) & (origins["ends"] <= <int>(ORIGIN_HIGH | ORIGIN_DENIED_OUT))
+    _require(bool(known.all()), f"{name}: an invalid origin")
 
     slots_array, shards_array = np.empty(count, dtype=np.uint32), np.zeros(count, dtype=np.uint8)
     slots, shards = slots_array, shards_array
@@ -265,8 +287,10 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
             slots[put] = _put_row(plane, offset, &row[put], rules, waiting, &shards[put])
             if slots[put] == NO_SLOT:
                 break
+            slab = &_table_of(plane, shards[put], offset).slab
+            if t.keep_origins:
+                origin_at(slab, slots[put])[0] = origin[put]
             if t.keep_flows:
-                slab = &_table_of(plane, shards[put], offset).slab
                 flow_at(slab, slots[put])[0] = record[put].flow
                 flow_sides_at(slab, slots[put])[0] = record[put].sides
             put += 1
@@ -298,15 +322,15 @@ def _check_records(records, rules, instances, name):
     for field, count in (("rule", rules), ("instance", instances)):
         signed = records[field].astype(np.int32)
         _require(bool(((signed >= -1) & (signed < count)).all()), f"{name}: an invalid {field}")
-    for field, limit in (
-        ("verdict", <int>VERDICT_COUNT), ("reason", <int>REASON_COUNT), ("side_end", <int>SIDE_END_COUNT)
-    ):
-        _require(bool((records[field] < limit).all()), f"{name}: an invalid {field}")
+    _require(bool((records["side_end"] < <int>SIDE_END_COUNT).all()), f"{name}: an invalid side_end")
     if "initiator_high" in records.dtype.names:
         _require(bool((records["initiator_high"] <= 1).all()), f"{name}: an invalid end")
     if "family" in records.dtype.names:
         _require(bool(np.isin(records["family"], (4, 6)).all()), f"{name}: an invalid family")
-        _require(bool((records["answer"] <= 2).all()), f"{name}: an invalid answer")
+        for field, limit in (("verdict", <int>VERDICT_COUNT), ("reason", <int>REASON_COUNT), ("answer", 3)):
+            _require(bool((records[field] < limit).all()), f"{name}: an invalid {field}")
+        counted = (records["counted_for"] >= -1) & (records["counted_for"] < instances)
+        _require(bool((counted & (records["denied_out"] <= 1)).all()), f"{name}: an invalid origin")
 
 
 # The whole plane ------------------------------------------------------------------------------------------------------
@@ -316,20 +340,21 @@ cdef size_t _offset(DataPlane plane, void* part):
 
 
 def save_plane(AccountingPlane plane not None):
-    """``(numbers, arrays)``: JSON values, and arrays by name. No other thread may judge meanwhile."""
+    """``(numbers, arrays)``: JSON values, and arrays by name. Threads that judge meanwhile wait."""
     cdef Plane* p = plane.planes[0]
+    cdef size_t[5] tallies
     cdef Cuts* cuts
     cdef int i
     arrays, numbers = {}, {}
-    # Held fragments are resolved here, not by the replay that resumes: their packets were judged and are reported here.
-    with nogil:
-        PyThread_acquire_lock(plane.lock, WAIT_LOCK)
-        plane.end_waiting()
-        PyThread_release_lock(plane.lock)
-    counters = plane.counters
-    with nogil:
-        PyThread_acquire_lock(plane.lock, WAIT_LOCK)
+    tallies[:] = [
+        _offset(plane, &p.denials), _offset(plane, &p.unanswered), _offset(plane, &p.refused),
+        _offset(plane, &p.broken), _offset(plane, &p.began),
+    ]
+    plane.lock_drained()
     try:
+        # Held fragments are resolved here, not by the replay that resumes: their packets are reported here (SPEC 9.13).
+        plane.end_waiting()
+        counters = plane.counters_now()
         _save_tables(plane, _offset(plane, &p.table), "table", arrays, numbers)
         _save_tables(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers)
         lengths = _save_tables(plane, _offset(plane, &p.cuts.waiting), "waiting", arrays, numbers)
@@ -357,12 +382,12 @@ def save_plane(AccountingPlane plane not None):
         numbers["counters"] = {name: counters[name] for name in _COUNTERS} | {
             "untold": untold, "window_end": p.window_end
         }
+        arrays["rule_counts"] = plane.rule_counts_now()
+        numbers["lost"] = {}
+        for i, name in enumerate(_TALLIES):
+            arrays[name], numbers["lost"][name] = plane.tally_now(tallies[i])
     finally:
-        PyThread_release_lock(plane.lock)
-    arrays["rule_counts"] = plane.rule_counts
-    for name in _TALLIES:
-        arrays[name], lost = getattr(plane, name)
-        numbers.setdefault("lost", {})[name] = lost
+        plane.unlock()
     numbers["verdicts"], numbers["reasons"] = counters["verdicts"], counters["reasons"]
     return numbers, arrays
 

@@ -57,7 +57,7 @@ cdef struct Cuts:
 
 cdef inline int init_cuts(Cuts* cuts) except -1:
     memset(cuts, 0, sizeof(Cuts))
-    init_table(&cuts.waiting, MAX_CUTS, False, False)
+    init_table(&cuts.waiting, MAX_CUTS, False, False, False)
     return 0
 
 
