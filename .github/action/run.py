@@ -28,6 +28,8 @@ DONE = (0, 1, 3)
 MOST_CHARACTERS = 65_000
 #: Files are called like the report, and COMMENT finds its name in the beginning of a comment.
 MOST_OF_A_NAME = 60
+#: The files of the report are written here, outside the checkout.
+FOLDER = Path(os.environ.get("RUNNER_TEMP") or ".")
 #: How many expectations and findings are listed.
 TOP = 20
 #: The comments of a pull request, in GraphQL, which says whether the token's account has written them.
@@ -193,7 +195,10 @@ def shortened(text: str) -> str:
 def gh(*arguments: str, value: dict[str, Any] | None = None) -> str:
     """Call GitHub's API. Raises OSError or CalledProcessError."""
     text = None if value is None else json.dumps(value)
-    return subprocess.run(["gh", "api", *arguments], input=text, text=True, capture_output=True, check=True).stdout
+    # A relative folder in PATH would mean the checkout, where a stranger may have put a program of this name.
+    return subprocess.run(
+        ["gh", "api", *arguments], input=text, text=True, capture_output=True, check=True, cwd=FOLDER
+    ).stdout
 
 
 def comment(name: str, text: str) -> None:
@@ -251,9 +256,8 @@ def main() -> int:
         raise Refused(f"{', '.join(of_diff) or 'captures'}: name old and new, or plan, to compare two policies")
     if "\n" in name or "--" in name or len(name) > MOST_OF_A_NAME:
         raise Refused(f"name must be one line of at most {MOST_OF_A_NAME} characters without --")
-    folder = Path(os.environ.get("RUNNER_TEMP") or ".")
     slug = "".join(letter if letter.isalnum() else "-" for letter in name)
-    sarif, markdown = folder / f"{slug}.sarif", folder / f"{slug}.md"
+    sarif, markdown = FOLDER / f"{slug}.sarif", FOLDER / f"{slug}.md"
     report = Report()
     if is_compared:
         compare(report, old, new, plan, captures, of_diff)

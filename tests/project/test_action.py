@@ -14,6 +14,8 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+import sysconfig
+import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -28,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 HOOKS = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
 GH = """\
-#!{python}
+#!{python} -I
 import json, pathlib, sys
 calls = pathlib.Path({calls!r})
 with calls.open("a") as stream:
@@ -78,17 +80,25 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def variables(**inputs: str) -> dict[str, str]:
-    """The environment of the action's last step, as GitHub fills it in."""
+def variables(step: int = -1, **inputs: str) -> dict[str, str]:
+    """The environment of a step of the action, as GitHub fills it in."""
     known = {name: str(described["default"]) for name, described in ACTION["inputs"].items()}
     given = {name.replace("_", "-"): value for name, value in inputs.items()}
     assert given.keys() <= known.keys()
     context = {f"inputs.{name}": value for name, value in (known | given).items()} | {"github.action_path": str(ROOT)}
-    filled = re.compile(r"\$\{\{ ([\w.-]+) \}\}")
+    filled = re.compile(r"\$\{\{ ([\w.-]+)(?: \|\| ([\w.-]+))? \}\}")
     return {
-        name: filled.sub(lambda match: context[match[1]], text)
-        for name, text in ACTION["runs"]["steps"][-1]["env"].items()
+        name: filled.sub(lambda match: context[match[1]] or context[match[2]] if match[2] else context[match[1]], text)
+        for name, text in ACTION["runs"]["steps"][step]["env"].items()
     }
+
+
+def carried_out(step: int, **inputs: str) -> subprocess.CompletedProcess[str]:
+    """Run a step of the action as GitHub does."""
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", ACTION["runs"]["steps"][step]["run"]],
+        env=os.environ | variables(step, **inputs), capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -129,13 +139,11 @@ def published(*words: bytes) -> Any:
 
 def test_the_step_of_the_action_reports_a_change(repository: Path) -> None:
     python = repository / "runner" / "sgfast" / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    given = variables(old="shop.yaml", new="shop.proposed.yaml", expectations="*.expect.yaml", token="secret")
-    step = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", ACTION["runs"]["steps"][-1]["run"]],
-        env=os.environ | given, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    step = carried_out(
+        -1, old="shop.yaml", new="shop.proposed.yaml", expectations="*.expect.yaml", token="secret"
+    )
     assert step.returncode == 1, step.stderr
     assert step.stdout.splitlines()[1].startswith(
         "::error file=shop.expect.yaml,line=7,title=sgfast::web to db: tcp/5432,6379 should be allowed, but tcp/6379 "
@@ -155,6 +163,77 @@ def test_the_step_of_the_action_reports_a_change(repository: Path) -> None:
     log = json.loads(Path(found["sarif"]).read_text())
     (result, _) = log["runs"][0]["results"]
     assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "shop.proposed.yaml"
+
+
+#: Modules that Python, pip, venv or the action's script import.
+PLANTED = ("venv", "ensurepip", "pip", "sgfast", "sitecustomize", "usercustomize", "json", "click", "yaml")
+
+
+def hostile(repository: Path) -> None:
+    """Plant in the checkout of a pull request everything that tools look for in the current folder."""
+    for name in PLANTED:
+        (repository / f"{name}.py").write_text(f"open({str(repository / 'ran')!r}, 'a').write({f'{name}.py '!r})\n")
+    for name in ("gh", "python", "python3", "pip"):
+        (repository / name).write_text(f"#!/bin/sh\necho {name} >>{repository / 'ran'}\n")
+        (repository / name).chmod(0o755)
+    for name in ("pip.conf", "pip.ini", "setup.cfg", "pydistutils.cfg"):
+        (repository / name).write_text(f"[global]\nlog = {repository / 'configured'}\n")
+
+
+BACKEND = """\
+import pathlib, shutil
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    return shutil.copy(pathlib.Path(__file__).with_name({name!r}), folder).rpartition("/")[2]
+"""
+
+
+def source(folder: Path) -> Path:
+    """A package that pip has to build, and beside it what building it needs. Where it is installed, this sgfast and
+    what that needs can be imported.
+    """
+    folder.mkdir()
+    wheel = folder / "here-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("here.pth", "".join(f"{path}\n" for path in (ROOT, sysconfig.get_path("platlib"))))
+        archive.writestr("here-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: here\nVersion: 1\n")
+        archive.writestr("here-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("here-1.dist-info/RECORD", "")
+    (folder / "backend.py").write_text(BACKEND.format(name=wheel.name))
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["here"]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    "variables_of_the_job",
+    [
+        {},
+        # The job's own steps may need these: each means the checkout.
+        {"PYTHONPATH": ".", "PIP_CONFIG_FILE": "pip.conf", "PATH": ":{PATH}"},
+        {"PYTHONPATH": "{repository}", "PYTHONUSERBASE": "{repository}", "PATH": ".:{PATH}"},
+    ],
+    ids=["plain", "relative", "absolute"],
+)
+def test_nothing_in_the_checkout_of_a_pull_request_is_run_or_configures_pip(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, variables_of_the_job: dict[str, str]
+) -> None:
+    runner = repository / "runner"
+    (runner / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (runner / "python3").chmod(0o755)
+    package = source(runner / "source")
+    hostile(repository)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(package))
+    for name, value in variables_of_the_job.items():
+        monkeypatch.setenv(name, value.format(PATH=os.environ["PATH"], repository=repository))
+    there = {path.name for path in repository.iterdir()}
+    installed = carried_out(0, install=str(package))
+    assert installed.returncode == 0, installed.stderr
+    reported = carried_out(-1, old="shop.yaml", new="shop.proposed.yaml", token="secret")
+    assert reported.returncode == 0, reported.stdout + reported.stderr
+    assert len(calls(repository)) == 2
+    assert {path.name for path in repository.iterdir()} == there, (repository / "ran").read_text()
 
 
 def test_captures_and_fail_on_are_those_of_the_comparison(run: Run, repository: Path) -> None:
