@@ -45,6 +45,8 @@ _BATCH = 100
 _PROTOCOLS = {None: "-1", TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
 _IDS = {"sg": re.compile(r"sg-(?:[0-9a-f]{17}|[0-9a-f]{8})"), "vpc": re.compile(r"vpc-(?:[0-9a-f]{17}|[0-9a-f]{8})"),
         "eni": re.compile(r"eni-(?:[0-9a-f]{17}|[0-9a-f]{8})"), "pl": _PREFIX_LIST}  # fmt: skip
+#: The region becomes a part of the name of the host that is called. In the texts of a call, ``${NAME}`` is a variable.
+_REGION = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _NOT_IN_DESCRIPTIONS = re.compile(r"[^A-Za-z0-9 ._\-:/()#,@\[\]+=&;{}!*]")
 
 FUNCTIONS = r'''
@@ -122,7 +124,10 @@ rules() {  # ACCEPTED COMMAND GROUP PERMISSION...
 
 def export(old: Policy | None, new: Policy) -> Calls:
     """The calls that lead from ``old`` to ``new``. Raises ExportError if AWS cannot have it exactly so."""
-    return _Account(aws_changes(old, new)).calls()
+    found = aws_changes(old, new)
+    if problems := [*_of_regions(found)]:
+        raise ExportError(shown_origin(new.origin), *problems)
+    return _Account(found).calls()
 
 
 def aws_changes(old: Policy | None, new: Policy) -> Changes:
@@ -183,6 +188,15 @@ def _of_vpcs(found: Changes) -> Iterator[str]:
                     f"security group {group_name!r}, rule {rule.id}: AWS takes no group in {where}; write its addresses"
                 )
                 break
+
+
+def _of_regions(found: Changes) -> Iterator[str]:
+    for vpc in found.new.vpcs:
+        if vpc.region and not _REGION.fullmatch(vpc.region):
+            yield (
+                f"VPC {vpc.name!r}: AWS has no region {vpc.region!r}; name it in lower-case letters, digits and "
+                "hyphens, such as eu-central-1"
+            )
 
 
 def _of_instances(found: Changes) -> Iterator[str]:

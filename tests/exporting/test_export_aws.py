@@ -282,6 +282,46 @@ def test_what_aws_cannot_be_told_is_an_error(change: dict[str, str], error: str)
         aws.export(None, policy)
 
 
+@pytest.mark.parametrize(
+    "region",
+    [
+        "eu-central-1", "us-gov-west-1", "us-iso-east-1", "us-isob-east-1", "eu-isoe-west-1", "eusc-de-east-1",
+        "cn-north-1", "ap-southeast-7", "mx-central-1",
+    ],
+)  # fmt: skip
+def test_the_script_goes_to_any_region_that_aws_has(region: str) -> None:
+    made = aws.export(None, parse_policy(TWO_VPCS.format(**PLAIN | {"v": region, "w": region})))
+    assert f"\nexport AWS_REGION={region} AWS_DEFAULT_REGION={region}\n" in made.script("0", aws.FUNCTIONS)
+    assert {call["region"] for call in made.document("0")["calls"]} == {region}
+
+
+@pytest.mark.parametrize(
+    "region",
+    ["${AWS_ACCESS_KEY_ID}", "x.${AWS_SECRET_ACCESS_KEY}.evil", "evil.example", "eu-central-1.evil.example", "$(id)",
+     "eu_central-1", "EU-CENTRAL-1", "-x", "eu-", "eu--1", "1", "eu/central", "é-1"],
+)  # fmt: skip
+def test_a_region_that_could_be_a_variable_or_another_host_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, region: str
+) -> None:
+    """With such a region, the host that the script calls would have the user's key in its name, or be another one."""
+    text = TWO_VPCS.format(**PLAIN | {"w": json.dumps(region)}).replace("source: db", "source: 10.0.0.0/8")
+    (tmp_path / "policy.yaml").write_text(text)
+    (tmp_path / "old.yaml").write_text(text.replace("tcp", "udp"))
+    new, old = tmp_path / "policy.yaml", tmp_path / "old.yaml"
+    for command in (
+        ("export", new, "--to", "aws"),
+        ("export", new, "--to", "aws", "--format", "json"),
+        ("export", new, "--since", old, "--to", "aws"),
+        ("diff", old, new, "--to", "aws"),
+        ("suggest", PCAPS / "shop.pcap", "--policy", new, "--to", "aws"),
+    ):
+        done = sgfast(capsys, *command)
+        assert done.status == 2 and done.out == "", command
+        assert f"VPC 'w': AWS has no region {region!r}; name it in lower-case letters, digits" in done.one_line()
+    # It stays a region of a policy, and Terraform is not told about it.
+    assert sgfast(capsys, "check", new).status == 0
+
+
 def test_an_instance_that_cannot_be_found_is_an_error() -> None:
     policy = parse_policy(TWO_VPCS.format(**PLAIN).replace("10.2.0.4", "10.2.0.0/24"))
     with pytest.raises(ExportError, match="instance 'j': has neither AWS's id nor a single address; give it its id"):
