@@ -188,6 +188,9 @@ def _parsed(line: str, place: str) -> Connection:
     try:
         family, _, _, protocol, remaining, *_ = line.split()
         source, destination = ip_address(fields["src"]), ip_address(fields["dst"])
+        # The kernel lists no zones. One could hold any text, which would get into the commands.
+        if "%" in fields["src"] + fields["dst"]:
+            raise ValueError
         numbers: dict[str, int] = {name: int(fields[name]) for name in _NUMBERS if name in fields}
         zone = int(fields["zone"]) if "zone" in fields else None
         number, seconds = int(protocol), int(remaining)

@@ -299,7 +299,10 @@ def test_a_deny_rule_of_the_same_priority_takes_the_connections_of_an_allow_rule
     "line",
     ["tcp 6 599 ESTABLISHED src=1.2.3.4", "ipv4 2 tcp 6 x src=1.2.3.4 dst=1.2.3.5",
      "ipv6 10 tcp 6 9 src=1.2.3.4 dst=1.2.3.5", "ipv4 2 tcp 6 9 src=1.2.3.4 dst=$(reboot)",
-     "ipv4 2 tcp 6 9 src=1.2.3.4 dst=1.2.3.5 sport=99999999999", "version: 1"],
+     "ipv4 2 tcp 6 9 src=1.2.3.4 dst=1.2.3.5 sport=99999999999", "version: 1",
+     # A zone may be any text, and would be one of a command.
+     "ipv6 10 tcp 6 9 src=fe80::1%$(reboot) dst=2001:db8::5 sport=1 dport=80",
+     "ipv6 10 tcp 6 9 src=fe80::1 dst=2001:db8::5%;reboot sport=1 dport=80"],
 )  # fmt: skip
 def test_a_line_that_is_no_connection_is_named(line: str) -> None:
     with pytest.raises(ExportError, match=r"^list:2: this is no connection as conntrack -L -o extended lists them"):
