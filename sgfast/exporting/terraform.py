@@ -38,6 +38,8 @@ _TARGETS: dict[Provider, Target] = {
 _AWS_RULE_ID = re.compile(r"sgr-(?:[0-9a-f]{17}|[0-9a-f]{8})")
 #: Characters of a rule's name that say what it is. After them comes a hash, which makes it unique.
 _NAME_CHARACTERS = 60
+#: Escapes of JSON that Terraform does not know, as it writes them.
+_OTHER_ESCAPES = {r"\b": r"\u0008", r"\f": r"\u000c"}
 _OF_A_WHOLE = "What has an id of the provider is imported. Other rules that the account has stay as they are."
 _OF_A_CHANGE = (
     "Each block here takes the place of the one with its name in the configuration that was made from the old policy.",
@@ -425,4 +427,5 @@ def _expression(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+    quoted = json.dumps(text, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+    return re.sub(r"\\.", lambda match: _OTHER_ESCAPES.get(match[0], match[0]), quoted)

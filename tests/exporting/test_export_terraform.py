@@ -21,7 +21,8 @@ from sgfast.exporting.expressible import Target
 from sgfast.policy.document import parse_policy
 from sgfast.policy.formats import import_sources
 from sgfast.policy.formats.sources import Source
-from sgfast.policy.model import Policy
+from sgfast.policy.model import Policy, SecurityGroup
+from sgfast.policy.profiles import NEUTRON
 
 hcl2 = pytest.importorskip("hcl2")
 
@@ -190,6 +191,16 @@ def test_what_has_an_id_is_imported_and_is_no_template(
     ((address, body),) = since.resources.items()
     assert _value(body["security_group_id"]) == IDS[provider]["group"] and address in made.resources
     assert re.fullmatch(r"\w+\._9_web_inbound_tcp_82_\w+", since.removed[0]) and len(since.removed) == 1
+
+
+def test_a_text_with_control_characters_has_only_escapes_that_terraform_knows() -> None:
+    written = '\b\f\x00\x1b\t\r\n\\b\\\\f "$${a} $$${b} %%{c} é\U0001f600'
+    policy = Policy(security_groups=(SecurityGroup("g", description=written),), settings=NEUTRON.settings)
+    text = terraform.export(None, policy, "openstack", "0")
+    (line,) = (line for line in text.splitlines() if line.startswith("  description"))
+    assert {*re.findall(r"\\(u0{2}[0-9a-f]{2}|.)", line)} == {*'nrt"\\', "u0000", "u0008", "u000c", "u001b"}
+    (group,) = Configuration(text).resources.values()
+    assert _value(group["description"]) == written
 
 
 @pytest.mark.parametrize("provider", TARGETS)
