@@ -25,7 +25,7 @@ REFUSED: dict[str, tuple[int, int | None]] = {
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "process_madvise": (440, 440),
     "process_mrelease": (448, 448), "kcmp": (312, 272), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438),
     "pidfd_send_signal": (424, 424), "tkill": (200, 130), "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240),
+    "rt_tgsigqueueinfo": (297, 240), "vhangup": (153, 58),
     "setpriority": (141, 140), "ioprio_set": (251, 30), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
     "sched_setattr": (314, 274), "sched_setaffinity": (203, 122), "migrate_pages": (256, 238), "move_pages": (279, 239),
     "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
@@ -55,16 +55,30 @@ REFUSED: dict[str, tuple[int, int | None]] = {
 }  # fmt: skip
 
 #: Calls that depend on an argument.
-CLONE, KILL, TGKILL, PRLIMIT, IOCTL = (56, 220), (62, 129), (234, 131), (302, 261), (16, 29)
+CLONE, KILL, TGKILL, PRLIMIT, IOCTL, FCNTL = (56, 220), (62, 129), (234, 131), (302, 261), (16, 29), (72, 25)
 #: Its flags are in memory, where the program cannot look. The C library uses ``clone`` if there is no such call.
 CLONE3 = 435
 #: System calls from this number on are newer than this table. They are reported as not implemented, and so are those of
 #: the x32 interface, whose numbers are higher.
 FIRST_UNKNOWN = 463
 _CLONE_THREAD, _CLONE_NAMESPACES = 0x00010000, 0x7E020000
-#: These put characters into the terminal as if they were typed.
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_REFUSED_IOCTLS = (
+    # TIOCSTI and TIOCLINUX put characters into the terminal as if they were typed.
+    0x5412, 0x541C,
+    # TIOCSCTTY, TIOCSPGRP, TIOCSWINSZ, TIOCNOTTY, TIOCVHANGUP and TIOCSIG signal processes at the terminal, or change
+    # which ones its keys and its end signal.
+    0x540E, 0x5410, 0x5414, 0x5422, 0x5437, 0x40045436,
+    # FIOSETOWN, SIOCSPGRP and FIOASYNC do what is refused of ``fcntl`` below.
+    0x8901, 0x8902, 0x5452,
+)  # fmt: skip
+#: F_SETOWN, F_SETSIG and F_SETOWN_EX say whom a file signals when it becomes ready, and with which signal. Landlock
+#: confines these signals only since version 6.
+_REFUSED_FCNTLS = (8, 10, 15)
+#: With this flag a file signals. Without a word about whom, a terminal signals all processes in its foreground.
+_F_SETFL, _O_ASYNC = 4, 0x2000
 
+#: Code, jump if true, jump if false, operand.
+_Instruction = tuple[int, int, int, int]
 _LOAD, _AND, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
 _REFUSE = (_RETURN, 0, 0, _ERROR | errno.EPERM)
@@ -75,8 +89,8 @@ _NUMBER_OFFSET, _ARCHITECTURE_OFFSET, _ARGUMENTS_OFFSET = 0, 4, 16
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
 
-def program(machine: str, process: int) -> list[tuple[int, int, int, int]]:
-    """The instructions for an architecture of ``MACHINES``: code, jump if true, jump if false, operand.
+def program(machine: str, process: int) -> list[_Instruction]:
+    """The instructions for an architecture of ``MACHINES``.
 
     ``process`` is the number of the process itself, the only one that it may send a signal.
     """
@@ -101,11 +115,23 @@ def program(machine: str, process: int) -> list[tuple[int, int, int, int]]:
             (_IF_EQUAL, 0, 5, call[column]), (_LOAD, 0, 0, _ARGUMENTS_OFFSET), (_AND, 0, 0, mask),
             (_IF_EQUAL, 0, 1, wanted), _PASS, _REFUSE,
         ]  # fmt: skip
-    made += [
-        (_IF_EQUAL, 0, 5, IOCTL[column]), (_LOAD, 0, 0, _ARGUMENTS_OFFSET + 8), (_IF_EQUAL, 1, 0, _TIOCSTI),
-        (_IF_EQUAL, 0, 1, _TIOCLINUX), _REFUSE, _PASS,
+    without_signals = [
+        (_IF_EQUAL, 0, 3, _F_SETFL), (_LOAD, 0, 0, _ARGUMENTS_OFFSET + 16), (_AND, 0, 0, _O_ASYNC),
+        (_IF_EQUAL, 0, 1, 0),
     ]  # fmt: skip
+    made += _by_request(IOCTL[column], _REFUSED_IOCTLS, [])
+    made += _by_request(FCNTL[column], _REFUSED_FCNTLS, without_signals)
     return [*made, _PASS]
+
+
+def _by_request(number: int, refused: tuple[int, ...], others: list[_Instruction]) -> list[_Instruction]:
+    """Refuse a call with one of these requests, its second argument. ``others`` judges the other requests: the
+    instruction after it allows the call, and the next one refuses it.
+    """
+    tail = [*others, _PASS, _REFUSE]
+    tests = [(_IF_EQUAL, len(refused) - 1 - n + len(tail) - 1, 0, request) for n, request in enumerate(refused)]
+    looked_at = [(_LOAD, 0, 0, _ARGUMENTS_OFFSET + 8), *tests, *tail]
+    return [(_IF_EQUAL, 0, len(looked_at), number), *looked_at]
 
 
 def refuse_calls(libc: ctypes.CDLL, machine: str) -> None:

@@ -199,7 +199,10 @@ REFUSED = {
         "change the permissions of an input", "change the permissions of an open file", "change the times of an input",
         "connect over TCP", "connect a socket that was there before", "make a UDP socket", "make a Unix socket",
         "fork", "run a program", "signal another process", "be traced", "leave what it shares with its threads",
-        "set up io_uring",
+        "set up io_uring", "let a pipe signal another process", "let a pipe signal a group of processes",
+        "choose the signal of a pipe", "turn on the signals of a pipe", "turn on the signals of a terminal",
+        "let a socket signal another process", "let a socket signal a group of processes",
+        "change the size of a terminal", "signal those at a terminal",
     },
 }  # fmt: skip
 WANTED = dict.fromkeys(POSSIBLE, 0) | {name: number for number, names in REFUSED.items() for name in names}
@@ -277,10 +280,40 @@ def test_call_that_is_dangerous_only_with_some_arguments_is_not_allowed_with_the
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_call_that_would_signal_others_when_a_file_is_ready_is_refused(machine: str) -> None:
+    """Landlock forbids these signals from its version 6 on only. The filter is asked here, whatever the kernel is."""
+    column = seccomp.MACHINES[machine][1]
+    command, control = seccomp.FCNTL[column], seccomp.IOCTL[column]
+    duplicate, get_flags, set_flags, set_lock, get_owner = 0, 3, 4, 6, 9
+    set_owner, set_signal, set_owner_ex = 8, 10, 15
+    append, nonblocking, signals = 0x400, 0x800, 0x2000
+    for request, value in ((set_owner, 1), (set_owner_ex, 0), (set_signal, 9), (set_flags, signals | nonblocking)):
+        assert judged(machine, command, (0, request, value)) == errno.EPERM
+    for request in (0x8901, 0x8902, 0x5452):     # FIOSETOWN, SIOCSPGRP, FIOASYNC
+        assert judged(machine, control, (0, request)) == errno.EPERM
+    assert judged(machine, command, (0, set_flags, append | nonblocking)) == 0
+    # The numbers of what is refused may be other arguments of other requests.
+    for request in (duplicate, get_flags, set_lock, get_owner):
+        assert judged(machine, command, (set_owner, request, signals | set_signal)) == 0
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_call_that_would_signal_others_at_the_terminal_is_refused(machine: str) -> None:
+    control = seccomp.IOCTL[seccomp.MACHINES[machine][1]]
+    # TIOCSCTTY, TIOCSPGRP, TIOCSWINSZ, TIOCNOTTY, TIOCVHANGUP, TIOCSIG
+    for request in (0x540E, 0x5410, 0x5414, 0x5422, 0x5437, 0x40045436):
+        assert judged(machine, control, (0, request)) == errno.EPERM, hex(request)
+    # TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONBIO
+    for request in (0x5401, 0x540F, 0x5413, 0x5421):
+        assert judged(machine, control, (0, request)) == 0, hex(request)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_refused_calls_are_refused_by_number_and_all_others_are_allowed(machine: str) -> None:
     column = seccomp.MACHINES[machine][1]
     refused = {numbers[column] for numbers in seccomp.REFUSED.values()}
-    special = {call[column] for call in (seccomp.CLONE, seccomp.KILL, seccomp.TGKILL, seccomp.PRLIMIT, seccomp.IOCTL)}
+    calls = (seccomp.CLONE, seccomp.KILL, seccomp.TGKILL, seccomp.PRLIMIT, seccomp.IOCTL, seccomp.FCNTL)
+    special = {call[column] for call in calls}
     assert not special & refused and seccomp.CLONE3 not in refused
     for number in range(seccomp.FIRST_UNKNOWN):
         if number not in special | {seccomp.CLONE3}:
@@ -308,7 +341,7 @@ def test_refused_calls_have_the_numbers_of_the_kernels_headers(column: int, head
         for name, number in re.findall(r"#define __NR3?2?6?4?_(\w+)\s+(\d+)", Path(header).read_text())
     }
     special = {
-        name.lower(): getattr(seccomp, name) for name in ("CLONE", "KILL", "TGKILL", "IOCTL")
+        name.lower(): getattr(seccomp, name) for name in ("CLONE", "KILL", "TGKILL", "IOCTL", "FCNTL")
     } | {"prlimit64": seccomp.PRLIMIT, "clone3": (seccomp.CLONE3,) * 2}  # fmt: skip
     for name, numbers in (seccomp.REFUSED | special).items():
         assert numbers[column] == known.get(name), name

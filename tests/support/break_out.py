@@ -7,10 +7,13 @@ success. FOLDER has what ``prepare`` makes.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import importlib
 import json
 import os
+import signal
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -23,6 +26,9 @@ _PTRACE_TRACEME, _CLONE_FILES = 0, 0x400
 #: The system calls ptrace, unshare and io_uring_setup.
 _PTRACE, _UNSHARE = {"x86_64": (101, 272), "aarch64": (117, 97)}.get(os.uname().machine, (-1, -1))
 _IO_URING_SETUP = 425
+#: Requests of fcntl and ioctl of Linux.
+_F_SETSIG, _F_SETOWN_EX, _F_OWNER_PGRP = 10, 15, 2
+_FIOSETOWN, _SIOCSPGRP, _FIOASYNC, _TIOCSWINSZ, _TIOCSIG = 0x8901, 0x8902, 0x5452, 0x5414, 0x40045436
 
 
 def prepare(folder: Path) -> None:
@@ -71,7 +77,12 @@ def _read_in_thread(path: str) -> None:
         raise failed[0]
 
 
-def _attempts(output: int, server: socket.socket, client: socket.socket) -> dict[str, Callable[[], object]]:
+def _attempts(
+    output: int, server: socket.socket, client: socket.socket, pipe: int, other_pipe: int, master: int, terminal: int
+) -> dict[str, Callable[[], object]]:
+    # The pipe whose signals are turned on has no owner, so a free process signals nobody.
+    parent = os.getppid()
+    group = struct.pack("ii", _F_OWNER_PGRP, os.getpgid(parent))
     return {
         "read an input": lambda: _open("input"),
         "read an input in a thread": lambda: _read_in_thread("input"),
@@ -108,6 +119,15 @@ def _attempts(output: int, server: socket.socket, client: socket.socket) -> dict
         "signal another process": lambda: os.kill(os.getppid(), 0),
         "be traced": lambda: _system_call(_PTRACE, _PTRACE_TRACEME, 0, 0, 0),
         "leave what it shares with its threads": lambda: _system_call(_UNSHARE, _CLONE_FILES),
+        "let a pipe signal another process": lambda: fcntl.fcntl(pipe, fcntl.F_SETOWN, parent),
+        "let a pipe signal a group of processes": lambda: fcntl.fcntl(pipe, _F_SETOWN_EX, group),
+        "choose the signal of a pipe": lambda: fcntl.fcntl(pipe, _F_SETSIG, signal.SIGTERM),
+        "turn on the signals of a pipe": lambda: fcntl.fcntl(other_pipe, fcntl.F_SETFL, os.O_ASYNC),
+        "turn on the signals of a terminal": lambda: fcntl.ioctl(terminal, _FIOASYNC, struct.pack("i", 1)),
+        "let a socket signal another process": lambda: fcntl.ioctl(client, _FIOSETOWN, struct.pack("i", parent)),
+        "let a socket signal a group of processes": lambda: fcntl.ioctl(client, _SIOCSPGRP, struct.pack("i", -parent)),
+        "change the size of a terminal": lambda: fcntl.ioctl(terminal, _TIOCSWINSZ, struct.pack("HHHH", 5, 5, 0, 0)),
+        "signal those at a terminal": lambda: fcntl.ioctl(master, _TIOCSIG, signal.SIGINT),
         "set up io_uring": lambda: os.close(_system_call(_IO_URING_SETUP, 1, ctypes.create_string_buffer(256))),
     }
 
@@ -117,10 +137,12 @@ def main() -> None:
     os.chdir(folder)
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
         output = os.open("outputs/new", os.O_WRONLY | os.O_CREAT)
+        (pipe, _), (other_pipe, _) = os.pipe(), os.pipe()
+        master, terminal = os.openpty()
         if mode == "confined":
             confine(["input", "inputs"], [], [os.open("outputs", os.O_PATH)])
         found = {}
-        for name, attempt in _attempts(output, server, client).items():
+        for name, attempt in _attempts(output, server, client, pipe, other_pipe, master, terminal).items():
             try:
                 attempt()
                 found[name] = 0
