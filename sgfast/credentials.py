@@ -7,15 +7,74 @@ import re
 #: The user name and password of a URL stand between ``://`` and ``@``. They may have all characters but those that end
 #: the host: ``/``, ``?``, ``#`` and white space.
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
-#: The query of a URL. It may hold a signature, and quotes.
-_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^?#\s]*)\?[^#\s]*")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+#: What comes before the path if there is a user name, no password, and a port.
+_USER_AND_PORT = re.compile(r"[^:@]*@[^:@]*:[0-9]*")
+_PORT = re.compile(r"[^:@]*:[0-9]+")
+#: The query or the fragment of a URL, which may hold a signature, quotes and spaces.
+_QUERY = re.compile(r"([?#])[^…].*", re.DOTALL)
+#: The same in a message, where it ends with a word. A word with ``&`` belongs to a query with a space in it.
+_QUERY_IN_MESSAGE = re.compile(r"([?#])[^…\s]\S*(?:\s+\S*&\S*)*")
 
 
 def without_user(text: str) -> str:
-    """Replace the user name and the password of each URL in the text by dots."""
+    """Replace the user name and the password of each well-formed URL in the text by dots."""
     return _CREDENTIALS.sub(r"\1…@", text) if "://" in text else text
 
 
 def without_credentials(text: str) -> str:
-    """Replace the user name, the password and the query of each URL in the text by dots."""
-    return _QUERY.sub(r"\1?…", without_user(text)) if "://" in text else text
+    """Replace the user name, the password, the query and the fragment of each URL in the text by dots.
+
+    The text is a name or a message. A URL at its beginning ends at ``: ``, so it may have spaces. Users type passwords
+    with characters that URLs do not allow in them: rather too much is replaced than too little.
+    """
+    if "://" not in text:
+        return text
+    if _URL.match(text):
+        name, colon, message = text.partition(": ")
+        return _hide(_without_users(name), _QUERY) + colon + _message(message)
+    return _message(text)
+
+
+def is_host_doubtful(url: str) -> bool:
+    """Whether a library may take a part of the user name or the password for the host, and quote it in a message."""
+    parts = url.split("://")
+    rests = ["://".join(parts[n:]) for n in range(1, len(parts))]
+    return any(_end_of_user(rest) > len(_host(rest)) and not _PORT.fullmatch(_host(rest)) for rest in rests)
+
+
+def _message(text: str) -> str:
+    words = [_without_users(word) for word in re.split(r"(\s+)", text)]
+    return _hide("".join(words), _QUERY_IN_MESSAGE)
+
+
+def _hide(text: str, query: re.Pattern[str]) -> str:
+    before, mark, rest = text.partition("://")
+    return before + mark + query.sub(r"\1…", rest)
+
+
+def _without_users(text: str) -> str:
+    """``text``: a URL, or several without white space between them."""
+    shown, rest = "", text
+    while (found := rest.find("://")) >= 0:
+        begin = found + len("://")
+        shown, rest = shown + rest[:begin], rest[begin:]
+        end = _end_of_user(rest)
+        if end >= 0 and re.search("[?#]", rest[:end]):
+            # The @ may be one of a query, and what follows it, too.
+            return f"{shown}…"
+        if end >= 0:
+            shown, rest = f"{shown}…@", rest[end + 1 :]
+    return shown + rest
+
+
+def _host(rest: str) -> str:
+    """What comes before the path of a URL, in what comes behind ``://``: the host, with user, password and port."""
+    return re.split("[/?#]", rest, maxsplit=1)[0]
+
+
+def _end_of_user(rest: str) -> int:
+    """Where the ``@`` behind the user name and the password is, in what comes behind ``://``; -1: there are none."""
+    host = _host(rest)
+    has_password = ":" in host and not _USER_AND_PORT.fullmatch(host)
+    return rest.rfind("@") if has_password else host.rfind("@")

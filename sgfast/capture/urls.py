@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from sgfast.capture.names import printable
+from sgfast.credentials import is_host_doubtful
 from sgfast.errors import CaptureError
 
 #: Bytes per request. It is large because a request takes tens of milliseconds, whatever its size.
@@ -38,14 +39,16 @@ def filesystem_of(path: str) -> tuple[Any, str]:
         system, inner = url_to_fs(path)
     except ImportError as error:
         # The error names the missing package: "Install s3fs to access S3".
-        raise CaptureError(f"{name}: cannot be reached: {cause_of(error)}") from error
+        raise CaptureError(f"{name}: cannot be reached: {cause_of(error, path)}") from error
     except Exception as error:
-        raise CaptureError(f"{name}: cannot be opened: {cause_of(error)}") from error
+        raise CaptureError(f"{name}: cannot be opened: {cause_of(error, path)}") from error
     return system, inner
 
 
-def cause_of(error: BaseException) -> str:
-    """The cause of an exception on one line, shortened: cloud libraries may raise long messages."""
+def cause_of(error: BaseException, url: str = "") -> str:
+    """The cause of an exception about a URL on one line, shortened: cloud libraries may raise long messages."""
+    if is_host_doubtful(url):
+        return "write / ? # and @ in its user name and password as %2F %3F %23 %40"
     text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
     return printable(text.splitlines()[0])[:300]
 
@@ -92,9 +95,9 @@ def open_url(path: str) -> UrlStream:
     except IsADirectoryError:
         cause = "is a directory; name a capture file in it"
     except PermissionError as error:
-        cause = f"may not be read; check its permissions and your credentials ({cause_of(error)})"
+        cause = f"may not be read; check its permissions and your credentials ({cause_of(error, path)})"
     except Exception as error:
-        cause = f"cannot be opened: {cause_of(error)}"
+        cause = f"cannot be opened: {cause_of(error, path)}"
     raise CaptureError(f"{printable(path)}: {cause}")
 
 
@@ -114,7 +117,7 @@ def is_url_directory(path: str) -> bool:
     try:
         return bool(system.isdir(inner))
     except Exception as error:
-        raise CaptureError(f"{printable(path)}: cannot be read: {cause_of(error)}") from error
+        raise CaptureError(f"{printable(path)}: cannot be read: {cause_of(error, path)}") from error
 
 
 def urls_in(path: str, *, is_pattern: bool) -> list[str]:
@@ -126,7 +129,7 @@ def urls_in(path: str, *, is_pattern: bool) -> list[str]:
     except FileNotFoundError:
         return []
     except Exception as error:
-        raise CaptureError(f"{printable(path)}: cannot be read: {cause_of(error)}") from error
+        raise CaptureError(f"{printable(path)}: cannot be read: {cause_of(error, path)}") from error
 
 
 def url_identity(path: str) -> tuple[int | None, str]:

@@ -242,21 +242,34 @@ def test_a_folder_is_not_taken_for_the_policy_if_a_command_is_called_almost_so(
         assert f"No such command {name!r}{hint}" in sgfast(capsys, name, *SHOP).one_line()
 
 
-def test_wrong_usage_shows_no_password(capsys: Capsys) -> None:
-    url = "https://user:pw@host/x.pcap?signature=s"
+#: What users type, and how messages have it.
+SECRET_URLS = pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:pw@host/x.pcap?signature=s", "https://…@host/x.pcap?…"),
+        ("s3://user:pw/pw@host/x.pcap", "s3://…@host/x.pcap"),
+        ("HTTPS://user:p@pw@host/x.pcap", "HTTPS://…@host/x.pcap"),
+        ("https://host/a b.pcap?signature=s", "https://host/a b.pcap?…"),
+        ("https://host/x.pcap#signature=s", "https://host/x.pcap#…"),
+    ],
+)
+
+
+@SECRET_URLS
+def test_wrong_usage_shows_no_password(capsys: Capsys, url: str, shown: str) -> None:
     for arguments in ((url,), ("check", POLICY, url), ("replay", *SHOP, "--mode", url), ("reach", POLICY, url)):
         message = sgfast(capsys, *arguments).one_line()
-        assert "https://…@host/x.pcap?…" in message and "pw" not in message and "signature" not in message
+        assert shown in message and "pw" not in message and "signature" not in message
 
 
-def test_a_url_in_the_place_of_a_document_shows_no_password(capsys: Capsys) -> None:
-    url = "https://user:pw@host/x.yaml?signature=s"
+@SECRET_URLS
+def test_a_url_in_the_place_of_a_document_shows_no_password(capsys: Capsys, url: str, shown: str) -> None:
     for arguments in (
         ("check", url), ("replay", url, SHOP[1]), ("diff", POLICY, url), ("test", POLICY, url), ("import", "auto", url),
         ("replay", *SHOP, "--changes", url), ("replay", *SHOP, "--expect", url),
     ):  # fmt: skip
         message = sgfast(capsys, *arguments).one_line()
-        assert "https://…@host/x.yaml?…: cannot be read: only captures are read from URLs: download it" in message
+        assert f"{shown}: cannot be read: only captures are read from URLs: download it" in message
         assert "pw" not in message and "signature" not in message
 
 

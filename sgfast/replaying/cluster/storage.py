@@ -123,7 +123,7 @@ class Folder:
         return ClusterError(f"{self.shown(name)}: has {size} bytes where {written} were written; run the replay again")
 
     def failed(self, name: str, what: str, error: BaseException) -> ClusterError:
-        return ClusterError(f"{self.shown(name)}: {what}: {cause_of(error)}")
+        return ClusterError(f"{self.shown(name)}: {what}: {cause_of(error, self.place)}")
 
     def shown(self, name: str = "") -> str:
         """What messages call a file, or the folder."""
