@@ -32,6 +32,37 @@ def test_only_a_tag_publishes_and_only_that_job_may_sign() -> None:
             assert "secrets." not in str(job)
 
 
+def test_a_tag_or_a_branch_that_is_moved_changes_no_workflow() -> None:
+    files = (ROOT / ".github" / "workflows").glob("*.yml")
+    found = re.findall(r"\buses: ([^.\s]\S*) *(.*)$", "\n".join(path.read_text() for path in files), re.M)
+    jobs = [job for workflow in WORKFLOWS.values() for job in workflow["jobs"].values()]
+    used = [each["uses"] for job in jobs for each in (job, *job["steps"]) if "uses" in each]
+    assert sorted(name for name, _ in found) == sorted(used) and len(used) > 8
+    assert not any("uses" in step for step in yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"])
+    for name, comment in found:
+        assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", name), f"{name}: name the commit"
+        assert re.fullmatch(r"# v\d+\.\d+\.\d+", comment), f"{name}: say in a comment which version it is"
+    assert len(set(found)) == len({name.partition("@")[0] for name, _ in found}), "an action has two versions"
+
+
+def test_a_package_that_is_replaced_gets_into_no_workflow() -> None:
+    installed = set()
+    for workflow in WORKFLOWS.values():
+        for job in workflow["jobs"].values():
+            for line in uses(job).splitlines():
+                assert not re.search(r"\b(pipx|uvx|easy_install|uv (pip|tool|run))\b", line), line
+                if re.search(r"\bpip\S* +(install|download|wheel)\b", line):
+                    given = re.fullmatch(r"pip install --require-hashes -r (\S+)", line.strip())
+                    assert given is not None, f"{line}: install what a file with hashes lists"
+                    installed.add(given[1])
+    assert installed == {"requirements-release.lock"}
+    listed = (ROOT / "requirements-release.lock").read_text().replace("\\\n", "")
+    lines = [line for line in listed.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==\S+( ;[^#]*?)?( +--hash=sha256:[0-9a-f]{64})+ *", line) for line in lines)
+    versions = {line.partition("==")[0] for line in lines}
+    assert {re.split("[><=]", wanted)[0] for wanted in PROJECT["dependency-groups"]["release"]} <= versions
+
+
 def test_ci_runs_what_ci_is_here() -> None:
     (job,) = WORKFLOWS["ci"]["jobs"].values()
     assert job["steps"][-1]["run"] == "bash .ci/run"
