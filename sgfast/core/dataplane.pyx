@@ -482,14 +482,15 @@ cdef class DataPlane:
                 cut.inbound = &flags[0]
         cut.unmatched = cut_unmatched
         cut.forgets = forget
-        cut.now = now_ns
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             self.drain()
+            cut.clock = self.clock.now
+            cut.now = max(now_ns, self.clock.now) if self.clock.started else now_ns
             grown = self.grow_counts(before, classifier.rule_count)
             if grown:
                 # Overdue fragments are given up first, under the old policy (SPEC 6.9).
-                resolve_overdue(self.planes[0], now_ns, self.judged + self.judged_elsewhere)
+                resolve_overdue(self.planes[0], cut.now, self.judged + self.judged_elsewhere)
                 for i in range(self.plane_count):
                     change_tables(self.planes[i], &classifier.tables, &cut, &done)
             PyThread_release_lock(self.lock)

@@ -382,7 +382,8 @@ class ReferenceEngine:
         changed = apply_changes(self.policy, listed)
         if changed.policy is self.policy:
             return Applied()
-        self._give_up(self._datagrams.take_over(now_ns, self._packets))  # by the policy before the change (SPEC 6.9)
+        now = now_ns if self.clock.now is None else max(now_ns, self.clock.now)
+        self._give_up(self._datagrams.take_over(now, self._packets))  # by the policy before the change (SPEC 6.9)
         # This may refuse the change. Nothing has changed so far.
         self._own_prefixes, self._peers_prefixes = visible_prefixes(changed.policy, self.vpc)
         self._owners = {}
@@ -391,7 +392,7 @@ class ReferenceEngine:
         if changed.only_words:
             return Applied()        # "changing only a description: no change" (SPEC 6.3)
         concerned = changed.instances
-        cut = [had_ended for entry in self._entries.values() for had_ended in self._cut_sides(entry, concerned, now_ns)]
+        cut = [had_ended for entry in self._entries.values() for had_ended in self._cut_sides(entry, concerned, now)]
         return Applied(len(cut), sum(cut))
 
     def _forget_lost_sides(self, deleted: set[str]) -> None:
@@ -408,13 +409,16 @@ class ReferenceEngine:
 
     def _cut_sides(self, entry: Entry, concerned: set[str], now: int) -> list[bool]:
         """Disconnect or forget what the change cuts (SPEC 6.3, 6.7). Return whether it had ended (SPEC 6.12), or
-        nothing if there was no such connection."""
+        nothing if no such connection is left at the time of the change."""
+        clock = self.clock.now or 0
         cut = [
             name
             for name, connection in entry.sides.items()
-            if now < connection.deadline and not connection.disconnected and self._is_cut(name, connection, concerned)
+            if clock < connection.deadline and not connection.disconnected and self._is_cut(name, connection, concerned)
         ]
-        ended = [entry.sides[name].has_ended for name in sorted(cut, key=lambda name: entry.sides[name].opener.own)[:1]]
+        counted = [name for name in cut if now < entry.sides[name].deadline]
+        counted.sort(key=lambda name: entry.sides[name].opener.own)
+        ended = [entry.sides[name].has_ended for name in counted[:1]]
         for name in cut:
             if self.policy.settings.on_change == "forget-unmatched":
                 del entry.sides[name]

@@ -325,6 +325,24 @@ def test_change_is_no_packet_and_does_not_move_the_clock() -> None:
     assert engine.dataplane.counters["late"] == 0
 
 
+def test_change_before_the_clock_comes_at_the_clocks_time() -> None:
+    """SPEC 6.9. What has ended by then is not cut, even if nothing has looked at it since."""
+    run_both_families(SHOP, handshake() + """
+        @600+1ns udp client:1 > web:53       -> allow rule
+        @599     apply no-http               -> 1 disconnected
+        @600+1ns udp client:1 > web:53       -> deny disconnected
+        @600+1ns tcp client:40000 > web:80 S -> deny no-rule
+    """, changes=CHANGES)  # fmt: skip
+
+
+def test_change_after_the_clock_cuts_what_a_packet_in_between_would_belong_to() -> None:
+    """SPEC 6.9. It does not count, because it has ended at the time of the change."""
+    run_both_families(SHOP, handshake() + """
+        @700    apply no-http               -> 0 disconnected
+        @599    tcp client:40000 > web:80 A -> deny disconnected
+    """, changes=CHANGES)  # fmt: skip
+
+
 # --- SPEC 6.4: what a disconnected connection denies, and for how long
 
 

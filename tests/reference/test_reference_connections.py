@@ -314,11 +314,12 @@ def test_change_does_not_move_the_clock():
 
 
 def test_liveness_is_that_of_the_change_not_of_the_clock():
-    scene = tcp_scene()
-    handshake(scene)
-    assert scene.engine.apply(NOTHING_NEW, 600 * S).disconnected == 0
-    assert scene.engine.apply(NOTHING_NEW, 600 * S - 1).disconnected == 1
-    assert scene.engine.apply(NOTHING_NEW, 600 * S - 1).disconnected == 0
+    for at, counted in ((600 * S, 0), (600 * S - 1, 1)):
+        scene = tcp_scene()
+        handshake(scene)
+        assert scene.engine.apply(NOTHING_NEW, at).disconnected == counted
+        assert scene.engine.apply(NOTHING_NEW, at).disconnected == 0
+        assert scene.say("client", "web", f.tcp(*REQUEST, "A"), at=599) == "deny disconnected"
 
 
 def test_disconnected_tuples_are_live_and_forgotten_ones_are_not():

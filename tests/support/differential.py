@@ -88,7 +88,7 @@ def compare(
     for start in range(0, len(traffic.frames), batch):
         if changer is not None and start:
             drawn = changer.changes(engine.policy)
-            now = engine.dataplane.counters["clock_ns"] + int(changer.pick((0, 1, SECOND)))
+            now = engine.dataplane.counters["clock_ns"] + int(changer.pick((0, 1, SECOND, -SECOND, 45 * SECOND)))
             try:
                 done, same = engine.apply(drawn, now), slow.apply(drawn, now)
                 assert same == done

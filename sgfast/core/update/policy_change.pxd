@@ -43,7 +43,8 @@ cdef struct Cut:
     const uint8_t* inbound      # by instance number: whether its inbound connections are cut; NULL: none
     uint8_t unmatched           # cut connections whose opener the new rules would not allow
     uint8_t forgets             # cut connections are forgotten, not disconnected
-    int64_t now                 # engine time, nanoseconds
+    int64_t clock               # engine time, nanoseconds: that of the last packet,
+    int64_t now                 # and that of the change, which is not before it
 
 
 cdef inline uint16_t opener_port_key(const Entry* e, bint initiator_high) noexcept nogil:
@@ -81,7 +82,7 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
     cdef int done = NOT_CUT
     cdef bint multicast[2]
     cdef bint directed = False
-    cdef bint inbound
+    cdef bint inbound, counts
     key_of(t, slot, &key)
     for side in range(2):
         end = address_of(key.addr, ipv6, side)
@@ -103,7 +104,9 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
             # A connection that had expired before was not removed, even if it is still in the table.
             clear_side(t, slot, side, SIDE_REMOVED if side_connected(e, side, cut.now) else SIDE_TIMEOUT)
             continue
-        if not side_connected(e, side, cut.now) or e.flags[side] & SIDE_DISCONNECTED:
+        # The clock stays where it is, so a packet may still come before the time of the change. What ends in between
+        # is cut as well, but does not count.
+        if not side_connected(e, side, cut.clock) or e.flags[side] & SIDE_DISCONNECTED:
             continue
         inbound = ((e.flags[side] & FROM_HIGH) != 0) != side
         if before < 0:
@@ -111,15 +114,16 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
         if (inbound and cut.inbound != NULL and cut.inbound[before]) or (
             cut.unmatched and not may_open(new, e, side, before, address[1 - side])
         ):
-            if done == NOT_CUT:
+            counts = side_connected(e, side, cut.now)
+            if counts and done == NOT_CUT:
                 done = CUT_FINISHED if is_finished(e.state[side]) else CUT_LIVING
                 if plane.reporting:
                     note_cut(&plane.cuts, t, slot, side, <uint32_t>plane.changes, cut.now)
             if cut.forgets:
-                clear_side(t, slot, side, SIDE_FORGOTTEN)
+                clear_side(t, slot, side, SIDE_FORGOTTEN if counts else SIDE_TIMEOUT)
                 continue
             e.flags[side] |= SIDE_DISCONNECTED
-            if t.keep_flows:
+            if t.keep_flows and counts:
                 flow_at(&t.slab, slot).side_end[side] = SIDE_CUT
     # Established packets rely on `present` alone. With 0 they take the slow path, which checks the VPCs (SPEC 3.6).
     e.present = (instance[0] >= 0) | (instance[1] >= 0) << 1
