@@ -44,6 +44,8 @@ def quoted_flow(error: Packet) -> Flow | None:
     quote = error.payload[8:]
     if len(quote) < (20 if error.version == 4 else 40) or quote[0] >> 4 != error.version:
         return None
+    if error.version == 4 and len(quote) < (quote[0] & 15) * 4:
+        return None
     # The quote is cut, so its length field claims nothing. A length of 0 means the rest of the frame.
     if error.version == 4:
         quoted = read_ipv4(quote[:2] + bytes(2) + quote[4:], ENDLESS)

@@ -242,8 +242,6 @@ def test_open_are_connections_that_neither_ended_nor_timed_out_nor_were_cut(jobs
     assert engine.check("10.0.0.6", "10.0.0.5", "udp", sport=1, dport=2).allowed and engine.open_connections == 1
     assert not engine.check("10.0.0.5", "203.0.113.9", "udp", sport=1, dport=2).allowed
     assert engine.open_connections == 1
-    engine.apply({"remove_rule": {"group": "w", "rule": "w/inbound/2"}}, START_NS)
-    assert engine.open_connections == 1                             # what came after its timeout cuts nothing
     engine.apply({"remove_rule": {"group": "w", "rule": "w/inbound/1"}}, 0)
     assert engine.open_connections == 0                             # web's filter denies it now, db's would not
     assert dialogue(">S", "10.0.0.6", at=29.0) == 1
@@ -383,6 +381,14 @@ def test_quoted_ipv4_header(options: dict, said: str) -> None:
     quote(f.icmp_error(3, 3, quoted, quoted_bytes=64), said)
 
 
+@pytest.mark.parametrize(("size", "said"), [
+    (20, "deny invalid"), (27, "deny invalid"), (28, "allow related"), (64, "allow related"),
+])  # fmt: skip
+def test_quoted_ipv4_header_is_whole_with_its_options_even_if_nothing_behind_it_is_needed(size: int, said: str) -> None:
+    quoted = f.ipv4("10.0.0.6", "203.0.113.9", f.other(47), options=bytes(8))
+    quote(f.icmp_error(3, 2, quoted, quoted_bytes=size), said)
+
+
 @pytest.mark.parametrize(("extensions", "said"), [
     ([f.extension(0), f.extension(60, 16)], "allow related"),
     ([f.jumbo(5)], "allow related"),
@@ -400,12 +406,13 @@ def test_quote_of_another_version_is_invalid(inside: bytes) -> None:
 
 
 def quote(error: f.Layer, said: str) -> None:
-    """Whether an error to db is related, after db called out to port 53 and pinged."""
+    """Whether an error to db is related, after db called out to port 53, pinged and sent GRE."""
     policy = policy_of(PEERS)
     engine, reference = Engine(policy), ReferenceEngine(policy)
     sent = [
         f.ipv4("10.0.0.6", "203.0.113.9", f.udp(4000, 53)),
         f.ipv4("10.0.0.6", "203.0.113.9", f.icmp(8, 0, 7)),
+        f.ipv4("10.0.0.6", "203.0.113.9", f.other(47)),
         f.ipv6("2001:db8::6", "2001:db8:ff::9", f.udp(4000, 53)),
     ]
     ends = ("192.0.2.1", "10.0.0.6") if error.protocol == 1 else ("2001:db8:ff::1", "2001:db8::6")

@@ -385,6 +385,13 @@ def test_ipv4_options_count_against_the_longest_datagram():
         assert scene.give(packet) == wanted
 
 
+def test_ipv6_extension_headers_do_not_count_against_the_longest_datagram():
+    scene = Pieces(6)
+    for number, (end, wanted) in enumerate(((65535, "pending"), (65536, "deny malformed"))):
+        datagram = replace(scene.datagram(identification=number), before=[f.extension(f.HOP_BY_HOP, 64)])
+        assert scene.give(datagram.piece(f"65520-{end}")) == wanted
+
+
 def test_ipv4_options_make_no_other_fragment():
     scene = Pieces()
     datagram = scene.datagram()

@@ -507,11 +507,10 @@ cdef inline bint read_quote(
         if left < 20 or ip[0] >> 4 != 4:
             return False
         length = (ip[0] & 15) * 4
-        if length < 20 or be16(ip + 6) & 0x1FFF:
+        if length < 20 or left < length or be16(ip + 6) & 0x1FFF:
             return False
         set_ipv4(key, be32(ip + 12), be32(ip + 16), source_high)
         protocol = ip[9]
-        length = min(length, left)      # options may be cut off; protocols without ports do not need more
         ip += length
         left -= length
 
