@@ -1,7 +1,8 @@
 """Runs engine and reference side by side over the same frames and says where they part.
 
 As a program it runs as many packets as asked for: ``python tests/support/differential.py 20000000``; with ``changing``
-after that (and a seed), the policy changes in all of them, not in every third.
+after that (and a seed), the policy changes in all of them, not in every third; with ``full``, every connection table is
+soon full.
 """
 
 from __future__ import annotations
@@ -188,12 +189,13 @@ def compare(
 
 
 def differential(
-    packets: int, seed_value: int, *, per_case: int = 2000, busy: int = 8, changing: bool = False
+    packets: int, seed_value: int, *, per_case: int = 2000, busy: int = 8, changing: bool = False, full: bool = False
 ) -> Counter[Any]:
     """Compares about ``packets`` packets; returns what was seen. Each policy drawn sees ``busy`` runs of traffic, every
     third of them with routers.
 
-    ``changing``: the policy changes between batches. In one more run of a policy few addresses move often.
+    ``changing``: the policy changes between batches. In one more run of a policy few addresses move often. ``full``: the
+    connection table has very little room.
     """
     seen: Counter[Any] = Counter()
 
@@ -208,6 +210,8 @@ def differential(
         for number in range(busy + changing):
             moving = number == busy
             policy = routed(drawn, np.random.default_rng([case_seed, number])) if number % 3 == 2 else drawn
+            if full:
+                policy = replace(policy, settings=replace(policy.settings, max_connections=(1, 2, 5, 40)[number % 4]))
             if changing:
                 on_change = ON_CHANGE[(case_seed + number) % len(ON_CHANGE)]
                 policy = replace(policy, settings=replace(policy.settings, on_change=on_change))
@@ -234,15 +238,15 @@ def differential(
 
 def main() -> None:
     total = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    always = "changing" in sys.argv
-    numbers = [int(argument) for argument in sys.argv[2:] if argument != "changing"]
+    always, full = "changing" in sys.argv, "full" in sys.argv
+    numbers = [int(argument) for argument in sys.argv[2:] if argument.isdecimal()]
     first_seed = numbers[0] if numbers else int(time.time())
     seen: Counter[Any] = Counter()
     began = time.time()
     step = 0
     while seen["packets"] < total:
         # Every third time the policy changes as the traffic flows.
-        seen += differential(min(total, 1_000_000), first_seed + step, changing=always or step % 3 == 2)
+        seen += differential(min(total, 1_000_000), first_seed + step, changing=always or step % 3 == 2, full=full)
         step += 1
         print(f"seed {first_seed}+{step}: {seen['packets']:,} packets agree, {time.time() - began:.0f} s", flush=True)
     for key, count in sorted(seen.items(), key=str):
