@@ -171,9 +171,11 @@ class ReferenceEngine:
             return self._judge_by_rules_alone(side, error)
         quoted = quoted_flow(error)
         if quoted is not None and quoted.sender[0] == error.dst:
-            connection = self._connection(side, quoted, now)
-            if connection is not None and not connection.disconnected:
-                return side.allow("related", connection.rule)
+            # Who sends the error owns the destination of the quoted packet, or its source if that is multicast.
+            for own in (quoted.receiver, quoted.sender) if side.leaving else (quoted.sender,):
+                connection = self._connection(side, quoted, now, own[0])
+                if connection is not None and not connection.disconnected:
+                    return side.allow("related", connection.rule)
         return side.deny("invalid")
 
     def _judge_side(self, side: Side, case: Case) -> SideVerdict:
@@ -262,7 +264,8 @@ class ReferenceEngine:
             case.opener_denied = True
             return side.deny("table-full")
         deadline = case.now + self._timeout[opener.state]
-        entry.sides[side.instance.name] = Connection(opener, opener.state, winner, deadline, opener.inferred)
+        key = side.instance.name, own_address(side, case.flow)
+        entry.sides[key] = Connection(opener, opener.state, winner, deadline, opener.inferred)
         entry.answered |= opener.inferred
         case.created.append(winner.rule.id)
         return side.allow("inferred" if opener.inferred else "rule", winner)
@@ -398,32 +401,31 @@ class ReferenceEngine:
     def _forget_lost_sides(self, deleted: set[str]) -> None:
         """SPEC 6.6, 6.11: a deleted instance that comes back under the same name is another instance."""
         for entry in self._entries.values():
-            for name, connection in list(entry.sides.items()):
+            for (name, own), connection in list(entry.sides.items()):
                 opener = connection.opener
                 owner = self._owner(opener.own)
                 # If both ends belong to one instance now, the traffic is local: no filter sees it (SPEC 6.11). The
                 # filter does see what is sent to a multicast address, which is no instance then (SPEC 3.3).
                 is_local = owner is self._owner(opener.peer) and not is_multicast_or_broadcast(opener.peer)
                 if name in deleted or owner is None or owner.name != name or is_local:
-                    del entry.sides[name]
+                    del entry.sides[name, own]
 
     def _cut_sides(self, entry: Entry, concerned: set[str], now: int) -> list[bool]:
         """Disconnect or forget what the change cuts (SPEC 6.3, 6.7). Return whether it had ended (SPEC 6.12), or
         nothing if no such connection is left at the time of the change."""
         clock = self.clock.now or 0
         cut = [
-            name
-            for name, connection in entry.sides.items()
+            (name, own)
+            for (name, own), connection in entry.sides.items()
             if clock < connection.deadline and not connection.disconnected and self._is_cut(name, connection, concerned)
         ]
-        counted = [name for name in cut if now < entry.sides[name].deadline]
-        counted.sort(key=lambda name: entry.sides[name].opener.own)
-        ended = [entry.sides[name].has_ended for name in counted[:1]]
-        for name in cut:
+        counted = sorted((own, name) for name, own in cut if now < entry.sides[name, own].deadline)
+        ended = [entry.sides[name, own].has_ended for own, name in counted[:1]]
+        for key in cut:
             if self.policy.settings.on_change == "forget-unmatched":
-                del entry.sides[name]
+                del entry.sides[key]
             else:
-                entry.sides[name].disconnected = True
+                entry.sides[key].disconnected = True
         return ended
 
     def _is_cut(self, name: str, connection: Connection, concerned: set[str]) -> bool:
@@ -527,14 +529,16 @@ class ReferenceEngine:
         entry = self._entries.get(key)
         return entry if entry is not None and entry.is_live(now) else None
 
-    def _connection(self, side: Side, flow: Flow, now: int) -> Connection | None:
-        """This side's connection, if there is one; at its deadline there is none (SPEC 4.1)."""
+    def _connection(self, side: Side, flow: Flow, now: int, own: Address | None = None) -> Connection | None:
+        """This side's connection, if there is one; at its deadline there is none (SPEC 4.1). ``own``: the instance's
+        address, if the packet is not of this flow."""
         entry = self._entries.get(flow.key)
-        connection = entry.sides.get(side.instance.name) if entry is not None else None
+        key = side.instance.name, own or own_address(side, flow)
+        connection = entry.sides.get(key) if entry is not None else None
         return connection if connection is not None and now < connection.deadline else None
 
     def _forget(self, side: Side, flow: Flow) -> None:
-        del self._entries[flow.key].sides[side.instance.name]
+        del self._entries[flow.key].sides[side.instance.name, own_address(side, flow)]
 
     def _entry_to_create_in(self, key: Hashable, now: int) -> Entry | None:
         """The entry of the key, to create something in; None if the table is full."""
@@ -570,6 +574,11 @@ class ReferenceEngine:
 
 
 # --- Both sides of a packet (SPEC 3.7, 10.3)
+
+
+def own_address(side: Side, flow: Flow) -> Address:
+    """The address of the side's instance in a packet. An instance may own both, if they are multicast (SPEC 3.3)."""
+    return flow.sender[0] if side.leaving else flow.receiver[0]
 
 
 def both_sides(egress: Side | None, ingress: Side | None, judge: Callable[[Side], SideVerdict]) -> PacketVerdict:

@@ -78,8 +78,8 @@ class Moot:
 class Entry:
     """A tuple: all that is remembered under one key (SPEC 1.1)."""
 
-    #: Connections by the name of the side's instance.
-    sides: dict[str, Connection] = field(default_factory=dict)
+    #: Connections by the name of the side's instance and its address.
+    sides: dict[tuple[str, Address], Connection] = field(default_factory=dict)
     moot: Moot | None = None
     #: Number of the latest packet that created a connection here, forgot a finished one, or made the key moot.
     created: int = 0

@@ -160,7 +160,7 @@ def live_inbound(reference: ReferenceEngine, instances: Iterable[str], now: int)
     """The deadlines of what SPEC 6.3 disconnects, by key and instance."""
     found: Sides = {}
     for key, entry in reference._entries.items():
-        for name, connection in entry.sides.items():
+        for (name, _), connection in entry.sides.items():
             if name in instances and not connection.opener.outbound and now < connection.deadline:
                 found.setdefault(key, {})[name] = connection.deadline
     return found

@@ -67,6 +67,15 @@ def test_change_leaves_the_sides_that_a_multicast_source_opened() -> None:
     """, changes={"rule": AddRule("r", Rule("", "inbound", 4)), "gone": RemoveInstance("router")})  # fmt: skip
 
 
+def test_multicast_addresses_of_one_instance_have_a_filter_each() -> None:
+    run(OPEN, """
+        udp 224.0.0.9:8 > 224.0.0.10:7             -> allow rule; ingress -
+        udp 224.0.0.10:7 > 224.0.0.9:8             -> allow rule; ingress -
+        udp 224.0.0.10:7 > 224.0.0.9:8             -> allow established; ingress -
+        error router > 224.0.0.9 about udp 224.0.0.9:8 > 224.0.0.10:7 -> allow related; ingress -
+    """.replace("router", "198.51.100.1"))
+
+
 MORE = {"rule": AddRule("g", Rule("", "outbound", 4, 17)), "gone": RemoveInstance("speaker")}
 
 

@@ -194,8 +194,8 @@ def differential(
     """Compares about ``packets`` packets; returns what was seen. Each policy drawn sees ``busy`` runs of traffic, every
     third of them with routers.
 
-    ``changing``: the policy changes between batches. In one more run of a policy few addresses move often. ``full``: the
-    connection table has very little room.
+    ``changing``: the policy changes between batches. In one more run of a policy few addresses move often. ``full``:
+    the connection table has very little room.
     """
     seen: Counter[Any] = Counter()
 
