@@ -87,9 +87,10 @@ class Asked:
         stands for several packets, such as a group, a network or ``all``, one packet is explained that stands for them:
         one that is denied, if there is one. ``choices`` of the answer says whether all get the same verdict.
 
-        ``sport``: the source port, which only matters for DHCP. ``vpc``: the VPC that the addresses belong to; None:
-        all VPCs. ``as_if_in``: groups of a machine that the policy does not have yet, ``"GROUP=ADDRESS"``, or
-        ``"GROUP"`` if only one end is an address that no instance has. These three are for one packet.
+        ``sport``: the source port, which only matters for DHCP. ``vpc``: the VPC in which addresses are looked up;
+        None: that of the source's instance, or else of the destination's. ``as_if_in``: groups of a machine that the
+        policy does not have yet, ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end is an address that no instance
+        has. These three are for one packet.
 
         Raises PolicyError for an end that means nothing or several things, and if no filter judges any such packet;
         ArgumentError for a service that there is not.

@@ -9,16 +9,17 @@ not have allowed the packet.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from sgfast.asked import Shown
 from sgfast.engine import Engine, is_multicast
-from sgfast.errors import ArgumentError, PolicyError
+from sgfast.errors import AmbiguousAddress, ArgumentError, PolicyError
 from sgfast.notebook import html_table, html_text
 from sgfast.policy.assuming import with_assumed
 from sgfast.policy.document import PolicySource, load
-from sgfast.policy.lookup import find, similar
+from sgfast.policy.elsewhere import elsewhere_text, owner_in, owners_elsewhere, owners_text
+from sgfast.policy.lookup import find, similar, vpc_name
 from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import (
     ICMP,
@@ -91,7 +92,8 @@ class Explained(Shown):
     """Why one packet is allowed or denied."""
 
     policy: Policy
-    vpc: str | None
+    #: The VPC in which addresses were looked up.
+    vpc: str
     source: End
     destination: End
     protocol: int
@@ -108,8 +110,8 @@ class Explained(Shown):
     #: None for an end that is not an instance.
     egress: SideExplained | None
     ingress: SideExplained | None
-    #: Which addresses were chosen where there were several, which ends are assumed, and which are in a group that their
-    #: instance is not in, as full sentences.
+    #: Which addresses were chosen where there were several, which ends are assumed, which are in a group that their
+    #: instance is not in, and which belong to instances of VPCs that are not peered, as full sentences.
     choices: tuple[str, ...]
     #: Instances that are only assumed: ``policy`` has them, the one that was given does not.
     assumed: tuple[Instance, ...] = ()
@@ -150,8 +152,9 @@ def explain(
 
     ``source`` and ``destination`` are instances, by any of their words (SPEC 2.12), or addresses. ``port`` is the
     destination port, for protocols with ports; ``sport``, the source port, only matters for DHCP. Without ``icmp_type``
-    the packet is a ping. ``vpc`` is as for ``Engine``. ``as_if_in`` makes an end without an instance a machine in these
-    groups: ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end has no instance (SPEC 10.13).
+    the packet is a ping. ``vpc`` is as for ``Engine``; None: the VPC of the source's instance, or else that of the
+    destination's (SPEC 12.1). ``as_if_in`` makes an end without an instance a machine in these groups:
+    ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end has no instance (SPEC 10.13).
 
     Raises PolicyError if the policy cannot be used or a name is unknown, ArgumentError for an impossible packet.
     """
@@ -159,7 +162,8 @@ def explain(
     ends = [_meant(policy, text) for text in (source, destination)] if as_if_in else []
     addresses = [end for end in ends if isinstance(end, Address) and not is_multicast(end)]
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc, candidates=addresses)
-    engine = Engine(policy, vpc=vpc)
+    named = [_address_or_instance(policy, text) for text in (source, destination)]
+    engine = Engine(policy, vpc=vpc_name(policy, vpc) or _home(policy, *named))
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
         hint = did_you_mean(str(protocol), USUAL_PROTOCOLS) or did_you_mean(str(protocol), PROTOCOL_NUMBERS)
@@ -168,7 +172,7 @@ def explain(
         )
     _check_fields(number, port, sport, icmp_type, icmp_code)
     choices: list[str] = []
-    src, dst = _ends(engine, source, destination, number, choices)
+    src, dst = _ends(engine, (source, destination), named, number, choices)
     for machine in assumed:
         if machine not in (src.instance, dst.instance):
             raise ArgumentError(f"{machine.addresses[0].network_address} is neither the source nor the destination")
@@ -187,30 +191,36 @@ def explain(
 
 def explain_opener(
     engine: Engine, source: Address, destination: Address, protocol: int, port: int | None, icmp_type: int | None,
-    icmp_code: int | None,
+    icmp_code: int | None, *, between: tuple[Instance, Instance] | None = None,
 ) -> Explained:  # fmt: skip
     """Explain one packet as ``explain`` does. The engine must be fresh, because a connection could decide otherwise.
 
     ``protocol`` is the number in packets. ``port``, ``icmp_type`` and ``icmp_code`` are None if it does not have them.
+    ``between``: the instances at both ends, if their VPCs are not peered. The engine does not know both of them.
     """
-    ends = [End(address, _owner(engine, address)) for address in (source, destination)]
-    if is_multicast(destination):
-        ends[1] = End(destination, None)
-    return _explained(engine, ends[0], ends[1], protocol, port, None, icmp_type, icmp_code)
+    owners = between or (_owner(engine, source), None if is_multicast(destination) else _owner(engine, destination))
+    ends = End(source, owners[0]), End(destination, owners[1])
+    return _explained(engine, *ends, protocol, port, None, icmp_type, icmp_code)
 
 
 def _explained(
     engine: Engine, src: End, dst: End, protocol: int, port: int | None, sport: int | None, icmp_type: int | None,
     icmp_code: int | None, choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (),
 ) -> Explained:  # fmt: skip
-    policy = engine.policy
-    verdict = engine.check(
-        src.address, dst.address, protocol, sport=CLIENT_PORT if sport is None else sport, dport=port or 0,
+    policy, vpc = engine.policy, engine.vpc
+    assert vpc is not None
+    judging, to = _judging(engine, src, dst)
+    verdict = judging.check(
+        src.address, to, protocol, sport=CLIENT_PORT if sport is None else sport, dport=port or 0,
         icmp_type=icmp_type or 0, icmp_code=icmp_code or 0,
     )  # fmt: skip
     packet = Packet(src.address.version, protocol, port, icmp_type, icmp_code)
     sides: list[SideExplained | None] = [None, None]
-    told: list[str] = []
+    told = []
+    for end in (src, dst):
+        if owners := _elsewhere(policy, vpc, end):
+            text = elsewhere_text(vpc, end.address, owners)
+            told.append(f"{text[0].upper()}{text[1:]}.")
     if verdict.verdict in ("allow", "deny"):
         for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
             if here.instance is not None:
@@ -218,9 +228,34 @@ def _explained(
                 sides[n] = side
                 told += _members_by_address(policy, there, (side.winner, *side.also_match))
     return Explained(
-        policy, engine.vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
+        policy, vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
         _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(told)), assumed,
     )  # fmt: skip
+
+
+def _judging(engine: Engine, src: End, dst: End) -> tuple[Engine, Address]:
+    """The engine that judges the packet, and the destination's address there.
+
+    If the ends are instances of VPCs that are not peered, other instances may have the same addresses, even the two
+    ends may have one. So that engine knows no other instances, and the destination gets another address if it has to.
+    """
+    here, there = src.instance, dst.instance
+    if here is None or there is None or engine.policy.connected(here.vpc, there.vpc):
+        return engine, dst.address
+    to = dst.address
+    if to == src.address:
+        to = type(to)(int(to) ^ 1)
+    two = tuple(
+        replace(instance, addresses=(ip_network(address.packed),))
+        for instance, address in ((here, src.address), (there, to))
+    )
+    return Engine(engine.policy.having(instances=two)), to
+
+
+def _elsewhere(policy: Policy, vpc: str, end: End) -> list[Instance]:
+    """The owners of the end's address in VPCs that are not peered with ``vpc``, if no instance counts as its owner."""
+    counts = end.instance is not None or is_multicast(end.address)
+    return [] if counts else owners_elsewhere(policy, vpc, end.address)
 
 
 def service_of(explained: Explained) -> str:
@@ -237,11 +272,15 @@ def service_of(explained: Explained) -> str:
 
 def sentence(explained: Explained) -> str:
     """The packet, its verdict and what decided it, in one line without a full stop."""
-    source, destination = (
-        f"{end.address}{f' ({end.instance.name})' if end.instance is not None else ''}"
-        for end in (explained.source, explained.destination)
-    )
+    source, destination = (_called(explained, end) for end in (explained.source, explained.destination))
     return f"{service_of(explained)} from {source} to {destination} is {_decision(explained)}"
+
+
+def _called(explained: Explained, end: End) -> str:
+    if end.instance is not None:
+        return f"{end.address} ({end.instance.name})"
+    owners = _elsewhere(explained.policy, explained.vpc, end)
+    return f"{end.address} (no instance in VPC {explained.vpc}; {owners_text(owners)})" if owners else str(end.address)
 
 
 def _decision(explained: Explained) -> str:
@@ -287,9 +326,32 @@ def _check_fields(
             raise ArgumentError(f"{what} must be 0 to {top}, not {value}")
 
 
-def _ends(engine: Engine, source: str, destination: str, protocol: int, choices: list[str]) -> tuple[End, End]:
+def _home(policy: Policy, source: Address | Instance, destination: Address | Instance) -> str:
+    """The VPC in which addresses are looked up if none is named: that of the source's instance, or else of the
+    destination's (SPEC 12.1). AmbiguousAddress if an address would have to say which VPC that is and several have it.
+    """
+    if isinstance(source, Instance):
+        return source.vpc
+    if isinstance(destination, Instance):
+        seen = policy.connected_vpcs[destination.vpc]  # its own addresses hide those of its peers
+        return next((vpc for vpc in seen if owner_in(policy, vpc, source)), destination.vpc)
+    for address in (source, *([] if is_multicast(destination) else [destination])):
+        owners = [owner for vpc in policy.vpcs if (owner := owner_in(policy, vpc.name, address))]
+        if len(owners) > 1:
+            raise AmbiguousAddress(
+                f"{policy.origin}: {address} is an address of instance {owners[0].name!r} (VPC {owners[0].vpc!r}) and "
+                f"of instance {owners[1].name!r} (VPC {owners[1].vpc!r}): name the VPC that is meant (--vpc), or an "
+                "instance"
+            )
+        if owners:
+            return owners[0].vpc
+    return policy.vpcs[0].name  # no filter judges the packet, whichever VPC it is in
+
+
+def _ends(
+    engine: Engine, texts: tuple[str, str], named: Sequence[Address | Instance], protocol: int, choices: list[str]
+) -> tuple[End, End]:
     """Both ends, in the same address family."""
-    named = [_address_or_instance(engine, text) for text in (source, destination)]
     wanted = {6} if protocol == ICMPV6 else {4, 6}
     families = [
         {each.version} if not isinstance(each, Instance) else {network.version for network in each.addresses}
@@ -299,7 +361,7 @@ def _ends(engine: Engine, source: str, destination: str, protocol: int, choices:
     if not common:
         have = " and ".join(
             f"{text} {'is' if not isinstance(each, Instance) else 'has'} IPv{' and IPv'.join(map(str, sorted(family)))}"
-            for text, each, family in zip((source, destination), named, families, strict=True)
+            for text, each, family in zip(texts, named, families, strict=True)
         )
         raise ArgumentError(f"source and destination have no IP version in common: {have}")
     if not common & wanted:
@@ -308,29 +370,35 @@ def _ends(engine: Engine, source: str, destination: str, protocol: int, choices:
     ends = []
     for each in named:
         if isinstance(each, Instance):
-            ends.append(End(_own_address(engine, each, family, choices), each))
+            # An instance that is given by its name is meant even where the VPC does not see it.
+            sees = engine if _is_visible(engine, each) else Engine(engine.policy, vpc=each.vpc)
+            ends.append(End(_own_address(sees, each, family, choices), each))
         else:
             ends.append(End(each, _owner(engine, each)))
     if is_multicast(ends[1].address):
         ends[1] = End(ends[1].address, None)
+    for text, each, there in zip(texts, named, reversed(ends), strict=True):
+        if not isinstance(each, Instance) or _is_visible(engine, each):
+            continue
+        if there.instance is None or engine.policy.connected(each.vpc, there.instance.vpc):
+            raise PolicyError(
+                f"{engine.policy.origin}: the instance {text!r} is in VPC {each.vpc!r}, which is not peered with "
+                f"{engine.vpc!r}: name another VPC (--vpc), or none"
+            )
     return ends[0], ends[1]
 
 
-def _address_or_instance(engine: Engine, text: str) -> Address | Instance:
-    policy = engine.policy
-    instance = _meant(policy, text)
-    if instance is None:
+def _is_visible(engine: Engine, instance: Instance) -> bool:
+    return engine.vpc is not None and engine.policy.connected(instance.vpc, engine.vpc)
+
+
+def _address_or_instance(policy: Policy, text: str) -> Address | Instance:
+    meant = _meant(policy, text)
+    if meant is None:
         hint = similar(policy, "instance", text)
         message = f"{text[:80]!r} is neither an address nor an instance of the policy{hint}"
         raise PolicyError(f"{policy.origin}: {message}")
-    if not isinstance(instance, Instance):
-        return instance
-    if engine.vpc is not None and not policy.connected(instance.vpc, engine.vpc):
-        raise PolicyError(
-            f"{policy.origin}: the instance {text!r} is in VPC {instance.vpc!r}, which is isolated from "
-            f"{engine.vpc!r}: the two are not peered"
-        )
-    return instance
+    return meant
 
 
 def _meant(policy: Policy, text: str) -> Address | Instance | None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial, reduce
-from ipaddress import ip_network
 from itertools import product
 from operator import itemgetter, or_
 from typing import Literal, NamedTuple
@@ -55,6 +54,8 @@ class Outcome:
     is_about_something: bool
     #: Its sources and destinations that are nobody.
     nobody: tuple[Word, ...]
+    #: Sentences about addresses that belong to instances of VPCs that are not peered (SPEC 12.1).
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def word(self) -> Literal["holds", "fails", "empty"]:
@@ -64,7 +65,12 @@ class Outcome:
 
     @property
     def warnings(self) -> list[str]:
-        """Why the expectation says less than its author may think."""
+        """Why the expectation says less, or something else, than its author may think."""
+        return [*self.gaps, *(f"{self.expectation.place}: {each}" for each in self.elsewhere)]
+
+    @property
+    def gaps(self) -> list[str]:
+        """Whom the expectation says nothing about."""
         warnings = [
             f"{word.place}: no instance or address is in {word.text}, so nothing is proved about it"
             for word in self.nobody
@@ -205,16 +211,18 @@ class Expectations:
 
     def _outcome(self, meant: _Meant) -> Outcome:
         wanted = meant.expectation.verdict
-        found = self._contradiction(meant, wanted)
+        notes: list[str] = []
+        found = self._contradiction(meant, wanted, notes)
         about_something = found is not None or self._contradiction(meant, _OPPOSITE[wanted]) is not None
         return Outcome(
-            meant.expectation, None if found is None else self._judged(found, wanted), about_something, meant.nobody
-        )
+            meant.expectation, None if found is None else self._judged(found, wanted), about_something, meant.nobody,
+            tuple(notes),
+        )  # fmt: skip
 
-    def _contradiction(self, meant: _Meant, wanted: Action) -> Opener | None:
+    def _contradiction(self, meant: _Meant, wanted: Action, notes: list[str] | None = None) -> Opener | None:
         for sources, destinations in product(meant.sources, meant.destinations):
             try:
-                found = first_contradiction(self.policy, sources, destinations, meant.services, wanted)
+                found = first_contradiction(self.policy, sources, destinations, meant.services, wanted, notes)
             except TooMuch as error:
                 raise PolicyError(f"{meant.expectation.place}: {error}") from None
             if found is not None:
@@ -223,32 +231,20 @@ class Expectations:
 
     def _judged(self, opener: Opener, wanted: Action) -> Explained:
         # A fresh engine, because a connection that it remembers could decide. What is compiled is reused.
-        if opener.vpc is None:
-            explained = self._judged_alone(opener)
-        else:
-            compiler = self._compilers.setdefault(opener.vpc, Compiler(opener.vpc))
-            engine = Engine(self.policy, vpc=opener.vpc, compiler=compiler)
-            explained = _explained(engine, opener, opener.destination)
+        vpc, between = opener.vpc, None
+        if vpc is None:
+            known = self.policy.instance_by_name
+            assert opener.source_instance is not None and opener.destination_instance is not None
+            between = known[opener.source_instance], known[opener.destination_instance]
+            vpc = between[0].vpc
+        compiler = self._compilers.setdefault(vpc, Compiler(vpc))
+        explained = explain_opener(
+            Engine(self.policy, vpc=vpc, compiler=compiler), opener.source, opener.destination, opener.protocol,
+            opener.port, opener.icmp_type, opener.icmp_code, between=between,
+        )  # fmt: skip
         if explained.verdict != _OPPOSITE[wanted]:
             raise AssertionError(f"the engine says otherwise: {sentence(explained)}")
         return explained
-
-    def _judged_alone(self, opener: Opener) -> Explained:
-        """For VPCs that are not peered: other instances may have the same addresses, even the two ends may have one. So
-        the engine knows no other instances, and the destination gets another address if it has to.
-        """
-        destination = opener.destination
-        if destination == opener.source:
-            destination = type(destination)(int(destination) ^ 1)
-        ends = ((opener.source_instance, opener.source), (opener.destination_instance, destination))
-        known = self.policy.instance_by_name
-        instances = [replace(known[name], addresses=(ip_network(address),)) for name, address in ends if name]
-        explained = _explained(Engine(self.policy.having(instances=tuple(instances))), opener, destination)
-        if destination == opener.destination:
-            return explained
-        # What the rules would have said of the other address is not shown.
-        end = replace(explained.destination, address=opener.destination)
-        return replace(explained, destination=end, egress=None, ingress=None)
 
     def covering(self, rows: Iterable[Seen]) -> list[Expectation | None]:
         """For each row: the first expectation that is about it and expects another verdict; else the first one that is
@@ -256,12 +252,6 @@ class Expectations:
         """
         index = _Index(self._meant, self._ends, self._services)
         return [None if (n := index.first(row)) is None else self._meant[n].expectation for row in rows]
-
-
-def _explained(engine: Engine, opener: Opener, destination: Address) -> Explained:
-    return explain_opener(
-        engine, opener.source, destination, opener.protocol, opener.port, opener.icmp_type, opener.icmp_code
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +278,8 @@ def _joined(ends: Iterable[End]) -> list[End]:
         return known
     instances = frozenset().union(*(end.instances for end in plain))
     networks = tuple(network for end in plain for network in end.networks)
-    return [End("any", "several", instances, networks), *others]
+    kind: Literal["any", "network"] = "any" if any(end.kind == "any" for end in plain) else "network"
+    return [End(kind, "several", instances, networks), *others]
 
 
 def _together(services: Iterable[ServiceSet]) -> ServiceSet:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_FAIL_ON, FILE, Choice, Form, as_if_in_option, format_option, vpc_option
+from sgfast.cli.options import EXIT_FAIL_ON, FILE, Choice, Form, as_if_in_option, format_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
 
@@ -34,7 +34,12 @@ from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
     "--icmp-type", type=click.IntRange(0, 255), metavar="N", help="For icmp and icmpv6. Default: an echo request."
 )
 @click.option("--icmp-code", type=click.IntRange(0, 255), metavar="N", help="With --icmp-type. Default: 0.")
-@vpc_option
+@click.option(
+    "--vpc",
+    metavar="NAME",
+    help="The VPC in which addresses are looked up, and its peers, by its name, id or label. Default: that of the "
+    "sender's instance, or else of the receiver's.",
+)
 @as_if_in_option
 @format_option()
 @click.option("--fail-on", type=Choice(["denied"]), help="Exit with status 1 if the packet is denied.")

@@ -49,14 +49,16 @@ class Opener:
 
 
 def first_contradiction(
-    policy: Policy, sources: End, destinations: End, services: ServiceSet, wanted: Literal["allow", "deny"]
-) -> Opener | None:
+    policy: Policy, sources: End, destinations: End, services: ServiceSet, wanted: Literal["allow", "deny"],
+    notes: list[str] | None = None,
+) -> Opener | None:  # fmt: skip
     """An opener from ``sources`` to ``destinations`` for one of ``services`` that does not get the wanted verdict; None
-    if all of them get it. It is exact: no packet is tried, and none is left out (SPEC 12.4).
+    if all of them get it. It is exact: no packet is tried, and none is left out (SPEC 12.4). ``notes`` takes sentences
+    about addresses that belong to instances of VPCs that are not peered (SPEC 12.1), as far as it had to look.
 
     Raises TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an address.
     """
-    question = Question([policy], sources, destinations, services)
+    question = Question([policy], sources, destinations, services, notes)
     for scene in question.scenes():
         found = _in_scene(question, scene, wanted)
         if found is not None:
@@ -95,12 +97,12 @@ def _two_ends(senders: Sequence[Piece], receivers: Sequence[Piece]) -> tuple[Pie
 
 
 def _isolated(policy: Policy, question: Question) -> Opener | None:
-    """An opener between two instances whose VPCs are not peered (SPEC 3.6)."""
-    for (family, vpc), (source, _) in question.own.items():
-        for (other_family, other_vpc), (_, destination) in question.own.items():
-            if source is None or destination is None or family != other_family or policy.connected(vpc, other_vpc):
-                continue
-            return _opener(question, family, None, source, destination, question.base[family])
+    """An opener between two instances that the ends name and whose VPCs are not peered (SPEC 3.6, 12.1)."""
+    for family, (senders, receivers) in question.named.items():
+        for vpc, source in senders.items():
+            for other, destination in receivers.items():
+                if not policy.connected(vpc, other):
+                    return _opener(question, family, None, source, destination, question.base[family])
     return None
 
 

@@ -272,7 +272,8 @@ def reach(
     if ``services`` are none, TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an
     address.
     """
-    question = Question([policy], sources, destinations, named_service(services))
+    notes: list[str] = []
+    question = Question([policy], sources, destinations, named_service(services), notes)
     makers = {family: RowMaker(question, family) for family in (4, 6)}
     for scene in question.scenes():
         relation = scene.relations[0]
@@ -280,7 +281,8 @@ def reach(
         makers[scene.family].add(scene, relation.to, relation.out_of, why)
     rows = in_both_families(row for maker in makers.values() for row in maker.rows())
     rows, warnings = with_rules(question, sorted(rows, key=rank))
-    return Reach(policy, sources, destinations, services, tuple(rows), (*stateless_warnings(policy), *warnings))
+    warnings = (*notes, *stateless_warnings(policy), *warnings)
+    return Reach(policy, sources, destinations, services, tuple(rows), warnings)
 
 
 def with_rules(question: Question, rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:

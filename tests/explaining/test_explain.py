@@ -151,11 +151,15 @@ def questions(draw: st.DrawFn, policy: Policy) -> tuple[str, str, int, dict[str,
 @given(st.data())
 def test_verdict_winner_and_nearest_miss_against_engine_and_brute_force(data: st.DataObject) -> None:
     policy = data.draw(policies())
-    reference = ReferenceEngine(policy)
+    of_all = ReferenceEngine(policy)
     for _ in range(8):
         src, dst, protocol, fields = data.draw(questions(policy))
         explained = explain(policy, src, dst, protocol, **fields)  # type: ignore[arg-type]
-        verdict = Engine(policy).check(
+        # The addresses are looked up in the VPC of the source's instance, or else of the destination's (SPEC 12.1).
+        here = of_all._owner(ip_address(src)) or of_all._owner(ip_address(dst))
+        assert here is None or is_multicast_or_broadcast(ip_address(dst)) or explained.vpc == here.vpc
+        reference = ReferenceEngine(policy, vpc=explained.vpc)
+        verdict = Engine(policy, vpc=explained.vpc).check(
             src, dst, protocol, sport=CLIENT_PORT, dport=fields.get("port", 0), icmp_type=fields.get("icmp_type", 0),
             icmp_code=fields.get("icmp_code", 0),
         )  # fmt: skip
@@ -293,9 +297,79 @@ def test_an_address_that_is_really_the_instances_is_taken() -> None:
         explain(replace(policy, instances=(*others, last, router)), "router", "1.2.3.4", "tcp", port=1)
 
 
-def test_a_vpc_that_cannot_see_an_instance_says_so() -> None:
-    with pytest.raises(PolicyError, match="'b' is in VPC 'blue', which is isolated from 'red'"):
-        explain(policy_of(TWO_VPCS), "a", "b", "tcp", port=1, vpc="red")
+@pytest.mark.parametrize("vpc", [None, "red"])
+def test_an_instance_of_a_vpc_that_is_not_peered_is_isolated_if_it_is_named(vpc: str | None) -> None:
+    """SPEC 12.1: also where another instance has its address, or where the VPC is named that does not see it."""
+    for address in ("10.0.1.1", "10.0.0.9", "10.0.0.1"):
+        policy = policy_of(TWO_VPCS.replace("addresses: [10.0.1.1]", f"addresses: [{address}]"))
+        for ends in (("a", "b"), ("b", "a")):
+            found = explain(policy, *ends, "tcp", port=80, vpc=vpc)
+            assert (found.verdict, found.reason, found.allowed) == ("deny", "vpc-isolated", False)
+            assert [end.instance and end.instance.name for end in (found.source, found.destination)] == [*ends]
+            assert str((found.destination if ends[1] == "b" else found.source).address) == address
+            assert side_of(found, "egress").winner is not None and not side_of(found, "egress").reached
+
+
+@pytest.mark.parametrize("vpc", [None, "red"])
+def test_an_address_of_a_vpc_that_is_not_peered_is_external_and_the_answer_names_its_instance(vpc: str | None) -> None:
+    policy = policy_of(TWO_VPCS)
+    found = explain(policy, "a", "10.0.1.1", "tcp", port=80, vpc=vpc)
+    assert (found.verdict, found.vpc, found.destination.instance, found.ingress) == ("allow", "red", None, None)
+    assert found.choices[-1] == (
+        "No instance that VPC red sees has 10.0.1.1: it is b's in VPC blue, which is not peered; it is judged as an "
+        "address that no instance owns (write b to ask about the instance)."
+    )
+    assert "to 10.0.1.1 (no instance in VPC red; b's in VPC blue, which is not peered) is allowed" in repr(found)
+    back = explain(policy, "10.0.1.1", "a", "tcp", port=80, vpc=vpc)
+    assert (back.source.instance, back.reason) == (None, "no-rule") and "it is b's" in back.choices[-1]
+    # What red sees is what red and its peers have, and no others.
+    assert explain(policy, "c", "10.0.0.1", "tcp", port=80).destination.instance is not None
+    assert explain(policy, "d", "192.0.2.1", "tcp", port=80, vpc=vpc).choices == ()
+
+
+def test_two_peers_of_the_vpc_that_is_named_are_isolated_though_addresses_name_them() -> None:
+    policy = policy_of(TWO_VPCS.replace("[[red, far]]", "[[far, red], [far, blue]]"))
+    found = explain(policy, "10.0.0.1", "10.0.1.1", "tcp", port=80, vpc="far")
+    assert (found.reason, found.vpc) == ("vpc-isolated", "far")
+    assert explain(policy, "10.0.0.1", "10.0.1.1", "tcp", port=80).verdict == "allow"
+
+
+def test_the_command_tells_of_vpcs_that_are_not_peered(capsys: Capsys, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(TWO_VPCS)
+    arguments = ("explain", path, "--vpc", "red", "--from", "a", "--protocol", "tcp", "--port", 80, "--to")
+    named = sgfast(capsys, *arguments, "b", "--fail-on", "denied")
+    assert named.status == 1 and "denied (vpc-isolated)" in named.out and named.err == ""
+    found = valid("explain", json.loads(sgfast(capsys, *arguments, "10.0.1.1", "--json").out))
+    assert found["verdict"] == "allow" and "it is b's in VPC blue, which is not peered" in found["choices"][-1]
+    text = " ".join(sgfast(capsys, *arguments, "10.0.1.1").out.split())
+    assert "No instance that VPC red sees has 10.0.1.1: it is b's in VPC blue" in text
+
+
+def test_many_owners_elsewhere_are_counted() -> None:
+    vpcs = ", ".join(f"{{name: v{n}}}" for n in range(6))
+    instances = "".join(
+        f"  - {{name: i{n}, vpc: v{n}, addresses: [10.0.0.{1 if n else 9}], security_groups: [g]}}\n" for n in range(6)
+    )
+    policy = policy_of(f"version: 1\nvpcs: [{vpcs}]\nsecurity_groups: [{{name: g}}]\ninstances:\n{instances}")
+    (told,) = explain(policy, "i0", "10.0.0.1", "gre").choices
+    assert "it is i1's in VPC v1, i2's in VPC v2, i3's in VPC v3 and that of 2 more, which are not peered;" in told
+
+
+def test_an_address_of_several_vpcs_needs_another_word_that_says_which_vpc_is_meant() -> None:
+    policy = policy_of(TWO_VPCS.replace("addresses: [10.0.1.1]", "addresses: [10.0.0.9]"))
+    with pytest.raises(PolicyError, match=r"^p.yaml: 10.0.0.9 is an address of .*'d' .* and of .*'b' .* \(--vpc\)"):
+        explain(policy, "10.0.0.9", "192.0.2.1", "tcp", port=80)
+    assert explain(policy, "10.0.0.9", "192.0.2.1", "tcp", port=80, vpc="red").source.instance == policy.instances[3]
+    assert explain(policy, "10.0.0.9", "a", "tcp", port=80).source.instance == policy.instances[3]
+    assert explain(policy, "c", "10.0.0.9", "tcp", port=80).destination.instance == policy.instances[3]
+    assert explain(policy, "b", "10.0.0.9", "tcp", port=80).verdict == "local"
+
+
+def test_a_vpc_that_sees_neither_end_says_so() -> None:
+    for ends in (("b", "192.0.2.1"), ("192.0.2.1", "b"), ("b", "b")):
+        with pytest.raises(PolicyError, match="'b' is in VPC 'blue', which is not peered with 'red': name another VPC"):
+            explain(policy_of(TWO_VPCS), *ends, "tcp", port=1, vpc="red")
 
 
 def test_deny_rules_win_and_are_no_near_misses() -> None:

@@ -62,6 +62,9 @@ def test_a_contradiction_is_found_exactly_if_some_packet_contradicts(
         assert wanted == "allow"
         assert found.source_instance is not None
         assert found.destination_instance is not None
+        # Only instances that are named are isolated; an address may be another machine's there (SPEC 12.1).
+        assert found.source_instance in ends[0].instances
+        assert found.destination_instance in ends[1].instances
         vpcs = [policy.instance_by_name[name].vpc for name in (found.source_instance, found.destination_instance)]
         assert not policy.connected(*vpcs)
     elif wanted == "deny" and service != "all":
@@ -142,6 +145,23 @@ def test_an_address_that_only_another_vpc_owns_belongs_to_no_instance() -> None:
     isolated = asked(policy, "in-c", "in-b", "tcp/22", "allow")
     assert isolated is not None
     assert (isolated.source_instance, isolated.destination_instance, isolated.vpc) == ("in-c", "in-b", None)
+
+
+def test_only_an_instance_that_is_named_is_isolated_and_its_address_may_be_another_machine() -> None:
+    policy = parse_policy(VPCS.replace("in-c, vpc: c, addresses: [10.0.0.5]", "in-c, vpc: c, addresses: [10.9.0.9]"))
+    for source, destination in (("in-c", "in-a"), ("group:open", "in-a"), ("in-a", "in-c")):
+        isolated = asked(policy, source, destination, "tcp/22", "allow")
+        assert isolated is not None and isolated.vpc is None
+        assert asked(policy, "in-c", "in-a", "tcp/22", "deny") is None
+    notes: list[str] = []
+    named = named_end(policy, "10.9.0.9"), named_end(policy, "in-a")
+    assert first_contradiction(policy, *named, named_service("tcp/22"), "allow", notes) is None
+    assert notes == [
+        "no instance that VPC a sees has 10.9.0.9: it is in-c's in VPC c, which is not peered; it is judged as an "
+        "address that no instance owns (write in-c to ask about the instance)"
+    ]
+    # Everybody is asked about, and nobody in particular.
+    assert asked(policy, "any", "in-a", "tcp/22", "allow") is None
 
 
 def test_a_multicast_destination_is_no_instance_though_a_prefix_covers_it() -> None:

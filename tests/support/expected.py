@@ -62,9 +62,19 @@ def _own(truth: Truth, vpc: str, family: int, is_destination: bool) -> list[End]
     return [end for end in ends if end.instance is not None and end.instance.vpc == vpc]
 
 
-def is_about(policy: Policy, expectation: Expectation, packet: Seen) -> bool:
+def is_proved_about(policy: Policy, expectation: Expectation, packet: Seen) -> bool:
+    """Whether the packet is among those for which the expectation is proved. Between VPCs that are not peered it is
+    only if instances or their groups are named: an address may be another machine's there (SPEC 12.1).
+    """
+    here, there = packet.source.instance, packet.destination.instance
+    is_isolated = here is not None and there is not None and not policy.connected(here.vpc, there.vpc)
+    return is_about(policy, expectation, packet, only_names=is_isolated)
+
+
+def is_about(policy: Policy, expectation: Expectation, packet: Seen, *, only_names: bool = False) -> bool:
     def at(word: str, end: End) -> bool:
-        return _is_at(policy, word, end.address, end.instance)
+        is_name = word in policy.group_by_name or word in policy.instance_by_name
+        return (is_name or not only_names) and _is_at(policy, word, end.address, end.instance)
 
     return (
         any(at(word.text, packet.source) for word in expectation.sources)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from sgfast import PolicyError, load_policy
 from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.policy import document
+from sgfast.policy.model import Instance, Vpc
 from sgfast.testing import assert_allows, assert_denies
 
 pytest_plugins = ["pytester"]
@@ -106,6 +108,21 @@ def test_an_assertion_about_nobody_does_not_pass(policy: Any) -> None:
     assert message(assert_allows, policy, "empty", "db", "tcp/5432") == f"assert_allows: {said}"
     assert message(assert_denies, policy, ["web", "empty"], "db", "udp") == f"assert_denies: {said}"
     assert "no filter judges any packet" in message(assert_denies, policy, "192.0.2.1", "192.0.2.2", "all")
+
+
+def test_an_assertion_about_an_address_of_a_vpc_that_is_not_peered_warns_and_names_the_instance(policy: Any) -> None:
+    """SPEC 12.1"""
+    vpcs = (Vpc("default"), Vpc("dev"))
+    stranger = Instance("dev-1", "dev", (ip_network("10.99.0.1"),), ("web",))
+    apart = replace(policy, vpcs=vpcs, instances=(*policy.instances, stranger))
+    assert_denies(apart, "web-1", "dev-1", "all")
+    with pytest.raises(AssertionError, match=r"\(dev-1\) is denied: VPC default and VPC dev are not peered"):
+        assert_allows(apart, "web-1", "dev-1", "tcp/443")
+    with pytest.warns(UserWarning, match=r"has 10.99.0.1: it is dev-1's in VPC dev, which is not peered") as told:
+        assert_allows(apart, "web-1", "10.99.0.1", "tcp/443")
+    assert [each.filename for each in told] == [__file__]
+    with pytest.raises(AssertionError, match=r"10.99.0.1 \(no instance in VPC default; dev-1's in VPC dev, "):
+        assert_denies(apart, "web-1", "10.99.0.1", "tcp/443")
 
 
 def test_what_is_wrong_with_an_argument_is_said_in_one_line(policy: Any) -> None:
