@@ -30,6 +30,7 @@ from sgfast.policy.node_reader import DocumentErrors
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.reaching import End, Opener, ServiceSet, first_contradiction, named_end, named_service
 from sgfast.reaching.ranges import Ranges, difference, union
+from sgfast.reaching.views import Views
 from sgfast.spelling import Suggestions
 
 #: The most steps that looking up the names of a file may take, and proving all of it (SPEC 11.7). At the limit it is
@@ -189,20 +190,35 @@ class Expectations:
 
         PolicyError if that would take too long (SPEC 11.1).
         """
-        self._refuse(sum(self._steps(meant) for meant in self._meant), len(self._meant))
+        self._refuse(self._all_steps(), len(self._meant))
         return Proof(self.policy, self.origin, tuple([self._outcome(meant) for meant in self._meant]))
 
     def _refuse(self, steps: int, expectations: int) -> None:
         if steps > MAX_STEPS:
             raise PolicyError(
                 f"{shown_origin(self.origin)}: {expectations:,} expectations of a policy with "
-                f"{count_rules(self.policy):,} rules and {count_addresses(self.policy):,} addresses are too much work: "
-                "divide the file"
+                f"{count_rules(self.policy):,} rules, {count_addresses(self.policy):,} addresses and "
+                f"{len(self.policy.vpcs):,} VPCs are too much work: divide the file"
             )
 
+    def _all_steps(self) -> int:
+        """An estimate of the work of all proofs, or more than is allowed."""
+        views, steps = Views(self.policy), 0
+        for meant in self._meant:
+            steps += self._steps(meant)
+            for sources, destinations in product(meant.sources, meant.destinations):
+                if steps > MAX_STEPS:
+                    return steps
+                for family in (4, 6):
+                    seen = [each for _, each in views.asked(family, sources, destinations)]
+                    # What the first VPC takes is counted already.
+                    steps += 2 * sum(each + views.networks[family] for each in seen[1:])
+        return steps
+
     def _steps(self, meant: _Meant) -> int:
-        """An estimate of the work of one proof. Each pair of ends is asked about twice, and each question looks at all
-        that the policy and the ends name. What is named apart is also compared with the other end, which takes longest.
+        """An estimate of the work of one proof in one VPC. Each pair of ends is asked about twice, and each question
+        looks at all that the policy and the ends name. What is named apart is also compared with the other end, which
+        takes longest.
         """
         ends = (*meant.sources, *meant.destinations)
         named = sum(50 * len(end.networks) + len(end.instances) for end in ends)

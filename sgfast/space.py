@@ -204,16 +204,14 @@ class Services:
         """All services in order, as numbers: protocol * 65536 + key. Where each stretch of one class begins, and its
         class.
         """
-        starts, classes = [], []
-        for protocol in range(256):
-            own = self._starts.get(protocol)
-            if own is None:
-                starts.append(np.array([protocol * KEYS]))
-                classes.append(np.array([self.count - 1]))
-            else:
-                starts.append(protocol * KEYS + own)
-                classes.append(self._base[protocol] + np.arange(len(own)))
-        return np.concatenate(starts), np.concatenate(classes)
+        others = KEYS * np.delete(np.arange(256), list(self._starts))
+        starts = [others, *(protocol * KEYS + own for protocol, own in self._starts.items())]
+        classes = [
+            np.full(len(others), self.count - 1),
+            *(self._base[protocol] + np.arange(len(own)) for protocol, own in self._starts.items()),
+        ]
+        in_order = np.argsort(line := np.concatenate(starts))
+        return line[in_order], np.concatenate(classes)[in_order]
 
     def matching(self, rule: Rule) -> Mask:
         if rule.protocol is None:

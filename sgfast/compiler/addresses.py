@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
+from itertools import chain
 
 from sgfast.errors import AmbiguousAddress, PolicyError
 from sgfast.policy.lookup import similar
@@ -24,7 +25,7 @@ def visible_instances(policy: Policy, vpc: str | None) -> list[int]:
         known = ", ".join(v.name for v in policy.vpcs)
         hint = similar(policy, "VPC", vpc)
         raise PolicyError(f"{policy.origin}: unknown VPC {vpc!r}: the policy has {known}{hint}")
-    return [n for n, instance in enumerate(policy.instances) if policy.connected(instance.vpc, vpc)]
+    return sorted(chain.from_iterable(policy.places_by_vpc.get(seen, ()) for seen in policy.connected_vpcs[vpc]))
 
 
 def named_networks(policy: Policy, rule: Rule) -> Iterable[Network]:

@@ -338,6 +338,14 @@ class Policy(Asked):
         """The position of each instance in ``instances``, by name."""
         return {instance.name: n for n, instance in enumerate(self.instances)}
 
+    @cached_property
+    def places_by_vpc(self) -> dict[str, list[int]]:
+        """The positions in ``instances`` of the instances of each VPC that has any."""
+        found: dict[str, list[int]] = {}
+        for n, instance in enumerate(self.instances):
+            found.setdefault(instance.vpc, []).append(n)
+        return found
+
     def holders(self, vpc: str, network: Network) -> list[Instance]:
         """The instances of a VPC that have the whole network among their addresses."""
         width = network.max_prefixlen

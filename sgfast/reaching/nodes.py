@@ -7,7 +7,7 @@ each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,11 +43,17 @@ class Account:
         self.context_of = np.zeros(len(policy.instances), dtype=np.int64)
         for n, places in enumerate(self.instances):
             self.context_of[places] = n
+        #: The context by owner. Then the number of each context's VPC; the last places are those of ``FOREIGN`` and
+        #: ``OUTSIDE``.
+        self.context_of_owner = [OUTSIDE, *self.context_of.tolist()]
+        self._vpc_number = {vpc.name: n for n, vpc in enumerate(policy.vpcs)}
+        self._vpc_of_context = np.array([self._vpc_number[vpc] for _, vpc in self.contexts] + [-1, -1], dtype=np.int64)
         self._place = {group.name: n for n, group in enumerate(policy.security_groups)}
         #: The number of each membership; the first are those of the contexts. Then the VPC of each membership, and the
-        #: memberships with each group.
+        #: groups, and the memberships with each group.
         self._membership: dict[tuple[tuple[int, ...], str], int] = {}
         self._vpc_of: list[str] = []
+        self._groups_of: list[frozenset[int]] = []
         self._in_group: list[list[int]] = [[] for _ in policy.security_groups]
         for context in self.contexts:
             self._number(context)
@@ -58,17 +64,32 @@ class Account:
         self._holding = {pair: n for n, pair in enumerate(zip(self.owner_of, self.membership_of, strict=True))}
         self._owned: dict[str, dict[int, Owned]] = {}
 
-    def members(self, group: str, vpc: str) -> NDArray[np.bool_]:
-        """By membership: whether such addresses are members of the group to the rules of instances in a VPC (SPEC
-        4.11). The last two places are those of ``OUTSIDE`` and ``FOREIGN``.
+    def is_own(self, contexts: Numbers, vpc: str) -> NDArray[np.bool_]:
+        """For each of these contexts: whether it is that of instances in a VPC."""
+        own: NDArray[np.bool_] = self._vpc_of_context[contexts] == self._vpc_number.get(vpc, -2)
+        return own
+
+    def members(self, group: str, vpc: str, memberships: Numbers) -> NDArray[np.bool_]:
+        """For each of these memberships: whether such addresses are members of the group to the rules of instances in a
+        VPC (SPEC 4.11).
         """
-        policy = self.policy
+        place = self._place[group]
+        candidates: Iterable[int] = self._in_group[place]
+        if len(self._in_group[place]) > len(memberships):
+            candidates = [n for n in memberships.tolist() if n >= 0 and place in self._groups_of[n]]
         found = np.zeros(len(self._membership) + 2, dtype=bool)
-        for n in self._in_group[self._place[group]]:
-            other = self._vpc_of[n]
-            same_region = policy.vpc_by_name[other].region == policy.vpc_by_name[vpc].region
-            found[n] = same_region and policy.connected(other, vpc)
-        return found
+        for n in candidates:
+            found[n] = self._sees(n, vpc)
+        are_members: NDArray[np.bool_] = found[memberships]
+        return are_members
+
+    def groups_seen(self, membership: int, vpc: str) -> frozenset[int]:
+        """The groups that addresses of a membership are in, to the rules of instances in a VPC."""
+        return self._groups_of[membership] if membership >= 0 and self._sees(membership, vpc) else frozenset()
+
+    def _sees(self, membership: int, vpc: str) -> bool:
+        other, regions = self._vpc_of[membership], self.policy.vpc_by_name
+        return regions[other].region == regions[vpc].region and self.policy.connected(other, vpc)
 
     def owned(self, vpc: str, family: int) -> Owned:
         """What instances own as the VPC sees it, as holdings. AmbiguousAddress: SPEC 7.1."""
@@ -108,6 +129,7 @@ class Account:
                 self._in_group[group].append(len(self._membership))
             self._membership[membership] = len(self._membership)
             self._vpc_of.append(membership[1])
+            self._groups_of.append(frozenset(membership[0]))
         return self._membership[membership]
 
 
@@ -176,7 +198,7 @@ class Ground:
         cut = list(_together([list(pieces(self.named, each, self.family)) for each in owned]))
         owner_by_holding = [account.owner_of for account in self.accounts]
         apart = _not_one_to_one([_each(owner_by_holding, holdings) for _, _, _, holdings in cut])
-        context_by_owner = [self._contexts(account, vpc, only_vpc) for account in self.accounts]
+        context_of = [self._context_of(account, vpc, only_vpc) for account in self.accounts]
         names = self.accounts[-1].policy.instances
         asked_networks = self._within(end)
         total: list[dict[int, int]] = [{} for _ in self.accounts]
@@ -193,7 +215,7 @@ class Ground:
             is_asked = asked_networks[inside] and (owner == NOBODY or end.owned)
             if not is_asked and (owner == NOBODY or names[owner - 1].name not in end.instances):
                 continue
-            contexts = _each(context_by_owner, owners)
+            contexts = tuple([of(each) for of, each in zip(context_of, owners, strict=True)])
             if max(contexts) == FOREIGN:
                 continue
             memberships = _each([account.membership_of for account in self.accounts], holdings)
@@ -207,14 +229,17 @@ class Ground:
             parts[n].append(Piece(first, last, owners))
         return Nodes(len(self.accounts), inside_of, contexts_of, memberships_of, parts), total
 
-    def _contexts(self, account: Account, vpc: str, only_vpc: str | None) -> list[int]:
-        """The context by owner. A VPC that a policy does not have has no openers."""
+    def _context_of(self, account: Account, vpc: str, only_vpc: str | None) -> Callable[[int], int]:
+        """What gives the context of an owner. A VPC that a policy does not have has no openers."""
         if vpc not in account.policy.vpc_by_name:
-            return [FOREIGN]
-        of_context = np.arange(len(account.contexts))
-        if only_vpc is not None:
-            of_context[[other != only_vpc for _, other in account.contexts]] = FOREIGN
-        return [OUTSIDE, *of_context[account.context_of].tolist()]
+            return lambda owner: FOREIGN
+        known, contexts = account.context_of_owner, account.contexts
+
+        def own(owner: int) -> int:
+            context = known[owner]
+            return context if context == OUTSIDE or contexts[context][1] == only_vpc else FOREIGN
+
+        return known.__getitem__ if only_vpc is None else own
 
     def _within(self, end: End) -> list[bool]:
         """By named network: whether its addresses are among those of an end."""

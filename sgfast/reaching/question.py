@@ -9,6 +9,7 @@ A scene is what one VPC sees of one family.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -19,10 +20,11 @@ import numpy as np
 from sgfast.policy.elsewhere import elsewhere_text, owners_elsewhere
 from sgfast.policy.model import Policy
 from sgfast.reaching.ends import End
-from sgfast.reaching.nodes import OUTSIDE, Account, Ground, Nodes, Numbers, Piece
+from sgfast.reaching.nodes import OUTSIDE, Account, Ground, Nodes, Piece
 from sgfast.reaching.ranges import Ranges, intersection, union
-from sgfast.reaching.relation import Budget, Relation, Sets
+from sgfast.reaching.relation import Budget, KeptTables, Relation, Sets
 from sgfast.reaching.services import ServiceSet, openers
+from sgfast.reaching.views import Views
 
 #: How many addresses that belong to instances of VPCs that are not peered are told of, for one question.
 MAX_NOTES = 3
@@ -62,8 +64,10 @@ class Question:
         #: By family, for the last policy: an address of an instance that the sources name, and one that the
         #: destinations name, by VPC.
         self.named: dict[int, tuple[dict[str, Piece], dict[str, Piece]]] = {4: ({}, {}), 6: ({}, {})}
+        self._views = [Views(account.policy, account.contexts) for account in self.accounts]
         self.grounds = {family: Ground(self.accounts, family, (sources, destinations)) for family in (4, 6)}
         self._notes = notes
+        self._kept = {(family, p): KeptTables() for family in (4, 6) for p in range(len(policies))}
         self._all_owned: dict[int, Ranges] = {}
 
     def scenes(self) -> Iterator[Scene]:
@@ -79,7 +83,8 @@ class Question:
                     self._note_elsewhere(family, vpc, senders, receivers)
                 self.budget.pairs(senders.count, receivers.count)
                 relations = [
-                    Relation(ground, p, vpc, senders, receivers, self.base[family], self.sets, self.budget)
+                    Relation(ground, p, vpc, senders, receivers, self.base[family], self.sets, self.budget,
+                             self._kept[family, p])
                     for p in range(len(self.accounts))
                 ]
                 yield Scene(
@@ -90,16 +95,12 @@ class Question:
     def _find_named(self, vpc: str, nodes: Nodes, end: End, found: dict[str, Piece]) -> None:
         """Note one of the addresses of the VPC's own instances that the end names, if there are any."""
         instances = self.accounts[-1].policy.instances
-        for n in np.flatnonzero(self._own(vpc, nodes)).tolist() if end.instances else ():
+        is_own = self.accounts[-1].is_own(nodes.contexts[-1], vpc)
+        for n in np.flatnonzero(is_own).tolist() if end.instances else ():
             for piece in nodes.parts[n]:
                 if instances[piece.owners[-1] - 1].name in end.instances:
                     found[vpc] = piece
                     return
-
-    def _own(self, vpc: str, nodes: Nodes) -> Numbers:
-        """By node: whether it is of instances of the VPC itself."""
-        is_own = [other == vpc for _, other in self.accounts[-1].contexts] + [False, False]
-        return np.array(is_own, dtype=bool)[nodes.contexts[-1]]
 
     def _note_elsewhere(self, family: int, vpc: str, senders: Nodes, receivers: Nodes) -> None:
         """Tell of addresses that no instance owns, as the VPC sees them, but instances of other VPCs do."""
@@ -107,7 +108,8 @@ class Question:
         policy = self.accounts[-1].policy
         of_version = IPv4Address if family == 4 else IPv6Address
         for nodes, there, end in zip((senders, receivers), (receivers, senders), self._ends, strict=True):
-            if end.kind not in ("network", "address-group") or not self._own(vpc, there).any():
+            is_named = end.kind in ("network", "address-group")
+            if not is_named or not self.accounts[-1].is_own(there.contexts[-1], vpc).any():
                 continue
             for n in np.flatnonzero(nodes.contexts[-1] == OUTSIDE).tolist():
                 for piece in nodes.parts[n]:
@@ -132,15 +134,10 @@ class Question:
         return max(owned[n][0], piece.first) if n < len(owned) and owned[n][0] <= piece.last else None
 
     def _vpcs(self, family: int) -> list[str]:
-        """The VPCs with instances of the family."""
-        found: dict[str, int] = {}
-        for account in self.accounts:
-            for instance in account.policy.instances:
-                number = sum(network.version == family for network in instance.addresses)
-                if number:
-                    found[instance.vpc] = found.get(instance.vpc, 0) + number
-        for account in self.accounts:
-            for vpc in found.keys() & account.policy.vpc_by_name.keys():
-                seen = sum(found.get(other, 0) for other in account.policy.connected_vpcs[vpc])
-                self.budget.prefixes(seen + len(self.grounds[family].named.spans))
-        return list(found)
+        """The VPCs that have to be looked at. TooMuch if they see too much."""
+        steps: Counter[str] = Counter()
+        for views in self._views:
+            for vpc, seen in views.asked(family, *self._ends):
+                steps[vpc] += seen + len(self.grounds[family].named.spans)
+        self.budget.views(steps.total(), len(steps))
+        return list(steps)

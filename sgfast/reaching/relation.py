@@ -6,9 +6,9 @@ the rules are painted onto a line of services, from the last in precedence to th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Account, Ground, Nodes, Numb
 from sgfast.reaching.ranges import Ranges, difference, intersection
 from sgfast.space import NOBODY, Services, alike, peer_key_of, service_key
 
-#: The most prefixes that all VPCs together see: about ten seconds.
-MAX_PREFIXES = 3_000_000
+#: The most steps for what all VPCs together see (``Views``): about ten seconds.
+MAX_VIEWED = 3_000_000
 #: The most bytes of masks, and the most cells of kinds and services, of one context and direction.
 MAX_MASK_BYTES, MAX_CELLS = 1 << 28, 1 << 25
 #: The most cells that rules paint, for one question: about ten seconds.
@@ -39,13 +39,18 @@ MAX_SEARCHED, SEARCH = 500_000_000, 1000
 
 EMPTY = 0
 
+#: Up to so many nodes, Python is faster than numpy, and tables are kept for other VPCs that see the same nodes.
+_FEW = 16
+#: The most cells of tables that are kept: 64 MiB.
+_KEPT_CELLS = 1 << 24
+
 
 class Budget:
     """The work of one question. It is refused before it is done (SPEC 11.1)."""
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
-        self._prefixes = MAX_PREFIXES
+        self._viewed = MAX_VIEWED
         self._pairs = MAX_PAIRS
         self._painted = MAX_PAINTED
         self._parts = MAX_PARTS
@@ -53,10 +58,10 @@ class Budget:
         #: Whether the search for the deciding rules has ended early, because it took too many steps.
         self.is_searched_out = False
 
-    def prefixes(self, prefixes: int) -> None:
-        self._prefixes -= prefixes
-        if self._prefixes < 0:
-            raise self._refusal("its VPCs see too many addresses of each other")
+    def views(self, steps: int, vpcs: int) -> None:
+        self._viewed -= steps
+        if self._viewed < 0:
+            raise self._refusal(f"its {vpcs:,} VPCs see too many addresses and sets of groups of each other")
 
     def pairs(self, senders: int, receivers: int) -> None:
         self._pairs -= senders * receivers
@@ -136,6 +141,8 @@ class Sets:
 
 
 def _each(of_pair: Callable[[int, int], int], one: Numbers, other: Numbers) -> Numbers:
+    if len(one) <= _FEW:  # numpy would take longer
+        return np.array([of_pair(*pair) for pair in zip(one.tolist(), other.tolist(), strict=True)], dtype=np.int64)
     pairs, place = np.unique(one.astype(np.int64) << 32 | other, return_inverse=True)
     found = [of_pair(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()]
     sets: Numbers = np.array(found, dtype=np.int64)[place.reshape(-1)]
@@ -168,14 +175,37 @@ class Table:
         return found - {-1}
 
 
+class KeptTables:
+    """Tables of one policy and family that hold for every VPC that sees nodes alike. Peers of one VPC often do."""
+
+    def __init__(self) -> None:
+        self._tables: dict[tuple[object, ...], Table] = {}
+        self._cells = _KEPT_CELLS
+        self._number: dict[tuple[int, frozenset[int]], int] = {}
+
+    def numbers(self, inside: Numbers, groups: Iterable[frozenset[int]]) -> tuple[int, ...]:
+        """One number for each node. What the rules of a VPC tell apart about nodes differs in the number."""
+        nodes = zip(inside.tolist(), groups, strict=True)
+        return tuple([self._number.setdefault(node, len(self._number)) for node in nodes])
+
+    def get(self, key: tuple[object, ...], make: Callable[[], Table]) -> Table:
+        found = self._tables.get(key)
+        if found is None:
+            found = make()
+            self._cells -= found.winner.size
+            if self._cells >= 0:
+                self._tables[key] = found
+        return found
+
+
 class Relation:
     """What one policy allows between the nodes that one VPC sees, as sets of services."""
 
     def __init__(
         self, ground: Ground, policy: int, vpc: str, senders: Nodes, receivers: Nodes, base: Ranges, sets: Sets,
-        budget: Budget,
+        budget: Budget, kept: KeptTables,
     ) -> None:  # fmt: skip
-        """``policy``: its position. ``base``: the services that are asked for."""
+        """``policy``: its position. ``base``: the services that are asked for. ``kept``: for all VPCs together."""
         self._ground, self._policy = ground, policy
         self._account: Account = ground.accounts[policy]
         self._senders, self._receivers = senders, receivers
@@ -184,19 +214,19 @@ class Relation:
         self._base, self._sets, self._budget = base, sets, budget
         self._everything = sets.number(base)
         self._tables: dict[tuple[int, Direction], Table] = {}
+        self._kept = kept
+        self._alike: dict[tuple[str, Direction], tuple[int, ...]] = {}
         self._winners: dict[tuple[int, Direction, bytes, int], list[tuple[int, Rule]]] = {}
-        contexts = self._account.contexts
-        #: By context, with ``OUTSIDE`` and ``FOREIGN`` at the end: whether it is the VPC's own.
-        self._is_own = np.array([other == vpc for _, other in contexts] + [False, False], dtype=bool)
+        #: By receiver: whether it is of the VPC's own instances.
+        self._is_own = self._account.is_own(self._receiver_context, vpc)
 
     def judged(self, receiver: int) -> NDArray[np.bool_]:
         """For each sender: whether this VPC is where filters judge what it sends to the receiver. It is unless neither
         is an instance, or the sender is none and the receiver is one of another VPC.
         """
-        context = int(self._receiver_context[receiver])
-        if context == FOREIGN:
+        if self._receiver_context[receiver] == FOREIGN:
             return np.zeros(self._senders.count, dtype=bool)
-        from_outside = (self._sender_context == OUTSIDE) & self._is_own[context]
+        from_outside = (self._sender_context == OUTSIDE) & self._is_own[receiver]
         judged: NDArray[np.bool_] = (self._sender_context >= 0) | from_outside
         return judged
 
@@ -214,7 +244,7 @@ class Relation:
             return np.zeros(self._receivers.count, dtype=np.int64)
         rows, row = self._inbound
         if context == OUTSIDE:
-            allowed: Numbers = rows[row, sender] * self._is_own[self._receiver_context]
+            allowed: Numbers = rows[row, sender] * self._is_own
             return allowed
         return self._sets.each_both(rows[row, sender], self.table(context, "outbound").allowed)
 
@@ -252,8 +282,20 @@ class Relation:
         """What the rules of a context say: inbound about senders, outbound about receivers."""
         key = (context, direction)
         if key not in self._tables:
-            self._tables[key] = self._made(context, direction)
+            nodes = self._senders if direction == "inbound" else self._receivers
+            made = partial(self._made, context, direction)
+            few = nodes.count <= _FEW
+            self._tables[key] = self._kept.get((*key, self._numbers(context, direction)), made) if few else made()
         return self._tables[key]
+
+    def _numbers(self, context: int, direction: Direction) -> tuple[int, ...]:
+        """What the rules of a context may tell apart about the nodes at the other end."""
+        vpc = self._account.contexts[context][1]
+        if (vpc, direction) not in self._alike:
+            nodes = self._senders if direction == "inbound" else self._receivers
+            groups = [self._account.groups_seen(n, vpc) for n in nodes.memberships[self._policy].tolist()]
+            self._alike[vpc, direction] = self._kept.numbers(nodes.inside, groups)
+        return self._alike[vpc, direction]
 
     def winners(
         self, context: int, direction: Direction, nodes: NDArray[np.bool_], services: int
@@ -321,7 +363,7 @@ class Relation:
     def _matching(self, rule: Rule, vpc: str, nodes: Nodes, memberships: Numbers) -> NDArray[np.bool_]:
         """The nodes that the rule's peer matches, for an instance of a VPC."""
         if isinstance(rule.peer, GroupPeer):
-            return self._account.members(rule.peer.name, vpc)[memberships]
+            return self._account.members(rule.peer.name, vpc, memberships)
         matches = np.zeros(nodes.count, dtype=bool)
         for first, end in self._ground.named.within(named_networks(self._account.policy, rule)):
             matches |= (nodes.inside >= first) & (nodes.inside < end)

@@ -205,7 +205,7 @@ def test_two_peers_that_own_one_address_are_an_error() -> None:
         asked(policy, "internet", "in-b", "all", "deny")
 
 
-@pytest.mark.parametrize("bound", ["MAX_PREFIXES", "MAX_MASK_BYTES", "MAX_CELLS", "MAX_PAINTED", "MAX_PAIRS"])
+@pytest.mark.parametrize("bound", ["MAX_VIEWED", "MAX_MASK_BYTES", "MAX_CELLS", "MAX_PAINTED", "MAX_PAIRS"])
 def test_what_would_take_too_long_is_refused_before_it_is_done(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = parse_policy(VPCS)
     monkeypatch.setattr(relation, bound, 1)
