@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,18 +45,18 @@ def compile_for_check(policy: Policy, vpc: str | None) -> tuple[TableSizes, list
     """Compile the policy, and return how large its tables are and the warnings.
 
     A document in which VPCs use the same addresses is valid; only a replay has to say which VPC it sees (SPEC 7.1). For
-    such a document, this compiles the policy as each VPC sees it and returns the largest result.
+    such a document, this compiles the policy as one VPC sees it: the one that sees most addresses.
     """
     warnings = list(policy.warnings)
     vpc = vpc_name(policy, vpc)
     try:
         return _sizes(compile_policy(policy, vpc)), warnings
     except AmbiguousAddress as ambiguous:
-        views = [] if vpc is not None else [view for v in policy.vpcs if (view := _view(policy, v.name)) is not None]
-        if not views:
+        view = None if vpc is not None else _largest_view(policy)
+        if view is None:
             raise
         warnings.append(f"{str(ambiguous).removeprefix(policy.origin + ': ')}; compiled as its largest VPC sees it")
-        return max(views, key=lambda view: view.nbytes), warnings
+        return view, warnings
 
 
 def _sizes(compiled: CompiledPolicy) -> TableSizes:
@@ -64,11 +66,16 @@ def _sizes(compiled: CompiledPolicy) -> TableSizes:
     )  # fmt: skip
 
 
-def _view(policy: Policy, vpc: str) -> TableSizes | None:
-    try:
-        return _sizes(compile_policy(policy, vpc))
-    except AmbiguousAddress:
-        return None
+def _largest_view(policy: Policy) -> TableSizes | None:
+    """What the policy compiles to as the VPC sees it that sees most addresses, of those whose peers share none."""
+    addresses: Counter[str] = Counter()
+    for instance in policy.instances:
+        addresses[instance.vpc] += len(instance.addresses)
+    seen = {vpc: sum(addresses[peer] for peer in peers) for vpc, peers in policy.connected_vpcs.items()}
+    for vpc in sorted(seen, key=lambda each: -seen[each]):
+        with suppress(AmbiguousAddress):
+            return _sizes(compile_policy(policy, vpc))
+    return None
 
 
 def line_of(finding: Finding, lines: Lines) -> int | None:

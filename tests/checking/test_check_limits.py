@@ -7,7 +7,10 @@ from types import ModuleType
 import pytest
 
 from sgfast.checking import check_policy, coverage, isolation, policy_index
+from sgfast.compiler import CompiledPolicy
 from sgfast.policy.document import parse_policy
+from sgfast.policy.model import Policy
+from sgfast.report import check
 
 POLICY = """
 version: 1
@@ -43,3 +46,29 @@ def test_below_at_and_above_a_limit(
     assert high > 0
     assert any(words in told for told in left_out(high - 1))
     assert left_out(high) == left_out(high + 1) == ()
+
+
+def test_a_policy_whose_vpcs_share_addresses_is_compiled_for_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPEC 7.1: the hub sees most addresses, but its peers share one. So a peer is next."""
+    numbers = range(8)
+    policy = parse_policy(
+        f"version: 1\nvpcs: [{{name: alone}}, {', '.join(f'{{name: v{n}}}' for n in numbers)}, {{name: hub}}]\n"
+        f"peerings: [{', '.join(f'[hub, v{n}]' for n in numbers)}]\nsecurity_groups: [{{name: g}}]\ninstances:\n"
+        "  - {name: a, vpc: alone, addresses: [10.0.0.1], security_groups: [g]}\n"
+        + "".join(
+            f"  - {{name: s{n}, vpc: v{n}, addresses: [10.0.0.1], security_groups: [g]}}\n"
+            f"  - {{name: h{n}, vpc: hub, addresses: [10.1.0.{n}], security_groups: [g]}}\n"
+            for n in numbers
+        )
+    )
+    seen: list[str | None] = []
+    real = check.compile_policy
+
+    def compiled(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
+        seen.append(vpc)
+        return real(policy, vpc)
+
+    monkeypatch.setattr(check, "compile_policy", compiled)
+    _, (warning,) = check.compile_for_check(policy, None)
+    assert seen == [None, "hub", "v0"]
+    assert "overlap" in warning and warning.endswith("compiled as its largest VPC sees it")
