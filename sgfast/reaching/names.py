@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,9 @@ from sgfast.reaching.nodes import OUTSIDE, Nodes, Piece
 from sgfast.reaching.question import Question, Scene
 from sgfast.space import NOBODY, Span
 
+#: In the place of the node of a network that has none.
+_NO_NODE = -1
+
 Region = tuple[tuple[Span, tuple[Span, ...]], ...]
 """Networks, each with the networks within it that do not belong to the region."""
 
@@ -29,9 +33,9 @@ class Part:
 
     kind: PartKind
     name: str = ""
-    #: Of a network: the networks within it that do not count. Of all instances: groups and instances that do not.
+    #: Of a network and of the internet: networks that do not count. Of all instances: groups and instances that do not.
     without: tuple[str, ...] = ()
-    #: Of an instance: the addresses that count. Empty: all of them.
+    #: Of an instance: the addresses that count. Of the internet: the network that they are in. Empty: all of them.
     addresses: tuple[str, ...] = ()
 
     @property
@@ -77,8 +81,9 @@ class Names:
         #: Regions that hold all that is asked for and that no instance owns.
         self._whole_regions: set[Region] = set()
         self._known: dict[int, tuple[Part, ...]] = {}
+        self._special = [_span(network) for network in end.without if network.version == family]
         self._address_groups = [
-            (group.name, {_span(network) for network in group.addresses if network.version == family})
+            (group.name, _outermost(_span(network) for network in group.addresses if network.version == family))
             for group in self._account.policy.address_groups
         ]
 
@@ -111,7 +116,7 @@ class Names:
                 self._cut_owners.add(owner)
                 self._cut_groups.update(self._account.contexts[context][0])
         self._numbers = numbers
-        self._regions = _Regions(scene, nodes, self._policy)
+        self._regions = _Regions(scene, nodes, self._policy, self._end)
         self._whole_regions.add(self._regions.of(np.ones(nodes.count, dtype=bool)))
 
     def bit(self, node: int) -> int:
@@ -147,7 +152,18 @@ class Names:
                 yield Part("address-group", name)
         for span, without in region:
             if without or span in whole:
-                yield Part("network", _text(span, self._family), tuple(_text(each, self._family) for each in without))
+                others = tuple(_text(each, self._family) for each in without)
+                yield self._network(span, others)
+
+    def _network(self, span: Span, without: tuple[str, ...]) -> Part:
+        text = _text(span, self._family)
+        if self._end.kind == "internet":
+            if any(_span(network) == span for network in self._end.networks):
+                return Part("internet", without=without)
+            # Not all of it was asked for.
+            if any(span[0] <= each[0] and each[1] >= span[1] for each in self._special):
+                return Part("internet", without=without, addresses=(text,))
+        return Part("network", text, without)
 
     def _instances(self, instances: int) -> tuple[Part, ...]:
         if instances not in self._known:
@@ -192,9 +208,12 @@ class Names:
 
 
 class _Regions:
-    """The addresses of a scene that no instance owns: networks that contain each other, each with its node."""
+    """The addresses of a scene that no instance owns: networks that contain each other, each with its node.
 
-    def __init__(self, scene: Scene, nodes: Nodes, policy: int) -> None:
+    Networks that are asked for may have no node, because other networks cover them.
+    """
+
+    def __init__(self, scene: Scene, nodes: Nodes, policy: int, end: End) -> None:
         family = scene.family
         found: list[tuple[Span, int]] = []
         outside = np.ones(nodes.count, dtype=bool)
@@ -206,6 +225,8 @@ class _Regions:
             else:  # to the other policy they are something else than the rest of their network
                 found += [(_span(each), n) for piece in nodes.parts[n] for each in _networks(piece, family)]
         found.sort()
+        found += [(span, _NO_NODE) for span in _covered(end, family, [span for span, _ in found])]
+        found.sort()
         self._spans = [span for span, _ in found]
         self._nodes = np.array([n for _, n in found], dtype=np.int64)
         stack: list[int] = []
@@ -215,11 +236,19 @@ class _Regions:
                 stack.pop()
             self._parent[n] = stack[-1] if stack else len(found)
             stack.append(n)
+        self._has_node = self._nodes != _NO_NODE
+        #: The networks without a node, outer ones first, each with the networks just inside it.
+        self._inside: dict[int, list[int]] = {n: [] for n in np.flatnonzero(~self._has_node).tolist()}
+        for n, parent in enumerate(self._parent.tolist()):
+            if parent in self._inside:
+                self._inside[parent].append(n)
         self._known: dict[bytes, Region] = {}
 
     def of(self, who: NDArray[np.bool_]) -> Region:
         """The region of some nodes. A network without a node of its own goes with the one around it."""
-        chosen = np.append(who[self._nodes], False)
+        chosen = np.zeros(len(self._nodes) + 1, dtype=bool)
+        chosen[:-1][self._has_node] = who[self._nodes[self._has_node]]
+        self._choose_covered(chosen)
         key = chosen.tobytes()
         if key not in self._known:
             made: dict[int, list[Span]] = {}
@@ -235,6 +264,36 @@ class _Regions:
                 made[around].append(self._spans[n])
             self._known[key] = tuple((self._spans[n], tuple(without)) for n, without in made.items())
         return self._known[key]
+
+
+    def _choose_covered(self, chosen: NDArray[np.bool_]) -> None:
+        """Choose a network without a node if all networks inside it are chosen. If only some are, it goes with the one
+        around it.
+        """
+        mixed = []
+        for n, inside in reversed(self._inside.items()):
+            chosen[n] = chosen[inside].all()
+            if not chosen[n] and chosen[inside].any():
+                mixed.append(n)
+        for n in reversed(mixed):
+            chosen[n] = chosen[self._parent[n]]
+
+
+def _covered(end: End, family: int, spans: Sequence[Span]) -> Iterator[Span]:
+    """The networks of an end that are none of these spans, but contain some of them. ``spans``: in order."""
+    for span in {_span(network) for network in end.networks if network.version == family}.difference(spans):
+        n = bisect_right(spans, span)
+        if n < len(spans) and spans[n][0] <= -span[1]:
+            yield span
+
+
+def _outermost(spans: Iterable[Span]) -> set[Span]:
+    """Those that no other one contains."""
+    found: list[Span] = []
+    for span in sorted(spans):
+        if not found or -found[-1][1] < span[0]:
+            found.append(span)
+    return {*found}
 
 
 def _bits(number: int) -> Iterator[int]:

@@ -60,8 +60,11 @@ def parts_text(parts: Sequence[Part]) -> str:
 def part_text(part: Part, most: int = LISTED_PARTS) -> str:
     """``most``: how many names it lists of what does not count, and how many addresses."""
     match part.kind:
-        case "any" | "internet":
+        case "any":
             return part.kind
+        case "internet":
+            within = f" ({part.addresses[0]})" if part.addresses else ""
+            return f"internet{within}" + (f" except {_listed(part.without, most)}" if part.without else "")
         case "instances":
             return "all instances" + (f" except {_listed(part.without, most)}" if part.without else "")
         case "instance" if part.addresses:

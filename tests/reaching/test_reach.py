@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 from all_openers import ASKED, ENDS, Truth, says
 from checked_policies import policies, views_exist
-from command import SHOP
+from command import SHOP, valid
 from effort import some
 from hypothesis import HealthCheck, Phase, assume, given, note, seed, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from sgfast import load_policy, parse_policy
 from sgfast.errors import SgfastError, TooMuch
 from sgfast.policy.model import Policy
 from sgfast.reaching import Part, named_end, named_service, reach, relation
+from sgfast.report.reach import part_text, reach_summary
 
 
 @seed(2021)
@@ -39,6 +42,91 @@ def test_rows_say_exactly_what_the_reference_allows(
     for row in rows:
         assert any(says(row, packet, truth) for packet in allowed), row
     assert len(set(rows)) == len(rows)
+
+
+_WIDE = (
+    "0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "0.0.0.0/2", "64.0.0.0/2", "8.0.0.0/7", "8.0.0.0/8", "9.0.0.0/8",
+    "10.0.0.0/7", "10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9", "192.0.0.0/8",
+)  # fmt: skip
+_OUTSIDE = ("8.8.8.8", "9.9.9.9", "10.1.2.3", "10.200.0.1", "11.0.0.1", "64.0.0.1", "128.1.1.1", "192.168.1.1")
+_WIDE_ENDS = ("any", "lab", *["internet"] * 10, *_WIDE)
+
+
+@seed(2022)
+@settings(max_examples=some(80, 10_000), deadline=None, database=None, phases=(Phase.generate,), print_blob=False,
+          suppress_health_check=list(HealthCheck))  # fmt: skip
+@given(st.data())
+def test_wide_networks_in_rows_are_within_what_was_asked_for(data: st.DataObject) -> None:
+    def pick(choices: tuple[str, ...]) -> str:
+        return data.draw(st.sampled_from(choices))
+
+    rules = ", ".join(
+        f"{{direction: {way}, protocol: {pick(('tcp', 'all'))}, {peer}: {pick(_WIDE)}, "
+        f"action: {pick(('allow', 'allow', 'allow', 'deny'))}}}"
+        for way, peer in (("inbound", "source"), ("outbound", "destination"))
+        for _ in range(data.draw(st.integers(0, 3)))
+    )
+    owned = {pick(("10.0.0.5", "128.0.0.0/2", "8.8.8.8", "0.0.0.0/1")) for _ in range(data.draw(st.integers(0, 2)))}
+    policy = parse_policy(f"""version: 1
+address_groups: [{{name: lab, addresses: [8.0.0.0/7, 8.0.0.0/8, 10.0.0.0/9, 10.128.0.0/9]}}]
+security_groups: [{{name: g, rules: [{rules}]}}]
+instances:
+  - {{name: a, addresses: [10.7.7.7, {", ".join(sorted(owned))}], security_groups: [g]}}
+  - {{name: b, addresses: [10.7.7.8], security_groups: [g]}}
+""")
+    source, destination = pick((*_WIDE_ENDS, "g")), pick(_WIDE_ENDS)
+    note(f"{source} to {destination}")
+    ends = named_end(policy, source), named_end(policy, destination)
+    truth = Truth(policy)
+    addresses = [*map(ip_address, (*_OUTSIDE, "10.7.7.7", "10.7.7.8"))]
+    verdicts = dict(
+        each for one in addresses for other in addresses for each in truth._between("default", one, other)
+    )
+    rows = reach(policy, *ends).rows
+    said = {packet for packet in verdicts for row in rows if says(row, packet, truth)}
+    assert said == {p for p, verdict in verdicts.items() if verdict == "allow" and truth.is_between(p, *ends)}
+
+
+@pytest.mark.parametrize(
+    ("rules", "asked", "words"),
+    [
+        # Networks that cover all that was asked for are no answer: what was asked for is.
+        (("0.0.0.0/1", "128.0.0.0/1"), "internet", "internet"),
+        (("0.0.0.0/1", "128.0.0.0/1"), "any", "0.0.0.0/0"),
+        (("0.0.0.0/1", "128.0.0.0/1"), "0.0.0.0/0", "0.0.0.0/0"),
+        (("8.0.0.0/8", "9.0.0.0/8"), "8.0.0.0/7", "8.0.0.0/7"),
+        (("8.0.0.0/8", "9.0.0.0/8"), "any", "8.0.0.0/8, 9.0.0.0/8"),
+        (("0.0.0.0/0",), "nested", "nested"),
+        (("0.0.0.0/0",), "halves", "halves"),
+        # Less than what was asked for is the network of the rule, but only its public addresses.
+        (("0.0.0.0/1",), "internet", "internet (0.0.0.0/1)"),
+        (("10.0.0.0/7",), "internet", "internet (10.0.0.0/7)"),
+        (("8.0.0.0/7",), "internet", "8.0.0.0/7"),
+        (("0.0.0.0/0", "!8.0.0.0/8"), "internet", "internet except 8.0.0.0/8"),
+        (("0.0.0.0/1", "!8.0.0.0/8"), "internet", "internet (0.0.0.0/1) except 8.0.0.0/8"),
+        (("0.0.0.0/1", "128.0.0.0/1", "!8.0.0.0/8"), "any", "0.0.0.0/0 except 8.0.0.0/8"),
+        (("10.0.0.0/8",), "internet", ""),
+    ],
+)
+def test_a_row_names_what_was_asked_for_if_all_of_it_is_meant(rules: tuple[str, ...], asked: str, words: str) -> None:
+    listed = ", ".join(
+        f"{{direction: outbound, protocol: all, destination: {each.strip('!')}, "
+        f"action: {'deny' if each.startswith('!') else 'allow'}}}"
+        for each in rules
+    )
+    policy = parse_policy(f"""version: 1
+address_groups:
+  - {{name: nested, addresses: [10.0.0.0/8, 10.1.0.0/16]}}
+  - {{name: halves, addresses: [192.0.2.0/25, 192.0.2.128/25]}}
+security_groups: [{{name: g, rules: [{listed}]}}]
+instances:
+  - {{name: a, addresses: [10.0.0.1], security_groups: [g]}}
+  - {{name: b, addresses: [10.0.0.2], security_groups: [g]}}
+""")
+    found = reach(policy, destinations=named_end(policy, asked))
+    assert [", ".join(map(part_text, row.destinations)) for row in found.rows] == [words] * bool(words)
+    assert [", ".join(part.text for part in row.destinations) for row in found.rows] == [words] * bool(words)
+    valid("reach", reach_summary(found))
 
 
 def test_a_group_or_an_instance_of_which_only_a_part_is_asked_for_does_not_stand_for_it() -> None:

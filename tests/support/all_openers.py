@@ -174,7 +174,10 @@ def _is_meant(part: Part, packet: Packet, truth: Truth, is_destination: bool) ->
         case "any":
             return True
         case "internet":
-            return owner is None and address in named_end(truth.policy, "internet").networks[address.version == 6]
+            named = named_end(truth.policy, "internet")
+            is_public = address in named.networks[address.version == 6] and not is_in(map(str, named.without))
+            is_meant = not part.addresses or is_in(part.addresses)
+            return owner is None and is_public and is_meant and not is_in(part.without)
         case "instances":
             return owner is not None and not {owner.name, *owner.security_groups} & {*part.without}
         case "group":

@@ -73,7 +73,8 @@ def _lede(found: Reach) -> str:
 
 
 def _is_anybody(part: Part) -> bool:
-    return part.kind in ("any", "internet") or (part.kind == "network" and part.name in ("0.0.0.0/0", "::/0"))
+    is_any = part.kind in ("any", "internet") and not part.addresses
+    return is_any or (part.kind == "network" and part.name in ("0.0.0.0/0", "::/0"))
 
 
 def _about(found: Reach) -> Markup:
