@@ -99,6 +99,7 @@ cdef class WindowsAhead:
             window.batch = <PyObject*>batch
             window.pcap = self.pcap
             window.scan.vpc = self.vpc
+            window.scan.zeros = 0
             window.scan.frames = &batch.frames[1]
             window.scan.capacity = batch.capacity - 1
             window.scan.next = data + HEADROOM

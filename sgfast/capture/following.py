@@ -12,11 +12,18 @@ from types import FrameType
 
 from sgfast.capture.streams import BinaryStream
 
+#: Bytes that are read at a time to see whether they are zeros.
+PIECE = 1024 * 1024
+
 
 class FollowedFile:
     """A growing regular file. At its current end ``readinto`` returns None; it ends once ``until`` returns True.
 
     ``path`` is None for standard input. ``readinto`` raises OSError if the file was truncated, removed or replaced.
+
+    A file that got its size beforehand ends in zeros, which will be written over. So zeros at the end of the file are
+    held back, and are read again. They are handed out as soon as something else follows them. They are also handed out
+    if they complete the record that has begun (``wanted``) and nothing is behind it: many packets end in zeros.
     """
 
     def __init__(self, file: io.FileIO, path: str | None, until: Callable[[], bool]) -> None:
@@ -26,15 +33,24 @@ class FollowedFile:
         self._gone = ""
         #: Whether it ended because ``until`` returned True.
         self.interrupted = False
+        #: Bytes that the reader still needs of the record that has begun.
+        self.wanted = 0
+        #: Where zeros begin that are held back, and size and time of the file when only zeros were behind that.
+        self._held: tuple[int, int, int] | None = None
+        #: A byte that is not zero. All before it may be handed out.
+        self._other_at = 0
 
     def readinto(self, buffer: memoryview, /) -> int | None:
         # Checked before reading: a file that grows faster than it is read would never end.
         if self._until():
             self.interrupted = True
-            return 0
-        got = self._file.readinto(buffer)
-        if got:
-            return got
+            # Zeros that were held back may be the end of the last record.
+            return self._file.readinto(buffer[: self.wanted])
+        if got := self._file.readinto(buffer):
+            kept = self._without_end(buffer[:got])
+            self._file.seek(kept - got, os.SEEK_CUR)
+            if kept:
+                return kept
         # Raised only now, so that bytes written before the file was removed or replaced are still read.
         if self._gone:
             raise OSError(self._gone)
@@ -46,6 +62,31 @@ class FollowedFile:
 
     def close(self) -> None:
         self._file.close()
+
+    def _without_end(self, data: memoryview) -> int:
+        """How many of these bytes, which were read last, may be handed out."""
+        end = self._file.tell()
+        start = end - len(data)
+        if data[-1] or end <= self._other_at or self._gone:
+            return len(data)
+        if kept := len(bytes(data).rstrip(b"\0")):
+            return kept
+        status = os.fstat(self._file.fileno())
+        held = start, status.st_size, status.st_mtime_ns
+        if held != self._held:      # there may be gigabytes of zeros, which are not looked at every time
+            if self._finds_other(end):
+                return len(data)
+            self._held = held
+        return len(data) if status.st_size - start == self.wanted else 0
+
+    def _finds_other(self, at: int) -> bool:
+        """Whether a byte that is not zero follows; sets ``_other_at``."""
+        while (data := os.pread(self._file.fileno(), PIECE, at)) and not self._until():
+            if other := data.lstrip(b"\0"):
+                self._other_at = at + len(data) - len(other)
+                return True
+            at += len(data)
+        return False
 
     def _what_became_of_it(self) -> str:
         if self._path is None:

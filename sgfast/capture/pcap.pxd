@@ -9,6 +9,7 @@
 # its field; the other bits describe frame check sequences.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from sgfast.capture.byte_order cimport load_u16, load_u32
 from sgfast.capture.scan cimport (
@@ -112,6 +113,53 @@ cdef inline bint begins_a_file(const uint8_t* p) noexcept nogil:
             and load_u16(p + 6, format.big_endian) <= 4)
 
 
+# Zeros ----------------------------------------------------------------------------------------------------------------
+#
+# After a crash, or if a file gets its size before its content, a capture ends in zeros that nobody wrote. They look like
+# empty records, but are packets only if something else follows them. That may be gigabytes away, and a pipe cannot be
+# looked at beforehand. So a scan passes records of zeros and only counts their bytes (`Scan.zeros`), through as many
+# windows as it takes. When it comes upon another byte, it returns that many empty packets. If the capture ends before,
+# the reader reports the zeros as damage. Every byte is looked at once, and only after a header of zeros.
+
+cdef inline const uint8_t* first_not_zero(const uint8_t* p, const uint8_t* end) noexcept nogil:
+    # Returns the first byte from `p` on that is not zero, or `end`.
+    cdef uint64_t word
+    while end - p >= 8:
+        memcpy(&word, p, 8)
+        if word != 0:
+            break
+        p += 8
+    while p < end and p[0] == 0:
+        p += 1
+    return p
+
+
+cdef inline Frame* take_zeros(
+    const PcapFormat* format, Scan* scan, Frame* frame, const Frame* frames_end
+) noexcept nogil:
+    # Passes the records of zeros at scan.next. Returns where the next frame goes. The scan has to end if `scan.zeros` are
+    # left: there is no room for their frames, or nothing else has followed yet.
+    cdef const uint8_t* other = first_not_zero(scan.next, scan.end)
+    cdef Py_ssize_t passed = other - scan.next
+    passed -= passed % format.record_header
+    scan.zeros += passed
+    scan.next += passed
+    if other == scan.end:
+        stop_for_more(scan, <uint64_t>format.record_header)
+        return frame
+    while scan.zeros > 0 and frame < frames_end:
+        frame.data = scan.next
+        frame.time_ns = 0
+        frame.captured = frame.wire = 0
+        frame.link_type = format.link_type
+        frame.vpc = scan.vpc
+        frame += 1
+        scan.zeros -= format.record_header
+    return frame
+
+
+# Records --------------------------------------------------------------------------------------------------------------
+
 cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
     # Consumes records from scan.next on until the frames are full or the bytes run out.
     cdef bint big_endian = format.big_endian
@@ -126,6 +174,11 @@ cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nog
     cdef uint32_t fraction_ns = format.fraction_ns
     cdef uint32_t captured, wire
     scan.stop = STOP_FULL
+    if scan.zeros > 0:
+        frame = take_zeros(format, scan, frame, frames_end)
+        p = scan.next
+        if scan.zeros > 0:
+            frames_end = frame
     while frame < frames_end:
         if end - p < header:
             stop_for_more(scan, header)
@@ -137,10 +190,18 @@ cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nog
         if captured > <uint32_t>LONGEST_RECORD:
             stop_damaged(scan, b"a captured length of {} bytes, more than {}", captured, LONGEST_RECORD)
             break
-        if unlikely(captured == 0 and wire == 0) and begins_a_file(p):
-            stop_damaged(scan, b"another pcap file begins here: give the files one by one, or merge them first "
-                         b"(mergecap -w OUT.pcapng FILE...)", 0, 0)
-            break
+        if unlikely(captured == 0 and wire == 0):
+            if begins_a_file(p):
+                stop_damaged(scan, b"another pcap file begins here: give the files one by one, or merge them first "
+                             b"(mergecap -w OUT.pcapng FILE...)", 0, 0)
+                break
+            if first_not_zero(p, p + header) == p + header:
+                scan.next = p
+                frame = take_zeros(format, scan, frame, frames_end)
+                p = scan.next
+                if scan.zeros > 0:
+                    break
+                continue
         if <Py_ssize_t>captured > end - p - header:
             stop_for_more(scan, <uint64_t>header + captured)
             break

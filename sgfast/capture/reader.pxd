@@ -35,8 +35,9 @@ cdef class StreamBuffer:
     cdef list windows           # memory of the current capacity
     cdef WindowsAhead ahead     # or None
 
-    # Waits for at least one more byte; False at the end of the stream. May move the window's bytes.
-    cdef bint fill(self) except -1
+    # Waits for at least one more byte; False at the end of the stream. May move the window's bytes. The record at `start`
+    # takes `need` bytes, if that is known.
+    cdef bint fill(self, int64_t need=*) except -1
     cdef int _make_room(self) except -1
     cdef int _allocate(self, Py_ssize_t capacity) except -1
     cdef object _free_window(self)
@@ -63,6 +64,7 @@ cdef class CaptureReader:
     cdef object decompressed        # the decompressing stream between file and buffer, or None
     cdef Py_ssize_t head_end        # length of the file header, bytes
     cdef bint is_part
+    cdef bint is_behind_zeros       # the last packet was a record of zeros
     cdef bint owns_stream
     cdef bint at_end
     cdef bint is_closed

@@ -5,7 +5,7 @@ import zlib
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_REFCNT
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
 from sgfast.capture.ahead cimport HEADROOM, WINDOW, WindowsAhead
@@ -20,13 +20,13 @@ from sgfast.capture.pcapng cimport (
 from sgfast.capture.scan cimport LONGEST_RECORD, STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
 from sgfast.capture.snoop cimport scan_snoop_header, scan_snoop_records
 from sgfast.core.base.file_reads cimport FileReads
-from sgfast.core.base.frames cimport POSITION_BITS
+from sgfast.core.base.frames cimport POSITION_BITS, Frame
 from sgfast.core.wire.link cimport LINK_WITHOUT_IP, kind_of_link
 
 from sgfast.capture.compression import compression_of
 from sgfast.capture.damage import Damage
 from sgfast.capture.decompressed import DecompressedStream
-from sgfast.capture.following import following
+from sgfast.capture.following import FollowedFile, following
 from sgfast.capture.lookalikes import looks_like
 from sgfast.capture.names import link_type_name, printable
 from sgfast.capture.streams import STANDARD_INPUT, open_stream, wait_until_readable
@@ -151,7 +151,7 @@ cdef class StreamBuffer:
         self.bytes_read += WINDOW
         return True
 
-    cdef bint fill(self) except -1:
+    cdef bint fill(self, int64_t need=0) except -1:
         cdef object count
         cdef Py_ssize_t room, got
         if self.ended:
@@ -162,6 +162,8 @@ cdef class StreamBuffer:
                 return True
         self._make_room()
         room = self.capacity - self.end
+        if isinstance(self.stream, FollowedFile):
+            self.stream.wanted = max(need - (self.end - self.start), 0) if self.end > self.start else 0
         while True:
             PyErr_CheckSignals()
             try:
@@ -235,16 +237,17 @@ cdef class CaptureReader:
     @property
     def offset(self):
         """The byte offset of the next record. For a compressed capture it counts decompressed bytes."""
-        return self.buffer.data_offset + self.buffer.start if self.buffer is not None else 0
+        # Zeros that are no packets yet were passed.
+        return self.buffer.data_offset + self.buffer.start - self.scan.zeros if self.buffer is not None else 0
 
     @property
     def preamble(self):
         """The byte ranges ``((start, end), ...)`` of the file that a reader needs first to read on at the next record.
 
-        None if ranges cannot describe what is needed.
+        None if ranges cannot describe what is needed, or if what is before that record would end in zeros.
         """
         cdef Py_ssize_t count = self.pcapng.preamble_count
-        if self.is_compressed:
+        if self.is_compressed or self.is_behind_zeros:
             return None
         if self.form != PCAPNG:
             return ((0, self.head_end),)
@@ -341,13 +344,14 @@ cdef class CaptureReader:
         # Adds the records that another thread found in this window. They follow the record that begins in the window
         # before. The thread knew the sections and interfaces that came before the window was asked for. If the reader
         # has come to a new section or interface since, the records may be wrong, and are not used.
-        if self.scan.count == 0 or self.scan.next != ahead.found.first:
+        if self.scan.count == 0 or self.scan.next != ahead.found.first or self.scan.zeros > 0:
             return
         if self.form == PCAPNG:
             if self.pcapng.changes != ahead.found.pcapng.changes:
                 return
             add_from_another_thread(&self.pcapng, &ahead.found.pcapng)
         self.scan.count += ahead.found.scan.count
+        self.scan.zeros = ahead.found.scan.zeros
         self.found_ahead += ahead.found.scan.count
         self.buffer.start = ahead.found.scan.next - self.buffer.data
 
@@ -366,7 +370,7 @@ cdef class CaptureReader:
                     scan_snoop_header(&self.scan)
                 if self.scan.stop != STOP_MORE:
                     break
-                if not buffer.fill():
+                if not buffer.fill(self.scan.need):
                     raise CaptureError(
                         f"{name}: the {self.format} header is cut short ({buffer.end} of {self.scan.need} bytes);"
                         " copy or capture the file again"
@@ -447,6 +451,7 @@ cdef class CaptureReader:
         cdef StreamBuffer buffer = self.buffer
         cdef FrameBatch batch = self.batch if self.pool is None else self.pool.take()
         cdef WindowsAhead ahead
+        cdef const Frame* last
         batch.count = 0
         while not self.at_end:
             ahead = buffer.ahead
@@ -462,6 +467,8 @@ cdef class CaptureReader:
                 batch.keep_alive = buffer.memory
                 buffer.handed_out = True
                 self.packets += batch.count
+                last = &batch.frames[batch.count - 1]
+                self.is_behind_zeros = self.form == PCAP and last.wire == 0 and last.time_ns == 0
                 return batch
             if self.scan.stop == STOP_LINK_TYPE:
                 raise CaptureError(
@@ -471,7 +478,7 @@ cdef class CaptureReader:
                 self._end_damaged(self.scan.cause.decode("ascii").format(self.scan.claimed, self.scan.limit))
                 break
             try:
-                if buffer.fill():
+                if buffer.fill(self.scan.need):
                     if batch.keep_alive is not None and batch.keep_alive is not buffer.memory:
                         # The window moved to new memory. Frames of the old batch are in the old memory, and the caller
                         # may still hold that batch. So the next frames need a batch of their own.
@@ -481,12 +488,16 @@ cdef class CaptureReader:
                 self._end_damaged(f"reading failed: {_reason(error)}")
                 break
             # If an interrupt ended a followed capture, an incomplete record is not damage.
-            if buffer.end > buffer.start and not getattr(buffer.stream, "interrupted", False):
-                what = "block" if self.form == PCAPNG else "record"
-                self._end_damaged(
-                    f"the file ends in the middle of a {what} ({buffer.end - buffer.start} of"
-                    f" {'at least ' if self.form == PCAPNG and self.scan.need == 12 else ''}{self.scan.need} bytes)"
-                )
+            left = buffer.data_offset + buffer.end - self.offset
+            if left > 0 and not getattr(buffer.stream, "interrupted", False):
+                if self.scan.zeros > 0:
+                    self._end_damaged(f"only zeros follow ({left} bytes): the file was not written to its end")
+                else:
+                    what = "block" if self.form == PCAPNG else "record"
+                    self._end_damaged(
+                        f"the file ends in the middle of a {what} ({left} of"
+                        f" {'at least ' if self.form == PCAPNG and self.scan.need == 12 else ''}{self.scan.need} bytes)"
+                    )
             self.at_end = True
         if self.form == PCAPNG and self.packets and not self.pcapng.has_ip and not self.is_part:
             raise CaptureError(
@@ -497,8 +508,7 @@ cdef class CaptureReader:
     cdef int _end_damaged(self, str cause) except -1:
         self.at_end = True
         self.damage = Damage(
-            self.name, self.buffer.data_offset + self.buffer.start, self.packets + 1, cause,
-            self.decompressed is not None,
+            self.name, self.offset, self.packets + 1, cause, self.decompressed is not None,
         )
         return 0
 

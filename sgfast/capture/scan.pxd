@@ -28,6 +28,7 @@ cdef struct Scan:
     const uint8_t* data     # the buffered bytes
     int64_t data_offset     # offset of `data` in the capture, bytes
     const uint8_t* next     # the first record that is not consumed
+    int64_t zeros           # bytes of records of zeros before `next` that are not in `frames` (pcap.pxd)
     const uint8_t* end
     Frame* frames
     Py_ssize_t capacity     # frames

@@ -125,7 +125,7 @@ def test_link_type_without_ip_is_refused_at_once() -> None:
 @pytest.mark.parametrize("magic", [MICRO, NANO])
 def test_cut_at_every_byte(order: str, magic: int) -> None:
     head = pcap_head(order, magic)
-    records = [pcap_record(bytes([n]) * n, order, (n, n)) for n in (1, 0, 13, 4)]
+    records = [pcap_record(bytes([n]) * n, order, (n + 1, n)) for n in (1, 0, 13, 4)]
     data = head + b"".join(records)
     boundaries = [len(head) + sum(map(len, records[:n])) for n in range(len(records) + 1)]
     whole = check(data).packets

@@ -43,7 +43,7 @@ def test_cut_at_every_byte() -> None:
     [
         (record(b"abc", total=26), "a captured length of 3 bytes in a record of 26"),
         (record(b"", total=23), "in a record of 23"),
-        (record(b"", total=0), "in a record of 0"),
+        (record(b"", total=0), "in a record of 0"),     # zeros
         (record(b"abc", captured=0xFFFFFFFF), "a captured length of 4294967295 bytes"),
         (record(b"abc", total=MOST + 1), f"a record length of {MOST + 1} bytes, more than {MOST}"),
         (record(b"abc", total=MOST), "the file ends in the middle of a record"),

@@ -220,11 +220,12 @@ def plain_pcap(data: bytes, packets: list[Packet]) -> Iterable[int]:
     at = 28 if magic in IXIA else 24
     if at > len(data):
         raise Damaged
+    zeros_at = len(data.rstrip(b"\0"))
     while True:
         yield at
         if at == len(data):
             return
-        if len(data) - at < size:
+        if at >= zeros_at or len(data) - at < size:
             raise Damaged
         seconds, fraction, captured, wire = struct.unpack_from(order + "IIII", data, at)
         if (major, minor) == (2, 3):
