@@ -21,10 +21,10 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from sgfast.capture.compression import Compression, Decompressor
-from sgfast.capture.file_bytes import Output
+from sgfast.capture.file_bytes import FileBytes, Output
 from sgfast.capture.gzip_files import InflatedFile
 from sgfast.capture.parallel import ParallelParts
-from sgfast.capture.parts import Chunks
+from sgfast.capture.parts import Chunks, bgzip
 from sgfast.capture.streams import BinaryStream
 from sgfast.processors import usable_processors
 
@@ -186,7 +186,13 @@ class DecompressedStream:
         self.bytes_taken = len(head)
         #: Whether ignored data follows the last member.
         self.has_rest = False
+        #: Whether the file is one of bgzip that was cut between two members.
+        self.lacks_end = False
         self._source = source
+        #: The file, or of what has no positions the last chunks read.
+        self._file = FileBytes.of(source, len(head))
+        self._last_chunks: deque[bytes] = deque()
+        self._last_length = 0
         self._head = memoryview(head)
         self._head_length = len(head)
         self._chunks = Chunks(CHUNK, len(head))
@@ -321,8 +327,22 @@ class DecompressedStream:
             chunk = bytes(self._chunk[:got])
         self._chunks_read += 1
         self._needs_input = False
+        if self._file is None:
+            self._keep(chunk)
         (self._thread or self._maker).give((chunk, max(self._bytes_read, self._head_length)))
         return True
+
+    def _keep(self, chunk: bytes) -> None:
+        self._last_chunks.append(chunk)
+        self._last_length += len(chunk)
+        while self._last_length - len(self._last_chunks[0]) >= bgzip.MOST_BYTES:
+            self._last_length -= len(self._last_chunks.popleft())
+
+    def _lacks_end(self) -> bool:
+        if self.compression.name != "gzip" or self.has_rest or self._failure is not None:
+            return False
+        last = b"".join(self._last_chunks) if self._file is None else self._file.last(bgzip.MOST_BYTES)
+        return bgzip.lacks_end(last)
 
     def _next_chunk(self) -> int:
         """How many bytes to read: behind parts, up to where chunks end that are read from the beginning."""
@@ -375,4 +395,5 @@ class DecompressedStream:
             raise
         if self._ended:
             self._end_threads(wait=True)
+            self.lacks_end = self._lacks_end()
         return True

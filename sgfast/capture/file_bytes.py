@@ -31,6 +31,10 @@ class FileBytes:
         """Return the bytes there, which are fewer at the end of the file."""
         return os.pread(self._source.fileno(), length, self._base + at)
 
+    def last(self, length: int) -> bytes:
+        """Return the last bytes, which are fewer if the file is shorter."""
+        start = max(os.fstat(self._source.fileno()).st_size - self._base - length, 0)
+        return self.read(start, length)
+
     def ends_with(self, end: bytes) -> bool:
-        size = os.fstat(self._source.fileno()).st_size - self._base
-        return size >= len(end) and self.read(size - len(end), len(end)) == end
+        return self.last(len(end)) == end

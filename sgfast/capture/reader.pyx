@@ -262,11 +262,17 @@ cdef class CaptureReader:
     @property
     def remarks(self):
         """Oddities of the file that are not damage, one line each."""
-        if self.decompressed is None or not self.decompressed.has_rest:
+        # A stream of decompressed bytes may be at its end before this reader is.
+        if self.decompressed is None or not self.buffer.ended:
             return []
-        return [
-            f"{printable(self.name)}: other data follows the {self.decompressed.compression.name} data and is ignored"
-        ]
+        name = printable(self.name)
+        if self.decompressed.has_rest:
+            return [f"{name}: other data follows the {self.decompressed.compression.name} data and is ignored"]
+        if self.decompressed.lacks_end:
+            return [
+                f"{name}: the bgzip data ends without its end marker: the file was cut between two blocks; copy it again"
+            ]
+        return []
 
     @property
     def format(self):

@@ -123,6 +123,7 @@ class Said(NamedTuple):
     output: bytes
     failure: str
     has_rest: bool
+    lacks_end: bool
     bytes_taken: int
 
 
@@ -176,7 +177,7 @@ def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # no
                 before = stream.bytes_taken
         except (ValueError, MemoryError) as error:
             failure = str(error)
-        result = Said(bytes(output), failure, stream.has_rest, stream.bytes_taken)
+        result = Said(bytes(output), failure, stream.has_rest, stream.lacks_end, stream.bytes_taken)
         stream.stop()
         for _ in range(threads):
             assert decompressed._Thread.left.acquire(blocking=False), "a thread did not give its place back"
