@@ -25,6 +25,8 @@ directives = {
     "cdivision": True,
     "embedsignature": True,
     "freethreading_compatible": True,
+    # Cython would let simple objects be pickled and copied, and would take any state that it is given, unchecked.
+    "auto_pickle": False,
 }
 
 # Only a debug build needs the Cython source as comments in the generated C.

@@ -81,6 +81,8 @@ cdef class WindowsAhead:
 
     def __dealloc__(self):
         cdef Py_ssize_t i
+        if self.reads is None:      # __cinit__ was given the wrong arguments
+            return
         self.drop_all()
         for i in range(AHEAD):
             free_interfaces(&self.windows[i].pcapng)

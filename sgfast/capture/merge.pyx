@@ -97,9 +97,7 @@ cdef class MergedReader:
     ``MAX_OPEN`` captures overlap.
     """
 
-    def __init__(self, sources, opening=open_capture, bint lasting=False):
-        if self.names is not None:
-            raise RuntimeError("a merged reader can be initialised only once")
+    def __cinit__(self, sources, opening=open_capture, bint lasting=False):
         self.names = [path for path, _ in sources]
         self.opening = opening
         # Sorted in reverse, so that pop() returns the earliest one.

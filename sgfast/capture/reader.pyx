@@ -205,12 +205,10 @@ cdef class CaptureReader:
     ``number`` may be set before the first batch, so that frames know the capture that they are from.
     """
 
-    def __init__(
+    def __cinit__(
         self, stream, str name not None, *, bint owns_stream=False, uint32_t vpc=0, InterfaceMarks interfaces=None,
         bint lasting=False, bint is_part=False
     ):
-        if self.buffer is not None:
-            raise RuntimeError("a capture reader can be initialised only once")
         self.name = name
         self.owns_stream = owns_stream
         self.buffer = StreamBuffer(stream, lasting=lasting)

@@ -31,7 +31,7 @@ cdef class Decapsulation:
     cdef readonly uint64_t too_deep
     cdef VpcMarks marks
 
-    def __init__(self, names, VpcMarks marks=None):
+    def __cinit__(self, names, VpcMarks marks=None):
         self.marks = marks
         for name in names:
             if name not in KINDS:

@@ -35,7 +35,7 @@ cdef class Window:
     cdef readonly int64_t before_start
     cdef readonly int64_t after_end
 
-    def __init__(self, start_ns, end_ns):
+    def __cinit__(self, start_ns, end_ns):
         # Clamping changes nothing, because no timestamp is that far away.
         self.start = EARLIEST if start_ns is None else max(EARLIEST, min(LATEST, start_ns))
         self.end = LATEST if end_ns is None else max(EARLIEST, min(LATEST, end_ns))
@@ -184,12 +184,10 @@ cdef class Filter:
     cdef WireContext wire       # all zero, because no connection is looked up here
     cdef readonly int64_t dropped
 
-    def __init__(self, str text not None):
+    def __cinit__(self, str text not None):
         from sgfast.preprocess.filter_text import parse_filter
 
         program = parse_filter(text)
-        if self.steps != NULL:
-            raise RuntimeError("a filter can be initialised only once")
         self.steps = <Step*>calloc(<size_t>len(program), sizeof(Step))
         if self.steps == NULL:
             raise MemoryError
@@ -307,14 +305,14 @@ cdef class Dedup:
     cdef readonly int64_t dropped
 
     def __cinit__(self, secret=None):
-        cdef int i
         self.first = <Kept*>calloc(REMEMBERED, sizeof(Kept))
         self.ring = <Kept*>calloc(REMEMBERED, sizeof(Kept))
         self.newest = <uint64_t*>calloc(BUCKETS, sizeof(uint64_t))
         if self.first == NULL or self.ring == NULL or self.newest == NULL:
             raise MemoryError
-        for i in range(4):
-            self.secret[i] = int.from_bytes(os.urandom(8), "little") if secret is None else secret[i]
+        if secret is None:
+            secret = [int.from_bytes(os.urandom(8), "little") for _ in range(4)]
+        self.secret[0], self.secret[1], self.secret[2], self.secret[3] = secret
 
     def __dealloc__(self):
         free(self.first)

@@ -71,7 +71,7 @@ cdef class Dealer:
     cdef readonly int64_t began_ns      # time of the first packet
     cdef uint32_t vpcs
 
-    def __init__(self, uint32_t vpcs):
+    def __cinit__(self, uint32_t vpcs):
         self.vpcs = vpcs
 
     @property
@@ -102,7 +102,7 @@ cdef class Dealer:
     def go_on(self, state not None):
         """Continue from the ``clock_state`` of another dealer. Raises ValueError for an impossible state."""
         possible = all(-CLOCK_END <= time <= CLOCK_END for time in state[:5]) and min(state[5:]) >= 0
-        if not possible or state[6] > MAX_LATE_NS:
+        if len(state) != 8 or not possible or state[6] > MAX_LATE_NS:
             raise ValueError("impossible clock state")
         self.clock.now, self.clock.raw, self.began_ns = state[:3]
         self.clock.earliest, self.clock.latest = state[3:5]

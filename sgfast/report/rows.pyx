@@ -43,7 +43,7 @@ cdef Text keep_text(bytes text, list kept):
 
 
 cdef class NameTexts:
-    def __cinit__(self, names, encode, bytes none):
+    def __cinit__(self, names, encode, bytes none not None):
         self.names = names
         self.encode = encode
         self.kept = []
@@ -100,6 +100,10 @@ cdef inline void numbers_of(const ResultRow* row, int32_t* instances, int32_t* r
 
 
 cdef class RowWriter:
+    def __cinit__(self, *arguments, **options):
+        # Rows are composed with them, whether or not `set_up` was called.
+        self.instances = self.rules = NameTexts((), None, b"")
+
     def __dealloc__(self):
         Py_XDECREF(self.rows)
 

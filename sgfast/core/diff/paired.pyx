@@ -119,8 +119,6 @@ cdef class PairedPlanes:
             raise MemoryError
         self.judged = &self.asked[LINE]
         self.compared = &self.asked[2 * LINE]
-
-    def __init__(self, DataPlane plane not None, DataPlane other not None, ChangedConnections changed not None):
         if other is plane or other.judged != plane.judged:
             raise ValueError("two different planes are needed that have judged the same frames")
         self.plane = plane

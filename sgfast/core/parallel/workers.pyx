@@ -148,11 +148,6 @@ cdef class Workers:
         for i in range(1, jobs):
             if not init_parking(&self.parkings[i]):
                 raise MemoryError
-
-    cdef uint64_t* line(self, Py_ssize_t number) noexcept nogil:
-        return &self.lines[number * LINE]
-
-    def __init__(self, int jobs):
         try:
             for worker in range(1, jobs):
                 # Daemon threads: the process may end without them, as they hold nothing that needs cleaning up.
@@ -162,6 +157,9 @@ cdef class Workers:
             if isinstance(error, RuntimeError):
                 raise MemoryError(f"{jobs} threads cannot be started: {error}") from error
             raise
+
+    cdef uint64_t* line(self, Py_ssize_t number) noexcept nogil:
+        return &self.lines[number * LINE]
 
     def __dealloc__(self):
         # Each thread holds a reference, so all of them have ended.
@@ -425,6 +423,8 @@ cdef class Workers:
     def serve(self, int worker):
         """The loop of a worker thread, until ``retire``."""
         cdef uint64_t seen
+        if not 1 <= worker < self.jobs:
+            raise ValueError(f"no such thread: {worker}")
         with nogil:
             while not load_ordered(&self.ended):
                 seen = load_ordered(self.events)

@@ -1,0 +1,218 @@
+"""Objects of extension classes as no program should make them: without their constructor, made twice, copied.
+
+    python tests/support/odd_objects.py MODULE
+
+It calls all that the module's classes have on such objects. Exceptions are what may come of it. A crash or a hang ends
+the process otherwise.
+"""
+
+from __future__ import annotations
+
+import copy
+import faulthandler
+import importlib
+import io
+import itertools
+import os
+import pickle
+import pkgutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from captures import pcap_head, pcap_record
+from command import POLICY, handshake
+
+import sgfast
+import sgfast.compiler
+import sgfast.compiler.address_classes
+import sgfast.compiler.tables
+import sgfast.engine
+from sgfast.capture import CaptureReader
+from sgfast.core.base.frames import FrameBatch
+from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
+
+#: These run until others end them, or have to be called by a program's threads.
+ENDLESS = {"serve"}
+#: What concerns the class and not the object.
+OF_THE_CLASS = {"__new__", "__class__", "__init_subclass__", "__subclasshook__", "__class_getitem__"}
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def extension_modules() -> list[str]:
+    """Those of the package that have classes."""
+    return [
+        module.name for module in pkgutil.walk_packages(sgfast.__path__, "sgfast.")
+        if not module.name.endswith("__main__") and classes_of(module.name)
+    ]  # fmt: skip
+
+
+@cache
+def classes_of(name: str) -> list[type]:
+    try:
+        module = importlib.import_module(name)
+    except ImportError:     # it takes an extra
+        return []
+    if not (module.__file__ or "").endswith((".so", ".pyd")):
+        return []
+    return [found for found in vars(module).values() if isinstance(found, type) and found.__module__ == name]
+
+
+# How each is made as it should be ------------------------------------------------------------------------------------
+
+
+class Fresh(NamedTuple):
+    """An argument of which each object needs its own."""
+
+    make: Callable[[], Any]
+
+
+class Recorded:
+    """Calls of a class, by whoever makes an engine."""
+
+    def __init__(self) -> None:
+        self.arguments: dict[str, Arguments] = {}
+        for module, name in (
+            (sgfast.compiler, "Classifier"), (sgfast.compiler.address_classes, "CidrTrie"),
+            (sgfast.compiler.tables, "RuleArrays"), (sgfast.engine, "AccountingPlane"),
+            (sgfast.engine, "SingleChecks"),
+        ):  # fmt: skip
+            setattr(module, name, self._recording(name, getattr(module, name)))
+
+    def _recording(self, name: str, cls: Callable[..., Any]) -> Callable[..., Any]:
+        def make(*arguments: Any, **options: Any) -> Any:
+            self.arguments[name] = arguments, options
+            return cls(*arguments, **options)
+
+        return make
+
+
+def arguments_of() -> dict[str, Arguments]:
+    """By class: what its constructor takes."""
+    recorded = Recorded()
+    policy = sgfast.parse_policy(POLICY)
+    plane, other = (sgfast.Engine(policy).dataplane for _ in range(2))
+    from sgfast.core.base.file_reads import FileReads
+    from sgfast.core.diff.changed_connections import ChangedConnections
+
+    def texts(name: str) -> bytes:
+        return name.encode()
+
+    large = tempfile.TemporaryFile(buffering=0)     # noqa: SIM115
+    large.truncate(1 << 22)
+    plain: dict[str, Any] = {
+        "WindowsAhead": (FileReads(), Fresh(lambda: os.dup(large.fileno())), 0, 1 << 22),
+        "InterfaceMarks": ({},), "MergedReader": ([],), "StreamBuffer": (io.BytesIO(),),
+        "CaptureReader": (Fresh(lambda: io.BytesIO(pcap_head() + pcap_record(b"some") * 9)), "name"),
+        "ReplayClock": (), "FileReads": (), "FrameBatch": (3,), "BatchPool": (3,), "ChangedConnections": (plane,),
+        "PairedPlanes": (plane, other, ChangedConnections(plane)), "Workers": (2,), "RecordJudge": (plane,),
+        "Decapsulation": (["gre"],), "Window": (None, None), "Filter": ("tcp",), "Dedup": (), "VpcMarks": ({}, {}),
+        "Dealer": (1,), "RowWriter": (), "PacketRows": (), "FlowRows": (), "CaptureWriter": (), "FlowLogLines": (len,),
+        "NameTexts": (("a", "b"), texts, b"none"), "PcapngWriter": (len,), "PcapWriter": (len, "name"),
+        "VerdictLines": (len,), "ConnectionLines": (len,), "VerdictCsv": (len,), "ConnectionCsv": (len,),
+    }  # fmt: skip
+    found = recorded.arguments | {name: (arguments, {}) for name, arguments in plain.items()}
+    found["DataPlane"] = found["AccountingPlane"]
+    found["Partitioner"] = (4, 1), {"infrastructure": 0, "full_bytes": 1000}
+    return found
+
+
+# What is done to an object -------------------------------------------------------------------------------------------
+
+
+def batch() -> FrameBatch:
+    reader = CaptureReader(io.BytesIO(pcap_head() + b"".join(map(pcap_record, handshake(1000, 80)))), "name")
+    found = reader.next_batch()
+    assert found is not None
+    return found
+
+
+def values() -> list[Any]:
+    """What methods are given: nothing, the wrong things, and here and there the right ones."""
+    headers, results, flows = (np.zeros(3, dtype=dtype) for dtype in (HEADER_DTYPE, RESULT_DTYPE, FLOW_DTYPE))
+    words = np.zeros(3, dtype=np.uint16)
+    return [None, 0, -1, b"", (), batch(), headers, results, flows, words, Names(), len]
+
+
+class Names:
+    instances = rules = ("a", "b")
+    packets = 0
+
+
+def calls(n: int) -> Iterator[list[Any]]:
+    """Up to ``n`` arguments, and what writers of frames and two planes take."""
+    count = len(values())
+    places: list[tuple[int, ...]] = [p for k in range(n + 1) for p in itertools.product(range(count), repeat=k)]
+    if n > 1:
+        places += [(k, k, k) for k in range(count)] + [(5, 1, 6, 7), (5, 9, 9), (5, 9, 9, 6), (0, 0, 5, 9, 9, 6)]
+    for chosen in places:
+        given = values()
+        yield [given[place] for place in chosen]
+
+
+def attempt(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    with suppress(Exception):
+        return function(*arguments, **options)
+
+
+def misuse(make: Callable[[], Any]) -> None:
+    """Calls each method of a new object, twice, and sets each attribute."""
+    first = make()
+    names = sorted(set(dir(first)) - OF_THE_CLASS - ENDLESS)
+    for name in names:
+        if callable(attempt(getattr, first, name)):
+            for arguments in calls(1 if name.startswith("__") else 2):
+                found = make()
+                method = attempt(getattr, found, name)
+                attempt(method, *arguments)
+                attempt(method, *arguments)
+        else:
+            for value in values():
+                found = make()
+                attempt(setattr, found, name, value)
+                attempt(getattr, found, name)
+    for function in (len, list, hash, bool, repr, str, lambda it: it[0], lambda it: it < it):
+        attempt(function, make())
+
+
+def all_of(cls: type, arguments: Arguments) -> None:
+    given, options = arguments
+
+    def fresh() -> list[Any]:
+        return [argument.make() if isinstance(argument, Fresh) else argument for argument in given]
+
+    for wrong in calls(2):
+        attempt(cls.__new__, cls, *wrong)
+    if attempt(cls.__new__, cls) is not None:
+        misuse(lambda: cls.__new__(cls))
+    misuse(lambda: cls.__new__(cls, *fresh(), **options))
+
+    def twice() -> Any:
+        found = cls(*fresh(), **options)
+        attempt(found.__init__, *fresh(), **options)
+        attempt(found.__init__)
+        return found
+
+    misuse(twice)
+    for copied in (copy.copy, copy.deepcopy, *(lambda it, n=n: pickle.loads(pickle.dumps(it, n)) for n in range(6))):
+        found = attempt(copied, twice())
+        if found is not None:
+            misuse(lambda copied=copied: copied(twice()))
+
+
+def main() -> int:
+    faulthandler.enable()
+    known = arguments_of()
+    for cls in classes_of(sys.argv[1]):
+        all_of(cls, known[cls.__name__])
+        print(cls.__name__, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
