@@ -337,7 +337,7 @@ def check(
 
         uses = Uses(policy)
         options = ReplayOptions(vpc=vpc, reading=reading or Reading())
-        traffic = run_replay(policy, captures, options, Sinks(flows=(uses,)), progress)
+        traffic = run_replay(policy, captures, options, Sinks(packets=(uses.openers,), flows=(uses,)), progress)
         warnings += [warning for warning in traffic.warnings if warning not in warnings]
     proof = None
     if meant is not None:

@@ -12,7 +12,8 @@ import numpy as np
 
 from sgfast.checking.codes import WIDER_THAN_USED, Finding
 from sgfast.compiler.ports import KEYS, key_ranges
-from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Peer, Policy, Rule
+from sgfast.engine import REASONS
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, AddressGroupPeer, GroupPeer, Peer, Policy, Rule
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.rules import merged
 from sgfast.replaying import ReplayResult, RuleHits
@@ -42,6 +43,8 @@ _KIND_DTYPE = np.dtype([
     ("spare", "u1", (3,)),
 ])  # fmt: skip
 _RULE = slice(16, 20)
+#: The reasons for which a side allows what its rules allow to open a connection.
+_BY_RULE = (REASONS.index("rule"), REASONS.index("inferred"))
 _ENDS_DTYPE = np.dtype([
     ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("instance", "<i4", (2,)), ("rule", "<i4"), ("port", "<i4"),
     ("family", "u1"), ("protocol", "u1"), ("spare", "u1", (2,)),
@@ -61,47 +64,59 @@ class Use(NamedTuple):
     port: int | None
 
 
-class Uses:
-    """A ``FlowSink`` that collects what used each rule."""
+class Openers:
+    """A ``PacketSink`` that collects the ways in which packets used each rule to open connections.
+
+    Connections would not tell them all: what one end opens while the other end's connection lasts is part of that
+    one, and so is what opens it again by another rule.
+    """
 
     def __init__(self, policy: Policy) -> None:
         regions = {vpc.name: vpc.region for vpc in policy.vpcs}
         #: An instance's number stands for its region.
         self._regions = {instance.name: regions[instance.vpc] for instance in policy.instances}
         self._region_of = np.zeros(0, dtype=np.int32)
+        self._outbound = {
+            rule.id for group in policy.security_groups for rule in group.rules if rule.direction == "outbound"
+        }
+        #: By rule number.
+        self._is_outbound = np.zeros(0, dtype=bool)
         self._names: Sequence[str] = ()
-        #: By rule number: the kinds of connections, as bytes of ``_KIND_DTYPE``.
+        #: By rule number: the ways, as bytes of ``_KIND_DTYPE``.
         self._kinds: dict[int, set[bytes]] = {}
         self._kept = 0
-        #: The numbers of the rules with too many kinds.
+        #: The numbers of the rules that were used in too many ways.
         self.too_many: set[int] = set()
-        #: The connections that used each rule, by its number.
-        self.totals: Counter[int] = Counter()
-        #: The same by bytes of ``_ENDS_DTYPE``, as far as there is room.
-        self._counts: dict[int, Counter[bytes]] = {}
-        self._counted = 0
 
     def begin(self, names: Names) -> None:
         self._names = names.instances
         firsts: dict[str, int] = {}
         numbers = [firsts.setdefault(self._regions.get(name, ""), n) for n, name in enumerate(self._names)]
         self._region_of = np.array(numbers, dtype=np.int32)
+        self._is_outbound = np.array([rule in self._outbound for rule in names.rules], dtype=bool)
 
-    def write(self, flows: Rows) -> None:
-        for side, end in ((0, "responder"), (1, "initiator")):
-            used = flows[flows["rule"][:, side] >= 0]
-            if not len(used):
+    def write(self, headers: Rows, results: Rows) -> None:
+        protocol = headers["protocol"]
+        is_icmp = protocol == np.where(headers["family"] == 6, ICMPV6, ICMP)
+        has_ports, has_type = headers["has_ports"] != 0, headers["has_icmp"] != 0
+        # Later fragments have the results of the first one, but neither ports nor types.
+        is_whole = has_ports | has_type | ~(is_icmp | np.isin(protocol, tuple(PORT_PROTOCOLS)))
+        for side, other, peer in (("egress", "ingress", "dst"), ("ingress", "egress", "src")):
+            opens = np.isin(results[side]["reason"], _BY_RULE) & is_whole
+            if not opens.any():
                 continue
-            keys = np.zeros(len(used), dtype=_KIND_DTYPE)
-            keys["peer"], keys["protocol"], keys["rule"] = used[end], used["protocol"], used["rule"][:, side]
-            # Without the instance that the rule is for, nothing tells which groups its peer could be in.
-            own = used["instance"][:, side]
-            keys["region"] = np.where(own >= 0, self._region_of[own], 0)
-            keys["instance"] = np.where(own >= 0, used["instance"][:, 1 - side], -1)
-            keys["port"] = ports_or_types(used)
+            packets, sides = headers[opens], results[opens]
+            keys = np.zeros(len(packets), dtype=_KIND_DTYPE)
+            keys["peer"], keys["protocol"], keys["rule"] = packets[peer], packets["protocol"], sides[side]["rule"]
+            keys["region"] = self._region_of[sides[side]["instance"]]
+            keys["instance"] = sides[other]["instance"]
+            # An inferred opener may have gone the other way (SPEC 9.3).
+            is_forward = self._is_outbound[keys["rule"]] == (side == "egress")
+            keys["port"] = np.where(is_forward, packets["dport"], packets["sport"])
+            keys["port"][~has_ports[opens]] = -1
+            keys["port"][is_icmp[opens]] = packets["icmp_type"][is_icmp[opens]]
             for key in np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}")):
                 self._keep(key.tobytes())
-            self._count(used, keys)
 
     def _keep(self, key: bytes) -> None:
         rule = int.from_bytes(key[_RULE], "little")
@@ -115,12 +130,45 @@ class Uses:
             self._kept -= len(self._kinds.pop(largest))
             self.too_many.add(largest)
 
-    def _count(self, used: Rows, keys: Rows) -> None:
-        """``keys``: of ``_KIND_DTYPE``."""
+    def of_rule(self, number: int, family: int) -> list[Use]:
+        """The ways in which a rule was used, in order."""
+        found = []
+        for key in sorted(self._kinds.get(number, ())):
+            row = np.frombuffer(key, _KIND_DTYPE)[0]
+            peer = row["peer"][: 4 if family == 4 else 16].tobytes()
+            owner = self._names[row["instance"]] if row["instance"] >= 0 else None
+            port = int(row["port"])
+            found.append(
+                Use(peer, owner, self._names[row["region"]], int(row["protocol"]), None if port < 0 else port)
+            )
+        return found
+
+class Uses:
+    """A ``FlowSink`` that counts the connections that used each rule. Its ``openers`` need every packet, too."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.openers = Openers(policy)
+        self._names: Sequence[str] = ()
+        #: The connections that used each rule, by its number.
+        self.totals: Counter[int] = Counter()
+        #: The same by bytes of ``_ENDS_DTYPE``, as far as there is room.
+        self._counts: dict[int, Counter[bytes]] = {}
+        self._counted = 0
+
+    def begin(self, names: Names) -> None:
+        self._names = names.instances
+
+    def write(self, flows: Rows) -> None:
+        for side in (0, 1):
+            used = flows[flows["rule"][:, side] >= 0]
+            if len(used):
+                self._count(used, side)
+
+    def _count(self, used: Rows, side: int) -> None:
         ends = np.zeros(len(used), dtype=_ENDS_DTYPE)
         for name in ("initiator", "responder", "instance", "family", "protocol"):
             ends[name] = used[name]
-        ends["rule"], ends["port"] = keys["rule"], keys["port"]
+        ends["rule"], ends["port"] = used["rule"][:, side], ports_or_types(used)
         found, counts = np.unique(ends.view(f"V{_ENDS_DTYPE.itemsize}"), return_counts=True)
         for key, rule, count in zip(found, found.view(_ENDS_DTYPE)["rule"].tolist(), counts.tolist(), strict=True):
             self.totals[rule] += count
@@ -144,19 +192,6 @@ class Uses:
             found[Kind(initiator, responder, egress, ingress, int(row["protocol"]), port)] += count
         return dict(found)
 
-    def of_rule(self, number: int, family: int) -> list[Use]:
-        """The ways in which a rule was used, in order."""
-        found = []
-        for key in sorted(self._kinds.get(number, ())):
-            row = np.frombuffer(key, _KIND_DTYPE)[0]
-            peer = row["peer"][: 4 if family == 4 else 16].tobytes()
-            owner = self._names[row["instance"]] if row["instance"] >= 0 else None
-            port = int(row["port"])
-            found.append(
-                Use(peer, owner, self._names[row["region"]], int(row["protocol"]), None if port < 0 else port)
-            )
-        return found
-
 
 def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], int]:
     """The findings, and how many rules were used in too many ways to be looked at."""
@@ -168,10 +203,10 @@ def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], in
         count = uses.totals[number] if hits.connections else 0
         if count < FEWEST_CONNECTIONS:
             continue
-        if number in uses.too_many:
+        if number in uses.openers.too_many:
             skipped += 1
             continue
-        instead = narrower.than(hits, uses.of_rule(number, hits.rule.ethertype))
+        instead = narrower.than(hits, uses.openers.of_rule(number, hits.rule.ethertype))
         if instead:
             text = f"{rule_text(hits.rule)}: {count:,} connections used it, for which {_would_do(instead)}"
             used = uses.connections(number)
@@ -221,11 +256,13 @@ class _Narrower:
             use.peer_instance is None and ip_address(use.peer).is_global for use in uses
         )
         if not (is_public or isinstance(rule.peer, GroupPeer | AddressGroupPeer)):
+            # What they allow must be a part of what the rule allows, or they open what the captures show as denied.
+            within = rule.peer
             for drafter in self._drafters:
                 yield [
                     made
                     for protocol, those in of_protocol.items()
-                    for peer, ports in drafter.terms([_need(rule, use) for use in those])
+                    for peer, ports in drafter.terms([_need(rule, use) for use in those], within)
                     for made in _rules(rule, protocol, peer, ports)
                 ]
         yield [

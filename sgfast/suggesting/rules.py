@@ -18,7 +18,7 @@ type and any code.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import combinations
@@ -37,6 +37,7 @@ from sgfast.policy.model import (
     SecurityGroup,
 )
 from sgfast.policy.network_keys import peer_key
+from sgfast.policy.networks import is_multicast
 from sgfast.policy.rules import merged
 from sgfast.policy.templates import RuleNumbers
 from sgfast.suggesting.observing import Evidence, Kind
@@ -47,6 +48,8 @@ _FEW_GROUPS = 10
 MOST_RULES = 10_000
 
 Term = Network | GroupPeer | None
+#: By instance, groups that it is in.
+_Choices = Mapping[str, Sequence[str]]
 #: Group, direction, family, protocol.
 _Part = tuple[str, Direction, Literal[4, 6], int]
 
@@ -156,9 +159,20 @@ class Drafter:
         self._limits = limits
         self._members: dict[str, set[str]] = {group.name: set() for group in policy.security_groups}
         self._place = {group.name: n for n, group in enumerate(policy.security_groups)}
+        #: By instance.
+        self._groups = {instance.name: instance.security_groups for instance in policy.instances}
+        for name, groups in self._groups.items():
+            for group in groups:
+                self._members[group].add(name)
+        #: By group and IP version, the lowest and the highest address of its members.
+        self._spans: dict[tuple[str, int], tuple[int, int]] = {}
         for instance in policy.instances:
-            for group in instance.security_groups:
-                self._members[group].add(instance.name)
+            for network in instance.addresses:
+                span = int(network.network_address), int(network.broadcast_address)
+                for group in instance.security_groups:
+                    key = group, network.version
+                    low, high = self._spans.get(key, span)
+                    self._spans[key] = min(low, span[0]), max(high, span[1])
 
     def draft(self, kinds: Mapping[Kind, Evidence]) -> list[_Draft]:
         needs: dict[Need, Evidence] = {}
@@ -186,14 +200,13 @@ class Drafter:
     def _groups_for(self, instances: set[str]) -> dict[str, str]:
         """For each instance, the group that gets its rule."""
         found: dict[str, str] = {}
-        by_name = self._policy.instance_by_name
         left = set(instances)
         # An instance that is in only one group leaves no choice.
-        for group in self._only_groups(instances):
+        for group in self._only_groups(instances, self._groups):
             left -= self._members[group]
             found.update(dict.fromkeys(instances & self._members[group], group))
         while left:
-            candidates = {group for name in left for group in by_name[name].security_groups}
+            candidates = {group for name in left for group in self._groups[name]}
             best = min(candidates, key=lambda group: (
                 -len(left & self._members[group]), len(self._members[group]), self._place[group]
             ))  # fmt: skip
@@ -202,16 +215,19 @@ class Drafter:
             left -= self._members[best]
         return found
 
-    def _only_groups(self, instances: set[str]) -> list[str]:
-        """The groups that are the only group of an instance, in order."""
-        groups_of = (self._policy.instance_by_name[name].security_groups for name in instances)
-        return sorted({groups[0] for groups in groups_of if len(groups) == 1}, key=self._place.__getitem__)
+    def _only_groups(self, instances: set[str], choices: _Choices) -> list[str]:
+        """The groups that are the only choice for an instance, in order."""
+        found = (choices[name] for name in instances)
+        return sorted({groups[0] for groups in found if len(groups) == 1}, key=self._place.__getitem__)
 
     def _part(self, part: _Part, needs: list[Need]) -> list[_Draft]:
         return [_Draft(*part, peer, {port: Evidence() for port in ports}) for peer, ports in self.terms(needs)]
 
-    def terms(self, needs: list[Need]) -> list[tuple[Term, set[int | None]]]:
-        """The peers, with the ports of each, for needs that differ only in port and peer."""
+    def terms(self, needs: list[Need], within: Network | None = None) -> list[tuple[Term, set[int | None]]]:
+        """The peers, with the ports of each, for needs that differ only in port and peer.
+
+        ``within``: a network that all these peers are in. A group with addresses beyond it is then no peer.
+        """
         terms: dict[object, tuple[Term, set[int | None]]] = {}
         peers: defaultdict[int | None, set[bytes]] = defaultdict(set)
         for need in needs:
@@ -222,43 +238,60 @@ class Drafter:
         if to_all:
             terms[None] = None, to_all
         needs = [need for need in needs if need.service.port not in to_all]
-        grouped = [need for need in needs if self._can_be_grouped(need)]
-        for group, ports in self._group_terms(grouped).items():
+        choices = self._choices({need.peer_instance for need in needs if need.peer_instance is not None}, within)
+        grouped: list[Need] = []
+        alone: list[Need] = []
+        for need in needs:
+            can_be = self._can_be_grouped(need) and choices[str(need.peer_instance)]
+            (grouped if can_be else alone).append(need)
+        for group, ports in self._group_terms(grouped, choices).items():
             terms[group] = GroupPeer(group), ports
         addresses: defaultdict[bytes, set[int | None]] = defaultdict(set)
-        for need in needs:
-            if not self._can_be_grouped(need):
-                addresses[need.peer].add(need.service.port)
+        for need in alone:
+            addresses[need.peer].add(need.service.port)
         terms.update(self._address_terms(addresses))
         return [*terms.values()]
 
+    def _choices(self, instances: set[str], within: Network | None) -> _Choices:
+        """The groups that may stand for each instance as a peer."""
+        if within is None:
+            return self._groups
+        first, last = int(within.network_address), int(within.broadcast_address)
+
+        def fits(group: str) -> bool:
+            lowest, highest = self._spans[group, within.version]
+            return first <= lowest and highest <= last
+
+        return {name: tuple(filter(fits, self._groups[name])) for name in instances}
+
     def _can_be_grouped(self, need: Need) -> bool:
-        """Whether a group can be the peer: as a peer, a group means its members in the same region (SPEC 4.11)."""
-        if need.peer_instance is None:
+        """Whether a group can be the peer: as a peer, a group means its members in the same region, and no multicast
+        address (SPEC 4.11).
+        """
+        if need.peer_instance is None or is_multicast(ip_network(need.peer)):
             return False
         vpcs, instances = self._policy.vpc_by_name, self._policy.instance_by_name
         here, there = instances[need.instance].vpc, instances[need.peer_instance].vpc
         return vpcs[here].region == vpcs[there].region
 
-    def _group_terms(self, needs: list[Need]) -> dict[str, set[int | None]]:
+    def _group_terms(self, needs: list[Need], choices: _Choices) -> dict[str, set[int | None]]:
         ports_of: dict[str, set[int | None]] = defaultdict(set)
         for need in needs:
             ports_of[str(need.peer_instance)].add(need.service.port)
         left = set(ports_of)
-        by_name = self._policy.instance_by_name
-        candidates = {group for name in left for group in by_name[name].security_groups}
+        candidates = {group for name in left for group in choices[name]}
         # Of equals the smaller groups come first: they let fewer instances in.
         order = sorted(candidates, key=lambda group: (len(self._members[group]), self._place[group]))
         found: dict[str, set[int | None]] = {}
-        for group in self._fewest(order, left):
+        for group in self._fewest(order, left, choices):
             members = left & self._members[group]
             if members:
                 found[group] = set().union(*(ports_of[name] for name in members))
         return found
 
-    def _fewest(self, groups: list[str], instances: set[str]) -> list[str]:
+    def _fewest(self, groups: list[str], instances: set[str], choices: _Choices) -> list[str]:
         """The fewest groups whose members include all the instances."""
-        chosen = self._only_groups(instances)
+        chosen = self._only_groups(instances, choices)
         instances = instances - set().union(*(self._members[group] for group in chosen))
         groups = [group for group in groups if instances & self._members[group]]
         if len(groups) <= _FEW_GROUPS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ import pytest
 from effort import some
 from frames import Layer, ethernet, ip, tcp, udp
 from slow_diff import write_pcap
-from traffic import Crowd, Traffic, drawn
+from traffic import Crowd, Traffic, drawn, routed
 
 from sgfast.checking import Checked, check_policy, usage
 from sgfast.checking.usage import Uses
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import Policy
+from sgfast.policy.model import GroupPeer, Policy
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import Names, ReplayOptions, Sinks, run_replay
 
@@ -54,7 +55,7 @@ class Verdicts:
 
 def replayed(policy: Policy, capture: Path) -> tuple[Checked, list[int]]:
     uses, verdicts = Uses(policy), Verdicts()
-    result = run_replay(policy, [capture], ReplayOptions(), Sinks(packets=(verdicts,), flows=(uses,)))
+    result = run_replay(policy, [capture], ReplayOptions(), Sinks(packets=(verdicts, uses.openers), flows=(uses,)))
     return check_policy(policy, result, uses), verdicts.all
 
 
@@ -162,6 +163,45 @@ def test_an_outbound_rule_is_told_by_where_its_connections_went(tmp_path: Path) 
     )
 
 
+def test_a_group_with_addresses_beyond_the_rule_is_no_peer_of_the_narrower_ones(tmp_path: Path) -> None:
+    """With the group as the source, the rule would open what it does not open now."""
+    rule = ANYONE.replace("0.0.0.0/0", "10.9.0.0/16")
+    text = POLICY.replace("STATE", "").replace("RULE", rule)
+    for more, peer in (("", "group lb, IPv4"), (", 10.9.200.1", "group lb, IPv4"), (", 10.8.0.1", "10.9.0.1/32")):
+        policy = parse_policy(text.replace("[10.9.0.1]", f"[10.9.0.1{more}]"))
+        clients = [("10.9.0.1", 443)] * 12 + [("10.8.0.1", 443)]
+        checked, verdicts = replayed(policy, write_pcap(tmp_path / "x.pcap", openers(clients, False)))
+        said = [rule_text(each) for found in checked.findings if found.group == "web" for each in found.instead]
+        assert said == [f"tcp/443 from {peer}"]
+        assert replayed(narrowed(policy, checked), tmp_path / "x.pcap")[1] == verdicts
+
+
+def test_what_is_sent_to_a_multicast_address_that_an_instance_owns_needs_a_rule_with_that_address(
+    tmp_path: Path,
+) -> None:
+    rule = "direction: outbound, protocol: all, destination: 0.0.0.0/0"
+    text = POLICY.replace("STATE", "").replace("RULE", rule).replace("[10.9.3.1]", "[10.9.3.1, 240.0.0.0/4]")
+    policy = parse_policy(text)
+    traffic = openers([("255.255.255.255", -5353)] * 12, True)
+    traffic.frames.append(ethernet(ip("255.255.255.255", "10.0.0.5", udp(5353, 40011))))
+    traffic.times_ns.append(SECOND)
+    traffic.wire_lengths.append(len(traffic.frames[-1]))
+    checked, verdicts = replayed(policy, write_pcap(tmp_path / "x.pcap", traffic))
+    said = [rule_text(each) for found in checked.findings if found.group == "web" for each in found.instead]
+    assert said == ["udp/5353 to 255.255.255.255/32"]
+    assert replayed(narrowed(policy, checked), tmp_path / "x.pcap")[1] == verdicts
+
+
+def test_connections_that_are_older_than_the_capture_used_the_rule_for_their_opener(tmp_path: Path) -> None:
+    """Also where the first packet that is seen goes the other way."""
+    policy = parse_policy(POLICY.replace("STATE", "").replace("RULE", ANYONE.replace("443", "1-65535")))
+    frames = [ethernet(ip("10.0.0.5", client, tcp(443, 50000 + n, "A"))) for n, (client, _) in enumerate(OFFICE)]
+    traffic = Traffic(frames, [n * SECOND // 1000 for n in range(len(frames))], [len(frame) for frame in frames])
+    checked, verdicts = replayed(policy, write_pcap(tmp_path / "x.pcap", traffic))
+    assert [rule_text(rule) for each in checked.findings for rule in each.instead] == ["tcp/443 from 10.1.2.0/27"]
+    assert replayed(narrowed(policy, checked), tmp_path / "x.pcap")[1] == verdicts == [0] * 16
+
+
 def test_a_stateless_group_also_needs_rules_for_replies(tmp_path: Path) -> None:
     assert found(tmp_path, OFFICE, state="stateful: false, ") is None
 
@@ -192,17 +232,28 @@ def narrowed(policy: Policy, checked: Checked) -> Policy:
     return replace(policy, security_groups=tuple(groups))
 
 
-def test_the_narrower_rules_deny_nothing_that_the_captures_show(
+def with_second_addresses(policy: Policy, rng: np.random.Generator) -> Policy:
+    """The policy with more addresses of its instances, in networks that its rules tell from those of the first ones."""
+    networks = ("10.0.0.{}", "10.0.1.{}", "198.51.100.{}", "203.0.113.{}", "2001:db8:0:1::{}", "2001:db8:9::{}")
+    instances = []
+    for n, each in enumerate(policy.instances):
+        more = [ip_network(networks[k].format(20 + n)) for k in rng.choice(len(networks), 2, replace=False)]
+        instances.append(replace(each, vpc="red", addresses=(*each.addresses, *more)))
+    return replace(policy, instances=tuple(instances))
+
+
+def test_no_packet_of_the_captures_has_another_verdict_with_the_narrower_rules(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage, "FEWEST_CONNECTIONS", 1)
     seen: Counter[str] = Counter()
 
-    @drawn(20261127, examples=some(7, 600))
+    @drawn(20261127, examples=some(24, 1200))
     def check(policy: Policy, case_seed: int) -> None:
         # Where connections are forgotten for want of room, a stricter policy forgets others.
         policy = replace(policy, settings=replace(policy.settings, max_connections=1_000_000))
         rng = np.random.default_rng(case_seed)
+        policy = (policy, with_second_addresses(policy, rng), routed(policy, rng))[int(rng.integers(3))]
         monkeypatch.setattr(usage, "TIMES_NARROWER", int(rng.choice((1, 2, 1000))))
         monkeypatch.setattr(usage, "MOST_INSTEAD", int(rng.choice((4, 20))))
         monkeypatch.setattr(usage, "MOST_RANGES", int(rng.choice((1, 8))))
@@ -215,9 +266,11 @@ def test_the_narrower_rules_deny_nothing_that_the_captures_show(
         wide = [each for each in checked.findings if each.code == "SG015"]
         assert all(sum(each.used.values()) == each.connections for each in wide)
         seen["rules"] += len(wide)
+        seen["groups"] += sum(isinstance(rule.peer, GroupPeer) for each in wide for rule in each.instead)
         assert replayed(less, path)[1] == before
         seen["packets"] += len(before)
 
     check()
     print(seen)
-    assert seen["rules"] > some(20, 1000) and seen["packets"] > some(3000, 100_000)
+    assert seen["rules"] > some(60, 2000) and seen["packets"] > some(10_000, 200_000)
+    assert seen["groups"] > some(20, 500)
