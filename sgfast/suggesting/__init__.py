@@ -181,6 +181,11 @@ def suggest(
         for kind, evidence in claimed.items():
             if (less := _less(evidence, wanted.get(kind, Evidence()))).connections:
                 following.setdefault(kind, Evidence()).add(less)
+    if allowed_only and (denied := _denied_before(seen, claimed, again)):
+        warnings.append(
+            f"the suggested policy also allows {count(denied, 'connection')} that the policy denies, as a rule for a "
+            "group is for all addresses of all its members; sgfast diff with these captures lists them"
+        )
     return Suggestion(
         final, text, suggested.rules, tuple(reasons), check, _other_packets(result), result.captures, result.left_out,
         result.damaged, warnings,
@@ -263,6 +268,15 @@ def _check(claimed: dict[Kind, Evidence], again: Observer) -> Check:
     return Check(
         sum(wanted.values()), allowed, also, all(found.get(kind, 0) == number for kind, number in wanted.items())
     )
+
+
+def _denied_before(seen: Observer, claimed: dict[Kind, Evidence], again: Observer) -> int:
+    """How many of the connections that were left out because the policy denies them are allowed now."""
+    more = {kind: _less(evidence, claimed.get(kind, Evidence())).connections for kind, evidence in again.wanted.items()}
+    return sum(
+        min(evidence.connections, more.get(kind, 0))
+        for reason, kinds in seen.left_out.items() if reason.startswith("denied") for kind, evidence in kinds.items()
+    )  # fmt: skip
 
 
 def _other_packets(result: ReplayResult) -> dict[str, int]:

@@ -89,6 +89,27 @@ def test_what_a_policy_allows_can_be_all_there_is(policy: Path) -> None:
         assert not wanted <= names(connections(less, capture)), what
 
 
+def test_a_warning_counts_what_the_policy_denies_and_the_suggested_one_allows(tmp_path: Path) -> None:
+    """A rule for a group is for all addresses of its members, and here the policy tells them apart."""
+    text = """
+version: 1
+security_groups:
+  - {name: web, rules: [{direction: inbound, protocol: tcp, ports: 443, source: 10.9.0.0/16}]}
+  - {name: lb, rules: [{direction: outbound, protocol: all}]}
+instances:
+  - {name: w, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: l, addresses: [10.9.0.1, 10.8.0.1], security_groups: [lb]}
+"""
+    for denied in (0, 3):
+        senders = ["10.9.0.1"] * 2 + ["10.8.0.1"] * denied
+        frames = [ethernet(ip(sender, "10.0.0.5", tcp(4000 + n, 443, "S"))) for n, sender in enumerate(senders)]
+        capture = write_capture(tmp_path, *frames)
+        found = suggest([capture], policy=parse_policy(text), allowed_only=True)
+        assert found.check == Check(claimed=2, allowed=2, also_allowed=denied, matches=True)
+        counts = [warning.partition(" as ")[0] for warning in found.warnings if "denies" in warning]
+        assert counts == ["the suggested policy also allows 3 connections that the policy denies,"] * (denied > 0)
+
+
 def test_random_policies_and_traffic(tmp_path: Path) -> None:
     claimed: Counter[str] = Counter(exactly=0)
 
