@@ -24,11 +24,14 @@ EXAMPLES = 3
 
 _DENY = VERDICTS.index("deny")
 _SILENT, _ANSWERED = 0, 1
+#: ICMPv6 type of router solicitations.
+_SOLICITATION = 133
 
 #: The columns to group rows by.
 _KIND_DTYPE = np.dtype([
     ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("instance", "<i4", (2,)), ("port", "<i4"),
-    ("family", "u1"), ("protocol", "u1"), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"), ("spare", "u1", (3,)),
+    ("family", "u1"), ("protocol", "u1"), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"), ("is_free", "u1"),
+    ("spare", "u1", (2,)),
 ])  # fmt: skip
 
 
@@ -43,6 +46,8 @@ class Kind(NamedTuple):
     protocol: int
     #: The destination port or ICMP type; None if the protocol has neither.
     port: int | None
+    #: Whether the initiator's filter is not asked, as the initiator is a client of infrastructure (SPEC 3.11).
+    is_free: bool = False
 
     @property
     def family(self) -> int:
@@ -120,7 +125,7 @@ class Observer:
     """A ``FlowSink`` that adds up the connections to be allowed and those to be left out."""
 
     def __init__(self, why_not: Filter, *, by_role: bool = False) -> None:
-        """``by_role``: what instances send as clients of DHCP needs no rule of theirs (SPEC 3.11)."""
+        """``by_role``: what instances send as clients of infrastructure needs no rule of theirs (SPEC 3.11)."""
         self.wanted: dict[Kind, Evidence] = {}
         #: By the reason for leaving them out.
         self.left_out: dict[str, dict[Kind, Evidence]] = {}
@@ -142,8 +147,9 @@ class Observer:
             keys[name] = flows[name]
         keys["port"] = ports_or_types(flows)
         if self._by_role:
-            requests = np.where(flows["family"] == 6, 546 << 16 | 547, 68 << 16 | 67)
-            keys["instance"][(flows["protocol"] == UDP) & (flows["ports"] == requests), 0] = -1
+            is_six = flows["family"] == 6
+            is_dhcp = (flows["protocol"] == UDP) & (flows["ports"] == np.where(is_six, 546 << 16 | 547, 68 << 16 | 67))
+            keys["is_free"] = is_dhcp | ((flows["protocol"] == ICMPV6) & is_six & (keys["port"] == _SOLICITATION))
         # The first of several equal rows represents them all.
         _, firsts, which = np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}"), return_index=True, return_inverse=True)
         which = which.reshape(-1)
@@ -166,7 +172,7 @@ class Observer:
         initiator, responder = (row[end][:length].tobytes() for end in ("initiator", "responder"))
         egress, ingress = (self._names[number] if number >= 0 else None for number in row["instance"].tolist())
         port, protocol = int(row["port"]), int(row["protocol"])
-        kind = Kind(initiator, responder, egress, ingress, protocol, None if port < 0 else port)
+        kind = Kind(initiator, responder, egress, ingress, protocol, None if port < 0 else port, bool(row["is_free"]))
         why = self._why_not(int(row["verdict"]), int(row["reason"]), int(row["answer"])) or _cannot_be_named(kind)
         kinds = self.wanted if why is None else self.left_out.setdefault(why, {})
         known = kinds.get(kind)

@@ -116,7 +116,7 @@ class Suggested:
 def needs_of(kind: Kind) -> list[Need]:
     found = []
     family: Literal[4, 6] = 4 if kind.family == 4 else 6
-    if kind.egress is not None:
+    if kind.egress is not None and not kind.is_free:
         service = Service("outbound", family, kind.protocol, kind.port)
         found.append(Need(kind.egress, service, kind.responder, kind.ingress))
     if kind.ingress is not None:
