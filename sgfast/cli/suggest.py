@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -82,16 +82,13 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--per",
     type=Choice(["group", "instance"]),
-    default="group",
-    show_default=True,
-    help="group: rules for the groups that the instances are in; instances without groups share one if they offer the "
-    "same services. instance: a group for each instance.",
+    help="group (the default): rules for the groups that the instances are in; instances without groups share one if "
+    "they offer the same services. instance: a group for each instance.",
 )
 @click.option(
     "--max-prefix",
     type=_Prefixes(),
     metavar="N[,N6]",
-    default=(32, 128),
     help="Merge addresses into CIDRs as wide as /N, for IPv6 as wide as /N6. Default: 32,128, single addresses.",
 )
 @click.option(
@@ -104,9 +101,8 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     "--min-connections",
     type=click.IntRange(1),
     metavar="N",
-    default=1,
-    show_default=True,
-    help="Leave out a port of a rule, for one source or destination, that fewer than N connections would use.",
+    help="Leave out a port of a rule, for one source or destination, that fewer than N connections would use. "
+    "Default: 1.",
 )
 @export_options("--to-format")
 @replay_options
@@ -131,10 +127,10 @@ def suggest(
     source: Literal["allowed", "all"] | None,
     unanswered: bool,
     output: str | None,
-    per: Literal["group", "instance"],
-    max_prefix: tuple[int, int],
+    per: Literal["group", "instance"] | None,
+    max_prefix: tuple[int, int] | None,
     any_above: int | None,
-    min_connections: int,
+    min_connections: int | None,
     export: Export | None,
     options: ReplayOptions,
     policies: PolicyOptions,
@@ -167,8 +163,7 @@ def suggest(
         raise click.UsageError("--policy already has instances; leave out --instances")
     if source == "allowed" and policy is None:
         raise click.UsageError("--from allowed needs --policy, which says what is allowed")
-    allowed_only = policy is not None and source != "all"
-    if unanswered and allowed_only:
+    if unanswered and policy is not None and source != "all":
         raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
 
     from sgfast.output import is_standard_output, open_output, refuse_shared
@@ -190,14 +185,15 @@ def suggest(
         inputs.enter_sandbox(opened)
         progress = stack.enter_context(progress_of(captures, shown=not quiet))
         before = None if policy is None else policies.load(policy)
+        # What nobody chose is left to the library, which has the defaults.
+        widening = {"max_prefix": max_prefix, "any_above": any_above, "min_connections": min_connections}
         found = run_suggest(
             captures,
             instances=None if instance_file is None else load_instances(instance_file),
             policy=before,
-            allowed_only=allowed_only,
             unanswered=unanswered,
-            per=per,
-            limits=Limits(max_prefix, any_above, min_connections),
+            limits=Limits(**_chosen(widening)),
+            **_chosen({"per": per, "allowed_only": None if source is None else source == "allowed"}),
             vpc=options.vpc,
             reading=options.reading,
             progress=progress,
@@ -233,6 +229,10 @@ def suggest(
     if not found.check.matches:
         say("the suggested policy does not allow exactly what it was made for")
         context.exit(EXIT_FAIL_ON)
+
+
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _is_stream(path: str) -> bool:

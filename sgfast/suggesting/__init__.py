@@ -102,7 +102,7 @@ def suggest(
     *,
     instances: Policy | str | os.PathLike[str] | None = None,
     policy: PolicySource | None = None,
-    allowed_only: bool = False,
+    allowed_only: bool | None = None,
     unanswered: bool = False,
     per: Literal["group", "instance"] = "group",
     limits: Limits | None = None,
@@ -116,17 +116,21 @@ def suggest(
     instances, VPCs, settings and groups' names count. None: the instances of ``policy``, or else one for each private
     address.
     ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
-    ``allowed_only``: allow the connections that ``policy`` allows. Otherwise: those that were answered, and with
-    ``unanswered`` also those that were not.
+    ``allowed_only``: allow the connections that ``policy`` allows, which is the default if there is one. Otherwise:
+    those that were answered, and with ``unanswered`` also those that were not.
     ``per``: make rules for the groups that the instances are in, or give each instance a group of its own.
     ``limits``: how far rules may go beyond what was seen.
 
     Raises PolicyError, CaptureError and the other errors of ``replay``, SgfastError for too many private addresses, and
-    ArgumentError for ``allowed_only`` without a policy.
+    ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``.
     """
     options = ReplayOptions(vpc=vpc, reading=reading or Reading())
+    if allowed_only is None:
+        allowed_only = policy is not None
     if allowed_only and policy is None:
         raise ArgumentError("allowed_only needs a policy")
+    if allowed_only and unanswered:
+        raise ArgumentError("unanswered needs allowed_only=False: what policy allows counts whether answered or not")
     policy = None if policy is None else load(policy)
     if isinstance(instances, Policy):
         base: Policy | None = load(instances)

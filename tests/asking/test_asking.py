@@ -61,8 +61,10 @@ ANSWERS: dict[str, tuple[Callable[[Path], object], str]] = {
         f"diff {SHOP[0]} {PCAPS / 'export'} {SHOP[1]}",
     ),
     "replay": (lambda path: POLICY.replay(SHOP[1]), f"replay {SHOP[0]} {SHOP[1]}"),
-    "suggest": (
-        lambda path: library.suggest(SHOP[1], policy=POLICY), f"suggest --policy {SHOP[0]} --from all {SHOP[1]}"
+    "suggest": (lambda path: library.suggest(SHOP[1], policy=POLICY), f"suggest --policy {SHOP[0]} {SHOP[1]}"),
+    "suggest all": (
+        lambda path: library.suggest(SHOP[1], policy=POLICY, allowed_only=False),
+        f"suggest --policy {SHOP[0]} --from all {SHOP[1]}",
     ),
 }  # fmt: skip
 

@@ -42,6 +42,7 @@ WRONG_VALUES: dict[str, Callable[[], object]] = {
     "merge and follow": lambda: sgfast.Reading(merge=True, follow=True),
     "tunnel": lambda: replay(reading=sgfast.Reading(decap=("vlxan",))),
     "allowed_only without a policy": lambda: suggest([CAPTURE], allowed_only=True),
+    "unanswered with what a policy allows": lambda: suggest([CAPTURE], policy=POLICY, unanswered=True),
     "protocol to explain": lambda: explain(POLICY, "198.51.100.7", "10.0.0.5", "http"),
     "port to explain": lambda: explain(POLICY, "198.51.100.7", "10.0.0.5", "tcp"),
     "protocol of a check": lambda: sgfast.Engine(POLICY).check("198.51.100.7", "10.0.0.5", "http"),

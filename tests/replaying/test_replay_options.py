@@ -13,14 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 from command import SHOP
+from command import sgfast as sgfast_command
 
 import sgfast
+from sgfast import suggesting
 from sgfast.cli.check import check as check_command
 from sgfast.cli.diff import diff as diff_command
 from sgfast.cli.replay import replay as replay_command
 from sgfast.cli.suggest import suggest as suggest_command
 from sgfast.errors import ArgumentError
 from sgfast.replaying.options import Reading, ReplayOptions
+from sgfast.report.suggestion import suggestion_object, suggestion_text
+from sgfast.report.suggestion_markdown import suggestion_markdown
 
 PACKAGE = Path(sgfast.__file__).parent
 OPTIONS = {field.name: field.default for field in fields(ReplayOptions)}
@@ -48,6 +52,49 @@ def test_no_option_is_missing_on_the_command_line_or_has_another_default_there()
 def test_captures_are_read_by_the_same_options_whichever_command_reads_them(command: Any) -> None:
     names = {parameter.name for parameter in command.params}
     assert {field.name for field in fields(Reading)} | {"vpc"} <= names
+
+
+@pytest.mark.parametrize("policy", [None, SHOP[0]])
+def test_suggest_has_the_same_defaults_in_the_library_and_on_the_command_line(
+    policy: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signature = inspect.signature(suggesting.suggest)
+    asked: list[dict[str, Any]] = []
+
+    def recorded(*values: Any, **keywords: Any) -> suggesting.Suggestion:
+        bound = signature.bind(*values, **keywords)
+        bound.apply_defaults()
+        asked.append(bound.arguments)
+        return suggesting_suggest(*values, **keywords)
+
+    suggesting_suggest = suggesting.suggest
+    monkeypatch.setattr(suggesting, "suggest", recorded)
+    given = sgfast_command(capsys, "suggest", SHOP[1], *(["--policy", policy] if policy else []))
+    monkeypatch.undo()
+    # The library takes None for all defaults of these two.
+    (by_command,) = asked
+    assert by_command.pop("limits") == suggesting.Limits() and by_command.pop("reading") == Reading()
+    policy_given = by_command.pop("policy")
+    assert (policy_given is None) == (policy is None)
+    for name in ("captures", "progress"):
+        del by_command[name]
+    assert by_command == {name: signature.parameters[name].default for name in by_command}
+    assert given.status == 0 and str(sgfast.suggest(SHOP[1], policy=policy)) + "\n" == given.out
+
+
+def test_what_the_help_of_suggest_calls_the_default_is_the_default() -> None:
+    helps = {option.name: getattr(option, "help", None) or "" for option in suggest_command.params}
+    limits, keywords = suggesting.Limits(), inspect.signature(suggesting.suggest).parameters
+    told = {name: text.rpartition("Default: ")[2].rstrip(".") for name, text in helps.items() if "Default: " in text}
+    assert told["max_prefix"] == f"{limits.max_prefix[0]},{limits.max_prefix[1]}, single addresses"
+    assert told["min_connections"] == str(limits.min_connections)
+    assert told["any_above"] == "never" and limits.any_above is None
+    assert helps["per"].startswith(f"{keywords['per'].default} (the default): ")
+    assert "allowed: those that --policy allows (the default with --policy)" in helps["source"]
+    parsed = suggest_command.make_context("suggest", ["a.pcap"]).params
+    for render in (suggestion_object, suggestion_text, suggestion_markdown):
+        defaults = inspect.signature(render).parameters
+        assert [parsed[name] for name in ("by", "top")] == [defaults[name].default for name in ("by", "top")]
 
 
 def test_options_that_were_checked_stay_as_they_are() -> None:

@@ -89,7 +89,7 @@ def test_everything_shown_is_escaped_and_has_no_colours_of_its_own() -> None:
     assert {finding.code, finding.severity, finding.rule, finding.message} <= {*shown(policy.check())}
     assert {"Opened:", "Closed:"} <= {*shown(policy.diff(other))}
     assert {"Opened:", "newly-denied"} <= {*shown(policy.diff(other, CAPTURE))}
-    assert {"web", "tcp/6379 to group db, IPv4"} <= {*shown(sgfast.suggest(CAPTURE, policy=other))}
+    assert {"web", "tcp/6379 to group db, IPv4"} <= {*shown(sgfast.suggest(CAPTURE, policy=other, allowed_only=False))}
 
 
 def test_a_replay_in_which_nothing_breaks_says_so() -> None:
