@@ -56,6 +56,7 @@ FRAGMENTS = "accepted without ports: may be later fragments of an allowed datagr
 OLDER = "accepted near the beginning of the log: may be of an older connection"
 EXPIRED = "rejected TCP without flags: may be of an expired connection (log the field tcp-flags)"
 SOLICITATION = "ICMPv6 that an instance sent: may be a router solicitation"
+OTHER_VPC = "an instance in a VPC without a peering has the peer's address: in its own VPC it may be anybody's"
 ICMP_ERROR = "ICMP that no rule allows: may be an error about a connection"
 
 
@@ -204,6 +205,11 @@ class _Checker:
             and not (as_opener.allowed or as_reply.allowed)
         ):  # fmt: skip
             self._undecided(SOLICITATION)
+        elif as_opener.reason == "vpc-isolated" and self._policy.is_mapped:
+            # In the VPC of the packets nobody may own the address (SPEC 7.4).
+            if record.accepted:
+                self._note_accepted(item)
+            self._undecided(OTHER_VPC)
         elif record.accepted:
             self._take_accepted(item)
         else:
@@ -273,10 +279,14 @@ class _Checker:
             return self._tcp_lifetime
         return self._icmp_lifetime if _is_icmp(record) else self._other_lifetime
 
+    def _note_accepted(self, item: Waiting) -> None:
+        key = item.conversation.key
+        if self._accepted.setdefault(item.instance, key) != key:
+            self._accepted[item.instance] = None
+
     def _take_accepted(self, item: Waiting) -> None:
         record, conversation = item.record, item.conversation
-        if self._accepted.setdefault(item.instance, conversation.key) != conversation.key:
-            self._accepted[item.instance] = None
+        self._note_accepted(item)
         self._accept_service(item)
         conversation.take_accepted(record, item.way, item.place)
         if item.as_opener.allowed and item.as_reply.allowed:
