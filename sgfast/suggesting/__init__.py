@@ -69,7 +69,7 @@ class Check:
     allowed: int
     #: Connections that were left out but are allowed, because the rules cannot tell them from the others.
     also_allowed: int
-    #: Whether as many connections of each kind are allowed as were claimed.
+    #: Whether as many connections of each kind are allowed as were claimed, and none that the policy denies.
     matches: bool
 
 
@@ -186,6 +186,7 @@ def suggest(
             if (less := _less(evidence, wanted.get(kind, Evidence()))).connections:
                 following.setdefault(kind, Evidence()).add(less)
     if allowed_only and (denied := _denied_before(seen, claimed, again)):
+        check = replace(check, matches=False)
         warnings.append(
             f"the suggested policy also allows {count(denied, 'connection')} that the policy denies, as a rule for a "
             "group is for all addresses of all its members; sgfast diff with these captures lists them"
