@@ -62,6 +62,11 @@ _NOT_STRING_STARTS = frozenset("0123456789+-.~nNtTfF")
 #: The longest number that is converted (Python refuses more than 4,300 digits). Longer ones exceed every allowed range.
 _NUMBER_CHARACTERS = 100
 
+#: JSON escapes a character beyond 16 bits as two halves, a surrogate pair. libyaml refuses both halves.
+_HALF = re.compile(r"(\\u)([dD])([89a-fA-F][0-9a-fA-F]{2})")
+#: What libyaml reads in place of a half: the escape with the next digit for the ``d``. It is valid and as long.
+_STAND_IN = re.compile(r"\\u[eE][89a-fA-F][0-9a-fA-F]{2}")
+
 #: An IPv6 address where a plain scalar may stand, not within a word or quoted text.
 _IPV6 = re.compile(r"(?<![\w:.\"'])[0-9a-fA-F:]{0,39}::[0-9a-fA-F:.]{0,39}(?:/[0-9]{1,3})?(?![\w\"'])")
 
@@ -189,8 +194,9 @@ def compose(text: str | bytes, origin: str) -> Node:
         raise PolicyError(f"{shown}:{line}: {cause}{hint}", None if hint else Place(origin, line, column, column + 1))
     if data.startswith(b"%TAG") + data.count(b"\n%TAG") > MAX_TAG_DIRECTIVES:
         raise PolicyError(f"{shown}: more than {MAX_TAG_DIRECTIVES} %TAG directives")
+    readable = _HALF.sub(lambda half: half[1] + chr(ord(half[2]) + 1) + half[3], text)
     try:
-        root = _Loader(text).get_single_node()
+        root = _Loader(readable).get_single_node()
     except _TooMuch as error:
         node, message = error.args
         place = place_of(node, origin) if node is not None else None
@@ -213,7 +219,46 @@ def compose(text: str | bytes, origin: str) -> Node:
         raise PolicyError(f"{shown}: not YAML: {_one_line(str(error))}") from None
     if root is None:
         raise PolicyError(f"{shown}:1: the document is empty")
+    if readable != text:
+        for node in _scalars(root):
+            _put_halves_back(node, text, readable, origin)
     return root  # type: ignore[no-any-return]  # the loader's base is chosen at run time
+
+
+def _scalars(root: Node) -> Iterator[ScalarNode]:
+    """All scalars of a document, once each, in its order."""
+    left, seen = [root], set()
+    while left:
+        node = left.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if type(node) is ScalarNode:
+            yield node
+        elif type(node) is MappingNode:
+            left += [each for pair in reversed(node.value) for each in reversed(pair)]
+        else:
+            left += reversed(node.value)
+
+
+def _put_halves_back(node: ScalarNode, text: str, readable: str, origin: str) -> None:
+    """Give a scalar that was read from ``readable`` the value that it has in ``text``."""
+    start, end = node.start_mark.index, node.end_mark.index
+    written, read = text[start:end], readable[start:end]
+    if written == read:
+        return
+    if node.style != '"':   # Nothing is an escape here. What looks like one has no line break inside.
+        in_order = (written[each.start() : each.end()] for each in _STAND_IN.finditer(read))
+        node.value = _STAND_IN.sub(lambda _: next(in_order), node.value)
+        return
+    # PyYAML's own parser, which is slow, reads halves. A tag or an anchor may stand before it.
+    again: Any = yaml.SafeLoader(written[written.index('"') :]).get_single_node()
+    try:
+        node.value = again.value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        place = place_of(node, origin)
+        cause = "an escape is one half of a surrogate pair, without the other half: write the character itself"
+        raise PolicyError(f"{shown_origin(origin)}:{place.line}: not YAML: {cause}", place) from None
 
 
 def _address_hint(text: str, mark: yaml.Mark) -> str:
