@@ -24,8 +24,8 @@ from sgfast.policy.model import (
     Rule,
     SecurityGroup,
 )
+from sgfast.policy.ports import ALL_PORTS, merged
 from sgfast.policy.rule_text import ports_text, protocol_text, rule_text
-from sgfast.policy.rules import merged
 
 #: Steps for all rules together, of roughly a tenth of a microsecond each.
 MAX_STEPS = 30_000_000
@@ -37,7 +37,6 @@ ASKING_STEPS = 20
 Service = tuple[int | None, int, int]
 """A protocol, and a range of its ports. ICMP is one service for both versions, whatever the types."""
 _ANYTHING: Service = (None, 0, 0)
-_PORTS = ((0, 65535),)
 
 Key = tuple[int, int]
 """A rule: the position of its group, and its position in the group."""
@@ -178,8 +177,8 @@ class _About:
 
 def _services(rule: Rule) -> list[Service]:
     if rule.protocol == (ICMP if rule.ethertype == 4 else ICMPV6):
-        return [(ICMP, *_PORTS[0])]
-    return [(rule.protocol, first, last) for first, last in rule.ports or _PORTS]
+        return [(ICMP, *ALL_PORTS[0])]
+    return [(rule.protocol, first, last) for first, last in rule.ports or ALL_PORTS]
 
 
 def _opened(rule: Rule) -> list[Service]:
@@ -236,5 +235,5 @@ def _service_text(service: Service) -> str:
     protocol, first, last = service
     if protocol is None:
         return "anything"
-    has_ports = protocol in PORT_PROTOCOLS and (first, last) != _PORTS[0]
+    has_ports = protocol in PORT_PROTOCOLS and (first, last) != ALL_PORTS[0]
     return protocol_text(protocol) + (f"/{ports_text(((first, last),))}" if has_ports else "")

@@ -14,8 +14,8 @@ from sgfast.checking.codes import WIDER_THAN_USED, Finding
 from sgfast.compiler.ports import KEYS, key_ranges
 from sgfast.engine import REASONS
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, AddressGroupPeer, GroupPeer, Peer, Policy, Rule
+from sgfast.policy.ports import merged
 from sgfast.policy.rule_text import rule_text
-from sgfast.policy.rules import merged
 from sgfast.replaying import ReplayResult, RuleHits
 from sgfast.replaying.results import Names, Rows
 from sgfast.suggesting import Kind

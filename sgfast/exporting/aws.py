@@ -12,7 +12,7 @@ from typing import Any
 
 from sgfast.errors import ExportError
 from sgfast.exporting.calls import Call, Calls, Variables, only_in_script, single_address, words
-from sgfast.exporting.changes import Changes, Membership, changes, meaning
+from sgfast.exporting.changes import Changes, Membership, changes
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
 from sgfast.policy.model import (
@@ -29,6 +29,7 @@ from sgfast.policy.model import (
     Rule,
     Vpc,
 )
+from sgfast.policy.ports import ALL_PORTS
 from sgfast.policy.yaml_nodes import shown_origin
 
 _PREFIX_LIST = re.compile(r"pl-(?:[0-9a-f]{17}|[0-9a-f]{8})")
@@ -404,7 +405,7 @@ def _by_place(rules: Sequence[RuleInGroup]) -> dict[_Place, list[Rule]]:
     found: dict[_Place, dict[Rule, Rule]] = {}
     for each in rules:
         if not is_said_by_other(each.rule):
-            found.setdefault((each.group, each.rule.direction), {})[meaning(each.rule)] = each.rule
+            found.setdefault((each.group, each.rule.direction), {})[each.rule.without_words()] = each.rule
     return {place: [*those.values()] for place, those in found.items()}
 
 
@@ -414,7 +415,7 @@ def first_and_last(rule: Rule) -> tuple[int, int] | None:
         kind = -1 if rule.icmp_type is None else rule.icmp_type
         return kind, -1 if rule.icmp_code is None else rule.icmp_code
     if rule.protocol in TARGET.port_protocols:
-        return rule.ports[0] if rule.ports is not None else (0, 65535)
+        return rule.ports[0] if rule.ports is not None else ALL_PORTS[0]
     return None if rule.protocol is None else (-1, -1)
 
 

@@ -23,8 +23,6 @@ from sgfast.policy.yaml_nodes import shown_origin
 
 Thing = TypeVar("Thing", SecurityGroup, AddressGroup, Instance, Vpc)
 
-_ALL_PORTS = ((0, 65535),)
-
 
 @dataclass(frozen=True, slots=True)
 class Membership:
@@ -123,11 +121,11 @@ def changes(old: Policy | None, new: Policy) -> Changes:
     for group in new.security_groups:
         was = groups.get(group.name)
         there = [] if was is None else [renamed(rule) for rule in was.rules]
-        wanted = {meaning(rule): rule for rule in group.rules}
-        known = set(map(meaning, there))
+        wanted = {rule.without_words(): rule for rule in group.rules}
+        known = {rule.without_words() for rule in there}
         added += [RuleInGroup(group.name, rule) for said, rule in wanted.items() if said not in known]
-        taken += [RuleInGroup(group.name, rule) for rule in there if meaning(rule) not in wanted]
-        stay += [RuleInGroup(group.name, rule) for rule in there if meaning(rule) in wanted]
+        taken += [RuleInGroup(group.name, rule) for rule in there if rule.without_words() not in wanted]
+        stay += [RuleInGroup(group.name, rule) for rule in there if rule.without_words() in wanted]
     gone = [group for group in before.security_groups if group.name not in new_name]
     # No cloud deletes the group default.
     deleted = [group for group in gone if DEFAULT_GROUP not in (group.name, group.label)]
@@ -175,12 +173,6 @@ def summary(change: Changes) -> str:
         if number
     ]
     return ", ".join(parts) or "changes nothing"
-
-
-def meaning(rule: Rule) -> Rule:
-    """The rule without what changes no verdict: words, and that all ports are written as a range."""
-    rule = rule.without_words()
-    return replace(rule, ports=None) if rule.ports == _ALL_PORTS else rule
 
 
 def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str, origin: str) -> dict[str, Thing]:

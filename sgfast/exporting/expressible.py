@@ -13,7 +13,6 @@ from typing import Literal
 
 from sgfast.errors import ExportError
 from sgfast.exporting.address_sets import Range, View, networks_of, views
-from sgfast.exporting.changes import meaning
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -29,6 +28,7 @@ from sgfast.policy.model import (
     Settings,
 )
 from sgfast.policy.networks import parse_network
+from sgfast.policy.ports import ALL_PORTS, Ports
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
@@ -44,9 +44,6 @@ _MOST_COMPARISONS = 4_000_000
 #: The groups that a warning names.
 _LISTED_GROUPS = 5
 
-_Ports = tuple[tuple[int, int], ...]
-
-_ALL_PORTS: _Ports = ((0, 65535),)
 _EVERYWHERE: dict[int, Network] = {4: parse_network("0.0.0.0/0"), 6: parse_network("::/0")}
 
 
@@ -210,15 +207,15 @@ class _Rewriter:
         if len(parts) > _MOST_PARTS:
             raise _Inexpressible(f"{target.title} would need more than {_MOST_PARTS:,} rules for it")
         for number, part in enumerate(parts, 1):
-            ports = meaning(part).ports
+            ports = part.ports
             if ports is not None and part.protocol not in target.port_protocols:
                 raise _Inexpressible(f"{target.title} has no ports for this protocol")
             if ports is not None and ports[0][0] < target.first_port:
                 raise _Inexpressible(f"{target.title} has no port 0; begin with port {target.first_port}")
-            yield replace(part, ports=ports, id=f"{rule.id}/{number}" if number > 1 else rule.id)
+            yield replace(part, id=f"{rule.id}/{number}" if number > 1 else rule.id)
 
     def _of_one_range(self, rule: Rule) -> list[Rule]:
-        ports = meaning(rule).ports
+        ports = rule.ports
         if ports is None:
             return [rule]
         if self._target.first_port == 1 and ports == ((1, 65535),):
@@ -240,13 +237,13 @@ class _Rewriter:
         addresses = self._policy.address_group_by_name[rule.peer.name].addresses
         self._count(len(addresses))
         peers = [address for address in addresses if address.version == rule.ethertype]
-        return [replace(rule, peer=peer if peer.prefixlen else None) for peer in peers]
+        return [replace(rule, peer=peer) for peer in peers]
 
     def _of_both(self, group: SecurityGroup, made: Sequence[tuple[Rule, list[Rule]]]) -> list[Rule]:
         """The rules of a target that tells no IP versions apart where a group is the peer. Such a rule is for both
         versions, or it names the addresses of the group's members. ``made``: rules of the policy, and what they became.
         """
-        there = {meaning(part) for _, parts in made for part in parts}
+        there = {part.without_words() for _, parts in made for part in parts}
         found: list[Rule] = []
         more: dict[Rule, Rule] = {}
         for rule, parts in made:
@@ -254,14 +251,15 @@ class _Rewriter:
             for part in parts:
                 version: Literal[4, 6] = 6 if part.ethertype == 4 else 4
                 other = replace(part, id=f"{part.id}/ipv{version}", ethertype=version)
-                if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6) or meaning(other) in there:
+                said = other.without_words()
+                if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6) or said in there:
                     becomes.append(part)
                 elif version in self._versions[group.name] and version in self._versions[part.peer.name]:
                     becomes += self._with_addresses(group, part, part.peer.name)
                 else:
                     # A rule of the other version matches nothing, as either end has no address of it.
                     becomes.append(part)
-                    more[meaning(other)] = other
+                    more[said] = other
                 if len(becomes) > _MOST_PARTS:
                     reason = (
                         f"{self._target.title} has no rule with a group for IPv{part.ethertype} alone, and with the "
@@ -285,7 +283,7 @@ class _Rewriter:
         members = networks_of(rule.ethertype, self._seen[vpc].get((peer, rule.ethertype), ()))
         self._by_address.add(peer)
         return [
-            replace(rule, id=f"{rule.id}/{n}" if n > 1 else rule.id, peer=network if network.prefixlen else None)
+            replace(rule, id=f"{rule.id}/{n}" if n > 1 else rule.id, peer=network)
             for n, network in enumerate(islice(members, _MOST_PARTS + 1), 1)
         ]
 
@@ -340,8 +338,8 @@ def _minus(allow: Rule, deny: Rule) -> list[Rule]:
         return [allow]
     if _are_apart(allow.icmp_type, deny.icmp_type) or _are_apart(allow.icmp_code, deny.icmp_code):
         return [allow]
-    ports = _ports_beside(allow.ports or _ALL_PORTS, deny.ports or _ALL_PORTS)
-    if ports == (allow.ports or _ALL_PORTS):
+    ports = _ports_beside(allow.ports or ALL_PORTS, deny.ports or ALL_PORTS)
+    if ports == (allow.ports or ALL_PORTS):
         return [allow]
     peers = _peers_beside(allow, deny)
     if peers is None:
@@ -360,7 +358,7 @@ def _are_apart(one: int | None, other: int | None) -> bool:
     return one is not None and other is not None and one != other
 
 
-def _ports_beside(ports: _Ports, denied: _Ports) -> _Ports:
+def _ports_beside(ports: Ports, denied: Ports) -> Ports:
     """The ports that are not denied, as sorted ranges."""
     left: list[tuple[int, int]] = []
     for first, last in ports:

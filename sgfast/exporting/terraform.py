@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sgfast.errors import ExportError
 from sgfast.exporting import aws, openstack
 from sgfast.exporting.calls import head, single_address
-from sgfast.exporting.changes import Changes, Membership, meaning
+from sgfast.exporting.changes import Changes, Membership
 from sgfast.exporting.expressible import Target
 from sgfast.policy.model import (
     AddressGroup,
@@ -387,7 +387,7 @@ def _rule_name(group: str, rule: Rule) -> str:
     said = f"{group}_{rule.direction}_{service_text(rule)}_{peer_text(rule)}"
     plain = re.sub(r"[^A-Za-z0-9]+", "_", said)[:_NAME_CHARACTERS].strip("_")
     # All that a rule says, so that another export of it has the same name.
-    ports = "" if (ranges := meaning(rule).ports) is None else ports_text(ranges, listed=None)
+    ports = "" if rule.ports is None else ports_text(rule.ports, listed=None)
     parts = (said, rule.ethertype, ports, rule.action, rule.priority)
     return f"{'' if plain[:1].isalpha() else '_'}{plain}_{_hash(' '.join(map(str, parts)))}"
 

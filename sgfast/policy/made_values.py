@@ -47,6 +47,7 @@ from sgfast.policy.model import (
     Timeouts,
     Vpc,
 )
+from sgfast.policy.ports import LAST_PORT, merged
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.rules import NEEDS_A_TYPE, ONLY_OF_ICMP, RULE_ID, RULE_ID_WANTED, no_ports, wrong_description
 
@@ -203,9 +204,11 @@ def _check_rule(rule: Rule, path: str) -> None:
     if rule.ports is not None:
         if rule.protocol not in PORT_PROTOCOLS:
             raise ArgumentError(f"{path}.ports: {no_ports(rule.protocol)}")
-        bounds = [bound for each in rule.ports for bound in each]
-        if not bounds or bounds != sorted(bounds) or bounds[0] < 0 or bounds[-1] > 65535:
-            raise ArgumentError(f"{path}.ports must be ranges from 0 to 65535 in their order, not {rule.ports!r:.80}")
+        ranges = rule.ports
+        are_ranges = all(0 <= first <= last <= LAST_PORT for first, last in ranges)
+        if not ranges or not are_ranges or ranges != merged(ranges):
+            wanted = f"ranges from 0 to {LAST_PORT}, sorted, with ports between them that are in none"
+            raise ArgumentError(f"{path}.ports must be {wanted}, not {ranges!r:.80}")
     if rule.protocol != icmp:
         for name in ("icmp_type", "icmp_code"):
             if getattr(rule, name) is not None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from sgfast.asked import Asked
 from sgfast.notebook import SHOWN_ROWS, html_table
+from sgfast.policy.ports import ALL_PORTS, Ports
 
 Network = IPv4Network | IPv6Network
 Direction = Literal["inbound", "outbound"]
@@ -89,7 +90,9 @@ Peer = Network | GroupPeer | AddressGroupPeer | None
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule, normalised (SPEC 2.1-2.5): every default is filled in."""
+    """One rule, normalised (SPEC 2.1-2.5): every default is filled in. Rules that say the same are equal, however they
+    were written (SPEC 6.3).
+    """
 
     id: str
     direction: Direction
@@ -97,8 +100,8 @@ class Rule:
     #: IP protocol number as it appears in packets of the ethertype (``icmp`` in an IPv6 rule is 58). None is every
     #: protocol.
     protocol: int | None = None
-    #: Inclusive destination port ranges, each within 0-65535, sorted and disjoint. None is every port.
-    ports: tuple[tuple[int, int], ...] | None = None
+    #: Inclusive ranges of destination ports, each within 0-65535, sorted and apart. None is every port.
+    ports: Ports | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None
     peer: Peer = None
@@ -109,6 +112,12 @@ class Rule:
     #: How the rule was written, for ``modify_rule``, which merges with that (SPEC 9.5). It does not count when rules
     #: are compared.
     wording: frozenset[Wording] = field(default=frozenset(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.ports == ALL_PORTS:
+            object.__setattr__(self, "ports", None)
+        if isinstance(self.peer, Network) and not self.peer.prefixlen and self.peer.version == self.ethertype:
+            object.__setattr__(self, "peer", None)
 
     def without_words(self) -> Rule:
         """The rule without its id and description. Rules that say the same are equal then."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from itertools import chain
 from typing import Literal
 
@@ -26,6 +26,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.node_reader import NodeReader
+from sgfast.policy.ports import LAST_PORT, merged
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS, protocol_name
 from sgfast.policy.yaml_nodes import show
 
@@ -39,7 +40,6 @@ DIRECTIONS: dict[str, Direction] = {
 }
 ETHERTYPES: dict[str, Ethertype] = {"IPv4": 4, "IPv6": 6}
 ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
-LAST_PORT = 65535
 
 #: Looser than a name: users may write generated ids (SPEC 2.5), so that a printed policy can be read again.
 RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
@@ -306,17 +306,6 @@ def _is_network(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Sort inclusive ranges and merge those that overlap or touch."""
-    result: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if result and first <= result[-1][1] + 1:
-            result[-1] = (result[-1][0], max(last, result[-1][1]))
-        else:
-            result.append((first, last))
-    return tuple(result)
 
 
 def network(reader: NodeReader, node: Node, path: str, text: str) -> Network:

@@ -37,6 +37,7 @@ from sgfast.policy.keys import (
     VPC_FIELDS,
 )
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Settings
+from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
 from sgfast.policy.rules import (
@@ -44,7 +45,6 @@ from sgfast.policy.rules import (
     DESCRIPTION_CHARACTERS,
     DIRECTIONS,
     ETHERTYPES,
-    LAST_PORT,
     PORT_RANGE,
     RULE_ID,
 )

@@ -25,9 +25,9 @@ from sgfast.explaining import CLIENT_PORT, sentence
 from sgfast.policy.expectations import Expectation, parse_expectations
 from sgfast.policy.matching import End
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Policy, Rule, Timeouts
+from sgfast.policy.ports import merged
 from sgfast.policy.protocols import ICMP_NAMES, protocol_name
 from sgfast.policy.rule_text import ports_text
-from sgfast.policy.rules import merged
 from sgfast.proving import Expectations, Seen
 from sgfast.reaching import named_end
 from sgfast.replaying import ReplayResult

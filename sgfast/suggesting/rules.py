@@ -38,7 +38,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.network_keys import peer_key
 from sgfast.policy.networks import is_multicast
-from sgfast.policy.rules import merged
+from sgfast.policy.ports import merged
 from sgfast.policy.templates import RuleNumbers
 from sgfast.suggesting.observing import Evidence, Kind
 

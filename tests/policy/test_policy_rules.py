@@ -101,10 +101,11 @@ class TestPorts:
             ("0", ((0, 0),)),
             ("0-100", ((0, 100),)),
             ("[0, 443]", ((0, 0), (443, 443))),
-            ('"0-65535"', ((0, 65535),)),
+            ('"0-65535"', None),
+            ('"101-65535,0-100"', None),
         ],
     )
-    def test_normal_form(self, written: str, ports: tuple[tuple[int, int], ...]) -> None:
+    def test_normal_form(self, written: str, ports: tuple[tuple[int, int], ...] | None) -> None:
         assert inbound(f"tcp, ports: {written}").ports == ports
 
     def test_left_out(self) -> None:

@@ -10,7 +10,6 @@ from ipaddress import ip_network
 from typing import Any
 
 from sgfast.errors import ExportError
-from sgfast.exporting.changes import meaning
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.model import (
     DEFAULT_VPC,
@@ -131,7 +130,7 @@ def assert_same(sent: Policy, back: Policy, target: Target) -> None:
 
 def _rules(group: SecurityGroup, policy: Policy) -> set[Rule]:
     """With addresses in the place of names of address groups, which a cloud may not have."""
-    return {meaning(rule) for rule in group.rules}
+    return {rule.without_words() for rule in group.rules}
 
 
 def without(value: Any, values: dict[str, Any]) -> Any:

@@ -12,6 +12,7 @@ from sgfast.policy.formats.location import Location
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Direction
 from sgfast.policy.network_keys import network_key
 from sgfast.policy.networks import parse_network
+from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.yaml_nodes import show
 
@@ -19,7 +20,6 @@ from sgfast.policy.yaml_nodes import show
 NO_PEER = "Left out because it names no addresses and no group"
 
 _ALL = -1
-_LAST_PORT = 65535
 _REGION = re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-\d{1,2}")
 
 
@@ -57,9 +57,9 @@ def parse_traffic(location: Location, protocol: str, first: int | None, last: in
         return Traffic(number, None, kind, code)
     if number not in (TCP, UDP):
         return Traffic(number)
-    if (first, last) in ((None, None), (_ALL, _ALL), (0, _LAST_PORT)):
+    if (first, last) in ((None, None), (_ALL, _ALL), (0, LAST_PORT)):
         return Traffic(number)
-    if first is None or last is None or not 0 <= first <= last <= _LAST_PORT:
+    if first is None or last is None or not 0 <= first <= last <= LAST_PORT:
         ends = ["nothing" if end is None else str(end) for end in (first, last)]
         raise location.error(f"{' to '.join(ends)} is not a range of ports")
     return Traffic(number, ((first, last),))

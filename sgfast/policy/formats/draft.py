@@ -55,6 +55,7 @@ from sgfast.policy.model import (
     Network,
 )
 from sgfast.policy.network_keys import network_key, without_duplicates
+from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.yaml_nodes import show
@@ -62,7 +63,6 @@ from sgfast.policy.yaml_nodes import show
 __all__ = ["Draft", "DraftInstance", "DraftRule", "Location", "Made"]
 
 _RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
-_LAST_PORT = 65535
 _LISTED_NAMES = 5
 
 
@@ -520,7 +520,7 @@ def _written_ports(rule: DraftRule, protocol: int | None) -> int | str:
     if not ranges:
         raise rule.location.error("has an empty list of ports")
     for first, last in ranges:
-        if not 0 <= first <= last <= _LAST_PORT:
+        if not 0 <= first <= last <= LAST_PORT:
             raise rule.location.error(f"{str(first)[:20]}-{str(last)[:20]} is not a range of ports")
     written = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
     return int(written[0]) if len(written) == 1 and "-" not in written[0] else ",".join(written)
