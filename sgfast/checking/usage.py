@@ -15,6 +15,7 @@ from sgfast.compiler.ports import KEYS, key_ranges
 from sgfast.engine import REASONS
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, AddressGroupPeer, GroupPeer, Peer, Policy, Rule
 from sgfast.policy.ports import merged
+from sgfast.policy.profiles import PROFILES
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult, RuleHits
 from sgfast.replaying.results import Names, Rows
@@ -224,6 +225,7 @@ def _would_do(rules: Sequence[Rule]) -> str:
 
 class _Narrower:
     def __init__(self, policy: Policy) -> None:
+        self._first_port = PROFILES[policy.settings.profile].first_port
         self._drafters = [Drafter(policy, Limits(max_prefix=block)) for block in BLOCKS]
         #: How many addresses the members of a group have of each family.
         self._addresses: defaultdict[tuple[str, int], int] = defaultdict(int)
@@ -237,6 +239,8 @@ class _Narrower:
         rule = hits.rule
         if not uses or any(use.protocol == (ICMPV6 if rule.ethertype == 4 else ICMP) for use in uses):
             return ()  # only a rule for all protocols matches ICMP of the other IP version
+        if any(use.protocol in PORT_PROTOCOLS and (use.port or 0) < self._first_port for use in uses):
+            return ()  # only a rule without ports matches a port that no rule can name
         for instead in self._choices(rule, uses):
             if len(instead) <= MOST_INSTEAD:
                 is_narrower = sum(map(self._size, instead)) * TIMES_NARROWER <= self._size(rule)

@@ -66,8 +66,10 @@ class Target:
     has_groups_of_both: bool = False
     #: The protocols whose rules can have ports.
     port_protocols: frozenset[int] = PORT_PROTOCOLS
-    #: 0, or 1 where there is no port 0.
-    first_port: int = 0
+
+    @property
+    def first_port(self) -> int:
+        return PROFILES[self.profile].first_port
 
     def has_address_group(self, group: AddressGroup) -> bool:
         pattern = self.address_group_id

@@ -28,11 +28,11 @@ from sgfast.policy.model import (
 from sgfast.policy.rule_text import ports_text, rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 
-OPENSTACK = Target("OpenStack", "neutron", has_address_groups=True, has_stateless_groups=True, first_port=1)
+OPENSTACK = Target("OpenStack", "neutron", has_address_groups=True, has_stateless_groups=True)
 #: OTC through OpenStack's API. That API has neither deny rules nor lists of ports; OTC's own API (``OTC_V3``) has both.
-OTC = Target("Open Telekom Cloud", "otc", first_port=1, port_protocols=frozenset({TCP, UDP}))
+OTC = Target("Open Telekom Cloud", "otc", port_protocols=frozenset({TCP, UDP}))
 OTC_V3 = Target(
-    "Open Telekom Cloud", "otc", has_denies=True, has_port_lists=True, first_port=1,
+    "Open Telekom Cloud", "otc", has_denies=True, has_port_lists=True,
     port_protocols=frozenset({TCP, UDP}),
 )  # fmt: skip
 

@@ -53,6 +53,7 @@ from sgfast.policy.model import (
 from sgfast.policy.network_keys import without_duplicates
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.plain_values import compose_values, path_in
+from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RuleReader
 from sgfast.policy.timestamps import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
@@ -474,9 +475,13 @@ class _ChangedRuleReader(RuleReader):
     """Reads a rule of a change, in which the provider's words are known, too (SPEC 2.12)."""
 
     def __init__(self, reader: NodeReader, present: Policy, new_groups: Collection[str]) -> None:
-        # A rule that matches nothing is worth a warning in a document, but may be deliberate in a change.
+        # A rule that matches nothing, or less than it seems to say, is worth a warning in a document, but may be
+        # deliberate in a change.
         groups = present.group_by_name.keys()
-        super().__init__(reader, groups | set(new_groups) if new_groups else groups, present.address_group_by_name, [])
+        super().__init__(
+            reader, groups | set(new_groups) if new_groups else groups, present.address_group_by_name, [],
+            PROFILES[present.settings.profile].first_port,
+        )  # fmt: skip
         self._present = present
 
     def known(self, kind: Literal["security group", "address group"], text: str, node: Node, path: str) -> str | None:

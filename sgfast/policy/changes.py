@@ -19,6 +19,8 @@ from sgfast.policy.model import (
     mixed_groups,
 )
 from sgfast.policy.network_keys import network_key
+from sgfast.policy.ports import LAST_PORT
+from sgfast.policy.profiles import PROFILES
 from sgfast.policy.templates import RuleNumbers, default_group
 from sgfast.spelling import did_you_mean
 
@@ -235,6 +237,22 @@ def check_peer(policy: Policy, rule: Rule, own: str) -> None:
             _check_address_group(policy, name)
 
 
+def check_ports(policy: Policy, rule: Rule) -> None:
+    """Check that there are the rule's ports with the profile of the policy. A document may have a range from 0 on, but
+    it was not read like that (SPEC 2.2).
+    """
+    first = PROFILES[policy.settings.profile].first_port
+    if rule.ports is not None and rule.ports[0][0] < first:
+        raise PolicyError(
+            f"ports range from {first} to {LAST_PORT} with the profile {policy.settings.profile}: take port 0 out"
+        )
+
+
+def _check_rule(policy: Policy, rule: Rule, own: str) -> None:
+    check_peer(policy, rule, own)
+    check_ports(policy, rule)
+
+
 def check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Network]) -> None:
     for network in addresses:
         owner = policy.owner_of(instance.vpc, network)
@@ -265,7 +283,7 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
             f"security group {group.name!r} already has {len(group.rules)} rules, and the quota is "
             f"{policy.quotas.rules_per_group}: raise quotas.rules_per_group"
         )
-    check_peer(policy, change.rule, group.name)
+    _check_rule(policy, change.rule, group.name)
     rule = change.rule
     numbers = dict(group.numbers)
     numbers[rule.direction] += 1
@@ -302,7 +320,7 @@ def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:
     new = replace(change.new, id=old.id)
     if new.direction != old.direction:
         raise PolicyError(f"rule {old.id!r} is {old.direction}, which cannot change: remove it and add a new rule")
-    check_peer(policy, new, group.name)
+    _check_rule(policy, new, group.name)
     # Equal rules with a different spelling still replace each other: the next change merges with the spelling.
     if new == old and new.wording == old.wording:
         return policy
@@ -395,7 +413,7 @@ def _add_group(policy: Policy, change: AddGroup) -> Policy:
             f"{policy.quotas.rules_per_group}: raise quotas.rules_per_group"
         )
     for rule in group.rules:
-        check_peer(policy, rule, group.name)
+        _check_rule(policy, rule, group.name)
     numbers = RuleNumbers(group.name)
     given = [(rule, numbers.id_of(rule.direction, rule.id)) for rule in group.rules]
     group = replace(group, rules=tuple([rule if rule.id else replace(rule, id=made) for rule, made in given]))

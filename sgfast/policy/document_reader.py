@@ -143,9 +143,11 @@ class DocumentReader:
         if "version" in sections or not has_unknown_keys:
             with errors:
                 check_version(reader, reader.required(sections, "version", self._root, "", ": write version: 1"))
-        settings, quotas = OTC.settings, _NO_QUOTAS
+        # If the settings are wrong, it is not known which quotas and which ports they mean.
+        settings, quotas, first_port = OTC.settings, _NO_QUOTAS, 0
         with errors:
             profile, settings = self._settings(sections.get("settings"))
+            first_port = profile.first_port
             quotas = self._quotas(sections.get("quotas"), profile)
         peerings = self._peerings(sections.get("peerings"), vpcs)
 
@@ -163,7 +165,7 @@ class DocumentReader:
             self._check_group_quota(group_entries, joining, create_default, quotas)
 
         instances = self._instances(instance_entries, vpcs, group_names)
-        groups = self._security_groups(group_entries, group_names, address_groups, quotas)
+        groups = self._security_groups(group_entries, group_names, address_groups, quotas, first_port)
         if create_default:
             with errors:
                 groups.append(self._created_default(next(iter(joining.values())), quotas))
@@ -402,16 +404,17 @@ class DocumentReader:
         group_names: set[str],
         address_groups: Mapping[str, AddressGroup],
         quotas: Quotas,
+        first_port: int,
     ) -> list[SecurityGroup]:
         warnings: list[str] = []
-        rule_reader = RuleReader(self._reader, group_names, address_groups, warnings)
+        rule_reader = RuleReader(self._reader, group_names, address_groups, warnings, first_port)
         result = []
         for name, entry in groups.items():
             with self._reader.errors:
                 result.append(self._security_group(name, entry, rule_reader, quotas))
         self._warnings += warnings[:_LISTED_WARNINGS]
         if len(warnings) > _LISTED_WARNINGS:
-            self._warnings.append(f"{len(warnings) - _LISTED_WARNINGS} more rules match nothing for the same reason.")
+            self._warnings.append(f"{len(warnings) - _LISTED_WARNINGS} more warnings about rules are not listed.")
         return result
 
     def _security_group(self, name: str, entry: Entry, rule_reader: RuleReader, quotas: Quotas) -> SecurityGroup:

@@ -14,7 +14,7 @@ from numbers import Integral
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
-from sgfast.policy.changes import check_addresses, check_not_mixed, check_peer, check_vpc, known_group
+from sgfast.policy.changes import check_addresses, check_not_mixed, check_peer, check_ports, check_vpc, known_group
 from sgfast.policy.document_reader import (
     INTERFACE_WANTED,
     MAX_CONNECTIONS,
@@ -47,7 +47,7 @@ from sgfast.policy.model import (
     Timeouts,
     Vpc,
 )
-from sgfast.policy.ports import LAST_PORT, merged
+from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.rules import NEEDS_A_TYPE, ONLY_OF_ICMP, RULE_ID, RULE_ID_WANTED, no_ports, wrong_description
 
@@ -116,6 +116,8 @@ def _check_together(policy: Policy) -> None:
                 raise PolicyError(f"{path}[{m}].id must be {RULE_ID_WANTED}, not ''")
             with _at(f"{path}[{m}].peer"):
                 check_peer(policy, rule, group.name)
+            with _at(f"{path}[{m}].ports"):
+                check_ports(policy, rule)
     for n, instance in enumerate(policy.instances):
         path = f"policy.instances[{n}]"
         if not instance.security_groups:
@@ -204,11 +206,8 @@ def _check_rule(rule: Rule, path: str) -> None:
     if rule.ports is not None:
         if rule.protocol not in PORT_PROTOCOLS:
             raise ArgumentError(f"{path}.ports: {no_ports(rule.protocol)}")
-        ranges = rule.ports
-        are_ranges = all(0 <= first <= last <= LAST_PORT for first, last in ranges)
-        if not ranges or not are_ranges or ranges != merged(ranges):
-            wanted = f"ranges from 0 to {LAST_PORT}, sorted, with ports between them that are in none"
-            raise ArgumentError(f"{path}.ports must be {wanted}, not {ranges!r:.80}")
+        if not rule.ports or not all(0 <= first <= last <= LAST_PORT for first, last in rule.ports):
+            raise ArgumentError(f"{path}.ports must be ranges from 0 to {LAST_PORT}, not {rule.ports!r:.80}")
     if rule.protocol != icmp:
         for name in ("icmp_type", "icmp_code"):
             if getattr(rule, name) is not None:

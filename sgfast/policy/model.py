@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from sgfast.asked import Asked
 from sgfast.notebook import SHOWN_ROWS, html_table
-from sgfast.policy.ports import ALL_PORTS, Ports
+from sgfast.policy.ports import Ports, normal_form
 
 Network = IPv4Network | IPv6Network
 Direction = Literal["inbound", "outbound"]
@@ -114,8 +114,8 @@ class Rule:
     wording: frozenset[Wording] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.ports == ALL_PORTS:
-            object.__setattr__(self, "ports", None)
+        if self.ports is not None:
+            object.__setattr__(self, "ports", normal_form(self.ports))
         if isinstance(self.peer, Network) and not self.peer.prefixlen and self.peer.version == self.ethertype:
             object.__setattr__(self, "peer", None)
 

@@ -24,6 +24,8 @@ class Profile(NamedTuple):
     quotas: Quotas
     #: Other timeouts that the cloud documents for some of its instances.
     timeouts_of_some: Mapping[str, float] = {}
+    #: The first port that a rule can name. seed: ports are 1 to 65535. neutron: its API refuses port 0.
+    first_port: int = 1
 
 
 #: Source: seed. The model's defaults are those of SPEC, which describes this cloud.
@@ -84,6 +86,7 @@ AWS = Profile(
     Quotas(security_groups=2_500, rules_per_group=240),
     # ec2: TcpEstablishedTimeout on instance types of Nitro v6.
     {"tcp_established": 350},
+    first_port=0,                       # ec2: FromPort and ToPort are 0 to 65535
 )
 
 PROFILES: dict[str, Profile] = {"otc": OTC, "neutron": NEUTRON, "aws": AWS}

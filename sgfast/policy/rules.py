@@ -26,8 +26,9 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.node_reader import NodeReader
-from sgfast.policy.ports import LAST_PORT, merged
+from sgfast.policy.ports import ALL_PORTS, LAST_PORT, merged
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS, protocol_name
+from sgfast.policy.rule_text import ports_text
 from sgfast.policy.yaml_nodes import show
 
 Ethertype = Literal[4, 6]
@@ -57,13 +58,20 @@ _ANY_WORDS = frozenset(("any", "all", "*", "anywhere"))
 class RuleReader:
     """Reads the rules of one document, whose group names are already known.
 
-    ``warnings`` receives a sentence for each rule that is valid but cannot match (SPEC 2.4).
+    ``warnings`` receives a sentence for each rule that is valid but cannot match (SPEC 2.4), or is for other ports than
+    its text seems to say (SPEC 2.2). ``first_port``: that of the document's profile.
     """
 
     def __init__(
-        self, reader: NodeReader, groups: Set[str], address_groups: Mapping[str, AddressGroup], warnings: list[str]
+        self,
+        reader: NodeReader,
+        groups: Set[str],
+        address_groups: Mapping[str, AddressGroup],
+        warnings: list[str],
+        first_port: int,
     ) -> None:
         self._reader = reader
+        self._first_port = first_port
         self._groups = groups
         self._address_groups = address_groups
         self._warnings = warnings
@@ -172,14 +180,20 @@ class RuleReader:
                 ranges += self._port_ranges(item, f"{path}[{index}]")
         else:
             ranges = self._port_ranges(node, path)
-        return merged(ranges) if len(ranges) > 1 else tuple(ranges)
+        ports = merged(ranges) if len(ranges) > 1 else tuple(ranges)
+        if ports[0][0] >= self._first_port:
+            return ports
+        are_all = ports == ALL_PORTS
+        means = "are all ports, as if ports were left out" if are_all else f"count from port {self._first_port} on"
+        self._warnings.append(f"{self._reader.location(node, path)}: ports {ports_text(ports)} {means}.")
+        return None if are_all else ((self._first_port, ports[0][1]), *ports[1:])
 
     def _port_ranges(self, node: Node, path: str) -> list[tuple[int, int]]:
         """``22``, ``22-30`` or ``"22,80,8000-8080"``."""
-        wanted = f'a port from 0 to {LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
+        wanted = f'a port from {self._first_port} to {LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
         value = self._reader.scalar(node, path, wanted)
         if type(value) is int:
-            if 0 <= value <= LAST_PORT:
+            if self._first_port <= value <= LAST_PORT:
                 return [(value, value)]
         elif type(value) is str:
             ranges = []
@@ -191,15 +205,20 @@ class RuleReader:
                     raise self._reader.error(node, path, f"{show(part)} is not a port: must be {wanted}{instead}")
                 first = int(match[1])
                 last = int(match[2] or first)
-                if max(first, last) > LAST_PORT:
-                    raise self._reader.error(node, path, f"{show(part)}: ports range from 0 to {LAST_PORT}")
+                if max(first, last) > LAST_PORT or last < self._first_port:
+                    raise self._reader.error(node, path, f"{show(part)}: {self._all_ports_text(last)}")
                 if first > last:
                     raise self._reader.error(node, path, f"{show(part)} is reversed: write {last}-{first}")
                 ranges.append((first, last))
             return ranges
         else:
             raise self._reader.wrong_type(node, path, wanted)
-        raise self._reader.error(node, path, f"{show(node.value)}: ports range from 0 to {LAST_PORT}")
+        raise self._reader.error(node, path, f"{show(node.value)}: {self._all_ports_text(value)}")
+
+    def _all_ports_text(self, last: int) -> str:
+        """``last``: of a range that is not among them."""
+        with_aws = "; only with the profile aws there is port 0" if last == 0 else ""
+        return f"ports range from {self._first_port} to {LAST_PORT}{with_aws}"
 
     def _icmp(self, fields: Mapping[str, Node], path: str, protocol: int | None) -> tuple[int | None, int | None]:
         numbers: list[int | None] = []

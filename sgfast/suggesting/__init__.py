@@ -202,7 +202,7 @@ def observe(
     progress: Progress | None,
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
     """Replays captures and adds up their connections, in the order of time."""
-    observer = Observer(why_not, by_role=policy.settings.infrastructure == "by-role")
+    observer = Observer(why_not, policy.settings)
     result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
     # Connections end in a different order each time.
     observer.wanted = _in_order(observer.wanted)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.errors import SgfastError
-from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, UDP
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, UDP, Settings
+from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying.results import Names, Rows
 
@@ -106,10 +107,12 @@ def allowed_ones(verdict: int, reason: int, answer: int) -> str | None:
     return f"denied by the policy: {REASONS[reason]}" if verdict == _DENY else None
 
 
-def _cannot_be_named(kind: Kind) -> str | None:
-    """Why only a rule for all protocols would match; None if a narrower one can."""
+def _cannot_be_named(kind: Kind, first_port: int) -> str | None:
+    """Why only a rule for all protocols or ports would match; None if a narrower one can."""
     if kind.protocol == (ICMPV6 if kind.family == 4 else ICMP):
         return "ICMP of the other IP version, which no rule can name"
+    if kind.protocol in PORT_PROTOCOLS and kind.port is not None and kind.port < first_port:
+        return f"port {kind.port}, which no rule can name"
     return None
 
 
@@ -124,15 +127,16 @@ def ports_or_types(flows: Rows) -> NDArray[np.int64]:
 class Observer:
     """A ``FlowSink`` that adds up the connections to be allowed and those to be left out."""
 
-    def __init__(self, why_not: Filter, *, by_role: bool = False) -> None:
-        """``by_role``: what instances send as clients of infrastructure needs no rule of theirs (SPEC 3.11)."""
+    def __init__(self, why_not: Filter, settings: Settings) -> None:
         self.wanted: dict[Kind, Evidence] = {}
         #: By the reason for leaving them out.
         self.left_out: dict[str, dict[Kind, Evidence]] = {}
         #: Connections of kinds beyond ``MOST_KINDS``.
         self.uncounted = 0
         self._why_not = why_not
-        self._by_role = by_role
+        #: What instances send as clients of infrastructure needs no rule of theirs (SPEC 3.11).
+        self._by_role = settings.infrastructure == "by-role"
+        self._first_port = PROFILES[settings.profile].first_port
         self._names: Sequence[str] = ()
         self._kinds = 0
 
@@ -173,7 +177,8 @@ class Observer:
         egress, ingress = (self._names[number] if number >= 0 else None for number in row["instance"].tolist())
         port, protocol = int(row["port"]), int(row["protocol"])
         kind = Kind(initiator, responder, egress, ingress, protocol, None if port < 0 else port, bool(row["is_free"]))
-        why = self._why_not(int(row["verdict"]), int(row["reason"]), int(row["answer"])) or _cannot_be_named(kind)
+        why = self._why_not(int(row["verdict"]), int(row["reason"]), int(row["answer"]))
+        why = why or _cannot_be_named(kind, self._first_port)
         kinds = self.wanted if why is None else self.left_out.setdefault(why, {})
         known = kinds.get(kind)
         if known is not None:

@@ -37,7 +37,7 @@ def test_each_error_is_shown_in_its_line(capsys: Capsys, tmp_path: Path) -> None
     assert others == [
         "  5 |       - {direction: inbund, protocol: tcp}",
         "    |                     ^^^^^^",
-        ":6: security_groups[0].rules[1].ports: '99999': ports range from 0 to 65535",
+        ":6: security_groups[0].rules[1].ports: '99999': ports range from 1 to 65535",
         "  6 |       - {direction: inbound, protocol: tcp, ports: 99999}",
         "    |                                                    ^^^^^",
     ]

@@ -146,7 +146,7 @@ def test_ping_both_ways_with_one_identifier() -> None:
 
 def test_port_0_is_a_port_like_any_other() -> None:
     """SPEC 2.2."""
-    policy = one_server(
+    policy = "settings: {profile: aws}\n" + one_server(
         "direction: inbound, protocol: tcp, ports: 0",
         "direction: inbound, protocol: udp, ports: 0-100",
         "direction: outbound, protocol: tcp, ports: 1-65535",

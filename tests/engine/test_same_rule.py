@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from itertools import permutations
 from typing import Any
 
+import numpy as np
 import pytest
 from scenario import run
 
@@ -85,6 +86,12 @@ def test_another_rule_does_cut() -> None:
 
 @pytest.mark.parametrize(("fields", "text"), [
     ({"ports": ((0, 65535),)}, "protocol: tcp"),
+    ({"ports": ((0, 100), (101, 65535))}, "protocol: tcp"),
+    ({"ports": ((1, 5), (6, 9))}, "protocol: tcp, ports: 1-9"),
+    ({"ports": ((1, 5), (5, 9))}, "protocol: tcp, ports: 1-9"),
+    ({"ports": ((1, 9), (2, 3), (4, 4), (8, 8))}, "protocol: tcp, ports: 1-9"),
+    ({"ports": ((443, 443), (80, 80))}, 'protocol: tcp, ports: "80,443"'),
+    ({"ports": ((np.int64(5), np.int64(6)), (np.int64(7), np.int64(7)))}, "protocol: tcp, ports: 5-7"),
     ({"peer": ip_network("0.0.0.0/0")}, "protocol: tcp"),
     ({"peer": ip_network("::/0"), "ethertype": 6}, "protocol: tcp, source: '::/0'"),
 ])  # fmt: skip
@@ -100,10 +107,8 @@ def test_a_rule_that_a_program_makes_is_the_rule_that_a_document_says(fields: di
     assert apply_change(policy, ModifyRule("w", "r", replace(made, priority=2))).groups == {"w"}
 
 
-@pytest.mark.parametrize("ports", [
-    ((0, 100), (101, 65535)), ((1, 5), (6, 9)), ((1, 5), (5, 9)), ((443, 443), (80, 80)), ((9, 1),), (),
-])  # fmt: skip
-def test_a_program_cannot_write_the_same_ports_in_two_ways(ports: tuple[tuple[int, int], ...]) -> None:
+@pytest.mark.parametrize("ports", [((9, 1),), ((1, 9), (5, 3)), (), ((-1, 2), (3, 4)), ((1, 70000), (2, 3))])
+def test_what_is_no_range_stays_and_is_refused(ports: tuple[tuple[int, int], ...]) -> None:
     engine = sgfast.Engine(parse_policy("version: 1" + POLICY % "protocol: tcp"))
     with pytest.raises(ArgumentError, match=r"^changes\[0\].add_rule.rule.ports must be ranges from 0 to 65535"):
         engine.apply(AddRule("w", Rule("", "inbound", 4, 6, ports)), now_ns=0)

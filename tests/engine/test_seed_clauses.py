@@ -162,14 +162,14 @@ def test_2_1_protocol_is_all_tcp_udp_gre_icmp_or_more() -> None:
         ))  # fmt: skip
 
 
-def test_2_2_port_is_from_0_to_65535() -> None:
+def test_2_2_port_is_from_1_to_65535() -> None:
     def with_ports(ports: object) -> str:
         return one_instance(
             f"{{direction: inbound, protocol: tcp, ports: {ports}, source: 0.0.0.0/0}}",
             f"{{direction: outbound, protocol: tcp, ports: {ports}, destination: 0.0.0.0/0}}",
         )
 
-    for port, another in ((0, 1), (1, 0), (65535, 65534)):
+    for port, another in ((1, 0), (65535, 65534)):
         openers(with_ports(port), f"""
             tcp client:9 > a:{port}    -> allow rule g/inbound/1
             tcp client:9 > a:{another} -> deny no-rule
@@ -180,7 +180,7 @@ def test_2_2_port_is_from_0_to_65535() -> None:
         tcp client:9 > a:1     -> allow rule g/inbound/1
         tcp client:9 > a:65535 -> allow rule g/inbound/1
     """)  # fmt: skip
-    for port in (-1, 65536):
+    for port in (-1, 0, 65536):
         assert "security_groups[0].rules[0].ports" in refused(with_ports(port))
 
 

@@ -128,7 +128,9 @@ security_groups:
     [
         ("security_groups: [{name: default}]", "security group 'default': every project has it already"),
         ("vpcs: [{name: v}, {name: w, region: north}]", "the VPCs are in 2 regions"),
-        ("security_groups: [{name: g, rules: [{direction: inbound, protocol: tcp, ports: 0-5}]}]", "has no port 0"),
+        # All that the profile says is written otherwise, but for port 0.
+        ("settings: {profile: aws, on_change: cut-inbound, timeouts: {tcp_established: 600}}\n"
+         "security_groups: [{name: g, rules: [{direction: inbound, protocol: tcp, ports: 0-5}]}]", "has no port 0"),
         ("security_groups: [{name: g}]\ninstances: [{name: i, addresses: [10.0.0.0/24], security_groups: [g]}]",
          "instance 'i': has neither the id of a port nor a single address"),
     ],

@@ -123,16 +123,16 @@ def test_what_is_left_of_a_rule_and_no_rule_can_say_is_an_error(written: list[st
 @pytest.mark.parametrize(
     ("groups", "said"),
     [
-        ("[web]", ["tcp from 10.0.0.0/8"]),
-        ("[web, db]", ["tcp/0 from 10.0.0.0/8", "tcp/2-65535 from 10.0.0.0/8"]),
+        ("[web]", ["tcp/1-9 from 10.0.0.0/8"]),
+        ("[web, db]", ["tcp/2-9 from 10.0.0.0/8"]),
     ],
 )
 def test_a_deny_rule_counts_for_those_who_are_in_its_group(groups: str, said: list[str]) -> None:
     instances = f"instances: [{{name: web-1, addresses: [10.0.0.5], security_groups: {groups}}}"
-    policy = policy_of("protocol: tcp, source: 10.0.0.0/8", more=instances + "]")
+    policy = policy_of("protocol: tcp, ports: 1-9, source: 10.0.0.0/8", more=instances + "]")
     assert rules_of(policy) == said
     other = "{name: w, addresses: [10.0.0.6], security_groups: [web]}"
-    both = policy_of("protocol: tcp, source: 10.0.0.0/8", more=f"{instances}, {other}]")
+    both = policy_of("protocol: tcp, ports: 1-9, source: 10.0.0.0/8", more=f"{instances}, {other}]")
     if "db" in groups:
         with pytest.raises(ExportError, match="db/inbound/1 denies part of it, but only for those instances that"):
             expressible(both, PLAIN)

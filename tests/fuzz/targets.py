@@ -258,6 +258,7 @@ def decoded_policy(source: Source) -> Policy:
         security_groups=tuple(groups),
         instances=tuple(instances),
         settings=Settings(
+            profile="aws",  # which has port 0
             timeouts=Timeouts(*seconds),
             max_connections=source.pick((1_000_000, 1_000_000, 40, 5, 1)),
             infrastructure=source.pick(("exempt", "by-role", "filtered")),

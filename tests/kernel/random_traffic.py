@@ -53,7 +53,7 @@ def random_traffic(
         # Timeouts are the kernel's to measure, and its table has no limit worth reaching.
         on_change = ON_CHANGE[case_seed % len(ON_CHANGE)]
         groups = tuple(replace(group, stateful=not stateless) for group in drawn.security_groups)
-        by_kernel = Settings(infrastructure="filtered", on_change=on_change)
+        by_kernel = Settings(drawn.settings.profile, infrastructure="filtered", on_change=on_change)
         policy = replace(drawn, security_groups=groups, settings=by_kernel)
         compared = comparison(policy)
         rng = np.random.default_rng(case_seed)

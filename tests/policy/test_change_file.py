@@ -114,7 +114,7 @@ MODIFIED = {
     "{source: null}": {"peer": None},
     "{ports: null}": {"ports": None},
     "{ports: 81}": {"ports": ((81, 81),)},
-    "{ports: 0-80}": {"ports": ((0, 80),)},
+    "{ports: 0-80}": {"ports": ((1, 80),)},
     "{action: null, priority: null}": {"action": "allow", "priority": 1},
     "{protocol: udp}": {"protocol": 17},
     "{protocol: icmp, ports: null, icmp_type: 8}": {"protocol": 1, "ports": None, "icmp_type": 8},

@@ -25,6 +25,7 @@ from sgfast.policy.model import (
     Policy,
     Rule,
     SecurityGroup,
+    Settings,
     Vpc,
 )
 from sgfast.reaching import Part, Row, difference, named_service, reach
@@ -94,6 +95,7 @@ class Drawn:
             (AddressGroup("some", some_addresses),),
             tuple(map(self.security_group, self.groups)),
             tuple(instances),
+            Settings("aws"),    # which has port 0
         )
 
     def changed(self, policy: Policy) -> Policy:

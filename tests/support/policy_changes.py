@@ -36,7 +36,6 @@ from sgfast.policy.model import (
     Policy,
     Rule,
     SecurityGroup,
-    Settings,
     Timeouts,
 )
 
@@ -146,9 +145,10 @@ def another(policy: Policy, rng: np.random.Generator) -> Policy:
     if not rng.integers(3):
         timeouts = changer.pick((Timeouts(), Timeouts(2, 5, 3, 1.5, 1, 2), Timeouts(20, 3, 2, 3, 8, 4)))
         infrastructure = changer.pick(("exempt", "by-role", "filtered"))
-        settings = Settings(
-            timeouts=timeouts, infrastructure=infrastructure, max_connections=int(changer.pick((40, 1_000_000)))
-        )
+        settings = replace(
+            settings, timeouts=timeouts, infrastructure=infrastructure,
+            max_connections=int(changer.pick((40, 1_000_000))),
+        )  # fmt: skip
     return replace(other, settings=settings)
 
 

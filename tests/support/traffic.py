@@ -150,6 +150,7 @@ def policies(draw: st.DrawFn) -> Policy:
         security_groups=tuple(groups),
         instances=tuple(instances),
         settings=Settings(
+            profile="aws",  # which has port 0. Nothing else follows from the word here.
             timeouts=timeouts,
             max_connections=draw(st.sampled_from((1_000_000,) * 11 + (40, 5, 1))),
             infrastructure=draw(st.sampled_from(("exempt", "by-role", "filtered"))),

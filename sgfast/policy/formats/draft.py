@@ -55,7 +55,7 @@ from sgfast.policy.model import (
     Network,
 )
 from sgfast.policy.network_keys import network_key, without_duplicates
-from sgfast.policy.ports import LAST_PORT
+from sgfast.policy.ports import ALL_PORTS, LAST_PORT, merged
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.yaml_nodes import show
@@ -271,7 +271,8 @@ class Draft:
     @cached_property
     def made(self) -> Made:
         for group_id, rule in self.rules:
-            self._groups[group_id].rules.append(rule)
+            if self._has_ports(rule):
+                self._groups[group_id].rules.append(rule)
         self.rules = []
         locations: dict[str, list[Location]] = {}
         document: dict[str, Any] = {"version": 1}
@@ -389,6 +390,21 @@ class Draft:
         return pairs
 
     # Groups and rules
+
+    def _has_ports(self, rule: DraftRule) -> bool:
+        """Take port 0 out of the rule if the cloud has none. False: that leaves nothing of it."""
+        ranges, first_port = rule.ports, PROFILES[self._profile].first_port
+        if ranges is None or all(first >= first_port for first, _ in ranges) or _protocol(rule) not in PORT_PROTOCOLS:
+            return True
+        if any(not 0 <= first <= last for first, last in ranges):
+            return True     # an error, which ``_written_ports`` tells
+        if merged(ranges) == ALL_PORTS:
+            rule.ports = None
+            return True
+        rule.ports = [(max(first, first_port), last) for first, last in ranges if last >= first_port]
+        what = "from port 0 on counts from port 1 on" if rule.ports else "is for port 0 alone, so it is left out"
+        self.note(f"The cloud has no port 0: a rule {what}", rule.location)
+        return bool(rule.ports)
 
     def _group_document(self, group: _Group, name: str, peers: _Peers) -> dict[str, Any]:
         made = self._called(name, group.location)
