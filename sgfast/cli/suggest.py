@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
@@ -154,9 +152,11 @@ def suggest(
       sgfast suggest monday.pcap --instances instances.yaml -o suggested.yaml
       sgfast suggest monday.pcap --policy today.yaml --from all --filter "not net 10.0.99.0/24"
     """
-    for path in captures:
-        if path == "-" or _is_stream(path):
-            raise click.UsageError(f"{path}: captures are read several times; save this one to a file first")
+    from sgfast.suggesting import ONLY_FILES, Limits, first_stream, load_instances
+    from sgfast.suggesting import suggest as run_suggest
+
+    if (no_file := first_stream(captures)) is not None:
+        raise click.UsageError(ONLY_FILES.format(no_file))
     if options.reading.follow:
         raise click.UsageError("captures are read several times and cannot be followed; leave out --follow")
     if instance_file is not None and policy is not None:
@@ -165,10 +165,7 @@ def suggest(
         raise click.UsageError("--from allowed needs --policy, which says what is allowed")
     if unanswered and policy is not None and source != "all":
         raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
-
     from sgfast.output import is_standard_output, open_output, refuse_shared
-    from sgfast.suggesting import Limits, load_instances
-    from sgfast.suggesting import suggest as run_suggest
 
     if export is not None:
         parts = export.parts(output or "-", is_change=policy is not None)
@@ -233,11 +230,3 @@ def suggest(
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _is_stream(path: str) -> bool:
-    try:
-        kind = os.stat(path).st_mode
-    except (OSError, ValueError):
-        return False        # opening it will raise the right error
-    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -46,6 +47,7 @@ __all__ = ["Evidence", "Kind", "LeftOut", "Limits", "Suggestion", "load_instance
 
 Progress = Callable[[int, int], None]
 
+ONLY_FILES = "{}: captures are read several times; save this one to a file first"
 #: The most replays with the suggested policy; each round drops connections that turn out not to open under it.
 MOST_ROUNDS = 5
 
@@ -125,6 +127,13 @@ def suggest(
     ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``.
     """
     options = ReplayOptions(vpc=vpc, reading=reading or Reading())
+    if per not in ("group", "instance"):
+        raise ArgumentError(f"per must be group or instance, not {per!r:.80}")
+    if options.reading.follow:
+        raise ArgumentError("captures are read several times and cannot be followed; leave out follow")
+    captures = [captures] if isinstance(captures, str | os.PathLike) else captures
+    if (stream := first_stream(captures)) is not None:
+        raise ArgumentError(ONLY_FILES.format(stream))
     if allowed_only is None:
         allowed_only = policy is not None
     if allowed_only and policy is None:
@@ -136,7 +145,6 @@ def suggest(
         base: Policy | None = load(instances)
     else:
         base = policy if instances is None else load_instances(instances)
-    captures = [captures] if isinstance(captures, str | os.PathLike) else captures
     if base is None:
         hosts = PrivateHosts()
         run_replay(starter(()), captures, replace(options, vpc=None), Sinks(packets=(hosts,)), progress)
@@ -195,6 +203,18 @@ def suggest(
         final, text, suggested.rules, tuple(reasons), check, _other_packets(result), result.captures, result.left_out,
         result.damaged, warnings,
     )  # fmt: skip
+
+
+def first_stream(captures: Sequence[str | os.PathLike[str]]) -> str | None:
+    """The first capture that can only be read once: standard input, a pipe or a device."""
+    for capture in [os.fspath(each) for each in captures]:
+        try:
+            kind = os.stat(capture).st_mode
+        except (OSError, ValueError):
+            kind = stat.S_IFREG     # opening it will raise the right error
+        if capture == "-" or not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            return capture
+    return None
 
 
 def observe(

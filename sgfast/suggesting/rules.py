@@ -24,7 +24,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import combinations
 from typing import Literal, NamedTuple
 
-from sgfast.errors import SgfastError
+from sgfast.errors import ArgumentError, SgfastError
 from sgfast.policy.matching import groups_of
 from sgfast.policy.model import (
     ICMP,
@@ -64,6 +64,15 @@ class Limits:
     any_above: int | None = None
     #: A port of a rule that fewer connections need is left out.
     min_connections: int = 1
+
+    def __post_init__(self) -> None:
+        four, six = self.max_prefix
+        if not (0 <= four <= 32 and 0 <= six <= 128):
+            raise ArgumentError(f"max_prefix must be prefix lengths for IPv4 and IPv6, not {self.max_prefix!r:.80}")
+        if self.any_above is not None and self.any_above < 0:
+            raise ArgumentError(f"any_above must be at least 0, not {self.any_above!r:.80}")
+        if self.min_connections < 1:
+            raise ArgumentError(f"min_connections must be at least 1, not {self.min_connections!r:.80}")
 
 
 class Service(NamedTuple):

@@ -13,7 +13,7 @@ from command import SHOP
 import sgfast
 from sgfast.explaining import explain
 from sgfast.policy.changes import RemoveInstance
-from sgfast.suggesting import suggest
+from sgfast.suggesting import Limits, suggest
 
 POLICY = sgfast.load_policy(SHOP[0])
 CAPTURE = SHOP[1]
@@ -43,6 +43,12 @@ WRONG_VALUES: dict[str, Callable[[], object]] = {
     "tunnel": lambda: replay(reading=sgfast.Reading(decap=("vlxan",))),
     "allowed_only without a policy": lambda: suggest([CAPTURE], allowed_only=True),
     "unanswered with what a policy allows": lambda: suggest([CAPTURE], policy=POLICY, unanswered=True),
+    "capture that is read several times": lambda: suggest("-"),
+    "growing capture that is read several times": lambda: suggest(CAPTURE, reading=sgfast.Reading(follow=True)),
+    "whom rules are for": lambda: suggest(CAPTURE, per="grop"),  # type: ignore[arg-type]
+    "prefix length": lambda: Limits((24, 129)),
+    "number of public addresses": lambda: Limits(any_above=-1),
+    "number of connections": lambda: Limits(min_connections=0),
     "protocol to explain": lambda: explain(POLICY, "198.51.100.7", "10.0.0.5", "http"),
     "port to explain": lambda: explain(POLICY, "198.51.100.7", "10.0.0.5", "tcp"),
     "protocol of a check": lambda: sgfast.Engine(POLICY).check("198.51.100.7", "10.0.0.5", "http"),
