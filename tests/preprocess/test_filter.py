@@ -188,7 +188,7 @@ def real_frames() -> list[bytes]:
 @pytest.mark.parametrize("text", ON_REAL_TRAFFIC)
 def test_real_traffic_is_filtered_as_by_tcpdump(text: str, tmp_path: Path) -> None:
     frames = real_frames()
-    assert len(frames) > 5000
+    assert len(frames) >= 5000
     path = tmp_path / "frames.pcap"
     path.write_bytes(pcap_head() + b"".join(map(pcap_record, frames)))
     ours = kept(text, frames)
