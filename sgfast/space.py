@@ -11,7 +11,7 @@ a class there. Whether a rule ever wins can only be decided with classes that co
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sgfast.compiler.addresses import named_networks
 from sgfast.compiler.ports import KEYS, key_ranges
-from sgfast.policy.model import GroupPeer, Network, Policy, Rule
+from sgfast.policy.model import Direction, GroupPeer, Network, Policy, Rule
 from sgfast.policy.network_keys import peer_key, without_duplicates
 from sgfast.policy.networks import NEVER_AN_INSTANCE
 
@@ -27,12 +27,17 @@ Mask = NDArray[np.bool_]
 
 #: First address and negated last address, so that outer prefixes sort before inner ones.
 Span = tuple[int, int]
-#: A prefix of an instance, and the groups that its addresses are in, as far as rules name them.
-Owned = tuple[Span, frozenset[str]]
+#: A prefix, the groups that its addresses are in, as far as rules name them, and the position of its instance.
+Owned = tuple[Span, frozenset[str], int]
+
+#: ICMP types that open nothing: errors and replies (SPEC 4.6, 5.6).
+NO_OPENERS = {4: (0, 3, 4, 5, 11, 12, 14, 16, 18), 6: (*range(128), 129)}
 
 _NOWHERE = -1
 #: The owner of addresses that nobody owns.
 NOBODY = 0
+#: Stands for the instance of addresses that no instance owns, or several.
+NOT_ONE = -1
 
 
 def contexts_of(policy: Policy) -> dict[tuple[tuple[int, ...], str], list[int]]:
@@ -85,25 +90,35 @@ class View:
         self._named = named
         memberships: dict[frozenset[str], int] = {frozenset(): NOBODY}
         regions = policy.vpc_by_name
-        # For each span: its membership, and whether the owner is in this VPC. Its own addresses take precedence over
-        # peers'.
+        # The membership and the instance of each owner. NOBODY is the first one.
+        owners: list[tuple[int, int]] = [(NOBODY, NOT_ONE)]
+        # For each span: its owner, and whether the owner is in this VPC. Its own addresses take precedence over peers'.
         owned: dict[Span, tuple[int, bool]] = {}
         for other, spans in visible.items():
             own, reachable = other == vpc, regions[other].region == regions[vpc].region
-            for span, groups in spans:
+            for span, groups, place in spans:
                 member = memberships.setdefault(groups, len(memberships)) if reachable else NOBODY
-                owned.setdefault(span, (member, own))
+                owned.setdefault(span, (len(owners), own))
+                owners.append((member, place))
         owned = with_multicast(owned, family, lambda _: NOBODY)
         self._memberships = len(memberships)
         self._memberships_of: dict[str, list[int]] = {}
         for groups, number in memberships.items():
             for group in groups:
                 self._memberships_of.setdefault(group, []).append(number)
-        found = sorted({(inside, member) for _, _, inside, member in pieces(named, owned, family)})
+        instance_of: dict[tuple[int, int], int] = {}
+        for _, _, inside, owner in pieces(named, owned, family):
+            member, place = owners[owner]
+            if instance_of.setdefault((inside, member), place) != place:
+                instance_of[inside, member] = NOT_ONE
+        found = sorted(instance_of)
         self.count = len(found)
         self._inside = np.array([inside for inside, _ in found], dtype=np.int64)
         self._member = np.array([member for _, member in found], dtype=np.int64)
+        #: The position of the instance that owns all addresses of a class, by class; or NOT_ONE.
+        self._instance = np.array([instance_of[each] for each in found], dtype=np.int64)
         self._groups: dict[str, Mask] = {}
+        self._instances_in: dict[str, frozenset[int]] = {}
 
     def matching(self, rule: Rule) -> Mask:
         """The classes that the rule's peer matches. The rule must be of this family."""
@@ -114,9 +129,30 @@ class View:
             matches |= (self._inside >= first) & (self._inside < end)
         return matches
 
-    def is_nobody(self, group: str) -> bool:
-        """Whether the group has no reachable member in this family."""
-        return not self._members(group).any()
+    def others(self, place: int | None) -> Mask:
+        """The classes with addresses that are not those of the instance at this position; None: all."""
+        return np.ones(self.count, dtype=bool) if place is None else self._instance != place
+
+    def instances(self, classes: Mask) -> frozenset[int]:
+        """The positions of the instances that own whole classes; NOT_ONE if there are others among these classes."""
+        return frozenset(np.unique(self._instance[classes]).tolist())
+
+    def ends(self, rule: Rule) -> Set[int]:
+        """The positions of the instances that own all addresses of the rule's peer; NOT_ONE if there are other
+        addresses, perhaps with some of these instances. The rule must be of this family.
+        """
+        if isinstance(rule.peer, GroupPeer):
+            group = rule.peer.name
+            if group not in self._instances_in:
+                self._instances_in[group] = self.instances(self._members(group))
+            return self._instances_in[group]
+        found: set[int] = set()
+        for bounds in self._named.within(named_networks(self._policy, rule)):
+            first, end = np.searchsorted(self._inside, bounds)
+            found.add(int(self._instance[first]))
+            if NOT_ONE in found or (self._instance[first:end] != self._instance[first]).any():
+                return {NOT_ONE}
+        return found
 
     def _members(self, group: str) -> Mask:
         if group not in self._groups:
@@ -229,6 +265,20 @@ class Services:
         np.add.at(cover, np.searchsorted(starts, ends[:, 1] + 1), -1)
         matches[base : base + len(starts)] = np.cumsum(cover)[:-1] > 0
         return matches
+
+
+def unasked_types(family: int, direction: Direction, infrastructure: str, *, stateful: bool) -> frozenset[int]:
+    """ICMP types of packets about which no rule is asked (SPEC 3.2, 3.11, 4.6, 5.6), by the setting ``infrastructure``.
+    ``stateful``: the filter remembers connections.
+    """
+    types = {*NO_OPENERS[family]} if stateful else set()
+    if family == 6 and infrastructure == "exempt":
+        types.update((130, 131, 132, 143))      # with another hop limit than 255 the others are judged
+    if family == 6 and infrastructure == "by-role":
+        types.update((130, 134, 135, 136))
+        if direction == "outbound":
+            types.add(133)
+    return frozenset(types)
 
 
 def joined(masks: Sequence[Mask]) -> NDArray[np.bool_]:

@@ -18,18 +18,15 @@ def blocked_instances(index: PolicyIndex, coverage: Coverage) -> list[Finding]:
     found = []
     for direction, code, what in _CODES:
         for context in index.contexts:
-            by_families: dict[frozenset[int], list[str]] = {}
-            for n in context.instances:
-                families = frozenset(network.version for network in instances[n].addresses)
-                by_families.setdefault(families, []).append(instances[n].name)
-            allows = {
-                family: coverage.allows_anything(context, direction, family)
-                for family in sorted(frozenset[int]().union(*by_families))
+            families = {n: {network.version for network in instances[n].addresses} for n in context.instances}
+            ends = {
+                family: coverage.allowed_ends(context, direction, family)
+                for family in sorted(set[int]().union(*families.values()))
             }
+            # An instance is no end of its own connections.
             names = [
-                name for families, names in by_families.items() if all(allows[f] is False for f in families)
-                for name in names
-            ]  # fmt: skip
+                instances[n].name for n, those in families.items() if all(ends[each] <= {n} for each in those)
+            ]
             if names:
                 groups = [index.policy.security_groups[g].name for g in context.groups]
                 noun = "group" if len(groups) == 1 else "groups"

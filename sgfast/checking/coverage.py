@@ -8,6 +8,9 @@ rule that would win without it:
     a rule that wins in no cell is *shadowed*
     a rule beneath which every cell has the same action is *redundant*
 
+Only packets that can come count (``_Seen``). An instance gets none from itself, and about some ICMP types no rule is
+asked.
+
 A rule is reported if this holds in every context it is in. What holds for its group alone need not be checked for every
 set of groups: more rules can only hide it further, and if all other rules allow, what is beneath an allow rule still
 allows. The first context already refutes most rules.
@@ -16,7 +19,7 @@ allows. The first context already refutes most rules.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
@@ -26,9 +29,10 @@ from numpy.typing import NDArray
 from sgfast.checking.codes import LISTED, REDUNDANT, SHADOWED, WIDER, Finding, listed
 from sgfast.checking.policy_index import Budget, Context, PolicyIndex
 from sgfast.compiler.ports import KEYS, key_ranges
-from sgfast.policy.model import AddressGroupPeer, Direction, Rule
+from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Rule
+from sgfast.policy.ports import merged
 from sgfast.policy.rule_text import rule_text
-from sgfast.space import Services, joined, peer_key_of, service_key
+from sgfast.space import NOT_ONE, Services, alike, joined, peer_key_of, service_key, unasked_types
 
 #: Steps for all comparisons together, roughly a nanosecond each, so that no policy keeps a check busy for long (SPEC
 #: 11).
@@ -75,35 +79,52 @@ class _Standing:
     def is_open(self) -> bool:
         return self.shadowed or self.redundant
 
-    def note(self, painting: Painting, n: int, budget: Budget, wins: bool = True) -> None:
+    def note(self, painting: Painting, seen: _Seen, n: int, budget: Budget, wins: bool = True) -> None:
         """Record what one context shows about the rule, the ``n``-th of its painting.
 
         ``wins``: whether winning there counts. ``budget``: for finding which other rules decide.
         """
-        matches = painting.matches(n)
+        matches = painting.matches(n, seen)
         self.matches |= matches
-        self.shadowed &= not (wins and painting.wins[n])
-        self.redundant &= not painting.needed[n]
+        self.shadowed &= not (wins and seen.wins[n])
+        self.redundant &= not seen.needed[n]
         if self.is_open and matches:
             # Only for the message: if the budget is spent, the finding stands without it.
             if not budget.take(painting.steps_to_explain(n)):
                 self.explained = False
                 return
             if len(self.deciders) < _KEPT_DECIDERS:
-                self.deciders.update(dict.fromkeys(painting.deciders(n)[:_KEPT_DECIDERS]))
+                self.deciders.update(dict.fromkeys(painting.deciders(n, seen)[:_KEPT_DECIDERS]))
             wider = painting.wider(n)
             self.wider = wider if self.wider is None else self.wider & wider
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a painting shows about the packets that one instance can get or send."""
+
+    #: The classes with addresses that are not its own.
+    others: NDArray[np.bool_]
+    #: By rule.
+    wins: NDArray[np.bool_]
+    needed: NDArray[np.bool_]
 
 
 class Painting:
     """Which rule wins in which cell, among the rules of some groups in one direction and family."""
 
-    def __init__(self, ranked: Sequence[tuple[Key, Rule]], peers: NDArray[np.bool_], services: NDArray[np.bool_],
-                 peer_row: Sequence[int], service_row: Sequence[int]) -> None:  # fmt: skip
+    def __init__(
+        self, ranked: Sequence[tuple[Key, Rule]], peers: NDArray[np.bool_], services: NDArray[np.bool_],
+        peer_row: Sequence[int], service_row: Sequence[int], own: Sequence[bool],
+        others: Mapping[int, NDArray[np.bool_]], asked: NDArray[np.bool_], peer_class: NDArray[np.int64],
+    ) -> None:  # fmt: skip
         """``ranked``: rules by precedence, winners first. ``peers``, ``services``: masks by ``peer_row``,
-        ``service_row``.
+        ``service_row``. ``own``: the rules that name their own group. ``others``: by an instance's position, the
+        classes with addresses that are not its own. ``asked``: the services that rules are asked about.
+        ``peer_class``: what each class of the VPC's view belongs to.
         """
         self.ranked = ranked
+        self.peer_class = peer_class
         self._peers, self._services = peers, services
         self._peer_row, self._service_row = peer_row, service_row
         nobody = len(ranked)
@@ -114,25 +135,39 @@ class Painting:
             block = self._block(n)
             self._beneath[block] = self._winner[block]
             self._winner[block] = n
-        allows = np.array([rule.action == "allow" for _, rule in ranked] + [False], dtype=bool)
-        self.wins = np.zeros(nobody + 1, dtype=bool)
-        self.wins[self._winner.reshape(-1)] = True
-        self.needed = np.zeros(nobody + 1, dtype=bool)
-        self.needed[self._winner[allows[self._winner] != allows[self._beneath]]] = True
+        self._allows = np.array([rule.action == "allow" for _, rule in ranked] + [False], dtype=bool)
+        self._own = np.array([*own, False], dtype=bool)
+        self._others = others
+        self._asked = asked
+
+    def seen(self, instance: int | None) -> _Seen:
+        """What the instance at this position sees; None: several instances together, or one that has no address yet."""
+        others = np.ones(len(self._winner), dtype=bool) if instance is None else self._others[instance]
+        wins, needed = np.zeros((2, len(self.ranked) + 1), dtype=bool)
+        can_come = self._asked & (others[:, None] | self._own[self._winner])
+        wins[self._winner[can_come]] = True
+        needed[self._winner[can_come & (self._allows[self._winner] != self._allows[self._beneath])]] = True
+        return _Seen(others, wins, needed)
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """The classes of addresses with which something is allowed."""
+        found: NDArray[np.bool_] = (self._asked & self._allows[self._winner]).any(axis=1)
+        return found
 
     def _block(self, n: int) -> tuple[NDArray[np.int64], ...]:
         return np.ix_(self._peers[self._peer_row[n]].nonzero()[0], self._services[self._service_row[n]].nonzero()[0])
 
-    def matches(self, n: int) -> bool:
-        return bool(self._peers[self._peer_row[n]].any())
+    def matches(self, n: int, seen: _Seen) -> bool:
+        return bool((self._peers[self._peer_row[n]] & (seen.others | self._own[n])).any())
 
     def steps_to_explain(self, n: int) -> int:
         cells = int(self._peers[self._peer_row[n]].sum()) * int(self._services[self._service_row[n]].sum())
         return RULE_STEPS + 20 * cells + self._peers.size + self._services.size + 200 * len(self.ranked)
 
-    def deciders(self, n: int) -> list[Key]:
-        """The rules that win where rule ``n`` matches, or would win there without it."""
-        block = self._block(n)
+    def deciders(self, n: int, seen: _Seen) -> list[Key]:
+        """The rules that win where rule ``n`` matches packets that can come, or would win there without it."""
+        peers = self._peers[self._peer_row[n]] & (seen.others | self._own[n])
+        block = np.ix_(peers.nonzero()[0], (self._services[self._service_row[n]] & self._asked).nonzero()[0])
         winner = self._winner[block]
         others = np.unique(np.where(winner == n, self._beneath[block], winner))
         return [self.ranked[other][0] for other in others.tolist() if other != len(self.ranked)]
@@ -215,6 +250,9 @@ class Coverage:
     def contexts(self) -> list[Context]:
         return self._index.contexts
 
+    def only_member(self, group: int, vpc: str) -> int | None:
+        return self._index.only_member.get((group, vpc))
+
     def take(self, steps: int) -> bool:
         return self._budget.take(steps)
 
@@ -223,30 +261,48 @@ class Coverage:
         for key in keys:
             self._standing[key].unknown = True
 
-    def allows_anything(self, context: Context, direction: Direction, family: int) -> bool | None:
-        """Whether some allow rule wins somewhere; None if that was too much work."""
+    def allowed_ends(self, context: Context, direction: Direction, family: int) -> Set[int]:
+        """The positions of instances with which some rule allows something; NOT_ONE for all other addresses, or if that
+        was too much work to find out.
+        """
         of_group = self._rules.get((direction, family), {})
         relevant = [g for g in context.groups if g in of_group]
         rules = [self.rule(key) for g in relevant for key in of_group[g]]
+        view = self._index.view(context.vpc, family)
         if all(rule.action == "allow" for rule in rules):
-            unknown = False
+            ends: set[int] = set()
             for rule in rules:
-                nobody = self._index.is_nobody(rule, context.vpc)
-                if nobody is False:
-                    return True
-                unknown = unknown or nobody is None
-            return None if unknown else False
+                if rule.icmp_type in self._unasked_types(direction, family, relevant):
+                    continue
+                ends |= {NOT_ONE} if rule.peer is None or view is None else view.ends(rule)
+                if NOT_ONE in ends:
+                    break
+            return ends
         painting = self.paint(relevant, context.vpc, direction, family)
-        if painting is None:
+        if painting is None or view is None:
             self.skipped += 1
-            return None
-        return any(painting.wins[n] and rule.action == "allow" for n, (_, rule) in enumerate(painting.ranked))
+            return {NOT_ONE}
+        return view.instances(painting.allowed()[painting.peer_class])
+
+    def _unasked_types(self, direction: Direction, family: int, groups: Sequence[int]) -> Set[int]:
+        infrastructure = self._index.policy.settings.infrastructure
+        stateful = self._groups[groups[0]].stateful
+        return unasked_types(family, direction, infrastructure, stateful=stateful)
+
+    def _unasked(self, direction: Direction, family: int, groups: Sequence[int]) -> list[Rule]:
+        """A rule that matches what no rule is asked about, if there is anything."""
+        types = self._unasked_types(direction, family, groups)
+        # The keys of types and codes take the place of ports.
+        keys = merged((256 * each, 256 * each + 255) for each in types)
+        never = Rule("", direction, 4, ICMP, keys) if family == 4 else Rule("", direction, 6, ICMPV6, keys)
+        return [never] if keys else []
 
     def paint(
-        self, groups: Sequence[int], vpc: str, direction: Direction, family: int, asked: Collection[Key] | None = None
-    ) -> Painting | None:
+        self, groups: Sequence[int], vpc: str, direction: Direction, family: int, asked: Collection[Key] | None = None,
+        instances: Collection[int] = (),
+    ) -> Painting | None:  # fmt: skip
         """Paint the rules of some groups; None if that is too much work. Only results about the rules ``asked`` must be
-        right.
+        right. ``instances``: the positions of those for which it will be asked what they see.
         """
         of_group = self._rules[direction, family]
         keys = [key for g in groups for key in of_group.get(g, ())]
@@ -271,9 +327,13 @@ class Coverage:
         masks = len(peers) * view.count + len(services) * (2 * ranges + 2)
         if masks > MAX_MASK_BYTES or not budget.take(4 * (masks + prefixes * view.count) + RANGE_STEPS * ranges):
             return None
-        of_service = Services(services.values())
-        peer_masks = joined([view.matching(rule) for rule in peers.values()])
-        service_masks = joined([of_service.matching(rule) for rule in services.values()])
+        names_types = any(rule.icmp_type is not None for _, rule in ranked)
+        never = self._unasked(direction, family, groups) if names_types else []
+        of_service = Services([*services.values(), *never])
+        all_peers = [*map(view.matching, peers.values()), *map(view.others, instances)]
+        keep, kind = alike(all_peers)
+        peer_masks = np.array([mask[keep] for mask in all_peers], dtype=bool)
+        service_masks = joined([*map(of_service.matching, (*services.values(), *never))])
         if peer_masks.shape[1] * service_masks.shape[1] > MAX_CELLS:
             return None
         peer_row = {key: n for n, key in enumerate(peers)}
@@ -284,7 +344,12 @@ class Coverage:
         painted = int((peer_masks.sum(axis=1)[rows[0]] * service_masks.sum(axis=1)[rows[1]]).sum())
         if not budget.take(CELL_STEPS * painted):
             return None
-        return Painting(ranked, peer_masks, service_masks, *rows)
+        own = [rule.peer == GroupPeer(self._groups[g].name) for (g, _), rule in ranked]
+        others = {place: peer_masks[len(peers) + n] for n, place in enumerate(instances)}
+        return Painting(
+            ranked, peer_masks[: len(peers)], service_masks[: len(services)], *rows, own, others,
+            ~service_masks[len(services) :].any(axis=0), kind,
+        )  # fmt: skip
 
     # The result
 
@@ -314,6 +379,8 @@ class Coverage:
             names, verb = "other rules", "decide"
         if standing.shadowed:
             message = f"{rule_text(rule)} never wins: {names} {verb} everything it matches"
+            if standing.explained and not deciders:
+                message = f"{rule_text(rule)} never wins: no rule is asked about these packets"
             return Finding(SHADOWED, message, group=group, rule=rule.id)
         if deciders or not standing.explained:
             message = f"{rule_text(rule)} changes no verdict: without it {names} {verb} the same"
@@ -349,57 +416,66 @@ class _SideExaminer:
         denying = {
             g for g, keys in self._of_group.items() if any(self._coverage.rule(key).action == "deny" for key in keys)
         }
-        # Whether some instance has the group alone, as far as this side goes, by group and VPC.
-        alone: dict[tuple[int, str], bool] = {}
+        # The instances that have just these groups, as far as this side goes, by groups and VPC.
+        having: dict[tuple[tuple[int, ...], str], list[int]] = {}
         beside_denies: set[tuple[int, str]] = set()
-        several: list[tuple[list[int], str]] = []
-        asked: set[tuple[tuple[int, ...], str]] = set()
+        single: dict[tuple[int, str], None] = {}
         for context in self._coverage.contexts:
-            relevant = [g for g in context.groups if g in self._of_group]
-            if len(relevant) > 1 and (tuple(relevant), context.vpc) not in asked:
-                asked.add((tuple(relevant), context.vpc))
-                several.append((relevant, context.vpc))
+            relevant = tuple([g for g in context.groups if g in self._of_group])
+            if relevant:
+                having.setdefault((relevant, context.vpc), []).extend(context.instances)
             denies = denying.intersection(relevant)
             for g in relevant:
-                alone[g, context.vpc] = alone.get((g, context.vpc), False) or len(relevant) == 1
+                single[g, context.vpc] = None
                 if denies - {g}:
                     beside_denies.add((g, context.vpc))
-        for (g, vpc), is_real in alone.items():
-            self._examine_group(g, vpc, is_real, (g, vpc) not in beside_denies)
-        for relevant, vpc in several:
-            self._examine_set(relevant, vpc)
+        for g, vpc in single:
+            self._examine_group(g, vpc, having.get(((g,), vpc)), (g, vpc) not in beside_denies)
+        for (groups, vpc), instances in having.items():
+            if len(groups) > 1:
+                self._examine_set(groups, vpc, instances[0] if len(instances) == 1 else None)
 
-    def _paint(self, groups: Sequence[int], vpc: str, keys: Collection[Key]) -> Painting | None:
-        painting = self._coverage.paint(groups, vpc, self._direction, self._family, keys)
+    def _paint(
+        self, groups: Sequence[int], vpc: str, keys: Collection[Key], *instances: int | None
+    ) -> Painting | None:
+        places = {place for place in instances if place is not None}
+        painting = self._coverage.paint(groups, vpc, self._direction, self._family, keys, places)
         if painting is None:
             self._coverage.give_up(keys)
         return painting
 
-    def _examine_group(self, g: int, vpc: str, is_real: bool, only_allows_beside: bool) -> None:
-        painting = self._paint([g], vpc, self._of_group[g])
+    def _examine_group(self, g: int, vpc: str, alone: Sequence[int] | None, only_allows_beside: bool) -> None:
+        """``alone``: the instances that have the group alone; None: there is nobody who has."""
+        member = self._coverage.only_member(g, vpc)
+        only = alone[0] if alone is not None and len(alone) == 1 else None
+        painting = self._paint([g], vpc, self._of_group[g], member, only)
         if painting is None:
             return
+        by_all = painting.seen(member)
+        by_only = by_all if only == member else painting.seen(only)
         for n, (key, rule) in enumerate(painting.ranked):
             standing = self._coverage.standing(key)
-            if not painting.wins[n]:
+            if not by_all.wins[n]:
                 self._hidden.add((key, vpc))
-                standing.note(painting, n, self._budget)
-            elif not painting.needed[n] and rule.action == "allow" and only_allows_beside:
+                standing.note(painting, by_all, n, self._budget)
+            elif not by_all.needed[n] and rule.action == "allow" and only_allows_beside:
                 self._spare.add((key, vpc))
-                standing.note(painting, n, self._budget, wins=is_real)
-            elif is_real:
-                standing.note(painting, n, self._budget)
+                standing.note(painting, by_only, n, self._budget, wins=alone is not None)
+            elif alone is not None:
+                standing.note(painting, by_only, n, self._budget)
 
-    def _examine_set(self, groups: Sequence[int], vpc: str) -> None:
+    def _examine_set(self, groups: Sequence[int], vpc: str, only: int | None) -> None:
+        """``only``: the only instance that has these groups, if there is just one."""
         keys = sum(len(self._of_group[g]) for g in groups)
         if not self._coverage.take(LOOK_STEPS * keys):
             return self._coverage.give_up([key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)])
         asked = {key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)}
-        painting = self._paint(groups, vpc, asked) if asked else None
+        painting = self._paint(groups, vpc, asked, only) if asked else None
         if painting is not None:
+            seen = painting.seen(only)
             for n, (key, _) in enumerate(painting.ranked):
                 if key in asked:
-                    self._coverage.standing(key).note(painting, n, self._budget)
+                    self._coverage.standing(key).note(painting, seen, n, self._budget)
 
     def _is_open(self, key: Key, vpc: str) -> bool:
         standing = self._coverage.standing(key)

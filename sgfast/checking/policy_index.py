@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -88,13 +88,13 @@ class PolicyIndex:
         """Owned prefixes by family and VPC."""
         owned: dict[int, dict[str, list[Owned]]] = {4: {}, 6: {}}
         known: dict[frozenset[str], frozenset[str]] = {}
-        for instance in self.policy.instances:
+        for place, instance in enumerate(self.policy.instances):
             for network in instance.addresses:
                 groups = groups_of(self.policy, instance, network)
                 if groups not in known:
                     known[groups] = self.named_groups & groups
                 span = (int(network.network_address), -int(network.broadcast_address))
-                owned[network.version].setdefault(instance.vpc, []).append((span, known[groups]))
+                owned[network.version].setdefault(instance.vpc, []).append((span, known[groups], place))
         return owned
 
     @cached_property
@@ -124,14 +124,29 @@ class PolicyIndex:
                 self._views[key] = View(self.policy, vpc, named, visible, family)
         return self._views[key]
 
-    def is_nobody(self, rule: Rule, vpc: str) -> bool | None:
-        """Whether a rule's peer is nobody, seen from a VPC; None if that is too much work."""
-        if isinstance(rule.peer, AddressGroupPeer):
-            return rule.ethertype not in self._families_of_address_group[rule.peer.name]
-        if not isinstance(rule.peer, GroupPeer):
+    def is_nobody(self, rule: Rule, vpc: str, only: int | None = None) -> bool | None:
+        """Whether a rule's peer is nobody, seen from a VPC; None if that is too much work. ``only``: the position of
+        the only instance there that the rule applies to, which is no peer of itself.
+        """
+        peer, families = rule.peer, self._families_of_address_group
+        if isinstance(peer, AddressGroupPeer) and rule.ethertype not in families[peer.name]:
+            return True
+        if rule.peer is None or (only is None and not isinstance(rule.peer, GroupPeer)):
             return False
         view = self.view(vpc, rule.ethertype)
-        return None if view is None else view.is_nobody(rule.peer.name)
+        return None if view is None else view.ends(rule) <= {only}
+
+    @cached_property
+    def only_member(self) -> dict[tuple[int, str], int]:
+        """By a group's position and a VPC, the position of the only instance there that is in the group."""
+        found: dict[tuple[int, str], int] = {}
+        for g, group in enumerate(self.policy.security_groups):
+            counts = Counter(self.policy.instances[n].vpc for n in self.members[group.name])
+            found |= {
+                (g, self.policy.instances[n].vpc): n for n in self.members[group.name]
+                if counts[self.policy.instances[n].vpc] == 1
+            }  # fmt: skip
+        return found
 
     @cached_property
     def _families_of_address_group(self) -> dict[str, set[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from sgfast.checking.codes import EMPTY_SOURCE, UNUSED_ADDRESS_GROUP, UNUSED_GROUP, Finding, listed
 from sgfast.checking.policy_index import PolicyIndex
@@ -46,17 +47,18 @@ def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
         for rule in group.rules:
             if rule.peer == GroupPeer(group.name):
                 continue
-            answers = {index.is_nobody(rule, vpc) for vpc in vpcs[g]}
+            answers = {index.is_nobody(rule, vpc, index.only_member.get((g, vpc))) for vpc in vpcs[g]}
             if None in answers and False not in answers:
                 skipped += 1
             elif answers == {True}:
-                found.append(
-                    Finding(EMPTY_SOURCE, f"{rule_text(rule)}: {_why(index, rule)}", group=group.name, rule=rule.id)
-                )
+                message = f"{rule_text(rule)}: {_why(index, rule, vpcs[g])}"
+                found.append(Finding(EMPTY_SOURCE, message, group=group.name, rule=rule.id))
     return found, skipped
 
 
-def _why(index: PolicyIndex, rule: Rule) -> str:
+def _why(index: PolicyIndex, rule: Rule, vpcs: Iterable[str]) -> str:
+    if any(index.is_nobody(rule, vpc) is False for vpc in vpcs):
+        return "that is the instance itself, and what it sends to itself meets no rule"
     if isinstance(rule.peer, AddressGroupPeer):
         return f"{rule.peer.name} has no IPv{rule.ethertype} address"
     assert isinstance(rule.peer, GroupPeer)

@@ -18,11 +18,10 @@ from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS
 from sgfast.policy.protocols import ICMP_NAMES, PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.rule_text import ports_text
 from sgfast.reaching.ranges import Ranges, difference, intersection, union
+from sgfast.space import NO_OPENERS
 
 ICMP_OF = {4: ICMP, 6: ICMPV6}
 
-#: ICMP types that open nothing: errors and replies (SPEC 4.6, 5.6).
-_NO_OPENERS = {4: (0, 3, 4, 5, 11, 12, 14, 16, 18), 6: (*range(128), 129)}
 #: ICMPv6 types that no filter judges, or not both filters by their rules (SPEC 3.2, 3.11).
 _INFRASTRUCTURE = {"exempt": (*range(130, 138), 143), "by-role": (130, 133, 134, 135, 136), "filtered": ()}
 
@@ -46,7 +45,7 @@ def openers(family: int, infrastructure: Collection[str]) -> Ranges:
     ``infrastructure``: the settings of that name.
     """
     base = ICMP_OF[family] * KEYS
-    types = {*_NO_OPENERS[family]}
+    types = {*NO_OPENERS[family]}
     if family == 6:
         types.update(number for setting in infrastructure for number in _INFRASTRUCTURE[setting])
     return difference(((0, 256 * KEYS - 1),), union((base + 256 * each, base + 256 * each + 255) for each in types))

@@ -2,107 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from ipaddress import ip_address
-from itertools import product
-from typing import Any
+from collections import Counter
+from dataclasses import replace
 
-from checked_policies import BLOCKS, GRE, TCP, UDP, by_code, policies, views_exist
+from asked_rules import TYPES, evaluate
+from checked_policies import by_code, policies, views_exist
 from effort import some
 from hypothesis import HealthCheck, assume, given, seed, settings
+from hypothesis import strategies as st
 
 from sgfast.checking import check_policy
-from sgfast.policy.model import (
-    GroupPeer,
-    Instance,
-    Policy,
-    Rule,
-)
-from sgfast.reference.engine import ReferenceEngine
-from sgfast.reference.rules import matches, winning_rule
-from sgfast.reference.table import Opener, Side
-
-ELSEWHERE = {4: ip_address("203.0.113.1"), 6: ip_address("2a00::1")}
-PEERS = {family: (*BLOCKS[family], ELSEWHERE[family]) for family in (4, 6)}
-PORTS = (0, 1, 2, 3, 10)
-TYPES, CODES_OF_TYPE = (0, 8, 9), (0, 1)
-
-
-def services(family: int) -> Iterator[tuple[int, int | None, int | None, int | None]]:
-    yield GRE, None, None, None
-    for protocol in (TCP, UDP):
-        for port in PORTS:
-            yield protocol, port, None, None
-    for icmp_type in TYPES:
-        for code in CODES_OF_TYPE:
-            yield (1 if family == 4 else 58), None, icmp_type, code
-
-
-@dataclass
-class Truth:
-    """The result of evaluating every packet: facts about the rules, by group and id."""
-
-    matches: set[tuple[str, str]]
-    wins: set[tuple[str, str]]
-    #: Rules whose removal changes some packet's verdict.
-    needed: set[tuple[str, str]]
-    #: Instances, by direction, for which some packet is allowed.
-    open: set[tuple[str, str]]
-    #: The packets that each rule matches, and at which instance.
-    packets: dict[tuple[str, str], set[Any]]
-
-
-def evaluate(policy: Policy) -> Truth:
-    truth = Truth(set(), set(), set(), set(), defaultdict(set))
-    used = {name for instance in policy.instances for name in instance.security_groups}
-    nobody = tuple(
-        Instance(f"as if in {group.name}", policy.vpcs[0].name, (), (group.name,))
-        for group in policy.security_groups
-        if group.name not in used
-    )
-    views = {vpc.name: ReferenceEngine(policy, vpc=vpc.name) for vpc in policy.vpcs}
-    # Look-ups of addresses depend only on the VPC, so each rule's matches are computed once per VPC.
-    matched: dict[Any, set[tuple[str, str]]] = {}
-    everyone = [(group.name, rule) for group in policy.security_groups for rule in group.rules]
-    for instance in (*policy.instances, *nobody):
-        view = views[instance.vpc]
-        families = {network.version for network in instance.addresses}
-        for family, leaving in product((4, 6), (False, True)):
-            for peer, service in product(PEERS[family], services(family)):
-                protocol, port, icmp_type, icmp_code = service
-                side = Side(instance, leaving, peer, view._owner(peer))
-                ends = ((ELSEWHERE[family], None), (peer, None))
-                opener = Opener(
-                    family, protocol, ends[not leaving], (ends[leaving][0], port), leaving, icmp_type, icmp_code, "",
-                    False,
-                )  # fmt: skip
-                packet = (instance.vpc, leaving, peer, service)
-                if packet not in matched:
-                    matched[packet] = {
-                        (group, rule.id) for group, rule in everyone if matches(view.policy, rule, side, opener)
-                    }
-                matching = [
-                    (group, rule) for group, rule in everyone
-                    if group in instance.security_groups and (group, rule.id) in matched[packet]
-                ]  # fmt: skip
-                if not matching:
-                    continue
-                matching.sort(key=lambda each: (each[1].priority, each[1].action != "deny"))
-                keys = [(group, rule.id) for group, rule in matching]
-                winner = winning_rule(view.policy, side, opener)
-                assert winner is not None and (winner.group, winner.rule.id) == keys[0]
-                for key in keys:
-                    truth.packets[key].add((instance.name, *packet))
-                truth.matches.update(keys)
-                truth.wins.add(keys[0])
-                allows = [rule.action == "allow" for _, rule in matching] + [False]
-                if allows[0] != allows[1]:
-                    truth.needed.add(keys[0])
-                if allows[0] and family in families:
-                    truth.open.add((instance.name, "outbound" if leaving else "inbound"))
-    return truth
+from sgfast.policy.model import GroupPeer, Policy, Rule
 
 
 def all_rules(policy: Policy) -> list[tuple[str, str, Rule]]:
@@ -112,14 +22,14 @@ def all_rules(policy: Policy) -> list[tuple[str, str, Rule]]:
 def compare(policy: Policy) -> Counter[str]:
     truth, checked = evaluate(policy), check_policy(policy)
     assert checked.left_out == ()
-    shadowed = truth.matches - truth.wins
+    shadowed = truth.somebody - truth.wins
     redundant = truth.wins - truth.needed
     assert by_code(checked, "SG001") == shadowed
     assert by_code(checked, "SG002") == redundant
     nobody = {
         (group, rule_id)
         for group, rule_id, rule in all_rules(policy)
-        if (group, rule_id) not in truth.matches and rule.peer != GroupPeer(group)
+        if (group, rule_id) not in truth.somebody and rule.peer != GroupPeer(group)
     }
     assert by_code(checked, "SG007") == nobody
     for code, direction in (("SG008", "inbound"), ("SG009", "outbound")):
@@ -135,6 +45,49 @@ def compare(policy: Policy) -> Counter[str]:
         ]  # fmt: skip
         assert rule_of[wide].action == "allow" and narrower
     return Counter(finding.code for finding in checked.findings)
+
+
+@st.composite
+def odd_policies(draw: st.DrawFn) -> Policy:
+    """Few instances, other settings of infrastructure, stateless groups, and all kinds of ICMP types."""
+    policy = draw(policies())
+    stateless = set(draw(st.sampled_from(((), (), ("b",), ("a", "b", "c")))))
+
+    def odd(rule: Rule) -> Rule:
+        if rule.protocol not in (1, 58) or not draw(st.integers(0, 3)):
+            return rule
+        return replace(rule, icmp_type=draw(st.sampled_from(TYPES[rule.ethertype])))
+
+    instances = policy.instances[: draw(st.sampled_from((1, 2, 5)))]
+    kinds = [[name for name in each.security_groups if (name in stateless) == draw_kind] for each in instances
+             for draw_kind in (draw(st.booleans()),)]  # fmt: skip
+    return replace(
+        policy,
+        settings=replace(policy.settings, infrastructure=draw(st.sampled_from(("exempt", "by-role", "filtered")))),
+        security_groups=tuple(
+            replace(group, rules=tuple(map(odd, group.rules)), stateful=group.name not in stateless)
+            for group in policy.security_groups
+        ),
+        instances=tuple(
+            replace(each, security_groups=tuple(names)) for each, names in zip(instances, kinds, strict=True) if names
+        ),
+    )
+
+
+def test_rules_of_few_instances_against_exhaustive_evaluation() -> None:
+    """Where packets that would come to a rule do not come, as the instance is alone or nobody asks rules about them."""
+    seen: Counter[str] = Counter()
+
+    @seed(20270114)
+    @settings(max_examples=some(60, 2000), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(odd_policies())
+    def run(policy: Policy) -> None:
+        assume(views_exist(policy))
+        seen.update(compare(policy))
+
+    run()
+    for code in ("SG001", "SG002", "SG003", "SG007", "SG008", "SG009"):
+        assert seen[code] >= 5, seen
 
 
 def test_shadowed_and_redundant_rules_against_exhaustive_evaluation() -> None:
