@@ -96,6 +96,19 @@ def test_of_two_vpcs_each_has_its_own_only_instance() -> None:
     assert codes(rules, instances=two % 2, more=vpcs) == {}, "to the other one, that address is a stranger's"
 
 
+def test_an_address_in_a_vpc_that_is_not_peered_is_a_strangers() -> None:
+    vpcs = "vpcs: [{name: v}, {name: w}]"
+    apart = (
+        "[{name: a, vpc: v, addresses: [10.0.0.1], security_groups: [g]}, "
+        "{name: b, vpc: w, addresses: [10.0.0.2], security_groups: [h]}]"
+    )
+    of_address = "id: r, direction: inbound, protocol: tcp, source: 10.0.0.2"
+    assert codes(of_address, instances=apart, more=vpcs) == {}
+    of_group = "id: r, direction: inbound, protocol: tcp, source: h"
+    assert codes(of_group, instances=apart, more=vpcs) == {"r": "SG007"}
+    assert codes(of_group, instances=apart, more=f"{vpcs}\npeerings: [[v, w]]") == {}
+
+
 def test_a_rule_that_names_its_own_group_waits_for_another_member() -> None:
     """Its usual form is in each group from the start (SPEC 8.3)."""
     own = "id: own, direction: inbound, protocol: all, source: g"
