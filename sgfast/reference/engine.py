@@ -264,7 +264,7 @@ class ReferenceEngine:
             case.opener_denied = True
             return side.deny("table-full")
         deadline = case.now + self._timeout[opener.state]
-        key = side.instance.name, own_address(side, case.flow)
+        key = side.instance.name, side.own_address(case.flow)
         entry.sides[key] = Connection(opener, opener.state, winner, deadline, opener.inferred)
         entry.answered |= opener.inferred
         case.created.append(winner.rule.id)
@@ -334,16 +334,16 @@ class ReferenceEngine:
         if datagram is not None and datagram.spoiled:
             return self._deny_fragment(packet)
         if datagram is not None and datagram.verdict is not None and fragment in datagram.fragments:
-            return as_first(datagram.verdict)
+            return datagram.verdict.of_other_fragment()
         while not self._datagrams.has_room(fragment):
             self._give_up([self._datagrams.take_oldest()])  # it may be this one's own: then another one begins
         datagram = self._datagrams.remember(fragment, now)
         if not packet.is_later_fragment:
             verdict = datagram.verdict = self._judge_packet(packet, now)
             for packet_number, later in datagram.take_pending():
-                self._resolved.append((packet_number, with_headers(later, as_first(verdict))))
+                self._resolved.append((packet_number, with_headers(later, verdict.of_other_fragment())))
         elif datagram.verdict is not None:
-            verdict = as_first(datagram.verdict)
+            verdict = datagram.verdict.of_other_fragment()
         else:
             datagram.pending.append((self._packets, packet))
             return PacketVerdict("pending", None)
@@ -533,12 +533,12 @@ class ReferenceEngine:
         """This side's connection, if there is one; at its deadline there is none (SPEC 4.1). ``own``: the instance's
         address, if the packet is not of this flow."""
         entry = self._entries.get(flow.key)
-        key = side.instance.name, own or own_address(side, flow)
+        key = side.instance.name, own or side.own_address(flow)
         connection = entry.sides.get(key) if entry is not None else None
         return connection if connection is not None and now < connection.deadline else None
 
     def _forget(self, side: Side, flow: Flow) -> None:
-        del self._entries[flow.key].sides[side.instance.name, own_address(side, flow)]
+        del self._entries[flow.key].sides[side.instance.name, side.own_address(flow)]
 
     def _entry_to_create_in(self, key: Hashable, now: int) -> Entry | None:
         """The entry of the key, to create something in; None if the table is full."""
@@ -576,11 +576,6 @@ class ReferenceEngine:
 # --- Both sides of a packet (SPEC 3.7, 10.3)
 
 
-def own_address(side: Side, flow: Flow) -> Address:
-    """The address of the side's instance in a packet. An instance may own both, if they are multicast (SPEC 3.3)."""
-    return flow.sender[0] if side.leaving else flow.receiver[0]
-
-
 def both_sides(egress: Side | None, ingress: Side | None, judge: Callable[[Side], SideVerdict]) -> PacketVerdict:
     """Egress first; the ingress side sees only what egress allowed (SPEC 3.7). There is at least one (SPEC 3.3)."""
     egress_verdict = judge(egress) if egress else None
@@ -589,11 +584,6 @@ def both_sides(egress: Side | None, ingress: Side | None, judge: Callable[[Side]
     assert ingress is not None
     ingress_verdict = judge(ingress)
     return PacketVerdict(ingress_verdict.verdict, ingress_verdict.reason, egress_verdict, ingress_verdict)
-
-
-def as_first(verdict: PacketVerdict) -> PacketVerdict:
-    """The verdict of a first fragment, for the other fragments of its datagram."""
-    return PacketVerdict(verdict.verdict, verdict.reason, verdict.egress, verdict.ingress, of_first_fragment=True)
 
 
 def with_headers(packet: Packet, verdict: PacketVerdict) -> PacketVerdict:

@@ -116,6 +116,10 @@ class Side:
     peer: Address
     peer_instance: Instance | None
 
+    def own_address(self, flow: Flow) -> Address:
+        """The instance's address in a packet. An instance may own both, if they are multicast (SPEC 3.3)."""
+        return flow.sender[0] if self.leaving else flow.receiver[0]
+
     def allow(self, reason: str, named: GroupRule) -> SideVerdict:
         return SideVerdict(self.instance.name, "allow", reason, named.rule.id, named.group)
 

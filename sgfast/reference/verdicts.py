@@ -41,6 +41,10 @@ class PacketVerdict:
     #: The verdict is that of the first fragment (SPEC 9.4): this packet itself opened nothing.
     of_first_fragment: bool = False
 
+    def of_other_fragment(self) -> PacketVerdict:
+        """The verdict of another fragment of the datagram, if this is that of the first one."""
+        return PacketVerdict(self.verdict, self.reason, self.egress, self.ingress, of_first_fragment=True)
+
 
 @dataclass(frozen=True)
 class Applied:
