@@ -100,8 +100,8 @@ def connection_of(reference: ReferenceEngine, frame: bytes, now: int) -> Connect
     assert isinstance(packet, Packet)
     flow = flow_of(packet)
     entry = reference._entries.get(flow.key) if flow is not None else None
-    connection = entry.sides.get("instance") if entry is not None else None
-    return connection if connection is not None and now < connection.deadline else None
+    live = entry.live_sides(now) if entry is not None else []
+    return next((each for each in live if str(each.opener.own) == INSTANCE[packet.version]), None)
 
 
 @pytest.mark.parametrize("family", [4, 6])

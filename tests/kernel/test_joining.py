@@ -154,6 +154,10 @@ DIFFERENCES = {
         "SPEC 3.4: a first fragment without all of the transport header is malformed; Linux over IPv4 judges what it "
         "has joined"
     ),
+    "atomic": Difference(
+        "SPEC 3.10: a fragment that is the first and the last one is a whole packet; Linux over IPv6 takes it for a "
+        "part of the datagram whose number it has", judge=True,
+    ),
 }  # fmt: skip
 
 
@@ -168,6 +172,9 @@ def what_differs(datagram: Datagram, spelled: Sequence[str], header: int) -> set
             found.add("length")
         if first == end:
             found.add("empty")
+            continue
+        if first == 0 and not piece[2]:
+            found |= {"atomic"} if datagram.family == 6 else set()
             continue
         if piece[2] and end % 8:
             found.add("odd")
@@ -467,6 +474,8 @@ class Drawn:
             first = int(8 * self.rng.integers(0, size // 8))
             end = int(min(size, first + 8 * self.rng.integers(1, 6)))
             spelled += [f"{first}-{end}{'+' if end < size or self.chance(10) else ''}"]
+        if self.chance(2):
+            spelled += [f"0-{size}"]
         if self.chance(3):
             spelled += [self.pick(("16-27+", "24-24+", "24-24", "16-24"))]
         if self.chance(30):
