@@ -41,7 +41,7 @@ def compare(policy: Policy) -> Counter[str]:
     for wide in by_code(checked, "SG003"):
         narrower = [
             key for key in shadowed | redundant
-            if key != wide and truth.packets[key] <= truth.packets[wide] and rule_of[key].action == "allow"
+            if key != wide and truth.packets[key] <= truth.with_own[wide] and rule_of[key].action == "allow"
         ]  # fmt: skip
         assert rule_of[wide].action == "allow" and narrower
     return Counter(finding.code for finding in checked.findings)

@@ -32,7 +32,7 @@ FRESH = {4: ip_address("198.18.0.1"), 6: ip_address("2001:db8:ffff::1")}
 PEERS = {family: (*BLOCKS[family], ELSEWHERE[family]) for family in (4, 6)}
 _PORTED: tuple[Service, ...] = tuple((protocol, port, 0) for protocol in (TCP, UDP) for port in (0, 1, 2, 3, 10))
 #: Of the ICMP types there are queries, replies, errors, infrastructure of each kind, and others.
-TYPES = {4: (0, 3, 8, 9), 6: (1, 9, 128, 129, 130, 133, 134, 135, 137, 143, 200)}
+TYPES = {4: (0, 3, 8, 9), 6: (1, 8, 9, 128, 129, 130, 133, 134, 135, 137, 143, 200)}
 SERVICES: dict[int, tuple[Service, ...]] = {
     4: (*_PORTED, (GRE, 0, 0), *((1, kind, code) for kind in TYPES[4] for code in (0, 1))),
     6: (*_PORTED, (GRE, 0, 0), *((58, kind, code) for kind in TYPES[6] for code in (0, 1))),
@@ -53,6 +53,8 @@ class Truth:
     open: set[tuple[str, str]] = field(default_factory=set)
     #: The packets that each rule matches, and at which instance.
     packets: dict[Key, set[Any]] = field(default_factory=lambda: defaultdict(set))
+    #: The same, and those of an instance to itself.
+    with_own: dict[Key, set[Any]] = field(default_factory=lambda: defaultdict(set))
 
 
 class _Recorder:
@@ -181,8 +183,10 @@ def _note(
         (key, rule) for key, rule in _rules(policy, side, opener.version) if matches(policy, rule, side, opener)
     ]
     found.sort(key=lambda each: (each[1].priority, each[1].action != "deny"))
-    for key, _ in found:
-        truth.packets[key].add(packet)
+    for key, each in found:
+        truth.with_own[key].add(packet)
+        if not own_group or each.peer == GroupPeer(key[0]):
+            truth.packets[key].add(packet)
     if not found:
         return
     (winner, rule), *beneath = found
