@@ -238,11 +238,9 @@ def check_peer(policy: Policy, rule: Rule, own: str) -> None:
 
 
 def check_ports(policy: Policy, rule: Rule) -> None:
-    """Check that there are the rule's ports with the profile of the policy. A document may have a range from 0 on, but
-    it was not read like that (SPEC 2.2).
-    """
+    """Check that the rule is not for ports alone that no rule can name with the profile of the policy (SPEC 2.15)."""
     first = PROFILES[policy.settings.profile].first_port
-    if rule.ports is not None and rule.ports[0][0] < first:
+    if rule.ports is not None and rule.ports[0][1] < first:
         raise PolicyError(
             f"ports range from {first} to {LAST_PORT} with the profile {policy.settings.profile}: take port 0 out"
         )

@@ -109,17 +109,18 @@ def test_a_change_file_is_read_as_a_document_is(profile: str) -> None:
 
 
 @pytest.mark.parametrize("ports", [((0, 0),), ((0, 80),), ((0, 0), (443, 443))])
-def test_a_program_says_from_where_its_ports_count(ports: Ports) -> None:
+def test_ports_that_a_program_gives_mean_what_they_say_and_are_not_0_alone(ports: Ports) -> None:
     rule = Rule("x", "inbound", 4, 6, ports)
     group = SecurityGroup("g", (rule,))
     for profile in PROFILES:
         made = Policy(security_groups=(group,), settings=PROFILES[profile].settings)
         engine = sgfast.Engine(parse_policy(text_of("443", profile)))
         changes = (AddRule("web", rule), ModifyRule("web", "r", rule), AddGroup(group))
-        if profile == "aws":
+        if profile == "aws" or ports[0] != (0, 0):
             assert sgfast.load(made) is made
             for change in changes[:2]:
                 engine.apply(change, now_ns=0)
+            assert engine.check("192.0.2.1", "10.0.0.5", "tcp", dport=0).verdict == "allow"
             continue
         with pytest.raises(PolicyError) as caught:
             sgfast.load(made)
@@ -131,7 +132,7 @@ def test_a_program_says_from_where_its_ports_count(ports: Ports) -> None:
 
 def test_another_profile_holds_for_all_rules_of_the_policy() -> None:
     """``settings.profile`` says what a rule may say. A policy of AWS in which a program changes it is checked again."""
-    policy = parse_policy(text_of("0-80", "aws"))
+    policy = parse_policy(text_of('"0,80"', "aws"))
     with pytest.raises(PolicyError, match=r"rules\[0\].ports: ports range from 1 to 65535"):
         sgfast.load(replace(policy, settings=Settings(profile="otc")))
 
