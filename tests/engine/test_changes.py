@@ -27,6 +27,7 @@ from sgfast.policy.changes import (
     AddRule,
     Change,
     ModifyRule,
+    RemoveAddress,
     RemoveGroup,
     RemoveInstance,
     RemoveMember,
@@ -341,6 +342,19 @@ def test_change_after_the_clock_cuts_what_a_packet_in_between_would_belong_to() 
         @700    apply no-http               -> 0 disconnected
         @599    tcp client:40000 > web:80 A -> deny disconnected
     """, changes=CHANGES)  # fmt: skip
+
+
+def test_change_after_the_window_of_inference_leaves_it_to_the_clock_what_was_seen() -> None:
+    """SPEC 6.9, 9.3. The connection goes, and its opener stays remembered."""
+    run(SHOP, """
+        @0    tcp client:9 > web:80 S     -> allow rule
+        @700  apply gone                  -> 0 disconnected
+        @700  apply back                  -> 0 disconnected
+        @1    tcp client:9 > web:80 A     -> deny midstream
+        @1    tcp client:8 > web:80 A     -> allow inferred
+    """, changes={
+        "gone": RemoveAddress("web", ip_network("10.0.0.5/32")), "back": AddAddress("web", ip_network("10.0.0.5/32")),
+    }, midstream="infer")  # fmt: skip
 
 
 # --- SPEC 6.4: what a disconnected connection denies, and for how long

@@ -23,6 +23,7 @@ from sgfast.engine import MIDSTREAMS, Engine
 from sgfast.errors import PolicyError
 from sgfast.policy.changes import AddInstance, AddRule, Change, RemoveInstance, RemoveRule
 from sgfast.policy.model import Instance, Rule
+from sgfast.report.lines import ConnectionLines
 
 
 def both(rule: str) -> str:
@@ -306,8 +307,11 @@ def test_an_attempt_that_is_over_is_told_as_it_was(tmp_path: Path) -> None:
         for at, way in ((0.0, 1), (0.1, 0), (2.0, 1), (2.1, 0), (2.2, 1))
     ]
     changes = write_changes(tmp_path, "{at: 1, modify_rule: {group: s, rule: no-81, set: {action: allow}}}")
-    result = replay(policy, write_story(tmp_path, story), changes=changes)
+    lines: list[bytes] = []
+    result = replay(policy, write_story(tmp_path, story), changes=changes, flows=ConnectionLines(lines.append))
     assert (result.verdicts["deny"], result.verdicts["moot"], result.verdicts["allow"]) == (1, 1, 3)
+    (row,) = map(json.loads, b"".join(lines).splitlines())
+    assert (row["packets_from_initiator"], row["packets_from_responder"]) == (1, 1), "nothing that passed"
     assert [(b.service.instance, b.service.port, b.direction, b.peer, b.reason) for b in result.broken] == [
         ("loose", 81, "inbound", client, "deny-rule")
     ]

@@ -135,7 +135,7 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
     if directed:
         e.present |= DIRECTED
     if e.state[0] == NO_STATE and e.state[1] == NO_STATE:
-        end_tuple(t, slot, cut.now, SIDE_REMOVED)
+        end_tuple(t, slot, cut.clock, SIDE_REMOVED)
     return done
 
 
