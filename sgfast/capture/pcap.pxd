@@ -115,9 +115,9 @@ cdef inline bint begins_a_file(const uint8_t* p) noexcept nogil:
 
 # Zeros ----------------------------------------------------------------------------------------------------------------
 #
-# After a crash, or if a file gets its size before its content, a capture ends in zeros that nobody wrote. They look like
-# empty records, but are packets only if something else follows them. That may be gigabytes away, and a pipe cannot be
-# looked at beforehand. So a scan passes records of zeros and only counts their bytes (`Scan.zeros`), through as many
+# After a crash, or if a file gets its size before its content, a capture ends in zeros that nobody wrote. They look
+# like empty records, but are packets only if something else follows them. That may be gigabytes away, and a pipe cannot
+# be looked at beforehand. So a scan passes records of zeros and only counts their bytes (`Scan.zeros`), through as many
 # windows as it takes. When it comes upon another byte, it returns that many empty packets. If the capture ends before,
 # the reader reports the zeros as damage. Every byte is looked at once, and only after a header of zeros.
 
@@ -137,8 +137,8 @@ cdef inline const uint8_t* first_not_zero(const uint8_t* p, const uint8_t* end) 
 cdef inline Frame* take_zeros(
     const PcapFormat* format, Scan* scan, Frame* frame, const Frame* frames_end
 ) noexcept nogil:
-    # Passes the records of zeros at scan.next. Returns where the next frame goes. The scan has to end if `scan.zeros` are
-    # left: there is no room for their frames, or nothing else has followed yet.
+    # Passes the records of zeros at scan.next. Returns where the next frame goes. The scan has to end if `scan.zeros`
+    # are left: there is no room for their frames, or nothing else has followed yet.
     cdef const uint8_t* other = first_not_zero(scan.next, scan.end)
     cdef Py_ssize_t passed = other - scan.next
     passed -= passed % format.record_header

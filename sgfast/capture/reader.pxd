@@ -35,8 +35,8 @@ cdef class StreamBuffer:
     cdef list windows           # memory of the current capacity
     cdef WindowsAhead ahead     # or None
 
-    # Waits for at least one more byte; False at the end of the stream. May move the window's bytes. The record at `start`
-    # takes `need` bytes, if that is known.
+    # Waits for at least one more byte; False at the end of the stream. May move the window's bytes. The record at
+    # `start` takes `need` bytes, if that is known.
     cdef bint fill(self, int64_t need=*) except -1
     cdef int _make_room(self) except -1
     cdef int _allocate(self, Py_ssize_t capacity) except -1

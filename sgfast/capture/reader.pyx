@@ -268,7 +268,8 @@ cdef class CaptureReader:
             return [f"{name}: other data follows the {self.decompressed.compression.name} data and is ignored"]
         if self.decompressed.lacks_end:
             return [
-                f"{name}: the bgzip data ends without its end marker: the file was cut between two blocks; copy it again"
+                f"{name}: the bgzip data ends without its end marker: the file was cut between two blocks; copy it "
+                "again"
             ]
         return []
 
