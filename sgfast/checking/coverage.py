@@ -346,9 +346,9 @@ class Coverage:
             return None
         own = [rule.peer == GroupPeer(self._groups[g].name) for (g, _), rule in ranked]
         others = {place: peer_masks[len(peers) + n] for n, place in enumerate(instances)}
+        unasked: NDArray[np.bool_] = np.logical_or.reduce(service_masks[len(services) :])
         return Painting(
-            ranked, peer_masks[: len(peers)], service_masks[: len(services)], *rows, own, others,
-            ~service_masks[len(services) :].any(axis=0), kind,
+            ranked, peer_masks[: len(peers)], service_masks[: len(services)], *rows, own, others, ~unasked, kind
         )  # fmt: skip
 
     # The result
