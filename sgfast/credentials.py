@@ -8,7 +8,7 @@ import re
 #: the host: ``/``, ``?``, ``#`` and white space.
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-#: What comes before the path if there is a user name, no password, and a port.
+#: The part before the path, with a user name and a port, and without a password.
 _USER_AND_PORT = re.compile(r"[^:@]*@[^:@]*:[0-9]*")
 _PORT = re.compile(r"[^:@]*:[0-9]+")
 #: The query or the fragment of a URL, which may hold a signature, quotes and spaces.
@@ -69,7 +69,7 @@ def _without_users(text: str) -> str:
 
 
 def _host(rest: str) -> str:
-    """What comes before the path of a URL, in what comes behind ``://``: the host, with user, password and port."""
+    """Return the part of a URL between ``://`` and the path: the host, with user, password and port."""
     return re.split("[/?#]", rest, maxsplit=1)[0]
 
 

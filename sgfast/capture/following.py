@@ -64,7 +64,7 @@ class FollowedFile:
         self._file.close()
 
     def _without_end(self, data: memoryview) -> int:
-        """How many of these bytes, which were read last, may be handed out."""
+        """Return the number of these bytes that may be handed out. They were read last."""
         end = self._file.tell()
         start = end - len(data)
         if data[-1] or end <= self._other_at or self._gone:

@@ -101,7 +101,7 @@ class _Standing:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a painting shows about the packets that one instance can get or send."""
+    """A painting's results for the packets that one instance can get or send."""
 
     #: The classes with addresses that are not its own.
     others: NDArray[np.bool_]
@@ -141,7 +141,7 @@ class Painting:
         self._asked = asked
 
     def seen(self, instance: int | None) -> _Seen:
-        """What the instance at this position sees; None: several instances together, or one that has no address yet."""
+        """Results for the instance at this position. None stands for several together, or one without an address."""
         others = np.ones(len(self._winner), dtype=bool) if instance is None else self._others[instance]
         wins, needed = np.zeros((2, len(self.ranked) + 1), dtype=bool)
         can_come = self._asked & (others[:, None] | self._own[self._winner])

@@ -260,7 +260,7 @@ class _Narrower:
             use.peer_instance is None and ip_address(use.peer).is_global for use in uses
         )
         if not (is_public or isinstance(rule.peer, GroupPeer | AddressGroupPeer)):
-            # What they allow must be a part of what the rule allows, or they open what the captures show as denied.
+            # They must allow no more than the rule does. Otherwise they could open what the captures show as denied.
             within = rule.peer
             for drafter in self._drafters:
                 yield [

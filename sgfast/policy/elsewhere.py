@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from sgfast.policy.matching import Address
 from sgfast.policy.model import Instance, Policy
 
-#: How many owners of one address are named.
+#: The most owners of one address that are named.
 _LISTED_OWNERS = 3
 
 

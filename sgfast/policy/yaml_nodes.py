@@ -64,7 +64,7 @@ _NUMBER_CHARACTERS = 100
 
 #: JSON escapes a character beyond 16 bits as two halves, a surrogate pair. libyaml refuses both halves.
 _HALF = re.compile(r"(\\u)([dD])([89a-fA-F][0-9a-fA-F]{2})")
-#: What libyaml reads in place of a half: the escape with the next digit for the ``d``. It is valid and as long.
+#: The escape that libyaml reads in place of a half: ``e`` stands for the ``d``. It is valid and as long.
 _STAND_IN = re.compile(r"\\u[eE][89a-fA-F][0-9a-fA-F]{2}")
 
 #: An IPv6 address where a plain scalar may stand, not within a word or quoted text.

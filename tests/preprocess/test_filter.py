@@ -176,7 +176,7 @@ ON_REAL_TRAFFIC = (
 @cache
 def real_frames() -> list[bytes]:
     frames = []
-    for row in [row for row in rows() if is_readable(row) and row["link_types"] == "EN10MB"][::10]:
+    for row in [row for row in rows() if is_readable(row) and row["link_types"] == "EN10MB"][::9]:
         if (ROOT / row["file"]).stat().st_size < 1_000_000:
             with open_capture(ROOT / row["file"]) as reader:
                 frames += [frame for frame in frames_in(reader) if reads_alike(frame)]
@@ -188,7 +188,7 @@ def real_frames() -> list[bytes]:
 @pytest.mark.parametrize("text", ON_REAL_TRAFFIC)
 def test_real_traffic_is_filtered_as_by_tcpdump(text: str, tmp_path: Path) -> None:
     frames = real_frames()
-    assert len(frames) >= 5000
+    assert len(frames) > 5000
     path = tmp_path / "frames.pcap"
     path.write_bytes(pcap_head() + b"".join(map(pcap_record, frames)))
     ours = kept(text, frames)

@@ -73,7 +73,7 @@ cdef inline void count_in_record(Table* t, const PacketContext* c, uint32_t slot
 cdef inline void begin_record(
     Table* t, PacketContext* c, uint32_t slot, uint8_t verdict, uint8_t reason, int denied_side
 ) noexcept nogil:
-    # What follows a cut is in no list of denials (context.pxd, deny).
+    # A packet that follows a cut is in no list of denials (context.pxd, deny).
     cdef int32_t counted_for = c.instance[denied_side if denied_side >= 0 else 1 - c.initiator_high]
     if verdict == DENY and c.denial == NULL:
         counted_for = -1

@@ -48,7 +48,8 @@ cdef struct PacketContext:
     uint8_t reopened        # a finished connection was dropped for it
     uint8_t created         # it began a connection on some side
     uint8_t opener          # it was judged as a new opener (SPEC 4.8), or would have been
-    # Of the connection it began or would have begun: the initiator is the higher address. Else: its source is.
+    # Whether the initiator of the connection that it began, or would have begun, is the higher address. For other
+    # packets: whether the source is.
     uint8_t initiator_high
     uint8_t opener_denied   # it would have begun a connection, by opening or by inference, and was denied
     # An opener was denied by SPEC 3.6 or by the rules, which makes its key moot (SPEC 9.2). If the groups are
