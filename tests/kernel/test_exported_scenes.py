@@ -143,7 +143,9 @@ def test_a_packet_that_would_pass_both_filters_at_once_is_dropped_and_counted() 
         assert host.judge(packet) == (True, None)
         sender, receiver = host.sides
         host.run("ip", "rule", "del", "iif", "tap0", "lookup", "100")      # no detour by the network
-        assert sender.forward(packet, leaving=True) == _read_all(receiver._inside) == []
+        seen_outside = sender.forward(packet, leaving=True)
+        # The kernel's own reports of multicast listeners come out there, too.
+        assert not any(seen.endswith(packet[-8:]) for seen in (*seen_outside, *_read_all(receiver._inside)))
         assert re.search(r"counter packets 1 .* drop comment \"one_pass\"", host.run("nft", "list", "ruleset"))
 
 
