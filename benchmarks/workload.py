@@ -420,7 +420,7 @@ WORKLOADS = {
     )
 }
 
-_SYN, _SYN_ACK, _ACK = 0x02, 0x12, 0x10
+SYN, SYN_ACK, ACK = 0x02, 0x12, 0x10
 _START_SECONDS = 1_700_000_000
 #: Between packets. An opener's connection lives for 30 s (SPEC 5.2, ``tcp_other``), so 30 us keep a million alive.
 _INTERVAL_US = {"connections": 1, "openers": 30, "expiry": 1, "denied": 1}
@@ -451,7 +451,7 @@ RECORDS = {
 }
 _RECORD_BYTES = np.dtype(_RECORD).itemsize
 _ETHERNET_BYTES = np.dtype(_ETHERNET).itemsize
-_FILE_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+FILE_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
 
 
 @dataclass(frozen=True)
@@ -474,7 +474,7 @@ def make_capture(workload: Workload, policy: Policy, folder: Path, *, packets: i
     path = folder / f"{workload.name}-{packets}-{flows}-{seed}-{key}.pcap"
     if not path.exists():
         _write_capture(workload, policy, path, packets, flows, seed)
-    frame_bytes = round((path.stat().st_size - len(_FILE_HEADER)) / packets) - _RECORD_BYTES
+    frame_bytes = round((path.stat().st_size - len(FILE_HEADER)) / packets) - _RECORD_BYTES
     return Capture(workload, path, packets, flows, frame_bytes, workload.expected(packets))
 
 
@@ -487,7 +487,7 @@ def _write_capture(workload: Workload, policy: Policy, path: Path, packets: int,
     part = path.with_suffix(".part")
     try:
         with part.open("wb") as file:
-            file.write(_FILE_HEADER)
+            file.write(FILE_HEADER)
             rng = np.random.default_rng((seed, 3))
             for records in _records(workload, drawn, packets, rng):
                 for piece in _resized(records, workload.sizes, rng) if workload.sizes else (records,):
@@ -514,10 +514,10 @@ def _steps(workload: Workload, flows: int, packet: Rows, rng: np.random.Generato
         drawn = flow_of_rank[np.searchsorted(up_to, rng.random(len(packet)) * up_to[-1], side="right")]
     flow = np.where(stage == 0, packet % flows, drawn)
     if workload.traffic != "connections":
-        return flow, np.ones(len(packet), dtype=bool), np.full(len(packet), _SYN)
+        return flow, np.ones(len(packet), dtype=bool), np.full(len(packet), SYN)
     flow = np.where(stage < 3, packet % flows, flow)
     from_client = np.where(stage < 3, stage != 1, rng.random(len(packet)) < 0.5)
-    return flow, from_client, np.select([stage == 0, stage == 1], [_SYN, _SYN_ACK], _ACK)
+    return flow, from_client, np.select([stage == 0, stage == 1], [SYN, SYN_ACK], ACK)
 
 
 @lru_cache(maxsize=1)
@@ -536,7 +536,7 @@ def _resized(records: Rows, sizes: tuple[tuple[int, float], ...], rng: np.random
     assert lengths.min() >= smallest
     for start in range(0, len(records), _CHUNK_FRAMES):
         chunk = records[start : start + _CHUNK_FRAMES]
-        length = np.where(chunk["flags"] == _ACK, rng.choice(lengths, len(chunk), p=shares), smallest)
+        length = np.where(chunk["flags"] == ACK, rng.choice(lengths, len(chunk), p=shares), smallest)
         chunk["captured"] = chunk["wire"] = length
         chunk["length"] = np.where(length == smallest, chunk["length"], length - _ETHERNET_BYTES)
         ends = np.cumsum(length + _RECORD_BYTES)
@@ -547,27 +547,35 @@ def _resized(records: Rows, sizes: tuple[tuple[int, float], ...], rng: np.random
 
 
 def _records(workload: Workload, flows: Flows, packets: int, rng: np.random.Generator) -> Iterator[Rows]:
-    n = len(flows)
-    addresses = np.concatenate([flows.client, flows.server])
-    ports = np.concatenate([flows.client_port, flows.server_port])
     for start in range(0, packets, _CHUNK_PACKETS):
         packet = np.arange(start, min(packets, start + _CHUNK_PACKETS), dtype=np.int64)
-        flow, from_client, flags = _steps(workload, n, packet, rng)
-        source = np.where(from_client, flow, flow + n)
-        destination = np.where(from_client, flow + n, flow)
-        records = np.zeros(len(packet), dtype=RECORDS[workload.family])
         microseconds = packet * _INTERVAL_US[workload.traffic]
         if workload.traffic == "expiry":
             microseconds[packet == packets - 1] += _IDLE_US
-        records["seconds"] = _START_SECONDS + microseconds // 1_000_000
-        records["microseconds"] = microseconds % 1_000_000
-        records["captured"] = records["wire"] = records.itemsize - _RECORD_BYTES
-        if workload.family == 4:
-            records["ethertype"], records["version"], records["length"] = 0x0800, 0x45, 40
-        else:
-            records["ethertype"], records["version"], records["length"] = 0x86DD, 0x60, 20
-        records["ttl"], records["protocol"] = 64, TCP
-        records["src"], records["dst"] = addresses[source], addresses[destination]
-        records["sport"], records["dport"] = ports[source], ports[destination]
-        records["offset"], records["flags"], records["window"] = 0x50, flags, 65535
-        yield records
+        yield records(flows, *_steps(workload, len(flows), packet, rng), microseconds)
+
+
+def records(flows: Flows, flow: Rows, from_client: Rows, flags: Rows, microseconds: Rows) -> Rows:
+    """TCP packets as records of a capture, in an array of ``RECORDS``.
+
+    ``flow``, ``from_client``, ``flags``, ``microseconds``: of each packet its row in ``flows``, whether the client
+    sends it, its TCP flags, and its time since the beginning.
+    """
+    family = 4 if flows.client.shape[1] == 4 else 6
+    addresses = np.concatenate([flows.client, flows.server])
+    ports = np.concatenate([flows.client_port, flows.server_port])
+    source = np.where(from_client, flow, flow + len(flows))
+    destination = np.where(from_client, flow + len(flows), flow)
+    made = np.zeros(len(flow), dtype=RECORDS[family])
+    made["seconds"] = _START_SECONDS + microseconds // 1_000_000
+    made["microseconds"] = microseconds % 1_000_000
+    made["captured"] = made["wire"] = made.itemsize - _RECORD_BYTES
+    if family == 4:
+        made["ethertype"], made["version"], made["length"] = 0x0800, 0x45, 40
+    else:
+        made["ethertype"], made["version"], made["length"] = 0x86DD, 0x60, 20
+    made["ttl"], made["protocol"] = 64, TCP
+    made["src"], made["dst"] = addresses[source], addresses[destination]
+    made["sport"], made["dport"] = ports[source], ports[destination]
+    made["offset"], made["flags"], made["window"] = 0x50, flags, 65535
+    return made
