@@ -34,7 +34,6 @@ cdef enum:
 cdef void find_records(void* context) noexcept nogil:
     cdef Window* window = <Window*>context
     cdef Scan* scan = &window.scan
-    cdef Py_ssize_t i
     window.first = NULL
     if window.batch == NULL:
         return
@@ -45,12 +44,11 @@ cdef void find_records(void* context) noexcept nogil:
     if window.first == NULL:
         return
     scan.next = window.first
+    scan.position = 1       # behind the record that begins in the window before
     if window.pcap != NULL:
         scan_records(window.pcap, scan)
     else:
         scan_blocks(&window.pcapng, scan, None)
-    for i in range(scan.count):
-        scan.frames[i].position = i + 1
 
 
 @cython.no_gc

@@ -153,6 +153,7 @@ cdef inline Frame* take_zeros(
         frame.captured = frame.wire = 0
         frame.link_type = format.link_type
         frame.vpc = scan.vpc
+        frame.position = scan.position + <uint64_t>(frame - scan.frames)
         frame += 1
         scan.zeros -= format.record_header
     return frame
@@ -160,9 +161,7 @@ cdef inline Frame* take_zeros(
 
 # Records --------------------------------------------------------------------------------------------------------------
 
-cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
-    # Consumes records from scan.next on until the frames are full or the bytes run out.
-    cdef bint big_endian = format.big_endian
+cdef inline void scan_in_order(const PcapFormat* format, Scan* scan, bint big_endian) noexcept nogil:
     cdef const uint8_t* p = scan.next
     cdef const uint8_t* end = scan.end
     cdef uint32_t vpc = scan.vpc
@@ -173,12 +172,14 @@ cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nog
     cdef uint32_t link_type = format.link_type
     cdef uint32_t fraction_ns = format.fraction_ns
     cdef uint32_t captured, wire
+    cdef uint64_t position = scan.position
     scan.stop = STOP_FULL
     if scan.zeros > 0:
         frame = take_zeros(format, scan, frame, frames_end)
         p = scan.next
         if scan.zeros > 0:
             frames_end = frame
+        position = scan.position + <uint64_t>(frame - scan.frames)
     while frame < frames_end:
         if end - p < header:
             stop_for_more(scan, header)
@@ -187,17 +188,18 @@ cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nog
         wire = load_u32(p + 12, big_endian)
         if length_order != CAPTURED_FIRST and (length_order == WIRE_FIRST or captured > wire):
             captured, wire = wire, captured
-        if captured > <uint32_t>LONGEST_RECORD:
-            stop_damaged(scan, b"a captured length of {} bytes, more than {}", captured, LONGEST_RECORD)
-            break
-        if unlikely(captured == 0 and wire == 0):
-            if begins_a_file(p):
+        if unlikely(captured - 1 >= <uint32_t>LONGEST_RECORD):      # 0 - 1 is many, too
+            if captured > 0:
+                stop_damaged(scan, b"a captured length of {} bytes, more than {}", captured, LONGEST_RECORD)
+                break
+            if wire == 0 and begins_a_file(p):
                 stop_damaged(scan, b"another pcap file begins here: give the files one by one, or merge them first "
                              b"(mergecap -w OUT.pcapng FILE...)", 0, 0)
                 break
-            if first_not_zero(p, p + header) == p + header:
+            if wire == 0 and first_not_zero(p, p + header) == p + header:
                 scan.next = p
                 frame = take_zeros(format, scan, frame, frames_end)
+                position = scan.position + <uint64_t>(frame - scan.frames)
                 p = scan.next
                 if scan.zeros > 0:
                     break
@@ -213,10 +215,21 @@ cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nog
         frame.wire = wire if wire > captured else captured
         frame.link_type = link_type
         frame.vpc = vpc
+        frame.position = position
         frame += 1
+        position += 1
         p += header + <Py_ssize_t>captured
     scan.count = frame - scan.frames
     scan.next = p
+
+
+cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
+    # Consumes records from scan.next on until the frames are full or the bytes run out. Compilers make a loop for each
+    # byte order.
+    if format.big_endian:
+        scan_in_order(format, scan, True)
+    else:
+        scan_in_order(format, scan, False)
 
 
 cdef inline Py_ssize_t length_if_record(const void* pcap, const uint8_t* first, const uint8_t* p) noexcept nogil:

@@ -325,8 +325,10 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
     cdef uint32_t block_type, total
     cdef Frame* frame = scan.frames
     cdef const Frame* frames_end = scan.frames + scan.capacity
+    cdef uint64_t position = scan.position
     scan.stop = STOP_FULL
     while frame < frames_end:
+        frame.position = position
         # scan.next points to the next block; `frame` is where its packet goes, if it holds one.
         p = scan.next
         if scan.end - p < SHORTEST_BLOCK:
@@ -349,14 +351,17 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
             if not _take_packet(format, scan, frame, total, False):
                 break
             frame += 1
+            position += 1
         elif block_type == BLOCK_SIMPLE_PACKET:
             if not _take_simple_packet(format, scan, frame, total):
                 break
             frame += 1
+            position += 1
         elif block_type == BLOCK_PACKET:
             if not _take_packet(format, scan, frame, total, True):
                 break
             frame += 1
+            position += 1
         elif block_type == BLOCK_INTERFACE:
             if format.stops_at_changes:
                 break

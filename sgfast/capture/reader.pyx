@@ -313,7 +313,6 @@ cdef class CaptureReader:
 
     cdef int _scan(self, FrameBatch batch, Py_ssize_t most) except -1:
         cdef StreamBuffer buffer = self.buffer
-        cdef Py_ssize_t i
         self._look_at_buffer()
         self.scan.frames = batch.frames
         self.scan.capacity = most
@@ -329,8 +328,6 @@ cdef class CaptureReader:
             else:
                 scan_snoop_records(&self.scan)
         buffer.start = self.scan.next - buffer.data
-        for i in range(self.scan.count):
-            batch.frames[i].position = i
         return 0
 
     cdef void _find_ahead(self) noexcept:

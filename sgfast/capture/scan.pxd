@@ -33,6 +33,7 @@ cdef struct Scan:
     Frame* frames
     Py_ssize_t capacity     # frames
     uint32_t vpc            # Frame.vpc, unless the packet's interface has its own
+    uint64_t position       # Frame.position of the first frame; those of the others follow
     Py_ssize_t count        # frames found
     Stop stop
     uint64_t need           # bytes

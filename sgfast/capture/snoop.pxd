@@ -4,7 +4,7 @@
 #     record          0 wire u32 | 4 captured u32 | 8 record length u32 | 12 drops u32
 #                     16 seconds u32 | 20 microseconds u32 | 24 bytes, padding
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from sgfast.capture.byte_order cimport load_u32
 from sgfast.capture.scan cimport LONGEST_RECORD, STOP_FULL, STOP_NOT, Scan, stop_damaged, stop_for_more
@@ -49,6 +49,7 @@ cdef inline void scan_snoop_records(Scan* scan) noexcept nogil:
     cdef Frame* frame = scan.frames
     cdef const Frame* frames_end = scan.frames + scan.capacity
     cdef uint32_t captured, wire, total
+    cdef uint64_t position = scan.position
     scan.stop = STOP_FULL
     while frame < frames_end:
         if end - p < RECORD_HEADER:
@@ -72,7 +73,9 @@ cdef inline void scan_snoop_records(Scan* scan) noexcept nogil:
         frame.wire = wire if wire > captured else captured
         frame.link_type = LINK_ETHERNET
         frame.vpc = vpc
+        frame.position = position
         frame += 1
+        position += 1
         p += total
     scan.count = frame - scan.frames
     scan.next = p

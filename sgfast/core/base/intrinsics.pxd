@@ -37,6 +37,8 @@ cdef extern from *:
     static inline uint32_t sg_load32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
     static inline uint64_t sg_load64(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
 
+    static inline void sg_store32(void *p, uint32_t v) { memcpy(p, &v, 4); }
+
     /* Folded multiply: the XOR of both halves of a 128-bit product. */
     static inline uint64_t sg_fold(uint64_t a, uint64_t b) {
         unsigned __int128 product = (unsigned __int128)a * b;
@@ -47,7 +49,7 @@ cdef extern from *:
     static inline uint32_t sg_match12(const uint8_t *p, uint8_t tag) {
     #if defined(__SSE2__) && !defined(SGFAST_PORTABLE)
         __m128i tags = _mm_load_si128((const __m128i *)p);
-        return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(tags, _mm_set1_epi8((char)tag))) & 0xfffu;
+        return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(tags, _mm_set1_epi32((int)(tag * 0x01010101u)))) & 0xfffu;
     #else
         uint32_t mask = 0;
         for (int i = 0; i < 12; i++) mask |= (uint32_t)(p[i] == tag) << i;
@@ -86,6 +88,7 @@ cdef extern from *:
     uint16_t load16 "sg_load16"(const void* p) noexcept nogil
     uint32_t load32 "sg_load32"(const void* p) noexcept nogil
     uint64_t load64 "sg_load64"(const void* p) noexcept nogil
+    void store32 "sg_store32"(void* p, uint32_t v) noexcept nogil
     uint64_t fold "sg_fold"(uint64_t a, uint64_t b) noexcept nogil
     uint32_t match12 "sg_match12"(const uint8_t* tags, uint8_t tag) noexcept nogil
     int ctz32 "sg_ctz32"(uint32_t x) noexcept nogil

@@ -65,12 +65,13 @@ cdef inline bint is_multicast(bint ipv6, uint64_t high) noexcept nogil:
     return <uint32_t>high >> 28 == 14 or ~<uint32_t>high == 0
 
 
-cdef inline void set_ipv4(FlowKey* key, uint32_t source, uint32_t destination, uint8_t* source_high) noexcept nogil:
-    # Branch-free: half of all packets have the higher source, so a branch could not be predicted.
-    cdef uint32_t high = source > destination
-    cdef uint32_t swap = (source ^ destination) & (0 - high)
-    source_high[0] = <uint8_t>high
-    key.addr[0] = (<uint64_t>(source ^ swap) << 32) | (destination ^ swap)
+cdef inline void set_ipv4(FlowKey* key, uint64_t addresses, uint8_t* source_high) noexcept nogil:
+    # `addresses`: source << 32 | destination. Branch-free: half of all packets have the higher source, so a branch
+    # could not be predicted.
+    cdef uint64_t turned = addresses << 32 | addresses >> 32
+    cdef bint high = turned < addresses
+    source_high[0] = high
+    key.addr[0] = turned if high else addresses
 
 
 cdef inline void set_ipv6(
@@ -98,7 +99,8 @@ cdef inline void set_ports(
     cdef uint32_t ports = <uint32_t>sport << 16 | dport
     key.protocol = protocol
     key.kind = KIND_USED | KIND_PORTS | family
-    key.ports = ports >> turn | ports << turn
+    # Compilers know a rotation by this.
+    key.ports = ports << turn | ports >> (-turn & 31)
 
 
 # A key's addresses as one word: the addresses themselves for IPv4, a keyed hash for IPv6. `secret`: the eight words of

@@ -97,13 +97,13 @@ cdef struct Packet:
     uint16_t port_key       # what rules' ports are matched against: destination port, or ICMP type << 8 | code
     uint16_t sport
     uint16_t dport
-    uint8_t outcome
     uint8_t step
+    uint8_t outcome         # `step` and this are read as one word (fast_path.pxd)
     uint8_t ipv6
     uint8_t protocol
-    uint8_t source_high     # the source is the higher address
     uint8_t has_ports
     uint8_t has_icmp        # port_key holds ICMP type and code
+    uint8_t source_high     # the source is the higher address
     uint8_t tcp_flags
     FlowKey key             # for IPv4, the words of `addr` in use are in the first line
     uint64_t number         # 1-based packet number; set only off the fast path
@@ -111,11 +111,11 @@ cdef struct Packet:
     uint32_t quote_length
     # Fragments only:
     uint32_t fragment_id            # identification of its datagram
-    uint32_t fragment_start         # offset of its first byte in the datagram
-    uint32_t fragment_end           # offset after its last byte; at most 65,535
+    uint16_t fragment_start         # offset of its first byte in the datagram
+    uint16_t fragment_end           # offset after its last byte
     uint8_t fragment_last           # it is the last fragment
     uint8_t fragment_outcome        # Outcome of a first fragment's headers; READ_STRAY for any other one
-    uint16_t spare[3]       # pads to two cache lines
+    void* entry             # the entry in slot `hint`; if there is none, one that no key matches
 
 
 # One packet's headers as an array row: what Engine.process takes and what --verdicts prints.

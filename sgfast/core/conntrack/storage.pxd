@@ -73,6 +73,7 @@ cdef enum:
 
 
 cdef struct Slab:
+    Entry nothing                   # no key matches it
     Entry** entries                 # by chunk
     uint64_t** addresses            # by chunk: 4 words per slot; NULL until the chunk has an IPv6 entry
     MarkLink** marks                # by chunk, NULL unless marks are kept

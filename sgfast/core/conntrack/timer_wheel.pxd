@@ -37,6 +37,11 @@ cdef inline uint64_t tick_of(int64_t time_ns) noexcept nogil:
     return (<uint64_t>time_ns ^ (<uint64_t>1 << 63)) >> TICK_BITS
 
 
+cdef inline int64_t end_of_tick(int64_t time_ns) noexcept nogil:
+    # The first time, nanoseconds, that is not in the same tick.
+    return ((time_ns >> TICK_BITS) + 1) * (<int64_t>1 << TICK_BITS)
+
+
 cdef inline void init_wheel(Wheel* wheel) noexcept nogil:
     cdef int i
     for i in range(WHEEL_LEVELS * WHEEL_SLOTS):

@@ -22,7 +22,7 @@ cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nog
 
 # Guesses the entry of each packet, and prefetches it. Then call judge_batch, which compares the keys. Read the next
 # packets before that call, because the entries take a while to arrive in the cache.
-cdef void guess_batch(const Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogil
+cdef void guess_batch(Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogil
 # Judges `n` packets in order. `now`: engine time of each packet, nanoseconds (SPEC 9.1). `numbers`: the packets'
 # numbers, or NULL if they are consecutive from `first` on. `rows`, `words`: results and outcome words, indexed by
 # packet number minus `first`, or NULL.

@@ -4,12 +4,15 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from sgfast.core.base.intrinsics cimport unlikely
+from sgfast.core.base.bucket cimport Bucket, match_tag
+from sgfast.core.base.intrinsics cimport ctz32, unlikely
 from sgfast.core.base.types cimport (
     ALLOW,
     ESTABLISHED,
     NO_SLOT,
     READ_FRAGMENT,
+    STEP_OPEN,
+    TCP_SYN,
     WORD_FAST,
     WORD_HEARD,
     WORD_HIGH_SHIFT,
@@ -20,9 +23,9 @@ from sgfast.core.conntrack.lifetime cimport free_table, init_table, list_displac
 from sgfast.core.conntrack.states cimport STATE_COUNT, TIMEOUT_COUNT, TIMEOUT_OF_STATE
 from sgfast.core.conntrack.storage cimport Entry, entry_at, flow_at, prefetch_addresses
 from sgfast.core.conntrack.table cimport FROM_HIGH, Table, count_packet, guess_slot
-from sgfast.core.conntrack.timer_wheel cimport tick_of
+from sgfast.core.conntrack.timer_wheel cimport end_of_tick, tick_of
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row
-from sgfast.core.pipeline.fast_path cimport fill_fast_words, pass_established, write_established
+from sgfast.core.pipeline.fast_path cimport fill_fast_paths, pass_established, write_established
 from sgfast.core.pipeline.fragments cimport forget_overdue, give_up, judge_fragment
 from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses, look_up_rules
 from sgfast.core.pipeline.outcomes cimport ENDED_TOGETHER, count_ended
@@ -55,6 +58,12 @@ cdef inline void sweep_ended(Plane* plane, int64_t now) noexcept nogil:
             sweep(&plane.attempts, now)
 
 
+cdef inline bint may_open(const Packet* p) noexcept nogil:
+    # Whether the policy is looked up for the packet beforehand. Most other packets without an entry follow an opener in
+    # the same batch.
+    return p.outcome == READ_TRACKED and p.hint == NO_SLOT and (p.step == TCP_SYN or p.step == STEP_OPEN)
+
+
 cdef void judge_slowly(
     Plane* plane, Packet* p, const Ahead* ahead, ResultRow* row, uint16_t* word, int64_t now
 ) noexcept nogil:
@@ -63,7 +72,7 @@ cdef void judge_slowly(
     if row != NULL:
         clear_row(row)
     begin_packet(&c, p, row, now)
-    if p.outcome == READ_TRACKED and p.hint == NO_SLOT:
+    if may_open(p):
         c.ahead = ahead
     if likely(p.outcome != READ_FRAGMENT):
         judge_packet(plane, &c)
@@ -73,45 +82,44 @@ cdef void judge_slowly(
         word[0] = c.word
 
 
-cdef void guess_batch(const Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogil:
-    cdef bint keep_flows = plane.table.keep_flows
-    cdef Py_ssize_t i
+cdef void guess_batch(Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogil:
+    cdef Table* t = &plane.table
+    cdef const Bucket* bucket
     cdef Packet* p
+    cdef uint32_t places
+    cdef Py_ssize_t i
     for i in range(n):
         p = &packets[i]
-        if likely(p.outcome == READ_TRACKED):
-            p.hint = guess_slot(&plane.table, p.hash)
-            if likely(p.hint != NO_SLOT):
-                prefetch(entry_at(&plane.table.slab, p.hint))
-                if p.ipv6:
-                    prefetch_addresses(&plane.table.slab, p.hint)
-                if keep_flows:
-                    prefetch(flow_at(&plane.table.slab, p.hint))
+        # A packet without a key has some hash, too; nobody reads what comes of it.
+        bucket = &t.buckets[p.hash & t.bucket_mask]
+        places = match_tag(bucket, p.hash)
+        if unlikely(places == 0):
+            p.hint = NO_SLOT
+            p.entry = &t.slab.nothing
+            continue
+        p.hint = bucket.slots[<uint32_t>ctz32(places)]
+        p.entry = entry_at(&t.slab, p.hint)
+        prefetch(p.entry)
+        if unlikely(p.ipv6):
+            prefetch_addresses(&t.slab, p.hint)
+    for i in range(n if t.keep_flows else 0):
+        if packets[i].hint != NO_SLOT:
+            prefetch(flow_at(&t.slab, packets[i].hint))
 
 
-cdef void judge_batch(
-    Plane* plane, Packet* packets, const int64_t* now, const uint64_t* numbers, uint64_t first, Py_ssize_t n,
-    ResultRow* rows, uint16_t* words
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef uint64_t at
-    cdef Packet* p
-    cdef const Entry* e
-    cdef uint64_t nbytes = 0
-    cdef uint64_t fast = 0
-    cdef bint keep_flows = plane.table.keep_flows
-    cdef Ahead ahead[BATCH]
-    cdef uint16_t openers[BATCH]    # indices of packets without an entry; these may open connections
+cdef void look_ahead(Plane* plane, const Packet* packets, Py_ssize_t n, Ahead* ahead) noexcept nogil:
+    cdef uint16_t openers[BATCH]
     cdef uint32_t displaced[BATCH]  # entries that may have to leave a full table for them
     cdef int count = 0
-    cdef int displaced_count = 0
-    cdef int k
+    cdef int displaced_count, k
+    cdef Py_ssize_t i
     for i in range(n):
-        if packets[i].outcome == READ_TRACKED and unlikely(packets[i].hint == NO_SLOT):
+        if may_open(&packets[i]):
             openers[count] = <uint16_t>i
             count += 1
-    if count:
-        displaced_count = list_displaced(&plane.table, count, displaced)
+    if count == 0:
+        return
+    displaced_count = list_displaced(&plane.table, count, displaced)
     for k in range(count):
         look_up_addresses(plane, &packets[openers[k]], &ahead[openers[k]])
         prefetch_bucket(&plane.attempts, &packets[openers[k]])
@@ -119,34 +127,60 @@ cdef void judge_batch(
         look_up_rules(plane, &packets[openers[k]], &ahead[openers[k]])
         prefetch_guess(&plane.attempts, &packets[openers[k]])
     prefetch_buckets(&plane.table, displaced, displaced_count)
-    for i in range(n):
-        p = &packets[i]
+
+
+cdef void note_established(
+    Plane* plane, const Packet* p, uint64_t at, ResultRow* rows, uint16_t* words
+) noexcept nogil:
+    # What somebody wants to know of a packet that the fast path has allowed. `at`: its index in `rows` and `words`.
+    cdef const Entry* e = <const Entry*>p.entry
+    if plane.table.keep_flows:
+        count_packet(&plane.table, p.hint, p)
+    if words != NULL:
+        words[at] = <uint16_t>(FAST_WORD | (e.flags[e.present >> 1 & ~e.present & 1] & FROM_HIGH) << WORD_HIGH_SHIFT)
+    if rows != NULL:
+        write_established(plane, p, e, &rows[at])
+
+
+cdef void judge_batch(
+    Plane* plane, Packet* packets, const int64_t* now, const uint64_t* numbers, uint64_t first, Py_ssize_t n,
+    ResultRow* rows, uint16_t* words
+) noexcept nogil:
+    cdef Ahead ahead[BATCH]
+    cdef bint looked = False
+    cdef bint noted = plane.table.keep_flows or rows != NULL or words != NULL
+    cdef Packet* p
+    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t passed, k
+    cdef uint64_t fast = 0
+    cdef uint64_t at
+    cdef int64_t next_tick
+    while i < n:
         sweep_ended(plane, now[i])
-        nbytes += p.wire
-        if likely(pass_established(plane, p, now[i])):
-            fast += 1
-            if keep_flows:
-                count_packet(&plane.table, p.hint, p)
-            if words != NULL or rows != NULL:
-                e = entry_at(&plane.table.slab, p.hint)
-                at = <uint64_t>i if numbers == NULL else numbers[i] - first
-                if words != NULL:
-                    words[at] = <uint16_t>(
-                        FAST_WORD | (e.flags[e.present >> 1 & ~e.present & 1] & FROM_HIGH) << WORD_HIGH_SHIFT
-                    )
-                if rows != NULL:
-                    write_established(plane, p, e, &rows[at])
-        else:
-            p.number = first + i if numbers == NULL else numbers[i]
-            at = p.number - first
-            judge_slowly(
-                plane, p, &ahead[i], &rows[at] if rows != NULL else NULL, &words[at] if words != NULL else NULL, now[i]
-            )
+        next_tick = end_of_tick(now[i])
+        passed = pass_established(plane, packets, now, i, n, next_tick)
+        fast += passed - i
+        if noted:
+            for k in range(i, passed):
+                note_established(plane, &packets[k], <uint64_t>k if numbers == NULL else numbers[k] - first, rows, words)
+        i = passed
+        if i == n or now[i] >= next_tick:
+            continue
+        if not looked:
+            look_ahead(plane, &packets[i], n - i, &ahead[i])
+            looked = True
+        p = &packets[i]
+        p.number = first + i if numbers == NULL else numbers[i]
+        at = p.number - first
+        plane.bytes += p.wire
+        judge_slowly(
+            plane, p, &ahead[i], &rows[at] if rows != NULL else NULL, &words[at] if words != NULL else NULL, now[i]
+        )
+        i += 1
     # While their rows are still in the cache.
     if plane.reporting and plane.table.ended_count - plane.table.tallied >= ENDED_TOGETHER:
         count_ended(plane, &plane.table)
     plane.packets += n
-    plane.bytes += nbytes
     plane.verdicts[ALLOW] += fast
     plane.reasons[ESTABLISHED] += fast
 
@@ -194,11 +228,11 @@ cdef int make_plane(
     for i in range(8):
         words[i] = secret[i]
     init_wire(&plane.wire, infrastructure, words)
-    fill_fast_words(plane)
     for i in range(TIMEOUT_COUNT):
         timeouts[i] = timeouts_ns[i]
     for i in range(1, STATE_COUNT):
         plane.timeout[i] = timeouts[TIMEOUT_OF_STATE[i]]
+    fill_fast_paths(plane)
     init_tally(&plane.denials, plane.wire.secret[7])
     init_tally(&plane.unanswered, plane.wire.secret[7])
     init_tally(&plane.refused, plane.wire.secret[7])

@@ -1,15 +1,14 @@
 # The fast path: packets of established connections, which change nothing but deadlines and counters. All other packets
 # take the slow path (verdict.pxd), which would give these the same verdicts.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from sgfast.core.base.intrinsics cimport load16, load64, unlikely
+from sgfast.core.base.intrinsics cimport likely, load16, load64, unlikely
 from sgfast.core.base.key cimport Address, address_of
 from sgfast.core.base.types cimport (
     ALLOW,
     ESTABLISHED,
-    NO_SLOT,
     READ_TRACKED,
     STEP_OPEN,
     TCP_ACK,
@@ -19,55 +18,78 @@ from sgfast.core.base.types cimport (
 )
 from sgfast.core.classify.classifier cimport find_address
 from sgfast.core.conntrack.states cimport BIDIRECTIONAL, TCP_ESTABLISHED
-from sgfast.core.conntrack.storage cimport Entry, addresses_at, entry_at
+from sgfast.core.conntrack.storage cimport Entry, addresses_at
 from sgfast.core.conntrack.table cimport SIDE_DISCONNECTED, UNHEARD
 from sgfast.core.pipeline.context cimport clear_row
-from sgfast.core.pipeline.plane cimport Plane, RuleCount
+from sgfast.core.pipeline.plane cimport FastPath, Plane, RuleCount
 
 
-cdef inline void allow_plain(Plane* plane, Entry* e, int side, uint32_t wire, int64_t deadline) noexcept nogil:
-    cdef RuleCount* rule = &plane.rule_counts[e.rule[side]]
+cdef enum:
+    # Packet.step and Packet.outcome as one word.
+    PLAIN_TCP = TCP_ACK | READ_TRACKED << 8
+    PLAIN_OTHER = STEP_OPEN | READ_TRACKED << 8
+
+
+cdef inline void allow_plain(RuleCount* rules, Entry* e, uint64_t side, uint32_t wire, int64_t deadline) noexcept nogil:
+    cdef RuleCount* rule = &rules[e.rule[side]]
     rule.packets += 1
     rule.bytes += wire
     e.deadline[side] = deadline
 
 
-cdef inline bint pass_established(Plane* plane, const Packet* p, int64_t now) noexcept nogil:
-    # Allows an ACK of an established TCP connection, or a packet of another protocol whose connection was allowed both
-    # ways. Each side that has a filter must have such a connection: live, not disconnected, with a reply seen (SPEC
-    # 4.3). Returns False for any other packet, and changes nothing then. All states and flags to compare are in the
-    # last eight bytes of an entry. The caller updates the totals and the flow record, and writes the result.
+cdef inline Py_ssize_t pass_established(
+    Plane* plane, const Packet* packets, const int64_t* now, Py_ssize_t first, Py_ssize_t end, int64_t until
+) noexcept nogil:
+    # Allows packets from `first` on, up to the first one that is no ACK of an established TCP connection, and no packet
+    # of another protocol whose connection was allowed both ways; or that comes at `until` or later. Each side that has
+    # a filter must have such a connection: live, not disconnected, with a reply seen (SPEC 4.3). Returns the index of
+    # that packet, or `end`, and changes nothing for it. All states and flags to compare are in the last eight bytes of
+    # an entry. The caller counts verdicts, updates flow records, and writes results.
+    cdef RuleCount* rules = plane.rule_counts
+    cdef const FastPath* fast
+    cdef const Packet* p
     cdef Entry* e
     cdef const uint64_t* addr
-    cdef uint64_t word
+    cdef uint64_t word, which
     cdef int64_t deadline
-    cdef int which
-    cdef bint other = p.step == STEP_OPEN
-    if not (p.step == TCP_ACK or other) or p.outcome != READ_TRACKED or p.hint == NO_SLOT:
-        return False
-    e = entry_at(&plane.table.slab, p.hint)
-    word = load64(&e.protocol)
-    which = <int>(word >> 56) & 3
-    if (
-        (word ^ load16(&p.key.protocol)) & plane.fast_mask[which] != plane.fast_word[other][which]
-        or e.digest != p.digest or e.ports != p.key.ports
-        or now >= e.deadline[which >> 1]
-    ):
-        return False
-    if unlikely(p.ipv6):
-        addr = addresses_at(&plane.table.slab, p.hint)
+    cdef uint16_t plain
+    cdef uint64_t nbytes = 0
+    cdef Py_ssize_t i = first
+    while i < end:
+        p = &packets[i]
+        plain = load16(&p.step)
+        if likely(plain == PLAIN_TCP):
+            fast = &plane.fast[0]
+        elif plain == PLAIN_OTHER:
+            fast = &plane.fast[1]
+        else:
+            break
+        e = <Entry*>p.entry
+        word = load64(&e.protocol)
+        which = word >> 56 & 3
         if (
-            addr[0] != p.key.addr[0] or addr[1] != p.key.addr[1]
-            or addr[2] != p.key.addr[2] or addr[3] != p.key.addr[3]
+            (word ^ load16(&p.key.protocol)) & fast.mask[which] != fast.word[which]
+            or e.digest != p.digest or e.ports != p.key.ports
+            or now[i] >= e.deadline[which >> 1] or now[i] >= until
         ):
-            return False
-    deadline = now + plane.timeout[BIDIRECTIONAL if other else TCP_ESTABLISHED]
-    if which == 3:
-        if now >= e.deadline[0]:
-            return False
-        allow_plain(plane, e, 0, p.wire, deadline)
-    allow_plain(plane, e, which >> 1, p.wire, deadline)
-    return True
+            break
+        if unlikely(p.ipv6):
+            addr = addresses_at(&plane.table.slab, p.hint)
+            if (
+                addr[0] != p.key.addr[0] or addr[1] != p.key.addr[1]
+                or addr[2] != p.key.addr[2] or addr[3] != p.key.addr[3]
+            ):
+                break
+        deadline = now[i] + fast.timeout
+        if which == 3:
+            if now[i] >= e.deadline[0]:
+                break
+            allow_plain(rules, e, 0, p.wire, deadline)
+        allow_plain(rules, e, which >> 1, p.wire, deadline)
+        nbytes += p.wire
+        i += 1
+    plane.bytes += nbytes
+    return i
 
 
 cdef inline void write_established(
@@ -90,13 +112,15 @@ cdef inline void write_established(
             side_row.reason = ESTABLISHED
 
 
-cdef inline void fill_fast_words(Plane* plane) noexcept nogil:
-    # Precomputes, by Entry.present, which bits of an entry's last eight bytes are compared, and their required values.
-    # Protocol and kind are compared with the packet's.
+cdef inline void fill_fast_paths(Plane* plane) noexcept nogil:
+    # After the timeouts.
     cdef Entry mask, entry
+    cdef FastPath* fast
     cdef int which, side, other
-    for which in range(4):
-        for other in range(2):
+    for other in range(2):
+        fast = &plane.fast[other]
+        fast.timeout = plane.timeout[BIDIRECTIONAL if other else TCP_ESTABLISHED]
+        for which in range(4):
             memset(&mask, 0, sizeof(Entry))
             memset(&entry, 0, sizeof(Entry))
             mask.protocol = 0xFF
@@ -108,11 +132,13 @@ cdef inline void fill_fast_words(Plane* plane) noexcept nogil:
                     mask.state[side] = 0xFF
                     mask.flags[side] = SIDE_DISCONNECTED | UNHEARD
                     entry.state[side] = BIDIRECTIONAL if other else TCP_ESTABLISHED
-            plane.fast_mask[which] = load64(&mask.protocol)
-            plane.fast_word[other][which] = load64(&entry.protocol)
+            fast.mask[which] = load64(&mask.protocol)
+            fast.word[which] = load64(&entry.protocol)
 
 
 cdef inline void close_fast_path(Plane* plane) noexcept nogil:
     # No entry matches such words, so all later packets take the slow path.
-    memset(plane.fast_mask, 0, sizeof(plane.fast_mask))
-    memset(plane.fast_word, 0xFF, sizeof(plane.fast_word))
+    cdef int other
+    for other in range(2):
+        memset(plane.fast[other].mask, 0, sizeof(plane.fast[other].mask))
+        memset(plane.fast[other].word, 0xFF, sizeof(plane.fast[other].word))

@@ -28,6 +28,13 @@ cdef packed struct RuleCount:
     uint64_t bytes
 
 
+# What an entry must be like so that packets may take the fast path (fast_path.pxd), by Entry.present.
+cdef struct FastPath:
+    uint64_t mask[4]        # which bits of its last eight bytes are compared
+    uint64_t word[4]        # their values; protocol and kind are compared with the packet's
+    int64_t timeout         # nanoseconds
+
+
 cdef struct Plane:
     Table table
     Table attempts          # denied openers that leave no tuple behind; only for the report
@@ -36,8 +43,7 @@ cdef struct Plane:
     WireContext wire
     const Tables* rules
     int64_t timeout[STATE_COUNT]    # nanoseconds, by State
-    uint64_t fast_mask[4]           # see fast_path.pxd
-    uint64_t fast_word[2][4]
+    FastPath fast[2]        # for TCP, and for other protocols
     int64_t window_end      # from this engine time on nothing is inferred (SPEC 9.3)
     # Options
     uint8_t causal

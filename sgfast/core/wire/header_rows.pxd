@@ -1,6 +1,6 @@
 # Conversion between packets and array rows: Engine.process takes header rows, and --verdicts prints them.
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from sgfast.core.base.intrinsics cimport be32
@@ -55,7 +55,7 @@ cdef inline void read_header(const WireContext* context, const HeaderRow* row, P
     if p.ipv6:
         set_ipv6(&p.key, row.src, row.dst, &p.source_high)
     else:
-        set_ipv4(&p.key, be32(row.src), be32(row.dst), &p.source_high)
+        set_ipv4(&p.key, <uint64_t>be32(row.src) << 32 | be32(row.dst), &p.source_high)
     memset(transport, 0, sizeof(transport))
     if row.protocol == (PROTO_ICMPV6 if p.ipv6 else PROTO_ICMP):
         length = 8

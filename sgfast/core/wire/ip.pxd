@@ -7,11 +7,11 @@
 #
 # This layer knows nothing about instances, rules or connections.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.frames cimport Frame
 from sgfast.core.base.icmp cimport icmp_is_error, icmp_query
-from sgfast.core.base.intrinsics cimport be16, be32, likely, unlikely
+from sgfast.core.base.intrinsics cimport be16, be32, be64, likely, load16, load32, store32, unlikely
 from sgfast.core.base.key cimport (
     KIND_FROM_HIGH,
     KIND_ICMP_QUERY,
@@ -259,7 +259,7 @@ cdef inline void read_ipv4(
         return
     p.ipv6 = False
     p.protocol = ip[9]
-    set_ipv4(&p.key, be32(ip + 12), be32(ip + 16), &p.source_high)
+    set_ipv4(&p.key, be64(ip + 12), &p.source_high)
 
     header_length = (ip[0] & 15) * 4
     total = be16(ip + 2)
@@ -386,38 +386,40 @@ cdef inline void read_ipv6(
 # fragments, IP options, extension headers and errors. They return False for any other packet, and read_frame reads it.
 
 cdef inline bint read_plain_header(
-    const WireContext* context, const Frame* frame, Packet* p, const uint8_t* tcp, uint32_t payload
+    const WireContext* context, const Frame* frame, Packet* p, bint ipv6, const uint8_t* tcp, uint32_t data
 ) noexcept nogil:
-    # `payload`: bytes behind the IP header.
-    cdef uint32_t length = (tcp[12] >> 4) * 4
-    if length < 20 or length > payload:
+    # `data`: bytes behind the IP header and 20 bytes of the TCP header.
+    cdef uint32_t ports = be32(tcp)
+    cdef uint8_t flags = tcp[13]
+    if <uint32_t>((tcp[12] & 0xF0) >> 2) - 20 > data:       # also if the header claims less than 20 bytes
         return False
     p.wire = frame.wire
     p.time_ns = frame.time_ns
-    p.protocol = PROTO_TCP
-    p.has_icmp = False
-    p.has_ports = True
-    p.sport = be16(tcp)
-    p.dport = be16(tcp + 2)
-    p.port_key = p.dport
-    p.tcp_flags = tcp[13]
-    p.step = context.tcp_step[tcp[13] & TCP_FLAGS_THAT_COUNT]
+    store32(&p.port_key, ports)     # and p.sport behind it
+    p.dport = <uint16_t>ports
+    p.step = context.tcp_step[flags & TCP_FLAGS_THAT_COUNT]
+    p.tcp_flags = flags
+    # Side by side in memory.
     p.outcome = READ_TRACKED
+    p.ipv6 = ipv6
+    p.protocol = PROTO_TCP
+    p.has_ports = True
+    p.has_icmp = False
     return True
 
 
 cdef inline bint read_plain_tcp(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
     cdef const uint8_t* data = frame.data
-    cdef uint32_t total
+    cdef uint32_t behind        # bytes behind headers of 20 and 20 bytes
     if frame.link_type != LINK_ETHERNET or frame.captured < 54:
         return False
-    if be32(data + 12) >> 8 != 0x080045 or be16(data + 20) & 0x3FFF or data[23] != PROTO_TCP:
+    # Compared as they are in memory: 0x0800 and 0x45, and no fragment.
+    if load32(data + 12) & 0xFFFFFF != 0x450008 or load16(data + 20) & 0xFF3F or data[23] != PROTO_TCP:
         return False
-    total = be16(data + 16)
-    if total < 40 or total > frame.wire - 14 or not read_plain_header(context, frame, p, data + 34, total - 20):
+    behind = <uint32_t>be16(data + 16) - 40     # less than 40 becomes very many
+    if behind > frame.wire - 54 or not read_plain_header(context, frame, p, False, data + 34, behind):
         return False
-    p.ipv6 = False
-    set_ipv4(&p.key, be32(data + 26), be32(data + 30), &p.source_high)
+    set_ipv4(&p.key, be64(data + 26), &p.source_high)
     set_ports(&p.key, 0, PROTO_TCP, p.sport, p.dport, p.source_high)
     p.digest = p.key.addr[0]
     p.hash = hash_key(context.secret, p.digest, &p.key)
@@ -432,24 +434,21 @@ cdef inline bint read_plain_tcp_in_ipv6(const WireContext* context, const Frame*
     if be16(data + 12) != ETHERTYPE_IPV6 or data[14] >> 4 != 6 or data[20] != PROTO_TCP:
         return False
     payload = be16(data + 18)
-    if payload > frame.wire - 54:
+    if payload < 20 or payload > frame.wire - 54:
         return False
     # Before the ports: GCC would run out of registers, put the ports on the stack, and wait for them.
     set_ipv6(&p.key, data + 22, data + 38, &p.source_high)
-    if not read_plain_header(context, frame, p, data + 54, payload):
+    if not read_plain_header(context, frame, p, True, data + 54, payload - 20):
         return False
-    p.ipv6 = True
     set_ports(&p.key, KIND_IPV6, PROTO_TCP, p.sport, p.dport, p.source_high)
     p.digest = digest_key(context.secret, &p.key)
     p.hash = hash_key(context.secret, p.digest, &p.key)
     return True
 
 
-cdef inline void read_frame(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
+cdef inline void read_any_frame(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
     cdef uint32_t at = 14
     cdef uint32_t ethertype = 0
-    if likely(read_plain_tcp(context, frame, p)) or read_plain_tcp_in_ipv6(context, frame, p):
-        return
     p.has_ports = False
     p.has_icmp = False
     p.tcp_flags = 0
@@ -473,6 +472,11 @@ cdef inline void read_frame(const WireContext* context, const Frame* frame, Pack
         p.outcome = READ_BROKEN
     else:
         p.outcome = READ_NOT_IP
+
+
+cdef inline void read_frame(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
+    if not (likely(read_plain_tcp(context, frame, p)) or read_plain_tcp_in_ipv6(context, frame, p)):
+        read_any_frame(context, frame, p)
 
 
 cdef inline bint read_quote(
@@ -509,7 +513,7 @@ cdef inline bint read_quote(
         length = (ip[0] & 15) * 4
         if length < 20 or left < length or be16(ip + 6) & 0x1FFF:
             return False
-        set_ipv4(key, be32(ip + 12), be32(ip + 16), source_high)
+        set_ipv4(key, be64(ip + 12), source_high)
         protocol = ip[9]
         ip += length
         left -= length
