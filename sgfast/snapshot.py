@@ -33,7 +33,7 @@ from sgfast.policy.model import Instance, Policy, Rule
 from sgfast.policy.serialization import from_plain, to_plain
 
 #: Increased whenever the meaning of the format changes.
-FORMAT = 13
+FORMAT = 14
 #: The most arrays of a snapshot. A replay has 23 for each VPC (SPEC 7.5), so this is enough for 5,600 VPCs.
 _MOST_ARRAYS = 1 << 17
 #: The most bytes of the archive's directory, in which an array takes at most 128.

@@ -40,7 +40,7 @@ TALLY_DTYPE = np.dtype([
     ("peer", "u1", (16,)), ("instance", "<i4"), ("port_key", "<u2"), ("protocol", "u1"), ("reason", "u1"),
     ("inbound", "u1"), ("family", "u1"), ("has_ports", "u1"), ("has_icmp", "u1"), ("rule", "<i4"),
     ("packets", "<u8"), ("connections", "<u8"), ("bytes", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"),
-    ("number", "<u8"),
+    ("number", "<u8"), ("outcomes", "<u8", (2,)),
 ])
 RULE_COUNT_DTYPE = np.dtype([("connections", "<u8"), ("packets", "<u8"), ("bytes", "<u8")])
 

@@ -14,7 +14,8 @@ from sgfast.engine import Engine
 
 Rows = NDArray[Any]
 
-#: A kind of traffic. Its first fields are those of TALLY_DTYPE (``core/tallies/tally.pxd``), and the others are:
+#: A kind of traffic. Its first fields are those of TALLY_DTYPE (``core/tallies/tally.pxd``) but for ``outcomes``, and the
+#: others are:
 #:
 #:     connections      denied attempts if the reason denies, else allowed connections
 #:     packets, bytes   counted for denied kinds only
@@ -23,8 +24,8 @@ Rows = NDArray[Any]
 #:     meant            attempts that the other end answered, and that are meant to be denied (SPEC 10.25)
 #:     refused, silent  allowed connections that the instance refused, or never answered
 KIND_DTYPE = np.dtype(
-    [*((name, TALLY_DTYPE[name]) for name in TALLY_DTYPE.names or ()), ("owner", "<i4"), ("broken", "<u8"),
-     ("meant", "<u8"), ("refused", "<u8"), ("silent", "<u8")]
+    [*((name, TALLY_DTYPE[name]) for name in TALLY_DTYPE.names or () if name != "outcomes"), ("owner", "<i4"),
+     ("broken", "<u8"), ("meant", "<u8"), ("refused", "<u8"), ("silent", "<u8")]
 )  # fmt: skip
 #: What is counted of a kind.
 MEASURES = ("packets", "connections", "bytes", "broken", "meant", "refused", "silent")
@@ -66,25 +67,34 @@ def kinds_of(engine: Engine) -> Kinds:
     """What an engine that was made with ``reporting`` has judged so far."""
     plane = engine.dataplane
     (began, lost_began), (denied, lost_denied) = plane.began, plane.denials
-    outcomes = (("broken", plane.broken[0]), ("refused", plane.refused[0]), ("silent", plane.unanswered[0]))
-    tallies = [("", began), ("", denied), *outcomes]
-    rows = np.zeros(sum(len(tally) for _, tally in tallies), dtype=KIND_DTYPE)
-    done = 0
-    for outcome, tally in tallies:
-        _fill(rows[done : done + len(tally)], tally, outcome)
-        done += len(tally)
+    rows = np.concatenate([
+        _rows(began, "silent", "refused"), _rows(denied, "broken"), _outcomes(plane.broken[0], "broken"),
+        _outcomes(plane.refused[0], "refused"), _outcomes(plane.unanswered[0], "silent"),
+    ])  # fmt: skip
     rows["owner"] = engine.compiled.classifier.owners_of(rows["peer"], rows["family"])
     instances, rules = [one.name for one in engine.instances], [rule.id for rule in engine.rules]
     return Kinds(summed(rows), instances, rules, lost_began + lost_denied)
 
 
-def _fill(rows: Rows, tally: Rows, outcome: str) -> None:
-    """``outcome``: the measure that the tally's connections are of. Their times and numbers are not known."""
+def _rows(tally: Rows, *outcomes: str) -> Rows:
+    """The rows of a tally as KIND_DTYPE. ``outcomes``: measures that its outcomes are of."""
+    rows = np.zeros(len(tally), dtype=KIND_DTYPE)
     # The fields that both have are the first ones.
-    _octets(rows)[:, : TALLY_DTYPE.itemsize] = _octets(tally)
-    if outcome:
-        rows[outcome], rows["connections"] = rows["connections"], 0
-        rows["first_ns"], rows["last_ns"], rows["number"] = NEVER
+    size = TALLY_DTYPE.fields["outcomes"][1]
+    _octets(rows)[:, :size] = _octets(tally)[:, :size]
+    for number, name in enumerate(outcomes):
+        rows[name] = tally["outcomes"][:, number]
+    return rows
+
+
+def _outcomes(tally: Rows, outcome: str) -> Rows:
+    """Connections whose rows had no room for their peers. ``outcome``: the measure that they are of. Their times and
+    numbers are not known.
+    """
+    rows = _rows(tally)
+    rows[outcome], rows["connections"] = rows["connections"], 0
+    rows["first_ns"], rows["last_ns"], rows["number"] = NEVER
+    return rows
 
 
 def _octets(rows: Rows) -> NDArray[np.uint8]:
@@ -129,6 +139,8 @@ def joined(kinds: Kinds) -> Rows:
     """
     rows = kinds.rows
     counted = (rows["packets"] > 0) | (rows["connections"] > 0)
+    if counted.all():
+        return rows
     # Rows that are both count their outcome already.
     own, outcomes = rows[counted].copy(), rows[~counted]
     lost = np.ones(len(outcomes), dtype=bool)

@@ -121,17 +121,14 @@ cdef inline bint is_reported(const Table* t, const Entry* e) noexcept nogil:
     return t.keep_flows or (t.keep_origins and not is_plain(e))
 
 
-cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
-    # Builds the report row of a tuple as if it ended now. False if the tuple is not reported.
+cdef inline void fill_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
+    # Builds the report row of a tuple as if it ended now.
     cdef Entry* e = entry_at(&t.slab, slot)
-    cdef const Origin* origin
+    cdef const Origin* origin = origin_at(&t.slab, slot)
     cdef const FlowRecord* flow
     cdef const FlowSides* sides
-    cdef int side, high
-    if not is_reported(t, e):
-        return False
-    origin = origin_at(&t.slab, slot)
-    high = origin.ends & ORIGIN_HIGH
+    cdef int side
+    cdef int high = origin.ends & ORIGIN_HIGH
     memset(row, 0, sizeof(FlowRow))
     write_ends(t, slot, high, &row.ends)
     row.ends.icmp = origin.icmp
@@ -160,15 +157,32 @@ cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t sid
         row.answer = 1
     elif e.marks & REFUSED:
         row.answer = 2
+
+
+cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
+    # The same; False if the tuple is not reported.
+    if not is_reported(t, entry_at(&t.slab, slot)):
+        return False
+    fill_flow_row(t, slot, now, side_end, row)
     return True
 
 
 cdef inline void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
+    cdef const Entry* e = entry_at(&t.slab, slot)
+    cdef uint64_t* outcomes
     cdef FlowRow* row
-    if is_reported(t, entry_at(&t.slab, slot)):
-        row = next_row(t)
-        if row != NULL:
-            make_flow_row(t, slot, now, side_end, row)
+    if not is_reported(t, e):
+        return
+    outcomes = origin_at(&t.slab, slot).outcomes if not is_plain(e) else NULL
+    if outcomes != NULL:
+        outcomes[1 if e.marks & (TUPLE_DENIED | REFUSED) == REFUSED else 0] += 1
+        if not t.keep_flows:
+            return
+    row = next_row(t)
+    if row != NULL:
+        fill_flow_row(t, slot, now, side_end, row)
+        if outcomes != NULL:
+            row.counted_for = -1
 
 
 cdef inline void restart_tuple(Table* t, uint32_t slot, const FlowRow* attempt_row) noexcept nogil:

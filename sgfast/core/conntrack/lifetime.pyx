@@ -10,7 +10,7 @@ from sgfast.core.base.key cimport KIND_IPV6
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport DENY, NO_SLOT
 from sgfast.core.conntrack.expiry_heap cimport ExpiryHeap, free_heap, pop_expiry, push_expiry
-from sgfast.core.conntrack.flow_rows cimport report_tuple
+from sgfast.core.conntrack.flow_rows cimport is_reported, report_tuple
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport (
     Entry,
@@ -353,6 +353,7 @@ cdef void begin_tuple(
         origin.ends = (ORIGIN_HIGH if initiator_high else 0) | (
             ORIGIN_DENIED_OUT if denied_side == initiator_high else 0
         )
+        origin.outcomes = NULL
     if not t.keep_flows:
         return
     flow = flow_at(&t.slab, slot)
@@ -579,7 +580,7 @@ cdef uint32_t report_live(Table* t, int64_t now, uint32_t first, uint32_t limit)
         if t.ended_count >= enough:
             return slot
         e = entry_at(&t.slab, slot)
-        if e.kind and e.marks & TUPLE_LIVE:
+        if is_reported(t, e):
             report_slot(t, slot, now)
         slot += 1
     return NO_SLOT

@@ -60,11 +60,12 @@ cdef struct FlowSides:
 
 
 # How a tuple began, for reports, whatever changes of the policy make of the instances later.
-cdef struct Origin:                 # 8 bytes
+cdef struct Origin:                 # 16 bytes
     int32_t counted_for             # the instance whose filter denied it, or else the responder; -1: in no list
     uint16_t icmp                   # ICMP type << 8 | code of the opener
     uint8_t reason                  # of the opener
     uint8_t ends                    # ORIGIN_ bits
+    uint64_t* outcomes              # where its outcome is counted (tally.pxd); NULL: by a report row (outcomes.pxd)
 
 
 cdef enum:

@@ -1,6 +1,6 @@
 """Runs batches through the pipeline, and makes and frees planes. ``batch.pxd`` says what each function does."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -25,7 +25,7 @@ from sgfast.core.conntrack.storage cimport Entry, entry_at, flow_at, prefetch_ad
 from sgfast.core.conntrack.table cimport FROM_HIGH, Table, count_packet, guess_slot
 from sgfast.core.conntrack.timer_wheel cimport end_of_tick, tick_of
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row
-from sgfast.core.pipeline.fast_path cimport fill_fast_paths, pass_established, write_established
+from sgfast.core.pipeline.fast_path cimport fill_fast_paths, is_plain, pass_established, write_established
 from sgfast.core.pipeline.fragments cimport forget_overdue, give_up, judge_fragment
 from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses, look_up_rules
 from sgfast.core.pipeline.outcomes cimport ENDED_TOGETHER, count_ended
@@ -64,14 +64,14 @@ cdef inline bint may_open(const Packet* p) noexcept nogil:
     return p.outcome == READ_TRACKED and p.hint == NO_SLOT and (p.step == TCP_SYN or p.step == STEP_OPEN)
 
 
-cdef void judge_slowly(
+cdef uint32_t judge_slowly(
     Plane* plane, Packet* p, const Ahead* ahead, ResultRow* row, uint16_t* word, int64_t now
 ) noexcept nogil:
-    # A function of its own, so that the loop below keeps its registers.
+    # A function of its own, so that the loop below keeps its registers. Returns the key's slot, or NO_SLOT.
     cdef PacketContext c
     if row != NULL:
         clear_row(row)
-    begin_packet(&c, p, row, now)
+    begin_packet(&c, p, row, word != NULL, now)
     if may_open(p):
         c.ahead = ahead
     if likely(p.outcome != READ_FRAGMENT):
@@ -80,6 +80,7 @@ cdef void judge_slowly(
         judge_fragment(plane, &c, p)
     if word != NULL:
         word[0] = c.word
+    return c.slot
 
 
 cdef void guess_batch(Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogil:
@@ -110,6 +111,7 @@ cdef void guess_batch(Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogi
 cdef void look_ahead(Plane* plane, const Packet* packets, Py_ssize_t n, Ahead* ahead) noexcept nogil:
     cdef uint16_t openers[BATCH]
     cdef uint32_t displaced[BATCH]  # entries that may have to leave a full table for them
+    cdef bint attempts = plane.attempts.live > 0
     cdef int count = 0
     cdef int displaced_count, k
     cdef Py_ssize_t i
@@ -122,10 +124,12 @@ cdef void look_ahead(Plane* plane, const Packet* packets, Py_ssize_t n, Ahead* a
     displaced_count = list_displaced(&plane.table, count, displaced)
     for k in range(count):
         look_up_addresses(plane, &packets[openers[k]], &ahead[openers[k]])
-        prefetch_bucket(&plane.attempts, &packets[openers[k]])
+        if attempts:
+            prefetch_bucket(&plane.attempts, &packets[openers[k]])
     for k in range(count):
         look_up_rules(plane, &packets[openers[k]], &ahead[openers[k]])
-        prefetch_guess(&plane.attempts, &packets[openers[k]])
+        if attempts:
+            prefetch_guess(&plane.attempts, &packets[openers[k]])
     prefetch_buckets(&plane.table, displaced, displaced_count)
 
 
@@ -153,34 +157,43 @@ cdef void judge_batch(
     cdef Py_ssize_t i = 0
     cdef Py_ssize_t passed, k
     cdef uint64_t fast = 0
+    cdef uint64_t nbytes = 0
     cdef uint64_t at
-    cdef int64_t next_tick
+    cdef uint32_t slot
+    cdef int64_t next_tick = INT64_MIN
     while i < n:
-        sweep_ended(plane, now[i])
-        next_tick = end_of_tick(now[i])
-        passed = pass_established(plane, packets, now, i, n, next_tick)
-        fast += passed - i
-        if noted:
-            for k in range(i, passed):
-                note_established(plane, &packets[k], <uint64_t>k if numbers == NULL else numbers[k] - first, rows, words)
-        i = passed
-        if i == n or now[i] >= next_tick:
-            continue
+        if now[i] >= next_tick:
+            sweep_ended(plane, now[i])
+            next_tick = end_of_tick(now[i])
+        passed = pass_established(plane, packets, now, i, n, next_tick) if is_plain(&packets[i]) else i
+        if passed > i:
+            fast += passed - i
+            for k in range(i, passed if noted else i):
+                at = <uint64_t>k if numbers == NULL else numbers[k] - first
+                note_established(plane, &packets[k], at, rows, words)
+            i = passed
+            if i == n or now[i] >= next_tick:
+                continue
         if not looked:
             look_ahead(plane, &packets[i], n - i, &ahead[i])
             looked = True
         p = &packets[i]
         p.number = first + i if numbers == NULL else numbers[i]
         at = p.number - first
-        plane.bytes += p.wire
-        judge_slowly(
+        nbytes += p.wire
+        slot = judge_slowly(
             plane, p, &ahead[i], &rows[at] if rows != NULL else NULL, &words[at] if words != NULL else NULL, now[i]
         )
         i += 1
+        # The packets of a handshake often follow each other.
+        if i < n and packets[i].hint == NO_SLOT and packets[i].hash == p.hash and slot != NO_SLOT:
+            packets[i].hint = slot
+            packets[i].entry = entry_at(&plane.table.slab, slot)
     # While their rows are still in the cache.
     if plane.reporting and plane.table.ended_count - plane.table.tallied >= ENDED_TOGETHER:
         count_ended(plane, &plane.table)
     plane.packets += n
+    plane.bytes += nbytes
     plane.verdicts[ALLOW] += fast
     plane.reasons[ESTABLISHED] += fast
 
@@ -238,6 +251,9 @@ cdef int make_plane(
     init_tally(&plane.refused, plane.wire.secret[7])
     init_tally(&plane.broken, plane.wire.secret[7])
     init_tally(&plane.began, plane.wire.secret[7])
+    plane.began.named[0] = &plane.unanswered
+    plane.began.named[1] = &plane.refused
+    plane.denials.named[0] = &plane.broken
     return 0
 
 

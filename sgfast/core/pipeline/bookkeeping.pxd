@@ -29,7 +29,7 @@ from sgfast.core.conntrack.lifetime cimport (
 )
 from sgfast.core.conntrack.protocols cimport moot_state
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
-from sgfast.core.conntrack.storage cimport Entry, entry_at
+from sgfast.core.conntrack.storage cimport Entry, entry_at, origin_at
 from sgfast.core.conntrack.table cimport (
     FROM_HIGH,
     HEARD,
@@ -50,14 +50,14 @@ from sgfast.core.pipeline.context cimport PacketContext, entry_present
 from sgfast.core.pipeline.filter cimport make_live, marks_matter
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport note_return
-from sgfast.core.tallies.tally cimport TallyRow, queue_row
+from sgfast.core.tallies.tally cimport Queued, TallyKey, key_of_kind, link_origin, queue_kind
 
 
 cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
     # Sets the outcome word's bits about the packet's record, initiator included. For a record that just began,
     # begin_record has set the initiator already. A side that an RST just ended still has its flags.
     cdef int side = e.state[0] == NO_STATE and (e.state[1] != NO_STATE or (e.present & 3) == 2)
-    if e.marks & TUPLE_LIVE and not e.marks & UNBEGUN:
+    if c.wants_word and e.marks & TUPLE_LIVE and not e.marks & UNBEGUN:
         c.word |= WORD_KNOWN | (WORD_HEARD if e.marks & HEARD else 0)
         if not c.word & WORD_BEGAN:
             c.word |= <uint16_t>((e.flags[side] & FROM_HIGH) << WORD_HIGH_SHIFT)
@@ -71,13 +71,15 @@ cdef inline void count_in_record(Table* t, const PacketContext* c, uint32_t slot
 
 
 cdef inline void begin_record(
-    Table* t, PacketContext* c, uint32_t slot, uint8_t verdict, uint8_t reason, int denied_side
+    Plane* plane, Table* t, PacketContext* c, uint32_t slot, uint8_t verdict, uint8_t reason, int denied_side
 ) noexcept nogil:
     # A packet that follows a cut is in no list of denials (context.pxd, deny).
     cdef int32_t counted_for = c.instance[denied_side if denied_side >= 0 else 1 - c.initiator_high]
     if verdict == DENY and c.denial == NULL:
         counted_for = -1
     begin_tuple(t, slot, c.packet, counted_for, c.initiator_high, verdict, reason, denied_side)
+    if c.denial != NULL and t.keep_origins:
+        link_origin(&plane.queue, c.denial, origin_at(&t.slab, slot))
     c.word |= <uint16_t>(WORD_BEGAN | c.initiator_high << WORD_HIGH_SHIFT)
 
 
@@ -109,7 +111,7 @@ cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, uint8_t 
             return
         entry_at(&t.slab, slot).present = entry_present(c)
         set_side(t, slot, side, state, moot_flags(c), <uint32_t>c.rule, deadline)
-        begin_record(t, c, slot, DENY, reason, side)
+        begin_record(plane, t, c, slot, DENY, reason, side)
     e = entry_at(&t.slab, slot)
     side = 0 if e.state[0] else 1       # the side that denied the attempt's first opener
     e.deadline[side] = deadline
@@ -193,34 +195,31 @@ cdef inline void tally_opened(Plane* plane, const PacketContext* c) noexcept nog
     cdef const Packet* p = c.packet
     cdef const Entry* e = entry_at(&plane.table.slab, c.slot)
     cdef int judge = 1 - c.initiator_high
-    cdef TallyRow* row = queue_row(&plane.queue, &plane.began)
+    cdef uint16_t port_key = p.port_key
+    cdef TallyKey key
+    cdef Queued* queued
     cdef int side
     if c.instance[judge] < 0:
         judge = c.initiator_high
     side = judge if NO_STATE < e.state[judge] < MOOT_TCP else 1 - judge
-    row.rule = <int32_t>e.rule[side] if NO_STATE < e.state[side] < MOOT_TCP else -1
-    write_address(row.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
-    row.instance = c.instance[judge]
-    row.protocol = p.protocol
-    row.reason = c.reason
-    row.inbound = judge != c.initiator_high
-    row.family = 6 if p.ipv6 else 4
-    row.has_ports = p.has_ports
-    row.has_icmp = p.has_icmp
-    row.port_key = p.port_key
     if p.has_ports and p.source_high != c.initiator_high:
-        row.port_key = p.sport      # the responder's packet, of a connection that was inferred
+        port_key = p.sport      # the responder's packet, of a connection that was inferred
     elif p.key.kind & KIND_ICMP_QUERY:
-        row.port_key &= 0xFF00      # as the report of connections has it
-    row.connections = 1
-    row.first_ns = p.time_ns
-    row.last_ns = p.time_ns
-    row.number = p.number
+        port_key &= 0xFF00      # as the report of connections has it
+    key = key_of_kind(
+        c.instance[judge], port_key, p.protocol, c.reason, judge != c.initiator_high, p.ipv6, p.has_ports, p.has_icmp,
+        <int32_t>e.rule[side] if NO_STATE < e.state[side] < MOOT_TCP else -1
+    )
+    write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
+    queued = queue_kind(&plane.queue, &plane.began, &key, p.time_ns, p.number)
+    queued.connections = 1
+    if judge != c.initiator_high:       # at the initiator, nobody asks whether it was answered
+        link_origin(&plane.queue, queued, origin_at(&plane.table.slab, c.slot))
 
 
 cdef inline void note_opened(Plane* plane, PacketContext* c) noexcept nogil:
     # The packet began a connection, and all its sides allowed it.
-    begin_record(&plane.table, c, c.slot, ALLOW, c.reason, -1)
+    begin_record(plane, &plane.table, c, c.slot, ALLOW, c.reason, -1)
     if c.reason == INFERRED:
         plane.inferred += 1
     else:
@@ -276,7 +275,7 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
     if lives(plane, c):
         e = entry_at(&t.slab, c.slot)
         if e.marks & UNBEGUN and (begins or e.state[0] or e.state[1]):
-            begin_record(t, c, c.slot, DENY, reason, side)
+            begin_record(plane, t, c, c.slot, DENY, reason, side)
             count_attempt(plane, c)
         count_in_record(t, c, c.slot)
         if e.marks & TUPLE_DENIED and from_other_end(c.packet, e, 0 if e.state[0] else 1):

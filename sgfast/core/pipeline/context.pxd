@@ -29,7 +29,7 @@ from sgfast.core.conntrack.table cimport FlowRow
 from sgfast.core.pipeline.look_ahead cimport Ahead
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.tallies.disconnects cimport follows_cut
-from sgfast.core.tallies.tally cimport TallyRow, queue_row
+from sgfast.core.tallies.tally cimport Queued, TallyKey, key_of_kind, queue_kind
 
 
 cdef struct PacketContext:
@@ -43,20 +43,22 @@ cdef struct PacketContext:
     int32_t rule            # of the side judged last, -1 for none
     uint8_t reason          # likewise
     uint16_t word           # the outcome word so far (types.pxd)
+    uint8_t wants_word
+    # Whether the initiator of the connection that it began, or would have begun, is the higher address. For other
+    # packets: whether the source is.
+    uint8_t initiator_high
+    # Cleared together:
     uint8_t owners_known
     uint8_t directed        # an end that is an instance in one direction only (storage.pxd)
     uint8_t reopened        # a finished connection was dropped for it
     uint8_t created         # it began a connection on some side
     uint8_t opener          # it was judged as a new opener (SPEC 4.8), or would have been
-    # Whether the initiator of the connection that it began, or would have begun, is the higher address. For other
-    # packets: whether the source is.
-    uint8_t initiator_high
     uint8_t opener_denied   # it would have begun a connection, by opening or by inference, and was denied
     # An opener was denied by SPEC 3.6 or by the rules, which makes its key moot (SPEC 9.2). If the groups are
     # stateless, only openers of TCP and ICMP count.
     uint8_t rules_denied
-    TallyRow* denial        # what it adds to the tally of denials, or NULL
     uint8_t has_attempt_row  # `attempt_row` is the report row of its key's denied attempt, in case it opens now
+    Queued* denial          # what it adds to the tally of denials, or NULL
     FlowRow attempt_row
 
 
@@ -70,7 +72,9 @@ cdef inline void clear_row(ResultRow* row) noexcept nogil:
     row.spare = 0
 
 
-cdef inline void begin_packet(PacketContext* c, const Packet* p, ResultRow* row, int64_t now) noexcept nogil:
+cdef inline void begin_packet(
+    PacketContext* c, const Packet* p, ResultRow* row, bint wants_word, int64_t now
+) noexcept nogil:
     c.packet = p
     c.ahead = NULL
     c.row = row
@@ -81,15 +85,16 @@ cdef inline void begin_packet(PacketContext* c, const Packet* p, ResultRow* row,
     c.rule = -1
     c.reason = NO_REASON
     c.word = 0
+    c.wants_word = wants_word
+    c.initiator_high = p.source_high
+    c.denial = NULL
     c.owners_known = False
     c.directed = False
     c.reopened = False
     c.created = False
     c.opener = False
-    c.initiator_high = p.source_high
     c.opener_denied = False
     c.rules_denied = False
-    c.denial = NULL
     c.has_attempt_row = False
 
 
@@ -153,30 +158,22 @@ cdef inline void finish(Plane* plane, PacketContext* c, uint8_t verdict, uint8_t
 cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:
     # Counts a packet that begins an inferred connection in the connection's direction, as outcomes.pxd does.
     cdef const Packet* p = c.packet
-    cdef TallyRow* row
+    cdef uint16_t port_key = p.port_key
+    cdef TallyKey key
     if not c.owners_known:
         find_owners(plane, c)
-    row = queue_row(&plane.queue, &plane.denials)
-    write_address(row.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
-    row.rule = c.rule if reason == DENY_RULE else -1
-    row.instance = c.instance[side]
-    row.protocol = p.protocol
-    row.reason = reason
-    row.inbound = side != c.initiator_high
-    row.family = 6 if p.ipv6 else 4
-    row.has_ports = p.has_ports
-    row.has_icmp = p.has_icmp
-    row.port_key = p.port_key
     if c.initiator_high != p.source_high:
-        row.port_key = p.sport      # the responder's packet, of a connection that would have been inferred
+        port_key = p.sport      # the responder's packet, of a connection that would have been inferred
     elif p.protocol == PROTO_TCP and p.step != TCP_SYN and p.sport < p.dport:
-        row.port_key = p.sport      # most likely the service, so that packets of both directions are one group
-    row.packets = 1
-    row.bytes = p.wire
-    row.first_ns = p.time_ns
-    row.last_ns = p.time_ns
-    row.number = p.number
-    c.denial = row
+        port_key = p.sport      # most likely the service, so that packets of both directions are one group
+    key = key_of_kind(
+        c.instance[side], port_key, p.protocol, reason, side != c.initiator_high, p.ipv6, p.has_ports, p.has_icmp,
+        c.rule if reason == DENY_RULE else -1
+    )
+    write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
+    c.denial = queue_kind(&plane.queue, &plane.denials, &key, p.time_ns, p.number)
+    c.denial.packets = 1
+    c.denial.bytes = p.wire
 
 
 cdef inline void deny(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:

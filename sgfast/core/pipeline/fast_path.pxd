@@ -37,6 +37,12 @@ cdef inline void allow_plain(RuleCount* rules, Entry* e, uint64_t side, uint32_t
     e.deadline[side] = deadline
 
 
+cdef inline bint is_plain(const Packet* p) noexcept nogil:
+    # Whether the packet may be one that pass_established allows.
+    cdef uint16_t plain = load16(&p.step)
+    return plain == PLAIN_TCP or plain == PLAIN_OTHER
+
+
 cdef inline Py_ssize_t pass_established(
     Plane* plane, const Packet* packets, const int64_t* now, Py_ssize_t first, Py_ssize_t end, int64_t until
 ) noexcept nogil:

@@ -74,7 +74,7 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
             follows_cut(&(<Plane*>d.home).cuts, &like_first, False, c.now) or d.row.reason == DISCONNECTED
         )
     ):
-        begin_packet(&of_first, &like_first, NULL, c.now)
+        begin_packet(&of_first, &like_first, NULL, False, c.now)
         find_owners(plane, &of_first)
         if of_first.instance[0] >= 0 or of_first.instance[1] >= 0:
             of_first.rule = d.row.egress.rule if d.row.egress.verdict == DENY else d.row.ingress.rule
@@ -97,7 +97,7 @@ cdef inline void resolve_held(Plane* plane, uint32_t datagram, int64_t now) noex
     cdef uint8_t wanted
     while take_held(f, datagram, &held, &wanted):
         clear_row(&row)
-        begin_packet(&c, &held, &row, now)
+        begin_packet(&c, &held, &row, True, now)
         if f.datagrams[datagram].known:
             follow(plane, &c, &f.datagrams[datagram])
         else:

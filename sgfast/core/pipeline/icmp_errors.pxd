@@ -95,7 +95,7 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
     if isolated(plane, c):
         deny_early(plane, c, VPC_ISOLATED)
         return
-    begin_packet(&of_quoted, &quoted, NULL, c.now)
+    begin_packet(&of_quoted, &quoted, NULL, False, c.now)
     if readable:
         find_owners(plane, &of_quoted)
         if not same_address(

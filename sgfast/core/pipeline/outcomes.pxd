@@ -1,46 +1,84 @@
 # Counts ended tuples for the summary by what the other end did: connections that were allowed but not answered, and
 # connections that were denied although the other end answered (SPEC 10.4). When they began, and with which packet, is
-# in the tallies of what began and of denials.
+# in the tallies of what began and of denials. Most outcomes are counted there, too (Origin.outcomes); here are those
+# whose tuple is not tied to such a row.
 
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from sgfast.core.base.icmp cimport icmp_query
 from sgfast.core.base.types cimport ALLOW, NO_REASON
-from sgfast.core.conntrack.table cimport FlowRow, Table
+from sgfast.core.conntrack.flow_rows cimport fill_flow_row
+from sgfast.core.conntrack.storage cimport Origin, entry_at, origin_at
+from sgfast.core.conntrack.table cimport SIDE_OPEN, TUPLE_DENIED, FlowRow, Table
 from sgfast.core.pipeline.plane cimport Plane
-from sgfast.core.tallies.tally cimport Tally, TallyRow, queue_row
+from sgfast.core.tallies.tally cimport (
+    TALLY_KINDS,
+    Tally,
+    TallyKey,
+    TallyRow,
+    find_kind,
+    have_rows,
+    key_hash,
+    key_of_kind,
+    queue_kind,
+)
 
 cdef enum:
     # Rows of ended tuples that are counted together, while they are still in the cache.
     ENDED_TOGETHER = 32
 
 
-cdef inline void tally_row(Plane* plane, const FlowRow* row) noexcept nogil:
-    # An allowed connection is counted only for its responder, and a denied one for the side that denied it.
+cdef inline TallyKey key_of_row(const FlowRow* row, uint8_t reason, int32_t rule) noexcept nogil:
+    # The key under which a tuple's first packet was counted, if `reason` and `rule` are those of that row.
     cdef bint inbound = not row.denied_out
     cdef uint16_t port_key = <uint16_t>(row.ends.ports & 0xFFFF) if row.ends.has_ports else row.ends.icmp
-    cdef Tally* tally = &plane.broken
-    cdef TallyRow* counted
+    cdef TallyKey key
     cdef bint is_reply
-    if row.counted_for < 0:
-        return
-    if row.verdict == ALLOW:
-        tally = &plane.refused if row.answer == 2 else &plane.unanswered
-        if row.ends.icmp and icmp_query(row.ends.family == 6, <uint8_t>(row.ends.icmp >> 8), &is_reply):
+    if row.verdict == ALLOW and row.ends.icmp:
+        if icmp_query(row.ends.family == 6, <uint8_t>(row.ends.icmp >> 8), &is_reply):
             port_key &= 0xFF00      # as what began is counted (bookkeeping.pxd)
-    counted = queue_row(&plane.queue, tally)
-    memcpy(counted.peer, &row.ends.initiator[0] if inbound else &row.ends.responder[0], 16)
-    counted.instance = row.counted_for
-    counted.port_key = port_key
-    counted.protocol = row.ends.protocol
-    counted.reason = row.reason if row.verdict != ALLOW else <uint8_t>NO_REASON
-    counted.inbound = inbound
-    counted.family = row.ends.family
-    counted.has_ports = row.ends.has_ports
-    counted.has_icmp = row.ends.icmp != 0
-    counted.rule = -1
-    counted.connections = 1
+    key = key_of_kind(
+        row.counted_for, port_key, row.ends.protocol, reason, inbound, row.ends.family == 6, row.ends.has_ports,
+        row.ends.icmp != 0, rule
+    )
+    memcpy(key.peer, &row.ends.initiator[0] if inbound else &row.ends.responder[0], 16)
+    return key
+
+
+cdef inline void tally_row(Plane* plane, const FlowRow* row) noexcept nogil:
+    # An allowed connection is counted only for its responder, and a denied one for the side that denied it.
+    cdef bint allowed = row.verdict == ALLOW
+    cdef Tally* tally = (&plane.refused if row.answer == 2 else &plane.unanswered) if allowed else &plane.broken
+    cdef TallyKey key
+    if row.counted_for >= 0:
+        key = key_of_row(row, <uint8_t>NO_REASON if allowed else row.reason, -1)
+        queue_kind(&plane.queue, tally, &key, 0, 0).connections = 1
+
+
+cdef inline int32_t rule_of_outcomes(const Origin* origin) noexcept nogil:
+    # The rule of the row that it counts in. The queue must be empty.
+    cdef TallyRow* none = NULL
+    return (<TallyRow*>(<uint8_t*>origin.outcomes - <size_t>&none.outcomes[0])).rule
+
+
+cdef inline void relink(Plane* plane, Plane* first, Table* t, uint32_t slot, int32_t rule) noexcept nogil:
+    # Ties a tuple of a snapshot to its row again. All rows are loaded into the first plane, so a tuple of another one
+    # gets a row like it; rows of planes are added up.
+    cdef bint denied = entry_at(&t.slab, slot).marks & TUPLE_DENIED
+    cdef Tally* tally = &plane.denials if denied else &plane.began
+    cdef Tally* loaded = &first.denials if denied else &first.began
+    cdef TallyKey key
+    cdef FlowRow row
+    cdef TallyRow* counted
+    fill_flow_row(t, slot, 0, SIDE_OPEN, &row)
+    key = key_of_row(&row, row.reason, rule)
+    if loaded.rows == NULL or find_kind(loaded, &key, key_hash(loaded, &key), 0) == NULL or not have_rows(tally):
+        return
+    counted = find_kind(tally, &key, key_hash(tally, &key), TALLY_KINDS)
+    if counted != NULL:
+        origin_at(&t.slab, slot).outcomes = counted.outcomes
 
 
 cdef inline void count_ended(Plane* plane, Table* t) noexcept nogil:

@@ -4,7 +4,7 @@
 # index, timer wheel and hash key are the new process's own, as no verdict depends on them. So nothing that is read from
 # a file is ever used as a memory location, and every row is checked before it is added.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.conntrack.storage cimport FlowRecord, FlowSides
 
@@ -25,3 +25,12 @@ cdef packed struct TupleRow:
 cdef struct RecordRow:
     FlowRecord flow
     FlowSides sides
+
+
+cdef struct OriginRow:
+    int32_t counted_for     # the first four as in Origin
+    uint16_t icmp
+    uint8_t reason
+    uint8_t ends
+    int32_t rule            # of the tally's row in which the outcome counts
+    uint32_t linked         # whether there is one

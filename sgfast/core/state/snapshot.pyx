@@ -49,6 +49,7 @@ from sgfast.core.conntrack.table cimport (
 )
 from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.parallel.workers cimport MOST_JOBS, shard_of_hash
+from sgfast.core.pipeline.outcomes cimport relink, rule_of_outcomes
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport CUT_DENIED, MAX_CUTS, NO_CUT, CutRow, Cuts
 from sgfast.core.tallies.tally cimport TALLY_MOST, Tally, TallyRow, add_row
@@ -65,10 +66,12 @@ RECORD_DTYPE = np.dtype([
     ("initiator_high", "u1"), ("side_end", "u1", (2,)), ("spare", "u1", (5,)),
     ("rule", "<u4", (2,)), ("instance", "<i4", (2,)),
 ])
-ORIGIN_DTYPE = np.dtype([("counted_for", "<i4"), ("icmp", "<u2"), ("reason", "u1"), ("ends", "u1")])
+ORIGIN_DTYPE = np.dtype([
+    ("counted_for", "<i4"), ("icmp", "<u2"), ("reason", "u1"), ("ends", "u1"), ("rule", "<i4"), ("linked", "<u4"),
+])
 assert TUPLE_DTYPE.itemsize == sizeof(TupleRow)
 assert RECORD_DTYPE.itemsize == sizeof(RecordRow)
-assert ORIGIN_DTYPE.itemsize == sizeof(Origin)
+assert ORIGIN_DTYPE.itemsize == sizeof(OriginRow)
 
 _TALLIES = ("denials", "unanswered", "refused", "broken", "began")
 _COUNTERS = (
@@ -105,7 +108,8 @@ cdef object _save_table(Table* t):
     cdef TupleRow* row = <TupleRow*>_bytes_of(rows)
     origins = np.zeros(t.used if t.keep_origins else 0, dtype=ORIGIN_DTYPE)
     cdef RecordRow* record = <RecordRow*>_bytes_of(records)
-    cdef Origin* origin = <Origin*>_bytes_of(origins)
+    cdef OriginRow* origin = <OriginRow*>_bytes_of(origins)
+    cdef const Origin* there
     cdef uint32_t* row_of = <uint32_t*>malloc((<size_t>t.slab.fresh + 1) * sizeof(uint32_t))
     cdef uint32_t slot
     cdef uint32_t n = 0
@@ -134,7 +138,14 @@ cdef object _save_table(Table* t):
                 record[n].flow = flow_at(&t.slab, slot)[0]
                 record[n].sides = flow_sides_at(&t.slab, slot)[0]
             if t.keep_origins:
-                origin[n] = origin_at(&t.slab, slot)[0]
+                there = origin_at(&t.slab, slot)
+                origin[n].counted_for = there.counted_for
+                origin[n].icmp = there.icmp
+                origin[n].reason = there.reason
+                origin[n].ends = there.ends
+                if e.marks & (TUPLE_LIVE | UNBEGUN) == TUPLE_LIVE and there.outcomes != NULL:
+                    origin[n].rule = rule_of_outcomes(there)
+                    origin[n].linked = True
             row_of[slot] = n
             n += 1
     age, seen = [], []
@@ -246,7 +257,7 @@ cdef uint32_t _put_row(
 
 
 cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, numbers, bint waiting):
-    # Returns the plane and the slot of each row.
+    # Returns the plane, the slot and the origin of each row.
     cdef Classifier classifier = plane.classifier
     cdef Py_ssize_t rules = classifier.rule_count
     cdef Table* t = _table_of(plane, 0, offset)
@@ -257,7 +268,8 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     cdef Py_ssize_t count = len(rows)
     cdef const TupleRow* row = <const TupleRow*>_bytes_of(rows)
     cdef const RecordRow* record = <const RecordRow*>_bytes_of(records)
-    cdef const Origin* origin = <const Origin*>_bytes_of(origins)
+    cdef const OriginRow* origin = <const OriginRow*>_bytes_of(origins)
+    cdef Origin* there
     cdef const Slab* slab
     cdef Py_ssize_t put = 0
     cdef uint32_t[::1] slots
@@ -278,6 +290,7 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     _check_records(ended, rules, classifier.instance_count, name)
     known = (origins["counted_for"] >= -1) & (origins["counted_for"] < classifier.instance_count)
     known &= (origins["reason"] < <int>REASON_COUNT) & (origins["ends"] <= <int>(ORIGIN_HIGH | ORIGIN_DENIED_OUT))
+    known &= (origins["rule"] >= -1) & (origins["rule"] < rules) & (origins["linked"] <= 1)
     _require(bool(known.all()), f"{name}: an invalid origin")
 
     slots_array, shards_array = np.empty(count, dtype=np.uint32), np.zeros(count, dtype=np.uint8)
@@ -289,7 +302,12 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
                 break
             slab = &_table_of(plane, shards[put], offset).slab
             if t.keep_origins:
-                origin_at(slab, slots[put])[0] = origin[put]
+                there = origin_at(slab, slots[put])
+                there.counted_for = origin[put].counted_for
+                there.icmp = origin[put].icmp
+                there.reason = origin[put].reason
+                there.ends = origin[put].ends
+                there.outcomes = NULL
             if t.keep_flows:
                 flow_at(slab, slots[put])[0] = record[put].flow
                 flow_sides_at(slab, slots[put])[0] = record[put].sides
@@ -310,7 +328,7 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
             raise MemoryError
         memcpy(t.ended, _bytes_of(ended), ended.nbytes)
         t.ended_count = t.ended_capacity = len(ended)
-    return shards_array, slots_array
+    return shards_array, slots_array, origins
 
 
 def _orders(numbers, members):
@@ -433,8 +451,8 @@ def load_plane(DataPlane plane not None, numbers, arrays):
         p.reasons[i] = _number(numbers["reasons"], i)
 
     load_datagrams(plane, _checked(arrays, "datagrams", DATAGRAM_DTYPE))
-    _load_table(plane, _offset(plane, &p.table), "table", arrays, numbers, False)
-    _load_table(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers, False)
+    tuples = _load_table(plane, _offset(plane, &p.table), "table", arrays, numbers, False)
+    attempts = _load_table(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers, False)
     cuts = _checked(arrays, "cuts", CUT_DTYPE)
     _require(len(cuts) <= MAX_CUTS * 2 * <int>MOST_JOBS, "cuts: too many")
     earlier = (cuts["previous"] == <uint32_t>NO_CUT) | (cuts["previous"] < np.arange(len(cuts)))
@@ -444,7 +462,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     waiting = _checked(arrays, "waiting.rows", TUPLE_DTYPE)
     listed = bool((waiting["rule"][:, 0] < len(cuts)).all())
     _require(listed and not waiting["marks"].any(), "waiting: a key without a cut")
-    shards, slots = _load_table(plane, _offset(plane, &p.cuts.waiting), "waiting", arrays, numbers, True)
+    shards, slots, _ = _load_table(plane, _offset(plane, &p.cuts.waiting), "waiting", arrays, numbers, True)
     _load_cuts(plane, cuts, waiting["rule"][:, 0], shards, slots)
     p.cuts.untold = _number(counters, "untold")
 
@@ -466,6 +484,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
         known = (rows["instance"] >= -1) & (rows["instance"] < classifier.instance_count)
         known &= (rows["rule"] >= -1) & (rows["rule"] < classifier.rule_count) & np.isin(rows["family"], (0, 4, 6))
         sound = known & (rows["reason"] < <int>REASON_COUNT) & (rows["first_ns"] <= rows["last_ns"])
+        sound &= (rows["packets"] > 0) | (rows["connections"] > 0)
         for flag in ("inbound", "has_ports", "has_icmp"):
             sound &= rows[flag] <= 1
         _require(bool(sound.all()), f"{name}: an invalid row")
@@ -473,6 +492,23 @@ def load_plane(DataPlane plane not None, numbers, arrays):
         for n in range(len(rows)):
             _require(add_row(tallies[i], &row[n]), f"{name}: an invalid row")
         tallies[i].lost = _number(numbers["lost"], name)
+    _link_origins(plane, _offset(plane, &p.table), tuples)
+    _link_origins(plane, _offset(plane, &p.attempts), attempts)
+
+
+cdef int _link_origins(DataPlane plane, size_t offset, tuples) except -1:
+    # Ties tuples to the rows in which their outcomes count. `tuples`: what _load_table returned.
+    cdef const uint8_t[::1] shards = tuples[0]
+    cdef const uint32_t[::1] slots = tuples[1]
+    origins = tuples[2]
+    cdef const OriginRow* origin = <const OriginRow*>_bytes_of(origins)
+    cdef Py_ssize_t i
+    for i in range(len(origins)):
+        if origin[i].linked:
+            relink(
+                plane.planes[shards[i]], plane.planes[0], _table_of(plane, shards[i], offset), slots[i], origin[i].rule
+            )
+    return 0
 
 
 cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:

@@ -8,6 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 from sgfast.core.base.bucket cimport Bucket, match_tag, put_in_bucket
 from sgfast.core.base.intrinsics cimport ctz32, fold, likely, prefetch, unlikely
 from sgfast.core.base.memory cimport map_lazily, unmap_pages
+from sgfast.core.conntrack.storage cimport Origin
 
 cdef enum:
     TALLY_KINDS = 1 << 16       # more kinds than a person reads
@@ -18,7 +19,7 @@ cdef enum:
     TALLY_KEY_BYTES = 32        # the leading bytes of a TallyRow, which are its key
 
 
-cdef packed struct TallyRow:
+cdef struct TallyRow:           # without gaps
     uint8_t peer[16]            # network byte order; IPv4 in the first four bytes
     int32_t instance            # whose filter judged; -1 if that is not told
     uint16_t port_key           # destination port, or ICMP type << 8 | code
@@ -35,6 +36,9 @@ cdef packed struct TallyRow:
     int64_t first_ns            # earliest and latest timestamp of its packets
     int64_t last_ns
     uint64_t number             # 1-based number of the first packet; 0 if that is not known
+    # How many of its connections were not answered, and how many were refused; or how many of its denied ones were
+    # answered, and 0. If there was no room for the peer, they are in a tally of their own (Tally.named).
+    uint64_t outcomes[2]
 
 
 cdef struct Tally:
@@ -43,6 +47,8 @@ cdef struct Tally:
     uint32_t count
     uint64_t secret
     uint64_t lost               # packets and connections that are not counted, for lack of memory
+    # The tallies that count outcomes with their peers if the row has none; NULL for none.
+    Tally* named[2]
 
 
 cdef inline void init_tally(Tally* tally, uint64_t secret) noexcept nogil:
@@ -51,6 +57,8 @@ cdef inline void init_tally(Tally* tally, uint64_t secret) noexcept nogil:
     tally.count = 0
     tally.secret = secret | 1
     tally.lost = 0
+    tally.named[0] = NULL
+    tally.named[1] = NULL
 
 
 cdef inline void free_tally(Tally* tally) noexcept nogil:
@@ -60,12 +68,28 @@ cdef inline void free_tally(Tally* tally) noexcept nogil:
     tally.index = NULL
 
 
-# The key of a row as four words. They stay in registers while the key is coarsened, hashed and compared. The processor
-# would have to wait if it loaded a word right after it had written single bytes of it.
+# The key of a row as four words. They stay in registers while the key is made, coarsened, hashed and compared. The
+# processor would have to wait if it loaded a word right after it had written single bytes of it.
 cdef struct TallyKey:
     uint64_t peer[2]
     uint64_t service            # instance, port_key, protocol, reason, from the lowest bits on
     uint64_t rest               # inbound, family, has_ports, has_icmp, rule
+
+
+cdef inline TallyKey key_of_kind(
+    int32_t instance, uint16_t port_key, uint8_t protocol, uint8_t reason, bint inbound, bint ipv6, bint has_ports,
+    bint has_icmp, int32_t rule
+) noexcept nogil:
+    # The parameters are fields of TallyRow. The caller adds the peer.
+    cdef TallyKey key
+    key.service = (
+        <uint32_t>instance | <uint64_t>port_key << 32 | <uint64_t>protocol << 48 | <uint64_t>reason << 56
+    )
+    key.rest = (
+        inbound | <uint64_t>(6 if ipv6 else 4) << 8 | <uint64_t>has_ports << 16 | <uint64_t>has_icmp << 24
+        | <uint64_t><uint32_t>rule << 32
+    )
+    return key
 
 
 cdef inline uint32_t key_hash(const Tally* tally, const TallyKey* key) noexcept nogil:
@@ -148,19 +172,22 @@ cdef inline void note_times(TallyRow* row, int64_t first_ns, int64_t last_ns, ui
 
 
 cdef inline void add_to(TallyRow* row, const TallyRow* more) noexcept nogil:
-    note_times(row, more.first_ns, more.last_ns, more.number)
+    if more.packets or more.connections:
+        note_times(row, more.first_ns, more.last_ns, more.number)
     row.packets += more.packets
     row.connections += more.connections
     row.bytes += more.bytes
+    row.outcomes[0] += more.outcomes[0]
+    row.outcomes[1] += more.outcomes[1]
 
 
 cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
-    # Adds a row of another tally with its counters. False for lack of memory, or if nothing was counted in it.
+    # Adds a row of another tally with its counters. False for lack of memory.
     cdef TallyKey key
     cdef TallyRow* row
     cdef int level
     memcpy(&key, more, TALLY_KEY_BYTES)
-    if (more.packets == 0 and more.connections == 0) or not have_rows(tally):
+    if not have_rows(tally):
         return False
     for level in range(TALLY_LEVELS):
         row = find_kind(tally, &key, key_hash(tally, &key), most_rows(level))
@@ -175,80 +202,154 @@ cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
 # waits in a queue, so that the misses overlap.
 
 cdef enum:
-    QUEUED_ROWS = 32
+    QUEUED_KINDS = 32
+
+
+# One packet, or one connection.
+cdef struct Queued:
+    TallyKey key
+    Tally* tally                # where it counts
+    TallyRow* row               # most likely its row, or NULL
+    Origin* origin              # of its tuple, or NULL
+    uint64_t outcomes[2]        # what became of the tuple meanwhile
+    int64_t time_ns
+    uint64_t number
+    uint32_t packets
+    uint32_t connections
+    uint32_t bytes
+    uint32_t hash               # of the key
+    uint32_t peerless           # of the key without the peer, or 0 if that is not needed
 
 
 cdef struct TallyQueue:
-    TallyRow rows[QUEUED_ROWS]
-    Tally* tallies[QUEUED_ROWS]     # where each row counts
+    Queued kinds[QUEUED_KINDS]
     int count
 
 
-cdef inline void prefetch_kind(const Tally* tally, uint32_t h) noexcept nogil:
-    # Prefetches the first row whose tag matches the hash `h`. Call it when the bucket has been prefetched.
+cdef inline TallyRow* likely_row(const Tally* tally, uint32_t h) noexcept nogil:
+    # Prefetches the first row whose tag matches the hash `h`, and returns it, or NULL. Call it when the bucket has been
+    # prefetched.
     cdef const Bucket* bucket = bucket_of(tally, h)
     cdef uint32_t mask = match_tag(bucket, h)
-    cdef const TallyRow* row
-    if mask:
-        row = &tally.rows[bucket.slots[ctz32(mask)]]
-        prefetch(row)
-        prefetch(&row.number)       # a row may be in two cache lines
-
-
-cdef inline void count_row(
-    Tally* tally, const TallyRow* more, TallyKey* key, uint32_t h, uint32_t peerless
-) noexcept nogil:
-    # `h`: the hash of the key; `peerless`: its hash without the peer, or 0 if that is not known yet.
     cdef TallyRow* row
-    cdef int level
-    for level in range(TALLY_LEVELS):
-        row = find_kind(tally, key, h, most_rows(level))
+    if mask == 0:
+        return NULL
+    row = &tally.rows[bucket.slots[<uint32_t>ctz32(mask)]]
+    prefetch(row)
+    prefetch(&row.number)       # a row may be in two cache lines
+    return row
+
+
+cdef inline TallyRow* row_of_kind(Tally* tally, TallyKey* key, uint32_t h, uint32_t peerless, int* level) noexcept nogil:
+    # Finds or makes the finest row for which there is room. NULL for none.
+    cdef TallyRow* row
+    level[0] = 0
+    while level[0] < TALLY_LEVELS:
+        row = find_kind(tally, key, h, most_rows(level[0]))
         if row != NULL:
-            add_to(row, more)
+            return row
+        coarsen(key, level[0])
+        h = peerless if level[0] == 0 and peerless else key_hash(tally, key)
+        level[0] += 1
+    return NULL
+
+
+cdef inline void count_named(const Queued* q) noexcept nogil:
+    # Counts the outcomes of a kind whose row has no peer. These tallies know no rule, and no reason that allows.
+    cdef TallyKey key
+    cdef TallyRow* row
+    cdef int i, level
+    for i in range(2):
+        if q.outcomes[i]:
+            key = q.key
+            key.rest |= <uint64_t>0xFFFFFFFF << 32
+            if q.tally.named[1] != NULL:
+                key.service &= ~(<uint64_t>0xFF << 56)
+            row = row_of_kind(q.tally.named[i], &key, key_hash(q.tally.named[i], &key), 0, &level) if have_rows(
+                q.tally.named[i]
+            ) else NULL
+            if row != NULL:
+                row.connections += q.outcomes[i]
+            else:
+                q.tally.named[i].lost += 1
+
+
+cdef inline void count_kind(Queued* q) noexcept nogil:
+    cdef TallyRow* row = q.row
+    cdef TallyKey key
+    cdef int level = 0
+    if unlikely(row == NULL or memcmp(row, &q.key, TALLY_KEY_BYTES) != 0):
+        key = q.key
+        row = row_of_kind(q.tally, &key, q.hash, q.peerless, &level)
+        if row == NULL:
+            # There is room for all kinds of the last level. Nothing may stay in the queue, even so.
+            q.tally.lost += 1
             return
-        coarsen(key, level)
-        h = peerless if level == 0 and peerless else key_hash(tally, key)
-    # There is room for all kinds of the last level. Nothing may stay in the queue, even so.
-    tally.lost += 1
+    note_times(row, q.time_ns, q.time_ns, q.number)
+    row.packets += q.packets
+    row.connections += q.connections
+    row.bytes += q.bytes
+    if q.origin == NULL:
+        return
+    if likely(level == 0):
+        row.outcomes[0] += q.outcomes[0]
+        row.outcomes[1] += q.outcomes[1]
+    else:
+        count_named(q)
+    if q.origin.outcomes == q.outcomes:     # otherwise the tuple has ended, and another one has begun in its entry
+        q.origin.outcomes = row.outcomes if level == 0 else NULL
 
 
 cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
-    cdef uint32_t hashes[QUEUED_ROWS]
-    cdef uint32_t peerless[QUEUED_ROWS]
-    cdef const Tally* tally
-    cdef TallyKey key
+    cdef Queued* q
     cdef int n
     for n in range(queue.count):
-        tally = queue.tallies[n]
-        memcpy(&key, &queue.rows[n], TALLY_KEY_BYTES)
-        hashes[n] = key_hash(tally, &key)
-        peerless[n] = 0
-        prefetch(bucket_of(tally, hashes[n]))
-        if tally.count >= TALLY_KINDS:      # a new kind counts without its peer
-            coarsen(&key, 0)
-            peerless[n] = key_hash(tally, &key)
-            prefetch(bucket_of(tally, peerless[n]))
+        q = &queue.kinds[n]
+        q.row = likely_row(q.tally, q.hash)
+        if unlikely(q.peerless):
+            likely_row(q.tally, q.peerless)
     for n in range(queue.count):
-        tally = queue.tallies[n]
-        prefetch_kind(tally, hashes[n])
-        if peerless[n]:
-            prefetch_kind(tally, peerless[n])
-    for n in range(queue.count):
-        memcpy(&key, &queue.rows[n], TALLY_KEY_BYTES)
-        count_row(queue.tallies[n], &queue.rows[n], &key, hashes[n], peerless[n])
+        count_kind(&queue.kinds[n])
     queue.count = 0
 
 
-cdef inline TallyRow* queue_row(TallyQueue* queue, Tally* tally) noexcept nogil:
-    # A row for the caller to fill with one packet or one connection. It may be changed until the next one is queued.
-    cdef TallyRow* row
-    if queue.count == QUEUED_ROWS:
+cdef inline Queued* queue_kind(
+    TallyQueue* queue, Tally* tally, const TallyKey* key, int64_t time_ns, uint64_t number
+) noexcept nogil:
+    # Queues one packet or one connection. The caller says what it counts; it may change that until the next one is
+    # queued. `time_ns`, `number`: of the packet, or of the connection's first one; 0 if that is not known.
+    cdef Queued* q
+    cdef TallyKey coarse
+    if queue.count == QUEUED_KINDS:
         count_queued(queue)
-    row = &queue.rows[queue.count]
-    if have_rows(tally):
-        queue.tallies[queue.count] = tally
-        queue.count += 1
-    else:
-        tally.lost += 1             # the row is not counted
-    memset(row, 0, sizeof(TallyRow))
-    return row
+    q = &queue.kinds[queue.count]
+    q.key = key[0]
+    q.tally = tally
+    q.origin = NULL
+    q.time_ns = time_ns
+    q.number = number
+    q.packets = 0
+    q.connections = 0
+    q.bytes = 0
+    q.peerless = 0
+    if unlikely(not have_rows(tally)):
+        tally.lost += 1             # it is not counted
+        return q
+    q.hash = key_hash(tally, key)
+    prefetch(bucket_of(tally, q.hash))
+    if unlikely(tally.count >= TALLY_KINDS):    # a new kind counts without its peer
+        coarse = key[0]
+        coarsen(&coarse, 0)
+        q.peerless = key_hash(tally, &coarse)
+        prefetch(bucket_of(tally, q.peerless))
+    queue.count += 1
+    return q
+
+
+cdef inline void link_origin(TallyQueue* queue, Queued* q, Origin* origin) noexcept nogil:
+    # `q` was queued last, and is the first packet of the tuple with this origin: its outcome counts there.
+    if queue.count and &queue.kinds[queue.count - 1] == q:
+        q.origin = origin
+        q.outcomes[0] = 0
+        q.outcomes[1] = 0
+        origin.outcomes = q.outcomes
