@@ -1,6 +1,6 @@
 """Runs batches through the pipeline, and makes and frees planes. ``batch.pxd`` says what each function does."""
 
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -160,19 +160,19 @@ cdef void judge_batch(
     cdef uint64_t nbytes = 0
     cdef uint64_t at
     cdef uint32_t slot
-    cdef int64_t next_tick = INT64_MIN
+    cdef Py_ssize_t end = 0     # packets before this one are in the wheel's current tick
     while i < n:
-        if now[i] >= next_tick:
+        if i == end:
             sweep_ended(plane, now[i])
-            next_tick = end_of_tick(now[i])
-        passed = pass_established(plane, packets, now, i, n, next_tick) if is_plain(&packets[i]) else i
+            end = n if now[n - 1] < end_of_tick(now[i]) else i + 1
+        passed = pass_established(plane, packets, now, i, end) if is_plain(&packets[i]) else i
         if passed > i:
             fast += passed - i
             for k in range(i, passed if noted else i):
                 at = <uint64_t>k if numbers == NULL else numbers[k] - first
                 note_established(plane, &packets[k], at, rows, words)
             i = passed
-            if i == n or now[i] >= next_tick:
+            if i == end:
                 continue
         if not looked:
             look_ahead(plane, &packets[i], n - i, &ahead[i])

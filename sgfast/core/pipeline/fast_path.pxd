@@ -44,13 +44,13 @@ cdef inline bint is_plain(const Packet* p) noexcept nogil:
 
 
 cdef inline Py_ssize_t pass_established(
-    Plane* plane, const Packet* packets, const int64_t* now, Py_ssize_t first, Py_ssize_t end, int64_t until
+    Plane* plane, const Packet* packets, const int64_t* now, Py_ssize_t first, Py_ssize_t end
 ) noexcept nogil:
     # Allows packets from `first` on, up to the first one that is no ACK of an established TCP connection, and no packet
-    # of another protocol whose connection was allowed both ways; or that comes at `until` or later. Each side that has
-    # a filter must have such a connection: live, not disconnected, with a reply seen (SPEC 4.3). Returns the index of
-    # that packet, or `end`, and changes nothing for it. All states and flags to compare are in the last eight bytes of
-    # an entry. The caller counts verdicts, updates flow records, and writes results.
+    # of another protocol whose connection was allowed both ways. Each side that has a filter must have such a
+    # connection: live, not disconnected, with a reply seen (SPEC 4.3). Returns the index of that packet, or `end`, and
+    # changes nothing for it. All states and flags to compare are in the last eight bytes of an entry. The caller counts
+    # verdicts, updates flow records, and writes results.
     cdef RuleCount* rules = plane.rule_counts
     cdef const FastPath* fast
     cdef const Packet* p
@@ -76,7 +76,7 @@ cdef inline Py_ssize_t pass_established(
         if (
             (word ^ load16(&p.key.protocol)) & fast.mask[which] != fast.word[which]
             or e.digest != p.digest or e.ports != p.key.ports
-            or now[i] >= e.deadline[which >> 1] or now[i] >= until
+            or now[i] >= e.deadline[which >> 1]
         ):
             break
         if unlikely(p.ipv6):
