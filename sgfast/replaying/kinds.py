@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -114,15 +115,11 @@ def summed(rows: Rows, *others: Rows) -> Rows:
     """
     if not len(rows):
         return rows
-    keys = [*_key_words(rows).T, rows["owner"].astype(np.uint64), *others]
-    order = np.lexsort(keys)
-    begins = np.ones(len(rows), dtype=bool)
-    begins[1:] = False
-    for column in keys:
-        ordered = column[order]
-        begins[1:] |= ordered[1:] != ordered[:-1]
-    starts = np.flatnonzero(begins)
+    order, begins = grouped([*_key_words(rows).T, rows["owner"].astype(np.uint64), *others])
     rows = _at(rows, order)
+    if begins.all():
+        return rows
+    starts = np.flatnonzero(begins)
     total = _at(rows, starts)
     for name in MEASURES:
         total[name] = np.add.reduceat(rows[name], starts)
@@ -195,16 +192,45 @@ def _key_words(rows: Rows) -> NDArray[np.uint64]:
 
 
 def coded(*columns: Any) -> NDArray[np.int64]:
-    """For each place, a number that is equal to that of another place where all columns are."""
+    """For each place, a number that is equal to that of another place where all columns are. Numbers count from 0."""
     codes = np.zeros(len(columns[0]), dtype=np.int64)
-    if len(codes):
-        order = np.lexsort(columns)
-        differs = np.zeros(len(codes) - 1, dtype=bool)
-        for column in columns:
-            ordered = column[order]
-            differs |= ordered[1:] != ordered[:-1]
-        codes[order[1:]] = np.cumsum(differs)
+    order, begins = grouped(columns)
+    codes[order] = np.cumsum(begins) - 1
     return codes
+
+
+def grouped(columns: Sequence[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The places in the order of the columns, of which the last one matters most, and where another value begins.
+    Places with equal values come in any order.
+    """
+    varying = [column for column in columns if len(column) and (column != column[0]).any()]
+    packed = _packed(varying)
+    if packed is not None:
+        varying = [packed]
+    order = np.arange(len(columns[0]))
+    if varying:
+        order = np.argsort(packed) if packed is not None else np.lexsort(varying)
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = False
+    for column in varying:
+        ordered = column[order]
+        begins[1:] |= ordered[1:] != ordered[:-1]
+    return order, begins
+
+
+def _packed(columns: Sequence[Any]) -> NDArray[np.uint64] | None:
+    """One column of 64 bits with the same order, as sorting takes most of the time; None if it has no room."""
+    if not columns:
+        return None
+    lowest = [column.min() for column in columns]
+    spans = [int(column.max()) - int(low) + 1 for column, low in zip(columns, lowest, strict=True)]
+    if prod(spans) >= 1 << 64:
+        return None
+    packed = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column, low, span in zip(reversed(columns), reversed(lowest), reversed(spans), strict=True):
+        # Unsigned numbers wrap around, so this is right for columns below 0, too.
+        packed = packed * np.uint64(span) + column.astype(np.uint64) - low.astype(np.uint64)
+    return packed
 
 
 def added_up(parts: Iterable[Kinds]) -> Kinds:

@@ -233,11 +233,24 @@ class Rollup:
     def _fitting(self, part: Part, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
         """The finest step of which ``most`` rows hold ``ENOUGH``, or the coarsest, and its groups."""
         for step in steps:
+            if step is not steps[-1] and not self._may_fit(part, step, most):
+                continue
             found = self._grouped(part, by, *step)
             fit = found.order[:most]
             if all(counts[fit].sum() >= ENOUGH * counts.sum() for counts in (found.sums, found.firsts)):
                 break
         return step, found
+
+    def _may_fit(self, part: Part, step: _Step, most: int) -> bool:
+        """Whether ``most`` rows may hold ``ENOUGH``: not if as many sources, or destinations, do not. Adding up is
+        quicker than grouping.
+        """
+        counts = sum(self.counts[part].values())
+        for level, numbers in ((step[0], self.ends.sources), (step[1], self.ends.destinations)):
+            sums = np.bincount(self.ends.codes(level)[numbers], weights=counts)
+            if len(sums) > most and np.partition(sums, -most)[-most:].sum() < ENOUGH * sums.sum():
+                return False
+        return True
 
     def _every(self, part: Part, by: By, steps: Sequence[_Step], least: int, at_least: int) -> int:
         """The fewest rows to ask for that are all. Where there is room for more rows, they are told more finely."""
@@ -252,16 +265,16 @@ class Rollup:
         places = np.concatenate([where for where, _ in counted])
         counts = np.concatenate([counts[where] for where, counts in counted])
         words = np.concatenate([np.full(len(where), n) for n, (where, _) in enumerate(counted)])
-        rows = self.kinds.rows[places]
+        rows = self.kinds.rows
         sources = self.ends.codes(source)[self.ends.sources[places]]
         destinations = self.ends.codes(destination)[self.ends.destinations[places]]
-        columns = [words, *self._columns(rows, by)]
+        columns = [words, *(column[places] for column in self._columns(rows, by))]
         if by != "rule":
             columns += [self._services.codes(service)[places], sources, destinations]
-            columns += [rows["inbound"]] if by != "service" else []
+            columns += [rows["inbound"][places]] if by != "service" else []
         codes = coded(*columns)
-        # Of each group, the largest kind comes first.
-        order = np.lexsort((places, -counts, codes))
+        # Of each group, the largest kind comes first, and of equal ones the one that is first in ``rows``.
+        order = np.lexsort((-counts, codes))
         starts = np.append(np.flatnonzero(np.diff(codes[order], prepend=-1)), len(order))
         sums, firsts = (
             np.add.reduceat(each[order], starts[:-1]) if len(order) else each
@@ -278,7 +291,7 @@ class Rollup:
         places = found.places[group]
         rows = self.kinds.rows[places]
         ends = {
-            level_of: np.unique(numbers[places])
+            level_of: _different(numbers[places])
             for level_of, numbers in (("source", self.ends.sources), ("destination", self.ends.destinations))
         }
         names = {
@@ -291,7 +304,7 @@ class Rollup:
         word = list(self.counts[part])[int(found.words[group][0])]
         first = rows[np.argmin(rows["first_ns"])]
         is_timed = first["first_ns"] != NEVER[0]
-        rules = np.unique(rows["rule"])
+        rules = _different(rows["rule"] + 1) - 1
         largest = rows[0]
         told = self._is_told(largest)
         return Row(
@@ -351,6 +364,11 @@ class Rollup:
         return None
 
 
+def _different(numbers: NDArray[Any]) -> NDArray[np.int64]:
+    """Each number once, in order. They are not below 0, and there are about as many numbers as the largest one says."""
+    return np.flatnonzero(np.bincount(numbers))
+
+
 def only(rules: NDArray[Any], names: Sequence[str]) -> str | None:
     """The rule that decided alone. ``rules``: numbers of different rules; below 0 where none decided."""
     return names[int(rules[0])] if len(rules) == 1 and rules[0] >= 0 else None
@@ -364,7 +382,7 @@ class _Services:
         rows = kinds.rows
         self._protocols = rows["protocol"].astype(np.int64)
         key = rows["port_key"].astype(np.int64) << 2 | rows["has_ports"].astype(np.int64) << 1 | rows["has_icmp"]
-        self._exact: NDArray[np.int64] = self._protocols << 20 | key
+        self._exact: NDArray[np.int64] = coded(self._protocols, key)
 
     def codes(self, level: _ServiceLevel) -> NDArray[np.int64]:
         if level == "service":

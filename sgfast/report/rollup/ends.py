@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sgfast.policy.model import AddressGroupPeer, Network, Policy
 from sgfast.policy.network_keys import network_key
-from sgfast.replaying.kinds import Kinds, coded
+from sgfast.replaying.kinds import Kinds, grouped
 
 EndKind = Literal[
     "instance", "groups", "vpc", "address", "address-group", "network", "private", "public", "unknown", "any"
@@ -51,6 +51,20 @@ _Codes = NDArray[np.int64]
 _Labels = tuple[_Codes, list[Name]]
 
 
+@dataclass(frozen=True)
+class _Addresses:
+    """Different addresses. ``peers``: uint8 of shape (n, 16), IPv4 in the first four bytes; ``families``: 4 or 6."""
+
+    peers: NDArray[np.uint8]
+    families: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.families)
+
+    def text(self, number: int) -> str:
+        return str(ip_address(self.peers[number, : 16 if self.families[number] == 6 else 4].tobytes()))
+
+
 class Ends:
     """The two ends of each row of ``kinds``. Names of instances that a change took away stay.
 
@@ -59,16 +73,18 @@ class Ends:
 
     def __init__(self, policy: Policy, kinds: Kinds, *also: Policy) -> None:
         rows = kinds.rows
-        outside = rows[(rows["family"] > 0) & (rows["owner"] < 0)]
-        words = np.ascontiguousarray(outside["peer"]).view(np.uint64).reshape(-1, 2)
-        numbers = coded(words[:, 0], words[:, 1], outside["family"])
-        _, first = np.unique(numbers, return_index=True)
+        is_outside = (rows["family"] > 0) & (rows["owner"] < 0)
+        peers, families = rows["peer"][is_outside], rows["family"][is_outside]
+        words = peers.view(np.uint64).reshape(-1, 2)
+        order, begins = grouped([words[:, 0], words[:, 1], families])
+        numbers = np.empty(len(order), dtype=np.int64)
+        numbers[order] = np.cumsum(begins) - 1
         self._instances = kinds.instances
-        self._addresses = outside[["peer", "family"]][first]
+        self._addresses = _Addresses(peers[order[begins]], families[order[begins]])
         # Numbers of ends: instances, addresses that no instance owns, and what is not known.
         unknown_address = len(self._instances) + len(self._addresses)
         peer = np.where(rows["family"] == 0, unknown_address, rows["owner"]).astype(np.int64)
-        peer[(rows["family"] > 0) & (rows["owner"] < 0)] = len(self._instances) + numbers
+        peer[is_outside] = len(self._instances) + numbers
         # Below -1 it is not known either whether an instance is there.
         here = np.where(rows["instance"] >= 0, rows["instance"], unknown_address + (rows["instance"] == -1))
         inbound = rows["inbound"] == 1
@@ -106,8 +122,7 @@ class Ends:
             return Name(self._instances[end], "instance")
         end -= len(self._instances)
         if end < len(self._addresses):
-            row = self._addresses[end]
-            return Name(str(ip_address(row["peer"][: 16 if row["family"] == 6 else 4].tobytes())), "address")
+            return Name(self._addresses.text(end), "address")
         return _UNKNOWN_ADDRESS if end == len(self._addresses) else _UNKNOWN_INSTANCE
 
 
@@ -139,14 +154,14 @@ class _Named:
         self._named = _by_family(named.values())
         self._private = _by_family((network, _PRIVATE_NAME) for network in _PRIVATE)
 
-    def names(self, addresses: NDArray[Any]) -> tuple[tuple[list[Name], _Codes], tuple[list[Name], _Codes]]:
+    def names(self, addresses: _Addresses) -> tuple[tuple[list[Name], _Codes], tuple[list[Name], _Codes]]:
         """What rules call addresses, and whether they are private: names, and the number of each address's."""
         scopes, names = [_PUBLIC_NAME], [_PUBLIC_NAME]
         of_scope, of_name = (np.zeros(len(addresses), dtype=np.int64) for _ in range(2))
         for family in (4, 6):
-            chosen = np.flatnonzero(addresses["family"] == family)
-            private, private_names = self._private[family].find(addresses["peer"][chosen])
-            named, known_names = self._named[family].find(addresses["peer"][chosen])
+            chosen = np.flatnonzero(addresses.families == family)
+            private, private_names = self._private[family].find(addresses.peers[chosen])
+            named, known_names = self._named[family].find(addresses.peers[chosen])
             scope = private + len(scopes)
             scopes += [name or _PUBLIC_NAME for name in private_names]
             of_scope[chosen] = scope
