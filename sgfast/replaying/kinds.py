@@ -15,7 +15,7 @@ from sgfast.engine import Engine
 
 Rows = NDArray[Any]
 
-#: A kind of traffic. Its first fields are those of TALLY_DTYPE (``core/tallies/tally.pxd``) but for ``outcomes``, and the
+#: A kind of traffic. Its first fields are those of TALLY_DTYPE (``core/tallies/tally.pxd``), without ``outcomes``. The
 #: others are:
 #:
 #:     connections      denied attempts if the reason denies, else allowed connections

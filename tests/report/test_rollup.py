@@ -15,7 +15,7 @@ import pytest
 from captures import pcap_head, pcap_record
 from command import SHOP, valid
 from effort import some
-from frames import ethernet, icmp, ip, udp
+from frames import ethernet, icmp, ip, tcp, udp
 from kinds import kinds_of
 from traffic import Crowd, as_capture, drawn
 
@@ -109,6 +109,38 @@ def test_what_finds_no_room_is_counted_without_its_address() -> None:
     assert folded.packets == folded.connections == number
     assert {row.source.text for row in folded.rows} == {"private addresses", "other addresses"}
     assert folded.rows[0].source_text == "private addresses (65,536 addresses)"
+
+
+def test_outcomes_keep_their_addresses_where_their_beginnings_found_no_room() -> None:
+    policy = parse_policy(
+        "{version: 1, security_groups: [{name: web, rules: [{direction: inbound, protocol: all}]}],"
+        " instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]}"
+    )
+    engine = Engine(policy, reporting=True)
+
+    def send(*frames: bytes) -> None:
+        engine.process(FrameBatch.from_frames(frames, [0] * len(frames)))
+
+    def peer(n: int) -> str:
+        return f"172.{16 + (n >> 16)}.{n >> 8 & 255}.{n & 255}"
+
+    for start in range(0, 1 << 16, 4096):
+        send(*(ethernet(ip(peer(n), "10.0.0.5", udp(1000, 53))) for n in range(start, start + 4096)))
+    silent, refused = (range((1 << 16) + first, (1 << 16) + first + 40) for first in (0, 100))
+    send(*(ethernet(ip(peer(n), "10.0.0.5", tcp(1000, 22, "S"))) for n in silent))
+    # These are over before it is counted that they began.
+    for n in refused:
+        send(
+            ethernet(ip(peer(n), "10.0.0.5", tcp(1000, 22, "S"))),
+            ethernet(ip("10.0.0.5", peer(n), tcp(22, 1000, "RA"))),
+        )
+    engine.dataplane.finish()
+    rows = kinds_of_engine(engine).rows
+    for name, expected in (("silent", silent), ("refused", refused)):
+        found = rows[(rows[name] > 0) & (rows["port_key"] == 22)]
+        assert sorted(str(ip_address(row["peer"][:4].tobytes())) for row in found) == sorted(map(peer, expected))
+        assert (found[name] == 1).all() and (found["family"] == 4).all()
+    assert int(rows["silent"].sum()) == (1 << 16) + 40 and int(rows["refused"].sum()) == 40
 
 
 def test_kinds_that_find_no_room_without_an_address_keep_what_all_have_room_for() -> None:

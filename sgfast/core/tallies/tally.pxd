@@ -240,7 +240,9 @@ cdef inline TallyRow* likely_row(const Tally* tally, uint32_t h) noexcept nogil:
     return row
 
 
-cdef inline TallyRow* row_of_kind(Tally* tally, TallyKey* key, uint32_t h, uint32_t peerless, int* level) noexcept nogil:
+cdef inline TallyRow* row_of_kind(
+    Tally* tally, TallyKey* key, uint32_t h, uint32_t peerless, int* level
+) noexcept nogil:
     # Finds or makes the finest row for which there is room. NULL for none.
     cdef TallyRow* row
     level[0] = 0
@@ -256,22 +258,24 @@ cdef inline TallyRow* row_of_kind(Tally* tally, TallyKey* key, uint32_t h, uint3
 
 cdef inline void count_named(const Queued* q) noexcept nogil:
     # Counts the outcomes of a kind whose row has no peer. These tallies know no rule, and no reason that allows.
+    cdef Tally* named
     cdef TallyKey key
     cdef TallyRow* row
     cdef int i, level
     for i in range(2):
         if q.outcomes[i]:
+            named = q.tally.named[i]
             key = q.key
             key.rest |= <uint64_t>0xFFFFFFFF << 32
             if q.tally.named[1] != NULL:
                 key.service &= ~(<uint64_t>0xFF << 56)
-            row = row_of_kind(q.tally.named[i], &key, key_hash(q.tally.named[i], &key), 0, &level) if have_rows(
-                q.tally.named[i]
-            ) else NULL
+            row = NULL
+            if have_rows(named):
+                row = row_of_kind(named, &key, key_hash(named, &key), 0, &level)
             if row != NULL:
                 row.connections += q.outcomes[i]
             else:
-                q.tally.named[i].lost += 1
+                named.lost += 1
 
 
 cdef inline void count_kind(Queued* q) noexcept nogil:

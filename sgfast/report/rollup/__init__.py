@@ -382,7 +382,7 @@ class _Services:
         rows = kinds.rows
         self._protocols = rows["protocol"].astype(np.int64)
         key = rows["port_key"].astype(np.int64) << 2 | rows["has_ports"].astype(np.int64) << 1 | rows["has_icmp"]
-        self._exact: NDArray[np.int64] = coded(self._protocols, key)
+        self._exact: NDArray[np.int64] = coded(key, self._protocols)
 
     def codes(self, level: _ServiceLevel) -> NDArray[np.int64]:
         if level == "service":
