@@ -20,9 +20,12 @@ from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.pipeline.batch cimport tally_ended
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.tallies.disconnects cimport CutRow
-from sgfast.core.tallies.tally cimport Tally, TallyRow, add_row, free_tally, init_tally
+from sgfast.core.tallies.tally cimport TALLIES, Tally, TallyRow, add_row, free_tallies, init_tallies
 
 from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
+
+
+TALLY_NAMES = ("denials", "unanswered", "refused", "broken", "began")
 
 
 cdef bint is_open(const Entry* e, int64_t now) noexcept nogil:
@@ -69,27 +72,31 @@ cdef object merged_flows(FlowRow** rows, const Py_ssize_t* counts, int n):
     return merged[np.argsort(numbers, kind="stable")]
 
 
-cdef object merged_tally(Plane** planes, int n, size_t offset):
-    # (rows, packets and connections that have none, for lack of memory). `offset`: of the tally in Plane.
-    cdef Tally sums
-    cdef Tally* tally = <Tally*>(<uint8_t*>planes[0] + offset)
-    cdef TallyRow* row
+cdef dict merged_tallies(Plane** planes, int n):
+    # By name: (rows, packets and connections that have none, for lack of memory).
+    cdef Tally[TALLIES] sums
+    cdef Tally* tally
     cdef uint32_t k
-    cdef int i
+    cdef int i, number
     if n == 1:
-        return tally_rows(tally), tally.lost
-    init_tally(&sums, planes[0].wire.secret[7])
+        return read_tallies(planes[0].tallies)
+    init_tallies(sums, planes[0].wire.secret[7])
     try:
-        for i in range(n):
-            tally = <Tally*>(<uint8_t*>planes[i] + offset)
-            sums.lost += tally.lost
-            for k in range(tally.count):
-                row = &tally.rows[k]
-                if not add_row(&sums, row):
-                    sums.lost += row.packets + row.connections
-        return tally_rows(&sums), sums.lost
+        for number in range(TALLIES):
+            for i in range(n):
+                tally = &planes[i].tallies[number]
+                sums[number].lost += tally.lost
+                for k in range(tally.count):
+                    if not add_row(&sums[number], &tally.rows[k]):
+                        sums[number].lost += tally.rows[k].packets + tally.rows[k].connections
+        return read_tallies(sums)
     finally:
-        free_tally(&sums)
+        free_tallies(sums)
+
+
+cdef dict read_tallies(const Tally* tallies):
+    cdef int i
+    return {name: (tally_rows(&tallies[i]), tallies[i].lost) for i, name in enumerate(TALLY_NAMES)}
 
 
 cdef object tally_rows(const Tally* tally):
@@ -259,16 +266,8 @@ cdef class AccountingPlane(DataPlane):
             free(rows)
             free(counts)
 
-    cdef object tally(self, size_t offset):
-        # `offset`: of the tally in Plane.
-        self.lock_drained()
-        try:
-            return self.tally_now(offset)
-        finally:
-            self.unlock()
-
-    cdef object tally_now(self, size_t offset):
-        return merged_tally(self.planes, self.plane_count, offset)
+    cdef dict tallies_now(self):
+        return merged_tallies(self.planes, self.plane_count)
 
     cdef object rule_counts_now(self):
         return merged_rule_counts(self.planes, self.plane_count, self.classifier.rule_count)
@@ -286,35 +285,16 @@ cdef class AccountingPlane(DataPlane):
         }
 
     @property
-    def denials(self):
-        """``(rows, lost)``: denied packets and the attempts that they began, as TALLY_DTYPE (``tallies/tally.pxd``)."""
-        return self.tally(<uint8_t*>&self.planes[0].denials - <uint8_t*>self.planes[0])
-
-    @property
-    def unanswered(self):
-        """``(rows, lost)``: allowed connections to an instance that it never answered, as TALLY_DTYPE."""
-        return self.tally(<uint8_t*>&self.planes[0].unanswered - <uint8_t*>self.planes[0])
-
-    @property
-    def refused(self):
-        """``(rows, lost)``: allowed connections to an instance that it refused, as TALLY_DTYPE."""
-        return self.tally(<uint8_t*>&self.planes[0].refused - <uint8_t*>self.planes[0])
-
-    @property
-    def broken(self):
-        """``(rows, lost)``: connections that were denied though the other end answered them, as TALLY_DTYPE.
-
-        ``instance`` is the one whose filter denied.
+    def tallies(self):
+        """By TALLY_NAMES, ``(rows, lost)``: rows as TALLY_DTYPE, and what has none for lack of memory. Their
+        ``instance`` is the one whose filter judged: of ``began`` the responder if that is an instance, else the
+        initiator. ``tallies/tally.pxd`` says what each counts.
         """
-        return self.tally(<uint8_t*>&self.planes[0].broken - <uint8_t*>self.planes[0])
-
-    @property
-    def began(self):
-        """``(rows, lost)``: connections that were allowed, as TALLY_DTYPE.
-
-        ``instance`` is the responder if that is an instance, else the initiator.
-        """
-        return self.tally(<uint8_t*>&self.planes[0].began - <uint8_t*>self.planes[0])
+        self.lock_drained()
+        try:
+            return self.tallies_now()
+        finally:
+            self.unlock()
 
     @property
     def cuts(self):

@@ -66,11 +66,12 @@ class Kinds:
 
 def kinds_of(engine: Engine) -> Kinds:
     """What an engine that was made with ``reporting`` has judged so far."""
-    plane = engine.dataplane
-    (began, lost_began), (denied, lost_denied) = plane.began, plane.denials
+    tallies = engine.dataplane.tallies
+    (began, lost_began), (denied, lost_denied) = tallies["began"], tallies["denials"]
+    outcomes = {"broken": "broken", "refused": "refused", "unanswered": "silent"}
     rows = np.concatenate([
-        _rows(began, "silent", "refused"), _rows(denied, "broken"), _outcomes(plane.broken[0], "broken"),
-        _outcomes(plane.refused[0], "refused"), _outcomes(plane.unanswered[0], "silent"),
+        _rows(began, "silent", "refused"), _rows(denied, "broken"),
+        *(_outcomes(tallies[name][0], measure) for name, measure in outcomes.items()),
     ])  # fmt: skip
     rows["owner"] = engine.compiled.classifier.owners_of(rows["peer"], rows["family"])
     instances, rules = [one.name for one in engine.instances], [rule.id for rule in engine.rules]
@@ -80,8 +81,8 @@ def kinds_of(engine: Engine) -> Kinds:
 def _rows(tally: Rows, *outcomes: str) -> Rows:
     """The rows of a tally as KIND_DTYPE. ``outcomes``: measures that its outcomes are of."""
     rows = np.zeros(len(tally), dtype=KIND_DTYPE)
-    # The fields that both have are the first ones.
-    size = TALLY_DTYPE.fields["outcomes"][1]
+    # The fields that both have are the first ones; the outcomes are the last one.
+    size = TALLY_DTYPE.itemsize - TALLY_DTYPE["outcomes"].itemsize
     _octets(rows)[:, :size] = _octets(tally)[:, :size]
     for number, name in enumerate(outcomes):
         rows[name] = tally["outcomes"][:, number]

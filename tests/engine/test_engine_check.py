@@ -74,7 +74,7 @@ def state(engine: Engine) -> tuple[Any, ...]:
     while not engine.dataplane.finish():
         pass
     plane = engine.dataplane
-    tallies = [(plane.denials[0].tobytes(), plane.denials[1]), (plane.unanswered[0].tobytes(), plane.unanswered[1])]
+    tallies = [(name, rows.tobytes(), lost) for name, (rows, lost) in plane.tallies.items()]
     return plane.counters, plane.rule_counts.tobytes(), plane.take_flows().tobytes(), tallies
 
 

@@ -426,5 +426,5 @@ instances: [{name: a, addresses: [10.0.0.5], security_groups: [g]}]
     if flags is not None:
         engine.process_frames([f.ethernet(f.ip("198.51.100.1", "198.51.100.2", f.tcp(1, 2, flags)))], [0])
     engine.process_frames([f.ethernet(f.ip("10.0.0.5", "198.51.100.9", f.tcp(80, 40000, "A", data_offset=4)))], [1])
-    rows, others = engine.dataplane.denials
+    rows, others = engine.dataplane.tallies["denials"]
     assert [(int(row["port_key"]), bool(row["inbound"])) for row in rows] == [(80, False)] and others == 0

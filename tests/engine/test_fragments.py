@@ -116,7 +116,7 @@ def test_all_fragments_count_for_the_rule_and_the_list_of_denials(layer, verdict
         count, _ = engine.dataplane.rule_counts
         assert count.tolist() == (1, 3, nbytes)
     else:
-        rows, others = engine.dataplane.denials
+        rows, others = engine.dataplane.tallies["denials"]
         assert [(row["port_key"], row["packets"], row["bytes"]) for row in rows] == [(54, 3, nbytes)]
         assert others == 0
 
@@ -124,9 +124,9 @@ def test_all_fragments_count_for_the_rule_and_the_list_of_denials(layer, verdict
 def test_what_is_resolved_last_is_in_the_list_of_denials():
     engine = Engine(POLICY, reporting=True)
     engine.process(batch(datagram().pieces("24-48+")))
-    assert len(engine.dataplane.denials[0]) == 0
+    assert len(engine.dataplane.tallies["denials"][0]) == 0
     assert len(engine.resolved(everything=True)) == 1
-    assert [row["packets"] for row in engine.dataplane.denials[0]] == [1]
+    assert [row["packets"] for row in engine.dataplane.tallies["denials"][0]] == [1]
 
 
 def test_offset_of_a_fragment_has_thirteen_bits():

@@ -347,7 +347,7 @@ def test_a_tally_takes_the_kinds_that_there_are(tmp_path: Path, state: Path) -> 
         arrays["denials"] = tallied(arrays["denials"].dtype, inbound=1, has_ports=1, has_icmp=1)
 
     rewrite(state, tmp_path / "forged", fill)
-    (rows, lost) = load_snapshot(tmp_path / "forged").dataplane.denials
+    (rows, lost) = load_snapshot(tmp_path / "forged").dataplane.tallies["denials"]
     assert (len(rows), lost) == (1, 0)
 
 

@@ -32,7 +32,7 @@ from sgfast.core.pipeline.outcomes cimport ENDED_TOGETHER, count_ended
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, MIDSTREAM_DENY, MIDSTREAM_INFER, RuleCount
 from sgfast.core.pipeline.verdict cimport judge_packet
 from sgfast.core.tallies.disconnects cimport free_cuts, init_cuts
-from sgfast.core.tallies.tally cimport count_queued, free_tally, init_tally
+from sgfast.core.tallies.tally cimport count_queued, free_tallies, init_tallies
 from sgfast.core.wire.ip cimport init_wire
 
 cdef enum:
@@ -246,14 +246,7 @@ cdef int make_plane(
     for i in range(1, STATE_COUNT):
         plane.timeout[i] = timeouts[TIMEOUT_OF_STATE[i]]
     fill_fast_paths(plane)
-    init_tally(&plane.denials, plane.wire.secret[7])
-    init_tally(&plane.unanswered, plane.wire.secret[7])
-    init_tally(&plane.refused, plane.wire.secret[7])
-    init_tally(&plane.broken, plane.wire.secret[7])
-    init_tally(&plane.began, plane.wire.secret[7])
-    plane.began.named[0] = &plane.unanswered
-    plane.began.named[1] = &plane.refused
-    plane.denials.named[0] = &plane.broken
+    init_tallies(plane.tallies, plane.wire.secret[7])
     return 0
 
 
@@ -261,9 +254,5 @@ cdef void free_plane(Plane* plane) noexcept nogil:
     free_table(&plane.table)
     free_table(&plane.attempts)
     free_cuts(&plane.cuts)
-    free_tally(&plane.denials)
-    free_tally(&plane.unanswered)
-    free_tally(&plane.refused)
-    free_tally(&plane.broken)
-    free_tally(&plane.began)
+    free_tallies(plane.tallies)
     free(plane.rule_counts)

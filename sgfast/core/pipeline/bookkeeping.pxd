@@ -50,7 +50,7 @@ from sgfast.core.pipeline.context cimport PacketContext, entry_present
 from sgfast.core.pipeline.filter cimport make_live, marks_matter
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport note_return
-from sgfast.core.tallies.tally cimport Queued, TallyKey, key_of_kind, link_origin, queue_kind
+from sgfast.core.tallies.tally cimport BEGAN, Queued, TallyKey, key_of_kind, link_origin, queue_kind
 
 
 cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
@@ -211,7 +211,7 @@ cdef inline void tally_opened(Plane* plane, const PacketContext* c) noexcept nog
         <int32_t>e.rule[side] if NO_STATE < e.state[side] < MOOT_TCP else -1
     )
     write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
-    queued = queue_kind(&plane.queue, &plane.began, &key, p.time_ns, p.number)
+    queued = queue_kind(&plane.queue, &plane.tallies[BEGAN], &key, p.time_ns, p.number)
     queued.connections = 1
     if judge != c.initiator_high:       # at the initiator, nobody asks whether it was answered
         link_origin(&plane.queue, queued, origin_at(&plane.table.slab, c.slot))

@@ -29,7 +29,7 @@ from sgfast.core.conntrack.table cimport FlowRow
 from sgfast.core.pipeline.look_ahead cimport Ahead
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.tallies.disconnects cimport follows_cut
-from sgfast.core.tallies.tally cimport Queued, TallyKey, key_of_kind, queue_kind
+from sgfast.core.tallies.tally cimport DENIALS, Queued, TallyKey, key_of_kind, queue_kind
 
 
 cdef struct PacketContext:
@@ -171,7 +171,7 @@ cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t 
         c.rule if reason == DENY_RULE else -1
     )
     write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
-    c.denial = queue_kind(&plane.queue, &plane.denials, &key, p.time_ns, p.number)
+    c.denial = queue_kind(&plane.queue, &plane.tallies[DENIALS], &key, p.time_ns, p.number)
     c.denial.packets = 1
     c.denial.bytes = p.wire
 

@@ -14,7 +14,12 @@ from sgfast.core.conntrack.storage cimport Origin, entry_at, origin_at
 from sgfast.core.conntrack.table cimport SIDE_OPEN, TUPLE_DENIED, FlowRow, Table
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.tally cimport (
+    BEGAN,
+    BROKEN,
+    DENIALS,
+    REFUSED,
     TALLY_KINDS,
+    UNANSWERED,
     Tally,
     TallyKey,
     TallyRow,
@@ -50,8 +55,10 @@ cdef inline TallyKey key_of_row(const FlowRow* row, uint8_t reason, int32_t rule
 cdef inline void tally_row(Plane* plane, const FlowRow* row) noexcept nogil:
     # An allowed connection is counted only for its responder, and a denied one for the side that denied it.
     cdef bint allowed = row.verdict == ALLOW
-    cdef Tally* tally = (&plane.refused if row.answer == 2 else &plane.unanswered) if allowed else &plane.broken
+    cdef Tally* tally = &plane.tallies[BROKEN]
     cdef TallyKey key
+    if allowed:
+        tally = &plane.tallies[REFUSED if row.answer == 2 else UNANSWERED]
     if row.counted_for >= 0:
         key = key_of_row(row, <uint8_t>NO_REASON if allowed else row.reason, -1)
         queue_kind(&plane.queue, tally, &key, 0, 0).connections = 1
@@ -67,8 +74,8 @@ cdef inline void relink(Plane* plane, Plane* first, Table* t, uint32_t slot, int
     # Ties a tuple of a snapshot to its row again. All rows are loaded into the first plane, so a tuple of another one
     # gets a row like it; rows of planes are added up.
     cdef bint denied = entry_at(&t.slab, slot).marks & TUPLE_DENIED
-    cdef Tally* tally = &plane.denials if denied else &plane.began
-    cdef Tally* loaded = &first.denials if denied else &first.began
+    cdef Tally* tally = &plane.tallies[DENIALS] if denied else &plane.tallies[BEGAN]
+    cdef Tally* loaded = &first.tallies[DENIALS] if denied else &first.tallies[BEGAN]
     cdef TallyKey key
     cdef FlowRow row
     cdef TallyRow* counted

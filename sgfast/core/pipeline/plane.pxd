@@ -9,7 +9,7 @@ from sgfast.core.conntrack.states cimport STATE_COUNT
 from sgfast.core.conntrack.table cimport Table
 from sgfast.core.fragments.datagrams cimport Fragments
 from sgfast.core.tallies.disconnects cimport Cuts
-from sgfast.core.tallies.tally cimport Tally, TallyQueue
+from sgfast.core.tallies.tally cimport TALLIES, Tally, TallyQueue
 from sgfast.core.wire.ip cimport WireContext
 
 cdef enum:         # Midstream
@@ -62,9 +62,5 @@ cdef struct Plane:
     uint64_t disconnected
     uint64_t changes        # policy changes so far
     RuleCount* rule_counts
-    Tally denials
-    Tally unanswered
-    Tally refused
-    Tally broken            # denied, though the other end answered in the capture
-    Tally began             # allowed connections, when they open
+    Tally tallies[TALLIES]
     TallyQueue queue        # what these are still to count

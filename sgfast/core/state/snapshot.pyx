@@ -52,8 +52,9 @@ from sgfast.core.parallel.workers cimport MOST_JOBS, shard_of_hash
 from sgfast.core.pipeline.outcomes cimport relink, rule_of_outcomes
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport CUT_DENIED, MAX_CUTS, NO_CUT, CutRow, Cuts
-from sgfast.core.tallies.tally cimport TALLY_MOST, Tally, TallyRow, add_row
+from sgfast.core.tallies.tally cimport TALLY_MOST, TallyRow, add_row
 
+from sgfast.core.accounting import TALLY_NAMES
 from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
 from sgfast.core.state.datagram_rows import DATAGRAM_DTYPE, load_datagrams, save_datagrams
 
@@ -73,7 +74,6 @@ assert TUPLE_DTYPE.itemsize == sizeof(TupleRow)
 assert RECORD_DTYPE.itemsize == sizeof(RecordRow)
 assert ORIGIN_DTYPE.itemsize == sizeof(OriginRow)
 
-_TALLIES = ("denials", "unanswered", "refused", "broken", "began")
 _COUNTERS = (
     "packets", "bytes", "fragments_denied", "opened", "inferred", "denied", "disconnected", "changes"
 )
@@ -360,14 +360,9 @@ cdef size_t _offset(DataPlane plane, void* part):
 def save_plane(AccountingPlane plane not None):
     """``(numbers, arrays)``: JSON values, and arrays by name. Threads that judge meanwhile wait."""
     cdef Plane* p = plane.planes[0]
-    cdef size_t[5] tallies
     cdef Cuts* cuts
     cdef int i
     arrays, numbers = {}, {}
-    tallies[:] = [
-        _offset(plane, &p.denials), _offset(plane, &p.unanswered), _offset(plane, &p.refused),
-        _offset(plane, &p.broken), _offset(plane, &p.began),
-    ]
     plane.lock_drained()
     try:
         # Held fragments are resolved here, not by the replay that resumes: their packets are reported here (SPEC 9.13).
@@ -402,8 +397,8 @@ def save_plane(AccountingPlane plane not None):
         }
         arrays["rule_counts"] = plane.rule_counts_now()
         numbers["lost"] = {}
-        for i, name in enumerate(_TALLIES):
-            arrays[name], numbers["lost"][name] = plane.tally_now(tallies[i])
+        for name, (rows, lost) in plane.tallies_now().items():
+            arrays[name], numbers["lost"][name] = rows, lost
     finally:
         plane.unlock()
     numbers["verdicts"], numbers["reasons"] = counters["verdicts"], counters["reasons"]
@@ -419,7 +414,6 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     # Counters that are only added up go to the first plane.
     cdef Plane* p = plane.planes[0]
     cdef Classifier classifier = plane.classifier
-    cdef Tally* tallies[5]
     cdef const TallyRow* row
     cdef Py_ssize_t n
     cdef int i
@@ -477,8 +471,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
             p.table.tallied = n
         else:
             p.attempts.tallied = n
-    tallies[:] = [&p.denials, &p.unanswered, &p.refused, &p.broken, &p.began]
-    for i, name in enumerate(_TALLIES):
+    for i, name in enumerate(TALLY_NAMES):
         rows = _checked(arrays, name, TALLY_DTYPE)
         _require(len(rows) <= TALLY_MOST, f"{name}: too many rows")
         known = (rows["instance"] >= -1) & (rows["instance"] < classifier.instance_count)
@@ -490,8 +483,8 @@ def load_plane(DataPlane plane not None, numbers, arrays):
         _require(bool(sound.all()), f"{name}: an invalid row")
         row = <const TallyRow*>_bytes_of(rows)
         for n in range(len(rows)):
-            _require(add_row(tallies[i], &row[n]), f"{name}: an invalid row")
-        tallies[i].lost = _number(numbers["lost"], name)
+            _require(add_row(&p.tallies[i], &row[n]), f"{name}: an invalid row")
+        p.tallies[i].lost = _number(numbers["lost"], name)
     _link_origins(plane, _offset(plane, &p.table), tuples)
     _link_origins(plane, _offset(plane, &p.attempts), attempts)
 

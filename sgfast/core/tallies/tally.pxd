@@ -51,21 +51,38 @@ cdef struct Tally:
     Tally* named[2]
 
 
-cdef inline void init_tally(Tally* tally, uint64_t secret) noexcept nogil:
-    tally.rows = NULL           # allocated with the first packet: many engines never deny anything
-    tally.index = NULL
-    tally.count = 0
-    tally.secret = secret | 1
-    tally.lost = 0
-    tally.named[0] = NULL
-    tally.named[1] = NULL
+# What is counted. Their order is that of TALLY_NAMES in accounting.pyx.
+cdef enum:         # Tallies
+    DENIALS = 0             # denied packets, and the attempts that they began
+    UNANSWERED = 1          # allowed connections to an instance that it never answered
+    REFUSED = 2             # those that it refused
+    BROKEN = 3              # attempts that were denied though the other end answered
+    BEGAN = 4               # allowed connections, when they begin
+    TALLIES = 5
 
 
-cdef inline void free_tally(Tally* tally) noexcept nogil:
+cdef inline void init_tallies(Tally* tallies, uint64_t secret) noexcept nogil:
+    # Rows are allocated with the first packet: many engines never deny anything.
+    cdef int i
+    memset(tallies, 0, TALLIES * sizeof(Tally))
+    for i in range(TALLIES):
+        tallies[i].secret = secret | 1
+    tallies[BEGAN].named[0] = &tallies[UNANSWERED]
+    tallies[BEGAN].named[1] = &tallies[REFUSED]
+    tallies[DENIALS].named[0] = &tallies[BROKEN]
+
+
+cdef inline void free_rows(Tally* tally) noexcept nogil:
     unmap_pages(tally.rows, TALLY_MOST * sizeof(TallyRow))
     unmap_pages(tally.index, TALLY_BUCKETS * sizeof(Bucket))
     tally.rows = NULL
     tally.index = NULL
+
+
+cdef inline void free_tallies(Tally* tallies) noexcept nogil:
+    cdef int i
+    for i in range(TALLIES):
+        free_rows(&tallies[i])
 
 
 # The key of a row as four words. They stay in registers while the key is made, coarsened, hashed and compared. The
@@ -154,7 +171,7 @@ cdef inline bint have_rows(Tally* tally) noexcept nogil:
         tally.rows = <TallyRow*>map_lazily(TALLY_MOST * sizeof(TallyRow))
         tally.index = <Bucket*>map_lazily(TALLY_BUCKETS * sizeof(Bucket))
         if tally.rows == NULL or tally.index == NULL:
-            free_tally(tally)
+            free_rows(tally)
             return False
     return True
 
@@ -171,31 +188,69 @@ cdef inline void note_times(TallyRow* row, int64_t first_ns, int64_t last_ns, ui
     row.number = min(row.number, number)
 
 
-cdef inline void add_to(TallyRow* row, const TallyRow* more) noexcept nogil:
+cdef inline TallyRow* row_of_kind(
+    Tally* tally, TallyKey* key, uint32_t h, uint32_t peerless, int* level
+) noexcept nogil:
+    # Finds or makes the finest row for which there is room. NULL for none. `h`: the hash of the key; `peerless`: its
+    # hash without the peer, or 0 if that is not known.
+    cdef TallyRow* row
+    level[0] = 0
+    while level[0] < TALLY_LEVELS:
+        row = find_kind(tally, key, h, most_rows(level[0]))
+        if row != NULL:
+            return row
+        coarsen(key, level[0])
+        h = peerless if level[0] == 0 and peerless else key_hash(tally, key)
+        level[0] += 1
+    return NULL
+
+
+cdef inline void count_outcomes(
+    const Tally* tally, const TallyKey* kind, TallyRow* row, bint has_peer, const uint64_t* outcomes
+) noexcept nogil:
+    # Counts outcomes of a kind in its row; or, if there was no room for its peer, in the tallies for that. These know
+    # no rule, and no reason that allows.
+    cdef Tally* named
+    cdef TallyKey key
+    cdef TallyRow* with_peer
+    cdef int i, level
+    if likely(has_peer):
+        row.outcomes[0] += outcomes[0]
+        row.outcomes[1] += outcomes[1]
+        return
+    for i in range(2):
+        named = tally.named[i]
+        if outcomes[i] == 0 or named == NULL:
+            continue
+        key = kind[0]
+        key.rest |= <uint64_t>0xFFFFFFFF << 32
+        if tally.named[1] != NULL:
+            key.service &= ~(<uint64_t>0xFF << 56)
+        with_peer = row_of_kind(named, &key, key_hash(named, &key), 0, &level) if have_rows(named) else NULL
+        if with_peer != NULL:
+            with_peer.connections += outcomes[i]
+        else:
+            named.lost += outcomes[i]
+
+
+cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
+    # Adds a row of another tally with its counters. False for lack of memory.
+    cdef TallyKey kind, key
+    cdef TallyRow* row = NULL
+    cdef int level
+    memcpy(&kind, more, TALLY_KEY_BYTES)
+    key = kind
+    if have_rows(tally):
+        row = row_of_kind(tally, &key, key_hash(tally, &key), 0, &level)
+    if row == NULL:
+        return False
     if more.packets or more.connections:
         note_times(row, more.first_ns, more.last_ns, more.number)
     row.packets += more.packets
     row.connections += more.connections
     row.bytes += more.bytes
-    row.outcomes[0] += more.outcomes[0]
-    row.outcomes[1] += more.outcomes[1]
-
-
-cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
-    # Adds a row of another tally with its counters. False for lack of memory.
-    cdef TallyKey key
-    cdef TallyRow* row
-    cdef int level
-    memcpy(&key, more, TALLY_KEY_BYTES)
-    if not have_rows(tally):
-        return False
-    for level in range(TALLY_LEVELS):
-        row = find_kind(tally, &key, key_hash(tally, &key), most_rows(level))
-        if row != NULL:
-            add_to(row, more)
-            return True
-        coarsen(&key, level)
-    return False
+    count_outcomes(tally, &kind, row, level == 0, more.outcomes)
+    return True
 
 
 # Each row that counts something is a cache miss, and so is its place in the index. What is to be counted therefore
@@ -240,44 +295,6 @@ cdef inline TallyRow* likely_row(const Tally* tally, uint32_t h) noexcept nogil:
     return row
 
 
-cdef inline TallyRow* row_of_kind(
-    Tally* tally, TallyKey* key, uint32_t h, uint32_t peerless, int* level
-) noexcept nogil:
-    # Finds or makes the finest row for which there is room. NULL for none.
-    cdef TallyRow* row
-    level[0] = 0
-    while level[0] < TALLY_LEVELS:
-        row = find_kind(tally, key, h, most_rows(level[0]))
-        if row != NULL:
-            return row
-        coarsen(key, level[0])
-        h = peerless if level[0] == 0 and peerless else key_hash(tally, key)
-        level[0] += 1
-    return NULL
-
-
-cdef inline void count_named(const Queued* q) noexcept nogil:
-    # Counts the outcomes of a kind whose row has no peer. These tallies know no rule, and no reason that allows.
-    cdef Tally* named
-    cdef TallyKey key
-    cdef TallyRow* row
-    cdef int i, level
-    for i in range(2):
-        if q.outcomes[i]:
-            named = q.tally.named[i]
-            key = q.key
-            key.rest |= <uint64_t>0xFFFFFFFF << 32
-            if q.tally.named[1] != NULL:
-                key.service &= ~(<uint64_t>0xFF << 56)
-            row = NULL
-            if have_rows(named):
-                row = row_of_kind(named, &key, key_hash(named, &key), 0, &level)
-            if row != NULL:
-                row.connections += q.outcomes[i]
-            else:
-                named.lost += 1
-
-
 cdef inline void count_kind(Queued* q) noexcept nogil:
     cdef TallyRow* row = q.row
     cdef TallyKey key
@@ -285,23 +302,19 @@ cdef inline void count_kind(Queued* q) noexcept nogil:
     if unlikely(row == NULL or memcmp(row, &q.key, TALLY_KEY_BYTES) != 0):
         key = q.key
         row = row_of_kind(q.tally, &key, q.hash, q.peerless, &level)
-        if row == NULL:
-            # There is room for all kinds of the last level. Nothing may stay in the queue, even so.
-            q.tally.lost += 1
-            return
-    note_times(row, q.time_ns, q.time_ns, q.number)
-    row.packets += q.packets
-    row.connections += q.connections
-    row.bytes += q.bytes
-    if q.origin == NULL:
-        return
-    if likely(level == 0):
-        row.outcomes[0] += q.outcomes[0]
-        row.outcomes[1] += q.outcomes[1]
+    if row != NULL:
+        note_times(row, q.time_ns, q.time_ns, q.number)
+        row.packets += q.packets
+        row.connections += q.connections
+        row.bytes += q.bytes
     else:
-        count_named(q)
-    if q.origin.outcomes == q.outcomes:     # otherwise the tuple has ended, and another one has begun in its entry
-        q.origin.outcomes = row.outcomes if level == 0 else NULL
+        # There is room for all kinds of the last level. Nothing may stay in the queue, even so.
+        q.tally.lost += 1
+        level = TALLY_LEVELS
+    if q.origin != NULL:
+        count_outcomes(q.tally, &q.key, row, level == 0, q.outcomes)
+        if q.origin.outcomes == q.outcomes:     # otherwise another tuple has begun in its entry
+            q.origin.outcomes = row.outcomes if level == 0 else NULL
 
 
 cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
