@@ -143,6 +143,31 @@ def test_outcomes_keep_their_addresses_where_their_beginnings_found_no_room() ->
     assert int(rows["silent"].sum()) == (1 << 16) + 40 and int(rows["refused"].sum()) == 40
 
 
+def test_who_broke_a_connection_is_known_where_its_denial_found_no_room() -> None:
+    policy = parse_policy(
+        "{version: 1, security_groups: [{name: web, rules: [{direction: inbound, protocol: tcp}]}],"
+        " instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]}"
+    )
+    engine = Engine(policy, reporting=True)
+
+    def send(*frames: bytes) -> None:
+        engine.process(FrameBatch.from_frames(frames, [0] * len(frames)))
+
+    def peer(n: int) -> str:
+        return f"172.{16 + (n >> 16)}.{n >> 8 & 255}.{n & 255}"
+
+    for start in range(0, 1 << 16, 4096):
+        send(*(ethernet(ip(peer(n), "10.0.0.5", udp(1000, 53))) for n in range(start, start + 4096)))
+    calls = range(1 << 16, (1 << 16) + 40)
+    send(*(ethernet(ip("10.0.0.5", peer(n), tcp(1000, 22, "S"))) for n in calls))
+    send(*(ethernet(ip(peer(n), "10.0.0.5", tcp(22, 1000, "SA"))) for n in calls))
+    engine.dataplane.finish()
+    rows = kinds_of_engine(engine).rows
+    found = rows[rows["broken"] > 0]
+    assert sorted(str(ip_address(row["peer"][:4].tobytes())) for row in found) == sorted(map(peer, calls))
+    assert (found["broken"] == 1).all() and not found["inbound"].any() and not found["instance"].any()
+
+
 def test_kinds_that_find_no_room_without_an_address_keep_what_all_have_room_for() -> None:
     # More peers than there is room for, then more services, and then kinds that count without both.
     policy = parse_policy(
