@@ -138,7 +138,7 @@ def joined(kinds: Kinds) -> Rows:
     rows = kinds.rows
     counted = (rows["packets"] > 0) | (rows["connections"] > 0)
     if counted.all():
-        return rows
+        return rows.copy()
     # Rows that are both count their outcome already.
     own, outcomes = rows[counted].copy(), rows[~counted]
     lost = np.ones(len(outcomes), dtype=bool)
@@ -220,7 +220,7 @@ def grouped(columns: Sequence[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_
 
 
 def _packed(columns: Sequence[Any]) -> NDArray[np.uint64] | None:
-    """One column of 64 bits with the same order, as sorting takes most of the time; None if it has no room."""
+    """All columns in one column of 64 bits, which sorts like them and faster; None if they take more bits."""
     if not columns:
         return None
     lowest = [column.min() for column in columns]

@@ -11,6 +11,7 @@ import threading
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from command import sgfast, shell
 from datagrams import Datagram
 from differential import MIDSTREAMS, MODES, compare, counters_of
 from effort import some
-from frames import ethernet, udp
+from frames import ethernet, ip, tcp, udp
 from growth import operations
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from policy_changes import Changer
@@ -35,6 +36,7 @@ from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.replaying import replay
+from sgfast.replaying.kinds import kinds_of
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
 CHANGES = POLICY.parent / "shop.changes.yaml"
@@ -78,6 +80,26 @@ def test_snapshot_of_a_snapshot_is_the_same_file(tmp_path: Path) -> None:
     one, two = np.load(tmp_path / "one"), np.load(tmp_path / "two")
     for name in one.files:
         assert name == "about" or one[name].tobytes() == two[name].tobytes(), name
+
+
+@pytest.mark.parametrize("options", [{"reporting": True}, {"mode": "causal", "keep_flows": True}])
+def test_a_policy_without_rules_has_snapshots_too(options: dict[str, Any], tmp_path: Path) -> None:
+    shop = load_policy(POLICY)
+    bare = replace(shop, security_groups=tuple(replace(group, rules=()) for group in shop.security_groups))
+    engine = Engine(bare, midstream="infer", **options)
+    engine.process_frames([ethernet(ip("198.51.100.1", "10.0.0.5", tcp(1000, 443, "S")))], [1])
+    save_snapshot(engine, tmp_path / "state")
+    assert counters_of(load_snapshot(tmp_path / "state")) == counters_of(engine)
+
+
+def test_what_a_snapshot_denies_because_it_waits_no_longer_is_among_its_denials(tmp_path: Path) -> None:
+    engine = Engine(POLICY, reporting=True)
+    later = ethernet(Datagram("203.0.113.9", "10.0.0.5", udp(1, 53, bytes(40))).piece("24-48"))
+    engine.process_frames([later], [1])
+    save_snapshot(engine, tmp_path / "state")
+    loaded = load_snapshot(tmp_path / "state")
+    assert counters_of(loaded)["verdicts"][1] == 1
+    assert int(kinds_of(loaded).rows["packets"].sum()) == 1
 
 
 def test_snapshot_while_other_threads_change_the_policy_and_judge_can_be_loaded(tmp_path: Path) -> None:

@@ -111,12 +111,13 @@ def test_what_finds_no_room_is_counted_without_its_address() -> None:
     assert folded.rows[0].source_text == "private addresses (65,536 addresses)"
 
 
-def test_outcomes_keep_their_addresses_where_their_beginnings_found_no_room() -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_outcomes_keep_their_addresses_where_their_beginnings_found_no_room(jobs: int) -> None:
     policy = parse_policy(
         "{version: 1, security_groups: [{name: web, rules: [{direction: inbound, protocol: all}]}],"
         " instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]}"
     )
-    engine = Engine(policy, reporting=True)
+    engine = Engine(policy, reporting=True, jobs=jobs)
 
     def send(*frames: bytes) -> None:
         engine.process(FrameBatch.from_frames(frames, [0] * len(frames)))
@@ -141,6 +142,32 @@ def test_outcomes_keep_their_addresses_where_their_beginnings_found_no_room() ->
         assert sorted(str(ip_address(row["peer"][:4].tobytes())) for row in found) == sorted(map(peer, expected))
         assert (found[name] == 1).all() and (found["family"] == 4).all()
     assert int(rows["silent"].sum()) == (1 << 16) + 40 and int(rows["refused"].sum()) == 40
+
+
+def test_which_outcomes_have_an_address_does_not_depend_on_how_packets_are_cut_into_batches() -> None:
+    policy = parse_policy(
+        "{version: 1, security_groups: [{name: web, rules: [{direction: inbound, protocol: all}]}],"
+        " instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]}"
+    )
+    call = ethernet(ip("1.2.3.4", "10.0.0.5", tcp(1000, 80, "S")))
+    refusal = ethernet(ip("10.0.0.5", "1.2.3.4", tcp(80, 1000, "RA")))
+    rng = np.random.default_rng(7)
+    # More connections, and more refused ones, than a tally has places for addresses.
+    frames: list[bytes] = []
+    for n in range(120_000):
+        address = (0x0B000000 + n).to_bytes(4, "big")
+        frames.append(call[:26] + address + call[30:])
+        if rng.random() < 0.7:
+            frames.append(refusal[:30] + address + refusal[34:])
+    found = []
+    for size in (len(frames), 97, 5):
+        engine = Engine(policy, reporting=True)
+        for start in range(0, len(frames), size):
+            part = frames[start : start + size]
+            engine.dataplane.process_frames(FrameBatch.from_frames(part, [0] * len(part)))
+        engine.dataplane.finish()
+        found.append(kinds_of_engine(engine).rows.tobytes())
+    assert found[0] == found[1] == found[2]
 
 
 def test_who_broke_a_connection_is_known_where_its_denial_found_no_room() -> None:

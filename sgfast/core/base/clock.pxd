@@ -53,12 +53,12 @@ cdef inline void advance_clock(Clock* clock, int64_t raw) noexcept nogil:
         clock.raw = raw
 
 
-# The same for packets that follow each other: most timestamps are between that of the packet before and the latest that
-# needs no limit, and engine time is then as far from them as before. `begin_run`, then `time_of` for each packet, then
-# `end_run`; meanwhile nobody else may use the clock.
+# A quicker way to advance the clock for many packets. Nearly all timestamps are later than the one before, and engine
+# time then differs from them by a constant. Call `begin_run`, then `time_of` for each packet, then `end_run`. Nobody
+# else may use the clock meanwhile.
 cdef struct Run:
     int64_t raw             # Clock.raw
-    int64_t latest          # from `raw` up to this timestamp nothing but `raw` changes
+    int64_t latest          # up to this timestamp the clock needs no limit
     int64_t ahead           # engine time minus timestamp
 
 

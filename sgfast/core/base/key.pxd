@@ -99,7 +99,7 @@ cdef inline void set_ports(
     cdef uint32_t ports = <uint32_t>sport << 16 | dport
     key.protocol = protocol
     key.kind = KIND_USED | KIND_PORTS | family
-    # Compilers know a rotation by this.
+    # Compilers make one rotation of this.
     key.ports = ports << turn | ports >> (-turn & 31)
 
 

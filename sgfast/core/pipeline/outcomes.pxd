@@ -1,7 +1,7 @@
 # Counts ended tuples for the summary by what the other end did: connections that were allowed but not answered, and
 # connections that were denied although the other end answered (SPEC 10.4). When they began, and with which packet, is
-# in the tallies of what began and of denials. Most outcomes are counted there, too (Origin.outcomes); here are those
-# whose tuple is not tied to such a row.
+# in the tallies of what began and of denials. Most outcomes are counted there, too (Origin.outcomes). Here are those of
+# tuples without such a row: there was no room for their peer, or the key of a denied attempt opened later.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
@@ -36,7 +36,7 @@ cdef enum:
 
 
 cdef inline TallyKey key_of_row(const FlowRow* row, uint8_t reason, int32_t rule) noexcept nogil:
-    # The key under which a tuple's first packet was counted, if `reason` and `rule` are those of that row.
+    # The key of the tally's row in which a tuple's first packet was counted. `reason`, `rule`: of that row.
     cdef bint inbound = not row.denied_out
     cdef uint16_t port_key = <uint16_t>(row.ends.ports & 0xFFFF) if row.ends.has_ports else row.ends.icmp
     cdef TallyKey key
@@ -71,8 +71,8 @@ cdef inline int32_t rule_of_outcomes(const Origin* origin) noexcept nogil:
 
 
 cdef inline void relink(Plane* plane, Plane* first, Table* t, uint32_t slot, int32_t rule) noexcept nogil:
-    # Ties a tuple of a snapshot to its row again. All rows are loaded into the first plane, so a tuple of another one
-    # gets a row like it; rows of planes are added up.
+    # Makes a tuple of a snapshot count its outcome in its row again. All rows are loaded into the first plane. A tuple
+    # of another plane gets a row with the same key there; reports add up the rows of all planes.
     cdef bint denied = entry_at(&t.slab, slot).marks & TUPLE_DENIED
     cdef Tally* tally = &plane.tallies[DENIALS] if denied else &plane.tallies[BEGAN]
     cdef Tally* loaded = &first.tallies[DENIALS] if denied else &first.tallies[BEGAN]

@@ -107,6 +107,7 @@ cdef object _save_table(Table* t):
     records = np.zeros(t.used if t.keep_flows else 0, dtype=RECORD_DTYPE)
     cdef TupleRow* row = <TupleRow*>_bytes_of(rows)
     origins = np.zeros(t.used if t.keep_origins else 0, dtype=ORIGIN_DTYPE)
+    origins["rule"] = -1
     cdef RecordRow* record = <RecordRow*>_bytes_of(records)
     cdef OriginRow* origin = <OriginRow*>_bytes_of(origins)
     cdef const Origin* there
@@ -367,6 +368,7 @@ def save_plane(AccountingPlane plane not None):
     try:
         # Held fragments are resolved here, not by the replay that resumes: their packets are reported here (SPEC 9.13).
         plane.end_waiting()
+        plane.drain()
         counters = plane.counters_now()
         _save_tables(plane, _offset(plane, &p.table), "table", arrays, numbers)
         _save_tables(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers)

@@ -36,8 +36,8 @@ cdef struct TallyRow:           # without gaps
     int64_t first_ns            # earliest and latest timestamp of its packets
     int64_t last_ns
     uint64_t number             # 1-based number of the first packet; 0 if that is not known
-    # How many of its connections were not answered, and how many were refused; or how many of its denied ones were
-    # answered, and 0. If there was no room for the peer, they are in a tally of their own (Tally.named).
+    # In BEGAN: how many of its connections were not answered, and how many were refused. In DENIALS: how many were
+    # answered all the same, and 0. What became of kinds without room for their peer is in Tally.named instead.
     uint64_t outcomes[2]
 
 
@@ -208,8 +208,8 @@ cdef inline TallyRow* row_of_kind(
 cdef inline void count_outcomes(
     const Tally* tally, const TallyKey* kind, TallyRow* row, bint has_peer, const uint64_t* outcomes
 ) noexcept nogil:
-    # Counts outcomes of a kind in its row; or, if there was no room for its peer, in the tallies for that. These know
-    # no rule, and no reason that allows.
+    # Counts outcomes of a kind in its row; or, if there was no room for its peer, in Tally.named. The keys of those
+    # tallies have no rule, and a reason only if it denies.
     cdef Tally* named
     cdef TallyKey key
     cdef TallyRow* with_peer
@@ -310,11 +310,11 @@ cdef inline void count_kind(Queued* q) noexcept nogil:
     else:
         # There is room for all kinds of the last level. Nothing may stay in the queue, even so.
         q.tally.lost += 1
-        level = TALLY_LEVELS
-    if q.origin != NULL:
-        count_outcomes(q.tally, &q.key, row, level == 0, q.outcomes)
+    if q.origin != NULL:    # so there is a row with its peer
+        row.outcomes[0] += q.outcomes[0]
+        row.outcomes[1] += q.outcomes[1]
         if q.origin.outcomes == q.outcomes:     # otherwise another tuple has begun in its entry
-            q.origin.outcomes = row.outcomes if level == 0 else NULL
+            q.origin.outcomes = row.outcomes
 
 
 cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
@@ -337,7 +337,8 @@ cdef inline Queued* queue_kind(
     # queued. `time_ns`, `number`: of the packet, or of the connection's first one; 0 if that is not known.
     cdef Queued* q
     cdef TallyKey coarse
-    if queue.count == QUEUED_KINDS:
+    # Before the tally may become full, so that it is known from now on for which kinds there is room.
+    if queue.count == QUEUED_KINDS or unlikely(tally.count < TALLY_KINDS <= tally.count + queue.count):
         count_queued(queue)
     q = &queue.kinds[queue.count]
     q.key = key[0]
@@ -364,8 +365,11 @@ cdef inline Queued* queue_kind(
 
 
 cdef inline void link_origin(TallyQueue* queue, Queued* q, Origin* origin) noexcept nogil:
-    # `q` was queued last, and is the first packet of the tuple with this origin: its outcome counts there.
+    # `q` was queued last, and is the first packet of the tuple with this origin. The tuple's outcome is counted where
+    # `q` is, unless its row will be one without the peer: which names the report gives must not depend on the queue.
     if queue.count and &queue.kinds[queue.count - 1] == q:
+        if unlikely(q.tally.count >= TALLY_KINDS) and find_kind(q.tally, &q.key, q.hash, 0) == NULL:
+            return
         q.origin = origin
         q.outcomes[0] = 0
         q.outcomes[1] = 0

@@ -242,8 +242,8 @@ class Rollup:
         return step, found
 
     def _may_fit(self, part: Part, step: _Step, most: int) -> bool:
-        """Whether ``most`` rows may hold ``ENOUGH``: not if as many sources, or destinations, do not. Adding up is
-        quicker than grouping.
+        """Whether ``most`` rows may hold ``ENOUGH``: not if as many sources, or destinations, do not, as a row has one
+        of each. (So this is not asked about rows by rule.) Adding up is quicker than grouping.
         """
         counts = sum(self.counts[part].values())
         for level, numbers in ((step[0], self.ends.sources), (step[1], self.ends.destinations)):
@@ -365,7 +365,7 @@ class Rollup:
 
 
 def _different(numbers: NDArray[Any]) -> NDArray[np.int64]:
-    """Each number once, in order. They are not below 0, and there are about as many numbers as the largest one says."""
+    """Each number once, in order. None is below 0. The largest one should not be much larger than how many there are."""
     return np.flatnonzero(np.bincount(numbers))
 
 
