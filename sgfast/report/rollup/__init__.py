@@ -365,7 +365,7 @@ class Rollup:
 
 
 def _different(numbers: NDArray[Any]) -> NDArray[np.int64]:
-    """Each number once, in order. None is below 0. The largest one should not be much larger than how many there are."""
+    """Each number once, in order. None is below 0, and the largest one not much larger than how many there are."""
     return np.flatnonzero(np.bincount(numbers))
 
 
