@@ -3,8 +3,7 @@
 # in the tallies of what began and of denials. Most outcomes are counted there, too (Origin.outcomes). Here are those of
 # tuples without such a row: there was no room for their peer, or the key of a denied attempt opened later.
 
-from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from sgfast.core.base.icmp cimport icmp_query
@@ -65,9 +64,8 @@ cdef inline void tally_row(Plane* plane, const FlowRow* row) noexcept nogil:
 
 
 cdef inline int32_t rule_of_outcomes(const Origin* origin) noexcept nogil:
-    # The rule of the row that it counts in. The queue must be empty.
-    cdef TallyRow* none = NULL
-    return (<TallyRow*>(<uint8_t*>origin.outcomes - <size_t>&none.outcomes[0])).rule
+    # The rule of the row that it counts in, whose last field are its outcomes. The queue must be empty.
+    return (<TallyRow*>(<uint8_t*>origin.outcomes - sizeof(TallyRow) + 2 * sizeof(uint64_t))).rule
 
 
 cdef inline void relink(Plane* plane, Plane* first, Table* t, uint32_t slot, int32_t rule) noexcept nogil:
