@@ -29,7 +29,7 @@ def hold_against(result: ReplayResult, expectations: Expectations) -> None:
     first address of the connection's IP version.
     """
     policy, kinds = result.policy, result.kinds
-    rows = joined(kinds)
+    rows = joined(kinds).copy()
     allowed = (rows["packets"] == 0) & (rows["connections"] > 0)
     denied = np.isin(rows["reason"], _BY_POLICY) & (rows["connections"] > 0)
     chosen = np.flatnonzero((allowed | denied) & (rows["family"] > 0) & (rows["instance"] >= 0))

@@ -133,12 +133,13 @@ def summed(rows: Rows, *others: Rows) -> Rows:
 def joined(kinds: Kinds) -> Rows:
     """The rows of ``kinds``, with what became of connections in the row in which they began.
 
-    An outcome stays in a row of its own if that is not known: where there was no room for the kind.
+    An outcome stays in a row of its own if that is not known: where there was no room for the kind. The rows may be
+    those of ``kinds``: copy them before you write to them.
     """
     rows = kinds.rows
     counted = (rows["packets"] > 0) | (rows["connections"] > 0)
     if counted.all():
-        return rows.copy()
+        return rows
     # Rows that are both count their outcome already.
     own, outcomes = rows[counted].copy(), rows[~counted]
     lost = np.ones(len(outcomes), dtype=bool)

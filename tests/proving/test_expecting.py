@@ -92,5 +92,8 @@ def test_a_result_that_was_looked_at_before_says_what_is_meant_afterwards(tmp_pa
     result = replay(policy, [write_capture(tmp_path, *answered(1001, 22), *answered(1003, 443))])
     assert len(result.broken) == 2
     meant = parse_expectations("expect: [{from: internet, to: web, service: tcp/22, verdict: deny}]")
+    before = result.kinds
     hold_against(result, Expectations(policy, meant))
     assert [kind.service.port for kind in result.broken] == [443]
+    # Whoever kept the kinds from before still has them as they were.
+    assert int(before.rows["broken"].sum()) == 2
