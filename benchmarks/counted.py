@@ -25,7 +25,7 @@ from sgfast.__main__ import run  # noqa: E402
 def main() -> int:
     library = ctypes.CDLL(sys.argv[1])
     commands = json.loads(Path(sys.argv[2]).read_text())
-    # What is done only once, like imports, is not counted.
+    # Imports and other work that is done only once must not be counted.
     for arguments in commands["first"]:
         if status := run(arguments):
             return status

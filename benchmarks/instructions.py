@@ -7,10 +7,10 @@
     python benchmarks/instructions.py --last 10    # of each of the last ten commits
     python benchmarks/instructions.py --commits v1.0 HEAD
 
-Time depends on what else a machine does; instructions do not. Each scenario is a command that is run for N packets and
-for 2 N, and the difference is divided by N: so starting, the policy and what a report always says are left out. Another
-compiler, Python, NumPy or processor gives other figures. ``--check`` then builds the commit that recorded them and
-measures both. It needs valgrind, a C compiler and the packages that building sgfast takes.
+Other processes change how long sgfast takes, but not how many instructions it executes. Each scenario is a command that
+is run for N packets and for 2 N, and the difference is divided by N. So starting, the policy and what a report always
+says are left out. Another compiler, Python, NumPy or processor gives other figures. ``--check`` then builds the commit
+that recorded them and measures both. It needs valgrind, a C compiler and the packages that building sgfast takes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ IN_GIT = "benchmarks/instructions.toml"
 #: A figure may grow by this factor before somebody has to say why.
 TOLERATED = 1.02
 
-#: Of a command; it is run for twice as many, too.
+#: The number of packets in the shorter capture of a scenario. The longer one has twice as many.
 PACKETS = 100_000
 #: Kinds of traffic in a report are limited to 65,536.
 KINDS = 32_000
@@ -249,7 +249,7 @@ def _per_unit(counts: dict[str, Counter[str]], name: str, units: int) -> dict[st
 
 
 def made_with() -> dict[str, str]:
-    """What figures depend on besides sgfast."""
+    """Versions of the programs that the figures depend on, and the processor."""
     compiler = os.environ.get("CC", "cc").split()
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True).stdout.partition("\n")[0]
     valgrind = subprocess.run(["valgrind", "--version"], capture_output=True, text=True).stdout.strip()
@@ -300,12 +300,12 @@ def grown(before: Figures, after: Figures) -> list[str]:
 
 # Other commits -------------------------------------------------------------------------------------------------------
 
-#: What the figures depend on.
+#: Files that decide how many instructions are executed.
 SOURCES = ("sgfast", "setup.py", "pyproject.toml")
 
 
 def git(*arguments: str) -> str:
-    # Whoever may run this file may read the history, even if it belongs to somebody else.
+    # Git refuses to read a repository that belongs to another user, unless this is set.
     command = ["git", "-c", "safe.directory=*", "-C", str(ROOT), *arguments]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:

@@ -182,7 +182,7 @@ def suggest(
         inputs.enter_sandbox(opened)
         progress = stack.enter_context(progress_of(captures, shown=not quiet))
         before = None if policy is None else policies.load(policy)
-        # The library has the defaults of options that the user did not give.
+        # Options that the user did not give keep the library's defaults.
         widening = {"max_prefix": max_prefix, "any_above": any_above, "min_connections": min_connections}
         found = run_suggest(
             captures,

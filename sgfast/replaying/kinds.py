@@ -230,7 +230,7 @@ def _packed(columns: Sequence[Any]) -> NDArray[np.uint64] | None:
         return None
     packed = np.zeros(len(columns[0]), dtype=np.uint64)
     for column, low, span in zip(reversed(columns), reversed(lowest), reversed(spans), strict=True):
-        # Unsigned numbers wrap around, so this is right for columns below 0, too.
+        # Differences are right for negative numbers, too, because unsigned arithmetic wraps around.
         packed = packed * np.uint64(span) + column.astype(np.uint64) - low.astype(np.uint64)
     return packed
 

@@ -95,5 +95,5 @@ def test_a_result_that_was_looked_at_before_says_what_is_meant_afterwards(tmp_pa
     before = result.kinds
     hold_against(result, Expectations(policy, meant))
     assert [kind.service.port for kind in result.broken] == [443]
-    # Whoever kept the kinds from before still has them as they were.
+    # A reference to the earlier kinds still sees them unchanged.
     assert int(before.rows["broken"].sum()) == 2

@@ -111,27 +111,39 @@ def test_what_finds_no_room_is_counted_without_its_address() -> None:
     assert folded.rows[0].source_text == "private addresses (65,536 addresses)"
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_outcomes_keep_their_addresses_where_their_beginnings_found_no_room(jobs: int) -> None:
-    policy = parse_policy(
-        "{version: 1, security_groups: [{name: web, rules: [{direction: inbound, protocol: all}]}],"
+def peer(n: int) -> str:
+    return f"172.{16 + (n >> 16)}.{n >> 8 & 255}.{n & 255}"
+
+
+def send(engine: Engine, *frames: bytes) -> None:
+    engine.dataplane.process_frames(FrameBatch.from_frames(frames, [0] * len(frames)))
+
+
+def server(protocol: str) -> Policy:
+    """10.0.0.5 alone, which may be called with one protocol."""
+    return parse_policy(
+        f"{{version: 1, security_groups: [{{name: web, rules: [{{direction: inbound, protocol: {protocol}}}]}}],"
         " instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]}"
     )
+
+
+def without_room(policy: Policy, jobs: int = 1) -> Engine:
+    """An engine that has counted UDP from as many addresses as there is room for."""
     engine = Engine(policy, reporting=True, jobs=jobs)
-
-    def send(*frames: bytes) -> None:
-        engine.process(FrameBatch.from_frames(frames, [0] * len(frames)))
-
-    def peer(n: int) -> str:
-        return f"172.{16 + (n >> 16)}.{n >> 8 & 255}.{n & 255}"
-
     for start in range(0, 1 << 16, 4096):
-        send(*(ethernet(ip(peer(n), "10.0.0.5", udp(1000, 53))) for n in range(start, start + 4096)))
+        send(engine, *(ethernet(ip(peer(n), "10.0.0.5", udp(1000, 53))) for n in range(start, start + 4096)))
+    return engine
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_outcomes_keep_their_addresses_where_their_beginnings_found_no_room(jobs: int) -> None:
+    engine = without_room(server("all"), jobs)
     silent, refused = (range((1 << 16) + first, (1 << 16) + first + 40) for first in (0, 100))
-    send(*(ethernet(ip(peer(n), "10.0.0.5", tcp(1000, 22, "S"))) for n in silent))
+    send(engine, *(ethernet(ip(peer(n), "10.0.0.5", tcp(1000, 22, "S"))) for n in silent))
     # These are over before it is counted that they began.
     for n in refused:
         send(
+            engine,
             ethernet(ip(peer(n), "10.0.0.5", tcp(1000, 22, "S"))),
             ethernet(ip("10.0.0.5", peer(n), tcp(22, 1000, "RA"))),
         )
@@ -145,10 +157,7 @@ def test_outcomes_keep_their_addresses_where_their_beginnings_found_no_room(jobs
 
 
 def test_which_outcomes_have_an_address_does_not_depend_on_how_packets_are_cut_into_batches() -> None:
-    policy = parse_policy(
-        "{version: 1, security_groups: [{name: web, rules: [{direction: inbound, protocol: all}]}],"
-        " instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]}"
-    )
+    policy = server("all")
     call = ethernet(ip("1.2.3.4", "10.0.0.5", tcp(1000, 80, "S")))
     refusal = ethernet(ip("10.0.0.5", "1.2.3.4", tcp(80, 1000, "RA")))
     rng = np.random.default_rng(7)
@@ -163,31 +172,17 @@ def test_which_outcomes_have_an_address_does_not_depend_on_how_packets_are_cut_i
     for size in (len(frames), 97, 5):
         engine = Engine(policy, reporting=True)
         for start in range(0, len(frames), size):
-            part = frames[start : start + size]
-            engine.dataplane.process_frames(FrameBatch.from_frames(part, [0] * len(part)))
+            send(engine, *frames[start : start + size])
         engine.dataplane.finish()
         found.append(kinds_of_engine(engine).rows.tobytes())
     assert found[0] == found[1] == found[2]
 
 
 def test_who_broke_a_connection_is_known_where_its_denial_found_no_room() -> None:
-    policy = parse_policy(
-        "{version: 1, security_groups: [{name: web, rules: [{direction: inbound, protocol: tcp}]}],"
-        " instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]}"
-    )
-    engine = Engine(policy, reporting=True)
-
-    def send(*frames: bytes) -> None:
-        engine.process(FrameBatch.from_frames(frames, [0] * len(frames)))
-
-    def peer(n: int) -> str:
-        return f"172.{16 + (n >> 16)}.{n >> 8 & 255}.{n & 255}"
-
-    for start in range(0, 1 << 16, 4096):
-        send(*(ethernet(ip(peer(n), "10.0.0.5", udp(1000, 53))) for n in range(start, start + 4096)))
+    engine = without_room(server("tcp"))
     calls = range(1 << 16, (1 << 16) + 40)
-    send(*(ethernet(ip("10.0.0.5", peer(n), tcp(1000, 22, "S"))) for n in calls))
-    send(*(ethernet(ip(peer(n), "10.0.0.5", tcp(22, 1000, "SA"))) for n in calls))
+    send(engine, *(ethernet(ip("10.0.0.5", peer(n), tcp(1000, 22, "S"))) for n in calls))
+    send(engine, *(ethernet(ip(peer(n), "10.0.0.5", tcp(22, 1000, "SA"))) for n in calls))
     engine.dataplane.finish()
     rows = kinds_of_engine(engine).rows
     found = rows[rows["broken"] > 0]
@@ -204,18 +199,15 @@ def test_kinds_that_find_no_room_without_an_address_keep_what_all_have_room_for(
     engine = Engine(policy, reporting=True)
     peers, services, others = 1 << 16, 1 << 15, 50
 
-    def send(first: int, last: int, make: Callable[[int], bytes]) -> None:
+    def send_each(first: int, last: int, make: Callable[[int], bytes]) -> None:
         for start in range(first, last, 4096):
             frames = [make(n) for n in range(start, min(start + 4096, last))]
             engine.process(FrameBatch.from_frames(frames, [0] * len(frames)))
 
-    def peer(n: int) -> str:
-        return f"172.{16 + (n >> 16)}.{n >> 8 & 255}.{n & 255}"
-
-    send(0, peers, lambda n: ethernet(ip(peer(n), "10.0.0.5", udp(1000, 53))))
-    send(0, services, lambda n: ethernet(ip(peer(peers + n), "10.0.0.5", udp(1000, 1000 + n))))
-    send(0, others, lambda n: ethernet(ip(peer(2 * peers + n), "10.0.0.5", udp(1000, 50_000 + n))))
-    send(0, others, lambda n: ethernet(ip(peer(2 * peers + n), "10.0.0.5", icmp(8, 0, n))))
+    send_each(0, peers, lambda n: ethernet(ip(peer(n), "10.0.0.5", udp(1000, 53))))
+    send_each(0, services, lambda n: ethernet(ip(peer(peers + n), "10.0.0.5", udp(1000, 1000 + n))))
+    send_each(0, others, lambda n: ethernet(ip(peer(2 * peers + n), "10.0.0.5", udp(1000, 50_000 + n))))
+    send_each(0, others, lambda n: ethernet(ip(peer(2 * peers + n), "10.0.0.5", icmp(8, 0, n))))
     kinds = kinds_of_engine(engine)
     rows = kinds.rows
     assert kinds.lost == 0 and int(rows["packets"].sum()) == peers + services + 2 * others

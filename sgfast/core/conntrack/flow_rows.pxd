@@ -160,7 +160,7 @@ cdef inline void fill_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t sid
 
 
 cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
-    # Fills in the report row of a tuple, if it is reported. Returns whether it is.
+    # Builds the report row of a tuple. Returns False, and builds none, if the tuple is not reported.
     if not is_reported(t, entry_at(&t.slab, slot)):
         return False
     fill_flow_row(t, slot, now, side_end, row)

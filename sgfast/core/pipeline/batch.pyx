@@ -91,7 +91,8 @@ cdef void guess_batch(Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogi
     cdef Py_ssize_t i
     for i in range(n):
         p = &packets[i]
-        # A packet without a key has some hash, too; nobody reads what comes of it.
+        # A packet without a key has the hash of an earlier packet. Its guess is not used.
+        # As guess_slot does, which takes five instructions more.
         bucket = &t.buckets[p.hash & t.bucket_mask]
         places = match_tag(bucket, p.hash)
         if unlikely(places == 0):
@@ -136,7 +137,8 @@ cdef void look_ahead(Plane* plane, const Packet* packets, Py_ssize_t n, Ahead* a
 cdef void note_established(
     Plane* plane, const Packet* p, uint64_t at, ResultRow* rows, uint16_t* words
 ) noexcept nogil:
-    # What somebody wants to know of a packet that the fast path has allowed. `at`: its index in `rows` and `words`.
+    # Updates the flow record of a packet that the fast path has allowed, and writes its result and its outcome word, as
+    # far as these are wanted. `at`: its index in `rows` and `words`.
     cdef const Entry* e = <const Entry*>p.entry
     if plane.table.keep_flows:
         count_packet(&plane.table, p.hint, p)
@@ -160,7 +162,7 @@ cdef void judge_batch(
     cdef uint64_t nbytes = 0
     cdef uint64_t at
     cdef uint32_t slot
-    cdef Py_ssize_t end = 0     # packets before this one are in the wheel's current tick
+    cdef Py_ssize_t end = 0     # index after the last packet that surely comes in the wheel's current tick
     while i < n:
         if i == end:
             sweep_ended(plane, now[i])

@@ -64,7 +64,8 @@ cdef inline void tally_row(Plane* plane, const FlowRow* row) noexcept nogil:
 
 
 cdef inline int32_t rule_of_outcomes(const Origin* origin) noexcept nogil:
-    # The rule of the row that it counts in, whose last field are its outcomes. The queue must be empty.
+    # Returns the rule of the tally's row in which the outcome counts. `outcomes` is the last field of that row, and so
+    # leads back to its beginning. The queue must be empty.
     return (<TallyRow*>(<uint8_t*>origin.outcomes - sizeof(TallyRow) + 2 * sizeof(uint64_t))).rule
 
 

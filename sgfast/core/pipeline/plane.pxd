@@ -28,7 +28,7 @@ cdef packed struct RuleCount:
     uint64_t bytes
 
 
-# What an entry must be like so that packets may take the fast path (fast_path.pxd), by Entry.present.
+# Conditions under which an entry's packets take the fast path (fast_path.pxd), by Entry.present.
 cdef struct FastPath:
     uint64_t mask[4]        # which bits of its last eight bytes are compared
     uint64_t word[4]        # their values; protocol and kind are compared with the packet's

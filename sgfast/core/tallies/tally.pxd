@@ -36,8 +36,9 @@ cdef struct TallyRow:           # without gaps
     int64_t first_ns            # earliest and latest timestamp of its packets
     int64_t last_ns
     uint64_t number             # 1-based number of the first packet; 0 if that is not known
-    # In BEGAN: how many of its connections were not answered, and how many were refused. In DENIALS: how many were
-    # answered all the same, and 0. What became of kinds without room for their peer is in Tally.named instead.
+    # In BEGAN, the numbers of its connections that were not answered and that were refused. In DENIALS, the number of
+    # its attempts that were answered all the same, and 0. If the row has no peer for lack of room, Tally.named counts
+    # these instead.
     uint64_t outcomes[2]
 
 
@@ -51,7 +52,7 @@ cdef struct Tally:
     Tally* named[2]
 
 
-# What is counted. Their order is that of TALLY_NAMES in accounting.pyx.
+# Numbers of a plane's tallies, in the order of TALLY_NAMES (accounting.pyx).
 cdef enum:         # Tallies
     DENIALS = 0             # denied packets, and the attempts that they began
     UNANSWERED = 1          # allowed connections to an instance that it never answered
@@ -97,7 +98,7 @@ cdef inline TallyKey key_of_kind(
     int32_t instance, uint16_t port_key, uint8_t protocol, uint8_t reason, bint inbound, bint ipv6, bint has_ports,
     bint has_icmp, int32_t rule
 ) noexcept nogil:
-    # The parameters are fields of TallyRow. The caller adds the peer.
+    # Makes a key from fields of TallyRow. The caller still has to fill in `peer`.
     cdef TallyKey key
     key.service = (
         <uint32_t>instance | <uint64_t>port_key << 32 | <uint64_t>protocol << 48 | <uint64_t>reason << 56
@@ -308,7 +309,7 @@ cdef inline void count_kind(Queued* q) noexcept nogil:
         row.connections += q.connections
         row.bytes += q.bytes
     else:
-        # There is room for all kinds of the last level. Nothing may stay in the queue, even so.
+        # This cannot happen, as the last level has room for all its kinds. The queue is emptied in any case.
         q.tally.lost += 1
     if q.origin != NULL:    # so there is a row with its peer
         row.outcomes[0] += q.outcomes[0]

@@ -388,7 +388,7 @@ cdef inline void read_ipv6(
 cdef inline bint read_plain_header(
     const WireContext* context, const Frame* frame, Packet* p, bint ipv6, const uint8_t* tcp, uint32_t data
 ) noexcept nogil:
-    # `data`: bytes behind the IP header and 20 bytes of the TCP header.
+    # `data`: the packet's length without the IP header and the first 20 bytes of the TCP header.
     cdef uint32_t ports = be32(tcp)
     cdef uint8_t flags = tcp[13]
     if <uint32_t>((tcp[12] & 0xF0) >> 2) - 20 > data:       # also if the header claims less than 20 bytes

@@ -273,7 +273,7 @@ class Rollup:
             columns += [self._services.codes(service)[places], sources, destinations]
             columns += [rows["inbound"][places]] if by != "service" else []
         codes = coded(*columns)
-        # Of each group, the largest kind comes first, and of equal ones the one that is first in ``rows``.
+        # The largest kind of each group comes first. Equally large ones keep their order.
         order = np.lexsort((-counts, codes))
         starts = np.append(np.flatnonzero(np.diff(codes[order], prepend=-1)), len(order))
         sums, firsts = (
