@@ -9,6 +9,7 @@ are ``counted``. This file imports of sgfast only what runs a command line, so t
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
 import json
 import os
@@ -29,6 +30,8 @@ def main() -> int:
     for arguments in commands["first"]:
         if status := run(arguments):
             return status
+    # A collection takes millions of instructions, and comes now in one command, now in another.
+    gc.disable()
     library.begin_counting()
     for name, arguments in commands["counted"].items():
         library.zero_counts()
