@@ -3,11 +3,12 @@
 # room for that either, without instance, service and rule.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.bucket cimport Bucket, match_tag, put_in_bucket
 from sgfast.core.base.intrinsics cimport ctz32, fold, likely, prefetch, unlikely
-from sgfast.core.base.memory cimport map_lazily, unmap_pages
+from sgfast.core.base.memory cimport allocate_pages, map_lazily, unmap_pages
 from sgfast.core.conntrack.storage cimport Origin
 
 cdef enum:
@@ -75,7 +76,7 @@ cdef inline void init_tallies(Tally* tallies, uint64_t secret) noexcept nogil:
 
 cdef inline void free_rows(Tally* tally) noexcept nogil:
     unmap_pages(tally.rows, TALLY_MOST * sizeof(TallyRow))
-    unmap_pages(tally.index, TALLY_BUCKETS * sizeof(Bucket))
+    free(tally.index)
     tally.rows = NULL
     tally.index = NULL
 
@@ -170,7 +171,9 @@ cdef inline bint have_rows(Tally* tally) noexcept nogil:
     # False for lack of memory.
     if tally.rows == NULL:
         tally.rows = <TallyRow*>map_lazily(TALLY_MOST * sizeof(TallyRow))
-        tally.index = <Bucket*>map_lazily(TALLY_BUCKETS * sizeof(Bucket))
+        # A place in the index is read before it is written. If the page was only mapped, the first write to it would
+        # have to interrupt all other threads.
+        tally.index = <Bucket*>allocate_pages(TALLY_BUCKETS * sizeof(Bucket))
         if tally.rows == NULL or tally.index == NULL:
             free_rows(tally)
             return False
