@@ -42,6 +42,7 @@ HOT = {
     "sgfast.core.conntrack.lifetime",
     "sgfast.core.dataplane",
     "sgfast.core.pipeline.batch",
+    "sgfast.core.parallel.parsing",
     "sgfast.core.parallel.workers",
     "sgfast.report.lines",
     "sgfast.report.rows",

@@ -27,7 +27,7 @@ REFUSED: dict[str, tuple[int, int | None]] = {
     "pidfd_send_signal": (424, 424), "tkill": (200, 130), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240), "vhangup": (153, 58),
     "setpriority": (141, 140), "ioprio_set": (251, 30), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
-    "sched_setattr": (314, 274), "sched_setaffinity": (203, 122), "migrate_pages": (256, 238), "move_pages": (279, 239),
+    "sched_setattr": (314, 274), "migrate_pages": (256, 238), "move_pages": (279, 239),
     "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
     "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
     "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181),
@@ -56,6 +56,7 @@ REFUSED: dict[str, tuple[int, int | None]] = {
 
 #: Calls that depend on an argument.
 CLONE, KILL, TGKILL, PRLIMIT, IOCTL, FCNTL = (56, 220), (62, 129), (234, 131), (302, 261), (16, 29), (72, 25)
+SCHED_SETAFFINITY = (203, 122)
 #: Its flags are in memory, where the program cannot look. The C library uses ``clone`` if there is no such call.
 CLONE3 = 435
 #: System calls from this number on are newer than this table. They are reported as not implemented, and so are those of
@@ -110,6 +111,7 @@ def program(machine: str, process: int) -> list[_Instruction]:
         (KILL, 0xFFFFFFFF, process),
         (TGKILL, 0xFFFFFFFF, process),
         (PRLIMIT, 0xFFFFFFFF, 0),
+        (SCHED_SETAFFINITY, 0xFFFFFFFF, 0),
     ):
         made += [
             (_IF_EQUAL, 0, 5, call[column]), (_LOAD, 0, 0, _ARGUMENTS_OFFSET), (_AND, 0, 0, mask),

@@ -14,14 +14,16 @@ from sgfast.capture.pcap cimport PcapFormat
 from sgfast.capture.pcapng cimport PcapngFormat
 from sgfast.capture.scan cimport Scan
 from sgfast.core.base.file_reads cimport FileReads, Read
-from sgfast.core.base.frames cimport BatchPool, FrameBatch
+from sgfast.core.base.frames cimport BatchPool, FrameBatch, Preparation
 
 cdef enum:
-    WINDOW = 512 * 1024     # bytes
+    # Bytes. The window, its frames and what is prepared of them fit in the second-level cache of common machines.
+    WINDOW = 256 * 1024
     # Bytes before a window, for a record that begins in the window before it. Linux hands out packets of 64 KiB, and
     # headers come on top.
     HEADROOM = 128 * 1024
     AHEAD = 4               # windows
+    MOST_LATE = 4           # windows
 
 
 cdef struct Window:
@@ -33,6 +35,8 @@ cdef struct Window:
     Scan scan
     const PcapFormat* pcap  # or NULL
     PcapngFormat pcapng     # as it was when the window was asked for
+    const Preparation* preparation      # of the records that are found, or NULL
+    void* prepared
     # Set by the thread that read the window:
     const uint8_t* first    # the first of the records found, or NULL
 
@@ -51,7 +55,15 @@ cdef class WindowsAhead:
     # A ring: the windows asked for are `count` places from `oldest` on.
     cdef Py_ssize_t oldest
     cdef Py_ssize_t count
-    cdef Window windows[AHEAD]
+    cdef Window* windows[AHEAD]
+    cdef Window[AHEAD + MOST_LATE] all
+    # Windows that nobody uses at the moment.
+    cdef Window* spare[AHEAD + MOST_LATE]
+    cdef int spares
+    # Windows that a thread has not read in time. It may still write to them.
+    cdef Window* late[MOST_LATE]
+    cdef int late_count
+    cdef readonly bint is_late      # so is the window that was to be taken: read it again
     # The records found in the window that was taken last. `batch` is None if there are none. `found` is valid until the
     # next call of `ask`.
     cdef FrameBatch batch
@@ -62,7 +74,12 @@ cdef class WindowsAhead:
     # Asks for the next window. False if there is no place for the read.
     cdef bint ask(self, object memory) except -1
     # Waits for the next window and returns its memory. Returns None if no window was asked for, or if the file has
-    # become shorter.
+    # become shorter, or if the window is late.
     cdef object take(self)
+    # Reads a late window once more, with other memory.
+    cdef object read_again(self, object memory)
+    cdef int fill_in(self, Window* window, object memory) except -1
+    cdef object taken_as(self, Window* window, Py_ssize_t got)
+    cdef void forget_late(self) noexcept
     cdef void drop_all(self) noexcept
     cdef void let_go(self, Window* window) noexcept

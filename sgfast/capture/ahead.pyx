@@ -18,7 +18,7 @@ from sgfast.capture.pcapng cimport (
     scan_blocks,
 )
 from sgfast.capture.scan cimport Scan, guess_first
-from sgfast.core.base.file_reads cimport FileReads, Read
+from sgfast.core.base.file_reads cimport LATE, FileReads, Read
 from sgfast.core.base.frames cimport FrameBatch
 
 cdef extern from *:
@@ -26,6 +26,7 @@ cdef extern from *:
     #include <unistd.h>
     """
     int close(int descriptor) nogil
+    Py_ssize_t pread(int descriptor, void* to, size_t size, int64_t at) nogil
 
 cdef enum:
     WORTHWHILE = 4      # windows; in a smaller file little is gained
@@ -49,6 +50,10 @@ cdef void find_records(void* context) noexcept nogil:
         scan_records(window.pcap, scan)
     else:
         scan_blocks(&window.pcapng, scan, None)
+    if window.preparation != NULL:
+        window.preparation.prepare(
+            window.preparation, scan.frames - 1, scan.count + 1, scan.capacity + 1, window.prepared
+        )
 
 
 @cython.no_gc
@@ -58,10 +63,14 @@ cdef class WindowsAhead:
     """
 
     def __cinit__(self, FileReads reads not None, int descriptor, int64_t position, int64_t size):
+        cdef int i
         self.reads = reads
         self.descriptor = descriptor
         self.taken = position
         self.end = size
+        self.spares = AHEAD + MOST_LATE
+        for i in range(self.spares):
+            self.spare[i] = &self.all[i]
 
     @staticmethod
     def begin(FileReads reads not None, stream):
@@ -82,20 +91,24 @@ cdef class WindowsAhead:
         if self.reads is None:      # __cinit__ was given the wrong arguments
             return
         self.drop_all()
-        for i in range(AHEAD):
-            free_interfaces(&self.windows[i].pcapng)
+        for i in range(AHEAD + MOST_LATE):
+            free_interfaces(&self.all[i].pcapng)
         close(self.descriptor)
 
     cdef bint has_more(self) noexcept:
         return self.count < AHEAD and self.taken + (self.count + 1) * WINDOW <= self.end
 
-    cdef bint ask(self, object memory) except -1:
+    cdef int fill_in(self, Window* window, object memory) except -1:
+        # Says where the records of a window go.
         cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(memory.obj)
-        cdef Window* window = &self.windows[(self.oldest + self.count) % AHEAD]
         cdef FrameBatch batch = None
         window.batch = NULL
         if self.pcap != NULL or (self.pcapng != NULL and copy_for_another_thread(&window.pcapng, self.pcapng)):
             batch = self.pool.take()
+            window.preparation = self.reads.preparation
+            if window.preparation != NULL:
+                batch.make_room_for(window.preparation)
+                window.prepared = batch.prepared
             window.batch = <PyObject*>batch
             window.pcap = self.pcap
             window.scan.vpc = self.vpc
@@ -104,48 +117,104 @@ cdef class WindowsAhead:
             window.scan.capacity = batch.capacity - 1
             window.scan.next = data + HEADROOM
             window.scan.end = data + HEADROOM + WINDOW
-        window.asked = self.reads.want(
-            self.descriptor, data + HEADROOM, WINDOW, self.taken + self.count * WINDOW, find_records, window
-        )
-        if window.asked == NULL:
-            return False
+            Py_INCREF(batch)
         window.memory = <PyObject*>memory
         Py_INCREF(memory)
-        if batch is not None:
-            Py_INCREF(batch)
+        return 0
+
+    cdef bint ask(self, object memory) except -1:
+        cdef Window* window = self.spare[self.spares - 1]
+        self.fill_in(window, memory)
+        window.asked = self.reads.want(
+            self.descriptor, <uint8_t*>PyByteArray_AS_STRING(memory.obj) + HEADROOM, WINDOW,
+            self.taken + self.count * WINDOW, find_records, window
+        )
+        if window.asked == NULL:
+            self.let_go(window)
+            return False
+        self.spares -= 1
+        self.windows[(self.oldest + self.count) % AHEAD] = window
         self.count += 1
         return True
 
     cdef object take(self):
-        cdef Window* window = &self.windows[self.oldest]
+        cdef Window* window = self.windows[self.oldest]
         cdef Py_ssize_t got
+        self.is_late = False
         if self.count == 0:
             return None
+        self.forget_late()
         with nogil:
             got = self.reads.finish(window.asked)
+            while got == LATE and self.late_count == MOST_LATE:
+                got = self.reads.finish(window.asked)
+        if got == LATE:
+            self.is_late = True
+            return None
+        self.oldest = (self.oldest + 1) % AHEAD
+        self.count -= 1
+        return self.taken_as(window, got)
+
+    cdef object read_again(self, object memory):
+        cdef Window* window = self.spare[self.spares - 1]
+        cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(memory.obj) + HEADROOM
+        cdef Py_ssize_t got
+        self.fill_in(window, memory)
+        self.is_late = False
+        self.spares -= 1
+        self.late[self.late_count] = self.windows[self.oldest]
+        self.late_count += 1
+        self.oldest = (self.oldest + 1) % AHEAD
+        self.count -= 1
+        with nogil:
+            got = pread(self.descriptor, data, WINDOW, self.taken)
+            if got == WINDOW:
+                find_records(window)
+        return self.taken_as(window, got)
+
+    cdef object taken_as(self, Window* window, Py_ssize_t got):
         memory = <object>window.memory
         self.batch = None
         if got == WINDOW and window.batch != NULL and window.first != NULL:
             self.batch = <FrameBatch>window.batch
             self.found = window
         self.let_go(window)
-        self.oldest = (self.oldest + 1) % AHEAD
-        self.count -= 1
+        self.spare[self.spares] = window
+        self.spares += 1
         if got < WINDOW:
             return None
         self.taken += WINDOW
         return memory
 
+    cdef void forget_late(self) noexcept:
+        cdef int kept = 0
+        cdef int i
+        for i in range(self.late_count):
+            if self.reads.is_over(self.late[i].asked):
+                self.let_go(self.late[i])
+                self.spare[self.spares] = self.late[i]
+                self.spares += 1
+            else:
+                self.late[kept] = self.late[i]
+                kept += 1
+        self.late_count = kept
+
     cdef void drop_all(self) noexcept:
-        cdef Read* reads[AHEAD]
+        cdef Window* windows[AHEAD + MOST_LATE]
+        cdef Read* reads[AHEAD + MOST_LATE]
+        cdef Py_ssize_t count = self.count + self.late_count
         cdef Py_ssize_t i
-        for i in range(self.count):
-            reads[i] = self.windows[(self.oldest + i) % AHEAD].asked
+        for i in range(count):
+            windows[i] = (
+                self.windows[(self.oldest + i) % AHEAD] if i < self.count else self.late[i - self.count]
+            )
+            reads[i] = windows[i].asked
         with nogil:
-            self.reads.drop(reads, self.count)
-        for i in range(self.count):
-            self.let_go(&self.windows[(self.oldest + i) % AHEAD])
+            self.reads.drop(reads, count)
+        for i in range(count):
+            self.let_go(windows[i])
         self.count = 0
+        self.late_count = 0
 
     cdef void let_go(self, Window* window) noexcept:
         Py_DECREF(<object>window.memory)

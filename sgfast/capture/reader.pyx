@@ -72,7 +72,7 @@ cdef class StreamBuffer:
     def __cinit__(self, stream, *, bint lasting=False):
         self.stream = stream
         self.lasting = lasting
-        self._allocate(FIRST_CAPACITY)
+        self._allocate(HEADROOM + WINDOW if lasting else FIRST_CAPACITY)
 
     cdef int _allocate(self, Py_ssize_t capacity) except -1:
         # Moves the window's bytes to new memory. The old memory is left unchanged for anyone who still holds it.
@@ -125,10 +125,8 @@ cdef class StreamBuffer:
     cdef int read_ahead(self, FileReads reads) except -1:
         # Windows that are read ahead are as large as a reader's window is at first. A reader does not use them once a
         # large record has made its window grow.
-        if self.capacity == FIRST_CAPACITY:
+        if self.capacity == HEADROOM + WINDOW:
             self.ahead = WindowsAhead.begin(reads, self.stream)
-            if self.ahead is not None:
-                self._allocate(HEADROOM + WINDOW)
         return 0
 
     cdef bint _next_window(self) except -1:
@@ -142,6 +140,8 @@ cdef class StreamBuffer:
             pass
         # The record that begins in this window ends in the next one.
         memory = self.ahead.take() if length <= HEADROOM else None
+        if memory is None and self.ahead.is_late:
+            memory = self.ahead.read_again(self._free_window())
         if memory is None:
             self.stream.seek(self.ahead.taken)
             self.ahead = None
@@ -342,7 +342,7 @@ cdef class CaptureReader:
         elif self.form == PCAP and self.pcap.length_order == CAPTURED_FIRST:
             ahead.pcap = &self.pcap
 
-    cdef void _add_found(self, WindowsAhead ahead) noexcept:
+    cdef void _add_found(self, WindowsAhead ahead, FrameBatch batch) noexcept:
         # Adds the records that another thread found in this window. They follow the record that begins in the window
         # before. The thread knew the sections and interfaces that came before the window was asked for. If the reader
         # has come to a new section or interface since, the records may be wrong, and are not used.
@@ -353,6 +353,7 @@ cdef class CaptureReader:
                 return
             add_from_another_thread(&self.pcapng, &ahead.found.pcapng)
         self.scan.count += ahead.found.scan.count
+        batch.prepared_for = ahead.reads
         self.scan.zeros = ahead.found.scan.zeros
         self.found_ahead += ahead.found.scan.count
         self.buffer.start = ahead.found.scan.next - self.buffer.data
@@ -460,7 +461,7 @@ cdef class CaptureReader:
             if ahead is not None and ahead.batch is not None:
                 batch, ahead.batch = ahead.batch, None
                 self._scan(batch, 1)
-                self._add_found(ahead)
+                self._add_found(ahead, batch)
             else:
                 self._scan(batch, batch.capacity)
             if self.scan.count > 0:

@@ -20,6 +20,7 @@ from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.base.types cimport HeaderRow, Packet, ResultRow
 from sgfast.core.classify.classifier cimport Classifier
 from sgfast.core.fragments.datagrams cimport Fragments
+from sgfast.core.parallel.parsing cimport Prepared
 from sgfast.core.parallel.workers cimport Workers
 from sgfast.core.pipeline.plane cimport Plane
 
@@ -30,6 +31,7 @@ cdef struct Wanted:
     HeaderRow* headers
     uint16_t* words         # outcome words (types.pxd)
     bint later              # with several jobs, the workers may write them after the call has returned
+    Prepared* prepared      # what was prepared of the batch that the frames are in
 
 
 cdef class DataPlane:

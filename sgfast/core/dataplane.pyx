@@ -29,8 +29,9 @@ from sgfast.core.conntrack.table cimport Table, has_place
 from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.fragments.datagrams cimport NO_DATAGRAM, ResolvedRow, free_fragments, init_fragments
+from sgfast.core.parallel.parsing cimport MOST_JOBS
 from sgfast.core.parallel.shared_limits cimport share_room
-from sgfast.core.parallel.workers cimport MOST_JOBS
+from sgfast.core.parallel.workers cimport PLACES
 from sgfast.core.pipeline.batch cimport (
     BATCH,
     free_plane,
@@ -127,7 +128,7 @@ cdef class DataPlane:
         init_fragments(self.fragments)
         if jobs > 1:
             self.workers = Workers(jobs)
-            self.kept = [None] * self.workers.block_count
+            self.kept = [None] * PLACES
             self.filled_later = []
         for i in range(self.plane_count):
             self.planes[i] = self.workers.shards[i].plane if jobs > 1 else <Plane*>calloc(1, sizeof(Plane))
@@ -138,6 +139,8 @@ cdef class DataPlane:
                 keep_flows, reporting, words
             )
             self.planes[i].fragments = self.fragments
+        if jobs > 1:
+            self.workers.parser.wire = self.planes[0].wire
         self.max_marks = self.planes[0].table.max_marks
 
     def __dealloc__(self):
@@ -166,11 +169,11 @@ cdef class DataPlane:
         return <ResultRow*>&view[0]
 
     cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil:
-        cdef Wanted wanted = Wanted(results, NULL, NULL, False)
+        cdef Wanted wanted = Wanted(results, NULL, NULL, False, NULL)
         self.release(self.judge(frames, NULL, n, &wanted))
 
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil:
-        cdef Wanted wanted = Wanted(results, NULL, NULL, False)
+        cdef Wanted wanted = Wanted(results, NULL, NULL, False, NULL)
         self.release(self.judge(NULL, rows, n, &wanted))
 
     cdef uint64_t judge(
@@ -207,10 +210,10 @@ cdef class DataPlane:
             released = self.workers.all_released()
             PyThread_release_lock(self.lock)
         while self.let_go < released:
-            self.kept[self.let_go % self.workers.block_count] = None
+            self.kept[self.let_go % PLACES] = None
             self.let_go += 1
         if blocks > released:
-            self.kept[(blocks - 1) % self.workers.block_count] = batch
+            self.kept[(blocks - 1) % PLACES] = batch
         return 0
 
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept:
@@ -218,7 +221,7 @@ cdef class DataPlane:
         # it. So the GIL is kept if the lock is free and the packet does not take long. Nobody may wait for the lock
         # while holding the GIL: whoever holds the lock may need the GIL (save_plane).
         cdef bint judged = False
-        cdef Wanted wanted = Wanted(row, NULL, NULL, False)
+        cdef Wanted wanted = Wanted(row, NULL, NULL, False, NULL)
         if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             if is_brief(self, header.time_ns):
                 self.judge_here(NULL, header, 1, &wanted)
@@ -314,7 +317,8 @@ cdef class DataPlane:
                 self.grant_room(frames[start].time_ns if frames != NULL else rows[start].time_ns)
             count = <Py_ssize_t>min(<uint64_t>(n - start), self.room)
             self.workers.add(
-                &frames[start] if frames != NULL else NULL, &rows[start] if rows != NULL else NULL, count, &self.clock,
+                &frames[start] if frames != NULL else NULL, wanted.prepared,
+                &rows[start] if rows != NULL else NULL, count, &self.clock,
                 self.judged + 1, &wanted.headers[start] if wanted.headers != NULL else NULL
             )
             self.judged += count
@@ -410,7 +414,7 @@ cdef class DataPlane:
         ``take_resolved`` or the next call. Use it from one thread only.
         """
         cdef Py_ssize_t n = batch.count - first if number < 0 else number
-        cdef Wanted wanted = Wanted(NULL, NULL, NULL, later)
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL, later, NULL)
         cdef uint8_t[::1] view
         cdef uint16_t[::1] word_view
         cdef const Frame* frames = batch.frames + first
@@ -429,6 +433,8 @@ cdef class DataPlane:
             if word_view.shape[0] < n:
                 raise ValueError("words must be a contiguous array of uint16, one a packet")
             wanted.words = &word_view[0]
+        if self.workers is not None and batch.prepared_for is self.workers.reads:
+            wanted.prepared = <Prepared*>batch.prepared
         if later and self.workers is not None:
             self.filled_later.append((results, headers, words))
         with nogil:

@@ -55,7 +55,7 @@ cdef class Window:
                 else:
                     frames[kept] = frames[i]
                     kept += 1
-        batch.count = kept
+        batch.keep_first(kept)
 
 
 # Filter expression ---------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ cdef class Filter:
                     frames[kept] = frames[i]
                     kept += 1
             self.dropped += count - kept
-        batch.count = kept
+        batch.keep_first(kept)
 
 
 # Duplicates ----------------------------------------------------------------------------------------------------------
@@ -407,7 +407,7 @@ cdef class Dedup:
                     frames[kept] = frames[i]
                     kept += 1
             self.dropped += count - kept
-        batch.count = kept
+        batch.keep_first(kept)
 
     def look(self, FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
         """Return how many of ``number`` packets from ``first`` on are IP, and how many of these are copies. Drops

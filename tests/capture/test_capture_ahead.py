@@ -30,7 +30,7 @@ from sgfast.core.base.file_reads import FileReads
 from sgfast.errors import CaptureError
 
 SEED = 20261128
-WINDOW, HEADROOM = 512 * 1024, 128 * 1024        # sgfast/capture/ahead.pxd
+WINDOW, HEADROOM = 256 * 1024, 128 * 1024        # sgfast/capture/ahead.pxd
 WINDOWS = 8
 
 
@@ -156,7 +156,7 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read_is_read_to_its_end(tmp_pa
 def test_a_head_that_is_longer_than_a_window_stays_whole(tmp_path: Path) -> None:
     path = tmp_path / "capture"
     # The reader's window has grown then. If all of them were as large, that would be a lot of memory.
-    head = section(options=option(1, bytes(60_000)) * 18) + interface()
+    head = section(options=option(1, bytes(60_000)) * 10) + interface()
     assert 2 * WINDOW < len(head) < 3 * WINDOW - HEADROOM
     data = capture_with([], head, pcapng_record, random.Random(SEED))
     path.write_bytes(data)

@@ -262,9 +262,12 @@ def judged(machine: str, number: int, arguments: tuple[int, ...] = (), architect
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_call_that_is_dangerous_only_with_some_arguments_is_not_allowed_with_them(machine: str) -> None:
     column = seccomp.MACHINES[machine][1]
-    clone, kill, tgkill, limit, control = (
-        call[column] for call in (seccomp.CLONE, seccomp.KILL, seccomp.TGKILL, seccomp.PRLIMIT, seccomp.IOCTL)
-    )
+    clone, kill, tgkill, limit, place, control = (
+        call[column]
+        for call in (
+            seccomp.CLONE, seccomp.KILL, seccomp.TGKILL, seccomp.PRLIMIT, seccomp.SCHED_SETAFFINITY, seccomp.IOCTL,
+        )
+    )  # fmt: skip
     thread, new_user, new_network = 0x3D0F00, 0x10000000, 0x40000000
     assert judged(machine, clone, (thread,)) == 0
     for flags in (17, 0x4111, thread | new_user, thread | new_network):
@@ -273,7 +276,8 @@ def test_call_that_is_dangerous_only_with_some_arguments_is_not_allowed_with_the
         assert judged(machine, call, (1234, 9)) == 0
         for process_number in (1, 0, -1, -1234, 1235):
             assert judged(machine, call, (process_number, 9)) == errno.EPERM
-    assert (judged(machine, limit, (0, 7)), judged(machine, limit, (1235, 7))) == (0, errno.EPERM)
+    for call in (limit, place):
+        assert (judged(machine, call, (0, 7)), judged(machine, call, (1235, 7))) == (0, errno.EPERM)
     assert judged(machine, control, (1, 0x5413)) == 0
     for put_into_terminal in (0x5412, 0x541C):
         assert judged(machine, control, (0, put_into_terminal)) == errno.EPERM
@@ -312,7 +316,10 @@ def test_call_that_would_signal_others_at_the_terminal_is_refused(machine: str) 
 def test_refused_calls_are_refused_by_number_and_all_others_are_allowed(machine: str) -> None:
     column = seccomp.MACHINES[machine][1]
     refused = {numbers[column] for numbers in seccomp.REFUSED.values()}
-    calls = (seccomp.CLONE, seccomp.KILL, seccomp.TGKILL, seccomp.PRLIMIT, seccomp.IOCTL, seccomp.FCNTL)
+    calls = (
+        seccomp.CLONE, seccomp.KILL, seccomp.TGKILL, seccomp.PRLIMIT, seccomp.SCHED_SETAFFINITY, seccomp.IOCTL,
+        seccomp.FCNTL,
+    )  # fmt: skip
     special = {call[column] for call in calls}
     assert not special & refused and seccomp.CLONE3 not in refused
     for number in range(seccomp.FIRST_UNKNOWN):
@@ -341,7 +348,8 @@ def test_refused_calls_have_the_numbers_of_the_kernels_headers(column: int, head
         for name, number in re.findall(r"#define __NR3?2?6?4?_(\w+)\s+(\d+)", Path(header).read_text())
     }
     special = {
-        name.lower(): getattr(seccomp, name) for name in ("CLONE", "KILL", "TGKILL", "IOCTL", "FCNTL")
+        name.lower(): getattr(seccomp, name)
+        for name in ("CLONE", "KILL", "TGKILL", "SCHED_SETAFFINITY", "IOCTL", "FCNTL")
     } | {"prlimit64": seccomp.PRLIMIT, "clone3": (seccomp.CLONE3,) * 2}  # fmt: skip
     for name, numbers in (seccomp.REFUSED | special).items():
         assert numbers[column] == known.get(name), name

@@ -14,20 +14,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from captures import enhanced, interface, section
 from command import process
 from effort import some
-from frames import ethernet, ip, pcap, udp
-from test_jobs import PCAPS, SEED, crowd, in_process_of_its_own, padded
-from traffic import SECOND, pcap_of
+from frames import ethernet, ip, other, pcap, udp
+from test_jobs import PCAPS, SEED, crowd, in_process_of_its_own, padded, roomy
+from test_split_captures import found
+from traffic import SECOND, Crowd, Traffic, pcap_of
 
-from sgfast import Engine, Reading, replay
+from sgfast import Engine, FrameBatch, Reading, replay
 from sgfast.capture import open_capture
 from sgfast.errors import CaptureError
 from sgfast.policy.document import load_policy
 from sgfast.replaying.schedule import CONNECTIONS_EVERY
-from sgfast.report.lines import ConnectionLines
+from sgfast.report.lines import ConnectionLines, VerdictLines
 
 
 def bytes_read_by(thread: threading.Thread) -> int:
@@ -57,18 +59,20 @@ def test_idle_threads_read_the_next_windows_of_a_file(tmp_path: Path) -> None:
             assert reader.packets == len(traffic.frames)
 
 
-#: Takes the place of the C library's function. ``reading`` returns how many threads are in it.
+#: Takes the place of the C library's function. ``reading`` returns how many threads are in it. It is slow for the main
+#: thread, too, if ``all_slow`` is set.
 SLOW_PREAD = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <sys/types.h>
 #include <unistd.h>
 static int count;
+int all_slow = 1;
 int reading(void) { return __atomic_load_n(&count, __ATOMIC_SEQ_CST); }
 ssize_t pread(int file, void *to, size_t size, off_t at) {
     ssize_t (*real)(int, void *, size_t, off_t) = (ssize_t (*)(int, void *, size_t, off_t))dlsym(RTLD_NEXT, "pread");
     __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST);
-    usleep(2000);
+    if (all_slow || gettid() != getpid()) usleep(all_slow ? 2000 : 20000);
     ssize_t got = real(file, to, size, at);
     __atomic_sub_fetch(&count, 1, __ATOMIC_SEQ_CST);
     return got;
@@ -118,14 +122,100 @@ def let_go_while_threads_read(folder: Path) -> None:
         assert reader.packets == len(traffic.frames)
 
 
+def read_what_other_threads_have_not_read_in_time(folder: Path) -> None:
+    slow = ctypes.CDLL(str(folder / "slow.so"))
+    ctypes.c_int.in_dll(slow, "all_slow").value = 0
+    policy, traffic = crowd(3_000)
+    path = folder / "capture"
+    path.write_bytes(pcap_of(padded(traffic)))
+    told = []
+    for jobs in (1, 2, 3):
+        for _ in range(some(3, 30)):
+            own = bytes_read_by(threading.current_thread())
+            told.append(found(replay(policy, path, jobs=jobs)))
+            read = bytes_read_by(threading.current_thread()) - own
+            assert slow.reading() == 0
+            # Otherwise it has waited for them.
+            assert read > path.stat().st_size * 3 // 4
+    assert told[0][0] == len(traffic.frames)
+    assert told == told[:1] * len(told)
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 @TELLS_WHAT_A_THREAD_READS
-def test_nothing_is_let_go_into_which_threads_still_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["let_go_while_threads_read", "read_what_other_threads_have_not_read_in_time"])
+def test_nothing_is_let_go_into_which_threads_still_read(tmp_path: Path, what: str) -> None:
     (tmp_path / "slow.c").write_text(SLOW_PREAD)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", "slow.so", "slow.c", "-ldl"], cwd=tmp_path, check=True)
     preloaded = " ".join([*os.environ.get("LD_PRELOAD", "").split(), str(tmp_path / "slow.so")])
-    call = f"let_go_while_threads_read(Path({str(tmp_path)!r}))"
-    in_process_of_its_own("test_jobs_reading", call, LD_PRELOAD=preloaded)
+    in_process_of_its_own("test_jobs_reading", f"{what}(Path({str(tmp_path)!r}))", LD_PRELOAD=preloaded)
+
+
+#: Options that leave packets out, or change them, before they are judged.
+READINGS = (
+    Reading(), Reading(), Reading(filter="not udp"), Reading(dedup=True), Reading(start=1, end="1h"),
+    Reading(decap=("gre", "ipip", "vxlan")),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case_seed", range(SEED, SEED + some(12, 2_000)))
+def test_packets_whose_headers_another_thread_reads_are_judged_alike(tmp_path: Path, case_seed: int) -> None:
+    draw = np.random.default_rng(case_seed)
+    policy = roomy(load_policy(PCAPS / "shop.yaml"))
+    traffic = Crowd(policy, draw, fragments=bool(draw.integers(2))).draw(1_500)
+    # Several windows, with several blocks each. Some tunnels have what is in no other packet.
+    frames = [ethernet(ip("10.0.0.5", "192.0.2.9", other(4, frame[14:]))) if not draw.integers(9) else frame
+              for frame in traffic.frames]
+    copies = 1 + 1_300_000 // sum(len(frame) + 16 for frame in frames)
+    times = np.concatenate([np.array(traffic.times_ns) + n * 5 * SECOND for n in range(copies)])
+    if draw.integers(2):
+        # Some packets are late, some begin the clock anew.
+        late = draw.random(len(times)) < draw.choice([0.0005, 0.01])
+        times[late] -= draw.choice([1, SECOND, 59 * SECOND, 90 * SECOND], late.sum())
+    reading, jobs = READINGS[draw.integers(len(READINGS))], int(draw.integers(2, 5))
+    print(f"case seed {case_seed}, {jobs} jobs, {reading}, {len(times)} packets")
+    file = tmp_path / "capture.pcap"
+    file.write_bytes(pcap_of(Traffic(frames * copies, times.tolist(), [len(frame) for frame in frames] * copies)))
+    with_rows = bool(draw.integers(2))
+    told = []
+    for each in (1, jobs):
+        rows: list[bytes] = []
+        result = replay(
+            policy, file, jobs=each, reading=reading, mode=("verbatim", "causal")[case_seed & 1],
+            packets=VerdictLines(rows.append) if with_rows else None,
+        )  # fmt: skip
+        told.append((found(result), b"".join(rows)))
+    file.unlink()
+    assert told[1] == told[0]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is only one core")
+def test_a_thread_that_shares_a_core_moves_to_another_one_and_may_use_all_of_them_again() -> None:
+    policy, traffic = crowd(500)
+    batch = FrameBatch.from_frames(traffic.frames, traffic.times_ns, traffic.wire_lengths)
+    cores = os.sched_getaffinity(0)
+    before = set(threading.enumerate())
+    engine = Engine(policy, mode="causal", jobs=2)
+    [thread] = set(threading.enumerate()) - before
+    assert thread.native_id is not None
+    shared = min(cores)
+    try:
+        os.sched_setaffinity(0, {shared})
+        os.sched_setaffinity(thread.native_id, {shared})
+        engine.dataplane.process_frames(batch)
+        os.sched_setaffinity(thread.native_id, cores)
+        deadline = time.monotonic() + 60
+        while core_of(thread.native_id) == shared:
+            assert time.monotonic() < deadline
+            engine.process(batch)
+        assert os.sched_getaffinity(thread.native_id) == cores
+        assert os.sched_getaffinity(0) == {shared}
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def core_of(thread_id: int) -> int:
+    return int(Path(f"/proc/self/task/{thread_id}/stat").read_text().rpartition(")")[2].split()[36])
 
 
 def many_connections(number: int) -> tuple[list[bytes], list[int]]:
@@ -140,17 +230,17 @@ def test_connections_come_in_the_same_order_however_the_file_is_read(tmp_path: P
     path = tmp_path / "many.pcap"
     path.write_bytes(pcap(packets, times_ns=times))
     policy = load_policy(PCAPS / "shop.yaml")
-    found = set()
+    written_as = set()
     for jobs, merge in ((1, False), (2, False), (3, True)):
         written: list[bytes] = []
         replay(policy, path, jobs=jobs, reading=Reading(merge=merge), flows=ConnectionLines(written.append))
         assert len(written) > 1
-        found.add(b"".join(written))
+        written_as.add(b"".join(written))
     for count in (1, 2):
         with path.open("rb") as file:
             options = ("--connections", "-", "--jobs", count, "--mode", "causal")
-            found.add(process("replay", PCAPS / "shop.yaml", "-", *options, stdin=file).out.encode())
-    assert len(found) == 1
+            written_as.add(process("replay", PCAPS / "shop.yaml", "-", *options, stdin=file).out.encode())
+    assert len(written_as) == 1
 
 
 def test_connections_that_ended_before_a_packet_that_cannot_be_read_are_written(tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ cdef extern from * nogil:
     int sched_yield()
 
 cdef enum:
-    # Checks before the thread begins to yield: some hundred microseconds, in which the next part of a capture is read.
-    # A thread that yields over and over makes the kernel slower for all.
+    # Checks before the thread begins to yield or sleeps: some hundred microseconds, in which the next part of a capture
+    # is read. A thread that yields over and over makes the kernel slower for all.
     SPINS = 800
-    TURNS = 820             # checks before the thread sleeps
+    TURNS = 820             # checks before the thread sleeps, if it yields
 
 
 cdef struct Parking:
@@ -46,10 +46,11 @@ cdef inline void free_parking(Parking* s) noexcept:
         PyThread_free_lock(s.lock)
 
 
-cdef inline void back_off(int turn) noexcept nogil:
-    # Pauses between two checks, as each check slows down the thread that writes the value.
+cdef inline void back_off(int turn, bint crowded) noexcept nogil:
+    # Pauses between two checks, as each check slows down the thread that writes the value. `crowded`: the other thread
+    # may need this core. If it does not, yielding would only give the core to another program, for milliseconds.
     cdef int _
-    if turn < SPINS:
+    if turn < SPINS or not crowded:
         for _ in range(8):
             relax()
     else:
@@ -62,13 +63,13 @@ cdef inline void unpark(Parking* s) noexcept nogil:
         PyThread_release_lock(s.lock)
 
 
-cdef inline void park_until_change(Parking* s, const uint64_t* count, uint64_t seen) noexcept nogil:
+cdef inline void park_until_change(Parking* s, const uint64_t* count, uint64_t seen, bint crowded) noexcept nogil:
     # Waits until `count` differs from `seen`. May return earlier.
     cdef int turn
-    for turn in range(TURNS):
+    for turn in range(TURNS if crowded else SPINS):
         if load_ordered(count) != seen:
             return
-        back_off(turn)
+        back_off(turn, crowded)
     swap_ordered(&s.asleep, 1)
     if load_ordered(count) != seen and swap_ordered(&s.asleep, 0):
         return      # changed just in time: nobody else releases the lock

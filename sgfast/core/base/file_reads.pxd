@@ -5,12 +5,19 @@
 #     want:       a free place --> WANTED
 #     do_next:    WANTED --> BUSY --> DONE       by any thread, in the order in which they were wanted. The thread then
 #                                                calls `on_read`, while the bytes are in its cache.
-#     finish:     does the read if nobody has begun it, and otherwise waits until it is DONE. The place is free then.
+#     finish:     does the read if nobody has begun it, and otherwise waits until it is DONE. The place is free then. If
+#                 this takes long, it returns LATE: the thread that does the read has lost its core. The caller may do
+#                 the same read itself, with other memory. The place is free after `is_over` or `drop`.
 #     drop:       takes back the reads that nobody has begun, and waits for the others. Their places are free then.
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from sgfast.core.base.frames cimport Preparation
 from sgfast.core.base.intrinsics cimport load_ordered
+
+
+cdef enum:
+    LATE = -2
 
 
 cdef struct Read:
@@ -31,6 +38,9 @@ cdef class FileReads:
     cdef uint64_t* wanted       # how many reads are WANTED
     cdef uint64_t* numbered     # how many there have been
     cdef int process            # PID of the process whose threads do them
+    cdef bint crowded           # there are fewer cores than threads
+    # How the engine whose threads these are wants frames to be prepared, or NULL. It is freed with this object.
+    cdef const Preparation* preparation
 
     # Asks for a read. Returns NULL if all places are taken. Keep the descriptor open, and the memory at `to` and at
     # `context` valid, until `finish` or `drop` has returned.
@@ -40,8 +50,10 @@ cdef class FileReads:
     ) noexcept nogil
     # Does one read that is WANTED. Returns False if there is none. Call `do_next`, `finish` and `drop` without the GIL.
     cdef bint do_next(self) noexcept nogil
-    # Returns how many bytes were read.
+    # Returns how many bytes were read, or LATE.
     cdef Py_ssize_t finish(self, Read* read) noexcept nogil
+    # Whether a late read is DONE.
+    cdef bint is_over(self, Read* read) noexcept nogil
     cdef void drop(self, Read** reads, Py_ssize_t count) noexcept nogil
 
     cdef bint begin(self, Read* read) noexcept nogil

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
 
-from sgfast.core.base.backoff cimport back_off
+from sgfast.core.base.backoff cimport TURNS, back_off
 from sgfast.core.base.intrinsics cimport add_ordered, load_ordered, swap_if_ordered, swap_ordered
 from sgfast.core.base.memory cimport allocate_pages
 
@@ -47,6 +47,7 @@ cdef class FileReads:
 
     def __dealloc__(self):
         free(self.reads)
+        free(<void*>self.preparation)
 
     @property
     def waiting(self):
@@ -110,12 +111,17 @@ cdef class FileReads:
             while load_ordered(&read.state) != DONE:
                 # Meanwhile it does one that is needed later.
                 if not self.do_next():
-                    back_off(turn)
+                    if turn == TURNS:
+                        return LATE
+                    back_off(turn, self.crowded)
                     turn += 1
         if load_ordered(&read.state) == DONE:
             got = read.got
         swap_ordered(&read.state, FREE)
         return got
+
+    cdef bint is_over(self, Read* read) noexcept nogil:
+        return load_ordered(&read.state) == DONE and swap_ordered(&read.state, FREE) == DONE
 
     cdef void drop(self, Read** reads, Py_ssize_t count) noexcept nogil:
         cdef Py_ssize_t i
@@ -127,6 +133,6 @@ cdef class FileReads:
             # A forked child does not wait for the threads that read: they exist only in its parent, and write only to
             # the parent's memory.
             while load_ordered(&reads[i].state) != DONE and getpid() == self.process:
-                back_off(turn)
+                back_off(turn, self.crowded)
                 turn += 1
             swap_ordered(&reads[i].state, FREE)

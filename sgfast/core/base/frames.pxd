@@ -19,6 +19,14 @@ cdef struct Frame:
     uint64_t position
 
 
+# How the engine wants the headers of frames to be read by whoever finds the frames, before it gets them. `size`: bytes
+# of memory that a batch of `capacity` frames takes. `prepare` is told the batch's frames, all but the first one.
+cdef struct Preparation:
+    size_t (*size)(const Preparation*, Py_ssize_t capacity) noexcept nogil
+    void (*prepare)(
+        const Preparation*, const Frame* frames, Py_ssize_t count, Py_ssize_t capacity, void* memory) noexcept nogil
+
+
 cdef class FrameBatch:
     # Whoever fills the batch owns the frame bytes. They stay valid until it is filled again. A `lasting` batch is not
     # filled again while somebody refers to it.
@@ -28,7 +36,14 @@ cdef class FrameBatch:
     cdef readonly Py_ssize_t capacity
     cdef readonly bint lasting
     cdef object keep_alive
+    # Frames may have been prepared, for an engine with these FileReads. Set this to None when you change frames.
+    cdef object prepared_for
+    cdef void* prepared
 
+    # Leaves out all frames from index `count` on. Others may have taken the places of some before them.
+    cdef void keep_first(self, Py_ssize_t count) noexcept
+    # Makes room for what an engine prepares. Raises MemoryError.
+    cdef int make_room_for(self, const Preparation* preparation) except -1
     # Adds `position_base` to the position of each frame, and sets it to 0.
     cdef void make_positions_absolute(self) noexcept nogil
 

@@ -20,6 +20,19 @@ cdef class FrameBatch:
 
     def __dealloc__(self):
         free(self.frames)
+        free(self.prepared)
+
+    cdef void keep_first(self, Py_ssize_t count) noexcept:
+        if count != self.count:
+            self.count = count
+            self.prepared_for = None
+
+    cdef int make_room_for(self, const Preparation* preparation) except -1:
+        if self.prepared == NULL:
+            self.prepared = calloc(preparation.size(preparation, self.capacity), 1)
+            if self.prepared == NULL:
+                raise MemoryError
+        return 0
 
     def __len__(self):
         return self.count
@@ -142,6 +155,7 @@ cdef class BatchPool:
             # The list and `batch` refer to it.
             if Py_REFCNT(batch) == 2:
                 batch.keep_alive = None
+                batch.prepared_for = None
                 found = batch
         if found is None:
             found = FrameBatch(self.capacity)

@@ -167,7 +167,7 @@ cdef class PairedPlanes:
         """Judges a batch with ``plane``. The second thread may still be judging and comparing it when this returns, so
         frames and arrays must stay valid until ``wait`` returns. The arrays are those of ``judge`` and of ``compare``.
         """
-        cdef Wanted wanted = Wanted(NULL, NULL, NULL, False)
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL, False, NULL)
         cdef Py_ssize_t n = batch.count
         if self.thread is None or self.failure is not None or self.batch is not None:
             raise RuntimeError("there is no idle second thread")
@@ -197,7 +197,7 @@ cdef class PairedPlanes:
             return 0
         with nogil:
             while load_ordered(self.compared) != self.asked[0]:
-                back_off(turn)
+                back_off(turn, True)
                 turn += 1
         self.batch = None
         self.arrays = None
@@ -219,12 +219,12 @@ cdef class PairedPlanes:
             swap_ordered(self.compared, self.asked[0])
 
     cdef int serve_all(self) except -1 nogil:
-        cdef Wanted wanted = Wanted(NULL, NULL, NULL, False)
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL, False, NULL)
         cdef uint64_t seen = 0
         cdef int turn
         while True:
             while load_ordered(self.asked) == seen:
-                park_until_change(&self.parking, self.asked, seen)
+                park_until_change(&self.parking, self.asked, seen, True)
             if self.count == 0:
                 return 0
             seen += 1
@@ -232,7 +232,7 @@ cdef class PairedPlanes:
             self.other.judge(self.frames, NULL, self.count, &wanted)
             turn = 0
             while load_ordered(self.judged) != seen:
-                back_off(turn)
+                back_off(turn, True)
                 turn += 1
             self.opener_count = self.changed.compare_frames(
                 self.frames, self.count, self.words, self.other_words, self.openers, NULL

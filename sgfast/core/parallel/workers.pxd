@@ -2,9 +2,10 @@
 # hash of their keys, which is the same for both directions. Each shard has a plane of its own. An ICMP error goes to
 # the shard of the connection it quotes.
 #
-#     read:       file --> window --> frames             by any idle thread, ahead of the caller (capture/ahead.pxd)
+#     read:       file --> window --> frames --> packets, with a list for each shard
+#                                                        by any idle thread, ahead of the caller (capture/ahead.pxd)
 #     caller:     frames --> block of a ring             in order, as the clock depends on all packets (SPEC 9.1)
-#     parse:      block --headers--> lists of packets    by any thread; a list for each shard
+#     parse:      block --> packets, as above            by any thread, if the frames do not come from a window
 #     judge:      list of a shard --> its plane          block after block, by one thread at a time
 #
 # Threads take whatever of this there is to do, and the caller does the same when it has to wait. So all that only one
@@ -19,6 +20,10 @@
 # needs next. It prefetches them for writing (`take_over`), even if it reads them first. It will write most of them
 # soon, and a write takes longer while another core also holds the line.
 #
+# A thread may lose its core to another program for some milliseconds, while it has a shard or a window. The others do
+# not wait for it as long as there is something else to do: the ring has room for that many blocks. If the window is the
+# next one, the caller reads it again. If two threads share a core, one of them moves to another one (cores.pxd).
+#
 # Only `drain` waits for everything, for callers that want results. Otherwise the next part of the capture is read
 # meanwhile. `release` waits until nobody needs the frames any more.
 #
@@ -31,17 +36,12 @@ from sgfast.core.base.file_reads cimport FileReads
 from sgfast.core.base.frames cimport Frame
 from sgfast.core.base.types cimport HeaderRow, Packet, ResultRow
 from sgfast.core.base.backoff cimport Parking
+from sgfast.core.parallel.parsing cimport Parsed, Parser, Prepared
 from sgfast.core.pipeline.batch cimport BATCH
 from sgfast.core.pipeline.plane cimport Plane
 
 cdef enum:
-    MOST_JOBS = 64
-    NO_PACKET = 0xFFFF      # the end of a list
-
-
-cdef inline int shard_of_hash(uint32_t hash_value, int shards) noexcept nogil:
-    # Uses other bits than the tables do: their lowest bits select the bucket, the highest eight are the tag.
-    return <int>((<uint64_t>(hash_value * <uint32_t>0x9E3779B1 >> 8 & 0xFFFF) * <uint64_t>shards) >> 16)
+    PLACES = 256            # blocks of the ring
 
 
 cdef struct Block:
@@ -52,12 +52,11 @@ cdef struct Block:
     Py_ssize_t count        # packets
     uint64_t number         # of the first packet
     Clock clock             # before the first packet
-    # Written by the thread that parses it:
-    Packet* packets         # [BLOCK]
-    int64_t* now            # [BLOCK]: engine time, nanoseconds
-    uint16_t* first         # by shard, and last that of fragments: the index of the next packet to judge, or NO_PACKET
-    uint16_t* next          # [BLOCK]: the index of the next packet of the same list, or NO_PACKET
-    bint borrowed           # some packet is judged by bytes of its frame
+    bint is_prepared        # the frames were parsed beforehand
+    bint in_order           # engine time is each packet's timestamp plus `ahead`
+    int64_t ahead           # nanoseconds
+    # Filled by the thread that parses it, unless it was prepared:
+    Parsed content
     # Shared by several threads, so each is on cache lines of its own. A block's number is the count of those before it.
     uint64_t* parsed        # number + 1 of the last block that was parsed in this place
     uint64_t* left          # shards that are not through with it
@@ -84,13 +83,19 @@ cdef class Workers:
     cdef int jobs
     cdef int shard_count
     cdef Shard* shards
+    cdef Parser* parser
     cdef Block* blocks              # the ring
-    cdef uint64_t block_count
+    cdef Parsed* buffers            # for blocks that were not prepared: those from `buffers_used` on are free
+    cdef char* memory               # of the buffers
+    cdef int buffer_count
+    cdef int buffers_used
+    cdef uint64_t finished          # blocks at the front with which all shards are through, as far as is known
     cdef uint64_t* lines            # memory of what threads share
     # Blocks, counted from the first one:
     cdef uint64_t* published        # those that may be parsed
     cdef uint64_t* claimed          # those that some thread parses or has parsed
     cdef uint64_t released          # those whose frames are surely not needed any more; used by the caller only
+    cdef uint64_t* cores            # the core of each thread, from one line to the next
     cdef uint64_t* events           # how often there was something new to do; idle workers watch it
     cdef Py_ssize_t quiet           # packets that were published since threads were last woken up
     cdef int process                # PID of the process that has the threads; a forked child has none
@@ -104,9 +109,10 @@ cdef class Workers:
 
     # Call these without the GIL, from one thread at a time. `add` puts packets into blocks, numbered from `number` on.
     # Frames must stay valid until they are released, `rows` and `headers` until `drain`.
+    # `prepared`: what was prepared of the batch that the frames are in, or NULL.
     cdef void add(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, Clock* clock, uint64_t number,
-        HeaderRow* headers) noexcept nogil
+        self, const Frame* frames, Prepared* prepared, const HeaderRow* rows, Py_ssize_t n, Clock* clock,
+        uint64_t number, HeaderRow* headers) noexcept nogil
     # Waits until the frames of the first `count` blocks are not needed any more.
     cdef void release(self, uint64_t count) noexcept nogil
     # For how many blocks that is so already.
@@ -115,7 +121,9 @@ cdef class Workers:
     cdef void retire(self) noexcept nogil       # drains, then ends the threads
 
     cdef uint64_t* line(self, Py_ssize_t number) noexcept nogil
-    cdef Block* free_block(self) noexcept nogil
+    cdef Block* free_block(self, bint prepared) noexcept nogil
+    cdef void use_prepared(self, Block* block, Prepared* prepared, Py_ssize_t number, Clock* clock) noexcept nogil
+    cdef void note_core(self, int worker) noexcept nogil
     cdef bint work(self, int worker) noexcept nogil
     cdef bint parse_next(self) noexcept nogil
     cdef void parse(self, Block* block) noexcept nogil

@@ -2,11 +2,12 @@
 
 import threading
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
-from sgfast.core.base.clock cimport advance_clock
+from sgfast.core.base.clock cimport Clock, Run, begin_run, end_run, time_of
+from sgfast.core.base.cores cimport allowed_cores, core_of_thread, leave_cores
 from sgfast.core.base.file_reads cimport FileReads
 from sgfast.core.base.intrinsics cimport (
     add_ordered,
@@ -19,11 +20,19 @@ from sgfast.core.base.intrinsics cimport (
     unlikely,
 )
 from sgfast.core.base.memory cimport allocate_pages
-from sgfast.core.base.types cimport READ_FRAGMENT, READ_ICMP_ERROR, READ_TRACKED
+from sgfast.core.base.types cimport READ_FRAGMENT, READ_TRACKED
 from sgfast.core.base.backoff cimport back_off, free_parking, init_parking, park_until_change, unpark
+from sgfast.core.parallel.parsing cimport (
+    BLOCK,
+    MOST_JOBS,
+    NO_PACKET,
+    parse_block,
+    parse_first,
+    preparation_of_frames,
+    shard_of,
+)
 from sgfast.core.pipeline.batch cimport BATCH, free_plane, guess_batch, judge_batch, prefetch_line, tally_ended
-from sgfast.core.wire.header_rows cimport read_header, write_header_row
-from sgfast.core.wire.ip cimport WireContext, read_frame, read_quote
+from sgfast.core.wire.header_rows cimport write_header_row
 
 cdef extern from * nogil:
     """
@@ -36,25 +45,19 @@ cdef enum:
     PLAIN_BYTES = 64
     LINE = 16               # 64-bit words: two cache lines, as they may be fetched in pairs
     INDICES = 32            # of 16 bits, in a cache line
-    BLOCK = 1024            # packets
-    # Blocks of the ring: these, and some for each job.
+    # Blocks that are usually on their way: these, and some for each job. So many have buffers.
     BLOCKS = 8
     BLOCKS_PER_JOB = 2
-    HEADERS = 48            # bytes of a frame that are read if it is plain TCP in IPv4
     ENOUGH = 256            # packets for which a thread is woken up, or stays with a shard
 
 
-cdef inline int shard_of(const WireContext* wire, const Packet* p, int shards) noexcept nogil:
-    cdef Packet quoted
-    cdef uint32_t hash_value = p.hash
-    if unlikely(p.outcome != READ_TRACKED):
-        if p.outcome != READ_ICMP_ERROR:
-            return 0        # it has no connection
-        memset(&quoted, 0, sizeof(Packet))
-        if not read_quote(wire, p, &quoted.key, &quoted.digest, &quoted.hash, &quoted.source_high):
-            return 0
-        hash_value = quoted.hash
-    return shard_of_hash(hash_value, shards)
+cdef inline void run_clock(Clock* clock, Parsed* parsed, Py_ssize_t count) noexcept nogil:
+    cdef Run run
+    cdef Py_ssize_t i
+    begin_run(clock, &run)
+    for i in range(count):
+        parsed.now[i] = time_of(clock, &run, parsed.packets[i].time_ns)
+    end_run(clock, &run)
 
 
 cdef inline void take(
@@ -68,39 +71,25 @@ cdef inline void take(
     cdef Py_ssize_t ahead
     cdef Py_ssize_t count = 0
     while at < until and count < BATCH:
-        p = &block.packets[at]
+        p = &block.content.packets[at]
         place = &taken.packets[count]
         if likely(p.outcome == READ_TRACKED and not p.ipv6):
             memcpy(place, p, PLAIN_BYTES)
         else:
             place[0] = p[0]
         prefetch_line(plane, place)
-        taken.now[count] = block.now[at]
+        taken.now[count] = p.time_ns + block.ahead if block.in_order else block.content.now[at]
         taken.numbers[count] = block.number + at
         count += 1
-        at = block.next[at]
+        at = block.content.next[at]
     taken.count = count
     cursor[0] = <uint16_t>at
     # Those that are taken next may have to come from another core.
     ahead = at
     while ahead < until and count > 0:
-        take_over(&block.packets[ahead])
-        ahead = block.next[ahead]
+        take_over(&block.content.packets[ahead])
+        ahead = block.content.next[ahead]
         count -= 1
-
-
-cdef inline void ask_early(const Block* block, Py_ssize_t at) noexcept nogil:
-    # Asks for the cache lines that are needed to parse packet `at`, and for a later frame. Some of these addresses may
-    # be behind the last frame or behind the packet's bytes. That does no harm, as nothing is read or written.
-    cdef const Frame* frame
-    if at >= block.count:
-        return
-    take_over(&block.packets[at])
-    if likely(block.frames != NULL):
-        frame = &block.frames[at]
-        take_over(&frame[BATCH].position)
-        take_over(frame.data)
-        take_over(&frame.data[HEADERS - 1])
 
 
 cdef class Workers:
@@ -110,22 +99,36 @@ cdef class Workers:
         cdef Py_ssize_t i
         cdef Shard* shard
         cdef Block* block
+        cdef Parsed* buffer
+        # Bytes of a buffer, in whole cache lines.
+        cdef size_t size = BLOCK * (sizeof(Packet) + sizeof(int64_t) + sizeof(uint16_t)) + 4 * MOST_JOBS + 64
         if not 2 <= jobs <= MOST_JOBS:
             raise ValueError(f"jobs is 1 to {<int>MOST_JOBS}, not {jobs}")
         self.jobs = jobs
         self.shard_count = 2 * jobs
-        self.block_count = BLOCKS + BLOCKS_PER_JOB * jobs
+        self.buffer_count = BLOCKS + BLOCKS_PER_JOB * jobs
         self.process = getpid()
         self.reads = FileReads()
+        self.parser = <Parser*>calloc(1, sizeof(Parser))
+        self.reads.preparation = &self.parser.preparation
         self.shards = <Shard*>calloc(self.shard_count, sizeof(Shard))
-        self.blocks = <Block*>calloc(self.block_count, sizeof(Block))
-        self.lines = <uint64_t*>allocate_pages(3 * (self.shard_count + self.block_count + 1) * LINE * sizeof(uint64_t))
+        self.blocks = <Block*>calloc(PLACES, sizeof(Block))
+        self.buffers = <Parsed*>calloc(self.buffer_count, sizeof(Parsed))
+        self.memory = <char*>allocate_pages(self.buffer_count * size)
+        self.lines = <uint64_t*>allocate_pages((3 * (self.shard_count + PLACES + 1) + jobs) * LINE * sizeof(uint64_t))
         self.parkings = <Parking*>calloc(jobs, sizeof(Parking))
-        if self.shards == NULL or self.blocks == NULL or self.lines == NULL or self.parkings == NULL:
+        if (
+            self.shards == NULL or self.blocks == NULL or self.lines == NULL or self.parkings == NULL
+            or self.parser == NULL or self.buffers == NULL or self.memory == NULL
+        ):
             raise MemoryError
+        self.parser.preparation = preparation_of_frames()
+        self.parser.shards = self.shard_count
         self.published = self.line(0)
         self.claimed = self.line(1)
         self.events = self.line(2)
+        self.cores = self.line(3 * (self.shard_count + PLACES + 1))
+        self.reads.crowded = 0 < allowed_cores() < jobs
         for i in range(self.shard_count):
             shard = &self.shards[i]
             shard.plane = <Plane*>allocate_pages(sizeof(Plane))
@@ -134,17 +137,17 @@ cdef class Workers:
             shard.judged = self.line(3 * i + 3)
             shard.stopped = self.line(3 * i + 4)
             shard.busy = self.line(3 * i + 5)
-        for i in range(<Py_ssize_t>self.block_count):
+        for i in range(PLACES):
             block = &self.blocks[i]
-            block.packets = <Packet*>allocate_pages(BLOCK * sizeof(Packet))
-            block.now = <int64_t*>allocate_pages(BLOCK * sizeof(int64_t))
-            block.next = <uint16_t*>allocate_pages(BLOCK * sizeof(uint16_t))
-            block.first = <uint16_t*>allocate_pages((self.shard_count + 1) * sizeof(uint16_t))
-            if block.packets == NULL or block.now == NULL or block.next == NULL or block.first == NULL:
-                raise MemoryError
             block.parsed = self.line(3 * (self.shard_count + i) + 3)
             block.left = self.line(3 * (self.shard_count + i) + 4)
             block.done = self.line(3 * (self.shard_count + i) + 5)
+        for i in range(self.buffer_count):
+            buffer = &self.buffers[i]
+            buffer.packets = <Packet*>&self.memory[i * size]
+            buffer.now = <int64_t*>&buffer.packets[BLOCK]
+            buffer.next = <uint16_t*>&buffer.now[BLOCK]
+            buffer.first = &buffer.next[BLOCK]
         for i in range(1, jobs):
             if not init_parking(&self.parkings[i]):
                 raise MemoryError
@@ -168,38 +171,52 @@ cdef class Workers:
             if self.shards[i].plane != NULL:
                 free_plane(self.shards[i].plane)
             free(self.shards[i].plane)
-        for i in range(<Py_ssize_t>self.block_count if self.blocks != NULL else 0):
-            free(self.blocks[i].packets)
-            free(self.blocks[i].now)
-            free(self.blocks[i].next)
-            free(self.blocks[i].first)
         for i in range(1, self.jobs if self.parkings != NULL else 0):
             free_parking(&self.parkings[i])
         free(self.shards)
         free(self.blocks)
+        free(self.buffers)
+        free(self.memory)
         free(self.lines)
         free(self.parkings)
 
     # The caller's part ------------------------------------------------------------------------------------------------
 
     cdef void add(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, Clock* clock, uint64_t number,
-        HeaderRow* headers
+        self, const Frame* frames, Prepared* prepared, const HeaderRow* rows, Py_ssize_t n, Clock* clock,
+        uint64_t number, HeaderRow* headers
     ) noexcept nogil:
-        cdef Clock own_clock = clock[0]     # it stays in registers
-        cdef Block* block
         cdef Py_ssize_t start = 0
-        cdef Py_ssize_t i
+        cdef Py_ssize_t place, i
+        cdef bint use
+        cdef Block* block
+        cdef Run run
         while start < n:
-            block = self.free_block()
+            use = False
+            place = 0
+            if prepared != NULL:
+                place = &frames[start] - prepared.frames
+                use = (
+                    place % BLOCK == 0 and n - start >= min(prepared.count - place, <Py_ssize_t>BLOCK)
+                    and prepared.unused[place // BLOCK]
+                )
+            block = self.free_block(use)
             block.frames = &frames[start] if frames != NULL else NULL
             block.rows = &rows[start] if rows != NULL else NULL
             block.headers = &headers[start] if headers != NULL else NULL
-            block.count = min(n - start, <Py_ssize_t>BLOCK)
+            block.count = min(n - start, BLOCK - place % BLOCK)
             block.number = number + start
-            block.clock = own_clock
-            for i in range(start, start + block.count):
-                advance_clock(&own_clock, frames[i].time_ns if frames != NULL else rows[i].time_ns)
+            block.clock = clock[0]
+            block.is_prepared = use
+            block.in_order = False
+            if use:
+                self.use_prepared(block, prepared, place // BLOCK, clock)
+            if not block.in_order:
+                begin_run(clock, &run)
+                for i in range(start, start + block.count):
+                    time_of(clock, &run, frames[i].time_ns if frames != NULL else rows[i].time_ns)
+                end_run(clock, &run)
+            self.note_core(0)
             swap_ordered(block.left, self.shard_count)
             add_ordered(self.published, 1)
             self.quiet += block.count
@@ -207,27 +224,63 @@ cdef class Workers:
             if self.quiet >= ENOUGH:
                 self.quiet = 0
             start += block.count
-        clock[0] = own_clock
 
-    cdef Block* free_block(self) noexcept nogil:
+    cdef void use_prepared(self, Block* block, Prepared* prepared, Py_ssize_t number, Clock* clock) noexcept nogil:
+        cdef int64_t first = block.frames.time_ns
+        cdef int64_t last = block.frames[block.count - 1].time_ns
+        cdef Run run
+        if number == 0:
+            parse_first(self.parser, prepared)
+        prepared.unused[number] = False
+        block.content = prepared.blocks[number]
+        block.content.borrowed = True        # the packets, too
+        begin_run(clock, &run)
+        block.ahead = run.ahead
+        block.in_order = (
+            prepared.in_order[number] and run.raw <= first and last <= run.latest
+            and (number > 0 or block.count == 1 or first <= block.frames[1].time_ns)
+        )
+        if block.in_order:
+            run.raw = last
+            end_run(clock, &run)
+
+    cdef Block* free_block(self, bint prepared) noexcept nogil:
+        # `prepared`: it needs no buffers.
         cdef uint64_t number = self.published[0]
-        cdef Block* block = &self.blocks[number % self.block_count]
+        cdef Block* block = &self.blocks[number % PLACES]
+        cdef Block* oldest
         cdef int turn = 0
-        while number >= self.block_count and load_ordered(block.done) != number - self.block_count + 1:
+        while True:
+            while self.finished < number:
+                oldest = &self.blocks[self.finished % PLACES]
+                if load_ordered(oldest.done) != self.finished + 1:
+                    break
+                if not oldest.is_prepared:
+                    self.buffers_used -= 1
+                    self.buffers[self.buffers_used] = oldest.content
+                self.finished += 1
+            if number - self.finished < <uint64_t>self.buffer_count:
+                break
             # Work instead of waiting.
             if not self.work(0):
-                back_off(turn)
+                # A shard may be late, as its thread has lost its core. Meanwhile the others go on.
+                if prepared and number - self.finished < PLACES:
+                    break
+                back_off(turn, self.reads.crowded)
                 turn += 1
+        if not prepared:
+            block.content = self.buffers[self.buffers_used]
+            self.buffers_used += 1
         return block
 
     cdef uint64_t all_released(self) noexcept nogil:
         cdef const Block* block
         cdef uint64_t at = self.released
         while at < self.published[0]:
-            block = &self.blocks[at % self.block_count]
+            block = &self.blocks[at % PLACES]
             # If another block has its place, it is done.
-            if at + self.block_count >= self.published[0] and (
-                load_ordered(block.parsed) != at + 1 or (block.borrowed and load_ordered(block.done) != at + 1)
+            if at + PLACES >= self.published[0] and (
+                load_ordered(block.parsed) != at + 1 or (block.content.borrowed and load_ordered(block.done) != at + 1)
             ):
                 break
             at += 1
@@ -238,16 +291,16 @@ cdef class Workers:
         cdef int turn = 0
         while self.all_released() < count:
             if not self.work(0):
-                back_off(turn)
+                back_off(turn, self.reads.crowded)
                 turn += 1
 
     cdef void drain(self) noexcept nogil:
         cdef uint64_t count = self.published[0]
         cdef int turn = 0
         # Shards take blocks in order, so whoever is through with the last one is through with all.
-        while count and load_ordered(self.blocks[(count - 1) % self.block_count].done) != count:
+        while count and load_ordered(self.blocks[(count - 1) % PLACES].done) != count:
             if not self.work(0):
-                back_off(turn)
+                back_off(turn, self.reads.crowded)
                 turn += 1
 
     cdef void retire(self) noexcept nogil:
@@ -257,6 +310,20 @@ cdef class Workers:
         swap_ordered(&self.ended, 1)
         add_ordered(self.events, 1)
         self.unpark_all()
+
+    cdef void note_core(self, int worker) noexcept nogil:
+        # Threads with a higher number give way.
+        cdef uint64_t core = core_of_thread()
+        cdef int other
+        if load_ordered(&self.cores[worker * LINE]) != core:
+            swap_ordered(&self.cores[worker * LINE], core)
+        if self.reads.crowded:
+            return
+        for other in range(worker):
+            if load_ordered(&self.cores[other * LINE]) == core:
+                leave_cores(self.cores, worker, LINE)
+                swap_ordered(&self.cores[worker * LINE], core_of_thread())
+                return
 
     # Working ----------------------------------------------------------------------------------------------------------
 
@@ -281,7 +348,7 @@ cdef class Workers:
         cdef Py_ssize_t count
         while number < load_ordered(self.published):
             if swap_if_ordered(self.claimed, number, number + 1):
-                block = &self.blocks[number % self.block_count]
+                block = &self.blocks[number % PLACES]
                 count = block.count         # the block may be filled again as soon as it is parsed
                 self.parse(block)
                 swap_ordered(block.parsed, number + 1)
@@ -291,47 +358,16 @@ cdef class Workers:
         return False
 
     cdef void parse(self, Block* block) noexcept nogil:
-        cdef const WireContext* wire = &self.shards.plane.wire      # the same for all planes
-        cdef uint16_t* ends[2 * MOST_JOBS + 1]      # where the next packet of each list is linked
-        cdef const Frame* frames = block.frames
-        cdef Packet* packets = block.packets
-        cdef Packet* p
-        cdef Clock clock = block.clock
-        cdef Py_ssize_t count = block.count
-        cdef Py_ssize_t start = 0
-        cdef Py_ssize_t end, i
-        cdef int shards = self.shard_count
-        cdef int number
-        cdef bint borrowed = False
-        for i in range(shards + 1):
-            ends[i] = &block.first[i]
-        for i in range(min(count, <Py_ssize_t>BATCH)):
-            ask_early(block, i)
-        while start < count:
-            end = min(start + <Py_ssize_t>BATCH, count)
-            for i in range(start, end):
-                ask_early(block, i + BATCH)
-                if frames != NULL:
-                    read_frame(wire, &frames[i], &packets[i])
-                else:
-                    read_header(wire, &block.rows[i], &packets[i])
-            for i in range(start, end):
-                p = &packets[i]
-                if unlikely(block.headers != NULL):
-                    write_header_row(p, &block.headers[i])
-                # The caller did the same. If it wrote the times down, they would have to come from its core.
-                advance_clock(&clock, p.time_ns)
-                block.now[i] = clock.now
-                number = shards
-                if likely(p.outcome != READ_FRAGMENT):
-                    number = shard_of(wire, p, shards)
-                borrowed |= p.outcome == READ_ICMP_ERROR or p.outcome == READ_FRAGMENT
-                ends[number][0] = <uint16_t>i
-                ends[number] = &block.next[i]
-            start = end
-        for i in range(shards + 1):
-            ends[i][0] = NO_PACKET
-        block.borrowed = borrowed
+        cdef Parsed* parsed = &block.content
+        cdef Py_ssize_t i
+        if not block.is_prepared:
+            parse_block(self.parser, block.frames, block.rows, block.count, parsed)
+        if not block.in_order:
+            # The caller did the same. If it wrote the times down, they would have to come from its core.
+            run_clock(&block.clock, parsed, block.count)
+        if unlikely(block.headers != NULL):
+            for i in range(block.count):
+                write_header_row(&parsed.packets[i], &block.headers[i])
 
     cdef bint judge(self, int number) noexcept nogil:
         # Judges some of a shard's packets, unless another thread is at it. Returns whether the shard went on.
@@ -345,8 +381,8 @@ cdef class Workers:
         at = began
         end = at + max(1, ENOUGH * self.shard_count // BLOCK)
         while at < end and self.may_judge(shard, at):
-            block = &self.blocks[at % self.block_count]
-            if likely(block.first[self.shard_count] == NO_PACKET):
+            block = &self.blocks[at % PLACES]
+            if likely(block.content.first[self.shard_count] == NO_PACKET):
                 self.judge_until(number, block, block.count)
                 if not add_ordered(block.left, <uint64_t>-1):
                     swap_ordered(block.done, at + 1)
@@ -359,20 +395,20 @@ cdef class Workers:
 
     cdef bint may_judge(self, const Shard* shard, uint64_t at) noexcept nogil:
         return (
-            load_ordered(self.blocks[at % self.block_count].parsed) == at + 1 and load_ordered(shard.stopped) != at + 1
+            load_ordered(self.blocks[at % PLACES].parsed) == at + 1 and load_ordered(shard.stopped) != at + 1
         )
 
     cdef void judge_until(self, int number, Block* block, Py_ssize_t until) noexcept nogil:
         # Judges a shard's packets before index `until` of a block. While some are judged, the lines that the next ones
         # need are on their way.
         cdef Plane* plane = self.shards[number].plane
-        cdef uint16_t* at = &block.first[number]
+        cdef uint16_t* at = &block.content.first[number]
         cdef Taken taken[2]
         cdef int which = 0
         cdef Py_ssize_t i
         # The list leads from one of these lines to the next, so they would come one after the other.
         for i in range((until - at[0] + INDICES - 1) // INDICES):
-            prefetch(&block.next[at[0] + i * INDICES])
+            prefetch(&block.content.next[at[0] + i * INDICES])
         take(plane, block, at, until, &taken[0])
         if taken[0].count == 0:
             return
@@ -391,7 +427,7 @@ cdef class Workers:
     cdef bint judge_mixed(self, Shard* shard, Block* block, uint64_t at) noexcept nogil:
         # Brings a shard to a block that has fragments. If all others wait there, judges the block for all of them, and
         # returns True.
-        cdef uint16_t* fragment = &block.first[self.shard_count]
+        cdef uint16_t* fragment = &block.content.first[self.shard_count]
         cdef int i
         swap_ordered(shard.stopped, at + 1)
         if add_ordered(block.left, <uint64_t>-1):
@@ -400,7 +436,7 @@ cdef class Workers:
             for i in range(self.shard_count):
                 self.judge_until(i, block, fragment[0])
             self.judge_fragment(block, fragment[0])
-            fragment[0] = block.next[fragment[0]]
+            fragment[0] = block.content.next[fragment[0]]
         for i in range(self.shard_count):
             self.judge_until(i, block, block.count)
         for i in range(self.shard_count):
@@ -410,14 +446,15 @@ cdef class Workers:
         return True
 
     cdef void judge_fragment(self, Block* block, Py_ssize_t at) noexcept nogil:
-        cdef Packet* p = &block.packets[at]
+        cdef Packet* p = &block.content.packets[at]
+        cdef int64_t now = p.time_ns + block.ahead if block.in_order else block.content.now[at]
         cdef uint64_t number = block.number + at
         cdef Plane* plane
         p.outcome = p.fragment_outcome
-        plane = self.shards[shard_of(&self.shards.plane.wire, p, self.shard_count)].plane
+        plane = self.shards[shard_of(self.parser, p)].plane
         p.outcome = READ_FRAGMENT
         plane.want_sides = self.rows != NULL
-        judge_batch(plane, p, &block.now[at], &number, self.first, 1, self.rows, self.words)
+        judge_batch(plane, p, &now, &number, self.first, 1, self.rows, self.words)
         tally_ended(plane)
 
     def serve(self, int worker):
@@ -428,11 +465,12 @@ cdef class Workers:
         with nogil:
             while not load_ordered(&self.ended):
                 seen = load_ordered(self.events)
+                self.note_core(worker)
                 if self.work(worker):
                     continue
                 if load_ordered(&self.ended):
                     break
-                park_until_change(&self.parkings[worker], self.events, seen)
+                park_until_change(&self.parkings[worker], self.events, seen, self.reads.crowded)
 
     cdef void announce(self, Py_ssize_t packets) noexcept nogil:
         # There is something new to do. For a few packets nobody is woken up: that takes longer than to judge them.

@@ -34,7 +34,7 @@ from sgfast.core.fragments.datagrams cimport (
     next_block,
     restore_datagram,
 )
-from sgfast.core.parallel.workers cimport shard_of_hash
+from sgfast.core.parallel.parsing cimport shard_of_hash
 
 from sgfast.core.dtypes import RESULT_DTYPE
 

@@ -48,7 +48,7 @@ from sgfast.core.conntrack.table cimport (
     find_slot,
 )
 from sgfast.core.dataplane cimport DataPlane
-from sgfast.core.parallel.workers cimport MOST_JOBS, shard_of_hash
+from sgfast.core.parallel.parsing cimport MOST_JOBS, shard_of_hash
 from sgfast.core.pipeline.outcomes cimport relink, rule_of_outcomes
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport CUT_DENIED, MAX_CUTS, NO_CUT, CutRow, Cuts
