@@ -38,6 +38,12 @@ NEVER = np.iinfo(np.int64).max, np.iinfo(np.int64).min, np.iinfo(np.uint64).max
 _KEY_WORDS, _NOTHING, _REASON, _RULE = 4, np.uint64(0), np.uint64(0xFF << 56), np.uint64(0xFFFFFFFF << 32)
 
 
+#: The fields that rows are ordered by after the peer. The last one matters most.
+_AFTER_PEER = (
+    "instance", "port_key", "protocol", "reason", "inbound", "family", "has_ports", "has_icmp", "rule", "owner",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Kinds:
     """``rows``: of KIND_DTYPE, ordered by key; no two have the same."""
@@ -68,35 +74,33 @@ def kinds_of(engine: Engine) -> Kinds:
     """What an engine that was made with ``reporting`` has judged so far."""
     tallies = engine.dataplane.tallies
     (began, lost_began), (denied, lost_denied) = tallies["began"], tallies["denials"]
-    outcomes = {"broken": "broken", "refused": "refused", "unanswered": "silent"}
-    rows = np.concatenate([
-        _rows(began, "silent", "refused"), _rows(denied, "broken"),
-        *(_outcomes(tallies[name][0], measure) for name, measure in outcomes.items()),
-    ])  # fmt: skip
+    parts = [(began, ("silent", "refused")), (denied, ("broken",))]
+    for name, measure in (("broken", "broken"), ("refused", "refused"), ("unanswered", "silent")):
+        parts.append((tallies[name][0], (measure,)))
+    rows = np.zeros(sum(len(tally) for tally, _ in parts), dtype=KIND_DTYPE)
+    at = 0
+    for number, (tally, measures) in enumerate(parts):
+        _fill(rows[at : at + len(tally)], tally, measures, has_begun=number < 2)
+        at += len(tally)
     rows["owner"] = engine.compiled.classifier.owners_of(rows["peer"], rows["family"])
     instances, rules = [one.name for one in engine.instances], [rule.id for rule in engine.rules]
     return Kinds(summed(rows), instances, rules, lost_began + lost_denied)
 
 
-def _rows(tally: Rows, *outcomes: str) -> Rows:
-    """The rows of a tally as KIND_DTYPE. ``outcomes``: measures that its outcomes are of."""
-    rows = np.zeros(len(tally), dtype=KIND_DTYPE)
+def _fill(rows: Rows, tally: Rows, outcomes: Sequence[str], *, has_begun: bool) -> None:
+    """Fills rows of KIND_DTYPE, which are zeros, from those of a tally. ``outcomes``: measures that its outcomes are
+    of. ``has_begun``: it counts connections in the rows in which they began. Otherwise they are an outcome each, whose
+    rows had no room for their peers. Their times and numbers are not known.
+    """
     # The fields that both have are the first ones; the outcomes are the last one.
     size = TALLY_DTYPE.itemsize - TALLY_DTYPE["outcomes"].itemsize
     _octets(rows)[:, :size] = _octets(tally)[:, :size]
-    for number, name in enumerate(outcomes):
-        rows[name] = tally["outcomes"][:, number]
-    return rows
-
-
-def _outcomes(tally: Rows, outcome: str) -> Rows:
-    """Connections whose rows had no room for their peers. ``outcome``: the measure that they are of. Their times and
-    numbers are not known.
-    """
-    rows = _rows(tally)
-    rows[outcome], rows["connections"] = rows["connections"], 0
-    rows["first_ns"], rows["last_ns"], rows["number"] = NEVER
-    return rows
+    if has_begun:
+        for number, name in enumerate(outcomes):
+            rows[name] = tally["outcomes"][:, number]
+    else:
+        rows[outcomes[0]], rows["connections"] = tally["connections"], 0
+        rows["first_ns"], rows["last_ns"], rows["number"] = NEVER
 
 
 def _octets(rows: Rows) -> NDArray[np.uint8]:
@@ -116,7 +120,7 @@ def summed(rows: Rows, *others: Rows) -> Rows:
     """
     if not len(rows):
         return rows
-    order, begins = grouped([*_key_words(rows).T, rows["owner"].astype(np.uint64), *others])
+    order, begins = grouped([*_key_words(rows)[:, :2].T, *(_column(rows[name]) for name in _AFTER_PEER), *others])
     rows = _at(rows, order)
     if begins.all():
         return rows
@@ -128,6 +132,11 @@ def summed(rows: Rows, *others: Rows) -> Rows:
     for name in ("first_ns", "number"):
         total[name] = np.minimum.reduceat(rows[name], starts)
     return total
+
+
+def _column(values: NDArray[Any]) -> NDArray[Any]:
+    """A column that sorts like these values, with negative ones last, as in the key's words."""
+    return np.where(values < 0, values.max() + 3 + values, values) if values.dtype.kind == "i" else values
 
 
 def joined(kinds: Kinds) -> Rows:
@@ -195,8 +204,14 @@ def _key_words(rows: Rows) -> NDArray[np.uint64]:
 
 def coded(*columns: Any) -> NDArray[np.int64]:
     """For each place, a number that is equal to that of another place where all columns are. Numbers count from 0."""
+    varying = [column for column in columns if len(column) and (column != column[0]).any()]
+    packed, span = _packed(varying)
+    if packed is not None and span <= max(4096, 8 * len(packed)):
+        there = np.zeros(span, dtype=bool)
+        there[packed] = True
+        return (np.cumsum(there) - 1)[packed]
     codes = np.zeros(len(columns[0]), dtype=np.int64)
-    order, begins = grouped(columns)
+    order, begins = _grouped(varying, packed, len(codes))
     codes[order] = np.cumsum(begins) - 1
     return codes
 
@@ -206,13 +221,18 @@ def grouped(columns: Sequence[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_
     Places with equal values come in any order.
     """
     varying = [column for column in columns if len(column) and (column != column[0]).any()]
-    packed = _packed(varying)
+    return _grouped(varying, _packed(varying)[0], len(columns[0]))
+
+
+def _grouped(
+    varying: Sequence[Any], packed: NDArray[np.uint64] | None, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     if packed is not None:
         varying = [packed]
-    order = np.arange(len(columns[0]))
+    order = np.arange(count)
     if varying:
         order = np.argsort(packed) if packed is not None else np.lexsort(varying)
-    begins = np.ones(len(order), dtype=bool)
+    begins = np.ones(count, dtype=bool)
     begins[1:] = False
     for column in varying:
         ordered = column[order]
@@ -220,19 +240,21 @@ def grouped(columns: Sequence[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_
     return order, begins
 
 
-def _packed(columns: Sequence[Any]) -> NDArray[np.uint64] | None:
-    """All columns in one column of 64 bits, which sorts like them and faster; None if they take more bits."""
+def _packed(columns: Sequence[Any]) -> tuple[NDArray[np.uint64] | None, int]:
+    """All columns in one column of 64 bits, which sorts like them and faster, and the end of its range. None if they
+    take more bits, or if there are none.
+    """
     if not columns:
-        return None
+        return None, 0
     lowest = [column.min() for column in columns]
     spans = [int(column.max()) - int(low) + 1 for column, low in zip(columns, lowest, strict=True)]
     if prod(spans) >= 1 << 64:
-        return None
+        return None, 0
     packed = np.zeros(len(columns[0]), dtype=np.uint64)
     for column, low, span in zip(reversed(columns), reversed(lowest), reversed(spans), strict=True):
         # Differences are right for negative numbers, too, because unsigned arithmetic wraps around.
         packed = packed * np.uint64(span) + column.astype(np.uint64) - low.astype(np.uint64)
-    return packed
+    return packed, prod(spans)
 
 
 def added_up(parts: Iterable[Kinds]) -> Kinds:

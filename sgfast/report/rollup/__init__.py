@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -55,6 +55,12 @@ _STEPS: dict[By, tuple[_Step, ...]] = {
     "service": (("any", "any", "service"),),
     "rule": (("any", "any", "any"),),
 }  # fmt: skip
+
+
+#: The step whose groups are put together to those of a step.
+_FINER = {
+    _STEPS["group"][n]: _STEPS["group"][finer] for n, finer in ((1, 0), (2, 1), (3, 0), (4, 3))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,28 +167,65 @@ class Folded:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Groups:
-    """Kinds in groups, each of which becomes a row. ``starts``: where the groups' stretches of the other arrays begin,
-    and where the last one ends. ``sums``: what each group counts.
-    """
+@dataclass(frozen=True)
+class _Members:
+    """The kinds of a part. Their numbers, how many each counts, and the numbers of their reasons' words."""
 
-    starts: NDArray[np.int64]
-    sums: NDArray[np.int64]
-    #: What each group counts of what matters most.
-    firsts: NDArray[np.int64]
-    #: The numbers of the groups, the largest first.
-    order: NDArray[np.int64]
-    #: By kind: its number, and how many it counts.
     places: NDArray[np.int64]
     counts: NDArray[np.int64]
-    #: By kind: numbers of the reason, and of the names of its ends.
     words: NDArray[np.int64]
-    sources: NDArray[np.int64]
-    destinations: NDArray[np.int64]
+    #: Whether they are all kinds, in order.
+    are_all: bool
 
-    def group(self, number: int) -> slice:
-        return slice(int(self.starts[number]), int(self.starts[number + 1]))
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def of(self, column: NDArray[Any]) -> NDArray[Any]:
+        """What a column of the kinds has for the members."""
+        return column if self.are_all else column[self.places]
+
+    def only(self, chosen: NDArray[np.int64]) -> _Members:
+        return _Members(self.places[chosen], self.counts[chosen], self.words[chosen], False)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Members of a part in groups, each of which becomes a row."""
+
+    members: _Members
+    #: By group: one of its members, what all of them count, and what they count of what matters most.
+    examples: NDArray[np.int64]
+    sums: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    #: The group of each smaller group; and these smaller groups, or None if they are the members themselves.
+    coarser: NDArray[np.int64]
+    finer: _Groups | None
+
+    def __len__(self) -> int:
+        return len(self.sums)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """The numbers of the groups, the largest first."""
+        return np.lexsort((-self.sums, -self.firsts))
+
+    @cached_property
+    def of_members(self) -> NDArray[np.int64]:
+        """The group of each member."""
+        return self.coarser if self.finer is None else self.coarser[self.finer.of_members]
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The members by group, and where those of each group end. NumPy sorts numbers of 16 bits fastest."""
+        numbers = self.of_members
+        small = numbers.astype(np.uint16) if len(self) <= 1 << 16 else numbers
+        return np.argsort(small, kind="stable"), np.cumsum(np.bincount(numbers, minlength=len(self)))
+
+    def of_group(self, number: int) -> NDArray[np.int64]:
+        """The members of a group, largest first. Equally large ones keep their order."""
+        order, ends = self._sorted
+        chosen = order[ends[number - 1] if number else 0 : ends[number]]
+        return chosen[np.argsort(-self.members.counts[chosen], kind="stable")]
 
 
 class Rollup:
@@ -193,6 +236,7 @@ class Rollup:
         self.ends = Ends(policy, kinds, *also)
         self._services = _Services(kinds)
         self._grouped = cache(self._group)
+        self._members = cache(self._members_of)
         #: By part: for each reason's word (of "" and ``PERHAPS`` the row's own), how many of each kind.
         self.counts: dict[Part, dict[str, NDArray[np.int64]]] = self._counts(kinds.rows)
         #: How many of each kind come before all others, whatever the part.
@@ -212,96 +256,93 @@ class Rollup:
         """
         steps = _STEPS[by] if fitting else (_STEPS[by][by == "group"],)
         step, found = self._fitting(part, by, steps, max(most, at_least))
-        rows = [self._row(part, found, found.group(n), *step) for n in found.order[:most].tolist()]
+        rows = [self._row(part, found, n, *step) for n in found.order[:most].tolist()]
         measure = "packets" if part in BY_PACKETS else "connections"
         rows.sort(
             key=lambda row: (
                 -row.answered, -getattr(row, measure), row.source, row.destination, row.service, row.reason
             )
         )  # fmt: skip
-        kinds = self.kinds.rows[found.places]
-        connections = int((kinds["connections"].astype(np.int64) if part in BY_PACKETS else found.counts).sum())
-        packets = int(kinds["packets"].sum())
+        kinds, counts = self.kinds.rows, found.members.counts
+        if part in BY_PACKETS:
+            counts = kinds["connections"][found.members.places].astype(np.int64)
+        connections, packets = int(counts.sum()), int(kinds["packets"][found.members.places].sum())
         return Folded(
-            tuple(rows), len(found.order) - len(rows), connections - sum(row.connections for row in rows),
+            tuple(rows), len(found) - len(rows), connections - sum(row.connections for row in rows),
             packets - sum(row.packets for row in rows), connections, packets,
             int(found.firsts.sum()) - sum(row.answered for row in rows),
-            len(rows) if len(found.order) == len(rows)
-            else self._every(part, by, steps, max(len(found.order), asked), at_least),
+            len(rows) if len(found) == len(rows)
+            else self._every(part, by, steps, max(len(found), asked), at_least),
         )  # fmt: skip
 
     def _fitting(self, part: Part, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
         """The finest step of which ``most`` rows hold ``ENOUGH``, or the coarsest, and its groups."""
         for step in steps:
-            if step is not steps[-1] and not self._may_fit(part, step, most):
-                continue
             found = self._grouped(part, by, *step)
             fit = found.order[:most]
             if all(counts[fit].sum() >= ENOUGH * counts.sum() for counts in (found.sums, found.firsts)):
                 break
         return step, found
 
-    def _may_fit(self, part: Part, step: _Step, most: int) -> bool:
-        """Whether ``most`` rows may hold ``ENOUGH``: not if as many sources, or destinations, do not, as a row has one
-        of each. (So this is not asked about rows by rule.) Adding up is quicker than grouping.
-        """
-        counts = sum(self.counts[part].values())
-        for level, numbers in ((step[0], self.ends.sources), (step[1], self.ends.destinations)):
-            sums = np.bincount(self.ends.codes(level)[numbers], weights=counts)
-            if len(sums) > most and np.partition(sums, -most)[-most:].sum() < ENOUGH * sums.sum():
-                return False
-        return True
-
     def _every(self, part: Part, by: By, steps: Sequence[_Step], least: int, at_least: int) -> int:
         """The fewest rows to ask for that are all. Where there is room for more rows, they are told more finely."""
-        numbers = sorted(max(len(self._grouped(part, by, *step).order), least) for step in steps)
+        numbers = sorted(max(len(self._grouped(part, by, *step)), least) for step in steps)
         return next(
             number for number in numbers
-            if len(self._fitting(part, by, steps, max(number, at_least))[1].order) <= number
+            if len(self._fitting(part, by, steps, max(number, at_least))[1]) <= number
         )  # fmt: skip
+
+    def _members_of(self, part: Part) -> _Members:
+        counted = [(np.flatnonzero(counts), counts) for counts in self.counts[part].values()]
+        return _Members(
+            np.concatenate([where for where, _ in counted]),
+            np.concatenate([counts[where] for where, counts in counted]),
+            np.concatenate([np.full(len(where), n) for n, (where, _) in enumerate(counted)]),
+            any(len(where) == len(self.kinds.rows) == sum(len(each) for each, _ in counted) for where, _ in counted),
+        )
 
     def _group(self, part: Part, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
-        counted = [(np.flatnonzero(counts), counts) for counts in self.counts[part].values()]
-        places = np.concatenate([where for where, _ in counted])
-        counts = np.concatenate([counts[where] for where, counts in counted])
-        words = np.concatenate([np.full(len(where), n) for n, (where, _) in enumerate(counted)])
+        members = self._members(part)
+        finer_step = _FINER.get((source, destination, service)) if by == "group" else None
+        finer = None if finer_step is None else self._grouped(part, by, *finer_step)
+        if finer is None or len(finer) == len(members):     # otherwise each group is one member
+            finer, some, sums, firsts = None, members, members.counts, members.of(self._firsts)
+        else:
+            some, sums, firsts = members.only(finer.examples), finer.sums, finer.firsts
         rows = self.kinds.rows
-        sources = self.ends.codes(source)[self.ends.sources[places]]
-        destinations = self.ends.codes(destination)[self.ends.destinations[places]]
-        columns = [words, *(column[places] for column in self._columns(rows, by))]
+        columns = [some.words, *map(some.of, self._columns(rows, by))]
         if by != "rule":
-            columns += [self._services.codes(service)[places], sources, destinations]
-            columns += [rows["inbound"][places]] if by != "service" else []
+            columns.append(some.of(self._services.codes(service)))
+            for level, numbers in ((source, self.ends.sources), (destination, self.ends.destinations)):
+                columns.append(self.ends.codes(level)[some.of(numbers)])
+            columns += [some.of(rows["inbound"])] if by != "service" else []
         codes = coded(*columns)
-        # The largest kind of each group comes first. Equally large ones keep their order.
-        order = np.lexsort((-counts, codes))
-        starts = np.append(np.flatnonzero(np.diff(codes[order], prepend=-1)), len(order))
-        sums, firsts = (
-            np.add.reduceat(each[order], starts[:-1]) if len(order) else each
-            for each in (counts, self._firsts[places])
-        )
-        return _Groups(
-            starts, sums, firsts, np.lexsort((-sums, -firsts)), places[order], counts[order], words[order],
-            sources[order], destinations[order],
-        )  # fmt: skip
+        count = int(codes.max()) + 1 if len(codes) else 0
+        examples = np.empty(count, dtype=np.int64)
+        # Of several, the first one stays.
+        examples[codes[::-1]] = np.arange(len(codes))[::-1] if finer is None else finer.examples[::-1]
+        return _Groups(members, examples, _added(sums, codes, count), _added(firsts, codes, count), codes, finer)
 
     def _row(
-        self, part: Part, found: _Groups, group: slice, source: Level, destination: Level, _: _ServiceLevel
+        self, part: Part, found: _Groups, number: int, source: Level, destination: Level, _: _ServiceLevel
     ) -> Row:
-        places = found.places[group]
+        group = found.of_group(number)
+        places, counts = found.members.places[group], found.members.counts[group]
         rows = self.kinds.rows[places]
         ends = {
             level_of: _different(numbers[places])
             for level_of, numbers in (("source", self.ends.sources), ("destination", self.ends.destinations))
         }
         names = {
-            "source": self.ends.name(source, int(found.sources[group][0])),
-            "destination": self.ends.name(destination, int(found.destinations[group][0])),
+            "source": self.ends.name(source, int(self.ends.codes(source)[self.ends.sources[places[0]]])),
+            "destination": self.ends.name(
+                destination, int(self.ends.codes(destination)[self.ends.destinations[places[0]]])
+            ),
         }
         for one, numbers in ends.items():
             if len(numbers) == 1:
                 names[one] = self.ends.fine_name(int(numbers[0]))
-        word = list(self.counts[part])[int(found.words[group][0])]
+        word = list(self.counts[part])[int(found.members.words[group[0]])]
         first = rows[np.argmin(rows["first_ns"])]
         is_timed = first["first_ns"] != NEVER[0]
         rules = _different(rows["rule"] + 1) - 1
@@ -312,7 +353,7 @@ class Rollup:
             *self._services.told(places), word if word not in ("", PERHAPS) else REASONS[int(largest["reason"])] or "",
             direction_of(largest),
             only(rules, self.kinds.rules), int((rules >= 0).sum()),
-            int((rows["connections"] if part in BY_PACKETS else found.counts[group]).sum()), int(rows["packets"].sum()),
+            int((rows["connections"] if part in BY_PACKETS else counts).sum()), int(rows["packets"].sum()),
             int(rows["bytes"].sum()), int(first["first_ns"]) if is_timed else None,
             int(rows["last_ns"].max()) if is_timed else None, self._example(first) if is_timed else None,
             denied_of(self.kinds, largest) if told else None, int(places[0]), self._passing(rows),
@@ -362,6 +403,14 @@ class Rollup:
     def _passing(self, rows: Rows) -> Passing | None:
         """``rows``: of one row of the answer, the largest kind first."""
         return None
+
+
+def _added(numbers: NDArray[np.int64], codes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The sum of the numbers with each code."""
+    sums = np.zeros(count, dtype=np.int64)
+    if numbers.any():
+        np.add.at(sums, codes, numbers)
+    return sums
 
 
 def _different(numbers: NDArray[Any]) -> NDArray[np.int64]:

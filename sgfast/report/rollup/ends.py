@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,8 +160,9 @@ class _Named:
         of_scope, of_name = (np.zeros(len(addresses), dtype=np.int64) for _ in range(2))
         for family in (4, 6):
             chosen = np.flatnonzero(addresses.families == family)
-            private, private_names = self._private[family].find(addresses.peers[chosen])
-            named, known_names = self._named[family].find(addresses.peers[chosen])
+            values = _values(addresses.peers if len(chosen) == len(addresses) else addresses.peers[chosen], family)
+            private, private_names = self._private[family].find(values)
+            named, known_names = self._named[family].find(values)
             scope = private + len(scopes)
             scopes += [name or _PUBLIC_NAME for name in private_names]
             of_scope[chosen] = scope
@@ -184,8 +185,7 @@ def _network_name(network: Network) -> Name:
 class _Stretches:
     """Networks of one family, which are nested or disjoint, as stretches with the name of the innermost."""
 
-    def __init__(self, named: list[tuple[Network, Name]], family: int) -> None:
-        self._family = family
+    def __init__(self, named: list[tuple[Network, Name]]) -> None:
         self._starts: list[int] = [0]
         self._names: list[Name | None] = [None]
         inside: list[tuple[int, Name]] = []
@@ -208,17 +208,20 @@ class _Stretches:
             last, _ = inside.pop()
             self._begin(last + 1, inside[-1][1] if inside else None)
 
-    def find(self, peers: NDArray[Any]) -> tuple[_Codes, list[Name | None]]:
-        """``peers``: uint8 of shape (n, 16), IPv4 in the first four bytes. The number of each one's stretch, and the
-        names of stretches.
-        """
-        if self._family == 4:
-            values = np.ascontiguousarray(peers[:, :4]).view(">u4").reshape(-1).astype(np.int64)
+    def find(self, values: Sequence[int] | NDArray[np.int64]) -> tuple[_Codes, list[Name | None]]:
+        """The number of each address's stretch, and the names of stretches. ``values``: of ``_values``."""
+        if isinstance(values, np.ndarray):
             return np.searchsorted(np.array(self._starts), values, "right") - 1, self._names
-        found = [bisect_right(self._starts, int.from_bytes(peer.tobytes())) - 1 for peer in peers]
-        return np.array(found, dtype=np.int64), self._names
+        return np.array([bisect_right(self._starts, value) - 1 for value in values], dtype=np.int64), self._names
+
+
+def _values(peers: NDArray[np.uint8], family: int) -> Sequence[int] | NDArray[np.int64]:
+    """Addresses of one family as numbers: an array for IPv4, as others do not fit."""
+    if family == 4:
+        return np.ascontiguousarray(peers[:, :4]).view(">u4").reshape(-1).astype(np.int64)
+    return [int.from_bytes(peer.tobytes()) for peer in peers]
 
 
 def _by_family(named: Iterable[tuple[Network, Name]]) -> dict[int, _Stretches]:
     found = list(named)
-    return {family: _Stretches([pair for pair in found if pair[0].version == family], family) for family in (4, 6)}
+    return {family: _Stretches([pair for pair in found if pair[0].version == family]) for family in (4, 6)}
