@@ -122,8 +122,10 @@ cdef inline bint has_place(const Table* t) noexcept nogil:
     return t.live < t.max_live and not has_full_index(t)
 
 
-cdef inline bint same_key(const Table* t, uint32_t slot, const FlowKey* key, uint64_t digest) noexcept nogil:
-    cdef const Entry* e = entry_at(&t.slab, slot)
+cdef inline bint same_key(
+    const Table* t, uint32_t slot, const Entry* e, const FlowKey* key, uint64_t digest
+) noexcept nogil:
+    # Whether `e`, the entry at `slot`, has this key.
     cdef const uint64_t* addr
     if e.digest != digest or e.ports != key.ports or e.protocol != key.protocol or e.kind != key.kind:
         return False
@@ -144,7 +146,7 @@ cdef inline uint32_t find_slot(
         mask = match_tag(bucket, hash_value)
         while mask:
             slot = bucket.slots[ctz32(mask)]
-            if likely(same_key(t, slot, key, digest)):
+            if likely(same_key(t, slot, entry_at(&t.slab, slot), key, digest)):
                 return slot
             mask &= mask - 1
         if likely(bucket.overflow == 0):

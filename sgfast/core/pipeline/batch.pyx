@@ -5,13 +5,12 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from sgfast.core.base.bucket cimport Bucket, match_tag
-from sgfast.core.base.intrinsics cimport ctz32, unlikely
+from sgfast.core.base.intrinsics cimport ctz32, load16, unlikely
 from sgfast.core.base.types cimport (
     ALLOW,
     ESTABLISHED,
     NO_SLOT,
     READ_FRAGMENT,
-    STEP_OPEN,
     TCP_SYN,
     WORD_FAST,
     WORD_HEARD,
@@ -25,7 +24,7 @@ from sgfast.core.conntrack.storage cimport Entry, entry_at, flow_at, prefetch_ad
 from sgfast.core.conntrack.table cimport FROM_HIGH, Table, count_packet, guess_slot
 from sgfast.core.conntrack.timer_wheel cimport end_of_tick, tick_of
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row
-from sgfast.core.pipeline.fast_path cimport fill_fast_paths, is_plain, pass_established, write_established
+from sgfast.core.pipeline.fast_path cimport PLAIN_OTHER, fill_fast_paths, is_plain, pass_established, write_established
 from sgfast.core.pipeline.fragments cimport forget_overdue, give_up, judge_fragment
 from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses, look_up_rules
 from sgfast.core.pipeline.outcomes cimport ENDED_TOGETHER, count_ended
@@ -36,6 +35,8 @@ from sgfast.core.tallies.tally cimport count_queued, free_tallies, init_tallies
 from sgfast.core.wire.ip cimport init_wire
 
 cdef enum:
+    # Packet.step and Packet.outcome as one word.
+    OPENS_TCP = TCP_SYN | READ_TRACKED << 8
     # The outcome word of a packet on the fast path, except for the initiator bit.
     FAST_WORD = ALLOW | ESTABLISHED << WORD_REASON_SHIFT | WORD_KNOWN | WORD_HEARD | WORD_FAST
 
@@ -61,7 +62,8 @@ cdef inline void sweep_ended(Plane* plane, int64_t now) noexcept nogil:
 cdef inline bint may_open(const Packet* p) noexcept nogil:
     # Whether the policy is looked up for the packet beforehand. Most other packets without an entry follow an opener in
     # the same batch.
-    return p.outcome == READ_TRACKED and p.hint == NO_SLOT and (p.step == TCP_SYN or p.step == STEP_OPEN)
+    cdef uint16_t opener = load16(&p.step)
+    return p.hint == NO_SLOT and (opener == OPENS_TCP or opener == PLAIN_OTHER)
 
 
 cdef uint32_t judge_slowly(

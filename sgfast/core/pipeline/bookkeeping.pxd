@@ -46,7 +46,7 @@ from sgfast.core.conntrack.table cimport (
     side_lives,
 )
 from sgfast.core.pipeline.causal cimport from_other_end, lift_moot, make_moot, moot_flags, note_other_end
-from sgfast.core.pipeline.context cimport PacketContext, entry_present
+from sgfast.core.pipeline.context cimport PacketContext, entry_present, set_slot
 from sgfast.core.pipeline.filter cimport make_live, marks_matter
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport note_return
@@ -165,7 +165,7 @@ cdef inline void end_attempt(Plane* plane, const PacketContext* c) noexcept nogi
 # After the verdict ----------------------------------------------------------------------------------------------------
 
 cdef inline bint lives(const Plane* plane, const PacketContext* c) noexcept nogil:
-    return c.slot != NO_SLOT and (entry_at(&plane.table.slab, c.slot).marks & TUPLE_LIVE) != 0
+    return c.slot != NO_SLOT and (c.entry.marks & TUPLE_LIVE) != 0
 
 
 cdef inline void mark_seen(Plane* plane, PacketContext* c) noexcept nogil:
@@ -174,7 +174,7 @@ cdef inline void mark_seen(Plane* plane, PacketContext* c) noexcept nogil:
     if not c.opener or p.step != TCP_SYN or not marks_matter(plane, c.now):
         return
     if c.slot == NO_SLOT:
-        c.slot = add_key(&plane.table, &p.key, p.digest, p.hash)
+        set_slot(c, &plane.table, add_key(&plane.table, &p.key, p.digest, p.hash))
     if c.slot != NO_SLOT:
         mark_opener(&plane.table, c.slot)
 
@@ -184,7 +184,7 @@ cdef inline void end_if_empty(Plane* plane, PacketContext* c) noexcept nogil:
     cdef const Entry* e
     if not lives(plane, c):
         return
-    e = entry_at(&plane.table.slab, c.slot)
+    e = c.entry
     if e.state[0] == NO_STATE and e.state[1] == NO_STATE:
         end_tuple(&plane.table, c.slot, c.now, SIDE_RESET)
         c.slot = NO_SLOT
@@ -193,7 +193,7 @@ cdef inline void end_if_empty(Plane* plane, PacketContext* c) noexcept nogil:
 cdef inline void tally_opened(Plane* plane, const PacketContext* c) noexcept nogil:
     # Counts a connection at the responder if that is an instance, and else at the initiator.
     cdef const Packet* p = c.packet
-    cdef const Entry* e = entry_at(&plane.table.slab, c.slot)
+    cdef const Entry* e = c.entry
     cdef int judge = 1 - c.initiator_high
     cdef uint16_t port_key = p.port_key
     cdef TallyKey key
@@ -233,7 +233,7 @@ cdef inline void note_opened(Plane* plane, PacketContext* c) noexcept nogil:
 cdef inline void settle_established(Plane* plane, PacketContext* c) noexcept nogil:
     # An allowed packet that neither began nor ended a connection.
     count_in_record(&plane.table, c, c.slot)
-    set_record_bits(c, entry_at(&plane.table.slab, c.slot))
+    set_record_bits(c, c.entry)
 
 
 cdef inline void settle_allowed(Plane* plane, PacketContext* c, int moot) noexcept nogil:
@@ -242,7 +242,7 @@ cdef inline void settle_allowed(Plane* plane, PacketContext* c, int moot) noexce
     cdef const Entry* e
     cdef bint over = unlikely(moot >= 0) and c.slot != NO_SLOT and not lift_moot(plane, c, moot)
     if lives(plane, c) and not over:
-        e = entry_at(&t.slab, c.slot)
+        e = c.entry
         if unlikely(c.created and e.marks & (TUPLE_DENIED | UNBEGUN) == TUPLE_DENIED):
             # The key was that of a denied attempt.
             restart_tuple(t, c.slot, &c.attempt_row if c.has_attempt_row else NULL)
@@ -269,11 +269,11 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
     if moot < 0:
         if c.rules_denied and plane.causal and make_live(plane, c):
             begins = make_moot(plane, c, side)
-    elif c.slot != NO_SLOT and entry_at(&t.slab, c.slot).state[moot] < MOOT_TCP:
+    elif c.slot != NO_SLOT and c.entry.state[moot] < MOOT_TCP:
         # The side that made the key moot allows the opener now, but the other side does not.
         make_moot(plane, c, 1 - moot)
     if lives(plane, c):
-        e = entry_at(&t.slab, c.slot)
+        e = c.entry
         if e.marks & UNBEGUN and (begins or e.state[0] or e.state[1]):
             begin_record(plane, t, c, c.slot, DENY, reason, side)
             count_attempt(plane, c)

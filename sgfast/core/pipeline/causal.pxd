@@ -7,7 +7,7 @@ from sgfast.core.base.types cimport PROTO_TCP, TCP_RST, TCP_SYN, Packet
 from sgfast.core.conntrack.lifetime cimport clear_side, set_side
 from sgfast.core.conntrack.protocols cimport either_may_call, moot_state
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
-from sgfast.core.conntrack.storage cimport Entry, entry_at
+from sgfast.core.conntrack.storage cimport Entry
 from sgfast.core.conntrack.table cimport FROM_HIGH, HEARD, REFUSED, SIDE_DENIED, side_connected
 from sgfast.core.pipeline.context cimport PacketContext, entry_present, isolated
 from sgfast.core.pipeline.filter cimport would_allow
@@ -40,7 +40,7 @@ cdef inline void note_other_end(const Packet* p, Entry* e) noexcept nogil:
 cdef inline bint make_moot(Plane* plane, const PacketContext* c, int side) noexcept nogil:
     # The mark needs a side without a connection: the denying side, or else the other one. If both have one, the key
     # does not become moot: a tuple that lives at both ends never is (SPEC 6.11).
-    cdef const Entry* e = entry_at(&plane.table.slab, c.slot)
+    cdef const Entry* e = c.entry
     cdef uint8_t state = moot_state(c.packet)
     if side_connected(e, side, c.now):
         side = 1 - side
@@ -53,7 +53,7 @@ cdef inline bint make_moot(Plane* plane, const PacketContext* c, int side) noexc
 cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept nogil:
     # An opener of a moot key was allowed: removes the mark. False if the mark stays because the tuple is over:
     # stateless filters allowed the opener, so there is no connection.
-    cdef Entry* e = entry_at(&plane.table.slab, c.slot)
+    cdef Entry* e = c.entry
     # The mark may be on a side that no longer has an instance.
     e.present = entry_present(c)
     if e.state[moot] < MOOT_TCP:
@@ -77,7 +77,7 @@ cdef inline bint follows_denied_opener(Plane* plane, const PacketContext* c, int
     # Whether the packet is moot, given that `side`'s mark makes its key moot. If it is not, it is a new opener and is
     # judged. Either way it extends the mark's deadline.
     cdef const Packet* p = c.packet
-    cdef Entry* e = entry_at(&plane.table.slab, c.slot)
+    cdef Entry* e = c.entry
     e.deadline[side] = c.now + plane.timeout[e.state[side]]
     if from_other_end(p, e, side):
         if either_may_call(p) and may_pass(plane, c):

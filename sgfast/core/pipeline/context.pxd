@@ -24,8 +24,8 @@ from sgfast.core.base.types cimport (
 )
 from sgfast.core.classify.classifier cimport find_address, vpcs_connected
 from sgfast.core.conntrack.protocols cimport can_open
-from sgfast.core.conntrack.storage cimport DIRECTED
-from sgfast.core.conntrack.table cimport FlowRow
+from sgfast.core.conntrack.storage cimport DIRECTED, Entry, entry_at
+from sgfast.core.conntrack.table cimport FlowRow, Table
 from sgfast.core.pipeline.look_ahead cimport Ahead
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.tallies.disconnects cimport follows_cut
@@ -37,7 +37,8 @@ cdef struct PacketContext:
     const Ahead* ahead      # what was looked up ahead for it, or NULL
     ResultRow* row          # NULL if no result is wanted
     int64_t now             # engine time, nanoseconds (SPEC 9.1)
-    uint32_t slot           # its key's entry in the table, or NO_SLOT
+    uint32_t slot           # its key's slot in the table, or NO_SLOT
+    Entry* entry            # the entry there, if there is one
     int32_t instance[2]     # by side: the instance that owns the address, -1 for none
     uint32_t address[2]     # by side: address number
     int32_t rule            # of the side judged last, -1 for none
@@ -80,6 +81,7 @@ cdef inline void begin_packet(
     c.row = row
     c.now = now
     c.slot = NO_SLOT
+    c.entry = NULL
     c.instance[0] = -1
     c.instance[1] = -1
     c.rule = -1
@@ -96,6 +98,15 @@ cdef inline void begin_packet(
     c.opener_denied = False
     c.rules_denied = False
     c.has_attempt_row = False
+
+
+cdef inline bint set_slot(PacketContext* c, const Table* t, uint32_t slot) noexcept nogil:
+    # Returns whether there is one.
+    c.slot = slot
+    if slot == NO_SLOT:
+        return False
+    c.entry = entry_at(&t.slab, slot)
+    return True
 
 
 cdef inline void find_owners(const Plane* plane, PacketContext* c) noexcept nogil:

@@ -31,7 +31,7 @@ from sgfast.core.conntrack.protocols cimport (
     opens_nothing,
 )
 from sgfast.core.conntrack.states cimport KEEPS_DEADLINE, NOT_VALID, REOPENS, STAYS
-from sgfast.core.conntrack.storage cimport Entry, entry_at
+from sgfast.core.conntrack.storage cimport Entry
 from sgfast.core.conntrack.table cimport (
     FROM_HIGH,
     OPENER_SEEN,
@@ -45,7 +45,7 @@ from sgfast.core.conntrack.table cimport (
     find_slot,
     side_connected,
 )
-from sgfast.core.pipeline.context cimport PacketContext, entry_present, find_owners
+from sgfast.core.pipeline.context cimport PacketContext, entry_present, find_owners, set_slot
 from sgfast.core.pipeline.plane cimport MIDSTREAM_ALLOW, MIDSTREAM_DENY, Plane
 
 
@@ -58,18 +58,16 @@ cdef inline bint make_live(Plane* plane, PacketContext* c) noexcept nogil:
     # Finds or makes an entry for the packet's key that is live or may become so. False if there is no room (SPEC 5.8).
     cdef Table* t = &plane.table
     cdef const Packet* p = c.packet
-    if c.slot == NO_SLOT or not entry_at(&t.slab, c.slot).marks & TUPLE_LIVE:
+    if c.slot == NO_SLOT or not c.entry.marks & TUPLE_LIVE:
         if not make_room(t, c.now):
             return False
         if c.slot != NO_SLOT:
             # Making room may have freed this entry, if its tuple had ended.
-            c.slot = find_slot(t, &p.key, p.digest, p.hash)
-        if c.slot == NO_SLOT:
-            c.slot = add_key(t, &p.key, p.digest, p.hash)
-            if c.slot == NO_SLOT:
-                return False
+            set_slot(c, t, find_slot(t, &p.key, p.digest, p.hash))
+        if c.slot == NO_SLOT and not set_slot(c, t, add_key(t, &p.key, p.digest, p.hash)):
+            return False
         # Not done for a live tuple, where a policy change may have set something else (policy_change.pxd).
-        entry_at(&t.slab, c.slot).present = entry_present(c)
+        c.entry.present = entry_present(c)
     return True
 
 
@@ -99,7 +97,7 @@ cdef inline bint judge_stateless(Plane* plane, PacketContext* c, int side) noexc
 cdef inline bint would_allow(const Plane* plane, const PacketContext* c, int side) noexcept nogil:
     # Whether a side would allow a packet that may open a connection and is valid in any state of one. The key must have
     # an entry.
-    cdef const Entry* e = entry_at(&plane.table.slab, c.slot)
+    cdef const Entry* e = c.entry
     cdef int32_t rule
     if side_connected(e, side, c.now):
         return not e.flags[side] & SIDE_DISCONNECTED
@@ -141,7 +139,7 @@ cdef inline bint judge_opener(Plane* plane, PacketContext* c, int side) noexcept
         c.reason = INVALID
         return False
     elif p.step == TCP_RST or not marks_matter(plane, c.now) or (
-        c.slot != NO_SLOT and entry_at(&plane.table.slab, c.slot).marks & OPENER_SEEN
+        c.slot != NO_SLOT and c.entry.marks & OPENER_SEEN
     ):
         c.reason = MIDSTREAM
         return False
@@ -192,7 +190,7 @@ cdef inline bint judge_side(Plane* plane, PacketContext* c, int side) noexcept n
     cdef uint8_t state
     if unlikely(c.slot == NO_SLOT):
         return judge_opener(plane, c, side)
-    e = entry_at(&t.slab, c.slot)
+    e = c.entry
     if unlikely(not side_connected(e, side, c.now)):
         return judge_opener(plane, c, side)
 

@@ -32,7 +32,7 @@ from sgfast.core.base.types cimport (
 from sgfast.core.conntrack.flow_rows cimport make_flow_row
 from sgfast.core.conntrack.lifetime cimport end_tuple
 from sgfast.core.conntrack.protocols cimport can_open
-from sgfast.core.conntrack.storage cimport DIRECTED, Entry, entry_at
+from sgfast.core.conntrack.storage cimport DIRECTED, Entry
 from sgfast.core.conntrack.table cimport (
     SIDE_REOPENED,
     SIDE_TIMEOUT,
@@ -56,6 +56,7 @@ from sgfast.core.pipeline.context cimport (
     in_scope,
     isolated,
     note_side,
+    set_slot,
     sides_present,
 )
 from sgfast.core.pipeline.filter cimport judge_side
@@ -83,10 +84,11 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
     cdef bint free = False
     cdef bint allowed
     c.slot = p.hint
-    if unlikely(c.slot == NO_SLOT) or not same_key(t, c.slot, &p.key, p.digest):
-        c.slot = find_slot(t, &p.key, p.digest, p.hash)
+    c.entry = <Entry*>p.entry
+    if unlikely(c.slot == NO_SLOT) or not same_key(t, c.slot, c.entry, &p.key, p.digest):
+        set_slot(c, t, find_slot(t, &p.key, p.digest, p.hash))
     if likely(c.slot != NO_SLOT):
-        e = entry_at(&t.slab, c.slot)
+        e = c.entry
         present = e.present
         # The common case: each side that has a filter has a live connection. If there is only one filter, its side is
         # as random as the addresses, so the side's number is computed rather than branched on.
@@ -97,7 +99,7 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
         if unlikely(not established) and e.marks & TUPLE_LIVE:
             if c.now >= latest_deadline(e):
                 end_tuple(t, c.slot, c.now, SIDE_TIMEOUT)
-                c.slot = find_slot(t, &p.key, p.digest, p.hash)
+                set_slot(c, t, find_slot(t, &p.key, p.digest, p.hash))
             else:
                 moot = moot_side(e, c.now)
     if established:
@@ -116,7 +118,7 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
         if moot >= 0 and follows_denied_opener(plane, c, moot):
             if t.keep_flows:
                 count_packet(t, c.slot, p)
-            set_record_bits(c, entry_at(&t.slab, c.slot))
+            set_record_bits(c, c.entry)
             finish(plane, c, MOOT, OPENER_DENIED)
             return
         if unlikely(isolated(plane, c)):
@@ -124,7 +126,7 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
             side = deny_early(plane, c, VPC_ISOLATED)
             settle_denied(plane, c, moot, side, VPC_ISOLATED)
             return
-        if unlikely(c.slot != NO_SLOT and entry_at(&t.slab, c.slot).marks & TUPLE_DENIED):
+        if unlikely(c.slot != NO_SLOT and c.entry.marks & TUPLE_DENIED):
             c.has_attempt_row = make_flow_row(t, c.slot, c.now, SIDE_REOPENED, &c.attempt_row)
         if unlikely(free and present == 3):
             c.reason = INFRASTRUCTURE
