@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytest
 import ratios
 import report
+from before import ANSWERING, Before
 from measure import Results, command_line, load_average, machine, python_packages, software, table
 from workload import Capture, Family, Workload, make_capture, make_policy
 from yardsticks import Loops, Missing, meters
@@ -69,6 +70,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--results", type=Path, metavar="DIR", help="write RESULTS.md, results.json and a plot to DIR")
     group.addoption(
+        "--before", metavar="COMMIT", help="run the same with this commit, in turns, and give the ratio of each row"
+    )
+    group.addoption(
         "--record-ratios",
         type=Path,
         nargs="?",
@@ -85,8 +89,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def results(pytestconfig: pytest.Config) -> Results:
-    return pytestconfig.stash[_RESULTS]
+def results(pytestconfig: pytest.Config) -> Iterator[Results]:
+    made = pytestconfig.stash[_RESULTS]
+    if pytestconfig.option.before is not None and ANSWERING not in os.environ:
+        made.earlier = Before(pytestconfig.option.before, pytestconfig.invocation_params.args)
+    yield made
+    if made.earlier is not None:
+        made.earlier.close()
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from before import Before, answer
+
 from sgfast import __version__
 
 # A clock that leaves out what should not be measured -----------------------------------------------------------------
@@ -140,6 +142,8 @@ class Results:
         self.versions: dict[str, str] = {}
         #: Notes on what was measured, by subject.
         self.notes: dict[str, str] = {}
+        #: The same benchmarks with an earlier commit, or None.
+        self.earlier: Before | None = None
 
     def part(self, curves: bool) -> Results:
         """Only the sections that are curves, or only those that are not."""
@@ -164,7 +168,12 @@ class Results:
         pytest-benchmark reports the same seconds if the test is marked ``@pytest.mark.benchmark(timer=clock)``; it gets
         figures and ratios in ``extra_info``. Unless there is only one round, an extra one comes first to warm up.
         """
+        if answer(benchmark.name, lambda: counting(work)):
+            return Row(section.title, benchmark.name, title, items, [1.0], {}, {}, x)
         section = self.sections.setdefault(section.title, section)
+        earlier = self.earlier
+        if earlier is not None and earlier.begin(benchmark.name):
+            yardsticks = {**yardsticks, "before": Yardstick(f"sgfast at {earlier.commit}", items, earlier.round)}
         section.yardsticks.update(yardsticks)
         samples: list[float] = []
         beside: dict[str, list[float]] = {name: [] for name in yardsticks}
@@ -178,6 +187,8 @@ class Results:
 
         benchmark.group = section.title
         benchmark.pedantic(measured, setup=before, rounds=rounds, warmup_rounds=min(1, rounds - 1))
+        if earlier is not None:
+            earlier.end(benchmark.name)
         if len(samples) > 1:  # with --benchmark-disable there is only one
             for values in (samples, *beside.values()):
                 del values[0]
@@ -224,7 +235,7 @@ _RATIO = 12
 
 
 def table(results: Results) -> Iterator[str]:
-    """The table as lines of at most 100 characters."""
+    """The table as lines of at most 100 characters, or 115 with an earlier commit."""
     for section in results.sections.values():
         if not section.rows:
             continue

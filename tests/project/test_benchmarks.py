@@ -225,6 +225,23 @@ def run_benchmarks(*arguments: str | Path) -> str:
     return run.stdout
 
 
+@needs_compiler
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="there are no earlier commits")
+def test_each_row_has_the_ratio_to_an_earlier_commit_that_runs_in_turns(tmp_path: Path) -> None:
+    pytest.importorskip("pytest_benchmark")
+    said = run_benchmarks(
+        BENCHMARKS / "test_jobs.py", "-k", "10k", "--packets", "1000", "--rounds", "2", "--instances", "200",
+        "--before", "HEAD", "--results", tmp_path, f"--basetemp={tmp_path / 'run'}",
+    )  # fmt: skip
+    [section] = json.loads((tmp_path / "results.json").read_text())["sections"]
+    assert [row["title"] for row in section["rows"]] == ["one-side-10k", "mix-10k", "large-10k"]
+    for row in section["rows"]:
+        # 1,000 packets take far less than a hundred times as long with one build as with the other.
+        assert 0.01 < row["ratios"]["before"]["median"] < 100
+        assert len(row["yardsticks"]["before"]["samples"]) == 2
+    assert "sgfast/before" in said and "before: sgfast at" in (tmp_path / "RESULTS.md").read_text()
+
+
 #: Some points of each curve: a large policy takes its time.
 CURVES = [
     f"{BENCHMARKS / 'curves.py'}::{test}"
