@@ -87,6 +87,7 @@ cdef class Workers:
     cdef Block* blocks              # the ring
     cdef Parsed* buffers            # for blocks that were not prepared: those from `buffers_used` on are free
     cdef char* memory               # of the buffers
+    cdef size_t buffer_bytes        # of each, in whole cache lines
     cdef int buffer_count
     cdef int buffers_used
     cdef uint64_t finished          # blocks at the front with which all shards are through, as far as is known

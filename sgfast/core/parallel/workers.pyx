@@ -19,7 +19,7 @@ from sgfast.core.base.intrinsics cimport (
     take_over,
     unlikely,
 )
-from sgfast.core.base.memory cimport allocate_pages
+from sgfast.core.base.memory cimport allocate_pages, map_lazily, unmap_pages
 from sgfast.core.base.types cimport READ_FRAGMENT, READ_TRACKED
 from sgfast.core.base.backoff cimport back_off, free_parking, init_parking, park_until_change, unpark
 from sgfast.core.parallel.parsing cimport (
@@ -100,8 +100,6 @@ cdef class Workers:
         cdef Shard* shard
         cdef Block* block
         cdef Parsed* buffer
-        # Bytes of a buffer, in whole cache lines.
-        cdef size_t size = BLOCK * (sizeof(Packet) + sizeof(int64_t) + sizeof(uint16_t)) + 4 * MOST_JOBS + 64
         if not 2 <= jobs <= MOST_JOBS:
             raise ValueError(f"jobs is 1 to {<int>MOST_JOBS}, not {jobs}")
         self.jobs = jobs
@@ -114,7 +112,8 @@ cdef class Workers:
         self.shards = <Shard*>calloc(self.shard_count, sizeof(Shard))
         self.blocks = <Block*>calloc(PLACES, sizeof(Block))
         self.buffers = <Parsed*>calloc(self.buffer_count, sizeof(Parsed))
-        self.memory = <char*>allocate_pages(self.buffer_count * size)
+        self.buffer_bytes = BLOCK * (sizeof(Packet) + sizeof(int64_t) + sizeof(uint16_t)) + 4 * MOST_JOBS + 64
+        self.memory = <char*>map_lazily(self.buffer_count * self.buffer_bytes)
         self.lines = <uint64_t*>allocate_pages((3 * (self.shard_count + PLACES + 1) + jobs) * LINE * sizeof(uint64_t))
         self.parkings = <Parking*>calloc(jobs, sizeof(Parking))
         if (
@@ -144,7 +143,7 @@ cdef class Workers:
             block.done = self.line(3 * (self.shard_count + i) + 5)
         for i in range(self.buffer_count):
             buffer = &self.buffers[i]
-            buffer.packets = <Packet*>&self.memory[i * size]
+            buffer.packets = <Packet*>&self.memory[i * self.buffer_bytes]
             buffer.now = <int64_t*>&buffer.packets[BLOCK]
             buffer.next = <uint16_t*>&buffer.now[BLOCK]
             buffer.first = &buffer.next[BLOCK]
@@ -176,7 +175,7 @@ cdef class Workers:
         free(self.shards)
         free(self.blocks)
         free(self.buffers)
-        free(self.memory)
+        unmap_pages(self.memory, self.buffer_count * self.buffer_bytes)
         free(self.lines)
         free(self.parkings)
 
