@@ -12,6 +12,7 @@ to. So both builds meet the same load of the machine, and the ratio of their tim
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -46,21 +47,33 @@ class Before:
         self._ask, self._answers = os.fdopen(ask, "w", buffering=1), os.fdopen(answered)
         self._at = ""
         self._over: set[str] = set()
+        #: Whether the benchmark has failed there, and what the process said then.
+        self._failed, self._next = False, ""
 
     def begin(self, name: str) -> bool:
         """Waits until the other process is at this benchmark. False if it has none of this name, or has failed."""
         while not self._at or self._at in self._over:
-            if self._at:
+            if self._at and not self._failed:
                 self._say("next")
-            self._at = self._answers.readline().removeprefix("ready ").strip()
+            said = self._next if self._failed else self._answers.readline()
+            self._failed = False
+            self._at = said.removeprefix("ready ").strip()
             if not self._at:
                 return False
         return self._at == name
 
     def round(self) -> float:
-        """The seconds of one round."""
+        """The seconds of one round; NaN if the benchmark has failed there."""
+        if self._failed:
+            return math.nan
         self._say("round")
-        return float(self._answers.readline() or "nan")
+        said = self._answers.readline()
+        try:
+            return float(said)
+        except ValueError:      # it is at the next benchmark, or has ended
+            self._failed = True
+            self._next = said
+            return math.nan
 
     def end(self, name: str) -> None:
         self._over.add(name)

@@ -7,6 +7,7 @@ gives one ratio for each yardstick. Reported are the median, the lowest and the 
 from __future__ import annotations
 
 import copy
+import math
 import os
 import platform
 import re
@@ -192,6 +193,8 @@ class Results:
         if len(samples) > 1:  # with --benchmark-disable there is only one
             for values in (samples, *beside.values()):
                 del values[0]
+        if any(map(math.isnan, beside.get("before", ()))):
+            del beside["before"]    # it has failed there
         for kind, variant in fastest(yardsticks, beside).items():
             beside[kind] = beside[variant]
             title_of = f"{variant} (fastest)" if not section.rows else "the fastest of a row"

@@ -32,6 +32,7 @@ def test_expiry(benchmark: Any, maker: Maker, results: Results, rounds: int) -> 
         engines[0].process(rows)
 
     def expire() -> float:
+        fill()
         (engine,) = engines
         assert engine.dataplane.counters["live_tuples"] == connections
         seconds = timed(lambda: engine.process(late))()

@@ -52,6 +52,7 @@ cdef class WindowsAhead:
     cdef const PcapngFormat* pcapng
     cdef uint32_t vpc       # Frame.vpc
     cdef BatchPool pool
+    cdef const Preparation* preparation     # of records, or NULL
     # A ring: the windows asked for are `count` places from `oldest` on.
     cdef Py_ssize_t oldest
     cdef Py_ssize_t count
@@ -74,8 +75,8 @@ cdef class WindowsAhead:
     # Asks for the next window. False if there is no place for the read.
     cdef bint ask(self, object memory) except -1
     # Waits for the next window and returns its memory. Returns None if no window was asked for, or if the file has
-    # become shorter, or if the window is late.
-    cdef object take(self)
+    # become shorter, or if the window is late. It never is if the caller is `patient`.
+    cdef object take(self, bint patient)
     # Reads a late window once more, with other memory.
     cdef object read_again(self, object memory)
     cdef int fill_in(self, Window* window, object memory) except -1

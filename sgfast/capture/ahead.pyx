@@ -105,7 +105,7 @@ cdef class WindowsAhead:
         window.batch = NULL
         if self.pcap != NULL or (self.pcapng != NULL and copy_for_another_thread(&window.pcapng, self.pcapng)):
             batch = self.pool.take()
-            window.preparation = self.reads.preparation
+            window.preparation = self.preparation
             if window.preparation != NULL:
                 batch.make_room_for(window.preparation)
                 window.prepared = batch.prepared
@@ -137,7 +137,7 @@ cdef class WindowsAhead:
         self.count += 1
         return True
 
-    cdef object take(self):
+    cdef object take(self, bint patient):
         cdef Window* window = self.windows[self.oldest]
         cdef Py_ssize_t got
         self.is_late = False
@@ -146,7 +146,7 @@ cdef class WindowsAhead:
         self.forget_late()
         with nogil:
             got = self.reads.finish(window.asked)
-            while got == LATE and self.late_count == MOST_LATE:
+            while got == LATE and (patient or self.late_count == MOST_LATE):
                 got = self.reads.finish(window.asked)
         if got == LATE:
             self.is_late = True

@@ -6,7 +6,7 @@ from sgfast.core.base.frames cimport BatchPool, Frame, FrameBatch
 
 
 cdef enum:
-    # Limit for open captures, which are those that overlap in time. Each one takes 832 KiB, or a few times that if
+    # Limit for open captures, which are those that overlap in time. Each one takes 900 KiB, or a few times that if
     # batches last, and the usual limit for open files of a process is 1024.
     MAX_OPEN = 512
 

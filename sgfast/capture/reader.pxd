@@ -78,6 +78,6 @@ cdef class CaptureReader:
     cdef bint _decompress(self, str name) except -1
     cdef int _look_at_buffer(self) except -1
     cdef int _scan(self, FrameBatch batch, Py_ssize_t most) except -1
-    cdef void _find_ahead(self) noexcept
+    cdef void _find_ahead(self, bint prepares) noexcept
     cdef void _add_found(self, WindowsAhead ahead, FrameBatch batch) noexcept
     cdef int _end_damaged(self, str cause) except -1

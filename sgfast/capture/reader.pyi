@@ -57,4 +57,5 @@ def open_capture(
     interfaces: InterfaceMarks | None = None,
     lasting: bool = False,
     reads: FileReads | None = None,
+    prepares: bool = True,
 ) -> CaptureReader: ...

@@ -62,11 +62,11 @@ def _refused(link_type):
 cdef class StreamBuffer:
     """A sliding window over an unbuffered ``stream``. It holds the bytes that were read but not consumed yet.
 
-    Complete records are parsed in place; the incomplete tail moves to the front. The window starts at 512 KiB, which
-    fits in the second-level cache of common machines. It doubles when a record takes more than half of it, so it never
-    exceeds twice the bytes that arrived, whatever a length field claims. ``lasting``: bytes stay where they are while
-    somebody refers to ``memory``; the window moves on to other memory. With ``read_ahead`` the next windows are read
-    before they are needed, unless this one has grown.
+    Complete records are parsed in place; the incomplete tail moves to the front. The window starts at 512 KiB, or 384
+    KiB if it is ``lasting``, which fits in the second-level cache of common machines. It doubles when a record takes
+    more than half of it, so it never exceeds twice the bytes that arrived, whatever a length field claims. ``lasting``:
+    bytes stay where they are while somebody refers to ``memory``; the window moves on to other memory. With
+    ``read_ahead`` the next windows are read before they are needed, unless this one has grown.
     """
 
     def __cinit__(self, stream, *, bint lasting=False):
@@ -139,9 +139,12 @@ cdef class StreamBuffer:
         except MemoryError:     # it goes on with fewer windows
             pass
         # The record that begins in this window ends in the next one.
-        memory = self.ahead.take() if length <= HEADROOM else None
+        memory = self.ahead.take(False) if length <= HEADROOM else None
         if memory is None and self.ahead.is_late:
-            memory = self.ahead.read_again(self._free_window())
+            try:
+                memory = self.ahead.read_again(self._free_window())
+            except MemoryError:
+                memory = self.ahead.take(True)
         if memory is None:
             self.stream.seek(self.ahead.taken)
             self.ahead = None
@@ -330,13 +333,14 @@ cdef class CaptureReader:
         buffer.start = self.scan.next - buffer.data
         return 0
 
-    cdef void _find_ahead(self) noexcept:
+    cdef void _find_ahead(self, bint prepares) noexcept:
         # From now on, a thread that reads a window ahead also finds its records.
         cdef WindowsAhead ahead = self.buffer.ahead
         if ahead is None:
             return
         ahead.vpc = self.scan.vpc
         ahead.pool = self.pool
+        ahead.preparation = ahead.reads.preparation if prepares else NULL
         if self.form == PCAPNG:
             ahead.pcapng = &self.pcapng
         elif self.form == PCAP and self.pcap.length_order == CAPTURED_FIRST:
@@ -353,7 +357,8 @@ cdef class CaptureReader:
                 return
             add_from_another_thread(&self.pcapng, &ahead.found.pcapng)
         self.scan.count += ahead.found.scan.count
-        batch.prepared_for = ahead.reads
+        if ahead.preparation != NULL:
+            batch.prepared_for = ahead.reads
         self.scan.zeros = ahead.found.scan.zeros
         self.found_ahead += ahead.found.scan.count
         self.buffer.start = ahead.found.scan.next - self.buffer.data
@@ -517,13 +522,15 @@ cdef class CaptureReader:
 
 
 def open_capture(
-    path, *, until=None, uint32_t vpc=0, InterfaceMarks interfaces=None, bint lasting=False, FileReads reads=None
+    path, *, until=None, uint32_t vpc=0, InterfaceMarks interfaces=None, bint lasting=False, FileReads reads=None,
+    bint prepares=True
 ) -> CaptureReader:
     """Open the capture at ``path`` (``-`` is standard input). Raises CaptureError if it cannot be read.
 
     The reader is a context manager; ``close`` closes the file. ``until``: follow a growing file until this returns
     True. ``vpc``, ``interfaces`` and ``lasting`` are those of ``CaptureReader``. ``reads``: with ``lasting``, a large
-    file that is not compressed is read ahead, by this thread and by those that do these reads.
+    file that is not compressed is read ahead, by this thread and by those that do these reads. ``prepares``: whoever
+    reads a window also reads its packets' headers, for the engine of these threads. It must get the frames as they are.
     """
     cdef CaptureReader reader
     stream, name, owned = open_stream(path)
@@ -535,7 +542,7 @@ def open_capture(
         )
         if reads is not None and lasting and until is None:
             reader.buffer.read_ahead(reads)
-            reader._find_ahead()
+            reader._find_ahead(prepares)
         return reader
     except BaseException:
         if owned:

@@ -46,6 +46,7 @@ from sgfast.core.pipeline.batch cimport (
 )
 from sgfast.core.pipeline.fast_path cimport close_fast_path
 from sgfast.core.pipeline.plane cimport RuleCount
+from sgfast.core.tallies.tally cimport TALLIES
 from sgfast.core.update.policy_change cimport Cut, Cutting, change_tables
 from sgfast.core.wire.header_rows cimport read_header, write_header_row
 from sgfast.core.wire.ip cimport INFRASTRUCTURE_COUNT, read_frame
@@ -98,7 +99,7 @@ cdef class DataPlane:
         uint32_t max_connections=4000000, int infrastructure=1, bint keep_flows=False, bint reporting=False,
         secret=None, int jobs=1
     ):
-        cdef int i
+        cdef int i, tally
         if (
             not 0 <= midstream <= 2 or not 1 <= max_connections < 0x80000000
             or not 0 <= infrastructure < INFRASTRUCTURE_COUNT
@@ -139,6 +140,8 @@ cdef class DataPlane:
                 keep_flows, reporting, words
             )
             self.planes[i].fragments = self.fragments
+            for tally in range(TALLIES):
+                self.planes[i].tallies[tally].beside_others = jobs > 1
         if jobs > 1:
             self.workers.parser.wire = self.planes[0].wire
         self.max_marks = self.planes[0].table.max_marks

@@ -45,7 +45,6 @@ cdef class Decapsulation:
     def apply(self, FrameBatch batch not None):
         """Rewrite data, lengths and link types of the batch's frames in place. Times and order do not change."""
         cdef Py_ssize_t i
-        batch.prepared_for = None
         with nogil:
             for i in range(batch.count):
                 self.decapsulate(&batch.frames[i])

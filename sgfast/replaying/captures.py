@@ -97,6 +97,8 @@ class Captures:
         self._without_interfaces: list[str] = []
         marks = None if placement is None else placement.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
+        # Merging copies frames, and taking tunnels off changes them.
+        self._prepares = self._decapsulation is None and all(len(part) == 1 for part in self._parts)
 
     def __iter__(self) -> Iterator[FrameBatch]:
         for batch in self.batches():
@@ -151,8 +153,9 @@ class Captures:
         self, path: str, until: Callable[[], bool] | None, vpc: int, interfaces: InterfaceMarks | None
     ) -> CaptureReader:
         return open_capture(
-            path, until=until, vpc=vpc, interfaces=interfaces, lasting=self._lasting, reads=self._reads
-        )
+            path, until=until, vpc=vpc, interfaces=interfaces, lasting=self._lasting, reads=self._reads,
+            prepares=self._prepares,
+        )  # fmt: skip
 
     @property
     def decapsulated(self) -> dict[str, int] | None:

@@ -38,7 +38,7 @@ cdef class FileReads:
     cdef uint64_t* wanted       # how many reads are WANTED
     cdef uint64_t* numbered     # how many there have been
     cdef int process            # PID of the process whose threads do them
-    cdef bint crowded           # there are fewer cores than threads
+    cdef uint64_t crowded       # there are fewer cores than threads that judge in this process
     # How the engine whose threads these are wants frames to be prepared, or NULL. It is freed with this object.
     cdef const Preparation* preparation
 

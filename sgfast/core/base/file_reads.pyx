@@ -3,14 +3,22 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
 
-from sgfast.core.base.backoff cimport TURNS, back_off
+from sgfast.core.base.backoff cimport back_off
 from sgfast.core.base.intrinsics cimport add_ordered, load_ordered, swap_if_ordered, swap_ordered
 from sgfast.core.base.memory cimport allocate_pages
 
 cdef extern from * nogil:
     """
+    #include <stdint.h>
+    #include <time.h>
     #include <unistd.h>
+    static inline int64_t sg_monotonic_ns(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    }
     """
+    int64_t monotonic_ns "sg_monotonic_ns"()
     int getpid()
     Py_ssize_t pread(int descriptor, void* to, size_t size, int64_t at)
 
@@ -23,6 +31,8 @@ cdef enum ReadState:
 
 cdef enum:
     MOST_READS = 16
+    CHECKS = 64             # before the time is looked at
+    LATE_NS = 250_000       # to read a window and its headers takes a quarter of that, on a slow processor half
 
 
 cdef inline void do_read(Read* read) noexcept nogil:
@@ -103,6 +113,8 @@ cdef class FileReads:
 
     cdef Py_ssize_t finish(self, Read* read) noexcept nogil:
         cdef Py_ssize_t got = -1
+        cdef int64_t began = 0
+        cdef int64_t now
         cdef int turn = 0
         if self.begin(read):
             do_read(read)
@@ -111,9 +123,12 @@ cdef class FileReads:
             while load_ordered(&read.state) != DONE:
                 # Meanwhile it does one that is needed later.
                 if not self.do_next():
-                    if turn == TURNS:
-                        return LATE
-                    back_off(turn, self.crowded)
+                    if turn % CHECKS == 0:
+                        now = monotonic_ns()
+                        began = now if turn == 0 else began
+                        if now - began > LATE_NS:
+                            return LATE
+                    back_off(turn, load_ordered(&self.crowded))
                     turn += 1
         if load_ordered(&read.state) == DONE:
             got = read.got
@@ -133,6 +148,6 @@ cdef class FileReads:
             # A forked child does not wait for the threads that read: they exist only in its parent, and write only to
             # the parent's memory.
             while load_ordered(&reads[i].state) != DONE and getpid() == self.process:
-                back_off(turn, self.crowded)
+                back_off(turn, load_ordered(&self.crowded))
                 turn += 1
             swap_ordered(&reads[i].state, FREE)

@@ -41,7 +41,7 @@ from sgfast.core.pipeline.batch cimport BATCH
 from sgfast.core.pipeline.plane cimport Plane
 
 cdef enum:
-    PLACES = 256            # blocks of the ring
+    PLACES = 128            # blocks of the ring
 
 
 cdef struct Block:
@@ -96,6 +96,7 @@ cdef class Workers:
     cdef uint64_t* published        # those that may be parsed
     cdef uint64_t* claimed          # those that some thread parses or has parsed
     cdef uint64_t released          # those whose frames are surely not needed any more; used by the caller only
+    cdef int core_count             # cores that these threads may use; 0 if that is not known
     cdef uint64_t* cores            # the core of each thread, from one line to the next
     cdef uint64_t* events           # how often there was something new to do; idle workers watch it
     cdef Py_ssize_t quiet           # packets that were published since threads were last woken up

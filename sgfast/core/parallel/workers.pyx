@@ -50,6 +50,12 @@ cdef enum:
     BLOCKS_PER_JOB = 2
     ENOUGH = 256            # packets for which a thread is woken up, or stays with a shard
 
+cdef enum:
+    NO_CORE = <uint64_t>-1
+
+# Worker threads of all engines in this process.
+cdef uint64_t workers_alive = 0
+
 
 cdef inline void run_clock(Clock* clock, Parsed* parsed, Py_ssize_t count) noexcept nogil:
     cdef Run run
@@ -127,7 +133,10 @@ cdef class Workers:
         self.claimed = self.line(1)
         self.events = self.line(2)
         self.cores = self.line(3 * (self.shard_count + PLACES + 1))
-        self.reads.crowded = 0 < allowed_cores() < jobs
+        for i in range(jobs):
+            self.cores[i * LINE] = NO_CORE
+        self.core_count = allowed_cores()
+        add_ordered(&workers_alive, jobs - 1)
         for i in range(self.shard_count):
             shard = &self.shards[i]
             shard.plane = <Plane*>allocate_pages(sizeof(Plane))
@@ -265,7 +274,7 @@ cdef class Workers:
                 # A shard may be late, as its thread has lost its core. Meanwhile the others go on.
                 if prepared and number - self.finished < PLACES:
                     break
-                back_off(turn, self.reads.crowded)
+                back_off(turn, load_ordered(&self.reads.crowded))
                 turn += 1
         if not prepared:
             block.content = self.buffers[self.buffers_used]
@@ -290,7 +299,7 @@ cdef class Workers:
         cdef int turn = 0
         while self.all_released() < count:
             if not self.work(0):
-                back_off(turn, self.reads.crowded)
+                back_off(turn, load_ordered(&self.reads.crowded))
                 turn += 1
 
     cdef void drain(self) noexcept nogil:
@@ -299,24 +308,28 @@ cdef class Workers:
         # Shards take blocks in order, so whoever is through with the last one is through with all.
         while count and load_ordered(self.blocks[(count - 1) % PLACES].done) != count:
             if not self.work(0):
-                back_off(turn, self.reads.crowded)
+                back_off(turn, load_ordered(&self.reads.crowded))
                 turn += 1
 
     cdef void retire(self) noexcept nogil:
         if getpid() != self.process:
             return      # the threads belong to the parent process
         self.drain()
-        swap_ordered(&self.ended, 1)
+        if not swap_ordered(&self.ended, 1):
+            add_ordered(&workers_alive, <uint64_t>(1 - self.jobs))
         add_ordered(self.events, 1)
         self.unpark_all()
 
     cdef void note_core(self, int worker) noexcept nogil:
         # Threads with a higher number give way.
         cdef uint64_t core = core_of_thread()
+        cdef uint64_t crowded = self.core_count < 1 + <int>load_ordered(&workers_alive)
         cdef int other
+        if load_ordered(&self.reads.crowded) != crowded:
+            swap_ordered(&self.reads.crowded, crowded)
         if load_ordered(&self.cores[worker * LINE]) != core:
             swap_ordered(&self.cores[worker * LINE], core)
-        if self.reads.crowded:
+        if crowded or core == NO_CORE:
             return
         for other in range(worker):
             if load_ordered(&self.cores[other * LINE]) == core:
@@ -469,7 +482,7 @@ cdef class Workers:
                     continue
                 if load_ordered(&self.ended):
                     break
-                park_until_change(&self.parkings[worker], self.events, seen, self.reads.crowded)
+                park_until_change(&self.parkings[worker], self.events, seen, load_ordered(&self.reads.crowded))
 
     cdef void announce(self, Py_ssize_t packets) noexcept nogil:
         # There is something new to do. For a few packets nobody is woken up: that takes longer than to judge them.

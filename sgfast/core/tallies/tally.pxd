@@ -3,12 +3,11 @@
 # room for that either, without instance, service and rule.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.bucket cimport Bucket, match_tag, put_in_bucket
 from sgfast.core.base.intrinsics cimport ctz32, fold, likely, prefetch, unlikely
-from sgfast.core.base.memory cimport allocate_pages, map_lazily, unmap_pages
+from sgfast.core.base.memory cimport map_lazily, unmap_pages
 from sgfast.core.conntrack.storage cimport Origin
 
 cdef enum:
@@ -48,6 +47,7 @@ cdef struct Tally:
     Bucket* index               # most look-ups that find nothing read nothing else
     uint32_t count
     uint64_t secret
+    bint beside_others          # other threads run meanwhile
     uint64_t lost               # packets and connections that are not counted, for lack of memory
     # The tallies that count outcomes with their peers if the row has none; NULL for none.
     Tally* named[2]
@@ -76,7 +76,7 @@ cdef inline void init_tallies(Tally* tallies, uint64_t secret) noexcept nogil:
 
 cdef inline void free_rows(Tally* tally) noexcept nogil:
     unmap_pages(tally.rows, TALLY_MOST * sizeof(TallyRow))
-    free(tally.index)
+    unmap_pages(tally.index, TALLY_BUCKETS * sizeof(Bucket))
     tally.rows = NULL
     tally.index = NULL
 
@@ -171,12 +171,14 @@ cdef inline bint have_rows(Tally* tally) noexcept nogil:
     # False for lack of memory.
     if tally.rows == NULL:
         tally.rows = <TallyRow*>map_lazily(TALLY_MOST * sizeof(TallyRow))
-        # A place in the index is read before it is written. If the page was only mapped, the first write to it would
-        # have to interrupt all other threads.
-        tally.index = <Bucket*>allocate_pages(TALLY_BUCKETS * sizeof(Bucket))
+        tally.index = <Bucket*>map_lazily(TALLY_BUCKETS * sizeof(Bucket))
         if tally.rows == NULL or tally.index == NULL:
             free_rows(tally)
             return False
+        if tally.beside_others:
+            # A place in the index is read before it is written. If its page was only mapped then, the first write would
+            # have to interrupt all other threads.
+            memset(tally.index, 0, TALLY_BUCKETS * sizeof(Bucket))
     return True
 
 
