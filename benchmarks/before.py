@@ -23,7 +23,7 @@ from pathlib import Path
 
 from instructions import OtherTree, git
 
-#: Tells the process that it is the other one: the numbers of the files from which it reads and to which it writes.
+#: This variable is set only in the other process. It holds the descriptors of the two pipes, for reading and writing.
 ANSWERING = "SGFAST_BENCH_ANSWERING"
 
 

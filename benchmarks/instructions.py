@@ -300,7 +300,7 @@ def grown(before: Figures, after: Figures) -> list[str]:
 
 # Other commits -------------------------------------------------------------------------------------------------------
 
-#: Files that decide how many instructions are executed.
+#: The number of instructions depends on these files and folders.
 SOURCES = ("sgfast", "setup.py", "pyproject.toml")
 
 

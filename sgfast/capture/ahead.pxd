@@ -75,7 +75,7 @@ cdef class WindowsAhead:
     # Asks for the next window. False if there is no place for the read.
     cdef bint ask(self, object memory) except -1
     # Waits for the next window and returns its memory. Returns None if no window was asked for, or if the file has
-    # become shorter, or if the window is late. It never is if the caller is `patient`.
+    # become shorter. Unless the call is `patient`, it also returns None, and sets `is_late`, if the read takes long.
     cdef object take(self, bint patient)
     # Reads a late window once more, with other memory.
     cdef object read_again(self, object memory)

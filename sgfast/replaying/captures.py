@@ -97,7 +97,7 @@ class Captures:
         self._without_interfaces: list[str] = []
         marks = None if placement is None else placement.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
-        # Merging copies frames, and taking tunnels off changes them.
+        # Frames that were merged are copies, and decapsulation changes frames. What was prepared would not fit them.
         self._prepares = self._decapsulation is None and all(len(part) == 1 for part in self._parts)
 
     def __iter__(self) -> Iterator[FrameBatch]:

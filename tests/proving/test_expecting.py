@@ -95,5 +95,5 @@ def test_a_result_that_was_looked_at_before_says_what_is_meant_afterwards(tmp_pa
     before = result.kinds
     hold_against(result, Expectations(policy, meant))
     assert [kind.service.port for kind in result.broken] == [443]
-    # A reference to the earlier kinds still sees them unchanged.
+    # The kinds from before the call have not changed.
     assert int(before.rows["broken"].sum()) == 2

@@ -47,8 +47,9 @@ cdef inline void free_parking(Parking* s) noexcept:
 
 
 cdef inline void back_off(int turn, bint crowded) noexcept nogil:
-    # Pauses between two checks, as each check slows down the thread that writes the value. `crowded`: the other thread
-    # may need this core. If it does not, yielding would only give the core to another program, for milliseconds.
+    # Pauses between two checks, as each check slows down the thread that writes the value. `crowded`: there are
+    # fewer cores than threads, so the other thread may need this core. Otherwise a yield would only give the core to
+    # another program for some milliseconds.
     cdef int _
     if turn < SPINS or not crowded:
         for _ in range(8):

@@ -6,8 +6,8 @@
 #     do_next:    WANTED --> BUSY --> DONE       by any thread, in the order in which they were wanted. The thread then
 #                                                calls `on_read`, while the bytes are in its cache.
 #     finish:     does the read if nobody has begun it, and otherwise waits until it is DONE. The place is free then. If
-#                 this takes long, it returns LATE: the thread that does the read has lost its core. The caller may do
-#                 the same read itself, with other memory. The place is free after `is_over` or `drop`.
+#                 this takes long, it returns LATE: the thread that does the read has lost its core. The caller may then
+#                 read the same bytes into other memory. The place stays taken until `is_over` returns True, or `drop`.
 #     drop:       takes back the reads that nobody has begun, and waits for the others. Their places are free then.
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t

@@ -42,7 +42,7 @@ cdef class FrameBatch:
 
     # Leaves out all frames from index `count` on. Others may have taken the places of some before them.
     cdef void keep_first(self, Py_ssize_t count) noexcept
-    # Makes room for what an engine prepares. Raises MemoryError.
+    # Allocates the memory in which an engine prepares this batch. Raises MemoryError.
     cdef int make_room_for(self, const Preparation* preparation) except -1
     # Adds `position_base` to the position of each frame, and sets it to 0.
     cdef void make_positions_absolute(self) noexcept nogil

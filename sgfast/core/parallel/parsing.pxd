@@ -35,8 +35,8 @@ cdef struct Parsed:
     bint borrowed           # some packet is judged by bytes of its frame
 
 
-# A batch of frames, parsed in blocks. The first frame is left out. It begins before the part of the file that the
-# thread has read.
+# The packets of a batch, in blocks. The thread that reads a window leaves out the batch's first frame, because that
+# frame begins in the window before. The caller adds it (`parse_first`).
 cdef struct Prepared:
     const Frame* frames     # those of the batch
     Py_ssize_t count

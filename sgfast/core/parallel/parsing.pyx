@@ -60,7 +60,8 @@ cdef inline void parse(
     const Parser* parser, const Frame* frames, const HeaderRow* rows, Py_ssize_t start, Py_ssize_t count, Parsed* block,
     bint is_near
 ) noexcept nogil:
-    # Parses the packets from `start` on. `is_near`: their frames are in this core's cache.
+    # Parses the packets from `start` on. `is_near`: this core's cache has their
+    # frames.
     cdef uint16_t* ends[MOST_LISTS]     # where the next packet of each list is linked
     cdef Packet* packets = block.packets
     cdef Py_ssize_t end, i

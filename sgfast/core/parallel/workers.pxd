@@ -20,9 +20,9 @@
 # needs next. It prefetches them for writing (`take_over`), even if it reads them first. It will write most of them
 # soon, and a write takes longer while another core also holds the line.
 #
-# A thread may lose its core to another program for some milliseconds, while it has a shard or a window. The others do
-# not wait for it as long as there is something else to do: the ring has room for that many blocks. If the window is the
-# next one, the caller reads it again. If two threads share a core, one of them moves to another one (cores.pxd).
+# A thread may lose its core to another program for some milliseconds while it works on a shard or a window. Meanwhile
+# the other threads work on other shards, and the ring has room for the blocks that wait for this one. If the caller
+# needs the window, it reads the window again. If two threads share a core, one of them moves to another (cores.pxd).
 #
 # Only `drain` waits for everything, for callers that want results. Otherwise the next part of the capture is read
 # meanwhile. `release` waits until nobody needs the frames any more.

@@ -36,9 +36,9 @@ cdef struct TallyRow:           # without gaps
     int64_t first_ns            # earliest and latest timestamp of its packets
     int64_t last_ns
     uint64_t number             # 1-based number of the first packet; 0 if that is not known
-    # In BEGAN, the numbers of its connections that were not answered and that were refused. In DENIALS, the number of
-    # its attempts that were answered all the same, and 0. If the row has no peer for lack of room, Tally.named counts
-    # these instead.
+    # Counters of outcomes. In BEGAN, the first one counts unanswered connections, the second one refused ones. In
+    # DENIALS, the first one counts denied attempts that the other end answered, and the second one is 0. A row that has
+    # no peer for lack of room leaves its outcomes to Tally.named.
     uint64_t outcomes[2]
 
 

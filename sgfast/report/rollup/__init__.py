@@ -181,7 +181,7 @@ class _Members:
         return len(self.places)
 
     def of(self, column: NDArray[Any]) -> NDArray[Any]:
-        """What a column of the kinds has for the members."""
+        """The members' part of a column that has a value for each kind."""
         return column if self.are_all else column[self.places]
 
     def only(self, chosen: NDArray[np.int64]) -> _Members:
@@ -319,7 +319,7 @@ class Rollup:
         codes = coded(*columns)
         count = int(codes.max()) + 1 if len(codes) else 0
         examples = np.empty(count, dtype=np.int64)
-        # Of several, the first one stays.
+        # The last assignment counts, so in reverse order the first member of a group becomes its example.
         examples[codes[::-1]] = np.arange(len(codes))[::-1] if finer is None else finer.examples[::-1]
         return _Groups(members, examples, _added(sums, codes, count), _added(firsts, codes, count), codes, finer)
 
