@@ -118,7 +118,7 @@ cdef class FileReads:
         cdef int turn = 0
         if self.begin(read):
             do_read(read)
-        # A forked child has no threads that would do it.
+        # A forked child has no threads that would ever do it.
         elif getpid() == self.process:
             while load_ordered(&read.state) != DONE:
                 # Meanwhile it does one that is needed later.

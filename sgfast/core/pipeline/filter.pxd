@@ -74,11 +74,12 @@ cdef inline bint make_live(Plane* plane, PacketContext* c) noexcept nogil:
 cdef inline int32_t winner_for(
     const Plane* plane, const PacketContext* c, int side, bint inbound, uint16_t port_key
 ) noexcept nogil:
-    cdef const Packet* p = c.packet
-    if c.ahead != NULL and inbound == (p.source_high != side) and port_key == p.port_key:
+    # Only openers were looked up ahead. For these, `inbound` and `port_key` are those of the packet itself.
+    if c.ahead != NULL:
         return c.ahead.rule[side]
     return find_rule(
-        plane.rules, plane.rules.choice[c.instance[side] * 2 + inbound], c.address[1 - side], p.protocol, port_key
+        plane.rules, plane.rules.choice[c.instance[side] * 2 + inbound], c.address[1 - side], c.packet.protocol,
+        port_key
     )
 
 

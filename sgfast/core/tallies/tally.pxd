@@ -316,11 +316,10 @@ cdef inline void count_kind(Queued* q) noexcept nogil:
     else:
         # This cannot happen, as the last level has room for all its kinds. The queue is emptied in any case.
         q.tally.lost += 1
-    if q.origin != NULL:    # so there is a row with its peer
-        row.outcomes[0] += q.outcomes[0]
-        row.outcomes[1] += q.outcomes[1]
+    if q.origin != NULL:
+        count_outcomes(q.tally, &q.key, row, level == 0, q.outcomes)
         if q.origin.outcomes == q.outcomes:     # otherwise another tuple has begun in its entry
-            q.origin.outcomes = row.outcomes
+            q.origin.outcomes = row.outcomes if level == 0 else NULL
 
 
 cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
@@ -372,10 +371,8 @@ cdef inline Queued* queue_kind(
 
 cdef inline void link_origin(TallyQueue* queue, Queued* q, Origin* origin) noexcept nogil:
     # `q` was queued last, and is the first packet of the tuple with this origin. The tuple's outcome is counted where
-    # `q` is, unless its row will be one without the peer: which names the report gives must not depend on the queue.
+    # `q` is, unless that turns out to be a row without the peer.
     if queue.count and &queue.kinds[queue.count - 1] == q:
-        if unlikely(q.tally.count >= TALLY_KINDS) and find_kind(q.tally, &q.key, q.hash, 0) == NULL:
-            return
         q.origin = origin
         q.outcomes[0] = 0
         q.outcomes[1] = 0
