@@ -162,6 +162,8 @@ class PolicyDiff(Shown):
 
 def text_of(result: Any) -> str:
     """What the command that finds such a result prints as text, without the last line break."""
+    from sgfast.report.text import to_text
+
     # By name, because to import all of their classes takes long. Somebody may have derived one from them.
     match next(kind.__name__ for kind in type(result).__mro__ if Shown in kind.__bases__):
         case "Explained":
@@ -177,25 +179,27 @@ def text_of(result: Any) -> str:
 
             text = expectations_text(result, result.policy.lines, [*result.policy.warnings, *result.warnings])
         case "CheckResult":
-            from sgfast.report.check import check_summary, check_text
+            from sgfast.report.check import check_document, check_summary
 
             lines = result.policy.lines
             summary = check_summary(
                 result.policy, result.tables, [*result.warnings], result.checked, lines, result.assumed
             )
-            text = check_text(result.policy.origin, summary, result.checked, lines)
+            text = to_text(check_document(result.policy.origin, summary, result.checked, lines))
         case "PolicyDiff":
-            from sgfast.report.difference import report_text
+            from sgfast.report.diff import diff_document
+            from sgfast.report.difference import difference_document
 
-            text = report_text(result.by_rules, result.traffic)
+            traffic = [] if result.traffic is None else diff_document(result.traffic)
+            text = to_text([*difference_document(result.by_rules), *traffic])
         case "ReplayResult":
-            from sgfast.report.text import text_report
+            from sgfast.report.replay import replay_document
 
-            text = text_report(result)
+            text = to_text(replay_document(result))
         case "Suggestion":
-            from sgfast.report.suggestion import suggestion_text
+            from sgfast.report.suggestion import suggestion_document
 
-            text = suggestion_text(result)
+            text = to_text(suggestion_document(result))
         case name:
             raise AssertionError(f"no command prints a {name}")
     return text.removesuffix("\n")

@@ -20,11 +20,12 @@ from browser import Browser  # noqa: E402
 
 import sgfast  # noqa: E402
 from sgfast.report.html import Timeline, html_report  # noqa: E402
-from sgfast.report.text import text_report  # noqa: E402
+from sgfast.report.replay import replay_document  # noqa: E402
+from sgfast.report.text import to_text  # noqa: E402
 
 POLICY, CAPTURE = "pcaps/shop.yaml", "pcaps/shop.pcap"
 COMMAND = f"sgfast replay {POLICY} {CAPTURE}"
-LINES = 27      # of the report: down to the last connection that would break
+LINES = 30      # of the report: down to where the list of what would break ends
 
 #: In pixels: a character, a line, the margin and the bar at the top.
 COLUMN, LINE, MARGIN, BAR = 8.4, 19, 18, 34
@@ -36,7 +37,7 @@ _STYLED = re.compile(r"\x1b\[(\d+)m(.*?)\x1b\[0m")
 
 def terminal() -> str:
     """An SVG of the command and the beginning of its report, at 80 columns. Any monospace font fits."""
-    report = text_report(sgfast.replay(POLICY, [CAPTURE]), colour=True)
+    report = to_text(replay_document(sgfast.replay(POLICY, [CAPTURE])), colour=True)
     lines = [f"\x1b[32m$\x1b[0m {COMMAND}", *report.splitlines()[:LINES]]
     width, height = 80 * COLUMN + 2 * MARGIN, BAR + len(lines) * LINE + MARGIN
     parts = [

@@ -21,7 +21,7 @@ from sgfast.cli.options import (
     replay_options,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import columns, is_colourful, print_text, say, to_json, warn
+from sgfast.cli.printing import MARKDOWN_ROWS, print_text, say, to_json, warn, written
 from sgfast.cli.progress import progress_of
 from sgfast.spelling import did_you_mean
 
@@ -116,7 +116,7 @@ def check(
     from sgfast.asking import check as find
     from sgfast.errors import ArgumentError
     from sgfast.policy.document import Lines
-    from sgfast.report.check import check_summary, check_text
+    from sgfast.report.check import TOP, USED_ROWS, check_document, check_summary
 
     Inputs([policy], captures, [expectations]).enter_sandbox()
     lines: Lines = {}
@@ -138,19 +138,14 @@ def check(
         from sgfast.report.sarif import sarif
 
         text = to_json(sarif(loaded.origin, warnings, checked, lines))
-    elif form == "markdown":
-        from sgfast.report.check_markdown import check_markdown
-
-        text = check_markdown(loaded.origin, warnings, checked, lines, by=by, top=top)
     else:
         summary = check_summary(found.policy, found.tables, warnings, checked, lines, found.assumed, by=by, top=top)
         if form == "json":
             text = to_json(summary)
         else:
-            colour = is_colourful(sys.stdout)
-            text = check_text(
-                loaded.origin, summary, checked, lines, width=columns(sys.stdout), colour=colour, by=by, top=top
-            )
+            findings, most = (top or MARKDOWN_ROWS,) * 2 if form == "markdown" else (top or TOP, top or USED_ROWS)
+            document = check_document(loaded.origin, summary, checked, lines, by=by, findings=findings, most=most)
+            text = written(document, form, sys.stdout)
     print_text(text, sys.stdout, "standard output")
     if traffic is not None and traffic.damaged is not None:
         context.exit(EXIT_DAMAGED)

@@ -25,7 +25,7 @@ from sgfast.cli.options import (
 )
 from sgfast.cli.page_file import PageFile, page_file, report_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 from sgfast.spelling import did_you_mean
@@ -182,15 +182,18 @@ def _print_report(
 
         traffic = diff_summary(result, by, top) if result is not None else {"captures": []}
         text = to_json({**traffic, **difference_object(found), "warnings": warnings})
-    elif form == "markdown":
-        from sgfast.report.diff_markdown import diff_markdown
-        from sgfast.report.difference_markdown import difference_markdown
-
-        text = difference_markdown(found, top) + ("\n" + diff_markdown(result, by, top) if result is not None else "")
     else:
-        from sgfast.report.difference import report_text
+        from sgfast.report.difference import difference_document
+        from sgfast.report.document import TOP
 
-        text = report_text(found, result, width=columns(stream), colour=is_colourful(stream), by=by, top=top)
+        is_text = form == "text"
+        most = top or (TOP if is_text else MARKDOWN_ROWS)
+        document = difference_document(found, most)
+        if result is not None:
+            from sgfast.report.diff import diff_document
+
+            document = [*document, *diff_document(result, by, most, timed=is_text)]
+        text = written(document, form, stream)
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     if not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
         if not quiet:

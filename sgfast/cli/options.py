@@ -115,7 +115,7 @@ top_option = click.option(
     "--top",
     type=click.IntRange(min=1),
     metavar="N",
-    help="List N rows in each part of the report. Default: as many as let it have 60 lines; 20 as Markdown; 1,000 with "
+    help="List N rows in each part of the report. Default: 10; 20 as Markdown; 1,000 with "
     "--json.",
 )
 quiet_option = click.option(

@@ -5,16 +5,33 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sgfast.capture.names import printable
 from sgfast.errors import OutputError
+
+if TYPE_CHECKING:
+    from sgfast.report.document import Document
+
+#: The number of rows of a list in Markdown without ``--top``.
+MARKDOWN_ROWS = 20
 
 
 def to_json(value: dict[str, Any]) -> str:
     import json
 
     return json.dumps(value, indent=2) + "\n"
+
+
+def written(document: Document, form: str, stream: Any) -> str:
+    """Return a report in the format "markdown", or as text for the stream."""
+    if form == "markdown":
+        from sgfast.report.markdown import to_markdown
+
+        return to_markdown(document)
+    from sgfast.report.text import to_text
+
+    return to_text(document, width=columns(stream), colour=is_colourful(stream))
 
 
 def print_text(text: str, stream: Any, name: str) -> None:

@@ -30,7 +30,7 @@ from sgfast.cli.options import (
     top_option,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
@@ -291,14 +291,13 @@ def _print_report(result: ReplayResult, form: Form, by: By, top: int | None, nam
         from sgfast.report.summary import summary
 
         text = to_json(summary(result, by=by, top=top))
-    elif form == "markdown":
-        from sgfast.report.replay_markdown import replay_markdown
-
-        text = replay_markdown(result, by, top)
     else:
-        from sgfast.report.text import text_report
+        from sgfast.report.document import TOP
+        from sgfast.report.replay import replay_document
 
-        text = text_report(result, width=columns(stream), colour=is_colourful(stream), by=by, top=top)
+        is_text = form == "text"
+        most = top or (TOP if is_text else MARKDOWN_ROWS)
+        text = written(replay_document(result, by, most, timed=is_text), form, stream)
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     if stream is not sys.stderr and not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
         if not quiet:

@@ -22,7 +22,7 @@ from sgfast.cli.options import (
     replay_options,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
@@ -202,7 +202,7 @@ def suggest(
             opened[0].write(found.text.encode())
             opened[0].publish()
 
-    from sgfast.report.suggestion import suggestion_object, suggestion_text
+    from sgfast.report.suggestion import MOST_LEFT_OUT, TOP, suggestion_document, suggestion_object
 
     if not quiet:
         # The text report includes the warnings, so a terminal that shows both streams need not repeat them.
@@ -214,12 +214,9 @@ def suggest(
         say(str(found.damaged))
     if form == "json":
         text = to_json(suggestion_object(found, by, top))
-    elif form == "markdown":
-        from sgfast.report.suggestion_markdown import suggestion_markdown
-
-        text = suggestion_markdown(found, by, top)
     else:
-        text = suggestion_text(found, width=columns(stream), colour=is_colourful(stream), by=by, top=top)
+        most, left_out = (top or MARKDOWN_ROWS,) * 2 if form == "markdown" else (top or TOP, top or MOST_LEFT_OUT)
+        text = written(suggestion_document(found, by, most, left_out), form, stream)
     print_text(text, stream, "standard error" if stream is sys.stderr else "standard output")
     if found.damaged is not None:
         context.exit(EXIT_DAMAGED)

@@ -1,13 +1,11 @@
-"""Who reaches whom, in words: the lists of a replay's answer, as its text and its Markdown tell them (SPEC 10.24)."""
+"""Who reaches whom, in words: rows of traffic as sections of a report (SPEC 10.24)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sgfast.capture.names import printable
-from sgfast.replaying import ReplayResult
+from sgfast.report.amounts import grouped, plural
+from sgfast.report.document import Paragraph, Section, Traffic, TrafficRow, more
 from sgfast.report.names import service_name
-from sgfast.report.page import grouped, plural
 from sgfast.report.rollup import BY_PACKETS, By, Folded, Part, Rollup, Row
 from sgfast.report.why import Reasons
 
@@ -20,78 +18,43 @@ HEADINGS: dict[Part, str] = {
 _ANSWERS = {"refused": "refused: RST or ICMP unreachable", "silent": "no answer"}
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerRow:
-    row: Row
-    #: Connections, or packets if the list is one of ``BY_PACKETS``.
-    amount: str
-    #: What the instance did, or the word of SPEC 10.3 with the rule that decided.
-    reason: str
-    #: The rule that came nearest to allowing what would break; "" if there is none.
-    nearest: str
+def answer_sections(rollup: Rollup, reasons: Reasons, part: Part, by: By, most: int) -> list[Section]:
+    """Return the section of one list of a replay's answer; none if the list is empty."""
+    folded = rollup.fold(part, by=by, most=most)
+    if not folded.rows:
+        return []
+    measure = measure_of(part)
+    explained = part == "would-break"
+    rows = [
+        TrafficRow(
+            row, getattr(row, measure), (_reason(row, part), *([nearest_text(row, reasons)] if explained else []))
+        )
+        for row in folded.rows
+    ]
+    traffic = Traffic(measure, rows, ("why", *(["nearest rule"] if explained else [])))
+    return [Section(HEADINGS[part], [traffic, *more(left_words(folded, measure), folded.every)])]
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerList:
-    heading: str
-    #: "connections" or "packets".
-    counted: str
-    #: Most important first.
-    rows: tuple[AnswerRow, ...]
-    #: What is not listed, such as ``3 more rows (6 packets)``; "" if all rows are listed.
-    left: str
-    #: The value of ``--top`` that lists all rows.
-    every: int
+def connection_rows(folded: Folded) -> list[Traffic | Paragraph]:
+    """Return rows that only have connections, and say what is left out."""
+    rows = Traffic("connections", [TrafficRow(row, row.connections) for row in folded.rows])
+    return [*([rows] if folded.rows else []), *more(left_words(folded), folded.every)]
 
 
-class Answers:
-    """The lists of one replay, folded by the same. Each can be had in as many rows as there is room for."""
-
-    def __init__(self, result: ReplayResult, by: By) -> None:
-        self.by = by
-        self.rollup = Rollup(result.policy, result.kinds)
-        self._reasons = Reasons(result.policy)
-        #: By place of a row: the nearest rule. A shorter list has some of the same rows.
-        self._nearest: dict[int, str] = {}
-
-    def listed(self, part: Part, most: int) -> AnswerList | None:
-        """The list in at most so many rows; None if nothing is in it."""
-        folded = self.rollup.fold(part, by=self.by, most=max(most, 1))
-        if not folded.rows:
-            return None
-        if most < 1:
-            folded = folded.without_rows()
-        rows = tuple(
-            AnswerRow(
-                row, grouped(row.packets if part in BY_PACKETS else row.connections), _reason(row, part),
-                self._near(row) if part == "would-break" else "",
-            )
-            for row in folded.rows
-        )  # fmt: skip
-        counted = "packets" if part in BY_PACKETS else "connections"
-        return AnswerList(HEADINGS[part], counted, rows, left_words(folded, counted), folded.every)
-
-    def _near(self, row: Row) -> str:
-        if row.place not in self._nearest:
-            self._nearest[row.place] = nearest_text(row, self._reasons)
-        return self._nearest[row.place]
+def measure_of(part: Part) -> str:
+    return "packets" if part in BY_PACKETS else "connections"
 
 
-def left_words(folded: Folded, counted: str = "connections") -> str:
+def left_words(folded: Folded, measure: str = "connections") -> str:
     """``3 more rows (6 packets)``; "" if all rows are listed."""
     if not folded.left_rows:
         return ""
-    left = folded.left_packets if counted == "packets" else folded.left_connections
-    return f"{plural(folded.left_rows, 'more row' if folded.rows else 'row')} ({plural(left, counted[:-1])})"
-
-
-def answer_text(row: Row) -> str:
-    """``web (12 instances) -> db: tcp/5432``; of rows that are not about ends, what they are about."""
-    ends = f"{printable(row.source_text)} -> {printable(row.destination_text)}"
-    return ends + f": {row.service}" if row.has_ends else row.service
+    left = folded.left_packets if measure == "packets" else folded.left_connections
+    return f"{plural(folded.left_rows, 'more row')} ({plural(left, measure[:-1])})"
 
 
 def _reason(row: Row, part: Part) -> str:
+    """What the instance did, or the word of SPEC 10.3 with the rule that decided."""
     if part == "unanswered":
         return _ANSWERS[row.reason]
     rule = f" {printable(row.rule)}" if row.rule is not None else ""
@@ -103,6 +66,7 @@ def nearest_text(row: Row, reasons: Reasons) -> str:
     near = reasons.nearest_rules(row.kind) if row.kind is not None else []
     if row.kind is None or not near:
         return ""
-    (rule, differs), more = near[0], len(near) - 1
+    (rule, differs), left = near[0], len(near) - 1
     which = f"for {service_name(row.kind.service)} the nearest" if row.services > 1 else "nearest"
-    return f"{which} is {printable(rule)}{f' (and {more} more)' if more else ''}: {printable(', and '.join(differs))}"
+    others = f" (and {grouped(left)} more)" if left else ""
+    return f"{which} is {printable(rule)}{others}: {printable(', and '.join(differs))}"

@@ -7,9 +7,9 @@ from typing import Any
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.results import Expected
+from sgfast.report.amounts import time_text
 from sgfast.report.rollup import By, Example, Folded, Part, Rollup, Row
 from sgfast.report.rollup.ends import Name
-from sgfast.report.time_text import time_text
 from sgfast.report.why import Reasons
 
 #: The fields of the summary, and the parts that they list.

@@ -1,4 +1,4 @@
-"""The output of ``sgfast check``: size of the compiled policy, and findings; as a JSON object or as text."""
+"""The output of ``sgfast check``: size of the compiled policy, and findings; as a JSON object and as a report."""
 
 from __future__ import annotations
 
@@ -17,15 +17,38 @@ from sgfast.policy.document import Lines
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
+from sgfast.report.amounts import human_bytes, plural
+from sgfast.report.document import (
+    REMINDER,
+    Block,
+    Document,
+    Item,
+    Items,
+    Name,
+    Paragraph,
+    Section,
+    Style,
+    Table,
+    Traffic,
+    TrafficRow,
+    capture_names,
+    damage_items,
+    more,
+    warning_items,
+)
 from sgfast.report.names import as_text
-from sgfast.report.page import NAMED_RULES, Page, grouped, human_bytes, plural
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult
     from sgfast.report.rollup import By
 
-#: If nobody says otherwise, the text has so many findings. The rules of a group that no packet used count as one.
+#: Up to this many rules that no packet used are named.
+NAMED_RULES = 6
+#: Default limit of findings in the text. The rules of a group that no packet used count as one.
 TOP = 100
+#: Default limit of rows of who used a rule.
+USED_ROWS = 3
+_STYLES: dict[Severity, Style] = {"error": "red", "warning": "yellow", "note": ""}
 
 
 class TableSizes(NamedTuple):
@@ -176,35 +199,70 @@ def _finding_object(
     }
 
 
-def check_text(
-    origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, width: int = 80, colour: bool = False,
-    by: By = "group", top: int | None = None,
-) -> str:
-    """Return the text that ``sgfast check`` prints. ``found`` is the result of ``check_summary``. ``width``: the
-    desired number of columns. ``by``: how the connections that used a rule are folded. ``top``: how many findings it
-    has, and how many rows of these connections.
+def check_document(
+    origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, by: By = "group", findings: int = TOP,
+    most: int = USED_ROWS,
+) -> Document:
+    """Return the report. ``found``: the result of ``check_summary``. ``by``: how the connections that used a rule are
+    folded. ``findings``: how many findings it has; ``most``: how many rows of these connections.
     """  # fmt: skip
-    page = Page(width, colour)
-    page.heading(f"{printable(origin)} is a policy that can be used")
-    bit_vectors = found["bit_vector_tables"]
-    for name, value, note in (
-        ("security groups", grouped(found["groups"]), ""),
-        ("rules", grouped(found["rules"]), ""),
-        ("instances", grouped(found["instances"]), ""),
-        ("VPCs", grouped(found["vpcs"]), ""),
-        ("address classes", grouped(found["address_classes"]), "sets of addresses no rule tells apart"),
-        ("port classes", grouped(found["port_classes"]), "protocols and port ranges no rule tells apart"),
-        ("rule tables", grouped(found["rule_tables"]), "per group or set of groups, and direction"),
-        ("as bit vectors", grouped(bit_vectors), "too large for a table" if bit_vectors else ""),
-        ("memory", human_bytes(found["bytes"]), "of these tables"),
-    ):
-        page.hanging(f"  {name:16}{value:>12}  ", note)
-    for machine in found["assumed"]:
-        words = f"{machine['instance']}, {machine['address']}, as if in {', '.join(map(printable, machine['groups']))}"
-        page.hanging("  assumed         ", words)
-    page.line()
-    _write_findings(page, checked, lines, by, top)
-    return page.text()
+    traffic, listed = checked.traffic, entries(checked, lines)
+    blocks: list[Block] = [Paragraph(_sizes_words(found))]
+    for each in found["assumed"]:
+        groups = ", ".join(map(printable, each["groups"]))
+        blocks.append(Paragraph(f"Assumed: {printable(each['instance'])}, {each['address']}, as if in {groups}"))
+    if traffic is not None:
+        from sgfast.report.check_traffic import window_text
+
+        blocks.append(Paragraph(("With ", *capture_names(traffic.captures), f": {window_text(traffic)}")))
+    shown = listed[:findings]
+    rows = [
+        (each.code, each.severity, "" if each.line is None else str(each.line), Name(each.about),
+         printable(each.message))
+        for each in shown
+    ]  # fmt: skip
+    if rows:
+        styles = [_STYLES[each.severity] for each in shown]
+        blocks.append(Table(("code", "severity", "line", "about", "finding"), rows, 0, styles))
+    hidden = sum(len(each.findings) for each in listed[findings:])
+    blocks += more(plural(hidden, "more finding") if hidden else "", len(listed))
+    used = [_used(traffic, each, by, most, len(shown)) for each in shown if traffic is not None]
+    codes = sorted({each.code for each in shown})
+    advice = [Section("What to do", [Items([Item(each, CODES[each].advice) for each in codes])])] if codes else []
+    return [
+        Section((Name(origin), f" can be used; findings: {counts_words(checked)}"), blocks),
+        *(section for each in used for section in each), *advice,
+        Section("", [Items([
+            *(Item("Left out", sentence) for sentence in checked.left_out),
+            *warning_items(found["warnings"], findings),
+            *damage_items(None if traffic is None else traffic.damaged),
+            *([] if traffic is None else [Item("Remember", REMINDER)]),
+        ])]),
+    ]  # fmt: skip
+
+
+def _sizes_words(found: dict[str, Any]) -> str:
+    counts = (
+        ("groups", "security group"), ("rules", "rule"), ("instances", "instance"), ("vpcs", "VPC"),
+        ("address_classes", "address class"), ("port_classes", "port class"), ("rule_tables", "rule table"),
+        ("bit_vector_tables", "bit vector"),
+    )  # fmt: skip
+    words = [plural(found[key], noun, noun + "es" if noun.endswith("s") else "") for key, noun in counts]
+    return f"{', '.join(words[:4])}; compiled to {', '.join(words[4:])}: {human_bytes(found['bytes'])}"
+
+
+def _used(traffic: ReplayResult, entry: Entry, by: By, most: int, findings: int) -> list[Section]:
+    """The connections that used a rule. The option for all rows must not take findings away."""
+    finding = entry.findings[0]
+    if finding.connections is None:
+        return []
+    from sgfast.report.check_traffic import used_rows
+
+    folded, left, lists = used_rows(traffic.policy, finding, finding.connections, by, most, findings)
+    rows = [TrafficRow(row, row.connections) for row in folded.rows]
+    others = more(left, folded.every, lists) if folded.left_rows else [Paragraph(f"and {left}")] if left else []
+    heading = (f"{entry.code}: {plural(finding.connections, 'connection')} used ", Name(entry.about))
+    return [Section(heading, [*([Traffic("connections", rows)] if rows else []), *others])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,35 +319,3 @@ def counts_words(checked: Checked) -> str:
     """``1 error, 4 notes``, or ``none``."""
     of_severity = [(s, sum(finding.severity == s for finding in checked.findings)) for s in SEVERITIES]
     return ", ".join(plural(count, severity) for severity, count in of_severity if count) or "none"
-
-
-def _write_findings(page: Page, checked: Checked, lines: Lines, by: By, top: int | None) -> None:
-    if checked.traffic is not None:
-        from sgfast.report.check_traffic import window_text
-
-        page.hanging("Captures  ", window_text(checked.traffic))
-        if checked.traffic.damaged is not None:
-            page.hanging("Damage    ", f"{printable(str(checked.traffic.damaged))}; they end there", "red")
-        page.line()
-    page.heading(f"Findings: {counts_words(checked)}")
-    found = entries(checked, lines)
-    listed = found[: top or TOP]
-    for entry in listed:
-        style = {"error": "red", "warning": "yellow"}.get(entry.severity, "")
-        where = f"line {entry.line}, " if entry.line is not None else ""
-        page.hanging("  ", f"{entry.code} {entry.severity}: {where}{printable(entry.about)}", style)
-        page.hanging("    ", printable(entry.message))
-        finding = entry.findings[0]
-        if finding.connections is not None and checked.traffic is not None:
-            from sgfast.report.check_traffic import write_used
-
-            write_used(page, checked.traffic.policy, finding, finding.connections, by, top, len(listed))
-    if more := sum(len(entry.findings) for entry in found[top or TOP :]):
-        page.wrapped(f"and {plural(more, 'more finding')}: --top {len(found)} lists all", "  ")
-    for sentence in checked.left_out:
-        page.hanging("  Left out: ", sentence)
-    if listed:
-        page.line()
-        page.heading("What to do")
-        for code in sorted({entry.code for entry in listed}):
-            page.hanging(f"  {code}  ", CODES[code].advice)

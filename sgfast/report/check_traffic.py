@@ -7,19 +7,14 @@ from typing import Any, Literal
 from sgfast.checking import Finding
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
-from sgfast.report.answer_rows import answer_text
+from sgfast.report.amounts import human_seconds, instant, plural, time_text
 from sgfast.report.answers import MOST_ROWS, counted_object
 from sgfast.report.left_out import left_out_object, left_out_words
 from sgfast.report.names import as_text
-from sgfast.report.page import Page, grouped, human_seconds, instant, plural
-from sgfast.report.rollup import MOST_FIT, By, Folded
+from sgfast.report.rollup import By, Folded
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.summary import damage_object
-from sgfast.report.time_text import time_text
 from sgfast.suggesting import Evidence
-
-#: How many rows of who used a rule the text has.
-USED_ROWS = 3
 
 
 def traffic_object(result: ReplayResult) -> dict[str, Any]:
@@ -77,19 +72,4 @@ def used_rows(
 
 def _used(policy: Policy, finding: Finding, by: By, most: int, *, fitting: bool, asked: int = 1) -> Folded:
     kinds = {kind: Evidence(connections) for kind, connections in finding.used.items()}
-    at_least = MOST_FIT if fitting else 0
-    rollup = ObservedRollup(policy, kinds)
-    return rollup.fold("observed", by=by, most=most, fitting=fitting, at_least=at_least, asked=asked)
-
-
-def write_used(
-    page: Page, policy: Policy, finding: Finding, connections: int, by: By, top: int | None, findings: int
-) -> None:
-    """Write them as lines. ``findings``: how many the text has. The option for all rows may not take any away."""
-    folded, left, lists = used_rows(policy, finding, connections, by, top or USED_ROWS, findings)
-    widest = max((len(grouped(row.connections)) for row in folded.rows), default=0)
-    for row in folded.rows:
-        page.hanging(f"      {grouped(row.connections):>{widest}}  ", answer_text(row))
-    if left:
-        option = f": --top {folded.every} lists {lists}" if folded.left_rows else ""
-        page.wrapped(f"and {left}{option}", "      ")
+    return ObservedRollup(policy, kinds).fold("observed", by=by, most=most, fitting=fitting, asked=asked)

@@ -1,4 +1,4 @@
-"""A comparison of two policies as a JSON object, and the wording that its text reports share."""
+"""A comparison of two policies by captures: as a JSON object, and as a report (SPEC 10.14)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,30 @@ from sgfast.capture.names import printable
 from sgfast.comparing import CHANGES, Change, Counts, DiffResult
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 from sgfast.policy.protocols import protocol_name
+from sgfast.report.amounts import grouped, human_bytes, plural, time_text
+from sgfast.report.answer_rows import nearest_text
 from sgfast.report.answers import MOST_ROWS, counted_object, left_object, nearest_object
+from sgfast.report.document import (
+    TOP,
+    Block,
+    Document,
+    Item,
+    Items,
+    Name,
+    Paragraph,
+    Section,
+    Style,
+    Table,
+    Traffic,
+    TrafficRow,
+    capture_names,
+    more,
+    more_of,
+)
 from sgfast.report.left_out import left_out_object
-from sgfast.report.page import grouped, plural
-from sgfast.report.rollup import By, Passing, Row
+from sgfast.report.replay import closing, left_out_paragraphs, vpc_words
+from sgfast.report.rollup import By, Folded, Passing, Row
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
-from sgfast.report.time_text import time_text
 from sgfast.report.why import Reasons
 
 #: Maximum number of port ranges shown for a rule.
@@ -127,7 +145,93 @@ def blocking(result: DiffResult, change: Change) -> Policy:
     return result.new if change == "newly-denied" else result.old
 
 
-# Wording -------------------------------------------------------------------------------------------------------------
+# The report -----------------------------------------------------------------------------------------------------------
+
+
+TITLES: dict[Change, str] = {"newly-denied": "Newly denied", "newly-allowed": "Newly allowed"}
+
+
+def diff_document(result: DiffResult, by: By = "group", most: int = TOP, *, timed: bool = True) -> Document:
+    """Return the report, without what the rules alone tell. ``by``: how rows are folded. ``most``: how many rows a list
+    has. ``timed``: whether it says how long the comparison took.
+    """
+    about = Paragraph((
+        f"{plural(result.packets, 'packet')}, {human_bytes(result.bytes)} of ", *capture_names(result.captures),
+        "; OLD is ", Name(result.old.origin), ", NEW is ", Name(result.new.origin),
+        f"; {result.mode}, midstream {result.midstream}", *vpc_words(result.vpc),
+    ))  # fmt: skip
+    return [
+        Section(headline(result), [about, *left_out_paragraphs(result)]),
+        *_changed(result, by, most), *_rules_that_differ(result, most), *_moved(result, most),
+        closing(result, most, timed),
+    ]  # fmt: skip
+
+
+def _changed(result: DiffResult, by: By, most: int) -> list[Section]:
+    sections, reasons = [], Reasons(result.new)
+    for change, rollup in changed_rollups(result).items():
+        total = result.total(change)
+        if not total.connections:
+            continue
+        folded = rollup.fold(change, by=by, most=most)
+        rows = []
+        for row in folded.rows:
+            old, new = judgements(row, change)
+            counts = f"{grouped(row.answered)} answered; {plural(row.packets, 'packet')}, {human_bytes(row.bytes)}"
+            example = "" if row.example is None else f", first is packet {grouped(row.example.packet)}"
+            near = [nearest_text(row, reasons)] if change == "newly-denied" else []
+            style: Style = "red" if change == "newly-denied" and row.answered else "bold"
+            rows.append(TrafficRow(row, row.connections, (counts + example, f"OLD {old}; NEW {new}", *near), style))
+        heading = (
+            f"{TITLES[change]}: {plural(total.connections, 'connection')}, {answered(total)}; "
+            f"{plural(total.packets, 'packet')}, {human_bytes(total.bytes)}"
+        )
+        left = more(_left_words(folded), folded.every)
+        heads = ("counts", "OLD and NEW", *(["nearest rule"] if change == "newly-denied" else []))
+        traffic = Traffic("connections", rows, heads)
+        sections.append(Section(heading, [traffic, *left]))
+    return sections
+
+
+def _left_words(folded: Folded) -> str:
+    """``12 more rows (3,000 connections, 0 answered; 9,000 packets)``; "" if all rows are listed."""
+    if not folded.left_rows:
+        return ""
+    counts = f"{plural(folded.left_connections, 'connection')}, {grouped(folded.left_answered)} answered"
+    return f"{plural(folded.left_rows, 'more row')} ({counts}; {plural(folded.left_packets, 'packet')})"
+
+
+def _rules_that_differ(result: DiffResult, most: int) -> list[Section]:
+    if not result.rules:
+        return []
+    items = []
+    for effect in result.rules[:most]:
+        parts = [
+            f"{grouped(number)} newly {word}"
+            for number, word in ((effect.newly_denied, "denied"), (effect.newly_allowed, "allowed"))
+            if number
+        ]
+        words = (Name(effect.rule), " in ", Name(effect.group), f", {effect.status}: {', '.join(parts)}")
+        both = (("OLD", effect.old), ("NEW", effect.new))
+        items.append(Item("", words, "", [f"{policy} {rule_words(rule)}" for policy, rule in both if rule is not None]))
+    left = result.rules[most:]
+    denied, allowed = (sum(getattr(effect, name) for effect in left) for name in ("newly_denied", "newly_allowed"))
+    counts = f"{plural(len(left), 'more rule')} ({grouped(denied)} newly denied, {grouped(allowed)} newly allowed)"
+    return [
+        Section("Rules that make the difference", [Items(items), *more(counts if left else "", len(result.rules))])
+    ]
+
+
+def _moved(result: DiffResult, most: int) -> list[Section]:
+    if not result.moved:
+        return []
+    rows = [
+        (grouped(move.connections), Name(move.old_rule), Name(move.new_rule)) for move in result.moved[:most]
+    ]
+    blocks: list[Block] = [Table(("connections", "OLD", "NEW"), rows), *more_of(len(result.moved), most, "pair")]
+    if result.moved_others:
+        blocks.append(Paragraph(f"and {plural(result.moved_others, 'connection')} of further pairs"))
+    return [Section("Allowed by both, but by another rule", blocks)]
 
 
 def headline(result: DiffResult) -> str:

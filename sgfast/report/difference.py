@@ -1,26 +1,32 @@
-"""What a policy opens and closes by its rules alone, as text and as JSON (SPEC 12.6), and all of the text of
-``sgfast diff``.
-"""
+"""What a policy opens and closes by its rules alone, as a report and as JSON (SPEC 12.6)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sgfast.capture.names import printable
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching import Decider, Difference, Row
+from sgfast.report.amounts import plural
+from sgfast.report.document import (
+    TOP,
+    Block,
+    Document,
+    Item,
+    Items,
+    Name,
+    Paragraph,
+    Section,
+    Style,
+    Words,
+    more,
+    warning_items,
+)
 from sgfast.report.names import as_text
-from sgfast.report.page import MOST_LINES, TOP, Page, plural
 from sgfast.report.reach import reach_cells, row_object
-
-if TYPE_CHECKING:
-    from sgfast.comparing import DiffResult
-    from sgfast.report.rollup import By
 
 #: Maximum number of rules of a row.
 LISTED_RULES = 5
-#: How many rows of who reaches whom the text has, and how many of the rules behind that: the first that fit are taken.
-_SIZES = ((TOP, TOP), (TOP, 5), (TOP, 3), (TOP, 2), *((most, 1) for most in range(TOP, 0, -1)))
 
 
 def headline(found: Difference) -> str:
@@ -34,63 +40,41 @@ def headline(found: Difference) -> str:
     return "By the rules alone: " + (", ".join(parts) or "NEW opens nothing and closes nothing")
 
 
-def report_text(
-    found: Difference, result: DiffResult | None, *, width: int = 80, colour: bool = False, by: By = "group",
-    top: int | None = None,
-) -> str:
-    """Return the whole report as text; ``result`` is what the captures tell. ``width``: the desired number of columns.
-    ``by``: how rows are folded. ``top``: how many rows a list has; without it, as many as let the report have
-    ``MOST_LINES`` lines.
-    """  # fmt: skip
-    captures = None
-    if result is not None:
-        from sgfast.report.diff_text import DiffText
-
-        captures = DiffText(result, by)
-    for most, few in _SIZES if top is None else ((top, top),):
-        text = difference_text(found, most=most, width=width, colour=colour)
-        text += "\n" + captures.text(most, few, width=width, colour=colour) if captures is not None else ""
-        if text.count("\n") <= MOST_LINES:
-            break
-    return text
-
-
-def difference_text(found: Difference, *, most: int = TOP, width: int = 80, colour: bool = False) -> str:
-    """Return the text. Its names are escaped. ``most``: how many rows of a kind it has."""
-    page = Page(width, colour)
-    page.heading(headline(found))
+def difference_document(found: Difference, most: int = TOP) -> Document:
+    """Return the report. ``most``: how many rows of a kind it has."""
+    blocks: list[Block] = []
     if found.not_compared:
-        page.wrapped(printable(found.not_compared), "  ")
+        blocks.append(Paragraph(printable(found.not_compared)))
     for word, rows in (("opens", found.opened), ("closes", found.closed)):
-        for row in rows[:most]:
-            page.hanging(f"  {word:6} ", f"{_what(row)}: {_rules(row)}", "red" if word == "opens" else "")
-        if left := len(rows[most:]):
-            page.wrapped(f"and {plural(left, 'more row')} that NEW {word}: --top {len(rows)} lists all", "  ")
-    for warning in found.warnings[:most]:
-        page.hanging("Warning: ", printable(warning))
-    if more := len(found.warnings[most:]):
-        page.hanging("Warning: ", f"and {plural(more, 'more warning')}: --json has all")
-    return page.text()
+        style: Style = "red" if word == "opens" else ""
+        if rows:
+            blocks.append(Items([Item(f"{word:6}", _what(row), style) for row in rows[:most]]))
+        blocks += more(plural(len(rows) - most, "more row") + f" that NEW {word}" if rows[most:] else "", len(rows))
+    if warnings := warning_items(found.warnings, most):
+        blocks.append(Items(warnings))
+    return [Section(headline(found), blocks)]
 
 
-def _what(row: Row) -> str:
-    """``tcp/22 of db to 0.0.0.0/0``"""
+def _what(row: Row) -> Words:
+    """``tcp/22 of db to 0.0.0.0/0: db/inbound/3``"""
     sources, destinations, services = reach_cells(row)
-    return f"{services} of {destinations} to {sources}"
-
-
-def _rules(row: Row) -> str:
-    rules = [decider_text(each) for each in row.rules[:LISTED_RULES]]
-    more = len(row.rules) - LISTED_RULES
-    return ", ".join(rules) + (f" and {plural(more, 'more rule')} (--json has all)" if more > 0 else "")
+    words: list[str] = [f"{services} of {destinations} to {sources}: "]
+    for number, each in enumerate(row.rules[:LISTED_RULES]):
+        words += [", " * bool(number), Name(each.rule.id), _which_policy(each)]
+    if (left := len(row.rules) - LISTED_RULES) > 0:
+        words += [f" and {plural(left, 'more rule')} (", Name("--json"), " has all)"]
+    return words
 
 
 def decider_text(each: Decider) -> str:
     """``db/inbound/3``, ``db/inbound/3 denies``, ``db/inbound/3 of OLD denied``"""
-    name = printable(each.rule.id)
+    return printable(each.rule.id) + _which_policy(each)
+
+
+def _which_policy(each: Decider) -> str:
     if each.policy == "old":
-        return f"{name} of OLD" + (" denied" if each.rule.action == "deny" else "")
-    return name + (" denies" if each.rule.action == "deny" else "")
+        return " of OLD" + (" denied" if each.rule.action == "deny" else "")
+    return " denies" if each.rule.action == "deny" else ""
 
 
 def difference_object(found: Difference) -> dict[str, Any]:

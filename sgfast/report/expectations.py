@@ -15,9 +15,10 @@ from sgfast.policy.model import Rule
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.proving import Outcome, Proof
+from sgfast.report.amounts import grouped, plural
 from sgfast.report.explain import explain_summary
 from sgfast.report.names import as_text
-from sgfast.report.page import Page, grouped, plural
+from sgfast.report.page import Page
 
 #: Maximum number of expectations that fail, of those that hold and of warnings in the text before "and N more". A text
 #: has 60 lines at most.

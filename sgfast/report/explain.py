@@ -11,8 +11,9 @@ from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.model import WORDS
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rule_text import rule_text
+from sgfast.report.amounts import plural
 from sgfast.report.names import as_text
-from sgfast.report.page import Page, plural
+from sgfast.report.page import Page
 
 #: Maximum number of near misses, and of rules that match but lose, before "and N more".
 TOP = 10

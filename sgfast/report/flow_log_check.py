@@ -8,7 +8,8 @@ from typing import Any
 from sgfast.capture.names import printable
 from sgfast.flow_logs import Checked, Disagreement
 from sgfast.policy.protocols import protocol_name
-from sgfast.report.page import Page, grouped, human_bytes, instant, plural
+from sgfast.report.amounts import grouped, human_bytes, instant, plural
+from sgfast.report.page import Page
 
 #: Maximum number of disagreements in the text; JSON has more.
 TOP = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from sgfast.replaying.cutting import PacketsLeftOut
-from sgfast.report.page import grouped
+from sgfast.report.amounts import grouped
 
 
 def left_out_object(left_out: PacketsLeftOut | None) -> dict[str, int | None] | None:

@@ -4,62 +4,14 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 NARROWEST, WIDEST = 40, 120
-#: Maximum number of rows in a list before "and N more".
-TOP = 10
-#: A report fits on a screen or two, however much happened.
-MOST_LINES = 60
-#: Up to this many rules that were never hit are named.
-NAMED_RULES = 6
 #: Text that is aligned behind something has so many columns at least.
 _LEAST_ROOM = 20
 
 _COLOURS = {"bold": "1", "red": "31", "yellow": "33"}
-
-
-def grouped(number: int) -> str:
-    return f"{number:,}"
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    return f"{grouped(number)} {one if number == 1 else many or one + 's'}"
-
-
-def connection_counts(counts: Mapping[str, int]) -> list[str]:
-    """In words, the numbers of SPEC 10.2 that are not 0, without those inferred."""
-    named = {"opened": "opened", "denied": "denied", "disconnected": "cut by changes"}
-    return [f"{grouped(counts[word])} {words}" for word, words in named.items() if counts.get(word)]
-
-
-def human_bytes(number: float) -> str:
-    """Format with a decimal unit and one decimal."""
-    if number < 1000:
-        return f"{number:.0f} B"
-    units = ["kB", "MB", "GB", "TB", "PB", "EB"]
-    number /= 1000
-    while number >= 999.95 and len(units) > 1:
-        number /= 1000
-        del units[0]
-    return f"{number:.1f} {units[0]}"
-
-
-def human_seconds(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{rest:02} h"
-
-
-def instant(time_ns: int) -> str:
-    """Format a time in UTC with microseconds."""
-    return (datetime(1970, 1, 1) + timedelta(microseconds=time_ns // 1000)).isoformat(" ", "microseconds")
 
 
 class Page:
@@ -99,36 +51,33 @@ class Page:
         for n, line in enumerate(lines):
             self.line((start if n == 0 else " " * len(start)) + line, style)
 
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Align the first column right and the others left. If a row is too wide, its last cell goes on a line of its
-        own. If it is still too wide, every cell does.
+    def table(
+        self, head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 1, styles: Sequence[str] = ()
+    ) -> None:
+        """Align the first ``numbers`` columns right and the others left. If a row is too wide, its last cell goes on a
+        line of its own. If it is still too wide, every cell does. ``styles``: one for each row.
         """
         widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head) - 1)]
         # Columns have a maximum width, so that a few long names do not shift the columns of all rows.
         widths = [min(width, len(name) + 12) for width, name in zip(widths, head, strict=False)]
-        self.hanging("  ", "  ".join(_cells(head, widths)))
-        for row in rows:
-            cells = list(_cells(row, widths))
+        self.hanging("  ", "  ".join(_cells(head, widths, numbers)))
+        for row, style in zip_longest(rows, styles, fillvalue=""):
+            cells = list(_cells(row, widths, numbers))
             first, together = "  " + "  ".join(cells[:-1]).rstrip(), "  " + "  ".join(cells)
             if len(together) <= self.width:
-                self.line(together)
+                self.line(together, style)
             elif len(first) <= self.width:
-                self.line(first)
+                self.line(first, style)
                 self.hanging(" " * (4 + widths[0]), cells[-1])
             else:
-                self.line(f"  {cells[0]}")
+                self.line(f"  {cells[0]}", style)
                 for cell in cells[1:]:
                     self.hanging(" " * (4 + widths[0]), cell.rstrip())
 
 
-def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    for n, cell in enumerate(row):
-        if n == 0:
-            yield f"{cell:>{widths[0]}}"
-        elif n < len(widths):
-            yield f"{cell:{widths[n]}}"
-        else:
-            yield cell
+def _cells(row: Sequence[str], widths: Sequence[int], numbers: int) -> Iterator[str]:
+    for n, (cell, width) in enumerate(zip_longest(row, widths, fillvalue=0)):
+        yield f"{cell:>{width}}" if n < numbers else f"{cell:{width or ''}}"
 
 
 def _wrap(text: str, width: int) -> list[str]:

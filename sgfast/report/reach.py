@@ -9,8 +9,9 @@ from typing import Any
 
 from sgfast.capture.names import printable
 from sgfast.reaching import Part, Reach, Row
+from sgfast.report.amounts import plural
 from sgfast.report.names import as_text
-from sgfast.report.page import Page, plural
+from sgfast.report.page import Page
 
 #: Maximum number of names, or of ports and services, in a cell before "and N more". JSON has all of them.
 LISTED_PARTS = 8

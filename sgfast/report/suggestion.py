@@ -1,29 +1,39 @@
-"""The output of ``sgfast suggest``, as text and as a JSON object."""
+"""The output of ``sgfast suggest``, as a report and as a JSON object."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
-from itertools import groupby
 from typing import Any
 
 from sgfast.capture.names import printable
 from sgfast.policy.model import GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Service
-from sgfast.report.answer_rows import answer_text, left_words
+from sgfast.report.amounts import grouped, human_bytes, plural, time_text
+from sgfast.report.answer_rows import connection_rows
 from sgfast.report.answers import MOST_ROWS, counted_object, left_object
+from sgfast.report.document import (
+    REMINDER,
+    Document,
+    Item,
+    Items,
+    Name,
+    Paragraph,
+    Section,
+    Table,
+    capture_names,
+    damage_items,
+    more_of,
+    warning_items,
+)
 from sgfast.report.left_out import left_out_counts, left_out_object
 from sgfast.report.names import service_name
-from sgfast.report.page import Page, grouped, human_bytes, plural
-from sgfast.report.rollup import MOST_FIT, By
+from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
-from sgfast.report.text import REMINDER
-from sgfast.report.time_text import time_text
 from sgfast.suggesting import Check, Evidence, LeftOut, Suggestion
 from sgfast.suggesting.document import short
 
-#: If nobody says otherwise, the text has so many rules of a group, and so many rows of what is left out for a reason.
-#: JSON has all rules.
+#: Default limits of rules, and of rows of what is left out for one reason, in the text. JSON has all rules.
 TOP = 30
 MOST_LEFT_OUT = 5
 
@@ -96,49 +106,36 @@ def _peer(rule: Rule) -> str:
     return rule.peer.name if isinstance(rule.peer, GroupPeer) else str(rule.peer)
 
 
-def suggestion_text(
-    found: Suggestion, *, width: int = 80, colour: bool = False, by: By = "group", top: int | None = None
-) -> str:
-    """Return the report as text. ``width``: the desired number of columns. ``by``: how what is left out is folded.
-    ``top``: how many rules of a group, and rows of what is left out for one reason, it has.
+def suggestion_document(
+    found: Suggestion, by: By = "group", most: int = TOP, left_out: int = MOST_LEFT_OUT
+) -> Document:
+    """Return the report. ``by``: how what is left out is folded. ``most``: how many rules it has. ``left_out``: how
+    many rows of what is left out for one reason.
     """
-    page = Page(width, colour)
-    page.heading(headline(found))
-    for name, rules in groupby(found.rules, key=lambda each: each.group):
-        page.line()
-        page.line(name)
-        rows = [
-            (grouped(each.evidence.connections), human_bytes(each.evidence.bytes), suggested_words(each.rule))
-            for each in rules
-        ]
-        page.table(("connections", "bytes", "rule"), rows[: top or TOP])
-        if more := len(rows[top or TOP :]):
-            page.wrapped(f"and {plural(more, 'more rule')}: --top {len(rows)} lists all", "  ")
-    packets = [(word, number) for word, number in found.other_packets.items()]
-    packets += [(why, number) for number, why in left_out_counts(found.packets_left_out)]
-    if found.left_out or packets:
-        page.line()
-        page.heading("Left out")
-        for left in found.left_out:
-            page.hanging(f"  {grouped(left.evidence.connections):>11}  ", f"connections: {left.reason}")
-            _write_left_out(page, found, left, by, top or MOST_LEFT_OUT)
-        for word, number in packets:
-            page.hanging(f"  {grouped(number):>11}  ", f"packets: {word}")
-    page.line()
-    page.hanging("Replayed      ", claim_words(found.check), "" if found.check.matches else "red")
-    for warning in found.warnings:
-        page.hanging("Warning       ", printable(warning))
-    page.hanging("Remember      ", REMINDER)
-    return page.text()
+    rules = [
+        (grouped(each.evidence.connections), human_bytes(each.evidence.bytes), Name(each.group),
+         Name(suggested_words(each.rule)))
+        for each in found.rules[:most]
+    ]  # fmt: skip
+    table = [Table(("connections", "bytes", "group", "rule"), rows=rules, numbers=2)] if rules else []
+    check = ("Replayed with ", *capture_names(found.captures), f", {claim_words(found.check)}")
+    packets = [(number, word) for word, number in found.other_packets.items()]
+    packets += left_out_counts(found.packets_left_out)
+    counts = ", ".join(f"{grouped(number)} {word}" for number, word in packets)
+    return [
+        Section(headline(found), [Paragraph(check), *table, *more_of(len(found.rules), most, "rule")]),
+        *(_left_out_section(found, left, by, left_out) for left in found.left_out),
+        Section("", [Items([
+            *([Item("Left out", f"packets: {counts}")] if counts else []), *warning_items(found.warnings, most),
+            *damage_items(found.damaged), Item("Remember", REMINDER),
+        ])]),
+    ]  # fmt: skip
 
 
-def _write_left_out(page: Page, found: Suggestion, left: LeftOut, by: By, most: int) -> None:
-    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, at_least=MOST_FIT)
-    widest = max((len(grouped(row.connections)) for row in folded.rows), default=0)
-    for row in folded.rows:
-        page.hanging(f"{' ' * 15}{grouped(row.connections):>{widest}}  ", answer_text(row))
-    if folded.left_rows:
-        page.wrapped(f"and {left_words(folded)}: --top {folded.every} lists all", " " * 15)
+def _left_out_section(found: Suggestion, left: LeftOut, by: By, most: int) -> Section:
+    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most)
+    heading = f"Left out: {plural(left.evidence.connections, 'connection')}: {left.reason}"
+    return Section(heading, connection_rows(folded))
 
 
 def headline(found: Suggestion) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 from sgfast.capture import Damage
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ClusterUsed, ReplayResult
+from sgfast.report.amounts import time_text
 from sgfast.report.answers import answers, expected_object
 from sgfast.report.left_out import left_out_object
 from sgfast.report.names import as_text
 from sgfast.report.rollup import By
-from sgfast.report.time_text import time_text
 
 
 def damage_object(damage: Damage) -> dict[str, Any]:

@@ -27,8 +27,8 @@ from sgfast.policy.model import (
 from sgfast.policy.network_keys import peer_key
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, Denied
+from sgfast.report.amounts import grouped
 from sgfast.report.names import icmp_name
-from sgfast.report.page import grouped
 
 #: Limit for rules plus the networks of their peers that are compared, over all rows: a few seconds. Rows beyond it get
 #: no nearest rule.

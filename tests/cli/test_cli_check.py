@@ -215,8 +215,8 @@ def test_json_has_every_finding_with_its_line(capsys: Capsys, tmp_path: Path) ->
 
 def test_text_names_code_line_and_what_to_do(capsys: Capsys, tmp_path: Path) -> None:
     text = sgfast(capsys, "check", write_policy(tmp_path, POLICY)).out
-    assert "Findings: 1 error, 1 warning, 4 notes" in text
-    assert "SG001 warning: line 9, office" in text and "SG009 note: line 12, web-1" in text
+    assert "findings: 1 error, 1 warning, 4 notes" in " ".join(text.split())
+    assert re.search(r"SG001 +warning +9 +office", text) and re.search(r"SG009 +note +12 +web-1", text)
     assert all(f"  {code}  " in text for code in ("SG001", "SG004", "SG006"))
     assert max(map(len, text.splitlines()[1:])) <= 80
 
@@ -335,7 +335,7 @@ def test_rules_that_no_packet_used_are_told_with_the_window(capsys: Capsys) -> N
     traffic = found["traffic"]
     assert traffic["packets"] == 261 and traffic["captures"] == [SHOP[1]]
     assert float(traffic["last_time"]) - float(traffic["first_time"]) == pytest.approx(12.9986, abs=0.001)
-    text = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
+    text = " ".join(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out.split())
     assert "261 packets in 13.0 s, from 2026-11-25 00:32:04.955814" in text
     run = is_sarif(json.loads(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], "--format", "sarif").out))
     assert "261 packets in 13.0 s" in run["results"][0]["message"]["text"]
@@ -352,8 +352,8 @@ def test_rules_of_one_group_that_no_packet_used_are_told_as_one(capsys: Capsys, 
     of_many = [line for group, line in unused if group == "many"]
     assert len(of_many) == 40
     text = sgfast(capsys, "check", policy, "--traffic", capture).out
-    assert text.count("SG012 note") == len({group for group, _ in unused})
-    told = " ".join(text[text.index("SG012 note: all 40 rules of many") :].split())
+    assert len(re.findall(r"SG012 +note", text)) == len({group for group, _ in unused})
+    told = " ".join(text[text.index("all 40 rules of many") :].split())
     named = re.findall(r"many/inbound/\d+ \(line (\d+)\)", told)
     left = re.findall(r"and (\d+) more rules \(--format json has all\)", told)
     assert [int(line) for line in named] == of_many[:6] and left == ["34"]
@@ -369,8 +369,9 @@ def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_o
         ("udp", [[53, 53], [33434, 33435]], None, "0.0.0.0/0"),
     ]  # fmt: skip
     text = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
-    assert "10 connections used it, for which these would do: icmp" in text and "while it ran" in text
-    assert "      2  web-1 -> db-1: tcp/5432\n" in text and "5 more rows (5 connections): --top 8 lists all\n" in text
+    words = " ".join(text.split())
+    assert "10 connections used it, for which these would do: icmp" in words and "while it ran" in words
+    assert "  2  web-1 -> db-1: tcp/5432\n" in text and "5 more rows (5 connections): --top 8 lists all\n" in text
     assert sum(row["connections"] for row in wide["used"]["rows"]) == 10
     assert wide["used"]["not_listed"] == {"rows": 0, "connections": 0}
     monkeypatch.setattr(usage, "MOST_COUNTED", 1)
@@ -487,7 +488,7 @@ instances:
     left = {"rows": len(rows) - 1, "connections": 18 - int(rows[0].split()[0])}
     assert used("--top", "1") == (left, rows[:1])
     text = sgfast(capsys, "check", *command).out
-    amounts = re.findall(r"^ {6,}(\d+)  \S", text[text.index("SG015") : text.index("What to do")], re.M)
+    amounts = re.findall(r"^ +(\d+)  \S", text[text.index("\nSG015:") : text.index("What to do")], re.M)
     # Where all instances fit, the text names them.
     assert sum(map(int, amounts)) == 18 and len(amounts) == (3 if by == "group" else len(rows))
 
@@ -501,8 +502,8 @@ def test_the_option_for_all_rows_takes_no_finding_away(capsys: Capsys, tmp_path:
     (option,) = re.findall(r"and 5 more rows \(5 connections\): --top (\d+) lists all\n", text)
     whole = sgfast(capsys, *command, "--top", option).out
     for told in (text, whole):
-        assert len(re.findall(r"^  SG\d+ \w+: ", told, re.M)) == int(option) > 12
-    amounts = re.findall(r"^ {6}(\d+)  \S", whole, re.M)
+        assert len(re.findall(r"^  SG\d+ +[a-z]+ ", told, re.M)) == int(option) > 12
+    amounts = re.findall(r"^ {2}(\d+)  \S", whole, re.M)
     assert sum(map(int, amounts)) == 10 and len(amounts) == 8 and " more " not in whole
 
 
@@ -510,7 +511,7 @@ def test_the_option_for_all_rows_takes_no_finding_away(capsys: Capsys, tmp_path:
 def test_advice_is_given_on_the_findings_that_are_listed(capsys: Capsys, form: str) -> None:
     """SPEC 10.12."""
     command = ("check", SHOP[0], "--traffic", SHOP[1], "--format", form)
-    advice = re.compile(r"^(?:  |- )(SG\d+)(?:  |: )", re.M)
+    advice = re.compile(r"^(?:  |- )(SG\d+):? (?=If|Put)", re.M)
     assert advice.findall(sgfast(capsys, *command).out) == ["SG012", "SG013", "SG015"]
     assert advice.findall(sgfast(capsys, *command, "--top", "1").out) == ["SG012"]
 
@@ -518,8 +519,8 @@ def test_advice_is_given_on_the_findings_that_are_listed(capsys: Capsys, form: s
 def test_findings_are_cut_as_asked_and_the_option_for_all_is_told(capsys: Capsys, tmp_path: Path) -> None:
     path = write_policy(tmp_path, POLICY)
     text = sgfast(capsys, "check", path).out
-    number = len(re.findall(r"^  SG\d+ \w+: ", text, re.M))
+    number = len(re.findall(r"^  SG\d+ +[a-z]+ ", text, re.M))
     cut = sgfast(capsys, "check", path, "--top", "2").out
-    assert len(re.findall(r"^  SG\d+ \w+: ", cut, re.M)) == 2
+    assert len(re.findall(r"^  SG\d+ +[a-z]+ ", cut, re.M)) == 2
     assert f"and {number - 2} more findings: --top {number} lists all" in cut
     assert sgfast(capsys, "check", path, "--top", str(number)).out == text

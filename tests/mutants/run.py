@@ -52,15 +52,6 @@ def load_mutants() -> list[Mutant]:
         return [Mutant(**row) for row in tomllib.load(file)["mutant"]]
 
 
-def table(mutants: Sequence[Mutant]) -> str:
-    """The list as it stands in README.md."""
-    lines = ["| mutant | clause | caught by |", "|---|---|---|"]
-    for mutant in mutants:
-        path, _, test = mutant.test.partition("::")
-        lines.append(f"| {mutant.name} | {mutant.clause} | `{path.removeprefix('tests/')}::{test}` |")
-    return "\n".join(lines) + "\n"
-
-
 class Suite:
     """Runs tests in a workshop's tree."""
 
@@ -142,12 +133,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
     parser.add_argument("--all", action="store_true", help="run the whole suite on each, not the test it names")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compilers at a time")
-    parser.add_argument("--table", action="store_true", help="only print the table of README.md")
     arguments = parser.parse_args()
     mutants = chosen(load_mutants(), arguments.names)
-    if arguments.table:
-        print(table(mutants), end="")
-        return 0
     return 0 if try_all(mutants, max(1, arguments.jobs), arguments.all) else 1
 
 

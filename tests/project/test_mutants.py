@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from mutants.run import HERE, Mutant, load_mutants, table
+from mutants.run import Mutant, load_mutants
 from workshop import ROOT, all_applied
 
 MUTANTS = load_mutants()
@@ -47,8 +47,3 @@ def test_the_test_that_catches_it_exists(mutant: Mutant) -> None:
     path, _, name = mutant.test.partition("::")
     assert path.startswith("tests/") and Path(path).name.startswith("test_")
     assert name in functions(ROOT / path)
-
-
-def test_the_readme_has_the_table() -> None:
-    readme = (HERE / "README.md").read_text()
-    assert table(MUTANTS) in readme, "write the output of `python tests/mutants/run.py --table` into it"

@@ -23,8 +23,7 @@ from sgfast.cli.replay import replay as replay_command
 from sgfast.cli.suggest import suggest as suggest_command
 from sgfast.errors import ArgumentError
 from sgfast.replaying.options import Reading, ReplayOptions
-from sgfast.report.suggestion import suggestion_object, suggestion_text
-from sgfast.report.suggestion_markdown import suggestion_markdown
+from sgfast.report.suggestion import suggestion_object
 
 PACKAGE = Path(sgfast.__file__).parent
 OPTIONS = {field.name: field.default for field in fields(ReplayOptions)}
@@ -92,9 +91,8 @@ def test_what_the_help_of_suggest_calls_the_default_is_the_default() -> None:
     assert helps["per"].startswith(f"{keywords['per'].default} (the default): ")
     assert "allowed: those that --policy allows (the default with --policy)" in helps["source"]
     parsed = suggest_command.make_context("suggest", ["a.pcap"]).params
-    for render in (suggestion_object, suggestion_text, suggestion_markdown):
-        defaults = inspect.signature(render).parameters
-        assert [parsed[name] for name in ("by", "top")] == [defaults[name].default for name in ("by", "top")]
+    defaults = inspect.signature(suggestion_object).parameters
+    assert [parsed[name] for name in ("by", "top")] == [defaults[name].default for name in ("by", "top")]
 
 
 def test_options_that_were_checked_stay_as_they_are() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kinds import kinds_of
+from reports import check_markdown, replay_markdown, suggestion_markdown
 
 from sgfast.capture import Damage
 from sgfast.checking import Checked, Finding
@@ -14,9 +15,6 @@ from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.results import Contradicted, Expected
-from sgfast.report.check_markdown import check_markdown
-from sgfast.report.replay_markdown import replay_markdown
-from sgfast.report.suggestion_markdown import suggestion_markdown
 from sgfast.suggesting import Check, Evidence, LeftOut, Suggestion
 from sgfast.suggesting.observing import Kind
 from sgfast.suggesting.rules import SuggestedRule
@@ -89,15 +87,15 @@ def test_a_suggestion_in_full() -> None:
 REPLAY = """\
 ### 6 connections would break, 6 connections cut by changes of the policy, nobody answered 4 denied packets (and perhaps 6 more), 7 allowed connections not served
 
-50 packets, 5.0 kB of `a.pcap`, `b.pcap`, `c.pcap` and 1 more capture against `policy.yaml`; causal, midstream deny, VPC `blue`.
+50 packets, 5.0 kB of `a.pcap`, `b.pcap`, `c.pcap` and 1 more capture against `policy.yaml`; causal, midstream deny, VPC `blue`
 
-Left out: 5 by --filter.
+Left out: 5 by --filter
 
-| verdict | packets | share | why |
+| packets | share | verdict | why |
 |---|---|---|---|
-| allow | 30 | 60.0 % | rule 30 |
-| deny | 18 | 36.0 % | no-rule 12, midstream 6 |
-| moot | 2 | 4.0 % | follow a denied opener: would not exist |
+| 30 | 60.0 % | allow | rule 30 |
+| 18 | 36.0 % | deny | no-rule 12, midstream 6 |
+| 2 | 4.0 % | moot | follow a denied opener: would not exist |
 
 #### Changes of the policy: 6 connections cut, 3 of which had finished before
 
@@ -106,12 +104,12 @@ Left out: 5 by --filter.
 | 2 | 0 | 0.200 s | `remove_rule web-2` |
 | 3 | 0 | 0.300 s | `remove_rule web-3` |
 
-and 1 more change: `--top 3` lists all
+and 1 more change (1 cut): `--top 3` lists all
 
-| connection | cut at | what became of it |
+| cut at | connection | what became of it |
 |---|---|---|
-| `tcp 192.0.2.1:4001 > 10.0.0.5:80` | 0.100 s | had finished; 3 packets came after that; not opened again |
-| `tcp 192.0.2.1:4002 > 10.0.0.5:80` | 0.200 s | 2 packets came after that; not opened again |
+| 0.100 s | `tcp 192.0.2.1:4001 > 10.0.0.5:80` | had finished; 3 packets came after that; not opened again |
+| 0.200 s | `tcp 192.0.2.1:4002 > 10.0.0.5:80` | 2 packets came after that; not opened again |
 
 and 1 more connection: `--top 3` lists all
 
@@ -123,12 +121,10 @@ Of 3 cut connections no more is known
 
 #### Would break: the other end answered in the capture, but these groups deny it
 
-6 connections
-
-| connections | from | to | service | why |
-|---|---|---|---|---|
-| 3 | `192.0.2.1` | `web-1` | tcp/80 | no-rule |
-| 2 | `192.0.2.2` | `web-1` | tcp/80 | no-rule |
+| connections | from | to | service | why | nearest rule |
+|---|---|---|---|---|---|
+| 3 | `192.0.2.1` | `web-1` | tcp/80 | no-rule |  |
+| 2 | `192.0.2.2` | `web-1` | tcp/80 | no-rule |  |
 
 and 1 more row (1 connection): `--top 3` lists all
 
@@ -136,14 +132,12 @@ and 1 more row (1 connection): `--top 3` lists all
 
 5 connections denied as meant, though answered in the capture
 
-- 3 connections allowed, against line 9: web to db: tcp/1 should be denied
-- 3 connections allowed, against line 9: web to db: tcp/1 should be denied
+- 3 connections allowed, against line 9: `web to db: tcp/1` should be denied
+- 3 connections allowed, against line 9: `web to db: tcp/1` should be denied
 
 and 1 more line: `--top 3` lists all
 
 #### Denied packets that nobody answered: nothing that worked depends on them
-
-10 packets
 
 | packets | from | to | service | why |
 |---|---|---|---|---|
@@ -154,16 +148,12 @@ and 1 more line: `--top 3` lists all
 
 #### Allowed by the groups, but not served by the instance
 
-7 connections
-
 | connections | from | to | service | why |
 |---|---|---|---|---|
 | 5 | `192.0.2.1` | `db-1` | tcp/5432 | refused: RST or ICMP unreachable |
 | 2 | `192.0.2.1` | `web-1` | tcp/80 | no answer |
 
 #### Allowed
-
-7 connections
 
 | connections | from | to | service | why |
 |---|---|---|---|---|
@@ -178,32 +168,39 @@ and 1 more line: `--top 3` lists all
 
 and 1 more rule: `--top 3` lists all
 
-Never hit: `web-0`, `web-0`, `web-0`, `web-0`, `web-0`, `web-0` and 2 more rules: `--json` has all
+Never hit: `web-0`, `web-0` and 6 more rules: `--top 8` lists all
 
-- 9 opened, 11 denied, 4 cut by changes
-- 1 connection began before the capture: who opened it was inferred, and the rules allowed it
-- 6 denied packets belonged to TCP connections that the filter does not know (midstream)
-- First packet 1970-01-01 00:00:00.000000 UTC
-- Last packet 1970-01-01 00:00:01.000000 UTC, 1.0 s later
-- Tunnels taken off packets: vxlan 3
+#### Connections
+
+9 opened, 11 denied, 4 cut by changes
+
+1 connection began before the capture: who opened it was inferred, and the rules allowed it
+
+6 denied packets belonged to TCP connections that the filter does not know (midstream)
+
+- First packet: 1970-01-01 00:00:00.000000 UTC
+- Last packet: 1970-01-01 00:00:01.000000 UTC, 1.0 s later
+- Tunnels: taken off packets: vxlan 3
 - Warning: one\\_0
 - Warning: one\\_1
-- and 1 more warning: `--json` has all
+- Warning: and 1 more warning: `--json` has all
 - **Damage: d.pcap: damaged at byte 24, packet 7: the file ends; the report ends there**
-- A capture taken behind today's security groups cannot show what they already block.
+- Remember: A capture taken behind today's security groups cannot show what they already block.
 """  # noqa: E501
 
 CHECK = """\
-### Findings about `policy.yaml`: 1 error, 2 notes
+### `policy.yaml` can be used; findings: 1 error, 2 notes
 
-With `a.pcap`, `b.pcap`, `c.pcap` and 1 more capture: 50 packets in 1.0 s, from 1970-01-01 00:00:00.000000 to 1970-01-01 00:00:01.000000 UTC; left out: 5 by --filter.
+1,000,000,000 security groups, 1,000,000,000 rules, 1,000,000,000 instances, 1,000,000,000 VPCs; compiled to 1,000,000,000 address classes, 1,000,000,000 port classes, 1,000,000,000 rule tables, 1,000,000,000 bit vectors: 1.0 GB
+
+With `a.pcap`, `b.pcap`, `c.pcap` and 1 more capture: 50 packets in 1.0 s, from 1970-01-01 00:00:00.000000 to 1970-01-01 00:00:01.000000 UTC; left out: 5 by --filter
 
 | code | severity | line | about | finding |
 |---|---|---|---|---|
 | SG004 | error | 3 | `web-1` | open |
 | SG015 | note | 3 | `web-1` | all\\_used |
 
-and 1 more row: `--top 3` lists all
+and 1 more finding: `--top 3` lists all
 
 #### SG015: 9 connections used `web-1`
 
@@ -214,20 +211,23 @@ and 1 more row: `--top 3` lists all
 
 and others of too many kinds to be told apart (2 connections)
 
-- Left out: Half of it was left out.
+#### What to do
+
 - SG004: As the source, name the networks, the address group or the security group that needs access.
 - SG015: Put the narrower rules in its place if nothing else should come this way. A capture shows only what happened while it ran: think of backups, month ends, failovers and other clients.
+
+- Left out: Half of it was left out.
 - Warning: one\\_0
 - Warning: one\\_1
-- and 1 more warning: `--json` has all
+- Warning: and 1 more warning: `--json` has all
 - **Damage: d.pcap: damaged at byte 24, packet 7: the file ends; the report ends there**
-- A capture taken behind today's security groups cannot show what they already block.
+- Remember: A capture taken behind today's security groups cannot show what they already block.
 """  # noqa: E501
 
 SUGGESTION = """\
 ### 3 rules in 1 group for 1 instance
 
-Replayed with `a.pcap`, the suggested policy allows 8 of 9 connections, and 1 of those left out.
+Replayed with `a.pcap`, the suggested policy allows 8 of 9 connections, and 1 of those left out
 
 | connections | bytes | group | rule |
 |---|---|---|---|
@@ -247,14 +247,10 @@ and 1 more row (1 connection): `--top 3` lists all
 
 #### Left out: 8 connections: too many kinds of connections
 
-- 2 packets left out: malformed
-- 1 packet left out: before --start
-- 2 packets left out: at --end or later
-- 3 packets left out: by --filter
-- 4 packets left out: duplicates
+- Left out: packets: 2 malformed, 1 before --start, 2 at --end or later, 3 by --filter, 4 duplicates
 - Warning: one\\_0
 - Warning: one\\_1
-- and 1 more warning: `--json` has all
+- Warning: and 1 more warning: `--json` has all
 - **Damage: a.pcap: damaged at byte 24, packet 7: the file ends; the report ends there**
-- A capture taken behind today's security groups cannot show what they already block.
+- Remember: A capture taken behind today's security groups cannot show what they already block.
 """

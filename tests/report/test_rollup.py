@@ -60,8 +60,6 @@ def test_every_way_of_folding_adds_up_to_the_rows_of_packets_and_connections(tmp
                     assert connections + folded.left_connections == folded.connections == whole.connections
                     assert packets + folded.left_packets == folded.packets == whole.packets
                     assert (folded.left_rows == 0) == (folded.left_connections + folded.left_packets == 0)
-                    bare = folded.without_rows()
-                    assert (bare.left_connections, bare.left_packets) == (whole.connections, whole.packets)
                     # So many rows are all that there are, though they may be finer then.
                     if most == 3 and fitting:
                         assert rollup.fold(part, by=by, most=folded.every, fitting=fitting).left_rows == 0

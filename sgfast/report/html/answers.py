@@ -12,10 +12,10 @@ import numpy as np
 from sgfast.policy.document import Lines
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
+from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.html.columns import Columns, columns_of, packed, rule_line, title_of
 from sgfast.report.html.markup import Content, Markup, code, joined, plain, tag
 from sgfast.report.html.tables import MOST_ROWS, REASONS_TOLD, Cell, Column, badge, table
-from sgfast.report.page import grouped, human_bytes, plural
 from sgfast.report.rollup import BY_PACKETS, Folded, Part, Rollup, Row
 from sgfast.report.rollup.ends import Name
 from sgfast.report.why import MAX_COMPARED, Reasons

@@ -10,13 +10,13 @@ from sgfast.comparing import Change, DiffResult
 from sgfast.engine import VERDICTS
 from sgfast.policy.document import Lines
 from sgfast.policy.model import Policy, Rule
+from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.diff import answered, blocking, blocking_verdict, passing_of, rule_words
 from sgfast.report.html.answers import Cells, kinds_data, left_note
 from sgfast.report.html.columns import columns_of, line_words, rule_line, rules_of
 from sgfast.report.html.markup import Markup, code, joined, tag
 from sgfast.report.html.page import Section, intro, none
 from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS, Cell, Column, badge, more, table
-from sgfast.report.page import grouped, human_bytes, plural
 from sgfast.report.rollup import Row
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
 

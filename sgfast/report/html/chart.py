@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.replaying import ChangeDone
+from sgfast.report.amounts import grouped, human_seconds, instant, plural
 from sgfast.report.html.markup import Markup, tag, text
 from sgfast.report.html.timeline import KINDS, Timeline
-from sgfast.report.page import grouped, human_seconds, instant, plural
 
 
 @dataclass(frozen=True, slots=True)

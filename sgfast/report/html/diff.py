@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from sgfast.comparing import DiffResult
 from sgfast.policy.document import Lines
 from sgfast.reaching import Difference
+from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, plural
 from sgfast.report.diff import headline as traffic_headline
+from sgfast.report.document import REMINDER
 from sgfast.report.html.changed import Changed
 from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.html.matrix import Outcome, legend, matrix_table
@@ -25,9 +27,8 @@ from sgfast.report.html.page import (
 )
 from sgfast.report.html.rule_rows import RuleRows, RuleTable
 from sgfast.report.left_out import left_out_words
-from sgfast.report.page import grouped, human_bytes, human_seconds, instant, plural
 from sgfast.report.reach import parts_text, services_cell
-from sgfast.report.text import REMINDER, tunnels_text
+from sgfast.report.replay import tunnels_text
 
 _OPENED, _CLOSED = Outcome("opened", "deny", "+ "), Outcome("closed", "allow", "- ")
 

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from sgfast.report.amounts import grouped
 from sgfast.report.html.columns import Numbers
 from sgfast.report.html.markup import Markup, joined, tag
-from sgfast.report.page import grouped
 
 #: How many groups have a row, or a column. The others share one: more do not fit on a screen.
 SIDE = 15

@@ -14,8 +14,8 @@ from importlib.resources import files
 from string import Template
 
 from sgfast.capture import Damage
+from sgfast.report.amounts import grouped, plural
 from sgfast.report.html.markup import Content, Markup, joined, tag, text
-from sgfast.report.page import grouped, plural
 
 #: The page has at most this many bytes: mail takes it, and a browser opens it at once.
 MOST_BYTES = 5_000_000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sgfast.policy.document import Lines
 from sgfast.reaching import Part, Reach
+from sgfast.report.amounts import grouped, plural
 from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.html.matrix import Outcome, legend, matrix_table
 from sgfast.report.html.page import Section, about, alert, intro, make_page, none, short_name, warnings_listed
 from sgfast.report.html.rule_rows import RuleRows, RuleTable
-from sgfast.report.page import grouped, plural
 from sgfast.report.reach import parts_text, services_cell
 
 #: How many of the rows that are open to anybody the page begins with.

@@ -10,6 +10,8 @@ import numpy as np
 from sgfast.engine import REASONS
 from sgfast.policy.document import Lines
 from sgfast.replaying import ReplayResult
+from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.document import REMINDER
 from sgfast.report.html.answers import LISTS, Answers, List
 from sgfast.report.html.chart import caption, chart, numbers
 from sgfast.report.html.columns import largest, sums
@@ -37,9 +39,8 @@ from sgfast.report.html.tables import (
 from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.traffic_matrix import OUTCOMES, matrix_of
 from sgfast.report.left_out import left_out_words
-from sgfast.report.page import connection_counts, grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.replay import connection_counts, tunnels_text
 from sgfast.report.rollup import Rollup
-from sgfast.report.text import REMINDER, tunnels_text
 
 #: Parts of the bar of all packets, in order: name, style and verdicts.
 _SHARES = (

@@ -19,9 +19,9 @@ from sgfast.policy.model import Policy
 from sgfast.reaching import Part, Row, named_service
 from sgfast.reaching.ranges import Ranges, difference, intersection, union
 from sgfast.reaching.services import openers, services_text
+from sgfast.report.amounts import grouped
 from sgfast.report.html.columns import labels
 from sgfast.report.html.matrix import Axis, Cell, Matrix, Outcome, axis
-from sgfast.report.page import grouped
 from sgfast.report.rollup.ends import Name
 
 #: Everybody who is no instance.

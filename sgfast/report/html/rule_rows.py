@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from sgfast.policy.document import Lines
 from sgfast.reaching import Decider, Part
+from sgfast.report.amounts import grouped, plural
 from sgfast.report.difference import decider_text
 from sgfast.report.html.columns import line_words, packed_text, rule_line
 from sgfast.report.html.markup import Markup, code, joined, plain, tag
 from sgfast.report.html.matrix import Matrix
 from sgfast.report.html.rule_matrix import RowsOf, RuleMatrix
 from sgfast.report.html.tables import MOST_ROWS, Cell, Column, table
-from sgfast.report.page import grouped, plural
 from sgfast.report.reach import LISTED_PARTS, part_text, services_cell
 
 #: Maximum number of rules in a cell before "and N more".

@@ -12,10 +12,10 @@ from sgfast.engine import REASONS
 from sgfast.policy.document import Lines
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
+from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.html.columns import line_words
 from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.names import icmp_name
-from sgfast.report.page import grouped, human_bytes, plural
 from sgfast.report.why import peer_words, port_words, protocol_words
 
 #: Maximum number of rows in a table.

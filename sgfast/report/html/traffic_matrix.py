@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from sgfast.report.amounts import grouped, plural
 from sgfast.report.html.columns import Columns, Numbers, sums
 from sgfast.report.html.matrix import Axis, Cell, Matrix, Outcome, axis
-from sgfast.report.page import grouped, plural
 
 OUTCOMES = (
     Outcome("would break", "deny", "✕ "),

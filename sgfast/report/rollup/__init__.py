@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.capture.names import printable
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
 from sgfast.policy.protocols import protocol_name
@@ -135,6 +136,12 @@ class Row:
         return self.source.kind != "any"
 
     @property
+    def text(self) -> str:
+        """``web (12 instances) -> db: tcp/5432``; if it is not about ends, what it is about. Names are escaped."""
+        ends = f"{printable(self.source_text)} -> {printable(self.destination_text)}"
+        return ends + f": {self.service}" if self.has_ends else self.service
+
+    @property
     def source_text(self) -> str:
         return _end_text(self.source, self.sources)
 
@@ -158,13 +165,6 @@ class Folded:
     left_answered: int
     #: So many rows, if asked for, are all that there are. They may be finer than these.
     every: int
-
-    def without_rows(self) -> Folded:
-        """The same with all rows among those that do not fit."""
-        return replace(
-            self, rows=(), left_rows=self.left_rows + len(self.rows), left_connections=self.connections,
-            left_packets=self.packets, left_answered=self.left_answered + sum(row.answered for row in self.rows),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -247,15 +247,14 @@ class Rollup:
         return int(sum(counts.sum() for counts in self.counts[part].values()))
 
     def fold(
-        self, part: Part, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, at_least: int = 0,
-        asked: int = 1,
-    ) -> Folded:  # fmt: skip
+        self, part: Part, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, asked: int = 1
+    ) -> Folded:
         """The rows of a part, largest first. ``fitting``: by group, ends and services are told as finely as lets
-        ``most`` rows, or ``at_least`` so many, hold ``ENOUGH`` of the part, or as coarsely as there are words for.
+        ``MOST_FIT`` rows, or ``most`` if that is more, hold ``ENOUGH`` of the part, or as coarsely as words can.
         ``asked``: ``every`` is at least so many, because the same number is asked for something else, too.
         """
         steps = _STEPS[by] if fitting else (_STEPS[by][by == "group"],)
-        step, found = self._fitting(part, by, steps, max(most, at_least))
+        step, found = self._fitting(part, by, steps, most)
         rows = [self._row(part, found, n, *step) for n in found.order[:most].tolist()]
         measure = "packets" if part in BY_PACKETS else "connections"
         rows.sort(
@@ -272,24 +271,24 @@ class Rollup:
             packets - sum(row.packets for row in rows), connections, packets,
             int(found.firsts.sum()) - sum(row.answered for row in rows),
             len(rows) if len(found) == len(rows)
-            else self._every(part, by, steps, max(len(found), asked), at_least),
+            else self._every(part, by, steps, max(len(found), asked)),
         )  # fmt: skip
 
     def _fitting(self, part: Part, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
         """The finest step of which ``most`` rows hold ``ENOUGH``, or the coarsest, and its groups."""
         for step in steps:
             found = self._grouped(part, by, *step)
-            fit = found.order[:most]
+            fit = found.order[: max(most, MOST_FIT)]
             if all(counts[fit].sum() >= ENOUGH * counts.sum() for counts in (found.sums, found.firsts)):
                 break
         return step, found
 
-    def _every(self, part: Part, by: By, steps: Sequence[_Step], least: int, at_least: int) -> int:
+    def _every(self, part: Part, by: By, steps: Sequence[_Step], least: int) -> int:
         """The fewest rows to ask for that are all. Where there is room for more rows, they are told more finely."""
         numbers = sorted(max(len(self._grouped(part, by, *step)), least) for step in steps)
         return next(
             number for number in numbers
-            if len(self._fitting(part, by, steps, max(number, at_least))[1]) <= number
+            if len(self._fitting(part, by, steps, number)[1]) <= number
         )  # fmt: skip
 
     def _members_of(self, part: Part) -> _Members:

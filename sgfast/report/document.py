@@ -1,0 +1,130 @@
+"""A report before it has a form: sections of paragraphs, tables and items. ``page.py`` writes it as text, and
+``markdown.py`` as Markdown. A new section of a report is one function that returns a ``Section``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from sgfast.capture.names import printable
+from sgfast.report.amounts import plural
+
+if TYPE_CHECKING:
+    from sgfast.capture import Damage
+    from sgfast.report.rollup import Row
+
+#: The number of rows of a list in a text without ``--top``.
+TOP = 10
+
+REMINDER = "A capture taken behind today's security groups cannot show what they already block."
+
+
+class Name(str):
+    """Text that is not ours, such as a name in a policy, or an option. Markdown shows it as code."""
+
+    __slots__ = ()
+
+
+#: A sentence, or part of one.
+Words = str | Sequence[str]
+Style = Literal["", "bold", "red", "yellow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    words: Words
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """``numbers``: how many of the first columns are numbers. ``styles``: one for each row, if rows differ."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Words]]
+    numbers: int = 1
+    styles: Sequence[Style] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """``below``: what follows on lines of its own."""
+
+    label: Words
+    words: Words
+    style: Style = ""
+    below: Sequence[Words] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficRow:
+    """Who reaches whom with which service (SPEC 10.24). ``notes``: one for each of ``Traffic.heads``."""
+
+    row: Row
+    amount: int
+    notes: Sequence[str] = ()
+    style: Style = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Rows of traffic. ``measure``: the unit of their amounts. ``heads``: the columns of their notes."""
+
+    measure: str
+    rows: Sequence[TrafficRow]
+    heads: Sequence[str] = ()
+
+
+Block = Paragraph | Table | Items | Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    heading: Words
+    blocks: Sequence[Block] = ()
+
+
+#: The first section is the headline.
+Document = Sequence[Section]
+
+
+def more(left: str, every: int, lists: str = "all") -> list[Paragraph]:
+    """Say what is left out, such as ``3 more rows``, and which option lists it; nothing if ``left`` is empty."""
+    return [Paragraph(("and ", left, ": ", Name(f"--top {every}"), f" lists {lists}"))] if left else []
+
+
+def more_of(number: int, most: int, noun: str) -> list[Paragraph]:
+    """Say how many of ``number`` things are left out of a list of ``most``."""
+    return more(plural(number - most, f"more {noun}") if number > most else "", number)
+
+
+def names(texts: Iterable[str]) -> list[str]:
+    """Join names with commas."""
+    words: list[str] = []
+    for text in texts:
+        words += [", ", Name(text)]
+    return words[1:]
+
+
+def capture_names(captures: Sequence[str]) -> list[str]:
+    """Name the first captures, and say how many more there are."""
+    left = len(captures) - 3
+    return names(captures[:3]) + ([f" and {plural(left, 'more capture')}"] if left > 0 else [])
+
+
+def warning_items(warnings: Sequence[str], most: int) -> list[Item]:
+    items = [Item("Warning", printable(warning), "yellow") for warning in warnings[:most]]
+    if (left := len(warnings) - most) > 0:
+        words = (f"and {plural(left, 'more warning')}: ", Name("--json"), " has all")
+        items.append(Item("Warning", words, "yellow"))
+    return items
+
+
+def damage_items(damage: Damage | None) -> list[Item]:
+    return [] if damage is None else [Item("Damage", f"{printable(str(damage))}; the report ends there", "red")]

@@ -1,0 +1,363 @@
+"""The report of a replay, most important first (SPEC 10.24)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from sgfast.capture.names import printable
+from sgfast.engine import REASONS
+from sgfast.policy.protocols import protocol_name
+from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
+from sgfast.replaying.results import Contradicted
+from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.answer_rows import answer_sections
+from sgfast.report.document import (
+    REMINDER,
+    TOP,
+    Block,
+    Document,
+    Item,
+    Items,
+    Name,
+    Paragraph,
+    Section,
+    Table,
+    Words,
+    capture_names,
+    damage_items,
+    more,
+    more_of,
+    names,
+    warning_items,
+)
+from sgfast.report.left_out import left_out_words
+from sgfast.report.names import icmp_name
+from sgfast.report.rollup import PERHAPS, By, Rollup
+from sgfast.report.why import Reasons
+
+if TYPE_CHECKING:
+    from sgfast.comparing import DiffResult
+
+#: The reasons that belong to the verdict "allow"; the others belong to "deny".
+_ALLOWING = ("rule", "established", "related", "inferred")
+_NOTES = {
+    "moot": "follow a denied opener: would not exist",
+    "out-of-scope": "neither end is an instance",
+    "local": "both ends are the same instance",
+    "exempt": "DHCP, neighbour discovery: not filtered",
+    "not-ip": "",
+}
+#: That many characters of an expectation are shown, because it can have a thousand words.
+_MOST_EXPECTED = 160
+
+WRONG_POLICY = "No packet touched an instance's address: is this the right policy, and the right --vpc?"
+NO_DENIALS = "The reference engine keeps no list of what was denied."
+
+
+def replay_document(result: ReplayResult, by: By = "group", most: int = TOP, *, timed: bool = True) -> Document:
+    """Return the report. ``by``: how rows are folded. ``most``: how many rows a list has. ``timed``: whether it says
+    how long the replay took.
+    """
+    rollup, reasons = Rollup(result.policy, result.kinds), Reasons(result.policy)
+    document = [_verdicts(result, rollup), *_changes(result, most)]
+    document += answer_sections(rollup, reasons, "would-break", by, most)
+    document += [*_expected(result, most), *_denied(result, rollup, reasons, by, most)]
+    document += answer_sections(rollup, reasons, "unanswered", by, most)
+    if by != "group":
+        document += answer_sections(rollup, reasons, "allowed", by, most)
+    return [*document, _rules(result, by, most), *_connections(result), closing(result, most, timed)]
+
+
+# Sections ------------------------------------------------------------------------------------------------------------
+
+
+def _verdicts(result: ReplayResult, rollup: Rollup) -> Section:
+    blocks = [
+        Paragraph((
+            f"{plural(result.packets, 'packet')}, {human_bytes(result.bytes)} of ", *capture_names(result.captures),
+            " against ", Name(result.policy.origin), f"; {result.mode}, midstream {result.midstream}",
+            *vpc_words(result.vpc), "" if result.engine == "fast" else f", {result.engine} engine",
+        )),
+        *left_out_paragraphs(result),
+    ]  # fmt: skip
+    verdicts = [
+        (grouped(packets), f"{100 * packets / result.packets:.1f} %", verdict, verdict_note(result, verdict))
+        for verdict, packets in result.verdicts.items()
+        if result.packets and (packets or verdict in ("allow", "deny"))
+    ]
+    if not verdicts:
+        return Section(_headline(result, rollup), blocks)
+    styles = ["red" if verdict == "deny" and result.verdicts[verdict] else "" for *_, verdict, _ in verdicts]
+    table = Table(("packets", "share", "verdict", "why"), verdicts, 2, styles)  # type: ignore[arg-type]
+    return Section(_headline(result, rollup), [*blocks, table])
+
+
+def _headline(result: ReplayResult, rollup: Rollup) -> str:
+    """In one sentence, without a full stop."""
+    if not result.packets:
+        return "No packets: nothing to judge"
+    if touches_no_instance(result):
+        return WRONG_POLICY
+    denied = result.verdicts["deny"]
+    if result.engine == "reference":
+        return f"{plural(denied, 'packet')} denied; the reference engine does not follow what would break"
+    broken, one_way, silent = (rollup.total(part) for part in ("would-break", "one-way", "unanswered"))
+    perhaps = int(rollup.counts["one-way"][PERHAPS].sum())
+    parts = [f"{plural(broken, 'connection')} would break" if broken else "No connection that was answered would break"]
+    if cut := sum(change.disconnected for change in result.changes):
+        parts.append(f"{plural(cut, 'connection')} cut by changes of the policy")
+    if one_way:
+        others = f" (and perhaps {grouped(perhaps)} more)" if perhaps else ""
+        parts.append(f"nobody answered {plural(one_way - perhaps, 'denied packet')}{others}")
+    if silent:
+        parts.append(f"{plural(silent, 'allowed connection')} not served")
+    return ", ".join(parts)
+
+
+def touches_no_instance(result: ReplayResult) -> bool:
+    judged = result.packets - sum(result.verdicts.get(v, 0) for v in ("out-of-scope", "exempt", "not-ip"))
+    return not judged and result.verdicts.get("out-of-scope", 0) > 0
+
+
+def verdict_note(result: ReplayResult, verdict: str) -> str:
+    if verdict in _NOTES:
+        return _NOTES[verdict]
+    reasons = [
+        (reason, n)
+        for reason, n in result.reasons.items()
+        if reason in REASONS and reason != "opener-denied" and (reason in _ALLOWING) == (verdict == "allow")
+    ]
+    return ", ".join(f"{reason} {grouped(n)}" for reason, n in sorted(reasons, key=lambda item: -item[1]))
+
+
+def _changes(result: ReplayResult, most: int) -> list[Section]:
+    if not result.changes and not result.changes_left:
+        return []
+    blocks: list[Block] = []
+    cut = sum(change.disconnected for change in result.changes)
+    start = result.first_time_ns or 0
+    if result.changes:
+        shown = _largest_changes(result, most)
+        rows = [
+            (grouped(change.disconnected), "?" if change.came_back is None else grouped(change.came_back),
+             _seconds_from(start, change.at_ns), Name(change.text))
+            for change in shown
+        ]  # fmt: skip
+        left = len(result.changes) - len(shown)
+        cut_by_rest = cut - sum(change.disconnected for change in shown)
+        blocks.append(Table(("cut", "came back", "at", "change"), rows, 3))
+        words = f"{plural(left, 'more change')} ({grouped(cut_by_rest)} cut)" if left else ""
+        blocks += more(words, len(result.changes))
+    followed = [(change, connection) for change in result.changes for connection in change.connections]
+    if followed:
+        connections = [
+            (_seconds_from(start, change.at_ns), Name(cut_name(connection)), _cut_end(connection, start))
+            for change, connection in followed[:most]
+        ]
+        blocks.append(Table(("cut at", "connection", "what became of it"), connections))
+        blocks += more_of(len(followed), most, "connection")
+    if (left := cut - len(followed)) > 0:
+        blocks.append(Paragraph(f"Of {plural(left, 'cut connection')} no more is known"))
+    if after := _packets_after(result):
+        blocks.append(Paragraph(_after_words(after)))
+    if result.changes_left:
+        blocks.append(Paragraph(f"{plural(result.changes_left, 'change')} would come after the last packet"))
+    finished = sum(change.finished or 0 for change in result.changes)
+    of_these = f", {grouped(finished)} of which had finished before" if finished else ""
+    return [Section(f"Changes of the policy: {plural(cut, 'connection')} cut{of_these}", blocks)]
+
+
+def _expected(result: ReplayResult, most: int) -> list[Section]:
+    expected = result.expected
+    if expected is None or not (expected.meant or expected.contradicted):
+        return []
+    blocks: list[Block] = []
+    if expected.meant:
+        words = f"{plural(expected.meant, 'connection')} denied as meant, though answered in the capture"
+        blocks.append(Paragraph(words))
+    if expected.contradicted:
+        blocks.append(Items([Item("", _contradiction(each), "yellow") for each in expected.contradicted[:most]]))
+        blocks += more_of(len(expected.contradicted), most, "line")
+    return [Section(("As ", Name(expected.origin), " means it, or not"), blocks)]
+
+
+def _contradiction(found: Contradicted) -> Words:
+    text = found.expectation.text
+    if len(text) > _MOST_EXPECTED:
+        text = text[: _MOST_EXPECTED - 1] + "…"
+    meant, got = ("allowed", "denied") if found.expectation.verdict == "allow" else ("denied", "allowed")
+    counted = plural(found.connections, "connection")
+    return (f"{counted} {got}, against line {found.expectation.line}: ", Name(text), f" should be {meant}")
+
+
+def _denied(result: ReplayResult, rollup: Rollup, reasons: Reasons, by: By, most: int) -> list[Section]:
+    denied = result.verdicts["deny"]
+    if not result.packets:
+        return []
+    if denied == _packets_after(result):
+        return [Section("Nothing else was denied" if denied else "Nothing was denied")]
+    if result.engine == "reference":
+        return [Section("", [Paragraph(NO_DENIALS)])]
+    sections = answer_sections(rollup, reasons, "one-way", by, most)
+    # Packets without readable addresses are in no row.
+    number = denied - _packets_after(result) - rollup.total("denied") - result.kinds.lost
+    if number > 0:
+        words = f"{plural(number, 'denied packet')} without readable addresses (malformed)"
+        sections.append(Section("", [Paragraph(words)]))
+    return sections
+
+
+def _rules(result: ReplayResult, by: By, most: int) -> Section:
+    """The rules with most connections first; with ``by`` "rule" by group, the groups with most connections first."""
+    used = sorted((hits for hits in result.rules if hits.packets), key=lambda hits: -hits.connections)
+    heading = f"Rules: {grouped(len(used))} of {grouped(len(result.rules))} were hit"
+    if by == "rule":
+        used = _by_group(used)
+    rows = [
+        (grouped(hits.connections), grouped(hits.packets), human_bytes(hits.bytes), Name(hits.rule.id),
+         Name(hits.group))
+        for hits in used[:most]
+    ]  # fmt: skip
+    blocks: list[Block] = [Table(("connections", "packets", "bytes", "rule", "group"), rows, 3)] if rows else []
+    blocks += more_of(len(used), most, "rule")
+    idle = [hits.rule.id for hits in result.rules if not hits.packets]
+    if idle:
+        left = len(idle) - most
+        every = (f" and {plural(left, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all") if left > 0 else ()
+        blocks.append(Paragraph(("Never hit: ", *names(idle[:most]), *every)))
+    return Section(heading, blocks)
+
+
+def _by_group(rules: Sequence[RuleHits]) -> list[RuleHits]:
+    in_order = sorted(rules, key=lambda hits: hits.group)
+    groups = [list(group) for _, group in groupby(in_order, key=lambda hits: hits.group)]
+    groups.sort(key=lambda group: -sum(hits.connections for hits in group))
+    return [hits for group in groups for hits in group]
+
+
+def _connections(result: ReplayResult) -> list[Section]:
+    if not result.packets:
+        return []
+    counts = result.connections
+    words = [", ".join(connection_counts(counts))]
+    if counts["inferred"]:
+        words.append(
+            f"{plural(counts['inferred'], 'connection')} began before the capture: who opened "
+            f"{'it' if counts['inferred'] == 1 else 'them'} was inferred, and the rules allowed it"
+        )
+    if midstream := result.reasons.get("midstream", 0):
+        packets = plural(midstream, "denied packet")
+        words.append(f"{packets} belonged to TCP connections that the filter does not know (midstream)")
+    return [Section("Connections", [Paragraph(each) for each in [each for each in words if each] or ["none"]])]
+
+
+def connection_counts(counts: Mapping[str, int]) -> list[str]:
+    """In words, the numbers of SPEC 10.2 that are not 0, without those inferred."""
+    named = {"opened": "opened", "denied": "denied", "disconnected": "cut by changes"}
+    return [f"{grouped(counts[word])} {words}" for word, words in named.items() if counts.get(word)]
+
+
+# Changes of the policy -----------------------------------------------------------------------------------------------
+
+def _packets_after(result: ReplayResult) -> int:
+    """Count the packets of connections that came after a change had cut them."""
+    return sum(change.packets_after or 0 for change in result.changes)
+
+
+def _after_words(number: int) -> str:
+    return (
+        f"{plural(number, 'packet')} of theirs came after the cut. After a real change such packets could only be "
+        "retransmissions, so they are not among the denied packets below."
+    )
+
+
+def _largest_changes(result: ReplayResult, most: int) -> list[ChangeDone]:
+    """Those that cut most connections, in the order in which they took effect."""
+    order = sorted(range(len(result.changes)), key=lambda n: -result.changes[n].disconnected)
+    return [result.changes[n] for n in sorted(order[:most])]
+
+
+def _seconds_from(start_ns: int, at_ns: int) -> str:
+    return f"{(at_ns - start_ns) / 1e9:.3f} s"
+
+
+def cut_name(cut: CutConnection) -> str:
+    protocol = protocol_name(cut.protocol) or f"protocol {cut.protocol}"
+    if cut.initiator_port is not None:
+        six = ":" in cut.initiator
+        ends = (
+            f"[{address}]:{port}" if six else f"{address}:{port}"
+            for address, port in ((cut.initiator, cut.initiator_port), (cut.responder, cut.responder_port))
+        )
+        return f"{protocol} {' > '.join(ends)}"
+    if cut.icmp_type is not None:
+        protocol = f"{protocol} {icmp_name(cut.protocol, cut.icmp_type)}"
+    return f"{protocol} {cut.initiator} > {cut.responder}"
+
+
+def _cut_end(cut: CutConnection, start_ns: int) -> str:
+    parts = ["had finished"] if cut.finished else []
+    if cut.packets_after:
+        parts.append(f"{plural(cut.packets_after, 'packet')} came after that")
+    if cut.again_ns is None:
+        parts.append("not opened again")
+        return "; ".join(parts)
+    at = _seconds_from(start_ns, cut.again_ns)
+    if cut.outcome == "denied":
+        parts.append(f"tried again at {at}, denied")
+    else:
+        rules = " and ".join(printable(rule) for rule in (cut.egress_rule, cut.ingress_rule) if rule is not None)
+        turned = " opened by the other end," if cut.turned else ""
+        parts.append(f"came back at {at},{turned} under {rules}")
+    return "; ".join(parts)
+
+
+# What replay and diff share ------------------------------------------------------------------------------------------
+
+
+def vpc_words(vpc: str | None) -> Words:
+    return () if vpc is None else (", VPC ", Name(vpc))
+
+
+def left_out_paragraphs(result: ReplayResult | DiffResult) -> list[Paragraph]:
+    return [] if result.left_out is None else [Paragraph(f"Left out: {left_out_words(result.left_out)}")]
+
+
+def closing(result: ReplayResult | DiffResult, most: int, timed: bool) -> Section:
+    """Return the times of the first and last packet, at most ``most`` warnings, damage and speed."""
+    items: list[Item] = []
+    if result.first_time_ns is not None and result.last_time_ns is not None:
+        duration = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
+        items += [
+            Item("First packet", f"{instant(result.first_time_ns)} UTC"),
+            Item("Last packet", f"{instant(result.last_time_ns)} UTC, {duration} later"),
+        ]
+    if result.decapsulated is not None:
+        items.append(Item("Tunnels", tunnels_text(result.decapsulated)))
+    items += [*warning_items(result.warnings, most), *damage_items(result.damaged), Item("Remember", REMINDER)]
+    if result.packets and timed:
+        rate = grouped(round(result.packets_per_second))
+        items.append(Item("Speed", f"{rate} packets/s ({human_seconds(result.elapsed_seconds)}, without start-up)"))
+        used = getattr(result, "cluster", None)
+        items += [] if used is None else [Item("Cluster", _cluster_text(used))]
+    return Section("", [Items(items)])
+
+
+def tunnels_text(decapsulated: dict[str, int]) -> str:
+    """``taken off packets: vxlan 1,200, gre 3``"""
+    kinds = sorted(decapsulated.items(), key=lambda item: -item[1])
+    return "taken off packets: " + (", ".join(f"{kind} {grouped(n)}" for kind, n in kinds) or "none were found")
+
+
+def _cluster_text(used: ClusterUsed) -> str:
+    """``tcp://10.0.0.1:8786, 8 workers, 16 shards: read 12 s (48 tasks), judge 4 s (16 tasks), gather 0.1 s``"""
+    stages = [
+        f"{stage.name} {human_seconds(stage.elapsed_seconds)}"
+        + (f" ({plural(stage.tasks, 'task')})" if stage.name != "gather" else "")
+        for stage in used.stages
+    ]
+    found = f"; {plural(used.segments_found, 'segment')} had been read before" if used.segments_found else ""
+    where = f"{used.scheduler}, {plural(used.workers, 'worker')}, {plural(used.shards, 'shard')}"
+    return f"{where}: {', '.join(stages)}{found}"

@@ -1,0 +1,53 @@
+"""Reports as the commands print them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sgfast.checking import Checked
+from sgfast.cli.printing import MARKDOWN_ROWS
+from sgfast.comparing import DiffResult
+from sgfast.policy.document import Lines
+from sgfast.reaching import Difference
+from sgfast.replaying import ReplayResult
+from sgfast.report.check import check_document
+from sgfast.report.diff import diff_document
+from sgfast.report.difference import difference_document
+from sgfast.report.document import TOP
+from sgfast.report.markdown import to_markdown
+from sgfast.report.replay import replay_document
+from sgfast.report.rollup import By
+from sgfast.report.suggestion import suggestion_document
+from sgfast.report.text import to_text
+from sgfast.suggesting import Suggestion
+
+#: Of ``check_summary``.
+SIZES: dict[str, Any] = dict.fromkeys(
+    ("groups", "rules", "instances", "vpcs", "address_classes", "port_classes", "rule_tables", "bit_vector_tables",
+     "bytes"), 10**9,
+)  # fmt: skip
+
+
+def text_report(result: ReplayResult, *, by: By = "group", top: int = TOP, **layout: Any) -> str:
+    return to_text(replay_document(result, by, top), **layout)
+
+
+def diff_text(found: Difference, result: DiffResult, by: By = "group") -> str:
+    return to_text([*difference_document(found), *diff_document(result, by)])
+
+
+def replay_markdown(result: ReplayResult, by: By = "group", top: int | None = None) -> str:
+    return to_markdown(replay_document(result, by, top or MARKDOWN_ROWS, timed=False))
+
+
+def check_markdown(
+    origin: str, warnings: Sequence[str], checked: Checked, lines: Lines, by: By = "group", top: int = MARKDOWN_ROWS
+) -> str:
+    found = {**SIZES, "assumed": [], "warnings": list(warnings)}
+    return to_markdown(check_document(origin, found, checked, lines, by=by, findings=top, most=top))
+
+
+def suggestion_markdown(found: Suggestion, by: By = "group", top: int | None = None) -> str:
+    most = top or MARKDOWN_ROWS
+    return to_markdown(suggestion_document(found, by, most, most))
