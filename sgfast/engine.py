@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sgfast.compiler import CompiledPolicy, Compiler
 from sgfast.core.accounting import AccountingPlane
 from sgfast.core.base.frames import FrameBatch
+from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
@@ -39,11 +40,7 @@ Address = str | IPv4Address | IPv6Address
 
 #: Indexed by the numbers in results (SPEC 10.2, 10.3).
 VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip", "pending")
-REASONS = (
-    None, "rule", "established", "related", "inferred", "no-rule", "deny-rule", "invalid", "midstream",
-    "disconnected", "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied",
-    "infrastructure",
-)  # fmt: skip
+REASONS = (None, *(reason.word for reason in REASON_TABLE))
 #: The verdict of a fragment that came before its datagram's first fragment. ``Engine.resolved`` replaces it (SPEC 9.4).
 PENDING = VERDICTS.index("pending")
 #: A side's verdict if the side does not exist or the packet never reached it.

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sgfast.capture.names import printable
-from sgfast.engine import REASONS
+from sgfast.core.base.reasons import REASON_OF
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
 from sgfast.replaying.results import Contradicted
@@ -40,8 +40,6 @@ from sgfast.report.why import Reasons
 if TYPE_CHECKING:
     from sgfast.comparing import DiffResult
 
-#: The reasons that belong to the verdict "allow"; the others belong to "deny".
-_ALLOWING = ("rule", "established", "related", "inferred")
 _NOTES = {
     "moot": "follow a denied opener: would not exist",
     "out-of-scope": "neither end is an instance",
@@ -127,7 +125,7 @@ def verdict_note(result: ReplayResult, verdict: str) -> str:
     reasons = [
         (reason, n)
         for reason, n in result.reasons.items()
-        if reason in REASONS and reason != "opener-denied" and (reason in _ALLOWING) == (verdict == "allow")
+        if reason in REASON_OF and REASON_OF[reason].verdict == verdict
     ]
     return ", ".join(f"{reason} {grouped(n)}" for reason, n in sorted(reasons, key=lambda item: -item[1]))
 

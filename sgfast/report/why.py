@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 
+from sgfast.core.base.reasons import REASON_OF
 from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import (
     ICMP,
@@ -36,16 +37,6 @@ MAX_COMPARED = 500_000
 #: A rule that fails on more fields is not considered near.
 MAX_FIELDS = 2
 
-#: Sentences for reasons that do not depend on the rules.
-_SENTENCES = {
-    "invalid": "It belongs to no connection and cannot open one.",
-    "midstream": "It belongs to a TCP connection that the filter does not know.",
-    "disconnected": "A change of the policy cut its connection.",
-    "malformed": "The packet contradicts itself.",
-    "infrastructure": "An instance must not be a DHCP server or a router.",
-    "truncated": "The capture cut off the packet's header.",
-    "fragment": "The first fragment of its datagram did not arrive in time, or its fragments overlap.",
-}
 _REPLIES = {ICMP: (0, 14, 16, 18), ICMPV6: (129,)}
 _ERRORS = {ICMP: (3, 4, 5, 11, 12), ICMPV6: tuple(range(128))}
 
@@ -120,7 +111,7 @@ class Reasons:
                 return "A reply whose request was denied or never seen."
             case "invalid" if service.icmp_type in _ERRORS.get(service.protocol, ()):
                 return "An ICMP error that belongs to no live connection."
-        return _SENTENCES.get(kind.reason, kind.reason)
+        return REASON_OF[kind.reason].sentence
 
     def nearest(self, kind: Denied | Broken) -> str:
         """Name the nearest rule and what keeps it from matching. Empty if there is none or rules did not matter."""

@@ -14,6 +14,7 @@ from typing import Literal
 
 from sgfast.asked import Shown
 from sgfast.capture import Damage
+from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.errors import ArgumentError
 from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy.document import PolicySource, load, parse_policy
@@ -306,5 +307,5 @@ def _denied_before(seen: Observer, claimed: dict[Kind, Evidence], again: Observe
 
 def _other_packets(result: ReplayResult) -> dict[str, int]:
     verdicts = {word: number for word, number in result.verdicts.items() if number and word not in ("allow", "deny")}
-    broken = ("malformed", "truncated", "fragment", "invalid", "midstream", "infrastructure")
-    return verdicts | {word: result.reasons[word] for word in broken if word in result.reasons}
+    alone = [reason.word for reason in REASON_TABLE if reason.verdict == "deny" and not reason.by_policy]
+    return verdicts | {word: result.reasons[word] for word in alone if word in result.reasons}

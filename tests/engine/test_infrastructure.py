@@ -263,7 +263,7 @@ def test_reports_name_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[s
     sides = [valid("verdict", json.loads(line))["egress"] for line in verdicts.read_text().splitlines()]
     assert [side["reason"] for side in sides] == ["infrastructure"] * 3
     assert [side["verdict"] for side in sides] == ["deny", "allow", "deny"]
-    assert "An instance must not be a DHCP server or a router." in page.read_text()
+    assert "An instance sent it as a DHCP server or a router, which it must not be." in page.read_text()
     assert log.read_text().count("REJECT") == 1
     checked = sgfast(capsys, "flowlog", policy, log, "--json", "--fail-on", "disagreement")
     assert valid("flowlog", json.loads(checked.out))["disagreeing"] == 0

@@ -13,6 +13,7 @@ import pytest
 from test_report_lines import NAMES, random_flows, random_packets
 from workshop import ROOT
 
+from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.report import schema
 from sgfast.report.lines import ConnectionCsv, ConnectionLines, VerdictCsv, VerdictLines
 from sgfast.report.row_documents import documents
@@ -163,6 +164,19 @@ def test_schema_refuses_values_of_another_type(kind: RowKind) -> None:
 
 
 # What is made of them ------------------------------------------------------------------------------------------------
+
+
+def test_schemas_have_the_reasons_of_the_table() -> None:
+    """SPEC 10.3."""
+    words = {reason.word for reason in REASON_TABLE}
+    denied = {reason.word for reason in REASON_TABLE if reason.verdict == "deny"}
+    listed = {reason.word for reason in REASON_TABLE if reason.verdict == "deny" and reason.is_listed}
+    summary, diff = schema("summary"), schema("diff")
+    assert set(summary["properties"]["reasons"]["propertyNames"]["enum"]) == words
+    of_rows = summary["$defs"]["answer"]["properties"]["reason"]["enum"]
+    assert set(of_rows) == listed | {"rule", "established", "inferred", "refused", "silent"}
+    of_judgements = diff["$defs"]["judgement"]["properties"]["reason"]["enum"]
+    assert set(of_judgements) == denied | {"opener-denied", None}
 
 
 @pytest.mark.parametrize("path", documents(), ids=str)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sgfast.core.base.reasons import REASON_OF, REASON_TABLE
 from sgfast.policy.document import Lines
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.html.columns import Columns, columns_of, packed, rule_line, title_of
 from sgfast.report.html.markup import Content, Markup, code, joined, plain, tag
-from sgfast.report.html.tables import MOST_ROWS, REASONS_TOLD, Cell, Column, badge, table
+from sgfast.report.html.tables import MOST_ROWS, Cell, Column, badge, table
 from sgfast.report.rollup import BY_PACKETS, Folded, Part, Rollup, Row
 from sgfast.report.rollup.ends import Name
 from sgfast.report.why import MAX_COMPARED, Reasons
@@ -107,7 +108,7 @@ def kinds_data(
     ]
     text, kept = packed(columns, room, {
         "near": [rule_line(each.rule, each.group, lines) for each in near.values()], "causes": causes,
-        "meanings": {word: meaning for word, (_, meaning) in REASONS_TOLD.items()}, **more,
+        "meanings": {reason.word: reason.sentence for reason in REASON_TABLE if reason.verdict != "moot"}, **more,
     })  # fmt: skip
     words = []
     left = len(columns) - kept
@@ -159,7 +160,7 @@ class Cells:
     def _why(self, row: Row) -> Markup:
         style = badge("deny" if row.reason != "disconnected" else "cut", row.reason)
         if row.kind is None:
-            return joined(style, " ", REASONS_TOLD.get(row.reason, ("", ""))[1])
+            return joined(style, " ", REASON_OF[row.reason].sentence if row.reason in REASON_OF else "")
         cause = self.reasons.cause(row.kind)
         return joined(style, " ", cause.why, tag("span", cause.nearest, class_="hint") if cause.nearest else "")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sgfast.engine import REASONS
+from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.policy.document import Lines
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
@@ -215,24 +215,6 @@ _VERDICTS = {
     "exempt": ("other", "DHCP or neighbour discovery, which is not filtered."),
     "not-ip": ("other", "The frame holds no IP packet."),
 }
-#: By word of SPEC 10.3: the verdict that it belongs to, and what it means.
-REASONS_TOLD = {
-    "rule": ("allow", "A rule allows it to open a connection."),
-    "established": ("allow", "It belongs to a connection."),
-    "related": ("allow", "An ICMP error about a connection."),
-    "inferred": ("allow", "It belongs to a connection that began before the capture, which the rules allow."),
-    "no-rule": ("deny", "No rule matches."),
-    "deny-rule": ("deny", "A deny rule matches."),
-    "invalid": ("deny", "It belongs to no connection and cannot open one, or does not fit its connection's state."),
-    "midstream": ("deny", "It belongs to a TCP connection that the filter does not know."),
-    "disconnected": ("deny", "A change of the policy cut its connection."),
-    "table-full": ("deny", "The connection table has no room."),
-    "vpc-isolated": ("deny", "The two VPCs are not peered."),
-    "malformed": ("deny", "It contradicts itself."),
-    "truncated": ("deny", "The capture cut off its header."),
-    "fragment": ("deny", "The first fragment of its datagram did not arrive in time, or fragments overlap."),
-    "infrastructure": ("deny", "An instance sent it as a DHCP server or a router, which it must not be."),
-}
 
 
 def verdicts_table(result: ReplayResult) -> Markup:
@@ -247,9 +229,9 @@ def verdicts_table(result: ReplayResult) -> Markup:
         name = badge(style if style != "other" else "", verdict)
         lines = [("all", packets, meaning)] if packets else []
         lines += [
-            (reason, result.reasons[reason], REASONS_TOLD[reason][1])
-            for reason in REASONS
-            if reason in result.reasons and REASONS_TOLD.get(reason, ("",))[0] == verdict
+            (reason.word, result.reasons[reason.word], reason.sentence)
+            for reason in REASON_TABLE
+            if reason.word in result.reasons and reason.verdict == verdict != "moot"
         ]
         for reason, count, words in lines:
             share = 100 * count / max(result.packets, 1)

@@ -1,0 +1,41 @@
+"""Reasons of verdicts, in the order of their numbers in ``types.pxd`` (SPEC 10.3)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Reason(NamedTuple):
+    word: str
+    #: The verdict that it belongs to.
+    verdict: Literal["allow", "deny", "moot"]
+    #: Why, as a sentence about the packet.
+    sentence: str
+    #: Whether rules or the policy decide. Otherwise the packet alone does, or what was seen before it.
+    by_policy: bool = False
+    #: Whether denials are listed by it. Those that follow a cut are not.
+    is_listed: bool = True
+
+
+REASON_TABLE = (
+    Reason("rule", "allow", "A rule allows it to open a connection.", by_policy=True),
+    Reason("established", "allow", "It belongs to a connection."),
+    Reason("related", "allow", "An ICMP error about a connection."),
+    Reason("inferred", "allow", "It belongs to a connection that began before the capture, which the rules allow."),
+    Reason("no-rule", "deny", "No rule matches.", by_policy=True),
+    Reason("deny-rule", "deny", "A deny rule matches.", by_policy=True),
+    Reason(
+        "invalid", "deny", "It belongs to no connection and cannot open one, or does not fit its connection's state."
+    ),
+    Reason("midstream", "deny", "It belongs to a TCP connection that the filter does not know."),
+    Reason("disconnected", "deny", "A change of the policy cut its connection.", is_listed=False),
+    Reason("table-full", "deny", "The connection table has no room.", by_policy=True),
+    Reason("vpc-isolated", "deny", "The two VPCs are not peered.", by_policy=True),
+    Reason("malformed", "deny", "It contradicts itself."),
+    Reason("truncated", "deny", "The capture cut off its header."),
+    Reason("fragment", "deny", "The first fragment of its datagram did not arrive in time, or fragments overlap."),
+    Reason("opener-denied", "moot", "It follows a denied opener: it would never have been sent."),
+    Reason("infrastructure", "deny", "An instance sent it as a DHCP server or a router, which it must not be."),
+)
+#: By word.
+REASON_OF = {reason.word: reason for reason in REASON_TABLE}
