@@ -311,8 +311,9 @@ def test_an_application_makes_groups_with_boto3() -> None:
         with pytest.raises(AssertionError, match="no instance or address is in web"):
             assert_allows(sgfast.policy_from_boto3(ec2), "web", "db", "tcp/5432")
         subnet = ec2.create_subnet(VpcId=made["vpc"], CidrBlock="10.8.0.0/24")["Subnet"]["SubnetId"]
-        for name in ("web", "db"):
-            ec2.create_network_interface(SubnetId=subnet, Groups=[made[name]])
+        # Without an address moto draws one at random, and may draw the same one twice.
+        for name, address in (("web", "10.8.0.5"), ("db", "10.8.0.6")):
+            ec2.create_network_interface(SubnetId=subnet, Groups=[made[name]], PrivateIpAddress=address)
         policy = sgfast.policy_from_boto3(ec2)
         assert_allows(policy, "web", "db", "tcp/5432")
         assert_allows(policy, made["web"], made["db"], "tcp/5432")
