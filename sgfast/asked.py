@@ -81,7 +81,7 @@ class Asked:
         vpc: str | None = None,
         as_if_in: Sequence[str] = (),
     ) -> Explained:
-        """Why a packet that opens a connection is allowed or denied: the rule that wins, or the nearest ones.
+        """Explain why a packet that opens a connection is allowed or denied: the rule that wins, or the nearest ones.
 
         ``print(policy.explain("web-1", "db-1", "tcp/5432"))``. The service ``icmp`` is a ping. If an end or the service
         stands for several packets, such as a group, a network or ``all``, one packet is explained that stands for them:
@@ -110,7 +110,7 @@ class Asked:
         port: int | str | None = None,
         rules: bool = False,
     ) -> Reach:
-        """Who may open which connections to whom, by the rules alone and for all packets (SPEC 12.5).
+        """List who may open which connections to whom, by the rules alone and for all packets (SPEC 12.5).
 
         ``protocol``: only this service; None: all. ``port``: only these destination ports, ``443`` or
         ``"80,8000-8080"``; without ``protocol``, of tcp and udp. ``rules``: find the rules that allow each row.
@@ -147,7 +147,7 @@ class Asked:
         as_if_in: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> CheckResult:
-        """What in the policy is redundant, useless or dangerous, as findings with stable codes (SPEC 10.12).
+        """Find what is redundant, useless or dangerous, as findings with stable codes (SPEC 10.12).
 
         ``expect``: also find what these expectations contradict. ``captures``: also find the rules that no packet in
         them used; ``vpc`` and ``reading`` are as for ``replay``. ``as_if_in``: check as if there were one more
@@ -174,7 +174,7 @@ class Asked:
         reading: Reading | None = None,
         progress: Progress | None = None,
     ) -> PolicyDiff:
-        """What would change if ``new`` took the place of this policy; as ``sgfast.diff``."""
+        """Compare with the policy ``new``, as if it took the place of this one; as ``sgfast.diff``."""
         from sgfast import asking
 
         return asking.diff(
@@ -223,7 +223,7 @@ class Asked:
         interfaces: Mapping[str, str] | None = None,
         connections: str | os.PathLike[str] | None = None,
     ) -> str:
-        """What a cloud, or a Linux host, has to be told so that this policy holds there; as ``sgfast.export``."""
+        """Write the commands or files with which this policy holds on a cloud or host; as ``sgfast.export``."""
         from sgfast import asking
 
         return asking.export(

@@ -1,4 +1,4 @@
-"""What the library answers, in one place: the methods of ``Policy`` (``sgfast.asked``) and the functions of ``sgfast``.
+"""Answers of the library, in one place: the methods of ``Policy`` (``sgfast.asked``) and the functions of ``sgfast``.
 
 It calls what finds the answers and what turns them into text. Only the commands are above it.
 """
@@ -18,7 +18,7 @@ from sgfast.policy.document import load as load
 from sgfast.policy.model import Action, Instance
 from sgfast.policy.model import Policy as Policy
 
-# What answers a question is imported when the question is asked: all of it takes half a second.
+# Modules are imported when a question needs them: all of them take half a second.
 if TYPE_CHECKING:
     from sgfast.checking import Checked, Finding
     from sgfast.comparing import Change, ChangedGroup, DiffResult
@@ -47,14 +47,14 @@ EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 
 Captures = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-#: How many rows the text of a reach shows, as the command does by default.
+#: Limit of rows in the text of a reach, as the command has it by default.
 _REACH_ROWS = 40
 _VERDICTS = {"allow": "allowed", "deny": "denied"}
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult(Shown):
-    """What ``sgfast check`` finds."""
+    """Findings of ``sgfast check``."""
 
     policy: Policy
     checked: Checked
@@ -71,7 +71,7 @@ class CheckResult(Shown):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What was not checked because it would have taken too long, as full sentences."""
+        """Checks that were left out because they would have taken too long, as full sentences."""
         return self.checked.left_out
 
     @property
@@ -99,7 +99,7 @@ class CheckResult(Shown):
 
 @dataclass(frozen=True, slots=True)
 class PolicyDiff(Shown):
-    """What would change if one policy took the place of another: by the rules alone, and for captured traffic."""
+    """A comparison of two policies: by the rules alone, and for captured traffic."""
 
     #: By the rules alone, for all packets.
     by_rules: Difference
@@ -108,12 +108,12 @@ class PolicyDiff(Shown):
 
     @property
     def opened(self) -> tuple[Row, ...]:
-        """What the new policy allows and the old one does not."""
+        """Rows that the new policy allows and the old one does not."""
         return self.by_rules.opened
 
     @property
     def closed(self) -> tuple[Row, ...]:
-        """What the old policy allows and the new one does not."""
+        """Rows that the old policy allows and the new one does not."""
         return self.by_rules.closed
 
     @property
@@ -161,7 +161,7 @@ class PolicyDiff(Shown):
 
 
 def text_of(result: Any) -> str:
-    """What the command that finds such a result prints as text, without the last line break."""
+    """Return the text that the command for such a result prints, without the last line break."""
     from sgfast.report.text import to_text
 
     # By name, because to import all of their classes takes long. Somebody may have derived one from them.
@@ -379,7 +379,7 @@ def diff(
     reading: Reading | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PolicyDiff:
-    """What would change if ``new`` took the place of ``old`` (SPEC 10.14, 12.6).
+    """Compare two policies, as if ``new`` took the place of ``old`` (SPEC 10.14, 12.6).
 
     Without ``captures``: what ``new`` opens and closes for all packets, by the rules alone. With them, also what would
     change for their connections. Each policy judges all packets from the first one on, as ``replay`` does with the same
@@ -398,7 +398,7 @@ def diff(
 
 
 def by_rules(old: Policy, new: Policy, *, must: bool) -> Difference:
-    """What the rules alone change. ``must``: that it cannot be compared is an error, and no sentence in the report."""
+    """Compare the rules alone. ``must``: that it cannot be compared is an error, and no sentence in the report."""
     from sgfast.errors import AmbiguousAddress, TooMuch
     from sgfast.reaching import Difference, difference
 

@@ -163,8 +163,8 @@ class Engine:
 
     @property
     def open_connections(self) -> int:
-        """How many connections are open at the time of the latest packet (SPEC 14.12): those that have neither ended
-        nor timed out, and that no filter which remembers them has disconnected. A connection that only one of two
+        """Count the connections that are open at the time of the latest packet (SPEC 14.12): those that have neither
+        ended nor timed out, and that no filter which remembers them has disconnected. A connection that only one of two
         filters has forgotten is open. Each that the engine remembers is looked at.
         """
         return self.dataplane.count_open()
@@ -344,7 +344,7 @@ class Engine:
         icmp_type: int = 0,
         icmp_code: int = 0,
     ) -> Explanation:
-        """How each rule judges an opener; connections are neither used nor changed (SPEC 3.3, 3.6, 3.7, 4.8).
+        """Say how each rule judges an opener; connections are neither used nor changed (SPEC 3.3, 3.6, 3.7, 4.8).
 
         The arguments are those of :meth:`check`.
         """

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
 
-#: What ``--fail-on`` asks of the traffic, and of the rules alone.
+#: Words of ``--fail-on`` about the traffic, and about the rules alone.
 CHANGES: tuple[Change, ...] = ("newly-denied", "newly-allowed")
 BY_RULES = ("opened", "closed")
 

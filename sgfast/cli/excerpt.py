@@ -13,7 +13,7 @@ from sgfast.errors import Place, PolicyError
 _LINE_ENDS = re.compile("\r\n|[\n\r\x85\u2028\u2029]|\\Z")
 #: A longer line is cut at both sides of the place. At least this part of the width stands before it.
 _PART_BEFORE = 1 / 3
-#: Of characters without a width, which stand over others, so many are shown in a column.
+#: Limit of characters without a width, which stand over others, in a column.
 _CHARACTERS_PER_COLUMN = 4
 
 
@@ -94,7 +94,7 @@ def _shown(text: str) -> str:
 
 
 def _fitting(text: str, room: int) -> int:
-    """How many of the first characters fit into ``room`` columns."""
+    """Count the first characters that fit into ``room`` columns."""
     from rich.cells import cell_len
 
     most = room * _CHARACTERS_PER_COLUMN

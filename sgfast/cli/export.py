@@ -32,7 +32,7 @@ Devices = tuple[tuple[str, str | None], ...]
 
 #: The most causes that are printed one by one.
 _LISTED_PROBLEMS = 20
-#: What an instance may be called if a file is named after it.
+#: Names of instances after which a file may be named.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
@@ -42,9 +42,9 @@ class Part:
 
     path: str
     devices: Devices = ()
-    #: Of nftables: the second file, which changes what is loaded.
+    #: For nftables: the second file, which changes what is loaded.
     is_change: bool = False
-    #: Of nftables: the file that lists connections. The text is what becomes of them.
+    #: For nftables: the file that lists connections. The text is what becomes of them.
     connections: str | None = None
     #: Not written where the old policy has no such instance.
     is_optional: bool = False
@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What ``--to`` and the options beside it ask for."""
+    """Values of ``--to`` and of the options beside it."""
 
     target: Target
     form: Form

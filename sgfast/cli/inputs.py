@@ -1,4 +1,4 @@
-"""What a command reads, and the sandbox that confines it to that (``--sandbox``, SPEC 11.4)."""
+"""Inputs of a command, and the sandbox that confines it to them (``--sandbox``, SPEC 11.4)."""
 
 from __future__ import annotations
 

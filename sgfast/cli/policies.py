@@ -1,4 +1,4 @@
-"""How commands take their POLICY: a document, or a cloud's export (SPEC 2.11, 2.13)."""
+"""POLICY arguments of commands: a document, or a cloud's export (SPEC 2.11, 2.13)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ unresolved_option = click.option(
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What the user says about every POLICY of a command."""
+    """Options about every POLICY of a command."""
 
     format: str
     unresolved: Literal["error", "empty"]

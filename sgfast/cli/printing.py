@@ -72,7 +72,7 @@ def is_terminal(stream: Any) -> bool:
 
 
 def columns(stream: Any) -> int:
-    """How wide a text may be: as wide as the terminal, and elsewhere 80 columns."""
+    """Return the width of a text: that of the terminal, and elsewhere 80 columns."""
     return shutil.get_terminal_size().columns if is_terminal(stream) else 80
 
 

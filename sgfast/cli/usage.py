@@ -1,4 +1,4 @@
-"""What sgfast says of a command line that it does not understand (SPEC 10.26)."""
+"""Messages about a command line that sgfast does not understand (SPEC 10.26)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from sgfast.spelling import did_you_mean
 
 _FILTERED = "sgfast replay POLICY CAPTURE --filter 'tcp port 443'"
-#: What to type instead of the options of tcpdump and tshark, and an option of the commands where that helps.
+#: Replacements for the options of tcpdump and tshark, and an option of the commands where that helps.
 _OPTIONS_OF_OTHERS = {
     "-r": ("--filter", "name the capture without it, behind the policy: sgfast replay POLICY CAPTURE"),
     "-w": ("--write", "write packets with --write: sgfast replay POLICY CAPTURE --write FILE.pcapng"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lines", "PolicySource", "load", "load_policy", "parse_policy"]
 
-#: What stands for a policy in a program (SPEC 14.2).
+#: Values that stand for a policy in a program (SPEC 14.2).
 PolicySource = Policy | str | bytes | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
 
 #: How far into the text to look for the bracket that JSON starts with. Past that, the text is read as YAML, which

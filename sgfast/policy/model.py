@@ -39,7 +39,7 @@ DEFAULT_VPC = "default"
 #: The most groups of each kind that ``mixed_groups`` lists.
 _LISTED_GROUPS = 5
 
-#: How many values ``differing`` compares at once.
+#: Number of values that ``differing`` compares at once.
 _COMPARED = 128
 
 Value = TypeVar("Value")
@@ -131,7 +131,7 @@ class SecurityGroup:
     name: str
     rules: tuple[Rule, ...] = ()
     description: str = ""
-    #: How many inbound and outbound rules it has ever had, used to number later ones. None: as many as it has now.
+    #: Number of inbound and outbound rules it has ever had, to number later ones. None: as many as it has now.
     numbered: tuple[int, int] | None = None
     #: Ids that were given explicitly to rules since removed, and that numbering would generate for later rules.
     gone: frozenset[str] = frozenset()
@@ -172,7 +172,7 @@ class Vpc:
     name: str
     #: VPCs without a region share one region, the empty string (SPEC 2).
     region: str = ""
-    #: What identifies the VPC's packets in captures (SPEC 7.1): VNIs of VXLAN and Geneve, VLAN ids, interfaces (by
+    #: Marks of the VPC's packets in captures (SPEC 7.1): VNIs of VXLAN and Geneve, VLAN ids, interfaces (by
     #: name, or by number within a pcapng section), and patterns that match the names of capture files. No two VPCs
     #: share one.
     vnis: tuple[int, ...] = ()
@@ -203,7 +203,7 @@ class Instance:
 
 
 Named = SecurityGroup | AddressGroup | Vpc | Instance
-"""What has a name in a policy, and may have an id and a label of its provider (SPEC 2.12)."""
+"""A named thing of a policy, which may have an id and a label of its provider (SPEC 2.12)."""
 
 #: The provider's words for a thing, in the order in which they count (SPEC 2.12). A name comes before all of them.
 WORDS = ("id", "device", "label")
@@ -398,7 +398,7 @@ class Policy(Asked):
 
     def moved_since(self, before: Policy) -> list[int]:
         """Positions at which instances differ from those of an earlier policy, up to the shorter one's end."""
-        # Of the policy that this one was made from, only the replaced instance need be compared.
+        # In the policy that this one was made from, only the replaced instance need be compared.
         instances, n = self.__dict__.get("_replaced", (None, 0))
         if instances is before.instances:
             return [n] if n < len(instances) and instances[n] != self.instances[n] else []

@@ -54,7 +54,7 @@ def left_words(folded: Folded, measure: str = "connections") -> str:
 
 
 def _reason(row: Row, part: Part) -> str:
-    """What the instance did, or the word of SPEC 10.3 with the rule that decided."""
+    """Say what the instance did, or give the word of SPEC 10.3 with the rule that decided."""
     if part == "unanswered":
         return _ANSWERS[row.reason]
     rule = f" {printable(row.rule)}" if row.rule is not None else ""

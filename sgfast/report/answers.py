@@ -1,4 +1,4 @@
-"""What would break, what was denied and what was not answered, as JSON rows (SPEC 10.2, 10.7)."""
+"""JSON rows of what would break, what was denied and what was not answered (SPEC 10.2, 10.7)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sgfast.report.why import Reasons
 LISTS: tuple[tuple[str, Part], ...] = (
     ("would_break", "would-break"), ("denied", "denied"), ("unanswered", "unanswered"), ("allowed", "allowed"),
 )  # fmt: skip
-#: How many rows each list has if nobody says otherwise. More are for ``--connections``.
+#: Default limit of the rows of each list. More are for ``--connections``.
 MOST_ROWS = 1000
 
 

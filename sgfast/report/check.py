@@ -52,7 +52,7 @@ _STYLES: dict[Severity, Style] = {"error": "red", "warning": "yellow", "note": "
 
 
 class TableSizes(NamedTuple):
-    """How large the tables of a compiled policy are."""
+    """Sizes of the tables of a compiled policy."""
 
     rules: int
     instances: int
@@ -90,7 +90,7 @@ def _sizes(compiled: CompiledPolicy) -> TableSizes:
 
 
 def _largest_view(policy: Policy) -> TableSizes | None:
-    """What the policy compiles to as the VPC sees it that sees most addresses, of those whose peers share none."""
+    """Sizes for the VPC that sees most addresses, of those whose peers share none."""
     addresses: Counter[str] = Counter()
     for instance in policy.instances:
         addresses[instance.vpc] += len(instance.addresses)
@@ -270,7 +270,7 @@ class Entry:
     """A finding in words, or those about the rules of one group that no packet used. Names in it are not escaped."""
 
     findings: tuple[Finding, ...]
-    #: What it is about: one object, in the line of its document, or ``all 5 rules of web``.
+    #: The subject: one object, in the line of its document, or ``all 5 rules of web``.
     about: str
     line: int | None
     message: str

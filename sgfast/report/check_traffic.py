@@ -1,4 +1,4 @@
-"""What ``sgfast check --traffic`` says of the captures: what they are, and who used a rule in them."""
+"""Captures in the output of ``sgfast check --traffic``: what they are, and who used a rule in them."""
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ def answered(counts: Counts) -> str:
 
 
 def judgements(row: Row, change: Change) -> tuple[str, str]:
-    """What OLD and NEW do, and why: ``allow: web/inbound/2``, ``deny: no-rule``, ``allow: 3 rules``."""
+    """Judgements of OLD and NEW: ``allow: web/inbound/2``, ``deny: no-rule``, ``allow: 3 rules``."""
     passing = passing_of(row)
     by, through = _rules(row.rule, row.rules), _rules(passing.rule, passing.rules)
     blocked = f"{blocking_verdict(row)}: {row.reason}{by and f' {by}'}"

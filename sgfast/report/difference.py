@@ -1,4 +1,4 @@
-"""What a policy opens and closes by its rules alone, as a report and as JSON (SPEC 12.6)."""
+"""A comparison of two policies by their rules alone, as a report and as JSON (SPEC 12.6)."""
 
 from __future__ import annotations
 

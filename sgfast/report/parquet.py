@@ -39,7 +39,7 @@ class _Stream(io.RawIOBase):
     """
 
     def __init__(self) -> None:
-        #: What was written and not taken yet.
+        #: Bytes that were written and not taken yet.
         self.pieces: list[bytes] = []
         self._at = 0
         self._is_live = False

@@ -312,7 +312,7 @@ def _cut_end(cut: CutConnection, start_ns: int) -> str:
     return "; ".join(parts)
 
 
-# What replay and diff share ------------------------------------------------------------------------------------------
+# Parts of replay and diff ------------------------------------------------------------------------------------------
 
 
 def vpc_words(vpc: str | None) -> Words:

@@ -68,7 +68,7 @@ class Answers:
         return joined(table(one.key, one.label, one.columns, rows, "kinds"), left_note(one.part, found))
 
     def data(self, room: int) -> tuple[Markup, str]:
-        """What the page's script reads, in at most ``room`` characters, and sentences on what is not in it."""
+        """Return data for the page's script, in at most ``room`` characters, and sentences on what is not in it."""
         tables = {
             "broken": [["breaks"]], "denied": [["unbroken"]], "allowed": [["allowed"]],
             "services": [["refused", "refused"], ["silent", "silent"]],
@@ -97,8 +97,8 @@ def traffic_columns(result: ReplayResult, rollup: Rollup, reasons: Reasons, line
 def kinds_data(
     key: str, columns: Columns, reasons: Reasons, lines: Lines, room: int, more: Mapping[str, object], options: str
 ) -> tuple[Markup, str]:
-    """What kinds.js reads, in at most ``room`` characters, and sentences on what is not in it. ``more``: what else it
-    reads. ``options``: those that list all kinds.
+    """Return data for kinds.js, in at most ``room`` characters, and sentences on what is not in it. ``more``: further
+    data. ``options``: those that list all kinds.
     """
     near = {each.rule.id: each for cause in columns.causes for each in cause.rules}
     places = {rule: n for n, rule in enumerate(near)}

@@ -1,4 +1,4 @@
-"""What a comparison's captures tell: tables of the connections that one of two policies blocks and the other lets pass,
+"""A comparison by captures: tables of the connections that one of two policies blocks and the other lets pass,
 by groups, like those that ``answers`` has for one policy; and of the rules behind them.
 """
 
@@ -35,7 +35,7 @@ _NONE: dict[Change, str] = {
 
 
 class Changed:
-    """What ``result`` says of its captures. ``lines``: those of the rules of the documents ``old`` and ``new``."""
+    """Sections about the captures of ``result``. ``lines``: those of the rules of the documents ``old`` and ``new``."""
 
     def __init__(self, result: DiffResult, lines: Mapping[str, Lines]) -> None:
         self._result, self._lines = result, lines
@@ -54,7 +54,7 @@ class Changed:
         return found
 
     def data(self, room: int) -> list[tuple[Markup, str]]:
-        """What kinds.js reads, in at most ``room`` characters, and sentences on what is not in it."""
+        """Return data for kinds.js, in at most ``room`` characters, and sentences on what is not in it."""
         found = []
         for n, each in enumerate(self._tables):
             found.append(each.data(room // (len(self._tables) - n)))
@@ -126,7 +126,7 @@ def _rules(rule: str | None, rules: int) -> Markup:
 
 
 def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
-    """Which rules decide on changed connections."""
+    """Return the rules that decide on changed connections."""
     columns = (
         Column("Rule", "rule"), Column("Group", "group"), Column("Status", "status"),
         Column("Newly denied", "denied", True), Column("Newly allowed", "allowed", True), Column("OLD", "old"),

@@ -34,8 +34,8 @@ Numbers = NDArray[np.int64]
 #: Columns that are neither counted nor what a kind is.
 _BESIDE = ("cause", "first", "last", "number")
 
-#: How many of the largest kinds stay as they are, and how the others are folded; tried in this order. The last step is
-#: small whatever the kinds are: it has a row for each protocol, reason and rule.
+#: The share of the largest kinds that stays as it is, and how the others are folded; tried in this order. The last step
+#: is small whatever the kinds are: it has a row for each protocol, reason and rule.
 _STEPS: tuple[tuple[float, Literal["group", "any"]], ...] = (
     (1, "group"), (0.7, "group"), (0.5, "group"), (0.25, "group"), (0.1, "group"), (0, "group"), (0, "any"),
 )  # fmt: skip
@@ -48,7 +48,7 @@ class Columns:
     ends: list[str]
     #: The provider's words for instances (SPEC 2.12), by end.
     titles: dict[int, str]
-    #: By end: the place of its group, which is what ``by group`` calls it.
+    #: Group index of each end.
     group: Numbers
     groups: list[str]
     #: By group: ``instances`` or ``addresses``, whichever its ends are.

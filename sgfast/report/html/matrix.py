@@ -12,9 +12,9 @@ from sgfast.report.amounts import grouped
 from sgfast.report.html.columns import Numbers
 from sgfast.report.html.markup import Markup, joined, tag
 
-#: How many groups have a row, or a column. The others share one: more do not fit on a screen.
+#: Limit of rows and of columns. Further groups share one, as more do not fit on a screen.
 SIDE = 15
-#: What the others are called in the page's address.
+#: Name of the other groups in the page's address.
 OTHERS = "*"
 #: Up to this many columns have level headings.
 _FEW = 7
@@ -40,7 +40,7 @@ class Cell:
     share: float
     #: For those who point at it, and for screen readers.
     words: str
-    #: What stands below the square.
+    #: Text below the square.
     short: str
     is_bad: bool = False
 
@@ -50,14 +50,14 @@ class Axis:
     """The rows, or the columns. Groups beyond ``SIDE`` share the last one, others."""
 
     labels: list[str]
-    #: How many are groups; the one that is left is others.
+    #: Number of groups; the last row is for the others.
     own: int
     #: By group: its row or column.
     place: Numbers
 
     @property
     def keys(self) -> list[str]:
-        """What the rows are called in the page's address."""
+        """Names of the rows in the page's address."""
         return [label if n < self.own else OTHERS for n, label in enumerate(self.labels)]
 
 

@@ -90,7 +90,7 @@ def _counted(count: int | None) -> Markup:
     return Markup() if count is None else tag("span", grouped(count), class_="count")
 
 
-# What several reports say ---------------------------------------------------------------------------------------------
+# Parts of several reports ---------------------------------------------------------------------------------------------
 
 
 def intro(*words: Content) -> Markup:
@@ -111,7 +111,7 @@ def captures_named(captures: Sequence[str]) -> str:
 
 
 def alert(damaged: Damage | None, warnings: Sequence[str], of: str) -> Markup:
-    """What the reader must know before the rest. ``of``: what the warnings are about."""
+    """Notes that come before the rest. ``of``: what the warnings are about."""
     parts: list[Markup] = []
     if damaged is not None:
         words = joined(tag("b", "Damaged capture. "), f"{damaged}; the report ends there.")

@@ -11,7 +11,7 @@ from sgfast.report.html.page import Section, about, alert, intro, make_page, non
 from sgfast.report.html.rule_rows import RuleRows, RuleTable
 from sgfast.report.reach import parts_text, services_cell
 
-#: How many of the rows that are open to anybody the page begins with.
+#: Number of rows that are open to anybody with which the page begins.
 _FIRST = 3
 _OPEN = Outcome("may be opened", "allow")
 

@@ -65,7 +65,7 @@ _BECAUSE = {
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What the parts of one page share."""
+    """State that the parts of one page share."""
 
     result: ReplayResult
     rollup: Rollup
@@ -280,7 +280,7 @@ def _answers(told: _Told, one: List) -> list[Section]:
 
 
 def _denied_notes(told: _Told) -> list[Markup]:
-    """What was denied and is in no table."""
+    """Denials that are in no table."""
     result = told.result
     after_cuts = sum(change.packets_after or 0 for change in result.changes)
     unlisted = result.verdicts["deny"] - after_cuts - told.rollup.total("denied") - result.kinds.lost

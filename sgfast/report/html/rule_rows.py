@@ -76,7 +76,7 @@ class RuleRows:
         return tag("span", words, class_="soft whole") if words else Markup()
 
     def data(self, room: int) -> tuple[Markup, str]:
-        """What the page's script reads, in at most ``room`` characters, and a sentence on what is not in it."""
+        """Return data for the page's script, in at most ``room`` characters, and a sentence on what is not in it."""
         share = 1.0
         text = self._packed(share)
         while len(text) > room:

@@ -20,7 +20,7 @@ from sgfast.report.why import peer_words, port_words, protocol_words
 
 #: Maximum number of rows in a table.
 MAX_ROWS = 400
-#: Of a table whose rows all are in the page's data, the rows that stand in the page as HTML: for browsers without
+#: Limit of rows as HTML in a table whose rows all are in the page's data. They are for browsers without
 #: script, and for paper.
 MOST_ROWS = 150
 

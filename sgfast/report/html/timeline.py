@@ -20,7 +20,7 @@ from sgfast.replaying import Names
 #: Maximum number of intervals. A capture of at least that many nanoseconds has at least half as many.
 MAX_INTERVALS = 240
 
-#: What is counted separately: the verdicts, and denied packets whose connection was cut by a change.
+#: Kinds of packets that are counted separately: the verdicts, and denied packets whose connection was cut by a change.
 KINDS = (*VERDICTS[:PENDING], "disconnected")
 
 _KIND_BITS = 3

@@ -17,7 +17,7 @@ OUTCOMES = (
 
 
 def matrix_of(columns: Columns) -> Matrix:
-    """Of kinds of traffic: connections, and of what was denied and not answered the attempts."""
+    """Count connections by kind of traffic, and attempts where they were denied and not answered."""
     kinds = columns.kinds
     unbroken = kinds["breaks"] == 0
     packets = np.where(unbroken, kinds["packets"], 0)

@@ -23,7 +23,7 @@ from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_
 from sgfast.report.names import service_name
 from sgfast.report.rollup.ends import Ends, Level, Name
 
-#: What happens to traffic. These are counted by connections: denied ones that the other end answered, allowed ones that
+#: Outcomes of traffic. These are counted by connections: denied ones that the other end answered, allowed ones that
 #: it did not, and those that it did; what differs between two policies; what used a rule, and what no rule is suggested
 #: for. Denied packets are counted by packets, and so are those that nobody ever answered: scans, or one-way traffic
 #: such as syslog.
@@ -78,14 +78,14 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """How changed connections pass, under the policy that does not block them, and whether they were answered."""
+    """Verdict on changed connections by the policy that does not block them, and whether they were answered."""
 
     verdict: str
     #: That policy's rule for the filter that blocks under the other one, if only one decided.
     rule: str | None
-    #: How many different rules decided.
+    #: Number of different rules that decided.
     rules: int
-    #: How many of the connections the other end answered in the capture.
+    #: Connections that the other end answered in the capture.
     answered: int
 
 
@@ -93,12 +93,12 @@ class Passing:
 class Row:
     source: Name
     destination: Name
-    #: How many different instances or addresses the ends are; 0 if that is not known.
+    #: Number of different instances or addresses at each end; 0 if that is not known.
     sources: int
     destinations: int
     #: ``tcp/5432``, ``tcp/80, tcp/443``, ``tcp (412 ports)``, ``7 services``.
     service: str
-    #: How many different services these are.
+    #: Number of different services.
     services: int
     #: The word of SPEC 10.3; of allowed connections ``refused`` and ``silent`` are what the instance did.
     reason: str
@@ -106,11 +106,11 @@ class Row:
     direction: Literal["inbound", "outbound"]
     #: The rule that decided, if only one did.
     rule: str | None
-    #: How many different rules decided.
+    #: Number of different rules that decided.
     rules: int
     #: Denied attempts, of which those that the other end answered would break; or allowed connections.
     connections: int
-    #: Of allowed and unanswered rows not known, and 0.
+    #: Not known for allowed and unanswered rows, which have 0.
     packets: int
     bytes: int
     #: Timestamps; None if they are not known.
@@ -121,7 +121,7 @@ class Row:
     kind: Denied | None
     #: Its place in the rows of ``Kinds``.
     place: int
-    #: Of changed rows only. All else in the row is said by the policy that blocks.
+    #: Only in changed rows. All else in the row is about the policy that blocks.
     passing: Passing | None = None
     #: Whether it is ``PERHAPS``.
     perhaps_answered: bool = False
@@ -158,12 +158,12 @@ class Folded:
     left_rows: int
     left_connections: int
     left_packets: int
-    #: Of all rows.
+    #: Sums of all rows.
     connections: int
     packets: int
-    #: Of changed rows only.
+    #: Only for changed rows.
     left_answered: int
-    #: So many rows, if asked for, are all that there are. They may be finer than these.
+    #: The limit with which all rows are listed. They may be finer than these.
     every: int
 
 
@@ -239,7 +239,7 @@ class Rollup:
         self._members = cache(self._members_of)
         #: By part: for each reason's word (of "" and ``PERHAPS`` the row's own), how many of each kind.
         self.counts: dict[Part, dict[str, NDArray[np.int64]]] = self._counts(kinds.rows)
-        #: How many of each kind come before all others, whatever the part.
+        #: The count by which a kind comes before others, whatever the part.
         self._firsts = self._first(kinds.rows)
 
     def total(self, part: Part) -> int:
@@ -366,7 +366,7 @@ class Rollup:
         source, destination = (peer, instance) if row["inbound"] else (instance, peer)
         return Example(source, destination, service_of(self.kinds, row), int(row["number"]), int(row["first_ns"]))
 
-    # What is different about other kinds (``rollup.changed``, ``rollup.observed``) ---------------------------------
+    # Differences of other kinds (``rollup.changed``, ``rollup.observed``) ---------------------------------
 
     def _whole(self, kinds: Kinds) -> Rows:
         """The rows, with all that is counted of a kind in one of them."""
@@ -376,7 +376,7 @@ class Rollup:
         refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
         packets, answered = rows["packets"].astype(np.int64), (rows["broken"] > 0) | (rows["meant"] > 0)
         unanswered = np.where(answered, 0, packets)
-        # What was denied without an address may have been answered, and counts as that in a row with one.
+        # Denials without an address may have been answered. Then they count as that in a row with an address.
         perhaps = (rows["family"] == 0) & answered.any()
         allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
         return {
@@ -392,7 +392,7 @@ class Rollup:
         return np.zeros(len(rows), dtype=np.int64)
 
     def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
-        """What is told apart besides ends and services."""
+        """Columns that tell rows apart besides ends and services."""
         return [rows["reason"]] + ([rows["rule"]] if by == "rule" else [])
 
     def _is_told(self, row: Any) -> bool:

@@ -50,7 +50,7 @@ class ChangedRollup(Rollup):
 
 
 def changed_rollups(result: DiffResult) -> dict[Change, ChangedRollup]:
-    """What ``result`` says of its captures, ready to be folded: ``changed_rollups(result)[change].fold(change)``."""
+    """Roll-ups of the changed connections of ``result``: ``changed_rollups(result)[change].fold(change)``."""
     policies: dict[Change, tuple[Policy, Policy]] = {
         "newly-denied": (result.new, result.old), "newly-allowed": (result.old, result.new),
     }  # fmt: skip

@@ -36,7 +36,7 @@ _PRIVATE: tuple[Network, ...] = (
 
 @dataclass(frozen=True, slots=True, order=True)
 class Name:
-    """What an end, or several ends of one kind, are called."""
+    """Name of an end, or of several ends of one kind."""
 
     text: str
     kind: EndKind
@@ -137,7 +137,7 @@ def _names_of_instance(policy: Policy, name: str) -> tuple[Name, Name]:
 
 
 class _Named:
-    """What the rules call addresses: by the innermost address group or network that a rule names."""
+    """Names of addresses by rules: by the innermost address group or network that a rule names."""
 
     def __init__(self, policies: Sequence[Policy]) -> None:
         named: dict[bytes, tuple[Network, Name]] = {}
@@ -155,7 +155,7 @@ class _Named:
         self._private = _by_family((network, _PRIVATE_NAME) for network in _PRIVATE)
 
     def names(self, addresses: _Addresses) -> tuple[tuple[list[Name], _Codes], tuple[list[Name], _Codes]]:
-        """What rules call addresses, and whether they are private: names, and the number of each address's."""
+        """Return names, among them whether an address is private, and the number of each address's name."""
         scopes, names = [_PUBLIC_NAME], [_PUBLIC_NAME]
         of_scope, of_name = (np.zeros(len(addresses), dtype=np.int64) for _ in range(2))
         for family in (4, 6):
@@ -166,7 +166,7 @@ class _Named:
             scope = private + len(scopes)
             scopes += [name or _PUBLIC_NAME for name in private_names]
             of_scope[chosen] = scope
-            # What no rule names is called by its scope.
+            # An address that no rule names is called by its scope.
             names += [name or _PUBLIC_NAME for name in known_names]
             of_name[chosen] = named + len(names) - len(known_names)
             unnamed = np.array([name is None for name in known_names], dtype=bool)[named]
