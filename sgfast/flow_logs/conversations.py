@@ -72,10 +72,6 @@ class Conversation:
         self.accepted_waiting: deque[Waiting] = deque()
         self.rejected_waiting: deque[Waiting] = deque()
 
-    @property
-    def has_both_ways(self) -> bool:
-        return None not in self.accepted
-
     def take_accepted(self, record: Record, way: int, place: Place) -> None:
         """Learn from an accepted record who the opener was."""
         if self.accepted[way] is None:

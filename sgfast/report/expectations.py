@@ -20,8 +20,7 @@ from sgfast.report.explain import explain_summary
 from sgfast.report.names import as_text
 from sgfast.report.page import Page
 
-#: Maximum number of expectations that fail, of those that hold and of warnings in the text before "and N more". A text
-#: has 60 lines at most.
+#: Maximum number of expectations that fail, of those that hold and of warnings in the text before "and N more".
 TOP = 5
 
 _WANTED = {"allow": "should be allowed", "deny": "should be denied"}
