@@ -286,9 +286,9 @@ cdef class AccountingPlane(DataPlane):
 
     @property
     def tallies(self):
-        """By TALLY_NAMES, ``(rows, lost)``: rows as TALLY_DTYPE, and what has none for lack of memory. Their
-        ``instance`` is the one whose filter judged: of ``began`` the responder if that is an instance, else the
-        initiator. ``tallies/tally.pxd`` says what each counts.
+        """The tallies by name of TALLY_NAMES, each ``(rows, lost)``: rows of TALLY_DTYPE, and the count of what has
+        no row for lack of memory. ``instance`` is the one whose filter judged: of ``began`` the responder if that is
+        an instance, else the initiator. ``tallies/tally.pxd`` says what each counts.
         """
         self.lock_drained()
         try:
@@ -320,7 +320,7 @@ cdef class AccountingPlane(DataPlane):
             self.unlock()
 
     def count_open(self):
-        """How many connections are open at the clock's time (SPEC 14.12)."""
+        """Count the connections that are open at the clock's time (SPEC 14.12)."""
         cdef const Table* t
         cdef uint64_t found = 0
         cdef uint32_t slot

@@ -7,7 +7,7 @@
 #     judge     strictly in order, for packet n + 1 depends on packet n
 #
 # The first two passes only hide memory latency: the next batch is read while the entries of this one are on their way.
-# What they guess is checked in the third, so no verdict depends on how a capture is cut into batches.
+# The third pass checks their guesses, so no verdict depends on how a capture is cut into batches.
 #
 # With several jobs, frames go to the workers, who read their headers and judge them (workers.pxd).
 #
@@ -25,7 +25,7 @@ from sgfast.core.parallel.workers cimport Workers
 from sgfast.core.pipeline.plane cimport Plane
 
 
-# What is wanted of each packet, NULL for what is not; and whose frames they are.
+# The outputs that the caller wants of each packet, NULL for those it does not; and the preparation of the frames.
 cdef struct Wanted:
     ResultRow* results
     HeaderRow* headers

@@ -345,7 +345,7 @@ cdef class DataPlane:
             plane = self.planes[i]
             if not self.clock.started:
                 continue
-            # What has ended by then is reported now, not when the shard's next packet comes.
+            # Connections that have ended by now are reported at once, not when the shard's next packet comes.
             sweep_all(plane, self.clock.now)
             tally_ended(plane)
 
@@ -371,7 +371,7 @@ cdef class DataPlane:
         return self.workers.reads if self.workers is not None else None
 
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
-        """How many frames from ``first`` on come before engine time ``at_ns`` (SPEC 9.1). The clock does not move."""
+        """Count the frames from ``first`` that come before engine time ``at_ns`` (SPEC 9.1); do not move the clock."""
         cdef Py_ssize_t i
         cdef Clock clock
         with nogil:

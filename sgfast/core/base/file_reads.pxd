@@ -39,7 +39,7 @@ cdef class FileReads:
     cdef uint64_t* numbered     # how many there have been
     cdef int process            # PID of the process whose threads do them
     cdef uint64_t crowded       # there are fewer cores than threads that judge in this process
-    # How the engine whose threads these are wants frames to be prepared, or NULL. It is freed with this object.
+    # The preparation of frames that the engine whose threads these are wants, or NULL. It is freed with this object.
     cdef const Preparation* preparation
 
     # Asks for a read. Returns NULL if all places are taken. Keep the descriptor open, and the memory at `to` and at

@@ -74,7 +74,7 @@ cdef enum:         # Protocol
     PROTO_SCTP = 132
     PROTO_UDPLITE = 136
 
-# What the packet can do to its connection. For TCP: its row in the transition table (conntrack/tcp.pxd).
+# The possible effect of a packet on its connection. For TCP: its row in the transition table (conntrack/tcp.pxd).
 cdef enum:         # Step
     TCP_SYN = 0
     TCP_SYNACK = 1

@@ -34,7 +34,7 @@ cdef struct Trie:
 
 
 cdef inline const uint32_t* place_below(const Trie* trie, uint32_t cell, uint32_t byte) noexcept nogil:
-    # Of the cell for a byte below another cell. Where nothing is below that, it is the first cell of all.
+    # The place of the cell for a byte below another cell. If nothing is below that one, it is the first cell of all.
     return &trie.cells[(cell << 8 | byte) & (0 - (cell >> 31))]
 
 

@@ -41,7 +41,7 @@ cdef class CidrTrie:
             raise ValueError("prefixes, lengths and values must be equally many")
         if n and int(lengths.max()) > (128 if ipv6 else 32):
             raise ValueError("a prefix is longer than its address")
-        # What is built anew leaves its earlier tables behind, so now and then everything is.
+        # A rebuilt part leaves its earlier tables behind, so the whole trie is built anew now and then.
         if earlier is not None and earlier.table_count <= 2 * earlier.whole_count + 64:
             prefix_rows, length_rows, value_rows = prefixes, lengths, values
             self.copy_from(earlier)

@@ -82,7 +82,7 @@ cdef class RuleArrays:
 
     @property
     def cells(self):
-        """As the constructor got them, but flat and narrow. Not to be changed."""
+        """The cells that the constructor got, but flat and narrow. They must not be changed."""
         return self.kept[2]
 
     @property

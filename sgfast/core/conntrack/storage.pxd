@@ -40,8 +40,8 @@ cdef struct MarkLink:
     uint32_t prev
 
 
-# What the connection report says of a tuple. It is allocated only if flows are kept. It is one cache line, because most
-# packets change it.
+# The part of a tuple that only the connection report needs. It is allocated only if flows are kept. It is one cache
+# line, because most packets change it.
 cdef struct FlowRecord:             # 64 bytes; a test asserts it
     uint64_t number                 # number of its first packet
     int64_t first_ns
@@ -59,7 +59,7 @@ cdef struct FlowSides:
     int32_t instance[2]             # by side, -1: none
 
 
-# How a tuple began, for reports, whatever changes of the policy make of the instances later.
+# The beginning of a tuple, for reports. Later changes of the policy leave it as it is.
 cdef struct Origin:                 # 16 bytes
     int32_t counted_for             # the instance whose filter denied it, or else the responder; -1: in no list
     uint16_t icmp                   # ICMP type << 8 | code of the opener

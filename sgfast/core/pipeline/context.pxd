@@ -133,7 +133,7 @@ cdef inline uint8_t sides_present(const PacketContext* c) noexcept nogil:
 
 
 cdef inline uint8_t entry_present(const PacketContext* c) noexcept nogil:
-    # What Entry.present is for the packet's key.
+    # The value of Entry.present for the packet's key.
     return sides_present(c) | (DIRECTED if c.directed else 0)
 
 
@@ -188,7 +188,7 @@ cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t 
 
 
 cdef inline void deny(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:
-    # What follows a cut is no denial of its own (disconnects.pxd).
+    # A packet that follows a cut is no denial of its own (disconnects.pxd).
     cdef bint after_cut = reason == DISCONNECTED
     if plane.cuts.waiting.used:
         after_cut |= follows_cut(&plane.cuts, c.packet, c.opener_denied and can_open(c.packet), c.now)

@@ -122,7 +122,7 @@ cdef enum:
 
 
 cdef inline uint32_t most_rows(int level) noexcept nogil:
-    # How many rows there may be when one of this level is made.
+    # The number of rows at which no more rows of this level are made.
     return TALLY_KINDS if level == 0 else TALLY_PEERLESS if level == 1 else TALLY_MOST
 
 
