@@ -289,7 +289,7 @@ def is_bomb(bytes_output: int, bytes_taken: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Where a member begins, and what came before it."""
+    """The place where a member begins, and what came before it."""
 
     #: Bytes of the file.
     at: int = 0
@@ -326,7 +326,7 @@ class Decompressor:
         #: Whether all output was returned. The input has ended or is damaged, or the rest of it is no compressed data.
         self.ended = False
         self.has_rest = False
-        #: What damage there is, and where.
+        #: The damage, and where it is.
         self.failure: Exception | None = None
 
     def advance(self, chunk: bytes | None, bytes_taken: int) -> bytes:

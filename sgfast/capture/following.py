@@ -35,7 +35,7 @@ class FollowedFile:
         self.interrupted = False
         #: Bytes that the reader still needs of the record that has begun.
         self.wanted = 0
-        #: Where zeros begin that are held back, and size and time of the file when only zeros were behind that.
+        #: The position where held-back zeros begin, and size and time of the file when only zeros were behind that.
         self._held: tuple[int, int, int] | None = None
         #: A byte that is not zero. All before it may be handed out.
         self._other_at = 0

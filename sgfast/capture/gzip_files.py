@@ -94,7 +94,7 @@ def _reader_of(source: _Input | bytes) -> Any:
 class _Piece(NamedTuple):
     room: memoryview
     size: int
-    #: At least so many bytes of the file have been used. If the piece is empty, it is the size of the file.
+    #: A lower bound of the bytes of the file used so far. For an empty piece it is the size of the file.
     bytes_taken: int
 
 

@@ -95,7 +95,7 @@ class ParallelParts:
         self._bytes_made = 0
         #: The last output, while it is not sure that a Decompressor would give it.
         self._held: list[Output] = []
-        #: Where the member of the next part begins.
+        #: The beginning of the next part's member.
         self.beginning = Beginning()
         #: Bytes of output that were handed out, here or before.
         self.bytes_shown = bytes_shown
@@ -186,7 +186,7 @@ class ParallelParts:
         return part
 
     def _accepted(self, job: _Job) -> list[Output] | None:
-        """What may be handed out now, or None if the part has to be decompressed by a ``Decompressor``."""
+        """Outputs that may be handed out now, or None if the part has to be decompressed by a ``Decompressor``."""
         if job.result is None:
             return None
         part = job.part
