@@ -73,7 +73,7 @@ INTERFACE_WANTED = f"an interface's name, up to 255 characters, or its number fr
 PATTERN_WANTED = "a capture's name or a pattern of names, up to 255 characters"
 WORD_WANTED = "a printable text of 1 to 255 characters"
 REGION_WANTED = "a word of 1 to 64 characters (a string)"
-#: How many warnings of one kind are listed one by one.
+#: The most warnings of one kind that are listed one by one.
 _LISTED_WARNINGS = 100
 _LISTED_NAMES = 5
 
@@ -106,7 +106,7 @@ class DocumentReader:
     ``reader``: by default one that reads on after an error.
     """
 
-    #: What to do about an unknown name.
+    #: Advice about an unknown name.
     _remedy = ": define it"
 
     def __init__(self, root: Node, origin: str, reader: NodeReader | None = None) -> None:
@@ -558,7 +558,7 @@ class DocumentReader:
 
 
 def _value_of(node: Node, key: str) -> Node | None:
-    """What a mapping has for a key, whatever is wrong with the rest; None: nothing, or it is no mapping."""
+    """The value of a mapping's key, whatever is wrong with the rest; None: there is none, or it is no mapping."""
     pairs = node.value if type(node) is MappingNode else ()
     return next((value for written, value in pairs if written.value == key), None)
 

@@ -23,7 +23,7 @@ _SERVICE_WANTED = "a service like tcp/443, udp/53, icmp or all (a string)"
 
 
 class Word(NamedTuple):
-    """What the file names. ``place`` is ``file:line: field``, for messages."""
+    """A word that the file uses as a name. ``place`` is ``file:line: field``, for messages."""
 
     text: str
     place: str
@@ -62,7 +62,7 @@ class ExpectationsFile:
     expectations: tuple[Expectation, ...]
 
 
-#: What stands for a file of expectations in a program.
+#: Values that a program may pass as a file of expectations.
 ExpectationsSource = (
     ExpectationsFile | str | bytes | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 )

@@ -30,7 +30,7 @@ from sgfast.spelling import Suggestions
 
 #: A message shows this many characters of a field's path at most.
 _PATH_CHARACTERS = 200
-#: How many errors of a document are listed.
+#: The most errors of a document that are listed.
 MAX_ERRORS = 20
 
 _NULL_TAGS = frozenset((PLAIN, "tag:yaml.org,2002:null"))

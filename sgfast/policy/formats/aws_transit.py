@@ -1,4 +1,4 @@
-"""Which VPCs reach each other over transit gateways (SPEC 10.17).
+"""VPCs that reach each other over transit gateways (SPEC 10.17).
 
 - A VPC's packets follow the gateway's route table that its attachment is associated with. The table has the CIDR blocks
   of the attachments that propagate to it, and static routes. The most specific route counts. Of equal ones the static
@@ -97,7 +97,7 @@ def _add_pair(draft: Draft, ends: list[_Attachment], ways: list[bool]) -> None:
         )
 
 
-# What the files say --------------------------------------------------------------------------------------------------
+# Contents of the files -----------------------------------------------------------------------------------------------
 
 
 def _is(item: JsonObject, *states: str) -> bool:
@@ -232,7 +232,7 @@ def _blocks_of_vpcs(files: AwsDocuments) -> dict[str, tuple[Network, ...]]:
 
 
 def _sent_to_gateways(files: AwsDocuments) -> dict[str, dict[str, _Space]]:
-    """What each VPC with route tables in the files sends to each gateway."""
+    """Addresses that each VPC with route tables in the files sends to each gateway."""
     routes: dict[str, dict[str, list[Network | None]]] = {}
     for item in files.items("RouteTables", "RouteTableId"):
         of_vpc = routes.setdefault(item.required("VpcId"), {})
@@ -282,7 +282,7 @@ class _Ranges:
 
     def __init__(self, blocks: Sequence[Network]) -> None:
         self._firsts: dict[int, list[int]] = {}
-        #: For each block in order of first addresses: the highest last address so far.
+        #: The highest last address so far, for each block in order of first addresses.
         self._lasts: dict[int, list[int]] = {}
         for version in (4, 6):
             ends = sorted(_ends_of(block) for block in blocks if block.version == version)
@@ -336,7 +336,7 @@ class _Space:
         self._may_be_any = None in known
         fours = collapse_addresses(each for each in known if isinstance(each, IPv4Network))
         sixes = collapse_addresses(each for each in known if isinstance(each, IPv6Network))
-        #: By IP version, the first and the last addresses of ranges in order.
+        #: The first and the last addresses of ranges in order, by IP version.
         self._ranges = {4: _ends(fours), 6: _ends(sixes)}
 
     def meets(self, blocks: Sequence[Network]) -> bool:
