@@ -175,7 +175,7 @@ class Captures:
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """What is unusual about the packets, but not an error."""
+    """Observations about the packets that are unusual, but no errors."""
 
     #: Packets checked for copies, if copies are not left out, and the copies among them.
     looked_at: int = 0

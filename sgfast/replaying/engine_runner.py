@@ -143,7 +143,7 @@ class EngineRunner:
             self._write(*before)
 
     def _take_unwritten(self) -> tuple[_Unwritten, Rows] | None:
-        """What is not written yet, and results of packets that were pending. Waits until all packets are judged."""
+        """Take what is not written yet, and results of pending packets. Waits until all packets are judged."""
         if self._unwritten is None:
             return None
         taken = self._unwritten, self.engine.dataplane.take_resolved()

@@ -28,7 +28,7 @@ KIND_DTYPE = np.dtype(
     [*((name, TALLY_DTYPE[name]) for name in TALLY_DTYPE.names or () if name != "outcomes"), ("owner", "<i4"),
      ("broken", "<u8"), ("meant", "<u8"), ("refused", "<u8"), ("silent", "<u8")]
 )  # fmt: skip
-#: What is counted of a kind.
+#: The counts of a kind.
 MEASURES = ("packets", "connections", "bytes", "broken", "meant", "refused", "silent")
 
 #: The times and the number of a row without packets of its own: neither minimum nor maximum changes with it.
@@ -71,7 +71,7 @@ class Kinds:
 
 
 def kinds_of(engine: Engine) -> Kinds:
-    """What an engine that was made with ``reporting`` has judged so far."""
+    """Kinds of what an engine that was made with ``reporting`` has judged so far."""
     tallies = engine.dataplane.tallies
     (began, lost_began), (denied, lost_denied) = tallies["began"], tallies["denials"]
     parts = [(began, ("silent", "refused")), (denied, ("broken",))]
@@ -189,7 +189,7 @@ def _add_outcomes(
 
 
 def _codes(tables: Sequence[Rows], ignored: np.uint64 = _NOTHING) -> NDArray[np.int64]:
-    """For the rows of all tables, numbers that are equal where their keys are, apart from the bits ``ignored``."""
+    """Number the rows of all tables: equally where their keys are equal, apart from the bits ``ignored``."""
     keys = np.concatenate([_key_words(rows) for rows in tables])
     keys[:, 2] &= ~(ignored & _REASON)
     keys[:, 3] &= ~(ignored & _RULE)
@@ -203,7 +203,7 @@ def _key_words(rows: Rows) -> NDArray[np.uint64]:
 
 
 def coded(*columns: Any) -> NDArray[np.int64]:
-    """For each place, a number that is equal to that of another place where all columns are. Numbers count from 0."""
+    """Number the places, counting from 0: equally where all columns are equal."""
     varying = [column for column in columns if len(column) and (column != column[0]).any()]
     packed, span = _packed(varying)
     if packed is not None and span <= max(4096, 8 * len(packed)):

@@ -33,7 +33,7 @@ MOST_SHARDS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How captures are read. ``sgfast.cli.options.replay_options`` adds the same options to a command.
+    """Options for reading captures. ``sgfast.cli.options.replay_options`` adds the same options to a command.
 
     Creating one raises ReadingError for invalid times or an invalid filter, ArgumentError for options that cannot be
     combined, a negative number of seconds or an unknown kind of tunnel, and ArgumentTypeError for a value of another
@@ -105,7 +105,7 @@ def _time_text(time: Any, name: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions:
-    """How captures are judged. The docstring of ``sgfast.replay`` describes each option.
+    """Options for judging captures. The docstring of ``sgfast.replay`` describes each option.
 
     Creating one raises ArgumentError for an invalid value; ``check`` finds options that cannot be combined.
     """

@@ -60,13 +60,13 @@ class ReferenceRunner:
         self.vpc = options.vpc
         self.mapped = options.is_mapped(policy)
         self.make = partial(ReferenceEngine, mode=options.mode, midstream=options.midstream, clock=self.clock)
-        #: By VPC; if packets are not mapped, the only key is NO_VPC.
+        #: The engines by VPC; if packets are not mapped, the only key is NO_VPC.
         self.engines: dict[int, ReferenceEngine] = {} if self.mapped else {NO_VPC: self.make(policy, vpc=self.vpc)}
         self.sinks = sinks
         self.packets_judged = self.packets_written = 0
         #: The number of packets of each VPC.
         self.own: Counter[int] = Counter()
-        #: Of pending packets: the number among all packets, by VPC and the number within the VPC.
+        #: The number of each pending packet among all packets, by VPC and the number within the VPC.
         self.number_of: dict[tuple[int, int], int] = {}
         #: Pending packets by number, in order: wire length, and the row if rows are wanted.
         self.pending: dict[int, tuple[int, Any]] = {}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What a replay keeps of the earlier one that it resumes."""
+    """State that a replay keeps of the earlier one that it resumes."""
 
     captures: tuple[str, ...] = ()
     #: The time of the first packet, from which the times of a change file count; None: there was no packet.
@@ -46,13 +46,13 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Dealt:
-    """What it keeps besides ``Earlier`` if the packets were divided among VPCs."""
+    """State that it keeps besides ``Earlier`` if the packets were divided among VPCs."""
 
-    #: For each engine, the number of the VPC it sees; -1: all VPCs.
+    #: The number of the VPC that each engine sees; -1: all VPCs.
     vpcs: tuple[int, ...]
     #: ``Dealer.clock_state``.
     clock: tuple[int, int, int, int, int, int, int, int] | None
-    #: For each change, ``ChangeDone.number`` in each engine that existed then.
+    #: ``ChangeDone.number`` of each change, in each engine that existed then.
     changes: tuple[tuple[int, ...], ...]
 
 

@@ -1,4 +1,4 @@
-"""What a replay does between two packets: it changes the policy (SPEC 6.1), and writes connections that have ended."""
+"""Work of a replay between two packets: it changes the policy (SPEC 6.1), and writes connections that have ended."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 CONNECTIONS_EVERY = 1 << 14
 
 
-#: When the runner is flushed. "counted": each time that CONNECTIONS_EVERY packets have been judged. "promptly": after
-#: each batch.
+#: The times at which the runner is flushed. "counted": each time that CONNECTIONS_EVERY packets have been judged.
+#: "promptly": after each batch.
 Flushes = Literal["never", "counted", "promptly"]
 
 

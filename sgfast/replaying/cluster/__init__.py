@@ -293,7 +293,7 @@ def indexed(place: str, entry: Input, every: int) -> tuple[list[Input], str | No
 
 
 def spans_by_shard(chain: Chain, shards: int) -> tuple[Rows, list[int]]:
-    """Where all records are, sorted by shard: an array of SPAN_DTYPE, and the index where each shard begins in it."""
+    """Places of all records, sorted by shard: an array of SPAN_DTYPE, and the index where each shard begins in it."""
     blocks = [placed.segment.blocks for placed in chain.placed]
     every = np.concatenate(blocks) if blocks else np.empty(0, dtype=BLOCK_DTYPE)
     spans = np.empty(len(every), dtype=SPAN_DTYPE)

@@ -16,7 +16,7 @@ from sgfast.capture.names import printable
 from sgfast.errors import ClusterError, SgfastError
 from sgfast.signals import raise_arrived
 
-#: How long to wait for the scheduler to answer.
+#: The time to wait for the scheduler's answer.
 CONNECT_SECONDS = 10
 #: Submit this many tasks for each thread of the cluster at a time, but at least LEAST_AT_ONCE, so that an adaptive
 #: cluster sees enough work to grow.

@@ -126,7 +126,7 @@ class Folder:
         return ClusterError(f"{self.shown(name)}: {what}: {cause_of(error, self.place)}")
 
     def shown(self, name: str = "") -> str:
-        """What messages call a file, or the folder."""
+        """Name of a file, or of the folder, in messages."""
         return printable(f"{self.place.rstrip('/')}/{name}" if name else self.place)
 
 
