@@ -1,4 +1,4 @@
-"""What a cloud or a firewall has to be told so that a policy holds there (SPEC 13).
+"""Export of policies to clouds and firewalls (SPEC 13).
 
 ``changes`` says what has to be made and taken, in which order; ``expressible`` rewrites rules into what a target can
 say. Each target has a module of its own, which turns changes into texts; ``nftables`` makes its tables of policies
