@@ -16,9 +16,9 @@ from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.yaml_nodes import show, shown_origin
 from sgfast.spelling import did_you_mean
 
-#: What of 0.0.0.0/0 and of 2000::/3 is not the internet: the blocks of IANA's registries of special-purpose addresses
-#: that are for private networks, documentation, tests, tunnels and protocols, and multicast. The rest of IPv6 is not
-#: handed out.
+#: The parts of 0.0.0.0/0 and 2000::/3 that are not the internet: the blocks of IANA's registries of special-purpose
+#: addresses that are for private networks, documentation, tests, tunnels and protocols, and multicast. The rest of IPv6
+#: is not handed out.
 SPECIAL: tuple[Network, ...] = tuple(
     map(
         ip_network,

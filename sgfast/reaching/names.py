@@ -18,7 +18,7 @@ from sgfast.reaching.nodes import OUTSIDE, Nodes, Piece
 from sgfast.reaching.question import Question, Scene
 from sgfast.space import NOBODY, Span
 
-#: In the place of the node of a network that has none.
+#: The node of a network that has none.
 _NO_NODE = -1
 
 Region = tuple[tuple[Span, tuple[Span, ...]], ...]
@@ -33,14 +33,14 @@ class Part:
 
     kind: PartKind
     name: str = ""
-    #: Of a network and of the internet: networks that do not count. Of all instances: groups and instances that do not.
+    #: Networks within a network or the internet that do not count; or groups and instances among all instances.
     without: tuple[str, ...] = ()
-    #: Of an instance: the addresses that count. Of the internet: the network that they are in. Empty: all of them.
+    #: The addresses of an instance that count, or the network of the internet that does. Empty: all of them.
     addresses: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """In full. Reports have shorter texts."""
+        """The full text. Reports have shorter ones."""
         name = self.name or ("all instances" if self.kind == "instances" else self.kind)
         if self.addresses:
             name += f" ({', '.join(self.addresses)})"
@@ -75,7 +75,7 @@ class Names:
         #: Owners with addresses that are not asked for, and their groups.
         self._cut_owners: set[int] = set()
         self._cut_groups: set[int] = set()
-        #: Of the scene that was added last: the number of each node of instances, and the regions of the others.
+        #: The scene that was added last: the number of each node of instances, and the regions of the others.
         self._numbers = np.zeros(0, dtype=np.int64)
         self._regions: _Regions | None = None
         #: Regions that hold all that is asked for and that no instance owns.

@@ -49,9 +49,9 @@ class Row:
     sources: tuple[Part, ...]
     destinations: tuple[Part, ...]
     families: tuple[int, ...]
-    #: As ``named_service`` reads them.
+    #: Services in the form that ``named_service`` reads.
     services: str
-    #: Of a difference between two policies: the rules that make it. Else, if they are asked for: those that allow it.
+    #: The rules that make a difference between two policies; else, if they are asked for, the rules that allow the row.
     rules: tuple[Decider, ...] = ()
 
 
@@ -266,7 +266,7 @@ def rows_as_html(rows: Sequence[Row]) -> str:
 def reach(
     policy: Policy, sources: End = ANY, destinations: End = ANY, services: str = "all", *, rules: bool = False
 ) -> Reach:
-    """Which connections may be opened from ``sources`` to ``destinations``, exactly (SPEC 12.5).
+    """Find exactly the connections that may be opened from ``sources`` to ``destinations`` (SPEC 12.5).
 
     ``services``: as ``named_service`` reads them. ``rules``: find the rules that allow each row. Raises ArgumentError
     if ``services`` are none, TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an
@@ -306,7 +306,7 @@ def _nothing(senders: Mask, receivers: Mask, services: int) -> list[Decider]:
 
 
 def rank(row: Row) -> tuple[object, ...]:
-    """What is open to most comes first: everybody, the widest networks, groups, instances."""
+    """Sort key: rows open to most come first: everybody, the widest networks, groups, instances."""
     return _breadth(row.sources), _breadth(row.destinations), row.families, row.services
 
 

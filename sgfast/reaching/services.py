@@ -129,7 +129,7 @@ def _whole(protocol: int) -> tuple[int, int]:
 
 
 class Service(NamedTuple):
-    """What one packet asks for. Fields that its protocol does not have are None; without a type, ICMP is a ping."""
+    """Service of one packet. Fields that its protocol does not have are None; without a type, ICMP is a ping."""
 
     protocol: int
     port: int | None = None
