@@ -50,7 +50,7 @@ PAINTING_STEPS, RULE_STEPS, RANGE_STEPS, CELL_STEPS = 500_000, 40_000, 1_000, 4
 #: Steps to check whether a rule of a context is still undecided.
 LOOK_STEPS = 500
 
-#: How many rules that decide instead are kept for messages.
+#: The number of rules that decide instead that are kept for messages.
 _KEPT_DECIDERS = 20
 
 Key = tuple[int, int]
@@ -61,13 +61,13 @@ Side = tuple[Direction, int]
 
 @dataclass(slots=True)
 class _Standing:
-    """What has not been refuted about a rule so far."""
+    """Claims about a rule that have not been refuted so far."""
 
     shadowed: bool = True
     redundant: bool = True
     #: Some context could not be examined.
     unknown: bool = False
-    #: In some context there is an address it matches.
+    #: There is an address it matches in some context.
     matches: bool = False
     deciders: dict[Key, None] = field(default_factory=dict)
     #: The deciding rules are known for every context.
@@ -105,13 +105,13 @@ class _Seen:
 
     #: The classes with addresses that are not its own.
     others: NDArray[np.bool_]
-    #: By rule.
+    #: Masks by rule.
     wins: NDArray[np.bool_]
     needed: NDArray[np.bool_]
 
 
 class Painting:
-    """Which rule wins in which cell, among the rules of some groups in one direction and family."""
+    """The winning rule of each cell, among the rules of some groups in one direction and family."""
 
     def __init__(
         self, ranked: Sequence[tuple[Key, Rule]], peers: NDArray[np.bool_], services: NDArray[np.bool_],
@@ -233,7 +233,7 @@ class Coverage:
             side: _Extents(index, side[1], [key for keys in of_group.values() for key in keys], self.rule)
             for side, of_group in self._rules.items()
         }
-        #: How many contexts were skipped as too much work.
+        #: The number of contexts that were skipped as too much work.
         self.skipped = 0
         self._budget = Budget(MAX_STEPS)
         self.explanation_budget = Budget(MAX_STEPS_TO_EXPLAIN)

@@ -21,7 +21,7 @@ SENSITIVE: dict[tuple[int, int], str] = {
     (TCP, 27017): "mongodb", (TCP, 50000): "db2",
 }  # fmt: skip
 
-#: How many of them a message names.
+#: The most of them that a message names.
 _LISTED_PORTS = 6
 
 
@@ -64,7 +64,7 @@ def exposed(index: PolicyIndex) -> list[Finding]:
 
 
 def _denying_beside(index: PolicyIndex, denying: list[list[Rule]]) -> list[list[int]]:
-    """For each group: the other groups with such deny rules that all its instances are in, too."""
+    """Other groups with such deny rules that all instances of a group are in, too, for each group."""
     beside: list[set[int] | None] = [None] * len(denying)
     for context in index.contexts:
         others = {g for g in context.groups if denying[g]}

@@ -96,8 +96,8 @@ def _lonely(
     groups: Sequence[SecurityGroup], shadowed: Collection[tuple[str | None, str | None]], budget: Budget,
     skipped: set[Key],
 ) -> list[list[tuple[int, Rule, list[tuple[Service, int]]]]]:  # fmt: skip
-    """By group: the rules with services that none of its own rules is about over the other version. With each service
-    come the groups that are about it, as bits: an instance may be in one of them, too.
+    """Rules of each group with services that none of its own rules is about over the other version. With each
+    service come the groups that are about it, as bits: an instance may be in one of them, too.
     """
     about = _AboutGroups(groups, budget)
     lonely: list[list[tuple[int, Rule, list[tuple[Service, int]]]]] = [[] for _ in groups]
@@ -115,7 +115,7 @@ def _lonely(
 
 
 class _Found(NamedTuple):
-    """What a rule opens over one version only, and the names of the instances that it is about, by context."""
+    """Services that a rule opens over one version only, and the names of the instances it is about, by context."""
 
     services: dict[Service, None]
     names: list[list[str]]
@@ -148,7 +148,7 @@ def _other(rule: Rule) -> Literal[4, 6]:
 
 
 class _About:
-    """What the rules of a group are about, whether they allow or deny it: whoever wrote one has thought of it."""
+    """Services that the rules of a group are about, to allow or to deny them: whoever wrote one has thought of it."""
 
     def __init__(self, group: SecurityGroup) -> None:
         ranges: defaultdict[tuple[Direction, int, bool], defaultdict[int | None, list[tuple[int, int]]]]
@@ -182,7 +182,7 @@ def _services(rule: Rule) -> list[Service]:
 
 
 def _opened(rule: Rule) -> list[Service]:
-    """What the rule opens, if the same could be open over the other version.
+    """Services that the rule opens, if they could be open over the other version, too.
 
     A rule for a CIDR opens nothing of the kind, since nothing tells the same place over the other version. Of outbound
     rules only those to any address count, and only where nothing at all gets out over the other version: who opens a
@@ -196,7 +196,7 @@ def _opened(rule: Rule) -> list[Service]:
 
 
 class _AboutGroups:
-    """Which groups have a rule about a service."""
+    """The groups that have a rule about a service."""
 
     def __init__(self, groups: Sequence[SecurityGroup], budget: Budget) -> None:
         self._about = [_About(group) for group in groups]
@@ -220,7 +220,7 @@ class _AboutGroups:
 
 
 def _with_both(index: PolicyIndex, context: Context) -> dict[int, list[str]]:
-    """By the version that a rule lacks: the instances with addresses of it and, in any case, of IPv6."""
+    """Instances with addresses of the version that a rule lacks and, in any case, of IPv6, by that version."""
     names: dict[int, list[str]] = {4: [], 6: []}
     for n in context.instances:
         instance = index.policy.instances[n]
