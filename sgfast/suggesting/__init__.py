@@ -58,13 +58,13 @@ class LeftOut:
 
     reason: str
     evidence: Evidence
-    #: What ``evidence`` adds up; empty if there was no room to tell it apart.
+    #: The parts that ``evidence`` adds up; empty if there was no room to count them apart.
     kinds: dict[Kind, Evidence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a replay of the captures with the suggested policy shows."""
+    """Result of a replay of the captures with the suggested policy."""
 
     #: The number of connections that the policy was made for, and how many of them it allows.
     claimed: int
@@ -259,7 +259,7 @@ def _left_out(reason: str, kinds: dict[Kind, Evidence]) -> LeftOut:
 
 
 def _less(evidence: Evidence, other: Evidence) -> Evidence:
-    """What ``evidence`` has in excess of ``other``; nothing unless it has more connections."""
+    """Part of ``evidence`` beyond ``other``; nothing unless it has more connections."""
     if evidence.connections <= other.connections:
         return Evidence()
     return replace(
@@ -296,7 +296,7 @@ def _check(claimed: dict[Kind, Evidence], again: Observer) -> Check:
 
 
 def _denied_before(seen: Observer, claimed: dict[Kind, Evidence], again: Observer) -> int:
-    """How many of the connections that were left out because the policy denies them are allowed now."""
+    """Count the connections allowed now among those that were left out because the policy denies them."""
     more = {kind: _less(evidence, claimed.get(kind, Evidence())).connections for kind, evidence in again.wanted.items()}
     return sum(
         min(evidence.connections, more.get(kind, 0))

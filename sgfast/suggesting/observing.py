@@ -37,7 +37,7 @@ _KIND_DTYPE = np.dtype([
 
 
 class Kind(NamedTuple):
-    """What a rule can distinguish about a connection. Addresses are 4 or 16 bytes."""
+    """The features of a connection that a rule can distinguish. Addresses are 4 or 16 bytes."""
 
     initiator: bytes
     responder: bytes
@@ -64,7 +64,7 @@ class Kind(NamedTuple):
 
 @dataclass(slots=True)
 class Evidence:
-    """What was seen. Times are nanoseconds since the epoch; bytes are counted on the wire, in both directions."""
+    """Observed traffic. Times are nanoseconds since the epoch; bytes are counted on the wire, in both directions."""
 
     connections: int = 0
     packets: int = 0
@@ -108,7 +108,7 @@ def allowed_ones(verdict: int, reason: int, answer: int) -> str | None:
 
 
 def _cannot_be_named(kind: Kind, first_port: int) -> str | None:
-    """Why only a rule for all protocols or ports would match; None if a narrower one can."""
+    """Reason why only a rule for all protocols or ports would match; None if a narrower one can."""
     if kind.protocol == (ICMPV6 if kind.family == 4 else ICMP):
         return "ICMP of the other IP version, which no rule can name"
     if kind.protocol in PORT_PROTOCOLS and kind.port is not None and kind.port < first_port:
@@ -129,12 +129,12 @@ class Observer:
 
     def __init__(self, why_not: Filter, settings: Settings) -> None:
         self.wanted: dict[Kind, Evidence] = {}
-        #: By the reason for leaving them out.
+        #: Connections by the reason for leaving them out.
         self.left_out: dict[str, dict[Kind, Evidence]] = {}
         #: Connections of kinds beyond ``MOST_KINDS``.
         self.uncounted = 0
         self._why_not = why_not
-        #: What instances send as clients of infrastructure needs no rule of theirs (SPEC 3.11).
+        #: Packets that instances send as clients of infrastructure need no rule of theirs (SPEC 3.11).
         self._by_role = settings.infrastructure == "by-role"
         self._first_port = PROFILES[settings.profile].first_port
         self._names: Sequence[str] = ()
