@@ -24,7 +24,7 @@ CHANGED_KIND_DTYPE = np.dtype(
     [*((name, KIND_DTYPE[name]) for name in KIND_DTYPE.names or ()), ("turned", "u1"), ("passes", "u1"),
      ("passing_rule", "<i4")]
 )  # fmt: skip
-#: In place of an instance's number, where there was no room to count the two ends.
+#: The instance's number where there was no room to count the two ends.
 ENDS_UNKNOWN = -2
 
 
@@ -73,7 +73,7 @@ def kinds_together(several: Sequence[ChangedKinds]) -> ChangedKinds:
     tables = []
     for part in several:
         numbers = [instances.setdefault(name, len(instances)) for name in part.instances]
-        # What is below 0 is no instance, and stays.
+        # Numbers below 0 are no instances, and stay.
         there = np.array([*numbers, ENDS_UNKNOWN, -1], dtype=np.int32)
         rows = part.rows.copy()
         for name in ("instance", "owner"):
