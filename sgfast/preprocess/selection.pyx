@@ -249,8 +249,8 @@ cdef enum:
     # queue) between two ports of a mirror. Retransmissions come later: TCP on Linux waits 200 ms, resolvers and pings
     # wait seconds. A fast retransmission may come sooner, but usually has a new IPv4 identification.
     MAX_APART_NS = 50000000
-    # How many kept packets are remembered for comparison, a power of two. This covers 4 ms at a million packets a
-    # second, and the whole 50 ms at 80,000 a second. More would not fit in a core's cache.
+    # The number of kept packets that are remembered for comparison, a power of two. This covers 4 ms at a million
+    # packets a second, and the whole 50 ms at 80,000 a second. More would not fit in a core's cache.
     REMEMBERED = 4096
     BUCKETS = 2 * REMEMBERED
     NEVER = -1
