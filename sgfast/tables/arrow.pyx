@@ -56,13 +56,13 @@ cdef struct ArrowArrayStream:
     void (*release)(ArrowArrayStream*) noexcept nogil
     void* private_data
 
-# What an ArrowArray keeps alive. Each has its own, because a consumer may move a child away and keep it for longer.
+# Buffers that an ArrowArray keeps alive. Each has its own, as a consumer may move a child away and keep it for longer.
 cdef struct HeldBuffers:
     Py_buffer views[MOST_BUFFERS]
     const void* pointers[MOST_BUFFERS]
     int count
 
-# What a stream keeps alive. `error` is the text of the last error, or NULL.
+# Objects that a stream keeps alive. `error` is the text of the last error, or NULL.
 cdef struct HeldStream:
     PyObject* fields
     PyObject* batches
