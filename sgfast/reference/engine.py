@@ -358,7 +358,7 @@ class ReferenceEngine:
                 self._resolved.append((packet_number, with_headers(packet, self._deny_fragment(packet))))
 
     def _deny_fragment(self, packet: Packet) -> PacketVerdict:
-        """What no filter sees is not denied (SPEC 3.3, 9.4)."""
+        """Deny a fragment. A packet that no filter sees is not denied (SPEC 3.3, 9.4)."""
         sides = self._sides(packet)
         return PacketVerdict(sides, None) if isinstance(sides, str) else deny_at_once(*sides, "fragment")
 
@@ -478,7 +478,7 @@ class ReferenceEngine:
         return self._judge_by_rules_alone(side, packet).verdict == "allow"
 
     def _settle_moot(self, case: Case, verdict: PacketVerdict) -> None:
-        """After the judgement: clear the mark of the key, or set it."""
+        """Clear the mark of the key, or set it, after the judgement."""
         packet, now = case.packet, case.now
         entry = self._live_entry(case.flow.key, now)
         both_live = entry is not None and len(entry.live_sides(now)) == 2  # only after a change (SPEC 6.11)

@@ -37,7 +37,7 @@ class Packet:
     dst: Address
     protocol: int
     hop_limit: int
-    #: Why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, 3.10); None if nothing is wrong.
+    #: The reason why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, 3.10); None: it can.
     problem: str | None = None
     #: Set if the packet is a fragment. Of nested fragment headers it is the outermost.
     fragment: Fragment | None = None
@@ -125,7 +125,7 @@ def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
 
 
 def read_ipv6(ip: bytes, rest_of_frame: int) -> Packet:
-    """As ``read_ipv4``, but of at least 40 bytes."""
+    """Read an IPv6 packet, as ``read_ipv4`` does, from at least 40 bytes."""
     packet = Packet(6, IPv6Address(ip[8:24]), IPv6Address(ip[24:40]), protocol=ip[6], hop_limit=ip[7])
     is_quote = rest_of_frame == ENDLESS  # whose lengths claim nothing
     claimed = number(ip, 4, 2)
@@ -218,7 +218,7 @@ def read_transport(packet: Packet) -> str | None:
 
 
 def read_ports_or_icmp(packet: Packet) -> None:
-    """As far as they were captured, also if the header is cut behind them (SPEC 10.3)."""
+    """Read them as far as they were captured, also if the header is cut behind them (SPEC 10.3)."""
     payload = packet.payload
     if packet.is_icmp and len(payload) >= 2:
         packet.icmp_type, packet.icmp_code = payload[0], payload[1]
