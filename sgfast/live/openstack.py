@@ -16,8 +16,8 @@ from sgfast.policy.yaml_nodes import show
 
 #: Objects in an answer. The cloud may return fewer.
 _PAGE = 500
-#: How often a call is repeated after an answer "too many requests" or "unavailable". The pause is what Retry-After
-#: says; without it, it grows from half a second.
+#: The number of times that a call is repeated after an answer "too many requests" or "unavailable". Retry-After sets
+#: the pause; without it, the pause grows from half a second.
 _RETRIES = 5
 _BUSY = (429, 503)
 _ANSWER_SECONDS = 60
@@ -32,7 +32,7 @@ class _Listing(NamedTuple):
     is_optional: bool = False
 
 
-#: What a list refers to is read after it, so that an object that is made meanwhile is not missing.
+#: Objects that a list refers to are read after it, so that one that is made meanwhile is not missing.
 _NEUTRON = (
     _Listing("ports", "/ports", "get_port"),
     _Listing("security_groups", "/security-groups", "get_security_group"),
