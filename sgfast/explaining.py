@@ -44,9 +44,9 @@ CLIENT_PORT = 49152
 ECHO_REQUEST = {4: 8, 6: 128}
 
 _VERDICTS = {"allow": "allowed", "deny": "denied"}
-#: How many of a peer's groups are named; beyond that only the number is given.
+#: The most groups of a peer that are named; beyond that only the number is given.
 _LISTED_GROUPS = 5
-#: How many of an instance's prefixes are searched for an address it owns. Each search visits all instances.
+#: The most prefixes of an instance that are searched for an address it owns. Each search visits all instances.
 _SEARCHED_PREFIXES = 10
 
 
@@ -72,7 +72,7 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True)
 class SideExplained:
-    """What one instance's rules decide about the packet."""
+    """Decision of one instance's rules about the packet."""
 
     instance: Instance
     direction: Direction
@@ -89,7 +89,7 @@ class SideExplained:
 
 @dataclass(frozen=True, slots=True)
 class Explained(Shown):
-    """Why one packet is allowed or denied."""
+    """Explanation of why one packet is allowed or denied."""
 
     policy: Policy
     #: The VPC in which addresses were looked up.
@@ -110,8 +110,8 @@ class Explained(Shown):
     #: None for an end that is not an instance.
     egress: SideExplained | None
     ingress: SideExplained | None
-    #: Which addresses were chosen where there were several, which ends are assumed, which are in a group that their
-    #: instance is not in, and which belong to instances of VPCs that are not peered, as full sentences.
+    #: Notes, as full sentences: addresses that were chosen where there were several, ends that are assumed or are in a
+    #: group that their instance is not in, and addresses that belong to instances of VPCs that are not peered.
     choices: tuple[str, ...]
     #: Instances that are only assumed: ``policy`` has them, the one that was given does not.
     assumed: tuple[Instance, ...] = ()
@@ -493,7 +493,7 @@ def _side(
 
 
 def _members_by_address(policy: Policy, there: End, matching: Sequence[RuleInGroup | None]) -> Iterator[str]:
-    """Why rules that name a group match an address whose owner is not in it (SPEC 4.14)."""
+    """Explain why rules that name a group match an address whose owner is not in it (SPEC 4.14)."""
     if there.instance is None:
         return
     network = ip_network(there.address.packed)

@@ -18,11 +18,11 @@ from contextlib import suppress
 
 from sgfast.errors import OutputError
 
-#: How many temporary names to try.
+#: The number of temporary names to try.
 _NAME_ATTEMPTS = 100
-#: How many symbolic links to follow, as in Linux.
+#: The most symbolic links to follow, as in Linux.
 _MAX_LINKS = 40
-#: How much of the file's name a temporary name holds: at most 4 bytes a character, of 255 bytes.
+#: The characters of the file's name that a temporary name holds: at most 4 bytes a character, of 255 bytes.
 _SHOWN_CHARACTERS = 50
 #: A file system that cannot sync, lock or make nameless files says so with one of these.
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EISDIR, errno.ENOLCK)
