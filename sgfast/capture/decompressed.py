@@ -235,7 +235,7 @@ class DecompressedStream:
                         raise error
                     if not self._read():
                         return 0 if self._ended else None
-                if not filled:      # what is filled would be lost if this raised
+                if not filled:      # the bytes filled so far would be lost if this raised
                     self._read_ahead()
                 if not self._take(wait=not filled):
                     break
@@ -357,7 +357,7 @@ class DecompressedStream:
                 if not self._read():
                     break
             except Exception as error:
-                # It is told when everything before it has been handed out.
+                # It is raised when everything before it has been handed out.
                 self._read_error = error
 
     def _take_part(self, parts: ParallelParts | InflatedFile, *, wait: bool) -> bool:

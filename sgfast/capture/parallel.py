@@ -109,7 +109,7 @@ class ParallelParts:
         cls, form: Compression, source: object, chunks: Chunks, bytes_read: int, bytes_shown: int,
         left: threading.Semaphore,
     ) -> ParallelParts | None:  # fmt: skip
-        """None if the source cannot be read anywhere, if it has no two parts, or if there is no thread left.
+        """Return None if the source cannot be read anywhere, if it has no two parts, or if there is no thread left.
 
         ``bytes_read`` of the source have been read, in these ``chunks``.
         """
