@@ -8,8 +8,8 @@ rule that would win without it:
     a rule that wins in no cell is *shadowed*
     a rule beneath which every cell has the same action is *redundant*
 
-Only packets that can come count (``_Seen``). An instance gets none from itself, and about some ICMP types no rule is
-asked.
+Only packets that can come count (``_Seen``). An instance gets none from itself, and some ICMP types are judged without
+rules.
 
 A rule is reported if this holds in every context it is in. What holds for its group alone need not be checked for every
 set of groups: more rules can only hide it further, and if all other rules allow, what is beneath an allow rule still
@@ -120,7 +120,7 @@ class Painting:
     ) -> None:  # fmt: skip
         """``ranked``: rules by precedence, winners first. ``peers``, ``services``: masks by ``peer_row``,
         ``service_row``. ``own``: the rules that name their own group. ``others``: by an instance's position, the
-        classes with addresses that are not its own. ``asked``: the services that rules are asked about.
+        classes with addresses that are not its own. ``asked``: the services that rules are evaluated for.
         ``peer_class``: what each class of the VPC's view belongs to.
         """
         self.ranked = ranked
@@ -205,7 +205,7 @@ class _Extents:
             self._of[n] = protocol, ranges[0][0], ranges[-1][1], first, max(end, first + 1)
 
     def meeting(self, keys: Sequence[Key], asked: Collection[Key]) -> list[Key]:
-        """Those of ``keys`` that may overlap with one of ``asked``, including ``asked`` themselves."""
+        """Those of ``keys`` that may overlap with one of ``asked``, which are included."""
         protocol, low, high, first, end = self._of[[self._row[key] for key in keys]].T[:, :, None]
         protocol_, low_, high_, first_, end_ = self._of[[self._row[key] for key in asked]].T[:, None, :]
         meets = (
@@ -290,7 +290,7 @@ class Coverage:
         return unasked_types(family, direction, infrastructure, stateful=stateful)
 
     def _unasked(self, direction: Direction, family: int, groups: Sequence[int]) -> list[Rule]:
-        """A rule that matches what no rule is asked about, if there is anything."""
+        """A rule that matches all packets for which no rule is evaluated, if there are any."""
         types = self._unasked_types(direction, family, groups)
         # The keys of types and codes take the place of ports.
         keys = merged((256 * each, 256 * each + 255) for each in types)
@@ -302,7 +302,7 @@ class Coverage:
         instances: Collection[int] = (),
     ) -> Painting | None:  # fmt: skip
         """Paint the rules of some groups; None if that is too much work. Only results about the rules ``asked`` must be
-        right. ``instances``: the positions of those for which it will be asked what they see.
+        right. ``instances``: the positions of those whose views will be queried.
         """
         of_group = self._rules[direction, family]
         keys = [key for g in groups for key in of_group.get(g, ())]

@@ -48,7 +48,7 @@ def exposed(index: PolicyIndex) -> list[Finding]:
             return everyone[rule.peer.name, rule.ethertype]
         return rule.peer is None
 
-    # For each group: its inbound rules for everyone, and those of them that deny.
+    # The inbound rules for everyone of each group, and those of them that deny.
     wide = [
         [rule for rule in group.rules if rule.direction == "inbound" and is_everyone(rule)]
         for group in index.policy.security_groups

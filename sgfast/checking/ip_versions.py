@@ -122,7 +122,7 @@ class _Found(NamedTuple):
 
 
 def _findings(index: PolicyIndex, found: dict[Key, _Found]) -> Iterable[Finding]:
-    """One finding for each rule. A service that several rules of a group open is told with the first of them."""
+    """One finding for each rule. A service that several rules of a group open is reported with the first of them."""
     told: set[tuple[int, Direction, int, Service]] = set()
     for (g, n), (services, by_context) in sorted(found.items()):
         group = index.policy.security_groups[g]
