@@ -46,7 +46,7 @@ class Dimension:
         that it is part of.
 
         ``selectors`` give the classes that each matches. ``class_origin``: for each class, the lower one that it was
-        divided from, or itself. ``take`` is told how many bytes are needed, and may refuse by raising.
+        divided from, or itself. ``take`` gets the number of bytes that are needed, and may refuse by raising.
         """
         news = {selector: classes for selector, classes in selectors.items() if selector not in self.row}
         if not news:

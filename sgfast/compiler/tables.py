@@ -112,7 +112,7 @@ class TableCache:
     """
 
     def __init__(self) -> None:
-        # By the names of groups, direction and VPC.
+        # Tables by the names of groups, direction and VPC.
         self._kept: dict[tuple[object, ...], _Kept] = {}
         # The tables of each profile, by direction.
         self._profiles: dict[Profile, list[tuple[_Kept, ...]]] = {}
@@ -303,7 +303,7 @@ class _Builder:
         self._dimensions: dict[tuple[str, tuple[Selector, ...]], Dimension] = {}
         self._left = MAX_TABLE_BYTES
         self._left_for_joined = MAX_JOINED_BYTES
-        # For tables of whole sets of groups, and of common groups.
+        # Steps for tables of whole sets of groups, and of common groups.
         self._steps_left = [MAX_JOINED_STEPS, MAX_COMMON_STEPS]
         self._refusal = (
             f"{policy.origin}: the rule tables would need more than {MAX_TABLE_BYTES >> 20} MiB: the rules of "
