@@ -73,7 +73,7 @@ cdef object merged_flows(FlowRow** rows, const Py_ssize_t* counts, int n):
 
 
 cdef dict merged_tallies(Plane** planes, int n):
-    # By name: (rows, packets and connections that have none, for lack of memory).
+    # The tallies by name: (rows, packets and connections that have none, for lack of memory).
     cdef Tally[TALLIES] sums
     cdef Tally* tally
     cdef uint32_t k

@@ -76,7 +76,7 @@ cdef inline bint read_u8(object number, uint8_t* value) except -1:
 
 
 cdef inline bint read_seconds(object time, int64_t* ns) except -1:
-    # As round(time * 10**9): to the nearest, ties to even.
+    # Rounds like round(time * 10**9): to the nearest, ties to even.
     cdef double seconds
     cdef int64_t whole
     if PyFloat_CheckExact(time):

@@ -31,7 +31,7 @@ cdef struct Wanted:
     HeaderRow* headers
     uint16_t* words         # outcome words (types.pxd)
     bint later              # with several jobs, the workers may write them after the call has returned
-    Prepared* prepared      # what was prepared of the batch that the frames are in
+    Prepared* prepared      # preparation of the batch that the frames are in
 
 
 cdef class DataPlane:

@@ -66,7 +66,7 @@ cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
 
 
 cdef Packet laid_out
-assert <char*>&laid_out.key.addr[1] - <char*>&laid_out == 64    # what most packets need is one cache line (types.pxd)
+assert <char*>&laid_out.key.addr[1] - <char*>&laid_out == 64    # most packets need only one cache line (types.pxd)
 
 ENTRY_BYTES = sizeof(Entry)
 FLOW_RECORD_BYTES = sizeof(FlowRecord)

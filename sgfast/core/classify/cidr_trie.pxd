@@ -20,7 +20,7 @@ cdef enum:
 
 cdef struct PathNode:       # 48 bytes
     uint64_t prefix[2]      # the bits that an address must have to be decided here
-    uint64_t mask[2]        # which of them are compared
+    uint64_t mask[2]        # the bits that are compared
     uint32_t fallback       # the answer if it does not match
     uint32_t table          # index of the first of its 256 cells, or NO_TABLE
     uint32_t value          # the answer of a node without a table

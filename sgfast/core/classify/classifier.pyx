@@ -11,7 +11,7 @@ from sgfast.core.base.types cimport HeaderRow
 from sgfast.core.classify.cidr_trie cimport place_below_root
 
 cdef enum:
-    LAST_RANK = 0x7FFFFFFF          # of NO_RULE_WINS
+    LAST_RANK = 0x7FFFFFFF          # the rank of NO_RULE_WINS
 
 #: Flag in ``choice``: the rest is an index in ``lists``.
 LIST_FLAG = <uint32_t>SEVERAL_TABLES
@@ -305,7 +305,7 @@ cdef class Classifier:
                 i += MATCHED_AT_ONCE
 
 
-cdef struct LookUp:                 # of a packet's peer and service in one of an instance's tables
+cdef struct LookUp:                 # look-up of a packet's peer and service in one of an instance's tables
     const RuleTable* table
     uint32_t address_class
     uint32_t port_class

@@ -66,7 +66,7 @@ from sgfast.core.conntrack.timer_wheel cimport (
 
 cdef enum:
     FIRST_BUCKETS = 1024
-    # At least this many openers are remembered, however small the table is: they are no connections (SPEC 5.8, 9.3).
+    # The least openers that are remembered, however small the table is: they are no connections (SPEC 5.8, 9.3).
     LEAST_MARKS = 1 << 20
 
 
@@ -383,7 +383,7 @@ cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noex
         t.live -= 1
     e.state[0] = NO_STATE
     e.state[1] = NO_STATE
-    # As in `settle`: what ends in a tick stays until the tick is over.
+    # An entry that ends in a tick stays until the tick is over, as in `settle`.
     if e.marks & OPENER_SEEN and (not t.marks_expire or tick_of(now) <= tick_of(t.marks_until)):
         if t.marks_expire:
             arm(&t.wheel, &t.slab, slot, t.marks_until)
@@ -572,7 +572,7 @@ cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil:
 
 
 cdef uint32_t report_live(Table* t, int64_t now, uint32_t first, uint32_t limit) noexcept nogil:
-    # For the end of a replay: reports what is still in the table, without ending it.
+    # Reports what is still in the table, without ending it, at the end of a replay.
     cdef uint32_t slot = first
     cdef Py_ssize_t enough = t.ended_count + limit
     cdef Entry* e

@@ -27,7 +27,7 @@ cdef enum:         # State
     MOOT_ICMP = 66
     STATE_COUNT = 67
 
-cdef enum:         # what a packet may lead to instead of a state
+cdef enum:         # other results of a packet than a state
     KEEPS_DEADLINE = 128    # added to a state: the state changes, the deadline stays
     STAYS = 253             # allowed; state and deadline stay as they are
     NOT_VALID = 254         # the packet is not valid in this state (SPEC 4.5)

@@ -31,7 +31,7 @@ cdef packed struct Entry:           # 64 bytes, one cache line; a test asserts i
     uint8_t kind                    # FlowKey.kind, 0: the slot is free
     uint8_t state[2]                # by side: State
     uint8_t flags[2]                # by side: SideFlag
-    uint8_t marks                   # of the whole tuple: TupleMark
+    uint8_t marks                   # marks of the whole tuple: TupleMark
     uint8_t present                 # bit s: side s has an instance; and DIRECTED
 
 
@@ -63,9 +63,9 @@ cdef struct FlowSides:
 cdef struct Origin:                 # 16 bytes
     int32_t counted_for             # the instance whose filter denied it, or else the responder; -1: in no list
     uint16_t icmp                   # ICMP type << 8 | code of the opener
-    uint8_t reason                  # of the opener
+    uint8_t reason                  # reason of the opener's verdict
     uint8_t ends                    # ORIGIN_ bits
-    uint64_t* outcomes              # where its outcome is counted (tally.pxd); NULL: by a report row (outcomes.pxd)
+    uint64_t* outcomes              # counter of its outcome (tally.pxd); NULL: it counts by a report row (outcomes.pxd)
 
 
 cdef enum:

@@ -115,7 +115,7 @@ cdef class ChangedConnections:
 
     def __cinit__(self, DataPlane old not None):
         self.wire = old.planes[0].wire
-        self.wire.infrastructure = FILTERED     # what is exempt under one policy may not be under the other
+        self.wire.infrastructure = FILTERED     # packets exempt under one policy may not be so under the other
         self.index_mask = 1023
         self.index = <uint32_t*>allocate_pages((self.index_mask + 1) * sizeof(uint32_t))
         self.group_index = <uint32_t*>calloc(GROUP_INDEX, sizeof(uint32_t))

@@ -27,7 +27,7 @@ cdef inline void look_up_addresses(const Plane* plane, const Packet* p, Ahead* a
 
 
 cdef inline void look_up_rules(const Plane* plane, const Packet* p, Ahead* ahead) noexcept nogil:
-    # After the addresses.
+    # Call this after the addresses were looked up.
     cdef int32_t instance
     cdef int side
     for side in range(2):

@@ -63,7 +63,7 @@ cdef class RecordJudge:
     """Judges records with a data plane that has one job, and whose clock has begun (``DataPlane.begin``)."""
 
     cdef DataPlane plane
-    cdef uint64_t last_number       # of the packet judged last
+    cdef uint64_t last_number       # number of the packet judged last
     cdef Packet* packets
     cdef int64_t* now
     cdef uint64_t* numbers

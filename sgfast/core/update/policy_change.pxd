@@ -28,7 +28,7 @@ from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport note_cut
 
 
-cdef enum:         # what a change did to a tuple
+cdef enum:         # the effect of a change on a tuple
     NOT_CUT = 0
     CUT_LIVING = 1
     CUT_FINISHED = 2        # it had ended already (SPEC 6.12)
