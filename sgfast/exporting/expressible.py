@@ -173,7 +173,7 @@ class _Rewriter:
                 self._beside[name].update(denying)
 
     def group(self, group: SecurityGroup) -> SecurityGroup:
-        """The group with rewritten rules. What cannot be said goes to ``problems``."""
+        """The group with rewritten rules. Reasons why some cannot be expressed go to ``problems``."""
         made: list[tuple[Rule, list[Rule]]] = []
         for rule in group.rules:
             if rule.action == "allow" or self._target.has_denies:

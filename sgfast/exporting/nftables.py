@@ -1,6 +1,6 @@
 """A policy as a file for ``nft -f`` (SPEC 13.10): the filter of one machine, or of instances behind interfaces.
 
-Each instance has two chains for each direction: ``before/...`` is asked before connections are looked up, ``side/...``
+Each instance has two chains for each direction: ``before/...`` runs before connections are looked up, ``side/...``
 judges. ``rules/...`` has the rules of one group, direction, priority and action; all instances of a VPC share them.
 Connection tracking belongs to the kernel. Each instance has a zone of its own there, because each has its own
 connections (SPEC 3.7).
