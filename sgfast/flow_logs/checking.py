@@ -12,7 +12,7 @@ record waits for an accepted record of the other direction within the connection
 exception is a sender that the rules deny near the beginning of the log: then the ports decide, if they can, as SPEC 9.3
 does for captures.
 
-*Undecided.* A record may be of packets that no rule was asked about: ICMP errors, later fragments, packets of an
+*Undecided.* A record may be of packets that no rule was evaluated for: ICMP errors, later fragments, packets of an
 expired connection, malformed ones. Where that could be the reason for its ACCEPT or REJECT, the record is
 ``undecided``, with a cause (SPEC 10.16).
 """

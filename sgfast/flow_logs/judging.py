@@ -23,7 +23,7 @@ class Judgement(NamedTuple):
 
 
 class Judge:
-    """Asks the rules, and remembers what they said."""
+    """Evaluates the rules, and remembers their verdicts."""
 
     def __init__(self, policy: Policy, compiled: CompiledPolicy) -> None:
         self._policy = policy
