@@ -125,7 +125,7 @@ class _Project:
             page = _items_in(response, listing, name)
             new = {item["id"]: item for item in page if item["id"] not in items}
             if not new:
-                # Not every cloud says which page is the last, so the one after it is asked for, too. It is empty, or
+                # Not every cloud says which page is the last, so the one after it is requested, too. It is empty, or
                 # the whole list once more where the cloud knows no pages.
                 if len(page) == _PAGE:
                     message = f"the cloud answers with the same {_PAGE} objects again, so the others cannot be read"
