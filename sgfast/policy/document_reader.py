@@ -132,14 +132,14 @@ class DocumentReader:
         has_unknown_keys = errors.count > 0
         read = sections.values()
         if any(type(value) is not ScalarNode and value not in read for _, value in self._root.value):
-            # It may be meant to be a section that is missing.
+            # It may be a misspelled name of a section that is missing.
             errors.incomplete |= DOCUMENT_FIELDS.keys() - sections
         vpcs = self._vpcs(sections.get("vpcs"))
         address_groups = self._address_groups(sections.get("address_groups"))
         group_entries, wrong_groups = self._named(sections.get("security_groups"), "security_groups", GROUP_FIELDS)
         instance_entries, _ = self._named(sections.get("instances"), "instances", INSTANCE_FIELDS)
 
-        # One of the unknown keys may be meant to be the version.
+        # One of the unknown keys may be a misspelled version.
         if "version" in sections or not has_unknown_keys:
             with errors:
                 check_version(reader, reader.required(sections, "version", self._root, "", ": write version: 1"))

@@ -1,4 +1,4 @@
-"""Reads an expectations file: which connections a policy is meant to allow, and which to deny (SPEC 2.14)."""
+"""Reads an expectations file: the connections that a policy has to allow, and those it has to deny (SPEC 2.14)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Word(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Expectation:
     """Every packet that opens a connection from one of the sources to one of the destinations, for one of the services,
-    is meant to get this verdict.
+    is expected to get this verdict.
     """
 
     sources: tuple[Word, ...]

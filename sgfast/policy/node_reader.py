@@ -124,7 +124,7 @@ class NodeReader:
     def unknown_name(
         self, where: Node, path: str, message: str, name: str, known: Iterable[str], *sections: str
     ) -> PolicyError:
-        """The error for a name that is not one of ``known``, with the names that were perhaps meant. ``sections``:
+        """The error for a name that is not one of ``known``, with similar known names. ``sections``:
         which of them could define it.
         """
         is_sure = self.errors.incomplete.isdisjoint(sections)

@@ -244,7 +244,7 @@ def _sent_to_gateways(files: AwsDocuments) -> dict[str, dict[str, _Space]]:
     }  # fmt: skip
 
 
-# Where it leads ------------------------------------------------------------------------------------------------------
+# Reachable VPCs ------------------------------------------------------------------------------------------------------
 
 
 def _reached_from(
@@ -331,7 +331,7 @@ class _Space:
     """A set of addresses."""
 
     def __init__(self, networks: Iterable[Network | None]) -> None:
-        """None stands for addresses that no file tells: the space may have any."""
+        """``networks``: None stands for addresses that no file states; the space may have any then."""
         known = [*networks]
         self._may_be_any = None in known
         fours = collapse_addresses(each for each in known if isinstance(each, IPv4Network))

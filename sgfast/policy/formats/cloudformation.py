@@ -150,7 +150,7 @@ class _Stacks:
     """Everything that the templates of one import hold."""
 
     def __init__(self, sources: Sequence[Source], lacking: list[_NotKnown]) -> None:
-        """``lacking`` takes what is needed and templates do not say, so that all of it can be told at once."""
+        """``lacking`` collects needed values that the templates do not state, so that all are reported at once."""
         self.draft = Draft("aws")
         self._lacking = lacking
         self._vpcs = Vpcs()

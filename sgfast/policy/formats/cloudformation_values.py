@@ -248,7 +248,7 @@ class Template:
         return unknown._replace(id=f"{self.identity(logical)}.{attribute}") if isinstance(unknown, Unknown) else unknown
 
     def _primary_address(self, properties: Mapping[str, object], depth: int) -> object:
-        """The address of an instance's first interface, or the primary one in an interface's list; None if not said."""
+        """The address of an instance's first interface, or the primary one in an interface's list; None if missing."""
         for key in ("NetworkInterfaces", "PrivateIpAddresses"):
             items = self._value(properties.get(key), depth)
             for item in items if isinstance(items, list) else ():

@@ -187,7 +187,7 @@ class Draft:
 
     def note(self, message: str, location: Location | None = None, *, whole: bool = False) -> None:
         """Record something worth knowing. If many objects share a message, only the first few are named, unless the
-        list is asked for as a whole.
+        list is requested as a whole.
         """
         names = self._notes.setdefault(message, [])
         if whole:

@@ -173,7 +173,7 @@ class References:
         top, *below = attribute.split(".")
         blocks, values = at(expressions, top), at(resource.values, top)
         if below and not (isinstance(blocks, list) and isinstance(values, list) and len(blocks) == len(values)):
-            return {}  # of a part of an attribute; or of a block, where it is not known which blocks are dynamic
+            return {}  # a part of an attribute; or a block, where it is not known which blocks are dynamic
         return at(expressions, attribute)
 
     def _mentioned(
