@@ -88,7 +88,7 @@ cdef struct Step:
     uint8_t operation
     uint8_t way
     uint8_t family          # 4 or 6; 0: both
-    uint8_t protocol        # of PORTS, 0: TCP, UDP and SCTP
+    uint8_t protocol        # protocol of PORTS, 0: TCP, UDP and SCTP
     uint16_t first
     uint16_t last
     uint64_t network[2]     # high and low half; IPv4 is in the low half
@@ -300,7 +300,7 @@ cdef class Dedup:
     cdef Kept* first            # the first REMEMBERED packets that were kept
     cdef Kept* ring             # kept packet n is at n % REMEMBERED until kept packet n + REMEMBERED replaces it
     cdef uint64_t* newest       # by bucket: number of the last packet kept, 0: none
-    cdef uint64_t number        # of the last packet kept, 1-based
+    cdef uint64_t number        # number of the last packet kept, 1-based
     cdef uint64_t secret[4]
     cdef readonly int64_t dropped
 
