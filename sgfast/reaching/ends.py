@@ -43,7 +43,7 @@ class End:
     """One end of the connections that a question is about: some instances and some addresses."""
 
     kind: EndKind
-    #: The name of what is meant, or the network. For messages.
+    #: The name of the end, or the network. For messages.
     name: str
     #: Instances that count with all their addresses, by name.
     instances: frozenset[str] = frozenset()
@@ -62,8 +62,8 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
     its words (SPEC 2.12), an address or a CIDR. ``group:web``, ``instance:web`` and ``address-group:web`` say of which
     kind a word is (SPEC 12.2).
 
-    Raises PolicyError if it means none of these, or several. ``suggest`` tells from a word and the known ones what was
-    perhaps meant.
+    Raises PolicyError if it means none of these, or several. ``suggest`` makes a hint from a word and the known
+    ones.
     """
     if text == "any":
         return ANY

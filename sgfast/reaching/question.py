@@ -42,7 +42,7 @@ class Scene:
     pieces_of_receiver: list[dict[int, int]]
     #: One for each policy.
     relations: list[Relation]
-    #: The services that are asked for.
+    #: The queried services.
     base: Ranges
 
 

@@ -39,7 +39,7 @@ MAX_SEARCHED, SEARCH = 500_000_000, 1000
 
 EMPTY = 0
 
-#: Up to so many nodes, Python is faster than numpy, and tables are kept for other VPCs that see the same nodes.
+#: The most nodes for which Python is faster than numpy, and tables are kept for other VPCs that see the same nodes.
 _FEW = 16
 #: The most cells of tables that are kept: 64 MiB.
 _KEPT_CELLS = 1 << 24
@@ -87,7 +87,7 @@ class Budget:
             raise self._refusal("too many services are open to different senders")
 
     def search(self, nodes: int) -> bool:
-        """Whether the rules that decide may be looked for among so many nodes."""
+        """Whether the rules that decide may be looked for among this many nodes."""
         self._searched -= SEARCH + nodes
         self.is_searched_out |= self._searched < 0
         return not self.is_searched_out
@@ -205,7 +205,7 @@ class Relation:
         self, ground: Ground, policy: int, vpc: str, senders: Nodes, receivers: Nodes, base: Ranges, sets: Sets,
         budget: Budget, kept: KeptTables,
     ) -> None:  # fmt: skip
-        """``policy``: its position. ``base``: the services that are asked for. ``kept``: for all VPCs together."""
+        """``policy``: its position. ``base``: the queried services. ``kept``: for all VPCs together."""
         self._ground, self._policy = ground, policy
         self._account: Account = ground.accounts[policy]
         self._senders, self._receivers = senders, receivers
@@ -354,7 +354,7 @@ class Relation:
         return Table(kind.astype(np.int32), allowed, ranked, winner, starts)
 
     def _ranges(self, allowed: NDArray[np.bool_], starts: Numbers) -> Ranges:
-        """The services that are asked for, in the stretches that are allowed."""
+        """The queried services, in the stretches that are allowed."""
         change = np.flatnonzero(np.diff(np.concatenate(([False], allowed, [False]))))
         bounds = np.append(starts, 256 * KEYS)[change].tolist()
         stretches = tuple((first, end - 1) for first, end in zip(bounds[::2], bounds[1::2], strict=True))

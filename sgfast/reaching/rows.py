@@ -51,7 +51,7 @@ class Row:
     families: tuple[int, ...]
     #: Services in the form that ``named_service`` reads.
     services: str
-    #: The rules that make a difference between two policies; else, if they are asked for, the rules that allow the row.
+    #: The rules that make a difference between two policies; else, if they were requested, those that allow the row.
     rules: tuple[Decider, ...] = ()
 
 
@@ -199,7 +199,7 @@ def _merged(rows: Mapping[Key, Rules]) -> Iterator[tuple[Key, Rules]]:
     from_: defaultdict[tuple[int, Region, int], _Merged] = defaultdict(_Merged)
     for (sources, region_from, services), merged in to.items():
         for destinations, region_to in merged.rows():
-            # Nothing is said of a region to a region: neither end is an instance.
+            # Rows do not lead from a region to a region: neither end is an instance.
             from_[destinations, region_to, services].add(sources, region_from if destinations else (), merged.rules)
     for (destinations, region_to, services), merged in from_.items():
         for sources, region_from in merged.rows():
@@ -238,7 +238,7 @@ class Reach(Shown):
     policy: Policy
     sources: End
     destinations: End
-    #: The services, as they were asked for.
+    #: The services in the words of the query.
     asked: str
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
