@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 FRAGMENT_SECONDS = 30
 FRAGMENT_DATAGRAMS = 4096
 FRAGMENT_RANGES = 65536
-#: A fragment waits for at most so many packets.
+#: The most packets that a fragment waits for.
 FRAGMENT_PACKETS = 65536
 #: The longest datagram: in IPv4 with its header, in IPv6 without.
 MOST_BYTES = 65535

@@ -127,7 +127,7 @@ def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
 def read_ipv6(ip: bytes, rest_of_frame: int) -> Packet:
     """Read an IPv6 packet, as ``read_ipv4`` does, from at least 40 bytes."""
     packet = Packet(6, IPv6Address(ip[8:24]), IPv6Address(ip[24:40]), protocol=ip[6], hop_limit=ip[7])
-    is_quote = rest_of_frame == ENDLESS  # whose lengths claim nothing
+    is_quote = rest_of_frame == ENDLESS  # a quote's lengths claim nothing
     claimed = number(ip, 4, 2)
     packet.payload_length = claimed or rest_of_frame - 40
     jumbo = jumbo_length(ip[40:]) if packet.protocol == HOP_BY_HOP and not is_quote else None
