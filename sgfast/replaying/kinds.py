@@ -21,8 +21,8 @@ Rows = NDArray[Any]
 #:     connections      denied attempts if the reason denies, else allowed connections
 #:     packets, bytes   counted for denied kinds only
 #:     owner            the instance that owns the peer's address; -1 if none does
-#:     broken           attempts that the other end answered, and that nobody meant to be denied
-#:     meant            attempts that the other end answered, and that are meant to be denied (SPEC 10.25)
+#:     broken           attempts that the other end answered, and whose denial no expectation states
+#:     meant            attempts that the other end answered, and whose denial is expected (SPEC 10.25)
 #:     refused, silent  allowed connections that the instance refused, or never answered
 KIND_DTYPE = np.dtype(
     [*((name, TALLY_DTYPE[name]) for name in TALLY_DTYPE.names or () if name != "outcomes"), ("owner", "<i4"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile, ChangesSource
     from sgfast.policy.model import Policy
 
-#: The tables with a row for each packet or connection, which are kept only if they are asked for.
+#: The tables with a row for each packet or connection, which are kept only on request.
 Kept = Literal["connections", "packets"]
 
 #: The most parts into which a cluster divides packets.

@@ -77,7 +77,7 @@ class ReferenceRunner:
         self.verdicts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.began: Counter[str] = Counter()
-        # By group and rule id, as groups may use the same rule id.
+        # Counts by group and rule id, as groups may use the same rule id.
         self.created: Counter[tuple[str, str]] = Counter()
         self.hits: Counter[tuple[str, str]] = Counter()
         self.hit_bytes: Counter[tuple[str, str]] = Counter()
@@ -108,7 +108,7 @@ class ReferenceRunner:
         disconnected = sum(engine.apply(change.change, change.at_ns).disconnected for engine in self.engines.values())
         self.disconnected += disconnected
         self.policy = apply_change(self.policy, change.change).policy
-        # As in the engine, except that an instance which is deleted and comes back keeps its number.
+        # Numbers follow as in the engine, except that an instance which is deleted and comes back keeps its number.
         self._number(self.numbering.after(self.policy))
         return ChangeDone(change.at_ns, change.text, disconnected)
 

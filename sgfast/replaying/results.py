@@ -271,7 +271,7 @@ class ReplayResult(Shown):
     oddities: Oddities = field(default_factory=lambda: Oddities())
     #: The number of tunnel headers removed, by kind; None if none were to be removed.
     decapsulated: dict[str, int] | None = None
-    #: Packets and connections, if ``replay`` was told to keep them.
+    #: Packets and connections, if ``replay`` was to keep them.
     kept: KeptRows | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

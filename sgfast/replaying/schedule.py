@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile, TimedChange
 
 
-#: Connections that have ended are written each time that so many packets have been judged (SPEC 10.4). They are not
+#: Connections that have ended are written each time that this many packets have been judged (SPEC 10.4). They are not
 #: written after each batch: what a batch holds depends on how captures are read, and so would the order of connections.
 CONNECTIONS_EVERY = 1 << 14
 

@@ -165,6 +165,6 @@ def identity_of(path: str) -> tuple[int | None, str]:
 
 
 def shards_for(units: Sequence[Unit], threads: int) -> int:
-    """The number of shards: enough to keep all threads busy, and so many that no shard is too large."""
+    """The number of shards: enough to keep all threads busy, and to make no shard too large."""
     nbytes = sum(unit.size for unit in units)
     return min(MOST_SHARDS, max(2 * threads, min(USUAL_SHARDS, -(-nbytes // SHARD_BYTES))))

@@ -61,7 +61,7 @@ class Cluster:
         from distributed import KilledWorker, as_completed
         from distributed.comm import CommClosedError
 
-        numbers: dict[Any, int] = {}        # of the calls that are not done
+        numbers: dict[Any, int] = {}        # numbers of the calls that are not done
         results: dict[int, T] = {}
         left = enumerate(calls)
 
