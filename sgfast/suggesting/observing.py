@@ -47,7 +47,7 @@ class Kind(NamedTuple):
     protocol: int
     #: The destination port or ICMP type; None if the protocol has neither.
     port: int | None
-    #: Whether the initiator's filter is not asked, as the initiator is a client of infrastructure (SPEC 3.11).
+    #: Whether the initiator's filter is not evaluated, as the initiator is a client of infrastructure (SPEC 3.11).
     is_free: bool = False
 
     @property
