@@ -307,8 +307,8 @@ def schema_capsule(fields):
 def stream_capsule(fields, batches):
     """A table as a capsule named ``arrow_array_stream``.
 
-    ``batches``: yields a list of ``Array``, one for each of ``fields`` and of equal lengths. It is asked for the next
-    one when the consumer asks. The consumer shows the text of an error that it raises.
+    ``batches``: yields a list of ``Array``, one for each of ``fields`` and of equal lengths. It yields the next one
+    when the consumer requests it. The consumer shows the text of an error that it raises.
     """
     cdef ArrowArrayStream* stream
     cdef HeldStream* held
