@@ -99,7 +99,7 @@ class Explained(Shown):
     protocol: int
     #: The destination port; None if the protocol has no ports.
     port: int | None
-    #: The source port that was asked for; None: any.
+    #: The queried source port; None: any.
     sport: int | None
     icmp_type: int | None
     icmp_code: int | None
@@ -370,7 +370,7 @@ def _ends(
     ends = []
     for each in named:
         if isinstance(each, Instance):
-            # An instance that is given by its name is meant even where the VPC does not see it.
+            # An instance given by its name is an end even where the VPC does not see it.
             sees = engine if _is_visible(engine, each) else Engine(engine.policy, vpc=each.vpc)
             ends.append(End(_own_address(sees, each, family, choices), each))
         else:
@@ -467,7 +467,7 @@ def _side(
 ) -> SideExplained:
     judged = verdict.egress if direction == "outbound" else verdict.ingress
     if verdict.reason == "infrastructure" or (judged is not None and judged.reason == "infrastructure"):
-        # No rule is asked. What the sender must not send, the receiver would get without one (SPEC 3.11).
+        # No rule is evaluated. A packet that the sender must not send would reach the receiver without one (SPEC 3.11).
         allows = judged is None or judged.verdict == "allow"
         return SideExplained(
             here, direction, judged is not None, "allow" if allows else "deny", "infrastructure", None, (), ()

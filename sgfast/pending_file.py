@@ -3,8 +3,8 @@
     no name (O_TMPFILE), or .NAME.sgfast-xxxxxxxx.part  --give_name-->  that name  --appear-->  NAME
 
 All paths are resolved as the kernel resolves them, relative to an open folder: ``nope/../file`` names nothing if there
-is no ``nope``. Whoever writes such a file holds a lock on it, so that the remains of a run that was killed can be told
-from a run that is still writing.
+is no ``nope``. Whoever writes such a file holds a lock on it. So the remains of a run that was killed can be
+distinguished from a run that is still writing.
 """
 
 from __future__ import annotations

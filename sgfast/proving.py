@@ -1,4 +1,4 @@
-"""Holds a policy against what is meant (SPEC 10.23): proves each expectation for all packets, or shows one packet that
+"""Proves a policy against expectations (SPEC 10.23): proves each one for all packets, or shows one packet that
 contradicts it; and says which expectation is about a connection that was seen.
 
 ``sgfast.reaching`` finds the packet, and the engine judges it before anybody sees it.
@@ -216,7 +216,7 @@ class Expectations:
         return steps
 
     def _steps(self, meant: _Meant) -> int:
-        """An estimate of the work of one proof in one VPC. Each pair of ends is asked about twice, and each question
+        """An estimate of the work of one proof in one VPC. Each pair of ends is queried twice, and each question
         looks at all that the policy and the ends name. What is named apart is also compared with the other end, which
         takes longest.
         """

@@ -56,7 +56,7 @@ class NamedNetworks:
     """The networks of one family that rules name, in address order, outer before inner."""
 
     def __init__(self, policies: Sequence[Policy], family: int, more: Iterable[Network] = ()) -> None:
-        """``more``: other networks of the family that are to be told apart."""
+        """``more``: other networks of the family that are to be distinguished."""
         named = [*more]
         for policy in policies:
             # An address group that many rules name is expanded only once.
@@ -92,7 +92,7 @@ class View:
         regions = policy.vpc_by_name
         # The membership and the instance of each owner. NOBODY is the first one.
         owners: list[tuple[int, int]] = [(NOBODY, NOT_ONE)]
-        # For each span: its owner, and whether the owner is in this VPC. Its own addresses take precedence over peers'.
+        # The owner of each span, and whether it is in this VPC. Its own addresses take precedence over peers'.
         owned: dict[Span, tuple[int, bool]] = {}
         for other, spans in visible.items():
             own, reachable = other == vpc, regions[other].region == regions[vpc].region
@@ -268,7 +268,7 @@ class Services:
 
 
 def unasked_types(family: int, direction: Direction, infrastructure: str, *, stateful: bool) -> frozenset[int]:
-    """ICMP types of packets about which no rule is asked (SPEC 3.2, 3.11, 4.6, 5.6), by the setting ``infrastructure``.
+    """ICMP types that are judged without rules (SPEC 3.2, 3.11, 4.6, 5.6), by the setting ``infrastructure``.
     ``stateful``: the filter remembers connections.
     """
     types = {*NO_OPENERS[family]} if stateful else set()

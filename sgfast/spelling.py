@@ -1,4 +1,4 @@
-"""Suggests the word that was meant where another one was written (SPEC 10.26)."""
+"""Suggests a known word in place of a misspelled one (SPEC 10.26)."""
 
 from __future__ import annotations
 
