@@ -116,7 +116,7 @@ _MOST_HEADER = 4 * 1024 * 1024
 
 
 def _without_flags(member: bytes) -> bytes | None:
-    """Replaces the header by one without flags, which zlib accepts. None if the header is not complete yet.
+    """Replace the header by one without flags, which zlib accepts. None if the header is not complete yet.
 
     Raises ValueError if the header is damaged.
     """
@@ -361,7 +361,7 @@ class Decompressor:
         self.failure = ValueError(f"the {self._compression.name} data {what}")
 
     def _decompress(self, empty: int) -> Generator[bytes | None, bytes | None, None]:
-        """Yields output, and None to request input; the caller sends b"" at the end of the input."""
+        """Yield output, and None to request input; the caller sends b"" at the end of the input."""
         compression = self._compression
         data = b""
         while True:

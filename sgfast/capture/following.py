@@ -107,7 +107,7 @@ def following(stream: BinaryStream, path: str | None, until: Callable[[], bool])
 
 @contextmanager
 def first_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether an interrupt (Ctrl-C) has occurred.
+    """Yield a function that tells whether an interrupt (Ctrl-C) has occurred.
 
     Only the first interrupt is caught; later ones have their usual effect. Nothing is caught outside the main thread or
     if interrupts are ignored.
