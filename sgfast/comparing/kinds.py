@@ -54,7 +54,7 @@ def kinds_of_rows(counted: Rows, blocks: NDArray[np.int8]) -> Rows:
 
 
 def fill_ends(kinds: Rows, known: NDArray[np.bool_], counted: Rows, found: NDArray[np.int32]) -> None:
-    """Adds ends and rules to the kinds that have addresses: ``known`` says which, and ``counted`` has their rows.
+    """Add ends and rules to the kinds that have addresses: ``known`` says which, and ``counted`` has their rows.
 
     ``found``: for each, the side whose filter blocks (0: the opener's, as that policy sees it), the numbers of its
     instance and of the peer's, and the numbers of both policies' rules, first that of the policy that blocks.
