@@ -310,7 +310,7 @@ class AddressClasses:
 
     @staticmethod
     def selector(rule: Rule, vpc: int) -> tuple[object, ...]:
-        """Identifies a rule's peer as seen from a VPC. Equal selectors match the same classes."""
+        """Identify a rule's peer as seen from a VPC. Equal selectors match the same classes."""
         match rule.peer:
             case GroupPeer(name):
                 return ("group", rule.ethertype, name, vpc)

@@ -123,7 +123,7 @@ class TableCache:
         return self._profiles.get(profile)
 
     def use(self, profiles: dict[Profile, list[tuple[_Kept, ...]]], forget: bool) -> None:
-        """Keeps the tables of these profiles. ``forget``: no others."""
+        """Keep the tables of these profiles. ``forget``: no others."""
         if forget:
             self._profiles = profiles
             self._kept = {kept.key: kept for tables in profiles.values() for some in tables for kept in some}
