@@ -162,7 +162,7 @@ cdef class AccountingPlane(DataPlane):
         self.finishing = threading.Lock()
 
     def finish(self, *, Py_ssize_t most=0x7FFFFFFF):
-        """Reports the tuples still in the table, at the end of a replay. They stay in the table.
+        """Report the tuples still in the table, at the end of a replay. They stay in the table.
 
         Call it until it returns True. Each call reports about ``most`` tuples, so that the rows of all of them
         need not be in memory together. What other threads judge between calls may not be reported.

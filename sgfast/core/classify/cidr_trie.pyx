@@ -260,7 +260,7 @@ cdef class CidrTrie:
 
 
 def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
-    """Finds how prefixes nest.
+    """Find how prefixes nest.
 
     The prefixes must be sorted by address, then by length. ``halves``: uint64 (n, 2), an IPv4 address in the upper bits
     of the first half; ``lengths``: uint8 (n,); ``owner``: int32 (n,), -1 where a prefix has none of its own;

@@ -283,7 +283,7 @@ cdef class Classifier:
         )
 
     def match(self, headers not None, winners not None):
-        """Finds the rules that would win if each packet were an opener, regardless of connections (SPEC 4.8).
+        """Find the rules that would win if each packet were an opener, regardless of connections (SPEC 4.8).
 
         ``headers``: HEADER_DTYPE (n,). ``winners``: int32 (n, 2), filled with the rule numbers of the egress and the
         ingress side; -1 where no rule matches, -2 where there is no such side.

@@ -87,7 +87,7 @@ cdef class RecordJudge:
         self, const uint8_t[::1] block not None, Py_ssize_t start, Py_ssize_t end, uint32_t vpc, int64_t shift_ns,
         uint64_t before, told=None
     ):
-        """Judges the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, positions that ``records_before``
+        """Judge the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, positions that ``records_before``
         returned.
 
         ``shift_ns``: what to add to the input's clock for that of the replay, nanoseconds, not negative. ``before``:

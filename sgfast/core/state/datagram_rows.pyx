@@ -178,7 +178,7 @@ def check_datagrams(rows, int instances, int rules, clock_ns):
 
 
 def load_datagrams(DataPlane plane not None, rows):
-    """Loads rows of ``save_datagrams`` into a plane that has no datagrams. ValueError if a row is wrong, or a datagram
+    """Load rows of ``save_datagrams`` into a plane that has no datagrams. ValueError if a row is wrong, or a datagram
     is there twice.
     """
     cdef Classifier classifier = plane.classifier
