@@ -122,7 +122,7 @@ class DocumentReader:
         return self._section_lines | {("rules", rule): line for rule, line in self._rule_lines.items()}
 
     def policy(self) -> Policy:
-        """Raises PolicyError with all errors of the document."""
+        """Return the policy. Raises PolicyError with all errors of the document."""
         reader, errors = self._reader, self._reader.errors
         if reader.is_null(self._root):
             raise reader.error(self._root, "", "the document is empty")

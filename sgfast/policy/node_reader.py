@@ -81,7 +81,7 @@ class DocumentErrors:
         return self.keep(error)
 
     def raise_all(self) -> None:
-        """Raises PolicyError if there were any errors."""
+        """Raise PolicyError if there were any errors."""
         if not self._first:
             return
         if self.count == 1:
