@@ -169,7 +169,7 @@ class Captures:
         return Noticed(looked_at, copies, tuple(self._without_interfaces), too_deep)
 
     def warn(self, warnings: list[str]) -> None:
-        """Adds warnings about unusual packets."""
+        """Add warnings about unusual packets."""
         self.noticed.warn(warnings, self._reading, self._placement)
 
 

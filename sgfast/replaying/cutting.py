@@ -71,7 +71,7 @@ class Cutting:
         self._packets = self._looked_at = self._copies = 0
 
     def apply(self, batch: FrameBatch) -> None:
-        """Removes frames from ``batch``, which may be empty afterwards."""
+        """Remove frames from ``batch``, which may be empty afterwards."""
         if self._steps is None:
             self._steps = self._begin(next(iter(batch))[0])
         for step in self._steps:

@@ -203,7 +203,7 @@ class EngineRunner:
         )  # fmt: skip
 
     def _follow_cuts(self, result: ReplayResult) -> int:
-        """Adds to each change what became of the connections it cut. Returns how many of these were not followed."""
+        """Add to each change what became of the connections it cut. Returns how many of these were not followed."""
         rows, not_followed = self.engine.dataplane.cuts
         for done in result.changes:
             if done.number < 0:

@@ -88,7 +88,7 @@ def kinds_of(engine: Engine) -> Kinds:
 
 
 def _fill(rows: Rows, tally: Rows, outcomes: Sequence[str], *, has_begun: bool) -> None:
-    """Fills rows of KIND_DTYPE, which are zeros, from those of a tally. ``outcomes``: measures that its outcomes are
+    """Fill rows of KIND_DTYPE, which are zeros, from those of a tally. ``outcomes``: measures that its outcomes are
     of. ``has_begun``: it counts connections in the rows in which they began. Otherwise they are an outcome each, whose
     rows had no room for their peers. Their times and numbers are not known.
     """
@@ -162,7 +162,7 @@ def joined(kinds: Kinds) -> Rows:
 def _add_outcomes(
     own: Rows, places: NDArray[np.int64], outcomes: Rows, names: Sequence[str], ignored: np.uint64
 ) -> NDArray[np.int64]:
-    """Adds outcomes to the rows at ``places`` in ``own`` with the same key. Returns the numbers of those that it added.
+    """Add outcomes to the rows at ``places`` in ``own`` with the same key. Returns the numbers of those that it added.
 
     ``ignored``: bits of the key that outcomes do not know. Where several rows differ in these alone, the first ones
     with enough connections get it.

@@ -139,7 +139,7 @@ class ReplayOptions:
                 )
 
     def check(self, captures: tuple[str, ...], *, reports_connections: bool) -> None:
-        """Raises ArgumentError for options that cannot be combined, or not with these captures or a connection sink."""
+        """Raise ArgumentError for options that cannot be combined, or not with these captures or a connection sink."""
         if self.client is not None:
             reads_once = self.reading.follow or "-" in captures
             if self.engine != "fast" or self.snapshot is not None or self.jobs != 1 or reads_once:

@@ -102,7 +102,7 @@ class ReferenceRunner:
         return len(batch) - first
 
     def flush(self) -> None:
-        """Does nothing: ``process`` passes packets on, and this model has no report of connections."""
+        """Do nothing: ``process`` passes packets on, and this model has no report of connections."""
 
     def apply(self, change: TimedChange) -> ChangeDone:
         disconnected = sum(engine.apply(change.change, change.at_ns).disconnected for engine in self.engines.values())
@@ -156,7 +156,7 @@ class ReferenceRunner:
             self._spell_result(verdict, result)
 
     def _write(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None:
-        """Writes rows in packet order: those of a batch once no packet in it or before it is pending."""
+        """Write rows in packet order: those of a batch once no packet in it or before it is pending."""
         self._write_held()
         if not self.held and not self.pending:
             self.sinks.write_packets(batch, first, headers, results)

@@ -359,7 +359,7 @@ class Oddities:
         return replace(total, most_late_ns=max(self.most_late_ns, other.most_late_ns))
 
     def warn(self, result: ReplayResult) -> None:
-        """Adds warnings to a result that already has its times and policy."""
+        """Add warnings to a result that already has its times and policy."""
         warnings = result.warnings
         if self.cuts_not_followed:
             warnings.append(f"{count(self.cuts_not_followed, 'cut connection')} could not be followed further")

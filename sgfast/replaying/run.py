@@ -53,7 +53,7 @@ def replay(
     shards: int | None = None,
     tables: Sequence[Kept] | Kept = (),
 ) -> ReplayResult:
-    """Judges every packet of ``captures``.
+    """Judge every packet of ``captures``.
 
     ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
     ``captures``: a path, or several, which form one replay in the order given. ``-`` is standard input; a directory

@@ -138,7 +138,7 @@ class VpcRunner:
         self.packets_judged += number
 
     def _judge(self, plane: DataPlane, part: FrameBatch) -> tuple[Rows, Rows] | None:
-        """Judges ``part``. Returns headers and results if sinks want them."""
+        """Judge ``part``. Returns headers and results if sinks want them."""
         if not self._sinks.want_packets:
             plane.process_frames(part)
             return None

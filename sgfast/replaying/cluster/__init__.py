@@ -176,7 +176,7 @@ class _Replay:
         )
 
     def _split(self, units: Sequence[Unit]) -> list[Unit]:
-        """Splits large captures into ranges."""
+        """Split large captures into ranges."""
         large = [unit for unit in units if (unit.size or 0) > 2 * RANGE_BYTES and _is_splittable(unit)]
         if not large:
             return list(units)
@@ -255,7 +255,7 @@ class _Replay:
         return judged
 
     def _warn_of_heat(self, chain: Chain, judged: Sequence[Judged]) -> None:
-        """Warns of shards that have much more than their share of the packets, because all others wait for them."""
+        """Warn of shards that have much more than their share of the packets, because all others wait for them."""
         total = chain.packets
         hot = max(HOT_PACKETS, HOT_PART * total, HOT_TIMES * total / len(judged))
         for shard in judged:

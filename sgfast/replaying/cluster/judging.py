@@ -123,7 +123,7 @@ class ShardRunner:
             self.judge_of(0)
 
     def begin(self) -> None:
-        """Makes one engine in any case, because changes are made and rules are counted even without packets."""
+        """Make one engine in any case, because changes are made and rules are counted even without packets."""
         if self._is_mapped:
             self.judge_of(next(n for n, vpc in enumerate(self._vpcs, 1) if vpc.is_mapped))
 

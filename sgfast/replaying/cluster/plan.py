@@ -131,7 +131,7 @@ def version_here() -> str:
 
 
 def check_version(run: Run) -> None:
-    """Raises ClusterError on a worker with another version than the client's: its records or verdicts might differ."""
+    """Raise ClusterError on a worker with another version than the client's: its records or verdicts might differ."""
     if run.version != version_here():
         raise ClusterError(
             f"a worker has sgfast {version_here().split('/')[0]}, the replay {run.version.split('/')[0]}: "

@@ -222,7 +222,7 @@ class UnitCaptures(Captures):
 
 
 def open_input(entry: Input, vpc: int = 0, interfaces: InterfaceMarks | None = None) -> CaptureReader:
-    """Opens a capture, or a range of one. Raises ClusterError if it has changed since the replay began."""
+    """Open a capture, or a range of one. Raises ClusterError if it has changed since the replay began."""
     if identity_of(entry.place) != (entry.size, entry.mark):
         raise ClusterError(
             f"{printable(entry.path)}: a worker sees another file, or the file has changed; all must see the same file"
@@ -272,7 +272,7 @@ def _in_file(damage: Damage | None, unit: Unit) -> Damage | None:
 
 
 def ranges_of(entry: Input, every: int) -> list[Input]:
-    """Splits a large capture into ranges of about ``every`` bytes. Walks its record headers up to the first damage.
+    """Split a large capture into ranges of about ``every`` bytes. Walks its record headers up to the first damage.
 
     Raises CaptureError if no packet can be read.
     """
