@@ -112,7 +112,7 @@ def suggest(
     reading: Reading | None = None,
     progress: Progress | None = None,
 ) -> Suggestion:
-    """Suggests a policy that allows the connections in ``captures``, which must be files: they are read several times.
+    """Suggest a policy that allows the connections in ``captures``, which must be files: they are read several times.
 
     ``instances``: the instances to suggest rules for, as a policy or the path of a list of instances; only its
     instances, VPCs, settings and groups' names count. None: the instances of ``policy``, or else one for each private
@@ -221,7 +221,7 @@ def observe(
     policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: Filter, options: ReplayOptions,
     progress: Progress | None,
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
-    """Replays captures and adds up their connections, in the order of time."""
+    """Replay captures and add up their connections, in the order of time."""
     observer = Observer(why_not, policy.settings)
     result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
     # Connections end in a different order each time.
@@ -282,7 +282,7 @@ def _comments(result: ReplayResult, claimed: dict[Kind, Evidence], left_out: lis
 
 
 def _check(claimed: dict[Kind, Evidence], again: Observer) -> Check:
-    """Compares the connections kind by kind."""
+    """Compare the connections kind by kind."""
     found = {kind: evidence.connections for kind, evidence in again.wanted.items()}
     wanted = {kind: evidence.connections for kind, evidence in claimed.items()}
     allowed = sum(min(number, found.get(kind, 0)) for kind, number in wanted.items())

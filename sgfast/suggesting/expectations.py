@@ -90,7 +90,7 @@ def first_expectations(
     options: ReplayOptions,
     progress: Progress | None = None,
 ) -> FirstExpectations:
-    """Writes what worked in the captures as expectations of the policy.
+    """Write what worked in the captures as expectations of the policy.
 
     Raises the errors of ``replay``, and SgfastError if nothing worked.
     """

@@ -90,7 +90,7 @@ Filter = Callable[[int, int, int], str | None]
 
 
 def all_answered(unanswered: bool) -> Filter:
-    """Selects answered connections in a replay that allows everything; with ``unanswered`` also unanswered ones."""
+    """Select answered connections in a replay that allows everything; with ``unanswered`` also unanswered ones."""
 
     def why_not(verdict: int, reason: int, answer: int) -> str | None:
         if verdict == _DENY:
@@ -103,7 +103,7 @@ def all_answered(unanswered: bool) -> Filter:
 
 
 def allowed_ones(verdict: int, reason: int, answer: int) -> str | None:
-    """Selects the connections that the replay's policy allows."""
+    """Select the connections that the replay's policy allows."""
     return f"denied by the policy: {REASONS[reason]}" if verdict == _DENY else None
 
 

@@ -386,7 +386,7 @@ class _Matcher:
 
 
 def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, Evidence]) -> list[_Draft]:
-    """Removes ports that no need depends on, and gives each remaining one the evidence of its needs."""
+    """Remove ports that no need depends on, and give each remaining one the evidence of its needs."""
     matcher = _Matcher(policy, drafts)
     asking: defaultdict[tuple[int, int | None], list[Need]] = defaultdict(list)
     matching: dict[Need, list[_Draft]] = {}
