@@ -42,7 +42,7 @@ class WriteBehind:
             raise
 
     def write(self, data: bytes) -> None:
-        """Raises OSError, or what else went wrong, if something before could not be written."""
+        """Hand over data. Raises OSError, or what else went wrong, if something before could not be written."""
         with suppress(Empty):
             while True:
                 self._take(wait=self._waiting >= WAITING)
@@ -50,7 +50,7 @@ class WriteBehind:
         self._waiting += len(data)
 
     def finish(self) -> None:
-        """Waits until everything is written, and ends the thread. Raises what ``write`` raises."""
+        """Wait until everything is written, and end the thread. Raises what ``write`` raises."""
         self._pieces.put(None)
         while not self._has_ended:
             self._take(wait=True)
