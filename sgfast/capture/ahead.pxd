@@ -37,7 +37,7 @@ cdef struct Window:
     PcapngFormat pcapng     # the reader's state when the window was requested
     const Preparation* preparation      # preparation of the records that are found, or NULL
     void* prepared
-    # Set by the thread that read the window:
+    # The thread that read the window sets these:
     const uint8_t* first    # the first of the records found, or NULL
 
 

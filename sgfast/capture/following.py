@@ -41,7 +41,7 @@ class FollowedFile:
         self._other_at = 0
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        # Checked before reading: a file that grows faster than it is read would never end.
+        # The check comes before reading: a file that grows faster than it is read would never end.
         if self._until():
             self.interrupted = True
             # Zeros that were held back may be the end of the last record.

@@ -87,7 +87,7 @@ class ParallelParts:
         self._jobs = _Jobs(form, file, chunks)
         self._left = left
         self._threads: list[threading.Thread] = []
-        #: Those begun, those waiting and those done, in the file's order.
+        #: The jobs begun, those waiting and those done, in the file's order.
         self._ahead: deque[_Job] = deque()
         self._most_ahead = 2 * usable_processors()
         self._memory = 0
