@@ -89,7 +89,7 @@ class _Standing:
         self.shadowed &= not (wins and seen.wins[n])
         self.redundant &= not seen.needed[n]
         if self.is_open and matches:
-            # Only for the message: if the budget is spent, the finding stands without it.
+            # Deciders are only for the message: if the budget is spent, the finding stands without them.
             if not budget.take(painting.steps_to_explain(n)):
                 self.explained = False
                 return
