@@ -141,7 +141,7 @@ class DiffResult:
     groups: list[ChangedGroup] = field(default_factory=list)
     #: All changed connections, with or without a group. ``sgfast.report.rollup.changed`` folds them.
     kinds: dict[Change, ChangedKinds] = field(default_factory=dict)
-    #: Those with most connections first.
+    #: Rules and moves with most connections first.
     rules: list[RuleEffect] = field(default_factory=list)
     moved: list[MovedTraffic] = field(default_factory=list)
     #: Connections for whose two rules there was no room in ``moved``.
