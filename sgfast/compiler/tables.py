@@ -474,7 +474,7 @@ class _Builder:
         return cells <= MAX_TABLE_CELLS and 4 * cells <= self._left // 2
 
     def _take(self, nbytes: int) -> None:
-        # Called before memory is allocated, so that no policy exhausts it (SPEC 11).
+        # Call this before memory is allocated, so that no policy exhausts it (SPEC 11).
         self._left -= nbytes
         if self._left < 0:
             raise PolicyError(self._refusal)
