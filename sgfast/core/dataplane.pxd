@@ -50,7 +50,7 @@ cdef class DataPlane:
     cdef uint64_t judged_elsewhere
     cdef Classifier classifier
     cdef void* lock         # held for a whole call; never wait for it while holding the GIL
-    # With one job: two batches, which follow each other in memory. The next batch is read before this one is judged.
+    # Two batches for one job, which follow each other in memory. The next batch is read before this one is judged.
     cdef Packet* packets[2]
     cdef int64_t* now[2]    # engine time, nanoseconds
     cdef uint32_t max_connections

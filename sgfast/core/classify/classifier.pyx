@@ -314,7 +314,7 @@ cdef struct LookUp:                 # look-up of a packet's peer and service in 
 
 
 cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, int32_t* winners) noexcept nogil:
-    # In steps, so that the cache misses of one step overlap.
+    # The look-ups go in steps, so that the cache misses of one step overlap.
     cdef uint32_t ends[MATCHED_AT_ONCE][2]
     cdef LookUp small[LOOKED_UP_AT_ONCE]
     cdef LookUp others[LOOKED_UP_AT_ONCE]

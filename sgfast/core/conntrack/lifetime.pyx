@@ -129,7 +129,7 @@ cdef bint grow_index(Table* t) noexcept nogil:
     grown = <Bucket*>allocate_pages(lines * sizeof(Bucket))
     if grown == NULL:
         return False
-    # In slot order, so that the entries are read sequentially.
+    # Entries are visited in slot order, so that they are read sequentially.
     for slot in range(t.slab.fresh):
         e = entry_at(&t.slab, slot)
         if e.kind:
@@ -326,7 +326,7 @@ cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first
 
 
 cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nogil:
-    # Called for the first packet in reply direction that a side allows. `reset`: it is an RST.
+    # Call this for the first packet in reply direction that a side allows. `reset`: it is an RST.
     cdef Entry* e = entry_at(&t.slab, slot)
     e.flags[side] = (e.flags[side] | REPLIED) & ~UNHEARD
     e.marks |= ANSWERED | (REFUSED if reset else HEARD)
@@ -338,7 +338,7 @@ cdef void begin_tuple(
     Table* t, uint32_t slot, const Packet* p, int32_t counted_for, bint initiator_high, uint8_t verdict,
     uint8_t reason, int denied_side
 ) noexcept nogil:
-    # Called after the tuple's first packet was judged on all its sides.
+    # Call this after the tuple's first packet was judged on all its sides.
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRecord* flow
     cdef Origin* origin

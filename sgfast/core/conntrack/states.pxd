@@ -21,7 +21,7 @@ cdef enum:         # State
     # Every other protocol (generic.pxd)
     UNIDIRECTIONAL = 12
     BIDIRECTIONAL = 13
-    # From here on: no connection, but the mark of a denied opener (SPEC 9.2). There is room below for other protocols.
+    # The states from here on are marks of denied openers (SPEC 9.2). There is room below for other protocols.
     MOOT_TCP = 64
     MOOT_OTHER = 65
     MOOT_ICMP = 66
