@@ -323,7 +323,7 @@ class _Account:
         }
         self._call(
             f"Make the security group {name}", vpc, "CreateSecurityGroup", parameters,
-            # As JSON, because aws would take a description such as file://x for the name of a file with it.
+            # They are JSON, because aws would take a description such as file://x for the name of a file with it.
             f"make_group {words(name, parameters['VpcId'], str(rules), json.dumps(parameters))}",
             f"{variable}=$answer",
             **{variable: "GroupId"},

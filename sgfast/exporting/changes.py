@@ -30,7 +30,7 @@ class Membership:
 
     instance: Instance
     groups: tuple[str, ...]
-    #: Those that it is in before all changes.
+    #: The groups that the instance is in before all changes.
     had: tuple[str, ...]
     #: The instance's name in the old policy; its own name if the old policy does not have it.
     old_name: str

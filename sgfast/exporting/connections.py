@@ -162,7 +162,7 @@ class _Side:
 
 
 def _changed_groups(old: Policy, new: Policy) -> set[str]:
-    """Those with other rules or other members (SPEC 6.3)."""
+    """Groups with other rules or other members (SPEC 6.3)."""
     rules: list[dict[str, Counter[Rule]]] = []
     members: list[dict[str, set[str]]] = []
     for policy in (old, new):

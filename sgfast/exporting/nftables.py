@@ -425,7 +425,7 @@ class _Writer:
                     f"ct mark & {OPENED:#x} != 0 accept",
                     "ct state new,related tcp flags & (fin | syn | rst | ack) != syn drop",
                 ]
-            # In the order of SPEC 4.10.
+            # Chains are in the order of SPEC 4.10.
             chains = sorted(chain for group in groups for chain in self.rules[instance.vpc, group.name, way])
             judge += (f"jump {name}" for _, _, name in chains)
             self.table.chains[f"side/{way}/{instance.name}"] = Chain((*judge, "drop"))
@@ -453,7 +453,7 @@ class _Writer:
         to = ("ip daddr vmap @owners4", "ip6 daddr vmap @owners6")
         self._hook("before", "prerouting", -300, f"iifname vmap {_by_device(devices, 'goto before/out')}", *to)
         self._hook("before_output", "output", -300, *to)
-        # Before a destination is rewritten, and after that: the rules are about what instances see.
+        # These hooks run before a destination is rewritten, and after that: the rules are about what instances see.
         self._hook("from_instances", "prerouting", -150, f"iifname vmap {_by_device(devices, 'goto side/out')}")
         self._hook("to_instances", "postrouting", 0, f"oifname vmap {_by_device(devices, 'goto side/in')}")
         if len(devices) > 1:

@@ -306,7 +306,7 @@ class _Project:
     def _change_addresses(self, group: AddressGroup, about: str, action: str, command: str, accepted: str) -> None:
         addresses = [str(address) for address in group.addresses]
         id = self._ids["addresses", group.name]
-        # One by one, because the cloud changes nothing if one of several is there already.
+        # Addresses are added one by one, because the cloud changes nothing if one of several is there already.
         lines = [
             f"accepting {words(accepted)} address group {command} --address {words(address)} {words(id)}"
             for address in addresses

@@ -163,7 +163,7 @@ class _Configuration(ABC):
 
     @abstractmethod
     def group(self, group: SecurityGroup) -> _Block:
-        """Its resource."""
+        """The resource of a group."""
 
     @abstractmethod
     def group_id(self, group: SecurityGroup) -> str:
@@ -182,7 +182,7 @@ class _Configuration(ABC):
         return False
 
     def address_groups(self) -> list[_Block]:
-        """Those that are new or differ."""
+        """Address groups that are new or differ."""
         return []
 
     @abstractmethod
