@@ -331,7 +331,7 @@ class _Checker:
         self._waiting.append(item)
 
     def _waiting_like(self, item: Waiting) -> deque[Waiting]:
-        """Those of the item's conversation and action, in order."""
+        """Waiting records of the item's conversation and action, in order."""
         conversation = item.conversation
         return conversation.accepted_waiting if item.record.accepted else conversation.rejected_waiting
 
