@@ -189,7 +189,7 @@ def _errors_of(name: str) -> Iterator[None]:
     except ValueError as error:  # an address that cannot be one, in clouds.yaml or OS_AUTH_URL
         message = f"openstacksdk reports {type(error).__name__}; check auth_url and the names in clouds.yaml"
     except (keystone.ClientException, exceptions.SDKException) as error:
-        # That no version of the API was found may only mean that nothing answered.
+        # An error about a missing version of the API may only mean that nothing answered.
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, keystone.ConnectionError):
             cause = cause.__cause__ or cause.__context__
