@@ -99,7 +99,7 @@ def _time_text(time: Any, name: str) -> str | None:
         raise ArgumentTypeError(f"{name} must be a text or a number of seconds, not {time!r:.80}")
     if not 0 <= time <= MAX_SECONDS:    # false for NaN, too
         raise ReadingError(f"{name} must be 0 to {MAX_SECONDS:,} seconds after the first packet, not {time!s:.80}")
-    # With at most nine decimals. ``str`` alone writes small numbers with an exponent, which no time has.
+    # The text has at most nine decimals. ``str`` alone writes small numbers with an exponent, which no time has.
     return f"{Decimal(str(float(time))):.9f}".rstrip("0").rstrip(".")
 
 
