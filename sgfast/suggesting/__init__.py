@@ -231,7 +231,7 @@ def observe(
 
 
 def _in_order(kinds: dict[Kind, Evidence]) -> dict[Kind, Evidence]:
-    """Sorted by the time when they were first seen."""
+    """Kinds sorted by the time when they were first seen."""
     return dict(sorted(kinds.items(), key=lambda item: (item[1].first_ns or 0, item[0].initiator, item[0].responder,
                                                         item[0].protocol, item[0].port or 0)))  # fmt: skip
 
