@@ -76,7 +76,7 @@ def _invoke(arguments: list[str]) -> int:
         completed = answer(group)
         if completed is not None:
             return completed
-    # Not group.main(), which treats interrupts, closed pipes and exit statuses in its own way.
+    # group.main() would treat interrupts, closed pipes and exit statuses in its own way.
     try:
         with group.make_context("sgfast", arguments) as context:
             group.invoke(context)

@@ -182,7 +182,7 @@ def open_output(path: str) -> Output:
         if status is not None and stat.S_ISDIR(status.st_mode):
             raise OutputError(f"{name}: is a directory; name a file in it")
         if status is not None and not stat.S_ISREG(status.st_mode):
-            # Without O_CREAT, so that no regular file is created if it disappears meanwhile.
+            # O_CREAT is left out, so that no regular file is created if it disappears meanwhile.
             return Output(name, open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb", buffering=0), owned=True)
         file = PendingFile(name, path)
         return Output(name, open(file.descriptor, "wb", buffering=0), owned=True, file=file)

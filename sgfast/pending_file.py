@@ -50,7 +50,7 @@ def locate(path: str) -> tuple[int, str]:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             path = os.readlink(name, dir_fd=folder)
         except OSError as error:
-            # Not a link, or nothing at all.
+            # It is no link, or nothing at all.
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 return folder, name
             os.close(folder)
