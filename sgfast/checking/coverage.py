@@ -50,7 +50,7 @@ PAINTING_STEPS, RULE_STEPS, RANGE_STEPS, CELL_STEPS = 500_000, 40_000, 1_000, 4
 #: Steps to check whether a rule of a context is still undecided.
 LOOK_STEPS = 500
 
-#: The number of rules that decide instead that are kept for messages.
+#: The most rules that decide instead and are kept for messages.
 _KEPT_DECIDERS = 20
 
 Key = tuple[int, int]

@@ -21,7 +21,7 @@ SENSITIVE: dict[tuple[int, int], str] = {
     (TCP, 27017): "mongodb", (TCP, 50000): "db2",
 }  # fmt: skip
 
-#: The most of them that a message names.
+#: The most of these ports that a message names.
 _LISTED_PORTS = 6
 
 
