@@ -76,7 +76,7 @@ cdef struct Tables:
     const uint32_t* address_origin  # by address class: the lower class that it was divided from, or itself
     PortMap ports
     const uint32_t* port_origin     # by port class
-    # Index of each instance * 2 + direction (1: inbound): in `tables`, or SEVERAL_TABLES | an index in `lists`. A list
+    # The index for instance * 2 + direction (1: inbound): in `tables`, or SEVERAL_TABLES | an index in `lists`. A list
     # begins with the number of its small tables and the number of its other tables. Their indices follow in this order.
     const uint32_t* choice
     const uint32_t* lists

@@ -66,7 +66,7 @@ from sgfast.core.conntrack.timer_wheel cimport (
 
 cdef enum:
     FIRST_BUCKETS = 1024
-    # The least openers that are remembered, however small the table is: they are no connections (SPEC 5.8, 9.3).
+    # At least this many openers are remembered, however small the table is: they are no connections (SPEC 5.8, 9.3).
     LEAST_MARKS = 1 << 20
 
 
