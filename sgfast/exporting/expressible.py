@@ -59,7 +59,7 @@ class Target:
     #: Several ranges of ports in one rule.
     has_port_lists: bool = False
     has_address_groups: bool = False
-    #: The ids of address groups that the target has. If it cannot have others, these become CIDRs.
+    #: The ids of address groups that the target already has. Without ``has_address_groups``, others become CIDRs.
     address_group_id: re.Pattern[str] | None = None
     has_stateless_groups: bool = False
     #: A rule whose peer is a group is for IPv4 and IPv6.
