@@ -21,7 +21,7 @@ from sgfast.policy.formats.values import networks_of
 from sgfast.policy.yaml_nodes import show, shown_origin
 from sgfast.spelling import did_you_mean
 
-#: The treatment of references that no file resolves: refuse the export, or take each for a peer that nobody is.
+#: The treatment of references that no file resolves: refuse the export, or treat each as a peer without addresses.
 Unresolved = Literal["error", "empty"]
 
 _KEY = "addresses"
