@@ -167,8 +167,8 @@ class ChangeDone:
     text: str
     #: The connections it cut: disconnected or forgot. Connections between two instances count once.
     disconnected: int
-    #: The numbers of these that came back, and that tried to and were denied, and of their packets after the cut. None:
-    #: not followed.
+    #: The numbers of these that came back, of those that tried to and were denied, and of their packets after the cut.
+    #: None: not followed.
     came_back: int | None = None
     denied_again: int | None = None
     packets_after: int | None = None
