@@ -32,7 +32,7 @@ _STANDARD_DESCRIPTORS = {"in": 0, "out": 1, "err": 2}
 _NAME_ATTEMPTS = 100
 
 
-#: The least bytes of an output that is written in a thread of its own. For less, none is worth its start.
+#: Outputs of at least this many bytes are written in a thread of their own. For less, none is worth its start.
 BEHIND_FROM = 4 << 20
 
 
