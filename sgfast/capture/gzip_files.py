@@ -119,7 +119,7 @@ def _run(source: _Input, free: SimpleQueue[memoryview | None], made: SimpleQueue
 
 
 class InflatedFile:
-    """The output of a gzip file, in order, without the first ``bytes_shown`` bytes, which somebody else made.
+    """The output of a gzip file, in order, without the first ``bytes_shown`` bytes, which another reader made.
 
     It has the methods of ``ParallelParts``. The thread does not refer to it, so it can go away before the thread.
     """

@@ -71,7 +71,7 @@ def _run(jobs: _Jobs, left: threading.Semaphore) -> None:
 
 
 class ParallelParts:
-    """The output of a file's parts, in order, without the first ``bytes_shown`` bytes, which somebody else made.
+    """The output of a file's parts, in order, without the first ``bytes_shown`` bytes, which another reader made.
 
     ``left`` are the threads that may begin. A thread ends when no job waits, so that other captures get one.
     """
