@@ -1,6 +1,6 @@
 """Finds services that a group opens over one IP version only, though its instances have addresses of both.
 
-A rule for IPv4 that somebody forgot to write once more for IPv6 is seen by nobody but a client that tries IPv6 first.
+If an author forgot to write a rule for IPv4 once more for IPv6, only a client that tries IPv6 first notices it.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _services(rule: Rule) -> list[Service]:
 def _opened(rule: Rule) -> list[Service]:
     """Services that the rule opens, if they could be open over the other version, too.
 
-    A rule for a CIDR opens nothing of the kind, since nothing tells the same place over the other version. Of outbound
+    A rule for a CIDR opens nothing of the kind, since nothing names the same place over the other version. Of outbound
     rules only those to any address count, and only where nothing at all gets out over the other version: who opens a
     connection can take the version that works.
     """
