@@ -129,7 +129,7 @@ cdef inline bint judge_opener(Plane* plane, PacketContext* c, int side) noexcept
         if judge_stateless(plane, c, side):
             return True
         c.opener_denied |= can_open(p)
-        # In other protocols nothing tells which packet is the answer, nor that there would be none (SPEC 9.2).
+        # In other protocols nothing identifies the answer, nor shows that there would be none (SPEC 9.2).
         c.rules_denied |= p.step == TCP_SYN or is_icmp_opener(p)
         return False
 
