@@ -40,7 +40,7 @@ class Membership:
 class Changes:
     """Changes from the groups of ``old`` to those of ``new``, in the order in which a target gets them.
 
-    What is added comes before what is taken, so that nothing is denied in between that both policies allow. Names are
+    Additions come before removals, so that nothing is denied in between that both policies allow. Names are
     those of ``new``; what is deleted has its name in ``old``.
     """
 

@@ -1,4 +1,4 @@
-"""Rewrites the rules of a policy into what a target can say, where that means exactly the same (SPEC 13.3)."""
+"""Rewrites the rules of a policy into rules that a target can express and that mean exactly the same (SPEC 13.3)."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ class _Rewriter:
         return [replace(rule, peer=peer) for peer in peers]
 
     def _of_both(self, group: SecurityGroup, made: Sequence[tuple[Rule, list[Rule]]]) -> list[Rule]:
-        """The rules of a target that tells no IP versions apart where a group is the peer. Such a rule is for both
+        """The rules of a target that distinguishes no IP versions where a group is the peer. Such a rule is for both
         versions, or it names the addresses of the group's members. ``made``: rules of the policy, and what they became.
         """
         there = {part.without_words() for _, parts in made for part in parts}
