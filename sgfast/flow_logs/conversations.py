@@ -61,7 +61,7 @@ class Conversation:
         self.rejected = [False, False]
         #: The opener's way, if known by now.
         self.opener: int | None = None
-        #: Whether the flags of a SYN tell who that is.
+        #: Whether the flags of a SYN identify the opener.
         self.has_syn = False
         #: The reason why ``opener`` may be wrong, although both directions are known.
         self.doubt: str | None = None
