@@ -43,7 +43,7 @@ class _Attachment(NamedTuple):
 
 
 class _Route(NamedTuple):
-    #: None stands for addresses that no file tells.
+    #: None stands for addresses that no file states.
     network: Network | None
     #: The ids of the attachments that it leads to. A blackhole has none.
     to: frozenset[str]
@@ -126,7 +126,7 @@ def _vpc_attachments(files: AwsDocuments, draft: Draft) -> dict[str, _Attachment
 def _tables_of_attachments(
     files: AwsDocuments, attachments: Mapping[str, _Attachment], gateways: Iterable[JsonObject]
 ) -> dict[str, str]:
-    """The route table of each attachment; "" if it has none. One whose table no file tells is missing."""
+    """The route table of each attachment; "" if it has none. One whose table no file states is missing."""
     found: dict[str, str] = {}
     for item in files.items("TransitGatewayAttachments", _ATTACHMENT):
         association = item.object("Association")
@@ -153,7 +153,7 @@ def _tables_of_attachments(
 def _routes_of_tables(
     files: AwsDocuments, draft: Draft, attachments: Mapping[str, _Attachment], blocks: Mapping[str, Sequence[Network]]
 ) -> dict[str, list[_Route]]:
-    """The routes of each route table of a gateway that the files tell."""
+    """The routes of each route table of a gateway that the files have."""
     routes: dict[str, list[_Route]] = defaultdict(list)
     section = "TransitGatewayRouteTablePropagations"
     propagations: dict[str, Location] = {}
@@ -254,7 +254,7 @@ def _reached_from(
     attachments: Mapping[str, _Attachment],
     blocks: Mapping[str, Sequence[Network]],
 ) -> dict[str, set[str] | None]:
-    """The attachments that each attachment's route table leads to; None if the files do not tell."""
+    """The attachments that each attachment's route table leads to; None if the files do not state it."""
     blocks_of = {each: blocks.get(attachments[each].vpc, ()) for each in attached}
     tables = {table_of[each] for each in attached if each in table_of}
     of_table: dict[str, set[str] | None] = {
@@ -340,7 +340,7 @@ class _Space:
         self._ranges = {4: _ends(fours), 6: _ends(sixes)}
 
     def meets(self, blocks: Sequence[Network]) -> bool:
-        """Whether an address of the blocks may be in it. No blocks stand for addresses that no file tells."""
+        """Whether an address of the blocks may be in it. No blocks stand for addresses that no file states."""
         return self._may_be_any or not blocks or any(map(self._meets, blocks))
 
     def _meets(self, block: Network) -> bool:
