@@ -1,4 +1,4 @@
-"""Ends of connections, as people name them (SPEC 12.2)."""
+"""Ends of connections, as users name them (SPEC 12.2)."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class KeptTables:
         self._number: dict[tuple[int, frozenset[int]], int] = {}
 
     def numbers(self, inside: Numbers, groups: Iterable[frozenset[int]]) -> tuple[int, ...]:
-        """One number for each node. What the rules of a VPC tell apart about nodes differs in the number."""
+        """One number for each node. Nodes that the rules of a VPC distinguish have different ones."""
         nodes = zip(inside.tolist(), groups, strict=True)
         return tuple([self._number.setdefault(node, len(self._number)) for node in nodes])
 

@@ -294,7 +294,7 @@ def with_rules(question: Question, rows: list[Row]) -> tuple[list[Row], tuple[st
 
 
 def _allowing(question: Question, scene: Scene, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
-    # The rules of receivers tell more: most senders may open anything.
+    # The rules of receivers say more: most senders may open anything.
     return [
         *deciders(question, scene, 0, "inbound", receivers, senders, services),
         *deciders(question, scene, 0, "outbound", senders, receivers, services),

@@ -1,4 +1,4 @@
-"""Services: what a packet that opens a connection asks for, as people write them (SPEC 12.3).
+"""Services of packets that open connections, as users write them (SPEC 12.3).
 
 A service is a number: protocol * 65536 + destination port, or + ICMP type * 256 + code. Protocols that have neither
 take up their whole 65,536 numbers.
