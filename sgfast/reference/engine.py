@@ -82,7 +82,7 @@ class ReferenceEngine:
     ) -> PacketVerdict:
         """Judge the next frame of the capture. Never raises, whatever the bytes.
 
-        A fragment that came before its datagram's first is ``pending`` until ``resolved`` tells of it (SPEC 9.4).
+        A fragment that came before its datagram's first is ``pending``; ``resolved`` gives its verdict (SPEC 9.4).
         """
         self._packets += 1
         now = self.clock.advance(time_ns)
@@ -166,7 +166,7 @@ class ReferenceEngine:
     # --- Section 4: one side's judgement
 
     def _judge_icmp_error(self, side: Side, error: Packet, now: int) -> SideVerdict:
-        """SPEC 4.6: each side asks for a connection of its own, one that its instance is an end of."""
+        """Judge an ICMP error at one side (SPEC 4.6). It needs a connection of which the side's instance is an end."""
         if self._is_stateless(side):
             return self._judge_by_rules_alone(side, error)
         quoted = quoted_flow(error)
