@@ -54,7 +54,7 @@ class Step(Protocol):
 
 
 class Cutting:
-    """The steps that ``reading`` asks for, in order.
+    """The steps that ``reading`` requires, in order.
 
     ``first_ns``: the time of the first packet; None until there is one. Raises ReadingError for a wrong window or
     filter; if only the first packet shows that the window ends before it starts, then with the first batch.
