@@ -1,4 +1,4 @@
-"""Adds up the connections of a replay: who connected to whom for what, how often, and whether it was answered."""
+"""Adds up the connections of a replay: initiator, responder, service, number of times, and whether it was answered."""
 
 from __future__ import annotations
 
