@@ -75,7 +75,7 @@ _REFUSED_IOCTLS = (
 #: F_SETOWN, F_SETSIG and F_SETOWN_EX say whom a file signals when it becomes ready, and with which signal. Landlock
 #: confines these signals only since version 6.
 _REFUSED_FCNTLS = (8, 10, 15)
-#: With this flag a file signals. Without a word about whom, a terminal signals all processes in its foreground.
+#: A file with this flag signals. If no receiver is set, a terminal signals all processes in its foreground.
 _F_SETFL, _O_ASYNC = 4, 0x2000
 
 #: Code, jump if true, jump if false, operand.
