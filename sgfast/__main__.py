@@ -37,14 +37,14 @@ def main() -> NoReturn:
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
-    """Handles an interrupt that comes before there is anything to clean up."""
+    """Handle an interrupt that comes before there is anything to clean up."""
     with suppress(OSError):
         os.write(2, b"sgfast: interrupted\n")
     os._exit(EXIT_OF_SIGNAL + number)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs the command line and returns the exit status; errors are printed."""
+    """Run the command line and return the exit status; errors are printed."""
     from sgfast.signals import ending_signals, raise_arrived, stop_raising
 
     with ending_signals(_end_at_once):
@@ -76,7 +76,7 @@ def _invoke(arguments: list[str]) -> int:
         completed = answer(group)
         if completed is not None:
             return completed
-    # Not group.main(), which treats interrupts, closed pipes and exit statuses in its own way.
+    # group.main() would treat interrupts, closed pipes and exit statuses in its own way.
     try:
         with group.make_context("sgfast", arguments) as context:
             group.invoke(context)
@@ -140,7 +140,7 @@ def _say(message: str, prefix: str = "sgfast: ") -> None:
 
 
 def _abandon_unwritable_streams() -> None:
-    """Redirects streams that cannot be flushed to the null device, as Python would report the error again at exit."""
+    """Redirect streams that cannot be flushed to the null device, as Python would report the error again at exit."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

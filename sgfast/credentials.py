@@ -74,7 +74,7 @@ def _host(rest: str) -> str:
 
 
 def _end_of_user(rest: str) -> int:
-    """Where the ``@`` behind the user name and the password is, in what comes behind ``://``; -1: there are none."""
+    """Position of the ``@`` behind the user name and the password, in what follows ``://``; -1: there are none."""
     host = _host(rest)
     has_password = ":" in host and not _USER_AND_PORT.fullmatch(host)
     return rest.rfind("@") if has_password else host.rfind("@")

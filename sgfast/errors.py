@@ -21,8 +21,8 @@ class ArgumentTypeError(SgfastError, TypeError):
 
 
 class Place(NamedTuple):
-    """Characters of one line of a file, as their reader was told its name. Lines and columns count from 1; ``end`` is
-    the column behind the last character.
+    """Characters of one line of a file, whose name is the one that its reader got. Lines and columns count from 1;
+    ``end`` is the column behind the last character.
     """
 
     file: str
@@ -57,7 +57,7 @@ class TooMuch(PolicyError):
 
 
 class ExportError(SgfastError):
-    """A policy that a target cannot be told exactly (SPEC 13); exit status 2.
+    """A policy that a target cannot express exactly (SPEC 13); exit status 2.
 
     ``origin``: the policy's, as messages show it; ``problems``: what is wrong, in a line each.
     """

@@ -1,4 +1,4 @@
-"""Holds what a replay saw against what is meant (SPEC 10.25)."""
+"""Compares a replay with the expectations (SPEC 10.25)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sgfast.replaying.kinds import Kinds, joined
 from sgfast.replaying.listed_kinds import peer_of, service_of
 from sgfast.replaying.results import Contradicted, Expected
 
-#: Denials of openers by what the policy says. What another reason denies is no matter of what is meant.
+#: Denials of openers by what the policy says. Expectations are not about denials for other reasons.
 _BY_POLICY = [REASONS.index(reason) for reason in ("no-rule", "deny-rule", "vpc-isolated")]
 
 
 def hold_against(result: ReplayResult, expectations: Expectations) -> None:
-    """Sets ``result.expected``. What is meant to be denied counts no longer as what would break.
+    """Set ``result.expected``. Denials that are expected no longer count as connections that would break.
 
     An instance's own address is not counted while packets are judged. So expectations about addresses hold for its
     first address of the connection's IP version.
@@ -52,7 +52,7 @@ def hold_against(result: ReplayResult, expectations: Expectations) -> None:
 
 
 def _seen(policy: Policy, kinds: Kinds, row: Any, *, is_denied: bool) -> Seen | None:
-    """None if the instance has no such address any more."""
+    """The seen connections of a row; None if the instance has no such address any more."""
     instance = policy.instance_by_name.get(kinds.instances[row["instance"]])
     own = [] if instance is None else [one for one in instance.addresses if one.version == row["family"]]
     if instance is None or not own:

@@ -44,9 +44,9 @@ CLIENT_PORT = 49152
 ECHO_REQUEST = {4: 8, 6: 128}
 
 _VERDICTS = {"allow": "allowed", "deny": "denied"}
-#: How many of a peer's groups are named; beyond that only the number is given.
+#: The most groups of a peer that are named; beyond that only the number is given.
 _LISTED_GROUPS = 5
-#: How many of an instance's prefixes are searched for an address it owns. Each search visits all instances.
+#: The most prefixes of an instance that are searched for an address it owns. Each search visits all instances.
 _SEARCHED_PREFIXES = 10
 
 
@@ -72,7 +72,7 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True)
 class SideExplained:
-    """What one instance's rules decide about the packet."""
+    """Decision of one instance's rules about the packet."""
 
     instance: Instance
     direction: Direction
@@ -89,7 +89,7 @@ class SideExplained:
 
 @dataclass(frozen=True, slots=True)
 class Explained(Shown):
-    """Why one packet is allowed or denied."""
+    """Explanation of why one packet is allowed or denied."""
 
     policy: Policy
     #: The VPC in which addresses were looked up.
@@ -99,7 +99,7 @@ class Explained(Shown):
     protocol: int
     #: The destination port; None if the protocol has no ports.
     port: int | None
-    #: The source port that was asked for; None: any.
+    #: The queried source port; None: any.
     sport: int | None
     icmp_type: int | None
     icmp_code: int | None
@@ -110,8 +110,8 @@ class Explained(Shown):
     #: None for an end that is not an instance.
     egress: SideExplained | None
     ingress: SideExplained | None
-    #: Which addresses were chosen where there were several, which ends are assumed, which are in a group that their
-    #: instance is not in, and which belong to instances of VPCs that are not peered, as full sentences.
+    #: Notes, as full sentences: addresses that were chosen where there were several, ends that are assumed or are in a
+    #: group that their instance is not in, and addresses that belong to instances of VPCs that are not peered.
     choices: tuple[str, ...]
     #: Instances that are only assumed: ``policy`` has them, the one that was given does not.
     assumed: tuple[Instance, ...] = ()
@@ -370,7 +370,7 @@ def _ends(
     ends = []
     for each in named:
         if isinstance(each, Instance):
-            # An instance that is given by its name is meant even where the VPC does not see it.
+            # An instance given by its name is an end even where the VPC does not see it.
             sees = engine if _is_visible(engine, each) else Engine(engine.policy, vpc=each.vpc)
             ends.append(End(_own_address(sees, each, family, choices), each))
         else:
@@ -467,7 +467,7 @@ def _side(
 ) -> SideExplained:
     judged = verdict.egress if direction == "outbound" else verdict.ingress
     if verdict.reason == "infrastructure" or (judged is not None and judged.reason == "infrastructure"):
-        # No rule is asked. What the sender must not send, the receiver would get without one (SPEC 3.11).
+        # No rule is evaluated. A packet that the sender must not send would reach the receiver without one (SPEC 3.11).
         allows = judged is None or judged.verdict == "allow"
         return SideExplained(
             here, direction, judged is not None, "allow" if allows else "deny", "infrastructure", None, (), ()
@@ -493,7 +493,7 @@ def _side(
 
 
 def _members_by_address(policy: Policy, there: End, matching: Sequence[RuleInGroup | None]) -> Iterator[str]:
-    """Why rules that name a group match an address whose owner is not in it (SPEC 4.14)."""
+    """Explain why rules that name a group match an address whose owner is not in it (SPEC 4.14)."""
     if there.instance is None:
         return
     network = ip_network(there.address.packed)

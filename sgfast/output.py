@@ -28,11 +28,11 @@ STANDARD_OUTPUT = "standard output"
 
 _DESCRIPTOR = re.compile(r"/dev/(?:fd/|std)(in|out|err|[0-9]+)|/proc/self/fd/([0-9]+)")
 _STANDARD_DESCRIPTORS = {"in": 0, "out": 1, "err": 2}
-#: How many temporary names are tried.
+#: The number of temporary names that are tried.
 _NAME_ATTEMPTS = 100
 
 
-#: From this many bytes on, an output is written in a thread of its own. For less, none is worth its start.
+#: Outputs of at least this many bytes are written in a thread of their own. For less, none is worth its start.
 BEHIND_FROM = 4 << 20
 
 
@@ -56,7 +56,7 @@ class Output:
 
     @property
     def warning(self) -> str:
-        """What to tell the user before the output is written; may be empty."""
+        """Message to the user before the output is written; may be empty."""
         if self._file is None or not self._file.found_remains:
             return ""
         return f"{self.name}: an earlier run was killed before this output appeared; what it left was removed"
@@ -182,7 +182,7 @@ def open_output(path: str) -> Output:
         if status is not None and stat.S_ISDIR(status.st_mode):
             raise OutputError(f"{name}: is a directory; name a file in it")
         if status is not None and not stat.S_ISREG(status.st_mode):
-            # Without O_CREAT, so that no regular file is created if it disappears meanwhile.
+            # O_CREAT is left out, so that no regular file is created if it disappears meanwhile.
             return Output(name, open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb", buffering=0), owned=True)
         file = PendingFile(name, path)
         return Output(name, open(file.descriptor, "wb", buffering=0), owned=True, file=file)
@@ -233,7 +233,7 @@ def refuse_shared(outputs: Sequence[str], inputs: Sequence[str]) -> None:
             written[place] = path
 
 
-# What paths refer to -------------------------------------------------------------------------------------------------
+# Files that paths refer to -------------------------------------------------------------------------------------------
 
 
 def descriptor_named(path: str) -> int | None:

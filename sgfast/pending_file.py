@@ -3,8 +3,8 @@
     no name (O_TMPFILE), or .NAME.sgfast-xxxxxxxx.part  --give_name-->  that name  --appear-->  NAME
 
 All paths are resolved as the kernel resolves them, relative to an open folder: ``nope/../file`` names nothing if there
-is no ``nope``. Whoever writes such a file holds a lock on it, so that the remains of a run that was killed can be told
-from a run that is still writing.
+is no ``nope``. Whoever writes such a file holds a lock on it. So the remains of a run that was killed can be
+distinguished from a run that is still writing.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from contextlib import suppress
 
 from sgfast.errors import OutputError
 
-#: How many temporary names to try.
+#: The number of temporary names to try.
 _NAME_ATTEMPTS = 100
-#: How many symbolic links to follow, as in Linux.
+#: The most symbolic links to follow, as in Linux.
 _MAX_LINKS = 40
-#: How much of the file's name a temporary name holds: at most 4 bytes a character, of 255 bytes.
+#: The characters of the file's name that a temporary name holds: at most 4 bytes a character, of 255 bytes.
 _SHOWN_CHARACTERS = 50
 #: A file system that cannot sync, lock or make nameless files says so with one of these.
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EISDIR, errno.ENOLCK)
@@ -50,7 +50,7 @@ def locate(path: str) -> tuple[int, str]:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             path = os.readlink(name, dir_fd=folder)
         except OSError as error:
-            # Not a link, or nothing at all.
+            # It is no link, or nothing at all.
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 return folder, name
             os.close(folder)

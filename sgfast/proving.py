@@ -1,4 +1,4 @@
-"""Holds a policy against what is meant (SPEC 10.23): proves each expectation for all packets, or shows one packet that
+"""Proves a policy against expectations (SPEC 10.23): proves each one for all packets, or shows one packet that
 contradicts it; and says which expectation is about a connection that was seen.
 
 ``sgfast.reaching`` finds the packet, and the engine judges it before anybody sees it.
@@ -37,7 +37,7 @@ from sgfast.spelling import Suggestions
 #: minutes.
 MAX_STEPS = 200_000_000
 
-#: What one of them does, and what several do.
+#: The verbs for one expectation and for several.
 _WORDS: dict[Literal["holds", "fails", "empty"], tuple[str, str]] = {
     "holds": ("holds", "hold"), "fails": ("fails", "fail"), "empty": ("is about no packet", "are about no packet"),
 }  # fmt: skip
@@ -46,7 +46,7 @@ _OPPOSITE: dict[Action, Action] = {"allow": "deny", "deny": "allow"}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one expectation."""
+    """Outcome of one expectation."""
 
     expectation: Expectation
     #: A packet that gets another verdict than is expected, as the engine judges it; None: there is none.
@@ -66,7 +66,7 @@ class Outcome:
 
     @property
     def warnings(self) -> list[str]:
-        """Why the expectation says less, or something else, than its author may think."""
+        """Reasons why the expectation says less, or something else, than its author may think."""
         return [*self.gaps, *(f"{self.expectation.place}: {each}" for each in self.elsewhere)]
 
     @property
@@ -84,7 +84,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Proof(Shown):
-    """What became of all expectations of a file, in its order."""
+    """Outcomes of all expectations of a file, in its order."""
 
     policy: Policy
     origin: str
@@ -182,7 +182,7 @@ class Expectations:
 
     @property
     def all(self) -> list[Expectation]:
-        """In the order of the file."""
+        """The expectations in the order of the file."""
         return [meant.expectation for meant in self._meant]
 
     def prove(self) -> Proof:
@@ -211,12 +211,12 @@ class Expectations:
                     return steps
                 for family in (4, 6):
                     seen = [each for _, each in views.asked(family, sources, destinations)]
-                    # What the first VPC takes is counted already.
+                    # The steps of the first VPC are counted already.
                     steps += 2 * sum(each + views.networks[family] for each in seen[1:])
         return steps
 
     def _steps(self, meant: _Meant) -> int:
-        """An estimate of the work of one proof in one VPC. Each pair of ends is asked about twice, and each question
+        """An estimate of the work of one proof in one VPC. Each pair of ends is queried twice, and each question
         looks at all that the policy and the ends name. What is named apart is also compared with the other end, which
         takes longest.
         """
@@ -263,7 +263,7 @@ class Expectations:
         return explained
 
     def covering(self, rows: Iterable[Seen]) -> list[Expectation | None]:
-        """For each row: the first expectation that is about it and expects another verdict; else the first one that is
+        """For each row, the first expectation that is about it and expects another verdict; else the first one that is
         about it; None: none is.
         """
         index = _Index(self._meant, self._ends, self._services)
@@ -361,7 +361,7 @@ def _contains(ranges: Ranges, number: int) -> bool:
 
 
 class _Members:
-    """Which addresses an end stands for."""
+    """Addresses that an end stands for."""
 
     def __init__(self, end: End) -> None:
         self._end = end

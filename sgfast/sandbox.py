@@ -109,7 +109,7 @@ def _begin_landlock(
 
 
 def _installation() -> list[str]:
-    """Where Python finds modules, and these find shared libraries."""
+    """Folders where Python finds modules, and these find shared libraries."""
     # The first entry is the folder of the command, or the current one, which may hold anything.
     found = sys.path[0 if sys.flags.safe_path else 1 :]
     return [*found, os.path.dirname(__file__), os.path.join(sys.base_prefix, "lib"), *_LIBRARIES]

@@ -11,10 +11,10 @@ import errno
 import os
 import struct
 
-#: For each architecture, its number in the kernel's audit and its column in the tables below.
+#: The number of each architecture in the kernel's audit, and its column in the tables below.
 MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
-#: What is refused: the numbers on x86_64 and on aarch64, None where there is no such call.
+#: The refused calls: their numbers on x86_64 and on aarch64, None where there is no such call.
 REFUSED: dict[str, tuple[int, int | None]] = {
     # The network, and sockets that were inherited.
     "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "accept": (43, 202), "accept4": (288, 242),
@@ -75,7 +75,7 @@ _REFUSED_IOCTLS = (
 #: F_SETOWN, F_SETSIG and F_SETOWN_EX say whom a file signals when it becomes ready, and with which signal. Landlock
 #: confines these signals only since version 6.
 _REFUSED_FCNTLS = (8, 10, 15)
-#: With this flag a file signals. Without a word about whom, a terminal signals all processes in its foreground.
+#: A file with this flag signals. If no receiver is set, a terminal signals all processes in its foreground.
 _F_SETFL, _O_ASYNC = 4, 0x2000
 
 #: Code, jump if true, jump if false, operand.
@@ -137,7 +137,7 @@ def _by_request(number: int, refused: tuple[int, ...], others: list[_Instruction
 
 
 def refuse_calls(libc: ctypes.CDLL, machine: str) -> None:
-    """From now on the kernel refuses these calls to the calling thread and to what it starts.
+    """Make the kernel refuse these calls to the calling thread and to what it starts, from now on.
 
     It needs ``no_new_privs``. Raises OSError.
     """

@@ -55,7 +55,7 @@ def held() -> Iterator[None]:
 
 
 def complete(what: str) -> None:
-    """From now on an ending signal comes too late to stop this; the command's last message says so."""
+    """Note that an ending signal now comes too late to stop this; the command's last message says so."""
     global _completed
     _completed = what
 
@@ -102,6 +102,6 @@ def ending_signals(provisional: Any = None) -> Iterator[None]:
 
 
 def stop_raising() -> None:
-    """From now on only record signals, because the command is already ending."""
+    """Only record signals from now on, because the command is already ending."""
     global _raising
     _raising = False

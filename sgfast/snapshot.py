@@ -43,7 +43,7 @@ _LONGEST_ABOUT = 1 << 30
 #: The most bytes of one array row; no real row is that long.
 _LONGEST_ROW = 1 << 16
 
-# What decoding, compiling and restoring raise for inconsistent values.
+# Exceptions that decoding, compiling and restoring raise for inconsistent values.
 _MISFITS = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, PolicyError)
 
 
@@ -69,8 +69,8 @@ def save_snapshot(engine: Engine, path: str | os.PathLike[str], *, replay: dict[
 def write_snapshot(
     engine: Engine, stream: Any, *, others: Sequence[Engine] = (), replay: dict[str, Any] | None = None
 ) -> None:
-    """Like ``save_snapshot``, to any object with ``write``. ``others`` is as in ``Snapshot``; they belong to this
-    thread.
+    """Write a snapshot as ``save_snapshot`` does, to any object with ``write``. ``others`` is as in ``Snapshot``; they
+    belong to this thread.
     """
     with engine.unchanged():
         numbers, arrays = save_plane(engine.dataplane)
@@ -133,7 +133,7 @@ def load_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Engine:
 
 
 def read_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Snapshot:
-    """Like ``load_snapshot``, with the values that the replay stored."""
+    """Read a snapshot as ``load_snapshot`` does, with the values that the replay stored."""
     check_jobs(jobs)
     name = printable(os.fsdecode(path))
     about, arrays = _read(path, name)

@@ -56,7 +56,7 @@ class NamedNetworks:
     """The networks of one family that rules name, in address order, outer before inner."""
 
     def __init__(self, policies: Sequence[Policy], family: int, more: Iterable[Network] = ()) -> None:
-        """``more``: other networks of the family that are to be told apart."""
+        """``more``: other networks of the family that are to be distinguished."""
         named = [*more]
         for policy in policies:
             # An address group that many rules name is expanded only once.
@@ -69,11 +69,11 @@ class NamedNetworks:
         self.spans = sorted((int(n.network_address), -int(n.broadcast_address)) for n in networks)
         self.number = {span: n for n, span in enumerate(self.spans)}
         firsts = [first for first, _ in self.spans]
-        #: For each network: the position after it and everything inside it.
+        #: The position after each network and everything inside it.
         self.end = [bisect_right(firsts, -minus_last) for _, minus_last in self.spans]
 
     def within(self, networks: Iterable[Network]) -> Iterator[tuple[int, int]]:
-        """For each of these networks, which must be named: the first position inside it, and the one after it."""
+        """First position inside each of these networks, which must be named, and the one after it."""
         for network in networks:
             n = self.number[int(network.network_address), -int(network.broadcast_address)]
             yield n, self.end[n]
@@ -92,7 +92,7 @@ class View:
         regions = policy.vpc_by_name
         # The membership and the instance of each owner. NOBODY is the first one.
         owners: list[tuple[int, int]] = [(NOBODY, NOT_ONE)]
-        # For each span: its owner, and whether the owner is in this VPC. Its own addresses take precedence over peers'.
+        # The owner of each span, and whether it is in this VPC. Its own addresses take precedence over peers'.
         owned: dict[Span, tuple[int, bool]] = {}
         for other, spans in visible.items():
             own, reachable = other == vpc, regions[other].region == regions[vpc].region
@@ -165,7 +165,7 @@ class View:
 def with_multicast(
     owned: dict[Span, tuple[int, bool]], family: int, owner_there: Callable[[int], int]
 ) -> dict[Span, tuple[int, bool]]:
-    """What ``pieces`` takes, with other owners where addresses are multicast or broadcast (SPEC 3.3, 4.11).
+    """The argument of ``pieces``, with other owners where addresses are multicast or broadcast (SPEC 3.3, 4.11).
     ``owner_there`` gives the other owner for an owner.
     """
     changed = owned.copy()
@@ -268,7 +268,7 @@ class Services:
 
 
 def unasked_types(family: int, direction: Direction, infrastructure: str, *, stateful: bool) -> frozenset[int]:
-    """ICMP types of packets about which no rule is asked (SPEC 3.2, 3.11, 4.6, 5.6), by the setting ``infrastructure``.
+    """ICMP types that are judged without rules (SPEC 3.2, 3.11, 4.6, 5.6), by the setting ``infrastructure``.
     ``stateful``: the filter remembers connections.
     """
     types = {*NO_OPENERS[family]} if stateful else set()
@@ -288,7 +288,7 @@ def joined(masks: Sequence[Mask]) -> NDArray[np.bool_]:
 
 
 def alike(masks: Sequence[Mask]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which classes no mask distinguishes: one class of each kind, and the kind of each class."""
+    """Kinds of classes that no mask distinguishes: one class of each kind, and the kind of each class."""
     count = len(masks[0])
     code = np.zeros(count, dtype=np.int64)
     keep = np.zeros(1, dtype=np.int64)

@@ -1,15 +1,15 @@
-"""Suggests the word that was meant where another one was written (SPEC 10.26)."""
+"""Suggests a known word in place of a misspelled one (SPEC 10.26)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-#: How many names are compared with the word, and how many of its characters.
+#: The most names that are compared with the word, and the most of its characters.
 _CANDIDATES = 10_000
 _CHARACTERS = 80
 _SUGGESTIONS = 3
-#: How many names are compared with all unknown words of a document.
+#: The most names that are compared with all unknown words of a document.
 _CANDIDATES_FOR_ALL = 20_000
 #: A second suggestion is almost as near to the word as the first one. The ratio of difflib goes from 0 to 1.
 _MARGIN = 0.05

@@ -1,4 +1,4 @@
-"""What an engine answers: verdicts, explanations, and what a change did."""
+"""Answers of an engine: verdicts, explanations, and the effects of a change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sgfast.policy.matching import Field
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """How one instance's filter judged a packet (SPEC 10.3)."""
+    """Verdict of one instance's filter on a packet (SPEC 10.3)."""
 
     instance: str
     verdict: str
@@ -20,7 +20,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a packet was judged (SPEC 10.3). ``egress`` or ``ingress`` is None if no filter on that side judged it."""
+    """Verdict on a packet (SPEC 10.3). ``egress`` or ``ingress`` is None if no filter on that side judged it."""
 
     verdict: str
     reason: str | None
@@ -47,7 +47,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SideExplanation:
-    """How one side's rules judge an opener. ``winner`` is None if no rule matches, which denies it (SPEC 4.8)."""
+    """Judgement of an opener by one side's rules. ``winner`` is None if no rule matches, which denies it (SPEC 4.8)."""
 
     instance: str
     direction: str
@@ -60,7 +60,7 @@ class SideExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How a policy judges an opener, regardless of existing connections."""
+    """Judgement of an opener by a policy, regardless of existing connections."""
 
     verdict: str
     reason: str | None
@@ -86,7 +86,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a change did (SPEC 6)."""
+    """Effect of a change (SPEC 6)."""
 
     #: Connections that were live and that the change cut on at least one side: disconnected them, or made the side
     #: forget them (SPEC 6.7). Connections between two instances count once.

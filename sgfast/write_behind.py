@@ -14,21 +14,21 @@ import threading
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-#: How many bytes may wait to be written. With 1 MiB, the two threads wait for each other more often, and JSON lines
-#: take 1.14 times as long. More than 4 MiB gains nothing.
+#: The most bytes that may wait to be written. With 1 MiB, the two threads wait for each other more often, and JSON
+#: lines take 1.14 times as long. More than 4 MiB gains nothing.
 WAITING = 1 << 22
-#: How many pieces the system gets at once. For each call the thread has to get hold of the global lock again.
+#: The number of pieces that the system gets at once. Each call has to get hold of the global lock again.
 _PIECES = 64
 
 
 class WriteBehind:
-    """For one caller. The constructor raises OSError or RuntimeError if the system refuses a descriptor or a thread."""
+    """Writer for one caller. Raises OSError or RuntimeError if the system refuses a descriptor or a thread."""
 
     def __init__(self, descriptor: int) -> None:
         # A descriptor of its own: the caller may close the other one while the thread writes.
         self._descriptor = os.dup(descriptor)
         self._pieces: SimpleQueue[bytes | None] = SimpleQueue()
-        #: How many bytes were written each time; None at the end.
+        #: The number of bytes written each time; None at the end.
         self._written: SimpleQueue[int | BaseException | None] = SimpleQueue()
         self._waiting = 0
         self._failure: BaseException | None = None
@@ -42,7 +42,7 @@ class WriteBehind:
             raise
 
     def write(self, data: bytes) -> None:
-        """Raises OSError, or what else went wrong, if something before could not be written."""
+        """Hand over data. Raises OSError, or what else went wrong, if something before could not be written."""
         with suppress(Empty):
             while True:
                 self._take(wait=self._waiting >= WAITING)
@@ -50,19 +50,19 @@ class WriteBehind:
         self._waiting += len(data)
 
     def finish(self) -> None:
-        """Waits until everything is written, and ends the thread. Raises what ``write`` raises."""
+        """Wait until everything is written, and end the thread. Raises what ``write`` raises."""
         self._pieces.put(None)
         while not self._has_ended:
             self._take(wait=True)
         self._thread.join()
 
     def abandon(self) -> None:
-        """What waits is not written. The thread ends as soon as the system lets it."""
+        """Drop what waits to be written. The thread ends as soon as the system lets it."""
         self._is_abandoned = True
         self._pieces.put(None)
 
     def _take(self, *, wait: bool) -> None:
-        """What the thread has done. Raises Empty if that is nothing yet."""
+        """Take one result of the thread. Raises Empty if there is none yet."""
         if self._failure is not None:
             raise self._failure
         done = self._written.get(block=wait)

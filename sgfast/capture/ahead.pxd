@@ -29,15 +29,15 @@ cdef enum:
 cdef struct Window:
     Read* asked
     PyObject* memory        # a memoryview of HEADROOM + WINDOW bytes
-    # For the records that are found; NULL if none are to be found. The first frame is left free. It is for the record
-    # that begins in the window before and ends in this one.
+    # Memory for the records that are found; NULL if none are to be found. The first frame is left free. It is for the
+    # record that begins in the window before and ends in this one.
     PyObject* batch
     Scan scan
     const PcapFormat* pcap  # or NULL
-    PcapngFormat pcapng     # as it was when the window was asked for
-    const Preparation* preparation      # of the records that are found, or NULL
+    PcapngFormat pcapng     # the reader's state when the window was requested
+    const Preparation* preparation      # preparation of the records that are found, or NULL
     void* prepared
-    # Set by the thread that read the window:
+    # The thread that read the window sets these:
     const uint8_t* first    # the first of the records found, or NULL
 
 
@@ -52,8 +52,8 @@ cdef class WindowsAhead:
     cdef const PcapngFormat* pcapng
     cdef uint32_t vpc       # Frame.vpc
     cdef BatchPool pool
-    cdef const Preparation* preparation     # of records, or NULL
-    # A ring: the windows asked for are `count` places from `oldest` on.
+    cdef const Preparation* preparation     # preparation of records, or NULL
+    # A ring: the requested windows are `count` places from `oldest` on.
     cdef Py_ssize_t oldest
     cdef Py_ssize_t count
     cdef Window* windows[AHEAD]
@@ -70,11 +70,11 @@ cdef class WindowsAhead:
     cdef FrameBatch batch
     cdef const Window* found
 
-    # Whether one more window may be asked for.
+    # Whether one more window may be requested.
     cdef bint has_more(self) noexcept
     # Asks for the next window. False if there is no place for the read.
     cdef bint ask(self, object memory) except -1
-    # Waits for the next window and returns its memory. Returns None if no window was asked for, or if the file has
+    # Waits for the next window and returns its memory. Returns None if no window was requested, or if the file has
     # become shorter. Unless the call is `patient`, it also returns None, and sets `is_late`, if the read takes long.
     cdef object take(self, bint patient)
     # Reads a late window once more, with other memory.

@@ -116,7 +116,7 @@ _MOST_HEADER = 4 * 1024 * 1024
 
 
 def _without_flags(member: bytes) -> bytes | None:
-    """Replaces the header by one without flags, which zlib accepts. None if the header is not complete yet.
+    """Replace the header by one without flags, which zlib accepts. None if the header is not complete yet.
 
     Raises ValueError if the header is damaged.
     """
@@ -289,7 +289,7 @@ def is_bomb(bytes_output: int, bytes_taken: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Where a member begins, and what came before it."""
+    """The place where a member begins, and what came before it."""
 
     #: Bytes of the file.
     at: int = 0
@@ -326,7 +326,7 @@ class Decompressor:
         #: Whether all output was returned. The input has ended or is damaged, or the rest of it is no compressed data.
         self.ended = False
         self.has_rest = False
-        #: What damage there is, and where.
+        #: The damage, and where it is.
         self.failure: Exception | None = None
 
     def advance(self, chunk: bytes | None, bytes_taken: int) -> bytes:
@@ -361,7 +361,7 @@ class Decompressor:
         self.failure = ValueError(f"the {self._compression.name} data {what}")
 
     def _decompress(self, empty: int) -> Generator[bytes | None, bytes | None, None]:
-        """Yields output, and None to request input; the caller sends b"" at the end of the input."""
+        """Yield output, and None to request input; the caller sends b"" at the end of the input."""
         compression = self._compression
         data = b""
         while True:

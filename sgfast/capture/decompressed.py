@@ -75,7 +75,7 @@ class _Maker:
         return bool(self._waiting) or not self._decompressor.needs_input
 
     def make(self, size: int) -> _Piece:
-        """At least ``size`` bytes, unless the data or the chunks end before."""
+        """Make at least ``size`` bytes, unless the data or the chunks end before."""
         decompressor = self._decompressor
         outputs: list[bytes] = []
         made = 0
@@ -235,7 +235,7 @@ class DecompressedStream:
                         raise error
                     if not self._read():
                         return 0 if self._ended else None
-                if not filled:      # what is filled would be lost if this raised
+                if not filled:      # the bytes filled so far would be lost if this raised
                     self._read_ahead()
                 if not self._take(wait=not filled):
                     break
@@ -345,7 +345,7 @@ class DecompressedStream:
         return bgzip.lacks_end(last)
 
     def _next_chunk(self) -> int:
-        """How many bytes to read: behind parts, up to where chunks end that are read from the beginning."""
+        """Number of bytes to read. Behind parts, chunks end where they do if a file is read from its beginning."""
         return self._chunks.end(self._bytes_read) - self._bytes_read if self._is_behind_parts else CHUNK
 
     def _read_ahead(self) -> None:
@@ -357,7 +357,7 @@ class DecompressedStream:
                 if not self._read():
                     break
             except Exception as error:
-                # It is told when everything before it has been handed out.
+                # It is raised when everything before it has been handed out.
                 self._read_error = error
 
     def _take_part(self, parts: ParallelParts | InflatedFile, *, wait: bool) -> bool:

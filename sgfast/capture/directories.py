@@ -13,7 +13,7 @@ from sgfast.capture.reader import open_capture
 from sgfast.capture.urls import is_url, is_url_directory, is_web_url, urls_in
 from sgfast.errors import CaptureError, NoCapture
 
-#: How many files of a list a message names.
+#: The most files of a list that a message names.
 MAX_NAMED = 5
 
 

@@ -35,13 +35,13 @@ class FollowedFile:
         self.interrupted = False
         #: Bytes that the reader still needs of the record that has begun.
         self.wanted = 0
-        #: Where zeros begin that are held back, and size and time of the file when only zeros were behind that.
+        #: The position where held-back zeros begin, and size and time of the file when only zeros were behind that.
         self._held: tuple[int, int, int] | None = None
         #: A byte that is not zero. All before it may be handed out.
         self._other_at = 0
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        # Checked before reading: a file that grows faster than it is read would never end.
+        # The check comes before reading: a file that grows faster than it is read would never end.
         if self._until():
             self.interrupted = True
             # Zeros that were held back may be the end of the last record.
@@ -107,7 +107,7 @@ def following(stream: BinaryStream, path: str | None, until: Callable[[], bool])
 
 @contextmanager
 def first_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether an interrupt (Ctrl-C) has occurred.
+    """Yield a function that tells whether an interrupt (Ctrl-C) has occurred.
 
     Only the first interrupt is caught; later ones have their usual effect. Nothing is caught outside the main thread or
     if interrupts are ignored.

@@ -2,7 +2,7 @@
 
     file --> reader, in its thread --pieces--> whoever reads the capture
 
-The reader writes its output where it is told, and makes large pieces. A ``Decompressor`` makes small pieces of memory
+The reader writes its output to a given place, and makes large pieces. A ``Decompressor`` makes small pieces of memory
 and joins them, which takes up to as long as inflating. But if the reader finds damage, it loses what came before it in
 its piece. So a ``Decompressor`` reads once more, from the beginning of the file, what the reader did not read to its
 end. That includes what only a ``Decompressor`` takes for damage: a bomb, and many members without content in a row.
@@ -94,7 +94,7 @@ def _reader_of(source: _Input | bytes) -> Any:
 class _Piece(NamedTuple):
     room: memoryview
     size: int
-    #: At least so many bytes of the file have been used. If the piece is empty, it is the size of the file.
+    #: A lower bound of the bytes of the file used so far. For an empty piece it is the size of the file.
     bytes_taken: int
 
 
@@ -119,7 +119,7 @@ def _run(source: _Input, free: SimpleQueue[memoryview | None], made: SimpleQueue
 
 
 class InflatedFile:
-    """The output of a gzip file, in order, without the first ``bytes_shown`` bytes, which somebody else made.
+    """The output of a gzip file, in order, without the first ``bytes_shown`` bytes, which another reader made.
 
     It has the methods of ``ParallelParts``. The thread does not refer to it, so it can go away before the thread.
     """
@@ -143,7 +143,7 @@ class InflatedFile:
     def begin(
         cls, form: Compression, source: object, bytes_read: int, bytes_shown: int, left: threading.Semaphore
     ) -> InflatedFile | None:
-        """None if the source is no gzip file that can be read at any position, or if there is no thread left.
+        """Return None if the source is no gzip file that can be read at any position, or if there is no thread left.
 
         ``bytes_read`` of the source have been read.
         """

@@ -39,7 +39,7 @@ _MAGICS: list[tuple[int, bytes, str, str]] = [
     ),
 ]
 
-#: How a policy document begins.
+#: The beginning of a policy document.
 _POLICY = re.compile(rb"^(?:version:|security_groups:|vpcs:|instances:)", re.MULTILINE)
 _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f"
 

@@ -27,7 +27,7 @@ cdef class MergedReader:
     cdef Head heap[MAX_OPEN]
     cdef Py_ssize_t count       # heads in the heap
     cdef FrameBatch batch
-    cdef BatchPool pool         # where batches that last come from, or None
+    cdef BatchPool pool         # source of batches that last, or None
     cdef bint moved             # the set of batches in `held` changed
     cdef bint at_end
     cdef bint busy

@@ -100,7 +100,7 @@ cdef class MergedReader:
     def __cinit__(self, sources, opening=open_capture, bint lasting=False):
         self.names = [path for path, _ in sources]
         self.opening = opening
-        # Sorted in reverse, so that pop() returns the earliest one.
+        # The order is reversed, so that pop() returns the earliest one.
         self.pending = sorted(
             ((INT64_MIN if first_ns is None else first_ns, place) for place, (_, first_ns) in enumerate(sources)),
             reverse=True,

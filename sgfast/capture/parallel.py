@@ -71,7 +71,7 @@ def _run(jobs: _Jobs, left: threading.Semaphore) -> None:
 
 
 class ParallelParts:
-    """The output of a file's parts, in order, without the first ``bytes_shown`` bytes, which somebody else made.
+    """The output of a file's parts, in order, without the first ``bytes_shown`` bytes, which another reader made.
 
     ``left`` are the threads that may begin. A thread ends when no job waits, so that other captures get one.
     """
@@ -87,7 +87,7 @@ class ParallelParts:
         self._jobs = _Jobs(form, file, chunks)
         self._left = left
         self._threads: list[threading.Thread] = []
-        #: Those begun, those waiting and those done, in the file's order.
+        #: The jobs begun, those waiting and those done, in the file's order.
         self._ahead: deque[_Job] = deque()
         self._most_ahead = 2 * usable_processors()
         self._memory = 0
@@ -95,7 +95,7 @@ class ParallelParts:
         self._bytes_made = 0
         #: The last output, while it is not sure that a Decompressor would give it.
         self._held: list[Output] = []
-        #: Where the member of the next part begins.
+        #: The beginning of the next part's member.
         self.beginning = Beginning()
         #: Bytes of output that were handed out, here or before.
         self.bytes_shown = bytes_shown
@@ -109,7 +109,7 @@ class ParallelParts:
         cls, form: Compression, source: object, chunks: Chunks, bytes_read: int, bytes_shown: int,
         left: threading.Semaphore,
     ) -> ParallelParts | None:  # fmt: skip
-        """None if the source cannot be read anywhere, if it has no two parts, or if there is no thread left.
+        """Return None if the source cannot be read anywhere, if it has no two parts, or if there is no thread left.
 
         ``bytes_read`` of the source have been read, in these ``chunks``.
         """
@@ -186,7 +186,7 @@ class ParallelParts:
         return part
 
     def _accepted(self, job: _Job) -> list[Output] | None:
-        """What may be handed out now, or None if the part has to be decompressed by a ``Decompressor``."""
+        """Outputs that may be handed out now, or None if the part has to be decompressed by a ``Decompressor``."""
         if job.result is None:
             return None
         part = job.part

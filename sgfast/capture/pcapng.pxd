@@ -80,7 +80,7 @@ cdef struct PcapngFormat:
     uint32_t interface_count    # in the current section
     uint32_t interface_room
     Interface* interfaces
-    int64_t last_time_ns        # of the last packet, for blocks that carry no time
+    int64_t last_time_ns        # time of the last packet, for blocks that carry no time
     bint has_timeless_blocks    # a block without a time was read
     # Section header and interface descriptions of the current section; adjacent blocks share a span. A count above
     # MAX_SPANS means that there were too many spans to store.

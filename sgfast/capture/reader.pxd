@@ -52,10 +52,10 @@ cdef class CaptureReader:
     cdef readonly object damage     # None until the end
     cdef readonly Py_ssize_t packets
     cdef readonly Py_ssize_t found_ahead
-    cdef public uint32_t number     # of this capture among those read, from 1 on, for Frame.position; 0: none
+    cdef public uint32_t number     # this capture's number among those read, from 1 on, for Frame.position; 0: none
     cdef StreamBuffer buffer
     cdef FrameBatch batch           # the batch that is filled next; None with a pool
-    cdef BatchPool pool             # where batches that last come from, or None
+    cdef BatchPool pool             # source of batches that last, or None
     cdef Scan scan
     cdef PcapFormat pcap
     cdef PcapngFormat pcapng

@@ -348,7 +348,7 @@ cdef class CaptureReader:
 
     cdef void _add_found(self, WindowsAhead ahead, FrameBatch batch) noexcept:
         # Adds the records that another thread found in this window. They follow the record that begins in the window
-        # before. The thread knew the sections and interfaces that came before the window was asked for. If the reader
+        # before. The thread knew the sections and interfaces that came before the window was requested. If the reader
         # has come to a new section or interface since, the records may be wrong, and are not used.
         if self.scan.count == 0 or self.scan.next != ahead.found.first or self.scan.zeros > 0:
             return

@@ -10,8 +10,8 @@ cdef enum:
     # Bytes. A longer packet or block is damage. Memory is only ever allocated for bytes that arrived, whatever a length
     # field claims.
     LONGEST_RECORD = 256 * 1024 * 1024
-    # For `guess_first`:
-    IN_A_ROW = 8                # so many records must follow each other
+    # Limits of `guess_first`:
+    IN_A_ROW = 8                # number of records that must follow each other
     SEARCHED = 2048             # bytes in which it looks for the first one; most packets are shorter
     LONGEST_GUESSED = 1 << 18   # bytes; what claims to be longer is taken for no record
 

@@ -24,7 +24,7 @@ def is_url(path: str) -> bool:
 
 
 def is_web_url(path: str) -> bool:
-    """Whether a web server has the file. Web servers list no files, and are asked for whole ones only."""
+    """Whether a web server has the file. Web servers list no files, and only whole files are requested from them."""
     return _WEB_URL.match(path) is not None
 
 

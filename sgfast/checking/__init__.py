@@ -47,7 +47,7 @@ class Checked:
     """The findings, worst first."""
 
     findings: tuple[Finding, ...]
-    #: What was skipped because it would have taken too long, as full sentences.
+    #: Checks that were skipped because they would have taken too long, as full sentences.
     left_out: tuple[str, ...]
     traffic: ReplayResult | None = None
 

@@ -123,7 +123,7 @@ class Finding:
     #: The first few of ``instance_count`` instances.
     instances: tuple[str, ...] = ()
     instance_count: int = 0
-    #: How many connections it rests on, and the rules that would do for them; only of ``WIDER_THAN_USED``.
+    #: The number of connections it rests on, and the rules that would do for them; only of ``WIDER_THAN_USED``.
     connections: int | None = None
     instead: tuple[Rule, ...] = ()
     #: These connections by kind, as far as there was room to count them apart.
@@ -134,7 +134,7 @@ class Finding:
         return CODES[self.code].severity
 
 
-#: How many names a message lists.
+#: The most names that a message lists.
 LISTED = 5
 
 

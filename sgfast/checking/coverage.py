@@ -8,8 +8,8 @@ rule that would win without it:
     a rule that wins in no cell is *shadowed*
     a rule beneath which every cell has the same action is *redundant*
 
-Only packets that can come count (``_Seen``). An instance gets none from itself, and about some ICMP types no rule is
-asked.
+Only packets that can come count (``_Seen``). An instance gets none from itself, and some ICMP types are judged without
+rules.
 
 A rule is reported if this holds in every context it is in. What holds for its group alone need not be checked for every
 set of groups: more rules can only hide it further, and if all other rules allow, what is beneath an allow rule still
@@ -50,7 +50,7 @@ PAINTING_STEPS, RULE_STEPS, RANGE_STEPS, CELL_STEPS = 500_000, 40_000, 1_000, 4
 #: Steps to check whether a rule of a context is still undecided.
 LOOK_STEPS = 500
 
-#: How many rules that decide instead are kept for messages.
+#: The most rules that decide instead and are kept for messages.
 _KEPT_DECIDERS = 20
 
 Key = tuple[int, int]
@@ -61,13 +61,13 @@ Side = tuple[Direction, int]
 
 @dataclass(slots=True)
 class _Standing:
-    """What has not been refuted about a rule so far."""
+    """Claims about a rule that have not been refuted so far."""
 
     shadowed: bool = True
     redundant: bool = True
     #: Some context could not be examined.
     unknown: bool = False
-    #: In some context there is an address it matches.
+    #: There is an address it matches in some context.
     matches: bool = False
     deciders: dict[Key, None] = field(default_factory=dict)
     #: The deciding rules are known for every context.
@@ -89,7 +89,7 @@ class _Standing:
         self.shadowed &= not (wins and seen.wins[n])
         self.redundant &= not seen.needed[n]
         if self.is_open and matches:
-            # Only for the message: if the budget is spent, the finding stands without it.
+            # Deciders are only for the message: if the budget is spent, the finding stands without them.
             if not budget.take(painting.steps_to_explain(n)):
                 self.explained = False
                 return
@@ -105,13 +105,13 @@ class _Seen:
 
     #: The classes with addresses that are not its own.
     others: NDArray[np.bool_]
-    #: By rule.
+    #: Masks by rule.
     wins: NDArray[np.bool_]
     needed: NDArray[np.bool_]
 
 
 class Painting:
-    """Which rule wins in which cell, among the rules of some groups in one direction and family."""
+    """The winning rule of each cell, among the rules of some groups in one direction and family."""
 
     def __init__(
         self, ranked: Sequence[tuple[Key, Rule]], peers: NDArray[np.bool_], services: NDArray[np.bool_],
@@ -120,7 +120,7 @@ class Painting:
     ) -> None:  # fmt: skip
         """``ranked``: rules by precedence, winners first. ``peers``, ``services``: masks by ``peer_row``,
         ``service_row``. ``own``: the rules that name their own group. ``others``: by an instance's position, the
-        classes with addresses that are not its own. ``asked``: the services that rules are asked about.
+        classes with addresses that are not its own. ``asked``: the services that rules are evaluated for.
         ``peer_class``: what each class of the VPC's view belongs to.
         """
         self.ranked = ranked
@@ -205,7 +205,7 @@ class _Extents:
             self._of[n] = protocol, ranges[0][0], ranges[-1][1], first, max(end, first + 1)
 
     def meeting(self, keys: Sequence[Key], asked: Collection[Key]) -> list[Key]:
-        """Those of ``keys`` that may overlap with one of ``asked``, including ``asked`` themselves."""
+        """Those of ``keys`` that may overlap with one of ``asked``, which are included."""
         protocol, low, high, first, end = self._of[[self._row[key] for key in keys]].T[:, :, None]
         protocol_, low_, high_, first_, end_ = self._of[[self._row[key] for key in asked]].T[:, None, :]
         meets = (
@@ -233,7 +233,7 @@ class Coverage:
             side: _Extents(index, side[1], [key for keys in of_group.values() for key in keys], self.rule)
             for side, of_group in self._rules.items()
         }
-        #: How many contexts were skipped as too much work.
+        #: The number of contexts that were skipped as too much work.
         self.skipped = 0
         self._budget = Budget(MAX_STEPS)
         self.explanation_budget = Budget(MAX_STEPS_TO_EXPLAIN)
@@ -290,7 +290,7 @@ class Coverage:
         return unasked_types(family, direction, infrastructure, stateful=stateful)
 
     def _unasked(self, direction: Direction, family: int, groups: Sequence[int]) -> list[Rule]:
-        """A rule that matches what no rule is asked about, if there is anything."""
+        """A rule that matches all packets for which no rule is evaluated, if there are any."""
         types = self._unasked_types(direction, family, groups)
         # The keys of types and codes take the place of ports.
         keys = merged((256 * each, 256 * each + 255) for each in types)
@@ -302,7 +302,7 @@ class Coverage:
         instances: Collection[int] = (),
     ) -> Painting | None:  # fmt: skip
         """Paint the rules of some groups; None if that is too much work. Only results about the rules ``asked`` must be
-        right. ``instances``: the positions of those for which it will be asked what they see.
+        right. ``instances``: the positions of those whose views will be queried.
         """
         of_group = self._rules[direction, family]
         keys = [key for g in groups for key in of_group.get(g, ())]

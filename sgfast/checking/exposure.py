@@ -21,7 +21,7 @@ SENSITIVE: dict[tuple[int, int], str] = {
     (TCP, 27017): "mongodb", (TCP, 50000): "db2",
 }  # fmt: skip
 
-#: How many of them a message names.
+#: The most of these ports that a message names.
 _LISTED_PORTS = 6
 
 
@@ -48,7 +48,7 @@ def exposed(index: PolicyIndex) -> list[Finding]:
             return everyone[rule.peer.name, rule.ethertype]
         return rule.peer is None
 
-    # For each group: its inbound rules for everyone, and those of them that deny.
+    # The inbound rules for everyone of each group, and those of them that deny.
     wide = [
         [rule for rule in group.rules if rule.direction == "inbound" and is_everyone(rule)]
         for group in index.policy.security_groups
@@ -64,7 +64,7 @@ def exposed(index: PolicyIndex) -> list[Finding]:
 
 
 def _denying_beside(index: PolicyIndex, denying: list[list[Rule]]) -> list[list[int]]:
-    """For each group: the other groups with such deny rules that all its instances are in, too."""
+    """Other groups with such deny rules that all instances of a group are in, too, for each group."""
     beside: list[set[int] | None] = [None] * len(denying)
     for context in index.contexts:
         others = {g for g in context.groups if denying[g]}

@@ -1,6 +1,6 @@
 """Finds services that a group opens over one IP version only, though its instances have addresses of both.
 
-A rule for IPv4 that somebody forgot to write once more for IPv6 is seen by nobody but a client that tries IPv6 first.
+If an author forgot to write a rule for IPv4 once more for IPv6, only a client that tries IPv6 first notices it.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def _lonely(
     groups: Sequence[SecurityGroup], shadowed: Collection[tuple[str | None, str | None]], budget: Budget,
     skipped: set[Key],
 ) -> list[list[tuple[int, Rule, list[tuple[Service, int]]]]]:  # fmt: skip
-    """By group: the rules with services that none of its own rules is about over the other version. With each service
-    come the groups that are about it, as bits: an instance may be in one of them, too.
+    """Rules of each group with services that none of its own rules is about over the other version. With each
+    service come the groups that are about it, as bits: an instance may be in one of them, too.
     """
     about = _AboutGroups(groups, budget)
     lonely: list[list[tuple[int, Rule, list[tuple[Service, int]]]]] = [[] for _ in groups]
@@ -115,14 +115,14 @@ def _lonely(
 
 
 class _Found(NamedTuple):
-    """What a rule opens over one version only, and the names of the instances that it is about, by context."""
+    """Services that a rule opens over one version only, and the names of the instances it is about, by context."""
 
     services: dict[Service, None]
     names: list[list[str]]
 
 
 def _findings(index: PolicyIndex, found: dict[Key, _Found]) -> Iterable[Finding]:
-    """One finding for each rule. A service that several rules of a group open is told with the first of them."""
+    """One finding for each rule. A service that several rules of a group open is reported with the first of them."""
     told: set[tuple[int, Direction, int, Service]] = set()
     for (g, n), (services, by_context) in sorted(found.items()):
         group = index.policy.security_groups[g]
@@ -148,7 +148,7 @@ def _other(rule: Rule) -> Literal[4, 6]:
 
 
 class _About:
-    """What the rules of a group are about, whether they allow or deny it: whoever wrote one has thought of it."""
+    """Services that the rules of a group are about, to allow or to deny them: whoever wrote one has thought of it."""
 
     def __init__(self, group: SecurityGroup) -> None:
         ranges: defaultdict[tuple[Direction, int, bool], defaultdict[int | None, list[tuple[int, int]]]]
@@ -182,9 +182,9 @@ def _services(rule: Rule) -> list[Service]:
 
 
 def _opened(rule: Rule) -> list[Service]:
-    """What the rule opens, if the same could be open over the other version.
+    """Services that the rule opens, if they could be open over the other version, too.
 
-    A rule for a CIDR opens nothing of the kind, since nothing tells the same place over the other version. Of outbound
+    A rule for a CIDR opens nothing of the kind, since nothing names the same place over the other version. Of outbound
     rules only those to any address count, and only where nothing at all gets out over the other version: who opens a
     connection can take the version that works.
     """
@@ -196,7 +196,7 @@ def _opened(rule: Rule) -> list[Service]:
 
 
 class _AboutGroups:
-    """Which groups have a rule about a service."""
+    """The groups that have a rule about a service."""
 
     def __init__(self, groups: Sequence[SecurityGroup], budget: Budget) -> None:
         self._about = [_About(group) for group in groups]
@@ -220,7 +220,7 @@ class _AboutGroups:
 
 
 def _with_both(index: PolicyIndex, context: Context) -> dict[int, list[str]]:
-    """By the version that a rule lacks: the instances with addresses of it and, in any case, of IPv6."""
+    """Instances with addresses of the version that a rule lacks and, in any case, of IPv6, by that version."""
     names: dict[int, list[str]] = {4: [], 6: []}
     for n in context.instances:
         instance = index.policy.instances[n]

@@ -20,7 +20,7 @@ def wide_members(index: PolicyIndex) -> tuple[list[Finding], int]:
     if policy.settings.group_members == "by-owner":
         return [], 0
     budget, skipped = Budget(MAX_PAIRS), 0
-    #: By instance and prefix: who is in it, and the groups that they are made members of.
+    #: The instances within each prefix of each holder, and the groups that they are made members of.
     made: dict[tuple[str, bytes], tuple[Network, dict[str, None], set[str]]] = {}
     for instance in policy.instances:
         for network in instance.addresses:

@@ -138,7 +138,7 @@ class PolicyIndex:
 
     @cached_property
     def only_member(self) -> dict[tuple[int, str], int]:
-        """By a group's position and a VPC, the position of the only instance there that is in the group."""
+        """The position of the only instance that is in a group and a VPC, by the group's position and the VPC."""
         found: dict[tuple[int, str], int] = {}
         for g, group in enumerate(self.policy.security_groups):
             counts = Counter(self.policy.instances[n].vpc for n in self.members[group.name])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def never_hit(result: ReplayResult) -> list[Finding]:
-    """By a causal replay: what followed a denied opener used no rule (SPEC 9.2)."""
+    """Rules that a causal replay never used: packets after a denied opener use none (SPEC 9.2)."""
     packets = f"{result.packets:,} packet{'' if result.packets == 1 else 's'}"
     used = {(hits.group, hits.rule.id) for hits in result.rules if hits.packets or hits.connections}
     return [

@@ -22,7 +22,7 @@ def unmet(proof: Proof) -> list[Finding]:
 
 def _place(explained: Explained) -> tuple[str | None, str | None]:
     """The group and the rule that decide; without such a rule, the group that lacks one."""
-    # What comes in is what the owner of an instance looks at first.
+    # Ingress comes first, because the owner of an instance looks at it first.
     for side in (explained.ingress, explained.egress):
         if side is not None and side.verdict == explained.verdict:
             if side.winner is not None:

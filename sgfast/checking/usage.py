@@ -1,4 +1,4 @@
-"""What used each rule in a replay, and the rules that are much wider than all that did."""
+"""Uses of each rule in a replay, and the rules that are much wider than all of them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ MOST_USES = 200_000
 MOST_COUNTED = 100_000
 #: Fewer connections than this say little about what a rule is for.
 FEWEST_CONNECTIONS = 10
-#: What is left of the rule must be this much less. A part of that size is rarely what is meant by the whole.
+#: The remaining part of the rule must be this much smaller. A part of that size is rarely what the whole is for.
 TIMES_NARROWER = 1000
 #: The most rules that are worth having in the place of one.
 MOST_INSTEAD = 4
-#: A rule lists so many ranges of ports; beyond that it has one, from the lowest to the highest port.
+#: The most ranges of ports in a rule; beyond that it has one, from the lowest to the highest port.
 MOST_RANGES = 8
-#: In blocks of these lengths addresses become one prefix, for IPv4 and IPv6. The first that needs few rules counts.
+#: Lengths of the blocks of addresses that become one prefix, for IPv4 and IPv6. The first that needs few rules counts.
 BLOCKS = ((24, 64), (16, 48), (8, 32))
 
 _KIND_DTYPE = np.dtype([
@@ -80,10 +80,10 @@ class Openers:
         self._outbound = {
             rule.id for group in policy.security_groups for rule in group.rules if rule.direction == "outbound"
         }
-        #: By rule number.
+        #: Whether each rule is outbound, by rule number.
         self._is_outbound = np.zeros(0, dtype=bool)
         self._names: Sequence[str] = ()
-        #: By rule number: the ways, as bytes of ``_KIND_DTYPE``.
+        #: The ways in which each rule was used, by rule number, as bytes of ``_KIND_DTYPE``.
         self._kinds: dict[int, set[bytes]] = {}
         self._kept = 0
         #: The numbers of the rules that were used in too many ways.
@@ -227,7 +227,7 @@ class _Narrower:
     def __init__(self, policy: Policy) -> None:
         self._first_port = PROFILES[policy.settings.profile].first_port
         self._drafters = [Drafter(policy, Limits(max_prefix=block)) for block in BLOCKS]
-        #: How many addresses the members of a group have of each family.
+        #: The number of addresses that the members of a group have of each family.
         self._addresses: defaultdict[tuple[str, int], int] = defaultdict(int)
         for instance in policy.instances:
             for group in instance.security_groups:
@@ -276,7 +276,7 @@ class _Narrower:
         ]
 
     def _size(self, rule: Rule) -> int:
-        """How many combinations of a peer's address and a service the rule is about."""
+        """Number of combinations of a peer's address and a service that the rule is about."""
         if isinstance(rule.peer, GroupPeer):
             addresses = self._addresses[rule.peer.name, rule.ethertype]
         elif isinstance(rule.peer, AddressGroupPeer):

@@ -62,7 +62,7 @@ __all__ = [
     "run_diff",
 ]
 
-#: From this many connections on, the tables are so large that a thread for each policy is faster than one for both.
+#: The number of connections at which a thread for each policy becomes faster than one for both.
 TOGETHER_FROM = 1 << 16
 
 
@@ -78,7 +78,7 @@ def diff(
     reading: Reading | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DiffResult:
-    """What would change for the traffic in ``captures`` if ``new`` replaced ``old``.
+    """Find what would change for the traffic in ``captures`` if ``new`` replaced ``old``.
 
     Each policy judges all packets from the first one on, as :func:`sgfast.replay` does with the same options. This
     compares two replays; it does not change the policy during one. If a capture is damaged, the result covers the

@@ -24,7 +24,7 @@ CHANGED_KIND_DTYPE = np.dtype(
     [*((name, KIND_DTYPE[name]) for name in KIND_DTYPE.names or ()), ("turned", "u1"), ("passes", "u1"),
      ("passing_rule", "<i4")]
 )  # fmt: skip
-#: In place of an instance's number, where there was no room to count the two ends.
+#: The instance's number where there was no room to count the two ends.
 ENDS_UNKNOWN = -2
 
 
@@ -54,7 +54,7 @@ def kinds_of_rows(counted: Rows, blocks: NDArray[np.int8]) -> Rows:
 
 
 def fill_ends(kinds: Rows, known: NDArray[np.bool_], counted: Rows, found: NDArray[np.int32]) -> None:
-    """Adds ends and rules to the kinds that have addresses: ``known`` says which, and ``counted`` has their rows.
+    """Add ends and rules to the kinds that have addresses: ``known`` says which, and ``counted`` has their rows.
 
     ``found``: for each, the side whose filter blocks (0: the opener's, as that policy sees it), the numbers of its
     instance and of the peer's, and the numbers of both policies' rules, first that of the policy that blocks.
@@ -73,7 +73,7 @@ def kinds_together(several: Sequence[ChangedKinds]) -> ChangedKinds:
     tables = []
     for part in several:
         numbers = [instances.setdefault(name, len(instances)) for name in part.instances]
-        # What is below 0 is no instance, and stays.
+        # Numbers below 0 are no instances, and stay.
         there = np.array([*numbers, ENDS_UNKNOWN, -1], dtype=np.int32)
         rows = part.rows.copy()
         for name in ("instance", "owner"):

@@ -79,7 +79,7 @@ class Pair:
                 self._begin()
 
     def _judge_ahead(self, batch: FrameBatch) -> None:
-        """Lets both engines judge a batch, and meanwhile compares the one before it."""
+        """Let both engines judge a batch, and meanwhile compare the one before it."""
         uncompared = self._uncompared
         self._find_room(batch)
         self._words, self._words_before = self._words_before, self._words
@@ -115,7 +115,7 @@ class Pair:
         self._resolve()
 
     def compare(self, batch: FrameBatch, numbers: NDArray[Any] | None = None) -> None:
-        """Compares the results of the last judged batch.
+        """Compare the results of the last judged batch.
 
         ``numbers``: the packets' numbers, from 1; None: they follow those of the previous batch.
         """

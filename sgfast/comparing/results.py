@@ -30,7 +30,7 @@ LISTED_PEERS = 5
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """How one policy judges a connection: its verdict on the first packet that the other policy treats differently.
+    """One policy's judgement of a connection: its verdict on the first packet that the other policy treats differently.
 
     The rules are those that win for the connection's opener. If the packet is allowed, they are the rules of both
     sides; if rules deny it, that of the side that denies, and that of the egress side if it judged before.
@@ -121,14 +121,14 @@ class MovedTraffic:
 
 @dataclass
 class DiffResult:
-    """What would change. Times are nanoseconds since the Unix epoch; None if there was no packet."""
+    """Changes between two policies. Times are nanoseconds since the Unix epoch; None if there was no packet."""
 
     old: Policy
     new: Policy
     mode: Mode
     midstream: Midstream
     vpc: str | None
-    #: As they were given, but without the credentials in URLs.
+    #: The captures as they were given, but without the credentials in URLs.
     captures: tuple[str, ...]
     packets: int = 0
     #: Bytes on the wire.
@@ -141,7 +141,7 @@ class DiffResult:
     groups: list[ChangedGroup] = field(default_factory=list)
     #: All changed connections, with or without a group. ``sgfast.report.rollup.changed`` folds them.
     kinds: dict[Change, ChangedKinds] = field(default_factory=dict)
-    #: Those with most connections first.
+    #: Rules and moves with most connections first.
     rules: list[RuleEffect] = field(default_factory=list)
     moved: list[MovedTraffic] = field(default_factory=list)
     #: Connections for whose two rules there was no room in ``moved``.

@@ -133,7 +133,7 @@ class Moves:
 
 
 def together(several: Iterable[Iterable[MovedTraffic]]) -> list[MovedTraffic]:
-    """Adds up what moved between the same two rules; most connections first."""
+    """Add up what moved between the same two rules; most connections first."""
     counts: Counter[MovedTraffic] = Counter()
     for moved in several:
         for one in moved:

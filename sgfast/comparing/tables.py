@@ -1,4 +1,4 @@
-"""What a comparison found as tables (SPEC 14.9)."""
+"""Tables of a comparison's results (SPEC 14.9)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class DiffTables:
 
 
 def _columns(change: str, kinds: ChangedKinds) -> list[Array]:
-    # How the other policy lets it pass has no column: by a rule, inferred, or out of scope.
+    # There is no column for why the other policy lets it pass: by a rule, inferred, or out of scope.
     rows = summed(kinds.rows, kinds.rows["passing_rule"])
     rows = rows[np.argsort(-rows["connections"].astype(np.int64), kind="stable")]
     return [

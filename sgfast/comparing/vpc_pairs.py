@@ -47,7 +47,7 @@ class VpcPairs:
             policy.having(vpcs=tuple(replace(vpc, region=_region(policy, vpc)) for vpc in vpcs))
             for policy in (old, new)
         ]
-        #: Both place packets alike. The second is made only for its check that each VPC can tell its peers apart.
+        #: Both place packets alike. The second is made only for its check that each VPC can distinguish its peers.
         self.placement, _ = (Placement(policy) for policy in self._policies)
         self._options, self._hash_key = options, hash_key
         self._dealer = Dealer(len(vpcs))

@@ -48,7 +48,7 @@ class InstanceGroups:
     """The groups of all instances; only rebuilt when instances change."""
 
     numbers: NDArray[np.int64]
-    #: How many instances have each profile. A profile's number is its position.
+    #: The number of instances with each profile. A profile's number is its position.
     profiles: dict[Profile, int]
     #: The profile number of each instance, by position in the policy.
     profile_number: NDArray[np.int64]
@@ -66,9 +66,9 @@ class CompiledPolicy:
     address_classes: int
     port_classes: int
     rule_tables: int
-    #: How many of them were built: all of them, except for a later policy (``Compiler``).
+    #: The number of rule tables that were built: all of them, except for a later policy (``Compiler``).
     rule_tables_built: int
-    #: How many rule tables are bit vectors, because a plain table would have been too large.
+    #: The number of rule tables that are bit vectors, because a plain table would have been too large.
     bit_vector_tables: int
     instance_groups: InstanceGroups
 
@@ -103,7 +103,7 @@ def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
 
 @dataclass(frozen=True, slots=True)
 class _GroupRules:
-    """What the compiler needs to know of a group's rules. The group is kept, too, so that its id stays its own."""
+    """A group's rules, as far as the compiler needs them. The group is kept, too, so that its id stays its own."""
 
     group: SecurityGroup
     numbers: NDArray[np.int64]
@@ -121,7 +121,7 @@ class _RuleBook:
     news: list[Rule]
     #: Groups that rules name as peers.
     named: frozenset[str]
-    #: By rule number, also of rules that are gone: what decides between rules, before their order in the document does.
+    #: The precedence by rule number, also of rules that are gone. It counts before the rules' order in the document.
     precedence: NDArray[np.int16]
     #: The rank (the lowest wins) and whether the action is deny, by rule number.
     rank: NDArray[np.int32]

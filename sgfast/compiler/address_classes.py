@@ -69,18 +69,18 @@ class _Prefixes:
         return _Prefixes(self.halves[rows], self.lengths[rows])
 
     def position(self, halves: Halves, length: np.uint8) -> int:
-        """Of prefixes in order: how many come before this one."""
+        """Count the prefixes that come before this one. They must be in order."""
         begin, end = (self.halves[:, 0].searchsorted(halves[0], side) for side in ("left", "right"))
         low, lengths = self.halves[begin:end, 1], self.lengths[begin:end]
         return int(begin + np.count_nonzero((low < halves[1]) | ((low == halves[1]) & (lengths < length))))
 
     def within(self, half: np.uint64, length: np.uint8) -> NDArray[np.bool_]:
-        """Which of them lie in a prefix of 1 to 64 bits, itself included."""
+        """Mask of the prefixes that lie in a prefix of 1 to 64 bits, itself included."""
         is_same: NDArray[np.bool_] = (self.halves[:, 0] ^ half) >> np.uint64(64 - length) == 0
         return is_same & (self.lengths >= length)
 
     def around(self, half: np.uint64, length: np.uint8) -> NDArray[np.bool_]:
-        """Which of them contain such a prefix and more."""
+        """Mask of the prefixes that contain such a prefix and more."""
         free = np.uint64(63) - np.minimum(self.lengths, length - np.uint8(1))
         is_same: NDArray[np.bool_] = (self.halves[:, 0] ^ half) >> free >> np.uint64(1) == 0
         return is_same & (self.lengths < length)
@@ -104,15 +104,15 @@ class _Family:
     #: The owner of the addresses there, and the innermost named prefix.
     owner_place: Indices
     inside: NDArray[np.int32]
-    #: Which owned prefix makes its owner the owner, and the next owned one around it; 0: none.
+    #: The owned prefix that makes its owner the owner, and the next owned one around it; 0: none.
     owned_by: NDArray[np.int32]
     outer: NDArray[np.int32]
     #: Whether it is multicast or broadcast, which is in no group.
     multicast: NDArray[np.bool_]
-    #: For each named prefix, by number: the range that it and its contents occupy in the order of named prefixes.
+    #: The range that each named prefix, by number, and its contents occupy in the order of named prefixes.
     first: Indices
     last: Indices
-    #: For each named prefix, by number: the innermost one that contains it.
+    #: The innermost named prefix that contains each named prefix, by number.
     around: Indices
 
 
@@ -167,7 +167,7 @@ class AddressClasses:
                 made = _family(family, theirs, named[family], last, end)
             self._families[family] = made
             end = max(end, int(made.address.max()) + 1)
-        #: By address number.
+        #: The owner by address number.
         self.owner: NDArray[np.int32] = np.zeros(end, dtype=np.int32)
         self._key = np.zeros(end, dtype=np.int64)
         self._multicast = np.zeros(end, dtype=bool)
@@ -200,11 +200,11 @@ class AddressClasses:
         parents = None if earlier is None else self._parents(earlier, of_news)
         #: Whether every class is part of an earlier one.
         self.is_finer = parents is not None
-        #: For each class, the lower one that it was divided from, or itself.
+        #: The lower class that each class was divided from, or itself.
         self.origin = np.arange(self.count, dtype=np.uint32)
         if earlier is not None and parents is not None:
             self.origin = np.append(earlier.origin, np.array(parents, dtype=np.uint32))
-        #: What each class is, as ``_parts`` has it: family, innermost named prefix, membership.
+        #: The parts of each class, as ``_parts`` returns them: family, innermost named prefix, membership.
         self._of_class: list[Indices] = list(of_news)
         if earlier is not None:
             self._of_class = [np.append(*both) for both in zip(earlier._of_class, of_news, strict=True)]
@@ -241,7 +241,7 @@ class AddressClasses:
 
     @cached_property
     def _by_place(self) -> dict[int, _InOrder]:
-        """For each family, its classes by the position of their innermost named prefix among such prefixes."""
+        """Classes of each family, by the position of their innermost named prefix among such prefixes."""
         places = {}
         of_family, inside, _ = self._of_class
         for family, made in self._families.items():
@@ -251,7 +251,7 @@ class AddressClasses:
 
     @cached_property
     def _by_membership(self) -> dict[int, _InOrder]:
-        """For each family, its classes by membership."""
+        """Classes of each family, by membership."""
         found = {}
         of_family, _, membership = self._of_class
         for family in self._families:
@@ -264,7 +264,7 @@ class AddressClasses:
         return {family: made.trie for family, made in self._families.items()}
 
     def _parents(self, earlier: AddressClasses, of_news: tuple[Indices, Indices, Indices]) -> list[int] | None:
-        """For each class that is new, the earlier one that it is part of; None if one is part of none."""
+        """The earlier class that each new class is part of; None if one is part of none."""
         parents = []
         for family, inside, membership in zip(*(each.tolist() for each in of_news), strict=True):
             named = earlier._families[family].named
@@ -310,7 +310,7 @@ class AddressClasses:
 
     @staticmethod
     def selector(rule: Rule, vpc: int) -> tuple[object, ...]:
-        """Identifies a rule's peer as seen from a VPC. Equal selectors match the same classes."""
+        """Identify a rule's peer as seen from a VPC. Equal selectors match the same classes."""
         match rule.peer:
             case GroupPeer(name):
                 return ("group", rule.ethertype, name, vpc)
@@ -356,8 +356,8 @@ class AddressClasses:
 
 
 def moved_prefixes(before: Policy, after: Policy, differing: Sequence[int]) -> dict[int, Moved] | None:
-    """How the owners of prefixes differ, by family; None if there are several VPCs, whose prefixes hide each other, or
-    if many differ. ``differing``: the positions of instances that do, up to the shorter policy's end.
+    """Differences between the owners of prefixes, by family; None if there are several VPCs, whose prefixes hide each
+    other, or if many differ. ``differing``: the positions of instances that do, up to the shorter policy's end.
     """
     if len(after.vpcs) > 1 or len(differing) + abs(len(before.instances) - len(after.instances)) > MAX_MOVED:
         return None
@@ -394,7 +394,7 @@ def _within(classes: Indices, places: Indices, first: Indices, last: Indices) ->
 
 
 def _key(family: int, inside: Any, membership: Any) -> Any:
-    """What rules can know of an address, as one number; also of several as arrays."""
+    """All that rules can know of an address, as one number; also of several as arrays."""
     return (family == 6) << 62 | (inside + 1) << 32 | (membership + 1)
 
 

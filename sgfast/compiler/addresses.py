@@ -12,7 +12,7 @@ from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Ru
 
 ANYWHERE: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
-#: By family: prefixes, each with the position in the policy of the instance that owns it.
+#: The prefixes of each family, each with the position in the policy of the instance that owns it.
 Owned = dict[int, list[tuple[Network, int]]]
 
 

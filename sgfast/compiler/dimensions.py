@@ -34,7 +34,7 @@ class Dimension:
         self.count = 1
         #: The row of each selector.
         self.row: dict[Selector, int] = {}
-        # Which joined class is matched by the selector of which row. Pairs are in no order.
+        # Pairs of a joined class and the row of a selector that matches it, in no order.
         self._matched: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
         self._by: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
 
@@ -46,7 +46,7 @@ class Dimension:
         that it is part of.
 
         ``selectors`` give the classes that each matches. ``class_origin``: for each class, the lower one that it was
-        divided from, or itself. ``take`` is told how many bytes are needed, and may refuse by raising.
+        divided from, or itself. ``take`` gets the number of bytes that are needed, and may refuse by raising.
         """
         news = {selector: classes for selector, classes in selectors.items() if selector not in self.row}
         if not news:
@@ -82,7 +82,7 @@ class Dimension:
     def _with_parts(
         self, origin: Indices, take: Callable[[int], None]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """What selectors match, if new joined classes are parts of those in ``origin``."""
+        """Pairs of joined class and selector's row, if new joined classes are parts of those in ``origin``."""
         parts = np.bincount(origin, minlength=self.count)
         more = parts[self._matched]
         total = int(more.sum())
@@ -111,7 +111,7 @@ class Dimension:
         return [in_order[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
     def matches(self) -> Indices:
-        """How many joined classes each selector matches, by row."""
+        """Number of joined classes that each selector matches, by row."""
         return np.bincount(self._by, minlength=len(self.row))
 
     def touching(self, joined: NDArray[np.int32]) -> NDArray[np.bool_]:

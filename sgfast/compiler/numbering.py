@@ -81,7 +81,7 @@ class Numbering:
         return new
 
     def _number_rules(self, news: Sequence[tuple[str, Rule]]) -> None:
-        # What is copied here is shared with the numbering of before.
+        # The earlier numbering shares these collections, so they are copied before they change.
         self.rules = self.rules.copy()
         if any((group, rule.id) not in self._rule for group, rule in news):
             self.rule_groups, self._rule = self.rule_groups.copy(), self._rule.copy()

@@ -51,10 +51,10 @@ class PortClasses:
         """``earlier``: classes that are kept apart, even if no rule distinguishes them any more."""
         #: The class of each protocol whose ports no rule names.
         self.whole: NDArray[np.uint32] = np.zeros(256, dtype=np.uint32) if earlier is None else earlier.whole.copy()
-        #: For each other protocol, an array that ``narrow`` made: the class of each port.
+        #: The class of each port of the other protocols, as arrays that ``narrow`` made.
         self.by_port: dict[int, NDArray[Any]] = {} if earlier is None else earlier.by_port.copy()
         self._ports: dict[int, _Ports] = {} if earlier is None else earlier._ports.copy()
-        #: For each class, the lower one that it was divided from, or itself.
+        #: The lower class that each class was divided from, or itself.
         self.origin: NDArray[np.uint32] = np.zeros(1, dtype=np.uint32) if earlier is None else earlier.origin
         ranges_of: dict[int, set[tuple[int, int]]] = defaultdict(set)
         for rule in rules:

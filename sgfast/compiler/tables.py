@@ -56,12 +56,12 @@ class RuleTables:
     """The input of ``core.classify.classifier.Classifier``, and statistics about it."""
 
     tables: list[RuleArrays]
-    #: By profile and direction (outbound, inbound): a table's number, or where a list of them begins. The rule with the
-    #: lowest rank among theirs wins.
+    #: The number of a table, or the beginning of a list of them, by profile and direction (outbound, inbound). The rule
+    #: with the lowest rank among theirs wins.
     chosen: NDArray[np.uint32]
     lists: NDArray[np.uint32]
     bit_vectors: int
-    #: How many were built rather than reused.
+    #: The number of tables that were built rather than reused.
     built: int
 
 
@@ -95,7 +95,7 @@ class _Last:
     profiles: list[tuple[Profile, bool]]
     #: The numbers of the profiles that have tables.
     with_tables: set[int]
-    #: Where each table is in ``made``, by the table's id. The table without rules has the key None.
+    #: The place of each table in ``made``, by the table's id. The table without rules has the key None.
     places: dict[int | None, int]
     made: RuleTables
 
@@ -112,7 +112,7 @@ class TableCache:
     """
 
     def __init__(self) -> None:
-        # By the names of groups, direction and VPC.
+        # Tables by the names of groups, direction and VPC.
         self._kept: dict[tuple[object, ...], _Kept] = {}
         # The tables of each profile, by direction.
         self._profiles: dict[Profile, list[tuple[_Kept, ...]]] = {}
@@ -123,7 +123,7 @@ class TableCache:
         return self._profiles.get(profile)
 
     def use(self, profiles: dict[Profile, list[tuple[_Kept, ...]]], forget: bool) -> None:
-        """Keeps the tables of these profiles. ``forget``: no others."""
+        """Keep the tables of these profiles. ``forget``: no others."""
         if forget:
             self._profiles = profiles
             self._kept = {kept.key: kept for tables in profiles.values() for some in tables for kept in some}
@@ -303,7 +303,7 @@ class _Builder:
         self._dimensions: dict[tuple[str, tuple[Selector, ...]], Dimension] = {}
         self._left = MAX_TABLE_BYTES
         self._left_for_joined = MAX_JOINED_BYTES
-        # For tables of whole sets of groups, and of common groups.
+        # Steps for tables of whole sets of groups, and of common groups.
         self._steps_left = [MAX_JOINED_STEPS, MAX_COMMON_STEPS]
         self._refusal = (
             f"{policy.origin}: the rule tables would need more than {MAX_TABLE_BYTES >> 20} MiB: the rules of "
@@ -323,7 +323,7 @@ class _Builder:
         return self._steps_left[common] >= 0
 
     def build_joined(self, order: Sequence[int], vpc: int, before: _Built | None) -> _Built | None:
-        """Like ``build``, for the rules of several groups; None if the table would be too large to pay off."""
+        """Build a table as ``build`` does, for rules of several groups; None if it would be too large to pay off."""
         return self._build(order, vpc, before, joined=True)
 
     def _build(self, order: Sequence[int], vpc: int, before: _Built | None, joined: bool) -> _Built | None:
@@ -340,7 +340,7 @@ class _Builder:
             try:
                 built = self._changed(order, rules, vpc, before, difference, matched, joined)
             except PolicyError:
-                # What removed rules distinguished is still apart. A table built anew may be smaller.
+                # Classes that only removed rules distinguished are still apart. A table built anew may be smaller.
                 self._left, self._left_for_joined = left
                 built = self._from_rules(order, rules, self._matched(rules, vpc), joined)
         else:
@@ -474,7 +474,7 @@ class _Builder:
         return cells <= MAX_TABLE_CELLS and 4 * cells <= self._left // 2
 
     def _take(self, nbytes: int) -> None:
-        # Called before memory is allocated, so that no policy exhausts it (SPEC 11).
+        # Call this before memory is allocated, so that no policy exhausts it (SPEC 11).
         self._left -= nbytes
         if self._left < 0:
             raise PolicyError(self._refusal)
@@ -482,8 +482,8 @@ class _Builder:
 
 @dataclass(frozen=True, slots=True)
 class _Matched:
-    """What rules match, seen from a VPC: a selector of peers and one of services for each, and the different ones with
-    what finds their classes.
+    """Selectors of rules, as a VPC sees them: one of peers and one of services for each rule. ``of_peer``,
+    ``of_service``: a function for each different selector that finds its classes.
     """
 
     peers: list[Selector]
@@ -505,8 +505,8 @@ class _Difference:
 
 
 def _difference(before: _Built, order: Sequence[int], rules: Sequence[Rule]) -> _Difference | None:
-    """How rules differ from earlier ones; None if building a table anew is better."""
-    # What removed rules distinguished is still apart. Building anew from time to time forgets it.
+    """Difference from the earlier rules; None if building a table anew is better."""
+    # Classes that only removed rules distinguished are still apart. Building anew from time to time joins them again.
     if max(len(before.peer.row), len(before.service.row)) > 2 * len(order) + MAX_RULES_CHANGED:
         return None
     first = _same(before.order, before.rules, order, rules)
@@ -532,7 +532,7 @@ def _difference(before: _Built, order: Sequence[int], rules: Sequence[Rule]) -> 
 def _same(
     before: Sequence[int], rules_before: Sequence[Rule], after: Sequence[int], rules_after: Sequence[Rule]
 ) -> int:
-    """How many rules at the beginning are the same objects with the same numbers."""
+    """Count the rules at the beginning that are the same objects with the same numbers."""
     same = bytes(map(eq, before, after)).find(0), bytes(map(is_, rules_before, rules_after)).find(0)
     return min(min(len(before), len(after)) if n < 0 else n for n in same)
 
@@ -576,7 +576,7 @@ def _fill_in_for(
 
 
 def _bit_vectors(dimension: Dimension, row: Indices, words: int) -> NDArray[np.uint64]:
-    """For each joined class: a bit for each rule, in order of precedence, that matches it."""
+    """A bit vector for each joined class: one bit for each rule that matches it, in order of precedence."""
     vectors = np.zeros((dimension.count, words), dtype=np.uint64)
     matching = dimension.matching_each()
     bits = np.uint64(1) << np.arange(64, dtype=np.uint64)

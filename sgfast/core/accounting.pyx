@@ -73,7 +73,7 @@ cdef object merged_flows(FlowRow** rows, const Py_ssize_t* counts, int n):
 
 
 cdef dict merged_tallies(Plane** planes, int n):
-    # By name: (rows, packets and connections that have none, for lack of memory).
+    # The tallies by name: (rows, packets and connections that have none, for lack of memory).
     cdef Tally[TALLIES] sums
     cdef Tally* tally
     cdef uint32_t k
@@ -162,7 +162,7 @@ cdef class AccountingPlane(DataPlane):
         self.finishing = threading.Lock()
 
     def finish(self, *, Py_ssize_t most=0x7FFFFFFF):
-        """Reports the tuples still in the table, at the end of a replay. They stay in the table.
+        """Report the tuples still in the table, at the end of a replay. They stay in the table.
 
         Call it until it returns True. Each call reports about ``most`` tuples, so that the rows of all of them
         need not be in memory together. What other threads judge between calls may not be reported.
@@ -286,9 +286,9 @@ cdef class AccountingPlane(DataPlane):
 
     @property
     def tallies(self):
-        """By TALLY_NAMES, ``(rows, lost)``: rows as TALLY_DTYPE, and what has none for lack of memory. Their
-        ``instance`` is the one whose filter judged: of ``began`` the responder if that is an instance, else the
-        initiator. ``tallies/tally.pxd`` says what each counts.
+        """The tallies by name of TALLY_NAMES, each ``(rows, lost)``: rows of TALLY_DTYPE, and the count of what has
+        no row for lack of memory. ``instance`` is the one whose filter judged: of ``began`` the responder if that is
+        an instance, else the initiator. ``tallies/tally.pxd`` says what each counts.
         """
         self.lock_drained()
         try:
@@ -320,7 +320,7 @@ cdef class AccountingPlane(DataPlane):
             self.unlock()
 
     def count_open(self):
-        """How many connections are open at the clock's time (SPEC 14.12)."""
+        """Count the connections that are open at the clock's time (SPEC 14.12)."""
         cdef const Table* t
         cdef uint64_t found = 0
         cdef uint32_t slot

@@ -76,7 +76,7 @@ cdef inline bint read_u8(object number, uint8_t* value) except -1:
 
 
 cdef inline bint read_seconds(object time, int64_t* ns) except -1:
-    # As round(time * 10**9): to the nearest, ties to even.
+    # Rounds like round(time * 10**9): to the nearest, ties to even.
     cdef double seconds
     cdef int64_t whole
     if PyFloat_CheckExact(time):
@@ -190,7 +190,7 @@ cdef class SingleChecks:
         return True
 
     def check(self, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time):
-        """Judges a packet; the arguments are those of ``Engine.check``.
+        """Judge a packet; the arguments are those of ``Engine.check``.
 
         Returns what ``keep`` was given for an equal result, or else the result as bytes, a row of RESULT_DTYPE. Returns
         None, and judges nothing, if an argument is out of range or of a type that is not read here: only str, bytes,
@@ -209,7 +209,7 @@ cdef class SingleChecks:
         return self.cache.get(row, row)
 
     def keep(self, bytes row not None, words not None):
-        """Caches what ``check`` returns from now on if the result is ``row``. A few thousand results are cached."""
+        """Cache what ``check`` returns from now on if the result is ``row``. A few thousand results are cached."""
         if len(self.cache) >= MAX_CACHED:
             self.cache.clear()
         self.cache[row] = words

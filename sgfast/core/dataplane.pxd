@@ -7,7 +7,7 @@
 #     judge     strictly in order, for packet n + 1 depends on packet n
 #
 # The first two passes only hide memory latency: the next batch is read while the entries of this one are on their way.
-# What they guess is checked in the third, so no verdict depends on how a capture is cut into batches.
+# The third pass checks their guesses, so no verdict depends on how a capture is cut into batches.
 #
 # With several jobs, frames go to the workers, who read their headers and judge them (workers.pxd).
 #
@@ -25,13 +25,13 @@ from sgfast.core.parallel.workers cimport Workers
 from sgfast.core.pipeline.plane cimport Plane
 
 
-# What is wanted of each packet, NULL for what is not; and whose frames they are.
+# The outputs that the caller wants of each packet, NULL for those it does not; and the preparation of the frames.
 cdef struct Wanted:
     ResultRow* results
     HeaderRow* headers
     uint16_t* words         # outcome words (types.pxd)
     bint later              # with several jobs, the workers may write them after the call has returned
-    Prepared* prepared      # what was prepared of the batch that the frames are in
+    Prepared* prepared      # preparation of the batch that the frames are in
 
 
 cdef class DataPlane:
@@ -50,7 +50,7 @@ cdef class DataPlane:
     cdef uint64_t judged_elsewhere
     cdef Classifier classifier
     cdef void* lock         # held for a whole call; never wait for it while holding the GIL
-    # With one job: two batches, which follow each other in memory. The next batch is read before this one is judged.
+    # Two batches for one job, which follow each other in memory. The next batch is read before this one is judged.
     cdef Packet* packets[2]
     cdef int64_t* now[2]    # engine time, nanoseconds
     cdef uint32_t max_connections

@@ -66,7 +66,7 @@ cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
 
 
 cdef Packet laid_out
-assert <char*>&laid_out.key.addr[1] - <char*>&laid_out == 64    # what most packets need is one cache line (types.pxd)
+assert <char*>&laid_out.key.addr[1] - <char*>&laid_out == 64    # most packets need only one cache line (types.pxd)
 
 ENTRY_BYTES = sizeof(Entry)
 FLOW_RECORD_BYTES = sizeof(FlowRecord)
@@ -345,7 +345,7 @@ cdef class DataPlane:
             plane = self.planes[i]
             if not self.clock.started:
                 continue
-            # What has ended by then is reported now, not when the shard's next packet comes.
+            # Connections that have ended by now are reported at once, not when the shard's next packet comes.
             sweep_all(plane, self.clock.now)
             tally_ended(plane)
 
@@ -371,7 +371,7 @@ cdef class DataPlane:
         return self.workers.reads if self.workers is not None else None
 
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
-        """How many frames from ``first`` on come before engine time ``at_ns`` (SPEC 9.1). The clock does not move."""
+        """Count the frames from ``first`` that come before engine time ``at_ns`` (SPEC 9.1); do not move the clock."""
         cdef Py_ssize_t i
         cdef Clock clock
         with nogil:
@@ -389,7 +389,7 @@ cdef class DataPlane:
         return max(batch.count - first, 0)
 
     def begin(self, int64_t time_ns):
-        """Starts the clock at ``time_ns`` unless it runs: packets that are judged elsewhere came before (SPEC 9.3)."""
+        """Start the clock at ``time_ns`` unless it runs: packets that are judged elsewhere came before (SPEC 9.3)."""
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             if not self.clock.started:
@@ -397,7 +397,7 @@ cdef class DataPlane:
             PyThread_release_lock(self.lock)
 
     def advance(self, int64_t now_ns):
-        """Moves the clock up to ``now_ns`` unless it is later: packets that are judged elsewhere came since the last
+        """Move the clock up to ``now_ns`` unless it is later: packets that are judged elsewhere came since the last
         one.
         """
         with nogil:
@@ -409,7 +409,7 @@ cdef class DataPlane:
         self, FrameBatch batch not None, results=None, headers=None, Py_ssize_t first=0, Py_ssize_t number=-1,
         words=None, *, bint later=False
     ):
-        """Judges the frames of a batch in order, or ``number`` of them from ``first`` on.
+        """Judge the frames of a batch in order, or ``number`` of them from ``first`` on.
 
         ``results``, ``headers``, ``words``: None, or arrays of RESULT_DTYPE, of HEADER_DTYPE and of uint16 for outcome
         words (``types.pxd``). They are filled from index 0 on, and must be at least as long as there are frames to
@@ -446,12 +446,12 @@ cdef class DataPlane:
             self.keep(batch, blocks)
 
     def close_fast_path(self):
-        """Sends all later packets through the whole pipeline, which gives the same results. For tests."""
+        """Send all later packets through the whole pipeline, which gives the same results. For tests."""
         for i in range(self.plane_count):
             close_fast_path(self.planes[i])
 
     def process_headers(self, headers not None, results not None):
-        """Judges packets given as an array of HEADER_DTYPE, in order, into ``results`` (RESULT_DTYPE)."""
+        """Judge packets given as an array of HEADER_DTYPE, in order, into ``results`` (RESULT_DTYPE)."""
         cdef Py_ssize_t n = len(headers)
         cdef const uint8_t[::1] view
         cdef const HeaderRow* header_rows

@@ -1,4 +1,4 @@
-"""Who owns which addresses, as one VPC sees it, in ranges without overlaps: for targets that know addresses only."""
+"""Owners of addresses, as one VPC sees them, in ranges without overlaps: for targets that know addresses only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_RANGES = 1_000_000
 
 
 def views(policy: Policy, vpcs: Iterable[str]) -> dict[str, View]:
-    """What each VPC sees. Raises ExportError if that is too much work, AmbiguousAddress if two peers of a VPC own one
+    """The view of each VPC. Raises ExportError if that is too much work, AmbiguousAddress if two peers of a VPC own one
     address.
     """
     names = dict.fromkeys(vpcs)
@@ -45,19 +45,19 @@ def views(policy: Policy, vpcs: Iterable[str]) -> dict[str, View]:
 
 
 class _Owners:
-    """Which instance owns which addresses: of all instances, or as a VPC and its peers see them, as with ``--vpc``."""
+    """Owners of addresses: among all instances, or among those of a VPC and its peers, as with ``--vpc``."""
 
     def __init__(self, policy: Policy, vpc: str | None) -> None:
         # It imports numpy, and most exports need no owners.
         from sgfast.compiler.addresses import owned_prefixes
 
-        #: By family: ranges, sorted and disjoint, each with the instance that owns it.
+        #: Sorted, disjoint ranges of each family, each with the instance that owns it.
         self.ranges: dict[int, list[tuple[int, int, Instance]]] = {
             family: _divide((network, policy.instances[n]) for network, n in prefixes)
             for family, prefixes in owned_prefixes(policy, vpc).items()
         }
         self.of_instance: dict[tuple[str, int], list[Range]] = defaultdict(list)
-        #: By VPC: the ranges that its instances own. Each row begins with the address family.
+        #: The ranges that a VPC's instances own. Each row begins with the address family.
         self.of_vpc: dict[str, list[tuple[int, Range, Instance]]] = defaultdict(list)
         for family, ranges in self.ranges.items():
             for first, last, owner in ranges:
@@ -85,7 +85,7 @@ class View:
         return merge([(first, last) for first, last, owner in ranges if owner.vpc not in connected])
 
     def members(self, groups: Iterable[str]) -> Mapping[tuple[str, int], list[Range]]:
-        """By group and family: the addresses that count as members to this VPC's instances (SPEC 4.11, 4.14). A group
+        """Addresses that count as members to this VPC's instances (SPEC 4.11, 4.14), by group and family. A group
         without members is left out.
         """
         wanted = frozenset(groups)

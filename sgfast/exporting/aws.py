@@ -132,7 +132,7 @@ def export(old: Policy | None, new: Policy) -> Calls:
 
 
 def aws_changes(old: Policy | None, new: Policy) -> Changes:
-    """What changes, in rules that AWS has."""
+    """The changes, in rules that AWS has."""
     found = changes(None if old is None else expressible(old, TARGET), expressible(new, TARGET))
     if problems := [*_of_names(found), *_of_vpcs(found), *_of_instances(found)]:
         raise ExportError(shown_origin(new.origin), *problems)
@@ -323,7 +323,7 @@ class _Account:
         }
         self._call(
             f"Make the security group {name}", vpc, "CreateSecurityGroup", parameters,
-            # As JSON, because aws would take a description such as file://x for the name of a file with it.
+            # They are JSON, because aws would take a description such as file://x for the name of a file with it.
             f"make_group {words(name, parameters['VpcId'], str(rules), json.dumps(parameters))}",
             f"{variable}=$answer",
             **{variable: "GroupId"},
@@ -436,7 +436,7 @@ def protocol(rule: Rule) -> str:
 
 
 def filters_of(instance: Instance) -> dict[str, str]:
-    """By what EC2 finds its network interface."""
+    """Filter by which EC2 finds the instance's network interface."""
     address = single_address(instance)
     assert address is not None, "aws_changes refuses it"
     key = "addresses.private-ip-address" if address.version == 4 else "ipv6-addresses.ipv6-address"

@@ -58,12 +58,12 @@ class Calls:
 
 
 def only_in_script(about: str, *lines: str) -> Call:
-    """What a script does beside the calls."""
+    """Make lines that only the script has, beside the calls."""
     return Call(about, {}, lines)
 
 
 def head(found: Changes, target: str, version: str) -> list[str]:
-    """What a text is, for its beginning."""
+    """Lines for the beginning of a text: its origin, its target and a summary."""
     made = f"Made by sgfast {version} from {shown_origin(found.new.origin)}"
     since = "" if found.old is None else f", since {shown_origin(found.old.origin)}"
     return [made + since, f"for {target}: {summary(found)}.", *found.new.warnings]

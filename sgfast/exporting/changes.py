@@ -1,4 +1,4 @@
-"""What has to be made and taken so that the groups of one policy become those of another (SPEC 13.2)."""
+"""Changes that turn the groups of one policy into those of another (SPEC 13.2)."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Membership:
 
     instance: Instance
     groups: tuple[str, ...]
-    #: Those that it is in before all changes.
+    #: The groups that the instance is in before all changes.
     had: tuple[str, ...]
-    #: What the old policy calls the instance; its own name if that does not know it.
+    #: The instance's name in the old policy; its own name if the old policy does not have it.
     old_name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """From the groups of ``old`` to those of ``new``, in the order in which a target is told.
+    """Changes from the groups of ``old`` to those of ``new``, in the order in which a target gets them.
 
-    What is added comes before what is taken, so that nothing is denied in between that both policies allow. Names are
+    Additions come before removals, so that nothing is denied in between that both policies allow. Names are
     those of ``new``; what is deleted has its name in ``old``.
     """
 
@@ -64,13 +64,13 @@ class Changes:
     groups_deleted: tuple[SecurityGroup, ...]
     addresses_taken: tuple[AddressGroup, ...]
     address_groups_deleted: tuple[AddressGroup, ...]
-    #: What the things of ``new`` that are there already are in ``old``, by name.
+    #: Things of ``old`` that ``new`` has, too, by their names in ``new``.
     kept_groups: Mapping[str, SecurityGroup]
     kept_address_groups: Mapping[str, AddressGroup]
 
     @property
     def members(self) -> list[Membership]:
-        """Of each instance whose groups change, the first change."""
+        """The first change of each instance whose groups change."""
         return [*{each.instance.name: each for each in (*self.memberships_taken, *self.memberships)}.values()]
 
     @property
@@ -83,7 +83,7 @@ class Changes:
 
 
 def changes(old: Policy | None, new: Policy) -> Changes:
-    """What leads from ``old`` to ``new``. Without ``old`` there are instances and VPCs, but no groups.
+    """Changes that lead from ``old`` to ``new``. Without ``old`` there are instances and VPCs, but no groups.
 
     Things are the same if their provider's id is, or else their name. Those of ``new`` then have the ids of ``old``.
     Raises ExportError if the policies differ in something that is no group, rule or membership.
@@ -176,7 +176,7 @@ def summary(change: Changes) -> str:
 
 
 def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str, origin: str) -> dict[str, Thing]:
-    """What the things of ``after`` are in ``before``, by their names in ``after``."""
+    """Things of ``before`` that ``after`` has, too, by their names in ``after``."""
     by_id = {thing.id: thing for thing in before if thing.id}
     by_name = {thing.name: thing for thing in before}
     found: dict[str, Thing] = {}
@@ -200,7 +200,7 @@ def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str, origin: st
 
 
 def _same_instances(before: Policy, new: Policy, vpcs: Mapping[str, str]) -> dict[str, Instance]:
-    """As ``_same``. Instances are also the same if all their addresses are."""
+    """Instances that are the same, as ``_same`` finds them, or because all their addresses are."""
     found = _same(before.instances, new.instances, "instance", shown_origin(new.origin))
     known = {was.name for was in found.values()}
     by_addresses = {

@@ -1,4 +1,4 @@
-"""What a change of the policy does to the kernel's live connections, as commands for ``conntrack`` (SPEC 13.11).
+"""Effects of a policy change on the kernel's live connections, as commands for ``conntrack`` (SPEC 13.11).
 
 nft changes rules, not connections. So they are listed after the new rules were loaded, when no rule that is gone can
 open any more, and each one is judged here by what the old and the new policy say.
@@ -40,7 +40,7 @@ class Connection:
     protocol: int
     source: IPv4Address | IPv6Address
     destination: IPv4Address | IPv6Address
-    #: As the kernel calls them: ports, or of ICMP type, code and id.
+    #: Numbers by their names in the kernel: ports, or the type, code and id of ICMP.
     numbers: dict[str, int]
     #: Seconds until its deadline.
     remaining: int
@@ -121,7 +121,7 @@ class _Side:
             self.concerned |= not changed.isdisjoint(self.new.security_groups)
 
     def fate(self, connection: Connection) -> Fate:
-        """What becomes of the connection at this instance."""
+        """Fate of the connection at this instance."""
         ends = int(connection.source), int(connection.destination)
         mine = [self.view_before.owner(connection.family, end) is self.old for end in ends]
         if not any(mine):
@@ -162,7 +162,7 @@ class _Side:
 
 
 def _changed_groups(old: Policy, new: Policy) -> set[str]:
-    """Those with other rules or other members (SPEC 6.3)."""
+    """Groups with other rules or other members (SPEC 6.3)."""
     rules: list[dict[str, Counter[Rule]]] = []
     members: list[dict[str, set[str]]] = []
     for policy in (old, new):
@@ -207,7 +207,7 @@ def _parsed(line: str, place: str) -> Connection:
 
 
 def _keys(connection: Connection) -> tuple[CutKind, tuple[str, str]]:
-    """What its packets have in common, in either direction (SPEC 5.1)."""
+    """Kind of a connection, and the keys of its packets in either direction (SPEC 5.1)."""
     protocol, numbers = connection.protocol, connection.numbers
     ends = str(connection.source), str(connection.destination)
     kind: CutKind = "other"

@@ -1,4 +1,4 @@
-"""Rewrites the rules of a policy into what a target can say, where that means exactly the same (SPEC 13.3)."""
+"""Rewrites the rules of a policy into rules that a target can express and that mean exactly the same (SPEC 13.3)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _EVERYWHERE: dict[int, Network] = {4: parse_network("0.0.0.0/0"), 6: parse_netwo
 
 @dataclass(frozen=True)
 class Target:
-    """What a target can say."""
+    """Abilities of a target."""
 
     title: str
     #: The profile whose settings are the target's own (SPEC 6.7).
@@ -59,7 +59,7 @@ class Target:
     #: Several ranges of ports in one rule.
     has_port_lists: bool = False
     has_address_groups: bool = False
-    #: Without these, address groups become CIDRs, except those that the target already has under such an id.
+    #: The ids of address groups that the target already has. Without ``has_address_groups``, others become CIDRs.
     address_group_id: re.Pattern[str] | None = None
     has_stateless_groups: bool = False
     #: A rule whose peer is a group is for IPv4 and IPv6.
@@ -79,7 +79,7 @@ class Target:
 
 
 class _Inexpressible(Exception):
-    """Why a rule cannot be said."""
+    """Reason why a target cannot express a rule."""
 
 
 def expressible(policy: Policy, target: Target) -> Policy:
@@ -111,7 +111,7 @@ def _of_settings(settings: Settings, target: Target) -> Iterator[str]:
     own, said, unsaid = (_flat(each) for each in (profile.settings, settings, Settings()))
     of_some = {f"timeouts.{name}": value for name, value in profile.timeouts_of_some.items()}
     of_profile = _flat(PROFILES[settings.profile].settings)
-    # What the document writes counts, even if it is the value of section 2.
+    # A value that the document states counts, even if it is the value of section 2.
     wrong = {
         name: value for name, value in said.items()
         if value not in (own[name], of_some.get(name)) and not (value == unsaid[name] == of_profile[name])
@@ -149,7 +149,7 @@ class _Rewriter:
             for name in instance.security_groups:
                 self._versions[name] |= {address.version for address in instance.addresses}
                 self._vpc[name] = instance.vpc
-        #: By VPC, the addresses of the members of groups, by group and IP version.
+        #: The addresses of the members of groups, by VPC, then by group and IP version.
         self._seen: dict[str, Mapping[tuple[str, int], list[Range]]] = {}
         #: The groups in whose place rules name addresses.
         self._by_address: set[str] = set()
@@ -173,7 +173,7 @@ class _Rewriter:
                 self._beside[name].update(denying)
 
     def group(self, group: SecurityGroup) -> SecurityGroup:
-        """The group with rewritten rules. What cannot be said goes to ``problems``."""
+        """The group with rewritten rules. Reasons why some cannot be expressed go to ``problems``."""
         made: list[tuple[Rule, list[Rule]]] = []
         for rule in group.rules:
             if rule.action == "allow" or self._target.has_denies:
@@ -242,7 +242,7 @@ class _Rewriter:
         return [replace(rule, peer=peer) for peer in peers]
 
     def _of_both(self, group: SecurityGroup, made: Sequence[tuple[Rule, list[Rule]]]) -> list[Rule]:
-        """The rules of a target that tells no IP versions apart where a group is the peer. Such a rule is for both
+        """The rules of a target that distinguishes no IP versions where a group is the peer. Such a rule is for both
         versions, or it names the addresses of the group's members. ``made``: rules of the policy, and what they became.
         """
         there = {part.without_words() for _, parts in made for part in parts}
@@ -291,7 +291,7 @@ class _Rewriter:
 
     @cached_property
     def _views(self) -> Mapping[str, View]:
-        """By VPC."""
+        """Views by VPC."""
         return views(self._policy, self._vpc.values())
 
     def warnings(self) -> Iterator[str]:
@@ -305,7 +305,7 @@ class _Rewriter:
             )
 
     def _without_denied(self, group: SecurityGroup, rule: Rule) -> list[Rule]:
-        """What an allow rule allows beside all deny rules that come before it (SPEC 4.10)."""
+        """Rules for the part of an allow rule that no deny rule before it denies (SPEC 4.10)."""
         if not (beside := self._beside.get(group.name)):
             return [rule]
         whole = parts = self._in_cidrs(rule)
@@ -335,7 +335,7 @@ class _Rewriter:
 
 
 def _minus(allow: Rule, deny: Rule) -> list[Rule]:
-    """What ``allow`` allows and ``deny`` does not deny. Raises _Inexpressible if that is not a few rules."""
+    """Rules for what ``allow`` allows and ``deny`` does not deny. Raises _Inexpressible if these are not few."""
     if allow.ethertype != deny.ethertype or _are_apart(allow.protocol, deny.protocol):
         return [allow]
     if _are_apart(allow.icmp_type, deny.icmp_type) or _are_apart(allow.icmp_code, deny.icmp_code):

@@ -38,7 +38,7 @@ class Table:
     chains: dict[str, Chain] = field(default_factory=dict)
 
     def text(self) -> str:
-        """Puts this table in the place of whatever is there under its name."""
+        """Put this table in the place of whatever is there under its name."""
         # It must be there to be deleted.
         lines = [f"table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{"]
         for name, body in self.timeouts.items():
@@ -51,7 +51,7 @@ class Table:
 
 
 def difference(old: Table, new: Table) -> str:
-    """Makes ``new`` of a loaded ``old``, in one transaction; empty if they are the same. Only what differs is touched:
+    """Make ``new`` of a loaded ``old``, in one transaction; empty if they are the same. Only what differs is touched:
     elements of sets, and whole chains. What is needed is made before what needs it.
     """
     lines = [f"add ct timeout {TABLE} {name} {{ {new.timeouts[name]} }}" for name in _added(old.timeouts, new.timeouts)]

@@ -1,6 +1,6 @@
 """A policy as a file for ``nft -f`` (SPEC 13.10): the filter of one machine, or of instances behind interfaces.
 
-Each instance has two chains for each direction: ``before/...`` is asked before connections are looked up, ``side/...``
+Each instance has two chains for each direction: ``before/...`` runs before connections are looked up, ``side/...``
 judges. ``rules/...`` has the rules of one group, direction, priority and action; all instances of a VPC share them.
 Connection tracking belongs to the kernel. Each instance has a zone of its own there, because each has its own
 connections (SPEC 3.7).
@@ -41,10 +41,10 @@ from sgfast.policy.rule_text import ports_text
 from sgfast.policy.yaml_nodes import shown_origin
 
 Interfaces = Mapping[str, str | None]
-"""By instance: the host's interface that it is behind. None: the machine itself, with all its interfaces but ``lo``."""
+"""The host's interface that each instance is behind. None: the machine itself, with all interfaces but ``lo``."""
 
 CutKind = Literal["ports", "icmp", "other"]
-"""Which protocols' keys a set has (SPEC 5.1)."""
+"""The protocols whose keys a set has (SPEC 5.1)."""
 
 #: The highest timeout in seconds that all kernels accept. Some of them store it as milliseconds in 31 bits.
 MAX_TIMEOUT = 2_147_483
@@ -76,7 +76,7 @@ _NONE_LEFT = f"no filter is left: end the loaded one with nft delete table {TABL
 
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")
 
-#: Of DHCP and IPv6's helpers, by who sends it (SPEC 3.2, 3.11).
+#: Packets of DHCP and of IPv6's helpers, by their sender (SPEC 3.2, 3.11).
 _FROM_CLIENT = (
     "meta nfproto ipv4 udp sport 68 udp dport 67", "meta nfproto ipv6 udp sport 546 udp dport 547",
 )  # fmt: skip
@@ -140,7 +140,7 @@ def cut_set(kind: CutKind, family: int, instance: str) -> str:
 
 
 def zones(policy: Policy, interfaces: Interfaces) -> dict[str, int | None]:
-    """By instance of the policy: the zone that has its connections. None: the kernel's own, as on the machine itself.
+    """The zone of each instance's connections. None: the kernel's own, as on the machine itself.
 
     They follow from the instances' names, so that they stay the same when others come and go. Two that would get the
     same one get neighbours, in the order of their names.
@@ -156,7 +156,7 @@ def zones(policy: Policy, interfaces: Interfaces) -> dict[str, int | None]:
     return found
 
 
-# What is said in words ------------------------------------------------------------------------------------------------
+# Comments of the file -------------------------------------------------------------------------------------------------
 
 
 def _head(origin: str, interfaces: Interfaces, version: str, what: Iterable[str]) -> str:
@@ -169,7 +169,7 @@ def _head(origin: str, interfaces: Interfaces, version: str, what: Iterable[str]
 
 
 def _kernel_settings(policy: Policy) -> Iterator[str]:
-    """What belongs to the whole network namespace, and nft cannot set."""
+    """Settings that belong to the whole network namespace, and that nft cannot make."""
     timeouts = policy.settings.timeouts
     yield "These settings of the kernel belong to it. nft cannot make them:"
     for name, value in {
@@ -179,7 +179,7 @@ def _kernel_settings(policy: Policy) -> Iterator[str]:
         "max": policy.settings.max_connections,
         "icmp_timeout": int(timeouts.icmp),
         "icmpv6_timeout": int(timeouts.icmp),
-        # Of UDP-Lite, for which nft has no timeouts either.
+        # These are for UDP-Lite, for which nft has no timeouts either.
         "udp_timeout": int(timeouts.unidirectional),
         "udp_timeout_stream": int(timeouts.bidirectional),
         "gre_timeout": int(timeouts.unidirectional),
@@ -205,7 +205,7 @@ def _after_update(policy: Policy) -> Iterator[str]:
     yield "list them with conntrack -L -o extended, and have sgfast write the commands (--connections FILE)."
 
 
-# What cannot be said --------------------------------------------------------------------------------------------------
+# Policies that are refused --------------------------------------------------------------------------------------------
 
 
 def _check(interfaces: Interfaces, *policies: Policy) -> None:
@@ -250,9 +250,9 @@ class _Writer:
     policy: Policy
     interfaces: Interfaces
     table: Table = field(default_factory=Table)
-    #: By VPC, group and way: priority, whether it allows, and name of each chain of rules.
+    #: The chains of rules of each VPC, group and way: priority, whether it allows, and name.
     rules: dict[tuple[str, str, str], list[tuple[int, bool, str]]] = field(default_factory=dict)
-    #: In the sets so far.
+    #: The number of ranges in the sets so far.
     ranges: int = 0
 
     def __post_init__(self) -> None:
@@ -350,7 +350,7 @@ class _Writer:
     # Chains
 
     def _open(self) -> Iterator[str]:
-        """What becomes of an opener that the rules allow."""
+        """Statements for an opener that the rules allow."""
         # A packet without an entry ends such a rule, and goes on with the next one.
         yield f"ct mark set ct mark | {OPENED:#x}"
         for protocol, name, policy in _timeouts(self.policy.settings.timeouts):
@@ -402,7 +402,7 @@ class _Writer:
             before = [f"jump infrastructure/{way}"]
             for family in _FAMILIES:
                 before.append(f"{_IP[family]} {side} @isolated{family}/{instance.vpc} drop")
-            # What denies its packets refreshes no connection (SPEC 6.4).
+            # Packets of cut connections are dropped first, so that they refresh no connection (SPEC 6.4).
             before += [f"{key} @{name} drop" for key, name in cut]
             if not stateful:
                 before.append("notrack")
@@ -425,7 +425,7 @@ class _Writer:
                     f"ct mark & {OPENED:#x} != 0 accept",
                     "ct state new,related tcp flags & (fin | syn | rst | ack) != syn drop",
                 ]
-            # In the order of SPEC 4.10.
+            # Chains are in the order of SPEC 4.10.
             chains = sorted(chain for group in groups for chain in self.rules[instance.vpc, group.name, way])
             judge += (f"jump {name}" for _, _, name in chains)
             self.table.chains[f"side/{way}/{instance.name}"] = Chain((*judge, "drop"))
@@ -453,7 +453,7 @@ class _Writer:
         to = ("ip daddr vmap @owners4", "ip6 daddr vmap @owners6")
         self._hook("before", "prerouting", -300, f"iifname vmap {_by_device(devices, 'goto before/out')}", *to)
         self._hook("before_output", "output", -300, *to)
-        # Before a destination is rewritten, and after that: the rules are about what instances see.
+        # These hooks run before a destination is rewritten, and after that: the rules are about what instances see.
         self._hook("from_instances", "prerouting", -150, f"iifname vmap {_by_device(devices, 'goto side/out')}")
         self._hook("to_instances", "postrouting", 0, f"oifname vmap {_by_device(devices, 'goto side/in')}")
         if len(devices) > 1:

@@ -39,7 +39,7 @@ OTC_V3 = Target(
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _DIRECTIONS = {"inbound": "ingress", "outbound": "egress"}
 _PROTOCOLS = {ICMP: "icmp", TCP: "tcp", UDP: "udp"}
-#: Where groups and rules are. OTC's v3 has its own place; ports are OpenStack's there, too.
+#: The paths of groups and rules. OTC's v3 has its own; ports are OpenStack's there, too.
 _V2, _OTC_V3 = "/v2.0", "/v3/${project}/vpc"
 
 FUNCTIONS = r'''
@@ -134,7 +134,7 @@ def export(
 
 
 def openstack_changes(old: Policy | None, new: Policy, target: Target) -> Changes:
-    """What changes, in rules that the target has."""
+    """The changes, in rules that the target has."""
     found = changes(None if old is None else expressible(old, target), expressible(new, target))
     origin = shown_origin(new.origin)
     if any(group.name == DEFAULT_GROUP for group in found.groups):
@@ -172,7 +172,7 @@ def _of_rules_taken(found: Changes) -> Iterator[str]:
 
 
 def rule_id(rule: Rule) -> str:
-    """Of the rule of the cloud that it is, or is a part of."""
+    """Id of the cloud's rule that this rule is, or is a part of; empty if there is none."""
     first = rule.id.partition("/")[0]
     return first if _UUID.fullmatch(first) else ""
 
@@ -306,7 +306,7 @@ class _Project:
     def _change_addresses(self, group: AddressGroup, about: str, action: str, command: str, accepted: str) -> None:
         addresses = [str(address) for address in group.addresses]
         id = self._ids["addresses", group.name]
-        # One by one, because the cloud changes nothing if one of several is there already.
+        # Addresses are added one by one, because the cloud changes nothing if one of several is there already.
         lines = [
             f"accepting {words(accepted)} address group {command} --address {words(address)} {words(id)}"
             for address in addresses

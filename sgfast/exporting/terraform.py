@@ -97,13 +97,13 @@ def _of_icmp(found: Changes, provider: Provider) -> Iterator[str]:
 
 
 class _Configuration(ABC):
-    """What is the same for all providers."""
+    """The parts that are the same for all providers."""
 
     group_type: str
 
     def __init__(self, found: Changes) -> None:
         self.changes = found
-        #: What is asked for or looked up, in order.
+        #: Blocks of variables and of things that are looked up, in order.
         self.asked: dict[str, _Block] = {}
         self._made = {group.name for group in found.groups}
 
@@ -163,7 +163,7 @@ class _Configuration(ABC):
 
     @abstractmethod
     def group(self, group: SecurityGroup) -> _Block:
-        """Its resource."""
+        """The resource of a group."""
 
     @abstractmethod
     def group_id(self, group: SecurityGroup) -> str:
@@ -182,7 +182,7 @@ class _Configuration(ABC):
         return False
 
     def address_groups(self) -> list[_Block]:
-        """Those that are new or differ."""
+        """Address groups that are new or differ."""
         return []
 
     @abstractmethod
@@ -272,7 +272,7 @@ class _Aws(_Configuration):
 
 
 class _OpenStack(_Configuration):
-    """Also opentelekomcloud, for rules with actions and priorities."""
+    """A configuration for openstack; also for opentelekomcloud, for rules with actions and priorities."""
 
     def __init__(self, found: Changes, provider: Provider) -> None:
         super().__init__(found)

@@ -31,7 +31,7 @@ def export(
     interfaces: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     connections: str | os.PathLike[str] | None = None,
 ) -> str:
-    """What a target has to be told so that the policy holds there, as a text (SPEC 13). Nothing is run.
+    """Write what a target needs for the policy to hold there, as a text (SPEC 13). Nothing is run.
 
     ``to``: ``terraform`` (a configuration), ``aws``, ``openstack`` or ``otc`` (a script), ``nftables`` (a file for
     ``nft -f``).
@@ -79,7 +79,7 @@ def export(
 def cloud_text(
     old: Policy | None, new: Policy, to: Target, form: Literal["script", "json"], provider: Provider | None
 ) -> str:
-    """What a cloud has to be told: the configuration, script or calls."""
+    """Write the configuration, the script or the calls for a cloud."""
     from sgfast.exporting import aws, openstack
 
     if to == "terraform":
@@ -138,7 +138,7 @@ def filter_text(old: Policy | None, new: Policy, devices: Mapping[str, str | Non
 def connections_text(
     old: Policy, new: Policy, devices: Mapping[str, str | None], listed: str | os.PathLike[str]
 ) -> str:
-    """What becomes of the connections that ``conntrack -L -o extended`` lists in a file."""
+    """Write the commands for the connections that ``conntrack -L -o extended`` lists in a file."""
     from sgfast.exporting.connections import commands
 
     data, origin = read_document(listed)

@@ -1,4 +1,4 @@
-"""VPC flow logs of clouds: ``records`` reads them, ``checking`` compares them with a policy. ``judging`` asks the
+"""VPC flow logs of clouds: ``records`` reads them, ``checking`` compares them with a policy. ``judging`` evaluates the
 rules, ``conversations`` says who opened a connection.
 """
 

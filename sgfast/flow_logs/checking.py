@@ -12,7 +12,7 @@ record waits for an accepted record of the other direction within the connection
 exception is a sender that the rules deny near the beginning of the log: then the ports decide, if they can, as SPEC 9.3
 does for captures.
 
-*Undecided.* A record may be of packets that no rule was asked about: ICMP errors, later fragments, packets of an
+*Undecided.* A record may be of packets that no rule was evaluated for: ICMP errors, later fragments, packets of an
 expired connection, malformed ones. Where that could be the reason for its ACCEPT or REJECT, the record is
 ``undecided``, with a cause (SPEC 10.16).
 """
@@ -31,23 +31,23 @@ from sgfast.flow_logs.records import FlowLog, Record
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
 
-#: How long a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
+#: The time that a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
 PATIENCE_SECONDS = 1200
 #: Memory limits: remembered connections; waiting records, and records that services hold; services; interfaces.
 MOST_CONVERSATIONS = 1 << 17
 MOST_WAITING = 1 << 16
 MOST_SERVICES = 1 << 16
 MOST_INTERFACES = 1 << 16
-#: How many packets of one peer to one service must be rejected, and none accepted, before it is the rules' doing: a
-#: malformed packet is rejected too, and so are fragments of a datagram that is incomplete.
+#: The number of packets of one peer to one service that must be rejected, and none accepted, before it is the rules'
+#: doing: a malformed packet is rejected too, and so are fragments of a datagram that is incomplete.
 ENOUGH_PACKETS = 8
-#: How many connections must be rejected as well, if the log has no TCP flags. Without flags, nobody can tell an opener
-#: from a packet of an expired connection.
+#: The number of connections that must be rejected as well, if the log has no TCP flags. Without flags, nobody can tell
+#: an opener from a packet of an expired connection.
 ENOUGH_CONNECTIONS = 8
-#: How many disagreements are listed one by one.
+#: The most disagreements that are listed one by one.
 LISTED = 1000
 
-#: By the length of an address: the ports of a client and of a server. Over the other IP version they mean nothing.
+#: The ports of a client and of a server, by the length of an address. Over the other IP version they mean nothing.
 _DHCP = {4: (68, 67), 16: (546, 547)}
 
 EXEMPT = "exempt: DHCP"
@@ -90,11 +90,11 @@ class Checked:
     skipdata: int = 0
     broken_lines: int = 0
     complaints: list[str] = field(default_factory=list)
-    #: Where reading of a log ended early.
+    #: The places where reading of a log ended early.
     damage: list[str] = field(default_factory=list)
     packets: int = 0
     bytes: int = 0
-    #: In the order of logs and lines; at most ``LISTED``.
+    #: The disagreements in the order of logs and lines; at most ``LISTED``.
     disagreements: list[Disagreement] = field(default_factory=list)
     first_second: int | None = None
     last_second: int | None = None
@@ -123,7 +123,7 @@ class _Service:
 
     def __init__(self) -> None:
         self.has_accepted = False
-        #: How many packets were rejected, the peer's ports, and the records of the first ones.
+        #: The number of rejected packets, the peer's ports, and the records of the first ones.
         self.packets = 0
         self.ports: set[int] = set()
         self.rejected: list[Waiting] = []
@@ -139,14 +139,14 @@ class _Checker:
         #: Instances by the names that a log may have for their interfaces: the instance's id or name.
         self._numbers = {instance.id: n for n, instance in enumerate(instances) if instance.id}
         self._numbers |= {instance.name: n for n, instance in enumerate(instances)}
-        #: For interfaces not named after an instance: the instances they may belong to.
+        #: The instances that an interface may belong to, for interfaces not named after one.
         self._interfaces: dict[str, frozenset[int]] = {}
         self._conversations: OrderedDict[tuple[object, ...], Conversation] = OrderedDict()
         self._services: OrderedDict[tuple[object, ...], _Service] = OrderedDict()
-        #: How many rejected records the services hold.
+        #: The number of rejected records that the services hold.
         self._held = 0
         self._waiting: deque[Waiting] = deque()
-        #: By instance, the key of its only accepted conversation so far; None if there are several.
+        #: The key of each instance's only accepted conversation so far; None if there are several.
         self._accepted: dict[int, tuple[object, ...] | None] = {}
         #: ICMP packets, each of which may have had a connection of its own.
         self._icmp_packets = 0
@@ -195,7 +195,7 @@ class _Checker:
         if _is_icmp(record):
             self._icmp_packets += record.packets
         if from_server and by_role:
-            # What an instance sends as a DHCP server is denied before its rules are asked (SPEC 3.11).
+            # Packets that an instance sends as a DHCP server are denied before its rules are evaluated (SPEC 3.11).
             if record.accepted:
                 self._disagree(item, "opener", Judgement(False, "infrastructure", None))
             else:
@@ -331,7 +331,7 @@ class _Checker:
         self._waiting.append(item)
 
     def _waiting_like(self, item: Waiting) -> deque[Waiting]:
-        """Those of the item's conversation and action, in order."""
+        """Waiting records of the item's conversation and action, in order."""
         conversation = item.conversation
         return conversation.accepted_waiting if item.record.accepted else conversation.rejected_waiting
 
@@ -382,7 +382,7 @@ class _Checker:
             self._disagree(item, "opener" if is_opener else "reply", judged)
 
     def _doubt(self, item: Waiting) -> str | None:
-        """Why an accepted record may be right, although the rules deny what it seems to be."""
+        """Reason why an accepted record may be right, although the rules deny what it seems to be."""
         record, conversation = item.record, item.conversation
         if _has_no_ports(record):
             return FRAGMENTS

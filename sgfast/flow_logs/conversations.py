@@ -1,4 +1,4 @@
-"""What a flow log says about one 5-tuple at one instance, and which end it shows as the opener.
+"""The records of a flow log about one 5-tuple at one instance, and the end that they show as the opener.
 
 A *way* is a direction of the 5-tuple: 0 from the end with the lower address and port, 1 from the other one.
 """
@@ -22,8 +22,8 @@ UNKNOWN_ORDER = "accepted: neither ports nor times show which end was the opener
 
 
 class Place(NamedTuple):
-    """Where a record stands in the logs. Two records with one ``run`` have only records between them that are in order
-    of their starts.
+    """Place of a record in the logs. Two records with one ``run`` have only records between them that are in order of
+    their starts.
     """
 
     start: int
@@ -48,22 +48,22 @@ class Waiting:
 
 
 class Conversation:
-    """What the log has said so far about one 5-tuple, in both directions, at one instance."""
+    """The records so far about one 5-tuple, in both directions, at one instance."""
 
     __slots__ = ("accepted", "accepted_waiting", "doubt", "has_syn", "is_past", "key", "last_end", "opener",
                  "rejected", "rejected_waiting")  # fmt: skip
 
     def __init__(self, key: tuple[object, ...], is_past: bool) -> None:
         self.key = key
-        #: By way, the first accepted record.
+        #: The first accepted record of each way.
         self.accepted: list[Place | None] = [None, None]
-        #: By way, whether the log has a rejected opener that the rules deny, too.
+        #: Whether the log has a rejected opener that the rules deny, too, by way.
         self.rejected = [False, False]
         #: The opener's way, if known by now.
         self.opener: int | None = None
-        #: Whether the flags of a SYN tell who that is.
+        #: Whether the flags of a SYN identify the opener.
         self.has_syn = False
-        #: Why ``opener`` may be wrong, although both directions are known.
+        #: The reason why ``opener`` may be wrong, although both directions are known.
         self.doubt: str | None = None
         self.last_end = 0
         #: An earlier connection with this tuple has expired.

@@ -23,18 +23,18 @@ class Judgement(NamedTuple):
 
 
 class Judge:
-    """Asks the rules, and remembers what they said."""
+    """Evaluates the rules, and remembers their verdicts."""
 
     def __init__(self, policy: Policy, compiled: CompiledPolicy) -> None:
         self._policy = policy
         self._compiled = compiled
         self._verdicts: dict[tuple[object, ...], Judgement] = {}
-        #: By instance: whether its filter remembers connections (SPEC 4.13).
+        #: Whether each instance's filter remembers connections (SPEC 4.13).
         self.is_stateful = [
             all(policy.group_by_name[name].stateful for name in instance.security_groups)
             for instance in compiled.instances
         ]
-        #: By whether the filter is stateful, and IP version.
+        #: Keys by whether the filter is stateful, and by IP version.
         self._icmp_keys = {
             (stateful, family): _icmp_keys(policy, family, _ICMP_NO_OPENERS[family] if stateful else set())
             for stateful in (False, True) for family in (4, 6)

@@ -35,9 +35,9 @@ NEEDED_FIELDS = ("srcaddr", "dstaddr", "srcport", "dstport", "protocol", "start"
 LONGEST_LINE = 1 << 16
 #: A longer line is assumed to have no end: a device, or made to exhaust us.
 ENDLESS_LINE = 1 << 23
-#: How many broken lines are reported one by one.
+#: The most broken lines that are reported one by one.
 LISTED_BROKEN = 10
-#: After this many lines without a record, the file is not a flow log.
+#: The number of lines without a record after which the file is not a flow log.
 HOPELESS = 100
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
@@ -82,7 +82,7 @@ class FlowLog:
         self.broken_lines = 0
         #: The first broken lines: file, line and cause.
         self.complaints: list[str] = []
-        #: Where and why reading ended early, if it did.
+        #: The place and the cause if reading ended early.
         self.damage: str | None = None
 
     def __iter__(self) -> Iterator[Record]:

@@ -17,6 +17,6 @@ Progress = Callable[[str, int], None]
 
 
 class Account(NamedTuple):
-    #: For people: ``AWS (eu-central-1, us-east-1)``.
+    #: A name for people: ``AWS (eu-central-1, us-east-1)``.
     called: str
     sources: list[Source]

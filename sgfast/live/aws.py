@@ -35,7 +35,7 @@ _EXPIRED = "the credentials have expired; log in again"
 _DENIED = "the credentials lack the permission {permission}; ask your administrator for it"
 _REFUSED = "AWS does not accept the credentials; check them, and whether the account may use this region"
 _THROTTLED = f"AWS still throttles the account after {_ATTEMPTS} attempts; try again later"
-#: What to say for EC2's error codes. The messages of EC2 are not repeated, as some quote the signed request.
+#: Advice for EC2's error codes. The messages of EC2 are not repeated, as some quote the signed request.
 _ADVICE = {
     "RequestExpired": _EXPIRED,
     "ExpiredToken": _EXPIRED,

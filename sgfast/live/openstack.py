@@ -16,8 +16,8 @@ from sgfast.policy.yaml_nodes import show
 
 #: Objects in an answer. The cloud may return fewer.
 _PAGE = 500
-#: How often a call is repeated after an answer "too many requests" or "unavailable". The pause is what Retry-After
-#: says; without it, it grows from half a second.
+#: The number of times that a call is repeated after an answer "too many requests" or "unavailable". Retry-After sets
+#: the pause; without it, the pause grows from half a second.
 _RETRIES = 5
 _BUSY = (429, 503)
 _ANSWER_SECONDS = 60
@@ -32,7 +32,7 @@ class _Listing(NamedTuple):
     is_optional: bool = False
 
 
-#: What a list refers to is read after it, so that an object that is made meanwhile is not missing.
+#: Objects that a list refers to are read after it, so that one that is made meanwhile is not missing.
 _NEUTRON = (
     _Listing("ports", "/ports", "get_port"),
     _Listing("security_groups", "/security-groups", "get_security_group"),
@@ -125,7 +125,7 @@ class _Project:
             page = _items_in(response, listing, name)
             new = {item["id"]: item for item in page if item["id"] not in items}
             if not new:
-                # Not every cloud says which page is the last, so the one after it is asked for, too. It is empty, or
+                # Not every cloud says which page is the last, so the one after it is requested, too. It is empty, or
                 # the whole list once more where the cloud knows no pages.
                 if len(page) == _PAGE:
                     message = f"the cloud answers with the same {_PAGE} objects again, so the others cannot be read"
@@ -189,7 +189,7 @@ def _errors_of(name: str) -> Iterator[None]:
     except ValueError as error:  # an address that cannot be one, in clouds.yaml or OS_AUTH_URL
         message = f"openstacksdk reports {type(error).__name__}; check auth_url and the names in clouds.yaml"
     except (keystone.ClientException, exceptions.SDKException) as error:
-        # That no version of the API was found may only mean that nothing answered.
+        # An error about a missing version of the API may only mean that nothing answered.
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, keystone.ConnectionError):
             cause = cause.__cause__ or cause.__context__

@@ -23,7 +23,7 @@ def with_assumed(
     Each text is ``GROUP=ADDRESS`` or ``GROUP``, which means the only one of ``candidates`` that no instance has. Groups
     with the same address are those of one machine. ``vpc``: the VPC that the machines are in; None: the only one.
 
-    Raises PolicyError if the policy cannot have the machine, ArgumentError if it is not clear what is meant.
+    Raises PolicyError if the policy cannot have the machine, ArgumentError if a text is ambiguous.
     """
     groups: dict[Address, dict[str, None]] = {}
     for text in [as_if_in] if isinstance(as_if_in, str) else as_if_in:

@@ -63,7 +63,7 @@ from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, plain, 
 #: made to the whole policy, so thousands of changes of a huge policy would take hours. At the limit it is minutes.
 MAX_CHANGE_STEPS = 50_000_000
 
-#: What messages call changes that are not in a file.
+#: The name that messages give to changes that are not in a file.
 _ORIGIN = "<changes>"
 
 _TIME_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
@@ -94,7 +94,7 @@ class _Item:
     operation: str
     node: Node
     path: str
-    #: What a program gave as it is; None: ``node`` says what it is.
+    #: The change as a program passed it; None: ``node`` describes it.
     change: Change | None = None
 
 
@@ -213,7 +213,7 @@ def _beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:
     return reader.error(node, path, f"{show(node.value)} {OUT_OF_RANGE}")
 
 
-#: What stands for a change file in a program.
+#: Values that a program may pass as a change file.
 ChangesSource = (
     ChangeFile | str | bytes | os.PathLike[str] | Mapping[str, Any]
     | Sequence[Mapping[str, Any] | tuple[float | str | datetime, Change | Mapping[str, Any]]]
@@ -365,7 +365,7 @@ class _ChangeReader(DocumentReader):
         return fields
 
     def _known_name(self, node: Node, path: str, kind: str, known: Collection[str]) -> str:
-        """As in a document, but the provider's words are known, too (SPEC 2.12)."""
+        """Read a name as in a document; the provider's words are known, too (SPEC 2.12)."""
         if kind in _KINDS:
             word = self._reader.string(node, path, f"the name of {kind}")
             name = _meant(self._reader, self.present, _KINDS[kind], word, node, path)

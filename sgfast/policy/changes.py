@@ -139,7 +139,7 @@ class Changed:
         return members | self.movers
 
     def then(self, change: Change) -> Changed:
-        """What was changed before and one more change, as one. PolicyError says why it is rejected."""
+        """Combine the earlier changes with one more. PolicyError says why it is rejected."""
         after = apply_change(self.policy, change)
         only_words = self.only_words and (after.only_words or after.policy is self.policy)
         return Changed(after.policy, self.groups | after.groups, self.movers | after.movers, only_words)

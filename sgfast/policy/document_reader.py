@@ -73,7 +73,7 @@ INTERFACE_WANTED = f"an interface's name, up to 255 characters, or its number fr
 PATTERN_WANTED = "a capture's name or a pattern of names, up to 255 characters"
 WORD_WANTED = "a printable text of 1 to 255 characters"
 REGION_WANTED = "a word of 1 to 64 characters (a string)"
-#: How many warnings of one kind are listed one by one.
+#: The most warnings of one kind that are listed one by one.
 _LISTED_WARNINGS = 100
 _LISTED_NAMES = 5
 
@@ -106,7 +106,7 @@ class DocumentReader:
     ``reader``: by default one that reads on after an error.
     """
 
-    #: What to do about an unknown name.
+    #: Advice about an unknown name.
     _remedy = ": define it"
 
     def __init__(self, root: Node, origin: str, reader: NodeReader | None = None) -> None:
@@ -122,7 +122,7 @@ class DocumentReader:
         return self._section_lines | {("rules", rule): line for rule, line in self._rule_lines.items()}
 
     def policy(self) -> Policy:
-        """Raises PolicyError with all errors of the document."""
+        """Return the policy. Raises PolicyError with all errors of the document."""
         reader, errors = self._reader, self._reader.errors
         if reader.is_null(self._root):
             raise reader.error(self._root, "", "the document is empty")
@@ -132,14 +132,14 @@ class DocumentReader:
         has_unknown_keys = errors.count > 0
         read = sections.values()
         if any(type(value) is not ScalarNode and value not in read for _, value in self._root.value):
-            # It may be meant to be a section that is missing.
+            # It may be a misspelled name of a section that is missing.
             errors.incomplete |= DOCUMENT_FIELDS.keys() - sections
         vpcs = self._vpcs(sections.get("vpcs"))
         address_groups = self._address_groups(sections.get("address_groups"))
         group_entries, wrong_groups = self._named(sections.get("security_groups"), "security_groups", GROUP_FIELDS)
         instance_entries, _ = self._named(sections.get("instances"), "instances", INSTANCE_FIELDS)
 
-        # One of the unknown keys may be meant to be the version.
+        # One of the unknown keys may be a misspelled version.
         if "version" in sections or not has_unknown_keys:
             with errors:
                 check_version(reader, reader.required(sections, "version", self._root, "", ": write version: 1"))
@@ -558,7 +558,7 @@ class DocumentReader:
 
 
 def _value_of(node: Node, key: str) -> Node | None:
-    """What a mapping has for a key, whatever is wrong with the rest; None: nothing, or it is no mapping."""
+    """The value of a mapping's key, whatever is wrong with the rest; None: there is none, or it is no mapping."""
     pairs = node.value if type(node) is MappingNode else ()
     return next((value for written, value in pairs if written.value == key), None)
 

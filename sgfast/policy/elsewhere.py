@@ -36,7 +36,7 @@ def owners_text(owners: list[Instance]) -> str:
 
 
 def elsewhere_text(vpc: str, address: Address, owners: list[Instance]) -> str:
-    """Why none of these instances counts for an address. It has neither a capital letter nor a full stop."""
+    """Reason why none of these instances counts for an address. It has neither a capital letter nor a full stop."""
     return (
         f"no instance that VPC {vpc} sees has {address}: it is {owners_text(owners)}; it is judged as an address that "
         f"no instance owns (write {owners[0].name} to ask about the instance)"

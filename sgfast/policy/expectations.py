@@ -1,4 +1,4 @@
-"""Reads an expectations file: which connections a policy is meant to allow, and which to deny (SPEC 2.14)."""
+"""Reads an expectations file: the connections that a policy has to allow, and those it has to deny (SPEC 2.14)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SERVICE_WANTED = "a service like tcp/443, udp/53, icmp or all (a string)"
 
 
 class Word(NamedTuple):
-    """What the file names. ``place`` is ``file:line: field``, for messages."""
+    """A word that the file uses as a name. ``place`` is ``file:line: field``, for messages."""
 
     text: str
     place: str
@@ -33,7 +33,7 @@ class Word(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Expectation:
     """Every packet that opens a connection from one of the sources to one of the destinations, for one of the services,
-    is meant to get this verdict.
+    is expected to get this verdict.
     """
 
     sources: tuple[Word, ...]
@@ -62,7 +62,7 @@ class ExpectationsFile:
     expectations: tuple[Expectation, ...]
 
 
-#: What stands for a file of expectations in a program.
+#: Values that a program may pass as a file of expectations.
 ExpectationsSource = (
     ExpectationsFile | str | bytes | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 )

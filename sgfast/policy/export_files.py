@@ -1,4 +1,4 @@
-"""Which files may be exports of clouds, by their names and first bytes. ``formats`` reads them."""
+"""Search for files that may be exports of clouds, by their names and first bytes. ``formats`` reads them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ MAX_FILES = 10_000
 #: The most directories that are searched for them.
 _MAX_DIRECTORIES = 10_000
 _EXTENSIONS = (".json", ".yaml", ".yml", ".ndjson", ".jsonl", ".tfstate")
-#: How the names of Terraform's configurations end.
+#: The endings of names of Terraform's configurations.
 _CONFIGURATIONS = (".tf", ".tofu", ".tf.json", ".tofu.json")
 _ZIP = b"PK\x03\x04"
-#: How the messages begin that ``terraform plan -json`` prints.
+#: The beginning of the messages that ``terraform plan -json`` prints.
 _MESSAGES = b'{"@level":'
-#: How the output of ``terraform`` begins where GitHub's setup-terraform has put a script in its place.
+#: The beginning of the output of ``terraform`` if GitHub's setup-terraform has put a script in its place.
 _WRAPPED = b"[command]"
 
 

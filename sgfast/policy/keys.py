@@ -103,7 +103,7 @@ AT = "When: seconds after the first packet, or an instant like 2026-01-31T12:00:
 _GROUP = "The security group, by its name, id or label."
 _INSTANCE = "The instance, by its name, id or label, or by its machine's id."
 _RULE = "The rule's id."
-#: What a change may be: the title of each operation, and its fields. ``a|b`` is one field with two names.
+#: The possible changes: the title of each operation, and its fields. ``a|b`` is one field with two names.
 CHANGE_FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "add_rule": ("Add a rule to a group.", {"group": _GROUP, "rule": "The new rule."}),
     "remove_rule": ("Remove a rule from a group.", {"group": _GROUP, "rule": _RULE}),

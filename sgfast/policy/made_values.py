@@ -192,7 +192,7 @@ def _check_numbers(value: Any, path: str) -> None:
 
 
 def _each(value: Any, name: str, path: str) -> Iterable[tuple[str, Any]]:
-    """What a field has, or what it lists, with its place."""
+    """A field's value, or the values that it lists, each with its place."""
     field = getattr(value, name, "")
     if isinstance(field, tuple):
         return [(f"{path}.{name}[{n}]", each) for n, each in enumerate(field)]

@@ -39,7 +39,7 @@ class Packet:
 
     version: int
     protocol: int
-    #: Of the destination.
+    #: The destination port.
     port: int | None
     icmp_type: int | None
     icmp_code: int | None

@@ -14,7 +14,7 @@ NEVER_AN_INSTANCE: tuple[Network, ...] = (
 
 def is_multicast(network: Network) -> bool:
     """Whether all of the network lies in one of ``NEVER_AN_INSTANCE``."""
-    for each in NEVER_AN_INSTANCE:      # a loop, because this is asked for each address of large policies
+    for each in NEVER_AN_INSTANCE:      # a loop, because this is called for each address of large policies
         if (
             each.version == network.version and each.prefixlen <= network.prefixlen
             and network.network_address in each
@@ -24,7 +24,7 @@ def is_multicast(network: Network) -> bool:
 
 
 def looks_like_address(text: str) -> bool:
-    """Whether the text was meant as an address or CIDR, valid or not, rather than as a name (SPEC 2.7)."""
+    """Whether the text is an address or CIDR, valid or not, rather than a name (SPEC 2.7)."""
     address = text.partition("/")[0]
     return ":" in text or "/" in text or address.replace(".", "").isdigit()
 

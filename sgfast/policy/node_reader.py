@@ -30,7 +30,7 @@ from sgfast.spelling import Suggestions
 
 #: A message shows this many characters of a field's path at most.
 _PATH_CHARACTERS = 200
-#: How many errors of a document are listed.
+#: The most errors of a document that are listed.
 MAX_ERRORS = 20
 
 _NULL_TAGS = frozenset((PLAIN, "tag:yaml.org,2002:null"))
@@ -81,7 +81,7 @@ class DocumentErrors:
         return self.keep(error)
 
     def raise_all(self) -> None:
-        """Raises PolicyError if there were any errors."""
+        """Raise PolicyError if there were any errors."""
         if not self._first:
             return
         if self.count == 1:
@@ -124,7 +124,7 @@ class NodeReader:
     def unknown_name(
         self, where: Node, path: str, message: str, name: str, known: Iterable[str], *sections: str
     ) -> PolicyError:
-        """The error for a name that is not one of ``known``, with the names that were perhaps meant. ``sections``:
+        """The error for a name that is not one of ``known``, with similar known names. ``sections``:
         which of them could define it.
         """
         is_sure = self.errors.incomplete.isdisjoint(sections)

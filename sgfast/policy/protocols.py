@@ -50,7 +50,7 @@ _NAMES: dict[int, str] = {int(number): name for number, name in zip(_words[::2],
 #: Protocol numbers by name, in lower case.
 PROTOCOL_NUMBERS: dict[str, int] = {name: number for number, name in _NAMES.items()} | _ALIASES
 
-#: What ICMP types are called, by protocol number.
+#: The names of ICMP types, by protocol number.
 ICMP_NAMES: dict[int, dict[int, str]] = {
     1: {
         0: "echo-reply", 3: "unreachable", 4: "source-quench", 5: "redirect", 8: "echo-request", 9: "router-advert",
@@ -67,7 +67,7 @@ ICMP_NAMES: dict[int, dict[int, str]] = {
 }  # fmt: skip
 
 
-#: What is usually meant: the nearest to "tpc" is "tcp" and not "xtp".
+#: The usual protocols, which spelling suggestions prefer: the nearest to "tpc" is "tcp" and not "xtp".
 USUAL_PROTOCOLS = ("all", "tcp", "udp", "icmp", "icmpv6", "gre", "sctp", "esp", "ah", "udplite", "dccp")
 
 

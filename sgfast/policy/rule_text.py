@@ -5,7 +5,7 @@ from __future__ import annotations
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 
-#: How many port ranges are written out; beyond that only their number is given.
+#: The most port ranges that are written out; beyond that only their number is given.
 _LISTED_RANGES = 8
 
 

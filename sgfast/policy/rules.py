@@ -348,7 +348,7 @@ def description(reader: NodeReader, fields: Mapping[str, Node], path: str) -> st
 
 
 def wrong_description(text: str) -> str:
-    """What is wrong with the description of a rule or a group (SPEC 2.1); empty: nothing."""
+    """Return what is wrong with the description of a rule or a group (SPEC 2.1), or an empty text."""
     if len(text) > DESCRIPTION_CHARACTERS:
         return f"has {len(text)} characters, but at most {DESCRIPTION_CHARACTERS} are allowed"
     return "must contain neither < nor >" if "<" in text or ">" in text else ""

@@ -57,7 +57,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _STRING: Schema = {"type": "string"}
 _NAME: Schema = {"type": "string", "pattern": f"^{NAME.pattern}$"}
-#: What ``is_line`` accepts, without all the characters that Unicode calls unprintable.
+#: A text as ``is_line`` accepts it, without all the characters that Unicode calls unprintable.
 _LINE: Schema = {
     "type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$",
 }  # fmt: skip
@@ -136,7 +136,7 @@ def _rule_types() -> dict[str, Schema]:
 
 
 def _if(key: str, value: Schema, *without: str) -> Schema:
-    """If the key has this value, the object does not have these other keys."""
+    """A condition: if the key has this value, the object does not have these other keys."""
     return {
         "if": {"required": [key], "properties": {key: value}},
         "then": {"properties": dict.fromkeys(without, False)},
@@ -201,7 +201,7 @@ def _document(name: str, about: str, root: Schema, **definitions: Schema) -> Sch
 
 
 def policy_schema() -> Schema:
-    """Of a policy document (SPEC 2)."""
+    """JSON Schema of a policy document (SPEC 2)."""
     marks = {
         "vni": _one_or_several(_integer(0, MAX_VNI)),
         "vlan": _one_or_several(_integer(1, MAX_VLAN)),
@@ -227,7 +227,7 @@ def policy_schema() -> Schema:
 
 
 def changes_schema() -> Schema:
-    """Of a change file (SPEC 9.5)."""
+    """JSON Schema of a change file (SPEC 9.5)."""
     seconds = {"type": "number", "minimum": -MAX_SECONDS, "maximum": MAX_SECONDS}
     at = {"anyOf": [seconds, {"type": "string", "pattern": f"^{INSTANT.pattern}$"}]}
     new = {
@@ -273,7 +273,7 @@ def _operation(texts: Mapping[str, str], types: Mapping[str, Schema]) -> Schema:
 
 
 def expectations_schema() -> Schema:
-    """Of an expectations file (SPEC 2.14)."""
+    """JSON Schema of an expectations file (SPEC 2.14)."""
     several = _one_or_several(_LINE, minItems=1)
     types = {"from": several, "to": several, "service": several, "verdict": _word(VERDICTS), "name": _LINE}
     item = _mapping(EXPECTATION_FIELDS, {**types, "why": _LINE}, ("from", "to", "service", "verdict"))

@@ -98,7 +98,7 @@ def line_of(node: Node) -> int:
 
 
 def place_of(node: Node, origin: str) -> Place:
-    """Where a node stands: all of it if it is on one line, else its first character."""
+    """Place of a node: all of it if it is on one line, else its first character."""
     start, end = node.start_mark, node.end_mark
     is_on_one_line = end is not None and end.line == start.line
     return Place(origin, start.line + 1, start.column + 1, end.column + 1 if is_on_one_line else start.column + 2)

@@ -13,7 +13,7 @@ cdef enum:
 
 MOST_TUNNELS = <int>MOST
 
-#: In the order of ``tunnels.Kind``.
+#: The names of tunnels, in the order of ``tunnels.Kind``.
 KINDS = ("vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe")
 assert len(KINDS) == <int>KIND_COUNT
 

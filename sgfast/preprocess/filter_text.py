@@ -55,7 +55,7 @@ class Step:
     way: Literal["either", "src", "dst", "both"] = "either"
     #: Matches only this IP version, 4 or 6; 0: both.
     family: int = 0
-    #: For ports, 0 means TCP, UDP and SCTP.
+    #: The protocol; for ports, 0 means TCP, UDP and SCTP.
     protocol: int = 0
     network: IPv4Network | IPv6Network | None = None
     #: Port range, inclusive.

@@ -88,7 +88,7 @@ cdef struct Step:
     uint8_t operation
     uint8_t way
     uint8_t family          # 4 or 6; 0: both
-    uint8_t protocol        # of PORTS, 0: TCP, UDP and SCTP
+    uint8_t protocol        # protocol of PORTS, 0: TCP, UDP and SCTP
     uint16_t first
     uint16_t last
     uint64_t network[2]     # high and low half; IPv4 is in the low half
@@ -249,8 +249,8 @@ cdef enum:
     # queue) between two ports of a mirror. Retransmissions come later: TCP on Linux waits 200 ms, resolvers and pings
     # wait seconds. A fast retransmission may come sooner, but usually has a new IPv4 identification.
     MAX_APART_NS = 50000000
-    # How many kept packets are remembered for comparison, a power of two. This covers 4 ms at a million packets a
-    # second, and the whole 50 ms at 80,000 a second. More would not fit in a core's cache.
+    # The number of kept packets that are remembered for comparison, a power of two. This covers 4 ms at a million
+    # packets a second, and the whole 50 ms at 80,000 a second. More would not fit in a core's cache.
     REMEMBERED = 4096
     BUCKETS = 2 * REMEMBERED
     NEVER = -1
@@ -300,7 +300,7 @@ cdef class Dedup:
     cdef Kept* first            # the first REMEMBERED packets that were kept
     cdef Kept* ring             # kept packet n is at n % REMEMBERED until kept packet n + REMEMBERED replaces it
     cdef uint64_t* newest       # by bucket: number of the last packet kept, 0: none
-    cdef uint64_t number        # of the last packet kept, 1-based
+    cdef uint64_t number        # number of the last packet kept, 1-based
     cdef uint64_t secret[4]
     cdef readonly int64_t dropped
 

@@ -5,12 +5,12 @@
     first_contradiction(policy, source, database, named_service("tcp/5432"), "allow")   None: all of them are allowed
 
     ranges         sets of numbers as ranges
-    services       services as people write them
-    ends           instances, groups and addresses as people name them
-    nodes          addresses that nothing tells apart
+    services       services as users write them
+    ends           instances, groups and addresses as users name them
+    nodes          addresses that nothing distinguishes
     relation       the services that rules allow from node to node
     question       all nodes and relations for a question
-    contradiction  one packet that gets another verdict than somebody wants
+    contradiction  one packet that gets another verdict than expected
     names          sets of nodes as groups, instances and networks
     rows           who may open what to whom, in few rows
     difference     what one policy allows and another one does not

@@ -1,4 +1,4 @@
-"""What may be opened under one policy and not under another, and by which rules (SPEC 12.6)."""
+"""Connections that may be opened under one policy and not under another, and the rules that decide (SPEC 12.6)."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ OLD, NEW = 0, 1
 class Difference:
     old: Policy
     new: Policy
-    #: What may be opened under NEW and not under OLD, in the names of NEW.
+    #: Connections that may be opened under NEW and not under OLD, in the names of NEW.
     opened: tuple[Row, ...]
-    #: What may be opened under OLD and not under NEW, in the names of OLD.
+    #: Connections that may be opened under OLD and not under NEW, in the names of OLD.
     closed: tuple[Row, ...]
-    #: Why nothing was compared, as a sentence; empty if it was.
+    #: The reason why nothing was compared, as a sentence; empty if it was.
     not_compared: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -73,7 +73,7 @@ def difference(old: Policy, new: Policy) -> Difference:
 
 
 class _Only:
-    """What one of two policies allows in a scene and the other does not."""
+    """Connections that one of two policies allows in a scene and the other does not."""
 
     def __init__(self, question: Question, scene: Scene, policy: int) -> None:
         self._question, self._scene, self._policy = question, scene, policy
@@ -81,7 +81,7 @@ class _Only:
 
     def to(self, receiver: int) -> Numbers:
         other = self._other.to(receiver)
-        # What is one instance to the other policy does not open connections to itself.
+        # Two ends that are one instance under the other policy open no connections there.
         other = np.where(self._other.is_local(receiver) & ~self._relation.is_local(receiver), EMPTY, other)
         return self._question.sets.each_without(self._relation.to(receiver), other)
 

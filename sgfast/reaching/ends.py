@@ -1,4 +1,4 @@
-"""Ends of connections, as people name them (SPEC 12.2)."""
+"""Ends of connections, as users name them (SPEC 12.2)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.yaml_nodes import show, shown_origin
 from sgfast.spelling import did_you_mean
 
-#: What of 0.0.0.0/0 and of 2000::/3 is not the internet: the blocks of IANA's registries of special-purpose addresses
-#: that are for private networks, documentation, tests, tunnels and protocols, and multicast. The rest of IPv6 is not
-#: handed out.
+#: The parts of 0.0.0.0/0 and 2000::/3 that are not the internet: the blocks of IANA's registries of special-purpose
+#: addresses that are for private networks, documentation, tests, tunnels and protocols, and multicast. The rest of IPv6
+#: is not handed out.
 SPECIAL: tuple[Network, ...] = tuple(
     map(
         ip_network,
@@ -43,7 +43,7 @@ class End:
     """One end of the connections that a question is about: some instances and some addresses."""
 
     kind: EndKind
-    #: The name of what is meant, or the network. For messages.
+    #: The name of the end, or the network. For messages.
     name: str
     #: Instances that count with all their addresses, by name.
     instances: frozenset[str] = frozenset()
@@ -62,8 +62,8 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
     its words (SPEC 2.12), an address or a CIDR. ``group:web``, ``instance:web`` and ``address-group:web`` say of which
     kind a word is (SPEC 12.2).
 
-    Raises PolicyError if it means none of these, or several. ``suggest`` tells from a word and the known ones what was
-    perhaps meant.
+    Raises PolicyError if it means none of these, or several. ``suggest`` makes a hint from a word and the known
+    ones.
     """
     if text == "any":
         return ANY

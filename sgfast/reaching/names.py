@@ -18,7 +18,7 @@ from sgfast.reaching.nodes import OUTSIDE, Nodes, Piece
 from sgfast.reaching.question import Question, Scene
 from sgfast.space import NOBODY, Span
 
-#: In the place of the node of a network that has none.
+#: The node of a network that has none.
 _NO_NODE = -1
 
 Region = tuple[tuple[Span, tuple[Span, ...]], ...]
@@ -33,14 +33,14 @@ class Part:
 
     kind: PartKind
     name: str = ""
-    #: Of a network and of the internet: networks that do not count. Of all instances: groups and instances that do not.
+    #: Networks within a network or the internet that do not count; or groups and instances among all instances.
     without: tuple[str, ...] = ()
-    #: Of an instance: the addresses that count. Of the internet: the network that they are in. Empty: all of them.
+    #: The addresses of an instance that count, or the network of the internet that does. Empty: all of them.
     addresses: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """In full. Reports have shorter texts."""
+        """The full text. Reports have shorter ones."""
         name = self.name or ("all instances" if self.kind == "instances" else self.kind)
         if self.addresses:
             name += f" ({', '.join(self.addresses)})"
@@ -72,13 +72,13 @@ class Names:
         self._own = 0
         self._of_group: dict[int, int] = {}
         self._of_owner: dict[int, int] = {}
-        #: Owners with addresses that are not asked for, and their groups.
+        #: Owners with addresses that are not queried, and their groups.
         self._cut_owners: set[int] = set()
         self._cut_groups: set[int] = set()
-        #: Of the scene that was added last: the number of each node of instances, and the regions of the others.
+        #: The scene that was added last: the number of each node of instances, and the regions of the others.
         self._numbers = np.zeros(0, dtype=np.int64)
         self._regions: _Regions | None = None
-        #: Regions that hold all that is asked for and that no instance owns.
+        #: Regions that hold all that is queried and that no instance owns.
         self._whole_regions: set[Region] = set()
         self._known: dict[int, tuple[Part, ...]] = {}
         self._special = [_span(network) for network in end.without if network.version == family]
@@ -88,7 +88,7 @@ class Names:
         ]
 
     def add(self, scene: Scene, nodes: Nodes, total: dict[int, int]) -> None:
-        """Number the nodes of a scene. ``total``: how many pieces each owner has, asked for or not."""
+        """Number the nodes of a scene. ``total``: the number of pieces of each owner, queried or not."""
         contexts = nodes.contexts[self._policy].tolist()
         numbers = np.full(nodes.count, -1, dtype=np.int64)
         seen: dict[int, int] = {}
@@ -160,7 +160,7 @@ class Names:
         if self._end.kind == "internet":
             if any(_span(network) == span for network in self._end.networks):
                 return Part("internet", without=without)
-            # Not all of it was asked for.
+            # Only a part of it was queried.
             if any(span[0] <= each[0] and each[1] >= span[1] for each in self._special):
                 return Part("internet", without=without, addresses=(text,))
         return Part("network", text, without)
@@ -176,13 +176,13 @@ class Names:
         return self._known[instances]
 
     def _is_plain(self, part: Part) -> bool:
-        """Whether the name alone says which instances are meant."""
+        """Whether the name alone identifies the instances."""
         policy = self._account.policy
         return not part.addresses and (part.name in policy.group_by_name) != (part.name in policy.instance_by_name)
 
     @cached_property
     def _largest_groups(self) -> list[tuple[int, int]]:
-        """The groups of which all that is asked for is all there is, with their nodes."""
+        """The groups that are queried as a whole, with their nodes."""
         whole = [(group, nodes) for group, nodes in self._of_group.items() if group not in self._cut_groups]
         return sorted(whole, key=lambda each: -each[1].bit_count())
 
@@ -210,7 +210,7 @@ class Names:
 class _Regions:
     """The addresses of a scene that no instance owns: networks that contain each other, each with its node.
 
-    Networks that are asked for may have no node, because other networks cover them.
+    Queried networks may have no node, because other networks cover them.
     """
 
     def __init__(self, scene: Scene, nodes: Nodes, policy: int, end: End) -> None:

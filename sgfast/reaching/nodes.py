@@ -57,21 +57,21 @@ class Account:
         self._in_group: list[list[int]] = [[] for _ in policy.security_groups]
         for context in self.contexts:
             self._number(context)
-        #: By holding: the owner (its position + 1, or ``NOBODY``), and the membership. The first ones are nobody's, and
-        #: those of each instance's own groups.
+        #: The owner (its position + 1, or ``NOBODY``) and the membership of each holding. The first ones are nobody's,
+        #: and those of each instance's own groups.
         self.owner_of = list(range(len(policy.instances) + 1))
         self.membership_of = [OUTSIDE, *self.context_of.tolist()]
         self._holding = {pair: n for n, pair in enumerate(zip(self.owner_of, self.membership_of, strict=True))}
         self._owned: dict[str, dict[int, Owned]] = {}
 
     def is_own(self, contexts: Numbers, vpc: str) -> NDArray[np.bool_]:
-        """For each of these contexts: whether it is that of instances in a VPC."""
+        """Mask of the contexts that are of instances in a VPC."""
         own: NDArray[np.bool_] = self._vpc_of_context[contexts] == self._vpc_number.get(vpc, -2)
         return own
 
     def members(self, group: str, vpc: str, memberships: Numbers) -> NDArray[np.bool_]:
-        """For each of these memberships: whether such addresses are members of the group to the rules of instances in a
-        VPC (SPEC 4.11).
+        """Mask of the memberships whose addresses are members of the group to the rules of instances in a VPC
+        (SPEC 4.11).
         """
         place = self._place[group]
         candidates: Iterable[int] = self._in_group[place]
@@ -92,7 +92,7 @@ class Account:
         return regions[other].region == regions[vpc].region and self.policy.connected(other, vpc)
 
     def owned(self, vpc: str, family: int) -> Owned:
-        """What instances own as the VPC sees it, as holdings. AmbiguousAddress: SPEC 7.1."""
+        """Holdings of instances, as the VPC sees them. AmbiguousAddress: SPEC 7.1."""
         if vpc not in self._owned:
             found: dict[int, Owned] = {4: {}, 6: {}}
             if vpc in self.policy.vpc_by_name:
@@ -153,12 +153,12 @@ class Nodes:
         self.parts = parts
         #: The innermost named network.
         self.inside: Numbers = np.array(inside, dtype=np.int64)
-        #: For each policy: the owners' context, and what rules that name groups see.
+        #: The context of the owners, and what rules that name groups see, under each policy.
         self.contexts, self.memberships = (
             [np.array([each[p] for each in numbers], dtype=np.int64) for p in range(policies)]
             for numbers in (contexts, memberships)
         )
-        #: For each policy: the only owner, or ``NOBODY`` if there are several or none.
+        #: The only owner under each policy, or ``NOBODY`` if there are several or none.
         self.only: list[Numbers] = [
             np.array([_only(pieces_of, p) for pieces_of in parts], dtype=np.int64) for p in range(policies)
         ]
@@ -179,13 +179,13 @@ class Ground:
         self.named = NamedNetworks([account.policy for account in accounts], family, more)
 
     def senders(self, vpc: str, end: End) -> tuple[Nodes, list[dict[int, int]]]:
-        """Who may open connections from a VPC: its own instances, and what no instance owns. Also how many pieces each
-        owner has, under each policy.
+        """Senders of connections from a VPC: its own instances, and what no instance owns. Also the number of pieces of
+        each owner, under each policy.
         """
         return self._nodes(vpc, end, [self._owned(account, vpc, account.in_no_group) for account in self.accounts], vpc)
 
     def receivers(self, vpc: str, end: End) -> tuple[Nodes, list[dict[int, int]]]:
-        """Where connections from a VPC may go, and how many pieces each owner has, under each policy."""
+        """Receivers of connections from a VPC, and the number of pieces of each owner, under each policy."""
         return self._nodes(vpc, end, [self._owned(account, vpc, lambda _: NOBODY) for account in self.accounts], None)
 
     def _owned(self, account: Account, vpc: str, multicast: Callable[[int], int]) -> Owned:
@@ -230,7 +230,7 @@ class Ground:
         return Nodes(len(self.accounts), inside_of, contexts_of, memberships_of, parts), total
 
     def _context_of(self, account: Account, vpc: str, only_vpc: str | None) -> Callable[[int], int]:
-        """What gives the context of an owner. A VPC that a policy does not have has no openers."""
+        """Function that returns the context of an owner. A VPC that a policy does not have has no openers."""
         if vpc not in account.policy.vpc_by_name:
             return lambda owner: FOREIGN
         known, contexts = account.context_of_owner, account.contexts
@@ -242,7 +242,7 @@ class Ground:
         return known.__getitem__ if only_vpc is None else own
 
     def _within(self, end: End) -> list[bool]:
-        """By named network: whether its addresses are among those of an end."""
+        """Whether the addresses of each named network are among those of an end."""
         found = np.zeros(len(self.named.spans), dtype=bool)
         for networks, is_in in ((end.networks, True), (end.without, False)):
             for first, behind in self.named.within(n for n in networks if n.version == self.family):
@@ -252,7 +252,7 @@ class Ground:
 
 
 def _each(numbers: Sequence[Sequence[int]], places: Sequence[int]) -> tuple[int, ...]:
-    """For each policy, the number at a place."""
+    """The number at a place, for each policy."""
     return tuple([of_policy[place] for of_policy, place in zip(numbers, places, strict=True)])
 
 

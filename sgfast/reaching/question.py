@@ -26,7 +26,7 @@ from sgfast.reaching.relation import Budget, KeptTables, Relation, Sets
 from sgfast.reaching.services import ServiceSet, openers
 from sgfast.reaching.views import Views
 
-#: How many addresses that belong to instances of VPCs that are not peered are told of, for one question.
+#: The most notes of one question. A note is about an address of an instance whose VPC is not peered.
 MAX_NOTES = 3
 
 
@@ -37,12 +37,12 @@ class Scene:
     ground: Ground
     senders: Nodes
     receivers: Nodes
-    #: How many pieces each owner has among all senders, and among all receivers, under each policy.
+    #: The number of pieces of each owner among all senders, and among all receivers, under each policy.
     pieces_of_sender: list[dict[int, int]]
     pieces_of_receiver: list[dict[int, int]]
     #: One for each policy.
     relations: list[Relation]
-    #: The services that are asked for.
+    #: The queried services.
     base: Ranges
 
 
@@ -61,8 +61,8 @@ class Question:
         self.base = {family: intersection(services.of(family), self.everything[family]) for family in (4, 6)}
         self.sets = Sets()
         self.budget = Budget(policies[-1].origin)
-        #: By family, for the last policy: an address of an instance that the sources name, and one that the
-        #: destinations name, by VPC.
+        #: An address of an instance that the sources name, and one that the destinations name, by family and VPC, under
+        #: the last policy.
         self.named: dict[int, tuple[dict[str, Piece], dict[str, Piece]]] = {4: ({}, {}), 6: ({}, {})}
         self._views = [Views(account.policy, account.contexts) for account in self.accounts]
         self.grounds = {family: Ground(self.accounts, family, (sources, destinations)) for family in (4, 6)}

@@ -9,7 +9,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 def union(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    """Of ranges in any order, which may overlap."""
+    """Union of ranges in any order, which may overlap."""
     made: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
         if made and first <= made[-1][1] + 1:
@@ -34,7 +34,7 @@ def intersection(one: Ranges, other: Ranges) -> Ranges:
 
 
 def difference(one: Ranges, other: Ranges) -> Ranges:
-    """What is in ``one`` and not in ``other``."""
+    """Numbers that are in ``one`` and not in ``other``."""
     made = []
     n = 0
     for first, last in one:

@@ -1,4 +1,4 @@
-"""Which services a policy's rules allow from each node to each node (SPEC 12.1).
+"""Services that a policy's rules allow from each node to each node (SPEC 12.1).
 
 For a context and a direction, the nodes at the other end are of *kinds* that its rules do not tell apart. For each kind
 the rules are painted onto a line of services, from the last in precedence to the first.
@@ -39,7 +39,7 @@ MAX_SEARCHED, SEARCH = 500_000_000, 1000
 
 EMPTY = 0
 
-#: Up to so many nodes, Python is faster than numpy, and tables are kept for other VPCs that see the same nodes.
+#: The most nodes for which Python is faster than numpy, and tables are kept for other VPCs that see the same nodes.
 _FEW = 16
 #: The most cells of tables that are kept: 64 MiB.
 _KEPT_CELLS = 1 << 24
@@ -87,7 +87,7 @@ class Budget:
             raise self._refusal("too many services are open to different senders")
 
     def search(self, nodes: int) -> bool:
-        """Whether the rules that decide may be looked for among so many nodes."""
+        """Whether the rules that decide may be looked for among this many nodes."""
         self._searched -= SEARCH + nodes
         self.is_searched_out |= self._searched < 0
         return not self.is_searched_out
@@ -115,7 +115,7 @@ class Sets:
         return n
 
     def both(self, one: int, other: int) -> int:
-        """What is in both sets."""
+        """Intersection of two sets."""
         if one == other or EMPTY in (one, other):
             return min(one, other)
         pair = (one, other) if one < other else (other, one)
@@ -124,7 +124,7 @@ class Sets:
         return self._both[pair]
 
     def without(self, one: int, other: int) -> int:
-        """What is in ``one`` and not in ``other``."""
+        """Set of the services in ``one`` that are not in ``other``."""
         if one == other or EMPTY in (one, other):
             return EMPTY if one == other else one
         if (one, other) not in self._without:
@@ -132,11 +132,11 @@ class Sets:
         return self._without[one, other]
 
     def each_both(self, one: Numbers, other: Numbers) -> Numbers:
-        """For each place, what is in both sets."""
+        """Intersection of two sets, at each place."""
         return _each(self.both, one, other)
 
     def each_without(self, one: Numbers, other: Numbers) -> Numbers:
-        """For each place, what is in ``one`` and not in ``other``."""
+        """Set of the services in ``one`` that are not in ``other``, at each place."""
         return _each(self.without, one, other)
 
 
@@ -151,7 +151,7 @@ def _each(of_pair: Callable[[int, int], int], one: Numbers, other: Numbers) -> N
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What the rules of one context say in one direction."""
+    """Decisions of one context's rules in one direction."""
 
     #: The kind of each node at the other end.
     kind: Numbers
@@ -159,9 +159,9 @@ class Table:
     allowed: Numbers
     #: The rules, by precedence, each with the position of its group.
     rules: Sequence[tuple[int, Rule]]
-    #: For each kind, and for each stretch of services: the position in ``rules`` of the one that wins, or -1.
+    #: The position in ``rules`` of the one that wins, or -1, for each kind and each stretch of services.
     winner: NDArray[np.int32]
-    #: Where the stretches begin.
+    #: The beginnings of the stretches.
     starts: Numbers
 
     def winners(self, nodes: NDArray[np.bool_], services: Ranges) -> set[int]:
@@ -184,7 +184,7 @@ class KeptTables:
         self._number: dict[tuple[int, frozenset[int]], int] = {}
 
     def numbers(self, inside: Numbers, groups: Iterable[frozenset[int]]) -> tuple[int, ...]:
-        """One number for each node. What the rules of a VPC tell apart about nodes differs in the number."""
+        """One number for each node. Nodes that the rules of a VPC distinguish have different ones."""
         nodes = zip(inside.tolist(), groups, strict=True)
         return tuple([self._number.setdefault(node, len(self._number)) for node in nodes])
 
@@ -199,13 +199,13 @@ class KeptTables:
 
 
 class Relation:
-    """What one policy allows between the nodes that one VPC sees, as sets of services."""
+    """Services that one policy allows between the nodes that one VPC sees, as sets."""
 
     def __init__(
         self, ground: Ground, policy: int, vpc: str, senders: Nodes, receivers: Nodes, base: Ranges, sets: Sets,
         budget: Budget, kept: KeptTables,
     ) -> None:  # fmt: skip
-        """``policy``: its position. ``base``: the services that are asked for. ``kept``: for all VPCs together."""
+        """``policy``: its position. ``base``: the queried services. ``kept``: for all VPCs together."""
         self._ground, self._policy = ground, policy
         self._account: Account = ground.accounts[policy]
         self._senders, self._receivers = senders, receivers
@@ -217,12 +217,12 @@ class Relation:
         self._kept = kept
         self._alike: dict[tuple[str, Direction], tuple[int, ...]] = {}
         self._winners: dict[tuple[int, Direction, bytes, int], list[tuple[int, Rule]]] = {}
-        #: By receiver: whether it is of the VPC's own instances.
+        #: Whether each receiver is one of the VPC's own instances.
         self._is_own = self._account.is_own(self._receiver_context, vpc)
 
     def judged(self, receiver: int) -> NDArray[np.bool_]:
-        """For each sender: whether this VPC is where filters judge what it sends to the receiver. It is unless neither
-        is an instance, or the sender is none and the receiver is one of another VPC.
+        """Whether this VPC is where filters judge what each sender sends to the receiver. It is unless neither is an
+        instance, or the sender is none and the receiver is one of another VPC.
         """
         if self._receiver_context[receiver] == FOREIGN:
             return np.zeros(self._senders.count, dtype=bool)
@@ -250,12 +250,12 @@ class Relation:
 
     @cached_property
     def _outbound(self) -> tuple[Numbers, Numbers]:
-        """What may leave: a row of receivers for each context of senders, and the row of each sender."""
+        """Services that may leave: a row of receivers for each context of senders, and the row of each sender."""
         return self._rows(self._sender_context, self._receivers.count, "outbound")
 
     @cached_property
     def _inbound(self) -> tuple[Numbers, Numbers]:
-        """What may come in: a row of senders for each context of receivers, and the row of each receiver."""
+        """Services that may come in: a row of senders for each context of receivers, and the row of each receiver."""
         return self._rows(self._receiver_context, self._senders.count, "inbound")
 
     def _rows(self, contexts: Numbers, width: int, direction: Direction) -> tuple[Numbers, Numbers]:
@@ -269,7 +269,7 @@ class Relation:
         return rows, row.reshape(-1)
 
     def is_local(self, receiver: int) -> NDArray[np.bool_]:
-        """For each sender: whether it and the receiver are one and the same instance (SPEC 3.3)."""
+        """Whether each sender and the receiver are one and the same instance (SPEC 3.3)."""
         local: NDArray[np.bool_] = (self._sender_only == self._receiver_only[receiver]) & (self._sender_only > NOBODY)
         return local
 
@@ -279,7 +279,7 @@ class Relation:
         return local
 
     def table(self, context: int, direction: Direction) -> Table:
-        """What the rules of a context say: inbound about senders, outbound about receivers."""
+        """Table of a context's rules: inbound about senders, outbound about receivers."""
         key = (context, direction)
         if key not in self._tables:
             nodes = self._senders if direction == "inbound" else self._receivers
@@ -289,7 +289,7 @@ class Relation:
         return self._tables[key]
 
     def _numbers(self, context: int, direction: Direction) -> tuple[int, ...]:
-        """What the rules of a context may tell apart about the nodes at the other end."""
+        """Numbers of the nodes at the other end. Nodes that the context's rules may tell apart have different ones."""
         vpc = self._account.contexts[context][1]
         if (vpc, direction) not in self._alike:
             nodes = self._senders if direction == "inbound" else self._receivers
@@ -354,7 +354,7 @@ class Relation:
         return Table(kind.astype(np.int32), allowed, ranked, winner, starts)
 
     def _ranges(self, allowed: NDArray[np.bool_], starts: Numbers) -> Ranges:
-        """The services that are asked for, in the stretches that are allowed."""
+        """The queried services, in the stretches that are allowed."""
         change = np.flatnonzero(np.diff(np.concatenate(([False], allowed, [False]))))
         bounds = np.append(starts, 256 * KEYS)[change].tolist()
         stretches = tuple((first, end - 1) for first, end in zip(bounds[::2], bounds[1::2], strict=True))

@@ -49,9 +49,9 @@ class Row:
     sources: tuple[Part, ...]
     destinations: tuple[Part, ...]
     families: tuple[int, ...]
-    #: As ``named_service`` reads them.
+    #: Services in the form that ``named_service`` reads.
     services: str
-    #: Of a difference between two policies: the rules that make it. Else, if they are asked for: those that allow it.
+    #: The rules that make a difference between two policies; else, if they were requested, those that allow the row.
     rules: tuple[Decider, ...] = ()
 
 
@@ -199,7 +199,7 @@ def _merged(rows: Mapping[Key, Rules]) -> Iterator[tuple[Key, Rules]]:
     from_: defaultdict[tuple[int, Region, int], _Merged] = defaultdict(_Merged)
     for (sources, region_from, services), merged in to.items():
         for destinations, region_to in merged.rows():
-            # Nothing is said of a region to a region: neither end is an instance.
+            # Rows do not lead from a region to a region: neither end is an instance.
             from_[destinations, region_to, services].add(sources, region_from if destinations else (), merged.rules)
     for (destinations, region_to, services), merged in from_.items():
         for sources, region_from in merged.rows():
@@ -238,7 +238,7 @@ class Reach(Shown):
     policy: Policy
     sources: End
     destinations: End
-    #: The services, as they were asked for.
+    #: The services in the words of the query.
     asked: str
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
@@ -266,7 +266,7 @@ def rows_as_html(rows: Sequence[Row]) -> str:
 def reach(
     policy: Policy, sources: End = ANY, destinations: End = ANY, services: str = "all", *, rules: bool = False
 ) -> Reach:
-    """Which connections may be opened from ``sources`` to ``destinations``, exactly (SPEC 12.5).
+    """Find exactly the connections that may be opened from ``sources`` to ``destinations`` (SPEC 12.5).
 
     ``services``: as ``named_service`` reads them. ``rules``: find the rules that allow each row. Raises ArgumentError
     if ``services`` are none, TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an
@@ -294,7 +294,7 @@ def with_rules(question: Question, rows: list[Row]) -> tuple[list[Row], tuple[st
 
 
 def _allowing(question: Question, scene: Scene, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
-    # The rules of receivers tell more: most senders may open anything.
+    # The rules of receivers say more: most senders may open anything.
     return [
         *deciders(question, scene, 0, "inbound", receivers, senders, services),
         *deciders(question, scene, 0, "outbound", senders, receivers, services),
@@ -306,7 +306,7 @@ def _nothing(senders: Mask, receivers: Mask, services: int) -> list[Decider]:
 
 
 def rank(row: Row) -> tuple[object, ...]:
-    """What is open to most comes first: everybody, the widest networks, groups, instances."""
+    """Sort key: rows open to most come first: everybody, the widest networks, groups, instances."""
     return _breadth(row.sources), _breadth(row.destinations), row.families, row.services
 
 

@@ -1,4 +1,4 @@
-"""Services: what a packet that opens a connection asks for, as people write them (SPEC 12.3).
+"""Services of packets that open connections, as users write them (SPEC 12.3).
 
 A service is a number: protocol * 65536 + destination port, or + ICMP type * 256 + code. Protocols that have neither
 take up their whole 65,536 numbers.
@@ -129,7 +129,7 @@ def _whole(protocol: int) -> tuple[int, int]:
 
 
 class Service(NamedTuple):
-    """What one packet asks for. Fields that its protocol does not have are None; without a type, ICMP is a ping."""
+    """Service of one packet. Fields that its protocol does not have are None; without a type, ICMP is a ping."""
 
     protocol: int
     port: int | None = None

@@ -15,12 +15,12 @@ VPC_STEPS, CONTEXT_STEPS = 200, 10
 
 
 class Views:
-    """What the VPCs of a policy see."""
+    """Views that the VPCs of a policy have."""
 
     def __init__(self, policy: Policy, contexts: Iterable[tuple[tuple[int, ...], str]] | None = None) -> None:
         """``contexts``: those of the policy, if they are known."""
         self._policy = policy
-        #: By family: how many addresses and prefixes the instances of each VPC have.
+        #: The number of addresses and prefixes that the instances of each VPC have, by family.
         self._prefixes: dict[int, Counter[str]] = {4: Counter(), 6: Counter()}
         for instance in policy.instances:
             for network in instance.addresses:
@@ -29,7 +29,7 @@ class Views:
 
     @cached_property
     def networks(self) -> dict[int, int]:
-        """By family: how many networks the rules name."""
+        """Number of networks that the rules name, by family."""
         return {family: len(NamedNetworks([self._policy], family).spans) for family in (4, 6)}
 
     def asked(self, family: int, sources: End, destinations: End) -> Iterator[tuple[str, int]]:
@@ -46,7 +46,7 @@ class Views:
                 yield vpc, VPC_STEPS + sum(prefixes[peer] + CONTEXT_STEPS * seen[peer] for peer in connected[vpc])
 
     def _named(self, end: End) -> Counter[str]:
-        """How many sets of groups the instances have that the end names, by VPC."""
+        """Number of different sets of groups, by VPC, among the instances that the end names."""
         known = self._policy.instance_by_name
         named = {(known[name].vpc, known[name].security_groups) for name in end.instances if name in known}
         return Counter(vpc for vpc, _ in named)

@@ -1,4 +1,4 @@
-"""Which instance owns an address (SPEC 2.6, 3.3, 7.1)."""
+"""Owners of addresses (SPEC 2.6, 3.3, 7.1)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def visible_prefixes(policy: Policy, vpc: str | None) -> tuple[Prefixes, Prefixe
 
 
 def key(prefix: Network) -> tuple[bytes, int]:
-    """For dicts and sets: Python's hash of an IPv6 network is a remainder, and equal for as many as somebody wants."""
+    """Key for dicts and sets. Python's hash of an IPv6 network is a remainder, so anybody can make many equal ones."""
     return prefix.network_address.packed, prefix.prefixlen
 
 

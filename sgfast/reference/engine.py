@@ -82,7 +82,7 @@ class ReferenceEngine:
     ) -> PacketVerdict:
         """Judge the next frame of the capture. Never raises, whatever the bytes.
 
-        A fragment that came before its datagram's first is ``pending`` until ``resolved`` tells of it (SPEC 9.4).
+        A fragment that came before its datagram's first is ``pending``; ``resolved`` gives its verdict (SPEC 9.4).
         """
         self._packets += 1
         now = self.clock.advance(time_ns)
@@ -166,7 +166,7 @@ class ReferenceEngine:
     # --- Section 4: one side's judgement
 
     def _judge_icmp_error(self, side: Side, error: Packet, now: int) -> SideVerdict:
-        """SPEC 4.6: each side asks for a connection of its own, one that its instance is an end of."""
+        """Judge an ICMP error at one side (SPEC 4.6). It needs a connection of which the side's instance is an end."""
         if self._is_stateless(side):
             return self._judge_by_rules_alone(side, error)
         quoted = quoted_flow(error)
@@ -358,7 +358,7 @@ class ReferenceEngine:
                 self._resolved.append((packet_number, with_headers(packet, self._deny_fragment(packet))))
 
     def _deny_fragment(self, packet: Packet) -> PacketVerdict:
-        """What no filter sees is not denied (SPEC 3.3, 9.4)."""
+        """Deny a fragment. A packet that no filter sees is not denied (SPEC 3.3, 9.4)."""
         sides = self._sides(packet)
         return PacketVerdict(sides, None) if isinstance(sides, str) else deny_at_once(*sides, "fragment")
 
@@ -478,7 +478,7 @@ class ReferenceEngine:
         return self._judge_by_rules_alone(side, packet).verdict == "allow"
 
     def _settle_moot(self, case: Case, verdict: PacketVerdict) -> None:
-        """After the judgement: clear the mark of the key, or set it."""
+        """Clear the mark of the key, or set it, after the judgement."""
         packet, now = case.packet, case.now
         entry = self._live_entry(case.flow.key, now)
         both_live = entry is not None and len(entry.live_sides(now)) == 2  # only after a change (SPEC 6.11)

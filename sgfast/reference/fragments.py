@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 FRAGMENT_SECONDS = 30
 FRAGMENT_DATAGRAMS = 4096
 FRAGMENT_RANGES = 65536
-#: A fragment waits for at most so many packets.
+#: The most packets that a fragment waits for.
 FRAGMENT_PACKETS = 65536
 #: The longest datagram: in IPv4 with its header, in IPv6 without.
 MOST_BYTES = 65535
@@ -26,7 +26,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Fragment:
-    """Which part of which datagram. A fragment with equal fields is an exact duplicate."""
+    """Part of a datagram. A fragment with equal fields is an exact duplicate."""
 
     #: Family, source, destination and identification; in IPv4 the protocol, too.
     datagram: Hashable
@@ -56,12 +56,12 @@ class Fragment:
 
 @dataclass
 class Datagram(Generic[P, V]):
-    """What is known of one datagram."""
+    """State of one datagram."""
 
     began: int
-    #: Without duplicates.
+    #: Fragments without duplicates.
     fragments: set[Fragment] = field(default_factory=set)
-    #: Of the first fragment, once it came.
+    #: The verdict of the first fragment, once it came.
     verdict: V | None = None
     #: Packet numbers and fragments, duplicates included, that came before the first fragment.
     pending: list[tuple[int, P]] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Datagram(Generic[P, V]):
 
     @property
     def held(self) -> int:
-        """How many fragments are kept. Before the first fragment comes, all that are remembered are pending, too."""
+        """Number of kept fragments. Before the first fragment comes, all that are remembered are pending, too."""
         return max(len(self.pending), len(self.fragments))
 
     @property
@@ -92,7 +92,7 @@ class Datagrams(Generic[P, V]):
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Datagram[P, V]] = {}
-        #: At least as many fragments as are kept in all. Counting takes long, so it is made exact only at the bound.
+        #: An upper bound of the kept fragments. Counting takes long, so it is made exact only at the limit.
         self._held_at_most = 0
 
     def find(self, fragment: Fragment) -> Datagram[P, V] | None:

@@ -18,7 +18,7 @@ FRAGMENT_HEADER = 44
 EXTENSION_HEADERS = (HOP_BY_HOP, 43, FRAGMENT_HEADER, 60, 135, 139, 140)
 #: Options of the hop-by-hop header: a byte of padding, and the length of a jumbogram.
 PAD1, JUMBO_PAYLOAD = 0, 0xC2
-#: The longest payload that the length field of IPv6 can tell.
+#: The longest payload that the length field of IPv6 can state.
 MOST_WITHOUT_JUMBO = 0xFFFF
 #: Bytes of the transport header that must be there (SPEC 3.4).
 HEADER_NEEDED = {TCP: 20, UDP: 8, UDPLITE: 8, SCTP: 12, DCCP: 12}
@@ -37,7 +37,7 @@ class Packet:
     dst: Address
     protocol: int
     hop_limit: int
-    #: Why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, 3.10); None if nothing is wrong.
+    #: The reason why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, 3.10); None: it can.
     problem: str | None = None
     #: Set if the packet is a fragment. Of nested fragment headers it is the outermost.
     fragment: Fragment | None = None
@@ -125,9 +125,9 @@ def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
 
 
 def read_ipv6(ip: bytes, rest_of_frame: int) -> Packet:
-    """As ``read_ipv4``, but of at least 40 bytes."""
+    """Read an IPv6 packet, as ``read_ipv4`` does, from at least 40 bytes."""
     packet = Packet(6, IPv6Address(ip[8:24]), IPv6Address(ip[24:40]), protocol=ip[6], hop_limit=ip[7])
-    is_quote = rest_of_frame == ENDLESS  # whose lengths claim nothing
+    is_quote = rest_of_frame == ENDLESS  # a quote's lengths claim nothing
     claimed = number(ip, 4, 2)
     packet.payload_length = claimed or rest_of_frame - 40
     jumbo = jumbo_length(ip[40:]) if packet.protocol == HOP_BY_HOP and not is_quote else None
@@ -218,7 +218,7 @@ def read_transport(packet: Packet) -> str | None:
 
 
 def read_ports_or_icmp(packet: Packet) -> None:
-    """As far as they were captured, also if the header is cut behind them (SPEC 10.3)."""
+    """Read them as far as they were captured, also if the header is cut behind them (SPEC 10.3)."""
     payload = packet.payload
     if packet.is_icmp and len(payload) >= 2:
         packet.icmp_type, packet.icmp_code = payload[0], payload[1]

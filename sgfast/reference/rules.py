@@ -1,4 +1,4 @@
-"""Which rule decides about an opener (SPEC 4.9 to 4.11)."""
+"""Rules that decide about an opener (SPEC 4.9 to 4.11)."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class Case:
     packet: Packet
     flow: Flow
     now: int
-    #: The filter of the sender is not asked (SPEC 3.11).
+    #: The filter of the sender is not evaluated (SPEC 3.11).
     is_sent_freely: bool = False
     created: list[str] = field(default_factory=list)
     #: A finished connection was forgotten for this opener (SPEC 4.4).

@@ -48,7 +48,7 @@ class PacketVerdict:
 
 @dataclass(frozen=True)
 class Applied:
-    """What a change of the policy did (SPEC 6)."""
+    """Effect of a change of the policy (SPEC 6)."""
 
     #: Tuples of which the change cut at least one side's live connection: it was disconnected, or forgotten.
     disconnected: int = 0

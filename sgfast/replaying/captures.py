@@ -169,13 +169,13 @@ class Captures:
         return Noticed(looked_at, copies, tuple(self._without_interfaces), too_deep)
 
     def warn(self, warnings: list[str]) -> None:
-        """Adds warnings about unusual packets."""
+        """Add warnings about unusual packets."""
         self.noticed.warn(warnings, self._reading, self._placement)
 
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """What is unusual about the packets, but not an error."""
+    """Observations about the packets that are unusual, but no errors."""
 
     #: Packets checked for copies, if copies are not left out, and the copies among them.
     looked_at: int = 0

@@ -54,7 +54,7 @@ class Step(Protocol):
 
 
 class Cutting:
-    """The steps that ``reading`` asks for, in order.
+    """The steps that ``reading`` requires, in order.
 
     ``first_ns``: the time of the first packet; None until there is one. Raises ReadingError for a wrong window or
     filter; if only the first packet shows that the window ends before it starts, then with the first batch.
@@ -71,7 +71,7 @@ class Cutting:
         self._packets = self._looked_at = self._copies = 0
 
     def apply(self, batch: FrameBatch) -> None:
-        """Removes frames from ``batch``, which may be empty afterwards."""
+        """Remove frames from ``batch``, which may be empty afterwards."""
         if self._steps is None:
             self._steps = self._begin(next(iter(batch))[0])
         for step in self._steps:

@@ -143,7 +143,7 @@ class EngineRunner:
             self._write(*before)
 
     def _take_unwritten(self) -> tuple[_Unwritten, Rows] | None:
-        """What is not written yet, and results of packets that were pending. Waits until all packets are judged."""
+        """Take what is not written yet, and results of pending packets. Waits until all packets are judged."""
         if self._unwritten is None:
             return None
         taken = self._unwritten, self.engine.dataplane.take_resolved()
@@ -203,7 +203,7 @@ class EngineRunner:
         )  # fmt: skip
 
     def _follow_cuts(self, result: ReplayResult) -> int:
-        """Adds to each change what became of the connections it cut. Returns how many of these were not followed."""
+        """Add to each change what became of the connections it cut. Returns how many of these were not followed."""
         rows, not_followed = self.engine.dataplane.cuts
         for done in result.changes:
             if done.number < 0:

@@ -16,7 +16,7 @@ _REASONS, _DIRECTIONS = Words(REASONS), Words(("outbound", "inbound"))
 def ends_and_service(kinds: Kinds, rows: Rows) -> list[Array]:
     """Source, destination, the peer's address, protocol, port, ICMP type and code, and direction."""
     known = rows["family"] > 0
-    # By number: instances, and then the addresses that no instance has.
+    # Ends by number: instances, and then the addresses that no instance has.
     names, first = [*kinds.instances], len(kinds.instances)
     outside = np.flatnonzero(known & (rows["owner"] < 0))
     ends, text = address_texts(

@@ -21,14 +21,14 @@ Rows = NDArray[Any]
 #:     connections      denied attempts if the reason denies, else allowed connections
 #:     packets, bytes   counted for denied kinds only
 #:     owner            the instance that owns the peer's address; -1 if none does
-#:     broken           attempts that the other end answered, and that nobody meant to be denied
-#:     meant            attempts that the other end answered, and that are meant to be denied (SPEC 10.25)
+#:     broken           attempts that the other end answered, and whose denial no expectation states
+#:     meant            attempts that the other end answered, and whose denial is expected (SPEC 10.25)
 #:     refused, silent  allowed connections that the instance refused, or never answered
 KIND_DTYPE = np.dtype(
     [*((name, TALLY_DTYPE[name]) for name in TALLY_DTYPE.names or () if name != "outcomes"), ("owner", "<i4"),
      ("broken", "<u8"), ("meant", "<u8"), ("refused", "<u8"), ("silent", "<u8")]
 )  # fmt: skip
-#: What is counted of a kind.
+#: The counts of a kind.
 MEASURES = ("packets", "connections", "bytes", "broken", "meant", "refused", "silent")
 
 #: The times and the number of a row without packets of its own: neither minimum nor maximum changes with it.
@@ -71,7 +71,7 @@ class Kinds:
 
 
 def kinds_of(engine: Engine) -> Kinds:
-    """What an engine that was made with ``reporting`` has judged so far."""
+    """Kinds of what an engine that was made with ``reporting`` has judged so far."""
     tallies = engine.dataplane.tallies
     (began, lost_began), (denied, lost_denied) = tallies["began"], tallies["denials"]
     parts = [(began, ("silent", "refused")), (denied, ("broken",))]
@@ -88,7 +88,7 @@ def kinds_of(engine: Engine) -> Kinds:
 
 
 def _fill(rows: Rows, tally: Rows, outcomes: Sequence[str], *, has_begun: bool) -> None:
-    """Fills rows of KIND_DTYPE, which are zeros, from those of a tally. ``outcomes``: measures that its outcomes are
+    """Fill rows of KIND_DTYPE, which are zeros, from those of a tally. ``outcomes``: measures that its outcomes are
     of. ``has_begun``: it counts connections in the rows in which they began. Otherwise they are an outcome each, whose
     rows had no room for their peers. Their times and numbers are not known.
     """
@@ -162,7 +162,7 @@ def joined(kinds: Kinds) -> Rows:
 def _add_outcomes(
     own: Rows, places: NDArray[np.int64], outcomes: Rows, names: Sequence[str], ignored: np.uint64
 ) -> NDArray[np.int64]:
-    """Adds outcomes to the rows at ``places`` in ``own`` with the same key. Returns the numbers of those that it added.
+    """Add outcomes to the rows at ``places`` in ``own`` with the same key. Returns the numbers of those that it added.
 
     ``ignored``: bits of the key that outcomes do not know. Where several rows differ in these alone, the first ones
     with enough connections get it.
@@ -189,7 +189,7 @@ def _add_outcomes(
 
 
 def _codes(tables: Sequence[Rows], ignored: np.uint64 = _NOTHING) -> NDArray[np.int64]:
-    """For the rows of all tables, numbers that are equal where their keys are, apart from the bits ``ignored``."""
+    """Number the rows of all tables: equally where their keys are equal, apart from the bits ``ignored``."""
     keys = np.concatenate([_key_words(rows) for rows in tables])
     keys[:, 2] &= ~(ignored & _REASON)
     keys[:, 3] &= ~(ignored & _RULE)
@@ -203,7 +203,7 @@ def _key_words(rows: Rows) -> NDArray[np.uint64]:
 
 
 def coded(*columns: Any) -> NDArray[np.int64]:
-    """For each place, a number that is equal to that of another place where all columns are. Numbers count from 0."""
+    """Number the places, counting from 0: equally where all columns are equal."""
     varying = [column for column in columns if len(column) and (column != column[0]).any()]
     packed, span = _packed(varying)
     if packed is not None and span <= max(4096, 8 * len(packed)):

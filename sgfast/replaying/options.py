@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile, ChangesSource
     from sgfast.policy.model import Policy
 
-#: The tables with a row for each packet or connection, which are kept only if they are asked for.
+#: The tables with a row for each packet or connection, which are kept only on request.
 Kept = Literal["connections", "packets"]
 
 #: The most parts into which a cluster divides packets.
@@ -33,7 +33,7 @@ MOST_SHARDS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How captures are read. ``sgfast.cli.options.replay_options`` adds the same options to a command.
+    """Options for reading captures. ``sgfast.cli.options.replay_options`` adds the same options to a command.
 
     Creating one raises ReadingError for invalid times or an invalid filter, ArgumentError for options that cannot be
     combined, a negative number of seconds or an unknown kind of tunnel, and ArgumentTypeError for a value of another
@@ -99,13 +99,13 @@ def _time_text(time: Any, name: str) -> str | None:
         raise ArgumentTypeError(f"{name} must be a text or a number of seconds, not {time!r:.80}")
     if not 0 <= time <= MAX_SECONDS:    # false for NaN, too
         raise ReadingError(f"{name} must be 0 to {MAX_SECONDS:,} seconds after the first packet, not {time!s:.80}")
-    # With at most nine decimals. ``str`` alone writes small numbers with an exponent, which no time has.
+    # The text has at most nine decimals. ``str`` alone writes small numbers with an exponent, which no time has.
     return f"{Decimal(str(float(time))):.9f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions:
-    """How captures are judged. The docstring of ``sgfast.replay`` describes each option.
+    """Options for judging captures. The docstring of ``sgfast.replay`` describes each option.
 
     Creating one raises ArgumentError for an invalid value; ``check`` finds options that cannot be combined.
     """
@@ -139,7 +139,7 @@ class ReplayOptions:
                 )
 
     def check(self, captures: tuple[str, ...], *, reports_connections: bool) -> None:
-        """Raises ArgumentError for options that cannot be combined, or not with these captures or a connection sink."""
+        """Raise ArgumentError for options that cannot be combined, or not with these captures or a connection sink."""
         if self.client is not None:
             reads_once = self.reading.follow or "-" in captures
             if self.engine != "fast" or self.snapshot is not None or self.jobs != 1 or reads_once:

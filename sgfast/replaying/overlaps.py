@@ -23,7 +23,7 @@ from sgfast.policy.model import Instance, Policy
 
 
 def refuse_ambiguous(policy: Policy, changes: Sequence[TimedChange], vpc: str | None) -> None:
-    """Raises AmbiguousAddress, with the place of the first change that makes an address of ``policy`` ambiguous."""
+    """Raise AmbiguousAddress, with the place of the first change that makes an address of ``policy`` ambiguous."""
     if not _may_matter(policy, changes, vpc):
         return
     done, size = 0, len(changes)

@@ -88,7 +88,7 @@ def seen_vpcs(policy: Policy, options: ReplayOptions) -> list[str | None]:
 
 
 def refuse_too_many(policy: Policy, there: int, *, engines: int = 1) -> None:
-    """Raises PolicyError if ``there`` engines exist and more would be too many. ``engines``: how many a VPC needs."""
+    """Raise PolicyError if ``there`` engines exist and more would be too many. ``engines``: how many a VPC needs."""
     if there + engines > MOST_ENGINES:
         raise PolicyError(
             f"{printable(policy.origin)}: there are packets of more than {MOST_ENGINES // engines:,} VPCs; use "

@@ -60,13 +60,13 @@ class ReferenceRunner:
         self.vpc = options.vpc
         self.mapped = options.is_mapped(policy)
         self.make = partial(ReferenceEngine, mode=options.mode, midstream=options.midstream, clock=self.clock)
-        #: By VPC; if packets are not mapped, the only key is NO_VPC.
+        #: The engines by VPC; if packets are not mapped, the only key is NO_VPC.
         self.engines: dict[int, ReferenceEngine] = {} if self.mapped else {NO_VPC: self.make(policy, vpc=self.vpc)}
         self.sinks = sinks
         self.packets_judged = self.packets_written = 0
         #: The number of packets of each VPC.
         self.own: Counter[int] = Counter()
-        #: Of pending packets: the number among all packets, by VPC and the number within the VPC.
+        #: The number of each pending packet among all packets, by VPC and the number within the VPC.
         self.number_of: dict[tuple[int, int], int] = {}
         #: Pending packets by number, in order: wire length, and the row if rows are wanted.
         self.pending: dict[int, tuple[int, Any]] = {}
@@ -77,7 +77,7 @@ class ReferenceRunner:
         self.verdicts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.began: Counter[str] = Counter()
-        # By group and rule id, as groups may use the same rule id.
+        # Counts by group and rule id, as groups may use the same rule id.
         self.created: Counter[tuple[str, str]] = Counter()
         self.hits: Counter[tuple[str, str]] = Counter()
         self.hit_bytes: Counter[tuple[str, str]] = Counter()
@@ -102,13 +102,13 @@ class ReferenceRunner:
         return len(batch) - first
 
     def flush(self) -> None:
-        """Does nothing: ``process`` passes packets on, and this model has no report of connections."""
+        """Do nothing: ``process`` passes packets on, and this model has no report of connections."""
 
     def apply(self, change: TimedChange) -> ChangeDone:
         disconnected = sum(engine.apply(change.change, change.at_ns).disconnected for engine in self.engines.values())
         self.disconnected += disconnected
         self.policy = apply_change(self.policy, change.change).policy
-        # As in the engine, except that an instance which is deleted and comes back keeps its number.
+        # Numbers follow as in the engine, except that an instance which is deleted and comes back keeps its number.
         self._number(self.numbering.after(self.policy))
         return ChangeDone(change.at_ns, change.text, disconnected)
 
@@ -156,7 +156,7 @@ class ReferenceRunner:
             self._spell_result(verdict, result)
 
     def _write(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None:
-        """Writes rows in packet order: those of a batch once no packet in it or before it is pending."""
+        """Write rows in packet order: those of a batch once no packet in it or before it is pending."""
         self._write_held()
         if not self.held and not self.pending:
             self.sinks.write_packets(batch, first, headers, results)

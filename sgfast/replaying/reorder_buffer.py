@@ -36,7 +36,7 @@ class ReorderBuffer:
         return sum(len(part.results) for part in self._parts)
 
     def write(self, number: int, batch: FrameBatch, first: int, headers: Rows, results: Rows, resolved: Rows) -> None:
-        """Takes frames of ``batch`` from ``first`` on; the first of them is packet ``number``.
+        """Take frames of ``batch`` from ``first`` on; the first of them is packet ``number``.
 
         ``resolved`` (RESOLVED_DTYPE): results of packets that were pending, including these.
         """
@@ -49,7 +49,7 @@ class ReorderBuffer:
         self.resolve(resolved)
 
     def resolve(self, resolved: Rows) -> None:
-        """Takes results of packets that were pending, as ``write`` does."""
+        """Take results of packets that were pending, as ``write`` does."""
         if len(resolved):
             for part in self._parts:
                 at = resolved["number"].astype(np.int64) - part.first

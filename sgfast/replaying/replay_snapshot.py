@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What a replay keeps of the earlier one that it resumes."""
+    """State that a replay keeps of the earlier one that it resumes."""
 
     captures: tuple[str, ...] = ()
     #: The time of the first packet, from which the times of a change file count; None: there was no packet.
@@ -46,13 +46,13 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Dealt:
-    """What it keeps besides ``Earlier`` if the packets were divided among VPCs."""
+    """State that it keeps besides ``Earlier`` if the packets were divided among VPCs."""
 
-    #: For each engine, the number of the VPC it sees; -1: all VPCs.
+    #: The number of the VPC that each engine sees; -1: all VPCs.
     vpcs: tuple[int, ...]
     #: ``Dealer.clock_state``.
     clock: tuple[int, int, int, int, int, int, int, int] | None
-    #: For each change, ``ChangeDone.number`` in each engine that existed then.
+    #: ``ChangeDone.number`` of each change, in each engine that existed then.
     changes: tuple[tuple[int, ...], ...]
 
 
@@ -60,7 +60,7 @@ def save_replay(
     target: Output | str | os.PathLike[str], policy: Policy, options: ReplayOptions, engines: Sequence[Engine],
     earlier: Earlier, dealt: Dealt | None,
 ) -> None:  # fmt: skip
-    """Saves the state of a replay that began with ``policy``. Raises OutputError if it cannot be written.
+    """Save the state of a replay that began with ``policy``. Raises OutputError if it cannot be written.
 
     ``dealt``: None if packets were not divided among VPCs; there is one engine then.
     """
@@ -94,7 +94,7 @@ class Resumed:
 def load_replay(
     path: str | os.PathLike[str], policy: Policy, options: ReplayOptions, *, reports_connections: bool
 ) -> Resumed:
-    """Loads what ``save_replay`` saved.
+    """Load what ``save_replay`` saved.
 
     Raises SnapshotError unless that replay began with ``policy`` and had the same options. A different ``start`` or
     ``end`` causes only a warning, so that a capture can be judged up to a time and then from there on. ``merge`` and
@@ -147,7 +147,7 @@ def load_replay(
 
 
 def _checked(dealt: Dealt, engines: Sequence[Engine], earlier: Earlier) -> Dealt:
-    """Returns ``dealt``; raises ValueError if it does not fit the engines and changes."""
+    """Return ``dealt``; raise ValueError if it does not fit the engines and changes."""
     vpcs = [vpc.name for vpc in engines[0].policy.vpcs]
     known = {-1: None, **dict(enumerate(vpcs))}
     if [known.get(vpc, "") for vpc in dealt.vpcs] != [engine.vpc for engine in engines]:

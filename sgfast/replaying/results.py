@@ -44,9 +44,9 @@ LISTED_CUTS = 1000
 class Names:
     """The names behind the numbers in rows."""
 
-    #: By instance number.
+    #: Names by instance number.
     instances: Sequence[str]
-    #: By rule number.
+    #: Names by rule number.
     rules: Sequence[str]
     #: The number of packets before these names apply.
     packets: int
@@ -121,7 +121,7 @@ class Sinks:
 
 @dataclass(frozen=True, slots=True)
 class RuleHits:
-    """What one rule did. ``packets`` includes replies (SPEC 10.2)."""
+    """Use of one rule. ``packets`` includes replies (SPEC 10.2)."""
 
     rule: Rule
     group: str
@@ -148,7 +148,7 @@ class CutConnection:
     #: ``back``: an opener with the same addresses and ports was allowed; ``denied``: one came but was denied;
     #: ``never``: none came.
     outcome: Literal["back", "denied", "never"]
-    #: When it came back, or first tried to.
+    #: The time when it came back, or first tried to.
     again_ns: int | None
     #: It came back with an opener from the other end.
     turned: bool
@@ -167,8 +167,8 @@ class ChangeDone:
     text: str
     #: The connections it cut: disconnected or forgot. Connections between two instances count once.
     disconnected: int
-    #: How many of these came back, how many tried to and were denied, and their packets after the cut. None: not
-    #: followed.
+    #: The numbers of these that came back, of those that tried to and were denied, and of their packets after the cut.
+    #: None: not followed.
     came_back: int | None = None
     denied_again: int | None = None
     packets_after: int | None = None
@@ -176,7 +176,7 @@ class ChangeDone:
     connections: tuple[CutConnection, ...] = ()
     #: Its number among the engine's changes if it cut something, else -1.
     number: int = -1
-    #: How many of those it cut were closed or reset already, so that nothing was lost. None: not followed.
+    #: The number of those it cut that were closed or reset already, so that nothing was lost. None: not followed.
     finished: int | None = None
 
 
@@ -196,7 +196,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class ClusterUsed:
-    """Where a replay on a cluster ran, and how long its stages took."""
+    """Cluster that a replay ran on, and the times that its stages took."""
 
     scheduler: str
     workers: int
@@ -216,24 +216,24 @@ class Contradicted:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """How a replay's connections relate to an expectations file (SPEC 10.25)."""
+    """Relation between a replay's connections and an expectations file (SPEC 10.25)."""
 
     origin: str
-    #: Connections that the other end answered, and that are denied as they are meant to be.
+    #: Connections that the other end answered, and that are denied as expected.
     meant: int
-    #: In the order of the file.
+    #: Contradicted expectations in the order of the file.
     contradicted: tuple[Contradicted, ...]
 
 
 @dataclass
 class ReplayResult(Shown):
-    """What a replay found. Times are nanoseconds since the Unix epoch; None if there was no packet."""
+    """Result of a replay. Times are nanoseconds since the Unix epoch; None if there was no packet."""
 
     policy: Policy
     mode: Mode
     midstream: Midstream
     vpc: str | None
-    #: As they were given, but without the credentials in URLs.
+    #: The captures as they were given, but without the credentials in URLs.
     captures: tuple[str, ...]
     engine: Literal["fast", "reference"] = "fast"
     packets: int = 0
@@ -258,11 +258,11 @@ class ReplayResult(Shown):
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
-    #: What was allowed and denied, between whom; empty with the reference engine. ``sgfast.rollup`` folds it.
+    #: Allowed and denied traffic by its ends; empty with the reference engine. ``sgfast.rollup`` folds it.
     kinds: Kinds = field(default_factory=Kinds)
-    #: None if nothing is said about what is meant.
+    #: None if there is no expectations file.
     expected: Expected | None = None
-    #: In the order in which they took effect.
+    #: The changes in the order in which they took effect.
     changes: list[ChangeDone] = field(default_factory=list)
     #: The number of changes after the last packet, which had no effect.
     changes_left: int = 0
@@ -271,7 +271,7 @@ class ReplayResult(Shown):
     oddities: Oddities = field(default_factory=lambda: Oddities())
     #: The number of tunnel headers removed, by kind; None if none were to be removed.
     decapsulated: dict[str, int] | None = None
-    #: Packets and connections, if ``replay`` was told to keep them.
+    #: Packets and connections, if ``replay`` was to keep them.
     kept: KeptRows | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -337,7 +337,7 @@ def count(number: int, noun: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Oddities:
-    """What users should know about a replay although it is not an error. Those of a replay's parts can be added."""
+    """Facts that users should know although they are no errors. Those of a replay's parts can be added."""
 
     #: Packets whose timestamps ran backwards by up to 60 s, and by how much at most (SPEC 9.1).
     late: int = 0
@@ -359,7 +359,7 @@ class Oddities:
         return replace(total, most_late_ns=max(self.most_late_ns, other.most_late_ns))
 
     def warn(self, result: ReplayResult) -> None:
-        """Adds warnings to a result that already has its times and policy."""
+        """Add warnings to a result that already has its times and policy."""
         warnings = result.warnings
         if self.cuts_not_followed:
             warnings.append(f"{count(self.cuts_not_followed, 'cut connection')} could not be followed further")

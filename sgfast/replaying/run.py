@@ -53,7 +53,7 @@ def replay(
     shards: int | None = None,
     tables: Sequence[Kept] | Kept = (),
 ) -> ReplayResult:
-    """Judges every packet of ``captures``.
+    """Judge every packet of ``captures``.
 
     ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
     ``captures``: a path, or several, which form one replay in the order given. ``-`` is standard input; a directory
@@ -159,7 +159,7 @@ def run_replay(
     result.decapsulated = earlier.all_decapsulated(read.decapsulated)
     result.changes, result.changes_left = schedule.done, len(schedule.pending)
     if options.snapshot is not None:
-        # Before ``finish``, which ends the connections that are still open.
+        # The snapshot is saved before ``finish``, which ends the connections that are still open.
         saved = cast("EngineRunner | VpcRunner", runner)  # ``check`` has refused snapshots of the reference model
         before = Earlier(
             result.captures, read.cutting.first_ns, tuple(schedule.done), result.left_out,

@@ -26,10 +26,10 @@ class Runner(Protocol):
         """The number of frames of ``batch``, from ``first`` on, before the replay's clock reaches ``at_ns``."""
 
     def process(self, batch: FrameBatch, first: int, number: int) -> None:
-        """Judges ``number`` frames of ``batch`` from ``first`` on."""
+        """Judge ``number`` frames of ``batch`` from ``first`` on."""
 
     def flush(self) -> None:
-        """Passes to its sinks what they have not got yet: packets, and the connections that have ended."""
+        """Pass to its sinks what they have not got yet: packets, and the connections that have ended."""
 
     def apply(self, change: TimedChange) -> ChangeDone:
         """Changes the policy before the next packet."""
@@ -41,4 +41,4 @@ class Runner(Protocol):
         """
 
     def fill(self, result: ReplayResult) -> None:
-        """Adds what was found to a result that already has its policy, options and changes."""
+        """Add what was found to a result that already has its policy, options and changes."""

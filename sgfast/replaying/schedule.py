@@ -1,4 +1,4 @@
-"""What a replay does between two packets: it changes the policy (SPEC 6.1), and writes connections that have ended."""
+"""Work of a replay between two packets: it changes the policy (SPEC 6.1), and writes connections that have ended."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile, TimedChange
 
 
-#: Connections that have ended are written each time that so many packets have been judged (SPEC 10.4). They are not
+#: Connections that have ended are written each time that this many packets have been judged (SPEC 10.4). They are not
 #: written after each batch: what a batch holds depends on how captures are read, and so would the order of connections.
 CONNECTIONS_EVERY = 1 << 14
 
 
-#: When the runner is flushed. "counted": each time that CONNECTIONS_EVERY packets have been judged. "promptly": after
-#: each batch.
+#: The times at which the runner is flushed. "counted": each time that CONNECTIONS_EVERY packets have been judged.
+#: "promptly": after each batch.
 Flushes = Literal["never", "counted", "promptly"]
 
 

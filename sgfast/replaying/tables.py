@@ -1,4 +1,4 @@
-"""What a replay found as tables (SPEC 14.9), and the sinks that keep its packets and connections in memory."""
+"""Tables of a replay's results (SPEC 14.9), and the sinks that keep its packets and connections in memory."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class KeptFlows(_Rows):
 
 
 class KeptRows:
-    """What a replay keeps of packets and connections, for its tables."""
+    """Packets and connections that a replay keeps for its tables."""
 
     def __init__(self, tables: Sequence[Kept], *, placed: bool, numbered: bool) -> None:
         """``placed``: frames know where they are in their captures. ``numbered``: as for ``KeptFlows``."""

@@ -30,7 +30,7 @@ class Moment:
 
 
 def parse_moment(text: str, option: str) -> Moment:
-    """Parses ``12.5``, ``+90``, ``2m``, ``1h30m``, ``2026-01-31T12:00:00Z``. A ReadingError names ``option``."""
+    """Parse ``12.5``, ``+90``, ``2m``, ``1h30m``, ``2026-01-31T12:00:00Z``. A ReadingError names ``option``."""
     name = printable(text[:60])
     match = _AFTER_FIRST.fullmatch(text)
     if match is not None and any(match.groups()):
@@ -49,7 +49,7 @@ def parse_moment(text: str, option: str) -> Moment:
 
 
 def parse_window(start: str | float | None, end: str | float | None) -> tuple[Moment | None, Moment | None]:
-    """Parses both ends of the window.
+    """Parse both ends of the window.
 
     Raises ReadingError for an invalid one, or if no packet can be between them, as far as this is known before the
     first packet.
@@ -62,6 +62,6 @@ def parse_window(start: str | float | None, end: str | float | None) -> tuple[Mo
 
 
 def refuse_backwards(start: Moment, end: Moment, first_ns: int) -> None:
-    """Raises ReadingError for a window without room for a packet. ``first_ns``: the first packet's time."""
+    """Raise ReadingError for a window without room for a packet. ``first_ns``: the first packet's time."""
     if end.at(first_ns) <= start.at(first_ns):
         raise ReadingError("--end: must be after --start")

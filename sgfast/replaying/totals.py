@@ -11,7 +11,7 @@ from sgfast.replaying.sort_keys import cut_key
 
 
 def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
-    """Adds up the results of ``parts``, of which there must be at least one, except changes (see ``add_up_change``)."""
+    """Add up the results of ``parts``, of which there must be at least one, except changes (see ``add_up_change``)."""
     result.packets, result.bytes = sum(part.packets for part in parts), sum(part.bytes for part in parts)
     result.verdicts = sums(part.verdicts for part in parts)
     reasons = sums(part.reasons for part in parts)
@@ -29,7 +29,7 @@ def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
 
 
 def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:
-    """Adds up what became of the connections that one change cut in each part."""
+    """Add up what became of the connections that one change cut in each part."""
     whole.came_back = sum(done.came_back or 0 for done in parts)
     whole.denied_again = sum(done.denied_again or 0 for done in parts)
     whole.packets_after = sum(done.packets_after or 0 for done in parts)

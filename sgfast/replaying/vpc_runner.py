@@ -58,7 +58,7 @@ class VpcRunner:
         self._reordered = ReorderBuffer(sinks)
         #: The number of packets that each VPC's engine judged.
         self._judged: Counter[int] = Counter()
-        #: Of pending packets: the number among all packets, by VPC and the number within the VPC.
+        #: The number of each pending packet among all packets, by VPC and the number within the VPC.
         self._pending: dict[tuple[int, int], int] = {}
         if resumed is not None and resumed.dealt is not None:
             self._go_on(resumed.engines, resumed.earlier, resumed.dealt)
@@ -138,7 +138,7 @@ class VpcRunner:
         self.packets_judged += number
 
     def _judge(self, plane: DataPlane, part: FrameBatch) -> tuple[Rows, Rows] | None:
-        """Judges ``part``. Returns headers and results if sinks want them."""
+        """Judge ``part``. Returns headers and results if sinks want them."""
         if not self._sinks.want_packets:
             plane.process_frames(part)
             return None

@@ -59,13 +59,13 @@ class LeftOut:
 
     reason: str
     evidence: Evidence
-    #: What ``evidence`` adds up; empty if there was no room to tell it apart.
+    #: The parts that ``evidence`` adds up; empty if there was no room to count them apart.
     kinds: dict[Kind, Evidence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a replay of the captures with the suggested policy shows."""
+    """Result of a replay of the captures with the suggested policy."""
 
     #: The number of connections that the policy was made for, and how many of them it allows.
     claimed: int
@@ -113,7 +113,7 @@ def suggest(
     reading: Reading | None = None,
     progress: Progress | None = None,
 ) -> Suggestion:
-    """Suggests a policy that allows the connections in ``captures``, which must be files: they are read several times.
+    """Suggest a policy that allows the connections in ``captures``, which must be files: they are read several times.
 
     ``instances``: the instances to suggest rules for, as a policy or the path of a list of instances; only its
     instances, VPCs, settings and groups' names count. None: the instances of ``policy``, or else one for each private
@@ -222,7 +222,7 @@ def observe(
     policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: Filter, options: ReplayOptions,
     progress: Progress | None,
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
-    """Replays captures and adds up their connections, in the order of time."""
+    """Replay captures and add up their connections, in the order of time."""
     observer = Observer(why_not, policy.settings)
     result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
     # Connections end in a different order each time.
@@ -232,7 +232,7 @@ def observe(
 
 
 def _in_order(kinds: dict[Kind, Evidence]) -> dict[Kind, Evidence]:
-    """Sorted by the time when they were first seen."""
+    """Kinds sorted by the time when they were first seen."""
     return dict(sorted(kinds.items(), key=lambda item: (item[1].first_ns or 0, item[0].initiator, item[0].responder,
                                                         item[0].protocol, item[0].port or 0)))  # fmt: skip
 
@@ -260,7 +260,7 @@ def _left_out(reason: str, kinds: dict[Kind, Evidence]) -> LeftOut:
 
 
 def _less(evidence: Evidence, other: Evidence) -> Evidence:
-    """What ``evidence`` has in excess of ``other``; nothing unless it has more connections."""
+    """Part of ``evidence`` beyond ``other``; nothing unless it has more connections."""
     if evidence.connections <= other.connections:
         return Evidence()
     return replace(
@@ -283,7 +283,7 @@ def _comments(result: ReplayResult, claimed: dict[Kind, Evidence], left_out: lis
 
 
 def _check(claimed: dict[Kind, Evidence], again: Observer) -> Check:
-    """Compares the connections kind by kind."""
+    """Compare the connections kind by kind."""
     found = {kind: evidence.connections for kind, evidence in again.wanted.items()}
     wanted = {kind: evidence.connections for kind, evidence in claimed.items()}
     allowed = sum(min(number, found.get(kind, 0)) for kind, number in wanted.items())
@@ -297,7 +297,7 @@ def _check(claimed: dict[Kind, Evidence], again: Observer) -> Check:
 
 
 def _denied_before(seen: Observer, claimed: dict[Kind, Evidence], again: Observer) -> int:
-    """How many of the connections that were left out because the policy denies them are allowed now."""
+    """Count the connections allowed now among those that were left out because the policy denies them."""
     more = {kind: _less(evidence, claimed.get(kind, Evidence())).connections for kind, evidence in again.wanted.items()}
     return sum(
         min(evidence.connections, more.get(kind, 0))

@@ -41,7 +41,7 @@ from sgfast.suggesting.rules import Limits, suggest_rules
 
 Progress = Callable[[int, int], None]
 
-#: If more public addresses than this used a service, it is expected of ``internet``, and else of each address.
+#: A service is expected of ``internet`` if more public addresses than this used it, and else of each address.
 FEW_ADDRESSES = 3
 #: The most lines of a file, and the most that are tried at a time. Nobody reads more, and each takes a proof.
 MOST_LINES = 1_000
@@ -56,7 +56,7 @@ class FirstExpectations:
     """``text`` is the file."""
 
     text: str
-    #: How many expectations it has, and how many of them the policy contradicts. A comment marks the latter.
+    #: The number of expectations, and of those that the policy contradicts. A comment marks the latter.
     lines: int
     denied: int
     damaged: Damage | None
@@ -90,7 +90,7 @@ def first_expectations(
     options: ReplayOptions,
     progress: Progress | None = None,
 ) -> FirstExpectations:
-    """Writes what worked in the captures as expectations of the policy.
+    """Write what worked in the captures as expectations of the policy.
 
     Raises the errors of ``replay``, and SgfastError if nothing worked.
     """
@@ -229,7 +229,7 @@ def _about_groups(policy: Policy, kinds: Mapping[Kind, Evidence]) -> list[_Line]
         ends = ((_peer(policy, rule),), (_spelled(policy, "group", suggested.group),))
         source, destination = ends if rule.direction == "inbound" else reversed(ends)
         lines[rule.direction].append(_Line(source, destination, _services(rule)))
-    # What goes to an instance is in both. Outbound lines are left for what goes elsewhere.
+    # Traffic to an instance is in both. Outbound lines are left for traffic that goes elsewhere.
     return [*dict.fromkeys(lines["inbound"] + lines["outbound"])]
 
 

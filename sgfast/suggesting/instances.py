@@ -31,7 +31,7 @@ _STR, _SEQ, _MAP = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"
 
 
 def load_instances(path: str | os.PathLike[str]) -> Policy:
-    """Loads a policy document, or only the list under its ``instances``. Raises PolicyError as ``load_policy`` does."""
+    """Load a policy document, or only the list under its ``instances``. Raises PolicyError as ``load_policy`` does."""
     data, origin = read_document(path)
     with garbage_collection_paused():
         root = compose(data, origin)

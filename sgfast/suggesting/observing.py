@@ -1,4 +1,4 @@
-"""Adds up the connections of a replay: who connected to whom for what, how often, and whether it was answered."""
+"""Adds up the connections of a replay: initiator, responder, service, number of times, and whether it was answered."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _KIND_DTYPE = np.dtype([
 
 
 class Kind(NamedTuple):
-    """What a rule can distinguish about a connection. Addresses are 4 or 16 bytes."""
+    """The features of a connection that a rule can distinguish. Addresses are 4 or 16 bytes."""
 
     initiator: bytes
     responder: bytes
@@ -47,7 +47,7 @@ class Kind(NamedTuple):
     protocol: int
     #: The destination port or ICMP type; None if the protocol has neither.
     port: int | None
-    #: Whether the initiator's filter is not asked, as the initiator is a client of infrastructure (SPEC 3.11).
+    #: Whether the initiator's filter is not evaluated, as the initiator is a client of infrastructure (SPEC 3.11).
     is_free: bool = False
 
     @property
@@ -64,7 +64,7 @@ class Kind(NamedTuple):
 
 @dataclass(slots=True)
 class Evidence:
-    """What was seen. Times are nanoseconds since the epoch; bytes are counted on the wire, in both directions."""
+    """Observed traffic. Times are nanoseconds since the epoch; bytes are counted on the wire, in both directions."""
 
     connections: int = 0
     packets: int = 0
@@ -90,7 +90,7 @@ Filter = Callable[[int, int, int], str | None]
 
 
 def all_answered(unanswered: bool) -> Filter:
-    """Selects answered connections in a replay that allows everything; with ``unanswered`` also unanswered ones."""
+    """Select answered connections in a replay that allows everything; with ``unanswered`` also unanswered ones."""
 
     def why_not(verdict: int, reason: int, answer: int) -> str | None:
         if verdict == _DENY:
@@ -103,12 +103,12 @@ def all_answered(unanswered: bool) -> Filter:
 
 
 def allowed_ones(verdict: int, reason: int, answer: int) -> str | None:
-    """Selects the connections that the replay's policy allows."""
+    """Select the connections that the replay's policy allows."""
     return f"denied by the policy: {REASONS[reason]}" if verdict == _DENY else None
 
 
 def _cannot_be_named(kind: Kind, first_port: int) -> str | None:
-    """Why only a rule for all protocols or ports would match; None if a narrower one can."""
+    """Reason why only a rule for all protocols or ports would match; None if a narrower one can."""
     if kind.protocol == (ICMPV6 if kind.family == 4 else ICMP):
         return "ICMP of the other IP version, which no rule can name"
     if kind.protocol in PORT_PROTOCOLS and kind.port is not None and kind.port < first_port:
@@ -129,12 +129,12 @@ class Observer:
 
     def __init__(self, why_not: Filter, settings: Settings) -> None:
         self.wanted: dict[Kind, Evidence] = {}
-        #: By the reason for leaving them out.
+        #: Connections by the reason for leaving them out.
         self.left_out: dict[str, dict[Kind, Evidence]] = {}
         #: Connections of kinds beyond ``MOST_KINDS``.
         self.uncounted = 0
         self._why_not = why_not
-        #: What instances send as clients of infrastructure needs no rule of theirs (SPEC 3.11).
+        #: Packets that instances send as clients of infrastructure need no rule of theirs (SPEC 3.11).
         self._by_role = settings.infrastructure == "by-role"
         self._first_port = PROFILES[settings.profile].first_port
         self._names: Sequence[str] = ()

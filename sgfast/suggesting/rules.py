@@ -48,7 +48,7 @@ _FEW_GROUPS = 10
 MOST_RULES = 10_000
 
 Term = Network | GroupPeer | None
-#: By instance, groups that it is in.
+#: The groups that each instance is in.
 _Choices = Mapping[str, Sequence[str]]
 #: Group, direction, family, protocol.
 _Part = tuple[str, Direction, Literal[4, 6], int]
@@ -56,7 +56,7 @@ _Part = tuple[str, Direction, Literal[4, 6], int]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far rules may go beyond what was seen."""
+    """Limits on how far rules may go beyond the observed traffic."""
 
     #: The lengths of the shortest prefixes, for IPv4 and IPv6.
     max_prefix: tuple[int, int] = (32, 128)
@@ -83,7 +83,7 @@ class Service(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What one end of connections of one kind needs a rule for."""
+    """A need for a rule at one end of connections of one kind."""
 
     instance: str
     service: Service
@@ -168,12 +168,12 @@ class Drafter:
         self._limits = limits
         self._members: dict[str, set[str]] = {group.name: set() for group in policy.security_groups}
         self._place = {group.name: n for n, group in enumerate(policy.security_groups)}
-        #: By instance.
+        #: The groups of each instance.
         self._groups = {instance.name: instance.security_groups for instance in policy.instances}
         for name, groups in self._groups.items():
             for group in groups:
                 self._members[group].add(name)
-        #: By group and IP version, the lowest and the highest address of its members.
+        #: The lowest and the highest address of a group's members, by group and IP version.
         self._spans: dict[tuple[str, int], tuple[int, int]] = {}
         for instance in policy.instances:
             for network in instance.addresses:
@@ -207,7 +207,7 @@ class Drafter:
         return _pruned(self._policy, drafts, needs)
 
     def _groups_for(self, instances: set[str]) -> dict[str, str]:
-        """For each instance, the group that gets its rule."""
+        """The group that gets the rule of each instance."""
         found: dict[str, str] = {}
         left = set(instances)
         # An instance that is in only one group leaves no choice.
@@ -289,7 +289,7 @@ class Drafter:
             ports_of[str(need.peer_instance)].add(need.service.port)
         left = set(ports_of)
         candidates = {group for name in left for group in choices[name]}
-        # Of equals the smaller groups come first: they let fewer instances in.
+        # Smaller groups come first among equals: they let fewer instances in.
         order = sorted(candidates, key=lambda group: (len(self._members[group]), self._place[group]))
         found: dict[str, set[int | None]] = {}
         for group in self._fewest(order, left, choices):
@@ -347,7 +347,7 @@ class _Matcher:
         self._policy = policy
         self._instances = policy.instance_by_name
         self._regions = {vpc.name: vpc.region for vpc in policy.vpcs}
-        #: By group, direction, family and protocol; then by the peer: a group's name, or a prefix's bits.
+        #: Drafts by group, direction, family and protocol; then by the peer: a group's name, or a prefix's bits.
         self._any: dict[_Part, _Draft] = {}
         self._named: dict[tuple[_Part, str], _Draft] = {}
         self._prefixes: defaultdict[_Part, dict[tuple[int, int], _Draft]] = defaultdict(dict)
@@ -386,7 +386,7 @@ class _Matcher:
 
 
 def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, Evidence]) -> list[_Draft]:
-    """Removes ports that no need depends on, and gives each remaining one the evidence of its needs."""
+    """Remove ports that no need depends on, and give each remaining one the evidence of its needs."""
     matcher = _Matcher(policy, drafts)
     asking: defaultdict[tuple[int, int | None], list[Need]] = defaultdict(list)
     matching: dict[Need, list[_Draft]] = {}

@@ -73,7 +73,7 @@ def connection_table(chunks: Sequence[Rows], instances: Sequence[str], rules: Se
 
 
 def table(headers: NDArray[Any], results: NDArray[Any], engine: Engine, *, first: int = 1) -> Table:
-    """What ``engine`` judged, as a table of packets like that of a replay (SPEC 14.10).
+    """Return what ``engine`` judged, as a table of packets like that of a replay (SPEC 14.10).
 
     ``headers``, ``results``: what :meth:`Engine.process` took and returned, of equal length. ``first``: the number of
     the first packet. The table refers to the arrays, so it changes with them. Raises ArgumentError for other arrays.

@@ -56,13 +56,13 @@ cdef struct ArrowArrayStream:
     void (*release)(ArrowArrayStream*) noexcept nogil
     void* private_data
 
-# What an ArrowArray keeps alive. Each has its own, because a consumer may move a child away and keep it for longer.
+# Buffers that an ArrowArray keeps alive. Each has its own, as a consumer may move a child away and keep it for longer.
 cdef struct HeldBuffers:
     Py_buffer views[MOST_BUFFERS]
     const void* pointers[MOST_BUFFERS]
     int count
 
-# What a stream keeps alive. `error` is the text of the last error, or NULL.
+# Objects that a stream keeps alive. `error` is the text of the last error, or NULL.
 cdef struct HeldStream:
     PyObject* fields
     PyObject* batches
@@ -307,8 +307,8 @@ def schema_capsule(fields):
 def stream_capsule(fields, batches):
     """A table as a capsule named ``arrow_array_stream``.
 
-    ``batches``: yields a list of ``Array``, one for each of ``fields`` and of equal lengths. It is asked for the next
-    one when the consumer asks. The consumer shows the text of an error that it raises.
+    ``batches``: yields a list of ``Array``, one for each of ``fields`` and of equal lengths. It yields the next one
+    when the consumer requests it. The consumer shows the text of an error that it raises.
     """
     cdef ArrowArrayStream* stream
     cdef HeldStream* held

@@ -35,7 +35,7 @@ Batches = Callable[[], Iterable[Sequence[Array]]]
 class Table:
     """Rows in columns. Give it to ``polars.DataFrame``, ``pyarrow.table`` or a DuckDB query, or call ``to_pandas``.
 
-    Iterating yields a dictionary for each row, which is meant for small tables: a time is a ``numpy.datetime64``.
+    Iterating yields a dictionary for each row, which suits small tables: a time is a ``numpy.datetime64``.
     ``batches``: returns the columns of some rows at a time, anew for each call.
     """
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sgfast.engine import PENDING, REASONS, VERDICTS
 
-#: By number in a row; the order of SideEnd in ``core/conntrack/table.pxd``.
+#: The ends by number in a row; the order of SideEnd in ``core/conntrack/table.pxd``.
 ENDS = (
     None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed", "forgotten",
 )
@@ -203,7 +203,7 @@ def _flat(kind: RowKind) -> tuple[Column, ...]:
 
 
 def _with_pending(verdict: Column) -> Column:
-    """Of packets that an engine judged, some verdicts may not be known yet (SPEC 14.10)."""
+    """A column of verdicts that may not be known yet, for packets that an engine judged (SPEC 14.10)."""
     only = "Only `sgfast.table` has `pending`, for a fragment that came before its datagram's first one."
     return replace(verdict, meaning=f"{verdict.meaning} {only}", words=VERDICTS)
 

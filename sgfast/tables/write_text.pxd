@@ -85,8 +85,8 @@ cdef inline char* put_number(char* at, uint64_t n) noexcept nogil:
 
 
 cdef inline char* put_leading(char* at, uint64_t n, Leading* leading) noexcept nogil:
-    # Like put_number, for a number above 0 with at most 16 digits. Always writes 16 bytes, so what is behind the text
-    # is overwritten.
+    # Writes as put_number does, for a number above 0 with at most 16 digits. Always writes 16 bytes, so what is behind
+    # the text is overwritten.
     if unlikely(n != leading.number):
         leading.number = n
         leading.length = put_number(leading.text, n) - leading.text

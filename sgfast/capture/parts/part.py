@@ -1,4 +1,4 @@
-"""What the modules for the formats have in common: parts, where the reader cuts, and limits."""
+"""Definitions that the modules for the formats share: parts, where the reader cuts, and limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Part(NamedTuple):
     """A block and what ends its stream if it is the last one; or some members or frames."""
 
     start: int
-    #: Where each stream in it ends: that of the block, the members, or the frames that hold data.
+    #: The end of each stream in it: of the block, of the members, or of the frames that hold data.
     ends: tuple[int, ...]
     end: int
     #: The most bytes that it becomes.
@@ -26,7 +26,7 @@ class Part(NamedTuple):
     window: int
     #: Whether it ends its stream: another member may begin behind it.
     ends_member: bool
-    #: What makes a stream of a block.
+    #: The bytes before and after a block that make it a stream.
     before: bytes = b""
     after: bytes = b""
 
@@ -43,7 +43,7 @@ class Chunks(NamedTuple):
     head: int
 
     def end(self, at: int) -> int:
-        """Where the chunk ends that ``at`` is in."""
+        """End of the chunk that ``at`` is in."""
         if at < self.head:
             return min(self.head, at - at % self.size + self.size)
         return at - (at - self.head) % self.size + self.size

@@ -27,14 +27,14 @@ _INDEX = 16 * 1024 * 1024
 
 
 class _Sizes(NamedTuple):
-    #: Without the padding, as the index has it.
+    #: The size without the padding, as the index has it.
     compressed: int
     output: int
     window: int
 
 
 def find_blocks(file: FileBytes) -> Iterator[Part]:
-    # What is missing at the end of a file takes reading the stream once more. That is known beforehand.
+    # If the end of a file is missing, the stream has to be read once more. Its last bytes show that beforehand.
     if not file.ends_with(_END):
         return
     small = at = 0
@@ -81,7 +81,7 @@ def _is_header(header: bytes) -> bool:
 
 
 def _sizes(header: bytes, check: int) -> _Sizes | None:
-    """What a block's header claims: None if it is none, or one without sizes, or not one of LZMA2 alone."""
+    """Sizes that a block's header states; None if it is no header, has no sizes, or is not one of LZMA2 alone."""
     # Both sizes are there (0xC0), and there is one filter.
     if len(header) < 8 or header[0] == 0 or header[1] != 0xC0:
         return None

@@ -1,7 +1,7 @@
 """Frames of zstd (RFC 8878), as ``pzstd`` writes several. Their blocks give sizes.
 
 What libzstd makes of an invalid frame depends on the sizes of the chunks that it is given. So this module gives it the
-reader's chunks, and asks for as much output at a time as a ``Decompressor``.
+reader's chunks, and requests as much output at a time as a ``Decompressor``.
 """
 
 from __future__ import annotations

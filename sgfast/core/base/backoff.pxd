@@ -1,4 +1,4 @@
-# How a thread waits for work that usually comes soon: it spins for a while before it sleeps, as waking it up takes
+# Waiting for work that usually comes soon: a thread spins for a while before it sleeps, as waking it up takes
 # longer than judging a thousand packets.
 
 from libc.stdint cimport uint64_t

@@ -34,7 +34,7 @@ cdef extern from * nogil:
     static inline void sg_leave_cores(const uint64_t *taken, int count, int stride) {}
     #endif
     """
-    # Returns the number of cores that the calling thread may use, or 0 if the system does not tell.
+    # Returns the number of cores that the calling thread may use, or 0 if the system does not report it.
     int allowed_cores "sg_allowed_cores"()
     int core_of_thread "sg_core"()
     # Moves the calling thread to a core that is not `taken`, if it may use one. `taken` has `count` numbers of cores,

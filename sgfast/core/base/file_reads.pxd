@@ -35,11 +35,11 @@ cdef struct Read:
 
 cdef class FileReads:
     cdef Read* reads            # [MOST_READS]
-    cdef uint64_t* wanted       # how many reads are WANTED
-    cdef uint64_t* numbered     # how many there have been
+    cdef uint64_t* wanted       # number of reads that are WANTED
+    cdef uint64_t* numbered     # number of reads so far
     cdef int process            # PID of the process whose threads do them
     cdef uint64_t crowded       # there are fewer cores than threads that judge in this process
-    # How the engine whose threads these are wants frames to be prepared, or NULL. It is freed with this object.
+    # The preparation of frames that the engine whose threads these are wants, or NULL. It is freed with this object.
     cdef const Preparation* preparation
 
     # Asks for a read. Returns NULL if all places are taken. Keep the descriptor open, and the memory at `to` and at

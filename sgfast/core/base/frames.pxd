@@ -19,8 +19,8 @@ cdef struct Frame:
     uint64_t position
 
 
-# How the engine wants the headers of frames to be read by whoever finds the frames, before it gets them. `size`: bytes
-# of memory that a batch of `capacity` frames takes. `prepare` is told the batch's frames, all but the first one.
+# The preparation of frames: whoever finds frames reads their headers as the engine wants, before the engine gets them.
+# `size`: bytes of memory that a batch of `capacity` frames takes. `prepare` gets all frames of a batch but the first.
 cdef struct Preparation:
     size_t (*size)(const Preparation*, Py_ssize_t capacity) noexcept nogil
     void (*prepare)(

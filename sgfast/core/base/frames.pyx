@@ -68,7 +68,7 @@ cdef class FrameBatch:
         return self.frames[0].time_ns, latest
 
     def fill_positions(self, Py_ssize_t first, int64_t[::1] captures not None, int64_t[::1] packets not None):
-        """Writes where the frames from ``first`` on are, as many as the arrays have places.
+        """Write where the frames from ``first`` on are, as many as the arrays have places.
 
         ``captures`` gets the number of the capture that a frame is in, ``packets`` the frame's number in it, both from
         1 on. Both are 0 where that is not known.

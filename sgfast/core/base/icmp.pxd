@@ -1,4 +1,4 @@
-# What ICMP types mean to connection tracking (SPEC 4.6, 5.6).
+# The meaning of ICMP types for connection tracking (SPEC 4.6, 5.6).
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 

@@ -74,7 +74,7 @@ cdef enum:         # Protocol
     PROTO_SCTP = 132
     PROTO_UDPLITE = 136
 
-# What the packet can do to its connection. For TCP: its row in the transition table (conntrack/tcp.pxd).
+# The possible effect of a packet on its connection. For TCP: its row in the transition table (conntrack/tcp.pxd).
 cdef enum:         # Step
     TCP_SYN = 0
     TCP_SYNACK = 1
@@ -94,7 +94,7 @@ cdef struct Packet:
     uint32_t hash           # keyed hash of the whole key
     uint32_t hint           # the slot that an early index probe guessed, or NO_SLOT; its key is still to be compared
     uint32_t wire           # original length in bytes
-    uint16_t port_key       # what rules' ports are matched against: destination port, or ICMP type << 8 | code
+    uint16_t port_key       # value compared with rules' ports: destination port, or ICMP type << 8 | code
     uint16_t sport
     uint16_t dport
     uint8_t step

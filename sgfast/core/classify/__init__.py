@@ -1,1 +1,1 @@
-"""Which rule wins: prefix tries, port maps and rule tables."""
+"""Rule lookup: prefix tries, port maps and rule tables."""

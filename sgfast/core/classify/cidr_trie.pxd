@@ -20,7 +20,7 @@ cdef enum:
 
 cdef struct PathNode:       # 48 bytes
     uint64_t prefix[2]      # the bits that an address must have to be decided here
-    uint64_t mask[2]        # which of them are compared
+    uint64_t mask[2]        # the bits that are compared
     uint32_t fallback       # the answer if it does not match
     uint32_t table          # index of the first of its 256 cells, or NO_TABLE
     uint32_t value          # the answer of a node without a table
@@ -34,7 +34,7 @@ cdef struct Trie:
 
 
 cdef inline const uint32_t* place_below(const Trie* trie, uint32_t cell, uint32_t byte) noexcept nogil:
-    # Of the cell for a byte below another cell. Where nothing is below that, it is the first cell of all.
+    # The place of the cell for a byte below another cell. If nothing is below that one, it is the first cell of all.
     return &trie.cells[(cell << 8 | byte) & (0 - (cell >> 31))]
 
 

@@ -41,7 +41,7 @@ cdef class CidrTrie:
             raise ValueError("prefixes, lengths and values must be equally many")
         if n and int(lengths.max()) > (128 if ipv6 else 32):
             raise ValueError("a prefix is longer than its address")
-        # What is built anew leaves its earlier tables behind, so now and then everything is.
+        # A rebuilt part leaves its earlier tables behind, so the whole trie is built anew now and then.
         if earlier is not None and earlier.table_count <= 2 * earlier.whole_count + 64:
             prefix_rows, length_rows, value_rows = prefixes, lengths, values
             self.copy_from(earlier)
@@ -50,7 +50,7 @@ cdef class CidrTrie:
                     raise IndexError("no such row")
                 self.build_below(prefix_rows, length_rows, value_rows, i, background)
             return
-        # Sorted by address, then by length: a covering prefix comes before the prefixes it covers.
+        # The order is by address, then by length: a covering prefix comes before the prefixes it covers.
         halves = prefixes.view(">u8").reshape(-1, 2)
         order = np.lexsort((lengths, halves[:, 1], halves[:, 0]))
         prefixes, lengths, values = prefixes[order], lengths[order], values[order]
@@ -260,7 +260,7 @@ cdef class CidrTrie:
 
 
 def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
-    """Finds how prefixes nest.
+    """Find how prefixes nest.
 
     The prefixes must be sorted by address, then by length. ``halves``: uint64 (n, 2), an IPv4 address in the upper bits
     of the first half; ``lengths``: uint8 (n,); ``owner``: int32 (n,), -1 where a prefix has none of its own;

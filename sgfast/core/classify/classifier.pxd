@@ -48,7 +48,7 @@ cdef struct Box:                    # a rectangle of a table's cells, in all of 
 
 
 cdef struct RuleTable:              # two cache lines; a look-up in a small table reads only the first
-    uint32_t address_classes        # how many there are in `peer_class`, at least one
+    uint32_t address_classes        # number of classes in `peer_class`, at least one
     uint32_t port_classes
     uint8_t wide_peers              # whether `peer_class` is wide
     uint8_t wide_services
@@ -76,7 +76,7 @@ cdef struct Tables:
     const uint32_t* address_origin  # by address class: the lower class that it was divided from, or itself
     PortMap ports
     const uint32_t* port_origin     # by port class
-    # By instance * 2 + direction (1: inbound): an index in `tables`, or SEVERAL_TABLES | an index in `lists`. A list
+    # The index for instance * 2 + direction (1: inbound): in `tables`, or SEVERAL_TABLES | an index in `lists`. A list
     # begins with the number of its small tables and the number of its other tables. Their indices follow in this order.
     const uint32_t* choice
     const uint32_t* lists
@@ -84,7 +84,7 @@ cdef struct Tables:
     const int32_t* rank             # by rule; the lowest wins (SPEC 4.10), and last comes rank[NO_RULE_WINS]
     const uint8_t* denies           # by rule: whether its action is deny
     const int32_t* vpc              # by instance
-    # By instance: whether its groups are stateless, so that its filter has rules but no connections. NULL if none are.
+    # Whether each instance's groups are stateless, so that its filter has rules but no connections. NULL if none are.
     const uint8_t* stateless
     const int32_t* peers_start      # by VPC: index of its first peer in `peers`; one element more than VPCs
     const int32_t* peers

@@ -11,7 +11,7 @@ from sgfast.core.base.types cimport HeaderRow
 from sgfast.core.classify.cidr_trie cimport place_below_root
 
 cdef enum:
-    LAST_RANK = 0x7FFFFFFF          # of NO_RULE_WINS
+    LAST_RANK = 0x7FFFFFFF          # the rank of NO_RULE_WINS
 
 #: Flag in ``choice``: the rest is an index in ``lists``.
 LIST_FLAG = <uint32_t>SEVERAL_TABLES
@@ -82,7 +82,7 @@ cdef class RuleArrays:
 
     @property
     def cells(self):
-        """As the constructor got them, but flat and narrow. Not to be changed."""
+        """The cells that the constructor got, but flat and narrow. They must not be changed."""
         return self.kept[2]
 
     @property
@@ -283,7 +283,7 @@ cdef class Classifier:
         )
 
     def match(self, headers not None, winners not None):
-        """Finds the rules that would win if each packet were an opener, regardless of connections (SPEC 4.8).
+        """Find the rules that would win if each packet were an opener, regardless of connections (SPEC 4.8).
 
         ``headers``: HEADER_DTYPE (n,). ``winners``: int32 (n, 2), filled with the rule numbers of the egress and the
         ingress side; -1 where no rule matches, -2 where there is no such side.
@@ -305,7 +305,7 @@ cdef class Classifier:
                 i += MATCHED_AT_ONCE
 
 
-cdef struct LookUp:                 # of a packet's peer and service in one of an instance's tables
+cdef struct LookUp:                 # look-up of a packet's peer and service in one of an instance's tables
     const RuleTable* table
     uint32_t address_class
     uint32_t port_class
@@ -314,7 +314,7 @@ cdef struct LookUp:                 # of a packet's peer and service in one of a
 
 
 cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, int32_t* winners) noexcept nogil:
-    # In steps, so that the cache misses of one step overlap.
+    # The look-ups go in steps, so that the cache misses of one step overlap.
     cdef uint32_t ends[MATCHED_AT_ONCE][2]
     cdef LookUp small[LOOKED_UP_AT_ONCE]
     cdef LookUp others[LOOKED_UP_AT_ONCE]

@@ -47,7 +47,7 @@ from sgfast.core.conntrack.table cimport (
 
 
 cdef inline uint8_t side_end_of(const Entry* e, int side, uint8_t recorded, int64_t now, uint8_t cause) noexcept nogil:
-    # How a side ended. `recorded`: what its flow record says; `cause`: why the tuple ends.
+    # The end of a side. `recorded`: the end that its flow record has; `cause`: why the tuple ends.
     if recorded != SIDE_OPEN:
         return recorded
     if e.state[side] == CLOSED:

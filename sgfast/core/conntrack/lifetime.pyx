@@ -129,7 +129,7 @@ cdef bint grow_index(Table* t) noexcept nogil:
     grown = <Bucket*>allocate_pages(lines * sizeof(Bucket))
     if grown == NULL:
         return False
-    # In slot order, so that the entries are read sequentially.
+    # Entries are visited in slot order, so that they are read sequentially.
     for slot in range(t.slab.fresh):
         e = entry_at(&t.slab, slot)
         if e.kind:
@@ -326,7 +326,7 @@ cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first
 
 
 cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nogil:
-    # Called for the first packet in reply direction that a side allows. `reset`: it is an RST.
+    # Call this for the first packet in reply direction that a side allows. `reset`: it is an RST.
     cdef Entry* e = entry_at(&t.slab, slot)
     e.flags[side] = (e.flags[side] | REPLIED) & ~UNHEARD
     e.marks |= ANSWERED | (REFUSED if reset else HEARD)
@@ -338,7 +338,7 @@ cdef void begin_tuple(
     Table* t, uint32_t slot, const Packet* p, int32_t counted_for, bint initiator_high, uint8_t verdict,
     uint8_t reason, int denied_side
 ) noexcept nogil:
-    # Called after the tuple's first packet was judged on all its sides.
+    # Call this after the tuple's first packet was judged on all its sides.
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRecord* flow
     cdef Origin* origin
@@ -383,7 +383,7 @@ cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noex
         t.live -= 1
     e.state[0] = NO_STATE
     e.state[1] = NO_STATE
-    # As in `settle`: what ends in a tick stays until the tick is over.
+    # An entry that ends in a tick stays until the tick is over, as in `settle`.
     if e.marks & OPENER_SEEN and (not t.marks_expire or tick_of(now) <= tick_of(t.marks_until)):
         if t.marks_expire:
             arm(&t.wheel, &t.slab, slot, t.marks_until)
@@ -572,7 +572,7 @@ cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil:
 
 
 cdef uint32_t report_live(Table* t, int64_t now, uint32_t first, uint32_t limit) noexcept nogil:
-    # For the end of a replay: reports what is still in the table, without ending it.
+    # Reports what is still in the table, without ending it, at the end of a replay.
     cdef uint32_t slot = first
     cdef Py_ssize_t enough = t.ended_count + limit
     cdef Entry* e

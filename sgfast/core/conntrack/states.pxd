@@ -21,13 +21,13 @@ cdef enum:         # State
     # Every other protocol (generic.pxd)
     UNIDIRECTIONAL = 12
     BIDIRECTIONAL = 13
-    # From here on: no connection, but the mark of a denied opener (SPEC 9.2). There is room below for other protocols.
+    # The states from here on are marks of denied openers (SPEC 9.2). There is room below for other protocols.
     MOOT_TCP = 64
     MOOT_OTHER = 65
     MOOT_ICMP = 66
     STATE_COUNT = 67
 
-cdef enum:         # what a packet may lead to instead of a state
+cdef enum:         # other results of a packet than a state
     KEEPS_DEADLINE = 128    # added to a state: the state changes, the deadline stays
     STAYS = 253             # allowed; state and deadline stay as they are
     NOT_VALID = 254         # the packet is not valid in this state (SPEC 4.5)

@@ -31,7 +31,7 @@ cdef packed struct Entry:           # 64 bytes, one cache line; a test asserts i
     uint8_t kind                    # FlowKey.kind, 0: the slot is free
     uint8_t state[2]                # by side: State
     uint8_t flags[2]                # by side: SideFlag
-    uint8_t marks                   # of the whole tuple: TupleMark
+    uint8_t marks                   # marks of the whole tuple: TupleMark
     uint8_t present                 # bit s: side s has an instance; and DIRECTED
 
 
@@ -40,8 +40,8 @@ cdef struct MarkLink:
     uint32_t prev
 
 
-# What the connection report says of a tuple. It is allocated only if flows are kept. It is one cache line, because most
-# packets change it.
+# The part of a tuple that only the connection report needs. It is allocated only if flows are kept. It is one cache
+# line, because most packets change it.
 cdef struct FlowRecord:             # 64 bytes; a test asserts it
     uint64_t number                 # number of its first packet
     int64_t first_ns
@@ -59,13 +59,13 @@ cdef struct FlowSides:
     int32_t instance[2]             # by side, -1: none
 
 
-# How a tuple began, for reports, whatever changes of the policy make of the instances later.
+# The beginning of a tuple, for reports. Later changes of the policy leave it as it is.
 cdef struct Origin:                 # 16 bytes
     int32_t counted_for             # the instance whose filter denied it, or else the responder; -1: in no list
     uint16_t icmp                   # ICMP type << 8 | code of the opener
-    uint8_t reason                  # of the opener
+    uint8_t reason                  # reason of the opener's verdict
     uint8_t ends                    # ORIGIN_ bits
-    uint64_t* outcomes              # where its outcome is counted (tally.pxd); NULL: by a report row (outcomes.pxd)
+    uint64_t* outcomes              # counter of its outcome (tally.pxd); NULL: it counts by a report row (outcomes.pxd)
 
 
 cdef enum:

@@ -107,7 +107,7 @@ cdef struct Table:
     FlowRow* ended
     Py_ssize_t ended_count
     Py_ssize_t ended_capacity
-    Py_ssize_t tallied      # how many of them are already in the tallies
+    Py_ssize_t tallied      # number of them that are already in the tallies
     uint64_t ended_lost     # rows lost for lack of memory
     uint64_t evicted        # tuples evicted that had a live connection on some side
     uint64_t moot_evicted   # tuples evicted that had only the mark of a denied opener

@@ -1,4 +1,4 @@
-# Where two engines that judged the same packets disagree, connection by connection, for `sgfast diff`.
+# Disagreements between two engines that judged the same packets, connection by connection, for `sgfast diff`.
 #
 # A packet *passes* if it is allowed, or if no filter sees it; otherwise it is *blocked*. A packet is *changed* if it
 # passes in one engine and is blocked in the other. Changed packets are grouped into changed connections: a unit
@@ -45,13 +45,13 @@ cdef packed struct UnitKey:     # 40 bytes
 
 cdef struct Unit:
     UnitKey key
-    uint32_t hash               # of the key; the same for both ways
+    uint32_t hash               # hash of the key; the same for both ways
     uint64_t first              # number of its first packet; 0 if the unit is over
     uint64_t packets
     uint64_t bytes
     int64_t first_ns
     int64_t last_ns
-    uint16_t port_key           # of the opener
+    uint16_t port_key           # port key of the opener
     uint8_t old                 # verdict and reason of its first packet, as in the outcome word
     uint8_t new
     uint8_t initiator_high
@@ -80,7 +80,7 @@ cdef packed struct GroupRow:
     uint8_t responder[16]
     uint16_t port_key           # the responder's port, or ICMP type << 8 | code
     uint8_t protocol
-    uint8_t family              # 0: the addresses are not told
+    uint8_t family              # 0: the addresses are not known
     uint8_t has_ports
     uint8_t has_icmp
     uint8_t old
@@ -95,7 +95,7 @@ cdef packed struct GroupRow:
     uint64_t bytes
     int64_t first_ns
     int64_t last_ns
-    uint64_t number             # of the first packet
+    uint64_t number             # number of the first packet
     uint64_t example_packet[EXAMPLES]
     int64_t example_ns[EXAMPLES]
     uint16_t example_port[EXAMPLES]     # initiator's port

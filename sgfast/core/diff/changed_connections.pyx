@@ -115,7 +115,7 @@ cdef class ChangedConnections:
 
     def __cinit__(self, DataPlane old not None):
         self.wire = old.planes[0].wire
-        self.wire.infrastructure = FILTERED     # what is exempt under one policy may not be under the other
+        self.wire.infrastructure = FILTERED     # packets exempt under one policy may not be so under the other
         self.index_mask = 1023
         self.index = <uint32_t*>allocate_pages((self.index_mask + 1) * sizeof(uint32_t))
         self.group_index = <uint32_t*>calloc(GROUP_INDEX, sizeof(uint32_t))
@@ -136,7 +136,7 @@ cdef class ChangedConnections:
         self, FrameBatch batch not None, const uint16_t[::1] old not None, const uint16_t[::1] new not None,
         openers not None, const uint64_t[::1] numbers=None
     ):
-        """Compares both planes' outcome words (``types.pxd``) for a batch's frames.
+        """Compare both planes' outcome words (``types.pxd``) for a batch's frames.
 
         ``openers``: HEADER_DTYPE, as long as the batch; filled with the openers of records that begin with the same
         packet in both planes and that both allow. Returns how many there are. ``numbers``: the packets' numbers, from
@@ -196,7 +196,7 @@ cdef class ChangedConnections:
         return found
 
     def resolve(self, old not None, new not None):
-        """Counts packets that were PENDING: takes what both planes' ``take_resolved`` returned, which must be the same
+        """Count packets that were PENDING: take what both planes' ``take_resolved`` returned, which must be the same
         packets.
         """
         if len(old) != len(new) or not (old["number"] == new["number"]).all():

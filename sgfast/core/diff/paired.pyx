@@ -131,7 +131,7 @@ cdef class PairedPlanes:
         free_parking(&self.parking)
 
     def judge(self, FrameBatch batch not None, words not None, other_words not None):
-        """Judges a batch with both planes.
+        """Judge a batch with both planes.
 
         ``words``, ``other_words``: uint16, at least as long as the batch; filled with the outcome words (``types.pxd``)
         of ``plane`` and ``other``. ValueError if they are too short.
@@ -151,7 +151,7 @@ cdef class PairedPlanes:
                 PyThread_release_lock(self.plane.lock)
 
     def begin(self):
-        """Starts the second thread. MemoryError if that fails."""
+        """Start the second thread. MemoryError if that fails."""
         if self.thread is not None:
             raise RuntimeError("there is a second thread")
         self.asked[0] = self.judged[0] = self.compared[0] = 0
@@ -164,7 +164,7 @@ cdef class PairedPlanes:
             raise MemoryError(f"a thread cannot be started: {error}") from error
 
     def start(self, FrameBatch batch not None, words not None, other_words not None, openers not None):
-        """Judges a batch with ``plane``. The second thread may still be judging and comparing it when this returns, so
+        """Judge a batch with ``plane``. The second thread may still be judging and comparing it when this returns, so
         frames and arrays must stay valid until ``wait`` returns. The arrays are those of ``judge`` and of ``compare``.
         """
         cdef Wanted wanted = Wanted(NULL, NULL, NULL, False, NULL)
@@ -187,7 +187,7 @@ cdef class PairedPlanes:
             swap_ordered(self.judged, self.asked[0])
 
     def wait(self):
-        """Waits until the batch that was started last is compared. Returns how many openers it has (``compare``), or 0
+        """Wait until the batch that was started last is compared. Returns how many openers it has (``compare``), or 0
         without a batch.
 
         MemoryError if comparing failed, which ends the thread.

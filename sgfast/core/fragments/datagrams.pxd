@@ -312,7 +312,7 @@ cdef inline void put_in(Datagram* d, const Packet* p) noexcept nogil:
 
 
 cdef inline uint32_t held_of(const Datagram* d) noexcept nogil:
-    # What a datagram counts against MAX_FRAGMENTS.
+    # The number of fragments that a datagram counts against MAX_FRAGMENTS.
     return max(d.fragments, d.waiting)
 
 

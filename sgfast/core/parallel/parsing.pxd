@@ -22,7 +22,7 @@ cdef inline int shard_of_hash(uint32_t hash_value, int shards) noexcept nogil:
 
 cdef struct Parser:
     Preparation preparation     # for the threads that find frames; comes first
-    WireContext wire            # that of all shards
+    WireContext wire            # the context of all shards
     int shards
 
 

@@ -62,7 +62,7 @@ cdef inline void parse(
 ) noexcept nogil:
     # Parses the packets from `start` on. `is_near`: this core's cache has their
     # frames.
-    cdef uint16_t* ends[MOST_LISTS]     # where the next packet of each list is linked
+    cdef uint16_t* ends[MOST_LISTS]     # places where the next packet of each list is linked
     cdef Packet* packets = block.packets
     cdef Py_ssize_t end, i
     cdef int number

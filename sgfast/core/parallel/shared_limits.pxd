@@ -43,7 +43,7 @@ cdef inline uint64_t share_room(
         over |= plane.table.evicted or plane.table.moot_evicted or plane.reasons[TABLE_FULL]
         over |= plane.attempts.evicted or plane.attempts.moot_evicted
     if tuples >= max_connections or attempts >= MAX_ATTEMPTS:
-        # What has ended by then does not count, even in the current tick.
+        # Tuples and attempts that have ended by then do not count, even in the current tick.
         tuples = 0
         attempts = 0
         for i in range(count):

@@ -48,9 +48,9 @@ cdef struct Block:
     # Written by the caller before it publishes the block:
     const Frame* frames     # or NULL, and
     const HeaderRow* rows
-    HeaderRow* headers      # where headers are wanted, or NULL
+    HeaderRow* headers      # place for headers, or NULL
     Py_ssize_t count        # packets
-    uint64_t number         # of the first packet
+    uint64_t number         # number of the first packet
     Clock clock             # before the first packet
     bint is_prepared        # the frames were parsed beforehand
     bint in_order           # engine time is each packet's timestamp plus `ahead`
@@ -86,8 +86,8 @@ cdef class Workers:
     cdef Parser* parser
     cdef Block* blocks              # the ring
     cdef Parsed* buffers            # for blocks that were not prepared: those from `buffers_used` on are free
-    cdef char* memory               # of the buffers
-    cdef size_t buffer_bytes        # of each, in whole cache lines
+    cdef char* memory               # memory of the buffers
+    cdef size_t buffer_bytes        # size of each buffer, in whole cache lines
     cdef int buffer_count
     cdef int buffers_used
     cdef uint64_t finished          # blocks at the front with which all shards are through, as far as is known
@@ -98,13 +98,13 @@ cdef class Workers:
     cdef uint64_t released          # those whose frames are surely not needed any more; used by the caller only
     cdef int core_count             # cores that these threads may use; 0 if that is not known
     cdef uint64_t* cores            # the core of each thread, from one line to the next
-    cdef uint64_t* events           # how often there was something new to do; idle workers watch it
+    cdef uint64_t* events           # number of times that there was something new to do; idle workers watch it
     cdef Py_ssize_t quiet           # packets that were published since threads were last woken up
     cdef int process                # PID of the process that has the threads; a forked child has none
     cdef uint64_t ended
     cdef Parking* parkings          # by worker
-    cdef FileReads reads            # which threads do that have nothing else to do
-    # Where results go, indexed by packet number minus `first`, or NULL.
+    cdef FileReads reads            # reads for threads that have nothing else to do
+    # Places for results, indexed by packet number minus `first`, or NULL.
     cdef ResultRow* rows
     cdef uint16_t* words            # likewise
     cdef uint64_t first
@@ -117,7 +117,7 @@ cdef class Workers:
         uint64_t number, HeaderRow* headers) noexcept nogil
     # Waits until the frames of the first `count` blocks are not needed any more.
     cdef void release(self, uint64_t count) noexcept nogil
-    # For how many blocks that is so already.
+    # The number of blocks for which that is so already.
     cdef uint64_t all_released(self) noexcept nogil
     cdef void drain(self) noexcept nogil
     cdef void retire(self) noexcept nogil       # drains, then ends the threads

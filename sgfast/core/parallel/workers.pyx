@@ -44,7 +44,7 @@ cdef enum:
     # All that is needed of a packet with an IPv4 key: one cache line (types.pxd).
     PLAIN_BYTES = 64
     LINE = 16               # 64-bit words: two cache lines, as they may be fetched in pairs
-    INDICES = 32            # of 16 bits, in a cache line
+    INDICES = 32            # indices of 16 bits in a cache line
     # Blocks that are usually on their way: these, and some for each job. So many have buffers.
     BLOCKS = 8
     BLOCKS_PER_JOB = 2

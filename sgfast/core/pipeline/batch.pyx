@@ -46,7 +46,7 @@ cdef inline void prefetch_bucket(const Table* t, const Packet* p) noexcept nogil
 
 
 cdef inline void prefetch_guess(const Table* t, const Packet* p) noexcept nogil:
-    # After its bucket.
+    # Call this after the entry's bucket was fetched.
     cdef uint32_t slot = guess_slot(t, p.hash)
     if slot != NO_SLOT:
         prefetch(entry_at(&t.slab, slot))

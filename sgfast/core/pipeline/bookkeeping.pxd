@@ -1,5 +1,5 @@
-# What a packet leaves behind once its verdict is known: its record in the connection report (SPEC 10.4), its denied
-# attempt, and the mark that its opener was seen (SPEC 9.3).
+# The records that a packet leaves behind once its verdict is known: its part of the connection report (SPEC 10.4), its
+# denied attempt, and the mark that its opener was seen (SPEC 9.3).
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 

@@ -34,14 +34,14 @@ from sgfast.core.tallies.tally cimport DENIALS, Queued, TallyKey, key_of_kind, q
 
 cdef struct PacketContext:
     const Packet* packet
-    const Ahead* ahead      # what was looked up ahead for it, or NULL
+    const Ahead* ahead      # results of its look-ups ahead, or NULL
     ResultRow* row          # NULL if no result is wanted
     int64_t now             # engine time, nanoseconds (SPEC 9.1)
     uint32_t slot           # its key's slot in the table, or NO_SLOT
     Entry* entry            # the entry there, if there is one
     int32_t instance[2]     # by side: the instance that owns the address, -1 for none
     uint32_t address[2]     # by side: address number
-    int32_t rule            # of the side judged last, -1 for none
+    int32_t rule            # deciding rule of the side judged last, -1 for none
     uint8_t reason          # likewise
     uint16_t word           # the outcome word so far (types.pxd)
     uint8_t wants_word
@@ -59,7 +59,7 @@ cdef struct PacketContext:
     # stateless, only openers of TCP and ICMP count.
     uint8_t rules_denied
     uint8_t has_attempt_row  # `attempt_row` is the report row of its key's denied attempt, in case it opens now
-    Queued* denial          # what it adds to the tally of denials, or NULL
+    Queued* denial          # its entry in the tally of denials, or NULL
     FlowRow attempt_row
 
 
@@ -133,7 +133,7 @@ cdef inline uint8_t sides_present(const PacketContext* c) noexcept nogil:
 
 
 cdef inline uint8_t entry_present(const PacketContext* c) noexcept nogil:
-    # What Entry.present is for the packet's key.
+    # The value of Entry.present for the packet's key.
     return sides_present(c) | (DIRECTED if c.directed else 0)
 
 
@@ -188,7 +188,7 @@ cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t 
 
 
 cdef inline void deny(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:
-    # What follows a cut is no denial of its own (disconnects.pxd).
+    # A packet that follows a cut is no denial of its own (disconnects.pxd).
     cdef bint after_cut = reason == DISCONNECTED
     if plane.cuts.waiting.used:
         after_cut |= follows_cut(&plane.cuts, c.packet, c.opener_denied and can_open(c.packet), c.now)

@@ -119,7 +119,7 @@ cdef inline void write_established(
 
 
 cdef inline void fill_fast_paths(Plane* plane) noexcept nogil:
-    # After the timeouts.
+    # Call this after the timeouts were set.
     cdef Entry mask, entry
     cdef FastPath* fast
     cdef int which, side, other

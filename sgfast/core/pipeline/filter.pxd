@@ -66,7 +66,7 @@ cdef inline bint make_live(Plane* plane, PacketContext* c) noexcept nogil:
             set_slot(c, t, find_slot(t, &p.key, p.digest, p.hash))
         if c.slot == NO_SLOT and not set_slot(c, t, add_key(t, &p.key, p.digest, p.hash)):
             return False
-        # Not done for a live tuple, where a policy change may have set something else (policy_change.pxd).
+        # A live tuple keeps its value, as a policy change may have set another one (policy_change.pxd).
         c.entry.present = entry_present(c)
     return True
 
@@ -129,7 +129,7 @@ cdef inline bint judge_opener(Plane* plane, PacketContext* c, int side) noexcept
         if judge_stateless(plane, c, side):
             return True
         c.opener_denied |= can_open(p)
-        # In other protocols nothing tells which packet is the answer, and so that it would not exist (SPEC 9.2).
+        # In other protocols nothing identifies the answer, nor shows that there would be none (SPEC 9.2).
         c.rules_denied |= p.step == TCP_SYN or is_icmp_opener(p)
         return False
 

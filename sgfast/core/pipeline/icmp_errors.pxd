@@ -69,7 +69,7 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
     cdef Packet quoted
     cdef PacketContext of_quoted
     cdef Entry* e
-    cdef uint32_t slot = NO_SLOT        # of the connection the error is about
+    cdef uint32_t slot = NO_SLOT        # slot of the connection that the error is about
     cdef int source = p.source_high
     cdef int order[2]
     cdef int moot, side, i

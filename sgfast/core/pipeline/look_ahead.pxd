@@ -1,5 +1,5 @@
-# What packets without a connection need of the policy: their addresses and rules. It is looked up for a whole batch
-# before its packets are judged in order. Each look-up is a chain of loads that wait for one another, and most are cache
+# The policy look-ups of packets without a connection: their addresses and rules. They are made for a whole batch before
+# its packets are judged in order. Each look-up is a chain of loads that wait for one another, and most are cache
 # misses; those of different packets overlap. Nothing here depends on connections.
 
 from libc.stdint cimport int32_t, uint32_t
@@ -27,7 +27,7 @@ cdef inline void look_up_addresses(const Plane* plane, const Packet* p, Ahead* a
 
 
 cdef inline void look_up_rules(const Plane* plane, const Packet* p, Ahead* ahead) noexcept nogil:
-    # After the addresses.
+    # Call this after the addresses were looked up.
     cdef int32_t instance
     cdef int side
     for side in range(2):

@@ -30,7 +30,7 @@ cdef packed struct RuleCount:
 
 # Conditions under which an entry's packets take the fast path (fast_path.pxd), by Entry.present.
 cdef struct FastPath:
-    uint64_t mask[4]        # which bits of its last eight bytes are compared
+    uint64_t mask[4]        # compared bits of its last eight bytes
     uint64_t word[4]        # their values; protocol and kind are compared with the packet's
     int64_t timeout         # nanoseconds
 
@@ -63,4 +63,4 @@ cdef struct Plane:
     uint64_t changes        # policy changes so far
     RuleCount* rule_counts
     Tally tallies[TALLIES]
-    TallyQueue queue        # what these are still to count
+    TallyQueue queue        # queue of what the tallies still have to count

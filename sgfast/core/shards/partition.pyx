@@ -127,7 +127,7 @@ cdef class Partitioner:
         free(self.bins)
 
     def spread(self, FrameBatch batch not None):
-        """Distributes a batch's frames over the shards. Returns the shards that are full now. MemoryError if there is
+        """Distribute a batch's frames over the shards. Returns the shards that are full now. MemoryError if there is
         no room.
         """
         cdef Py_ssize_t done
@@ -179,7 +179,7 @@ cdef class Partitioner:
         return n
 
     def take(self, uint32_t shard, write):
-        """Passes a shard's block to ``write``, and empties the shard. The bytes are valid until ``write`` returns.
+        """Pass a shard's block to ``write``, and empty the shard. The bytes are valid until ``write`` returns.
 
         Returns ``(what write returned, number of bytes, number of records)``, or None if the shard is empty.
         """

@@ -200,7 +200,7 @@ cdef inline bint key_agrees(const WireContext* context, const Packet* p) noexcep
 
 
 cdef inline bint agrees_without_key(const Record* r, const Packet* p) noexcept nogil:
-    # As `key_agrees`, for a packet without a connection key.
+    # Does the work of `key_agrees` for a packet without a connection key.
     if r.kind or (p.has_ports and p.has_icmp):
         return False
     if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
@@ -226,8 +226,8 @@ cdef inline bint in_order(const Packet* p) noexcept nogil:
 cdef inline Py_ssize_t read_record(
     const WireContext* context, const uint8_t* data, Py_ssize_t left, Record* r, Packet* p
 ) noexcept nogil:
-    # As `measure_record`, and fills `p`. It is also 0 if the fields contradict each other. The packet's quote stays in
-    # `data`.
+    # Measures as `measure_record` does, and fills `p`. Also returns 0 if the fields contradict each other. The packet's
+    # quote stays in `data`.
     cdef Piece piece
     cdef Py_ssize_t size = measure_record(data, left, r)
     if unlikely(size == 0):

@@ -63,7 +63,7 @@ cdef class RecordJudge:
     """Judges records with a data plane that has one job, and whose clock has begun (``DataPlane.begin``)."""
 
     cdef DataPlane plane
-    cdef uint64_t last_number       # of the packet judged last
+    cdef uint64_t last_number       # number of the packet judged last
     cdef Packet* packets
     cdef int64_t* now
     cdef uint64_t* numbers
@@ -87,7 +87,7 @@ cdef class RecordJudge:
         self, const uint8_t[::1] block not None, Py_ssize_t start, Py_ssize_t end, uint32_t vpc, int64_t shift_ns,
         uint64_t before, told=None
     ):
-        """Judges the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, positions that ``records_before``
+        """Judge the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, positions that ``records_before``
         returned.
 
         ``shift_ns``: what to add to the input's clock for that of the replay, nanoseconds, not negative. ``before``:

@@ -47,7 +47,7 @@ cdef packed struct DatagramRow:
     uint32_t total
     uint32_t end
     ResultRow result
-    # Of the first fragment:
+    # Fields of the first fragment:
     uint32_t ports
     uint16_t port_key
     uint16_t sport
@@ -142,8 +142,8 @@ cdef bint restore_fragments(Datagram* d, const DatagramRow* row) noexcept nogil:
 
 
 def check_datagrams(rows, int instances, int rules, clock_ns):
-    """What is wrong with rows of DATAGRAM_DTYPE, or None if ``save_datagrams`` could have made them. Their fragments
-    are checked by ``restore_fragments``.
+    """Return what is wrong with rows of DATAGRAM_DTYPE, or None if ``save_datagrams`` could have made them.
+    ``restore_fragments`` checks their fragments.
     """
     result = rows["result"]
     numbers, deadlines = rows["number"].astype(np.int64), rows["deadline"]
@@ -178,7 +178,7 @@ def check_datagrams(rows, int instances, int rules, clock_ns):
 
 
 def load_datagrams(DataPlane plane not None, rows):
-    """Loads rows of ``save_datagrams`` into a plane that has no datagrams. ValueError if a row is wrong, or a datagram
+    """Load rows of ``save_datagrams`` into a plane that has no datagrams. ValueError if a row is wrong, or a datagram
     is there twice.
     """
     cdef Classifier classifier = plane.classifier

@@ -32,5 +32,5 @@ cdef struct OriginRow:
     uint16_t icmp
     uint8_t reason
     uint8_t ends
-    int32_t rule            # of the tally's row in which the outcome counts
+    int32_t rule            # rule of the tally's row in which the outcome counts
     uint32_t linked         # whether there is one

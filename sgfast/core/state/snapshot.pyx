@@ -408,7 +408,7 @@ def save_plane(AccountingPlane plane not None):
 
 
 def load_plane(DataPlane plane not None, numbers, arrays):
-    """Loads what ``save_plane`` returned into a plane that has judged nothing, made with the same policy and options;
+    """Load what ``save_plane`` returned into a plane that has judged nothing, made with the same policy and options;
     only ``jobs`` may differ.
 
     ValueError says what is not valid; the plane must not be used then.

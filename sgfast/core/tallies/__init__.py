@@ -1,1 +1,1 @@
-"""What the reports count while packets are judged."""
+"""Counts for the reports, taken while packets are judged."""

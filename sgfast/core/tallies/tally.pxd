@@ -15,21 +15,21 @@ cdef enum:
     TALLY_PEERLESS = 3 << 15    # room for kinds without a peer: up to this many rows
     # All others fit: 256 protocols, REASON_COUNT reasons and two directions.
     TALLY_MOST = 7 << 14
-    TALLY_BUCKETS = 1 << 14     # of the index, which has 196,608 places for all of them
+    TALLY_BUCKETS = 1 << 14     # buckets of the index, which has 196,608 places for all of them
     TALLY_KEY_BYTES = 32        # the leading bytes of a TallyRow, which are its key
 
 
 cdef struct TallyRow:           # without gaps
     uint8_t peer[16]            # network byte order; IPv4 in the first four bytes
-    int32_t instance            # whose filter judged; -1 if that is not told
+    int32_t instance            # instance whose filter judged; -1 if that is not known
     uint16_t port_key           # destination port, or ICMP type << 8 | code
     uint8_t protocol
     uint8_t reason
     uint8_t inbound
-    uint8_t family              # 0: the peer is not told
+    uint8_t family              # 0: the peer is not known
     uint8_t has_ports
     uint8_t has_icmp
-    int32_t rule                # that decided; -1 if none did
+    int32_t rule                # rule that decided; -1 if none did
     uint64_t packets
     uint64_t connections
     uint64_t bytes
@@ -122,7 +122,7 @@ cdef enum:
 
 
 cdef inline uint32_t most_rows(int level) noexcept nogil:
-    # How many rows there may be when one of this level is made.
+    # The number of rows at which no more rows of this level are made.
     return TALLY_KINDS if level == 0 else TALLY_PEERLESS if level == 1 else TALLY_MOST
 
 
@@ -269,17 +269,17 @@ cdef enum:
 # One packet, or one connection.
 cdef struct Queued:
     TallyKey key
-    Tally* tally                # where it counts
+    Tally* tally                # the tally in which it counts
     TallyRow* row               # most likely its row, or NULL
-    Origin* origin              # of its tuple, or NULL
-    uint64_t outcomes[2]        # what became of the tuple meanwhile
+    Origin* origin              # origin of its tuple, or NULL
+    uint64_t outcomes[2]        # outcomes of the tuple meanwhile
     int64_t time_ns
     uint64_t number
     uint32_t packets
     uint32_t connections
     uint32_t bytes
-    uint32_t hash               # of the key
-    uint32_t peerless           # of the key without the peer, or 0 if that is not needed
+    uint32_t hash               # hash of the key
+    uint32_t peerless           # hash of the key without the peer, or 0 if that is not needed
 
 
 cdef struct TallyQueue:
@@ -342,7 +342,7 @@ cdef inline Queued* queue_kind(
     # queued. `time_ns`, `number`: of the packet, or of the connection's first one; 0 if that is not known.
     cdef Queued* q
     cdef TallyKey coarse
-    # Before the tally may become full, so that it is known from now on for which kinds there is room.
+    # Queued kinds are counted before the tally may become full, so that it is known which kinds have room.
     if queue.count == QUEUED_KINDS or unlikely(tally.count < TALLY_KINDS <= tally.count + queue.count):
         count_queued(queue)
     q = &queue.kinds[queue.count]

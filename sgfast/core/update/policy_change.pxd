@@ -28,7 +28,7 @@ from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport note_cut
 
 
-cdef enum:         # what a change did to a tuple
+cdef enum:         # the effect of a change on a tuple
     NOT_CUT = 0
     CUT_LIVING = 1
     CUT_FINISHED = 2        # it had ended already (SPEC 6.12)
@@ -98,8 +98,8 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
         if e.state[side] == NO_STATE or e.state[side] >= MOOT_TCP:
             continue
         before = old.owner[was[side]]
-        # Also removed if both ends belong to one instance now, so that no filter sees the packets (SPEC 6.11). This
-        # side's filter still sees what is sent to a multicast address.
+        # The side is also removed if both ends belong to one instance now, so that no filter sees the packets (SPEC
+        # 6.11). This side's filter still sees what is sent to a multicast address.
         if before != instance[side] or (instance[0] == instance[1] and not multicast[1 - side]):
             # A connection that had expired before was not removed, even if it is still in the table.
             clear_side(t, slot, side, SIDE_REMOVED if side_connected(e, side, cut.now) else SIDE_TIMEOUT)

@@ -109,7 +109,7 @@ cdef inline uint32_t read_avs(const Frame* frame, uint32_t* at) noexcept nogil:
 
 
 cdef inline uint32_t read_prism(const Frame* frame, uint32_t* at) noexcept nogil:
-    # A Prism header always has the same length. AVS headers come under the same link type; their version tells them.
+    # A Prism header always has the same length. AVS headers come under the same link type; their version differs.
     if be32(frame.data + at[0]) >> 12 == 0x80211:
         return NEXT_LINK | LINK_AVS
     at[0] += PRISM_HEADER

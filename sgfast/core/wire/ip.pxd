@@ -436,7 +436,8 @@ cdef inline bint read_plain_tcp_in_ipv6(const WireContext* context, const Frame*
     payload = be16(data + 18)
     if payload < 20 or payload > frame.wire - 54:
         return False
-    # Before the ports: GCC would run out of registers, put the ports on the stack, and wait for them.
+    # The addresses come before the ports: GCC would else run out of registers, put the ports on the stack, and wait for
+    # them.
     set_ipv6(&p.key, data + 22, data + 38, &p.source_high)
     if not read_plain_header(context, frame, p, True, data + 54, payload - 20):
         return False

@@ -1,4 +1,4 @@
-# How readers report which header comes next, and helpers that all readers share (SPEC 3.1).
+# The numbers by which readers report the next header, and helpers that all readers share (SPEC 3.1).
 #
 # A reader parses the header at `at`, advances `at` past it and returns what comes next as one of the numbers below.
 # A header may claim more bytes than were captured, so `at` may end up beyond the frame; link.pyx checks that before

@@ -34,7 +34,7 @@ _POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", 
 _TERRAFORM = frozenset(("format_version", "serial", "terraform_version", "encrypted_data"))
 #: Top-level keys of a template, of the two AWS CLI commands' outputs, and of a parameter in a list of them.
 _CLOUDFORMATION = frozenset(("Resources", "TemplateBody", "Stacks", "ParameterKey"))
-#: How many items of a list are examined to detect a format.
+#: The number of items of a list that are examined to detect a format.
 _LOOKED_AT = 200
 
 
@@ -264,7 +264,7 @@ def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set
             first = source
         possible &= fitting
 
-    # What was found in a directory may be about something else, so it counts only if it fits what is surely an export.
+    # A file found in a directory may be about something else, so it counts only if it fits what is surely an export.
     doubtful = []
     for source, (fitting, surely) in zip(sources, seen, strict=True):
         if source.is_found and not surely:

@@ -91,7 +91,7 @@ class _Account:
             self._vpcs.seen(item.location.file, item.required("VpcId"), region=zone)
 
     def _read_peerings(self) -> None:
-        """Read what only tells more of VPCs that are known by now."""
+        """Read objects that only add to VPCs that are known by now."""
         inactive: dict[str, Location] = {}
         for item in self._files.items("VpcPeeringConnections", "VpcPeeringConnectionId"):
             status = item.object("Status").required("Code")

@@ -38,7 +38,7 @@ def nat_gateways(files: AwsDocuments) -> Iterator[JsonObject]:
 
 
 def _load_balancers(files: AwsDocuments) -> Iterator[Location]:
-    """By their own listings, or else by their network interfaces."""
+    """Load balancers by their own listings, or else by their network interfaces."""
     found = [
         Location(item.location.file, item.location.kind, item.location.id)
         for section in ("LoadBalancers", "LoadBalancerDescriptions")

@@ -16,7 +16,7 @@ from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.yaml_nodes import show
 
-#: What is said of a rule without a peer, which no cloud has: an export may have lost it on its way.
+#: The note on a rule without a peer, which no cloud has: an export may have lost it on its way.
 NO_PEER = "Left out because it names no addresses and no group"
 
 _ALL = -1
@@ -114,7 +114,7 @@ def group_id(text: str) -> str:
 
 
 def ip_versions(addresses: Iterable[str]) -> set[int]:
-    """Which IP versions, 4 and 6, occur in a prefix list's entries."""
+    """IP versions, 4 and 6, that occur in a prefix list's entries."""
     found: set[int] = set()
     for text in addresses:
         with suppress(ValueError):  # the draft reports it

@@ -1,4 +1,4 @@
-"""Which VPCs reach each other over transit gateways (SPEC 10.17).
+"""VPCs that reach each other over transit gateways (SPEC 10.17).
 
 - A VPC's packets follow the gateway's route table that its attachment is associated with. The table has the CIDR blocks
   of the attachments that propagate to it, and static routes. The most specific route counts. Of equal ones the static
@@ -43,7 +43,7 @@ class _Attachment(NamedTuple):
 
 
 class _Route(NamedTuple):
-    #: None stands for addresses that no file tells.
+    #: None stands for addresses that no file states.
     network: Network | None
     #: The ids of the attachments that it leads to. A blackhole has none.
     to: frozenset[str]
@@ -97,7 +97,7 @@ def _add_pair(draft: Draft, ends: list[_Attachment], ways: list[bool]) -> None:
         )
 
 
-# What the files say --------------------------------------------------------------------------------------------------
+# Contents of the files -----------------------------------------------------------------------------------------------
 
 
 def _is(item: JsonObject, *states: str) -> bool:
@@ -126,7 +126,7 @@ def _vpc_attachments(files: AwsDocuments, draft: Draft) -> dict[str, _Attachment
 def _tables_of_attachments(
     files: AwsDocuments, attachments: Mapping[str, _Attachment], gateways: Iterable[JsonObject]
 ) -> dict[str, str]:
-    """The route table of each attachment; "" if it has none. One whose table no file tells is missing."""
+    """The route table of each attachment; "" if it has none. One whose table no file states is missing."""
     found: dict[str, str] = {}
     for item in files.items("TransitGatewayAttachments", _ATTACHMENT):
         association = item.object("Association")
@@ -153,7 +153,7 @@ def _tables_of_attachments(
 def _routes_of_tables(
     files: AwsDocuments, draft: Draft, attachments: Mapping[str, _Attachment], blocks: Mapping[str, Sequence[Network]]
 ) -> dict[str, list[_Route]]:
-    """The routes of each route table of a gateway that the files tell."""
+    """The routes of each route table of a gateway that the files have."""
     routes: dict[str, list[_Route]] = defaultdict(list)
     section = "TransitGatewayRouteTablePropagations"
     propagations: dict[str, Location] = {}
@@ -232,7 +232,7 @@ def _blocks_of_vpcs(files: AwsDocuments) -> dict[str, tuple[Network, ...]]:
 
 
 def _sent_to_gateways(files: AwsDocuments) -> dict[str, dict[str, _Space]]:
-    """What each VPC with route tables in the files sends to each gateway."""
+    """Addresses that each VPC with route tables in the files sends to each gateway."""
     routes: dict[str, dict[str, list[Network | None]]] = {}
     for item in files.items("RouteTables", "RouteTableId"):
         of_vpc = routes.setdefault(item.required("VpcId"), {})
@@ -244,7 +244,7 @@ def _sent_to_gateways(files: AwsDocuments) -> dict[str, dict[str, _Space]]:
     }  # fmt: skip
 
 
-# Where it leads ------------------------------------------------------------------------------------------------------
+# Reachable VPCs ------------------------------------------------------------------------------------------------------
 
 
 def _reached_from(
@@ -254,7 +254,7 @@ def _reached_from(
     attachments: Mapping[str, _Attachment],
     blocks: Mapping[str, Sequence[Network]],
 ) -> dict[str, set[str] | None]:
-    """The attachments that each attachment's route table leads to; None if the files do not tell."""
+    """The attachments that each attachment's route table leads to; None if the files do not state it."""
     blocks_of = {each: blocks.get(attachments[each].vpc, ()) for each in attached}
     tables = {table_of[each] for each in attached if each in table_of}
     of_table: dict[str, set[str] | None] = {
@@ -282,7 +282,7 @@ class _Ranges:
 
     def __init__(self, blocks: Sequence[Network]) -> None:
         self._firsts: dict[int, list[int]] = {}
-        #: For each block in order of first addresses: the highest last address so far.
+        #: The highest last address so far, for each block in order of first addresses.
         self._lasts: dict[int, list[int]] = {}
         for version in (4, 6):
             ends = sorted(_ends_of(block) for block in blocks if block.version == version)
@@ -331,16 +331,16 @@ class _Space:
     """A set of addresses."""
 
     def __init__(self, networks: Iterable[Network | None]) -> None:
-        """None stands for addresses that no file tells: the space may have any."""
+        """``networks``: None stands for addresses that no file states; the space may have any then."""
         known = [*networks]
         self._may_be_any = None in known
         fours = collapse_addresses(each for each in known if isinstance(each, IPv4Network))
         sixes = collapse_addresses(each for each in known if isinstance(each, IPv6Network))
-        #: By IP version, the first and the last addresses of ranges in order.
+        #: The first and the last addresses of ranges in order, by IP version.
         self._ranges = {4: _ends(fours), 6: _ends(sixes)}
 
     def meets(self, blocks: Sequence[Network]) -> bool:
-        """Whether an address of the blocks may be in it. No blocks stand for addresses that no file tells."""
+        """Whether an address of the blocks may be in it. No blocks stand for addresses that no file states."""
         return self._may_be_any or not blocks or any(map(self._meets, blocks))
 
     def _meets(self, block: Network) -> bool:

@@ -49,7 +49,7 @@ _READ = frozenset((
 _GATEWAY = "AWS::EC2::TransitGatewayAttachment"
 #: Resources that filter traffic, too.
 _FILTERS = ("AWS::EC2::NetworkAcl", "AWS::NetworkFirewall::Firewall")
-#: What may transform a template without adding security groups or instances.
+#: Transforms that add neither security groups nor instances to a template.
 _HARMLESS = ("AWS::CodeDeployBlueGreen", "AWS::LanguageExtensions", "AWS::SecretsManager", "AWS::Serverless")
 
 _INLINE: dict[str, Direction] = {"SecurityGroupIngress": "inbound", "SecurityGroupEgress": "outbound"}
@@ -61,7 +61,7 @@ _ADDRESSES = (
 )
 _NOT_PROCESSED = f"CloudFormation may add more resources when it processes the template; to have them, {PROCESSED}"
 _NO_ADDRESS = "Left out because the template does not say its address"
-#: Of groups that name no VPC.
+#: The VPC of groups that name none.
 _DEFAULT_VPC = "default-vpc"
 #: The most ids in one list. AWS allows an interface sixteen groups.
 _MAX_IDS = 1000
@@ -87,7 +87,7 @@ class _NotKnown(PolicyError):
 
     def __init__(self, location: Location, what: str, value: Unknown) -> None:
         super().__init__(f"{location}: {what} is not known: {value.why}")
-        #: By which name it can be given, if it can.
+        #: The name by which the value can be given; "" if it cannot.
         self.name = value.name
 
 
@@ -111,7 +111,7 @@ class _Properties(JsonObject):
         return value.id if isinstance(value, Unknown) and value.id else self.text(key)
 
     def ids(self, key: str) -> list[str]:
-        """Like ``id``, for a list, or for one id in place of a list."""
+        """Ids like those of ``id``, from a list, or from one id in place of a list."""
         value = super().get(key)
         items = value if isinstance(value, list) else [] if value is None else [value]
         if len(items) > _MAX_IDS:
@@ -138,7 +138,7 @@ class _Found(NamedTuple):
     id: str
     name: str
     properties: _Properties
-    #: Why it is not known whether it is there; None if it is.
+    #: The reason why it is not known whether the resource is there; None if it is.
     doubt: _NotKnown | None
 
     @property
@@ -150,7 +150,7 @@ class _Stacks:
     """Everything that the templates of one import hold."""
 
     def __init__(self, sources: Sequence[Source], lacking: list[_NotKnown]) -> None:
-        """``lacking`` takes what is needed and templates do not say, so that all of it can be told at once."""
+        """``lacking`` collects needed values that the templates do not state, so that all are reported at once."""
         self.draft = Draft("aws")
         self._lacking = lacking
         self._vpcs = Vpcs()
@@ -189,7 +189,7 @@ class _Stacks:
                 else:
                     self._lacking.append(doubt)
 
-    # What is not read
+    # Parts that are not read
 
     def _add_notes(self) -> None:
         for template in self._templates:

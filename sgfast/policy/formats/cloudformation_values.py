@@ -25,10 +25,10 @@ from sgfast.policy.yaml_nodes import show, shown_origin
 
 #: Values computed and characters produced for one import.
 MAX_STEPS = 10_000_000
-#: How deep functions and references may lead to each other. A JSON document is 50 levels deep at most.
+#: The deepest nesting of functions and references. A JSON document is 50 levels deep at most.
 MAX_DEPTH = 100
 
-#: What to do where a template needs more than its text says.
+#: Advice for a template that needs more than its text says.
 PROCESSED = "import the output of aws cloudformation get-template --template-stage Processed instead"
 _CHARACTERS_A_STEP = 100
 _MOST_BLOCKS = 256
@@ -62,9 +62,9 @@ class Unknown(NamedTuple):
     """A value that the template does not say."""
 
     why: str
-    #: What stands for it where an id is wanted, such as the parameter's name; "" if nothing can.
+    #: The id that stands for it, such as the parameter's name; "" if none can.
     id: str = ""
-    #: By which name its value can be given; "" if it cannot.
+    #: The name by which its value can be given; "" if it cannot.
     name: str = ""
 
 
@@ -76,7 +76,7 @@ class Resource(NamedTuple):
 
 
 class _Import:
-    """What the templates of one import have in common."""
+    """State that the templates of one import share."""
 
     def __init__(self, given: Mapping[str, str]) -> None:
         #: Values of parameters, and of what else templates refer to, by name.
@@ -186,7 +186,7 @@ class Template:
             return Unknown(f"{name} {why}")
 
     def _unknown(self, name: str, why: str) -> object:
-        """What is known only from outside the template: given by name, or unknown."""
+        """A value known only from outside the template: the given one, or Unknown."""
         return self._whole.given.get(name, Unknown(why, name, name))
 
     # References
@@ -248,7 +248,7 @@ class Template:
         return unknown._replace(id=f"{self.identity(logical)}.{attribute}") if isinstance(unknown, Unknown) else unknown
 
     def _primary_address(self, properties: Mapping[str, object], depth: int) -> object:
-        """The address of an instance's first interface, or the primary one in an interface's list; None if not said."""
+        """The address of an instance's first interface, or the primary one in an interface's list; None if missing."""
         for key in ("NetworkInterfaces", "PrivateIpAddresses"):
             items = self._value(properties.get(key), depth)
             for item in items if isinstance(items, list) else ():

@@ -141,13 +141,13 @@ class _ResolvedInstance:
     location: Location
     vpc: str
     groups: tuple[str, ...]
-    #: By their keys, in their order.
+    #: Addresses by their keys, in their order.
     addresses: dict[bytes, Network]
     shared: dict[bytes, Network]
     device: str = ""
 
 
-#: For all address groups of an export. One range of IPv6 addresses may need 254 prefixes, of 200 bytes each.
+#: The limit for all address groups of an export. One range of IPv6 addresses may need 254 prefixes, of 200 bytes each.
 MAX_PREFIXES = 500_000
 
 
@@ -174,9 +174,9 @@ class Draft:
         #: All rules so far, with the ids of their groups.
         self.rules: list[tuple[str, DraftRule]] = []
         self._instances: dict[str, DraftInstance] = {}
-        #: What an export tells of groups that are not its own, by id: ``account 'amazon-elb'``.
+        #: An export's words about groups that are not its own, by id: ``account 'amazon-elb'``.
         self.foreign: dict[str, str] = {}
-        #: What the cloud calls an address group.
+        #: The cloud's word for an address group.
         self.list_word = "prefix list" if profile == "aws" else "address group"
         self._notes: dict[str, list[str]] = {}
         self._listed_whole: set[str] = set()
@@ -187,7 +187,7 @@ class Draft:
 
     def note(self, message: str, location: Location | None = None, *, whole: bool = False) -> None:
         """Record something worth knowing. If many objects share a message, only the first few are named, unless the
-        list is asked for as a whole.
+        list is requested as a whole.
         """
         names = self._notes.setdefault(message, [])
         if whole:

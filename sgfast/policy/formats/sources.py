@@ -187,7 +187,7 @@ def _values_in(text: str, decoder: json.JSONDecoder) -> Iterator[Any]:
 
 
 def json_values(data: bytes) -> int:
-    """How many values JSON has: one, one after each comma, and the first in each object and list that is not empty."""
+    """Count JSON's values: one, one after each comma, and the first in each object and list that is not empty."""
     bare = _STRING.sub(b"0", data).translate(None, b" \t\r\n")
     containers = bare.count(b"[") + bare.count(b"{") - bare.count(b"[]") - bare.count(b"{}")
     return 1 + bare.count(b",") + containers

@@ -33,7 +33,7 @@ _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
 }
 _STATE_VERSION = 4
 _KNOWN = terraform_aws.TYPES | terraform_aws.UNRELATED | terraform_neutron.TYPES
-#: How the names of resources begin that filter traffic, too.
+#: The beginnings of names of other resources that filter traffic.
 _FILTERS = ("aws_network_acl", "aws_networkfirewall_firewall", "openstack_fw_", "huaweicloud_vpc_network_acl")
 _GATEWAY = "aws_ec2_transit_gateway_vpc_attachment"
 #: Names of resources that may concern groups.

@@ -73,7 +73,7 @@ _SINGLE_RULE = (
 
 
 class _Account:
-    """What the stacks of one account know about each other."""
+    """Facts that the stacks of one account share."""
 
     def __init__(self) -> None:
         self.vpcs = Vpcs()

@@ -105,7 +105,7 @@ class _Nic:
 
 
 class _Account:
-    """What the stacks of one account know about each other."""
+    """Facts that the stacks of one account share."""
 
     def __init__(self) -> None:
         #: The VPC of each network id.

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from sgfast.policy.yaml_nodes import show
 
 Key = str | int | None
-"""Which instance of several: the key of ``for_each`` or the index of ``count``; None if there is only one."""
+"""Key of one instance of several: the key of ``for_each`` or the index of ``count``; None if there is only one."""
 
 #: Limits on the names examined for one value and on nesting. Modules may pass a value on many times.
 _MOST_NAMES = 10_000
@@ -61,7 +61,7 @@ class Resource:
     module: Module
     is_data: bool
     values: Mapping[str, Any] = field(repr=False)
-    #: What is known only after apply, by attribute: true, or the parts of a nested value.
+    #: Values known only after apply, by attribute: true, or the parts of a nested value.
     unknown: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -173,7 +173,7 @@ class References:
         top, *below = attribute.split(".")
         blocks, values = at(expressions, top), at(resource.values, top)
         if below and not (isinstance(blocks, list) and isinstance(values, list) and len(blocks) == len(values)):
-            return {}  # of a part of an attribute; or of a block, where it is not known which blocks are dynamic
+            return {}  # a part of an attribute; or a block, where it is not known which blocks are dynamic
         return at(expressions, attribute)
 
     def _mentioned(

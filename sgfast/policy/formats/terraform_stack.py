@@ -123,7 +123,7 @@ class Stack:
         return self.identity(sources[0])
 
     def ids_of(self, resource: Resource, attribute: str, wanted: Set[str]) -> list[str]:
-        """Like ``id_of``, for a list of ids."""
+        """Ids that an attribute lists, as ``id_of`` finds one."""
         if self.is_unknown(resource, attribute):
             return [self.identity(each) for each in self.sources(resource, attribute, wanted, is_all=True)]
         values = self.fields(resource).items(attribute)
@@ -238,7 +238,7 @@ def _key(item: JsonObject, attribute: str) -> str | int | None:
 
 
 def _unknown(file: str, plan: Any) -> dict[str, Mapping[str, Any]]:
-    """What is known only after apply, by resource address."""
+    """Values known only after apply, by resource address."""
     unknown: dict[str, Mapping[str, Any]] = {}
     for change in JsonObject(plan, Location(file, "Terraform plan", "")).objects("resource_changes"):
         if change.has("deposed"):  # the remains of a replaced resource, under the address of its replacement

@@ -1,4 +1,4 @@
-"""What an export refers to and no file holds: deleted groups, groups of other accounts, a cloud's own prefix lists.
+"""References of an export that no file resolves: deleted groups, groups of other accounts, a cloud's own prefix lists.
 
 By default all of it is one error. With ``--unresolved empty`` each is a peer that nobody is. A file of the export that
 has only the key ``addresses`` may say which addresses they are::
@@ -21,7 +21,7 @@ from sgfast.policy.formats.values import networks_of
 from sgfast.policy.yaml_nodes import show, shown_origin
 from sgfast.spelling import did_you_mean
 
-#: What to do with what no file holds: refuse the export, or take it for a peer that nobody is.
+#: The treatment of references that no file resolves: refuse the export, or treat each as a peer without addresses.
 Unresolved = Literal["error", "empty"]
 
 _KEY = "addresses"
@@ -33,7 +33,7 @@ def is_address_file(source: Source) -> bool:
 
 
 class Addresses:
-    """What files with ``addresses`` say: the addresses of groups and lists, by id."""
+    """Addresses of groups and lists by id, from the files with ``addresses``."""
 
     def __init__(self, sources: Iterable[Source] = ()) -> None:
         self.of: dict[str, tuple[Location, list[str]]] = {}
@@ -107,7 +107,7 @@ class _Known:
     def __init__(self, draft: Draft, addresses: Addresses) -> None:
         self._draft = draft
         self._addresses = addresses
-        #: By id: the IP versions of its addresses.
+        #: The IP versions of the addresses, by id.
         self.used: dict[str, set[int]] = {}
 
     def is_given(self, identity: str) -> bool:

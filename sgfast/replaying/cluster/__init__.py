@@ -176,7 +176,7 @@ class _Replay:
         )
 
     def _split(self, units: Sequence[Unit]) -> list[Unit]:
-        """Splits large captures into ranges."""
+        """Split large captures into ranges."""
         large = [unit for unit in units if (unit.size or 0) > 2 * RANGE_BYTES and _is_splittable(unit)]
         if not large:
             return list(units)
@@ -255,7 +255,7 @@ class _Replay:
         return judged
 
     def _warn_of_heat(self, chain: Chain, judged: Sequence[Judged]) -> None:
-        """Warns of shards that have much more than their share of the packets, because all others wait for them."""
+        """Warn of shards that have much more than their share of the packets, because all others wait for them."""
         total = chain.packets
         hot = max(HOT_PACKETS, HOT_PART * total, HOT_TIMES * total / len(judged))
         for shard in judged:
@@ -293,7 +293,7 @@ def indexed(place: str, entry: Input, every: int) -> tuple[list[Input], str | No
 
 
 def spans_by_shard(chain: Chain, shards: int) -> tuple[Rows, list[int]]:
-    """Where all records are, sorted by shard: an array of SPAN_DTYPE, and the index where each shard begins in it."""
+    """Places of all records, sorted by shard: an array of SPAN_DTYPE, and the index where each shard begins in it."""
     blocks = [placed.segment.blocks for placed in chain.placed]
     every = np.concatenate(blocks) if blocks else np.empty(0, dtype=BLOCK_DTYPE)
     spans = np.empty(len(every), dtype=SPAN_DTYPE)

@@ -16,7 +16,7 @@ from sgfast.replaying.options import MOST_SHARDS
 
 PLAN = "plan.json"
 DAMAGED_PLAN = "damaged-plan.json"
-#: For messages: what differs, in words.
+#: Names, for messages, of what may differ.
 _SETTLED = {
     "reading": "choice of packets (--start, --end, --filter, --dedup, --decap)",
     "first_ns": "first capture", "infrastructure": "settings.infrastructure", "marks": "mapping of VPCs",

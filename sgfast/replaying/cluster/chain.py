@@ -156,7 +156,7 @@ Reader = Callable[[Sequence[tuple[Unit, Start]]], Sequence[Segment]]
 
 
 def read_all(units: Sequence[Unit], read: Reader) -> Chain:
-    """Reads the units, some of them again, until they form a chain. ``read``: reads several, in any order."""
+    """Read the units, some of them again, until they form a chain. ``read``: reads several, in any order."""
     known: dict[Unit, Segment] = dict(zip(units, read([(unit, Start()) for unit in units]), strict=True))
     instead = overlapping([known[unit] for unit in units])
     if instead is not None:

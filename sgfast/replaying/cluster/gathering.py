@@ -42,7 +42,7 @@ ROWS_AT_ONCE = 1 << 16
 
 
 def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequence[Judged]) -> None:
-    """Fills in the result, except what ``fill_reading`` adds."""
+    """Fill in the result, except what ``fill_reading`` adds."""
     made = [change for change in job.changes if chain.packets and change.at_ns <= job.now_ns]
     *_, (_, numbering) = numberings(run.policy, made)
     vpcs = sorted({vpc for shard in judged for vpc in shard.parts})
@@ -77,7 +77,7 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequenc
 
 
 def fill_reading(result: ReplayResult, run: Run, chain: Chain) -> None:
-    """Fills in what reading found: damage, warnings, packets left out, tunnels removed."""
+    """Fill in what reading found: damage, warnings, packets left out, tunnels removed."""
     segments = [placed.segment for placed in chain.placed]
     damaged = [segment.damage for segment in segments if segment.damage is not None]
     result.damaged = damaged[0] if damaged else None
@@ -101,7 +101,7 @@ def warn(result: ReplayResult, run: Run, chain: Chain) -> None:
 
 
 def write_packets(sinks: Sinks, run: Run, job: Job, chain: Chain, judged: Sequence[Judged]) -> None:
-    """Passes all packets' rows to the sinks. If a sink takes frames, too, the captures are read again."""
+    """Pass all packets' rows to the sinks. If a sink takes frames, too, the captures are read again."""
     writer = _PacketWriter(run, job, chain, judged, sinks)
     if not sinks.frames:
         nothing = FrameBatch(1)
@@ -133,7 +133,7 @@ class _PacketWriter:
         self._next = 1
 
     def write(self, batch: FrameBatch, number: int) -> None:
-        """Writes the next ``number`` packets. ``batch``: their frames, if a sink takes frames."""
+        """Write the next ``number`` packets. ``batch``: their frames, if a sink takes frames."""
         first = self._next
         self._next += number
         found = [*self._rows.until(self._next)]
@@ -184,7 +184,7 @@ def _names(policy: Policy, vpc: str | None, numbering: Numbering, packets: int) 
 
 
 def write_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> None:
-    """Passes all connections to the sinks, in the order of their first packets."""
+    """Pass all connections to the sinks, in the order of their first packets."""
     flow_sinks = Sinks(flows=sinks.flows)
     flow_sinks.begin(names_of(run, job, judged)[-1])
     rows = MergedRows(Folder(run.folder), [shard.flow_rows for shard in judged if shard.flow_rows])
@@ -193,7 +193,7 @@ def write_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> N
 
 
 def warn_of_shares(result: ReplayResult, run: Run, chain: Chain, judged: Sequence[Judged]) -> None:
-    """Warns if all shards' connections together might not have fit into one process's connection table."""
+    """Warn if all shards' connections together might not have fit into one process's connection table."""
     together = sum(shard.most_connections for shard in judged)
     most = run.policy.settings.max_connections
     if together > most:

@@ -30,7 +30,7 @@ from sgfast.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
 NEVER = (1 << 63) - 1
 
 
-#: Where a shard's records are, in the order in which they are judged: index in ``Job.sources``, and as in BLOCK_DTYPE.
+#: The places of a shard's records, in the order of judging: index in ``Job.sources``, and as in BLOCK_DTYPE.
 SPAN_DTYPE = np.dtype([("source", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("count", "<u4"), ("checksum", "<u4")])
 
 
@@ -45,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all judging tasks need to know, besides ``Run``, once all captures are read."""
+    """Values that all judging tasks need, besides ``Run``, once all captures are read."""
 
     changes: tuple[TimedChange, ...]
     began_ns: int
@@ -69,9 +69,9 @@ class Judged:
     packets: int
     parts: dict[int, ReplayResult]
     rule_counts: dict[int, NDArray[np.int64]]
-    #: For each change that was made, its effect on each engine.
+    #: The effect of each change that was made, on each engine.
     changes: list[list[ChangeDone]]
-    #: For each change, the number of the shard's first packet after it; 0: there was none.
+    #: The number of the shard's first packet after each change; 0: there was none.
     after: tuple[int, ...]
     #: None if such rows are not wanted.
     packet_rows: RowsFile | None
@@ -123,7 +123,7 @@ class ShardRunner:
             self.judge_of(0)
 
     def begin(self) -> None:
-        """Makes one engine in any case, because changes are made and rules are counted even without packets."""
+        """Make one engine in any case, because changes are made and rules are counted even without packets."""
         if self._is_mapped:
             self.judge_of(next(n for n, vpc in enumerate(self._vpcs, 1) if vpc.is_mapped))
 

@@ -34,7 +34,7 @@ class Range:
     start: int
     #: None: up to the end of the capture, which may be damaged.
     end: int | None
-    #: What to read before it: the bytes that say how to read its records (``CaptureReader.preamble``).
+    #: The bytes to be read before it, which describe how to read its records (``CaptureReader.preamble``).
     preamble: tuple[tuple[int, int], ...]
     #: The number of packets before it in the capture.
     packets: int
@@ -48,7 +48,7 @@ class Input:
     #: Its absolute path or URL.
     place: str
     begins_ns: int | None
-    #: In bytes; None: not known.
+    #: The size in bytes; None: not known.
     size: int | None
     #: A value that changes when the capture does.
     mark: str
@@ -62,7 +62,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one task reads: a capture, a range of one, or captures that are merged because their times overlap."""
+    """Input of one task: a capture, a range of one, or captures that are merged because their times overlap."""
 
     inputs: tuple[Input, ...]
     #: The number of its part (``captures.parts_of``), whose captures are read in the order of time.
@@ -83,13 +83,13 @@ class Unit:
         )
 
     def renamed(self, rename: Callable[[str], str]) -> Unit:
-        """As ``Input.renamed``."""
+        """Rename the inputs, each as ``Input.renamed`` does."""
         return replace(self, inputs=tuple(entry.renamed(rename) for entry in self.inputs))
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What comes before a unit's packets. At first nothing is assumed to; see ``chain``."""
+    """State left by the packets before a unit's. At first it is assumed that there are none; see ``chain``."""
 
     #: The timestamp that the clock is at (SPEC 9.1); None: no packet came before.
     raw_ns: int | None = None
@@ -99,12 +99,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What all tasks of a replay need to know."""
+    """Values that all tasks of a replay need."""
 
     folder: str
     version: str
     policy: Policy
-    #: Without the options that only the client needs: the cluster, the folder, changes.
+    #: The options, without those that only the client needs: the cluster, the folder, changes.
     options: ReplayOptions
     shards: int
     #: The seed of the hash that assigns addresses to shards, and of the one that finds copies of packets.
@@ -131,7 +131,7 @@ def version_here() -> str:
 
 
 def check_version(run: Run) -> None:
-    """Raises ClusterError on a worker with another version than the client's: its records or verdicts might differ."""
+    """Raise ClusterError on a worker with another version than the client's: its records or verdicts might differ."""
     if run.version != version_here():
         raise ClusterError(
             f"a worker has sgfast {version_here().split('/')[0]}, the replay {run.version.split('/')[0]}: "
@@ -165,6 +165,6 @@ def identity_of(path: str) -> tuple[int | None, str]:
 
 
 def shards_for(units: Sequence[Unit], threads: int) -> int:
-    """The number of shards: enough to keep all threads busy, and so many that no shard is too large."""
+    """The number of shards: enough to keep all threads busy, and to make no shard too large."""
     nbytes = sum(unit.size for unit in units)
     return min(MOST_SHARDS, max(2 * threads, min(USUAL_SHARDS, -(-nbytes // SHARD_BYTES))))

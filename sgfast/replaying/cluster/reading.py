@@ -33,12 +33,12 @@ from sgfast.replaying.placement import Placement, placement_of
 
 Rows = NDArray[Any]
 
-#: How the names of segments end.
+#: The ending of the names of segments.
 SEGMENT = ".records"
 #: Appended to a segment's name: the name of the file that describes the segment.
 SUFFIX = ".json"
 
-#: Where a shard's records are in a segment, in order: position and size in bytes, the number of records, and the
+#: The places of a shard's records in a segment, in order: position and size in bytes, the number of records, and the
 #: checksum of the bytes. A judging task reads only its shard's blocks, so each has a checksum of its own.
 BLOCK_DTYPE = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("count", "<u4"), ("checksum", "<u4")])
 
@@ -48,7 +48,7 @@ _MOST = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What reading a unit found. Its records are in ``file``."""
+    """Result of reading a unit. Its records are in ``file``."""
 
     unit: Unit
     start: Start
@@ -222,7 +222,7 @@ class UnitCaptures(Captures):
 
 
 def open_input(entry: Input, vpc: int = 0, interfaces: InterfaceMarks | None = None) -> CaptureReader:
-    """Opens a capture, or a range of one. Raises ClusterError if it has changed since the replay began."""
+    """Open a capture, or a range of one. Raises ClusterError if it has changed since the replay began."""
     if identity_of(entry.place) != (entry.size, entry.mark):
         raise ClusterError(
             f"{printable(entry.path)}: a worker sees another file, or the file has changed; all must see the same file"
@@ -272,7 +272,7 @@ def _in_file(damage: Damage | None, unit: Unit) -> Damage | None:
 
 
 def ranges_of(entry: Input, every: int) -> list[Input]:
-    """Splits a large capture into ranges of about ``every`` bytes. Walks its record headers up to the first damage.
+    """Split a large capture into ranges of about ``every`` bytes. Walks its record headers up to the first damage.
 
     Raises CaptureError if no packet can be read.
     """

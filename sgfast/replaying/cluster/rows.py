@@ -88,11 +88,11 @@ class MergedRows:
         ]
 
     def until(self, number: int) -> list[Rows]:
-        """Takes the remaining rows with numbers below ``number``, from each run."""
+        """Take the remaining rows with numbers below ``number``, from each run."""
         return [rows for cursor in self._cursors for rows in cursor.until(number)]
 
     def all(self, at_once: int) -> Iterator[Rows]:
-        """Takes all rows in order, in portions with a range of ``at_once`` numbers."""
+        """Take all rows in order, in portions with a range of ``at_once`` numbers."""
         while firsts := [number for cursor in self._cursors if (number := cursor.next) is not None]:
             rows = np.concatenate(self.until(min(firsts) + at_once))
             yield rows[np.argsort(rows["number"], kind="stable")]

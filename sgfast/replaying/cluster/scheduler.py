@@ -16,7 +16,7 @@ from sgfast.capture.names import printable
 from sgfast.errors import ClusterError, SgfastError
 from sgfast.signals import raise_arrived
 
-#: How long to wait for the scheduler to answer.
+#: The time to wait for the scheduler's answer.
 CONNECT_SECONDS = 10
 #: Submit this many tasks for each thread of the cluster at a time, but at least LEAST_AT_ONCE, so that an adaptive
 #: cluster sees enough work to grow.
@@ -45,7 +45,7 @@ class Cluster:
         return sum(worker["nthreads"] for worker in workers) or 1
 
     def shared(self, name: str, value: T) -> T:
-        """Sends a value once for many tasks. Returns what to use in its place as their argument. Names must differ."""
+        """Send a value once for many tasks. Returns what to use in its place as their argument. Names must differ."""
         future: T = self._client.submit(_same, value, key=f"sgfast-{name}-{self._token}", pure=False)
         return future
 
@@ -53,7 +53,7 @@ class Cluster:
         self, stage: str, function: Callable[..., T], calls: Iterable[tuple[str, tuple[Any, ...]]],
         done: Callable[[T], None],
     ) -> list[T]:  # fmt: skip
-        """Calls ``function`` on the workers and returns the results in the order of ``calls``.
+        """Call ``function`` on the workers and return the results in the order of ``calls``.
 
         ``calls``: for each call, its name on Dask's dashboard and its arguments; consumed as needed. ``done`` is called
         with each result as it comes, and may raise. Raises the errors of tasks, and ClusterError if the cluster fails.
@@ -61,7 +61,7 @@ class Cluster:
         from distributed import KilledWorker, as_completed
         from distributed.comm import CommClosedError
 
-        numbers: dict[Any, int] = {}        # of the calls that are not done
+        numbers: dict[Any, int] = {}        # numbers of the calls that are not done
         results: dict[int, T] = {}
         left = enumerate(calls)
 
@@ -185,7 +185,7 @@ def _local_cluster(cluster: Any, processes: int | None) -> Any:
 
 @contextmanager
 def _ignored(*numbers: int) -> Iterator[None]:
-    """Ignores signals for a while, so that processes started meanwhile inherit this. One that comes now is lost."""
+    """Ignore signals for a while, so that processes started meanwhile inherit this. One that comes now is lost."""
     before: dict[int, Any] = {}
     try:
         with suppress(ValueError):      # not the main thread, where signal handlers cannot be set

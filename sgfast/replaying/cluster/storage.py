@@ -52,7 +52,7 @@ class Folder:
             raise self.failed("", "cannot be listed", error) from error
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
-        """Reads a file, or a part of it."""
+        """Read a file, or a part of it."""
         try:
             end = None if size is None else start + size
             data: bytes = self._system.cat_file(self.path(name), start=start or None, end=end)
@@ -83,12 +83,12 @@ class Folder:
         return Writer(self, self._system, name)
 
     def write_document(self, name: str, content: Any) -> None:
-        """Writes a JSON value with the version of sgfast and a checksum."""
+        """Write a JSON value with the version of sgfast and a checksum."""
         document = {"version": version_here(), "content": content}
         self.write(name, json.dumps({**document, "checksum": _document_checksum(document)}).encode())
 
     def read_document(self, name: str) -> Any:
-        """Reads the value that ``write_document`` wrote. Raises Damaged or OtherVersion."""
+        """Read the value that ``write_document`` wrote. Raises Damaged or OtherVersion."""
         try:
             document = json.loads(self.read(name))
             written = document.pop("checksum", None)
@@ -110,7 +110,7 @@ class Folder:
             self._system.rm_file(self.path(name))
 
     def rename(self, name: str, other: str) -> None:
-        """Replaces the file ``other`` if there is one."""
+        """Replace the file ``other`` if there is one."""
         try:
             self._system.mv(self.path(name), self.path(other))
         except Exception as error:
@@ -126,7 +126,7 @@ class Folder:
         return ClusterError(f"{self.shown(name)}: {what}: {cause_of(error, self.place)}")
 
     def shown(self, name: str = "") -> str:
-        """What messages call a file, or the folder."""
+        """Name of a file, or of the folder, in messages."""
         return printable(f"{self.place.rstrip('/')}/{name}" if name else self.place)
 
 
@@ -202,7 +202,7 @@ class Writer:
         return self
 
     def write(self, data: Any) -> int:
-        """Writes ``data`` and returns its position in the file."""
+        """Write ``data`` and return its position in the file."""
         began = self.size
         try:
             self._file.write(data)
