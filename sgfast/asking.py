@@ -58,7 +58,7 @@ class CheckResult(Shown):
 
     policy: Policy
     checked: Checked
-    #: How large the tables are that the policy compiles to.
+    #: Sizes of the tables that the policy compiles to.
     tables: TableSizes
     warnings: tuple[str, ...] = ()
     #: Instances that the policy has only for this check.

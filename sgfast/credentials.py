@@ -1,4 +1,4 @@
-"""Takes what is secret out of the URLs in names (SPEC 11)."""
+"""Take what is secret out of the URLs in names (SPEC 11)."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
 
 
 def check_modes(mode: Mode, midstream: Midstream) -> None:
-    """Raises ArgumentError for an unknown ``mode`` or ``midstream``."""
+    """Raise ArgumentError for an unknown ``mode`` or ``midstream``."""
     if mode not in MODES:
         raise ArgumentError(f"mode must be {' or '.join(MODES)}, not {mode!r}")
     if midstream not in MIDSTREAMS:
@@ -72,13 +72,13 @@ def check_modes(mode: Mode, midstream: Midstream) -> None:
 
 
 def check_jobs(jobs: int) -> None:
-    """Raises ArgumentError for an impossible number of threads."""
+    """Raise ArgumentError for an impossible number of threads."""
     if isinstance(jobs, bool) or not isinstance(jobs, int) or not 1 <= jobs <= MAX_JOBS:
         raise ArgumentError(f"jobs must be 1 to {MAX_JOBS}, not {jobs!r:.80}")
 
 
 class Engine:
-    """Judges packets by a policy, and remembers connections.
+    """Judge packets by a policy, and remember connections.
 
     It judges as the filter itself would: it has seen all packets from the first one on, and those that it denies go no
     further. To judge what somebody has captured, as ``replay`` does, make it with :meth:`for_captures`.
@@ -170,7 +170,7 @@ class Engine:
         return self.dataplane.count_open()
 
     def process(self, packets: NDArray[Any] | FrameBatch) -> NDArray[np.void]:
-        """Judges packets in the order given.
+        """Judge packets in the order given.
 
         ``packets``: an array of ``HEADER_DTYPE`` (n,), or a ``FrameBatch`` of raw frames. Returns an array of
         ``RESULT_DTYPE`` (n,): ``verdict`` and ``reason`` are indices into ``VERDICTS`` and ``REASONS``; ``egress`` and
@@ -199,7 +199,7 @@ class Engine:
         wire_lengths: Sequence[int] | None = None,
         link_type: int = 1,
     ) -> NDArray[np.void]:
-        """Judges raw frames and returns what :meth:`process` does.
+        """Judge raw frames and return what :meth:`process` does.
 
         ``link_type``: a ``LINKTYPE_`` number (1: Ethernet). Raises ArgumentError for one that is not supported
         (SPEC 3.1).
@@ -302,7 +302,7 @@ class Engine:
         icmp_id: int = 0,
         time: float = 0.0,
     ) -> Verdict:
-        """Judges one packet, and remembers the connection it opens or belongs to.
+        """Judge one packet, and remember the connection it opens or belongs to.
 
         ``src``, ``dst``: addresses; or instances, by any of their words (SPEC 2.12), which stand for their only address
         of the IP version that both ends have, IPv4 if they have both.

@@ -1,4 +1,4 @@
-"""Compares a replay with the expectations (SPEC 10.25)."""
+"""Compare a replay with the expectations (SPEC 10.25)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explains why a packet that opens a connection is allowed or denied.
+"""Explain why a packet that opens a connection is allowed or denied.
 
 For each side it gives the winning rule, or the rules that nearly matched and the fields in which they differ. The
 verdict is ``Engine.check``'s. ``policy.matching`` compares rules and packet. The *nearest* rules are the allow rules of

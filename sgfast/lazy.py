@@ -1,4 +1,4 @@
-"""Lets a package offer the names of its modules without importing these."""
+"""Let a package offer the names of its modules without importing these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes outputs. A regular file appears complete or not at all; anything else is written directly (SPEC 11).
+"""Write outputs. A regular file appears complete or not at all; anything else is written directly (SPEC 11).
 
     path --open_output--> regular or new:     a pending file, which appears with publish()
                           device, pipe, "-":  written directly
@@ -28,8 +28,6 @@ STANDARD_OUTPUT = "standard output"
 
 _DESCRIPTOR = re.compile(r"/dev/(?:fd/|std)(in|out|err|[0-9]+)|/proc/self/fd/([0-9]+)")
 _STANDARD_DESCRIPTORS = {"in": 0, "out": 1, "err": 2}
-#: The number of temporary names that are tried.
-_NAME_ATTEMPTS = 100
 
 
 #: Outputs of at least this many bytes are written in a thread of their own. For less, none is worth its start.

@@ -1,5 +1,5 @@
-"""Proves a policy against expectations (SPEC 10.23): proves each one for all packets, or shows one packet that
-contradicts it; and says which expectation is about a connection that was seen.
+"""Prove a policy against expectations (SPEC 10.23): prove each one for all packets, or show one packet that
+contradicts it; and say which expectation is about a connection that was seen.
 
 ``sgfast.reaching`` finds the packet, and the engine judges it before anybody sees it.
 """
@@ -305,7 +305,7 @@ def _together(services: Iterable[ServiceSet]) -> ServiceSet:
 
 
 class _Index:
-    """Finds the expectations that are about a connection. A set of expectations is a number whose bit n is the n-th."""
+    """Find the expectations that are about a connection. A set of expectations is a number whose bit n is the n-th."""
 
     def __init__(
         self, meant: Sequence[_Meant], ends: Mapping[str, End], services: Mapping[str, ServiceSet]

@@ -1,4 +1,4 @@
-"""Confines the process to the files that it is to read and to the outputs that it has opened (SPEC 11.4).
+"""Confine the process to the files that it is to read and to the outputs that it has opened (SPEC 11.4).
 
 Landlock decides which files can be opened, made and removed, ``seccomp.py`` about everything else. The facts are those
 of landlock(7) and of the man pages of its system calls.

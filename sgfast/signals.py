@@ -1,4 +1,4 @@
-"""Turns signals that end the command into an exception, so that everything is cleaned up first.
+"""Turn signals that end the command into an exception, so that everything is cleaned up first.
 
 An exception raised at an arbitrary point may get lost: Python prints and discards exceptions in callbacks, and some
 imports convert them into errors of their own. The signal is therefore also recorded; long loops and the end of the

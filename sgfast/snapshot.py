@@ -1,4 +1,4 @@
-"""Saves and restores an engine's whole state: policy, connections, clock and counters, so that a replay can continue.
+"""Save and restore an engine's whole state: policy, connections, clock and counters, so that a replay can continue.
 
 The file is an uncompressed NumPy ``.npz`` archive. ``about`` holds JSON: a format number, options, the policy, and the
 meaning of the numbers in rows. The other members hold the data plane's rows (``core/state/snapshot.pyx``). The
@@ -106,7 +106,7 @@ def write_snapshot(
 
 
 class _Writer(io.RawIOBase):
-    """Makes a stream that only takes bytes usable for a zip archive."""
+    """Make a stream that only takes bytes usable for a zip archive."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

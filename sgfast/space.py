@@ -1,4 +1,4 @@
-"""Divides addresses and services into classes that rules distinguish, none of them empty.
+"""Divide addresses and services into classes that rules distinguish, none of them empty.
 
 The compiler's classes are made for look-ups and may be empty: a network that longer prefixes cover completely is still
 a class there. Whether a rule ever wins can only be decided with classes that contain something.

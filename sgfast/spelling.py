@@ -1,4 +1,4 @@
-"""Suggests a known word in place of a misspelled one (SPEC 10.26)."""
+"""Suggest a known word in place of a misspelled one (SPEC 10.26)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 class Suggestions:
-    """Suggests for all unknown words of a document, of which there may be thousands. The first ones get suggestions."""
+    """Suggest for all unknown words of a document, of which there may be thousands. The first ones get suggestions."""
 
     def __init__(self) -> None:
         self._left = _CANDIDATES_FOR_ALL

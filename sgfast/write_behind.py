@@ -1,4 +1,4 @@
-"""Writes bytes to a file descriptor in a thread of its own, while the caller makes more of them.
+"""Write bytes to a file descriptor in a thread of its own, while the caller makes more of them.
 
     write(bytes) --pieces--> os.writev, in the thread --bytes written, or what went wrong--> the next write, or finish
 

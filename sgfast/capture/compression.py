@@ -40,7 +40,7 @@ FREE_BYTES = 4 * 1024**3
 
 
 class Member(Protocol):
-    """Decompresses one member. After ``eof``, ``unused_data`` holds the bytes behind it."""
+    """Decompress one member. After ``eof``, ``unused_data`` holds the bytes behind it."""
 
     @property
     def eof(self) -> bool: ...
@@ -302,7 +302,7 @@ _FIRST = Beginning()
 
 
 class Decompressor:
-    """Decompresses the members of one file. It reads nothing: whoever uses it gives it the next chunk when it asks.
+    """Decompress the members of one file. It reads nothing: whoever uses it gives it the next chunk when it asks.
 
     The constructor raises CaptureError if a Python package is missing; ``name`` is for its message. If the first chunk
     is not the beginning of the file, ``beginning`` says where it begins.

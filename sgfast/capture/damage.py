@@ -1,4 +1,4 @@
-"""Describes where and how a capture is damaged."""
+"""Describe where and how a capture is damaged."""
 
 from dataclasses import dataclass
 

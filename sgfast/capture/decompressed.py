@@ -121,7 +121,7 @@ def _run(maker: _Maker, orders: SimpleQueue[_Order], made: SimpleQueue[_Piece]) 
 
 
 class _Thread:
-    """Makes pieces in a thread. The thread does not know the stream, which can so be forgotten before it was closed."""
+    """Make pieces in a thread. The thread does not know the stream, which can so be forgotten before it was closed."""
 
     #: Threads that may begin. One processor is left for the reader; captures that find no thread left do without.
     left = threading.Semaphore(max(usable_processors() - 1, 0))

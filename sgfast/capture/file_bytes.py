@@ -1,4 +1,4 @@
-"""Reads a file at any position, without moving the position at which others read it."""
+"""Read a file at any position, without moving the position at which others read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Follows captures that are still being written, like ``tail -f``, until the caller stops it."""
+"""Follow captures that are still being written, like ``tail -f``, until the caller stops it."""
 
 from __future__ import annotations
 

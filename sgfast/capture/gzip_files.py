@@ -1,4 +1,4 @@
-"""Reads gzip files with zlib-ng's own reader, in a thread.
+"""Read gzip files with zlib-ng's own reader, in a thread.
 
     file --> reader, in its thread --pieces--> whoever reads the capture
 

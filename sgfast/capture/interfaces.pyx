@@ -1,4 +1,4 @@
-"""Maps the interfaces of a pcapng file to VPCs. The pcapng reader looks up each interface that the file describes."""
+"""Map the interfaces of a pcapng file to VPCs. The pcapng reader looks up each interface that the file describes."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free

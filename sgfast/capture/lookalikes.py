@@ -1,4 +1,4 @@
-"""Recognises files that are not captures and suggests what to do about them."""
+"""Recognise files that are not captures and suggest what to do about them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Merges captures by time.
+"""Merge captures by time.
 
 A heap holds the next frame of each capture. Frames are not copied but point into the readers' buffers. Reading a
 capture's next batch may invalidate its old one, so a merged batch ends where one of the captures needs its next batch.
@@ -86,7 +86,7 @@ cdef Py_ssize_t _merge(
 
 
 cdef class MergedReader:
-    """Returns the packets of several captures in the order of time, in batches, like a ``CaptureReader`` for one.
+    """Return the packets of several captures in the order of time, in batches, like a ``CaptureReader`` for one.
 
     ``sources``: path and time of the first packet of each capture. The time is in nanoseconds; if it is None, the
     capture is opened at the start. Packets with equal times come in the order of their captures in ``sources``. Packets

@@ -1,4 +1,4 @@
-"""Formats names for messages."""
+"""Format names for messages."""
 
 from sgfast.core.wire.link import LINK_TYPE_NAMES
 from sgfast.credentials import without_credentials

@@ -1,4 +1,4 @@
-"""Decompresses the parts of a file (``parts/``) in several threads, ahead of whoever reads it.
+"""Decompress the parts of a file (``parts/``) in several threads, ahead of whoever reads it.
 
     file --> parts --> jobs --threads, and the reader when it would wait--> their output, in order
 

@@ -1,4 +1,4 @@
-"""Reads captures from any object with ``readinto``. The first bytes decide the format; compression is undone."""
+"""Read captures from any object with ``readinto``. The first bytes decide the format; compression is undone."""
 
 import zlib
 
@@ -188,7 +188,7 @@ cdef class StreamBuffer:
 
 
 cdef class CaptureReader:
-    """Returns the packets of one capture in batches.
+    """Return the packets of one capture in batches.
 
     1. The constructor reads and checks the file header. It raises CaptureError if this is not a readable capture.
     2. ``next_batch`` returns what has arrived. It waits only if that is less than one packet. At the end it returns

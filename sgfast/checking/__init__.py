@@ -1,4 +1,4 @@
-"""Finds what is wrong, superfluous or dangerous in a valid policy, as findings with stable codes.
+"""Find what is wrong, superfluous or dangerous in a valid policy, as findings with stable codes.
 
     codes         the kinds of findings: severity, title, advice
     policy_index  the instances as rules see them: sets of groups, VPCs

@@ -1,4 +1,4 @@
-"""Finds instances that no connection can be opened to, or that can open none."""
+"""Find instances that no connection can be opened to, or that can open none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds rules that never win, rules that change nothing, and rules that make narrower ones useless.
+"""Find rules that never win, rules that change nothing, and rules that make narrower ones useless.
 
 What counts is what rules match, not how they are written. For a set of groups that instances have (a *context*), a
 direction and an ethertype, rules are boxes in a plane of address classes and service classes (``space``). The rules are
@@ -216,7 +216,7 @@ class _Extents:
 
 
 class Coverage:
-    """Examines all relevant contexts; ``findings`` returns the result."""
+    """Examine all relevant contexts; ``findings`` returns the result."""
 
     def __init__(self, index: PolicyIndex) -> None:
         self._index = index
@@ -400,7 +400,7 @@ class Coverage:
 
 
 class _SideExaminer:
-    """Examines the contexts of one direction and family, only for rules that are still undecided."""
+    """Examine the contexts of one direction and family, only for rules that are still undecided."""
 
     def __init__(self, coverage: Coverage, side: Side, of_group: dict[int, list[Key]]) -> None:
         self._coverage = coverage

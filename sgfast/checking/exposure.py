@@ -1,4 +1,4 @@
-"""Finds management and database ports that are open to everyone."""
+"""Find management and database ports that are open to everyone."""
 
 from __future__ import annotations
 

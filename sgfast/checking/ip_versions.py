@@ -1,4 +1,4 @@
-"""Finds services that a group opens over one IP version only, though its instances have addresses of both.
+"""Find services that a group opens over one IP version only, though its instances have addresses of both.
 
 If an author forgot to write a rule for IPv4 once more for IPv6, only a client that tries IPv6 first notices it.
 """

@@ -1,4 +1,4 @@
-"""Finds members of one group that cannot reach each other, for the two usual causes:
+"""Find members of one group that cannot reach each other, for the two usual causes:
 
     the inbound rule for traffic between members was deleted
     the members are in VPCs that are not peered, or in different regions, where group references do not work

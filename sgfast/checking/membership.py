@@ -1,4 +1,4 @@
-"""Finds instances whose prefixes make other instances members of their groups (SPEC 4.14)."""
+"""Find instances whose prefixes make other instances members of their groups (SPEC 4.14)."""
 
 from __future__ import annotations
 

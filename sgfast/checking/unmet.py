@@ -1,4 +1,4 @@
-"""Finds where the policy contradicts an expectations file (SPEC 10.23)."""
+"""Find where the policy contradicts an expectations file (SPEC 10.23)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds what nobody uses: groups without instances, address groups that no rule names, rules whose peer is nobody."""
+"""Find what nobody uses: groups without instances, address groups that no rule names, rules whose peer is nobody."""
 
 from __future__ import annotations
 

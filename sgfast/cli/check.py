@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def _known(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Accepts severities and codes, which are imported only if the option is given."""
+    """Accept severities and codes, which are imported only if the option is given."""
     if values:
         from sgfast.checking.codes import CODES, SEVERITIES
 

@@ -33,6 +33,6 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 def answer(group: click.Group) -> int | None:
-    """Prints the completions that a shell asks for and returns the exit status; None if no shell asks."""
+    """Print the completions that a shell asks for and return the exit status; None if no shell asks."""
     asked = os.environ.get(VARIABLE)
     return None if asked is None else shell_complete(group, {}, "sgfast", VARIABLE, asked)

@@ -1,4 +1,4 @@
-"""Shows where the errors of a document are: the line, and carets under the place (SPEC 11.8)."""
+"""Show where the errors of a document are: the line, and carets under the place (SPEC 11.8)."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class Export:
 def export_options(
     form: str, *, required: bool = False, writes_files: bool = True
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds ``--to`` and what belongs to it; the command gets ``export``, which is None without ``--to``.
+    """Add ``--to`` and what belongs to it; the command gets ``export``, which is None without ``--to``.
 
     ``form``: what the command calls the option for the format. ``writes_files``: whether the command has ``-o``.
     """

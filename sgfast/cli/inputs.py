@@ -27,7 +27,7 @@ def _prepare(context: click.Context, option: click.Parameter, given: bool) -> No
 
 
 def sandbox_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--sandbox``, and refuses with it what needs a network. The command has to call ``enter_sandbox``."""
+    """Add ``--sandbox``, and refuse with it what needs a network. The command has to call ``enter_sandbox``."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **given: Any) -> Any:

@@ -137,7 +137,7 @@ def _tunnels(context: click.Context, option: click.Parameter, given: str | None)
 
 
 def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--vpc`` and the options for reading captures.
+    """Add ``--vpc`` and the options for reading captures.
 
     The command receives ``options``, a ``ReplayOptions`` that also holds the command's other options that are named
     like one of its fields (``mode_option``, ``jobs_option``, ...).
@@ -198,12 +198,12 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _taken(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
-    """Removes from ``given``, and returns, the values for which the dataclass ``kind`` has fields."""
+    """Remove from ``given``, and return, the values for which the dataclass ``kind`` has fields."""
     return {field.name: given.pop(field.name) for field in fields(kind) if field.name in given}
 
 
 def format_option(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds ``--format`` (text, json or one of ``more``) and ``--json``, its short form; the command gets ``form``."""
+    """Add ``--format`` (text, json or one of ``more``) and ``--json``, its short form; the command gets ``form``."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)

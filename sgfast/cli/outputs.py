@@ -102,7 +102,7 @@ class Outputs:
         self._page = timeline, output
 
     def publish(self, result: ReplayResult, lines: Lines) -> None:
-        """Completes the files. Regular files appear now. ``lines``: those of the policy's document."""
+        """Complete the files. Regular files appear now. ``lines``: those of the policy's document."""
         for sink in self._to_close:
             sink.close()
         if self._page is not None:

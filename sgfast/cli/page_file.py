@@ -57,7 +57,7 @@ class PageFile:
 
 @contextmanager
 def page_file(path: str | None, inputs: Inputs, *, quiet: bool = False) -> Iterator[PageFile]:
-    """Opens the file before anything is read, so that one that cannot be written fails early, and enters the sandbox.
+    """Open the file before anything is read, so that one that cannot be written fails early, and enter the sandbox.
     Leaves nothing behind unless the page was published.
 
     Raises OutputError if it cannot be written or is one of the inputs.

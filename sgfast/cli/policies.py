@@ -43,7 +43,7 @@ class PolicyOptions:
 
 
 def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--policy-format`` and ``--unresolved``; the command receives them as ``policies``."""
+    """Add ``--policy-format`` and ``--unresolved``; the command receives them as ``policies``."""
 
     @functools.wraps(command)
     def run(*arguments: Any, policy_format: str, unresolved: Literal["error", "empty"], **given: Any) -> Any:

@@ -35,7 +35,7 @@ def written(document: Document, form: str, stream: Any) -> str:
 
 
 def print_text(text: str, stream: Any, name: str) -> None:
-    """Raises OutputError if the text cannot be written, BrokenPipeError if nobody reads it."""
+    """Raise OutputError if the text cannot be written, BrokenPipeError if nobody reads it."""
     if stream is None:
         raise OutputError(f"{name}: is closed")
     try:
@@ -51,7 +51,7 @@ def print_text(text: str, stream: Any, name: str) -> None:
 
 
 def say(message: str) -> None:
-    """Prints one line on standard error, if that is possible."""
+    """Print one line on standard error, if that is possible."""
     if sys.stderr is not None:
         try:
             print(f"sgfast: {printable(message)}", file=sys.stderr, flush=True)

@@ -64,7 +64,7 @@ _FILES = (
 
 
 def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options of ``_FILES``. The command gets ``paths``, the given file names by option."""
+    """Add the options of ``_FILES``. The command gets ``paths``, the given file names by option."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **given: Any) -> Any:
@@ -264,7 +264,7 @@ def _looked_up(policy: Policy, path: str) -> Expectations:
 def _refuse_on_cluster(
     dask: str, captures: tuple[str, ...], options: ReplayOptions, snapshot_file: str | None
 ) -> None:
-    """Raises click.UsageError for options that cannot be combined with ``--dask``."""
+    """Raise click.UsageError for options that cannot be combined with ``--dask``."""
     if options.engine == "reference":
         raise click.UsageError("--dask needs --engine fast: the reference model runs in one process")
     if snapshot_file is not None:

@@ -52,7 +52,7 @@ class Commands(click.Group):
 
 
 def _refuse_wrong(command: click.Command, context: click.Context, arguments: list[str]) -> None:
-    """Raises UsageError for an option that is given twice and for an argument that belongs elsewhere, and whatever the
+    """Raise UsageError for an option that is given twice and for an argument that belongs elsewhere, and whatever the
     parser raises.
     """
     try:

@@ -1,4 +1,4 @@
-"""Judges captures by two policies at once, and finds what would change, connection by connection.
+"""Judge captures by two policies at once, and find what would change, connection by connection.
 
     capture --frames--> engine OLD, engine NEW --outcome words--> core.changed --kinds, groups--> DiffResult
 

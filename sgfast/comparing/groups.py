@@ -1,4 +1,4 @@
-"""Puts the changed connections that the core counted into words: by filter, service, peers and rules.
+"""Put the changed connections that the core counted into words: by filter, service, peers and rules.
 
     rows of ``core.changed`` -> kinds of traffic, as the policy that blocks sees them -> groups of kinds
 """

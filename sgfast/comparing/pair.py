@@ -24,7 +24,7 @@ def _room_for_words(packets: int) -> _Words:
 
 
 class Pair:
-    """Compares two engines: call ``process`` for each batch, or ``judge`` and then ``compare``; at the end ``finish``.
+    """Compare two engines: call ``process`` for each batch, or ``judge`` and then ``compare``; at the end ``finish``.
 
     ``together_from``: the number of connections from which on ``process`` runs each engine in a thread of its own;
     None: never. Batches must then be lasting, and ``close`` must be called at the end.
@@ -148,5 +148,5 @@ class Pair:
         self._count_moves()
 
     def close(self) -> None:
-        """Ends the thread, if there is one."""
+        """End the thread, if there is one."""
         self._planes.close()

@@ -1,4 +1,4 @@
-"""Finds the rule of one policy that corresponds to a rule of the other, and where rules' traffic moves."""
+"""Find the rule of one policy that corresponds to a rule of the other, and where rules' traffic moves."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class RulePairs:
 
 
 class Moves:
-    """Counts connections that both policies allow, but by different rules."""
+    """Count connections that both policies allow, but by different rules."""
 
     def __init__(self, pairs: RulePairs) -> None:
         self._pairs = pairs

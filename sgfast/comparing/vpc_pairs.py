@@ -1,4 +1,4 @@
-"""Compares two policies that map packets to several VPCs (SPEC 7.1), with two engines for each VPC."""
+"""Compare two policies that map packets to several VPCs (SPEC 7.1), with two engines for each VPC."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("fil
 
 
 class VpcPairs:
-    """Compares two policies VPC by VPC. It has the methods of ``Pair``, and one ``Pair`` for each VPC.
+    """Compare two policies VPC by VPC. It has the methods of ``Pair``, and one ``Pair`` for each VPC.
 
     VPCs of the same name correspond, and the marks of both policies apply to both. If a policy lacks a VPC, it sees no
     instance in it, and the VPC's packets are out of scope; ``warnings`` says so. Raises PolicyError if the policies

@@ -1,4 +1,4 @@
-"""Compiles a policy into the flat tables that the data plane reads.
+"""Compile a policy into the flat tables that the data plane reads.
 
     policy.instances  --addresses-->  address trie: address number -> owner, address class
     policy rules      --ports------>  port map: protocol, port -> port class
@@ -133,7 +133,7 @@ class _RuleBook:
 
 
 class Compiler:
-    """Compiles a policy and its later versions, and reuses what a change does not affect (SPEC 6)."""
+    """Compile a policy and its later versions, and reuse what a change does not affect (SPEC 6)."""
 
     def __init__(self, vpc: str | None = None, numbering: Numbering | None = None) -> None:
         self.vpc = vpc

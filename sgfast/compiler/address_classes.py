@@ -1,4 +1,4 @@
-"""Divides addresses into classes that no rule distinguishes.
+"""Divide addresses into classes that no rule distinguishes.
 
 Every prefix that an instance owns or a rule names has an *address number*, which look-ups return. An address's class is
 all that rules can know of it: the innermost named prefix that contains it (which implies all outer ones), and its

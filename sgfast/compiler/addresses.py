@@ -1,4 +1,4 @@
-"""Determines which instances own which addresses, and which networks rules name."""
+"""Determine which instances own which addresses, and which networks rules name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Joins the classes that the rules of one table do not distinguish, for peers or for services."""
+"""Join the classes that the rules of one table do not distinguish, for peers or for services."""
 
 from __future__ import annotations
 

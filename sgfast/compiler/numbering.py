@@ -1,4 +1,4 @@
-"""Assigns stable numbers to rules and instances, which results refer to them by across policy changes."""
+"""Assign stable numbers to rules and instances, which results refer to them by across policy changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Divides protocols and their ports into classes that no rule distinguishes."""
+"""Divide protocols and their ports into classes that no rule distinguishes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds rule tables, which give the winning rule for a class of peer address and a class of protocol and port.
+"""Build rule tables, which give the winning rule for a class of peer address and a class of protocol and port.
 
 Each security group has one rule table per direction. An instance in several groups is subject to the union of their
 rules (SPEC 1). The sets of groups that most instances have get joined tables, so that one look-up suffices. Groups that

@@ -1,4 +1,4 @@
-"""Reads out what the data plane judged, for reports; see ``accounting.pxd``."""
+"""Read out what the data plane judged, for reports; see ``accounting.pxd``."""
 
 import threading
 

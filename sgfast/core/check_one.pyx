@@ -1,4 +1,4 @@
-"""Judges one packet given as Python arguments: the usual case of ``Engine.check``."""
+"""Judge one packet given as Python arguments: the usual case of ``Engine.check``."""
 
 from ipaddress import IPv4Address, IPv6Address
 
@@ -117,7 +117,7 @@ cdef int read_address(object address, uint8_t* out) except -1:
 
 
 cdef class SingleChecks:
-    """Judges packets one at a time, with ``plane``.
+    """Judge packets one at a time, with ``plane``.
 
     ``protocols``: protocol number by lower-case name; ``flags``: bit of a TCP flag by upper-case letter.
     """

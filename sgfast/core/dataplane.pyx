@@ -467,7 +467,7 @@ cdef class DataPlane:
             self.judge_headers(header_rows, n, rows)
 
     def change(self, Classifier classifier not None, cut_inbound, bint cut_unmatched, bint forget, int64_t now_ns):
-        """Switches to a later policy's classifier (SPEC 6). Returns how many tuples were cut, and how many of these
+        """Switch to a later policy's classifier (SPEC 6). Returns how many tuples were cut, and how many of these
         had ended before (SPEC 6.12).
 
         ``cut_inbound``: uint8 by instance number, whether its inbound connections are cut; or None. ``cut_unmatched``:

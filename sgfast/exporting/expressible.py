@@ -1,4 +1,4 @@
-"""Rewrites the rules of a policy into rules that a target can express and that mean exactly the same (SPEC 13.3)."""
+"""Rewrite the rules of a policy into rules that a target can express and that mean exactly the same (SPEC 13.3)."""
 
 from __future__ import annotations
 

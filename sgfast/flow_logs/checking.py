@@ -1,4 +1,4 @@
-"""Compares flow logs with a policy: which records' ACCEPT or REJECT differs from the policy's verdict.
+"""Compare flow logs with a policy: which records' ACCEPT or REJECT differs from the policy's verdict.
 
 A record says neither who opened the connection nor, in the default formats, at which end's interface it was recorded.
 

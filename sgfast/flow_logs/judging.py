@@ -23,7 +23,7 @@ class Judgement(NamedTuple):
 
 
 class Judge:
-    """Evaluates the rules, and remembers their verdicts."""
+    """Evaluate the rules, and remember their verdicts."""
 
     def __init__(self, policy: Policy, compiled: CompiledPolicy) -> None:
         self._policy = policy

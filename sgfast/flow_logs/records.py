@@ -1,4 +1,4 @@
-"""Reads flow log records from text (AWS version 2 and later, OTC and Huawei Cloud version 1), line by line.
+"""Read flow log records from text (AWS version 2 and later, OTC and Huawei Cloud version 1), line by line.
 
 The default formats of all three have the same fourteen fields in the same order. An AWS log may have other fields,
 which its first line names. A line that is not a valid record is counted and reported, and reading continues with the

@@ -1,4 +1,4 @@
-"""Reads an account through its cloud's API, as the documents that ``sgfast.policy.formats`` imports (SPEC 10.17).
+"""Read an account through its cloud's API, as the documents that ``sgfast.policy.formats`` imports (SPEC 10.17).
 
 Every call only reads. What a call does not return is an error, so that no policy lacks a part of the account.
 """

@@ -1,4 +1,4 @@
-"""Reads an AWS account with boto3, region by region: the documents that ``aws ec2 describe-…`` prints."""
+"""Read an AWS account with boto3, region by region: the documents that ``aws ec2 describe-…`` prints."""
 
 from __future__ import annotations
 

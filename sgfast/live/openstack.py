@@ -1,4 +1,4 @@
-"""Reads an OpenStack project, or one of Open Telekom Cloud, with openstacksdk: the documents of the cloud's API."""
+"""Read an OpenStack project, or one of Open Telekom Cloud, with openstacksdk: the documents of the cloud's API."""
 
 from __future__ import annotations
 

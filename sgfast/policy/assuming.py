@@ -1,4 +1,4 @@
-"""Adds machines that do not exist yet to a policy, as if they were in some of its groups (SPEC 10.13)."""
+"""Add machines that do not exist yet to a policy, as if they were in some of its groups (SPEC 10.13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the change file of a replay (SPEC 9.5). Every error names file, line and change."""
+"""Read the change file of a replay (SPEC 9.5). Every error names file, line and change."""
 
 from __future__ import annotations
 
@@ -334,7 +334,7 @@ def _target(change: Change, after: Policy) -> str:
 
 
 class _ChangeReader(DocumentReader):
-    """Reads the fields of one change, with the field syntax of a policy document."""
+    """Read the fields of one change, with the field syntax of a policy document."""
 
     _remedy = ""    # the policy is what it is
     def __init__(self, reader: NodeReader, origin: str, policy: Policy, networks: dict[int, Network]) -> None:
@@ -472,7 +472,7 @@ class _ChangeReader(DocumentReader):
 
 
 class _ChangedRuleReader(RuleReader):
-    """Reads a rule of a change, in which the provider's words are known, too (SPEC 2.12)."""
+    """Read a rule of a change, in which the provider's words are known, too (SPEC 2.12)."""
 
     def __init__(self, reader: NodeReader, present: Policy, new_groups: Collection[str]) -> None:
         # A rule that matches nothing, or less than it seems to say, is worth a warning in a document, but may be

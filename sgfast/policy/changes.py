@@ -27,7 +27,7 @@ from sgfast.spelling import did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class AddRule:
-    """Appends the rule to the group. A rule with an empty ``id`` gets the next id that was never used (SPEC 2.5)."""
+    """Append the rule to the group. A rule with an empty ``id`` gets the next id that was never used (SPEC 2.5)."""
 
     group: str
     rule: Rule
@@ -62,7 +62,7 @@ class RemoveMember:
 
 @dataclass(frozen=True, slots=True)
 class AddInstance:
-    """Adds an instance. Without groups it joins ``default``, which is created if it does not exist (SPEC 8.1)."""
+    """Add an instance. Without groups it joins ``default``, which is created if it does not exist (SPEC 8.1)."""
 
     instance: Instance
 

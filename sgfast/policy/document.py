@@ -1,4 +1,4 @@
-"""Loads a policy from a file, a text or plain values: a policy document (SPEC 2) or a cloud's export."""
+"""Load a policy from a file, a text or plain values: a policy document (SPEC 2) or a cloud's export."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Lines", "PolicySource", "load", "load_policy", "parse_policy"]
 #: Values that stand for a policy in a program (SPEC 14.2).
 PolicySource = Policy | str | bytes | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
 
-#: How far into the text to look for the bracket that JSON starts with. Past that, the text is read as YAML, which
+#: The part of the text that is searched for the bracket that JSON starts with. Past that, the text is read as YAML, which
 #: accepts JSON too.
 _BLANK_CHARACTERS = 1000
 

@@ -1,4 +1,4 @@
-"""Reads a policy document (SPEC 2) from YAML nodes into a ``Policy``; errors name the line and field."""
+"""Read a policy document (SPEC 2) from YAML nodes into a ``Policy``; errors name the line and field."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ M = TypeVar("M", bound=int | str)
 
 
 class DocumentReader:
-    """Reads the sections of one document. Sections that others refer to come first.
+    """Read the sections of one document. Sections that others refer to come first.
 
     ``reader``: by default one that reads on after an error.
     """

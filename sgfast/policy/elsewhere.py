@@ -1,4 +1,4 @@
-"""Finds instances that own an address in a VPC that another VPC does not see (SPEC 12.1)."""
+"""Find instances that own an address in a VPC that another VPC does not see (SPEC 12.1)."""
 
 from __future__ import annotations
 

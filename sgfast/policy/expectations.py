@@ -1,4 +1,4 @@
-"""Reads an expectations file: the connections that a policy has to allow, and those it has to deny (SPEC 2.14)."""
+"""Read an expectations file: the connections that a policy has to allow, and those it has to deny (SPEC 2.14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds what a word means in a policy: a thing's name, or the provider's id, machine id or name for it (SPEC 2.12)."""
+"""Find what a word means in a policy: a thing's name, or the provider's id, machine id or name for it (SPEC 2.12)."""
 
 from __future__ import annotations
 

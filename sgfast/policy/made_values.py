@@ -1,4 +1,4 @@
-"""Checks policies and changes that a program made, which no document was read for (SPEC 14.2, 14.6)."""
+"""Check policies and changes that a program made, which no document was read for (SPEC 14.2, 14.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compares a rule with a packet that opens a connection, field by field (SPEC 4.9), by the policy's values alone.
+"""Compare a rule with a packet that opens a connection, field by field (SPEC 4.9), by the policy's values alone.
 
     ethertype  protocol  ports  icmp_type  icmp_code  source (inbound) or destination (outbound)
 

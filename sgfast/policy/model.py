@@ -80,7 +80,7 @@ class AddressGroupPeer:
     name: str
 
 
-#: How a rule was written, where its value does not show it: without an ethertype, with 0.0.0.0/0 or ::/0 instead of no
+#: The spelling of a rule, where its value does not show it: without an ethertype, with 0.0.0.0/0 or ::/0 instead of no
 #: peer, or with ``icmp`` in an IPv6 rule.
 Wording = Literal["no-ethertype", "any-address", "icmp"]
 
@@ -109,7 +109,7 @@ class Rule:
     #: 1 is evaluated first, 100 last (SPEC 4.10).
     priority: int = 1
     description: str = ""
-    #: How the rule was written, for ``modify_rule``, which merges with that (SPEC 9.5). It does not count when rules
+    #: The spelling of the rule, for ``modify_rule``, which merges with that (SPEC 9.5). It does not count when rules
     #: are compared.
     wording: frozenset[Wording] = field(default=frozenset(), compare=False, repr=False)
 

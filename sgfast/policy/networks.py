@@ -1,4 +1,4 @@
-"""Parses addresses and CIDRs written by users (SPEC 2.3, 2.6)."""
+"""Parse addresses and CIDRs written by users (SPEC 2.3, 2.6)."""
 
 from __future__ import annotations
 

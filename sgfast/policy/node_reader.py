@@ -1,4 +1,4 @@
-"""Reads checked values from YAML nodes. Every error names file, line and field (SPEC 2, 11); all errors of a document
+"""Read checked values from YAML nodes. Every error names file, line and field (SPEC 2, 11); all errors of a document
 are kept together (SPEC 11.8).
 """
 
@@ -93,7 +93,7 @@ class DocumentErrors:
 
 
 class _FirstError(DocumentErrors):
-    """Keeps nothing: the first error ends the reading."""
+    """Keep nothing: the first error ends the reading."""
 
     def keep(self, error: BaseException | None) -> Literal[False]:
         return False
@@ -104,7 +104,7 @@ def _line_in_document(error: PolicyError) -> int:
 
 
 class NodeReader:
-    """Reads values from the nodes of one document. ``path`` is always the field's full path, for messages.
+    """Read values from the nodes of one document. ``path`` is always the field's full path, for messages.
 
     ``keeps_errors``: ``with reader.errors:`` keeps errors. Otherwise it does nothing.
     """

@@ -1,4 +1,4 @@
-"""Reads one rule of a document (SPEC 2.1-2.5) into a normalised ``Rule``."""
+"""Read one rule of a document (SPEC 2.1-2.5) into a normalised ``Rule``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _ANY_WORDS = frozenset(("any", "all", "*", "anywhere"))
 
 
 class RuleReader:
-    """Reads the rules of one document, whose group names are already known.
+    """Read the rules of one document, whose group names are already known.
 
     ``warnings`` receives a sentence for each rule that is valid but cannot match (SPEC 2.4), or is for other ports than
     its text seems to say (SPEC 2.2). ``first_port``: that of the document's profile.

@@ -1,4 +1,4 @@
-"""Converts the model's frozen values to JSON values and back, for files that sgfast writes for itself.
+"""Convert the model's frozen values to JSON values and back, for files that sgfast writes for itself.
 
 A dataclass becomes an object with its class name under ``is``; tuples and sets become arrays, prefixes strings. The
 expected type drives reading, so a file can only produce values of the model. Callers must check that the values are

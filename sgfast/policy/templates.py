@@ -83,7 +83,7 @@ FAST_ADD: dict[str, Rule] = {
 
 
 class RuleNumbers:
-    """Generates the rule ids of one group, in order (SPEC 2.5)."""
+    """Generate the rule ids of one group, in order (SPEC 2.5)."""
 
     def __init__(self, group: str) -> None:
         self._group = group

@@ -1,4 +1,4 @@
-"""Parses times written by people, and defines the range of the data plane's clock."""
+"""Parse times written by people, and define the range of the data plane's clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parses YAML into nodes (SPEC 2, 11). ``node_reader`` reads checked values from them.
+"""Parse YAML into nodes (SPEC 2, 11). ``node_reader`` reads checked values from them.
 
 PyYAML's resolver implements YAML 1.1 (``22:24`` is 1344, ``no`` is false). Scalars are therefore resolved here, by the
 YAML 1.2 core schema and only when a value is read. Parsing uses libyaml's C parser where it is available.

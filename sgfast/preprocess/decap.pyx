@@ -1,4 +1,4 @@
-"""Removes tunnel headers from frames, so that the inner packet is judged. ``tunnels.pxd`` defines the tunnel kinds."""
+"""Remove tunnel headers from frames, so that the inner packet is judged. ``tunnels.pxd`` defines the tunnel kinds."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -19,7 +19,7 @@ assert len(KINDS) == <int>KIND_COUNT
 
 
 cdef class Decapsulation:
-    """Removes tunnels of the kinds ``names`` (out of ``KINDS``) from frames, up to ``MOST_TUNNELS`` from each frame.
+    """Remove tunnels of the kinds ``names`` (out of ``KINDS``) from frames, up to ``MOST_TUNNELS`` from each frame.
 
     Raises ValueError for an unknown name. ``counts``: tunnels removed so far, by kind. ``too_deep``: frames that had
     yet another tunnel below ``MOST_TUNNELS``. With ``marks``, ``Frame.vpc`` is set, too: by the VNI of the innermost

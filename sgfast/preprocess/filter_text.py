@@ -1,4 +1,4 @@
-"""Parses the text of ``--filter`` into a program that ``selection.Filter`` runs for every packet.
+"""Parse the text of ``--filter`` into a program that ``selection.Filter`` runs for every packet.
 
 The language is the part of tcpdump's (pcap-filter) that is about IP packets:
 

@@ -1,4 +1,4 @@
-"""Leaves out packets before they are judged: ``--start`` and ``--end``, ``--filter``, ``--dedup``.
+"""Leave out packets before they are judged: ``--start`` and ``--end``, ``--filter``, ``--dedup``.
 
 Each class has ``apply``, which removes frames from a batch in place and counts them.
 ``filter_text`` parses filter expressions.
@@ -23,7 +23,7 @@ EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1       # the range of int64_t
 
 
 cdef class Window:
-    """Keeps packets whose own timestamp is in [start, end), in any order.
+    """Keep packets whose own timestamp is in [start, end), in any order.
 
     ``start_ns`` and ``end_ns`` are nanoseconds since the Unix epoch; None means no limit. ``before_start`` and
     ``after_end`` count the packets left out.
@@ -177,7 +177,7 @@ cdef inline bint matches(const Step* steps, Py_ssize_t count, const Fields* fiel
 
 
 cdef class Filter:
-    """Keeps the packets that ``text`` matches; ``dropped`` counts the others. Raises ReadingError for invalid text."""
+    """Keep the packets that ``text`` matches; ``dropped`` counts the others. Raises ReadingError for invalid text."""
 
     cdef Step* steps
     cdef Py_ssize_t count
@@ -289,7 +289,7 @@ cdef uint64_t digest(
 
 
 cdef class Dedup:
-    """Leaves out IP packets that repeat a recent packet byte for byte, from the IP header to the end of the capture.
+    """Leave out IP packets that repeat a recent packet byte for byte, from the IP header to the end of the capture.
 
     TTL or hop limit and IPv4's header checksum may differ, because there may be a router between the copies. Recent
     means within 50 ms and among the last 4096 packets kept. ``dropped`` counts the packets left out. Packets that are

@@ -1,4 +1,4 @@
-"""Splits packets by VPC: ``VpcMarks`` determines the VPC of a packet, ``Dealer`` makes one batch for each VPC."""
+"""Split packets by VPC: ``VpcMarks`` determines the VPC of a packet, ``Dealer`` makes one batch for each VPC."""
 
 import numpy as np
 
@@ -62,7 +62,7 @@ cdef class VpcMarks:
 
 
 cdef class Dealer:
-    """Splits batches by ``Frame.vpc``: one part for each of ``vpcs`` VPCs, and one for frames without a VPC.
+    """Split batches by ``Frame.vpc``: one part for each of ``vpcs`` VPCs, and one for frames without a VPC.
 
     All parts share one clock (SPEC 9.1), so the times of a part's packets are those in the whole capture.
     """

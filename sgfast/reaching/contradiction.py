@@ -1,4 +1,4 @@
-"""Finds one packet that contradicts a statement about all packets between two ends (SPEC 12.4)."""
+"""Find one packet that contradicts a statement about all packets between two ends (SPEC 12.4)."""
 
 from __future__ import annotations
 

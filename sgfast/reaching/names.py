@@ -187,7 +187,7 @@ class Names:
         return sorted(whole, key=lambda each: -each[1].bit_count())
 
     def _covering(self, instances: int) -> Iterator[Part]:
-        """Groups all of whose members are in the set, the largest first; then the instances that are left."""
+        """Group all of whose members are in the set, the largest first; then the instances that are left."""
         left = instances
         for group, nodes in self._largest_groups if self._end.kind != "instance" else ():
             if nodes & left and not nodes & ~instances:

@@ -1,4 +1,4 @@
-"""Divides the addresses that one VPC sees into *nodes*, which neither the policies nor the question tell apart inside.
+"""Divide the addresses that one VPC sees into *nodes*, which neither the policies nor the question tell apart inside.
 
 All addresses of a node are within the same named networks. Either no instance owns them, or their owners are in the
 same security groups and the same VPC, and rules see the addresses in the same groups. With two policies this holds for

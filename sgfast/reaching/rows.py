@@ -1,4 +1,4 @@
-"""Makes rows of a relation: who may open what to whom, in few rows that say it exactly (SPEC 12.5).
+"""Make rows of a relation: who may open what to whom, in few rows that say it exactly (SPEC 12.5).
 
 Services are divided for each receiver: what the same senders may open makes one row. Rows with equal senders and equal
 services become one row, then rows with equal receivers and equal services.
@@ -75,7 +75,7 @@ def deciders(
 
 
 class RowMaker:
-    """Collects the rows of one family."""
+    """Collect the rows of one family."""
 
     def __init__(self, question: Question, family: int, policy: int = 0, *, simpler: bool = True) -> None:
         """``policy``: the position of the one that has the names of a row's ends. ``simpler``: rows may overlap in

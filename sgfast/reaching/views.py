@@ -1,4 +1,4 @@
-"""Says how much each VPC sees: which of them a question is about, and how much work that is (SPEC 11.1)."""
+"""Say how much each VPC sees: which of them a question is about, and how much work that is (SPEC 11.1)."""
 
 from __future__ import annotations
 

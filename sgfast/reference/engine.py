@@ -32,7 +32,7 @@ LEAST_OPENERS_SEEN = 1 << 20  # however small the table is (SPEC 9.3)
 
 
 class ReferenceEngine:
-    """Judges the frames of a capture one by one, in capture order, under a policy that may change between them."""
+    """Judge the frames of a capture one by one, in capture order, under a policy that may change between them."""
 
     def __init__(
         self, policy: Policy, *, mode: str = "verbatim", midstream: str = "deny", vpc: str | None = None,

@@ -1,4 +1,4 @@
-"""Finds IP in a frame, for every link type (SPEC 3.1, 3.9).
+"""Find IP in a frame, for every link type (SPEC 3.1, 3.9).
 
 A layer says what comes next in the frame: ``("link", 127)``, ``("ethertype", 0x8100)``, ``("llc", 0)``, ... A reader
 takes the bytes from the beginning of its layer on. It returns the length of the layer's header and the next layer, or

@@ -1,4 +1,4 @@
-"""Reads a frame (SPEC 3.1, 3.2, 3.4, 3.10). It notes what is wrong with a packet, and decides nothing."""
+"""Read a frame (SPEC 3.1, 3.2, 3.4, 3.10). It notes what is wrong with a packet, and decides nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replays captures through an engine and returns totals. How to print them is up to ``report``.
+"""Replay captures through an engine and return totals. How to print them is up to ``report``.
 
     capture.open_capture --FrameBatch--> engine --arrays--> sinks (one row a packet, one row a connection)
                                            \\--counters--> ReplayResult

@@ -1,4 +1,4 @@
-"""Reads several captures as one, either one after another or merged by time."""
+"""Read several captures as one, either one after another or merged by time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def parts_of(paths: Sequence[str], reading: Reading) -> tuple[list[Part], list[s
 
 
 class Captures:
-    """Iterates over the batches of frames of all ``paths``, in order. A batch is valid until the next is requested, or
+    """Iterate over the batches of frames of all ``paths``, in order. A batch is valid until the next is requested, or
     with ``lasting`` as long as somebody refers to it.
 
     A directory stands for the captures in it, merged by time. ``parts``: the result of ``parts_of``, if it was called

@@ -1,4 +1,4 @@
-"""Leaves packets out of captures before anything is judged: by time, by filter, and copies.
+"""Leave packets out of captures before anything is judged: by time, by filter, and copies.
 
 The remaining packets are judged like a smaller capture: they are numbered from 1, and connections begin with them. Only
 times in seconds, of the window and of changes (SPEC 9.5), count from the first packet before any are left out.
@@ -48,7 +48,7 @@ def both_left_out(a: PacketsLeftOut | None, b: PacketsLeftOut | None) -> Packets
 
 
 class Step(Protocol):
-    """Removes frames from a batch, in place. The batch has frames before, but may be empty afterwards."""
+    """Remove frames from a batch, in place. The batch has frames before, but may be empty afterwards."""
 
     def apply(self, batch: FrameBatch) -> None: ...
 

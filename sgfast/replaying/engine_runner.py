@@ -1,4 +1,4 @@
-"""Runs a replay with one engine."""
+"""Run a replay with one engine."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ class EngineRunner:
 
 
 def finish_flows(plane: AccountingPlane, sinks: Sinks, *, goes_on: bool) -> None:
-    """Ends the open connections, in portions, and writes them unless a replay that ``goes_on`` from here will do so."""
+    """End the open connections, in portions, and write them unless a replay that ``goes_on`` from here will do so."""
     done = False
     while not done:
         done = plane.finish(most=FLOWS_AT_ONCE)

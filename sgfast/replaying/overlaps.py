@@ -1,4 +1,4 @@
-"""Finds changes that make an address ambiguous, as two VPCs then own it (SPEC 7.1), before the first packet.
+"""Find changes that make an address ambiguous, as two VPCs then own it (SPEC 7.1), before the first packet.
 
 A check takes time in proportion to all instances, so many changes are checked at once, and one by one only if needed.
 """

@@ -1,4 +1,4 @@
-"""Assigns packets to VPCs, as a policy maps them (SPEC 7.1)."""
+"""Assign packets to VPCs, as a policy maps them (SPEC 7.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a replay with the reference model. It is slow; it counts totals and rule hits, but makes no lists."""
+"""Run a replay with the reference model. It is slow; it counts totals and rule hits, but makes no lists."""
 
 from __future__ import annotations
 

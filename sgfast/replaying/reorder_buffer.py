@@ -1,4 +1,4 @@
-"""Writes packets in order although some results come late: those of early fragments (SPEC 9.4)."""
+"""Write packets in order although some results come late: those of early fragments (SPEC 9.4)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Part:
 
 
 class ReorderBuffer:
-    """Hands packets to sinks once no earlier packet is pending. The engine limits how long packets are pending."""
+    """Hand packets to sinks once no earlier packet is pending. The engine limits how long packets are pending."""
 
     def __init__(self, sinks: Sinks) -> None:
         self._sinks = sinks

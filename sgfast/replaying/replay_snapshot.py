@@ -1,4 +1,4 @@
-"""Saves a replay so that another one can resume it: what is needed besides the engines' own state."""
+"""Save a replay so that another one can resume it: what is needed besides the engines' own state."""
 
 from __future__ import annotations
 

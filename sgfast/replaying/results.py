@@ -55,7 +55,7 @@ class Names:
 
 
 class PacketSink(Protocol):
-    """Takes every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
+    """Take every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
 
     ``begin`` is called before the first packet, and again whenever the policy has changed; numbers keep their meaning.
     The arrays are valid only until ``write`` returns.
@@ -67,7 +67,7 @@ class PacketSink(Protocol):
 
 
 class FrameSink(Protocol):
-    """Takes what a ``PacketSink`` takes, and the frames: those of ``batch`` from ``first`` on, one for each row."""
+    """Take what a ``PacketSink`` takes, and the frames: those of ``batch`` from ``first`` on, one for each row."""
 
     def begin(self, names: Names) -> None: ...
 
@@ -75,7 +75,7 @@ class FrameSink(Protocol):
 
 
 class FlowSink(Protocol):
-    """Takes every connection and denied attempt (FLOW_DTYPE) once it has ended."""
+    """Take every connection and denied attempt (FLOW_DTYPE) once it has ended."""
 
     def begin(self, names: Names) -> None: ...
 

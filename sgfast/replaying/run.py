@@ -1,4 +1,4 @@
-"""Takes captures through a runner to a result."""
+"""Take captures through a runner to a result."""
 
 from __future__ import annotations
 

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class Runner(Protocol):
-    """Judges packets in the order in which it gets them, and passes the results to its sinks."""
+    """Judge packets in the order in which it gets them, and pass the results to its sinks."""
 
     @property
     def packets_judged(self) -> int: ...
 
     @property
     def file_reads(self) -> FileReads | None:
-        """Reads of captures that its threads do when they are idle; None if it has no such threads."""
+        """Read of captures that its threads do when they are idle; None if it has no such threads."""
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
         """The number of frames of ``batch``, from ``first`` on, before the replay's clock reaches ``at_ns``."""
@@ -35,7 +35,7 @@ class Runner(Protocol):
         """Changes the policy before the next packet."""
 
     def finish(self, *, goes_on: bool) -> None:
-        """Ends the replay. Call it after ``flush``.
+        """End the replay. Call it after ``flush``.
 
         ``goes_on``: another replay will resume it, and report connections that are still open.
         """

@@ -29,7 +29,7 @@ Flushes = Literal["never", "counted", "promptly"]
 
 
 class Schedule:
-    """Hands batches to a runner. A batch is split where a change falls in it, and where connections are written.
+    """Hand batches to a runner. A batch is split where a change falls in it, and where connections are written.
 
     ``file``: the changes; None if there are none. ``vpcs``: the VPCs from which packets are seen; a None among them
     stands for all VPCs. ``done``: the changes that were made before a snapshot. ``first_ns``: the time of the first
@@ -84,7 +84,7 @@ class Schedule:
                 self._left = self._every
 
     def finish(self, first_ns: int | None) -> None:
-        """Ends the schedule. The change file is checked even if there was no packet."""
+        """End the schedule. The change file is checked even if there was no packet."""
         if not self._resolved:
             self._resolve(first_ns)
 

@@ -35,7 +35,7 @@ class Numbered(Protocol):
 
 
 class _Rows:
-    """Keeps copies of rows, which come in pieces as parallel arrays. Raises TableError for more than ``MOST_KEPT``."""
+    """Keep copies of rows, which come in pieces as parallel arrays. Raises TableError for more than ``MOST_KEPT``."""
 
     def __init__(self, what: Kept) -> None:
         self._what = what

@@ -1,4 +1,4 @@
-"""Adds up the parts of a replay that separate engines judged, because of several VPCs or several machines."""
+"""Add up the parts of a replay that separate engines judged, because of several VPCs or several machines."""
 
 from __future__ import annotations
 

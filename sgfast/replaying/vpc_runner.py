@@ -1,4 +1,4 @@
-"""Runs a replay with an engine for each VPC, if the policy maps packets to VPCs (SPEC 7.1).
+"""Run a replay with an engine for each VPC, if the policy maps packets to VPCs (SPEC 7.1).
 
 The marks in ``Vpc`` assign a packet to a VPC: the VNI of its tunnel, its VLAN, the interface that captured it, or the
 file it is in. Its addresses are then looked up in that VPC and its peers, so several VPCs may use the same addresses.

@@ -1,4 +1,4 @@
-"""Writes results: text reports, JSON with its schemas, and files. Each output has a module of its own."""
+"""Write results: text reports, JSON with its schemas, and files. Each output has a module of its own."""
 
 from __future__ import annotations
 

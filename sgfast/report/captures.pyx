@@ -177,7 +177,7 @@ cdef struct OutInterface:
 
 
 cdef class PcapngWriter(CaptureWriter):
-    """Writes the packets that have one of ``verdicts``; ``comments`` adds the verdict as a comment.
+    """Write the packets that have one of ``verdicts``; ``comments`` adds the verdict as a comment.
 
     Calls ``write`` with whole blocks, as bytes. Call ``close`` at the end.
     """
@@ -266,7 +266,7 @@ cdef inline char* end_block(char* block, char* at) noexcept nogil:
 
 
 cdef class PcapWriter(CaptureWriter):
-    """Writes the packets that have one of ``verdicts``. ``name``: the file's name, for errors.
+    """Write the packets that have one of ``verdicts``. ``name``: the file's name, for errors.
 
     Calls ``write`` with whole records, as bytes. Call ``close`` at the end. Raises OutputError for what pcap cannot
     hold: a second link type, times before 1970 or after 2106.

@@ -1,4 +1,4 @@
-"""Formats the counts of packets that were left out before judging, as text and as a JSON object."""
+"""Format the counts of packets that were left out before judging, as text and as a JSON object."""
 
 from __future__ import annotations
 

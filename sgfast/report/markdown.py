@@ -1,4 +1,4 @@
-"""Writes a document as Markdown for pull requests on GitHub and GitLab: nothing in a foreign name counts as markup."""
+"""Write a document as Markdown for pull requests on GitHub and GitLab: nothing in a foreign name counts as markup."""
 
 from __future__ import annotations
 

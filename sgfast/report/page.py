@@ -15,7 +15,7 @@ _COLOURS = {"bold": "1", "red": "31", "yellow": "33"}
 
 
 class Page:
-    """Collects lines. ``width``: the desired number of columns, limited to ``NARROWEST`` and ``WIDEST``."""
+    """Collect lines. ``width``: the desired number of columns, limited to ``NARROWEST`` and ``WIDEST``."""
 
     def __init__(self, width: int, colour: bool) -> None:
         self.width = min(max(width, NARROWEST), WIDEST)

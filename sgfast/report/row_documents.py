@@ -1,4 +1,4 @@
-"""Generates documents from ``row_schema``: the JSON Schema of a line of each kind, ``docs/rows.md``, and the columns in
+"""Generate documents from ``row_schema``: the JSON Schema of a line of each kind, ``docs/rows.md``, and the columns in
 ``docs/tables.md``.
 
 ``python -m sgfast.report.row_documents`` writes them into the repository.

@@ -1,4 +1,4 @@
-"""Writes a document as text for a terminal. Names in it are escaped."""
+"""Write a document as text for a terminal. Names in it are escaped."""
 
 from __future__ import annotations
 

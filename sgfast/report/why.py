@@ -1,4 +1,4 @@
-"""Explains in a sentence why packets were denied, and finds the rule that came nearest to allowing them.
+"""Explain in a sentence why packets were denied, and find the rule that came nearest to allowing them.
 
 It uses the rules that the policy had at the start of the replay. Later changes have a table of their own.
 """
@@ -62,7 +62,7 @@ _Compared = tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]
 
 
 class Reasons:
-    """Relates denials to the rules of a policy. Names that the policy does not know are no error."""
+    """Relate denials to the rules of a policy. Names that the policy does not know are no error."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy

@@ -1,4 +1,4 @@
-"""Suggests the rules that traffic needs: makes a policy that allows what captures show, with evidence for each rule.
+"""Suggest the rules that traffic needs: makes a policy that allows what captures show, with evidence for each rule.
 
     captures --replay, all allowed, or a policy's--> observing.Observer --kinds of connections--> rules.suggest_rules
         --> document --parsed again, replayed over the same captures--> the check that it allows what it claims

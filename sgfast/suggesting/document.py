@@ -1,4 +1,4 @@
-"""Writes a suggested policy as a document (SPEC 2) for further editing: one rule per line, its evidence above it."""
+"""Write a suggested policy as a document (SPEC 2) for further editing: one rule per line, its evidence above it."""
 
 from __future__ import annotations
 

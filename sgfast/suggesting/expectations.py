@@ -1,4 +1,4 @@
-"""Writes a first expectations file (SPEC 10.23) from captures: what worked in them, in as few lines as say it.
+"""Write a first expectations file (SPEC 10.23) from captures: what worked in them, in as few lines as say it.
 
     captures --replay, all allowed--> observing.Observer --kinds of connections--> rules.suggest_rules --> lines
         --proving.Expectations--> a line stays if it holds for all packets, or if the policy denies all of it that was

@@ -1,4 +1,4 @@
-"""Adds up the connections of a replay: initiator, responder, service, number of times, and whether it was answered."""
+"""Add up the connections of a replay: initiator, responder, service, number of times, and whether it was answered."""
 
 from __future__ import annotations
 

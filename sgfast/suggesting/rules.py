@@ -1,4 +1,4 @@
-"""Finds the fewest rules that allow given connections, and no more beyond them than the limits permit.
+"""Find the fewest rules that allow given connections, and no more beyond them than the limits permit.
 
 A connection needs a rule at each of its ends that is an instance. The rule goes to one of that instance's groups. For
 each service, groups are chosen greedily until they cover all instances that need it: the group with most of them first,
@@ -161,7 +161,7 @@ def suggest_rules(policy: Policy, kinds: Mapping[Kind, Evidence], limits: Limits
 
 
 class Drafter:
-    """Folds what connections need into few peers, each with its ports."""
+    """Fold what connections need into few peers, each with its ports."""
 
     def __init__(self, policy: Policy, limits: Limits) -> None:
         self._policy = policy
@@ -341,7 +341,7 @@ class Drafter:
 
 
 class _Matcher:
-    """Finds the rules that match a need, among those of all the instance's groups (SPEC 4.9, 4.11)."""
+    """Find the rules that match a need, among those of all the instance's groups (SPEC 4.9, 4.11)."""
 
     def __init__(self, policy: Policy, drafts: Iterable[_Draft]) -> None:
         self._policy = policy

@@ -34,7 +34,7 @@ def _encoded_texts(encoded: Sequence[bytes]) -> Array:
 
 
 class Words:
-    """Maps the numbers in a column to words."""
+    """Map the numbers in a column to words."""
 
     def __init__(self, words: Sequence[str | None]) -> None:
         # Two numbers may stand for the same word, such as a rule id used in two groups. The dictionary holds it once.

@@ -1,4 +1,4 @@
-"""Finds parts of a compressed file that can be decompressed each by itself, without decompressing them.
+"""Find parts of a compressed file that can be decompressed each by itself, without decompressing them.
 
 - ``xz``: blocks that give their sizes, as ``xz -T0`` and ``pixz`` write them. Each is a part.
 - ``bgzip``: members of gzip that give their sizes. Some of them together are a part.

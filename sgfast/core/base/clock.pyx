@@ -11,7 +11,7 @@ LATE_LIMIT_NS = MAX_LATE_NS
 
 
 cdef class ReplayClock:
-    """Turns the captures' times of packets, in order, into engine time, which never runs backwards."""
+    """Turn the captures' times of packets, in order, into engine time, which never runs backwards."""
 
     cdef Clock clock
 

@@ -1,4 +1,4 @@
-"""Reads of files that any idle thread may do. ``file_reads.pxd`` explains how."""
+"""Read of files that any idle thread may do. ``file_reads.pxd`` explains how."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free

@@ -1,4 +1,4 @@
-"""Builds the longest-prefix-match trie. ``cidr_trie.pxd`` has its layout and its look-ups."""
+"""Build the longest-prefix-match trie. ``cidr_trie.pxd`` has its layout and its look-ups."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t

@@ -425,7 +425,7 @@ cdef void look_up_together(const Tables* t, LookUp* waiting, Py_ssize_t n) noexc
 
 
 def divide(of_class, Py_ssize_t count, list matching):
-    """Divides joined classes until each of several sets of classes consists of whole ones.
+    """Divide joined classes until each of several sets of classes consists of whole ones.
 
     ``of_class``: uint32 (n,), the joined class of each class, below ``count``; it is changed in place. ``matching``:
     sets of different classes, as int64. Returns for each joined class the one below ``count`` that it is a part of, as

@@ -107,7 +107,7 @@ cdef HeaderRow* opener_rows(openers, Py_ssize_t n) except? NULL:
 
 
 cdef class ChangedConnections:
-    """Collects the changed connections of two planes that judge the same frames; ``old`` is one of the planes.
+    """Collect the changed connections of two planes that judge the same frames; ``old`` is one of the planes.
 
     Call ``compare`` after each batch and ``finish`` at the end, then read ``rows`` and the rest. MemoryError if there
     is no room.
@@ -426,7 +426,7 @@ cdef class ChangedConnections:
         unit.first = 0
 
     def finish(self):
-        """Ends all units, in the order in which they were made."""
+        """End all units, in the order in which they were made."""
         cdef uint32_t i
         with nogil:
             for i in range(self.unit_count):

@@ -86,7 +86,7 @@ cdef void judge_paired(
 
 
 cdef class PairedPlanes:
-    """Judges frames with two planes, which must have judged the same frames before, for ``changed`` to compare.
+    """Judge frames with two planes, which must have judged the same frames before, for ``changed`` to compare.
 
     ``judge`` uses one thread, which reads frame headers once for both planes. Calling ``changed.compare`` is up to the
     caller. ``start`` and ``wait`` use a second thread, which runs from ``begin`` to ``close``. Then neither plane waits
@@ -240,7 +240,7 @@ cdef class PairedPlanes:
             swap_ordered(self.compared, seen)
 
     def close(self):
-        """Ends the thread, if there is one."""
+        """End the thread, if there is one."""
         if self.thread is None:
             return
         try:

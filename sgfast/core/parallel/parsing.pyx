@@ -1,4 +1,4 @@
-"""Reads the headers of frames, and makes a list of packets for each shard. ``parsing.pxd`` explains how."""
+"""Read the headers of frames, and make a list of packets for each shard. ``parsing.pxd`` explains how."""
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memset

@@ -1,4 +1,4 @@
-"""Runs batches through the pipeline, and makes and frees planes. ``batch.pxd`` says what each function does."""
+"""Run batches through the pipeline, and make and free planes. ``batch.pxd`` says what each function does."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free

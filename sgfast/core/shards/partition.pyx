@@ -85,7 +85,7 @@ cdef inline void vote(Bin* bin, uint64_t pair, const uint64_t* addr, bint ipv6) 
 
 
 cdef class Partitioner:
-    """Reads the headers of an input's frames and collects them by shard until they are taken.
+    """Read the headers of an input's frames and collect them by shard until they are taken.
 
     ``seed``: 64 bits that determine the shard of an address pair, the same for all inputs of a replay.
     ``infrastructure``: as for the data plane. ``began_ns``: where the clock begins, in nanoseconds: at the time of the

@@ -1,4 +1,4 @@
-"""Feeds the records of segments to a data plane: the judging half of a clustered replay. ``partition.pyx`` is the
+"""Feed the records of segments to a data plane: the judging half of a clustered replay. ``partition.pyx`` is the
 reading half.
 """
 
@@ -60,7 +60,7 @@ def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t 
 
 
 cdef class RecordJudge:
-    """Judges records with a data plane that has one job, and whose clock has begun (``DataPlane.begin``)."""
+    """Judge records with a data plane that has one job, and whose clock has begun (``DataPlane.begin``)."""
 
     cdef DataPlane plane
     cdef uint64_t last_number       # number of the packet judged last

@@ -1,4 +1,4 @@
-"""Saves incomplete datagrams as an array, and loads them: a part of ``snapshot``."""
+"""Save incomplete datagrams as an array, and load them: a part of ``snapshot``."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset

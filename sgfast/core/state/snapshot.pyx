@@ -1,4 +1,4 @@
-"""Saves a data plane's state as arrays, and loads it; ``snapshot.pxd`` explains the format."""
+"""Save a data plane's state as arrays, and load it; ``snapshot.pxd`` explains the format."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc

@@ -1,4 +1,4 @@
-"""Reads cloud exports, the output of a cloud's CLI or API, as policies.
+"""Read cloud exports, the output of a cloud's CLI or API, as policies.
 
     files --sources--> plain values --format detected and read--> Draft --> document, Policy
 

@@ -1,4 +1,4 @@
-"""Reads the output of ``aws ec2 describe-…``: groups, network interfaces, instances, VPCs, peerings, prefix lists.
+"""Read the output of ``aws ec2 describe-…``: groups, network interfaces, instances, VPCs, peerings, prefix lists.
 
 The commands are ``describe-security-groups``, ``describe-security-group-rules``, ``describe-network-interfaces``,
 ``describe-instances``, ``describe-vpcs``, ``describe-subnets``, ``describe-vpc-peering-connections``,

@@ -1,4 +1,4 @@
-"""Warns about what AWS has beside security groups that lets traffic pass, denies it or changes its addresses."""
+"""Warn about what AWS has beside security groups that lets traffic pass, denies it or changes its addresses."""
 
 from __future__ import annotations
 

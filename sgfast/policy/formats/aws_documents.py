@@ -13,7 +13,7 @@ from sgfast.policy.formats.sources import Source
 
 
 class AwsDocuments:
-    """Raises PolicyError for a document that is only a part of what was to be listed."""
+    """Raise PolicyError for a document that is only a part of what was to be listed."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.documents: list[JsonObject] = []

@@ -131,7 +131,7 @@ def region_of(text: str) -> str:
 
 
 class Vpcs:
-    """Collects the VPCs of an account and their regions (SPEC 4.11, 7)."""
+    """Collect the VPCs of an account and their regions (SPEC 4.11, 7)."""
 
     def __init__(self) -> None:
         self._locations: dict[str, Location] = {}

@@ -1,4 +1,4 @@
-"""Brings what AWS tools print into one shape: objects of sections, as ``aws ec2 describe-…`` prints them.
+"""Bring what AWS tools print into one shape: objects of sections, as ``aws ec2 describe-…`` prints them.
 
 - ``--query SecurityGroups`` leaves a list of groups, ``--query 'Reservations[].Instances'`` a list of lists. What an
   object without its section is follows from its keys.

@@ -1,4 +1,4 @@
-"""Reads AWS CloudFormation templates: their security groups, and the interfaces whose addresses they set.
+"""Read AWS CloudFormation templates: their security groups, and the interfaces whose addresses they set.
 
 A template is a file in JSON or YAML, or the output of ``aws cloudformation get-template``. Parameters have their
 defaults, unless a file gives them other values: the list that ``--parameters`` of the AWS CLI takes, or the output of

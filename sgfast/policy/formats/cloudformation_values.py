@@ -1,4 +1,4 @@
-"""Computes the values in a CloudFormation template: ``Ref``, ``Fn::Sub``, ``Fn::If``, conditions, mappings.
+"""Compute the values in a CloudFormation template: ``Ref``, ``Fn::Sub``, ``Fn::If``, conditions, mappings.
 
 What a template does not say (a parameter without a default, an attribute that only the cloud knows) becomes an
 ``Unknown`` in place of the value. That is no error until the value is needed, and where an id is needed, something

@@ -1,4 +1,4 @@
-"""Converts a draft's document to a ``Policy`` or to readable YAML."""
+"""Convert a draft's document to a ``Policy`` or to readable YAML."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ class Made(NamedTuple):
 
 
 class Draft:
-    """Collects objects; ``document()`` and ``made`` return the result. PolicyError names file and object."""
+    """Collect objects; ``document()`` and ``made`` return the result. PolicyError names file and object."""
 
     def __init__(self, profile: Literal["otc", "neutron", "aws"]) -> None:
         self._profile = profile
@@ -543,7 +543,7 @@ def _written_ports(rule: DraftRule, protocol: int | None) -> int | str:
 
 
 class _Peers:
-    """Writes the peers of rules."""
+    """Write the peers of rules."""
 
     def __init__(self, groups: dict[str, str], address_groups: dict[str, str]) -> None:
         """Both arguments are names by id."""

@@ -1,4 +1,4 @@
-"""Reads an exported object key by key. Errors name the object; keys that nobody read are reported."""
+"""Read an exported object key by key. Errors name the object; keys that nobody read are reported."""
 
 from __future__ import annotations
 

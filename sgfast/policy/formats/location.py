@@ -1,4 +1,4 @@
-"""Identifies an object of an export in messages."""
+"""Identify an object of an export in messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads OpenStack Neutron v2: documents of its API, and the output of ``openstack … -f json``.
+"""Read OpenStack Neutron v2: documents of its API, and the output of ``openstack … -f json``.
 
 It reads ``security_groups``, ``security_group_rules``, ``ports``, ``address_groups``, and for names and networks
 ``servers``, ``networks``, ``subnets`` and ``routers``.

@@ -1,4 +1,4 @@
-"""Converts the output of ``openstack … list -f json`` and ``… show -f json`` into documents of the API.
+"""Convert the output of ``openstack … list -f json`` and ``… show -f json`` into documents of the API.
 
 The rows of a list use column titles as keys ("IP Protocol"), and older versions print fewer columns. If a needed value
 is neither printed nor implied, the error names the option that prints it.

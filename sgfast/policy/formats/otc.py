@@ -1,4 +1,4 @@
-"""Reads Open Telekom Cloud and Huawei Cloud: the VPC API v3 and v1, and the list of servers (ECS).
+"""Read Open Telekom Cloud and Huawei Cloud: the VPC API v3 and v1, and the list of servers (ECS).
 
 It reads ``security_groups`` and ``security_group_rules`` (v3: multiport, action, priority; v1: port_range_min and
 port_range_max), ``address_groups``, ``ports`` (v1 and v3), ``sub_network_interfaces``, ``servers``, ``vpcs``,

@@ -1,4 +1,4 @@
-"""Reads export files, JSON or YAML, into plain values, within the limits of documents (SPEC 11)."""
+"""Read export files, JSON or YAML, into plain values, within the limits of documents (SPEC 11)."""
 
 from __future__ import annotations
 

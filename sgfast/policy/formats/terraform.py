@@ -1,4 +1,4 @@
-"""Reads state files of Terraform and OpenTofu, and the output of ``show -json`` for a state or a plan.
+"""Read state files of Terraform and OpenTofu, and the output of ``show -json`` for a state or a plan.
 
 A plan contains the current state (``prior_state``) and the state after it is applied (``planned_values``). As a policy
 it means the latter; ``read(…, planned=False)`` gives the former. Resources that are not read are ignored; those that

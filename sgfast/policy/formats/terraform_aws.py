@@ -1,4 +1,4 @@
-"""Reads Terraform's AWS resources as groups, rules and interfaces.
+"""Read Terraform's AWS resources as groups, rules and interfaces.
 
 A group's ``ingress`` and ``egress`` attributes are what AWS returned at Terraform's last refresh. They include rules
 that are resources of their own. The planned rules are therefore these, minus the earlier rules of rule resources, plus

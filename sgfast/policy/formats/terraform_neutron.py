@@ -1,4 +1,4 @@
-"""Reads Terraform's resources of the OpenStack-based clouds: openstack, opentelekomcloud, huaweicloud.
+"""Read Terraform's resources of the OpenStack-based clouds: openstack, opentelekomcloud, huaweicloud.
 
 The rules a cloud creates with each new group are in no state, unless the group lists its ``rules`` (an existing group
 on Huawei Cloud). If ``delete_default_rules`` is not set, they are added here as the cloud's API creates them: all

@@ -1,4 +1,4 @@
-"""Finds the resources that a value comes from if Terraform knows it only after apply.
+"""Find the resources that a value comes from if Terraform knows it only after apply.
 
 A plan omits such values. Its ``configuration`` lists the names an expression mentions, but not how it combines them:
 ``aws_security_group.web[each.key].id`` appears as ``aws_security_group.web`` and ``each.key``. From these names,
@@ -102,7 +102,7 @@ class _Scope:
 
 
 class References:
-    """Finds resource instances by the names that a plan's configuration mentions."""
+    """Find resource instances by the names that a plan's configuration mentions."""
 
     def __init__(self, configuration: Any, resources: Sequence[Resource]) -> None:
         self._root = _mapping(_mapping(configuration).get("root_module"))

@@ -1,4 +1,4 @@
-"""Adapts an export's names, descriptions and addresses to what a policy allows (SPEC 2.1, 2.3, 2.7)."""
+"""Adapt an export's names, descriptions and addresses to what a policy allows (SPEC 2.1, 2.3, 2.7)."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Server(NamedTuple):
 
 
 class ApiReader:
-    """Reads the documents of one API into a draft. A subclass sets ``profile`` and implements the differences."""
+    """Read the documents of one API into a draft. A subclass sets ``profile`` and implements the differences."""
 
     profile: Literal["otc", "neutron"]
 

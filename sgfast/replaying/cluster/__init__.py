@@ -1,4 +1,4 @@
-"""Runs a replay on a cluster of any number of machines, with the same verdicts as one process.
+"""Run a replay on a cluster of any number of machines, with the same verdicts as one process.
 
     captures --index--> ranges of large captures      walks over record headers
     units    --read---> segments, records by shard    one task for each capture or range, in any order

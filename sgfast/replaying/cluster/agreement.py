@@ -1,4 +1,4 @@
-"""Checks that replays that share a folder agree on everything that segments depend on."""
+"""Check that replays that share a folder agree on everything that segments depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adds up the shards' results, and passes the rows of packets and connections to the sinks."""
+"""Add up the shards' results, and pass the rows of packets and connections to the sinks."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def write_packets(sinks: Sinks, run: Run, job: Job, chain: Chain, judged: Sequen
 
 
 class _PacketWriter:
-    """Passes rows of packets to sinks, in order and with the names that applied at the time."""
+    """Pass rows of packets to sinks, in order and with the names that applied at the time."""
 
     def __init__(self, run: Run, job: Job, chain: Chain, judged: Sequence[Judged], sinks: Sinks) -> None:
         self._sinks = sinks

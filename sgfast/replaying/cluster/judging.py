@@ -163,7 +163,7 @@ class ShardRunner:
         return [runner.engine.dataplane.take_flows() for runner, _ in self._runners.values()]
 
     def finish_some(self, now_ns: int) -> bool:
-        """Ends some of the open connections. Returns whether none is left."""
+        """End some of the open connections. Return whether none is left."""
         done = True
         for runner, _ in self._runners.values():
             runner.engine.dataplane.advance(now_ns)

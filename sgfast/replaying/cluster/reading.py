@@ -192,7 +192,7 @@ def _is_busy(busy: tuple[int, int, Pair], shards: int) -> bool:
 
 
 class UnitCaptures(Captures):
-    """Reads a unit's captures, given what came before (``start``). ``range_ns``: as in ``Segment``."""
+    """Read a unit's captures, given what came before (``start``). ``range_ns``: as in ``Segment``."""
 
     def __init__(self, run: Run, unit: Unit, start: Start, placement: Placement | None) -> None:
         parts = [[(entry.path, entry.begins_ns) for entry in unit.inputs]]

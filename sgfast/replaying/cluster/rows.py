@@ -30,7 +30,7 @@ class RowsFile:
 
 
 class RowsWriter:
-    """Writes a file with rows, either with ``write``, which takes them in order, or with ``add``, which sorts them.
+    """Write a file with rows, either with ``write``, which takes them in order, or with ``add``, which sorts them.
 
     A context manager that leaves no file behind unless ``close`` was called.
     """
@@ -80,7 +80,7 @@ class RowsWriter:
 
 
 class MergedRows:
-    """Reads the rows of several files in the order of their numbers."""
+    """Read the rows of several files in the order of their numbers."""
 
     def __init__(self, folder: Folder, files: Sequence[RowsFile]) -> None:
         self._cursors = [
@@ -99,7 +99,7 @@ class MergedRows:
 
 
 class _Cursor:
-    """Reads one run."""
+    """Read one run."""
 
     def __init__(self, folder: Folder, file: RowsFile, run: int) -> None:
         self._folder, self._file = folder, file

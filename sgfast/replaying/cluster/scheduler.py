@@ -1,4 +1,4 @@
-"""Runs tasks on Dask, and turns its failures into errors with one clear line."""
+"""Run tasks on Dask, and turn its failures into errors with one clear line."""
 
 from __future__ import annotations
 

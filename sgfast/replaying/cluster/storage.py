@@ -145,7 +145,7 @@ def _document_checksum(document: dict[str, Any]) -> int:
 
 
 class Reader:
-    """Reads parts of files, and keeps the last file open because the next part is usually in it. A context manager."""
+    """Read parts of files, and keep the last file open because the next part is usually in it. A context manager."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
@@ -186,7 +186,7 @@ class Reader:
 
 
 class Writer:
-    """Writes a file, which appears when the context ends without an error."""
+    """Write a file, which appears when the context ends without an error."""
 
     def __init__(self, folder: Folder, system: Any, name: str) -> None:
         self._folder, self._system, self._name = folder, system, name

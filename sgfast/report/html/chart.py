@@ -1,4 +1,4 @@
-"""Draws the timeline: one lane of bars for each outcome of packets, and a line for each change of the policy."""
+"""Draw the timeline: one lane of bars for each outcome of packets, and a line for each change of the policy."""
 
 from __future__ import annotations
 

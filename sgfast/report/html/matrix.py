@@ -1,4 +1,4 @@
-"""Draws a matrix: a row for each group that connections come from, a column for each that they go to."""
+"""Draw a matrix: a row for each group that connections come from, a column for each that they go to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts packets over time by interval and verdict, in bounded memory.
+"""Count packets over time by interval and verdict, in bounded memory.
 
     headers, results --> replay's clock --> interval of 2**shift ns since the first packet --> counts[interval, kind]
 

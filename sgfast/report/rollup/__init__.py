@@ -1,4 +1,4 @@
-"""Folds kinds of traffic until they fit on a screen: from whom, to whom, which service, what happens, and why (SPEC
+"""Fold kinds of traffic until they fit on a screen: from whom, to whom, which service, what happens, and why (SPEC
 10.24). What is folded is added up: no packet and no connection is lost.
 
     kinds (``replaying.kinds``) -> one part, such as what would break -> rows, by ends, service and reason
@@ -47,7 +47,7 @@ _NAMED_SERVICES = 3
 _ServiceLevel = Literal["service", "protocol", "any"]
 _Step = tuple[Level, Level, _ServiceLevel]
 
-# How finely the ends and the service are told, finest first, if all rows are to fit.
+# Levels at which ends and services are named, finest first, until the rows fit.
 _STEPS: dict[By, tuple[_Step, ...]] = {
     "group": (("end", "end", "service"), ("group", "group", "service"), ("group", "group", "protocol"),
               ("scope", "scope", "protocol"), ("scope", "scope", "any")),

@@ -1,4 +1,4 @@
-"""Folds the connections that one of two policies blocks and the other lets pass (SPEC 10.14)."""
+"""Fold the connections that one of two policies blocks and the other lets pass (SPEC 10.14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folds connections that were seen: those that ``sgfast suggest`` makes no rule for (SPEC 10.15), and those that used a
+"""Fold connections that were seen: those that ``sgfast suggest`` makes no rule for (SPEC 10.15), and those that used a
 rule that is much wider (SPEC 10.12).
 """
 
