@@ -23,8 +23,8 @@ __all__ = ["Lines", "PolicySource", "load", "load_policy", "parse_policy"]
 #: Values that stand for a policy in a program (SPEC 14.2).
 PolicySource = Policy | str | bytes | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
 
-#: The part of the text that is searched for the bracket that JSON starts with. Past that, the text is read as YAML, which
-#: accepts JSON too.
+#: The part of the text that is searched for the bracket that JSON starts with. Past that, the text is read as YAML,
+#: which accepts JSON too.
 _BLANK_CHARACTERS = 1000
 
 
