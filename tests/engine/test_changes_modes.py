@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_network
+from itertools import product
 
 from scenario import policy_of, run, run_both_families
 from shop_changes import (
@@ -158,30 +159,16 @@ def test_unmatched_is_not_asked_where_nothing_changed() -> None:
     """, changes={"member": AddMember("w", "web"), "nothing": [], "touch": TOUCH, "words": words})  # fmt: skip
 
 
-def test_unmatched_ping_in_both_families() -> None:
-    run_both_families(UNMATCHED, """
-        @0 ping client > web id=4 -> allow rule
-        @0 ping web > client id=4 -> allow rule
-        @0 gre web > client       -> allow rule
-        @1 apply no-ping          -> 1 disconnected
-        @2 pong web > client id=4 -> deny disconnected
-        @2 pong client > web id=4 -> allow established
-        @3 apply no-out           -> 2 disconnected
-        @3 pong client > web id=4 -> deny disconnected
-        @3 gre client > web       -> deny disconnected
-    """, changes=CHANGES | {"no-ping": [RemoveRule("w", "w/inbound/5"), RemoveRule("w", "w/inbound/6")]})  # fmt: skip
-
-
 def test_unmatched_is_asked_of_every_instance_after_any_change() -> None:
     """Rules that name a group no longer match a peer that has left the group or lost its address (SPEC 6.9)."""
-    for name, changes in {
+    for (name, changes), (policy, reason) in product({
         "leaves": [AddMember("spare", "web"), RemoveMember("w", "web")],
         "goes": [RemoveInstance("web")],
         "swaps": [RemoveInstance("web"), AddInstance(replace(WEB, security_groups=("spare",)))],
-    }.items():
-        run_both_families(UNMATCHED, handshake("web:40000", "db:5432") + handshake("twin:40000", "db:5432") + f"""
+    }.items(), ((UNMATCHED, "disconnected"), (SHOP + on_change("forget-unmatched"), "midstream"))):
+        run_both_families(policy, handshake("web:40000", "db:5432") + handshake("twin:40000", "db:5432") + f"""
             @1 apply {name}                -> 1 disconnected
-            @2 tcp db:5432 > web:40000 PA  -> deny disconnected; egress deny disconnected; ingress -
+            @2 tcp db:5432 > web:40000 PA  -> deny {reason}; egress deny {reason}; ingress -
             @2 tcp db:5432 > twin:40000 PA -> allow established
         """, changes={name: changes})  # fmt: skip
 

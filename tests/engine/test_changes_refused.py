@@ -54,24 +54,18 @@ PEERINGS: dict[str, Change | list[Change]] = {
 @pytest.mark.parametrize("policy", [VPCS + on_change(what) for what in ("cut-inbound", "keep")])
 def test_peering_that_goes_isolates_and_disconnects_nothing(policy: str) -> None:
     """SPEC 6.9."""
-    run_both_families(policy, handshake("r:40000", "b:80") + """
+    run_both_families(policy, handshake("r:40000", "b:80") + handshake("r:40002", "b:80") + """
         @10  apply apart                -> 0 disconnected
+        @11  tcp r:40002 > b:80 PA      -> deny vpc-isolated
         @11  tcp r:40000 > b:80 PA      -> deny vpc-isolated; egress deny vpc-isolated; ingress -
         @11  tcp b:80 > r:40000 PA      -> deny vpc-isolated
         @11  tcp r:40001 > b:80 S       -> deny vpc-isolated
         @11  error b > r about tcp r:40000 > b:80 PA -> deny vpc-isolated
         @599 apply together             -> 0 disconnected
         @600-1ns tcp r:40000 > b:80 PA  -> allow established; egress allow established; ingress allow established
-    """, changes=PEERINGS)  # fmt: skip
-
-
-def test_packets_that_isolation_denies_do_not_prolong() -> None:
-    run_both_families(VPCS, handshake("r:40000", "b:80") + """
-        @10  apply apart                -> 0 disconnected
-        @599 tcp r:40000 > b:80 PA      -> deny vpc-isolated
-        @600 apply together             -> 0 disconnected
-        @600 tcp r:40000 > b:80 PA      -> deny midstream
-        @600 tcp r:40000 > b:80 S       -> allow rule
+        # what isolation denies prolongs nothing
+        @600 tcp r:40002 > b:80 PA      -> deny midstream
+        @600 tcp r:40002 > b:80 S       -> allow rule
     """, changes=PEERINGS)  # fmt: skip
 
 

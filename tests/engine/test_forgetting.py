@@ -12,7 +12,7 @@ from test_changes import CHANGES, SHOP, TLS, handshake, on_change
 
 from sgfast import load_snapshot, save_snapshot
 from sgfast.engine import Engine
-from sgfast.policy.changes import AddMember, AddRule, RemoveMember, RemoveRule
+from sgfast.policy.changes import AddRule, RemoveRule
 
 FORGETTING = SHOP + on_change("forget-unmatched")
 NO_SQL = [RemoveRule("d", "d/inbound/1"), RemoveRule("d", "d/inbound/2")]
@@ -70,15 +70,6 @@ def test_only_the_side_whose_rules_no_longer_match_forgets() -> None:
         @2 tcp db:5432 > web:40000 PA     -> deny midstream; egress deny midstream; ingress -
         @2 tcp web:40000 > db:5432 S      -> deny no-rule; egress allow established; ingress deny no-rule
     """, changes=ALL)  # fmt: skip
-
-
-def test_rule_of_a_peer_that_left_the_group_no_longer_matches() -> None:
-    """SPEC 6.9: every change asks about all connections again."""
-    run_both_families(FORGETTING, handshake("web:40000", "db:5432") + handshake("twin:40000", "db:5432") + """
-        @1 apply leaves                   -> 1 disconnected
-        @2 tcp db:5432 > web:40000 PA     -> deny midstream
-        @2 tcp db:5432 > twin:40000 PA    -> allow established
-    """, changes={"leaves": [AddMember("spare", "web"), RemoveMember("w", "web")]})  # fmt: skip
 
 
 def test_what_was_denied_after_it_was_forgotten_makes_its_key_moot() -> None:
