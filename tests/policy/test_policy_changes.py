@@ -228,12 +228,6 @@ def test_written_ids_count_as_used_while_they_are_there_and_after() -> None:
     assert added(TLS, f"web/inbound/{'9' * 80}") == "web/inbound/17"
 
 
-def test_written_id_of_a_rule_that_is_gone_is_not_given_again() -> None:
-    ahead = AddRule("web", replace(TLS, id="web/inbound/4"))
-    policy = apply_changes(POLICY, [RemoveRule("web", "web/inbound/1"), ahead, RemoveRule("web", ahead.rule.id)]).policy
-    assert apply_change(policy, AddRule("web", TLS)).policy.group_by_name["web"].rules[-1].id == "web/inbound/5"
-
-
 def test_several_changes_as_one_concern_all_their_groups() -> None:
     changed = apply_changes(POLICY, [RemoveMember("spare", "w2"), RemoveGroup("spare"), AddMember("db", "w2")])
     assert (sorted(changed.groups), sorted(changed.instances)) == (["db", "spare"], ["d1", "w2"])

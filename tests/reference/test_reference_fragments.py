@@ -256,11 +256,17 @@ SCRIPTS: dict[str, tuple[tuple[int, ...], str]] = {
         shut 0-24+      -> deny fragment
         told 4          -> deny fragment
     """),
-    "what waits meets the rules of the first one's time": ((4, 6), """
-        shut 24-64 -> pending
+    "what waits meets the rules of the first one's time, and a verdict that was given stays": ((4, 6), """
+        shut 24-48+ -> pending
         apply more
-        shut 0-24+ -> allow rule
-        told 1     -> allow rule
+        shut 0-24+  -> allow rule
+        told 1      -> allow rule
+        a 0-24+     -> allow rule
+        apply no-rule
+        a 24-48+    -> allow rule
+        apply no-web
+        a 48-64     -> allow rule; ingress allow rule
+        shut 48-64  -> allow rule; ingress allow rule
     """),
     "none ends beyond the longest datagram": ((4, 6), """
         b 65528-65536+ -> deny malformed

@@ -6,7 +6,7 @@ import pytest
 from peers_and_filter import FILTER, room_for
 from scenario import Line, Names, fits, from_reference, policy_of, read_table
 
-from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.engine import LEAST_OPENERS_SEEN, ReferenceEngine
 
 
 @pytest.mark.parametrize(("bound", "of_the_oldest"), [(0, "no-rule"), (3, "midstream")])
@@ -14,6 +14,7 @@ def test_of_too_many_openers_the_latest_are_remembered(
     bound: int, of_the_oldest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is forgotten is inferred, and denied by the rules. The bound holds however small the table is."""
+    assert LEAST_OPENERS_SEEN == 1 << 20
     monkeypatch.setattr("sgfast.reference.engine.LEAST_OPENERS_SEEN", bound)
     policy = policy_of(FILTER + room_for(2))
     reference = ReferenceEngine(policy, midstream="infer")
