@@ -50,7 +50,8 @@ ADDRESSES = {
 DATAGRAMS: dict[str, dict[str, Any]] = {
     "a": {}, "b": {"identification": 8}, "c": {"identification": 9}, "d": {"identification": 10},
     "far": {"identification": 0x10007},
-    "shut": {"layer": SHUT}, "other": {"src": "other"}, "to-db": {"dst": "db"}, "from-db": {"src": "db"},
+    "shut": {"layer": SHUT, "identification": 11},
+    "other": {"src": "other"}, "to-db": {"dst": "db"}, "from-db": {"src": "db"},
     "web-to-db": {"src": "web", "dst": "db"}, "red-to-green": {"src": "red", "dst": "green"},
     "reply": {"layer": f.udp(80, 4000), "src": "web", "dst": "client"},
     "reply-of-shut": {"layer": f.udp(81, 4000, bytes(56)), "src": "web", "dst": "client"},
