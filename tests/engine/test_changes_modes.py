@@ -1,4 +1,4 @@
-"""Changes under each ``on_change``, in causal mode, of inferred connections (SPEC 6.7, 9.2, 9.3)."""
+"""Changes under each ``on_change``, in causal mode, of inferred connections (SPEC 6.7, 6.13, 9.2, 9.3)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from itertools import product
 
+import pytest
 from scenario import policy_of, run, run_both_families
 from shop_changes import (
     CHANGES,
@@ -24,7 +25,6 @@ from shop_changes import (
 from sgfast.policy.changes import (
     AddInstance,
     AddMember,
-    AddPeering,
     AddRule,
     Change,
     ModifyRule,
@@ -78,9 +78,7 @@ def test_unmatched_are_cut_in_both_directions_and_matched_live_on() -> None:
         @4 apply http                     -> 0 disconnected
         @4 tcp client:40000 > web:80 A    -> deny disconnected
         @600 tcp client:40000 > web:80 S  -> allow rule
-    """, changes=CHANGES | {
-        "http": [AddRule("w", replace(TLS, ethertype=family, ports=((80, 80),))) for family in (4, 6)],
-    })  # fmt: skip
+    """, changes=ALL)  # fmt: skip
 
 
 def test_connection_another_rule_allows_lives_on_under_the_rule_it_was_opened_with() -> None:
@@ -165,7 +163,7 @@ def test_unmatched_is_asked_of_every_instance_after_any_change() -> None:
         "leaves": [AddMember("spare", "web"), RemoveMember("w", "web")],
         "goes": [RemoveInstance("web")],
         "swaps": [RemoveInstance("web"), AddInstance(replace(WEB, security_groups=("spare",)))],
-    }.items(), ((UNMATCHED, "disconnected"), (SHOP + on_change("forget-unmatched"), "midstream"))):
+    }.items(), ((UNMATCHED, "disconnected"), (FORGETTING, "midstream"))):
         run_both_families(policy, handshake("web:40000", "db:5432") + handshake("twin:40000", "db:5432") + f"""
             @1 apply {name}                -> 1 disconnected
             @2 tcp db:5432 > web:40000 PA  -> deny {reason}; egress deny {reason}; ingress -
@@ -203,6 +201,97 @@ def test_only_the_rules_after_all_changes_of_one_go_count() -> None:
     """, changes={"changed-mind": [
         AddMember("spare", "web"), RemoveMember("w", "web"), AddMember("w", "web"),
     ]})  # fmt: skip
+
+
+# --- SPEC 6.13: what no rule matches any more is forgotten
+
+
+FORGETTING = SHOP + on_change("forget-unmatched")
+HTTP = [AddRule("w", replace(TLS, ethertype=family, ports=((80, 80),))) for family in (4, 6)]
+ALL = CHANGES | {"no-sql": [RemoveRule("d", "d/inbound/1"), RemoveRule("d", "d/inbound/2")], "http": HTTP}
+
+
+def test_forgotten_connection_meets_the_rules_in_both_directions_and_matched_ones_live_on() -> None:
+    run_both_families(FORGETTING, handshake() + """
+        @0 udp client:1 > web:53          -> allow rule
+        @0 udp web:2 > client:9           -> allow rule
+        @1 apply touch                    -> 0 disconnected
+        @1 apply no-http                  -> 1 disconnected
+        @2 tcp client:40000 > web:80 A    -> deny midstream
+        @2 tcp web:80 > client:40000 A    -> deny midstream
+        @2 tcp client:40000 > web:80 S    -> deny no-rule
+        @2 error web > client about tcp client:40000 > web:80 A -> deny invalid
+        @2 udp client:1 > web:53          -> allow established
+        @3 apply no-out                   -> 1 disconnected
+        @3 udp client:9 > web:2           -> deny no-rule
+        @3 udp web:2 > client:9           -> deny no-rule
+        @3 udp web:53 > client:1          -> allow established
+    """, changes=ALL)  # fmt: skip
+
+
+def test_key_is_free_at_once_when_the_rules_allow_it_again() -> None:
+    run_both_families(FORGETTING, handshake() + """
+        @1 apply no-http                  -> 1 disconnected
+        @2 apply http                     -> 0 disconnected
+        @2 tcp client:40000 > web:80 A    -> deny midstream
+        @2 tcp client:40000 > web:80 S    -> allow rule
+        @2 tcp web:80 > client:40000 SA   -> allow established
+    """, changes=ALL)  # fmt: skip
+
+
+def test_responder_opens_it_the_other_way_round_and_lets_the_initiator_back_in() -> None:
+    run_both_families(FORGETTING, """
+        @0 udp client:1 > web:53          -> allow rule
+        @0 udp web:53 > client:1          -> allow established
+        @1 apply no-dns                   -> 1 disconnected
+        @2 udp client:1 > web:53          -> deny no-rule
+        @2 udp web:53 > client:1          -> allow rule; egress allow rule
+        @2 udp client:1 > web:53          -> allow established
+        # The connection is outbound now. So a change asks the outbound rules about it.
+        @3 apply touch                    -> 0 disconnected
+        @3 apply no-out                   -> 1 disconnected
+        @3 udp client:1 > web:53          -> deny no-rule
+    """, changes=ALL)  # fmt: skip
+
+
+def test_only_the_side_whose_rules_no_longer_match_forgets() -> None:
+    run_both_families(FORGETTING, handshake("web:40000", "db:5432") + """
+        @1 apply no-sql                   -> 1 disconnected
+        @2 tcp web:40000 > db:5432 PA     -> deny midstream; egress allow established; ingress deny midstream
+        @2 tcp db:5432 > web:40000 PA     -> deny midstream; egress deny midstream; ingress -
+        @2 tcp web:40000 > db:5432 S      -> deny no-rule; egress allow established; ingress deny no-rule
+    """, changes=ALL)  # fmt: skip
+
+
+def test_what_was_denied_after_it_was_forgotten_makes_its_key_moot() -> None:
+    """SPEC 9.2."""
+    run_both_families(FORGETTING, """
+        @0 udp client:1 > web:53          -> allow rule
+        @0 udp web:53 > client:1          -> allow established
+        @1 apply no-dns                   -> 1 disconnected
+        @2 udp client:1 > web:53          -> deny no-rule
+        @2 udp web:53 > client:1          -> moot opener-denied
+        @2 udp client:1 > web:53          -> deny no-rule
+        @3 apply dns                      -> 0 disconnected
+        @3 udp client:1 > web:53          -> allow rule
+        @3 udp web:53 > client:1          -> allow established
+    """, mode="causal", changes=ALL | {
+        "dns": [AddRule("w", replace(TLS, ethertype=family, protocol=17, ports=((53, 53),))) for family in (4, 6)],
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("midstream", ["infer", "allow"])
+def test_forgotten_connection_is_inferred_again_only_if_nobody_saw_its_opener(midstream: str) -> None:
+    """SPEC 9.3."""
+    run_both_families(FORGETTING, handshake() + """
+        @0 tcp client:40001 > web:80 PA   -> allow inferred
+        @1 apply no-http                  -> 2 disconnected
+        @2 tcp client:40001 > web:80 PA   -> deny no-rule
+        @2 tcp client:40000 > web:80 PA   -> deny midstream
+        @3 apply http                     -> 0 disconnected
+        @3 tcp client:40001 > web:80 PA   -> allow inferred
+        @3 tcp client:40000 > web:80 PA   -> deny midstream
+    """, midstream=midstream, changes=ALL)  # fmt: skip
 
 
 # --- SPEC 9.3: inferred connections
@@ -307,13 +396,6 @@ def test_moot_peers_may_call_as_soon_as_the_rules_allow_it() -> None:
         @1 udp web:123 > client:123   -> allow rule
         @1 udp client:123 > web:123   -> allow established
     """, changes=OPEN, mode="causal")
-    run_both_families(VPCS, """
-        @0 gre r > n                  -> deny vpc-isolated
-        @0 gre n > r                  -> moot opener-denied
-        @1 apply met                  -> 0 disconnected
-        @1 gre n > r                  -> allow rule; egress allow rule; ingress allow rule
-        @1 gre r > n                  -> allow established
-    """, changes={"met": AddPeering("red", "green")}, mode="causal")
 
 
 def test_moot_keys_stay_moot_while_their_opener_gets_as_far_as_the_other_filter() -> None:
@@ -329,14 +411,6 @@ def test_moot_keys_stay_moot_while_their_opener_gets_as_far_as_the_other_filter(
         @602 tcp web:40000 > twin:22 A -> moot opener-denied
         @1202 tcp web:40000 > twin:22 A -> deny midstream
     """, changes=OPEN, mode="causal")  # fmt: skip
-    run_both_families(VPCS.replace("protocol: all, source: g", "protocol: tcp, ports: 80"), """
-        @0 udp r:40000 > b:53         -> deny no-rule; egress allow rule; ingress deny no-rule
-        @0 udp r:40000 > n:53         -> deny vpc-isolated
-        @1 apply met                  -> 0 disconnected
-        @2 udp n:53 > r:40000         -> moot opener-denied
-        @2 udp r:40000 > n:53         -> deny no-rule; egress allow rule; ingress deny no-rule
-        @2 udp n:53 > r:40000         -> moot opener-denied
-    """, changes={"met": AddPeering("red", "green")}, mode="causal")  # fmt: skip
 
 
 def test_moot_keys_stay_moot_when_an_instance_at_one_end_is_deleted() -> None:

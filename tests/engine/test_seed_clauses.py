@@ -20,7 +20,6 @@ from scenario import Changes, openers, policy_of, run
 
 from sgfast.errors import PolicyError
 from sgfast.policy.changes import (
-    AddGroup,
     AddInstance,
     AddMember,
     AddPeering,
@@ -30,7 +29,7 @@ from sgfast.policy.changes import (
     RemovePeering,
     RemoveRule,
 )
-from sgfast.policy.model import Instance, Rule, SecurityGroup
+from sgfast.policy.model import Instance, Rule
 from sgfast.replaying import replay
 from sgfast.report.lines import ConnectionLines
 
@@ -629,17 +628,6 @@ def test_8_5_quotas_are_100_groups_and_50_rules_per_group() -> None:
     ):  # fmt: skip
         assert quota in refused(over) and f"quota of {number}" in refused(over)
     policy_of(account(101, 51) + "quotas: {security_groups: 101, rules_per_group: 51}")
-    # While traffic flows, too.
-    run(replace(full, instances=(Instance("a", "default", (ip_network("10.0.0.5/32"),), ("g",)),)), """
-        tcp 192.168.10.10:1 > a:443 -> allow rule g/inbound/1
-        apply 51st-rule             -> refused
-        apply 101st-group           -> refused
-        apply one-for-another       -> 1 disconnected
-        tcp client:1 > a:443        -> allow rule g/inbound/51
-    """, changes={
-        "51st-rule": AddRule("g", TLS), "101st-group": AddGroup(SecurityGroup("one-more")),
-        "one-for-another": [RemoveRule("g", "g/inbound/50"), AddRule("g", TLS)],
-    })  # fmt: skip
 
 
 # --- 10.4 "After a port is enabled in a security group rule, ensure that the port in the instance is also enabled"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from captures import pcap_head
-from command import SERVER, sgfast, valid, write_policy
+from command import SERVER, sgfast, write_policy
 from frames import ethernet, ip, tcp, udp
 from stories import CLIENT, STORY, from_web, to_web, write_changes, write_story
 
@@ -66,37 +66,6 @@ def test_changes_before_the_first_and_after_the_last_packet(tmp_path: Path, engi
     assert told.verdicts["allow"] == 1 and told.connections["disconnected"] == 0
     told = replay(policy, capture, engine=engine, changes=write_changes(tmp_path, REMOVE % 12))
     assert (told.changes, told.changes_left, told.verdicts["deny"]) == ([], 1, 0)
-
-
-def test_outputs_tell_of_changes(tmp_path: Path, capsys: Capsys) -> None:
-    """SPEC 10.7."""
-    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
-    changes = write_changes(
-        tmp_path, REMOVE % 1.5, "{at: 1.5, add_member: {group: web, instance: web-1}}",
-        "{at: 99, remove_instance: {instance: web-2}}",
-    )  # fmt: skip
-    connections = tmp_path / "connections"
-    outcome = sgfast(
-        capsys, "replay", policy, capture, "--changes", changes, "--connections", connections, "--format", "json"
-    )
-    assert outcome.status == 0
-    summary = valid("summary", json.loads(outcome.out))
-    assert [[change[key] for key in ("time", "change", "disconnected")] for change in summary["changes"]] == [
-        ["1000001.500000000", "remove_rule http", 1], ["1000001.500000000", "add_member web web-1", 0]
-    ]  # fmt: skip
-    assert summary["changes_left"] == 1
-    assert summary["connections"]["disconnected"] == 1 and summary["reasons"]["disconnected"] == 2
-    lines = [valid("connection", json.loads(line)) for line in connections.read_text().splitlines()]
-    cut = next(line for line in lines if line["initiator_port"] == 4000 and line["verdict"] == "allow")
-    assert cut["ingress"] == {"instance": "web-1", "rule": "http", "ended": "disconnected"}
-
-    text = sgfast(capsys, "replay", policy, capture, "--changes", changes).out
-    assert "Changes of the policy: 1 connection cut" in text and "1 cut by changes" in text
-    assert "1.500 s  remove_rule http" in text and "2 packets of theirs came after the cut" in text
-    assert "1 change would come after the last packet" in text
-    # What comes after the cut is no denial of its own.
-    denied = json.loads(sgfast(capsys, "replay", policy, capture, "--changes", changes, "--json").out)["denied"]
-    assert {row["reason"] for row in denied} == {"no-rule"}
 
 
 @pytest.mark.parametrize("at, ended", [("29.9", "removed"), ("30", "timeout"), ("31", "timeout"), ("99", "timeout")])

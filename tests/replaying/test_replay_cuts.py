@@ -224,34 +224,43 @@ instances:
     assert (cut.egress_rule, cut.ingress_rule) == ("a-out", "b-in")
 
 
-def test_reports_tell_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_tell_of_changes_and_of_what_they_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SPEC 10.7."""
     later = [(1.0, to_web("PA")), (2.0, to_web("PA"))]
     policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path, OPEN + later)
-    changes = write_changes(tmp_path, REMOVE % 0.5)
-    summary = valid(
-        "summary", json.loads(sgfast(capsys, "replay", policy, capture, "--changes", changes, "--format", "json").out)
-    )
-    assert summary["changes"] == [
-        {
-            "time": "1000000.500000000", "change": "remove_rule http", "disconnected": 1, "came_back": 0,
-            "denied_again": 0, "packets_after": 2, "finished": 0,
-            "connections": [
-                {
-                    "protocol": "tcp", "initiator": CLIENT, "initiator_port": 4000, "responder": SERVER,
-                    "responder_port": 80, "icmp_type": None, "icmp_code": None, "finished": False, "packets_after": 2,
-                    "outcome": "never", "time": None, "turned": False, "egress_rule": None, "ingress_rule": None,
-                }
-            ],
-        }
-    ]  # fmt: skip
-    text = sgfast(capsys, "replay", policy, capture, "--changes", changes).out
+    changes = write_changes(
+        tmp_path, REMOVE % 0.5, "{at: 0.5, add_member: {group: web, instance: web-1}}",
+        "{at: 99, remove_instance: {instance: web-2}}",
+    )  # fmt: skip
+    connections = tmp_path / "connections"
+    replaying = ("replay", policy, capture, "--changes", changes, "--connections", connections)
+    summary = valid("summary", json.loads(sgfast(capsys, *replaying, "--format", "json").out))
+    cut, nothing = summary["changes"]
+    assert cut == {
+        "time": "1000000.500000000", "change": "remove_rule http", "disconnected": 1, "came_back": 0,
+        "denied_again": 0, "packets_after": 2, "finished": 0,
+        "connections": [
+            {
+                "protocol": "tcp", "initiator": CLIENT, "initiator_port": 4000, "responder": SERVER,
+                "responder_port": 80, "icmp_type": None, "icmp_code": None, "finished": False, "packets_after": 2,
+                "outcome": "never", "time": None, "turned": False, "egress_rule": None, "ingress_rule": None,
+            }
+        ],
+    }  # fmt: skip
+    assert (nothing["time"], nothing["change"]) == (cut["time"], "add_member web web-1") and not nothing["disconnected"]
+    assert (summary["changes_left"], summary["denied"]) == (1, [])
+    assert summary["connections"]["disconnected"] == 1 and summary["reasons"]["disconnected"] == 2
+    [line] = [valid("connection", json.loads(line)) for line in connections.read_text().splitlines()]
+    assert line["ingress"] == {"instance": "web-1", "rule": "http", "ended": "disconnected"}
+    text = sgfast(capsys, *replaying).out
+    assert "Changes of the policy: 1 connection cut" in text and "1 cut by changes" in text
+    assert "0.500 s  remove_rule http" in text and "1 change would come after the last packet" in text
     assert f"  tcp {CLIENT}:4000 > {SERVER}:80\n    cut at 0.500 s; 2 packets came after that; not opened again" in text
     assert "2 packets of theirs came after the cut" in text and "Nothing else was denied" in text
-    slow = ("--format", "json", "--engine", "reference")
-    outcome = sgfast(capsys, "replay", policy, capture, "--changes", changes, *slow)
+    outcome = sgfast(capsys, *replaying[:-2], "--format", "json", "--engine", "reference")
     told = valid("summary", json.loads(outcome.out))["changes"]
     fields = ("disconnected", "came_back", "finished", "connections")
-    assert [[change[field] for field in fields] for change in told] == [[1, None, None, []]]
+    assert [[change[field] for field in fields] for change in told] == [[1, None, None, []], [0, None, None, []]]
 
 
 @pytest.mark.parametrize("seed", range(4))

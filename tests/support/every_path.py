@@ -35,7 +35,7 @@ ENGINE_TESTS = (
     "engine/test_changes_metamorphic", "engine/test_changes_modes", "engine/test_changes_refused",
     "engine/test_clock_and_modes", "engine/test_connections", "engine/test_differential", "engine/test_engine_check",
     "engine/test_engine_inputs", "engine/test_engine_invariants", "engine/test_examples_classic",
-    "engine/test_forgetting", "engine/test_fragments", "engine/test_frames_judged", "engine/test_full_table",
+    "engine/test_fragments", "engine/test_frames_judged", "engine/test_full_table",
     "engine/test_headers_judged", "engine/test_infrastructure", "engine/test_seed_clauses", "engine/test_stateless",
     "engine/test_tcp_states", "engine/test_vpcs", "reference/test_reference_fragments",
     "reference/test_reference_replays", "replaying/test_recorded_changes", "replaying/test_recordings",
