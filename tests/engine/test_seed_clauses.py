@@ -381,6 +381,7 @@ OUTBOUND_KEPT = """
 TLS = Rule("", "inbound", 4, 6, ((443, 443),))
 FROM_30 = policy_of(SG_AB).group_by_name["sg-AB"].rules[3]
 assert str(FROM_30.peer) == "10.5.6.30/32"
+
 #: What the seed lists. Whether the rules still allow what came in makes no difference.
 RULE_CHANGES: Changes = {
     "add inbound": AddRule("sg-AB", TLS),
@@ -390,6 +391,8 @@ RULE_CHANGES: Changes = {
     "delete inbound": RemoveRule("sg-AB", "sg-AB/inbound/3"),
     "delete outbound": RemoveRule("sg-AB", "sg-AB/outbound/1"),
 }
+
+
 def test_6_2_new_connections_match_the_new_rules_at_once_in_both_directions() -> None:
     """"All the new connections will match the new rules.\""""
     run(SG_AB, """
