@@ -15,7 +15,6 @@ from shop_changes import (
     SHOP,
     TLS,
     TOUCH,
-    VPCS,
     WEB,
     both,
     handshake,
@@ -169,18 +168,6 @@ def test_unmatched_is_asked_of_every_instance_after_any_change() -> None:
             @2 tcp db:5432 > web:40000 PA  -> deny {reason}; egress deny {reason}; ingress -
             @2 tcp db:5432 > twin:40000 PA -> allow established
         """, changes={name: changes})  # fmt: skip
-
-
-def test_unmatched_by_group_in_another_region() -> None:
-    policy = VPCS.replace("{name: blue}", "{name: blue, region: far}").replace(
-        both("direction: inbound, protocol: all, source: g"),
-        both("direction: inbound, protocol: all, source: g") + ", " + both("direction: inbound, protocol: tcp"),
-    )
-    run_both_families(policy + on_change("cut-unmatched"), handshake("r:40000", "b:80") + """
-        @1 apply no-tcp            -> 1 disconnected
-        @2 tcp r:40000 > b:80 PA   -> deny disconnected; egress allow established; ingress deny disconnected
-        @2 tcp r:40001 > b:80 S    -> deny no-rule; egress allow rule; ingress deny no-rule
-    """, changes={"no-tcp": [RemoveRule("g", "g/inbound/3"), RemoveRule("g", "g/inbound/4")]})  # fmt: skip
 
 
 def test_own_instances_rules_count_not_those_of_the_group_it_was_in() -> None:

@@ -80,20 +80,13 @@ def test_new_peering_lets_openers_meet_the_rules() -> None:
     """, changes=PEERINGS)  # fmt: skip
 
 
-def test_connections_of_vpcs_apart_are_cut_like_others() -> None:
-    run_both_families(VPCS, handshake("r:40000", "b:80") + """
-        @1 apply apart              -> 0 disconnected
-        @2 apply touch              -> 1 disconnected
+@pytest.mark.parametrize(("what", "by_apart", "by_touch"), [("cut-inbound", 0, 1), ("cut-unmatched", 1, 0)])
+def test_connections_of_vpcs_apart_are_cut_like_others(what: str, by_apart: int, by_touch: int) -> None:
+    """A member of a VPC that is no peer any more matches no group."""
+    run_both_families(VPCS + on_change(what), handshake("r:40000", "b:80") + f"""
+        @1 apply apart              -> {by_apart} disconnected
+        @2 apply touch              -> {by_touch} disconnected
         @3 tcp r:40000 > b:80 PA    -> deny vpc-isolated
-        @4 apply together
-        @5 tcp r:40000 > b:80 PA    -> deny disconnected; egress allow established; ingress deny disconnected
-    """, changes=PEERINGS)  # fmt: skip
-
-
-def test_a_member_of_a_vpc_that_is_no_peer_any_more_matches_no_group() -> None:
-    run_both_families(VPCS + on_change("cut-unmatched"), handshake("r:40000", "b:80") + """
-        @1 apply apart              -> 1 disconnected
-        @2 apply touch              -> 0 disconnected
         @3 apply closed             -> 0 disconnected
         @4 apply together           -> 0 disconnected
         @5 tcp r:40000 > b:80 PA    -> deny disconnected; egress allow established; ingress deny disconnected

@@ -37,18 +37,6 @@ def test_ssh_from_one_address_and_rdp_from_an_office_network() -> None:
     """)  # fmt: skip
 
 
-def test_ftp_active_needs_an_outbound_rule_and_passive_its_ports() -> None:
-    run(one_server("direction: inbound, protocol: tcp, ports: 20-21"), """
-        tcp client:40000 > a:21 S        -> allow rule g/inbound/1
-        tcp a:21 > client:40000 SA       -> allow established
-        tcp client:40000 > a:21 A        -> allow established
-        # active: the server calls back from port 20; that is a connection of its own
-        tcp a:20 > client:40001 S        -> deny no-rule
-        # passive: the client calls again
-        tcp client:40002 > a:50000 S     -> deny no-rule
-    """)  # fmt: skip
-
-
 def test_port_0_is_a_port_like_any_other() -> None:
     """SPEC 2.2."""
     policy = "settings: {profile: aws}\n" + one_server(
