@@ -56,7 +56,9 @@ def test_keep_cuts_nothing() -> None:
     })  # fmt: skip
 
 
-UNMATCHED = SHOP + on_change("cut-unmatched")
+UNMATCHED, FORGETTING = SHOP + on_change("cut-unmatched"), SHOP + on_change("forget-unmatched")
+HTTP = [AddRule("w", replace(TLS, ethertype=family, ports=((80, 80),))) for family in (4, 6)]
+ALL = CHANGES | {"no-sql": [RemoveRule("d", "d/inbound/1"), RemoveRule("d", "d/inbound/2")], "http": HTTP}
 
 
 def test_unmatched_are_cut_in_both_directions_and_matched_live_on() -> None:
@@ -191,11 +193,6 @@ def test_only_the_rules_after_all_changes_of_one_go_count() -> None:
 
 
 # --- SPEC 6.13: what no rule matches any more is forgotten
-
-
-FORGETTING = SHOP + on_change("forget-unmatched")
-HTTP = [AddRule("w", replace(TLS, ethertype=family, ports=((80, 80),))) for family in (4, 6)]
-ALL = CHANGES | {"no-sql": [RemoveRule("d", "d/inbound/1"), RemoveRule("d", "d/inbound/2")], "http": HTTP}
 
 
 def test_forgotten_connection_meets_the_rules_in_both_directions_and_matched_ones_live_on() -> None:
