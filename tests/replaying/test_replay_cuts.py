@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from command import SERVER, sgfast, valid, write_policy
 from frames import ethernet, icmp, ip, other, tcp, udp
-from stories import CLIENT, from_web, to_web, write_changes, write_story
+from stories import CLIENT, from_web, replayed, to_web, write_changes, write_story
 from test_replay_changes import REMOVE
 from traffic import SECOND
 
@@ -22,7 +22,6 @@ from sgfast.policy.changes import ModifyRule
 from sgfast.policy.document import parse_policy
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, replay
 from sgfast.report import html_report
-from sgfast.report.lines import ConnectionLines
 from sgfast.report.text import text_report
 
 POLICY = """
@@ -58,6 +57,7 @@ FORGETTING = POLICY.replace("settings: {", "settings: {on_change: forget-unmatch
 def told(
     folder: Path, story: list[tuple[float, bytes]], *changes: str, policy: str = POLICY, **options: Any
 ) -> ReplayResult:
+    """Without rows of packets and connections, which take other ways through the engine."""
     path = write_changes(folder, *changes)
     return replay(write_policy(folder, policy), write_story(folder, story), changes=path, **options)
 
@@ -168,15 +168,14 @@ def test_reports_count_all_that_had_finished_however_few_are_listed(
 
 def test_forgotten_connection_is_followed_like_a_disconnected_one(tmp_path: Path) -> None:
     """SPEC 6.13."""
-    lines: list[bytes] = []
     story = [*OPEN, (1.0, to_web("PA")), (1.1, from_web("PA")), (2.0, to_web("S")), (2.1, to_web("A"))]
-    result = told(tmp_path, story, REMOVE % 0.5, policy=FORGETTING, flows=ConnectionLines(lines.append))
+    result, _, connections = replayed(tmp_path, FORGETTING, story, REMOVE % 0.5)
     done, cut = only(result)
     assert result.connections["disconnected"] == 1 and (done.came_back, done.denied_again) == (0, 1)
     assert (cut.outcome, cut.packets_after, cut.finished) == ("denied", 2, False)
     # The opener that the new rules deny is a denial of its own; the two packets before it are not.
     assert denials(result) == {"no-rule": 1} and result.reasons["midstream"] == 2
-    opened, denied = (valid("connection", json.loads(line)) for line in b"".join(lines).splitlines())
+    opened, denied = (valid("connection", row) for row in connections)
     assert opened["ingress"] == {"instance": "web-1", "rule": "http", "ended": "forgotten"}
     assert opened["packets_from_initiator"] + opened["packets_from_responder"] == 3
     assert denied["verdict"] == "deny" and denied["ingress"]["ended"] == "denied"
@@ -185,16 +184,14 @@ def test_forgotten_connection_is_followed_like_a_disconnected_one(tmp_path: Path
 def test_one_that_only_one_end_forgets_goes_on_as_one_connection(tmp_path: Path) -> None:
     """SPEC 6.13: the sender's side is not asked, and keeps what it has."""
     there = ethernet(ip("10.0.0.6", SERVER, udp(4000, 53)))
-    lines: list[bytes] = []
     dns = "{id: new, direction: inbound, protocol: udp, ports: 50-60}"
-    result = told(
-        tmp_path, [(0.0, there), (1.0, there), (2.0, there)], NO_DNS,
-        f"{{at: 1.5, add_rule: {{group: web, rule: {dns}}}}}", policy=FORGETTING, mode="verbatim",
-        flows=ConnectionLines(lines.append),
+    result, _, connections = replayed(
+        tmp_path, FORGETTING, [(0.0, there), (1.0, there), (2.0, there)], NO_DNS,
+        f"{{at: 1.5, add_rule: {{group: web, rule: {dns}}}}}", mode="verbatim",
     )  # fmt: skip
     _, cut = only(result)
     assert (cut.outcome, cut.egress_rule, cut.ingress_rule) == ("back", "out", "new")
-    [row] = (valid("connection", json.loads(line)) for line in b"".join(lines).splitlines())
+    [row] = (valid("connection", row) for row in connections)
     assert row["egress"] == {"instance": "web-2", "rule": "out", "ended": "open"}
     assert row["ingress"] == {"instance": "web-1", "rule": "new", "ended": "open"}
     assert row["packets_from_initiator"] == 3 and denials(result) == {"no-rule": 1}
