@@ -6,7 +6,6 @@ Rules"; what stands in quotation marks is its text. How to read a table: ``scena
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -14,9 +13,9 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from command import write_capture
 from frames import ethernet, ip, tcp
 from scenario import Changes, openers, policy_of, run
+from stories import replayed
 
 from sgfast.errors import PolicyError
 from sgfast.policy.changes import (
@@ -30,8 +29,6 @@ from sgfast.policy.changes import (
     RemoveRule,
 )
 from sgfast.policy.model import Instance, Rule
-from sgfast.replaying import replay
-from sgfast.report.lines import ConnectionLines
 
 # Table 2 of the seed, word by word.
 SG_AB = """
@@ -637,18 +634,15 @@ def test_8_5_quotas_are_100_groups_and_50_rules_per_group() -> None:
 
 
 def test_10_4_a_port_open_in_the_group_may_be_closed_on_the_instance(tmp_path: Path) -> None:
-    policy = policy_of(SG_AB)
     there, back = ("203.0.113.9", "10.0.0.5"), ("10.0.0.5", "203.0.113.9")
-    lines: list[bytes] = []
-    replay(policy, write_capture(
-        tmp_path,
+    frames = [
         ethernet(ip(*there, tcp(40000, 22, "S"))), ethernet(ip(*back, tcp(22, 40000, "SA"))),
         # RDP is allowed and nobody listens; with a firewall of its own the instance does not even say so.
         ethernet(ip(*there, tcp(40001, 3389, "S"))), ethernet(ip(*back, tcp(3389, 40001, "RA"))),
         ethernet(ip(*there, tcp(40002, 3389, "S"))), ethernet(ip(*there, tcp(40002, 3389, "S"))),
         ethernet(ip(*there, tcp(40003, 80, "S"))),
-    ), flows=ConnectionLines(lines.append))  # fmt: skip
-    rows = [json.loads(line) for line in b"".join(lines).splitlines()]
+    ]  # fmt: skip
+    _, _, rows = replayed(tmp_path, "version: 1\n" + SG_AB, [(float(n), frame) for n, frame in enumerate(frames)])
     assert sorted((row["initiator_port"], row["verdict"], row["answer"]) for row in rows) == [
         (40000, "allow", "answered"), (40001, "allow", "refused"), (40002, "allow", "silent"),
         (40003, "deny", "silent"),
