@@ -168,11 +168,14 @@ def test_address_that_is_taken_forgets_its_connections_cut_or_not_and_no_others(
         @4 tcp client:40000 > 10.0.0.15:80 A -> deny midstream
         @4 tcp client:40000 > 10.0.0.15:80 S -> allow rule
         @4 tcp client:40000 > web:80 A       -> allow established
-        @5 apply touch                       -> 2 disconnected
+        @4 udp db:1 > 10.0.0.15:53           -> allow rule
+        @5 apply touch                       -> 3 disconnected
         @5 tcp client:40000 > 10.0.0.15:80 S -> deny disconnected
+        @5 udp db:1 > 10.0.0.15:53           -> deny disconnected
         @6 apply taken                       -> 0 disconnected
         @6 apply given                       -> 0 disconnected
         @6 tcp client:40000 > 10.0.0.15:80 S -> allow rule
+        @6 udp db:1 > 10.0.0.15:53           -> allow rule; egress allow established; ingress allow rule
         # taken and given back in one go, it was never away (SPEC 6.11)
         @7 apply both                        -> 0 disconnected
         @7 tcp 10.0.0.15:80 > client:40000 SA -> allow established

@@ -125,6 +125,7 @@ def test_unmatched_is_asked_of_the_openers_port_not_of_the_last_packets() -> Non
 def test_unmatched_icmp_is_asked_by_type_and_code() -> None:
     only = Rule("", "inbound", 4, 1, icmp_type=8, icmp_code=0)
     router = Rule("", "inbound", 4, 1, icmp_type=9, icmp_code=16)
+    echo = Rule("", "inbound", 6, 58, icmp_type=128)
     all_gone: list[Change] = [RemoveRule("w", "w/inbound/5"), RemoveRule("w", "w/inbound/6")]
     run(UNMATCHED, """
         @0 icmp client > web 8/0 id=1  -> allow rule
@@ -133,13 +134,15 @@ def test_unmatched_icmp_is_asked_by_type_and_code() -> None:
         @0 icmp client > web 8/5 id=2  -> allow rule
         @0 icmp client > web 9/0       -> allow rule
         @0 icmp client > web 9/16      -> allow rule
+        @0 icmpv6 2001:db8:ff::9 > 2001:db8::5 128/0 -> allow rule
         @1 apply fewer                 -> 2 disconnected
         @2 icmp client > web 8/0 id=1  -> allow established
         @2 icmp web > client 14/0 id=1 -> deny disconnected
         @2 icmp web > client 0/0 id=2  -> allow established
         @2 icmp client > web 9/0       -> deny disconnected
         @2 icmp client > web 9/16      -> allow established
-    """, changes={"fewer": [*all_gone, AddRule("w", only), AddRule("w", router)]})  # fmt: skip
+        @2 icmpv6 2001:db8:ff::9 > 2001:db8::5 128/0 -> allow established
+    """, changes={"fewer": [*all_gone, *(AddRule("w", rule) for rule in (only, router, echo))]})  # fmt: skip
 
 
 def test_unmatched_is_not_asked_where_nothing_changed() -> None:

@@ -166,10 +166,10 @@ SCRIPTS: dict[str, tuple[tuple[int, ...], str]] = {
     """),
     "IPv6: protocols do not, and identifications have 32 bits": ((6,), """
         a 0-24+           -> allow rule
-        protocol-60 24-64 -> allow rule
         far 24-64         -> pending
+        protocol-60 24-64 -> allow rule
         finish
-        told 3            -> deny fragment
+        told 2            -> deny fragment
     """),
     "a packet that is no fragment is none of the datagram": ((4, 6), """
         a 24-64 -> pending
