@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_network
 from itertools import product
+from pathlib import Path
 
 import pytest
-from scenario import policy_of, run, run_both_families
+from scenario import START_NS, policy_of, run, run_both_families
 from shop_changes import (
     CHANGES,
     OUT,
@@ -21,6 +22,7 @@ from shop_changes import (
     on_change,
 )
 
+from sgfast import load_snapshot, save_snapshot
 from sgfast.policy.changes import (
     AddInstance,
     AddMember,
@@ -279,6 +281,15 @@ def test_forgotten_connection_is_inferred_again_only_if_nobody_saw_its_opener(mi
         @3 tcp client:40001 > web:80 PA   -> allow inferred
         @3 tcp client:40000 > web:80 PA   -> deny midstream
     """, midstream=midstream, changes=ALL)  # fmt: skip
+
+
+def test_snapshot_keeps_that_changes_forget(tmp_path: Path) -> None:
+    """SPEC 9.13: the setting is part of the policy that the snapshot holds."""
+    save_snapshot(run(FORGETTING, handshake()), tmp_path / "engine.snapshot")
+    resumed = load_snapshot(tmp_path / "engine.snapshot")
+    assert resumed.apply(CHANGES["no-http"], START_NS).disconnected == 1
+    late = resumed.check("203.0.113.9", "10.0.0.5", "tcp", sport=40000, dport=80, flags="A", time=START_NS / 10**9)
+    assert late.reason == "midstream"
 
 
 # --- SPEC 9.3: inferred connections
