@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_network
 
-import pytest
 from scenario import policy_of, run, run_both_families
 from shop_changes import (
     CHANGES,
@@ -38,20 +37,6 @@ from sgfast.policy.model import GroupPeer, Rule, SecurityGroup
 # --- SPEC 6.2: new connections are judged by the new rules
 
 
-def test_new_connections_meet_the_new_rules_at_once() -> None:
-    run_both_families(SHOP, """
-        @1 tcp client:1 > web:8080    -> deny no-rule
-        @2 apply 8080                 -> 0 disconnected
-        @2 tcp client:1 > web:8080    -> allow rule
-        @2 tcp web:9 > client:80      -> allow rule
-        @2 apply no-out
-        @2 tcp web:10 > client:80     -> deny no-rule
-        @2 apply no-http
-        @2 tcp client:2 > web:80      -> deny no-rule
-        @2 tcp client:2 > web:8080    -> allow rule
-    """, changes=CHANGES)  # fmt: skip
-
-
 def test_modified_rule_is_judged_by_what_it_says_now() -> None:
     old = policy_of(SHOP).group_by_name["w"].rules[0]
     closed = ModifyRule("w", "w/inbound/1", replace(old, action="deny"))
@@ -66,44 +51,7 @@ def test_modified_rule_is_judged_by_what_it_says_now() -> None:
     """, changes={"closed": closed, "moved": moved})  # fmt: skip
 
 
-def test_rule_added_later_has_an_id_never_used() -> None:
-    again = AddRule("w", replace(TLS, ports=((80, 80),)))
-    gone = RemoveRule("w", "w/inbound/7")
-    run(SHOP, """
-        apply no-http
-        apply again
-        tcp client:1 > web:80 -> allow rule w/inbound/7
-        apply gone            -> 1 disconnected
-        apply again
-        tcp client:1 > web:80 -> deny disconnected w/inbound/7
-        tcp client:2 > web:80 -> allow rule w/inbound/8
-    """, changes=CHANGES | {"again": again, "gone": gone})  # fmt: skip
-
-
 # --- SPEC 6.3: whose connections are cut, and which
-
-
-def test_every_change_of_a_groups_rules_cuts_inbound_of_all_its_instances() -> None:
-    out = Rule("", "outbound", 4, 17, ((9, 9),))
-    old = policy_of(SHOP).group_by_name["w"].rules[4]
-    changes: dict[str, Change] = {
-        "add-inbound": TOUCH,
-        "add-outbound": AddRule("w", out),
-        "remove": RemoveRule("w", "w/inbound/5"),
-        "remove-outbound": RemoveRule("w", "w/outbound/2"),
-        "modify": ModifyRule("w", "w/inbound/5", replace(old, priority=7)),
-    }
-    for name in changes:
-        run_both_families(SHOP, handshake() + handshake("other:40000", "twin:80") + f"""
-            @1 udp client:9 > db:53          -> allow rule
-            @1 tcp web:50000 > client:443 S  -> allow rule
-            @2 apply {name}                  -> 2 disconnected
-            @3 tcp client:40000 > web:80 A   -> deny disconnected; egress -; ingress deny disconnected
-            @3 tcp web:80 > client:40000 A   -> deny disconnected; egress deny disconnected; ingress -
-            @3 tcp other:40000 > twin:80 A   -> deny disconnected
-            @3 udp client:9 > db:53          -> allow established
-            @3 tcp client:443 > web:50000 SA -> allow established
-        """, changes=changes)  # fmt: skip
 
 
 def test_groups_that_merely_name_the_group_are_not_cut() -> None:
@@ -300,17 +248,6 @@ def test_several_changes_are_one() -> None:
     """, changes={"both": [TOUCH, RemoveRule("d", "d/inbound/1"), *CHANGES["8080"]]})  # fmt: skip
 
 
-def test_change_comes_before_the_packet_of_its_time() -> None:
-    run_both_families(SHOP, handshake() + """
-        @5      tcp client:40000 > web:80 A -> allow established
-        @5      apply no-http               -> 1 disconnected
-        @5      tcp client:40000 > web:80 A -> deny disconnected
-        @5      tcp client:40001 > web:80 S -> deny no-rule
-        @605-1ns tcp client:40000 > web:80 S -> deny disconnected
-        @605    tcp client:40000 > web:80 S -> deny no-rule
-    """, changes=CHANGES)  # fmt: skip
-
-
 def test_change_is_no_packet_and_does_not_move_the_clock() -> None:
     """SPEC 6.9."""
     engine = run(SHOP, """
@@ -360,19 +297,6 @@ def test_change_after_the_window_of_inference_leaves_it_to_the_clock_what_was_se
 # --- SPEC 6.4: what a disconnected connection denies, and for how long
 
 
-def test_icmp_cut_right_after_its_last_packet_is_free_30_seconds_after_it() -> None:
-    run_both_families(SHOP, """
-        @0      ping client > web -> allow rule
-        @10     pong web > client -> allow established
-        @10+1ns apply touch       -> 1 disconnected
-        @11     ping client > web -> deny disconnected
-        @40-1ns ping client > web -> deny disconnected
-        @40-1ns pong web > client -> deny disconnected
-        @40     ping client > web -> allow rule
-        @40     pong web > client -> allow established
-    """, changes=CHANGES)  # fmt: skip
-
-
 def test_cut_connection_keeps_the_deadline_it_had_whatever_comes() -> None:
     run_both_families(SHOP, handshake() + """
         @100    tcp client:40000 > web:80 PA -> allow established
@@ -395,21 +319,6 @@ def test_cut_connection_keeps_the_deadline_it_had_whatever_comes() -> None:
     """, changes=CHANGES)  # fmt: skip
 
 
-@pytest.mark.parametrize("steps", [
-    ["client:1 > web:80 S"],
-    ["client:1 > web:80 S", "web:80 > client:1 SA"],
-    ["client:1 > web:80 S", "web:80 > client:1 SA", "client:1 > web:80 A", "web:80 > client:1 FA"],
-    ["client:1 > web:80 S", "web:80 > client:1 SA", "client:1 > web:80 R"],
-])  # fmt: skip
-def test_tcp_of_every_age_is_free_at_the_deadline_of_its_state(steps: list[str]) -> None:
-    run_both_families(SHOP, "\n".join(f"@0 tcp {step} -> allow" for step in steps) + """
-        @1      apply touch             -> 1 disconnected
-        @30-1ns tcp client:1 > web:80 S -> deny disconnected
-        @30-1ns tcp web:80 > client:1 A -> deny disconnected
-        @30     tcp client:1 > web:80 S -> allow rule
-    """, changes=CHANGES)  # fmt: skip
-
-
 def test_finished_connection_that_is_cut_is_not_reopened_by_a_syn() -> None:
     run_both_families(SHOP, handshake() + """
         @1 tcp client:40000 > web:80 FA -> allow established
@@ -421,21 +330,6 @@ def test_finished_connection_that_is_cut_is_not_reopened_by_a_syn() -> None:
         @3 tcp web:80 > client:40000 S  -> deny disconnected
         @31-1ns tcp client:40000 > web:80 S -> deny disconnected
         @31 tcp web:80 > client:40000 S -> allow rule
-    """, changes=CHANGES)  # fmt: skip
-
-
-def test_cut_udp_is_free_at_the_deadline_it_had() -> None:
-    run_both_families(SHOP, """
-        @0   udp client:1 > web:53     -> allow rule
-        @0   udp client:2 > web:53     -> allow rule
-        @5   udp web:53 > client:2     -> allow established
-        @6   apply touch               -> 2 disconnected
-        @20  udp client:1 > web:53     -> deny disconnected
-        @20  udp client:2 > web:53     -> deny disconnected
-        @30-1ns udp client:1 > web:53  -> deny disconnected
-        @30  udp client:1 > web:53     -> allow rule
-        @185-1ns udp web:53 > client:2 -> deny disconnected
-        @185 udp client:2 > web:53     -> allow rule
     """, changes=CHANGES)  # fmt: skip
 
 

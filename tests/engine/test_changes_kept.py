@@ -27,26 +27,12 @@ from sgfast.policy.changes import (
 # --- SPEC 6.5: outbound persists
 
 
-def test_outbound_persists_under_a_rule_that_is_gone() -> None:
-    run(SHOP, """
-        @0       tcp web:40000 > client:443 S  -> allow rule w/outbound/1
-        @0       tcp client:443 > web:40000 SA -> allow established
-        @0       tcp web:40000 > client:443 A  -> allow established
-        @1       apply no-out                  -> 0 disconnected
-        @600-1ns tcp client:443 > web:40000 PA -> allow established w/outbound/1
-        @600     tcp web:40000 > client:443 PA -> allow established w/outbound/1
-        @600     error router > web about tcp web:40000 > client:443 PA -> allow related w/outbound/1
-        @600     tcp web:40001 > client:443 S  -> deny no-rule
-        @1200-1ns tcp web:40000 > client:443 PA -> allow established w/outbound/1
-        @1800-1ns tcp web:40000 > client:443 S -> deny no-rule
-    """, changes=CHANGES)  # fmt: skip
-
-
 def test_outbound_persists_in_both_families_and_opens_no_more_when_it_is_over() -> None:
     run_both_families(SHOP, """
         @0   udp web:4000 > client:53 -> allow rule
         @0   ping web > client        -> allow rule
         @1   apply no-out             -> 0 disconnected
+        @1   error router > web about udp web:4000 > client:53 -> allow related
         @29  udp client:53 > web:4000 -> allow established
         @29  pong client > web        -> allow established
         @208 udp web:4000 > client:53 -> allow established
@@ -142,25 +128,17 @@ def test_instance_that_is_deleted_is_nobody_and_comes_back_as_another() -> None:
     """, changes={"gone": RemoveInstance("web"), "back": AddInstance(WEB)})  # fmt: skip
 
 
-def test_deleted_and_added_in_one_go_is_another_instance_all_the_same() -> None:
-    """SPEC 6.11."""
-    for policy in (SHOP, SHOP + on_change("keep"), SHOP + on_change("cut-unmatched")):
-        run_both_families(policy, handshake() + """
-            @1 apply anew                  -> 0 disconnected
-            @1 tcp client:40000 > web:80 A -> deny midstream
-            @1 tcp client:40000 > web:80 S -> allow rule
-        """, changes={"anew": [RemoveInstance("web"), AddInstance(WEB)]})  # fmt: skip
-
-
-def test_the_last_instance_deleted_and_added_in_one_go_is_another_one_though_nothing_else_differs() -> None:
-    """SPEC 6.11."""
-    last = policy_of(SHOP).instances[-1]
-    for policy in (SHOP, SHOP + on_change("keep")):
-        run_both_families(policy, """
-            @0 udp client:9 > db:53 -> allow rule
-            @1 apply anew           -> 0 disconnected
-            @1 udp client:9 > db:53 -> allow rule
-        """, changes={"anew": [RemoveInstance(last.name), AddInstance(last)]})  # fmt: skip
+@pytest.mark.parametrize("policy", [SHOP, *(SHOP + on_change(what) for what in ("keep", "cut-unmatched"))])
+def test_instance_deleted_and_added_in_one_go_is_another_one_though_nothing_else_differs(policy: str) -> None:
+    """SPEC 6.11. The last instance of a policy has the same number before and after."""
+    for instance in (WEB, policy_of(SHOP).instances[-1]):
+        run_both_families(policy, f"""
+            @0 udp client:9 > {instance.name}:53 -> allow rule
+            @0 udp {instance.name}:53 > client:9 -> allow established
+            @1 apply anew                        -> 0 disconnected
+            @1 error router > {instance.name} about udp {instance.name}:53 > client:9 -> deny invalid
+            @1 udp client:9 > {instance.name}:53 -> allow rule
+        """, changes={"anew": [RemoveInstance(instance.name), AddInstance(instance)]})  # fmt: skip
 
 
 def test_deleted_instance_leaves_the_other_ends_side_as_it_is() -> None:
@@ -176,10 +154,13 @@ def test_deleted_instance_leaves_the_other_ends_side_as_it_is() -> None:
     """, changes={"gone": RemoveInstance("web"), "back": AddInstance(WEB)})  # fmt: skip
 
 
-def test_address_that_is_taken_forgets_its_connections_and_no_others() -> None:
-    policy = SHOP.replace("addresses: [10.0.0.5,", "addresses: [10.0.0.5, 10.0.0.15,")
-    address = ip_network("10.0.0.15/32")
-    run(policy, handshake() + handshake(server="10.0.0.15:80") + """
+#: web has a second address, which it loses.
+TWO = SHOP.replace("addresses: [10.0.0.5,", "addresses: [10.0.0.5, 10.0.0.15,")
+TAKEN, GIVEN = (change("web", ip_network("10.0.0.15/32")) for change in (RemoveAddress, AddAddress))
+
+
+def test_address_that_is_taken_forgets_its_connections_cut_or_not_and_no_others() -> None:
+    run(TWO, handshake() + handshake(server="10.0.0.15:80") + """
         @1 apply taken                       -> 0 disconnected
         @2 tcp client:40000 > 10.0.0.15:80 A -> out-of-scope
         @2 tcp client:40000 > web:80 A       -> allow established
@@ -187,7 +168,18 @@ def test_address_that_is_taken_forgets_its_connections_and_no_others() -> None:
         @4 tcp client:40000 > 10.0.0.15:80 A -> deny midstream
         @4 tcp client:40000 > 10.0.0.15:80 S -> allow rule
         @4 tcp client:40000 > web:80 A       -> allow established
-    """, changes={"taken": RemoveAddress("web", address), "given": AddAddress("web", address)})  # fmt: skip
+        @4 udp db:1 > 10.0.0.15:53           -> allow rule
+        @5 apply touch                       -> 3 disconnected
+        @5 tcp client:40000 > 10.0.0.15:80 S -> deny disconnected
+        @5 udp db:1 > 10.0.0.15:53           -> deny disconnected
+        @6 apply taken                       -> 0 disconnected
+        @6 apply given                       -> 0 disconnected
+        @6 tcp client:40000 > 10.0.0.15:80 S -> allow rule
+        @6 udp db:1 > 10.0.0.15:53           -> allow rule; egress allow established; ingress allow rule
+        # taken and given back in one go, it was never away (SPEC 6.11)
+        @7 apply both                        -> 0 disconnected
+        @7 tcp 10.0.0.15:80 > client:40000 SA -> allow established
+    """, changes={"taken": TAKEN, "given": GIVEN, "touch": TOUCH, "both": [TAKEN, GIVEN]})  # fmt: skip
 
 
 def test_connection_that_was_local_for_a_while_is_forgotten() -> None:
@@ -210,24 +202,8 @@ def test_connection_that_was_local_for_a_while_is_forgotten() -> None:
     """, changes=changes)  # fmt: skip
 
 
-def test_cut_connections_are_forgotten_too() -> None:
-    policy = SHOP.replace("addresses: [10.0.0.5,", "addresses: [10.0.0.5, 10.0.0.15,")
-    address = ip_network("10.0.0.15/32")
-    run(policy, handshake(server="10.0.0.15:80") + """
-        @1 apply touch                       -> 1 disconnected
-        @2 tcp client:40000 > 10.0.0.15:80 S -> deny disconnected
-        @3 apply taken                       -> 0 disconnected
-        @3 apply given                       -> 0 disconnected
-        @3 tcp client:40000 > 10.0.0.15:80 S -> allow rule
-    """, changes={
-        "touch": TOUCH, "taken": RemoveAddress("web", address), "given": AddAddress("web", address),
-    })  # fmt: skip
-
-
 def test_address_that_moves_to_another_instance_is_met_by_its_filter() -> None:
-    policy = SHOP.replace("addresses: [10.0.0.5,", "addresses: [10.0.0.5, 10.0.0.15,")
-    address = ip_network("10.0.0.15/32")
-    run(policy, """
+    run(TWO, """
         @0 udp client:1 > 10.0.0.15:53 -> allow rule w/inbound/3
         @0 udp 10.0.0.15:53 > client:1 -> allow established
         @1 apply moves                 -> 0 disconnected
@@ -236,19 +212,7 @@ def test_address_that_moves_to_another_instance_is_met_by_its_filter() -> None:
         @2 udp client:2 > 10.0.0.15:53 -> allow rule d/inbound/3
         @3 apply touch                 -> 0 disconnected
         @3 udp client:2 > 10.0.0.15:53 -> allow established
-    """, changes={
-        "moves": [RemoveAddress("web", address), AddAddress("db", address)], "touch": TOUCH,
-    })  # fmt: skip
-
-
-def test_address_taken_and_given_back_in_one_go_was_never_away() -> None:
-    """SPEC 6.11."""
-    address = ip_network("10.0.0.15/32")
-    policy = SHOP.replace("addresses: [10.0.0.5,", "addresses: [10.0.0.5, 10.0.0.15,")
-    run(policy, handshake(server="10.0.0.15:80") + """
-        @1 apply both                        -> 0 disconnected
-        @1 tcp client:40000 > 10.0.0.15:80 A -> allow established
-    """, changes={"both": [RemoveAddress("web", address), AddAddress("web", address)]})  # fmt: skip
+    """, changes={"moves": [TAKEN, AddAddress("db", TAKEN.address)], "touch": TOUCH})  # fmt: skip
 
 
 PREFIXES = SHOP + '  - {name: router, addresses: [10.7.0.0/16, "2001:db8:7::/48"], security_groups: [w]}\n'

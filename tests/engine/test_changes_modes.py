@@ -1,11 +1,14 @@
-"""Changes under each ``on_change``, in causal mode, of inferred connections (SPEC 6.7, 9.2, 9.3)."""
+"""Changes under each ``on_change``, in causal mode, of inferred connections (SPEC 6.7, 6.13, 9.2, 9.3)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_network
+from itertools import product
+from pathlib import Path
 
-from scenario import policy_of, run, run_both_families
+import pytest
+from scenario import START_NS, policy_of, run, run_both_families
 from shop_changes import (
     CHANGES,
     OUT,
@@ -13,17 +16,16 @@ from shop_changes import (
     SHOP,
     TLS,
     TOUCH,
-    VPCS,
     WEB,
     both,
     handshake,
     on_change,
 )
 
+from sgfast import load_snapshot, save_snapshot
 from sgfast.policy.changes import (
     AddInstance,
     AddMember,
-    AddPeering,
     AddRule,
     Change,
     ModifyRule,
@@ -56,7 +58,9 @@ def test_keep_cuts_nothing() -> None:
     })  # fmt: skip
 
 
-UNMATCHED = SHOP + on_change("cut-unmatched")
+UNMATCHED, FORGETTING = SHOP + on_change("cut-unmatched"), SHOP + on_change("forget-unmatched")
+HTTP = [AddRule("w", replace(TLS, ethertype=family, ports=((80, 80),))) for family in (4, 6)]
+ALL = CHANGES | {"no-sql": [RemoveRule("d", "d/inbound/1"), RemoveRule("d", "d/inbound/2")], "http": HTTP}
 
 
 def test_unmatched_are_cut_in_both_directions_and_matched_live_on() -> None:
@@ -77,9 +81,7 @@ def test_unmatched_are_cut_in_both_directions_and_matched_live_on() -> None:
         @4 apply http                     -> 0 disconnected
         @4 tcp client:40000 > web:80 A    -> deny disconnected
         @600 tcp client:40000 > web:80 S  -> allow rule
-    """, changes=CHANGES | {
-        "http": [AddRule("w", replace(TLS, ethertype=family, ports=((80, 80),))) for family in (4, 6)],
-    })  # fmt: skip
+    """, changes=ALL)  # fmt: skip
 
 
 def test_connection_another_rule_allows_lives_on_under_the_rule_it_was_opened_with() -> None:
@@ -125,6 +127,7 @@ def test_unmatched_is_asked_of_the_openers_port_not_of_the_last_packets() -> Non
 def test_unmatched_icmp_is_asked_by_type_and_code() -> None:
     only = Rule("", "inbound", 4, 1, icmp_type=8, icmp_code=0)
     router = Rule("", "inbound", 4, 1, icmp_type=9, icmp_code=16)
+    echo = Rule("", "inbound", 6, 58, icmp_type=128)
     all_gone: list[Change] = [RemoveRule("w", "w/inbound/5"), RemoveRule("w", "w/inbound/6")]
     run(UNMATCHED, """
         @0 icmp client > web 8/0 id=1  -> allow rule
@@ -133,13 +136,15 @@ def test_unmatched_icmp_is_asked_by_type_and_code() -> None:
         @0 icmp client > web 8/5 id=2  -> allow rule
         @0 icmp client > web 9/0       -> allow rule
         @0 icmp client > web 9/16      -> allow rule
+        @0 icmpv6 2001:db8:ff::9 > 2001:db8::5 128/0 -> allow rule
         @1 apply fewer                 -> 2 disconnected
         @2 icmp client > web 8/0 id=1  -> allow established
         @2 icmp web > client 14/0 id=1 -> deny disconnected
         @2 icmp web > client 0/0 id=2  -> allow established
         @2 icmp client > web 9/0       -> deny disconnected
         @2 icmp client > web 9/16      -> allow established
-    """, changes={"fewer": [*all_gone, AddRule("w", only), AddRule("w", router)]})  # fmt: skip
+        @2 icmpv6 2001:db8:ff::9 > 2001:db8::5 128/0 -> allow established
+    """, changes={"fewer": [*all_gone, *(AddRule("w", rule) for rule in (only, router, echo))]})  # fmt: skip
 
 
 def test_unmatched_is_not_asked_where_nothing_changed() -> None:
@@ -158,44 +163,18 @@ def test_unmatched_is_not_asked_where_nothing_changed() -> None:
     """, changes={"member": AddMember("w", "web"), "nothing": [], "touch": TOUCH, "words": words})  # fmt: skip
 
 
-def test_unmatched_ping_in_both_families() -> None:
-    run_both_families(UNMATCHED, """
-        @0 ping client > web id=4 -> allow rule
-        @0 ping web > client id=4 -> allow rule
-        @0 gre web > client       -> allow rule
-        @1 apply no-ping          -> 1 disconnected
-        @2 pong web > client id=4 -> deny disconnected
-        @2 pong client > web id=4 -> allow established
-        @3 apply no-out           -> 2 disconnected
-        @3 pong client > web id=4 -> deny disconnected
-        @3 gre client > web       -> deny disconnected
-    """, changes=CHANGES | {"no-ping": [RemoveRule("w", "w/inbound/5"), RemoveRule("w", "w/inbound/6")]})  # fmt: skip
-
-
 def test_unmatched_is_asked_of_every_instance_after_any_change() -> None:
     """Rules that name a group no longer match a peer that has left the group or lost its address (SPEC 6.9)."""
-    for name, changes in {
+    for (name, changes), (policy, reason) in product({
         "leaves": [AddMember("spare", "web"), RemoveMember("w", "web")],
         "goes": [RemoveInstance("web")],
         "swaps": [RemoveInstance("web"), AddInstance(replace(WEB, security_groups=("spare",)))],
-    }.items():
-        run_both_families(UNMATCHED, handshake("web:40000", "db:5432") + handshake("twin:40000", "db:5432") + f"""
+    }.items(), ((UNMATCHED, "disconnected"), (FORGETTING, "midstream"))):
+        run_both_families(policy, handshake("web:40000", "db:5432") + handshake("twin:40000", "db:5432") + f"""
             @1 apply {name}                -> 1 disconnected
-            @2 tcp db:5432 > web:40000 PA  -> deny disconnected; egress deny disconnected; ingress -
+            @2 tcp db:5432 > web:40000 PA  -> deny {reason}; egress deny {reason}; ingress -
             @2 tcp db:5432 > twin:40000 PA -> allow established
         """, changes={name: changes})  # fmt: skip
-
-
-def test_unmatched_by_group_in_another_region() -> None:
-    policy = VPCS.replace("{name: blue}", "{name: blue, region: far}").replace(
-        both("direction: inbound, protocol: all, source: g"),
-        both("direction: inbound, protocol: all, source: g") + ", " + both("direction: inbound, protocol: tcp"),
-    )
-    run_both_families(policy + on_change("cut-unmatched"), handshake("r:40000", "b:80") + """
-        @1 apply no-tcp            -> 1 disconnected
-        @2 tcp r:40000 > b:80 PA   -> deny disconnected; egress allow established; ingress deny disconnected
-        @2 tcp r:40001 > b:80 S    -> deny no-rule; egress allow rule; ingress deny no-rule
-    """, changes={"no-tcp": [RemoveRule("g", "g/inbound/3"), RemoveRule("g", "g/inbound/4")]})  # fmt: skip
 
 
 def test_own_instances_rules_count_not_those_of_the_group_it_was_in() -> None:
@@ -216,6 +195,101 @@ def test_only_the_rules_after_all_changes_of_one_go_count() -> None:
     """, changes={"changed-mind": [
         AddMember("spare", "web"), RemoveMember("w", "web"), AddMember("w", "web"),
     ]})  # fmt: skip
+
+
+# --- SPEC 6.13: what no rule matches any more is forgotten
+
+
+def test_forgotten_connection_meets_the_rules_in_both_directions_and_matched_ones_live_on() -> None:
+    run_both_families(FORGETTING, handshake() + """
+        @0 udp client:1 > web:53          -> allow rule
+        @0 udp web:2 > client:9           -> allow rule
+        @1 apply touch                    -> 0 disconnected
+        @1 apply no-http                  -> 1 disconnected
+        @2 tcp client:40000 > web:80 A    -> deny midstream
+        @2 tcp web:80 > client:40000 A    -> deny midstream
+        @2 tcp client:40000 > web:80 S    -> deny no-rule
+        @2 error web > client about tcp client:40000 > web:80 A -> deny invalid
+        @2 udp client:1 > web:53          -> allow established
+        @3 apply no-out                   -> 1 disconnected
+        @3 udp client:9 > web:2           -> deny no-rule
+        @3 udp web:2 > client:9           -> deny no-rule
+        @3 udp web:53 > client:1          -> allow established
+    """, changes=ALL)  # fmt: skip
+
+
+def test_key_is_free_at_once_when_the_rules_allow_it_again() -> None:
+    run_both_families(FORGETTING, handshake() + """
+        @1 apply no-http                  -> 1 disconnected
+        @2 apply http                     -> 0 disconnected
+        @2 tcp client:40000 > web:80 A    -> deny midstream
+        @2 tcp client:40000 > web:80 S    -> allow rule
+        @2 tcp web:80 > client:40000 SA   -> allow established
+    """, changes=ALL)  # fmt: skip
+
+
+def test_responder_opens_it_the_other_way_round_and_lets_the_initiator_back_in() -> None:
+    run_both_families(FORGETTING, """
+        @0 udp client:1 > web:53          -> allow rule
+        @0 udp web:53 > client:1          -> allow established
+        @1 apply no-dns                   -> 1 disconnected
+        @2 udp client:1 > web:53          -> deny no-rule
+        @2 udp web:53 > client:1          -> allow rule; egress allow rule
+        @2 udp client:1 > web:53          -> allow established
+        # The connection is outbound now. So a change asks the outbound rules about it.
+        @3 apply touch                    -> 0 disconnected
+        @3 apply no-out                   -> 1 disconnected
+        @3 udp client:1 > web:53          -> deny no-rule
+    """, changes=ALL)  # fmt: skip
+
+
+def test_only_the_side_whose_rules_no_longer_match_forgets() -> None:
+    run_both_families(FORGETTING, handshake("web:40000", "db:5432") + """
+        @1 apply no-sql                   -> 1 disconnected
+        @2 tcp web:40000 > db:5432 PA     -> deny midstream; egress allow established; ingress deny midstream
+        @2 tcp db:5432 > web:40000 PA     -> deny midstream; egress deny midstream; ingress -
+        @2 tcp web:40000 > db:5432 S      -> deny no-rule; egress allow established; ingress deny no-rule
+    """, changes=ALL)  # fmt: skip
+
+
+def test_what_was_denied_after_it_was_forgotten_makes_its_key_moot() -> None:
+    """SPEC 9.2."""
+    run_both_families(FORGETTING, """
+        @0 udp client:1 > web:53          -> allow rule
+        @0 udp web:53 > client:1          -> allow established
+        @1 apply no-dns                   -> 1 disconnected
+        @2 udp client:1 > web:53          -> deny no-rule
+        @2 udp web:53 > client:1          -> moot opener-denied
+        @2 udp client:1 > web:53          -> deny no-rule
+        @3 apply dns                      -> 0 disconnected
+        @3 udp client:1 > web:53          -> allow rule
+        @3 udp web:53 > client:1          -> allow established
+    """, mode="causal", changes=ALL | {
+        "dns": [AddRule("w", replace(TLS, ethertype=family, protocol=17, ports=((53, 53),))) for family in (4, 6)],
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("midstream", ["infer", "allow"])
+def test_forgotten_connection_is_inferred_again_only_if_nobody_saw_its_opener(midstream: str) -> None:
+    """SPEC 9.3."""
+    run_both_families(FORGETTING, handshake() + """
+        @0 tcp client:40001 > web:80 PA   -> allow inferred
+        @1 apply no-http                  -> 2 disconnected
+        @2 tcp client:40001 > web:80 PA   -> deny no-rule
+        @2 tcp client:40000 > web:80 PA   -> deny midstream
+        @3 apply http                     -> 0 disconnected
+        @3 tcp client:40001 > web:80 PA   -> allow inferred
+        @3 tcp client:40000 > web:80 PA   -> deny midstream
+    """, midstream=midstream, changes=ALL)  # fmt: skip
+
+
+def test_snapshot_keeps_that_changes_forget(tmp_path: Path) -> None:
+    """SPEC 9.13: the setting is part of the policy that the snapshot holds."""
+    save_snapshot(run(FORGETTING, handshake()), tmp_path / "engine.snapshot")
+    resumed = load_snapshot(tmp_path / "engine.snapshot")
+    assert resumed.apply(CHANGES["no-http"], START_NS).disconnected == 1
+    late = resumed.check("203.0.113.9", "10.0.0.5", "tcp", sport=40000, dport=80, flags="A", time=START_NS / 10**9)
+    assert late.reason == "midstream"
 
 
 # --- SPEC 9.3: inferred connections
@@ -320,13 +394,6 @@ def test_moot_peers_may_call_as_soon_as_the_rules_allow_it() -> None:
         @1 udp web:123 > client:123   -> allow rule
         @1 udp client:123 > web:123   -> allow established
     """, changes=OPEN, mode="causal")
-    run_both_families(VPCS, """
-        @0 gre r > n                  -> deny vpc-isolated
-        @0 gre n > r                  -> moot opener-denied
-        @1 apply met                  -> 0 disconnected
-        @1 gre n > r                  -> allow rule; egress allow rule; ingress allow rule
-        @1 gre r > n                  -> allow established
-    """, changes={"met": AddPeering("red", "green")}, mode="causal")
 
 
 def test_moot_keys_stay_moot_while_their_opener_gets_as_far_as_the_other_filter() -> None:
@@ -342,14 +409,6 @@ def test_moot_keys_stay_moot_while_their_opener_gets_as_far_as_the_other_filter(
         @602 tcp web:40000 > twin:22 A -> moot opener-denied
         @1202 tcp web:40000 > twin:22 A -> deny midstream
     """, changes=OPEN, mode="causal")  # fmt: skip
-    run_both_families(VPCS.replace("protocol: all, source: g", "protocol: tcp, ports: 80"), """
-        @0 udp r:40000 > b:53         -> deny no-rule; egress allow rule; ingress deny no-rule
-        @0 udp r:40000 > n:53         -> deny vpc-isolated
-        @1 apply met                  -> 0 disconnected
-        @2 udp n:53 > r:40000         -> moot opener-denied
-        @2 udp r:40000 > n:53         -> deny no-rule; egress allow rule; ingress deny no-rule
-        @2 udp n:53 > r:40000         -> moot opener-denied
-    """, changes={"met": AddPeering("red", "green")}, mode="causal")  # fmt: skip
 
 
 def test_moot_keys_stay_moot_when_an_instance_at_one_end_is_deleted() -> None:

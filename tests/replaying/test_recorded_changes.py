@@ -129,7 +129,3 @@ def test_without_changes_nothing_is_denied(mode: str) -> None:
     """What the table denies, the changes deny, and nothing else in the recording."""
     result, _ = verdict_lines(load_policy(CHANGES / "policy.yaml"), RECORDING, mode=mode)
     assert result.verdicts["allow"] == result.packets > 1000
-
-
-def test_the_recording_is_small() -> None:
-    assert RECORDING.stat().st_size < 200_000

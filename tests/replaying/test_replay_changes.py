@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 from ipaddress import ip_network
@@ -11,9 +10,9 @@ from typing import Any
 
 import pytest
 from captures import pcap_head
-from command import SERVER, sgfast, valid, write_policy
+from command import SERVER, sgfast, write_policy
 from frames import ethernet, ip, tcp, udp
-from stories import CLIENT, STORY, from_web, to_web, write_changes, write_story
+from stories import CLIENT, STORY, from_web, replayed, to_web, write_changes, write_story
 
 from sgfast.engine import VERDICTS, Engine, header
 from sgfast.errors import AmbiguousAddress
@@ -39,125 +38,44 @@ instances:
 """
 
 
-def judged(folder: Path, changes: Path, **options: Any) -> list[str]:
-    lines: list[bytes] = []
-    policy = write_policy(folder, POLICY)
-    replay(policy, write_story(folder), changes=changes, packets=VerdictLines(lines.append), **options)
-    return [line["reason"] for line in map(json.loads, b"".join(lines).splitlines())]
-
-
 REMOVE = "{at: %s, remove_rule: {group: web, rule: http}}"
-
-
-@pytest.mark.parametrize("engine", ["fast", "reference"])
-def test_a_cut_connection_is_free_again_at_its_deadline(tmp_path: Path, engine: Any) -> None:
-    changes = write_changes(
-        tmp_path, REMOVE % 1.5,
-        "{at: 2, add_rule: {group: web, rule: {id: back, direction: inbound, protocol: tcp, ports: 80}}}",
-    )  # fmt: skip
-    # cut at 1.5 s; its last allowed packet came at 1 s, so the key is free from 11 s on
-    assert judged(tmp_path, changes, engine=engine) == [
-        "rule", "established", "established", "established", "disconnected", "disconnected", "rule",
-        "rule", "established", "established",
-    ]  # fmt: skip
+MOVED = (
+    "{at: 1, remove_instance: {instance: web-1}}", "{at: 1, add_address: {instance: web-2, address: 10.0.0.5}}",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 @pytest.mark.parametrize("at", ["2", "2.000000", "1970-01-12T13:46:42Z", "1970-01-12T14:46:42.000000000+01:00"])
 def test_at_equal_times_the_change_comes_first(tmp_path: Path, engine: Any, at: str) -> None:
-    reasons = judged(tmp_path, write_changes(tmp_path, REMOVE % at), engine=engine)
-    assert reasons[3:5] == ["established", "disconnected"]
-    reasons = judged(tmp_path, write_changes(tmp_path, REMOVE % "2.000000001"), engine=engine)
-    assert reasons[3:6] == ["established", "established", "disconnected"]
+    for when, expected in ((at, ["established", "disconnected"]), ("2.000000001", ["established", "established"])):
+        _, packets, _ = replayed(tmp_path, POLICY, STORY, REMOVE % when, engine=engine)
+        assert [row["reason"] for row in packets[3:6]] == [*expected, "disconnected"]
 
 
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 def test_changes_before_the_first_and_after_the_last_packet(tmp_path: Path, engine: Any) -> None:
-    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
-    told = replay(policy, capture, engine=engine, changes=write_changes(tmp_path, REMOVE % -5))
+    told, *_ = replayed(tmp_path, POLICY, STORY, REMOVE % -5, engine=engine)
     assert [change.text for change in told.changes] == ["remove_rule http"] and told.changes_left == 0
     assert told.verdicts["allow"] == 1 and told.connections["disconnected"] == 0
-    told = replay(policy, capture, engine=engine, changes=write_changes(tmp_path, REMOVE % 12))
+    told, *_ = replayed(tmp_path, POLICY, STORY, REMOVE % 12, engine=engine)
     assert (told.changes, told.changes_left, told.verdicts["deny"]) == ([], 1, 0)
-
-
-def test_outputs_tell_of_changes(tmp_path: Path, capsys: Capsys) -> None:
-    """SPEC 10.7."""
-    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
-    changes = write_changes(
-        tmp_path, REMOVE % 1.5, "{at: 1.5, add_member: {group: web, instance: web-1}}",
-        "{at: 99, remove_instance: {instance: web-2}}",
-    )  # fmt: skip
-    connections = tmp_path / "connections"
-    outcome = sgfast(
-        capsys, "replay", policy, capture, "--changes", changes, "--connections", connections, "--format", "json"
-    )
-    assert outcome.status == 0
-    summary = valid("summary", json.loads(outcome.out))
-    assert [[change[key] for key in ("time", "change", "disconnected")] for change in summary["changes"]] == [
-        ["1000001.500000000", "remove_rule http", 1], ["1000001.500000000", "add_member web web-1", 0]
-    ]  # fmt: skip
-    assert summary["changes_left"] == 1
-    assert summary["connections"]["disconnected"] == 1 and summary["reasons"]["disconnected"] == 2
-    lines = [valid("connection", json.loads(line)) for line in connections.read_text().splitlines()]
-    cut = next(line for line in lines if line["initiator_port"] == 4000 and line["verdict"] == "allow")
-    assert cut["ingress"] == {"instance": "web-1", "rule": "http", "ended": "disconnected"}
-
-    text = sgfast(capsys, "replay", policy, capture, "--changes", changes).out
-    assert "Changes of the policy: 1 connection cut" in text and "1 cut by changes" in text
-    assert "1.500 s  remove_rule http" in text and "2 packets of theirs came after the cut" in text
-    assert "1 change would come after the last packet" in text
-    # What comes after the cut is no denial of its own.
-    denied = json.loads(sgfast(capsys, "replay", policy, capture, "--changes", changes, "--json").out)["denied"]
-    assert {row["reason"] for row in denied} == {"no-rule"}
-
-
-@pytest.mark.parametrize("at", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "4611000000"])
-def test_time_that_the_clock_does_not_reach_is_told_in_both_engines(tmp_path: Path, capsys: Capsys, at: str) -> None:
-    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
-    changes = write_changes(tmp_path, REMOVE % at)
-    for engine in ("fast", "reference"):
-        outcome = sgfast(capsys, "replay", policy, capture, "--changes", changes, "--engine", engine)
-        assert outcome.status == 2
-        assert outcome.one_line().startswith(f"sgfast: {changes}:2: changes[0].at: {at!r} is out of range: the clock ")
-
-
-def test_an_instance_that_is_removed_keeps_its_name_in_what_it_had(tmp_path: Path) -> None:
-    lines: list[bytes] = []
-    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
-    changes = write_changes(tmp_path, "{at: 2.5, remove_instance: {instance: web-1}}")
-    told = replay(policy, capture, changes=changes, flows=ConnectionLines(lines.append))
-    [connection] = [json.loads(line) for line in b"".join(lines).splitlines()]
-    assert connection["ingress"] == {"instance": "web-1", "rule": "http", "ended": "removed"}
-    assert told.verdicts["out-of-scope"] == 5 and told.connections["disconnected"] == 0
 
 
 @pytest.mark.parametrize("at, ended", [("29.9", "removed"), ("30", "timeout"), ("31", "timeout"), ("99", "timeout")])
 def test_a_connection_whose_time_was_up_is_not_removed_by_a_later_change(tmp_path: Path, at: str, ended: str) -> None:
     """Whether or not some other packet came in between."""
     for between in ([], [(30.5, ethernet(ip(CLIENT, "192.0.2.1", udp(1, 2))))]):
-        lines: list[bytes] = []
-        capture = write_story(tmp_path, [(0.0, to_web("S")), *between, (100.0, to_web("S", 9))])
-        changes = write_changes(tmp_path, f"{{at: {at}, remove_instance: {{instance: web-1}}}}")
-        replay(write_policy(tmp_path, POLICY), capture, changes=changes, flows=ConnectionLines(lines.append))
-        [connection] = [json.loads(line) for line in b"".join(lines).splitlines()]
+        story = [(0.0, to_web("S")), *between, (100.0, to_web("S", 9))]
+        change = f"{{at: {at}, remove_instance: {{instance: web-1}}}}"
+        _, _, [connection] = replayed(tmp_path, POLICY, story, change)
         assert connection["ingress"] == {"instance": "web-1", "rule": "http", "ended": ended}
 
 
 def test_connection_bears_the_name_of_whose_filter_judged_it_whoever_has_the_address_now(tmp_path: Path) -> None:
-    policy = write_policy(tmp_path, POLICY)
     ssh, http = ethernet(ip(CLIENT, SERVER, tcp(4000, 22, "S"))), ethernet(ip("10.0.0.6", SERVER, tcp(4000, 80, "S")))
     frames = [(0.0, to_web("S", 9)), (0.1, ssh), (0.2, http), (5.0, ssh)]
-    changes = write_changes(
-        tmp_path, "{at: 1, remove_instance: {instance: web-1}}",
-        "{at: 1, add_address: {instance: web-2, address: 10.0.0.5}}",
-    )  # fmt: skip
-    lines: list[bytes] = []
-    replay(policy, write_story(tmp_path, frames), changes=changes, flows=ConnectionLines(lines.append))
-    told = {
-        (row["initiator"], row["responder_port"]): (row["egress"], row["ingress"])
-        for row in map(json.loads, b"".join(lines).splitlines())
-    }
+    _, _, connections = replayed(tmp_path, POLICY, frames, *MOVED)
+    told = {(row["initiator"], row["responder_port"]): (row["egress"], row["ingress"]) for row in connections}
     assert told[CLIENT, 22][1] == {"instance": "web-1", "rule": None, "ended": "denied"}
     egress, ingress = told["10.0.0.6", 80]
     assert egress["instance"] == "web-2"
@@ -168,13 +86,8 @@ def test_broken_connection_of_an_instance_that_is_gone_later_is_still_that_insta
     policy = write_policy(tmp_path, POLICY)
     story = [(0.0, to_web("S")), (0.1, from_web("SA")), (0.5, to_web("A", 5000)), (3.0, to_web("A", 5000))]
     capture = write_story(tmp_path, story)
-    closed = write_changes(tmp_path, REMOVE % 0)
-    gone = write_changes(
-        tmp_path, REMOVE % 0, "{at: 1, remove_instance: {instance: web-1}}",
-        "{at: 1, add_address: {instance: web-2, address: 10.0.0.5}}",
-    )  # fmt: skip
-    for changes in (closed, gone):
-        told = replay(policy, capture, changes=changes)
+    for changes in ([REMOVE % 0], [REMOVE % 0, *MOVED]):
+        told = replay(policy, capture, changes=write_changes(tmp_path, *changes))
         assert [(broken.service.instance, broken.connections) for broken in told.broken] == [("web-1", 1)]
 
 
@@ -194,18 +107,6 @@ def test_connection_without_an_answer_is_not_answered_when_its_address_goes(
             ("web-1", "silent", 1)
         ]
         assert len(told.tables.allowed) == 0
-
-
-def test_hits_of_a_rule_that_came_later_and_of_one_that_went(tmp_path: Path) -> None:
-    changes = write_changes(
-        tmp_path, REMOVE % 1.5,
-        "{at: 5, add_rule: {group: web, rule: {direction: inbound, protocol: tcp, ports: 80}}}",
-    )  # fmt: skip
-    told = replay(write_policy(tmp_path, POLICY), write_story(tmp_path), changes=changes)
-    # 4 of its connection, and 2 after the cut (SPEC 10.3: the connection's rule)
-    assert [(hits.rule.id, hits.connections, hits.packets) for hits in told.rules] == [
-        ("http", 1, 6), ("out", 1, 1), ("web/inbound/2", 1, 3)
-    ]  # fmt: skip
 
 
 def test_a_change_that_is_wrong_is_told_before_any_packet(tmp_path: Path, capsys: Capsys) -> None:
@@ -344,11 +245,8 @@ def test_changes_fall_between_packets_wherever_batches_end(tmp_path: Path) -> No
         kind = "{group: web, rule: {id: dns, direction: inbound, protocol: udp, ports: 53}}"
         what = f"add_rule: {kind}" if n // 500 % 2 == 0 else "remove_rule: {group: web, rule: dns}"
         changes.append(f"{{at: {n / 1000}, {what}}}")
-    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path, frames)
-    lines: list[bytes] = []
-    told = replay(policy, capture, changes=write_changes(tmp_path, *changes), packets=VerdictLines(lines.append))
-    reasons = [json.loads(line)["reason"] for line in b"".join(lines).splitlines()]
-    assert reasons == ["rule" if n // 500 % 2 == 0 else "no-rule" for n in range(20_000)]
+    told, packets, _ = replayed(tmp_path, POLICY, frames, *changes)
+    assert [row["reason"] for row in packets] == ["rule" if n // 500 % 2 == 0 else "no-rule" for n in range(20_000)]
     assert len(told.changes) == 40 and told.connections["disconnected"] == 20 * 500
 
 
@@ -384,38 +282,20 @@ def test_changes_fall_between_packets_however_the_clock_goes(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("engine", ["fast", "reference"])
-def test_an_instance_that_comes_without_groups_is_open_to_its_likes_only(tmp_path: Path, engine: Any) -> None:
-    late = "10.0.0.9"
-    frames = [(0.0, to_web("S")), (2.0, ethernet(ip(CLIENT, late, tcp(1, 80, "S")))),
-              (3.0, ethernet(ip(late, CLIENT, tcp(1, 80, "S"))))]  # fmt: skip
-    told = replay(
-        write_policy(tmp_path, POLICY), write_story(tmp_path, frames), engine=engine, mode="verbatim",
-        changes=write_changes(tmp_path, f"{{at: 1, add_instance: {{name: late, addresses: [{late}]}}}}"),
-    )  # fmt: skip
-    assert told.reasons == {"rule": 2, "no-rule": 1}
-    assert [(hits.rule.id, hits.connections) for hits in told.rules][-4:] == [
-        ("default/inbound/1", 0), ("default/inbound/2", 0), ("default/outbound/1", 1), ("default/outbound/2", 0)
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("engine", ["fast", "reference"])
 def test_id_of_a_rule_that_is_gone_may_be_that_of_another_group(tmp_path: Path, engine: Any) -> None:
     # What was opened under the first goes on under it.
     policy = POLICY.replace("settings: {", "settings: {on_change: keep, ").replace(
         "instances:", "  - {name: db, rules: [{id: in, direction: inbound, protocol: tcp, ports: 81}]}\ninstances:"
     ).replace("addresses: [10.0.0.6], security_groups: [web]", "addresses: [10.0.0.6], security_groups: [db]")
     rule = "{id: http, direction: inbound, protocol: tcp, ports: 80}"
-    changes = write_changes(tmp_path, REMOVE % 1.5, f"{{at: 1.5, add_rule: {{group: db, rule: {rule}}}}}")
-    other = [(4.1, ethernet(ip(CLIENT, "10.0.0.6", tcp(4000, 80, "S"))))]
-    lines: list[bytes] = []
-    told = replay(
-        write_policy(tmp_path, policy), write_story(tmp_path, [*STORY[:7], *other]), engine=engine, changes=changes,
-        packets=VerdictLines(lines.append),
-    )  # fmt: skip
+    story = [*STORY[:7], (4.1, ethernet(ip(CLIENT, "10.0.0.6", tcp(4000, 80, "S"))))]
+    told, packets, _ = replayed(
+        tmp_path, policy, story, REMOVE % 1.5, f"{{at: 1.5, add_rule: {{group: db, rule: {rule}}}}}", engine=engine
+    )
     assert [(hits.rule.id, hits.group, hits.connections, hits.packets) for hits in told.rules] == [
         ("http", "web", 1, 6), ("out", "web", 1, 1), ("in", "db", 0, 0), ("http", "db", 1, 1)
     ]  # fmt: skip
-    sides = [json.loads(line)["ingress"] or json.loads(line)["egress"] for line in b"".join(lines).splitlines()]
+    sides = [row["ingress"] or row["egress"] for row in packets]
     assert [(side["instance"], side["rule"]) for side in sides][-4:] == [
         ("web-1", "http"), ("web-1", "http"), ("web-1", "out"), ("web-2", "http")
     ]  # fmt: skip
@@ -464,22 +344,18 @@ def test_denied_attempt_whose_key_opens_after_all_is_an_attempt_and_a_connection
 ) -> None:
     # One filter, and two of which the second denies: there a connection of the first lives through the attempt.
     closed = POLICY.replace("ports: 80", "ports: 81")
-    policy = write_policy(tmp_path, closed)
-    opened = "add_rule: {group: web, rule: {id: http, direction: inbound, protocol: tcp, ports: 80}}"
-    changes = write_changes(tmp_path, "{at: 0, remove_rule: {group: web, rule: http}}", f"{{at: 1, {opened}}}")
+    opened = "{at: 1, add_rule: {group: web, rule: {id: http, direction: inbound, protocol: tcp, ports: 80}}}"
     for client in (CLIENT, "10.0.0.6"):
         frames = [(0.1, "S", True), (0.2, "RA", False), (0.9, "S", True), (1.1, "S", True), (1.2, "SA", False)]
         there = {flags: ip(client, SERVER, tcp(4000, 80, flags)) for flags in ("S",)}
         back = {flags: ip(SERVER, client, tcp(80, 4000, flags)) for flags in ("SA", "RA")}
-        story = [(at, ethernet((there if out else back)[flags])) for at, flags, out in frames]
-        lines: list[bytes] = []
-        told = replay(
-            policy, write_story(tmp_path, [(0.0, to_web("A", 9)), *story]), mode=mode, engine=engine, changes=changes,
-            flows=ConnectionLines(lines.append) if engine == "fast" else None, midstream="deny",
-        )  # fmt: skip
+        story = [(0.0, to_web("A", 9)), *((at, ethernet((there if out else back)[flags])) for at, flags, out in frames)]
+        told, _, connections = replayed(
+            tmp_path, closed, story, REMOVE % 0, opened, mode=mode, engine=engine, midstream="deny"
+        )
         assert (told.connections["opened"], told.connections["denied"]) == (1, 1)
         if engine == "fast":
-            attempt, connection = (json.loads(line) for line in b"".join(lines).splitlines())
+            attempt, connection = connections
             assert (attempt["verdict"], attempt["reason"], attempt["answer"]) == ("deny", "no-rule", "refused")
             assert attempt["ingress"] == {"instance": "web-1", "rule": None, "ended": "denied"}
             assert attempt["last_time"] < connection["first_time"] == "1000001.100000000"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from captures import pcap_head, pcap_record
-from command import SERVER
+from command import SERVER, write_policy
 from frames import ethernet, ip, tcp, udp
+
+from sgfast.replaying import ReplayResult, replay
+from sgfast.report.lines import ConnectionLines, VerdictLines
 
 CLIENT = "198.51.100.7"
 
@@ -41,3 +46,17 @@ def write_changes(folder: Path, *changes: str) -> Path:
     path = folder / "changes.yaml"
     path.write_text("changes:\n" + "".join(f"  - {change}\n" for change in changes))
     return path
+
+
+def replayed(
+    folder: Path, policy: str, story: list[tuple[float, bytes]], *changes: str, engine: Any = "fast", **options: Any
+) -> tuple[ReplayResult, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The result, the rows of packets, and those of connections, which the reference model does not have."""
+    packets: list[bytes] = []
+    connections: list[bytes] = []
+    result = replay(
+        write_policy(folder, policy), write_story(folder, story), changes=write_changes(folder, *changes),
+        packets=VerdictLines(packets.append), flows=ConnectionLines(connections.append) if engine == "fast" else None,
+        engine=engine, **options,
+    )  # fmt: skip
+    return result, *([json.loads(line) for line in b"".join(some).splitlines()] for some in (packets, connections))
