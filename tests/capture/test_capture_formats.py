@@ -351,7 +351,7 @@ DAMAGE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("before", "bad", "cause"), DAMAGE)
+@pytest.mark.parametrize(("before", "bad", "cause"), DAMAGE, ids=lambda given: given if isinstance(given, str) else "")
 def test_lengths_that_lie_are_damage(before: bytes, bad: bytes, cause: str) -> None:
     is_cut = "ends in the middle" in cause
     outcome = check(before + bad + (b"" if is_cut else enhanced(b"after") * 2))
@@ -405,7 +405,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("data", "words"), REFUSED)
+@pytest.mark.parametrize(("data", "words"), REFUSED, ids=lambda given: given if isinstance(given, str) else "")
 def test_versions_and_link_types_that_nobody_reads_are_refused(data: bytes, words: str) -> None:
     error = check(data).error
     assert error is not None and words in error
