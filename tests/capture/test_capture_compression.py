@@ -9,7 +9,6 @@ import itertools
 import lzma
 import random
 import sys
-import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 from captures import Dribble, Outcome, pcap_head, pcap_record, read, zstd
 from command import SHOP, handshake, process, sgfast, write_capture, write_policy
 from effort import some
-from growth import operations
+from growth import memory, operations
 from parted import zstd_raw_frame, zstd_skipped
 
 from sgfast.capture import CaptureReader, compression
@@ -65,14 +64,11 @@ def damaged(outcome: Outcome) -> str:
 
 def packets_and_memory(data: bytes) -> tuple[int, int]:
     """How many packets a capture has, and the bytes of memory that reading it took at most."""
-    tracemalloc.start()
-    try:
+    with memory() as peak:
         reader = CaptureReader(io.BytesIO(data), "name")
         while reader.next_batch() is not None:
             pass
-        return reader.packets, tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    return reader.packets, peak()
 
 
 # Whole files

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from captures import pcap_head, pcap_record
 from command import handshake, sgfast, write_policy
+from growth import memory
 from web import Web, serving
 
 from sgfast.capture import open_capture
@@ -31,16 +31,11 @@ def test_a_long_answer_without_a_length_goes_through_in_little_memory(kind: str 
     web.files["a.pcap"] = [pcap_head(), *[PIECE] * 40]
     if kind is not None:
         web.headers["Content-Type"] = kind
-    tracemalloc.start()
-    try:
-        with open_capture(web.url("a.pcap")) as reader:
-            while reader.next_batch() is not None:
-                pass
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    with memory() as peak, open_capture(web.url("a.pcap")) as reader:
+        while reader.next_batch() is not None:
+            pass
     assert (reader.packets, reader.damage) == (40_000, None)
-    assert peak < 10_000_000 < len(PIECE) * 40
+    assert peak() < 10_000_000 < len(PIECE) * 40
     # It is sent once, and nothing else is asked for.
     assert (web.asked, web.sent) == (["GET"], len(PIECE) * 40 + len(pcap_head()))
 

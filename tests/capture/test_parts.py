@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-import tracemalloc
 
 from captures import zstd
+from growth import memory
 from parted import (
     Counted,
     bgzip_file,
@@ -84,9 +84,6 @@ def test_a_member_that_becomes_more_than_it_says_is_left_soon() -> None:
     data = bytes(bomb) + bgzip_member(PLAIN[:60_000])
     (part,), _ = found_in(data)
     assert part.output == 100_000
-    tracemalloc.start()
-    try:
+    with memory() as peak:
         assert parts.decompress(part, form_of(data), Counted(data), parts.Chunks(1 << 15, 0), lambda: False) is None
-        assert tracemalloc.get_traced_memory()[1] < 1_000_000
-    finally:
-        tracemalloc.stop()
+    assert peak() < 1_000_000
