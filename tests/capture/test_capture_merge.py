@@ -21,7 +21,7 @@ from captures import (
     section,
     tsresol,
 )
-from command import CLIENT, SERVER, SHOP, handshake, sgfast, shell, valid, write_capture, write_policy
+from command import CLIENT, SERVER, handshake, sgfast, shell, valid, write_capture, write_policy
 from frames import ethernet, ip, udp
 
 import sgfast as library
@@ -306,21 +306,6 @@ def test_merging_several_files_and_directories_and_standard_input(tmp_path: Path
     assert [json.loads(line)["time"][:4] for line in outcome.out.splitlines()] == [
         "1000", "1001", "1002", "1003", "1004", "1005"
     ]  # fmt: skip
-
-
-def test_packets_of_a_capture_cut_in_pieces_get_the_same_verdicts(capsys: Capsys, tmp_path: Path) -> None:
-    print(f"seed {SEED}")
-    packets = read(Path(SHOP[1]).read_bytes()).packets
-    assert len({packet.time_ns for packet in packets}) == len(packets)
-    draw = random.Random(SEED)
-    pieces = [bytearray(section() + interface(options=tsresol(9))) for _ in range(5)]
-    for packet in packets:
-        draw.choice(pieces).extend(enhanced(packet.data, ticks=packet.time_ns, wire=packet.wire))
-    paths = [tmp_path / f"piece{n}" for n in range(5)]
-    for path, piece in zip(paths, pieces, strict=True):
-        path.write_bytes(piece)
-    whole = sgfast(capsys, "replay", *SHOP, "--verdicts", "-", "--quiet").out
-    assert sgfast(capsys, "replay", SHOP[0], *paths, "--merge", "--verdicts", "-", "--quiet").out == whole
 
 
 def test_merge_and_follow_do_not_go_together(capsys: Capsys) -> None:

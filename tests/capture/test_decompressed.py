@@ -24,7 +24,6 @@ from conftest import Seen
 from effort import some
 from parted import file_of, form_of, noise, xz_stream
 
-from sgfast import replay
 from sgfast.capture import CaptureReader, compression, decompressed, gzip_files, parallel, parts
 from sgfast.capture.compression import MAGIC_LENGTH, Decompressor
 from sgfast.capture.decompressed import DecompressedStream
@@ -467,13 +466,3 @@ def test_an_interrupted_command_ends_although_its_thread_waits(tmp_path: Path) -
             child.send_signal(signal.SIGINT)
             out, said = child.communicate(timeout=DEADLINE_SECONDS)
     assert (child.returncode, out, said) == (130, "", "sgfast: interrupted\n")
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_several_captures_and_jobs_give_the_same_report(jobs: int, tmp_path: Path) -> None:
-    plain, large, policy = tmp_path / "plain.pcap", tmp_path / "large.gz", write_policy(tmp_path)
-    plain.write_bytes(MANY)
-    large.write_bytes(PACKED)
-    packed, unpacked = (replay(policy, [path] * 2, jobs=jobs) for path in (large, plain))
-    assert packed.packets == unpacked.packets == 60_000
-    assert packed.verdicts == unpacked.verdicts and packed.damaged is None

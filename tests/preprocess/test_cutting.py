@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from captures import enhanced, interface, option, pcap_head, pcap_record, section, tsresol
 from command import CLIENT, POLICY, SERVER, SHOP, handshake, sgfast, valid, write_capture, write_policy
-from frames import ethernet, ip, sll, tcp, udp
+from frames import ethernet, ip, tcp, udp
 from tunnels import vxlan
 
 from sgfast import Reading, replay
@@ -108,34 +107,6 @@ def test_the_rest_is_what_a_cut_capture_is(
     assert {name: number is not None for name, number in left_out.items()} == {
         name: option in options for name, option in given.items()
     }
-
-
-def test_capture_of_all_interfaces_without_its_copies_is_the_capture(capsys: Capsys, tmp_path: Path) -> None:
-    seed = random.randrange(1 << 32)
-    chance = random.Random(seed)
-    # Twice as SLL, a little later each; a router's copy has another TTL.
-    frames = []
-    for n, (t, data, wire, link) in enumerate(SHOP_FRAMES):
-        frames.append((t, n, (t, data, wire, link)))
-        if data[12:14] in (b"\x08\0", b"\x86\xdd"):
-            for late in chance.sample(range(1, 40), chance.choice((0, 1, 1, 2))):
-                inner = bytearray(data[14:])
-                if chance.random() < 0.5:
-                    at = 8 if data[12] == 8 else 7
-                    inner[at] = max(0, inner[at] - 1)
-                copy = sll(bytes(inner), int.from_bytes(data[12:14], "big"))
-                frames.append((t + late * 1000, n, (t + late * 1000, copy, wire + 2, 113)))
-    frames.sort(key=lambda each: each[0])
-    doubled = write_pcapng(tmp_path / "any.pcapng", [frame for *_, frame in frames])
-    alone, _ = rows(capsys, *SHOP, "--dedup")
-    found, report = rows(capsys, SHOP[0], doubled, "--dedup")
-    first = [json.loads(line) for line in alone]
-    again = [json.loads(line) for line in found]
-    # Copies of other packets may come between two that are one's first, but those keep their order by time.
-    assert [(row["src"], row["verdict"], row["reason"]) for row in again] == [
-        (row["src"], row["verdict"], row["reason"]) for row in first
-    ], f"seed {seed}"
-    assert report["left_out"]["duplicates"] == len(frames) - len(found), f"seed {seed}"
 
 
 def test_steps_come_in_order_and_count_apart(capsys: Capsys, tmp_path: Path) -> None:
