@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from captures import Dribble, pcap_head, pcap_record
+from captures import Dribble, count, pcap_head, pcap_record
 from command import process, sgfast, write_capture, write_policy
 from conftest import Seen
 from parted import bgzip_file, bgzip_member, noise
@@ -37,8 +37,7 @@ of_each_size = pytest.mark.parametrize("size", BLOCKS)
 
 def packets_and_remarks(reader: CaptureReader) -> tuple[int, list[str]]:
     with reader:
-        while reader.next_batch() is not None:
-            pass
+        count(reader)
         assert reader.damage is None
         return reader.packets, reader.remarks
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from captures import Dribble, Outcome, pcap_head, pcap_record, read, zstd
+from captures import Dribble, Outcome, count, pcap_head, pcap_record, read, zstd
 from command import SHOP, handshake, process, sgfast, write_capture, write_policy
 from effort import some
 from growth import memory, operations
@@ -66,8 +66,7 @@ def packets_and_memory(data: bytes) -> tuple[int, int]:
     """How many packets a capture has, and the bytes of memory that reading it took at most."""
     with memory() as peak:
         reader = CaptureReader(io.BytesIO(data), "name")
-        while reader.next_batch() is not None:
-            pass
+        count(reader)
     return reader.packets, peak()
 
 
@@ -122,8 +121,7 @@ def test_what_follows_is_left_alone_where_the_command_does_so_and_remarked(name:
     data = FORMATS[name](PLAIN) + rest
     assert read(data) == WHOLE
     reader = CaptureReader(io.BytesIO(data), "a\nb")
-    while reader.next_batch() is not None:
-        pass
+    count(reader)
     assert reader.remarks == [f"a\\nb: other data follows the {name} data and is ignored"]
 
 

@@ -267,7 +267,10 @@ def test_an_interrupt_ends_it_before_the_end_of_what_is_there(captures: int, pol
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_interrupts_are_left_alone_where_they_are_ignored_and_in_other_threads() -> None:
+def test_interrupts_are_left_alone_afterwards_where_they_are_ignored_and_in_other_threads() -> None:
+    with first_interrupt() as came:
+        assert not came() and signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with first_interrupt() as came:

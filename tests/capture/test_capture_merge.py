@@ -311,5 +311,3 @@ def test_merging_several_files_and_directories_and_standard_input(tmp_path: Path
 def test_merge_and_follow_do_not_go_together(capsys: Capsys) -> None:
     outcome = sgfast(capsys, "replay", "policy", "capture", "--merge", "--follow")
     assert outcome.status == 2 and "--merge and --follow" in outcome.one_line()
-    with pytest.raises(ValueError, match="merge and follow"):
-        library.Reading(merge=True, follow=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from captures import pcap_head, pcap_record, zstd
+from captures import count, pcap_head, pcap_record, zstd
 from conftest import Seen
 from effort import some
 from parted import (
@@ -267,8 +267,7 @@ def test_what_programs_write_and_damage_in_it(
         for left in (0, 2):
             monkeypatch.setattr(decompressed._Thread, "left", threading.Semaphore(left))
             with open_capture(path) as reader:
-                while reader.next_batch() is not None:
-                    pass
+                count(reader)
                 # If a packet is damaged, a part is counted as read whole. Other data is counted up to the damage.
                 read = reader.bytes_read if reader.damage is None else 0
                 told.append((reader.packets, reader.damage, reader.remarks, reader.offset, read))

@@ -147,6 +147,11 @@ def drain(reader: CaptureReader) -> list[Packet]:
     return packets
 
 
+def count(reader: CaptureReader) -> int:
+    """The number of packets that are left."""
+    return sum(map(len, iter(reader.next_batch, None)))
+
+
 def read(data: bytes | io.RawIOBase) -> Outcome:
     """Everything there is to know about a capture; an error is one line naming the file."""
     packets: list[Packet] = []
