@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import itertools
 import lzma
 import random
 import sys
@@ -19,7 +18,7 @@ from captures import Dribble, Outcome, count, pcap_head, pcap_record, read, zstd
 from command import SHOP, handshake, process, sgfast, write_capture, write_policy
 from effort import some
 from growth import memory, operations
-from parted import zstd_raw_frame, zstd_skipped
+from parted import zstd_raw_frame
 
 from sgfast.capture import CaptureReader, compression
 
@@ -79,25 +78,6 @@ def test_the_same_packets_as_uncompressed(name: str, sizes: tuple[int, ...]) -> 
     assert read(Dribble(FORMATS[name](PLAIN), sizes)) == WHOLE
 
 
-@EVERY
-def test_several_members_are_one_stream_wherever_they_are_cut(name: str) -> None:
-    compress = FORMATS[name]
-    cuts = [0, 3, 4, 24, 100, len(PLAIN) // 2, len(PLAIN)]
-    members = [compress(PLAIN[a:b]) for a, b in itertools.pairwise(cuts)]
-    data = b"".join([*members, compress(b"")])
-    assert read(data) == WHOLE
-    assert read(Dribble(data, (1, 5))) == WHOLE
-
-
-@pytest.mark.parametrize("name", ["zstd", "lz4"])
-def test_frames_that_hold_nothing_are_skipped(name: str) -> None:
-    skippable = zstd_skipped(b"12345")
-    data = FORMATS[name](PLAIN[:500]) + skippable + FORMATS[name](PLAIN[500:]) + skippable
-    assert read(data) == WHOLE
-    if name == "zstd":      # as parallel compressors begin their files
-        assert read(skippable + FORMATS[name](PLAIN)) == WHOLE
-
-
 def test_large_captures_go_through_in_little_memory() -> None:
     data = gzip.compress(pcap_head() + pcap_record(bytes(1000)) * 40_000, 1)
     packets, peak = packets_and_memory(data)
@@ -105,14 +85,6 @@ def test_large_captures_go_through_in_little_memory() -> None:
 
 
 # What follows the last member
-
-
-@pytest.mark.parametrize("name", ["gzip", "bzip2", "xz"])
-@pytest.mark.parametrize("zeros", [1, 4, 100_000])
-def test_zeros_at_the_end_and_between_are_padding(name: str, zeros: int) -> None:
-    compress = FORMATS[name]
-    assert read(compress(PLAIN) + bytes(zeros)) == WHOLE
-    assert read(compress(PLAIN[:999]) + bytes(zeros) + compress(PLAIN[999:])) == WHOLE
 
 
 @pytest.mark.parametrize("name", ["gzip", "bzip2"])
@@ -133,25 +105,6 @@ def test_what_follows_is_damage_where_the_command_says_so(name: str, rest: bytes
 
 
 # Damage
-
-
-@EVERY
-def test_a_file_cut_anywhere_is_damage_after_what_was_there(name: str) -> None:
-    plain = capture(6000)
-    whole = read(plain)
-    data = FORMATS[name](plain)
-    draw = random.Random(SEED)
-    seen = 0
-    for cut in sorted(draw.randrange(len(data) // 3, len(data)) for _ in range(12)):
-        packets, damage, error = read(data[:cut])
-        if error is not None:       # bzip2 blocks are up to 900 kB
-            assert f"the {name} data is cut short" in error
-            continue
-        assert damage is not None and packets == whole.packets[: len(packets)], f"seed {SEED}"
-        assert damage.cause == f"reading failed: the {name} data is cut short, near byte {cut} of the file"
-        assert len(packets) >= seen
-        seen = len(packets)
-    assert name == "bzip2" or seen > 1000
 
 
 @EVERY
