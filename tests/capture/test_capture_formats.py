@@ -120,20 +120,6 @@ EVERY_PACKET = [
     Packet(13_000_000_000, b"ab", 2, 101),
     Packet(13_000_000_000, b"", 0, 1),
 ]
-#: Resolution, ticks, nanoseconds.
-RESOLUTIONS = (
-    (6, 1_500_000, 1_500_000_000), (9, 1_500_000_001, 1_500_000_001), (3, 1_500, 1_500_000_000),
-    (0, 1_700_000_000, 1_700_000_000 * 10**9), (12, 1_500_000_000_999, 1_500_000_000), (19, 10**19, 10**9),
-    (28, 2**64 - 1, 1), (29, 2**64 - 1, 0), (127, 2**64 - 1, 0), (0x80, 3, 3 * 10**9), (0x81, 3, 1_500_000_000),
-    (0x80 | 32, (7 << 32) | (1 << 31), 7_500_000_000), (0x80 | 63, 2**64 - 1, 1_999_999_999), (0xFF, 2**64 - 1, 0),
-    (6, 2**64 - 1, FURTHEST_NS), (0, 2**64 - 1, FURTHEST_NS), (0x80, 2**63, FURTHEST_NS),
-)  # fmt: skip
-#: Offset in signed seconds, ticks of a microsecond, nanoseconds.
-OFFSETS = (
-    (1_700_000_000, 5, 1_700_000_000 * 10**9 + 5000), (-1, 5, -(10**9) + 5000), (2**63 - 1, 5, FURTHEST_NS),
-    (-(2**63), 5, -FURTHEST_NS + 5000), (FURTHEST_NS // 10**9, 10**6, FURTHEST_NS), (1, 2**64 - 1, FURTHEST_NS),
-)  # fmt: skip
-
 
 def pcapng_files(order: str) -> Held:
     head, other = section(order) + interface(order), "<" if order == ">" else ">"
@@ -150,22 +136,6 @@ def pcapng_files(order: str) -> Held:
         "version 1.2, which means 1.0": (
             section(order, version=(1, 2)) + interface(order) + enhanced(b"x", order), [x],
         ),
-        **{
-            f"{ticks} ticks, resolution {resolution}": (
-                section(order) + interface(order, options=tsresol(resolution, order))
-                + enhanced(b"", order, ticks) + obsolete(b"", order, ticks),
-                [Packet(time_ns, b"", 0, 1)] * 2,
-            )
-            for resolution, ticks, time_ns in RESOLUTIONS
-        },
-        **{
-            f"{ticks} ticks, {offset_s} seconds later": (
-                section(order) + interface(order, options=option(14, struct.pack(order + "q", offset_s), order))
-                + enhanced(b"", order, ticks),
-                [Packet(time_ns, b"", 0, 1)],
-            )
-            for offset_s, ticks, time_ns in OFFSETS
-        },
         "a simple packet has the time of the one before, also of another section": (
             head + simple(b"x", order) + enhanced(b"x", order, 7) + head + simple(b"x", order),
             [x, Packet(7000, b"x", 1, 1), Packet(7000, b"x", 1, 1)],

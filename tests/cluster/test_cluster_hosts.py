@@ -305,7 +305,6 @@ def test_captures_and_the_run_in_s3(bucket: str, tmp_path: Path) -> None:
         ("s3://mirror/none.pcap", "does not exist; check the URL"),
         ("s3://mirror/*.pcap", "is a pattern that matches no captures; name one that does, or a file"),
         ("s3://nowhere/x.pcap", "does not exist; check the URL"),
-        ("unknown://x/y.pcap", "Protocol not known: unknown"),
     ],
 )
 def test_urls_that_lead_nowhere_are_one_line(
