@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+
+from sgfast.capture import gzip_files, parallel, parts
 
 
 @pytest.fixture
@@ -18,3 +21,41 @@ def threads() -> Iterator[Callable[[], list[threading.Thread]]]:
 
     yield begun
     assert not begun()
+
+
+class Seen:
+    """What was not left to a decompressor."""
+
+    def __init__(self) -> None:
+        #: Parts, and the threads that decompressed them.
+        self.parts = 0
+        self.threads: set[threading.Thread] = set()
+        #: Files that zlib-ng's reader was given, those it has read to their ends, and the bytes it has made.
+        self.begun = self.whole = self.made = 0
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    found = Seen()
+    decompress, begin, take = parts.decompress, gzip_files.InflatedFile.begin, gzip_files.InflatedFile.take
+
+    def decompressed(*arguments: Any) -> Any:
+        found.parts += 1
+        found.threads.add(threading.current_thread())
+        return decompress(*arguments)
+
+    def begun(*arguments: Any) -> Any:
+        made = begin(*arguments)
+        found.begun += made is not None
+        return made
+
+    def taken(self: Any, *, wait: bool) -> Any:
+        output = take(self, wait=wait)
+        found.made += sum(map(len, output or ()))
+        found.whole += self.ended and self.beginning.at > 0
+        return output
+
+    monkeypatch.setattr(parallel, "decompress", decompressed)
+    monkeypatch.setattr(gzip_files.InflatedFile, "begin", begun)
+    monkeypatch.setattr(gzip_files.InflatedFile, "take", taken)
+    return found

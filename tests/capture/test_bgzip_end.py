@@ -9,15 +9,15 @@ import random
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from captures import Dribble, pcap_head, pcap_record
+from captures import Dribble, count, pcap_head, pcap_record
 from command import process, sgfast, write_capture, write_policy
+from conftest import Seen
 from parted import bgzip_file, bgzip_member, noise
 
-from sgfast.capture import CaptureReader, decompressed, gzip_files, open_capture, parallel
+from sgfast.capture import CaptureReader, decompressed, open_capture
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -37,8 +37,7 @@ of_each_size = pytest.mark.parametrize("size", BLOCKS)
 
 def packets_and_remarks(reader: CaptureReader) -> tuple[int, list[str]]:
     with reader:
-        while reader.next_batch() is not None:
-            pass
+        count(reader)
         assert reader.damage is None
         return reader.packets, reader.remarks
 
@@ -59,52 +58,33 @@ def all_ways(path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> list[t
 
 @of_each_size
 def test_a_file_without_its_end_is_told_however_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, seen: Seen
 ) -> None:
     path = tmp_path / "capture.gz"
-    ways: set[str] = set()
-    for kind in (parallel.ParallelParts, gzip_files.InflatedFile):
-        original = kind.take
-
-        def take(self: object, *, wait: bool, original: Callable[..., object] = original) -> object:
-            ways.add(type(self).__name__)
-            return original(self, wait=wait)
-
-        monkeypatch.setattr(kind, "take", take)
-    members = [bgzip_member(block) for block in BLOCKS[size]]
+    data = b"".join(map(bgzip_member, BLOCKS[size]))
     packets = (sum(map(len, BLOCKS[size])) - 24) // 416
-    whole = all_ways(path, b"".join(members) + END, monkeypatch)
+    whole = all_ways(path, data + END, monkeypatch)
     assert whole == [(packets, [])] * len(whole)
-    lacking = all_ways(path, b"".join(members), monkeypatch)
+    lacking = all_ways(path, data, monkeypatch)
     assert lacking == [(packets, [f"{path}: {WORDS}; copy it again"])] * len(lacking)
-    assert ways == {"small": set(), "parts": {"ParallelParts"}, "small blocks": {"InflatedFile"}}[size]
+    assert (seen.parts > 0, seen.begun > 0) == (size == "parts", size == "small blocks")
 
 
-def test_other_gzip_files_are_not_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "capture.gz"
-    for blocks in BLOCKS.values():
-        plain = b"".join(blocks)
-        head, rest = plain[:24], plain[24:]
-        for data in (
-            gzip.compress(plain), gzip.compress(head) + gzip.compress(rest),
-            # bgzip may begin or end such a file.
-            bgzip_file([head]) + gzip.compress(rest), bgzip_member(head) + gzip.compress(rest),
-            gzip.compress(plain) + bgzip_file([]),
-        ):
-            for _, remarks in all_ways(path, data, monkeypatch):
-                assert remarks == []
-
-
-def test_what_looks_like_a_block_does_not_count_unless_it_ends_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "capture.gz"
-    # A block that is stored as it is, in the last one.
-    stored = gzip.compress(pcap_head() + pcap_record(bgzip_member(b"some")), 0)
-    assert all(remarks == [] for _, remarks in all_ways(path, stored, monkeypatch))
-    data = bgzip_member(pcap_head()) + b"other"
-    for _, remarks in all_ways(path, data, monkeypatch):
-        assert remarks == [f"{path}: other data follows the gzip data and is ignored"]
+@pytest.mark.parametrize("size", ["small", "parts"])
+def test_other_gzip_files_are_not_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    head, *blocks = BLOCKS[size]
+    rest = b"".join(blocks)
+    for data in (
+        gzip.compress(head + rest, 1),
+        # bgzip may begin or end such a file.
+        bgzip_file([head]) + gzip.compress(rest, 1), bgzip_member(head) + gzip.compress(rest, 1),
+        gzip.compress(head + rest, 1) + bgzip_file([]),
+        # A block that is stored as it is, in the last one.
+        gzip.compress(pcap_head() + pcap_record(bgzip_member(b"some")), 0),
+    ):  # fmt: skip
+        assert not any(remarks for _, remarks in all_ways(tmp_path / "capture.gz", data, monkeypatch))
+    for _, remarks in all_ways(tmp_path / "capture.gz", bgzip_member(pcap_head()) + b"other", monkeypatch):
+        assert [remark.partition(": ")[2] for remark in remarks] == ["other data follows the gzip data and is ignored"]
 
 
 @pytest.mark.skipif(shutil.which("bgzip") is None, reason="no bgzip here")
@@ -116,23 +96,18 @@ def test_what_bgzip_writes(tmp_path: Path) -> None:
         assert bool(remarks) == lacks
 
 
-@pytest.mark.parametrize("options", [[], ["--jobs", "2"], ["--merge"]], ids=str)
-def test_a_replay_warns_and_its_status_is_that_of_its_packets(
-    capsys: Capsys, tmp_path: Path, options: list[str]
-) -> None:
+def test_a_replay_warns_and_its_status_is_that_of_its_packets(capsys: Capsys, tmp_path: Path) -> None:
     policy, plain = write_policy(tmp_path), write_capture(tmp_path, *(noise(DRAW, 60) for _ in range(9)))
     path = tmp_path / "capture.gz"
     path.write_bytes(bgzip_member(plain.read_bytes()))
-    outcome = sgfast(capsys, "replay", policy, path, "--format", "json", *options)
-    assert outcome.status == 0 and f"warning: {path}: {WORDS}" in outcome.err
-    assert json.loads(outcome.out)["packets"] == 9
+    for options in ((), ("--jobs", "2"), ("--merge",)):
+        outcome = sgfast(capsys, "replay", policy, path, "--format", "json", *options)
+        assert outcome.status == 0 and f"warning: {path}: {WORDS}" in outcome.err
+        assert json.loads(outcome.out)["packets"] == 9
     with open(path) as given:
-        outcome = process("replay", policy, "-", *options, stdin=given)
+        outcome = process("replay", policy, "-", stdin=given)
     assert outcome.status == 0 and f"warning: standard input: {WORDS}" in outcome.err
-
-
-def test_a_file_that_is_cut_in_a_packet_is_damaged_and_told(capsys: Capsys, tmp_path: Path) -> None:
-    policy, path = write_policy(tmp_path), tmp_path / "capture.gz"
+    # A file that is cut in a packet is damaged, too.
     path.write_bytes(bgzip_member(pcap_head() + pcap_record(b"some")[:-1]))
     outcome = sgfast(capsys, "replay", policy, path)
     assert outcome.status == 3 and WORDS in outcome.err and "in the middle of a record" in outcome.err

@@ -9,16 +9,18 @@ import select
 import signal
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from captures import pcap_head, pcap_record
-from command import DEADLINE_SECONDS, handshake, sgfast, start, wait_for, write_capture, write_policy
+from command import DEADLINE_SECONDS, handshake, sgfast, start, write_capture, write_policy
 
 import sgfast as library
-from sgfast.capture import open_capture
+from sgfast.capture import open_capture, streams
 from sgfast.capture.following import first_interrupt
 
 Capsys = pytest.CaptureFixture[str]
@@ -79,19 +81,26 @@ def append(path: Path, data: bytes) -> None:
 JOBS = pytest.mark.parametrize("jobs", [1, 3])
 
 
-@JOBS
-def test_verdicts_of_a_pipe_come_as_packets_arrive(policy: Path, jobs: int) -> None:
+@contextmanager
+def followed_pipe(policy: Path, *options: object) -> Iterator[tuple[Following, Callable[[bytes], object]]]:
+    """The command that reads a pipe, and a function that writes into it."""
     receive, send = os.pipe()
-    run = Following(policy, "-", "--jobs", jobs, stdin=receive)
+    run = Following(policy, "-", *options, stdin=receive)
     os.close(receive)
     with open(send, "wb", buffering=0) as pipe:
-        pipe.write(HEAD[:10])
-        pipe.write(HEAD[10:] + RECORDS[0])
+        yield run, pipe.write
+
+
+@JOBS
+def test_verdicts_of_a_pipe_come_as_packets_arrive(policy: Path, jobs: int) -> None:
+    with followed_pipe(policy, "--jobs", jobs) as (run, write):
+        write(HEAD[:10])
+        write(HEAD[10:] + RECORDS[0])
         assert run.packet() == 1
-        pipe.write(RECORDS[1][:20])
-        pipe.write(RECORDS[1][20:] + RECORDS[2] + RECORDS[3][:5])
+        write(RECORDS[1][:20])
+        write(RECORDS[1][20:] + RECORDS[2] + RECORDS[3][:5])
         assert (run.packet(), run.packet()) == (2, 3)
-        pipe.write(RECORDS[3][5:])
+        write(RECORDS[3][5:])
         assert run.packet() == 4
     status, found, _ = run.report()
     assert status == 0 and found["packets"] == 4
@@ -113,15 +122,12 @@ def test_connections_of_a_pipe_come_as_packets_arrive(policy: Path, jobs: int) -
 
 def test_verdicts_of_a_compressed_pipe_come_as_packets_arrive(policy: Path) -> None:
     deflating = zlib.compressobj(wbits=31)
-    receive, send = os.pipe()
-    run = Following(policy, "-", stdin=receive)
-    os.close(receive)
-    with open(send, "wb", buffering=0) as pipe:
+    with followed_pipe(policy) as (run, write):
         for n, record in enumerate(RECORDS, 1):
-            pipe.write(deflating.compress((HEAD if n == 1 else b"") + record) + deflating.flush(zlib.Z_SYNC_FLUSH))
+            write(deflating.compress((HEAD if n == 1 else b"") + record) + deflating.flush(zlib.Z_SYNC_FLUSH))
             assert run.packet() == n
-        pipe.write(deflating.flush())
-    assert run.report()[:1] == (0,)
+        write(deflating.flush())
+    assert run.report()[0] == 0
 
 
 # Following
@@ -131,36 +137,20 @@ def test_verdicts_of_a_compressed_pipe_come_as_packets_arrive(policy: Path) -> N
 def test_a_growing_file_is_read_on_until_the_first_interrupt_and_reported(
     policy: Path, tmp_path: Path, jobs: int
 ) -> None:
-    path = tmp_path / "growing"
+    path, connections = tmp_path / "growing", tmp_path / "connections"
     path.touch()
-    run = Following(policy, path, "--follow", "--fail-on", "denied", "--jobs", jobs)
+    run = Following(policy, path, "--follow", "--fail-on", "denied", "--jobs", jobs, "--connections", connections)
     append(path, HEAD[:7])
     append(path, HEAD[7:] + RECORDS[0])
     assert run.packet() == 1
     append(path, RECORDS[1] + RECORDS[2][:3])
     assert run.packet() == 2
-    append(path, RECORDS[2][3:] + RECORDS[3][:40])      # half a record is waited for
-    assert run.packet() == 3
-    status, found, said = run.report(signal.SIGINT)
-    assert (status, found["packets"], found["damaged"], said) == (0, 3, None, "")
-
-
-def test_exit_status_is_as_usual(policy: Path, tmp_path: Path) -> None:
-    path = tmp_path / "growing"
-    path.write_bytes(HEAD + b"".join(RECORDS))
-    run = Following(policy, path, "--follow", "--fail-on", "denied")
-    assert [run.packet() for _ in RECORDS] == [1, 2, 3, 4, 5, 6]
-    status, found, _ = run.report(signal.SIGINT)
-    assert (status, found["packets"]) == (1, 6)
-
-
-def test_outputs_are_whole_after_the_interrupt(policy: Path, tmp_path: Path) -> None:
-    path, connections = tmp_path / "growing", tmp_path / "connections"
-    path.write_bytes(HEAD + b"".join(RECORDS))
-    run = Following(policy, path, "--follow", "--connections", connections)
-    assert [run.packet() for _ in RECORDS] == [1, 2, 3, 4, 5, 6]
+    append(path, RECORDS[2][3:] + b"".join(RECORDS[3:-1]) + RECORDS[-1][:40])      # half a record is waited for
+    assert [run.packet() for _ in range(3)] == [3, 4, 5]
     assert not connections.exists()
-    assert run.report(signal.SIGINT)[0] == 0
+    status, found, said = run.report(signal.SIGINT)
+    # The exit status is as usual, and outputs are whole.
+    assert (status, found["packets"], found["damaged"], said) == (1, 5, None, "")
     assert len(connections.read_text().splitlines()) == 2
 
 
@@ -173,69 +163,54 @@ def test_termination_interrupts_as_ever(policy: Path, tmp_path: Path) -> None:
     assert (status, out, err) == (143, "", "sgfast: terminated\n") and not connections.exists()
 
 
-def test_interrupt_without_following_is_130(policy: Path) -> None:
-    receive, send = os.pipe()
-    run = Following(policy, "-", stdin=receive)
-    os.close(receive)
-    with open(send, "wb", buffering=0) as pipe:
-        pipe.write(HEAD + RECORDS[0])
+@pytest.mark.parametrize("signals", [0, 1, 2])
+def test_a_pipe_is_followed_to_its_end_or_the_second_interrupt(policy: Path, signals: int) -> None:
+    with followed_pipe(policy, "--follow") as (run, write):
+        write(HEAD + RECORDS[0])
         assert run.packet() == 1
-        status, out, err = run.end(signal.SIGINT)
-        assert (status, out, err) == (130, "", "sgfast: interrupted\n")
+        if signals:
+            run.child.send_signal(signal.SIGINT)
+        write(RECORDS[1])
+        assert run.packet() == 2
+        if signals == 2:
+            assert run.end(signal.SIGINT) == (130, "", "sgfast: interrupted\n")
+            return
+    status, found, _ = run.report()
+    assert (status, found["packets"]) == (0, 2)
 
 
-def test_a_pipe_is_followed_to_its_end_and_the_second_interrupt_interrupts(policy: Path) -> None:
-    for signals, expected in (((), 0), ((signal.SIGINT,), 0)):
-        receive, send = os.pipe()
-        run = Following(policy, "-", "--follow", stdin=receive)
-        os.close(receive)
-        with open(send, "wb", buffering=0) as pipe:
-            pipe.write(HEAD + RECORDS[0])
-            assert run.packet() == 1
-            for number in signals:
-                run.child.send_signal(number)
-            pipe.write(RECORDS[1])
-            assert run.packet() == 2
-        status, found, _ = run.report()
-        assert (status, found["packets"]) == (expected, 2)
-
-
-def test_damage_while_following_is_3(policy: Path, tmp_path: Path) -> None:
-    path = tmp_path / "growing"
-    path.write_bytes(HEAD + RECORDS[0])
-    run = Following(policy, path, "--follow")
-    assert run.packet() == 1
-    append(path, pcap_record(b"", captured=0xFFFFFFFF))
-    status, found, said = run.report()
-    assert (status, found["packets"], found["damaged"]["packet"], said) == (3, 1, 2, "")
-
-
-@pytest.mark.parametrize("how", ["truncated", "removed", "replaced"])
-def test_a_file_that_goes_away_is_damage_and_what_was_written_is_read(how: str, policy: Path, tmp_path: Path) -> None:
-    path = tmp_path / "growing"
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("damaged", "a captured length of 4294967295 bytes"),
+        ("truncated", "the file was truncated to 30 bytes while it was followed"),
+        ("removed", "the file was removed while it was followed"),
+        ("replaced", "another file took its place"),
+    ],
+)
+def test_damage_and_a_file_that_goes_away_are_3_and_what_was_written_is_read(
+    how: str, words: str, policy: Path, tmp_path: Path
+) -> None:
+    path, other = tmp_path / "growing", tmp_path / "other"
     path.write_bytes(HEAD + RECORDS[0] + RECORDS[1])
-    run = Following(policy, path, "--follow")
+    other.write_bytes(HEAD)
+    run, packets = Following(policy, path, "--follow"), 2
     assert (run.packet(), run.packet()) == (1, 2)
-    if how == "truncated":
-        os.truncate(path, 30)
-        words, packets = "the file was truncated to 30 bytes while it was followed", 2
-    else:
-        with open(path, "ab") as file:
-            if how == "removed":
-                path.unlink()
-                words = "the file was removed while it was followed"
-            else:
-                other = tmp_path / "other"
-                other.write_bytes(HEAD)
-                # Written first: once the name is gone, what is not there by then does not come.
-                file.write(RECORDS[2])
-                file.flush()
-                other.replace(path)
-                words = "another file took its place"
-        packets = 3 if how == "replaced" else 2
-    status, found, said = run.report() if how != "replaced" else (run.packet(), *run.report())[1:]
-    assert (status, found["packets"]) == (3, packets)
-    assert words in found["damaged"]["cause"] and said == ""
+    match how:
+        case "damaged":
+            append(path, pcap_record(b"", captured=0xFFFFFFFF))
+        case "truncated":
+            os.truncate(path, 30)
+        case "removed":
+            path.unlink()
+        case "replaced":
+            # Written first: once the name is gone, what is not there by then does not come.
+            append(path, RECORDS[2])
+            other.replace(path)
+            packets = run.packet()
+    status, found, said = run.report()
+    assert (status, found["packets"], said) == (3, packets, "")
+    assert words in found["damaged"]["cause"] and found["damaged"]["packet"] == packets + 1
 
 
 def test_captures_before_the_one_that_grows_are_read_to_their_ends(policy: Path, tmp_path: Path) -> None:
@@ -276,18 +251,6 @@ def test_what_cannot_be_followed_is_told(capsys: Capsys, policy: Path, tmp_path:
     assert outcome.status == 2 and "is text" in outcome.one_line()
 
 
-def test_the_library_ends_at_the_first_interrupt_too(policy: Path, tmp_path: Path) -> None:
-    path = tmp_path / "growing"
-    path.write_bytes(HEAD + RECORDS[0])
-
-    def interrupt(packets: int, nbytes: int) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    result = library.replay(policy, path, reading=library.Reading(follow=True), progress=interrupt)
-    assert (result.packets, result.damaged) == (1, None)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
 @pytest.mark.parametrize("captures", [1, 2])
 def test_an_interrupt_ends_it_before_the_end_of_what_is_there(captures: int, policy: Path, tmp_path: Path) -> None:
     path = tmp_path / "growing"
@@ -301,25 +264,13 @@ def test_an_interrupt_ends_it_before_the_end_of_what_is_there(captures: int, pol
 
     result = library.replay(policy, [path] * captures, reading=library.Reading(follow=True), progress=interrupt)
     assert result.packets == batches[-1] < 40_000 and result.damaged is None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_only_the_first_interrupt_is_kept_and_the_handler_comes_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    assert before is signal.default_int_handler
+def test_interrupts_are_left_alone_afterwards_where_they_are_ignored_and_in_other_threads() -> None:
     with first_interrupt() as came:
-        assert not came()
-        os.kill(os.getpid(), signal.SIGINT)
-        wait_for(came)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            wait_for(lambda: False)
-    assert signal.getsignal(signal.SIGINT) is before
-    with first_interrupt():
-        pass
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_interrupts_are_left_alone_where_they_are_ignored_and_in_other_threads() -> None:
+        assert not came() and signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with first_interrupt() as came:
@@ -340,18 +291,11 @@ def test_interrupts_are_left_alone_where_they_are_ignored_and_in_other_threads()
 
 
 def test_following_asks_and_does_not_spin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sgfast.capture import streams
-
     path = write_capture(tmp_path, *handshake(1000, 80))
     slept: list[float] = []
     monkeypatch.setattr(streams.time, "sleep", slept.append)
 
-    def ten() -> Iterator[bool]:
-        yield from [False] * 10
-        while True:
-            yield True
-
-    answers = ten()
+    answers = chain([False] * 10, repeat(True))
     with open_capture(path, until=lambda: next(answers)) as reader:
         while reader.next_batch() is not None:
             pass

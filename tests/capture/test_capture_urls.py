@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from captures import pcap_head, pcap_record
+from captures import count, pcap_head, pcap_record
 from command import handshake, sgfast, write_policy
+from growth import memory
 from web import Web, serving
 
 from sgfast.capture import open_capture
@@ -31,16 +30,10 @@ def test_a_long_answer_without_a_length_goes_through_in_little_memory(kind: str 
     web.files["a.pcap"] = [pcap_head(), *[PIECE] * 40]
     if kind is not None:
         web.headers["Content-Type"] = kind
-    tracemalloc.start()
-    try:
-        with open_capture(web.url("a.pcap")) as reader:
-            while reader.next_batch() is not None:
-                pass
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    with memory() as peak, open_capture(web.url("a.pcap")) as reader:
+        count(reader)
     assert (reader.packets, reader.damage) == (40_000, None)
-    assert peak < 10_000_000 < len(PIECE) * 40
+    assert peak() < 10_000_000 < len(PIECE) * 40
     # It is sent once, and nothing else is asked for.
     assert (web.asked, web.sent) == (["GET"], len(PIECE) * 40 + len(pcap_head()))
 
@@ -51,15 +44,6 @@ def test_no_more_is_taken_than_is_read(web: Web) -> None:
         assert reader.next_batch() is not None
     # What the sockets hold is some 10 MB at most.
     assert web.sent < 50_000_000 < len(PIECE) * 200
-
-
-def test_a_compressed_capture_of_a_web_server(web: Web) -> None:
-    data = gzip.compress(pcap_head() + PIECE)
-    web.files["a.pcap.gz"] = [data[n : n + 100] for n in range(0, len(data), 100)]
-    with open_capture(web.url("a.pcap.gz")) as reader:
-        while reader.next_batch() is not None:
-            pass
-        assert (reader.packets, reader.damage) == (1000, None)
 
 
 def test_command_reads_it_and_takes_no_other_name_for_a_pattern(web: Web, tmp_path: Path, capsys: Capsys) -> None:
@@ -85,8 +69,7 @@ def test_an_answer_that_breaks_off_is_damage(web: Web) -> None:
 
     web.files["a.pcap"] = broken()
     with open_capture(web.url("a.pcap")) as reader:
-        while reader.next_batch() is not None:
-            pass
+        count(reader)
     # What arrived and was not read before the connection broke is lost.
     assert reader.packets <= 1000 and reader.damage is not None
     assert "reading failed" in reader.damage.cause and "\n" not in str(reader.damage)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-import tracemalloc
 
 from captures import zstd
+from growth import memory
 from parted import (
     Counted,
     bgzip_file,
     bgzip_member,
+    form_of,
     found_in,
     noise,
     xz_stream,
@@ -19,18 +20,15 @@ from parted import (
 )
 
 from sgfast.capture import parts
-from sgfast.capture.compression import MAGIC_LENGTH, compression_of
 
 PLAIN = noise(random.Random(20261129), 3_000_000)
 
 
 def test_a_part_is_left_when_it_is_stopped() -> None:
     data = xz_stream([PLAIN[:3_000_000]])
-    form = compression_of(data[:MAGIC_LENGTH])
-    assert form is not None
     calls = iter((False, True))
     (part, *_), _ = found_in(data)
-    assert parts.decompress(part, form, Counted(data), parts.Chunks(1 << 15, 0), lambda: next(calls)) is None
+    assert parts.decompress(part, form_of(data), Counted(data), parts.Chunks(1 << 15, 0), lambda: next(calls)) is None
 
 
 def test_small_members_and_frames_together_are_a_part() -> None:
@@ -59,8 +57,7 @@ def test_what_a_frame_takes_is_bounded_by_its_blocks_and_its_window() -> None:
 
 def test_a_file_that_changes_after_its_frames_were_found() -> None:
     data = zstd(PLAIN[:60_000])
-    form = compression_of(data[:MAGIC_LENGTH])
-    assert form is not None
+    form = form_of(data)
     (part,), _ = found_in(data)
     chunks = parts.Chunks(1 << 15, 0)
     calls: list[bool] = []
@@ -72,12 +69,9 @@ def test_a_file_that_changes_after_its_frames_were_found() -> None:
         calls.clear()
 
 
-def test_many_tiny_blocks_are_not_walked() -> None:
+def test_many_tiny_blocks_members_and_frames_are_not_walked() -> None:
     found, reads = found_in(xz_stream([b"x"] * 3000))
     assert len(found) < 110 and reads < 200
-
-
-def test_many_tiny_members_are_not_walked() -> None:
     found, reads = found_in(bgzip_file([b"x"] * 3000))
     assert sum(len(part.ends) for part in found) == 100 and reads < 210
     found, reads = found_in(zstd_file([b"some"] * 3000))
@@ -89,11 +83,7 @@ def test_a_member_that_becomes_more_than_it_says_is_left_soon() -> None:
     bomb[-4:] = (40_000).to_bytes(4, "little")
     data = bytes(bomb) + bgzip_member(PLAIN[:60_000])
     (part,), _ = found_in(data)
-    form = compression_of(data[:MAGIC_LENGTH])
-    assert form is not None and part.output == 100_000
-    tracemalloc.start()
-    try:
-        assert parts.decompress(part, form, Counted(data), parts.Chunks(1 << 15, 0), lambda: False) is None
-        assert tracemalloc.get_traced_memory()[1] < 1_000_000
-    finally:
-        tracemalloc.stop()
+    assert part.output == 100_000
+    with memory() as peak:
+        assert parts.decompress(part, form_of(data), Counted(data), parts.Chunks(1 << 15, 0), lambda: False) is None
+    assert peak() < 1_000_000

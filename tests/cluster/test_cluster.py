@@ -15,7 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 import vpcs
-from clusters import BASE, POLICY, SHARDS, WEB, assert_same, packets, same_on, told, write
+from clusters import (
+    BASE,
+    DOCUMENT,
+    POLICY,
+    SHARDS,
+    WEB,
+    assert_same,
+    captures_in,
+    packets,
+    same_on,
+    spread,
+    told,
+    write,
+)
 from command import SHOP, sgfast
 from differential import runs
 from effort import EXHAUSTIVE, some
@@ -39,6 +52,8 @@ distributed = pytest.importorskip("distributed")
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 SEED = 8
+
+
 class Given(ChangeFile):
     """Changes that were made up."""
 
@@ -106,6 +121,7 @@ def test_recordings_give_the_same_lines(
 
 # --- Packets that are read apart
 
+
 @pytest.mark.parametrize("seed", range(some(2, 6)))
 def test_a_clock_that_files_set_back_is_one_clock(client: Any, tmp_path: Path, seed: int) -> None:
     """Files that begin a little or long before the one before them ended, some of a single packet, some empty."""
@@ -125,16 +141,15 @@ def test_a_clock_that_files_set_back_is_one_clock(client: Any, tmp_path: Path, s
         "  - {at: 40, add_rule: {group: web, rule: {id: again, direction: inbound, protocol: tcp, ports: 80}}}\n"
         "  - {at: 3700, remove_rule: {group: web, rule: again}}\n"
     )
-    same_on(client, parse_policy(POLICY), captures, changes=changes)
+    same_on(client, POLICY, captures, changes=changes)
 
 
 def test_captures_of_several_hosts_one_after_another_are_read_once(client: Any, tmp_path: Path) -> None:
     """The clock starts again with each."""
-    frames = [(BASE + n * SECOND, frame) for n, frame in enumerate(packets(100, 1))]
-    captures = [write(tmp_path / f"{n}.pcap", frames) for n in range(4)]
-    one, *_ = same_on(client, parse_policy(POLICY), captures)
+    captures = [write(tmp_path / f"{n}.pcap", spread(packets(100, 1), SECOND)) for n in range(4)]
+    one, *_ = same_on(client, POLICY, captures)
     assert one.oddities.restarts == 3
-    used = replay(parse_policy(POLICY), captures, client=client).cluster
+    used = replay(POLICY, captures, client=client).cluster
     assert used is not None and [stage.tasks for stage in used.stages if stage.name == "read"] == [4]
 
 
@@ -150,7 +165,7 @@ def test_fragments_find_their_first_one_in_another_file(client: Any, tmp_path: P
     frames = [(at + n * 1000, frame) for n, (_, frame) in enumerate(order)]
     # Cut in the middle of datagrams.
     captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 - 1 if n else 0 : n * 100 + 99]) for n in range(6)]
-    result, lines, _ = same_on(client, parse_policy(POLICY), captures)
+    result, lines, _ = same_on(client, POLICY, captures)
     reasons = {json.loads(line)["reason"] for line in lines}
     assert {"rule", "no-rule"} <= reasons and result.verdicts["allow"] > 300 and "pending" not in str(lines)
 
@@ -165,7 +180,7 @@ def test_copies_are_left_out_across_files(client: Any, tmp_path: Path, seed: int
     made.sort(key=lambda packet: packet[0])
     cuts = [0, *sorted(rng.integers(0, len(made), size=7).tolist()), len(made)]
     captures = [write(tmp_path / f"{n}.pcap", made[a:b]) for n, (a, b) in enumerate(pairwise(cuts))]
-    result, *_ = same_on(client, parse_policy(POLICY), captures, reading=Reading(dedup=True))
+    result, *_ = same_on(client, POLICY, captures, reading=Reading(dedup=True))
     assert result.left_out is not None and result.left_out.duplicates
 
 
@@ -178,13 +193,11 @@ def test_copies_are_left_out_across_files(client: Any, tmp_path: Path, seed: int
     ids=lambda reading: str(reading)[:40],
 )  # fmt: skip
 def test_what_is_left_out_is_left_out_once(client: Any, tmp_path: Path, reading: Reading) -> None:
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(600, 1))]
-    captures = [write(tmp_path / f"{n}.pcap", frames[n * 150 : n * 150 + 150]) for n in range(4)]
-    same_on(client, parse_policy(POLICY), captures, reading=reading)
+    same_on(client, POLICY, captures_in(tmp_path, 4, 150), reading=reading)
 
 
 def test_captures_of_a_directory_that_overlap_are_merged(client: Any, tmp_path: Path) -> None:
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(900, 2))]
+    frames = spread(packets(900, 2))
     day = tmp_path / "day"
     day.mkdir()
     write(day / "a.pcap", frames[:300])
@@ -192,33 +205,34 @@ def test_captures_of_a_directory_that_overlap_are_merged(client: Any, tmp_path: 
     write(day / "c.pcap.gz", frames[301:601:2])
     write(day / "d.pcap", frames[601:])
     write(day / "empty.pcap", [])
-    same_on(client, parse_policy(POLICY), [day])
-    same_on(client, parse_policy(POLICY), [str(day / "*.pcap*")], shards=[2])
-    same_on(client, parse_policy(POLICY), sorted(map(str, day.iterdir())), reading=Reading(merge=True), shards=[2])
+    same_on(client, POLICY, [day])
+    same_on(client, POLICY, [str(day / "*.pcap*")], shards=[2])
+    same_on(client, POLICY, sorted(map(str, day.iterdir())), reading=Reading(merge=True), shards=[2])
 
 
-def test_captures_after_a_damaged_one_are_judged(client: Any, tmp_path: Path) -> None:
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(400, 4))]
-    captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 : n * 100 + 100]) for n in range(4)]
-    whole = told(parse_policy(POLICY), captures)
+def test_captures_after_a_damaged_one_are_judged_and_that_is_read_again(client: Any, tmp_path: Path) -> None:
+    """What could not be read may have been the network's fault."""
+    captures, folder = captures_in(tmp_path), tmp_path / "run"
+    whole = told(POLICY, captures)
     broken = captures[1].read_bytes()
     captures[1].write_bytes(broken + b"\0" * 15)
-    found = told(parse_policy(POLICY), captures, client=client, shards=3)
-    assert found[1] == whole[1] and found[0].packets == 400
-    assert str(found[0].damaged).startswith(f"{captures[1]}: damaged at byte {len(broken)}, packet 101: ")
+    for segments in (0, 3):
+        found = told(POLICY, captures, client=client, shards=3, resume=folder)
+        assert found[1] == whole[1] and found[0].packets == 400
+        assert str(found[0].damaged).startswith(f"{captures[1]}: damaged at byte {len(broken)}, packet 101: ")
+        assert found[0].cluster is not None and found[0].cluster.segments_found == segments
 
 
 def test_frames_are_written_as_by_one_process(client: Any, tmp_path: Path) -> None:
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(500, 5))]
-    captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 : n * 100 + 100]) for n in range(5)]
+    captures = captures_in(tmp_path)
     written = []
     for options in ({}, {"client": client, "shards": 3}):
         data: list[bytes] = []
         sink = PcapngWriter(data.append, comments=True)
-        replay(parse_policy(POLICY), captures, frames=sink, **options)
+        replay(POLICY, captures, frames=sink, **options)
         sink.close()
         written.append(b"".join(data))
-    assert written[0] == written[1] and len(written[0]) > 50_000
+    assert written[0] == written[1] and len(written[0]) > 40_000
 
 
 def test_vpcs_that_packets_are_dealt_out_to(client: Any, tmp_path: Path) -> None:
@@ -234,17 +248,17 @@ def test_a_pair_with_most_of_the_packets_is_named(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sgfast.replaying.cluster.HOT_PACKETS", 100)
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(1000, 4, peers=200))]
+    frames = spread(packets(1000, 4, peers=200))
     even = [write(tmp_path / f"{n}.pcap", frames[n * 500 : n * 500 + 500]) for n in range(2)]
-    assert replay(parse_policy(POLICY), even, client=client, shards=7).warnings == []
+    assert replay(POLICY, even, client=client, shards=7).warnings == []
     for family, ends in ((4, ("198.51.100.77", WEB)), (6, ("2001:db8::77", "2001:db8::5"))):
         elephant = [(BASE + n, ethernet(ip(*ends, tcp(4000, 80, "A")))) for n in range(2000)]
         both = [*even, write(tmp_path / f"elephant{family}.pcap", elephant)]
-        [warning] = [w for w in replay(parse_policy(POLICY), both, client=client, shards=7).warnings if "shard" in w]
+        [warning] = [w for w in replay(POLICY, both, client=client, shards=7).warnings if "shard" in w]
         a, b = (WEB, ends[0]) if family == 4 else sorted(ends)
         end = f" of them between {a} and {b}: packets between two addresses cannot be divided among shards"
         assert warning.endswith(end)
-    ipv6 = json.loads(told(parse_policy(POLICY), both[2:], client=client)[1][0])
+    ipv6 = json.loads(told(POLICY, both[2:], client=client)[1][0])
     assert (ipv6["src"], ipv6["dst"]) == ends
 
 
@@ -252,13 +266,13 @@ def test_more_connections_than_one_table_holds_are_warned_of(client: Any, tmp_pa
     frames = [
         (BASE + n, ethernet(ip(f"198.51.100.{n % 250}", WEB, tcp(1024 + n, 80, "S")))) for n in range(3000)
     ]
-    policy = parse_policy(POLICY + "settings: {max_connections: 2000}\n")
+    policy = parse_policy(DOCUMENT + "settings: {max_connections: 2000}\n")
     found = replay(policy, write(tmp_path / "many.pcap", frames), client=client, shards=2)
     assert any("with more than 2,000 (settings.max_connections), one process might" in w for w in found.warnings)
 
 
 def test_no_packets_at_all(client: Any, tmp_path: Path) -> None:
-    same_on(client, parse_policy(POLICY), [write(tmp_path / "none.pcap", [])])
+    same_on(client, POLICY, [write(tmp_path / "none.pcap", [])])
 
 
 @pytest.mark.parametrize("change", [
@@ -293,18 +307,17 @@ def test_a_clock_that_came_to_its_end_stands_still(client: Any, tmp_path: Path) 
     ends = [(frames[2 * n], frames[2 * n + 1]) for n in range(40)]
     last_ns = (2**32 - 1) * SECOND
     captures = [write(tmp_path / f"{n}.pcap", [(0, a), (last_ns, b)]) for n, (a, b) in enumerate(ends)]
-    same_on(client, parse_policy(POLICY), captures, shards=[3])
+    same_on(client, POLICY, captures, shards=[3])
 
 
 def test_progress_is_told_of_reading_and_then_of_judging(client: Any, tmp_path: Path) -> None:
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(400, 4))]
-    captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 : n * 100 + 100]) for n in range(4)]
+    captures = captures_in(tmp_path)
     size, folder = sum(capture.stat().st_size for capture in captures), tmp_path / "run"
     calls: list[tuple[int, int]] = []
     for _ in range(2):
         calls.clear()
         replay(
-            parse_policy(POLICY), captures, client=client, shards=5, resume=folder,
+            POLICY, captures, client=client, shards=5, resume=folder,
             progress=lambda *call: calls.append(call),
         )  # fmt: skip
         assert calls[3] == (400, size)
@@ -316,37 +329,28 @@ def test_progress_is_told_of_reading_and_then_of_judging(client: Any, tmp_path: 
 # --- What is kept
 
 
-def test_segments_that_are_there_are_not_read_again(client: Any, tmp_path: Path) -> None:
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(400, 4))]
-    captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 : n * 100 + 100]) for n in range(4)]
-    policy, folder = parse_policy(POLICY), tmp_path / "run"
-    one = told(policy, captures)
-    first = told(policy, captures, client=client, resume=folder)
-    assert_same(first, one)
-    assert first[0].cluster is not None and first[0].cluster.segments_found == 0
-    segments = sorted(folder.glob("*.records"))
-    assert len(segments) == 4 and not list(folder.glob("*.rows")) and not list(folder.glob(".*"))
-    for segment in segments[:2]:
+def test_segments_that_are_there_are_not_read_again_unless_their_capture_changed(client: Any, tmp_path: Path) -> None:
+    captures, folder = captures_in(tmp_path), tmp_path / "run"
+
+    def run(segments: int, policy: Policy = POLICY) -> None:
+        found = told(policy, captures, client=client, resume=folder)
+        assert_same(found, told(policy, captures))
+        assert found[0].cluster is not None and found[0].cluster.segments_found == segments
+
+    run(0)
+    kept = sorted(folder.glob("*.records"))
+    assert len(kept) == 4 and not list(folder.glob("*.rows")) and not list(folder.glob(".*"))
+    for segment in kept[:2]:
         segment.with_name(segment.name + ".json").unlink()
-    again = told(policy, captures, client=client, resume=folder)
-    assert_same(again, one)
-    assert again[0].cluster is not None and again[0].cluster.segments_found == 2
+    run(2)
     # Another policy judges what was read; another choice of packets reads others.
-    other = parse_policy(POLICY.replace("ports: 80", "ports: 443"))
-    assert_same(told(other, captures, client=client, resume=folder), told(other, captures))
+    run(4, parse_policy(DOCUMENT.replace("ports: 80", "ports: 443")))
     with pytest.raises(ClusterError, match=r"run: was made by a replay with another choice of packets \(--start,"):
-        replay(policy, captures, client=client, resume=folder, reading=Reading(filter="tcp"))
+        replay(POLICY, captures, client=client, resume=folder, reading=Reading(filter="tcp"))
     with pytest.raises(ClusterError, match="shards, not 5; use another folder"):
-        replay(policy, captures, client=client, resume=folder, shards=5)
-
-
-def test_a_damaged_capture_is_read_again(client: Any, tmp_path: Path) -> None:
-    """What could not be read may have been the network's fault."""
-    capture, folder = write(tmp_path / "one.pcap", [(BASE, packets(1, 4)[0])]), tmp_path / "run"
-    capture.write_bytes(capture.read_bytes() + b"\0")
-    for _ in range(2):
-        found = replay(parse_policy(POLICY), capture, client=client, resume=folder)
-        assert found.damaged is not None and found.cluster is not None and found.cluster.segments_found == 0
+        replay(POLICY, captures, client=client, resume=folder, shards=5)
+    write(captures[2], spread(packets(50, 9)))
+    run(3)
 
 
 def test_rows_are_gone_when_a_sink_fails(client: Any, tmp_path: Path) -> None:
@@ -357,41 +361,31 @@ def test_rows_are_gone_when_a_sink_fails(client: Any, tmp_path: Path) -> None:
         def write(self, headers: Any, results: Any) -> None:
             raise OutputError("x: cannot be written: No space left on device")
 
-    frames = [(BASE + n, frame) for n, frame in enumerate(packets(400, 4))]
-    capture, folder = write(tmp_path / "one.pcap", frames), tmp_path / "run"
+    folder = tmp_path / "run"
     with pytest.raises(OutputError, match="No space left"):
-        replay(parse_policy(POLICY), capture, client=client, resume=folder, packets=Full())
+        replay(POLICY, captures_in(tmp_path, 1), client=client, resume=folder, packets=Full())
     assert {path.suffix for path in folder.iterdir()} == {".json", ".records"}
 
 
 def test_a_relative_path_is_what_it_is_here(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "one.pcap", [(BASE, packets(1, 4)[0])])
+    captures_in(tmp_path, 1, 1)
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
     monkeypatch.setattr(cluster, "place_of", lambda path: asked.append(path) or str(tmp_path / path))
-    assert replay(parse_policy(POLICY), "one.pcap", client=client, resume="run").packets == 1
+    assert replay(POLICY, "0.pcap", client=client, resume="run").packets == 1
     assert asked == ["run"] and (tmp_path / "run" / "plan.json").exists()
     os.mkfifo("pipe")
     with pytest.raises(ClusterError, match=r"^pipe: can be read only once, and only here; --dask needs files$"):
-        replay(parse_policy(POLICY), "pipe", client=client)
-
-
-def test_a_capture_that_changed_is_read_again(client: Any, tmp_path: Path) -> None:
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(400, 4))]
-    captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 : n * 100 + 100]) for n in range(4)]
-    policy, folder = parse_policy(POLICY), tmp_path / "run"
-    told(policy, captures, client=client, resume=folder)
-    write(captures[2], frames[250:299])
-    assert_same(told(policy, captures, client=client, resume=folder), told(policy, captures))
+        replay(POLICY, "pipe", client=client)
 
 
 # --- What is told when it cannot be done
 
 
 def test_a_capture_that_cannot_be_read_is_told_before_anything(client: Any, tmp_path: Path) -> None:
-    captures = [write(tmp_path / "one.pcap", [(BASE, packets(1, 1)[0])]), tmp_path / "none.pcap"]
+    captures = [*captures_in(tmp_path, 1), tmp_path / "none.pcap"]
     with pytest.raises(CaptureError, match=r"none\.pcap: does not exist"):
-        replay(parse_policy(POLICY), captures, client=client)
+        replay(POLICY, captures, client=client)
 
 
 @pytest.mark.parametrize(
@@ -417,7 +411,7 @@ def test_options_that_do_not_go_together_are_told(
 def test_a_worker_of_another_version_is_told(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "version_here", lambda: "9.9.9/1")
     with pytest.raises(ClusterError, match=r"a worker has sgfast .*, the replay 9\.9\.9: install the same version"):
-        replay(parse_policy(POLICY), write(tmp_path / "one.pcap", [(BASE, packets(1, 1)[0])]), client=client)
+        replay(POLICY, captures_in(tmp_path, 1), client=client)
 
 
 def test_a_lost_connection_that_the_client_has_not_noticed_yet_is_told(client: Any) -> None:

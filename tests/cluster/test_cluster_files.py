@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clusters import BASE, POLICY, SAME, packets, told, write
+from clusters import POLICY, SAME, captures_in, told
 from effort import some
-from traffic import SECOND
 
-from sgfast import Reading, parse_policy, replay
+from sgfast import Reading, replay
 from sgfast.credentials import without_credentials
 from sgfast.errors import ClusterError
 from sgfast.replaying import ReplayResult, cluster
@@ -63,14 +62,26 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> object:
     return object()
 
 
-def captures_in(folder: Path, number: int = 3) -> list[Path]:
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(number * 60, 4))]
-    return [write(folder / f"{n}.pcap", frames[n * 60 : n * 60 + 60]) for n in range(number)]
-
-
 def assert_right(found: ReplayResult, one: ReplayResult) -> None:
     for name in SAME:
         assert getattr(found, name) == getattr(one, name), name
+
+
+class Kept:
+    """The folder of a replay of some captures that has been made."""
+
+    def __init__(self, client: Any, folder: Path, number: int = 3, each: int = 60, **options: Any) -> None:
+        self.captures, self.folder = captures_in(folder, number, each), folder / "run"
+        self.plan = self.folder / "plan.json"
+        self._options = {"client": client, "resume": self.folder, **options}
+        self.one = replay(POLICY, self.captures, **self._options)
+
+    def again(self, segments: int | None = None) -> list[str]:
+        """The warnings of the same replay, whose result is right, and finds so many segments."""
+        found = replay(POLICY, self.captures, **self._options)
+        assert_right(found, self.one)
+        assert found.cluster is not None and segments in (None, found.cluster.segments_found)
+        return found.warnings
 
 
 def change(file: Path, edit: Callable[[Any], Any]) -> None:
@@ -95,7 +106,7 @@ def change_records(file: Path, data: bytes) -> None:
 
 
 def test_a_bit_that_flips_in_any_file_is_noticed(client: Any, tmp_path: Path) -> None:
-    captures, policy, kept, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "kept", tmp_path / "run"
+    captures, policy, kept, folder = captures_in(tmp_path, 3, 60), POLICY, tmp_path / "kept", tmp_path / "run"
     one = told(policy, captures)
     replay(policy, captures, client=client, shards=3, resume=kept)
     names = sorted(path.name for path in kept.iterdir())
@@ -133,21 +144,16 @@ def test_an_index_with_a_flipped_bit_is_made_again(
     inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", 300_000)
-    made, policy, folder = packets(100, 3), parse_policy(POLICY), tmp_path / "run"
-    capture = write(tmp_path / "large.pcap", [(BASE + n, made[n % 100]) for n in range(20_000)])
-    one = replay(policy, capture, client=inline, resume=folder)
-    assert one.cluster is not None and [stage.name for stage in one.cluster.stages][:2] == ["index", "read"]
-    assert one.cluster.stages[1].tasks > 2
-    assert replay(policy, capture, client=inline, resume=folder).warnings == one.warnings
-    [index] = folder.glob("*.index.json")
+    kept = Kept(inline, tmp_path, 1, 20_000)
+    assert kept.one.cluster is not None and [stage.name for stage in kept.one.cluster.stages][:2] == ["index", "read"]
+    assert kept.one.cluster.stages[1].tasks > 2 and kept.again() == kept.one.warnings
+    [index] = kept.folder.glob("*.index.json")
     data = bytearray(index.read_bytes())
     data[len(data) // 2] ^= 1
     index.write_bytes(data)
-    found = replay(policy, capture, client=inline, resume=folder)
-    told_of = f"{index}: is damaged; its capture is indexed again"
-    assert found.warnings == [told_of, *one.warnings]
-    assert_right(found, one)
-    assert replay(policy, capture, client=inline, resume=folder).warnings == one.warnings
+    told_of = [f"{index}: is damaged; its capture is indexed again", *kept.one.warnings]
+    assert kept.again() == told_of
+    assert kept.again() == kept.one.warnings
     # Ranges that are none of a capture, with the right checksum.
     for edit in (
         lambda content: [], lambda content: content[1:], lambda content: content[:-1], lambda content: content[::-1],
@@ -155,9 +161,7 @@ def test_an_index_with_a_flipped_bit_is_made_again(
         lambda content: [{**part, "range": {**part["range"], "preamble": [[0, 1 << 70]]}} for part in content],
     ):  # fmt: skip
         change(index, edit)
-        found = replay(policy, capture, client=inline, resume=folder)
-        assert found.warnings == [told_of, *one.warnings]
-        assert_right(found, one)
+        assert kept.again() == told_of
 
 
 @pytest.mark.parametrize(("kind", "field"), [("plan.json", "seed"), ("*.records.json", "quotes_in_fragments")])
@@ -165,34 +169,28 @@ def test_a_value_that_changed_without_its_checksum_is_noticed(
     kind: str, field: str, inline: Any, tmp_path: Path
 ) -> None:
     """It would be a value like any other."""
-    captures, policy, folder = captures_in(tmp_path, 1), parse_policy(POLICY), tmp_path / "run"
-    one = replay(policy, captures, client=inline, resume=folder)
-    [file] = folder.glob(kind)
+    kept = Kept(inline, tmp_path, 1)
+    [file] = kept.folder.glob(kind)
     document = json.loads(file.read_text())
     document["content"][field] ^= 1
     file.write_text(json.dumps(document))
-    found = replay(policy, captures, client=inline, resume=folder)
-    assert_right(found, one)
-    assert [line.partition(";")[0] for line in found.warnings] == [f"{file}: is damaged"]
-    assert replay(policy, captures, client=inline, resume=folder).warnings == []
+    assert [line.partition(";")[0] for line in kept.again()] == [f"{file}: is damaged"]
+    assert kept.again(1) == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 100])
 def test_a_segment_that_was_cut_is_read_again(size: int, inline: Any, tmp_path: Path) -> None:
-    captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
-    one = replay(policy, captures, client=inline, resume=folder)
-    segment = min(folder.glob("*.records"))
+    kept = Kept(inline, tmp_path)
+    segment = min(kept.folder.glob("*.records"))
     segment.write_bytes(segment.read_bytes()[:-size] if size else b"")
-    found = replay(policy, captures, client=inline, resume=folder)
-    assert found.warnings == [f"{segment}: is damaged; its captures are read again"]
-    assert_right(found, one)
-    assert replay(policy, captures, client=inline, resume=folder).warnings == []
+    assert kept.again(2) == [f"{segment}: is damaged; its captures are read again"]
+    assert kept.again(3) == []
 
 
 def test_rows_with_a_flipped_bit_are_not_passed_on(
     inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
+    folder = tmp_path / "run"
 
     class Flips(Inline):
         def run(self, stage: str, *arguments: Any) -> list[Any]:
@@ -204,7 +202,7 @@ def test_rows_with_a_flipped_bit_are_not_passed_on(
 
     monkeypatch.setattr(cluster, "Cluster", Flips)
     with pytest.raises(ClusterError, match=r"-packets\.rows: is damaged; run the replay again$"):
-        told(policy, captures, client=inline, resume=folder)
+        told(POLICY, captures_in(tmp_path, 3, 60), client=inline, resume=folder)
     assert not list(folder.glob("*.rows"))
 
 
@@ -213,82 +211,61 @@ def test_rows_with_a_flipped_bit_are_not_passed_on(
 
 @pytest.mark.parametrize("shards", [0, -1, 4097, 10**9, 1e999, "x", None, True])
 def test_a_plan_with_an_impossible_number_of_shards_is_replaced(shards: Any, inline: Any, tmp_path: Path) -> None:
-    captures, policy, folder = captures_in(tmp_path, 1), parse_policy(POLICY), tmp_path / "run"
-    one = replay(policy, captures, client=inline, resume=folder)
-    plan = folder / "plan.json"
-    change(plan, lambda content: {**content, "shards": shards})
-    forged = plan.read_bytes()
-    found = replay(policy, captures, client=inline, resume=folder)
-    assert_right(found, one)
-    warning = f"{plan}: is damaged; it is damaged-plan.json now, and the captures are read again"
-    assert found.warnings == [warning] and (folder / "damaged-plan.json").read_bytes() == forged
-    again = replay(policy, captures, client=inline, resume=folder)
-    assert again.warnings == [] and again.cluster is not None and again.cluster.segments_found == 1
+    kept = Kept(inline, tmp_path, 1)
+    change(kept.plan, lambda content: {**content, "shards": shards})
+    forged = kept.plan.read_bytes()
+    assert kept.again() == [f"{kept.plan}: is damaged; it is damaged-plan.json now, and the captures are read again"]
+    assert (kept.folder / "damaged-plan.json").read_bytes() == forged
+    assert kept.again(1) == []
 
 
 def test_packets_are_no_copies_whatever_the_seed(inline: Any, tmp_path: Path) -> None:
-    captures, policy, folder = captures_in(tmp_path, 1), parse_policy(POLICY), tmp_path / "run"
-    options = {"client": inline, "reading": Reading(dedup=True)}
-    one = replay(policy, captures, **options)
-    replay(policy, captures, resume=folder, **options)
+    kept = Kept(inline, tmp_path, 1, reading=Reading(dedup=True))
     for seed in (0, 1, 1 << 63):
-        change(folder / "plan.json", lambda content, seed=seed: {**content, "seed": seed})
-        found = replay(policy, captures, resume=folder, **options)
-        assert_right(found, one)
-        assert found.cluster is not None and found.cluster.segments_found == 0
+        change(kept.plan, lambda content, seed=seed: {**content, "seed": seed})
+        kept.again(0)
 
 
 def test_a_file_of_another_program_called_plan_is_left_alone(inline: Any, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text('{"format_version": "1.2"}')
     with pytest.raises(ClusterError, match=r"plan\.json: is damaged, or no plan of sgfast; use another folder$"):
-        replay(parse_policy(POLICY), captures_in(tmp_path, 1), client=inline, resume=tmp_path)
+        replay(POLICY, captures_in(tmp_path, 1), client=inline, resume=tmp_path)
     assert plan.read_text() == '{"format_version": "1.2"}'
 
 
 def test_files_of_another_version_are_not_used(inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
-    one = replay(policy, captures, client=inline, resume=folder)
-    plan, about = folder / "plan.json", min(folder.glob("*.records.json"))
-    for file in (about, plan):
+    kept = Kept(inline, tmp_path)
+    about = min(kept.folder.glob("*.records.json"))
+
+    def of_another_version(file: Path) -> None:
         with monkeypatch.context() as patch:
             patch.setattr("sgfast.replaying.cluster.storage.version_here", lambda: "9.9.9/1")
             change(file, lambda content: content)
-        if file == about:
-            found = replay(policy, captures, client=inline, resume=folder)
-            assert_right(found, one)
-            assert found.cluster is not None and found.cluster.segments_found == 2
-            assert [line.partition(";")[0] for line in found.warnings] == [f"{about}: was written by sgfast 9.9.9"]
+
+    of_another_version(about)
+    assert [line.partition(";")[0] for line in kept.again(2)] == [f"{about}: was written by sgfast 9.9.9"]
+    of_another_version(kept.plan)
+    said = "another version needs another folder (--resume)"
     with pytest.raises(ClusterError) as caught:
-        replay(policy, captures, client=inline, resume=folder)
-    said = "was written by sgfast 9.9.9; another version needs another folder (--resume)"
-    assert str(caught.value) == f"{plan}: {said}"
-
-
-def test_a_plan_from_before_checksums_is_of_another_version_and_not_damaged(inline: Any, tmp_path: Path) -> None:
-    captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
-    replay(policy, captures, client=inline, resume=folder)
-    plan = folder / "plan.json"
-    plan.write_text(json.dumps({"version": "0.0.9/2", "shards": 2, "seed": 1}))
-    with pytest.raises(ClusterError, match=r"was written by sgfast 0\.0\.9; another version needs another folder"):
-        replay(policy, captures, client=inline, resume=folder)
-    assert plan.exists()
+        kept.again()
+    assert str(caught.value) == f"{kept.plan}: was written by sgfast 9.9.9; {said}"
+    # From before there were checksums.
+    kept.plan.write_text(json.dumps({"version": "0.0.9/2", "shards": 2, "seed": 1}))
+    with pytest.raises(ClusterError) as caught:
+        kept.again()
+    assert str(caught.value) == f"{kept.plan}: was written by sgfast 0.0.9; {said}" and kept.plan.exists()
 
 
 def test_a_segment_of_another_capture_is_read_again(inline: Any, tmp_path: Path) -> None:
-    captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
-    one = replay(policy, captures, client=inline, shards=2, resume=folder)
-    a, b, _ = sorted(folder.glob("*.records"))
+    kept = Kept(inline, tmp_path, shards=2)
+    a, b, _ = sorted(kept.folder.glob("*.records"))
     # One renamed, and one whose description says another name.
     for suffix in ("", ".json"):
         shutil.copy(f"{a}{suffix}", f"{b}{suffix}")
-    found = replay(policy, captures, client=inline, resume=folder)
-    assert_right(found, one)
-    assert found.warnings == [f"{b}.json: is damaged; its captures are read again"]
+    assert kept.again(2) == [f"{b}.json: is damaged; its captures are read again"]
     change(Path(f"{b}.json"), lambda content: json.loads(json.dumps(content).replace(str(tmp_path), "/etc")))
-    found = replay(policy, captures, client=inline, resume=folder)
-    assert_right(found, one)
-    assert found.warnings == [f"{b}.json: is damaged; its captures are read again"]
+    assert kept.again(2) == [f"{b}.json: is damaged; its captures are read again"]
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -323,7 +300,7 @@ def forge(file: Path, rng: np.random.Generator) -> str:
 
 
 def test_forged_files_give_a_result_or_one_line(inline: Any, tmp_path: Path) -> None:
-    [capture], policy, folder = captures_in(tmp_path, 1), parse_policy(POLICY), tmp_path / "run"
+    [capture], policy, folder = captures_in(tmp_path, 1, 60), POLICY, tmp_path / "run"
     options = {"client": inline, "reading": Reading(dedup=True, filter="ip")}
     one = replay(policy, capture, shards=1, resume=folder, **options)
     kept = {path: path.read_bytes() for path in folder.iterdir()}
@@ -357,7 +334,7 @@ def test_forged_files_give_a_result_or_one_line(inline: Any, tmp_path: Path) -> 
 def test_no_credentials_are_kept(inline: Any, tmp_path: Path) -> None:
     import fsspec
 
-    memory, policy, folder = fsspec.filesystem("memory"), parse_policy(POLICY), tmp_path / "run"
+    memory, policy, folder = fsspec.filesystem("memory"), POLICY, tmp_path / "run"
     [capture] = captures_in(tmp_path, 1)
     one = replay(policy, capture)
     for number, user in enumerate(["someone:hunter2", "another:hunter3"]):
@@ -377,7 +354,7 @@ def test_no_credentials_are_kept(inline: Any, tmp_path: Path) -> None:
 
 
 def test_a_query_tells_captures_apart_and_is_not_shown() -> None:
-    run = Run("", "", parse_policy(POLICY), ReplayOptions(), 1, 5, None)
+    run = Run("", "", POLICY, ReplayOptions(), 1, 5, None)
 
     def unit(url: str) -> Unit:
         return Unit((Input(url, url, None, 100, ""),), 0)

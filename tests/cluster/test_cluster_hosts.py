@@ -8,19 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import BASE, POLICY, assert_same, packets, told, write
-from command import environment
+from clusters import BASE, DOCUMENT, POLICY, assert_same, captures_in, packets, told, write
+from command import DEADLINE_SECONDS, environment, process, sgfast, start, wait_for, write_policy
 from effort import some
 from traffic import SECOND
 
-from sgfast import parse_policy
 from sgfast.errors import ClusterError
 from sgfast.replaying.cluster.plan import RANGE_BYTES
 from sgfast.replaying.cluster.scheduler import client_at
@@ -59,14 +57,10 @@ module.{function} = dies
 SCHEDULER, OTHER = "10.93.0.1", "10.93.0.2"
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "sgfast", *map(str, arguments)]
-
-
-def captures_in(folder: Path, number: int = 6) -> list[Path]:
-    folder.mkdir()
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(number * 300, 11))]
-    return [write(folder / f"{n}.pcap.gz", frames[n * 300 : n * 300 + 300]) for n in range(number)]
+def day_in(folder: Path, number: int = 6) -> tuple[Path, Path, list[Path]]:
+    """A policy, a directory, and the captures in it."""
+    captures = captures_in(folder / "day", number, 300, ending=".pcap.gz")
+    return write_policy(folder, DOCUMENT), folder / "day", captures
 
 
 class Hosts:
@@ -150,24 +144,23 @@ def test_a_worker_that_is_killed_costs_its_own_tasks(
 ) -> None:
     preload, marker = tmp_path / "dies.py", tmp_path / "died"
     preload.write_text(DIES.format(module=module, function=function, when=when, marker=str(marker)))
-    captures, policy = captures_in(tmp_path / "day"), tmp_path / "policy.yaml"
+    policy, day, captures = day_in(tmp_path)
     if function == "indexed":
         # What is not compressed, and large, is read in ranges.
-        captures.append(tmp_path / "day" / "6.pcap")
+        captures.append(day / "6.pcap")
         write(captures[-1], [(BASE + 3600 * SECOND + n, frame) for n, frame in enumerate(packets(20_000, 12))])
-    policy.write_text(POLICY)
     hosts = Hosts(stack, tmp_path, preload)
     verdicts, connections = tmp_path / "verdicts", tmp_path / "connections"
     done = subprocess.run(
         hosts.sgfast(
-            "replay", policy, tmp_path / "day", "--dask", f"tcp://{SCHEDULER}:8786", "--resume", tmp_path / "run",
+            "replay", policy, day, "--dask", f"tcp://{SCHEDULER}:8786", "--resume", tmp_path / "run",
             "--verdicts", verdicts, "--connections", connections, "--json", range_bytes=100_000,
         ),
         capture_output=True, timeout=300, env=environment(),
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert marker.exists() and sorted(worker.poll() is None for worker in hosts.workers) == [False, True]
-    one = told(parse_policy(POLICY), captures)
+    one = told(POLICY, captures)
     assert verdicts.read_bytes().splitlines() == one[1]
     assert sorted(connections.read_bytes().splitlines()) == one[2]
     result = json.loads(done.stdout)
@@ -179,20 +172,16 @@ def test_a_worker_that_is_killed_costs_its_own_tasks(
 @needs_hosts
 def test_a_scheduler_that_goes_away_is_one_line_and_what_was_read_stays(stack: ExitStack, tmp_path: Path) -> None:
     preload, marker = tmp_path / "kills.py", tmp_path / "killed"
-    captures, policy = captures_in(tmp_path / "day"), tmp_path / "policy.yaml"
-    policy.write_text(POLICY)
+    policy, day, captures = day_in(tmp_path)
     # The first task that judges never ends.
     dies = DIES.format(module="cluster.judging", function="judge_shard", when="before", marker=str(marker))
     preload.write_text(dies.replace("os.kill(os.getpid(), signal.SIGKILL)", "__import__('threading').Event().wait()"))
     hosts = Hosts(stack, tmp_path, preload)
-    options = ("replay", policy, tmp_path / "day", "--dask", f"tcp://{SCHEDULER}:8786", "--resume", tmp_path / "run")
+    options = ("replay", policy, day, "--dask", f"tcp://{SCHEDULER}:8786", "--resume", tmp_path / "run")
     running = subprocess.Popen(
         hosts.sgfast(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
     )
-    until = time.monotonic() + 120
-    while not marker.exists():
-        assert time.monotonic() < until and running.poll() is None
-        time.sleep(0.05)
+    wait_for(marker.exists)
     hosts.scheduler.kill()
     out, err = running.communicate(timeout=120)
     assert (running.returncode, out) == (2, b"")
@@ -200,20 +189,23 @@ def test_a_scheduler_that_goes_away_is_one_line_and_what_was_read_stays(stack: E
     assert line.count("\n") == 1 and line.startswith(f"sgfast: tcp://{SCHEDULER}:8786: the scheduler went away; "), line
     assert len(list((tmp_path / "run").glob("*.records.json"))) == len(captures)
     # It is run once more, here.
-    again = subprocess.run(
-        command(*options[:3], "--dask", "local:1", "--resume", tmp_path / "run", "--json"),
-        capture_output=True, timeout=300, env=environment(),
-    )  # fmt: skip
-    assert again.returncode == 0 and json.loads(again.stdout)["cluster"]["segments_found"] == len(captures)
+    again = process(*options[:3], "--dask", "local:1", "--resume", tmp_path / "run", "--json")
+    assert again.status == 0 and json.loads(again.out)["cluster"]["segments_found"] == len(captures)
 
 
-def assert_group_ends(leader: int) -> None:
-    until = time.monotonic() + 30
-    with suppress(ProcessLookupError):
-        while time.monotonic() < until:
-            os.killpg(leader, 0)
-            time.sleep(0.1)
-        pytest.fail("processes are left")
+def assert_ends(running: Any, number: signal.Signals, words: str) -> None:
+    """A signal to all processes of the group, as a terminal sends it, ends them."""
+    os.killpg(running.pid, number)
+    out, err = running.communicate(timeout=DEADLINE_SECONDS)
+    assert (running.returncode, out, err) == (128 + number, "", f"sgfast: {words}\n")
+
+    def is_gone() -> bool:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, 0)
+            return False
+        return True
+
+    wait_for(is_gone)
 
 
 def children_of(process: int) -> list[str]:
@@ -227,22 +219,11 @@ def children_of(process: int) -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
 def test_a_hang_up_while_the_cluster_starts_ends_everything(tmp_path: Path) -> None:
-    captures_in(tmp_path / "day", 2)
-    policy = tmp_path / "policy.yaml"
-    policy.write_text(POLICY)
-    running = subprocess.Popen(
-        command("replay", policy, tmp_path / "day", "--dask", "local:2"),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), start_new_session=True,
-    )  # fmt: skip
+    policy, day, _ = day_in(tmp_path, 2)
+    running = start("replay", policy, day, "--dask", "local:2", start_new_session=True)
     # The resource tracker and the first worker process have started. The cluster is not ready yet.
-    until = time.monotonic() + 120
-    while len(children_of(running.pid)) < 2:
-        assert time.monotonic() < until and running.poll() is None
-        time.sleep(0.002)
-    os.killpg(running.pid, signal.SIGHUP)
-    out, err = running.communicate(timeout=60)
-    assert (running.returncode, out, err) == (128 + signal.SIGHUP, b"", b"sgfast: hung up\n")
-    assert_group_ends(running.pid)
+    wait_for(lambda: len(children_of(running.pid)) >= 2)
+    assert_ends(running, signal.SIGHUP, "hung up")
 
 
 def test_processes_that_do_not_start_are_tried_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,23 +243,11 @@ def test_processes_that_do_not_start_are_tried_again_and_then_told(monkeypatch: 
 
 
 def test_an_interrupt_ends_everything(tmp_path: Path) -> None:
-    captures_in(tmp_path / "day", 40)
-    policy = tmp_path / "policy.yaml"
-    policy.write_text(POLICY)
-    running = subprocess.Popen(
-        command("replay", policy, tmp_path / "day", "--dask", "local:2", "--resume", tmp_path / "run"),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), start_new_session=True,
-    )  # fmt: skip
-    until = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("*.records")):
-        assert time.monotonic() < until and running.poll() is None
-        time.sleep(0.02)
-    # As a terminal does it: all processes of the group.
-    os.killpg(running.pid, signal.SIGINT)
-    out, err = running.communicate(timeout=60)
-    assert (running.returncode, out, err) == (130, b"", b"sgfast: interrupted\n")
-    assert_group_ends(running.pid)
-    assert not list((tmp_path / "run").glob(".*"))
+    (policy, day, _), run = day_in(tmp_path, 40), tmp_path / "run"
+    running = start("replay", policy, day, "--dask", "local:2", "--resume", run, start_new_session=True)
+    wait_for(lambda: list(run.glob("*.records")))
+    assert_ends(running, signal.SIGINT, "interrupted")
+    assert not list(run.glob(".*"))
 
 
 @pytest.fixture
@@ -309,21 +278,21 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_captures_and_the_run_in_s3(bucket: str, tmp_path: Path) -> None:
     import s3fs
 
-    captures, policy = captures_in(tmp_path / "day", 4), parse_policy(POLICY)
+    _, _, captures = day_in(tmp_path, 4)
     system = s3fs.S3FileSystem()
     for path in captures:
         system.put_file(str(path), f"{bucket}/day/{path.name}")
     system.pipe_file(f"{bucket}/day/README", b"no capture")
-    one = told(policy, captures)
+    one = told(POLICY, captures)
     for named in (f"{bucket}/day/*.pcap.gz", [f"{bucket}/day/{path.name}" for path in captures]):
-        assert_same(told(policy, named), one)
+        assert_same(told(POLICY, named), one)
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
         options: dict[str, Any] = {"client": client, "shards": 3, "resume": f"{bucket}/run"}
-        assert_same(told(policy, f"{bucket}/day/*.pcap.gz", **options), one)
-        found = told(policy, f"{bucket}/day/*.pcap.gz", **options)
+        assert_same(told(POLICY, f"{bucket}/day/*.pcap.gz", **options), one)
+        found = told(POLICY, f"{bucket}/day/*.pcap.gz", **options)
         assert_same(found, one)
         assert found[0].cluster is not None and found[0].cluster.segments_found == 4
     names = [name.rsplit("/", 1)[1] for name in system.find(f"{bucket}/run")]
@@ -336,16 +305,11 @@ def test_captures_and_the_run_in_s3(bucket: str, tmp_path: Path) -> None:
         ("s3://mirror/none.pcap", "does not exist; check the URL"),
         ("s3://mirror/*.pcap", "is a pattern that matches no captures; name one that does, or a file"),
         ("s3://nowhere/x.pcap", "does not exist; check the URL"),
-        ("unknown://x/y.pcap", "Protocol not known: unknown"),
     ],
 )
-def test_urls_that_lead_nowhere_are_one_line(bucket: str, path: str, cause: str, tmp_path: Path) -> None:
-    policy = tmp_path / "policy.yaml"
-    policy.write_text(POLICY)
-    settings = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "FSSPEC_"))}
-    done = subprocess.run(
-        command("replay", policy, path), capture_output=True, env={**environment(), **settings}, timeout=120
-    )
-    assert done.returncode == 2
-    line = done.stderr.decode()
-    assert line.startswith(f"sgfast: {path}: ") and cause in line and line.count("\n") == 1, line
+def test_urls_that_lead_nowhere_are_one_line(
+    bucket: str, path: str, cause: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = sgfast(capsys, "replay", write_policy(tmp_path), path)
+    assert done.status == 2 and done.out == ""
+    assert done.one_line().startswith(f"sgfast: {path}: ") and cause in done.one_line()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from captures import SNOOP_HEAD, block, enhanced, interface, obsolete, option, section, simple, snoop_record, tsresol
-from clusters import BASE, POLICY, packets, same_on, write
+from clusters import BASE, DOCUMENT, POLICY, packets, same_on, spread, write
 from effort import some
 from traffic import SECOND
 from web import serving
@@ -58,14 +58,13 @@ def test_a_capture_of_a_web_server_is_read_whole(
 ) -> None:
     """Web servers are not asked for parts of a file, as many send all of it (SPEC 9.7)."""
     monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", 1000)
-    path = write(tmp_path / "a.pcap", [(BASE + n * SECOND, frame) for n, frame in enumerate(packets(300, 1))])
+    path = write(tmp_path / "a.pcap", spread(packets(300, 1), SECOND))
     with serving() as web:
         web.tells_length = True
         web.files["a.pcap"] = [path.read_bytes()]
-        policy = parse_policy(POLICY)
-        result = replay(policy, web.url("a.pcap"), client=client)
+        result = replay(POLICY, web.url("a.pcap"), client=client)
     assert result.cluster is not None and "index" not in [stage.name for stage in result.cluster.stages]
-    assert (result.damaged, result.verdicts) == (None, replay(policy, path).verdicts)
+    assert (result.damaged, result.verdicts) == (None, replay(POLICY, path).verdicts)
 
 
 @pytest.fixture
@@ -88,21 +87,21 @@ def split(client: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def test_ranges_of_a_large_capture_are_the_capture(
     split: Callable[..., int], tmp_path: Path, form: Callable[[Path, Frames], Path], every: int, ranges: Sequence[int],
 ) -> None:  # fmt: skip
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(20_000, 3))]
+    frames = spread(packets(20_000, 3))
     captures = [form(tmp_path / "large", frames), write(tmp_path / "small.pcap", frames[-1:])]
-    assert split(parse_policy(POLICY), captures, every) - 1 in ranges
+    assert split(POLICY, captures, every) - 1 in ranges
 
 
 def test_damage_in_a_range_is_told_where_it_is_in_the_file(
     split: Callable[..., int], client: Any, tmp_path: Path
 ) -> None:
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(20_000, 3))]
+    frames = spread(packets(20_000, 3))
     for form in (as_pcap, as_pcapng):
         capture = form(tmp_path / form.__name__, frames)
         data = capture.read_bytes()
         capture.write_bytes(data[: len(data) * 2 // 3])
-        assert split(parse_policy(POLICY), [capture], 5000) > 1
-        damaged = replay(parse_policy(POLICY), capture, client=client).damaged
+        assert split(POLICY, [capture], 5000) > 1
+        damaged = replay(POLICY, capture, client=client).damaged
         assert damaged is not None and damaged.packet > 10_000 and damaged.offset > len(data) // 2
 
 
@@ -117,7 +116,7 @@ def test_packets_without_a_time_have_that_of_the_one_before_in_another_range(
             blocks.append(simple(frame) if timeless else enhanced(frame, ticks=BASE + n * SECOND // 1000))
         capture = tmp_path / f"{first_timeless}.pcapng"
         capture.write_bytes(b"".join(blocks))
-        assert split(parse_policy(POLICY), [capture], 1) in ranges
+        assert split(POLICY, [capture], 1) in ranges
 
 
 def test_a_range_may_have_no_ip_packets_and_a_capture_must_have_some(
@@ -128,12 +127,12 @@ def test_a_range_may_have_no_ip_packets_and_a_capture_must_have_some(
     some = [enhanced(frame, ticks=BASE + n, number=1) for n, frame in enumerate(packets(BATCH, 3))]
     capture = tmp_path / "mixed.pcapng"
     capture.write_bytes(head + b"".join([*usb, *some, *usb]))
-    assert split(parse_policy(POLICY), [capture], 1) >= 3
+    assert split(POLICY, [capture], 1) >= 3
     capture.write_bytes(head + b"".join(usb * 2))
     said = []
     for options in ({}, {"client": client}):
         with pytest.raises(CaptureError) as caught:
-            replay(parse_policy(POLICY), capture, **options)
+            replay(POLICY, capture, **options)
         said.append(str(caught.value))
     assert said[0] == said[1]
 
@@ -149,12 +148,12 @@ def test_a_section_that_says_much_in_between_is_not_cut_after_it(
         blocks.append(enhanced(frame, ticks=BASE + n, number=n // every))
     capture = tmp_path / "much.pcapng"
     capture.write_bytes(b"".join(blocks))
-    assert split(parse_policy(POLICY), [capture], 1) in ranges
+    assert split(POLICY, [capture], 1) in ranges
 
 
 def test_a_range_knows_whose_interfaces_are(split: Callable[..., int], tmp_path: Path) -> None:
     policy = parse_policy(
-        POLICY.replace("version: 1\n", "version: 1\nvpcs: [{name: a, interface: eth0}, {name: b, interface: 1}]\n")
+        DOCUMENT.replace("version: 1\n", "version: 1\nvpcs: [{name: a, interface: eth0}, {name: b, interface: 1}]\n")
         .replace("{name: web-1,", "{name: web-1, vpc: a,").replace("instances:\n", "instances:\n" + OTHER)
     )
     blocks = [section(), interface(options=tsresol(9) + option(2, b"eth0")), interface(options=tsresol(9))]

@@ -15,7 +15,7 @@ from effort import some
 from frames import ethernet, icmp, icmp_error, ip, other, tcp, udp
 from traffic import SECOND, Crowd
 
-from sgfast import Engine, parse_policy
+from sgfast import Engine
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.shards.partition import Partitioner
 from sgfast.core.shards.records import TOLD_DTYPE, RecordJudge, records_before
@@ -47,13 +47,13 @@ def records_of(
 
 def block_of(seed: int, number: int) -> tuple[bytes, int, int]:
     """Records of some ``number`` packets, how many there are, and the time of the first one."""
-    traffic = Crowd(parse_policy(POLICY), np.random.default_rng(seed), fragments=True).draw(number)
+    traffic = Crowd(POLICY, np.random.default_rng(seed), fragments=True).draw(number)
     block = records_of(traffic.frames, traffic.times_ns, traffic.wire_lengths, seed)
     return block, len(traffic.frames), traffic.times_ns[0]
 
 
 def engine_at(time_ns: int) -> Engine:
-    engine = Engine(parse_policy(POLICY), reporting=True)
+    engine = Engine(POLICY, reporting=True)
     engine.dataplane.begin(time_ns)
     return engine
 
@@ -196,7 +196,7 @@ def test_who_may_send_infrastructure_is_known_from_a_record_and_from_that_of_a_f
     answer = Datagram(WEB, CLIENT, udp(67, 68, bytes(56)))
     packets = [ip(WEB, CLIENT, udp(67, 68)), ip(CLIENT, WEB, udp(67, 68)), ip(WEB, CLIENT, udp(68, 67))]
     frames = [ethernet(packet) for packet in packets] + [ethernet(answer.piece(at)) for at in ("0-24+", "24-64")]
-    by_role = replace(parse_policy(POLICY), settings=Settings(infrastructure="by-role"))
+    by_role = replace(POLICY, settings=Settings(infrastructure="by-role"))
     engine = Engine(by_role, reporting=True)
     engine.dataplane.begin(BASE)
     block = records_of(frames, [BASE] * len(frames), [100] * len(frames), 1, "by-role")

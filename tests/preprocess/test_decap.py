@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 from collections import Counter
@@ -12,7 +13,6 @@ from ipaddress import ip_address
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pytest
 from captures import pcap_head, pcap_record
 from command import POLICY, sgfast, valid, write_capture, write_policy
@@ -35,6 +35,7 @@ from frames import (
     udp,
     vlan,
 )
+from mutation import mutated
 from slow_decap import decapsulate
 from tunnels import (
     erspan,
@@ -149,32 +150,18 @@ def expected(frame: bytes, wire: int, link_type: int, kinds: set[str]) -> tuple[
 
 
 @pytest.mark.parametrize("name", TUNNELS)
-def test_the_packet_inside_is_what_comes_out(name: str) -> None:
+def test_the_packet_inside_is_what_comes_out_without_padding_if_its_kind_was_asked_for(name: str) -> None:
     kind, frame, inside, link_type = TUNNELS[name]
     outside = LINK_TYPES.get(name, LINK_ETHERNET)
-    assert peel(frame, link_type=outside) == ((inside, len(inside), link_type), {kind: 1})
     also = {"mpls"} if "pseudowire" in name else set()
-    assert peel(frame, {kind} | also, link_type=outside) == ((inside, len(inside), link_type), {kind: 1})
-
-
-@pytest.mark.parametrize("name", TUNNELS)
-def test_a_kind_that_was_not_asked_for_stays(name: str) -> None:
-    kind, frame, _, _ = TUNNELS[name]
-    outside = LINK_TYPES.get(name, LINK_ETHERNET)
-    assert peel(frame, set(KINDS) - {kind}, link_type=outside) == ((frame, len(frame), outside), {})
-    assert peel(frame, (), link_type=outside) == ((frame, len(frame), outside), {})
-
-
-@pytest.mark.parametrize("name", TUNNELS)
-def test_padding_outside_is_no_payload_inside(name: str) -> None:
-    kind, frame, inside, link_type = TUNNELS[name]
-    found, counts = peel(frame + b"\x99" * 60, link_type=LINK_TYPES.get(name, LINK_ETHERNET))
-    assert counts == {kind: 1}
-    if kind == "pppoe" or name in ("pseudowire", "pseudowire with control word"):
-        # Labels and PPPoE say nothing of lengths; the IP header inside does (SPEC 3.4).
-        assert found == (inside + b"\x99" * 60, len(inside) + 60, link_type)
-    else:
-        assert found == (inside, len(inside), link_type)
+    for kinds in (set(KINDS), {kind} | also):
+        assert peel(frame, kinds, link_type=outside) == ((inside, len(inside), link_type), {kind: 1})
+    for kinds in (set(KINDS) - {kind}, set()):
+        assert peel(frame, kinds, link_type=outside) == ((frame, len(frame), outside), {})
+    # Labels and PPPoE say nothing of lengths; the IP header inside does (SPEC 3.4).
+    padding = b"\x99" * 60 if kind == "pppoe" or name in ("pseudowire", "pseudowire with control word") else b""
+    found, counts = peel(frame + b"\x99" * 60, link_type=outside)
+    assert (found, counts) == ((inside + padding, len(inside) + len(padding), link_type), {kind: 1})
 
 
 @pytest.mark.parametrize("name", TUNNELS)
@@ -195,32 +182,17 @@ def test_a_frame_cut_at_any_byte_reads_nothing_behind_it(name: str) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_mutated_frames_are_what_the_slow_model_makes_of_them(seed: int) -> None:
     print(f"seed {seed}")
-    rng = np.random.default_rng(seed)
+    rng = random.Random(seed)
     pool = [(frame, LINK_TYPES.get(name, LINK_ETHERNET)) for name, (_, frame, _, _) in TUNNELS.items()]
     pool += [(frame, LINK_ETHERNET) for frame in nested(5)]
-    interesting = [0, 1, 4, 6, 7, 8, 17, 41, 44, 47, 60, 0x30, 0x34, 0x40, 0x45, 0x60, 0x65, 0x81, 0x88, 0xBE, 0xFF]
     peeled: Counter[str] = Counter()
     for _ in range(6000):
-        base, link_type = pool[rng.integers(len(pool))]
-        data = bytearray(base)
-        for _ in range(rng.integers(0, 5)):
-            at = int(rng.integers(len(data)))
-            match int(rng.integers(5)):
-                case 0:
-                    data[at] = rng.integers(256)
-                case 1:
-                    data[at] = interesting[rng.integers(len(interesting))]
-                case 2:
-                    data[at] ^= 1 << int(rng.integers(8))
-                case 3:
-                    del data[at : at + int(rng.integers(1, 9))]
-                case _:
-                    data[at:at] = rng.bytes(int(rng.integers(1, 9)))
-            data = data or bytearray(1)
-        wire = len(data) + int(rng.choice([0, 0, 0, 1, 40, 70000]))
+        data, link_type = rng.choice(pool)
+        data = mutated(rng, data, rng.choice(pool)[0]) if rng.random() < 0.8 else data
+        wire = len(data) + rng.choice([0, 0, 0, 1, 40, 70000])
         kinds = set(KINDS) if rng.random() < 0.7 else {kind for kind in KINDS if rng.random() < 0.5}
-        found, counts = peel(bytes(data), kinds, wire, link_type)
-        assert (found, counts) == expected(bytes(data), wire, link_type, kinds), (bytes(data).hex(), wire, kinds)
+        found, counts = peel(data, kinds, wire, link_type)
+        assert (found, counts) == expected(data, wire, link_type, kinds), (data.hex(), wire, kinds)
         assert len(found[0]) <= found[1]
         peeled.update(counts)
     assert all(peeled[kind] > 20 for kind in KINDS), peeled
@@ -532,54 +504,15 @@ def test_decap_takes_a_list_and_tells_what_it_took_off(tmp_path: Path, capsys: p
     assert "Tunnels" not in sgfast(capsys, "replay", policy, capture).out
 
 
-def test_every_command_that_reads_captures_takes_tunnels_off(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    policy, capture = write_policy(tmp_path), write_capture(tmp_path, *MIRRORED)
-    (tmp_path / "new.yaml").write_text(POLICY.replace("ports: 80,", "ports: 81,"))
-    run = sgfast(capsys, "diff", policy, tmp_path / "new.yaml", capture, "--decap", "auto", "--json")
-    found = valid("diff", json.loads(run.out))
-    assert found["newly_denied"]["connections"] == 1
-    assert found["decapsulated"]["vxlan"] == 3
-    assert "- Tunnels taken off packets: vxlan 3" in sgfast(
-        capsys, "diff", policy, tmp_path / "new.yaml", capture, "--decap", "auto", "--format", "markdown"
-    ).out
-    run = sgfast(capsys, "suggest", capture, "--instances", policy, "--decap", "auto")
-    assert "tcp/80 from 198.51.100.7" in run.out
-    run = sgfast(capsys, "check", policy, "--traffic", capture, "--decap", "auto", "--json")
-    assert [f["rule"] for f in json.loads(run.out)["findings"] if f["code"] == "SG012"] == ["web/inbound/2"]
-    page = tmp_path / "page.html"
-    assert sgfast(capsys, "replay", policy, capture, "--decap", "vxlan", "--report", page).status == 0
-    assert "taken off packets: vxlan 3" in page.read_text()
-
-
 def test_what_is_written_is_the_packet_that_was_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy, capture, written = write_policy(tmp_path), write_capture(tmp_path, *MIRRORED), tmp_path / "judged.pcapng"
-    assert sgfast(capsys, "replay", policy, capture, "--decap", "auto", "--write", written).status == 0
+    options = ("--decap", "auto", "--filter", "not port 22", "--write", written)
+    assert sgfast(capsys, "replay", policy, capture, *options).status == 0
     with open_capture(written) as reader:
         batch = reader.next_batch()
         assert [(data, link) for _, data, _, link in batch] == [
-            *((frame, LINK_ETHERNET) for frame in INSIDE[:4]), (INSIDE[4][14:], LINK_IPV4), (INSIDE[5], LINK_ETHERNET),
+            *((frame, LINK_ETHERNET) for frame in INSIDE[:3]), (INSIDE[4][14:], LINK_IPV4), (INSIDE[5], LINK_ETHERNET),
         ]  # fmt: skip
-
-
-def test_a_replay_that_goes_on_counts_the_tunnels_of_all_captures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    policy = write_policy(tmp_path)
-    packet = ipv4("198.51.100.7", "10.0.0.5", tcp(1000, 80, "S"))
-    insides = (vxlan(ethernet(packet)), gre(packet), gre(packet))
-    frames = [ethernet(ipv4("192.0.2.1", "192.0.2.2", inside)) for inside in insides]
-    first, second = (write_capture(tmp_path, *part, name=f"{len(part)}.pcap") for part in (frames[:1], frames[1:]))
-    state = tmp_path / "state"
-    decap = ("--decap", "vxlan,gre", "--json")
-    whole = json.loads(sgfast(capsys, "replay", policy, first, second, *decap).out)["decapsulated"]
-    assert whole == {"vxlan": 1, "gre": 2}
-    assert sgfast(capsys, "replay", policy, first, *decap, "--snapshot", state).status == 0
-    found = json.loads(sgfast(capsys, "replay", policy, second, *decap, "--resume", state).out)
-    assert found["decapsulated"] == whole
-    outcome = sgfast(capsys, "replay", policy, second, "--json", "--resume", state)
-    assert outcome.status == 2 and "that replay had --decap gre,vxlan, not (none)" in outcome.one_line()
 
 
 def test_packets_in_too_many_tunnels_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

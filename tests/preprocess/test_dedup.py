@@ -44,17 +44,6 @@ def kept(*frames: tuple[int, bytes], dedup: Dedup | None = None, link_type: int 
     return numbers
 
 
-def test_copy_is_left_out_and_the_first_is_kept() -> None:
-    a, b = ethernet(numbered(1)), ethernet(numbered(2))
-    assert kept((0, a), (1, a), (2, b), (3, a), (4, b)) == [0, 2]
-
-
-def test_copies_are_known_across_batches_and_their_buffers() -> None:
-    dedup = Dedup()
-    assert kept((0, ethernet(numbered(1))), dedup=dedup) == [0]
-    assert kept((1, ethernet(numbered(1))), (2, ethernet(numbered(2))), dedup=dedup) == [1]
-
-
 def test_link_headers_tags_and_padding_do_not_tell_copies_apart() -> None:
     packet = numbered(7)
     other = bytes(range(12)) + b"\x08\0" + packet
@@ -86,11 +75,6 @@ def test_every_other_byte_tells_packets_apart(version: int) -> None:
             assert found == ([0] if at in alike else [0, 1]), (at, bit)
 
 
-def test_every_length_is_another_packet() -> None:
-    frames = [(n, ethernet(ipv4("10.0.0.5", "10.0.0.6", udp(1, 2, bytes(n))))) for n in range(100)]
-    assert kept(*frames) == list(range(100))
-
-
 def test_copies_further_apart_than_the_window_are_two_packets() -> None:
     a = ethernet(numbered(1))
     for apart, found in ((APART - 1, [0]), (APART, [0]), (APART + 1, [0, 1]), (RETRY, [0, 1])):
@@ -102,11 +86,6 @@ def test_copies_further_apart_than_the_window_are_two_packets() -> None:
 def test_times_at_the_ends_of_the_clock_are_far_apart() -> None:
     a = ethernet(numbered(1))
     assert kept((-(1 << 63), a), ((1 << 63) - 1, a)) == [0, 1]
-
-
-def test_copies_of_a_copy_count_from_the_packet_that_was_kept() -> None:
-    a = ethernet(numbered(1))
-    assert kept(*((n * 20 * MS, a) for n in range(7))) == [0, 3, 6]
 
 
 @pytest.mark.parametrize(("between", "found"), [(REMEMBERED - 2, 1), (REMEMBERED - 1, 1), (REMEMBERED, 2)])

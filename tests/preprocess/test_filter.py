@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import random
 import shutil
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import pytest
-from captures import pcap_head, pcap_record
-from corpus import MANIFEST, ROOT, is_readable, rows
+from captures import pcap_head, pcap_record, read
 from frames import (
     dccp,
     ethernet,
@@ -30,14 +27,10 @@ from frames import (
     vlan,
 )
 
-from sgfast.capture import CaptureReader, open_capture
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ReadingError
 from sgfast.preprocess.filter_text import MOST_CHARACTERS, MOST_DEPTH
 from sgfast.preprocess.selection import Filter
-
-TCPDUMP = shutil.which("tcpdump")
-needs_tcpdump = pytest.mark.skipif(TCPDUMP is None, reason="no tcpdump here")
 
 FOUR = ("10.0.0.5", "10.0.0.6", "10.1.2.3", "192.168.1.7", "255.255.255.255", "0.0.0.0", "198.51.100.7")
 SIX = ("2001:db8::5", "2001:db8::6", "2001:db8:1::9", "fe80::1", "ff02::fb", "::", "::1")
@@ -139,17 +132,10 @@ def chosen_by_tcpdump(path: Path, text: str) -> list[bytes]:
     """Unoptimised: tcpdump's optimiser refuses what can match nothing."""
     run = subprocess.run(["tcpdump", "-O", "-r", str(path), "-w", "-", text], capture_output=True, check=False)
     assert run.returncode == 0, f"{text}: {run.stderr.decode()}"
-    return frames_in(CaptureReader(io.BytesIO(run.stdout), text))
+    return [packet.data for packet in read(run.stdout).packets]
 
 
-def frames_in(reader: CaptureReader) -> list[bytes]:
-    found = []
-    while (batch := reader.next_batch()) is not None:
-        found += [data for _, data, wire, _ in batch if len(data) == wire]
-    return found
-
-
-@needs_tcpdump
+@pytest.mark.skipif(shutil.which("tcpdump") is None, reason="no tcpdump here")
 @pytest.mark.parametrize("seed", range(6))
 def test_random_expressions_choose_what_tcpdump_chooses(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
@@ -163,55 +149,6 @@ def test_random_expressions_choose_what_tcpdump_chooses(seed: int, tmp_path: Pat
         assert ours == theirs, f"seed {seed}: {text}"
         some += 0 < len(ours) < len(frames)
     assert some > 20
-
-
-#: What a test asks of real traffic; without tcpdump's `host` for ARP.
-ON_REAL_TRAFFIC = (
-    "tcp", "udp", "icmp", "icmp6", "ip", "ip6", "tcp port 80", "port 53 or 443 or 67", "udp portrange 1-1023",
-    "src portrange 1024-65535 and not dst port 53", "ip and net 192.168.0.0/16 or 10", "ip src net 128.0.0.0/1",
-    "ip6 and src net fe80::/10 or dst net ff00::/8", "not (tcp or udp)", "ip proto 2 or 47", "sctp or esp or ah",
-)  # fmt: skip
-
-
-@cache
-def real_frames() -> list[bytes]:
-    frames = []
-    for row in [row for row in rows() if is_readable(row) and row["link_types"] == "EN10MB"][::9]:
-        if (ROOT / row["file"]).stat().st_size < 1_000_000:
-            with open_capture(ROOT / row["file"]) as reader:
-                frames += [frame for frame in frames_in(reader) if reads_alike(frame)]
-    return frames
-
-
-@needs_tcpdump
-@pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")
-@pytest.mark.parametrize("text", ON_REAL_TRAFFIC)
-def test_real_traffic_is_filtered_as_by_tcpdump(text: str, tmp_path: Path) -> None:
-    frames = real_frames()
-    assert len(frames) > 5000
-    path = tmp_path / "frames.pcap"
-    path.write_bytes(pcap_head() + b"".join(map(pcap_record, frames)))
-    ours = kept(text, frames)
-    assert [frames[n] for n in ours] == chosen_by_tcpdump(path, text)
-    assert len(ours) < len(frames)
-
-
-def reads_alike(frame: bytes) -> bool:
-    """Whole, not broken, no tags, no IPv6 extension headers: where tcpdump and SPEC 3.1, 3.4, 9.4 may differ."""
-    kind = frame[12:14]
-    if len(frame) < 54 or kind in (b"\x81\0", b"\x88\xa8", b"\x91\0", b"\x92\0", b"\x88\x47", b"\x88\x48", b"\x88\x64"):
-        return False
-    if kind == b"\x08\0":
-        length = int.from_bytes(frame[16:18], "big")
-        header_length = (frame[14] & 15) * 4
-        # More are to follow, but the next one cannot begin where it ends: malformed, tcpdump looks at no lengths.
-        if frame[20] & 0x20 and (length - header_length) % 8:
-            return False
-        return frame[14] >> 4 == 4 and header_length >= 20 and header_length + 8 <= length <= len(frame) - 14
-    if kind == b"\x86\xdd":
-        length = int.from_bytes(frame[18:20], "big")
-        return frame[14] >> 4 == 6 and frame[20] in (6, 17, 58, 59, 132) and 8 <= length <= len(frame) - 54
-    return kind not in (b"\x08\x06", b"\x80\x35")
 
 
 # What is not tcpdump's way

@@ -147,6 +147,11 @@ def drain(reader: CaptureReader) -> list[Packet]:
     return packets
 
 
+def count(reader: CaptureReader) -> int:
+    """The number of packets that are left."""
+    return sum(map(len, iter(reader.next_batch, None)))
+
+
 def read(data: bytes | io.RawIOBase) -> Outcome:
     """Everything there is to know about a capture; an error is one line naming the file."""
     packets: list[Packet] = []
@@ -193,8 +198,8 @@ def plain_read(data: bytes) -> Plain:
     in_head = True
     end = "clean"
     try:
-        steps = plain_pcapng(data, packets) if data[:4] == b"\n\r\r\n" else plain_pcap(data, packets)
-        for step in steps:
+        plain = {b"\n\r\r\n": plain_pcapng, b"snoo": plain_snoop}.get(data[:4], plain_pcap)
+        for step in plain(data, packets):
             offset, in_head = step, False
     except Damaged:
         end = "error" if in_head else "damage"
@@ -325,6 +330,25 @@ def plain_pcapng(data: bytes, packets: list[Packet]) -> Iterable[int]:
                     raise Damaged
                 last_ns = plain_time(high << 32 | low, resolution, offset_s)
             packets.append(Packet(last_ns, body[skip : skip + captured], max(wire, captured), link_type))
+        at += total
+
+
+def plain_snoop(data: bytes, packets: list[Packet]) -> Iterable[int]:
+    magic, version, link = struct.unpack_from(">8sII", data)
+    if magic != b"snoop\0\0\0" or version != 2 or link not in (0, 4):
+        raise Unsupported
+    at = 16
+    while True:
+        yield at
+        if at == len(data):
+            return
+        if len(data) - at < 24:
+            raise Damaged
+        wire, captured, total, _, seconds, fraction = struct.unpack_from(">IIIIII", data, at)
+        if total > MOST or captured + 24 > total or at + total > len(data):
+            raise Damaged
+        time_ns = seconds * 10**9 + fraction * 1000
+        packets.append(Packet(time_ns, data[at + 24 : at + 24 + captured], max(wire, captured), 1))
         at += total
 
 

@@ -14,7 +14,7 @@ from effort import EXHAUSTIVE
 from frames import ethernet, icmp_error, ip, tcp
 from traffic import SECOND
 
-from sgfast import replay
+from sgfast import parse_policy, replay
 from sgfast.replaying import ReplayResult
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
@@ -69,7 +69,7 @@ def write(path: Path, frames: Sequence[tuple[int, bytes]], *, wires: Sequence[in
     return path
 
 
-POLICY = """
+DOCUMENT = """
 version: 1
 security_groups:
   - name: web
@@ -80,6 +80,7 @@ security_groups:
 instances:
   - {name: web-1, addresses: [10.0.0.5, 10.0.0.6], security_groups: [web]}
 """
+POLICY = parse_policy(DOCUMENT)
 CLIENT, WEB = "198.51.100.9", "10.0.0.5"
 BASE = 1_700_000_000 * SECOND
 
@@ -96,3 +97,14 @@ def packets(number: int, seed: int, *, peers: int = 20) -> list[bytes]:
             packet = ip("203.0.113.1", peer, icmp_error(3, 1, packet))
         made.append(ethernet(packet))
     return made
+
+
+def spread(frames: Sequence[bytes], apart_ns: int = SECOND // 1000) -> list[tuple[int, bytes]]:
+    return [(BASE + n * apart_ns, frame) for n, frame in enumerate(frames)]
+
+
+def captures_in(folder: Path, number: int = 4, each: int = 100, *, ending: str = ".pcap") -> list[Path]:
+    """So many captures of so many packets each, a packet every millisecond."""
+    folder.mkdir(exist_ok=True)
+    frames = spread(packets(number * each, 4))
+    return [write(folder / f"{n}{ending}", frames[n * each : n * each + each]) for n in range(number)]

@@ -51,7 +51,7 @@ SHORT = (
 
 #: What reads bytes from outside, and some of what is done with them: checking makes everything several times slower.
 SHORT_CHECKED = (
-    "capture/test_capture_ahead", "capture/test_capture_streams", "capture/test_capture_writers", "core/test_fast_path",
+    "capture/test_capture_ahead", "capture/test_capture_streams", "capture/test_capture_formats", "core/test_fast_path",
     "core/test_records", "engine/test_engine_inputs", "engine/test_stateless", "fuzz/test_fuzz_targets",
     "replaying/test_soak", "tables/test_arrow",
 )  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -22,3 +24,15 @@ def operations(work: Callable[[], object]) -> int:
     finally:
         sys.setprofile(before)
     return count
+
+
+@contextmanager
+def memory() -> Iterator[Callable[[], int]]:
+    """How many bytes of memory Python's allocator has given out at most meanwhile; asked afterwards."""
+    found = 0
+    tracemalloc.start()
+    try:
+        yield lambda: found
+        found = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

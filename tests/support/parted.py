@@ -21,8 +21,8 @@ from typing import NamedTuple
 import pytest
 from captures import zstd
 
-from sgfast.capture import decompressed, parallel, parts
-from sgfast.capture.compression import MAGIC_LENGTH, compression_of
+from sgfast.capture import decompressed, gzip_files, parallel, parts
+from sgfast.capture.compression import MAGIC_LENGTH, Compression, compression_of
 from sgfast.capture.file_bytes import FileBytes
 
 
@@ -83,6 +83,25 @@ def xz_stream(pieces: Iterable[bytes], check: int = 1, *, sizes: Callable[[int],
     )  # fmt: skip
 
 
+def gzip_member(data: bytes, flags: int = 0, texts: bytes = b"", *, is_right: bool = True) -> bytes:
+    """A member with these flags in its header, and with ``texts`` behind what they must have."""
+    head = b"\x1f\x8b\x08" + bytes([flags]) + b"some\0\0"
+    if flags & 0x04:
+        head += struct.pack("<H", 5) + b"extra"
+    for flag in (0x08, 0x10):
+        if flags & flag:
+            head += b"name" + texts + b"\0"
+    if flags & 0x02:
+        head += struct.pack("<H", (zlib.crc32(head) + (not is_right)) & 0xFFFF)
+    packing = zlib.compressobj(wbits=-15)
+    return head + packing.compress(data) + packing.flush() + struct.pack("<II", zlib.crc32(data), len(data))
+
+
+def gzip_file(pieces: Iterable[bytes]) -> bytes:
+    """A member for each piece, with flags of all kinds."""
+    return b"".join(gzip_member(piece, (0x1E, 0, 0x02, 0x1D)[n % 4]) for n, piece in enumerate(pieces))
+
+
 def bgzip_member(piece: bytes) -> bytes:
     packing = zlib.compressobj(wbits=-15)
     packed = packing.compress(piece) + packing.flush()
@@ -135,12 +154,15 @@ class Sizes(NamedTuple):
     head: int = 1 << 18
     #: Output before which no thread begins.
     ahead_from: int = 0
+    #: Of zlib-ng's reader: output made, and input read, at a time.
+    piece: int = gzip_files.PIECE
+    input: int = gzip_files.CHUNK
 
 
 def small_sizes(draw: random.Random) -> Sizes:
     return Sizes(
         draw.choice((16, 100, 1 << 15)), draw.choice((10, 100, None)), draw.choice((4, 50, 1 << 18)),
-        draw.choice((0, 0, 1, 200)),
+        draw.choice((0, 0, 1, 200)), draw.choice((1, 10, 100, 1 << 18)), draw.choice((1, 16, 100, 1 << 17)),
     )  # fmt: skip
 
 
@@ -152,16 +174,23 @@ def file_of(data: bytes) -> io.FileIO:
     return file
 
 
-def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # noqa: B008
-    """What a stream says of a file, if it may begin so many threads."""
+def form_of(data: bytes) -> Compression:
     form = compression_of(data[:MAGIC_LENGTH])
     assert form is not None
+    return form
+
+
+def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # noqa: B008
+    """What a stream says of a file, if it may begin so many threads."""
+    form = form_of(data)
     if sizes.step is not None:
         form = replace(form, step=sizes.step)
     with pytest.MonkeyPatch.context() as patch, file_of(data) as file:
         patch.setattr(decompressed, "CHUNK", sizes.chunk)
         patch.setattr(decompressed, "AHEAD_FROM", sizes.ahead_from)
         patch.setattr(decompressed._Thread, "left", threading.Semaphore(threads))
+        patch.setattr(gzip_files, "PIECE", sizes.piece)
+        patch.setattr(gzip_files, "CHUNK", sizes.input)
         patch.setattr(parallel, "usable_processors", lambda: 2)
         patch.setattr(parts.bgzip, "PART", 100)
         # A frame counts as 128 KiB at least.
@@ -184,6 +213,13 @@ def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # no
         return result
 
 
+def same(data: bytes, sizes: Sizes, where: str) -> Said:
+    """What a stream says of a file, which several threads must not change."""
+    alone, several = said(data, 0, sizes), said(data, 2, sizes)
+    assert several == alone, f"{where}, {sizes}, {data.hex()}"
+    return alone
+
+
 class Counted(FileBytes):
     """Bytes that count how often they are read."""
 
@@ -201,9 +237,7 @@ class Counted(FileBytes):
 
 def found_in(data: bytes) -> tuple[list[parts.Part], int]:
     """The parts, and how often the data was read to find them."""
-    form = compression_of(data[:MAGIC_LENGTH])
-    assert form is not None
     file = Counted(data)
-    found = list(parts.find_parts(form, file))
+    found = list(parts.find_parts(form_of(data), file))
     assert all(a.end == b.start for a, b in itertools.pairwise(found))
     return found, file.reads
