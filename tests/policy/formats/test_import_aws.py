@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import sgfast
-from exports import imported_files, means, mutations, reasons_of
+from exports import imported_files, means, reasons_of
 
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
@@ -104,6 +103,7 @@ def account() -> dict[str, Any]:
 
 
 ENTRIES = {"Entries": [{"Cidr": "192.0.2.16/28", "Description": "probes"}]}
+NAMED_ENTRIES = ENTRIES | {"PrefixListId": "pl-0123456789abcdef0"}
 FILES = [("account.json", account()), ("pl-0123456789abcdef0.json", ENTRIES)]
 
 #: The meaning of the account: source, destination, protocol, destination port or (ICMP type, code), and reason.
@@ -171,10 +171,9 @@ def test_files_may_come_in_any_order_and_twice() -> None:
 def test_entries_may_stand_in_their_list_or_beside_its_id() -> None:
     inside = account()
     inside["PrefixLists"][0] |= ENTRIES
-    beside = ENTRIES | {"PrefixListId": "pl-0123456789abcdef0"}
     older = account()
     older["PrefixLists"][0]["Cidrs"] = ["192.0.2.16/28"]
-    for files in ([("a", inside)], [("a", account()), ("b", beside)], [("a", older)]):
+    for files in ([("a", inside)], [("a", account()), ("b", NAMED_ENTRIES)], [("a", older)]):
         means(imported_files(*files), MEANING)
 
 
@@ -404,24 +403,6 @@ def test_what_cannot_be_is_an_error_by_name(change: str, message: str) -> None:
     with pytest.raises(PolicyError, match=message) as caught:
         policy_of(*_broken(change))
     assert str(caught.value).isprintable()
-
-
-def _variants() -> Iterator[list[tuple[str, Any]]]:
-    for n, (_, document) in enumerate(FILES):
-        for changed in mutations(document):
-            yield [(file, changed if m == n else other) for m, (file, other) in enumerate(FILES)]
-
-
-def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
-    errors = policies = 0
-    for files in _variants():
-        try:
-            policy_of(*files)
-            policies += 1
-        except PolicyError as error:
-            assert str(error).isprintable() and len(str(error)) < 1200
-            errors += 1
-    assert errors > 300 and policies > 80
 
 
 def test_files_are_a_policy_wherever_one_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

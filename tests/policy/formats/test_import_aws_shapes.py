@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-from itertools import islice
 from typing import Any
 
 import pytest
-from effort import some
-from exports import imported_files, means, mutations
+from exports import imported_files, means
 from test_import_aws import ENTRIES, FILES, MEANING, account, cidr, group, interface, pair, permission, policy_of
 
 from sgfast.errors import PolicyError
@@ -286,17 +284,3 @@ def test_botos_metadata_is_no_section() -> None:
 )  # fmt: skip
 def test_sections_of_other_clouds_are_not_taken_for_those_of_aws(value: Any) -> None:
     assert documents(value) == []
-
-
-def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
-    lists = ("pl-0123456789abcdef0.json", ENTRIES)
-    errors = policies = 0
-    for document in (ANSIBLE, RULES, HOSTS["NetworkInterfaces"]):
-        for changed in islice(mutations(document), 0, None, some(4, 1)):
-            try:
-                policy_of(("a.json", changed), lists, ("b.json", described()))
-                policies += 1
-            except PolicyError as error:
-                assert str(error).isprintable() and len(str(error)) < 1200
-                errors += 1
-    assert errors > 50 and policies > 10

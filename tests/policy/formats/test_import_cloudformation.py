@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command import sgfast
-from effort import some
-from exports import allowed, imported, means, mutations
+from exports import allowed, means
 from test_import_cloudformation_values import read
 
 from sgfast.errors import PolicyError
@@ -557,18 +554,3 @@ def test_a_broken_template_is_one_line_with_file_and_place(text: str, said: str)
     with pytest.raises(PolicyError) as caught:
         read(text, form="cloudformation").policy()
     assert str(caught.value).startswith("0.yaml") and said in str(caught.value) and str(caught.value).isprintable()
-
-
-def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
-    value: Any = source_of(SHOP.encode(), "shop.yaml").value
-    stack = {"Stacks": [{"StackId": "a:b:c:d:e:f", "Parameters": [{"ParameterKey": "Env", "ParameterValue": "prod"}]}]}
-    counted = {"error": 0, "policy": 0}
-    templates = itertools.islice(mutations(value), 0, None, some(5, 1))
-    for documents in [*((changed, stack) for changed in templates), *((value, other) for other in mutations(stack))]:
-        try:
-            imported(*documents, form="cloudformation").policy()
-            counted["policy"] += 1
-        except PolicyError as error:
-            assert str(error).isprintable() and len(str(error)) < 1200
-            counted["error"] += 1
-    assert counted["error"] > some(20, 100) and counted["policy"] > some(20, 100)
