@@ -295,9 +295,3 @@ def test_how_to_write_a_log_without_a_log_is_refused(
 ) -> None:
     outcome = sgfast(capsys, "replay", *SHOP, *option)
     assert outcome.status == 2 and f"{option[0]} needs --flow-log" in outcome.one_line()
-
-
-def test_a_log_that_is_an_input_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    outcome = sgfast(capsys, "replay", write_policy(tmp_path), SHOP[1], "--flow-log", tmp_path / "policy.yaml")
-    assert outcome.status == 2
-    assert "is also an input" in outcome.one_line()
