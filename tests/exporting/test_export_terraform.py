@@ -130,7 +130,7 @@ def without_icmp_types(policy: Policy) -> Policy:
 @pytest.mark.parametrize("provider", TARGETS)
 def test_random_policies_and_their_changes_are_in_the_configuration(provider: terraform.Provider) -> None:
     target = TARGETS[provider]
-    for _, pick in seeds(some(4, 200), 2191):
+    for pick in seeds(some(4, 200), 2191):
         first, second = (random_policy(pick) for _ in range(2))
         second = renamed(replace(second, instances=first.instances), dict(zip(GROUPS, "abd", strict=True)))
         if provider != "aws":

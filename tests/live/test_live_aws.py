@@ -229,23 +229,17 @@ def test_throttling_costs_time_and_nothing_else(front: ec2.Front, capsys: Capsys
         ("InvalidSomething", "AWS answers InvalidSomething; look it up in the documentation of EC2"),
     ],
 )
-def test_what_aws_refuses_is_said_without_its_message(front: ec2.Front, capsys: Capsys, code: str, said: str) -> None:
-    """Its message may quote the request, and with it the token."""
-    front.errors["DescribeNetworkInterfaces", HERE] = [code]
-    done = sgfast(capsys, "import", "aws", "--live", *BOTH)
-    assert done.status == 2 and done.out == ""
-    assert done.one_line().startswith(f"sgfast: describe-network-interfaces ({HERE}): {said}")
-    refuses_secrets(done.err)
-
-
-def test_one_listing_of_one_region_that_is_denied_is_no_policy(
-    front: ec2.Front, capsys: Capsys, tmp_path: Path
+def test_what_aws_refuses_is_said_without_its_message_and_one_refused_listing_is_no_policy(
+    front: ec2.Front, capsys: Capsys, tmp_path: Path, code: str, said: str
 ) -> None:
+    """The message of AWS may quote the request, and with it the token."""
     out = tmp_path / "policy.yaml"
     out.write_text("old")
-    front.errors["DescribeNetworkInterfaces", THERE] = ["UnauthorizedOperation"]
-    denied = sgfast(capsys, "import", "aws", "--live", "--region", THERE, "-o", out).one_line()
-    assert f"describe-network-interfaces ({THERE}): the credentials lack the permission ec2:DescribeNetworkI" in denied
+    front.errors["DescribeNetworkInterfaces", THERE] = [code]
+    done = sgfast(capsys, "import", "aws", "--live", *BOTH, "-o", out)
+    assert done.status == 2 and done.out == ""
+    assert done.one_line().startswith(f"sgfast: describe-network-interfaces ({THERE}): {said}")
+    refuses_secrets(done.err)
     assert out.read_text() == "old" and list(tmp_path.iterdir()) == [out]
 
 
