@@ -222,12 +222,6 @@ def test_many_objects_of_one_name_are_quick() -> None:
     assert len(set(names)) == 20_000
 
 
-def test_json_and_yaml_say_the_same() -> None:
-    text = json.dumps(EXPORTS["neutron"][0])
-    one, two = source_of(text.encode(), "a"), source_of(f"# YAML\n{text}".encode(), "a")
-    assert one.value == two.value
-
-
 def test_short_tags_of_yaml_say_the_same_as_json() -> None:
     text = """
 a: !Ref b

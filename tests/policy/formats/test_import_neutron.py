@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from exports import OUTSIDE, allowed, error_of, policy_of, same_verdicts
-from neutron import DB, DB_1, OFFICES, WEB, WEB_1, group, groups, pair, port, ports, rule, tcp
+from neutron import DB, DB_1, WEB, WEB_1, group, groups, pair, port, ports, rule, tcp
 
 from sgfast import load_policy
 from sgfast.errors import PolicyError
@@ -18,70 +18,12 @@ from sgfast.policy.formats import load
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = Path(os.environ.get("SGFAST_CORPUS") or ROOT / ".." / "shared" / "corpus").resolve() / "rules" / "neutron-lib"
-def test_groups_address_groups_and_prefixes_are_peers() -> None:
-    policy = policy_of(
-        groups(
-            group(WEB, "web", rule(WEB, **tcp(80, 81)), rule(WEB, **tcp(22), remote_address_group_id=OFFICES)),
-            group(
-                DB,
-                "db",
-                rule(DB, **tcp(5432), remote_group_id=WEB),
-                rule(DB, **tcp(22), remote_ip_prefix="192.0.2.9/24"),
-            ),
-        ),
-        {"address_groups": [{"id": OFFICES, "name": "offices", "addresses": ["203.0.113.0/28"]}]},
-        ports(WEB_1, DB_1),
-    )
-    assert policy.settings.profile == "neutron" and policy.settings.on_change == "forget-unmatched"
-    assert allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 81) and not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 82)
-    assert allowed(policy, "203.0.113.3", "10.0.0.5", "tcp", 22) and not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 22)
-    assert not allowed(policy, "10.0.0.5", "10.0.1.9", "tcp", 5432)  # no rule lets web-1 send
-    # A prefix with host bits stands for its network.
-    assert allowed(policy, "192.0.2.200", "10.0.1.9", "tcp", 22)
-    assert not allowed(policy, OUTSIDE, "10.0.1.9", "tcp", 5432)
-
-
-def test_a_rule_without_peer_is_of_its_ethertype() -> None:
-    dual = port("p1", "web-1", "10.0.0.5", "2001:db8::5")
-    six = policy_of(groups(group(WEB, "web", rule(WEB, ethertype="IPv6", **tcp(80)))), ports(dual))
-    assert allowed(six, "2001:db8:1::1", "2001:db8::5", "tcp", 80) and not allowed(six, OUTSIDE, "10.0.0.5", "tcp", 80)
-    four = policy_of(groups(group(WEB, "web", rule(WEB, **tcp(80)))), ports(dual))
-    assert allowed(four, OUTSIDE, "10.0.0.5", "tcp", 80) and not allowed(
-        four, "2001:db8:1::1", "2001:db8::5", "tcp", 80
-    )
-
-
-@pytest.mark.parametrize("words", ["icmp", 1, "1"])
-def test_icmp_types_are_in_the_port_fields_and_zero_is_one(words: object) -> None:
-    reply = rule(WEB, protocol=words, port_range_min=0, port_range_max=0)
-    policy = policy_of(groups(group(WEB, "web", reply)), ports(WEB_1))
-    (made,) = policy.security_groups[0].rules
-    assert (made.protocol, made.icmp_type, made.icmp_code) == (1, 0, 0)
-    assert not allowed(policy, OUTSIDE, "10.0.0.5", "icmp", icmp_type=8)
-
-
-@pytest.mark.parametrize("word", ["icmp", "icmpv6", "ipv6-icmp", 58])
-def test_icmp_over_ipv6_has_several_names(word: object) -> None:
-    echo = rule(WEB, ethertype="IPv6", protocol=word, port_range_min=128)
-    policy = policy_of(groups(group(WEB, "web", echo)), ports(port("p1", "web-1", "2001:db8::5")))
-    assert allowed(policy, "2001:db8:1::1", "2001:db8::5", "icmpv6", icmp_type=128)
-    assert not allowed(policy, "2001:db8:1::1", "2001:db8::5", "icmpv6", icmp_type=139)
-
-
 @pytest.mark.parametrize(("word", "number"), [("ipip", 4), ("ipv6-encap", 41), ("hopopt", 0), ("ip", 0), ("vrrp", 112)])
 def test_protocols_have_neutron_s_names_not_iana_s(word: str, number: int) -> None:
     """SPEC 10.17"""
     policy = policy_of(groups(group(WEB, "web", rule(WEB, protocol=word))), ports(WEB_1))
     (made,) = policy.security_groups[0].rules
     assert made.protocol == number
-
-
-def test_a_port_in_no_group_has_nothing_allowed_and_is_not_in_default() -> None:
-    policy = policy_of(
-        groups(group("sg-default", "default", rule("sg-default", "egress"), rule("sg-default"))),
-        ports(port("p1", "alone", "10.0.0.5", groups=())),
-    )
-    assert not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 80) and not allowed(policy, "10.0.0.5", OUTSIDE, "tcp", 80)
 
 
 def test_ports_nothing_filters_are_no_instances_and_are_told_of() -> None:
@@ -326,19 +268,6 @@ def row(id: str, group: str, protocol: str | None, ports: str, **more: Any) -> d
         "Remote Address Group": None,
         "Security Group": group,
     } | more
-
-
-def test_a_remote_group_wins_over_the_any_address_beside_it() -> None:
-    rules = [
-        row("r1", WEB, "tcp", "80:81"),
-        row("r2", DB, "tcp", "5432:5432", **{"Remote Security Group": WEB}),
-        row("r3", WEB, None, "", Direction="egress"),
-    ]
-    policy = policy_of(rules, CLI_GROUPS, CLI_PORTS)
-    assert policy.security_groups[0].description == "Web"
-    assert allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 81)
-    assert allowed(policy, "10.0.0.5", "10.0.1.9", "tcp", 5432)
-    assert not allowed(policy, OUTSIDE, "10.0.1.9", "tcp", 5432)
 
 
 def test_another_address_beside_a_remote_group_is_an_error() -> None:

@@ -135,11 +135,6 @@ def test_address_groups_are_addresses_ranges_and_remarks() -> None:
     assert [allowed(policy, each, "10.0.0.5", "tcp", 22) for each in sources] == [True, False, True, True, False, True]
 
 
-def test_rules_that_are_not_enabled_are_left_out_and_told_of() -> None:
-    policy = policy_of(groups(web=[rule(WEB, "a", enabled=False)]), {"ports": [WEB_1]})
-    assert policy.security_groups[0].rules == () and "rule a" in policy.warnings[0]
-
-
 def virtual(*bound: str) -> dict[str, Any]:
     pairs = [{"ip_address": address, "mac_address": "fa:16:3e:00:00:01"} for address in bound]
     return port(

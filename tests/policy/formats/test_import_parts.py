@@ -2,14 +2,13 @@
 hold without a word (SPEC 2.13, 10.17).
 
 Every rule of these random accounts has a description of its own, by which it is counted: in the files by functions that
-know nothing of the readers, in the policy, and in what warnings say is left out. ``test_import_unresolved`` does the
-same for Neutron.
+know nothing of the readers, in the policy, and in what warnings say is left out.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -217,19 +216,26 @@ def section(source: Source, name: str) -> list[dict[str, Any]]:
 # OTC -----------------------------------------------------------------------------------------------------------------
 
 
-def otc(rng: random.Random) -> Part:
+def neutron(rng: random.Random) -> Part:
+    """OTC's API without what OTC added to it."""
+    return otc(rng, is_neutron=True)
+
+
+def otc(rng: random.Random, *, is_neutron: bool = False) -> Part:
     rules = account_of(rng, ("group", "list", "v4", "v6"))
     subnets = ["subnet-0", "subnet-1", "subnet-2"]
 
     def rule(description: str, of: str, kind: str, other: str) -> dict[str, Any]:
         peer = {"group": "remote_group_id", "list": "remote_address_group_id"}.get(kind, "remote_ip_prefix")
         number = port_of(description)
-        return {
+        made: dict[str, Any] = {
             "id": f"r{number}", "security_group_id": of, "direction": "egress" if number % 3 else "ingress",
-            "ethertype": "IPv6" if kind == "v6" else "IPv4", "protocol": "tcp", "multiport": str(number), "priority": 1,
-            "action": "deny" if number % 5 == 0 else "allow", "description": description, peer: other,
-            "enabled": number % 4 > 0,
+            "ethertype": "IPv6" if kind == "v6" else "IPv4", "protocol": "tcp", "description": description, peer: other,
         }  # fmt: skip
+        if is_neutron:
+            return made | {"port_range_min": number, "port_range_max": number}
+        action = "deny" if number % 5 == 0 else "allow"
+        return made | {"multiport": str(number), "priority": 1, "action": action, "enabled": number % 4 > 0}
 
     def port(n: int) -> dict[str, Any]:
         return {
@@ -237,6 +243,7 @@ def otc(rng: random.Random) -> Part:
             "fixed_ips": [{"ip_address": f"10.0.0.{n}"}], "security_groups": [rng.choice(GROUPS)],
         }  # fmt: skip
 
+    addresses = "addresses" if is_neutron else "ip_set"
     sections: list[tuple[str, dict[str, Any]]] = [
         ("vpcs.json", {"vpcs": [{"id": each, "name": each} for each in VPCS]}),
         ("subnets.json", {"subnets": some_of(rng, [
@@ -246,13 +253,15 @@ def otc(rng: random.Random) -> Part:
         ]}),
         ("ports.json", {"ports": some_of(rng, [port(n) for n in range(1, 5)])}),
     ]  # fmt: skip
+    if is_neutron:
+        sections = sections[-1:]
     for name in GROUPS:
         made = [rule(*each) for each in rules if each[1] == name]
         group = {"id": name, "name": name, "security_group_rules": made}
         sections.append((f"{name}.json", {"security_groups": [group]}))
         sections.append((f"{name}-rules.json", {"security_group_rules": some_of(rng, made)}))
     for name in LISTS:
-        sections.append((f"{name}.json", {"address_groups": [{"id": name, "name": name, "ip_set": ["192.0.2.1"]}]}))
+        sections.append((f"{name}.json", {"address_groups": [{"id": name, "name": name, addresses: ["192.0.2.1"]}]}))
     files = [Source(name, value) for name, value in rng.sample(sections, rng.randrange(1, len(sections) + 1))]
     loose = [each for source in files for each in section(source, "security_group_rules")]
     listed = [each for source in files for each in section(source, "security_groups")]
@@ -262,7 +271,7 @@ def otc(rng: random.Random) -> Part:
     # If no file lists groups, the rules are all that is known of them.
     groups = groups or {each["security_group_id"] for each in loose}
     lists = {each["id"] for source in files for each in section(source, "address_groups")}
-    enabled = [each for each in (*loose, *inside) if each["enabled"]]
+    enabled = [each for each in (*loose, *inside) if each.get("enabled", True)]
     refers = {each["remote_group_id"] for each in enabled if "remote_group_id" in each}
     refers |= {each["security_group_id"] for each in enabled} | {each["security_groups"][0] for each in ports}
     refers_to_lists = {each["remote_address_group_id"] for each in enabled if "remote_address_group_id" in each}
@@ -270,7 +279,9 @@ def otc(rng: random.Random) -> Part:
     return Part(
         files, Counter(dict.fromkeys((each["description"] for each in (*loose, *inside)), 1)),
         (refers - groups) | (refers_to_lists - lists),
-        {each["network_id"] for each in ports} - placed | ({"add the subnets"} if not placed else set()), len(ports),
+        set() if is_neutron
+        else {each["network_id"] for each in ports} - placed | ({"add the subnets"} if not placed else set()),
+        len(ports),
     )  # fmt: skip
 
 
@@ -397,47 +408,6 @@ def terraform_plan(rng: random.Random) -> Part:
     return Part([source], counted, missing, needed, interfaces_in(after))
 
 
-def openstack_states(rng: random.Random) -> Part:
-    """Resources of the provider for OpenStack, whose rules are all resources of their own."""
-    made = [
-        resource(f"openstack_networking_secgroup_v2.{name}", id=name, name=name, delete_default_rules=True)
-        for name in GROUPS
-    ]
-    made += [
-        resource(f"openstack_networking_address_group_v2.{name}", id=name, name=name, addresses=["192.0.2.0/28"])
-        for name in LISTS
-    ]
-    for description, of, kind, other in account_of(rng, ("group", "list", "v4", "v6")):
-        number = port_of(description)
-        peer = {"group": "remote_group_id", "list": "remote_address_group_id"}.get(kind, "remote_ip_prefix")
-        made.append(resource(
-            f"openstack_networking_secgroup_rule_v2.r{number}", id=f"r-{number}", security_group_id=of, protocol="tcp",
-            direction=rng.choice(("ingress", "egress")), ethertype="IPv6" if kind == "v6" else "IPv4",
-            port_range_min=number, port_range_max=number, description=description, **{peer: other},
-        ))  # fmt: skip
-    made += [
-        resource(f"openstack_networking_port_v2.p{n}", id=f"p-{n}", name=f"p{n}", network_id="net-1",
-                 all_fixed_ips=[f"10.0.0.{n}"], all_security_group_ids=[group], security_group_ids=[group])
-        for n, group in enumerate(rng.choices(GROUPS, k=3), 1)
-    ]  # fmt: skip
-    resources = [each for each in made if rng.random() < rng.choice((0.8, 1))]
-    cut = rng.randrange(len(resources) + 1)
-    files = [file for file in (resources[:cut], resources[cut:]) if file]
-    of_type: defaultdict[str, list[Any]] = defaultdict(list)
-    for each in resources:
-        of_type[each["type"].split("_")[2]].append(each["values"])
-    groups_and_rules, ports = of_type["secgroup"], of_type["port"]
-    listed = [each for each in groups_and_rules if "security_group_id" in each]
-    keys = ("security_group_id", "remote_group_id", "remote_address_group_id")
-    refers = {each.get(key, "") for each in listed for key in keys} | {each["security_group_ids"][0] for each in ports}
-    form = rng.choice((state, state_file))
-    return Part(
-        [Source(f"{n}.json", form(*file)) for n, file in enumerate(files)],
-        Counter(each["description"] for each in listed),
-        refers - {""} - {each["id"] for each in (*groups_and_rules, *of_type["address"])}, set(), len(ports),
-    )  # fmt: skip
-
-
 # CloudFormation ------------------------------------------------------------------------------------------------------
 
 
@@ -516,7 +486,7 @@ def cloudformation(rng: random.Random) -> Part:
 
 PARTS: dict[str, Callable[[random.Random], Part]] = {
     "aws": aws, "otc": otc, "terraform states": terraform_states, "terraform plan": terraform_plan,
-    "terraform openstack": openstack_states, "cloudformation": cloudformation,
+    "cloudformation": cloudformation, "neutron": neutron,
 }  # fmt: skip
 
 

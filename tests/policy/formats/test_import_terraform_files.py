@@ -62,7 +62,6 @@ ENCRYPTED = {"meta": {"key_provider.pbkdf2.k": "e30="}, "encrypted_data": "AAAA"
     ("document", "said"),
     [
         (OLD, "is a state file of version 3, but only version 4 is supported: run terraform apply -refresh-only"),
-        ({"version": 1, "serial": 2, "modules": []}, "is a state file of version 1, but only version 4 is supported"),
         ({"version": 5, "serial": 2, "lineage": "x"}, "is a state file of version 5, but only version 4 is supported"),
         ({"version": 3, "terraform_version": "1.12.2", "backend": {"type": "s3", "config": {}, "hash": 1}},
          "is a state file of version 3, but only version 4 is supported"),

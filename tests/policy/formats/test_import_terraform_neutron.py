@@ -93,12 +93,6 @@ def test_a_state_of_otc_means_what_its_resources_say() -> None:
     )
 
 
-def test_stacks_in_several_files_are_one_account() -> None:
-    resources = otc()
-    halves = state(*resources[:6]), state(*resources[6:])
-    means(imported_files(*((f"tf{n}.json", half) for n, half in enumerate(halves))), MEANING)
-
-
 def rules_of(*resources: Resource, group: Resource | None = None) -> tuple[Rule, ...]:
     policy = policy_of(state(group or resource("openstack_networking_secgroup_v2.g", id="g", name="g",
                                                delete_default_rules=True), *resources))  # fmt: skip
@@ -442,15 +436,6 @@ def test_what_cannot_be_is_an_error_by_address(broken: Resource, message: str) -
     with pytest.raises(PolicyError, match=message) as caught:
         policy_of(state(*openstack_ports(), broken))
     assert broken["address"] in str(caught.value) and str(caught.value).isprintable()
-
-
-def test_quotas_follow_what_is_imported_where_a_cloud_has_smaller_ones() -> None:
-    groups = [
-        resource(f"openstack_networking_secgroup_v2.g[{n}]", id=f"g-{n}", name=f"g-{n}", delete_default_rules=True)
-        for n in range(11)
-    ]
-    policy = policy_of(state(*groups))
-    assert (len(policy.security_groups), policy.quotas.security_groups) == (11, 11)
 
 
 def test_networks_without_ids_say_nothing_where_there_are_no_vpcs() -> None:
