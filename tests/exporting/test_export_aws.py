@@ -35,19 +35,9 @@ POLICIES = int(os.environ.get("SGFAST_EXPORT_POLICIES") or some(4, 200))
 def account() -> Iterator[dict[str, str]]:
     """The environment in which an empty account is found."""
     with pytest.MonkeyPatch.context() as patch, ec2.ec2() as (url, _):
-        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
-            patch.delenv(name, raising=False)
-        set_here = {
-            "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_EC2": url, "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
-            # A new account would read a thousand images.
-            "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
-        }  # fmt: skip
-        for name, value in set_here.items():
-            patch.setenv(name, value)
-        # The description of EC2, a large file, is read once instead of once for each session.
-        loader = pytest.importorskip("botocore.loaders").create_loader()
-        patch.setattr("botocore.session.create_loader", lambda path: loader)
+        # Without the last one, a new account would read a thousand images.
+        ec2.set_up(patch, url, AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b", AWS_REGION=REGION,
+                   AWS_DEFAULT_REGION=REGION, MOTO_EC2_LOAD_DEFAULT_AMIS="false")  # fmt: skip
         yield {**os.environ}
 
 

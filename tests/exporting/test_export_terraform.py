@@ -239,15 +239,3 @@ def test_types_of_icmp_are_in_the_fields_of_ports() -> None:
     text = terraform.export(None, policy, "openstack", "0")
     bodies = [body for body in Configuration(text).resources.values() if "protocol" in body]
     assert [(body["port_range_min"], body["port_range_max"]) for body in bodies] == [(8, 0), (8, 1)]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        ("terraform --format json", "--format json is for the calls of an API; --to terraform has none"),
-        ("aws --provider aws", "--provider is for --to terraform"),
-    ],
-)
-def test_what_does_not_go_together_is_refused(capsys: pytest.CaptureFixture[str], arguments: str, error: str) -> None:
-    done = sgfast(capsys, "export", "x.yaml", "--to", *arguments.split())
-    assert done.status == 2 and error in done.one_line()

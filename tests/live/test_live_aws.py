@@ -29,7 +29,6 @@ pytest.importorskip("moto.server")
 Capsys = pytest.CaptureFixture[str]
 HERE, THERE = "eu-central-1", "us-east-1"
 BOTH = ("--region", HERE, "--region", THERE)
-LOADER = pytest.importorskip("botocore.loaders").create_loader()
 GROUPS = 100
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "AKIAHIDDENHIDDEN0001",
@@ -41,7 +40,7 @@ SECRETS = {
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, ec2.Front]]:
     with pytest.MonkeyPatch.context() as patch, ec2.ec2() as (url, front):
-        set_up(patch, url)
+        ec2.set_up(patch, url, **SECRETS)
         for region in (HERE, THERE):
             ec2.backend(region).reset()     # tests of other files may have made something in this process
         make_account()
@@ -52,7 +51,7 @@ def server() -> Iterator[tuple[str, ec2.Front]]:
 def front(server: tuple[str, ec2.Front], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ec2.Front:
     url, front = server
     front.forget()
-    set_up(monkeypatch, url)
+    ec2.set_up(monkeypatch, url, **SECRETS)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "no" / name))
     return front
@@ -64,16 +63,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     made: list[float] = []
     monkeypatch.setattr("botocore.endpoint.time", types.SimpleNamespace(sleep=made.append, time=lambda: 0.0))
     return made
-
-
-def set_up(patch: pytest.MonkeyPatch, url: str) -> None:
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
-        patch.delenv(name, raising=False)
-    more = {"AWS_ENDPOINT_URL_EC2": url, "AWS_EC2_METADATA_DISABLED": "true"}
-    for name, value in (SECRETS | more).items():
-        patch.setenv(name, value)
-    # The description of EC2, a large file, is read once instead of once for each session.
-    patch.setattr("botocore.session.create_loader", lambda path: LOADER)
 
 
 def make_account() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from neutron import group, groups, pair, port, ports, rule, tcp
 from terraform import plan, resource, state, state_file
 from test_import_aws import NAMED_ENTRIES, account
-from test_import_aws_shapes import ANSIBLE, HOSTS, RULES, described
+from test_import_aws_shapes import ANSIBLE, HOSTS, OTHERS, RULES
 from test_import_aws_transit import everything as transit
 from test_import_cloudformation import SHOP
 from test_import_neutron import CLI_GROUPS, CLI_PORTS, row
@@ -68,8 +68,8 @@ EXPORTS: dict[str, list[Any]] = {
     ],
     "otc's servers": [otc_groups(web=[]), server(("10.0.0.5", "p1"))],
     "aws": [account(), NAMED_ENTRIES],
-    "aws's rules": [RULES, HOSTS["NetworkInterfaces"], NAMED_ENTRIES, described()],
-    "aws by ansible": [ANSIBLE],
+    "aws's rules": [RULES, HOSTS, NAMED_ENTRIES],
+    "aws by ansible": [ANSIBLE, OTHERS, NAMED_ENTRIES],
     "aws's gateways": transit(),
     "cloudformation": [source_of(SHOP.encode(), "shop.yaml").value, {"Stacks": [_STACK]}],
     "terraform's state": [state(*infrastructure())],

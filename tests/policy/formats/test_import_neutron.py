@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exports import OUTSIDE, allowed, error_of, policy_of, same_verdicts
+from exports import OUTSIDE, allowed, error_of, policy_of, same_meaning
 from neutron import DB, DB_1, WEB, WEB_1, group, groups, pair, port, ports, rule, tcp
 
 from sgfast import load_policy
@@ -110,11 +110,6 @@ def test_a_pair_of_every_address_is_an_error() -> None:
     assert "port 'nat' (p1)" in message and "0.0.0.0/0" in message
 
 
-def test_one_address_of_two_ports_is_an_error() -> None:
-    message = error_of(groups(group(WEB, "web")), ports(port("p1", "a", "10.0.0.5"), port("p2", "b", "10.0.0.5")))
-    assert "10.0.0.5 is an address of both port 'a' (p1) and port 'b' (p2)" in message
-
-
 def routed(*more: dict[str, Any]) -> list[Any]:
     interfaces = [
         port(
@@ -181,21 +176,6 @@ def test_stateless_groups_stay_stateless() -> None:
 def test_what_a_rule_cannot_be_is_said_of_the_rule(change: dict[str, Any], said: str) -> None:
     message = error_of(groups(group(WEB, "web", rule(WEB, id="rule-x", **change))), form="neutron")
     assert message.startswith("a.json: security group 'web' (sg-web), rule rule-x: ") and said in message
-
-
-def test_references_that_lead_nowhere_name_both_ends() -> None:
-    lost = [rule(WEB, id="rule-x", remote_group_id="sg-gone"), rule(WEB, remote_address_group_id="ag-gone")]
-    message = error_of(
-        groups(group(WEB, "web", *lost)), ports(port("p1", "web-1", security_groups=["sg-none"])),
-        {"security_group_rules": [rule("sg-other")]},
-    )  # fmt: skip
-    for said in (
-        "security group 'sg-gone' (see a.json: security group 'web' (sg-web), rule rule-x)",
-        "address group 'ag-gone' (see a.json: security group 'web' (sg-web), ",
-        "security group 'sg-none' (see b.json: port 'web-1' (p1))",
-        "security group 'sg-other' (see c.json: security group sg-other, ",
-    ):
-        assert said in message
 
 
 def test_one_object_in_two_files_is_one_unless_they_differ() -> None:
@@ -356,13 +336,13 @@ def test_the_api_and_the_command_say_the_same() -> None:
             rule(DB, id="r5", protocol="icmp", port_range_min=8),
         ),
     )
-    same_verdicts(policy_of(rows, CLI_GROUPS, CLI_PORTS), policy_of(api, ports(WEB_1, DB_1)), seed=11)
+    same_meaning(policy_of(rows, CLI_GROUPS, CLI_PORTS), policy_of(api, ports(WEB_1, DB_1)))
 
 
 def test_the_example_export_is_the_shop() -> None:
     exported, written = load_policy(ROOT / "pcaps" / "export"), load_policy(ROOT / "pcaps" / "shop.yaml")
     assert [replace(instance, id="", device="") for instance in exported.instances] == list(written.instances)
-    same_verdicts(exported, written, seed=12, packets=2000)
+    same_meaning(exported, written)
 
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason="no corpus here (set SGFAST_CORPUS)")
