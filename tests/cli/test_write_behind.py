@@ -116,16 +116,6 @@ def test_whatever_ends_the_thread_is_raised_and_nobody_waits_for_it(monkeypatch:
     assert ended(writer)
 
 
-def test_a_full_disk_is_found_before_the_output_is_complete() -> None:
-    full = os.open("/dev/full", os.O_WRONLY)
-    writer = WriteBehind(full)
-    writer.write(b"x")
-    with pytest.raises(OSError, match="No space left"):
-        writer.finish()
-    os.close(full)
-    assert ended(writer)
-
-
 @pytest.mark.parametrize("then", ["write", "close"])
 @pytest.mark.usefixtures("behind")
 def test_a_reader_that_is_gone_ends_a_large_output(then: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from captures import pcap_head, pcap_record
-from command import PCAPS, SHOP, Outcome, sgfast, write_capture, write_policy
+from command import SHOP, Outcome, sgfast, write_capture, write_policy
 from effort import some
 from frames import ethernet, icmp, ip, udp
 from traffic import Crowd, as_capture, drawn
@@ -280,13 +280,6 @@ changes:
         _, records = logged(capsys, tmp_path, policy, path, *options, "--engine", engine)
         idle = [(r[2], r[10]) for r in records if r[13] == "NODATA"]
         assert idle == [("b", "60"), ("b", "120"), ("new", "120"), ("new", "180")]
-
-
-def test_changes_and_both_engines_log_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    changes = ("--changes", PCAPS / "shop.changes.yaml", "--flow-log-interval", 1)
-    _, fast = logged(capsys, tmp_path, *SHOP, *changes)
-    _, slow = logged(capsys, tmp_path, *SHOP, *changes, "--engine", "reference")
-    assert fast == slow and len(fast) > 50
 
 
 @pytest.mark.parametrize("option", [("--flow-log-format", "otc"), ("--flow-log-interval", "60")])

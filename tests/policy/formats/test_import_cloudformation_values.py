@@ -259,16 +259,6 @@ def test_what_describe_stacks_says_of_a_stack_is_taken_from_it() -> None:
 _TOO_MUCH = r"^0\.yaml: {}: its functions compute more than [0-9,]+ values and characters: import a smaller template$"
 
 
-def test_texts_that_double_from_resource_to_resource_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloudformation_values, "MAX_STEPS", 100_000)
-    subnets = ["  S0: {Type: 'AWS::EC2::Subnet', Properties: {CidrBlock: '1234567890'}}"]
-    for n in range(40):
-        twice = f"!Sub '${{S{n}.CidrBlock}}${{S{n}.CidrBlock}}'"
-        subnets.append(f"  S{n + 1}: {{Type: 'AWS::EC2::Subnet', Properties: {{CidrBlock: {twice}}}}}")
-    with pytest.raises(PolicyError, match=_TOO_MUCH.format("subnet S[0-9]+")):
-        read(HEAD + "\n".join(subnets) + GROUP + "!GetAtt S40.CidrBlock\n").policy()
-
-
 def test_texts_that_double_from_function_to_function_are_stopped() -> None:
     expression = "'1234567890'"
     for _ in range(20):

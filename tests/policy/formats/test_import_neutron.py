@@ -213,27 +213,11 @@ CLI_GROUPS = [
     {"ID": DB, "Name": "db", "Description": "", "Project": "x", "Tags": []},
 ]
 CLI_PORTS = [
-    {
-        "ID": "p1",
-        "Name": "web-1",
-        "MAC Address": "fa:16:3e:00:00:01",
-        "Status": "ACTIVE",
-        "Security Groups": [WEB],
-        "Fixed IP Addresses": [{"subnet_id": "s", "ip_address": "10.0.0.5"}],
-        "Device Owner": "compute:nova",
-        "Tags": [],
-    },
-    {
-        "ID": "p2",
-        "Name": "db-1",
-        "MAC Address": "fa:16:3e:00:00:02",
-        "Status": "ACTIVE",
-        "Security Groups": DB,
-        "Fixed IP Addresses": "ip_address='10.0.1.9', subnet_id='s'",
-        "Device Owner": "compute:nova",
-        "Tags": "",
-    },
-]
+    {"ID": "p1", "Name": "web-1", "MAC Address": "fa:16:3e:00:00:01", "Status": "ACTIVE", "Security Groups": [WEB],
+     "Fixed IP Addresses": [{"subnet_id": "s", "ip_address": "10.0.0.5"}], "Device Owner": "compute:nova", "Tags": []},
+    {"ID": "p2", "Name": "db-1", "MAC Address": "fa:16:3e:00:00:02", "Status": "ACTIVE", "Security Groups": DB,
+     "Fixed IP Addresses": "ip_address='10.0.1.9', subnet_id='s'", "Device Owner": "compute:nova", "Tags": ""},
+]  # fmt: skip
 
 
 def row(id: str, group: str, protocol: str | None, ports: str, **more: Any) -> dict[str, Any]:

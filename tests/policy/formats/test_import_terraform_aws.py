@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exports import imported_files, means, reasons_of, warnings_of
+from exports import imported_files, means, warnings_of
 from terraform import LATER, Resource, block, plan, refs, resource, state
 
-from sgfast.engine import Engine
 from sgfast.errors import PolicyError
 from sgfast.policy.document import load_policy
 from sgfast.policy.formats import terraform
@@ -122,14 +121,26 @@ def without(resources: list[Resource], *addresses: str) -> list[Resource]:
     return [each for each in resources if each["address"] not in addresses]
 
 
-def test_a_rule_that_the_plan_deletes_is_gone_though_its_group_still_shows_it() -> None:
-    before = infrastructure()
-    after = without(before, "aws_security_group_rule.db")
-    document = plan(before, after)
-    opener = [("10.0.0.5", "10.0.0.7", "tcp", 5432, "")]
-    assert reasons_of(Engine(policy_of(document, planned=False)), opener) == ["rule"]
-    assert reasons_of(Engine(policy_of(document)), opener) == ["no-rule"]
-    assert policy_of(document).group_by_name["db"].rules[0].direction == "outbound"
+ENTRY = resource("aws_ec2_managed_prefix_list_entry.x", prefix_list_id="pl-1", cidr="192.0.2.16/28")
+
+
+@pytest.mark.parametrize(
+    ("deleted", "found", "before", "after"),
+    [
+        ("aws_security_group_rule.db", lambda policy: len(policy.group_by_name["db"].rules), 3, 1),
+        ("aws_network_interface_sg_attachment.x", lambda policy: policy.instance_by_name["web-1"].security_groups,
+         ("web",), ("no-security-group",)),
+        (ENTRY["address"], lambda policy: len(policy.address_group_by_name["probes"].addresses), 1, 0),
+    ],
+    ids=["rule", "group of an interface", "entry of a list"],
+)  # fmt: skip
+def test_what_the_plan_deletes_is_gone_though_what_had_it_still_shows_it(
+    deleted: str, found: Any, before: Any, after: Any
+) -> None:
+    old = [*infrastructure(), ENTRY]
+    document = plan(old, without(old, deleted))
+    assert (found(policy_of(document, planned=False)), found(policy_of(document))) == (before, after)
+    assert found(policy_of(plan(old, old))) == before
 
 
 def test_a_rule_that_the_plan_changes_has_its_new_ports_only() -> None:
@@ -139,20 +150,6 @@ def test_a_rule_that_the_plan_changes_has_its_new_ports_only() -> None:
     changed["values"] |= {"from_port": 5433, "to_port": 5433}
     rules = policy_of(plan(before, after)).group_by_name["db"].rules
     assert [rule.ports for rule in rules if rule.direction == "inbound"] == [((5433, 5433),)] * 2
-
-
-def test_a_group_the_plan_takes_off_an_interface_is_gone_though_the_instance_still_shows_it() -> None:
-    before = infrastructure()
-    after = without(before, "aws_network_interface_sg_attachment.x")
-    assert policy_of(plan(before, after)).instance_by_name["web-1"].security_groups == ("no-security-group",)
-    assert policy_of(plan(before, before)).instance_by_name["web-1"].security_groups == ("web",)
-
-
-def test_a_prefix_list_entry_that_the_plan_deletes_is_gone() -> None:
-    entry = resource("aws_ec2_managed_prefix_list_entry.x", prefix_list_id="pl-1", cidr="192.0.2.16/28")
-    before = [*infrastructure(), entry]
-    assert policy_of(plan(before, infrastructure())).address_group_by_name["probes"].addresses == ()
-    assert len(policy_of(plan(before, before)).address_group_by_name["probes"].addresses) == 1
 
 
 def test_a_plan_is_two_policies(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from exports import imported_files, means, warnings_of
-from terraform import LATER, Resource, block, plan, refs, resource, state
+from terraform import LATER, Resource, block, plan, policy_of, refs, resource, state
 
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
-from sgfast.policy.model import Policy, Rule
+from sgfast.policy.model import Rule
 
 
 def rule(address: str, group: Any, direction: str = "ingress", protocol: str = "", first: Any = 0, last: Any = 0,
@@ -22,10 +22,6 @@ def rule(address: str, group: Any, direction: str = "ingress", protocol: str = "
             "remote_ip_prefix": "", "description": "", "region": "r", "tenant_id": "t", "timeouts": None,
         } | more,
     )  # fmt: skip
-
-
-def policy_of(document: Any) -> Policy:
-    return imported_files(("tf.json", document)).policy()
 
 
 def otc() -> list[Resource]:
