@@ -121,10 +121,6 @@ def found(files: Files) -> tuple[set[str], tuple[str, ...]]:
     return pairs, tuple(warning for warning in policy.warnings if not warning.startswith("No file holds"))
 
 
-def test_vpcs_reach_each_other_as_the_route_tables_say() -> None:
-    assert found(BASE | TABLES) == ({"ab", "ac"}, ())
-
-
 def test_without_route_tables_all_vpcs_of_a_gateway_reach_each_other() -> None:
     pairs, warnings = found(BASE)
     assert (pairs, warnings) == ({"ab", "ac", "bc"}, (f"{UNKNOWN}: transit gateway tgw-1.",))

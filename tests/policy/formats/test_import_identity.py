@@ -62,13 +62,6 @@ def test_people_find_their_machines_by_what_the_cloud_calls_them(kind: Kind, wor
     assert find(policy, kind, word) == name
 
 
-def test_a_machine_with_two_interfaces_is_found_by_neither_alone() -> None:
-    first, second = (aws_interface(f"eni-{n}", "", [f"10.0.0.{n}"], ["sg-web"]) for n in (1, 2))
-    both = {"Reservations": [{"Instances": [{"InstanceId": "i-1", "NetworkInterfaces": [first, second]}]}]}
-    policy = policy_of(account() | {"NetworkInterfaces": []} | both, NAMED_ENTRIES)
-    assert policy.also_called["instance"]["i-1"] == ("eni-1", "eni-2")
-
-
 def test_what_is_called_the_same_here_and_there_is_written_once() -> None:
     """A document stays as small as one written by hand."""
     written = imported(groups(group("web", "web")), ports(port("p1", "p1", "10.0.0.5", groups=("web",)))).yaml([])
@@ -149,12 +142,18 @@ def test_each_network_interface_of_terraforms_servers_knows_its_server() -> None
     ]  # fmt: skip
 
 
-def test_an_id_that_two_machines_share_is_no_id() -> None:
-    """Samples that were written by hand use one interface's id again and again."""
-    shared = [
-        {"InstanceId": f"i-{n}", "NetworkInterfaces": [aws_interface("eni-1", f"vm-{n}", [f"10.0.0.{n}"], ["sg-web"])]}
-        for n in (1, 2)
-    ]
-    policy = policy_of(account() | {"NetworkInterfaces": [], "Reservations": [{"Instances": shared}]}, NAMED_ENTRIES)
-    found = [(each.name, each.id, each.device) for each in policy.instances]
-    assert found == [("vm-1", "", "i-1"), ("vm-2", "", "i-2")]
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_id_that_two_share_is_that_of_neither(shared: bool) -> None:
+    """Two interfaces of one machine; or two machines, in samples that were written by hand with one interface's id."""
+    cards = [aws_interface(f"eni-{1 if shared else n}", f"vm-{n}", [f"10.0.0.{n}"], ["sg-web"]) for n in (1, 2)]
+    machines = [{"InstanceId": f"i-{n}", "NetworkInterfaces": [card]} for n, card in enumerate(cards, 1)]
+    if not shared:
+        machines = [{"InstanceId": "i-1", "NetworkInterfaces": cards}]
+    policy = policy_of(
+        account() | {"NetworkInterfaces": [], "Reservations": [{"Instances": machines}]}, NAMED_ENTRIES
+    )
+    if shared:
+        found = [(each.name, each.id, each.device) for each in policy.instances]
+        assert found == [("vm-1", "", "i-1"), ("vm-2", "", "i-2")]
+    else:
+        assert policy.also_called["instance"]["i-1"] == ("vm-1", "vm-2")

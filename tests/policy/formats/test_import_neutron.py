@@ -67,14 +67,6 @@ def test_quotas_follow_what_is_imported() -> None:
     assert (policy.quotas.security_groups, policy.quotas.rules_per_group) == (151, 177)
 
 
-def test_an_address_pair_of_one_port_alone_is_its_address() -> None:
-    policy = policy_of(
-        groups(group(WEB, "web", rule(WEB, **tcp(80)))), ports(port("p1", "a", "10.0.0.5", **pair("10.0.0.9")))
-    )
-    assert [str(a) for a in policy.instances[0].addresses] == ["10.0.0.5/32", "10.0.0.9/32"]
-    assert allowed(policy, OUTSIDE, "10.0.0.9", "tcp", 80)
-
-
 def test_an_address_that_ports_of_the_same_groups_share_is_an_instance() -> None:
     sharing = [port(f"p{n}", f"web-{n}", f"10.0.0.{n}", **pair("10.0.0.9", "2001:db8::9")) for n in (5, 6)]
     policy = policy_of(groups(group(WEB, "web", rule(WEB, **tcp(80)))), ports(*sharing))
@@ -186,11 +178,6 @@ def test_one_object_in_two_files_is_one_unless_they_differ() -> None:
     assert "rule r1: differs from its entry in a.json" in error_of(groups(group(WEB, "web", first)), other)
     moved = ports(WEB_1 | {"security_groups": []})
     assert "port 'web-1' (p1): differs from its entry" in error_of(groups(group(WEB, "web")), ports(WEB_1), moved)
-
-
-def test_a_listing_that_goes_on_is_not_taken_for_all() -> None:
-    page = groups(group(WEB, "web")) | {"security_groups_links": [{"rel": "next", "href": "…"}]}
-    assert "there are more pages" in error_of(page)
 
 
 def test_default_rules_are_no_policy() -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from effort import some
-from terraform import LATER, Resource, block, plan, refs, resource, state, state_file
+from terraform import Resource, resource, state, state_file
 
 from sgfast.errors import PolicyError
 from sgfast.policy.formats import Imported, import_sources
@@ -290,12 +290,8 @@ def otc(rng: random.Random, *, is_neutron: bool = False) -> Part:
 RULE_TYPES = ("aws_security_group_rule", "aws_vpc_security_group_ingress_rule", "aws_vpc_security_group_egress_rule")
 
 
-def infrastructure(rng: random.Random, rules: list[tuple[str, str, str, str]], later: set[str]) -> dict[str, Resource]:
-    """Resources by address. What refers to an id in ``later`` is known only after apply, and so is that id."""
-
-    def id_of(name: str) -> Any:
-        return LATER if name in later else name
-
+def infrastructure(rng: random.Random, rules: list[tuple[str, str, str, str]]) -> dict[str, Resource]:
+    """Resources by address."""
     made: dict[str, Resource] = {}
 
     def add(address: str, **values: Any) -> None:
@@ -311,31 +307,30 @@ def infrastructure(rng: random.Random, rules: list[tuple[str, str, str, str]], l
             "prefix_list_ids": [other] if kind == "list" else [],
         }  # fmt: skip
         ports = {"from_port": number, "to_port": number, "description": description}
-        if not own or (of not in later and other not in later and rng.random() < 0.5):
+        if not own or rng.random() < 0.5:
             # A group that exists shows rules that are resources of their own, too.
             shown = {"protocol": "tcp", "self": False, "security_groups": [other] if kind == "group" else []}
             inline[of]["ingress" if ingress else "egress"].append(ports | peers | shown)
         if own == "aws_security_group_rule":
-            add(f"{own}.r{number}", id=f"sgrule-{number}", security_group_id=id_of(of), protocol="tcp",
+            add(f"{own}.r{number}", id=f"sgrule-{number}", security_group_id=of, protocol="tcp",
                 type="ingress" if ingress else "egress", self=False, **ports, **peers,
-                source_security_group_id=id_of(other) if kind == "group" else None)  # fmt: skip
+                source_security_group_id=other if kind == "group" else None)  # fmt: skip
         elif own:
-            add(f"{own}.r{number}", id=f"sgr-{number}", security_group_id=id_of(of), ip_protocol="tcp",
+            add(f"{own}.r{number}", id=f"sgr-{number}", security_group_id=of, ip_protocol="tcp",
                 **ports, cidr_ipv4=other if kind == "v4" else None, cidr_ipv6=other if kind == "v6" else None,
                 prefix_list_id=other if kind == "list" else None,
-                referenced_security_group_id=id_of(other) if kind == "group" else None)  # fmt: skip
+                referenced_security_group_id=other if kind == "group" else None)  # fmt: skip
     for n, name in enumerate(GROUPS):
-        add(f"aws_security_group.{name}", id=id_of(name), name=name, vpc_id=VPCS[n % 3], **inline[name])
+        add(f"aws_security_group.{name}", id=name, name=name, vpc_id=VPCS[n % 3], **inline[name])
     for name, cidrs in ENTRIES.items():
         add(f"aws_ec2_managed_prefix_list.{name}", id=name, name=name, entry=[{"cidr": cidr} for cidr in cidrs])
     for vpc in VPCS:
         add(f"aws_vpc.{vpc}", id=vpc)
         add(f"aws_subnet.{vpc}", id=f"subnet-of-{vpc}", vpc_id=vpc)
     add("aws_vpc_peering_connection.p", id="pcx-1", vpc_id="vpc-0", peer_vpc_id="vpc-1", accept_status="active")
-    known = [name for name in GROUPS if name not in later]
     for n in range(1, 4):
         add(f"aws_network_interface.n{n}", id=f"eni-{n}", private_ips=[f"10.0.0.{n}"], subnet_id="subnet-of-vpc-0",
-            security_groups=rng.sample(known, min(len(known), rng.randrange(1, 3))))  # fmt: skip
+            security_groups=rng.sample(GROUPS, rng.randrange(1, 3)))  # fmt: skip
     return made
 
 
@@ -346,7 +341,7 @@ def of_resources(resources: Iterable[Resource]) -> tuple[Counter[str], set[str]]
     refers: set[str] = set()
     for each in resources:
         values = each["values"]
-        group = values.get("security_group_id") if values.get("security_group_id") is not LATER else None
+        group = values.get("security_group_id")
         items = [*values.get("ingress", ()), *values.get("egress", ()), *[values] * (each["type"] in RULE_TYPES)]
         refers |= {group} | (set(values["security_groups"]) if "private_ips" in values else set())
         for item in items:
@@ -361,7 +356,7 @@ def of_resources(resources: Iterable[Resource]) -> tuple[Counter[str], set[str]]
 
 
 def terraform_states(rng: random.Random) -> Part:
-    made = infrastructure(rng, account_of(rng, ("group", "list", "v4", "v6")), set())
+    made = infrastructure(rng, account_of(rng, ("group", "list", "v4", "v6")))
     resources = [each for each in made.values() if rng.random() < rng.choice((0.85, 1))]
     files = [[each for each in resources if rng.random() < 0.5]]
     files.append([each for each in resources if each not in files[0]])
@@ -374,38 +369,6 @@ def terraform_states(rng: random.Random) -> Part:
 
 def interfaces_in(resources: Iterable[Resource]) -> int:
     return sum(each["type"] == "aws_network_interface" for each in resources)
-
-
-def terraform_plan(rng: random.Random) -> Part:
-    """A plan that makes some groups. What is gone from it is still mentioned by its configuration."""
-    later = set(rng.sample(GROUPS, rng.randrange(4)))
-    rules = account_of(rng, ("group", "list", "v4", "v6"))
-    made = infrastructure(rng, rules, later)
-    # A group's own blocks cannot mention what has no id yet: that is another test's.
-    for each in made.values():
-        for way in ("ingress", "egress"):
-            if "name" in each["values"] and way in each["values"]:
-                listed = each["values"][way]
-                each["values"][way] = [item for item in listed if not later & {*item["security_groups"]}]
-    gone = {address for address in made if rng.random() < rng.choice((0, 0.1))}
-    blocks = []
-    ends = {description: (of, other if kind == "group" else "") for description, of, kind, other in rules}
-    for each in made.values():
-        if each["type"] in RULE_TYPES:
-            of, other = ends[each["values"]["description"]]
-            key = "source_security_group_id" if each["type"] == RULE_TYPES[0] else "referenced_security_group_id"
-            mentions = {"security_group_id": refs(f"aws_security_group.{of}.id")}
-            mentions |= {key: refs(f"aws_security_group.{other}.id")} if other else {}
-            blocks.append(block(each["address"], **mentions))
-        else:
-            blocks.append(block(each["address"]))
-    after = [each for address, each in made.items() if address not in gone]
-    before = [each for each in after if LATER not in each["values"].values()]
-    counted, missing = of_resources(after)
-    source = Source("plan.json", plan(before, after, *blocks))
-    lost = {f"aws_security_group.{name}" for name in later} & gone
-    needed = {*lost, "security_group_id is missing"} if lost else set()
-    return Part([source], counted, missing, needed, interfaces_in(after))
 
 
 # CloudFormation ------------------------------------------------------------------------------------------------------
@@ -485,8 +448,7 @@ def cloudformation(rng: random.Random) -> Part:
 # What all do ---------------------------------------------------------------------------------------------------------
 
 PARTS: dict[str, Callable[[random.Random], Part]] = {
-    "aws": aws, "otc": otc, "terraform states": terraform_states, "terraform plan": terraform_plan,
-    "cloudformation": cloudformation, "neutron": neutron,
+    "aws": aws, "otc": otc, "terraform states": terraform_states, "cloudformation": cloudformation, "neutron": neutron,
 }  # fmt: skip
 
 

@@ -236,6 +236,16 @@ def test_what_references_do_not_tell_is_an_error_by_address(names: list[str], me
     assert str(caught.value).startswith(said)
 
 
+def test_a_group_that_is_gone_from_the_plan_but_not_from_its_configuration_is_missed() -> None:
+    gone = refs("aws_security_group.gone.id")
+    resources, blocks = new_groups()
+    blocks[3]["expressions"]["source_security_group_id"] = gone
+    assert any("names no addresses and no group" in each for each in policy_of(plan([], resources, *blocks)).warnings)
+    blocks[3]["expressions"]["security_group_id"] = gone
+    with pytest.raises(PolicyError, match=r"aws_security_group_rule\.self: security_group_id is missing"):
+        policy_of(plan([], resources, *blocks))
+
+
 def test_inline_rules_that_could_be_of_several_groups_are_an_error() -> None:
     resources, blocks = new_groups()
     resources[2]["values"]["ingress"][1]["security_groups"] = LATER
@@ -451,7 +461,3 @@ def test_a_peering_nobody_accepted_peers_nothing() -> None:
 def test_other_documents_are_told_what_is_wanted(document: Any, message: str) -> None:
     with pytest.raises(PolicyError, match=message):
         policy_of(document)
-
-
-def test_an_empty_state_is_an_empty_policy() -> None:
-    assert policy_of({"format_version": "1.0"}).security_groups == ()
