@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from command import DEADLINE_SECONDS, SHOP, environment, has_written, process, start, wait_for
+from command import DEADLINE_SECONDS, SHOP, environment
 from effort import some
 
 from sgfast import pending_file
@@ -250,16 +248,14 @@ def test_what_a_killed_run_left_is_removed_and_said_but_not_what_a_run_still_wri
     assert list(tmp_path.iterdir()) == [target]
 
 
-# --- Killed while five outputs appear
+# --- Killed while outputs appear
 
 PUBLISHING = """
-import os, signal, sys
+import os, sys
 from sgfast import pending_file
-from sgfast.output import open_output, publish
-from sgfast.signals import ending_signals
-from sgfast.__main__ import _outcome
+from sgfast.__main__ import run
 
-folder, kind, told, awaited = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+kind, told, awaited = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 if kind == "named":
     pending_file._TMPFILE = None
 
@@ -270,23 +266,12 @@ def reported(function):
         return function(*arguments, **options)
     return call
 
-with ending_signals():
-    try:
-        outputs = [open_output(f"{folder}/{n}") for n in range(5)]
-        try:
-            for output in outputs:
-                output.write(b"new")
-            for name in ("link", "replace", "fsync"):
-                setattr(os, name, reported(getattr(os, name)))
-            publish(outputs)
-        finally:
-            for output in outputs:
-                output.discard()
-    except BaseException as error:
-        status, message = _outcome(error)
-        print(message)
-        sys.exit(status)
+for name in ("link", "replace", "fsync"):
+    setattr(os, name, reported(getattr(os, name)))
+sys.exit(run(sys.argv[4:]))
 """
+#: The outputs of a replay, by their options.
+OUTPUTS = {"--verdicts": "rows.jsonl", "--write-denied": "denied.pcapng", "--flow-log": "flow.log"}
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda s: s.name)
@@ -295,106 +280,58 @@ def test_a_signal_at_any_step_of_publishing_leaves_no_mixture_without_a_word(
 ) -> None:
     if kind == "named" and sent in (signal.SIGINT, signal.SIGHUP):
         return      # as with SIGTERM
-    steps, seen = 0, set()
+    captured, steps, seen = Path(SHOP[1]).read_bytes(), 0, set()
     while True:
         folder = tmp_path / str(steps)
         folder.mkdir()
-        for n in range(5):
-            (folder / str(n)).write_bytes(b"old")
-        (folder / "capture").write_bytes(b"captured")
+        outputs = {option: folder / name for option, name in OUTPUTS.items()}
+        for path in outputs.values():
+            path.write_bytes(b"old")
+        capture = folder / "shop.pcap"
+        capture.write_bytes(captured)
+        words = [str(word) for pair in outputs.items() for word in pair]
         told, tell = os.pipe()
         awaited, go_on = os.pipe()
         with subprocess.Popen(
-            [sys.executable, "-c", PUBLISHING, str(folder), kind, str(tell), str(awaited)], env=environment(),
-            pass_fds=(tell, awaited), stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-c", PUBLISHING, kind, str(tell), str(awaited), "replay", SHOP[0], str(capture), *words],
+            env=environment(), pass_fds=(tell, awaited), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         ) as child:  # fmt: skip
             os.close(tell)
             os.close(awaited)
             for _ in range(steps):
-                os.read(told, 1)
-                os.write(go_on, b".")
+                if os.read(told, 1):    # else it has ended
+                    os.write(go_on, b".")
             at_a_step = os.read(told, 1)
             if at_a_step:
                 child.send_signal(sent)
                 if sent != signal.SIGKILL:
                     with suppress(BrokenPipeError):     # it may have ended already
                         os.write(go_on, b"." * 100)
-            out, _ = child.communicate(timeout=DEADLINE_SECONDS)
+            _, err = child.communicate(timeout=DEADLINE_SECONDS)
             os.close(told)
             os.close(go_on)
-        contents = [(folder / str(n)).read_bytes() for n in range(5)]
-        assert (folder / "capture").read_bytes() == b"captured"
-        remains = {path.name.split(".")[1] for path in folder.glob(".*.part")}
-        seen.add((len(set(contents)), bool(remains)))
+        contents = {path.name: path.read_bytes() for path in outputs.values()}
+        old = {name for name, data in contents.items() if data == b"old"}
+        assert capture.read_bytes() == captured
+        remains = {path.name[1:].partition(".sgfast-")[0] for path in folder.glob(".*.part")}
+        seen.add((0 < len(old) < len(contents), bool(remains)))
         if not at_a_step:
-            assert child.returncode == 0 and contents == [b"new"] * 5
+            assert child.returncode == 0 and not old
             break
         if sent == signal.SIGKILL:
             # Those that did not appear are told by what is left of them.
             assert child.returncode == -signal.SIGKILL
-            if set(contents) == {b"old", b"new"}:
-                assert remains == {str(n) for n in range(5) if contents[n] == b"old"}
-            outputs = [open_output(f"{folder}/{n}") for n in range(5)]
-            assert {str(n) for n in range(5) if outputs[n].warning} == remains
-            publish(outputs)
+            assert not 0 < len(old) < len(contents) or remains == old
+            made = [open_output(str(path)) for path in outputs.values()]
+            assert {path.name for path, each in zip(outputs.values(), made, strict=True) if each.warning} == remains
+            publish(made)
         else:
             assert child.returncode == 128 + sent and not remains
             ended = {signal.SIGTERM: "terminated", signal.SIGINT: "interrupted", signal.SIGHUP: "hung up"}[sent]
-            complete = "; the outputs are complete" if contents == [b"new"] * 5 else ""
-            assert out == ended + complete + "\n" and len(set(contents)) == 1
-        assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "2", "3", "4", "capture"]
+            complete = "" if old else "; the outputs are complete"
+            assert err == f"sgfast: {ended}{complete}\n" and len(old) in (0, len(contents))
+        assert {path.name for path in folder.iterdir()} == {*OUTPUTS.values(), "shop.pcap"}
         # An interrupt and a hang-up are handled where SIGTERM is.
-        steps += 1 if sent in (signal.SIGTERM, signal.SIGKILL) else some(4, 1)
-    assert steps >= 15
-    assert ((2, True) in seen) == (sent == signal.SIGKILL)
-
-
-KILLS = some(2, 500)
-
-
-def test_a_replay_killed_at_random_leaves_the_old_files_or_the_new_ones_or_says_so(tmp_path: Path, kind: str) -> None:
-    if kind == "named":
-        pytest.skip("the command itself decides")
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
-    names = ("rows.jsonl", "connections.csv", "report.html", "denied.pcapng", "log.txt")
-    capture, inputs = tmp_path / "shop.pcap", Path(SHOP[1]).read_bytes()
-    capture.write_bytes(inputs)
-    options = zip(("--verdicts", "--connections", "--report", "--write-denied", "--flow-log"), names, strict=True)
-    command = ["replay", SHOP[0], capture, *(word for option, name in options for word in (option, tmp_path / name))]
-
-    def contents() -> list[bytes]:
-        return [(tmp_path / name).read_bytes() for name in names]
-
-    def age() -> None:
-        for name in names:
-            (tmp_path / name).write_bytes(b"old")
-
-    whole = process(*command)
-    assert whole.status == 0, whole.err
-    new, seen = contents(), Counter[str]()
-    for _ in range(KILLS):
-        age()
-        sent = rng.choice((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL))
-        with start(*command) as child:
-            wait_for(lambda child=child: has_written(child, tmp_path) or child.poll() is not None)
-            # What is left to do takes some ten milliseconds.
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(rng.random() * 0.03)
-            child.send_signal(sent)
-            _, err = child.communicate(timeout=DEADLINE_SECONDS)
-        found = contents()
-        # The report names the moment it was made.
-        states = {"old" if data == b"old" else "new" for data in found}
-        assert all(a in (b"old", b) or name == "report.html" for a, b, name in zip(found, new, names, strict=True))
-        remains = list(tmp_path.glob(".*.part"))
-        assert capture.read_bytes() == inputs
-        # Other signals wait while outputs appear. What a killed run left tells of those that did not.
-        assert len(states) == 1 or (sent == signal.SIGKILL and remains), (sent, err)
-        seen[f"{sent.name} {'+'.join(sorted(states))}"] += 1
-        again = process(*command)
-        assert again.status == 0, again.err
-        assert {path.name for path in tmp_path.iterdir()} == {*names, "shop.pcap"}
-        assert not remains or "an earlier run was killed" in again.err
-    print(seen)
+        steps += some(4, 1) if sent in (signal.SIGINT, signal.SIGHUP) else some(2, 1) if kind == "named" else 1
+    assert steps >= 9
+    assert ((True, True) in seen) == (sent == signal.SIGKILL)

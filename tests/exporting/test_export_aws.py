@@ -15,7 +15,7 @@ import ec2
 import pytest
 from command import PCAPS, sgfast
 from effort import some
-from exported import BLOCKS, GROUPS, assert_same, exportable, random_policy, renamed, run, seeds
+from exported import BLOCKS, assert_policies_and_their_changes_come_back, assert_same, renamed, run, seeds
 from provider_commands import executed, provider_command
 
 from sgfast.errors import ExportError
@@ -35,19 +35,9 @@ POLICIES = int(os.environ.get("SGFAST_EXPORT_POLICIES") or some(4, 200))
 def account() -> Iterator[dict[str, str]]:
     """The environment in which an empty account is found."""
     with pytest.MonkeyPatch.context() as patch, ec2.ec2() as (url, _):
-        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
-            patch.delenv(name, raising=False)
-        set_here = {
-            "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_EC2": url, "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
-            # A new account would read a thousand images.
-            "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
-        }  # fmt: skip
-        for name, value in set_here.items():
-            patch.setenv(name, value)
-        # The description of EC2, a large file, is read once instead of once for each session.
-        loader = pytest.importorskip("botocore.loaders").create_loader()
-        patch.setattr("botocore.session.create_loader", lambda path: loader)
+        # Without the last one, a new account would read a thousand images.
+        ec2.set_up(patch, url, AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b", AWS_REGION=REGION,
+                   AWS_DEFAULT_REGION=REGION, MOTO_EC2_LOAD_DEFAULT_AMIS="false")  # fmt: skip
         yield {**os.environ}
 
 
@@ -88,19 +78,14 @@ def apply(client: Any, old: Policy | None, new: Policy, needed: dict[str, str]) 
 
 
 def test_random_policies_and_their_changes_come_back_from_the_calls(client: Any) -> None:
-    for _, pick in seeds(POLICIES, 2101):
-        ec2.backend(REGION).reset()
-        first, second = (exportable(random_policy(pick), aws.TARGET) for _ in range(2))
-        back = apply(client, None, first, place(client, first))
-        assert_same(first, back, aws.TARGET)
-        assert {group.description for group in back.security_groups} >= {f"of {name}" for name in GROUPS}
-        # Another policy for the same instances, in groups of which one is new and one is gone.
-        groups = {"a": "a", "b": "b", "c": "d"}
-        second = exportable(renamed(replace(second, instances=first.instances), groups), aws.TARGET)
-        back = apply(client, back, second, {})
-        assert_same(second, back, aws.TARGET)
-        assert not ec2.backend(REGION).get_security_group_by_name_or_id("c", None)
-        assert aws.export(back, second).calls == []
+    def changed(old: Policy | None, new: Policy) -> Policy:
+        if old is None:
+            ec2.backend(REGION).reset()
+        return apply(client, old, new, {} if old else place(client, new))
+
+    assert_policies_and_their_changes_come_back(
+        seeds(POLICIES, 2101), aws.TARGET, changed, lambda old, new: aws.export(old, new).calls
+    )
 
 
 SHOP = """

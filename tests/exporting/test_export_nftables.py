@@ -387,6 +387,8 @@ def test_a_change_of_a_filter_that_is_not_there_before_or_after_is_an_error(name
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ("--to terraform --format json", "--format json is for the calls of an API; --to terraform has none"),
+        ("--to aws --provider aws", "--provider is for --to terraform"),
         ("--to aws --instance a", "--instance and --interface are for --to nftables"),
         ("--to nftables", "needs --instance NAME, or --interface NAME=DEVICE"),
         ("--to nftables --instance a --interface a=b", "give --instance or --interface, not both"),

@@ -177,16 +177,6 @@ def test_a_rule_for_one_ip_version_names_the_members_and_nobody_else(monkeypatch
         expressible(policy, TARGET)
 
 
-def test_a_group_without_addresses_of_a_rules_ip_version_is_no_fault() -> None:
-    """AWS would let IPv6 in, so the rule for IPv4 names the peer's members."""
-    more = "instances: [{name: w, addresses: ['2001:db8::5'], security_groups: [web]}"
-    policy = policy_of("protocol: tcp, source: db", more=more + ", {name: d, addresses: [10.0.0.4, '2001:db8::4'], "
-                       "security_groups: [db]}]")  # fmt: skip
-    assert rules_of(policy, TARGET) == ["tcp from 10.0.0.4/32"]
-    change = difference(policy, expressible(policy, TARGET))
-    assert not change.opened and not change.closed
-
-
 def test_owners_are_computed_once_for_all_vpcs() -> None:
     def work(count: int) -> int:
         vpcs = ", ".join(f"{{name: v{n}}}" for n in range(count))
@@ -360,43 +350,41 @@ def test_a_name_with_line_breaks_does_not_leave_the_comments_of_a_script() -> No
     assert shlex.split(script[script.index("make_group '") :].split("\n\n")[0])[1] == evil
 
 
-def test_diff_and_suggest_export_what_they_find(capsys: Capsys) -> None:
+def test_diff_exports_what_it_finds_with_the_options_of_export(capsys: Capsys) -> None:
     files = [PCAPS / "shop.yaml", PCAPS / "shop.proposed.yaml"]
-    exported = sgfast(capsys, "export", files[1], "--since", files[0], "--to", "terraform").out
-    done = sgfast(capsys, "diff", *files, "--to", "terraform")
-    assert done.status == 0 and done.out == exported != "" and done.err.startswith("By the rules alone: 1 row opened")
-    both = sgfast(capsys, "diff", *files, "--to", "terraform", "--report", "-")
-    assert both.status == 2 and "--to and --report cannot both write to standard output" in both.one_line()
+    for options in (["terraform"], ["terraform", "--provider", "openstack"], ["aws", "--to-format", "json"]):
+        words = [option.replace("--to-format", "--format") for option in options]
+        exported = sgfast(capsys, "export", files[1], "--since", files[0], "--to", *words).out
+        done = sgfast(capsys, "diff", *files, "--to", *options)
+        assert done.status == 0 and done.out == exported != "" and done.err.startswith("By the rules alone: 1 row open")
+    for wrong, said in (
+        (["--to", "terraform", "--report", "-"], "--to and --report cannot both write to standard output"),
+        (["--to", "nftables", "--instance", "web-1", "--instance", "db-1"], "diff takes one --instance;"),
+        (["--instance", "web-1"], "--provider, --instance and --interface are for --to TARGET"),
+    ):
+        refused = sgfast(capsys, "diff", *files, *wrong)
+        assert refused.status == 2 and said in refused.one_line()
+    assert "where -o is" not in " ".join(sgfast(capsys, "diff", "--help").out.split())
+
+
+def test_suggest_exports_what_it_finds_with_the_options_of_export(capsys: Capsys, tmp_path: Path) -> None:
     suggested = sgfast(capsys, "suggest", PCAPS / "shop.pcap", "--to", "aws")
     assert suggested.out.startswith(f"#!/bin/sh\n# Made by sgfast {__version__}")
     assert " the suggested policy\n" in suggested.out
     assert "19 rules in 3 groups for 4 instances" in suggested.err
     # What is there already is the policy that the suggestion starts from, of which a cloud gives the ids.
-    since = sgfast(capsys, "suggest", PCAPS / "shop.pcap", "--policy", files[0], "--to", "openstack")
+    words = ["suggest", PCAPS / "shop.pcap", "--to"]
+    since = sgfast(capsys, *words, "openstack", "--policy", PCAPS / "shop.yaml")
     assert since.status == 2 and "can be taken away only by its id" in since.err and since.out == ""
+    words += ["nftables", "--instance", "host-10.0.0.5"]
+    assert "hook input" in sgfast(capsys, *words).out
+    assert sgfast(capsys, *words, "--instance", "host-10.0.1.9", "-o", tmp_path).status == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["host-10.0.0.5.nft", "host-10.0.1.9.nft"]
 
 
 def test_the_command_has_the_targets_and_the_providers_of_the_library() -> None:
     choices = {option.name: getattr(option.type, "choices", ()) for option in export_command.params}
     assert (choices["target"], choices["provider"]) == (get_args(texts.Target), get_args(Provider))
-
-
-def test_diff_and_suggest_have_the_options_of_export(capsys: Capsys, tmp_path: Path) -> None:
-    files = [PCAPS / "shop.yaml", PCAPS / "shop.proposed.yaml"]
-    given = [files[1], "--since", files[0]]
-    for options in (["terraform", "--provider", "openstack"], ["aws", "--to-format", "json"]):
-        exported = sgfast(capsys, "export", *given, "--to", *(o.replace("--to-format", "--format") for o in options))
-        compared = sgfast(capsys, "diff", *files, "--to", *options)
-        assert compared.out == exported.out != ""
-    suggested = ["suggest", PCAPS / "shop.pcap", "--to", "nftables", "--instance", "host-10.0.0.5"]
-    assert "hook input" in sgfast(capsys, *suggested).out
-    assert sgfast(capsys, *suggested, "--instance", "host-10.0.1.9", "-o", tmp_path).status == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["host-10.0.0.5.nft", "host-10.0.1.9.nft"]
-    several = sgfast(capsys, "diff", *files, "--to", "nftables", "--instance", "web-1", "--instance", "db-1")
-    assert several.status == 2 and "diff takes one --instance;" in several.one_line()
-    assert "where -o is" not in " ".join(sgfast(capsys, "diff", "--help").out.split())
-    alone = sgfast(capsys, "diff", *files, "--instance", "web-1")
-    assert alone.status == 2 and "--provider, --instance and --interface are for --to TARGET" in alone.one_line()
 
 
 def test_a_policy_of_a_hundred_groups_is_exported_in_few_calls() -> None:

@@ -48,24 +48,18 @@ def test_packets_are_written_as_they_are_while_others_are_judged(tmp_path: Path)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_packets_before_one_that_cannot_be_read_are_written(tmp_path: Path, jobs: int) -> None:
+def test_packets_before_an_error_are_written(tmp_path: Path, jobs: int) -> None:
+    """The error is a packet that cannot be read, or a snapshot that cannot be written."""
     path = tmp_path / "many.pcapng"
-    blocks = [enhanced(ethernet(each)) for each in packets(9000)]
-    path.write_bytes(section() + interface() + interface(link_type=9999) + b"".join(blocks) + enhanced(b"", number=1))
-    written: list[bytes] = []
-    with pytest.raises(CaptureError, match="9999"):
-        replay(POLICY, path, jobs=jobs, packets=VerdictLines(written.append))
-    assert numbers_in(written) == list(range(1, 9001))
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_packets_are_written_if_the_snapshot_cannot_be(tmp_path: Path, jobs: int) -> None:
-    path = tmp_path / "many.pcap"
-    path.write_bytes(pcap(packets(9000)))
-    written: list[bytes] = []
-    with pytest.raises(OutputError):
-        replay(POLICY, path, jobs=jobs, snapshot="/dev/full", packets=VerdictLines(written.append))
-    assert numbers_in(written) == list(range(1, 9001))
+    blocks = b"".join(enhanced(ethernet(each)) for each in packets(9000))
+    whole = section() + interface() + interface(link_type=9999) + blocks
+    last = enhanced(b"", number=1)
+    for data, error, options in ((whole + last, CaptureError, {}), (whole, OutputError, {"snapshot": "/dev/full"})):
+        path.write_bytes(data)
+        written: list[bytes] = []
+        with pytest.raises(error):
+            replay(POLICY, path, jobs=jobs, packets=VerdictLines(written.append), **options)
+        assert numbers_in(written) == list(range(1, 9001))
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from captures import pcap_head, pcap_record
-from command import PCAPS, SHOP, Outcome, sgfast, write_capture, write_policy
+from command import SHOP, Outcome, sgfast, write_capture, write_policy
 from effort import some
 from frames import ethernet, icmp, ip, udp
 from traffic import Crowd, as_capture, drawn
@@ -282,22 +282,9 @@ changes:
         assert idle == [("b", "60"), ("b", "120"), ("new", "120"), ("new", "180")]
 
 
-def test_changes_and_both_engines_log_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    changes = ("--changes", PCAPS / "shop.changes.yaml", "--flow-log-interval", 1)
-    _, fast = logged(capsys, tmp_path, *SHOP, *changes)
-    _, slow = logged(capsys, tmp_path, *SHOP, *changes, "--engine", "reference")
-    assert fast == slow and len(fast) > 50
-
-
 @pytest.mark.parametrize("option", [("--flow-log-format", "otc"), ("--flow-log-interval", "60")])
 def test_how_to_write_a_log_without_a_log_is_refused(
     capsys: pytest.CaptureFixture[str], option: tuple[str, str]
 ) -> None:
     outcome = sgfast(capsys, "replay", *SHOP, *option)
     assert outcome.status == 2 and f"{option[0]} needs --flow-log" in outcome.one_line()
-
-
-def test_a_log_that_is_an_input_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    outcome = sgfast(capsys, "replay", write_policy(tmp_path), SHOP[1], "--flow-log", tmp_path / "policy.yaml")
-    assert outcome.status == 2
-    assert "is also an input" in outcome.one_line()

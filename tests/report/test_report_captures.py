@@ -1,5 +1,6 @@
-"""Captures that are written: the packets as they came, each with its verdict; Wireshark's tools read them
-(SPEC 10.9).
+"""Captures that are written: the packets as they came, each with its verdict (SPEC 10.9).
+
+That Wireshark's tools read them is tested with the command, in ``tests/cli/test_cli_outputs.py``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import pytest
 from captures import FURTHEST_NS, Packet, enhanced, interface, option, plain_read, section
 from effort import some
 from test_report_lines import NAMES, peak_bytes, random_packets
-from wireshark import capinfos, comment_of, needs_capinfos, needs_tshark, tshark
+from wireshark import comment_of
 
 from sgfast.core.base.frames import FrameBatch
-from sgfast.engine import NO_SIDE, VERDICTS
+from sgfast.engine import VERDICTS
 from sgfast.errors import OutputError
 from sgfast.replaying import Names
 from sgfast.report.captures import PcapngWriter, PcapWriter
@@ -152,21 +153,6 @@ def test_times_of_every_year(tmp_path: Path) -> None:
     assert [p.time_ns for p in plain_read(b"".join(latest)).packets] == [2**32 * 10**9 - 1]
 
 
-def test_pcap_holds_one_link_type() -> None:
-    headers, results = random_packets(1, 1)
-    results["verdict"] = VERDICTS.index("deny")
-    others = results.copy()
-    others["verdict"] = VERDICTS.index("allow")
-    cooked, ethernet = (FrameBatch.from_frames([b"x"], [1], None, link) for link in (113, 1))
-    written: list[bytes] = []
-    # Packets that are not written may be of any.
-    batches, rows = [ethernet, cooked, ethernet], [(headers, others), (headers, results), (headers, others)]
-    write(PcapWriter(written.append, "x", ("deny",)), batches, rows)
-    assert [packet.link_type for packet in plain_read(b"".join(written)).packets] == [113]
-    with pytest.raises(OutputError, match=r"x\.pcap: .*LINUX_SLL.*packet 2 is .*ETHERNET.*\.pcapng"):
-        write(PcapWriter(written.append, "x.pcap", ("deny",)), [cooked, ethernet], [(headers, results)] * 2)
-
-
 def test_link_types_nobody_reads_are_refused() -> None:
     rows = random_packets(1, 1)
     sink = PcapngWriter(lambda data: None)
@@ -194,21 +180,6 @@ def test_names_of_any_length_and_kind_leave_a_file_that_is_one() -> None:
     assert "egress b\\n: allow" in str(comments[1]) and "by \\udcff" in str(comments[1])
 
 
-def test_without_packets_it_is_a_capture() -> None:
-    for sink_of in (
-        lambda write: PcapngWriter(write, comments=True),
-        lambda write: PcapngWriter(write, ("deny",)),
-        lambda write: PcapWriter(write, "x"),
-    ):
-        written: list[bytes] = []
-        sink = sink_of(written.append)
-        sink.begin(NAMES)
-        assert not written
-        sink.close()
-        outcome = plain_read(b"".join(written))
-        assert outcome.end == "clean" and outcome.packets == []
-
-
 def test_a_number_that_stands_for_nothing_is_an_error() -> None:
     batch = FrameBatch.from_frames([b"x"] * 3, [1, 2, 3])
     headers, results = random_packets(1, 3)
@@ -220,23 +191,6 @@ def test_a_number_that_stands_for_nothing_is_an_error() -> None:
         sink.begin(NAMES)
         with pytest.raises(IndexError):
             sink.write(batch, 0, headers, wrong)
-
-
-def test_an_error_of_what_they_are_written_to_passes() -> None:
-    def full(data: bytes) -> None:
-        raise BrokenPipeError
-
-    for sink in (PcapngWriter(full), PcapWriter(full, "x")):
-        with pytest.raises(BrokenPipeError):
-            write(sink, [FrameBatch.from_frames([b"x"], [1])], [random_packets(1, 1)])
-
-
-def test_many_packets_are_written_piece_by_piece() -> None:
-    pieces: list[bytes] = []
-    batch = FrameBatch.from_frames([bytes(1500)] * 2000, range(2000))
-    write(PcapngWriter(pieces.append, comments=True), [batch], [random_packets(1, 2000)])
-    assert len(pieces) > 5 and max(map(len, pieces)) < 300_000
-    assert plain_read(b"".join(pieces)).packets == packets_of([batch])
 
 
 def test_a_packet_longer_than_what_is_written_at_a_time() -> None:
@@ -256,54 +210,6 @@ def test_packets_take_no_memory_each() -> None:
     sink.write(batch, 0, headers, results)
     few = peak_bytes(lambda: sink.write(batch, 0, headers[:5000], results[:5000]))
     assert peak_bytes(lambda: sink.write(batch, 0, headers, results)) < few + 100_000
-
-
-# Wireshark's tools
-
-
-def numbered(n: int) -> tuple[Any, Any]:
-    headers, results = random_packets(1, n)
-    results["verdict"], results["reason"] = np.arange(n) % 2, np.where(np.arange(n) % 2, 5, 2)
-    results["egress"] = (-1, -1, NO_SIDE, 0, 0)
-    results["ingress"] = (1, 1, 0, 1, 0)
-    return headers, results
-
-
-@needs_tshark
-def test_tshark_shows_packets_times_and_comments(tmp_path: Path) -> None:
-    frames = [bytes(60) for _ in range(6)]
-    times = [1_700_000_000_123_456_789 + n for n in range(4)] + [5, 2**32 * 10**9 + 1]
-    wires = [60, 1500, 60, 60, 60, 9000]
-    path = tmp_path / "x.pcapng"
-    with path.open("wb") as file:
-        batch = FrameBatch.from_frames(frames, times, wires)
-        names = Names(("web-1", "ünï, \"x\""), ("r", "web/inbound/1"), 0)
-        write(PcapngWriter(file.write, comments=True), [batch], [numbered(6)], names)
-    rows = tshark(path, "frame.time_epoch", "frame.len", "frame.cap_len", "frame.comment")
-    assert [row[0] for row in rows] == [f"{t // 10**9}.{t % 10**9:09d}" for t in times]
-    assert [(int(row[1]), int(row[2])) for row in rows] == [(wire, 60) for wire in wires]
-    outcomes = ["allow (established)", "deny (no-rule)"]
-    told = [row[3].replace('\\"', '"') for row in rows]
-    assert told == [f'{outcomes[n % 2]}; ingress ünï, "x": allow (rule) by web/inbound/1' for n in range(6)]
-
-
-@needs_capinfos
-def test_capinfos_agrees(tmp_path: Path) -> None:
-    batches = [
-        FrameBatch.from_frames([bytes(60)] * 3, [10**18 + n for n in range(3)], [60, 70, 80], link) for link in (1, 113)
-    ]
-    for suffix, chosen in (("pcapng", batches), ("pcap", batches[:1])):
-        path = tmp_path / f"x.{suffix}"
-        with path.open("wb") as file:
-            sink: Any = PcapngWriter(file.write) if suffix == "pcapng" else PcapWriter(file.write, "x")
-            write(sink, chosen, [numbered(3)] * len(chosen))
-        told = capinfos(path)
-        n = 3 * len(chosen)
-        assert int(told["Number of packets"]) == n
-        assert told["File time precision"] == "nanoseconds"
-        assert told["File encapsulation"] == ("per-packet" if len(chosen) == 2 else "ether")
-        assert int(told["Data size (bytes)"]) == 210 * len(chosen)
-        assert (told["Start time"], told["End time"]) == ("1000000000.000000000", "1000000000.000000002")
 
 
 def test_the_section_says_who_wrote_it() -> None:

@@ -67,19 +67,13 @@ def test_csv_and_parquet_names_are_those_of_json_lines(kind: RowKind) -> None:
 
 
 @by_kind
-def test_values_are_null_where_the_schema_says_and_nowhere_else(kind: RowKind) -> None:
-    assert {name: None in values for name, _, values in values_of(kind)} == {
-        name: bool(column.null) for name, column, _ in values_of(kind)
-    }
-    for side in SIDES:
-        assert None in [line[side] for line in lines_of(kind)]
-
-
-@by_kind
-def test_words_are_those_of_the_schema_and_all_of_them(kind: RowKind) -> None:
+def test_values_are_null_and_words_are_where_the_schema_says_and_nowhere_else(kind: RowKind) -> None:
     for name, column, values in values_of(kind):
+        assert (name, None in values) == (name, bool(column.null))
         if column.words:
             assert (name, {*values} - {None}) == (name, {*column.words})
+    for side in SIDES:
+        assert None in [line[side] for line in lines_of(kind)]
 
 
 @by_kind
@@ -121,34 +115,7 @@ def test_every_line_is_by_its_schema(kind: RowKind) -> None:
 
 
 @by_kind
-def test_schema_takes_null_only_where_a_column_can_be_null(kind: RowKind) -> None:
-    line = full_line(kind)
-    for where, column in places(kind, line):
-        value = where[column.name]
-        where[column.name] = None
-        assert (column.name, is_valid(kind, line)) == (column.name, bool(column.null))
-        where[column.name] = value
-    for side in SIDES:
-        assert is_valid(kind, line | {side: None})
-
-
-@by_kind
-def test_schema_refuses_lines_with_a_column_less_or_more(kind: RowKind) -> None:
-    line = full_line(kind)
-    assert is_valid(kind, line)
-    for where, column in places(kind, line):
-        value = where.pop(column.name)
-        assert not is_valid(kind, line), column.name
-        where[column.name] = value
-    for where in (line, *(line[side] for side in SIDES)):
-        where["other"] = 1
-        assert not is_valid(kind, line)
-        del where["other"]
-    assert is_valid(kind, line)
-
-
-@by_kind
-def test_schema_refuses_values_of_another_type(kind: RowKind) -> None:
+def test_schema_takes_what_a_column_says_and_nothing_else(kind: RowKind) -> None:
     wrong: dict[str, list[Any]] = {
         "time": [1.5, "1.5", "1700000000"], "address": [1], "protocol": [256, -1, ""], "word": ["other", 1],
         "name": ["", 1], "rule": [1], "port": [65536, -1, "80"], "byte": [256, -1, "8"], "number": [0, "1"],
@@ -156,11 +123,21 @@ def test_schema_refuses_values_of_another_type(kind: RowKind) -> None:
     }  # fmt: skip
     line = full_line(kind)
     for where, column in places(kind, line):
-        value = where[column.name]
+        value = where.pop(column.name)
+        assert not is_valid(kind, line), column.name
+        where[column.name] = None
+        assert (column.name, is_valid(kind, line)) == (column.name, bool(column.null))
         for other in wrong[column.type.name]:
             where[column.name] = other
             assert not is_valid(kind, line), (column.name, other)
         where[column.name] = value
+    for side in SIDES:
+        assert is_valid(kind, line | {side: None})
+    for where in (line, *(line[side] for side in SIDES)):
+        where["other"] = 1
+        assert not is_valid(kind, line)
+        del where["other"]
+    assert is_valid(kind, line)
 
 
 # What is made of them ------------------------------------------------------------------------------------------------

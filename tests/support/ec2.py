@@ -6,10 +6,13 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 from xml.etree import ElementTree
+
+import pytest
 
 ERROR = """<?xml version="1.0" encoding="UTF-8"?>
 <Response><Errors><Error><Code>{}</Code><Message>{}</Message></Error></Errors><RequestID>r-1</RequestID></Response>"""
@@ -75,6 +78,23 @@ def _page(answer: bytes, first: int, most: int) -> bytes:
         ElementTree.SubElement(root, f"{space}nextToken").text = str(first + most)
     ElementTree.register_namespace("", space[1:-1])
     return ElementTree.tostring(root)
+
+
+def set_up(patch: pytest.MonkeyPatch, url: str, **more: str) -> None:
+    """Let boto3 and ``aws`` find the server, and nothing of the user's own configuration."""
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        patch.delenv(name, raising=False)
+    for name, value in ({"AWS_ENDPOINT_URL_EC2": url, "AWS_EC2_METADATA_DISABLED": "true"} | more).items():
+        patch.setenv(name, value)
+    # The description of EC2, a large file, is read once instead of once for each session.
+    patch.setattr("botocore.session.create_loader", lambda path: _loader())
+
+
+@cache
+def _loader() -> Any:
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def backend(region: str) -> Any:

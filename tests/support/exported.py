@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
@@ -161,7 +161,28 @@ def run(document: dict[str, Any], needed: dict[str, str], make: Callable[[dict[s
             assert values[name] is not None, (request, answer)
 
 
-def seeds(count: int, seed: int) -> Iterator[tuple[int, random.Random]]:
-    for n in range(count):
-        print("seed", seed + n)
-        yield seed + n, random.Random(seed + n)
+def seeds(count: int, seed: int) -> Iterator[random.Random]:
+    for n in range(seed, seed + count):
+        print("seed", n)
+        yield random.Random(n)
+
+
+def assert_policies_and_their_changes_come_back(
+    picks: Iterable[random.Random], target: Target, apply: Callable[[Policy | None, Policy], Policy],
+    calls: Callable[[Policy, Policy], Sequence[Any]], more_protocols: tuple[int, ...] = (47,),
+) -> None:  # fmt: skip
+    """``apply`` makes the calls that lead from one policy (None: an empty cloud) to another, and reads the cloud;
+    ``calls`` only says which calls these are.
+    """
+    for pick in picks:
+        first, second = (exportable(random_policy(pick, more_protocols), target) for _ in range(2))
+        back = apply(None, first)
+        assert_same(first, back, target)
+        assert {group.description for group in back.security_groups} >= {f"of {name}" for name in GROUPS}
+        # Another policy for the same instances, in groups of which one is new and one is gone.
+        second = renamed(replace(second, instances=first.instances), dict(zip(GROUPS, "abd", strict=True)))
+        second = exportable(second, target)
+        back = apply(back, second)
+        assert_same(second, back, target)
+        assert "c" not in back.group_by_name
+        assert calls(back, second) == []

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from exports import imported_files
+
+from sgfast.policy.model import Policy
+
 #: Marks a value that is known only after apply.
 LATER = object()
 Resource = dict[str, Any]
@@ -124,3 +128,8 @@ def plan(
         "resource_changes": changes,
         "configuration": {"root_module": {"resources": [*blocks], "module_calls": calls or {}}},
     }  # fmt: skip
+
+
+def policy_of(document: Any) -> Policy:
+    """The policy of a state or a plan, imported as the file tf.json."""
+    return imported_files(("tf.json", document)).policy()

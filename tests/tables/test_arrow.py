@@ -218,18 +218,3 @@ def test_an_interrupt_while_a_batch_is_made_stays_an_interrupt() -> None:
         signal.signal(signal.SIGINT, before)
     assert not data.release
     release(stream)
-
-
-def test_pyarrow_shows_the_error() -> None:
-    pa = pytest.importorskip("pyarrow", reason="no pyarrow here")
-
-    class Broken:
-        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-            def batches() -> Iterator[list[Array]]:
-                raise ValueError("nothing there")
-                yield
-
-            return stream_capsule(FIELDS, batches())
-
-    with pytest.raises(OSError, match="nothing there"):
-        pa.table(Broken())

@@ -121,17 +121,3 @@ def test_the_notebook_runs_and_keeps_its_outputs(monkeypatch: pytest.MonkeyPatch
             assert html == value._repr_html_()
         else:
             assert "<table" in html
-
-
-def test_jupyter_runs_the_notebook() -> None:
-    nbformat = pytest.importorskip("nbformat", reason="no nbformat here")
-    nbclient = pytest.importorskip("nbclient", reason="no nbclient here")
-    pytest.importorskip("ipykernel", reason="no ipykernel here")
-    pytest.importorskip("duckdb", reason="no duckdb here")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbformat.validate(notebook)
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
-    for cell in notebook.cells:
-        if cell["cell_type"] == "code":
-            assert [output["output_type"] for output in cell["outputs"]] == ["execute_result"]
-            assert "<table" in cell["outputs"][0]["data"]["text/html"]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import sgfast
-from exports import imported_files, means, mutations, reasons_of
+from exports import imported_files, means
 
-from sgfast.engine import Engine
 from sgfast.errors import PolicyError
-from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
 
 ROOT = Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[3] / ".." / "shared" / "corpus").resolve()
@@ -104,6 +100,7 @@ def account() -> dict[str, Any]:
 
 
 ENTRIES = {"Entries": [{"Cidr": "192.0.2.16/28", "Description": "probes"}]}
+NAMED_ENTRIES = ENTRIES | {"PrefixListId": "pl-0123456789abcdef0"}
 FILES = [("account.json", account()), ("pl-0123456789abcdef0.json", ENTRIES)]
 
 #: The meaning of the account: source, destination, protocol, destination port or (ICMP type, code), and reason.
@@ -162,19 +159,12 @@ def test_a_peering_that_is_not_active_is_told_once(status: str) -> None:
     assert "Peers nothing because it is not active: VPC peering connection pcx-2." in policy.warnings
 
 
-def test_files_may_come_in_any_order_and_twice() -> None:
-    sections = account()
-    split = [(f"{key}.json", {key: value}) for key, value in sections.items()]
-    means(imported_files(*reversed(split), FILES[1], *split), MEANING)
-
-
 def test_entries_may_stand_in_their_list_or_beside_its_id() -> None:
     inside = account()
     inside["PrefixLists"][0] |= ENTRIES
-    beside = ENTRIES | {"PrefixListId": "pl-0123456789abcdef0"}
     older = account()
     older["PrefixLists"][0]["Cidrs"] = ["192.0.2.16/28"]
-    for files in ([("a", inside)], [("a", account()), ("b", beside)], [("a", older)]):
+    for files in ([("a", inside)], [("a", account()), ("b", NAMED_ENTRIES)], [("a", older)]):
         means(imported_files(*files), MEANING)
 
 
@@ -289,15 +279,6 @@ def test_load_balancers_and_nat_gateways_are_told_once() -> None:
     ]
 
 
-def test_group_names_are_unique_only_within_a_vpc() -> None:
-    inbound = [permission("-1", **pair("sg-1"))]
-    groups = [group("sg-1", "default", [], vpc="vpc-a"), group("sg-2", "default", inbound, vpc="vpc-b")]
-    policy = policy_of(("a", {"SecurityGroups": groups}))
-    assert [(each.name, each.label, each.description) for each in policy.security_groups] == [
-        ("sg-1", "default", "default group"), ("sg-2", "default", "default group"),
-    ]  # fmt: skip
-
-
 def test_regions_are_said_where_vpcs_are_in_several() -> None:
     document = account() | {"Subnets": [{"SubnetId": "s", "VpcId": "vpc-c", "AvailabilityZone": "us-west-2-lax-1a"}]}
     policy = policy_of(("a", document), FILES[1])
@@ -307,13 +288,6 @@ def test_regions_are_said_where_vpcs_are_in_several() -> None:
     document["SecurityGroups"].append(group("sg-9", "elsewhere", [], vpc="vpc-d"))
     with pytest.raises(PolicyError, match=r"VPC vpc-d: its region is unknown"):
         policy_of(("a", document), FILES[1])
-
-
-def test_a_group_of_a_vpc_that_is_peered_no_more_matches_nothing() -> None:
-    stale = permission("tcp", 1, 2, **pair("sg-gone", PeeringStatus="deleted", VpcPeeringConnectionId="pcx-9"))
-    policy = policy_of(("a", {"SecurityGroups": [group("sg-1", "one", [stale], [])]}))
-    assert policy.security_groups[0].rules == ()
-    assert "no longer peered" in policy.warnings[0]
 
 
 def test_icmp_of_the_other_ip_version_matches_nothing() -> None:
@@ -326,117 +300,61 @@ def test_icmp_of_the_other_ip_version_matches_nothing() -> None:
     assert "matches no packet" in policy.warnings[0]
 
 
-def test_port_0_stays_port_0() -> None:
-    inbound = [permission("tcp", 0, 1023, **cidr("::/0")), permission("udp", 0, 0, **cidr("::/0"))]
-    policy = policy_of(("a", {"SecurityGroups": [group("sg-1", "one", inbound, [])]}))
-    assert [rule.ports for rule in policy.security_groups[0].rules] == [((0, 1023),), ((0, 0),)]
-    assert not any("port" in warning for warning in policy.warnings)
-
-
-def _broken(change: str) -> list[tuple[str, Any]]:
-    document = account()
-    web, database = document["SecurityGroups"][:2]
-    first = web["IpPermissions"][0]
-    files = [("account.json", document), FILES[1]]
-    if change == "no group":
-        database["IpPermissions"][0] |= pair("sg-none", UserId="999988887777", VpcPeeringConnectionId="pcx-7")
-    elif change == "name only":
-        database["IpPermissions"][0]["UserIdGroupPairs"] = [{"GroupName": "amazon-elb-sg", "UserId": "amazon-elb"}]
-    elif change == "no list":
-        web["IpPermissions"][2]["PrefixListIds"] = [{"PrefixListId": "pl-63a5400a"}]
-    elif change == "whose entries":
-        files[1] = ("entries.json", ENTRIES)
-    elif change == "other entries":
-        document["PrefixLists"][0]["Entries"] = [{"Cidr": "192.0.2.0/28"}]
-    elif change == "member of none":
-        document["NetworkInterfaces"][0]["Groups"] = [{"GroupId": "sg-none"}]
-    elif change == "protocol":
-        first["IpProtocol"] = "tpc"
-    elif change == "ports":
-        first["ToPort"] = 70
-    elif change == "icmp code":
-        web["IpPermissions"][3] |= {"FromPort": -1, "ToPort": 3}
-    elif change == "icmp type":
-        web["IpPermissions"][3]["FromPort"] = 300
-    elif change == "new peer":
-        first["SomethingIds"] = ["x"]
-    elif change == "page":
-        document["NextToken"] = "eyJ"
-    elif change == "cidr":
-        first["IpRanges"][0]["CidrIp"] = "300.0.0.0/8"
-    elif change == "versions":
-        first["IpRanges"][0]["CidrIp"] = "::/0"
-    elif change == "same address":
-        document["NetworkInterfaces"][1]["PrivateIpAddresses"][0]["PrivateIpAddress"] = "10.0.0.5"
-    elif change == "differs":
-        other = copy.deepcopy(web)
-        other["IpPermissions"].pop()
-        files.append(("later.json", {"SecurityGroups": [other]}))
-    elif change == "moved":
-        files.append(("later.json", {"NetworkInterfaces": [interface("eni-1", "web-1", ["10.0.0.99"], ["sg-web"])]}))
-    return files
+WEB, DB = ("SecurityGroups", 0), ("SecurityGroups", 1)
+OTHER_WEB = [group("sg-web", "web", [])]
+MOVED = [interface("eni-1", "web-1", ["10.0.0.99"], ["sg-web"])]
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("place", "value", "message"),
     [
-        ("no group", r"none of the files: security group 'sg-none', account '999988887777', peering 'pcx-7' \(see "
+        ((*DB, "IpPermissions", 0), pair("sg-none", UserId="9", VpcPeeringConnectionId="pcx-7"),
+         r"none of the files: security group 'sg-none', account '9', peering 'pcx-7' \(see "
          r"account\.json: security group 'db' \(sg-db\), IpPermissions\[0\], UserIdGroupPairs\[0\]\)"),
-        ("name only", r"none of the files: security group 'amazon-elb-sg', .*account 'amazon-elb' \(see account\.json"),
-        ("no list", r"prefix list 'pl-63a5400a' \(see account\.json: .*\[2\], PrefixListIds\[0\]\)"),
-        ("whose entries", r"entries\.json: AWS output: Entries do not name their prefix list"),
-        ("other entries", r"prefix list 'monitors' \(pl-0123456789abcdef0\).*differs from its entry in account\.json"),
-        ("member of none", r"security group 'sg-none' \(see account\.json: network interface 'web-1' \(eni-1\)\)"),
-        ("protocol", r"'web' \(sg-web\), IpPermissions\[0\]: unknown protocol 'tpc'"),
-        ("ports", r"IpPermissions\[0\]: 80 to 70 is not a range of ports"),
-        ("icmp code", r"IpPermissions\[3\]: has an ICMP code \(3\) without a type"),
-        ("icmp type", r"IpPermissions\[3\]: 300 is not an ICMP type"),
-        ("new peer", r"IpPermissions\[0\]: unknown key 'SomethingIds'"),
-        ("page", r"account\.json: AWS output: NextToken is set, so the list is incomplete"),
-        ("cidr", r"IpPermissions\[0\], IpRanges\[0\]: '300\.0\.0\.0/8'"),
-        ("versions", r"IpRanges\[0\]: is an IPv4 rule, but ::/0 is IPv6"),
-        ("same address", r"10\.0\.0\.5 is an address of both network interface 'web-1' \(eni-1\) and"),
-        ("differs", r"later\.json: security group 'web' \(sg-web\): differs from its entry in account\.json"),
-        ("moved", r"later\.json: network interface 'web-1' \(eni-1\): differs from its entry in account\.json"),
+        ((*DB, "IpPermissions", 0), {"UserIdGroupPairs": [{"GroupName": "amazon-elb-sg", "UserId": "amazon-elb"}]},
+         r"none of the files: security group 'amazon-elb-sg', .*account 'amazon-elb' \(see account\.json"),
+        ((*WEB, "IpPermissions", 2, "PrefixListIds"), [{"PrefixListId": "pl-63a5400a"}],
+         r"prefix list 'pl-63a5400a' \(see account\.json: .*\[2\], PrefixListIds\[0\]\)"),
+        (("PrefixLists", 0), {"Entries": [{"Cidr": "192.0.2.0/28"}]},
+         r"prefix list 'monitors' \(pl-0123456789abcdef0\).*differs from its entry in account\.json"),
+        (("NetworkInterfaces", 0), {"Groups": [{"GroupId": "sg-none"}]},
+         r"security group 'sg-none' \(see account\.json: network interface 'web-1' \(eni-1\)\)"),
+        ((*WEB, "IpPermissions", 0), {"IpProtocol": "tpc"},
+         r"'web' \(sg-web\), IpPermissions\[0\]: unknown protocol 'tpc'"),
+        ((*WEB, "IpPermissions", 0), {"ToPort": 70}, r"IpPermissions\[0\]: 80 to 70 is not a range of ports"),
+        ((*WEB, "IpPermissions", 0), {"ToPort": None}, r"80 to nothing is not a range of ports"),
+        ((*WEB, "IpPermissions", 3), {"FromPort": -1, "ToPort": 3}, r"\[3\]: has an ICMP code \(3\) without a type"),
+        ((*WEB, "IpPermissions", 3), {"FromPort": 300}, r"IpPermissions\[3\]: 300 is not an ICMP type"),
+        ((*WEB, "IpPermissions", 0), {"SomethingIds": ["x"]}, r"IpPermissions\[0\]: unknown key 'SomethingIds'"),
+        ((), {"NextToken": "eyJ"}, r"account\.json: AWS output: NextToken is set, so the list is incomplete"),
+        ((*WEB, "IpPermissions", 0, "IpRanges", 0), {"CidrIp": "300.0.0.0/8"},
+         r"IpPermissions\[0\], IpRanges\[0\]: '300\.0\.0\.0/8'"),
+        ((*WEB, "IpPermissions", 0, "IpRanges", 0), {"CidrIp": "::/0"}, r"is an IPv4 rule, but ::/0 is IPv6"),
+        (("NetworkInterfaces", 1, "PrivateIpAddresses", 0), {"PrivateIpAddress": "10.0.0.5"},
+         r"10\.0\.0\.5 is an address of both network interface 'web-1' \(eni-1\) and"),
+        (None, ("entries.json", ENTRIES), r"entries\.json: AWS output: Entries do not name their prefix list"),
+        (None, ("later.json", OTHER_WEB),
+         r"later\.json: security group 'web' \(sg-web\): differs from its entry in account\.json"),
+        (None, ("later.json", MOVED),
+         r"later\.json: network interface 'web-1' \(eni-1\): differs from its entry in account\.json"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_an_error_by_name(change: str, message: str) -> None:
+def test_what_cannot_be_is_an_error_by_name(place: Sequence[str | int] | None, value: Any, message: str) -> None:
+    """``value`` is what changes in the account at a place, or a file beside it."""
+    document: Any = account()
+    files = [("account.json", document), FILES[1]]
+    if place is None:
+        files.append(value)
+    else:
+        for key in place:
+            document = document[key]
+        if isinstance(document, list):
+            document[:] = value
+        else:
+            document |= value
     with pytest.raises(PolicyError, match=message) as caught:
-        policy_of(*_broken(change))
+        policy_of(*files)
     assert str(caught.value).isprintable()
-
-
-def _variants() -> Iterator[list[tuple[str, Any]]]:
-    for n, (_, document) in enumerate(FILES):
-        for changed in mutations(document):
-            yield [(file, changed if m == n else other) for m, (file, other) in enumerate(FILES)]
-
-
-def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
-    errors = policies = 0
-    for files in _variants():
-        try:
-            policy_of(*files)
-            policies += 1
-        except PolicyError as error:
-            assert str(error).isprintable() and len(str(error)) < 1200
-            errors += 1
-    assert errors > 300 and policies > 80
-
-
-def test_files_are_a_policy_wherever_one_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Imported by the command and directly: a single file is recognised by its content."""
-    for name, document in FILES:
-        (tmp_path / name).write_text(json.dumps(document))
-    out = tmp_path / "policy.yaml"
-    ran = sgfast(capsys, "import", "auto", *(tmp_path / name for name, _ in FILES), "-o", out)
-    assert (ran.status, ran.out) == (0, "")
-    assert "Not an instance because no security group filters it" in ran.err
-    engine = Engine(out)
-    assert reasons_of(engine, MEANING) == [reason for *_, reason in MEANING]
-    alone = tmp_path / "alone.json"
-    alone.write_text(json.dumps({"SecurityGroups": [group("sg-1", "one", [])]}))
-    assert [each.name for each in load_policy(alone).security_groups] == ["one"]
 
 
 @pytest.mark.skipif(not ACCOUNT.exists(), reason="no corpus here (set SGFAST_CORPUS)")

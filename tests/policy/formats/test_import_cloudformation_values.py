@@ -9,7 +9,6 @@ import pytest
 from exports import allowed
 
 from sgfast.errors import PolicyError
-from sgfast.policy import yaml_nodes
 from sgfast.policy.formats import Imported, cloudformation_values, import_sources
 from sgfast.policy.formats.sources import source_of
 from sgfast.policy.model import Policy
@@ -260,16 +259,6 @@ def test_what_describe_stacks_says_of_a_stack_is_taken_from_it() -> None:
 _TOO_MUCH = r"^0\.yaml: {}: its functions compute more than [0-9,]+ values and characters: import a smaller template$"
 
 
-def test_texts_that_double_from_resource_to_resource_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloudformation_values, "MAX_STEPS", 100_000)
-    subnets = ["  S0: {Type: 'AWS::EC2::Subnet', Properties: {CidrBlock: '1234567890'}}"]
-    for n in range(40):
-        twice = f"!Sub '${{S{n}.CidrBlock}}${{S{n}.CidrBlock}}'"
-        subnets.append(f"  S{n + 1}: {{Type: 'AWS::EC2::Subnet', Properties: {{CidrBlock: {twice}}}}}")
-    with pytest.raises(PolicyError, match=_TOO_MUCH.format("subnet S[0-9]+")):
-        read(HEAD + "\n".join(subnets) + GROUP + "!GetAtt S40.CidrBlock\n").policy()
-
-
 def test_texts_that_double_from_function_to_function_are_stopped() -> None:
     expression = "'1234567890'"
     for _ in range(20):
@@ -296,29 +285,6 @@ def test_a_long_text_costs_steps_each_time_it_is_used(
     head += f"  Big: {{Type: 'AWS::EC2::Subnet', Properties: {{CidrBlock: '{long}'}}}}\n"
     with pytest.raises(PolicyError, match=_TOO_MUCH.format("security group Web")):
         read(head + GROUP + f"192.0.2.0/24\n      Tags: [{tags}]\n").policy()
-
-
-def test_functions_of_aliases_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yaml_nodes, "MAX_NODES", 20_000)
-    expression = "'1234567890'"
-    for n in range(20):
-        expression = f"!Join ['', [&x{n} {expression}, *x{n}, *x{n}]]"
-    assert "too large: more than 20,000 values with aliases expanded" in error_with(expression)
-    assert "nested more than 50 levels deep" in error_with("&x !Sub [a, {a: *x}]")
-
-
-def test_the_limit_of_steps_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    def suffices(limit: int) -> bool:
-        monkeypatch.setattr(cloudformation_values, "MAX_STEPS", limit)
-        try:
-            with_cidr("!Join ['', [192.0.2., 0/24]]")
-        except PolicyError as error:
-            assert f"more than {limit:,} values and characters" in str(error)
-            return False
-        return True
-
-    needed = next(limit for limit in range(1, 1000) if suffices(limit))
-    assert needed > 50 and suffices(needed + 1)
 
 
 @pytest.mark.parametrize(

@@ -43,29 +43,21 @@ def test_a_directory_is_read_with_those_below_it_and_what_is_about_something_els
     assert all(name in warning for name in ("buckets.json", "empty.json", "notes.yaml"))
 
 
-def test_a_file_that_was_named_is_never_passed_over(tmp_path: Path) -> None:
-    write(tmp_path, {"a.json": WEB, "b.json": {"Buckets": []}})
-    with pytest.raises(PolicyError, match=r"b\.json: not a known export"):
-        load([tmp_path / "a.json", tmp_path / "b.json"])
-
-
-def test_a_directory_without_an_export_is_an_error(tmp_path: Path) -> None:
-    write(tmp_path, {"b.json": {"Buckets": []}})
-    for form in ("auto", "aws"):
-        with pytest.raises(PolicyError, match=r"no file (of the directory|in it) is a"):
-            load([tmp_path], form)
-
-
-def test_a_broken_file_of_a_directory_is_an_error(tmp_path: Path) -> None:
-    write(tmp_path, {"a.json": WEB, "b.json": '{"security_groups": ['})
-    with pytest.raises(PolicyError, match=r"b\.json:1"):
-        load([tmp_path])
-
-
-def test_files_of_two_clouds_are_not_mixed(tmp_path: Path) -> None:
-    write(tmp_path, {"a.json": WEB, "b.json": {"SecurityGroups": []}})
-    with pytest.raises(PolicyError, match=r"b\.json: has another format than the files before it"):
-        load([tmp_path])
+@pytest.mark.parametrize(
+    ("second", "form", "said"),
+    [
+        ({"Buckets": []}, "named", r"b\.json: not a known export"),     # files that are named are never passed over
+        ('{"security_groups": [', "auto", r"b\.json:1"),
+        ({"SecurityGroups": []}, "auto", r"b\.json: has another format than the files before it"),
+        (None, "auto", "no file (of the directory|in it) is a"),
+        (None, "aws", "no file (of the directory|in it) is a"),
+    ],
+)
+def test_what_is_no_export_of_one_cloud_is_an_error(tmp_path: Path, second: Any, form: str, said: str) -> None:
+    write(tmp_path, {"a.json": {"Buckets": []}} if second is None else {"a.json": WEB, "b.json": second})
+    paths = [tmp_path / "a.json", tmp_path / "b.json"] if form == "named" else [tmp_path]
+    with pytest.raises(PolicyError, match=said):
+        load(paths, "auto" if form == "named" else form)
 
 
 def pages_of(*documents: Any) -> dict[str, str]:

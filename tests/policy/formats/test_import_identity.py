@@ -11,7 +11,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from neutron import WEB, group, groups, port, ports, rule, tcp
 from terraform import LATER, block, plan, refs, resource, state
-from test_import_aws import ENTRIES, account
+from test_import_aws import NAMED_ENTRIES, account
 from test_import_aws import interface as aws_interface
 from test_import_hostile import EXPORTS
 from test_import_terraform_aws import infrastructure, inline
@@ -19,10 +19,9 @@ from test_import_terraform_aws import infrastructure, inline
 from sgfast.policy.lookup import Kind, find
 from sgfast.policy.model import Policy
 
-_ENTRIES = ENTRIES | {"PrefixListId": "pl-0123456789abcdef0"}
 _AWS = [account() | {"Reservations": [{"Instances": [{
     "InstanceId": "i-1", "NetworkInterfaces": [aws_interface("eni-6", "vm", ["10.0.0.8"], ["sg-web"])],
-}]}]}, _ENTRIES]  # fmt: skip
+}]}]}, NAMED_ENTRIES]  # fmt: skip
 
 
 def words_of(policy: Policy) -> set[str]:
@@ -34,14 +33,14 @@ def words_of(policy: Policy) -> set[str]:
 
 @pytest.mark.parametrize(("export", "ids"), [
     (EXPORTS["neutron"], "sg-web ag p1 s1 sg-2 net-1"),
-    (EXPORTS["rows"], "sg-web sg-3 r1 r2 r9 p9"),
+    (EXPORTS["neutron's rows"], "sg-web sg-3 r1 r2 r9 p9"),
     (EXPORTS["otc"], "69c999ad-0001 69c999ad-0002 ag p1 p2 server-of-p1 server-of-p2 a b"),
     (_AWS, "sg-web sg-db sg-run eni-1 eni-2 eni-3 eni-4 eni-6 i-1 vpc-a vpc-b vpc-c pl-0123456789abcdef0"),
     ([state(*infrastructure())], "sg-web sg-db sg-def eni-1 eni-2 i-1 i-2 i-3 vpc-a vpc-b pl-1 pl-2 sgr-1"),
 ], ids=["neutron", "rows", "otc", "aws", "terraform"])  # fmt: skip
 def test_the_ids_of_all_objects_are_in_the_document(export: list[Any], ids: str) -> None:
     """``policy_of`` also compares the policy with that of the written document."""
-    if export is EXPORTS["rows"]:
+    if export is EXPORTS["neutron's rows"]:
         lost = set(ids.split()) - words_of(imported(*export).policy())
     else:
         lost = set(ids.split()) - words_of(policy_of(*export))
@@ -61,13 +60,6 @@ def test_people_find_their_machines_by_what_the_cloud_calls_them(kind: Kind, wor
         ),
     )
     assert find(policy, kind, word) == name
-
-
-def test_a_machine_with_two_interfaces_is_found_by_neither_alone() -> None:
-    first, second = (aws_interface(f"eni-{n}", "", [f"10.0.0.{n}"], ["sg-web"]) for n in (1, 2))
-    both = {"Reservations": [{"Instances": [{"InstanceId": "i-1", "NetworkInterfaces": [first, second]}]}]}
-    policy = policy_of(account() | {"NetworkInterfaces": []} | both, _ENTRIES)
-    assert policy.also_called["instance"]["i-1"] == ("eni-1", "eni-2")
 
 
 def test_what_is_called_the_same_here_and_there_is_written_once() -> None:
@@ -150,12 +142,18 @@ def test_each_network_interface_of_terraforms_servers_knows_its_server() -> None
     ]  # fmt: skip
 
 
-def test_an_id_that_two_machines_share_is_no_id() -> None:
-    """Samples that were written by hand use one interface's id again and again."""
-    shared = [
-        {"InstanceId": f"i-{n}", "NetworkInterfaces": [aws_interface("eni-1", f"vm-{n}", [f"10.0.0.{n}"], ["sg-web"])]}
-        for n in (1, 2)
-    ]
-    policy = policy_of(account() | {"NetworkInterfaces": [], "Reservations": [{"Instances": shared}]}, _ENTRIES)
-    found = [(each.name, each.id, each.device) for each in policy.instances]
-    assert found == [("vm-1", "", "i-1"), ("vm-2", "", "i-2")]
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_id_that_two_share_is_that_of_neither(shared: bool) -> None:
+    """Two interfaces of one machine; or two machines, in samples that were written by hand with one interface's id."""
+    cards = [aws_interface(f"eni-{1 if shared else n}", f"vm-{n}", [f"10.0.0.{n}"], ["sg-web"]) for n in (1, 2)]
+    machines = [{"InstanceId": f"i-{n}", "NetworkInterfaces": [card]} for n, card in enumerate(cards, 1)]
+    if not shared:
+        machines = [{"InstanceId": "i-1", "NetworkInterfaces": cards}]
+    policy = policy_of(
+        account() | {"NetworkInterfaces": [], "Reservations": [{"Instances": machines}]}, NAMED_ENTRIES
+    )
+    if shared:
+        found = [(each.name, each.id, each.device) for each in policy.instances]
+        assert found == [("vm-1", "", "i-1"), ("vm-2", "", "i-2")]
+    else:
+        assert policy.also_called["instance"]["i-1"] == ("vm-1", "vm-2")

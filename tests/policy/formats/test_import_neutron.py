@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exports import OUTSIDE, allowed, error_of, policy_of, same_verdicts
-from neutron import DB, DB_1, OFFICES, WEB, WEB_1, group, groups, pair, port, ports, rule, tcp
+from exports import OUTSIDE, allowed, error_of, policy_of, same_meaning
+from neutron import DB, DB_1, WEB, WEB_1, group, groups, pair, port, ports, rule, tcp
 
 from sgfast import load_policy
 from sgfast.errors import PolicyError
@@ -18,70 +18,12 @@ from sgfast.policy.formats import load
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = Path(os.environ.get("SGFAST_CORPUS") or ROOT / ".." / "shared" / "corpus").resolve() / "rules" / "neutron-lib"
-def test_groups_address_groups_and_prefixes_are_peers() -> None:
-    policy = policy_of(
-        groups(
-            group(WEB, "web", rule(WEB, **tcp(80, 81)), rule(WEB, **tcp(22), remote_address_group_id=OFFICES)),
-            group(
-                DB,
-                "db",
-                rule(DB, **tcp(5432), remote_group_id=WEB),
-                rule(DB, **tcp(22), remote_ip_prefix="192.0.2.9/24"),
-            ),
-        ),
-        {"address_groups": [{"id": OFFICES, "name": "offices", "addresses": ["203.0.113.0/28"]}]},
-        ports(WEB_1, DB_1),
-    )
-    assert policy.settings.profile == "neutron" and policy.settings.on_change == "forget-unmatched"
-    assert allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 81) and not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 82)
-    assert allowed(policy, "203.0.113.3", "10.0.0.5", "tcp", 22) and not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 22)
-    assert not allowed(policy, "10.0.0.5", "10.0.1.9", "tcp", 5432)  # no rule lets web-1 send
-    # A prefix with host bits stands for its network.
-    assert allowed(policy, "192.0.2.200", "10.0.1.9", "tcp", 22)
-    assert not allowed(policy, OUTSIDE, "10.0.1.9", "tcp", 5432)
-
-
-def test_a_rule_without_peer_is_of_its_ethertype() -> None:
-    dual = port("p1", "web-1", "10.0.0.5", "2001:db8::5")
-    six = policy_of(groups(group(WEB, "web", rule(WEB, ethertype="IPv6", **tcp(80)))), ports(dual))
-    assert allowed(six, "2001:db8:1::1", "2001:db8::5", "tcp", 80) and not allowed(six, OUTSIDE, "10.0.0.5", "tcp", 80)
-    four = policy_of(groups(group(WEB, "web", rule(WEB, **tcp(80)))), ports(dual))
-    assert allowed(four, OUTSIDE, "10.0.0.5", "tcp", 80) and not allowed(
-        four, "2001:db8:1::1", "2001:db8::5", "tcp", 80
-    )
-
-
-@pytest.mark.parametrize("words", ["icmp", 1, "1"])
-def test_icmp_types_are_in_the_port_fields_and_zero_is_one(words: object) -> None:
-    reply = rule(WEB, protocol=words, port_range_min=0, port_range_max=0)
-    policy = policy_of(groups(group(WEB, "web", reply)), ports(WEB_1))
-    (made,) = policy.security_groups[0].rules
-    assert (made.protocol, made.icmp_type, made.icmp_code) == (1, 0, 0)
-    assert not allowed(policy, OUTSIDE, "10.0.0.5", "icmp", icmp_type=8)
-
-
-@pytest.mark.parametrize("word", ["icmp", "icmpv6", "ipv6-icmp", 58])
-def test_icmp_over_ipv6_has_several_names(word: object) -> None:
-    echo = rule(WEB, ethertype="IPv6", protocol=word, port_range_min=128)
-    policy = policy_of(groups(group(WEB, "web", echo)), ports(port("p1", "web-1", "2001:db8::5")))
-    assert allowed(policy, "2001:db8:1::1", "2001:db8::5", "icmpv6", icmp_type=128)
-    assert not allowed(policy, "2001:db8:1::1", "2001:db8::5", "icmpv6", icmp_type=139)
-
-
 @pytest.mark.parametrize(("word", "number"), [("ipip", 4), ("ipv6-encap", 41), ("hopopt", 0), ("ip", 0), ("vrrp", 112)])
 def test_protocols_have_neutron_s_names_not_iana_s(word: str, number: int) -> None:
     """SPEC 10.17"""
     policy = policy_of(groups(group(WEB, "web", rule(WEB, protocol=word))), ports(WEB_1))
     (made,) = policy.security_groups[0].rules
     assert made.protocol == number
-
-
-def test_a_port_in_no_group_has_nothing_allowed_and_is_not_in_default() -> None:
-    policy = policy_of(
-        groups(group("sg-default", "default", rule("sg-default", "egress"), rule("sg-default"))),
-        ports(port("p1", "alone", "10.0.0.5", groups=())),
-    )
-    assert not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 80) and not allowed(policy, "10.0.0.5", OUTSIDE, "tcp", 80)
 
 
 def test_ports_nothing_filters_are_no_instances_and_are_told_of() -> None:
@@ -125,78 +67,70 @@ def test_quotas_follow_what_is_imported() -> None:
     assert (policy.quotas.security_groups, policy.quotas.rules_per_group) == (151, 177)
 
 
-class TestSharedAddresses:
-    def test_one_port_alone_has_the_address(self) -> None:
-        policy = policy_of(
-            groups(group(WEB, "web", rule(WEB, **tcp(80)))), ports(port("p1", "a", "10.0.0.5", **pair("10.0.0.9")))
+def test_an_address_that_ports_of_the_same_groups_share_is_an_instance() -> None:
+    sharing = [port(f"p{n}", f"web-{n}", f"10.0.0.{n}", **pair("10.0.0.9", "2001:db8::9")) for n in (5, 6)]
+    policy = policy_of(groups(group(WEB, "web", rule(WEB, **tcp(80)))), ports(*sharing))
+    assert [i.name for i in policy.instances] == ["web-5", "web-6", "shared-10.0.0.9", "shared-2001-db8--9"]
+    assert allowed(policy, OUTSIDE, "10.0.0.9", "tcp", 80) and not allowed(policy, OUTSIDE, "10.0.0.9", "tcp", 81)
+
+
+def test_ports_of_different_groups_that_share_an_address_are_named() -> None:
+    message = error_of(
+        groups(group(WEB, "web"), group(DB, "db")),
+        ports(
+            port("p1", "a", "10.0.0.5", **pair("10.0.0.9")),
+            port("p2", "b", "10.0.0.6", groups=(DB,), **pair("10.0.0.9")),
+        ),
+    )
+    assert message.startswith("b.json: port 'b' (p2): shares 10.0.0.9")
+    assert "'a' (p1) in 'web'" in message and "'b' (p2) in 'db'" in message
+
+
+def test_a_pair_that_is_another_ports_own_stays_there() -> None:
+    policy = policy_of(
+        groups(group(WEB, "web")),
+        ports(port("p1", "vip", "10.0.0.9"), port("p2", "b", "10.0.0.6", **pair("10.0.0.9"))),
+    )
+    assert {i.name: [str(a) for a in i.addresses] for i in policy.instances} == {
+        "vip": ["10.0.0.9/32"],
+        "b": ["10.0.0.6/32"],
+    }
+
+
+def test_a_pair_of_every_address_is_an_error() -> None:
+    message = error_of(groups(group(WEB, "web")), ports(port("p1", "nat", "10.0.0.5", **pair("0.0.0.0/0"))))
+    assert "port 'nat' (p1)" in message and "0.0.0.0/0" in message
+
+
+def routed(*more: dict[str, Any]) -> list[Any]:
+    interfaces = [
+        port(
+            f"r{n}",
+            "",
+            f"10.0.{n}.1",
+            groups=(),
+            network_id=f"net-{n}",
+            device_owner="network:router_interface",
+            device_id=r,
         )
-        assert [str(a) for a in policy.instances[0].addresses] == ["10.0.0.5/32", "10.0.0.9/32"]
-        assert allowed(policy, OUTSIDE, "10.0.0.9", "tcp", 80)
-
-    def test_several_of_the_same_groups_make_an_instance_of_it(self) -> None:
-        sharing = [port(f"p{n}", f"web-{n}", f"10.0.0.{n}", **pair("10.0.0.9", "2001:db8::9")) for n in (5, 6)]
-        policy = policy_of(groups(group(WEB, "web", rule(WEB, **tcp(80)))), ports(*sharing))
-        assert [i.name for i in policy.instances] == ["web-5", "web-6", "shared-10.0.0.9", "shared-2001-db8--9"]
-        assert allowed(policy, OUTSIDE, "10.0.0.9", "tcp", 80) and not allowed(policy, OUTSIDE, "10.0.0.9", "tcp", 81)
-
-    def test_several_of_different_groups_are_named(self) -> None:
-        message = error_of(
-            groups(group(WEB, "web"), group(DB, "db")),
-            ports(
-                port("p1", "a", "10.0.0.5", **pair("10.0.0.9")),
-                port("p2", "b", "10.0.0.6", groups=(DB,), **pair("10.0.0.9")),
-            ),
-        )
-        assert message.startswith("b.json: port 'b' (p2): shares 10.0.0.9")
-        assert "'a' (p1) in 'web'" in message and "'b' (p2) in 'db'" in message
-
-    def test_a_pair_that_is_another_ports_own_stays_there(self) -> None:
-        policy = policy_of(
-            groups(group(WEB, "web")),
-            ports(port("p1", "vip", "10.0.0.9"), port("p2", "b", "10.0.0.6", **pair("10.0.0.9"))),
-        )
-        assert {i.name: [str(a) for a in i.addresses] for i in policy.instances} == {
-            "vip": ["10.0.0.9/32"],
-            "b": ["10.0.0.6/32"],
-        }
-
-    def test_a_pair_of_every_address_is_an_error(self) -> None:
-        message = error_of(groups(group(WEB, "web")), ports(port("p1", "nat", "10.0.0.5", **pair("0.0.0.0/0"))))
-        assert "port 'nat' (p1)" in message and "0.0.0.0/0" in message
-
-    def test_one_address_of_two_ports_is_an_error(self) -> None:
-        message = error_of(groups(group(WEB, "web")), ports(port("p1", "a", "10.0.0.5"), port("p2", "b", "10.0.0.5")))
-        assert "10.0.0.5 is an address of both port 'a' (p1) and port 'b' (p2)" in message
+        for n, r in ((1, "ra"), (2, "ra"), (3, "rb"))
+    ]
+    free = rule(WEB), rule(WEB, "egress")
+    hosts = [port(f"p{n}", f"host-{n}", f"10.0.{n}.5", network_id=f"net-{n}") for n in (1, 2, 3, 4)]
+    return [groups(group(WEB, "web", *free)), ports(*interfaces, *hosts, *more)]
 
 
-class TestNetworks:
-    def routed(self, *more: dict[str, Any]) -> list[Any]:
-        interfaces = [
-            port(
-                f"r{n}",
-                "",
-                f"10.0.{n}.1",
-                groups=(),
-                network_id=f"net-{n}",
-                device_owner="network:router_interface",
-                device_id=r,
-            )
-            for n, r in ((1, "ra"), (2, "ra"), (3, "rb"))
-        ]
-        free = rule(WEB), rule(WEB, "egress")
-        hosts = [port(f"p{n}", f"host-{n}", f"10.0.{n}.5", network_id=f"net-{n}") for n in (1, 2, 3, 4)]
-        return [groups(group(WEB, "web", *free)), ports(*interfaces, *hosts, *more)]
+def test_without_routers_all_are_one_vpc() -> None:
+    policy = policy_of(*routed())
+    assert len(policy.vpcs) == 1 and allowed(policy, "10.0.1.5", "10.0.3.5", "tcp", 80)
 
-    def test_without_routers_all_are_one_vpc(self) -> None:
-        policy = policy_of(*self.routed())
-        assert len(policy.vpcs) == 1 and allowed(policy, "10.0.1.5", "10.0.3.5", "tcp", 80)
 
-    def test_routers_join_networks(self) -> None:
-        routers = {"routers": [{"id": "ra", "name": "a"}, {"id": "rb", "name": "b"}]}
-        policy = policy_of(*self.routed(port("p9", "twin", "10.0.1.5", network_id="net-4")), routers)
-        assert len(policy.vpcs) == 3
-        vpcs = {instance.name: instance.vpc for instance in policy.instances}
-        assert vpcs["host-1"] == vpcs["host-2"] != vpcs["host-3"] != vpcs["host-4"] == vpcs["twin"]
+def test_routers_join_networks() -> None:
+    routers = {"routers": [{"id": "ra", "name": "a"}, {"id": "rb", "name": "b"}]}
+    policy = policy_of(*routed(port("p9", "twin", "10.0.1.5", network_id="net-4")), routers)
+    assert len(policy.vpcs) == 3
+    vpcs = {instance.name: instance.vpc for instance in policy.instances}
+    assert vpcs["host-1"] == vpcs["host-2"] != vpcs["host-3"] != vpcs["host-4"] == vpcs["twin"]
 
 
 def test_stateless_groups_stay_stateless() -> None:
@@ -236,21 +170,6 @@ def test_what_a_rule_cannot_be_is_said_of_the_rule(change: dict[str, Any], said:
     assert message.startswith("a.json: security group 'web' (sg-web), rule rule-x: ") and said in message
 
 
-def test_references_that_lead_nowhere_name_both_ends() -> None:
-    lost = [rule(WEB, id="rule-x", remote_group_id="sg-gone"), rule(WEB, remote_address_group_id="ag-gone")]
-    message = error_of(
-        groups(group(WEB, "web", *lost)), ports(port("p1", "web-1", security_groups=["sg-none"])),
-        {"security_group_rules": [rule("sg-other")]},
-    )  # fmt: skip
-    for said in (
-        "security group 'sg-gone' (see a.json: security group 'web' (sg-web), rule rule-x)",
-        "address group 'ag-gone' (see a.json: security group 'web' (sg-web), ",
-        "security group 'sg-none' (see b.json: port 'web-1' (p1))",
-        "security group 'sg-other' (see c.json: security group sg-other, ",
-    ):
-        assert said in message
-
-
 def test_one_object_in_two_files_is_one_unless_they_differ() -> None:
     first = rule(WEB, id="r1", **tcp(80))
     policy = policy_of(groups(group(WEB, "web", first)), {"security_group_rules": [first]}, ports(WEB_1), ports(WEB_1))
@@ -259,11 +178,6 @@ def test_one_object_in_two_files_is_one_unless_they_differ() -> None:
     assert "rule r1: differs from its entry in a.json" in error_of(groups(group(WEB, "web", first)), other)
     moved = ports(WEB_1 | {"security_groups": []})
     assert "port 'web-1' (p1): differs from its entry" in error_of(groups(group(WEB, "web")), ports(WEB_1), moved)
-
-
-def test_a_listing_that_goes_on_is_not_taken_for_all() -> None:
-    page = groups(group(WEB, "web")) | {"security_groups_links": [{"rel": "next", "href": "…"}]}
-    assert "there are more pages" in error_of(page)
 
 
 def test_default_rules_are_no_policy() -> None:
@@ -278,149 +192,128 @@ def test_servers_give_ports_without_a_name_theirs() -> None:
     assert "server 'lost' (s2): has the address '10.0.0.77'" in error_of(groups(group(WEB, "web")), ports(WEB_1), lost)
 
 
-class TestCommandLine:
-    """The output of ``openstack … -f json``."""
+# The output of ``openstack … -f json``.
 
-    GROUPS = [  # noqa: RUF012
-        {"ID": WEB, "Name": "web", "Description": "Web", "Project": "x", "Tags": []},
-        {"ID": DB, "Name": "db", "Description": "", "Project": "x", "Tags": []},
+
+CLI_GROUPS = [
+    {"ID": WEB, "Name": "web", "Description": "Web", "Project": "x", "Tags": []},
+    {"ID": DB, "Name": "db", "Description": "", "Project": "x", "Tags": []},
+]
+CLI_PORTS = [
+    {"ID": "p1", "Name": "web-1", "MAC Address": "fa:16:3e:00:00:01", "Status": "ACTIVE", "Security Groups": [WEB],
+     "Fixed IP Addresses": [{"subnet_id": "s", "ip_address": "10.0.0.5"}], "Device Owner": "compute:nova", "Tags": []},
+    {"ID": "p2", "Name": "db-1", "MAC Address": "fa:16:3e:00:00:02", "Status": "ACTIVE", "Security Groups": DB,
+     "Fixed IP Addresses": "ip_address='10.0.1.9', subnet_id='s'", "Device Owner": "compute:nova", "Tags": ""},
+]  # fmt: skip
+
+
+def row(id: str, group: str, protocol: str | None, ports: str, **more: Any) -> dict[str, Any]:
+    return {
+        "ID": id,
+        "IP Protocol": protocol,
+        "Ethertype": "IPv4",
+        "IP Range": "0.0.0.0/0",
+        "Port Range": ports,
+        "Direction": "ingress",
+        "Remote Security Group": None,
+        "Remote Address Group": None,
+        "Security Group": group,
+    } | more
+
+
+def test_another_address_beside_a_remote_group_is_an_error() -> None:
+    rules = [row("r2", DB, "tcp", "1:2", **{"Remote Security Group": WEB, "IP Range": "10.0.0.0/8"})]
+    assert "rule r2: names more than one of" in error_of(rules, CLI_GROUPS)
+
+
+def test_icmp_types_and_codes() -> None:
+    rows = [
+        row("r1", WEB, "icmp", "type=8"),
+        row("r2", WEB, "icmp", "type=3:code=4"),
+        row("r3", WEB, "icmp", ":code=4"),
     ]
-    PORTS = [  # noqa: RUF012
-        {
-            "ID": "p1",
-            "Name": "web-1",
-            "MAC Address": "fa:16:3e:00:00:01",
-            "Status": "ACTIVE",
-            "Security Groups": [WEB],
-            "Fixed IP Addresses": [{"subnet_id": "s", "ip_address": "10.0.0.5"}],
-            "Device Owner": "compute:nova",
-            "Tags": [],
-        },
-        {
-            "ID": "p2",
-            "Name": "db-1",
-            "MAC Address": "fa:16:3e:00:00:02",
-            "Status": "ACTIVE",
-            "Security Groups": DB,
-            "Fixed IP Addresses": "ip_address='10.0.1.9', subnet_id='s'",
-            "Device Owner": "compute:nova",
-            "Tags": "",
-        },
+    policy = policy_of(rows, CLI_GROUPS)
+    assert [(r.icmp_type, r.icmp_code) for r in policy.security_groups[0].rules] == [(8, None), (3, 4), (0, 4)]
+    assert "type 0" in policy.warnings[0]
+
+
+def test_older_versions_of_openstack_print_less() -> None:
+    listed = row("r1", WEB, "tcp", "80:80")
+    without = {key: value for key, value in listed.items() if key != "Direction"}
+    assert "r1: this list has no Direction column: print it with --long" in error_of([without])
+    del listed["Ethertype"]
+    assert policy_of([listed]).security_groups[0].rules[0].ethertype == 4
+    assert "print it with --long" in error_of([listed | {"IP Range": None}])
+    del listed["Security Group"]
+    assert "print it without naming a group" in error_of([listed])
+    short = [{key: value for key, value in CLI_PORTS[0].items() if key != "Security Groups"}]
+    assert "port p1: this list has no Security Groups" in error_of(short)
+
+
+def test_a_port_range_that_is_none_is_an_error() -> None:
+    assert "Port Range '80-90' is neither" in error_of([row("r1", WEB, "tcp", "80-90")])
+
+
+def test_openstack_show_prints_one_object() -> None:
+    shown = {
+        "id": WEB,
+        "name": "web",
+        "description": "",
+        "stateful": True,
+        "tags": [],
+        "rules": [rule(WEB, ether_type="IPv4", ethertype=None, **tcp(80))],
+    }
+    old = {
+        "id": DB,
+        "name": "db",
+        "rules": "direction='ingress', ethertype='IPv4', id='r9', port_range_max='22', "
+        "port_range_min='22', protocol='tcp', remote_ip_prefix='0.0.0.0/0'\n"
+        "direction='egress', ethertype='IPv6', id='r10'",
+    }
+    port_shown = {
+        "id": "p1",
+        "name": "web-1",
+        "fixed_ips": "ip_address='10.0.0.5', subnet_id='s'",
+        "allowed_address_pairs": "",
+        "security_group_ids": f"{WEB}, {DB}",
+        "port_security_enabled": True,
+        "network_id": "n",
+    }
+    policy = policy_of(shown, old, port_shown)
+    assert allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 80) and allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 22)
+    assert not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 23)
+
+
+def test_the_api_and_the_command_say_the_same() -> None:
+    rows = [
+        row("r1", WEB, "tcp", "22:8001"),
+        row("r2", DB, "udp", "53:53", **{"Remote Security Group": WEB}),
+        row("r3", WEB, None, "", Direction="egress", Ethertype="IPv6", **{"IP Range": "::/0"}),
+        row("r4", WEB, None, "", Direction="egress"),
+        row("r5", DB, "icmp", "type=8"),
     ]
-
-    def row(self, id: str, group: str, protocol: str | None, ports: str, **more: Any) -> dict[str, Any]:
-        return {
-            "ID": id,
-            "IP Protocol": protocol,
-            "Ethertype": "IPv4",
-            "IP Range": "0.0.0.0/0",
-            "Port Range": ports,
-            "Direction": "ingress",
-            "Remote Security Group": None,
-            "Remote Address Group": None,
-            "Security Group": group,
-        } | more
-
-    def test_a_remote_group_wins_over_the_any_address_beside_it(self) -> None:
-        rules = [
-            self.row("r1", WEB, "tcp", "80:81"),
-            self.row("r2", DB, "tcp", "5432:5432", **{"Remote Security Group": WEB}),
-            self.row("r3", WEB, None, "", Direction="egress"),
-        ]
-        policy = policy_of(rules, self.GROUPS, self.PORTS)
-        assert policy.security_groups[0].description == "Web"
-        assert allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 81)
-        assert allowed(policy, "10.0.0.5", "10.0.1.9", "tcp", 5432)
-        assert not allowed(policy, OUTSIDE, "10.0.1.9", "tcp", 5432)
-
-    def test_another_address_beside_a_group_is_an_error(self) -> None:
-        rules = [self.row("r2", DB, "tcp", "1:2", **{"Remote Security Group": WEB, "IP Range": "10.0.0.0/8"})]
-        assert "rule r2: names more than one of" in error_of(rules, self.GROUPS)
-
-    def test_icmp_types_and_codes(self) -> None:
-        rows = [
-            self.row("r1", WEB, "icmp", "type=8"),
-            self.row("r2", WEB, "icmp", "type=3:code=4"),
-            self.row("r3", WEB, "icmp", ":code=4"),
-        ]
-        policy = policy_of(rows, self.GROUPS)
-        assert [(r.icmp_type, r.icmp_code) for r in policy.security_groups[0].rules] == [(8, None), (3, 4), (0, 4)]
-        assert "type 0" in policy.warnings[0]
-
-    def test_older_versions_print_less(self) -> None:
-        row = self.row("r1", WEB, "tcp", "80:80")
-        without = {key: value for key, value in row.items() if key != "Direction"}
-        assert "r1: this list has no Direction column: print it with --long" in error_of([without])
-        del row["Ethertype"]
-        assert policy_of([row]).security_groups[0].rules[0].ethertype == 4
-        assert "print it with --long" in error_of([row | {"IP Range": None}])
-        del row["Security Group"]
-        assert "print it without naming a group" in error_of([row])
-        short = [{key: value for key, value in self.PORTS[0].items() if key != "Security Groups"}]
-        assert "port p1: this list has no Security Groups" in error_of(short)
-
-    def test_port_ranges_that_are_none(self) -> None:
-        assert "Port Range '80-90' is neither" in error_of([self.row("r1", WEB, "tcp", "80-90")])
-
-    def test_show_is_one_object(self) -> None:
-        shown = {
-            "id": WEB,
-            "name": "web",
-            "description": "",
-            "stateful": True,
-            "tags": [],
-            "rules": [rule(WEB, ether_type="IPv4", ethertype=None, **tcp(80))],
-        }
-        old = {
-            "id": DB,
-            "name": "db",
-            "rules": "direction='ingress', ethertype='IPv4', id='r9', port_range_max='22', "
-            "port_range_min='22', protocol='tcp', remote_ip_prefix='0.0.0.0/0'\n"
-            "direction='egress', ethertype='IPv6', id='r10'",
-        }
-        port_shown = {
-            "id": "p1",
-            "name": "web-1",
-            "fixed_ips": "ip_address='10.0.0.5', subnet_id='s'",
-            "allowed_address_pairs": "",
-            "security_group_ids": f"{WEB}, {DB}",
-            "port_security_enabled": True,
-            "network_id": "n",
-        }
-        policy = policy_of(shown, old, port_shown)
-        assert allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 80) and allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 22)
-        assert not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 23)
-
-    def test_the_api_and_the_command_say_the_same(self) -> None:
-        rows = [
-            self.row("r1", WEB, "tcp", "22:8001"),
-            self.row("r2", DB, "udp", "53:53", **{"Remote Security Group": WEB}),
-            self.row("r3", WEB, None, "", Direction="egress", Ethertype="IPv6", **{"IP Range": "::/0"}),
-            self.row("r4", WEB, None, "", Direction="egress"),
-            self.row("r5", DB, "icmp", "type=8"),
-        ]
-        api = groups(
-            group(
-                WEB,
-                "web",
-                rule(WEB, id="r1", **tcp(22, 8001)),
-                rule(WEB, "egress", "IPv6", id="r3"),
-                rule(WEB, "egress", id="r4"),
-            ),
-            group(
-                DB,
-                "db",
-                rule(DB, id="r2", protocol="udp", port_range_min=53, port_range_max=53, remote_group_id=WEB),
-                rule(DB, id="r5", protocol="icmp", port_range_min=8),
-            ),
-        )
-        same_verdicts(policy_of(rows, self.GROUPS, self.PORTS), policy_of(api, ports(WEB_1, DB_1)), seed=11)
+    api = groups(
+        group(
+            WEB,
+            "web",
+            rule(WEB, id="r1", **tcp(22, 8001)),
+            rule(WEB, "egress", "IPv6", id="r3"),
+            rule(WEB, "egress", id="r4"),
+        ),
+        group(
+            DB,
+            "db",
+            rule(DB, id="r2", protocol="udp", port_range_min=53, port_range_max=53, remote_group_id=WEB),
+            rule(DB, id="r5", protocol="icmp", port_range_min=8),
+        ),
+    )
+    same_meaning(policy_of(rows, CLI_GROUPS, CLI_PORTS), policy_of(api, ports(WEB_1, DB_1)))
 
 
 def test_the_example_export_is_the_shop() -> None:
     exported, written = load_policy(ROOT / "pcaps" / "export"), load_policy(ROOT / "pcaps" / "shop.yaml")
     assert [replace(instance, id="", device="") for instance in exported.instances] == list(written.instances)
-    same_verdicts(exported, written, seed=12, packets=2000)
+    same_meaning(exported, written)
 
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason="no corpus here (set SGFAST_CORPUS)")

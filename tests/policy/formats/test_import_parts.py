@@ -2,20 +2,19 @@
 hold without a word (SPEC 2.13, 10.17).
 
 Every rule of these random accounts has a description of its own, by which it is counted: in the files by functions that
-know nothing of the readers, in the policy, and in what warnings say is left out. ``test_import_unresolved`` does the
-same for Neutron.
+know nothing of the readers, in the policy, and in what warnings say is left out.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import pytest
 from effort import some
-from terraform import LATER, Resource, block, plan, refs, resource, state, state_file
+from terraform import Resource, resource, state, state_file
 
 from sgfast.errors import PolicyError
 from sgfast.policy.formats import Imported, import_sources
@@ -217,19 +216,26 @@ def section(source: Source, name: str) -> list[dict[str, Any]]:
 # OTC -----------------------------------------------------------------------------------------------------------------
 
 
-def otc(rng: random.Random) -> Part:
+def neutron(rng: random.Random) -> Part:
+    """OTC's API without what OTC added to it."""
+    return otc(rng, is_neutron=True)
+
+
+def otc(rng: random.Random, *, is_neutron: bool = False) -> Part:
     rules = account_of(rng, ("group", "list", "v4", "v6"))
     subnets = ["subnet-0", "subnet-1", "subnet-2"]
 
     def rule(description: str, of: str, kind: str, other: str) -> dict[str, Any]:
         peer = {"group": "remote_group_id", "list": "remote_address_group_id"}.get(kind, "remote_ip_prefix")
         number = port_of(description)
-        return {
+        made: dict[str, Any] = {
             "id": f"r{number}", "security_group_id": of, "direction": "egress" if number % 3 else "ingress",
-            "ethertype": "IPv6" if kind == "v6" else "IPv4", "protocol": "tcp", "multiport": str(number), "priority": 1,
-            "action": "deny" if number % 5 == 0 else "allow", "description": description, peer: other,
-            "enabled": number % 4 > 0,
+            "ethertype": "IPv6" if kind == "v6" else "IPv4", "protocol": "tcp", "description": description, peer: other,
         }  # fmt: skip
+        if is_neutron:
+            return made | {"port_range_min": number, "port_range_max": number}
+        action = "deny" if number % 5 == 0 else "allow"
+        return made | {"multiport": str(number), "priority": 1, "action": action, "enabled": number % 4 > 0}
 
     def port(n: int) -> dict[str, Any]:
         return {
@@ -237,6 +243,7 @@ def otc(rng: random.Random) -> Part:
             "fixed_ips": [{"ip_address": f"10.0.0.{n}"}], "security_groups": [rng.choice(GROUPS)],
         }  # fmt: skip
 
+    addresses = "addresses" if is_neutron else "ip_set"
     sections: list[tuple[str, dict[str, Any]]] = [
         ("vpcs.json", {"vpcs": [{"id": each, "name": each} for each in VPCS]}),
         ("subnets.json", {"subnets": some_of(rng, [
@@ -246,13 +253,15 @@ def otc(rng: random.Random) -> Part:
         ]}),
         ("ports.json", {"ports": some_of(rng, [port(n) for n in range(1, 5)])}),
     ]  # fmt: skip
+    if is_neutron:
+        sections = sections[-1:]
     for name in GROUPS:
         made = [rule(*each) for each in rules if each[1] == name]
         group = {"id": name, "name": name, "security_group_rules": made}
         sections.append((f"{name}.json", {"security_groups": [group]}))
         sections.append((f"{name}-rules.json", {"security_group_rules": some_of(rng, made)}))
     for name in LISTS:
-        sections.append((f"{name}.json", {"address_groups": [{"id": name, "name": name, "ip_set": ["192.0.2.1"]}]}))
+        sections.append((f"{name}.json", {"address_groups": [{"id": name, "name": name, addresses: ["192.0.2.1"]}]}))
     files = [Source(name, value) for name, value in rng.sample(sections, rng.randrange(1, len(sections) + 1))]
     loose = [each for source in files for each in section(source, "security_group_rules")]
     listed = [each for source in files for each in section(source, "security_groups")]
@@ -262,7 +271,7 @@ def otc(rng: random.Random) -> Part:
     # If no file lists groups, the rules are all that is known of them.
     groups = groups or {each["security_group_id"] for each in loose}
     lists = {each["id"] for source in files for each in section(source, "address_groups")}
-    enabled = [each for each in (*loose, *inside) if each["enabled"]]
+    enabled = [each for each in (*loose, *inside) if each.get("enabled", True)]
     refers = {each["remote_group_id"] for each in enabled if "remote_group_id" in each}
     refers |= {each["security_group_id"] for each in enabled} | {each["security_groups"][0] for each in ports}
     refers_to_lists = {each["remote_address_group_id"] for each in enabled if "remote_address_group_id" in each}
@@ -270,7 +279,9 @@ def otc(rng: random.Random) -> Part:
     return Part(
         files, Counter(dict.fromkeys((each["description"] for each in (*loose, *inside)), 1)),
         (refers - groups) | (refers_to_lists - lists),
-        {each["network_id"] for each in ports} - placed | ({"add the subnets"} if not placed else set()), len(ports),
+        set() if is_neutron
+        else {each["network_id"] for each in ports} - placed | ({"add the subnets"} if not placed else set()),
+        len(ports),
     )  # fmt: skip
 
 
@@ -279,12 +290,8 @@ def otc(rng: random.Random) -> Part:
 RULE_TYPES = ("aws_security_group_rule", "aws_vpc_security_group_ingress_rule", "aws_vpc_security_group_egress_rule")
 
 
-def infrastructure(rng: random.Random, rules: list[tuple[str, str, str, str]], later: set[str]) -> dict[str, Resource]:
-    """Resources by address. What refers to an id in ``later`` is known only after apply, and so is that id."""
-
-    def id_of(name: str) -> Any:
-        return LATER if name in later else name
-
+def infrastructure(rng: random.Random, rules: list[tuple[str, str, str, str]]) -> dict[str, Resource]:
+    """Resources by address."""
     made: dict[str, Resource] = {}
 
     def add(address: str, **values: Any) -> None:
@@ -300,31 +307,30 @@ def infrastructure(rng: random.Random, rules: list[tuple[str, str, str, str]], l
             "prefix_list_ids": [other] if kind == "list" else [],
         }  # fmt: skip
         ports = {"from_port": number, "to_port": number, "description": description}
-        if not own or (of not in later and other not in later and rng.random() < 0.5):
+        if not own or rng.random() < 0.5:
             # A group that exists shows rules that are resources of their own, too.
             shown = {"protocol": "tcp", "self": False, "security_groups": [other] if kind == "group" else []}
             inline[of]["ingress" if ingress else "egress"].append(ports | peers | shown)
         if own == "aws_security_group_rule":
-            add(f"{own}.r{number}", id=f"sgrule-{number}", security_group_id=id_of(of), protocol="tcp",
+            add(f"{own}.r{number}", id=f"sgrule-{number}", security_group_id=of, protocol="tcp",
                 type="ingress" if ingress else "egress", self=False, **ports, **peers,
-                source_security_group_id=id_of(other) if kind == "group" else None)  # fmt: skip
+                source_security_group_id=other if kind == "group" else None)  # fmt: skip
         elif own:
-            add(f"{own}.r{number}", id=f"sgr-{number}", security_group_id=id_of(of), ip_protocol="tcp",
+            add(f"{own}.r{number}", id=f"sgr-{number}", security_group_id=of, ip_protocol="tcp",
                 **ports, cidr_ipv4=other if kind == "v4" else None, cidr_ipv6=other if kind == "v6" else None,
                 prefix_list_id=other if kind == "list" else None,
-                referenced_security_group_id=id_of(other) if kind == "group" else None)  # fmt: skip
+                referenced_security_group_id=other if kind == "group" else None)  # fmt: skip
     for n, name in enumerate(GROUPS):
-        add(f"aws_security_group.{name}", id=id_of(name), name=name, vpc_id=VPCS[n % 3], **inline[name])
+        add(f"aws_security_group.{name}", id=name, name=name, vpc_id=VPCS[n % 3], **inline[name])
     for name, cidrs in ENTRIES.items():
         add(f"aws_ec2_managed_prefix_list.{name}", id=name, name=name, entry=[{"cidr": cidr} for cidr in cidrs])
     for vpc in VPCS:
         add(f"aws_vpc.{vpc}", id=vpc)
         add(f"aws_subnet.{vpc}", id=f"subnet-of-{vpc}", vpc_id=vpc)
     add("aws_vpc_peering_connection.p", id="pcx-1", vpc_id="vpc-0", peer_vpc_id="vpc-1", accept_status="active")
-    known = [name for name in GROUPS if name not in later]
     for n in range(1, 4):
         add(f"aws_network_interface.n{n}", id=f"eni-{n}", private_ips=[f"10.0.0.{n}"], subnet_id="subnet-of-vpc-0",
-            security_groups=rng.sample(known, min(len(known), rng.randrange(1, 3))))  # fmt: skip
+            security_groups=rng.sample(GROUPS, rng.randrange(1, 3)))  # fmt: skip
     return made
 
 
@@ -335,7 +341,7 @@ def of_resources(resources: Iterable[Resource]) -> tuple[Counter[str], set[str]]
     refers: set[str] = set()
     for each in resources:
         values = each["values"]
-        group = values.get("security_group_id") if values.get("security_group_id") is not LATER else None
+        group = values.get("security_group_id")
         items = [*values.get("ingress", ()), *values.get("egress", ()), *[values] * (each["type"] in RULE_TYPES)]
         refers |= {group} | (set(values["security_groups"]) if "private_ips" in values else set())
         for item in items:
@@ -350,7 +356,7 @@ def of_resources(resources: Iterable[Resource]) -> tuple[Counter[str], set[str]]
 
 
 def terraform_states(rng: random.Random) -> Part:
-    made = infrastructure(rng, account_of(rng, ("group", "list", "v4", "v6")), set())
+    made = infrastructure(rng, account_of(rng, ("group", "list", "v4", "v6")))
     resources = [each for each in made.values() if rng.random() < rng.choice((0.85, 1))]
     files = [[each for each in resources if rng.random() < 0.5]]
     files.append([each for each in resources if each not in files[0]])
@@ -363,79 +369,6 @@ def terraform_states(rng: random.Random) -> Part:
 
 def interfaces_in(resources: Iterable[Resource]) -> int:
     return sum(each["type"] == "aws_network_interface" for each in resources)
-
-
-def terraform_plan(rng: random.Random) -> Part:
-    """A plan that makes some groups. What is gone from it is still mentioned by its configuration."""
-    later = set(rng.sample(GROUPS, rng.randrange(4)))
-    rules = account_of(rng, ("group", "list", "v4", "v6"))
-    made = infrastructure(rng, rules, later)
-    # A group's own blocks cannot mention what has no id yet: that is another test's.
-    for each in made.values():
-        for way in ("ingress", "egress"):
-            if "name" in each["values"] and way in each["values"]:
-                listed = each["values"][way]
-                each["values"][way] = [item for item in listed if not later & {*item["security_groups"]}]
-    gone = {address for address in made if rng.random() < rng.choice((0, 0.1))}
-    blocks = []
-    ends = {description: (of, other if kind == "group" else "") for description, of, kind, other in rules}
-    for each in made.values():
-        if each["type"] in RULE_TYPES:
-            of, other = ends[each["values"]["description"]]
-            key = "source_security_group_id" if each["type"] == RULE_TYPES[0] else "referenced_security_group_id"
-            mentions = {"security_group_id": refs(f"aws_security_group.{of}.id")}
-            mentions |= {key: refs(f"aws_security_group.{other}.id")} if other else {}
-            blocks.append(block(each["address"], **mentions))
-        else:
-            blocks.append(block(each["address"]))
-    after = [each for address, each in made.items() if address not in gone]
-    before = [each for each in after if LATER not in each["values"].values()]
-    counted, missing = of_resources(after)
-    source = Source("plan.json", plan(before, after, *blocks))
-    lost = {f"aws_security_group.{name}" for name in later} & gone
-    needed = {*lost, "security_group_id is missing"} if lost else set()
-    return Part([source], counted, missing, needed, interfaces_in(after))
-
-
-def openstack_states(rng: random.Random) -> Part:
-    """Resources of the provider for OpenStack, whose rules are all resources of their own."""
-    made = [
-        resource(f"openstack_networking_secgroup_v2.{name}", id=name, name=name, delete_default_rules=True)
-        for name in GROUPS
-    ]
-    made += [
-        resource(f"openstack_networking_address_group_v2.{name}", id=name, name=name, addresses=["192.0.2.0/28"])
-        for name in LISTS
-    ]
-    for description, of, kind, other in account_of(rng, ("group", "list", "v4", "v6")):
-        number = port_of(description)
-        peer = {"group": "remote_group_id", "list": "remote_address_group_id"}.get(kind, "remote_ip_prefix")
-        made.append(resource(
-            f"openstack_networking_secgroup_rule_v2.r{number}", id=f"r-{number}", security_group_id=of, protocol="tcp",
-            direction=rng.choice(("ingress", "egress")), ethertype="IPv6" if kind == "v6" else "IPv4",
-            port_range_min=number, port_range_max=number, description=description, **{peer: other},
-        ))  # fmt: skip
-    made += [
-        resource(f"openstack_networking_port_v2.p{n}", id=f"p-{n}", name=f"p{n}", network_id="net-1",
-                 all_fixed_ips=[f"10.0.0.{n}"], all_security_group_ids=[group], security_group_ids=[group])
-        for n, group in enumerate(rng.choices(GROUPS, k=3), 1)
-    ]  # fmt: skip
-    resources = [each for each in made if rng.random() < rng.choice((0.8, 1))]
-    cut = rng.randrange(len(resources) + 1)
-    files = [file for file in (resources[:cut], resources[cut:]) if file]
-    of_type: defaultdict[str, list[Any]] = defaultdict(list)
-    for each in resources:
-        of_type[each["type"].split("_")[2]].append(each["values"])
-    groups_and_rules, ports = of_type["secgroup"], of_type["port"]
-    listed = [each for each in groups_and_rules if "security_group_id" in each]
-    keys = ("security_group_id", "remote_group_id", "remote_address_group_id")
-    refers = {each.get(key, "") for each in listed for key in keys} | {each["security_group_ids"][0] for each in ports}
-    form = rng.choice((state, state_file))
-    return Part(
-        [Source(f"{n}.json", form(*file)) for n, file in enumerate(files)],
-        Counter(each["description"] for each in listed),
-        refers - {""} - {each["id"] for each in (*groups_and_rules, *of_type["address"])}, set(), len(ports),
-    )  # fmt: skip
 
 
 # CloudFormation ------------------------------------------------------------------------------------------------------
@@ -515,8 +448,7 @@ def cloudformation(rng: random.Random) -> Part:
 # What all do ---------------------------------------------------------------------------------------------------------
 
 PARTS: dict[str, Callable[[random.Random], Part]] = {
-    "aws": aws, "otc": otc, "terraform states": terraform_states, "terraform plan": terraform_plan,
-    "terraform openstack": openstack_states, "cloudformation": cloudformation,
+    "aws": aws, "otc": otc, "terraform states": terraform_states, "cloudformation": cloudformation, "neutron": neutron,
 }  # fmt: skip
 
 

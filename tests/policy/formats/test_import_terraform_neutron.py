@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from effort import some
-from exports import imported_files, means, mutations, warnings_of
-from terraform import LATER, Resource, block, plan, refs, resource, state
+from exports import imported_files, means, warnings_of
+from terraform import LATER, Resource, block, plan, policy_of, refs, resource, state
 
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
-from sgfast.policy.model import Policy, Rule
+from sgfast.policy.model import Rule
 
 
 def rule(address: str, group: Any, direction: str = "ingress", protocol: str = "", first: Any = 0, last: Any = 0,
@@ -23,10 +22,6 @@ def rule(address: str, group: Any, direction: str = "ingress", protocol: str = "
             "remote_ip_prefix": "", "description": "", "region": "r", "tenant_id": "t", "timeouts": None,
         } | more,
     )  # fmt: skip
-
-
-def policy_of(document: Any) -> Policy:
-    return imported_files(("tf.json", document)).policy()
 
 
 def otc() -> list[Resource]:
@@ -92,12 +87,6 @@ def test_a_state_of_otc_means_what_its_resources_say() -> None:
         "Added the rules that the cloud creates with each new group, because Terraform does not know them "
         "(delete_default_rules is not set): security group 'db' (g-db), opentelekomcloud_networking_secgroup_v2.db.",
     )
-
-
-def test_stacks_in_several_files_are_one_account() -> None:
-    resources = otc()
-    halves = state(*resources[:6]), state(*resources[6:])
-    means(imported_files(*((f"tf{n}.json", half) for n, half in enumerate(halves))), MEANING)
 
 
 def rules_of(*resources: Resource, group: Resource | None = None) -> tuple[Rule, ...]:
@@ -445,15 +434,6 @@ def test_what_cannot_be_is_an_error_by_address(broken: Resource, message: str) -
     assert broken["address"] in str(caught.value) and str(caught.value).isprintable()
 
 
-def test_quotas_follow_what_is_imported_where_a_cloud_has_smaller_ones() -> None:
-    groups = [
-        resource(f"openstack_networking_secgroup_v2.g[{n}]", id=f"g-{n}", name=f"g-{n}", delete_default_rules=True)
-        for n in range(11)
-    ]
-    policy = policy_of(state(*groups))
-    assert (len(policy.security_groups), policy.quotas.security_groups) == (11, 11)
-
-
 def test_networks_without_ids_say_nothing_where_there_are_no_vpcs() -> None:
     server = resource("openstack_compute_instance_v2.x", id=LATER, name="x", security_groups=["g"],
                       network=[{"uuid": LATER, "port": LATER, "fixed_ip_v4": "10.9.0.1"}])  # fmt: skip
@@ -468,20 +448,3 @@ def test_a_network_in_no_vpc_of_the_file_is_an_error_where_others_are() -> None:
     resources[13]["values"]["network"][0]["uuid"] = "net-x"
     with pytest.raises(PolicyError, match=r"_compute_instance_v2\.web: its network 'net-x' is in no VPC"):
         policy_of(state(*resources))
-
-
-@pytest.mark.parametrize("which", ["otc", "huawei", "openstack", "plan"])
-def test_anything_anywhere_is_a_policy_or_a_policy_error(which: str) -> None:
-    document = {
-        "otc": lambda: state(*otc()), "huawei": lambda: state(*huawei()),
-        "openstack": lambda: state(*openstack_ports()), "plan": unborn,
-    }[which]()  # fmt: skip
-    errors = policies = 0
-    for changed in mutations(document):
-        try:
-            policy_of(changed)
-            policies += 1
-        except PolicyError as error:
-            assert str(error).isprintable() and len(str(error)) < 1200
-            errors += 1
-    assert errors > some(20, 100) and policies > some(20, 100)

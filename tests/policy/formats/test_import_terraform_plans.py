@@ -6,14 +6,11 @@ from typing import Any
 
 import pytest
 from exports import imported_files, means, warnings_of
-from terraform import LATER, Resource, block, plan, refs, resource, state
+from terraform import LATER, Resource, block, plan, policy_of, refs, resource, state
+from test_import_terraform_aws import inline
 
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Policy
-
-
-def policy_of(document: Any) -> Policy:
-    return imported_files(("tf.json", document)).policy()
 
 
 def error_of(document: Any) -> str:
@@ -183,10 +180,8 @@ def test_without_a_configuration_everything_unknown_may_be_set() -> None:
 
 
 def test_a_peer_within_a_dynamic_block_does_not_get_lost() -> None:
-    inner = {"from_port": 80, "to_port": 80, "protocol": "tcp", "self": False, "description": "", "cidr_blocks": []}
-    inner |= {"ipv6_cidr_blocks": [], "prefix_list_ids": []}
     for later in (LATER, [LATER]):
-        group = web(vpc_id="vpc-a", ingress=[inner | {"security_groups": later}], egress=[])
+        group = web(vpc_id="vpc-a", ingress=[inline("tcp", 80, 80, security_groups=later)], egress=[])
         message = error_of(plan([], [group], block(WEB, name={"constant_value": "web"})))
         assert "aws_security_group.web: ingress is known only after apply: the plan's configuration does not" in message
 
@@ -302,10 +297,7 @@ def test_subnets_of_one_vpc_are_as_good_as_one_subnet() -> None:
 
 
 def test_what_terraform_adopts_has_only_what_is_configured() -> None:
-    everyone = {
-        "cidr_blocks": ["0.0.0.0/0"], "description": "", "from_port": 22, "ipv6_cidr_blocks": [],
-        "prefix_list_ids": [], "protocol": "tcp", "security_groups": [], "self": False, "to_port": 22,
-    }  # fmt: skip
+    everyone = inline("tcp", 22, 22, cidr_blocks=["0.0.0.0/0"])
     document = plan(
         [], [
             resource("aws_default_vpc.v", id=LATER, tags={"Name": "home"}, arn=LATER),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import sgfast
-from effort import some
 from neutron import WEB_1, group, groups, ports, rule, tcp
 
 from sgfast.engine import Engine
@@ -102,60 +100,6 @@ def test_every_command_with_a_policy_takes_both_options(capsys: Capsys, tmp_path
     assert "state file" in sgfast(capsys, "check", export, "--policy-format", "terraform").one_line()
     for command in ("replay", "diff", "suggest", "flowlog"):
         assert all(option in sgfast(capsys, command, "--help").out for option in ("--unresolved", "--policy-format"))
-
-
-def number_of_rules(export: Imported) -> int:
-    return sum(len(made["rules"]) for made in export.draft.document()["security_groups"])
-
-
-def account(rng: random.Random) -> list[tuple[str, Any, int]]:
-    """The files of an account, in which everything may refer to everything, and how many rules each holds."""
-    ids = [f"sg-{n}" for n in range(6)]
-    files: list[tuple[str, Any, int]] = []
-    for n, each in enumerate(ids):
-        rules = [
-            rule(each, **tcp(rng.randrange(1, 65536)), **rng.choice([
-                {"remote_group_id": rng.choice(ids)}, {"remote_ip_prefix": "10.0.0.0/8"},
-                {"remote_address_group_id": f"ag-{rng.randrange(3)}"},
-            ]))
-            for _ in range(rng.randrange(1, 4))
-        ]  # fmt: skip
-        files.append((f"group-{n}.json", groups(group(each, each, *rules)), len(rules)))
-        loose = [rule(each, **tcp(rng.randrange(1, 65536)))]
-        files.append((f"rules-{n}.json", {"security_group_rules": loose}, 1))
-    for n in range(3):
-        files.append((f"lists-{n}.json", {"address_groups": [{"id": f"ag-{n}", "addresses": ["192.0.2.1"]}]}, 0))
-    member = WEB_1 | {"security_groups": [rng.choice(ids)]}
-    return [*files, ("ports.json", ports(member), 0)]
-
-
-def test_any_part_of_an_account_is_imported_whole_or_names_what_is_missing() -> None:
-    rng = random.Random(20261127)
-    refused = 0
-    for _ in range(some(60, 1000)):
-        files = account(rng)
-        part = rng.sample(files, rng.randrange(1, len(files) + 1))
-        sources = [Source(name, document) for name, document, _ in part]
-        rules = sum(count for _, _, count in part)
-        text = json.dumps([source.value for source in sources])
-        named = {word for word in text.split('"') if word.startswith(("sg-", "ag-"))}
-        missing = {word for word in named if f'"id": "{word}"' not in text}
-        if not any("security_groups" in document for _, document, _ in part):
-            # If no file lists groups, the rules are all that is known of them.
-            listed = [each for _, document, _ in part for each in document.get("security_group_rules", ())]
-            missing -= {each["security_group_id"] for each in listed}
-        taken = import_sources(sources, "neutron", unresolved="empty")
-        assert number_of_rules(taken) == rules and taken.policy()
-        warned = " ".join(taken.draft.made.notes)
-        assert len(missing) > 5 or all(word in warned for word in missing)
-        if not missing:
-            assert number_of_rules(import_sources(sources, "neutron")) == rules
-            continue
-        refused += 1
-        with pytest.raises(PolicyError) as caught:
-            import_sources(sources, "neutron")
-        assert {word for word in named if f"'{word}' (see" in str(caught.value)} == missing
-    assert refused > some(30, 500)
 
 
 def test_the_loader_of_the_library_takes_both_too(tmp_path: Path) -> None:
