@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from parted import Seen
 
 from sgfast.capture import gzip_files, parallel, parts
 
@@ -21,17 +22,6 @@ def threads() -> Iterator[Callable[[], list[threading.Thread]]]:
 
     yield begun
     assert not begun()
-
-
-class Seen:
-    """What was not left to a decompressor."""
-
-    def __init__(self) -> None:
-        #: Parts, and the threads that decompressed them.
-        self.parts = 0
-        self.threads: set[threading.Thread] = set()
-        #: Files that zlib-ng's reader was given, those it has read to their ends, and the bytes it has made.
-        self.begun = self.whole = self.made = 0
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from captures import Dribble, count, pcap_head, pcap_record
 from command import process, sgfast, write_capture, write_policy
-from conftest import Seen
-from parted import bgzip_file, bgzip_member, noise
+from parted import Seen, bgzip_file, bgzip_member, noise
 
 from sgfast.capture import CaptureReader, decompressed, open_capture
 

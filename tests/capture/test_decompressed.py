@@ -20,9 +20,8 @@ from typing import Any
 import pytest
 from captures import Dribble, count, pcap_head, pcap_record, read
 from command import DEADLINE_SECONDS, start, write_policy
-from conftest import Seen
 from effort import some
-from parted import file_of, form_of, noise, xz_stream
+from parted import Seen, file_of, form_of, noise, xz_stream
 
 from sgfast.capture import CaptureReader, compression, decompressed, gzip_files, parallel, parts
 from sgfast.capture.compression import MAGIC_LENGTH, Decompressor

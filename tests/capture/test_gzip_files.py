@@ -9,8 +9,7 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import Seen
-from parted import Sizes, file_of, form_of, gzip_member, noise, said, same, small_sizes
+from parted import Seen, Sizes, file_of, form_of, gzip_member, noise, said, same, small_sizes
 
 from sgfast.capture import compression, gzip_files
 from sgfast.capture.compression import MAGIC_LENGTH

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from captures import count, pcap_head, pcap_record, zstd
-from conftest import Seen
 from effort import some
 from parted import (
     CHECKS,
+    Seen,
     Sizes,
     bgzip_file,
     bgzip_member,

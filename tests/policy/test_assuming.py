@@ -155,7 +155,7 @@ def test_a_check_counts_the_machine_before_it_judges_groups(capsys: Capsys, tmp_
         {"instance": "assumed-machine", "address": "10.0.0.77", "vpc": "default", "groups": ["nobody"]}
     ]
     text = sgfast(capsys, "check", path, "--as-if-in", "nobody=10.0.0.77").out
-    assert "assumed         assumed-machine, 10.0.0.77, as if in nobody" in text
+    assert "Assumed: assumed-machine, 10.0.0.77, as if in nobody" in text
     assert "write web=ADDRESS" in sgfast(capsys, "check", path, "--as-if-in", "web").one_line()
 
 

@@ -241,3 +241,14 @@ def found_in(data: bytes) -> tuple[list[parts.Part], int]:
     found = list(parts.find_parts(form_of(data), file))
     assert all(a.end == b.start for a, b in itertools.pairwise(found))
     return found, file.reads
+
+
+class Seen:
+    """What was not left to a decompressor."""
+
+    def __init__(self) -> None:
+        #: Parts, and the threads that decompressed them.
+        self.parts = 0
+        self.threads: set[threading.Thread] = set()
+        #: Files that zlib-ng's reader was given, those it has read to their ends, and the bytes it has made.
+        self.begun = self.whole = self.made = 0
