@@ -214,11 +214,11 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
     if by == "rule":
         used = _by_group(used)
     rows = [
-        (grouped(hits.connections), grouped(hits.packets), human_bytes(hits.bytes), Name(hits.rule.id),
-         Name(hits.group))
+        (grouped(hits.connections), grouped(hits.packets), human_bytes(hits.bytes), Name(hits.group),
+         Name(hits.rule.id))
         for hits in used[:most]
     ]  # fmt: skip
-    blocks: list[Block] = [Table(("connections", "packets", "bytes", "rule", "group"), rows, 3)] if rows else []
+    blocks: list[Block] = [Table(("connections", "packets", "bytes", "group", "rule"), rows, 3)] if rows else []
     blocks += more_of(len(used), most, "rule")
     idle = [hits.rule.id for hits in result.rules if not hits.packets]
     if idle:

@@ -161,10 +161,10 @@ and 1 more line: `--top 3` lists all
 
 #### Rules: 3 of 11 were hit
 
-| connections | packets | bytes | rule | group |
+| connections | packets | bytes | group | rule |
 |---|---|---|---|---|
-| 4 | 9 | 900 B | `web-9` | `web` |
-| 3 | 6 | 600 B | `web-6` | `web` |
+| 4 | 9 | 900 B | `web` | `web-9` |
+| 3 | 6 | 600 B | `web` | `web-6` |
 
 and 1 more rule: `--top 3` lists all
 
