@@ -33,6 +33,11 @@ WINDOW, HEADROOM = 256 * 1024, 128 * 1024        # sgfast/capture/ahead.pxd
 WINDOWS = 8
 
 
+def end(window: int) -> int:
+    """The place in the file where a window ends, counted from 1. The first one fills the reader's whole memory."""
+    return HEADROOM + window * WINDOW
+
+
 #: By format: the bytes before the first record, and a function that makes a record of a packet's bytes.
 FORMS = pytest.mark.parametrize(
     ("head", "record"), [(pcap_head(), pcap_record), (section() + interface(), enhanced)], ids=["pcap", "pcapng"]
@@ -46,7 +51,7 @@ def capture_with(places: list[int], head: bytes, record: Callable[[bytes], bytes
     """
     made = bytearray(head)
     least = len(record(b""))
-    for number, place in enumerate([*places, WINDOWS * WINDOW + 4]):
+    for number, place in enumerate([*places, end(WINDOWS) + 4]):
         while len(made) < place:
             left = place - len(made) - least
             size = 4 * draw.randrange(0, 400)
@@ -108,7 +113,7 @@ def test_a_record_that_goes_on_in_the_next_window_comes_whole(
         # A record begins so many bytes before a window ends, and ends in the next one.
         places = []
         for window, each in enumerate(before, 3):
-            places += [window * WINDOW - each, window * WINDOW + 4 * draw.randrange(20, 200)]
+            places += [end(window) - each, end(window) + 4 * draw.randrange(20, 200)]
         data = capture_with(places, head, record, draw)
         assert assert_same(path, data)[1:3] == (None, len(data)), before
 
@@ -117,10 +122,10 @@ def test_a_record_that_goes_on_in_the_next_window_comes_whole(
 def test_damage_and_a_cut_are_told_where_they_are(
     tmp_path: Path, head: bytes, record: Callable[[bytes], bytes]
 ) -> None:
-    path, at = tmp_path / "capture", 3 * WINDOW - 100
+    path, at = tmp_path / "capture", end(3) - 100
     data = capture_with([at, at + 2000], head, record, random.Random(SEED))
     damaged = data[: at + 4] + b"\xff" * 12 + data[at + 16 :]
-    for each in (damaged, *(data[: n * WINDOW + around] for n in (4, 5) for around in (-1, 0, 1, 17))):
+    for each in (damaged, *(data[: end(n) + around] for n in (4, 5) for around in (-1, 0, 1, 17))):
         path.write_bytes(each)
         # How many bytes were read to see the damage may differ.
         packets, damage, *_ = read_whole(path)
@@ -263,7 +268,7 @@ def test_what_is_new_in_two_windows_in_a_row_holds_for_packets_found_in_the_seco
     made = bytearray(section() + interface())
     number = interfaces = 0
     for window in range(1, WINDOWS):
-        while len(made) < window * WINDOW + 10_000:
+        while len(made) < end(window) + 10_000:
             made += enhanced(bytes(100), ticks=len(made))
         # The packets that follow are on the second newest interface. Its description is in the window before.
         number = interfaces
@@ -272,7 +277,7 @@ def test_what_is_new_in_two_windows_in_a_row_holds_for_packets_found_in_the_seco
             made += section()
             number = interfaces = 0
         made += interface(options=tsresol(window))
-        while len(made) < window * WINDOW + 20_000:
+        while len(made) < end(window) + 20_000:
             made += enhanced(bytes(100), ticks=len(made), number=number)
     assert_same(tmp_path / "capture", made + enhanced(bytes(100), ticks=len(made)) * 4000)
 
@@ -294,20 +299,20 @@ def test_what_carries_no_ip_is_told_of_packets_found_ahead(tmp_path: Path) -> No
     path = tmp_path / "capture"
     causes = []
     # The last window is whole, so the last packet is found ahead.
-    path.write_bytes(of_interfaces((0, 7 * WINDOW + 1000), (1, 8 * WINDOW)))
+    path.write_bytes(of_interfaces((0, end(7) + 1000), (1, end(8))))
     for read in (read_ahead, read_whole):
         with pytest.raises(CaptureError, match="USB_LINUX") as error:
             read(path)
         causes.append(str(error.value))
     assert causes[0] == causes[1]
     # Some that carry IP, in the middle of a window.
-    assert_same(path, of_interfaces((0, 4 * WINDOW + 2000), (2, 4 * WINDOW + 3000), (0, 8 * WINDOW)))
+    assert_same(path, of_interfaces((0, end(4) + 2000), (2, end(4) + 3000), (0, end(8))))
 
 
 def test_a_packet_without_a_time_has_that_of_the_last_one_found_ahead(tmp_path: Path) -> None:
     made = bytearray(section() + interface())
     for window in range(1, WINDOWS):
-        while len(made) < window * WINDOW - 150:
+        while len(made) < end(window) - 150:
             made += enhanced(bytes(100), ticks=len(made))
         made += simple(bytes(200))      # goes on in the next window
     assert_same(tmp_path / "capture", made)
