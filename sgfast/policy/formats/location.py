@@ -26,11 +26,12 @@ class Location:
     @property
     def called(self) -> str:
         """``security group 'web' (85cc…)``, shortened to one line."""
-        identity = one_line(self.id)
+        # The type of a resource that sgfast does not read is whatever the file says.
+        kind, identity = one_line(self.kind), one_line(self.id)
         if self.name and self.name != self.id:
-            shown = f"{self.kind} {show(self.name)}" + (f" ({identity})" if identity else "")
+            shown = f"{kind} {show(self.name)}" + (f" ({identity})" if identity else "")
         else:
-            shown = f"{self.kind} {identity}".rstrip()
+            shown = f"{kind} {identity}".rstrip()
         return f"{shown}, {self.of}" if self.of else shown
 
     def __str__(self) -> str:
