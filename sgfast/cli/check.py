@@ -21,7 +21,7 @@ from sgfast.cli.options import (
     replay_options,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import MARKDOWN_ROWS, print_text, say, to_json, warn, written
+from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
 from sgfast.cli.progress import progress_of
 from sgfast.spelling import did_you_mean
 
@@ -131,9 +131,11 @@ def check(
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None
     checked, traffic, warnings = found.checked, found.traffic, [*found.warnings]
-    warn(warnings)
-    if traffic is not None and traffic.damaged is not None:
-        say(str(traffic.damaged))
+    # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
+    if not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
+        warn(warnings)
+        if traffic is not None and traffic.damaged is not None:
+            say(str(traffic.damaged))
     if form == "sarif":
         from sgfast.report.sarif import sarif
 
@@ -144,7 +146,9 @@ def check(
             text = to_json(summary)
         else:
             findings, most = (top or MARKDOWN_ROWS,) * 2 if form == "markdown" else (top or TOP, top or USED_ROWS)
-            document = check_document(loaded.origin, summary, checked, lines, by=by, findings=findings, most=most)
+            document = check_document(
+                loaded.origin, summary, checked, lines, by=by, findings=findings, most=most, sized=form == "text"
+            )
             text = written(document, form, sys.stdout)
     print_text(text, sys.stdout, "standard output")
     if traffic is not None and traffic.damaged is not None:

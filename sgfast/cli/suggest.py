@@ -110,7 +110,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     "--top",
     type=click.IntRange(min=1),
     metavar="N",
-    help="List N rows of what is left out for each reason, and in the text N rules of each group. Default: 5 rows "
+    help="List N rows of what is left out for each reason, and N rules, those with most connections. Default: 5 rows "
     "(1,000 with --json), and 30 rules; 20 rows of each list as Markdown.",
 )
 @policy_options
@@ -204,13 +204,14 @@ def suggest(
 
     from sgfast.report.suggestion import MOST_LEFT_OUT, TOP, suggestion_document, suggestion_object
 
+    # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
+    is_said = form == "text" and is_terminal(stream) and is_terminal(sys.stderr)
     if not quiet:
-        # The text report includes the warnings, so a terminal that shows both streams need not repeat them.
-        if not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
+        if not is_said:
             warn(found.warnings)
         if not found.policy.instances:
             say("warning: no private address sends a packet; name the instances with --instances")
-    if found.damaged is not None:
+    if found.damaged is not None and not is_said:
         say(str(found.damaged))
     if form == "json":
         text = to_json(suggestion_object(found, by, top))

@@ -32,7 +32,9 @@ def answer_sections(rollup: Rollup, reasons: Reasons, part: Part, by: By, most: 
         for row in folded.rows
     ]
     traffic = Traffic(measure, rows, ("why", *(["nearest rule"] if explained else [])))
-    return [Section(HEADINGS[part], [traffic, *more(left_words(folded, measure), folded.every)])]
+    # The headline has the sums of the other lists.
+    heading = HEADINGS[part] if part != "allowed" else f"Allowed: {plural(rollup.total(part), 'connection')}"
+    return [Section(heading, [traffic, *more(left_words(folded, measure), folded.every)])]
 
 
 def connection_rows(folded: Folded) -> list[Traffic | Paragraph]:

@@ -17,7 +17,7 @@ from sgfast.policy.document import Lines
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
-from sgfast.report.amounts import human_bytes, plural
+from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.document import (
     REMINDER,
     Block,
@@ -32,8 +32,9 @@ from sgfast.report.document import (
     Traffic,
     TrafficRow,
     capture_names,
-    damage_items,
     more,
+    more_of,
+    notes,
     warning_items,
 )
 from sgfast.report.names import as_text
@@ -201,13 +202,14 @@ def _finding_object(
 
 def check_document(
     origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, by: By = "group", findings: int = TOP,
-    most: int = USED_ROWS,
+    most: int = USED_ROWS, sized: bool = True,
 ) -> Document:
     """Return the report. ``found``: the result of ``check_summary``. ``by``: how the connections that used a rule are
-    folded. ``findings``: how many findings it has; ``most``: how many rows of these connections.
+    folded. ``findings``: how many findings it has; ``most``: how many rows of these connections. ``sized``: whether it
+    says how large the policy is.
     """  # fmt: skip
     traffic, listed = checked.traffic, entries(checked, lines)
-    blocks: list[Block] = [Paragraph(_sizes_words(found))]
+    blocks: list[Block] = [Paragraph(_sizes_words(found))] if sized else []
     for each in found["assumed"]:
         groups = ", ".join(map(printable, each["groups"]))
         blocks.append(Paragraph(f"Assumed: {printable(each['instance'])}, {each['address']}, as if in {groups}"))
@@ -215,40 +217,43 @@ def check_document(
         from sgfast.report.check_traffic import window_text
 
         blocks.append(Paragraph(("With ", *capture_names(traffic.captures), f": {window_text(traffic)}")))
+        if traffic.damaged is not None:
+            blocks.append(Paragraph(f"{printable(str(traffic.damaged))}; what comes after that was not read", "red"))
     shown = listed[:findings]
-    rows = [
-        (each.code, each.severity, "" if each.line is None else str(each.line), Name(each.about),
-         printable(each.message))
-        for each in shown
-    ]  # fmt: skip
+    rows = [(each.code, each.severity, _finding_words(each)) for each in shown]
     if rows:
         styles = [_STYLES[each.severity] for each in shown]
-        blocks.append(Table(("code", "severity", "line", "about", "finding"), rows, 0, styles))
-    hidden = sum(len(each.findings) for each in listed[findings:])
-    blocks += more(plural(hidden, "more finding") if hidden else "", len(listed))
+        blocks.append(Table(("code", "severity", "finding"), rows, 0, styles))
+    blocks += more_of(len(listed), findings, "finding")
     used = [_used(traffic, each, by, most, len(shown)) for each in shown if traffic is not None]
     codes = sorted({each.code for each in shown})
     advice = [Section("What to do", [Items([Item(each, CODES[each].advice) for each in codes])])] if codes else []
     return [
-        Section((Name(origin), f" can be used; findings: {counts_words(checked)}"), blocks),
+        Section((Name(origin), f" is valid; findings: {counts_words(checked)}"), blocks),
         *(section for each in used for section in each), *advice,
-        Section("", [Items([
+        *notes([
             *(Item("Left out", sentence) for sentence in checked.left_out),
             *warning_items(found["warnings"], findings),
-            *damage_items(None if traffic is None else traffic.damaged),
             *([] if traffic is None else [Item("Remember", REMINDER)]),
-        ])]),
+        ]),
     ]  # fmt: skip
 
 
+def _finding_words(entry: Entry) -> list[str]:
+    where = "" if entry.line is None else f"line {entry.line}, "
+    return [where, Name(entry.about), f": {printable(entry.message)}"]
+
+
 def _sizes_words(found: dict[str, Any]) -> str:
-    counts = (
-        ("groups", "security group"), ("rules", "rule"), ("instances", "instance"), ("vpcs", "VPC"),
-        ("address_classes", "address class"), ("port_classes", "port class"), ("rule_tables", "rule table"),
-        ("bit_vector_tables", "bit vector"),
-    )  # fmt: skip
-    words = [plural(found[key], noun, noun + "es" if noun.endswith("s") else "") for key, noun in counts]
-    return f"{', '.join(words[:4])}; compiled to {', '.join(words[4:])}: {human_bytes(found['bytes'])}"
+    counts = (("groups", "security group"), ("rules", "rule"), ("instances", "instance"), ("vpcs", "VPC"))
+    policy = ", ".join(plural(found[key], noun) for key, noun in counts)
+    addresses, ports = (plural(found[f"{key}_classes"], "class", "classes") for key in ("address", "port"))
+    tables, large = plural(found["rule_tables"], "rule table"), found["bit_vector_tables"]
+    as_bits = f" ({grouped(large)} of them bit vectors, as they are large)" if large else ""
+    return (
+        f"{policy}. The rules tell {addresses} of addresses and {ports} of protocols and ports apart. Compiled, they "
+        f"are {tables}{as_bits} in {human_bytes(found['bytes'])} of memory."
+    )
 
 
 def _used(traffic: ReplayResult, entry: Entry, by: By, most: int, findings: int) -> list[Section]:
@@ -310,7 +315,7 @@ def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) ->
         line = line_of(finding, lines)
         names.append(about_of(finding) + (f" (line {line})" if line is not None else ""))
     more = len(found) - len(names)
-    rest = f" and {plural(more, 'more rule')} (--format json has all)" if more else ""
+    rest = f" and {plural(more, 'more rule')} (--json has all)" if more else ""
     message = f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}"
     return Entry(tuple(found), f"{share} rules of {group.name}", None, message)
 

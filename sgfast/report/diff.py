@@ -26,7 +26,6 @@ from sgfast.report.document import (
     TrafficRow,
     capture_names,
     more,
-    more_of,
 )
 from sgfast.report.left_out import left_out_object
 from sgfast.report.replay import closing, left_out_paragraphs, vpc_words
@@ -161,9 +160,9 @@ def diff_document(result: DiffResult, by: By = "group", most: int = TOP, *, time
         f"; {result.mode}, midstream {result.midstream}", *vpc_words(result.vpc),
     ))  # fmt: skip
     return [
-        Section(headline(result), [about, *left_out_paragraphs(result)]),
+        Section(headline(result), [about, *left_out_paragraphs(result)], is_headline=True),
         *_changed(result, by, most), *_rules_that_differ(result, most), *_moved(result, most),
-        closing(result, most, timed),
+        *closing(result, most, timed),
     ]  # fmt: skip
 
 
@@ -228,9 +227,12 @@ def _moved(result: DiffResult, most: int) -> list[Section]:
     rows = [
         (grouped(move.connections), Name(move.old_rule), Name(move.new_rule)) for move in result.moved[:most]
     ]
-    blocks: list[Block] = [Table(("connections", "OLD", "NEW"), rows), *more_of(len(result.moved), most, "pair")]
+    left = result.moved[most:]
+    counts = f"{plural(len(left), 'more pair')} ({plural(sum(move.connections for move in left), 'connection')})"
+    blocks: list[Block] = [Table(("connections", "OLD", "NEW"), rows), *more(counts if left else "", len(result.moved))]
     if result.moved_others:
-        blocks.append(Paragraph(f"and {plural(result.moved_others, 'connection')} of further pairs"))
+        words = f"Pairs that were not counted apart have {plural(result.moved_others, 'connection')}"
+        blocks.append(Paragraph(words))
     return [Section("Allowed by both, but by another rule", blocks)]
 
 

@@ -35,6 +35,7 @@ Style = Literal["", "bold", "red", "yellow"]
 @dataclass(frozen=True, slots=True)
 class Paragraph:
     words: Words
+    style: Style = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ Block = Paragraph | Table | Items | Traffic
 class Section:
     heading: Words
     blocks: Sequence[Block] = ()
+    #: Whether it begins a part of the report, as the first section does.
+    is_headline: bool = False
 
 
 #: The first section is the headline.
@@ -102,6 +105,11 @@ def more(left: str, every: int, lists: str = "all") -> list[Paragraph]:
 def more_of(number: int, most: int, noun: str) -> list[Paragraph]:
     """Say how many of ``number`` things are left out of a list of ``most``."""
     return more(plural(number - most, f"more {noun}") if number > most else "", number)
+
+
+def notes(items: Sequence[Item]) -> list[Section]:
+    """Return the section at the end of a report; none if there is nothing to say."""
+    return [Section("", [Items(items)])] if items else []
 
 
 def names(texts: Iterable[str]) -> list[str]:
@@ -127,4 +135,6 @@ def warning_items(warnings: Sequence[str], most: int) -> list[Item]:
 
 
 def damage_items(damage: Damage | None) -> list[Item]:
-    return [] if damage is None else [Item("Damage", f"{printable(str(damage))}; the report ends there", "red")]
+    if damage is None:
+        return []
+    return [Item("Damage", f"{printable(str(damage))}; what comes after that was not read", "red")]

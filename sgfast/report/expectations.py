@@ -69,19 +69,19 @@ def expectations_text(proof: Proof, lines: Lines, warnings: list[str], *, width:
         page.line()
         _write_failure(page, outcome, lines)
     if len(fails) > TOP:
-        page.wrapped(f"and {grouped(len(fails) - TOP)} more that fail (--format json has all)", "  ")
+        page.wrapped(f"and {grouped(len(fails) - TOP)} more that fail (--json has all)", "  ")
     if holds:
         page.line()
         for outcome in holds[:TOP]:
             page.hanging("  holds  ", _called(outcome.expectation, _IS))
         if len(holds) > TOP:
-            page.wrapped(f"and {grouped(len(holds) - TOP)} more that hold (--format json has all)", "  ")
+            page.wrapped(f"and {grouped(len(holds) - TOP)} more that hold (--json has all)", "  ")
     if warnings:
         page.line()
         for warning in warnings[:TOP]:
             page.hanging("  warning  ", printable(warning))
         if len(warnings) > TOP:
-            page.wrapped(f"and {plural(len(warnings) - TOP, 'more warning')} (--format json has all)", "  ")
+            page.wrapped(f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)", "  ")
     return page.text()
 
 

@@ -63,7 +63,7 @@ def _write_side(
             _write_rule(page, "matches, but loses", found, lines)
         if len(side.also_match) > TOP:
             more = plural(len(side.also_match) - TOP, "more rule")
-            page.wrapped(f"and {more} that match and lose (--format json has all)", "  ")
+            page.wrapped(f"and {more} that match and lose (--json has all)", "  ")
     elif side.reason == "infrastructure":
         page.wrapped("no rule is asked about it (settings.infrastructure)", "  ")
     elif side.reason == "no-rule":
@@ -82,7 +82,7 @@ def _write_side(
                 )
         if len(side.nearest) > TOP:
             more = plural(len(side.nearest) - TOP, "more rule")
-            page.wrapped(f"and {more} that are as near (--format json has all)", "  ")
+            page.wrapped(f"and {more} that are as near (--json has all)", "  ")
 
 
 def _write_rule(page: Page, what: str, found: RuleInGroup | NearMiss, lines: Lines) -> None:

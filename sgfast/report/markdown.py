@@ -27,8 +27,10 @@ def to_markdown(document: Document) -> str:
     """Return the document as Markdown."""
     lines: list[str] = []
     for number, section in enumerate(document):
-        if section.heading:
-            lines += [f"{'####' if number else '###'} {_marked(section.heading)}", ""]
+        # Without a heading, a list would go on with the list before it.
+        heading = section.heading or ("Notes" if any(isinstance(block, Items) for block in section.blocks) else "")
+        if heading:
+            lines += [f"{'####' if number and not section.is_headline else '###'} {_marked(heading)}", ""]
         for block in section.blocks:
             lines += [*_lines(block), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -57,8 +59,8 @@ def _marked(words: Words) -> str:
 
 def _lines(block: Block) -> list[str]:
     match block:
-        case Paragraph(words):
-            return [_marked(words)]
+        case Paragraph(words, style):
+            return [f"**{_marked(words)}**" if style == "red" else _marked(words)]
         case Table(head, rows):
             return _table(head, ([_marked(cell) for cell in row] for row in rows))
         case Items(items):

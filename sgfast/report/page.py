@@ -71,7 +71,7 @@ class Page:
                 self.hanging(" " * (4 + widths[0]), cells[-1])
             else:
                 self.line(f"  {cells[0]}", style)
-                for cell in cells[1:]:
+                for cell in filter(str.strip, cells[1:]):
                     self.hanging(" " * (4 + widths[0]), cell.rstrip())
 
 

@@ -29,7 +29,7 @@ from sgfast.report.document import (
     damage_items,
     more,
     more_of,
-    names,
+    notes,
     warning_items,
 )
 from sgfast.report.left_out import left_out_words
@@ -47,9 +47,6 @@ _NOTES = {
     "exempt": "DHCP, neighbour discovery: not filtered",
     "not-ip": "",
 }
-#: That many characters of an expectation are shown, because it can have a thousand words.
-_MOST_EXPECTED = 160
-
 WRONG_POLICY = "No packet touched an instance's address: is this the right policy, and the right --vpc?"
 NO_DENIALS = "The reference engine keeps no list of what was denied."
 
@@ -65,7 +62,7 @@ def replay_document(result: ReplayResult, by: By = "group", most: int = TOP, *, 
     document += answer_sections(rollup, reasons, "unanswered", by, most)
     if by != "group":
         document += answer_sections(rollup, reasons, "allowed", by, most)
-    return [*document, _rules(result, by, most), *_connections(result), closing(result, most, timed)]
+    return [*document, _rules(result, by, most), *_connections(result), *closing(result, most, timed)]
 
 
 # Sections ------------------------------------------------------------------------------------------------------------
@@ -178,16 +175,14 @@ def _expected(result: ReplayResult, most: int) -> list[Section]:
     if expected.contradicted:
         blocks.append(Items([Item("", _contradiction(each), "yellow") for each in expected.contradicted[:most]]))
         blocks += more_of(len(expected.contradicted), most, "line")
-    return [Section(("As ", Name(expected.origin), " means it, or not"), blocks)]
+    return [Section(("Compared with the expectations in ", Name(expected.origin)), blocks)]
 
 
 def _contradiction(found: Contradicted) -> Words:
-    text = found.expectation.text
-    if len(text) > _MOST_EXPECTED:
-        text = text[: _MOST_EXPECTED - 1] + "…"
     meant, got = ("allowed", "denied") if found.expectation.verdict == "allow" else ("denied", "allowed")
-    counted = plural(found.connections, "connection")
-    return (f"{counted} {got}, against line {found.expectation.line}: ", Name(text), f" should be {meant}")
+    were = "was" if found.connections == 1 else "were"
+    counted, line = plural(found.connections, "connection"), found.expectation.line
+    return (f"{counted} {were} {got}, though line {line} says: ", Name(found.expectation.text), f" should be {meant}")
 
 
 def _denied(result: ReplayResult, rollup: Rollup, reasons: Reasons, by: By, most: int) -> list[Section]:
@@ -214,18 +209,24 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
     if by == "rule":
         used = _by_group(used)
     rows = [
-        (grouped(hits.connections), grouped(hits.packets), human_bytes(hits.bytes), Name(hits.group),
-         Name(hits.rule.id))
+        (grouped(hits.connections), grouped(hits.packets), human_bytes(hits.bytes), _rule_name(hits))
         for hits in used[:most]
-    ]  # fmt: skip
-    blocks: list[Block] = [Table(("connections", "packets", "bytes", "group", "rule"), rows, 3)] if rows else []
+    ]
+    blocks: list[Block] = [Table(("connections", "packets", "bytes", "rule"), rows, 3)] if rows else []
     blocks += more_of(len(used), most, "rule")
-    idle = [hits.rule.id for hits in result.rules if not hits.packets]
+    idle = [hits for hits in result.rules if not hits.packets]
     if idle:
         left = len(idle) - most
         every = (f" and {plural(left, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all") if left > 0 else ()
-        blocks.append(Paragraph(("Never hit: ", *names(idle[:most]), *every)))
+        named = [word for hits in idle[:most] for word in (", ", *_rule_name(hits))]
+        blocks.append(Paragraph(("Never hit: ", *named[1:], *every)))
     return Section(heading, blocks)
+
+
+def _rule_name(hits: RuleHits) -> list[str]:
+    """The rule's id, and its group unless the id begins with that."""
+    is_said = hits.rule.id.startswith(f"{hits.group}/")
+    return [Name(hits.rule.id), *([] if is_said else [" in ", Name(hits.group)])]
 
 
 def _by_group(rules: Sequence[RuleHits]) -> list[RuleHits]:
@@ -266,8 +267,8 @@ def _packets_after(result: ReplayResult) -> int:
 
 def _after_words(number: int) -> str:
     return (
-        f"{plural(number, 'packet')} of theirs came after the cut. After a real change such packets could only be "
-        "retransmissions, so they are not among the denied packets below."
+        f"{plural(number, 'packet')} of cut connections came after the cut. After a real change such packets could "
+        "only be retransmissions, so they are not among the denied packets below."
     )
 
 
@@ -323,7 +324,7 @@ def left_out_paragraphs(result: ReplayResult | DiffResult) -> list[Paragraph]:
     return [] if result.left_out is None else [Paragraph(f"Left out: {left_out_words(result.left_out)}")]
 
 
-def closing(result: ReplayResult | DiffResult, most: int, timed: bool) -> Section:
+def closing(result: ReplayResult | DiffResult, most: int, timed: bool) -> list[Section]:
     """Return the times of the first and last packet, at most ``most`` warnings, damage and speed."""
     items: list[Item] = []
     if result.first_time_ns is not None and result.last_time_ns is not None:
@@ -340,7 +341,7 @@ def closing(result: ReplayResult | DiffResult, most: int, timed: bool) -> Sectio
         items.append(Item("Speed", f"{rate} packets/s ({human_seconds(result.elapsed_seconds)}, without start-up)"))
         used = getattr(result, "cluster", None)
         items += [] if used is None else [Item("Cluster", _cluster_text(used))]
-    return Section("", [Items(items)])
+    return notes(items)
 
 
 def tunnels_text(decapsulated: dict[str, int]) -> str:

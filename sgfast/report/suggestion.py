@@ -16,14 +16,14 @@ from sgfast.report.document import (
     REMINDER,
     Document,
     Item,
-    Items,
     Name,
     Paragraph,
     Section,
     Table,
     capture_names,
     damage_items,
-    more_of,
+    more,
+    notes,
     warning_items,
 )
 from sgfast.report.left_out import left_out_counts, left_out_object
@@ -112,28 +112,38 @@ def suggestion_document(
     """Return the report. ``by``: how what is left out is folded. ``most``: how many rules it has. ``left_out``: how
     many rows of what is left out for one reason.
     """
+    largest = sorted(range(len(found.rules)), key=lambda n: -found.rules[n].evidence.connections)[:most]
+    shown = [found.rules[n] for n in sorted(largest)]
     rules = [
-        (grouped(each.evidence.connections), human_bytes(each.evidence.bytes), Name(each.group),
-         Name(suggested_words(each.rule)))
-        for each in found.rules[:most]
+        (grouped(each.evidence.connections), human_bytes(each.evidence.bytes),
+         (Name(each.group), ": ", suggested_words(each.rule)))
+        for each in shown
     ]  # fmt: skip
-    table = [Table(("connections", "bytes", "group", "rule"), rows=rules, numbers=2)] if rules else []
+    connections = sum(each.evidence.connections for each in found.rules) - sum(
+        each.evidence.connections for each in shown
+    )
+    left = len(found.rules) - len(shown)
+    words = f"{plural(left, 'more rule')} ({plural(connections, 'connection')})" if left else ""
+    table = [Table(("connections", "bytes", "rule"), rules, 2)] if rules else []
     check = ("Replayed with ", *capture_names(found.captures), f", {claim_words(found.check)}")
     packets = [(number, word) for word, number in found.other_packets.items()]
-    packets += left_out_counts(found.packets_left_out)
+    packets += [(number, why) for number, why in left_out_counts(found.packets_left_out) if number]
     counts = ", ".join(f"{grouped(number)} {word}" for number, word in packets)
     return [
-        Section(headline(found), [Paragraph(check), *table, *more_of(len(found.rules), most, "rule")]),
-        *(_left_out_section(found, left, by, left_out) for left in found.left_out),
-        Section("", [Items([
-            *([Item("Left out", f"packets: {counts}")] if counts else []), *warning_items(found.warnings, most),
-            *damage_items(found.damaged), Item("Remember", REMINDER),
-        ])]),
+        Section(headline(found), [
+            Paragraph(check, "" if found.check.matches else "red"), *table, *more(words, len(found.rules)),
+        ]),
+        *(_left_out_section(found, each, by, left_out, len(shown)) for each in found.left_out),
+        *notes([
+            *([Item("Packets", f"of no connection, or left out: {counts}")] if counts else []),
+            *warning_items(found.warnings, most), *damage_items(found.damaged), Item("Remember", REMINDER),
+        ]),
     ]  # fmt: skip
 
 
-def _left_out_section(found: Suggestion, left: LeftOut, by: By, most: int) -> Section:
-    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most)
+def _left_out_section(found: Suggestion, left: LeftOut, by: By, most: int, rules: int) -> Section:
+    """``rules``: how many the report has. The option for all rows must not take rules away."""
+    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, asked=rules)
     heading = f"Left out: {plural(left.evidence.connections, 'connection')}: {left.reason}"
     return Section(heading, connection_rows(folded))
 

@@ -35,8 +35,8 @@ def plain(words: Words) -> str:
 
 def _write(page: Page, block: Block, indent: str) -> None:
     match block:
-        case Paragraph(words):
-            page.wrapped(plain(words), indent)
+        case Paragraph(words, style):
+            page.hanging(indent, plain(words), style)
         case Table(head, rows, numbers, styles):
             page.table(head, [[plain(cell) for cell in row] for row in rows], numbers, styles)
         case Items(items):

@@ -263,8 +263,8 @@ def test_check_says_what_was_compiled(capsys: Capsys) -> None:
     text = sgfast(capsys, "check", SHOP[0])
     assert text.status == 0 and text.err == ""
     words = " ".join(text.out.split())
-    assert "2 security groups, 9 rules, 3 instances, 1 VPC; compiled to 8 address classes, " in words
-    assert ", 4 rule tables, 0 bit vectors: " in words
+    assert "2 security groups, 9 rules, 3 instances, 1 VPC. The rules tell 8 classes of addresses and 10 " in words
+    assert "Compiled, they are 4 rule tables in " in words
 
 
 def test_check_prints_warnings_on_standard_error(capsys: Capsys, tmp_path: Path) -> None:

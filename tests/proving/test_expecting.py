@@ -75,8 +75,8 @@ expect:
     assert found["expected"]["meant"] == 0
     policy, capture, meant = tmp_path / "policy.yaml", tmp_path / "some.pcap", tmp_path / "meant.yaml"
     text = " ".join(sgfast(capsys, "replay", policy, capture, "--expect", meant).out.split())
-    assert "1 connection allowed, against line 3: any to web: tcp/80 should be denied" in text
-    assert "3 connections denied, against line 4: any to web-1: tcp/22,443 should be allowed" in text
+    assert "1 connection was allowed, though line 3 says: any to web: tcp/80 should be denied" in text
+    assert "3 connections were denied, though line 4 says: any to web-1: tcp/22,443 should be allowed" in text
 
 
 def test_a_name_that_is_nobody_ends_before_a_packet_is_read(tmp_path: Path) -> None:

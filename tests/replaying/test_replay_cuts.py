@@ -254,7 +254,7 @@ def test_reports_tell_of_changes_and_of_what_they_cut(tmp_path: Path, capsys: py
     assert "0.500 s  remove_rule http" in text and "1 change would come after the last packet" in text
     words = f"0.500 s tcp {CLIENT}:4000 > {SERVER}:80 2 packets came after that; not opened again"
     assert words in " ".join(text.split())
-    assert "2 packets of theirs came after the cut" in text and "Nothing else was denied" in text
+    assert "2 packets of cut connections came after the cut" in text and "Nothing else was denied" in text
     outcome = sgfast(capsys, *replaying[:-2], "--format", "json", "--engine", "reference")
     told = valid("summary", json.loads(outcome.out))["changes"]
     fields = ("disconnected", "came_back", "finished", "connections")

@@ -115,7 +115,7 @@ and 1 more connection: `--top 3` lists all
 
 Of 3 cut connections no more is known
 
-3 packets of theirs came after the cut. After a real change such packets could only be retransmissions, so they are not among the denied packets below.
+3 packets of cut connections came after the cut. After a real change such packets could only be retransmissions, so they are not among the denied packets below.
 
 2 changes would come after the last packet
 
@@ -128,12 +128,12 @@ Of 3 cut connections no more is known
 
 and 1 more row (1 connection): `--top 3` lists all
 
-#### As `meant.yaml` means it, or not
+#### Compared with the expectations in `meant.yaml`
 
 5 connections denied as meant, though answered in the capture
 
-- 3 connections allowed, against line 9: `web to db: tcp/1` should be denied
-- 3 connections allowed, against line 9: `web to db: tcp/1` should be denied
+- 3 connections were allowed, though line 9 says: `web to db: tcp/1` should be denied
+- 3 connections were allowed, though line 9 says: `web to db: tcp/1` should be denied
 
 and 1 more line: `--top 3` lists all
 
@@ -153,7 +153,7 @@ and 1 more line: `--top 3` lists all
 | 5 | `192.0.2.1` | `db-1` | tcp/5432 | refused: RST or ICMP unreachable |
 | 2 | `192.0.2.1` | `web-1` | tcp/80 | no answer |
 
-#### Allowed
+#### Allowed: 7 connections
 
 | connections | from | to | service | why |
 |---|---|---|---|---|
@@ -161,14 +161,14 @@ and 1 more line: `--top 3` lists all
 
 #### Rules: 3 of 11 were hit
 
-| connections | packets | bytes | group | rule |
-|---|---|---|---|---|
-| 4 | 9 | 900 B | `web` | `web-9` |
-| 3 | 6 | 600 B | `web` | `web-6` |
+| connections | packets | bytes | rule |
+|---|---|---|---|
+| 4 | 9 | 900 B | `web-9` in `web` |
+| 3 | 6 | 600 B | `web-6` in `web` |
 
 and 1 more rule: `--top 3` lists all
 
-Never hit: `web-0`, `web-0` and 6 more rules: `--top 8` lists all
+Never hit: `web-0` in `web`, `web-0` in `web` and 6 more rules: `--top 8` lists all
 
 #### Connections
 
@@ -178,27 +178,29 @@ Never hit: `web-0`, `web-0` and 6 more rules: `--top 8` lists all
 
 6 denied packets belonged to TCP connections that the filter does not know (midstream)
 
+#### Notes
+
 - First packet: 1970-01-01 00:00:00.000000 UTC
 - Last packet: 1970-01-01 00:00:01.000000 UTC, 1.0 s later
 - Tunnels: taken off packets: vxlan 3
 - Warning: one\\_0
 - Warning: one\\_1
 - Warning: and 1 more warning: `--json` has all
-- **Damage: d.pcap: damaged at byte 24, packet 7: the file ends; the report ends there**
+- **Damage: d.pcap: damaged at byte 24, packet 7: the file ends; what comes after that was not read**
 - Remember: A capture taken behind today's security groups cannot show what they already block.
 """  # noqa: E501
 
 CHECK = """\
-### `policy.yaml` can be used; findings: 1 error, 2 notes
-
-1,000,000,000 security groups, 1,000,000,000 rules, 1,000,000,000 instances, 1,000,000,000 VPCs; compiled to 1,000,000,000 address classes, 1,000,000,000 port classes, 1,000,000,000 rule tables, 1,000,000,000 bit vectors: 1.0 GB
+### `policy.yaml` is valid; findings: 1 error, 2 notes
 
 With `a.pcap`, `b.pcap`, `c.pcap` and 1 more capture: 50 packets in 1.0 s, from 1970-01-01 00:00:00.000000 to 1970-01-01 00:00:01.000000 UTC; left out: 5 by --filter
 
-| code | severity | line | about | finding |
-|---|---|---|---|---|
-| SG004 | error | 3 | `web-1` | open |
-| SG015 | note | 3 | `web-1` | all\\_used |
+**d.pcap: damaged at byte 24, packet 7: the file ends; what comes after that was not read**
+
+| code | severity | finding |
+|---|---|---|
+| SG004 | error | line 3, `web-1`: open |
+| SG015 | note | line 3, `web-1`: all\\_used |
 
 and 1 more finding: `--top 3` lists all
 
@@ -216,25 +218,26 @@ and others of too many kinds to be told apart (2 connections)
 - SG004: As the source, name the networks, the address group or the security group that needs access.
 - SG015: Put the narrower rules in its place if nothing else should come this way. A capture shows only what happened while it ran: think of backups, month ends, failovers and other clients.
 
+#### Notes
+
 - Left out: Half of it was left out.
 - Warning: one\\_0
 - Warning: one\\_1
 - Warning: and 1 more warning: `--json` has all
-- **Damage: d.pcap: damaged at byte 24, packet 7: the file ends; the report ends there**
 - Remember: A capture taken behind today's security groups cannot show what they already block.
 """  # noqa: E501
 
 SUGGESTION = """\
 ### 3 rules in 1 group for 1 instance
 
-Replayed with `a.pcap`, the suggested policy allows 8 of 9 connections, and 1 of those left out
+**Replayed with `a.pcap`, the suggested policy allows 8 of 9 connections, and 1 of those left out**
 
-| connections | bytes | group | rule |
-|---|---|---|---|
-| 3 | 3.0 kB | `web` | `tcp/80 from 0.0.0.0/0 (IPv4)` |
-| 2 | 2.0 kB | `web` | `tcp/80 from 0.0.0.0/0 (IPv4)` |
+| connections | bytes | rule |
+|---|---|---|
+| 3 | 3.0 kB | `web`: tcp/80 from 0.0.0.0/0 (IPv4) |
+| 2 | 2.0 kB | `web`: tcp/80 from 0.0.0.0/0 (IPv4) |
 
-and 1 more rule: `--top 3` lists all
+and 1 more rule (1 connection): `--top 3` lists all
 
 #### Left out: 7 connections: never answered
 
@@ -247,10 +250,12 @@ and 1 more row (1 connection): `--top 3` lists all
 
 #### Left out: 8 connections: too many kinds of connections
 
-- Left out: packets: 2 malformed, 1 before --start, 2 at --end or later, 3 by --filter, 4 duplicates
+#### Notes
+
+- Packets: of no connection, or left out: 2 malformed, 1 before --start, 2 at --end or later, 3 by --filter, 4 duplicates
 - Warning: one\\_0
 - Warning: one\\_1
 - Warning: and 1 more warning: `--json` has all
-- **Damage: a.pcap: damaged at byte 24, packet 7: the file ends; the report ends there**
+- **Damage: a.pcap: damaged at byte 24, packet 7: the file ends; what comes after that was not read**
 - Remember: A capture taken behind today's security groups cannot show what they already block.
-"""
+"""  # noqa: E501

@@ -45,7 +45,7 @@ def check_markdown(
     origin: str, warnings: Sequence[str], checked: Checked, lines: Lines, by: By = "group", top: int = MARKDOWN_ROWS
 ) -> str:
     found = {**SIZES, "assumed": [], "warnings": list(warnings)}
-    return to_markdown(check_document(origin, found, checked, lines, by=by, findings=top, most=top))
+    return to_markdown(check_document(origin, found, checked, lines, by=by, findings=top, most=top, sized=False))
 
 
 def suggestion_markdown(found: Suggestion, by: By = "group", top: int | None = None) -> str:

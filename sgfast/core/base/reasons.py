@@ -13,8 +13,6 @@ class Reason(NamedTuple):
     sentence: str
     #: Whether rules or the policy decide. Otherwise the packet alone does, or what was seen before it.
     by_policy: bool = False
-    #: Whether denials are listed by it. Those that follow a cut are not.
-    is_listed: bool = True
 
 
 REASON_TABLE = (
@@ -28,11 +26,11 @@ REASON_TABLE = (
         "invalid", "deny", "It belongs to no connection and cannot open one, or does not fit its connection's state."
     ),
     Reason("midstream", "deny", "It belongs to a TCP connection that the filter does not know."),
-    Reason("disconnected", "deny", "A change of the policy cut its connection.", is_listed=False),
+    Reason("disconnected", "deny", "A change of the policy cut its connection."),
     Reason("table-full", "deny", "The connection table has no room.", by_policy=True),
     Reason("vpc-isolated", "deny", "The two VPCs are not peered.", by_policy=True),
-    Reason("malformed", "deny", "It contradicts itself."),
-    Reason("truncated", "deny", "The capture cut off its header."),
+    Reason("malformed", "deny", "The packet contradicts itself."),
+    Reason("truncated", "deny", "The capture cut off the packet's header."),
     Reason("fragment", "deny", "The first fragment of its datagram did not arrive in time, or fragments overlap."),
     Reason("opener-denied", "moot", "It follows a denied opener: it would never have been sent."),
     Reason("infrastructure", "deny", "An instance sent it as a DHCP server or a router, which it must not be."),
