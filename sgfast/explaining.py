@@ -370,7 +370,7 @@ def _ends(
     ends = []
     for each in named:
         if isinstance(each, Instance):
-            # An instance given by its name is an end even where the VPC does not see it.
+            # If the VPC in question does not see the instance, its address is looked up in its own VPC.
             sees = engine if _is_visible(engine, each) else Engine(engine.policy, vpc=each.vpc)
             ends.append(End(_own_address(sees, each, family, choices), each))
         else:

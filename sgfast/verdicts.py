@@ -91,7 +91,7 @@ class Applied:
     #: Connections that were live and that the change cut on at least one side: disconnected them, or made the side
     #: forget them (SPEC 6.7). Connections between two instances count once.
     disconnected: int
-    #: Those among them that had ended before, and were only remembered until their timeout (SPEC 6.12).
+    #: The part of them that had ended before, and were only remembered until their timeout (SPEC 6.12).
     finished: int
     #: The number of rule tables in the new policy, and how many of them had to be built.
     rule_tables: int

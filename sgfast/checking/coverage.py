@@ -205,7 +205,7 @@ class _Extents:
             self._of[n] = protocol, ranges[0][0], ranges[-1][1], first, max(end, first + 1)
 
     def meeting(self, keys: Sequence[Key], asked: Collection[Key]) -> list[Key]:
-        """Those of ``keys`` that may overlap with one of ``asked``, which are included."""
+        """Return the ``keys`` that may overlap with one of ``asked``, and ``asked`` themselves."""
         protocol, low, high, first, end = self._of[[self._row[key] for key in keys]].T[:, :, None]
         protocol_, low_, high_, first_, end_ = self._of[[self._row[key] for key in asked]].T[:, None, :]
         meets = (
@@ -233,7 +233,7 @@ class Coverage:
             side: _Extents(index, side[1], [key for keys in of_group.values() for key in keys], self.rule)
             for side, of_group in self._rules.items()
         }
-        #: The number of contexts that were skipped as too much work.
+        #: Number of contexts that were skipped because they take too much work.
         self.skipped = 0
         self._budget = Budget(MAX_STEPS)
         self.explanation_budget = Budget(MAX_STEPS_TO_EXPLAIN)

@@ -75,7 +75,7 @@ class ChangedGroup:
     old_rule: str | None
     new_rule: str | None
     connections: int
-    #: Those among ``connections`` that the other end answered in the capture (SPEC 10.4).
+    #: The part of ``connections`` that the other end answered in the capture (SPEC 10.4).
     answered: int
     packets: int
     bytes: int

@@ -200,7 +200,7 @@ class AddressClasses:
         parents = None if earlier is None else self._parents(earlier, of_news)
         #: Whether every class is part of an earlier one.
         self.is_finer = parents is not None
-        #: The lower class that each class was divided from, or itself.
+        #: By class: the number of the earlier class of which it is a part, or its own number.
         self.origin = np.arange(self.count, dtype=np.uint32)
         if earlier is not None and parents is not None:
             self.origin = np.append(earlier.origin, np.array(parents, dtype=np.uint32))

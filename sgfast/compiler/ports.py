@@ -54,7 +54,7 @@ class PortClasses:
         #: The class of each port of the other protocols, as arrays that ``narrow`` made.
         self.by_port: dict[int, NDArray[Any]] = {} if earlier is None else earlier.by_port.copy()
         self._ports: dict[int, _Ports] = {} if earlier is None else earlier._ports.copy()
-        #: The lower class that each class was divided from, or itself.
+        #: By class: the number of the earlier class of which it is a part, or its own number.
         self.origin: NDArray[np.uint32] = np.zeros(1, dtype=np.uint32) if earlier is None else earlier.origin
         ranges_of: dict[int, set[tuple[int, int]]] = defaultdict(set)
         for rule in rules:

@@ -146,7 +146,7 @@ class _Checker:
         #: The number of rejected records that the services hold.
         self._held = 0
         self._waiting: deque[Waiting] = deque()
-        #: The key of each instance's only accepted conversation so far; None if there are several.
+        #: By instance: the key of its accepted conversation; None if it has had several.
         self._accepted: dict[int, tuple[object, ...] | None] = {}
         #: ICMP packets, each of which may have had a connection of its own.
         self._icmp_packets = 0

@@ -151,7 +151,7 @@ class SecurityGroup:
 
 
 def new_rules(before: Policy | None, group: SecurityGroup) -> Sequence[Rule]:
-    """Those rules of ``group`` that are other objects than those of the group of its name in ``before``, if any."""
+    """Return the rules of ``group`` that are other objects than those in ``before``, whose group has the same name."""
     old = before.group_by_name.get(group.name) if before else None
     if old is group:
         return ()
@@ -483,7 +483,7 @@ def count_rules(policy: Policy) -> int:
 
 
 def count_addresses(policy: Policy) -> int:
-    """Those of instances and of address groups."""
+    """Count the addresses of instances and of address groups."""
     return sum([len(instance.addresses) for instance in policy.instances]) + sum(
         [len(group.addresses) for group in policy.address_groups]
     )

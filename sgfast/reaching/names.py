@@ -288,7 +288,7 @@ def _covered(end: End, family: int, spans: Sequence[Span]) -> Iterator[Span]:
 
 
 def _outermost(spans: Iterable[Span]) -> set[Span]:
-    """Those that no other one contains."""
+    """Return the spans that no other one contains."""
     found: list[Span] = []
     for span in sorted(spans):
         if not found or -found[-1][1] < span[0]:

@@ -18,7 +18,7 @@ FRAGMENT_HEADER = 44
 EXTENSION_HEADERS = (HOP_BY_HOP, 43, FRAGMENT_HEADER, 60, 135, 139, 140)
 #: Options of the hop-by-hop header: a byte of padding, and the length of a jumbogram.
 PAD1, JUMBO_PAYLOAD = 0, 0xC2
-#: The longest payload that the length field of IPv6 can state.
+#: The largest value of the payload length field in an IPv6 header.
 MOST_WITHOUT_JUMBO = 0xFFFF
 #: Bytes of the transport header that must be there (SPEC 3.4).
 HEADER_NEEDED = {TCP: 20, UDP: 8, UDPLITE: 8, SCTP: 12, DCCP: 12}

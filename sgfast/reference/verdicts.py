@@ -52,5 +52,5 @@ class Applied:
 
     #: Tuples of which the change cut at least one side's live connection: it was disconnected, or forgotten.
     disconnected: int = 0
-    #: Those among them that had ended before (SPEC 6.12).
+    #: The part of them that had ended before (SPEC 6.12).
     finished: int = 0

@@ -125,7 +125,7 @@ def listed_unanswered(kinds: Kinds) -> list[Unanswered]:
 
 
 def _named(rows: Rows) -> Iterator[Any]:
-    """Those whose instance and peer are known."""
+    """Return the rows whose instance and peer are known."""
     return iter(rows[(rows["family"] > 0) & (rows["instance"] >= 0)])
 
 

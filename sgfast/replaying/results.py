@@ -172,7 +172,7 @@ class ChangeDone:
     came_back: int | None = None
     denied_again: int | None = None
     packets_after: int | None = None
-    #: Those with most packets after the cut first; at most ``LISTED_CUTS``.
+    #: Connections with most packets after the cut come first; at most ``LISTED_CUTS``.
     connections: tuple[CutConnection, ...] = ()
     #: Its number among the engine's changes if it cut something, else -1.
     number: int = -1
@@ -250,7 +250,7 @@ class ReplayResult(Shown):
     #: (SPEC 9.1).
     first_time_ns: int | None = None
     last_time_ns: int | None = None
-    #: Those among ``packets`` that the replay before a snapshot judged.
+    #: The part of ``packets`` that the replay before a snapshot judged.
     earlier_packets: int = 0
     #: Packets of the captures that were left out of ``packets``; None: no option leaves any out.
     left_out: PacketsLeftOut | None = None
@@ -291,7 +291,7 @@ class ReplayResult(Shown):
 
     @property
     def denied(self) -> list[Denied]:
-        """Those with most packets first. The number of kinds is limited; further packets are in ``denied_others``."""
+        """Denials with most packets first. The number of kinds is limited; further packets are in ``denied_others``."""
         return listed_denials(self.kinds)
 
     @property
@@ -300,12 +300,12 @@ class ReplayResult(Shown):
 
     @property
     def broken(self) -> list[Broken]:
-        """Those with most connections first."""
+        """Kinds with most connections first."""
         return listed_broken(self.kinds)
 
     @property
     def unanswered(self) -> list[Unanswered]:
-        """Those with most connections first."""
+        """Kinds with most connections first."""
         return listed_unanswered(self.kinds)
 
     def empty_part(self, vpc: str | None) -> ReplayResult:

@@ -9,7 +9,7 @@ from sgfast.replaying.results import CutConnection
 
 
 def cut_key(cut: CutConnection) -> tuple[Any, ...]:
-    """Those with most packets first, then unfinished ones, then those with lower addresses."""
+    """Sort key: most packets first, then unfinished connections, then lower addresses."""
     ends = [ip_address(end) for end in (cut.initiator, cut.responder)]
     ports = (cut.initiator_port or 0) << 16 | (cut.responder_port or 0)
     icmp = (cut.icmp_type or 0) << 8 | (cut.icmp_code or 0)

@@ -32,7 +32,7 @@ def answer_sections(rollup: Rollup, reasons: Reasons, part: Part, by: By, most: 
         for row in folded.rows
     ]
     traffic = Traffic(measure, rows, ("why", *(["nearest rule"] if explained else [])))
-    # The headline has the sums of the other lists.
+    # The headline gives the totals of the other lists.
     heading = HEADINGS[part] if part != "allowed" else f"Allowed: {plural(rollup.total(part), 'connection')}"
     return [Section(heading, [traffic, *more(left_words(folded, measure), folded.every)])]
 

@@ -273,7 +273,7 @@ def _after_words(number: int) -> str:
 
 
 def _largest_changes(result: ReplayResult, most: int) -> list[ChangeDone]:
-    """Those that cut most connections, in the order in which they took effect."""
+    """Return the changes that cut most connections, in the order in which they took effect."""
     order = sorted(range(len(result.changes)), key=lambda n: -result.changes[n].disconnected)
     return [result.changes[n] for n in sorted(order[:most])]
 

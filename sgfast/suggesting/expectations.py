@@ -136,7 +136,7 @@ def _comments(result: ReplayResult, observer: Observer) -> list[str]:
 
 
 def _allowed(policy: Policy, vpc: str | None, kinds: Iterable[Kind]) -> set[Kind]:
-    """Those that the policy does not deny, each judged as the opener of a connection."""
+    """Return the connections that the policy does not deny, each judged as the opener of a connection."""
     settings = replace(policy.settings, timeouts=Timeouts())
     engine = Engine(policy.having(settings=settings), vpc=vpc)
     apart = 2 * max(astuple(settings.timeouts))

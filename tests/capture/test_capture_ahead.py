@@ -96,7 +96,7 @@ def read_whole(path: Path) -> Told:
 
 
 def assert_same(path: Path, data: bytes) -> Told:
-    """What is read ahead is what is read at once, which is returned."""
+    """Assert that reading ahead gives the same as reading at once, and return that."""
     path.write_bytes(data)
     whole = read_whole(path)
     assert read_ahead(path) == whole
@@ -127,7 +127,7 @@ def test_damage_and_a_cut_are_told_where_they_are(
     damaged = data[: at + 4] + b"\xff" * 12 + data[at + 16 :]
     for each in (damaged, *(data[: end(n) + around] for n in (4, 5) for around in (-1, 0, 1, 17))):
         path.write_bytes(each)
-        # How many bytes were read to see the damage may differ.
+        # The number of bytes that were read before the damage shows may differ.
         packets, damage, *_ = read_whole(path)
         assert packets and damage is not None and read_ahead(path)[:2] == (packets, damage)
 

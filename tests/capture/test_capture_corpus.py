@@ -32,8 +32,8 @@ def test_captures_have_the_packets_of_the_manifest_and_others_end_as_they_may() 
             wrong += [str(reader.damage)] if readable else []
             ends["damage"] += 1
             continue
-        # Where both count, they agree in every readable file. In others, tcpdump gives up at a second kind of
-        # interface, capinfos at link types it does not know.
+        # In every file that both programs read, their counts agree. tcpdump gives up at a second kind of interface,
+        # capinfos at link types that it does not know.
         counted = row["packets_capinfos"] or row["packets_tcpdump"] or "0"
         if str(reader.packets) != counted:
             wrong.append(f"{path}: {reader.packets} packets instead of {counted}")

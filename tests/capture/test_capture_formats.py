@@ -278,7 +278,7 @@ def test_cut_at_every_byte(form: str, order: str) -> None:
 
 PCAP, PCAPNG = pcap_head() + pcap_record(b"before"), section() + interface() + enhanced(b"before")
 SNOOP_ONE = SNOOP_HEAD + snoop_record(b"before")
-#: What stands before, what is damaged, and what is said of it.
+#: The bytes before the damage, the damaged bytes, and the message about them.
 DAMAGE = [
     (PCAP, pcap_record(b"abc", captured=4), "the file ends in the middle of a record (19 of 20 bytes)"),
     *(
@@ -349,7 +349,7 @@ def test_captures_put_together_with_cat_are_called_that(order: str, magic: int) 
     assert len(check(PCAP + pcap_record(b"", time=(magic, 0))).packets) == 2
 
 
-# What is refused
+# Refusals
 
 
 USB, X = interface(link_type=189), enhanced(b"x")

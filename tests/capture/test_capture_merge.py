@@ -69,7 +69,7 @@ def expected(paths: list[Path]) -> list[Packet]:
 def test_packets_come_by_time_and_equal_times_in_the_order_of_captures(
     captures: int, in_order: bool, tmp_path: Path
 ) -> None:
-    """Those of captures that are out of order inside, too, keep their order. One that is behind catches up at once."""
+    """Packets keep the order of their capture, even where its timestamps run backwards."""
     print(f"seed {SEED}")
     draw = random.Random(SEED + captures)
     paths = []

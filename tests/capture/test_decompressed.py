@@ -138,7 +138,7 @@ def test_without_a_global_lock_zlib_does_it_and_says_the_same(monkeypatch: pytes
 
 PLAIN = noise(random.Random(SEED), 4_000_000)
 LARGE = xz_stream(PLAIN[n : n + 300_000] for n in range(0, len(PLAIN), 300_000))
-#: What decompresses a file, and the file.
+#: The way in which a file is decompressed, and the file.
 WAYS: dict[type, bytes] = {
     decompressed._Thread: bz2.compress(PLAIN, 1),
     gzip_files.InflatedFile: gzip.compress(PLAIN, 1),
@@ -198,7 +198,7 @@ def test_a_stream_that_is_closed_or_forgotten_leaves_no_thread(
     assert holder[0].readinto(memoryview(bytearray(1000)))
     begun, ahead = threads(), holder[0]._thread or holder[0]._parts
     assert type(ahead) is way
-    # What a thread of these looks at now and then.
+    # Conditions that such a thread checks now and then.
     stopped = getattr(ahead, "_jobs", None) or getattr(ahead, "_input", None)
     del ahead
     if is_forgotten:

@@ -1,4 +1,4 @@
-"""What zlib-ng's reader must not be left alone with in gzip files (SPEC 9.6); test_parallel.py has the rest."""
+"""Damage of gzip files that zlib-ng's reader does not report itself (SPEC 9.6). test_parallel.py has the rest."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_bomb_is_left_at_once(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> 
     assert seen.begun == 1 and seen.made < 5_000_000
 
 
-# What is made ahead
+# Output that is made ahead
 
 
 def test_no_more_than_its_pieces_are_made_ahead() -> None:

@@ -1,4 +1,4 @@
-"""What several threads decompress: nothing differs but the threads (SPEC 9.6).
+"""Decompression by several threads gives the same as by one (SPEC 9.6).
 
 Files of gzip are read by zlib-ng's reader, those of other formats in parts.
 """

@@ -54,7 +54,7 @@ def closed(on_change: str = "cut-inbound") -> Policy:
     return parse_policy((POLICY % on_change).replace("ports: 80", "ports: 81"))
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize(

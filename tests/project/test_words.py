@@ -8,7 +8,7 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parents[2] / "sgfast"
 
 #: A docstring, or a comment that does not go on from the line before.
-FRAGMENT = re.compile(r'(?:^\s*r?"""|^(?!\s*#).*  # |^\s*#:? )(?:What|How|Which|Of|So many)\b')
+FRAGMENT = re.compile(r'(?:^\s*r?"""|^(?!\s*#).*  # |^\s*#:? )(?:What|How|Which|Of|So many|Those)\b')
 COMMENT = re.compile(r"^\s*#")
 
 

@@ -50,7 +50,7 @@ cdef class CidrTrie:
                     raise IndexError("no such row")
                 self.build_below(prefix_rows, length_rows, value_rows, i, background)
             return
-        # The order is by address, then by length: a covering prefix comes before the prefixes it covers.
+        # Sorted by address, then by length. So a prefix comes before the longer prefixes inside it.
         halves = prefixes.view(">u8").reshape(-1, 2)
         order = np.lexsort((lengths, halves[:, 1], halves[:, 0]))
         prefixes, lengths, values = prefixes[order], lengths[order], values[order]

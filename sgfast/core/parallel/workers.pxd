@@ -117,7 +117,7 @@ cdef class Workers:
         uint64_t number, HeaderRow* headers) noexcept nogil
     # Waits until the frames of the first `count` blocks are not needed any more.
     cdef void release(self, uint64_t count) noexcept nogil
-    # The number of blocks for which that is so already.
+    # Returns the number of blocks whose frames are not needed any more.
     cdef uint64_t all_released(self) noexcept nogil
     cdef void drain(self) noexcept nogil
     cdef void retire(self) noexcept nogil       # drains, then ends the threads

@@ -90,7 +90,7 @@ cdef inline void take(
         at = block.content.next[at]
     taken.count = count
     cursor[0] = <uint16_t>at
-    # Those that are taken next may have to come from another core.
+    # The packets that are taken next may have to come from another core.
     ahead = at
     while ahead < until and count > 0:
         take_over(&block.content.packets[ahead])

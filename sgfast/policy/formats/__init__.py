@@ -34,7 +34,7 @@ _POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", 
 _TERRAFORM = frozenset(("format_version", "serial", "terraform_version", "encrypted_data"))
 #: Top-level keys of a template, of the two AWS CLI commands' outputs, and of a parameter in a list of them.
 _CLOUDFORMATION = frozenset(("Resources", "TemplateBody", "Stacks", "ParameterKey"))
-#: The number of items of a list that are examined to detect a format.
+#: The format of a list is detected from this many of its first items.
 _LOOKED_AT = 200
 
 

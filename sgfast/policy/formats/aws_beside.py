@@ -31,7 +31,7 @@ def _note(draft: Draft, message: str, found: Iterable[Location]) -> None:
 
 
 def nat_gateways(files: AwsDocuments) -> Iterator[JsonObject]:
-    """Those that exist still: deleted ones are listed for an hour."""
+    """Return the ones that still exist: deleted ones are listed for an hour."""
     for item in files.items("NatGateways", "NatGatewayId"):
         if item.text("State") not in ("deleted", "failed"):
             yield item

@@ -33,7 +33,7 @@ Part = Literal[
 #: In place of a reason's word, with the row's own reason: packets of ``one-way`` whose address had no room, so that it
 #: is not known whether somebody answered them.
 PERHAPS = "perhaps-answered"
-#: Those that are counted by packets.
+#: Parts that are counted by packets.
 BY_PACKETS: tuple[Part, ...] = ("denied", "one-way")
 By = Literal["group", "instance", "address", "service", "rule"]
 BY: tuple[By, ...] = get_args(By)
@@ -376,7 +376,7 @@ class Rollup:
         refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
         packets, answered = rows["packets"].astype(np.int64), (rows["broken"] > 0) | (rows["meant"] > 0)
         unanswered = np.where(answered, 0, packets)
-        # Denials without an address may have been answered. Then they count as that in a row with an address.
+        # If any denial was answered, those that are counted without an address may have been, too.
         perhaps = (rows["family"] == 0) & answered.any()
         allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
         return {

@@ -128,8 +128,8 @@ def snake(value: Any) -> Any:
     return made
 
 
-#: What the tasks ec2_security_group_info, ec2_eni_info, ec2_instance_info, ec2_vpc_net_info and ec2_vpc_subnet_info
-#: register, and the last one in a loop. The instance is in no other listing.
+#: Results that Ansible registers for ec2_security_group_info, ec2_eni_info, ec2_instance_info, ec2_vpc_net_info and
+#: ec2_vpc_subnet_info. The last task runs in a loop. Only ec2_instance_info lists the instance.
 ANSIBLE: dict[str, Any] = {
     "groups": {"changed": False, "failed": False, "security_groups": snake(account()["SecurityGroups"])},
     "interfaces": {
