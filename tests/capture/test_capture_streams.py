@@ -140,7 +140,7 @@ def test_file_is_closed_with_the_reader_and_on_errors(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
     for _ in range(10):
         refusal(path)
-    assert not before or len(os.listdir("/proc/self/fd")) == before
+    assert not before or len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_closed_reader_says_so() -> None:
