@@ -1,7 +1,7 @@
 """Records what every command says in every format about some hundred inputs, and compares two such records.
 
     python tests/support/answers.py prepare DIR             # copies the inputs and writes the list of commands
-    python tests/support/answers.py run DIR RECORD          # runs them all with the sgfast that Python imports
+    python tests/support/answers.py run DIR RECORD [WORD]   # runs them with the sgfast that Python imports
     python tests/support/answers.py compare RECORD RECORD   # exits with 1 if an answer differs
 
 A change that must not be seen by users is run before and after it, on the same DIR. The inputs are the recordings in
@@ -314,10 +314,12 @@ def _run_forked(folder: str, arguments: list[str]) -> dict[str, Any]:
     return json.loads(told) if told else {"status": "killed", "out": "", "err": "", "files": {}}
 
 
-def run_all(folder: Path, record: Path) -> None:
+def run_all(folder: Path, record: Path, word: str | None = None) -> None:
+    """Records all commands, or those that have ``word`` among their arguments."""
     import sgfast.cli
 
     cases: list[Case] = [tuple(case) for case in json.loads((folder / "cases.json").read_text())]  # type: ignore[misc]
+    cases = [case for case in cases if word is None or word in case[1]]
     # Imported once, before the children are forked.
     sgfast.cli.main.make_context("sgfast", ["replay", "--help"], resilient_parsing=True)
     for command in sgfast.cli.main.list_commands(None):  # type: ignore[arg-type]
@@ -349,14 +351,15 @@ def read(record: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def compare(old: Path, new: Path) -> int:
     before, after = dict(read(old)), dict(read(new))
     differ = 0
-    for command in before | after:
-        texts = [_spelled(record.get(command)) for record in (before, after)]
+    both = [command for command in before if command in after]
+    for command in both:
+        texts = [_spelled(record[command]) for record in (before, after)]
         if texts[0] != texts[1]:
             differ += 1
             print(f"\n$ sgfast {command}")
             lines = list(difflib.unified_diff(*(text.split("\n") for text in texts), "old", "new", lineterm="", n=1))
             print("\n".join(line[:240] for line in lines[2:40]))
-    print(f"\n{len(before)} and {len(after)} answers; {differ} differ")
+    print(f"\n{len(before)} and {len(after)} answers; of {len(both)} that both have, {differ} differ")
     return 1 if differ else 0
 
 
@@ -366,9 +369,7 @@ def _steady(text: str) -> str:
     return text
 
 
-def _spelled(answer: dict[str, Any] | None) -> str:
-    if answer is None:
-        return "not run"
+def _spelled(answer: dict[str, Any]) -> str:
     files = "".join(f"\n== {name}\n{text}" for name, text in answer["files"].items())
     return _steady(f"exit status {answer['status']}\n{answer['out']}\n== standard error\n{answer['err']}{files}")
 
@@ -377,8 +378,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["prepare", folder]:
             prepare(Path(folder))
-        case ["run", folder, record]:
-            run_all(Path(folder), Path(record))
+        case ["run", folder, record, *words] if len(words) < 2:
+            run_all(Path(folder), Path(record), *words)
         case ["compare", old, new]:
             sys.exit(compare(Path(old), Path(new)))
         case _:
