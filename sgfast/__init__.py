@@ -91,7 +91,8 @@ if TYPE_CHECKING:
     )
     from sgfast.explaining import Explained
     from sgfast.exporting.texts import export
-    from sgfast.live.aws import policy_from_boto3
+    from sgfast.importing.live_aws import policy_from_boto3
+    from sgfast.loading import load, load_policy, parse_policy
     from sgfast.policy.changes import (
         AddAddress,
         AddGroup,
@@ -109,7 +110,6 @@ if TYPE_CHECKING:
         RemoveRule,
         SetAddressGroup,
     )
-    from sgfast.policy.document import load, load_policy, parse_policy
     from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Policy, Rule, SecurityGroup
     from sgfast.proving import Proof
     from sgfast.reaching import Reach
@@ -207,13 +207,13 @@ _HOMES = {
     ),
     "sgfast.explaining": ("Explained",),
     "sgfast.exporting.texts": ("export",),
-    "sgfast.live.aws": ("policy_from_boto3",),
+    "sgfast.importing.live_aws": ("policy_from_boto3",),
+    "sgfast.loading": ("load", "load_policy", "parse_policy"),
     "sgfast.policy.changes": (
         "AddAddress", "AddGroup", "AddInstance", "AddMember", "AddPeering", "AddRule", "Change", "ModifyRule",
         "RemoveAddress", "RemoveGroup", "RemoveInstance", "RemoveMember", "RemovePeering", "RemoveRule",
         "SetAddressGroup",
     ),
-    "sgfast.policy.document": ("load", "load_policy", "parse_policy"),
     "sgfast.policy.model": (
         "AddressGroup", "AddressGroupPeer", "GroupPeer", "Instance", "Policy", "Rule", "SecurityGroup",
     ),

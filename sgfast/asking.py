@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from sgfast.asked import Shown
 from sgfast.errors import ArgumentError
+from sgfast.loading import load as load
 from sgfast.notebook import SHOWN_ROWS, html_table
-from sgfast.policy.document import load as load
 from sgfast.policy.model import Action, Instance
 from sgfast.policy.model import Policy as Policy
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from sgfast.explaining import Explained as Explained
     from sgfast.exporting.terraform import Provider as Provider
     from sgfast.exporting.texts import Target as Target
+    from sgfast.loading import PolicySource as PolicySource
     from sgfast.output import Output as Output
     from sgfast.policy.change_file import ChangesSource as ChangesSource
-    from sgfast.policy.document import PolicySource as PolicySource
     from sgfast.policy.expectations import ExpectationsSource as ExpectationsSource
     from sgfast.proving import Proof as Proof
     from sgfast.reaching import Difference, End, Row

@@ -27,8 +27,8 @@ from sgfast.compiler import Compiler, Numbering
 from sgfast.core.state.snapshot import load_plane, save_plane
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
+from sgfast.loading import load
 from sgfast.output import open_output
-from sgfast.policy.document import load
 from sgfast.policy.model import Instance, Policy, Rule
 from sgfast.policy.serialization import from_plain, to_plain
 

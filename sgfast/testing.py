@@ -18,7 +18,7 @@ from types import UnionType
 from warnings import warn
 
 from sgfast.errors import ArgumentError, ArgumentTypeError
-from sgfast.policy.document import load
+from sgfast.loading import load
 from sgfast.policy.document_reader import WORD_WANTED, is_line
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.model import Action, Policy

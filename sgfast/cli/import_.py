@@ -14,7 +14,7 @@ from sgfast.cli.printing import warn
 from sgfast.cli.progress import progress_of_account
 
 if TYPE_CHECKING:
-    from sgfast.live import Account
+    from sgfast.importing.sources import Account
 
 
 @click.command("import", short_help="Turn a cloud's export into a policy.")
@@ -74,8 +74,8 @@ def import_command(
     """
     form = SYNONYMS.get(form, form)
     _check_live(form, files, live, bool(aws_profile or regions), bool(os_cloud))
+    from sgfast.importing import import_sources, load
     from sgfast.output import open_output, refuse_shared
-    from sgfast.policy.formats import import_sources, load
     from sgfast.policy.yaml_nodes import shown_origin
     from sgfast.version import __version__
 
@@ -123,9 +123,9 @@ def _check_live(form: str, files: Sequence[str], live: bool, is_for_aws: bool, i
 def _read_account(
     form: str, aws_profile: str | None, regions: Sequence[str], os_cloud: str | None, quiet: bool
 ) -> Account:
-    from sgfast.live import aws, openstack
+    from sgfast.importing import live_aws, live_openstack
 
     with progress_of_account(shown=not quiet) as progress:
         if form == "aws":
-            return aws.read_account(aws_profile, regions, progress)
-        return openstack.read_account(form, os_cloud, progress)
+            return live_aws.read_account(aws_profile, regions, progress)
+        return live_openstack.read_account(form, os_cloud, progress)

@@ -12,7 +12,7 @@ import click
 from sgfast.cli.options import Choice
 
 if TYPE_CHECKING:
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.policy.model import Policy
 
 FORMATS = ("auto", "otc", "neutron", "aws", "terraform", "cloudformation")
@@ -37,7 +37,7 @@ class PolicyOptions:
     unresolved: Literal["error", "empty"]
 
     def load(self, path: str, lines: Lines | None = None) -> Policy:
-        from sgfast.policy.document import load_policy
+        from sgfast.loading import load_policy
 
         return load_policy(path, lines, format=self.format, unresolved=self.unresolved)
 

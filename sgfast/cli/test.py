@@ -83,7 +83,7 @@ def test(
         raise click.UsageError("--vpc and the options for reading captures need --init")
     if (policy, *files).count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import load_expectations
     from sgfast.proving import Expectations
     from sgfast.report.expectations import expectations_junit, expectations_summary, expectations_text

@@ -36,7 +36,7 @@ from sgfast.comparing.results import (
 )
 from sgfast.comparing.rules import together
 from sgfast.engine import VERDICTS, Midstream, Mode
-from sgfast.policy.document import PolicySource, load
+from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.processors import usable_processors
 from sgfast.replaying.captures import Captures

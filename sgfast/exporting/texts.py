@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, get_args
 
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
-from sgfast.policy.document import PolicySource, load
+from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import find, similar
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import read_document, show, shown_origin

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sgfast.engine import Midstream, Mode
 from sgfast.errors import ArgumentError, CaptureError, PolicyError
-from sgfast.policy.document import PolicySource, load
+from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures, are_files

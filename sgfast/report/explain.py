@@ -6,7 +6,7 @@ from typing import Any
 
 from sgfast.capture.names import printable
 from sgfast.explaining import Explained, NearMiss, SideExplained, service_of
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.model import WORDS
 from sgfast.policy.protocols import protocol_name

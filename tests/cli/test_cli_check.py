@@ -17,7 +17,7 @@ from frames import ethernet, ip, tcp
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from sgfast.checking import CODES, check_policy, usage
-from sgfast.policy.document import load_policy, parse_policy
+from sgfast.loading import load_policy, parse_policy
 from sgfast.replaying import replay
 from sgfast.report.sarif import sarif
 

@@ -15,7 +15,7 @@ import sgfast as package
 from sgfast.cli.import_ import import_command
 from sgfast.cli.policies import SYNONYMS
 from sgfast.errors import PolicyError
-from sgfast.policy.formats import FORMATS
+from sgfast.importing import FORMATS
 
 Capsys = pytest.CaptureFixture[str]
 EXPORT = PCAPS / "export"

@@ -26,7 +26,7 @@ from sgfast.exporting.aws import export as export_to_aws
 from sgfast.exporting.changes import changes
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.exporting.terraform import Provider
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy, SecurityGroup
 from sgfast.policy.profiles import AWS, NEUTRON
 from sgfast.policy.rule_text import rule_text

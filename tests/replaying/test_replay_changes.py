@@ -16,9 +16,9 @@ from stories import CLIENT, STORY, from_web, replayed, to_web, write_changes, wr
 
 from sgfast.engine import VERDICTS, Engine, header
 from sgfast.errors import AmbiguousAddress
+from sgfast.loading import load_policy
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import AddAddress, AddRule, RemoveInstance, RemoveRule
-from sgfast.policy.document import load_policy
 from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup, Vpc
 from sgfast.replaying import replay
 from sgfast.report.lines import ConnectionLines, VerdictLines

@@ -15,7 +15,7 @@ from effort import some
 from sgfast.capture import open_capture
 from sgfast.engine import VERDICTS
 from sgfast.errors import CaptureError
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.replaying import replay
 from sgfast.report.captures import PcapngWriter
 

@@ -25,7 +25,7 @@ from traffic import NETWORKS, OUTSIDE, PORTS, drawn
 
 from sgfast.engine import REASONS
 from sgfast.explaining import explain
-from sgfast.policy.document import load_policy, parse_policy
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup
 from sgfast.replaying import (
     Broken,

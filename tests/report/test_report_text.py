@@ -18,7 +18,7 @@ from reports import SIZES, replay_markdown, text_report
 
 from sgfast.capture import Damage
 from sgfast.checking import Checked, Finding
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import (
     Broken,

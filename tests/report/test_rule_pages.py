@@ -18,7 +18,8 @@ from test_report_html import HOSTILE, Page, read
 from traffic import drawn
 
 from sgfast.comparing import diff
-from sgfast.policy.document import Lines, load_policy
+from sgfast.loading import load_policy
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup
 from sgfast.reaching import Part, difference, named_end, named_service, reach
 from sgfast.reaching.ranges import Ranges, intersection, union

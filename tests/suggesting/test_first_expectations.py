@@ -10,7 +10,7 @@ from command import SHOP, handshake, write_capture
 from frames import ethernet, icmp, ip, udp
 
 from sgfast.explaining import CLIENT_PORT
-from sgfast.policy.document import load_policy, parse_policy
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
 from sgfast.proving import Expectations

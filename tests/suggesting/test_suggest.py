@@ -19,7 +19,7 @@ from policy_changes import without_one_port
 from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast.errors import SgfastError
-from sgfast.policy.document import load_policy, parse_policy
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Instance, Policy, SecurityGroup, Settings, Vpc
 from sgfast.replaying import replay
 from sgfast.report.lines import ConnectionLines

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sgfast.flow_logs import Checked, check_logs
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import replay
 from sgfast.report.flow_log_lines import FlowLogLines

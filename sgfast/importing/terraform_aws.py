@@ -1,0 +1,469 @@
+"""Read Terraform's AWS resources as groups, rules and interfaces.
+
+A group's ``ingress`` and ``egress`` attributes are what AWS returned at Terraform's last refresh. They include rules
+that are resources of their own. The planned rules are therefore these, minus the earlier rules of rule resources, plus
+the planned ones: a rule resource to be deleted is gone even though its group still lists it. The same applies to the
+groups of an interface with ``aws_network_interface_sg_attachment``, and to the entries of a prefix list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sgfast.importing.aws_rules import (
+    NO_PEER,
+    Traffic,
+    Vpcs,
+    group_id,
+    ip_versions,
+    meaning,
+    parse_traffic,
+    region_of,
+    rules,
+)
+from sgfast.importing.draft import Draft, DraftInstance, DraftRule, numbered
+from sgfast.importing.location import Location, one_line
+from sgfast.importing.objects import JsonObject
+from sgfast.importing.terraform_references import Resource
+from sgfast.importing.terraform_stack import Stack
+from sgfast.policy.model import DEFAULT_VPC, Direction
+from sgfast.policy.yaml_nodes import show
+
+_GROUPS = frozenset(("aws_security_group", "aws_default_security_group"))
+_VPCS = frozenset(("aws_vpc", "aws_default_vpc"))
+_SUBNETS = frozenset(("aws_subnet", "aws_default_subnet"))
+_LISTS = frozenset(("aws_ec2_managed_prefix_list",))
+_INTERFACES = frozenset(("aws_network_interface", "aws_instance"))
+_RULE_DIRECTIONS: dict[str, Direction] = {
+    "aws_vpc_security_group_ingress_rule": "inbound",
+    "aws_vpc_security_group_egress_rule": "outbound",
+}
+_DIRECTIONS: dict[str, Direction] = {"ingress": "inbound", "egress": "outbound"}
+
+#: The resources that are read. Those that concern groups must be supported; the others only say where things are.
+TYPES = frozenset((
+    *_GROUPS, "aws_security_group_rule", *_RULE_DIRECTIONS, "aws_network_interface", "aws_instance", *_LISTS,
+    "aws_ec2_managed_prefix_list_entry", "aws_network_interface_sg_attachment", "aws_vpc_peering_connection",
+))  # fmt: skip
+#: Resources about the groups of things that are no instances here, or about where a group may be used.
+UNRELATED = frozenset((
+    "aws_db_security_group", "aws_elasticache_security_group", "aws_redshift_security_group",
+    "aws_vpc_endpoint_security_group_association", "aws_vpc_security_group_vpc_association",
+))  # fmt: skip
+
+_INLINE = (
+    "cidr_blocks", "description", "from_port", "ipv6_cidr_blocks", "prefix_list_ids", "protocol", "security_groups",
+    "self", "to_port",
+)  # fmt: skip
+_NUMBERS = ("from_port", "to_port")
+_ADDRESSES = (
+    "private_ips", "private_ip_list", "secondary_private_ips", "ipv6_addresses", "ipv6_address_list", "ipv4_prefixes",
+    "ipv6_prefixes",
+)  # fmt: skip
+_RULE = (
+    *_INLINE[:5], "protocol", "self", "to_port", "type", "source_security_group_id", "security_group_id", "id",
+    "security_group_rule_id", "timeouts", "region",
+)  # fmt: skip
+_SINGLE_RULE = (
+    "arn", "cidr_ipv4", "cidr_ipv6", "description", "from_port", "id", "ip_protocol", "prefix_list_id",
+    "referenced_security_group_id", "region", "security_group_id", "security_group_rule_id", "tags", "tags_all",
+    "to_port",
+)  # fmt: skip
+
+
+class _Account:
+    """Facts that the stacks of one account share."""
+
+    def __init__(self) -> None:
+        self.vpcs = Vpcs()
+        #: The VPC of each group and subnet.
+        self.vpc_of: dict[str, str] = {}
+        #: The IP versions of each prefix list's entries.
+        self.families: dict[str, set[int]] = {}
+
+
+def add(stacks: Sequence[Stack], draft: Draft) -> None:
+    """Add everything about groups in the stacks of one account."""
+    account = _Account()
+    readers = [_Aws(stack, draft, account) for stack in stacks]
+    for reader in readers:
+        reader.add_locations()
+    for reader in readers:
+        reader.add_rules()
+        reader.add_instances()
+    account.vpcs.put_into(draft)
+
+
+_Attached = set[tuple[str, str]]
+"""Group ids by interface identity."""
+
+
+class _Aws:
+    def __init__(self, stack: Stack, draft: Draft, account: _Account) -> None:
+        self._stack = stack
+        self._draft = draft
+        self._vpcs = account.vpcs
+        self._vpc_of = account.vpc_of
+        self._families = account.families
+        #: The subnets of this stack by identity. Their VPC is only looked up when it is needed.
+        self._unplaced: dict[str, Resource] = {}
+
+    def add_locations(self) -> None:
+        """Add what rules and interfaces refer to: VPCs, subnets, prefix lists, groups."""
+        self._add_vpcs()
+        self._add_lists()
+        for resource in self._stack.of(*_GROUPS):
+            self._add_group(resource)
+
+    def add_rules(self) -> None:
+        for group, rule in self._all_rules():
+            self._draft.rule(group, rule)
+
+    # VPCs
+
+    def _add_vpcs(self) -> None:
+        stack = self._stack
+        for resource in stack.of(*_VPCS, data=True):
+            fields = stack.fields(resource)
+            region = fields.text("region") or region_of(fields.text("arn"))
+            self._vpcs.seen(stack.file, stack.identity(resource), _name_tag(fields), region)
+        for resource in stack.of("aws_security_group", "aws_network_interface", data=True):
+            if vpc := stack.fields(resource).text("vpc_id"):
+                self._vpc_of[stack.identity(resource)] = vpc
+        for resource in stack.of(*_SUBNETS, data=True):
+            if stack.is_unknown(resource, "vpc_id"):
+                self._unplaced[stack.identity(resource)] = resource  # it is rarely needed
+                continue
+            self._vpc_of[stack.identity(resource)] = vpc = self._own_vpc(resource)
+            self._vpcs.seen(stack.file, vpc, region=region_of(stack.fields(resource).text("availability_zone")))
+        accepted = {
+            stack.id_of(resource, "vpc_peering_connection_id", frozenset(("aws_vpc_peering_connection",)))
+            for resource in stack.of("aws_vpc_peering_connection_accepter")
+            if stack.fields(resource).flag("auto_accept", False)
+        }
+        for resource in stack.of("aws_vpc_peering_connection"):
+            location = stack.location(resource, "VPC peering connection")
+            fields = stack.fields(resource)
+            ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
+            status = fields.text("accept_status")
+            pending = status in ("", "pending-acceptance", "provisioning")
+            if status == "active" or (pending and (fields.flag("auto_accept", False) or location.id in accepted)):
+                self._draft.peering(location, *ends)
+            else:
+                self._draft.note("Peers nothing because it has not been accepted", location)
+
+    # Prefix lists
+
+    def _add_lists(self) -> None:
+        stack = self._stack
+        entries = self._list_entries(stack)
+        stale = self._list_entries(stack.prior) if stack.prior else {}
+        for resource in stack.of(*_LISTS, "aws_prefix_list", data=True):
+            fields = stack.fields(resource)
+            location = stack.location(resource, "prefix list", fields.text("name"))
+            if stack.has_unknown(resource, "entry"):
+                raise stack.error(resource, "its entries are known only after apply")
+            found = [item.required("cidr") for key in ("entry", "entries") for item in fields.objects(key)]
+            if resource.type == "aws_prefix_list":
+                found = fields.texts("cidr_blocks")
+            gone = stale.get(location.id, set())
+            found = [cidr for cidr in found if cidr not in gone]
+            addresses = dict.fromkeys((*found, *sorted(entries.get(location.id, ()))))
+            self._draft.address_group(location, addresses)
+            self._families[location.id] = ip_versions(addresses)
+
+    @staticmethod
+    def _list_entries(stack: Stack) -> dict[str, set[str]]:
+        """Prefix list entries that are resources of their own, by list."""
+        found: dict[str, set[str]] = {}
+        for resource in stack.of("aws_ec2_managed_prefix_list_entry"):
+            found.setdefault(stack.id_of(resource, "prefix_list_id", _LISTS), set()).add(
+                stack.fields(resource).required("cidr")
+            )
+        return found
+
+    # Groups and rules
+
+    def _add_group(self, resource: Resource) -> None:
+        stack = self._stack
+        default = resource.type == "aws_default_security_group"
+        fields = stack.fields(resource)
+        location = stack.location(resource, "security group", fields.text("name") or ("default" if default else ""))
+        self._draft.group(location, fields.text("description"))
+        self._vpc_of[location.id] = vpc = self._own_vpc(resource)
+        self._vpcs.seen(stack.file, vpc, region=fields.text("region") or region_of(fields.text("arn")))
+
+    def _own_vpc(self, resource: Resource) -> str:
+        """The VPC of a group or subnet. If none is set, it is the region's default VPC."""
+        stack = self._stack
+        if vpc := stack.id_of(resource, "vpc_id", _VPCS):
+            return vpc
+        made = [stack.identity(each) for each in stack.of("aws_default_vpc", data=True)]
+        return made[0] if len(made) == 1 else DEFAULT_VPC
+
+    def _all_rules(self) -> Iterator[tuple[str, DraftRule]]:
+        """Every rule once, with its group."""
+        stack = self._stack
+        stale: set[tuple[str, object]] = set()
+        if stack.prior is not None:
+            before = _Aws(stack.prior, Draft("aws"), _Account())
+            before._add_lists()
+            stale = {(group, meaning(rule)) for group, rule in before._own_rules()}
+        found: dict[tuple[str, object], DraftRule] = {}
+        for group, rule in self._inline_rules():
+            if (group, meaning(rule)) not in stale:
+                found.setdefault((group, meaning(rule)), rule)
+        for group, rule in self._own_rules():
+            kept = found.setdefault((group, meaning(rule)), rule)
+            kept.id = kept.id or rule.id
+        for (group, _), rule in found.items():
+            yield group, rule
+
+    def _inline_rules(self) -> Iterator[tuple[str, DraftRule]]:
+        """The rules in the groups' own attributes."""
+        stack = self._stack
+        for resource in stack.of(*_GROUPS):
+            identity = stack.identity(resource)
+            for attribute, direction in _DIRECTIONS.items():
+                # Even where all that is mentioned is known, dynamic blocks that a plan does not show may be unknown.
+                is_mentioned = stack.is_marked(resource, attribute) and not stack.is_left_out(resource, attribute)
+                if is_mentioned or stack.is_unknown(resource, attribute):
+                    message = f"{attribute} is known only after apply: define its rules as separate resources"
+                    raise stack.error(resource, message)
+                items = [*stack.fields(resource).objects(attribute)]
+                self._check_known(resource, attribute, len(items))
+                listed = [
+                    self._with_unknown(resource, f"{attribute}.{n}.security_groups", item.items("security_groups"))
+                    for n, item in enumerate(items)
+                ]
+                groups = stack.filled(resource, attribute, listed, _GROUPS)
+                for n, item in enumerate(items):
+                    item.refuse_unread(_INLINE)
+                    location = stack.location(resource, "security group").part(f"{attribute}[{n}]")
+                    peers = [*map(group_id, groups[n]), *([identity] if item.flag("self", False) else [])]
+                    for rule in self._rules(location, direction, item, peers, item.texts("prefix_list_ids")):
+                        yield identity, rule
+
+    def _check_known(self, resource: Resource, attribute: str, count: int) -> None:
+        for n in range(count):
+            for key in (*_INLINE[:6], "self", "to_port"):  # the provider chooses none of these
+                if key != "description" and self._stack.has_marked(resource, f"{attribute}.{n}.{key}"):
+                    raise self._stack.error(resource, f"{attribute}[{n}].{key} is known only after apply")
+
+    def _with_unknown(self, resource: Resource, path: str, values: list[Any]) -> list[Any]:
+        return [None] if self._stack.is_marked(resource, path) else values
+
+    def _own_rules(self) -> Iterator[tuple[str, DraftRule]]:
+        """The rules that are resources of their own."""
+        stack = self._stack
+        for resource in stack.of("aws_security_group_rule", *_RULE_DIRECTIONS):
+            fields = stack.fields(resource)
+            group = group_id(stack.id_of(resource, "security_group_id", _GROUPS))
+            if not group:
+                raise fields.error("security_group_id", "is missing")
+            location = Location(stack.file, "security group rule", resource.address)
+            if resource.type in _RULE_DIRECTIONS:
+                yield from ((group, rule) for rule in self._single_rule(resource, fields, location))
+                continue
+            fields.refuse_unread(_RULE)
+            self._check_rule_known(resource, ("cidr_blocks", "ipv6_cidr_blocks", *_NUMBERS, "protocol", "self"))
+            if fields.text("type") not in _DIRECTIONS:
+                raise fields.error("type", "must be ingress or egress")
+            peers = [group] if fields.flag("self", False) else []
+            # The provider refuses a source group beside addresses or "self".
+            has_other = bool(peers or fields.items("cidr_blocks") or fields.items("ipv6_cidr_blocks"))
+            if not (has_other and stack.is_unknown(resource, "source_security_group_id")):
+                other = group_id(stack.id_of(resource, "source_security_group_id", _GROUPS))
+                peers += [other] if other else []
+            lists = stack.ids_of(resource, "prefix_list_ids", _LISTS)
+            direction = _DIRECTIONS[fields.text("type")]
+            made = self._rules(location, direction, fields, list(dict.fromkeys(peers)), lists)
+            for rule in numbered(made, fields.text("security_group_rule_id")):
+                yield group, rule
+
+    def _check_rule_known(self, resource: Resource, attributes: tuple[str, ...]) -> None:
+        for attribute in attributes:
+            if self._stack.has_unknown(resource, attribute):
+                raise self._stack.error(resource, f"{attribute} is known only after apply")
+
+    def _single_rule(self, resource: Resource, fields: JsonObject, location: Location) -> Iterator[DraftRule]:
+        """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``, which have one peer each."""
+        stack = self._stack
+        fields.refuse_unread(_SINGLE_RULE)
+        self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", *_NUMBERS, "ip_protocol"))
+        what = parse_traffic(
+            location, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
+        )
+        other = group_id(stack.id_of(resource, "referenced_security_group_id", _GROUPS))
+        prefix_list = stack.id_of(resource, "prefix_list_id", _LISTS)
+        made = self._of_peers(
+            location, _RULE_DIRECTIONS[resource.type], what, fields.text("description"),
+            [fields.required("cidr_ipv4")] if fields.text("cidr_ipv4") else [],
+            [fields.required("cidr_ipv6")] if fields.text("cidr_ipv6") else [],
+            [other] if other else [], [prefix_list] if prefix_list else [],
+        )  # fmt: skip
+        yield from numbered(made, fields.text("security_group_rule_id"))
+
+    def _rules(
+        self, location: Location, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
+    ) -> list[DraftRule]:
+        """The rules of an inline rule or an ``aws_security_group_rule``."""
+        what = parse_traffic(
+            location, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
+        )
+        return self._of_peers(
+            location, direction, what, fields.text("description"), fields.texts("cidr_blocks"),
+            fields.texts("ipv6_cidr_blocks"), groups, lists,
+        )  # fmt: skip
+
+    def _of_peers(
+        self, location: Location, direction: Direction, what: Traffic, description: str, cidrs: list[str],
+        cidrs6: list[str], groups: list[str], lists: list[str],
+    ) -> list[DraftRule]:  # fmt: skip
+        draft = self._draft
+        made: list[DraftRule] = []
+        if cidrs:
+            made += rules(draft, location, direction, what, cidrs=cidrs, families=[4], description=description)
+        if cidrs6:
+            made += rules(draft, location, direction, what, cidrs=cidrs6, families=[6], description=description)
+        for group in groups:
+            made += rules(draft, location, direction, what, group=group, description=description)
+        for each in lists:
+            families = sorted(self._families[each]) or [4] if each in self._families else [4, 6]
+            made += rules(
+                draft, location, direction, what, prefix_list=each, families=families, description=description
+            )
+        if not (cidrs or cidrs6 or groups or lists):
+            draft.note(NO_PEER, location)
+        return made
+
+    # Interfaces
+
+    def add_instances(self) -> None:
+        stack = self._stack
+        attached: dict[str, list[str]] = {}
+        for interface, group in sorted(self._attachments(stack)):
+            attached.setdefault(interface, []).append(group)
+        stale: _Attached = self._attachments(stack.prior) if stack.prior else set()
+        own = {stack.identity(resource) for resource in stack.of("aws_network_interface")}
+        names: dict[str, str] = {}
+        devices: dict[str, str] = {}
+        for resource in stack.of("aws_instance"):
+            name = _name_tag(stack.fields(resource))
+            interface = self._primary(resource)
+            if interface in own:
+                names[interface] = name
+                devices[interface] = stack.identity(resource)
+            else:
+                location = Location(stack.file, "instance", interface, name).part(one_line(resource.address))
+                device = stack.identity(resource)
+                self._add_interface(resource, location, "vpc_security_group_ids", attached, stale, device)
+        for resource in stack.of("aws_network_interface"):
+            identity = stack.identity(resource)
+            name = _name_tag(stack.fields(resource)) or names.get(identity, "")
+            location = stack.location(resource, "network interface", name)
+            device = devices.get(identity, "")
+            self._add_interface(resource, location, "security_groups", attached, stale, device)
+
+    def _primary(self, resource: Resource) -> str:
+        """The primary interface of an instance: created with it, or assigned to it."""
+        stack = self._stack
+        wanted = frozenset(("aws_network_interface",))
+        for block in ("network_interface", "primary_network_interface"):
+            for n, item in enumerate(stack.fields(resource).objects(block)):
+                if not item.number("device_index"):
+                    given = stack.possible_ids(resource, f"{block}.{n}.network_interface_id", wanted)
+                    if len(given) == 1:
+                        return given[0]
+        return stack.fields(resource).text("primary_network_interface_id") or stack.identity(resource)
+
+    def _attachments(self, stack: Stack) -> _Attached:
+        """Group attachments that are resources of their own."""
+        found: _Attached = set()
+        for resource in stack.of("aws_network_interface_sg_attachment"):
+            group = stack.id_of(resource, "security_group_id", _GROUPS)
+            if stack.is_unknown(resource, "network_interface_id"):
+                sources = stack.sources(resource, "network_interface_id", _INTERFACES)
+                if len(sources) > 1:
+                    raise stack.error(resource, "network_interface_id is known only after apply")
+                is_instance = sources[0].type == "aws_instance"
+                interface = self._primary(sources[0]) if is_instance else stack.identity(sources[0])
+            else:
+                interface = stack.fields(resource).required("network_interface_id")
+            found.add((interface, group))
+        return found
+
+    def _add_interface(
+        self, resource: Resource, location: Location, attribute: str, attached: dict[str, list[str]],
+        stale: _Attached, device: str,
+    ) -> None:  # fmt: skip
+        stack = self._stack
+        fields = stack.fields(resource)
+        addresses = [text for text in (fields.text("private_ip"),) if text]
+        for key in _ADDRESSES:
+            addresses += fields.known_texts(key)
+        if not addresses:
+            self._draft.note("Left out because its address is known only after apply", location)
+            return
+        if fields.has(attribute) or stack.is_unknown(resource, attribute):
+            named = stack.ids_of(resource, attribute, _GROUPS)
+            groups = [group for group in named if (location.id, group) not in stale]
+        else:
+            groups = self._named_groups(resource) or self._default_group(resource)
+            if not groups:
+                message = "Left out because it is in the default security group of its VPC, which is not in the file"
+                self._draft.note(message, location)
+                return
+        groups += attached.get(location.id, ())
+        vpc = next((self._vpc_of[each] for each in (*groups, location.id) if each in self._vpc_of), "")
+        vpc = vpc or self._subnet_vpc(resource)
+        if not vpc and stack.is_unknown(resource, "subnet_id"):
+            self._draft.note("Left out because its subnet is known only after apply", location)
+            return
+        if vpc:
+            self._vpcs.seen(stack.file, vpc)
+        else:
+            message = f'In the VPC "{DEFAULT_VPC}" because neither its security groups nor its subnet are in the file'
+            self._draft.note(message, location)
+        own = list(dict.fromkeys(groups))
+        unique = list(dict.fromkeys(addresses))
+        self._draft.instance(DraftInstance(location, vpc or DEFAULT_VPC, unique, own, device=device))
+
+    def _subnet_vpc(self, resource: Resource) -> str:
+        """The VPC of the subnet; of several possible subnets, the VPC they have in common. Empty if it is unknown."""
+        vpcs = {self._vpc_of_subnet(each) for each in self._stack.possible_ids(resource, "subnet_id", _SUBNETS)}
+        return vpcs.pop() if len(vpcs) == 1 else ""
+
+    def _vpc_of_subnet(self, subnet: str) -> str:
+        if subnet not in self._vpc_of and subnet in self._unplaced:
+            self._vpc_of[subnet] = self._stack.id_of(self._unplaced[subnet], "vpc_id", _VPCS)
+        return self._vpc_of.get(subnet, "")
+
+    def _named_groups(self, resource: Resource) -> list[str]:
+        """The groups of an instance in a default VPC, which may list them by name instead of by id."""
+        stack = self._stack
+        if resource.type != "aws_instance":
+            return []
+        found = []
+        for name in stack.ids_of(resource, "security_groups", _GROUPS):
+            named = [
+                stack.identity(group)
+                for group in stack.of(*_GROUPS)
+                if name in (stack.identity(group), stack.fields(group).text("name"))
+            ]
+            if len(named) != 1:
+                raise stack.error(resource, f"the name {show(name)} fits {len(named)} security groups in the file")
+            found += named
+        return found
+
+    def _default_group(self, resource: Resource) -> list[str]:
+        """The group AWS assigns if none is named: the VPC's default group. Empty if it is not in the file."""
+        stack = self._stack
+        vpc = self._subnet_vpc(resource)
+        groups = map(stack.identity, stack.of("aws_default_security_group"))
+        return [group for group in groups if vpc and self._vpc_of[group] == vpc][:1]
+
+
+def _name_tag(fields: JsonObject) -> str:
+    return fields.object("tags").text("Name")
