@@ -25,11 +25,11 @@ from typing import Any
 
 from sgfast.importing.aws_beside import nat_gateways, warn_of_others
 from sgfast.importing.aws_documents import AwsDocuments, name_tag
-from sgfast.importing.aws_rules import NO_PEER, Vpcs, ip_versions, meaning, parse_traffic, region_of, rules
+from sgfast.importing.aws_rules import INTERFACE_ADDRESSES, AwsAccount, meaning, parse_traffic, region_of
 from sgfast.importing.aws_transit import read_transit_gateways
 from sgfast.importing.draft import Draft, DraftInstance, DraftRule, numbered
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
-from sgfast.importing.objects import JsonObject
 from sgfast.importing.sources import Source
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show
@@ -39,30 +39,25 @@ _PEERS = ("IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs")
 _PERMISSION = ("IpProtocol", "FromPort", "ToPort", *_PEERS)
 _RULE = ("SecurityGroupRuleId", "SecurityGroupRuleArn", "GroupId", "GroupOwnerId", "IsEgress", "Tags")
 _NUMBERS = ("IpProtocol", "FromPort", "ToPort")
-#: The peers of a rule in ``describe-security-group-rules``, and the same in a permission.
+#: The peers of a rule in ``describe-security-group-rules``, the same in a permission, and for ``AwsAccount.rules``.
 _RULE_PEERS = (
-    ("CidrIpv4", "IpRanges", "CidrIp"),
-    ("CidrIpv6", "Ipv6Ranges", "CidrIpv6"),
-    ("PrefixListId", "PrefixListIds", "PrefixListId"),
-)
-_ADDRESSES = (
-    ("PrivateIpAddresses", "PrivateIpAddress"),
-    ("Ipv6Addresses", "Ipv6Address"),
-    ("Ipv4Prefixes", "Ipv4Prefix"),
-    ("Ipv6Prefixes", "Ipv6Prefix"),
+    ("CidrIpv4", "IpRanges", "CidrIp", "cidrs"),
+    ("CidrIpv6", "Ipv6Ranges", "CidrIpv6", "cidrs6"),
+    ("PrefixListId", "PrefixListIds", "PrefixListId", "lists"),
 )
 
 
 def read(sources: Sequence[Source]) -> Draft:
     """Read files into one draft."""
-    return _Account(sources).draft
+    return _AwsReader(sources).draft
 
 
-class _Account:
+class _AwsReader:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.draft = Draft("aws")
         self._files = AwsDocuments(sources)
-        self._vpcs = Vpcs()
+        self._account = AwsAccount(self.draft)
+        self._vpcs = self._account.vpcs
         #: Values of the Name tag by instance id.
         self._instance_names: dict[str, str] = {}
         #: The ids of network interfaces.
@@ -71,8 +66,6 @@ class _Account:
             for item in nat_gateways(self._files)
             for address in item.objects("NatGatewayAddresses")
         }
-        #: The IP versions of each prefix list's entries.
-        self._lists: dict[str, set[int]] = {}
         self._read_vpcs()
         self._read_prefix_lists()
         self._read_groups()
@@ -94,11 +87,11 @@ class _Account:
         """Read objects that only add to VPCs that are known by now."""
         inactive: dict[str, Location] = {}
         for item in self._files.items("VpcPeeringConnections", "VpcPeeringConnectionId"):
-            status = item.object("Status").required("Code")
+            status = item.nested("Status").required("Code")
             if status != "active":
                 inactive.setdefault(item.location.id, item.location)
                 continue
-            sides = [item.object(side) for side in ("RequesterVpcInfo", "AccepterVpcInfo")]
+            sides = [item.nested(side) for side in ("RequesterVpcInfo", "AccepterVpcInfo")]
             ends = [side.required("VpcId") for side in sides]
             for side, vpc in zip(sides, ends, strict=True):
                 if self._vpcs.knows(vpc):
@@ -130,8 +123,7 @@ class _Account:
             location = names.get(whose) or Location(document.location.file, "prefix list", whose)
             add(location, [entry.required("Cidr") for entry in document.objects("Entries")])
         for list_id, (location, addresses) in entries.items():
-            self.draft.address_group(names.get(list_id, location), addresses)
-            self._lists[list_id] = ip_versions(addresses)
+            self._account.prefix_list(names.get(list_id, location), addresses)
 
     # Groups
 
@@ -182,7 +174,10 @@ class _Account:
             self.draft.rule(group, rule)
 
     def _rules_of(self, direction: Direction, permission: JsonObject) -> Iterator[list[DraftRule]]:
-        """The rules for each peer of a permission."""
+        """The rules for each peer of a permission that has any."""
+        return filter(None, self._rules_of_peers(direction, permission))
+
+    def _rules_of_peers(self, direction: Direction, permission: JsonObject) -> Iterator[list[DraftRule]]:
         draft = self.draft
         permission.refuse_unread(_PERMISSION)
         what = parse_traffic(
@@ -191,21 +186,11 @@ class _Account:
         )  # fmt: skip
 
         if not any(permission.items(key) for key in _PEERS):
-            draft.note(NO_PEER, permission.location)
-
-        def add(item: JsonObject, **peer: Any) -> Iterator[list[DraftRule]]:
-            if made := rules(draft, item.location, direction, what, description=item.text("Description"), **peer):
-                yield made
-
-        for item in permission.objects("IpRanges"):
-            yield from add(item, cidrs=[item.required("CidrIp")], families=[4])
-        for item in permission.objects("Ipv6Ranges"):
-            yield from add(item, cidrs=[item.required("CidrIpv6")], families=[6])
-        for item in permission.objects("PrefixListIds"):
-            list_id = item.required("PrefixListId")
-            # Without the list's entries it is not known which IP versions it has.
-            families = sorted(self._lists[list_id]) or [4] if list_id in self._lists else [4, 6]
-            yield from add(item, prefix_list=list_id, families=families)
+            self._account.rules(permission.location, direction, what)
+        for _, section, key, kind in _RULE_PEERS:
+            for item in permission.objects(section):
+                peer = {kind: [item.required(key)]}
+                yield self._account.rules(item.location, direction, what, item.text("Description"), **peer)
         for item in permission.objects("UserIdGroupPairs"):
             other = item.text("GroupId") or item.required("GroupName")  # EC2-Classic names the group of load balancers
             if not draft.has_group(other):
@@ -214,7 +199,7 @@ class _Account:
                     draft.note("Left out because the group it names is in a VPC no longer peered", item.location)
                     continue
                 draft.foreign.setdefault(other, _owner(item))
-            yield from add(item, group=other)
+            yield self._account.rules(item.location, direction, what, item.text("Description"), groups=[other])
 
     # Interfaces
 
@@ -231,14 +216,14 @@ class _Account:
                 if not interfaces and instance.has("PrivateIpAddress"):
                     self._add(instance, instance.location, instance.objects("SecurityGroups"))
         for interface in self._files.items("NetworkInterfaces", "NetworkInterfaceId"):
-            found.append((interface.object("Attachment").text("InstanceId"), interface))
+            found.append((interface.nested("Attachment").text("InstanceId"), interface))
         # An interface is identified by instance and interface id, because hand-made samples reuse interface ids.
         pairs = {(instance_id, interface.required("NetworkInterfaceId")) for instance_id, interface in found}
         holders = Counter(interface_id for _, interface_id in pairs)
         for instance_id, interface in found:
             own_id = interface.required("NetworkInterfaceId")
             name = name_tag(interface)
-            if not name and not interface.object("Attachment").number("DeviceIndex"):
+            if not name and not interface.nested("Attachment").number("DeviceIndex"):
                 name = self._instance_names.get(instance_id, "")
             unique = own_id if holders[own_id] == 1 else f"{own_id}-{instance_id or 'unattached'}"
             location = Location(interface.location.file, "network interface", unique, name)
@@ -257,7 +242,7 @@ class _Account:
             if interface.text("NetworkInterfaceId") not in self._of_nat_gateways:
                 self.draft.note("Not an instance because no security group filters it", location)
             return
-        addresses = [item.required(key) for section, key in _ADDRESSES for item in interface.objects(section)]
+        addresses = [item.required(key) for section, key in INTERFACE_ADDRESSES for item in interface.objects(section)]
         if interface.has("PrivateIpAddress"):
             addresses.append(interface.required("PrivateIpAddress"))
         self.draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), group_ids, device=device))
@@ -273,7 +258,7 @@ def _as_permission(rule: JsonObject) -> JsonObject:
     """A rule of ``describe-security-group-rules`` as a permission with a single peer."""
     described = {"Description": rule.get("Description")}
     made: dict[str, Any] = {key: rule.get(key) for key in _NUMBERS}
-    for key, section, name in _RULE_PEERS:
+    for key, section, name, _ in _RULE_PEERS:
         if rule.has(key):
             made[section] = [{name: rule.get(key)} | described]
     if rule.has("ReferencedGroupInfo"):

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from sgfast.importing.aws_shapes import SECTIONS, documents
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
-from sgfast.importing.objects import JsonObject
 from sgfast.importing.sources import Source
 
 

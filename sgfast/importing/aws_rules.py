@@ -1,4 +1,4 @@
-"""The meaning of AWS permissions, shared by the readers of AWS's own output and of Terraform's."""
+"""What the readers of AWS's own output, of Terraform's and of CloudFormation's share: permissions, VPCs, lists."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from sgfast.importing.draft import Draft, DraftRule
+from sgfast.importing.draft import BOTH_VERSIONS, Draft, DraftRule
 from sgfast.importing.location import Location
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Direction
 from sgfast.policy.network_keys import network_key
@@ -16,9 +17,13 @@ from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.yaml_nodes import show
 
-#: The note on a rule without a peer, which no cloud has: an export may have lost it on its way.
-NO_PEER = "Left out because it names no addresses and no group"
-
+#: The lists of an interface's addresses, and the key of each address in them.
+INTERFACE_ADDRESSES = (
+    ("PrivateIpAddresses", "PrivateIpAddress"),
+    ("Ipv6Addresses", "Ipv6Address"),
+    ("Ipv4Prefixes", "Ipv4Prefix"),
+    ("Ipv6Prefixes", "Ipv6Prefix"),
+)
 _ALL = -1
 _REGION = re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-\d{1,2}")
 
@@ -65,38 +70,6 @@ def parse_traffic(location: Location, protocol: str, first: int | None, last: in
     return Traffic(number, ((first, last),))
 
 
-def rules(
-    draft: Draft,
-    location: Location,
-    direction: Direction,
-    what: Traffic,
-    *,
-    cidrs: Iterable[str] = (),
-    group: str = "",
-    prefix_list: str = "",
-    families: Iterable[int] = (4, 6),
-    description: str = "",
-) -> list[DraftRule]:
-    """The rules for one peer. ``families``: the IP versions of the CIDRs, or those that the prefix list or group may
-    have.
-
-    A group stands for all addresses of its members, so it becomes one rule for IPv4 and one for IPv6.
-    """
-    made: list[DraftRule] = []
-    for cidr in cidrs or ("",):
-        for version in families:
-            if {ICMP: 4, ICMPV6: 6}.get(what.protocol or 0, version) != version:
-                if cidr:
-                    draft.note("Left out because it matches no packet (its ICMP is of the other IP version)", location)
-                continue
-            rule = DraftRule(location, direction, 4 if version == 4 else 6, what.protocol, what.ports)
-            rule.icmp_type, rule.icmp_code = what.icmp_type, what.icmp_code
-            rule.cidr, rule.group, rule.address_group = cidr, group, prefix_list
-            rule.description = description
-            made.append(rule)
-    return made
-
-
 def meaning(rule: DraftRule) -> tuple[object, ...]:
     """A key that is equal for rules with the same meaning. AWS has no two such rules in one group."""
     cidr: object = rule.cidr
@@ -111,15 +84,6 @@ def meaning(rule: DraftRule) -> tuple[object, ...]:
 def group_id(text: str) -> str:
     """The group id in ``sg-…`` or ``ACCOUNT/sg-…``, Terraform's form for a group of another account."""
     return text.rpartition("/")[2]
-
-
-def ip_versions(addresses: Iterable[str]) -> set[int]:
-    """IP versions, 4 and 6, that occur in a prefix list's entries."""
-    found: set[int] = set()
-    for text in addresses:
-        with suppress(ValueError):  # the draft reports it
-            found.add(parse_network(text, host_bits=True).version)
-    return found
 
 
 def region_of(text: str) -> str:
@@ -161,3 +125,61 @@ class Vpcs:
             if several and vpc not in self._regions:
                 raise location.error("its region is unknown, but the VPCs are in several regions: add its subnets")
             draft.vpc(location, self._regions[vpc] if several else "")
+
+
+class AwsAccount:
+    """Knowledge about an account that all readers of its exports need, and the rules that its permissions mean."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.vpcs = Vpcs()
+        #: The VPC of each group and subnet.
+        self.vpc_of: dict[str, str] = {}
+        #: The IP versions of each prefix list's entries.
+        self._versions: dict[str, list[Literal[4, 6]]] = {}
+
+    def prefix_list(self, location: Location, addresses: Iterable[str]) -> None:
+        addresses = [*addresses]
+        self.draft.address_group(location, addresses)
+        found = set()
+        for text in addresses:
+            with suppress(ValueError):  # a range
+                found.add(parse_network(text, host_bits=True).version)
+        self._versions[location.id] = [version for version in BOTH_VERSIONS if version in found] or [4]
+
+    def rules(
+        self,
+        location: Location,
+        direction: Direction,
+        what: Traffic,
+        description: str = "",
+        *,
+        cidrs: Iterable[str] = (),
+        cidrs6: Iterable[str] = (),
+        groups: Iterable[str] = (),
+        lists: Iterable[str] = (),
+    ) -> list[DraftRule]:
+        """The rules of a permission: AWS evaluates each of its peers on its own.
+
+        A group stands for all addresses of its members, so it becomes one rule for IPv4 and one for IPv6. So does a
+        prefix list whose entries are not known.
+        """
+        peers: list[tuple[Literal[4, 6], str, str, str]] = [
+            *((4, cidr, "", "") for cidr in cidrs),
+            *((6, cidr, "", "") for cidr in cidrs6),
+            *((version, "", group, "") for group in groups for version in BOTH_VERSIONS),
+            *((version, "", "", each) for each in lists for version in self._versions.get(each, BOTH_VERSIONS)),
+        ]
+        if not peers:
+            self.draft.note("Left out because it names no addresses and no group", location)
+        made: list[DraftRule] = []
+        for version, cidr, group, prefix_list in peers:
+            if {ICMP: 4, ICMPV6: 6}.get(what.protocol or 0, version) == version:
+                made.append(DraftRule(
+                    location, direction, version, what.protocol, what.ports, what.icmp_type, what.icmp_code, cidr,
+                    group, prefix_list, description=description,
+                ))  # fmt: skip
+            elif cidr:
+                message = "Left out because it matches no packet (its ICMP is of the other IP version)"
+                self.draft.note(message, location)
+        return made

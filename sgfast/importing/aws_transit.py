@@ -22,8 +22,8 @@ from typing import NamedTuple
 from sgfast.importing.aws_documents import AwsDocuments
 from sgfast.importing.aws_rules import Vpcs, region_of
 from sgfast.importing.draft import Draft
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
-from sgfast.importing.objects import JsonObject
 from sgfast.importing.values import one_network
 from sgfast.policy.model import Network
 from sgfast.policy.network_keys import network_key, without_duplicates
@@ -129,7 +129,7 @@ def _tables_of_attachments(
     """The route table of each attachment; "" if it has none. One whose table no file states is missing."""
     found: dict[str, str] = {}
     for item in files.items("TransitGatewayAttachments", _ATTACHMENT):
-        association = item.object("Association")
+        association = item.nested("Association")
         found[item.location.id] = association.text(_TABLE) if _is(association, "associated") else ""
     for table, document in files.of_owner("Associations", _TABLE, "tgw-rtb", _ATTACHMENT):
         for item in document.objects("Associations"):
@@ -137,7 +137,7 @@ def _tables_of_attachments(
                 found[item.required(_ATTACHMENT)] = table
     defaults: dict[str, str] = {}
     for item in gateways:
-        options = item.object("Options")
+        options = item.nested("Options")
         if options.text("DefaultRouteTableAssociation") == "enable":
             defaults[item.location.id] = options.text("AssociationDefaultRouteTableId")
     for item in files.items("TransitGatewayRouteTables", _TABLE):
@@ -221,7 +221,7 @@ def _blocks_of_vpcs(files: AwsDocuments) -> dict[str, tuple[Network, ...]]:
         blocks = [item.text("CidrBlock")]
         for version in ("", "Ipv6"):
             for each in item.objects(f"{version}CidrBlockAssociationSet"):
-                if each.object(f"{version}CidrBlockState").text("State") in ("", "associated"):
+                if each.nested(f"{version}CidrBlockState").text("State") in ("", "associated"):
                     blocks.append(each.text(f"{version}CidrBlock"))
         known = without_duplicates(one_network(item.location, block) for block in blocks if block)
         if len(known) > MOST_BLOCKS:

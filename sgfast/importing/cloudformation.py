@@ -19,11 +19,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from sgfast.errors import PolicyError
-from sgfast.importing.aws_rules import NO_PEER, Vpcs, ip_versions, meaning, parse_traffic, rules
+from sgfast.importing.aws_rules import INTERFACE_ADDRESSES, AwsAccount, meaning, parse_traffic
 from sgfast.importing.cloudformation_values import PROCESSED, Template, Unknown, templates_of
 from sgfast.importing.draft import Draft, DraftInstance, DraftRule
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
-from sgfast.importing.objects import JsonObject
 from sgfast.importing.sources import Source, source_of
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show
@@ -53,12 +53,6 @@ _FILTERS = ("AWS::EC2::NetworkAcl", "AWS::NetworkFirewall::Firewall")
 _HARMLESS = ("AWS::CodeDeployBlueGreen", "AWS::LanguageExtensions", "AWS::SecretsManager", "AWS::Serverless")
 
 _INLINE: dict[str, Direction] = {"SecurityGroupIngress": "inbound", "SecurityGroupEgress": "outbound"}
-_ADDRESSES = (
-    ("PrivateIpAddresses", "PrivateIpAddress"),
-    ("Ipv6Addresses", "Ipv6Address"),
-    ("Ipv4Prefixes", "Ipv4Prefix"),
-    ("Ipv6Prefixes", "Ipv6Prefix"),
-)
 _NOT_PROCESSED = f"CloudFormation may add more resources when it processes the template; to have them, {PROCESSED}"
 _NO_ADDRESS = "Left out because the template does not say its address"
 #: The VPC of groups that name none.
@@ -153,11 +147,9 @@ class _Stacks:
         """``lacking`` collects needed values that the templates do not state, so that all are reported at once."""
         self.draft = Draft("aws")
         self._lacking = lacking
-        self._vpcs = Vpcs()
-        #: The VPC of each group and subnet.
-        self._vpc_of: dict[str, str] = {}
-        #: The IP versions of each prefix list's entries.
-        self._families: dict[str, set[int]] = {}
+        self._account = AwsAccount(self.draft)
+        self._vpcs = self._account.vpcs
+        self._vpc_of = self._account.vpc_of
         self._group_names: dict[str, list[str]] = {}
         #: The ids of the groups for which the template has a SecurityGroupEgress.
         self._with_outbound: set[str] = set()
@@ -233,8 +225,7 @@ class _Stacks:
         for found in self._of(_LIST, "prefix list"):
             addresses = [entry.required("Cidr") for entry in found.properties.parts("Entries")]
             name = found.properties.known("PrefixListName") or found.name
-            self.draft.address_group(Location(found.template.file, "prefix list", found.id, name), addresses)
-            self._families[found.id] = ip_versions(addresses)
+            self._account.prefix_list(Location(found.template.file, "prefix list", found.id, name), addresses)
 
     # Groups and rules
 
@@ -289,25 +280,17 @@ class _Stacks:
             return []
 
     def _known_rules(self, fields: _Properties, direction: Direction) -> list[DraftRule]:
-        draft = self.draft
         protocol = fields.required("IpProtocol")
         what = parse_traffic(fields.location, protocol, fields.number("FromPort"), fields.number("ToPort"))
-        about = fields.known("Description")
-        made: list[DraftRule] = []
-        cidrs = {version: cidr for key, version in (("CidrIp", 4), ("CidrIpv6", 6)) if (cidr := fields.text(key))}
-        for version, cidr in cidrs.items():
-            made += rules(draft, fields.location, direction, what, cidrs=[cidr], families=[version], description=about)
         end = "Source" if direction == "inbound" else "Destination"
-        if group := self._group_of(fields, f"{end}SecurityGroup"):
-            made += rules(draft, fields.location, direction, what, group=group, description=about)
-        if listed := fields.id(f"{end}PrefixListId"):
-            families = sorted(self._families[listed]) or [4] if listed in self._families else [4, 6]
-            made += rules(draft, fields.location, direction, what, prefix_list=listed, families=families,
-                          description=about)  # fmt: skip
+        peers = {
+            "cidrs": fields.text("CidrIp"), "cidrs6": fields.text("CidrIpv6"),
+            "groups": self._group_of(fields, f"{end}SecurityGroup"), "lists": fields.id(f"{end}PrefixListId"),
+        }  # fmt: skip
+        description = fields.known("Description")
         fields.refuse_unread(("SourceSecurityGroupOwnerId",))
-        if not (cidrs or group or listed):
-            draft.note(NO_PEER, fields.location)
-        return made
+        named = {kind: [peer] for kind, peer in peers.items() if peer}
+        return self._account.rules(fields.location, direction, what, description, **named)
 
     def _group_of(self, fields: _Properties, key: str) -> str:
         """The group that ``key`` with Id, or with Name, says; "" if neither is there."""
@@ -429,7 +412,7 @@ def _addresses(fields: _Properties) -> tuple[list[str], bool]:
         found.append(fields.text("PrivateIpAddress"))
     except _NotKnown:
         is_complete = False
-    for section, key in _ADDRESSES:
+    for section, key in INTERFACE_ADDRESSES:
         try:
             found += [item.required(key) for item in fields.parts(section)]
         except _NotKnown:

@@ -18,8 +18,8 @@ from ipaddress import ip_network
 from itertools import islice
 from typing import Any, NamedTuple
 
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location, one_line
-from sgfast.importing.objects import JsonObject
 from sgfast.importing.sources import Source
 from sgfast.policy.yaml_nodes import show, shown_origin
 

@@ -62,6 +62,8 @@ from sgfast.policy.yaml_nodes import show
 
 __all__ = ["Draft", "DraftInstance", "DraftRule", "Location", "Made"]
 
+#: A rule whose peer may have addresses of either version becomes one for each.
+BOTH_VERSIONS: tuple[Literal[4, 6], ...] = (4, 6)
 _RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
 _LISTED_NAMES = 5
 

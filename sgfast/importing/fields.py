@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TypeVar
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypeVar
 
+from sgfast.errors import PolicyError
 from sgfast.importing.location import Location, one_line
 from sgfast.policy.yaml_nodes import show
 from sgfast.spelling import did_you_mean
@@ -15,7 +16,7 @@ T = TypeVar("T")
 _DIGITS = 20
 
 
-class Fields:
+class JsonObject:
     """One mapping of an export. Null counts as a missing key. PolicyError names ``location`` and the key."""
 
     def __init__(self, value: object, location: Location) -> None:
@@ -95,6 +96,36 @@ class Fields:
             texts.append(value)
         return texts
 
+    def known_texts(self, key: str) -> list[str]:
+        """A list of strings, without the nulls that Terraform writes for values it does not know yet."""
+        return JsonObject({key: [text for text in self.items(key) if text is not None]}, self.location).texts(key)
+
+    def texts_in(self, key: str, inner: str, part: str = "") -> list[str]:
+        """The text under ``inner`` in each mapping of a list, which messages call ``part``; each must be there."""
+        location = self.location.part(part or key)
+        return [JsonObject(each, location).required(inner) for each in self.items(key)]
+
+    def nested(self, key: str) -> JsonObject:
+        """A nested object; empty if it is missing."""
+        value = self.get(key)
+        return JsonObject({} if value is None else value, self.location.part(key))
+
+    def objects(self, key: str) -> Iterator[JsonObject]:
+        """The mappings in a list, which messages name by their number."""
+        for n, value in enumerate(self.items(key)):
+            yield JsonObject(value, self.location.part(f"{key}[{n}]"))
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """A nested object as a plain dict; empty if it is missing."""
+        return self.nested(key)._values
+
+    def at(self, location: Location) -> JsonObject:
+        """The same fields under another location."""
+        return JsonObject(self._values, location)
+
+    def error(self, key: str, message: str) -> PolicyError:
+        return self.location.error(f"{key} {message}")
+
     def unread(self, ignored: Collection[str]) -> list[str]:
         """The keys that were never read and have a value, except those in ``ignored`` and ``prefix:…`` keys."""
         return [
@@ -110,9 +141,9 @@ class Fields:
             hint = did_you_mean(key, [*self._read, *ignored])
             raise self.location.error(f"unknown key {show(key)}{hint}: its effect on the policy is unknown")
 
-    def _wrong(self, keys: tuple[str, ...], wanted: str, value: object) -> Exception:
+    def _wrong(self, keys: tuple[str, ...], wanted: str, value: object) -> PolicyError:
         key = next((key for key in keys if self._values.get(key) is not None), keys[0])
-        return self.location.error(f"{key} must be {wanted}, not {_kind(value)}")
+        return self.error(key, f"must be {wanted}, not {_kind(value)}")
 
 
 def _kind(value: object) -> str:

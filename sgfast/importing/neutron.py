@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sgfast.importing.draft import Draft
-from sgfast.importing.fields import Fields
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
 from sgfast.importing.openstack_cli import is_printed, is_row, rows_as_documents, shown_as_document
 from sgfast.importing.sources import Source
@@ -64,34 +64,32 @@ class NeutronReader(ApiReader):
         super().document(source._replace(value=value))
 
     def address_group(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.location("address group", ""))
-        location = source.location("address group", fields.required("id"), fields.text("name"))
-        fields.location = location
-        self.draft.address_group(location, fields.texts("addresses"))
+        fields = source.identified("address group", value)
+        self.draft.address_group(fields.location, fields.texts("addresses"))
         self.unread(fields, BOOKKEEPING | {"shared", "is_shared"})
 
-    def protocol(self, fields: Fields) -> str | None:
+    def protocol(self, fields: JsonObject) -> str | None:
         name = super().protocol(fields)
         return _PROTOCOLS.get(name, name) if name is not None else None
 
     # Networks
 
     def network(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.location("network", ""))
-        self._network_names[fields.required("id")] = fields.text("name")
+        network = source.identified("network", value).location
+        self._network_names[network.id] = network.name
 
     def subnet(self, source: Source, value: object) -> None:
         """Ignored: a subnet adds nothing to what its ports say."""
-        Fields(value, source.location("subnet", "")).required("id")
+        JsonObject(value, source.location("subnet", "")).required("id")
 
     def router(self, source: Source, value: object) -> None:
         self._has_routers = True
-        self._routers.add(Fields(value, source.location("router", "")).required("id"))
+        self._routers.add(JsonObject(value, source.location("router", "")).required("id"))
 
     def port(self, source: Source, value: object) -> None:
         super().port(source, value)
         if isinstance(value, dict) and str(value.get("device_owner")).startswith("network:router_interface"):
-            fields = Fields(value, source.location("port", str(value.get("id"))))
+            fields = JsonObject(value, source.location("port", str(value.get("id"))))
             network, router = fields.text("network_id"), fields.text("device_id")
             if network and router:
                 self._join(network, self._first_of_router.setdefault(router, network))

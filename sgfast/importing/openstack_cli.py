@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sgfast.importing.fields import Fields
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
 from sgfast.importing.sources import Source
 from sgfast.importing.vpc_api import ICMP_WORDS
@@ -42,7 +42,7 @@ def rows_as_documents(source: Source) -> tuple[dict[str, Any], list[str]]:
         for title, (section, translate) in _LISTS.items():
             if title in row:
                 location = source.location(section.removesuffix("s").replace("_", " "), str(row["ID"])[:100])
-                fields = Fields(row, location)
+                fields = JsonObject(row, location)
                 made.setdefault(section, []).append(translate(fields))
                 if section == "security_group_rules" and _is_untyped(row):
                     notes[f"{_UNTYPED} openstack security group rule show"] = None
@@ -58,7 +58,7 @@ def _is_untyped(row: dict[str, Any]) -> bool:
     return str(row.get("IP Protocol")) in ICMP_WORDS and "code=" not in str(row.get("Port Range"))
 
 
-def _rule(fields: Fields) -> dict[str, Any]:
+def _rule(fields: JsonObject) -> dict[str, Any]:
     location = fields.location
     protocol = fields.get("IP Protocol")
     prefix = fields.text("IP Range", "Remote IP Prefix")
@@ -98,13 +98,13 @@ def _port_range(location: Location, protocol: str, text: str) -> tuple[int | Non
     return (0 if protocol in ICMP_WORDS and low is None else low), high
 
 
-def _group(fields: Fields) -> dict[str, Any]:
+def _group(fields: JsonObject) -> dict[str, Any]:
     made = {"id": fields.get("ID"), "name": fields.get("Name"), "description": fields.get("Description")}
     stateful = fields.get("Stateful", "stateful")
     return made if stateful is None else made | {"stateful": stateful}
 
 
-def _port(fields: Fields) -> dict[str, Any]:
+def _port(fields: JsonObject) -> dict[str, Any]:
     if not fields.has("Security Groups"):
         message = "this list has no Security Groups column: print it with --long, or use openstack port show"
         raise fields.location.error(message)
@@ -114,21 +114,21 @@ def _port(fields: Fields) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _address_group(fields: Fields) -> dict[str, Any]:
+def _address_group(fields: JsonObject) -> dict[str, Any]:
     return {"id": fields.get("ID"), "name": fields.get("Name"), "addresses": _words(fields.get("Addresses"))}
 
 
-def _server(fields: Fields) -> dict[str, Any]:
+def _server(fields: JsonObject) -> dict[str, Any]:
     """Only names: the list does not say which groups a server is in."""
     return {"id": fields.get("ID"), "name": fields.get("Name")}
 
 
-def _network(fields: Fields) -> dict[str, Any]:
+def _network(fields: JsonObject) -> dict[str, Any]:
     return {"id": fields.get("ID"), "name": fields.get("Name")}
 
 
 #: Lists by a column that identifies them: the section of the document, and how to convert a row. Tried in this order.
-_LISTS: dict[str, tuple[str, Callable[[Fields], dict[str, Any]]]] = {
+_LISTS: dict[str, tuple[str, Callable[[JsonObject], dict[str, Any]]]] = {
     "IP Protocol": ("security_group_rules", _rule),
     "MAC Address": ("ports", _port),
     "Addresses": ("address_groups", _address_group),

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from sgfast.importing.draft import Draft, DraftRule, Location
-from sgfast.importing.fields import Fields
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.sources import Source
 from sgfast.importing.vpc_api import BOOKKEEPING, ICMP_WORDS, ApiReader, Interface, Server
 from sgfast.policy.model import Action
@@ -51,17 +51,17 @@ class OtcReader(ApiReader):
 
     # Rules
 
-    def is_enabled(self, fields: Fields) -> bool:
+    def is_enabled(self, fields: JsonObject) -> bool:
         enabled = fields.flag("enabled", True)
         if not enabled:
             self.draft.note("Left out because it is not enabled", fields.location)
         return enabled
 
-    def action_and_priority(self, fields: Fields) -> tuple[Action, int]:
+    def action_and_priority(self, fields: JsonObject) -> tuple[Action, int]:
         priority = fields.number("priority")
         return fields.choice("action", _ACTIONS, "allow"), 1 if priority is None else priority
 
-    def ports_and_types(self, fields: Fields, rule: DraftRule) -> None:
+    def ports_and_types(self, fields: JsonObject, rule: DraftRule) -> None:
         """v3 has one field, ``multiport``: ports and ranges, or for ICMP a type with an optional code."""
         multiport = fields.get("multiport")
         if multiport is None or multiport == "":
@@ -87,26 +87,21 @@ class OtcReader(ApiReader):
         rule.ports = ranges
 
     def address_group(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.location("address group", ""))
-        location = source.location("address group", fields.required("id"), fields.text("name"))
-        fields.location = location
-        addresses = fields.texts("ip_set")
-        for each in fields.items("ip_extra_set"):  # the same addresses again, with descriptions
-            addresses.append(Fields(each, location.part("ip_extra_set")).required("ip"))
-        self.draft.address_group(location, addresses)
+        fields = source.identified("address group", value)
+        # ip_extra_set has the same addresses again, with descriptions.
+        addresses = fields.texts("ip_set") + fields.texts_in("ip_extra_set", "ip")
+        self.draft.address_group(fields.location, addresses)
         self.unread(fields, _ADDRESS_GROUP_IGNORED)
 
     # VPCs
 
     def vpc(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.location("VPC", ""))
-        location = source.location("VPC", fields.required("id"), fields.text("name"))
+        location = source.identified("VPC", value).location
         self.draft.vpc(location)
         self._vpcs[location.id] = None
 
     def subnet(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.location("subnet", ""))
-        fields.location = source.location("subnet", fields.required("id"), fields.text("name"))
+        fields = source.identified("subnet", value)
         vpc = fields.required("vpc_id")
         self._has_subnets = True
         self._vpcs.setdefault(vpc)
@@ -115,11 +110,10 @@ class OtcReader(ApiReader):
                 raise fields.location.error("is in two VPCs")
 
     def peering(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.location("VPC peering", ""))
-        location = source.location("VPC peering", fields.required("id"), fields.text("name"))
-        fields.location = location
+        fields = source.identified("VPC peering", value)
+        location = fields.location
         a, b = (
-            Fields(fields.get(end), location.part(end)).required("vpc_id")
+            JsonObject(fields.get(end), location.part(end)).required("vpc_id")
             for end in ("request_vpc_info", "accept_vpc_info")
         )
         if fields.text("status") in ("ACTIVE", ""):
@@ -129,16 +123,15 @@ class OtcReader(ApiReader):
 
     # Ports
 
-    def network_of(self, fields: Fields) -> str:
+    def network_of(self, fields: JsonObject) -> str:
         vpc, subnet = fields.text("vpc_id"), fields.text("network_id", "virsubnet_id")
         if vpc:
             self._vpcs[vpc] = None
             self._vpc_of_subnet.setdefault(subnet, vpc)
         return subnet
 
-    def addresses_of(self, fields: Fields) -> list[str]:
-        location = fields.location.part("addresses")
-        private = [Fields(each, location).required("ip_address") for each in fields.items("private_ips")]
+    def addresses_of(self, fields: JsonObject) -> list[str]:
+        private = fields.texts_in("private_ips", "ip_address", "addresses")
         one = [text for key in ("private_ip_address", "ipv6_ip_address") if (text := fields.text(key))]
         return super().addresses_of(fields) + private + one
 

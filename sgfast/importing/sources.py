@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import PolicyError
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
 from sgfast.policy.export_files import files_of, refuse_terraform_input
 from sgfast.policy.node_reader import NodeReader
@@ -61,6 +62,12 @@ class Source(NamedTuple):
 
     def location(self, kind: str, identity: str, name: str = "") -> Location:
         return Location(self.file, kind, identity, name)
+
+    def identified(self, kind: str, value: object) -> JsonObject:
+        """An object of the file that has an id, and maybe a name, by which messages call it."""
+        fields = JsonObject(value, self.location(kind, ""))
+        fields.location = self.location(kind, fields.required("id"), fields.text("name"))
+        return fields
 
     def error(self, message: str) -> PolicyError:
         return PolicyError(f"{shown_origin(self.file)}: {message}")

@@ -16,8 +16,8 @@ from typing import Literal
 from sgfast.importing import terraform_aws, terraform_neutron
 from sgfast.importing.conversion import policy_of
 from sgfast.importing.draft import Draft
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
-from sgfast.importing.objects import JsonObject
 from sgfast.importing.sources import Source, read_sources
 from sgfast.importing.terraform_references import Resource
 from sgfast.importing.terraform_stack import Stack, resources_of_state, resources_of_values
@@ -92,7 +92,7 @@ def _stacks(source: Source) -> tuple[Stack, Stack]:
         return stack, stack
     if fields.flag("errored", False):
         raise fields.error("errored", "is true: the plan is incomplete")
-    prior = Stack(file, resources_of_values(file, fields.object("prior_state").mapping("values")))
+    prior = Stack(file, resources_of_values(file, fields.nested("prior_state").mapping("values")))
     planned = resources_of_values(file, fields.mapping("planned_values"), document)
     return prior, Stack(file, planned, fields.get("configuration"), prior)
 

@@ -11,20 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sgfast.importing.aws_rules import (
-    NO_PEER,
-    Traffic,
-    Vpcs,
-    group_id,
-    ip_versions,
-    meaning,
-    parse_traffic,
-    region_of,
-    rules,
-)
+from sgfast.importing.aws_rules import AwsAccount, group_id, meaning, parse_traffic, region_of
 from sgfast.importing.draft import Draft, DraftInstance, DraftRule, numbered
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location, one_line
-from sgfast.importing.objects import JsonObject
 from sgfast.importing.terraform_references import Resource
 from sgfast.importing.terraform_stack import Stack
 from sgfast.policy.model import DEFAULT_VPC, Direction
@@ -72,21 +62,10 @@ _SINGLE_RULE = (
 )  # fmt: skip
 
 
-class _Account:
-    """Facts that the stacks of one account share."""
-
-    def __init__(self) -> None:
-        self.vpcs = Vpcs()
-        #: The VPC of each group and subnet.
-        self.vpc_of: dict[str, str] = {}
-        #: The IP versions of each prefix list's entries.
-        self.families: dict[str, set[int]] = {}
-
-
 def add(stacks: Sequence[Stack], draft: Draft) -> None:
     """Add everything about groups in the stacks of one account."""
-    account = _Account()
-    readers = [_Aws(stack, draft, account) for stack in stacks]
+    account = AwsAccount(draft)
+    readers = [_Aws(stack, account) for stack in stacks]
     for reader in readers:
         reader.add_locations()
     for reader in readers:
@@ -100,12 +79,12 @@ _Attached = set[tuple[str, str]]
 
 
 class _Aws:
-    def __init__(self, stack: Stack, draft: Draft, account: _Account) -> None:
+    def __init__(self, stack: Stack, account: AwsAccount) -> None:
         self._stack = stack
-        self._draft = draft
+        self._account = account
+        self._draft = account.draft
         self._vpcs = account.vpcs
         self._vpc_of = account.vpc_of
-        self._families = account.families
         #: The subnets of this stack by identity. Their VPC is only looked up when it is needed.
         self._unplaced: dict[str, Resource] = {}
 
@@ -170,8 +149,7 @@ class _Aws:
             gone = stale.get(location.id, set())
             found = [cidr for cidr in found if cidr not in gone]
             addresses = dict.fromkeys((*found, *sorted(entries.get(location.id, ()))))
-            self._draft.address_group(location, addresses)
-            self._families[location.id] = ip_versions(addresses)
+            self._account.prefix_list(location, addresses)
 
     @staticmethod
     def _list_entries(stack: Stack) -> dict[str, set[str]]:
@@ -207,7 +185,7 @@ class _Aws:
         stack = self._stack
         stale: set[tuple[str, object]] = set()
         if stack.prior is not None:
-            before = _Aws(stack.prior, Draft("aws"), _Account())
+            before = _Aws(stack.prior, AwsAccount(Draft("aws")))
             before._add_lists()
             stale = {(group, meaning(rule)) for group, rule in before._own_rules()}
         found: dict[tuple[str, object], DraftRule] = {}
@@ -297,12 +275,13 @@ class _Aws:
         )
         other = group_id(stack.id_of(resource, "referenced_security_group_id", _GROUPS))
         prefix_list = stack.id_of(resource, "prefix_list_id", _LISTS)
-        made = self._of_peers(
-            location, _RULE_DIRECTIONS[resource.type], what, fields.text("description"),
-            [fields.required("cidr_ipv4")] if fields.text("cidr_ipv4") else [],
-            [fields.required("cidr_ipv6")] if fields.text("cidr_ipv6") else [],
-            [other] if other else [], [prefix_list] if prefix_list else [],
-        )  # fmt: skip
+        description = fields.text("description")
+        peers = {
+            "cidrs": fields.text("cidr_ipv4"), "cidrs6": fields.text("cidr_ipv6"), "groups": other,
+            "lists": prefix_list,
+        }  # fmt: skip
+        named = {kind: [peer] for kind, peer in peers.items() if peer}
+        made = self._account.rules(location, _RULE_DIRECTIONS[resource.type], what, description, **named)
         yield from numbered(made, fields.text("security_group_rule_id"))
 
     def _rules(
@@ -312,31 +291,10 @@ class _Aws:
         what = parse_traffic(
             location, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
         )
-        return self._of_peers(
-            location, direction, what, fields.text("description"), fields.texts("cidr_blocks"),
-            fields.texts("ipv6_cidr_blocks"), groups, lists,
+        return self._account.rules(
+            location, direction, what, fields.text("description"), cidrs=fields.texts("cidr_blocks"),
+            cidrs6=fields.texts("ipv6_cidr_blocks"), groups=groups, lists=lists,
         )  # fmt: skip
-
-    def _of_peers(
-        self, location: Location, direction: Direction, what: Traffic, description: str, cidrs: list[str],
-        cidrs6: list[str], groups: list[str], lists: list[str],
-    ) -> list[DraftRule]:  # fmt: skip
-        draft = self._draft
-        made: list[DraftRule] = []
-        if cidrs:
-            made += rules(draft, location, direction, what, cidrs=cidrs, families=[4], description=description)
-        if cidrs6:
-            made += rules(draft, location, direction, what, cidrs=cidrs6, families=[6], description=description)
-        for group in groups:
-            made += rules(draft, location, direction, what, group=group, description=description)
-        for each in lists:
-            families = sorted(self._families[each]) or [4] if each in self._families else [4, 6]
-            made += rules(
-                draft, location, direction, what, prefix_list=each, families=families, description=description
-            )
-        if not (cidrs or cidrs6 or groups or lists):
-            draft.note(NO_PEER, location)
-        return made
 
     # Interfaces
 
@@ -466,4 +424,4 @@ class _Aws:
 
 
 def _name_tag(fields: JsonObject) -> str:
-    return fields.object("tags").text("Name")
+    return fields.nested("tags").text("Name")

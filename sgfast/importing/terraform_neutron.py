@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from sgfast.importing.draft import Draft, DraftInstance, DraftRule
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location, one_line
-from sgfast.importing.objects import JsonObject
 from sgfast.importing.terraform_references import Resource
 from sgfast.importing.terraform_stack import Stack
 from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, PORT_PROTOCOLS, Action, Direction

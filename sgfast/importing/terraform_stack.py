@@ -13,8 +13,8 @@ from typing import Any
 
 from sgfast.errors import PolicyError
 from sgfast.importing.draft import Draft
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location, one_line
-from sgfast.importing.objects import JsonObject
 from sgfast.importing.terraform_references import (
     Module,
     NotShown,
@@ -186,7 +186,7 @@ def resources_of_values(file: str, values: Any, plan: Any = None) -> list[Resour
     """The resource instances in ``values``, which are those of a state, or the planned values of ``plan``."""
     unknown = _unknown(file, plan) if plan is not None else {}
     resources: list[Resource] = []
-    modules = [(JsonObject(values, Location(file, "Terraform", "")).object("root_module"), 0)]
+    modules = [(JsonObject(values, Location(file, "Terraform", "")).nested("root_module"), 0)]
     while modules:
         module, depth = modules.pop()
         if depth > _MOST_MODULES_DEEP:
@@ -243,6 +243,6 @@ def _unknown(file: str, plan: Any) -> dict[str, Mapping[str, Any]]:
     for change in JsonObject(plan, Location(file, "Terraform plan", "")).objects("resource_changes"):
         if change.has("deposed"):  # the remains of a replaced resource, under the address of its replacement
             continue
-        details = change.object("change")
+        details = change.nested("change")
         unknown[change.required("address")] = details.mapping("after_unknown") if details.get("after_unknown") else {}
     return unknown

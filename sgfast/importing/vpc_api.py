@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from sgfast.importing.draft import Draft, DraftInstance, DraftRule, Location
-from sgfast.importing.fields import Fields
+from sgfast.importing.fields import JsonObject
 from sgfast.importing.sources import API_PAGING, Source
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.yaml_nodes import show
@@ -45,7 +45,7 @@ class Interface(NamedTuple):
     """A port whose VPC is not known yet."""
 
     location: Location
-    fields: Fields
+    fields: JsonObject
     network: str
     owner: str
     device: str
@@ -112,9 +112,8 @@ class ApiReader:
     # Groups and rules
 
     def group(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.location("security group", ""))
-        location = source.location("security group", fields.required("id"), fields.text("name"))
-        fields.location = location
+        fields = source.identified("security group", value)
+        location = fields.location
         self.draft.group(location, fields.text("description"), stateful=fields.flag("stateful", True))
         self._group_ids.setdefault(location.name, []).append(location.id)
         for rule in fields.items("security_group_rules", "rules"):
@@ -123,7 +122,7 @@ class ApiReader:
 
     def rule(self, source: Source, value: object, group: Location | None = None) -> None:
         """Read a rule, listed in its group or on its own."""
-        fields = Fields(value, group or source.location("security group rule", ""))
+        fields = JsonObject(value, group or source.location("security group rule", ""))
         rule_id = fields.text("id")
         group_id = fields.text("security_group_id")
         if group is None:
@@ -148,13 +147,13 @@ class ApiReader:
         fields.refuse_unread(_RULE_IGNORED)
         self.draft.rule(group.id, rule)
 
-    def is_enabled(self, fields: Fields) -> bool:
+    def is_enabled(self, fields: JsonObject) -> bool:
         return True
 
-    def action_and_priority(self, fields: Fields) -> tuple[Action, int]:
+    def action_and_priority(self, fields: JsonObject) -> tuple[Action, int]:
         return "allow", 1
 
-    def protocol(self, fields: Fields) -> str | None:
+    def protocol(self, fields: JsonObject) -> str | None:
         value = fields.get("protocol")
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(fields.number("protocol")) if abs(value) < 1000 else "above 255"
@@ -162,7 +161,7 @@ class ApiReader:
             value = fields.text("protocol")
         return None if value.lower() in _ANY_WORDS else value.lower()
 
-    def ports_and_types(self, fields: Fields, rule: DraftRule) -> None:
+    def ports_and_types(self, fields: JsonObject, rule: DraftRule) -> None:
         """Read ports, or for ICMP the type and code, which these APIs keep in the same two fields."""
         low, high = fields.number("port_range_min"), fields.number("port_range_max")
         if rule.protocol in ICMP_WORDS:
@@ -176,9 +175,8 @@ class ApiReader:
     # Ports
 
     def port(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.location("port", ""))
-        location = source.location("port", fields.required("id"), fields.text("name"))
-        fields.location = location
+        fields = source.identified("port", value)
+        location = fields.location
         interface = Interface(
             location,
             fields,
@@ -187,10 +185,7 @@ class ApiReader:
             fields.text("device_id"),
             self.addresses_of(fields),
             fields.texts("security_groups", "security_group_ids"),
-            [
-                Fields(pair, location.part("allowed_address_pairs")).required("ip_address")
-                for pair in fields.items("allowed_address_pairs")
-            ],
+            fields.texts_in("allowed_address_pairs", "ip_address"),
         )
         self._port_addresses.update(interface.addresses)
         if not fields.flag("port_security_enabled", True) or not fields.flag("is_port_security_enabled", True):
@@ -205,14 +200,13 @@ class ApiReader:
                 raise location.error("differs from its entry in another list: export both at the same time")
         self.unread(fields, _PORT_IGNORED)
 
-    def network_of(self, fields: Fields) -> str:
+    def network_of(self, fields: JsonObject) -> str:
         return fields.text("network_id")
 
-    def addresses_of(self, fields: Fields) -> list[str]:
-        location = fields.location.part("fixed_ips")
-        return [Fields(each, location).required("ip_address") for each in fields.items("fixed_ips")]
+    def addresses_of(self, fields: JsonObject) -> list[str]:
+        return fields.texts_in("fixed_ips", "ip_address")
 
-    def unread(self, fields: Fields, ignored: frozenset[str]) -> None:
+    def unread(self, fields: JsonObject, ignored: frozenset[str]) -> None:
         """Note unknown keys. Groups and ports have many keys and clouds add more, so they are no error."""
         for key in fields.unread(ignored):
             self.draft.note(f"The unknown key {show(key)} was ignored", fields.location)
@@ -220,9 +214,8 @@ class ApiReader:
     # Servers
 
     def server(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.location("server", ""))
-        location = source.location("server", fields.required("id"), fields.text("name"))
-        fields.location = location
+        fields = source.identified("server", value)
+        location = fields.location
         networks = fields.get("addresses") or {}
         if not isinstance(networks, dict):
             raise location.error("addresses must be a mapping")
@@ -231,12 +224,12 @@ class ApiReader:
             if not isinstance(entries, list):
                 raise location.error("addresses must have lists")
             for each in entries:
-                entry = Fields(each, location.part("addresses"))
+                entry = JsonObject(each, location.part("addresses"))
                 if entry.text("OS-EXT-IPS:type") != "floating":
                     addresses.setdefault(entry.text("OS-EXT-IPS:port_id"), []).append(entry.required("addr"))
         groups = []
         for each in fields.items("security_groups"):
-            entry = Fields(each, location.part("security_groups"))
+            entry = JsonObject(each, location.part("security_groups"))
             groups.append(entry.text("id") or entry.required("name"))
         self.servers.append(Server(location, next(iter(networks), "") if len(networks) == 1 else "", addresses, groups))
 

@@ -14,7 +14,7 @@ from exports import imported_files, means
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Policy
 
-ROOT = Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[3] / ".." / "shared" / "corpus").resolve()
+ROOT = Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[2] / ".." / "shared" / "corpus").resolve()
 ACCOUNT = ROOT / "rules" / "cloudmapper" / "account-data" / "demo" / "us-east-1"
 
 

@@ -16,7 +16,7 @@ from sgfast import load_policy
 from sgfast.errors import PolicyError
 from sgfast.importing import load
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SAMPLES = Path(os.environ.get("SGFAST_CORPUS") or ROOT / ".." / "shared" / "corpus").resolve() / "rules" / "neutron-lib"
 @pytest.mark.parametrize(("word", "number"), [("ipip", 4), ("ipv6-encap", 41), ("hopopt", 0), ("ip", 0), ("vrrp", 112)])
 def test_protocols_have_neutron_s_names_not_iana_s(word: str, number: int) -> None:
