@@ -15,7 +15,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from itertools import accumulate, combinations
 from typing import NamedTuple
 
@@ -81,7 +80,7 @@ def read_transit_gateways(files: AwsDocuments, draft: Draft, vpcs: Vpcs) -> None
             ways = []
             for here, there in (pair, pair[::-1]):
                 tables_lead, vpc, other = reached[here], attachments[here].vpc, attachments[there].vpc
-                sends = vpc not in sent or (gateway in sent[vpc] and sent[vpc][gateway].meets(blocks.get(other, ())))
+                sends = vpc not in sent or (gateway in sent[vpc] and _meet(sent[vpc][gateway], blocks.get(other, ())))
                 ways.append(sends and (tables_lead is None or there in tables_lead))
             _add_pair(draft, [attachments[each] for each in pair], ways)
 
@@ -231,8 +230,8 @@ def _blocks_of_vpcs(files: AwsDocuments) -> dict[str, tuple[Network, ...]]:
     return found
 
 
-def _sent_to_gateways(files: AwsDocuments) -> dict[str, dict[str, _Space]]:
-    """Addresses that each VPC with route tables in the files sends to each gateway."""
+def _sent_to_gateways(files: AwsDocuments) -> dict[str, dict[str, _Ranges | None]]:
+    """Addresses that each VPC with route tables in the files sends to each gateway; None if they may be any."""
     routes: dict[str, dict[str, list[Network | None]]] = {}
     for item in files.items("RouteTables", "RouteTableId"):
         of_vpc = routes.setdefault(item.required("VpcId"), {})
@@ -240,8 +239,12 @@ def _sent_to_gateways(files: AwsDocuments) -> dict[str, dict[str, _Space]]:
             if route.has("TransitGatewayId") and _is(route, "active"):
                 of_vpc.setdefault(route.required("TransitGatewayId"), []).append(_destination(route))
     return {
-        vpc: {gateway: _Space(found) for gateway, found in of_vpc.items()} for vpc, of_vpc in routes.items()
-    }  # fmt: skip
+        vpc: {
+            gateway: None if None in found else _Ranges([each for each in found if each is not None])
+            for gateway, found in of_vpc.items()
+        }
+        for vpc, of_vpc in routes.items()
+    }
 
 
 # Reachable VPCs ------------------------------------------------------------------------------------------------------
@@ -295,6 +298,11 @@ class _Ranges:
         return begun > 0 and self._lasts[version][begun - 1] >= first
 
 
+def _meet(sent: _Ranges | None, blocks: Sequence[Network]) -> bool:
+    """Whether an address of the blocks may be among those sent. No blocks stand for addresses that no file states."""
+    return sent is None or not blocks or any(sent.meet(block.version, *_ends_of(block)) for block in blocks)
+
+
 def _winners(routes: Iterable[_Route]) -> Iterator[tuple[int, int, int, set[str]]]:
     """Ranges of addresses, and where the most specific route leads: IP version, first and last address, attachments."""
     best: dict[bytes, tuple[Network, bool, set[str]]] = {}
@@ -325,31 +333,3 @@ def _winners(routes: Iterable[_Route]) -> Iterator[tuple[int, int, int, set[str]
 
 def _ends_of(network: Network) -> tuple[int, int]:
     return int(network.network_address), int(network.broadcast_address)
-
-
-class _Space:
-    """A set of addresses."""
-
-    def __init__(self, networks: Iterable[Network | None]) -> None:
-        """``networks``: None stands for addresses that no file states; the space may have any then."""
-        known = [*networks]
-        self._may_be_any = None in known
-        fours = collapse_addresses(each for each in known if isinstance(each, IPv4Network))
-        sixes = collapse_addresses(each for each in known if isinstance(each, IPv6Network))
-        #: The first and the last addresses of ranges in order, by IP version.
-        self._ranges = {4: _ends(fours), 6: _ends(sixes)}
-
-    def meets(self, blocks: Sequence[Network]) -> bool:
-        """Whether an address of the blocks may be in it. No blocks stand for addresses that no file states."""
-        return self._may_be_any or not blocks or any(map(self._meets, blocks))
-
-    def _meets(self, block: Network) -> bool:
-        firsts, lasts = self._ranges[block.version]
-        first, last = _ends_of(block)
-        at = bisect_right(firsts, last) - 1
-        return at >= 0 and lasts[at] >= first
-
-
-def _ends(networks: Iterable[Network]) -> tuple[list[int], list[int]]:
-    ends = [*map(_ends_of, networks)]
-    return [first for first, _ in ends], [last for _, last in ends]

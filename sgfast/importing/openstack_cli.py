@@ -98,10 +98,13 @@ def _port_range(location: Location, protocol: str, text: str) -> tuple[int | Non
     return (0 if protocol in ICMP_WORDS and low is None else low), high
 
 
-def _group(fields: JsonObject) -> dict[str, Any]:
-    made = {"id": fields.get("ID"), "name": fields.get("Name"), "description": fields.get("Description")}
-    stateful = fields.get("Stateful", "stateful")
-    return made if stateful is None else made | {"stateful": stateful}
+def _plain(fields: JsonObject) -> dict[str, Any]:
+    """A row whose columns are fields of the API. For servers only the name counts: the list does not say their groups.
+    """
+    return {
+        "id": fields.get("ID"), "name": fields.get("Name"), "description": fields.get("Description"),
+        "stateful": fields.get("Stateful", "stateful"), "addresses": _words(fields.get("Addresses")),
+    }  # fmt: skip
 
 
 def _port(fields: JsonObject) -> dict[str, Any]:
@@ -114,27 +117,14 @@ def _port(fields: JsonObject) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _address_group(fields: JsonObject) -> dict[str, Any]:
-    return {"id": fields.get("ID"), "name": fields.get("Name"), "addresses": _words(fields.get("Addresses"))}
-
-
-def _server(fields: JsonObject) -> dict[str, Any]:
-    """Only names: the list does not say which groups a server is in."""
-    return {"id": fields.get("ID"), "name": fields.get("Name")}
-
-
-def _network(fields: JsonObject) -> dict[str, Any]:
-    return {"id": fields.get("ID"), "name": fields.get("Name")}
-
-
 #: Lists by a column that identifies them: the section of the document, and how to convert a row. Tried in this order.
 _LISTS: dict[str, tuple[str, Callable[[JsonObject], dict[str, Any]]]] = {
     "IP Protocol": ("security_group_rules", _rule),
     "MAC Address": ("ports", _port),
-    "Addresses": ("address_groups", _address_group),
-    "Subnets": ("networks", _network),
-    "Networks": ("servers", _server),
-    "Description": ("security_groups", _group),
+    "Addresses": ("address_groups", _plain),
+    "Subnets": ("networks", _plain),
+    "Networks": ("servers", _plain),
+    "Description": ("security_groups", _plain),
 }
 
 
