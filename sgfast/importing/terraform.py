@@ -19,8 +19,7 @@ from sgfast.importing.draft import Draft
 from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
 from sgfast.importing.sources import Source, read_sources
-from sgfast.importing.terraform_references import Resource
-from sgfast.importing.terraform_stack import Stack, resources_of_state, resources_of_values
+from sgfast.importing.terraform_stack import Stack, StackResource, resources_of_state, resources_of_values
 from sgfast.importing.unresolved import Addresses, Unresolved, resolve
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
@@ -99,7 +98,7 @@ def _stacks(source: Source) -> tuple[Stack, Stack]:
 
 def _profile(stacks: list[Stack]) -> Literal["otc", "neutron", "aws"]:
     """The cloud of all resources that are read."""
-    first: Resource | None = None
+    first: StackResource | None = None
     for stack in stacks:
         for resource in stack.resources:
             if resource.is_data or resource.type not in terraform_aws.TYPES | terraform_neutron.TYPES:
@@ -107,11 +106,11 @@ def _profile(stacks: list[Stack]) -> Literal["otc", "neutron", "aws"]:
             first = first or resource
             if _cloud(resource) != _cloud(first):
                 message = f"is in another cloud than {show(first.address)}: import each cloud separately"
-                raise stack.error(resource, message)
+                raise resource.location.error(message)
     return _cloud(first) if first else "otc"
 
 
-def _cloud(resource: Resource) -> Literal["otc", "neutron", "aws"]:
+def _cloud(resource: StackResource) -> Literal["otc", "neutron", "aws"]:
     return _PROVIDERS[resource.type.partition("_")[0]]
 
 
@@ -126,14 +125,13 @@ def _note_unread(stacks: list[Stack], draft: Draft) -> None:
             if provider not in _PROVIDERS:
                 others[provider] += bool(_ABOUT_FILTERS.search(resource.type))
             elif resource.type.startswith(_FILTERS):
-                location = Location(stack.file, "resource", resource.address)
-                draft.note("Not in the policy, although it filters traffic, too", location)
+                draft.note("Not in the policy, although it filters traffic, too", resource.location)
             elif resource.type == _GATEWAY:
-                location = Location(stack.file, "resource", resource.address)
-                draft.note("Not read: VPCs behind a transit gateway do not reach each other in the policy", location)
+                message = "Not read: VPCs behind a transit gateway do not reach each other in the policy"
+                draft.note(message, resource.location)
             elif _ABOUT_GROUPS.search(resource.type):
-                location = Location(stack.file, "resource", resource.address)
-                draft.note("Left out because it is not supported, although its name is about security groups", location)
+                message = "Left out because it is not supported, although its name is about security groups"
+                draft.note(message, resource.location)
     for provider, count in others.items():
         if count:
             number = f"{count} resource{'' if count == 1 else 's'} about security groups or firewalls"

@@ -15,8 +15,7 @@ from sgfast.importing.aws_rules import AwsAccount, group_id, meaning, parse_traf
 from sgfast.importing.draft import Draft, DraftInstance, DraftRule, numbered
 from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location, one_line
-from sgfast.importing.terraform_references import Resource
-from sgfast.importing.terraform_stack import Stack
+from sgfast.importing.terraform_stack import Stack, StackResource
 from sgfast.policy.model import DEFAULT_VPC, Direction
 from sgfast.policy.yaml_nodes import show
 
@@ -86,7 +85,7 @@ class _Aws:
         self._vpcs = account.vpcs
         self._vpc_of = account.vpc_of
         #: The subnets of this stack by identity. Their VPC is only looked up when it is needed.
-        self._unplaced: dict[str, Resource] = {}
+        self._unplaced: dict[str, StackResource] = {}
 
     def add_locations(self) -> None:
         """Add what rules and interfaces refer to: VPCs, subnets, prefix lists, groups."""
@@ -104,30 +103,28 @@ class _Aws:
     def _add_vpcs(self) -> None:
         stack = self._stack
         for resource in stack.of(*_VPCS, data=True):
-            fields = stack.fields(resource)
-            region = fields.text("region") or region_of(fields.text("arn"))
-            self._vpcs.seen(stack.file, stack.identity(resource), _name_tag(fields), region)
+            region = resource.text("region") or region_of(resource.text("arn"))
+            self._vpcs.seen(stack.file, resource.identity, _name_tag(resource), region)
         for resource in stack.of("aws_security_group", "aws_network_interface", data=True):
-            if vpc := stack.fields(resource).text("vpc_id"):
-                self._vpc_of[stack.identity(resource)] = vpc
+            if vpc := resource.text("vpc_id"):
+                self._vpc_of[resource.identity] = vpc
         for resource in stack.of(*_SUBNETS, data=True):
-            if stack.is_unknown(resource, "vpc_id"):
-                self._unplaced[stack.identity(resource)] = resource  # it is rarely needed
+            if resource.is_unknown("vpc_id"):
+                self._unplaced[resource.identity] = resource  # it is rarely needed
                 continue
-            self._vpc_of[stack.identity(resource)] = vpc = self._own_vpc(resource)
-            self._vpcs.seen(stack.file, vpc, region=region_of(stack.fields(resource).text("availability_zone")))
+            self._vpc_of[resource.identity] = vpc = self._own_vpc(resource)
+            self._vpcs.seen(stack.file, vpc, region=region_of(resource.text("availability_zone")))
         accepted = {
-            stack.id_of(resource, "vpc_peering_connection_id", frozenset(("aws_vpc_peering_connection",)))
+            resource.id_of("vpc_peering_connection_id", frozenset(("aws_vpc_peering_connection",)))
             for resource in stack.of("aws_vpc_peering_connection_accepter")
-            if stack.fields(resource).flag("auto_accept", False)
+            if resource.flag("auto_accept", False)
         }
         for resource in stack.of("aws_vpc_peering_connection"):
-            location = stack.location(resource, "VPC peering connection")
-            fields = stack.fields(resource)
-            ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
-            status = fields.text("accept_status")
+            location = resource.called("VPC peering connection")
+            ends = [resource.id_of(end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
+            status = resource.text("accept_status")
             pending = status in ("", "pending-acceptance", "provisioning")
-            if status == "active" or (pending and (fields.flag("auto_accept", False) or location.id in accepted)):
+            if status == "active" or (pending and (resource.flag("auto_accept", False) or location.id in accepted)):
                 self._draft.peering(location, *ends)
             else:
                 self._draft.note("Peers nothing because it has not been accepted", location)
@@ -139,13 +136,12 @@ class _Aws:
         entries = self._list_entries(stack)
         stale = self._list_entries(stack.prior) if stack.prior else {}
         for resource in stack.of(*_LISTS, "aws_prefix_list", data=True):
-            fields = stack.fields(resource)
-            location = stack.location(resource, "prefix list", fields.text("name"))
-            if stack.has_unknown(resource, "entry"):
-                raise stack.error(resource, "its entries are known only after apply")
-            found = [item.required("cidr") for key in ("entry", "entries") for item in fields.objects(key)]
+            location = resource.called("prefix list", resource.text("name"))
+            if resource.has_unknown("entry"):
+                raise resource.location.error("its entries are known only after apply")
+            found = [item.required("cidr") for key in ("entry", "entries") for item in resource.objects(key)]
             if resource.type == "aws_prefix_list":
-                found = fields.texts("cidr_blocks")
+                found = resource.texts("cidr_blocks")
             gone = stale.get(location.id, set())
             found = [cidr for cidr in found if cidr not in gone]
             addresses = dict.fromkeys((*found, *sorted(entries.get(location.id, ()))))
@@ -156,28 +152,23 @@ class _Aws:
         """Prefix list entries that are resources of their own, by list."""
         found: dict[str, set[str]] = {}
         for resource in stack.of("aws_ec2_managed_prefix_list_entry"):
-            found.setdefault(stack.id_of(resource, "prefix_list_id", _LISTS), set()).add(
-                stack.fields(resource).required("cidr")
-            )
+            found.setdefault(resource.id_of("prefix_list_id", _LISTS), set()).add(resource.required("cidr"))
         return found
 
     # Groups and rules
 
-    def _add_group(self, resource: Resource) -> None:
-        stack = self._stack
+    def _add_group(self, resource: StackResource) -> None:
         default = resource.type == "aws_default_security_group"
-        fields = stack.fields(resource)
-        location = stack.location(resource, "security group", fields.text("name") or ("default" if default else ""))
-        self._draft.group(location, fields.text("description"))
+        location = resource.called("security group", resource.text("name") or ("default" if default else ""))
+        self._draft.group(location, resource.text("description"))
         self._vpc_of[location.id] = vpc = self._own_vpc(resource)
-        self._vpcs.seen(stack.file, vpc, region=fields.text("region") or region_of(fields.text("arn")))
+        self._vpcs.seen(self._stack.file, vpc, region=resource.text("region") or region_of(resource.text("arn")))
 
-    def _own_vpc(self, resource: Resource) -> str:
+    def _own_vpc(self, resource: StackResource) -> str:
         """The VPC of a group or subnet. If none is set, it is the region's default VPC."""
-        stack = self._stack
-        if vpc := stack.id_of(resource, "vpc_id", _VPCS):
+        if vpc := resource.id_of("vpc_id", _VPCS):
             return vpc
-        made = [stack.identity(each) for each in stack.of("aws_default_vpc", data=True)]
+        made = [each.identity for each in self._stack.of("aws_default_vpc", data=True)]
         return made[0] if len(made) == 1 else DEFAULT_VPC
 
     def _all_rules(self) -> Iterator[tuple[str, DraftRule]]:
@@ -200,89 +191,85 @@ class _Aws:
 
     def _inline_rules(self) -> Iterator[tuple[str, DraftRule]]:
         """The rules in the groups' own attributes."""
-        stack = self._stack
-        for resource in stack.of(*_GROUPS):
-            identity = stack.identity(resource)
+        for resource in self._stack.of(*_GROUPS):
+            identity = resource.identity
             for attribute, direction in _DIRECTIONS.items():
                 # Even where all that is mentioned is known, dynamic blocks that a plan does not show may be unknown.
-                is_mentioned = stack.is_marked(resource, attribute) and not stack.is_left_out(resource, attribute)
-                if is_mentioned or stack.is_unknown(resource, attribute):
-                    message = f"{attribute} is known only after apply: define its rules as separate resources"
-                    raise stack.error(resource, message)
-                items = [*stack.fields(resource).objects(attribute)]
+                is_mentioned = resource.is_marked(attribute) and not resource.is_left_out(attribute)
+                if is_mentioned or resource.is_unknown(attribute):
+                    raise resource.error(attribute, "is known only after apply: define its rules as separate resources")
+                items = [*resource.objects(attribute)]
                 self._check_known(resource, attribute, len(items))
                 listed = [
                     self._with_unknown(resource, f"{attribute}.{n}.security_groups", item.items("security_groups"))
                     for n, item in enumerate(items)
                 ]
-                groups = stack.filled(resource, attribute, listed, _GROUPS)
+                groups = resource.filled(attribute, listed, _GROUPS)
                 for n, item in enumerate(items):
                     item.refuse_unread(_INLINE)
-                    location = stack.location(resource, "security group").part(f"{attribute}[{n}]")
+                    location = resource.called("security group").part(f"{attribute}[{n}]")
                     peers = [*map(group_id, groups[n]), *([identity] if item.flag("self", False) else [])]
                     for rule in self._rules(location, direction, item, peers, item.texts("prefix_list_ids")):
                         yield identity, rule
 
-    def _check_known(self, resource: Resource, attribute: str, count: int) -> None:
+    def _check_known(self, resource: StackResource, attribute: str, count: int) -> None:
         for n in range(count):
             for key in (*_INLINE[:6], "self", "to_port"):  # the provider chooses none of these
-                if key != "description" and self._stack.has_marked(resource, f"{attribute}.{n}.{key}"):
-                    raise self._stack.error(resource, f"{attribute}[{n}].{key} is known only after apply")
+                if key != "description" and resource.has_marked(f"{attribute}.{n}.{key}"):
+                    raise resource.error(f"{attribute}[{n}].{key}", "is known only after apply")
 
-    def _with_unknown(self, resource: Resource, path: str, values: list[Any]) -> list[Any]:
-        return [None] if self._stack.is_marked(resource, path) else values
+    def _with_unknown(self, resource: StackResource, path: str, values: list[Any]) -> list[Any]:
+        return [None] if resource.is_marked(path) else values
 
     def _own_rules(self) -> Iterator[tuple[str, DraftRule]]:
         """The rules that are resources of their own."""
         stack = self._stack
         for resource in stack.of("aws_security_group_rule", *_RULE_DIRECTIONS):
-            fields = stack.fields(resource)
-            group = group_id(stack.id_of(resource, "security_group_id", _GROUPS))
+            group = group_id(resource.id_of("security_group_id", _GROUPS))
             if not group:
-                raise fields.error("security_group_id", "is missing")
+                raise resource.error("security_group_id", "is missing")
             location = Location(stack.file, "security group rule", resource.address)
             if resource.type in _RULE_DIRECTIONS:
-                yield from ((group, rule) for rule in self._single_rule(resource, fields, location))
+                yield from ((group, rule) for rule in self._single_rule(resource, location))
                 continue
-            fields.refuse_unread(_RULE)
+            resource.refuse_unread(_RULE)
             self._check_rule_known(resource, ("cidr_blocks", "ipv6_cidr_blocks", *_NUMBERS, "protocol", "self"))
-            if fields.text("type") not in _DIRECTIONS:
-                raise fields.error("type", "must be ingress or egress")
-            peers = [group] if fields.flag("self", False) else []
+            if resource.text("type") not in _DIRECTIONS:
+                raise resource.error("type", "must be ingress or egress")
+            peers = [group] if resource.flag("self", False) else []
             # The provider refuses a source group beside addresses or "self".
-            has_other = bool(peers or fields.items("cidr_blocks") or fields.items("ipv6_cidr_blocks"))
-            if not (has_other and stack.is_unknown(resource, "source_security_group_id")):
-                other = group_id(stack.id_of(resource, "source_security_group_id", _GROUPS))
+            has_other = bool(peers or resource.items("cidr_blocks") or resource.items("ipv6_cidr_blocks"))
+            if not (has_other and resource.is_unknown("source_security_group_id")):
+                other = group_id(resource.id_of("source_security_group_id", _GROUPS))
                 peers += [other] if other else []
-            lists = stack.ids_of(resource, "prefix_list_ids", _LISTS)
-            direction = _DIRECTIONS[fields.text("type")]
-            made = self._rules(location, direction, fields, list(dict.fromkeys(peers)), lists)
-            for rule in numbered(made, fields.text("security_group_rule_id")):
+            lists = resource.ids_of("prefix_list_ids", _LISTS)
+            direction = _DIRECTIONS[resource.text("type")]
+            made = self._rules(location, direction, resource, list(dict.fromkeys(peers)), lists)
+            for rule in numbered(made, resource.text("security_group_rule_id")):
                 yield group, rule
 
-    def _check_rule_known(self, resource: Resource, attributes: tuple[str, ...]) -> None:
+    def _check_rule_known(self, resource: StackResource, attributes: tuple[str, ...]) -> None:
         for attribute in attributes:
-            if self._stack.has_unknown(resource, attribute):
-                raise self._stack.error(resource, f"{attribute} is known only after apply")
+            if resource.has_unknown(attribute):
+                raise resource.error(attribute, "is known only after apply")
 
-    def _single_rule(self, resource: Resource, fields: JsonObject, location: Location) -> Iterator[DraftRule]:
+    def _single_rule(self, resource: StackResource, location: Location) -> Iterator[DraftRule]:
         """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``, which have one peer each."""
-        stack = self._stack
-        fields.refuse_unread(_SINGLE_RULE)
+        resource.refuse_unread(_SINGLE_RULE)
         self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", *_NUMBERS, "ip_protocol"))
         what = parse_traffic(
-            location, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
+            location, resource.required("ip_protocol"), resource.number("from_port"), resource.number("to_port")
         )
-        other = group_id(stack.id_of(resource, "referenced_security_group_id", _GROUPS))
-        prefix_list = stack.id_of(resource, "prefix_list_id", _LISTS)
-        description = fields.text("description")
+        other = group_id(resource.id_of("referenced_security_group_id", _GROUPS))
+        prefix_list = resource.id_of("prefix_list_id", _LISTS)
+        description = resource.text("description")
         peers = {
-            "cidrs": fields.text("cidr_ipv4"), "cidrs6": fields.text("cidr_ipv6"), "groups": other,
+            "cidrs": resource.text("cidr_ipv4"), "cidrs6": resource.text("cidr_ipv6"), "groups": other,
             "lists": prefix_list,
         }  # fmt: skip
         named = {kind: [peer] for kind, peer in peers.items() if peer}
         made = self._account.rules(location, _RULE_DIRECTIONS[resource.type], what, description, **named)
-        yield from numbered(made, fields.text("security_group_rule_id"))
+        yield from numbered(made, resource.text("security_group_rule_id"))
 
     def _rules(
         self, location: Location, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
@@ -304,68 +291,65 @@ class _Aws:
         for interface, group in sorted(self._attachments(stack)):
             attached.setdefault(interface, []).append(group)
         stale: _Attached = self._attachments(stack.prior) if stack.prior else set()
-        own = {stack.identity(resource) for resource in stack.of("aws_network_interface")}
+        own = {resource.identity for resource in stack.of("aws_network_interface")}
         names: dict[str, str] = {}
         devices: dict[str, str] = {}
         for resource in stack.of("aws_instance"):
-            name = _name_tag(stack.fields(resource))
+            name = _name_tag(resource)
             interface = self._primary(resource)
             if interface in own:
                 names[interface] = name
-                devices[interface] = stack.identity(resource)
+                devices[interface] = resource.identity
             else:
                 location = Location(stack.file, "instance", interface, name).part(one_line(resource.address))
-                device = stack.identity(resource)
+                device = resource.identity
                 self._add_interface(resource, location, "vpc_security_group_ids", attached, stale, device)
         for resource in stack.of("aws_network_interface"):
-            identity = stack.identity(resource)
-            name = _name_tag(stack.fields(resource)) or names.get(identity, "")
-            location = stack.location(resource, "network interface", name)
+            identity = resource.identity
+            name = _name_tag(resource) or names.get(identity, "")
+            location = resource.called("network interface", name)
             device = devices.get(identity, "")
             self._add_interface(resource, location, "security_groups", attached, stale, device)
 
-    def _primary(self, resource: Resource) -> str:
+    def _primary(self, resource: StackResource) -> str:
         """The primary interface of an instance: created with it, or assigned to it."""
-        stack = self._stack
         wanted = frozenset(("aws_network_interface",))
         for block in ("network_interface", "primary_network_interface"):
-            for n, item in enumerate(stack.fields(resource).objects(block)):
+            for n, item in enumerate(resource.objects(block)):
                 if not item.number("device_index"):
-                    given = stack.possible_ids(resource, f"{block}.{n}.network_interface_id", wanted)
+                    given = resource.possible_ids(f"{block}.{n}.network_interface_id", wanted)
                     if len(given) == 1:
                         return given[0]
-        return stack.fields(resource).text("primary_network_interface_id") or stack.identity(resource)
+        return resource.text("primary_network_interface_id") or resource.identity
 
     def _attachments(self, stack: Stack) -> _Attached:
         """Group attachments that are resources of their own."""
         found: _Attached = set()
         for resource in stack.of("aws_network_interface_sg_attachment"):
-            group = stack.id_of(resource, "security_group_id", _GROUPS)
-            if stack.is_unknown(resource, "network_interface_id"):
-                sources = stack.sources(resource, "network_interface_id", _INTERFACES)
+            group = resource.id_of("security_group_id", _GROUPS)
+            if resource.is_unknown("network_interface_id"):
+                sources = resource.sources("network_interface_id", _INTERFACES)
                 if len(sources) > 1:
-                    raise stack.error(resource, "network_interface_id is known only after apply")
+                    raise resource.error("network_interface_id", "is known only after apply")
                 is_instance = sources[0].type == "aws_instance"
-                interface = self._primary(sources[0]) if is_instance else stack.identity(sources[0])
+                interface = self._primary(sources[0]) if is_instance else sources[0].identity
             else:
-                interface = stack.fields(resource).required("network_interface_id")
+                interface = resource.required("network_interface_id")
             found.add((interface, group))
         return found
 
     def _add_interface(
-        self, resource: Resource, location: Location, attribute: str, attached: dict[str, list[str]],
+        self, resource: StackResource, location: Location, attribute: str, attached: dict[str, list[str]],
         stale: _Attached, device: str,
     ) -> None:  # fmt: skip
-        stack = self._stack
-        fields = stack.fields(resource)
-        addresses = [text for text in (fields.text("private_ip"),) if text]
+        addresses = [text for text in (resource.text("private_ip"),) if text]
         for key in _ADDRESSES:
-            addresses += fields.known_texts(key)
+            addresses += resource.known_texts(key)
         if not addresses:
             self._draft.note("Left out because its address is known only after apply", location)
             return
-        if fields.has(attribute) or stack.is_unknown(resource, attribute):
-            named = stack.ids_of(resource, attribute, _GROUPS)
+        if resource.has(attribute) or resource.is_unknown(attribute):
+            named = resource.ids_of(attribute, _GROUPS)
             groups = [group for group in named if (location.id, group) not in stale]
         else:
             groups = self._named_groups(resource) or self._default_group(resource)
@@ -376,11 +360,11 @@ class _Aws:
         groups += attached.get(location.id, ())
         vpc = next((self._vpc_of[each] for each in (*groups, location.id) if each in self._vpc_of), "")
         vpc = vpc or self._subnet_vpc(resource)
-        if not vpc and stack.is_unknown(resource, "subnet_id"):
+        if not vpc and resource.is_unknown("subnet_id"):
             self._draft.note("Left out because its subnet is known only after apply", location)
             return
         if vpc:
-            self._vpcs.seen(stack.file, vpc)
+            self._vpcs.seen(self._stack.file, vpc)
         else:
             message = f'In the VPC "{DEFAULT_VPC}" because neither its security groups nor its subnet are in the file'
             self._draft.note(message, location)
@@ -388,38 +372,35 @@ class _Aws:
         unique = list(dict.fromkeys(addresses))
         self._draft.instance(DraftInstance(location, vpc or DEFAULT_VPC, unique, own, device=device))
 
-    def _subnet_vpc(self, resource: Resource) -> str:
+    def _subnet_vpc(self, resource: StackResource) -> str:
         """The VPC of the subnet; of several possible subnets, the VPC they have in common. Empty if it is unknown."""
-        vpcs = {self._vpc_of_subnet(each) for each in self._stack.possible_ids(resource, "subnet_id", _SUBNETS)}
+        vpcs = {self._vpc_of_subnet(each) for each in resource.possible_ids("subnet_id", _SUBNETS)}
         return vpcs.pop() if len(vpcs) == 1 else ""
 
     def _vpc_of_subnet(self, subnet: str) -> str:
         if subnet not in self._vpc_of and subnet in self._unplaced:
-            self._vpc_of[subnet] = self._stack.id_of(self._unplaced[subnet], "vpc_id", _VPCS)
+            self._vpc_of[subnet] = self._unplaced[subnet].id_of("vpc_id", _VPCS)
         return self._vpc_of.get(subnet, "")
 
-    def _named_groups(self, resource: Resource) -> list[str]:
+    def _named_groups(self, resource: StackResource) -> list[str]:
         """The groups of an instance in a default VPC, which may list them by name instead of by id."""
-        stack = self._stack
         if resource.type != "aws_instance":
             return []
         found = []
-        for name in stack.ids_of(resource, "security_groups", _GROUPS):
+        for name in resource.ids_of("security_groups", _GROUPS):
             named = [
-                stack.identity(group)
-                for group in stack.of(*_GROUPS)
-                if name in (stack.identity(group), stack.fields(group).text("name"))
+                group.identity for group in self._stack.of(*_GROUPS)
+                if name in (group.identity, group.text("name"))
             ]
             if len(named) != 1:
-                raise stack.error(resource, f"the name {show(name)} fits {len(named)} security groups in the file")
+                raise resource.location.error(f"the name {show(name)} fits {len(named)} security groups in the file")
             found += named
         return found
 
-    def _default_group(self, resource: Resource) -> list[str]:
+    def _default_group(self, resource: StackResource) -> list[str]:
         """The group AWS assigns if none is named: the VPC's default group. Empty if it is not in the file."""
-        stack = self._stack
         vpc = self._subnet_vpc(resource)
-        groups = map(stack.identity, stack.of("aws_default_security_group"))
+        groups = (each.identity for each in self._stack.of("aws_default_security_group"))
         return [group for group in groups if vpc and self._vpc_of[group] == vpc][:1]
 
 

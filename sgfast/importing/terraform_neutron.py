@@ -18,13 +18,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, TypeVar
 
 from sgfast.importing.draft import Draft, DraftInstance, DraftRule
 from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location, one_line
-from sgfast.importing.terraform_references import Resource
-from sgfast.importing.terraform_stack import Stack
+from sgfast.importing.terraform_stack import Stack, StackResource
 from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, PORT_PROTOCOLS, Action, Direction
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.yaml_nodes import show
@@ -147,31 +147,31 @@ class _Neutron:
     def _add_vpcs(self) -> None:
         stack = self._stack
         for resource in stack.of(*_VPCS, data=True):
-            self._draft.vpc(stack.location(resource, "VPC", stack.fields(resource).text("name")))
+            self._draft.vpc(resource.called("VPC", resource.text("name")))
         for resource in stack.of(*_SUBNETS, data=True):
-            vpc = stack.id_of(resource, "vpc_id", _VPCS)
-            for network in (stack.identity(resource), stack.fields(resource).text("network_id")):
+            vpc = resource.id_of("vpc_id", _VPCS)
+            for network in (resource.identity, resource.text("network_id")):
                 self._vpc_of[network] = vpc
         for resource in stack.of(*_PEERINGS):
-            location = stack.location(resource, "VPC peering connection", stack.fields(resource).text("name"))
-            if stack.fields(resource).text("status") not in ("", "ACTIVE"):
+            location = resource.called("VPC peering connection", resource.text("name"))
+            if resource.text("status") not in ("", "ACTIVE"):
                 self._draft.note("Peers nothing because it is not active", location)
                 continue
-            ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
+            ends = [resource.id_of(end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
             self._draft.peering(location, *ends)
 
-    def _vpc(self, location: Location, resource: Resource, attribute: str) -> str | None:
+    def _vpc(self, location: Location, resource: StackResource, attribute: str) -> str | None:
         """The VPC of the network that an attribute refers to. If the files do not mention VPCs, there is one.
 
         None, with a note, if a plan does not show the network.
         """
         if not self._vpc_of:
             return ""
-        networks = self._stack.possible_ids(resource, attribute, _NETWORKS)
+        networks = resource.possible_ids(attribute, _NETWORKS)
         vpcs = {self._vpc_of.get(network) for network in networks}
         if len(vpcs) == 1 and None not in vpcs:
             return vpcs.pop()
-        if self._stack.is_unknown(resource, attribute):
+        if resource.is_unknown(attribute):
             self._draft.note("Left out because its network is known only after apply", location)
             return None
         network = networks[0] if networks else ""
@@ -179,28 +179,24 @@ class _Neutron:
 
     # Groups
 
-    def _add_address_group(self, resource: Resource) -> None:
-        stack = self._stack
-        fields = stack.fields(resource)
+    def _add_address_group(self, resource: StackResource) -> None:
         for attribute in ("addresses", "ip_extra_set"):
-            if stack.has_unknown(resource, attribute):
-                raise stack.error(resource, f"{attribute} is known only after apply")
-        addresses = fields.texts("addresses") + [item.required("ip") for item in fields.objects("ip_extra_set")]
-        location = stack.location(resource, "address group", fields.text("name"))
+            if resource.has_unknown(attribute):
+                raise resource.error(attribute, "is known only after apply")
+        addresses = resource.texts("addresses") + [item.required("ip") for item in resource.objects("ip_extra_set")]
+        location = resource.called("address group", resource.text("name"))
         self._draft.address_group(location, dict.fromkeys(addresses))
 
-    def _add_group(self, resource: Resource) -> None:
-        stack = self._stack
-        fields = stack.fields(resource)
-        location = stack.location(resource, "security group", fields.text("name"))
-        self._draft.group(location, fields.text("description"), stateful=fields.flag("stateful", True))
+    def _add_group(self, resource: StackResource) -> None:
+        location = resource.called("security group", resource.text("name"))
+        self._draft.group(location, resource.text("description"), stateful=resource.flag("stateful", True))
         self._named.setdefault(location.name or location.id, []).append(location.id)
         if resource.type in _NOVA_GROUPS:
-            self._add_nova_rules(resource, fields.at(location))
-        if fields.has("rules"):
-            self._add_listed_rules(fields.at(location))
+            self._add_nova_rules(resource, location)
+        if resource.has("rules"):
+            self._add_listed_rules(resource.at(location))
             return
-        if fields.flag("delete_default_rules", False):
+        if resource.flag("delete_default_rules", False):
             return
         self._draft.note(
             "Added the rules that the cloud creates with each new group, because Terraform does not know them "
@@ -221,7 +217,7 @@ class _Neutron:
         """The rules that a group lists (Huawei Cloud), except those that are or were resources of their own."""
         managed = set()
         for stack in (self._stack, self._stack.prior):
-            managed |= {stack.identity(resource) for resource in stack.of(*_RULES)} if stack else set()
+            managed |= {resource.identity for resource in stack.of(*_RULES)} if stack else set()
         for item in group.objects("rules"):
             item.refuse_unread(_RULE_FIELDS)
             if item.text("id") in managed:
@@ -231,45 +227,44 @@ class _Neutron:
             rule.group, rule.address_group = item.text("remote_group_id"), item.text("remote_address_group_id")
             self._draft.rule(group.location.id, _one_peer(rule))
 
-    def _add_nova_rules(self, resource: Resource, group: JsonObject) -> None:
-        for n, item in enumerate(group.objects("rule")):
+    def _add_nova_rules(self, resource: StackResource, group: Location) -> None:
+        for n, item in enumerate(resource.at(group).objects("rule")):
             for key in ("from_group_id", "cidr", "from_port", "to_port", "ip_protocol"):
-                if self._stack.has_marked(resource, f"rule.{n}.{key}"):  # the provider chooses none of these
+                if resource.has_marked(f"rule.{n}.{key}"):  # the provider chooses none of these
                     message = f"{key} is known only after apply: define the rule as a resource of its own"
                     raise item.location.error(message)
             cidr = item.text("cidr")
             protocol = _protocol(item, "ip_protocol")
             rule = DraftRule(item.location, "inbound", 6 if ":" in cidr else 4, protocol, cidr=cidr)
-            rule.group = group.location.id if item.flag("self", False) else item.text("from_group_id")
+            rule.group = group.id if item.flag("self", False) else item.text("from_group_id")
             first, last = item.number("from_port"), item.number("to_port")
             if rule.protocol not in (ICMP, ICMPV6):
                 rule.ports = [(first or 0, last or 0)]
             elif first != _ANY_ICMP:
                 rule.icmp_type, rule.icmp_code = first, None if last == _ANY_ICMP else last
             item.refuse_unread(("id",))
-            self._draft.rule(group.location.id, rule)
+            self._draft.rule(group.id, rule)
 
-    def _add_rule(self, resource: Resource) -> None:
-        stack = self._stack
-        location = Location(stack.file, "security group rule", resource.address)
-        fields = stack.fields(resource, location)
+    def _add_rule(self, resource: StackResource) -> None:
+        location = Location(self._stack.file, "security group rule", resource.address)
+        fields = resource.at(location)
         fields.refuse_unread(_RULE_FIELDS)
         for attribute in _RULE_TRAFFIC:
-            if stack.is_unknown(resource, attribute):
+            if resource.is_unknown(attribute):
                 raise location.error(f"{attribute} is known only after apply")
         rule = _read_rule(fields)
         self._set_ports(rule, resource, fields)
         # A rule has one peer, so a group beside an address is not set, even if the plan does not show it.
-        if not (rule.cidr and stack.is_unknown(resource, "remote_group_id")):
-            rule.group = stack.id_of(resource, "remote_group_id", GROUPS)
-        if not (rule.cidr and stack.is_unknown(resource, "remote_address_group_id")):
-            rule.address_group = stack.id_of(resource, "remote_address_group_id", _ADDRESS_GROUPS)
-        group = stack.id_of(resource, "security_group_id", GROUPS)
+        if not (rule.cidr and resource.is_unknown("remote_group_id")):
+            rule.group = resource.id_of("remote_group_id", GROUPS)
+        if not (rule.cidr and resource.is_unknown("remote_address_group_id")):
+            rule.address_group = resource.id_of("remote_address_group_id", _ADDRESS_GROUPS)
+        group = resource.id_of("security_group_id", GROUPS)
         if not group:
             raise fields.error("security_group_id", "is missing")
         self._draft.rule(group, _one_peer(rule))
 
-    def _set_ports(self, rule: DraftRule, resource: Resource | None, fields: JsonObject) -> None:
+    def _set_ports(self, rule: DraftRule, resource: StackResource | None, fields: JsonObject) -> None:
         listed = fields.text("ports") or fields.text("multi_port") or fields.text("multiport")
         if listed:
             rule.ports = _port_ranges(rule.location, listed)
@@ -283,11 +278,11 @@ class _Neutron:
         elif first or last:
             rule.ports = [(first or 0, last or 0)]  # the draft reports that the protocol has no ports
 
-    def _set_icmp(self, rule: DraftRule, resource: Resource | None, kind: int | None, code: int | None) -> None:
+    def _set_icmp(self, rule: DraftRule, resource: StackResource | None, kind: int | None, code: int | None) -> None:
         if resource is not None and resource.type == "opentelekomcloud_networking_secgroup_rule_v2":
             if rule.ethertype == 6 and (kind or 0, code or 0) == (0, 0):
                 return  # the provider distinguishes "no type" from type 0 only for icmp
-            if self._stack.is_chosen_later(resource, "port_range_min"):
+            if resource.is_chosen_later("port_range_min"):
                 message = "Without a type the provider creates a rule for ICMP type 0, code 0"
                 self._draft.note(message, rule.location)
                 kind, code = 0, 0
@@ -296,7 +291,7 @@ class _Neutron:
         elif kind or code:
             rule.icmp_type, rule.icmp_code = kind or 0, code or None
         elif kind == 0 and rule.ethertype == 4 and not (  # ICMPv6 has no type 0
-            resource is not None and self._stack.is_left_out(resource, "port_range_min")
+            resource is not None and resource.is_left_out("port_range_min")
         ):
             self._draft.note(
                 "Imported as all ICMP types, which Terraform writes like type 0, code 0 (echo replies)", rule.location
@@ -306,91 +301,87 @@ class _Neutron:
 
     def add_instances(self) -> None:
         stack = self._stack
-        ports = {stack.identity(resource): resource for resource in stack.of(*_PORTS)}
+        ports = {resource.identity: resource for resource in stack.of(*_PORTS)}
         for resource in stack.of(*_PORTS, data=True):
-            if stack.identity(resource) in self._associations:  # Terraform did not make it, but changes its groups
-                ports.setdefault(stack.identity(resource), resource)
+            if resource.identity in self._associations:  # Terraform did not make it, but changes its groups
+                ports.setdefault(resource.identity, resource)
         names: dict[str, str] = {}
         devices: dict[str, str] = {}
         for resource in stack.of(*_SERVERS):
-            fields = stack.fields(resource)
-            name = fields.text("name")
+            name = resource.text("name")
             groups: list[str] | None = None
-            for n, nic in enumerate(self._nics(resource, fields)):
+            for n, nic in enumerate(self._nics(resource)):
                 if nic.port in ports:
                     names.setdefault(nic.port, name)
-                    devices.setdefault(nic.port, stack.identity(resource))
+                    devices.setdefault(nic.port, resource.identity)
                     continue
-                own_id = nic.port or f"{stack.identity(resource)}{f'-{n + 1}' if n else ''}"
+                own_id = nic.port or f"{resource.identity}{f'-{n + 1}' if n else ''}"
                 if n and not nic.port:
                     self._draft.made_up(own_id)
                 location = Location(stack.file, "instance", own_id, f"{name}-{n + 1}" if n and name else name)
                 location = location.part(one_line(resource.address))
                 associations = self._associations.pop(nic.port, [])
                 if self._is_known(location, nic.addresses):
-                    groups = self._server_groups(resource, fields) if groups is None else groups
+                    groups = self._server_groups(resource) if groups is None else groups
                     own = self._with_associations(groups, associations)
-                    made = DraftInstance(location, "", nic.addresses, own, device=stack.identity(resource))
+                    made = DraftInstance(location, "", nic.addresses, own, device=resource.identity)
                     self._add_instance(resource, nic.network, made)
         for identity, resource in ports.items():
             associations = self._associations.pop(identity, [])
             self._add_port(resource, names.get(identity, ""), devices.get(identity, ""), associations)
-        for association in (each for listed in self._associations.values() for each in listed):
-            location = Location(stack.file, "resource", association.address)
-            self._draft.note("Not applied because its port is not in the file", location)
+        for association in chain.from_iterable(self._associations.values()):
+            self._draft.note("Not applied because its port is not in the file", association.location)
         for resource in stack.of(*_ATTACHMENTS):
-            if not any(port in ports for port in stack.possible_ids(resource, "port_id", _PORTS)):
-                location = Location(stack.file, "resource", resource.address)
-                self._draft.note("Left out because the port that it attaches is not in the file", location)
+            if not any(port in ports for port in resource.possible_ids("port_id", _PORTS)):
+                self._draft.note("Left out because the port that it attaches is not in the file", resource.location)
 
     def _is_known(self, location: Location, addresses: Sequence[str]) -> bool:
         if not addresses:
             self._draft.note("Left out because its address is known only after apply", location)
         return bool(addresses)
 
-    def _add_instance(self, resource: Resource, network: str, instance: DraftInstance) -> None:
+    def _add_instance(self, resource: StackResource, network: str, instance: DraftInstance) -> None:
         """``network`` is the attribute that holds its network's id."""
         vpc = self._vpc(instance.location, resource, network)
         if vpc is not None:
             instance.vpc = vpc
             self._draft.instance(instance)
 
-    def _read_associations(self, stack: Stack) -> dict[str, list[Resource]]:
+    def _read_associations(self, stack: Stack) -> dict[str, list[StackResource]]:
         """The resources that give groups to ports, by port."""
-        found: dict[str, list[Resource]] = {}
+        found: dict[str, list[StackResource]] = {}
         for resource in stack.of(*_ASSOCIATIONS):
-            found.setdefault(stack.id_of(resource, "port_id", _PORTS), []).append(resource)
+            found.setdefault(resource.id_of("port_id", _PORTS), []).append(resource)
         return found
 
-    def _with_associations(self, groups: list[str], associations: Sequence[Resource]) -> list[str]:
+    def _with_associations(self, groups: list[str], associations: Sequence[StackResource]) -> list[str]:
         """A port's groups with those that associations add to them, or put in their place."""
         for resource in associations:
-            more = self._stack.ids_of(resource, _IDS, GROUPS)
-            in_place = self._stack.fields(resource).flag(_ASSOCIATIONS[resource.type], False)
+            more = resource.ids_of(_IDS, GROUPS)
+            in_place = resource.flag(_ASSOCIATIONS[resource.type], False)
             groups = more if in_place else [*groups, *more]
         return list(dict.fromkeys(groups))
 
-    def _nics(self, resource: Resource, fields: JsonObject) -> Iterator[_Nic]:
+    def _nics(self, resource: StackResource) -> Iterator[_Nic]:
         for block, network, address_keys in (
             ("network", "uuid", ("fixed_ip_v4", "fixed_ip_v6")), ("nics", "network_id", ("ip_address",)),
         ):  # fmt: skip
-            for n, item in enumerate(fields.objects(block)):
+            for n, item in enumerate(resource.objects(block)):
                 port_key = "port" if block == "network" else "port_id"
                 # A port that the cloud creates for the server has an id later, but no resource.
-                ports = self._stack.possible_ids(resource, f"{block}.{n}.{port_key}", _PORTS)
+                ports = resource.possible_ids(f"{block}.{n}.{port_key}", _PORTS)
                 port = ports[0] if len(ports) == 1 else ""
                 addresses = [text.strip("[]") for key in address_keys if (text := item.text(key))]
                 yield _Nic(f"{block}.{n}.{network}", port, addresses)
 
-    def _server_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
+    def _server_groups(self, resource: StackResource) -> list[str]:
         """A server's groups, by id if its resource has ids, else by name."""
-        stack = self._stack
         for attribute in ("security_group_ids", "security_groups"):
             by_name = attribute == "security_groups" and resource.type != "opentelekomcloud_ecs_instance_v1"
-            values = stack.ids_of(resource, attribute, GROUPS)
+            values = resource.ids_of(attribute, GROUPS)
             if values:
-                return [self._group_named(fields, value) for value in values] if by_name else values
-        return [self._group_named(fields, DEFAULT_GROUP)]
+                return [self._group_named(resource, value) for value in values] if by_name else values
+        return [self._group_named(resource, DEFAULT_GROUP)]
 
     def _group_named(self, fields: JsonObject, name: str) -> str:
         """Find a group by its name, or by its identity if its name is not known yet."""
@@ -415,53 +406,52 @@ class _Neutron:
             self._draft.rule(location.id, DraftRule(location, "outbound", version))
         return location.id
 
-    def _add_port(self, resource: Resource, server: str, device: str, associations: Sequence[Resource]) -> None:
-        stack = self._stack
-        fields = stack.fields(resource)
-        location = stack.location(resource, "port", server or fields.text("name"))
-        if not fields.flag("port_security_enabled", True):
+    def _add_port(
+        self, resource: StackResource, server: str, device: str, associations: Sequence[StackResource]
+    ) -> None:
+        location = resource.called("port", server or resource.text("name"))
+        if not resource.flag("port_security_enabled", True):
             self._draft.note("Not an instance because no security group filters it (port security is off)", location)
             return
-        addresses = fields.known_texts("all_fixed_ips")
+        addresses = resource.known_texts("all_fixed_ips")
         if not addresses and not resource.is_data:
-            addresses = [text for item in fields.objects("fixed_ip") if (text := item.text("ip_address"))]
+            addresses = [text for item in resource.objects("fixed_ip") if (text := item.text("ip_address"))]
         if self._is_known(location, addresses):
-            shared = [item.required("ip_address") for item in fields.objects("allowed_address_pairs")]
-            groups = self._with_associations(self._port_groups(resource, fields), associations)
-            device = device or fields.text("device_id")
+            shared = [item.required("ip_address") for item in resource.objects("allowed_address_pairs")]
+            groups = self._with_associations(self._port_groups(resource), associations)
+            device = device or resource.text("device_id")
             instance = DraftInstance(location, "", addresses, groups, shared, device)
             self._add_instance(resource, "network_id", instance)
 
-    def _port_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
-        stack = self._stack
-        if fields.flag("no_security_groups", False):
+    def _port_groups(self, resource: StackResource) -> list[str]:
+        if resource.flag("no_security_groups", False):
             return []
-        if not resource.is_data and (groups := stack.ids_of(resource, _IDS, GROUPS)):
+        if not resource.is_data and (groups := resource.ids_of(_IDS, GROUPS)):
             return groups
         # Nothing is configured, so these are the groups the cloud chose, and those of associations.
-        if not (listed := fields.known_texts("all_security_group_ids")):
-            return [self._group_named(fields, DEFAULT_GROUP)]
-        earlier = self._earlier_associations.get(stack.identity(resource), ())
-        stale = {group for each in earlier for group in JsonObject(each.values, fields.location).texts(_IDS)}
+        if not (listed := resource.known_texts("all_security_group_ids")):
+            return [self._group_named(resource, DEFAULT_GROUP)]
+        earlier = self._earlier_associations.get(resource.identity, ())
+        stale = {group for each in earlier for group in each.at(resource.location).texts(_IDS)}
         return [group for group in listed if group not in stale]
 
 
-def _chosen(fields: JsonObject, key: str, table: dict[str, T]) -> T:
-    word = fields.text(key).lower()
+def _chosen(resource: JsonObject, key: str, table: dict[str, T]) -> T:
+    word = resource.text(key).lower()
     if word not in table:
-        raise fields.error(key, f"must be one of {', '.join(filter(None, table))}, not {show(fields.text(key))}")
+        raise resource.error(key, f"must be one of {', '.join(filter(None, table))}, not {show(resource.text(key))}")
     return table[word]
 
 
-def _read_rule(fields: JsonObject) -> DraftRule:
+def _read_rule(resource: JsonObject) -> DraftRule:
     """Everything of a rule except its ports and the groups it refers to."""
-    direction = _chosen(fields, "direction", _DIRECTIONS)
-    ethertype = _chosen(fields, "ethertype" if fields.has("ethertype") else "ether_type", _ETHERTYPES)
-    rule = DraftRule(fields.location, direction, ethertype, _protocol(fields), id=fields.text("id"))
-    rule.action = _chosen(fields, "action", _ACTIONS)
-    rule.priority = fields.number("priority") or 1
-    rule.description = fields.text("description")
-    rule.cidr = fields.text("remote_ip_prefix")
+    direction = _chosen(resource, "direction", _DIRECTIONS)
+    ethertype = _chosen(resource, "ethertype" if resource.has("ethertype") else "ether_type", _ETHERTYPES)
+    rule = DraftRule(resource.location, direction, ethertype, _protocol(resource), id=resource.text("id"))
+    rule.action = _chosen(resource, "action", _ACTIONS)
+    rule.priority = resource.number("priority") or 1
+    rule.description = resource.text("description")
+    rule.cidr = resource.text("remote_ip_prefix")
     return rule
 
 
@@ -472,15 +462,15 @@ def _one_peer(rule: DraftRule) -> DraftRule:
     return rule
 
 
-def _protocol(fields: JsonObject, key: str = "protocol") -> int | None:
-    word = fields.text(key).lower()
+def _protocol(resource: JsonObject, key: str = "protocol") -> int | None:
+    word = resource.text(key).lower()
     if word in _PROTOCOLS:
         return _PROTOCOLS[word]
     if word in PROTOCOL_NUMBERS:
         return PROTOCOL_NUMBERS[word]
     if re.fullmatch("[0-9]{1,3}", word) and int(word) <= 255:
         return int(word)
-    raise fields.error(key, f"is unknown: {show(word)}")
+    raise resource.error(key, f"is unknown: {show(word)}")
 
 
 def _port_ranges(location: Location, text: str) -> list[tuple[int, int]]:

@@ -39,106 +39,108 @@ class Stack:
         """``configuration`` is that of a plan, which starts from the state ``prior``."""
         self.file = file
         self.prior = prior
-        self.resources = [*resources]
         if prior is not None:  # planned values have only the data sources that are read during apply
             planned = {resource.address for resource in resources}
-            self.resources += [each for each in prior.resources if each.is_data and each.address not in planned]
-        self._by_type: dict[str, list[tuple[int, Resource]]] = {}
+            read = (each.resource for each in prior.resources if each.is_data and each.address not in planned)
+            resources = [*resources, *read]
+        self.resources: list[StackResource] = [StackResource(self, resource) for resource in resources]
+        self._by_type: dict[str, list[tuple[int, StackResource]]] = {}
         for n, resource in enumerate(self.resources):
             self._by_type.setdefault(resource.type, []).append((n, resource))
-        self._references = References(configuration, self.resources)
+        self.references = References(configuration, resources)
 
-    def of(self, *types: str, data: bool = False) -> Iterator[Resource]:
+    def of(self, *types: str, data: bool = False) -> Iterator[StackResource]:
         """The resources of some types in the file's order; with ``data``, data sources too."""
         numbered = [each for kind in types for each in self._by_type.get(kind, ())]
         for _, resource in sorted(numbered, key=itemgetter(0)):
             if data or not resource.is_data:
                 yield resource
 
-    def location(self, resource: Resource, kind: str, name: str = "") -> Location:
-        """The location of a resource, which messages name with its address."""
-        return Location(self.file, kind, self.identity(resource), name).part(one_line(resource.address))
-
-    def fields(self, resource: Resource, location: Location | None = None) -> JsonObject:
-        return JsonObject(resource.values, location or Location(self.file, "resource", resource.address))
-
-    def identity(self, resource: Resource) -> str:
-        """The resource's id, or its address if it does not exist yet."""
-        return self.fields(resource).text("id") or resource.address
-
-    def error(self, resource: Resource, message: str) -> PolicyError:
-        return Location(self.file, "resource", resource.address).error(message)
-
     def note_guesses(self, draft: Draft) -> None:
         """Add a note for each value whose resource was inferred."""
-        for (address, attribute), source in self._references.guesses.items():
+        for (address, attribute), source in self.references.guesses.items():
             location = Location(self.file, "resource", address).part(f"{attribute}: {one_line(source)}")
             message = "A plan does not show local values, nor those of for_each: assumed the only resource it can be"
             draft.note(message, location)
 
-    # Attributes
 
-    def is_unknown(self, resource: Resource, attribute: str) -> bool:
+class StackResource(JsonObject):
+    """The fields of a resource instance, and the ids that it refers to."""
+
+    def __init__(self, stack: Stack, resource: Resource) -> None:
+        super().__init__(resource.values, Location(stack.file, "resource", resource.address))
+        self._stack = stack
+        self.resource = resource
+        self.address, self.type, self.is_data = resource.address, resource.type, resource.is_data
+
+    @property
+    def identity(self) -> str:
+        """The resource's id, or its address if it does not exist yet."""
+        return self.text("id") or self.address
+
+    def called(self, kind: str, name: str = "") -> Location:
+        """The location of what the resource makes, which messages name with the resource's address."""
+        return Location(self.location.file, kind, self.identity, name).part(one_line(self.address))
+
+    def is_unknown(self, attribute: str) -> bool:
         """Whether the whole attribute is known only after apply, and the configuration may set it.
 
         What the provider chooses because the configuration does not set it is not unknown, but not set.
         """
-        return self.is_marked(resource, attribute) and self._references.may_set(resource, attribute)
+        return self.is_marked(attribute) and self._stack.references.may_set(self.resource, attribute)
 
-    def has_unknown(self, resource: Resource, attribute: str) -> bool:
+    def has_unknown(self, attribute: str) -> bool:
         """Whether any part of the attribute is known only after apply, and the configuration may set it."""
-        if self.is_marked(resource, attribute):
-            return self._references.may_set(resource, attribute)
-        return self.has_marked(resource, attribute)
+        if self.is_marked(attribute):
+            return self._stack.references.may_set(self.resource, attribute)
+        return self.has_marked(attribute)
 
-    def is_chosen_later(self, resource: Resource, attribute: str) -> bool:
+    def is_chosen_later(self, attribute: str) -> bool:
         """Whether the configuration does not set an attribute, so that the provider will choose it."""
-        return self.is_marked(resource, attribute) and not self._references.may_set(resource, attribute)
+        return self.is_marked(attribute) and not self._stack.references.may_set(self.resource, attribute)
 
-    def is_left_out(self, resource: Resource, attribute: str) -> bool:
+    def is_left_out(self, attribute: str) -> bool:
         """Whether the configuration, which only a plan has, leaves an attribute out."""
-        return self._references.leaves_out(resource, attribute)
+        return self._stack.references.leaves_out(self.resource, attribute)
 
-    @staticmethod
-    def is_marked(resource: Resource, attribute: str) -> bool:
+    def is_marked(self, attribute: str) -> bool:
         """Whether a plan marks the whole attribute as known only after apply, whoever sets it."""
-        return at(resource.unknown, attribute) is True and at(resource.values, attribute) is None
+        return at(self.resource.unknown, attribute) is True and at(self.resource.values, attribute) is None
 
-    @staticmethod
-    def has_marked(resource: Resource, attribute: str) -> bool:
+    def has_marked(self, attribute: str) -> bool:
         """Whether a plan marks any part of the attribute as known only after apply, whoever sets it."""
-        return has_true(at(resource.unknown, attribute))
+        return has_true(at(self.resource.unknown, attribute))
 
-    def id_of(self, resource: Resource, attribute: str, wanted: Set[str]) -> str:
+    def id_of(self, attribute: str, wanted: Set[str]) -> str:
         """The id in an attribute (``name`` or ``block.N.name``), or the identity of the resource whose id it will be.
         """
-        if not self.is_unknown(resource, attribute):
-            value = at(resource.values, attribute)
+        if not self.is_unknown(attribute):
+            value = at(self.resource.values, attribute)
             if value is not None and not isinstance(value, str):
-                raise self.error(resource, f"{attribute} must be a string")
+                raise self.error(attribute, "must be a string")
             return value or ""
-        sources = self.sources(resource, attribute, wanted)
+        sources = self.sources(attribute, wanted)
         if len(sources) > 1:
-            raise self._ambiguous(resource, attribute, sources)
-        return self.identity(sources[0])
+            raise self._ambiguous(attribute, sources)
+        return sources[0].identity
 
-    def ids_of(self, resource: Resource, attribute: str, wanted: Set[str]) -> list[str]:
+    def ids_of(self, attribute: str, wanted: Set[str]) -> list[str]:
         """Ids that an attribute lists, as ``id_of`` finds one."""
-        if self.is_unknown(resource, attribute):
-            return [self.identity(each) for each in self.sources(resource, attribute, wanted, is_all=True)]
-        values = self.fields(resource).items(attribute)
-        return self.filled(resource, attribute, [values], wanted)[0]
+        if self.is_unknown(attribute):
+            return [each.identity for each in self.sources(attribute, wanted, is_all=True)]
+        values = self.items(attribute)
+        return self.filled(attribute, [values], wanted)[0]
 
-    def possible_ids(self, resource: Resource, attribute: str, wanted: Set[str]) -> list[str]:
+    def possible_ids(self, attribute: str, wanted: Set[str]) -> list[str]:
         """The ids that an attribute may have. Empty if it is not set, or if the plan does not show what it will be."""
-        if not self.is_unknown(resource, attribute):
-            return [value] if (value := self.id_of(resource, attribute, wanted)) else []
+        if not self.is_unknown(attribute):
+            return [value] if (value := self.id_of(attribute, wanted)) else []
         try:
-            return [self.identity(each) for each in self._references.sources(resource, attribute, wanted)]
+            return [each.identity for each in self._shown_sources(attribute, wanted)]
         except NotShown:
             return []
 
-    def filled(self, resource: Resource, attribute: str, lists: list[list[Any]], wanted: Set[str]) -> list[list[str]]:
+    def filled(self, attribute: str, lists: list[list[Any]], wanted: Set[str]) -> list[list[str]]:
         """Replace the nulls in lists of ids, which stand for unknown ids, with the identities of their resources.
 
         The lists together are the whole value of the attribute's expression (for example of a block), so the resources
@@ -147,36 +149,40 @@ class Stack:
         known: set[str] = set()
         for value in (value for values in lists for value in values if value is not None):
             if not isinstance(value, str):
-                raise self.error(resource, f"{attribute} must be a list of strings")
+                raise self.error(attribute, "must be a list of strings")
             known.add(value)
         lacking = [n for n, values in enumerate(lists) if None in values]
         result: list[list[str]] = [[value for value in values if value is not None] for values in lists]
         if lacking:
-            sources = [each for each in self.sources(resource, attribute, wanted) if self.identity(each) not in known]
+            sources = [each for each in self.sources(attribute, wanted) if each.identity not in known]
             count = lists[lacking[0]].count(None)
             if len(sources) == 1:
                 for n in lacking:
-                    result[n].append(self.identity(sources[0]))
+                    result[n].append(sources[0].identity)
             elif len(lacking) == 1 and len(sources) == count:
-                result[lacking[0]] += [self.identity(source) for source in sources]
+                result[lacking[0]] += [source.identity for source in sources]
             else:
-                raise self._ambiguous(resource, attribute, sources)
+                raise self._ambiguous(attribute, sources)
         return result
 
-    def sources(self, resource: Resource, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[Resource]:
+    def sources(self, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[StackResource]:
         """The resources of a ``wanted`` type that an attribute comes from. ``is_all`` means that no part of it is
         known.
         """
         try:
-            return self._references.sources(resource, attribute, wanted, is_all=is_all)
+            return self._shown_sources(attribute, wanted, is_all=is_all)
         except NotShown as why:
-            raise self.error(resource, f"{attribute} is known only after apply: {why}") from None
+            raise self.error(attribute, f"is known only after apply: {why}") from None
 
-    def _ambiguous(self, resource: Resource, attribute: str, sources: list[Resource]) -> PolicyError:
+    def _shown_sources(self, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[StackResource]:
+        found = self._stack.references.sources(self.resource, attribute, wanted, is_all=is_all)
+        return [StackResource(self._stack, each) for each in found]
+
+    def _ambiguous(self, attribute: str, sources: list[StackResource]) -> PolicyError:
         said = ", ".join(show(source.address) for source in sources[:_LISTED_NAMES]) or "no fitting resource"
         more = f" and {len(sources) - _LISTED_NAMES} more" if len(sources) > _LISTED_NAMES else ""
-        message = f"{attribute} is known only after apply, and the plan does not show which of {said}{more} it will be"
-        return self.error(resource, message)
+        message = f"is known only after apply, and the plan does not show which of {said}{more} it will be"
+        return self.error(attribute, message)
 
 
 # Files --------------------------------------------------------------------------------------------------------------
