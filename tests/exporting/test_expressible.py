@@ -346,7 +346,7 @@ def test_calls_keep_to_their_schema_and_say_where_they_come_from(capsys: Capsys,
 def test_a_name_with_line_breaks_does_not_leave_the_comments_of_a_script() -> None:
     evil = "x\ntouch made\n#"
     policy = Policy(security_groups=(SecurityGroup(evil),), settings=NEUTRON.settings)
-    script = texts.export(policy, "openstack")
+    script = texts.cloud_text(None, policy, "openstack", "script", None)
     assert "\n# Make the security group x touch made #\n" in script
     assert shlex.split(script[script.index("make_group '") :].split("\n\n")[0])[1] == evil
 
