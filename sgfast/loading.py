@@ -17,7 +17,7 @@ from sgfast.policy.plain_values import compose_values, path_in
 from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
 
 if TYPE_CHECKING:
-    from sgfast.importing import Unresolved
+    from sgfast.importing.unresolved import Unresolved
 
 __all__ = ["PolicySource", "load", "load_policy", "parse_policy"]
 
@@ -44,7 +44,7 @@ def load_policy(
     with several errors it has a line for each, and ``errors`` has them apart.
     """
     if format != "auto" or (os.fsdecode(path) != "-" and os.path.isdir(path)):
-        from sgfast.importing import load as load_export
+        from sgfast.importing.reading import load as load_export
 
         return load_export([path], format, unresolved).policy()
     data, origin = read_document(path)
@@ -65,7 +65,7 @@ def parse_policy(
     """
     with garbage_collection_paused():
         if format != "auto":
-            from sgfast.importing import import_sources
+            from sgfast.importing.reading import import_sources
             from sgfast.importing.sources import source_of
 
             data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
@@ -120,7 +120,7 @@ def _from_values(source: Mapping[str, Any] | Sequence[Any], format: str, unresol
     with garbage_collection_paused():
         root = compose_values(source, origin)
         if format != "auto":
-            from sgfast.importing import import_sources
+            from sgfast.importing.reading import import_sources
             from sgfast.importing.sources import plain_source
 
             return import_sources([plain_source(root, origin)], format, unresolved=unresolved).policy()
@@ -142,7 +142,7 @@ def _read(root: Node, origin: str, lines: Lines | None, unresolved: Unresolved) 
 
 def _export(document: bytes | Node, origin: str, unresolved: Unresolved) -> Policy | None:
     """The policy in an export, which is JSON or the root of YAML; None if it is no export."""
-    from sgfast.importing import export_in_json, export_in_yaml, import_sources
+    from sgfast.importing.reading import export_in_json, export_in_yaml, import_sources
 
     source = export_in_json(document, origin) if isinstance(document, bytes) else export_in_yaml(document, origin)
     return None if source is None else import_sources([source], unresolved=unresolved).policy()

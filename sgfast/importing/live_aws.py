@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sgfast.errors import ArgumentError, ArgumentTypeError, LiveError
-from sgfast.importing import Unresolved, import_sources
+from sgfast.importing.reading import import_sources
 from sgfast.importing.sources import Account, Progress, Source
+from sgfast.importing.unresolved import Unresolved
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 

@@ -28,8 +28,6 @@ from sgfast.policy.yaml_nodes import (
     shown_origin,
 )
 
-#: Keys beside the lists in a page of OpenStack's and OTC's APIs.
-API_PAGING = frozenset(("page_info", "request_id", "count", "total_count"))
 #: The longest accepted JSON number; Python refuses 4,300 digits.
 _NUMBER_CHARACTERS = 100
 #: Matches a string. One that does not end matches up to the end of the data, so that each byte is searched once.

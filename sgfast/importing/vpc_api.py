@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple
 
 from sgfast.importing.draft import Draft, DraftInstance, DraftRule, Location
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.sources import API_PAGING, Source
+from sgfast.importing.formats import API_PAGING
+from sgfast.importing.sources import Source
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.yaml_nodes import show
 

@@ -17,8 +17,8 @@ from provider_commands import executed, provider_command
 from running_neutron import command, environment, running_neutron
 
 from sgfast.exporting import openstack as exporting
-from sgfast.importing import import_sources
 from sgfast.importing.live_openstack import read_account
+from sgfast.importing.reading import import_sources
 from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 

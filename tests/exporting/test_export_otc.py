@@ -15,7 +15,7 @@ from exported import assert_policies_and_their_changes_come_back, run, seeds
 from sgfast import Policy
 from sgfast.errors import ExportError
 from sgfast.exporting import openstack
-from sgfast.importing import import_sources
+from sgfast.importing.reading import import_sources
 from sgfast.importing.sources import Source
 from sgfast.loading import parse_policy
 

@@ -19,7 +19,7 @@ from sgfast import Policy
 from sgfast.errors import ExportError
 from sgfast.exporting import openstack, terraform
 from sgfast.exporting.expressible import Target
-from sgfast.importing import import_sources
+from sgfast.importing.reading import import_sources
 from sgfast.importing.sources import Source
 from sgfast.loading import parse_policy
 from sgfast.policy.model import SecurityGroup

@@ -9,7 +9,7 @@ import pytest
 from exports import allowed
 
 from sgfast.errors import PolicyError
-from sgfast.importing import Imported, cloudformation_values, import_sources
+from sgfast.importing.reading import Imported, cloudformation_values, import_sources
 from sgfast.importing.sources import source_of
 from sgfast.policy.model import Policy
 

@@ -13,7 +13,8 @@ from exports import policy_of
 from neutron import WEB_1, group, groups, port, ports, rule, tcp
 
 from sgfast.errors import PolicyError
-from sgfast.importing import load, sources
+from sgfast.importing import sources
+from sgfast.importing.reading import load
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy import export_files
 

@@ -14,7 +14,7 @@ from neutron import DB, DB_1, WEB, WEB_1, group, groups, pair, port, ports, rule
 
 from sgfast import load_policy
 from sgfast.errors import PolicyError
-from sgfast.importing import load
+from sgfast.importing.reading import load
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = Path(os.environ.get("SGFAST_CORPUS") or ROOT / ".." / "shared" / "corpus").resolve() / "rules" / "neutron-lib"

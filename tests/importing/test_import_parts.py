@@ -17,7 +17,7 @@ from effort import some
 from terraform import Resource, resource, state, state_file
 
 from sgfast.errors import PolicyError
-from sgfast.importing import Imported, import_sources
+from sgfast.importing.reading import Imported, import_sources
 from sgfast.importing.sources import Source
 
 GROUPS = [f"sg-{n}" for n in range(5)]

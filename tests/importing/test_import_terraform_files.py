@@ -15,7 +15,7 @@ from test_import_terraform_aws import MEANING, infrastructure
 from test_import_terraform_neutron import openstack_ports
 
 from sgfast.errors import PolicyError
-from sgfast.importing import load
+from sgfast.importing.reading import load
 from sgfast.importing.terraform import load_plan
 from sgfast.loading import load_policy
 

@@ -12,7 +12,7 @@ from neutron import WEB_1, group, groups, ports, rule, tcp
 
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError
-from sgfast.importing import Imported, import_sources
+from sgfast.importing.reading import Imported, import_sources
 from sgfast.importing.sources import Source
 from sgfast.loading import load_policy
 from sgfast.policy.model import Policy

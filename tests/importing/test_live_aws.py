@@ -19,7 +19,7 @@ from exports import imported_files, reasons_of
 
 from sgfast import Engine, load_policy, policy_from_boto3
 from sgfast.errors import ArgumentError, ArgumentTypeError, LiveError
-from sgfast.importing import Imported, import_sources, live_aws
+from sgfast.importing.reading import Imported, import_sources, live_aws
 from sgfast.testing import assert_allows, assert_denies
 
 boto3 = pytest.importorskip("boto3")

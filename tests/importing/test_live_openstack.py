@@ -16,7 +16,7 @@ from exports import imported_files, reasons_of
 from openstack_cloud import PASSWORD, PROJECT, TOKEN, Cloud, openstack_cloud
 
 from sgfast import Engine, load_policy
-from sgfast.importing import import_sources, live_openstack
+from sgfast.importing.reading import import_sources, live_openstack
 
 pytest.importorskip("openstack")
 requests = pytest.importorskip("requests")

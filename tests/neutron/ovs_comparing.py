@@ -16,7 +16,7 @@ from cloud_traffic import Sent
 from ovs_cloud import Cloud
 
 from sgfast.engine import Engine
-from sgfast.importing import import_sources
+from sgfast.importing.reading import import_sources
 from sgfast.importing.sources import Source
 from sgfast.policy.changes import (
     AddGroup,

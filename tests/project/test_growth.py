@@ -19,9 +19,9 @@ from sgfast.checking import check_policy
 from sgfast.errors import PolicyError
 from sgfast.explaining import explain
 from sgfast.flow_logs.checking import check_logs
-from sgfast.importing import import_sources
 from sgfast.importing.draft import Draft
 from sgfast.importing.location import Location
+from sgfast.importing.reading import import_sources
 from sgfast.importing.sources import source_of
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule

@@ -12,7 +12,7 @@ from effort import some
 
 from sgfast import Engine, parse_policy
 from sgfast.errors import PolicyError
-from sgfast.importing import Imported, import_sources
+from sgfast.importing.reading import Imported, import_sources
 from sgfast.importing.sources import Source
 from sgfast.policy.model import Policy
 from sgfast.reaching import difference
