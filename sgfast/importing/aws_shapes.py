@@ -12,52 +12,38 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-#: Top-level keys, and what messages call their items.
-SECTIONS = {
-    "SecurityGroups": "security group",
-    "SecurityGroupRules": "security group rule",
-    "NetworkInterfaces": "network interface",
-    "Reservations": "reservation",
-    "Instances": "instance",
-    "Vpcs": "VPC",
-    "Subnets": "subnet",
-    "VpcPeeringConnections": "VPC peering connection",
-    "PrefixLists": "prefix list",
-    "Entries": "prefix list entry",
-    "TransitGateways": "transit gateway",
-    "TransitGatewayAttachments": "transit gateway attachment",
-    "TransitGatewayVpcAttachments": "transit gateway attachment",
-    "TransitGatewayRouteTables": "transit gateway route table",
-    "TransitGatewayRouteTablePropagations": "transit gateway route table propagation",
-    "Associations": "transit gateway route table association",
-    "Routes": "transit gateway route",
-    "RouteTables": "route table",
-    "NetworkAcls": "network ACL",
-    "LoadBalancers": "load balancer",
-    "LoadBalancerDescriptions": "load balancer",
-    "NatGateways": "NAT gateway",
-}
-#: The sections that may be missing above their objects, and keys that together only their objects have.
-_OBJECTS = {
-    "SecurityGroupRules": ("SecurityGroupRuleId", "GroupId"),
-    "SecurityGroups": ("GroupId", "IpPermissions"),
-    "Instances": ("InstanceId", "ImageId"),
-    "NetworkInterfaces": ("NetworkInterfaceId", "PrivateIpAddresses"),
-    "VpcPeeringConnections": ("VpcPeeringConnectionId", "AccepterVpcInfo"),
-    "Subnets": ("SubnetId", "CidrBlock"),
-    "Vpcs": ("VpcId", "CidrBlock"),
-    "PrefixLists": ("PrefixListId", "PrefixListName"),
-    "TransitGateways": ("TransitGatewayId", "TransitGatewayArn"),
-    "TransitGatewayAttachments": ("TransitGatewayAttachmentId", "TransitGatewayId", "ResourceType"),
-    "TransitGatewayVpcAttachments": ("TransitGatewayAttachmentId", "TransitGatewayId", "VpcId"),
-    "TransitGatewayRouteTables": ("TransitGatewayRouteTableId", "TransitGatewayId"),
-    "Routes": ("DestinationCidrBlock", "TransitGatewayAttachments"),
-    "RouteTables": ("RouteTableId", "Routes"),
-    "NetworkAcls": ("NetworkAclId", "Entries"),
-    "LoadBalancers": ("LoadBalancerArn", "LoadBalancerName"),
-    "LoadBalancerDescriptions": ("LoadBalancerName", "ListenerDescriptions"),
-    "NatGateways": ("NatGatewayId", "VpcId"),
-}
+#: Top-level keys, what messages call their items, and keys that together only these items have. If there are such keys,
+#: the items may lack the section above them; the first section that fits counts.
+_SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "SecurityGroupRules": ("security group rule", ("SecurityGroupRuleId", "GroupId")),
+    "SecurityGroups": ("security group", ("GroupId", "IpPermissions")),
+    "Instances": ("instance", ("InstanceId", "ImageId")),
+    "NetworkInterfaces": ("network interface", ("NetworkInterfaceId", "PrivateIpAddresses")),
+    "VpcPeeringConnections": ("VPC peering connection", ("VpcPeeringConnectionId", "AccepterVpcInfo")),
+    "Subnets": ("subnet", ("SubnetId", "CidrBlock")),
+    "Vpcs": ("VPC", ("VpcId", "CidrBlock")),
+    "PrefixLists": ("prefix list", ("PrefixListId", "PrefixListName")),
+    "TransitGateways": ("transit gateway", ("TransitGatewayId", "TransitGatewayArn")),
+    "TransitGatewayAttachments": (
+        "transit gateway attachment", ("TransitGatewayAttachmentId", "TransitGatewayId", "ResourceType"),
+    ),
+    "TransitGatewayVpcAttachments": (
+        "transit gateway attachment", ("TransitGatewayAttachmentId", "TransitGatewayId", "VpcId"),
+    ),
+    "TransitGatewayRouteTables": ("transit gateway route table", ("TransitGatewayRouteTableId", "TransitGatewayId")),
+    "Routes": ("transit gateway route", ("DestinationCidrBlock", "TransitGatewayAttachments")),
+    "RouteTables": ("route table", ("RouteTableId", "Routes")),
+    "NetworkAcls": ("network ACL", ("NetworkAclId", "Entries")),
+    "LoadBalancers": ("load balancer", ("LoadBalancerArn", "LoadBalancerName")),
+    "LoadBalancerDescriptions": ("load balancer", ("LoadBalancerName", "ListenerDescriptions")),
+    "NatGateways": ("NAT gateway", ("NatGatewayId", "VpcId")),
+    "Reservations": ("reservation", ()),
+    "Entries": ("prefix list entry", ()),
+    "TransitGatewayRouteTablePropagations": ("transit gateway route table propagation", ()),
+    "Associations": ("transit gateway route table association", ()),
+}  # fmt: skip
+SECTIONS = {section: word for section, (word, _) in _SECTIONS.items()}
+_OBJECTS = {section: keys for section, (_, keys) in _SECTIONS.items() if keys}
 _TAGS = ("Tags", "TagSet")
 #: A loop of Ansible, or an SQL tool, keeps its results in a list under one of these keys.
 _LISTS = ("result", "results", "rows")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from sgfast.errors import PolicyError
 from sgfast.importing.aws_rules import INTERFACE_ADDRESSES, AwsAccount, meaning, parse_traffic
 from sgfast.importing.cloudformation_values import PROCESSED, Template, Unknown, templates_of
-from sgfast.importing.draft import Draft, DraftInstance, DraftRule
+from sgfast.importing.draft import BOTH_VERSIONS, Draft, DraftInstance, DraftRule
 from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
 from sgfast.importing.sources import Source, source_of
@@ -315,8 +315,8 @@ class _Stacks:
             location = Location(vpc.template.file, "security group", group)
             self.draft.group(location, f"The default group of {vpc.name}")
             if group not in emptied:
-                for version in (4, 6):
-                    self.draft.rule(group, DraftRule(location, "inbound", 4 if version == 4 else 6, group=group))
+                for version in BOTH_VERSIONS:
+                    self.draft.rule(group, DraftRule(location, "inbound", version, group=group))
                 for rule in _default_outbound(location) if group not in self._with_outbound else ():
                     self.draft.rule(group, rule)
 
@@ -429,7 +429,7 @@ def _name_tag(fields: _Properties) -> str:
 
 def _default_outbound(location: Location) -> list[DraftRule]:
     """The rules that EC2 gives to a group without outbound rules."""
-    return [DraftRule(location, "outbound", 4), DraftRule(location, "outbound", 6)]
+    return [DraftRule(location, "outbound", version) for version in BOTH_VERSIONS]
 
 
 def _allows_all_outbound(rule: DraftRule) -> bool:

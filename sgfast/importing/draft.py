@@ -70,9 +70,9 @@ _LISTED_NAMES = 5
 
 @dataclass(slots=True)
 class DraftRule:
-    """One rule. A provider's rule that combines several becomes several of these."""
+    """One rule, of those that a provider's rule becomes. Rules that mean the same are equal."""
 
-    location: Location
+    location: Location = field(compare=False)
     direction: Direction
     ethertype: Literal[4, 6]
     #: A name or number that protocols.py knows. None is every protocol.
@@ -87,9 +87,9 @@ class DraftRule:
     address_group: str = ""
     action: Action = "allow"
     priority: int = 1
-    description: str = ""
+    description: str = field(default="", compare=False)
     #: The provider's id, if there is one. ``numbered`` gives it to several rules.
-    id: str = ""
+    id: str = field(default="", compare=False)
 
 
 def numbered(rules: Sequence[DraftRule], rule_id: str) -> Sequence[DraftRule]:
@@ -252,7 +252,7 @@ class Draft:
         rule.id = rule.id if _RULE_ID.fullmatch(rule.id) else ""
         if rule.id in self._rules:
             other_group, other = self._rules[rule.id]
-            if group_id != other_group or _meaning(rule) != _meaning(other):
+            if group_id != other_group or rule != other:
                 raise rule.location.differs_from(other.location)
             return
         if rule.id:
@@ -291,7 +291,6 @@ class Draft:
                 self._called(vpc_names[i], vpc.location) | ({"region": vpc.region} if vpc.region else {})
                 for i, vpc in vpcs.items()
             ]
-            locations["vpcs"] = [vpc.location for vpc in vpcs.values()]
         if pairs := self._peering_pairs(vpc_names):
             document["peerings"] = [list(pair) for pair in pairs]
             locations["peerings"] = list(pairs.values())
@@ -303,7 +302,6 @@ class Draft:
                 | {"addresses": [address_text(each) for each in group.addresses]}
                 for i, group in self._address_groups.items()
             ]
-            locations["address_groups"] = [group.location for group in self._address_groups.values()]
 
         groups = dict(self._groups)
         if any(not instance.groups for instance in instances):
@@ -317,7 +315,6 @@ class Draft:
         document["security_groups"] = [
             self._group_document(group, group_names[i], peers) for i, group in groups.items()
         ]
-        locations["security_groups"] = [group.location for group in groups.values()]
 
         instance_names = assign_names([instance.location for instance in instances])
         document["instances"] = [
@@ -329,7 +326,11 @@ class Draft:
             }
             for instance in instances
         ]
-        locations["instances"] = [instance.location for instance in instances]
+        for section, things in (
+            ("vpcs", vpcs.values()), ("address_groups", self._address_groups.values()),
+            ("security_groups", groups.values()), ("instances", instances),
+        ):  # fmt: skip
+            locations[section] = [thing.location for thing in things]
         rule_locations = [[rule.location for rule in group.rules] for group in groups.values()]
         self._note_what_is_empty(instances)
         return Made(document, locations, rule_locations, self._note_texts())
@@ -574,15 +575,6 @@ class _Peers:
 
 
 # Duplicate objects ---------------------------------------------------------------------------------------------------
-
-
-
-def _meaning(rule: DraftRule) -> tuple[Any, ...]:
-    ports = None if rule.ports is None else tuple(rule.ports)
-    return (
-        rule.direction, rule.ethertype, rule.protocol, ports, rule.icmp_type, rule.icmp_code, rule.cidr, rule.group,
-        rule.address_group, rule.action, rule.priority,
-    )  # fmt: skip
 
 
 def _facts_of_addresses(group: _AddressGroup) -> tuple[str, set[bytes]]:

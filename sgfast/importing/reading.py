@@ -17,7 +17,7 @@ from sgfast.importing.conversion import policy_of, yaml_of
 from sgfast.importing.draft import Draft
 from sgfast.importing.formats import FORMATS, TERRAFORM, Format
 from sgfast.importing.sources import Source, json_value, plain_source, read_sources
-from sgfast.importing.unresolved import Addresses, Unresolved, is_address_file, resolve
+from sgfast.importing.unresolved import Unresolved, addresses_in, is_address_file, resolve
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
 
@@ -72,7 +72,7 @@ def import_sources(
     """
     all_files = sources[0].file + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
     origin = origin or all_files
-    addresses = Addresses(filter(is_address_file, sources))
+    addresses = addresses_in(filter(is_address_file, sources))
     pages = [page for source in sources if not is_address_file(source) for page in _pages(source)]
     chosen, used, passed_over = _choose(pages, name, origin)
     draft = chosen.read(used)

@@ -20,7 +20,7 @@ from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
 from sgfast.importing.sources import Source, read_sources
 from sgfast.importing.terraform_stack import Stack, StackResource, resources_of_state, resources_of_values
-from sgfast.importing.unresolved import Addresses, Unresolved, resolve
+from sgfast.importing.unresolved import Unresolved, resolve
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 
@@ -48,7 +48,7 @@ def load_plan(path: str | os.PathLike[str], unresolved: Unresolved = "error") ->
         raise source.error("is not a plan: give the output of terraform show -json PLANFILE")
     old, new = (read([source], planned=planned) for planned in (False, True))
     for draft in (old, new):
-        resolve(draft, Addresses(), unresolved, source.file)
+        resolve(draft, {}, unresolved, source.file)
     return policy_of(old.made, source.file), policy_of(new.made, source.file)
 
 

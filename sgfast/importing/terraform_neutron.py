@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
-from sgfast.importing.draft import Draft, DraftInstance, DraftRule
+from sgfast.importing.draft import BOTH_VERSIONS, Draft, DraftInstance, DraftRule
 from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location, one_line
 from sgfast.importing.terraform_stack import Stack, StackResource
@@ -94,8 +93,7 @@ _LAST_PRIORITY = 100
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Nic:
+class _Nic(NamedTuple):
     """One network interface of a server, as described by the server's resource."""
 
     #: The attribute that holds its network's id.
@@ -204,8 +202,7 @@ class _Neutron:
         )  # fmt: skip
         own = location.part("default rules")
         huawei = resource.type.startswith("huaweicloud")
-        versions: tuple[Literal[4, 6], ...] = (4, 6)
-        for version in versions:
+        for version in BOTH_VERSIONS:
             self._draft.rule(location.id, DraftRule(own, "outbound", version, priority=_LAST_PRIORITY if huawei else 1))
             if huawei:
                 inbound = DraftRule(own, "inbound", version, group=location.id, priority=_LAST_PRIORITY)
@@ -400,8 +397,7 @@ class _Neutron:
         self._draft.note("The default group is not in the file: added with the rules that clouds create it with")
         self._draft.group(location, "The project's default group, with the rules it is created with")
         self._named[DEFAULT_GROUP] = [location.id]
-        versions: tuple[Literal[4, 6], ...] = (4, 6)
-        for version in versions:
+        for version in BOTH_VERSIONS:
             self._draft.rule(location.id, DraftRule(location, "inbound", version, group=location.id))
             self._draft.rule(location.id, DraftRule(location, "outbound", version))
         return location.id

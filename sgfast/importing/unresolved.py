@@ -24,7 +24,13 @@ from sgfast.spelling import did_you_mean
 #: The treatment of references that no file resolves: refuse the export, or treat each as a peer without addresses.
 Unresolved = Literal["error", "empty"]
 
+#: What files say the addresses of, by id.
+Addresses = dict[str, tuple[Location, list[str]]]
+#: Kind and id of what is missing, and who refers to it first.
+_Missing = dict[tuple[str, str], Location]
+
 _KEY = "addresses"
+
 
 def is_address_file(source: Source) -> bool:
     """Whether the file says the addresses of what no other file holds."""
@@ -32,21 +38,20 @@ def is_address_file(source: Source) -> bool:
     return isinstance(value, dict) and value.keys() == {_KEY} and isinstance(value[_KEY], dict)
 
 
-class Addresses:
-    """Addresses of groups and lists by id, from the files with ``addresses``."""
-
-    def __init__(self, sources: Iterable[Source] = ()) -> None:
-        self.of: dict[str, tuple[Location, list[str]]] = {}
-        for source in sources:
-            assert isinstance(source.value, dict)
-            for identity, value in source.value[_KEY].items():
-                location = source.location(_KEY, str(identity))
-                texts = [value] if isinstance(value, str) else value
-                if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-                    raise location.error("must be a list of addresses, CIDRs or ranges of addresses")
-                if identity in self.of:
-                    raise location.error(f"is also in {shown_origin(self.of[identity][0].file)}")
-                self.of[identity] = location, texts
+def addresses_in(sources: Iterable[Source]) -> Addresses:
+    """The addresses of groups and lists, from the files with ``addresses``."""
+    found: Addresses = {}
+    for source in sources:
+        assert isinstance(source.value, dict)
+        for identity, value in source.value[_KEY].items():
+            location = source.location(_KEY, str(identity))
+            texts = [value] if isinstance(value, str) else value
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                raise location.error("must be a list of addresses, CIDRs or ranges of addresses")
+            if identity in found:
+                raise location.error(f"is also in {shown_origin(found[identity][0].file)}")
+            found[identity] = location, texts
+    return found
 
 
 def resolve(draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: str) -> None:
@@ -57,42 +62,42 @@ def resolve(draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: 
         hint = did_you_mean(str(unresolved), words)
         raise ArgumentError(f"unresolved must be {' or '.join(map(repr, words))}, not {unresolved!r:.80}{hint}")
     members = {group: instance.location for instance in draft.instances for group in instance.groups}
-    for identity, (location, _) in addresses.of.items():
+    for identity, (location, _) in addresses.items():
         if draft.has_group(identity) or draft.has_address_group(identity):
             raise location.error("the export says itself what this is: leave it out here")
         if identity in members:
             message = f"has an instance of the export as a member, {members[identity].called}: leave it out here"
             raise location.error(message)
     known = _Known(draft, addresses)
-    missing = _Missing()
+    missing: _Missing = {}
     rules = []
     for group, rule in draft.rules:
         if not draft.has_group(group):
-            missing.add("security group", group, rule.location)
+            missing.setdefault(("security group", group), rule.location)
         if rule.group and not draft.has_group(rule.group):
             if known.is_given(rule.group):
                 rule.group, rule.address_group = "", rule.group
             else:
-                missing.add("security group", rule.group, rule.location)
+                missing.setdefault(("security group", rule.group), rule.location)
         elif rule.address_group and not (
             draft.has_address_group(rule.address_group) or known.is_given(rule.address_group)
         ):
-            missing.add(draft.list_word, rule.address_group, rule.location)
+            missing.setdefault((draft.list_word, rule.address_group), rule.location)
         if not known.is_other_version(rule):
             rules.append((group, rule))
     draft.rules = rules
     for instance in draft.instances:
         for group in instance.groups:
             if not draft.has_group(group):
-                missing.add("security group", group, instance.location)
-    for identity, (location, _) in addresses.of.items():
+                missing.setdefault(("security group", group), instance.location)
+    for identity, (location, _) in addresses.items():
         if identity not in known.used:
             draft.note("Nothing in the export refers to what a file with addresses names", location)
-    if not missing.named:
+    if not missing:
         return
     if unresolved == "error":
-        raise missing.error(draft, origin)
-    for kind, identity in missing.named:
+        raise _error_of(missing, draft, origin)
+    for kind, identity in missing:
         location = Location("", kind, identity)
         if kind == "security group":
             draft.group(location, draft.foreign.get(identity) or "In none of the files")
@@ -113,9 +118,9 @@ class _Known:
     def is_given(self, identity: str) -> bool:
         if identity in self.used:
             return True
-        if identity not in self._addresses.of:
+        if identity not in self._addresses:
             return False
-        location, texts = self._addresses.of[identity]
+        location, texts = self._addresses[identity]
         self._draft.address_group(Location(location.file, self._draft.list_word, identity), texts)
         self.used[identity] = {network.version for text in texts for network in networks_of(location, text)}
         return True
@@ -128,22 +133,14 @@ class _Known:
         return bool(versions) and rule.ethertype not in versions
 
 
-class _Missing:
-    def __init__(self) -> None:
-        #: Kind and id of what is missing, and who refers to it first.
-        self.named: dict[tuple[str, str], Location] = {}
-
-    def add(self, kind: str, identity: str, referrer: Location) -> None:
-        self.named.setdefault((kind, identity), referrer)
-
-    def error(self, draft: Draft, origin: str) -> PolicyError:
-        listed = []
-        for (kind, identity), referrer in self.named.items():
-            told = draft.foreign.get(identity)
-            listed.append(f"{kind} {show(identity)}{f', {told}' if told else ''} (see {referrer})")
-        said = "; ".join(listed)
-        return PolicyError(
-            f"{shown_origin(origin)}: rules or instances refer to what is in none of the files: {said}: add the files "
-            f'that hold it, say its addresses in a file with the key "{_KEY}", or take it for nobody with '
-            "--unresolved empty (in Python: unresolved='empty')"
-        )
+def _error_of(missing: _Missing, draft: Draft, origin: str) -> PolicyError:
+    listed = []
+    for (kind, identity), referrer in missing.items():
+        told = draft.foreign.get(identity)
+        listed.append(f"{kind} {show(identity)}{f', {told}' if told else ''} (see {referrer})")
+    said = "; ".join(listed)
+    return PolicyError(
+        f"{shown_origin(origin)}: rules or instances refer to what is in none of the files: {said}: add the files "
+        f'that hold it, say its addresses in a file with the key "{_KEY}", or take it for nobody with '
+        "--unresolved empty (in Python: unresolved='empty')"
+    )
