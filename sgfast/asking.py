@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sgfast.explaining import Explained as Explained
     from sgfast.exporting.terraform import Provider as Provider
     from sgfast.exporting.texts import Target as Target
-    from sgfast.output import Output as Output
     from sgfast.policy.change_file import ChangesSource as ChangesSource
     from sgfast.policy.document import PolicySource as PolicySource
     from sgfast.policy.expectations import ExpectationsSource as ExpectationsSource
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult as ReplayResult
     from sgfast.replaying.options import Kept as Kept
     from sgfast.report.check import TableSizes
+    from sgfast.system.output import Output as Output
 
 EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 """One end of connections: a word that SPEC 12.2 lists, or an address or network as a value."""
@@ -175,7 +175,7 @@ def text_of(result: Any) -> str:
 
             text = reach_text(result, top=_REACH_ROWS)
         case "Proof":
-            from sgfast.report.expectations import expectations_text
+            from sgfast.expectations.texts import expectations_text
 
             text = expectations_text(result, result.policy.lines, [*result.policy.warnings, *result.warnings])
         case "CheckResult":

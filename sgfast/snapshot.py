@@ -22,15 +22,15 @@ from typing import IO, Any, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.capture.names import printable
 from sgfast.compiler import Compiler, Numbering
 from sgfast.core.state.snapshot import load_plane, save_plane
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
-from sgfast.output import open_output
 from sgfast.policy.document import load
 from sgfast.policy.model import Instance, Policy, Rule
 from sgfast.policy.serialization import from_plain, to_plain
+from sgfast.system.names import printable
+from sgfast.system.output import open_output
 
 #: Increased whenever the meaning of the format changes.
 FORMAT = 14

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from sgfast.capture.damage import Damage
     from sgfast.capture.reader import CaptureReader, open_capture
 
-# Messages need ``names``, and should not wait for all that reads captures.
+# Commands that read no capture should not wait for all that reads one.
 __getattr__ = on_demand(
     __name__, {"sgfast.capture.damage": ("Damage",), "sgfast.capture.reader": ("CaptureReader", "open_capture")}
 )

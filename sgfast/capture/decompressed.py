@@ -26,7 +26,7 @@ from sgfast.capture.gzip_files import InflatedFile
 from sgfast.capture.parallel import ParallelParts
 from sgfast.capture.parts import Chunks, bgzip
 from sgfast.capture.streams import BinaryStream
-from sgfast.processors import usable_processors
+from sgfast.system import usable_processors
 
 #: Bytes read at a time. It is small because the rest of a chunk is copied once for every member in it.
 CHUNK = 32 * 1024

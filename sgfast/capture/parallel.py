@@ -20,7 +20,7 @@ from sgfast.capture import compression
 from sgfast.capture.compression import Beginning, Compression, is_bomb
 from sgfast.capture.file_bytes import FileBytes, Output
 from sgfast.capture.parts import Chunks, Part, decompress, find_parts
-from sgfast.processors import usable_processors
+from sgfast.system import usable_processors
 
 #: Bytes of memory that parts take which were not handed out yet. One part alone takes hardly more than that.
 ROOM = 256 * 1024 * 1024

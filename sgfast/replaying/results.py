@@ -13,7 +13,6 @@ from sgfast.asked import Shown
 from sgfast.capture import Damage
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
-from sgfast.credentials import without_credentials
 from sgfast.engine import Midstream, Mode
 from sgfast.notebook import html_table, html_text
 from sgfast.policy.expectations import Expectation
@@ -30,6 +29,7 @@ from sgfast.replaying.listed_kinds import (
     listed_unanswered,
     unlisted_denials,
 )
+from sgfast.system.names import without_credentials
 
 if TYPE_CHECKING:
     from sgfast.replaying.tables import KeptRows, ReplayTables

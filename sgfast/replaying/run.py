@@ -24,10 +24,10 @@ from sgfast.replaying.schedule import Flushes, Schedule
 from sgfast.replaying.tables import KeptRows
 
 if TYPE_CHECKING:
-    from sgfast.output import Output
     from sgfast.policy.change_file import ChangesSource
     from sgfast.replaying.reference_runner import ReferenceRunner
     from sgfast.replaying.vpc_runner import VpcRunner
+    from sgfast.system.output import Output
 
 Sink = TypeVar("Sink", PacketSink, FrameSink, FlowSink)
 

@@ -11,7 +11,6 @@ import numpy as np
 from sgfast.compiler import Numbering
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESOLVED_DTYPE
-from sgfast.core.shards.records import TOLD_DTYPE
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import RemoveInstance, apply_change
@@ -21,6 +20,7 @@ from sgfast.replaying.cluster.chain import Chain
 from sgfast.replaying.cluster.judging import Job, Judged
 from sgfast.replaying.cluster.plan import Run
 from sgfast.replaying.cluster.reading import UnitCaptures
+from sgfast.replaying.cluster.records import TOLD_DTYPE
 from sgfast.replaying.cluster.rows import MergedRows
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.cutting import both_left_out

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from sgfast.compiler import Compiler, Numbering
 from sgfast.core.dtypes import FLOW_DTYPE
-from sgfast.core.shards.records import TOLD_DTYPE, RecordJudge, records_before
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
 from sgfast.replaying.cluster.plan import Run, check_version
 from sgfast.replaying.cluster.reading import SUFFIX
+from sgfast.replaying.cluster.records import TOLD_DTYPE, RecordJudge, records_before
 from sgfast.replaying.cluster.rows import RowsFile, RowsWriter, as_bytes
 from sgfast.replaying.cluster.storage import Folder, checksum
 from sgfast.replaying.engine_runner import FLOWS_AT_ONCE, EngineRunner, make_engine

@@ -10,10 +10,10 @@ import zlib
 from contextlib import suppress
 from typing import Any
 
-from sgfast.capture.names import printable
 from sgfast.capture.urls import cause_of, filesystem_of, is_url
 from sgfast.errors import ClusterError
 from sgfast.replaying.cluster.plan import version_here
+from sgfast.system.names import printable
 
 
 class Damaged(ClusterError):
