@@ -65,18 +65,12 @@ def save_replay(
     ``dealt``: None if packets were not divided among VPCs; there is one engine then.
     """
     from sgfast.snapshot import write_snapshot
-    from sgfast.system.output import Output, open_output
 
     about = {
         "policy": _fingerprint(policy), "reading": _selection(options.reading), "earlier": to_plain(earlier),
         "dealt": to_plain(dealt),
     }  # fmt: skip
-    if isinstance(target, Output):
-        write_snapshot(engines[0], target, others=engines[1:], replay=about)
-        return
-    with open_output(os.fsdecode(target)) as output:
-        write_snapshot(engines[0], output, others=engines[1:], replay=about)
-        output.publish()
+    write_snapshot(target, engines[0], engines[1:], about)
 
 
 @dataclass(frozen=True, slots=True)

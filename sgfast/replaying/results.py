@@ -53,6 +53,12 @@ class Names:
     #: The numbers of the instances that currently exist and are visible (SPEC 7.1).
     present: Sequence[int] = ()
 
+    @classmethod
+    def of(cls, policy: Policy, vpc: str | None, numbering: Numbering, packets: int) -> Names:
+        present = numbering.of_names(policy.instances[n].name for n in visible_instances(policy, vpc))
+        instances = [instance.name for instance in numbering.instances]
+        return cls(instances, [rule.id for rule in numbering.rules], packets, present)
+
 
 class PacketSink(Protocol):
     """Take every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
@@ -324,11 +330,6 @@ class ReplayResult(Shown):
     @property
     def packets_per_second(self) -> float:
         return (self.packets - self.earlier_packets) / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
-
-
-def present_instances(policy: Policy, vpc: str | None, numbering: Numbering) -> list[int]:
-    """``Names.present`` for the current policy."""
-    return numbering.of_names(policy.instances[n].name for n in visible_instances(policy, vpc))
 
 
 def count(number: int, noun: str) -> str:
