@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, get_args
 
+from sgfast import loading
 from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.loading import PolicySource
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
-from sgfast.policy import document, model
-from sgfast.policy.document import PolicySource
+from sgfast.policy import model
 from sgfast.policy.loaded import LoadedPolicy, lines_of
 from sgfast.policy.model import Action, Instance
 
@@ -600,6 +601,6 @@ def _public(function: Callable[Parameters, model.Policy]) -> Callable[Parameters
     return cast(Callable[Parameters, Policy], function)
 
 
-load = _public(document.load)
-load_policy = _public(document.load_policy)
-parse_policy = _public(document.parse_policy)
+load = _public(loading.load)
+load_policy = _public(loading.load_policy)
+parse_policy = _public(loading.parse_policy)

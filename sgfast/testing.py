@@ -19,7 +19,7 @@ from warnings import warn
 
 from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.expectations.texts import failure_text
-from sgfast.policy.document import load
+from sgfast.loading import load
 from sgfast.policy.document_reader import WORD_WANTED, is_line
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.model import Action, Policy

@@ -115,7 +115,7 @@ def check(
         raise click.UsageError("--by needs --traffic: it says how the connections that used a rule are folded")
     from sgfast.api import check as find
     from sgfast.errors import ArgumentError
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.report.check import TOP, USED_ROWS, check_document, check_summary
 
     Inputs([policy], captures, [expectations]).enter_sandbox()

@@ -32,7 +32,7 @@ from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.reaching import Difference
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
@@ -140,7 +140,7 @@ def diff(
             page.give_standard_output("--to")
         lines: dict[str, Lines] = {"old": {}, "new": {}}
         if plan is not None:
-            from sgfast.policy.formats.terraform import load_plan
+            from sgfast.importing.terraform import load_plan
 
             old, new = load_plan(plan, policies.unresolved)
         else:

@@ -13,7 +13,7 @@ from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
 
 if TYPE_CHECKING:
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
 
 
 @click.command(short_help="List who may open which connections to whom, by the rules alone.")

@@ -35,7 +35,7 @@ from sgfast.cli.progress import progress_of
 from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.policy.model import Policy
     from sgfast.proving import Expectations
     from sgfast.replaying import ReplayOptions, ReplayResult

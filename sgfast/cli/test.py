@@ -84,7 +84,7 @@ def test(
     if (policy, *files).count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
     from sgfast.expectations.texts import expectations_junit, expectations_summary, expectations_text
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import load_expectations
     from sgfast.proving import Expectations
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sgfast.explaining import Explained, Misfit, sentence
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Rule
 from sgfast.policy.rule_text import rule_text

@@ -12,7 +12,7 @@ from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding,
 from sgfast.checking.codes import NEVER_HIT
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sgfast.explaining import Explained, NearMiss, SideExplained, service_of
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.model import WORDS
 from sgfast.policy.protocols import protocol_name
