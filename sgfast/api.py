@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from sgfast.explaining import Explained
     from sgfast.exporting.terraform import Provider
     from sgfast.exporting.texts import Target
-    from sgfast.output import Output
     from sgfast.policy.change_file import ChangesSource
     from sgfast.policy.expectations import ExpectationsSource
     from sgfast.proving import Proof
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from sgfast.replaying import FlowSink, FrameSink, PacketSink, Reading, ReplayResult
     from sgfast.replaying.options import Kept
     from sgfast.report.check import TableSizes
+    from sgfast.system.output import Output as Output
 
 EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 """One end of connections: a word that SPEC 12.2 lists, or an address or network as a value."""
@@ -174,7 +174,7 @@ def text_of(result: Any) -> str:
 
             text = reach_text(result, top=_REACH_ROWS)
         case "Proof":
-            from sgfast.report.expectations import expectations_text
+            from sgfast.expectations.texts import expectations_text
 
             text = expectations_text(result, lines_of(result.policy), [*result.policy.warnings, *result.warnings])
         case "CheckResult":

@@ -27,8 +27,8 @@ from sgfast.cli.page_file import PageFile, page_file, report_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
 from sgfast.cli.progress import progress_of
-from sgfast.signals import raise_arrived
 from sgfast.spelling import did_you_mean
+from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult

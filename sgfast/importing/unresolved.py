@@ -24,7 +24,7 @@ from sgfast.spelling import did_you_mean
 #: The treatment of references that no file resolves: refuse the export, or treat each as a peer without addresses.
 Unresolved = Literal["error", "empty"]
 
-#: What files say the addresses of, by id.
+#: Lists whose addresses files say, by id.
 Addresses = dict[str, tuple[Location, list[str]]]
 #: Kind and id of what is missing, and who refers to it first.
 _Missing = dict[tuple[str, str], Location]

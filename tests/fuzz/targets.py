@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from captures import Dribble, check, read
 from differential import compare, expected, spell
-from parted import Sizes, said
+from packed import Sizes, said
 from policy_changes import Changer
 from traffic import GROUPS, SECOND, Crowd, Traffic
 

@@ -21,7 +21,6 @@ from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast import Policy, replay
 from sgfast.capture import Damage
-from sgfast.capture.names import printable
 from sgfast.checking import Checked, Finding
 from sgfast.cli.printing import MARKDOWN_ROWS as TOP
 from sgfast.policy.expectations import Expectation, Word
@@ -32,6 +31,7 @@ from sgfast.report.rollup import BY, By
 from sgfast.report.suggestion import suggestion_object
 from sgfast.report.summary import summary
 from sgfast.suggesting import Limits, suggest
+from sgfast.system.names import printable
 
 Capsys = pytest.CaptureFixture[str]
 CHANGES = ("changes/policy.yaml", "changes/network.pcap", "--changes", "changes/changes.yaml")

@@ -18,7 +18,6 @@ from textwrap import fill, indent
 from typing import Literal
 
 from sgfast.capture import Damage
-from sgfast.capture.names import printable
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError, SgfastError
 from sgfast.explaining import CLIENT_PORT, sentence
@@ -39,6 +38,7 @@ from sgfast.suggesting.document import quoted, short
 from sgfast.suggesting.instances import opened
 from sgfast.suggesting.observing import Evidence, Kind, Observer, all_answered
 from sgfast.suggesting.rules import Limits, suggest_rules
+from sgfast.system.names import printable
 
 Progress = Callable[[int, int], None]
 
