@@ -86,7 +86,7 @@ def test(
     from sgfast.policy.document import Lines
     from sgfast.policy.expectations import load_expectations
     from sgfast.proving import Expectations
-    from sgfast.report.expectations import expectations_junit, expectations_summary, expectations_text
+    from sgfast.report.expectations import expectations_junit, expectations_text
 
     Inputs([policy], others=files).enter_sandbox()
     lines: Lines = {}
@@ -96,7 +96,9 @@ def test(
     if not quiet and form != "text":
         warn(warnings)
     if form == "json":
-        text = to_json(expectations_summary(proof, lines, warnings))
+        from sgfast.report.answers.expectations import expectations_answer
+
+        text = to_json(expectations_answer(proof, lines, warnings))
     elif form == "junit":
         text = expectations_junit(proof)
     else:
