@@ -18,7 +18,7 @@ from policy_texts import _WORDS, _YAMLISH, SPEC_EXAMPLE, error_of, only_policy_e
 from sgfast.errors import PolicyError
 from sgfast.policy import yaml_nodes
 from sgfast.policy.document import load_policy, parse_policy
-from sgfast.policy.keys import RULE_FIELDS
+from sgfast.policy.fields import RULE
 from sgfast.policy.model import (
     Policy,
     Vpc,
@@ -305,7 +305,7 @@ class TestNothingButPolicyErrors:
     def test_any_value_anywhere(self, value: object) -> None:
         for section in ("settings", "quotas", "vpcs", "peerings", "address_groups", "security_groups", "instances"):
             only_policy_errors(yaml.safe_dump({"version": 1, section: value}, allow_unicode=True))
-        for field in RULE_FIELDS:
+        for field in RULE.fields:
             rule = {"direction": "inbound", "protocol": "tcp", field: value}
             only_policy_errors(yaml.safe_dump({"version": 1, "security_groups": [{"name": "g", "rules": [rule]}]}))
         for field in ("name", "vpc", "addresses", "security_groups"):
