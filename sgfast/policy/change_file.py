@@ -26,10 +26,10 @@ from sgfast.policy.changes import (
     apply_change,
     unchanged,
 )
-from sgfast.policy.document_reader import DocumentReader
-from sgfast.policy.field_kinds import Fields, Written, beyond_the_clock
+from sgfast.policy.document_reader import DocumentReader, name_wanted
+from sgfast.policy.field_kinds import Form, Known, Written, beyond_the_clock
 from sgfast.policy.fields import CHANGE, CHANGES, INSTANCE, SECURITY_GROUP, SET
-from sgfast.policy.lookup import Kind, find
+from sgfast.policy.lookup import Kind, by_name, find
 from sgfast.policy.made_values import check_fields
 from sgfast.policy.model import (
     ICMP,
@@ -59,13 +59,6 @@ MAX_CHANGE_STEPS = 50_000_000
 
 #: The name that messages give to changes that are not in a file.
 _ORIGIN = "<changes>"
-
-_KINDS: dict[str, Kind] = {
-    "an instance": "instance",
-    "a security group": "security group",
-    "an address group": "address group",
-    "a VPC": "VPC",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +261,7 @@ def _read_given(reader: NodeReader, policy: Policy, given: Mapping[str, Any], pa
     if "at" in given:
         raise PolicyError(f"{_ORIGIN}: {path}.at: now_ns says when: leave it out")
     node = compose_values(given, _ORIGIN)
-    item = Fields({operation: CHANGE.fields[operation] for operation in _OPERATIONS}).read(reader, node, path)
+    item = Form({operation: CHANGE.known[operation] for operation in _OPERATIONS}).read(reader, node, path)
     operation = _one_operation(item)
     return _ChangeReader(reader, _ORIGIN, policy, {}).change(operation, item.nodes[operation], item.at(operation))
 
@@ -316,7 +309,7 @@ class _ChangeReader(DocumentReader):
             case "add_peering" | "remove_peering":
                 values += self._pair(node, path, self.present.vpc_by_name)
             case _:
-                written = CHANGE.fields[operation].kind.read(self._reader, node, path)
+                written = CHANGE.known[operation].kind.read(self._reader, node, path)
                 for field in written.nodes:
                     values.append(self._value(operation, written, field, values))
         change: Change = _OPERATIONS[operation](*values)
@@ -324,14 +317,10 @@ class _ChangeReader(DocumentReader):
 
     def _value(self, operation: str, written: Written, field: str, before: Sequence[Any]) -> Any:
         """The value of one field. ``before``: those of the fields before it."""
-        node, path = written.nodes[field], written.at(field)
+        node, path, kind = written.nodes[field], written.at(field), written.known[field].kind
+        if isinstance(kind, Known):
+            return self._known_name(node, path, kind.thing, by_name(self.present, kind.thing))
         match field:
-            case "group":
-                return self._known_name(node, path, "a security group", self.present.group_by_name)
-            case "instance":
-                return self._known_name(node, path, "an instance", self.present.instance_index)
-            case "name":
-                return self._known_name(node, path, "an address group", self.present.address_group_by_name)
             case "address":
                 return self._address(node, path)
             case "addresses":
@@ -343,15 +332,12 @@ class _ChangeReader(DocumentReader):
             case _:
                 return self._changed_rule(node, path, *before)
 
-    def _known_name(self, node: Node, path: str, kind: str, known: Collection[str]) -> str:
+    def _known_name(self, node: Node, path: str, kind: Kind, known: Collection[str]) -> str:
         """Read a name as in a document; the provider's words are known, too (SPEC 2.12)."""
-        if kind in _KINDS:
-            word = self._reader.string(node, path, f"the name of {kind}")
-            name = _meant(self._reader, self.present, _KINDS[kind], word, node, path)
-            if name is not None:
-                return name
-            known = [*known, *self.present.also_called[_KINDS[kind]]]  # for the suggestion in the error
-        return super()._known_name(node, path, kind, known)
+        word = self._reader.string(node, path, name_wanted(kind))
+        name = _meant(self._reader, self.present, kind, word, node, path)
+        # The provider's words are for the suggestion in the error.
+        return name or super()._known_name(node, path, kind, [*known, *self.present.also_called[kind]])
 
     def _rule_reader(self, *new_groups: str) -> RuleReader:
         return _ChangedRuleReader(self._reader, self.present, new_groups)
@@ -367,8 +353,8 @@ class _ChangeReader(DocumentReader):
     def _changed_rule(self, node: Node, path: str, group: str, rule_id: str) -> Rule:
         rule = next(rule for rule in self.present.group_by_name[group].rules if rule.id == rule_id)
         news = SET.read(self._reader, node, path).nodes
-        merged = {**_rule_nodes(rule, node), **news}
-        pairs = [(plain(key, node), value) for key, value in merged.items() if not self._reader.is_null(value)]
+        olds = {key.value: value for key, value in compose_values(_written(rule), self._origin, node).value}
+        pairs = [(plain(key, node), value) for key, value in (olds | news).items() if not self._reader.is_null(value)]
         whole = MappingNode(MAP, pairs, node.start_mark, node.end_mark)
         new = self._rule_reader().rule(whole, path, _id_as_given)
         return new if "ports" in news else replace(new, ports=rule.ports)
@@ -417,16 +403,21 @@ def _id_as_given(_: Direction, given: str) -> str:
     return given
 
 
-def _rule_nodes(rule: Rule, where: Node) -> dict[str, Node]:
-    """The rule's fields as its document wrote them, with the position of ``where``. The value of ``ports`` is a
-    placeholder.
-    """
+def _written(rule: Rule) -> dict[str, Any]:
+    """The rule's fields as its document wrote them. The value of ``ports`` is a placeholder."""
     protocol = ICMP if "icmp" in rule.wording and rule.protocol == ICMPV6 else rule.protocol
     peer = rule.peer
     if peer is None and "any-address" in rule.wording:
         peer = ip_network("0.0.0.0/0" if rule.ethertype == 4 else "::/0")
     follows = peer.version if isinstance(peer, Network) else 6 if protocol == ICMPV6 else 4
-    words = {
+    match peer:
+        case GroupPeer(name):
+            form = {"group": name}
+        case AddressGroupPeer(name):
+            form = {"address_group": name}
+        case _:
+            form = {"cidr": str(peer)}
+    return {
         "direction": rule.direction,
         "protocol": "all" if protocol is None else protocol_name(protocol) or protocol,
         # The ethertype may have been changed through the API since.
@@ -434,16 +425,8 @@ def _rule_nodes(rule: Rule, where: Node) -> dict[str, Node]:
         "ports": None if rule.ports is None else 1,
         "icmp_type": rule.icmp_type,
         "icmp_code": rule.icmp_code,
+        "source" if rule.direction == "inbound" else "destination": None if peer is None else form,
         "action": rule.action,
         "priority": rule.priority,
+        "description": rule.description,
     }
-    nodes: dict[str, Node] = {key: plain(str(word), where) for key, word in words.items() if word is not None}
-    if rule.description:
-        nodes["description"] = plain(rule.description, where, quoted=True)
-    if peer is not None:
-        kind = {GroupPeer: "group", AddressGroupPeer: "address_group"}.get(type(peer), "cidr")
-        name = peer.name if isinstance(peer, GroupPeer | AddressGroupPeer) else str(peer)
-        pair = (plain(kind, where), plain(name, where, quoted=True))
-        mapping = MappingNode(MAP, [pair], where.start_mark, where.end_mark)
-        nodes["source" if rule.direction == "inbound" else "destination"] = mapping
-    return nodes

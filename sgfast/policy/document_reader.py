@@ -8,7 +8,7 @@ from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from sgfast.policy.field_kinds import Fields, Written
+from sgfast.policy.field_kinds import Form, Written
 from sgfast.policy.fields import (
     ADDRESS,
     ADDRESS_GROUP,
@@ -22,6 +22,7 @@ from sgfast.policy.fields import (
     SETTINGS,
     VPC,
 )
+from sgfast.policy.lookup import Kind
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     DEFAULT_VPC,
@@ -46,7 +47,7 @@ from sgfast.policy.yaml_nodes import at_line, line_of, show
 _NO_QUOTAS = Quotas(MAX_QUOTA, MAX_QUOTA)
 
 #: The sections that define what a document refers to by its name.
-_SECTIONS = {"a VPC": "vpcs", "a security group": "security_groups"}
+_SECTIONS: dict[Kind, str] = {"VPC": "vpcs", "security group": "security_groups"}
 
 #: The most warnings of one kind that are listed one by one.
 _LISTED_WARNINGS = 100
@@ -58,6 +59,10 @@ Lines = dict[tuple[str, str], int]
 
 #: The thing that each value belongs to, which no two things may share, and the line of the value.
 _Owners = dict[Any, tuple[str, int]]
+
+
+def name_wanted(kind: Kind) -> str:
+    return f"the name of {'an' if kind[0] in 'ai' else 'a'} {kind}"
 
 
 class DocumentReader:
@@ -94,7 +99,7 @@ class DocumentReader:
         read = sections.values()
         if any(type(value) is not ScalarNode and value not in read for _, value in self._root.value):
             # It may be a misspelled name of a section that is missing.
-            errors.incomplete |= POLICY.fields.keys() - sections
+            errors.incomplete |= POLICY.known.keys() - sections
         vpcs = self._vpcs(document)
         address_groups = self._address_groups(document)
         group_entries, wrong_groups = self._named(document, "security_groups", SECURITY_GROUP)
@@ -157,7 +162,7 @@ class DocumentReader:
         """
         if node is None:
             return OTC, OTC.settings
-        written = SETTINGS.read(self._reader, node, "settings").read_all(*SETTINGS.fields)
+        written = SETTINGS.read(self._reader, node, "settings").read_all(*SETTINGS.known)
         profile = PROFILES[written.get("profile", OTC.settings.profile)]
         if "timeouts" in written:
             written["timeouts"] = replace(profile.settings.timeouts, **written["timeouts"])
@@ -166,7 +171,7 @@ class DocumentReader:
     # Named things
 
     def _named(
-        self, document: Written, section: str, known: Fields
+        self, document: Written, section: str, known: Form
     ) -> tuple[dict[str, Written], set[str]]:
         """A section's items by their unique ``name`` (SPEC 2.7), and the names of those that have an error: these can
         be referred to, too.
@@ -203,11 +208,11 @@ class DocumentReader:
         self._reader.errors.incomplete.add(section)
         return []
 
-    def _known_name(self, node: Node, path: str, kind: str, known: Collection[str]) -> str:
-        """Read a name that must be one of ``known``. ``kind`` is what it names, with its article ("a VPC")."""
-        name = self._reader.string(node, path, f"the name of {kind}")
+    def _known_name(self, node: Node, path: str, kind: Kind, known: Collection[str]) -> str:
+        """Read the name of a thing of this kind, which must be one of ``known``."""
+        name = self._reader.string(node, path, name_wanted(kind))
         if name not in known:
-            message = f"unknown {kind.partition(' ')[2]} {show(name)}{self._remedy}"
+            message = f"unknown {kind} {show(name)}{self._remedy}"
             raise self._reader.unknown_name(node, path, message, name, known, _SECTIONS.get(kind, ""))
         return name
 
@@ -221,7 +226,7 @@ class DocumentReader:
             with self._reader.errors:
                 region = entry.read("region")
                 marks: dict[str, Any] = {
-                    VPC.fields[key].attribute: self._marks(name, entry, key, owners)
+                    VPC.known[key].attribute: self._marks(name, entry, key, owners)
                     for key in ("vni", "vlan", "interface", "file")
                 }
                 vpcs[name] = Vpc(name, region, **marks, **entry.words())
@@ -231,7 +236,7 @@ class DocumentReader:
         """Read one value or a list of values that identify this VPC's packets. No other VPC may have one of them. They
         are added to ``owners``.
         """
-        kind = VPC.fields[key].kind.item
+        kind = VPC.known[key].kind.item
         found = []
         for item, path in entry.items(key):
             value = kind.read(self._reader, item, path)
@@ -260,7 +265,7 @@ class DocumentReader:
         ends = self._reader.items(node, path)
         if len(ends) != 2:
             raise self._reader.error(node, path, f"must be a pair of VPC names, not a list of {len(ends)}")
-        a, b = (self._known_name(end, f"{path}[{i}]", "a VPC", vpcs) for i, end in enumerate(ends))
+        a, b = (self._known_name(end, f"{path}[{i}]", "VPC", vpcs) for i, end in enumerate(ends))
         return a, b
 
     # Address groups
@@ -401,7 +406,7 @@ class DocumentReader:
         addresses = self._instance_addresses(name, vpc, entry, owners)
         groups: dict[str, None] = {}  # used as an ordered set
         for item, path in entry.items("security_groups"):
-            group = self._known_name(item, path, "a security group", group_names)
+            group = self._known_name(item, path, "security group", group_names)
             if group in groups:
                 raise self._reader.error(item, path, f"duplicate: {group!r} is already in the list")
             groups[group] = None
@@ -420,7 +425,7 @@ class DocumentReader:
 
     def _vpc_of(self, entry: Written, vpcs: Mapping[str, Vpc]) -> str:
         if "vpc" in entry.nodes:
-            return self._known_name(entry.nodes["vpc"], entry.at("vpc"), "a VPC", vpcs)
+            return self._known_name(entry.nodes["vpc"], entry.at("vpc"), "VPC", vpcs)
         if len(vpcs) > 1:
             raise entry.error("vpc", f"is missing, but there are {len(vpcs)} VPCs: name one of them")
         return next(iter(vpcs))

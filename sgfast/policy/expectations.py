@@ -130,7 +130,7 @@ def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int
 
 def _words(reader: NodeReader, written: Written, key: str) -> tuple[Word, ...]:
     """One word, or a list of them."""
-    kind = EXPECTATION.fields[key].kind.item
+    kind = EXPECTATION.known[key].kind.item
     words = [
         Word(kind.read(reader, item, path), reader.location(item, path), reader.place(item))
         for item, path in written.items(key)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from yaml.nodes import Node, SequenceNode
 
 from sgfast.errors import ArgumentError, PolicyError
+from sgfast.policy import lookup
 from sgfast.policy.model import WORDS
 from sgfast.policy.networks import parse_network
 from sgfast.policy.node_reader import DocumentErrors, NodeReader
@@ -27,13 +28,13 @@ STRING: Schema = {"type": "string"}
 PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 
 
-class Kind:
+class FieldKind:
     """A kind of field. One that has only a schema is read by code that knows more of the document.
 
     ``wanted``: what messages ask for. ``item``: the kind of a list's items.
     """
 
-    def __init__(self, schema: Schema, wanted: str = "", item: Kind | None = None) -> None:
+    def __init__(self, schema: Schema, wanted: str = "", item: FieldKind | None = None) -> None:
         self.schema = schema
         self.wanted = wanted
         self.item = item or self
@@ -46,7 +47,7 @@ class Kind:
         """Check a value that a program made. Raises ArgumentError, which names ``place``, if no document has it."""
 
 
-class Scalar(Kind):
+class Scalar(FieldKind):
     """A value of one of these Python types for which ``fits`` is true. ``made``: what programs have to make."""
 
     def __init__(
@@ -100,7 +101,7 @@ class Seconds(Scalar):
         super().check(value, place)
 
 
-class Version(Kind):
+class Version(FieldKind):
     """The version of a document's format."""
 
     def __init__(self) -> None:
@@ -111,7 +112,7 @@ class Version(Kind):
             raise reader.wrong_type(node, path, self.wanted)
 
 
-class Word(Kind):
+class OneOf(FieldKind):
     """One of some words, each with its meaning. Without a mapping, words mean themselves."""
 
     def __init__(self, words: Iterable[str]) -> None:
@@ -130,7 +131,7 @@ class Word(Kind):
             raise ArgumentError(f"{place} must be {self.wanted}, not {value!r:.80}")
 
 
-class NumberOrText(Kind):
+class NumberOrText(FieldKind):
     """The number of a thing or its name."""
 
     def __init__(self, number: Scalar, name: Scalar) -> None:
@@ -145,7 +146,7 @@ class NumberOrText(Kind):
         (self._name if isinstance(value, str) else self._number).check(value, place)
 
 
-class Description(Kind):
+class Description(FieldKind):
     """The description of a rule or a group (SPEC 2.1)."""
 
     def __init__(self, most: int) -> None:
@@ -168,7 +169,7 @@ class Description(Kind):
         return "must contain neither < nor >" if "<" in text or ">" in text else ""
 
 
-class Address(Kind):
+class Address(FieldKind):
     """An address or a CIDR (SPEC 2.3)."""
 
     def __init__(self) -> None:
@@ -183,7 +184,7 @@ class Address(Kind):
             raise reader.error(node, path, f"{show(text)}: {error}") from None
 
 
-class Protocol(Kind):
+class Protocol(FieldKind):
     """A protocol's name or number, or ``all``, which is None (SPEC 2.1)."""
 
     def __init__(self) -> None:
@@ -218,7 +219,15 @@ class Protocol(Kind):
         self._number.check(value, place)
 
 
-class Moment(Kind):
+class Known(FieldKind):
+    """The name of a thing of the policy. Readers know which names there are."""
+
+    def __init__(self, thing: lookup.Kind) -> None:
+        super().__init__(STRING)
+        self.thing = thing
+
+
+class ChangeTime(FieldKind):
     """A time: seconds after the first packet, or an instant as nanoseconds since the epoch (SPEC 9.5)."""
 
     def __init__(self) -> None:
@@ -255,10 +264,10 @@ def beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:
     return reader.error(node, path, f"{show(node.value)} {OUT_OF_RANGE}")
 
 
-class Items(Kind):
+class ListOf(FieldKind):
     """A list. Null stands for an empty one."""
 
-    def __init__(self, item: Kind, *, least: int = 0, **schema: Any) -> None:
+    def __init__(self, item: FieldKind, *, least: int = 0, **schema: Any) -> None:
         length = {"type": "array", "minItems": least} if least else {"type": ["array", "null"]}
         super().__init__({**length, "items": item.schema, **schema}, item=item)
 
@@ -267,10 +276,10 @@ class Items(Kind):
             self.item.check(each, f"{place}[{n}]")
 
 
-class OneOrSeveral(Items):
+class OneOrSeveral(ListOf):
     """One value, or a list of them."""
 
-    def __init__(self, item: Kind, **schema: Any) -> None:
+    def __init__(self, item: FieldKind, **schema: Any) -> None:
         super().__init__(item)
         self.schema = {"anyOf": [item.schema, {"type": "array", "items": item.schema, **schema}]}
 
@@ -281,14 +290,14 @@ class Ports(OneOrSeveral):
     def __init__(self) -> None:
         written = {**STRING, "pattern": f"^{PORT_RANGE.pattern}(?:,{PORT_RANGE.pattern})*$"}
         either = [whole(0, LAST_PORT).schema, written]
-        super().__init__(Kind({"anyOf": either}))
+        super().__init__(FieldKind({"anyOf": either}))
         self.schema = {"anyOf": [*either, {"type": "array", "minItems": 1, "items": {"anyOf": either}}]}
 
 
-class Field(NamedTuple):
+class Key(NamedTuple):
     """A field of a mapping."""
 
-    kind: Kind
+    kind: FieldKind
     #: What an editor says of it.
     help: str
     #: The value of a field that is left out.
@@ -299,13 +308,13 @@ class Field(NamedTuple):
     attribute: str = ""
 
 
-class Fields(Kind):
+class Form(FieldKind):
     """A mapping with these fields and no others. Null stands for one without any, where none is required.
 
     ``schema``: what the JSON Schema says besides. Readers list the fields in this order.
     """
 
-    def __init__(self, fields: Mapping[str, Field], **schema: Any) -> None:
+    def __init__(self, fields: Mapping[str, Key], **schema: Any) -> None:
         needed = [key for key, field in fields.items() if field.required is not None]
         super().__init__({
             "type": "object" if needed else ["object", "null"],
@@ -314,23 +323,23 @@ class Fields(Kind):
             "properties": {key: {"description": field.help, **field.kind.schema} for key, field in fields.items()},
             **schema,
         })  # fmt: skip
-        self.fields = fields
+        self.known = fields
 
     def read(self, reader: NodeReader, node: Node, path: str, errors: DocumentErrors | None = None) -> Written:
-        return Written(reader, self.fields, node, path, reader.fields(node, path, self.fields, errors))
+        return Written(reader, self.known, node, path, reader.fields(node, path, self.known, errors))
 
     def check(self, value: object, place: str) -> None:
-        for key, field in self.fields.items():
+        for key, field in self.known.items():
             name = field.attribute or key
             found = getattr(value, name, None)
             if found is not None and (found != "" or field.required is not None):
                 field.kind.check(found, f"{place}.{name}")
 
 
-class Operation(Fields):
+class Operation(Form):
     """The fields of a change, all of which are required. ``a|b`` is one field with two names."""
 
-    def __init__(self, fields: Mapping[str, Field]) -> None:
+    def __init__(self, fields: Mapping[str, Key]) -> None:
         self._names = [spelled.split("|") for spelled in fields]
         by_name = {
             name: field._replace(required="" if len(names) == 1 else None)
@@ -342,7 +351,7 @@ class Operation(Fields):
 
     def read(self, reader: NodeReader, node: Node, path: str, errors: DocumentErrors | None = None) -> Written:
         """Read all nodes at once. ``a|b`` is called ``a``, whichever is written."""
-        found = reader.fields(node, path, self.fields, errors)
+        found = reader.fields(node, path, self.known, errors)
         nodes = {}
         for names in self._names:
             used = [name for name in names if name in found]
@@ -351,7 +360,7 @@ class Operation(Fields):
             if not used:
                 raise reader.error(node, f"{path}.{names[0]}", "is missing")
             nodes[names[0]] = found[used[0]]
-        return Written(reader, self.fields, node, path, nodes)
+        return Written(reader, self.known, node, path, nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +368,7 @@ class Written:
     """A mapping as it is written. Its fields are read one by one, in the order in which errors are to be found."""
 
     reader: NodeReader
-    known: Mapping[str, Field]
+    known: Mapping[str, Key]
     node: Node
     path: str
     nodes: dict[str, Node]

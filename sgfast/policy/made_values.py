@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
 from sgfast.policy.changes import check_addresses, check_not_mixed, check_peer, check_ports, check_vpc, known_group
-from sgfast.policy.field_kinds import Fields
+from sgfast.policy.field_kinds import Form
 from sgfast.policy.fields import (
     ADDRESS_GROUP,
     INSTANCE,
@@ -46,7 +46,7 @@ from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.rules import NEEDS_A_TYPE, ONLY_OF_ICMP, no_ports
 
 #: What a document may say of each of the policy's values.
-_FIELDS: dict[type, Fields] = {
+_FIELDS: dict[type, Form] = {
     Rule: RULE, SecurityGroup: SECURITY_GROUP, AddressGroup: ADDRESS_GROUP, Vpc: VPC, Instance: INSTANCE,
     Settings: SETTINGS, Timeouts: TIMEOUTS, Quotas: QUOTAS,
 }  # fmt: skip

@@ -228,7 +228,7 @@ class RuleReader:
         """``{cidr: …}``, ``{group: …}`` or ``{address_group: …}``."""
         written = PEER.read(self._reader, node, path)
         if len(written.nodes) != 1:
-            raise self._reader.error(node, path, f"must have exactly one of {', '.join(PEER.fields)}")
+            raise self._reader.error(node, path, f"must have exactly one of {', '.join(PEER.known)}")
         ((form, value),) = written.nodes.items()
         return self._peer(value, written.at(form), form)
 

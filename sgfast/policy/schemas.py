@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sgfast.policy.field_kinds import Fields, Schema
+from sgfast.policy.field_kinds import Form, Schema
 from sgfast.policy.fields import CHANGES, EXPECTATIONS, INSTANCE, POLICY, RULE, SECURITY_GROUP
 
 _DEFINITIONS = {"security_group": SECURITY_GROUP.schema, "rule": RULE.schema, "instance": INSTANCE.schema}
 
 
-def _schema(name: str, about: str, root: Fields, definitions: Schema) -> Schema:
+def _schema(name: str, about: str, root: Form, definitions: Schema) -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:sgfast:schema:{name}",
