@@ -288,6 +288,7 @@ class _ChangeReader(DocumentReader):
     _remedy = ""    # the policy is what it is
     def __init__(self, reader: NodeReader, origin: str, policy: Policy, networks: dict[int, Network]) -> None:
         super().__init__(ScalarNode("", ""), origin, reader)
+        self._vpcs, self._groups, self._quotas = policy.vpc_by_name, policy.group_by_name.keys(), policy.quotas
         self.present = policy
         self._networks = networks
 
@@ -307,7 +308,7 @@ class _ChangeReader(DocumentReader):
             case "add_group":
                 values.append(self._new_group(node, path))
             case "add_peering" | "remove_peering":
-                values += self._pair(node, path, self.present.vpc_by_name)
+                values += self._pair(node, path)
             case _:
                 written = CHANGE.known[operation].kind.read(self._reader, node, path)
                 for field in written.nodes:
@@ -362,13 +363,13 @@ class _ChangeReader(DocumentReader):
     def _new_instance(self, node: Node, path: str) -> Instance:
         entry = INSTANCE.read(self._reader, node, path)
         name, _ = entry.read("name"), entry.words()
-        made = self._instance(name, entry, self.present.vpc_by_name, set(self.present.group_by_name), {})
+        made = self._instance(name, entry, {})
         return made if entry.items("security_groups") else replace(made, security_groups=())
 
     def _new_group(self, node: Node, path: str) -> SecurityGroup:
         entry = SECURITY_GROUP.read(self._reader, node, path)
         name, _ = entry.read("name"), entry.words()
-        return self._security_group(name, entry, self._rule_reader(name), self.present.quotas)
+        return self._security_group(name, entry, self._rule_reader(name))
 
 
 class _ChangedRuleReader(RuleReader):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from sgfast.policy.fields import (
     MAX_QUOTA,
     NAME,
     POLICY,
-    QUOTAS,
     SECURITY_GROUP,
     SETTINGS,
     VPC,
@@ -81,6 +80,10 @@ class DocumentReader:
         self._warnings: list[str] = []
         self._rule_lines: dict[str, int] = {}
         self._section_lines: Lines = {}
+        # What is read may refer to these.
+        self._vpcs: Mapping[str, Vpc] = {}
+        self._groups: Set[str] = frozenset()
+        self._quotas = _NO_QUOTAS
 
     def lines(self) -> Lines:
         """The line numbers of everything that ``policy`` has read."""
@@ -100,7 +103,7 @@ class DocumentReader:
         if any(type(value) is not ScalarNode and value not in read for _, value in self._root.value):
             # It may be a misspelled name of a section that is missing.
             errors.incomplete |= POLICY.known.keys() - sections
-        vpcs = self._vpcs(document)
+        self._vpcs = self._read_vpcs(document)
         address_groups = self._address_groups(document)
         group_entries, wrong_groups = self._named(document, "security_groups", SECURITY_GROUP)
         instance_entries, _ = self._named(document, "instances", INSTANCE)
@@ -110,12 +113,13 @@ class DocumentReader:
             with errors:
                 document.read("version")
         # If the settings are wrong, it is not known which quotas and which ports they mean.
-        settings, quotas, first_port = OTC.settings, _NO_QUOTAS, 0
+        settings, first_port = OTC.settings, 0
         with errors:
             profile, settings = self._settings(sections.get("settings"))
             first_port = profile.first_port
-            quotas = self._quotas(sections.get("quotas"), profile)
-        peerings = self._peerings(document, vpcs)
+            quotas = document.read("quotas")
+            self._quotas = replace(profile.quotas, **quotas.read_all()) if quotas else profile.quotas
+        peerings = self._peerings(document)
 
         # Rules and instances may name a default group that is about to be created, so its name must be known here.
         joining = {
@@ -123,39 +127,37 @@ class DocumentReader:
             for name, entry in instance_entries.items()
             if (node := entry.nodes.get("security_groups")) is None or reader.is_null(node) or node.value == []
         }
-        group_names = {*group_entries, *wrong_groups}
-        create_default = bool(joining) and DEFAULT_GROUP not in group_names
-        if joining:
-            group_names.add(DEFAULT_GROUP)
+        self._groups = {*group_entries, *wrong_groups, *([DEFAULT_GROUP] if joining else [])}
+        create_default = bool(joining) and DEFAULT_GROUP not in {*group_entries, *wrong_groups}
         with errors:
-            self._check_group_quota(group_entries, joining, create_default, quotas)
+            self._check_group_quota(group_entries, joining, create_default)
 
-        instances = self._instances(instance_entries, vpcs, group_names)
-        groups = self._security_groups(group_entries, group_names, address_groups, quotas, first_port)
+        owners: _Owners = {}
+        instances = []
+        for name, entry in instance_entries.items():
+            with errors:
+                instances.append(self._instance(name, entry, owners))
+        groups = self._security_groups(group_entries, address_groups, first_port)
         if create_default:
             with errors:
-                groups.append(self._created_default(next(iter(joining.values())), quotas))
+                groups.append(self._created_default(next(iter(joining.values()))))
         errors.raise_all()
         self._reject_mixed_groups(instances, instance_entries, groups)
         if joining and group_entries:
             self._warn_of_default_group(joining)
         return Policy(
-            vpcs=tuple(vpcs.values()),
+            vpcs=tuple(self._vpcs.values()),
             peerings=peerings,
             address_groups=tuple(address_groups.values()),
             security_groups=tuple(groups),
-            instances=instances,
+            instances=tuple(instances),
             settings=settings,
-            quotas=quotas,
+            quotas=self._quotas,
             origin=self._origin,
             warnings=tuple(self._warnings),
         ).checked()
 
-    # Quotas, settings
-
-    def _quotas(self, node: Node | None, profile: Profile) -> Quotas:
-        written = {} if node is None else QUOTAS.read(self._reader, node, "quotas").read_all()
-        return replace(profile.quotas, **written)
+    # Settings
 
     def _settings(self, node: Node | None) -> tuple[Profile, Settings]:
         """The profile and the settings: what the document writes, with the profile's defaults for the rest (SPEC 6.7).
@@ -218,7 +220,7 @@ class DocumentReader:
 
     # VPCs and peerings (SPEC 7)
 
-    def _vpcs(self, document: Written) -> dict[str, Vpc]:
+    def _read_vpcs(self, document: Written) -> dict[str, Vpc]:
         owners: _Owners = {}
         entries, wrong = self._named(document, "vpcs", VPC)
         vpcs = {name: Vpc(name) for name in (*entries, *wrong)}
@@ -247,12 +249,12 @@ class DocumentReader:
             found.append(value)
         return tuple(found)
 
-    def _peerings(self, document: Written, vpcs: Mapping[str, Vpc]) -> frozenset[frozenset[str]]:
+    def _peerings(self, document: Written) -> frozenset[frozenset[str]]:
         reader = self._reader
         pairs: dict[frozenset[str], int] = {}
         for item, path in self._items(document, "peerings"):
             with reader.errors:
-                a, b = self._pair(item, path, vpcs)
+                a, b = self._pair(item, path)
                 if a == b:
                     raise reader.error(item, path, f"the VPC {a!r} cannot be peered with itself")
                 pair = frozenset((a, b))
@@ -261,11 +263,11 @@ class DocumentReader:
                 pairs[pair] = line_of(item)
         return frozenset(pairs)
 
-    def _pair(self, node: Node, path: str, vpcs: Mapping[str, Vpc]) -> tuple[str, str]:
+    def _pair(self, node: Node, path: str) -> tuple[str, str]:
         ends = self._reader.items(node, path)
         if len(ends) != 2:
             raise self._reader.error(node, path, f"must be a pair of VPC names, not a list of {len(ends)}")
-        a, b = (self._known_name(end, f"{path}[{i}]", "VPC", vpcs) for i, end in enumerate(ends))
+        a, b = (self._known_name(end, f"{path}[{i}]", "VPC", self._vpcs) for i, end in enumerate(ends))
         return a, b
 
     # Address groups
@@ -289,13 +291,9 @@ class DocumentReader:
     # Security groups (SPEC 2.1-2.5, 8)
 
     def _check_group_quota(
-        self,
-        groups: Mapping[str, Written],
-        joining: Mapping[str, Written],
-        create_default: bool,
-        quotas: Quotas,
+        self, groups: Mapping[str, Written], joining: Mapping[str, Written], create_default: bool
     ) -> None:
-        limit = quotas.security_groups
+        limit = self._quotas.security_groups
         count = len(groups) + create_default
         if count <= limit:
             return
@@ -307,41 +305,36 @@ class DocumentReader:
         message = f"including the created default group, {message}"
         raise self._reader.error(entry.node, entry.at("security_groups"), message)
 
-    def _created_default(self, joining: Written, quotas: Quotas) -> SecurityGroup:
+    def _created_default(self, joining: Written) -> SecurityGroup:
         """The default group, created for the instance ``joining`` (SPEC 8.1)."""
         group = default_group()
         path = joining.at("security_groups")
-        self._check_rule_quota(len(group.rules), joining.node, path, quotas, "the created default group")
+        self._check_rule_quota(len(group.rules), joining.node, path, "the created default group")
         for rule in group.rules:
             self._reserve_id(rule.id, joining.node, path)
         return group
 
     def _security_groups(
-        self,
-        groups: Mapping[str, Written],
-        group_names: set[str],
-        address_groups: Mapping[str, AddressGroup],
-        quotas: Quotas,
-        first_port: int,
+        self, groups: Mapping[str, Written], address_groups: Mapping[str, AddressGroup], first_port: int
     ) -> list[SecurityGroup]:
         warnings: list[str] = []
-        rule_reader = RuleReader(self._reader, group_names, address_groups, warnings, first_port)
+        rule_reader = RuleReader(self._reader, self._groups, address_groups, warnings, first_port)
         result = []
         for name, entry in groups.items():
             with self._reader.errors:
-                result.append(self._security_group(name, entry, rule_reader, quotas))
+                result.append(self._security_group(name, entry, rule_reader))
         self._warnings += warnings[:_LISTED_WARNINGS]
         if len(warnings) > _LISTED_WARNINGS:
             self._warnings.append(f"{len(warnings) - _LISTED_WARNINGS} more warnings about rules are not listed.")
         return result
 
-    def _security_group(self, name: str, entry: Written, rule_reader: RuleReader, quotas: Quotas) -> SecurityGroup:
+    def _security_group(self, name: str, entry: Written, rule_reader: RuleReader) -> SecurityGroup:
         reader, node = self._reader, entry.node
         numbers = RuleNumbers(name)
         rules = rules_in_group(entry.read("template"), name, numbers)
         rules += rules_in_group(self._fast_add(entry), name, numbers)
         items = entry.items("rules")
-        self._check_rule_quota(len(rules) + len(items), node, entry.at("rules"), quotas, f"the group {name!r}")
+        self._check_rule_quota(len(rules) + len(items), node, entry.at("rules"), f"the group {name!r}")
         for rule in rules:
             self._reserve_id(rule.id, node, entry.at("rules"))
         for item, path in items:
@@ -371,42 +364,21 @@ class DocumentReader:
             raise self._reader.error(where, path, f"duplicate rule id {rule_id!r}{first}")
         self._rule_lines[rule_id] = line_of(node)
 
-    def _check_rule_quota(self, count: int, node: Node, path: str, quotas: Quotas, whose: str) -> None:
-        if count > quotas.rules_per_group:
-            message = (
-                f"{whose} has {count} rules (including template and fast_add), over the quota of "
-                f"{quotas.rules_per_group}: raise quotas.rules_per_group"
-            )
+    def _check_rule_quota(self, count: int, node: Node, path: str, whose: str) -> None:
+        limit = self._quotas.rules_per_group
+        if count > limit:
+            message = f"{whose} has {count} rules (including template and fast_add), over the quota of {limit}"
+            message += ": raise quotas.rules_per_group"
             raise self._reader.error(node, path, message)
 
     # Instances (SPEC 2.6, 8.1)
 
-    def _instances(
-        self,
-        instances: Mapping[str, Written],
-        vpcs: Mapping[str, Vpc],
-        group_names: set[str],
-    ) -> tuple[Instance, ...]:
-        owners: _Owners = {}
-        result = []
-        for name, entry in instances.items():
-            with self._reader.errors:
-                result.append(self._instance(name, entry, vpcs, group_names, owners))
-        return tuple(result)
-
-    def _instance(
-        self,
-        name: str,
-        entry: Written,
-        vpcs: Mapping[str, Vpc],
-        group_names: set[str],
-        owners: _Owners,
-    ) -> Instance:
-        vpc = self._vpc_of(entry, vpcs)
+    def _instance(self, name: str, entry: Written, owners: _Owners) -> Instance:
+        vpc = self._vpc_of(entry)
         addresses = self._instance_addresses(name, vpc, entry, owners)
         groups: dict[str, None] = {}  # used as an ordered set
         for item, path in entry.items("security_groups"):
-            group = self._known_name(item, path, "security group", group_names)
+            group = self._known_name(item, path, "security group", self._groups)
             if group in groups:
                 raise self._reader.error(item, path, f"duplicate: {group!r} is already in the list")
             groups[group] = None
@@ -423,12 +395,12 @@ class DocumentReader:
                     raise entries[instance.name].error("security_groups", mixed)
         self._reader.errors.raise_all()
 
-    def _vpc_of(self, entry: Written, vpcs: Mapping[str, Vpc]) -> str:
+    def _vpc_of(self, entry: Written) -> str:
         if "vpc" in entry.nodes:
-            return self._known_name(entry.nodes["vpc"], entry.at("vpc"), "VPC", vpcs)
-        if len(vpcs) > 1:
-            raise entry.error("vpc", f"is missing, but there are {len(vpcs)} VPCs: name one of them")
-        return next(iter(vpcs))
+            return self._known_name(entry.nodes["vpc"], entry.at("vpc"), "VPC", self._vpcs)
+        if len(self._vpcs) > 1:
+            raise entry.error("vpc", f"is missing, but there are {len(self._vpcs)} VPCs: name one of them")
+        return next(iter(self._vpcs))
 
     def _instance_addresses(self, name: str, vpc: str, entry: Written, owners: _Owners) -> tuple[Network, ...]:
         """The instance's prefixes; adds them to ``owners``. Overlap is fine: the longest prefix owns an address."""

@@ -63,13 +63,16 @@ class Scalar(FieldKind):
             raise reader.wrong_type(node, path, self.wanted, ": quote it" if str in self._types else "")
         if not self.fits(value):
             shown = show(node.value)
-            raise reader.error(node, path, f"must be {self.wanted}, not {shown if type(value) is str else shown[1:-1]}")
+            raise reader.error(node, path, self.wrong(value, self.wanted, shown if type(value) is str else shown[1:-1]))
         return value
 
     def check(self, value: Any, place: str) -> None:
         if not self.fits(value):
-            shown = f"{value!r:.80}" if isinstance(value, str) else value
-            raise ArgumentError(f"{place} must be {self._made}, not {shown}")
+            shown = f"{value!r:.80}" if isinstance(value, str) else str(value)
+            raise ArgumentError(f"{place} {self.wrong(value, self._made, shown)}")
+
+    def wrong(self, value: Any, wanted: str, shown: str) -> str:
+        return f"must be {wanted}, not {shown}"
 
 
 def whole(low: int, high: int) -> Scalar:
@@ -146,27 +149,18 @@ class NumberOrText(FieldKind):
         (self._name if isinstance(value, str) else self._number).check(value, place)
 
 
-class Description(FieldKind):
+class Description(Scalar):
     """The description of a rule or a group (SPEC 2.1)."""
 
     def __init__(self, most: int) -> None:
-        super().__init__({**STRING, "maxLength": most, "pattern": "^[^<>]*$"})
+        schema = {**STRING, "maxLength": most, "pattern": "^[^<>]*$"}
+        super().__init__(schema, "a string", [str], lambda text: len(text) <= most and not {"<", ">"} & {*text})
         self._most = most
 
-    def read(self, reader: NodeReader, node: Node, path: str) -> str:
-        text = reader.string(node, path)
-        if wrong := self._wrong(text):
-            raise reader.error(node, path, wrong)
-        return text
-
-    def check(self, value: str, place: str) -> None:
-        if wrong := self._wrong(value):
-            raise ArgumentError(f"{place} {wrong}")
-
-    def _wrong(self, text: str) -> str:
-        if len(text) > self._most:
-            return f"has {len(text)} characters, but at most {self._most} are allowed"
-        return "must contain neither < nor >" if "<" in text or ">" in text else ""
+    def wrong(self, value: str, wanted: str, shown: str) -> str:
+        if len(value) > self._most:
+            return f"has {len(value)} characters, but at most {self._most} are allowed"
+        return "must contain neither < nor >"
 
 
 class Address(FieldKind):
