@@ -21,6 +21,7 @@ from sgfast.policy.fields import (
     SETTINGS,
     VPC,
 )
+from sgfast.policy.loaded import LoadedPolicy
 from sgfast.policy.lookup import Kind
 from sgfast.policy.model import (
     DEFAULT_GROUP,
@@ -145,7 +146,7 @@ class DocumentReader:
         self._reject_mixed_groups(instances, instance_entries, groups)
         if joining and group_entries:
             self._warn_of_default_group(joining)
-        return Policy(
+        return LoadedPolicy.read(
             vpcs=tuple(self._vpcs.values()),
             peerings=peerings,
             address_groups=tuple(address_groups.values()),
@@ -155,7 +156,7 @@ class DocumentReader:
             quotas=self._quotas,
             origin=self._origin,
             warnings=tuple(self._warnings),
-        ).checked()
+        )
 
     # Settings
 
