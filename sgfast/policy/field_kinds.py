@@ -154,7 +154,9 @@ class Description(Scalar):
 
     def __init__(self, most: int) -> None:
         schema = {**STRING, "maxLength": most, "pattern": "^[^<>]*$"}
-        super().__init__(schema, "a string", [str], lambda text: len(text) <= most and not {"<", ">"} & {*text})
+        super().__init__(
+            schema, "a string", [str], lambda text: len(text) <= most and "<" not in text and ">" not in text
+        )
         self._most = most
 
     def wrong(self, value: str, wanted: str, shown: str) -> str:
@@ -357,7 +359,7 @@ class Operation(Form):
         return Written(reader, self.known, node, path, nodes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Written:
     """A mapping as it is written. Its fields are read one by one, in the order in which errors are to be found."""
 
