@@ -119,9 +119,9 @@ class _Item(pytest.Item):
         self._policy = policy
 
     def runtest(self) -> None:
+        from sgfast.expectations.texts import failure_text
         from sgfast.policy.expectations import ExpectationsFile
         from sgfast.proving import Expectations
-        from sgfast.report.expectations import failure_text
 
         policy, lines = _loaded(self._policy, self.config)
         # Alone, so that a wrong name in one line does not fail the others.

@@ -74,9 +74,9 @@ def import_command(
     """
     form = SYNONYMS.get(form, form)
     _check_live(form, files, live, bool(aws_profile or regions), bool(os_cloud))
-    from sgfast.output import open_output, refuse_shared
     from sgfast.policy.formats import import_sources, load
     from sgfast.policy.yaml_nodes import shown_origin
+    from sgfast.system.output import open_output, refuse_shared
     from sgfast.version import __version__
 
     inputs = Inputs(files)

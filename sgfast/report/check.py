@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sgfast.capture.names import printable
 from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding, Severity
 from sgfast.checking.codes import NEVER_HIT
 from sgfast.compiler import CompiledPolicy, compile_policy
@@ -38,6 +37,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.names import as_text
+from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult

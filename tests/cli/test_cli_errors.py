@@ -382,7 +382,7 @@ def test_an_interrupt_while_importing(tmp_path: Path) -> None:
     assert outcome.status == 130 and outcome.one_line() == "sgfast: interrupted"
 
 
-@pytest.mark.parametrize("module", ["sgfast.signals", "click", "sgfast.cli", "sgfast.engine"])
+@pytest.mark.parametrize("module", ["sgfast.system.signals", "click", "sgfast.cli", "sgfast.engine"])
 @pytest.mark.parametrize("way", ["module", "script"])
 def test_an_interrupt_while_starting_is_one_line(tmp_path: Path, module: str, way: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(

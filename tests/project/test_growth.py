@@ -17,6 +17,7 @@ from growth import operations
 from sgfast import Engine, parse_policy, replay
 from sgfast.checking import check_policy
 from sgfast.errors import PolicyError
+from sgfast.expectations.first import first_expectations
 from sgfast.explaining import explain
 from sgfast.flow_logs.checking import check_logs
 from sgfast.policy.change_file import parse_changes
@@ -29,7 +30,6 @@ from sgfast.policy.formats.sources import source_of
 from sgfast.proving import Expectations
 from sgfast.replaying.options import ReplayOptions
 from sgfast.suggesting import load_instances, suggest
-from sgfast.suggesting.expectations import first_expectations
 
 SMALL = 150
 

@@ -17,12 +17,12 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from sgfast.capture.names import printable
 from sgfast.errors import OutputError
-from sgfast.pending_file import PendingFile, locate
-from sgfast.processors import usable_processors
-from sgfast.signals import complete, held
-from sgfast.write_behind import WriteBehind, wait_until_writable
+from sgfast.system import usable_processors
+from sgfast.system.names import printable
+from sgfast.system.pending_file import PendingFile, locate
+from sgfast.system.signals import complete, held
+from sgfast.system.write_behind import WriteBehind, wait_until_writable
 
 STANDARD_OUTPUT = "standard output"
 

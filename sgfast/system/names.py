@@ -1,4 +1,4 @@
-"""Take what is secret out of the URLs in names (SPEC 11)."""
+"""Write names of files and URLs into messages: on one line, and without what is secret in a URL (SPEC 11)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ _PORT = re.compile(r"[^:@]*:[0-9]+")
 _QUERY = re.compile(r"([?#])[^…].*", re.DOTALL)
 #: The same in a message, where it ends with a word. A word with ``&`` belongs to a query with a space in it.
 _QUERY_IN_MESSAGE = re.compile(r"([?#])[^…\s]\S*(?:\s+\S*&\S*)*")
+
+
+def printable(name: str) -> str:
+    """Return the name on one line and without credentials; control characters and undecodable bytes are escaped."""
+    if not name:
+        return "''"
+    name = without_credentials(name)
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
 def without_user(text: str) -> str:

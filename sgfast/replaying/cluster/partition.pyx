@@ -19,7 +19,7 @@ from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.base.intrinsics cimport fold, likely, unlikely
 from sgfast.core.base.key cimport FlowKey
 from sgfast.core.base.types cimport READ_BROKEN, READ_FRAGMENT, READ_NOT_IP, Packet
-from sgfast.core.shards.records cimport has_quote, record_size, write_record
+from sgfast.replaying.cluster.records cimport has_quote, record_size, write_record
 from sgfast.core.wire.ip cimport INFRASTRUCTURE_COUNT, WireContext, init_wire, read_frame, read_quote
 
 #: Version of what is kept of an input: its blocks and the state of its clock. Another layout has another number.

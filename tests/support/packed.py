@@ -1,29 +1,24 @@
-"""Compressed files with parts that can be decompressed each by itself, and what a stream says of any file.
+"""Compressed files of several members, and what a stream says of any file.
 
 The files are written from the formats' descriptions, not from what reads them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import itertools
-import lzma
 import os
 import random
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
-from captures import zstd
 
-from sgfast.capture import decompressed, gzip_files, parallel, parts
+from sgfast.capture import decompressed, gzip_files
 from sgfast.capture.compression import MAGIC_LENGTH, Compression, compression_of
-from sgfast.capture.file_bytes import FileBytes
 
 
 def cut(draw: random.Random, data: bytes, most: int) -> list[bytes]:
@@ -39,48 +34,6 @@ def cut(draw: random.Random, data: bytes, most: int) -> list[bytes]:
 def noise(draw: random.Random, length: int) -> bytes:
     """Half of it compresses."""
     return b"".join(draw.randbytes(9) + bytes(9) for _ in range(length // 18 + 1))[:length]
-
-
-def xz_number(number: int) -> bytes:
-    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + xz_number(number >> 7)
-
-
-def with_crc(data: bytes) -> bytes:
-    return data + struct.pack("<I", zlib.crc32(data))
-
-
-#: The number of a check in xz, and how it is computed.
-CHECKS: dict[int, Callable[[bytes], bytes]] = {
-    0: lambda data: b"",
-    1: lambda data: struct.pack("<I", zlib.crc32(data)),
-    10: lambda data: hashlib.sha256(data).digest(),
-}
-
-
-def xz_block(piece: bytes, check: int, *, has_sizes: bool = True) -> tuple[bytes, bytes]:
-    """A block and its record in the index."""
-    # The dictionary has 4 KiB (0).
-    packed = lzma.compress(piece, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 4096}])
-    header = b"\xc0" + xz_number(len(packed)) + xz_number(len(piece)) if has_sizes else b"\0"
-    header += b"\x21\x01\0"
-    header += bytes(-(len(header) + 1) % 4)
-    header = with_crc(bytes([(len(header) + 1) // 4]) + header)
-    checked = CHECKS[check](piece)
-    block = header + packed + bytes(-len(packed) % 4) + checked
-    return block, xz_number(len(header) + len(packed) + len(checked)) + xz_number(len(piece))
-
-
-def xz_stream(pieces: Iterable[bytes], check: int = 1, *, sizes: Callable[[int], bool] = lambda n: True) -> bytes:
-    """A stream with a block for each piece that is not empty. ``sizes`` says which of them have their sizes."""
-    blocks = [xz_block(piece, check, has_sizes=sizes(n)) for n, piece in enumerate(filter(None, pieces))]
-    flags = bytes([0, check])
-    index = b"\0" + xz_number(len(blocks)) + b"".join(record for _, record in blocks)
-    index = with_crc(index + bytes(-len(index) % 4))
-    footer = struct.pack("<I", len(index) // 4 - 1) + flags
-    return (
-        b"\xfd7zXZ\0" + with_crc(flags) + b"".join(block for block, _ in blocks) + index
-        + struct.pack("<I", zlib.crc32(footer)) + footer + b"YZ"
-    )  # fmt: skip
 
 
 def gzip_member(data: bytes, flags: int = 0, texts: bytes = b"", *, is_right: bool = True) -> bytes:
@@ -127,15 +80,6 @@ def zstd_raw_frame(blocks: Sequence[bytes], *, window_log: int = 20, has_size: b
 def zstd_skipped(data: bytes) -> bytes:
     """A frame without data."""
     return b"\x50\x2a\x4d\x18" + struct.pack("<I", len(data)) + data
-
-
-def zstd_file(pieces: Iterable[bytes]) -> bytes:
-    """A frame for each piece that is not empty: some as pzstd writes them, with their size before them, some raw."""
-    made = bytearray()
-    for n, piece in enumerate(filter(None, pieces)):
-        frame = zstd_raw_frame([piece[:5], piece[5:]]) if n % 5 == 4 else zstd(piece, has_size=n % 2 == 0)
-        made += zstd_skipped(struct.pack("<I", len(frame))) + frame if n % 3 == 0 else frame
-    return bytes(made)
 
 
 class Said(NamedTuple):
@@ -191,10 +135,6 @@ def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # no
         patch.setattr(decompressed._Thread, "left", threading.Semaphore(threads))
         patch.setattr(gzip_files, "PIECE", sizes.piece)
         patch.setattr(gzip_files, "CHUNK", sizes.input)
-        patch.setattr(parallel, "usable_processors", lambda: 2)
-        patch.setattr(parts.bgzip, "PART", 100)
-        # A frame counts as 128 KiB at least.
-        patch.setattr(parts.zstd, "PART", 300_000)
         stream = decompressed.DecompressedStream(file, form, file.read(sizes.head), "name")
         output, buffer = bytearray(), memoryview(bytearray(1000))
         failure = ""
@@ -220,35 +160,9 @@ def same(data: bytes, sizes: Sizes, where: str) -> Said:
     return alone
 
 
-class Counted(FileBytes):
-    """Bytes that count how often they are read."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.reads = 0
-
-    def read(self, at: int, length: int) -> bytes:
-        self.reads += 1
-        return self.data[at : at + length]
-
-    def ends_with(self, end: bytes) -> bool:
-        return self.data.endswith(end)
-
-
-def found_in(data: bytes) -> tuple[list[parts.Part], int]:
-    """The parts, and how often the data was read to find them."""
-    file = Counted(data)
-    found = list(parts.find_parts(form_of(data), file))
-    assert all(a.end == b.start for a, b in itertools.pairwise(found))
-    return found, file.reads
-
-
 class Seen:
-    """What was not left to a decompressor."""
+    """What zlib-ng's reader did."""
 
     def __init__(self) -> None:
-        #: Parts, and the threads that decompressed them.
-        self.parts = 0
-        self.threads: set[threading.Thread] = set()
-        #: Files that zlib-ng's reader was given, those it has read to their ends, and the bytes it has made.
+        #: Files that it was given, those it has read to their ends, and the bytes it has made.
         self.begun = self.whole = self.made = 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sgfast.capture.names import printable
 from sgfast.explaining import Explained, Misfit, sentence
 from sgfast.policy.document import Lines
 from sgfast.policy.expectations import Expectation
@@ -19,6 +18,7 @@ from sgfast.report.amounts import grouped, plural
 from sgfast.report.explain import explain_summary
 from sgfast.report.names import as_text
 from sgfast.report.page import Page
+from sgfast.system.names import printable
 
 #: Maximum number of expectations that fail, of those that hold and of warnings in the text before "and N more".
 TOP = 5
