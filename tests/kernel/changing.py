@@ -14,7 +14,7 @@ from dataclasses import replace
 import frames as f
 from ctnetlink import Entry
 from nft import DISCONNECTED
-from oracle import Kernel, Side, with_checksum
+from oracle import Kernel, Side
 
 from sgfast.policy.changes import Change, apply_change
 from sgfast.policy.model import Policy
@@ -101,4 +101,4 @@ def opener_of(entry: Entry) -> bytes:
         layer = (f.icmp if entry.family == 4 else f.icmpv6)(kind, 0, identifier)
     else:
         layer = f.other(entry.protocol, bytes(8))
-    return with_checksum(f.ip(str(entry.source), str(entry.destination), layer))
+    return f.with_checksum(f.ip(str(entry.source), str(entry.destination), layer))

@@ -25,6 +25,7 @@ from typing import ClassVar
 from comparing import DIFFERENCES, Comparison, Turned, Watched
 from conversations import Turn
 from ctnetlink import Entry, Key, Table
+from frames import checksum, ends_of
 from oracle import (
     PACKET_BYTES,
     SYN_SENT2,
@@ -341,9 +342,8 @@ class Machine(Side):
 
     def leaves(self, packet: bytes) -> bool:
         family = packet[0] >> 4
-        destination = packet[16:20] if family == 4 else packet[24:40]
         with suppress(PermissionError):     # what the filter drops
-            self._senders[family].sendto(packet, (str(ip_address(destination)), 0))
+            self._senders[family].sendto(packet, (str(ip_address(ends_of(packet)[1])), 0))
         return packet[20 if family == 4 else 40 :] in [
             seen[20 if family == 4 else 40 :] for seen in _read_all(self._outside)
         ]
@@ -373,11 +373,8 @@ class Machines(Kernel):
 
 def _with_icmpv6_checksum(packet: bytes) -> bytes:
     body = packet[40:42] + bytes(2) + packet[44:]
-    summed = packet[8:40] + struct.pack(">II", len(body), ICMPV6) + body + bytes(len(body) % 2)
-    total = sum(struct.unpack(f">{len(summed) // 2}H", summed))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return packet[:42] + struct.pack(">H", ~total & 0xFFFF) + packet[44:]
+    over = packet[8:40] + struct.pack(">II", len(body), ICMPV6)
+    return packet[:42] + checksum(over + body) + packet[44:]
 
 
 def _raw_socket(family: int, protocol: int, mark: int = 0) -> socket.socket:

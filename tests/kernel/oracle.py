@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ctnetlink import Entry, Key, Table
+from frames import ends_of
 from nft import DISCONNECTED, forward_filter
 
 from sgfast.policy.model import TCP, Instance, Policy
@@ -277,11 +278,11 @@ class Kernel:
 
     def path(self, packet: bytes) -> list[Side]:
         """Whose filters judge the packet, the sender's first."""
-        return [side for side in map(self.owner, _ends(packet)) if side is not None]
+        return [side for side in map(self.owner, ends_of(packet)) if side is not None]
 
     def judge(self, packet: bytes) -> tuple[bool, Side | None]:
         """Whether the packet gets to its destination, and if not, whose filter stopped it."""
-        sender, receiver = map(self.owner, _ends(packet))
+        sender, receiver = map(self.owner, ends_of(packet))
         if sender is not None and not sender.leaves(packet):
             return False, sender
         if receiver is not None and not receiver.arrives(packet):
@@ -321,29 +322,11 @@ def lifetime(told: int, replied: bool, both_sent_syn: bool) -> int:
 # Packets -------------------------------------------------------------------------------------------------------------
 
 
-def with_checksum(packet: bytes) -> bytes:
-    """An IPv4 packet whose header the kernel will accept; IPv6 has no such sum."""
-    if packet[0] >> 4 != 4:
-        return packet
-    size = (packet[0] & 15) * 4
-    head = packet[:10] + b"\0\0" + packet[12:size]
-    total = sum(struct.unpack(f">{size // 2}H", head))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return head[:10] + struct.pack(">H", ~total & 0xFFFF) + head[12:] + packet[size:]
-
-
 def _unchanged(packet: bytes) -> bytes:
     """What forwarding leaves alone: all but TTL and header checksum."""
     if packet[0] >> 4 == 4:
         return packet[:8] + packet[9:10] + packet[12:]
     return packet[:7] + packet[8:]
-
-
-def _ends(packet: bytes) -> tuple[bytes, bytes]:
-    if packet[0] >> 4 == 4:
-        return packet[12:16], packet[16:20]
-    return packet[8:24], packet[24:40]
 
 
 # Namespaces and devices ----------------------------------------------------------------------------------------------

@@ -404,9 +404,7 @@ class Crowd:
         family = outer[0] >> 4 if outer else 0
         if family not in (4, 6):
             return c.last_frame
-        width = 4 if family == 4 else 16
-        at = 12 if family == 4 else 8
-        source, destination = (str(ip_address(outer[at + width * n : at + width * (n + 1)])) for n in (0, 1))
+        source, destination = (str(ip_address(end)) for end in wire.ends_of(outer))
         sender = self.pick((destination, destination, destination, self.pick(OUTSIDE[family]),
                             self.pick(self.inside[family] or OUTSIDE[family])))  # fmt: skip
         receiver = source if self.below(8) else self.address(family)
