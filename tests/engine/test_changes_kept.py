@@ -1,4 +1,4 @@
-"""What changes leave alone, and what they make a filter forget (SPEC 6.5, 6.6). ``scenario`` explains the tables."""
+"""Connections that changes leave alone or make a filter forget (SPEC 6.5, 6.6). ``scenario`` explains the tables."""
 
 from __future__ import annotations
 
@@ -21,35 +21,9 @@ from sgfast.policy.changes import (
     Change,
     RemoveAddress,
     RemoveInstance,
-    RemoveRule,
 )
 
 # --- SPEC 6.5: outbound persists
-
-
-def test_outbound_persists_in_both_families_and_opens_no_more_when_it_is_over() -> None:
-    run_both_families(SHOP, """
-        @0   udp web:4000 > client:53 -> allow rule
-        @0   ping web > client        -> allow rule
-        @1   apply no-out             -> 0 disconnected
-        @1   error router > web about udp web:4000 > client:53 -> allow related
-        @29  udp client:53 > web:4000 -> allow established
-        @29  pong client > web        -> allow established
-        @208 udp web:4000 > client:53 -> allow established
-        @208 ping web > client        -> deny no-rule
-        @388 udp web:4000 > client:53 -> deny no-rule
-    """, changes=CHANGES)  # fmt: skip
-
-
-def test_connection_reopened_from_the_other_end_is_outbound_then() -> None:
-    run_both_families(SHOP, handshake() + """
-        @1 tcp client:40000 > web:80 FA -> allow established
-        @1 tcp web:80 > client:40000 FA -> allow established
-        @1 tcp client:40000 > web:80 A  -> allow established
-        @2 tcp web:80 > client:40000 S  -> allow rule
-        @3 apply touch                  -> 0 disconnected
-        @3 tcp client:40000 > web:80 SA -> allow established
-    """, changes=CHANGES)  # fmt: skip
 
 
 # --- Connections with two sides, of which one is cut
@@ -71,61 +45,7 @@ def test_of_two_sides_only_the_one_of_the_changed_group_is_cut() -> None:
     """, changes=CHANGES)  # fmt: skip
 
 
-def test_two_sides_cut_one_after_the_other_count_twice_and_at_once_count_once() -> None:
-    policy = SHOP + on_change("cut-unmatched")
-    no_out = [RemoveRule("d", "d/outbound/1"), RemoveRule("d", "d/outbound/2")]
-    run_both_families(policy, handshake("db:40000", "web:80") + """
-        @1 apply no-http              -> 1 disconnected
-        @2 tcp db:40000 > web:80 PA   -> deny disconnected; egress allow established; ingress deny disconnected
-        @3 apply db-no-out            -> 1 disconnected
-        @4 tcp db:40000 > web:80 PA   -> deny disconnected; egress deny disconnected; ingress -
-    """, changes=CHANGES | {"db-no-out": no_out})  # fmt: skip
-    run_both_families(policy, handshake("db:40000", "web:80") + """
-        @1 apply all                  -> 1 disconnected
-        @4 tcp db:40000 > web:80 PA   -> deny disconnected; egress deny disconnected; ingress -
-        @4 tcp web:80 > db:40000 PA   -> deny disconnected; egress deny disconnected; ingress -
-    """, changes={"all": [*CHANGES["no-http"], *no_out]})  # fmt: skip
-
-
-def test_new_egress_connection_of_a_cut_key_gets_no_further() -> None:
-    run_both_families(SHOP, """
-        @0   udp db:1 > web:53 -> allow rule; egress allow rule; ingress allow rule
-        @0   udp db:2 > web:53 -> allow rule
-        @5   udp web:53 > db:2 -> allow established
-        @20  apply touch       -> 2 disconnected
-        # db's side is over at 30 s, web's too; db's second at 185 s
-        @30  udp db:1 > web:53 -> allow rule; egress allow rule; ingress allow rule
-        @30  udp db:2 > web:53 -> deny disconnected; egress allow established; ingress deny disconnected
-        @185-1ns udp web:53 > db:2 -> deny disconnected; egress deny disconnected; ingress -
-        @185 udp db:2 > web:53 -> allow rule; egress allow established; ingress allow rule
-    """, changes=CHANGES)  # fmt: skip
-    # db has an unanswered SYN that expires before web's side does.
-    run_both_families(SHOP, handshake("db:40000", "web:80") + """
-        @1  tcp db:40000 > web:80 FA -> allow established
-        @1  tcp web:80 > db:40000 FA -> allow established
-        @1  tcp db:40000 > web:80 A  -> allow established
-        @20 apply touch              -> 1 disconnected
-        # TIME-WAIT on db's side: a new opener there, cut on web's
-        @25 tcp db:40000 > web:80 S  -> deny disconnected; egress allow rule; ingress deny disconnected
-        @31-1ns tcp db:40000 > web:80 S -> deny disconnected; egress allow established; ingress deny disconnected
-        @31 tcp db:40000 > web:80 S  -> allow rule; egress allow established; ingress allow rule
-    """, changes=CHANGES)  # fmt: skip
-
-
 # --- SPEC 6.6: what is forgotten
-
-
-def test_instance_that_is_deleted_is_nobody_and_comes_back_as_another() -> None:
-    run_both_families(SHOP, handshake() + """
-        @0 tcp web:50000 > client:443 S  -> allow rule
-        @0 tcp client:443 > web:50000 SA -> allow established
-        @1 apply gone                    -> 0 disconnected
-        @2 tcp client:40000 > web:80 A   -> out-of-scope
-        @3 apply back                    -> 0 disconnected
-        @4 tcp client:40000 > web:80 A   -> deny midstream
-        @4 tcp client:443 > web:50000 A  -> deny midstream
-        @4 tcp client:40000 > web:80 S   -> allow rule
-    """, changes={"gone": RemoveInstance("web"), "back": AddInstance(WEB)})  # fmt: skip
 
 
 @pytest.mark.parametrize("policy", [SHOP, *(SHOP + on_change(what) for what in ("keep", "cut-unmatched"))])
@@ -139,19 +59,6 @@ def test_instance_deleted_and_added_in_one_go_is_another_one_though_nothing_else
             @1 error router > {instance.name} about udp {instance.name}:53 > client:9 -> deny invalid
             @1 udp client:9 > {instance.name}:53 -> allow rule
         """, changes={"anew": [RemoveInstance(instance.name), AddInstance(instance)]})  # fmt: skip
-
-
-def test_deleted_instance_leaves_the_other_ends_side_as_it_is() -> None:
-    run_both_families(SHOP, handshake("db:40000", "web:80") + handshake("web:40001", "db:5432") + """
-        @1 apply gone                  -> 0 disconnected
-        # web is a stranger now, and db goes on with it
-        @2 tcp db:40000 > web:80 PA    -> allow established; egress allow established; ingress -
-        @2 tcp web:80 > db:40000 PA    -> allow established; egress -; ingress allow established
-        @2 tcp web:40001 > db:5432 PA  -> allow established; egress -; ingress allow established
-        @2 tcp web:40002 > db:5432 S   -> deny no-rule
-        @3 apply back
-        @4 tcp db:40000 > web:80 PA    -> deny midstream; egress allow established; ingress deny midstream
-    """, changes={"gone": RemoveInstance("web"), "back": AddInstance(WEB)})  # fmt: skip
 
 
 #: web has a second address, which it loses.
@@ -202,19 +109,6 @@ def test_connection_that_was_local_for_a_while_is_forgotten() -> None:
     """, changes=changes)  # fmt: skip
 
 
-def test_address_that_moves_to_another_instance_is_met_by_its_filter() -> None:
-    run(TWO, """
-        @0 udp client:1 > 10.0.0.15:53 -> allow rule w/inbound/3
-        @0 udp 10.0.0.15:53 > client:1 -> allow established
-        @1 apply moves                 -> 0 disconnected
-        @1 udp 10.0.0.15:53 > client:1 -> allow rule d/outbound/1
-        @2 udp client:1 > 10.0.0.15:53 -> allow established d/outbound/1
-        @2 udp client:2 > 10.0.0.15:53 -> allow rule d/inbound/3
-        @3 apply touch                 -> 0 disconnected
-        @3 udp client:2 > 10.0.0.15:53 -> allow established
-    """, changes={"moves": [TAKEN, AddAddress("db", TAKEN.address)], "touch": TOUCH})  # fmt: skip
-
-
 PREFIXES = SHOP + '  - {name: router, addresses: [10.7.0.0/16, "2001:db8:7::/48"], security_groups: [w]}\n'
 
 
@@ -260,15 +154,3 @@ def test_longest_prefix_takes_an_address_away(
         @4 tcp client:40000 > {address}:80 A    -> allow established
         @4 tcp client:40000 > {neighbour}:80 A  -> deny midstream
     """, changes=changes)  # fmt: skip
-
-
-def test_address_added_makes_a_stranger_known() -> None:
-    run_both_families(SHOP, handshake() + """
-        @0 udp other:1 > client:2      -> out-of-scope
-        @1 apply client-is-db          -> 0 disconnected
-        @2 tcp client:40000 > web:80 A -> deny midstream; egress deny midstream; ingress -
-        @2 tcp web:80 > client:40000 A -> deny midstream; egress allow established; ingress deny midstream
-        @2 udp other:1 > client:53     -> allow rule
-    """, changes={"client-is-db": [
-        AddAddress("db", ip_network("203.0.113.9/32")), AddAddress("db", ip_network("2001:db8:ff::9/128")),
-    ]})  # fmt: skip

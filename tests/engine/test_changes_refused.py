@@ -9,11 +9,9 @@ import pytest
 from scenario import run, run_both_families
 from shop_changes import (
     CHANGES,
-    OUT,
     SHOP,
     TLS,
     VPCS,
-    both,
     handshake,
     on_change,
 )
@@ -24,13 +22,11 @@ from sgfast.policy.changes import (
     AddPeering,
     AddRule,
     Change,
-    RemoveAddress,
     RemoveGroup,
     RemoveInstance,
     RemoveMember,
     RemovePeering,
     RemoveRule,
-    SetAddressGroup,
 )
 from sgfast.policy.model import GroupPeer
 
@@ -69,63 +65,6 @@ def test_peering_that_goes_isolates_and_disconnects_nothing(policy: str) -> None
     """, changes=PEERINGS)  # fmt: skip
 
 
-def test_new_peering_lets_openers_meet_the_rules() -> None:
-    run_both_families(VPCS, """
-        @0 tcp n:1 > b:80 S -> deny vpc-isolated
-        @1 apply swap       -> 0 disconnected
-        @1 tcp n:1 > b:80 S -> allow rule; egress allow rule; ingress allow rule
-        @1 tcp r:1 > b:80 S -> deny vpc-isolated
-        # not transitive
-        @1 tcp r:1 > n:80 S -> deny vpc-isolated
-    """, changes=PEERINGS)  # fmt: skip
-
-
-@pytest.mark.parametrize(("what", "by_apart", "by_touch"), [("cut-inbound", 0, 1), ("cut-unmatched", 1, 0)])
-def test_connections_of_vpcs_apart_are_cut_like_others(what: str, by_apart: int, by_touch: int) -> None:
-    """A member of a VPC that is no peer any more matches no group."""
-    run_both_families(VPCS + on_change(what), handshake("r:40000", "b:80") + f"""
-        @1 apply apart              -> {by_apart} disconnected
-        @2 apply touch              -> {by_touch} disconnected
-        @3 tcp r:40000 > b:80 PA    -> deny vpc-isolated
-        @3 apply closed             -> 0 disconnected
-        @4 apply together           -> 0 disconnected
-        @5 tcp r:40000 > b:80 PA    -> deny disconnected; egress allow established; ingress deny disconnected
-    """, changes=PEERINGS)  # fmt: skip
-
-
-def test_named_vpc_loses_sight_of_a_vpc_that_is_no_peer_any_more() -> None:
-    run_both_families(VPCS, handshake("r:40000", "b:80") + """
-        @1 apply apart              -> 0 disconnected
-        # blue is outside now (SPEC 7.1): r's own side goes on, and strangers do not get in
-        @2 tcp r:40000 > b:80 PA    -> allow established; egress allow established; ingress -
-        @2 tcp b:1 > r:80 S         -> deny no-rule; egress -; ingress deny no-rule
-        @2 tcp b:1 > n:80 S         -> out-of-scope
-        # b's side was forgotten with its address
-        @3 apply together           -> 0 disconnected
-        @4 tcp r:40000 > b:80 PA    -> deny midstream; egress allow established; ingress deny midstream
-        @4 tcp r:40000 > b:80 S     -> allow rule; egress allow established; ingress allow rule
-    """, changes=PEERINGS, vpc="red")  # fmt: skip
-    run_both_families(VPCS + on_change("cut-unmatched"), handshake("b:40000", "r:80") + handshake("r:1", "b:80") + """
-        # a stranger is in no group
-        @1 apply apart              -> 1 disconnected
-        @2 tcp b:40000 > r:80 PA    -> deny disconnected; egress -; ingress deny disconnected
-        @2 tcp b:80 > r:1 PA        -> allow established; egress -; ingress allow established
-    """, changes=PEERINGS, vpc="red")  # fmt: skip
-
-
-def test_own_prefix_of_a_named_vpc_takes_a_peers_address_away() -> None:
-    changes: dict[str, Change] = {
-        "shadow": AddAddress("r", ip_network("10.2.0.0/24")), "light": RemoveAddress("r", ip_network("10.2.0.0/24")),
-    }  # fmt: skip
-    run(VPCS, handshake("b:40000", "203.0.113.9:80") + """
-        @1 apply shadow                      -> 0 disconnected
-        @2 tcp b:40000 > 203.0.113.9:80 PA   -> deny midstream
-        @3 apply light                       -> 0 disconnected
-        @4 tcp b:40000 > 203.0.113.9:80 PA   -> deny midstream
-        @4 tcp b:40000 > 203.0.113.9:80 S    -> allow rule
-    """, changes=changes, vpc="red")  # fmt: skip
-
-
 def test_change_that_makes_an_address_ambiguous_is_refused() -> None:
     """SPEC 6.10, 7.3."""
     policy = VPCS.replace("10.3.0.5", "10.1.0.5")
@@ -150,28 +89,6 @@ def test_change_that_makes_an_address_ambiguous_is_refused() -> None:
 # --- Address groups
 
 
-def test_address_group_that_is_set_concerns_new_connections_only() -> None:
-    rules = f"""{both("direction: inbound, protocol: tcp, ports: 80, source: offices")}, {OUT}"""
-    policy = f"""
-address_groups: [{{name: offices, addresses: [203.0.113.0/24, "2001:db8:ff::9"]}}]
-security_groups:
-  - {{name: w, rules: [{rules}]}}
-instances: [{{name: web, addresses: [10.0.0.5, "2001:db8::5"]  , security_groups: [w]}}]
-"""
-    elsewhere = (ip_network("198.51.100.0/24"), ip_network("2001:db8:ff::10/128"))
-    changes: dict[str, Change] = {"moved": SetAddressGroup("offices", elsewhere)}
-    for what, count, then in [
-        ("cut-inbound", 0, "allow established"), ("keep", 0, "allow established"),
-        ("cut-unmatched", 1, "deny disconnected"),
-    ]:  # fmt: skip
-        run_both_families(policy + on_change(what), "@0 tcp other:1 > web:80 -> deny no-rule" + handshake() + f"""
-            @1 apply moved                 -> {count} disconnected
-            @2 tcp client:40000 > web:80 A -> {then}
-            @2 tcp client:40001 > web:80 S -> deny no-rule
-            @2 tcp other:1 > web:80 S      -> allow rule
-        """, changes=changes)  # fmt: skip
-
-
 # --- SPEC 5.8: cut connections still occupy table entries
 
 
@@ -189,28 +106,6 @@ def test_table_full_of_cut_connections_has_no_room_until_their_deadlines() -> No
         @600-1ns udp client:3 > web:53   -> deny table-full
         @600 udp client:3 > web:53       -> allow rule
     """, changes=CHANGES)  # fmt: skip
-
-
-def test_cut_connection_that_nobody_answered_makes_room() -> None:
-    run_both_families(SHOP + room_for(1), """
-        @0  udp client:1 > web:53 -> allow rule
-        @1  apply touch           -> 1 disconnected
-        @2  udp client:1 > web:53 -> deny disconnected
-        @3  udp client:2 > web:53 -> allow rule
-        # evicted, so forgotten: its key is free
-        @4  udp client:1 > web:53 -> allow rule
-        @4  udp web:53 > client:1 -> allow established
-        @5  udp client:2 > web:53 -> deny table-full
-    """, changes=CHANGES)  # fmt: skip
-
-
-def test_what_is_forgotten_gives_its_place_back() -> None:
-    run_both_families(SHOP + room_for(1), handshake() + """
-        @1 udp client:1 > twin:53 -> deny table-full
-        @2 apply gone             -> 0 disconnected
-        @2 udp client:1 > twin:53 -> allow rule
-        @2 udp twin:53 > client:1 -> allow established
-    """, changes={"gone": RemoveInstance("web")})  # fmt: skip
 
 
 # --- SPEC 6.1: changes are rejected as a whole

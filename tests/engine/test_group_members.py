@@ -81,14 +81,6 @@ def test_address_of_another_instance_in_a_members_prefix_is_in_the_group_and_onl
     run(OWNED, MEMBERS.replace("VERDICT REASON", "deny no-rule").replace("EGRESS", "deny no-rule; ingress -"))
 
 
-def test_other_ip_version_of_an_instance_in_a_prefix_is_not_in_the_group() -> None:
-    run(HERE, "udp inside:9 > web:53 -> deny no-rule; egress allow rule", family=6)
-
-
-def test_prefix_makes_no_members_in_another_region() -> None:
-    run(ROUTED.replace("REGION", "there"), "udp inside:9 > peer:53 -> deny no-rule; egress allow rule")
-
-
 def test_prefix_makes_no_members_of_a_peered_vpc_that_has_the_same_addresses() -> None:
     # Seen from w, 10.1.2.3 is w's own, and what v's router has says nothing about it.
     policy = HERE + '  - {name: own, vpc: w, addresses: [10.1.2.3, 10.7.0.0/16], security_groups: [other]}\n'
