@@ -1,4 +1,4 @@
-"""What a frame holds, and what needs no filter (SPEC 3.1 to 3.4). ``scenario`` says how to read a table."""
+"""The content of frames, and packets that need no filter (SPEC 3.1 to 3.4). ``scenario`` says how to read a table."""
 
 from __future__ import annotations
 
