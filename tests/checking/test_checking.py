@@ -1,4 +1,4 @@
-"""What ``sgfast check`` finds, and what it does not (SPEC 10.12)."""
+"""Findings of ``sgfast check``, and what is none (SPEC 10.12)."""
 
 from __future__ import annotations
 
