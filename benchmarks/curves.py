@@ -37,7 +37,7 @@ BOTH = [pytest.param(CONNECTIONS, id="connections"), pytest.param(OPENERS, id="o
 
 
 class Curves:
-    """What all curves need for measuring."""
+    """The tools that all curves need for measuring."""
 
     def __init__(self, maker: Maker, loops: Loops, measure: Measure) -> None:
         self.maker, self.loops, self.measure = maker, loops, measure

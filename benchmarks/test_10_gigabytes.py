@@ -1,4 +1,4 @@
-"""What a user asks first: how long the whole command takes for a large capture, beside programs that read captures."""
+"""A user's first question: how long the whole command takes for a large capture, beside programs that read captures."""
 
 from __future__ import annotations
 

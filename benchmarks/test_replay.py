@@ -23,7 +23,7 @@ from yardsticks.scripted import ScriptedFilter
 from sgfast import Policy, ReplayResult, replay
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
-#: How sgfast is run, by name: arguments of ``replay``, and its sinks that write lines.
+#: Runs of sgfast, by name: arguments of ``replay``, and its sinks that write lines.
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "verbatim": ({"mode": "verbatim", "midstream": "deny"}, {}),
     "causal": ({"mode": "causal", "midstream": "infer"}, {}),

@@ -93,7 +93,7 @@ def both(frames: list[bytes], link_type: int, wires: list[int] | None = None) ->
 
 
 def found(frame: bytes, link_type: int) -> str:
-    """How a SYN in a frame was judged, or why not."""
+    """The verdict on a SYN in a frame, or why there is none."""
     verdict, reason, src, dst, *_ = both([frame], link_type)[0]
     if src is None:
         assert dst is None

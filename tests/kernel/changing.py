@@ -44,7 +44,7 @@ def change_kernel(kernel: Kernel, before: Policy, changes: Iterable[Change]) -> 
 
 
 def instances_concerned(before: Policy, after: Policy) -> set[str]:
-    """Those in a group, before or after, whose rules or members are others now (SPEC 6.3)."""
+    """Members of a group, before or after, whose rules or members are others now (SPEC 6.3)."""
     found = set()
     for group in {*before.group_by_name, *after.group_by_name}:
         rules, members = [], []

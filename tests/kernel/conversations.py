@@ -19,7 +19,7 @@ from sgfast.policy.changes import Change, apply_changes
 from sgfast.policy.model import Policy
 from sgfast.reference.addresses import visible_prefixes
 
-#: What random packets carry. SCTP and DCCP are not among them: Linux tracks their states.
+#: Protocols of random packets. SCTP and DCCP are not among them: Linux tracks their states.
 PROTOCOLS = (6, 6, 6, 6, 6, 6, 17, 17, 17, 1, 1, 47, 50, 253)
 TCP_ODD = ("S", "S", "SA", "A", "FA", "FA", "R", "RA", "", "SF", "SR", "F", "FPU", "SU", "AU", "FAU", "SE", "P", "RF",
            "SAEC")  # fmt: skip

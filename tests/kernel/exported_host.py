@@ -56,7 +56,7 @@ SETTINGS = SYSCTLS | {
 }
 
 
-#: What the packets of ``conversations`` carry besides ICMP.
+#: Protocols of the packets of ``conversations`` besides ICMP.
 PROTOCOLS = (6, 17, 47, 50, 253)
 
 
@@ -104,7 +104,7 @@ class HostSide(Side):
         self.instance = instance
         self.table = ZoneTable(zone, host.table)
         self.refreshed = 0
-        #: What a change disconnected: set, element, and the seconds that it has left.
+        #: Connections that a change disconnected: set, element, and the seconds that it has left.
         self.cut: dict[tuple[str, str], int] = {}
         self._cut = {}
         self._host = host
@@ -304,7 +304,7 @@ def _spelled(key: Key) -> set[str]:
 
 
 def _with_times_of_oracle(policy: Policy) -> Policy:
-    """Of what the kernel times otherwise than SPEC 5.2, the times by which ``oracle.lifetime`` tells it."""
+    """The times by which ``oracle.lifetime`` tells what the kernel times otherwise than SPEC 5.2."""
     timeouts = replace(policy.settings.timeouts, unidirectional=UNKNOWN_SECONDS)
     return replace(policy, settings=replace(policy.settings, timeouts=timeouts))
 
@@ -312,7 +312,7 @@ def _with_times_of_oracle(policy: Policy) -> Policy:
 class Machine(Side):
     """An instance's own machine: packets come in from the network and get to sockets, and go out from sockets."""
 
-    #: Of packets that the test sends. What the kernel itself answers goes no further.
+    #: A mark of packets that the test sends. Answers of the kernel itself go no further.
     MARK = 7
 
     def load(self, policy: Policy, isolate: bool = True) -> None:
@@ -355,7 +355,7 @@ class Machine(Side):
             packet = _with_icmpv6_checksum(packet)      # sockets get no others
         os.write(self._outside, packet)
         _read_all(self._outside)
-        # Of IPv6, sockets get what follows the header.
+        # With IPv6, sockets get what follows the header.
         receiver = self.receivers[family, protocol]
         return packet[20 if family == 4 else 40 :] in [
             seen[20 if family == 4 else 0 :] for seen in received(receiver)

@@ -73,7 +73,7 @@ SYSCTLS = {
     },
 }
 
-#: What comes in on one device goes out on the other, whoever owns the addresses.
+#: Packets that come in on one device go out on the other, whoever owns the addresses.
 ROUTES = """
 link set lo up
 link set inside up
@@ -125,7 +125,7 @@ class Side:
         self._rules = ""
         #: Seconds that disconnected connections have left, also those Linux has forgotten.
         self._cut: dict[Key, int] = {}
-        #: How often one of them had been given another time by Linux.
+        #: The number of times that one of them had been given another time by Linux.
         self.refreshed = 0
         with _new_namespace() as namespace:
             self._namespace = os.dup(namespace)
@@ -170,7 +170,7 @@ class Side:
         os.write(entrance, packet)
         wanted = _unchanged(packet)
         came_out = False
-        # What is not the packet is the kernel's own (an ICMP error to the sender, a listener report).
+        # Anything but the packet is the kernel's own (an ICMP error to the sender, a listener report).
         for seen in _read_all(exit_):
             came_out = came_out or _unchanged(seen) == wanted
         _read_all(entrance)
@@ -213,7 +213,7 @@ class Side:
         self.table.update(entry, self._cut[entry.key], DISCONNECTED)
 
     def disconnect_successor(self, *ends: tuple[IPv4Address | IPv6Address, int | None]) -> None:
-        """What took a disconnected TCP connection's place in the table is disconnected for the time that one had."""
+        """The entry in a disconnected TCP connection's place is disconnected for the time that one had."""
         for entry in self.table.entries():
             if entry.key == (TCP, None, frozenset(ends)):
                 self.table.update(entry, self._cut[entry.key], DISCONNECTED)
@@ -237,7 +237,7 @@ class Kernel:
 
     def __init__(self, policy: Policy) -> None:
         self.sides: list[Side] = []
-        #: Of instances that are gone.
+        #: Counted at instances that are gone.
         self._refreshed = 0
         try:
             self.load(policy)
@@ -257,7 +257,7 @@ class Kernel:
 
     @property
     def refreshed(self) -> int:
-        """How often a disconnected connection had been given another time, for a packet the filter then dropped."""
+        """The number of disconnected connections given another time, for a packet the filter then dropped."""
         return self._refreshed + sum(side.refreshed for side in self.sides)
 
     def load(self, policy: Policy, deleted: Collection[str] = ()) -> None:
@@ -323,7 +323,7 @@ def lifetime(told: int, replied: bool, both_sent_syn: bool) -> int:
 
 
 def _unchanged(packet: bytes) -> bytes:
-    """What forwarding leaves alone: all but TTL and header checksum."""
+    """The parts that forwarding leaves alone: all but TTL and header checksum."""
     if packet[0] >> 4 == 4:
         return packet[:8] + packet[9:10] + packet[12:]
     return packet[:7] + packet[8:]

@@ -26,7 +26,7 @@ from sgfast.policy.model import Policy, Settings
 from sgfast.reference.packets import Packet, parse_frame
 
 PER_POLICY = 5000
-#: What policies that change say of it (SPEC 6.7).
+#: Settings ``on_change`` (SPEC 6.7).
 ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "cut-unmatched", "cut-inbound", "forget-unmatched", "keep")
 
 

@@ -198,7 +198,7 @@ def test_outbound_tcp_goes_on_in_every_state_as_if_nothing_had_been_changed(fami
         unchanged = Comparison(policy).run([*before, Step(10, after[0].packet), *after[1:]], kernel)
     assert judged.pop(len(before)) == Turned(0, 0)
     same = [new.reason == old.reason for new, old in zip(judged, unchanged, strict=True)]
-    # What only a rule allows is denied now, and what follows from it.
+    # Packets that only a rule allows are denied now, and what follows from it.
     others = {(new.reason, old.reason) for new, old in zip(judged, unchanged, strict=True) if new.reason != old.reason}
     assert others <= {("no-rule", "rule"), ("no-rule", "established"), ("midstream", "established"),
                       ("midstream", "invalid")}  # fmt: skip

@@ -1,4 +1,4 @@
-"""What random traffic does not show of the files for nftables: how they load, timeouts, and traffic that is rare.
+"""Facts about files for nftables that random traffic does not show: loading, timeouts, and traffic that is rare.
 
 SPEC 13.10 to 13.12.
 """

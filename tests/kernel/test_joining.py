@@ -50,14 +50,14 @@ def by_engine(policy: Policy, packets: Sequence[bytes]) -> list[str]:
 
 
 def whole_of(packet: bytes) -> bytes:
-    """What forwarding and cutting leave of a packet that is not cut: addresses, protocol and everything behind."""
+    """The parts of a packet that forwarding and cutting leave alone: addresses, protocol and everything behind."""
     if packet[0] >> 4 == 4:
         return packet[12:20] + packet[9:10] + packet[(packet[0] & 15) * 4 :]
     return packet[8:40] + packet[6:7] + packet[40:]
 
 
 def take_apart(packet: bytes) -> tuple[bytes, int, bool, bytes, bytes]:
-    """Which datagram, place, whether more is to come, what stands before all parts, the part."""
+    """The datagram, the place, whether more is to come, what stands before all parts, the part."""
     if packet[0] >> 4 == 4:
         bits = int.from_bytes(packet[6:8], "big")
         part = packet[(packet[0] & 15) * 4 :]
@@ -76,7 +76,7 @@ def take_apart(packet: bytes) -> tuple[bytes, int, bool, bytes, bytes]:
 
 
 def put_together(packets: Iterable[bytes]) -> Counter[bytes]:
-    """What a receiver gets of packets that all reach it, as ``whole_of`` words it: how often each."""
+    """Datagrams that a receiver gets of packets that all reach it, as ``whole_of`` words them: how often each."""
     got: Counter[bytes] = Counter()
     parts: dict[bytes, dict[int, tuple[bool, bytes, bytes]]] = {}
     for packet in packets:
@@ -240,7 +240,7 @@ class Comparison:
                 self.hits[", ".join(sorted(sent.differs))] += 1
 
     def _by_name(self, got: Counter[bytes]) -> dict[bytes, Counter[bytes]]:
-        """What was delivered of each datagram sent, and of nothing else."""
+        """The parts of each datagram sent that were delivered, and nothing else."""
         found: dict[bytes, Counter[bytes]] = {name: Counter() for name in self.sent}
         lengths = {len(name) for name in self.sent}
         for whole, times in got.items():
@@ -250,7 +250,7 @@ class Comparison:
 
 
 def through(kernel: Kernel, packets: Iterable[bytes]) -> list[bytes]:
-    """What comes out behind the last filter. The kernel has packets of its own: listener reports, errors."""
+    """Packets behind the last filter. The kernel has packets of its own: listener reports, errors."""
     out: list[bytes] = []
     for packet in packets:
         source, destination = f.ends_of(packet)
@@ -483,7 +483,7 @@ def test_random_datagrams() -> None:
 
 @both_families
 def test_fragments_past_two_filters(family: int) -> None:
-    """What the first filter lets through comes to the second in fragments again."""
+    """Datagrams that the first filter lets through come to the second in fragments again."""
     policy = open_policy()
     web = policy.instances[0]
     rules = (Rule("in", "inbound", family, 17, ((80, 80),)),)

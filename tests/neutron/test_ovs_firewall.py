@@ -1,4 +1,4 @@
-"""What Neutron's firewall does with single packets, and what the engine says of them under the profile ``neutron``.
+"""Single packets in Neutron's firewall, and the engine's verdicts on them under the profile ``neutron``.
 
 Each table is what Open vSwitch did. Where the engine says something else, the table says so.
 """
@@ -115,7 +115,7 @@ NEIGHBOUR_DISCOVERY = {
     137: (False, False, False, False),
     143: (False, False, False, False),
 }
-#: What rules allow, and Open vSwitch drops: its connection tracking calls these types invalid.
+#: Types that rules allow, and Open vSwitch drops: its connection tracking calls them invalid.
 INVALID_TO_OVS = {131, 132, 133, 137, 143}
 
 

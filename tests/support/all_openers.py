@@ -54,7 +54,7 @@ class Packet:
 
 
 class Truth:
-    """What a policy says of each packet whose source is an instance of the packet's VPC, or no instance's while the
+    """A policy's verdict on each packet whose source is an instance of the packet's VPC, or no instance's while the
     destination is an instance of that VPC (SPEC 12.1).
     """
 

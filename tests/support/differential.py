@@ -30,9 +30,9 @@ from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict
 from sgfast.replaying.kinds import joined, kinds_of
 
-#: What a policy that changes says of it (SPEC 6.7), from run to run.
+#: Settings ``on_change`` (SPEC 6.7), from run to run.
 ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "forget-unmatched", "cut-unmatched", "cut-inbound", "keep")
-#: How a policy is run: mode, midstream, which VPC.
+#: Options of a run: mode, midstream, the VPC.
 runs = st.tuples(st.sampled_from(MODES), st.sampled_from(MIDSTREAMS), st.sampled_from((None, None, None, "red")))
 
 

@@ -22,7 +22,7 @@ from sgfast.report.suggestion import suggestion_document
 from sgfast.report.text import to_text
 from sgfast.suggesting import Suggestion
 
-#: Of ``check_summary``.
+#: Sizes for ``check_summary``.
 SIZES: dict[str, Any] = dict.fromkeys(
     ("groups", "rules", "instances", "vpcs", "address_classes", "port_classes", "rule_tables", "bit_vector_tables",
      "bytes"), 10**9,
