@@ -1,36 +1,31 @@
-"""Connections that changes cut, and their end (SPEC 6.2 to 6.4). ``scenario`` says how to read a table."""
+"""Connections that changes cut, keep or forget, and changes that are refused (SPEC 6). ``scenario`` explains tables."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_network
 
+import pytest
 from scenario import policy_of, run, run_both_families
-from shop_changes import (
-    CHANGES,
-    SHOP,
-    TLS,
-    handshake,
-    new,
-    on_change,
-)
+from shop_changes import CHANGES, SHOP, TLS, VPCS, WEB, handshake, new, on_change
 
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,
     AddInstance,
     AddMember,
+    AddPeering,
+    AddRule,
     Change,
     ModifyRule,
     RemoveAddress,
     RemoveGroup,
     RemoveInstance,
     RemoveMember,
+    RemovePeering,
+    RemoveRule,
 )
 from sgfast.policy.model import GroupPeer, SecurityGroup
-
-# --- SPEC 6.2: new connections are judged by the new rules
-
 
 # --- SPEC 6.3: whose connections are cut, and which
 
@@ -100,29 +95,6 @@ def test_what_changes_nothing_cuts_nothing() -> None:
             """, changes=changes)  # fmt: skip
 
 
-def test_only_what_lives_is_cut_and_counted() -> None:
-    run_both_families(SHOP, """
-        @0      udp client:1 > web:53 -> allow rule
-        @0      udp client:2 > web:53 -> allow rule
-        @1      udp web:53 > client:2 -> allow established
-        # over at 30 s: what opens then opens under the new rules
-        @30     apply no-dns          -> 1 disconnected
-        @30     udp client:1 > web:53 -> deny no-rule
-        @30     udp client:2 > web:53 -> deny disconnected
-        # refused at once: nothing left
-        @31     tcp client:3 > web:80 S  -> allow rule
-        @31     tcp web:80 > client:3 RA -> allow established
-        @31     apply touch              -> 0 disconnected
-        @31     tcp client:3 > web:80 S  -> allow rule
-    """, changes=CHANGES)  # fmt: skip
-    run_both_families(SHOP, """
-        @0      udp client:1 > web:53 -> allow rule
-        @30-1ns apply no-dns          -> 1 disconnected
-        @30-1ns udp client:1 > web:53 -> deny disconnected
-        @30     udp client:1 > web:53 -> deny no-rule
-    """, changes=CHANGES)  # fmt: skip
-
-
 def test_change_is_no_packet_and_does_not_move_the_clock() -> None:
     """SPEC 6.9."""
     engine = run(SHOP, """
@@ -169,26 +141,161 @@ def test_change_after_the_window_of_inference_leaves_it_to_the_clock_what_was_se
     }, midstream="infer")  # fmt: skip
 
 
-# --- SPEC 6.4: what a disconnected connection denies, and for how long
+# --- Connections with two sides, of which one is cut
 
 
-def test_cut_connection_keeps_the_deadline_it_had_whatever_comes() -> None:
-    run_both_families(SHOP, handshake() + """
-        @100    tcp client:40000 > web:80 PA -> allow established
-        @200    apply touch                  -> 1 disconnected
-        # openers, answers, endings and nonsense, in both directions
-        @300    tcp client:40000 > web:80 S    -> deny disconnected
-        @300    tcp web:80 > client:40000 S    -> deny disconnected
-        @300    tcp web:80 > client:40000 SA   -> deny disconnected
-        @300    tcp client:40000 > web:80 A    -> deny disconnected
-        @300    tcp client:40000 > web:80 FA   -> deny disconnected
-        @300    tcp client:40000 > web:80 R    -> deny disconnected
-        @300    tcp web:80 > client:40000 RA   -> deny disconnected
-        @300    tcp web:80 > client:40000 SF   -> deny disconnected
-        @300    tcp client:40000 > web:80 none -> deny disconnected
-        @700-1ns tcp client:40000 > web:80 S   -> deny disconnected
-        @700-1ns tcp web:80 > client:40000 PA  -> deny disconnected
-        @700    tcp web:80 > client:40000 PA   -> deny midstream
-        @700    tcp client:40000 > web:80 S    -> allow rule
-        @700    tcp web:80 > client:40000 SA   -> allow established
+def test_of_two_sides_only_the_one_of_the_changed_group_is_cut() -> None:
+    run_both_families(SHOP, handshake("db:40000", "web:80") + """
+        @1   apply touch                -> 1 disconnected
+        @2   tcp db:40000 > web:80 PA   -> deny disconnected; egress allow established; ingress deny disconnected
+        @2   tcp web:80 > db:40000 PA   -> deny disconnected; egress deny disconnected; ingress -
+        @2   tcp db:40000 > web:80 SF   -> deny invalid; egress deny invalid; ingress -
+        # errors to db need db's side and the sender's
+        @2   error router > db about tcp db:40000 > web:80 PA -> allow related
+        @2   error web > db about tcp db:40000 > web:80 PA    -> deny invalid; egress deny invalid; ingress -
+        @2   error router > web about tcp web:80 > db:40000 A -> deny invalid
+        @600 tcp db:40000 > web:80 PA   -> deny midstream; egress allow established; ingress deny midstream
+        # db's side has seen all of db's packets
+        @1200-1ns tcp db:40000 > web:80 PA -> deny midstream; egress allow established; ingress deny midstream
     """, changes=CHANGES)  # fmt: skip
+
+
+# --- SPEC 6.6: what is forgotten
+
+
+@pytest.mark.parametrize("policy", [SHOP, *(SHOP + on_change(what) for what in ("keep", "cut-unmatched"))])
+def test_instance_deleted_and_added_in_one_go_is_another_one_though_nothing_else_differs(policy: str) -> None:
+    """SPEC 6.11. The last instance of a policy has the same number before and after."""
+    for instance in (WEB, policy_of(SHOP).instances[-1]):
+        run_both_families(policy, f"""
+            @0 udp client:9 > {instance.name}:53 -> allow rule
+            @0 udp {instance.name}:53 > client:9 -> allow established
+            @1 apply anew                        -> 0 disconnected
+            @1 error router > {instance.name} about udp {instance.name}:53 > client:9 -> deny invalid
+            @1 udp client:9 > {instance.name}:53 -> allow rule
+        """, changes={"anew": [RemoveInstance(instance.name), AddInstance(instance)]})  # fmt: skip
+
+
+def test_connection_that_was_local_for_a_while_is_forgotten() -> None:
+    """SPEC 6.11: so is it for errors that quote it. The other end's connection stays where it is another instance's."""
+    peer = ip_network("203.0.113.9/32")
+    changes: dict[str, Change | list[Change]] = {
+        "own": AddAddress("web", peer), "not-own": RemoveAddress("web", peer),
+    }
+    run(SHOP, """
+        @0 udp client:1 > web:53      -> allow rule
+        @0 udp web:53 > client:1      -> allow established
+        @0 udp db:53 > client:2       -> allow rule
+        @1 apply own                  -> 0 disconnected
+        @2 udp client:1 > web:53      -> local
+        @2 udp db:53 > client:2       -> deny no-rule; egress allow established; ingress deny no-rule
+        @3 apply not-own              -> 0 disconnected
+        @4 error client > web about udp web:53 > client:1 -> deny invalid
+        @4 udp client:1 > web:53      -> allow rule
+        @4 udp db:53 > client:2       -> allow established
+    """, changes=changes)  # fmt: skip
+
+
+PREFIXES = SHOP + '  - {name: router, addresses: [10.7.0.0/16, "2001:db8:7::/48"], security_groups: [w]}\n'
+
+
+@pytest.mark.parametrize(("address", "neighbour", "longer", "wider", "narrower"), [
+    ("10.7.1.9", "10.7.2.9", "10.7.1.0/24", "10.0.0.0/8", "10.7.1.8/31"),
+    ("[2001:db8:7:1::9]", "[2001:db8:7:2::9]", "2001:db8:7:1::/64", "2001:db8::/44", "2001:db8:7:1::8/127"),
+])  # fmt: skip
+def test_longest_prefix_takes_an_address_away(
+    address: str, neighbour: str, longer: str, wider: str, narrower: str
+) -> None:
+    changes: dict[str, Change] = {
+        "longer": AddAddress("db", ip_network(longer)),
+        "not-longer": RemoveAddress("db", ip_network(longer)),
+        "wider": AddAddress("db", ip_network(wider)),
+        "own": AddAddress("router", ip_network(narrower)),
+        "not-wide": RemoveAddress("router", next(
+            prefix for prefix in policy_of(PREFIXES).instance_by_name["router"].addresses
+            if prefix.overlaps(ip_network(longer))
+        )),
+    }  # fmt: skip
+    both_hosts = handshake(server=f"{address}:80") + handshake(server=f"{neighbour}:80")
+    run(PREFIXES, both_hosts + f"""
+        @1 apply longer                         -> 0 disconnected
+        @2 tcp client:40000 > {address}:80 A    -> deny midstream
+        @2 tcp client:40000 > {address}:80 S    -> deny no-rule
+        @2 tcp client:40000 > {neighbour}:80 A  -> allow established
+        # what was forgotten does not come back
+        @3 apply not-longer                     -> 0 disconnected
+        @3 tcp client:40000 > {address}:80 A    -> deny midstream
+        @3 tcp client:40000 > {address}:80 S    -> allow rule
+        @3 tcp client:40000 > {neighbour}:80 A  -> allow established
+    """, changes=changes)  # fmt: skip
+    run(PREFIXES, both_hosts + f"""
+        # less specific, of another; more specific, of the same: nobody loses anything
+        @1 apply wider                          -> 0 disconnected
+        @1 apply own                            -> 0 disconnected
+        @2 tcp client:40000 > {address}:80 A    -> allow established
+        @2 tcp client:40000 > {neighbour}:80 A  -> allow established
+        @3 apply longer                         -> 0 disconnected
+        @3 tcp client:40000 > {address}:80 A    -> allow established
+        # the instance loses the wide prefix, and keeps the address because the narrow prefix contains it
+        @4 apply not-wide                       -> 0 disconnected
+        @4 tcp client:40000 > {address}:80 A    -> allow established
+        @4 tcp client:40000 > {neighbour}:80 A  -> deny midstream
+    """, changes=changes)  # fmt: skip
+
+
+# --- SPEC 3.6, 7: peerings added and removed
+
+
+def test_change_that_makes_an_address_ambiguous_is_refused() -> None:
+    """SPEC 6.10, 7.3."""
+    policy = VPCS.replace("10.3.0.5", "10.1.0.5")
+    run(policy, handshake("r:40000", "b:80") + """
+        # blue would see 10.1.0.5 in red and in green
+        @1 apply green            -> refused
+        @2 tcp r:40000 > b:80 PA  -> allow established; egress allow established; ingress allow established
+        @2 apply swap             -> 0 disconnected
+        @3 tcp n:40000 > b:80 PA  -> deny midstream; egress deny midstream; ingress -
+        # to b's side it is the same connection: n has the address r had
+        @3 tcp n:40000 > b:80 S   -> allow established; egress allow rule; ingress allow established
+    """, changes={
+        "green": AddPeering("blue", "green"), "swap": [RemovePeering("blue", "red"), AddPeering("blue", "green")],
+    }, vpc="blue")  # fmt: skip
+    run(VPCS, handshake("r:40000", "b:80") + """
+        @1 apply twice            -> refused
+        @1 apply inside           -> refused
+        @2 tcp r:40000 > b:80 PA  -> allow established; egress allow established; ingress allow established
+    """, changes={
+        "twice": AddAddress("n", ip_network("10.1.0.5/32")), "inside": AddAddress("n", ip_network("10.1.0.0/24")),
+    })  # fmt: skip
+
+
+# --- SPEC 6.1: changes are rejected as a whole
+
+
+@pytest.mark.parametrize("bad", [
+    AddMember("nope", "web"),
+    RemoveRule("w", "w/inbound/99"),
+    RemoveMember("w", "web"),
+    RemoveGroup("w"),
+    AddAddress("web", ip_network("10.0.0.6/32")),
+    AddRule("d", replace(TLS, peer=GroupPeer("nope"))),
+    RemoveInstance("nope"),
+])  # fmt: skip
+def test_refused_change_changes_nothing_even_as_the_last_of_several(bad: Change) -> None:
+    good: list[Change] = [
+        *CHANGES["no-http"], *CHANGES["8080"], RemoveInstance("twin"), AddMember("spare", "db"),
+        RemoveRule("d", "d/outbound/1"),
+    ]  # fmt: skip
+    for what in ("cut-inbound", "cut-unmatched", "keep"):
+        run_both_families(SHOP + on_change(what), handshake() + handshake(server="twin:80") + """
+            @0 udp client:1 > db:53         -> allow rule
+            @1 apply bad                    -> refused
+            @1 apply last                   -> refused
+            @1 apply first                  -> refused
+            @2 tcp client:40000 > web:80 A  -> allow established
+            @2 tcp client:40000 > twin:80 A -> allow established
+            @2 udp client:1 > db:53         -> allow established
+            @2 tcp client:40001 > web:80 S  -> allow rule
+            @2 tcp client:40001 > web:8080 S -> deny no-rule
+            @2 tcp db:1 > client:80 S       -> allow rule
+        """, changes={"bad": bad, "last": [*good, bad], "first": [bad, *good]})  # fmt: skip

@@ -142,40 +142,6 @@ def test_snapshot_keeps_that_changes_forget(tmp_path: Path) -> None:
 # --- SPEC 9.3: inferred connections
 
 
-def test_inferred_connections_are_inbound_for_whom_did_not_call() -> None:
-    run_both_families(SHOP, """
-        @0   tcp web:80 > client:40000 PA   -> allow inferred
-        @0   tcp client:443 > web:50000 PA  -> allow inferred
-        @1   apply touch                    -> 1 disconnected
-        @2   tcp client:40000 > web:80 PA   -> deny disconnected
-        @2   tcp web:80 > client:40000 PA   -> deny disconnected
-        @2   tcp web:50000 > client:443 PA  -> allow established
-        # free at 600 s, when nothing is inferred any more
-        @600-1ns tcp web:80 > client:40000 PA -> deny disconnected
-        @600 tcp web:80 > client:40000 PA   -> deny midstream
-        @600 tcp client:40000 > web:80 S    -> allow rule
-    """, changes=CHANGES, midstream="infer")  # fmt: skip
-
-
-def test_openers_seen_are_none_of_a_changes_business() -> None:
-    """SPEC 6.11."""
-    run_both_families(SHOP, """
-        @0  tcp client:40001 > web:80 S   -> allow rule
-        @0  tcp client:40002 > web:8080 S -> deny no-rule
-        @0  tcp client:40003 > web:80 FA  -> allow inferred
-        @1  apply 8080                -> 2 disconnected
-        @2  tcp client:40001 > web:80 A   -> deny disconnected
-        # denied when it was seen: nothing is inferred, though the rules would allow it now
-        @2  tcp client:40002 > web:8080 A -> deny midstream
-        @2  tcp client:40004 > web:8080 A -> allow inferred
-        # a SYN that meets a connection, cut or not, is nobody's opener
-        @2  tcp client:40003 > web:80 S   -> deny disconnected
-        @30 tcp client:40001 > web:80 A   -> deny midstream
-        # its opener was never seen
-        @30 tcp client:40003 > web:80 A   -> allow inferred
-    """, changes=CHANGES, midstream="infer")  # fmt: skip
-
-
 # --- SPEC 9.2: causal mode
 
 

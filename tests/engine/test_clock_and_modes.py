@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-
 import pytest
 from peers_and_filter import (
     FILTER,
-    INSTANCES,
-    OPEN_IN,
     PEERS,
     either_setting,
     room_for,
@@ -20,8 +16,6 @@ from scenario import (
 )
 
 from sgfast.engine import Engine
-from sgfast.policy.changes import AddAddress, AddRule, RemoveAddress, RemoveRule
-from sgfast.policy.model import Rule
 
 # --- SPEC 9.1: the clock
 
@@ -342,33 +336,3 @@ def test_inferred_connection_is_answered_and_never_evicted() -> None:
         @1 udp client:1 > web:80         -> deny table-full
         @2 tcp web:80 > client:40000 A   -> allow established
     """, midstream="infer")  # fmt: skip
-
-
-def test_key_whose_second_end_gets_a_connection_is_not_moot_again_when_one_of_them_ends() -> None:
-    """SPEC 6.11. The opener that gives it is denied all the same, as the other end's connection was cut."""
-    own = ip_network("10.0.0.5/32")
-    run(f"""
-security_groups:
-  - {{name: w, rules: [{{id: out, direction: outbound, protocol: tcp}}]}}
-  - {{name: d, rules: [{OPEN_IN}]}}
-{INSTANCES}""", """
-        @0   tcp web:9 > db:80 S   -> allow rule
-        @0   tcp db:80 > web:9 SA  -> allow established
-        @0   tcp web:9 > db:80 A   -> allow established
-        # db's filter denies its key from now on, and web's forgets it
-        @1   apply cut             -> 1 disconnected
-        @1   apply gone            -> 0 disconnected
-        @1   apply back            -> 0 disconnected
-        @1   apply closed          -> 0 disconnected
-        @1   tcp web:9 > db:80 S   -> deny no-rule; egress deny no-rule; ingress -
-        @1   tcp web:9 > db:80 A   -> moot opener-denied
-        @1   apply open            -> 0 disconnected
-        @2   tcp web:9 > db:80 S   -> deny disconnected; egress allow rule; ingress deny disconnected
-        @2   tcp web:9 > db:80 A   -> deny invalid; egress deny invalid; ingress -
-        # web's connection has ended, db's has not
-        @40  tcp web:9 > db:80 A   -> deny midstream; egress deny midstream; ingress -
-        @40  tcp db:80 > web:9 A   -> deny disconnected; egress deny disconnected; ingress -
-    """, changes={
-        "cut": RemoveRule("d", "d/inbound/2"), "gone": RemoveAddress("web", own), "back": AddAddress("web", own),
-        "closed": RemoveRule("w", "out"), "open": AddRule("w", Rule("out", "outbound", 4, 6)),
-    }, mode="causal")  # fmt: skip

@@ -277,16 +277,6 @@ def test_error_names_the_connections_rule_and_refreshes_nothing() -> None:
     """)  # fmt: skip
 
 
-def test_error_about_tcp_changes_no_state() -> None:
-    run_both_families(FILTER, tcp("@0 > S -> allow rule") + """
-        @0 error router > web about tcp web:80 > client:40000 SA     -> allow related
-        @0 error web > client about tcp client:40000 > web:80 S      -> allow related
-    """ + tcp(
-        # it was no reply: a reset still makes the connection forgotten
-        "@1 < RA -> allow established", "@1 < RA -> deny midstream",
-    ))  # fmt: skip
-
-
 def test_error_about_an_error_or_about_nothing_is_invalid_even_where_all_is_allowed() -> None:
     run_both_families(PEERS, """
         ping client > web id=3                            -> allow rule

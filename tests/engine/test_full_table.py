@@ -137,26 +137,6 @@ def test_denied_pings_and_peers_take_no_more_room_than_there_is() -> None:
     assert engine.dataplane.counters["live_tuples"] == 3
 
 
-def test_moot_keys_take_places_and_give_them() -> None:
-    run_both_families(FILTER + room_for(2), """
-        @0 tcp client:1 > web:22 S       -> deny no-rule
-        @1 tcp client:2 > web:22 S       -> deny no-rule
-        @2 tcp client:1 > web:22 A       -> moot opener-denied
-        # the older of the two goes, however lately it was refreshed, and even if its opener comes again
-        @2 tcp client:1 > web:22 S       -> deny no-rule
-        @3 udp client:3 > web:80         -> allow rule
-        @3 udp web:80 > client:3         -> allow established
-        @4 tcp client:1 > web:22 A       -> deny midstream
-        @4 tcp client:2 > web:22 A       -> moot opener-denied
-        @5 udp client:4 > web:80         -> allow rule
-        @5 udp web:80 > client:4         -> allow established
-        @5 tcp client:2 > web:22 A       -> deny midstream
-        # no room for a mark: denied, but not moot
-        @6 tcp client:5 > web:22 S       -> deny no-rule
-        @6 tcp web:22 > client:5 SA      -> deny midstream
-    """, mode="causal")  # fmt: skip
-
-
 def test_connection_between_two_instances_takes_one_place() -> None:
     """SPEC 1.1."""
     run_both_families(PEERS + room_for(2), """
