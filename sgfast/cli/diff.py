@@ -27,12 +27,12 @@ from sgfast.cli.page_file import PageFile, page_file, report_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
 from sgfast.cli.progress import progress_of
-from sgfast.signals import raise_arrived
 from sgfast.spelling import did_you_mean
+from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.reaching import Difference
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
@@ -131,7 +131,7 @@ def diff(
     if [plan, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
-    from sgfast.asking import by_rules
+    from sgfast.api import by_rules
 
     parts = [] if export is None else export.parts("-", is_change=True)
     inputs = Inputs(files[:2] if plan is None else (), captures, [plan])
@@ -140,7 +140,7 @@ def diff(
             page.give_standard_output("--to")
         lines: dict[str, Lines] = {"old": {}, "new": {}}
         if plan is not None:
-            from sgfast.policy.formats.terraform import load_plan
+            from sgfast.importing.terraform import load_plan
 
             old, new = load_plan(plan, policies.unresolved)
         else:

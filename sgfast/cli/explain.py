@@ -79,7 +79,7 @@ def explain(
     """
     from sgfast.errors import ArgumentError
     from sgfast.explaining import explain as explain_packet
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.report.explain import explain_summary, explain_text
 
     number = int(protocol) if protocol.isascii() and protocol.isdigit() and len(protocol) <= 3 else protocol

@@ -10,7 +10,7 @@ from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Choice, Form, format_option, quiet_option, vpc_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
-from sgfast.signals import raise_arrived
+from sgfast.system.signals import raise_arrived
 
 
 @click.command(short_help="Compare a cloud's flow logs with a policy.")

@@ -24,7 +24,7 @@ from sgfast.cli.options import (
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
 from sgfast.cli.progress import progress_of
-from sgfast.signals import raise_arrived
+from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayOptions
@@ -165,7 +165,7 @@ def suggest(
         raise click.UsageError("--from allowed needs --policy, which says what is allowed")
     if unanswered and policy is not None and source != "all":
         raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
-    from sgfast.output import is_standard_output, open_output, refuse_shared
+    from sgfast.system.output import is_standard_output, open_output, refuse_shared
 
     if export is not None:
         parts = export.parts(output or "-", is_change=policy is not None)

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.capture.names import printable
 from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import PolicyError
+from sgfast.policy.loaded import having
 from sgfast.policy.model import Policy, Vpc
 from sgfast.preprocess.vpcs import Dealer, restore_times
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.placement import Placement, refuse_too_many, seen_from
 from sgfast.replaying.results import Oddities
+from sgfast.system.names import printable
 
 #: The marks that assign packets to a VPC, in order of precedence: the key in a policy, and the field of ``Vpc``.
 _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))
@@ -44,7 +45,7 @@ class VpcPairs:
             if vpc.name not in policy.vpc_by_name
         ]
         self._policies = [
-            policy.having(vpcs=tuple(replace(vpc, region=_region(policy, vpc)) for vpc in vpcs))
+            having(policy, vpcs=tuple(replace(vpc, region=_region(policy, vpc)) for vpc in vpcs))
             for policy in (old, new)
         ]
         #: Both place packets alike. The second is made only for its check that each VPC can distinguish its peers.

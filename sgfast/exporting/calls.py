@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sgfast.errors import ExportError
 from sgfast.exporting.changes import Changes, summary
-from sgfast.policy.model import Instance, Network
+from sgfast.policy.model import Instance, Network, Policy, Rule
 from sgfast.policy.yaml_nodes import shown_origin
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -108,6 +109,22 @@ def _word(text: str) -> str:
 def single_address(instance: Instance) -> Network | None:
     """An address by which the instance can be found, if its addresses are not all CIDRs."""
     return next((each for each in instance.addresses if each.prefixlen == each.max_prefixlen), None)
+
+
+def first_id(pattern: re.Pattern[str], *texts: str) -> str:
+    """The first of the texts that is an id of the provider; empty if none is."""
+    return next(filter(pattern.fullmatch, texts), "")
+
+
+def id_of_rule(pattern: re.Pattern[str], rule: Rule) -> str:
+    """The id of the provider's rule that this rule is, or is a part of; empty if there is none."""
+    return first_id(pattern, rule.id.partition("/")[0])
+
+
+def refuse_several_regions(policy: Policy, target: str) -> None:
+    if len(regions := {vpc.region for vpc in policy.vpcs}) > 1:
+        message = f"the VPCs are in {len(regions)} regions; {target} is told about one region at a time"
+        raise ExportError(shown_origin(policy.origin), message)
 
 
 def plain_text(text: str) -> str:

@@ -8,12 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sgfast.capture.names import printable
 from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding, Severity
 from sgfast.checking.codes import NEVER_HIT
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
@@ -38,6 +37,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.names import as_text
+from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult

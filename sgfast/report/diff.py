@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sgfast.capture.names import printable
 from sgfast.comparing import CHANGES, Change, Counts, DiffResult
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 from sgfast.policy.protocols import protocol_name
@@ -32,6 +31,7 @@ from sgfast.report.replay import closing, left_out_paragraphs, vpc_words
 from sgfast.report.rollup import By, Folded, Passing, Row
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
 from sgfast.report.why import Reasons
+from sgfast.system.names import printable
 
 #: Maximum number of port ranges shown for a rule.
 MAX_PORTS = 6

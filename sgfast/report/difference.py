@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sgfast.capture.names import printable
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching import Decider, Difference, Row
 from sgfast.report.amounts import plural
@@ -24,6 +23,7 @@ from sgfast.report.document import (
 )
 from sgfast.report.names import as_text
 from sgfast.report.reach import reach_cells, row_object
+from sgfast.system.names import printable
 
 #: Maximum number of rules of a row.
 LISTED_RULES = 5

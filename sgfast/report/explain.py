@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sgfast.capture.names import printable
 from sgfast.explaining import Explained, NearMiss, SideExplained, service_of
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.model import WORDS
 from sgfast.policy.protocols import protocol_name
@@ -14,6 +13,7 @@ from sgfast.policy.rule_text import rule_text
 from sgfast.report.amounts import plural
 from sgfast.report.names import as_text
 from sgfast.report.page import Page
+from sgfast.system.names import printable
 
 #: Maximum number of near misses, and of rules that match but lose, before "and N more".
 TOP = 10

@@ -5,11 +5,11 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any
 
-from sgfast.capture.names import printable
 from sgfast.flow_logs import Checked, Disagreement
 from sgfast.policy.protocols import protocol_name
 from sgfast.report.amounts import grouped, human_bytes, instant, plural
 from sgfast.report.page import Page
+from sgfast.system.names import printable
 
 #: Maximum number of disagreements in the text; JSON has more.
 TOP = 20

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from sgfast.capture.names import printable
 from sgfast.reaching import Part, Reach, Row
 from sgfast.report.amounts import plural
 from sgfast.report.names import as_text
 from sgfast.report.page import Page
+from sgfast.system.names import printable
 
 #: Maximum number of names, or of ports and services, in a cell before "and N more". JSON has all of them.
 LISTED_PARTS = 8

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from sgfast.checking import CODES, Checked, Finding
 from sgfast.checking.codes import NEVER_HIT, WIDER_THAN_USED
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.report.check import about_of, line_of
 from sgfast.report.check_traffic import traffic_object, window_text
 from sgfast.version import __version__

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from sgfast.capture.names import printable
 from sgfast.policy.model import GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Service
@@ -32,6 +31,7 @@ from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.suggesting import Check, Evidence, LeftOut, Suggestion
 from sgfast.suggesting.document import short
+from sgfast.system.names import printable
 
 #: Default limits of rules, and of rows of what is left out for one reason, in the text. JSON has all rules.
 TOP = 30

@@ -14,11 +14,11 @@ from effort import some
 from traffic import OUTSIDE, PORTS, Crowd, drawn
 from winners import winner
 
-from sgfast import HEADER_DTYPE
+from sgfast import HEADER_DTYPE, Policy
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.compiler import tables as tables_of
 from sgfast.core.classify.cidr_trie import CidrTrie
-from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup
+from sgfast.policy.model import Instance, Rule, SecurityGroup
 from sgfast.reference.addresses import longest_prefix_owner
 
 SEED = 1

@@ -15,9 +15,9 @@ from sgfast.comparing import diff
 from sgfast.errors import PolicyError
 from sgfast.explaining import explain
 from sgfast.flow_logs import check_logs
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import AddInstance, apply_changes
-from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.lookup import find
 from sgfast.policy.model import Instance, Policy
 from sgfast.replaying import ReplayOptions, run_replay

@@ -16,7 +16,7 @@ from command import SHOP, sgfast, valid
 from effort import some
 from traffic import Crowd, as_capture, drawn, stateful
 
-from sgfast.policy.document import load_policy
+from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup

@@ -8,7 +8,7 @@ from typing import Any
 from sgfast.checking import Checked
 from sgfast.cli.printing import MARKDOWN_ROWS
 from sgfast.comparing import DiffResult
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.reaching import Difference
 from sgfast.replaying import ReplayResult
 from sgfast.report.check import check_document

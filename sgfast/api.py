@@ -1,0 +1,606 @@
+"""The face of the library: ``sgfast.Policy`` with the questions that users ask it, and how an answer reads.
+
+Each question is one function whose first parameter is the policy; ``Policy`` has them as methods. Below this module,
+policies are plain values, and nothing imports it but the commands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, get_args
+
+from sgfast import loading
+from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.loading import PolicySource
+from sgfast.notebook import SHOWN_ROWS, Shown, html_table
+from sgfast.policy import model
+from sgfast.policy.loaded import LoadedPolicy, lines_of
+from sgfast.policy.model import Action, Instance
+
+# Modules are imported when a question needs them: all of them take half a second.
+if TYPE_CHECKING:
+    from sgfast.checking import Checked, Finding
+    from sgfast.comparing import Change, ChangedGroup, DiffResult
+    from sgfast.engine import Midstream, Mode
+    from sgfast.explaining import Explained
+    from sgfast.exporting.terraform import Provider
+    from sgfast.exporting.texts import Target
+    from sgfast.policy.change_file import ChangesSource
+    from sgfast.policy.expectations import ExpectationsSource
+    from sgfast.proving import Proof
+    from sgfast.reaching import Difference, End, Reach, Row
+    from sgfast.replaying import FlowSink, FrameSink, PacketSink, Reading, ReplayResult
+    from sgfast.replaying.options import Kept
+    from sgfast.report.check import TableSizes
+    from sgfast.system.output import Output as Output
+
+EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
+"""One end of connections: a word that SPEC 12.2 lists, or an address or network as a value."""
+
+Captures = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Progress = Callable[[int, int], None]
+Parameters = ParamSpec("Parameters")
+Sink = TypeVar("Sink")
+
+#: Limit of rows in the text of a reach, as the command has it by default.
+_REACH_ROWS = 40
+_VERDICTS = {"allow": "allowed", "deny": "denied"}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult(Shown):
+    """Findings of ``sgfast check``."""
+
+    policy: model.Policy
+    checked: Checked
+    #: Sizes of the tables that the policy compiles to.
+    tables: TableSizes
+    warnings: tuple[str, ...] = ()
+    #: Instances that the policy has only for this check.
+    assumed: tuple[Instance, ...] = ()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The worst first."""
+        return self.checked.findings
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Checks that were left out because they would have taken too long, as full sentences."""
+        return self.checked.left_out
+
+    @property
+    def traffic(self) -> ReplayResult | None:
+        """The replay of the captures; None: there were none."""
+        return self.checked.traffic
+
+    def matching(self, wanted: str) -> list[Finding]:
+        """The findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
+        ArgumentError for something else.
+        """
+        return self.checked.matching(wanted)
+
+    def __repr__(self) -> str:
+        codes = ", ".join(sorted({finding.code for finding in self.findings}))
+        number = f"{len(self.findings)} finding{'s' * (len(self.findings) != 1)}"
+        return f"<CheckResult of {self.policy!r}: {number}{codes and ': '}{codes}>"
+
+    def _repr_html_(self) -> str:
+        from sgfast.report.check import about_of
+
+        rows = [(each.code, each.severity, about_of(each), each.message) for each in self.findings[:SHOWN_ROWS]]
+        return html_table(("code", "severity", "about", "finding"), rows, len(self.findings))
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDiff(Shown):
+    """A comparison of two policies: by the rules alone, and for captured traffic."""
+
+    #: By the rules alone, for all packets.
+    by_rules: Difference
+    #: For the traffic of the captures; None: there were none.
+    traffic: DiffResult | None = None
+
+    @property
+    def opened(self) -> tuple[Row, ...]:
+        """Rows that the new policy allows and the old one does not."""
+        return self.by_rules.opened
+
+    @property
+    def closed(self) -> tuple[Row, ...]:
+        """Rows that the old policy allows and the new one does not."""
+        return self.by_rules.closed
+
+    @property
+    def newly_denied(self) -> list[ChangedGroup]:
+        """Connections of the captures that only the old policy allows, those that were answered first. Raises
+        ArgumentError if there were no captures.
+        """
+        return self._changed("newly-denied")
+
+    @property
+    def newly_allowed(self) -> list[ChangedGroup]:
+        """Connections of the captures that only the new policy allows. Errors as in ``newly_denied``."""
+        return self._changed("newly-allowed")
+
+    # `diff` once returned a DiffResult. Programs that were written then still find in its answer what they used.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            from sgfast.comparing import DiffResult
+
+            if name.startswith("_") or not (name in DiffResult.__annotations__ or hasattr(DiffResult, name)):
+                raise AttributeError(f"'PolicyDiff' object has no attribute {name!r}", name=name, obj=self)
+            if self.traffic is None:
+                raise AttributeError(f"a PolicyDiff has no {name!r} because there were no captures")
+            return getattr(self.traffic, name)
+
+    def _changed(self, change: Change) -> list[ChangedGroup]:
+        if self.traffic is None:
+            raise ArgumentError(f"{change} connections are those of captures: give some, or see opened and closed")
+        return self.traffic.of(change)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        of_policies = (*self.by_rules.old.warnings, *self.by_rules.new.warnings)
+        of_input = of_policies if self.traffic is None else self.traffic.warnings
+        return tuple(dict.fromkeys((*self.by_rules.warnings, *of_input)))
+
+    def __repr__(self) -> str:
+        opened = len(self.opened)
+        words = f"{opened} row{'s' * (opened != 1)} opened, {len(self.closed)} closed"
+        return f"<PolicyDiff: {words}{'' if self.traffic is None else f', {self.traffic!r}'}>"
+
+    def _repr_html_(self) -> str:
+        return self.by_rules._repr_html_() + ("" if self.traffic is None else self.traffic._repr_html_())
+
+
+def text_of(result: Any) -> str:
+    """Return the text that the command for such a result prints, without the last line break."""
+    from sgfast.report.text import to_text
+
+    # By name, because to import all of their classes takes long. Somebody may have derived one from them.
+    match next(kind.__name__ for kind in type(result).__mro__ if Shown in kind.__bases__):
+        case "Explained":
+            from sgfast.report.explain import explain_text
+
+            text = explain_text(result, lines_of(result.policy))
+        case "Reach":
+            from sgfast.report.reach import reach_text
+
+            text = reach_text(result, top=_REACH_ROWS)
+        case "Proof":
+            from sgfast.expectations.texts import expectations_text
+
+            text = expectations_text(result, lines_of(result.policy), [*result.policy.warnings, *result.warnings])
+        case "CheckResult":
+            from sgfast.report.check import check_document, check_summary
+
+            lines = lines_of(result.policy)
+            summary = check_summary(
+                result.policy, result.tables, [*result.warnings], result.checked, lines, result.assumed
+            )
+            text = to_text(check_document(result.policy.origin, summary, result.checked, lines))
+        case "PolicyDiff":
+            from sgfast.report.diff import diff_document
+            from sgfast.report.difference import difference_document
+
+            traffic = [] if result.traffic is None else diff_document(result.traffic)
+            text = to_text([*difference_document(result.by_rules), *traffic])
+        case "ReplayResult":
+            from sgfast.report.replay import replay_document
+
+            text = to_text(replay_document(result))
+        case "Suggestion":
+            from sgfast.report.suggestion import suggestion_document
+
+            text = to_text(suggestion_document(result))
+        case name:
+            raise AssertionError(f"no command prints a {name}")
+    return text.removesuffix("\n")
+
+
+# Why one packet is allowed or denied ---------------------------------------------------------------------------------
+
+
+def explain(
+    policy: PolicySource,
+    source: EndWord,
+    destination: EndWord,
+    service: str,
+    *,
+    sport: int | None = None,
+    vpc: str | None = None,
+    as_if_in: Sequence[str] = (),
+) -> Explained:
+    """Explain why a packet that opens a connection is allowed or denied: the rule that wins, or the nearest ones.
+
+    ``print(policy.explain("web-1", "db-1", "tcp/5432"))``. The service ``icmp`` is a ping. If an end or the service
+    stands for several packets, such as a group, a network or ``all``, one packet is explained that stands for them:
+    one that is denied, if there is one. ``choices`` of the answer says whether all get the same verdict.
+
+    ``sport``: the source port, which only matters for DHCP. ``vpc``: the VPC in which addresses are looked up;
+    None: that of the source's instance, or else of the destination's. ``as_if_in``: groups of a machine that the
+    policy does not have yet, ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end is an address that no instance
+    has. These three are for one packet.
+
+    Raises PolicyError for an end that means nothing or several things, and if no filter judges any such packet;
+    ArgumentError for a service that there is not.
+    """
+    from sgfast import explaining
+    from sgfast.reaching import named_end
+    from sgfast.reaching.services import single_service
+
+    policy = load(policy)
+    words, service = (str(source), str(destination)), str(service)
+    one = [_only_one(named_end(policy, word)) for word in words]
+    packet = single_service(service)
+    if packet is not None and one[0] is not None and one[1] is not None:
+        return explaining.explain(
+            policy, one[0], one[1], packet.protocol, port=packet.port, sport=sport, icmp_type=packet.icmp_type,
+            icmp_code=packet.icmp_code, vpc=vpc, as_if_in=as_if_in,
+        )  # fmt: skip
+    if sport is not None or vpc is not None or as_if_in:
+        raise ArgumentError(
+            "sport, vpc and as_if_in are for one packet: name one instance or address at each end, and one service, "
+            "such as tcp/443"
+        )
+    return _standing_for(policy, *words, service)
+
+
+def _only_one(end: End) -> str | None:
+    """An instance or an address, as a word; None: the end is something else."""
+    if end.kind == "instance":
+        return end.name
+    if end.kind == "network" and end.networks[0].num_addresses == 1:
+        return str(end.networks[0].network_address)
+    return None
+
+
+def _standing_for(policy: model.Policy, source: str, destination: str, service: str) -> Explained:
+    """One of several packets: one that is denied if there is one."""
+    from sgfast.errors import PolicyError
+    from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
+    from sgfast.policy.yaml_nodes import show, shown_origin
+    from sgfast.proving import Expectations
+
+    origin = shown_origin(policy.origin)
+    what = f"{service} from {source} to {destination}"
+
+    def with_verdict(verdict: Action) -> Explained | None:
+        ends = (Word(source, origin),), (Word(destination, origin),)
+        opposite: Action = "deny" if verdict == "allow" else "allow"
+        meant = Expectation(*ends, (Word(service, origin),), opposite, "", "", 0, origin)
+        (outcome,) = Expectations(policy, ExpectationsFile(origin, (meant,))).prove().outcomes
+        return outcome.counterexample
+
+    denied, allowed = with_verdict("deny"), with_verdict("allow")
+    found = denied or allowed
+    if found is None:
+        raise PolicyError(f"{origin}: no filter judges any packet for {show(what)[1:-1]}")
+    some = f"{what}: some of these packets are {{}}, and some are {{}}. This is one that is {{}}."
+    every = f"{what}: all of these packets are {{}}. This is one of them."
+    if denied is not None and allowed is not None:
+        words = some.format("allowed", "denied", "denied")
+    else:
+        words = every.format(_VERDICTS[found.verdict])
+    return replace(found, choices=(words, *found.choices))
+
+
+# Questions about all packets -----------------------------------------------------------------------------------------
+
+
+def reach(
+    policy: PolicySource,
+    *,
+    source: EndWord | None = None,
+    destination: EndWord | None = None,
+    protocol: str | None = None,
+    port: int | str | None = None,
+    rules: bool = False,
+) -> Reach:
+    """List who may open which connections to whom, by the rules alone and for all packets (SPEC 12.5).
+
+    ``protocol``: only this service; None: all. ``port``: only these destination ports, ``443`` or
+    ``"80,8000-8080"``; without ``protocol``, of tcp and udp. ``rules``: find the rules that allow each row.
+
+    Raises PolicyError for an end that means nothing or several things, or if the answer would take too long;
+    ArgumentError for a service that there is not.
+    """
+    from sgfast.reaching import ANY, named_end
+    from sgfast.reaching import reach as find_rows
+
+    policy = load(policy)
+    asked = str(protocol or "all")
+    if port is not None:
+        asked = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
+    sources, destinations = (
+        ANY if end is None else named_end(policy, str(end)) for end in (source, destination)
+    )
+    return find_rows(policy, sources, destinations, asked, rules=rules)
+
+
+def test(policy: PolicySource, expectations: ExpectationsSource) -> Proof:
+    """Prove for all packets that the policy allows and denies what is meant (SPEC 10.23).
+
+    ``expectations``: the path or the text of an expectations file, the same as plain values, or a list such as
+    ``[{"from": "web", "to": "db", "service": "tcp/5432", "verdict": "allow"}]``. The answer's ``of("fails")`` are
+    those that do not hold, each with a packet that shows it.
+
+    Raises PolicyError for expectations that cannot be read, and for names in them that mean nothing.
+    """
+    from sgfast.policy.expectations import expectations_of
+    from sgfast.proving import Expectations
+
+    policy = load(policy)
+    return Expectations(policy, expectations_of(expectations)).prove()
+
+
+def check(
+    policy: PolicySource,
+    *,
+    expect: ExpectationsSource | None = None,
+    captures: Captures = (),
+    vpc: str | None = None,
+    reading: Reading | None = None,
+    as_if_in: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> CheckResult:
+    """Find what is redundant, useless or dangerous, as findings with stable codes (SPEC 10.12).
+
+    ``expect``: also find what these expectations contradict. ``captures``: also find the rules that no packet in
+    them used; ``vpc`` and ``reading`` are as for ``replay``. ``as_if_in``: check as if there were one more
+    instance, ``"GROUP=ADDRESS"``.
+
+    Raises PolicyError, CaptureError and the other errors of ``replay``.
+    """
+    from sgfast.checking import check_policy
+    from sgfast.policy.assuming import with_assumed
+    from sgfast.report.check import compile_for_check
+
+    policy = load(policy)
+    policy, assumed = with_assumed(policy, as_if_in, vpc=vpc)
+    tables, warnings = compile_for_check(policy, vpc)
+    meant = None
+    if expect is not None:
+        from sgfast.policy.expectations import expectations_of
+        from sgfast.proving import Expectations
+
+        meant = Expectations(policy, expectations_of(expect))
+    traffic = uses = None
+    if captures:
+        from sgfast.checking.usage import Uses
+        from sgfast.replaying import Reading, ReplayOptions, Sinks, run_replay
+
+        uses = Uses(policy)
+        options = ReplayOptions(vpc=vpc, reading=reading or Reading())
+        traffic = run_replay(policy, captures, options, Sinks(packets=(uses.openers,), flows=(uses,)), progress)
+        warnings += [warning for warning in traffic.warnings if warning not in warnings]
+    proof = None
+    if meant is not None:
+        proof = meant.prove()
+        warnings += proof.warnings
+    return CheckResult(policy, check_policy(policy, traffic, uses, proof), tables, tuple(warnings), assumed)
+
+
+def replay(
+    policy: PolicySource,
+    captures: Captures,
+    *,
+    mode: Mode = "causal",
+    midstream: Midstream = "infer",
+    vpc: str | None = None,
+    engine: Literal["fast", "reference"] = "fast",
+    packets: PacketSink | Sequence[PacketSink] | None = None,
+    frames: FrameSink | Sequence[FrameSink] | None = None,
+    flows: FlowSink | Sequence[FlowSink] | None = None,
+    progress: Progress | None = None,
+    changes: ChangesSource | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    snapshot: Output | str | os.PathLike[str] | None = None,
+    jobs: int = 1,
+    reading: Reading | None = None,
+    client: Any = None,
+    shards: int | None = None,
+    tables: Sequence[Kept] | Kept = (),
+) -> ReplayResult:
+    """Judge every packet of ``captures``.
+
+    ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
+    ``captures``: a path, or several, which form one replay in the order given. ``-`` is standard input; a directory
+    stands for the captures in it.
+    ``packets``, ``frames``, ``flows``: one or several sinks each, for every packet's result, for packets together with
+    their results, and for connections.
+    ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
+    ``progress``: called now and then with (packets, bytes read) so far, over all captures.
+    ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which there
+    may be pairs ``(at, change)``: a time, and a value of ``sgfast.policy.changes`` or a mapping. All of it is checked
+    before any packet is judged.
+    ``snapshot``: where to save the state after the last packet. ``flows`` then does not get connections that are still
+    open; the replay that resumes reports them.
+    ``resume``: a saved state to go on from, as if both replays' captures were one replay. Policy, options and changes
+    must be the same, and so must the part of ``reading`` that selects packets; a different ``start`` or ``end`` only
+    causes a warning. The result covers all captures, except ``elapsed_seconds``.
+    ``jobs``: the number of threads that judge, as for ``Engine``.
+    ``reading``: how captures are read, and which packets are left out. The rest is judged as if there were no other
+    packets; but times in ``changes`` given in seconds count from the first packet, even if that is left out.
+    ``client``: a ``distributed.Client`` whose workers read and judge (``cluster``). ``resume`` is then a folder, a path
+    or URL that all workers can access, where they keep what they read for later replays; None: a temporary one on this
+    machine.
+    ``tables``: which rows to keep in memory, ``"packets"`` or ``"connections"``, for the result's ``tables``: at most
+    10,000,000 of each (SPEC 14.9).
+    ``shards``: the number of parts into which a cluster divides the packets; None: by the size of the captures.
+
+    If a capture is damaged, the result covers the packets before the damage; on a cluster, it also covers the captures
+    after the damaged one.
+
+    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; TableError for too many
+    rows to keep; ArgumentError for an unknown option or no captures, ArgumentTypeError for ``changes`` or ``reading``
+    of the wrong type.
+    """
+    from sgfast.replaying import Reading, ReplayOptions, Sinks, run_replay
+
+    options = ReplayOptions(
+        mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or Reading(),
+        changes=changes, resume=resume, snapshot=snapshot, client=client, shards=shards,
+        tables=(tables,) if isinstance(tables, str) else tuple(tables),
+    )  # fmt: skip
+    sinks = Sinks(_several(packets), _several(frames), _several(flows))
+    return run_replay(policy, captures, options, sinks, progress)
+
+
+def _several(sinks: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
+    if sinks is None:
+        return ()
+    return tuple(sinks) if isinstance(sinks, Sequence) else (sinks,)
+
+
+def export(
+    policy: PolicySource,
+    to: Target,
+    *,
+    since: PolicySource | None = None,
+    form: Literal["script", "json"] = "script",
+    provider: Provider | None = None,
+    instance: str | None = None,
+    interfaces: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+    connections: str | os.PathLike[str] | None = None,
+) -> str:
+    """Write what a target needs for the policy to hold there, as a text (SPEC 13). Nothing is run.
+
+    ``to``: ``terraform`` (a configuration), ``aws``, ``openstack`` or ``otc`` (a script), ``nftables`` (a file for
+    ``nft -f``).
+    ``since``: what is there already; only what differs is written. None: nothing but VPCs and instances.
+    ``form``: ``json``: the calls of the cloud's API in place of a script.
+    ``provider``: of ``terraform``, ``aws``, ``openstack`` or ``opentelekomcloud``; None: that of the policy's profile.
+    ``instance``, ``interfaces``: of ``nftables``, the instance that the machine itself is; or for a host, the device
+    that each instance is behind, ``{"web-1": "tap0"}``.
+    ``connections``: of ``nftables`` with ``since``, the path of what ``conntrack -L -o extended`` lists: write what
+    becomes of these connections.
+
+    Raises ExportError, whose ``problems`` list all that the target cannot have; PolicyError; ArgumentError for options
+    that do not go together; ArgumentTypeError for one of another type.
+    """
+    from sgfast.exporting.texts import Target, cloud_text, connections_text, devices_of, filter_text
+
+    if to not in get_args(Target):
+        raise ArgumentError(f"to must be one of {', '.join(get_args(Target))}, not {to!r:.80}")
+    if form not in ("script", "json"):
+        raise ArgumentError(f"form must be script or json, not {form!r:.80}")
+    if form == "json" and to in ("terraform", "nftables"):
+        raise ArgumentError(f"form json is for the calls of an API; {to} has none")
+    if provider is not None and to != "terraform":
+        raise ArgumentError("provider is for terraform")
+    new, old = load(policy), None if since is None else load(since)
+    if to != "nftables":
+        if instance is not None or interfaces or connections is not None:
+            raise ArgumentError("instance, interfaces and connections are for nftables")
+        return cloud_text(old, new, to, form, provider)
+    if (instance is None) == (not interfaces):
+        raise ArgumentError("nftables needs instance, or interfaces with the device of each instance")
+    pairs: Iterable[tuple[str, str | None]]
+    if instance is not None:
+        pairs = [(instance, None)]
+    else:
+        pairs = interfaces.items() if isinstance(interfaces, Mapping) else interfaces or ()
+    devices = devices_of(old, new, pairs)
+    if connections is None:
+        return filter_text(old, new, devices, is_change=old is not None)
+    if old is None:
+        raise ArgumentError("connections needs since: what becomes of connections depends on what changed")
+    if not isinstance(connections, str | os.PathLike):
+        raise ArgumentTypeError(f"connections must be the path of a list, not {connections!r:.80}")
+    return connections_text(old, new, devices, connections)
+
+
+# Comparing two policies ----------------------------------------------------------------------------------------------
+
+
+def diff(
+    old: PolicySource,
+    new: PolicySource,
+    captures: Captures = (),
+    *,
+    mode: Mode = "causal",
+    midstream: Midstream = "infer",
+    vpc: str | None = None,
+    jobs: int = 1,
+    reading: Reading | None = None,
+    progress: Progress | None = None,
+) -> PolicyDiff:
+    """Compare two policies, as if ``new`` took the place of ``old`` (SPEC 10.14, 12.6).
+
+    Without ``captures``: what ``new`` opens and closes for all packets, by the rules alone. With them, also what would
+    change for their connections. Each policy judges all packets from the first one on, as ``replay`` does with the same
+    options: this compares two replays, and does not change the policy during one. If a capture is damaged, the result
+    covers the packets before the damage.
+
+    Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
+    """
+    from sgfast.comparing import run_diff
+    from sgfast.replaying import Reading, ReplayOptions
+
+    old, new = load(old), load(new)
+    options = ReplayOptions(mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading or Reading())
+    rules = by_rules(old, new, must=not captures)
+    return PolicyDiff(rules, run_diff(old, new, captures, options, progress) if captures else None)
+
+
+def by_rules(old: model.Policy, new: model.Policy, *, must: bool) -> Difference:
+    """Compare the rules alone. ``must``: that it cannot be compared is an error, and no sentence in the report."""
+    from sgfast.errors import AmbiguousAddress, TooMuch
+    from sgfast.reaching import Difference, difference
+
+    try:
+        return difference(old, new)
+    except (AmbiguousAddress, TooMuch) as error:
+        if must:
+            raise
+        return Difference(old, new, (), (), str(error))
+
+
+# The policy -----------------------------------------------------------------------------------------------------------
+
+
+class Policy(LoadedPolicy):
+    """One account's policy, which ``sgfast.load`` makes, and the questions that one can ask it (SPEC 14.3, 14.4).
+
+    An end (``source``, ``destination``) is an instance, a security group or an address group by its name, id or label;
+    an address or a network, as a text or as a value of ``ipaddress``; ``internet``; or ``any``. If a word means several
+    things, write ``instance:web``, ``group:web`` or ``address-group:web``.
+
+    A service is ``tcp/443``, ``udp/1000-2000``, ``tcp``, ``icmp``, ``icmp/8``, ``gre``, ``all`` or the like.
+
+    Each answer prints as the command of the same name prints it: ``print(policy.check())``.
+    """
+
+    explain = explain
+    reach = reach
+    test = test
+    check = check
+    diff = diff
+    replay = replay
+    export = export
+
+    def _repr_html_(self) -> str:
+        members = Counter(group for instance in self.instances for group in instance.security_groups)
+        rows = [(group.name, len(group.rules), members[group.name]) for group in self.security_groups]
+        return html_table(("security group", "rules", "instances"), rows[:SHOWN_ROWS], len(rows))
+
+
+LoadedPolicy.made_as = Policy
+Shown.text_of = staticmethod(text_of)
+
+
+def _public(function: Callable[Parameters, model.Policy]) -> Callable[Parameters, Policy]:
+    """The same function, whose policies are those of this module since ``made_as`` says so."""
+    return cast(Callable[Parameters, Policy], function)
+
+
+load = _public(loading.load)
+load_policy = _public(loading.load_policy)
+parse_policy = _public(loading.parse_policy)
