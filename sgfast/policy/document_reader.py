@@ -80,7 +80,7 @@ class DocumentReader:
         self._warnings: list[str] = []
         self._rule_lines: dict[str, int] = {}
         self._section_lines: Lines = {}
-        # What is read may refer to these.
+        # Later parts of the document may refer to these.
         self._vpcs: Mapping[str, Vpc] = {}
         self._groups: Set[str] = frozenset()
         self._quotas = _NO_QUOTAS

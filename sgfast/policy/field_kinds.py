@@ -1,4 +1,4 @@
-"""What a field of a document may be. Each kind says it to all who ask: it reads the field from a document, is a JSON
+"""Kinds of fields in documents. Each kind serves all who need it: it reads the field from a document, is a JSON
 Schema for editors (SPEC 15.5), and checks values that a program made (SPEC 14.2). ``fields`` has the tables.
 """
 
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from yaml.nodes import Node, SequenceNode
 
 from sgfast.errors import ArgumentError, PolicyError
+from sgfast.json_types import Schema
 from sgfast.policy import lookup
 from sgfast.policy.model import WORDS
 from sgfast.policy.networks import parse_network
@@ -21,8 +22,6 @@ from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
 from sgfast.policy.timestamps import INSTANT, MAX_SECONDS, OUT_OF_RANGE, instant_ns, zone_hint
 from sgfast.policy.yaml_nodes import show
-
-Schema = dict[str, Any]
 
 STRING: Schema = {"type": "string"}
 PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
@@ -294,7 +293,7 @@ class Key(NamedTuple):
     """A field of a mapping."""
 
     kind: FieldKind
-    #: What an editor says of it.
+    #: The description that an editor shows.
     help: str
     #: The value of a field that is left out.
     default: Any = None

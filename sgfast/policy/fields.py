@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import get_args, get_type_hints
 
+from sgfast.json_types import Schema
 from sgfast.policy.field_kinds import (
     FLAG,
     STRING,
@@ -29,7 +30,6 @@ from sgfast.policy.field_kinds import (
     Ports,
     Protocol,
     Scalar,
-    Schema,
     Seconds,
     Version,
     text,

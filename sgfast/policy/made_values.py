@@ -46,7 +46,7 @@ from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.rules import NEEDS_A_TYPE, ONLY_OF_ICMP, no_ports
 from sgfast.policy.serialization import field_types
 
-#: What a document may say of each of the policy's values.
+#: The form that a document has for each class of values.
 _FIELDS: dict[type, Form] = {
     Rule: RULE, SecurityGroup: SECURITY_GROUP, AddressGroup: ADDRESS_GROUP, Vpc: VPC, Instance: INSTANCE,
     Settings: SETTINGS, Timeouts: TIMEOUTS, Quotas: QUOTAS,

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from sgfast.policy.field_kinds import Form, Schema
+from sgfast.json_types import Schema, document
 from sgfast.policy.fields import CHANGES, EXPECTATIONS, INSTANCE, POLICY, RULE, SECURITY_GROUP
 
 _DEFINITIONS = {"security_group": SECURITY_GROUP.schema, "rule": RULE.schema, "instance": INSTANCE.schema}
 
-
-def _schema(name: str, about: str, root: Form, definitions: Schema) -> Schema:
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:sgfast:schema:{name}",
-        "title": name,
-        "description": about,
-        **root.schema,
-        **({"$defs": definitions} if definitions else {}),
-    }
-
-
 #: The schemas of what sgfast reads, by name.
 WRITTEN: dict[str, Schema] = {
-    name: _schema(name, about, root, definitions)
+    name: document(name, about, root.schema, definitions)
     for name, about, root, definitions in (
         ("policy", "A policy of sgfast: security groups, and the instances in them.", POLICY, _DEFINITIONS),
         ("changes", "Changes of a policy while traffic flows, for sgfast replay --changes.", CHANGES, _DEFINITIONS),

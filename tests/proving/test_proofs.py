@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from sgfast import Engine, parse_policy, proving
 from sgfast.errors import PolicyError
+from sgfast.expectations.texts import failure_text
 from sgfast.explaining import CLIENT_PORT, Explained
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
 from sgfast.proving import Expectations, Outcome, Seen
 from sgfast.reaching import relation
-from sgfast.report.expectations import failure_text
 
 
 def judged(policy: Policy, found: Explained) -> str:
