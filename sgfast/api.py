@@ -178,13 +178,12 @@ def text_of(result: Any) -> str:
 
             text = expectations_text(result, lines_of(result.policy), [*result.policy.warnings, *result.warnings])
         case "CheckResult":
-            from sgfast.report.check import check_document, check_summary
+            from sgfast.report.check import check_document
 
-            lines = lines_of(result.policy)
-            summary = check_summary(
-                result.policy, result.tables, [*result.warnings], result.checked, lines, result.assumed
+            document = check_document(
+                result.policy, result.tables, result.warnings, result.checked, lines_of(result.policy), result.assumed
             )
-            text = to_text(check_document(result.policy.origin, summary, result.checked, lines))
+            text = to_text(document)
         case "PolicyDiff":
             from sgfast.report.diff import diff_document
             from sgfast.report.difference import difference_document

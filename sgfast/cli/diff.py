@@ -177,11 +177,9 @@ def _print_report(
 ) -> None:  # fmt: skip
     stream = page.stream
     if form == "json":
-        from sgfast.report.diff import diff_summary
-        from sgfast.report.difference import difference_object
+        from sgfast.report.answers.diff import diff_answer
 
-        traffic = diff_summary(result, by, top) if result is not None else {"captures": []}
-        text = to_json({**traffic, **difference_object(found), "warnings": warnings})
+        text = to_json(diff_answer(found, result, warnings, by, top))
     else:
         from sgfast.report.difference import difference_document
         from sgfast.report.document import TOP

@@ -76,7 +76,7 @@ def reach(
     """
     from sgfast.api import reach as reach_rows
     from sgfast.errors import ArgumentError
-    from sgfast.report.reach import reach_summary, reach_text
+    from sgfast.report.reach import reach_text
 
     inputs = Inputs([policy])
     with page_file(report, inputs) as page:
@@ -94,7 +94,9 @@ def reach(
             page.publish(reach_html(found, lines))
     warn(loaded.warnings)
     if form == "json":
-        text = to_json(reach_summary(found))
+        from sgfast.report.answers.reach import JsonReach
+
+        text = to_json(JsonReach.of(found))
     else:
         text = reach_text(found, top=top, width=columns(page.stream), colour=is_colourful(page.stream))
     print_text(text, page.stream, page.name)

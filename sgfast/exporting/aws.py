@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from sgfast.errors import ExportError
-from sgfast.exporting.calls import Call, Calls, Variables, first_id, only_in_script, single_address, words
+from sgfast.exporting.calls import Call, Calls, JsonAction, Variables, first_id, only_in_script, single_address, words
 from sgfast.exporting.changes import Changes, Membership, changes
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
@@ -246,10 +246,11 @@ class _Account:
     def _call(
         self, about: str, vpc: Vpc | None, action: str, parameters: Mapping[str, Any], *lines: str, **gives: str
     ) -> None:
-        request: dict[str, Any] = {"action": action, "parameters": parameters}
-        if vpc is not None and vpc.region:
-            request["region"] = vpc.region
-        self._calls.append(Call(about, request, [*self._to_region(vpc), *lines], gives))
+        region = None if vpc is None else vpc.region or None
+        request = JsonAction.of(
+            None, about=about, action=action, parameters=parameters, region=region, gives=gives or None
+        )
+        self._calls.append(Call(about, request, [*self._to_region(vpc), *lines]))
 
     def _script_only(self, about: str, vpc: Vpc | None, line: str) -> None:
         self._calls.append(only_in_script(about, *self._to_region(vpc), line))

@@ -83,7 +83,7 @@ class Changes:
         return found | {group.name: group for group in old if group.name not in kept}
 
     def mentioned(self, more: Iterable[RuleInGroup] = ()) -> set[tuple[str, str]]:
-        """Kind ("group" or "addresses") and name of whatever the calls for the changes and ``more`` rules name."""
+        """Kind ("group" or "addresses") and name of all that the calls for the changes and for ``more`` rules name."""
         found = {("group", each.name) for each in self.groups_deleted}
         of_addresses = (self.addresses, self.addresses_taken, self.address_groups_deleted)
         found.update(("addresses", each.name) for each in chain(*of_addresses))

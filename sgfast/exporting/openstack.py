@@ -11,6 +11,7 @@ from sgfast.errors import ExportError
 from sgfast.exporting.calls import (
     Call,
     Calls,
+    JsonRequest,
     Variables,
     first_id,
     id_of_rule,
@@ -247,12 +248,10 @@ class _Project:
         gives: Mapping[str, str] | None = None,
         for_each: str = "",
     ) -> None:
-        request: dict[str, Any] = {"method": method, "path": path}
-        if body is not None:
-            request["body"] = body
-        if for_each:
-            request["for_each"] = for_each
-        self._calls.append(Call(about, request, lines, gives or {}))
+        request = JsonRequest.of(
+            None, about=about, method=method, path=path, body=body, for_each=for_each or None, gives=gives
+        )
+        self._calls.append(Call(about, request, lines))
 
     def _delete(self, what: str, section: str, command: str, id: str) -> None:
         place = self._place if section != "address-groups" else _V2

@@ -1,4 +1,4 @@
-"""What the readers of AWS's own output, of Terraform's and of CloudFormation's share: permissions, VPCs, lists."""
+"""Parts that the readers of AWS, Terraform and CloudFormation share: permissions, VPCs, lists."""
 
 from __future__ import annotations
 
