@@ -139,9 +139,6 @@ def test_snapshot_keeps_that_changes_forget(tmp_path: Path) -> None:
     assert late.reason == "midstream"
 
 
-# --- SPEC 9.3: inferred connections
-
-
 # --- SPEC 9.2: causal mode
 
 

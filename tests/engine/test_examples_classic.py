@@ -138,9 +138,6 @@ instances:
     """)  # fmt: skip
 
 
-# --- Address groups and names
-
-
 # --- Routers and pods: an instance that owns a network (SPEC 2.6)
 
 ROUTED = """
