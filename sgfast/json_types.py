@@ -16,7 +16,7 @@ Notes on a type are descriptions (texts), keywords of JSON Schema (dicts) and co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from operator import attrgetter
 from types import NoneType, UnionType
@@ -26,7 +26,7 @@ Schema = dict[str, Any]
 Convert = Callable[[Any], Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
+_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
 class Absent:
@@ -105,12 +105,11 @@ class _Field(NamedTuple):
     may_be_absent: bool
 
 
-def _arms(hint: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _arms(hint: Any) -> tuple[tuple[Any, ...], Sequence[Any]]:
     """The types that a value may have, and the notes on all of them."""
-    notes: tuple[Any, ...] = ()
+    notes: Sequence[Any] = ()
     if get_origin(hint) is Annotated:
-        hint, *rest = get_args(hint)
-        notes = tuple(rest)
+        hint, *notes = get_args(hint)
     return (get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)), notes
 
 
@@ -175,11 +174,9 @@ def _schema_of_arm(arm: Any, definitions: dict[str, Schema]) -> Schema:
         return {"type": _TYPES[arm]}
     if arm._published:
         return {"$ref": f"urn:sgfast:schema:{arm._published}"}
-    name = arm.__name__
-    if name not in definitions:
-        definitions[name] = {}
-        definitions[name] = arm._object_schema(definitions)
-    return {"$ref": f"#/$defs/{name}"}
+    if arm.__name__ not in definitions:
+        definitions[arm.__name__] = arm._object_schema(definitions)
+    return {"$ref": f"#/$defs/{arm.__name__}"}
 
 
 def object_schema(properties: dict[str, Schema], optional: Collection[str] = ()) -> Schema:
