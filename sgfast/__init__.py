@@ -89,7 +89,6 @@ if TYPE_CHECKING:
         SnapshotError,
         TableError,
     )
-    from sgfast.explaining import Explained
     from sgfast.exporting.texts import export
     from sgfast.live.aws import policy_from_boto3
     from sgfast.policy.changes import (
@@ -111,8 +110,9 @@ if TYPE_CHECKING:
     )
     from sgfast.policy.document import load, load_policy, parse_policy
     from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Policy, Rule, SecurityGroup
-    from sgfast.proving import Proof
-    from sgfast.reaching import Reach
+    from sgfast.questions.explaining import Explained
+    from sgfast.questions.proving import Proof
+    from sgfast.questions.rows import Reach
     from sgfast.replaying import Reading, ReplayResult, replay
     from sgfast.snapshot import load_snapshot, save_snapshot
     from sgfast.suggesting import Suggestion, suggest
@@ -205,7 +205,7 @@ _HOMES = {
         "ArgumentError", "ArgumentTypeError", "CaptureError", "ClusterError", "ExportError", "LiveError",
         "OutputError", "PolicyError", "ReadingError", "SgfastError", "SnapshotError", "TableError",
     ),
-    "sgfast.explaining": ("Explained",),
+    "sgfast.questions.explaining": ("Explained",),
     "sgfast.exporting.texts": ("export",),
     "sgfast.live.aws": ("policy_from_boto3",),
     "sgfast.policy.changes": (
@@ -217,8 +217,8 @@ _HOMES = {
     "sgfast.policy.model": (
         "AddressGroup", "AddressGroupPeer", "GroupPeer", "Instance", "Policy", "Rule", "SecurityGroup",
     ),
-    "sgfast.proving": ("Proof",),
-    "sgfast.reaching": ("Reach",),
+    "sgfast.questions.proving": ("Proof",),
+    "sgfast.questions.rows": ("Reach",),
     "sgfast.replaying": ("Reading", "ReplayResult", "replay"),
     "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
     "sgfast.suggesting": ("Suggestion", "suggest"),

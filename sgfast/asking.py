@@ -24,16 +24,18 @@ if TYPE_CHECKING:
     from sgfast.comparing import Change, ChangedGroup, DiffResult
     from sgfast.engine import Midstream as Midstream
     from sgfast.engine import Mode as Mode
-    from sgfast.explaining import Explained as Explained
     from sgfast.exporting.terraform import Provider as Provider
     from sgfast.exporting.texts import Target as Target
     from sgfast.output import Output as Output
     from sgfast.policy.change_file import ChangesSource as ChangesSource
     from sgfast.policy.document import PolicySource as PolicySource
     from sgfast.policy.expectations import ExpectationsSource as ExpectationsSource
-    from sgfast.proving import Proof as Proof
-    from sgfast.reaching import Difference, End, Row
-    from sgfast.reaching import Reach as Reach
+    from sgfast.questions.difference import Difference
+    from sgfast.questions.ends import End
+    from sgfast.questions.explaining import Explained as Explained
+    from sgfast.questions.proving import Proof as Proof
+    from sgfast.questions.rows import Reach as Reach
+    from sgfast.questions.rows import Row
     from sgfast.replaying import FlowSink as FlowSink
     from sgfast.replaying import FrameSink as FrameSink
     from sgfast.replaying import PacketSink as PacketSink
@@ -219,9 +221,9 @@ def explain(
     as_if_in: Sequence[str] = (),
 ) -> Explained:
     """See ``Policy.explain``."""
-    from sgfast import explaining
-    from sgfast.reaching import named_end
-    from sgfast.reaching.services import single_service
+    from sgfast.questions import explaining
+    from sgfast.questions.ends import named_end
+    from sgfast.questions.services import single_service
 
     words, service = (str(source), str(destination)), str(service)
     one = [_only_one(named_end(policy, word)) for word in words]
@@ -253,7 +255,7 @@ def _standing_for(policy: Policy, source: str, destination: str, service: str) -
     from sgfast.errors import PolicyError
     from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
     from sgfast.policy.yaml_nodes import show, shown_origin
-    from sgfast.proving import Expectations
+    from sgfast.questions.proving import Expectations
 
     origin = shown_origin(policy.origin)
     what = f"{service} from {source} to {destination}"
@@ -291,8 +293,8 @@ def reach(
     rules: bool = False,
 ) -> Reach:
     """See ``Policy.reach``."""
-    from sgfast.reaching import ANY, named_end
-    from sgfast.reaching import reach as find_rows
+    from sgfast.questions.ends import ANY, named_end
+    from sgfast.questions.rows import reach as find_rows
 
     asked = str(protocol or "all")
     if port is not None:
@@ -306,7 +308,7 @@ def reach(
 def test(policy: Policy, expectations: ExpectationsSource) -> Proof:
     """See ``Policy.test``."""
     from sgfast.policy.expectations import expectations_of
-    from sgfast.proving import Expectations
+    from sgfast.questions.proving import Expectations
 
     return Expectations(policy, expectations_of(expectations)).prove()
 
@@ -331,7 +333,7 @@ def check(
     meant = None
     if expect is not None:
         from sgfast.policy.expectations import expectations_of
-        from sgfast.proving import Expectations
+        from sgfast.questions.proving import Expectations
 
         meant = Expectations(policy, expectations_of(expect))
     traffic = uses = None
@@ -400,7 +402,7 @@ def diff(
 def by_rules(old: Policy, new: Policy, *, must: bool) -> Difference:
     """Compare the rules alone. ``must``: that it cannot be compared is an error, and no sentence in the report."""
     from sgfast.errors import AmbiguousAddress, TooMuch
-    from sgfast.reaching import Difference, difference
+    from sgfast.questions.difference import Difference, difference
 
     try:
         return difference(old, new)

@@ -120,7 +120,7 @@ class _Item(pytest.Item):
 
     def runtest(self) -> None:
         from sgfast.policy.expectations import ExpectationsFile
-        from sgfast.proving import Expectations
+        from sgfast.questions.proving import Expectations
         from sgfast.report.expectations import failure_text
 
         policy, lines = _loaded(self._policy, self.config)

@@ -22,7 +22,7 @@ from sgfast.policy.document import load
 from sgfast.policy.document_reader import WORD_WANTED, is_line
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.model import Action, Policy
-from sgfast.proving import Expectations
+from sgfast.questions.proving import Expectations
 from sgfast.report.expectations import failure_text
 
 __all__ = ["assert_allows", "assert_denies"]

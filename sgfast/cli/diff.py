@@ -33,7 +33,7 @@ from sgfast.spelling import did_you_mean
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
     from sgfast.policy.document import Lines
-    from sgfast.reaching import Difference
+    from sgfast.questions.difference import Difference
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
 

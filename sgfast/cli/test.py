@@ -85,7 +85,7 @@ def test(
         raise click.UsageError("standard input (-) can be read only once")
     from sgfast.policy.document import Lines
     from sgfast.policy.expectations import load_expectations
-    from sgfast.proving import Expectations
+    from sgfast.questions.proving import Expectations
     from sgfast.report.expectations import expectations_junit, expectations_summary, expectations_text
 
     Inputs([policy], others=files).enter_sandbox()

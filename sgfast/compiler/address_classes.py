@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.compiler.addresses import ANYWHERE, Owned, named_networks
+from sgfast.algebra.addresses import ANYWHERE, Owned, named_networks
 from sgfast.core.classify.cidr_trie import CidrTrie, nest_prefixes
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule, exchanged
 from sgfast.policy.network_keys import network_key, without_duplicates

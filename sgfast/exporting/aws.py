@@ -29,7 +29,7 @@ from sgfast.policy.model import (
     Rule,
     Vpc,
 )
-from sgfast.policy.ports import ALL_PORTS
+from sgfast.policy.ranges import ALL_PORTS
 from sgfast.policy.yaml_nodes import shown_origin
 
 _PREFIX_LIST = re.compile(r"pl-(?:[0-9a-f]{17}|[0-9a-f]{8})")

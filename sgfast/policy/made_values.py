@@ -47,8 +47,8 @@ from sgfast.policy.model import (
     Timeouts,
     Vpc,
 )
-from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.profiles import PROFILES
+from sgfast.policy.ranges import LAST_PORT
 from sgfast.policy.rules import NEEDS_A_TYPE, ONLY_OF_ICMP, RULE_ID, RULE_ID_WANTED, no_ports, wrong_description
 
 _Text = tuple[Callable[[str], object], str]

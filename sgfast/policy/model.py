@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeVar
 
 from sgfast.asked import Asked
 from sgfast.notebook import SHOWN_ROWS, html_table
-from sgfast.policy.ports import Ports, normal_form
+from sgfast.policy.ranges import Ranges as Ports
+from sgfast.policy.ranges import normal_form
 
 Network = IPv4Network | IPv6Network
 Direction = Literal["inbound", "outbound"]

@@ -26,8 +26,8 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.node_reader import NodeReader
-from sgfast.policy.ports import ALL_PORTS, LAST_PORT, merged
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS, protocol_name
+from sgfast.policy.ranges import ALL_PORTS, LAST_PORT, union
 from sgfast.policy.rule_text import ports_text
 from sgfast.policy.yaml_nodes import show
 
@@ -180,7 +180,7 @@ class RuleReader:
                 ranges += self._port_ranges(item, f"{path}[{index}]")
         else:
             ranges = self._port_ranges(node, path)
-        ports = merged(ranges) if len(ranges) > 1 else tuple(ranges)
+        ports = union(ranges) if len(ranges) > 1 else tuple(ranges)
         if ports[0][0] >= self._first_port:
             return ports
         are_all = ports == ALL_PORTS

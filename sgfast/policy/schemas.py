@@ -37,9 +37,9 @@ from sgfast.policy.keys import (
     VPC_FIELDS,
 )
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Settings
-from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
+from sgfast.policy.ranges import LAST_PORT
 from sgfast.policy.rules import (
     ACTIONS,
     DESCRIPTION_CHARACTERS,

@@ -6,7 +6,8 @@ from typing import Any
 
 from sgfast.capture.names import printable
 from sgfast.policy.rule_text import rule_text
-from sgfast.reaching import Decider, Difference, Row
+from sgfast.questions.difference import Difference
+from sgfast.questions.rows import Decider, Row
 from sgfast.report.amounts import plural
 from sgfast.report.document import (
     TOP,

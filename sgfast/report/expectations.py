@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sgfast.capture.names import printable
-from sgfast.explaining import Explained, Misfit, sentence
 from sgfast.policy.document import Lines
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Rule
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
-from sgfast.proving import Outcome, Proof
+from sgfast.questions.explaining import Explained, Misfit, sentence
+from sgfast.questions.proving import Outcome, Proof
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.explain import explain_summary
 from sgfast.report.names import as_text

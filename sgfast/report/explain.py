@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from sgfast.capture.names import printable
-from sgfast.explaining import Explained, NearMiss, SideExplained, service_of
 from sgfast.policy.document import Lines
 from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.model import WORDS
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rule_text import rule_text
+from sgfast.questions.explaining import Explained, NearMiss, SideExplained, service_of
 from sgfast.report.amounts import plural
 from sgfast.report.names import as_text
 from sgfast.report.page import Page

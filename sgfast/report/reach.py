@@ -8,7 +8,8 @@ from itertools import zip_longest
 from typing import Any
 
 from sgfast.capture.names import printable
-from sgfast.reaching import Part, Reach, Row
+from sgfast.questions.names import Part
+from sgfast.questions.rows import Reach, Row
 from sgfast.report.amounts import plural
 from sgfast.report.names import as_text
 from sgfast.report.page import Page

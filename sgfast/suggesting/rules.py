@@ -38,7 +38,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.network_keys import peer_key
 from sgfast.policy.networks import is_multicast
-from sgfast.policy.ports import merged
+from sgfast.policy.ranges import union
 from sgfast.policy.templates import RuleNumbers
 from sgfast.suggesting.observing import Evidence, Kind
 
@@ -75,7 +75,7 @@ class Limits:
             raise ArgumentError(f"min_connections must be at least 1, not {self.min_connections!r:.80}")
 
 
-class Service(NamedTuple):
+class NeededService(NamedTuple):
     direction: Direction
     family: Literal[4, 6]
     protocol: int
@@ -86,7 +86,7 @@ class Need(NamedTuple):
     """A need for a rule at one end of connections of one kind."""
 
     instance: str
-    service: Service
+    service: NeededService
     peer: bytes
     peer_instance: str | None
 
@@ -126,10 +126,10 @@ def needs_of(kind: Kind) -> list[Need]:
     found = []
     family: Literal[4, 6] = 4 if kind.family == 4 else 6
     if kind.egress is not None and not kind.is_free:
-        service = Service("outbound", family, kind.protocol, kind.port)
+        service = NeededService("outbound", family, kind.protocol, kind.port)
         found.append(Need(kind.egress, service, kind.responder, kind.ingress))
     if kind.ingress is not None:
-        service = Service("inbound", family, kind.protocol, kind.port)
+        service = NeededService("inbound", family, kind.protocol, kind.port)
         found.append(Need(kind.ingress, service, kind.initiator, kind.egress))
     return found
 
@@ -188,7 +188,7 @@ class Drafter:
         for kind, evidence in kinds.items():
             for need in needs_of(kind):
                 needs.setdefault(need, Evidence()).add(evidence)
-        by_service: defaultdict[Service, set[str]] = defaultdict(set)
+        by_service: defaultdict[NeededService, set[str]] = defaultdict(set)
         for need in needs:
             by_service[need.service].add(need.instance)
         chosen = {service: self._groups_for(names) for service, names in by_service.items()}
@@ -447,6 +447,6 @@ def _rule(draft: _Draft, ports: list[int | None], rule_id: str) -> Rule:
     is_icmp = draft.protocol == (ICMP if draft.family == 4 else ICMPV6)
     return Rule(
         rule_id, draft.direction, draft.family, draft.protocol,
-        ports=merged((port, port) for port in numbers) if numbers and not is_icmp else None,
+        ports=union((port, port) for port in numbers) if numbers and not is_icmp else None,
         icmp_type=numbers[0] if is_icmp else None, peer=draft.peer,
     )  # fmt: skip

@@ -30,7 +30,7 @@ from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy, SecurityGroup
 from sgfast.policy.profiles import AWS, NEUTRON
 from sgfast.policy.rule_text import rule_text
-from sgfast.reaching import difference
+from sgfast.questions.difference import difference
 from sgfast.version import __version__
 
 Capsys = pytest.CaptureFixture[str]

@@ -17,7 +17,6 @@ from growth import operations
 from sgfast import Engine, parse_policy, replay
 from sgfast.checking import check_policy
 from sgfast.errors import PolicyError
-from sgfast.explaining import explain
 from sgfast.flow_logs.checking import check_logs
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule
@@ -26,7 +25,8 @@ from sgfast.policy.formats import import_sources
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.sources import source_of
-from sgfast.proving import Expectations
+from sgfast.questions.explaining import explain
+from sgfast.questions.proving import Expectations
 from sgfast.replaying.options import ReplayOptions
 from sgfast.suggesting import load_instances, suggest
 from sgfast.suggesting.expectations import first_expectations

@@ -24,9 +24,9 @@ from kinds import kinds_of
 from traffic import NETWORKS, OUTSIDE, PORTS, drawn
 
 from sgfast.engine import REASONS
-from sgfast.explaining import explain
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup
+from sgfast.questions.explaining import explain
 from sgfast.replaying import (
     Broken,
     ChangeDone,

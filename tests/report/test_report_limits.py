@@ -14,7 +14,7 @@ from reports import diff_text, text_report
 from sgfast.comparing import MovedTraffic, diff
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Rule
-from sgfast.reaching import difference
+from sgfast.questions.difference import difference
 from sgfast.replaying import RuleHits, replay
 
 Capsys = pytest.CaptureFixture[str]

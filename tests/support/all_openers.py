@@ -9,9 +9,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from checked_policies import BLOCKS, GRE, TCP, UDP
 
-from sgfast.compiler.ports import KEYS
+from sgfast.algebra.services import KEYS
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
-from sgfast.reaching import End, Part, Row, ServiceSet, named_end, named_service
+from sgfast.questions.ends import End, named_end
+from sgfast.questions.names import Part
+from sgfast.questions.rows import Row
+from sgfast.questions.services import ServiceSet, named_service
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import _peer_matches, winning_rule

@@ -15,7 +15,7 @@ from sgfast.errors import PolicyError
 from sgfast.policy.formats import Imported, import_sources
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Policy
-from sgfast.reaching import difference
+from sgfast.questions.difference import difference
 
 OUTSIDE = "198.51.100.7"
 

@@ -9,7 +9,7 @@ from sgfast.checking import Checked
 from sgfast.cli.printing import MARKDOWN_ROWS
 from sgfast.comparing import DiffResult
 from sgfast.policy.document import Lines
-from sgfast.reaching import Difference
+from sgfast.questions.difference import Difference
 from sgfast.replaying import ReplayResult
 from sgfast.report.check import check_document
 from sgfast.report.diff import diff_document

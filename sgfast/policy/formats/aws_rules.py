@@ -12,8 +12,8 @@ from sgfast.policy.formats.location import Location
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Direction
 from sgfast.policy.network_keys import network_key
 from sgfast.policy.networks import parse_network
-from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
+from sgfast.policy.ranges import LAST_PORT
 from sgfast.policy.yaml_nodes import show
 
 #: The note on a rule without a peer, which no cloud has: an export may have lost it on its way.

@@ -9,16 +9,16 @@ from typing import Literal
 
 import numpy as np
 
-from sgfast.compiler.ports import KEYS
+from sgfast.algebra.addresses import ADDRESS, NOBODY
+from sgfast.algebra.services import ICMP_OF, KEYS
 from sgfast.policy.matching import Address
 from sgfast.policy.model import PORT_PROTOCOLS, TCP, UDP, Policy
-from sgfast.reaching.ends import End
-from sgfast.reaching.nodes import OUTSIDE, Piece
-from sgfast.reaching.question import Question, Scene
-from sgfast.reaching.ranges import Ranges, difference
-from sgfast.reaching.relation import EMPTY
-from sgfast.reaching.services import ICMP_OF, ServiceSet
-from sgfast.space import NOBODY
+from sgfast.policy.ranges import Ranges, difference, lowest
+from sgfast.questions.ends import End
+from sgfast.questions.nodes import OUTSIDE, Piece
+from sgfast.questions.question import Question, Scene
+from sgfast.questions.relation import EMPTY
+from sgfast.questions.services import ServiceSet
 
 #: Services that people know, in the order in which they are named as examples.
 _WELL_KNOWN = (
@@ -72,9 +72,9 @@ def _in_scene(question: Question, scene: Scene, wanted: str) -> Opener | None:
     is_outside = [nodes.contexts[0] == OUTSIDE for nodes in (scene.senders, scene.receivers)]
     # Instances have names: they come first.
     for receiver in np.argsort(is_outside[1], kind="stable").tolist():
-        allowed = relation.to(receiver)
-        wrong = allowed != EMPTY if wanted == "deny" else (allowed != everything) & relation.judged(receiver)
-        places = np.flatnonzero(wrong & ~relation.is_local(receiver))
+        allowed = relation.allowed("inbound", receiver)
+        wrong = allowed != EMPTY if wanted == "deny" else (allowed != everything) & relation.judged("inbound", receiver)
+        places = np.flatnonzero(wrong & ~relation.is_local("inbound", receiver))
         if len(places):
             sender = int(places[np.argmin(is_outside[0][places])])
             found = sets.ranges[int(allowed[sender])]
@@ -125,11 +125,10 @@ def _telling(services: Ranges, family: int) -> int:
     """One of the services: a well-known one, a ping, or the first."""
     known = [protocol * KEYS + port for protocol, ports in _WELL_KNOWN for port in ports]
     known.append(ICMP_OF[family] * KEYS + 256 * (8 if family == 4 else 128))
-    return next((n for n in known if any(first <= n <= last for first, last in services)), services[0][0])
+    return next((n for n in known if lowest(services, n, n) is not None), services[0][0])
 
 
 def _address(piece: Piece, family: int) -> Address:
     first = max(piece.first, min(_ORDINARY[family], piece.last))
     # A network's own address is an address like any other, but an odd example.
-    number = min(first + (piece.last - piece.first > 1), piece.last)
-    return IPv4Address(number) if family == 4 else IPv6Address(number)
+    return ADDRESS[family](min(first + (piece.last - piece.first > 1), piece.last))

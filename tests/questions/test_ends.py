@@ -8,11 +8,11 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from sgfast import parse_policy
-from sgfast.compiler.ports import KEYS
+from sgfast.algebra.services import KEYS
 from sgfast.errors import ArgumentError, PolicyError
-from sgfast.reaching import End, named_end, named_service
-from sgfast.reaching.ranges import Ranges, difference, intersection, union
-from sgfast.reaching.services import openers, services_text
+from sgfast.policy.ranges import Ranges, difference, intersection, union
+from sgfast.questions.ends import End, named_end
+from sgfast.questions.services import named_service, openers, services_text
 
 POLICY = parse_policy(
     """

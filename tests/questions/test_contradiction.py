@@ -18,7 +18,10 @@ from workload import make_policy
 from sgfast import Engine, parse_policy
 from sgfast.errors import AmbiguousAddress, SgfastError, TooMuch
 from sgfast.policy.model import Policy
-from sgfast.reaching import ANY, Opener, first_contradiction, named_end, named_service, relation
+from sgfast.questions import relation
+from sgfast.questions.contradiction import Opener, first_contradiction
+from sgfast.questions.ends import ANY, named_end
+from sgfast.questions.services import named_service
 
 
 def judged(policy: Policy, opener: Opener) -> str:

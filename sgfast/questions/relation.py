@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.compiler.addresses import named_networks
-from sgfast.compiler.ports import KEYS
+from sgfast.algebra.addresses import NOBODY, named_networks
+from sgfast.algebra.plane import Boxes, alike, lying_in
+from sgfast.algebra.services import KEYS, ServiceClasses
 from sgfast.errors import TooMuch
 from sgfast.policy.model import Direction, GroupPeer, Rule
-from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Account, Ground, Nodes, Numbers
-from sgfast.reaching.ranges import Ranges, difference, intersection
-from sgfast.space import NOBODY, Services, alike, peer_key_of, service_key
+from sgfast.policy.ranges import Ranges, difference, intersection
+from sgfast.questions.nodes import FOREIGN, OUTSIDE, Ground, Nodes, Numbers
 
 #: The most steps for what all VPCs together see (``Views``): about ten seconds.
 MAX_VIEWED = 3_000_000
@@ -38,6 +38,7 @@ MAX_PARTS = 200_000
 MAX_SEARCHED, SEARCH = 500_000_000, 1000
 
 EMPTY = 0
+OTHER: dict[Direction, Direction] = {"inbound": "outbound", "outbound": "inbound"}
 
 #: The most nodes for which Python is faster than numpy, and tables are kept for other VPCs that see the same nodes.
 _FEW = 16
@@ -45,7 +46,7 @@ _FEW = 16
 _KEPT_CELLS = 1 << 24
 
 
-class Budget:
+class WorkLimits:
     """The work of one question. It is refused before it is done (SPEC 11.1)."""
 
     def __init__(self, origin: str) -> None:
@@ -150,7 +151,7 @@ def _each(of_pair: Callable[[int, int], int], one: Numbers, other: Numbers) -> N
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class RuleTable:
     """Decisions of one context's rules in one direction."""
 
     #: The kind of each node at the other end.
@@ -179,7 +180,7 @@ class KeptTables:
     """Tables of one policy and family that hold for every VPC that sees nodes alike. Peers of one VPC often do."""
 
     def __init__(self) -> None:
-        self._tables: dict[tuple[object, ...], Table] = {}
+        self._tables: dict[tuple[object, ...], RuleTable] = {}
         self._cells = _KEPT_CELLS
         self._number: dict[tuple[int, frozenset[int]], int] = {}
 
@@ -188,7 +189,7 @@ class KeptTables:
         nodes = zip(inside.tolist(), groups, strict=True)
         return tuple([self._number.setdefault(node, len(self._number)) for node in nodes])
 
-    def get(self, key: tuple[object, ...], make: Callable[[], Table]) -> Table:
+    def get(self, key: tuple[object, ...], make: Callable[[], RuleTable]) -> RuleTable:
         found = self._tables.get(key)
         if found is None:
             found = make()
@@ -199,92 +200,83 @@ class KeptTables:
 
 
 class Relation:
-    """Services that one policy allows between the nodes that one VPC sees, as sets."""
+    """Services that one policy allows between the nodes that one VPC sees, as sets.
+
+    It is asked about one node and all those at the other end. The direction says which one that is: ``inbound`` is
+    about a receiver and what each sender may open to it, ``outbound`` about a sender and what it may open to each
+    receiver.
+    """
 
     def __init__(
         self, ground: Ground, policy: int, vpc: str, senders: Nodes, receivers: Nodes, base: Ranges, sets: Sets,
-        budget: Budget, kept: KeptTables,
+        budget: WorkLimits, kept: KeptTables,
     ) -> None:  # fmt: skip
         """``policy``: its position. ``base``: the queried services. ``kept``: for all VPCs together."""
         self._ground, self._policy = ground, policy
-        self._account: Account = ground.accounts[policy]
-        self._senders, self._receivers = senders, receivers
-        self._sender_context, self._receiver_context = senders.contexts[policy], receivers.contexts[policy]
-        self._sender_only, self._receiver_only = senders.only[policy], receivers.only[policy]
+        self._account = ground.accounts[policy]
+        self._nodes: dict[Direction, Nodes] = {"outbound": senders, "inbound": receivers}
         self._base, self._sets, self._budget = base, sets, budget
         self._everything = sets.number(base)
-        self._tables: dict[tuple[int, Direction], Table] = {}
+        self._tables: dict[tuple[int, Direction], RuleTable] = {}
         self._kept = kept
         self._alike: dict[tuple[str, Direction], tuple[int, ...]] = {}
+        self._rows: dict[Direction, tuple[Numbers, Numbers]] = {}
         self._winners: dict[tuple[int, Direction, bytes, int], list[tuple[int, Rule]]] = {}
         #: Whether each receiver is one of the VPC's own instances.
-        self._is_own = self._account.is_own(self._receiver_context, vpc)
+        self._is_own = self._account.is_own(receivers.contexts[policy], vpc)
 
-    def judged(self, receiver: int) -> NDArray[np.bool_]:
-        """Whether this VPC is where filters judge what each sender sends to the receiver. It is unless neither is an
-        instance, or the sender is none and the receiver is one of another VPC.
+    def contexts(self, direction: Direction) -> Numbers:
+        """The context of each node whose filter judges the direction."""
+        return self._nodes[direction].contexts[self._policy]
+
+    def judged(self, direction: Direction, node: int) -> NDArray[np.bool_]:
+        """Whether this VPC is where filters judge what is sent between the node and each one at the other end. It is
+        unless neither is an instance, or the sender is none and the receiver is one of another VPC.
         """
-        if self._receiver_context[receiver] == FOREIGN:
-            return np.zeros(self._senders.count, dtype=bool)
-        from_outside = (self._sender_context == OUTSIDE) & self._is_own[receiver]
-        judged: NDArray[np.bool_] = (self._sender_context >= 0) | from_outside
-        return judged
-
-    def to(self, receiver: int) -> Numbers:
-        """The set of services allowed from each sender to a receiver."""
-        context = int(self._receiver_context[receiver])
-        rows, row = self._outbound
-        allowed = rows[row, receiver] * self.judged(receiver)
-        return self._sets.each_both(allowed, self.table(context, "inbound").allowed) if context >= 0 else allowed
-
-    def out_of(self, sender: int) -> Numbers:
-        """The set of services allowed from a sender to each receiver."""
-        context = int(self._sender_context[sender])
+        context, others = int(self.contexts(direction)[node]), self.contexts(OTHER[direction])
         if context == FOREIGN:
-            return np.zeros(self._receivers.count, dtype=np.int64)
-        rows, row = self._inbound
-        if context == OUTSIDE:
-            allowed: Numbers = rows[row, sender] * self._is_own
-            return allowed
-        return self._sets.each_both(rows[row, sender], self.table(context, "outbound").allowed)
+            return np.zeros(len(others), dtype=bool)
+        if direction == "inbound":
+            judged: NDArray[np.bool_] = (others >= 0) | ((others == OUTSIDE) & self._is_own[node])
+            return judged
+        return self._is_own if context == OUTSIDE else others != FOREIGN
 
-    @cached_property
-    def _outbound(self) -> tuple[Numbers, Numbers]:
-        """Services that may leave: a row of receivers for each context of senders, and the row of each sender."""
-        return self._rows(self._sender_context, self._receivers.count, "outbound")
+    def allowed(self, direction: Direction, node: int) -> Numbers:
+        """The set of services allowed between a node and each one at the other end."""
+        context = int(self.contexts(direction)[node])
+        rows, row = self._allowed_by_others(direction)
+        allowed = rows[row, node] * self.judged(direction, node)
+        return self._sets.each_both(allowed, self.table(context, direction).allowed) if context >= 0 else allowed
 
-    @cached_property
-    def _inbound(self) -> tuple[Numbers, Numbers]:
-        """Services that may come in: a row of senders for each context of receivers, and the row of each receiver."""
-        return self._rows(self._receiver_context, self._senders.count, "inbound")
+    def _allowed_by_others(self, direction: Direction) -> tuple[Numbers, Numbers]:
+        """Services that pass the filters at the other end: a row of nodes for each context there, and the row of each
+        node there.
+        """
+        if direction not in self._rows:
+            other = OTHER[direction]
+            found, row = np.unique(self.contexts(other), return_inverse=True)
+            rows = np.zeros((len(found), self._nodes[direction].count), dtype=np.int32)
+            for n, context in enumerate(found.tolist()):
+                if context == OUTSIDE:
+                    rows[n] = self._everything
+                elif context != FOREIGN:
+                    rows[n] = self.table(context, other).allowed
+            self._rows[direction] = rows, row.reshape(-1)
+        return self._rows[direction]
 
-    def _rows(self, contexts: Numbers, width: int, direction: Direction) -> tuple[Numbers, Numbers]:
-        found, row = np.unique(contexts, return_inverse=True)
-        rows = np.zeros((len(found), width), dtype=np.int32)
-        for n, context in enumerate(found.tolist()):
-            if context == OUTSIDE:
-                rows[n] = self._everything
-            elif context != FOREIGN:
-                rows[n] = self.table(context, direction).allowed
-        return rows, row.reshape(-1)
-
-    def is_local(self, receiver: int) -> NDArray[np.bool_]:
-        """Whether each sender and the receiver are one and the same instance (SPEC 3.3)."""
-        local: NDArray[np.bool_] = (self._sender_only == self._receiver_only[receiver]) & (self._sender_only > NOBODY)
+    def is_local(self, direction: Direction, node: int) -> NDArray[np.bool_]:
+        """Whether each node at the other end is one and the same instance (SPEC 3.3)."""
+        own = self._nodes[direction].only[self._policy][node]
+        others = self._nodes[OTHER[direction]].only[self._policy]
+        local: NDArray[np.bool_] = (others == own) & (others > NOBODY)
         return local
 
-    def is_local_to(self, sender: int) -> NDArray[np.bool_]:
-        """The same for each receiver and one sender."""
-        local: NDArray[np.bool_] = (self._receiver_only == self._sender_only[sender]) & (self._receiver_only > NOBODY)
-        return local
-
-    def table(self, context: int, direction: Direction) -> Table:
+    def table(self, context: int, direction: Direction) -> RuleTable:
         """Table of a context's rules: inbound about senders, outbound about receivers."""
         key = (context, direction)
         if key not in self._tables:
-            nodes = self._senders if direction == "inbound" else self._receivers
             made = partial(self._made, context, direction)
-            few = nodes.count <= _FEW
+            few = self._nodes[OTHER[direction]].count <= _FEW
             self._tables[key] = self._kept.get((*key, self._numbers(context, direction)), made) if few else made()
         return self._tables[key]
 
@@ -292,7 +284,7 @@ class Relation:
         """Numbers of the nodes at the other end. Nodes that the context's rules may tell apart have different ones."""
         vpc = self._account.contexts[context][1]
         if (vpc, direction) not in self._alike:
-            nodes = self._senders if direction == "inbound" else self._receivers
+            nodes = self._nodes[OTHER[direction]]
             groups = [self._account.groups_seen(n, vpc) for n in nodes.memberships[self._policy].tolist()]
             self._alike[vpc, direction] = self._kept.numbers(nodes.inside, groups)
         return self._alike[vpc, direction]
@@ -314,44 +306,33 @@ class Relation:
             self._winners[key] = [table.rules[n] for n in found]
         return self._winners[key]
 
-    def _made(self, context: int, direction: Direction) -> Table:
+    def _made(self, context: int, direction: Direction) -> RuleTable:
         groups, vpc = self._account.contexts[context]
-        policy = self._account.policy
-        inbound = direction == "inbound"
-        nodes = self._senders if inbound else self._receivers
-        memberships = nodes.memberships[self._policy]
-        ranked = [
-            (g, rule) for g in groups for rule in policy.security_groups[g].rules
+        nodes = self._nodes[OTHER[direction]]
+        boxes = Boxes(
+            (g, rule) for g in groups for rule in self._account.policy.security_groups[g].rules
             if rule.direction == direction and rule.ethertype == self._ground.family
-        ]  # fmt: skip
-        # Precedence by SPEC 4.10; among equals, the first in the document wins.
-        ranked.sort(key=lambda each: (each[1].priority, each[1].action != "deny"))
-        peers = {peer_key_of(rule): rule for _, rule in ranked}
-        services = {service_key(rule): rule for _, rule in ranked}
-        self._budget.masks(len(peers), nodes.count)
+        )  # fmt: skip
+        self._budget.masks(len(boxes.peers), nodes.count)
+        # Without rules there is one kind of nodes, and without nodes none.
         kind = np.zeros(nodes.count, dtype=np.int64)
         keep = np.zeros(min(nodes.count, 1), dtype=np.int64)
-        peer_masks: dict[tuple[object, ...], NDArray[np.bool_]] = {}
-        if ranked and nodes.count:
-            masks = [self._matching(rule, vpc, nodes, memberships) for rule in peers.values()]
+        masks = [self._matching(rule, vpc, nodes) for rule in boxes.peers]
+        if masks and nodes.count:
             keep, kind = alike(masks)
-            peer_masks = {key: mask[keep] for key, mask in zip(peers, masks, strict=True)}
-        of_service = Services(services.values())
+        of_service = ServiceClasses(boxes.services)
         starts, classes = of_service.line
-        self._budget.masks(len(services), of_service.count)
+        self._budget.masks(len(boxes.services), of_service.count)
         self._budget.cells(len(keep), len(starts))
         winner = np.full((len(keep), of_service.count), -1, dtype=np.int32)
-        service_masks = {key: of_service.matching(rule).nonzero()[0] for key, rule in services.items()}
-        for n in range(len(ranked) - 1, -1, -1) if peer_masks else ():
-            rule = ranked[n][1]
-            block = np.ix_(peer_masks[peer_key_of(rule)].nonzero()[0], service_masks[service_key(rule)])
+        peers, services = [mask[keep] for mask in masks], [*map(of_service.matching, boxes.services)]
+        for n, block in boxes.blocks(peers, services) if nodes.count else ():
             self._budget.paint(block[0].size * block[1].size + KEYS)
             winner[block] = n
-        allows = np.array([rule.action == "allow" for _, rule in ranked] + [False], dtype=bool)
         winner = winner[:, classes]
-        of_kind = [self._sets.number(self._ranges(allows[row], starts)) for row in winner]
+        of_kind = [self._sets.number(self._ranges(boxes.allows[row], starts)) for row in winner]
         allowed = np.array(of_kind, dtype=np.int32)[kind]
-        return Table(kind.astype(np.int32), allowed, ranked, winner, starts)
+        return RuleTable(kind.astype(np.int32), allowed, boxes.ranked, winner, starts)
 
     def _ranges(self, allowed: NDArray[np.bool_], starts: Numbers) -> Ranges:
         """The queried services, in the stretches that are allowed."""
@@ -360,12 +341,8 @@ class Relation:
         stretches = tuple((first, end - 1) for first, end in zip(bounds[::2], bounds[1::2], strict=True))
         return intersection(stretches, self._base)
 
-    def _matching(self, rule: Rule, vpc: str, nodes: Nodes, memberships: Numbers) -> NDArray[np.bool_]:
+    def _matching(self, rule: Rule, vpc: str, nodes: Nodes) -> NDArray[np.bool_]:
         """The nodes that the rule's peer matches, for an instance of a VPC."""
         if isinstance(rule.peer, GroupPeer):
-            return self._account.members(rule.peer.name, vpc, memberships)
-        matches = np.zeros(nodes.count, dtype=bool)
-        for first, end in self._ground.named.within(named_networks(self._account.policy, rule)):
-            matches |= (nodes.inside >= first) & (nodes.inside < end)
-        return matches
-
+            return self._account.members(rule.peer.name, vpc, nodes.memberships[self._policy])
+        return lying_in(self._ground.named.within(named_networks(self._account.policy, rule)), nodes.inside)

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sgfast.algebra.services import Mask
 from sgfast.notebook import html_text
 from sgfast.policy.model import Direction, Policy
-from sgfast.reaching.ends import ANY
-from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
-from sgfast.reaching.question import Question, Scene
-from sgfast.reaching.relation import EMPTY
-from sgfast.reaching.rows import (
+from sgfast.questions.ends import ANY
+from sgfast.questions.nodes import FOREIGN, OUTSIDE, Numbers
+from sgfast.questions.question import Question, Scene
+from sgfast.questions.relation import EMPTY
+from sgfast.questions.rows import (
     Decider,
-    Mask,
     Row,
     RowMaker,
     deciders,
@@ -24,7 +24,7 @@ from sgfast.reaching.rows import (
     stateless_warnings,
     with_rules,
 )
-from sgfast.reaching.services import named_service
+from sgfast.questions.services import named_service
 
 OLD, NEW = 0, 1
 
@@ -62,7 +62,7 @@ def difference(old: Policy, new: Policy) -> Difference:
     for scene in question.scenes():
         for policy in (OLD, NEW):
             only = _Only(question, scene, policy)
-            makers[scene.family, policy].add(scene, only.to, only.out_of, only.why)
+            makers[scene.family, policy].add(scene, only.allowed, only.why)
     for (_, policy), maker in makers.items():
         made[policy] += maker.rows()
     (closed, without), (opened, _) = (
@@ -79,16 +79,12 @@ class _Only:
         self._question, self._scene, self._policy = question, scene, policy
         self._relation, self._other = scene.relations[policy], scene.relations[1 - policy]
 
-    def to(self, receiver: int) -> Numbers:
-        other = self._other.to(receiver)
+    def allowed(self, direction: Direction, node: int) -> Numbers:
+        relation, other = self._relation, self._other
         # Two ends that are one instance under the other policy open no connections there.
-        other = np.where(self._other.is_local(receiver) & ~self._relation.is_local(receiver), EMPTY, other)
-        return self._question.sets.each_without(self._relation.to(receiver), other)
-
-    def out_of(self, sender: int) -> Numbers:
-        other = self._other.out_of(sender)
-        other = np.where(self._other.is_local_to(sender), EMPTY, other)
-        return self._question.sets.each_without(self._relation.out_of(sender), other)
+        are_one = other.is_local(direction, node) & ~relation.is_local(direction, node)
+        allowed = np.where(are_one, EMPTY, other.allowed(direction, node))
+        return self._question.sets.each_without(relation.allowed(direction, node), allowed)
 
     def why(self, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
         """The rules that make the difference: those that allow it in filters that the other policy's rules keep closed,
@@ -113,7 +109,7 @@ class _Only:
 
     def _is_closed(self, direction: Direction, here: Mask, there: Mask, services: int) -> bool:
         """Whether the other policy's rules for some of these instances do not allow all of the services."""
-        contexts = self._contexts(1 - self._policy, direction)
+        contexts = self._other.contexts(direction)
         return any(
             self._question.sets.without(services, number) != EMPTY
             for context in np.unique(contexts[here]).tolist() if context not in (OUTSIDE, FOREIGN)
@@ -122,10 +118,6 @@ class _Only:
 
     def _winners(self, policy: int, direction: Direction, here: Mask, there: Mask, services: int) -> list[Decider]:
         return deciders(self._question, self._scene, policy, direction, here, there, services)
-
-    def _contexts(self, policy: int, direction: Direction) -> Numbers:
-        nodes = self._scene.senders if direction == "outbound" else self._scene.receivers
-        return nodes.contexts[policy]
 
     def _has(self, policy: int, decider: Decider) -> bool:
         """Whether the group of that name in a policy has a rule that says the same."""

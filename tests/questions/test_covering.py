@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sgfast.policy.document import parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.matching import End
-from sgfast.proving import Expectations, Seen
+from sgfast.questions.proving import Expectations, Seen
 
 POLICY = parse_policy("""
 version: 1

@@ -1,33 +1,71 @@
 """A question about all packets that open connections: between two ends, for some services, under one policy or two.
 
     for scene in Question([policy], sources, destinations, services).scenes():
-        scene.relations[0].to(receiver)        the services that may reach a receiver, from each sender
+        scene.relations[0].allowed("inbound", receiver)    the services that may reach a receiver, from each sender
 
 A scene is what one VPC sees of one family.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
-from operator import itemgetter
+from functools import cached_property
 
 import numpy as np
 
+from sgfast.algebra.addresses import ADDRESS, NamedNetworks, addresses_of, contexts_of
 from sgfast.policy.elsewhere import elsewhere_text, owners_elsewhere
 from sgfast.policy.model import Policy
-from sgfast.reaching.ends import End
-from sgfast.reaching.nodes import OUTSIDE, Account, Ground, Nodes, Piece
-from sgfast.reaching.ranges import Ranges, intersection, union
-from sgfast.reaching.relation import Budget, KeptTables, Relation, Sets
-from sgfast.reaching.services import ServiceSet, openers
-from sgfast.reaching.views import Views
+from sgfast.policy.ranges import Ranges, intersection, lowest
+from sgfast.questions.ends import End
+from sgfast.questions.nodes import OUTSIDE, Ground, Nodes, Piece, PolicyAccount
+from sgfast.questions.relation import KeptTables, Relation, Sets, WorkLimits
+from sgfast.questions.services import ServiceSet, openers
 
+#: The steps for each VPC whatever it sees, and for each set of groups whose instances it sees. An address is one step.
+VPC_STEPS, CONTEXT_STEPS = 200, 10
 #: The most notes of one question. A note is about an address of an instance whose VPC is not peered.
 MAX_NOTES = 3
+
+
+class Views:
+    """How much each VPC of a policy sees: which of them a question is about, and how much work that is (SPEC 11.1)."""
+
+    def __init__(self, policy: Policy, contexts: Iterable[tuple[tuple[int, ...], str]] | None = None) -> None:
+        """``contexts``: those of the policy, if they are known."""
+        self._policy = policy
+        #: The number of addresses and prefixes that the instances of each VPC have, by family.
+        self._prefixes: dict[int, Counter[str]] = {4: Counter(), 6: Counter()}
+        for instance in policy.instances:
+            for network in instance.addresses:
+                self._prefixes[network.version][instance.vpc] += 1
+        self._contexts = Counter(vpc for _, vpc in (contexts_of(policy) if contexts is None else contexts))
+
+    @cached_property
+    def networks(self) -> dict[int, int]:
+        """Number of networks that the rules name, by family."""
+        return {family: len(NamedNetworks([self._policy], family).spans) for family in (4, 6)}
+
+    def asked(self, family: int, sources: End, destinations: End) -> Iterator[tuple[str, int]]:
+        """The VPCs that have to be looked at for packets between two ends, and the steps that each of them takes."""
+        prefixes, connected = self._prefixes[family], self._policy.connected_vpcs
+        senders, receivers = (self._named(end) for end in (sources, destinations))
+        all_send, all_receive = (bool(end.networks) and end.owned for end in (sources, destinations))
+        seen = self._contexts if destinations.networks else receivers
+        for vpc in prefixes:
+            is_asked = vpc in senders or vpc in receivers or (all_receive and bool(sources.networks))
+            if not is_asked and all_send:
+                is_asked = bool(destinations.networks) or any(peer in receivers for peer in connected[vpc])
+            if is_asked:
+                yield vpc, VPC_STEPS + sum(prefixes[peer] + CONTEXT_STEPS * seen[peer] for peer in connected[vpc])
+
+    def _named(self, end: End) -> Counter[str]:
+        """Number of different sets of groups, by VPC, among the instances that the end names."""
+        known = self._policy.instance_by_name
+        named = {(known[name].vpc, known[name].security_groups) for name in end.instances if name in known}
+        return Counter(vpc for vpc, _ in named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +75,6 @@ class Scene:
     ground: Ground
     senders: Nodes
     receivers: Nodes
-    #: The number of pieces of each owner among all senders, and among all receivers, under each policy.
-    pieces_of_sender: list[dict[int, int]]
-    pieces_of_receiver: list[dict[int, int]]
     #: One for each policy.
     relations: list[Relation]
     #: The queried services.
@@ -54,13 +89,13 @@ class Question:
         """``notes`` takes sentences about addresses that the ends name and that belong to instances of VPCs that are
         not peered (SPEC 12.1).
         """
-        self.accounts = [Account(policy) for policy in policies]
+        self.accounts = [PolicyAccount(policy) for policy in policies]
         self.sources, self.destinations = self._ends = sources, destinations
         infrastructure = {policy.settings.infrastructure for policy in policies}
         self.everything = {family: openers(family, infrastructure) for family in (4, 6)}
         self.base = {family: intersection(services.of(family), self.everything[family]) for family in (4, 6)}
         self.sets = Sets()
-        self.budget = Budget(policies[-1].origin)
+        self.budget = WorkLimits(policies[-1].origin)
         #: An address of an instance that the sources name, and one that the destinations name, by family and VPC, under
         #: the last policy.
         self.named: dict[int, tuple[dict[str, Piece], dict[str, Piece]]] = {4: ({}, {}), 6: ({}, {})}
@@ -75,8 +110,7 @@ class Question:
         for family in (4, 6):
             ground = self.grounds[family]
             for vpc in self._vpcs(family) if self.base[family] else ():
-                senders, pieces_of_sender = ground.senders(vpc, self.sources)
-                receivers, pieces_of_receiver = ground.receivers(vpc, self.destinations)
+                senders, receivers = ground.senders(vpc, self.sources), ground.receivers(vpc, self.destinations)
                 for nodes, end, found in zip((senders, receivers), self._ends, self.named[family], strict=True):
                     self._find_named(vpc, nodes, end, found)
                 if self._notes is not None and len(self._notes) < MAX_NOTES:
@@ -87,10 +121,7 @@ class Question:
                              self._kept[family, p])
                     for p in range(len(self.accounts))
                 ]
-                yield Scene(
-                    family, vpc, ground, senders, receivers, pieces_of_sender, pieces_of_receiver, relations,
-                    self.base[family],
-                )  # fmt: skip
+                yield Scene(family, vpc, ground, senders, receivers, relations, self.base[family])
 
     def _find_named(self, vpc: str, nodes: Nodes, end: End, found: dict[str, Piece]) -> None:
         """Note one of the addresses of the VPC's own instances that the end names, if there are any."""
@@ -106,32 +137,26 @@ class Question:
         """Tell of addresses that no instance owns, as the VPC sees them, but instances of other VPCs do."""
         assert self._notes is not None
         policy = self.accounts[-1].policy
-        of_version = IPv4Address if family == 4 else IPv6Address
         for nodes, there, end in zip((senders, receivers), (receivers, senders), self._ends, strict=True):
             is_named = end.kind in ("network", "address-group")
             if not is_named or not self.accounts[-1].is_own(there.contexts[-1], vpc).any():
                 continue
             for n in np.flatnonzero(nodes.contexts[-1] == OUTSIDE).tolist():
                 for piece in nodes.parts[n]:
-                    first = self._first_owned(family, piece)
+                    first = lowest(self._owned(family), piece.first, piece.last)
                     if first is not None and len(self._notes) < MAX_NOTES:
-                        address = of_version(first)
+                        address = ADDRESS[family](first)
                         owners = owners_elsewhere(policy, vpc, address)
                         note = owners and elsewhere_text(vpc, address, owners)
                         if note and note not in self._notes:
                             self._notes.append(note)
 
-    def _first_owned(self, family: int, piece: Piece) -> int | None:
-        """The first address of a piece that an instance of any VPC owns."""
+    def _owned(self, family: int) -> Ranges:
+        """The addresses that instances of any VPC own."""
         if family not in self._all_owned:
-            self._all_owned[family] = union(
-                (int(network.network_address), int(network.broadcast_address))
-                for instance in self.accounts[-1].policy.instances
-                for network in instance.addresses if network.version == family
-            )  # fmt: skip
-        owned = self._all_owned[family]
-        n = bisect_left(owned, piece.first, key=itemgetter(1))
-        return max(owned[n][0], piece.first) if n < len(owned) and owned[n][0] <= piece.last else None
+            instances = self.accounts[-1].policy.instances
+            self._all_owned[family] = addresses_of((n for each in instances for n in each.addresses), family)
+        return self._all_owned[family]
 
     def _vpcs(self, family: int) -> list[str]:
         """The VPCs that have to be looked at. TooMuch if they see too much."""

@@ -6,17 +6,15 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.policy.model import Network
-from sgfast.reaching.ends import End
-from sgfast.reaching.nodes import OUTSIDE, Nodes, Piece
-from sgfast.reaching.question import Question, Scene
-from sgfast.space import NOBODY, Span
+from sgfast.algebra.addresses import ADDRESS, NOBODY, Span, networks_of, span_of
+from sgfast.questions.ends import End
+from sgfast.questions.nodes import OUTSIDE, Nodes, Piece
+from sgfast.questions.question import Question, Scene
 
 #: The node of a network that has none.
 _NO_NODE = -1
@@ -55,7 +53,7 @@ def in_order(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(sorted(parts, key=lambda part: (ORDER.index(part.kind), ":" in part.name, part.name)))
 
 
-class Names:
+class NodeNames:
     """The senders, or the receivers, of all scenes of one family. Nodes of instances are numbered, and a set of them is
     a number whose bits say which ones are in it.
     """
@@ -81,14 +79,14 @@ class Names:
         #: Regions that hold all that is queried and that no instance owns.
         self._whole_regions: set[Region] = set()
         self._known: dict[int, tuple[Part, ...]] = {}
-        self._special = [_span(network) for network in end.without if network.version == family]
+        self._special = [span_of(network) for network in end.without if network.version == family]
         self._address_groups = [
-            (group.name, _outermost(_span(network) for network in group.addresses if network.version == family))
+            (group.name, _outermost(span_of(network) for network in group.addresses if network.version == family))
             for group in self._account.policy.address_groups
         ]
 
-    def add(self, scene: Scene, nodes: Nodes, total: dict[int, int]) -> None:
-        """Number the nodes of a scene. ``total``: the number of pieces of each owner, queried or not."""
+    def add(self, scene: Scene, nodes: Nodes) -> None:
+        """Number the nodes of a scene."""
         contexts = nodes.contexts[self._policy].tolist()
         numbers = np.full(nodes.count, -1, dtype=np.int64)
         seen: dict[int, int] = {}
@@ -110,7 +108,7 @@ class Names:
                     owner = piece.owners[self._policy]
                     seen[owner] = seen.get(owner, 0) + 1
                     self._of_owner[owner] = self._of_owner.get(owner, 0) | 1 << number
-        for owner, count in total.items():
+        for owner, count in nodes.pieces_of[self._policy].items():
             context = int(self._account.context_of[owner - 1]) if owner != NOBODY else -1
             if context >= 0 and self._account.contexts[context][1] == scene.vpc and seen.get(owner, 0) < count:
                 self._cut_owners.add(owner)
@@ -158,7 +156,7 @@ class Names:
     def _network(self, span: Span, without: tuple[str, ...]) -> Part:
         text = _text(span, self._family)
         if self._end.kind == "internet":
-            if any(_span(network) == span for network in self._end.networks):
+            if any(span_of(network) == span for network in self._end.networks):
                 return Part("internet", without=without)
             # Only a part of it was queried.
             if any(span[0] <= each[0] and each[1] >= span[1] for each in self._special):
@@ -203,8 +201,8 @@ class Names:
             if nodes and not nodes & ~instances and owner not in self._cut_owners:
                 yield Part("instance", name)
             else:
-                addresses = (str(each) for piece in pieces[owner] for each in _networks(piece, self._family))
-                yield Part("instance", name, addresses=tuple(addresses))
+                ranges = ((piece.first, piece.last) for piece in pieces[owner])
+                yield Part("instance", name, addresses=tuple(map(str, networks_of(self._family, ranges))))
 
 
 class _Regions:
@@ -223,7 +221,8 @@ class _Regions:
             if outside[n]:
                 found.append((scene.ground.named.spans[int(nodes.inside[n])], n))
             else:  # to the other policy they are something else than the rest of their network
-                found += [(_span(each), n) for piece in nodes.parts[n] for each in _networks(piece, family)]
+                ranges = ((piece.first, piece.last) for piece in nodes.parts[n])
+                found += [(span_of(each), n) for each in networks_of(family, ranges)]
         found.sort()
         found += [(span, _NO_NODE) for span in _covered(end, family, [span for span, _ in found])]
         found.sort()
@@ -281,7 +280,7 @@ class _Regions:
 
 def _covered(end: End, family: int, spans: Sequence[Span]) -> Iterator[Span]:
     """The networks of an end that are none of these spans, but contain some of them. ``spans``: in order."""
-    for span in {_span(network) for network in end.networks if network.version == family}.difference(spans):
+    for span in {span_of(network) for network in end.networks if network.version == family}.difference(spans):
         n = bisect_right(spans, span)
         if n < len(spans) and spans[n][0] <= -span[1]:
             yield span
@@ -303,18 +302,7 @@ def _bits(number: int) -> Iterator[int]:
         number ^= lowest
 
 
-def _networks(piece: Piece, family: int) -> Iterator[Network]:
-    if family == 4:
-        yield from summarize_address_range(IPv4Address(piece.first), IPv4Address(piece.last))
-    else:
-        yield from summarize_address_range(IPv6Address(piece.first), IPv6Address(piece.last))
-
-
-def _span(network: Network) -> Span:
-    return int(network.network_address), -int(network.broadcast_address)
-
-
 def _text(span: Span, family: int) -> str:
     first, minus_last = span
     length = (32 if family == 4 else 128) - (-minus_last - first).bit_length()
-    return f"{IPv4Address(first) if family == 4 else IPv6Address(first)}/{length}"
+    return f"{ADDRESS[family](first)}/{length}"

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from sgfast import parse_policy
 from sgfast.policy.model import Policy
-from sgfast.reaching import Part, Row, difference
+from sgfast.questions.difference import difference
+from sgfast.questions.names import Part
+from sgfast.questions.rows import Row
 
 
 @st.composite

@@ -7,27 +7,41 @@ each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.compiler.addresses import ANYWHERE, owned_prefixes
+from sgfast.algebra.addresses import (
+    ANYWHERE,
+    NOBODY,
+    NamedNetworks,
+    Span,
+    contexts_of,
+    owned_prefixes,
+    pieces,
+    span_of,
+    with_multicast,
+)
 from sgfast.policy.matching import groups_of
 from sgfast.policy.model import Network, Policy
-from sgfast.reaching.ends import End
-from sgfast.space import NOBODY, NamedNetworks, Span, contexts_of, pieces, with_multicast
+from sgfast.questions.ends import End
 
 #: The context of addresses that no instance owns, and of those that the VPC's openers do not come from.
 OUTSIDE, FOREIGN = -1, -2
 
 Numbers = NDArray[np.integer[Any]]
 Owned = dict[Span, tuple[int, bool]]
+Alike = tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]
+"""What makes addresses one node: the innermost named network; under each policy, the context and what rules that name
+groups see; and the owners, where these must be told apart.
+"""
 
 
-class Account:
+class PolicyAccount:
     """A policy, with its instances by *context*: the same set of groups, in the same VPC.
 
     What rules that name groups see of an address is its *membership*, a set of groups and a VPC, too. It is the context
@@ -98,7 +112,7 @@ class Account:
             if vpc in self.policy.vpc_by_name:
                 for version, prefixes in owned_prefixes(self.policy, vpc).items():
                     found[version] = {
-                        _span(network): (self._holding_of(network, n), False) for network, n in prefixes
+                        span_of(network): (self._holding_of(network, n), False) for network, n in prefixes
                     }
             self._owned[vpc] = found
         return self._owned[vpc][family]
@@ -145,23 +159,23 @@ class Piece:
 class Nodes:
     """The senders, or the receivers, that one VPC sees."""
 
-    def __init__(
-        self, policies: int, inside: list[int], contexts: list[tuple[int, ...]], memberships: list[tuple[int, ...]],
-        parts: list[list[Piece]],
-    ) -> None:  # fmt: skip
-        self.count = len(parts)
-        self.parts = parts
+    def __init__(self, alike: Mapping[Alike, list[Piece]], pieces_of: list[Counter[int]]) -> None:
+        """``alike``: the pieces of each node."""
+        self.count = len(alike)
+        self.parts = [*alike.values()]
+        #: The number of pieces of each owner under each policy, whether the question is about them or not.
+        self.pieces_of = pieces_of
         #: The innermost named network.
-        self.inside: Numbers = np.array(inside, dtype=np.int64)
-        #: The context of the owners, and what rules that name groups see, under each policy.
-        self.contexts, self.memberships = (
-            [np.array([each[p] for each in numbers], dtype=np.int64) for p in range(policies)]
-            for numbers in (contexts, memberships)
-        )
-        #: The only owner under each policy, or ``NOBODY`` if there are several or none.
-        self.only: list[Numbers] = [
-            np.array([_only(pieces_of, p) for pieces_of in parts], dtype=np.int64) for p in range(policies)
-        ]
+        self.inside: Numbers = np.array([inside for inside, *_ in alike], dtype=np.int64)
+        #: The context of the owners, what rules that name groups see, and the only owner (``NOBODY``: there are several
+        #: or none), under each policy.
+        self.contexts, self.memberships, self.only = (
+            [np.array([each[p] for each in numbers], dtype=np.int64) for p in range(len(pieces_of))]
+            for numbers in (
+                [contexts for _, contexts, *_ in alike], [memberships for *_, memberships, _ in alike],
+                [[_only(parts, p) for p in range(len(pieces_of))] for parts in self.parts],
+            )
+        )  # fmt: skip
 
 
 def _only(parts: list[Piece], policy: int) -> int:
@@ -172,45 +186,36 @@ def _only(parts: list[Piece], policy: int) -> int:
 class Ground:
     """The addresses of one family, as far as policies and the ends of a question tell them apart."""
 
-    def __init__(self, accounts: Sequence[Account], family: int, ends: Sequence[End]) -> None:
+    def __init__(self, accounts: Sequence[PolicyAccount], family: int, ends: Sequence[End]) -> None:
         self.accounts = accounts
         self.family = family
         more = [ANYWHERE[family], *(n for end in ends for n in (*end.networks, *end.without) if n.version == family)]
         self.named = NamedNetworks([account.policy for account in accounts], family, more)
 
-    def senders(self, vpc: str, end: End) -> tuple[Nodes, list[dict[int, int]]]:
-        """Senders of connections from a VPC: its own instances, and what no instance owns. Also the number of pieces of
-        each owner, under each policy.
-        """
+    def senders(self, vpc: str, end: End) -> Nodes:
+        """Senders of connections from a VPC: its own instances, and what no instance owns."""
         return self._nodes(vpc, end, [self._owned(account, vpc, account.in_no_group) for account in self.accounts], vpc)
 
-    def receivers(self, vpc: str, end: End) -> tuple[Nodes, list[dict[int, int]]]:
-        """Receivers of connections from a VPC, and the number of pieces of each owner, under each policy."""
+    def receivers(self, vpc: str, end: End) -> Nodes:
         return self._nodes(vpc, end, [self._owned(account, vpc, lambda _: NOBODY) for account in self.accounts], None)
 
-    def _owned(self, account: Account, vpc: str, multicast: Callable[[int], int]) -> Owned:
+    def _owned(self, account: PolicyAccount, vpc: str, multicast: Callable[[int], int]) -> Owned:
         return with_multicast(account.owned(vpc, self.family), self.family, multicast)
 
-    def _nodes(
-        self, vpc: str, end: End, owned: Sequence[Owned], only_vpc: str | None
-    ) -> tuple[Nodes, list[dict[int, int]]]:
+    def _nodes(self, vpc: str, end: End, owned: Sequence[Owned], only_vpc: str | None) -> Nodes:
         """``only_vpc``: instances of other VPCs are ``FOREIGN``."""
-        cut = list(_together([list(pieces(self.named, each, self.family)) for each in owned]))
+        cut = list(_together([list(pieces(each, self.family, self.named.number)) for each in owned]))
         owner_by_holding = [account.owner_of for account in self.accounts]
         apart = _not_one_to_one([_each(owner_by_holding, holdings) for _, _, _, holdings in cut])
         context_of = [self._context_of(account, vpc, only_vpc) for account in self.accounts]
         names = self.accounts[-1].policy.instances
         asked_networks = self._within(end)
-        total: list[dict[int, int]] = [{} for _ in self.accounts]
-        number: dict[tuple[object, ...], int] = {}
-        inside_of: list[int] = []
-        contexts_of: list[tuple[int, ...]] = []
-        memberships_of: list[tuple[int, ...]] = []
-        parts: list[list[Piece]] = []
+        total: list[Counter[int]] = [Counter() for _ in self.accounts]
+        found: dict[Alike, list[Piece]] = {}
         for first, last, inside, holdings in cut:
             owners = _each(owner_by_holding, holdings)
             for of_policy, owner in zip(total, owners, strict=True):
-                of_policy[owner] = of_policy.get(owner, 0) + 1
+                of_policy[owner] += 1
             owner = owners[-1]
             is_asked = asked_networks[inside] and (owner == NOBODY or end.owned)
             if not is_asked and (owner == NOBODY or names[owner - 1].name not in end.instances):
@@ -220,16 +225,10 @@ class Ground:
                 continue
             memberships = _each([account.membership_of for account in self.accounts], holdings)
             key = (inside, contexts, memberships, owners if owners in apart else None)
-            n = number.setdefault(key, len(parts))
-            if n == len(parts):
-                inside_of.append(inside)
-                contexts_of.append(contexts)
-                memberships_of.append(memberships)
-                parts.append([])
-            parts[n].append(Piece(first, last, owners))
-        return Nodes(len(self.accounts), inside_of, contexts_of, memberships_of, parts), total
+            found.setdefault(key, []).append(Piece(first, last, owners))
+        return Nodes(found, total)
 
-    def _context_of(self, account: Account, vpc: str, only_vpc: str | None) -> Callable[[int], int]:
+    def _context_of(self, account: PolicyAccount, vpc: str, only_vpc: str | None) -> Callable[[int], int]:
         """Function that returns the context of an owner. A VPC that a policy does not have has no openers."""
         if vpc not in account.policy.vpc_by_name:
             return lambda owner: FOREIGN
@@ -281,12 +280,5 @@ def _not_one_to_one(owners: Sequence[tuple[int, ...]]) -> set[tuple[int, ...]]:
     pairs = set(owners)
     if not pairs or len(next(iter(pairs))) < 2:
         return set()
-    partners: list[dict[int, int]] = [{}, {}]
-    for pair in pairs:
-        for p, owner in enumerate(pair):
-            partners[p][owner] = partners[p].get(owner, 0) + 1
+    partners = [Counter(owners) for owners in zip(*pairs, strict=True)]
     return {pair for pair in pairs if any(owner != NOBODY and partners[p][owner] > 1 for p, owner in enumerate(pair))}
-
-
-def _span(network: Network) -> Span:
-    return int(network.network_address), -int(network.broadcast_address)

@@ -12,13 +12,13 @@ from expected import files, is_proved_about, packets
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
-from sgfast import Engine, parse_policy, proving
+from sgfast import Engine, parse_policy
 from sgfast.errors import PolicyError
-from sgfast.explaining import CLIENT_PORT, Explained
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
-from sgfast.proving import Expectations, Outcome, Seen
-from sgfast.reaching import relation
+from sgfast.questions import proving, relation
+from sgfast.questions.explaining import CLIENT_PORT, Explained
+from sgfast.questions.proving import Expectations, Outcome, Seen
 from sgfast.report.expectations import failure_text
 
 

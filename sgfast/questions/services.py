@@ -1,7 +1,6 @@
 """Services of packets that open connections, as users write them (SPEC 12.3).
 
-A service is a number: protocol * 65536 + destination port, or + ICMP type * 256 + code. Protocols that have neither
-take up their whole 65,536 numbers.
+A set of services is one of numbers (``algebra.services``).
 """
 
 from __future__ import annotations
@@ -12,15 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from sgfast.compiler.ports import KEYS
+from sgfast.algebra.services import EVERY_SERVICE, ICMP_OF, KEYS, NO_OPENERS, whole
 from sgfast.errors import ArgumentError
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS
 from sgfast.policy.protocols import ICMP_NAMES, PROTOCOL_NUMBERS, protocol_name
+from sgfast.policy.ranges import Range, Ranges, difference, intersection, union
 from sgfast.policy.rule_text import ports_text
-from sgfast.reaching.ranges import Ranges, difference, intersection, union
-from sgfast.space import NO_OPENERS
-
-ICMP_OF = {4: ICMP, 6: ICMPV6}
 
 #: ICMPv6 types that no filter judges, or not both filters by their rules (SPEC 3.2, 3.11).
 _INFRASTRUCTURE = {"exempt": (*range(130, 138), 143), "by-role": (130, 133, 134, 135, 136), "filtered": ()}
@@ -48,7 +44,7 @@ def openers(family: int, infrastructure: Collection[str]) -> Ranges:
     types = {*NO_OPENERS[family]}
     if family == 6:
         types.update(number for setting in infrastructure for number in _INFRASTRUCTURE[setting])
-    return difference(((0, 256 * KEYS - 1),), union((base + 256 * each, base + 256 * each + 255) for each in types))
+    return difference(EVERY_SERVICE, union((base + 256 * each, base + 256 * each + 255) for each in types))
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -56,16 +52,16 @@ def openers(family: int, infrastructure: Collection[str]) -> Ranges:
 
 def named_service(text: str) -> ServiceSet:
     """The services that ``text`` means (SPEC 12.3). ArgumentError if it means none."""
-    found: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+    found: dict[int, list[Range]] = {4: [], 6: []}
     for item in text.split(";"):
         for family, ranges in _item(item.strip().lower(), text).items():
             found[family] += ranges
     return ServiceSet(union(found[4]), union(found[6]))
 
 
-def _item(item: str, text: str) -> dict[int, list[tuple[int, int]]]:
+def _item(item: str, text: str) -> dict[int, list[Range]]:
     if item == "all":
-        return _in_both([(0, 256 * KEYS - 1)])
+        return _in_both([*EVERY_SERVICE])
     if match := re.fullmatch(r"protocols? (\d+)(?:-(\d+))?", item):
         first, last = _bounds(match[1], match[2], 255, "a protocol", text)
         return _in_both([(first * KEYS, last * KEYS + KEYS - 1)])
@@ -78,20 +74,20 @@ def _item(item: str, text: str) -> dict[int, list[tuple[int, int]]]:
         raise ArgumentError(f"{text[:80]!r} is no service: {_HOW}")
     if number in ICMP_OF.values():
         families = (4, 6) if number == ICMP else (6,)
-        return {family: [_whole(ICMP_OF[family])] for family in families}
+        return {family: [whole(ICMP_OF[family])] for family in families}
     if not slash:
-        return _in_both([_whole(number)])
+        return _in_both([whole(number)])
     if number not in PORT_PROTOCOLS:
         raise ArgumentError(f"{text[:80]!r} is no service: {name} has no ports")
     ranges = [_range(part, KEYS - 1, "a port", text) for part in ports.split(",")]
     return _in_both([(number * KEYS + first, number * KEYS + last) for first, last in ranges])
 
 
-def _in_both(ranges: list[tuple[int, int]]) -> dict[int, list[tuple[int, int]]]:
+def _in_both(ranges: list[Range]) -> dict[int, list[Range]]:
     return {4: ranges, 6: ranges}
 
 
-def _icmp(family: int, types: str, codes: str, text: str) -> list[tuple[int, int]]:
+def _icmp(family: int, types: str, codes: str, text: str) -> list[Range]:
     """The ranges for ICMP types and codes. A name of a type that the family does not have means none."""
     numbers = {name: number for number, name in ICMP_NAMES[ICMP_OF[family]].items()}
     base = ICMP_OF[family] * KEYS
@@ -124,11 +120,7 @@ def _bounds(first: str, last: str | None, top: int, what: str, text: str) -> tup
     return int(first), int(last or first)
 
 
-def _whole(protocol: int) -> tuple[int, int]:
-    return protocol * KEYS, protocol * KEYS + KEYS - 1
-
-
-class Service(NamedTuple):
+class SingleService(NamedTuple):
     """Service of one packet. Fields that its protocol does not have are None; without a type, ICMP is a ping."""
 
     protocol: int
@@ -141,7 +133,7 @@ class Service(NamedTuple):
 _PING = {4: (8, 0), 6: (128, 0)}
 
 
-def single_service(text: str) -> Service | None:
+def single_service(text: str) -> SingleService | None:
     """The service that ``text`` means if it is only one (SPEC 14.3); None: it means several. ``icmp`` is a ping, and an
     ICMP type without a code has code 0. ArgumentError if the text means none.
     """
@@ -152,8 +144,9 @@ def single_service(text: str) -> Service | None:
         ((first, last),) = services.four
         protocol, port = divmod(first, KEYS)
         if protocol in PORT_PROTOCOLS:
-            return Service(protocol, port) if first == last else None
-        return Service(protocol) if (first, last) == _whole(protocol) and protocol not in ICMP_OF.values() else None
+            return SingleService(protocol, port) if first == last else None
+        is_one = (first, last) == whole(protocol) and protocol not in ICMP_OF.values()
+        return SingleService(protocol) if is_one else None
     found = {
         family: kind for family, protocol in ICMP_OF.items()
         if (kind := _one_type(services.of(family), protocol)) is not None
@@ -161,10 +154,10 @@ def single_service(text: str) -> Service | None:
     if len(found) != bool(services.four) + bool(services.six):
         return None
     if all(kind in (_ANY_TYPE, _PING[family]) for family, kind in found.items()):
-        return Service(ICMP if 4 in found else ICMPV6)
+        return SingleService(ICMP if 4 in found else ICMPV6)
     if len({*found.values()}) > 1:
         return None
-    return Service(ICMP if 4 in found else ICMPV6, None, *next(iter(found.values())))
+    return SingleService(ICMP if 4 in found else ICMPV6, None, *next(iter(found.values())))
 
 
 _ANY_TYPE = (-1, -1)
@@ -172,7 +165,7 @@ _ANY_TYPE = (-1, -1)
 
 def _one_type(services: Ranges, protocol: int) -> tuple[int, int] | None:
     """The ICMP type and code that the services are, ``_ANY_TYPE`` for all of them; None for anything else."""
-    if services == (_whole(protocol),):
+    if services == (whole(protocol),):
         return _ANY_TYPE
     if len(services) != 1 or services[0][0] // KEYS != protocol:
         return None
@@ -200,21 +193,21 @@ def services_text(services: Ranges, family: int, everything: Ranges) -> str:
 
 
 def _items(services: Ranges, family: int, everything: Ranges) -> Iterator[str]:
-    whole: list[int] = []
-    parts: dict[int, list[tuple[int, int]]] = {}
+    entire: list[int] = []
+    parts: dict[int, list[Range]] = {}
     for first, last in services:
         for protocol in range(first // KEYS, last // KEYS + 1):
-            begin, end = _whole(protocol)
+            begin, end = whole(protocol)
             parts.setdefault(protocol, []).append((max(first, begin), min(last, end)))
     for protocol in sorted(parts):
         if tuple(parts[protocol]) == _part(protocol, everything):
-            whole.append(protocol)
-    for first, last in union((protocol, protocol) for protocol in whole):
+            entire.append(protocol)
+    for first, last in union((protocol, protocol) for protocol in entire):
         if last - first > 2:
             yield f"protocols {first}-{last}"
         else:
             yield from (_protocol(protocol, family) for protocol in range(first, last + 1))
-    for protocol in sorted(parts.keys() - set(whole)):
+    for protocol in sorted(parts.keys() - set(entire)):
         keys = union((first % KEYS, last % KEYS) for first, last in parts[protocol])
         if protocol == ICMP_OF[family]:
             yield from _icmp_items(keys, family)
@@ -224,7 +217,7 @@ def _items(services: Ranges, family: int, everything: Ranges) -> Iterator[str]:
 
 @cache
 def _part(protocol: int, everything: Ranges) -> Ranges:
-    return intersection((_whole(protocol),), everything)
+    return intersection((whole(protocol),), everything)
 
 
 def _protocol(protocol: int, family: int) -> str:

@@ -13,7 +13,7 @@ from effort import some
 from numpy.typing import NDArray
 
 from sgfast import HEADER_DTYPE, VERDICTS, Engine
-from sgfast.compiler.ports import KEYS
+from sgfast.algebra.services import KEYS
 from sgfast.engine import is_multicast
 from sgfast.policy.model import (
     PORT_PROTOCOLS,
@@ -28,7 +28,10 @@ from sgfast.policy.model import (
     Settings,
     Vpc,
 )
-from sgfast.reaching import Part, Row, difference, named_service, reach
+from sgfast.questions.difference import difference
+from sgfast.questions.names import Part
+from sgfast.questions.rows import Row, reach
+from sgfast.questions.services import named_service
 
 Address = IPv4Address | IPv6Address
 Mask = NDArray[np.bool_]

@@ -12,7 +12,7 @@ from frames import ethernet, ip, tcp, udp
 from sgfast import parse_policy, replay
 from sgfast.expecting import hold_against
 from sgfast.policy.expectations import parse_expectations
-from sgfast.proving import Expectations
+from sgfast.questions.proving import Expectations
 
 Capsys = pytest.CaptureFixture[str]
 

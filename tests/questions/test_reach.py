@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from sgfast import load_policy, parse_policy
 from sgfast.errors import SgfastError, TooMuch
 from sgfast.policy.model import Policy
-from sgfast.reaching import Part, named_end, named_service, reach, relation
+from sgfast.questions import relation
+from sgfast.questions.ends import named_end
+from sgfast.questions.names import Part
+from sgfast.questions.rows import reach
+from sgfast.questions.services import named_service
 from sgfast.report.reach import part_text, reach_summary
 
 

@@ -13,21 +13,20 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sgfast.algebra.plane import alike
+from sgfast.algebra.services import Mask
 from sgfast.asked import Shown
 from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy.model import Direction, Policy, Rule
-from sgfast.reaching.ends import ANY, End
-from sgfast.reaching.names import ORDER, Names, Part, Region, in_order
-from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
-from sgfast.reaching.question import Question, Scene
-from sgfast.reaching.ranges import Ranges, union
-from sgfast.reaching.relation import EMPTY
-from sgfast.reaching.services import named_service, services_text
-from sgfast.space import alike
+from sgfast.policy.ranges import Ranges, union
+from sgfast.questions.ends import ANY, End
+from sgfast.questions.names import ORDER, NodeNames, Part, Region, in_order
+from sgfast.questions.nodes import FOREIGN, OUTSIDE, Numbers
+from sgfast.questions.question import Question, Scene
+from sgfast.questions.relation import EMPTY
+from sgfast.questions.services import named_service, services_text
 
-Mask = NDArray[np.bool_]
 Key = tuple[int, Region, int, Region, int]
 """Senders and receivers, each as a set of numbered nodes of instances and as a region, and a set of services."""
 
@@ -63,13 +62,12 @@ def deciders(
     question: Question, scene: Scene, policy: int, direction: Direction, here: Mask, there: Mask, services: int
 ) -> list[Decider]:
     """The rules that win in the filters of nodes ``here`` for some of the services from or to nodes ``there``."""
-    nodes = scene.senders if direction == "outbound" else scene.receivers
     relation, account = scene.relations[policy], question.accounts[policy]
     # A policy that is alone is the new one.
     name = _NAMES[policy - len(question.accounts)]
     return [
         Decider(name, account.policy.security_groups[group].name, rule)
-        for context in np.unique(nodes.contexts[policy][here]).tolist() if context not in (OUTSIDE, FOREIGN)
+        for context in np.unique(relation.contexts(direction)[here]).tolist() if context not in (OUTSIDE, FOREIGN)
         for group, rule in relation.winners(context, direction, there, services)
     ]  # fmt: skip
 
@@ -85,33 +83,32 @@ class RowMaker:
         self._family = family
         self._policy = policy
         self._simpler = simpler
-        self.senders = Names(question, family, question.sources, policy)
-        self.receivers = Names(question, family, question.destinations, policy)
+        self.senders = NodeNames(question, family, question.sources, policy)
+        self.receivers = NodeNames(question, family, question.destinations, policy)
         self._rows: dict[Key, Rules] = {}
 
     def add(
-        self, scene: Scene, to: Callable[[int], Numbers], out_of: Callable[[int], Numbers],
+        self, scene: Scene, wanted: Callable[[Direction, int], Numbers],
         why: Callable[[Mask, Mask, int], Iterable[Decider]],
     ) -> None:  # fmt: skip
-        """Take in a scene. ``to`` gives the sets of services that are wanted from all senders to a receiver, ``out_of``
-        those from a sender to all receivers, and ``why`` the rules that decide about senders, receivers and a set.
+        """Take in a scene. ``wanted`` gives the sets of services between a node and all at the other end, as
+        ``Relation.allowed`` does, and ``why`` the rules that decide about senders, receivers and a set.
         """
-        self.senders.add(scene, scene.senders, scene.pieces_of_sender[self._policy])
-        self.receivers.add(scene, scene.receivers, scene.pieces_of_receiver[self._policy])
+        self.senders.add(scene, scene.senders)
+        self.receivers.add(scene, scene.receivers)
         relation = scene.relations[self._policy]
-        contexts = scene.receivers.contexts[self._policy]
-        senders = scene.senders.contexts[self._policy]
+        senders, contexts = relation.contexts("outbound"), relation.contexts("inbound")
         # Many receivers have the same senders.
         known: dict[bytes, list[tuple[Mask, int]]] = {}
         for receiver in np.flatnonzero(contexts >= 0).tolist():
-            is_other = ~relation.is_local(receiver)
-            for who, services in self._parts(to(receiver), known):
+            is_other = ~relation.is_local("inbound", receiver)
+            for who, services in self._parts(wanted("inbound", receiver), known):
                 if (who & is_other).any():
                     rules = why(who & is_other, _only(contexts, receiver), services)
                     self._note((*self.senders.of(who), self.receivers.bit(receiver), (), services), rules)
         known = {}
         for sender in np.flatnonzero(senders >= 0).tolist():
-            for who, services in self._parts(out_of(sender) * (contexts == OUTSIDE), known):
+            for who, services in self._parts(wanted("outbound", sender) * (contexts == OUTSIDE), known):
                 rules = why(_only(senders, sender), who, services)
                 self._note((self.senders.bit(sender), (), 0, self.receivers.of(who)[1], services), rules)
 
@@ -278,7 +275,7 @@ def reach(
     for scene in question.scenes():
         relation = scene.relations[0]
         why = partial(_allowing, question, scene) if rules else _nothing
-        makers[scene.family].add(scene, relation.to, relation.out_of, why)
+        makers[scene.family].add(scene, relation.allowed, why)
     rows = in_both_families(row for maker in makers.values() for row in maker.rows())
     rows, warnings = with_rules(question, sorted(rows, key=rank))
     warnings = (*notes, *stateless_warnings(policy), *warnings)

@@ -1,36 +1,38 @@
 """Prove a policy against expectations (SPEC 10.23): prove each one for all packets, or show one packet that
 contradicts it; and say which expectation is about a connection that was seen.
 
-``sgfast.reaching`` finds the packet, and the engine judges it before anybody sees it.
+``contradiction`` finds the packet, and the engine judges it before anybody sees it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial, reduce
 from itertools import product
-from operator import itemgetter, or_
+from operator import or_
 from typing import Literal, NamedTuple
 
+from sgfast.algebra.addresses import addresses_of
+from sgfast.algebra.services import KEYS
 from sgfast.asked import Shown
 from sgfast.compiler import Compiler
-from sgfast.compiler.ports import KEYS
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
-from sgfast.explaining import Explained, explain_opener, sentence
 from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address
 from sgfast.policy.matching import End as SeenEnd
-from sgfast.policy.model import Action, Network, Policy, count_addresses, count_rules
+from sgfast.policy.model import Action, Policy, count_addresses, count_rules
 from sgfast.policy.node_reader import DocumentErrors
+from sgfast.policy.ranges import difference, lowest, union
 from sgfast.policy.yaml_nodes import shown_origin
-from sgfast.reaching import End, Opener, ServiceSet, first_contradiction, named_end, named_service
-from sgfast.reaching.ranges import Ranges, difference, union
-from sgfast.reaching.views import Views
+from sgfast.questions.contradiction import Opener, first_contradiction
+from sgfast.questions.ends import End, named_end
+from sgfast.questions.explaining import Explained, explain_opener, sentence
+from sgfast.questions.question import Views
+from sgfast.questions.services import ServiceSet, named_service
 from sgfast.spelling import Suggestions
 
 #: The most steps that looking up the names of a file may take, and proving all of it (SPEC 11.7). At the limit it is
@@ -336,7 +338,9 @@ class _Index:
 
     def _about_service(self, family: int, protocol: int, key: int) -> int:
         number = protocol * KEYS + key
-        return _union(found for services, found in self._services if _contains(services.of(family), number))
+        return _union(
+            found for services, found in self._services if lowest(services.of(family), number, number) is not None
+        )
 
 
 def _key(end: SeenEnd) -> tuple[Address, str | None]:
@@ -355,29 +359,18 @@ def _union(sets: Iterable[int]) -> int:
     return reduce(or_, sets, 0)
 
 
-def _contains(ranges: Ranges, number: int) -> bool:
-    n = bisect_right(ranges, number, key=itemgetter(0))
-    return n > 0 and number <= ranges[n - 1][1]
-
-
 class _Members:
     """Addresses that an end stands for."""
 
     def __init__(self, end: End) -> None:
         self._end = end
         self._ranges = {
-            family: difference(_ranges(end.networks, family), _ranges(end.without, family)) for family in (4, 6)
+            family: difference(addresses_of(end.networks, family), addresses_of(end.without, family))
+            for family in (4, 6)
         }
 
     def have(self, address: Address, owner: str | None) -> bool:
         """``owner`` is the name of the instance that owns the address."""
         if owner is not None and (owner in self._end.instances or not self._end.owned):
             return owner in self._end.instances
-        return _contains(self._ranges[address.version], int(address))
-
-
-def _ranges(networks: Iterable[Network], family: int) -> Ranges:
-    return union(
-        (int(network.network_address), int(network.broadcast_address))
-        for network in networks if network.version == family
-    )  # fmt: skip
+        return lowest(self._ranges[address.version], int(address), int(address)) is not None

@@ -19,7 +19,6 @@ from traffic import OUTSIDE, policies
 
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
-from sgfast.explaining import CLIENT_PORT, Explained, SideExplained, explain
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import (
     PORT_PROTOCOLS,
@@ -32,6 +31,7 @@ from sgfast.policy.model import (
     Vpc,
 )
 from sgfast.policy.rule_text import rule_text
+from sgfast.questions.explaining import CLIENT_PORT, Explained, SideExplained, explain
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import matches, winning_rule

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from itertools import chain
 from typing import Literal
 
-from sgfast.compiler.addresses import ANYWHERE
+from sgfast.algebra.addresses import ANYWHERE
 from sgfast.errors import PolicyError
 from sgfast.policy.lookup import Kind, find, names
 from sgfast.policy.model import Network, Policy
