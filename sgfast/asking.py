@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sgfast.policy.document import PolicySource as PolicySource
     from sgfast.policy.expectations import ExpectationsSource as ExpectationsSource
     from sgfast.questions.difference import Difference
-    from sgfast.questions.ends import End
+    from sgfast.questions.ends import NamedEnd as End
     from sgfast.questions.explaining import Explained as Explained
     from sgfast.questions.proving import Proof as Proof
     from sgfast.questions.rows import Reach as Reach

@@ -11,8 +11,7 @@ from types import MappingProxyType
 from sgfast.errors import AmbiguousAddress, PolicyError
 from sgfast.policy.lookup import similar
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
-from sgfast.policy.network_keys import peer_key, without_duplicates
-from sgfast.policy.networks import NEVER_AN_INSTANCE
+from sgfast.policy.networks import NEVER_AN_INSTANCE, peer_key, without_duplicates
 from sgfast.policy.ranges import Range, Ranges, covers, difference, union
 
 ADDRESS: dict[int, type[IPv4Address] | type[IPv6Address]] = {4: IPv4Address, 6: IPv6Address}

@@ -213,14 +213,14 @@ class Coverage:
     """Examine all relevant contexts; ``findings`` returns the result."""
 
     def __init__(self, index: PolicyIndex) -> None:
-        self._index = index
+        self.index = index
         self._groups = index.policy.security_groups
-        self._standing: dict[Key, _Standing] = {
+        self.standing: dict[Key, _Standing] = {
             (g, r): _Standing() for g, group in enumerate(self._groups) for r in range(len(group.rules))
         }
         # The keys of each group's rules, by direction and family.
         self._rules: dict[Side, dict[int, list[Key]]] = defaultdict(dict)
-        for g, r in self._standing:
+        for g, r in self.standing:
             rule = self._groups[g].rules[r]
             self._rules[rule.direction, rule.ethertype].setdefault(g, []).append((g, r))
         self._extents = {
@@ -229,7 +229,7 @@ class Coverage:
         }
         #: Number of contexts that were skipped because they take too much work.
         self.skipped = 0
-        self._budget = Budget(MAX_STEPS)
+        self.budget = Budget(MAX_STEPS)
         self.explanation_budget = Budget(MAX_STEPS_TO_EXPLAIN)
         for side in sorted(self._rules):
             _SideExaminer(self, side, self._rules[side]).examine()
@@ -237,23 +237,10 @@ class Coverage:
     def rule(self, key: Key) -> Rule:
         return self._groups[key[0]].rules[key[1]]
 
-    def standing(self, key: Key) -> _Standing:
-        return self._standing[key]
-
-    @property
-    def contexts(self) -> list[Context]:
-        return self._index.contexts
-
-    def only_member(self, group: int, vpc: str) -> int | None:
-        return self._index.only_member.get((group, vpc))
-
-    def take(self, steps: int) -> bool:
-        return self._budget.take(steps)
-
     def give_up(self, keys: Collection[Key]) -> None:
         self.skipped += 1
         for key in keys:
-            self._standing[key].unknown = True
+            self.standing[key].unknown = True
 
     def allowed_ends(self, context: Context, direction: Direction, family: int) -> Set[int]:
         """The positions of instances with which some rule allows something; NOT_ONE for all other addresses, or if that
@@ -262,7 +249,7 @@ class Coverage:
         of_group = self._rules.get((direction, family), {})
         relevant = [g for g in context.groups if g in of_group]
         rules = [self.rule(key) for g in relevant for key in of_group[g]]
-        view = self._index.view(context.vpc, family)
+        view = self.index.view(context.vpc, family)
         if all(rule.action == "allow" for rule in rules):
             ends: set[int] = set()
             for rule in rules:
@@ -279,7 +266,7 @@ class Coverage:
         return view.instances(painting.allowed()[painting.peer_class])
 
     def _unasked_types(self, direction: Direction, family: int, groups: Sequence[int]) -> Set[int]:
-        infrastructure = self._index.policy.settings.infrastructure
+        infrastructure = self.index.policy.settings.infrastructure
         stateful = self._groups[groups[0]].stateful
         return unasked_types(family, direction, infrastructure, stateful=stateful)
 
@@ -300,7 +287,7 @@ class Coverage:
         """
         of_group = self._rules[direction, family]
         keys = [key for g in groups for key in of_group.get(g, ())]
-        view, budget = self._index.view(vpc, family), self._budget
+        view, budget = self.index.view(vpc, family), self.budget
         if view is None:
             return None
         if asked is not None and len(asked) < len(keys) and len(asked) * len(keys) <= MAX_PAIRS:
@@ -310,7 +297,7 @@ class Coverage:
         boxes = Boxes((key, self.rule(key)) for key in keys)
         peers, services = boxes.peers, boxes.services
         prefixes = sum(
-            len(self._index.policy.address_group_by_name[rule.peer.name].addresses)
+            len(self.index.policy.address_group_by_name[rule.peer.name].addresses)
             for rule in peers
             if isinstance(rule.peer, AddressGroupPeer)
         )
@@ -344,7 +331,7 @@ class Coverage:
     def findings(self) -> list[Finding]:
         found: list[Finding] = []
         narrower: dict[Key, list[Key]] = defaultdict(list)
-        for key, standing in self._standing.items():
+        for key, standing in self.standing.items():
             if standing.unknown or not standing.is_open or not standing.matches:
                 continue
             found.append(self._useless(key, standing))
@@ -408,7 +395,7 @@ class _SideExaminer:
         having: dict[tuple[tuple[int, ...], str], list[int]] = {}
         beside_denies: set[tuple[int, str]] = set()
         single: dict[tuple[int, str], None] = {}
-        for context in self._coverage.contexts:
+        for context in self._coverage.index.contexts:
             relevant = tuple([g for g in context.groups if g in self._of_group])
             if relevant:
                 having.setdefault((relevant, context.vpc), []).extend(context.instances)
@@ -434,7 +421,7 @@ class _SideExaminer:
 
     def _examine_group(self, g: int, vpc: str, alone: Sequence[int] | None, only_allows_beside: bool) -> None:
         """``alone``: the instances that have the group alone; None: there is nobody who has."""
-        member = self._coverage.only_member(g, vpc)
+        member = self._coverage.index.only_member.get((g, vpc))
         only = alone[0] if alone is not None and len(alone) == 1 else None
         painting = self._paint([g], vpc, self._of_group[g], member, only)
         if painting is None:
@@ -442,7 +429,7 @@ class _SideExaminer:
         by_all = painting.seen(member)
         by_only = by_all if only == member else painting.seen(only)
         for n, (key, rule) in enumerate(painting.ranked):
-            standing = self._coverage.standing(key)
+            standing = self._coverage.standing[key]
             if not by_all.wins[n]:
                 self._hidden.add((key, vpc))
                 standing.note(painting, by_all, n, self._budget)
@@ -455,7 +442,7 @@ class _SideExaminer:
     def _examine_set(self, groups: Sequence[int], vpc: str, only: int | None) -> None:
         """``only``: the only instance that has these groups, if there is just one."""
         keys = sum(len(self._of_group[g]) for g in groups)
-        if not self._coverage.take(LOOK_STEPS * keys):
+        if not self._coverage.budget.take(LOOK_STEPS * keys):
             return self._coverage.give_up([key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)])
         asked = {key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)}
         painting = self._paint(groups, vpc, asked, only) if asked else None
@@ -463,10 +450,10 @@ class _SideExaminer:
             seen = painting.seen(only)
             for n, (key, _) in enumerate(painting.ranked):
                 if key in asked:
-                    self._coverage.standing(key).note(painting, seen, n, self._budget)
+                    self._coverage.standing[key].note(painting, seen, n, self._budget)
 
     def _is_open(self, key: Key, vpc: str) -> bool:
-        standing = self._coverage.standing(key)
+        standing = self._coverage.standing[key]
         if standing.unknown or (key, vpc) in self._hidden:
             return False
         return standing.shadowed or (standing.redundant and (key, vpc) not in self._spare)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -232,14 +232,11 @@ class PolicyIndex:
     @cached_property
     def only_member(self) -> dict[tuple[int, str], int]:
         """The position of the only instance that is in a group and a VPC, by the group's position and the VPC."""
-        found: dict[tuple[int, str], int] = {}
+        found: dict[tuple[int, str], list[int]] = defaultdict(list)
         for g, group in enumerate(self.policy.security_groups):
-            counts = Counter(self.policy.instances[n].vpc for n in self.members[group.name])
-            found |= {
-                (g, self.policy.instances[n].vpc): n for n in self.members[group.name]
-                if counts[self.policy.instances[n].vpc] == 1
-            }  # fmt: skip
-        return found
+            for n in self.members[group.name]:
+                found[g, self.policy.instances[n].vpc].append(n)
+        return {key: members[0] for key, members in found.items() if len(members) == 1}
 
     @cached_property
     def _families_of_address_group(self) -> dict[str, set[int]]:

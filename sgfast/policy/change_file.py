@@ -50,7 +50,7 @@ from sgfast.policy.model import (
     count_addresses,
     count_rules,
 )
-from sgfast.policy.network_keys import without_duplicates
+from sgfast.policy.networks import without_duplicates
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.plain_values import compose_values, path_in
 from sgfast.policy.profiles import PROFILES

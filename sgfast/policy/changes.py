@@ -18,7 +18,7 @@ from sgfast.policy.model import (
     SecurityGroup,
     mixed_groups,
 )
-from sgfast.policy.network_keys import network_key
+from sgfast.policy.networks import network_key
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.ranges import LAST_PORT
 from sgfast.policy.templates import RuleNumbers, default_group

@@ -14,7 +14,7 @@ from sgfast.algebra.services import ICMP_OF, KEYS
 from sgfast.policy.matching import Address
 from sgfast.policy.model import PORT_PROTOCOLS, TCP, UDP, Policy
 from sgfast.policy.ranges import Ranges, difference, lowest
-from sgfast.questions.ends import End
+from sgfast.questions.ends import NamedEnd
 from sgfast.questions.nodes import OUTSIDE, Piece
 from sgfast.questions.question import Question, Scene
 from sgfast.questions.relation import EMPTY
@@ -49,7 +49,7 @@ class Opener:
 
 
 def first_contradiction(
-    policy: Policy, sources: End, destinations: End, services: ServiceSet, wanted: Literal["allow", "deny"],
+    policy: Policy, sources: NamedEnd, destinations: NamedEnd, services: ServiceSet, wanted: Literal["allow", "deny"],
     notes: list[str] | None = None,
 ) -> Opener | None:  # fmt: skip
     """An opener from ``sources`` to ``destinations`` for one of ``services`` that does not get the wanted verdict; None

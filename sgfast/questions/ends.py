@@ -39,7 +39,7 @@ _PREFIXES: dict[str, Kind] = {
 
 
 @dataclass(frozen=True)
-class End:
+class NamedEnd:
     """One end of the connections that a question is about: some instances and some addresses."""
 
     kind: EndKind
@@ -54,10 +54,10 @@ class End:
     owned: bool = True
 
 
-ANY = End("any", "any", networks=tuple(ANYWHERE.values()))
+ANY = NamedEnd("any", "any", networks=tuple(ANYWHERE.values()))
 
 
-def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]], str] = did_you_mean) -> End:
+def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]], str] = did_you_mean) -> NamedEnd:
     """The end that ``text`` means: ``any``, ``internet``, an instance, a security group or an address group by any of
     its words (SPEC 2.12), an address or a CIDR. ``group:web``, ``instance:web`` and ``address-group:web`` say of which
     kind a word is (SPEC 12.2).
@@ -68,7 +68,7 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
     if text == "any":
         return ANY
     if text == "internet":
-        return End("internet", text, networks=_PUBLIC, without=SPECIAL, owned=False)
+        return NamedEnd("internet", text, networks=_PUBLIC, without=SPECIAL, owned=False)
     prefix, colon, word = text.partition(":")
     origin = shown_origin(policy.origin)
     try:
@@ -91,7 +91,7 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
                 network = parse_network(text)
             except ValueError as error:
                 raise PolicyError(f"{show(text)}: {error}") from None
-            return End("network", str(network), networks=(network,))
+            return NamedEnd("network", str(network), networks=(network,))
         if find(policy, "VPC", text) is not None:
             raise PolicyError(f"{show(text)} is a VPC: name what is in it by a group, an instance or a CIDR")
         hint = suggest(text, chain(names(policy, *_PREFIXES.values()), ("internet", "any")))
@@ -103,10 +103,10 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
         raise PolicyError(f"{origin}: {error}") from None
 
 
-def _made(policy: Policy, prefix: str, name: str) -> End:
+def _made(policy: Policy, prefix: str, name: str) -> NamedEnd:
     if prefix == "instance":
-        return End("instance", name, instances=frozenset({name}))
+        return NamedEnd("instance", name, instances=frozenset({name}))
     if prefix == "group":
         members = (instance.name for instance in policy.instances if name in instance.security_groups)
-        return End("group", name, instances=frozenset(members))
-    return End("address-group", name, networks=policy.address_group_by_name[name].addresses)
+        return NamedEnd("group", name, instances=frozenset(members))
+    return NamedEnd("address-group", name, networks=policy.address_group_by_name[name].addresses)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.algebra.addresses import ADDRESS, NOBODY, Span, networks_of, span_of
-from sgfast.questions.ends import End
+from sgfast.questions.ends import NamedEnd
 from sgfast.questions.nodes import OUTSIDE, Nodes, Piece
 from sgfast.questions.question import Question, Scene
 
@@ -58,7 +58,7 @@ class NodeNames:
     a number whose bits say which ones are in it.
     """
 
-    def __init__(self, question: Question, family: int, end: End, policy: int) -> None:
+    def __init__(self, question: Question, family: int, end: NamedEnd, policy: int) -> None:
         """``policy``: the position of the one that has the names."""
         self._policy = policy
         self._account = question.accounts[policy]
@@ -211,7 +211,7 @@ class _Regions:
     Queried networks may have no node, because other networks cover them.
     """
 
-    def __init__(self, scene: Scene, nodes: Nodes, policy: int, end: End) -> None:
+    def __init__(self, scene: Scene, nodes: Nodes, policy: int, end: NamedEnd) -> None:
         family = scene.family
         found: list[tuple[Span, int]] = []
         outside = np.ones(nodes.count, dtype=bool)
@@ -278,7 +278,7 @@ class _Regions:
             chosen[n] = chosen[self._parent[n]]
 
 
-def _covered(end: End, family: int, spans: Sequence[Span]) -> Iterator[Span]:
+def _covered(end: NamedEnd, family: int, spans: Sequence[Span]) -> Iterator[Span]:
     """The networks of an end that are none of these spans, but contain some of them. ``spans``: in order."""
     for span in {span_of(network) for network in end.networks if network.version == family}.difference(spans):
         n = bisect_right(spans, span)

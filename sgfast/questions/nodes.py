@@ -28,7 +28,7 @@ from sgfast.algebra.addresses import (
 )
 from sgfast.policy.matching import groups_of
 from sgfast.policy.model import Network, Policy
-from sgfast.questions.ends import End
+from sgfast.questions.ends import NamedEnd
 
 #: The context of addresses that no instance owns, and of those that the VPC's openers do not come from.
 OUTSIDE, FOREIGN = -1, -2
@@ -186,23 +186,23 @@ def _only(parts: list[Piece], policy: int) -> int:
 class Ground:
     """The addresses of one family, as far as policies and the ends of a question tell them apart."""
 
-    def __init__(self, accounts: Sequence[PolicyAccount], family: int, ends: Sequence[End]) -> None:
+    def __init__(self, accounts: Sequence[PolicyAccount], family: int, ends: Sequence[NamedEnd]) -> None:
         self.accounts = accounts
         self.family = family
         more = [ANYWHERE[family], *(n for end in ends for n in (*end.networks, *end.without) if n.version == family)]
         self.named = NamedNetworks([account.policy for account in accounts], family, more)
 
-    def senders(self, vpc: str, end: End) -> Nodes:
+    def senders(self, vpc: str, end: NamedEnd) -> Nodes:
         """Senders of connections from a VPC: its own instances, and what no instance owns."""
         return self._nodes(vpc, end, [self._owned(account, vpc, account.in_no_group) for account in self.accounts], vpc)
 
-    def receivers(self, vpc: str, end: End) -> Nodes:
+    def receivers(self, vpc: str, end: NamedEnd) -> Nodes:
         return self._nodes(vpc, end, [self._owned(account, vpc, lambda _: NOBODY) for account in self.accounts], None)
 
     def _owned(self, account: PolicyAccount, vpc: str, multicast: Callable[[int], int]) -> Owned:
         return with_multicast(account.owned(vpc, self.family), self.family, multicast)
 
-    def _nodes(self, vpc: str, end: End, owned: Sequence[Owned], only_vpc: str | None) -> Nodes:
+    def _nodes(self, vpc: str, end: NamedEnd, owned: Sequence[Owned], only_vpc: str | None) -> Nodes:
         """``only_vpc``: instances of other VPCs are ``FOREIGN``."""
         cut = list(_together([list(pieces(each, self.family, self.named.number)) for each in owned]))
         owner_by_holding = [account.owner_of for account in self.accounts]
@@ -240,7 +240,7 @@ class Ground:
 
         return known.__getitem__ if only_vpc is None else own
 
-    def _within(self, end: End) -> list[bool]:
+    def _within(self, end: NamedEnd) -> list[bool]:
         """Whether the addresses of each named network are among those of an end."""
         found = np.zeros(len(self.named.spans), dtype=bool)
         for networks, is_in in ((end.networks, True), (end.without, False)):

@@ -22,14 +22,13 @@ from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
 from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
-from sgfast.policy.matching import Address
-from sgfast.policy.matching import End as SeenEnd
+from sgfast.policy.matching import Address, End
 from sgfast.policy.model import Action, Policy, count_addresses, count_rules
 from sgfast.policy.node_reader import DocumentErrors
 from sgfast.policy.ranges import difference, lowest, union
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.questions.contradiction import Opener, first_contradiction
-from sgfast.questions.ends import End, named_end
+from sgfast.questions.ends import NamedEnd, named_end
 from sgfast.questions.explaining import Explained, explain_opener, sentence
 from sgfast.questions.question import Views
 from sgfast.questions.services import ServiceSet, named_service
@@ -118,8 +117,8 @@ class Proof(Shown):
 class Seen(NamedTuple):
     """A connection that was seen, or was tried, by its opener. Fields that its protocol does not have are None."""
 
-    source: SeenEnd
-    destination: SeenEnd
+    source: End
+    destination: End
     protocol: int
     port: int | None
     icmp_type: int | None
@@ -137,7 +136,7 @@ class Expectations:
     def __init__(self, policy: Policy, file: ExpectationsFile) -> None:
         self.policy = policy
         self.origin = file.origin
-        self._ends: dict[str, End] = {}
+        self._ends: dict[str, NamedEnd] = {}
         self._services: dict[str, ServiceSet] = {}
         self._compilers: dict[str, Compiler] = {}
         self._suggest = Suggestions().did_you_mean
@@ -165,7 +164,7 @@ class Expectations:
             _together({word.text: self._service(word) for word in expectation.services}.values()), tuple(nobody),
         )  # fmt: skip
 
-    def _end(self, word: Word) -> End:
+    def _end(self, word: Word) -> NamedEnd:
         if word.text not in self._ends:
             try:
                 self._ends[word.text] = named_end(self.policy, word.text, self._suggest)
@@ -277,17 +276,17 @@ class _Meant:
     """An expectation whose names were looked up."""
 
     expectation: Expectation
-    sources: list[End]
-    destinations: list[End]
+    sources: list[NamedEnd]
+    destinations: list[NamedEnd]
     services: ServiceSet
     nobody: tuple[Word, ...]
 
 
-def _is_nobody(end: End) -> bool:
+def _is_nobody(end: NamedEnd) -> bool:
     return not (end.instances or end.networks)
 
 
-def _joined(ends: Iterable[End]) -> list[End]:
+def _joined(ends: Iterable[NamedEnd]) -> list[NamedEnd]:
     """The same addresses and instances as fewer ends, because each pair of ends is a question of its own."""
     known = [*ends]
     plain = [end for end in known if end.owned and not end.without]
@@ -297,7 +296,7 @@ def _joined(ends: Iterable[End]) -> list[End]:
     instances = frozenset().union(*(end.instances for end in plain))
     networks = tuple(network for end in plain for network in end.networks)
     kind: Literal["any", "network"] = "any" if any(end.kind == "any" for end in plain) else "network"
-    return [End(kind, "several", instances, networks), *others]
+    return [NamedEnd(kind, "several", instances, networks), *others]
 
 
 def _together(services: Iterable[ServiceSet]) -> ServiceSet:
@@ -310,7 +309,7 @@ class _Index:
     """Find the expectations that are about a connection. A set of expectations is a number whose bit n is the n-th."""
 
     def __init__(
-        self, meant: Sequence[_Meant], ends: Mapping[str, End], services: Mapping[str, ServiceSet]
+        self, meant: Sequence[_Meant], ends: Mapping[str, NamedEnd], services: Mapping[str, ServiceSet]
     ) -> None:
         sets: list[defaultdict[str, int]] = [defaultdict(int) for _ in range(3)]
         self._expecting: dict[Action, int] = {"allow": 0, "deny": 0}
@@ -343,7 +342,7 @@ class _Index:
         )
 
 
-def _key(end: SeenEnd) -> tuple[Address, str | None]:
+def _key(end: End) -> tuple[Address, str | None]:
     return end.address, None if end.instance is None else end.instance.name
 
 
@@ -362,7 +361,7 @@ def _union(sets: Iterable[int]) -> int:
 class _Members:
     """Addresses that an end stands for."""
 
-    def __init__(self, end: End) -> None:
+    def __init__(self, end: NamedEnd) -> None:
         self._end = end
         self._ranges = {
             family: difference(addresses_of(end.networks, family), addresses_of(end.without, family))

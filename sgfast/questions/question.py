@@ -19,7 +19,7 @@ from sgfast.algebra.addresses import ADDRESS, NamedNetworks, addresses_of, conte
 from sgfast.policy.elsewhere import elsewhere_text, owners_elsewhere
 from sgfast.policy.model import Policy
 from sgfast.policy.ranges import Ranges, intersection, lowest
-from sgfast.questions.ends import End
+from sgfast.questions.ends import NamedEnd
 from sgfast.questions.nodes import OUTSIDE, Ground, Nodes, Piece, PolicyAccount
 from sgfast.questions.relation import KeptTables, Relation, Sets, WorkLimits
 from sgfast.questions.services import ServiceSet, openers
@@ -48,7 +48,7 @@ class Views:
         """Number of networks that the rules name, by family."""
         return {family: len(NamedNetworks([self._policy], family).spans) for family in (4, 6)}
 
-    def asked(self, family: int, sources: End, destinations: End) -> Iterator[tuple[str, int]]:
+    def asked(self, family: int, sources: NamedEnd, destinations: NamedEnd) -> Iterator[tuple[str, int]]:
         """The VPCs that have to be looked at for packets between two ends, and the steps that each of them takes."""
         prefixes, connected = self._prefixes[family], self._policy.connected_vpcs
         senders, receivers = (self._named(end) for end in (sources, destinations))
@@ -61,7 +61,7 @@ class Views:
             if is_asked:
                 yield vpc, VPC_STEPS + sum(prefixes[peer] + CONTEXT_STEPS * seen[peer] for peer in connected[vpc])
 
-    def _named(self, end: End) -> Counter[str]:
+    def _named(self, end: NamedEnd) -> Counter[str]:
         """Number of different sets of groups, by VPC, among the instances that the end names."""
         known = self._policy.instance_by_name
         named = {(known[name].vpc, known[name].security_groups) for name in end.instances if name in known}
@@ -83,7 +83,7 @@ class Scene:
 
 class Question:
     def __init__(
-        self, policies: Sequence[Policy], sources: End, destinations: End, services: ServiceSet,
+        self, policies: Sequence[Policy], sources: NamedEnd, destinations: NamedEnd, services: ServiceSet,
         notes: list[str] | None = None,
     ) -> None:  # fmt: skip
         """``notes`` takes sentences about addresses that the ends name and that belong to instances of VPCs that are
@@ -123,7 +123,7 @@ class Question:
                 ]
                 yield Scene(family, vpc, ground, senders, receivers, relations, self.base[family])
 
-    def _find_named(self, vpc: str, nodes: Nodes, end: End, found: dict[str, Piece]) -> None:
+    def _find_named(self, vpc: str, nodes: Nodes, end: NamedEnd, found: dict[str, Piece]) -> None:
         """Note one of the addresses of the VPC's own instances that the end names, if there are any."""
         instances = self.accounts[-1].policy.instances
         is_own = self.accounts[-1].is_own(nodes.contexts[-1], vpc)

@@ -20,7 +20,7 @@ from sgfast.asked import Shown
 from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.policy.ranges import Ranges, union
-from sgfast.questions.ends import ANY, End
+from sgfast.questions.ends import ANY, NamedEnd
 from sgfast.questions.names import ORDER, NodeNames, Part, Region, in_order
 from sgfast.questions.nodes import FOREIGN, OUTSIDE, Numbers
 from sgfast.questions.question import Question, Scene
@@ -233,8 +233,8 @@ class Reach(Shown):
     """An answer to who may open what to whom."""
 
     policy: Policy
-    sources: End
-    destinations: End
+    sources: NamedEnd
+    destinations: NamedEnd
     #: The services in the words of the query.
     asked: str
     rows: tuple[Row, ...]
@@ -261,7 +261,7 @@ def rows_as_html(rows: Sequence[Row]) -> str:
 
 
 def reach(
-    policy: Policy, sources: End = ANY, destinations: End = ANY, services: str = "all", *, rules: bool = False
+    policy: Policy, sources: NamedEnd = ANY, destinations: NamedEnd = ANY, services: str = "all", *, rules: bool = False
 ) -> Reach:
     """Find exactly the connections that may be opened from ``sources`` to ``destinations`` (SPEC 12.5).
 

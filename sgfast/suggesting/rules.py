@@ -18,7 +18,7 @@ type and any code.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import combinations
@@ -36,8 +36,7 @@ from sgfast.policy.model import (
     Rule,
     SecurityGroup,
 )
-from sgfast.policy.network_keys import peer_key
-from sgfast.policy.networks import is_multicast
+from sgfast.policy.networks import is_multicast, peer_key
 from sgfast.policy.ranges import union
 from sgfast.policy.templates import RuleNumbers
 from sgfast.suggesting.observing import Evidence, Kind
@@ -209,19 +208,13 @@ class Drafter:
     def _groups_for(self, instances: set[str]) -> dict[str, str]:
         """The group that gets the rule of each instance."""
         found: dict[str, str] = {}
-        left = set(instances)
         # An instance that is in only one group leaves no choice.
         for group in self._only_groups(instances, self._groups):
-            left -= self._members[group]
             found.update(dict.fromkeys(instances & self._members[group], group))
-        while left:
-            candidates = {group for name in left for group in self._groups[name]}
-            best = min(candidates, key=lambda group: (
-                -len(left & self._members[group]), len(self._members[group]), self._place[group]
-            ))  # fmt: skip
-            for name in left & self._members[best]:
-                found[name] = best
-            left -= self._members[best]
+        left = instances - found.keys()
+        for group in self._greedy(self._smallest_first(left, self._groups), left):
+            for name in left & self._members[group]:
+                found.setdefault(name, group)
         return found
 
     def _only_groups(self, instances: set[str], choices: _Choices) -> list[str]:
@@ -288,11 +281,8 @@ class Drafter:
         for need in needs:
             ports_of[str(need.peer_instance)].add(need.service.port)
         left = set(ports_of)
-        candidates = {group for name in left for group in choices[name]}
-        # Smaller groups come first among equals: they let fewer instances in.
-        order = sorted(candidates, key=lambda group: (len(self._members[group]), self._place[group]))
         found: dict[str, set[int | None]] = {}
-        for group in self._fewest(order, left, choices):
+        for group in self._fewest(self._smallest_first(left, choices), left, choices):
             members = left & self._members[group]
             if members:
                 found[group] = set().union(*(ports_of[name] for name in members))
@@ -312,11 +302,21 @@ class Drafter:
                 if covering:
                     chosen += min(covering, key=lambda choice: sum(len(self._members[group]) for group in choice))
                     return chosen
-        left = set(instances)
+        return chosen + self._greedy(groups, instances)
+
+    def _smallest_first(self, instances: Iterable[str], choices: _Choices) -> list[str]:
+        """The groups to choose from. Among equals the smaller ones count: they let fewer instances in."""
+        candidates = {group for name in instances for group in choices[name]}
+        return sorted(candidates, key=lambda group: (len(self._members[group]), self._place[group]))
+
+    def _greedy(self, groups: list[str], instances: Set[str]) -> list[str]:
+        """Groups whose members include all the instances: the one with most of those that are left, again and again."""
+        chosen = []
+        left = instances
         while left:
             best = max(groups, key=lambda group: len(left & self._members[group]))
             chosen.append(best)
-            left -= self._members[best]
+            left = left - self._members[best]
         return chosen
 
     def _address_terms(

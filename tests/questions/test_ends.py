@@ -10,8 +10,8 @@ import pytest
 from sgfast import parse_policy
 from sgfast.algebra.services import KEYS
 from sgfast.errors import ArgumentError, PolicyError
-from sgfast.policy.ranges import Ranges, difference, intersection, union
-from sgfast.questions.ends import End, named_end
+from sgfast.policy.ranges import difference, intersection, union
+from sgfast.questions.ends import NamedEnd, named_end
 from sgfast.questions.services import named_service, openers, services_text
 
 POLICY = parse_policy(
@@ -34,8 +34,8 @@ instances:
 def test_an_end_is_found_by_every_word_that_means_it() -> None:
     both = frozenset({"web-1", "web-2"})
     assert named_end(POLICY, "web") == named_end(POLICY, "sg-1") == named_end(POLICY, "group:web")
-    assert named_end(POLICY, "web") == End("group", "web", instances=both)
-    assert named_end(POLICY, "port-1") == End("instance", "web-1", instances=frozenset({"web-1"}))
+    assert named_end(POLICY, "web") == NamedEnd("group", "web", instances=both)
+    assert named_end(POLICY, "port-1") == NamedEnd("instance", "web-1", instances=frozenset({"web-1"}))
     assert named_end(POLICY, "instance:web").instances == {"twice"}
     assert named_end(POLICY, "offices").networks == (ip_network("192.0.2.0/24"), ip_network("2001:db8:1::/48"))
     assert named_end(POLICY, "10.0.0.7").networks == (ip_network("10.0.0.7/32"),)
@@ -132,19 +132,3 @@ def test_services_that_are_written_are_read_as_the_same_services() -> None:
         negated = text.startswith("all except ")
         read = intersection(named_service(text.removeprefix("all except ")).of(family), everything) if wanted else ()
         assert (difference(everything, read) if negated else read) == wanted, (n, text)
-
-
-def test_ranges_do_what_sets_do() -> None:
-    rng = random.Random(7)
-
-    def some() -> set[int]:
-        return {number for number in range(24) if rng.random() < rng.choice((0.2, 0.5, 0.8))}
-
-    def ranges(numbers: set[int]) -> Ranges:
-        return union((number, number) for number in numbers)
-
-    for _ in range(300):
-        one, other = some(), some()
-        assert intersection(ranges(one), ranges(other)) == ranges(one & other)
-        assert difference(ranges(one), ranges(other)) == ranges(one - other)
-        assert union((*ranges(one), *ranges(other))) == ranges(one | other)

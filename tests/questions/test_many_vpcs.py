@@ -14,7 +14,7 @@ from sgfast.errors import PolicyError, TooMuch
 from sgfast.policy.expectations import expectations_of
 from sgfast.questions import proving, relation
 from sgfast.questions.difference import difference
-from sgfast.questions.ends import ANY, End, named_end
+from sgfast.questions.ends import ANY, NamedEnd, named_end
 from sgfast.questions.proving import Expectations
 from sgfast.questions.question import Views
 from sgfast.questions.relation import Relation
@@ -122,7 +122,7 @@ def test_a_question_about_few_vpcs_of_many_is_answered() -> None:
     spoke, middle = named_end(policy, "s7"), named_end(policy, "h7")
     views = Views(policy)
 
-    def asked(source: End, destination: End) -> int:
+    def asked(source: NamedEnd, destination: NamedEnd) -> int:
         return sum(1 for _ in views.asked(4, source, destination))
 
     assert (asked(spoke, middle), asked(ANY, spoke), asked(middle, ANY), asked(ANY, middle)) == (2, 2, 1, 1001)

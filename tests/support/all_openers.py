@@ -11,7 +11,7 @@ from checked_policies import BLOCKS, GRE, TCP, UDP
 
 from sgfast.algebra.services import KEYS
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
-from sgfast.questions.ends import End, named_end
+from sgfast.questions.ends import NamedEnd, named_end
 from sgfast.questions.names import Part
 from sgfast.questions.rows import Row
 from sgfast.questions.services import ServiceSet, named_service
@@ -74,7 +74,7 @@ class Truth:
             return None
         return self.engines[vpc]._owner(address)
 
-    def is_between(self, packet: Packet, source: End, destination: End) -> bool:
+    def is_between(self, packet: Packet, source: NamedEnd, destination: NamedEnd) -> bool:
         for end, address, is_destination in ((source, packet.source, False), (destination, packet.destination, True)):
             owner = self.owner(packet.vpc, address, is_destination)
             is_in = any(address in network for network in end.networks)

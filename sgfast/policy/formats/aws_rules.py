@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from sgfast.policy.formats.draft import Draft, DraftRule
 from sgfast.policy.formats.location import Location
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Direction
-from sgfast.policy.network_keys import network_key
-from sgfast.policy.networks import parse_network
+from sgfast.policy.networks import network_key, parse_network
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.ranges import LAST_PORT
 from sgfast.policy.yaml_nodes import show

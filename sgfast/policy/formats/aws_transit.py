@@ -26,7 +26,7 @@ from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.values import one_network
 from sgfast.policy.model import Network
-from sgfast.policy.network_keys import network_key, without_duplicates
+from sgfast.policy.networks import network_key, without_duplicates
 
 #: The most pairs of VPCs at all gateways together: those of one gateway with a thousand VPCs.
 MOST_PAIRS = 500_000

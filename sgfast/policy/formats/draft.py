@@ -54,7 +54,7 @@ from sgfast.policy.model import (
     Direction,
     Network,
 )
-from sgfast.policy.network_keys import network_key, without_duplicates
+from sgfast.policy.networks import network_key, without_duplicates
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.ranges import ALL_PORTS, LAST_PORT, union
