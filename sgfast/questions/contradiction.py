@@ -11,14 +11,14 @@ import numpy as np
 
 from sgfast.algebra.addresses import ADDRESS, NOBODY
 from sgfast.algebra.services import ICMP_OF, KEYS
-from sgfast.policy.matching import Address
-from sgfast.policy.model import PORT_PROTOCOLS, TCP, UDP, Policy
+from sgfast.policy.matching import Address, End
+from sgfast.policy.model import TCP, UDP, Policy
 from sgfast.policy.ranges import Ranges, difference, lowest
 from sgfast.questions.ends import NamedEnd
 from sgfast.questions.nodes import OUTSIDE, Piece
 from sgfast.questions.question import Question, Scene
 from sgfast.questions.relation import EMPTY
-from sgfast.questions.services import ServiceSet
+from sgfast.questions.services import ServiceSet, SingleService, service_at
 
 #: Services that people know, in the order in which they are named as examples.
 _WELL_KNOWN = (
@@ -33,19 +33,12 @@ _ORDINARY = {4: int(IPv4Address("1.0.0.0")), 6: int(IPv6Address("2000::"))}
 class Opener:
     """A packet that opens a connection."""
 
-    source: Address
-    destination: Address
-    #: The instances that own the addresses; None: no instance does.
-    source_instance: str | None
-    destination_instance: str | None
+    source: End
+    destination: End
     #: The VPC in which the addresses are looked up, as ``Engine(vpc=...)`` does. None if the packet goes between two
     #: VPCs that are not peered.
     vpc: str | None
-    protocol: int
-    #: The destination port; None if the protocol has no ports.
-    port: int | None
-    icmp_type: int | None
-    icmp_code: int | None
+    service: SingleService
 
 
 def first_contradiction(
@@ -109,16 +102,12 @@ def _isolated(policy: Policy, question: Question) -> Opener | None:
 def _opener(
     question: Question, family: int, vpc: str | None, source: Piece, destination: Piece, services: Ranges
 ) -> Opener:
-    protocol, key = divmod(_telling(services, family), KEYS)
-    has_ports, is_icmp = protocol in PORT_PROTOCOLS, protocol == ICMP_OF[family]
     instances = question.accounts[-1].policy.instances
-    names = [
-        None if piece.owners[-1] == NOBODY else instances[piece.owners[-1] - 1].name for piece in (source, destination)
-    ]
-    return Opener(
-        _address(source, family), _address(destination, family), names[0], names[1], vpc, protocol,
-        key if has_ports else None, key >> 8 if is_icmp else None, key & 0xFF if is_icmp else None,
-    )  # fmt: skip
+    source_end, destination_end = (
+        End(_address(piece, family), instances[owner - 1] if (owner := piece.owners[-1]) != NOBODY else None)
+        for piece in (source, destination)
+    )
+    return Opener(source_end, destination_end, vpc, service_at(_telling(services, family), family))
 
 
 def _telling(services: Ranges, family: int) -> int:

@@ -35,6 +35,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
 from sgfast.policy.rule_text import peer_text, ports_text, protocol_text
+from sgfast.questions.services import SingleService
 from sgfast.spelling import did_you_mean
 from sgfast.verdicts import Verdict
 
@@ -186,28 +187,17 @@ def explain(
     if number in (ICMP, ICMPV6):
         icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
         icmp_code = icmp_code or 0
-    return _explained(engine, src, dst, number, port, sport, icmp_type, icmp_code, choices, assumed)
+    service = SingleService(number, port, icmp_type, icmp_code)
+    return explain_opener(engine, src, dst, service, sport, choices, assumed)
 
 
 def explain_opener(
-    engine: Engine, source: Address, destination: Address, protocol: int, port: int | None, icmp_type: int | None,
-    icmp_code: int | None, *, between: tuple[Instance, Instance] | None = None,
+    engine: Engine, src: End, dst: End, service: SingleService, sport: int | None = None,
+    choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (),
 ) -> Explained:  # fmt: skip
-    """Explain one packet as ``explain`` does. The engine must be fresh, because a connection could decide otherwise.
-
-    ``protocol`` is the number in packets. ``port``, ``icmp_type`` and ``icmp_code`` are None if it does not have them.
-    ``between``: the instances at both ends, if their VPCs are not peered. The engine does not know both of them.
-    """
-    owners = between or (_owner(engine, source), None if is_multicast(destination) else _owner(engine, destination))
-    ends = End(source, owners[0]), End(destination, owners[1])
-    return _explained(engine, *ends, protocol, port, None, icmp_type, icmp_code)
-
-
-def _explained(
-    engine: Engine, src: End, dst: End, protocol: int, port: int | None, sport: int | None, icmp_type: int | None,
-    icmp_code: int | None, choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (),
-) -> Explained:  # fmt: skip
+    """Explain one packet as ``explain`` does. The engine must be fresh, because a connection could decide otherwise."""
     policy, vpc = engine.policy, engine.vpc
+    protocol, port, icmp_type, icmp_code = service
     assert vpc is not None
     judging, to = _judging(engine, src, dst)
     verdict = judging.check(

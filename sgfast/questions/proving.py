@@ -248,17 +248,12 @@ class Expectations:
 
     def _judged(self, opener: Opener, wanted: Action) -> Explained:
         # A fresh engine, because a connection that it remembers could decide. What is compiled is reused.
-        vpc, between = opener.vpc, None
+        vpc = opener.vpc
         if vpc is None:
-            known = self.policy.instance_by_name
-            assert opener.source_instance is not None and opener.destination_instance is not None
-            between = known[opener.source_instance], known[opener.destination_instance]
-            vpc = between[0].vpc
-        compiler = self._compilers.setdefault(vpc, Compiler(vpc))
-        explained = explain_opener(
-            Engine(self.policy, vpc=vpc, compiler=compiler), opener.source, opener.destination, opener.protocol,
-            opener.port, opener.icmp_type, opener.icmp_code, between=between,
-        )  # fmt: skip
+            assert opener.source.instance is not None
+            vpc = opener.source.instance.vpc
+        engine = Engine(self.policy, vpc=vpc, compiler=self._compilers.setdefault(vpc, Compiler(vpc)))
+        explained = explain_opener(engine, opener.source, opener.destination, opener.service)
         if explained.verdict != _OPPOSITE[wanted]:
             raise AssertionError(f"the engine says otherwise: {sentence(explained)}")
         return explained

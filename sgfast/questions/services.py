@@ -129,6 +129,14 @@ class SingleService(NamedTuple):
     icmp_code: int | None = None
 
 
+def service_at(number: int, family: int) -> SingleService:
+    """The service of this number, in packets of a family."""
+    protocol, key = divmod(number, KEYS)
+    if protocol == ICMP_OF[family]:
+        return SingleService(protocol, None, *divmod(key, 256))
+    return SingleService(protocol, key if protocol in PORT_PROTOCOLS else None)
+
+
 #: A ping, by IP version.
 _PING = {4: (8, 0), 6: (128, 0)}
 

@@ -17,19 +17,25 @@ from workload import make_policy
 
 from sgfast import Engine, parse_policy
 from sgfast.errors import AmbiguousAddress, SgfastError, TooMuch
+from sgfast.policy.matching import End
 from sgfast.policy.model import Policy
 from sgfast.questions import relation
 from sgfast.questions.contradiction import Opener, first_contradiction
 from sgfast.questions.ends import ANY, named_end
-from sgfast.questions.services import named_service
+from sgfast.questions.services import SingleService, named_service
+
+
+def name_of(end: End) -> str | None:
+    return None if end.instance is None else end.instance.name
 
 
 def judged(policy: Policy, opener: Opener) -> str:
     """By the engine."""
     engine = Engine(policy, vpc=opener.vpc)
     return engine.check(
-        opener.source, opener.destination, opener.protocol, sport=40000, dport=opener.port or 0,
-        icmp_type=opener.icmp_type or 0, icmp_code=opener.icmp_code or 0,
+        opener.source.address, opener.destination.address, opener.service.protocol, sport=40000,
+        dport=opener.service.port or 0, icmp_type=opener.service.icmp_type or 0,
+        icmp_code=opener.service.icmp_code or 0,
     ).verdict  # fmt: skip
 
 
@@ -63,13 +69,11 @@ def test_a_contradiction_is_found_exactly_if_some_packet_contradicts(
     elif found.vpc is None:
         # The VPCs are not peered, so no rule is asked (SPEC 3.6).
         assert wanted == "allow"
-        assert found.source_instance is not None
-        assert found.destination_instance is not None
+        source_, destination_ = found.source.instance, found.destination.instance
+        assert source_ is not None and destination_ is not None
         # Only instances that are named are isolated; an address may be another machine's there (SPEC 12.1).
-        assert found.source_instance in ends[0].instances
-        assert found.destination_instance in ends[1].instances
-        vpcs = [policy.instance_by_name[name].vpc for name in (found.source_instance, found.destination_instance)]
-        assert not policy.connected(*vpcs)
+        assert source_.name in ends[0].instances and destination_.name in ends[1].instances
+        assert not policy.connected(source_.vpc, destination_.vpc)
     elif wanted == "deny" and service != "all":
         # What is allowed is allowed to some packet of the universe, too.
         assert wrong
@@ -105,13 +109,15 @@ def asked(policy: Policy, source: str, destination: str, service: str, wanted: A
 def test_instances_and_well_known_ports_are_the_examples() -> None:
     policy = parse_policy(VPCS)
     found = asked(policy, "any", "in-b", "tcp", "deny")
-    assert found == Opener(
-        ip_address("10.0.0.5"), ip_address("10.0.1.5"), "in-a", "in-b", "a", 6, 22, None, None
-    )  # fmt: skip
+    source, destination = (
+        End(ip_address(address), policy.instance_by_name[name])
+        for address, name in (("10.0.0.5", "in-a"), ("10.0.1.5", "in-b"))
+    )
+    assert found == Opener(source, destination, "a", SingleService(6, 22))
     assert judged(policy, found) == "allow"
     found = asked(policy, "any", "in-b", "tcp/1-21,1000-5000", "deny")
     assert found is not None
-    assert found.port == 4321
+    assert found.service.port == 4321
 
 
 def test_services_of_which_only_some_are_allowed_contradict_both_answers() -> None:
@@ -119,7 +125,7 @@ def test_services_of_which_only_some_are_allowed_contradict_both_answers() -> No
     opened, denied = (asked(policy, "in-a", "in-b", "tcp/22,23", wanted) for wanted in ("deny", "allow"))
     assert opened is not None
     assert denied is not None
-    assert ((opened.port, judged(policy, opened)), (denied.port, judged(policy, denied))) == (
+    assert ((opened.service.port, judged(policy, opened)), (denied.service.port, judged(policy, denied))) == (
         (22, "allow"), (23, "deny")
     )  # fmt: skip
 
@@ -143,11 +149,11 @@ def test_an_address_that_only_another_vpc_owns_belongs_to_no_instance() -> None:
     # Seen from VPC b, 10.0.0.5 is in-a; in-c has it in a VPC of its own.
     found = asked(policy, "10.0.0.5", "in-b", "tcp/22", "deny")
     assert found is not None
-    assert (found.source_instance, found.vpc) == ("in-a", "a")
+    assert (name_of(found.source), found.vpc) == ("in-a", "a")
     assert asked(policy, "in-c", "in-b", "tcp/22", "deny") is None
     isolated = asked(policy, "in-c", "in-b", "tcp/22", "allow")
     assert isolated is not None
-    assert (isolated.source_instance, isolated.destination_instance, isolated.vpc) == ("in-c", "in-b", None)
+    assert (name_of(isolated.source), name_of(isolated.destination), isolated.vpc) == ("in-c", "in-b", None)
 
 
 def test_only_an_instance_that_is_named_is_isolated_and_its_address_may_be_another_machine() -> None:
@@ -172,10 +178,10 @@ def test_a_multicast_destination_is_no_instance_though_a_prefix_covers_it() -> N
     # The gateway owns everything: as a sender also 224.0.0.1, as a receiver not.
     found = asked(policy, "in-c", "224.0.0.0/4", "tcp/80", "deny")
     assert found is not None
-    assert (found.destination_instance, judged(policy, found)) == (None, "allow")
+    assert (name_of(found.destination), judged(policy, found)) == (None, "allow")
     found = asked(policy, "224.0.0.0/4", "in-c", "tcp/22", "deny")
     assert found is not None
-    assert (found.source_instance, judged(policy, found)) == ("nat", "allow")
+    assert (name_of(found.source), judged(policy, found)) == ("nat", "allow")
     assert asked(policy, "in-c", "198.51.100.7", "tcp/80", "allow") is not None  # the gateway lets nobody in there
 
 
@@ -229,7 +235,9 @@ def test_a_large_policy_is_judged_as_the_engine_judges_it() -> None:
         wanted = rng.choice(("allow", "deny"))
         found = first_contradiction(policy, sources, named_end(policy, group.name), service, wanted)
         if found is not None:
-            verdict = engine.check(found.source, found.destination, found.protocol, sport=40000 + n, dport=found.port)
+            protocol, port, *_ = found.service
+            ends = found.source.address, found.destination.address
+            verdict = engine.check(*ends, protocol, sport=40000 + n, dport=port or 0)
             assert verdict.verdict == ("deny" if wanted == "allow" else "allow"), found
             wrong += 1
     assert wrong > 4
