@@ -16,11 +16,10 @@ from typing import Literal, NamedTuple
 
 from sgfast.algebra.addresses import addresses_of
 from sgfast.algebra.services import KEYS
-from sgfast.asked import Shown
 from sgfast.compiler import Compiler
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
-from sgfast.notebook import SHOWN_ROWS, html_table
+from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address, End
 from sgfast.policy.model import Action, Policy, count_addresses, count_rules

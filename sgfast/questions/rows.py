@@ -16,8 +16,7 @@ import numpy as np
 
 from sgfast.algebra.plane import alike
 from sgfast.algebra.services import Mask
-from sgfast.asked import Shown
-from sgfast.notebook import SHOWN_ROWS, html_table
+from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.policy.ranges import Ranges, union
 from sgfast.questions.ends import ANY, NamedEnd

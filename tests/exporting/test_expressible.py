@@ -18,6 +18,7 @@ from exported import exportable
 from growth import operations
 from hypothesis import given, settings
 
+from sgfast import Policy
 from sgfast.cli.export import export as export_command
 from sgfast.errors import ExportError
 from sgfast.exporting import texts
@@ -27,7 +28,7 @@ from sgfast.exporting.changes import changes
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.exporting.terraform import Provider
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import Policy, SecurityGroup
+from sgfast.policy.model import SecurityGroup
 from sgfast.policy.profiles import AWS, NEUTRON
 from sgfast.policy.rule_text import rule_text
 from sgfast.questions.difference import difference

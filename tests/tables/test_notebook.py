@@ -34,7 +34,7 @@ def awkward_policy() -> sgfast.Policy:
         replace(group, rules=tuple(replace(rule, id=rule.id + AWKWARD) for rule in group.rules))
         for group in policy.security_groups
     ]
-    return policy.having(instances=tuple(instances), security_groups=tuple(groups))
+    return replace(policy, instances=tuple(instances), security_groups=tuple(groups))
 
 
 class Cells(HTMLParser):
