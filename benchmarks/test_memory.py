@@ -13,7 +13,7 @@ from measure import Results, Section, Yardstick, clock, timed
 
 from sgfast import Engine, header
 from sgfast.engine import VERDICTS
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 
 #: Connections that were answered before the flood.
 ANSWERED = 1_000

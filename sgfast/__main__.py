@@ -45,7 +45,7 @@ def _end_at_once(number: int, frame: FrameType | None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit status; errors are printed."""
-    from sgfast.signals import ending_signals, raise_arrived, stop_raising
+    from sgfast.system.signals import ending_signals, raise_arrived, stop_raising
 
     with ending_signals(_end_at_once):
         try:
@@ -95,7 +95,7 @@ def _invoke(arguments: list[str]) -> int:
 
 def _outcome(error: BaseException) -> tuple[int, str | None]:
     """The exit status and the message for an error, which has several lines if it shows a document."""
-    from sgfast.signals import Signalled, arrived, ending
+    from sgfast.system.signals import Signalled, arrived, ending
 
     if isinstance(error, KeyboardInterrupt):
         error = Signalled(signal.SIGINT)

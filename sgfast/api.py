@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, get_args
 
+from sgfast import loading
 from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.loading import PolicySource
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
-from sgfast.policy import document, model
-from sgfast.policy.document import PolicySource
+from sgfast.policy import model
 from sgfast.policy.loaded import LoadedPolicy, lines_of
 from sgfast.policy.model import Action, Instance
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from sgfast.engine import Midstream, Mode
     from sgfast.exporting.terraform import Provider
     from sgfast.exporting.texts import Target
-    from sgfast.output import Output
     from sgfast.policy.change_file import ChangesSource
     from sgfast.policy.expectations import ExpectationsSource
     from sgfast.questions.difference import Difference
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sgfast.replaying import FlowSink, FrameSink, PacketSink, Reading, ReplayResult
     from sgfast.replaying.options import Kept
     from sgfast.report.check import TableSizes
+    from sgfast.system.output import Output as Output
 
 EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 """One end of connections: a word that SPEC 12.2 lists, or an address or network as a value."""
@@ -175,17 +176,16 @@ def text_of(result: Any) -> str:
 
             text = reach_text(result, top=_REACH_ROWS)
         case "Proof":
-            from sgfast.report.expectations import expectations_text
+            from sgfast.expectations.texts import expectations_text
 
             text = expectations_text(result, lines_of(result.policy), [*result.policy.warnings, *result.warnings])
         case "CheckResult":
-            from sgfast.report.check import check_document, check_summary
+            from sgfast.report.check import check_document
 
-            lines = lines_of(result.policy)
-            summary = check_summary(
-                result.policy, result.tables, [*result.warnings], result.checked, lines, result.assumed
+            document = check_document(
+                result.policy, result.tables, result.warnings, result.checked, lines_of(result.policy), result.assumed
             )
-            text = to_text(check_document(result.policy.origin, summary, result.checked, lines))
+            text = to_text(document)
         case "PolicyDiff":
             from sgfast.report.diff import diff_document
             from sgfast.report.difference import difference_document
@@ -602,6 +602,6 @@ def _public(function: Callable[Parameters, model.Policy]) -> Callable[Parameters
     return cast(Callable[Parameters, Policy], function)
 
 
-load = _public(document.load)
-load_policy = _public(document.load_policy)
-parse_policy = _public(document.parse_policy)
+load = _public(loading.load)
+load_policy = _public(loading.load_policy)
+parse_policy = _public(loading.parse_policy)

@@ -22,16 +22,16 @@ from typing import IO, Any, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.capture.names import printable
 from sgfast.compiler import Compiler, Numbering
 from sgfast.core.state.snapshot import load_plane, save_plane
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
-from sgfast.output import open_output
-from sgfast.policy.document import load
+from sgfast.loading import load
 from sgfast.policy.loaded import LoadedPolicy
 from sgfast.policy.model import Instance, Rule
 from sgfast.policy.serialization import from_plain, to_plain
+from sgfast.system.names import printable
+from sgfast.system.output import Output, open_output
 
 #: Increased whenever the meaning of the format changes.
 FORMAT = 14
@@ -58,21 +58,25 @@ class Snapshot:
     replay: dict[str, Any] = field(default_factory=dict)
 
 
-def save_snapshot(engine: Engine, path: str | os.PathLike[str], *, replay: dict[str, Any] | None = None) -> None:
+def save_snapshot(engine: Engine, path: str | os.PathLike[str]) -> None:
     """Write the state of ``engine`` to ``path``; a regular file appears complete or not at all. Other threads may use
     the engine meanwhile: their calls come before the snapshot or after it.
     """
-    with open_output(os.fsdecode(path)) as output:
-        write_snapshot(engine, output, replay=replay)
-        output.publish()
+    write_snapshot(path, engine)
 
 
 def write_snapshot(
-    engine: Engine, stream: Any, *, others: Sequence[Engine] = (), replay: dict[str, Any] | None = None
-) -> None:
-    """Write a snapshot as ``save_snapshot`` does, to any object with ``write``. ``others`` is as in ``Snapshot``; they
-    belong to this thread.
+    target: Output | str | os.PathLike[str], engine: Engine, others: Sequence[Engine] = (),
+    replay: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Write a snapshot as ``save_snapshot`` does, also to an output that is open already. ``others`` and ``replay`` are
+    as in ``Snapshot``; the other engines belong to this thread.
     """
+    if not isinstance(target, Output):
+        with open_output(os.fsdecode(target)) as output:
+            write_snapshot(output, engine, others, replay)
+            output.publish()
+        return
     with engine.unchanged():
         numbers, arrays = save_plane(engine.dataplane)
         more = []
@@ -103,7 +107,7 @@ def write_snapshot(
         }
     text = json.dumps(about, separators=(",", ":")).encode()
     # NumPy's type stub mistakes every keyword for its one option.
-    cast(Any, np.savez)(_Writer(stream), about=np.frombuffer(text, dtype=np.uint8), **arrays)
+    cast(Any, np.savez)(_Writer(target), about=np.frombuffer(text, dtype=np.uint8), **arrays)
 
 
 class _Writer(io.RawIOBase):

@@ -18,12 +18,12 @@ from types import UnionType
 from warnings import warn
 
 from sgfast.errors import ArgumentError, ArgumentTypeError
-from sgfast.policy.document import load
+from sgfast.expectations.texts import failure_text
+from sgfast.loading import load
 from sgfast.policy.document_reader import WORD_WANTED, is_line
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.model import Action, Policy
 from sgfast.questions.proving import Expectations
-from sgfast.report.expectations import failure_text
 
 __all__ = ["assert_allows", "assert_denies"]
 

@@ -167,7 +167,7 @@ class _Zstd:
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
         if self._header is not None:
             data = self._header + data
-            length = zstd_header_length(data)
+            length = _zstd_header_length(data)
             if len(data) < length:
                 self._header = data
                 return b""
@@ -178,7 +178,7 @@ class _Zstd:
         return self._frame.decompress(data, max_length)
 
 
-def zstd_header_length(begin: bytes) -> int:
+def _zstd_header_length(begin: bytes) -> int:
     """Length of the header of the frame that begins so, in bytes (RFC 8878).
 
     0 for a frame that holds no data, 5 if ``begin`` is too short to say.
@@ -287,28 +287,13 @@ def is_bomb(bytes_output: int, bytes_taken: int) -> bool:
     return bytes_output > FREE_BYTES and bytes_output > MOST_RATIO * bytes_taken
 
 
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """The place where a member begins, and what came before it."""
-
-    #: Bytes of the file.
-    at: int = 0
-    bytes_output: int = 0
-    #: Members without content in a row.
-    empty: int = 0
-
-
-_FIRST = Beginning()
-
-
 class Decompressor:
     """Decompress the members of one file. It reads nothing: whoever uses it gives it the next chunk when it asks.
 
-    The constructor raises CaptureError if a Python package is missing; ``name`` is for its message. If the first chunk
-    is not the beginning of the file, ``beginning`` says where it begins.
+    The constructor raises CaptureError if a Python package is missing; ``name`` is for its message.
     """
 
-    def __init__(self, compression: Compression, name: str, beginning: Beginning = _FIRST) -> None:
+    def __init__(self, compression: Compression, name: str) -> None:
         try:
             self._make, errors = compression.load()
         except ImportError:
@@ -318,11 +303,11 @@ class Decompressor:
             ) from None
         self._errors: tuple[type[Exception], ...] = (EOFError, ValueError, *errors)
         self._compression = compression
-        self._pieces = self._decompress(beginning.empty)
+        self._pieces = self._decompress()
         next(self._pieces)
         #: Whether ``advance`` needs a chunk.
         self.needs_input = True
-        self.bytes_output = beginning.bytes_output
+        self.bytes_output = 0
         #: Whether all output was returned. The input has ended or is damaged, or the rest of it is no compressed data.
         self.ended = False
         self.has_rest = False
@@ -360,10 +345,11 @@ class Decompressor:
         self.ended = True
         self.failure = ValueError(f"the {self._compression.name} data {what}")
 
-    def _decompress(self, empty: int) -> Generator[bytes | None, bytes | None, None]:
+    def _decompress(self) -> Generator[bytes | None, bytes | None, None]:
         """Yield output, and None to request input; the caller sends b"" at the end of the input."""
         compression = self._compression
         data = b""
+        empty = 0
         while True:
             # At this point another member begins, or the data after the last one.
             while True:

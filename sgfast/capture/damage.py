@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sgfast.capture.names import printable
+from sgfast.system.names import printable
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
     file --chunks--> decompressor, in its thread --pieces--> readinto
 
-A file may begin with parts that can be decompressed independently. Several threads decompress these (``parallel.py``),
-and one decompressor the rest of the file. Other gzip files are read by zlib-ng (``gzip_files.py``); if it does not come
-to their end, a decompressor reads them from the beginning.
+gzip files are read by zlib-ng (``gzip_files.py``); if it does not come to their end, a decompressor reads them from the
+beginning.
 
 Only the reader's thread reads a pipe or a growing file, so that these and signals need no care of their own. It reads
-ahead only what is there already. The threads that decompress parts read them from the file themselves. Damage comes
-with the piece in which it was found. So the place of the damage, and the output before it, depend on the data alone.
+ahead only what is there already. Damage comes with the piece in which it was found. So the place of the damage, and the
+output before it, depend on the data alone.
 """
 
 from __future__ import annotations
@@ -17,16 +16,15 @@ import os
 import select
 import threading
 from collections import deque
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
-from sgfast.capture.compression import Compression, Decompressor
-from sgfast.capture.file_bytes import FileBytes, Output
-from sgfast.capture.gzip_files import InflatedFile
-from sgfast.capture.parallel import ParallelParts
-from sgfast.capture.parts import Chunks, bgzip
+from sgfast.capture import gzip_files
+from sgfast.capture.compression import Compression, Decompressor, uses_zlib_ng
+from sgfast.capture.gzip_files import MOST_BGZIP, PIECES, FileBytes, Inflated, Input, inflate, lacks_bgzip_end
 from sgfast.capture.streams import BinaryStream
-from sgfast.processors import usable_processors
+from sgfast.system import usable_processors
 
 #: Bytes read at a time. It is small because the rest of a chunk is copied once for every member in it.
 CHUNK = 32 * 1024
@@ -41,7 +39,7 @@ PIECE = 512 * 1024
 
 
 class _Piece(NamedTuple):
-    outputs: tuple[bytes, ...] = ()
+    outputs: tuple[bytes | memoryview, ...] = ()
     #: Length of all outputs, bytes.
     size: int = 0
     #: Compressed bytes up to the end of the last chunk that was used, its number from 1 on, and whether all output of
@@ -53,17 +51,15 @@ class _Piece(NamedTuple):
     ended: bool = False
     has_rest: bool = False
     failure: Exception | None = None
+    #: Whether a decompressor has to read the file from its beginning.
+    is_left: bool = False
 
 
 class _Maker:
-    """A decompressor and the chunks that wait for it, each with the bytes of the file up to its end.
+    """A decompressor and the chunks that wait for it, each with the bytes of the file up to its end."""
 
-    The first ``skipped`` bytes of output are left out.
-    """
-
-    def __init__(self, decompressor: Decompressor, skipped: int = 0) -> None:
+    def __init__(self, decompressor: Decompressor) -> None:
         self._decompressor = decompressor
-        self._skipped = skipped
         self._waiting: deque[tuple[bytes, int]] = deque()
         self._bytes_taken = self._chunks_used = 0
 
@@ -85,8 +81,6 @@ class _Maker:
                 chunk, self._bytes_taken = self._waiting.popleft()
                 self._chunks_used += 1
             output = decompressor.advance(chunk, self._bytes_taken)
-            if self._skipped:
-                output, self._skipped = output[self._skipped :], max(self._skipped - len(output), 0)
             if output:
                 outputs.append(output)
                 made += len(output)
@@ -126,26 +120,32 @@ class _Thread:
     #: Threads that may begin. One processor is left for the reader; captures that find no thread left do without.
     left = threading.Semaphore(max(usable_processors() - 1, 0))
 
-    def __init__(self, maker: _Maker) -> None:
-        self._orders: SimpleQueue[_Order] = SimpleQueue()
-        self._made: SimpleQueue[_Piece] = SimpleQueue()
-        self._thread = threading.Thread(target=_run, args=(maker, self._orders, self._made), daemon=True)
-        try:
-            self._thread.start()
-        except BaseException:
-            self._orders.put(None)
-            raise
+    #: Function of the thread. It gets the source, a queue of orders, in which None is the end, and a queue for what it
+    #: makes.
+    run: Callable[..., None]
 
-    def give(self, chunk: tuple[bytes, int]) -> None:
-        self._orders.put(chunk)
+    def __init__(self, source: Any) -> None:
+        self._orders: SimpleQueue[Any] = SimpleQueue()
+        self._made: SimpleQueue[Any] = SimpleQueue()
+        self._thread = threading.Thread(target=self.run, args=(source, self._orders, self._made), daemon=True)
 
-    def take(self, *, wait: bool) -> _Piece | None:
-        try:
-            piece = self._made.get(block=wait)
-        except Empty:
+    @classmethod
+    def begin(cls, source: Any) -> Self | None:
+        """A thread, or None if there is none left."""
+        if not cls.left.acquire(blocking=False):
             return None
-        self._orders.put(piece.size)
-        return piece
+        made = None
+        try:
+            made = cls(source)
+            made._thread.start()
+        except BaseException as error:
+            if made is not None:
+                made._orders.put(None)
+            cls.left.release()
+            if isinstance(error, RuntimeError):     # the system refuses a thread
+                return None
+            raise
+        return made
 
     def end(self, *, wait: bool) -> None:
         self._orders.put(None)
@@ -155,18 +155,53 @@ class _Thread:
         finally:
             self.left.release()
 
-    @classmethod
-    def begin(cls, maker: _Maker) -> _Thread | None:
-        """A thread, or None if there is none left."""
-        if not cls.left.acquire(blocking=False):
-            return None
+
+class _Decompressing(_Thread):
+    """A decompressor, which gets the chunks that the stream has read."""
+
+    run = staticmethod(_run)
+
+    def give(self, chunk: tuple[bytes, int]) -> None:
+        self._orders.put(chunk)
+
+    def take(self, *, wait: bool) -> _Piece | None:
         try:
-            return cls(maker)
-        except BaseException as error:
-            cls.left.release()
-            if isinstance(error, RuntimeError):     # the system refuses a thread
-                return None
-            raise
+            piece: _Piece = self._made.get(block=wait)
+        except Empty:
+            return None
+        self._orders.put(piece.size)
+        return piece
+
+
+class _Inflating(_Thread):
+    """zlib-ng's reader, which reads the file from its beginning (``gzip_files.py``)."""
+
+    run = staticmethod(inflate)
+
+    def __init__(self, file: FileBytes) -> None:
+        self._input = Input(file)
+        super().__init__(self._input)
+        self._handed_out: memoryview | None = None
+        for _ in range(PIECES):
+            self._orders.put(memoryview(bytearray(gzip_files.PIECE)))
+
+    def take(self, *, wait: bool) -> _Piece | None:
+        """The output of the piece is valid until the next call."""
+        if self._handed_out is not None:
+            self._orders.put(self._handed_out)
+            self._handed_out = None
+        try:
+            made: Inflated | None = self._made.get(block=wait)
+        except Empty:
+            return None
+        if made is None:
+            return _Piece(is_left=True)
+        self._handed_out = made.room
+        return _Piece((made.room[: made.size],), made.size, made.bytes_taken, ended=made.size == 0)
+
+    def end(self, *, wait: bool) -> None:
+        self._input.is_stopped = True
+        super().end(wait=wait)
 
 
 class DecompressedStream:
@@ -176,8 +211,7 @@ class DecompressedStream:
     a Python package is missing; ``name`` is for its message. ``close`` also closes the source, ``stop`` does not.
     """
 
-    _thread: _Thread | None = None
-    _parts: ParallelParts | InflatedFile | None = None
+    _thread: _Decompressing | _Inflating | None = None
 
     def __init__(self, source: BinaryStream, compression: Compression, head: bytes, name: str) -> None:
         self.compression = compression
@@ -193,23 +227,27 @@ class DecompressedStream:
         self._file = FileBytes.of(source, len(head))
         self._last_chunks: deque[bytes] = deque()
         self._last_length = 0
-        self._head = memoryview(head)
-        self._head_length = len(head)
-        self._chunks = Chunks(CHUNK, len(head))
+        self._head = head
         self._chunk = bytearray(CHUNK)
-        self._bytes_read = len(head)
-        self._chunks_read = self._chunks_used = 0
-        self._is_read = False
-        self._has_looked_for_parts = self._is_behind_parts = False
         self._read_error: Exception | None = None
         self._poll = self._poller()
-        self._maker = _Maker(Decompressor(compression, name))
-        self._outputs: deque[Output] = deque()
+        self._may_inflate = self._file is not None and compression.name == "gzip" and uses_zlib_ng()
+        self._outputs: deque[bytes | memoryview] = deque()
         self._output = memoryview(b"")
         self._bytes_output = 0
-        self._needs_input = True
         self._ended = False
         self._failure: Exception | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin to decompress with what was read first. Leave out what was handed out already."""
+        self._maker = _Maker(Decompressor(self.compression, self._name))
+        self._head_left = memoryview(self._head)
+        self._bytes_read = len(self._head)
+        self._chunks_read = self._chunks_used = 0
+        self._is_read = False
+        self._skipped = self._bytes_output
+        self._needs_input = True
 
     def readinto(self, buffer: memoryview, /) -> int | None:
         if self._bytes_output >= AHEAD_FROM and not self._ended:
@@ -255,50 +293,37 @@ class DecompressedStream:
     def stop(self) -> None:
         """End the thread. Nothing can be read from now on."""
         self._ended = True
-        self._end_threads(wait=True)
+        self._end_thread(wait=True)
 
     def close(self) -> None:
         self.stop()
         self._source.close()
 
     def __del__(self) -> None:
-        self._end_threads(wait=False)
+        self._end_thread(wait=False)
 
     def _begin_ahead(self) -> None:
-        if not self._has_looked_for_parts:
-            self._has_looked_for_parts = True
-            self._parts = ParallelParts.begin(
-                self.compression, self._source, self._chunks, self._bytes_read, self._bytes_output, _Thread.left
-            )
-            if self._parts is None:
-                self._parts = InflatedFile.begin(
-                    self.compression, self._source, self._bytes_read, self._bytes_output, _Thread.left
-                )
-            if self._parts is not None:
-                self._needs_input = False
-        if self._parts is None and self._thread is None:
-            self._thread = _Thread.begin(self._maker)
+        if self._thread is not None:
+            return
+        if self._may_inflate and self._file is not None:
+            self._may_inflate = False
+            self._thread = _Inflating.begin(self._file)
+        if self._thread is not None:
+            self._skipped = self._bytes_output
+            self._needs_input = False
+        else:
+            self._thread = _Decompressing.begin(self._maker)
 
-    def _go_on_behind(self, parts: ParallelParts | InflatedFile) -> None:
-        """Let a decompressor go on, with the chunks that it would have been given without the parts."""
-        self._end_threads(wait=True)
-        beginning = parts.beginning
-        self._source.seek(beginning.at - self._bytes_read, os.SEEK_CUR)  # type: ignore[attr-defined]
-        self._maker = _Maker(
-            Decompressor(self.compression, self._name, beginning), parts.bytes_shown - beginning.bytes_output
-        )
-        self._head = memoryview(b"")
-        self._bytes_read = beginning.at
-        self._chunks_read = self._chunks_used = 0
-        self._is_behind_parts = self._needs_input = True
+    def _begin_again(self) -> None:
+        """Let a decompressor read the file from its beginning."""
+        self._end_thread(wait=True)
+        self._source.seek(len(self._head) - self._bytes_read, os.SEEK_CUR)  # type: ignore[attr-defined]
+        self._begin()
 
-    def _end_threads(self, *, wait: bool) -> None:
+    def _end_thread(self, *, wait: bool) -> None:
         thread, self._thread = self._thread, None
-        parts, self._parts = self._parts, None
         if thread is not None:
             thread.end(wait=wait)
-        if parts is not None:
-            parts.end(wait=wait)
 
     def _poller(self) -> select.poll | None:
         # A file that grows (``--follow``) has no file descriptor that could be polled. It is not read ahead.
@@ -311,10 +336,10 @@ class DecompressedStream:
 
     def _read(self) -> bool:
         """Whether there was a chunk, or the end."""
-        if self._head:
-            chunk, self._head = bytes(self._head[:CHUNK]), self._head[CHUNK:]
+        if self._head_left:
+            chunk, self._head_left = bytes(self._head_left[:CHUNK]), self._head_left[CHUNK:]
         else:
-            got = self._source.readinto(memoryview(self._chunk)[: self._next_chunk()])
+            got = self._source.readinto(memoryview(self._chunk))
             if got is None:
                 return False
             if not 0 <= got <= CHUNK:
@@ -329,29 +354,26 @@ class DecompressedStream:
         self._needs_input = False
         if self._file is None:
             self._keep(chunk)
-        (self._thread or self._maker).give((chunk, max(self._bytes_read, self._head_length)))
+        maker = self._thread if isinstance(self._thread, _Decompressing) else self._maker
+        maker.give((chunk, self._bytes_read))
         return True
 
     def _keep(self, chunk: bytes) -> None:
         self._last_chunks.append(chunk)
         self._last_length += len(chunk)
-        while self._last_length - len(self._last_chunks[0]) >= bgzip.MOST_BYTES:
+        while self._last_length - len(self._last_chunks[0]) >= MOST_BGZIP:
             self._last_length -= len(self._last_chunks.popleft())
 
     def _lacks_end(self) -> bool:
         if self.compression.name != "gzip" or self.has_rest or self._failure is not None:
             return False
-        last = b"".join(self._last_chunks) if self._file is None else self._file.last(bgzip.MOST_BYTES)
-        return bgzip.lacks_end(last)
-
-    def _next_chunk(self) -> int:
-        """Number of bytes to read. Behind parts, chunks end where they do if a file is read from its beginning."""
-        return self._chunks.end(self._bytes_read) - self._bytes_read if self._is_behind_parts else CHUNK
+        last = b"".join(self._last_chunks) if self._file is None else self._file.last(MOST_BGZIP)
+        return lacks_bgzip_end(last)
 
     def _read_ahead(self) -> None:
         while (
-            self._thread is not None and self._poll is not None and not self._is_read and self._read_error is None
-            and self._chunks_read < self._chunks_used + CHUNKS_AHEAD and self._poll.poll(0)
+            isinstance(self._thread, _Decompressing) and self._poll is not None and not self._is_read
+            and self._read_error is None and self._chunks_read < self._chunks_used + CHUNKS_AHEAD and self._poll.poll(0)
         ):
             try:
                 if not self._read():
@@ -360,29 +382,22 @@ class DecompressedStream:
                 # It is raised when everything before it has been handed out.
                 self._read_error = error
 
-    def _take_part(self, parts: ParallelParts | InflatedFile, *, wait: bool) -> bool:
-        outputs = parts.take(wait=wait)
-        if parts.ended:
-            self._go_on_behind(parts)
-            return True
-        if outputs is None:
-            return False
-        self._outputs.extend(outputs)
-        self._bytes_output += sum(map(len, outputs))
-        self.bytes_taken = max(self.bytes_taken, parts.bytes_taken)
-        return True
-
     def _take(self, *, wait: bool) -> bool:
         """Whether there was a piece."""
         try:
-            if self._parts is not None:
-                return self._take_part(self._parts, wait=wait)
             piece = self._maker.make(1) if self._thread is None else self._thread.take(wait=wait)
             if piece is None:
                 return False
-            self._outputs.extend(piece.outputs)
-            self._bytes_output += piece.size
-            # A decompressor that follows parts begins where their member begins. Progress must not go backwards.
+            if piece.is_left:
+                self._begin_again()
+                return True
+            for output in piece.outputs:
+                shown = output[self._skipped :]
+                self._skipped -= len(output) - len(shown)
+                if shown:
+                    self._outputs.append(shown)
+                    self._bytes_output += len(shown)
+            # A decompressor that reads the file once more begins at its beginning. Progress must not go backwards.
             self.bytes_taken = max(self.bytes_taken, piece.bytes_taken)
             self.has_rest = piece.has_rest
             self._chunks_used = piece.chunks_used
@@ -394,6 +409,6 @@ class DecompressedStream:
             self._failure = ValueError("decompressing was interrupted")
             raise
         if self._ended:
-            self._end_threads(wait=True)
+            self._end_thread(wait=True)
             self.lacks_end = self._lacks_end()
         return True

@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from glob import glob, has_magic
 
-from sgfast.capture.names import printable
 from sgfast.capture.reader import open_capture
 from sgfast.capture.urls import is_url, is_url_directory, is_web_url, urls_in
 from sgfast.errors import CaptureError, NoCapture
+from sgfast.system.names import printable
 
 #: The most files of a list that a message names.
 MAX_NAMED = 5

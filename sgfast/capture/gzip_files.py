@@ -11,13 +11,13 @@ end. That includes what only a ``Decompressor`` takes for damage: a bomb, and ma
 from __future__ import annotations
 
 import io
-import threading
+import os
+import re
 from importlib import import_module
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from sgfast.capture.compression import MOST_EMPTY, Beginning, Compression, is_bomb, uses_zlib_ng
-from sgfast.capture.file_bytes import FileBytes
+from sgfast.capture.compression import MOST_EMPTY, is_bomb
 
 #: Bytes of output that are made at a time.
 PIECE = 512 * 1024
@@ -31,13 +31,46 @@ BUFFER = 128 * 1024
 #: a third piece would have content.
 MOST_MEMBERS = MOST_EMPTY // 2
 _MEMBER = b"\x1f\x8b\x08"
+#: The most bytes that a member of bgzip takes in a file.
+MOST_BGZIP = 1 << 16
+#: The beginning of such a member, up to its size less one (section 4.1 of
+#: https://samtools.github.io/hts-specs/SAMv1.pdf).
+_BGZIP_MEMBER = re.compile(rb"\x1f\x8b\x08\x04.{6}\x06\0BC\x02\0(..)", re.DOTALL)
+
+
+class FileBytes:
+    """A file that can be read at any position. The compressed data begins at ``base``."""
+
+    def __init__(self, source: io.FileIO, base: int) -> None:
+        # This reference keeps the file open until no thread uses this object any more.
+        self._source = source
+        self._base = base
+
+    @classmethod
+    def of(cls, source: object, bytes_read: int) -> FileBytes | None:
+        """A file of which ``bytes_read`` compressed bytes have been read; None for what has no positions, as a pipe."""
+        if not isinstance(source, io.FileIO):
+            return None
+        try:
+            return cls(source, source.tell() - bytes_read)
+        except OSError:     # a pipe
+            return None
+
+    def read(self, at: int, length: int) -> bytes:
+        """Return the bytes there, which are fewer at the end of the file."""
+        return os.pread(self._source.fileno(), length, self._base + at)
+
+    def last(self, length: int) -> bytes:
+        """Return the last bytes, which are fewer if the file is shorter."""
+        start = max(os.fstat(self._source.fileno()).st_size - self._base - length, 0)
+        return self.read(start, length)
 
 
 class _LeftToDecompressor(Exception):
     pass
 
 
-class _Input(io.RawIOBase):
+class Input(io.RawIOBase):
     """The file, for the reader."""
 
     def __init__(self, file: FileBytes) -> None:
@@ -70,37 +103,21 @@ class _Input(io.RawIOBase):
         return len(data)
 
 
-def inflate(members: bytes, number: int, most: int) -> memoryview | None:
-    """Return the output of that many members of gzip.
-
-    None if it is more than ``most`` bytes or nothing, or if there seem to be more members. Raises what the reader
-    raises.
-    """
-    # In random data, these three bytes occur once in 16 MiB.
-    if members.count(_MEMBER) > number + 2:
-        return None
-    reader = _reader_of(members)
-    room = memoryview(bytearray(most + 1))
-    made: int = reader.readinto(room)
-    return room[:made] if 0 < made <= most and reader.readinto(room[made:]) == 0 else None
-
-
-def _reader_of(source: _Input | bytes) -> Any:
-    # `zlib_ng.gzip_ng.open` reads with it, too, but copies all output once more, which takes a tenth of the time. If a
-    # version of zlib-ng does not have it, this raises AttributeError, and a Decompressor reads the file.
-    return import_module("zlib_ng.zlib_ng")._GzipReader(source, BUFFER)
-
-
-class _Piece(NamedTuple):
+class Inflated(NamedTuple):
     room: memoryview
     size: int
     #: A lower bound of the bytes of the file used so far. For an empty piece it is the size of the file.
     bytes_taken: int
 
 
-def _run(source: _Input, free: SimpleQueue[memoryview | None], made: SimpleQueue[_Piece | None]) -> None:
+def inflate(source: Input, free: SimpleQueue[memoryview | None], made: SimpleQueue[Inflated | None]) -> None:
+    """Fill free rooms with output until there is no more, or no more room (None). The last of ``made`` is empty, or
+    None if a ``Decompressor`` has to read the file.
+    """
     try:
-        reader = _reader_of(source)
+        # `zlib_ng.gzip_ng.open` reads with it, too, but copies all output once more, which takes a tenth of the time.
+        # If a version of zlib-ng does not have it, this raises AttributeError, and a Decompressor reads the file.
+        reader: Any = import_module("zlib_ng.zlib_ng")._GzipReader(source, BUFFER)
         total = 0
         while (room := free.get()) is not None:
             before = source.taken
@@ -110,88 +127,18 @@ def _run(source: _Input, free: SimpleQueue[memoryview | None], made: SimpleQueue
             if is_bomb(total, before - BUFFER):
                 raise _LeftToDecompressor
             if size == 0:
-                made.put(_Piece(room, 0, source.at))
+                made.put(Inflated(room, 0, source.at))
                 return
-            made.put(_Piece(room, size, source.taken))
+            made.put(Inflated(room, size, source.taken))
     except Exception:
         # A Decompressor reads the file next. It finds the same fault, and says what it is.
         made.put(None)
 
 
-class InflatedFile:
-    """The output of a gzip file, in order, without the first ``bytes_shown`` bytes, which another reader made.
+def lacks_bgzip_end(last: bytes) -> bool:
+    """Whether a gzip file with these last bytes ends with a member of bgzip that is not empty.
 
-    It has the methods of ``ParallelParts``. The thread does not refer to it, so it can go away before the thread.
+    An empty one ends a whole file. ``last``: MOST_BGZIP of them, or all.
     """
-
-    def __init__(self, file: FileBytes, bytes_shown: int, left: threading.Semaphore) -> None:
-        self._left = left
-        self._input = _Input(file)
-        self._free: SimpleQueue[memoryview | None] = SimpleQueue()
-        self._made: SimpleQueue[_Piece | None] = SimpleQueue()
-        self._thread = threading.Thread(target=_run, args=(self._input, self._free, self._made), daemon=True)
-        self._handed_out: memoryview | None = None
-        self._bytes_made = 0
-        self.beginning = Beginning()
-        self.bytes_shown = bytes_shown
-        self.bytes_taken = 0
-        self.ended = False
-        for _ in range(PIECES):
-            self._free.put(memoryview(bytearray(PIECE)))
-
-    @classmethod
-    def begin(
-        cls, form: Compression, source: object, bytes_read: int, bytes_shown: int, left: threading.Semaphore
-    ) -> InflatedFile | None:
-        """Return None if the source is no gzip file that can be read at any position, or if there is no thread left.
-
-        ``bytes_read`` of the source have been read.
-        """
-        file = FileBytes.of(source, bytes_read) if form.name == "gzip" and uses_zlib_ng() else None
-        if file is None or not left.acquire(blocking=False):
-            return None
-        made = None
-        try:
-            made = cls(file, bytes_shown, left)
-            made._thread.start()
-        except BaseException as error:
-            if made is not None:
-                made._free.put(None)
-            left.release()
-            if isinstance(error, RuntimeError):     # the system refuses a thread
-                return None
-            raise
-        return made
-
-    def take(self, *, wait: bool) -> list[memoryview] | None:
-        """The next output, or None if it is not there yet, or ``ended``. It is valid until the next call."""
-        if self._handed_out is not None:
-            self._free.put(self._handed_out)
-            self._handed_out = None
-        try:
-            piece = self._made.get(block=wait)
-        except Empty:
-            return None
-        if piece is None:
-            self.ended = True
-            return None
-        if piece.size == 0:
-            # The file ends here. A Decompressor that begins here also finds the end.
-            self.beginning = Beginning(piece.bytes_taken, self._bytes_made)
-            self.ended = True
-            return None
-        self._handed_out = piece.room
-        output = piece.room[: piece.size][max(self.bytes_shown - self._bytes_made, 0) :]
-        self._bytes_made += piece.size
-        self.bytes_shown = max(self.bytes_shown, self._bytes_made)
-        self.bytes_taken = piece.bytes_taken
-        return [output] if output else []
-
-    def end(self, *, wait: bool) -> None:
-        self._input.is_stopped = True
-        self._free.put(None)
-        try:
-            if wait:
-                self._thread.join()
-        finally:
-            self._left.release()
+    sizes = ((found.start(), int.from_bytes(found[1], "little") + 1) for found in _BGZIP_MEMBER.finditer(last))
+    return any(start + size == len(last) for start, size in sizes) and any(last[-4:])

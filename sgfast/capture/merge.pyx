@@ -8,7 +8,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from sgfast.capture.reader cimport CaptureReader
 
-from sgfast.capture.names import printable
+from sgfast.system.names import printable
 from sgfast.capture.reader import open_capture
 from sgfast.errors import CaptureError
 

@@ -28,7 +28,8 @@ from sgfast.capture.damage import Damage
 from sgfast.capture.decompressed import DecompressedStream
 from sgfast.capture.following import FollowedFile, following
 from sgfast.capture.lookalikes import looks_like
-from sgfast.capture.names import link_type_name, printable
+from sgfast.core.wire.link import link_type_name
+from sgfast.system.names import printable
 from sgfast.capture.streams import STANDARD_INPUT, open_stream, wait_until_readable
 from sgfast.errors import CaptureError, NoCapture
 

@@ -7,9 +7,9 @@ import sys
 import time
 from typing import Protocol
 
-from sgfast.capture.names import printable
 from sgfast.capture.urls import is_url, open_url
 from sgfast.errors import CaptureError
+from sgfast.system.names import printable
 
 STANDARD_INPUT = "standard input"
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sgfast.capture.names import printable
-from sgfast.credentials import is_host_doubtful
 from sgfast.errors import CaptureError
+from sgfast.system.names import is_host_doubtful, printable
 
 #: Bytes per request. It is large because a request takes tens of milliseconds, whatever its size.
 READ_AHEAD = 8 * 1024 * 1024

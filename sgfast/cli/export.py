@@ -20,8 +20,8 @@ from sgfast.cli.printing import say, warn
 if TYPE_CHECKING:
     from sgfast.exporting.terraform import Provider
     from sgfast.exporting.texts import Target
-    from sgfast.output import Output
     from sgfast.policy.model import Policy
+    from sgfast.system.output import Output
 
 TARGETS = ("terraform", "aws", "openstack", "otc", "nftables")
 
@@ -94,7 +94,7 @@ class Export:
         An error that has several causes is printed cause by cause, and ends the command.
         """
         from sgfast.exporting.texts import devices_of
-        from sgfast.output import publish
+        from sgfast.system.output import publish
 
         written = []
         for part, file in zip(parts, files, strict=True):
@@ -264,7 +264,7 @@ def export(
         raise click.UsageError("standard input (-) can be read only once")
     if connections is not None:
         _check_connections(export, since)
-    from sgfast.output import open_output, refuse_shared
+    from sgfast.system.output import open_output, refuse_shared
 
     inputs = Inputs([path, since, connections])
     parts = export.parts(output, is_change=since is not None, connections=connections)

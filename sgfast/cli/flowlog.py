@@ -10,7 +10,7 @@ from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Choice, Form, format_option, quiet_option, vpc_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
-from sgfast.signals import raise_arrived
+from sgfast.system.signals import raise_arrived
 
 
 @click.command(short_help="Compare a cloud's flow logs with a policy.")
@@ -67,11 +67,13 @@ def flowlog(
     for damage in found.damage:
         say(damage)
 
-    from sgfast.report.flow_log_check import check_object, check_text
-
     if form == "json":
-        text = to_json(check_object(found))
+        from sgfast.report.answers.flow_log import JsonFlowLog
+
+        text = to_json(JsonFlowLog.of(found))
     else:
+        from sgfast.report.flow_log_check import check_text
+
         text = check_text(found, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
     print_text(text, sys.stdout, "standard output")
     if found.broken_lines or found.damage:

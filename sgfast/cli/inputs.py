@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from sgfast.output import Output
+    from sgfast.system.output import Output
 
 _ASKED = "sgfast.sandbox"
 #: These keep NumPy and pyarrow from starting threads when they are imported. The kernel confines only the calling
@@ -52,8 +52,8 @@ def _is_asked() -> bool:
 
 
 def _refuse_network(given: dict[str, Any]) -> None:
-    from sgfast.capture.names import printable
     from sgfast.capture.urls import is_url
+    from sgfast.system.names import printable
 
     if given.get("dask") is not None:
         raise click.UsageError("--dask and --sandbox cannot be combined: a sandbox has no network")
@@ -95,7 +95,7 @@ class Inputs:
         if not _is_asked():
             return
         from sgfast.capture.directories import files_in, is_pattern
-        from sgfast.sandbox import confine
+        from sgfast.system.sandbox import confine
 
         # The right to read a directory includes everything below it. So only the names in a directory of captures may
         # be read, and the captures themselves.

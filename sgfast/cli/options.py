@@ -35,8 +35,8 @@ class PageName(FileName):
     """A web page to be written. The ending of a regular file says that it is one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from sgfast.capture.names import printable
-        from sgfast.output import ending, is_nameless
+        from sgfast.system.names import printable
+        from sgfast.system.output import ending, is_nameless
 
         if ending(value) not in _PAGE_ENDINGS and not is_nameless(value):
             self.fail(f"{printable(value)}: name a file that ends in {' or '.join(_PAGE_ENDINGS)}", param, ctx)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import click
 
-from sgfast.capture.names import printable
 from sgfast.cli.printing import is_terminal
 from sgfast.errors import OutputError
-from sgfast.output import STANDARD_OUTPUT, Output, ending, is_nameless, is_standard_output, open_output, publish
-from sgfast.signals import raise_arrived
+from sgfast.system.names import printable
+from sgfast.system.output import STANDARD_OUTPUT, Output, ending, is_nameless, is_standard_output, open_output, publish
+from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.replaying import FlowSink, FrameSink, PacketSink, ReplayResult, Sinks
     from sgfast.report.html import Timeline
 

@@ -14,7 +14,7 @@ from sgfast.cli.options import PAGE
 from sgfast.cli.printing import warn
 
 if TYPE_CHECKING:
-    from sgfast.output import Output
+    from sgfast.system.output import Output
 
 
 def report_option(shown: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -62,7 +62,7 @@ def page_file(path: str | None, inputs: Inputs, *, quiet: bool = False) -> Itera
 
     Raises OutputError if it cannot be written or is one of the inputs.
     """
-    from sgfast.output import is_standard_output, open_output, refuse_shared
+    from sgfast.system.output import is_standard_output, open_output, refuse_shared
 
     if path is not None:
         refuse_shared([path], inputs.files)

@@ -7,8 +7,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sgfast.capture.names import printable
 from sgfast.errors import OutputError
+from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.report.document import Document

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 from sgfast.cli.printing import is_terminal
-from sgfast.signals import raise_arrived
+from sgfast.system.signals import raise_arrived
 
 
 @contextmanager

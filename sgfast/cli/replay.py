@@ -32,10 +32,10 @@ from sgfast.cli.options import (
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
 from sgfast.cli.progress import progress_of
-from sgfast.signals import raise_arrived
+from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.policy.model import Policy
     from sgfast.questions.proving import Expectations
     from sgfast.replaying import ReplayOptions, ReplayResult
@@ -216,8 +216,8 @@ def replay(
         raise click.UsageError("--resume needs a file: a snapshot cannot be read from standard input")
 
     from sgfast.cli.outputs import Outputs
-    from sgfast.output import refuse_shared
     from sgfast.replaying import run_replay
+    from sgfast.system.output import refuse_shared
 
     if snapshot_file is not None:
         paths["--snapshot"] = snapshot_file
@@ -242,7 +242,7 @@ def replay(
             result = run_replay(loaded, captures, options, outputs.sinks, progress)
         raise_arrived()
         if meant is not None:
-            from sgfast.expecting import hold_against
+            from sgfast.expectations.replays import hold_against
 
             hold_against(result, meant)
         outputs.publish(result, lines)
@@ -288,9 +288,9 @@ def _client_at(dask: str) -> AbstractContextManager[Any]:
 def _print_report(result: ReplayResult, form: Form, by: By, top: int | None, name: str, quiet: bool) -> None:
     stream = sys.stderr if name == "standard error" else sys.stdout
     if form == "json":
-        from sgfast.report.summary import summary
+        from sgfast.report.answers.replay import replay_answer
 
-        text = to_json(summary(result, by=by, top=top))
+        text = to_json(replay_answer(result, by=by, top=top))
     else:
         from sgfast.report.document import TOP
         from sgfast.report.replay import replay_document

@@ -24,7 +24,7 @@ from sgfast.cli.options import (
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
 from sgfast.cli.progress import progress_of
-from sgfast.signals import raise_arrived
+from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayOptions
@@ -165,7 +165,7 @@ def suggest(
         raise click.UsageError("--from allowed needs --policy, which says what is allowed")
     if unanswered and policy is not None and source != "all":
         raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
-    from sgfast.output import is_standard_output, open_output, refuse_shared
+    from sgfast.system.output import is_standard_output, open_output, refuse_shared
 
     if export is not None:
         parts = export.parts(output or "-", is_change=policy is not None)
@@ -202,7 +202,7 @@ def suggest(
             opened[0].write(found.text.encode())
             opened[0].publish()
 
-    from sgfast.report.suggestion import MOST_LEFT_OUT, TOP, suggestion_document, suggestion_object
+    from sgfast.report.suggestion import MOST_LEFT_OUT, TOP, suggestion_document
 
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     is_said = form == "text" and is_terminal(stream) and is_terminal(sys.stderr)
@@ -214,7 +214,9 @@ def suggest(
     if found.damaged is not None and not is_said:
         say(str(found.damaged))
     if form == "json":
-        text = to_json(suggestion_object(found, by, top))
+        from sgfast.report.answers.suggestion import suggestion_answer
+
+        text = to_json(suggestion_answer(found, by, top))
     else:
         most, left_out = (top or MARKDOWN_ROWS,) * 2 if form == "markdown" else (top or TOP, top or MOST_LEFT_OUT)
         text = written(suggestion_document(found, by, most, left_out), form, stream)

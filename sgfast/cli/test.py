@@ -83,10 +83,10 @@ def test(
         raise click.UsageError("--vpc and the options for reading captures need --init")
     if (policy, *files).count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    from sgfast.policy.document import Lines
+    from sgfast.expectations.texts import expectations_junit, expectations_text
+    from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import load_expectations
     from sgfast.questions.proving import Expectations
-    from sgfast.report.expectations import expectations_junit, expectations_summary, expectations_text
 
     Inputs([policy], others=files).enter_sandbox()
     lines: Lines = {}
@@ -96,7 +96,9 @@ def test(
     if not quiet and form != "text":
         warn(warnings)
     if form == "json":
-        text = to_json(expectations_summary(proof, lines, warnings))
+        from sgfast.report.answers.expectations import expectations_answer
+
+        text = to_json(expectations_answer(proof, lines, warnings))
     elif form == "junit":
         text = expectations_junit(proof)
     else:
@@ -112,8 +114,8 @@ def _write_first(
 ) -> None:  # fmt: skip
     if [policy, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    from sgfast.output import open_output, refuse_shared
-    from sgfast.suggesting.expectations import first_expectations
+    from sgfast.expectations.first import first_expectations
+    from sgfast.system.output import open_output, refuse_shared
 
     inputs = Inputs([policy], captures)
     refuse_shared([] if output is None else [output], inputs.files)

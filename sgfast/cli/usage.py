@@ -86,7 +86,7 @@ def _command_hint(word: str, commands: Iterable[str]) -> str:
 
 def told(error: click.ClickException) -> str:
     """The error in one line, with what to type instead if that is known, and where to find help."""
-    from sgfast.capture.names import printable
+    from sgfast.system.names import printable
 
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = context.command if context is not None else None

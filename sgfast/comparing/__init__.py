@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgfast.capture.names import printable
 from sgfast.comparing.groups import changed_groups, importance
 from sgfast.comparing.kinds import ChangedKinds, kinds_together
 from sgfast.comparing.pair import Pair
@@ -36,13 +35,14 @@ from sgfast.comparing.results import (
 )
 from sgfast.comparing.rules import together
 from sgfast.engine import VERDICTS, Midstream, Mode
-from sgfast.policy.document import PolicySource, load
+from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
-from sgfast.processors import usable_processors
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
+from sgfast.system import usable_processors
+from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.comparing.vpc_pairs import VpcPairs

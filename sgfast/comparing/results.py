@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 from sgfast.capture import Damage
 from sgfast.comparing.kinds import ChangedKinds
-from sgfast.credentials import without_credentials
 from sgfast.engine import Midstream, Mode
 from sgfast.notebook import html_table
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.results import count
+from sgfast.system.names import without_credentials
 
 if TYPE_CHECKING:
     from sgfast.comparing.tables import DiffTables

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.capture.names import printable
 from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import PolicyError
@@ -21,6 +20,7 @@ from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.placement import Placement, refuse_too_many, seen_from
 from sgfast.replaying.results import Oddities
+from sgfast.system.names import printable
 
 #: The marks that assign packets to a VPC, in order of precedence: the key in a policy, and the field of ``Vpc``.
 _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))

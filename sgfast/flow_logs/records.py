@@ -19,8 +19,8 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any, Literal, cast
 
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
-from sgfast.capture.names import printable
 from sgfast.errors import FlowLogError
+from sgfast.system.names import printable
 
 STANDARD_INPUT = "standard input"
 

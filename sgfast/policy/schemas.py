@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_type_hints
 
+from sgfast.json_types import Schema, document, one_of
 from sgfast.policy.document_reader import (
     MAX_CONNECTIONS,
     MAX_INTERFACE,
@@ -51,10 +52,6 @@ from sgfast.policy.rules import (
 from sgfast.policy.templates import FAST_ADD, TEMPLATES
 from sgfast.policy.timestamps import INSTANT, MAX_SECONDS
 
-Schema = dict[str, Any]
-
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
 _STRING: Schema = {"type": "string"}
 _NAME: Schema = {"type": "string", "pattern": f"^{NAME.pattern}$"}
 #: A text as ``is_line`` accepts it, without all the characters that Unicode calls unprintable.
@@ -70,10 +67,6 @@ _WORDS = {"id": _LINE, "label": _LINE, "device": _LINE}
 
 def _integer(low: int, high: int) -> Schema:
     return {"type": "integer", "minimum": low, "maximum": high}
-
-
-def _word(words: Iterable[str]) -> Schema:
-    return {"enum": [*words]}
 
 
 def _list(items: Schema, **more: Any) -> Schema:
@@ -102,7 +95,7 @@ def _mapping(
 def _other_than(protocols: Iterable[int]) -> Schema:
     """Another protocol than these, by name or number; ``all`` is one, too."""
     words = [word for word, number in PROTOCOL_NUMBERS.items() if number not in protocols]
-    return {"anyOf": [_word(["all", *words]), {"type": "integer", "not": {"enum": [*protocols]}}]}
+    return {"anyOf": [one_of(["all", *words]), {"type": "integer", "not": {"enum": [*protocols]}}]}
 
 
 def _rule_types() -> dict[str, Schema]:
@@ -114,10 +107,10 @@ def _rule_types() -> dict[str, Schema]:
                  maxProperties=1) | {"type": "object"},
     ]}  # fmt: skip
     return {
-        "direction": _word(DIRECTIONS),
-        "ethertype": _word(ETHERTYPES),
+        "direction": one_of(DIRECTIONS),
+        "ethertype": one_of(ETHERTYPES),
         "protocol": {"anyOf": [
-            _word(dict.fromkeys((*USUAL_PROTOCOLS, *PROTOCOL_NUMBERS))),
+            one_of(dict.fromkeys((*USUAL_PROTOCOLS, *PROTOCOL_NUMBERS))),
             _integer(0, 255),
             {"type": "string", "pattern": "^(?:[0-9]{1,2}|[01][0-9]{2}|2[0-4][0-9]|25[0-5])$"},
             # Names are read in any case.
@@ -128,7 +121,7 @@ def _rule_types() -> dict[str, Schema]:
         "destination": peer,
         "icmp_type": _integer(0, 255),
         "icmp_code": _integer(0, 255),
-        "action": _word(ACTIONS),
+        "action": one_of(ACTIONS),
         "priority": _integer(1, 100),
         "description": _DESCRIPTION,
         "id": {"type": "string", "pattern": f"^{RULE_ID.pattern}$"},
@@ -148,8 +141,8 @@ def _rule() -> Schema:
     return _mapping(
         RULE_FIELDS, _rule_types(), _REQUIRED_OF_RULE, dependentRequired={"icmp_code": ["icmp_type"]},
         allOf=[
-            _if("direction", _word(ways["inbound"]), "destination"),
-            _if("direction", _word(ways["outbound"]), "source"),
+            _if("direction", one_of(ways["inbound"]), "destination"),
+            _if("direction", one_of(ways["outbound"]), "source"),
             _if("protocol", _other_than(sorted(PORT_PROTOCOLS)), "ports"),
             _if("protocol", _other_than((ICMP, ICMPV6)), "icmp_type", "icmp_code"),
         ],
@@ -162,8 +155,8 @@ def _group() -> Schema:
         **_WORDS,
         "description": _DESCRIPTION,
         "stateful": {"type": "boolean"},
-        "template": _word(TEMPLATES),
-        "fast_add": _list(_word(FAST_ADD), uniqueItems=True),
+        "template": one_of(TEMPLATES),
+        "fast_add": _list(one_of(FAST_ADD), uniqueItems=True),
         "rules": _list({"$ref": "#/$defs/rule"}),
     }
     return _mapping(GROUP_FIELDS, types, ("name",))
@@ -184,10 +177,10 @@ def _settings() -> Schema:
     types = get_type_hints(Settings)
     seconds = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}
     return _mapping(SETTING_FIELDS, {
-        "profile": _word(PROFILES),
+        "profile": one_of(PROFILES),
         "timeouts": _mapping(TIMEOUT_FIELDS, dict.fromkeys(TIMEOUT_FIELDS, seconds)),
         "max_connections": _integer(1, MAX_CONNECTIONS),
-        **{key: _word(get_args(types[key])) for key in ("on_change", "infrastructure", "group_members")},
+        **{key: one_of(get_args(types[key])) for key in ("on_change", "infrastructure", "group_members")},
     })  # fmt: skip
 
 
@@ -195,9 +188,8 @@ def _pair() -> Schema:
     return {"type": "array", "minItems": 2, "maxItems": 2, "items": _STRING, "uniqueItems": True}
 
 
-def _document(name: str, about: str, root: Schema, **definitions: Schema) -> Schema:
-    head = {"$schema": DIALECT, "$id": f"urn:sgfast:schema:{name}", "title": name, "description": about}
-    return {**head, **root, **({"$defs": definitions} if definitions else {})}
+def _definitions() -> dict[str, Schema]:
+    return {"security_group": _group(), "rule": _rule(), "instance": _instance()}
 
 
 def policy_schema() -> Schema:
@@ -223,7 +215,7 @@ def policy_schema() -> Schema:
         "instances": _list({"$ref": "#/$defs/instance"}),
     }, ("version",))  # fmt: skip
     about = "A policy of sgfast: security groups, and the instances in them."
-    return _document("policy", about, root, security_group=_group(), rule=_rule(), instance=_instance())
+    return document("policy", about, root, _definitions())
 
 
 def changes_schema() -> Schema:
@@ -255,7 +247,7 @@ def changes_schema() -> Schema:
     change = _mapping(texts, {"at": at, **operations}, ("at",), minProperties=2, maxProperties=2)
     root = _mapping(CHANGES_FIELDS, {"changes": _list(change), "version": _VERSION}, ("changes",))
     about = "Changes of a policy while traffic flows, for sgfast replay --changes."
-    return _document("changes", about, root, security_group=_group(), rule=_rule(), instance=_instance())
+    return document("changes", about, root, _definitions())
 
 
 def _operation(texts: Mapping[str, str], types: Mapping[str, Schema]) -> Schema:
@@ -275,11 +267,11 @@ def _operation(texts: Mapping[str, str], types: Mapping[str, Schema]) -> Schema:
 def expectations_schema() -> Schema:
     """JSON Schema of an expectations file (SPEC 2.14)."""
     several = _one_or_several(_LINE, minItems=1)
-    types = {"from": several, "to": several, "service": several, "verdict": _word(VERDICTS), "name": _LINE}
+    types = {"from": several, "to": several, "service": several, "verdict": one_of(VERDICTS), "name": _LINE}
     item = _mapping(EXPECTATION_FIELDS, {**types, "why": _LINE}, ("from", "to", "service", "verdict"))
     expect = {"type": "array", "minItems": 1, "items": item}
     root = _mapping(EXPECTATIONS_FIELDS, {"expect": expect, "version": _VERSION}, ("expect",))
-    return _document("expectations", "What a policy is meant to allow and to deny, for sgfast test.", root)
+    return document("expectations", "What a policy is meant to allow and to deny, for sgfast test.", root, {})
 
 
 #: The schemas of what sgfast reads, by name.

@@ -20,8 +20,8 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from sgfast.credentials import without_credentials
 from sgfast.errors import Place, PolicyError
+from sgfast.system.names import without_credentials
 
 MAX_BYTES = 256 << 20
 #: A document needs four levels. libyaml's composer recurses on the C stack without a limit.

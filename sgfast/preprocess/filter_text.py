@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Literal, NoReturn
 
-from sgfast.capture.names import printable
 from sgfast.errors import ReadingError
+from sgfast.system.names import printable
 
 #: Enough for hundreds of addresses. Each of them is compared with every packet.
 MOST_CHARACTERS = 20_000

@@ -13,23 +13,25 @@ from typing import TYPE_CHECKING
 from sgfast.lazy import on_demand
 
 if TYPE_CHECKING:
-    from sgfast.replaying.cutting import PacketsLeftOut
-    from sgfast.replaying.listed_kinds import Broken, Denied, Service, Unanswered
-    from sgfast.replaying.options import Reading, ReplayOptions
-    from sgfast.replaying.results import (
-        ChangeDone,
-        ClusterUsed,
-        CutConnection,
-        FlowSink,
-        FrameSink,
-        Names,
-        PacketSink,
-        ReplayResult,
-        RuleHits,
-        Sinks,
-        Stage,
-    )
-    from sgfast.replaying.run import run_replay
+    from sgfast.replaying.cutting import PacketsLeftOut as PacketsLeftOut
+    from sgfast.replaying.listed_kinds import Broken as Broken
+    from sgfast.replaying.listed_kinds import Denied as Denied
+    from sgfast.replaying.listed_kinds import Service as Service
+    from sgfast.replaying.listed_kinds import Unanswered as Unanswered
+    from sgfast.replaying.options import Reading as Reading
+    from sgfast.replaying.options import ReplayOptions as ReplayOptions
+    from sgfast.replaying.results import ChangeDone as ChangeDone
+    from sgfast.replaying.results import ClusterUsed as ClusterUsed
+    from sgfast.replaying.results import CutConnection as CutConnection
+    from sgfast.replaying.results import FlowSink as FlowSink
+    from sgfast.replaying.results import FrameSink as FrameSink
+    from sgfast.replaying.results import Names as Names
+    from sgfast.replaying.results import PacketSink as PacketSink
+    from sgfast.replaying.results import ReplayResult as ReplayResult
+    from sgfast.replaying.results import RuleHits as RuleHits
+    from sgfast.replaying.results import Sinks as Sinks
+    from sgfast.replaying.results import Stage as Stage
+    from sgfast.replaying.run import run_replay as run_replay
 
 # Commands that judge no packets need the options, to find out that none is given.
 __getattr__ = on_demand(
@@ -45,25 +47,3 @@ __getattr__ = on_demand(
         "sgfast.replaying.run": ("run_replay",),
     },
 )  # fmt: skip
-
-__all__ = [
-    "Broken",
-    "ChangeDone",
-    "ClusterUsed",
-    "CutConnection",
-    "Denied",
-    "FlowSink",
-    "FrameSink",
-    "Names",
-    "PacketSink",
-    "PacketsLeftOut",
-    "Reading",
-    "ReplayOptions",
-    "ReplayResult",
-    "RuleHits",
-    "Service",
-    "Sinks",
-    "Stage",
-    "Unanswered",
-    "run_replay",
-]

@@ -13,17 +13,16 @@ from sgfast.capture.directories import captures_in, first_time_ns, is_directory,
 from sgfast.capture.following import first_interrupt
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.merge import MergedReader
-from sgfast.capture.names import printable
 from sgfast.capture.urls import is_url
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
-from sgfast.credentials import without_credentials
 from sgfast.errors import CaptureError
 from sgfast.preprocess.decap import MOST_TUNNELS, Decapsulation
 from sgfast.replaying.cutting import Cutting, warn_of_copies
 from sgfast.replaying.options import Reading
 from sgfast.replaying.placement import Placement
 from sgfast.replaying.results import count
+from sgfast.system.names import printable, without_credentials
 
 #: Captures that are merged, each with the time when it begins, if that is known.
 Part = list[tuple[str, int | None]]

@@ -29,7 +29,6 @@ from sgfast.replaying.results import (
     Rows,
     RuleHits,
     Sinks,
-    present_instances,
 )
 
 if TYPE_CHECKING:
@@ -88,14 +87,9 @@ class EngineRunner:
     def _begin_sinks(self) -> None:
         if not (self.sinks.want_packets or self.sinks.flows):
             return
-        engine, numbering = self.engine, self.engine.compiled.numbering
-        names = Names(
-            [instance.name for instance in numbering.instances],
-            [rule.id for rule in numbering.rules],
-            self.packets_judged - self._reordered.waiting,
-            present_instances(engine.policy, engine.vpc, numbering),
-        )
-        self.sinks.begin(names)
+        engine = self.engine
+        packets = self.packets_judged - self._reordered.waiting
+        self.sinks.begin(Names.of(engine.policy, engine.vpc, engine.compiled.numbering, packets))
 
     @property
     def engines(self) -> list[Engine]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Literal
 
 from sgfast.engine import REASONS
-from sgfast.replaying.kinds import Kinds, Rows
+from sgfast.replaying.kinds import Kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +88,7 @@ def denied_of(kinds: Kinds, row: Any) -> Denied:
 
 
 def listed_denials(kinds: Kinds) -> list[Denied]:
-    totals: dict[tuple[Any, ...], list[int]] = {}
-    for row in _named(kinds.rows[kinds.rows["packets"] > 0]):
-        key = (service_of(kinds, row), direction_of(row), *peer_of(kinds, row), REASONS[row["reason"]] or "")
-        total = totals.setdefault(key, [0, 0])
-        total[0] += int(row["packets"])
-        total[1] += int(row["bytes"])
-    rows = [Denied(*key, *total) for key, total in totals.items()]
+    rows = [Denied(*key, *total) for key, total in _totals(kinds, "packets", "bytes").items()]
     return sorted(rows, key=lambda row: (-row.packets, *_order(row.service, row.peer, row.direction, row.reason)))
 
 
@@ -105,11 +98,7 @@ def unlisted_denials(kinds: Kinds) -> int:
 
 
 def listed_broken(kinds: Kinds) -> list[Broken]:
-    totals: dict[Any, int] = {}
-    for row in _named(kinds.rows[kinds.rows["broken"] > 0]):
-        key = (service_of(kinds, row), direction_of(row), *peer_of(kinds, row), REASONS[row["reason"]] or "")
-        totals[key] = totals.get(key, 0) + int(row["broken"])
-    rows = [Broken(key[0], key[1], key[2], key[3], key[4], total) for key, total in totals.items()]
+    rows = [Broken(*key, *total) for key, total in _totals(kinds, "broken").items()]
     return sorted(rows, key=lambda row: (-row.connections, *_order(row.service, row.peer, row.direction, row.reason)))
 
 
@@ -124,9 +113,16 @@ def listed_unanswered(kinds: Kinds) -> list[Unanswered]:
     return sorted(rows, key=lambda row: (-row.connections, *_order(row.service, row.answer)))
 
 
-def _named(rows: Rows) -> Iterator[Any]:
-    """Return the rows whose instance and peer are known."""
-    return iter(rows[(rows["family"] > 0) & (rows["instance"] >= 0)])
+def _totals(kinds: Kinds, *measures: str) -> dict[tuple[Any, ...], list[int]]:
+    """The measures of denied kinds by service, direction, peer and reason, where the first one is not 0."""
+    totals: dict[tuple[Any, ...], list[int]] = {}
+    for row in kinds.rows[kinds.rows[measures[0]] > 0]:
+        # The other rows have no known instance or peer.
+        if row["family"] > 0 and row["instance"] >= 0:
+            key = (service_of(kinds, row), direction_of(row), *peer_of(kinds, row), REASONS[row["reason"]] or "")
+            known = totals.get(key, [0] * len(measures))
+            totals[key] = [total + int(row[name]) for total, name in zip(known, measures, strict=True)]
+    return totals
 
 
 def _order(service: Service, *words: str) -> tuple[Any, ...]:

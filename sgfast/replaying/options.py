@@ -20,9 +20,9 @@ from sgfast.preprocess.decap import KINDS
 from sgfast.replaying.time_window import parse_window
 
 if TYPE_CHECKING:
-    from sgfast.output import Output
     from sgfast.policy.change_file import ChangeFile, ChangesSource
     from sgfast.policy.model import Policy
+    from sgfast.system.output import Output
 
 #: The tables with a row for each packet or connection, which are kept only on request.
 Kept = Literal["connections", "packets"]

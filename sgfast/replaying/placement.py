@@ -8,11 +8,11 @@ from fnmatch import fnmatchcase
 
 from sgfast.algebra.addresses import owned_prefixes
 from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.capture.names import printable
 from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
 from sgfast.policy.model import Policy
 from sgfast.preprocess.vpcs import VpcMarks
 from sgfast.replaying.options import ReplayOptions
+from sgfast.system.names import printable
 
 #: An engine takes a megabyte for its tables before it judges the first packet.
 MOST_ENGINES = 1000

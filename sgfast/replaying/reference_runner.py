@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import Counter
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from sgfast.compiler import Numbering
 from sgfast.core.base.frames import FrameBatch
-from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
+from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE, PENDING, REASONS, VERDICTS
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import apply_change
@@ -25,25 +23,11 @@ from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict, SideVerdict
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.placement import seen_from
-from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, RuleHits, Sinks, present_instances
-
-Frame = tuple[int, bytes, int, int]
-"""Time, bytes, wire length, link type."""
+from sgfast.replaying.reorder_buffer import ReorderBuffer
+from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, RuleHits, Sinks
 
 #: The number in ``FrameBatch.vpcs`` of packets that belong to no VPC.
 NO_VPC = -1
-
-
-@dataclass(frozen=True)
-class Held:
-    """Rows that cannot be written yet, because they or rows before them wait for a fragment's verdict (SPEC 9.4)."""
-
-    #: The number of the packet after them; packets are numbered from 1.
-    end: int
-    headers: Rows
-    results: Rows
-    #: A copy, because a batch is valid only until the next one. None if no sink takes frames.
-    frames: Sequence[Frame] | None
 
 
 class ReferenceRunner:
@@ -63,14 +47,14 @@ class ReferenceRunner:
         #: The engines by VPC; if packets are not mapped, the only key is NO_VPC.
         self.engines: dict[int, ReferenceEngine] = {} if self.mapped else {NO_VPC: self.make(policy, vpc=self.vpc)}
         self.sinks = sinks
-        self.packets_judged = self.packets_written = 0
+        self.packets_judged = 0
         #: The number of packets of each VPC.
         self.own: Counter[int] = Counter()
-        #: The number of each pending packet among all packets, by VPC and the number within the VPC.
-        self.number_of: dict[tuple[int, int], int] = {}
-        #: Pending packets by number, in order: wire length, and the row if rows are wanted.
-        self.pending: dict[int, tuple[int, Any]] = {}
-        self.held: deque[Held] = deque()
+        #: Pending packets by VPC and the number within it: the number among all packets, and the wire length.
+        self.pending: dict[tuple[int, int], tuple[int, int]] = {}
+        #: Results of pending packets that became known, each a row of RESOLVED_DTYPE.
+        self.resolved: list[Rows] = []
+        self.reordered = ReorderBuffer(sinks)
         self.total_bytes = 0
         #: The earliest and the latest time so far.
         self.times: list[int] = []
@@ -89,10 +73,9 @@ class ReferenceRunner:
         self.rule_number = numbering.numbers[0]
         self.instance_number = {instance.name: n for n, instance in enumerate(numbering.instances)}
         if self.sinks.want_packets:
-            names = list(self.instance_number), [rule.id for rule in numbering.rules]
-            # Rows that are held back may use the new names, because numbers keep their meaning.
-            present = present_instances(self.policy, self.vpc, numbering)
-            self.sinks.begin(Names(*names, self.packets_written, present))
+            # Rows that wait may use the new names, because numbers keep their meaning.
+            packets = self.packets_judged - self.reordered.waiting
+            self.sinks.begin(Names.of(self.policy, self.vpc, numbering, packets))
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
         probe = copy(self.clock)        # advanced in place of the engines' clock
@@ -126,13 +109,15 @@ class ReferenceRunner:
             if self.sinks.want_packets:
                 self._spell_headers(verdict, time_ns, wire, headers[n])
             if verdict.verdict == "pending":
-                self.pending[self.packets_judged] = wire, results[n] if self.sinks.want_packets else None
-                self.number_of[vpc, self.own[vpc]] = self.packets_judged
+                self.pending[vpc, self.own[vpc]] = self.packets_judged, wire
+                results[n]["verdict"] = PENDING
             else:
                 self._settle(verdict, wire, results[n])
             self._settle_pending()
         if self.sinks.want_packets and number:
-            self._write(batch, first, headers, results)
+            self.reordered.write(
+                self.packets_judged - number + 1, batch, first, headers, results, self._take_resolved()
+            )
 
     def _engine(self, vpc: int) -> ReferenceEngine:
         if vpc not in self.engines:
@@ -143,46 +128,24 @@ class ReferenceRunner:
         for engine in self.engines.values():
             engine.finish()
         self._settle_pending()
-        self._write_held()
+        self.reordered.resolve(self._take_resolved())
 
     def _settle_pending(self) -> None:
         for vpc, engine in self.engines.items():
             for packet, verdict in engine.resolved():
-                self._settle(verdict, *self.pending.pop(self.number_of.pop((vpc, packet))))
+                row = np.zeros(1, dtype=RESOLVED_DTYPE)
+                row["number"], wire = self.pending.pop((vpc, packet))
+                self._settle(verdict, wire, row["result"][0])
+                self.resolved.append(row)
+
+    def _take_resolved(self) -> Rows:
+        rows, self.resolved = self.resolved, []
+        return np.concatenate(rows) if rows else np.empty(0, dtype=RESOLVED_DTYPE)
 
     def _settle(self, verdict: PacketVerdict, wire: int, result: Any) -> None:
         self._count(verdict, wire)
         if self.sinks.want_packets:
             self._spell_result(verdict, result)
-
-    def _write(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None:
-        """Write rows in packet order: those of a batch once no packet in it or before it is pending."""
-        self._write_held()
-        if not self.held and not self.pending:
-            self.sinks.write_packets(batch, first, headers, results)
-            self.packets_written += len(headers)
-            return
-        frames: list[Frame] | None = None
-        if self.sinks.frames:
-            of_batch = islice(batch, first, first + len(headers))
-            frames = [(time_ns, bytes(data), wire, link_type) for time_ns, data, wire, link_type in of_batch]
-        self.held.append(Held(self.packets_judged + 1, headers, results, frames))
-
-    def _write_held(self) -> None:
-        while self.held and self.held[0].end <= next(iter(self.pending), self.packets_judged + 1):
-            held = self.held.popleft()
-            for sink in self.sinks.packets:
-                sink.write(held.headers, held.results)
-            at = 0
-            # ``from_frames`` takes frames of one link type.
-            for link_type, group in groupby(held.frames or (), key=lambda frame: frame[3]):
-                times_ns, frames, wires, _ = zip(*group, strict=True)
-                batch = FrameBatch.from_frames(frames, times_ns, wires, link_type)
-                rows = slice(at, at + len(frames))
-                for frame_sink in self.sinks.frames:
-                    frame_sink.write(batch, 0, held.headers[rows], held.results[rows])
-                at += len(frames)
-            self.packets_written += len(held.headers)
 
     def _count(self, verdict: PacketVerdict, wire: int) -> None:
         self.verdicts[verdict.verdict] += 1

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sgfast.capture.names import printable
 from sgfast.engine import Engine
 from sgfast.errors import SnapshotError
 from sgfast.policy.model import Policy
@@ -18,9 +17,10 @@ from sgfast.preprocess.vpcs import Dealer
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.results import ChangeDone
+from sgfast.system.names import printable
 
 if TYPE_CHECKING:
-    from sgfast.output import Output
+    from sgfast.system.output import Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +64,13 @@ def save_replay(
 
     ``dealt``: None if packets were not divided among VPCs; there is one engine then.
     """
-    from sgfast.output import Output, open_output
     from sgfast.snapshot import write_snapshot
 
     about = {
         "policy": _fingerprint(policy), "reading": _selection(options.reading), "earlier": to_plain(earlier),
         "dealt": to_plain(dealt),
     }  # fmt: skip
-    if isinstance(target, Output):
-        write_snapshot(engines[0], target, others=engines[1:], replay=about)
-        return
-    with open_output(os.fsdecode(target)) as output:
-        write_snapshot(engines[0], output, others=engines[1:], replay=about)
-        output.publish()
+    write_snapshot(target, engines[0], engines[1:], about)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sgfast.capture import Damage
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
-from sgfast.credentials import without_credentials
 from sgfast.engine import Midstream, Mode
 from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.expectations import Expectation
@@ -29,6 +28,7 @@ from sgfast.replaying.listed_kinds import (
     listed_unanswered,
     unlisted_denials,
 )
+from sgfast.system.names import without_credentials
 
 if TYPE_CHECKING:
     from sgfast.replaying.tables import KeptRows, ReplayTables
@@ -51,6 +51,12 @@ class Names:
     packets: int
     #: The numbers of the instances that currently exist and are visible (SPEC 7.1).
     present: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, policy: Policy, vpc: str | None, numbering: Numbering, packets: int) -> Names:
+        present = numbering.of_names(policy.instances[n].name for n in visible_instances(policy, vpc))
+        instances = [instance.name for instance in numbering.instances]
+        return cls(instances, [rule.id for rule in numbering.rules], packets, present)
 
 
 class PacketSink(Protocol):
@@ -323,11 +329,6 @@ class ReplayResult(Shown):
     @property
     def packets_per_second(self) -> float:
         return (self.packets - self.earlier_packets) / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
-
-
-def present_instances(policy: Policy, vpc: str | None, numbering: Numbering) -> list[int]:
-    """``Names.present`` for the current policy."""
-    return numbering.of_names(policy.instances[n].name for n in visible_instances(policy, vpc))
 
 
 def count(number: int, noun: str) -> str:

@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 from sgfast.errors import ArgumentError, CaptureError, PolicyError
-from sgfast.policy.document import PolicySource, load
+from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures, are_files
@@ -18,15 +18,13 @@ from sgfast.replaying.engine_runner import EngineRunner, make_engine
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.placement import placement_of, seen_vpcs
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
-from sgfast.replaying.results import FlowSink, FrameSink, PacketSink, ReplayResult, Sinks
+from sgfast.replaying.results import ReplayResult, Sinks
 from sgfast.replaying.schedule import Flushes, Schedule
 from sgfast.replaying.tables import KeptRows
 
 if TYPE_CHECKING:
     from sgfast.replaying.reference_runner import ReferenceRunner
     from sgfast.replaying.vpc_runner import VpcRunner
-
-Sink = TypeVar("Sink", PacketSink, FrameSink, FlowSink)
 
 
 def run_replay(

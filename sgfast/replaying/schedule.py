@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from sgfast.capture.names import printable
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import SnapshotError
 from sgfast.policy.model import Policy
 from sgfast.replaying.results import ChangeDone
 from sgfast.replaying.runner import Runner
+from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile, TimedChange

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+from typing import Any
 
 from sgfast.engine import REASONS
 from sgfast.replaying.kinds import added_up
-from sgfast.replaying.results import LISTED_CUTS, ChangeDone, ReplayResult, RuleHits
-from sgfast.replaying.sort_keys import cut_key
+from sgfast.replaying.results import LISTED_CUTS, ChangeDone, CutConnection, ReplayResult, RuleHits
 
 
 def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
@@ -35,7 +36,7 @@ def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:
     whole.packets_after = sum(done.packets_after or 0 for done in parts)
     whole.finished = sum(done.finished or 0 for done in parts)
     cuts = [cut for done in parts for cut in done.connections]
-    whole.connections = tuple(sorted(cuts, key=cut_key)[:LISTED_CUTS])
+    whole.connections = tuple(sorted(cuts, key=_cut_key)[:LISTED_CUTS])
 
 
 def sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
@@ -45,3 +46,22 @@ def sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
         for key, n in each.items():
             total[key] = total.get(key, 0) + n
     return total
+
+
+def finish_vpc(part: ReplayResult, warnings: list[str]) -> None:
+    """End the part of a VPC, whose packets have numbers of their own. Add what to warn of to ``warnings``."""
+    part.kinds = part.kinds.without_numbers()
+    part.oddities.warn(part)
+    label = "packets of no mapped VPC" if part.vpc is None else f"VPC {part.vpc}"
+    warnings += [f"{label}: {warning}" for warning in part.warnings]
+
+
+def _cut_key(cut: CutConnection) -> tuple[Any, ...]:
+    """Sort key, as hash tables have no order: most packets first, then unfinished connections, then lower addresses."""
+    ends = [ip_address(end) for end in (cut.initiator, cut.responder)]
+    ports = (cut.initiator_port or 0) << 16 | (cut.responder_port or 0)
+    icmp = (cut.icmp_type or 0) << 8 | (cut.icmp_code or 0)
+    return (
+        -cut.packets_after, cut.finished, *(end.packed.ljust(16, b"\0") for end in ends), ends[0].version, cut.protocol,
+        ports, icmp,
+    )  # fmt: skip

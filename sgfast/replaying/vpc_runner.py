@@ -26,8 +26,8 @@ from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.placement import refuse_too_many, seen_from
 from sgfast.replaying.reorder_buffer import ReorderBuffer
 from sgfast.replaying.replay_snapshot import Dealt, Earlier, Resumed
-from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, Sinks, present_instances
-from sgfast.replaying.totals import add_up, add_up_change
+from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, Sinks
+from sgfast.replaying.totals import add_up, add_up_change, finish_vpc
 
 
 class VpcRunner:
@@ -104,10 +104,8 @@ class VpcRunner:
         return runner
 
     def _begin_sinks(self) -> None:
-        instances = [instance.name for instance in self._numbering.instances]
-        rules = [rule.id for rule in self._numbering.rules]
-        present = present_instances(self._policy, None, self._numbering)
-        self._sinks.begin(Names(instances, rules, self.packets_judged - self._reordered.waiting, present))
+        packets = self.packets_judged - self._reordered.waiting
+        self._sinks.begin(Names.of(self._policy, None, self._numbering, packets))
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
         return self._dealer.frames_before(batch, first, at_ns)
@@ -195,10 +193,7 @@ class VpcRunner:
             part = result.empty_part(name)
             part.changes = [done for _, pairs in self._changes for other, done in pairs if other is runner]
             runner.fill(part)
-            part.kinds = part.kinds.without_numbers()
-            part.oddities.warn(part)
-            label = "packets of no mapped VPC" if name is None else f"VPC {name}"
-            result.warnings += [f"{label}: {warning}" for warning in part.warnings]
+            finish_vpc(part, result.warnings)
             parts.append(part)
         add_up(result, parts)
         for whole, pairs in self._changes:

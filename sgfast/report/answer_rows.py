@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sgfast.capture.names import printable
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Paragraph, Section, Traffic, TrafficRow, more
 from sgfast.report.names import service_name
 from sgfast.report.rollup import BY_PACKETS, By, Folded, Part, Rollup, Row
 from sgfast.report.why import Reasons
+from sgfast.system.names import printable
 
 HEADINGS: dict[Part, str] = {
     "would-break": "Would break: the other end answered in the capture, but these groups deny it",

@@ -32,7 +32,8 @@ from sgfast.report.rows cimport (
 )
 from sgfast.tables.write_text cimport NS_PER_SECOND, put_word
 
-from sgfast.capture.names import link_type_name, printable
+from sgfast.core.wire.link import link_type_name
+from sgfast.system.names import printable
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.errors import OutputError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from sgfast.capture.names import printable
 from sgfast.report.amounts import grouped
 from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, Table, Traffic, Words
+from sgfast.system.names import printable
 
 #: Maximum number of table rows before "and N more".
 TOP = 20

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
-from sgfast.processors import usable_processors
 from sgfast.replaying import Names
+from sgfast.system import usable_processors
 from sgfast.tables import Table
 from sgfast.tables.arrow import Array
 from sgfast.tables.columns import Rows, Words, connection_columns, packet_columns

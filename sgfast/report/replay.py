@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from sgfast.capture.names import printable
 from sgfast.core.base.reasons import REASON_OF
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
@@ -36,6 +35,7 @@ from sgfast.report.left_out import left_out_words
 from sgfast.report.names import icmp_name
 from sgfast.report.rollup import PERHAPS, By, Rollup
 from sgfast.report.why import Reasons
+from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.comparing import DiffResult

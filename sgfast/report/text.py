@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sgfast.capture.names import printable
 from sgfast.report.amounts import grouped
 from sgfast.report.document import Block, Document, Items, Name, Paragraph, Table, Traffic, Words
 from sgfast.report.page import Page
+from sgfast.system.names import printable
 
 #: The labels of items at the end of a report are that wide, so that these ends look alike.
 _LABEL = 13

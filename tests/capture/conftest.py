@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from parted import Seen
+from packed import Seen
 
-from sgfast.capture import gzip_files, parallel, parts
+from sgfast.capture import decompressed
 
 
 @pytest.fixture
@@ -27,25 +27,20 @@ def threads() -> Iterator[Callable[[], list[threading.Thread]]]:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     found = Seen()
-    decompress, begin, take = parts.decompress, gzip_files.InflatedFile.begin, gzip_files.InflatedFile.take
+    begin, take = decompressed._Inflating.begin, decompressed._Inflating.take
 
-    def decompressed(*arguments: Any) -> Any:
-        found.parts += 1
-        found.threads.add(threading.current_thread())
-        return decompress(*arguments)
-
-    def begun(*arguments: Any) -> Any:
-        made = begin(*arguments)
+    def begun(file: Any) -> Any:
+        made = begin(file)
         found.begun += made is not None
         return made
 
     def taken(self: Any, *, wait: bool) -> Any:
-        output = take(self, wait=wait)
-        found.made += sum(map(len, output or ()))
-        found.whole += self.ended and self.beginning.at > 0
-        return output
+        piece = take(self, wait=wait)
+        if piece is not None:
+            found.made += piece.size
+            found.whole += piece.ended
+        return piece
 
-    monkeypatch.setattr(parallel, "decompress", decompressed)
-    monkeypatch.setattr(gzip_files.InflatedFile, "begin", begun)
-    monkeypatch.setattr(gzip_files.InflatedFile, "take", taken)
+    monkeypatch.setattr(decompressed._Inflating, "begin", begun)
+    monkeypatch.setattr(decompressed._Inflating, "take", taken)
     return found

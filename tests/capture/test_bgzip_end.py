@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from captures import Dribble, count, pcap_head, pcap_record
 from command import process, sgfast, write_capture, write_policy
-from parted import Seen, bgzip_file, bgzip_member, noise
+from packed import Seen, bgzip_file, bgzip_member, noise
 
 from sgfast.capture import CaptureReader, decompressed, open_capture
 
@@ -25,11 +25,10 @@ END = bgzip_member(b"")
 WORDS = "the bgzip data ends without its end marker: the file was cut between two blocks"
 DRAW = random.Random(SEED)
 PLAIN = pcap_head() + b"".join(pcap_record(noise(DRAW, 400), time=(n, 0)) for n in range(1, 7_000))
-#: The smaller ones are not read by several threads, and those of small blocks by zlib-ng's reader.
+#: The large one is read by zlib-ng's reader.
 BLOCKS = {
     "small": [PLAIN[:24], PLAIN[24 : 24 + 416 * 50]],
-    "parts": [PLAIN[at : at + 65_280] for at in range(0, len(PLAIN), 65_280)],
-    "small blocks": [PLAIN[at : at + 5_000] for at in range(0, len(PLAIN), 5_000)],
+    "large": [PLAIN[at : at + 65_280] for at in range(0, len(PLAIN), 65_280)],
 }
 of_each_size = pytest.mark.parametrize("size", BLOCKS)
 
@@ -66,10 +65,10 @@ def test_a_file_without_its_end_is_told_however_it_is_read(
     assert whole == [(packets, [])] * len(whole)
     lacking = all_ways(path, data, monkeypatch)
     assert lacking == [(packets, [f"{path}: {WORDS}; copy it again"])] * len(lacking)
-    assert (seen.parts > 0, seen.begun > 0) == (size == "parts", size == "small blocks")
+    assert (seen.begun > 0) == (size == "large")
 
 
-@pytest.mark.parametrize("size", ["small", "parts"])
+@of_each_size
 def test_other_gzip_files_are_not_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str) -> None:
     head, *blocks = BLOCKS[size]
     rest = b"".join(blocks)

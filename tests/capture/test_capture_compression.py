@@ -16,7 +16,7 @@ from captures import Dribble, Outcome, count, pcap_head, pcap_record, read, zstd
 from command import SHOP, handshake, process, sgfast, write_capture, write_policy
 from effort import some
 from growth import memory, operations
-from parted import zstd_raw_frame
+from packed import zstd_raw_frame
 
 from sgfast.capture import CaptureReader, compression
 

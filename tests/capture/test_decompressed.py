@@ -21,9 +21,9 @@ import pytest
 from captures import Dribble, count, pcap_head, pcap_record, read
 from command import DEADLINE_SECONDS, start, write_policy
 from effort import some
-from parted import Seen, file_of, form_of, noise, xz_stream
+from packed import Seen, file_of, form_of, noise
 
-from sgfast.capture import CaptureReader, compression, decompressed, gzip_files, parallel, parts
+from sgfast.capture import CaptureReader, compression, decompressed
 from sgfast.capture.compression import MAGIC_LENGTH, Decompressor
 from sgfast.capture.decompressed import DecompressedStream
 
@@ -137,12 +137,10 @@ def test_without_a_global_lock_zlib_does_it_and_says_the_same(monkeypatch: pytes
 
 
 PLAIN = noise(random.Random(SEED), 4_000_000)
-LARGE = xz_stream(PLAIN[n : n + 300_000] for n in range(0, len(PLAIN), 300_000))
 #: The way in which a file is decompressed, and the file.
 WAYS: dict[type, bytes] = {
-    decompressed._Thread: bz2.compress(PLAIN, 1),
-    gzip_files.InflatedFile: gzip.compress(PLAIN, 1),
-    parallel.ParallelParts: LARGE,
+    decompressed._Decompressing: bz2.compress(PLAIN, 1),
+    decompressed._Inflating: gzip.compress(PLAIN, 1),
 }
 each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 
@@ -196,10 +194,10 @@ def test_a_stream_that_is_closed_or_forgotten_leaves_no_thread(
     monkeypatch.setattr(decompressed, "AHEAD_FROM", 0)
     holder = [stream_of(WAYS[way], 2, monkeypatch)]
     assert holder[0].readinto(memoryview(bytearray(1000)))
-    begun, ahead = threads(), holder[0]._thread or holder[0]._parts
+    begun, ahead = threads(), holder[0]._thread
     assert type(ahead) is way
-    # Conditions that such a thread checks now and then.
-    stopped = getattr(ahead, "_jobs", None) or getattr(ahead, "_input", None)
+    # A condition that such a thread checks now and then.
+    stopped = getattr(ahead, "_input", None)
     del ahead
     if is_forgotten:
         holder.clear()
@@ -222,20 +220,20 @@ def test_a_file_that_finds_no_thread_is_read_without(way: type, monkeypatch: pyt
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with closing(stream_of(WAYS[way], 2, monkeypatch)) as stream:
         assert drain(stream) == PLAIN and is_each_back(2)
-    assert (seen.parts, seen.begun) == (0, 0)
+    assert seen.begun == 0
 
 
-def test_pipes_and_what_is_no_file_of_the_system_have_no_parts(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
+def test_only_files_of_the_system_are_left_to_their_reader(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
     monkeypatch.setattr(decompressed, "AHEAD_FROM", 0)
     monkeypatch.setattr(decompressed._Thread, "left", threading.Semaphore(2))
-    for data in (xz_stream(PLAIN[n : n + 1000] for n in range(0, 30_000, 1000)), gzip.compress(PLAIN[:30_000])):
-        receive, send = os.pipe()
-        os.write(send, data)
-        os.close(send)
-        for source in (io.FileIO(receive), io.BytesIO(data)):
-            with closing(DecompressedStream(source, form_of(data), b"", "name")) as stream:  # type: ignore[arg-type]
-                assert drain(stream) == PLAIN[:30_000]
-    assert (seen.parts, seen.begun) == (0, 0)
+    data = gzip.compress(PLAIN[:30_000])
+    receive, send = os.pipe()
+    os.write(send, data)
+    os.close(send)
+    for source in (io.FileIO(receive), io.BytesIO(data)):
+        with closing(DecompressedStream(source, form_of(data), b"", "name")) as stream:  # type: ignore[arg-type]
+            assert drain(stream) == PLAIN[:30_000]
+    assert seen.begun == 0
 
 
 @each_way
@@ -250,73 +248,6 @@ def test_an_interrupt_while_waiting_for_a_thread_is_not_the_end(way: type, monke
                 drain(stream)
         with pytest.raises(ValueError, match="decompressing was interrupted"):
             drain(stream)
-
-
-@pytest.mark.parametrize("left", [1, 2, 5])
-def test_threads_and_the_reader_decompress_parts_at_the_same_time(
-    left: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    several = threading.Barrier(min(left, 3) + 1)
-    together: list[threading.Thread] = []
-    original = parts.decompress
-
-    def decompress(*arguments: Any) -> Any:
-        # The first parts wait for each other.
-        if len(together) < several.parties:
-            together.append(threading.current_thread())
-            several.wait(DEADLINE_SECONDS)
-        return original(*arguments)
-
-    monkeypatch.setattr(parallel, "decompress", decompress)
-    monkeypatch.setattr(parallel, "usable_processors", lambda: left + 1)
-    with closing(stream_of(LARGE, left, monkeypatch)) as stream:
-        assert drain(stream) == PLAIN
-        assert len(set(together)) == several.parties and not several.broken
-
-
-def test_parts_ahead_take_no_more_memory_than_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decompressed, "AHEAD_FROM", 0)
-    monkeypatch.setattr(parallel, "usable_processors", lambda: 50)
-    monkeypatch.setattr(parallel, "ROOM", 2_000_000)
-    plain = bytes(30_000_000)
-    taken: list[int] = []
-    original = parallel.ParallelParts.take
-
-    def take(self: Any, *, wait: bool) -> Any:
-        output = original(self, wait=wait)
-        taken.append(sum(job.part.memory for job in self._ahead))
-        return output
-
-    monkeypatch.setattr(parallel.ParallelParts, "take", take)
-    with closing(stream_of(xz_stream(plain[:100_000] for _ in range(300)), 2, monkeypatch)) as stream:
-        assert drain(stream) == plain
-    assert 1_500_000 < max(taken) <= 2_000_000
-
-
-def test_parts_that_fail_or_cannot_be_read_any_more_are_left_to_the_decompressor(
-    monkeypatch: pytest.MonkeyPatch, seen: Seen
-) -> None:
-    original = parallel.decompress
-
-    def decompress(part: parts.Part, *arguments: Any) -> Any:
-        if part.start > 1_000_000:
-            raise MemoryError("no memory left")
-        return original(part, *arguments)
-
-    monkeypatch.setattr(parallel, "decompress", decompress)
-    with closing(stream_of(LARGE, 2, monkeypatch)) as stream:
-        assert drain(stream) == PLAIN and seen.parts > 1
-
-    def fail(*_: Any) -> bytes:
-        raise OSError("the disk is gone")
-
-    with closing(stream_of(LARGE, 2, monkeypatch)) as stream:
-        made = b""
-        while stream._parts is None:
-            buffer = memoryview(bytearray(1 << 18))
-            made += bytes(buffer[: stream.readinto(buffer)])
-        monkeypatch.setattr(os, "pread", fail)
-        assert made + drain(stream) == PLAIN        # the file itself is still there
 
 
 # Captures
@@ -421,7 +352,7 @@ def test_a_pipe_hands_out_what_is_complete(is_ahead: bool) -> None:
 def test_a_thread_that_has_not_got_to_its_last_chunk_is_asked_before_the_pipe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Behind(decompressed._Thread):
+    class Behind(decompressed._Decompressing):
         """It says that it needs input, and does not know yet that there is some."""
 
         def __init__(self) -> None:
@@ -442,7 +373,7 @@ def test_a_thread_that_has_not_got_to_its_last_chunk_is_asked_before_the_pipe(
             return super().readinto(buffer) or None     # type: ignore[return-value]
 
     monkeypatch.setattr(decompressed, "AHEAD_FROM", 0)
-    monkeypatch.setattr(decompressed._Thread, "begin", lambda maker: Behind())
+    monkeypatch.setattr(decompressed._Decompressing, "begin", lambda maker: Behind())
     source = Pipe(PACKED[: 2 * decompressed.CHUNK], KeyboardInterrupt(), 1 << 30)
     stream = decompressed.DecompressedStream(source, form_of(PACKED), b"", "name")
     assert stream.readinto(memoryview(bytearray(10))) == 1

@@ -1,4 +1,4 @@
-"""Damage of gzip files that zlib-ng's reader does not report itself (SPEC 9.6). test_parallel.py has the rest."""
+"""Damage of gzip files that zlib-ng's reader does not report itself (SPEC 9.6)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import threading
 from typing import Any
 
 import pytest
-from parted import Seen, Sizes, file_of, form_of, gzip_member, noise, said, same, small_sizes
+from packed import Seen, Sizes, file_of, gzip_member, noise, said, same, small_sizes
 
-from sgfast.capture import compression, gzip_files
+from sgfast.capture import compression, decompressed, gzip_files
 from sgfast.capture.compression import MAGIC_LENGTH
-from sgfast.capture.file_bytes import FileBytes
+from sgfast.capture.gzip_files import FileBytes
 
 SEED = 20261129
 pytestmark = pytest.mark.skipif(not compression.uses_zlib_ng(), reason="this Python does not use zlib-ng")
@@ -106,36 +106,45 @@ def test_a_bomb_is_left_at_once(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> 
 # Output that is made ahead
 
 
-def test_no_more_than_its_pieces_are_made_ahead() -> None:
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Room for one thread."""
+    one = threading.Semaphore(1)
+    monkeypatch.setattr(decompressed._Thread, "left", one)
+    return one
+
+
+def test_no_more_than_its_pieces_are_made_ahead(left: threading.Semaphore) -> None:
     data = gzip.compress(noise(random.Random(SEED), 2_000_000))
-    left = threading.Semaphore(1)
-    made = gzip_files.InflatedFile.begin(form_of(data), file_of(data), 0, 0, left)
+    made = decompressed._Inflating.begin(FileBytes(file_of(data), 0))
     assert made is not None
-    total = 0
-    while not made.ended:
-        output = made.take(wait=True)
-        assert made._made.qsize() < gzip_files.PIECES
-        total += sum(map(len, output or ()))
+    total, ended = 0, False
+    while not ended:
+        piece = made.take(wait=True)
+        assert piece is not None and made._made.qsize() < gzip_files.PIECES
+        total, ended = total + piece.size, piece.ended
     made.end(wait=True)
     assert total == 2_000_000 and not made._thread.is_alive() and left.acquire(blocking=False)
 
 
 def test_what_is_handed_out_is_not_filled_again_before_the_next_call() -> None:
-    made = gzip_files.InflatedFile(FileBytes(file_of(b""), 0), 0, threading.Semaphore(0))
-    rooms = [made._free.get() for _ in range(gzip_files.PIECES)]
+    made = decompressed._Inflating(FileBytes(file_of(b""), 0))
+    rooms = [made._orders.get() for _ in range(gzip_files.PIECES)]
     for room in rooms:
-        assert room is not None and len(room) == gzip_files.PIECE
-        made._made.put(gzip_files._Piece(room, 100, 100))
+        assert len(room) == gzip_files.PIECE
+        made._made.put(gzip_files.Inflated(room, 100, 100))
     for before, room in zip([None, *rooms], rooms, strict=False):
-        output = made.take(wait=False)
-        assert output is not None and room is not None and output[0].obj is room.obj
-        assert made._free.empty() if before is None else made._free.get_nowait() is before and made._free.empty()
+        piece = made.take(wait=False)
+        assert piece is not None and piece.outputs[0].obj is room.obj  # type: ignore[union-attr]
+        assert made._orders.empty() if before is None else made._orders.get_nowait() is before
+        assert made._orders.empty()
 
 
 @pytest.mark.parametrize("where", ["start", "join", "room"])
-def test_an_interrupt_does_not_take_the_place_of_a_thread(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    left, data = threading.Semaphore(1), gzip.compress(b"some")
-    made: list[gzip_files.InflatedFile] = []
+def test_an_interrupt_does_not_take_the_place_of_a_thread(
+    where: str, monkeypatch: pytest.MonkeyPatch, left: threading.Semaphore
+) -> None:
+    file = FileBytes(file_of(gzip.compress(b"some")), 0)
     original = getattr(threading.Thread, where, None)
 
     def interrupt(thread: threading.Thread, *arguments: Any) -> None:
@@ -148,12 +157,13 @@ def test_an_interrupt_does_not_take_the_place_of_a_thread(where: str, monkeypatc
 
     with monkeypatch.context() as patch:
         if where == "room":
-            patch.setattr(gzip_files, "bytearray", refuse, raising=False)
+            patch.setattr(decompressed, "bytearray", refuse, raising=False)
         else:
             patch.setattr(threading.Thread, where, interrupt)
         with pytest.raises(MemoryError if where == "room" else KeyboardInterrupt):
-            made.append(gzip_files.InflatedFile.begin(form_of(data), file_of(data), 0, 0, left))  # type: ignore
-            made[0].end(wait=True)
+            made = decompressed._Inflating.begin(file)
+            assert made is not None
+            made.end(wait=True)
     assert left.acquire(blocking=False)
 
 

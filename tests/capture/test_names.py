@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sgfast import parse_policy
-from sgfast.capture.names import printable
 from sgfast.capture.urls import open_url
 from sgfast.errors import CaptureError
 from sgfast.replaying import ReplayResult
+from sgfast.system.names import printable
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from sgfast.checking import check_policy, ip_versions
 from sgfast.engine import Engine
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Policy, Rule
 
 POLICY = """

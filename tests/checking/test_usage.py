@@ -18,7 +18,7 @@ from traffic import Crowd, Traffic, drawn, routed
 from sgfast.checking import Checked, check_policy, usage
 from sgfast.checking.usage import Uses
 from sgfast.errors import AmbiguousAddress
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import GroupPeer, Policy
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import Names, ReplayOptions, Sinks, run_replay

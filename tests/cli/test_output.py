@@ -16,7 +16,7 @@ from effort import some
 
 from sgfast import pending_file
 from sgfast.errors import OutputError
-from sgfast.output import descriptor_named, open_output, publish, refuse_shared
+from sgfast.system.output import descriptor_named, open_output, publish, refuse_shared
 
 IS_ROOT = os.geteuid() == 0
 

@@ -21,9 +21,9 @@ from frames import ethernet, ip, udp
 from sgfast import output as output_module
 from sgfast import replay, write_behind
 from sgfast.errors import OutputError
-from sgfast.output import open_output
 from sgfast.report.lines import VerdictCsv, VerdictLines
-from sgfast.write_behind import WriteBehind
+from sgfast.system.output import open_output
+from sgfast.system.write_behind import WriteBehind
 
 
 @pytest.fixture

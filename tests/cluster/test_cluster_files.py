@@ -17,13 +17,13 @@ from clusters import POLICY, SAME, captures_in, told
 from effort import some
 
 from sgfast import Reading, replay
-from sgfast.credentials import without_credentials
 from sgfast.errors import ClusterError
 from sgfast.replaying import ReplayResult, cluster
 from sgfast.replaying.cluster.plan import Input, Run, Start, Unit
 from sgfast.replaying.cluster.reading import BLOCK_DTYPE
 from sgfast.replaying.cluster.storage import Folder, checksum
 from sgfast.replaying.options import ReplayOptions
+from sgfast.system.names import without_credentials
 
 pytest.importorskip("distributed")
 

@@ -26,7 +26,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPE_NAMES, LINK_TYPES, LINK_TYPES_WITHOUT_IP, MIN_HEADER_LENGTHS
 from sgfast.engine import REASONS, VERDICTS, Engine
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.link import LINKS as REFERENCE_LINKS
 from sgfast.reference.verdicts import PacketVerdict

@@ -17,10 +17,10 @@ from traffic import SECOND, Crowd
 
 from sgfast import Engine
 from sgfast.core.base.frames import FrameBatch
-from sgfast.core.shards.partition import Partitioner
-from sgfast.core.shards.records import TOLD_DTYPE, RecordJudge, records_before
 from sgfast.engine import INFRASTRUCTURES, REASONS
 from sgfast.policy.model import Settings
+from sgfast.replaying.cluster.partition import Partitioner
+from sgfast.replaying.cluster.records import TOLD_DTYPE, RecordJudge, records_before
 
 NEVER = (1 << 63) - 1
 HOUR = 3600 * SECOND

@@ -23,7 +23,7 @@ from traffic import OUTSIDE, PORTS, SECOND, Crowd, Traffic, drawn
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine, FrameBatch
 from sgfast.engine import header as header_row
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy, Settings, Timeouts
 from sgfast.reference.engine import ReferenceEngine
 

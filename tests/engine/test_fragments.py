@@ -17,8 +17,8 @@ from traffic import SECOND
 from sgfast import replay
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import RemoveInstance, RemoveRule
-from sgfast.policy.document import parse_policy
 from sgfast.reference import fragments as reference_fragments
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.replaying import Names

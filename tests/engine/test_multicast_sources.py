@@ -14,8 +14,8 @@ from scenario import run
 from traffic import SECOND, Traffic
 
 from sgfast.engine import MODES
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import AddRule, RemoveInstance
-from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Rule
 
 POLICY = """

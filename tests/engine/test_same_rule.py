@@ -13,8 +13,8 @@ from scenario import run
 
 import sgfast
 from sgfast.errors import ArgumentError
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import AddRule, ModifyRule, apply_change
-from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Rule
 
 POLICY = """

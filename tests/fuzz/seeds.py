@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import random
 import struct
@@ -24,7 +25,6 @@ from captures import (
     tsresol,
 )
 from fuzz.targets import NEXT_DOCUMENT, NEXT_FRAME
-from parted import xz_stream
 
 from sgfast.engine import LINK_TYPES
 
@@ -111,7 +111,7 @@ def captures() -> Iterator[bytes]:
     for link_type, framed in links(next(packets())):
         yield pcap_head("<", MICRO, link_type) + pcap_record(framed)
     plain = pcap_head() + pcap_record(frame) * 5
-    yield xz_stream([plain[:100], plain[100:200], plain[200:]])
+    yield lzma.compress(plain[:100]) + lzma.compress(plain[100:])
     for path in sorted(PCAPS.rglob("*.pcap")):
         yield path.read_bytes()[:LARGEST_CAPTURE]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from captures import Dribble, check, read
 from differential import compare, expected, spell
-from parted import Sizes, said
+from packed import Sizes, said
 from policy_changes import Changer
 from traffic import GROUPS, SECOND, Crowd, Traffic
 
@@ -23,9 +23,9 @@ from sgfast import Policy
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
 from sgfast.engine import LINK_TYPES, MIDSTREAMS, MODES, Engine
 from sgfast.errors import PolicyError
+from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import apply_changes
-from sgfast.policy.document import parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import AddressGroup, Instance, Rule, SecurityGroup, Settings, Timeouts, Vpc
 from sgfast.questions.proving import Expectations

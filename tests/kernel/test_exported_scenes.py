@@ -29,8 +29,8 @@ from sgfast import Policy
 from sgfast.engine import Engine
 from sgfast.errors import AmbiguousAddress, ExportError
 from sgfast.exporting.nftables import Interfaces, ruleset, update
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import apply_changes
-from sgfast.policy.document import parse_policy
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup, Settings, Timeouts
 from sgfast.version import __version__
 

@@ -16,6 +16,8 @@ from cloud_traffic import Sent
 from ovs_cloud import Cloud
 
 from sgfast.engine import Engine
+from sgfast.importing.reading import import_sources
+from sgfast.importing.sources import Source
 from sgfast.policy.changes import (
     AddGroup,
     AddInstance,
@@ -28,8 +30,6 @@ from sgfast.policy.changes import (
     RemoveRule,
     SetAddressGroup,
 )
-from sgfast.policy.formats import import_sources
-from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Policy
 from sgfast.reference.flows import flow_of, quoted_flow
 from sgfast.reference.packets import Packet, parse_frame

@@ -16,8 +16,8 @@ from neutron_environment import neutron_python
 from running_neutron import command, environment, running_neutron
 
 from sgfast import Engine, load_policy
-from sgfast.live.openstack import read_account
-from sgfast.policy.formats import Imported, import_sources
+from sgfast.importing.live_openstack import read_account
+from sgfast.importing.reading import Imported, import_sources
 
 if neutron_python() is None:
     pytest.skip("no Neutron here: python tests/neutron/neutron_environment.py", allow_module_level=True)

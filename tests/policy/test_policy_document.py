@@ -11,7 +11,7 @@ import pytest
 from policy_texts import SPEC_EXAMPLE, error_of
 
 from sgfast import Policy
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import AddressGroup, GroupPeer, Instance, Quotas, Rule, Settings, Timeouts, Vpc
 
 

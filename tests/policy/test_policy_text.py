@@ -17,8 +17,8 @@ from policy_texts import _WORDS, _YAMLISH, SPEC_EXAMPLE, error_of, only_policy_e
 
 from sgfast import Policy
 from sgfast.errors import PolicyError
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy import yaml_nodes
-from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.keys import RULE_FIELDS
 from sgfast.policy.model import Vpc
 from sgfast.policy.yaml_nodes import plain_value

@@ -19,8 +19,8 @@ from schemas import disagreements, validator, value_of
 from yaml.nodes import Node
 
 from sgfast.errors import PolicyError
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.change_file import _OPERATIONS, load_changes, parse_changes
-from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.expectations import load_expectations, parse_expectations
 from sgfast.policy.keys import CHANGE_FIELDS, QUOTA_FIELDS, SETTING_FIELDS, TIMEOUT_FIELDS
 from sgfast.policy.model import Quotas, Settings, Timeouts

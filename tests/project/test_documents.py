@@ -11,6 +11,7 @@ import pytest
 
 import sgfast
 from sgfast.checking.codes import CODES
+from sgfast.report import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
@@ -70,5 +71,4 @@ def test_reference_pages_list_all_that_there_is() -> None:
         found[code.strip()] = (*found.get(code.strip(), ()), *(cell.strip() for cell in cells))
     titled = {code: (entry.name, entry.severity, entry.advice) for code, entry in CODES.items()}
     assert {code: (name, severity, advice) for code, (name, severity, _, advice) in found.items()} == titled
-    schemas = {path.name for path in (ROOT / "sgfast/report/schemas").glob("*.json")}
-    assert set(re.findall(r"report/schemas/(\w+\.json)\)", (ROOT / "docs/json.md").read_text())) == schemas
+    assert set(re.findall(r"`sgfast schema (\w+)` \|", (ROOT / "docs/json.md").read_text())) == set(SCHEMAS)

@@ -17,19 +17,19 @@ from growth import operations
 from sgfast import Engine, parse_policy, replay
 from sgfast.checking import check_policy
 from sgfast.errors import PolicyError
+from sgfast.expectations.first import first_expectations
 from sgfast.flow_logs.checking import check_logs
+from sgfast.importing.draft import Draft
+from sgfast.importing.location import Location
+from sgfast.importing.reading import import_sources
+from sgfast.importing.sources import source_of
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule
 from sgfast.policy.expectations import parse_expectations
-from sgfast.policy.formats import import_sources
-from sgfast.policy.formats.draft import Draft
-from sgfast.policy.formats.location import Location
-from sgfast.policy.formats.sources import source_of
 from sgfast.questions.explaining import explain
 from sgfast.questions.proving import Expectations
 from sgfast.replaying.options import ReplayOptions
 from sgfast.suggesting import load_instances, suggest
-from sgfast.suggesting.expectations import first_expectations
 
 SMALL = 150
 

@@ -9,20 +9,21 @@ from pathlib import Path
 import pytest
 from command import PCAPS, SHOP, environment
 
+from sgfast.importing.formats import FORMATS
+
 POLICY, CAPTURE = SHOP
 PROPOSED, EXPECTED = str(PCAPS / "shop.proposed.yaml"), str(PCAPS / "shop.expect.yaml")
 
 #: What takes long to import, or stands for something that does. A module stands for those below it, too.
 PARTS = {
     "numpy", "rich", "xml", "sgfast.capture.reader", "sgfast.checking", "sgfast.checking.unmet",
-    "sgfast.checking.usage", "sgfast.comparing", "sgfast.compiler", "sgfast.engine", "sgfast.exporting",
-    "sgfast.exporting.terraform", "sgfast.flow_logs", "sgfast.policy.changes", "sgfast.policy.formats",
-    "sgfast.policy.formats.aws", "sgfast.policy.formats.cloudformation", "sgfast.policy.formats.neutron",
-    "sgfast.policy.formats.otc", "sgfast.policy.formats.terraform", "sgfast.policy.made_values",
-    "sgfast.preprocess.filter_text", "sgfast.questions.explaining", "sgfast.questions.proving",
-    "sgfast.questions.relation", "sgfast.reference", "sgfast.replaying.cluster", "sgfast.replaying.results",
-    "sgfast.replaying.run", "sgfast.replaying.vpc_runner", "sgfast.report.html", "sgfast.report.rollup",
-    "sgfast.snapshot", "sgfast.suggesting",
+    "sgfast.checking.usage", "sgfast.comparing", "sgfast.compiler", "sgfast.engine",
+    "sgfast.exporting", "sgfast.exporting.terraform", "sgfast.flow_logs", "sgfast.policy.changes",
+    *(f"sgfast.importing.{name}" for name in ("reading", *FORMATS)),
+    "sgfast.policy.made_values", "sgfast.preprocess.filter_text", "sgfast.questions.explaining",
+    "sgfast.questions.proving", "sgfast.questions.relation", "sgfast.reference", "sgfast.replaying.cluster",
+    "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.replaying.vpc_runner", "sgfast.report.html",
+    "sgfast.report.rollup", "sgfast.snapshot", "sgfast.suggesting",
 }  # fmt: skip
 ENGINE = {"numpy", "sgfast.compiler", "sgfast.engine"}
 REPLAY = ENGINE | {
@@ -38,7 +39,7 @@ NEEDED = {
     ("reach", POLICY): REACHING,
     ("diff", POLICY, PROPOSED): ENGINE | REACHING,
     ("test", POLICY, EXPECTED): ENGINE | REACHING | {"sgfast.questions.explaining", "sgfast.questions.proving"},
-    ("import", "auto", str(PCAPS / "export")): {"sgfast.policy.formats", "sgfast.policy.formats.neutron"},
+    ("import", "auto", str(PCAPS / "export")): {"sgfast.importing.reading", "sgfast.importing.neutron"},
     ("export", POLICY, "--to", "openstack"): {"sgfast.exporting"},
     ("export", POLICY, "--to", "aws"): {"sgfast.exporting"},
     ("replay", POLICY, CAPTURE): REPLAY,

@@ -19,7 +19,8 @@ from traffic import OUTSIDE, policies
 
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
+from sgfast.policy.loaded import having
 from sgfast.policy.model import (
     PORT_PROTOCOLS,
     TCP,
@@ -453,7 +454,7 @@ def test_what_cannot_be_asked_is_one_line(capsys: Capsys, tmp_path: Path) -> Non
 def test_names_from_outside_cannot_steer_a_terminal() -> None:
     policy = policy_of(TWO_VPCS)
     evil = Instance("\x1b[31mevil", "red", policy.instances[0].addresses, ("app",))
-    text = explain_text(explain(replace(policy, instances=(evil,)), "10.0.0.1", "1.1.1.1", TCP, port=1), {})
+    text = explain_text(explain(having(policy, instances=(evil,)), "10.0.0.1", "1.1.1.1", TCP, port=1), {})
     assert "\x1b" not in text and "\\x1b" in text
 
 

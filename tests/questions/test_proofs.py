@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from sgfast import Engine, parse_policy
 from sgfast.errors import PolicyError
+from sgfast.expectations.texts import failure_text
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
 from sgfast.questions import proving, relation
 from sgfast.questions.explaining import CLIENT_PORT, Explained
 from sgfast.questions.proving import Expectations, Outcome, Seen
-from sgfast.report.expectations import failure_text
 
 
 def judged(policy: Policy, found: Explained) -> str:

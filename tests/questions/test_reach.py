@@ -20,7 +20,8 @@ from sgfast.questions.ends import named_end
 from sgfast.questions.names import Part
 from sgfast.questions.rows import reach
 from sgfast.questions.services import named_service
-from sgfast.report.reach import part_text, reach_summary
+from sgfast.report.answers.reach import JsonReach
+from sgfast.report.reach import part_text
 
 
 @seed(2021)
@@ -130,7 +131,7 @@ instances:
     found = reach(policy, destinations=named_end(policy, asked))
     assert [", ".join(map(part_text, row.destinations)) for row in found.rows] == [words] * bool(words)
     assert [", ".join(part.text for part in row.destinations) for row in found.rows] == [words] * bool(words)
-    valid("reach", reach_summary(found))
+    valid("reach", JsonReach.of(found))
 
 
 def test_a_group_or_an_instance_of_which_only_a_part_is_asked_for_does_not_stand_for_it() -> None:

@@ -21,7 +21,7 @@ from test_rule_pages import diff_page, large_policy, told
 
 from sgfast.comparing import diff
 from sgfast.engine import VERDICTS
-from sgfast.policy.document import load_policy
+from sgfast.loading import load_policy
 from sgfast.questions.difference import difference
 from sgfast.questions.rows import reach
 from sgfast.report import html_report

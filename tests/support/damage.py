@@ -29,7 +29,7 @@ from mutation import mutated
 from sgfast.capture import open_capture
 from sgfast.engine import Engine
 from sgfast.errors import CaptureError
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 
 SECONDS_AT_MOST = 10
 #: Of memory, beyond what the undamaged files take.

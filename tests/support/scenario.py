@@ -40,8 +40,8 @@ import frames as f
 
 from sgfast.engine import REASONS, VERDICTS, Engine
 from sgfast.errors import PolicyError
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import AddInstance, Change
-from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict

@@ -32,6 +32,7 @@ from sgfast.capture import CaptureReader
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import Engine
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import (
     AddAddress,
     AddMember,
@@ -42,7 +43,6 @@ from sgfast.policy.changes import (
     RemoveRule,
     SetAddressGroup,
 )
-from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.snapshot import load_snapshot, save_snapshot
 

@@ -14,6 +14,7 @@ from workshop import ROOT
 import sgfast
 from sgfast.comparing import run_diff
 from sgfast.policy.expectations import parse_expectations
+from sgfast.policy.loaded import having
 from sgfast.questions.difference import difference
 from sgfast.questions.explaining import explain
 from sgfast.questions.names import Part
@@ -34,7 +35,7 @@ def awkward_policy() -> sgfast.Policy:
         replace(group, rules=tuple(replace(rule, id=rule.id + AWKWARD) for rule in group.rules))
         for group in policy.security_groups
     ]
-    return replace(policy, instances=tuple(instances), security_groups=tuple(groups))
+    return having(policy, instances=tuple(instances), security_groups=tuple(groups))
 
 
 class Cells(HTMLParser):

@@ -89,6 +89,12 @@ cdef LinkType link_types[HIGHEST_LINK_TYPE + 1]
 LINK_TYPE_NAMES = {}
 
 
+def link_type_name(link_type):
+    """``LINKTYPE_RAW (101)``, or just the number if the link type has no name here."""
+    name = LINK_TYPE_NAMES.get(link_type)
+    return f"LINKTYPE_{name} ({link_type})" if name else str(link_type)
+
+
 cdef LinkType* _row(uint32_t number) except NULL:
     if number > HIGHEST_LINK_TYPE:
         raise ValueError(f"the table has no room for link type {number}")

@@ -29,10 +29,7 @@ from typing import Any
 import numpy as np
 
 from sgfast.capture import open_capture
-from sgfast.capture.names import printable
 from sgfast.capture.urls import is_web_url
-from sgfast.core.shards.partition import Pair
-from sgfast.credentials import without_credentials, without_user
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.model import Policy
@@ -42,6 +39,7 @@ from sgfast.replaying.cluster.agreement import agreed
 from sgfast.replaying.cluster.chain import Chain, read_all
 from sgfast.replaying.cluster.gathering import fill, fill_reading, warn, warn_of_shares, write_flows, write_packets
 from sgfast.replaying.cluster.judging import SPAN_DTYPE, Job, Judged, Source, judge_shard
+from sgfast.replaying.cluster.partition import Pair
 from sgfast.replaying.cluster.plan import (
     RANGE_BYTES,
     Input,
@@ -69,6 +67,7 @@ from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.overlaps import refuse_ambiguous
 from sgfast.replaying.placement import placement_of, seen_vpcs
 from sgfast.replaying.results import ClusterUsed, ReplayResult, Rows, Sinks, Stage
+from sgfast.system.names import printable, without_credentials, without_user
 
 #: Warn of a shard that has this many times its share of the packets, if that is at least this part of all packets.
 HOT_TIMES = 2

@@ -11,7 +11,6 @@ import numpy as np
 from sgfast.compiler import Numbering
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESOLVED_DTYPE
-from sgfast.core.shards.records import TOLD_DTYPE
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import RemoveInstance, apply_change
@@ -21,6 +20,7 @@ from sgfast.replaying.cluster.chain import Chain
 from sgfast.replaying.cluster.judging import Job, Judged
 from sgfast.replaying.cluster.plan import Run
 from sgfast.replaying.cluster.reading import UnitCaptures
+from sgfast.replaying.cluster.records import TOLD_DTYPE
 from sgfast.replaying.cluster.rows import MergedRows
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.cutting import both_left_out
@@ -33,9 +33,8 @@ from sgfast.replaying.results import (
     RuleHits,
     Sinks,
     count,
-    present_instances,
 )
-from sgfast.replaying.totals import add_up, add_up_change, sums
+from sgfast.replaying.totals import add_up, add_up_change, finish_vpc, sums
 
 #: The number of packets passed on at a time if no sink takes frames.
 ROWS_AT_ONCE = 1 << 16
@@ -59,10 +58,7 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequenc
         whole.oddities = reduce(add, (part.oddities for part in parts))
         wholes.append(whole)
         if run.is_mapped:
-            whole.kinds = whole.kinds.without_numbers()
-            whole.oddities.warn(whole)
-            label = f"VPC {whole.vpc}" if vpc else "packets of no mapped VPC"
-            result.warnings += [f"{label}: {warning}" for warning in whole.warnings]
+            finish_vpc(whole, result.warnings)
     add_up(result, wholes)
     result.first_time_ns, result.last_time_ns = chain.earliest_ns, chain.latest_ns
     result.oddities = chain.oddities
@@ -161,7 +157,7 @@ def names_of(run: Run, job: Job, judged: Sequence[Judged]) -> list[Names]:
     for number, (policy, numbering) in enumerate(numberings(run.policy, job.changes)):
         firsts = [shard.after[number - 1] for shard in judged if number and shard.after[number - 1]]
         if firsts or not number:
-            found.append(_names(policy, run.options.vpc, numbering, min(firsts, default=1) - 1))
+            found.append(Names.of(policy, run.options.vpc, numbering, min(firsts, default=1) - 1))
     return found
 
 
@@ -174,13 +170,6 @@ def numberings(policy: Policy, changes: Sequence[TimedChange]) -> Iterator[tuple
         renewed = [change.change.instance] if isinstance(change.change, RemoveInstance) else []
         numbering = numbering.after(policy, renewed)
         yield policy, numbering
-
-
-def _names(policy: Policy, vpc: str | None, numbering: Numbering, packets: int) -> Names:
-    return Names(
-        [instance.name for instance in numbering.instances], [rule.id for rule in numbering.rules], packets,
-        present_instances(policy, vpc, numbering),
-    )  # fmt: skip
 
 
 def write_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> None:

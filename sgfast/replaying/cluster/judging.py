@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from sgfast.compiler import Compiler, Numbering
 from sgfast.core.dtypes import FLOW_DTYPE
-from sgfast.core.shards.records import TOLD_DTYPE, RecordJudge, records_before
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
 from sgfast.replaying.cluster.plan import Run, check_version
 from sgfast.replaying.cluster.reading import SUFFIX
+from sgfast.replaying.cluster.records import TOLD_DTYPE, RecordJudge, records_before
 from sgfast.replaying.cluster.rows import RowsFile, RowsWriter, as_bytes
-from sgfast.replaying.cluster.storage import Folder, checksum
+from sgfast.replaying.cluster.storage import Folder, Reader, checksum
 from sgfast.replaying.engine_runner import FLOWS_AT_ONCE, EngineRunner, make_engine
 from sgfast.replaying.placement import refuse_too_many, seen_from
 from sgfast.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
@@ -202,7 +202,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
     resolved: list[Rows] = []
     waiting = 0         # the first change without a packet after it yet
     stack = ExitStack()
-    reader = stack.enter_context(folder.reader())
+    reader = stack.enter_context(Reader(folder))
     # Each attempt at the task has its own files, because an abandoned attempt may still be writing.
     name = f"{token}-{shard}-{secrets.token_hex(4)}"
     packet_rows = flow_rows = None

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sgfast.capture.urls import is_url, url_identity
-from sgfast.core.shards.partition import RECORD_FORMAT
-from sgfast.credentials import without_credentials
 from sgfast.errors import ClusterError
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Part
+from sgfast.replaying.cluster.partition import RECORD_FORMAT
 from sgfast.replaying.options import MOST_SHARDS, ReplayOptions
+from sgfast.system.names import without_credentials
 from sgfast.version import __version__
 
 #: A large capture that is not compressed is read in ranges of about this many bytes.

@@ -15,21 +15,20 @@ from numpy.typing import NDArray
 
 from sgfast.capture import CaptureReader, Damage
 from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.capture.names import printable
 from sgfast.capture.streams import open_stream
 from sgfast.core.base.clock import CLOCK_END_NS
 from sgfast.core.base.frames import FrameBatch
-from sgfast.core.shards.partition import MAX_PACKETS, Pair, Partitioner
-from sgfast.credentials import without_credentials
 from sgfast.engine import INFRASTRUCTURES
 from sgfast.errors import ClusterError
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.selection import Dedup
 from sgfast.replaying.captures import Captures, Noticed
+from sgfast.replaying.cluster.partition import MAX_PACKETS, Pair, Partitioner
 from sgfast.replaying.cluster.plan import Input, Range, Run, Start, Unit, check_version, identity_of
 from sgfast.replaying.cluster.storage import Folder, checksum, is_whole
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.placement import Placement, placement_of
+from sgfast.system.names import printable, without_credentials
 
 Rows = NDArray[Any]
 

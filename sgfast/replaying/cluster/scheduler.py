@@ -12,9 +12,9 @@ from itertools import islice
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
-from sgfast.capture.names import printable
 from sgfast.errors import ClusterError, SgfastError
-from sgfast.signals import raise_arrived
+from sgfast.system.names import printable
+from sgfast.system.signals import raise_arrived
 
 #: The time to wait for the scheduler's answer.
 CONNECT_SECONDS = 10

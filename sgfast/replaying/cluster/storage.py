@@ -7,13 +7,14 @@ import json
 import os
 import secrets
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
-from sgfast.capture.names import printable
 from sgfast.capture.urls import cause_of, filesystem_of, is_url
 from sgfast.errors import ClusterError
 from sgfast.replaying.cluster.plan import version_here
+from sgfast.system.names import printable
 
 
 class Damaged(ClusterError):
@@ -36,48 +37,31 @@ class Folder:
         return f"{self._inner.rstrip('/')}/{name}"
 
     def make(self) -> None:
-        try:
+        with self.errors("", "cannot be made"):
             self._system.makedirs(self._inner, exist_ok=True)
-        except Exception as error:
-            raise self.failed("", "cannot be made", error) from error
 
     def names(self) -> set[str]:
         """The names of the files in it."""
-        try:
+        with self.errors("", "cannot be listed"), suppress(FileNotFoundError):
             self._system.invalidate_cache()
             return {os.path.basename(path.rstrip("/")) for path in self._system.ls(self._inner, detail=False)}
-        except FileNotFoundError:
-            return set()
-        except Exception as error:
-            raise self.failed("", "cannot be listed", error) from error
+        return set()
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         """Read a file, or a part of it."""
-        try:
+        with self.errors(name, "cannot be read"):
             end = None if size is None else start + size
             data: bytes = self._system.cat_file(self.path(name), start=start or None, end=end)
-        except Exception as error:
-            raise self.failed(name, "cannot be read", error) from error
         if size is not None and len(data) != size:
             raise self.cut_short(name, len(data), size)
         return data
 
-    def reader(self) -> Reader:
-        return Reader(self)
-
     def size(self, name: str) -> int | None:
         """The size of a file in bytes; None: it does not exist."""
-        try:
+        found = None
+        with self.errors(name, "cannot be read"), suppress(FileNotFoundError):
             found = self._system.info(self.path(name)).get("size")
-        except FileNotFoundError:
-            return None
-        except Exception as error:
-            raise self.failed(name, "cannot be read", error) from error
         return found if isinstance(found, int) else None
-
-    def write(self, name: str, data: bytes) -> None:
-        with self.writer(name) as writer:
-            writer.write(data)
 
     def writer(self, name: str) -> Writer:
         return Writer(self, self._system, name)
@@ -85,7 +69,8 @@ class Folder:
     def write_document(self, name: str, content: Any) -> None:
         """Write a JSON value with the version of sgfast and a checksum."""
         document = {"version": version_here(), "content": content}
-        self.write(name, json.dumps({**document, "checksum": _document_checksum(document)}).encode())
+        with self.writer(name) as writer:
+            writer.write(json.dumps({**document, "checksum": _document_checksum(document)}).encode())
 
     def read_document(self, name: str) -> Any:
         """Read the value that ``write_document`` wrote. Raises Damaged or OtherVersion."""
@@ -111,10 +96,8 @@ class Folder:
 
     def rename(self, name: str, other: str) -> None:
         """Replace the file ``other`` if there is one."""
-        try:
+        with self.errors(name, "cannot be renamed"):
             self._system.mv(self.path(name), self.path(other))
-        except Exception as error:
-            raise self.failed(name, "cannot be renamed", error) from error
 
     def damaged(self, name: str) -> Damaged:
         return Damaged(f"{self.shown(name)}: is damaged")
@@ -122,8 +105,13 @@ class Folder:
     def cut_short(self, name: str, size: int, written: int) -> ClusterError:
         return ClusterError(f"{self.shown(name)}: has {size} bytes where {written} were written; run the replay again")
 
-    def failed(self, name: str, what: str, error: BaseException) -> ClusterError:
-        return ClusterError(f"{self.shown(name)}: {what}: {cause_of(error, self.place)}")
+    @contextmanager
+    def errors(self, name: str, what: str) -> Iterator[None]:
+        """Turn all exceptions into ClusterError: the libraries behind fsspec raise their own."""
+        try:
+            yield
+        except Exception as error:
+            raise ClusterError(f"{self.shown(name)}: {what}: {cause_of(error, self.place)}") from error
 
     def shown(self, name: str = "") -> str:
         """Name of a file, or of the folder, in messages."""
@@ -157,7 +145,7 @@ class Reader:
         """The result is valid until the next call."""
         if not self._folder.is_local:
             return self._folder.read(name, start, size)
-        try:
+        with self._folder.errors(name, "cannot be read"):
             if self._name != name or self._file is None:
                 self.close()
                 self._file, self._name = io.FileIO(self._folder.path(name)), name
@@ -168,8 +156,6 @@ class Reader:
             at = 0
             while at < size and (count := self._file.readinto(found[at:])):
                 at += count
-        except (OSError, ValueError, MemoryError) as error:
-            raise self._folder.failed(name, "cannot be read", error) from error
         if at < size:
             raise self._folder.cut_short(name, at, size)
         return found
@@ -195,19 +181,15 @@ class Writer:
         self.size = 0
 
     def __enter__(self) -> Writer:
-        try:
+        with self._errors():
             self._file = self._system.open(self._folder.path(self._part), "wb")
-        except Exception as error:
-            raise self._failed(error) from error
         return self
 
     def write(self, data: Any) -> int:
         """Write ``data`` and return its position in the file."""
         began = self.size
-        try:
+        with self._errors():
             self._file.write(data)
-        except Exception as error:
-            raise self._failed(error) from error
         self.size += len(data)
         return began
 
@@ -227,14 +209,15 @@ class Writer:
             self._folder.remove(self._part)
 
     def publish(self) -> None:
-        try:
-            self._file.close()
-            if self._folder.is_local:
-                os.replace(self._folder.path(self._part), self._folder.path(self._name))
-        except Exception as failure:
-            if self._folder.is_local:
-                self._folder.remove(self._part)
-            raise self._failed(failure) from failure
+        with self._errors():
+            try:
+                self._file.close()
+                if self._folder.is_local:
+                    os.replace(self._folder.path(self._part), self._folder.path(self._name))
+            except Exception:
+                if self._folder.is_local:
+                    self._folder.remove(self._part)
+                raise
 
-    def _failed(self, error: BaseException) -> ClusterError:
-        return self._folder.failed(self._name, "cannot be written", error)
+    def _errors(self) -> AbstractContextManager[None]:
+        return self._folder.errors(self._name, "cannot be written")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.questions.names import Part
 from sgfast.questions.rows import Reach
 from sgfast.report.amounts import grouped, plural

@@ -14,7 +14,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.capture.names import printable
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
 from sgfast.policy.protocols import protocol_name
@@ -22,6 +21,7 @@ from sgfast.replaying.kinds import NEVER, Kinds, Rows, coded, joined
 from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_of, peer_of, service_of
 from sgfast.report.names import service_name
 from sgfast.report.rollup.ends import Ends, Level, Name
+from sgfast.system.names import printable
 
 #: Outcomes of traffic. These are counted by connections: denied ones that the other end answered, allowed ones that
 #: it did not, and those that it did; what differs between two policies; what used a rule, and what no rule is suggested

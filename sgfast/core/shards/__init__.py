@@ -1,1 +1,0 @@
-"""Packets as records for another process to judge."""

@@ -1,0 +1,134 @@
+"""The output of ``sgfast test``: as text and as JUnit's XML; and the message of a failing test in pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sgfast.policy.document_reader import Lines
+from sgfast.policy.expectations import Expectation
+from sgfast.policy.model import Rule
+from sgfast.policy.rule_text import rule_text
+from sgfast.policy.yaml_nodes import shown_origin
+from sgfast.questions.explaining import Explained, Misfit, sentence
+from sgfast.questions.proving import Outcome, Proof
+from sgfast.report.amounts import grouped, plural
+from sgfast.report.page import Page
+from sgfast.system.names import printable
+
+#: Maximum number of expectations that fail, of those that hold and of warnings in the text before "and N more".
+TOP = 5
+
+_WANTED = {"allow": "should be allowed", "deny": "should be denied"}
+_IS = {"allow": "is allowed", "deny": "is denied"}
+
+
+def expectations_text(proof: Proof, lines: Lines, warnings: list[str], *, width: int = 80, colour: bool = False) -> str:
+    """Return the text. ``lines`` gives the lines of rules in the policy, as far as they are known."""
+    page = Page(width, colour)
+    holds, fails, empty = proof.of("holds"), proof.of("fails"), proof.of("empty")
+    about = f", {grouped(len(empty))} {'is' if len(empty) == 1 else 'are'} about no packet" if empty else ""
+    page.heading(
+        f"{grouped(len(fails))} of {plural(len(proof.outcomes), 'expectation')} "
+        f"{'fails' if len(fails) == 1 else 'fail'}, {grouped(len(holds))} {'holds' if len(holds) == 1 else 'hold'} for "
+        f"all packets{about}"
+    )
+    for outcome in fails[:TOP]:
+        page.line()
+        _write_failure(page, outcome, lines)
+    if len(fails) > TOP:
+        page.wrapped(f"and {grouped(len(fails) - TOP)} more that fail (--json has all)", "  ")
+    if holds:
+        page.line()
+        for outcome in holds[:TOP]:
+            page.hanging("  holds  ", _called(outcome.expectation, _IS))
+        if len(holds) > TOP:
+            page.wrapped(f"and {grouped(len(holds) - TOP)} more that hold (--json has all)", "  ")
+    if warnings:
+        page.line()
+        for warning in warnings[:TOP]:
+            page.hanging("  warning  ", printable(warning))
+        if len(warnings) > TOP:
+            page.wrapped(f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)", "  ")
+    return page.text()
+
+
+def _called(expectation: Expectation, verdicts: Mapping[str, str]) -> str:
+    """``line 3: web to db: tcp/5432 is allowed``"""
+    name = f"{expectation.name}: " if expectation.name else ""
+    line = f"line {expectation.line}: " if expectation.line else ""
+    return printable(f"{line}{name}{expectation.text} {verdicts[expectation.verdict]}")
+
+
+def _write_failure(page: Page, outcome: Outcome, lines: Lines) -> None:
+    found = outcome.counterexample
+    assert found is not None
+    page.hanging("  FAILS  ", _called(outcome.expectation, _WANTED), "red")
+    if outcome.expectation.why:
+        page.hanging("         because: ", printable(outcome.expectation.why))
+    page.hanging("         but ", printable(sentence(found)))
+    for rule, _ in _deciding(found):
+        page.hanging("             ", f"{printable(f'{rule.id}  {rule_text(rule)}')}{_line(rule, lines, '  line {}')}")
+
+
+def _deciding(found: Explained) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
+    """The rules that decided, or the nearest misses and why they miss."""
+    for side in (found.egress, found.ingress):
+        if side is None or not side.reached or side.verdict != found.verdict:
+            continue
+        if side.winner is not None:
+            yield side.winner.rule, ()
+        for miss in side.nearest[:1]:
+            yield miss.rule, miss.misfits
+
+
+def _line(rule: Rule, lines: Lines, form: str) -> str:
+    line = lines.get(("rules", rule.id))
+    return "" if line is None else form.format(line)
+
+
+def failure_text(outcome: Outcome, lines: Lines) -> str:
+    """Why an expectation fails, as the message of a test: one line that says what happens, and one for each rule that
+    decides, or that is nearest.
+    """
+    expectation, found = outcome.expectation, outcome.counterexample
+    assert found is not None
+    why = f" because: {expectation.why}" if expectation.why else ""
+    text = [f"{expectation.text} {_WANTED[expectation.verdict]}{why}, but {sentence(found)}"]
+    for rule, misfits in _deciding(found):
+        place = _line(rule, lines, f"{shown_origin(found.policy.origin)}:{{}}: ")
+        missed = "; ".join(f"{each.field}: wants {each.wanted}, the packet has {each.has}" for each in misfits)
+        text.append(f"  {place}{rule.id}  {rule_text(rule)}{f'  ({missed})' if missed else ''}")
+    return "\n".join(map(printable, text))
+
+
+def expectations_junit(proof: Proof) -> str:
+    """Return JUnit's XML, one test case for each expectation. One that is about no packet counts as skipped."""
+    from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+    fails, empty = proof.of("fails"), proof.of("empty")
+    counts = {
+        "tests": str(len(proof.outcomes)), "failures": str(len(fails)), "errors": "0", "skipped": str(len(empty)),
+        "time": "0",
+    }  # fmt: skip
+    suites = Element("testsuites", {"name": "sgfast test", **counts})
+    suite = SubElement(suites, "testsuite", {"name": printable(proof.policy.origin), **counts})
+    for number, outcome in enumerate(proof.outcomes, 1):
+        expectation = outcome.expectation
+        case = SubElement(suite, "testcase", {
+            "classname": printable(proof.origin),
+            "name": printable(expectation.name or f"{number}. {expectation.text} {expectation.verdict}"),
+            "file": printable(proof.origin),
+            "line": str(expectation.line),
+            "time": "0",
+        })  # fmt: skip
+        if outcome.counterexample is not None:
+            message = printable(sentence(outcome.counterexample))
+            failure = SubElement(case, "failure", {"message": message, "type": f"expected-{expectation.verdict}"})
+            why = f" because: {expectation.why}" if expectation.why else ""
+            failure.text = printable(f"{expectation.text} {_WANTED[expectation.verdict]}{why}, but {message}")
+        elif outcome.word == "empty":
+            SubElement(case, "skipped", {"message": printable("; ".join(outcome.warnings))})
+    indent(suites)
+    # ASCII with character references is right wherever it is printed.
+    text: bytes = tostring(suites, encoding="us-ascii", xml_declaration=True)
+    return text.decode() + "\n"

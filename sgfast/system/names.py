@@ -1,0 +1,90 @@
+"""Write names of files and URLs into messages: on one line, and without what is secret in a URL (SPEC 11)."""
+
+from __future__ import annotations
+
+import re
+
+#: The user name and password of a URL stand between ``://`` and ``@``. They may have all characters but those that end
+#: the host: ``/``, ``?``, ``#`` and white space.
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+#: The part before the path, with a user name and a port, and without a password.
+_USER_AND_PORT = re.compile(r"[^:@]*@[^:@]*:[0-9]*")
+_PORT = re.compile(r"[^:@]*:[0-9]+")
+#: The query or the fragment of a URL, which may hold a signature, quotes and spaces.
+_QUERY = re.compile(r"([?#])[^…].*", re.DOTALL)
+#: The same in a message, where it ends with a word. A word with ``&`` belongs to a query with a space in it.
+_QUERY_IN_MESSAGE = re.compile(r"([?#])[^…\s]\S*(?:\s+\S*&\S*)*")
+
+
+def printable(name: str) -> str:
+    """Return the name on one line and without credentials; control characters and undecodable bytes are escaped."""
+    if not name:
+        return "''"
+    name = without_credentials(name)
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+
+
+def without_user(text: str) -> str:
+    """Replace the user name and the password of each well-formed URL in the text by dots."""
+    return _CREDENTIALS.sub(r"\1…@", text) if "://" in text else text
+
+
+def without_credentials(text: str) -> str:
+    """Replace the user name, the password, the query and the fragment of each URL in the text by dots.
+
+    The text is a name or a message. A URL at its beginning ends at ``: ``, so it may have spaces. Users type passwords
+    with characters that URLs do not allow in them: rather too much is replaced than too little.
+    """
+    if "://" not in text:
+        return text
+    if _URL.match(text):
+        name, colon, message = text.partition(": ")
+        return _hide(_without_users(name), _QUERY) + colon + _message(message)
+    return _message(text)
+
+
+def is_host_doubtful(url: str) -> bool:
+    """Whether a library may take a part of the user name or the password for the host, and quote it in a message."""
+    parts = url.split("://")
+    rests = ["://".join(parts[n:]) for n in range(1, len(parts))]
+    return any(_end_of_user(rest) > len(_host(rest)) and not _PORT.fullmatch(_host(rest)) for rest in rests)
+
+
+def _message(text: str) -> str:
+    words = [_without_users(word) for word in re.split(r"(\s+)", text)]
+    return _hide("".join(words), _QUERY_IN_MESSAGE)
+
+
+def _hide(text: str, query: re.Pattern[str]) -> str:
+    before, mark, rest = text.partition("://")
+    return before + mark + query.sub(r"\1…", rest)
+
+
+def _without_users(text: str) -> str:
+    """``text``: a URL, or several without white space between them."""
+    shown, rest = "", text
+    while (found := rest.find("://")) >= 0:
+        begin = found + len("://")
+        shown, rest = shown + rest[:begin], rest[begin:]
+        end = _end_of_user(rest)
+        if end >= 0 and re.search("[?#]", rest[:end]):
+            # The @ may be one of a query, and what follows it, too.
+            return f"{shown}…"
+        if end >= 0:
+            shown, rest = f"{shown}…@", rest[end + 1 :]
+    return shown + rest
+
+
+def _host(rest: str) -> str:
+    """Return the part of a URL between ``://`` and the path: the host, with user, password and port."""
+    return re.split("[/?#]", rest, maxsplit=1)[0]
+
+
+def _end_of_user(rest: str) -> int:
+    """Position of the ``@`` behind the user name and the password, in what follows ``://``; -1: there are none."""
+    host = _host(rest)
+    has_password = ":" in host and not _USER_AND_PORT.fullmatch(host)
+    return rest.rfind("@") if has_password else host.rfind("@")
