@@ -44,7 +44,7 @@ class NoJson(Exception):
 def validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
 
-    schema = WRITTEN[name]()
+    schema = WRITTEN[name]
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
 
