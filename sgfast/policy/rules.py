@@ -111,7 +111,7 @@ class RuleReader:
             _WORDINGS.setdefault(frozenset(wording), frozenset(wording)),
         )
 
-    # Ranges, ICMP type (SPEC 2.1, 2.2)
+    # Ports, ICMP type (SPEC 2.1, 2.2)
 
     def _ports_of(self, written: Written, protocol: int | None) -> Ranges | None:
         if "ports" not in written.nodes:
