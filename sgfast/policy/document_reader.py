@@ -12,7 +12,6 @@ from sgfast.policy.field_kinds import Form, Written
 from sgfast.policy.fields import (
     ADDRESS,
     ADDRESS_GROUP,
-    FAST_ADD_WORD,
     INSTANCE,
     MAX_QUOTA,
     NAME,
@@ -239,10 +238,8 @@ class DocumentReader:
         """Read one value or a list of values that identify this VPC's packets. No other VPC may have one of them. They
         are added to ``owners``.
         """
-        kind = VPC.known[key].kind.item
         found = []
-        for item, path in entry.items(key):
-            value = kind.read(self._reader, item, path)
+        for value, item, path in entry.values(key):
             if (key, value) in owners:
                 owner, line = owners[key, value]
                 raise self._reader.error(item, path, f"{value!r} is already used by VPC {owner!r}{at_line(line)}")
@@ -348,8 +345,7 @@ class DocumentReader:
 
     def _fast_add(self, entry: Written) -> list[Rule]:
         rules: list[Rule] = []
-        for item, path in entry.items("fast_add"):
-            rule = FAST_ADD_WORD.read(self._reader, item, path)
+        for rule, item, path in entry.values("fast_add"):
             if rule in rules:
                 raise self._reader.error(item, path, f"duplicate: {item.value!r} is already in the list")
             rules.append(rule)

@@ -130,11 +130,8 @@ def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int
 
 def _words(reader: NodeReader, written: Written, key: str) -> tuple[Word, ...]:
     """One word, or a list of them."""
-    kind = EXPECTATION.known[key].kind.item
-    words = [
-        Word(kind.read(reader, item, path), reader.location(item, path), reader.place(item))
-        for item, path in written.items(key)
-    ]
+    words = [Word(word, reader.location(item, path), reader.place(item)) for word, item, path in written.values(key)]
     if not words:
-        raise written.error(key, f"is an empty list: must be {kind.wanted}, or a list of these")
+        wanted = EXPECTATION.known[key].kind.item.wanted
+        raise written.error(key, f"is an empty list: must be {wanted}, or a list of these")
     return tuple(words)

@@ -5,7 +5,7 @@ Schema for editors (SPEC 15.5), and checks values that a program made (SPEC 14.2
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -400,6 +400,11 @@ class Written:
         if node is not None and type(node) is not SequenceNode and isinstance(self.known[key].kind, OneOrSeveral):
             return [(node, path)]
         return [(item, f"{path}[{n}]") for n, item in enumerate(self.reader.items(node, path))]
+
+    def values(self, key: str) -> Iterator[tuple[Any, Node, str]]:
+        """The values of the items of a list, each with its node and path."""
+        for item, path in self.items(key):
+            yield self.known[key].kind.item.read(self.reader, item, path), item, path
 
     def words(self) -> dict[str, Any]:
         """The provider's words for the thing (SPEC 2.12), as far as they are written."""

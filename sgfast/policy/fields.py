@@ -202,14 +202,13 @@ RULE = Form({
     _if("protocol", _other_than(ICMP, ICMPV6), "icmp_type", "icmp_code"),
 ])  # fmt: skip
 
-FAST_ADD_WORD = OneOf(FAST_ADD)
 SECURITY_GROUP = Form({
     **_NAMED,
     "description": _DESCRIPTION,
     "stateful": Key(FLAG, "false: its members' filters remember no connections, so replies need rules, too.", True),
     "template": Key(OneOf(TEMPLATES), "A template, whose rules come first.", ()),
     "fast_add": Key(
-        ListOf(FAST_ADD_WORD, uniqueItems=True),
+        ListOf(OneOf(FAST_ADD), uniqueItems=True),
         "Names of common services. The rules that allow them come after those of the template.",
     ),
     "rules": Key(ListOf(FieldKind({"$ref": "#/$defs/rule"})), "Its rules. Without any, nothing is allowed."),

@@ -13,7 +13,7 @@ from numbers import Integral
 from typing import Any, Literal, get_args, get_origin
 
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
-from sgfast.policy.changes import check_addresses, check_not_mixed, check_peer, check_ports, check_vpc, known_group
+from sgfast.policy.changes import check_addresses, check_known, check_not_mixed, check_peer, check_ports, known_group
 from sgfast.policy.field_kinds import Form
 from sgfast.policy.fields import (
     ADDRESS_GROUP,
@@ -82,7 +82,7 @@ def _check_together(policy: Policy) -> None:
     for pair in policy.peerings:
         with _at("policy.peerings"):
             for vpc in pair:
-                check_vpc(policy, vpc)
+                check_known(policy, "VPC", vpc)
         if len(pair) != 2:
             raise PolicyError(f"policy.peerings must be pairs of VPCs, not {sorted(pair)!r:.80}")
     for n, group in enumerate(policy.security_groups):
@@ -100,7 +100,7 @@ def _check_together(policy: Policy) -> None:
         if not instance.security_groups:
             raise PolicyError(f"{path}.security_groups must list at least one security group")
         with _at(path):
-            check_vpc(policy, instance.vpc)
+            check_known(policy, "VPC", instance.vpc)
             for name in instance.security_groups:
                 known_group(policy, name)
             check_not_mixed(policy, instance)

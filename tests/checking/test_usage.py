@@ -72,7 +72,7 @@ def openers(clients: list[tuple[str, int]], outbound: bool) -> Traffic:
 def found(
     tmp_path: Path, clients: list[tuple[str, int]], rule: str = ANYONE, *, outbound: bool = False, state: str = ""
 ) -> str | None:
-    """What is said of the rule, without its own text."""
+    """The message about the rule, without its own text."""
     text = POLICY.replace("RULE", rule).replace("STATE", state)
     capture = write_pcap(tmp_path / "x.pcap", openers(clients, outbound))
     checked, _ = replayed(parse_policy(text), capture)

@@ -9,7 +9,8 @@ import pytest
 from exports import allowed
 
 from sgfast.errors import PolicyError
-from sgfast.importing.reading import Imported, cloudformation_values, import_sources
+from sgfast.importing import cloudformation_values
+from sgfast.importing.reading import Imported, import_sources
 from sgfast.importing.sources import source_of
 from sgfast.policy.model import Policy
 

@@ -14,7 +14,7 @@ from sgfast.errors import PolicyError
 from sgfast.importing import terraform
 from sgfast.importing.conversion import policy_of as policy_of_made
 from sgfast.importing.sources import Source
-from sgfast.importing.unresolved import Addresses, resolve
+from sgfast.importing.unresolved import resolve
 from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
 
@@ -104,7 +104,7 @@ MEANING = [
 
 def policy_of(document: Any, *, planned: bool = True) -> Policy:
     draft = terraform.read([Source("tf.json", document)], planned=planned)
-    resolve(draft, Addresses(), "error", "tf.json")
+    resolve(draft, {}, "error", "tf.json")
     return policy_of_made(draft.made, "tf.json")
 
 

@@ -16,7 +16,8 @@ from exports import imported_files, reasons_of
 from openstack_cloud import PASSWORD, PROJECT, TOKEN, Cloud, openstack_cloud
 
 from sgfast import Engine, load_policy
-from sgfast.importing.reading import import_sources, live_openstack
+from sgfast.importing import live_openstack
+from sgfast.importing.reading import import_sources
 
 pytest.importorskip("openstack")
 requests = pytest.importorskip("requests")

@@ -25,7 +25,7 @@ _FENCED = re.compile(r"^```.*?^```", re.M | re.S)
 
 @cache
 def anchors(document: Path) -> frozenset[str]:
-    """What follows # in links to the headings of a document, as code hosts and the site make it of their text."""
+    """The fragments of links to the headings of a document, as code hosts and the site make them of their text."""
     seen: Counter[str] = Counter()
     found = set()
     for heading in re.findall(r"^#+ (.*)$", _FENCED.sub("", document.read_text()), re.M):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
-#: What a terminal shows may be made with these, besides sgfast; a block is skipped where one of them is missing.
+#: A terminal's output may be made with these, besides sgfast; a block is skipped where one of them is missing.
 PROGRAMS = ("tshark", "cut", "sed")
 
 

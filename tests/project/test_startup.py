@@ -1,4 +1,4 @@
-"""What a command imports: what it does not need makes every start of it slower, and nobody notices."""
+"""Imports of commands: what one does not need makes every start of it slower, and nobody notices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sgfast.importing.formats import FORMATS
 POLICY, CAPTURE = SHOP
 PROPOSED, EXPECTED = str(PCAPS / "shop.proposed.yaml"), str(PCAPS / "shop.expect.yaml")
 
-#: What takes long to import, or stands for something that does. A module stands for those below it, too.
+#: Modules that take long to import, or stand for some that do. A module stands for those below it, too.
 PARTS = {
     "numpy", "rich", "xml", "sgfast.capture.reader", "sgfast.checking", "sgfast.checking.unmet",
     "sgfast.checking.usage", "sgfast.comparing", "sgfast.compiler", "sgfast.engine",

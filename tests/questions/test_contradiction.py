@@ -75,7 +75,7 @@ def test_a_contradiction_is_found_exactly_if_some_packet_contradicts(
         assert source_.name in ends[0].instances and destination_.name in ends[1].instances
         assert not policy.connected(source_.vpc, destination_.vpc)
     elif wanted == "deny" and service != "all":
-        # What is allowed is allowed to some packet of the universe, too.
+        # If something is allowed, some packet of the universe is, too.
         assert wrong
 
 

@@ -32,7 +32,7 @@ from sgfast.errors import CaptureError
 from sgfast.loading import parse_policy
 
 SECONDS_AT_MOST = 10
-#: Of memory, beyond what the undamaged files take.
+#: Bytes of memory beyond what the undamaged files take.
 BYTES_AT_MOST = 512 * 1024 * 1024
 TRUNCATIONS, MUTATIONS = 1000, 350
 #: Cut at each of them, whatever the size.
