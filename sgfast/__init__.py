@@ -99,7 +99,6 @@ if TYPE_CHECKING:
         SnapshotError,
         TableError,
     )
-    from sgfast.explaining import Explained
     from sgfast.importing.live_aws import policy_from_boto3
     from sgfast.policy.changes import (
         AddAddress,
@@ -119,8 +118,9 @@ if TYPE_CHECKING:
         SetAddressGroup,
     )
     from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup
-    from sgfast.proving import Proof
-    from sgfast.reaching import Reach
+    from sgfast.questions.explaining import Explained
+    from sgfast.questions.proving import Proof
+    from sgfast.questions.rows import Reach
     from sgfast.replaying import Reading, ReplayResult
     from sgfast.snapshot import load_snapshot, save_snapshot
     from sgfast.suggesting import Suggestion, suggest
@@ -215,7 +215,7 @@ _HOMES = {
         "ArgumentError", "ArgumentTypeError", "CaptureError", "ClusterError", "ExportError", "LiveError",
         "OutputError", "PolicyError", "ReadingError", "SgfastError", "SnapshotError", "TableError",
     ),
-    "sgfast.explaining": ("Explained",),
+    "sgfast.questions.explaining": ("Explained",),
     "sgfast.importing.live_aws": ("policy_from_boto3",),
     "sgfast.policy.changes": (
         "AddAddress", "AddGroup", "AddInstance", "AddMember", "AddPeering", "AddRule", "Change", "ModifyRule",
@@ -225,8 +225,8 @@ _HOMES = {
     "sgfast.policy.model": (
         "AddressGroup", "AddressGroupPeer", "GroupPeer", "Instance", "Rule", "SecurityGroup",
     ),
-    "sgfast.proving": ("Proof",),
-    "sgfast.reaching": ("Reach",),
+    "sgfast.questions.proving": ("Proof",),
+    "sgfast.questions.rows": ("Reach",),
     "sgfast.replaying": ("Reading", "ReplayResult"),
     "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
     "sgfast.suggesting": ("Suggestion", "suggest"),

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from sgfast.checking import Checked, Finding
     from sgfast.comparing import Change, ChangedGroup, DiffResult
     from sgfast.engine import Midstream, Mode
-    from sgfast.explaining import Explained
     from sgfast.exporting.terraform import Provider
     from sgfast.exporting.texts import Target
     from sgfast.policy.change_file import ChangesSource
     from sgfast.policy.expectations import ExpectationsSource
-    from sgfast.proving import Proof
-    from sgfast.reaching import Difference, End, Reach, Row
+    from sgfast.questions.difference import Difference
+    from sgfast.questions.ends import NamedEnd
+    from sgfast.questions.explaining import Explained
+    from sgfast.questions.proving import Proof
+    from sgfast.questions.rows import Reach, Row
     from sgfast.replaying import FlowSink, FrameSink, PacketSink, Reading, ReplayResult
     from sgfast.replaying.options import Kept
     from sgfast.report.check import TableSizes
@@ -230,9 +232,9 @@ def explain(
     Raises PolicyError for an end that means nothing or several things, and if no filter judges any such packet;
     ArgumentError for a service that there is not.
     """
-    from sgfast import explaining
-    from sgfast.reaching import named_end
-    from sgfast.reaching.services import single_service
+    from sgfast.questions import explaining
+    from sgfast.questions.ends import named_end
+    from sgfast.questions.services import single_service
 
     policy = load(policy)
     words, service = (str(source), str(destination)), str(service)
@@ -251,7 +253,7 @@ def explain(
     return _standing_for(policy, *words, service)
 
 
-def _only_one(end: End) -> str | None:
+def _only_one(end: NamedEnd) -> str | None:
     """An instance or an address, as a word; None: the end is something else."""
     if end.kind == "instance":
         return end.name
@@ -265,7 +267,7 @@ def _standing_for(policy: model.Policy, source: str, destination: str, service: 
     from sgfast.errors import PolicyError
     from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
     from sgfast.policy.yaml_nodes import show, shown_origin
-    from sgfast.proving import Expectations
+    from sgfast.questions.proving import Expectations
 
     origin = shown_origin(policy.origin)
     what = f"{service} from {source} to {destination}"
@@ -310,8 +312,8 @@ def reach(
     Raises PolicyError for an end that means nothing or several things, or if the answer would take too long;
     ArgumentError for a service that there is not.
     """
-    from sgfast.reaching import ANY, named_end
-    from sgfast.reaching import reach as find_rows
+    from sgfast.questions.ends import ANY, named_end
+    from sgfast.questions.rows import reach as find_rows
 
     policy = load(policy)
     asked = str(protocol or "all")
@@ -333,7 +335,7 @@ def test(policy: PolicySource, expectations: ExpectationsSource) -> Proof:
     Raises PolicyError for expectations that cannot be read, and for names in them that mean nothing.
     """
     from sgfast.policy.expectations import expectations_of
-    from sgfast.proving import Expectations
+    from sgfast.questions.proving import Expectations
 
     policy = load(policy)
     return Expectations(policy, expectations_of(expectations)).prove()
@@ -367,7 +369,7 @@ def check(
     meant = None
     if expect is not None:
         from sgfast.policy.expectations import expectations_of
-        from sgfast.proving import Expectations
+        from sgfast.questions.proving import Expectations
 
         meant = Expectations(policy, expectations_of(expect))
     traffic = uses = None
@@ -552,7 +554,7 @@ def diff(
 def by_rules(old: model.Policy, new: model.Policy, *, must: bool) -> Difference:
     """Compare the rules alone. ``must``: that it cannot be compared is an error, and no sentence in the report."""
     from sgfast.errors import AmbiguousAddress, TooMuch
-    from sgfast.reaching import Difference, difference
+    from sgfast.questions.difference import Difference, difference
 
     try:
         return difference(old, new)

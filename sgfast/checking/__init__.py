@@ -4,12 +4,11 @@
     policy_index  the instances as rules see them: sets of groups, VPCs
     coverage      shadowed and redundant rules, wide rules that make narrow ones useless
     exposure      management and database ports that are open to everyone
-    unused        unused groups and address groups, rules whose peer is nobody
+    unused        unused groups and address groups, rules for nobody, rules that no packet used
     blocked       instances that no connection can be opened to or from
     isolation     members of one group that cannot reach each other
     membership    instances whose prefixes make others members of their groups
     ip_versions   services that are open over one IP version only
-    traffic       rules that no packet of some captures used
     unmet         what an expectations file contradicts
     usage         rules that are much wider than all that used them in some captures
 
@@ -29,14 +28,13 @@ from sgfast.checking.ip_versions import one_version_only
 from sgfast.checking.isolation import separated_members
 from sgfast.checking.membership import wide_members
 from sgfast.checking.policy_index import PolicyIndex
-from sgfast.checking.traffic import never_hit
-from sgfast.checking.unused import empty_sources, unused
+from sgfast.checking.unused import empty_sources, never_hit, unused
 from sgfast.errors import ArgumentError
 from sgfast.policy.model import Policy
 
 if TYPE_CHECKING:
     from sgfast.checking.usage import Uses
-    from sgfast.proving import Proof
+    from sgfast.questions.proving import Proof
     from sgfast.replaying import ReplayResult
 
 __all__ = ["CODES", "INSTANCE_CODES", "SEVERITIES", "Checked", "Code", "Finding", "Severity", "check_policy"]

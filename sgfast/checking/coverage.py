@@ -1,9 +1,9 @@
 """Find rules that never win, rules that change nothing, and rules that make narrower ones useless.
 
 What counts is what rules match, not how they are written. For a set of groups that instances have (a *context*), a
-direction and an ethertype, rules are boxes in a plane of address classes and service classes (``space``). The rules are
-painted from the last in precedence to the first. Each cell then holds the rule that wins there and, beneath it, the
-rule that would win without it:
+direction and an ethertype, rules are boxes in a plane of address classes and service classes (``algebra.plane``). The
+rules are painted from the last in precedence to the first. Each cell then holds the rule that wins there and, beneath
+it, the rule that would win without it:
 
     a rule that wins in no cell is *shadowed*
     a rule beneath which every cell has the same action is *redundant*
@@ -26,13 +26,14 @@ from ipaddress import IPv4Network, IPv6Network
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.algebra.addresses import peer_key_of, span_of
+from sgfast.algebra.plane import Boxes, alike, joined
+from sgfast.algebra.services import KEYS, Mask, ServiceClasses, key_ranges, service_key, unasked_types
 from sgfast.checking.codes import LISTED, REDUNDANT, SHADOWED, WIDER, Finding, listed
-from sgfast.checking.policy_index import Budget, Context, PolicyIndex
-from sgfast.compiler.ports import KEYS, key_ranges
+from sgfast.checking.policy_index import NOT_ONE, Budget, Context, PolicyIndex
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Rule
-from sgfast.policy.ports import merged
+from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import rule_text
-from sgfast.space import NOT_ONE, Services, alike, joined, peer_key_of, service_key, unasked_types
 
 #: Steps for all comparisons together, roughly a nanosecond each, so that no policy keeps a check busy for long (SPEC
 #: 11).
@@ -104,38 +105,34 @@ class _Seen:
     """A painting's results for the packets that one instance can get or send."""
 
     #: The classes with addresses that are not its own.
-    others: NDArray[np.bool_]
+    others: Mask
     #: Masks by rule.
-    wins: NDArray[np.bool_]
-    needed: NDArray[np.bool_]
+    wins: Mask
+    needed: Mask
 
 
 class Painting:
     """The winning rule of each cell, among the rules of some groups in one direction and family."""
 
     def __init__(
-        self, ranked: Sequence[tuple[Key, Rule]], peers: NDArray[np.bool_], services: NDArray[np.bool_],
-        peer_row: Sequence[int], service_row: Sequence[int], own: Sequence[bool],
-        others: Mapping[int, NDArray[np.bool_]], asked: NDArray[np.bool_], peer_class: NDArray[np.int64],
+        self, boxes: Boxes[Key], peers: Mask, services: Mask, own: Sequence[bool], others: Mapping[int, Mask],
+        asked: Mask, peer_class: NDArray[np.int64],
     ) -> None:  # fmt: skip
-        """``ranked``: rules by precedence, winners first. ``peers``, ``services``: masks by ``peer_row``,
-        ``service_row``. ``own``: the rules that name their own group. ``others``: by an instance's position, the
-        classes with addresses that are not its own. ``asked``: the services that rules are evaluated for.
-        ``peer_class``: what each class of the VPC's view belongs to.
+        """``peers``, ``services``: masks by row. ``own``: the rules that name their own group. ``others``: by an
+        instance's position, the classes with addresses that are not its own. ``asked``: the services that rules are
+        evaluated for. ``peer_class``: what each class of the VPC's view belongs to.
         """
-        self.ranked = ranked
+        self.ranked = boxes.ranked
         self.peer_class = peer_class
         self._peers, self._services = peers, services
-        self._peer_row, self._service_row = peer_row, service_row
-        nobody = len(ranked)
+        self._peer_row, self._service_row = boxes.peer_row, boxes.service_row
         shape = peers.shape[1], services.shape[1]
-        self._winner = np.full(shape, nobody, dtype=np.int32)
-        self._beneath = np.full(shape, nobody, dtype=np.int32)
-        for n in range(nobody - 1, -1, -1):
-            block = self._block(n)
+        self._winner = np.full(shape, len(self.ranked), dtype=np.int32)
+        self._beneath = self._winner.copy()
+        for n, block in boxes.blocks(peers, services):
             self._beneath[block] = self._winner[block]
             self._winner[block] = n
-        self._allows = np.array([rule.action == "allow" for _, rule in ranked] + [False], dtype=bool)
+        self._allows = boxes.allows
         self._own = np.array([*own, False], dtype=bool)
         self._others = others
         self._asked = asked
@@ -149,13 +146,10 @@ class Painting:
         needed[self._winner[can_come & (self._allows[self._winner] != self._allows[self._beneath])]] = True
         return _Seen(others, wins, needed)
 
-    def allowed(self) -> NDArray[np.bool_]:
+    def allowed(self) -> Mask:
         """The classes of addresses with which something is allowed."""
-        found: NDArray[np.bool_] = (self._asked & self._allows[self._winner]).any(axis=1)
+        found: Mask = (self._asked & self._allows[self._winner]).any(axis=1)
         return found
-
-    def _block(self, n: int) -> tuple[NDArray[np.int64], ...]:
-        return np.ix_(self._peers[self._peer_row[n]].nonzero()[0], self._services[self._service_row[n]].nonzero()[0])
 
     def matches(self, n: int, seen: _Seen) -> bool:
         return bool((self._peers[self._peer_row[n]] & (seen.others | self._own[n])).any())
@@ -199,7 +193,7 @@ class _Extents:
             ranges = key_ranges(rule) or ((0, KEYS - 1),)
             first, end = 0, len(named.spans)
             if isinstance(rule.peer, IPv4Network | IPv6Network):
-                first = named.number[int(rule.peer.network_address), -int(rule.peer.broadcast_address)]
+                first = named.number[span_of(rule.peer)]
                 end = named.end[first]
             protocol = -1 if rule.protocol is None else rule.protocol
             self._of[n] = protocol, ranges[0][0], ranges[-1][1], first, max(end, first + 1)
@@ -219,14 +213,14 @@ class Coverage:
     """Examine all relevant contexts; ``findings`` returns the result."""
 
     def __init__(self, index: PolicyIndex) -> None:
-        self._index = index
+        self.index = index
         self._groups = index.policy.security_groups
-        self._standing: dict[Key, _Standing] = {
+        self.standing: dict[Key, _Standing] = {
             (g, r): _Standing() for g, group in enumerate(self._groups) for r in range(len(group.rules))
         }
         # The keys of each group's rules, by direction and family.
         self._rules: dict[Side, dict[int, list[Key]]] = defaultdict(dict)
-        for g, r in self._standing:
+        for g, r in self.standing:
             rule = self._groups[g].rules[r]
             self._rules[rule.direction, rule.ethertype].setdefault(g, []).append((g, r))
         self._extents = {
@@ -235,7 +229,7 @@ class Coverage:
         }
         #: Number of contexts that were skipped because they take too much work.
         self.skipped = 0
-        self._budget = Budget(MAX_STEPS)
+        self.budget = Budget(MAX_STEPS)
         self.explanation_budget = Budget(MAX_STEPS_TO_EXPLAIN)
         for side in sorted(self._rules):
             _SideExaminer(self, side, self._rules[side]).examine()
@@ -243,23 +237,10 @@ class Coverage:
     def rule(self, key: Key) -> Rule:
         return self._groups[key[0]].rules[key[1]]
 
-    def standing(self, key: Key) -> _Standing:
-        return self._standing[key]
-
-    @property
-    def contexts(self) -> list[Context]:
-        return self._index.contexts
-
-    def only_member(self, group: int, vpc: str) -> int | None:
-        return self._index.only_member.get((group, vpc))
-
-    def take(self, steps: int) -> bool:
-        return self._budget.take(steps)
-
     def give_up(self, keys: Collection[Key]) -> None:
         self.skipped += 1
         for key in keys:
-            self._standing[key].unknown = True
+            self.standing[key].unknown = True
 
     def allowed_ends(self, context: Context, direction: Direction, family: int) -> Set[int]:
         """The positions of instances with which some rule allows something; NOT_ONE for all other addresses, or if that
@@ -268,7 +249,7 @@ class Coverage:
         of_group = self._rules.get((direction, family), {})
         relevant = [g for g in context.groups if g in of_group]
         rules = [self.rule(key) for g in relevant for key in of_group[g]]
-        view = self._index.view(context.vpc, family)
+        view = self.index.view(context.vpc, family)
         if all(rule.action == "allow" for rule in rules):
             ends: set[int] = set()
             for rule in rules:
@@ -285,7 +266,7 @@ class Coverage:
         return view.instances(painting.allowed()[painting.peer_class])
 
     def _unasked_types(self, direction: Direction, family: int, groups: Sequence[int]) -> Set[int]:
-        infrastructure = self._index.policy.settings.infrastructure
+        infrastructure = self.index.policy.settings.infrastructure
         stateful = self._groups[groups[0]].stateful
         return unasked_types(family, direction, infrastructure, stateful=stateful)
 
@@ -293,7 +274,7 @@ class Coverage:
         """A rule that matches all packets for which no rule is evaluated, if there are any."""
         types = self._unasked_types(direction, family, groups)
         # The keys of types and codes take the place of ports.
-        keys = merged((256 * each, 256 * each + 255) for each in types)
+        keys = union((256 * each, 256 * each + 255) for each in types)
         never = Rule("", direction, 4, ICMP, keys) if family == 4 else Rule("", direction, 6, ICMPV6, keys)
         return [never] if keys else []
 
@@ -306,49 +287,43 @@ class Coverage:
         """
         of_group = self._rules[direction, family]
         keys = [key for g in groups for key in of_group.get(g, ())]
-        view, budget = self._index.view(vpc, family), self._budget
+        view, budget = self.index.view(vpc, family), self.budget
         if view is None:
             return None
         if asked is not None and len(asked) < len(keys) and len(asked) * len(keys) <= MAX_PAIRS:
             keys = self._extents[direction, family].meeting(keys, asked)
         if not budget.take(PAINTING_STEPS + RULE_STEPS * len(keys)):
             return None
-        ranked = [(key, self.rule(key)) for key in keys]
-        # Precedence by SPEC 4.10; among equals, the first in the document wins.
-        ranked.sort(key=lambda each: (each[1].priority, each[1].action != "deny"))
-        peers = {peer_key_of(rule): rule for _, rule in ranked}
-        services = {service_key(rule): rule for _, rule in ranked}
+        boxes = Boxes((key, self.rule(key)) for key in keys)
+        peers, services = boxes.peers, boxes.services
         prefixes = sum(
-            len(self._index.policy.address_group_by_name[rule.peer.name].addresses)
-            for rule in peers.values()
+            len(self.index.policy.address_group_by_name[rule.peer.name].addresses)
+            for rule in peers
             if isinstance(rule.peer, AddressGroupPeer)
         )
-        ranges = sum(len(key_ranges(rule) or ()) for rule in services.values())
+        ranges = sum(len(key_ranges(rule) or ()) for rule in services)
         masks = len(peers) * view.count + len(services) * (2 * ranges + 2)
         if masks > MAX_MASK_BYTES or not budget.take(4 * (masks + prefixes * view.count) + RANGE_STEPS * ranges):
             return None
-        names_types = any(rule.icmp_type is not None for _, rule in ranked)
+        names_types = any(rule.icmp_type is not None for rule in services)
         never = self._unasked(direction, family, groups) if names_types else []
-        of_service = Services([*services.values(), *never])
-        all_peers = [*map(view.matching, peers.values()), *map(view.others, instances)]
+        of_service = ServiceClasses([*services, *never])
+        all_peers = [*map(view.matching, peers), *map(view.others, instances)]
         keep, kind = alike(all_peers)
         peer_masks = np.array([mask[keep] for mask in all_peers], dtype=bool)
-        service_masks = joined([*map(of_service.matching, (*services.values(), *never))])
+        service_masks = joined([*map(of_service.matching, (*services, *never))])
         if peer_masks.shape[1] * service_masks.shape[1] > MAX_CELLS:
             return None
-        peer_row = {key: n for n, key in enumerate(peers)}
-        service_row = {key: n for n, key in enumerate(services)}
-        rows = (
-            [peer_row[peer_key_of(rule)] for _, rule in ranked], [service_row[service_key(rule)] for _, rule in ranked]
-        )  # fmt: skip
-        painted = int((peer_masks.sum(axis=1)[rows[0]] * service_masks.sum(axis=1)[rows[1]]).sum())
+        painted = int(
+            (peer_masks.sum(axis=1)[boxes.peer_row] * service_masks.sum(axis=1)[boxes.service_row]).sum()
+        )
         if not budget.take(CELL_STEPS * painted):
             return None
-        own = [rule.peer == GroupPeer(self._groups[g].name) for (g, _), rule in ranked]
+        own = [rule.peer == GroupPeer(self._groups[g].name) for (g, _), rule in boxes.ranked]
         others = {place: peer_masks[len(peers) + n] for n, place in enumerate(instances)}
-        unasked: NDArray[np.bool_] = np.logical_or.reduce(service_masks[len(services) :])
+        unasked: Mask = np.logical_or.reduce(service_masks[len(services) :])
         return Painting(
-            ranked, peer_masks[: len(peers)], service_masks[: len(services)], *rows, own, others, ~unasked, kind
+            boxes, peer_masks[: len(peers)], service_masks[: len(services)], own, others, ~unasked, kind
         )  # fmt: skip
 
     # The result
@@ -356,7 +331,7 @@ class Coverage:
     def findings(self) -> list[Finding]:
         found: list[Finding] = []
         narrower: dict[Key, list[Key]] = defaultdict(list)
-        for key, standing in self._standing.items():
+        for key, standing in self.standing.items():
             if standing.unknown or not standing.is_open or not standing.matches:
                 continue
             found.append(self._useless(key, standing))
@@ -420,7 +395,7 @@ class _SideExaminer:
         having: dict[tuple[tuple[int, ...], str], list[int]] = {}
         beside_denies: set[tuple[int, str]] = set()
         single: dict[tuple[int, str], None] = {}
-        for context in self._coverage.contexts:
+        for context in self._coverage.index.contexts:
             relevant = tuple([g for g in context.groups if g in self._of_group])
             if relevant:
                 having.setdefault((relevant, context.vpc), []).extend(context.instances)
@@ -446,7 +421,7 @@ class _SideExaminer:
 
     def _examine_group(self, g: int, vpc: str, alone: Sequence[int] | None, only_allows_beside: bool) -> None:
         """``alone``: the instances that have the group alone; None: there is nobody who has."""
-        member = self._coverage.only_member(g, vpc)
+        member = self._coverage.index.only_member.get((g, vpc))
         only = alone[0] if alone is not None and len(alone) == 1 else None
         painting = self._paint([g], vpc, self._of_group[g], member, only)
         if painting is None:
@@ -454,7 +429,7 @@ class _SideExaminer:
         by_all = painting.seen(member)
         by_only = by_all if only == member else painting.seen(only)
         for n, (key, rule) in enumerate(painting.ranked):
-            standing = self._coverage.standing(key)
+            standing = self._coverage.standing[key]
             if not by_all.wins[n]:
                 self._hidden.add((key, vpc))
                 standing.note(painting, by_all, n, self._budget)
@@ -467,7 +442,7 @@ class _SideExaminer:
     def _examine_set(self, groups: Sequence[int], vpc: str, only: int | None) -> None:
         """``only``: the only instance that has these groups, if there is just one."""
         keys = sum(len(self._of_group[g]) for g in groups)
-        if not self._coverage.take(LOOK_STEPS * keys):
+        if not self._coverage.budget.take(LOOK_STEPS * keys):
             return self._coverage.give_up([key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)])
         asked = {key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)}
         painting = self._paint(groups, vpc, asked, only) if asked else None
@@ -475,10 +450,10 @@ class _SideExaminer:
             seen = painting.seen(only)
             for n, (key, _) in enumerate(painting.ranked):
                 if key in asked:
-                    self._coverage.standing(key).note(painting, seen, n, self._budget)
+                    self._coverage.standing[key].note(painting, seen, n, self._budget)
 
     def _is_open(self, key: Key, vpc: str) -> bool:
-        standing = self._coverage.standing(key)
+        standing = self._coverage.standing[key]
         if standing.unknown or (key, vpc) in self._hidden:
             return False
         return standing.shadowed or (standing.redundant and (key, vpc) not in self._spare)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sgfast.algebra.addresses import ANYWHERE, addresses_of
 from sgfast.checking.codes import EXPOSED, Finding
 from sgfast.checking.policy_index import PolicyIndex
-from sgfast.policy.model import TCP, UDP, AddressGroupPeer, Network, Rule, SecurityGroup
+from sgfast.policy.model import TCP, UDP, AddressGroupPeer, Rule, SecurityGroup
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rule_text import rule_text
 
@@ -25,20 +26,10 @@ SENSITIVE: dict[tuple[int, int], str] = {
 _LISTED_PORTS = 6
 
 
-def _is_every_address(networks: Iterable[Network], family: int) -> bool:
-    """Whether the networks of a family leave no address out. ``collapse_addresses`` would hash them (SPEC 11)."""
-    reached = 0
-    for first, last in sorted((int(n.network_address), int(n.broadcast_address)) for n in networks):
-        if first > reached:
-            return False
-        reached = max(reached, last + 1)
-    return reached == 1 << (32 if family == 4 else 128)
-
-
 def exposed(index: PolicyIndex) -> list[Finding]:
     """Inbound rules that open such a port to everyone, unless deny rules prevent it wherever they apply."""
     everyone = {
-        (group.name, family): _is_every_address([n for n in group.addresses if n.version == family], family)
+        (group.name, family): addresses_of(group.addresses, family) == addresses_of((ANYWHERE[family],), family)
         for group in index.policy.address_groups
         for family in (4, 6)
     }

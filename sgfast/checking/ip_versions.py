@@ -5,17 +5,16 @@ If an author forgot to write a rule for IPv4 once more for IPv6, only a client t
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+from sgfast.algebra.services import EVERY_SERVICE, ICMP_OF, KEYS, whole
 from sgfast.checking.codes import LISTED, ONE_VERSION, Finding, listed
 from sgfast.checking.policy_index import Budget, Context, PolicyIndex
 from sgfast.policy.model import (
     ICMP,
-    ICMPV6,
     PORT_PROTOCOLS,
     AddressGroupPeer,
     Direction,
@@ -24,7 +23,7 @@ from sgfast.policy.model import (
     Rule,
     SecurityGroup,
 )
-from sgfast.policy.ports import ALL_PORTS, merged
+from sgfast.policy.ranges import ALL_PORTS, Range, Ranges, lowest, union
 from sgfast.policy.rule_text import ports_text, protocol_text, rule_text
 
 #: Steps for all rules together, of roughly a tenth of a microsecond each.
@@ -33,10 +32,6 @@ MAX_STEPS = 30_000_000
 LOOK_STEPS = 20
 #: Steps for a rule in a set of groups.
 ASKING_STEPS = 20
-
-Service = tuple[int | None, int, int]
-"""A protocol, and a range of its ports. ICMP is one service for both versions, whatever the types."""
-_ANYTHING: Service = (None, 0, 0)
 
 Key = tuple[int, int]
 """A rule: the position of its group, and its position in the group."""
@@ -95,12 +90,12 @@ def one_version_only(
 def _lonely(
     groups: Sequence[SecurityGroup], shadowed: Collection[tuple[str | None, str | None]], budget: Budget,
     skipped: set[Key],
-) -> list[list[tuple[int, Rule, list[tuple[Service, int]]]]]:  # fmt: skip
+) -> list[list[tuple[int, Rule, list[tuple[Range, int]]]]]:  # fmt: skip
     """Rules of each group with services that none of its own rules is about over the other version. With each
     service come the groups that are about it, as bits: an instance may be in one of them, too.
     """
     about = _AboutGroups(groups, budget)
-    lonely: list[list[tuple[int, Rule, list[tuple[Service, int]]]]] = [[] for _ in groups]
+    lonely: list[list[tuple[int, Rule, list[tuple[Range, int]]]]] = [[] for _ in groups]
     for g, group in enumerate(groups):
         for n, rule in enumerate(group.rules):
             if (group.name, rule.id) in shadowed:
@@ -117,13 +112,13 @@ def _lonely(
 class _Found(NamedTuple):
     """Services that a rule opens over one version only, and the names of the instances it is about, by context."""
 
-    services: dict[Service, None]
+    services: dict[Range, None]
     names: list[list[str]]
 
 
 def _findings(index: PolicyIndex, found: dict[Key, _Found]) -> Iterable[Finding]:
     """One finding for each rule. A service that several rules of a group open is reported with the first of them."""
-    told: set[tuple[int, Direction, int, Service]] = set()
+    told: set[tuple[int, Direction, int, Range]] = set()
     for (g, n), (services, by_context) in sorted(found.items()):
         group = index.policy.security_groups[g]
         rule = group.rules[n]
@@ -147,41 +142,17 @@ def _other(rule: Rule) -> Literal[4, 6]:
     return 6 if rule.ethertype == 4 else 4
 
 
-class _About:
-    """Services that the rules of a group are about, to allow or to deny them: whoever wrote one has thought of it."""
-
-    def __init__(self, group: SecurityGroup) -> None:
-        ranges: defaultdict[tuple[Direction, int, bool], defaultdict[int | None, list[tuple[int, int]]]]
-        ranges = defaultdict(lambda: defaultdict(list))
-        for rule in group.rules:
-            among_members = rule.action == "allow" and rule.peer == GroupPeer(group.name)
-            for protocol, first, last in _services(rule):
-                ranges[rule.direction, rule.ethertype, among_members][protocol].append((first, last))
-        self._ranges = {
-            key: {protocol: merged(each) for protocol, each in found.items()} for key, found in ranges.items()
-        }
-
-    def has(self, direction: Direction, version: int, service: Service, *, among_members: bool) -> bool:
-        """Whether a rule is about a part of the service. Rules for members only count ``among_members``."""
-        protocol, first, last = service
-        for key in ((direction, version, False), (direction, version, True))[: 1 + among_members]:
-            found = self._ranges.get(key, {})
-            if found and (protocol is None or None in found):
-                return True
-            ranges = found.get(protocol, ())
-            at = bisect_left(ranges, first, key=lambda each: each[1])
-            if at < len(ranges) and ranges[at][0] <= last:
-                return True
-        return False
+def _services(rule: Rule) -> list[Range]:
+    """Services that the rule is about. ICMP is one service for both versions, whatever the types."""
+    if rule.protocol is None:
+        return [*EVERY_SERVICE]
+    if rule.protocol == ICMP_OF[rule.ethertype]:
+        return [whole(ICMP)]
+    base = rule.protocol * KEYS
+    return [(base + first, base + last) for first, last in rule.ports or ALL_PORTS]
 
 
-def _services(rule: Rule) -> list[Service]:
-    if rule.protocol == (ICMP if rule.ethertype == 4 else ICMPV6):
-        return [(ICMP, *ALL_PORTS[0])]
-    return [(rule.protocol, first, last) for first, last in rule.ports or ALL_PORTS]
-
-
-def _opened(rule: Rule) -> list[Service]:
+def _opened(rule: Rule) -> list[Range]:
     """Services that the rule opens, if they could be open over the other version, too.
 
     A rule for a CIDR opens nothing of the kind, since nothing names the same place over the other version. Of outbound
@@ -191,21 +162,28 @@ def _opened(rule: Rule) -> list[Service]:
     if rule.action == "deny" or not (rule.peer is None or isinstance(rule.peer, GroupPeer | AddressGroupPeer)):
         return []
     if rule.direction == "outbound":
-        return [_ANYTHING] if rule.peer is None else []
+        return [*EVERY_SERVICE] if rule.peer is None else []
     return _services(rule)
 
 
 class _AboutGroups:
-    """The groups that have a rule about a service."""
+    """The groups that have a rule about a service, to allow or to deny it: whoever wrote one has thought of it."""
 
     def __init__(self, groups: Sequence[SecurityGroup], budget: Budget) -> None:
-        self._about = [_About(group) for group in groups]
+        #: Services by group, and by direction, version, and whether only members may use them.
+        self._about = [defaultdict[tuple[Direction, int, bool], Ranges](tuple) for _ in groups]
+        for about, group in zip(self._about, groups, strict=True):
+            found: defaultdict[tuple[Direction, int, bool], list[Range]] = defaultdict(list)
+            for rule in group.rules:
+                among_members = rule.action == "allow" and rule.peer == GroupPeer(group.name)
+                found[rule.direction, rule.ethertype, among_members] += _services(rule)
+            about.update((key, union(services)) for key, services in found.items())
         self._budget = budget
-        self._known: dict[tuple[Direction, int, bool, Service], int | None] = {}
+        self._known: dict[tuple[Direction, int, bool, Range], int | None] = {}
 
-    def groups(self, rule: Rule, group: str, service: Service) -> int | None:
-        """The groups that are about a service of the rule over the other version, as bits of their positions; None if
-        that is too much work.
+    def groups(self, rule: Rule, group: str, service: Range) -> int | None:
+        """The groups that are about a part of a service of the rule over the other version, as bits of their positions;
+        None if that is too much work. Rules between members only answer one between members.
         """
         is_own = rule.peer == GroupPeer(group)
         key = rule.direction, _other(rule), is_own, service
@@ -213,8 +191,11 @@ class _AboutGroups:
             self._known[key] = None
             if self._budget.take(LOOK_STEPS * len(self._about)):
                 self._known[key] = sum(
-                    1 << g for g, each in enumerate(self._about)
-                    if each.has(rule.direction, _other(rule), service, among_members=is_own)
+                    1 << g for g, about in enumerate(self._about)
+                    if any(
+                        lowest(about[rule.direction, _other(rule), among_members], *service) is not None
+                        for among_members in {False, is_own}
+                    )
                 )  # fmt: skip
         return self._known[key]
 
@@ -231,9 +212,10 @@ def _with_both(index: PolicyIndex, context: Context) -> dict[int, list[str]]:
     return names
 
 
-def _service_text(service: Service) -> str:
-    protocol, first, last = service
-    if protocol is None:
+def _service_text(service: Range) -> str:
+    if (service,) == EVERY_SERVICE:
         return "anything"
-    has_ports = protocol in PORT_PROTOCOLS and (first, last) != ALL_PORTS[0]
-    return protocol_text(protocol) + (f"/{ports_text(((first, last),))}" if has_ports else "")
+    protocol, first = divmod(service[0], KEYS)
+    ports = first, service[1] % KEYS
+    has_ports = protocol in PORT_PROTOCOLS and ports != ALL_PORTS[0]
+    return protocol_text(protocol) + (f"/{ports_text((ports,))}" if has_ports else "")

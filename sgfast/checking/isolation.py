@@ -10,9 +10,9 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import combinations, islice
 
+from sgfast.algebra.addresses import named_networks
 from sgfast.checking.codes import ISOLATED_MEMBERS, LISTED, NO_SELF_RULE, Finding, listed
 from sgfast.checking.policy_index import Budget, PolicyIndex
-from sgfast.compiler.addresses import named_networks
 from sgfast.policy.model import GroupPeer, Network, Rule
 
 #: The most rules checked against members, for all groups together; each takes a few microseconds.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sgfast.checking.codes import WIDE_MEMBER, Finding, listed
 from sgfast.checking.policy_index import Budget, PolicyIndex
 from sgfast.policy.model import Network
-from sgfast.policy.network_keys import network_key
+from sgfast.policy.networks import network_key
 
 #: The most pairs of a prefix and another one in it. Each takes a few microseconds and a hundred bytes.
 MAX_PAIRS = 500_000

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
+from sgfast.algebra.addresses import (
+    NOBODY,
+    NamedNetworks,
+    Span,
+    contexts_of,
+    named_networks,
+    pieces,
+    span_of,
+    with_multicast,
+)
+from sgfast.algebra.plane import lying_in
+from sgfast.algebra.services import Mask
 from sgfast.policy.matching import groups_of
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
-from sgfast.space import NamedNetworks, Owned, View, contexts_of
 
+#: A prefix, the groups that its addresses are in, as far as rules name them, and the position of its instance.
+Prefix = tuple[Span, frozenset[str], int]
+
+#: Stands for the instance of addresses that no instance owns, or several.
+NOT_ONE = -1
 #: The most prefixes processed for all views together.
 MAX_PREFIXES = 1_000_000
 
@@ -38,6 +57,88 @@ class Budget:
         return True
 
 
+class PeerClasses:
+    """The addresses of one family in classes that the rules of instances in one VPC distinguish (SPEC 4.11, 7.1): by
+    the innermost network that a rule names, and by those groups that they are in and rules name.
+    """
+
+    def __init__(
+        self, policy: Policy, vpc: str, named: NamedNetworks, visible: Mapping[str, Sequence[Prefix]], family: int
+    ) -> None:
+        """``visible``: what instances own, in this VPC (first) and in its peers."""
+        self._policy = policy
+        self._named = named
+        memberships: dict[frozenset[str], int] = {frozenset(): NOBODY}
+        regions = policy.vpc_by_name
+        # The membership and the instance of each owner. NOBODY is the first one.
+        owners: list[tuple[int, int]] = [(NOBODY, NOT_ONE)]
+        # The owner of each span, and whether it is in this VPC. Its own addresses take precedence over peers'.
+        owned: dict[Span, tuple[int, bool]] = {}
+        for other, spans in visible.items():
+            own, reachable = other == vpc, regions[other].region == regions[vpc].region
+            for span, groups, place in spans:
+                member = memberships.setdefault(groups, len(memberships)) if reachable else NOBODY
+                owned.setdefault(span, (len(owners), own))
+                owners.append((member, place))
+        owned = with_multicast(owned, family, lambda _: NOBODY)
+        self._memberships = len(memberships)
+        self._memberships_of: dict[str, list[int]] = {}
+        for groups, number in memberships.items():
+            for group in groups:
+                self._memberships_of.setdefault(group, []).append(number)
+        instance_of: dict[tuple[int, int], int] = {}
+        for _, _, inside, owner in pieces(owned, family, named.number):
+            member, place = owners[owner]
+            if instance_of.setdefault((inside, member), place) != place:
+                instance_of[inside, member] = NOT_ONE
+        found = sorted(instance_of)
+        self.count = len(found)
+        self._inside = np.array([inside for inside, _ in found], dtype=np.int64)
+        self._member = np.array([member for _, member in found], dtype=np.int64)
+        #: The position of the instance that owns all addresses of a class, by class; or NOT_ONE.
+        self._instance = np.array([instance_of[each] for each in found], dtype=np.int64)
+        self._groups: dict[str, Mask] = {}
+        self._instances_in: dict[str, frozenset[int]] = {}
+
+    def matching(self, rule: Rule) -> Mask:
+        """The classes that the rule's peer matches. The rule must be of this family."""
+        if isinstance(rule.peer, GroupPeer):
+            return self._members(rule.peer.name)
+        return lying_in(self._named.within(named_networks(self._policy, rule)), self._inside)
+
+    def others(self, place: int | None) -> Mask:
+        """The classes with addresses that are not those of the instance at this position; None: all."""
+        return np.ones(self.count, dtype=bool) if place is None else self._instance != place
+
+    def instances(self, classes: Mask) -> frozenset[int]:
+        """The positions of the instances that own whole classes; NOT_ONE if there are others among these classes."""
+        return frozenset(np.unique(self._instance[classes]).tolist())
+
+    def ends(self, rule: Rule) -> Set[int]:
+        """The positions of the instances that own all addresses of the rule's peer; NOT_ONE if there are other
+        addresses, perhaps with some of these instances. The rule must be of this family.
+        """
+        if isinstance(rule.peer, GroupPeer):
+            group = rule.peer.name
+            if group not in self._instances_in:
+                self._instances_in[group] = self.instances(self._members(group))
+            return self._instances_in[group]
+        found: set[int] = set()
+        for bounds in self._named.within(named_networks(self._policy, rule)):
+            first, end = np.searchsorted(self._inside, bounds)
+            found.add(int(self._instance[first]))
+            if NOT_ONE in found or (self._instance[first:end] != self._instance[first]).any():
+                return {NOT_ONE}
+        return found
+
+    def _members(self, group: str) -> Mask:
+        if group not in self._groups:
+            of_membership = np.zeros(self._memberships, dtype=bool)
+            of_membership[self._memberships_of.get(group, [])] = True
+            self._groups[group] = of_membership[self._member]
+        return self._groups[group]
+
+
 class PolicyIndex:
     """A policy's contexts, and its addresses as each VPC sees them."""
 
@@ -45,7 +146,7 @@ class PolicyIndex:
         self.policy = policy
         self._prefixes_left = Budget(MAX_PREFIXES)
         self._named: dict[int, NamedNetworks] = {}
-        self._views: dict[tuple[str, int], View | None] = {}
+        self._views: dict[tuple[str, int], PeerClasses | None] = {}
 
     @cached_property
     def contexts(self) -> list[Context]:
@@ -76,25 +177,17 @@ class PolicyIndex:
         )
 
     @cached_property
-    def _peers(self) -> dict[str, list[str]]:
-        peers: dict[str, list[str]] = {vpc.name: [] for vpc in self.policy.vpcs}
-        for pair in self.policy.peerings:
-            for one in pair:
-                peers[one] += [other for other in pair if other != one]
-        return peers
-
-    @cached_property
-    def _owned(self) -> dict[int, dict[str, list[Owned]]]:
+    def _owned(self) -> dict[int, dict[str, list[Prefix]]]:
         """Owned prefixes by family and VPC."""
-        owned: dict[int, dict[str, list[Owned]]] = {4: {}, 6: {}}
+        owned: dict[int, dict[str, list[Prefix]]] = {4: {}, 6: {}}
         known: dict[frozenset[str], frozenset[str]] = {}
         for place, instance in enumerate(self.policy.instances):
             for network in instance.addresses:
                 groups = groups_of(self.policy, instance, network)
                 if groups not in known:
                     known[groups] = self.named_groups & groups
-                span = (int(network.network_address), -int(network.broadcast_address))
-                owned[network.version].setdefault(instance.vpc, []).append((span, known[groups], place))
+                of_vpc = owned[network.version].setdefault(instance.vpc, [])
+                of_vpc.append((span_of(network), known[groups], place))
         return owned
 
     @cached_property
@@ -112,16 +205,16 @@ class PolicyIndex:
             self._named[family] = NamedNetworks([self.policy], family)
         return self._named[family]
 
-    def view(self, vpc: str, family: int) -> View | None:
+    def view(self, vpc: str, family: int) -> PeerClasses | None:
         """The addresses as a VPC sees them; None if that is too much work."""
         key = (vpc, family)
         if key not in self._views:
             named = self.named(family)
             self._views[key] = None
             of_vpc = self._owned[family]
-            visible = {vpc: of_vpc.get(vpc, [])} | {peer: of_vpc[peer] for peer in self._peers[vpc] if peer in of_vpc}
+            visible = {seen: of_vpc[seen] for seen in self.policy.connected_vpcs[vpc] if seen in of_vpc}
             if self._prefixes_left.take(len(named.spans) + sum(map(len, visible.values()))):
-                self._views[key] = View(self.policy, vpc, named, visible, family)
+                self._views[key] = PeerClasses(self.policy, vpc, named, visible, family)
         return self._views[key]
 
     def is_nobody(self, rule: Rule, vpc: str, only: int | None = None) -> bool | None:
@@ -139,14 +232,11 @@ class PolicyIndex:
     @cached_property
     def only_member(self) -> dict[tuple[int, str], int]:
         """The position of the only instance that is in a group and a VPC, by the group's position and the VPC."""
-        found: dict[tuple[int, str], int] = {}
+        found: dict[tuple[int, str], list[int]] = defaultdict(list)
         for g, group in enumerate(self.policy.security_groups):
-            counts = Counter(self.policy.instances[n].vpc for n in self.members[group.name])
-            found |= {
-                (g, self.policy.instances[n].vpc): n for n in self.members[group.name]
-                if counts[self.policy.instances[n].vpc] == 1
-            }  # fmt: skip
-        return found
+            for n in self.members[group.name]:
+                found[g, self.policy.instances[n].vpc].append(n)
+        return {key: members[0] for key, members in found.items() if len(members) == 1}
 
     @cached_property
     def _families_of_address_group(self) -> dict[str, set[int]]:

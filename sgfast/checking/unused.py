@@ -1,14 +1,20 @@
-"""Find what nobody uses: groups without instances, address groups that no rule names, rules whose peer is nobody."""
+"""Find what nobody uses: groups without instances, address groups that no rule names, rules whose peer is nobody, and
+rules that no packet of some captures used.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from sgfast.checking.codes import EMPTY_SOURCE, UNUSED_ADDRESS_GROUP, UNUSED_GROUP, Finding, listed
+from sgfast.checking.codes import EMPTY_SOURCE, NEVER_HIT, UNUSED_ADDRESS_GROUP, UNUSED_GROUP, Finding, listed
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Rule
 from sgfast.policy.rule_text import rule_text
+
+if TYPE_CHECKING:
+    from sgfast.replaying import ReplayResult
 
 
 def unused(index: PolicyIndex) -> list[Finding]:
@@ -69,3 +75,15 @@ def _why(index: PolicyIndex, rule: Rule, vpcs: Iterable[str]) -> str:
     if not any(network.version == rule.ethertype for n in members for network in instances[n].addresses):
         return f"no instance in {rule.peer.name} has an IPv{rule.ethertype} address"
     return f"the instances in {rule.peer.name} are in VPCs that are not peered with the rule's VPC, or in other regions"
+
+
+def never_hit(result: ReplayResult) -> list[Finding]:
+    """Rules that a causal replay never used: packets after a denied opener use none (SPEC 9.2)."""
+    packets = f"{result.packets:,} packet{'' if result.packets == 1 else 's'}"
+    used = {(hits.group, hits.rule.id) for hits in result.rules if hits.packets or hits.connections}
+    return [
+        Finding(NEVER_HIT, f"{rule_text(rule)}: none of {packets} used it", group=group.name, rule=rule.id)
+        for group in result.policy.security_groups
+        for rule in group.rules
+        if (group.name, rule.id) not in used
+    ]

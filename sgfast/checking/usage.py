@@ -6,22 +6,21 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import NamedTuple
 
 import numpy as np
 
+from sgfast.algebra.services import KEYS, key_ranges
 from sgfast.checking.codes import WIDER_THAN_USED, Finding
-from sgfast.compiler.ports import KEYS, key_ranges
 from sgfast.engine import REASONS
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, AddressGroupPeer, GroupPeer, Peer, Policy, Rule
-from sgfast.policy.ports import merged
 from sgfast.policy.profiles import PROFILES
+from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import rule_text
-from sgfast.replaying import ReplayResult, RuleHits
+from sgfast.replaying import ReplayResult
 from sgfast.replaying.results import Names, Rows
 from sgfast.suggesting import Kind
-from sgfast.suggesting.observing import ports_or_types
-from sgfast.suggesting.rules import Drafter, Limits, Need, Service
+from sgfast.suggesting.observing import ends_of, kind_of
+from sgfast.suggesting.rules import Drafter, Limits, Need, NeededService
 
 #: The most combinations of rule, peer and port that are kept, of about 150 bytes each. A rule with too many of them is
 #: not narrow anyway.
@@ -50,19 +49,6 @@ _ENDS_DTYPE = np.dtype([
     ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("instance", "<i4", (2,)), ("rule", "<i4"), ("port", "<i4"),
     ("family", "u1"), ("protocol", "u1"), ("spare", "u1", (2,)),
 ])  # fmt: skip
-
-
-class Use(NamedTuple):
-    """One way in which connections used a rule."""
-
-    peer: bytes
-    #: The instance that owns the peer's address, or None.
-    peer_instance: str | None
-    #: Some instance in the region of the one that the rule is for.
-    instance: str
-    protocol: int
-    #: The destination port or ICMP type; None if there is neither.
-    port: int | None
 
 
 class Openers:
@@ -131,18 +117,18 @@ class Openers:
             self._kept -= len(self._kinds.pop(largest))
             self.too_many.add(largest)
 
-    def of_rule(self, number: int, family: int) -> list[Use]:
-        """The ways in which a rule was used, in order."""
+    def of_rule(self, number: int, rule: Rule) -> list[Need]:
+        """The ways in which a rule was used, in order. Any instance of a region stands for that of the rule."""
         found = []
         for key in sorted(self._kinds.get(number, ())):
             row = np.frombuffer(key, _KIND_DTYPE)[0]
-            peer = row["peer"][: 4 if family == 4 else 16].tobytes()
+            peer = row["peer"][: 4 if rule.ethertype == 4 else 16].tobytes()
             owner = self._names[row["instance"]] if row["instance"] >= 0 else None
-            port = int(row["port"])
-            found.append(
-                Use(peer, owner, self._names[row["region"]], int(row["protocol"]), None if port < 0 else port)
-            )
+            port = None if row["port"] < 0 else int(row["port"])
+            service = NeededService(rule.direction, rule.ethertype, int(row["protocol"]), port)
+            found.append(Need(self._names[row["region"]], service, peer, owner))
         return found
+
 
 class Uses:
     """A ``FlowSink`` that counts the connections that used each rule. Its ``openers`` need every packet, too."""
@@ -166,10 +152,8 @@ class Uses:
                 self._count(used, side)
 
     def _count(self, used: Rows, side: int) -> None:
-        ends = np.zeros(len(used), dtype=_ENDS_DTYPE)
-        for name in ("initiator", "responder", "instance", "family", "protocol"):
-            ends[name] = used[name]
-        ends["rule"], ends["port"] = used["rule"][:, side], ports_or_types(used)
+        ends = ends_of(used, _ENDS_DTYPE)
+        ends["rule"] = used["rule"][:, side]
         found, counts = np.unique(ends.view(f"V{_ENDS_DTYPE.itemsize}"), return_counts=True)
         for key, rule, count in zip(found, found.view(_ENDS_DTYPE)["rule"].tolist(), counts.tolist(), strict=True):
             self.totals[rule] += count
@@ -183,15 +167,8 @@ class Uses:
 
     def connections(self, number: int) -> dict[Kind, int]:
         """The connections that used a rule, as far as there was room to count them apart."""
-        found: Counter[Kind] = Counter()
-        for key, count in self._counts.get(number, Counter()).items():
-            row = np.frombuffer(key, _ENDS_DTYPE)[0]
-            length = 4 if row["family"] == 4 else 16
-            egress, ingress = (self._names[one] if one >= 0 else None for one in row["instance"].tolist())
-            port = None if row["port"] < 0 else int(row["port"])
-            initiator, responder = (row[end][:length].tobytes() for end in ("initiator", "responder"))
-            found[Kind(initiator, responder, egress, ingress, int(row["protocol"]), port)] += count
-        return dict(found)
+        counts = self._counts.get(number, Counter())
+        return {kind_of(np.frombuffer(key, _ENDS_DTYPE)[0], self._names): count for key, count in counts.items()}
 
 
 def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], int]:
@@ -207,7 +184,7 @@ def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], in
         if number in uses.openers.too_many:
             skipped += 1
             continue
-        instead = narrower.than(hits, uses.openers.of_rule(number, hits.rule.ethertype))
+        instead = narrower.than(hits.rule, uses.openers.of_rule(number, hits.rule))
         if instead:
             text = f"{rule_text(hits.rule)}: {count:,} connections used it, for which {_would_do(instead)}"
             used = uses.connections(number)
@@ -234,12 +211,12 @@ class _Narrower:
                 for network in instance.addresses:
                     self._addresses[group, network.version] += network.num_addresses
 
-    def than(self, hits: RuleHits, uses: Sequence[Use]) -> tuple[Rule, ...]:
+    def than(self, rule: Rule, uses: Sequence[Need]) -> tuple[Rule, ...]:
         """The rules that would do for these uses, if they are few and much narrower; else none."""
-        rule = hits.rule
-        if not uses or any(use.protocol == (ICMPV6 if rule.ethertype == 4 else ICMP) for use in uses):
+        if not uses or any(use.service.protocol == (ICMPV6 if rule.ethertype == 4 else ICMP) for use in uses):
             return ()  # only a rule for all protocols matches ICMP of the other IP version
-        if any(use.protocol in PORT_PROTOCOLS and (use.port or 0) < self._first_port for use in uses):
+        ports = (use.service.port or 0 for use in uses if use.service.protocol in PORT_PROTOCOLS)
+        if any(port < self._first_port for port in ports):
             return ()  # only a rule without ports matches a port that no rule can name
         for instead in self._choices(rule, uses):
             if len(instead) <= MOST_INSTEAD:
@@ -247,15 +224,15 @@ class _Narrower:
                 return tuple(instead) if is_narrower else ()
         return ()
 
-    def _choices(self, rule: Rule, uses: Sequence[Use]) -> Iterable[list[Rule]]:
+    def _choices(self, rule: Rule, uses: Sequence[Need]) -> Iterable[list[Rule]]:
         """The rules with the fewest peers, for wider and wider blocks of addresses; at last with the rule's own peer.
 
         A peer with a name stays: somebody chose it. So does any address, if a public address used it: tomorrow it will
         be another one.
         """
-        of_protocol: defaultdict[int, list[Use]] = defaultdict(list)
+        of_protocol: defaultdict[int, list[Need]] = defaultdict(list)
         for use in uses:
-            of_protocol[use.protocol].append(use)
+            of_protocol[use.service.protocol].append(use)
         is_public = rule.peer is None and any(
             use.peer_instance is None and ip_address(use.peer).is_global for use in uses
         )
@@ -266,13 +243,13 @@ class _Narrower:
                 yield [
                     made
                     for protocol, those in of_protocol.items()
-                    for peer, ports in drafter.terms([_need(rule, use) for use in those], within)
+                    for peer, ports in drafter.terms(those, within)
                     for made in _rules(rule, protocol, peer, ports)
                 ]
         yield [
             made
             for protocol, those in of_protocol.items()
-            for made in _rules(rule, protocol, rule.peer, {use.port for use in those})
+            for made in _rules(rule, protocol, rule.peer, {use.service.port for use in those})
         ]
 
     def _size(self, rule: Rule) -> int:
@@ -291,11 +268,6 @@ class _Narrower:
         return addresses * (KEYS if ranges is None else sum(last - first + 1 for first, last in ranges))
 
 
-def _need(rule: Rule, use: Use) -> Need:
-    service = Service(rule.direction, rule.ethertype, use.protocol, use.port)
-    return Need(use.instance, service, use.peer, use.peer_instance)
-
-
 def _rules(rule: Rule, protocol: int, peer: Peer, ports: Iterable[int | None]) -> list[Rule]:
     """The rules for one peer, and the ports or ICMP types of a protocol that it was seen with."""
     numbers = sorted(-1 if port is None else port for port in ports)
@@ -304,7 +276,7 @@ def _rules(rule: Rule, protocol: int, peer: Peer, ports: Iterable[int | None]) -
         return [replace(made, icmp_type=number, icmp_code=rule.icmp_code) for number in numbers]
     if numbers[0] < 0:
         return [replace(made, ports=rule.ports)]
-    ranges = merged((number, number) for number in numbers)
+    ranges = union((number, number) for number in numbers)
     if len(ranges) > MOST_RANGES:
         low, high = numbers[0], numbers[-1]
         own = rule.ports or ((low, high),)

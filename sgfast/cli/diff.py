@@ -33,7 +33,7 @@ from sgfast.system.signals import raise_arrived
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
     from sgfast.policy.document_reader import Lines
-    from sgfast.reaching import Difference
+    from sgfast.questions.difference import Difference
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
 

@@ -78,8 +78,8 @@ def explain(
       sgfast explain policy.yaml --as-if-in web --from 10.0.0.77 --to i-0123 --protocol tcp --port 5432
     """
     from sgfast.errors import ArgumentError
-    from sgfast.explaining import explain as explain_packet
     from sgfast.policy.document_reader import Lines
+    from sgfast.questions.explaining import explain as explain_packet
     from sgfast.report.explain import explain_text
 
     number = int(protocol) if protocol.isascii() and protocol.isdigit() and len(protocol) <= 3 else protocol

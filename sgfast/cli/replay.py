@@ -37,7 +37,7 @@ from sgfast.system.signals import raise_arrived
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.model import Policy
-    from sgfast.proving import Expectations
+    from sgfast.questions.proving import Expectations
     from sgfast.replaying import ReplayOptions, ReplayResult
     from sgfast.report.rollup import By
 
@@ -256,7 +256,7 @@ def replay(
 
 def _looked_up(policy: Policy, path: str) -> Expectations:
     from sgfast.policy.expectations import load_expectations
-    from sgfast.proving import Expectations
+    from sgfast.questions.proving import Expectations
 
     return Expectations(policy, load_expectations(path))
 

@@ -86,7 +86,7 @@ def test(
     from sgfast.expectations.texts import expectations_junit, expectations_text
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import load_expectations
-    from sgfast.proving import Expectations
+    from sgfast.questions.proving import Expectations
 
     Inputs([policy], others=files).enter_sandbox()
     lines: Lines = {}

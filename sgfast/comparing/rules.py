@@ -14,7 +14,7 @@ from sgfast.comparing.results import CHANGES, ChangedGroup, MovedTraffic, RuleEf
 from sgfast.core.classify.classifier import Classifier
 from sgfast.engine import Engine
 from sgfast.policy.model import Rule
-from sgfast.policy.network_keys import peer_key
+from sgfast.policy.networks import peer_key
 
 Rows = NDArray[Any]
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.algebra.addresses import named_networks, owned_prefixes, visible_instances
 from sgfast.compiler.address_classes import AddressClasses, Moved, Profile, moved_prefixes
-from sgfast.compiler.addresses import named_networks, owned_prefixes, visible_instances
 from sgfast.compiler.numbering import Numbering
 from sgfast.compiler.ports import PortClasses
 from sgfast.compiler.tables import RuleTables, TableCache, rule_tables

@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.compiler.addresses import ANYWHERE, Owned, named_networks
+from sgfast.algebra.addresses import ANYWHERE, Owned, named_networks
 from sgfast.core.classify.cidr_trie import CidrTrie, nest_prefixes
 from sgfast.policy.loaded import exchanged
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
-from sgfast.policy.network_keys import network_key, without_duplicates
-from sgfast.policy.networks import NEVER_AN_INSTANCE
+from sgfast.policy.networks import NEVER_AN_INSTANCE, network_key, without_duplicates
 
 Indices = NDArray[np.int64]
 

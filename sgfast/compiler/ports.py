@@ -10,22 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.algebra.services import KEYS, key_ranges
 from sgfast.core.classify.classifier import narrow
 from sgfast.policy.model import Rule
 
 Indices = NDArray[np.int64]
-
-KEYS = 65536
-
-
-def key_ranges(rule: Rule) -> tuple[tuple[int, int], ...] | None:
-    """The ranges of destination ports, or of ICMP type * 256 + code, that a rule matches; None: all of its protocol."""
-    if rule.icmp_type is not None:
-        if rule.icmp_code is not None:
-            return ((rule.icmp_type << 8 | rule.icmp_code,) * 2,)
-        return ((rule.icmp_type << 8, rule.icmp_type << 8 | 255),)
-    return rule.ports
-
 
 @dataclass(frozen=True, slots=True)
 class _Ports:
@@ -125,7 +114,3 @@ class PortClasses:
             for first, last in ranges
         ]
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
-
-    @staticmethod
-    def selector(rule: Rule) -> tuple[object, ...]:
-        return (rule.protocol, key_ranges(rule))

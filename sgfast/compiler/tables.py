@@ -19,6 +19,7 @@ from operator import eq, is_
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.algebra.services import service_key
 from sgfast.compiler.address_classes import AddressClasses, Indices, Profile
 from sgfast.compiler.dimensions import Dimension, Selector
 from sgfast.compiler.ports import PortClasses
@@ -443,7 +444,7 @@ class _Builder:
 
     def _matched(self, rules: Sequence[Rule], vpc: int) -> _Matched:
         peers = [self._addresses.selector(rule, vpc) for rule in rules]
-        services = [self._ports.selector(rule) for rule in rules]
+        services = [service_key(rule) for rule in rules]
         return _Matched(
             peers,
             services,

@@ -20,16 +20,16 @@ from typing import Literal
 from sgfast.capture import Damage
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError, SgfastError
-from sgfast.explaining import CLIENT_PORT, sentence
 from sgfast.policy.expectations import Expectation, parse_expectations
 from sgfast.policy.loaded import having
 from sgfast.policy.matching import End
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Policy, Rule, Timeouts
-from sgfast.policy.ports import merged
 from sgfast.policy.protocols import ICMP_NAMES, protocol_name
+from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import ports_text
-from sgfast.proving import Expectations, Seen
-from sgfast.reaching import named_end
+from sgfast.questions.ends import named_end
+from sgfast.questions.explaining import CLIENT_PORT, sentence
+from sgfast.questions.proving import Expectations, Seen
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import count
@@ -288,7 +288,7 @@ def _service_words(services: Iterable[_Service]) -> tuple[str, ...]:
         else:
             ports[protocol].append(number)
     for protocol, numbers in ports.items():
-        ranges = merged((port, port) for port in numbers)
+        ranges = union((port, port) for port in numbers)
         for n in range(0, len(ranges), _RANGES):
             words[f"{protocol_name(protocol)}/{ports_text(ranges[n : n + _RANGES], None)}"] = None
     return tuple(words)

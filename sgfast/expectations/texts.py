@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from sgfast.explaining import Explained, Misfit, sentence
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Rule
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
-from sgfast.proving import Outcome, Proof
+from sgfast.questions.explaining import Explained, Misfit, sentence
+from sgfast.questions.proving import Outcome, Proof
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.page import Page
 from sgfast.system.names import printable

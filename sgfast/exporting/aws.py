@@ -29,7 +29,7 @@ from sgfast.policy.model import (
     Rule,
     Vpc,
 )
-from sgfast.policy.ports import ALL_PORTS
+from sgfast.policy.ranges import ALL_PORTS
 from sgfast.policy.yaml_nodes import shown_origin
 
 #: The ids that AWS gives, by the kind of thing.

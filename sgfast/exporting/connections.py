@@ -14,10 +14,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
 from sgfast.errors import ExportError
-from sgfast.exporting.address_sets import View, views
+from sgfast.exporting.address_sets import VpcView, views
 from sgfast.exporting.nft_table import TABLE
 from sgfast.exporting.nftables import CutKind, Interfaces, cut_set, zones
-from sgfast.policy.matching import End, Packet, misfit_fields, rules_of
+from sgfast.policy.matching import End, Packet, misfit_fields, precedence, rules_of
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Direction, Instance, Policy, Rule
 from sgfast.policy.yaml_nodes import shown_origin
 
@@ -103,7 +103,7 @@ class _Side:
     """One instance before and after the change."""
 
     def __init__(
-        self, policy: Policy, old: Instance, views_old: Mapping[str, View], views_new: Mapping[str, View],
+        self, policy: Policy, old: Instance, views_old: Mapping[str, VpcView], views_new: Mapping[str, VpcView],
         changed: set[str],
     ) -> None:  # fmt: skip
         self.policy = policy
@@ -157,7 +157,7 @@ class _Side:
             found.rule for found in self.by_direction[direction]
             if next(misfit_fields(self.policy, found.rule, here, there, packet), None) is None
         )
-        winner = min(matching, key=lambda rule: (rule.priority, rule.action != "deny"), default=None)
+        winner = min(matching, key=precedence, default=None)
         return winner is None or winner.action == "deny"
 
 

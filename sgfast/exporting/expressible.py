@@ -11,8 +11,9 @@ from ipaddress import IPv4Network, IPv6Network
 from itertools import islice
 from typing import Literal
 
+from sgfast.algebra.addresses import ANYWHERE, networks_of
 from sgfast.errors import ExportError
-from sgfast.exporting.address_sets import Range, View, networks_of, views
+from sgfast.exporting.address_sets import VpcView, views
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -20,16 +21,14 @@ from sgfast.policy.model import (
     AddressGroup,
     AddressGroupPeer,
     GroupPeer,
-    Network,
     Peer,
     Policy,
     Rule,
     SecurityGroup,
     Settings,
 )
-from sgfast.policy.networks import parse_network
-from sgfast.policy.ports import ALL_PORTS, Ports
 from sgfast.policy.profiles import PROFILES
+from sgfast.policy.ranges import ALL_PORTS, Ranges, difference
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 
@@ -43,8 +42,6 @@ _MOST_COMPARISONS = 4_000_000
 
 #: The groups that a warning names.
 _LISTED_GROUPS = 5
-
-_EVERYWHERE: dict[int, Network] = {4: parse_network("0.0.0.0/0"), 6: parse_network("::/0")}
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,7 @@ class _Rewriter:
                 self._versions[name] |= {address.version for address in instance.addresses}
                 self._vpc[name] = instance.vpc
         #: The addresses of the members of groups, by VPC, then by group and IP version.
-        self._seen: dict[str, Mapping[tuple[str, int], list[Range]]] = {}
+        self._seen: dict[str, Mapping[tuple[str, int], Ranges]] = {}
         #: The groups in whose place rules name addresses.
         self._by_address: set[str] = set()
         self._members: Counter[str] = Counter()
@@ -290,7 +287,7 @@ class _Rewriter:
         ]
 
     @cached_property
-    def _views(self) -> Mapping[str, View]:
+    def _views(self) -> Mapping[str, VpcView]:
         """Views by VPC."""
         return views(self._policy, self._vpc.values())
 
@@ -340,7 +337,7 @@ def _minus(allow: Rule, deny: Rule) -> list[Rule]:
         return [allow]
     if _are_apart(allow.icmp_type, deny.icmp_type) or _are_apart(allow.icmp_code, deny.icmp_code):
         return [allow]
-    ports = _ports_beside(allow.ports or ALL_PORTS, deny.ports or ALL_PORTS)
+    ports = difference(allow.ports or ALL_PORTS, deny.ports or ALL_PORTS)
     if ports == (allow.ports or ALL_PORTS):
         return [allow]
     peers = _peers_beside(allow, deny)
@@ -360,26 +357,11 @@ def _are_apart(one: int | None, other: int | None) -> bool:
     return one is not None and other is not None and one != other
 
 
-def _ports_beside(ports: Ports, denied: Ports) -> Ports:
-    """The ports that are not denied, as sorted ranges."""
-    left: list[tuple[int, int]] = []
-    for first, last in ports:
-        for deny_first, deny_last in denied:
-            if deny_last < first or last < deny_first:
-                continue
-            if first < deny_first:
-                left.append((first, deny_first - 1))
-            first = deny_last + 1
-        if first <= last:
-            left.append((first, last))
-    return tuple(left)
-
-
 def _peers_beside(allow: Rule, deny: Rule) -> tuple[Peer, list[Peer]] | None:
     """The peers of both rules, and those of ``allow`` alone. None: the rules have no peer in common."""
     if deny.peer is None or deny.peer == allow.peer:
         return allow.peer, []
-    whole = allow.peer or _EVERYWHERE[allow.ethertype]
+    whole = allow.peer or ANYWHERE[allow.ethertype]
     if not isinstance(whole, IPv4Network | IPv6Network) or not isinstance(deny.peer, IPv4Network | IPv6Network):
         raise _Inexpressible(f"{deny.id} denies part of it; only of CIDRs can a part be taken out")
     if whole.version != deny.peer.version or not whole.overlaps(deny.peer):

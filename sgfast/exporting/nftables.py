@@ -16,9 +16,11 @@ from itertools import pairwise
 from typing import Literal
 from zlib import crc32
 
+from sgfast.algebra.addresses import ADDRESS, addresses_of
 from sgfast.errors import ExportError
-from sgfast.exporting.address_sets import ADDRESS, MAX_RANGES, Range, merge, range_of, views
+from sgfast.exporting.address_sets import MAX_RANGES, views
 from sgfast.exporting.nft_table import TABLE, Chain, Elements, Table, difference
+from sgfast.policy.matching import precedence
 from sgfast.policy.model import (
     AH,
     DCCP,
@@ -37,6 +39,7 @@ from sgfast.policy.model import (
     SecurityGroup,
     Timeouts,
 )
+from sgfast.policy.ranges import Range
 from sgfast.policy.rule_text import ports_text
 from sgfast.policy.yaml_nodes import shown_origin
 
@@ -333,7 +336,7 @@ class _Writer:
         for each in self.policy.address_groups:
             if each.name in address_groups:
                 for family in _FAMILIES:
-                    ranges = merge(range_of(one) for one in each.addresses if one.version == family)
+                    ranges = addresses_of(each.addresses, family)
                     self._set(family, f"addresses{family}/{each.name}", ranges)
 
     def _set(self, family: int, name: str, ranges: Iterable[Range]) -> None:
@@ -386,7 +389,7 @@ class _Writer:
                     text = f'{_match(rule, vpc, side)} {verdict} comment "{rule.id}"'
                     name = f"rules/{vpc}/{group.name}/{way}/{rule.priority}/{rule.action}"
                     rules.setdefault(name, []).append(text)
-                    chains.add((rule.priority, rule.action != "deny", name))
+                    chains.add((*precedence(rule), name))
             self.rules[vpc, group.name, way] = sorted(chains)
         self.table.chains.update((name, Chain(tuple(lines))) for name, lines in rules.items())
 

@@ -11,10 +11,9 @@ from typing import Literal
 from sgfast.importing.draft import BOTH_VERSIONS, Draft, DraftRule
 from sgfast.importing.location import Location
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Direction
-from sgfast.policy.network_keys import network_key
-from sgfast.policy.networks import parse_network
-from sgfast.policy.ports import LAST_PORT
+from sgfast.policy.networks import network_key, parse_network
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
+from sgfast.policy.ranges import LAST_PORT
 from sgfast.policy.yaml_nodes import show
 
 #: The lists of an interface's addresses, and the key of each address in them.

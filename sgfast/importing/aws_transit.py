@@ -25,7 +25,7 @@ from sgfast.importing.fields import JsonObject
 from sgfast.importing.location import Location
 from sgfast.importing.values import one_network
 from sgfast.policy.model import Network
-from sgfast.policy.network_keys import network_key, without_duplicates
+from sgfast.policy.networks import network_key, without_duplicates
 
 #: The most pairs of VPCs at all gateways together: those of one gateway with a thousand VPCs.
 MOST_PAIRS = 500_000

@@ -54,10 +54,10 @@ from sgfast.policy.model import (
     Direction,
     Network,
 )
-from sgfast.policy.network_keys import network_key, without_duplicates
-from sgfast.policy.ports import ALL_PORTS, LAST_PORT, merged
+from sgfast.policy.networks import network_key, without_duplicates
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
+from sgfast.policy.ranges import ALL_PORTS, LAST_PORT, union
 from sgfast.policy.yaml_nodes import show
 
 __all__ = ["Draft", "DraftInstance", "DraftRule", "Location", "Made"]
@@ -401,7 +401,7 @@ class Draft:
             return True
         if any(not 0 <= first <= last for first, last in ranges):
             return True     # an error, which ``_written_ports`` tells
-        if merged(ranges) == ALL_PORTS:
+        if union(ranges) == ALL_PORTS:
             rule.ports = None
             return True
         rule.ports = [(max(first, first_port), last) for first, last in ranges if last >= first_port]

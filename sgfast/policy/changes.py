@@ -20,9 +20,9 @@ from sgfast.policy.model import (
     SecurityGroup,
     mixed_groups,
 )
-from sgfast.policy.network_keys import network_key
-from sgfast.policy.ports import LAST_PORT
+from sgfast.policy.networks import network_key
 from sgfast.policy.profiles import PROFILES
+from sgfast.policy.ranges import LAST_PORT
 from sgfast.policy.templates import RuleNumbers, default_group
 from sgfast.spelling import did_you_mean
 

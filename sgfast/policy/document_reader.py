@@ -36,7 +36,7 @@ from sgfast.policy.model import (
     Vpc,
     mixed_groups,
 )
-from sgfast.policy.network_keys import network_key, without_duplicates
+from sgfast.policy.networks import network_key, without_duplicates
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.profiles import OTC, PROFILES, Profile
 from sgfast.policy.rules import RuleReader

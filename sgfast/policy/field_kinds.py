@@ -18,8 +18,8 @@ from sgfast.policy import lookup
 from sgfast.policy.model import WORDS
 from sgfast.policy.networks import parse_network
 from sgfast.policy.node_reader import DocumentErrors, NodeReader
-from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
+from sgfast.policy.ranges import LAST_PORT
 from sgfast.policy.timestamps import INSTANT, MAX_SECONDS, OUT_OF_RANGE, instant_ns, zone_hint
 from sgfast.policy.yaml_nodes import show
 

@@ -42,7 +42,7 @@ from sgfast.policy.model import (
     Timeouts,
     Vpc,
 )
-from sgfast.policy.ports import LAST_PORT
+from sgfast.policy.ranges import LAST_PORT
 from sgfast.policy.rules import NEEDS_A_TYPE, ONLY_OF_ICMP, no_ports
 from sgfast.policy.serialization import field_types
 

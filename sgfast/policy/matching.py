@@ -45,6 +45,11 @@ class Packet:
     icmp_code: int | None
 
 
+def precedence(rule: Rule) -> tuple[int, bool]:
+    """Sort key: of the matching rules the lowest wins (SPEC 4.10), and among equals the first in the document."""
+    return rule.priority, rule.action != "deny"
+
+
 def rules_of(policy: Policy, instance: Instance, direction: Direction) -> Iterator[RuleInGroup]:
     """The rules that apply to packets to an instance (inbound) or from it (outbound), in document order."""
     for group in policy.security_groups:
@@ -70,8 +75,7 @@ def compare(
             if nearest and len(fields) < len(nearest[0][1]):
                 nearest.clear()
             nearest.append((found, fields))
-    # Among equals, the first in the document wins.
-    matching.sort(key=lambda found: (found.rule.priority, found.rule.action != "deny"))
+    matching.sort(key=lambda found: precedence(found.rule))
     return matching, nearest
 
 

@@ -10,7 +10,8 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
-from sgfast.policy.ports import Ports, normal_form
+from sgfast.policy.ranges import Ranges as Ports
+from sgfast.policy.ranges import normal_form
 
 Network = IPv4Network | IPv6Network
 Direction = Literal["inbound", "outbound"]

@@ -1,10 +1,15 @@
-"""Parse addresses and CIDRs written by users (SPEC 2.3, 2.6)."""
+"""Parse addresses and CIDRs written by users (SPEC 2.3, 2.6), and use networks as keys.
+
+Python's own hash of an IPv6 network is a remainder: whoever writes a file, or sends packets, can choose thousands of
+networks with equal hashes, which make a dict or a set take quadratic time (SPEC 11). Bytes have a hash with a secret.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from sgfast.policy.model import Network
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Peer
 
 #: Destinations in these are never an instance (SPEC 3.3), and addresses in these are in no security group (SPEC 4.14).
 NEVER_AN_INSTANCE: tuple[Network, ...] = (
@@ -54,3 +59,20 @@ def parse_network(text: str, *, host_bits: bool = False) -> Network:
     if below and not host_bits:
         raise ValueError(f"host bits are set: write {network} for the network or {address_text} for the single address")
     return network
+
+
+def network_key(network: Network) -> bytes:
+    """Equal for equal networks: the address in network byte order and the prefix length, 5 or 17 bytes."""
+    return network.network_address.packed + bytes([network.prefixlen])
+
+
+def peer_key(peer: Peer) -> bytes | GroupPeer | AddressGroupPeer | None:
+    """Equal for equal peers."""
+    if peer is None or isinstance(peer, GroupPeer | AddressGroupPeer):
+        return peer
+    return network_key(peer)
+
+
+def without_duplicates(networks: Iterable[Network]) -> tuple[Network, ...]:
+    """The networks in their order, each once."""
+    return tuple({network_key(network): network for network in networks}.values())

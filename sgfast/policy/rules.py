@@ -25,8 +25,8 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.node_reader import NodeReader
-from sgfast.policy.ports import ALL_PORTS, LAST_PORT, Ports, merged
 from sgfast.policy.protocols import protocol_name
+from sgfast.policy.ranges import ALL_PORTS, LAST_PORT, Ranges, union
 from sgfast.policy.rule_text import ports_text
 from sgfast.policy.yaml_nodes import show
 
@@ -113,7 +113,7 @@ class RuleReader:
 
     # Ports, ICMP type (SPEC 2.1, 2.2)
 
-    def _ports_of(self, written: Written, protocol: int | None) -> Ports | None:
+    def _ports_of(self, written: Written, protocol: int | None) -> Ranges | None:
         if "ports" not in written.nodes:
             return None
         if protocol not in PORT_PROTOCOLS:
@@ -122,7 +122,7 @@ class RuleReader:
         if not items:
             raise written.error("ports", "is an empty list: leave ports out for all ports")
         ranges = [each for item, path in items for each in self._port_ranges(item, path)]
-        ports = merged(ranges) if len(ranges) > 1 else tuple(ranges)
+        ports = union(ranges) if len(ranges) > 1 else tuple(ranges)
         if ports[0][0] >= self._first_port:
             return ports
         are_all = ports == ALL_PORTS

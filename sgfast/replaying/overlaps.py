@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sgfast.compiler.addresses import owned_prefixes
+from sgfast.algebra.addresses import owned_prefixes
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import (

@@ -6,8 +6,8 @@ import os
 from collections import Counter
 from fnmatch import fnmatchcase
 
+from sgfast.algebra.addresses import owned_prefixes
 from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.compiler.addresses import owned_prefixes
 from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
 from sgfast.policy.model import Policy
 from sgfast.preprocess.vpcs import VpcMarks

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sgfast.explaining import Explained, NearMiss, SideExplained, service_of
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.rule_text import rule_text
+from sgfast.questions.explaining import Explained, NearMiss, SideExplained, service_of
 from sgfast.report.amounts import plural
 from sgfast.report.page import Page
 from sgfast.system.names import printable

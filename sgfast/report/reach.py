@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
-from sgfast.reaching import Part, Reach, Row
+from sgfast.questions.names import Part
+from sgfast.questions.rows import Reach, Row
 from sgfast.report.amounts import plural
 from sgfast.report.page import Page
 from sgfast.system.names import printable

@@ -25,7 +25,7 @@ from sgfast.policy.model import (
     Policy,
     Rule,
 )
-from sgfast.policy.network_keys import peer_key
+from sgfast.policy.networks import peer_key
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, Denied
 from sgfast.report.amounts import grouped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -14,7 +15,7 @@ from sgfast.policy.loaded import LoadedPolicy, having
 from sgfast.policy.model import DEFAULT_GROUP, DEFAULT_VPC, TCP, Instance, Policy, Rule, SecurityGroup
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.templates import default_group
-from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
+from sgfast.policy.yaml_nodes import MAP, SEQ, compose, garbage_collection_paused, plain, read_document
 from sgfast.suggesting.observing import Kind
 
 OPEN_GROUP = "open"
@@ -27,8 +28,6 @@ _SERVICES = {
 }  # fmt: skip
 #: The most services in a group's name.
 _NAMED_SERVICES = 3
-
-_STR, _SEQ, _MAP = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 
 
 def load_instances(path: str | os.PathLike[str]) -> Policy:
@@ -56,23 +55,20 @@ def _document_of(instances: SequenceNode) -> MappingNode:
                 vpcs.setdefault(value.value, value)
             elif key.value == "security_groups" and isinstance(value, SequenceNode):
                 groups.update((item.value, item) for item in value.value if isinstance(item, ScalarNode))
-    parts: list[tuple[Node, Node]] = [(_word("version", instances), _word("1", instances, plain=True))]
+    parts: list[tuple[Node, Node]] = [(_key("version", instances), plain("1", instances))]
     for section, names in (("vpcs", vpcs), ("security_groups", groups)):
         if names:
-            items = [MappingNode(_MAP, [(_word("name", node), node)], node.start_mark) for node in names.values()]
-            parts.append((_word(section, instances), SequenceNode(_SEQ, items, instances.start_mark)))
-    parts.append((_word("instances", instances), instances))
-    return MappingNode(_MAP, parts, instances.start_mark)
+            items = [MappingNode(MAP, [(_key("name", node), node)], node.start_mark) for node in names.values()]
+            parts.append((_key(section, instances), SequenceNode(SEQ, items, instances.start_mark)))
+    parts.append((_key("instances", instances), instances))
+    return MappingNode(MAP, parts, instances.start_mark)
+
+
+_key = partial(plain, quoted=True)
 
 
 def _distinct(nodes: list[Node]) -> Iterable[Node]:
     return {id(node): node for node in nodes}.values()
-
-
-def _word(text: str, where: Node, *, plain: bool = False) -> ScalarNode:
-    # The reader resolves plain scalars itself. Keys are strings either way.
-    tag = "?" if plain else _STR
-    return ScalarNode(tag, text, where.start_mark, where.end_mark)
 
 
 def starter(addresses: Iterable[IPv4Address | IPv6Address]) -> Policy:

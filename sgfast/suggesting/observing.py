@@ -124,6 +124,24 @@ def ports_or_types(flows: Rows) -> NDArray[np.int64]:
     return np.where(is_icmp, flows["icmp"] >> 8, ports)
 
 
+def ends_of(flows: Rows, dtype: np.dtype[Any]) -> Rows:
+    """The ends and the services of FLOW_DTYPE rows, as rows of a type that has at least these fields."""
+    found = np.zeros(len(flows), dtype=dtype)
+    for name in ("initiator", "responder", "instance", "family", "protocol"):
+        found[name] = flows[name]
+    found["port"] = ports_or_types(flows)
+    return found
+
+
+def kind_of(row: Any, names: Sequence[str]) -> Kind:
+    """The kind that a row of ``ends_of`` is of. ``names``: those of instances, by number."""
+    length = 4 if row["family"] == 4 else 16
+    initiator, responder = (row[end][:length].tobytes() for end in ("initiator", "responder"))
+    egress, ingress = (names[number] if number >= 0 else None for number in row["instance"].tolist())
+    port = int(row["port"])
+    return Kind(initiator, responder, egress, ingress, int(row["protocol"]), None if port < 0 else port)
+
+
 class Observer:
     """A ``FlowSink`` that adds up the connections to be allowed and those to be left out."""
 
@@ -146,10 +164,9 @@ class Observer:
     def write(self, flows: Rows) -> None:
         if not len(flows):
             return
-        keys = np.zeros(len(flows), dtype=_KIND_DTYPE)
-        for name in ("initiator", "responder", "instance", "family", "protocol", "verdict", "reason", "answer"):
+        keys = ends_of(flows, _KIND_DTYPE)
+        for name in ("verdict", "reason", "answer"):
             keys[name] = flows[name]
-        keys["port"] = ports_or_types(flows)
         if self._by_role:
             is_six = flows["family"] == 6
             is_dhcp = (flows["protocol"] == UDP) & (flows["ports"] == np.where(is_six, 546 << 16 | 547, 68 << 16 | 67))
@@ -172,11 +189,7 @@ class Observer:
             self._take(keys[firsts[n]], evidence)
 
     def _take(self, row: Any, evidence: Evidence) -> None:
-        length = 16 if row["family"] == 6 else 4
-        initiator, responder = (row[end][:length].tobytes() for end in ("initiator", "responder"))
-        egress, ingress = (self._names[number] if number >= 0 else None for number in row["instance"].tolist())
-        port, protocol = int(row["port"]), int(row["protocol"])
-        kind = Kind(initiator, responder, egress, ingress, protocol, None if port < 0 else port, bool(row["is_free"]))
+        kind = kind_of(row, self._names)._replace(is_free=bool(row["is_free"]))
         why = self._why_not(int(row["verdict"]), int(row["reason"]), int(row["answer"]))
         why = why or _cannot_be_named(kind, self._first_port)
         kinds = self.wanted if why is None else self.left_out.setdefault(why, {})

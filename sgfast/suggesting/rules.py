@@ -18,7 +18,7 @@ type and any code.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import combinations
@@ -36,9 +36,8 @@ from sgfast.policy.model import (
     Rule,
     SecurityGroup,
 )
-from sgfast.policy.network_keys import peer_key
-from sgfast.policy.networks import is_multicast
-from sgfast.policy.ports import merged
+from sgfast.policy.networks import is_multicast, peer_key
+from sgfast.policy.ranges import union
 from sgfast.policy.templates import RuleNumbers
 from sgfast.suggesting.observing import Evidence, Kind
 
@@ -75,7 +74,7 @@ class Limits:
             raise ArgumentError(f"min_connections must be at least 1, not {self.min_connections!r:.80}")
 
 
-class Service(NamedTuple):
+class NeededService(NamedTuple):
     direction: Direction
     family: Literal[4, 6]
     protocol: int
@@ -86,7 +85,7 @@ class Need(NamedTuple):
     """A need for a rule at one end of connections of one kind."""
 
     instance: str
-    service: Service
+    service: NeededService
     peer: bytes
     peer_instance: str | None
 
@@ -126,10 +125,10 @@ def needs_of(kind: Kind) -> list[Need]:
     found = []
     family: Literal[4, 6] = 4 if kind.family == 4 else 6
     if kind.egress is not None and not kind.is_free:
-        service = Service("outbound", family, kind.protocol, kind.port)
+        service = NeededService("outbound", family, kind.protocol, kind.port)
         found.append(Need(kind.egress, service, kind.responder, kind.ingress))
     if kind.ingress is not None:
-        service = Service("inbound", family, kind.protocol, kind.port)
+        service = NeededService("inbound", family, kind.protocol, kind.port)
         found.append(Need(kind.ingress, service, kind.initiator, kind.egress))
     return found
 
@@ -188,7 +187,7 @@ class Drafter:
         for kind, evidence in kinds.items():
             for need in needs_of(kind):
                 needs.setdefault(need, Evidence()).add(evidence)
-        by_service: defaultdict[Service, set[str]] = defaultdict(set)
+        by_service: defaultdict[NeededService, set[str]] = defaultdict(set)
         for need in needs:
             by_service[need.service].add(need.instance)
         chosen = {service: self._groups_for(names) for service, names in by_service.items()}
@@ -209,19 +208,13 @@ class Drafter:
     def _groups_for(self, instances: set[str]) -> dict[str, str]:
         """The group that gets the rule of each instance."""
         found: dict[str, str] = {}
-        left = set(instances)
         # An instance that is in only one group leaves no choice.
         for group in self._only_groups(instances, self._groups):
-            left -= self._members[group]
             found.update(dict.fromkeys(instances & self._members[group], group))
-        while left:
-            candidates = {group for name in left for group in self._groups[name]}
-            best = min(candidates, key=lambda group: (
-                -len(left & self._members[group]), len(self._members[group]), self._place[group]
-            ))  # fmt: skip
-            for name in left & self._members[best]:
-                found[name] = best
-            left -= self._members[best]
+        left = instances - found.keys()
+        for group in self._greedy(self._smallest_first(left, self._groups), left):
+            for name in left & self._members[group]:
+                found.setdefault(name, group)
         return found
 
     def _only_groups(self, instances: set[str], choices: _Choices) -> list[str]:
@@ -288,11 +281,8 @@ class Drafter:
         for need in needs:
             ports_of[str(need.peer_instance)].add(need.service.port)
         left = set(ports_of)
-        candidates = {group for name in left for group in choices[name]}
-        # Smaller groups come first among equals: they let fewer instances in.
-        order = sorted(candidates, key=lambda group: (len(self._members[group]), self._place[group]))
         found: dict[str, set[int | None]] = {}
-        for group in self._fewest(order, left, choices):
+        for group in self._fewest(self._smallest_first(left, choices), left, choices):
             members = left & self._members[group]
             if members:
                 found[group] = set().union(*(ports_of[name] for name in members))
@@ -312,11 +302,21 @@ class Drafter:
                 if covering:
                     chosen += min(covering, key=lambda choice: sum(len(self._members[group]) for group in choice))
                     return chosen
-        left = set(instances)
+        return chosen + self._greedy(groups, instances)
+
+    def _smallest_first(self, instances: Iterable[str], choices: _Choices) -> list[str]:
+        """The groups to choose from. Among equals the smaller ones count: they let fewer instances in."""
+        candidates = {group for name in instances for group in choices[name]}
+        return sorted(candidates, key=lambda group: (len(self._members[group]), self._place[group]))
+
+    def _greedy(self, groups: list[str], instances: Set[str]) -> list[str]:
+        """Groups whose members include all the instances: the one with most of those that are left, again and again."""
+        chosen = []
+        left = instances
         while left:
             best = max(groups, key=lambda group: len(left & self._members[group]))
             chosen.append(best)
-            left -= self._members[best]
+            left = left - self._members[best]
         return chosen
 
     def _address_terms(
@@ -447,6 +447,6 @@ def _rule(draft: _Draft, ports: list[int | None], rule_id: str) -> Rule:
     is_icmp = draft.protocol == (ICMP if draft.family == 4 else ICMPV6)
     return Rule(
         rule_id, draft.direction, draft.family, draft.protocol,
-        ports=merged((port, port) for port in numbers) if numbers and not is_icmp else None,
+        ports=union((port, port) for port in numbers) if numbers and not is_icmp else None,
         icmp_type=numbers[0] if is_icmp else None, peer=draft.peer,
     )  # fmt: skip

@@ -17,10 +17,11 @@ from command import PCAPS, SHOP, sgfast
 from effort import some
 
 import sgfast as library
-from sgfast.explaining import explain
 from sgfast.exporting.nftables import zones
-from sgfast.reaching import first_contradiction, named_end, named_service
-from sgfast.reaching.services import single_service
+from sgfast.questions.contradiction import first_contradiction
+from sgfast.questions.ends import named_end
+from sgfast.questions.explaining import explain
+from sgfast.questions.services import named_service, single_service
 
 POLICY = library.load(SHOP[0])
 EXPECTATIONS = """

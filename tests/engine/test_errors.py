@@ -14,8 +14,8 @@ import pytest
 from command import SHOP
 
 import sgfast
-from sgfast.explaining import explain
 from sgfast.policy.changes import RemoveInstance, RemoveRule
+from sgfast.questions.explaining import explain
 from sgfast.suggesting import Limits, suggest
 
 POLICY = sgfast.load_policy(SHOP[0])

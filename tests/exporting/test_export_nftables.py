@@ -428,7 +428,7 @@ instances:
     )]  # fmt: skip
     for setting, members in (("by-owner", [(first, below), (above, last)]), ("by-address", [(first, last)])):
         found = views(parse_policy(text.replace("MEMBERS", setting)), ["default"])["default"].members(["g"])
-        assert found["g", 4] == [*members, *high]
+        assert found["g", 4] == (*members, *high)
 
 
 def test_members_of_a_group_are_in_the_same_region_and_in_connected_vpcs() -> None:

@@ -18,10 +18,10 @@ from traffic import OUTSIDE, policies
 from sgfast.checking import check_policy
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError
-from sgfast.explaining import Explained, explain
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.assuming import with_assumed
 from sgfast.policy.model import Policy
+from sgfast.questions.explaining import Explained, explain
 
 Capsys = pytest.CaptureFixture[str]
 

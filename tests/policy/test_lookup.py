@@ -13,13 +13,13 @@ from sgfast import Engine, load_snapshot, save_snapshot
 from sgfast.checking import check_policy
 from sgfast.comparing import diff
 from sgfast.errors import PolicyError
-from sgfast.explaining import explain
 from sgfast.flow_logs import check_logs
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import AddInstance, apply_changes
 from sgfast.policy.lookup import find
 from sgfast.policy.model import Instance, Policy
+from sgfast.questions.explaining import explain
 from sgfast.replaying import ReplayOptions, run_replay
 from sgfast.report.answers.check import check_answer
 from sgfast.report.answers.diff import capture_diff

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from command import PCAPS, sgfast
 
-from sgfast.policy.network_keys import network_key, without_duplicates
+from sgfast.policy.networks import network_key, without_duplicates
 
 
 def test_keys_are_equal_for_equal_networks_only() -> None:

@@ -18,7 +18,6 @@ from sgfast import Engine, parse_policy, replay
 from sgfast.checking import check_policy
 from sgfast.errors import PolicyError
 from sgfast.expectations.first import first_expectations
-from sgfast.explaining import explain
 from sgfast.flow_logs.checking import check_logs
 from sgfast.importing.draft import Draft
 from sgfast.importing.location import Location
@@ -27,7 +26,8 @@ from sgfast.importing.sources import source_of
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule
 from sgfast.policy.expectations import parse_expectations
-from sgfast.proving import Expectations
+from sgfast.questions.explaining import explain
+from sgfast.questions.proving import Expectations
 from sgfast.replaying.options import ReplayOptions
 from sgfast.suggesting import load_instances, suggest
 

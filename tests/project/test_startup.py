@@ -17,31 +17,31 @@ PROPOSED, EXPECTED = str(PCAPS / "shop.proposed.yaml"), str(PCAPS / "shop.expect
 #: Modules that take long to import, or stand for some that do. A module stands for those below it, too.
 PARTS = {
     "numpy", "rich", "xml", "sgfast.capture.reader", "sgfast.checking", "sgfast.checking.unmet",
-    "sgfast.checking.usage", "sgfast.comparing", "sgfast.compiler", "sgfast.engine", "sgfast.explaining",
+    "sgfast.checking.usage", "sgfast.comparing", "sgfast.compiler", "sgfast.engine",
     "sgfast.exporting", "sgfast.exporting.terraform", "sgfast.flow_logs", "sgfast.policy.changes",
     *(f"sgfast.importing.{name}" for name in ("reading", *FORMATS)),
-    "sgfast.policy.made_values", "sgfast.preprocess.filter_text", "sgfast.proving", "sgfast.reaching",
-    "sgfast.reference", "sgfast.replaying.cluster", "sgfast.replaying.results", "sgfast.replaying.run",
-    "sgfast.replaying.vpc_runner", "sgfast.report.html", "sgfast.report.rollup", "sgfast.snapshot", "sgfast.suggesting",
+    "sgfast.policy.made_values", "sgfast.preprocess.filter_text", "sgfast.questions.explaining",
+    "sgfast.questions.proving", "sgfast.questions.relation", "sgfast.reference", "sgfast.replaying.cluster",
+    "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.replaying.vpc_runner", "sgfast.report.html",
+    "sgfast.report.rollup", "sgfast.snapshot", "sgfast.suggesting",
 }  # fmt: skip
 ENGINE = {"numpy", "sgfast.compiler", "sgfast.engine"}
 REPLAY = ENGINE | {
     "sgfast.capture.reader", "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.report.rollup",
 }  # fmt: skip
-REACHING = {"numpy", "sgfast.compiler", "sgfast.reaching"}
+REACHING = {"numpy", "sgfast.questions.relation"}
 
 #: The parts that commands need.
 NEEDED = {
     ("check", POLICY): ENGINE | {"sgfast.checking"},
     ("explain", POLICY, "--from", "web-1", "--to", "db-1", "--protocol", "tcp", "--port", "5432"): ENGINE
-    | {"sgfast.explaining"},
+    | {"sgfast.questions.explaining"},
     ("reach", POLICY): REACHING,
     ("diff", POLICY, PROPOSED): ENGINE | REACHING,
-    ("test", POLICY, EXPECTED): ENGINE | REACHING | {"sgfast.explaining", "sgfast.proving"},
+    ("test", POLICY, EXPECTED): ENGINE | REACHING | {"sgfast.questions.explaining", "sgfast.questions.proving"},
     ("import", "auto", str(PCAPS / "export")): {"sgfast.importing.reading", "sgfast.importing.neutron"},
     ("export", POLICY, "--to", "openstack"): {"sgfast.exporting"},
-    # AWS needs the addresses of the web servers in the place of their group, so it asks who owns which ones.
-    ("export", POLICY, "--to", "aws"): {"numpy", "sgfast.compiler", "sgfast.exporting"},
+    ("export", POLICY, "--to", "aws"): {"sgfast.exporting"},
     ("replay", POLICY, CAPTURE): REPLAY,
     ("suggest", CAPTURE): REPLAY | {"sgfast.suggesting"},
 }

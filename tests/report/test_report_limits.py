@@ -15,7 +15,7 @@ from sgfast import replay
 from sgfast.comparing import MovedTraffic, diff
 from sgfast.loading import load_policy
 from sgfast.policy.model import Rule
-from sgfast.reaching import difference
+from sgfast.questions.difference import difference
 from sgfast.replaying import RuleHits
 
 Capsys = pytest.CaptureFixture[str]

@@ -9,14 +9,14 @@ import pytest
 from command import SHOP, handshake, write_capture
 from frames import ethernet, icmp, ip, udp
 
+from sgfast.expectations import first as module
 from sgfast.expectations.first import FirstExpectations, first_expectations
-from sgfast.explaining import CLIENT_PORT
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
-from sgfast.proving import Expectations
+from sgfast.questions.explaining import CLIENT_PORT
+from sgfast.questions.proving import Expectations
 from sgfast.replaying.options import ReplayOptions
-from sgfast.suggesting import expectations as module
 
 POLICY = parse_policy("""
 version: 1

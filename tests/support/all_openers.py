@@ -10,9 +10,12 @@ from ipaddress import ip_address, ip_network
 from checked_policies import BLOCKS, GRE, TCP, UDP
 from winners import Address, Service, winner
 
-from sgfast.compiler.ports import KEYS
+from sgfast.algebra.services import KEYS
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
-from sgfast.reaching import End, Part, Row, ServiceSet, named_end, named_service
+from sgfast.questions.ends import NamedEnd, named_end
+from sgfast.questions.names import Part
+from sgfast.questions.rows import Row
+from sgfast.questions.services import ServiceSet, named_service
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import _peer_matches
@@ -68,7 +71,7 @@ class Truth:
             return None
         return self.engines[vpc]._owner(address)
 
-    def is_between(self, packet: Packet, source: End, destination: End) -> bool:
+    def is_between(self, packet: Packet, source: NamedEnd, destination: NamedEnd) -> bool:
         for end, address, is_destination in ((source, packet.source, False), (destination, packet.destination, True)):
             owner = self.owner(packet.vpc, address, is_destination)
             is_in = any(address in network for network in end.networks)

@@ -13,11 +13,13 @@ from workshop import ROOT
 
 import sgfast
 from sgfast.comparing import run_diff
-from sgfast.explaining import explain
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.loaded import having
-from sgfast.proving import Expectations
-from sgfast.reaching import Part, difference, reach
+from sgfast.questions.difference import difference
+from sgfast.questions.explaining import explain
+from sgfast.questions.names import Part
+from sgfast.questions.proving import Expectations
+from sgfast.questions.rows import reach
 from sgfast.replaying import ReplayOptions
 
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"

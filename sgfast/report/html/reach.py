@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sgfast.policy.document_reader import Lines
-from sgfast.reaching import Part, Reach
+from sgfast.questions.names import Part
+from sgfast.questions.rows import Reach
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.html.matrix import Outcome, legend, matrix_table

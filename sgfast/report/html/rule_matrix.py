@@ -14,11 +14,12 @@ from math import log2
 
 import numpy as np
 
-from sgfast.compiler.ports import KEYS
+from sgfast.algebra.services import KEYS
 from sgfast.policy.model import Policy
-from sgfast.reaching import Part, Row, named_service
-from sgfast.reaching.ranges import Ranges, difference, intersection, union
-from sgfast.reaching.services import openers, services_text
+from sgfast.policy.ranges import Ranges, difference, intersection, union
+from sgfast.questions.names import Part
+from sgfast.questions.rows import Row
+from sgfast.questions.services import named_service, openers, services_text
 from sgfast.report.amounts import grouped
 from sgfast.report.html.columns import labels
 from sgfast.report.html.matrix import Axis, Cell, Matrix, Outcome, axis

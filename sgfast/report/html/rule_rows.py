@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sgfast.policy.document_reader import Lines
-from sgfast.reaching import Decider, Part
+from sgfast.questions.names import Part
+from sgfast.questions.rows import Decider
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.difference import decider_text
 from sgfast.report.html.columns import line_words, packed_text, rule_line

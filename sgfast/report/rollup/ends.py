@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.policy.model import AddressGroupPeer, Network, Policy
-from sgfast.policy.network_keys import network_key
+from sgfast.policy.networks import network_key
 from sgfast.replaying.kinds import Kinds, grouped
 
 EndKind = Literal[

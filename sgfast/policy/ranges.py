@@ -1,0 +1,82 @@
+"""Sets of whole numbers as sorted ranges that neither overlap nor touch: ports (SPEC 2.2), services, addresses."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from operator import itemgetter, sub
+
+Range = tuple[int, int]
+"""The first and the last number."""
+Ranges = tuple[Range, ...]
+
+LAST_PORT = 65535
+ALL_PORTS: Ranges = ((0, LAST_PORT),)
+
+
+def union(ranges: Iterable[Range]) -> Ranges:
+    """Union of ranges in any order, which may overlap."""
+    made: list[Range] = []
+    for first, last in sorted(ranges):
+        if made and first <= made[-1][1] + 1:
+            made[-1] = (made[-1][0], max(last, made[-1][1]))
+        else:
+            made.append((first, last))
+    return tuple(made)
+
+
+def intersection(one: Ranges, other: Ranges) -> Ranges:
+    made = []
+    m = n = 0
+    while m < len(one) and n < len(other):
+        first, last = max(one[m][0], other[n][0]), min(one[m][1], other[n][1])
+        if first <= last:
+            made.append((first, last))
+        if one[m][1] < other[n][1]:
+            m += 1
+        else:
+            n += 1
+    return tuple(made)
+
+
+def difference(one: Ranges, other: Ranges) -> Ranges:
+    """Numbers that are in ``one`` and not in ``other``."""
+    made = []
+    n = 0
+    for first, last in one:
+        while n < len(other) and other[n][1] < first:
+            n += 1
+        at, m = first, n
+        while m < len(other) and other[m][0] <= last:
+            if at < other[m][0]:
+                made.append((at, other[m][0] - 1))
+            at = other[m][1] + 1
+            m += 1
+        if at <= last:
+            made.append((at, last))
+    return tuple(made)
+
+
+def lowest(ranges: Ranges, first: int, last: int) -> int | None:
+    """The lowest number from ``first`` to ``last`` that is in the set; None: none is."""
+    n = bisect_left(ranges, first, key=itemgetter(1))
+    return max(ranges[n][0], first) if n < len(ranges) and ranges[n][0] <= last else None
+
+
+def covers(ranges: Ranges, first: int, last: int) -> bool:
+    """Whether all numbers from ``first`` to ``last`` are in the set."""
+    n = bisect_left(ranges, first, key=itemgetter(1))
+    return n < len(ranges) and ranges[n][0] <= first and last <= ranges[n][1]
+
+
+def normal_form(ports: Ranges) -> Ranges | None:
+    """The ports of a rule as a set; None: they are all ports. What is no set of ports is returned as it is."""
+    if isinstance(ports, tuple) and len(ports) > 1:
+        try:
+            firsts, lasts = zip(*ports, strict=True)
+            # No loop, because each copy of a rule comes here.
+            if min(map(sub, firsts[1:], lasts)) < 2 and all(first <= last for first, last in ports):
+                ports = union(ports)
+        except (TypeError, ValueError):
+            return ports
+    return None if ports == ALL_PORTS else ports

@@ -1,0 +1,125 @@
+"""Connections that may be opened under one policy and not under another, and the rules that decide (SPEC 12.6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgfast.algebra.services import Mask
+from sgfast.notebook import html_text
+from sgfast.policy.model import Direction, Policy
+from sgfast.questions.ends import ANY
+from sgfast.questions.nodes import FOREIGN, OUTSIDE, Numbers
+from sgfast.questions.question import Question, Scene
+from sgfast.questions.relation import EMPTY
+from sgfast.questions.rows import (
+    Decider,
+    Row,
+    RowMaker,
+    deciders,
+    in_both_families,
+    rank,
+    rows_as_html,
+    stateless_warnings,
+    with_rules,
+)
+from sgfast.questions.services import named_service
+
+OLD, NEW = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    old: Policy
+    new: Policy
+    #: Connections that may be opened under NEW and not under OLD, in the names of NEW.
+    opened: tuple[Row, ...]
+    #: Connections that may be opened under OLD and not under NEW, in the names of OLD.
+    closed: tuple[Row, ...]
+    #: The reason why nothing was compared, as a sentence; empty if it was.
+    not_compared: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        if self.not_compared:
+            return html_text(self.not_compared)
+        return html_text("Opened:") + rows_as_html(self.opened) + html_text("Closed:") + rows_as_html(self.closed)
+
+
+def difference(old: Policy, new: Policy) -> Difference:
+    """Compare what two policies allow, exactly (SPEC 12.6).
+
+    Raises TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an address.
+    """
+    question = Question([old, new], ANY, ANY, named_service("all"))
+    made: list[list[Row]] = [[], []]
+    makers = {
+        (family, policy): RowMaker(question, family, policy, simpler=False)
+        for family in (4, 6)
+        for policy in (OLD, NEW)
+    }
+    for scene in question.scenes():
+        for policy in (OLD, NEW):
+            only = _Only(question, scene, policy)
+            makers[scene.family, policy].add(scene, only.allowed, only.why)
+    for (_, policy), maker in makers.items():
+        made[policy] += maker.rows()
+    (closed, without), (opened, _) = (
+        with_rules(question, sorted(in_both_families(rows), key=rank)) for rows in made
+    )
+    warnings = dict.fromkeys((*stateless_warnings(old), *stateless_warnings(new), *without))
+    return Difference(old, new, tuple(opened), tuple(closed), warnings=tuple(warnings))
+
+
+class _Only:
+    """Connections that one of two policies allows in a scene and the other does not."""
+
+    def __init__(self, question: Question, scene: Scene, policy: int) -> None:
+        self._question, self._scene, self._policy = question, scene, policy
+        self._relation, self._other = scene.relations[policy], scene.relations[1 - policy]
+
+    def allowed(self, direction: Direction, node: int) -> Numbers:
+        relation, other = self._relation, self._other
+        # Two ends that are one instance under the other policy open no connections there.
+        are_one = other.is_local(direction, node) & ~relation.is_local(direction, node)
+        allowed = np.where(are_one, EMPTY, other.allowed(direction, node))
+        return self._question.sets.each_without(relation.allowed(direction, node), allowed)
+
+    def why(self, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
+        """The rules that make the difference: those that allow it in filters that the other policy's rules keep closed,
+        and the deny rules that keep them closed. If there are none, because instances, peerings or VPCs make the
+        difference: all rules that allow it.
+        """
+        sides: tuple[tuple[Direction, Mask, Mask], ...] = (
+            ("outbound", senders, receivers), ("inbound", receivers, senders),
+        )  # fmt: skip
+        found: list[Decider] = []
+        allowing: list[Decider] = []
+        for side in sides:
+            allows = self._winners(self._policy, *side, services)
+            allowing += allows
+            if self._is_closed(*side, services):
+                winners = self._winners(1 - self._policy, *side, services)
+                denies = [each for each in winners if each.rule.action == "deny"]
+                # A rule that both policies have makes no difference where a deny rule does.
+                news = [each for each in allows if not (denies and self._has(1 - self._policy, each))]
+                found += news + [each for each in denies if not (news and self._has(self._policy, each))]
+        return found or allowing
+
+    def _is_closed(self, direction: Direction, here: Mask, there: Mask, services: int) -> bool:
+        """Whether the other policy's rules for some of these instances do not allow all of the services."""
+        contexts = self._other.contexts(direction)
+        return any(
+            self._question.sets.without(services, number) != EMPTY
+            for context in np.unique(contexts[here]).tolist() if context not in (OUTSIDE, FOREIGN)
+            for number in np.unique(self._other.table(context, direction).allowed[there]).tolist()
+        )  # fmt: skip
+
+    def _winners(self, policy: int, direction: Direction, here: Mask, there: Mask, services: int) -> list[Decider]:
+        return deciders(self._question, self._scene, policy, direction, here, there, services)
+
+    def _has(self, policy: int, decider: Decider) -> bool:
+        """Whether the group of that name in a policy has a rule that says the same."""
+        group = self._question.accounts[policy].policy.group_by_name.get(decider.group)
+        return group is not None and any(rule.without_words() == decider.rule.without_words() for rule in group.rules)

@@ -1,0 +1,585 @@
+"""Explain why a packet that opens a connection is allowed or denied.
+
+For each side it gives the winning rule, or the rules that nearly matched and the fields in which they differ. The
+verdict is ``Engine.check``'s. ``policy.matching`` compares rules and packet. The *nearest* rules are the allow rules of
+the side's groups and direction that differ in the fewest fields. Deny rules are excluded, because matching one would
+not have allowed the packet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
+
+from sgfast.engine import Engine, is_multicast
+from sgfast.errors import AmbiguousAddress, ArgumentError, PolicyError
+from sgfast.loading import PolicySource, load
+from sgfast.notebook import Shown, html_table, html_text
+from sgfast.policy.assuming import with_assumed
+from sgfast.policy.elsewhere import elsewhere_text, owner_in, owners_elsewhere, owners_text
+from sgfast.policy.loaded import having
+from sgfast.policy.lookup import find, similar, vpc_name
+from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
+from sgfast.policy.model import (
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    AddressGroupPeer,
+    Direction,
+    GroupPeer,
+    Instance,
+    Network,
+    Policy,
+    Rule,
+)
+from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
+from sgfast.policy.rule_text import peer_text, ports_text, protocol_text
+from sgfast.questions.services import SingleService
+from sgfast.spelling import did_you_mean
+from sgfast.verdicts import Verdict
+
+#: The opener's default source port. No rule checks it (SPEC 4.9), but it identifies DHCP (SPEC 3.2).
+CLIENT_PORT = 49152
+#: The ICMP type of a ping, by IP version.
+ECHO_REQUEST = {4: 8, 6: 128}
+
+_VERDICTS = {"allow": "allowed", "deny": "denied"}
+#: The most groups of a peer that are named; beyond that only the number is given.
+_LISTED_GROUPS = 5
+#: The most prefixes of an instance that are searched for an address it owns. Each search visits all instances.
+_SEARCHED_PREFIXES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A field of a rule that does not match the packet."""
+
+    field: Field
+    wanted: str
+    has: str
+    #: Further explanation for people; may be empty.
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """An allow rule that does not match, and why."""
+
+    group: str
+    rule: Rule
+    misfits: tuple[Misfit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SideExplained:
+    """Decision of one instance's rules about the packet."""
+
+    instance: Instance
+    direction: Direction
+    #: Whether this filter judged the packet (SPEC 3.6, 3.7). If not, ``verdict`` is what it would have decided.
+    reached: bool
+    verdict: str
+    reason: str
+    winner: RuleInGroup | None
+    #: Other matching rules, in order of precedence.
+    also_match: tuple[RuleInGroup, ...]
+    #: The nearest rules, which tie, in document order. Only set if no rule matches.
+    nearest: tuple[NearMiss, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained(Shown):
+    """Explanation of why one packet is allowed or denied."""
+
+    policy: Policy
+    #: The VPC in which addresses were looked up.
+    vpc: str
+    source: End
+    destination: End
+    protocol: int
+    #: The destination port; None if the protocol has no ports.
+    port: int | None
+    #: The queried source port; None: any.
+    sport: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+    verdict: str
+    reason: str | None
+    #: An explanation beyond the reason; may be empty.
+    note: str
+    #: None for an end that is not an instance.
+    egress: SideExplained | None
+    ingress: SideExplained | None
+    #: Notes, as full sentences: addresses that were chosen where there were several, ends that are assumed or are in a
+    #: group that their instance is not in, and addresses that belong to instances of VPCs that are not peered.
+    choices: tuple[str, ...]
+    #: Instances that are only assumed: ``policy`` has them, the one that was given does not.
+    assumed: tuple[Instance, ...] = ()
+
+    @property
+    def allowed(self) -> bool:
+        return self.verdict == "allow"
+
+    def __repr__(self) -> str:
+        return f"<Explained: {sentence(self)}>"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for side in (self.egress, self.ingress):
+            if side is not None:
+                verdict = side.verdict if side.reached else f"would be {side.verdict}"
+                rule = side.winner.rule.id if side.winner else None
+                near = [f"{each.rule.id} (other {', '.join(m.field for m in each.misfits)})" for each in side.nearest]
+                rows.append((side.instance.name, side.direction, verdict, side.reason, rule, "; ".join(near)))
+        head = ("instance", "direction", "verdict", "reason", "rule", "nearest rules")
+        return "".join(map(html_text, (sentence(self), *self.choices))) + html_table(head, rows)
+
+
+def explain(
+    policy: PolicySource,
+    source: str,
+    destination: str,
+    protocol: str | int,
+    *,
+    port: int | None = None,
+    sport: int | None = None,
+    icmp_type: int | None = None,
+    icmp_code: int | None = None,
+    vpc: str | None = None,
+    as_if_in: Sequence[str] = (),
+) -> Explained:
+    """Explain the verdict for a packet that would open a connection.
+
+    ``source`` and ``destination`` are instances, by any of their words (SPEC 2.12), or addresses. ``port`` is the
+    destination port, for protocols with ports; ``sport``, the source port, only matters for DHCP. Without ``icmp_type``
+    the packet is a ping. ``vpc`` is as for ``Engine``; None: the VPC of the source's instance, or else that of the
+    destination's (SPEC 12.1). ``as_if_in`` makes an end without an instance a machine in these groups:
+    ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end has no instance (SPEC 10.13).
+
+    Raises PolicyError if the policy cannot be used or a name is unknown, ArgumentError for an impossible packet.
+    """
+    policy = load(policy)
+    ends = [_meant(policy, text) for text in (source, destination)] if as_if_in else []
+    addresses = [end for end in ends if isinstance(end, Address) and not is_multicast(end)]
+    policy, assumed = with_assumed(policy, as_if_in, vpc=vpc, candidates=addresses)
+    named = [_address_or_instance(policy, text) for text in (source, destination)]
+    engine = Engine(policy, vpc=vpc_name(policy, vpc) or _home(policy, *named))
+    number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
+    if number is None or not 0 <= number <= 255:
+        hint = did_you_mean(str(protocol), USUAL_PROTOCOLS) or did_you_mean(str(protocol), PROTOCOL_NUMBERS)
+        raise ArgumentError(
+            f"unknown protocol {protocol!r:.80}: use one of IANA's names, or a number from 0 to 255{hint}"
+        )
+    _check_fields(number, port, sport, icmp_type, icmp_code)
+    choices: list[str] = []
+    src, dst = _ends(engine, (source, destination), named, number, choices)
+    for machine in assumed:
+        if machine not in (src.instance, dst.instance):
+            raise ArgumentError(f"{machine.addresses[0].network_address} is neither the source nor the destination")
+        groups = ", ".join(machine.security_groups)
+        choices.append(f"{machine.name} is assumed: a machine as if in {groups}, which the policy does not have.")
+    version = src.address.version
+    if number == ICMP and version == 6:
+        number = ICMPV6
+    elif number == ICMPV6 and version == 4:
+        raise ArgumentError("icmpv6 between IPv4 addresses: use icmp")
+    if number in (ICMP, ICMPV6):
+        icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
+        icmp_code = icmp_code or 0
+    service = SingleService(number, port, icmp_type, icmp_code)
+    return explain_opener(engine, src, dst, service, sport, choices, assumed)
+
+
+def explain_opener(
+    engine: Engine, src: End, dst: End, service: SingleService, sport: int | None = None,
+    choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (),
+) -> Explained:  # fmt: skip
+    """Explain one packet as ``explain`` does. The engine must be fresh, because a connection could decide otherwise."""
+    policy, vpc = engine.policy, engine.vpc
+    protocol, port, icmp_type, icmp_code = service
+    assert vpc is not None
+    judging, to = _judging(engine, src, dst)
+    verdict = judging.check(
+        src.address, to, protocol, sport=CLIENT_PORT if sport is None else sport, dport=port or 0,
+        icmp_type=icmp_type or 0, icmp_code=icmp_code or 0,
+    )  # fmt: skip
+    packet = Packet(src.address.version, protocol, port, icmp_type, icmp_code)
+    sides: list[SideExplained | None] = [None, None]
+    told = []
+    for end in (src, dst):
+        if owners := _elsewhere(policy, vpc, end):
+            text = elsewhere_text(vpc, end.address, owners)
+            told.append(f"{text[0].upper()}{text[1:]}.")
+    if verdict.verdict in ("allow", "deny"):
+        for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
+            if here.instance is not None:
+                side = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
+                sides[n] = side
+                told += _members_by_address(policy, there, (side.winner, *side.also_match))
+    return Explained(
+        policy, vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
+        _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(told)), assumed,
+    )  # fmt: skip
+
+
+def _judging(engine: Engine, src: End, dst: End) -> tuple[Engine, Address]:
+    """The engine that judges the packet, and the destination's address there.
+
+    If the ends are instances of VPCs that are not peered, other instances may have the same addresses, even the two
+    ends may have one. So that engine knows no other instances, and the destination gets another address if it has to.
+    """
+    here, there = src.instance, dst.instance
+    if here is None or there is None or engine.policy.connected(here.vpc, there.vpc):
+        return engine, dst.address
+    to = dst.address
+    if to == src.address:
+        to = type(to)(int(to) ^ 1)
+    two = tuple(
+        replace(instance, addresses=(ip_network(address.packed),))
+        for instance, address in ((here, src.address), (there, to))
+    )
+    return Engine(having(engine.policy, instances=two)), to
+
+
+def _elsewhere(policy: Policy, vpc: str, end: End) -> list[Instance]:
+    """The owners of the end's address in VPCs that are not peered with ``vpc``, if no instance counts as its owner."""
+    counts = end.instance is not None or is_multicast(end.address)
+    return [] if counts else owners_elsewhere(policy, vpc, end.address)
+
+
+def service_of(explained: Explained) -> str:
+    """``tcp/5432``, ``icmp type 8 code 0``"""
+    text = protocol_text(explained.protocol)
+    if explained.port is not None:
+        text += f"/{explained.port}"
+    if explained.sport is not None:
+        text += f" (source port {explained.sport})"
+    if explained.icmp_type is not None:
+        text += f" type {explained.icmp_type} code {explained.icmp_code}"
+    return text
+
+
+def sentence(explained: Explained) -> str:
+    """The packet, its verdict and what decided it, in one line without a full stop."""
+    source, destination = (_called(explained, end) for end in (explained.source, explained.destination))
+    return f"{service_of(explained)} from {source} to {destination} is {_decision(explained)}"
+
+
+def _called(explained: Explained, end: End) -> str:
+    if end.instance is not None:
+        return f"{end.address} ({end.instance.name})"
+    owners = _elsewhere(explained.policy, explained.vpc, end)
+    return f"{end.address} (no instance in VPC {explained.vpc}; {owners_text(owners)})" if owners else str(end.address)
+
+
+def _decision(explained: Explained) -> str:
+    sides = [side for side in (explained.egress, explained.ingress) if side is not None]
+    if explained.verdict not in ("allow", "deny") or explained.note:
+        return f"{_VERDICTS.get(explained.verdict, explained.verdict)}: {explained.note}"
+    if explained.verdict == "allow":
+        rules = [side.winner.rule.id for side in sides if side.winner is not None]
+        return f"allowed by {' and '.join(rules)}" if rules else "allowed without a rule"
+    side = next(side for side in sides if side.verdict == "deny")
+    if side.winner is not None:
+        return f"denied by {side.winner.rule.id}"
+    if not side.nearest:
+        return f"denied: no {side.direction} rule of {side.instance.name} allows anything"
+    nearest = side.nearest[0]
+    *others, last = (misfit.field for misfit in nearest.misfits)
+    return (
+        f"denied: no {side.direction} rule of {side.instance.name} matches; the nearest is {nearest.rule.id}, which "
+        f"misses on {', '.join(others)}{' and ' if others else ''}{last}"
+    )
+
+
+# The packet ----------------------------------------------------------------------------------------------------------
+
+
+def _check_fields(
+    protocol: int, port: int | None, sport: int | None, icmp_type: int | None, icmp_code: int | None
+) -> None:
+    name = protocol_text(protocol)
+    if protocol in PORT_PROTOCOLS and port is None:
+        raise ArgumentError(f"{name} has ports: give the destination port")
+    if protocol not in PORT_PROTOCOLS and (port, sport) != (None, None):
+        raise ArgumentError(f"{name} has no ports")
+    if protocol not in (ICMP, ICMPV6) and (icmp_type is not None or icmp_code is not None):
+        raise ArgumentError(f"{name} has no ICMP type or code")
+    if icmp_code is not None and icmp_type is None:
+        raise ArgumentError("an ICMP code needs an ICMP type")
+    for what, value, top in (
+        ("a port", port, 65535), ("a port", sport, 65535), ("an ICMP type", icmp_type, 255),
+        ("an ICMP code", icmp_code, 255),
+    ):  # fmt: skip
+        if value is not None and not 0 <= value <= top:
+            raise ArgumentError(f"{what} must be 0 to {top}, not {value}")
+
+
+def _home(policy: Policy, source: Address | Instance, destination: Address | Instance) -> str:
+    """The VPC in which addresses are looked up if none is named: that of the source's instance, or else of the
+    destination's (SPEC 12.1). AmbiguousAddress if an address would have to say which VPC that is and several have it.
+    """
+    if isinstance(source, Instance):
+        return source.vpc
+    if isinstance(destination, Instance):
+        seen = policy.connected_vpcs[destination.vpc]  # its own addresses hide those of its peers
+        return next((vpc for vpc in seen if owner_in(policy, vpc, source)), destination.vpc)
+    for address in (source, *([] if is_multicast(destination) else [destination])):
+        owners = [owner for vpc in policy.vpcs if (owner := owner_in(policy, vpc.name, address))]
+        if len(owners) > 1:
+            raise AmbiguousAddress(
+                f"{policy.origin}: {address} is an address of instance {owners[0].name!r} (VPC {owners[0].vpc!r}) and "
+                f"of instance {owners[1].name!r} (VPC {owners[1].vpc!r}): name the VPC that is meant (--vpc), or an "
+                "instance"
+            )
+        if owners:
+            return owners[0].vpc
+    return policy.vpcs[0].name  # no filter judges the packet, whichever VPC it is in
+
+
+def _ends(
+    engine: Engine, texts: tuple[str, str], named: Sequence[Address | Instance], protocol: int, choices: list[str]
+) -> tuple[End, End]:
+    """Both ends, in the same address family."""
+    wanted = {6} if protocol == ICMPV6 else {4, 6}
+    families = [
+        {each.version} if not isinstance(each, Instance) else {network.version for network in each.addresses}
+        for each in named
+    ]
+    common = families[0] & families[1]
+    if not common:
+        have = " and ".join(
+            f"{text} {'is' if not isinstance(each, Instance) else 'has'} IPv{' and IPv'.join(map(str, sorted(family)))}"
+            for text, each, family in zip(texts, named, families, strict=True)
+        )
+        raise ArgumentError(f"source and destination have no IP version in common: {have}")
+    if not common & wanted:
+        raise ArgumentError("icmpv6 between IPv4 addresses: use icmp")
+    family = min(common & wanted)
+    ends = []
+    for each in named:
+        if isinstance(each, Instance):
+            # If the VPC in question does not see the instance, its address is looked up in its own VPC.
+            sees = engine if _is_visible(engine, each) else Engine(engine.policy, vpc=each.vpc)
+            ends.append(End(_own_address(sees, each, family, choices), each))
+        else:
+            ends.append(End(each, _owner(engine, each)))
+    if is_multicast(ends[1].address):
+        ends[1] = End(ends[1].address, None)
+    for text, each, there in zip(texts, named, reversed(ends), strict=True):
+        if not isinstance(each, Instance) or _is_visible(engine, each):
+            continue
+        if there.instance is None or engine.policy.connected(each.vpc, there.instance.vpc):
+            raise PolicyError(
+                f"{engine.policy.origin}: the instance {text!r} is in VPC {each.vpc!r}, which is not peered with "
+                f"{engine.vpc!r}: name another VPC (--vpc), or none"
+            )
+    return ends[0], ends[1]
+
+
+def _is_visible(engine: Engine, instance: Instance) -> bool:
+    return engine.vpc is not None and engine.policy.connected(instance.vpc, engine.vpc)
+
+
+def _address_or_instance(policy: Policy, text: str) -> Address | Instance:
+    meant = _meant(policy, text)
+    if meant is None:
+        hint = similar(policy, "instance", text)
+        message = f"{text[:80]!r} is neither an address nor an instance of the policy{hint}"
+        raise PolicyError(f"{policy.origin}: {message}")
+    return meant
+
+
+def _meant(policy: Policy, text: str) -> Address | Instance | None:
+    """The instance that the text means, or else the address that it is (SPEC 2.12)."""
+    try:
+        name = find(policy, "instance", text)
+    except PolicyError as error:
+        raise PolicyError(f"{policy.origin}: {error}") from None
+    if name is not None:
+        return policy.instance_by_name[name]
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _owner(engine: Engine, address: Address) -> Instance | None:
+    number = engine.compiled.classifier.owner_of(address.packed)
+    return None if number < 0 else engine.instances[number]
+
+
+def _own_address(engine: Engine, instance: Instance, family: int, choices: list[str]) -> Address:
+    """The first address of a family that really belongs to the instance: others may own parts of its prefixes (SPEC
+    2.6).
+    """
+    networks = [network for network in instance.addresses if network.version == family]
+    searched = 0
+    for network in networks:
+        searched += network.num_addresses > 1
+        if searched > _SEARCHED_PREFIXES:
+            break
+        for address in _candidates(engine.policy, network):
+            if _owner(engine, address) is instance:
+                if len(instance.addresses) > 1 or network.num_addresses > 1:
+                    choices.append(f"{instance.name} has several addresses; {address} was used.")
+                return address
+    raise PolicyError(
+        f"{engine.policy.origin}: every IPv{family} address of {instance.name!r} belongs to another instance's longer "
+        "prefix, or is not visible from this VPC: give an address instead"
+    )
+
+
+def _candidates(policy: Policy, network: Network) -> Iterator[Address]:
+    """Candidate addresses of a prefix: if any address in it has no other owner, one of these has none. They are the
+    first ones and those right after each nested prefix.
+    """
+    if network.num_addresses > 2:
+        yield network.network_address + 1
+    yield network.network_address
+    if network.num_addresses == 1:
+        return
+    first, last = int(network.network_address), int(network.broadcast_address)
+    for instance in policy.instances:
+        for other in instance.addresses:
+            if other.version == network.version and first <= int(other.network_address):
+                behind = int(other.broadcast_address) + 1
+                if behind <= last:
+                    yield network.network_address + (behind - first)
+
+
+# The rules -----------------------------------------------------------------------------------------------------------
+
+
+def _side(
+    policy: Policy, verdict: Verdict, direction: Direction, here: Instance, there: End, packet: Packet
+) -> SideExplained:
+    judged = verdict.egress if direction == "outbound" else verdict.ingress
+    if verdict.reason == "infrastructure" or (judged is not None and judged.reason == "infrastructure"):
+        # No rule is evaluated. A packet that the sender must not send would reach the receiver without one (SPEC 3.11).
+        allows = judged is None or judged.verdict == "allow"
+        return SideExplained(
+            here, direction, judged is not None, "allow" if allows else "deny", "infrastructure", None, (), ()
+        )
+    # Isolation is reported on the first side, which did not apply rules either (SPEC 3.6).
+    reached = judged is not None and judged.reason != "vpc-isolated"
+    # Stateless filters also apply rules to packets that open nothing.
+    stateless = not all(policy.group_by_name[name].stateful for name in here.security_groups)
+    if judged.reason == "invalid" if judged is not None else verdict.reason == "invalid" and not stateless:
+        return SideExplained(here, direction, judged is not None, "deny", "invalid", None, (), ())
+    matching, nearest = compare(policy, rules_of(policy, here, direction), here, there, packet)
+    winner = matching[0] if matching else None
+    allows = winner is not None and winner.rule.action == "allow"
+    misses = []
+    for found, fields in () if matching else nearest:
+        misfits = tuple(_misfit(policy, found.rule, field, here, there, packet) for field in fields)
+        misses.append(NearMiss(found.group, found.rule, misfits))
+    return SideExplained(
+        here, direction, reached, "allow" if allows else "deny",
+        "no-rule" if winner is None else "rule" if allows else "deny-rule",
+        winner, tuple(matching[1:]), tuple(misses),
+    )  # fmt: skip
+
+
+def _members_by_address(policy: Policy, there: End, matching: Sequence[RuleInGroup | None]) -> Iterator[str]:
+    """Explain why rules that name a group match an address whose owner is not in it (SPEC 4.14)."""
+    if there.instance is None:
+        return
+    network = ip_network(there.address.packed)
+    for found in matching:
+        peer = found.rule.peer if found is not None else None
+        if not isinstance(peer, GroupPeer) or peer.name in there.instance.security_groups:
+            continue
+        for holder in policy.holders(there.instance.vpc, network):
+            if peer.name in holder.security_groups:
+                around = next(each for each in holder.addresses if there.address in each)
+                yield (
+                    f"{there.address} counts as a member of {peer.name}: {holder.name}, which is in that group, has "
+                    f"{around} (settings.group_members: by-address)."
+                )
+                break
+
+
+# Explanations
+
+
+def _misfit(policy: Policy, rule: Rule, field: Field, here: Instance, there: End, packet: Packet) -> Misfit:
+    match field:
+        case "ethertype":
+            return Misfit(field, f"IPv{rule.ethertype}", f"IPv{packet.version}")
+        case "protocol":
+            return Misfit(field, protocol_text(rule.protocol), protocol_text(packet.protocol))
+        case "ports":
+            return Misfit(field, ports_text(rule.ports or ()), _or_none(packet.port))
+        case "icmp_type":
+            return Misfit(field, str(rule.icmp_type), _or_none(packet.icmp_type))
+        case "icmp_code":
+            return Misfit(field, str(rule.icmp_code), _or_none(packet.icmp_code))
+    has = str(there.address) + (f" ({there.instance.name})" if there.instance is not None else "")
+    return Misfit(field, peer_text(rule), has, _why_no_peer(policy, rule, here, there))
+
+
+def _or_none(number: int | None) -> str:
+    return "none" if number is None else str(number)
+
+
+def _why_no_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> str:
+    match rule.peer:
+        case GroupPeer(name):
+            return _why_no_member(policy, name, here, there)
+        case AddressGroupPeer(name):
+            count = len(policy.address_group_by_name[name].addresses)
+            return f"none of its {count} prefixes contains the address" if count else "it has no addresses"
+    return ""
+
+
+def _why_no_member(policy: Policy, group: str, here: Instance, there: End) -> str:
+    other = there.instance
+    if other is None:
+        return "the address belongs to no instance, and only instances are in groups"
+    network = ip_network(there.address.packed)
+    if is_multicast(there.address):
+        return "a multicast or broadcast address is in no group"
+    if group not in groups_of(policy, other, network):
+        groups = ", ".join(other.security_groups[:_LISTED_GROUPS])
+        if len(other.security_groups) > _LISTED_GROUPS:
+            groups += f" and {len(other.security_groups) - _LISTED_GROUPS} more"
+        if not any(group in instance.security_groups for instance in policy.instances):
+            return f"the group has no members; {other.name} is in {groups}"
+        return f"{other.name} is not a member: it is in {groups}"
+    if not policy.connected(here.vpc, other.vpc):
+        return f"{other.name} is a member, but in VPC {other.vpc}, which is not peered with {here.vpc}"
+    region, others = policy.vpc_by_name[here.vpc].region, policy.vpc_by_name[other.vpc].region
+    return f"{other.name} is a member, but in {_region(others)}, and {here.name} is in {_region(region)}"
+
+
+def _region(region: str) -> str:
+    return f"region {region}" if region else "no named region"
+
+
+def _note(policy: Policy, verdict: Verdict, src: End, dst: End) -> str:
+    match verdict.verdict, verdict.reason:
+        case "out-of-scope", _:
+            return "neither end is an instance of the policy: no filter sees the packet"
+        case "local", _:
+            return f"both addresses belong to {src.instance.name if src.instance else '?'}: the packet passes no filter"
+        case "exempt", _:
+            return "infrastructure traffic, which is not filtered (settings.infrastructure)"
+        case _, "infrastructure":
+            return (
+                "an instance must not be a DHCP server or a router: what it sends as one is dropped before any rule "
+                "(settings.infrastructure)"
+            )
+        case _, "vpc-isolated":
+            assert src.instance is not None and dst.instance is not None
+            return (
+                f"VPC {src.instance.vpc} and VPC {dst.instance.vpc} are not peered: the packet is dropped before any "
+                "rule"
+            )
+        case _, "invalid":
+            return (
+                "a packet of this ICMP type cannot open a connection: a reply needs its query, an error a connection "
+                "it is about; no rule applies"
+            )
+    return ""

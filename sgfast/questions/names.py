@@ -1,0 +1,308 @@
+"""Names sets of nodes: by groups, instances, address groups and CIDRs (SPEC 12.5)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.algebra.addresses import ADDRESS, NOBODY, Span, networks_of, span_of
+from sgfast.questions.ends import NamedEnd
+from sgfast.questions.nodes import OUTSIDE, Nodes, Piece
+from sgfast.questions.question import Question, Scene
+
+#: The node of a network that has none.
+_NO_NODE = -1
+
+Region = tuple[tuple[Span, tuple[Span, ...]], ...]
+"""Networks, each with the networks within it that do not belong to the region."""
+
+PartKind = Literal["any", "internet", "instances", "group", "instance", "address-group", "network"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some ends of a row. ``any``, ``internet`` and ``instances`` (all of them) have no name."""
+
+    kind: PartKind
+    name: str = ""
+    #: Networks within a network or the internet that do not count; or groups and instances among all instances.
+    without: tuple[str, ...] = ()
+    #: The addresses of an instance that count, or the network of the internet that does. Empty: all of them.
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The full text. Reports have shorter ones."""
+        name = self.name or ("all instances" if self.kind == "instances" else self.kind)
+        if self.addresses:
+            name += f" ({', '.join(self.addresses)})"
+        return name + (f" except {', '.join(self.without)}" if self.without else "")
+
+
+#: The order of the parts of a row.
+ORDER: Sequence[PartKind] = ("any", "internet", "network", "address-group", "instances", "group", "instance")
+
+
+def in_order(parts: Iterable[Part]) -> tuple[Part, ...]:
+    return tuple(sorted(parts, key=lambda part: (ORDER.index(part.kind), ":" in part.name, part.name)))
+
+
+class NodeNames:
+    """The senders, or the receivers, of all scenes of one family. Nodes of instances are numbered, and a set of them is
+    a number whose bits say which ones are in it.
+    """
+
+    def __init__(self, question: Question, family: int, end: NamedEnd, policy: int) -> None:
+        """``policy``: the position of the one that has the names."""
+        self._policy = policy
+        self._account = question.accounts[policy]
+        self._family = family
+        self._end = end
+        self._number: dict[tuple[object, ...], int] = {}
+        self._parts: list[list[Piece]] = []
+        #: Sets of nodes, as bits, of instances that are seen from their own VPC: all, by group, and by owner.
+        self._own = 0
+        self._of_group: dict[int, int] = {}
+        self._of_owner: dict[int, int] = {}
+        #: Owners with addresses that are not queried, and their groups.
+        self._cut_owners: set[int] = set()
+        self._cut_groups: set[int] = set()
+        #: The scene that was added last: the number of each node of instances, and the regions of the others.
+        self._numbers = np.zeros(0, dtype=np.int64)
+        self._regions: _Regions | None = None
+        #: Regions that hold all that is queried and that no instance owns.
+        self._whole_regions: set[Region] = set()
+        self._known: dict[int, tuple[Part, ...]] = {}
+        self._special = [span_of(network) for network in end.without if network.version == family]
+        self._address_groups = [
+            (group.name, _outermost(span_of(network) for network in group.addresses if network.version == family))
+            for group in self._account.policy.address_groups
+        ]
+
+    def add(self, scene: Scene, nodes: Nodes) -> None:
+        """Number the nodes of a scene."""
+        contexts = nodes.contexts[self._policy].tolist()
+        numbers = np.full(nodes.count, -1, dtype=np.int64)
+        seen: dict[int, int] = {}
+        for n, context in enumerate(contexts):
+            if context < 0:
+                continue
+            parts = nodes.parts[n]
+            key: tuple[object, ...] = (context, tuple((piece.first, piece.last, piece.owners) for piece in parts))
+            number = self._number.setdefault(key, len(self._parts))
+            if number == len(self._parts):
+                self._parts.append(parts)
+            numbers[n] = number
+            groups, vpc = self._account.contexts[context]
+            if vpc == scene.vpc:
+                self._own |= 1 << number
+                for group in groups:
+                    self._of_group[group] = self._of_group.get(group, 0) | 1 << number
+                for piece in parts:
+                    owner = piece.owners[self._policy]
+                    seen[owner] = seen.get(owner, 0) + 1
+                    self._of_owner[owner] = self._of_owner.get(owner, 0) | 1 << number
+        for owner, count in nodes.pieces_of[self._policy].items():
+            context = int(self._account.context_of[owner - 1]) if owner != NOBODY else -1
+            if context >= 0 and self._account.contexts[context][1] == scene.vpc and seen.get(owner, 0) < count:
+                self._cut_owners.add(owner)
+                self._cut_groups.update(self._account.contexts[context][0])
+        self._numbers = numbers
+        self._regions = _Regions(scene, nodes, self._policy, self._end)
+        self._whole_regions.add(self._regions.of(np.ones(nodes.count, dtype=bool)))
+
+    def bit(self, node: int) -> int:
+        """The set of one node of instances, of the scene that was added last."""
+        return 1 << int(self._numbers[node])
+
+    def of(self, who: NDArray[np.bool_]) -> tuple[int, Region]:
+        """The instances and the region among some nodes of the scene that was added last."""
+        assert self._regions is not None
+        chosen = np.zeros(len(self._parts), dtype=bool)
+        chosen[self._numbers[who & (self._numbers >= 0)]] = True
+        return int.from_bytes(np.packbits(chosen, bitorder="little").tobytes(), "little"), self._regions.of(who)
+
+    # Names
+
+    def named(self, instances: int, region: Region) -> tuple[Part, ...]:
+        """The names of a set of instances and of a region. All scenes must have been added."""
+        if region and region in self._whole_regions:
+            if self._end.kind == "internet":
+                return (Part("internet"),)
+            if self._end.kind == "any" and self._is_all(instances):
+                return (Part("any"),)
+        return in_order((*self._networks(region), *self._instances(instances)))
+
+    def _is_all(self, instances: int) -> bool:
+        return not self._own & ~instances
+
+    def _networks(self, region: Region) -> Iterator[Part]:
+        whole = {span for span, without in region if not without}
+        for name, spans in self._address_groups:
+            if spans and spans <= whole:
+                whole -= spans
+                yield Part("address-group", name)
+        for span, without in region:
+            if without or span in whole:
+                others = tuple(_text(each, self._family) for each in without)
+                yield self._network(span, others)
+
+    def _network(self, span: Span, without: tuple[str, ...]) -> Part:
+        text = _text(span, self._family)
+        if self._end.kind == "internet":
+            if any(span_of(network) == span for network in self._end.networks):
+                return Part("internet", without=without)
+            # Only a part of it was queried.
+            if any(span[0] <= each[0] and each[1] >= span[1] for each in self._special):
+                return Part("internet", without=without, addresses=(text,))
+        return Part("network", text, without)
+
+    def _instances(self, instances: int) -> tuple[Part, ...]:
+        if instances not in self._known:
+            found = tuple(self._covering(instances))
+            if len(found) > 1 and self._end.kind == "any" and not instances & ~self._own:
+                others = tuple(self._covering(self._own & ~instances))
+                if len(others) < len(found) - 1 and all(map(self._is_plain, others)):
+                    found = (Part("instances", without=tuple(part.name for part in others)),)
+            self._known[instances] = found
+        return self._known[instances]
+
+    def _is_plain(self, part: Part) -> bool:
+        """Whether the name alone identifies the instances."""
+        policy = self._account.policy
+        return not part.addresses and (part.name in policy.group_by_name) != (part.name in policy.instance_by_name)
+
+    @cached_property
+    def _largest_groups(self) -> list[tuple[int, int]]:
+        """The groups that are queried as a whole, with their nodes."""
+        whole = [(group, nodes) for group, nodes in self._of_group.items() if group not in self._cut_groups]
+        return sorted(whole, key=lambda each: -each[1].bit_count())
+
+    def _covering(self, instances: int) -> Iterator[Part]:
+        """Group all of whose members are in the set, the largest first; then the instances that are left."""
+        left = instances
+        for group, nodes in self._largest_groups if self._end.kind != "instance" else ():
+            if nodes & left and not nodes & ~instances:
+                left &= ~nodes
+                yield Part("group", self._account.policy.security_groups[group].name)
+        pieces: dict[int, list[Piece]] = {}
+        for number in _bits(left):
+            for piece in self._parts[number]:
+                pieces.setdefault(piece.owners[self._policy], []).append(piece)
+        for owner in sorted(pieces):
+            name = self._account.policy.instances[owner - 1].name
+            nodes = self._of_owner.get(owner, 0)
+            if nodes and not nodes & ~instances and owner not in self._cut_owners:
+                yield Part("instance", name)
+            else:
+                ranges = ((piece.first, piece.last) for piece in pieces[owner])
+                yield Part("instance", name, addresses=tuple(map(str, networks_of(self._family, ranges))))
+
+
+class _Regions:
+    """The addresses of a scene that no instance owns: networks that contain each other, each with its node.
+
+    Queried networks may have no node, because other networks cover them.
+    """
+
+    def __init__(self, scene: Scene, nodes: Nodes, policy: int, end: NamedEnd) -> None:
+        family = scene.family
+        found: list[tuple[Span, int]] = []
+        outside = np.ones(nodes.count, dtype=bool)
+        for contexts in nodes.contexts:
+            outside &= contexts == OUTSIDE
+        for n in np.flatnonzero(nodes.contexts[policy] == OUTSIDE).tolist():
+            if outside[n]:
+                found.append((scene.ground.named.spans[int(nodes.inside[n])], n))
+            else:  # to the other policy they are something else than the rest of their network
+                ranges = ((piece.first, piece.last) for piece in nodes.parts[n])
+                found += [(span_of(each), n) for each in networks_of(family, ranges)]
+        found.sort()
+        found += [(span, _NO_NODE) for span in _covered(end, family, [span for span, _ in found])]
+        found.sort()
+        self._spans = [span for span, _ in found]
+        self._nodes = np.array([n for _, n in found], dtype=np.int64)
+        stack: list[int] = []
+        self._parent = np.zeros(len(found), dtype=np.int64)
+        for n, (first, _) in enumerate(self._spans):
+            while stack and -self._spans[stack[-1]][1] < first:
+                stack.pop()
+            self._parent[n] = stack[-1] if stack else len(found)
+            stack.append(n)
+        self._has_node = self._nodes != _NO_NODE
+        #: The networks without a node, outer ones first, each with the networks just inside it.
+        self._inside: dict[int, list[int]] = {n: [] for n in np.flatnonzero(~self._has_node).tolist()}
+        for n, parent in enumerate(self._parent.tolist()):
+            if parent in self._inside:
+                self._inside[parent].append(n)
+        self._known: dict[bytes, Region] = {}
+
+    def of(self, who: NDArray[np.bool_]) -> Region:
+        """The region of some nodes. A network without a node of its own goes with the one around it."""
+        chosen = np.zeros(len(self._nodes) + 1, dtype=bool)
+        chosen[:-1][self._has_node] = who[self._nodes[self._has_node]]
+        self._choose_covered(chosen)
+        key = chosen.tobytes()
+        if key not in self._known:
+            made: dict[int, list[Span]] = {}
+            changes = np.flatnonzero(chosen[:-1] != chosen[self._parent]).tolist()
+            changed = set(changes)
+            for n in changes:
+                if chosen[n]:
+                    made[n] = []
+                    continue
+                around = int(self._parent[n])
+                while around not in changed:
+                    around = int(self._parent[around])
+                made[around].append(self._spans[n])
+            self._known[key] = tuple((self._spans[n], tuple(without)) for n, without in made.items())
+        return self._known[key]
+
+
+    def _choose_covered(self, chosen: NDArray[np.bool_]) -> None:
+        """Choose a network without a node if all networks inside it are chosen. If only some are, it goes with the one
+        around it.
+        """
+        mixed = []
+        for n, inside in reversed(self._inside.items()):
+            chosen[n] = chosen[inside].all()
+            if not chosen[n] and chosen[inside].any():
+                mixed.append(n)
+        for n in reversed(mixed):
+            chosen[n] = chosen[self._parent[n]]
+
+
+def _covered(end: NamedEnd, family: int, spans: Sequence[Span]) -> Iterator[Span]:
+    """The networks of an end that are none of these spans, but contain some of them. ``spans``: in order."""
+    for span in {span_of(network) for network in end.networks if network.version == family}.difference(spans):
+        n = bisect_right(spans, span)
+        if n < len(spans) and spans[n][0] <= -span[1]:
+            yield span
+
+
+def _outermost(spans: Iterable[Span]) -> set[Span]:
+    """Return the spans that no other one contains."""
+    found: list[Span] = []
+    for span in sorted(spans):
+        if not found or -found[-1][1] < span[0]:
+            found.append(span)
+    return {*found}
+
+
+def _bits(number: int) -> Iterator[int]:
+    while number:
+        lowest = number & -number
+        yield lowest.bit_length() - 1
+        number ^= lowest
+
+
+def _text(span: Span, family: int) -> str:
+    first, minus_last = span
+    length = (32 if family == 4 else 128) - (-minus_last - first).bit_length()
+    return f"{ADDRESS[family](first)}/{length}"

@@ -1,0 +1,284 @@
+"""Divide the addresses that one VPC sees into *nodes*, which neither the policies nor the question tell apart inside.
+
+All addresses of a node are within the same named networks. Either no instance owns them, or their owners are in the
+same security groups and the same VPC, and rules see the addresses in the same groups. With two policies this holds for
+each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.algebra.addresses import (
+    ANYWHERE,
+    NOBODY,
+    NamedNetworks,
+    Span,
+    contexts_of,
+    owned_prefixes,
+    pieces,
+    span_of,
+    with_multicast,
+)
+from sgfast.policy.matching import groups_of
+from sgfast.policy.model import Network, Policy
+from sgfast.questions.ends import NamedEnd
+
+#: The context of addresses that no instance owns, and of those that the VPC's openers do not come from.
+OUTSIDE, FOREIGN = -1, -2
+
+Numbers = NDArray[np.integer[Any]]
+Owned = dict[Span, tuple[int, bool]]
+Alike = tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]
+"""What makes addresses one node: the innermost named network; under each policy, the context and what rules that name
+groups see; and the owners, where these must be told apart.
+"""
+
+
+class PolicyAccount:
+    """A policy, with its instances by *context*: the same set of groups, in the same VPC.
+
+    What rules that name groups see of an address is its *membership*, a set of groups and a VPC, too. It is the context
+    of the owner, but for addresses that are in other groups than their owner (SPEC 4.14). So a *holding* stands for
+    addresses of one owner with one membership.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        found = contexts_of(policy)
+        self.contexts = list(found)
+        self.instances = list(found.values())
+        self.context_of = np.zeros(len(policy.instances), dtype=np.int64)
+        for n, places in enumerate(self.instances):
+            self.context_of[places] = n
+        #: The context by owner. Then the number of each context's VPC; the last places are those of ``FOREIGN`` and
+        #: ``OUTSIDE``.
+        self.context_of_owner = [OUTSIDE, *self.context_of.tolist()]
+        self._vpc_number = {vpc.name: n for n, vpc in enumerate(policy.vpcs)}
+        self._vpc_of_context = np.array([self._vpc_number[vpc] for _, vpc in self.contexts] + [-1, -1], dtype=np.int64)
+        self._place = {group.name: n for n, group in enumerate(policy.security_groups)}
+        #: The number of each membership; the first are those of the contexts. Then the VPC of each membership, and the
+        #: groups, and the memberships with each group.
+        self._membership: dict[tuple[tuple[int, ...], str], int] = {}
+        self._vpc_of: list[str] = []
+        self._groups_of: list[frozenset[int]] = []
+        self._in_group: list[list[int]] = [[] for _ in policy.security_groups]
+        for context in self.contexts:
+            self._number(context)
+        #: The owner (its position + 1, or ``NOBODY``) and the membership of each holding. The first ones are nobody's,
+        #: and those of each instance's own groups.
+        self.owner_of = list(range(len(policy.instances) + 1))
+        self.membership_of = [OUTSIDE, *self.context_of.tolist()]
+        self._holding = {pair: n for n, pair in enumerate(zip(self.owner_of, self.membership_of, strict=True))}
+        self._owned: dict[str, dict[int, Owned]] = {}
+
+    def is_own(self, contexts: Numbers, vpc: str) -> NDArray[np.bool_]:
+        """Mask of the contexts that are of instances in a VPC."""
+        own: NDArray[np.bool_] = self._vpc_of_context[contexts] == self._vpc_number.get(vpc, -2)
+        return own
+
+    def members(self, group: str, vpc: str, memberships: Numbers) -> NDArray[np.bool_]:
+        """Mask of the memberships whose addresses are members of the group to the rules of instances in a VPC
+        (SPEC 4.11).
+        """
+        place = self._place[group]
+        candidates: Iterable[int] = self._in_group[place]
+        if len(self._in_group[place]) > len(memberships):
+            candidates = [n for n in memberships.tolist() if n >= 0 and place in self._groups_of[n]]
+        found = np.zeros(len(self._membership) + 2, dtype=bool)
+        for n in candidates:
+            found[n] = self._sees(n, vpc)
+        are_members: NDArray[np.bool_] = found[memberships]
+        return are_members
+
+    def groups_seen(self, membership: int, vpc: str) -> frozenset[int]:
+        """The groups that addresses of a membership are in, to the rules of instances in a VPC."""
+        return self._groups_of[membership] if membership >= 0 and self._sees(membership, vpc) else frozenset()
+
+    def _sees(self, membership: int, vpc: str) -> bool:
+        other, regions = self._vpc_of[membership], self.policy.vpc_by_name
+        return regions[other].region == regions[vpc].region and self.policy.connected(other, vpc)
+
+    def owned(self, vpc: str, family: int) -> Owned:
+        """Holdings of instances, as the VPC sees them. AmbiguousAddress: SPEC 7.1."""
+        if vpc not in self._owned:
+            found: dict[int, Owned] = {4: {}, 6: {}}
+            if vpc in self.policy.vpc_by_name:
+                for version, prefixes in owned_prefixes(self.policy, vpc).items():
+                    found[version] = {
+                        span_of(network): (self._holding_of(network, n), False) for network, n in prefixes
+                    }
+            self._owned[vpc] = found
+        return self._owned[vpc][family]
+
+    def in_no_group(self, holding: int) -> int:
+        """The holding of the same owner for addresses that are in no group."""
+        owner = self.owner_of[holding]
+        return self._with_groups(owner, ()) if owner != NOBODY else NOBODY
+
+    def _holding_of(self, network: Network, place: int) -> int:
+        if self.policy.settings.group_members == "by-owner":
+            return place + 1
+        groups = groups_of(self.policy, self.policy.instances[place], network)
+        return self._with_groups(place + 1, tuple(sorted(self._place[group] for group in groups)))
+
+    def _with_groups(self, owner: int, groups: tuple[int, ...]) -> int:
+        vpc = self.policy.instances[owner - 1].vpc
+        membership = self._number((groups, vpc))
+        holding = self._holding.setdefault((owner, membership), len(self._holding))
+        if holding == len(self.owner_of):
+            self.owner_of.append(owner)
+            self.membership_of.append(membership)
+        return holding
+
+    def _number(self, membership: tuple[tuple[int, ...], str]) -> int:
+        if membership not in self._membership:
+            for group in membership[0]:
+                self._in_group[group].append(len(self._membership))
+            self._membership[membership] = len(self._membership)
+            self._vpc_of.append(membership[1])
+            self._groups_of.append(frozenset(membership[0]))
+        return self._membership[membership]
+
+
+@dataclass(slots=True)
+class Piece:
+    """Addresses without a gap, with the owner under each policy (its position + 1, or ``NOBODY``)."""
+
+    first: int
+    last: int
+    owners: tuple[int, ...]
+
+
+class Nodes:
+    """The senders, or the receivers, that one VPC sees."""
+
+    def __init__(self, alike: Mapping[Alike, list[Piece]], pieces_of: list[Counter[int]]) -> None:
+        """``alike``: the pieces of each node."""
+        self.count = len(alike)
+        self.parts = [*alike.values()]
+        #: The number of pieces of each owner under each policy, whether the question is about them or not.
+        self.pieces_of = pieces_of
+        #: The innermost named network.
+        self.inside: Numbers = np.array([inside for inside, *_ in alike], dtype=np.int64)
+        #: The context of the owners, what rules that name groups see, and the only owner (``NOBODY``: there are several
+        #: or none), under each policy.
+        self.contexts, self.memberships, self.only = (
+            [np.array([each[p] for each in numbers], dtype=np.int64) for p in range(len(pieces_of))]
+            for numbers in (
+                [contexts for _, contexts, *_ in alike], [memberships for *_, memberships, _ in alike],
+                [[_only(parts, p) for p in range(len(pieces_of))] for parts in self.parts],
+            )
+        )  # fmt: skip
+
+
+def _only(parts: list[Piece], policy: int) -> int:
+    owner = parts[0].owners[policy]
+    return owner if all(part.owners[policy] == owner for part in parts) else NOBODY
+
+
+class Ground:
+    """The addresses of one family, as far as policies and the ends of a question tell them apart."""
+
+    def __init__(self, accounts: Sequence[PolicyAccount], family: int, ends: Sequence[NamedEnd]) -> None:
+        self.accounts = accounts
+        self.family = family
+        more = [ANYWHERE[family], *(n for end in ends for n in (*end.networks, *end.without) if n.version == family)]
+        self.named = NamedNetworks([account.policy for account in accounts], family, more)
+
+    def senders(self, vpc: str, end: NamedEnd) -> Nodes:
+        """Senders of connections from a VPC: its own instances, and what no instance owns."""
+        return self._nodes(vpc, end, [self._owned(account, vpc, account.in_no_group) for account in self.accounts], vpc)
+
+    def receivers(self, vpc: str, end: NamedEnd) -> Nodes:
+        return self._nodes(vpc, end, [self._owned(account, vpc, lambda _: NOBODY) for account in self.accounts], None)
+
+    def _owned(self, account: PolicyAccount, vpc: str, multicast: Callable[[int], int]) -> Owned:
+        return with_multicast(account.owned(vpc, self.family), self.family, multicast)
+
+    def _nodes(self, vpc: str, end: NamedEnd, owned: Sequence[Owned], only_vpc: str | None) -> Nodes:
+        """``only_vpc``: instances of other VPCs are ``FOREIGN``."""
+        cut = list(_together([list(pieces(each, self.family, self.named.number)) for each in owned]))
+        owner_by_holding = [account.owner_of for account in self.accounts]
+        apart = _not_one_to_one([_each(owner_by_holding, holdings) for _, _, _, holdings in cut])
+        context_of = [self._context_of(account, vpc, only_vpc) for account in self.accounts]
+        names = self.accounts[-1].policy.instances
+        asked_networks = self._within(end)
+        total: list[Counter[int]] = [Counter() for _ in self.accounts]
+        found: dict[Alike, list[Piece]] = {}
+        for first, last, inside, holdings in cut:
+            owners = _each(owner_by_holding, holdings)
+            for of_policy, owner in zip(total, owners, strict=True):
+                of_policy[owner] += 1
+            owner = owners[-1]
+            is_asked = asked_networks[inside] and (owner == NOBODY or end.owned)
+            if not is_asked and (owner == NOBODY or names[owner - 1].name not in end.instances):
+                continue
+            contexts = tuple([of(each) for of, each in zip(context_of, owners, strict=True)])
+            if max(contexts) == FOREIGN:
+                continue
+            memberships = _each([account.membership_of for account in self.accounts], holdings)
+            key = (inside, contexts, memberships, owners if owners in apart else None)
+            found.setdefault(key, []).append(Piece(first, last, owners))
+        return Nodes(found, total)
+
+    def _context_of(self, account: PolicyAccount, vpc: str, only_vpc: str | None) -> Callable[[int], int]:
+        """Function that returns the context of an owner. A VPC that a policy does not have has no openers."""
+        if vpc not in account.policy.vpc_by_name:
+            return lambda owner: FOREIGN
+        known, contexts = account.context_of_owner, account.contexts
+
+        def own(owner: int) -> int:
+            context = known[owner]
+            return context if context == OUTSIDE or contexts[context][1] == only_vpc else FOREIGN
+
+        return known.__getitem__ if only_vpc is None else own
+
+    def _within(self, end: NamedEnd) -> list[bool]:
+        """Whether the addresses of each named network are among those of an end."""
+        found = np.zeros(len(self.named.spans), dtype=bool)
+        for networks, is_in in ((end.networks, True), (end.without, False)):
+            for first, behind in self.named.within(n for n in networks if n.version == self.family):
+                found[first:behind] = is_in
+        listed: list[bool] = found.tolist()
+        return listed
+
+
+def _each(numbers: Sequence[Sequence[int]], places: Sequence[int]) -> tuple[int, ...]:
+    """The number at a place, for each policy."""
+    return tuple([of_policy[place] for of_policy, place in zip(numbers, places, strict=True)])
+
+
+def _together(
+    layers: Sequence[list[tuple[int, int, int, int]]]
+) -> Iterator[tuple[int, int, int, tuple[int, ...]]]:
+    """The pieces of all policies, cut where any of them is."""
+    if len(layers) == 1:
+        for first, last, inside, owner in layers[0]:
+            yield first, last, inside, (owner,)
+        return
+    at = 0
+    places = [0] * len(layers)
+    while places[0] < len(layers[0]):
+        current = [layer[n] for layer, n in zip(layers, places, strict=True)]
+        last = min(piece[1] for piece in current)
+        yield at, last, current[0][2], tuple([piece[3] for piece in current])
+        at = last + 1
+        places = [n + (piece[1] == last) for n, piece in zip(places, current, strict=True)]
+
+
+def _not_one_to_one(owners: Sequence[tuple[int, ...]]) -> set[tuple[int, ...]]:
+    """The pairs of owners, under two policies, of which one has another partner elsewhere: what is one instance to one
+    policy is two ends to the other.
+    """
+    pairs = set(owners)
+    if not pairs or len(next(iter(pairs))) < 2:
+        return set()
+    partners = [Counter(owners) for owners in zip(*pairs, strict=True)]
+    return {pair for pair in pairs if any(owner != NOBODY and partners[p][owner] > 1 for p, owner in enumerate(pair))}

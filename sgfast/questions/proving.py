@@ -1,0 +1,369 @@
+"""Prove a policy against expectations (SPEC 10.23): prove each one for all packets, or show one packet that
+contradicts it; and say which expectation is about a connection that was seen.
+
+``contradiction`` finds the packet, and the engine judges it before anybody sees it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial, reduce
+from itertools import product
+from operator import or_
+from typing import Literal, NamedTuple
+
+from sgfast.algebra.addresses import addresses_of
+from sgfast.algebra.services import KEYS
+from sgfast.compiler import Compiler
+from sgfast.engine import Engine
+from sgfast.errors import ArgumentError, PolicyError, TooMuch
+from sgfast.notebook import SHOWN_ROWS, Shown, html_table
+from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
+from sgfast.policy.matching import Address, End
+from sgfast.policy.model import Action, Policy, count_addresses, count_rules
+from sgfast.policy.node_reader import DocumentErrors
+from sgfast.policy.ranges import difference, lowest, union
+from sgfast.policy.yaml_nodes import shown_origin
+from sgfast.questions.contradiction import Opener, first_contradiction
+from sgfast.questions.ends import NamedEnd, named_end
+from sgfast.questions.explaining import Explained, explain_opener, sentence
+from sgfast.questions.question import Views
+from sgfast.questions.services import ServiceSet, named_service
+from sgfast.spelling import Suggestions
+
+#: The most steps that looking up the names of a file may take, and proving all of it (SPEC 11.7). At the limit it is
+#: minutes.
+MAX_STEPS = 200_000_000
+
+#: The verbs for one expectation and for several.
+_WORDS: dict[Literal["holds", "fails", "empty"], tuple[str, str]] = {
+    "holds": ("holds", "hold"), "fails": ("fails", "fail"), "empty": ("is about no packet", "are about no packet"),
+}  # fmt: skip
+_OPPOSITE: dict[Action, Action] = {"allow": "deny", "deny": "allow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Outcome of one expectation."""
+
+    expectation: Expectation
+    #: A packet that gets another verdict than is expected, as the engine judges it; None: there is none.
+    counterexample: Explained | None
+    #: Whether a filter judges at least one of the packets that the expectation is about.
+    is_about_something: bool
+    #: Its sources and destinations that are nobody.
+    nobody: tuple[Word, ...]
+    #: Sentences about addresses that belong to instances of VPCs that are not peered (SPEC 12.1).
+    elsewhere: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> Literal["holds", "fails", "empty"]:
+        if self.counterexample is not None:
+            return "fails"
+        return "holds" if self.is_about_something else "empty"
+
+    @property
+    def warnings(self) -> list[str]:
+        """Reasons why the expectation says less, or something else, than its author may think."""
+        return [*self.gaps, *(f"{self.expectation.place}: {each}" for each in self.elsewhere)]
+
+    @property
+    def gaps(self) -> list[str]:
+        """Whom the expectation says nothing about."""
+        warnings = [
+            f"{word.place}: no instance or address is in {word.text}, so nothing is proved about it"
+            for word in self.nobody
+        ]
+        if not self.is_about_something and not self.nobody:
+            expectation = self.expectation
+            warnings.append(f"{expectation.place}: no filter judges any packet from {expectation.text}")
+        return warnings
+
+
+@dataclass(frozen=True, slots=True)
+class Proof(Shown):
+    """Outcomes of all expectations of a file, in its order."""
+
+    policy: Policy
+    origin: str
+    outcomes: tuple[Outcome, ...]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                outcome.expectation.place, outcome.expectation.text, outcome.word,
+                None if outcome.counterexample is None else sentence(outcome.counterexample),
+            )
+            for outcome in self.outcomes[:SHOWN_ROWS]
+        ]  # fmt: skip
+        return html_table(("expectation", "meant", "result", "counterexample"), rows, len(self.outcomes))
+
+    def of(self, word: Literal["holds", "fails", "empty"]) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.word == word]
+
+    def __repr__(self) -> str:
+        numbers = {word: len(self.of(word)) for word in _WORDS}
+        counts = ", ".join(f"{number} {_WORDS[word][number != 1]}" for word, number in numbers.items())
+        return f"<Proof of {self.origin}: {counts}>"
+
+    @property
+    def warnings(self) -> list[str]:
+        return [warning for outcome in self.outcomes for warning in outcome.warnings]
+
+
+class Seen(NamedTuple):
+    """A connection that was seen, or was tried, by its opener. Fields that its protocol does not have are None."""
+
+    source: End
+    destination: End
+    protocol: int
+    port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+    verdict: Action
+
+
+class Expectations:
+    """The expectations of a file, with the names in it looked up in a policy.
+
+    Raises PolicyError for a name that means nothing there, or several things; it names file, line and field. Also if
+    there is too much to look up (SPEC 11.1).
+    """
+
+    def __init__(self, policy: Policy, file: ExpectationsFile) -> None:
+        self.policy = policy
+        self.origin = file.origin
+        self._ends: dict[str, NamedEnd] = {}
+        self._services: dict[str, ServiceSet] = {}
+        self._compilers: dict[str, Compiler] = {}
+        self._suggest = Suggestions().did_you_mean
+        words = {
+            word.text for each in file.expectations for named in (each.sources, each.destinations, each.services)
+            for word in named
+        }  # fmt: skip
+        self._refuse(len(words) * (250 + len(policy.instances)), len(file.expectations))
+        self._meant = []
+        errors = DocumentErrors(file.origin)
+        for expectation in file.expectations:
+            with errors:
+                self._meant.append(self._looked_up(expectation))
+        errors.raise_all()
+
+    def _looked_up(self, expectation: Expectation) -> _Meant:
+        sources, destinations = (
+            {word.text: self._end(word) for word in words} for words in (expectation.sources, expectation.destinations)
+        )
+        nobody = [
+            word for word in (*expectation.sources, *expectation.destinations) if _is_nobody(self._ends[word.text])
+        ]
+        return _Meant(
+            expectation, _joined(sources.values()), _joined(destinations.values()),
+            _together({word.text: self._service(word) for word in expectation.services}.values()), tuple(nobody),
+        )  # fmt: skip
+
+    def _end(self, word: Word) -> NamedEnd:
+        if word.text not in self._ends:
+            try:
+                self._ends[word.text] = named_end(self.policy, word.text, self._suggest)
+            except PolicyError as error:
+                cause = str(error).removeprefix(f"{shown_origin(self.policy.origin)}: ")
+                raise PolicyError(f"{word.place}: {cause}", word.position) from None
+        return self._ends[word.text]
+
+    def _service(self, word: Word) -> ServiceSet:
+        if word.text not in self._services:
+            try:
+                self._services[word.text] = named_service(word.text)
+            except ArgumentError as error:
+                raise PolicyError(f"{word.place}: {error}", word.position) from None
+        return self._services[word.text]
+
+    @property
+    def all(self) -> list[Expectation]:
+        """The expectations in the order of the file."""
+        return [meant.expectation for meant in self._meant]
+
+    def prove(self) -> Proof:
+        """Hold each expectation against all packets that it is about.
+
+        PolicyError if that would take too long (SPEC 11.1).
+        """
+        self._refuse(self._all_steps(), len(self._meant))
+        return Proof(self.policy, self.origin, tuple([self._outcome(meant) for meant in self._meant]))
+
+    def _refuse(self, steps: int, expectations: int) -> None:
+        if steps > MAX_STEPS:
+            raise PolicyError(
+                f"{shown_origin(self.origin)}: {expectations:,} expectations of a policy with "
+                f"{count_rules(self.policy):,} rules, {count_addresses(self.policy):,} addresses and "
+                f"{len(self.policy.vpcs):,} VPCs are too much work: divide the file"
+            )
+
+    def _all_steps(self) -> int:
+        """An estimate of the work of all proofs, or more than is allowed."""
+        views, steps = Views(self.policy), 0
+        for meant in self._meant:
+            steps += self._steps(meant)
+            for sources, destinations in product(meant.sources, meant.destinations):
+                if steps > MAX_STEPS:
+                    return steps
+                for family in (4, 6):
+                    seen = [each for _, each in views.asked(family, sources, destinations)]
+                    # The steps of the first VPC are counted already.
+                    steps += 2 * sum(each + views.networks[family] for each in seen[1:])
+        return steps
+
+    def _steps(self, meant: _Meant) -> int:
+        """An estimate of the work of one proof in one VPC. Each pair of ends is queried twice, and each question
+        looks at all that the policy and the ends name. What is named apart is also compared with the other end, which
+        takes longest.
+        """
+        ends = (*meant.sources, *meant.destinations)
+        named = sum(50 * len(end.networks) + len(end.instances) for end in ends)
+        policy = 10 * count_rules(self.policy) + count_addresses(self.policy)
+        return 2 * len(meant.sources) * len(meant.destinations) * (250 + policy + named)
+
+    def _outcome(self, meant: _Meant) -> Outcome:
+        wanted = meant.expectation.verdict
+        notes: list[str] = []
+        found = self._contradiction(meant, wanted, notes)
+        about_something = found is not None or self._contradiction(meant, _OPPOSITE[wanted]) is not None
+        return Outcome(
+            meant.expectation, None if found is None else self._judged(found, wanted), about_something, meant.nobody,
+            tuple(notes),
+        )  # fmt: skip
+
+    def _contradiction(self, meant: _Meant, wanted: Action, notes: list[str] | None = None) -> Opener | None:
+        for sources, destinations in product(meant.sources, meant.destinations):
+            try:
+                found = first_contradiction(self.policy, sources, destinations, meant.services, wanted, notes)
+            except TooMuch as error:
+                raise PolicyError(f"{meant.expectation.place}: {error}") from None
+            if found is not None:
+                return found
+        return None
+
+    def _judged(self, opener: Opener, wanted: Action) -> Explained:
+        # A fresh engine, because a connection that it remembers could decide. What is compiled is reused.
+        vpc = opener.vpc
+        if vpc is None:
+            assert opener.source.instance is not None
+            vpc = opener.source.instance.vpc
+        engine = Engine(self.policy, vpc=vpc, compiler=self._compilers.setdefault(vpc, Compiler(vpc)))
+        explained = explain_opener(engine, opener.source, opener.destination, opener.service)
+        if explained.verdict != _OPPOSITE[wanted]:
+            raise AssertionError(f"the engine says otherwise: {sentence(explained)}")
+        return explained
+
+    def covering(self, rows: Iterable[Seen]) -> list[Expectation | None]:
+        """For each row, the first expectation that is about it and expects another verdict; else the first one that is
+        about it; None: none is.
+        """
+        index = _Index(self._meant, self._ends, self._services)
+        return [None if (n := index.first(row)) is None else self._meant[n].expectation for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    """An expectation whose names were looked up."""
+
+    expectation: Expectation
+    sources: list[NamedEnd]
+    destinations: list[NamedEnd]
+    services: ServiceSet
+    nobody: tuple[Word, ...]
+
+
+def _is_nobody(end: NamedEnd) -> bool:
+    return not (end.instances or end.networks)
+
+
+def _joined(ends: Iterable[NamedEnd]) -> list[NamedEnd]:
+    """The same addresses and instances as fewer ends, because each pair of ends is a question of its own."""
+    known = [*ends]
+    plain = [end for end in known if end.owned and not end.without]
+    others = [end for end in known if not end.owned or end.without]
+    if len(plain) < 2:
+        return known
+    instances = frozenset().union(*(end.instances for end in plain))
+    networks = tuple(network for end in plain for network in end.networks)
+    kind: Literal["any", "network"] = "any" if any(end.kind == "any" for end in plain) else "network"
+    return [NamedEnd(kind, "several", instances, networks), *others]
+
+
+def _together(services: Iterable[ServiceSet]) -> ServiceSet:
+    known = [*services]
+    four, six = (union(each for found in known for each in found.of(family)) for family in (4, 6))
+    return ServiceSet(four, six)
+
+
+class _Index:
+    """Find the expectations that are about a connection. A set of expectations is a number whose bit n is the n-th."""
+
+    def __init__(
+        self, meant: Sequence[_Meant], ends: Mapping[str, NamedEnd], services: Mapping[str, ServiceSet]
+    ) -> None:
+        sets: list[defaultdict[str, int]] = [defaultdict(int) for _ in range(3)]
+        self._expecting: dict[Action, int] = {"allow": 0, "deny": 0}
+        for n, each in enumerate(meant):
+            expectation = each.expectation
+            self._expecting[expectation.verdict] |= 1 << n
+            words = (expectation.sources, expectation.destinations, expectation.services)
+            for found, named in zip(sets, words, strict=True):
+                for word in named:
+                    found[word.text] |= 1 << n
+        members = {text: _Members(end) for text, end in ends.items()}
+        self._sources = [(members[text], found) for text, found in sets[0].items()]
+        self._destinations = [(members[text], found) for text, found in sets[1].items()]
+        self._services = [(services[text], found) for text, found in sets[2].items()]
+        # Many rows have the same ends or the same service.
+        self._from = cache(partial(_about_end, self._sources))
+        self._to = cache(partial(_about_end, self._destinations))
+        self._for = cache(self._about_service)
+
+    def first(self, row: Seen) -> int | None:
+        ends = self._from(*_key(row.source)) & self._to(*_key(row.destination))
+        about = ends and ends & self._for(row.source.address.version, row.protocol, _port_key(row))
+        chosen = about & self._expecting[_OPPOSITE[row.verdict]] or about
+        return (chosen & -chosen).bit_length() - 1 if chosen else None
+
+    def _about_service(self, family: int, protocol: int, key: int) -> int:
+        number = protocol * KEYS + key
+        return _union(
+            found for services, found in self._services if lowest(services.of(family), number, number) is not None
+        )
+
+
+def _key(end: End) -> tuple[Address, str | None]:
+    return end.address, None if end.instance is None else end.instance.name
+
+
+def _port_key(row: Seen) -> int:
+    return row.port if row.port is not None else (row.icmp_type or 0) * 256 + (row.icmp_code or 0)
+
+
+def _about_end(known: Sequence[tuple[_Members, int]], address: Address, owner: str | None) -> int:
+    return _union(found for members, found in known if members.have(address, owner))
+
+
+def _union(sets: Iterable[int]) -> int:
+    return reduce(or_, sets, 0)
+
+
+class _Members:
+    """Addresses that an end stands for."""
+
+    def __init__(self, end: NamedEnd) -> None:
+        self._end = end
+        self._ranges = {
+            family: difference(addresses_of(end.networks, family), addresses_of(end.without, family))
+            for family in (4, 6)
+        }
+
+    def have(self, address: Address, owner: str | None) -> bool:
+        """``owner`` is the name of the instance that owns the address."""
+        if owner is not None and (owner in self._end.instances or not self._end.owned):
+            return owner in self._end.instances
+        return lowest(self._ranges[address.version], int(address), int(address)) is not None

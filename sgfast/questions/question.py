@@ -1,0 +1,168 @@
+"""A question about all packets that open connections: between two ends, for some services, under one policy or two.
+
+    for scene in Question([policy], sources, destinations, services).scenes():
+        scene.relations[0].allowed("inbound", receiver)    the services that may reach a receiver, from each sender
+
+A scene is what one VPC sees of one family.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sgfast.algebra.addresses import ADDRESS, NamedNetworks, addresses_of, contexts_of
+from sgfast.policy.elsewhere import elsewhere_text, owners_elsewhere
+from sgfast.policy.model import Policy
+from sgfast.policy.ranges import Ranges, intersection, lowest
+from sgfast.questions.ends import NamedEnd
+from sgfast.questions.nodes import OUTSIDE, Ground, Nodes, Piece, PolicyAccount
+from sgfast.questions.relation import KeptTables, Relation, Sets, WorkLimits
+from sgfast.questions.services import ServiceSet, openers
+
+#: The steps for each VPC whatever it sees, and for each set of groups whose instances it sees. An address is one step.
+VPC_STEPS, CONTEXT_STEPS = 200, 10
+#: The most notes of one question. A note is about an address of an instance whose VPC is not peered.
+MAX_NOTES = 3
+
+
+class Views:
+    """How much each VPC of a policy sees: which of them a question is about, and how much work that is (SPEC 11.1)."""
+
+    def __init__(self, policy: Policy, contexts: Iterable[tuple[tuple[int, ...], str]] | None = None) -> None:
+        """``contexts``: those of the policy, if they are known."""
+        self._policy = policy
+        #: The number of addresses and prefixes that the instances of each VPC have, by family.
+        self._prefixes: dict[int, Counter[str]] = {4: Counter(), 6: Counter()}
+        for instance in policy.instances:
+            for network in instance.addresses:
+                self._prefixes[network.version][instance.vpc] += 1
+        self._contexts = Counter(vpc for _, vpc in (contexts_of(policy) if contexts is None else contexts))
+
+    @cached_property
+    def networks(self) -> dict[int, int]:
+        """Number of networks that the rules name, by family."""
+        return {family: len(NamedNetworks([self._policy], family).spans) for family in (4, 6)}
+
+    def asked(self, family: int, sources: NamedEnd, destinations: NamedEnd) -> Iterator[tuple[str, int]]:
+        """The VPCs that have to be looked at for packets between two ends, and the steps that each of them takes."""
+        prefixes, connected = self._prefixes[family], self._policy.connected_vpcs
+        senders, receivers = (self._named(end) for end in (sources, destinations))
+        all_send, all_receive = (bool(end.networks) and end.owned for end in (sources, destinations))
+        seen = self._contexts if destinations.networks else receivers
+        for vpc in prefixes:
+            is_asked = vpc in senders or vpc in receivers or (all_receive and bool(sources.networks))
+            if not is_asked and all_send:
+                is_asked = bool(destinations.networks) or any(peer in receivers for peer in connected[vpc])
+            if is_asked:
+                yield vpc, VPC_STEPS + sum(prefixes[peer] + CONTEXT_STEPS * seen[peer] for peer in connected[vpc])
+
+    def _named(self, end: NamedEnd) -> Counter[str]:
+        """Number of different sets of groups, by VPC, among the instances that the end names."""
+        known = self._policy.instance_by_name
+        named = {(known[name].vpc, known[name].security_groups) for name in end.instances if name in known}
+        return Counter(vpc for vpc, _ in named)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    family: int
+    vpc: str
+    ground: Ground
+    senders: Nodes
+    receivers: Nodes
+    #: One for each policy.
+    relations: list[Relation]
+    #: The queried services.
+    base: Ranges
+
+
+class Question:
+    def __init__(
+        self, policies: Sequence[Policy], sources: NamedEnd, destinations: NamedEnd, services: ServiceSet,
+        notes: list[str] | None = None,
+    ) -> None:  # fmt: skip
+        """``notes`` takes sentences about addresses that the ends name and that belong to instances of VPCs that are
+        not peered (SPEC 12.1).
+        """
+        self.accounts = [PolicyAccount(policy) for policy in policies]
+        self.sources, self.destinations = self._ends = sources, destinations
+        infrastructure = {policy.settings.infrastructure for policy in policies}
+        self.everything = {family: openers(family, infrastructure) for family in (4, 6)}
+        self.base = {family: intersection(services.of(family), self.everything[family]) for family in (4, 6)}
+        self.sets = Sets()
+        self.budget = WorkLimits(policies[-1].origin)
+        #: An address of an instance that the sources name, and one that the destinations name, by family and VPC, under
+        #: the last policy.
+        self.named: dict[int, tuple[dict[str, Piece], dict[str, Piece]]] = {4: ({}, {}), 6: ({}, {})}
+        self._views = [Views(account.policy, account.contexts) for account in self.accounts]
+        self.grounds = {family: Ground(self.accounts, family, (sources, destinations)) for family in (4, 6)}
+        self._notes = notes
+        self._kept = {(family, p): KeptTables() for family in (4, 6) for p in range(len(policies))}
+        self._all_owned: dict[int, Ranges] = {}
+
+    def scenes(self) -> Iterator[Scene]:
+        """The scenes, those of IPv4 first. TooMuch if they would take too long."""
+        for family in (4, 6):
+            ground = self.grounds[family]
+            for vpc in self._vpcs(family) if self.base[family] else ():
+                senders, receivers = ground.senders(vpc, self.sources), ground.receivers(vpc, self.destinations)
+                for nodes, end, found in zip((senders, receivers), self._ends, self.named[family], strict=True):
+                    self._find_named(vpc, nodes, end, found)
+                if self._notes is not None and len(self._notes) < MAX_NOTES:
+                    self._note_elsewhere(family, vpc, senders, receivers)
+                self.budget.pairs(senders.count, receivers.count)
+                relations = [
+                    Relation(ground, p, vpc, senders, receivers, self.base[family], self.sets, self.budget,
+                             self._kept[family, p])
+                    for p in range(len(self.accounts))
+                ]
+                yield Scene(family, vpc, ground, senders, receivers, relations, self.base[family])
+
+    def _find_named(self, vpc: str, nodes: Nodes, end: NamedEnd, found: dict[str, Piece]) -> None:
+        """Note one of the addresses of the VPC's own instances that the end names, if there are any."""
+        instances = self.accounts[-1].policy.instances
+        is_own = self.accounts[-1].is_own(nodes.contexts[-1], vpc)
+        for n in np.flatnonzero(is_own).tolist() if end.instances else ():
+            for piece in nodes.parts[n]:
+                if instances[piece.owners[-1] - 1].name in end.instances:
+                    found[vpc] = piece
+                    return
+
+    def _note_elsewhere(self, family: int, vpc: str, senders: Nodes, receivers: Nodes) -> None:
+        """Tell of addresses that no instance owns, as the VPC sees them, but instances of other VPCs do."""
+        assert self._notes is not None
+        policy = self.accounts[-1].policy
+        for nodes, there, end in zip((senders, receivers), (receivers, senders), self._ends, strict=True):
+            is_named = end.kind in ("network", "address-group")
+            if not is_named or not self.accounts[-1].is_own(there.contexts[-1], vpc).any():
+                continue
+            for n in np.flatnonzero(nodes.contexts[-1] == OUTSIDE).tolist():
+                for piece in nodes.parts[n]:
+                    first = lowest(self._owned(family), piece.first, piece.last)
+                    if first is not None and len(self._notes) < MAX_NOTES:
+                        address = ADDRESS[family](first)
+                        owners = owners_elsewhere(policy, vpc, address)
+                        note = owners and elsewhere_text(vpc, address, owners)
+                        if note and note not in self._notes:
+                            self._notes.append(note)
+
+    def _owned(self, family: int) -> Ranges:
+        """The addresses that instances of any VPC own."""
+        if family not in self._all_owned:
+            instances = self.accounts[-1].policy.instances
+            self._all_owned[family] = addresses_of((n for each in instances for n in each.addresses), family)
+        return self._all_owned[family]
+
+    def _vpcs(self, family: int) -> list[str]:
+        """The VPCs that have to be looked at. TooMuch if they see too much."""
+        steps: Counter[str] = Counter()
+        for views in self._views:
+            for vpc, seen in views.asked(family, *self._ends):
+                steps[vpc] += seen + len(self.grounds[family].named.spans)
+        self.budget.views(steps.total(), len(steps))
+        return list(steps)

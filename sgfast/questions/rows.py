@@ -1,0 +1,321 @@
+"""Make rows of a relation: who may open what to whom, in few rows that say it exactly (SPEC 12.5).
+
+Services are divided for each receiver: what the same senders may open makes one row. Rows with equal senders and equal
+services become one row, then rows with equal receivers and equal services.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from sgfast.algebra.plane import alike
+from sgfast.algebra.services import Mask
+from sgfast.notebook import SHOWN_ROWS, Shown, html_table
+from sgfast.policy.model import Direction, Policy, Rule
+from sgfast.policy.ranges import Ranges, union
+from sgfast.questions.ends import ANY, NamedEnd
+from sgfast.questions.names import ORDER, NodeNames, Part, Region, in_order
+from sgfast.questions.nodes import FOREIGN, OUTSIDE, Numbers
+from sgfast.questions.question import Question, Scene
+from sgfast.questions.relation import EMPTY
+from sgfast.questions.services import named_service, services_text
+
+Key = tuple[int, Region, int, Region, int]
+"""Senders and receivers, each as a set of numbered nodes of instances and as a region, and a set of services."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """A rule that makes a difference."""
+
+    #: The policy that has it.
+    policy: Literal["old", "new"]
+    group: str
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Every source may open connections to every destination of the same IP version for all of the services."""
+
+    sources: tuple[Part, ...]
+    destinations: tuple[Part, ...]
+    families: tuple[int, ...]
+    #: Services in the form that ``named_service`` reads.
+    services: str
+    #: The rules that make a difference between two policies; else, if they were requested, those that allow the row.
+    rules: tuple[Decider, ...] = ()
+
+
+Rules = dict[Decider, None]
+_NAMES: tuple[Literal["old", "new"], ...] = ("old", "new")
+
+
+def deciders(
+    question: Question, scene: Scene, policy: int, direction: Direction, here: Mask, there: Mask, services: int
+) -> list[Decider]:
+    """The rules that win in the filters of nodes ``here`` for some of the services from or to nodes ``there``."""
+    relation, account = scene.relations[policy], question.accounts[policy]
+    # A policy that is alone is the new one.
+    name = _NAMES[policy - len(question.accounts)]
+    return [
+        Decider(name, account.policy.security_groups[group].name, rule)
+        for context in np.unique(relation.contexts(direction)[here]).tolist() if context not in (OUTSIDE, FOREIGN)
+        for group, rule in relation.winners(context, direction, there, services)
+    ]  # fmt: skip
+
+
+class RowMaker:
+    """Collect the rows of one family."""
+
+    def __init__(self, question: Question, family: int, policy: int = 0, *, simpler: bool = True) -> None:
+        """``policy``: the position of the one that has the names of a row's ends. ``simpler``: rows may overlap in
+        services where that makes them simpler.
+        """
+        self._question = question
+        self._family = family
+        self._policy = policy
+        self._simpler = simpler
+        self.senders = NodeNames(question, family, question.sources, policy)
+        self.receivers = NodeNames(question, family, question.destinations, policy)
+        self._rows: dict[Key, Rules] = {}
+
+    def add(
+        self, scene: Scene, wanted: Callable[[Direction, int], Numbers],
+        why: Callable[[Mask, Mask, int], Iterable[Decider]],
+    ) -> None:  # fmt: skip
+        """Take in a scene. ``wanted`` gives the sets of services between a node and all at the other end, as
+        ``Relation.allowed`` does, and ``why`` the rules that decide about senders, receivers and a set.
+        """
+        self.senders.add(scene, scene.senders)
+        self.receivers.add(scene, scene.receivers)
+        relation = scene.relations[self._policy]
+        senders, contexts = relation.contexts("outbound"), relation.contexts("inbound")
+        # Many receivers have the same senders.
+        known: dict[bytes, list[tuple[Mask, int]]] = {}
+        for receiver in np.flatnonzero(contexts >= 0).tolist():
+            is_other = ~relation.is_local("inbound", receiver)
+            for who, services in self._parts(wanted("inbound", receiver), known):
+                if (who & is_other).any():
+                    rules = why(who & is_other, _only(contexts, receiver), services)
+                    self._note((*self.senders.of(who), self.receivers.bit(receiver), (), services), rules)
+        known = {}
+        for sender in np.flatnonzero(senders >= 0).tolist():
+            for who, services in self._parts(wanted("outbound", sender) * (contexts == OUTSIDE), known):
+                rules = why(_only(senders, sender), who, services)
+                self._note((self.senders.bit(sender), (), 0, self.receivers.of(who)[1], services), rules)
+
+    def _parts(self, sets: Numbers, known: dict[bytes, list[tuple[Mask, int]]]) -> list[tuple[Mask, int]]:
+        key = sets.tobytes()
+        if key not in known:
+            known[key] = list(self._divided(sets))
+        self._question.budget.parts(len(known[key]))
+        return known[key]
+
+    def _note(self, key: Key, rules: Iterable[Decider]) -> None:
+        self._rows.setdefault(key, {}).update(dict.fromkeys(rules))
+
+    def _divided(self, sets: Numbers) -> Iterator[tuple[Mask, int]]:
+        """Divide services by who may open them: for each part the places where it is in the set, and its number. A part
+        is what these places alone may open, or, if that is simpler, all that they may.
+        """
+        numbers, place = np.unique(sets, return_inverse=True)
+        if not numbers.any():
+            return
+        if np.count_nonzero(numbers) == 1:
+            yield sets != EMPTY, int(numbers[-1])
+            return
+        ranges = [self._question.sets.ranges[number] for number in numbers.tolist()]
+        ends = [np.array(each, dtype=np.int64).reshape(-1, 2) for each in ranges]
+        bounds = np.unique(np.concatenate([np.concatenate((each[:, 0], each[:, 1] + 1)) for each in ends]))
+        cover = np.zeros((len(numbers), len(bounds)), dtype=np.int8)
+        for n, each in enumerate(ends):
+            cover[n, np.searchsorted(bounds, each[:, 0])] += 1
+            cover[n, np.searchsorted(bounds, each[:, 1] + 1)] -= 1
+        covers = np.cumsum(cover, axis=1)[:, :-1] > 0
+        keep, kind = alike(list(covers))
+        for n, stretch in enumerate(keep.tolist()):
+            column = covers[:, stretch]
+            if column.any():
+                of_all: Mask = np.logical_and.reduce(covers[column])
+                choices = [_ranges(bounds, kind == n), *([_ranges(bounds, of_all)] if self._simpler else [])]
+                yield column[place.reshape(-1)], self._question.sets.number(min(choices, key=len))
+
+    def rows(self) -> Iterator[Row]:
+        everything = self._question.everything[self._family]
+        for (sources, region_from, destinations, region_to, services), rules in _merged(self._rows):
+            yield Row(
+                self.senders.named(sources, region_from), self.receivers.named(destinations, region_to),
+                (self._family,), services_text(self._question.sets.ranges[services], self._family, everything),
+                tuple(rules),
+            )  # fmt: skip
+
+
+def _only(nodes: Numbers, node: int) -> Mask:
+    mask = np.zeros(len(nodes), dtype=bool)
+    mask[node] = True
+    return mask
+
+
+def _ranges(bounds: Numbers, stretches: Mask) -> Ranges:
+    """The stretches between bounds as ranges."""
+    places = np.flatnonzero(stretches)
+    return union(zip(bounds[places].tolist(), (bounds[places + 1] - 1).tolist(), strict=True))
+
+
+@dataclass(slots=True)
+class _Merged:
+    instances: int = 0
+    regions: dict[Region, None] = field(default_factory=dict)
+    rules: Rules = field(default_factory=dict)
+
+    def add(self, instances: int, region: Region, rules: Rules) -> None:
+        self.instances |= instances
+        if region:
+            self.regions[region] = None
+        self.rules.update(rules)
+
+    def rows(self) -> Iterator[tuple[int, Region]]:
+        """A region each; the instances go with the first of them."""
+        for n, region in enumerate(self.regions or {(): None}):
+            yield self.instances if n == 0 else 0, region
+
+
+def _merged(rows: Mapping[Key, Rules]) -> Iterator[tuple[Key, Rules]]:
+    """Rows of equal senders and services become one; then those of equal receivers and services."""
+    to: defaultdict[tuple[int, Region, int], _Merged] = defaultdict(_Merged)
+    for (sources, region_from, destinations, region_to, services), rules in rows.items():
+        to[sources, region_from, services].add(destinations, region_to, rules)
+    from_: defaultdict[tuple[int, Region, int], _Merged] = defaultdict(_Merged)
+    for (sources, region_from, services), merged in to.items():
+        for destinations, region_to in merged.rows():
+            # Rows do not lead from a region to a region: neither end is an instance.
+            from_[destinations, region_to, services].add(sources, region_from if destinations else (), merged.rules)
+    for (destinations, region_to, services), merged in from_.items():
+        for sources, region_from in merged.rows():
+            yield (sources, region_from, destinations, region_to, services), merged.rules
+
+
+def in_both_families(rows: Iterable[Row]) -> list[Row]:
+    """Rows of IPv4 and IPv6 that say the same become one."""
+    made: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        key = (*_without_networks(row.sources), *_without_networks(row.destinations), row.services)
+        known = made.get(key)
+        if known is None:
+            made[key] = row
+            continue
+        families = tuple(sorted({*known.families, *row.families}))
+        if len(families) == len(known.families):
+            made[key, row] = row  # two rows of one family with different networks
+            continue
+        sources = in_order({*known.sources, *row.sources})
+        destinations = in_order({*known.destinations, *row.destinations})
+        rules = tuple(dict.fromkeys((*known.rules, *row.rules)))
+        made[key] = Row(sources, destinations, families, row.services, rules)
+    return list(made.values())
+
+
+def _without_networks(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], bool]:
+    others = tuple(part for part in parts if part.kind not in ("network", "address-group"))
+    return others, len(others) < len(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach(Shown):
+    """An answer to who may open what to whom."""
+
+    policy: Policy
+    sources: NamedEnd
+    destinations: NamedEnd
+    #: The services in the words of the query.
+    asked: str
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        rows = f"{len(self.rows)} row{'s' * (len(self.rows) != 1)}"
+        return f"<Reach from {self.sources.name} to {self.destinations.name} ({self.asked}): {rows}>"
+
+    def _repr_html_(self) -> str:
+        return rows_as_html(self.rows)
+
+
+def rows_as_html(rows: Sequence[Row]) -> str:
+    """The first rows, for a notebook."""
+    cells = [
+        (
+            *(", ".join(part.text for part in parts) for parts in (row.sources, row.destinations)), row.services,
+            ", ".join(f"IPv{family}" for family in row.families),
+        )
+        for row in rows[:SHOWN_ROWS]
+    ]  # fmt: skip
+    return html_table(("from", "to", "services", "IP"), cells, len(rows))
+
+
+def reach(
+    policy: Policy, sources: NamedEnd = ANY, destinations: NamedEnd = ANY, services: str = "all", *, rules: bool = False
+) -> Reach:
+    """Find exactly the connections that may be opened from ``sources`` to ``destinations`` (SPEC 12.5).
+
+    ``services``: as ``named_service`` reads them. ``rules``: find the rules that allow each row. Raises ArgumentError
+    if ``services`` are none, TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an
+    address.
+    """
+    notes: list[str] = []
+    question = Question([policy], sources, destinations, named_service(services), notes)
+    makers = {family: RowMaker(question, family) for family in (4, 6)}
+    for scene in question.scenes():
+        relation = scene.relations[0]
+        why = partial(_allowing, question, scene) if rules else _nothing
+        makers[scene.family].add(scene, relation.allowed, why)
+    rows = in_both_families(row for maker in makers.values() for row in maker.rows())
+    rows, warnings = with_rules(question, sorted(rows, key=rank))
+    warnings = (*notes, *stateless_warnings(policy), *warnings)
+    return Reach(policy, sources, destinations, services, tuple(rows), warnings)
+
+
+def with_rules(question: Question, rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows, and a warning if not all of their rules were found. Then none has any."""
+    if not question.budget.is_searched_out:
+        return rows, ()
+    words = "the rules that decide are not named: so many rows have so many of them that it would take too long"
+    return [replace(row, rules=()) for row in rows], (words,)
+
+
+def _allowing(question: Question, scene: Scene, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
+    # The rules of receivers say more: most senders may open anything.
+    return [
+        *deciders(question, scene, 0, "inbound", receivers, senders, services),
+        *deciders(question, scene, 0, "outbound", senders, receivers, services),
+    ]
+
+
+def _nothing(senders: Mask, receivers: Mask, services: int) -> list[Decider]:
+    return []
+
+
+def rank(row: Row) -> tuple[object, ...]:
+    """Sort key: rows open to most come first: everybody, the widest networks, groups, instances."""
+    return _breadth(row.sources), _breadth(row.destinations), row.families, row.services
+
+
+def _breadth(parts: tuple[Part, ...]) -> tuple[object, ...]:
+    widest = min((int(part.name.rpartition("/")[2]) for part in parts if part.kind == "network"), default=0)
+    return ORDER.index(parts[0].kind), widest, parts[0].name, -len(parts)
+
+
+def stateless_warnings(policy: Policy) -> tuple[str, ...]:
+    """A warning if filters of some instances judge replies, too (SPEC 2.8)."""
+    groups = {group.name for group in policy.security_groups if not group.stateful}
+    count = sum(not groups.isdisjoint(instance.security_groups) for instance in policy.instances)
+    if not count:
+        return ()
+    who = "1 instance is" if count == 1 else f"{count:,} instances are"
+    return (f"{who} in stateless groups: replies are judged by rules, too, and are not part of this answer",)
