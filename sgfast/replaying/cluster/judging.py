@@ -35,7 +35,7 @@ SPAN_DTYPE = np.dtype([("source", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SegmentFile:
     """A segment's file and its place in the chain (``chain.Placed``)."""
 
     file: str
@@ -54,7 +54,7 @@ class Job:
     #: Whether rows of packets, and of connections, are wanted.
     wants_packets: bool
     wants_flows: bool
-    sources: tuple[Source, ...]
+    sources: tuple[SegmentFile, ...]
 
 
 @dataclass(slots=True)
@@ -217,7 +217,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
             after[waiting] = number
             waiting += 1
 
-    def damaged(source: Source) -> ClusterError:
+    def damaged(source: SegmentFile) -> ClusterError:
         # Without its description, the segment is not used again.
         folder.remove(source.file + SUFFIX)
         return ClusterError(f"{folder.damaged(source.file)}; run the replay again, and its captures are read again")
