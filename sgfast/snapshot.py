@@ -27,7 +27,8 @@ from sgfast.core.state.snapshot import load_plane, save_plane
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
 from sgfast.policy.document import load
-from sgfast.policy.model import Instance, Policy, Rule
+from sgfast.policy.loaded import LoadedPolicy
+from sgfast.policy.model import Instance, Rule
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.system.names import printable
 from sgfast.system.output import Output, open_output
@@ -238,7 +239,7 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) 
     if about["mode"] not in get_args(Mode) or about["midstream"] not in get_args(Midstream):
         raise ValueError("an unknown option")
     try:
-        policy = load(from_plain(Policy, about["policy"]))
+        policy = load(from_plain(LoadedPolicy.made_as, about["policy"]))
     except PolicyError as error:
         raise ValueError(str(error)) from None
     numbers = about["numbering"]

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from sgfast.replaying.results import RuleHits as RuleHits
     from sgfast.replaying.results import Sinks as Sinks
     from sgfast.replaying.results import Stage as Stage
-    from sgfast.replaying.run import replay as replay
     from sgfast.replaying.run import run_replay as run_replay
 
 # Commands that judge no packets need the options, to find out that none is given.
@@ -45,6 +44,6 @@ __getattr__ = on_demand(
             "ChangeDone", "ClusterUsed", "CutConnection", "FlowSink", "FrameSink", "Names", "PacketSink",
             "ReplayResult", "RuleHits", "Sinks", "Stage",
         ),
-        "sgfast.replaying.run": ("replay", "run_replay"),
+        "sgfast.replaying.run": ("run_replay",),
     },
 )  # fmt: skip

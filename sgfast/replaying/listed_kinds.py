@@ -117,7 +117,7 @@ def _totals(kinds: Kinds, *measures: str) -> dict[tuple[Any, ...], list[int]]:
     """The measures of denied kinds by service, direction, peer and reason, where the first one is not 0."""
     totals: dict[tuple[Any, ...], list[int]] = {}
     for row in kinds.rows[kinds.rows[measures[0]] > 0]:
-        # If one of them is not known, the kind is among those that are not listed.
+        # The other rows have no known instance or peer.
         if row["family"] > 0 and row["instance"] >= 0:
             key = (service_of(kinds, row), direction_of(row), *peer_of(kinds, row), REASONS[row["reason"]] or "")
             known = totals.get(key, [0] * len(measures))
