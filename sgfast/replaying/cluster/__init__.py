@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from sgfast.capture import open_capture
+from sgfast.capture.directories import first_time_ns
 from sgfast.capture.urls import is_web_url
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
@@ -314,15 +315,8 @@ def _is_splittable(unit: Unit) -> bool:
 def _first_ns(parts: Sequence[Part]) -> int | None:
     """The time of the first packet of all captures."""
     for part in parts:
-        times = []
-        for path, begins_ns in part:
-            if begins_ns is None:
-                with open_capture(path) as reader:
-                    batch = reader.next_batch()
-                    begins_ns = None if batch is None else next(iter(batch))[0]
-            if begins_ns is not None:
-                times.append(begins_ns)
-        if times:
+        begins = [first_time_ns(path) if begins_ns is None else begins_ns for path, begins_ns in part]
+        if times := [begins_ns for begins_ns in begins if begins_ns is not None]:
             return min(times)
     return None
 
