@@ -58,7 +58,7 @@ class RuleSet:
     flags_ignored: int
 
     def note(self) -> str:
-        """What the policy leaves out."""
+        """Words about lines of the file that the policy leaves out."""
         out = ", ".join(f"{count:,} {why}" for why, count in self.left_out.items() if count)
         flags = f"; TCP flags ignored in {self.flags_ignored:,}" if self.flags_ignored else ""
         return f"{self.lines:,} rules; left out: {out or 'none'}{flags}"
@@ -125,7 +125,7 @@ def _policy(by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]]) -> P
         if prefix.prefixlen
     ]
     quotas = Quotas(security_groups=len(groups), rules_per_group=max(len(group.rules) for group in groups))
-    # What a program made is checked when it is first used, which is not to be measured.
+    # Policies that a program made are checked when first used, which is not to be measured.
     return load(Policy(security_groups=tuple(groups), instances=tuple(instances), quotas=quotas))
 
 

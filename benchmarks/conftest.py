@@ -7,14 +7,15 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import ratios
 import report
 from before import ANSWERING, Before
-from measure import Results, command_line, load_average, machine, python_packages, software, table
+from measure import Results, Row, clock, command_line, load_average, machine, python_packages, software, table
 from workload import Capture, Family, Workload, make_capture, make_policy
 from yardsticks import Loops, Missing, meters
 from yardsticks.dpdk import Dpdk
@@ -98,10 +99,18 @@ def results(pytestconfig: pytest.Config) -> Iterator[Results]:
         made.earlier.close()
 
 
-@pytest.fixture(scope="session")
-def rounds(pytestconfig: pytest.Config) -> int:
-    value: int = pytestconfig.option.rounds
-    return value
+#: ``Results.measure`` of the running benchmark.
+Measure = Callable[..., Row]
+
+
+@pytest.fixture
+def measure(benchmark: Any, results: Results, pytestconfig: pytest.Config) -> Measure:
+    return partial(results.measure, benchmark, rounds=pytestconfig.option.rounds)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.benchmark(timer=clock))
 
 
 @pytest.fixture(scope="session")

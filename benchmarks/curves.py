@@ -9,11 +9,10 @@ the time to compile a policy grows with rules and members. ``pytest benchmarks``
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Results, Section, Yardstick, timed
 from test_classify import match
 from test_compile import compose
 from test_replay import SETTINGS, check, count, walk
@@ -38,10 +37,10 @@ BOTH = [pytest.param(CONNECTIONS, id="connections"), pytest.param(OPENERS, id="o
 
 
 class Curves:
-    """What all curves need for measuring."""
+    """The tools that all curves need for measuring."""
 
-    def __init__(self, benchmark: Any, maker: Maker, loops: Loops, results: Results, rounds: int) -> None:
-        self.benchmark, self.maker, self.loops, self.results, self.rounds = benchmark, maker, loops, results, rounds
+    def __init__(self, maker: Maker, loops: Loops, measure: Measure) -> None:
+        self.maker, self.loops, self.measure = maker, loops, measure
 
     def replay(self, title: str, axis: str, x: int | None, workload: Workload, policy: Policy) -> None:
         """Measures a point of a replay curve. ``x``: None stands for the number of flows in the capture."""
@@ -58,9 +57,9 @@ class Curves:
                 judged.append(replay(policy, [capture.path], **SETTINGS["verbatim"][0]))
                 return judged[-1].elapsed_seconds
 
-            self.results.measure(
-                self.benchmark, Section(f"{title}, by {axis}", "packet", axis=axis), f"{x:,} {axis}", run, x=x,
-                items=packets, yardsticks=loops, rounds=self.rounds,
+            self.measure(
+                Section(f"{title}, by {axis}", "packet", axis=axis), f"{x:,} {axis}", run, x=x, items=packets,
+                yardsticks=loops,
             )  # fmt: skip
         for result in judged:
             check(result, capture)
@@ -68,20 +67,19 @@ class Curves:
     def compile(self, axis: str, x: int, policy: Policy) -> None:
         text = policy_text(policy).encode()
         made: list[CompiledPolicy] = []
-        self.results.measure(
-            self.benchmark, Section(f"compiling, by {axis}", "run", "ms", axis=axis), f"{x:,} {axis}",
-            timed(lambda: made.append(compile_policy(policy))), x=x, items=1, rounds=self.rounds,
+        self.measure(
+            Section(f"compiling, by {axis}", "run", "ms", axis=axis), f"{x:,} {axis}",
+            timed(lambda: made.append(compile_policy(policy))), x=x, items=1,
             yardsticks={"compose": Yardstick("PyYAML, nodes only", 1, timed(lambda: compose(text)))},
         )  # fmt: skip
         assert len(made[-1].instances) == self.maker.option.instances
 
 
 @pytest.fixture
-def curves(benchmark: Any, maker: Maker, loops: Loops, results: Results, rounds: int) -> Curves:
-    return Curves(benchmark, maker, loops, results, rounds)
+def curves(maker: Maker, loops: Loops, measure: Measure) -> Curves:
+    return Curves(maker, loops, measure)
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("flows", FLOWS)
 def test_flows(flows: int, curves: Curves) -> None:
     """More than a million flows get as many packets per flow as a million do."""
@@ -89,7 +87,6 @@ def test_flows(flows: int, curves: Curves) -> None:
     curves.replay("a packet of a connection", "flows", None, workload, curves.maker.policy_for(workload))
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("workload", BOTH)
 def test_rules(workload: Workload, rules: int, curves: Curves) -> None:
@@ -97,17 +94,15 @@ def test_rules(workload: Workload, rules: int, curves: Curves) -> None:
     curves.replay(f"{workload.title}, {GROUPS} groups", "rules", rules, workload, policy)
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("rules", RULES)
-def test_rules_of_the_stateless_match(rules: int, curves: Curves, dpdk: Dpdk | None) -> None:
+def test_rules_of_the_stateless_match(rules: int, curves: Curves, dpdk: Dpdk | None, results: Results) -> None:
     section = Section(f"stateless match, {GROUPS} groups, by rules", "lookup", axis="rules")
     match(
-        curves.benchmark, curves.maker.policy(rules, GROUPS), section, f"{rules:,} rules", curves.maker, curves.loops,
-        dpdk, curves.results, curves.rounds, x=rules,
+        curves.measure, curves.maker.policy(rules, GROUPS), section, f"{rules:,} rules", curves.maker, curves.loops,
+        dpdk, results, x=rules,
     )  # fmt: skip
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("members", MEMBERS)
 @pytest.mark.parametrize("workload", BOTH)
 def test_members(workload: Workload, members: int, curves: Curves) -> None:
@@ -116,20 +111,17 @@ def test_members(workload: Workload, members: int, curves: Curves) -> None:
     curves.replay(f"{kind.title}, both ends instances", "members", there, kind, curves.maker.policy_for(kind))
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("size", FRAMES)
 def test_frames(size: int, curves: Curves) -> None:
     workload = Workload("frames", "", 10_000, sizes=((size, 1.0),), scale=0.1)
     curves.replay("10,000 flows", "bytes of a frame", size, workload, curves.maker.policy_for(workload))
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("rules", RULES)
 def test_compiling_rules(rules: int, curves: Curves) -> None:
     curves.compile("rules", rules, curves.maker.policy(rules, GROUPS))
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("members", MEMBERS)
 def test_compiling_members(members: int, curves: Curves) -> None:
     there = min(members, curves.maker.option.instances)

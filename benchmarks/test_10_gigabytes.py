@@ -1,4 +1,4 @@
-"""What a user asks first: how long the whole command takes for a large capture, beside programs that read captures."""
+"""A user's first question: how long the whole command takes for a large capture, beside programs that read captures."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Section, Yardstick, timed
 from test_compressed import compressed
 from test_replay import network_of
 from workload import WORKLOADS, Capture, policy_text
@@ -39,11 +38,10 @@ def capture(maker: Maker, *, packed: bool) -> Iterator[tuple[Capture, Path]]:
             smaller.unlink()
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize(("title", "jobs"), [("plain", 1), ("plain, --jobs 2", 2), ("gzip", 1)])
 def test_whole_command(
-    benchmark: Any, title: str, jobs: int, maker: Maker, tcpdump: Tcpdump | None, tshark: Tshark | None,
-    results: Results, rounds: int, tmp_path: Path,
+    title: str, jobs: int, maker: Maker, tcpdump: Tcpdump | None, tshark: Tshark | None, measure: Measure,
+    tmp_path: Path,
 ) -> None:  # fmt: skip
     policy = maker.policy_for(WORKLOAD)
     document = tmp_path / "policy.yaml"
@@ -70,6 +68,4 @@ def test_whole_command(
             return seconds
 
         large = f"{size / 1e9:.3g} GB, {made.packets:,} packets: whole processes, start-up included"
-        results.measure(
-            benchmark, Section(large, "GB", "s"), title, run, items=size, yardsticks=yardsticks, rounds=rounds
-        )
+        measure(Section(large, "GB", "s"), title, run, items=size, yardsticks=yardsticks)

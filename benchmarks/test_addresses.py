@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Results, Section, Yardstick, timed
 from workload import Family, draw_flows
 from yardsticks import Missing
 from yardsticks.addresses import Lookups, pytricia, radix
@@ -21,9 +21,8 @@ LOOKUPS = 100_000
 TITLES = {"pytricia": "get", "py-radix": "search_best"}
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
-def test_addresses(benchmark: Any, family: Family, maker: Maker, results: Results, rounds: int) -> None:
+def test_addresses(family: Family, maker: Maker, results: Results, measure: Measure) -> None:
     """The addresses are those of openers' clients and servers. Half are outside, many of them between CIDRs."""
     policy = maker.policy(family=family)
     prefixes = prefixes_of(policy)
@@ -38,15 +37,11 @@ def test_addresses(benchmark: Any, family: Family, maker: Maker, results: Result
         except Missing as error:
             results.missing[name] = str(error)
     runs = {name: timed(lambda each=each: each.run(addresses)) for name, each in lookups.items()}  # type: ignore[misc]
-    results.measure(
-        benchmark,
+    measure(
         Section(f"longest of {len(prefixes):,} IPv{family} prefixes, one address at a time from Python", "lookup"),
-        "CidrTrie.find",
-        runs.pop("sgfast"),
-        items=len(addresses),
+        "CidrTrie.find", runs.pop("sgfast"), items=len(addresses),
         yardsticks={name: Yardstick(TITLES[name], len(addresses), run, faster=True) for name, run in runs.items()},
-        rounds=rounds,
-    )
+    )  # fmt: skip
     found = lookups["sgfast"].values(addresses)
     assert all(each.values(addresses) == found for each in lookups.values())
     assert any(value is None for value in found[::2]) and None not in found[1::2]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Section, Yardstick, timed
 from workload import WORKLOADS, draw_flows, header_rows
 
 from sgfast import Engine, Policy, replay
@@ -52,10 +52,9 @@ def crowded(maker: Maker) -> Policy:
 CHANGES = 20
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("title", ["a rule's new CIDR", "a rule's new ports", "a rule more", "an address more",
                                    "an instance more", "a member more"])  # fmt: skip
-def test_change(benchmark: Any, title: str, maker: Maker, results: Results, rounds: int) -> None:
+def test_change(benchmark: Any, title: str, maker: Maker, measure: Measure) -> None:
     """The values are new to the policy. The member joins a group of nearly all instances, which every group names."""
     policy = crowded(maker) if title == "a member more" else maker.policy(RULES, GROUPS)
     policy = replace(policy, quotas=replace(policy.quotas, rules_per_group=10**6))
@@ -85,16 +84,15 @@ def test_change(benchmark: Any, title: str, maker: Maker, results: Results, roun
     def change_often() -> None:
         built.extend(engine.apply(change(next(numbers)), 0).rule_tables_built for _ in range(CHANGES))
 
-    results.measure(
-        benchmark, section(maker), title, timed(change_often), items=CHANGES,
-        yardsticks={"whole": Yardstick("compiling it whole", 1, timed(lambda: compile_policy(policy)))}, rounds=rounds,
+    measure(
+        section(maker), title, timed(change_often), items=CHANGES,
+        yardsticks={"whole": Yardstick("compiling it whole", 1, timed(lambda: compile_policy(policy)))},
     )  # fmt: skip
     benchmark.extra_info.update(rule_tables=engine.compiled.rule_tables, rule_tables_built=max(built))
     assert max(built) <= 3 < engine.compiled.rule_tables
 
 
-@pytest.mark.benchmark(timer=clock)
-def test_clearing(benchmark: Any, maker: Maker, results: Results, rounds: int) -> None:
+def test_clearing(maker: Maker, measure: Measure) -> None:
     """The walk over the connection table for a change that may concern every connection but cuts none."""
     policy = maker.policy()
     connections = min(1_000_000, maker.option.packets)
@@ -109,19 +107,15 @@ def test_clearing(benchmark: Any, maker: Maker, results: Results, rounds: int) -
         networks.reverse()
         assert engine.apply(SetAddressGroup("nobody", networks[0]), 0).disconnected == 0
 
-    results.measure(
-        benchmark, Section("the walk over the table", "connection"), f"{allowed:,} connections", timed(walk),
-        items=allowed, rounds=rounds,
+    measure(
+        Section("the walk over the table", "connection"), f"{allowed:,} connections", timed(walk), items=allowed,
         yardsticks={"packet": Yardstick("judging a packet of each", connections, timed(lambda: engine.process(rows)))},
     )  # fmt: skip
     assert engine.dataplane.counters["live_tuples"] == allowed > connections // 2
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("name", ["one-side-10k", "one-side-1m"])
-def test_established_path_with_a_change_to_come(
-    benchmark: Any, name: str, maker: Maker, results: Results, rounds: int, tmp_path: Path
-) -> None:
+def test_established_path_with_a_change_to_come(name: str, maker: Maker, measure: Measure, tmp_path: Path) -> None:
     """A pending change must not slow packets down: compares replays with and without a change after the last packet."""
     workload = WORKLOADS[name]
     policy = maker.policy_for(workload)
@@ -136,7 +130,7 @@ def test_established_path_with_a_change_to_come(
             assert result.packets == made.packets
             return result.elapsed_seconds
 
-        results.measure(
-            benchmark, Section("with a change to come", "packet"), name, lambda: run(changes=path), items=made.packets,
-            yardsticks={"without": Yardstick("no change file", made.packets, run)}, rounds=rounds,
+        measure(
+            Section("with a change to come", "packet"), name, lambda: run(changes=path), items=made.packets,
+            yardsticks={"without": Yardstick("no change file", made.packets, run)},
         )  # fmt: skip

@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Results, Section, Yardstick, timed
 from test_addresses import prefixes_of
 from workload import Family, draw_flows
 from yardsticks import Missing
@@ -29,9 +29,8 @@ KINDS: dict[str, tuple[Family, bool, Callable[[bytes], Any]]] = {
 }
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("title", KINDS)
-def test_check(benchmark: Any, title: str, maker: Maker, results: Results, rounds: int) -> None:
+def test_check(title: str, maker: Maker, results: Results, measure: Measure) -> None:
     """TCP packets from clients outside, each flow in turn. Every check has been made once before."""
     family, allowed, form = KINDS[title]
     policy = maker.policy(family=family)
@@ -74,9 +73,9 @@ def test_check(benchmark: Any, title: str, maker: Maker, results: Results, round
     else:
         servers = [dst for _, dst, _, _ in flows] * turns
         yardsticks["pytricia"] = Yardstick("get(dst)", items, timed(lambda: trie.run(servers)))
-    results.measure(
-        benchmark, Section("one packet at a time from Python, any of 10,000 flows", "call"), title, timed(ask),
-        items=items, yardsticks=yardsticks, rounds=rounds,
+    measure(
+        Section("one packet at a time from Python, any of 10,000 flows", "call"), title, timed(ask), items=items,
+        yardsticks=yardsticks,
     )  # fmt: skip
     verdicts = [check(src, dst, "tcp", sport=sport, dport=dport, flags=flags, time=1.0)
                 for src, dst, sport, dport in flows]  # fmt: skip

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from classbench import FOLDER, NAMES, draw_headers, read
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Results, Section, Yardstick, timed
 from test_classify import rte_acl
 from yardsticks import Loops, Missing
 from yardsticks.dpdk import Dpdk
@@ -24,19 +24,11 @@ SCANNED = 100_000_000
 COPIES = [(name, 1) for name in NAMES] + [(name, 10) for name in NAMES if name.endswith("_10k")]
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize(("name", "copies"), COPIES, ids=[f"{name}-{copies}" for name, copies in COPIES])
 def test_classbench(
-    benchmark: Any,
-    name: str,
-    copies: int,
-    maker: Maker,
-    loops: Loops,
-    dpdk: Dpdk | None,
-    corpus: Path,
-    results: Results,
-    rounds: int,
-) -> None:
+    benchmark: Any, name: str, copies: int, maker: Maker, loops: Loops, dpdk: Dpdk | None, corpus: Path,
+    results: Results, measure: Measure,
+) -> None:  # fmt: skip
     path = corpus / FOLDER / name
     called = f"ClassBench {name}" if copies == 1 else f"ClassBench {name}, {copies} times"
     if not path.exists():
@@ -70,15 +62,10 @@ def test_classbench(
             else:
                 yardsticks |= {variant: rte_acl(acl, variant, expected) for variant in acl.variants}
         title = f"stateless match, {called}: {len(rules):,} rules, {len(policy.instances):,} instances"
-        results.measure(
-            benchmark,
-            Section(title, "lookup"),
-            "Classifier.match",
-            timed(lambda: classifier.match(headers, winners)),
-            items=lookups,
-            yardsticks=yardsticks,
-            rounds=rounds,
-        )
+        measure(
+            Section(title, "lookup"), "Classifier.match", timed(lambda: classifier.match(headers, winners)),
+            items=lookups, yardsticks=yardsticks,
+        )  # fmt: skip
     assert (winners[:, 1] == expected).all()
     matched = float((expected >= 0).mean())
     assert 0.45 <= matched <= 1

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Results, Section, Yardstick, timed
 from numpy.typing import NDArray
 from workload import FIRST_INSTANCE, draw_flows, header_rows
 from yardsticks import Loops, Missing
@@ -20,37 +20,22 @@ from sgfast import Engine, Policy
 SIZES = [(50, 5), (1_000, 100), (5_000, 100)]
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize(("rules", "groups"), SIZES, ids=[f"{rules}-rules" for rules, _ in SIZES])
 def test_classify(
-    benchmark: Any,
-    rules: int,
-    groups: int,
-    maker: Maker,
-    loops: Loops,
-    dpdk: Dpdk | None,
-    results: Results,
-    rounds: int,
-) -> None:
+    benchmark: Any, rules: int, groups: int, maker: Maker, loops: Loops, dpdk: Dpdk | None, results: Results,
+    measure: Measure,
+) -> None:  # fmt: skip
     policy = maker.policy(rules, groups)
     title = f"stateless match, {rules:,} rules in {groups} groups, {maker.option.instances:,} instances"
     section = Section(title, "lookup")
-    matched = match(benchmark, policy, section, "Classifier.match", maker, loops, dpdk, results, rounds)
+    matched = match(measure, policy, section, "Classifier.match", maker, loops, dpdk, results)
     benchmark.extra_info.update(rules=rules, groups=groups, matched=matched)
 
 
 def match(
-    benchmark: Any,
-    policy: Policy,
-    section: Section,
-    title: str,
-    maker: Maker,
-    loops: Loops,
-    dpdk: Dpdk | None,
-    results: Results,
-    rounds: int,
-    x: int | None = None,
-) -> float:
+    measure: Measure, policy: Policy, section: Section, title: str, maker: Maker, loops: Loops, dpdk: Dpdk | None,
+    results: Results, x: int | None = None,
+) -> float:  # fmt: skip
     """Measures matching, and returns the share of openers that a rule matches."""
     lookups = min(maker.option.packets, maker.option.lookups)
     # Half of them match a rule of any group, and mostly none of their own.
@@ -69,9 +54,9 @@ def match(
             else:
                 scanner.match(headers, scanned)
                 yardsticks |= {variant: rte_acl(acl, variant, scanned) for variant in acl.variants}
-        results.measure(
-            benchmark, section, title, timed(lambda: classifier.match(headers, winners)), x=x, items=lookups,
-            yardsticks=yardsticks, rounds=rounds,
+        measure(
+            section, title, timed(lambda: classifier.match(headers, winners)), x=x, items=lookups,
+            yardsticks=yardsticks,
         )  # fmt: skip
     matched = float((scanned >= 0).mean())
     assert (winners[:, 0] == -2).all()  # the clients are outside

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock
+from conftest import Maker, Measure
+from measure import Results, Section, Yardstick
 from test_compressed import compressed
 from workload import WORKLOADS
 
@@ -58,11 +58,8 @@ def note_stages(results: Results, name: str, result: ReplayResult, packets: int)
     )
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("name, is_compressed", [("mix-10k", True), ("one-side-10k", False), ("one-side-1m", False)])
-def test_processor_time(
-    benchmark: Any, name: str, is_compressed: bool, maker: Maker, results: Results, rounds: int
-) -> None:
+def test_processor_time(name: str, is_compressed: bool, maker: Maker, results: Results, measure: Measure) -> None:
     """The processor time is that of all threads: the cluster runs in this process."""
     workload = WORKLOADS[name]
     policy = workload.with_room(maker.policy(family=workload.family))
@@ -81,14 +78,13 @@ def test_processor_time(
             return took
 
         title = workload.title + (", gzip" if is_compressed else "")
-        results.measure(
-            benchmark, Section("cluster: processor time", "packet"), title, lambda: run(client=one), items=made.packets,
-            rounds=rounds, yardsticks={"alone": Yardstick("one process", made.packets, run)},
+        measure(
+            Section("cluster: processor time", "packet"), title, lambda: run(client=one), items=made.packets,
+            yardsticks={"alone": Yardstick("one process", made.packets, run)},
         )  # fmt: skip
 
 
-@pytest.mark.benchmark(timer=clock)
-def test_two_workers_of_a_cluster(benchmark: Any, maker: Maker, results: Results, rounds: int) -> None:
+def test_two_workers_of_a_cluster(maker: Maker, results: Results, measure: Measure) -> None:
     """The captures are eight compressed ones, one after the other."""
     workload = WORKLOADS["mix-10k"]
     policy = maker.policy(family=workload.family)
@@ -103,7 +99,7 @@ def test_two_workers_of_a_cluster(benchmark: Any, maker: Maker, results: Results
             return result.elapsed_seconds
 
         packets = 8 * made.packets
-        results.measure(
-            benchmark, Section("cluster: two workers", "packet"), workload.title + ", gzip", lambda: run(2),
-            items=packets, rounds=rounds, yardsticks={"one": Yardstick("one worker", packets, lambda: run(1))},
+        measure(
+            Section("cluster: two workers", "packet"), workload.title + ", gzip", lambda: run(2), items=packets,
+            yardsticks={"one": Yardstick("one worker", packets, lambda: run(1))},
         )  # fmt: skip

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Section, Yardstick, timed
 from workload import policy_text
 
 from sgfast import Policy, load_policy
@@ -31,40 +31,28 @@ def section(maker: Maker) -> Section:
     return Section(title, "run", "ms")
 
 
-@pytest.mark.benchmark(timer=clock)
-def test_load(benchmark: Any, maker: Maker, results: Results, rounds: int, tmp_path: Path) -> None:
+def test_load(maker: Maker, measure: Measure, tmp_path: Path) -> None:
     policy = maker.policy(RULES, GROUPS)
     path = tmp_path / "policy.yaml"
     path.write_text(policy_text(policy))
     text = path.read_bytes()
     loaded: list[Policy] = []
-    results.measure(
-        benchmark,
-        section(maker),
-        "load",
-        timed(lambda: loaded.append(load_policy(path))),
-        items=1,
+    measure(
+        section(maker), "load", timed(lambda: loaded.append(load_policy(path))), items=1,
         yardsticks={"compose": Yardstick("PyYAML, nodes only", 1, timed(lambda: compose(text)))},
-        rounds=rounds,
-    )
+    )  # fmt: skip
     assert loaded[-1].security_groups == policy.security_groups
     assert loaded[-1].instances == policy.instances
 
 
-@pytest.mark.benchmark(timer=clock)
-def test_compile(benchmark: Any, maker: Maker, results: Results, rounds: int) -> None:
+def test_compile(benchmark: Any, maker: Maker, measure: Measure) -> None:
     policy = maker.policy(RULES, GROUPS)
     text = policy_text(policy).encode()
     made: list[CompiledPolicy] = []
-    results.measure(
-        benchmark,
-        section(maker),
-        "compile",
-        timed(lambda: made.append(compile_policy(policy))),
-        items=1,
+    measure(
+        section(maker), "compile", timed(lambda: made.append(compile_policy(policy))), items=1,
         yardsticks={"compose": Yardstick("PyYAML, nodes only", 1, timed(lambda: compose(text)))},
-        rounds=rounds,
-    )
+    )  # fmt: skip
     compiled = made[-1]
     assert (len(compiled.rules), len(compiled.instances)) == (RULES, maker.option.instances)
     benchmark.extra_info.update(
@@ -77,22 +65,16 @@ def compose(text: bytes) -> None:
     assert yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) is not None
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("title", PROCESSES)
-def test_import(benchmark: Any, title: str, results: Results, rounds: int) -> None:
+def test_import(title: str, measure: Measure) -> None:
     """Measures whole processes, from start to end."""
-    results.measure(
-        benchmark,
-        Section("a new process", "run", "ms"),
-        title,
-        timed(lambda: python(*PROCESSES[title])),
-        items=1,
+    measure(
+        Section("a new process", "run", "ms"), title, timed(lambda: python(*PROCESSES[title])), items=1,
         yardsticks={
             "python": Yardstick("python -c pass", 1, timed(lambda: python("-c", "pass"))),
             "numpy": Yardstick("import numpy", 1, timed(lambda: python("-c", "import numpy"))),
         },
-        rounds=rounds,
-    )
+    )  # fmt: skip
 
 
 def python(*arguments: str) -> None:

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Section, Yardstick, timed
 from test_replay import network_of
 from workload import WORKLOADS, Capture
 from yardsticks.programs import Tcpdump
@@ -48,9 +47,8 @@ def replayed(policy: Policy, made: Capture, path: Path) -> ReplayResult:
     return result
 
 
-@pytest.mark.benchmark(timer=clock)
 @NAMES
-def test_processor_time_of_gzip(benchmark: Any, name: str, maker: Maker, results: Results, rounds: int) -> None:
+def test_processor_time_of_gzip(name: str, maker: Maker, measure: Measure) -> None:
     """That of all threads."""
     with plain_and_gzip(maker, name) as (policy, made, packed):
 
@@ -59,18 +57,14 @@ def test_processor_time_of_gzip(benchmark: Any, name: str, maker: Maker, results
             replayed(policy, made, path)
             return time.process_time() - began
 
-        results.measure(
-            benchmark, Section("gzip: processor time", "packet"), made.workload.title, lambda: run(packed),
-            items=made.packets, rounds=rounds,
+        measure(
+            Section("gzip: processor time", "packet"), made.workload.title, lambda: run(packed), items=made.packets,
             yardsticks={"plain": Yardstick("the capture as it is", made.packets, lambda: run(made.path))},
         )  # fmt: skip
 
 
-@pytest.mark.benchmark(timer=clock)
 @NAMES
-def test_elapsed_time_of_gzip(
-    benchmark: Any, name: str, maker: Maker, tcpdump: Tcpdump | None, results: Results, rounds: int
-) -> None:
+def test_elapsed_time_of_gzip(name: str, maker: Maker, tcpdump: Tcpdump | None, measure: Measure) -> None:
     with plain_and_gzip(maker, name) as (policy, made, packed):
         yardsticks = {"one": Yardstick("on one core", made.packets, on_one_core(lambda: run(packed)))}
         if tcpdump is not None:
@@ -81,9 +75,9 @@ def test_elapsed_time_of_gzip(
         def run(path: Path) -> float:
             return replayed(policy, made, path).elapsed_seconds
 
-        results.measure(
-            benchmark, Section("gzip: elapsed time", "packet"), made.workload.title, lambda: run(packed),
-            items=made.packets, rounds=rounds, yardsticks=yardsticks,
+        measure(
+            Section("gzip: elapsed time", "packet"), made.workload.title, lambda: run(packed), items=made.packets,
+            yardsticks=yardsticks,
         )  # fmt: skip
 
 

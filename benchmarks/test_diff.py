@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock
+from conftest import Maker, Measure
+from measure import Section, Yardstick
 from workload import WORKLOADS
 
 from sgfast import Policy
@@ -27,10 +26,9 @@ def without_some(policy: Policy) -> Policy:
     return replace(policy, security_groups=(replace(first, rules=first.rules[::2]), *others))
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("changed", ["same", "changed"])
 @pytest.mark.parametrize("name", KINDS)
-def test_diff(benchmark: Any, name: str, changed: str, maker: Maker, results: Results, rounds: int) -> None:
+def test_diff(name: str, changed: str, maker: Maker, measure: Measure) -> None:
     workload = KINDS[name]
     old = maker.policy_for(workload)
     new = without_some(old) if changed == "changed" else old
@@ -47,8 +45,7 @@ def test_diff(benchmark: Any, name: str, changed: str, maker: Maker, results: Re
         def replay() -> float:
             return run_replay(old, made.path).elapsed_seconds
 
-        results.measure(
-            benchmark, Section("two policies, causal, infer", "packet"), f"{name}, {changed}", run, items=made.packets,
-            rounds=rounds,
+        measure(
+            Section("two policies, causal, infer", "packet"), f"{name}, {changed}", run, items=made.packets,
             yardsticks={"replay": Yardstick("one replay", made.packets, replay)},
         )  # fmt: skip

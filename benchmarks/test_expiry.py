@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Section, Yardstick, timed
 from workload import draw_flows, header_rows
 
 from sgfast import Engine
@@ -17,8 +14,7 @@ SPREAD_NS = 10**9
 IDLE_NS = 3_600 * 10**9
 
 
-@pytest.mark.benchmark(timer=clock)
-def test_expiry(benchmark: Any, maker: Maker, results: Results, rounds: int) -> None:
+def test_expiry(maker: Maker, measure: Measure) -> None:
     policy = maker.policy()
     connections = min(CONNECTIONS, maker.option.packets)
     rows = header_rows(draw_flows(policy, connections, seed=maker.option.seed))
@@ -39,8 +35,7 @@ def test_expiry(benchmark: Any, maker: Maker, results: Results, rounds: int) -> 
         assert engine.dataplane.counters["live_tuples"] == 1
         return seconds
 
-    results.measure(
-        benchmark, Section("one packet when all connections timed out", "connection"), f"{connections:,} connections",
-        expire, items=connections, yardsticks={"opening": Yardstick("opening them", connections, timed(fill))},
-        rounds=rounds,
+    measure(
+        Section("one packet when all connections timed out", "connection"), f"{connections:,} connections", expire,
+        items=connections, yardsticks={"opening": Yardstick("opening them", connections, timed(fill))},
     )  # fmt: skip

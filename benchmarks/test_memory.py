@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Results, Section, Yardstick, timed
 
 from sgfast import Engine, header
 from sgfast.engine import VERDICTS
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 
 #: Connections that were answered before the flood.
 ANSWERED = 1_000
@@ -49,10 +49,9 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_flood(benchmark: Any, jobs: int, maker: Maker, results: Results, rounds: int) -> None:
+def test_flood(jobs: int, maker: Maker, results: Results, measure: Measure) -> None:
     tuples = maker.option.packets
     limit = max(tuples // 10, 10)
     answered = min(ANSWERED, limit // 10)
@@ -85,10 +84,9 @@ def test_flood(benchmark: Any, jobs: int, maker: Maker, results: Results, rounds
         return sum(timed(lambda n=n: engine.process(rows[:n]))()
                    for n in (min(AT_ONCE, tuples - start) for start in range(0, tuples, AT_ONCE)))  # fmt: skip
 
-    results.measure(
-        benchmark, Section(f"SYN flood, room for {limit:,} connections", "tuple"),
-        f"{jobs} {'job' if jobs == 1 else 'jobs'}", flood, items=tuples, rounds=rounds,
-        yardsticks={"retries": Yardstick("as many SYNs of one client", tuples, retries)},
+    measure(
+        Section(f"SYN flood, room for {limit:,} connections", "tuple"), f"{jobs} {'job' if jobs == 1 else 'jobs'}",
+        flood, items=tuples, yardsticks={"retries": Yardstick("as many SYNs of one client", tuples, retries)},
     )  # fmt: skip
     counters = engines[0].dataplane.counters
     # Almost every packet opens a connection, and some of them evict another one.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock
+from conftest import Maker, Measure
+from measure import Results, Section, Yardstick
 from workload import WORKLOADS
 
 from sgfast import replay
@@ -20,11 +19,8 @@ SHARE = 4
 PIECE = bytes(1 << 18)
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("path", ["verdicts.jsonl", "verdicts.csv", "verdicts.parquet", "connections.jsonl"])
-def test_rows_in_a_file(
-    benchmark: Any, path: str, maker: Maker, results: Results, rounds: int, tmp_path: Path
-) -> None:
+def test_rows_in_a_file(path: str, maker: Maker, results: Results, measure: Measure, tmp_path: Path) -> None:
     if path.endswith(".parquet"):
         pytest.importorskip("pyarrow")
     workload = WORKLOADS["one-side-10k"]
@@ -60,9 +56,9 @@ def test_rows_in_a_file(
 
         option = "--" + path.split(".")[0]
         run({option: str(rows)})
-        results.measure(
-            benchmark, Section("rows in a new file: elapsed time", "packet"), f"{option} {path}",
-            lambda: run({option: str(rows)}), items=made.packets, rounds=rounds,
+        measure(
+            Section("rows in a new file: elapsed time", "packet"), f"{option} {path}", lambda: run({option: str(rows)}),
+            items=made.packets,
             yardsticks={
                 "without": Yardstick("no rows", made.packets, lambda: run({})),
                 "zeros": Yardstick("as many bytes, all 0", made.packets, write_zeros),

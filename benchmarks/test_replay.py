@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from conftest import Maker
-from measure import Results, Section, Yardstick, clock, timed
+from conftest import Maker, Measure
+from measure import Results, Section, Yardstick, timed
 from workload import WORKLOADS, Capture, Workload
 from yardsticks import Loops, Missing
 from yardsticks.dpdk import Dpdk
@@ -23,7 +23,7 @@ from yardsticks.scripted import ScriptedFilter
 from sgfast import Policy, ReplayResult, replay
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
-#: How sgfast is run, by name: arguments of ``replay``, and its sinks that write lines.
+#: Runs of sgfast, by name: arguments of ``replay``, and its sinks that write lines.
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "verbatim": ({"mode": "verbatim", "midstream": "deny"}, {}),
     "causal": ({"mode": "causal", "midstream": "infer"}, {}),
@@ -154,16 +154,9 @@ def network_of(policy: Policy) -> Any:
     return network
 
 
-@pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize(("workload", "setting"), CASES)
 def test_replay(
-    benchmark: Any,
-    workload: str,
-    setting: str,
-    subjects: Callable[[str], Subject],
-    results: Results,
-    rounds: int,
-    tmp_path: Path,
+    benchmark: Any, workload: str, setting: str, subjects: Callable[[str], Subject], measure: Measure, tmp_path: Path
 ) -> None:
     subject = subjects(workload)
     capture = subject.capture
@@ -179,9 +172,7 @@ def test_replay(
         return judged[-1].elapsed_seconds - file.counting_seconds
 
     yardsticks = subject.loops | (subject.others if setting == "verbatim" else {})
-    results.measure(
-        benchmark, subject.section, TITLES[setting], run, items=capture.packets, yardsticks=yardsticks, rounds=rounds
-    )
+    measure(subject.section, TITLES[setting], run, items=capture.packets, yardsticks=yardsticks)
     benchmark.extra_info.update(
         workload=capture.workload.name, setting=setting, flows=capture.flows, expected=capture.expected
     )

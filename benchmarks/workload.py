@@ -99,7 +99,7 @@ def make_policy(
         Instance(f"i-{n}", "default", (network(FIRST_INSTANCE[family] + n),), of) for n, of in enumerate(of_instance)
     )
     quotas = Quotas(security_groups=len(made), rules_per_group=max(len(group.rules) for group in made))
-    # What a program made is checked when it is first used, which is not to be measured.
+    # Policies that a program made are checked when first used, which is not to be measured.
     return load(Policy(security_groups=tuple(made), instances=owned, quotas=quotas))
 
 

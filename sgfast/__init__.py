@@ -100,7 +100,7 @@ if TYPE_CHECKING:
         TableError,
     )
     from sgfast.explaining import Explained
-    from sgfast.live.aws import policy_from_boto3
+    from sgfast.importing.live_aws import policy_from_boto3
     from sgfast.policy.changes import (
         AddAddress,
         AddGroup,
@@ -216,7 +216,7 @@ _HOMES = {
         "OutputError", "PolicyError", "ReadingError", "SgfastError", "SnapshotError", "TableError",
     ),
     "sgfast.explaining": ("Explained",),
-    "sgfast.live.aws": ("policy_from_boto3",),
+    "sgfast.importing.live_aws": ("policy_from_boto3",),
     "sgfast.policy.changes": (
         "AddAddress", "AddGroup", "AddInstance", "AddMember", "AddPeering", "AddRule", "Change", "ModifyRule",
         "RemoveAddress", "RemoveGroup", "RemoveInstance", "RemoveMember", "RemovePeering", "RemoveRule",

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, get_args
 
+from sgfast import loading
 from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.loading import PolicySource
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
-from sgfast.policy import document, model
-from sgfast.policy.document import PolicySource
+from sgfast.policy import model
 from sgfast.policy.loaded import LoadedPolicy, lines_of
 from sgfast.policy.model import Action, Instance
 
@@ -177,13 +178,12 @@ def text_of(result: Any) -> str:
 
             text = expectations_text(result, lines_of(result.policy), [*result.policy.warnings, *result.warnings])
         case "CheckResult":
-            from sgfast.report.check import check_document, check_summary
+            from sgfast.report.check import check_document
 
-            lines = lines_of(result.policy)
-            summary = check_summary(
-                result.policy, result.tables, [*result.warnings], result.checked, lines, result.assumed
+            document = check_document(
+                result.policy, result.tables, result.warnings, result.checked, lines_of(result.policy), result.assumed
             )
-            text = to_text(check_document(result.policy.origin, summary, result.checked, lines))
+            text = to_text(document)
         case "PolicyDiff":
             from sgfast.report.diff import diff_document
             from sgfast.report.difference import difference_document
@@ -600,6 +600,6 @@ def _public(function: Callable[Parameters, model.Policy]) -> Callable[Parameters
     return cast(Callable[Parameters, Policy], function)
 
 
-load = _public(document.load)
-load_policy = _public(document.load_policy)
-parse_policy = _public(document.parse_policy)
+load = _public(loading.load)
+load_policy = _public(loading.load_policy)
+parse_policy = _public(loading.parse_policy)

@@ -22,7 +22,7 @@ from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPES
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
-from sgfast.policy.document import PolicySource, load
+from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import find, similar, vpc_name
 from sgfast.policy.matching import End, Packet, misfit_fields, rules_of
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Direction, Instance, Rule, Timeouts

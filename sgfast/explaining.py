@@ -14,9 +14,9 @@ from ipaddress import ip_address, ip_network
 
 from sgfast.engine import Engine, is_multicast
 from sgfast.errors import AmbiguousAddress, ArgumentError, PolicyError
+from sgfast.loading import PolicySource, load
 from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.assuming import with_assumed
-from sgfast.policy.document import PolicySource, load
 from sgfast.policy.elsewhere import elsewhere_text, owner_in, owners_elsewhere, owners_text
 from sgfast.policy.loaded import having
 from sgfast.policy.lookup import find, similar, vpc_name

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sgfast.errors import PolicyError
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import Expectation
     from sgfast.policy.model import Policy
 
@@ -37,7 +37,7 @@ def sgfast_load(request: pytest.FixtureRequest) -> Callable[..., Policy]:
     folder = request.path.parent
 
     def load(path: str | os.PathLike[str], *arguments: Any, **options: Any) -> Policy:
-        from sgfast.policy.document import load_policy
+        from sgfast.loading import load_policy
 
         return load_policy(folder / path, *arguments, **options)
 
@@ -69,7 +69,7 @@ def _shown(path: Path, config: pytest.Config) -> str:
 def _loaded(path: Path, config: pytest.Config) -> tuple[Policy, Lines]:
     """Load each policy once, and only when a test is run: a policy with an error fails its tests, and no others."""
     from sgfast.errors import PolicyError
-    from sgfast.policy.document import load_policy
+    from sgfast.loading import load_policy
 
     known = config.stash.setdefault(_LOADED, {})
     if path not in known:

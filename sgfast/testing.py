@@ -19,9 +19,9 @@ from warnings import warn
 
 from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.expectations.texts import failure_text
-from sgfast.policy.document import load
-from sgfast.policy.document_reader import WORD_WANTED, is_line
+from sgfast.loading import load
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
+from sgfast.policy.fields import LINE
 from sgfast.policy.model import Action, Policy
 from sgfast.proving import Expectations
 
@@ -88,6 +88,6 @@ def _words(place: str, given: object, kinds: type | UnionType, wanted: str) -> t
     for each in several:
         if not isinstance(each, kinds):
             raise ArgumentTypeError(f"{place}: must be {wanted}, not {type(each).__name__}")
-        if not is_line(str(each)):
-            raise ArgumentError(f"{place}: must be {WORD_WANTED}, not {str(each)[:80]!r}")
+        if not LINE.fits(str(each)):
+            raise ArgumentError(f"{place}: must be {LINE.wanted}, not {str(each)[:80]!r}")
     return tuple([Word(str(each), place) for each in several])

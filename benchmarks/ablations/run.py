@@ -39,7 +39,7 @@ class Ablation:
 
     #: A short name of what is removed.
     name: str
-    #: What happens without it.
+    #: The effect of its absence.
     without: str
     #: The captures on which it is measured: names in WORKLOADS.
     captures: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What sgfast is measured against in the same run.
+"""Programs that sgfast is measured against in the same run.
 
 These are C loops, which are built here, parts of DPDK (``dpdk``), other programs (``programs``, ``meters``), address
 look-ups from Python (``addresses``), and a Python script (``scripted``).

@@ -24,7 +24,7 @@ class Tcpdump:
         self.version = (said.stdout + said.stderr).split("\n")[0].removeprefix("tcpdump version ").strip()
 
     def write(self, path: Path, expression: str) -> None:
-        """Of a capture whose name ends in .gz, ``gzip -dc`` hands the packets over."""
+        """If a capture's name ends in .gz, ``gzip -dc`` hands the packets over."""
         if path.suffix != ".gz":
             self._write(path, expression)
             return

@@ -115,8 +115,8 @@ def check(
         raise click.UsageError("--by needs --traffic: it says how the connections that used a rule are folded")
     from sgfast.api import check as find
     from sgfast.errors import ArgumentError
-    from sgfast.policy.document import Lines
-    from sgfast.report.check import TOP, USED_ROWS, check_document, check_summary
+    from sgfast.policy.document_reader import Lines
+    from sgfast.report.check import TOP, USED_ROWS, check_document
 
     Inputs([policy], captures, [expectations]).enter_sandbox()
     lines: Lines = {}
@@ -140,16 +140,18 @@ def check(
         from sgfast.report.sarif import sarif
 
         text = to_json(sarif(loaded.origin, warnings, checked, lines))
+    elif form == "json":
+        from sgfast.report.answers.check import check_answer
+
+        answer = check_answer(found.policy, found.tables, warnings, checked, lines, found.assumed, by=by, top=top)
+        text = to_json(answer)
     else:
-        summary = check_summary(found.policy, found.tables, warnings, checked, lines, found.assumed, by=by, top=top)
-        if form == "json":
-            text = to_json(summary)
-        else:
-            findings, most = (top or MARKDOWN_ROWS,) * 2 if form == "markdown" else (top or TOP, top or USED_ROWS)
-            document = check_document(
-                loaded.origin, summary, checked, lines, by=by, findings=findings, most=most, sized=form == "text"
-            )
-            text = written(document, form, sys.stdout)
+        findings, most = (top or MARKDOWN_ROWS,) * 2 if form == "markdown" else (top or TOP, top or USED_ROWS)
+        document = check_document(
+            found.policy, found.tables, warnings, checked, lines, found.assumed, by=by, findings=findings, most=most,
+            sized=form == "text",
+        )  # fmt: skip
+        text = written(document, form, sys.stdout)
     print_text(text, sys.stdout, "standard output")
     if traffic is not None and traffic.damaged is not None:
         context.exit(EXIT_DAMAGED)

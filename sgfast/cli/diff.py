@@ -32,7 +32,7 @@ from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.reaching import Difference
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
@@ -140,7 +140,7 @@ def diff(
             page.give_standard_output("--to")
         lines: dict[str, Lines] = {"old": {}, "new": {}}
         if plan is not None:
-            from sgfast.policy.formats.terraform import load_plan
+            from sgfast.importing.terraform import load_plan
 
             old, new = load_plan(plan, policies.unresolved)
         else:
@@ -177,11 +177,9 @@ def _print_report(
 ) -> None:  # fmt: skip
     stream = page.stream
     if form == "json":
-        from sgfast.report.diff import diff_summary
-        from sgfast.report.difference import difference_object
+        from sgfast.report.answers.diff import diff_answer
 
-        traffic = diff_summary(result, by, top) if result is not None else {"captures": []}
-        text = to_json({**traffic, **difference_object(found), "warnings": warnings})
+        text = to_json(diff_answer(found, result, warnings, by, top))
     else:
         from sgfast.report.difference import difference_document
         from sgfast.report.document import TOP

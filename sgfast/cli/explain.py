@@ -79,8 +79,8 @@ def explain(
     """
     from sgfast.errors import ArgumentError
     from sgfast.explaining import explain as explain_packet
-    from sgfast.policy.document import Lines
-    from sgfast.report.explain import explain_summary, explain_text
+    from sgfast.policy.document_reader import Lines
+    from sgfast.report.explain import explain_text
 
     number = int(protocol) if protocol.isascii() and protocol.isdigit() and len(protocol) <= 3 else protocol
     Inputs([policy]).enter_sandbox()
@@ -95,8 +95,12 @@ def explain(
         raise click.UsageError(str(error)) from None
     warn(loaded.warnings)
     if form == "json":
-        text = to_json(explain_summary(explained, lines))
+        from sgfast.report.answers.explain import explain_answer
+
+        text = to_json(explain_answer(explained, lines))
     else:
+        from sgfast.report.explain import explain_text
+
         text = explain_text(explained, lines, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
     print_text(text, sys.stdout, "standard output")
     if fail_on == "denied" and explained.verdict == "deny":

@@ -67,11 +67,13 @@ def flowlog(
     for damage in found.damage:
         say(damage)
 
-    from sgfast.report.flow_log_check import check_object, check_text
-
     if form == "json":
-        text = to_json(check_object(found))
+        from sgfast.report.answers.flow_log import JsonFlowLog
+
+        text = to_json(JsonFlowLog.of(found))
     else:
+        from sgfast.report.flow_log_check import check_text
+
         text = check_text(found, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
     print_text(text, sys.stdout, "standard output")
     if found.broken_lines or found.damage:

@@ -12,12 +12,38 @@ from sgfast.cli.options import FILE, Choice, quiet_option
 from sgfast.cli.policies import FORMATS, SYNONYMS, unresolved_option
 from sgfast.cli.printing import warn
 from sgfast.cli.progress import progress_of_account
+from sgfast.importing.formats import FORMATS as KNOWN_FORMATS
 
 if TYPE_CHECKING:
-    from sgfast.live import Account
+    from sgfast.importing.sources import Account
 
 
-@click.command("import", short_help="Turn a cloud's export into a policy.")
+_LINES = "\n".join(f"  {name:14}  {each.help}" for name, each in KNOWN_FORMATS.items())
+_HELP = f"""\
+Turn a cloud's export into a policy.
+
+\b
+FORMAT is one of
+  auto            detect the format from the files
+{_LINES}
+
+FILE is JSON or YAML, or "-" for standard input; a directory stands for all such files in it and below it. All
+files together make one policy. Anything that a policy cannot express is an error that names the object.
+
+With --live there is no FILE: aws, openstack (the same as neutron) and otc are then read from the account itself,
+with the credentials that the cloud's own command line uses. Nothing in the account is changed. Needs
+sgfast[aws] or sgfast[openstack].
+
+\b
+Examples:
+  sgfast import otc security-groups.json ports.json -o policy.yaml
+  sgfast import auto exports/
+  sgfast import aws --live --region eu-central-1 --region eu-west-1 -o policy.yaml
+  sgfast import openstack --live --os-cloud mycloud -o policy.yaml
+"""
+
+
+@click.command("import", help=_HELP, short_help="Turn a cloud's export into a policy.")
 @click.argument("form", metavar="FORMAT", type=Choice((*FORMATS, *SYNONYMS)))
 @click.argument("files", type=FILE, metavar="[FILE...]", nargs=-1)
 @click.option("--live", is_flag=True, help="Read the account through the cloud's API, and no files.")
@@ -47,34 +73,10 @@ def import_command(
     unresolved: Literal["error", "empty"],
     quiet: bool,
 ) -> None:
-    """Turn a cloud's export into a policy.
-
-    \b
-    FORMAT is one of
-      auto            detect the format from the files
-      otc             Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
-      neutron         OpenStack: Neutron's API, openstack ... list or show -f json
-      aws             aws ec2 describe-security-groups, ...-network-interfaces, ...
-      terraform       terraform show -json (a plan: what it makes); state files
-      cloudformation  AWS CloudFormation: templates, and files of parameters
-
-    FILE is JSON or YAML, or "-" for standard input; a directory stands for all such files in it and below it. All
-    files together make one policy. Anything that a policy cannot express is an error that names the object.
-
-    With --live there is no FILE: aws, openstack (the same as neutron) and otc are then read from the account itself,
-    with the credentials that the cloud's own command line uses. Nothing in the account is changed. Needs
-    sgfast[aws] or sgfast[openstack].
-
-    \b
-    Examples:
-      sgfast import otc security-groups.json ports.json -o policy.yaml
-      sgfast import auto exports/
-      sgfast import aws --live --region eu-central-1 --region eu-west-1 -o policy.yaml
-      sgfast import openstack --live --os-cloud mycloud -o policy.yaml
-    """
+    """Turn a cloud's export into a policy."""
     form = SYNONYMS.get(form, form)
     _check_live(form, files, live, bool(aws_profile or regions), bool(os_cloud))
-    from sgfast.policy.formats import import_sources, load
+    from sgfast.importing.reading import import_sources, load
     from sgfast.policy.yaml_nodes import shown_origin
     from sgfast.system.output import open_output, refuse_shared
     from sgfast.version import __version__
@@ -123,9 +125,9 @@ def _check_live(form: str, files: Sequence[str], live: bool, is_for_aws: bool, i
 def _read_account(
     form: str, aws_profile: str | None, regions: Sequence[str], os_cloud: str | None, quiet: bool
 ) -> Account:
-    from sgfast.live import aws, openstack
+    from sgfast.importing import live_aws, live_openstack
 
     with progress_of_account(shown=not quiet) as progress:
         if form == "aws":
-            return aws.read_account(aws_profile, regions, progress)
-        return openstack.read_account(form, os_cloud, progress)
+            return live_aws.read_account(aws_profile, regions, progress)
+        return live_openstack.read_account(form, os_cloud, progress)

@@ -16,7 +16,7 @@ from sgfast.system.output import STANDARD_OUTPUT, Output, ending, is_nameless, i
 from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.replaying import FlowSink, FrameSink, PacketSink, ReplayResult, Sinks
     from sgfast.report.html import Timeline
 

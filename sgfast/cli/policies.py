@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from sgfast.cli.options import Choice
+from sgfast.importing.formats import FORMATS as KNOWN_FORMATS
 
 if TYPE_CHECKING:
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.policy.model import Policy
 
-FORMATS = ("auto", "otc", "neutron", "aws", "terraform", "cloudformation")
+FORMATS = ("auto", *KNOWN_FORMATS)
 #: Other words for these.
 SYNONYMS = {"openstack": "neutron"}
 
@@ -37,7 +38,7 @@ class PolicyOptions:
     unresolved: Literal["error", "empty"]
 
     def load(self, path: str, lines: Lines | None = None) -> Policy:
-        from sgfast.policy.document import load_policy
+        from sgfast.loading import load_policy
 
         return load_policy(path, lines, format=self.format, unresolved=self.unresolved)
 

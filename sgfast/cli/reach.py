@@ -13,7 +13,7 @@ from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
 
 if TYPE_CHECKING:
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
 
 
 @click.command(short_help="List who may open which connections to whom, by the rules alone.")
@@ -76,7 +76,7 @@ def reach(
     """
     from sgfast.api import reach as reach_rows
     from sgfast.errors import ArgumentError
-    from sgfast.report.reach import reach_summary, reach_text
+    from sgfast.report.reach import reach_text
 
     inputs = Inputs([policy])
     with page_file(report, inputs) as page:
@@ -94,7 +94,9 @@ def reach(
             page.publish(reach_html(found, lines))
     warn(loaded.warnings)
     if form == "json":
-        text = to_json(reach_summary(found))
+        from sgfast.report.answers.reach import JsonReach
+
+        text = to_json(JsonReach.of(found))
     else:
         text = reach_text(found, top=top, width=columns(page.stream), colour=is_colourful(page.stream))
     print_text(text, page.stream, page.name)

@@ -35,7 +35,7 @@ from sgfast.cli.progress import progress_of
 from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.policy.model import Policy
     from sgfast.proving import Expectations
     from sgfast.replaying import ReplayOptions, ReplayResult
@@ -288,9 +288,9 @@ def _client_at(dask: str) -> AbstractContextManager[Any]:
 def _print_report(result: ReplayResult, form: Form, by: By, top: int | None, name: str, quiet: bool) -> None:
     stream = sys.stderr if name == "standard error" else sys.stdout
     if form == "json":
-        from sgfast.report.summary import summary
+        from sgfast.report.answers.replay import replay_answer
 
-        text = to_json(summary(result, by=by, top=top))
+        text = to_json(replay_answer(result, by=by, top=top))
     else:
         from sgfast.report.document import TOP
         from sgfast.report.replay import replay_document

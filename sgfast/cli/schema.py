@@ -31,7 +31,7 @@ def schema(name: str | None) -> None:
     if name is None:
         text = "".join(f"{known}\n" for known in names)
     elif name in WRITTEN:
-        text = to_json(WRITTEN[name]())
+        text = to_json(WRITTEN[name])
     elif name in SCHEMAS:
         text = to_json(published(name))
     else:

@@ -202,7 +202,7 @@ def suggest(
             opened[0].write(found.text.encode())
             opened[0].publish()
 
-    from sgfast.report.suggestion import MOST_LEFT_OUT, TOP, suggestion_document, suggestion_object
+    from sgfast.report.suggestion import MOST_LEFT_OUT, TOP, suggestion_document
 
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     is_said = form == "text" and is_terminal(stream) and is_terminal(sys.stderr)
@@ -214,7 +214,9 @@ def suggest(
     if found.damaged is not None and not is_said:
         say(str(found.damaged))
     if form == "json":
-        text = to_json(suggestion_object(found, by, top))
+        from sgfast.report.answers.suggestion import suggestion_answer
+
+        text = to_json(suggestion_answer(found, by, top))
     else:
         most, left_out = (top or MARKDOWN_ROWS,) * 2 if form == "markdown" else (top or TOP, top or MOST_LEFT_OUT)
         text = written(suggestion_document(found, by, most, left_out), form, stream)

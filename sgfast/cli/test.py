@@ -83,8 +83,8 @@ def test(
         raise click.UsageError("--vpc and the options for reading captures need --init")
     if (policy, *files).count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    from sgfast.expectations.texts import expectations_junit, expectations_summary, expectations_text
-    from sgfast.policy.document import Lines
+    from sgfast.expectations.texts import expectations_junit, expectations_text
+    from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import load_expectations
     from sgfast.proving import Expectations
 
@@ -96,7 +96,9 @@ def test(
     if not quiet and form != "text":
         warn(warnings)
     if form == "json":
-        text = to_json(expectations_summary(proof, lines, warnings))
+        from sgfast.report.answers.expectations import expectations_answer
+
+        text = to_json(expectations_answer(proof, lines, warnings))
     elif form == "junit":
         text = expectations_junit(proof)
     else:

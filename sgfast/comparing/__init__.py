@@ -35,7 +35,7 @@ from sgfast.comparing.results import (
 )
 from sgfast.comparing.rules import together
 from sgfast.engine import VERDICTS, Midstream, Mode
-from sgfast.policy.document import PolicySource, load
+from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine

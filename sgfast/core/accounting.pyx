@@ -11,7 +11,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from sgfast.core.base.types cimport NO_SLOT, REASON_COUNT, VERDICT_COUNT
+from sgfast.core.base.bucket cimport Bucket
+from sgfast.core.base.types cimport NO_SLOT
 from sgfast.core.conntrack.lifetime cimport list_live, report_live, report_slot
 from sgfast.core.conntrack.protocols cimport is_finished
 from sgfast.core.conntrack.storage cimport Entry, entry_at
@@ -126,32 +127,20 @@ cdef object merged_rule_counts(Plane** planes, int n, Py_ssize_t rules):
 
 cdef dict merged_counters(Plane** planes, int n):
     # Counters by name; verdicts and reasons as lists by their number.
-    cdef Plane* plane
-    cdef int i, word
-    sums = dict.fromkeys((
-        "bytes", "opened", "inferred", "denied", "disconnected", "fragments_denied", "live_tuples", "entries",
-        "evicted", "moot_evicted", "lost_flows", "table_bytes",
-    ), 0)
-    verdicts, reasons = [0] * <int>VERDICT_COUNT, [0] * <int>REASON_COUNT
+    cdef const Table* t
+    cdef dict counters
+    cdef int i
+    found = []
     for i in range(n):
-        plane = planes[i]
-        sums["bytes"] += plane.bytes
-        sums["opened"] += plane.opened
-        sums["inferred"] += plane.inferred
-        sums["denied"] += plane.denied
-        sums["disconnected"] += plane.disconnected
-        sums["fragments_denied"] += plane.fragments_denied
-        sums["live_tuples"] += plane.table.live
-        sums["entries"] += plane.table.used
-        sums["evicted"] += plane.table.evicted
-        sums["moot_evicted"] += plane.table.moot_evicted
-        sums["lost_flows"] += plane.table.ended_lost + plane.attempts.ended_lost
-        sums["table_bytes"] += plane.table.slab.nbytes + (<uint64_t>plane.table.bucket_mask + 1) * 64
-        for word in range(VERDICT_COUNT):
-            verdicts[word] += plane.verdicts[word]
-        for word in range(REASON_COUNT):
-            reasons[word] += plane.reasons[word]
-    return {"verdicts": verdicts, "reasons": reasons, **sums, "changes": planes[0].changes}
+        t = &planes[i].table
+        counters = planes[i].counters
+        counters["live_tuples"], counters["entries"] = t.live, t.used
+        counters["evicted"], counters["moot_evicted"] = t.evicted, t.moot_evicted
+        counters["lost_flows"] = t.ended_lost + planes[i].attempts.ended_lost
+        counters["table_bytes"] = t.slab.nbytes + (<uint64_t>t.bucket_mask + 1) * sizeof(Bucket)
+        found.append(counters)
+    sums = {name: np.sum([each[name] for each in found], axis=0).tolist() for name in found[0]}
+    return sums | {"changes": planes[0].changes}
 
 
 @cython.no_gc

@@ -27,7 +27,7 @@ from sgfast.core.conntrack.states cimport TCP_ESTABLISHED
 from sgfast.core.conntrack.storage cimport Entry, FlowRecord
 from sgfast.core.conntrack.table cimport Table, has_place
 from sgfast.core.conntrack.timer_wheel cimport tick_of
-from sgfast.core.dtypes cimport copied_rows
+from sgfast.core.dtypes cimport bytes_of_rows, copied_rows
 from sgfast.core.fragments.datagrams cimport NO_DATAGRAM, ResolvedRow, free_fragments, init_fragments
 from sgfast.core.parallel.parsing cimport MOST_JOBS
 from sgfast.core.parallel.shared_limits cimport share_room
@@ -163,13 +163,9 @@ cdef class DataPlane:
             PyThread_free_lock(self.lock)
 
     cdef ResultRow* result_rows(self, results, Py_ssize_t n) except? NULL:
-        cdef uint8_t[::1] view
-        if results.dtype != RESULT_DTYPE or not results.flags.c_contiguous or len(results) < n:
-            raise ValueError("results must be a contiguous array of RESULT_DTYPE, one row a packet")
-        if n == 0:
-            return NULL
-        view = results.view(np.uint8).reshape(-1)
-        return <ResultRow*>&view[0]
+        return <ResultRow*>bytes_of_rows(
+            results, RESULT_DTYPE, n, "results must be a contiguous array of RESULT_DTYPE, one row a packet"
+        )
 
     cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil:
         cdef Wanted wanted = Wanted(results, NULL, NULL, False, NULL)
@@ -418,7 +414,6 @@ cdef class DataPlane:
         """
         cdef Py_ssize_t n = batch.count - first if number < 0 else number
         cdef Wanted wanted = Wanted(NULL, NULL, NULL, later, NULL)
-        cdef uint8_t[::1] view
         cdef uint16_t[::1] word_view
         cdef const Frame* frames = batch.frames + first
         cdef uint64_t blocks
@@ -427,10 +422,9 @@ cdef class DataPlane:
         if results is not None:
             wanted.results = self.result_rows(results, n)
         if headers is not None and n:
-            if headers.dtype != HEADER_DTYPE or not headers.flags.c_contiguous or len(headers) < n:
-                raise ValueError("headers must be a contiguous array of HEADER_DTYPE, one row a packet")
-            view = headers.view(np.uint8).reshape(-1)
-            wanted.headers = <HeaderRow*>&view[0]
+            wanted.headers = <HeaderRow*>bytes_of_rows(
+                headers, HEADER_DTYPE, n, "headers must be a contiguous array of HEADER_DTYPE, one row a packet"
+            )
         if words is not None and n:
             word_view = words
             if word_view.shape[0] < n:
@@ -461,7 +455,7 @@ cdef class DataPlane:
         rows = self.result_rows(results, n)
         if n == 0:
             return
-        view = headers.view(np.uint8).reshape(-1)
+        view = headers.view(np.uint8).reshape(-1)       # it may be one that cannot be written to
         header_rows = <const HeaderRow*>&view[0]
         with nogil:
             self.judge_headers(header_rows, n, rows)

@@ -59,3 +59,13 @@ cdef object copied_rows(const uint8_t* data, Py_ssize_t nbytes, dtype):
     if nbytes:
         memcpy(&view[0], data, nbytes)
     return copy.view(dtype)
+
+
+cdef uint8_t* bytes_of_rows(array, dtype, Py_ssize_t least, str problem) except? NULL:
+    cdef uint8_t[::1] view
+    if array.dtype != dtype or not array.flags.c_contiguous or len(array) < least:
+        raise ValueError(problem)
+    if len(array) == 0:
+        return NULL
+    view = array.view(np.uint8).reshape(-1)
+    return &view[0]

@@ -1,22 +1,17 @@
-"""The output of ``sgfast test``: as text, as a JSON object (``report.schema("test")``) and as JUnit's XML; and the
-message of a failing test in pytest.
-"""
+"""The output of ``sgfast test``: as text and as JUnit's XML; and the message of a failing test in pytest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from sgfast.explaining import Explained, Misfit, sentence
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Rule
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.proving import Outcome, Proof
 from sgfast.report.amounts import grouped, plural
-from sgfast.report.explain import explain_summary
-from sgfast.report.names import as_text
 from sgfast.report.page import Page
 from sgfast.system.names import printable
 
@@ -27,36 +22,8 @@ _WANTED = {"allow": "should be allowed", "deny": "should be denied"}
 _IS = {"allow": "is allowed", "deny": "is denied"}
 
 
-def expectations_summary(proof: Proof, lines: Lines, warnings: list[str]) -> dict[str, Any]:
-    """Return the JSON object. ``lines`` gives the lines of rules in the policy, as far as they are known."""
-    return {
-        "policy": as_text(proof.policy.origin),
-        "expectations": as_text(proof.origin),
-        **{word: len(proof.of(word)) for word in ("holds", "fails", "empty")},
-        "results": [_result(outcome, lines) for outcome in proof.outcomes],
-        "warnings": warnings,
-    }
-
-
-def _result(outcome: Outcome, lines: Lines) -> dict[str, Any]:
-    expectation, found = outcome.expectation, outcome.counterexample
-    return {
-        "name": expectation.name or None,
-        "line": expectation.line,
-        "from": [word.text for word in expectation.sources],
-        "to": [word.text for word in expectation.destinations],
-        "service": [word.text for word in expectation.services],
-        "verdict": expectation.verdict,
-        "why": expectation.why or None,
-        "outcome": outcome.word,
-        "nobody": [word.text for word in outcome.nobody],
-        "cause": None if found is None else sentence(found),
-        "counterexample": None if found is None else explain_summary(found, lines),
-    }
-
-
 def expectations_text(proof: Proof, lines: Lines, warnings: list[str], *, width: int = 80, colour: bool = False) -> str:
-    """Return the text. ``lines`` is as for ``expectations_summary``."""
+    """Return the text. ``lines`` gives the lines of rules in the policy, as far as they are known."""
     page = Page(width, colour)
     holds, fails, empty = proof.of("holds"), proof.of("fails"), proof.of("empty")
     about = f", {grouped(len(empty))} {'is' if len(empty) == 1 else 'are'} about no packet" if empty else ""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from sgfast.errors import ExportError
-from sgfast.exporting.calls import Call, Calls, Variables, only_in_script, single_address, words
+from sgfast.exporting.calls import Call, Calls, JsonAction, Variables, first_id, only_in_script, single_address, words
 from sgfast.exporting.changes import Changes, Membership, changes
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
@@ -32,9 +32,10 @@ from sgfast.policy.model import (
 from sgfast.policy.ports import ALL_PORTS
 from sgfast.policy.yaml_nodes import shown_origin
 
-_PREFIX_LIST = re.compile(r"pl-(?:[0-9a-f]{17}|[0-9a-f]{8})")
+#: The ids that AWS gives, by the kind of thing.
+IDS = {kind: re.compile(rf"{kind}-(?:[0-9a-f]{{17}}|[0-9a-f]{{8}})") for kind in ("sg", "sgr", "vpc", "eni", "pl")}
 TARGET = Target(
-    "AWS", "aws", address_group_id=_PREFIX_LIST, has_groups_of_both=True, port_protocols=frozenset({TCP, UDP})
+    "AWS", "aws", address_group_id=IDS["pl"], has_groups_of_both=True, port_protocols=frozenset({TCP, UDP})
 )  # fmt: skip
 
 #: EC2's names and their shells' are the same but for hyphens.
@@ -44,8 +45,6 @@ _Place = tuple[str, Direction]
 #: Permissions in one call. They are one word of a command line, which Linux bounds to 128 KiB.
 _BATCH = 100
 _PROTOCOLS = {None: "-1", TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
-_IDS = {"sg": re.compile(r"sg-(?:[0-9a-f]{17}|[0-9a-f]{8})"), "vpc": re.compile(r"vpc-(?:[0-9a-f]{17}|[0-9a-f]{8})"),
-        "eni": re.compile(r"eni-(?:[0-9a-f]{17}|[0-9a-f]{8})"), "pl": _PREFIX_LIST}  # fmt: skip
 #: The region becomes a part of the name of the host that is called. In the texts of a call, ``${NAME}`` is a variable.
 _REGION = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _NOT_IN_DESCRIPTIONS = re.compile(r"[^A-Za-z0-9 ._\-:/()#,@\[\]+=&;{}!*]")
@@ -142,7 +141,7 @@ def aws_changes(old: Policy | None, new: Policy) -> Changes:
 
 def provider_id(kind: str, thing: Any) -> str:
     """The id that AWS has given to a thing, or empty."""
-    return next((text for text in (thing.id, thing.name) if _IDS[kind].fullmatch(text)), "")
+    return first_id(IDS[kind], thing.id, thing.name)
 
 
 def _of_names(found: Changes) -> Iterator[str]:
@@ -221,8 +220,7 @@ class _Account:
 
     def calls(self) -> Calls:
         found = self._changes
-        deleted = {group.name for group in found.groups_deleted}
-        self._find_groups(deleted)
+        self._find_groups()
         added = _by_place(found.rules)
         rules: Counter[str] = Counter()
         for (name, _), those in added.items():
@@ -248,10 +246,11 @@ class _Account:
     def _call(
         self, about: str, vpc: Vpc | None, action: str, parameters: Mapping[str, Any], *lines: str, **gives: str
     ) -> None:
-        request: dict[str, Any] = {"action": action, "parameters": parameters}
-        if vpc is not None and vpc.region:
-            request["region"] = vpc.region
-        self._calls.append(Call(about, request, [*self._to_region(vpc), *lines], gives))
+        region = None if vpc is None else vpc.region or None
+        request = JsonAction.of(
+            None, about=about, action=action, parameters=parameters, region=region, gives=gives or None
+        )
+        self._calls.append(Call(about, request, [*self._to_region(vpc), *lines]))
 
     def _script_only(self, about: str, vpc: Vpc | None, line: str) -> None:
         self._calls.append(only_in_script(about, *self._to_region(vpc), line))
@@ -275,18 +274,11 @@ class _Account:
         self._needs[name] = f"the id of the VPC {vpc.name}"
         return f"${{{name}}}"
 
-    def _find_groups(self, deleted: set[str]) -> None:
+    def _find_groups(self) -> None:
         """Look up the groups that are there already, as far as they are mentioned."""
-        found = self._changes
-        mentioned = set(deleted)
-        for each in (*found.rules, *found.rules_taken):
-            mentioned.add(each.group)
-            if isinstance(each.rule.peer, GroupPeer):
-                mentioned.add(each.rule.peer.name)
-        for member in (*found.memberships, *found.memberships_taken):
-            mentioned.update(member.groups)
-        for name, group in found.groups_there.items():
-            if name in mentioned:
+        mentioned = self._changes.mentioned()
+        for name, group in self._changes.groups_there.items():
+            if ("group", name) in mentioned:
                 self._groups[name] = provider_id("sg", group)
                 if not self._groups[name]:
                     self._find_group(name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
+from sgfast.errors import ExportError
 from sgfast.exporting.changes import Changes, summary
-from sgfast.policy.model import Instance, Network
+from sgfast.json_types import Absent, Answer
+from sgfast.policy.model import Instance, Network, Policy, Rule
 from sgfast.policy.yaml_nodes import shown_origin
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -20,12 +22,49 @@ class Call:
     """One call. In its texts ``${NAME}`` is a variable that an earlier call gave."""
 
     about: str
-    #: Empty: only a script has it.
+    #: The JSON object of it: ``JsonAction`` or ``JsonRequest``. Empty: only a script has it.
     request: Mapping[str, Any]
     #: The same for the command line. Empty: the lines of an earlier call do it.
     lines: Sequence[str]
-    #: Variables, and where their values are in the answer, as JMESPath.
-    gives: Mapping[str, str] = field(default_factory=dict)
+
+
+Gives = Annotated[
+    dict[str, str] | Absent,
+    "The variables that the answer sets, and where their values are in it, as JMESPath.",
+]
+
+
+class JsonAction(Answer):
+    """A call of EC2's API."""
+
+    about: str
+    action: Annotated[str, "Such as CreateSecurityGroup."]
+    parameters: dict[str, Any]
+    region: str | Absent
+    gives: Gives
+
+
+class JsonRequest(Answer):
+    """A call of OpenStack's or Open Telekom Cloud's API."""
+
+    about: str
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: Annotated[str, "Below the endpoint of the network service."]
+    body: dict[str, Any] | Absent
+    for_each: Annotated[
+        str | Absent, "A variable that holds a list: the call is made for each of its values, as ${each}."
+    ]
+    gives: Gives
+
+
+class JsonCalls(Answer, published="export"):
+    about: Annotated[str, "What it was made from, by which version, and what it does."]
+    target: str
+    needs: Annotated[dict[str, str], "The variables that the user has to set, and what each of them is."]
+    calls: Annotated[
+        list[JsonAction | JsonRequest],
+        "In order. In texts ${NAME} is a variable; a text that is only a variable may stand for a list.",
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +76,8 @@ class Calls:
     needs: Mapping[str, str]
 
     def document(self, version: str) -> dict[str, Any]:
-        return {
-            "about": " ".join(head(self.changes, self.target, version)),
-            "target": self.target,
-            "needs": dict(self.needs),
-            "calls": [
-                {"about": call.about, **call.request, **({"gives": dict(call.gives)} if call.gives else {})}
-                for call in self.calls if call.request
-            ],
-        }
+        calls = [call.request for call in self.calls if call.request]
+        return JsonCalls.of(self, about=" ".join(head(self.changes, self.target, version)), calls=calls)
 
     def script(self, version: str, functions: str) -> str:
         lines = ["#!/bin/sh", *map(_comment, head(self.changes, self.target, version)), "set -eu", ""]
@@ -108,6 +140,22 @@ def _word(text: str) -> str:
 def single_address(instance: Instance) -> Network | None:
     """An address by which the instance can be found, if its addresses are not all CIDRs."""
     return next((each for each in instance.addresses if each.prefixlen == each.max_prefixlen), None)
+
+
+def first_id(pattern: re.Pattern[str], *texts: str) -> str:
+    """The first of the texts that is an id of the provider; empty if none is."""
+    return next(filter(pattern.fullmatch, texts), "")
+
+
+def id_of_rule(pattern: re.Pattern[str], rule: Rule) -> str:
+    """The id of the provider's rule that this rule is, or is a part of; empty if there is none."""
+    return first_id(pattern, rule.id.partition("/")[0])
+
+
+def refuse_several_regions(policy: Policy, target: str) -> None:
+    if len(regions := {vpc.region for vpc in policy.vpcs}) > 1:
+        message = f"the VPCs are in {len(regions)} regions; {target} is told about one region at a time"
+        raise ExportError(shown_origin(policy.origin), message)
 
 
 def plain_text(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, TypeVar
 
 from sgfast.errors import ExportError
@@ -80,6 +81,22 @@ class Changes:
         kept = {was.name for was in self.kept_groups.values()}
         old = self.old.security_groups if self.old is not None else ()
         return found | {group.name: group for group in old if group.name not in kept}
+
+    def mentioned(self, more: Iterable[RuleInGroup] = ()) -> set[tuple[str, str]]:
+        """Kind ("group" or "addresses") and name of all that the calls for the changes and for ``more`` rules name."""
+        found = {("group", each.name) for each in self.groups_deleted}
+        of_addresses = (self.addresses, self.addresses_taken, self.address_groups_deleted)
+        found.update(("addresses", each.name) for each in chain(*of_addresses))
+        for each in (*self.rules, *self.rules_taken, *more):
+            found.add(("group", each.group))
+            match each.rule.peer:
+                case GroupPeer(name):
+                    found.add(("group", name))
+                case AddressGroupPeer(name):
+                    found.add(("addresses", name))
+        for member in (*self.memberships, *self.memberships_taken):
+            found.update(("group", name) for name in member.groups)
+        return found
 
 
 def changes(old: Policy | None, new: Policy) -> Changes:

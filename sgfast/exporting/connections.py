@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
@@ -163,22 +163,18 @@ class _Side:
 
 def _changed_groups(old: Policy, new: Policy) -> set[str]:
     """Groups with other rules or other members (SPEC 6.3)."""
-    rules: list[dict[str, Counter[Rule]]] = []
-    members: list[dict[str, set[str]]] = []
-    for policy in (old, new):
-        said: dict[str, Counter[Rule]] = {}
-        for group in policy.security_groups:
-            said[group.name] = Counter(replace(rule, id="", description="") for rule in group.rules)
-        rules.append(said)
-        within: dict[str, set[str]] = {}
-        for instance in policy.instances:
-            for name in instance.security_groups:
-                within.setdefault(name, set()).add(instance.name)
-        members.append(within)
-    return {
-        name for name in {*rules[0], *rules[1]}
-        if rules[0].get(name) != rules[1].get(name) or members[0].get(name) != members[1].get(name)
+    before, after = _rules_and_members(old), _rules_and_members(new)
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def _rules_and_members(policy: Policy) -> dict[str, tuple[Counter[Rule], set[str]]]:
+    found: dict[str, tuple[Counter[Rule], set[str]]] = {
+        group.name: (Counter(rule.without_words() for rule in group.rules), set()) for group in policy.security_groups
     }
+    for instance in policy.instances:
+        for name in instance.security_groups:
+            found[name][1].add(instance.name)
+    return found
 
 
 def _parsed(line: str, place: str) -> Connection:

@@ -8,7 +8,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from sgfast.errors import ExportError
-from sgfast.exporting.calls import Call, Calls, Variables, only_in_script, plain_text, single_address, words
+from sgfast.exporting.calls import (
+    Call,
+    Calls,
+    JsonRequest,
+    Variables,
+    first_id,
+    id_of_rule,
+    only_in_script,
+    plain_text,
+    refuse_several_regions,
+    single_address,
+    words,
+)
 from sgfast.exporting.changes import Changes, Membership, changes
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
@@ -143,9 +155,7 @@ def openstack_changes(old: Policy | None, new: Policy, target: Target) -> Change
             f"security group {DEFAULT_GROUP!r}: every project has it already; import the account, and export what "
             "changes since then",
         )
-    if len(regions := {vpc.region for vpc in new.vpcs}) > 1:
-        message = f"the VPCs are in {len(regions)} regions; {target.title} is told about one region at a time"
-        raise ExportError(origin, message)
+    refuse_several_regions(new, target.title)
     if problems := [*_of_instances(found)]:
         raise ExportError(origin, *problems)
     return found
@@ -153,7 +163,7 @@ def openstack_changes(old: Policy | None, new: Policy, target: Target) -> Change
 
 def provider_id(thing: Any) -> str:
     """The id that the cloud has given to a thing, or empty."""
-    return next((text for text in (thing.id, thing.name) if _UUID.fullmatch(text)), "")
+    return first_id(_UUID, thing.id, thing.name)
 
 
 def _of_instances(found: Changes) -> Iterator[str]:
@@ -173,8 +183,7 @@ def _of_rules_taken(found: Changes) -> Iterator[str]:
 
 def rule_id(rule: Rule) -> str:
     """Id of the cloud's rule that this rule is, or is a part of; empty if there is none."""
-    first = rule.id.partition("/")[0]
-    return first if _UUID.fullmatch(first) else ""
+    return id_of_rule(_UUID, rule)
 
 
 def protocol(rule: Rule, is_otc: bool) -> str:
@@ -239,12 +248,10 @@ class _Project:
         gives: Mapping[str, str] | None = None,
         for_each: str = "",
     ) -> None:
-        request: dict[str, Any] = {"method": method, "path": path}
-        if body is not None:
-            request["body"] = body
-        if for_each:
-            request["for_each"] = for_each
-        self._calls.append(Call(about, request, lines, gives or {}))
+        request = JsonRequest.of(
+            None, about=about, method=method, path=path, body=body, for_each=for_each or None, gives=gives
+        )
+        self._calls.append(Call(about, request, lines))
 
     def _delete(self, what: str, section: str, command: str, id: str) -> None:
         place = self._place if section != "address-groups" else _V2
@@ -258,24 +265,12 @@ class _Project:
     def _find_things(self) -> None:
         """Look up the groups that are there already, as far as they are mentioned."""
         found = self._changes
-        mentioned: set[tuple[str, str]] = set()
-        for each in (*found.rules, *found.rules_taken, *self._parts_that_stay()):
-            mentioned.add(("group", each.group))
-            match each.rule.peer:
-                case GroupPeer(name):
-                    mentioned.add(("group", name))
-                case AddressGroupPeer(name):
-                    mentioned.add(("addresses", name))
-        for member in (*found.memberships, *found.memberships_taken):
-            mentioned.update(("group", name) for name in member.groups)
-        mentioned.update(("addresses", each.name) for each in (*found.addresses, *found.addresses_taken))
+        mentioned = found.mentioned(self._parts_that_stay())
         there: list[tuple[str, str, SecurityGroup | AddressGroup]] = [
             *(("group", name, group) for name, group in found.groups_there.items()),
             *(("addresses", name, found.new.address_group_by_name[name]) for name in found.kept_address_groups),
         ]
         there += [("addresses", each.name, each) for each in found.address_groups_deleted]
-        mentioned.update(("group", each.name) for each in found.groups_deleted)
-        mentioned.update(("addresses", each.name) for each in found.address_groups_deleted)
         for kind, name, thing in there:
             if (kind, name) in mentioned:
                 self._ids[kind, name] = provider_id(thing) or self._find_by_name(kind, name)

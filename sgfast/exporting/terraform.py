@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sgfast.errors import ExportError
 from sgfast.exporting import aws, openstack
-from sgfast.exporting.calls import head, single_address
+from sgfast.exporting.calls import head, id_of_rule, refuse_several_regions, single_address
 from sgfast.exporting.changes import Changes, Membership
 from sgfast.exporting.expressible import Target
 from sgfast.policy.model import (
@@ -35,7 +35,6 @@ PROVIDERS: dict[str, Provider] = {"aws": "aws", "neutron": "openstack", "otc": "
 _TARGETS: dict[Provider, Target] = {
     "aws": aws.TARGET, "openstack": openstack.OPENSTACK, "opentelekomcloud": openstack.OTC_V3,
 }  # fmt: skip
-_AWS_RULE_ID = re.compile(r"sgr-(?:[0-9a-f]{17}|[0-9a-f]{8})")
 #: Characters of a rule's name that say what it is. After them comes a hash, which makes it unique.
 _NAME_CHARACTERS = 60
 #: Escapes of JSON that Terraform does not know, as it writes them.
@@ -67,9 +66,7 @@ def export(old: Policy | None, new: Policy, provider: Provider, version: str) ->
     """The configuration; with ``old`` what differs. Raises ExportError if Terraform cannot have it exactly so."""
     if provider == "aws":
         found = aws.aws_changes(old, new)
-        if len(regions := {vpc.region for vpc in new.vpcs}) > 1:
-            message = f"the VPCs are in {len(regions)} regions; Terraform is told about one region at a time"
-            raise ExportError(shown_origin(new.origin), message)
+        refuse_several_regions(new, "Terraform")
     else:
         found = openstack.openstack_changes(old, new, _TARGETS[provider])
         if problems := [*_of_icmp(found, provider)]:
@@ -234,8 +231,7 @@ class _Aws(_Configuration):
         return _Block(("resource", kind, _rule_name(group, rule)), _described(body, aws.described(rule.description)))
 
     def rule_id(self, rule: Rule) -> str:
-        first = rule.id.partition("/")[0]
-        return first if _AWS_RULE_ID.fullmatch(first) else ""
+        return id_of_rule(aws.IDS["sgr"], rule)
 
     def is_said_by_other(self, rule: Rule) -> bool:
         return aws.is_said_by_other(rule)
@@ -253,11 +249,10 @@ class _Aws(_Configuration):
 
     def memberships_removed(self) -> Iterator[str]:
         found = self.changes
-        old_names = {name: was.name for name, was in found.kept_groups.items()}
         for member in found.members:
             for name in member.had:
                 if name not in member.instance.security_groups:
-                    yield ".".join(self._attachment(member.old_name, old_names.get(name, name))[1:])
+                    yield ".".join(self._attachment(member.old_name, self._old_name(name))[1:])
 
     @staticmethod
     def _attachment(instance: str, group: str) -> tuple[str, ...]:

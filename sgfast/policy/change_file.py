@@ -4,39 +4,32 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from ipaddress import ip_network
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import ArgumentTypeError, PolicyError
 from sgfast.policy.changes import (
-    AddAddress,
     AddGroup,
     AddInstance,
-    AddMember,
-    AddPeering,
     AddRule,
     Change,
     Changed,
     ModifyRule,
-    RemoveAddress,
-    RemoveGroup,
-    RemoveInstance,
-    RemoveMember,
-    RemovePeering,
     RemoveRule,
     SetAddressGroup,
     apply_change,
     unchanged,
 )
-from sgfast.policy.document_reader import DocumentReader, Entry, check_version
-from sgfast.policy.keys import CHANGE_FIELDS, CHANGES_FIELDS, GROUP_FIELDS, INSTANCE_FIELDS, RULE_FIELDS
-from sgfast.policy.lookup import Kind, find
+from sgfast.policy.document_reader import DocumentReader, name_wanted
+from sgfast.policy.field_kinds import Form, Known, Written, beyond_the_clock
+from sgfast.policy.fields import CHANGE, CHANGES, INSTANCE, SECURITY_GROUP, SET
+from sgfast.policy.lookup import Kind, by_name, find
 from sgfast.policy.made_values import check_fields
 from sgfast.policy.model import (
     ICMP,
@@ -44,20 +37,21 @@ from sgfast.policy.model import (
     AddressGroupPeer,
     Direction,
     GroupPeer,
+    Instance,
     Network,
     Policy,
     Rule,
+    SecurityGroup,
     count_addresses,
     count_rules,
 )
-from sgfast.policy.network_keys import without_duplicates
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.plain_values import compose_values, path_in
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RuleReader
-from sgfast.policy.timestamps import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
-from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, plain, read_document, show
+from sgfast.policy.timestamps import MAX_TIME_NS, NANOSECONDS
+from sgfast.policy.yaml_nodes import MAP, compose, garbage_collection_paused, plain, read_document, show
 
 #: The most work that all changes of a file together may take, in the steps that ``_steps`` estimates. Each change is
 #: made to the whole policy, so thousands of changes of a huge policy would take hours. At the limit it is minutes.
@@ -65,14 +59,6 @@ MAX_CHANGE_STEPS = 50_000_000
 
 #: The name that messages give to changes that are not in a file.
 _ORIGIN = "<changes>"
-
-_TIME_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
-_KINDS: dict[str, Kind] = {
-    "an instance": "instance",
-    "a security group": "security group",
-    "an address group": "address group",
-    "a VPC": "VPC",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +95,19 @@ class ChangeFile:
         reader = NodeReader(origin)
         if reader.is_null(root):
             raise reader.error(root, "", "the document is empty")
-        fields = reader.fields(root, "", CHANGES_FIELDS)
-        if "version" in fields:
-            check_version(reader, fields["version"])
+        document = CHANGES.read(reader, root, "")
+        if "version" in document.nodes:
+            document.read("version")
         self._items: list[_Item] = []
-        for index, node in enumerate(reader.items(reader.required(fields, "changes", root, ""), "changes")):
-            path = f"changes[{index}]"
-            item = reader.fields(node, path, ("at", *_OPERATIONS))
-            at = _time(reader, reader.required(item, "at", node, path), f"{path}.at")
-            if given is not None and (change := given.get(index)) is not None:
-                self._items.append(_Item(at, item["at"], _operation_of(change), node, path, change))
-                continue
-            operation = _one_operation(reader, [key for key in item if key != "at"], node, path)
-            self._items.append(_Item(at, item["at"], operation, item[operation], path))
+        for index, (node, path) in enumerate(document.items("changes")):
+            item = CHANGE.read(reader, node, path)
+            at, at_node = item.read("at"), item.nodes["at"]
+            change = None if given is None else given.get(index)
+            if change is None:
+                operation = _one_operation(item)
+                self._items.append(_Item(at, at_node, operation, item.nodes[operation], path))
+            else:
+                self._items.append(_Item(at, at_node, _operation_name(type(change)), node, path, change))
 
     def resolve(self, policy: Policy, first_ns: int) -> list[TimedChange]:
         """Resolve the changes in the order they take effect, each against the policy left by the previous ones.
@@ -136,7 +122,7 @@ class ChangeFile:
         for item in self._items:
             at = item.at if isinstance(item.at, int) else first_ns + int((item.at * NANOSECONDS).to_integral_value())
             if abs(at) > MAX_TIME_NS:
-                raise _beyond_the_clock(reader, item.at_node, f"{item.path}.at")
+                raise beyond_the_clock(reader, item.at_node, f"{item.path}.at")
             timed.append((at, item))
         result: list[TimedChange] = []
         steps = 0
@@ -148,7 +134,7 @@ class ChangeFile:
             steps += of_this
             with garbage_collection_paused():
                 changes = _ChangeReader(reader, self.origin, policy, networks)
-                change = item.change or _OPERATIONS[item.operation](changes, item.node, path)
+                change = item.change or changes.change(item.operation, item.node, path)
             try:
                 after = apply_change(policy, change).policy
             except PolicyError as error:
@@ -159,16 +145,18 @@ class ChangeFile:
         return result
 
 
-def _one_operation(reader: NodeReader, operations: Sequence[str], node: Node, path: str) -> str:
+def _one_operation(item: Written) -> str:
+    """The operation of an entry of a change file."""
+    operations = [key for key in item.nodes if key != "at"]
     if len(operations) != 1:
         message = f"has {len(operations)} operations: write exactly one of {', '.join(_OPERATIONS)}"
-        raise reader.error(node, path, message)
+        raise item.reader.error(item.node, item.path, message)
     return operations[0]
 
 
-def _operation_of(change: Change) -> str:
+def _operation_name(made: type[Change]) -> str:
     """``add_rule`` for ``AddRule``."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(change).__name__).lower()
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", made.__name__).lower()
 
 
 def _steps(policy: Policy) -> int:
@@ -183,34 +171,6 @@ def _too_much_work(changes: int, policy: Policy) -> str:
         f"{changes:,} changes of a policy with {count_rules(policy):,} rules and {count_addresses(policy):,} addresses "
         "are too much work: use fewer changes, or leave rules and instances out that the capture does not need"
     )
-
-
-def _time(reader: NodeReader, node: Node, path: str) -> Decimal | int:
-    value = reader.scalar(node, path, _TIME_WANTED)
-    if type(value) is int or type(value) is float:
-        # Parsed from the text, because a float would lose nanoseconds.
-        try:
-            seconds = Decimal(node.value.replace("_", ""))
-        except ArithmeticError:
-            seconds = Decimal(value)
-        if not seconds.is_finite():
-            raise reader.error(node, path, f"must be {_TIME_WANTED}, not {show(node.value)}")
-        # Check the exponent first: Decimal can hold 1e999999999 but overflows when comparing or multiplying it.
-        if (seconds and seconds.adjusted() > 10) or abs(seconds) > MAX_SECONDS:
-            raise _beyond_the_clock(reader, node, path)
-        return seconds
-    try:
-        at = instant_ns(value) if type(value) is str else None
-    except ValueError as error:
-        raise reader.error(node, path, f"{show(node.value)} {error}") from None
-    if at is None:
-        zone = zone_hint(value) if type(value) is str else ""
-        raise reader.error(node, path, f"must be {_TIME_WANTED}, not {show(node.value)}{zone}")
-    return at
-
-
-def _beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:
-    return reader.error(node, path, f"{show(node.value)} {OUT_OF_RANGE}")
 
 
 #: Values that a program may pass as a change file.
@@ -263,7 +223,7 @@ def changes_of(source: ChangesSource) -> ChangeFile:
                 raise PolicyError(f"{_ORIGIN}: {path}.at: the pair says when: leave it out")
             items.append({"at": at, **change})
         else:
-            check_fields(change, f"{path}.{_operation_of(change)}")
+            check_fields(change, f"{path}.{_operation_name(type(change))}")
             given[n] = change
             items.append({"at": at})
     return ChangeFile(compose_values({"changes": items}, _ORIGIN), _ORIGIN, given)
@@ -284,7 +244,7 @@ def apply_given(policy: Policy, given: Iterable[Change | Mapping[str, Any]]) -> 
         path = f"changes[{n}]"
         if isinstance(each, Change):
             change = each
-            check_fields(change, f"{path}.{_operation_of(change)}")
+            check_fields(change, f"{path}.{_operation_name(type(change))}")
         elif isinstance(each, Mapping):
             change = _read_given(reader, changed.policy, each, path)
         else:
@@ -292,7 +252,7 @@ def apply_given(policy: Policy, given: Iterable[Change | Mapping[str, Any]]) -> 
         try:
             changed = changed.then(change)
         except PolicyError as error:
-            raise PolicyError(f"{_ORIGIN}: {path}.{_operation_of(change)}: {error}") from None
+            raise PolicyError(f"{_ORIGIN}: {path}.{_operation_name(type(change))}: {error}") from None
         changes.append(change)
     return changed, changes
 
@@ -301,9 +261,9 @@ def _read_given(reader: NodeReader, policy: Policy, given: Mapping[str, Any], pa
     if "at" in given:
         raise PolicyError(f"{_ORIGIN}: {path}.at: now_ns says when: leave it out")
     node = compose_values(given, _ORIGIN)
-    item = reader.fields(node, path, tuple(_OPERATIONS))
-    operation = _one_operation(reader, [*item], node, path)
-    return _OPERATIONS[operation](_ChangeReader(reader, _ORIGIN, policy, {}), item[operation], f"{path}.{operation}")
+    item = Form({operation: CHANGE.known[operation] for operation in _OPERATIONS}).read(reader, node, path)
+    operation = _one_operation(item)
+    return _ChangeReader(reader, _ORIGIN, policy, {}).change(operation, item.nodes[operation], item.at(operation))
 
 
 def _target(change: Change, after: Policy) -> str:
@@ -312,22 +272,11 @@ def _target(change: Change, after: Policy) -> str:
             return after.group_by_name[group].rules[-1].id
         case RemoveRule(_, rule) | ModifyRule(_, rule):
             return rule
-        case AddMember(group, instance) | RemoveMember(group, instance):
-            return f"{group} {instance}"
-        case AddInstance(instance):
-            return instance.name
-        case RemoveInstance(instance):
-            return instance
-        case AddAddress(instance, address) | RemoveAddress(instance, address):
-            return f"{instance} {address}"
-        case AddGroup(group):
-            return group.name
-        case RemoveGroup(group):
-            return group
-        case AddPeering(a, b) | RemovePeering(a, b):
-            return f"{a} {b}"
+        case AddInstance(named) | AddGroup(named):
+            return named.name
         case SetAddressGroup(name):
             return name
+    return " ".join(str(getattr(change, field.name)) for field in fields(change))
 
 
 # Operations -----------------------------------------------------------------------------------------------------------
@@ -339,6 +288,7 @@ class _ChangeReader(DocumentReader):
     _remedy = ""    # the policy is what it is
     def __init__(self, reader: NodeReader, origin: str, policy: Policy, networks: dict[int, Network]) -> None:
         super().__init__(ScalarNode("", ""), origin, reader)
+        self._vpcs, self._groups, self._quotas = policy.vpc_by_name, policy.group_by_name.keys(), policy.quotas
         self.present = policy
         self._networks = networks
 
@@ -349,126 +299,77 @@ class _ChangeReader(DocumentReader):
             found = self._networks[id(node)] = super()._address(node, path)
         return found
 
-    def fields(self, node: Node, path: str, operation: str) -> dict[str, Node]:
-        """Read exactly the fields of this operation, all of them required. ``a|b`` is called ``a`` then."""
-        _, names = CHANGE_FIELDS[operation]
-        known = [name for spelled in names for name in spelled.split("|")]
-        found = self._reader.fields(node, path, known)
-        fields = {}
-        for spelled in names:
-            first, *others = spelled.split("|")
-            used = [name for name in (first, *others) if name in found]
-            if len(used) > 1:
-                message = f"has both {' and '.join(used)}, which mean the same: keep one of them"
-                raise self._reader.error(node, path, message)
-            fields[first] = self._reader.required(found, used[0] if used else first, node, path)
-        return fields
+    def change(self, operation: str, node: Node, path: str) -> Change:
+        """Read one change."""
+        values: list[Any] = []
+        match operation:
+            case "add_instance":
+                values.append(self._new_instance(node, path))
+            case "add_group":
+                values.append(self._new_group(node, path))
+            case "add_peering" | "remove_peering":
+                values += self._pair(node, path)
+            case _:
+                written = CHANGE.known[operation].kind.read(self._reader, node, path)
+                for field in written.nodes:
+                    values.append(self._value(operation, written, field, values))
+        change: Change = _OPERATIONS[operation](*values)
+        return change
 
-    def _known_name(self, node: Node, path: str, kind: str, known: Collection[str]) -> str:
+    def _value(self, operation: str, written: Written, field: str, before: Sequence[Any]) -> Any:
+        """The value of one field. ``before``: those of the fields before it."""
+        node, path, kind = written.nodes[field], written.at(field), written.known[field].kind
+        if isinstance(kind, Known):
+            return self._known_name(node, path, kind.thing, by_name(self.present, kind.thing))
+        match field:
+            case "address":
+                return self._address(node, path)
+            case "addresses":
+                return self._distinct_addresses(written)
+            case "rule" if operation == "add_rule":
+                return self._rule_reader().rule(node, path, _id_as_given)
+            case "rule":
+                return self._rule_id(node, path, *before)
+            case _:
+                return self._changed_rule(node, path, *before)
+
+    def _known_name(self, node: Node, path: str, kind: Kind, known: Collection[str]) -> str:
         """Read a name as in a document; the provider's words are known, too (SPEC 2.12)."""
-        if kind in _KINDS:
-            word = self._reader.string(node, path, f"the name of {kind}")
-            name = _meant(self._reader, self.present, _KINDS[kind], word, node, path)
-            if name is not None:
-                return name
-            known = [*known, *self.present.also_called[_KINDS[kind]]]  # for the suggestion in the error
-        return super()._known_name(node, path, kind, known)
+        word = self._reader.string(node, path, name_wanted(kind))
+        name = _meant(self._reader, self.present, kind, word, node, path)
+        # The provider's words are for the suggestion in the error.
+        return name or super()._known_name(node, path, kind, [*known, *self.present.also_called[kind]])
 
-    def rule_reader(self, *new_groups: str) -> RuleReader:
+    def _rule_reader(self, *new_groups: str) -> RuleReader:
         return _ChangedRuleReader(self._reader, self.present, new_groups)
 
-    def add_rule(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "add_rule")
-        group = self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
-        return AddRule(group, self.rule_reader().rule(fields["rule"], f"{path}.rule", _id_as_given))
-
-    def remove_rule(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "remove_rule")
-        return RemoveRule(*self._group_and_rule(fields, path))
-
-    def modify_rule(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "modify_rule")
-        group, rule_id = self._group_and_rule(fields, path)
-        rule = next(rule for rule in self.present.group_by_name[group].rules if rule.id == rule_id)
-        news = self._reader.fields(fields["set"], f"{path}.set", tuple(f for f in RULE_FIELDS if f != "id"))
-        merged = {**_rule_nodes(rule, fields["set"]), **news}
-        pairs = [(plain(key, fields["set"]), value) for key, value in merged.items() if not self._reader.is_null(value)]
-        whole = MappingNode("tag:yaml.org,2002:map", pairs, fields["set"].start_mark, fields["set"].end_mark)
-        new = self.rule_reader().rule(whole, f"{path}.set", _id_as_given)
-        return ModifyRule(group, rule_id, new if "ports" in news else replace(new, ports=rule.ports))
-
-    def _group_and_rule(self, fields: Mapping[str, Node], path: str) -> tuple[str, str]:
-        group = self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
+    def _rule_id(self, node: Node, path: str, group: str) -> str:
         ids = [rule.id for rule in self.present.group_by_name[group].rules]
-        rule = self._reader.string(fields["rule"], f"{path}.rule", "the name of a rule")
+        rule = self._reader.string(node, path, "the name of a rule")
         if rule not in ids:
             message = f"security group {group!r} has no rule {show(rule)}"
-            raise self._reader.unknown_name(fields["rule"], f"{path}.rule", message, rule, ids)
-        return group, rule
+            raise self._reader.unknown_name(node, path, message, rule, ids)
+        return rule
 
-    def member(self, node: Node, path: str, operation: str) -> tuple[str, str]:
-        fields = self.fields(node, path, operation)
-        return (
-            self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name),
-            self._instance_name(fields["instance"], f"{path}.instance"),
-        )
+    def _changed_rule(self, node: Node, path: str, group: str, rule_id: str) -> Rule:
+        rule = next(rule for rule in self.present.group_by_name[group].rules if rule.id == rule_id)
+        news = SET.read(self._reader, node, path).nodes
+        olds = {key.value: value for key, value in compose_values(_written(rule), self._origin, node).value}
+        pairs = [(plain(key, node), value) for key, value in (olds | news).items() if not self._reader.is_null(value)]
+        whole = MappingNode(MAP, pairs, node.start_mark, node.end_mark)
+        new = self._rule_reader().rule(whole, path, _id_as_given)
+        return new if "ports" in news else replace(new, ports=rule.ports)
 
-    def _instance_name(self, node: Node, path: str) -> str:
-        return self._known_name(node, path, "an instance", self.present.instance_index)
+    def _new_instance(self, node: Node, path: str) -> Instance:
+        entry = INSTANCE.read(self._reader, node, path)
+        name, _ = entry.read("name"), entry.words()
+        made = self._instance(name, entry, {})
+        return made if entry.items("security_groups") else replace(made, security_groups=())
 
-    def add_instance(self, node: Node, path: str) -> Change:
-        fields = self._reader.fields(node, path, INSTANCE_FIELDS)
-        name = self._name(self._reader.required(fields, "name", node, path), f"{path}.name")
-        entries = {name: Entry(node, path, fields, self._words(fields, path))}
-        made = self._instances(entries, self.present.vpc_by_name, set(self.present.group_by_name))[0]
-        if not self._reader.items(fields.get("security_groups"), f"{path}.security_groups"):
-            made = replace(made, security_groups=())
-        return AddInstance(made)
-
-    def remove_instance(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "remove_instance")
-        return RemoveInstance(self._instance_name(fields["instance"], f"{path}.instance"))
-
-    def instance_and_address(self, node: Node, path: str, operation: str) -> tuple[str, Node, str]:
-        fields = self.fields(node, path, operation)
-        return self._instance_name(fields["instance"], f"{path}.instance"), fields["address"], f"{path}.address"
-
-    def add_address(self, node: Node, path: str) -> Change:
-        name, address, address_path = self.instance_and_address(node, path, "add_address")
-        return AddAddress(name, self._address(address, address_path))
-
-    def remove_address(self, node: Node, path: str) -> Change:
-        name, address, address_path = self.instance_and_address(node, path, "remove_address")
-        return RemoveAddress(name, self._address(address, address_path))
-
-    def add_group(self, node: Node, path: str) -> Change:
-        fields = self._reader.fields(node, path, GROUP_FIELDS)
-        name = self._name(self._reader.required(fields, "name", node, path), f"{path}.name")
-        entry = Entry(node, path, fields, self._words(fields, path))
-        return AddGroup(self._security_group(name, entry, self.rule_reader(name), self.present.quotas))
-
-    def remove_group(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "remove_group")
-        return RemoveGroup(
-            self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
-        )
-
-    def pair(self, node: Node, path: str) -> tuple[str, str]:
-        ends = self._reader.items(node, path)
-        if len(ends) != 2:
-            raise self._reader.error(node, path, f"must be a pair of VPC names, not a list of {len(ends)}")
-        a, b = (
-            self._known_name(end, f"{path}[{i}]", "a VPC", self.present.vpc_by_name) for i, end in enumerate(ends)
-        )
-        return a, b
-
-    def set_address_group(self, node: Node, path: str) -> Change:
-        fields = self.fields(node, path, "set_address_group")
-        known = self.present.address_group_by_name
-        name = self._known_name(fields["name"], f"{path}.name", "an address group", known)
-        nodes = self._reader.items(fields["addresses"], f"{path}.addresses")
-        addresses = [self._address(each, f"{path}.addresses[{i}]") for i, each in enumerate(nodes)]
-        return SetAddressGroup(name, without_duplicates(addresses))
+    def _new_group(self, node: Node, path: str) -> SecurityGroup:
+        entry = SECURITY_GROUP.read(self._reader, node, path)
+        name, _ = entry.read("name"), entry.words()
+        return self._security_group(name, entry, self._rule_reader(name))
 
 
 class _ChangedRuleReader(RuleReader):
@@ -495,59 +396,38 @@ def _meant(reader: NodeReader, policy: Policy, kind: Kind, word: str, node: Node
         raise reader.error(node, path, str(error)) from None
 
 
-_OPERATIONS: dict[str, Callable[[_ChangeReader, Node, str], Change]] = {
-    "add_rule": _ChangeReader.add_rule,
-    "remove_rule": _ChangeReader.remove_rule,
-    "modify_rule": _ChangeReader.modify_rule,
-    "add_member": lambda reader, node, path: AddMember(*reader.member(node, path, "add_member")),
-    "remove_member": lambda reader, node, path: RemoveMember(*reader.member(node, path, "remove_member")),
-    "add_instance": _ChangeReader.add_instance,
-    "remove_instance": _ChangeReader.remove_instance,
-    "add_address": _ChangeReader.add_address,
-    "remove_address": _ChangeReader.remove_address,
-    "add_group": _ChangeReader.add_group,
-    "remove_group": _ChangeReader.remove_group,
-    "add_peering": lambda reader, node, path: AddPeering(*reader.pair(node, path)),
-    "remove_peering": lambda reader, node, path: RemovePeering(*reader.pair(node, path)),
-    "set_address_group": _ChangeReader.set_address_group,
-}
+#: The values that changes become, by the names of their operations in a change file.
+_OPERATIONS: dict[str, Any] = {_operation_name(made): made for made in get_args(Change)}
 
 
 def _id_as_given(_: Direction, given: str) -> str:
     return given
 
 
-def _rule_nodes(rule: Rule, where: Node) -> dict[str, Node]:
-    """The rule's fields as its document wrote them, with the position of ``where``. The value of ``ports`` is a
-    placeholder.
-    """
+def _written(rule: Rule) -> dict[str, Any]:
+    """The rule's fields as its document wrote them. The value of ``ports`` is a placeholder."""
     protocol = ICMP if "icmp" in rule.wording and rule.protocol == ICMPV6 else rule.protocol
     peer = rule.peer
     if peer is None and "any-address" in rule.wording:
         peer = ip_network("0.0.0.0/0" if rule.ethertype == 4 else "::/0")
-    words: dict[str, str] = {
-        "direction": rule.direction,
-        "protocol": "all" if protocol is None else protocol_name(protocol) or str(protocol),
-        "action": rule.action,
-        "priority": str(rule.priority),
-    }
     follows = peer.version if isinstance(peer, Network) else 6 if protocol == ICMPV6 else 4
-    # The ethertype may have been changed through the API since.
-    if "no-ethertype" not in rule.wording or follows != rule.ethertype:
-        words["ethertype"] = f"IPv{rule.ethertype}"
-    if rule.ports is not None:
-        words["ports"] = "1"
-    if rule.icmp_type is not None:
-        words["icmp_type"] = str(rule.icmp_type)
-    if rule.icmp_code is not None:
-        words["icmp_code"] = str(rule.icmp_code)
-    nodes: dict[str, Node] = {key: plain(word, where) for key, word in words.items()}
-    if rule.description:
-        nodes["description"] = plain(rule.description, where, quoted=True)
-    if peer is not None:
-        kind = {GroupPeer: "group", AddressGroupPeer: "address_group"}.get(type(peer), "cidr")
-        name = peer.name if isinstance(peer, GroupPeer | AddressGroupPeer) else str(peer)
-        pair = (plain(kind, where), plain(name, where, quoted=True))
-        mapping = MappingNode("tag:yaml.org,2002:map", [pair], where.start_mark, where.end_mark)
-        nodes["source" if rule.direction == "inbound" else "destination"] = mapping
-    return nodes
+    match peer:
+        case GroupPeer(name):
+            form = {"group": name}
+        case AddressGroupPeer(name):
+            form = {"address_group": name}
+        case _:
+            form = {"cidr": str(peer)}
+    return {
+        "direction": rule.direction,
+        "protocol": "all" if protocol is None else protocol_name(protocol) or protocol,
+        # The ethertype may have been changed through the API since.
+        "ethertype": None if "no-ethertype" in rule.wording and follows == rule.ethertype else f"IPv{rule.ethertype}",
+        "ports": None if rule.ports is None else 1,
+        "icmp_type": rule.icmp_type,
+        "icmp_code": rule.icmp_code,
+        "source" if rule.direction == "inbound" else "destination": None if peer is None else form,
+        "action": rule.action,
+        "priority": rule.priority,
+        "description": rule.description,
+    }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from sgfast.errors import PolicyError
 from sgfast.policy.loaded import having, with_group, with_instance
+from sgfast.policy.lookup import Kind, by_name
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     AddressGroupPeer,
@@ -200,15 +201,19 @@ def _movers(change: Change) -> Iterable[str]:
 # Lookups --------------------------------------------------------------------------------------------------------------
 
 
+def check_known(policy: Policy, kind: Kind, name: str) -> None:
+    known = by_name(policy, kind)
+    if name not in known:
+        raise PolicyError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
+
+
 def known_group(policy: Policy, name: str) -> SecurityGroup:
-    if name not in policy.group_by_name:
-        raise PolicyError(f"unknown security group {name!r}{did_you_mean(name, policy.group_by_name)}")
+    check_known(policy, "security group", name)
     return policy.group_by_name[name]
 
 
 def _instance(policy: Policy, name: str) -> Instance:
-    if name not in policy.instance_index:
-        raise PolicyError(f"unknown instance {name!r}{did_you_mean(name, policy.instance_index)}")
+    check_known(policy, "instance", name)
     return policy.instances[policy.instance_index[name]]
 
 
@@ -220,22 +225,12 @@ def _rule(group: SecurityGroup, rule_id: str) -> Rule:
     raise PolicyError(f"security group {group.name!r} has no rule {rule_id!r}{hint}")
 
 
-def check_vpc(policy: Policy, name: str) -> None:
-    if name not in policy.vpc_by_name:
-        raise PolicyError(f"unknown VPC {name!r}{did_you_mean(name, policy.vpc_by_name)}")
-
-
-def _check_address_group(policy: Policy, name: str) -> None:
-    if name not in policy.address_group_by_name:
-        raise PolicyError(f"unknown address group {name!r}{did_you_mean(name, policy.address_group_by_name)}")
-
-
 def check_peer(policy: Policy, rule: Rule, own: str) -> None:
     match rule.peer:
         case GroupPeer(name) if name != own:
             known_group(policy, name)
         case AddressGroupPeer(name):
-            _check_address_group(policy, name)
+            check_known(policy, "address group", name)
 
 
 def check_ports(policy: Policy, rule: Rule) -> None:
@@ -359,7 +354,7 @@ def _add_instance(policy: Policy, change: AddInstance) -> Policy:
     if instance.name in policy.instance_index:
         raise PolicyError(f"instance {instance.name!r} already exists")
     _check_id("instance", instance, policy.instances)
-    check_vpc(policy, instance.vpc)
+    check_known(policy, "VPC", instance.vpc)
     if not instance.security_groups:
         if DEFAULT_GROUP not in policy.group_by_name:
             policy = _add_group(policy, AddGroup(default_group()))
@@ -452,15 +447,15 @@ def _remove_peering(policy: Policy, change: RemovePeering) -> Policy:
 
 
 def _pair(policy: Policy, vpc_a: str, vpc_b: str) -> frozenset[str]:
-    check_vpc(policy, vpc_a)
-    check_vpc(policy, vpc_b)
+    check_known(policy, "VPC", vpc_a)
+    check_known(policy, "VPC", vpc_b)
     if vpc_a == vpc_b:
         raise PolicyError(f"VPC {vpc_a!r} cannot be peered with itself")
     return frozenset((vpc_a, vpc_b))
 
 
 def _set_address_group(policy: Policy, change: SetAddressGroup) -> Policy:
-    _check_address_group(policy, change.name)
+    check_known(policy, "address group", change.name)
     before = policy.address_group_by_name[change.name]
     if set(map(network_key, before.addresses)) == set(map(network_key, change.addresses)):
         return policy

@@ -10,16 +10,12 @@ from typing import Any, NamedTuple
 from yaml.nodes import Node
 
 from sgfast.errors import ArgumentTypeError, Place
-from sgfast.policy.document_reader import WORD_WANTED, check_version, is_line
-from sgfast.policy.keys import EXPECTATION_FIELDS, EXPECTATIONS_FIELDS
+from sgfast.policy.field_kinds import Written
+from sgfast.policy.fields import EXPECTATION, EXPECTATIONS
 from sgfast.policy.model import Action
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.plain_values import compose_values, path_in
 from sgfast.policy.yaml_nodes import at_line, compose, garbage_collection_paused, line_of, read_document, show
-
-VERDICTS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
-_END_WANTED = "a group, an instance, an address group, a CIDR, an address, internet or any (a string)"
-_SERVICE_WANTED = "a service like tcp/443, udp/53, icmp or all (a string)"
 
 
 class Word(NamedTuple):
@@ -103,51 +99,39 @@ def expectations_of(source: ExpectationsSource) -> ExpectationsFile:
 def _read(root: Node, origin: str) -> ExpectationsFile:
     with garbage_collection_paused():
         reader = NodeReader(origin, keeps_errors=True)
-        fields = reader.fields(root, "", EXPECTATIONS_FIELDS)
-        if "version" in fields:
+        document = EXPECTATIONS.read(reader, root, "")
+        if "version" in document.nodes:
             with reader.errors:
-                check_version(reader, fields["version"])
-        nodes = reader.items(reader.required(fields, "expect", root, ""), "expect")
-        if not nodes:
-            raise reader.error(fields["expect"], "expect", "is empty: write what the policy is meant to allow and deny")
+                document.read("version")
+        items = document.items("expect")
+        if not items:
+            raise document.error("expect", "is empty: write what the policy is meant to allow and deny")
         lines: dict[str, int] = {}
         found = []
-        for n, node in enumerate(nodes):
+        for node, path in items:
             with reader.errors:
-                found.append(_expectation(reader, node, f"expect[{n}]", lines))
+                found.append(_expectation(reader, node, path, lines))
         reader.errors.raise_all()
         return ExpectationsFile(origin, tuple(found))
 
 
 def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int]) -> Expectation:
     """``lines``: where each name was used first. A new one is added."""
-    fields = reader.fields(node, path, EXPECTATION_FIELDS)
-    ends = [
-        _words(reader, reader.required(fields, key, node, path, ": write any for all addresses"), f"{path}.{key}",
-               _END_WANTED)
-        for key in ("from", "to")
-    ]  # fmt: skip
-    service = reader.required(fields, "service", node, path, ": write all for every service")
-    services = _words(reader, service, f"{path}.service", _SERVICE_WANTED)
-    verdict = reader.choice(reader.required(fields, "verdict", node, path), f"{path}.verdict", VERDICTS)
-    name, why = (
-        reader.matching(fields[key], f"{path}.{key}", is_line, WORD_WANTED) if key in fields else ""
-        for key in ("name", "why")
-    )
+    written = EXPECTATION.read(reader, node, path)
+    sources, destinations, services = (_words(reader, written, key) for key in ("from", "to", "service"))
+    verdict, name, why = written.read("verdict"), written.read("name"), written.read("why")
     if name in lines:
-        first = at_line(lines[name], ", first used")
-        raise reader.error(fields["name"], f"{path}.name", f"duplicate name {show(name)}{first}")
+        raise written.error("name", f"duplicate name {show(name)}{at_line(lines[name], ', first used')}")
     if name:
         lines[name] = line_of(node)
-    return Expectation(ends[0], ends[1], services, verdict, name, why, line_of(node), reader.location(node, path))
+    location = reader.location(node, path)
+    return Expectation(sources, destinations, services, verdict, name, why, line_of(node), location)
 
 
-def _words(reader: NodeReader, node: Node, path: str, wanted: str) -> tuple[Word, ...]:
+def _words(reader: NodeReader, written: Written, key: str) -> tuple[Word, ...]:
     """One word, or a list of them."""
-    words = [
-        Word(reader.matching(item, field, is_line, wanted), reader.location(item, field), reader.place(item))
-        for item, field in reader.one_or_several(node, path)
-    ]
+    words = [Word(word, reader.location(item, path), reader.place(item)) for word, item, path in written.values(key)]
     if not words:
-        raise reader.error(node, path, f"is an empty list: must be {wanted}, or a list of these")
+        wanted = EXPECTATION.known[key].kind.item.wanted
+        raise written.error(key, f"is an empty list: must be {wanted}, or a list of these")
     return tuple(words)

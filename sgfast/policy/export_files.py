@@ -1,4 +1,4 @@
-"""Search for files that may be exports of clouds, by their names and first bytes. ``formats`` reads them."""
+"""Search for files that may be exports of clouds, by their names and first bytes. ``sgfast.importing`` reads them."""
 
 from __future__ import annotations
 

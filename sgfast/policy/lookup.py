@@ -17,7 +17,7 @@ _LISTED_NAMES = 5
 
 def find(policy: Policy, kind: Kind, word: str) -> str | None:
     """The name of the thing of this kind that ``word`` means; None: there is none. PolicyError if it means several."""
-    if word in _by_name(policy, kind):
+    if word in by_name(policy, kind):
         return word
     names = policy.also_called[kind].get(word, ())
     if len(names) > 1:
@@ -35,7 +35,7 @@ def similar(policy: Policy, kind: Kind, word: str) -> str:
 def names(policy: Policy, *kinds: Kind) -> Iterator[str]:
     """All words that mean things of these kinds."""
     for kind in kinds:
-        yield from _by_name(policy, kind)
+        yield from by_name(policy, kind)
         yield from policy.also_called[kind]
 
 
@@ -51,7 +51,7 @@ def vpc_name(policy: Policy, vpc: str | None) -> str | None:
         raise PolicyError(f"{shown_origin(policy.origin)}: {error}") from None
 
 
-def _by_name(policy: Policy, kind: Kind) -> Mapping[str, Any]:
+def by_name(policy: Policy, kind: Kind) -> Mapping[str, Any]:
     match kind:
         case "instance":
             return policy.instance_index

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from ipaddress import IPv6Network
 from math import isfinite
 from numbers import Integral
 from typing import Any, Literal, get_args, get_origin
 
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
-from sgfast.policy.changes import check_addresses, check_not_mixed, check_peer, check_ports, check_vpc, known_group
-from sgfast.policy.document_reader import (
-    INTERFACE_WANTED,
-    MAX_CONNECTIONS,
-    MAX_INTERFACE,
-    MAX_QUOTA,
-    MAX_TIMEOUT_SECONDS,
-    MAX_VLAN,
-    MAX_VNI,
-    NAME,
-    NAME_WANTED,
-    PATTERN_WANTED,
-    REGION_WANTED,
-    WORD_WANTED,
-    is_line,
-    is_word,
+from sgfast.policy.changes import check_addresses, check_known, check_not_mixed, check_peer, check_ports, known_group
+from sgfast.policy.field_kinds import Form
+from sgfast.policy.fields import (
+    ADDRESS_GROUP,
+    INSTANCE,
+    QUOTAS,
+    RULE,
+    RULE_ID,
+    SECURITY_GROUP,
+    SETTINGS,
+    TIMEOUTS,
+    VPC,
 )
 from sgfast.policy.loaded import LoadedPolicy
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
     PORT_PROTOCOLS,
-    WORDS,
     AddressGroup,
     Instance,
     Network,
@@ -48,34 +43,14 @@ from sgfast.policy.model import (
     Vpc,
 )
 from sgfast.policy.ports import LAST_PORT
-from sgfast.policy.profiles import PROFILES
-from sgfast.policy.rules import NEEDS_A_TYPE, ONLY_OF_ICMP, RULE_ID, RULE_ID_WANTED, no_ports, wrong_description
+from sgfast.policy.rules import NEEDS_A_TYPE, ONLY_OF_ICMP, no_ports
 from sgfast.policy.serialization import field_types
 
-_Text = tuple[Callable[[str], object], str]
-
-_NAME: _Text = NAME.fullmatch, NAME_WANTED
-_WORDS: dict[str, _Text] = {word: (is_line, WORD_WANTED) for word in WORDS}
-#: The texts that a document has to write in a certain way. All but names may be empty: then there is none.
-_TEXTS: dict[type, dict[str, _Text]] = {
-    Rule: {"id": (RULE_ID.fullmatch, RULE_ID_WANTED)},
-    SecurityGroup: {"name": _NAME, **_WORDS},
-    AddressGroup: {"name": _NAME, **_WORDS},
-    Vpc: {
-        "name": _NAME, "region": (is_word, REGION_WANTED), "interfaces": (is_line, INTERFACE_WANTED),
-        "files": (is_line, PATTERN_WANTED), **_WORDS,
-    },
-    Instance: {"name": _NAME, **_WORDS},
-    Settings: {"profile": (PROFILES.__contains__, f"one of {', '.join(PROFILES)}")},
+#: The form that a document has for each class of values.
+_FIELDS: dict[type, Form] = {
+    Rule: RULE, SecurityGroup: SECURITY_GROUP, AddressGroup: ADDRESS_GROUP, Vpc: VPC, Instance: INSTANCE,
+    Settings: SETTINGS, Timeouts: TIMEOUTS, Quotas: QUOTAS,
 }  # fmt: skip
-#: The least and the largest number that a document may have.
-_NUMBERS: dict[type, dict[str, tuple[float, float]]] = {
-    Rule: {"protocol": (0, 255), "icmp_type": (0, 255), "icmp_code": (0, 255), "priority": (1, 100)},
-    Vpc: {"vnis": (0, MAX_VNI), "vlans": (1, MAX_VLAN), "interfaces": (0, MAX_INTERFACE)},
-    Settings: {"max_connections": (1, MAX_CONNECTIONS)},
-    Quotas: {"security_groups": (1, MAX_QUOTA), "rules_per_group": (1, MAX_QUOTA)},
-    Timeouts: {field.name: (0, MAX_TIMEOUT_SECONDS) for field in fields(Timeouts)},
-}
 
 
 def check_made_policy(policy: Policy) -> None:
@@ -107,7 +82,7 @@ def _check_together(policy: Policy) -> None:
     for pair in policy.peerings:
         with _at("policy.peerings"):
             for vpc in pair:
-                check_vpc(policy, vpc)
+                check_known(policy, "VPC", vpc)
         if len(pair) != 2:
             raise PolicyError(f"policy.peerings must be pairs of VPCs, not {sorted(pair)!r:.80}")
     for n, group in enumerate(policy.security_groups):
@@ -115,7 +90,7 @@ def _check_together(policy: Policy) -> None:
         _check_quota(path, group.rules, "rules_per_group", policy.quotas)
         for m, rule in enumerate(group.rules):
             if not rule.id:
-                raise PolicyError(f"{path}[{m}].id must be {RULE_ID_WANTED}, not ''")
+                raise PolicyError(f"{path}[{m}].id must be {RULE_ID.wanted}, not ''")
             with _at(f"{path}[{m}].peer"):
                 check_peer(policy, rule, group.name)
             with _at(f"{path}[{m}].ports"):
@@ -125,7 +100,7 @@ def _check_together(policy: Policy) -> None:
         if not instance.security_groups:
             raise PolicyError(f"{path}.security_groups must list at least one security group")
         with _at(path):
-            check_vpc(policy, instance.vpc)
+            check_known(policy, "VPC", instance.vpc)
             for name in instance.security_groups:
                 known_group(policy, name)
             check_not_mixed(policy, instance)
@@ -164,8 +139,8 @@ def check_fields(value: Any, path: str) -> None:
                 check_fields(each, place)
             elif isinstance(each, IPv6Network) and each.network_address.scope_id:
                 raise ArgumentError(f"{place} must have no zone (%), not {each.network_address.scope_id!r:.80}")
-    _check_texts(value, path)
-    _check_numbers(value, path)
+    if value.__class__ in _FIELDS:
+        _FIELDS[value.__class__].check(value, path)
     if isinstance(value, Rule):
         _check_rule(value, path)
     if isinstance(value, Instance):
@@ -173,32 +148,6 @@ def check_fields(value: Any, path: str) -> None:
             raise ArgumentError(f"{path}.addresses must list at least one address")
         _refuse_duplicates(value.addresses, f"{path}.addresses")
         _refuse_duplicates(value.security_groups, f"{path}.security_groups")
-
-
-def _check_texts(value: Any, path: str) -> None:
-    for name, (fits, wanted) in _TEXTS.get(value.__class__, {}).items():
-        for place, text in _each(value, name, path):
-            if isinstance(text, str) and (text or name == "name") and not fits(text):
-                raise ArgumentError(f"{place} must be {wanted}, not {text!r:.80}")
-    if wrong := wrong_description(getattr(value, "description", "")):
-        raise ArgumentError(f"{path}.description {wrong}")
-
-
-def _check_numbers(value: Any, path: str) -> None:
-    for name, (least, most) in _NUMBERS.get(value.__class__, {}).items():
-        for place, number in _each(value, name, path):
-            if number is not None and not isinstance(number, str) and not least <= number <= most:
-                raise ArgumentError(f"{place} must be {least} to {most}, not {number}")
-            if isinstance(value, Timeouts) and not number:
-                raise ArgumentError(f"{place} must be more than 0 seconds")
-
-
-def _each(value: Any, name: str, path: str) -> Iterable[tuple[str, Any]]:
-    """A field's value, or the values that it lists, each with its place."""
-    field = getattr(value, name, "")
-    if isinstance(field, tuple):
-        return [(f"{path}.{name}[{n}]", each) for n, each in enumerate(field)]
-    return [(f"{path}.{name}", field)]
 
 
 def _check_rule(rule: Rule, path: str) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 from bisect import insort
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Literal, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -40,8 +40,6 @@ _EXPLICIT_TAGS: dict[str, type] = {
     "tag:yaml.org,2002:int": int,
     "tag:yaml.org,2002:float": float,
 }
-
-T = TypeVar("T")
 
 
 class _Consequence(PolicyError):
@@ -182,20 +180,6 @@ class NodeReader:
         values: list[Node] = node.value
         return values
 
-    def one_or_several(self, node: Node | None, path: str) -> list[tuple[Node, str]]:
-        """The values of a field that takes one value or a list, each with its field path."""
-        if node is None:
-            return []
-        if type(node) is not SequenceNode:
-            return [(node, path)]
-        return [(item, f"{path}[{n}]") for n, item in enumerate(self.items(node, path))]
-
-    def required(self, fields: Mapping[str, Node], key: str, node: Node, path: str, hint: str = "") -> Node:
-        value = fields.get(key)
-        if value is None:
-            raise self.error(node, f"{path}.{key}" if path else key, f"is missing{hint}")
-        return value
-
     def _bad_key(
         self, key_node: Node, value: Node, path: str, known: Collection[str], found: Mapping[str, Node]
     ) -> PolicyError:
@@ -240,45 +224,6 @@ class NodeReader:
             raise self.wrong_type(node, path, wanted, hint)
         return value
 
-    def integer(self, node: Node, path: str, low: int, high: int) -> int:
-        wanted = f"a whole number from {low} to {high}"
-        value = self.scalar(node, path, wanted)
-        if type(value) is not int:
-            raise self.wrong_type(node, path, wanted)
-        if not low <= value <= high:
-            raise self.error(node, path, f"must be {wanted}, not {_shorten(node.value)}")
-        return value
-
-    def boolean(self, node: Node, path: str) -> bool:
-        value = self.scalar(node, path, "true or false")
-        if type(value) is not bool:
-            raise self.wrong_type(node, path, "true or false")
-        return value
-
-    def positive_number(self, node: Node, path: str, high: float) -> float:
-        wanted = f"a number above 0, at most {high:g}"
-        value = self.scalar(node, path, wanted)
-        if not (type(value) is int or type(value) is float):
-            raise self.wrong_type(node, path, wanted)
-        if not 0 < value <= high:  # false for NaN too
-            raise self.error(node, path, f"must be {wanted}, not {_shorten(node.value)}")
-        return value
-
-    def choice(self, node: Node, path: str, table: Mapping[str, T]) -> T:
-        """The table's value for the word."""
-        wanted = f"one of {', '.join(table)}"
-        word = self.string(node, path, wanted, hint="")
-        if word not in table:
-            raise self.error(node, path, f"must be {wanted}, not {show(word)}{self.did_you_mean(word, table)}")
-        return table[word]
-
-    def matching(self, node: Node, path: str, fits: Callable[[str], object], wanted: str) -> str:
-        """A string for which ``fits`` is true."""
-        text = self.string(node, path, wanted)
-        if not fits(text):
-            raise self.error(node, path, f"must be {wanted}, not {show(text)}")
-        return text
-
     def wrong_type(self, node: Node, path: str, wanted: str, number_hint: str = "") -> PolicyError:
         """The error for a value of the wrong type. ``number_hint`` is appended if the value is a number or boolean."""
         tag = node.tag
@@ -296,7 +241,7 @@ class NodeReader:
                 found = f"the text {show(node.value)}"
             else:
                 kind = "" if isinstance(value, bool) else "the number "
-                found = f"{kind}{_shorten(node.value)}{number_hint}"
+                found = f"{kind}{show(node.value)[1:-1]}{number_hint}"
         return self.error(node, path, f"must be {wanted}, not {found}")
 
 
@@ -304,7 +249,3 @@ def _shown_path(path: str) -> str:
     """A field's path on one line, whatever its keys are; of a long one, the end."""
     path = path if len(path) <= _PATH_CHARACTERS else "…" + path[-_PATH_CHARACTERS:]
     return path if path.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)
-
-
-def _shorten(text: str) -> str:
-    return show(text)[1:-1]

@@ -13,7 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sgfast.errors import PolicyError
 from sgfast.policy.node_reader import NodeReader
-from sgfast.policy.yaml_nodes import MAP, MAX_DEPTH, PLAIN, SEQ, STR, show
+from sgfast.policy.yaml_nodes import MAP, MAX_DEPTH, PLAIN, SEQ, plain, show
 
 #: The position of a node that was never in a text.
 _NOWHERE = yaml.Mark("", 0, -1, 0, None, 0)
@@ -34,21 +34,24 @@ def path_in(source: object) -> str | os.PathLike[str] | None:
     return source if isinstance(source, os.PathLike) else None
 
 
-def compose_values(value: object, origin: str) -> Node:
+def compose_values(value: object, origin: str, where: Node | None = None) -> Node:
     """The nodes of a document that is given as plain values: mappings, lists, texts, numbers, booleans and None, and
-    the addresses, networks and times of Python's standard library. Messages name the field, as there are no lines.
+    the addresses, networks and times of Python's standard library. Messages name the field, as there are no lines;
+    or all nodes have the position of ``where``.
 
     PolicyError for a value of another type, or one that is nested too deeply or too large.
     """
-    return _Values(origin).node(value, "", MAX_DEPTH)
+    return _Values(origin, where or ScalarNode(PLAIN, "", _NOWHERE, _NOWHERE)).node(value, "", MAX_DEPTH)
 
 
 class _Values:
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, where: Node) -> None:
         self._reader = NodeReader(origin)
+        self._where = where
+        self._marks = where.start_mark, where.end_mark
 
     def node(self, value: object, path: str, depth: int) -> Node:
-        here = _scalar("null")
+        here = self._where
         if not depth:
             raise self._reader.error(here, path, f"nested more than {MAX_DEPTH} levels deep")
         self._reader.visit(1, here, path)
@@ -57,35 +60,31 @@ class _Values:
                 value.encode()
             except UnicodeEncodeError:
                 raise self._reader.error(here, path, f"{show(value)} is no text that UTF-8 has") from None
-            return _scalar(value, STR)
+            return plain(value, here, quoted=True)
         if isinstance(value, Mapping):
             pairs = [
                 (self._key(key, path), self.node(item, f"{path}.{key}" if path else str(key), depth - 1))
                 for key, item in value.items()
             ]
-            return MappingNode(MAP, pairs, _NOWHERE, _NOWHERE)
+            return MappingNode(MAP, pairs, *self._marks)
         if isinstance(value, list | tuple):
             items = [self.node(item, f"{path}[{n}]", depth - 1) for n, item in enumerate(value)]
-            return SequenceNode(SEQ, items, _NOWHERE, _NOWHERE)
+            return SequenceNode(SEQ, items, *self._marks)
         if value is None or isinstance(value, bool):
-            return _scalar("null" if value is None else str(value).lower())
+            return plain("null" if value is None else str(value).lower(), here)
         if isinstance(value, int):
-            return _scalar(str(int(value)))
+            return plain(str(int(value)), here)
         if isinstance(value, float):
             words = ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
-            return _scalar(repr(float(value)) if math.isfinite(value) else words)
+            return plain(repr(float(value)) if math.isfinite(value) else words, here)
         if isinstance(value, date):
-            return _scalar(value.isoformat(), STR)
+            return plain(value.isoformat(), here, quoted=True)
         if isinstance(value, IPv4Address | IPv6Address | IPv4Network | IPv6Network):
-            return _scalar(str(value), STR)
+            return plain(str(value), here, quoted=True)
         kind = type(value).__name__
         raise self._reader.error(here, path, f"a document cannot hold a value of the type {kind}: give plain values")
 
     def _key(self, key: object, path: str) -> Node:
         if not isinstance(key, str):
-            raise self._reader.error(_scalar("null"), path, f"the key {key!r:.80} must be a text")
-        return _scalar(key, STR)
-
-
-def _scalar(text: str, tag: str = PLAIN) -> ScalarNode:
-    return ScalarNode(tag, text, _NOWHERE, _NOWHERE)
+            raise self._reader.error(self._where, path, f"the key {key!r:.80} must be a text")
+        return plain(key, self._where, quoted=True)

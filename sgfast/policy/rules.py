@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Set
 from itertools import chain
 from typing import Literal
 
-from yaml.nodes import MappingNode, Node, SequenceNode
+from yaml.nodes import MappingNode, Node
 
-from sgfast.policy.keys import PEER_FIELDS, RULE_FIELDS
+from sgfast.policy.field_kinds import PORT_RANGE, Written
+from sgfast.policy.fields import ADDRESS, PEER, RULE
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
     PORT_PROTOCOLS,
-    Action,
     AddressGroup,
     AddressGroupPeer,
     Direction,
@@ -26,27 +25,13 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.node_reader import NodeReader
-from sgfast.policy.ports import ALL_PORTS, LAST_PORT, merged
-from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS, protocol_name
+from sgfast.policy.ports import ALL_PORTS, LAST_PORT, Ports, merged
+from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rule_text import ports_text
 from sgfast.policy.yaml_nodes import show
 
 Ethertype = Literal[4, 6]
 
-DIRECTIONS: dict[str, Direction] = {
-    "inbound": "inbound",
-    "outbound": "outbound",
-    "ingress": "inbound",
-    "egress": "outbound",
-}
-ETHERTYPES: dict[str, Ethertype] = {"IPv4": 4, "IPv6": 6}
-ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
-
-#: Looser than a name: users may write generated ids (SPEC 2.5), so that a printed policy can be read again.
-RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
-RULE_ID_WANTED = "1 to 100 letters, digits and _ - . / (a string)"
-PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
-DESCRIPTION_CHARACTERS = 255
 ONLY_OF_ICMP = "only allowed in a rule for icmp or icmpv6"
 NEEDS_A_TYPE = "needs an icmp_type"
 #: Interned sets: a policy may have a million rules but only a few different wordings.
@@ -87,21 +72,14 @@ class RuleReader:
         """Read the rule in ``node``. ``id_of`` gets its direction and the id it was written with ("" if none) and
         returns its id.
         """
-        reader = self._reader
-        fields = reader.fields(node, path, RULE_FIELDS)
-        direction_node = reader.required(fields, "direction", node, path)
-        direction = reader.choice(direction_node, path + ".direction", DIRECTIONS)
-        written = ""
-        if "id" in fields:
-            written = reader.matching(fields["id"], path + ".id", RULE_ID.fullmatch, RULE_ID_WANTED)
-        rule_id = id_of(direction, written)
-
-        protocol_node = reader.required(fields, "protocol", node, path, ": write all for every protocol")
-        protocol = self._protocol(protocol_node, path + ".protocol")
-        peer, family = self._peer_of(fields, direction, path)
-        ethertype = self._ethertype(fields, path, protocol, family)
+        written = RULE.read(self._reader, node, path)
+        direction: Direction = written.read("direction")
+        rule_id = id_of(direction, written.read("id"))
+        protocol: int | None = written.read("protocol")
+        peer, family = self._peer_of(written, direction)
+        ethertype = self._ethertype(written, protocol, family)
         wording: set[Wording] = set()
-        if "ethertype" not in fields:
+        if "ethertype" not in written.nodes:
             wording.add("no-ethertype")
         if peer is None and family is not None:
             wording.add("any-address")
@@ -109,83 +87,48 @@ class RuleReader:
             protocol = ICMPV6
             wording.add("icmp")
         elif protocol == ICMPV6 and ethertype == 4:
-            message = "icmpv6 in an IPv4 rule: use icmp, or make it an IPv6 rule"
-            raise reader.error(protocol_node, path + ".protocol", message)
+            raise written.error("protocol", "icmpv6 in an IPv4 rule: use icmp, or make it an IPv6 rule")
         if isinstance(peer, AddressGroupPeer) and ethertype not in self._families[peer.name]:
-            location = reader.location(node, path)
+            location = self._reader.location(node, path)
             self._warnings.append(
                 f"{location}: the address group {peer.name!r} has no IPv{ethertype} address, "
                 "so this rule matches nothing."
             )
-
-        icmp_type, icmp_code = self._icmp(fields, path, protocol)
-        action: Action = "allow"
-        if "action" in fields:
-            action = reader.choice(fields["action"], path + ".action", ACTIONS)
-        priority = 1
-        if "priority" in fields:
-            priority = reader.integer(fields["priority"], path + ".priority", 1, 100)
+        icmp_type, icmp_code = self._icmp(written, protocol)
+        action, priority = written.read("action"), written.read("priority")
         return Rule(
             rule_id,
             direction,
             ethertype,
             protocol,
-            self._ports_of(fields, path, protocol),
+            self._ports_of(written, protocol),
             icmp_type,
             icmp_code,
             peer,
             action,
             priority,
-            description(reader, fields, path),
+            written.read("description"),
             _WORDINGS.setdefault(frozenset(wording), frozenset(wording)),
         )
 
-    # Protocol, ports, ICMP type (SPEC 2.1, 2.2)
+    # Ports, ICMP type (SPEC 2.1, 2.2)
 
-    def _protocol(self, node: Node, path: str) -> int | None:
-        reader = self._reader
-        wanted = "a protocol's name, a number from 0 to 255, or all"
-        value = reader.scalar(node, path, wanted)
-        if type(value) is str:
-            word = value.lower()
-            if word in PROTOCOL_NUMBERS:
-                return PROTOCOL_NUMBERS[word]
-            if word == "all":
-                return None
-            if not re.fullmatch(r"[0-9]{1,3}", word):
-                hint = reader.did_you_mean(word, USUAL_PROTOCOLS) or reader.did_you_mean(word, PROTOCOL_NUMBERS)
-                raise reader.error(node, path, f"unknown protocol {show(value)}{hint}: must be {wanted}")
-            value = int(word)
-        if type(value) is not int:
-            raise reader.wrong_type(node, path, wanted)
-        if not 0 <= value <= 255:
-            raise reader.error(node, path, f"must be {wanted}, not {show(node.value)}")
-        return value
-
-    def _ports_of(
-        self, fields: Mapping[str, Node], path: str, protocol: int | None
-    ) -> tuple[tuple[int, int], ...] | None:
-        if "ports" not in fields:
+    def _ports_of(self, written: Written, protocol: int | None) -> Ports | None:
+        if "ports" not in written.nodes:
             return None
-        node = fields["ports"]
-        path += ".ports"
         if protocol not in PORT_PROTOCOLS:
-            raise self._reader.error(node, path, no_ports(protocol))
-        if type(node) is SequenceNode:
-            items = self._reader.items(node, path)
-            if not items:
-                raise self._reader.error(node, path, "is an empty list: leave ports out for all ports")
-            ranges: list[tuple[int, int]] = []
-            for index, item in enumerate(items):
-                ranges += self._port_ranges(item, f"{path}[{index}]")
-        else:
-            ranges = self._port_ranges(node, path)
+            raise written.error("ports", no_ports(protocol))
+        items = written.items("ports")
+        if not items:
+            raise written.error("ports", "is an empty list: leave ports out for all ports")
+        ranges = [each for item, path in items for each in self._port_ranges(item, path)]
         ports = merged(ranges) if len(ranges) > 1 else tuple(ranges)
         if ports[0][0] >= self._first_port:
             return ports
         are_all = ports == ALL_PORTS
         means = "are all ports, as if ports were left out" if are_all else f"count from port {self._first_port} on"
-        self._warnings.append(f"{self._reader.location(node, path)}: ports {ports_text(ports)} {means}.")
+        location = self._reader.location(written.nodes["ports"], written.at("ports"))
+        self._warnings.append(f"{location}: ports {ports_text(ports)} {means}.")
         return None if are_all else ((self._first_port, ports[0][1]), *ports[1:])
 
     def _port_ranges(self, node: Node, path: str) -> list[tuple[int, int]]:
@@ -220,50 +163,42 @@ class RuleReader:
         with_aws = "; only with the profile aws there is port 0" if last == 0 else ""
         return f"ports range from {self._first_port} to {LAST_PORT}{with_aws}"
 
-    def _icmp(self, fields: Mapping[str, Node], path: str, protocol: int | None) -> tuple[int | None, int | None]:
+    def _icmp(self, written: Written, protocol: int | None) -> tuple[int | None, int | None]:
         numbers: list[int | None] = []
         for key in ("icmp_type", "icmp_code"):
-            number = None
-            if key in fields:
-                if protocol not in (ICMP, ICMPV6):
-                    raise self._reader.error(fields[key], f"{path}.{key}", ONLY_OF_ICMP)
-                number = self._reader.integer(fields[key], f"{path}.{key}", 0, 255)
-            numbers.append(number)
+            if key in written.nodes and protocol not in (ICMP, ICMPV6):
+                raise written.error(key, ONLY_OF_ICMP)
+            numbers.append(written.read(key))
         icmp_type, icmp_code = numbers
         if icmp_code is not None and icmp_type is None:
-            raise self._reader.error(fields["icmp_code"], f"{path}.icmp_code", NEEDS_A_TYPE)
+            raise written.error("icmp_code", NEEDS_A_TYPE)
         return icmp_type, icmp_code
 
     # Peer and ethertype (SPEC 2.3, 2.4)
 
-    def _ethertype(
-        self, fields: Mapping[str, Node], path: str, protocol: int | None, family: Ethertype | None
-    ) -> Ethertype:
-        if "ethertype" not in fields:
+    def _ethertype(self, written: Written, protocol: int | None, family: Ethertype | None) -> Ethertype:
+        ethertype: Ethertype | None = written.read("ethertype")
+        if ethertype is None:
             return family or (6 if protocol == ICMPV6 else 4)
-        ethertype = self._reader.choice(fields["ethertype"], path + ".ethertype", ETHERTYPES)
         if family is not None and family != ethertype:
-            which = "source" if "source" in fields else "destination"
+            which = "source" if "source" in written.nodes else "destination"
             message = f"IPv{ethertype}, but the rule's {which} is IPv{family}: make them agree, or leave ethertype out"
-            raise self._reader.error(fields["ethertype"], path + ".ethertype", message)
+            raise written.error("ethertype", message)
         return ethertype
 
-    def _peer_of(
-        self, fields: Mapping[str, Node], direction: Direction, path: str
-    ) -> tuple[Peer, Ethertype | None]:
+    def _peer_of(self, written: Written, direction: Direction) -> tuple[Peer, Ethertype | None]:
         """The rule's peer, and the address family it is written in, if any.
 
         0.0.0.0/0 and ::/0 become None, like a peer left out, because changes are detected by comparing values (SPEC
         6.3).
         """
         right, wrong = ("source", "destination") if direction == "inbound" else ("destination", "source")
-        if wrong in fields:
-            message = f"an {direction} rule has a {right}, not a {wrong}: use {right}"
-            raise self._reader.error(fields[wrong], f"{path}.{wrong}", message)
-        node = fields.get(right)
+        if wrong in written.nodes:
+            raise written.error(wrong, f"an {direction} rule has a {right}, not a {wrong}: use {right}")
+        node = written.nodes.get(right)
         if node is None:
             return None, None
-        path = f"{path}.{right}"
+        path = written.at(right)
         if type(node) is MappingNode:
             return self._peer_form(node, path)
         reader = self._reader
@@ -275,32 +210,32 @@ class RuleReader:
             meanings.append("address_group")
         if looks_like_address(text):
             if not meanings:
-                return self._network_peer(node, path, text)
+                return self._network_peer(node, path)
             if _is_network(text):  # a group's name may consist of digits and dots
                 meanings.append("cidr")
         if len(meanings) > 1:
             forms = " or ".join(f"{{{form}: {text}}}" for form in meanings)
-            raise reader.error(node, path, f"{show(text)} is ambiguous: write {forms}")
+            raise written.error(right, f"{show(text)} is ambiguous: write {forms}")
         if meanings:
-            return self._peer(node, path, meanings[0], text)
+            return self._peer(node, path, meanings[0])
         if text.lower() in _ANY_WORDS:
-            raise reader.error(node, path, f"unknown security group {show(text)}: leave {right} out for any address")
+            raise written.error(right, f"unknown security group {show(text)}: leave {right} out for any address")
         message = f"unknown security group {show(text)}: define it or use a CIDR"
         known = chain(self._groups, self._address_groups)
         raise reader.unknown_name(node, path, message, text, known, "security_groups", "address_groups")
 
     def _peer_form(self, node: Node, path: str) -> tuple[Peer, Ethertype | None]:
         """``{cidr: …}``, ``{group: …}`` or ``{address_group: …}``."""
-        fields = self._reader.fields(node, path, PEER_FIELDS)
-        if len(fields) != 1:
-            raise self._reader.error(node, path, f"must have exactly one of {', '.join(PEER_FIELDS)}")
-        ((form, value),) = fields.items()
-        text = self._reader.string(value, f"{path}.{form}")
-        return self._peer(value, f"{path}.{form}", form, text)
+        written = PEER.read(self._reader, node, path)
+        if len(written.nodes) != 1:
+            raise self._reader.error(node, path, f"must have exactly one of {', '.join(PEER.known)}")
+        ((form, value),) = written.nodes.items()
+        return self._peer(value, written.at(form), form)
 
-    def _peer(self, node: Node, path: str, form: str, text: str) -> tuple[Peer, Ethertype | None]:
+    def _peer(self, node: Node, path: str, form: str) -> tuple[Peer, Ethertype | None]:
+        text = self._reader.string(node, path)
         if form == "cidr":
-            return self._network_peer(node, path, text)
+            return self._network_peer(node, path)
         if form == "group":
             group = self.known("security group", text, node, path)
             if group is None:
@@ -313,8 +248,8 @@ class RuleReader:
             raise self._reader.unknown_name(node, path, message, text, self._address_groups, "address_groups")
         return AddressGroupPeer(address_group), None
 
-    def _network_peer(self, node: Node, path: str, text: str) -> tuple[Network | None, Ethertype]:
-        address = network(self._reader, node, path, text)
+    def _network_peer(self, node: Node, path: str) -> tuple[Network | None, Ethertype]:
+        address: Network = ADDRESS.read(self._reader, node, path)
         family: Ethertype = 4 if address.version == 4 else 6
         return address if address.prefixlen else None, family
 
@@ -325,33 +260,6 @@ def _is_network(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def network(reader: NodeReader, node: Node, path: str, text: str) -> Network:
-    """Parse an address or CIDR (SPEC 2.3)."""
-    try:
-        return parse_network(text)
-    except ValueError as error:
-        raise reader.error(node, path, f"{show(text)}: {error}") from None
-
-
-def description(reader: NodeReader, fields: Mapping[str, Node], path: str) -> str:
-    """Read the description of a rule or a group (SPEC 2.1)."""
-    node = fields.get("description")
-    if node is None:
-        return ""
-    path += ".description"
-    text = reader.string(node, path)
-    if wrong := wrong_description(text):
-        raise reader.error(node, path, wrong)
-    return text
-
-
-def wrong_description(text: str) -> str:
-    """Return what is wrong with the description of a rule or a group (SPEC 2.1), or an empty text."""
-    if len(text) > DESCRIPTION_CHARACTERS:
-        return f"has {len(text)} characters, but at most {DESCRIPTION_CHARACTERS} are allowed"
-    return "must contain neither < nor >" if "<" in text or ">" in text else ""
 
 
 def no_ports(protocol: int | None) -> str:

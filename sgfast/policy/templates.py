@@ -14,14 +14,13 @@ from sgfast.policy.model import (
     DEFAULT_GROUP,
     ICMP,
     TCP,
-    AddressGroupPeer,
     Direction,
     GroupPeer,
     Rule,
     SecurityGroup,
     Wording,
 )
-from sgfast.policy.protocols import protocol_name
+from sgfast.policy.rule_text import ports_text, protocol_text
 from sgfast.spelling import did_you_mean
 
 #: Placeholder for the group that a template is put into. No group can have this name (SPEC 2.7).
@@ -134,17 +133,14 @@ def template_document(name: str) -> str:
 
 
 def _as_flow_mapping(rule: Rule) -> str:
-    """A table rule as YAML. Table rules have no ICMP types, priorities, deny actions or descriptions."""
-    protocol = "all" if rule.protocol is None else protocol_name(rule.protocol)
-    fields = [f"direction: {rule.direction}", f"ethertype: IPv{rule.ethertype}", f"protocol: {protocol}"]
+    """A table rule as YAML. Table rules have no ICMP types, priorities, deny actions or descriptions, and their peer is
+    the group or any address.
+    """
+    fields = [f"direction: {rule.direction}", f"ethertype: IPv{rule.ethertype}"]
+    fields.append(f"protocol: {protocol_text(rule.protocol)}")
     if rule.ports is not None:
-        ports = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
-        fields.append(f'ports: "{ports}"' if "," in ports else f"ports: {ports}")
-    if isinstance(rule.peer, GroupPeer | AddressGroupPeer):
-        peer = rule.peer.name
-    elif rule.peer is None:
-        peer = "0.0.0.0/0" if rule.ethertype == 4 else '"::/0"'
-    else:
-        peer = f'"{rule.peer}"'
+        fields.append(f"ports: {ports_text(rule.ports)}")
+    anywhere = "0.0.0.0/0" if rule.ethertype == 4 else '"::/0"'
+    peer = rule.peer.name if isinstance(rule.peer, GroupPeer) else anywhere
     fields.append(f"{'source' if rule.direction == 'inbound' else 'destination'}: {peer}")
     return "{" + ", ".join(fields) + "}"

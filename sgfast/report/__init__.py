@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sgfast.policy.document import Lines
+    from sgfast.policy.document_reader import Lines
     from sgfast.replaying import ReplayResult
     from sgfast.report.html import Timeline
 
-#: The JSON outputs that have a schema (SPEC 10.1).
-SCHEMAS = (
-    "summary", "verdict", "connection", "check", "diff", "explain", "export", "flowlog", "reach", "suggestion", "test",
-)  # fmt: skip
+#: The JSON outputs that have a schema (SPEC 10.1), and where the type is that has it.
+SCHEMAS = {
+    "summary": "report.answers.replay:JsonReplay",
+    "verdict": "tables.row_schema:PACKET_ROWS",
+    "connection": "tables.row_schema:CONNECTION_ROWS",
+    "check": "report.answers.check:JsonCheck",
+    "diff": "report.answers.diff:JsonDiff",
+    "explain": "report.answers.explain:JsonExplain",
+    "export": "exporting.calls:JsonCalls",
+    "flowlog": "report.answers.flow_log:JsonFlowLog",
+    "reach": "report.answers.reach:JsonReach",
+    "suggestion": "report.answers.suggestion:JsonSuggestion",
+    "test": "report.answers.expectations:JsonTest",
+}
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -20,14 +30,12 @@ def schema(name: str) -> dict[str, Any]:
 
     It describes the JSON object of a command, or one line of ``--verdicts`` or ``--connections``.
     """
-    import json
-    from importlib.resources import files
+    from pkgutil import resolve_name
 
     if name not in SCHEMAS:
         raise KeyError(f"no schema {name!r}: there are {', '.join(SCHEMAS)}")
-    text = files(__name__).joinpath("schemas", f"{name}.json").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    found: dict[str, Any] = resolve_name(f"sgfast.{SCHEMAS[name]}").json_schema()
+    return found
 
 
 def html_report(result: ReplayResult, timeline: Timeline | None = None, lines: Lines | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The output of ``sgfast check``: size of the compiled policy, and findings; as a JSON object and as a report."""
+"""The output of ``sgfast check``: size of the compiled policy, and findings; as a report."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding, Severity
 from sgfast.checking.codes import NEVER_HIT
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Instance, Policy
-from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.document import (
     REMINDER,
@@ -36,7 +35,6 @@ from sgfast.report.document import (
     notes,
     warning_items,
 )
-from sgfast.report.names import as_text
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:
@@ -120,99 +118,21 @@ def about_of(finding: Finding) -> str:
     return finding.rule or finding.address_group or finding.group or ""
 
 
-def check_summary(
-    policy: Policy, tables: TableSizes, warnings: list[str], checked: Checked, lines: Lines,
-    assumed: Sequence[Instance] = (), *, by: By = "group", top: int | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Return the JSON object; its schema is ``report.schema("check")``. ``assumed``: instances that the policy has only
-    for this check. ``by``: how the connections that used a rule are folded. ``top``: how many rows of them a finding
-    has.
-    """
-    traffic = None
-    if checked.traffic is not None:
-        from sgfast.report.check_traffic import traffic_object
-
-        traffic = {**traffic_object(checked.traffic), "by": by}
-    return {
-        "groups": len(policy.security_groups),
-        "rules": tables.rules,
-        "instances": tables.instances,
-        "vpcs": len(policy.vpcs),
-        "address_classes": tables.address_classes,
-        "port_classes": tables.port_classes,
-        "rule_tables": tables.rule_tables,
-        "bit_vector_tables": tables.bit_vector_tables,
-        "bytes": tables.nbytes,
-        "assumed": [
-            {
-                "instance": machine.name,
-                "address": str(machine.addresses[0].network_address),
-                "vpc": machine.vpc,
-                "groups": list(machine.security_groups),
-            }
-            for machine in assumed
-        ],
-        "warnings": warnings,
-        "findings": [_finding_object(finding, policy, lines, by, top) for finding in checked.findings],
-        "left_out": list(checked.left_out),
-        "traffic": traffic,
-    }
-
-
-def _finding_object(
-    finding: Finding, policy: Policy, lines: Lines, by: By, top: int | None
-) -> dict[str, Any]:
-    code = CODES[finding.code]
-    group = policy.group_by_name.get(finding.group or "")
-    used = None
-    if finding.connections is not None:
-        from sgfast.report.check_traffic import used_object
-
-        used = used_object(policy, finding, finding.connections, by, top)
-    return {
-        "code": finding.code,
-        "name": code.name,
-        "severity": code.severity,
-        "message": finding.message,
-        "group": finding.group,
-        "group_id": (group and group.id) or None,
-        "rule": finding.rule,
-        "address_group": finding.address_group,
-        "instances": list(finding.instances),
-        "instance_ids": [policy.instance_by_name[name].id or None for name in finding.instances],
-        "instance_count": finding.instance_count,
-        "connections": finding.connections,
-        "instead": [
-            {
-                "text": rule_text(rule),
-                "protocol": protocol_text(rule.protocol),
-                "ports": None if rule.ports is None else [list(ports) for ports in rule.ports],
-                "icmp_type": rule.icmp_type,
-                "icmp_code": rule.icmp_code,
-                "peer": peer_text(rule),
-            }
-            for rule in finding.instead
-        ],
-        "used": used,
-        "file": as_text(policy.origin),
-        "line": line_of(finding, lines),
-        "advice": code.advice,
-    }
-
-
 def check_document(
-    origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, by: By = "group", findings: int = TOP,
-    most: int = USED_ROWS, sized: bool = True,
+    policy: Policy, tables: TableSizes, warnings: Sequence[str], checked: Checked, lines: Lines,
+    assumed: Sequence[Instance] = (), *, by: By = "group", findings: int = TOP, most: int = USED_ROWS,
+    sized: bool = True,
 ) -> Document:
-    """Return the report. ``found``: the result of ``check_summary``. ``by``: how the connections that used a rule are
-    folded. ``findings``: how many findings it has; ``most``: how many rows of these connections. ``sized``: whether it
-    says how large the policy is.
+    """Return the report. ``assumed``: instances that the policy has only for this check. ``by``: how the connections
+    that used a rule are folded. ``findings``: how many findings it has; ``most``: how many rows of these connections.
+    ``sized``: whether it says how large the policy is.
     """  # fmt: skip
     traffic, listed = checked.traffic, entries(checked, lines)
-    blocks: list[Block] = [Paragraph(_sizes_words(found))] if sized else []
-    for each in found["assumed"]:
-        groups = ", ".join(map(printable, each["groups"]))
-        blocks.append(Paragraph(f"Assumed: {printable(each['instance'])}, {each['address']}, as if in {groups}"))
+    blocks: list[Block] = [Paragraph(_sizes_words(policy, tables))] if sized else []
+    for each in assumed:
+        groups = ", ".join(map(printable, each.security_groups))
+        address = each.addresses[0].network_address
+        blocks.append(Paragraph(f"Assumed: {printable(each.name)}, {address}, as if in {groups}"))
     if traffic is not None:
         from sgfast.report.check_traffic import window_text
 
@@ -229,11 +149,11 @@ def check_document(
     codes = sorted({each.code for each in shown})
     advice = [Section("What to do", [Items([Item(each, CODES[each].advice) for each in codes])])] if codes else []
     return [
-        Section((Name(origin), f" is valid; findings: {counts_words(checked)}"), blocks),
+        Section((Name(policy.origin), f" is valid; findings: {counts_words(checked)}"), blocks),
         *(section for each in used for section in each), *advice,
         *notes([
             *(Item("Left out", sentence) for sentence in checked.left_out),
-            *warning_items(found["warnings"], findings),
+            *warning_items(warnings, findings),
             *([] if traffic is None else [Item("Remember", REMINDER)]),
         ]),
     ]  # fmt: skip
@@ -244,15 +164,18 @@ def _finding_words(entry: Entry) -> list[str]:
     return [where, Name(entry.about), f": {printable(entry.message)}"]
 
 
-def _sizes_words(found: dict[str, Any]) -> str:
-    counts = (("groups", "security group"), ("rules", "rule"), ("instances", "instance"), ("vpcs", "VPC"))
-    policy = ", ".join(plural(found[key], noun) for key, noun in counts)
-    addresses, ports = (plural(found[f"{key}_classes"], "class", "classes") for key in ("address", "port"))
-    tables, large = plural(found["rule_tables"], "rule table"), found["bit_vector_tables"]
+def _sizes_words(policy: Policy, tables: TableSizes) -> str:
+    counts = (
+        (len(policy.security_groups), "security group"), (tables.rules, "rule"), (tables.instances, "instance"),
+        (len(policy.vpcs), "VPC"),
+    )  # fmt: skip
+    addresses, ports = (plural(number, "class", "classes") for number in (tables.address_classes, tables.port_classes))
+    large = tables.bit_vector_tables
     as_bits = f" ({grouped(large)} of them bit vectors, as they are large)" if large else ""
     return (
-        f"{policy}. The rules tell {addresses} of addresses and {ports} of protocols and ports apart. Compiled, they "
-        f"are {tables}{as_bits} in {human_bytes(found['bytes'])} of memory."
+        f"{', '.join(plural(number, noun) for number, noun in counts)}. The rules tell {addresses} of addresses and "
+        f"{ports} of protocols and ports apart. Compiled, they are {plural(tables.rule_tables, 'rule table')}{as_bits} "
+        f"in {human_bytes(tables.nbytes)} of memory."
     )
 
 

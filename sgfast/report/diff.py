@@ -1,15 +1,12 @@
-"""A comparison of two policies by captures: as a JSON object, and as a report (SPEC 10.14)."""
+"""A comparison of two policies by captures, as a report (SPEC 10.14)."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from sgfast.comparing import CHANGES, Change, Counts, DiffResult
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 from sgfast.policy.protocols import protocol_name
-from sgfast.report.amounts import grouped, human_bytes, plural, time_text
+from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.answer_rows import nearest_text
-from sgfast.report.answers import MOST_ROWS, counted_object, left_object, nearest_object
 from sgfast.report.document import (
     TOP,
     Block,
@@ -26,108 +23,14 @@ from sgfast.report.document import (
     capture_names,
     more,
 )
-from sgfast.report.left_out import left_out_object
 from sgfast.report.replay import closing, left_out_paragraphs, vpc_words
 from sgfast.report.rollup import By, Folded, Passing, Row
-from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
+from sgfast.report.rollup.changed import changed_rollups
 from sgfast.report.why import Reasons
 from sgfast.system.names import printable
 
 #: Maximum number of port ranges shown for a rule.
 MAX_PORTS = 6
-
-
-def diff_summary(result: DiffResult, by: By = "group", top: int | None = None) -> dict[str, Any]:
-    """Return the JSON object; its schema is ``report.schema("diff")``. ``by``: how rows are folded. ``top``: how many
-    rows of a kind it has.
-    """
-    damage = result.damaged
-    return {
-        "old": _text(result.old.origin),
-        "new": _text(result.new.origin),
-        "captures": [_text(path) for path in result.captures],
-        "mode": result.mode,
-        "midstream": result.midstream,
-        "vpc": result.vpc,
-        "packets": result.packets,
-        "bytes": result.bytes,
-        "left_out": left_out_object(result.left_out),
-        "verdicts": [
-            {"old": old, "new": new, "packets": packets} for (old, new), packets in sorted(result.verdicts.items())
-        ],
-        "by": by,
-        **{
-            change.replace("-", "_"): _changed_object(result, change, rollup, by, top or MOST_ROWS)
-            for change, rollup in changed_rollups(result).items()
-        },
-        "rules": [
-            {
-                "rule": effect.rule, "group": effect.group, "group_id": _group_id(result, effect.group),
-                "status": effect.status,
-                "old": effect.old and rule_words(effect.old), "new": effect.new and rule_words(effect.new),
-                "newly_denied": effect.newly_denied, "newly_allowed": effect.newly_allowed,
-            }
-            for effect in result.rules
-        ],
-        "moved": [
-            {
-                "old_rule": move.old_rule, "old_group": move.old_group, "new_rule": move.new_rule,
-                "new_group": move.new_group, "connections": move.connections,
-            }
-            for move in result.moved
-        ],
-        "moved_not_listed": result.moved_others,
-        "first_time": None if result.first_time_ns is None else time_text(result.first_time_ns),
-        "last_time": None if result.last_time_ns is None else time_text(result.last_time_ns),
-        "elapsed_seconds": result.elapsed_seconds,
-        "packets_per_second": result.packets_per_second,
-        "damaged": damage
-        and {"file": _text(damage.file), "offset": damage.offset, "packet": damage.packet, "cause": damage.cause},
-        "warnings": list(result.warnings),
-        **({} if result.decapsulated is None else {"decapsulated": dict(result.decapsulated)}),
-    }  # fmt: skip
-
-
-def _text(name: str) -> str:
-    """Escape the bytes of a file name that cannot be decoded."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _changed_object(
-    result: DiffResult, change: Change, rollup: ChangedRollup, by: By, most: int
-) -> dict[str, Any]:
-    folded = rollup.fold(change, by=by, most=most, fitting=False)
-    total, reasons = result.total(change), Reasons(blocking(result, change))
-    return {
-        "connections": total.connections, "answered": total.answered, "packets": total.packets, "bytes": total.bytes,
-        "rows": [_row(result, change, row, reasons) for row in folded.rows],
-        "not_listed": {**left_object(folded), "answered": folded.left_answered},
-    }  # fmt: skip
-
-
-def _row(result: DiffResult, change: Change, row: Row, reasons: Reasons) -> dict[str, Any]:
-    made = counted_object(row)
-    for end in (made["from"], made["to"]):
-        end["id"] = _instance_id(result, end["name"]) if end["kind"] == "instance" else None
-    passing, near = passing_of(row), nearest_object(row, reasons)
-    blocked = {"verdict": blocking_verdict(row), "reason": row.reason, "rule": row.rule, "rules": row.rules}
-    passed = {"verdict": passing.verdict, "reason": None, "rule": passing.rule, "rules": passing.rules}
-    old, new = (passed, blocked) if change == "newly-denied" else (blocked, passed)
-    return {
-        **made, "answered": row.answered, "direction": row.direction, "old": old, "new": new, "nearest": near,
-    }  # fmt: skip
-
-
-def _group_id(result: DiffResult, name: str) -> str | None:
-    """The provider's id; that of the new policy where they differ."""
-    groups = (policy.group_by_name.get(name) for policy in (result.new, result.old))
-    return next((group.id for group in groups if group and group.id), None)
-
-
-def _instance_id(result: DiffResult, name: str) -> str | None:
-    """The provider's id; that of the new policy where they differ."""
-    instances = (policy.instance_by_name.get(name) for policy in (result.new, result.old))
-    return next((instance.id for instance in instances if instance and instance.id), None)
 
 
 def passing_of(row: Row) -> Passing:
@@ -142,9 +45,6 @@ def blocking_verdict(row: Row) -> str:
 def blocking(result: DiffResult, change: Change) -> Policy:
     """The policy that blocks connections with this change."""
     return result.new if change == "newly-denied" else result.old
-
-
-# The report -----------------------------------------------------------------------------------------------------------
 
 
 TITLES: dict[Change, str] = {"newly-denied": "Newly denied", "newly-allowed": "Newly allowed"}

@@ -1,10 +1,7 @@
-"""A comparison of two policies by their rules alone, as a report and as JSON (SPEC 12.6)."""
+"""A comparison of two policies by their rules alone, as a report (SPEC 12.6)."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from sgfast.policy.rule_text import rule_text
 from sgfast.reaching import Decider, Difference, Row
 from sgfast.report.amounts import plural
 from sgfast.report.document import (
@@ -21,8 +18,7 @@ from sgfast.report.document import (
     more,
     warning_items,
 )
-from sgfast.report.names import as_text
-from sgfast.report.reach import reach_cells, row_object
+from sgfast.report.reach import reach_cells
 from sgfast.system.names import printable
 
 #: Maximum number of rules of a row.
@@ -75,25 +71,3 @@ def _which_policy(each: Decider) -> str:
     if each.policy == "old":
         return " of OLD" + (" denied" if each.rule.action == "deny" else "")
     return " denies" if each.rule.action == "deny" else ""
-
-
-def difference_object(found: Difference) -> dict[str, Any]:
-    """Return the fields of the JSON object that are about rules alone."""
-    return {
-        "old": as_text(found.old.origin),
-        "new": as_text(found.new.origin),
-        "opened": [_row_object(row) for row in found.opened],
-        "closed": [_row_object(row) for row in found.closed],
-        "not_compared": found.not_compared or None,
-    }
-
-
-def _row_object(row: Row) -> dict[str, Any]:
-    rules = [
-        {
-            "policy": each.policy, "group": each.group, "rule": each.rule.id, "action": each.rule.action,
-            "text": rule_text(each.rule),
-        }
-        for each in row.rules
-    ]  # fmt: skip
-    return {**row_object(row), "rules": rules}

@@ -1,17 +1,12 @@
-"""The output of ``sgfast explain``, as text and as a JSON object (``report.schema("explain")``)."""
+"""The output of ``sgfast explain``, as text."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from sgfast.explaining import Explained, NearMiss, SideExplained, service_of
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
-from sgfast.policy.model import WORDS
-from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rule_text import rule_text
 from sgfast.report.amounts import plural
-from sgfast.report.names import as_text
 from sgfast.report.page import Page
 from sgfast.system.names import printable
 
@@ -100,73 +95,3 @@ def _end(end: End) -> str:
         return str(end.address)
     label = f' "{printable(end.instance.label)}"' if end.instance.label else ""
     return f"{end.address} ({printable(end.instance.name)}{label})"
-
-
-def explain_summary(explained: Explained, lines: Lines) -> dict[str, Any]:
-    """Return the JSON object."""
-    return {
-        "policy": as_text(explained.policy.origin),
-        "vpc": explained.vpc,
-        "from": _end_object(explained, explained.source),
-        "to": _end_object(explained, explained.destination),
-        "protocol": protocol_name(explained.protocol) or explained.protocol,
-        "port": explained.port,
-        "sport": explained.sport,
-        "icmp_type": explained.icmp_type,
-        "icmp_code": explained.icmp_code,
-        "verdict": explained.verdict,
-        "reason": explained.reason,
-        "note": explained.note or None,
-        "choices": list(explained.choices),
-        "egress": _side_object(explained, explained.egress, lines),
-        "ingress": _side_object(explained, explained.ingress, lines),
-    }
-
-
-def _end_object(explained: Explained, end: End) -> dict[str, Any]:
-    owner = end.instance
-    return {
-        "address": str(end.address),
-        "instance": None if owner is None else owner.name,
-        "vpc": None if owner is None else owner.vpc,
-        **{word: getattr(owner, word, "") or None for word in WORDS},
-        "assumed": owner in explained.assumed,
-    }
-
-
-def _side_object(explained: Explained, side: SideExplained | None, lines: Lines) -> dict[str, Any] | None:
-    if side is None:
-        return None
-    return {
-        "instance": side.instance.name,
-        "direction": side.direction,
-        "groups": list(side.instance.security_groups),
-        "reached": side.reached,
-        "verdict": side.verdict,
-        "reason": side.reason,
-        "winner": None if side.winner is None else _rule_object(explained, side.winner, lines),
-        "also_match": [_rule_object(explained, found, lines) for found in side.also_match],
-        "nearest": [
-            {
-                **_rule_object(explained, miss, lines),
-                "misfits": [
-                    {"field": each.field, "wanted": each.wanted, "has": each.has, "why": each.why or None}
-                    for each in miss.misfits
-                ],
-            }
-            for miss in side.nearest
-        ],
-    }
-
-
-def _rule_object(explained: Explained, found: RuleInGroup | NearMiss, lines: Lines) -> dict[str, Any]:
-    rule = found.rule
-    return {
-        "rule": rule.id,
-        "group": found.group,
-        "group_id": explained.policy.group_by_name[found.group].id or None,
-        "action": rule.action,
-        "priority": rule.priority,
-        "text": rule_text(rule),
-        "line": lines.get(("rules", rule.id)),
-    }

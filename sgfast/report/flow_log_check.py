@@ -1,9 +1,8 @@
-"""The output of ``sgfast flowlog``, as text and as a JSON object."""
+"""The output of ``sgfast flowlog``, as text."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Any
 
 from sgfast.flow_logs import Checked, Disagreement
 from sgfast.policy.protocols import protocol_name
@@ -13,53 +12,6 @@ from sgfast.system.names import printable
 
 #: Maximum number of disagreements in the text; JSON has more.
 TOP = 20
-
-
-def check_object(found: Checked) -> dict[str, Any]:
-    """Return the JSON object; its schema is ``report.schema("flowlog")``."""
-    return {
-        "logs": [printable(path) for path in found.logs],
-        "records": found.records,
-        "agreeing": found.agreeing,
-        "disagreeing": found.disagreeing,
-        "disagreeing_packets": found.packets,
-        "disagreeing_bytes": found.bytes,
-        "undecided": dict(found.undecided),
-        "out_of_scope": dict(found.out_of_scope),
-        "nodata": found.nodata,
-        "skipdata": found.skipdata,
-        "broken_lines": found.broken_lines,
-        "damaged": list(found.damage),
-        "first_time": found.first_second,
-        "last_time": found.last_second,
-        "disagreements": [_object(disagreement) for disagreement in found.disagreements],
-        "warnings": list(found.policy.warnings),
-    }
-
-
-def _object(found: Disagreement) -> dict[str, Any]:
-    record = found.record
-    return {
-        "log": found.file,
-        "line": record.line,
-        "interface": record.interface or None,
-        "src": _address(record.src),
-        "dst": _address(record.dst),
-        "sport": record.sport,
-        "dport": record.dport,
-        "protocol": protocol_name(record.protocol) or record.protocol,
-        "packets": record.packets,
-        "bytes": record.bytes,
-        "start": record.start,
-        "end": record.end,
-        "action": "ACCEPT" if record.accepted else "REJECT",
-        "instance": found.instance,
-        "direction": found.direction,
-        "role": found.role,
-        "verdict": found.verdict,
-        "reason": found.reason,
-        "rule": found.rule,
-    }
 
 
 def check_text(found: Checked, *, width: int = 80, colour: bool = False) -> str:

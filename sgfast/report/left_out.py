@@ -1,15 +1,9 @@
-"""Format the counts of packets that were left out before judging, as text and as a JSON object."""
+"""Format the counts of packets that were left out before judging, as text."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.report.amounts import grouped
-
-
-def left_out_object(left_out: PacketsLeftOut | None) -> dict[str, int | None] | None:
-    return None if left_out is None else asdict(left_out)
 
 
 def left_out_counts(left_out: PacketsLeftOut | None) -> list[tuple[int, str]]:

@@ -1,15 +1,13 @@
-"""The output of ``sgfast reach``, as text and as a JSON object (``report.schema("reach")``)."""
+"""The output of ``sgfast reach``, as text."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
-from typing import Any
 
 from sgfast.reaching import Part, Reach, Row
 from sgfast.report.amounts import plural
-from sgfast.report.names import as_text
 from sgfast.report.page import Page
 from sgfast.system.names import printable
 
@@ -126,38 +124,3 @@ def _filled(pieces: Sequence[str], width: int) -> list[str]:
             lines.append("")
         lines[-1] += piece
     return [line.rstrip() for line in lines]
-
-
-# JSON ----------------------------------------------------------------------------------------------------------------
-
-
-def reach_summary(found: Reach) -> dict[str, Any]:
-    """Return the JSON object."""
-    return {
-        "policy": as_text(found.policy.origin),
-        "from": found.sources.name,
-        "to": found.destinations.name,
-        "services": found.asked,
-        "rows": [row_object(row) for row in found.rows],
-        "warnings": list(found.warnings),
-    }
-
-
-def row_object(row: Row) -> dict[str, Any]:
-    negated = row.services.startswith("all except ")
-    return {
-        "from": [_part_object(part) for part in row.sources],
-        "to": [_part_object(part) for part in row.destinations],
-        "ip_versions": list(row.families),
-        "services": row.services.removeprefix("all except ").split("; "),
-        "all_services_except_these": negated,
-    }
-
-
-def _part_object(part: Part) -> dict[str, Any]:
-    return {
-        "kind": part.kind,
-        "name": part.name or None,
-        "except": list(part.without),
-        "addresses": list(part.addresses) or None,
-    }

@@ -1,67 +1,20 @@
-"""Generate documents from ``row_schema``: the JSON Schema of a line of each kind, ``docs/rows.md``, and the columns in
-``docs/tables.md``.
+"""Generate documents from ``row_schema``: ``docs/rows.md``, and the columns in ``docs/tables.md``.
 
 ``python -m sgfast.report.row_documents`` writes them into the repository.
 """
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from sgfast.tables.row_schema import ROW_KINDS, SIDES, TABLE_KINDS, TYPES, Column, RowKind, TableKind
+from sgfast.tables.row_schema import ROW_KINDS, TABLE_KINDS, TYPES, Column, RowKind, TableKind
 
 ROOT = Path(__file__).resolve().parents[2]
 
 #: The part of ``docs/tables.md`` that is generated.
 BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
-
-
-def _described(meaning: str, null: str) -> str:
-    return f"{meaning} Null where {null}." if null else meaning
-
-
-def _value(column: Column) -> dict[str, Any]:
-    """Return the JSON Schema of a column's values."""
-    meaning = column.meaning
-    if column.words:
-        allowed: dict[str, Any] = {"enum": [*column.words]}
-    else:
-        allowed = dict(column.type.json)
-        meaning += f" {column.type.meaning[0].upper()}{column.type.meaning[1:]}."
-    if column.null:
-        if "enum" in allowed:
-            allowed["enum"].append(None)
-        elif "anyOf" in allowed:
-            allowed["anyOf"] = [*allowed["anyOf"], {"type": "null"}]
-        else:
-            allowed["type"] = [allowed["type"], "null"]
-    return {"description": _described(meaning, column.null), **allowed}
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "required": [*properties], "properties": properties}
-
-
-def json_schema(kind: RowKind) -> dict[str, Any]:
-    values = {column.name: _value(column) for column in kind.columns}
-    side = _object({column.name: _value(column) for column in kind.side})
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:sgfast:schema:{kind.schema}",
-        "title": kind.schema,
-        "description": f"One line of sgfast replay {kind.option}: {kind.meaning}.",
-        **_object(values | {name: {"$ref": "#/$defs/side"} for name in SIDES}),
-        "$defs": {
-            "side": {
-                "description": _described(f"A side is {kind.side_meaning}.", kind.side_null),
-                "anyOf": [{"type": "null"}, side],
-            }
-        },
-    }
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -85,7 +38,7 @@ def _section(kind: RowKind) -> str:
             _columns(kind.flat),
             _paragraph(
                 f"A side is {kind.side_meaning}. It is null where {kind.side_null}. "
-                f"The JSON Schema of a line is `sgfast/report/schemas/{kind.schema}.json`."
+                f"`sgfast schema {kind.schema}` prints the JSON Schema of a line."
             ),
         )
     )
@@ -128,14 +81,10 @@ def markdown() -> str:
 
 def documents() -> dict[Path, str]:
     """Return the text of each generated file, by its path in the repository."""
-    schemas = {
-        Path("sgfast", "report", "schemas", f"{kind.schema}.json"): json.dumps(json_schema(kind), indent=2) + "\n"
-        for kind in ROW_KINDS
-    }
     page = Path("docs", "tables.md")
     text = (ROOT / page).read_text(encoding="utf-8")
     head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    return schemas | {Path("docs", "rows.md"): markdown(), page: f"{head}\n\n{table_columns()}\n{tail}"}
+    return {Path("docs", "rows.md"): markdown(), page: f"{head}\n\n{table_columns()}\n{tail}"}
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 from sgfast.checking import CODES, Checked, Finding
 from sgfast.checking.codes import NEVER_HIT, WIDER_THAN_USED
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.report.check import about_of, line_of
-from sgfast.report.check_traffic import traffic_object, window_text
+from sgfast.report.check_traffic import window_text
 from sgfast.version import __version__
 
 VERSION = "2.1.0"
@@ -25,7 +25,9 @@ def sarif(origin: str, warnings: list[str], checked: Checked, lines: Lines) -> d
     notifications += [_notification("note", f"Left out: {text}") for text in checked.left_out]
     properties: dict[str, Any] = {}
     if checked.traffic is not None:
-        properties["traffic"] = traffic_object(checked.traffic)
+        from sgfast.report.answers.check import JsonWindow
+
+        properties["traffic"] = JsonWindow.of(checked.traffic)
         notifications.append(_notification("note", f"Captures: {window_text(checked.traffic)}."))
         if checked.traffic.damaged is not None:
             notifications.append(_notification("warning", str(checked.traffic.damaged)))

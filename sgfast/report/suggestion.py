@@ -1,16 +1,14 @@
-"""The output of ``sgfast suggest``, as a report and as a JSON object."""
+"""The output of ``sgfast suggest``, as a report."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
 
 from sgfast.policy.model import GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Service
-from sgfast.report.amounts import grouped, human_bytes, plural, time_text
+from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.answer_rows import connection_rows
-from sgfast.report.answers import MOST_ROWS, counted_object, left_object
 from sgfast.report.document import (
     REMINDER,
     Document,
@@ -25,82 +23,19 @@ from sgfast.report.document import (
     notes,
     warning_items,
 )
-from sgfast.report.left_out import left_out_counts, left_out_object
+from sgfast.report.left_out import left_out_counts
 from sgfast.report.names import service_name
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
-from sgfast.suggesting import Check, Evidence, LeftOut, Suggestion
+from sgfast.suggesting import Check, LeftOut, Suggestion
 from sgfast.suggesting.document import short
-from sgfast.system.names import printable
 
 #: Default limits of rules, and of rows of what is left out for one reason, in the text. JSON has all rules.
 TOP = 30
 MOST_LEFT_OUT = 5
 
 
-def suggestion_object(found: Suggestion, by: By = "group", top: int | None = None) -> dict[str, Any]:
-    """Return the JSON object; its schema is ``report.schema("suggestion")``. ``by``: how what is left out is folded.
-    ``top``: how many rows that has for each reason.
-    """
-    damage = found.damaged
-    return {
-        "captures": [printable(path) for path in found.captures],
-        "rules": [
-            {
-                "rule": each.rule.id,
-                "group": each.group,
-                "group_id": found.policy.group_by_name[each.group].id or None,
-                "direction": each.rule.direction,
-                "ethertype": f"IPv{each.rule.ethertype}",
-                "protocol": "all" if each.rule.protocol is None else protocol_name(each.rule.protocol)
-                or each.rule.protocol,
-                "ports": None if each.rule.ports is None else [list(ports) for ports in each.rule.ports],
-                "icmp_type": each.rule.icmp_type,
-                "peer": _peer(each.rule),
-                **_evidence(each.evidence),
-            }
-            for each in found.rules
-        ],
-        "groups": len(found.policy.security_groups),
-        "instances": len(found.policy.instances),
-        "by": by,
-        "left_out": [_left_out(found, each, by, top or MOST_ROWS) for each in found.left_out],
-        "other_packets": dict(found.other_packets),
-        "packets_left_out": left_out_object(found.packets_left_out),
-        "check": {
-            "claimed": found.check.claimed,
-            "allowed": found.check.allowed,
-            "also_allowed": found.check.also_allowed,
-            "matches": found.check.matches,
-        },
-        "policy": found.text,
-        "damaged": None if damage is None else printable(str(damage)),
-        "warnings": list(found.warnings),
-    }
-
-
-def _evidence(found: Evidence) -> dict[str, Any]:
-    return {
-        "connections": found.connections,
-        "packets": found.packets,
-        "bytes": found.bytes,
-        "first_time": None if found.first_ns is None else time_text(found.first_ns),
-        "last_time": None if found.last_ns is None else time_text(found.last_ns),
-        "examples": list(found.examples),
-    }
-
-
-def _left_out(found: Suggestion, left: LeftOut, by: By, most: int) -> dict[str, Any]:
-    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, fitting=False)
-    return {
-        "reason": left.reason,
-        **_evidence(left.evidence),
-        "rows": [counted_object(row) for row in folded.rows],
-        "not_listed": left_object(folded),
-    }
-
-
-def _peer(rule: Rule) -> str:
+def peer_name(rule: Rule) -> str:
     if rule.peer is None:
         return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"
     return rule.peer.name if isinstance(rule.peer, GroupPeer) else str(rule.peer)
@@ -168,7 +103,7 @@ def suggested_words(rule: Rule) -> str:
         service = "all" if rule.protocol is None else protocol_name(rule.protocol) or f"protocol {rule.protocol}"
         if rule.ports is not None:
             service += "/" + ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
-    peer = f"{_peer(rule)} (IPv{rule.ethertype})"
+    peer = f"{peer_name(rule)} (IPv{rule.ethertype})"
     if isinstance(rule.peer, IPv4Network | IPv6Network):
         peer = short(rule.peer)
     return f"{service} {'from' if rule.direction == 'inbound' else 'to'} {peer}"

@@ -15,8 +15,8 @@ from typing import Literal
 from sgfast.capture import Damage
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.errors import ArgumentError
+from sgfast.loading import PolicySource, load, parse_policy
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
-from sgfast.policy.document import PolicySource, load, parse_policy
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult, run_replay

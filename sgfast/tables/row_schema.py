@@ -1,17 +1,18 @@
 """The columns of the rows that ``--verdicts`` and ``--connections`` write (SPEC 10.3, 10.4, 10.8), and of tables in
 memory (SPEC 14.9).
 
-The column names of CSV and the types of Parquet and Arrow are taken from here. ``row_documents`` generates the JSON
-Schemas of a line, ``docs/rows.md`` and the columns in ``docs/tables.md`` from it. The text writers hard-code this
-order; a test compares them with it.
+The column names of CSV, the types of Parquet and Arrow and the JSON Schemas of a line are taken from here.
+``row_documents`` generates ``docs/rows.md`` and the columns in ``docs/tables.md`` from it. The text writers hard-code
+this order; a test compares them with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sgfast.engine import PENDING, REASONS, VERDICTS
+from sgfast.json_types import Schema, document, object_schema, or_null
 
 #: The ends by number in a row; the order of SideEnd in ``core/conntrack/table.pxd``.
 ENDS = (
@@ -30,7 +31,7 @@ class Type:
     name: str
     meaning: str
     #: JSON Schema of a value that is not null. For type WORD each column adds its own ``enum``.
-    json: dict[str, Any]
+    json: Schema
     #: The type in Parquet and Arrow.
     parquet: str
 
@@ -73,6 +74,22 @@ class Column:
     null: str = ""
     words: tuple[str, ...] = ()
 
+    def json_schema(self) -> Schema:
+        """Return the JSON Schema of its values."""
+        meaning, allowed = self.meaning, {"enum": [*self.words]}
+        if not self.words:
+            allowed = self.type.json
+            meaning += f" {self.type.meaning[0].upper()}{self.type.meaning[1:]}."
+        return {"description": _described(meaning, self.null), **(or_null(allowed) if self.null else allowed)}
+
+
+def _described(meaning: str, null: str) -> str:
+    return f"{meaning} Null where {null}." if null else meaning
+
+
+def _object(columns: Iterable[Column], **more: Schema) -> Schema:
+    return object_schema({column.name: column.json_schema() for column in columns} | more)
+
 
 @dataclass(frozen=True)
 class RowKind:
@@ -95,6 +112,16 @@ class RowKind:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.flat)
+
+    def json_schema(self) -> Schema:
+        """Return the published schema of a line in JSON."""
+        about = f"One line of sgfast replay {self.option}: {self.meaning}."
+        sides: dict[str, Schema] = {name: {"$ref": "#/$defs/side"} for name in SIDES}
+        side = {
+            "description": _described(f"A side is {self.side_meaning}.", self.side_null),
+            "anyOf": [{"type": "null"}, _object(self.side)],
+        }
+        return document(self.schema, about, _object(self.columns, **sides), {"side": side})
 
 
 def _of_side(side: str, column: Column) -> Column:

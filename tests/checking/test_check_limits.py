@@ -8,7 +8,7 @@ import pytest
 
 from sgfast.checking import check_policy, coverage, isolation, policy_index
 from sgfast.compiler import CompiledPolicy
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.report import check
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from sgfast.checking import check_policy, ip_versions
 from sgfast.engine import Engine
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Policy, Rule
 
 POLICY = """
@@ -33,7 +33,7 @@ def found(
     rule: str = HTTP, other: str = "", *, addresses: str = "10.0.0.1, '2001:db8::1'", beside: str = "",
     groups: str = "g", text: str = POLICY,
 ) -> list[str]:  # fmt: skip
-    """What is said, without the rule's own text."""
+    """The message, without the rule's own text."""
     for word, value in (
         ("RULE", rule), ("OTHER", f", {{{other}}}" if other else ""), ("ADDRESSES", addresses), ("GROUPS", groups),
         ("BESIDE", f"{{{beside}}}" if beside else ""),

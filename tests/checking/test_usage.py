@@ -18,7 +18,7 @@ from traffic import Crowd, Traffic, drawn, routed
 from sgfast.checking import Checked, check_policy, usage
 from sgfast.checking.usage import Uses
 from sgfast.errors import AmbiguousAddress
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import GroupPeer, Policy
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import Names, ReplayOptions, Sinks, run_replay
@@ -72,7 +72,7 @@ def openers(clients: list[tuple[str, int]], outbound: bool) -> Traffic:
 def found(
     tmp_path: Path, clients: list[tuple[str, int]], rule: str = ANYONE, *, outbound: bool = False, state: str = ""
 ) -> str | None:
-    """What is said of the rule, without its own text."""
+    """The message about the rule, without its own text."""
     text = POLICY.replace("RULE", rule).replace("STATE", state)
     capture = write_pcap(tmp_path / "x.pcap", openers(clients, outbound))
     checked, _ = replayed(parse_policy(text), capture)

@@ -11,7 +11,7 @@ import terraform
 from command import POLICY, SERVER, handshake, mixture, process, sgfast, valid, write_capture, write_policy
 
 import sgfast as package
-from sgfast.policy.document import load_policy
+from sgfast.loading import load_policy
 from sgfast.reaching import relation
 from sgfast.report.markdown import code, escaped
 

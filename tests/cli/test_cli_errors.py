@@ -32,6 +32,7 @@ from command import (
 )
 
 from sgfast.__main__ import TRACEBACK_VARIABLE
+from sgfast.importing.formats import FORMATS
 
 Capsys = pytest.CaptureFixture[str]
 Signal = signal.Signals
@@ -179,7 +180,7 @@ def test_every_command_says_of_an_odd_file_in_one_line_what_is_wrong(capsys: Cap
         ("test", "--init", policy, path),
         ("suggest", capture, "--instances", path), ("suggest", capture, "--policy", path),
         ("flowlog", path, PCAPS / "shop.flow.log"), ("flowlog", policy, path), ("template", path), ("completion", path),
-        *(("import", form, path) for form in ("auto", "otc", "neutron", "aws", "terraform", "cloudformation")),
+        *(("import", form, path) for form in ("auto", *FORMATS)),
     ):  # fmt: skip
         outcome = sgfast(capsys, *arguments)
         # A log without a line is one, and one that is damaged at once is read as far as that.

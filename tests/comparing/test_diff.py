@@ -22,7 +22,7 @@ from sgfast import comparing
 from sgfast.comparing import DiffResult, diff
 from sgfast.comparing.pair import Pair
 from sgfast.errors import AmbiguousAddress
-from sgfast.policy.document import load_policy, parse_policy
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying.options import Reading
 

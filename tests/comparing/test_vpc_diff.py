@@ -18,7 +18,7 @@ from vpcs import DOCUMENT, SYN, mirrored, traffic, written
 from sgfast import Reading
 from sgfast.comparing import ChangedGroup, DiffResult, diff
 from sgfast.errors import PolicyError
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.report.rollup.changed import changed_rollups
 
 PROPOSED = DOCUMENT.replace("ports: 80, source: 0.0.0.0/0", "ports: 81, source: 0.0.0.0/0").replace(

@@ -16,8 +16,8 @@ from traffic import SECOND
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import REASONS, Engine
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import RemoveRule
-from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy
 
 POLICY = parse_policy("""

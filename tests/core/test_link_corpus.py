@@ -33,7 +33,7 @@ Ends = tuple[str, str]
 
 
 def all_packets() -> list[Packet]:
-    """Of every file that can be read, as far as it can; files of odd link types first and whole."""
+    """Packets of every file that can be read, as far as it can; files of odd link types first and whole."""
     found: list[Packet] = []
     ethernet: list[Packet] = []
     for row in rows():

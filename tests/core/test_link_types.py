@@ -26,7 +26,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPE_NAMES, LINK_TYPES, LINK_TYPES_WITHOUT_IP, MIN_HEADER_LENGTHS
 from sgfast.engine import REASONS, VERDICTS, Engine
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.link import LINKS as REFERENCE_LINKS
 from sgfast.reference.verdicts import PacketVerdict
@@ -93,7 +93,7 @@ def both(frames: list[bytes], link_type: int, wires: list[int] | None = None) ->
 
 
 def found(frame: bytes, link_type: int) -> str:
-    """How a SYN in a frame was judged, or why not."""
+    """The verdict on a SYN in a frame, or why there is none."""
     verdict, reason, src, dst, *_ = both([frame], link_type)[0]
     if src is None:
         assert dst is None
@@ -144,6 +144,8 @@ NOT_IP: dict[str, tuple[bytes, int]] = {
     "Ethernet, between lengths and ethertypes": (f.ethernet(links.snap(SYN[4]), 1501), 1),
     "Ethernet, ISL, token ring": (links.isl(f.ethernet(SYN[4]), kind=1), 1),
     "Ethernet, no ISL: an ethertype": (b"\x01\x00\x0c\x00\x00\x00" + f.ethernet(bytes(60), 0x0806)[6:], 1),
+    "loopback, another family": (f.null(SYN[4], 7), 0),
+    "OpenBSD loopback, little-endian": (f.null(SYN[4], 2), 108),
     "cooked, Novell": (f.sll(SYN[4], 1), 113),
     "cooked, netlink": (links.cooked_hardware(links.snap(SYN[4]), 824, 4), 113),
     "cooked, version 2, CAN": (f.sll2(SYN[4], 12), 276),
@@ -333,7 +335,7 @@ def four(payload: bytes, **options: Any) -> bytes:
     return f.ipv4(*ENDS[4], payload, **options)
 
 
-#: What ``engine/test_frames_judged.py`` does not have. IP packet, what is said, protocol, destination port.
+#: Beside those of ``engine/test_frames_judged.py``: IP packet, verdict, protocol, destination port.
 INSIDE: dict[str, tuple[bytes, str, int, int | None]] = {
     "every extension header": (
         six(f.udp(1, 2), extensions=[f.extension(number) for number in (0, 60, 43, 135, 139, 140, 60)]),

@@ -59,7 +59,7 @@ def engine_at(time_ns: int) -> Engine:
 
 
 def judge(engine: Engine, block: bytes, *, rows: bool = False, turn: int = 0) -> int:
-    """How many records there are; ValueError for what are none. ``turn``: how often the engine had such a block."""
+    """The number of records; ValueError for what are none. ``turn``: how often the engine had such a block."""
     end, count, *_ = records_before(block, 0, NEVER, 0)
     assert end == len(block)
     told = np.zeros(count, dtype=TOLD_DTYPE) if rows else None

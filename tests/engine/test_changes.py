@@ -1,28 +1,20 @@
-"""What changes cut, and what becomes of that (SPEC 6.2 to 6.4). ``scenario`` says how to read a table."""
+"""Connections that changes cut, keep or forget, and changes that are refused (SPEC 6). ``scenario`` explains tables."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_network
 
+import pytest
 from scenario import policy_of, run, run_both_families
-from shop_changes import (
-    CHANGES,
-    PING,
-    SHOP,
-    TLS,
-    TOUCH,
-    both,
-    handshake,
-    new,
-    on_change,
-)
+from shop_changes import CHANGES, SHOP, TLS, VPCS, WEB, handshake, new, on_change
 
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,
     AddInstance,
     AddMember,
+    AddPeering,
     AddRule,
     Change,
     ModifyRule,
@@ -30,48 +22,12 @@ from sgfast.policy.changes import (
     RemoveGroup,
     RemoveInstance,
     RemoveMember,
+    RemovePeering,
     RemoveRule,
 )
-from sgfast.policy.model import GroupPeer, Rule, SecurityGroup
-
-# --- SPEC 6.2: new connections are judged by the new rules
-
-
-def test_modified_rule_is_judged_by_what_it_says_now() -> None:
-    old = policy_of(SHOP).group_by_name["w"].rules[0]
-    closed = ModifyRule("w", "w/inbound/1", replace(old, action="deny"))
-    moved = ModifyRule("w", "w/inbound/1", replace(old, ports=((81, 81),)))
-    run(SHOP, """
-        tcp client:1 > web:80 -> allow rule w/inbound/1
-        apply closed          -> 1 disconnected
-        tcp client:2 > web:80 -> deny deny-rule w/inbound/1
-        apply moved           -> 0 disconnected
-        tcp client:3 > web:80 -> deny no-rule
-        tcp client:3 > web:81 -> allow rule w/inbound/1
-    """, changes={"closed": closed, "moved": moved})  # fmt: skip
-
+from sgfast.policy.model import GroupPeer, SecurityGroup
 
 # --- SPEC 6.3: whose connections are cut, and which
-
-
-def test_groups_that_merely_name_the_group_are_not_cut() -> None:
-    changes: dict[str, Change] = {"touch": TOUCH, "leaves": RemoveInstance("twin"), "joins": AddMember("w", "guest")}
-    guest = '  - {name: guest, addresses: [10.0.0.7, "2001:db8::7"], security_groups: [spare]}\n'
-    for name in changes:
-        run_both_families(SHOP + guest, handshake("web:40000", "db:5432") + f"""
-            @1 apply {name}                 -> 0 disconnected
-            @2 tcp web:40000 > db:5432 PA   -> allow established; egress allow established; ingress allow established
-            @2 tcp db:5432 > web:40000 PA   -> allow established; egress allow established; ingress allow established
-        """, changes=changes)  # fmt: skip
-
-
-def test_peer_that_left_the_group_keeps_its_connections_and_opens_no_more() -> None:
-    run_both_families(SHOP, handshake("web:40000", "db:5432") + """
-        @1 apply moves                  -> 0 disconnected
-        @2 tcp web:40000 > db:5432 PA   -> allow established; egress allow established; ingress allow established
-        @2 tcp web:40001 > db:5432 S    -> deny no-rule; egress deny no-rule; ingress -
-        @2 tcp db:1 > twin:80 S         -> allow rule
-    """, changes={"moves": [AddMember("spare", "web"), RemoveMember("w", "web")]})  # fmt: skip
 
 
 def test_joining_and_leaving_cut_all_inbound_of_all_members_before_or_after() -> None:
@@ -117,56 +73,6 @@ def test_who_leaves_is_cut_though_nobody_is_in_the_group_any_more() -> None:
     """, changes={"joins": [AddMember("spare", "web")], "leaves": [RemoveMember("spare", "web")]})  # fmt: skip
 
 
-def test_instance_in_two_groups_is_cut_whole_by_either() -> None:
-    policy = SHOP.replace("security_groups: [d]", "security_groups: [d, w]")
-    # The connection was allowed in by a rule of d; a change of w cuts it.
-    run_both_families(policy, """
-        @0 tcp web:1 > db:5432 S -> allow rule
-        @1 apply touch           -> 1 disconnected
-        @2 tcp web:1 > db:5432 S -> deny disconnected; egress allow established; ingress deny disconnected
-    """, changes=CHANGES)  # fmt: skip
-
-
-def test_every_kind_of_inbound_connection_is_cut() -> None:
-    policy = SHOP.replace(PING, both("direction: inbound, protocol: all"))
-    for opener, answer in [
-        ("tcp client:1 > web:80 S", "tcp web:80 > client:1 SA"),
-        ("udp client:1 > web:53", "udp web:53 > client:1"),
-        ("udplite client:1 > web:9", "udplite web:9 > client:1"),
-        ("sctp client:1 > web:9", "sctp web:9 > client:1"),
-        ("dccp client:1 > web:9", "dccp web:9 > client:1"),
-        ("gre client > web", "gre web > client"),
-        ("ping client > web id=3", "pong web > client id=3"),
-    ]:
-        for answered in (True, False):
-            run_both_families(policy, f"""
-                @0 {opener} -> allow rule
-                {f'@0 {answer} -> allow established' if answered else ''}
-                @1 apply touch -> 1 disconnected
-                @2 {opener} -> deny disconnected
-                @2 {answer} -> deny disconnected
-            """, changes=CHANGES)  # fmt: skip
-    run(policy, """
-        @0 icmp client > web 9/0 -> allow rule
-        @1 apply touch           -> 1 disconnected
-        @2 icmp client > web 9/0 -> deny disconnected
-        # the other way is another connection
-        @2 icmp web > client 9/0 -> allow rule
-    """, changes=CHANGES)  # fmt: skip
-
-
-def test_pings_of_both_ends_with_one_identifier_are_cut_apart() -> None:
-    run_both_families(SHOP, """
-        @0 ping client > web id=4 -> allow rule
-        @0 ping web > client id=4 -> allow rule
-        @1 apply touch            -> 1 disconnected
-        @2 pong web > client id=4 -> deny disconnected
-        @2 pong client > web id=4 -> allow established
-        @2 ping web > client id=4 -> allow established
-        @2 ping client > web id=4 -> deny disconnected
-    """, changes=CHANGES)  # fmt: skip
-
-
 def test_what_changes_nothing_cuts_nothing() -> None:
     rule = policy_of(SHOP).group_by_name["w"].rules[0]
     changes: dict[str, Change | list[Change]] = {
@@ -187,65 +93,6 @@ def test_what_changes_nothing_cuts_nothing() -> None:
                 @2 tcp client:40000 > web:80 A -> allow established
                 @2 tcp web:80 > client:40000 A -> allow established
             """, changes=changes)  # fmt: skip
-
-
-def test_only_what_lives_is_cut_and_counted() -> None:
-    run_both_families(SHOP, """
-        @0      udp client:1 > web:53 -> allow rule
-        @0      udp client:2 > web:53 -> allow rule
-        @1      udp web:53 > client:2 -> allow established
-        # over at 30 s: what opens then opens under the new rules
-        @30     apply no-dns          -> 1 disconnected
-        @30     udp client:1 > web:53 -> deny no-rule
-        @30     udp client:2 > web:53 -> deny disconnected
-        # refused at once: nothing left
-        @31     tcp client:3 > web:80 S  -> allow rule
-        @31     tcp web:80 > client:3 RA -> allow established
-        @31     apply touch              -> 0 disconnected
-        @31     tcp client:3 > web:80 S  -> allow rule
-    """, changes=CHANGES)  # fmt: skip
-    run_both_families(SHOP, """
-        @0      udp client:1 > web:53 -> allow rule
-        @30-1ns apply no-dns          -> 1 disconnected
-        @30-1ns udp client:1 > web:53 -> deny disconnected
-        @30     udp client:1 > web:53 -> deny no-rule
-    """, changes=CHANGES)  # fmt: skip
-
-
-def test_what_is_cut_already_does_not_count_again_and_comes_back_with_nothing() -> None:
-    run_both_families(SHOP, """
-        @0   udp client:1 > web:53 -> allow rule
-        @0   udp web:53 > client:1 -> allow established
-        @1   apply no-dns          -> 1 disconnected
-        @2   apply touch           -> 0 disconnected
-        @2   udp client:2 > web:53 -> deny no-rule
-        # the rule is back, the connection is not
-        @3   apply dns             -> 0 disconnected
-        @3   udp client:1 > web:53 -> deny disconnected
-        @3   udp client:2 > web:53 -> allow rule
-        # a member that leaves and comes back takes it along
-        @4   apply out             -> 1 disconnected
-        @5   apply back            -> 0 disconnected
-        @180-1ns udp client:1 > web:53 -> deny disconnected
-        @180 udp client:1 > web:53 -> allow rule
-    """, changes=CHANGES | {
-        "dns": [AddRule("w", Rule("", "inbound", family, 17, ((53, 53),))) for family in (4, 6)],
-        "out": [AddMember("spare", "web"), RemoveMember("w", "web")],
-        "back": [AddMember("w", "web"), RemoveMember("spare", "web")],
-    })  # fmt: skip
-
-
-def test_several_changes_are_one() -> None:
-    run_both_families(SHOP, """
-        @0 udp client:1 > web:53 -> allow rule
-        @0 udp client:1 > db:53  -> allow rule
-        @0 udp web:2 > db:53     -> allow rule
-        @1 apply both            -> 3 disconnected
-        @1 udp client:1 > web:53 -> deny disconnected
-        @1 udp client:1 > db:53  -> deny disconnected
-        @1 udp web:2 > db:53     -> deny disconnected; egress allow established; ingress deny disconnected
-        @1 tcp client:9 > web:8080 S -> allow rule
-    """, changes={"both": [TOUCH, RemoveRule("d", "d/inbound/1"), *CHANGES["8080"]]})  # fmt: skip
 
 
 def test_change_is_no_packet_and_does_not_move_the_clock() -> None:
@@ -294,80 +141,161 @@ def test_change_after_the_window_of_inference_leaves_it_to_the_clock_what_was_se
     }, midstream="infer")  # fmt: skip
 
 
-# --- SPEC 6.4: what a disconnected connection denies, and for how long
+# --- Connections with two sides, of which one is cut
 
 
-def test_cut_connection_keeps_the_deadline_it_had_whatever_comes() -> None:
-    run_both_families(SHOP, handshake() + """
-        @100    tcp client:40000 > web:80 PA -> allow established
-        @200    apply touch                  -> 1 disconnected
-        # openers, answers, endings and nonsense, in both directions
-        @300    tcp client:40000 > web:80 S    -> deny disconnected
-        @300    tcp web:80 > client:40000 S    -> deny disconnected
-        @300    tcp web:80 > client:40000 SA   -> deny disconnected
-        @300    tcp client:40000 > web:80 A    -> deny disconnected
-        @300    tcp client:40000 > web:80 FA   -> deny disconnected
-        @300    tcp client:40000 > web:80 R    -> deny disconnected
-        @300    tcp web:80 > client:40000 RA   -> deny disconnected
-        @300    tcp web:80 > client:40000 SF   -> deny disconnected
-        @300    tcp client:40000 > web:80 none -> deny disconnected
-        @700-1ns tcp client:40000 > web:80 S   -> deny disconnected
-        @700-1ns tcp web:80 > client:40000 PA  -> deny disconnected
-        @700    tcp web:80 > client:40000 PA   -> deny midstream
-        @700    tcp client:40000 > web:80 S    -> allow rule
-        @700    tcp web:80 > client:40000 SA   -> allow established
+def test_of_two_sides_only_the_one_of_the_changed_group_is_cut() -> None:
+    run_both_families(SHOP, handshake("db:40000", "web:80") + """
+        @1   apply touch                -> 1 disconnected
+        @2   tcp db:40000 > web:80 PA   -> deny disconnected; egress allow established; ingress deny disconnected
+        @2   tcp web:80 > db:40000 PA   -> deny disconnected; egress deny disconnected; ingress -
+        @2   tcp db:40000 > web:80 SF   -> deny invalid; egress deny invalid; ingress -
+        # errors to db need db's side and the sender's
+        @2   error router > db about tcp db:40000 > web:80 PA -> allow related
+        @2   error web > db about tcp db:40000 > web:80 PA    -> deny invalid; egress deny invalid; ingress -
+        @2   error router > web about tcp web:80 > db:40000 A -> deny invalid
+        @600 tcp db:40000 > web:80 PA   -> deny midstream; egress allow established; ingress deny midstream
+        # db's side has seen all of db's packets
+        @1200-1ns tcp db:40000 > web:80 PA -> deny midstream; egress allow established; ingress deny midstream
     """, changes=CHANGES)  # fmt: skip
 
 
-def test_finished_connection_that_is_cut_is_not_reopened_by_a_syn() -> None:
-    run_both_families(SHOP, handshake() + """
-        @1 tcp client:40000 > web:80 FA -> allow established
-        @1 tcp web:80 > client:40000 FA -> allow established
-        @1 tcp client:40000 > web:80 A  -> allow established
-        @2 apply touch                  -> 1 disconnected
-        # TIME-WAIT: either end might have opened anew (SPEC 5.5), had it not been cut
-        @3 tcp client:40000 > web:80 S  -> deny disconnected
-        @3 tcp web:80 > client:40000 S  -> deny disconnected
-        @31-1ns tcp client:40000 > web:80 S -> deny disconnected
-        @31 tcp web:80 > client:40000 S -> allow rule
-    """, changes=CHANGES)  # fmt: skip
+# --- SPEC 6.6: what is forgotten
 
 
-def test_servers_next_packet_opens_no_outbound_connection_while_the_key_is_cut() -> None:
-    run_both_families(SHOP, """
-        @0      udp client:4000 > web:53 -> allow rule
-        @0      gre web > client         -> allow rule
-        @1      apply touch              -> 1 disconnected
-        # its own rules would let it out
-        @2      udp web:53 > client:4000 -> deny disconnected
-        @2      udp web:53 > client:4001 -> allow rule
-        @30-1ns udp web:53 > client:4000 -> deny disconnected
-        @30     udp web:53 > client:4000 -> allow rule
-        # which is outbound: the next change leaves it
-        @31     apply touch              -> 0 disconnected
-        @31     udp client:4000 > web:53 -> allow established
-    """, changes=CHANGES)  # fmt: skip
+@pytest.mark.parametrize("policy", [SHOP, *(SHOP + on_change(what) for what in ("keep", "cut-unmatched"))])
+def test_instance_deleted_and_added_in_one_go_is_another_one_though_nothing_else_differs(policy: str) -> None:
+    """SPEC 6.11. The last instance of a policy has the same number before and after."""
+    for instance in (WEB, policy_of(SHOP).instances[-1]):
+        run_both_families(policy, f"""
+            @0 udp client:9 > {instance.name}:53 -> allow rule
+            @0 udp {instance.name}:53 > client:9 -> allow established
+            @1 apply anew                        -> 0 disconnected
+            @1 error router > {instance.name} about udp {instance.name}:53 > client:9 -> deny invalid
+            @1 udp client:9 > {instance.name}:53 -> allow rule
+        """, changes={"anew": [RemoveInstance(instance.name), AddInstance(instance)]})  # fmt: skip
 
 
-def test_disconnected_packet_names_the_connections_rule_even_when_that_is_gone() -> None:
-    run(SHOP, handshake() + """
-        @1   apply no-http                  -> 1 disconnected
-        @2   tcp client:40000 > web:80 A    -> deny disconnected w/inbound/1; ingress deny disconnected w/inbound/1
-        @2   tcp web:80 > client:40000 none -> deny disconnected w/inbound/1; egress deny disconnected w/inbound/1
-        @600 tcp client:40000 > web:80 S    -> deny no-rule
-    """, changes=CHANGES)  # fmt: skip
+def test_connection_that_was_local_for_a_while_is_forgotten() -> None:
+    """SPEC 6.11: so is it for errors that quote it. The other end's connection stays where it is another instance's."""
+    peer = ip_network("203.0.113.9/32")
+    changes: dict[str, Change | list[Change]] = {
+        "own": AddAddress("web", peer), "not-own": RemoveAddress("web", peer),
+    }
+    run(SHOP, """
+        @0 udp client:1 > web:53      -> allow rule
+        @0 udp web:53 > client:1      -> allow established
+        @0 udp db:53 > client:2       -> allow rule
+        @1 apply own                  -> 0 disconnected
+        @2 udp client:1 > web:53      -> local
+        @2 udp db:53 > client:2       -> deny no-rule; egress allow established; ingress deny no-rule
+        @3 apply not-own              -> 0 disconnected
+        @4 error client > web about udp web:53 > client:1 -> deny invalid
+        @4 udp client:1 > web:53      -> allow rule
+        @4 udp db:53 > client:2       -> allow established
+    """, changes=changes)  # fmt: skip
 
 
-def test_error_about_a_cut_connection_is_invalid() -> None:
-    run_both_families(SHOP, """
-        @0  udp client:1 > web:53 -> allow rule
-        @0  udp web:2 > client:53 -> allow rule
-        @1  error web > client about udp client:1 > web:53  -> allow related
-        @2  apply touch           -> 1 disconnected
-        @3  error web > client about udp client:1 > web:53  -> deny invalid
-        @3  error client > web about udp web:53 > client:1  -> deny invalid
-        @3  error client > web about udp web:2 > client:53  -> allow related
-        # nor does it prolong anything
-        @30 udp client:1 > web:53 -> allow rule
-        @30 error web > client about udp client:1 > web:53  -> allow related
-    """, changes=CHANGES)  # fmt: skip
+PREFIXES = SHOP + '  - {name: router, addresses: [10.7.0.0/16, "2001:db8:7::/48"], security_groups: [w]}\n'
+
+
+@pytest.mark.parametrize(("address", "neighbour", "longer", "wider", "narrower"), [
+    ("10.7.1.9", "10.7.2.9", "10.7.1.0/24", "10.0.0.0/8", "10.7.1.8/31"),
+    ("[2001:db8:7:1::9]", "[2001:db8:7:2::9]", "2001:db8:7:1::/64", "2001:db8::/44", "2001:db8:7:1::8/127"),
+])  # fmt: skip
+def test_longest_prefix_takes_an_address_away(
+    address: str, neighbour: str, longer: str, wider: str, narrower: str
+) -> None:
+    changes: dict[str, Change] = {
+        "longer": AddAddress("db", ip_network(longer)),
+        "not-longer": RemoveAddress("db", ip_network(longer)),
+        "wider": AddAddress("db", ip_network(wider)),
+        "own": AddAddress("router", ip_network(narrower)),
+        "not-wide": RemoveAddress("router", next(
+            prefix for prefix in policy_of(PREFIXES).instance_by_name["router"].addresses
+            if prefix.overlaps(ip_network(longer))
+        )),
+    }  # fmt: skip
+    both_hosts = handshake(server=f"{address}:80") + handshake(server=f"{neighbour}:80")
+    run(PREFIXES, both_hosts + f"""
+        @1 apply longer                         -> 0 disconnected
+        @2 tcp client:40000 > {address}:80 A    -> deny midstream
+        @2 tcp client:40000 > {address}:80 S    -> deny no-rule
+        @2 tcp client:40000 > {neighbour}:80 A  -> allow established
+        # what was forgotten does not come back
+        @3 apply not-longer                     -> 0 disconnected
+        @3 tcp client:40000 > {address}:80 A    -> deny midstream
+        @3 tcp client:40000 > {address}:80 S    -> allow rule
+        @3 tcp client:40000 > {neighbour}:80 A  -> allow established
+    """, changes=changes)  # fmt: skip
+    run(PREFIXES, both_hosts + f"""
+        # less specific, of another; more specific, of the same: nobody loses anything
+        @1 apply wider                          -> 0 disconnected
+        @1 apply own                            -> 0 disconnected
+        @2 tcp client:40000 > {address}:80 A    -> allow established
+        @2 tcp client:40000 > {neighbour}:80 A  -> allow established
+        @3 apply longer                         -> 0 disconnected
+        @3 tcp client:40000 > {address}:80 A    -> allow established
+        # the instance loses the wide prefix, and keeps the address because the narrow prefix contains it
+        @4 apply not-wide                       -> 0 disconnected
+        @4 tcp client:40000 > {address}:80 A    -> allow established
+        @4 tcp client:40000 > {neighbour}:80 A  -> deny midstream
+    """, changes=changes)  # fmt: skip
+
+
+# --- SPEC 3.6, 7: peerings added and removed
+
+
+def test_change_that_makes_an_address_ambiguous_is_refused() -> None:
+    """SPEC 6.10, 7.3."""
+    policy = VPCS.replace("10.3.0.5", "10.1.0.5")
+    run(policy, handshake("r:40000", "b:80") + """
+        # blue would see 10.1.0.5 in red and in green
+        @1 apply green            -> refused
+        @2 tcp r:40000 > b:80 PA  -> allow established; egress allow established; ingress allow established
+        @2 apply swap             -> 0 disconnected
+        @3 tcp n:40000 > b:80 PA  -> deny midstream; egress deny midstream; ingress -
+        # to b's side it is the same connection: n has the address r had
+        @3 tcp n:40000 > b:80 S   -> allow established; egress allow rule; ingress allow established
+    """, changes={
+        "green": AddPeering("blue", "green"), "swap": [RemovePeering("blue", "red"), AddPeering("blue", "green")],
+    }, vpc="blue")  # fmt: skip
+    run(VPCS, handshake("r:40000", "b:80") + """
+        @1 apply twice            -> refused
+        @1 apply inside           -> refused
+        @2 tcp r:40000 > b:80 PA  -> allow established; egress allow established; ingress allow established
+    """, changes={
+        "twice": AddAddress("n", ip_network("10.1.0.5/32")), "inside": AddAddress("n", ip_network("10.1.0.0/24")),
+    })  # fmt: skip
+
+
+# --- SPEC 6.1: changes are rejected as a whole
+
+
+@pytest.mark.parametrize("bad", [
+    AddMember("nope", "web"),
+    RemoveRule("w", "w/inbound/99"),
+    RemoveMember("w", "web"),
+    RemoveGroup("w"),
+    AddAddress("web", ip_network("10.0.0.6/32")),
+    AddRule("d", replace(TLS, peer=GroupPeer("nope"))),
+    RemoveInstance("nope"),
+])  # fmt: skip
+def test_refused_change_changes_nothing_even_as_the_last_of_several(bad: Change) -> None:
+    good: list[Change] = [
+        *CHANGES["no-http"], *CHANGES["8080"], RemoveInstance("twin"), AddMember("spare", "db"),
+        RemoveRule("d", "d/outbound/1"),
+    ]  # fmt: skip
+    for what in ("cut-inbound", "cut-unmatched", "keep"):
+        run_both_families(SHOP + on_change(what), handshake() + handshake(server="twin:80") + """
+            @0 udp client:1 > db:53         -> allow rule
+            @1 apply bad                    -> refused
+            @1 apply last                   -> refused
+            @1 apply first                  -> refused
+            @2 tcp client:40000 > web:80 A  -> allow established
+            @2 tcp client:40000 > twin:80 A -> allow established
+            @2 udp client:1 > db:53         -> allow established
+            @2 tcp client:40001 > web:80 S  -> allow rule
+            @2 tcp client:40001 > web:8080 S -> deny no-rule
+            @2 tcp db:1 > client:80 S       -> allow rule
+        """, changes={"bad": bad, "last": [*good, bad], "first": [bad, *good]})  # fmt: skip

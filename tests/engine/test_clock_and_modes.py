@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-
 import pytest
 from peers_and_filter import (
     FILTER,
-    INSTANCES,
-    OPEN_IN,
     PEERS,
     either_setting,
     room_for,
-    tcp,
     timeouts,
-    vpcs,
 )
 from scenario import (
     run,
@@ -22,8 +16,6 @@ from scenario import (
 )
 
 from sgfast.engine import Engine
-from sgfast.policy.changes import AddAddress, AddPeering, AddRule, RemoveAddress, RemoveRule
-from sgfast.policy.model import Rule
 
 # --- SPEC 9.1: the clock
 
@@ -203,14 +195,6 @@ def test_peer_between_two_filters_opens_only_if_both_allow_it() -> None:
     """, mode="causal")
 
 
-def test_equal_tcp_ports_are_moot_all_the_same() -> None:
-    run_both_families(PEERS, """
-        tcp web:179 > client:179 S  -> deny no-rule
-        tcp client:179 > web:179 S  -> moot opener-denied
-        tcp client:179 > web:179 SA -> moot opener-denied
-    """, mode="causal")  # fmt: skip
-
-
 @either_setting
 def test_reply_to_a_denied_ping_is_moot(seconds: dict[str, float]) -> None:
     end = seconds["icmp"]
@@ -249,40 +233,6 @@ def test_every_kind_of_icmp_query_has_its_own_moot_reply() -> None:
         error web > client about icmp client > web 10/0 -> moot opener-denied
         error web > client about icmp client > web 9/0  -> deny invalid
     """, mode="causal")  # fmt: skip
-
-
-def test_opener_denied_on_the_far_side_is_moot_on_the_near_one() -> None:
-    run_both_families(FILTER, """
-        @0 tcp db:40000 > web:22 S  -> deny no-rule; egress allow rule; ingress deny no-rule
-        # db's side has a connection; moot packets do not touch it
-        @1 tcp web:22 > db:40000 SA -> moot opener-denied
-        @1 tcp db:40000 > web:22 A  -> moot opener-denied
-        # the retransmitted SYN passes db's side as such, and moves no deadline there
-        @29 tcp db:40000 > web:22 S -> deny no-rule; egress allow established; ingress deny no-rule
-        @30 tcp db:40000 > web:22 S -> deny no-rule; egress allow rule; ingress deny no-rule
-        @31 tcp web:22 > db:40000 RA -> moot opener-denied
-    """, mode="causal")  # fmt: skip
-
-
-def test_deny_rule_makes_moot_and_midstream_does_not() -> None:
-    policy = FILTER.replace("{direction: inbound, protocol: udp", "{action: deny, direction: inbound, protocol: tcp", 1)
-    run(policy, """
-        tcp client:40000 > web:80 A  -> deny midstream
-        tcp web:80 > client:40000 A  -> deny midstream
-        tcp client:40000 > web:80 S  -> deny deny-rule w/inbound/2
-        tcp web:80 > client:40000 SA -> moot opener-denied
-    """, mode="causal")  # fmt: skip
-
-
-def test_reopening_that_is_denied_makes_moot() -> None:
-    run_both_families(FILTER, tcp("@0 > S", "@0 < SA", "@0 > A", "@0 > FA", "@0 < FA", "@0 > A",
-        "@1 < S -> deny no-rule",
-        # web is the initiator now: the client's packets are answers to nothing
-        "@1 > A -> moot opener-denied",
-        "@1 > S -> moot opener-denied",
-        "@1 < A -> moot opener-denied",
-        "@1 < S -> deny no-rule",
-    ), mode="causal")  # fmt: skip
 
 
 # --- SPEC 9.3: connections older than the capture
@@ -372,34 +322,6 @@ def test_nothing_is_inferred_where_the_opener_was_seen() -> None:
         """, midstream=midstream)  # fmt: skip
 
 
-def test_syn_that_a_live_connection_denies_is_no_opener_that_was_seen() -> None:
-    run_both_families(FILTER, """
-        @0  tcp client:40000 > web:80 FA -> allow inferred
-        @1  tcp web:80 > client:40000 S  -> deny invalid
-        @29 tcp client:40000 > web:80 S  -> allow established
-        @30 tcp client:40000 > web:80 A  -> allow inferred
-    """, midstream="infer")  # fmt: skip
-
-
-def test_inferring_is_no_opener() -> None:
-    run_both_families(FILTER + timeouts(tcp_fin_wait=3), """
-        @0 tcp client:40000 > web:80 FA  -> allow inferred
-        @3 tcp web:80 > client:40000 A   -> allow inferred
-        @3 tcp web:80 > client:40000 A   -> allow established
-    """, midstream="infer")  # fmt: skip
-
-
-def test_opener_that_met_a_full_table_was_seen() -> None:
-    run_both_families(PEERS + room_for(1), """
-        @0   udp client:1 > web:80         -> allow rule
-        @0   udp web:80 > client:1         -> allow established
-        @0   tcp client:40000 > web:80 S   -> deny table-full
-        @180 tcp client:40000 > web:80 A   -> deny midstream
-        @180 tcp client:40001 > web:80 A   -> allow inferred
-        @180 tcp client:40002 > web:80 A   -> deny table-full
-    """, midstream="infer")  # fmt: skip
-
-
 def test_denied_inference_has_the_rules_reason_and_makes_nothing_moot() -> None:
     run_both_families(FILTER, """
         @0   tcp client:40000 > web:22 A  -> deny no-rule
@@ -408,79 +330,9 @@ def test_denied_inference_has_the_rules_reason_and_makes_nothing_moot() -> None:
     """, midstream="infer", mode="causal")  # fmt: skip
 
 
-def test_reset_of_an_inferred_connection_closes_it() -> None:
-    run_both_families(FILTER, """
-        @0      tcp client:40000 > web:80 A   -> allow inferred
-        @1      tcp client:40000 > web:80 R   -> allow established
-        @31-1ns tcp web:80 > client:40000 SA  -> allow established
-        @31     tcp client:40000 > web:80 A   -> allow inferred
-    """, midstream="infer")  # fmt: skip
-
-
 def test_inferred_connection_is_answered_and_never_evicted() -> None:
     run_both_families(FILTER + room_for(1), """
         @0 tcp client:40000 > web:80 A   -> allow inferred
         @1 udp client:1 > web:80         -> deny table-full
         @2 tcp web:80 > client:40000 A   -> allow established
     """, midstream="infer")  # fmt: skip
-
-
-def test_each_side_infers_for_itself() -> None:
-    run_both_families(FILTER, """
-        @0 tcp db:40000 > web:80 A   -> allow inferred; egress allow inferred; ingress allow inferred
-        @1 tcp db:40000 > web:99 A   -> deny no-rule; egress allow inferred; ingress deny no-rule
-        @2 tcp db:40000 > web:99 A   -> deny no-rule; egress allow established; ingress deny no-rule
-        @3 tcp web:99 > db:40000 A   -> deny no-rule; egress deny no-rule; ingress -
-    """, midstream="infer")  # fmt: skip
-
-
-def test_moot_goes_before_inference() -> None:
-    run_both_families(PEERS, """
-        @0 tcp web:40000 > client:80 S   -> deny no-rule
-        @1 tcp client:80 > web:40000 A   -> moot opener-denied
-        @1 tcp web:40000 > client:80 A   -> moot opener-denied
-        # forgotten as a moot key, remembered as a key whose opener was seen
-        @601 tcp client:80 > web:40000 A -> deny midstream
-    """, mode="causal", midstream="allow")  # fmt: skip
-
-
-def test_isolated_opener_was_seen() -> None:
-    run(vpcs(), """
-        tcp r:40000 > n:22 A -> deny vpc-isolated
-        tcp r:40000 > n:22 S -> deny vpc-isolated
-        tcp n:22 > r:40000 A -> deny vpc-isolated
-        apply peered
-        tcp r:40000 > n:22 A -> deny midstream
-        # nobody has seen the opener of this one
-        tcp r:40001 > n:22 A -> allow inferred
-    """, changes={"peered": AddPeering("red", "green")}, midstream="allow")  # fmt: skip
-
-
-def test_key_whose_second_end_gets_a_connection_is_not_moot_again_when_one_of_them_ends() -> None:
-    """SPEC 6.11. The opener that gives it is denied all the same, as the other end's connection was cut."""
-    own = ip_network("10.0.0.5/32")
-    run(f"""
-security_groups:
-  - {{name: w, rules: [{{id: out, direction: outbound, protocol: tcp}}]}}
-  - {{name: d, rules: [{OPEN_IN}]}}
-{INSTANCES}""", """
-        @0   tcp web:9 > db:80 S   -> allow rule
-        @0   tcp db:80 > web:9 SA  -> allow established
-        @0   tcp web:9 > db:80 A   -> allow established
-        # db's filter denies its key from now on, and web's forgets it
-        @1   apply cut             -> 1 disconnected
-        @1   apply gone            -> 0 disconnected
-        @1   apply back            -> 0 disconnected
-        @1   apply closed          -> 0 disconnected
-        @1   tcp web:9 > db:80 S   -> deny no-rule; egress deny no-rule; ingress -
-        @1   tcp web:9 > db:80 A   -> moot opener-denied
-        @1   apply open            -> 0 disconnected
-        @2   tcp web:9 > db:80 S   -> deny disconnected; egress allow rule; ingress deny disconnected
-        @2   tcp web:9 > db:80 A   -> deny invalid; egress deny invalid; ingress -
-        # web's connection has ended, db's has not
-        @40  tcp web:9 > db:80 A   -> deny midstream; egress deny midstream; ingress -
-        @40  tcp db:80 > web:9 A   -> deny disconnected; egress deny disconnected; ingress -
-    """, changes={
-        "cut": RemoveRule("d", "d/inbound/2"), "gone": RemoveAddress("web", own), "back": AddAddress("web", own),
-        "closed": RemoveRule("w", "out"), "open": AddRule("w", Rule("out", "outbound", 4, 6)),
-    }, mode="causal")  # fmt: skip

@@ -13,7 +13,7 @@ from effort import some
 PACKETS = int(os.environ.get("SGFAST_DIFFERENTIAL_PACKETS") or some(45_000, 1_000_000))
 SEED = int(os.environ.get("SGFAST_DIFFERENTIAL_SEED", "2025"))
 
-# What must have come up, or the comparison proves little: of a million packets.
+# These must have come up in a million packets, or the comparison proves little.
 MINIMUM = {
     **{("verdict", word): 2000 for word in ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip")},
     **{

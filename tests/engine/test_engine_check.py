@@ -341,7 +341,7 @@ def test_seconds_become_the_nanoseconds_that_round_makes_of_them() -> None:
 
 
 def test_time_that_ends_all_connections_ends_them() -> None:
-    """What takes long is done without the GIL: the same must come of it."""
+    """Long work is done without the GIL: the same must come of it."""
     engine = Engine(policy_of(OPEN))
     for n in range(3000):
         engine.check("203.0.113.9", "10.0.0.5", "udp", sport=n, dport=80, time=n / 1e4)
@@ -431,7 +431,7 @@ instances:
 
 
 def test_a_number_keeps_its_name_whatever_changes() -> None:
-    """What lets verdicts be kept when the policy changes."""
+    """Verdicts that are kept when the policy changes rely on it."""
 
     @drawn(SEED, some(6, 40))
     def run(policy: Policy, case_seed: int) -> None:

@@ -1,4 +1,4 @@
-"""What verdicts must not depend on, and bounds that must hold whatever comes (SPEC 5.8, 4.10, 9.1, 11)."""
+"""Verdicts do not depend on chance, and bounds hold whatever comes (SPEC 5.8, 4.10, 9.1, 11)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from traffic import OUTSIDE, PORTS, SECOND, Crowd, Traffic, drawn
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine, FrameBatch
 from sgfast.engine import header as header_row
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy, Settings, Timeouts
 from sgfast.reference.engine import ReferenceEngine
 
@@ -102,7 +102,7 @@ def test_order_of_groups_rules_and_instances_decides_nothing(policy: Policy, cas
 
     def said(policy: Policy) -> list[Any]:
         engine = Engine(policy, **options)
-        # Which of several equal rules is named is a matter of order (SPEC 4.10); nothing else is.
+        # Order decides which of several equal rules is named (SPEC 4.10), and nothing else.
         return [
             (verdict, reason, *(side and side[:3] for side in sides))
             for verdict, reason, *sides in (spell(engine, row) for row in judge(engine, traffic))
@@ -414,7 +414,7 @@ def test_results_take_an_array_and_no_object_for_each_packet() -> None:
 
 @pytest.mark.parametrize("flags", ["S", "A", None])
 def test_a_malformed_packet_is_listed_as_itself_whatever_came_before_it(flags: str | None) -> None:
-    """What is read of a packet takes the place of one before it."""
+    """A packet's headers take the place of those of one before it."""
     engine = Engine(
         parse_policy("""
 version: 1

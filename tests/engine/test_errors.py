@@ -1,18 +1,21 @@
-"""What sgfast raises on purpose is an SgfastError, whichever public call a mistake is made in."""
+"""Arguments of the library that cannot be: an exception each, never a crash, and one of sgfast where a person may have
+made the mistake (SPEC 10.20).
+"""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command import SHOP
 
 import sgfast
 from sgfast.explaining import explain
-from sgfast.policy.changes import RemoveInstance
+from sgfast.policy.changes import RemoveInstance, RemoveRule
 from sgfast.suggesting import Limits, suggest
 
 POLICY = sgfast.load_policy(SHOP[0])
@@ -91,3 +94,93 @@ def test_an_error_that_goes_to_another_process_keeps_its_text() -> None:
 def test_a_mistake_is_found_before_a_capture_is_opened(tmp_path: Path) -> None:
     with pytest.raises(sgfast.SgfastError, match=r"^mode must be causal or verbatim, not 'loose'$"):
         sgfast.replay(POLICY, tmp_path / "no such capture", mode="loose")  # type: ignore[arg-type]
+
+
+def frames(count: int, times_ns: Sequence[int] = (0,), **options: Any) -> object:
+    return sgfast.Engine(POLICY).process_frames([bytes(60)] * count, list(times_ns), **options)
+
+
+#: Refused where arrays are read.
+WRONG_ARRAYS: dict[str, Callable[[], object]] = {
+    "a short hash key": lambda: sgfast.Engine(POLICY, hash_key=[1, 2]),
+    "a negative hash key": lambda: sgfast.Engine(POLICY, hash_key=[-1] * 8),
+    "a negative wire length": lambda: frames(1, wire_lengths=[-1]),
+    "a wire length of a terabyte": lambda: frames(1, wire_lengths=[1 << 40]),
+    "a time beyond 64 bits": lambda: frames(1, [1 << 70]),
+    "fewer times than frames": lambda: frames(2),
+    "an array of floats": lambda: sgfast.Engine(POLICY).process(np.zeros(3)),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_ARRAYS)
+def test_an_array_that_cannot_be_is_a_value_error(case: str) -> None:
+    with pytest.raises(ValueError):
+        WRONG_ARRAYS[case]()
+
+
+@pytest.mark.parametrize("frame", ["abc", 5])
+def test_frames_are_bytes(frame: Any) -> None:
+    with pytest.raises(TypeError):
+        sgfast.Engine(POLICY).process_frames([frame], [0])
+
+
+@pytest.mark.parametrize("number", [80.5, "80", None])
+def test_numbers_are_whole(number: Any) -> None:
+    with pytest.raises(TypeError):
+        sgfast.Engine(POLICY).check("1.1.1.1", "10.0.0.5", 6, dport=number)
+
+
+def test_numbers_may_be_numpys() -> None:
+    engine = sgfast.Engine(POLICY)
+    got = engine.check("1.1.1.1", "10.0.0.5", np.uint8(6), dport=np.int64(443))  # type: ignore[arg-type]
+    assert got == sgfast.Engine(POLICY).check("1.1.1.1", "10.0.0.5", "tcp", dport=443)
+
+
+REMOVE = RemoveRule("db", POLICY.group_by_name["db"].rules[0].id)
+
+
+@pytest.mark.parametrize("now_ns", [2**62 + 1, -(2**62) - 1, 1 << 64, -(1 << 200)])
+def test_change_at_a_time_the_clock_does_not_reach(now_ns: int) -> None:
+    engine = sgfast.Engine(POLICY)
+    with pytest.raises(ValueError, match=r"^now_ns must be within 2\*\*62 nanoseconds \(146 years\) of 1970"):
+        engine.apply(REMOVE, now_ns)
+    assert engine.policy is POLICY
+    for end in (2**62, -(2**62)):
+        sgfast.Engine(POLICY).apply(REMOVE, end)
+
+
+@pytest.mark.parametrize("now_ns", [1.5, "1", None])
+def test_time_of_a_change_is_whole(now_ns: Any) -> None:
+    with pytest.raises(TypeError, match=r"^now_ns must be a whole number of nanoseconds, not"):
+        sgfast.Engine(POLICY).apply(REMOVE, now_ns)
+    sgfast.Engine(POLICY).apply(REMOVE, np.int64(5))    # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("changes", [None, ["x"], "x", 5, [REMOVE, None], RemoveRule])
+def test_what_is_no_change_is_a_type_error(changes: Any) -> None:
+    engine = sgfast.Engine(POLICY)
+    with pytest.raises(TypeError, match=r"^a change must be a mapping or a value of sgfast\.policy\.changes, not"):
+        engine.apply(changes, 0)
+    assert engine.policy is POLICY
+
+
+@pytest.mark.parametrize("changes", [5, {5}, object])
+def test_what_is_no_change_file_is_a_type_error(changes: Any) -> None:
+    with pytest.raises(TypeError, match=r"^changes must be a change file, its path, its text or a list, not"):
+        replay(changes=changes)
+
+
+def test_odd_arrays_are_judged_as_what_they_hold() -> None:
+    engine = sgfast.Engine(POLICY)
+    rows = np.zeros(10, dtype=sgfast.HEADER_DTYPE)
+    rows.flags.writeable = False
+    assert engine.process(rows).shape == (10,)
+    assert engine.process(rows[::2]).shape == (5,)
+    assert engine.process(rows[:0]).shape == (0,)
+    assert engine.verdict(engine.process_frames([b""], [0])[0]).reason == "malformed"
+
+
+def test_one_capture_needs_no_list() -> None:
+    shop = Path(CAPTURE)
+    assert sgfast.replay(POLICY, shop).packets == sgfast.replay(POLICY, [str(shop)]).packets == 261
+    assert sgfast.replay(POLICY, [bytes(shop)]).packets == 261      # type: ignore[list-item]

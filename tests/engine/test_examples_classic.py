@@ -77,44 +77,6 @@ def test_icmp_rule_of_another_type_or_code_does_not_match() -> None:
     """)  # fmt: skip
 
 
-TIERS = """
-security_groups:
-  - name: web
-    rules:
-      - {direction: inbound, protocol: tcp, ports: "80,443"}
-      - {direction: outbound, protocol: tcp, ports: 5432, destination: db}
-  - name: db
-    rules:
-      - {direction: inbound, protocol: tcp, ports: 5432, source: web}
-  - {name: jump, rules: [{direction: outbound, protocol: all}]}
-instances:
-  - {name: web-1, addresses: [10.0.1.5, 10.0.1.6], security_groups: [web]}
-  - {name: web-2, addresses: [10.0.1.7], security_groups: [web, jump]}
-  - {name: db-1, addresses: [10.0.2.5], security_groups: [db]}
-  - {name: db-2, addresses: [10.0.2.6], security_groups: [db]}
-  - {name: jump-1, addresses: [10.0.3.5], security_groups: [jump]}
-"""
-
-
-def test_database_behind_the_web_group() -> None:
-    openers(TIERS, """
-        tcp client:40000 > web-1:443      -> allow rule web/inbound/1
-        tcp web-1:40000 > db-1:5432       -> allow rule db/inbound/1; egress allow rule web/outbound/1
-        # every address of a member is one
-        tcp 10.0.1.6:40000 > db-2:5432    -> allow rule db/inbound/1
-        # no one else, and nothing else
-        tcp client:40000 > db-1:5432      -> deny no-rule; egress -; ingress deny no-rule
-        tcp 10.0.1.8:40000 > db-1:5432    -> deny no-rule
-        tcp jump-1:40000 > db-1:5432      -> deny no-rule; egress allow rule jump/outbound/1; ingress deny no-rule
-        tcp db-1:40000 > db-2:5432        -> deny no-rule; egress deny no-rule; ingress -
-        tcp web-1:40000 > db-1:22         -> deny no-rule; egress deny no-rule; ingress -
-        # web-2 may say more, but db-1 does not listen to it
-        tcp web-2:40000 > db-1:22         -> deny no-rule; egress allow rule jump/outbound/1; ingress deny no-rule
-        # the group of the destination lies outside: web-1 may call no one else
-        tcp web-1:40000 > client:5432     -> deny no-rule
-    """)  # fmt: skip
-
-
 def test_outbound_whitelist() -> None:
     policy = one_server(
         "direction: outbound, protocol: udp, ports: 53, destination: 192.0.2.53",
@@ -176,57 +138,6 @@ instances:
     """)  # fmt: skip
 
 
-# --- Address groups and names
-
-
-def test_address_group_is_its_addresses_of_the_rules_family() -> None:
-    openers("""
-address_groups:
-  - {name: offices, addresses: [192.0.2.0/24, 198.51.100.7, "2001:db8:1::/48"]}
-  - {name: nobody, addresses: []}
-security_groups:
-  - name: g
-    rules:
-      - {direction: inbound, protocol: tcp, ports: 22, source: offices}
-      - {direction: inbound, ethertype: IPv6, protocol: tcp, ports: 22, source: offices}
-      - {direction: outbound, protocol: udp, destination: {address_group: offices}}
-      - {direction: inbound, protocol: tcp, ports: 80, source: nobody}
-instances:
-  - {name: a, addresses: [10.0.0.5, "2001:db8::5"], security_groups: [g]}
-""", """
-        tcp 192.0.2.255:40000 > a:22        -> allow rule g/inbound/1
-        tcp 198.51.100.7:40000 > a:22       -> allow rule g/inbound/1
-        tcp 198.51.100.8:40000 > a:22       -> deny no-rule
-        tcp [2001:db8:1::9]:40000 > a:22    -> allow rule g/inbound/2
-        tcp [2001:db8:2::9]:40000 > a:22    -> deny no-rule
-        udp a:40000 > 192.0.2.1:514         -> allow rule g/outbound/1
-        udp a:40000 > 192.0.3.1:514         -> deny no-rule
-        udp a:40000 > [2001:db8:1::9]:514   -> deny no-rule
-        tcp 192.0.2.1:40000 > a:80          -> deny no-rule
-    """)  # fmt: skip
-
-
-def test_address_group_and_security_group_of_one_name() -> None:
-    openers("""
-address_groups:
-  - {name: x, addresses: [192.0.2.0/24]}
-security_groups:
-  - name: x
-    rules:
-      - {direction: inbound, protocol: tcp, ports: 22, source: {group: x}}
-      - {direction: inbound, protocol: tcp, ports: 80, source: {address_group: x}}
-      - {direction: outbound, protocol: all, destination: {cidr: 10.0.0.0/8}}
-instances:
-  - {name: a, addresses: [10.0.0.5], security_groups: [x]}
-  - {name: b, addresses: [10.0.0.6], security_groups: [x]}
-""", """
-        tcp a:40000 > b:22         -> allow rule x/inbound/1
-        tcp a:40000 > b:80         -> deny no-rule
-        tcp 192.0.2.1:40000 > a:80 -> allow rule x/inbound/2
-        tcp 192.0.2.1:40000 > a:22 -> deny no-rule
-    """)  # fmt: skip
-
-
 # --- Routers and pods: an instance that owns a network (SPEC 2.6)
 
 ROUTED = """
@@ -240,30 +151,6 @@ instances:
   - {name: pod, addresses: [10.1.2.3], security_groups: [own]}
   - {name: edge, addresses: [10.1.2.0/31], security_groups: [own]}
 """
-
-
-def test_longest_prefix_owns_the_address() -> None:
-    openers(ROUTED, """
-        tcp client:40000 > 10.1.2.2:8080  -> allow rule pods/inbound/1
-        tcp client:40000 > 10.1.2.3:8080  -> deny no-rule
-        udp client:40000 > 10.1.2.3:53    -> allow rule own/inbound/1
-        tcp client:40000 > 10.1.2.4:8080  -> allow rule pods/inbound/1
-        udp client:40000 > 10.1.2.0:53    -> allow rule own/inbound/1
-        udp client:40000 > 10.1.2.1:53    -> allow rule own/inbound/1
-        udp client:40000 > 10.1.2.2:53    -> deny no-rule
-        tcp client:40000 > 10.2.0.1:8080  -> deny no-rule
-        # from pod to router: a member of pods is whoever owns the address
-        tcp 10.1.9.9:40000 > 10.2.0.1:53  -> allow rule nat/inbound/1; egress allow rule pods/outbound/1
-        tcp 10.1.2.3:40000 > 10.2.0.1:53  -> deny no-rule; egress deny no-rule; ingress -
-        # two pods of one node do not leave it, nor do two addresses of the router
-        tcp 10.1.9.9:40000 > 10.1.9.10:80 -> local; egress -; ingress -
-        tcp 10.1.1.255:4000 > 10.1.3.0:80 -> local
-        tcp 10.0.0.1:4000 > 10.255.0.0:80 -> local
-        tcp client:40000 > 11.0.0.0:80    -> out-of-scope; egress -; ingress -
-        udp 9.255.255.255:1 > client:53   -> out-of-scope
-        tcp [2001:db8:ff::9]:1 > [2001:db8::1]:80 -> local
-        tcp [2001:db9::1]:1 > [2001:db8::1]:80    -> deny no-rule
-    """)  # fmt: skip
 
 
 def test_multicast_and_broadcast_belong_to_no_instance() -> None:

@@ -1,4 +1,4 @@
-"""What a frame holds, and what needs no filter (SPEC 3.1 to 3.4). ``scenario`` says how to read a table."""
+"""The content of frames, and packets that need no filter (SPEC 3.1 to 3.4). ``scenario`` says how to read a table."""
 
 from __future__ import annotations
 
@@ -103,46 +103,6 @@ def test_what_a_frame_holds(name: str) -> None:
     assert fits(said, read_expected(words)), spelled(said)
     if not words.startswith("allow"):
         assert engine.dataplane.counters["live_tuples"] == 0
-
-
-# Link types other than Ethernet: frame, link type, and what is said of it.
-LINKS: dict[str, tuple[bytes, int, str]] = {
-    "raw IPv4": (SYN, 101, "allow rule"),
-    "raw IPv6": (SYN6, 101, "allow rule"),
-    "raw, as BSD numbers it": (SYN6, 12, "allow rule"),
-    "raw, as OpenBSD numbers it": (SYN, 14, "allow rule"),
-    "raw, neither version": (b"\x50" + SYN[1:], 101, "deny malformed; egress -; ingress -"),
-    "raw, nothing at all": (b"", 101, "deny malformed; egress -; ingress -"),
-    "IPv4 only": (SYN, f.LINK_IPV4, "allow rule"),
-    "IPv6 only": (SYN6, f.LINK_IPV6, "allow rule"),
-    "IPv6 only, IPv4 inside": (SYN, f.LINK_IPV6, "deny malformed; egress -; ingress -"),
-    "loopback of a little-endian host": (f.null(SYN, 2), f.LINK_NULL, "allow rule"),
-    "loopback of a big-endian host": (f.null(SYN, 2, byteorder="big"), f.LINK_NULL, "allow rule"),
-    "loopback, IPv6 of Linux": (f.null(SYN6, 10), f.LINK_NULL, "allow rule"),
-    "loopback, IPv6 of NetBSD": (f.null(SYN6, 24), f.LINK_NULL, "allow rule"),
-    "loopback, IPv6 of FreeBSD": (f.null(SYN6, 28), f.LINK_NULL, "allow rule"),
-    "loopback, IPv6 of macOS": (f.null(SYN6, 30), f.LINK_NULL, "allow rule"),
-    "loopback, another family": (f.null(SYN, 7), f.LINK_NULL, "not-ip"),
-    "loopback, cut": (f.null(SYN, 2)[:3], f.LINK_NULL, "deny malformed; egress -; ingress -"),
-    "OpenBSD loopback": (f.null(SYN6, 24, byteorder="big"), f.LINK_LOOP, "allow rule"),
-    "OpenBSD loopback is in network byte order": (f.null(SYN, 2), f.LINK_LOOP, "not-ip"),
-    "cooked": (f.sll(SYN), f.LINK_SLL, "allow rule"),
-    "cooked, VLAN": (f.sll(f.vlan(SYN6)), f.LINK_SLL, "allow rule"),
-    "cooked, ARP": (f.sll(bytes(28), 0x0806), f.LINK_SLL, "not-ip"),
-    "cooked, cut": (f.sll(SYN)[:15], f.LINK_SLL, "deny malformed; egress -; ingress -"),
-    "cooked, version 2": (f.sll2(SYN6), f.LINK_SLL2, "allow rule"),
-    "cooked, version 2, cut": (f.sll2(SYN)[:19], f.LINK_SLL2, "deny malformed; egress -; ingress -"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", LINKS)
-def test_what_stands_below_ip(name: str) -> None:
-    frame, link_type, words = LINKS[name]
-    policy = policy_of(PEERS)
-    engine, reference = Engine(policy), ReferenceEngine(policy)
-    said = from_engine(engine, engine.process_frames([frame], [START_NS], link_type=link_type)[0])
-    assert said == from_reference(reference.process_frame(START_NS, frame, link_type=link_type))
-    assert fits(said, read_expected(words)), spelled(said)
 
 
 def test_broken_packets_touch_no_connection() -> None:

@@ -9,7 +9,6 @@ from peers_and_filter import (
     OPEN_OUT,
     PEERS,
     room_for,
-    tcp,
 )
 from scenario import (
     policy_of,
@@ -61,54 +60,6 @@ def test_full_table_says_no_rule_of_the_denied() -> None:
     engine.check("10.0.0.5", "203.0.113.9", "udp", sport=80, dport=1)
     side = engine.check("203.0.113.9", "10.0.0.5", "udp", sport=2, dport=80).ingress
     assert side is not None and (side.reason, side.rule) == ("table-full", None)
-
-
-def test_connection_between_two_instances_takes_one_place() -> None:
-    """SPEC 1.1."""
-    run_both_families(PEERS + room_for(2), """
-        udp db:1 > web:80   -> allow rule
-        udp client:1 > db:80 -> allow rule
-        udp web:80 > db:1   -> allow established
-        udp db:80 > client:1 -> allow established
-        udp client:2 > db:80 -> deny table-full; ingress deny table-full
-        udp db:2 > web:80   -> deny table-full; egress deny table-full; ingress -
-    """)  # fmt: skip
-
-
-def test_answer_on_one_side_protects_the_tuple() -> None:
-    policy = f"""
-security_groups:
-  - {{name: w, rules: [{OPEN_OUT}]}}
-  - {{name: d, rules: [{OPEN_IN}, {OPEN_OUT}]}}
-{INSTANCES}"""
-    run_both_families(policy + room_for(1), """
-        @0 udp db:1 > web:99    -> deny no-rule; egress allow rule; ingress deny no-rule
-        # nobody answered: gone
-        @1 udp db:2 > web:99    -> deny no-rule; egress allow rule; ingress deny no-rule
-        @1 udp client:3 > db:80 -> allow rule
-        @1 udp db:2 > web:99    -> deny no-rule; egress allow rule; ingress deny no-rule
-        # web's side begins a connection that nobody answers; to db's it is the answer
-        @2 udp web:99 > db:2    -> allow established; egress allow rule; ingress allow established
-        @3 udp client:3 > db:80 -> deny table-full
-    """)  # fmt: skip
-
-
-def test_reopening_makes_a_connection_young_again_and_unanswered() -> None:
-    run_both_families(PEERS + room_for(2), tcp("@0 > S", "@0 < SA", "@0 > R") + """
-        @1 udp client:2 > web:80      -> allow rule
-        @2 tcp client:40000 > web:80 S -> allow rule
-        # now 2 is the oldest without an answer
-        @3 udp client:3 > web:80      -> allow rule
-        @3 udp web:80 > client:2      -> deny no-rule
-        @3 tcp web:80 > client:40000 SA -> allow established
-    """)  # fmt: skip
-    run_both_families(PEERS + room_for(1), tcp("@0 > S", "@0 < SA", "@0 > R") + """
-        @1 udp client:2 > web:80       -> deny table-full
-        @2 tcp client:40000 > web:80 S -> allow rule
-        # the answer was the old connection's
-        @3 udp client:2 > web:80       -> allow rule
-        @3 tcp web:80 > client:40000 SA -> deny midstream
-    """)  # fmt: skip
 
 
 def test_syn_that_one_side_denies_leaves_the_reply_of_the_other_sides_connection() -> None:
@@ -169,25 +120,6 @@ def test_key_that_opens_again_at_its_deadline_is_a_new_connection() -> None:
     assert engine.dataplane.counters["opened"] == 3
 
 
-def test_refused_connection_gives_its_place_back_at_once() -> None:
-    run_both_families(PEERS + room_for(1), tcp(
-        "@0 > S -> allow rule", "@0 < RA -> allow established",
-    ) + """
-        @0 udp client:1 > web:80 -> allow rule
-        @0 udp web:80 > client:1 -> allow established
-    """ + tcp("@0 > S -> deny table-full"))  # fmt: skip
-
-
-def test_full_table_in_causal_mode_makes_nothing_moot() -> None:
-    run_both_families(PEERS + room_for(1), """
-        @0 udp client:1 > web:80         -> allow rule
-        @0 udp web:80 > client:1         -> allow established
-        @0 tcp client:2 > web:80 S       -> deny table-full
-        @0 tcp client:2 > web:80 A       -> deny midstream
-        @0 tcp web:80 > client:2 SA      -> deny midstream
-    """, mode="causal")  # fmt: skip
-
-
 def test_denied_pings_and_peers_take_no_more_room_than_there_is() -> None:
     engine = run(FILTER + room_for(3), """
         @0 ping client > web id=1        -> deny no-rule
@@ -205,21 +137,13 @@ def test_denied_pings_and_peers_take_no_more_room_than_there_is() -> None:
     assert engine.dataplane.counters["live_tuples"] == 3
 
 
-def test_moot_keys_take_places_and_give_them() -> None:
-    run_both_families(FILTER + room_for(2), """
-        @0 tcp client:1 > web:22 S       -> deny no-rule
-        @1 tcp client:2 > web:22 S       -> deny no-rule
-        @2 tcp client:1 > web:22 A       -> moot opener-denied
-        # the older of the two goes, however lately it was refreshed, and even if its opener comes again
-        @2 tcp client:1 > web:22 S       -> deny no-rule
-        @3 udp client:3 > web:80         -> allow rule
-        @3 udp web:80 > client:3         -> allow established
-        @4 tcp client:1 > web:22 A       -> deny midstream
-        @4 tcp client:2 > web:22 A       -> moot opener-denied
-        @5 udp client:4 > web:80         -> allow rule
-        @5 udp web:80 > client:4         -> allow established
-        @5 tcp client:2 > web:22 A       -> deny midstream
-        # no room for a mark: denied, but not moot
-        @6 tcp client:5 > web:22 S       -> deny no-rule
-        @6 tcp web:22 > client:5 SA      -> deny midstream
-    """, mode="causal")  # fmt: skip
+def test_connection_between_two_instances_takes_one_place() -> None:
+    """SPEC 1.1."""
+    run_both_families(PEERS + room_for(2), """
+        udp db:1 > web:80   -> allow rule
+        udp client:1 > db:80 -> allow rule
+        udp web:80 > db:1   -> allow established
+        udp db:80 > client:1 -> allow established
+        udp client:2 > db:80 -> deny table-full; ingress deny table-full
+        udp db:2 > web:80   -> deny table-full; egress deny table-full; ingress -
+    """)  # fmt: skip

@@ -83,17 +83,6 @@ def test_each_kind_of_infrastructure_by_who_sends_and_who_receives_it(number: in
     openers(POLICY, RECEIVED.format(free, None, by_rules, n=number))
 
 
-def test_between_strangers_all_of_it_is_exempt() -> None:
-    openers(POLICY, """
-        udp 0.0.0.0:68 > 255.255.255.255:67         -> exempt
-        udp 192.0.2.1:67 > 255.255.255.255:68       -> exempt
-        icmpv6 fe80::1 > ff02::1 134/0              -> exempt
-        icmpv6 fe80::1 > ff02::2 133/0              -> exempt
-        icmpv6 fe80::1 > ff02::1:ff00:5 135/0       -> exempt
-        icmpv6 fe80::1 > ff02::16 143/0             -> out-of-scope
-    """)  # fmt: skip
-
-
 def test_between_instances_the_sender_is_not_asked_and_the_receiver_is() -> None:
     run(POLICY, """
         @0 udp a:68 > o:67    -> allow rule open/inbound/1; egress allow infrastructure; ingress allow rule
@@ -113,32 +102,6 @@ def test_between_instances_the_sender_is_not_asked_and_the_receiver_is() -> None
     """)  # fmt: skip
 
 
-def test_receivers_connection_lives_and_dies_like_any_other() -> None:
-    run(POLICY, """
-        @0       udp a:68 > o:67    -> allow rule; ingress allow rule
-        @30-1ns  udp a:68 > o:67    -> allow established; ingress allow established
-        @60-1ns  udp a:68 > o:67    -> allow rule; ingress allow rule
-        @61      error o > a about udp a:68 > o:67 -> deny no-rule; egress allow related; ingress deny invalid
-    """.replace("deny no-rule; egress", "deny invalid; egress"))  # fmt: skip
-
-
-def test_it_makes_nothing_moot_and_what_it_denies_is_no_attempt() -> None:
-    """SPEC 9.2, 10.2: a denied DHCP answer says nothing about the question."""
-    engine = run(POLICY, """
-        @0 udp a:67 > client:68     -> deny infrastructure
-        @0 udp client:68 > a:67     -> deny no-rule
-        @1 udp a:67 > client:68     -> deny infrastructure
-        @1 udp client:68 > a:67     -> deny no-rule
-        @1 udp client:68 > o:67     -> allow rule
-        @1 udp o:67 > client:68     -> deny infrastructure
-        @1 udp client:68 > o:67     -> allow established
-        @2 udp o:68 > a:67          -> deny no-rule; egress allow infrastructure; ingress deny no-rule
-        @2 udp o:68 > a:67          -> deny no-rule; egress allow infrastructure; ingress deny no-rule
-    """, mode="causal")  # fmt: skip
-    counters = engine.dataplane.counters
-    assert (counters["opened"], counters["denied"]) == (1, 2)
-
-
 def test_vpcs_without_a_peering_come_before_the_receivers_rules_and_after_what_is_denied() -> None:
     policy = POLICY.replace("settings", "vpcs: [{name: red}, {name: blue}]\nsettings").replace(
         "{name: o,", "{name: o, vpc: blue,").replace("{name: a,", "{name: a, vpc: red,").replace(
@@ -150,7 +113,7 @@ def test_vpcs_without_a_peering_come_before_the_receivers_rules_and_after_what_i
 
 
 def both_say(frames: list[bytes], setting: str = "by-role") -> list[str]:
-    """What engine (by one thread and by two) and reference say of frames in order."""
+    """Verdicts of frames in order, by the engine (with one thread and with two) and by the reference."""
     policy = policy_of(POLICY.replace("by-role", setting))
     reference = ReferenceEngine(policy)
     expected = [spelled(from_reference(reference.process_frame(0, frame))) for frame in frames]

@@ -13,8 +13,8 @@ from scenario import run
 
 import sgfast
 from sgfast.errors import ArgumentError
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import AddRule, ModifyRule, apply_change
-from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Rule
 
 POLICY = """
@@ -75,13 +75,6 @@ def test_to_write_a_rule_in_other_words_cuts_nothing(name: str, before: str, aft
         @1 apply same -> 0 disconnected
         @2 {packet}   -> allow
     """, changes={"same": ModifyRule("w", "r", rule_of(after))})  # fmt: skip
-
-
-def test_another_rule_does_cut() -> None:
-    run(POLICY % "protocol: tcp, ports: 0-65535", """
-        @0 tcp client:999 > web:22 -> allow rule r
-        @1 apply other             -> 1 disconnected
-    """, changes={"other": ModifyRule("w", "r", rule_of("protocol: tcp, ports: 1-65535"))})  # fmt: skip
 
 
 @pytest.mark.parametrize(("fields", "text"), [

@@ -46,7 +46,7 @@ instances:
   - {name: b, addresses: [10.0.0.6, "2001:db8::6"], security_groups: [sg-AB]}
 """
 
-#: How many statements of each clause are the seed's. The default values of clause 2 are those of 5.2 and 8.5.
+#: The number of statements of each clause that are the seed's. The default values of clause 2 are those of 5.2 and 8.5.
 STATEMENTS = {
     "1": 3, "2": 1, "2.1": 1, "2.2": 1, "3.6": 1, "4.8": 1, "4.9": 1, "4.11": 2, "4.12": 1, "5.2": 1, "6.2": 1,
     "6.3": 1, "6.4": 2, "6.5": 1, "6.7": 1, "7.2": 3, "8.1": 1, "8.3": 1, "8.5": 1, "10.4": 1,
@@ -379,7 +379,7 @@ TLS = Rule("", "inbound", 4, 6, ((443, 443),))
 FROM_30 = policy_of(SG_AB).group_by_name["sg-AB"].rules[3]
 assert str(FROM_30.peer) == "10.5.6.30/32"
 
-#: What the seed lists. Whether the rules still allow what came in makes no difference.
+#: The seed's list. Whether the rules still allow what came in makes no difference.
 RULE_CHANGES: Changes = {
     "add inbound": AddRule("sg-AB", TLS),
     "add outbound": AddRule("sg-AB", replace(TLS, direction="outbound")),

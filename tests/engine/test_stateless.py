@@ -21,7 +21,7 @@ from stories import write_changes, write_story
 from sgfast import load_snapshot, replay, save_snapshot
 from sgfast.engine import MIDSTREAMS, Engine
 from sgfast.errors import PolicyError
-from sgfast.policy.changes import AddInstance, AddRule, Change, RemoveInstance, RemoveRule
+from sgfast.policy.changes import AddInstance, AddRule, Change
 from sgfast.policy.model import Instance, Rule
 from sgfast.report.lines import ConnectionLines
 
@@ -93,15 +93,6 @@ def test_icmp_answers_and_errors_are_judged_by_their_own_types() -> None:
     """, changes={"errors": errors})
 
 
-def test_error_that_concerns_a_connection_of_the_stateful_end_only() -> None:
-    allow = [AddRule("s", Rule("err", "outbound", 4, 1, icmp_type=3))]
-    run(TWO, """
-        apply allow
-        udp web:40000 > loose:53                          -> allow rule; egress allow rule w/outbound/1
-        error loose > web about udp web:40000 > loose:53  -> allow related; egress allow rule err; ingress allow related
-    """, changes={"allow": allow})
-
-
 def test_between_a_stateful_and_a_stateless_instance_each_filter_keeps_to_its_own() -> None:
     run_both_families(TWO, """
         @0  tcp web:40000 > loose:80 S   -> allow rule; egress allow rule; ingress allow rule
@@ -131,7 +122,7 @@ def test_denied_syn_is_moot_and_any_other_denied_packet_is_not() -> None:
         @3  tcp client:40000 > loose:80 S   -> allow rule
         @3  tcp loose:80 > client:30000 SA  -> deny no-rule
         @3  tcp client:30000 > loose:80 A   -> allow rule
-        # What the stateful end denies is moot for both.
+        # A connection that the stateful end denies is moot for both.
         @4  udp loose:53 > web:50           -> deny no-rule; egress deny no-rule
         @4  tcp loose:40000 > web:40001 S   -> deny no-rule; egress allow rule; ingress deny no-rule
         @4  tcp web:40001 > loose:40000 SA  -> moot
@@ -163,47 +154,6 @@ def test_reply_to_a_ping_that_stateless_rules_denied_is_moot() -> None:
     """, mode="causal")
 
 
-def test_an_opener_that_stateless_rules_allow_at_last_ends_the_moot_time() -> None:
-    opened = [AddRule("s", Rule(f"late-{family}", "inbound", family, 6, ((81, 81),))) for family in (4, 6)]
-    for family in (4, 6):
-        engine = run(TWO, """
-            @0  tcp client:40000 > loose:81 S   -> deny no-rule
-            @0  tcp loose:81 > client:40000 SA  -> moot
-            @1  apply opened -> 0 disconnected
-            @1  tcp client:40000 > loose:81 A   -> moot
-            @2  tcp client:40000 > loose:81 S   -> allow rule
-            @2  tcp loose:81 > client:40000 SA  -> allow rule
-            @2  tcp client:40000 > loose:81 A   -> allow rule
-        """, changes={"opened": opened}, mode="causal", family=family)
-        assert {k: engine.dataplane.counters[k] for k in ("opened", "denied", "live_tuples")} == {
-            "opened": 0, "denied": 1, "live_tuples": 0,
-        }  # fmt: skip
-
-
-@pytest.mark.parametrize("on_change", ["cut-inbound", "cut-unmatched", "keep"])
-def test_a_change_is_felt_by_the_next_packet_and_cuts_nothing(on_change: str) -> None:
-    changes = {"no-http": [RemoveRule("s", "s/inbound/1"), RemoveRule("s", "s/inbound/2")]}
-    run_both_families(f"settings: {{on_change: {on_change}}}\n" + TWO, """
-        @0  tcp client:40000 > loose:80 S   -> allow rule
-        @0  tcp loose:80 > client:40000 SA  -> allow rule
-        @1  apply no-http -> 0 disconnected
-        @1  tcp client:40000 > loose:80 A   -> deny no-rule
-        @1  tcp loose:80 > client:40000 A   -> allow rule
-    """, changes=changes)
-
-
-def test_an_instance_that_comes_back_in_stateless_groups_has_no_connections_any_more() -> None:
-    again = Instance("web", "default", (ip_network("10.0.0.6"),), ("s",))
-    changes: dict[str, Any] = {"again": [RemoveInstance("web"), AddInstance(again)]}
-    run(TWO, """
-        @0  tcp web:1000 > client:443 S     -> allow rule
-        @0  tcp client:443 > web:1000 SA    -> allow established
-        @1  apply again
-        @1  tcp client:443 > web:1000 A     -> deny no-rule
-        @1  tcp client:443 > web:80 A       -> allow rule
-    """, changes=changes)
-
-
 def test_the_opener_at_a_stateless_end_was_seen_by_the_other_end_too() -> None:
     """SPEC 9.3: whoever saw the beginning of a connection does not infer one."""
     run_both_families(TWO, """
@@ -211,24 +161,6 @@ def test_the_opener_at_a_stateless_end_was_seen_by_the_other_end_too() -> None:
         @1  tcp web:80 > loose:40000 A     -> deny midstream; egress deny midstream
         @1  tcp web:80 > loose:40001 A     -> deny no-rule; egress allow inferred; ingress deny no-rule
     """, midstream="infer")
-
-
-def test_other_vpcs_and_broken_packets_are_denied_before_any_rule() -> None:
-    policy = """
-vpcs: [{name: one}, {name: two}]
-security_groups:
-  - {name: s, stateful: false, rules: [{direction: inbound, protocol: all}, {direction: outbound, protocol: all}]}
-instances:
-  - {name: a, vpc: one, addresses: [10.0.0.5], security_groups: [s]}
-  - {name: b, vpc: two, addresses: [10.0.0.6], security_groups: [s]}
-"""
-    run(policy, """
-        tcp a:1 > b:2 A       -> deny vpc-isolated
-        udp client:1 > b:2    -> allow rule
-    """)
-    engine = Engine(policy_of(policy))
-    broken = ethernet(ip("198.51.100.7", "10.0.0.5", tcp(1, 2, "A", data_offset=4)))
-    assert engine.verdict(engine.process_frames([broken], [0])[0]).reason == "malformed"
 
 
 def test_check_and_explain_know_no_connections_either() -> None:

@@ -20,7 +20,7 @@ from traffic import OUTSIDE, policies
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
 from sgfast.explaining import CLIENT_PORT, Explained, SideExplained, explain
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.loaded import having
 from sgfast.policy.model import (
     PORT_PROTOCOLS,

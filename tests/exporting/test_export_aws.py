@@ -20,8 +20,8 @@ from provider_commands import executed, provider_command
 
 from sgfast.errors import ExportError
 from sgfast.exporting import aws
-from sgfast.live.aws import policy_from_boto3
-from sgfast.policy.document import load_policy, parse_policy
+from sgfast.importing.live_aws import policy_from_boto3
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import AddressGroupPeer, Policy
 
 boto3 = pytest.importorskip("boto3")

@@ -20,7 +20,7 @@ from sgfast.exporting import address_sets, connections, nftables
 from sgfast.exporting.address_sets import views
 from sgfast.exporting.connections import commands
 from sgfast.exporting.nftables import ruleset, update, zones
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Instance
 from sgfast.reference.addresses import longest_prefix_owner
 

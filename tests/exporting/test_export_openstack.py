@@ -17,9 +17,9 @@ from provider_commands import executed, provider_command
 from running_neutron import command, environment, running_neutron
 
 from sgfast.exporting import openstack as exporting
-from sgfast.live.openstack import read_account
-from sgfast.policy.document import parse_policy
-from sgfast.policy.formats import import_sources
+from sgfast.importing.live_openstack import read_account
+from sgfast.importing.reading import import_sources
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 
 if neutron_python() is None:

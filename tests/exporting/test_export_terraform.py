@@ -19,9 +19,9 @@ from sgfast import Policy
 from sgfast.errors import ExportError
 from sgfast.exporting import openstack, terraform
 from sgfast.exporting.expressible import Target
-from sgfast.policy.document import parse_policy
-from sgfast.policy.formats import import_sources
-from sgfast.policy.formats.sources import Source
+from sgfast.importing.reading import import_sources
+from sgfast.importing.sources import Source
+from sgfast.loading import parse_policy
 from sgfast.policy.model import SecurityGroup
 from sgfast.policy.profiles import NEUTRON
 

@@ -18,7 +18,7 @@ from flow_logs import CLIENT, DB, GOOD, POLICY, WEB, assert_adds_up, record
 from sgfast.errors import FlowLogError
 from sgfast.flow_logs import check_logs
 from sgfast.flow_logs.records import DEFAULT_FIELDS
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 
 
 @pytest.mark.parametrize(

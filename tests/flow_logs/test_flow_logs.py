@@ -17,7 +17,7 @@ from frames import ethernet, icmp, ip
 
 from sgfast.flow_logs import FlowLog, Record, check_logs, checking, judging
 from sgfast.flow_logs.conversations import UNKNOWN_ORDER
-from sgfast.policy.document import load_policy, parse_policy
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 from sgfast.report.flow_log_lines import FORMATS
 

@@ -1,4 +1,4 @@
-"""What ``run.py`` starts: libFuzzer's loop around one target. ``loop.py TARGET`` and libFuzzer's arguments."""
+"""LibFuzzer's loop around one target, for ``run.py``: ``loop.py TARGET`` and libFuzzer's arguments."""
 
 from __future__ import annotations
 

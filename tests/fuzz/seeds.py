@@ -1,4 +1,4 @@
-"""What the fuzzers begin with: small inputs that are right, of all that tests can build and the repository has."""
+"""Inputs to begin fuzzing with: small and right, of all that tests can build and the repository has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes any bytes, and raises if sgfast does anything with them that it must not.
+"""Targets of fuzzing: each takes any bytes, and raises if sgfast does anything with them that it must not.
 
 A target remembers nothing from one input to the next that changes what it says of it, so that an input that made it
 fail makes it fail again, alone.
@@ -23,9 +23,9 @@ from sgfast import Policy
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
 from sgfast.engine import LINK_TYPES, MIDSTREAMS, MODES, Engine
 from sgfast.errors import PolicyError
+from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import apply_changes
-from sgfast.policy.document import parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import AddressGroup, Instance, Rule, SecurityGroup, Settings, Timeouts, Vpc
 from sgfast.proving import Expectations
@@ -147,7 +147,7 @@ def frames(data: bytes) -> None:
         return
     link_type = LINK_TYPES[head[0] % len(LINK_TYPES)]
     pieces = body.split(NEXT_FRAME)[:8]
-    # What the capture left out of the last one.
+    # Bytes of the last one that the capture left out.
     wires = [len(piece) for piece in pieces]
     wires[-1] += int.from_bytes(head[2:4], "big")
     both(bool(head[1] & 1), bool(head[1] & 2), bool(head[1] & 4)).judge(pieces, link_type, wires)

@@ -1,4 +1,4 @@
-"""What is fuzzed holds for every input that fuzzing begins with, and for some thousand changed ones; and findings.
+"""Targets of fuzzing hold for every input that it begins with, and for some thousand changed ones; and findings.
 
 The fuzzers themselves, steered by coverage and with sanitizers, are ``python tests/fuzz/run.py TARGET``.
 """

@@ -14,7 +14,7 @@ from dataclasses import replace
 import frames as f
 from ctnetlink import Entry
 from nft import DISCONNECTED
-from oracle import Kernel, Side, with_checksum
+from oracle import Kernel, Side
 
 from sgfast.policy.changes import Change, apply_change
 from sgfast.policy.model import Policy
@@ -44,7 +44,7 @@ def change_kernel(kernel: Kernel, before: Policy, changes: Iterable[Change]) -> 
 
 
 def instances_concerned(before: Policy, after: Policy) -> set[str]:
-    """Those in a group, before or after, whose rules or members are others now (SPEC 6.3)."""
+    """Members of a group, before or after, whose rules or members are others now (SPEC 6.3)."""
     found = set()
     for group in {*before.group_by_name, *after.group_by_name}:
         rules, members = [], []
@@ -101,4 +101,4 @@ def opener_of(entry: Entry) -> bytes:
         layer = (f.icmp if entry.family == 4 else f.icmpv6)(kind, 0, identifier)
     else:
         layer = f.other(entry.protocol, bytes(8))
-    return with_checksum(f.ip(str(entry.source), str(entry.destination), layer))
+    return f.with_checksum(f.ip(str(entry.source), str(entry.destination), layer))

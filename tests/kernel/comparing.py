@@ -38,7 +38,7 @@ START = 1_700_000_000 * SECOND
 REAL_SECONDS = 1
 
 
-#: Of a side's TCP connection: state, packet, state.
+#: Steps of a side's TCP connection: state, packet, state.
 Transition = tuple[str, str, str]
 
 
@@ -66,9 +66,9 @@ class Watched(ReferenceEngine):
 
 @dataclass
 class History:
-    """What happened to a connection's key at one side that matters to Linux and not to SPEC."""
+    """The history of a connection's key at one side that matters to Linux and not to SPEC."""
 
-    #: Of the packet that is being judged: what SPEC says of it at this side, if it gets there.
+    #: SPEC's verdict on the packet that is being judged at this side, if it gets there.
     reason: str | None = None
     transition: Transition | None = None
     #: It goes the opener's way, and there was none the other way.
@@ -188,7 +188,7 @@ TOGETHER_AGAIN = {
 
 @dataclass(frozen=True)
 class Turned:
-    """How many connections a change disconnected."""
+    """The number of connections that a change disconnected."""
 
     by_engine: int
     by_kernel: int
@@ -197,7 +197,7 @@ class Turned:
 class Comparison:
     """Judges steps with engine and kernel. ``hits``: by name of difference how many packets it excused."""
 
-    #: What may differ.
+    #: Differences that are none of the engine's faults.
     differences = DIFFERENCES
 
     def __init__(self, policy: Policy) -> None:
@@ -287,7 +287,7 @@ class Comparison:
             if excuse in excuses[agreed] and not DIFFERENCES[excuse].parts:
                 DIFFERENCES[excuse].mend(packet, path[agreed])
                 agreed += 1
-            # Of the sides after it one has seen the packet, the kernel's or the engine's.
+            # One of the sides after it has seen the packet, the kernel's or the engine's.
             for past in pasts[agreed:]:
                 past.apart.add(excuse)
                 past.parted = True

@@ -10,7 +10,7 @@ from typing import Any
 
 import frames as f
 import numpy as np
-from oracle import STEP_SECONDS, with_checksum
+from oracle import STEP_SECONDS
 from policy_changes import Changer
 from traffic import OUTSIDE, PORTS, TCP_BOTH_OPEN, TCP_SCRIPT
 
@@ -19,7 +19,7 @@ from sgfast.policy.changes import Change, apply_changes
 from sgfast.policy.model import Policy
 from sgfast.reference.addresses import visible_prefixes
 
-#: What random packets carry. SCTP and DCCP are not among them: Linux tracks their states.
+#: Protocols of random packets. SCTP and DCCP are not among them: Linux tracks their states.
 PROTOCOLS = (6, 6, 6, 6, 6, 6, 17, 17, 17, 1, 1, 47, 50, 253)
 TCP_ODD = ("S", "S", "SA", "A", "FA", "FA", "R", "RA", "", "SF", "SR", "F", "FPU", "SU", "AU", "FAU", "SE", "P", "RF",
            "SAEC")  # fmt: skip
@@ -93,7 +93,7 @@ class Conversations:
                 self.talks.remove(talk)
             seconds = int(self.pick(SILENCES)) if n % silence_every == silence_every - 1 else 0
             assert seconds % STEP_SECONDS == 0
-            yield Step(seconds, with_checksum(self._next(talk)))
+            yield Step(seconds, f.with_checksum(self._next(talk)))
 
     def _turn(self, changer: Changer) -> Iterator[Turn]:
         changes = changer.changes(self.policy)
@@ -156,8 +156,7 @@ class Conversations:
     def _error_about(self, talk: Conversation) -> bytes:
         """An ICMP error that quotes the last packet, mostly from where it went to where it came from."""
         quoted = talk.last
-        width, at = (4, 12) if talk.family == 4 else (16, 8)
-        source, destination = (str(ip_address(quoted[at + width * n : at + width * (n + 1)])) for n in (0, 1))
+        source, destination = (str(ip_address(end)) for end in f.ends_of(quoted))
         outside = OUTSIDE[talk.family]
         sender = destination if self.rng.integers(4) else str(self.pick(outside))
         receiver = source if self.rng.integers(8) else str(self.pick(self.inside[talk.family]))

@@ -21,7 +21,7 @@ ERROR, DONE = 2, 3
 NEW, GET, DELETE = 0x100, 0x101, 0x102
 ORIGINAL, STATUS, PROTOCOL_INFO, TIMEOUT, MARK, ZONE = 1, 3, 4, 7, 8, 18
 SEEN_REPLY = 1 << 1
-#: Of an attribute's type: without the bits for nested and byte order.
+#: An attribute's type without the bits for nested and byte order.
 TYPE_BITS = 0x3FFF
 RECEIVED_BYTES = 1 << 20
 
@@ -45,7 +45,7 @@ class Entry:
     timeout: int
     #: Linux's number of it; None for other protocols.
     tcp_state: int | None
-    #: What the kernel knows it by, in its zone.
+    #: The kernel's name for it, in its zone.
     tuple: bytes
     zone: int
 

@@ -25,6 +25,7 @@ from typing import ClassVar
 from comparing import DIFFERENCES, Comparison, Turned, Watched
 from conversations import Turn
 from ctnetlink import Entry, Key, Table
+from frames import checksum, ends_of
 from oracle import (
     PACKET_BYTES,
     SYN_SENT2,
@@ -55,7 +56,7 @@ SETTINGS = SYSCTLS | {
 }
 
 
-#: What the packets of ``conversations`` carry besides ICMP.
+#: Protocols of the packets of ``conversations`` besides ICMP.
 PROTOCOLS = (6, 17, 47, 50, 253)
 
 
@@ -103,7 +104,7 @@ class HostSide(Side):
         self.instance = instance
         self.table = ZoneTable(zone, host.table)
         self.refreshed = 0
-        #: What a change disconnected: set, element, and the seconds that it has left.
+        #: Connections that a change disconnected: set, element, and the seconds that it has left.
         self.cut: dict[tuple[str, str], int] = {}
         self._cut = {}
         self._host = host
@@ -303,7 +304,7 @@ def _spelled(key: Key) -> set[str]:
 
 
 def _with_times_of_oracle(policy: Policy) -> Policy:
-    """Of what the kernel times otherwise than SPEC 5.2, the times by which ``oracle.lifetime`` tells it."""
+    """The times by which ``oracle.lifetime`` tells what the kernel times otherwise than SPEC 5.2."""
     timeouts = replace(policy.settings.timeouts, unidirectional=UNKNOWN_SECONDS)
     return replace(policy, settings=replace(policy.settings, timeouts=timeouts))
 
@@ -311,7 +312,7 @@ def _with_times_of_oracle(policy: Policy) -> Policy:
 class Machine(Side):
     """An instance's own machine: packets come in from the network and get to sockets, and go out from sockets."""
 
-    #: Of packets that the test sends. What the kernel itself answers goes no further.
+    #: A mark of packets that the test sends. Answers of the kernel itself go no further.
     MARK = 7
 
     def load(self, policy: Policy, isolate: bool = True) -> None:
@@ -341,9 +342,8 @@ class Machine(Side):
 
     def leaves(self, packet: bytes) -> bool:
         family = packet[0] >> 4
-        destination = packet[16:20] if family == 4 else packet[24:40]
         with suppress(PermissionError):     # what the filter drops
-            self._senders[family].sendto(packet, (str(ip_address(destination)), 0))
+            self._senders[family].sendto(packet, (str(ip_address(ends_of(packet)[1])), 0))
         return packet[20 if family == 4 else 40 :] in [
             seen[20 if family == 4 else 40 :] for seen in _read_all(self._outside)
         ]
@@ -355,7 +355,7 @@ class Machine(Side):
             packet = _with_icmpv6_checksum(packet)      # sockets get no others
         os.write(self._outside, packet)
         _read_all(self._outside)
-        # Of IPv6, sockets get what follows the header.
+        # With IPv6, sockets get what follows the header.
         receiver = self.receivers[family, protocol]
         return packet[20 if family == 4 else 40 :] in [
             seen[20 if family == 4 else 0 :] for seen in received(receiver)
@@ -373,11 +373,8 @@ class Machines(Kernel):
 
 def _with_icmpv6_checksum(packet: bytes) -> bytes:
     body = packet[40:42] + bytes(2) + packet[44:]
-    summed = packet[8:40] + struct.pack(">II", len(body), ICMPV6) + body + bytes(len(body) % 2)
-    total = sum(struct.unpack(f">{len(summed) // 2}H", summed))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return packet[:42] + struct.pack(">H", ~total & 0xFFFF) + packet[44:]
+    over = packet[8:40] + struct.pack(">II", len(body), ICMPV6)
+    return packet[:42] + checksum(over + body) + packet[44:]
 
 
 def _raw_socket(family: int, protocol: int, mark: int = 0) -> socket.socket:

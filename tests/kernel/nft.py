@@ -14,7 +14,7 @@ FAMILY = {4: "ipv4", 6: "ipv6"}
 ADDRESS = {4: "ip", 6: "ip6"}
 
 
-#: Of a connection's entry: it is disconnected (SPEC 6.3).
+#: A connection's mark: it is disconnected (SPEC 6.3).
 DISCONNECTED = 1
 
 

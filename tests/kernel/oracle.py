@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ctnetlink import Entry, Key, Table
+from frames import ends_of
 from nft import DISCONNECTED, forward_filter
 
 from sgfast.policy.model import TCP, Instance, Policy
@@ -72,7 +73,7 @@ SYSCTLS = {
     },
 }
 
-#: What comes in on one device goes out on the other, whoever owns the addresses.
+#: Packets that come in on one device go out on the other, whoever owns the addresses.
 ROUTES = """
 link set lo up
 link set inside up
@@ -124,7 +125,7 @@ class Side:
         self._rules = ""
         #: Seconds that disconnected connections have left, also those Linux has forgotten.
         self._cut: dict[Key, int] = {}
-        #: How often one of them had been given another time by Linux.
+        #: The number of times that one of them had been given another time by Linux.
         self.refreshed = 0
         with _new_namespace() as namespace:
             self._namespace = os.dup(namespace)
@@ -169,7 +170,7 @@ class Side:
         os.write(entrance, packet)
         wanted = _unchanged(packet)
         came_out = False
-        # What is not the packet is the kernel's own (an ICMP error to the sender, a listener report).
+        # Anything but the packet is the kernel's own (an ICMP error to the sender, a listener report).
         for seen in _read_all(exit_):
             came_out = came_out or _unchanged(seen) == wanted
         _read_all(entrance)
@@ -212,7 +213,7 @@ class Side:
         self.table.update(entry, self._cut[entry.key], DISCONNECTED)
 
     def disconnect_successor(self, *ends: tuple[IPv4Address | IPv6Address, int | None]) -> None:
-        """What took a disconnected TCP connection's place in the table is disconnected for the time that one had."""
+        """The entry in a disconnected TCP connection's place is disconnected for the time that one had."""
         for entry in self.table.entries():
             if entry.key == (TCP, None, frozenset(ends)):
                 self.table.update(entry, self._cut[entry.key], DISCONNECTED)
@@ -236,7 +237,7 @@ class Kernel:
 
     def __init__(self, policy: Policy) -> None:
         self.sides: list[Side] = []
-        #: Of instances that are gone.
+        #: Counted at instances that are gone.
         self._refreshed = 0
         try:
             self.load(policy)
@@ -256,7 +257,7 @@ class Kernel:
 
     @property
     def refreshed(self) -> int:
-        """How often a disconnected connection had been given another time, for a packet the filter then dropped."""
+        """The number of disconnected connections given another time, for a packet the filter then dropped."""
         return self._refreshed + sum(side.refreshed for side in self.sides)
 
     def load(self, policy: Policy, deleted: Collection[str] = ()) -> None:
@@ -277,11 +278,11 @@ class Kernel:
 
     def path(self, packet: bytes) -> list[Side]:
         """Whose filters judge the packet, the sender's first."""
-        return [side for side in map(self.owner, _ends(packet)) if side is not None]
+        return [side for side in map(self.owner, ends_of(packet)) if side is not None]
 
     def judge(self, packet: bytes) -> tuple[bool, Side | None]:
         """Whether the packet gets to its destination, and if not, whose filter stopped it."""
-        sender, receiver = map(self.owner, _ends(packet))
+        sender, receiver = map(self.owner, ends_of(packet))
         if sender is not None and not sender.leaves(packet):
             return False, sender
         if receiver is not None and not receiver.arrives(packet):
@@ -321,29 +322,11 @@ def lifetime(told: int, replied: bool, both_sent_syn: bool) -> int:
 # Packets -------------------------------------------------------------------------------------------------------------
 
 
-def with_checksum(packet: bytes) -> bytes:
-    """An IPv4 packet whose header the kernel will accept; IPv6 has no such sum."""
-    if packet[0] >> 4 != 4:
-        return packet
-    size = (packet[0] & 15) * 4
-    head = packet[:10] + b"\0\0" + packet[12:size]
-    total = sum(struct.unpack(f">{size // 2}H", head))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return head[:10] + struct.pack(">H", ~total & 0xFFFF) + head[12:] + packet[size:]
-
-
 def _unchanged(packet: bytes) -> bytes:
-    """What forwarding leaves alone: all but TTL and header checksum."""
+    """The parts that forwarding leaves alone: all but TTL and header checksum."""
     if packet[0] >> 4 == 4:
         return packet[:8] + packet[9:10] + packet[12:]
     return packet[:7] + packet[8:]
-
-
-def _ends(packet: bytes) -> tuple[bytes, bytes]:
-    if packet[0] >> 4 == 4:
-        return packet[12:16], packet[16:20]
-    return packet[8:24], packet[24:40]
 
 
 # Namespaces and devices ----------------------------------------------------------------------------------------------

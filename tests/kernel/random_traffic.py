@@ -7,7 +7,6 @@ As a program, as root: ``PYTHONPATH=tests/support python tests/kernel/random_tra
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import replace
@@ -18,6 +17,7 @@ from comparing import RAW, Comparison
 from conversations import Conversations, Step
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from long_run import long_run
 from oracle import Kernel, missing
 from policy_changes import Changer
 from traffic import policies
@@ -26,7 +26,7 @@ from sgfast.policy.model import Policy, Settings
 from sgfast.reference.packets import Packet, parse_frame
 
 PER_POLICY = 5000
-#: What policies that change say of it (SPEC 6.7).
+#: Settings ``on_change`` (SPEC 6.7).
 ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "cut-unmatched", "cut-inbound", "forget-unmatched", "keep")
 
 
@@ -82,27 +82,12 @@ def _is_sound(frame: bytes) -> bool:
 
 
 def main() -> None:
-    reason = missing()
-    if reason is not None:
-        sys.exit(f"random_traffic.py: {reason}")
-    total = int(sys.argv[1])
-    first_seed = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
-    changing = sys.argv[3:] == ["changing"]
-    seen: Counter[Hashable] = Counter()
-    hits: Counter[str] = Counter()
-    began, step = time.time(), 0
-    while seen["packets"] < total:
-        every = 500 if changing else 1000
-        more, excused = random_traffic(min(total, 500_000), first_seed + step, every, changing=changing)
-        seen += more
-        hits += excused
-        step += 1
-        print(
-            f"seed {first_seed}+{step}: {seen['packets']:,} packets, {seen['policies']} policies, "
-            f"{time.time() - began:.0f} s; excused {sum(hits.values())}: {dict(hits)}", flush=True,
-        )  # fmt: skip
-    for what, number in seen.most_common():
-        print(f"{number:12,}  {what}")
+    changing = "changing" in sys.argv
+    every = 500 if changing else 1000
+    long_run(
+        "random_traffic.py", missing(),
+        lambda left, seed, _: random_traffic(min(left, 500_000), seed, every, changing=changing),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

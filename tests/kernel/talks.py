@@ -11,7 +11,6 @@ from itertools import chain
 from typing import Literal
 
 import frames as f
-from oracle import with_checksum
 
 from sgfast import Policy
 from sgfast.policy.model import Instance, Rule, SecurityGroup
@@ -70,7 +69,7 @@ def tcp_packet(family: int, inbound: bool, port: int, way: int, flags: str) -> b
     if not inbound:
         ends = [(INSTANCE[family], port), (STRANGER[family], SERVICE)]
     (source, sport), (destination, dport) = ends[way], ends[1 - way]
-    return with_checksum(f.ip(source, destination, f.tcp(sport, dport, flags)))
+    return f.with_checksum(f.ip(source, destination, f.tcp(sport, dport, flags)))
 
 
 def tcp_packets(family: int, inbound: bool, port: int, *scripts: Script) -> list[bytes]:

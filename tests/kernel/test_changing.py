@@ -16,26 +16,15 @@ import pytest
 from comparing import SECOND, START, Comparison, Turned
 from conversations import Step, Turn
 from effort import some
-from oracle import Kernel, missing, with_checksum
+from frames import with_checksum
+from oracle import Kernel, missing
 from random_traffic import random_traffic
 from scenario import ChangeLine, Changes, Names, as_one, fits, from_reference, policy_of, read_table, spelled
+from shop_changes import DNS, HTTP, OUT, PING, TLS, TOUCH, both, handshake, on_change
 from talks import PATHS, open_policy, tcp_packet, tcp_packets
 
-from sgfast.policy.changes import (
-    AddAddress,
-    AddInstance,
-    AddMember,
-    AddPeering,
-    AddRule,
-    ModifyRule,
-    RemoveAddress,
-    RemoveInstance,
-    RemoveMember,
-    RemovePeering,
-    RemoveRule,
-    SetAddressGroup,
-)
-from sgfast.policy.model import Instance, Policy, Rule
+from sgfast.policy.changes import AddRule, ModifyRule, RemoveRule, SetAddressGroup
+from sgfast.policy.model import Policy
 from sgfast.verdicts import Verdict
 
 REASON = missing()
@@ -45,45 +34,20 @@ PACKETS = int(os.environ.get("SGFAST_KERNEL_CHANGE_PACKETS") or some(9000, 20_00
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "3"))
 LINK_HEADER = 14
 
-
-def both(rule: str) -> str:
-    """The rule in either family."""
-    return f"{{{rule}}}, {{{rule}, ethertype: IPv6}}"
-
-
-HTTP = both("direction: inbound, protocol: tcp, ports: 80")
-DNS = both("direction: inbound, protocol: udp, ports: 53")
-PING = both("direction: inbound, protocol: icmp")
 GRE = both("direction: inbound, protocol: gre")
 OTHER = both("direction: inbound, protocol: 253")
-SQL = both("direction: inbound, protocol: tcp, ports: 5432, source: w")
-OUT = both("direction: outbound, protocol: all")
 ALONE = f"""
 security_groups:
   - {{name: w, rules: [{OUT}, {HTTP}, {DNS}, {PING}, {GRE}, {OTHER}]}}
-  - {{name: d, rules: [{SQL}, {DNS}, {OUT}]}}
-  - {{name: spare}}
 instances:
   - {{name: web, addresses: [10.0.0.5, "2001:db8::5"], security_groups: [w]}}
 """
-SHOP = ALONE + """\
-  - {name: twin, addresses: [10.0.0.4, "2001:db8::4"], security_groups: [w]}
-  - {name: db, addresses: [10.0.0.6, "2001:db8::6"], security_groups: [d]}
-"""
-#: Allows and denies nothing that the tables send.
-TLS = Rule("", "inbound", 4, 6, ((4433, 4433),))
-TOUCH = AddRule("w", TLS)
 CHANGES: Changes = {
     "touch": TOUCH,
     "no-in": [RemoveRule("w", f"w/inbound/{n}") for n in range(1, 11)],
     "no-out": [RemoveRule("w", f"w/outbound/{n}") for n in (1, 2)],
-    "8080": [AddRule("w", replace(TLS, ethertype=family, ports=((8080, 8080),))) for family in (4, 6)],
 }  # fmt: skip
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
-
-
-def on_change(what: str) -> str:
-    return f"settings: {{on_change: {what}}}\n"
 
 
 def play(
@@ -115,14 +79,6 @@ def play(
             wrong.append(f"{line.text}: {spelled(from_reference(said))}")
     assert not wrong, "\n".join(wrong)
     assert comparison.hits == (excused or {})
-
-
-def handshake(client: str = "client:40000", server: str = "web:80") -> str:
-    return f"""
-        @0 tcp {client} > {server} S  -> allow rule
-        @0 tcp {server} > {client} SA -> allow established
-        @0 tcp {client} > {server} A  -> allow established
-    """
 
 
 # --- SPEC 6.3, 6.4: what is cut, and for how long
@@ -204,142 +160,7 @@ def test_cut_of_protocols_without_states_denies_until_the_deadline(protocol: str
         """, family)  # fmt: skip
 
 
-@FAMILIES
-def test_what_the_server_sends_after_a_cut_opens_nothing_before_the_deadline(family: int) -> None:
-    play(ALONE, handshake() + """
-        @0   udp client:1024 > web:53   -> allow rule
-        @0   udp web:53 > client:1024   -> allow established
-        @0   ping client > web id=7     -> allow rule
-        @0   apply touch                -> 3 disconnected
-        @5   tcp web:80 > client:40000 PA -> deny disconnected
-        @5   tcp web:80 > client:40000 S  -> deny disconnected
-        @5   udp web:53 > client:1024   -> deny disconnected
-        @5   pong web > client id=7     -> deny disconnected
-        @30  pong web > client id=7     -> deny invalid
-        @175 udp web:53 > client:1024   -> deny disconnected
-        # the key is free: it opens a connection of its own, outbound, and with it lets the client in
-        @180 udp web:53 > client:1024   -> allow rule w/outbound
-        @180 udp client:1024 > web:53   -> allow established
-        @180 apply no-in                -> 0 disconnected
-        @180 udp client:1024 > web:53   -> allow established
-        @595 tcp web:80 > client:40000 PA -> deny disconnected
-        @600 tcp web:80 > client:40000 PA -> deny midstream
-    """.replace("w/outbound", f"w/outbound/{1 if family == 4 else 2}"), family)  # fmt: skip
-
-
-@FAMILIES
-def test_second_change_neither_lengthens_a_cut_nor_spares_what_was_opened_after_it(family: int) -> None:
-    play(ALONE, """
-        @0  udp client:1 > web:53 -> allow rule
-        @5  apply touch           -> 1 disconnected
-        @20 apply 8080            -> 0 disconnected
-        @25 udp client:1 > web:53 -> deny disconnected
-        @30 udp client:1 > web:53 -> allow rule
-        @30 udp web:53 > client:1 -> allow established
-        @35 apply no-in           -> 1 disconnected
-        @35 udp web:53 > client:1 -> deny disconnected
-        @205 udp client:1 > web:53 -> deny disconnected
-        @210 udp client:1 > web:53 -> deny no-rule
-    """, family)  # fmt: skip
-
-
-@FAMILIES
-def test_icmp_errors_about_a_cut_connection_are_denied(family: int) -> None:
-    play(ALONE, handshake() + """
-        @0  udp client:1 > web:53 -> allow rule
-        @0  udp web:9 > client:53 -> allow rule
-        @0  error web > client about udp client:1 > web:53      -> allow related
-        @0  error router > web about tcp web:80 > client:40000  -> allow related
-        @0  error router > web about udp web:9 > client:53      -> allow related
-        @0  apply touch           -> 2 disconnected
-        @0  error web > client about udp client:1 > web:53      -> deny invalid
-        @0  error router > web about tcp web:80 > client:40000  -> deny invalid
-        @0  error router > web about udp web:9 > client:53      -> allow related
-    """, family)  # fmt: skip
-
-
-@FAMILIES
-def test_cut_is_the_groups_own_instances_and_no_others(family: int) -> None:
-    play(SHOP, handshake("web:1", "db:5432") + handshake("web:2", "twin:80") + handshake("client:3", "db:53").replace(
-        "tcp", "udp").replace(" SA ", " ").replace(" S ", " ").replace(" A ", " ") + """
-        # d names w: its connections stay. Those to twin are cut at twin, web's side of them is outbound.
-        @0  apply touch             -> 1 disconnected
-        @0  tcp web:1 > db:5432 PA  -> allow established
-        @0  tcp db:5432 > web:1 PA  -> allow established
-        @0  udp client:3 > db:53    -> allow established
-        @5  tcp web:2 > twin:80 PA  -> deny disconnected; egress allow established; ingress deny disconnected
-        @5  tcp twin:80 > web:2 PA  -> deny disconnected; egress deny disconnected; ingress -
-        @5  apply leave             -> 2 disconnected
-        @5  tcp web:1 > db:5432 PA  -> deny disconnected; egress allow established
-        @5  udp client:3 > db:53    -> deny disconnected
-        @5  tcp web:4 > db:5432 S   -> allow rule
-        @600 tcp web:2 > twin:80 S  -> allow rule
-    """, family, {"leave": [AddMember("spare", "db"), RemoveMember("spare", "db")]})  # fmt: skip
-
-
-@FAMILIES
-def test_every_kind_of_change_of_a_group_cuts_and_descriptions_do_not(family: int) -> None:
-    old = policy_of(SHOP).group_by_name["w"].rules[0]
-    new = Instance("new", "default", tuple(map(ip_network, ("10.0.0.9/32", "2001:db8::9/128"))), ("w",))
-    changes = {
-        "describe": ModifyRule("w", old.id, replace(old, description="other")),
-        "same": ModifyRule("w", old.id, old),
-        "modify": ModifyRule("w", old.id, replace(old, priority=7)),
-        "outbound": AddRule("w", Rule("", "outbound", 6, 17)),
-        "join": AddMember("w", "db"),
-        "again": AddMember("w", "db"),
-        "leave": RemoveMember("w", "db"),
-        "add": AddInstance(new),
-        "delete": RemoveInstance("new"),
-    }
-    play(SHOP, "\n".join(
-        f"@0 udp client:{port} > web:53 -> allow rule\n@0 apply {name} -> {number} disconnected"
-        for port, (name, number) in enumerate(
-            {"describe": 0, "same": 0, "modify": 3, "outbound": 1, "join": 1, "again": 0, "leave": 2, "add": 1,
-             "delete": 1}.items(), 1)
-    ), family, changes)  # fmt: skip
-
-
 # --- SPEC 6.2, 6.5: new connections, and outbound ones
-
-
-@FAMILIES
-def test_new_connections_meet_the_new_rules_at_once(family: int) -> None:
-    play(ALONE, """
-        @0 tcp client:1 > web:8080 S -> deny no-rule
-        @0 apply 8080                -> 0 disconnected
-        @0 tcp client:1 > web:8080 S -> allow rule
-        @0 tcp web:9 > client:80 S   -> allow rule
-        @0 apply no-out              -> 1 disconnected
-        @0 tcp web:10 > client:80 S  -> deny no-rule
-        @0 udp web:10 > client:53    -> deny no-rule
-        @0 ping web > client id=1    -> deny no-rule
-        @0 gre web > client          -> deny no-rule
-        @0 apply no-in
-        @0 tcp client:2 > web:80 S   -> deny no-rule
-        @0 udp client:2 > web:53     -> deny no-rule
-        @0 ping client > web id=2    -> deny no-rule
-        @0 gre client > web          -> deny no-rule
-        @0 tcp client:2 > web:8080 S -> allow rule
-    """, family)  # fmt: skip
-
-
-@FAMILIES
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_outbound_connections_persist_under_rules_that_are_gone(protocol: str, family: int) -> None:
-    # `other`, not `client`: the stranger is the one that is asked.
-    there, back, seconds = PROTOCOLS[protocol]
-    there, back = (text.replace("web", "x").replace("client", "web").replace("x", "other") for text in (there, back))
-    play(ALONE, f"""
-        @0 {there}           -> allow rule
-        @0 apply no-out      -> 0 disconnected
-        @25 {back}           -> allow established
-        @{25 + seconds - 5} {there} -> allow established
-        @{25 + seconds - 5} apply no-in -> 0 disconnected
-        @{25 + 2 * seconds - 10} {back} -> allow established
-        @{25 + 3 * seconds - 10} {there} -> deny no-rule
-        @{25 + 3 * seconds - 10} {back} -> {"deny invalid" if protocol == "ICMP" else "deny no-rule"}
-    """, family)  # fmt: skip
 
 
 @FAMILIES
@@ -377,7 +198,7 @@ def test_outbound_tcp_goes_on_in_every_state_as_if_nothing_had_been_changed(fami
         unchanged = Comparison(policy).run([*before, Step(10, after[0].packet), *after[1:]], kernel)
     assert judged.pop(len(before)) == Turned(0, 0)
     same = [new.reason == old.reason for new, old in zip(judged, unchanged, strict=True)]
-    # What only a rule allows is denied now, and what follows from it.
+    # Packets that only a rule allows are denied now, and what follows from it.
     others = {(new.reason, old.reason) for new, old in zip(judged, unchanged, strict=True) if new.reason != old.reason}
     assert others <= {("no-rule", "rule"), ("no-rule", "established"), ("midstream", "established"),
                       ("midstream", "invalid")}  # fmt: skip
@@ -389,72 +210,6 @@ def test_outbound_tcp_goes_on_in_every_state_as_if_nothing_had_been_changed(fami
 
 
 # --- SPEC 6.6, 6.7, 7.2
-
-
-@FAMILIES
-def test_deleted_instances_and_taken_addresses_forget_their_connections(family: int) -> None:
-    address = ip_network("10.0.0.5/32" if family == 4 else "2001:db8::5/128")
-    more = ip_network("10.0.0.77/32" if family == 4 else "2001:db8::77/128")
-    web = policy_of(SHOP).instance_by_name["web"]
-    play(SHOP, """
-        @0 udp web:1 > client:53     -> allow rule
-        @0 udp db:1 > web:53         -> allow rule
-        @0 apply more                -> 0 disconnected
-        @0 apply take                -> 0 disconnected
-        @0 udp client:53 > web:1     -> out-of-scope
-        @0 udp web:53 > db:1         -> allow established; egress -; ingress allow established
-        @0 apply give                -> 0 disconnected
-        @0 udp client:53 > web:1     -> deny no-rule
-        @0 udp db:1 > web:53         -> allow rule; egress allow established; ingress allow rule
-        @0 apply renew
-        @0 udp web:53 > db:1         -> allow established; egress allow rule; ingress allow established
-    """, family, {
-        "more": AddAddress("web", more), "take": RemoveAddress("web", address), "give": AddAddress("web", address),
-        "renew": [RemoveInstance("web"), AddInstance(web)],
-    })  # fmt: skip
-
-
-@FAMILIES
-def test_longer_prefix_of_another_instance_takes_the_connections_side_away(family: int) -> None:
-    net, host = ("10.1.0.0/24", "10.1.0.7") if family == 4 else ("2001:db8:1::/64", "2001:db8:1::7")
-    end = host if family == 4 else f"[{host}]"
-    policy = SHOP + f"  - {{name: router, addresses: [\"{net}\"], security_groups: [d]}}\n"
-    client = "203.0.113.9" if family == 4 else "[2001:db8:ff::9]"
-    play(policy, f"""
-        @0 udp {client}:1 > {end}:53 -> allow rule
-        @0 apply take                -> 0 disconnected
-        @0 udp {end}:53 > {client}:1 -> allow rule; egress allow rule
-        @0 apply back                -> 0 disconnected
-        @0 udp {end}:53 > {client}:1 -> allow rule
-    """, family, {
-        "take": AddAddress("web", ip_network(host)), "back": RemoveAddress("web", ip_network(host)),
-    })  # fmt: skip
-
-
-@FAMILIES
-def test_what_is_isolated_meanwhile_refreshes_nothing(family: int) -> None:
-    policy = f"""
-vpcs: [{{name: red}}, {{name: blue}}]
-peerings: [[red, blue]]
-security_groups: [{{name: g, rules: [{OUT}, {DNS}]}}]
-instances:
-  - {{name: r, vpc: red, addresses: [10.0.0.5, "2001:db8::5"], security_groups: [g]}}
-  - {{name: b, vpc: blue, addresses: [10.1.0.5, "2001:db8:1::5"], security_groups: [g]}}
-"""
-    play(policy, """
-        @0  udp r:1 > b:53 -> allow rule
-        @0  apply part     -> 0 disconnected
-        @25 udp r:1 > b:53 -> deny vpc-isolated
-        @25 apply join     -> 0 disconnected
-        @25 udp b:53 > r:1 -> allow established
-        @25 apply part
-        @200 udp r:1 > b:53 -> deny vpc-isolated
-        @200 apply join
-        @200 udp b:53 > r:1 -> allow established
-        @200 apply part
-        @380 apply join
-        @380 udp b:53 > r:1 -> deny no-rule; egress allow rule
-    """, family, {"part": RemovePeering("red", "blue"), "join": AddPeering("red", "blue")})  # fmt: skip
 
 
 @FAMILIES
@@ -486,22 +241,6 @@ def test_cut_unmatched_asks_the_new_rules_about_both_directions(family: int) -> 
         "narrow": narrow, "elsewhere": SetAddressGroup("offices", (ip_network("198.51.100.0/25"),)),
         old.id: AddRule("w", replace(old, id="")),
     })  # fmt: skip
-
-
-@FAMILIES
-def test_keep_cuts_nothing(family: int) -> None:
-    play(on_change("keep") + ALONE, handshake() + """
-        @0  udp client:1 > web:53   -> allow rule
-        @0  gre client > web        -> allow rule
-        @0  udp web:1 > client:53   -> allow rule
-        @0  apply no-in             -> 0 disconnected
-        @0  apply no-out            -> 0 disconnected
-        @25 tcp client:40000 > web:80 PA -> allow established
-        @25 udp web:53 > client:1   -> allow established
-        @25 gre web > client        -> allow established
-        @25 udp client:53 > web:1   -> allow established
-        @25 udp client:2 > web:53   -> deny no-rule
-    """, family)  # fmt: skip
 
 
 @FAMILIES

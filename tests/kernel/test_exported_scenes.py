@@ -1,4 +1,4 @@
-"""What random traffic does not show of the files for nftables: how they load, timeouts, and traffic that is rare.
+"""Facts about files for nftables that random traffic does not show: loading, timeouts, and traffic that is rare.
 
 SPEC 13.10 to 13.12.
 """
@@ -21,7 +21,7 @@ import pytest
 from comparing import RAW, START
 from effort import some
 from exported_host import Host, Machine, Machines, OneChange, received
-from oracle import _in_namespace, _new_namespace, _read_all, _run, missing, with_checksum
+from oracle import _in_namespace, _new_namespace, _read_all, _run, missing
 from talks import INSTANCE, PATHS, STRANGER, open_policy, tcp_packets
 from traffic import drawn
 
@@ -29,8 +29,8 @@ from sgfast import Policy
 from sgfast.engine import Engine
 from sgfast.errors import AmbiguousAddress, ExportError
 from sgfast.exporting.nftables import Interfaces, ruleset, update
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import apply_changes
-from sgfast.policy.document import parse_policy
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup, Settings, Timeouts
 from sgfast.version import __version__
 
@@ -139,7 +139,7 @@ def test_a_packet_that_would_pass_both_filters_at_once_is_dropped_and_counted() 
         open_policy(),
         instances=tuple(Instance(f"i{n}", "default", (ip_network(f"10.0.0.{n}"),), ("open",)) for n in (1, 2)),
     )
-    packet = with_checksum(f.ip("10.0.0.1", "10.0.0.2", f.udp(1, 2)))
+    packet = f.with_checksum(f.ip("10.0.0.1", "10.0.0.2", f.udp(1, 2)))
     with Host(policy) as host:
         assert host.judge(packet) == (True, None)
         sender, receiver = host.sides
@@ -167,7 +167,7 @@ def test_the_detour_of_the_documentation_makes_packets_between_instances_pass_tw
         host.run("sysctl", "-w", "net.ipv6.conf.default.addr_gen_mode=0")
         host.run("sh", "-e", text=commands)
         for one, other in zip(*(map(str, (own.network_address for own in each)) for each in addresses), strict=True):
-            packet = with_checksum(f.ip(one, other, f.udp(1, 2)))
+            packet = f.with_checksum(f.ip(one, other, f.udp(1, 2)))
             # The kernel's own packets about groups of multicast may come, too.
             assert not any(seen.endswith(packet[-8:]) for seen in sender.forward(packet, leaving=True))
             assert any(seen.endswith(packet[-8:]) for seen in _read_all(receiver._inside)), one
@@ -178,7 +178,7 @@ def test_the_detour_of_the_documentation_makes_packets_between_instances_pass_tw
 def test_what_was_begun_before_the_file_was_loaded_does_not_pass_for_allowed() -> None:
     # To the kernel a query without an answer is new, and so is the same query again.
     policy = open_policy("outbound")
-    packet = with_checksum(f.ip(STRANGER[4], INSTANCE[4], f.udp(1024, 53)))
+    packet = f.with_checksum(f.ip(STRANGER[4], INSTANCE[4], f.udp(1024, 53)))
     with Machines(policy) as machines:
         (machine,) = machines.sides
         with _in_namespace(machine._namespace):
@@ -196,7 +196,7 @@ def test_a_connection_without_an_answer_outlives_its_rule() -> None:
     # The kernel calls packets of a connection new until the other end answers.
     keep = Settings(on_change="keep")
     before, after = (replace(each, settings=keep) for each in (open_policy(), open_policy("outbound")))
-    packet, other = (with_checksum(f.ip(STRANGER[4], INSTANCE[4], f.udp(port, 53))) for port in (1024, 1025))
+    packet, other = (f.with_checksum(f.ip(STRANGER[4], INSTANCE[4], f.udp(port, 53))) for port in (1024, 1025))
     with Host(before) as host:
         assert host.judge(packet)[0]
         host.load(after)
@@ -205,7 +205,7 @@ def test_a_connection_without_an_answer_outlives_its_rule() -> None:
 
 def test_icmp_that_no_connection_is_about_meets_the_rules() -> None:
     kinds = (1, 2, 6, 9, 10, 19, 42, 43, 255)
-    packets = [with_checksum(f.ip(STRANGER[4], INSTANCE[4], f.icmp(kind))) for kind in kinds]
+    packets = [f.with_checksum(f.ip(STRANGER[4], INSTANCE[4], f.icmp(kind))) for kind in kinds]
     packets += [f.ip(STRANGER[6], INSTANCE[6], f.icmpv6(kind)) for kind in (139, 140, 144, 160, 255)]
     for policy in (open_policy("inbound"), open_policy("outbound")):
         engine = Engine(policy)
@@ -221,8 +221,8 @@ def test_what_comes_to_all_hosts_is_not_judged() -> None:
     with Machines(closed) as machines:
         for destination in ("224.0.0.1", "255.255.255.255", "ff02::1"):
             source = STRANGER[6 if ":" in destination else 4]
-            assert machines.sides[0].arrives(with_checksum(f.ip(source, destination, f.other(253, bytes(8)))))
-        assert not machines.sides[0].arrives(with_checksum(f.ip(STRANGER[4], INSTANCE[4], f.other(253, bytes(8)))))
+            assert machines.sides[0].arrives(f.with_checksum(f.ip(source, destination, f.other(253, bytes(8)))))
+        assert not machines.sides[0].arrives(f.with_checksum(f.ip(STRANGER[4], INSTANCE[4], f.other(253, bytes(8)))))
 
 
 def test_the_kernel_gives_connections_the_times_of_the_policy() -> None:
@@ -234,7 +234,7 @@ def test_the_kernel_gives_connections_the_times_of_the_policy() -> None:
         for port, path in enumerate((*PATHS.values(), ((0, "S"), (1, "S"), (0, "S"))), 1024):
             for packet in tcp_packets(4, True, port, path):
                 host.judge(packet)
-        host.judge(with_checksum(f.ip(STRANGER[4], INSTANCE[4], f.udp(1024, 53))))
+        host.judge(f.with_checksum(f.ip(STRANGER[4], INSTANCE[4], f.udp(1024, 53))))
         told = {
             (words[5] if words[2] == "tcp" else words[2], -(-int(words[4]) // 5) * 5)
             for words in map(str.split, host.run("conntrack", "-L", "-o", "extended").splitlines())
@@ -269,7 +269,7 @@ def test_what_an_instance_needs_passes_as_the_setting_says(infrastructure: Any) 
                     for inbound in (True, False):
                         ends = (STRANGER[family], INSTANCE[family])[:: 1 if inbound else -1]
                         option = {"hop_limit" if family == 6 else "ttl": limit}
-                        packet = with_checksum(f.ip(*ends, layer, **option))
+                        packet = f.with_checksum(f.ip(*ends, layer, **option))
                         engine = Engine(rules)
                         said = engine.verdict(engine.process_frames([packet], [START], link_type=RAW)[0]).verdict
                         passed = machine.arrives(packet) if inbound else machine.leaves(packet)
@@ -290,7 +290,7 @@ def test_fragments_to_a_stateless_group_get_the_verdict_of_their_datagram() -> N
             for part, more in ((0, True), (2, False)):
                 body = f.Layer(datagram[part * 8 : None if part else 16], 17)
                 where = {"fragment_offset": part, "more_fragments": more, "identification": port}
-                os.write(machine._outside, with_checksum(f.ip(STRANGER[4], INSTANCE[4], body, **where)))
+                os.write(machine._outside, f.with_checksum(f.ip(STRANGER[4], INSTANCE[4], body, **where)))
             assert [whole[20:] for whole in received(machine.receivers[4, 17])] == ([datagram] if passes else [])
         # A stateless group's packets take no room in the kernel's table.
         assert machine.entries() == []

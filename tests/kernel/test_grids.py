@@ -7,7 +7,7 @@ import pytest
 from comparing import RAW, START, Comparison
 from conversations import Step
 from effort import some
-from oracle import Kernel, missing, with_checksum
+from oracle import Kernel, missing
 from talks import FLAGS, INSTANCE, PATHS, STRANGER, open_policy, tcp_packet, tcp_packets
 
 from sgfast.reference.engine import ReferenceEngine
@@ -125,7 +125,7 @@ def test_every_icmp_type_and_code(family: int) -> None:
     policy = open_policy()
     comparison = Comparison(policy)
     with Kernel(policy) as kernel:
-        comparison.run([Step(0, with_checksum(packet)) for packet in steps], kernel)
+        comparison.run([Step(0, f.with_checksum(packet)) for packet in steps], kernel)
     print(f"{comparison.packets} packets; excused: {dict(comparison.hits)}")
     assert identifier < 65536 and set(comparison.hits) == {"other ICMP", "ICMP code of a query"}
 
@@ -150,11 +150,11 @@ def test_icmp_errors_about_what_is_known_and_what_is_not(family: int) -> None:
             for kind in kinds:
                 for size in sizes:
                     for sender, receiver in ((there, here), (here, there), (router, here), (here, router)):
-                        steps.append(f.ip(sender, receiver, error(kind, 0, with_checksum(quote), quoted_bytes=size)))
+                        steps.append(f.ip(sender, receiver, error(kind, 0, f.with_checksum(quote), quoted_bytes=size)))
     policy = open_policy()
     comparison = Comparison(policy)
     with Kernel(policy) as kernel:
-        comparison.run([Step(0, with_checksum(packet)) for packet in steps], kernel)
+        comparison.run([Step(0, f.with_checksum(packet)) for packet in steps], kernel)
     print(f"{comparison.packets} packets; seen: {dict(comparison.seen)}; excused: {dict(comparison.hits)}")
     assert comparison.seen["allow", "related"] > 100 and comparison.seen["deny", "invalid"] > 500
     assert not comparison.hits

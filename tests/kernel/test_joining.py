@@ -3,15 +3,13 @@
 Linux says nothing of a fragment until its datagram is whole, then the filter judges the datagram and what passes goes
 on in fragments of Linux's own making. So datagrams are compared, not packets: which ones can be put together again from
 what comes out of the kernel, and which ones from the fragments that are allowed. No time passes in either.
-
-``JUDGES``: whose verdicts are compared.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any
@@ -22,12 +20,11 @@ import pytest
 from comparing import RAW, START
 from datagrams import HAZARDS, Datagram, Extensions, cut
 from effort import some
-from oracle import Kernel, missing, with_checksum
+from oracle import Kernel, missing
 from talks import INSTANCE, STRANGER, open_policy
 
 from sgfast.engine import PENDING, Engine
 from sgfast.policy.model import Policy, Rule, SecurityGroup
-from sgfast.reference.engine import ReferenceEngine
 
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
@@ -36,22 +33,11 @@ DATAGRAMS = int(os.environ.get("SGFAST_KERNEL_DATAGRAMS") or some(2_000, 6_000))
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "2"))
 
 
-# Judges: packets of a policy's traffic to their verdicts in the end, "allow" say --------------------------------------
-
-
-def by_reference(policy: Policy, packets: Sequence[bytes]) -> list[str]:
-    engine = ReferenceEngine(policy)
-    verdicts = []
-    for packet in packets:
-        verdicts.append(engine.process_frame(START, packet, link_type=RAW).verdict)
-    engine.finish()
-    for number, verdict in engine.resolved():
-        assert verdicts[number - 1] == "pending"
-        verdicts[number - 1] = verdict.verdict
-    return verdicts
+both_families = pytest.mark.parametrize("family", [4, 6])
 
 
 def by_engine(policy: Policy, packets: Sequence[bytes]) -> list[str]:
+    """The verdict of each packet in the end."""
     engine = Engine(policy)
     rows = engine.process_frames(list(packets), [START] * len(packets), link_type=RAW)
     late = engine.resolved(everything=True)
@@ -60,23 +46,18 @@ def by_engine(policy: Policy, packets: Sequence[bytes]) -> list[str]:
     return [engine.verdict(row).verdict for row in rows]
 
 
-JUDGES: dict[str, Callable[[Policy, Sequence[bytes]], list[str]]] = {"reference": by_reference, "engine": by_engine}
-every_judge = pytest.mark.parametrize("judge", JUDGES.values(), ids=JUDGES)
-both_families = pytest.mark.parametrize("family", [4, 6])
-
-
 # Putting together again ----------------------------------------------------------------------------------------------
 
 
 def whole_of(packet: bytes) -> bytes:
-    """What forwarding and cutting leave of a packet that is not cut: addresses, protocol and everything behind."""
+    """The parts of a packet that forwarding and cutting leave alone: addresses, protocol and everything behind."""
     if packet[0] >> 4 == 4:
         return packet[12:20] + packet[9:10] + packet[(packet[0] & 15) * 4 :]
     return packet[8:40] + packet[6:7] + packet[40:]
 
 
 def take_apart(packet: bytes) -> tuple[bytes, int, bool, bytes, bytes]:
-    """Which datagram, place, whether more is to come, what stands before all parts, the part."""
+    """The datagram, the place, whether more is to come, what stands before all parts, the part."""
     if packet[0] >> 4 == 4:
         bits = int.from_bytes(packet[6:8], "big")
         part = packet[(packet[0] & 15) * 4 :]
@@ -95,7 +76,7 @@ def take_apart(packet: bytes) -> tuple[bytes, int, bool, bytes, bytes]:
 
 
 def put_together(packets: Iterable[bytes]) -> Counter[bytes]:
-    """What a receiver gets of packets that all reach it, as ``whole_of`` words it: how often each."""
+    """Datagrams that a receiver gets of packets that all reach it, as ``whole_of`` words them: how often each."""
     got: Counter[bytes] = Counter()
     parts: dict[bytes, dict[int, tuple[bool, bytes, bytes]]] = {}
     for packet in packets:
@@ -213,7 +194,7 @@ class Sent:
 
 
 class Comparison:
-    """Sends pieces through the kernel and past the judge, then compares datagram by datagram."""
+    """Sends pieces through the kernel and past the engine, then compares datagram by datagram."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -232,17 +213,17 @@ class Comparison:
             name = whole[: len(whole) - len(sent.datagram.layer) + 8]
             assert name not in self.sent, "two datagrams are alike"
             self.sent[name] = sent
-            queues.append([with_checksum(packet) for packet in sent.datagram.pieces(" ".join(sent.spelled))])
+            queues.append([f.with_checksum(packet) for packet in sent.datagram.pieces(" ".join(sent.spelled))])
         if order is None:
             order = [n for n, queue in enumerate(queues) for _ in queue]
         for n in order:
             self.packets.append(queues[n].pop(0))
         assert not any(queues)
 
-    def run(self, judge: Callable[[Policy, Sequence[bytes]], list[str]]) -> None:
+    def run(self) -> None:
         with Kernel(self.policy) as kernel:
             by_kernel = self._by_name(put_together(through(kernel, self.packets)))
-        verdicts = judge(self.policy, self.packets)
+        verdicts = by_engine(self.policy, self.packets)
         assert set(verdicts) <= {"allow", "deny"}
         allowed = (packet for packet, verdict in zip(self.packets, verdicts, strict=True) if verdict == "allow")
         by_judge = self._by_name(put_together(allowed))
@@ -259,7 +240,7 @@ class Comparison:
                 self.hits[", ".join(sorted(sent.differs))] += 1
 
     def _by_name(self, got: Counter[bytes]) -> dict[bytes, Counter[bytes]]:
-        """What was delivered of each datagram sent, and of nothing else."""
+        """The parts of each datagram sent that were delivered, and nothing else."""
         found: dict[bytes, Counter[bytes]] = {name: Counter() for name in self.sent}
         lengths = {len(name) for name in self.sent}
         for whole, times in got.items():
@@ -269,21 +250,17 @@ class Comparison:
 
 
 def through(kernel: Kernel, packets: Iterable[bytes]) -> list[bytes]:
-    """What comes out behind the last filter."""
+    """Packets behind the last filter. The kernel has packets of its own: listener reports, errors."""
     out: list[bytes] = []
     for packet in packets:
-        source, destination = (packet[12:16], packet[16:20]) if packet[0] >> 4 == 4 else (packet[8:24], packet[24:40])
+        source, destination = f.ends_of(packet)
         passing = [packet]
         for side, leaving in ((kernel.owner(source), True), (kernel.owner(destination), False)):
             if side is not None:
-                passing = [seen for each in passing for seen in side.forward(each, leaving) if comes_from(seen, source)]
+                seen = [each for packet in passing for each in side.forward(packet, leaving)]
+                passing = [each for each in seen if f.ends_of(each)[0] == source]
         out += passing
     return out
-
-
-def comes_from(packet: bytes, source: bytes) -> bool:
-    """The kernel has packets of its own: listener reports, errors."""
-    return (packet[12:16] if packet[0] >> 4 == 4 else packet[8:24]) == source
 
 
 def numbered(n: int, size: int, dport: int = 80, protocol: int = 17) -> f.Layer:
@@ -299,22 +276,20 @@ def numbered(n: int, size: int, dport: int = 80, protocol: int = 17) -> f.Layer:
 # Tests ---------------------------------------------------------------------------------------------------------------
 
 
-@every_judge
 @both_families
-def test_every_hazard(family: int, judge: Any) -> None:
+def test_every_hazard(family: int) -> None:
     comparison = Comparison(open_policy())
     for n, (spelled, *_) in enumerate(HAZARDS.values()):
         there = STRANGER[family], INSTANCE[family]
         comparison.add(Sent(Datagram(*there, numbered(n, 64), identification=n), spelled.split()))
-    comparison.run(judge)
+    comparison.run()
     print(f"{comparison.delivered} delivered, {comparison.lost} not; excused: {dict(comparison.hits)}")
     assert comparison.delivered >= 15 and comparison.lost >= 10
 
 
-@every_judge
 @both_families
 @pytest.mark.parametrize("inbound", [True, False], ids=["inbound", "outbound"])
-def test_every_order(family: int, inbound: bool, judge: Any) -> None:
+def test_every_order(family: int, inbound: bool) -> None:
     """Four pieces in all orders, all there or one missing, and each of them twice."""
     comparison = Comparison(open_policy())
     ends = (STRANGER[family], INSTANCE[family]) if inbound else (INSTANCE[family], STRANGER[family])
@@ -323,16 +298,15 @@ def test_every_order(family: int, inbound: bool, judge: Any) -> None:
     spellings += [[word for word in order for _ in range(2)] for order in permutations(pieces)]
     for n, spelled in enumerate(spellings):
         comparison.add(Sent(Datagram(*ends, numbered(n, 100), identification=n), spelled))
-    comparison.run(judge)
+    comparison.run()
     assert comparison.delivered == 48 and comparison.lost == 24 and not comparison.hits
 
 
-@every_judge
 @pytest.mark.parametrize(
     "before", [(), (f.extension(0),), (f.extension(43, 16),), (f.extension(0), f.extension(60, 24))]
 )
 @pytest.mark.parametrize("behind", [(), (f.extension(60),), (f.extension(60, 16), f.extension(60, 8))])
-def test_ipv6_extension_headers(before: Extensions, behind: Extensions, judge: Any) -> None:
+def test_ipv6_extension_headers(before: Extensions, behind: Extensions) -> None:
     comparison = Comparison(open_policy())
     for n, places in enumerate(((40,), (40, 48), (32, 56, 72), (48, 80))):
         datagram = Datagram(
@@ -342,13 +316,12 @@ def test_ipv6_extension_headers(before: Extensions, behind: Extensions, judge: A
         for k, spelled in enumerate((pieces, pieces[::-1], pieces[1:], pieces[:-1], pieces + pieces)):
             number = n * 5 + k
             comparison.add(Sent(replace(datagram, layer=numbered(number, 100), identification=number), spelled))
-    comparison.run(judge)
+    comparison.run()
     assert comparison.delivered == 4 * 4 and comparison.lost == 2 * 4 and not comparison.hits
 
 
-@every_judge
 @both_families
-def test_first_fragments_that_end_within_headers(family: int, judge: Any) -> None:
+def test_first_fragments_that_end_within_headers(family: int) -> None:
     """Behind an extension header, too, where there are any."""
     comparison = Comparison(open_policy())
     n = 0
@@ -361,41 +334,38 @@ def test_first_fragments_that_end_within_headers(family: int, judge: Any) -> Non
                 datagram = Datagram(STRANGER[family], INSTANCE[family], layer, identification=n, behind=behind)
                 header = needed + sum(len(extension) for _, extension in behind)
                 comparison.add(Sent(datagram, cut(len(datagram.content), first)[::-1], header))
-    comparison.run(judge)
+    comparison.run()
     print(f"{comparison.delivered} delivered, {comparison.lost} not; excused: {dict(comparison.hits)}")
     assert comparison.delivered >= 12
     assert set(comparison.hits) == ({"short"} if family == 4 else set())
 
 
-@every_judge
 @both_families
-def test_the_longest_datagrams(family: int, judge: Any) -> None:
+def test_the_longest_datagrams(family: int) -> None:
     comparison = Comparison(open_policy())
     most = 65535 - (20 if family == 4 else 0)
     for n, size in enumerate((most - 8, most - 1, most)):
         datagram = Datagram(STRANGER[family], INSTANCE[family], numbered(n, size), identification=n)
         pieces = cut(size, *range(1224, size, 1224))
         comparison.add(Sent(datagram, pieces[n % 2 :] + pieces[: n % 2]))
-    comparison.run(judge)
+    comparison.run()
     assert comparison.delivered == 3 and not comparison.hits
 
 
-@every_judge
 @both_families
-def test_fragment_that_ends_beyond_the_longest_datagram(family: int, judge: Any) -> None:
+def test_fragment_that_ends_beyond_the_longest_datagram(family: int) -> None:
     """It is delivered by nobody; the rest of it is no datagram."""
     comparison = Comparison(open_policy())
     most = 65535 - (20 if family == 4 else 0)
     for n, size in enumerate((most + 1, 65536)):
         datagram = Datagram(STRANGER[family], INSTANCE[family], f.udp(n, 80, length=65000), identification=n)
         comparison.add(Sent(datagram, cut(size, *range(1224, size, 1224))))
-    comparison.run(judge)
+    comparison.run()
     assert comparison.delivered == 0 and not comparison.hits
 
 
-@every_judge
 @both_families
-def test_the_filter_judges_the_datagram_by_its_first_fragment(family: int, judge: Any) -> None:
+def test_the_filter_judges_the_datagram_by_its_first_fragment(family: int) -> None:
     """A query goes out, its answer may come in, in pieces both; what nobody asked for may not."""
     policy = open_policy("outbound")
     comparison = Comparison(policy)
@@ -411,7 +381,7 @@ def test_the_filter_judges_the_datagram_by_its_first_fragment(family: int, judge
                 comparison.add(Sent(Datagram(here, there, query, identification=number), list(order)))
             layer = numbered(number, size, answer, ping)
             comparison.add(Sent(Datagram(there, here, layer, identification=number + 1), list(order)))
-    comparison.run(judge)
+    comparison.run()
     assert comparison.delivered == 12 and comparison.lost == 6 and not comparison.hits
 
 
@@ -487,8 +457,7 @@ class Drawn:
         return spelled
 
 
-@every_judge
-def test_random_datagrams(judge: Any) -> None:
+def test_random_datagrams() -> None:
     print(f"seed {SEED}, {DATAGRAMS} datagrams")
     rng = np.random.default_rng(SEED)
     draw, comparison = Drawn(rng), Comparison(several_ports())
@@ -499,7 +468,7 @@ def test_random_datagrams(judge: Any) -> None:
         order = [k for k, sent in enumerate(several) for _ in sent.spelled]
         rng.shuffle(order)
         comparison.add(*several, order=order)
-    comparison.run(judge)
+    comparison.run()
     excused = sum(comparison.hits.values())
     print(
         f"{len(comparison.packets)} fragments, {comparison.delivered} datagrams delivered, {comparison.lost} not; "
@@ -512,10 +481,9 @@ def test_random_datagrams(judge: Any) -> None:
     assert set(DIFFERENCES) == set(differing)
 
 
-@every_judge
 @both_families
-def test_fragments_past_two_filters(family: int, judge: Any) -> None:
-    """What the first filter lets through comes to the second in fragments again."""
+def test_fragments_past_two_filters(family: int) -> None:
+    """Datagrams that the first filter lets through come to the second in fragments again."""
     policy = open_policy()
     web = policy.instances[0]
     rules = (Rule("in", "inbound", family, 17, ((80, 80),)),)
@@ -532,5 +500,5 @@ def test_fragments_past_two_filters(family: int, judge: Any) -> None:
             comparison.add(
                 Sent(Datagram(INSTANCE[family], STRANGER[family], layer, identification=number), list(order))
             )
-    comparison.run(judge)
+    comparison.run()
     assert comparison.delivered == 6 and comparison.lost == 6 and not comparison.hits

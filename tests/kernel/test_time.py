@@ -9,7 +9,7 @@ import frames as f
 import pytest
 from comparing import RAW, START, Comparison
 from conversations import Step
-from oracle import Kernel, Side, missing, with_checksum
+from oracle import Kernel, Side, missing
 from talks import INSTANCE, PATHS, STRANGER, open_policy, tcp_packets
 
 from sgfast.engine import Engine
@@ -45,8 +45,8 @@ def cases(family: int, inbound: bool) -> list[Case]:
                  tcp_packets(family, inbound, port, (probe,))[0])
         )  # fmt: skip
     make, query, reply = (f.icmp, 8, 0) if family == 4 else (f.icmpv6, 128, 129)
-    asked = with_checksum(f.ip(*there, make(query, 0, 7)))
-    answered = with_checksum(f.ip(*back, make(reply, 0, 7)))
+    asked = f.with_checksum(f.ip(*there, make(query, 0, 7)))
+    answered = f.with_checksum(f.ip(*back, make(reply, 0, 7)))
     return [*found, Case("ICMP", (asked,), 30, answered)]
 
 
@@ -88,7 +88,7 @@ def test_deadlines_of_protocols_without_states(
     policy = open_policy("outbound")
     there, back = (INSTANCE[family], STRANGER[family]), (STRANGER[family], INSTANCE[family])
     layers = (f.udp(1024, 53), f.udp(53, 1024)) if protocol == 17 else (f.other(protocol, bytes(8)),) * 2
-    asked, answered = with_checksum(f.ip(*there, layers[0])), with_checksum(f.ip(*back, layers[1]))
+    asked, answered = f.with_checksum(f.ip(*there, layers[0])), f.with_checksum(f.ip(*back, layers[1]))
     packets = [asked, answered, asked] if replied else [asked]
     seconds = 180 if replied else 30
     engine = Engine(policy)
@@ -119,7 +119,7 @@ class SlowKernel(Kernel):
 def test_no_connection_ends_because_the_machine_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = open_policy("outbound")
     opener, answer = tcp_packets(4, False, 1024, ((0, "S"), (1, "SA")))
-    others = [with_checksum(f.ip(INSTANCE[4], STRANGER[4], f.udp(port, 53))) for port in range(20)]
+    others = [f.with_checksum(f.ip(INSTANCE[4], STRANGER[4], f.udp(port, 53))) for port in range(20)]
     with SlowKernel(policy) as kernel:
         monkeypatch.setattr("comparing.monotonic", lambda: kernel.clock)
         compared = Comparison(policy)

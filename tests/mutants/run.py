@@ -39,11 +39,11 @@ FLAGS = "-O0"
 class Mutant(Edit):
     """One small wrong engine: ``old`` in ``file`` replaced by ``new``."""
 
-    #: What it does wrong, as a slug.
+    #: Its fault, as a slug.
     name: str
     #: The clause of the specification it breaks.
     clause: str
-    #: Which test catches it, as pytest names it.
+    #: The test that catches it, as pytest names it.
     test: str
 
 
@@ -58,7 +58,7 @@ class Suite:
     def __init__(self, workshop: Workshop, scratch: Path) -> None:
         self._workshop = workshop
         self._scratch = scratch
-        #: Of the last run.
+        #: The last run's output.
         self.output = ""
 
     def passes(self, tests: Sequence[str], timeout: float) -> bool | None:

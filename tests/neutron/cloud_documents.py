@@ -21,9 +21,9 @@ PREFIXES = {
         "192.0.2.33/27", "10.0.0.0/8", "203.0.113.9/32"),
     6: ("::/0", "2001:db8::/64", "2001:db8::8/125", "2001:db8::b/128", "2001:db8:9::/48", "2001:db8:a::9/64"),
 }  # fmt: skip
-#: Of address groups that change. None is within another one, and no port has an address in them.
+#: Networks of address groups that change. None is within another one, and no port has an address in them.
 APART = {4: ("198.51.100.0/25", "198.51.100.128/25", "203.0.113.9/32"), 6: ("2001:db8:9::/48", "2001:db8:a::/64")}
-#: Of allowed address pairs: each is around addresses of other ports, or of the outside, which then are the port's.
+#: Networks of allowed address pairs: each is around addresses of others, which then are the port's.
 WIDE = ("10.0.0.0/24", "10.0.0.64/26", "10.0.0.0/8", "198.51.100.0/24", "128.0.0.0/1", "2001:db8::/64",
         "2001:db8::/121", "2001:db8::/33", "2001:db8:9::/48")  # fmt: skip
 PORTS = (22, 53, 80, 443, 5432, 8080)

@@ -111,7 +111,7 @@ def main(folder: Path, project: str | None = None) -> None:
     # There is no policy file, and Neutron would look for it at each of its checks.
     policy.init()
     policy._ENFORCER.use_conf = False
-    # What is loaded now stays, so the garbage collector need not look at it again and again.
+    # Modules loaded now stay, so the garbage collector need not look at them again and again.
     gc.freeze()
     with make_server("127.0.0.1", 0, application, Server, Handler) as listening:
         signal.alarm(0)

@@ -114,7 +114,7 @@ class Switch:
         subprocess.run(["ovs-ofctl", "add-flow", bridge, flow], check=True)
 
     def ask(self, method: str, *arguments: str) -> str:
-        """What ``ovs-appctl`` would print."""
+        """The output that ``ovs-appctl`` would have."""
         self._control.sendall(json.dumps({"id": 0, "method": method, "params": arguments}).encode())
         text = b""
         while True:

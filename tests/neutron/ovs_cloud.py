@@ -90,7 +90,7 @@ class Cloud:
         return {device: [bytes.fromhex(frame) for frame in frames] for device, frames in came.items()}
 
     def ask(self, *words: str) -> str:
-        """What ``ovs-appctl WORDS`` prints."""
+        """The output of ``ovs-appctl WORDS``."""
         return str(self._do("ask", words=words))
 
     def _do(self, what: str, **more: Any) -> Any:

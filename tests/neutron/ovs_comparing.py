@@ -16,6 +16,8 @@ from cloud_traffic import Sent
 from ovs_cloud import Cloud
 
 from sgfast.engine import Engine
+from sgfast.importing.reading import import_sources
+from sgfast.importing.sources import Source
 from sgfast.policy.changes import (
     AddGroup,
     AddInstance,
@@ -28,8 +30,6 @@ from sgfast.policy.changes import (
     RemoveRule,
     SetAddressGroup,
 )
-from sgfast.policy.formats import import_sources
-from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Policy
 from sgfast.reference.flows import flow_of, quoted_flow
 from sgfast.reference.packets import Packet, parse_frame
@@ -58,7 +58,7 @@ class Case:
 
 @dataclass
 class History:
-    """What happened to a key."""
+    """The history of a key."""
 
     #: By instance and connection: the packet with which the connection of its side began. To Open vSwitch, connections
     #: that only differ in ports it does not know are one.
@@ -144,7 +144,7 @@ DIFFERENCES = {
     ),
 }  # fmt: skip
 
-#: Of keys whose opener the rules no longer allow after a change; that is not read off a packet.
+#: A word for keys whose opener the rules no longer allow after a change; that is not read off a packet.
 RULE_GONE = "the rule is gone"
 AFTER_CHANGES = {
     RULE_GONE: "SPEC 6.7: a change decides about live connections at once. Neutron asks the rules about each packet of "
@@ -260,7 +260,7 @@ def judged_by(engine: Engine, packets: Sequence[bytes]) -> list[Verdict]:
 
 
 def key_of(packet: Packet) -> tuple[Any, ...]:
-    """What the packet's connection is to Open vSwitch; for an ICMP error, the one that it quotes."""
+    """The packet's connection in Open vSwitch's words; for an ICMP error, the one that it quotes."""
     flow = flow_of(packet) or quoted_flow(packet)
     if flow is None:
         return packet.src, packet.dst, packet.protocol
@@ -285,7 +285,7 @@ def _told(case: Case) -> str:
 
 
 def changes_between(before: Policy, after: Policy) -> list[Change]:
-    """What makes one policy of the other, for what changes in accounts: rules, members, instances, address groups."""
+    """Changes that make one policy of the other, as accounts make them: rules, members, instances, address groups."""
     changes: list[Change] = [
         AddGroup(group) for group in after.security_groups if group.name not in before.group_by_name
     ]

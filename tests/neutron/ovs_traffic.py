@@ -5,14 +5,14 @@ As a program, as root: ``PYTHONPATH=tests/support:tests/kernel python tests/neut
 
 from __future__ import annotations
 
-import sys
-import time
 from collections import Counter
 from collections.abc import Hashable
+from contextlib import nullcontext
 from random import Random
 
 from cloud_documents import Documents
 from cloud_traffic import Traffic
+from long_run import long_run
 from ovs_cloud import Cloud, missing
 from ovs_comparing import Comparison
 
@@ -53,26 +53,11 @@ def random_traffic(
 
 
 def main() -> None:
-    reason = missing()
-    if reason is not None:
-        sys.exit(f"ovs_traffic.py: {reason}")
-    total = int(sys.argv[1])
-    first_seed = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
-    seen: Counter[Hashable] = Counter()
-    hits: Counter[str] = Counter()
-    began, step = time.time(), 0
-    with Cloud() as cloud:
-        while seen["packets"] < total:
-            more, excused = random_traffic(cloud, min(total, 100_000), first_seed + step, changing=step % 4 == 3)
-            seen += more
-            hits += excused
-            step += 1
-            print(
-                f"seed {first_seed}+{step}: {seen['packets']:,} packets, {seen['accounts']} accounts, "
-                f"{time.time() - began:.0f} s; excused {sum(hits.values())}: {dict(hits)}", flush=True,
-            )  # fmt: skip
-    for what, number in seen.most_common():
-        print(f"{number:12,}  {what}")
+    with Cloud() if missing() is None else nullcontext() as cloud:
+        long_run(
+            "ovs_traffic.py", missing(),
+            lambda left, seed, step: random_traffic(cloud, min(left, 100_000), seed, changing=step % 4 == 3),
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ from neutron_environment import neutron_python
 from running_neutron import command, environment, running_neutron
 
 from sgfast import Engine, load_policy
-from sgfast.live.openstack import read_account
-from sgfast.policy.formats import Imported, import_sources
+from sgfast.importing.live_openstack import read_account
+from sgfast.importing.reading import Imported, import_sources
 
 if neutron_python() is None:
     pytest.skip("no Neutron here: python tests/neutron/neutron_environment.py", allow_module_level=True)
 openstack = pytest.importorskip("openstack")
 
-#: Of openstacksdk, about itself.
+#: Warnings of openstacksdk about itself.
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 #: Runs commands of OpenStack's client, all in one process, each into a file.
 CLIENT = """
@@ -34,7 +34,7 @@ for name, command in json.load(sys.stdin):
         if status := shell.main([*command, "-f", "json"]):
             sys.exit(status)
 """
-#: What is read from the cloud and from its printed lists alike.
+#: Fields that are read from the cloud and from its printed lists alike.
 PARTS = ("address_groups", "security_groups", "instances")
 
 
@@ -107,7 +107,7 @@ def make_shop(network: Any) -> None:
 
 
 def printed(folder: Path, *commands: str) -> list[tuple[str, Any]]:
-    """What ``openstack … -f json`` prints, as files."""
+    """The output of ``openstack … -f json``, as files."""
     files = [(f"{command.replace(' ', '-')}.json", command.split()) for command in commands]
     subprocess.run(
         [*command(), "-c", CLIENT], env=environment(), cwd=folder, check=True, text=True, timeout=300,
@@ -186,7 +186,7 @@ def test_a_live_neutron_is_what_its_command_line_prints(cloud: Path) -> None:
 
 
 def listed_rules(found: dict[str, Any]) -> dict[str, Any]:
-    """What a list of rules has of each rule, by group and id."""
+    """The fields of each rule in a list of rules, by group and id."""
     return {
         group["name"]: {
             rule["id"]: {key: value for key, value in rule.items() if key != "description" and value != 0}

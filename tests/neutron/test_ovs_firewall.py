@@ -1,4 +1,4 @@
-"""What Neutron's firewall does with single packets, and what the engine says of them under the profile ``neutron``.
+"""Single packets in Neutron's firewall, and the engine's verdicts on them under the profile ``neutron``.
 
 Each table is what Open vSwitch did. Where the engine says something else, the table says so.
 """
@@ -14,7 +14,6 @@ from cloud_documents import Account
 from cloud_traffic import FRAGMENT, Place, Sent, Traffic, summed
 from datagrams import Datagram, cut
 from neutron import group, port, rule
-from oracle import with_checksum
 from ovs_cloud import DEVICES, OUTSIDE, ROUTER, Cloud, missing
 from ovs_comparing import NOW, PASSES, RULE_GONE, Comparison, changes_between, judged_by, policy_of
 
@@ -91,7 +90,7 @@ class Scene:
 def sent_in(account: Account, source: str, destination: str, layer: f.Layer, **options: Any) -> Sent:
     places = Traffic.places_of(account)
     outside = Place(OUTSIDE, ROUTER, None)
-    packet = with_checksum(f.ip(source, destination, summed(source, destination, layer), **options))
+    packet = f.with_checksum(f.ip(source, destination, summed(source, destination, layer), **options))
     return Sent([packet], places.get(source, outside), places.get(destination, outside))
 
 
@@ -116,7 +115,7 @@ NEIGHBOUR_DISCOVERY = {
     137: (False, False, False, False),
     143: (False, False, False, False),
 }
-#: What rules allow, and Open vSwitch drops: its connection tracking calls these types invalid.
+#: Types that rules allow, and Open vSwitch drops: its connection tracking calls them invalid.
 INVALID_TO_OVS = {131, 132, 133, 137, 143}
 
 
@@ -211,7 +210,7 @@ def test_what_only_the_engine_s_sender_begins_explains_the_answer(cloud: Cloud) 
     comparison = Comparison(cloud, made)
     here, there = "10.0.0.1", "10.0.0.5"
     layer = summed(here, there, f.udp(1024, 53, bytes(FRAGMENT + 40)))
-    pieces = [with_checksum(Datagram(here, there, layer).piece(piece)) for piece in cut(len(layer), FRAGMENT)]
+    pieces = [f.with_checksum(Datagram(here, there, layer).piece(piece)) for piece in cut(len(layer), FRAGMENT)]
     answer = sent_in(made, there, here, f.udp(53, 1024))
     assert comparison.judge([Sent(pieces, answer.destination, answer.source)]) == [False]
     assert comparison.hits == {}

@@ -19,8 +19,8 @@ from sgfast.checking import check_policy
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.explaining import Explained, explain
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.assuming import with_assumed
-from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.model import Policy
 
 Capsys = pytest.CaptureFixture[str]

@@ -8,8 +8,8 @@ import pytest
 
 from sgfast import spelling
 from sgfast.errors import Place, PolicyError
+from sgfast.loading import parse_policy
 from sgfast.policy import yaml_nodes
-from sgfast.policy.document import parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.node_reader import MAX_ERRORS
 from sgfast.policy.profiles import OTC

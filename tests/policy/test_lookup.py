@@ -15,16 +15,18 @@ from sgfast.comparing import diff
 from sgfast.errors import PolicyError
 from sgfast.explaining import explain
 from sgfast.flow_logs import check_logs
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import AddInstance, apply_changes
-from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.lookup import find
 from sgfast.policy.model import Instance, Policy
 from sgfast.replaying import ReplayOptions, run_replay
-from sgfast.report.check import check_summary, compile_for_check
-from sgfast.report.diff import diff_summary
-from sgfast.report.explain import explain_summary, explain_text
-from sgfast.report.suggestion import suggestion_object
+from sgfast.report.answers.check import check_answer
+from sgfast.report.answers.diff import capture_diff
+from sgfast.report.answers.explain import explain_answer
+from sgfast.report.answers.suggestion import suggestion_answer
+from sgfast.report.check import compile_for_check
+from sgfast.report.explain import explain_text
 from sgfast.suggesting import suggest
 from sgfast.suggesting.document import document
 
@@ -206,19 +208,19 @@ def test_an_explanation_shows_what_people_call_the_machine() -> None:
     """A name such as eni-0123 tells nobody which machine it is (SPEC 10.13)."""
     explained = explain(POLICY, "i-1", "198.51.100.7", "tcp", port=80, vpc="main")
     assert '10.0.0.1 (jump "Jump Host")' in explain_text(explained, {})
-    found = explain_summary(explained, {})
+    found = explain_answer(explained, {})
     assert found["from"] == {
         "address": "10.0.0.1", "instance": "jump", "vpc": "main", "id": "eni-1", "device": "i-1", "label": "Jump Host",
         "assumed": False,
     }  # fmt: skip
-    answer = explain_summary(explain(POLICY, "198.51.100.7", "web-1", "tcp", port=80, vpc="main"), {})
+    answer = explain_answer(explain(POLICY, "198.51.100.7", "web-1", "tcp", port=80, vpc="main"), {})
     assert (answer["ingress"]["winner"]["rule"], answer["ingress"]["winner"]["group_id"]) == ("sgr-1", "sg-01")
 
 
 def test_reports_have_the_ids_beside_the_names() -> None:
     """SPEC 10.12, 10.14 and 10.15."""
     tables, warnings = compile_for_check(POLICY, "main")
-    findings = check_summary(POLICY, tables, warnings, check_policy(POLICY), {})["findings"]
+    findings = check_answer(POLICY, tables, warnings, check_policy(POLICY), {})["findings"]
     assert {(each["group"], each["group_id"]) for each in findings} >= {("db", "sg-02")}
     ids = {None: None} | {instance.name: instance.id for instance in POLICY.instances}
     assert findings and all(each["instance_ids"] == [ids[name] for name in each["instances"]] for each in findings)
@@ -226,10 +228,10 @@ def test_reports_have_the_ids_beside_the_names() -> None:
     new = parse_policy(Path(SHOP[0]).read_text().replace("ports: 80-81", "ports: 81").replace(
         "name: web\n", "name: web\n    id: sg-1\n"
     ))  # fmt: skip
-    told = diff_summary(diff(old, new, SHOP[1]), by="instance")
+    told = capture_diff(diff(old, new, SHOP[1]), by="instance")
     ends = [end for row in told["newly_denied"]["rows"] for end in (row["from"], row["to"])]
     of_instances = {end["name"]: end["id"] for end in ends}
     assert of_instances["web-1"] == "eni-1" and {*of_instances.values()} <= {"eni-1", None}
     assert {(each["group"], each["group_id"]) for each in told["rules"]} >= {("web", "sg-1")}
-    suggestion = suggestion_object(suggest([SHOP[1]], instances=new))
+    suggestion = suggestion_answer(suggest([SHOP[1]], instances=new))
     assert {(each["group"], each["group_id"]) for each in suggestion["rules"]} == {("web", "sg-1"), ("db", None)}

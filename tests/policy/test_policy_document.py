@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from policy_texts import SPEC_EXAMPLE, error_of
 
 from sgfast import Policy
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import AddressGroup, GroupPeer, Instance, Quotas, Rule, Settings, Timeouts, Vpc
 
 
@@ -323,23 +322,3 @@ class TestStateless:
         )
         assert policy.instances[0].security_groups == ("default",)
         assert not policy.group_by_name["default"].stateful
-
-
-def test_large_document_loads_in_seconds() -> None:
-    """The target is 1.3 s on one core (DESIGN 3); this only checks a bound that every machine should meet."""
-    lines = ["version: 1", "security_groups:"]
-    for g in range(100):
-        lines += [f"- name: g{g}", "  rules:"]
-        lines += [
-            f"  - {{direction: inbound, protocol: tcp, ports: {r + 1}, source: 10.{g}.{r}.0/24}}" for r in range(50)
-        ]
-    lines.append("instances:")
-    lines += [
-        f"- {{name: i{i}, addresses: [10.1.{i >> 8}.{i & 255}, '2001:db8::{i:x}'], security_groups: [g{i % 100}]}}"
-        for i in range(10_000)
-    ]
-    text = "\n".join(lines)
-    start = time.perf_counter()
-    policy = parse_policy(text)
-    assert time.perf_counter() - start < 10
-    assert len(policy.instances) == 10_000

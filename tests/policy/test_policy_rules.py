@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from policy_texts import error_of
 
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import (
     AddressGroupPeer,
     GroupPeer,

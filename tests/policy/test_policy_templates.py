@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sgfast.errors import PolicyError
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import GroupPeer, Rule, SecurityGroup
 from sgfast.policy.templates import FAST_ADD, ITSELF, TEMPLATES, default_group, template_document
 
@@ -54,25 +54,18 @@ def test_table_rules_have_no_id_and_no_group() -> None:
             assert rule.peer in (None, ITSELF)
 
 
-@pytest.mark.parametrize(
-    ("name", "ports"),
-    [
-        *(("ssh", (22, 22)), ("rdp", (3389, 3389)), ("ftp", (20, 21)), ("telnet", (23, 23)), ("http", (80, 80))),
-        *(("https", (443, 443)), ("http-alt", (8080, 8080)), ("mysql", (3306, 3306)), ("mssql", (1433, 1433))),
-        *(("postgresql", (5432, 5432)), ("oracle", (1521, 1521)), ("redis", (6379, 6379)), ("mongodb", (27017, 27017))),
-    ],
-)
-def test_fast_add_ports(name: str, ports: tuple[int, int]) -> None:
-    assert group_of(f"security_groups: [{{name: x, fast_add: [{name}]}}]").rules == (
-        Rule("x/inbound/1", "inbound", 4, 6, (ports,)),
-    )
+FAST_ADD_PORTS = {
+    "ssh": (22, 22), "rdp": (3389, 3389), "ftp": (20, 21), "telnet": (23, 23), "icmp": None, "ping": None,
+    "http": (80, 80), "https": (443, 443), "http-alt": (8080, 8080), "mysql": (3306, 3306), "mssql": (1433, 1433),
+    "postgresql": (5432, 5432), "oracle": (1521, 1521), "redis": (6379, 6379), "mongodb": (27017, 27017),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["icmp", "ping"])
-def test_fast_add_ping(name: str) -> None:
-    assert group_of(f"security_groups: [{{name: x, fast_add: [{name}]}}]").rules == (
-        Rule("x/inbound/1", "inbound", 4, 1),
-    )
+@pytest.mark.parametrize("name", FAST_ADD)
+def test_fast_add_opens_the_ports_of_a_service(name: str) -> None:
+    ports = FAST_ADD_PORTS[name]
+    rule = Rule("x/inbound/1", "inbound", 4, 6 if ports else 1, (ports,) if ports else None)
+    assert group_of(f"security_groups: [{{name: x, fast_add: [{name}]}}]").rules == (rule,)
 
 
 def test_template_then_fast_add_then_rules() -> None:

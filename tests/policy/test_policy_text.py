@@ -17,9 +17,9 @@ from policy_texts import _WORDS, _YAMLISH, SPEC_EXAMPLE, error_of, only_policy_e
 
 from sgfast import Policy
 from sgfast.errors import PolicyError
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy import yaml_nodes
-from sgfast.policy.document import load_policy, parse_policy
-from sgfast.policy.keys import RULE_FIELDS
+from sgfast.policy.fields import RULE
 from sgfast.policy.model import Vpc
 from sgfast.policy.yaml_nodes import plain_value
 
@@ -126,19 +126,11 @@ class TestBrokenText:
     def test_deep_nesting_does_not_exhaust_the_stack(self, unit: str) -> None:
         assert "p.yaml:1: " in error_of(unit * 500_000)
 
-    def test_too_many_nodes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(yaml_nodes, "MAX_NODES", 1000)
-        assert "p.yaml:3: too large: more than 1,000 values" in error_of("version: 1\nvpcs:\n" + "- a\n" * 1000)
-
-    def test_too_large(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_too_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """SPEC 11.1."""
         monkeypatch.setattr(yaml_nodes, "MAX_BYTES", 1 << 20)
-        assert "larger than 1 MiB" in error_of("#" * ((1 << 20) + 1))
         with pytest.raises(PolicyError, match=r"^/dev/zero: cannot be read: larger than 1 MiB$"):
             load_policy("/dev/zero")
-
-    def test_tag_directives_are_not_quadratic(self) -> None:
-        assert "%TAG" in error_of("".join(f"%TAG !a{i}! x\n" for i in range(100_000)) + "---\nversion: 1\n")
 
     def test_recursive_alias(self) -> None:
         assert error_of("version: 1\nvpcs: &v [*v]\n").startswith("p.yaml:2: vpcs[0]: must be a mapping, not a list")
@@ -303,7 +295,7 @@ class TestNothingButPolicyErrors:
     def test_any_value_anywhere(self, value: object) -> None:
         for section in ("settings", "quotas", "vpcs", "peerings", "address_groups", "security_groups", "instances"):
             only_policy_errors(yaml.safe_dump({"version": 1, section: value}, allow_unicode=True))
-        for field in RULE_FIELDS:
+        for field in RULE.known:
             rule = {"direction": "inbound", "protocol": "tcp", field: value}
             only_policy_errors(yaml.safe_dump({"version": 1, "security_groups": [{"name": "g", "rules": [rule]}]}))
         for field in ("name", "vpc", "addresses", "security_groups"):

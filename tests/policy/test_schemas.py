@@ -19,10 +19,10 @@ from schemas import disagreements, validator, value_of
 from yaml.nodes import Node
 
 from sgfast.errors import PolicyError
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.change_file import _OPERATIONS, load_changes, parse_changes
-from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.expectations import load_expectations, parse_expectations
-from sgfast.policy.keys import CHANGE_FIELDS, QUOTA_FIELDS, SETTING_FIELDS, TIMEOUT_FIELDS
+from sgfast.policy.fields import CHANGE, QUOTAS, SETTINGS, TIMEOUTS
 from sgfast.policy.model import Quotas, Settings, Timeouts
 from sgfast.policy.schemas import WRITTEN
 from sgfast.policy.yaml_nodes import compose
@@ -178,9 +178,9 @@ def test_every_example_of_the_repository_is_accepted() -> None:
 
 
 def test_the_keys_are_those_of_the_model() -> None:
-    for keys, cls in ((QUOTA_FIELDS, Quotas), (SETTING_FIELDS, Settings), (TIMEOUT_FIELDS, Timeouts)):
-        assert [*keys] == [field.name for field in fields(cls)]
-    assert [*CHANGE_FIELDS] == [*_OPERATIONS]
+    for keys, cls in ((QUOTAS, Quotas), (SETTINGS, Settings), (TIMEOUTS, Timeouts)):
+        assert [*keys.known] == [field.name for field in fields(cls)]
+    assert [*CHANGE.known] == ["at", *_OPERATIONS]
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -195,7 +195,7 @@ def test_every_key_is_described(name: str) -> None:
             for each in value:
                 yield from described(each)
 
-    texts = {(key, each["description"]) for key, each in described(WRITTEN[name]())}
+    texts = {(key, each["description"]) for key, each in described(WRITTEN[name])}
     assert len(texts) > 5
     assert all(text[-1] == "." and text.isprintable() for _, text in texts)
 
@@ -205,7 +205,7 @@ def test_the_command_prints_each_schema_and_names_them(capsys: pytest.CaptureFix
     assert listed.out.split() == [*WRITTEN, *SCHEMAS]
     for name in listed.out.split():
         printed = json.loads(sgfast(capsys, "schema", name).out)
-        assert printed == (WRITTEN[name]() if name in WRITTEN else schema(name))
+        assert printed == (WRITTEN[name] if name in WRITTEN else schema(name))
         assert printed["$id"] == f"urn:sgfast:schema:{name}"
     refused = sgfast(capsys, "schema", "polcy")
     assert refused.status == 2 and "no schema 'polcy' (did you mean 'policy'?)" in refused.one_line()

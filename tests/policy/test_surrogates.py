@@ -13,12 +13,12 @@ from policy_texts import error_of
 
 import sgfast
 from sgfast.errors import Place, PolicyError
+from sgfast.importing.sources import source_of
+from sgfast.loading import parse_policy
 from sgfast.policy import yaml_nodes
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import ModifyRule
-from sgfast.policy.document import parse_policy
 from sgfast.policy.expectations import parse_expectations
-from sgfast.policy.formats.sources import source_of
 
 SMILE = "\U0001f600"
 LONE = r"one half of a surrogate pair"

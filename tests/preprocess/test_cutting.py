@@ -18,7 +18,7 @@ from tunnels import vxlan
 from sgfast import Reading, replay
 from sgfast.capture import open_capture
 from sgfast.core.base.frames import FrameBatch
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.replaying.cutting import (
     LOOK_EVERY,
     LOOKED_AT,

@@ -55,7 +55,7 @@ from tunnels import (
 from sgfast import FrameBatch, Reading, replay
 from sgfast.capture import open_capture
 from sgfast.errors import CaptureError
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.preprocess.decap import KINDS, Decapsulation
 from sgfast.reference.link import find_ip
 from sgfast.reference.packets import number, parse_frame

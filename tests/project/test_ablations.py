@@ -1,4 +1,4 @@
-"""What ``benchmarks/ablations`` takes away is still there to be taken, and measuring it works; figures are for it."""
+"""The code that ``benchmarks/ablations`` takes away is still there, and measuring it works; figures are for it."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import pytest
 
 import sgfast
 from sgfast.checking.codes import CODES
+from sgfast.report import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
@@ -24,7 +25,7 @@ _FENCED = re.compile(r"^```.*?^```", re.M | re.S)
 
 @cache
 def anchors(document: Path) -> frozenset[str]:
-    """What follows # in links to the headings of a document, as code hosts and the site make it of their text."""
+    """The fragments of links to the headings of a document, as code hosts and the site make them of their text."""
     seen: Counter[str] = Counter()
     found = set()
     for heading in re.findall(r"^#+ (.*)$", _FENCED.sub("", document.read_text()), re.M):
@@ -70,5 +71,4 @@ def test_reference_pages_list_all_that_there_is() -> None:
         found[code.strip()] = (*found.get(code.strip(), ()), *(cell.strip() for cell in cells))
     titled = {code: (entry.name, entry.severity, entry.advice) for code, entry in CODES.items()}
     assert {code: (name, severity, advice) for code, (name, severity, _, advice) in found.items()} == titled
-    schemas = {path.name for path in (ROOT / "sgfast/report/schemas").glob("*.json")}
-    assert set(re.findall(r"report/schemas/(\w+\.json)\)", (ROOT / "docs/json.md").read_text())) == schemas
+    assert set(re.findall(r"`sgfast schema (\w+)` \|", (ROOT / "docs/json.md").read_text())) == set(SCHEMAS)

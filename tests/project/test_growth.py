@@ -20,13 +20,13 @@ from sgfast.errors import PolicyError
 from sgfast.expectations.first import first_expectations
 from sgfast.explaining import explain
 from sgfast.flow_logs.checking import check_logs
+from sgfast.importing.draft import Draft
+from sgfast.importing.location import Location
+from sgfast.importing.reading import import_sources
+from sgfast.importing.sources import source_of
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule
 from sgfast.policy.expectations import parse_expectations
-from sgfast.policy.formats import import_sources
-from sgfast.policy.formats.draft import Draft
-from sgfast.policy.formats.location import Location
-from sgfast.policy.formats.sources import source_of
 from sgfast.proving import Expectations
 from sgfast.replaying.options import ReplayOptions
 from sgfast.suggesting import load_instances, suggest

@@ -15,7 +15,7 @@ BEGIN, END = "<!-- imports: begin -->", "<!-- imports: end -->"
 
 
 def imported(path: Path) -> set[tuple[str, str]]:
-    """What a file imports or cimports from sgfast, wherever in it: module and name, "" for the module itself."""
+    """Imports and cimports of a file from sgfast, wherever in it: module and name, "" for the module itself."""
     text = path.read_text()
     if path.suffix in (".pyx", ".pxd"):
         return {(name, "") for name in re.findall(r"^\s*(?:from|c?import) (sgfast[\w.]*)", text, flags=re.M)}

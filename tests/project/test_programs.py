@@ -122,7 +122,7 @@ class Simulator:
         return len(cut)
 
     def still_open(self, which: NDArray[Any], time_ns: int, folder: Path) -> NDArray[Any]:
-        """Those that a copy of the engine knows, so that the engine learns nothing of the question."""
+        """Connections that a copy of the engine knows, so that the engine learns nothing of the question."""
         sgfast.save_snapshot(self.engine, folder / "state")
         results = sgfast.load_snapshot(folder / "state").process(self.rows(which, ACK, time_ns, answer=False))
         return which[results["reason"] == sgfast.REASONS.index("established")]
@@ -292,7 +292,7 @@ def deploy(ec2: Any) -> dict[str, str]:
 
 @pytest.fixture
 def light_moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What moto loads is large: to look for garbage meanwhile takes longer than to load it."""
+    """Moto loads much: to look for garbage meanwhile takes longer than to load it."""
     monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
     enabled = gc.isenabled()
     gc.disable()

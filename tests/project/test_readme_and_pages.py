@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from sgfast.cli import main
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
-#: What a terminal shows may be made with these, besides sgfast; a block is skipped where one of them is missing.
+#: A terminal's output may be made with these, besides sgfast; a block is skipped where one of them is missing.
 PROGRAMS = ("tshark", "cut", "sed")
 
 

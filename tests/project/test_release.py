@@ -1,4 +1,4 @@
-"""What is released: nothing is published but for a tag, and wheels are for what the project says it runs on."""
+"""Releases: nothing is published but for a tag, and wheels are for what the project says it runs on."""
 
 from __future__ import annotations
 

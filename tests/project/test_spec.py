@@ -18,7 +18,7 @@ SPEC = (ROOT / "docs/spec.md").read_text()
 CLAUSES = re.findall(r"^\*\*(\d+\.\d+)\*\*", SPEC, re.M)
 SECTIONS = re.findall(r"^## (\d+) ", SPEC, re.M)
 
-#: What may cite the contract: everything that is written by hand.
+#: Files that may cite the contract: everything that is written by hand.
 CITING = [
     path
     for folder in ("sgfast", "tests", "benchmarks", "docs")

@@ -1,4 +1,4 @@
-"""What a command imports: what it does not need makes every start of it slower, and nobody notices."""
+"""Imports of commands: what one does not need makes every start of it slower, and nobody notices."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 from command import PCAPS, SHOP, environment
 
+from sgfast.importing.formats import FORMATS
+
 POLICY, CAPTURE = SHOP
 PROPOSED, EXPECTED = str(PCAPS / "shop.proposed.yaml"), str(PCAPS / "shop.expect.yaml")
 
-#: What takes long to import, or stands for something that does. A module stands for those below it, too.
+#: Modules that take long to import, or stand for some that do. A module stands for those below it, too.
 PARTS = {
     "numpy", "rich", "xml", "sgfast.capture.reader", "sgfast.checking", "sgfast.checking.unmet",
     "sgfast.checking.usage", "sgfast.comparing", "sgfast.compiler", "sgfast.engine", "sgfast.explaining",
     "sgfast.exporting", "sgfast.exporting.terraform", "sgfast.flow_logs", "sgfast.policy.changes",
-    "sgfast.policy.formats", "sgfast.policy.formats.aws", "sgfast.policy.formats.cloudformation",
-    "sgfast.policy.formats.neutron", "sgfast.policy.formats.otc", "sgfast.policy.formats.terraform",
+    *(f"sgfast.importing.{name}" for name in ("reading", *FORMATS)),
     "sgfast.policy.made_values", "sgfast.preprocess.filter_text", "sgfast.proving", "sgfast.reaching",
     "sgfast.reference", "sgfast.replaying.cluster", "sgfast.replaying.results", "sgfast.replaying.run",
     "sgfast.replaying.vpc_runner", "sgfast.report.html", "sgfast.report.rollup", "sgfast.snapshot", "sgfast.suggesting",
@@ -37,7 +38,7 @@ NEEDED = {
     ("reach", POLICY): REACHING,
     ("diff", POLICY, PROPOSED): ENGINE | REACHING,
     ("test", POLICY, EXPECTED): ENGINE | REACHING | {"sgfast.explaining", "sgfast.proving"},
-    ("import", "auto", str(PCAPS / "export")): {"sgfast.policy.formats", "sgfast.policy.formats.neutron"},
+    ("import", "auto", str(PCAPS / "export")): {"sgfast.importing.reading", "sgfast.importing.neutron"},
     ("export", POLICY, "--to", "openstack"): {"sgfast.exporting"},
     # AWS needs the addresses of the web servers in the place of their group, so it asks who owns which ones.
     ("export", POLICY, "--to", "aws"): {"numpy", "sgfast.compiler", "sgfast.exporting"},

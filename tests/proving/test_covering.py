@@ -12,7 +12,7 @@ from expected import files, is_about, packets
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.matching import End
 from sgfast.proving import Expectations, Seen

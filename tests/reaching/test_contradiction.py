@@ -68,7 +68,7 @@ def test_a_contradiction_is_found_exactly_if_some_packet_contradicts(
         vpcs = [policy.instance_by_name[name].vpc for name in (found.source_instance, found.destination_instance)]
         assert not policy.connected(*vpcs)
     elif wanted == "deny" and service != "all":
-        # What is allowed is allowed to some packet of the universe, too.
+        # If something is allowed, some packet of the universe is, too.
         assert wrong
 
 

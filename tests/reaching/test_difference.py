@@ -1,4 +1,4 @@
-"""What one policy opens and closes against another one: all of it, nothing else, and by rules that win (SPEC 12.6)."""
+"""Openers that one policy allows and another does not: all, no others, and by rules that win (SPEC 12.6)."""
 
 from __future__ import annotations
 

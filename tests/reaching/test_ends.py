@@ -1,4 +1,4 @@
-"""What the ends and the services of a question mean, and what is no end and no service (SPEC 12.2, 12.3)."""
+"""The ends and the services of a question, and what is no end and no service (SPEC 12.2, 12.3)."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class Openers:
         self.allowed = [self._allowed(n) for n in range(len(policies))]
 
     def _addresses(self, policies: Sequence[Policy], family: int, rng: np.random.Generator) -> list[Address]:
-        """Of instances, at the edges of rules' networks, somewhere, and multicast."""
+        """Addresses of instances, at the edges of rules' networks, somewhere, and multicast."""
         networks = {n for policy in policies for instance in policy.instances for n in instance.addresses}
         networks |= {
             rule.peer for policy in policies for group in policy.security_groups for rule in group.rules
@@ -142,13 +142,13 @@ class Openers:
         return sorted((each for each in found if each.version == family), key=int)
 
     def _owners(self, engine: Engine) -> tuple[list[Instance | None], list[Instance | None]]:
-        """Of each address as a source, and as a destination."""
+        """The owner of each address as a source, and as a destination."""
         found = [engine.compiled.classifier.owner_of(address.packed) for address in self.pool]
         source = [engine.instances[n] if n >= 0 else None for n in found]
         return source, [None if is_multicast(a) else owner for a, owner in zip(self.pool, source, strict=True)]
 
     def _is_judged(self, source: list[Instance | None], destination: list[Instance | None], vpc: str) -> Mask:
-        """Which openers filters judge in this VPC (SPEC 12.1)."""
+        """The openers that filters judge in this VPC (SPEC 12.1)."""
         sent, received = (np.array([o.vpc if o else "" for o in owners]) for owners in (source, destination))
         sender, receiver = (np.array([o.name if o else "" for o in owners]) for owners in (source, destination))
         from_here = (sent == vpc)[self.src] & (sender[self.src] != receiver[self.dst])
@@ -156,7 +156,7 @@ class Openers:
         return judged
 
     def _allowed(self, n: int) -> Mask:
-        """Which of them the engine allows."""
+        """The openers that the engine allows."""
         rows = np.zeros(len(self.src), dtype=HEADER_DTYPE)
         rows["time_ns"] = np.arange(len(rows)) * PAUSE_NS
         rows["wire"], rows["family"] = 64, self.family
@@ -175,7 +175,7 @@ class Openers:
         return allowed
 
     def said(self, rows: Iterable[Row], n: int) -> Mask:
-        """Which openers the rows say are allowed, in the names of the n-th policy."""
+        """The openers that the rows say are allowed, in the names of the n-th policy."""
         found = np.zeros(len(self.src), dtype=bool)
         for row in rows:
             if self.family in row.families:

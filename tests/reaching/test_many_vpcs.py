@@ -42,7 +42,7 @@ def hub(count: int, port: int = 443) -> Policy:
 
 
 def islands(count: int) -> Policy:
-    """So many VPCs without peerings, each with the same address."""
+    """VPCs without peerings, each with the same address."""
     numbers = range(count)
     return parse_policy(
         f"version: 1\nvpcs: [{', '.join(f'{{name: v{n}}}' for n in numbers)}]\nsecurity_groups:\n"

@@ -16,7 +16,8 @@ from sgfast import load_policy, parse_policy
 from sgfast.errors import SgfastError, TooMuch
 from sgfast.policy.model import Policy
 from sgfast.reaching import Part, named_end, named_service, reach, relation
-from sgfast.report.reach import part_text, reach_summary
+from sgfast.report.answers.reach import JsonReach
+from sgfast.report.reach import part_text
 
 
 @seed(2021)
@@ -126,7 +127,7 @@ instances:
     found = reach(policy, destinations=named_end(policy, asked))
     assert [", ".join(map(part_text, row.destinations)) for row in found.rows] == [words] * bool(words)
     assert [", ".join(part.text for part in row.destinations) for row in found.rows] == [words] * bool(words)
-    valid("reach", reach_summary(found))
+    valid("reach", JsonReach.of(found))
 
 
 def test_a_group_or_an_instance_of_which_only_a_part_is_asked_for_does_not_stand_for_it() -> None:

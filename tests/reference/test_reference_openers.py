@@ -1,4 +1,4 @@
-"""How many openers the reference model remembers (SPEC 9.3). ``test_headers_judged`` tries the engine's bound."""
+"""The number of openers that the reference remembers (SPEC 9.3). ``test_headers_judged`` tries the engine's bound."""
 
 from __future__ import annotations
 

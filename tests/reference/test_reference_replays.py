@@ -1,4 +1,4 @@
-"""What a replay makes of fragments (SPEC 9.4): both engines write the same rows and frames, and count the same hits."""
+"""Replays of fragments (SPEC 9.4): both engines write the same rows and frames, and count the same hits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datagrams import Datagram
 from stories import write_changes, write_story
 
 from sgfast import replay
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.replaying import Names, ReplayResult
 from sgfast.report.captures import PcapngWriter
 from sgfast.report.lines import VerdictLines
@@ -106,5 +106,5 @@ def test_frames_held_back_across_captures_and_link_types_are_the_ones_their_rows
     _, rows = told(captures, engine=engine, frames=[seen, PcapngWriter(copied.append, comments=True)])
     assert rows == [("rule", "in")] * 3
     assert seen.frames == [data for _, data in parts]
-    # Of the packet and of its side.
+    # Told of each packet, and of its side.
     assert b"".join(copied).count(b"allow") == 2 * 3

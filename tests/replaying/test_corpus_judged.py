@@ -19,7 +19,7 @@ from sgfast.capture import open_capture
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import Engine
 from sgfast.errors import CaptureError
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.reference.engine import ReferenceEngine
 
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")

@@ -37,7 +37,7 @@ from sgfast import Engine, FrameBatch, header, load_snapshot, replay, save_snaps
 from sgfast.capture import CaptureReader, open_capture
 from sgfast.engine import REASONS
 from sgfast.errors import AmbiguousAddress
-from sgfast.policy.document import load_policy
+from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying.options import Reading
 from sgfast.replaying.results import LISTED_CUTS

@@ -27,7 +27,7 @@ from traffic import SECOND, Crowd, Traffic, pcap_of
 from sgfast import Engine, FrameBatch, Reading, replay
 from sgfast.capture import open_capture
 from sgfast.errors import CaptureError
-from sgfast.policy.document import load_policy
+from sgfast.loading import load_policy
 from sgfast.replaying.schedule import CONNECTIONS_EVERY
 from sgfast.report.lines import ConnectionLines, VerdictLines
 

@@ -21,7 +21,7 @@ from sgfast import Engine, replay
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.errors import CaptureError, OutputError
-from sgfast.policy.document import load_policy
+from sgfast.loading import load_policy
 from sgfast.report.lines import VerdictLines
 
 POLICY = PCAPS / "shop.yaml"

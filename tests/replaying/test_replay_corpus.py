@@ -16,7 +16,7 @@ from sgfast import replay
 from sgfast.capture import open_capture
 from sgfast.engine import VERDICTS
 from sgfast.errors import CaptureError
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.report.captures import PcapngWriter
 
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")

@@ -20,8 +20,8 @@ from traffic import SECOND
 from sgfast import replay
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import ModifyRule
-from sgfast.policy.document import parse_policy
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult
 from sgfast.report import html_report
 

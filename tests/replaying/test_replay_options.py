@@ -23,7 +23,7 @@ from sgfast.cli.replay import replay as replay_command
 from sgfast.cli.suggest import suggest as suggest_command
 from sgfast.errors import ArgumentError
 from sgfast.replaying.options import Reading, ReplayOptions
-from sgfast.report.suggestion import suggestion_object
+from sgfast.report.answers.suggestion import suggestion_answer
 
 PACKAGE = Path(sgfast.__file__).parent
 OPTIONS = {field.name: field.default for field in fields(ReplayOptions)}
@@ -91,7 +91,7 @@ def test_what_the_help_of_suggest_calls_the_default_is_the_default() -> None:
     assert helps["per"].startswith(f"{keywords['per'].default} (the default): ")
     assert "allowed: those that --policy allows (the default with --policy)" in helps["source"]
     parsed = suggest_command.make_context("suggest", ["a.pcap"]).params
-    defaults = inspect.signature(suggestion_object).parameters
+    defaults = inspect.signature(suggestion_answer).parameters
     assert [parsed[name] for name in ("by", "top")] == [defaults[name].default for name in ("by", "top")]
 
 

@@ -31,8 +31,8 @@ from traffic import Crowd, drawn, policies
 
 from sgfast import Engine, FrameBatch, Reading, SnapshotError, load_snapshot, replay, save_snapshot, snapshot
 from sgfast.capture import open_capture
+from sgfast.loading import load_policy
 from sgfast.policy.changes import AddRule, RemoveRule
-from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.replaying.kinds import kinds_of

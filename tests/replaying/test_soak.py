@@ -11,8 +11,8 @@ import pytest
 from soak import POLICY, EndlessCapture, changes, soak
 
 from sgfast.capture import CaptureReader
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import apply_changes
-from sgfast.policy.document import parse_policy
 
 SEED = 2026
 

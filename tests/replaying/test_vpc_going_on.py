@@ -17,8 +17,8 @@ from vpcs import CHANGES, CLIENT, DOCUMENT, SHARED, SYN, Line, lines, mirrored, 
 
 from sgfast import ReplayResult, load_snapshot
 from sgfast.errors import SnapshotError
+from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
-from sgfast.policy.document import parse_policy
 
 
 def told_by(result: ReplayResult) -> ReplayResult:

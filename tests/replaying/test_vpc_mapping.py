@@ -50,8 +50,8 @@ from sgfast import Reading, replay
 from sgfast.capture import open_capture
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.errors import AmbiguousAddress
+from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
-from sgfast.policy.document import parse_policy
 from sgfast.report.lines import VerdictLines
 
 # --- Marks

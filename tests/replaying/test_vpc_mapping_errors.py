@@ -21,8 +21,8 @@ from vpcs import (
 )
 
 from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
+from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
-from sgfast.policy.document import parse_policy
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.model import Policy
 from sgfast.reaching import difference
-from sgfast.report.diff import diff_summary
+from sgfast.report.answers.diff import capture_diff
 from sgfast.report.rollup import BY
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
 
@@ -55,7 +55,7 @@ def test_every_way_of_folding_adds_up_to_what_two_replays_say(tmp_path: Path) ->
                 seen[change] += len(own)
                 _adds_up(rollup, change, own)
                 _is_between_the_right_ends(rollup, change, own, result.new if change == "newly-denied" else result.old)
-            told = json.loads(json.dumps(diff_summary(result, "address", 2)))
+            told = json.loads(json.dumps(capture_diff(result, "address", 2)))
             valid("diff", {**told, "opened": [], "closed": [], "not_compared": None})
 
     check()
@@ -138,8 +138,8 @@ def test_connections_that_find_no_room_keep_their_service(tmp_path: Path) -> Non
     assert result.total("newly-denied").connections == folded.connections == folded.packets == KINDS + 50
     (warning,) = result.warnings
     assert "50 connections are counted without addresses and rules" in warning
-    told = diff_summary(result)["newly_denied"]
-    valid("diff", {**json.loads(json.dumps(diff_summary(result))), "opened": [], "closed": [], "not_compared": None})
+    told = capture_diff(result)["newly_denied"]
+    valid("diff", {**json.loads(json.dumps(capture_diff(result))), "opened": [], "closed": [], "not_compared": None})
     assert [row["from"]["kind"] for row in told["rows"]] == ["private", "unknown"]
 
 

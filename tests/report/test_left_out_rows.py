@@ -16,11 +16,11 @@ from command import SHOP, sgfast, valid
 from effort import some
 from traffic import Crowd, as_capture, drawn, stateful
 
-from sgfast.policy.document import load_policy
+from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
+from sgfast.report.answers.suggestion import suggestion_answer
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
-from sgfast.report.suggestion import suggestion_object
 from sgfast.suggesting import Limits, observing, suggest
 
 BY: tuple[By, ...] = ("group", "instance", "address", "service")
@@ -57,7 +57,7 @@ def test_every_way_of_folding_adds_up_to_what_was_left_out(tmp_path: Path) -> No
             for row in rollup.fold("observed", by="address", most=10**6).rows:
                 told[row.source.text, row.destination.text] += row.connections
             assert told == ends
-        valid("suggestion", json.loads(json.dumps(suggestion_object(found, "instance", 2))))
+        valid("suggestion", json.loads(json.dumps(suggestion_answer(found, "instance", 2))))
 
     check()
     print(seen)
@@ -83,7 +83,7 @@ def test_the_text_counts_the_rows_that_it_does_not_list(capsys: pytest.CaptureFi
 
 def test_connections_of_too_many_kinds_have_a_total_and_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observing, "MOST_KINDS", 30)
-    told = suggestion_object(suggest([SHOP[1]], instances=load_policy(SHOP[0])))
+    told = suggestion_answer(suggest([SHOP[1]], instances=load_policy(SHOP[0])))
     (left,) = [left for left in told["left_out"] if left["reason"] == "too many kinds of connections"]
     assert left["connections"] > 0 and left["rows"] == [] and left["not_listed"]["connections"] == 0
     valid("suggestion", json.loads(json.dumps(told)))

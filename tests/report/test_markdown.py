@@ -27,9 +27,9 @@ from sgfast.policy.expectations import Expectation, Word
 from sgfast.policy.model import Rule
 from sgfast.replaying import Broken, ChangeDone, CutConnection, ReplayResult, RuleHits, Service
 from sgfast.replaying.results import Contradicted, Expected
+from sgfast.report.answers.replay import replay_answer
+from sgfast.report.answers.suggestion import suggestion_answer
 from sgfast.report.rollup import BY, By
-from sgfast.report.suggestion import suggestion_object
-from sgfast.report.summary import summary
 from sgfast.suggesting import Limits, suggest
 from sgfast.system.names import printable
 
@@ -121,7 +121,7 @@ def test_a_replay_has_the_numbers_of_its_summary_however_it_is_folded(tmp_path: 
         capture = as_capture(tmp_path, Crowd(policy, np.random.default_rng(case_seed)).draw(600))
         found = replay(policy, capture)
         for by, top in product(ways, (1, None)):
-            told = summary(found, by=by)
+            told = replay_answer(found, by=by)
             text = replay_markdown(found, by, top)
             first, *rest = sections(text)
             broken = sum(row["connections"] for row in told["would_break"])
@@ -171,7 +171,7 @@ def test_what_is_suggested_and_left_out_has_the_numbers_of_its_summary(tmp_path:
         found = suggest([capture], instances=policy, limits=Limits(min_connections=3))
         ways: tuple[By, ...] = ("group", "address")
         for by, top in product(ways, (1, None)):
-            told = suggestion_object(found, by)
+            told = suggestion_answer(found, by)
             parts = {each.heading: each for each in sections(suggestion_markdown(found, by, top))}
             for left in told["left_out"]:
                 (part,) = (each for heading, each in parts.items() if heading.endswith(f": {left['reason']}"))

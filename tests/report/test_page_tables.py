@@ -21,7 +21,7 @@ from test_rule_pages import diff_page, large_policy, told
 
 from sgfast.comparing import diff
 from sgfast.engine import VERDICTS
-from sgfast.policy.document import load_policy
+from sgfast.loading import load_policy
 from sgfast.reaching import difference, reach
 from sgfast.report import html_report
 from sgfast.report.html.diff import diff_html

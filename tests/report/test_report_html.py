@@ -26,7 +26,7 @@ from traffic import NETWORKS, OUTSIDE, PORTS, drawn
 from sgfast import Policy, replay
 from sgfast.engine import REASONS
 from sgfast.explaining import explain
-from sgfast.policy.document import load_policy, parse_policy
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Instance, Rule, SecurityGroup
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.replaying.kinds import KIND_DTYPE, Kinds

@@ -13,7 +13,7 @@ from reports import diff_text, text_report
 
 from sgfast import replay
 from sgfast.comparing import MovedTraffic, diff
-from sgfast.policy.document import load_policy
+from sgfast.loading import load_policy
 from sgfast.policy.model import Rule
 from sgfast.reaching import difference
 from sgfast.replaying import RuleHits

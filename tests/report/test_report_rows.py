@@ -13,7 +13,6 @@ import pytest
 from test_report_lines import NAMES, random_flows, random_packets
 from workshop import ROOT
 
-from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.report import schema
 from sgfast.report.lines import ConnectionCsv, ConnectionLines, VerdictCsv, VerdictLines
 from sgfast.report.row_documents import documents
@@ -141,20 +140,6 @@ def test_schema_takes_what_a_column_says_and_nothing_else(kind: RowKind) -> None
 
 
 # What is made of them ------------------------------------------------------------------------------------------------
-
-
-def test_schemas_have_the_reasons_of_the_table() -> None:
-    """SPEC 10.3."""
-    words = {reason.word for reason in REASON_TABLE}
-    denied = {reason.word for reason in REASON_TABLE if reason.verdict == "deny"}
-    # Denials that follow a cut are in no list.
-    listed = denied - {"disconnected"}
-    summary, diff = schema("summary"), schema("diff")
-    assert set(summary["properties"]["reasons"]["propertyNames"]["enum"]) == words
-    of_rows = summary["$defs"]["answer"]["properties"]["reason"]["enum"]
-    assert set(of_rows) == listed | {"rule", "established", "inferred", "refused", "silent"}
-    of_judgements = diff["$defs"]["judgement"]["properties"]["reason"]["enum"]
-    assert set(of_judgements) == denied | {"opener-denied", None}
 
 
 @pytest.mark.parametrize("path", documents(), ids=str)

@@ -25,9 +25,9 @@ from sgfast.policy.model import Policy
 from sgfast.replaying import Broken, Denied, Service
 from sgfast.replaying.kinds import Kinds
 from sgfast.replaying.kinds import kinds_of as kinds_of_engine
+from sgfast.report.answers.replay import replay_answer
 from sgfast.report.lines import ConnectionLines
 from sgfast.report.rollup import BY, Part, Rollup
-from sgfast.report.summary import summary
 
 PARTS: tuple[Part, ...] = ("would-break", "unanswered", "allowed", "denied", "one-way")
 
@@ -64,7 +64,7 @@ def test_every_way_of_folding_adds_up_to_the_rows_of_packets_and_connections(tmp
                     if most == 3 and fitting:
                         assert rollup.fold(part, by=by, most=folded.every, fitting=fitting).left_rows == 0
             seen[part] += whole.connections + whole.packets
-        valid("summary", json.loads(json.dumps(summary(result))))
+        valid("summary", json.loads(json.dumps(replay_answer(result))))
 
     check()
     assert min(seen[part] for part in PARTS) > 50, seen
@@ -269,7 +269,7 @@ instances:
                      [Broken(service, "inbound", "198.51.100.7", None, "no-rule", 2)])  # fmt: skip
     result = replay(policy, [SHOP[1]])
     result.kinds = kinds
-    row = summary(result)["would_break"][0]
+    row = replay_answer(result)["would_break"][0]
     assert [near["rule"] for near in row["nearest"]] == ["wrong-source", "wrong-source-too"]
     assert row["nearest"][0]["differs"] == ["its source is 192.0.2.0/24"]
     assert (row["connections"], row["packets"], row["bytes"]) == (2, 3, 180)

@@ -19,7 +19,7 @@ from traffic import drawn
 
 from sgfast import Policy
 from sgfast.comparing import diff
-from sgfast.policy.document import Lines, load_policy
+from sgfast.loading import Lines, load_policy
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup
 from sgfast.reaching import Part, difference, named_end, named_service, reach
 from sgfast.reaching.ranges import Ranges, intersection, union

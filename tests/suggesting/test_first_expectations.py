@@ -11,7 +11,7 @@ from frames import ethernet, icmp, ip, udp
 
 from sgfast.expectations.first import FirstExpectations, first_expectations
 from sgfast.explaining import CLIENT_PORT
-from sgfast.policy.document import load_policy, parse_policy
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
 from sgfast.proving import Expectations

@@ -9,7 +9,7 @@ from command import write_capture
 from frames import Layer, ethernet, icmpv6, ipv4, ipv6, udp
 
 from sgfast.expectations.first import first_expectations
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import UDP, GroupPeer
 from sgfast.replaying.options import ReplayOptions
 from sgfast.suggesting import suggest

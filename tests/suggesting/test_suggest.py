@@ -20,7 +20,7 @@ from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast import Policy, replay
 from sgfast.errors import SgfastError
-from sgfast.policy.document import load_policy, parse_policy
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Instance, SecurityGroup, Settings, Vpc
 from sgfast.report.lines import ConnectionLines
 from sgfast.suggesting import Check, Limits, Suggestion, _check, load_instances, observing, rules, suggest

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 from checked_policies import BLOCKS, GRE, TCP, UDP
+from winners import Address, Service, winner
 
 from sgfast.compiler.ports import KEYS
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
 from sgfast.reaching import End, Part, Row, ServiceSet, named_end, named_service
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
-from sgfast.reference.rules import _peer_matches, winning_rule
-from sgfast.reference.table import GroupRule, Opener, Side
-
-Address = IPv4Address | IPv6Address
-#: Protocol, destination port, ICMP type and code.
-Service = tuple[int, int | None, int | None, int | None]
+from sgfast.reference.rules import _peer_matches
+from sgfast.reference.table import GroupRule, Side
 
 #: All that the policies of ``checked_policies`` distinguish, and some that they do not.
 ADDRESSES: dict[int, tuple[Address, ...]] = {
@@ -57,7 +54,7 @@ class Packet:
 
 
 class Truth:
-    """What a policy says of each packet whose source is an instance of the packet's VPC, or no instance's while the
+    """A policy's verdict on each packet whose source is an instance of the packet's VPC, or no instance's while the
     destination is an instance of that VPC (SPEC 12.1).
     """
 
@@ -119,17 +116,12 @@ class Truth:
     def _winners(
         self, packet: Packet, sender: Instance | None, receiver: Instance | None
     ) -> Iterator[GroupRule | None]:
-        protocol, port, icmp_type, icmp_code = packet.service
         for here, outbound, far, there in (
             (sender, True, packet.destination, receiver), (receiver, False, packet.source, sender),
         ):  # fmt: skip
             if here is not None:
-                opener = Opener(
-                    packet.source.version, protocol, (packet.source, 40000), (packet.destination, port), outbound,
-                    icmp_type, icmp_code, "", False,
-                )  # fmt: skip
-                side = Side(here, outbound, far, there)
-                yield winning_rule(self._about(side), side, opener)
+                policy = self._about(Side(here, outbound, far, there))
+                yield winner(policy, here, outbound, far, there, packet.service)
 
     def _about(self, side: Side) -> Policy:
         """The policy without the rules that no packet of this side and peer can match: for speed."""

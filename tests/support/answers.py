@@ -41,7 +41,7 @@ CAPTURES = 160
 LARGEST_CAPTURE = 400_000
 MANGLED = 60
 
-#: What differs from run to run.
+#: Words that differ from run to run.
 UNSTEADY = (
     (re.compile(r'("(?:elapsed_seconds|packets_per_second|ended_ns)": )[-+0-9.e]+'), r"\1_"),
     (re.compile(r"\b[0-9.,]+ (?:[mun]?s|min|million/s|M/s)\b"), "_"),

@@ -1,4 +1,4 @@
-"""Which rule decides about every packet of a small universe: frames go through the reference model, and what it asks
+"""The rule that decides about every packet of a small universe: frames go through the reference model, and what it asks
 the rules is written down.
 """
 
@@ -27,11 +27,11 @@ Key = tuple[str, str]
 Service = tuple[int, int, int]
 
 ELSEWHERE = {4: ip_address("203.0.113.1"), 6: ip_address("2a00::1")}
-#: What an instance has that has no address of a version. No rule of ``checked_policies`` names it.
+#: The address of an instance that has none of a version. No rule of ``checked_policies`` names it.
 FRESH = {4: ip_address("198.18.0.1"), 6: ip_address("2001:db8:ffff::1")}
 PEERS = {family: (*BLOCKS[family], ELSEWHERE[family]) for family in (4, 6)}
 _PORTED: tuple[Service, ...] = tuple((protocol, port, 0) for protocol in (TCP, UDP) for port in (0, 1, 2, 3, 10))
-#: Of the ICMP types there are queries, replies, errors, infrastructure of each kind, and others.
+#: ICMP types: queries, replies, errors, infrastructure of each kind, and others.
 TYPES = {4: (0, 3, 8, 9), 6: (1, 8, 9, 128, 129, 130, 133, 134, 135, 137, 143, 200)}
 SERVICES: dict[int, tuple[Service, ...]] = {
     4: (*_PORTED, (GRE, 0, 0), *((1, kind, code) for kind in TYPES[4] for code in (0, 1))),

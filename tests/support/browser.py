@@ -83,7 +83,7 @@ class Browser:
         found: dict[str, Any] = json.loads(message)
         return found
 
-    # What tests do
+    # Steps of tests
 
     def open(self, address: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Loads a page afresh, even where only what follows # differs."""

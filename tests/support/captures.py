@@ -20,7 +20,7 @@ IXIA = (0x1C0001AC, 0x1C0001AB)
 FURTHEST_NS = 1 << 62
 #: 12 and 14 are other numbers of raw IP, 101.
 SUPPORTED = set(LINK_TYPES) - {12, 14}
-#: Those that carry no IP, by www.tcpdump.org/linktypes.html.
+#: Link types that carry no IP, by www.tcpdump.org/linktypes.html.
 WITHOUT_IP = {
     114, 139, 140, 141, 142, 144, 165, 177, 186, 187, 189, 190, 201, 220, 227, 231, 248, 249, 251, 253, 254, 255, 256,
     265, 266, 271, 272, 288,

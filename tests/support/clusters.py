@@ -20,7 +20,7 @@ from sgfast.report.lines import ConnectionLines, VerdictLines
 
 SHARDS = (1, 2, 7) if EXHAUSTIVE else (2, 7)
 
-#: What a result says that must not depend on where it was found.
+#: The fields of a result that must not depend on where it was found.
 SAME = (
     "packets", "bytes", "verdicts", "reasons", "connections", "rules", "first_time_ns", "last_time_ns", "left_out",
     "decapsulated", "damaged", "kinds", "changes_left",
@@ -40,7 +40,7 @@ def told(policy: Any, captures: Any, **options: Any) -> tuple[ReplayResult, list
 def assert_same(many: Any, one: Any) -> None:
     for name in SAME:
         assert getattr(many[0], name) == getattr(one[0], name), name
-    # Which packets are looked at for copies depends on how captures are cut.
+    # The way captures are cut decides which packets are looked at for copies.
     warnings = [[warning for warning in each[0].warnings if "copies of earlier" not in warning] for each in (many, one)]
     assert warnings[0] == warnings[1]
     numberless = [[changed(change, number=0) for change in each[0].changes] for each in (many, one)]
@@ -104,7 +104,7 @@ def spread(frames: Sequence[bytes], apart_ns: int = SECOND // 1000) -> list[tupl
 
 
 def captures_in(folder: Path, number: int = 4, each: int = 100, *, ending: str = ".pcap") -> list[Path]:
-    """So many captures of so many packets each, a packet every millisecond."""
+    """Captures of the same number of packets each, a packet every millisecond."""
     folder.mkdir(exist_ok=True)
     frames = spread(packets(number * each, 4))
     return [write(folder / f"{n}{ending}", frames[n * each : n * each + each]) for n in range(number)]

@@ -29,10 +29,10 @@ from mutation import mutated
 from sgfast.capture import open_capture
 from sgfast.engine import Engine
 from sgfast.errors import CaptureError
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 
 SECONDS_AT_MOST = 10
-#: Of memory, beyond what the undamaged files take.
+#: Bytes of memory beyond what the undamaged files take.
 BYTES_AT_MOST = 512 * 1024 * 1024
 TRUNCATIONS, MUTATIONS = 1000, 350
 #: Cut at each of them, whatever the size.

@@ -33,7 +33,7 @@ class Datagram:
 
     @property
     def content(self) -> f.Layer:
-        """What is cut."""
+        """The bytes that are cut."""
         if self.family == 4:
             return self.layer
         whole = f.ipv6(self.src, self.dst, self.layer, extensions=self.behind)

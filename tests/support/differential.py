@@ -8,7 +8,6 @@ soon full.
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +17,7 @@ from unittest import mock
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from long_run import long_run
 from policy_changes import Changer, Mover
 from traffic import SECOND, Crowd, Traffic, policies, routed
 
@@ -30,9 +30,9 @@ from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict
 from sgfast.replaying.kinds import joined, kinds_of
 
-#: What a policy that changes says of it (SPEC 6.7), from run to run.
+#: Settings ``on_change`` (SPEC 6.7), from run to run.
 ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "forget-unmatched", "cut-unmatched", "cut-inbound", "keep")
-#: How a policy is run: mode, midstream, which VPC.
+#: Options of a run: mode, midstream, the VPC.
 runs = st.tuples(st.sampled_from(MODES), st.sampled_from(MIDSTREAMS), st.sampled_from((None, None, None, "red")))
 
 
@@ -237,20 +237,13 @@ def differential(
 
 
 def main() -> None:
-    total = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     always, full = "changing" in sys.argv, "full" in sys.argv
-    numbers = [int(argument) for argument in sys.argv[2:] if argument.isdecimal()]
-    first_seed = numbers[0] if numbers else int(time.time())
-    seen: Counter[Any] = Counter()
-    began = time.time()
-    step = 0
-    while seen["packets"] < total:
+
+    def run(left: int, seed_value: int, step: int) -> tuple[Counter[Any], Counter[str]]:
         # Every third time the policy changes as the traffic flows.
-        seen += differential(min(total, 1_000_000), first_seed + step, changing=always or step % 3 == 2, full=full)
-        step += 1
-        print(f"seed {first_seed}+{step}: {seen['packets']:,} packets agree, {time.time() - began:.0f} s", flush=True)
-    for key, count in sorted(seen.items(), key=str):
-        print(f"{count:>12,}  {key}")
+        return differential(min(left, 1_000_000), seed_value, changing=always or step % 3 == 2, full=full), Counter()
+
+    long_run("differential.py", None, run)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def _loader() -> Any:
 
 
 def backend(region: str) -> Any:
-    """What moto's server keeps for a region."""
+    """The state that moto's server keeps for a region."""
     from moto.backends import get_backend
 
     return get_backend("ec2")["123456789012"][region]

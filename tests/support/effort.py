@@ -1,4 +1,4 @@
-"""How much the tests try: as much as every change needs, or all of it, with ``SGFAST_EXHAUSTIVE=1``."""
+"""Tests try as much as every change needs, or all of it, with ``SGFAST_EXHAUSTIVE=1``."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from sgfast.policy.matching import Address, End
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
 from sgfast.proving import Seen
 
-#: What services mean, without the code under test.
+#: The meaning of services, without the code under test.
 MEANING: dict[str, Callable[[Service], bool]] = {
     "all": lambda service: True,
     "tcp": lambda service: service[0] == TCP,

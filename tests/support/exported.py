@@ -116,7 +116,7 @@ def exportable(policy: Policy, target: Target) -> Policy:
 
 
 def assert_same(sent: Policy, back: Policy, target: Target) -> None:
-    """What came back is what was sent, but for ids and order, and allows what the policy allows."""
+    """The import is what was exported, but for ids and order, and allows what the policy allows."""
     wanted, found = expressible(sent, target), expressible(back, target)
     assert {group.name: _rules(group, wanted) for group in wanted.security_groups} == {
         group.name: _rules(group, found) for group in found.security_groups if group.name in sent.group_by_name

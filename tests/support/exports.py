@@ -12,8 +12,8 @@ from effort import some
 
 from sgfast import Engine, parse_policy
 from sgfast.errors import PolicyError
-from sgfast.policy.formats import Imported, import_sources
-from sgfast.policy.formats.sources import Source
+from sgfast.importing.reading import Imported, import_sources
+from sgfast.importing.sources import Source
 from sgfast.policy.model import Policy
 from sgfast.reaching import difference
 

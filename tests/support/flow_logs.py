@@ -9,7 +9,7 @@ from typing import Any
 
 from sgfast import replay
 from sgfast.flow_logs import Checked, check_logs
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.report.flow_log_lines import FlowLogLines
 from sgfast.report.lines import ConnectionLines

@@ -161,6 +161,30 @@ def ip(src: str, dst: str, payload: bytes, **options: Any) -> Layer:
     return ipv6(src, dst, payload, **options) if ":" in src else ipv4(src, dst, payload, **options)
 
 
+def checksum(data: bytes) -> bytes:
+    """The Internet checksum (RFC 1071) of ``data``, whose own checksum is zero."""
+    data += bytes(len(data) % 2)
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack(">H", ~total & 0xFFFF)
+
+
+def with_checksum(packet: bytes) -> bytes:
+    """An IPv4 packet whose header a kernel accepts; IPv6 has no such sum."""
+    if packet[0] >> 4 != 4:
+        return packet
+    size = (packet[0] & 15) * 4
+    head = packet[:10] + b"\0\0" + packet[12:size]
+    return head[:10] + checksum(head) + head[12:] + packet[size:]
+
+
+def ends_of(packet: bytes) -> tuple[bytes, bytes]:
+    """The addresses of an IP packet: source and destination."""
+    at, width = (12, 4) if packet[0] >> 4 == 4 else (8, 16)
+    return packet[at : at + width], packet[at + width : at + 2 * width]
+
+
 # --- Below IP
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def operations(work: Callable[[], object]) -> int:
-    """How many calls of Python and C functions ``work`` makes, steps of generators included."""
+    """The number of calls of Python and C functions that ``work`` makes, steps of generators included."""
     count = 0
 
     def counted(frame: Any, event: str, argument: Any) -> None:
@@ -28,7 +28,7 @@ def operations(work: Callable[[], object]) -> int:
 
 @contextmanager
 def memory() -> Iterator[Callable[[], int]]:
-    """How many bytes of memory Python's allocator has given out at most meanwhile; asked afterwards."""
+    """The most bytes that Python's allocator has given out meanwhile; asked afterwards."""
     found = 0
     tracemalloc.start()
     try:

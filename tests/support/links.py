@@ -300,6 +300,10 @@ LINKS: dict[str, tuple[int, Wrap]] = {
 #: Ways that carry one version only.
 LINKS_OF_ONE_VERSION: dict[str, tuple[int, Wrap, int]] = {
     "IPv4": (228, bytes, 4),
+    **{
+        f"loopback, IPv6 of {system}": (0, lambda ip, number=number: null(ip, number), 6)  # type: ignore[misc]
+        for system, number in (("Linux", 10), ("NetBSD", 24), ("FreeBSD", 28))
+    },
     "IPv6": (229, bytes, 6),
     "802.3, SAP of IP": (1, lambda ip: ieee8023(b"\x06\x06\x03" + ip), 4),
     "ARCNET, RFC 1051": (7, lambda ip: b"\1\2\xf0" + ip, 4),

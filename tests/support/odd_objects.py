@@ -38,14 +38,14 @@ from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 
 #: These run until others end them, or have to be called by a program's threads.
 ENDLESS = {"serve"}
-#: What concerns the class and not the object.
+#: Names that concern the class and not the object.
 OF_THE_CLASS = {"__new__", "__class__", "__init_subclass__", "__subclasshook__", "__class_getitem__"}
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def extension_modules() -> list[str]:
-    """Those of the package that have classes."""
+    """The modules of the package that have classes."""
     return [
         module.name for module in pkgutil.walk_packages(sgfast.__path__, "sgfast.")
         if not module.name.endswith("__main__") and classes_of(module.name)
@@ -63,7 +63,7 @@ def classes_of(name: str) -> list[type]:
     return [found for found in vars(module).values() if isinstance(found, type) and found.__module__ == name]
 
 
-# How each is made as it should be ------------------------------------------------------------------------------------
+# Each made as it should be -------------------------------------------------------------------------------------------
 
 
 class Fresh(NamedTuple):
@@ -122,7 +122,7 @@ def arguments_of() -> dict[str, Arguments]:
     return found
 
 
-# What is done to an object -------------------------------------------------------------------------------------------
+# Misuse of an object -------------------------------------------------------------------------------------------------
 
 
 def batch() -> FrameBatch:
@@ -133,7 +133,7 @@ def batch() -> FrameBatch:
 
 
 def values() -> list[Any]:
-    """What methods are given: nothing, the wrong things, and here and there the right ones."""
+    """Arguments of methods: nothing, the wrong things, and here and there the right ones."""
     headers, results, flows = (np.zeros(3, dtype=dtype) for dtype in (HEADER_DTYPE, RESULT_DTYPE, FLOW_DTYPE))
     words = np.zeros(3, dtype=np.uint16)
     return [None, 0, -1, b"", (), batch(), headers, results, flows, words, Names(), len]

@@ -91,14 +91,14 @@ class Said(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """What is small in a test, so that there is much of it in a small file."""
+    """Small sizes, so that there is much of everything in a small file."""
 
     chunk: int = 1 << 15
     step: int | None = None
     head: int = 1 << 18
     #: Output before which no thread begins.
     ahead_from: int = 0
-    #: Of zlib-ng's reader: output made, and input read, at a time.
+    #: Output that zlib-ng's reader makes, and input that it reads, at a time.
     piece: int = gzip_files.PIECE
     input: int = gzip_files.CHUNK
 
@@ -125,7 +125,7 @@ def form_of(data: bytes) -> Compression:
 
 
 def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # noqa: B008
-    """What a stream says of a file, if it may begin so many threads."""
+    """A stream's content or error, if it may begin so many threads."""
     form = form_of(data)
     if sizes.step is not None:
         form = replace(form, step=sizes.step)
@@ -154,14 +154,14 @@ def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # no
 
 
 def same(data: bytes, sizes: Sizes, where: str) -> Said:
-    """What a stream says of a file, which several threads must not change."""
+    """A stream's content or error, which several threads must not change."""
     alone, several = said(data, 0, sizes), said(data, 2, sizes)
     assert several == alone, f"{where}, {sizes}, {data.hex()}"
     return alone
 
 
 class Seen:
-    """What zlib-ng's reader did."""
+    """The work of zlib-ng's reader."""
 
     def __init__(self) -> None:
         #: Files that it was given, those it has read to their ends, and the bytes it has made.

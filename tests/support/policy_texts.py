@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sgfast.errors import PolicyError
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 
 # SPEC 2, verbatim.
 SPEC_EXAMPLE = """\

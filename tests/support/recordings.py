@@ -1,4 +1,4 @@
-"""What the recordings of ``pcaps/programs`` say, scenario by scenario and connection by connection."""
+"""The recordings of ``pcaps/programs``, scenario by scenario and connection by connection."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Scenario:
 
 
 class Key(NamedTuple):
-    """What one scenario does again in every recording: a connection without its initiator's port."""
+    """A connection that each recording of a scenario has again: without its initiator's port."""
 
     protocol: str
     initiator: str
@@ -52,7 +52,7 @@ class Key(NamedTuple):
 
 @dataclass
 class Packets:
-    """Of connections with one key: from the initiator, and from the responder."""
+    """Packets of connections with one key: from the initiator, and from the responder."""
 
     origin: list[Line] = field(default_factory=list)
     reply: list[Line] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Packets:
 
 
 class Seen(NamedTuple):
-    """How far a connection gets, as the network between the filters sees it."""
+    """The progress of a connection, as the network between the filters sees it."""
 
     opened: bool
     answered: bool
@@ -149,7 +149,7 @@ def _key(line: Line, initiators: dict[frozenset[tuple[str, int]], tuple[str, int
 
 
 def predicted(packets: Packets) -> Seen:
-    """How far the recorded connection gets behind the filters. Who hears nothing does not answer."""
+    """The progress of the recorded connection behind the filters. Who hears nothing does not answer."""
     opened = any(map(_leaves, packets.origin))
     heard = any(line["verdict"] == "allow" for line in packets.origin)
     return Seen(opened, heard and any(map(_leaves, packets.reply)))
@@ -161,7 +161,7 @@ def _leaves(line: Line) -> bool:
 
 
 def seen(packets: Packets | None) -> Seen:
-    """How far a connection got: what the capture shows."""
+    """The progress of a connection that the capture shows."""
     return Seen(packets is not None and bool(packets.origin), packets is not None and bool(packets.reply))
 
 

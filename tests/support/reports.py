@@ -8,10 +8,11 @@ from typing import Any
 from sgfast.checking import Checked
 from sgfast.cli.printing import MARKDOWN_ROWS
 from sgfast.comparing import DiffResult
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
+from sgfast.policy.model import Policy
 from sgfast.reaching import Difference
 from sgfast.replaying import ReplayResult
-from sgfast.report.check import check_document
+from sgfast.report.check import TableSizes, check_document
 from sgfast.report.diff import diff_document
 from sgfast.report.difference import difference_document
 from sgfast.report.document import TOP
@@ -22,11 +23,7 @@ from sgfast.report.suggestion import suggestion_document
 from sgfast.report.text import to_text
 from sgfast.suggesting import Suggestion
 
-#: Of ``check_summary``.
-SIZES: dict[str, Any] = dict.fromkeys(
-    ("groups", "rules", "instances", "vpcs", "address_classes", "port_classes", "rule_tables", "bit_vector_tables",
-     "bytes"), 10**9,
-)  # fmt: skip
+SIZES = TableSizes(*[10**9] * 7)
 
 
 def text_report(result: ReplayResult, *, by: By = "group", top: int = TOP, **layout: Any) -> str:
@@ -44,8 +41,9 @@ def replay_markdown(result: ReplayResult, by: By = "group", top: int | None = No
 def check_markdown(
     origin: str, warnings: Sequence[str], checked: Checked, lines: Lines, by: By = "group", top: int = MARKDOWN_ROWS
 ) -> str:
-    found = {**SIZES, "assumed": [], "warnings": list(warnings)}
-    return to_markdown(check_document(origin, found, checked, lines, by=by, findings=top, most=top, sized=False))
+    policy = Policy(origin=origin)
+    document = check_document(policy, SIZES, warnings, checked, lines, by=by, findings=top, most=top, sized=False)
+    return to_markdown(document)
 
 
 def suggestion_markdown(found: Suggestion, by: By = "group", top: int | None = None) -> str:

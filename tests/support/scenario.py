@@ -40,8 +40,8 @@ import frames as f
 
 from sgfast.engine import REASONS, VERDICTS, Engine
 from sgfast.errors import PolicyError
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import AddInstance, Change
-from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict
@@ -74,7 +74,7 @@ _WITH_PORTS = {"tcp": f.tcp, "udp": f.udp, "udplite": f.udplite, "sctp": f.sctp,
 Said = dict[str, tuple[str, ...] | None]
 
 
-#: What the changes of a scenario are called.
+#: The names of a scenario's changes.
 Changes = Mapping[str, Change | Sequence[Change]]
 
 
@@ -98,7 +98,7 @@ class ChangeLine:
 
 
 class Names:
-    """What the names in a table stand for."""
+    """The addresses that names in a table stand for."""
 
     def __init__(self, policy: Policy, family: int, changes: Changes | None = None) -> None:
         self.family = family
@@ -163,7 +163,7 @@ def read_time(text: str, start_ns: int) -> int:
 
 
 def read_expected(text: str) -> Said:
-    """What stands behind the arrow."""
+    """The words behind the arrow."""
     expected: Said = {}
     for part in text.split(";"):
         words = tuple(part.split())
@@ -243,7 +243,7 @@ def spelled(said: Said) -> str:
 
 
 def apply(to: Engine | ReferenceEngine, line: ChangeLine) -> str:
-    """What became of a change, in the table's words."""
+    """The outcome of a change, in the table's words."""
     try:
         done = to.apply(line.changes, line.time_ns)
         return f"{done.disconnected} disconnected, {done.finished} finished"

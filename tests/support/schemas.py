@@ -14,7 +14,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from sgfast.policy.schemas import WRITTEN
 from sgfast.policy.yaml_nodes import MAX_DEPTH, STR, plain_value
 
-#: What only the reader refuses, by what its messages say, and why no schema says it.
+#: Documents that only the reader refuses, by its messages, and why no schema does.
 READER_ONLY = {
     r"unknown (VPC|security group|address group|instance)\b|has no rule\b": "which names there are",
     r"is ambiguous": "which names there are",
@@ -44,7 +44,7 @@ class NoJson(Exception):
 def validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
 
-    schema = WRITTEN[name]()
+    schema = WRITTEN[name]
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
 

@@ -1,4 +1,4 @@
-"""What ``sgfast diff`` must find, the slow and obvious way: two replays, compared record by record.
+"""The findings of ``sgfast diff``, the slow and obvious way: two replays, compared record by record.
 
 Keys are the reference model's, so nothing is shared with what is checked.
 """
@@ -59,7 +59,7 @@ class Collected:
             self.of_key[key_of_row(row)].append(row)
 
     def record(self, key: Hashable, packet: int) -> tuple[int, Any]:
-        """Which of the key's records is the latest that began by then, and its row; (0, None): there is none."""
+        """The number of the key's latest record that began by then, and its row; (0, None): there is none."""
         rows = self.of_key.get(key, [])
         n = bisect_right([int(row["number"]) for row in rows], packet)
         return n, rows[n - 1] if n else None
@@ -206,7 +206,7 @@ def check(old: Policy, new: Policy, paths: Sequence[Path], *, jobs: int = 1, **o
     pairs = Counter((replays[0].said(n)[0], replays[1].said(n)[0]) for n in range(1, len(frames) + 1))
     assert result.verdicts == dict(pairs), (options, jobs)
 
-    # What the core counted, kind by kind.
+    # The core's counts, kind by kind.
     expected: dict[Hashable, list[Expected]] = defaultdict(list)
     for unit in units:
         expected[unit.change, unit.old, unit.new, protocol_of(unit), addresses_of(unit)].append(unit)
@@ -233,7 +233,7 @@ def check(old: Policy, new: Policy, paths: Sequence[Path], *, jobs: int = 1, **o
                 ends[address(row, "initiator"), address(row, "responder")] += int(row["connections"])
             assert ends == Counter(unit.ends for unit in own), kind
 
-    # What is told: totals, and each example against the lines of its packet.
+    # The report: totals, and each example against the lines of its packet.
     starts = {unit.first: unit for unit in units}
     for change in CHANGES:
         total = result.total(change)  # type: ignore[arg-type]
@@ -258,7 +258,7 @@ def check(old: Policy, new: Policy, paths: Sequence[Path], *, jobs: int = 1, **o
 
 
 def check_example(group: Any, unit: Expected, example: Any, replays: Sequence[Collected]) -> None:
-    """What is told of a group against the row of the packet that one of its connections begins to differ with."""
+    """A group's report against the row of the packet that one of its connections begins to differ with."""
     assert example.time_ns == unit.first_ns or unit.packets > 1
     blocker = replays[group.change == "newly-denied"]
     for judgement, collected in ((group.old, replays[0]), (group.new, replays[1])):

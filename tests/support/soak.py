@@ -32,6 +32,7 @@ from sgfast.capture import CaptureReader
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import Engine
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import (
     AddAddress,
     AddMember,
@@ -42,7 +43,6 @@ from sgfast.policy.changes import (
     RemoveRule,
     SetAddressGroup,
 )
-from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.snapshot import load_snapshot, save_snapshot
 
@@ -75,7 +75,7 @@ instances:
 LOOP = 200_000
 #: Between changes.
 STRIDE = 1_000_000
-#: How much later each time round is than the end of the one before: nothing waits that long, but much is not over.
+#: The pause between two rounds: nothing waits that long, but much is not over.
 PAUSE_NS = SECOND
 #: A pcap's seconds end with 32 bits.
 LAST_SECOND = (1 << 32) - 1
@@ -145,7 +145,7 @@ class EndlessCapture:
 
 
 def changes() -> Iterator[Change]:
-    """What changes, and is undone again, for ever."""
+    """Changes that are undone again, for ever."""
     some = ip_network("198.51.100.0/25"), ip_network("198.51.100.128/31")
     rule = Rule("", "inbound", 4, 6, ((8080, 8080),))
     while True:
@@ -171,14 +171,14 @@ class Soaked:
     seconds: float
     #: After each million; without the list of cut connections.
     resident: list[int] = field(default_factory=list)
-    #: Of the last million, by the engine that judged them all, and by the one that started from its state.
+    #: The last million's, by the engine that judged them all, and by the one that started from its state.
     rows: list[NDArray[Any]] = field(default_factory=list)
     disconnected: int = 0
     counters: dict[str, Any] = field(default_factory=dict)
 
     @property
     def growth(self) -> float:
-        """Of resident memory, from when it should have settled to the end."""
+        """The growth of resident memory, from when it should have settled to the end."""
         n = len(self.resident)
         some = max(1, round(n * AVERAGED))
         settled = round(n * SETTLED)

@@ -50,7 +50,7 @@ OUTSIDE = {
 }  # fmt: skip
 ODD_DESTINATIONS = {4: ("224.0.0.251", "255.255.255.255", "10.0.0.255"), 6: ("ff02::fb", "ff05::2")}
 GROUPS = ("alpha", "beta", "gamma")
-#: Of ``routed``: the group that its rules name, and what its routers own, in whose VPC.
+#: For ``routed``: the group that its rules name, and the networks of its routers with their VPCs.
 ROUTERS = "routers"
 ROUTED: tuple[tuple[tuple[str, str], ...], ...] = (
     (("red", "10.0.0.0/25"), ("red", "10.0.0.0/28"), ("red", "2001:db8::/64")),
@@ -249,7 +249,7 @@ class Traffic:
     wire_lengths: list[int] = field(default_factory=list)
 
 
-# What a well-behaved TCP conversation says: (end that speaks, flags).
+# A well-behaved TCP conversation: (end that speaks, flags).
 TCP_SCRIPT = ((0, "S"), (1, "SA"), (0, "A"), *(((0, "PA"), (1, "A"), (1, "PA"), (0, "A")) * 5), (0, "FA"), (1, "A"),
               (1, "FA"), (0, "A"), (1, "A"), (0, "A"))  # fmt: skip
 # Both ends open at once, and do not get far.
@@ -277,7 +277,7 @@ class Crowd:
                 size = network.num_addresses
                 hosts = [network[0], network[-1]] if size < 3 else [network[1], network[57 % size]]
                 self.inside[network.version] += sorted({str(host) for host in hosts})
-        #: Which instance an inside address was taken from; anything else is nobody's.
+        #: The instance that an inside address was taken from; anything else is nobody's.
         self.instance: defaultdict[str, Any] = defaultdict(object)
         for instance in policy.instances:
             for network in instance.addresses:
@@ -405,9 +405,7 @@ class Crowd:
         family = outer[0] >> 4 if outer else 0
         if family not in (4, 6):
             return c.last_frame
-        width = 4 if family == 4 else 16
-        at = 12 if family == 4 else 8
-        source, destination = (str(ip_address(outer[at + width * n : at + width * (n + 1)])) for n in (0, 1))
+        source, destination = (str(ip_address(end)) for end in wire.ends_of(outer))
         sender = self.pick((destination, destination, destination, self.pick(OUTSIDE[family]),
                             self.pick(self.inside[family] or OUTSIDE[family])))  # fmt: skip
         receiver = source if self.below(8) else self.address(family)

@@ -92,7 +92,7 @@ def traffic(rng: np.random.Generator, packets: int) -> list[tuple[int, int, byte
 
 
 def written(path: Path, packets: list[tuple[int, int, bytes]]) -> Path:
-    """What each VPC's packets are, mirrored by its VNI."""
+    """Each VPC's packets, mirrored by its VNI."""
     records = [
         pcap_record(mirrored(frame, vni, seed=ms), time=(1000 + ms // 1000, ms % 1000 * 1000))
         for ms, vni, frame in packets

@@ -1,4 +1,4 @@
-"""What Wireshark's programs say of a capture."""
+"""A capture as Wireshark's programs read it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ needs_capinfos = pytest.mark.skipif(shutil.which("capinfos") is None, reason="no
 
 
 def comment_of(line: dict[str, Any]) -> str:
-    """What a packet's comment says, of its JSON line."""
+    """A packet's comment, made of its JSON line."""
 
     def outcome(row: dict[str, Any]) -> str:
         return row["verdict"] + (f" ({row['reason']})" if row["reason"] else "")

@@ -30,7 +30,7 @@ NEEDED = (
     ".pre-commit-hooks.yaml", "Dockerfile", ".dockerignore",
 )  # fmt: skip
 
-#: Of one change; from nothing it takes a few minutes on one core.
+#: For one change; from nothing it takes a few minutes on one core.
 BUILD_TIMEOUT_SECONDS = 900
 
 
@@ -142,7 +142,7 @@ class Workshop:
                     shutil.copy2(made, there)
 
     def build(self, *, everything: bool = False) -> None:
-        """What is not up to date, or ``everything``: compilers' flags are not looked at."""
+        """Build what is not up to date, or ``everything``: compilers' flags are not looked at."""
         command = [
             sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--build-lib=build/lib",
             f"--parallel={self._jobs}", *(("--force",) if everything else ()),
@@ -180,7 +180,7 @@ class Workshop:
         assert self.modules() == before
 
     def _restore(self) -> None:
-        # What Hypothesis remembers of this change must not help with the next one.
+        # Hypothesis's memory of this change must not help with the next one.
         shutil.rmtree(self.tree / ".hypothesis", ignore_errors=True)
         # With their times, so that the next build sees nothing to do but the next change.
         for original in self.base.rglob("*"):

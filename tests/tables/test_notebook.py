@@ -1,4 +1,4 @@
-"""What notebooks show of policies and results (SPEC 14.11), and the notebook: it runs as it stands."""
+"""Policies and results in notebooks (SPEC 14.11), and the notebook: it runs as it stands."""
 
 from __future__ import annotations
 

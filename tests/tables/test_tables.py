@@ -261,7 +261,7 @@ def test_a_replay_that_goes_on_keeps_its_own_packets(tmp_path: Path) -> None:
     assert [row["file_packet"] for row in result.tables.packets] == list(range(1, 262))
 
 
-# What is not there ---------------------------------------------------------------------------------------------------
+# Tables that are not there -------------------------------------------------------------------------------------------
 
 
 def test_a_table_that_was_not_kept_says_how_to_keep_it() -> None:

@@ -17,9 +17,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sgfast import PolicyError, load_policy
+from sgfast import PolicyError, load_policy, loading
 from sgfast.errors import ArgumentError, ArgumentTypeError
-from sgfast.policy import document
 from sgfast.policy.model import Instance, Vpc
 from sgfast.testing import assert_allows, assert_denies
 
@@ -184,7 +183,7 @@ def test_a_policy_is_read_once_for_all_expectations(
 ) -> None:
     (project.path / "policies" / "today.yaml").write_text(text)
     read = []
-    monkeypatch.setattr(document, "load_policy", lambda path, lines: read.append(path) or load_policy(path, lines))
+    monkeypatch.setattr(loading, "load_policy", lambda path, lines: read.append(path) or load_policy(path, lines))
     assert run(project).parseoutcomes()["failed"] > 1 and len(read) == 1
 
 

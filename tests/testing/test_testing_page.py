@@ -13,7 +13,7 @@ import pytest
 import yaml
 from schemas import validator
 
-from sgfast.policy.document import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.expectations import parse_expectations
 
 pytest_plugins = ["pytester"]

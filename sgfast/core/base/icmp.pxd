@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY
+
 
 cdef inline int icmp_query(bint ipv6, uint8_t icmp_type, bint* reply) noexcept nogil:
     # The query kind of an ICMP type: 1 to 4 (echo, timestamp, information, address mask), or 0 if it is no query.
@@ -26,6 +28,16 @@ cdef inline uint16_t query_type(bint ipv6, uint32_t query) noexcept nogil:
     if ipv6:
         return 128
     return 8 if query == 1 else <uint16_t>(13 + (query - 2) * 2)
+
+
+cdef inline uint16_t opener_port_key(uint8_t kind, uint32_t ports, bint initiator_high) noexcept nogil:
+    # The port key of the opener of a connection whose FlowKey has this `kind` and these `ports`: the responder's port,
+    # or ICMP type << 8 | code (code 0 for a query).
+    if kind & KIND_ICMP_QUERY:
+        return query_type((kind & KIND_IPV6) != 0, ports & 0xFFFF) << 8
+    if kind & KIND_ONE_WAY:
+        return <uint16_t>((ports >> 16) << 8 | (ports & 0xFF))
+    return <uint16_t>(ports >> 16 if initiator_high else ports & 0xFFFF)
 
 
 cdef inline bint icmp_is_error(bint ipv6, uint8_t icmp_type) noexcept nogil:

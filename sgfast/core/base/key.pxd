@@ -40,6 +40,11 @@ cdef inline Address address_of(const uint64_t* addr, bint ipv6, int side) noexce
     return address
 
 
+cdef inline bint same_addresses(const uint64_t* a, const uint64_t* b) noexcept nogil:
+    # Compares the addresses of two keys of IPv6.
+    return a[0] == b[0] and a[1] == b[1] and a[2] == b[2] and a[3] == b[3]
+
+
 cdef inline bint same_address(Address a, Address b) noexcept nogil:
     return a.high == b.high and a.low == b.low
 

@@ -3,18 +3,10 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from sgfast.core.base.icmp cimport query_type
-from sgfast.core.base.key cimport (
-    KIND_ICMP_QUERY,
-    KIND_IPV6,
-    KIND_ONE_WAY,
-    KIND_PORTS,
-    FlowKey,
-    address_of,
-    write_address,
-)
+from sgfast.core.base.icmp cimport opener_port_key
+from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_PORTS, FlowKey, address_of, write_address
 from sgfast.core.base.types cimport ALLOW, DENY, NO_SLOT
 from sgfast.core.conntrack.states cimport CLOSED, MOOT_TCP, NO_STATE, TIME_WAIT
 from sgfast.core.conntrack.storage cimport (
@@ -61,14 +53,12 @@ cdef inline uint8_t side_end_of(const Entry* e, int side, uint8_t recorded, int6
 
 cdef inline void key_of(const Table* t, uint32_t slot, FlowKey* key) noexcept nogil:
     cdef const Entry* e = entry_at(&t.slab, slot)
-    cdef const uint64_t* addr
     memset(key, 0, sizeof(FlowKey))
     key.ports = e.ports
     key.protocol = e.protocol
     key.kind = e.kind
     if e.kind & KIND_IPV6:
-        addr = addresses_at(&t.slab, slot)
-        key.addr[0], key.addr[1], key.addr[2], key.addr[3] = addr[0], addr[1], addr[2], addr[3]
+        memcpy(key.addr, addresses_at(&t.slab, slot), sizeof(key.addr))
     else:
         key.addr[0] = e.digest
 
@@ -86,11 +76,10 @@ cdef inline void write_ends(const Table* t, uint32_t slot, bint initiator_high, 
     ends.has_ports = (key.kind & KIND_PORTS) != 0
     if ends.has_ports:
         ends.ports = (key.ports << 16 | key.ports >> 16) if initiator_high else key.ports
-    elif key.kind & KIND_ICMP_QUERY:
-        ends.ports = key.ports >> 16 << 16
-        ends.icmp = query_type(ipv6, key.ports & 0xFFFF) << 8
-    elif key.kind & KIND_ONE_WAY:
-        ends.icmp = <uint16_t>((key.ports >> 16) << 8 | (key.ports & 0xFF))
+    else:
+        ends.icmp = opener_port_key(key.kind, key.ports, initiator_high)
+        if key.kind & KIND_ICMP_QUERY:
+            ends.ports = key.ports >> 16 << 16
 
 
 cdef inline FlowRow* next_row(Table* t) noexcept nogil:
@@ -167,8 +156,9 @@ cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t sid
     return True
 
 
-cdef inline void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
-    cdef const Entry* e = entry_at(&t.slab, slot)
+cdef inline void report_tuple(
+    Table* t, uint32_t slot, const Entry* e, int64_t now, uint8_t side_end
+) noexcept nogil:
     cdef uint64_t* outcomes
     cdef FlowRow* row
     if not is_reported(t, e):
@@ -185,10 +175,9 @@ cdef inline void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side
             row.counted_for = -1
 
 
-cdef inline void restart_tuple(Table* t, uint32_t slot, const FlowRow* attempt_row) noexcept nogil:
+cdef inline void restart_tuple(Table* t, uint32_t slot, Entry* e, const FlowRow* attempt_row) noexcept nogil:
     # The key of a denied attempt opened after all: the attempt is over and a connection begins. `attempt_row`: the
     # report row of the attempt, or NULL.
-    cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRow* row = next_row(t) if attempt_row != NULL else NULL
     cdef FlowRecord* flow
     cdef FlowSides* sides

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from sgfast.core.base.bucket cimport Bucket, match_tag, put_in_bucket
 from sgfast.core.base.intrinsics cimport ctz32, prefetch
@@ -144,7 +144,6 @@ cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t ha
     # Adds an entry without any connection, not live yet. NO_SLOT if there is no memory.
     cdef uint32_t slot
     cdef Entry* e
-    cdef uint64_t* addr
     if has_full_index(t) and not grow_index(t):
         return NO_SLOT
     slot = take_slot(&t.slab, (key.kind & KIND_IPV6) != 0)
@@ -161,11 +160,7 @@ cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t ha
     e.rule[1] = NO_SLOT
     e.wheel_prev = NOT_ARMED
     if key.kind & KIND_IPV6:
-        addr = addresses_at(&t.slab, slot)
-        addr[0] = key.addr[0]
-        addr[1] = key.addr[1]
-        addr[2] = key.addr[2]
-        addr[3] = key.addr[3]
+        memcpy(addresses_at(&t.slab, slot), key.addr, sizeof(key.addr))
     put_in_bucket(t.buckets, t.bucket_mask, hash_value, slot)
     t.used += 1
     return slot
@@ -178,8 +173,7 @@ cdef void drop_key(Table* t, uint32_t slot) noexcept nogil:
 
 # Age list: evictable tuples in order of creation (SPEC 5.8) -----------------------------------------------------------
 
-cdef void leave_age(Table* t, uint32_t slot) noexcept nogil:
-    cdef Entry* e = entry_at(&t.slab, slot)
+cdef void leave_age(Table* t, Entry* e) noexcept nogil:
     if not e.marks & EVICTABLE:
         return
     e.marks &= ~EVICTABLE
@@ -193,9 +187,8 @@ cdef void leave_age(Table* t, uint32_t slot) noexcept nogil:
         entry_at(&t.slab, e.age_next).age_prev = e.age_prev
 
 
-cdef void join_age(Table* t, uint32_t slot) noexcept nogil:
-    cdef Entry* e = entry_at(&t.slab, slot)
-    leave_age(t, slot)
+cdef void join_age(Table* t, uint32_t slot, Entry* e) noexcept nogil:
+    leave_age(t, e)
     e.marks |= EVICTABLE
     e.age_next = NO_SLOT
     e.age_prev = t.age_tail
@@ -208,8 +201,7 @@ cdef void join_age(Table* t, uint32_t slot) noexcept nogil:
 
 # Marks: keys whose opener was seen, in order of the latest (SPEC 9.3) -------------------------------------------------
 
-cdef void leave_marks(Table* t, uint32_t slot) noexcept nogil:
-    cdef Entry* e = entry_at(&t.slab, slot)
+cdef void leave_marks(Table* t, uint32_t slot, Entry* e) noexcept nogil:
     cdef MarkLink* link
     if not e.marks & OPENER_SEEN:
         return
@@ -226,11 +218,10 @@ cdef void leave_marks(Table* t, uint32_t slot) noexcept nogil:
         mark_at(&t.slab, link.next).prev = link.prev
 
 
-cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil:
-    cdef Entry* e = entry_at(&t.slab, slot)
+cdef void mark_opener(Table* t, uint32_t slot, Entry* e) noexcept nogil:
     cdef MarkLink* link = mark_at(&t.slab, slot)
     cdef uint32_t oldest
-    leave_marks(t, slot)
+    leave_marks(t, slot, e)
     e.marks |= OPENER_SEEN
     t.mark_count += 1
     link.next = NO_SLOT
@@ -241,22 +232,21 @@ cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil:
         mark_at(&t.slab, t.mark_tail).next = slot
     t.mark_tail = slot
     if not e.marks & TUPLE_LIVE and t.marks_expire and e.wheel_prev == NOT_ARMED:
-        arm(&t.wheel, &t.slab, slot, t.marks_until)
+        arm(&t.wheel, &t.slab, slot, e, t.marks_until)
     if t.mark_count > t.max_marks:
         oldest = t.mark_head
-        leave_marks(t, oldest)
         e = entry_at(&t.slab, oldest)
+        leave_marks(t, oldest, e)
         if not e.marks & TUPLE_LIVE:
-            disarm(&t.wheel, &t.slab, oldest)
+            disarm(&t.wheel, &t.slab, e)
             drop_key(t, oldest)
 
 
 # Life cycle of tuples -------------------------------------------------------------------------------------------------
 
-cdef void forget_past(Table* t, uint32_t slot) noexcept nogil:
+cdef void forget_past(Table* t, uint32_t slot, Entry* e) noexcept nogil:
     # A new tuple begins in this entry: clear what an earlier one left.
     cdef FlowSides* sides
-    cdef Entry* e = entry_at(&t.slab, slot)
     e.marks = (e.marks & ~(ANSWERED | REFUSED | HEARD | TUPLE_DENIED)) | UNBEGUN
     if t.keep_flows:
         memset(flow_at(&t.slab, slot), 0, sizeof(FlowRecord))
@@ -268,78 +258,72 @@ cdef void forget_past(Table* t, uint32_t slot) noexcept nogil:
 
 
 cdef void set_side(
-    Table* t, uint32_t slot, int side, uint8_t state, uint8_t flags, uint32_t rule, int64_t deadline
+    Table* t, uint32_t slot, Entry* e, int side, uint8_t state, uint8_t flags, uint32_t rule, int64_t deadline
 ) noexcept nogil:
     # Begins a connection, or a moot mark, on a side.
-    cdef Entry* e = entry_at(&t.slab, slot)
     if not e.marks & TUPLE_LIVE:
-        forget_past(t, slot)
+        forget_past(t, slot, e)
         e.marks |= TUPLE_LIVE
         t.live += 1
     e.state[side] = state
     e.flags[side] = flags
     e.rule[side] = rule
     e.deadline[side] = deadline
-    rearm(t, slot)
+    rearm(t, slot, e)
     if t.keep_flows:
         flow_at(&t.slab, slot).side_end[side] = SIDE_DENIED if state >= MOOT_TCP else SIDE_OPEN
         flow_sides_at(&t.slab, slot).rule[side] = rule
     if flags & REPLIED:
         e.marks |= ANSWERED
     if e.marks & ANSWERED and e.state[0] < MOOT_TCP and e.state[1] < MOOT_TCP:
-        leave_age(t, slot)
+        leave_age(t, e)
     else:
-        join_age(t, slot)
+        join_age(t, slot, e)
 
 
-cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexcept nogil:
+cdef void clear_side(Table* t, uint32_t slot, Entry* e, int side, uint8_t side_end) noexcept nogil:
     # The entry stays. If no side has a connection or a mark then, the caller must call end_tuple.
-    cdef Entry* e = entry_at(&t.slab, slot)
     if e.state[side] == NO_STATE:
         return
     if t.keep_flows and e.state[side] < MOOT_TCP:
         flow_at(&t.slab, slot).side_end[side] = side_end
     e.state[side] = NO_STATE
     if e.state[side ^ 1]:
-        rearm(t, slot)
+        rearm(t, slot, e)
     if e.marks & ANSWERED and e.state[side ^ 1] < MOOT_TCP:
-        leave_age(t, slot)
+        leave_age(t, e)
 
 
-cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first) noexcept nogil:
-    # Drops a side's finished connection for a new opener (SPEC 4.4). `first`: no other side was reopened by this
-    # packet.
-    cdef Entry* e = entry_at(&t.slab, slot)
-    if first:
-        report_tuple(t, slot, now, SIDE_REOPENED)
-        forget_past(t, slot)
+cdef void reopen_side(Table* t, uint32_t slot, Entry* e, int side, int64_t now) noexcept nogil:
+    # Drops a side's finished connection for a new opener (SPEC 4.4).
+    if not e.marks & UNBEGUN:       # no other side was reopened by this packet
+        report_tuple(t, slot, e, now, SIDE_REOPENED)
+        forget_past(t, slot, e)
     e.state[side] = NO_STATE
     if e.state[side ^ 1]:
-        rearm(t, slot)
+        rearm(t, slot, e)
     # The other side may deny the opener, or not reopen. Then a reply that its connection had still protects the tuple.
     e.marks &= ~ANSWERED
     if side_connected(e, side ^ 1, now) and e.flags[side ^ 1] & REPLIED:
         e.marks |= ANSWERED
-        leave_age(t, slot)
+        leave_age(t, e)
     else:
-        join_age(t, slot)
+        join_age(t, slot, e)
 
 
-cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nogil:
+cdef void note_reply(Table* t, Entry* e, int side, bint reset) noexcept nogil:
     # Call this for the first packet in reply direction that a side allows. `reset`: it is an RST.
-    cdef Entry* e = entry_at(&t.slab, slot)
     e.flags[side] = (e.flags[side] | REPLIED) & ~UNHEARD
     e.marks |= ANSWERED | (REFUSED if reset else HEARD)
     if e.state[0] < MOOT_TCP and e.state[1] < MOOT_TCP:
-        leave_age(t, slot)
+        leave_age(t, e)
 
 
 cdef void begin_tuple(
-    Table* t, uint32_t slot, const Packet* p, int32_t counted_for, bint initiator_high, uint8_t verdict,
+    Table* t, uint32_t slot, Entry* e, const Packet* p, int32_t counted_for, bint initiator_high, uint8_t verdict,
     uint8_t reason, int denied_side
 ) noexcept nogil:
     # Call this after the tuple's first packet was judged on all its sides.
-    cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRecord* flow
     cdef Origin* origin
     e.marks &= ~UNBEGUN
@@ -373,11 +357,10 @@ cdef void name_sides(Table* t, uint32_t slot, const int32_t* instance) noexcept 
             sides.instance[side] = instance[side]
 
 
-cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
-    cdef Entry* e = entry_at(&t.slab, slot)
-    report_tuple(t, slot, now, side_end)
-    leave_age(t, slot)
-    disarm(&t.wheel, &t.slab, slot)
+cdef void end_tuple(Table* t, uint32_t slot, Entry* e, int64_t now, uint8_t side_end) noexcept nogil:
+    report_tuple(t, slot, e, now, side_end)
+    leave_age(t, e)
+    disarm(&t.wheel, &t.slab, e)
     if e.marks & TUPLE_LIVE:
         e.marks &= ~TUPLE_LIVE
         t.live -= 1
@@ -386,9 +369,9 @@ cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noex
     # An entry that ends in a tick stays until the tick is over, as in `settle`.
     if e.marks & OPENER_SEEN and (not t.marks_expire or tick_of(now) <= tick_of(t.marks_until)):
         if t.marks_expire:
-            arm(&t.wheel, &t.slab, slot, t.marks_until)
+            arm(&t.wheel, &t.slab, slot, e, t.marks_until)
         return
-    leave_marks(t, slot)
+    leave_marks(t, slot, e)
     drop_key(t, slot)
 
 
@@ -404,10 +387,10 @@ cdef void expect_end(Table* t, uint32_t slot, int64_t latest) noexcept nogil:
         heap.tick = 0
 
 
-cdef void rearm(Table* t, uint32_t slot) noexcept nogil:
-    cdef int64_t latest = latest_deadline(entry_at(&t.slab, slot))
-    disarm(&t.wheel, &t.slab, slot)
-    arm(&t.wheel, &t.slab, slot, latest)
+cdef void rearm(Table* t, uint32_t slot, Entry* e) noexcept nogil:
+    cdef int64_t latest = latest_deadline(e)
+    disarm(&t.wheel, &t.slab, e)
+    arm(&t.wheel, &t.slab, slot, e, latest)
     expect_end(t, slot, latest)
 
 
@@ -419,11 +402,11 @@ cdef void settle(Table* t, uint32_t slot, int64_t now, bint early) noexcept nogi
     cdef bint live = e.marks & TUPLE_LIVE
     cdef int64_t until = latest_deadline(e) if live else t.marks_until
     if (live or e.marks & OPENER_SEEN) and (now < until or (tick_of(until) >= t.wheel.tick and not early)):
-        arm(&t.wheel, &t.slab, slot, until)
+        arm(&t.wheel, &t.slab, slot, e, until)
     elif live:
-        end_tuple(t, slot, now, SIDE_TIMEOUT)
+        end_tuple(t, slot, e, now, SIDE_TIMEOUT)
     else:
-        leave_marks(t, slot)
+        leave_marks(t, slot, e)
         drop_key(t, slot)
 
 
@@ -498,6 +481,7 @@ cdef bint fill_expiry(Table* t) noexcept nogil:
 cdef void end_expired(Table* t, int64_t now) noexcept nogil:
     # The wheel visits a tick only when it is over, so the current one needs the heap.
     cdef ExpiryHeap* heap = &t.expiry
+    cdef Entry* e
     cdef uint32_t slot
     cdef int64_t latest
     if heap.tick != t.wheel.tick and not fill_expiry(t):
@@ -505,11 +489,12 @@ cdef void end_expired(Table* t, int64_t now) noexcept nogil:
         return
     while heap.count and heap.items[0].deadline <= now:
         slot = pop_expiry(heap)
-        if not entry_at(&t.slab, slot).marks & TUPLE_LIVE:
+        e = entry_at(&t.slab, slot)
+        if not e.marks & TUPLE_LIVE:
             continue
-        latest = latest_deadline(entry_at(&t.slab, slot))
+        latest = latest_deadline(e)
         if now >= latest:
-            end_tuple(t, slot, now, SIDE_TIMEOUT)
+            end_tuple(t, slot, e, now, SIDE_TIMEOUT)
         else:
             expect_end(t, slot, latest)
 
@@ -517,6 +502,7 @@ cdef void end_expired(Table* t, int64_t now) noexcept nogil:
 cdef bint make_room(Table* t, int64_t now) noexcept nogil:
     # Whether one more tuple may live (SPEC 5.8); evicts one if need be. Exact: what has ended by now never counts, even
     # in the current tick.
+    cdef Entry* e
     if t.live < t.max_live:
         return True
     sweep(t, now)
@@ -524,15 +510,18 @@ cdef bint make_room(Table* t, int64_t now) noexcept nogil:
         end_expired(t, now)
     if t.live < t.max_live:
         return True
-    while t.age_head != NO_SLOT and not evictable(entry_at(&t.slab, t.age_head), now):
-        leave_age(t, t.age_head)
+    while t.age_head != NO_SLOT:
+        e = entry_at(&t.slab, t.age_head)
+        if evictable(e, now):
+            break
+        leave_age(t, e)
     if t.age_head == NO_SLOT:
         return False
-    if side_connected(entry_at(&t.slab, t.age_head), 0, now) or side_connected(entry_at(&t.slab, t.age_head), 1, now):
+    if side_connected(e, 0, now) or side_connected(e, 1, now):
         t.evicted += 1
     else:
         t.moot_evicted += 1
-    end_tuple(t, t.age_head, now, SIDE_EVICTED)
+    end_tuple(t, t.age_head, e, now, SIDE_EVICTED)
     return True
 
 
@@ -568,7 +557,8 @@ cdef uint32_t list_live(const Table* t, uint64_t where, uint64_t* out) noexcept 
 
 
 cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil:
-    report_tuple(t, slot, now, SIDE_TIMEOUT if now >= latest_deadline(entry_at(&t.slab, slot)) else SIDE_OPEN)
+    cdef const Entry* e = entry_at(&t.slab, slot)
+    report_tuple(t, slot, e, now, SIDE_TIMEOUT if now >= latest_deadline(e) else SIDE_OPEN)
 
 
 cdef uint32_t report_live(Table* t, int64_t now, uint32_t first, uint32_t limit) noexcept nogil:

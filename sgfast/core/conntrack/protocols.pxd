@@ -1,9 +1,20 @@
-# The only place that knows which protocol has which states: how a connection begins, and which state a packet leads to.
+# The only place that knows what the packets of each protocol mean: which one begins a connection, which state one leads
+# to, and what one tells of the connection.
 
 from libc.stdint cimport uint8_t
 
 from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_ONE_WAY, KIND_PORTS
-from sgfast.core.base.types cimport PROTO_TCP, STEP_OPEN, STEP_REPLY, TCP_BAD, TCP_FIN, TCP_SYN, TCP_SYNACK, Packet
+from sgfast.core.base.types cimport (
+    PROTO_TCP,
+    STEP_OPEN,
+    STEP_REPLY,
+    TCP_BAD,
+    TCP_FIN,
+    TCP_RST,
+    TCP_SYN,
+    TCP_SYNACK,
+    Packet,
+)
 from sgfast.core.conntrack.generic cimport generic_next, icmp_next
 from sgfast.core.conntrack.states cimport (
     BIDIRECTIONAL,
@@ -23,6 +34,11 @@ from sgfast.core.conntrack.states cimport (
 from sgfast.core.conntrack.tcp cimport tcp_next
 
 
+cdef inline bint is_of_tcp(const Packet* p) noexcept nogil:
+    # Whether a packet with a connection key is one of TCP.
+    return p.step < STEP_OPEN
+
+
 cdef inline bint can_open(const Packet* p) noexcept nogil:
     # Whether the packet can open a connection by itself (SPEC 4.7).
     return p.step == TCP_SYN or p.step == STEP_OPEN
@@ -33,14 +49,37 @@ cdef inline bint opens_nothing(const Packet* p) noexcept nogil:
     return p.step == STEP_REPLY or p.step == TCP_BAD
 
 
+cdef inline bint resets(const Packet* p) noexcept nogil:
+    # Whether the packet aborts or refuses its connection.
+    return p.step == TCP_RST
+
+
 cdef inline bint is_icmp_opener(const Packet* p) noexcept nogil:
     return p.step == STEP_OPEN and (p.key.kind & (KIND_ICMP_QUERY | KIND_ONE_WAY)) != 0
+
+
+cdef inline bint answer_is_known(const Packet* p) noexcept nogil:
+    # Whether the packet opens, and its answer can be told from other packets of its key. In protocols without
+    # connections of their own, nothing identifies the answer, nor shows that there would be none (SPEC 9.2).
+    return p.step == TCP_SYN or is_icmp_opener(p)
 
 
 cdef inline bint either_may_call(const Packet* p) noexcept nogil:
     # Whether nothing in packets of this key tells a call from its answer (SPEC 9.2). Both ports are 0 where there are
     # none.
     return p.step == STEP_OPEN and p.sport == p.dport and not is_icmp_opener(p)
+
+
+cdef inline bint is_from_service(const Packet* p) noexcept nogil:
+    # Whether a packet of TCP most likely comes from the connection's responder, as its port is the lower one.
+    return p.protocol == PROTO_TCP and p.step != TCP_SYN and p.sport < p.dport
+
+
+cdef inline bint infer_initiator(const Packet* p) noexcept nogil:
+    # SPEC 9.3: whether the initiator of a connection older than the capture is the higher address.
+    if p.step == TCP_SYNACK or is_from_service(p):
+        return not p.source_high
+    return p.source_high
 
 
 cdef inline bint is_finished(uint8_t state) noexcept nogil:
@@ -50,7 +89,7 @@ cdef inline bint is_finished(uint8_t state) noexcept nogil:
 
 cdef inline uint8_t first_state(const Packet* p) noexcept nogil:
     # The first state of a connection that the packet opens.
-    if p.step < STEP_OPEN:
+    if is_of_tcp(p):
         return SYN_SENT
     return ICMP_ALIVE if p.key.kind & (KIND_ICMP_QUERY | KIND_ONE_WAY) else UNIDIRECTIONAL
 
@@ -64,7 +103,7 @@ cdef inline uint8_t inferred_state(const Packet* p) noexcept nogil:
 
 cdef inline uint8_t next_state(const Packet* p, bint reply, uint8_t state) noexcept nogil:
     # The state that a packet leads to, perhaps with KEEPS_DEADLINE, or STAYS, NOT_VALID or REOPENS.
-    if p.step < STEP_OPEN:
+    if is_of_tcp(p):
         return tcp_next(reply, p.step, state)
     return icmp_next() if state == ICMP_ALIVE else generic_next(state, reply)
 

@@ -16,7 +16,7 @@ from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_
 
 from sgfast.core.base.bucket cimport FULL_BUCKET, Bucket, match_tag
 from sgfast.core.base.intrinsics cimport ctz32, likely
-from sgfast.core.base.key cimport KIND_IPV6, FlowKey
+from sgfast.core.base.key cimport KIND_IPV6, FlowKey, same_addresses
 from sgfast.core.base.types cimport NO_SLOT, Packet
 from sgfast.core.conntrack.expiry_heap cimport ExpiryHeap
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
@@ -126,13 +126,11 @@ cdef inline bint same_key(
     const Table* t, uint32_t slot, const Entry* e, const FlowKey* key, uint64_t digest
 ) noexcept nogil:
     # Whether `e`, the entry at `slot`, has this key.
-    cdef const uint64_t* addr
     if e.digest != digest or e.ports != key.ports or e.protocol != key.protocol or e.kind != key.kind:
         return False
     if likely(not key.kind & KIND_IPV6):
         return True
-    addr = addresses_at(&t.slab, slot)
-    return addr[0] == key.addr[0] and addr[1] == key.addr[1] and addr[2] == key.addr[2] and addr[3] == key.addr[3]
+    return same_addresses(addresses_at(&t.slab, slot), key.addr)
 
 
 cdef inline uint32_t find_slot(
@@ -162,13 +160,8 @@ cdef inline uint32_t guess_slot(const Table* t, uint32_t hash_value) noexcept no
     return bucket.slots[ctz32(mask)] if likely(mask != 0) else <uint32_t>NO_SLOT
 
 
-cdef inline bint side_lives(const Entry* e, int side, int64_t now) noexcept nogil:
-    # Whether a side's connection, moot mark or denied attempt is alive. It ends at its deadline (SPEC 4.1).
-    return e.state[side] != NO_STATE and now < e.deadline[side]
-
-
 cdef inline bint side_connected(const Entry* e, int side, int64_t now) noexcept nogil:
-    # Whether a side has a live connection.
+    # Whether a side has a live connection. It ends at its deadline (SPEC 4.1).
     return (<uint8_t>(e.state[side] - 1) < MOOT_TCP - 1) & (now < e.deadline[side])
 
 

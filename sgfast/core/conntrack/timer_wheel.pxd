@@ -49,8 +49,7 @@ cdef inline void init_wheel(Wheel* wheel) noexcept nogil:
     wheel.tick = 0
 
 
-cdef inline void disarm(Wheel* wheel, const Slab* slab, uint32_t slot) noexcept nogil:
-    cdef Entry* e = entry_at(slab, slot)
+cdef inline void disarm(Wheel* wheel, const Slab* slab, Entry* e) noexcept nogil:
     if e.wheel_prev == NOT_ARMED:
         return
     if e.wheel_prev & BUCKET_FLAG:
@@ -62,12 +61,11 @@ cdef inline void disarm(Wheel* wheel, const Slab* slab, uint32_t slot) noexcept 
     e.wheel_prev = NOT_ARMED
 
 
-cdef inline void arm(Wheel* wheel, const Slab* slab, uint32_t slot, int64_t deadline) noexcept nogil:
+cdef inline void arm(Wheel* wheel, const Slab* slab, uint32_t slot, Entry* e, int64_t deadline) noexcept nogil:
     # The entry must not be armed.
     cdef uint64_t tick = tick_of(deadline)
     cdef uint32_t level = 0
     cdef uint32_t bucket
-    cdef Entry* e = entry_at(slab, slot)
     if tick <= wheel.tick:
         tick = wheel.tick
     while (tick >> (WHEEL_BITS * level)) - (wheel.tick >> (WHEEL_BITS * level)) >= WHEEL_SLOTS:

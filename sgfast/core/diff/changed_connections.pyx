@@ -7,9 +7,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.frames cimport FrameBatch
-from sgfast.core.base.icmp cimport query_type
+from sgfast.core.base.icmp cimport opener_port_key
 from sgfast.core.base.intrinsics cimport fold, likely, prefetch
-from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY, KIND_PORTS, address_of, write_address
+from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_ONE_WAY, KIND_PORTS, address_of, write_address
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport (
     ALLOW,
@@ -37,7 +37,7 @@ from sgfast.core.base.types cimport (
     WORD_VERDICT,
 )
 from sgfast.core.dataplane cimport DataPlane
-from sgfast.core.dtypes cimport copied_rows
+from sgfast.core.dtypes cimport bytes_of_rows, copied_rows
 from sgfast.core.wire.header_rows cimport write_header_row
 from sgfast.core.wire.ip cimport FILTERED, read_frame, read_quote
 
@@ -97,13 +97,9 @@ cdef inline void count_unit(GroupRow* group, const Unit* unit) noexcept nogil:
 
 
 cdef HeaderRow* opener_rows(openers, Py_ssize_t n) except? NULL:
-    cdef uint8_t[::1] view
-    if openers.dtype != HEADER_DTYPE or not openers.flags.c_contiguous or len(openers) < n:
-        raise ValueError("openers must be a contiguous array of HEADER_DTYPE, as long as the batch")
-    if len(openers) == 0:
-        return NULL
-    view = openers.view(np.uint8).reshape(-1)
-    return <HeaderRow*>&view[0]
+    return <HeaderRow*>bytes_of_rows(
+        openers, HEADER_DTYPE, n, "openers must be a contiguous array of HEADER_DTYPE, as long as the batch"
+    )
 
 
 cdef class ChangedConnections:
@@ -450,9 +446,7 @@ cdef class ChangedConnections:
 
 cdef inline void fill_key(const Packet* p, UnitKey* key) noexcept nogil:
     memset(key, 0, sizeof(UnitKey))
-    key.addr[0] = p.key.addr[0]
-    if p.ipv6:
-        key.addr[1], key.addr[2], key.addr[3] = p.key.addr[1], p.key.addr[2], p.key.addr[3]
+    memcpy(key.addr, p.key.addr, sizeof(key.addr) if p.ipv6 else sizeof(key.addr[0]))
     key.protocol = p.protocol
     if p.outcome == READ_TRACKED:           # true for a quoted packet, too, as READ_TRACKED is 0
         key.kind = p.key.kind
@@ -479,16 +473,9 @@ cdef inline void set_initiator(const Packet* p, uint16_t word, Unit* unit) noexc
     ):
         high = 1 - high
     unit.initiator_high = high
-    unit.port_key = 0
-    if unit.key.kind & KIND_PORTS:
-        unit.port_key = <uint16_t>(unit.key.ports >> 16 if high else unit.key.ports)
-    elif unit.key.kind & KIND_ICMP_QUERY:
-        if p.has_icmp and p.step != STEP_REPLY:
-            unit.port_key = p.port_key
-        else:
-            unit.port_key = query_type(unit.key.kind & KIND_IPV6, unit.key.ports & 0xFFFF) << 8
-    elif unit.key.kind & KIND_ONE_WAY:
-        unit.port_key = <uint16_t>(unit.key.ports >> 16 << 8 | unit.key.ports & 0xFF)
+    unit.port_key = opener_port_key(unit.key.kind, unit.key.ports, high)
+    if unit.key.kind & KIND_ICMP_QUERY and p.has_icmp and p.step != STEP_REPLY:
+        unit.port_key = p.port_key
 
 
 cdef inline void write_opener(const void* wire, const Frame* frame, uint16_t word, HeaderRow* row) noexcept nogil:

@@ -40,7 +40,7 @@ cdef inline uint64_t share_room(
         tuples += plane.table.live
         attempts += plane.attempts.live
         marks += plane.table.mark_count
-        over |= plane.table.evicted or plane.table.moot_evicted or plane.reasons[TABLE_FULL]
+        over |= plane.table.evicted or plane.table.moot_evicted or plane.counters.reasons[TABLE_FULL]
         over |= plane.attempts.evicted or plane.attempts.moot_evicted
     if tuples >= max_connections or attempts >= MAX_ATTEMPTS:
         # Tuples and attempts that have ended by then do not count, even in the current tick.

@@ -1,7 +1,7 @@
 # The entry point of the pipeline: takes packets whose headers were read, in order, one batch at a time. It is compiled
 # only once, and called once per batch.
 #
-#     frame --wire--> Packet --batch--> fast path, or verdict: filter of each side --> bookkeeping
+#     frame --wire--> Packet --batch--> fast path, or slow path
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 

@@ -23,13 +23,13 @@ from sgfast.core.conntrack.states cimport STATE_COUNT, TIMEOUT_COUNT, TIMEOUT_OF
 from sgfast.core.conntrack.storage cimport Entry, entry_at, flow_at, prefetch_addresses
 from sgfast.core.conntrack.table cimport FROM_HIGH, Table, count_packet, guess_slot
 from sgfast.core.conntrack.timer_wheel cimport end_of_tick, tick_of
-from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row
 from sgfast.core.pipeline.fast_path cimport PLAIN_OTHER, fill_fast_paths, is_plain, pass_established, write_established
 from sgfast.core.pipeline.fragments cimport forget_overdue, give_up, judge_fragment
+from sgfast.core.pipeline.judge cimport PacketContext, begin_packet, clear_row
 from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses, look_up_rules
 from sgfast.core.pipeline.outcomes cimport ENDED_TOGETHER, count_ended
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, MIDSTREAM_DENY, MIDSTREAM_INFER, RuleCount
-from sgfast.core.pipeline.verdict cimport judge_packet
+from sgfast.core.pipeline.without_key cimport judge_packet
 from sgfast.core.tallies.disconnects cimport free_cuts, init_cuts
 from sgfast.core.tallies.tally cimport count_queued, free_tallies, init_tallies
 from sgfast.core.wire.ip cimport init_wire
@@ -196,10 +196,9 @@ cdef void judge_batch(
     # While their rows are still in the cache.
     if plane.reporting and plane.table.ended_count - plane.table.tallied >= ENDED_TOGETHER:
         count_ended(plane, &plane.table)
-    plane.packets += n
-    plane.bytes += nbytes
-    plane.verdicts[ALLOW] += fast
-    plane.reasons[ESTABLISHED] += fast
+    plane.counters.bytes += nbytes
+    plane.counters.verdicts[ALLOW] += fast
+    plane.counters.reasons[ESTABLISHED] += fast
 
 
 cdef void sweep_all(Plane* plane, int64_t now) noexcept nogil:

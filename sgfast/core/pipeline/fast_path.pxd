@@ -1,11 +1,11 @@
 # The fast path: packets of established connections, which change nothing but deadlines and counters. All other packets
-# take the slow path (verdict.pxd), which would give these the same verdicts.
+# take the slow path (slow_path.pxd), which would give these the same verdicts.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from sgfast.core.base.intrinsics cimport likely, load16, load64, unlikely
-from sgfast.core.base.key cimport Address, address_of
+from sgfast.core.base.key cimport Address, address_of, same_addresses
 from sgfast.core.base.types cimport (
     ALLOW,
     ESTABLISHED,
@@ -20,7 +20,7 @@ from sgfast.core.classify.classifier cimport find_address
 from sgfast.core.conntrack.states cimport BIDIRECTIONAL, TCP_ESTABLISHED
 from sgfast.core.conntrack.storage cimport Entry, addresses_at
 from sgfast.core.conntrack.table cimport SIDE_DISCONNECTED, UNHEARD
-from sgfast.core.pipeline.context cimport clear_row
+from sgfast.core.pipeline.judge cimport clear_row
 from sgfast.core.pipeline.plane cimport FastPath, Plane, RuleCount
 
 
@@ -55,7 +55,6 @@ cdef inline Py_ssize_t pass_established(
     cdef const FastPath* fast
     cdef const Packet* p
     cdef Entry* e
-    cdef const uint64_t* addr
     cdef uint64_t word, which
     cdef int64_t deadline
     cdef uint16_t plain
@@ -80,11 +79,7 @@ cdef inline Py_ssize_t pass_established(
         ):
             break
         if unlikely(p.ipv6):
-            addr = addresses_at(&plane.table.slab, p.hint)
-            if (
-                addr[0] != p.key.addr[0] or addr[1] != p.key.addr[1]
-                or addr[2] != p.key.addr[2] or addr[3] != p.key.addr[3]
-            ):
+            if not same_addresses(addresses_at(&plane.table.slab, p.hint), p.key.addr):
                 break
         deadline = now[i] + fast.timeout
         if which == 3:
@@ -94,7 +89,7 @@ cdef inline Py_ssize_t pass_established(
         allow_plain(rules, e, which >> 1, p.wire, deadline)
         nbytes += p.wire
         i += 1
-    plane.bytes += nbytes
+    plane.counters.bytes += nbytes
     return i
 
 

@@ -33,9 +33,10 @@ from sgfast.core.fragments.datagrams cimport (
     overdue,
     take_held,
 )
-from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row, find_owners, finish, tally_denial
+from sgfast.core.pipeline.judge cimport PacketContext, begin_packet, clear_row, find_owners
 from sgfast.core.pipeline.plane cimport Plane
-from sgfast.core.pipeline.verdict cimport judge_packet
+from sgfast.core.pipeline.slow_path cimport finish, tally_denial
+from sgfast.core.pipeline.without_key cimport judge_packet
 from sgfast.core.tallies.disconnects cimport follows_cut
 
 
@@ -77,8 +78,10 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
         begin_packet(&of_first, &like_first, NULL, False, c.now)
         find_owners(plane, &of_first)
         if of_first.instance[0] >= 0 or of_first.instance[1] >= 0:
-            of_first.rule = d.row.egress.rule if d.row.egress.verdict == DENY else d.row.ingress.rule
-            tally_denial(plane, &of_first, side, d.row.reason)
+            tally_denial(
+                plane, &of_first, side, d.row.reason,
+                d.row.egress.rule if d.row.egress.verdict == DENY else d.row.ingress.rule
+            )
     if plane.table.keep_flows and d.first.outcome == READ_TRACKED:
         count_connection(&(<Plane*>d.home).table, d, p, c.now)
         count_connection(&(<Plane*>d.home).attempts, d, p, c.now)

@@ -22,6 +22,17 @@ cdef enum:
     MAX_ATTEMPTS = 1 << 20
 
 
+cdef struct Counters:
+    uint64_t verdicts[VERDICT_COUNT]
+    uint64_t reasons[REASON_COUNT]
+    uint64_t bytes
+    uint64_t opened
+    uint64_t inferred
+    uint64_t denied
+    uint64_t disconnected
+    uint64_t fragments_denied
+
+
 cdef packed struct RuleCount:
     uint64_t connections
     uint64_t packets
@@ -50,16 +61,7 @@ cdef struct Plane:
     uint8_t midstream
     uint8_t want_sides      # results name instances, so owners are looked up for every packet
     uint8_t reporting       # keep attempts and tallies
-    # Counters
-    uint64_t packets
-    uint64_t bytes
-    uint64_t fragments_denied
-    uint64_t verdicts[VERDICT_COUNT]
-    uint64_t reasons[REASON_COUNT]
-    uint64_t opened
-    uint64_t inferred
-    uint64_t denied
-    uint64_t disconnected
+    Counters counters
     uint64_t changes        # policy changes so far
     RuleCount* rule_counts
     Tally tallies[TALLIES]

@@ -48,6 +48,7 @@ from sgfast.core.conntrack.table cimport (
     find_slot,
 )
 from sgfast.core.dataplane cimport DataPlane
+from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.parallel.parsing cimport MOST_JOBS, shard_of_hash
 from sgfast.core.pipeline.outcomes cimport relink, rule_of_outcomes
 from sgfast.core.pipeline.plane cimport Plane
@@ -85,13 +86,6 @@ cdef uint8_t* _bytes_of(array) except? NULL:
         return NULL
     view = array.view(np.uint8).reshape(-1)
     return &view[0]
-
-
-cdef object _array(const void* data, size_t nbytes, dtype):
-    array = np.empty(nbytes // dtype.itemsize, dtype=dtype)
-    if nbytes:
-        memcpy(_bytes_of(array), data, nbytes)
-    return array
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -178,7 +172,7 @@ cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, 
         origins.append(their_origins)
         age.append(their_age + np.uint32(base))
         seen.append(their_seen + np.uint32(base))
-        ended.append(_array(t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
+        ended.append(copied_rows(<const uint8_t*>t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
         base += len(own)
         numbers[name]["evicted"] += t.evicted
         numbers[name]["moot_evicted"] += t.moot_evicted
@@ -253,7 +247,7 @@ cdef uint32_t _put_row(
     e.present = row.present
     if e.marks & TUPLE_LIVE:
         t.live += 1
-        rearm(t, slot)
+        rearm(t, slot, e)
     return slot
 
 
@@ -272,6 +266,8 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     cdef const OriginRow* origin = <const OriginRow*>_bytes_of(origins)
     cdef Origin* there
     cdef const Slab* slab
+    cdef Table* own
+    cdef uint32_t slot
     cdef Py_ssize_t put = 0
     cdef uint32_t[::1] slots
     cdef uint8_t[::1] shards
@@ -317,9 +313,11 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     for i in range(plane.plane_count):
         _table_of(plane, i, offset).marks_until = _number(numbers[name], "marks_until")
     for n in age.tolist():
-        join_age(_table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n])
+        own, slot = _table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n]
+        join_age(own, slot, entry_at(&own.slab, slot))
     for n in seen.tolist():
-        mark_opener(_table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n])
+        own, slot = _table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n]
+        mark_opener(own, slot, entry_at(&own.slab, slot))
     t.evicted = _number(numbers[name], "evicted")
     t.moot_evicted = _number(numbers[name], "moot_evicted")
     t.ended_lost = _number(numbers[name], "lost")
@@ -377,7 +375,7 @@ def save_plane(AccountingPlane plane not None):
         waiting_in = np.split(arrays["waiting.rows"], np.cumsum(lengths))
         for i in range(plane.plane_count):
             cuts = &plane.planes[i].cuts
-            own = _array(cuts.rows, cuts.count * sizeof(CutRow), CUT_DTYPE)
+            own = copied_rows(<const uint8_t*>cuts.rows, cuts.count * sizeof(CutRow), CUT_DTYPE)
             own["previous"][own["previous"] != <uint32_t>NO_CUT] += base
             waiting_in[i]["rule"][:, 0] += base
             rows.append(own)
@@ -389,11 +387,7 @@ def save_plane(AccountingPlane plane not None):
             sum([plane.planes[i].table.tallied for i in range(plane.plane_count)]),
             sum([plane.planes[i].attempts.tallied for i in range(plane.plane_count)]),
         ]
-        numbers["clock"] = {
-            "now": plane.clock.now, "raw": plane.clock.raw, "earliest": plane.clock.earliest,
-            "latest": plane.clock.latest, "late": plane.clock.late, "most_late": plane.clock.most_late,
-            "restarts": plane.clock.restarts, "started": plane.clock.started,
-        }
+        numbers["clock"] = plane.clock
         numbers["counters"] = {name: counters[name] for name in _COUNTERS} | {
             "untold": untold, "window_end": p.window_end
         }
@@ -420,13 +414,12 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     cdef Py_ssize_t n
     cdef int i
     _require(not plane.clock.started and not plane.judged, "the engine has already judged packets")
-    clock = numbers["clock"]
-    plane.clock.started = _number(clock, "started") != 0
-    plane.clock.now, plane.clock.raw = _time(clock, "now"), _time(clock, "raw")
-    plane.clock.earliest, plane.clock.latest = _time(clock, "earliest"), _time(clock, "latest")
-    plane.clock.late, plane.clock.restarts = _number(clock, "late"), _number(clock, "restarts")
-    plane.clock.most_late = _number(clock, "most_late")
-    _require(0 <= plane.clock.most_late <= MAX_LATE_NS, "most_late: not a valid duration")
+    clock = plane.clock
+    clock = {name: _number(numbers["clock"], name) for name in clock}
+    for name in ("now", "raw", "earliest", "latest"):
+        _require(abs(clock[name]) <= 1 << 62, f"{name}: not a valid time")
+    _require(0 <= clock["most_late"] <= MAX_LATE_NS, "most_late: not a valid duration")
+    plane.clock = clock | {"started": clock["started"] != 0}
     counters = numbers["counters"]
     for i in range(plane.plane_count):
         plane.planes[i].window_end = _number(counters, "window_end")
@@ -434,17 +427,12 @@ def load_plane(DataPlane plane not None, numbers, arrays):
         if plane.clock.started:
             sweep(&plane.planes[i].table, plane.clock.now)
             sweep(&plane.planes[i].attempts, plane.clock.now)
-    plane.judged = p.packets = _number(counters, "packets")
-    p.bytes = _number(counters, "bytes")
-    p.fragments_denied = _number(counters, "fragments_denied")
-    p.opened, p.inferred = _number(counters, "opened"), _number(counters, "inferred")
-    p.denied, p.disconnected = _number(counters, "denied"), _number(counters, "disconnected")
+    plane.judged = _number(counters, "packets")
+    counted = {name: _number(counters, name) for name in _COUNTERS}
     for name, length in (("verdicts", <int>VERDICT_COUNT), ("reasons", <int>REASON_COUNT)):
         _require(len(numbers[name]) == length, f"{name}: not {length}")
-    for i in range(VERDICT_COUNT):
-        p.verdicts[i] = _number(numbers["verdicts"], i)
-    for i in range(REASON_COUNT):
-        p.reasons[i] = _number(numbers["reasons"], i)
+        counted[name] = [_number(numbers[name], i) for i in range(length)]
+    p.counters = counted
 
     load_datagrams(plane, _checked(arrays, "datagrams", DATAGRAM_DTYPE))
     tuples = _load_table(plane, _offset(plane, &p.table), "table", arrays, numbers, False)
@@ -556,10 +544,4 @@ def _checked(arrays, name, dtype):
 def _number(values, key):
     value = values[key]
     _require(type(value) is int, f"{key}: not an integer")
-    return value
-
-
-def _time(values, key):
-    value = _number(values, key)
-    _require(abs(value) <= 1 << 62, f"{key}: not a valid time")
     return value

@@ -5,8 +5,8 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from sgfast.core.base.icmp cimport query_type
-from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY, Address, FlowKey, address_of, is_multicast
+from sgfast.core.base.icmp cimport opener_port_key
+from sgfast.core.base.key cimport KIND_IPV6, Address, FlowKey, address_of, is_multicast
 from sgfast.core.classify.classifier cimport Tables, find_address, find_rule, vpcs_connected
 from sgfast.core.conntrack.flow_rows cimport key_of
 from sgfast.core.conntrack.lifetime cimport clear_side, end_tuple
@@ -47,21 +47,12 @@ cdef struct Cut:
     int64_t now                 # and that of the change, which is not before it
 
 
-cdef inline uint16_t opener_port_key(const Entry* e, bint initiator_high) noexcept nogil:
-    # The port key of its opener: the responder's port, or ICMP type << 8 | code (code 0 for a query).
-    if e.kind & KIND_ICMP_QUERY:
-        return query_type((e.kind & KIND_IPV6) != 0, e.ports & 0xFFFF) << 8
-    if e.kind & KIND_ONE_WAY:
-        return <uint16_t>((e.ports >> 16) << 8 | (e.ports & 0xFF))
-    return <uint16_t>(e.ports >> 16 if initiator_high else e.ports & 0xFFFF)
-
-
 cdef inline bint may_open(const Tables* new, const Entry* e, int side, int32_t instance, uint32_t peer) noexcept nogil:
     # Whether the new rules of a connection's instance would allow its opener.
     cdef bint initiator_high = (e.flags[side] & FROM_HIGH) != 0
     cdef bint inbound = initiator_high != side
     cdef int32_t rule = find_rule(
-        new, new.choice[instance * 2 + inbound], peer, e.protocol, opener_port_key(e, initiator_high)
+        new, new.choice[instance * 2 + inbound], peer, e.protocol, opener_port_key(e.kind, e.ports, initiator_high)
     )
     return rule >= 0 and not new.denies[rule]
 
@@ -102,7 +93,7 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
         # 6.11). This side's filter still sees what is sent to a multicast address.
         if before != instance[side] or (instance[0] == instance[1] and not multicast[1 - side]):
             # A connection that had expired before was not removed, even if it is still in the table.
-            clear_side(t, slot, side, SIDE_REMOVED if side_connected(e, side, cut.now) else SIDE_TIMEOUT)
+            clear_side(t, slot, e, side, SIDE_REMOVED if side_connected(e, side, cut.now) else SIDE_TIMEOUT)
             continue
         # The clock stays where it is, so a packet may still come before the time of the change. What ends in between
         # is cut as well, but does not count.
@@ -120,7 +111,7 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
                 if plane.reporting:
                     note_cut(&plane.cuts, t, slot, side, <uint32_t>plane.changes, cut.now)
             if cut.forgets:
-                clear_side(t, slot, side, SIDE_FORGOTTEN if counts else SIDE_TIMEOUT)
+                clear_side(t, slot, e, side, SIDE_FORGOTTEN if counts else SIDE_TIMEOUT)
                 continue
             e.flags[side] |= SIDE_DISCONNECTED
             if t.keep_flows and counts:
@@ -135,7 +126,7 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
     if directed:
         e.present |= DIRECTED
     if e.state[0] == NO_STATE and e.state[1] == NO_STATE:
-        end_tuple(t, slot, cut.clock, SIDE_REMOVED)
+        end_tuple(t, slot, e, cut.clock, SIDE_REMOVED)
     return done
 
 
@@ -151,5 +142,5 @@ cdef inline void change_tables(Plane* plane, const Tables* new, const Cut* cut, 
             done.cut += cuts != NOT_CUT
             done.finished += cuts == CUT_FINISHED
     plane.rules = new
-    plane.disconnected += done.cut - before
+    plane.counters.disconnected += done.cut - before
     plane.changes += 1

@@ -5,6 +5,7 @@ This is a module of its own and not inlined: the common case, IP directly in Eth
 
 from libc.stdint cimport uint32_t
 
+from sgfast.core.base.intrinsics cimport be16
 from sgfast.core.wire.capture_headers cimport (
     read_cooked,
     read_cooked_2,
@@ -24,47 +25,36 @@ from sgfast.core.wire.link_headers cimport (
     read_arcnet,
     read_arcnet_linux,
     read_atm,
-    read_c_hdlc,
-    read_directed_c_hdlc,
-    read_directed_frame_relay,
-    read_directed_ppp,
     read_docsis,
     read_ethernet,
     read_fddi,
-    read_fibre_channel,
-    read_firewire,
     read_frame_relay,
-    read_infiniband,
-    read_long_tagged_ethernet,
     read_multilink_frame_relay,
     read_ppp,
-    read_pppd,
-    read_prepended_tag,
-    read_raw,
-    read_raw_ipv4,
-    read_raw_ipv6,
-    read_raw_mpls,
-    read_raw_pppoe,
-    read_slip,
-    read_slip_bsdos,
     read_sunatm,
-    read_tagged_ethernet,
     read_token_ring,
 )
 from sgfast.core.wire.next_header cimport (
+    ETHERTYPE_AT,
     ETHERTYPE_CUT,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
     ETHERTYPE_NONE,
+    LINK_C_HDLC,
+    LINK_ETHERNET,
+    LINK_FRAME_RELAY,
+    LINK_PPP,
     LONGEST_8023,
     NEXT_80211_PADDED,
+    NEXT_IP,
     NEXT_LINK,
     NEXT_LLC,
     NEXT_PPP_PROTOCOL,
     HeaderReader,
     holds,
+    ip_version,
 )
-from sgfast.core.wire.tags cimport read_llc, read_ppp_protocol, read_tag
+from sgfast.core.wire.tags cimport ETHERTYPE_MPLS, ETHERTYPE_PPPOE_SESSION, read_llc, read_ppp_protocol, read_tag
 
 
 cdef enum:
@@ -77,8 +67,9 @@ cdef enum:
 
 
 cdef struct LinkType:
-    HeaderReader reader     # NULL: not supported
+    HeaderReader reader     # NULL: the header has a fixed length and form, or the type is not supported
     uint32_t min_length     # bytes; with fewer captured, the reader is not called
+    uint32_t after          # without a reader: what follows the header, which has `min_length` bytes
     LinkKind kind
     uint32_t alias_of       # the LINKTYPE_ number that this number stands for, or 0
 
@@ -114,6 +105,12 @@ cdef int _with_ip(uint32_t number, str name, uint32_t min_length, HeaderReader r
     return 0
 
 
+cdef int _fixed(uint32_t number, str name, uint32_t length, uint32_t after, uint32_t alias_of=0) except -1:
+    _with_ip(number, name, length, NULL, alias_of)
+    link_types[number].after = after
+    return 0
+
+
 cdef int _without_ip(uint32_t number, str name) except -1:
     _row(number).kind = LINK_WITHOUT_IP
     LINK_TYPE_NAMES[number] = name
@@ -126,21 +123,22 @@ cdef int _unsupported(uint32_t number, str name) except -1:
     return 0
 
 
-# The link types known here (www.tcpdump.org/linktypes.html): LINKTYPE_ number, name, minimum header length and reader.
+# The link types known here (www.tcpdump.org/linktypes.html): LINKTYPE_ number, name, minimum header length and reader;
+# or length of the header and what follows it.
 
 _with_ip(0, "NULL", 4, read_null)
 _with_ip(1, "ETHERNET", 14, read_ethernet)
 _with_ip(6, "IEEE802_5", 14, read_token_ring)
 _with_ip(7, "ARCNET_BSD", 3, read_arcnet)
-_with_ip(8, "SLIP", 16, read_slip)
+_fixed(8, "SLIP", 16, NEXT_IP)
 _with_ip(9, "PPP", 2, read_ppp)
 _with_ip(10, "FDDI", 13, read_fddi)
 _with_ip(50, "PPP_HDLC", 2, read_ppp)
-_with_ip(51, "PPP_ETHER", 0, read_raw_pppoe)
+_fixed(51, "PPP_ETHER", 0, ETHERTYPE_PPPOE_SESSION)
 _with_ip(100, "ATM_RFC1483", 3, read_atm)
-_with_ip(101, "RAW", 0, read_raw)
-_with_ip(102, "SLIP_BSDOS", 24, read_slip_bsdos)
-_with_ip(104, "C_HDLC", 4, read_c_hdlc)
+_fixed(101, "RAW", 0, NEXT_IP)
+_fixed(102, "SLIP_BSDOS", 24, NEXT_IP)
+_fixed(104, "C_HDLC", 4, ETHERTYPE_AT | 2)
 _with_ip(105, "IEEE802_11", 2, read_80211)
 _with_ip(106, "ATM_CLIP", 3, read_atm)
 _with_ip(107, "FRELAY", 3, read_frame_relay)
@@ -149,37 +147,37 @@ _with_ip(109, "ENC", 12, read_enc)
 _with_ip(113, "LINUX_SLL", 16, read_cooked)
 _with_ip(117, "PFLOG", 4, read_pflog)
 _with_ip(119, "IEEE802_11_PRISM", 8, read_prism)
-_with_ip(122, "IP_OVER_FC", 16, read_fibre_channel)
+_fixed(122, "IP_OVER_FC", 16, NEXT_LLC)
 _with_ip(123, "SUNATM", 4, read_sunatm)
 _with_ip(127, "IEEE802_11_RADIOTAP", 8, read_radiotap)
 _with_ip(129, "ARCNET_LINUX", 5, read_arcnet_linux)
-_with_ip(138, "APPLE_IP_OVER_IEEE1394", 18, read_firewire)
+_fixed(138, "APPLE_IP_OVER_IEEE1394", 18, ETHERTYPE_AT | 16)
 _with_ip(143, "DOCSIS", 6, read_docsis)
 _with_ip(163, "IEEE802_11_AVS", 8, read_avs)
-_with_ip(166, "PPP_PPPD", 2, read_pppd)
+_fixed(166, "PPP_PPPD", 2, NEXT_PPP_PROTOCOL)
 _with_ip(178, "JUNIPER_ETHER", 4, read_juniper_ethernet)
 _with_ip(182, "MFR", 2, read_multilink_frame_relay)
 _with_ip(192, "PPI", 8, read_ppi)
 _with_ip(197, "ERF", 16, read_erf)
-_with_ip(204, "PPP_WITH_DIR", 1, read_directed_ppp)
-_with_ip(205, "C_HDLC_WITH_DIR", 1, read_directed_c_hdlc)
-_with_ip(206, "FRELAY_WITH_DIR", 1, read_directed_frame_relay)
-_with_ip(219, "MPLS", 0, read_raw_mpls)
+_fixed(204, "PPP_WITH_DIR", 1, NEXT_LINK | LINK_PPP)
+_fixed(205, "C_HDLC_WITH_DIR", 1, NEXT_LINK | LINK_C_HDLC)
+_fixed(206, "FRELAY_WITH_DIR", 1, NEXT_LINK | LINK_FRAME_RELAY)
+_fixed(219, "MPLS", 0, ETHERTYPE_MPLS)
 _with_ip(226, "IPNET", 24, read_ipnet)
-_with_ip(228, "IPV4", 0, read_raw_ipv4)
-_with_ip(229, "IPV6", 0, read_raw_ipv6)
+_fixed(228, "IPV4", 0, ETHERTYPE_IPV4)
+_fixed(229, "IPV6", 0, ETHERTYPE_IPV6)
 _with_ip(239, "NFLOG", 4, read_nflog)
-_with_ip(242, "IPOIB", 44, read_infiniband)
+_fixed(242, "IPOIB", 44, ETHERTYPE_AT | 40)
 _with_ip(258, "PKTAP", 12, read_pktap)
 _with_ip(276, "LINUX_SLL2", 20, read_cooked_2)
-_with_ip(281, "DSA_TAG_BRCM", 18, read_tagged_ethernet)
-_with_ip(282, "DSA_TAG_BRCM_PREPEND", 4, read_prepended_tag)
-_with_ip(284, "DSA_TAG_DSA", 18, read_tagged_ethernet)
-_with_ip(285, "DSA_TAG_EDSA", 22, read_long_tagged_ethernet)
+_fixed(281, "DSA_TAG_BRCM", 18, ETHERTYPE_AT | 16)
+_fixed(282, "DSA_TAG_BRCM_PREPEND", 4, NEXT_LINK | LINK_ETHERNET)
+_fixed(284, "DSA_TAG_DSA", 18, ETHERTYPE_AT | 16)
+_fixed(285, "DSA_TAG_EDSA", 22, ETHERTYPE_AT | 20)
 
 # On some systems libpcap writes its own DLT_ numbers. Those for raw IP also occur inside frames (PKTAP).
-_with_ip(12, None, 0, read_raw, alias_of=101)
-_with_ip(14, None, 0, read_raw, alias_of=101)
+_fixed(12, None, 0, NEXT_IP, alias_of=101)
+_fixed(14, None, 0, NEXT_IP, alias_of=101)
 _row(11).alias_of = 100
 _row(19).alias_of = 106
 
@@ -250,9 +248,18 @@ cdef uint32_t read_link(const Frame* frame, uint32_t* at, uint32_t number) noexc
     if number > HIGHEST_LINK_TYPE:
         return ETHERTYPE_NONE
     row = &link_types[number]
-    if row.reader == NULL:
+    if row.kind != LINK_WITH_IP:
         return ETHERTYPE_NONE
-    return row.reader(frame, at) if holds(frame, at[0], row.min_length) else <uint32_t>ETHERTYPE_CUT
+    if not holds(frame, at[0], row.min_length):
+        return ETHERTYPE_CUT
+    if row.reader != NULL:
+        return row.reader(frame, at)
+    at[0] += row.min_length
+    if row.after == NEXT_IP:
+        return ip_version(frame, at[0], ETHERTYPE_CUT)
+    if row.after & ETHERTYPE_AT:
+        return be16(frame.data + at[0] - row.min_length + (row.after & 0xFF))
+    return row.after
 
 
 cdef uint32_t find_ip(const Frame* frame, uint32_t* offset) noexcept nogil:

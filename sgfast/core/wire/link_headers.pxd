@@ -1,4 +1,5 @@
-# Link headers that are on the wire: Ethernet and other networks, serial lines, ATM, and tags added by switches.
+# Link headers on the wire whose length or form varies: Ethernet and other networks, serial lines, ATM. The table in
+# link.pyx has those that are always the same.
 #
 # Each function is a HeaderReader (next_header.pxd). It is called only if at least the minimum number of bytes given
 # in the table in link.pyx was captured. It calls `holds` before it reads any byte beyond that minimum.
@@ -13,10 +14,8 @@ from sgfast.core.wire.next_header cimport (
     ETHERTYPE_IPV6,
     ETHERTYPE_NONE,
     LINK_ATM_RFC1483,
-    LINK_C_HDLC,
     LINK_ETHERNET,
     LINK_FRAME_RELAY,
-    LINK_PPP,
     LONGEST_8023,
     NEXT_LINK,
     NEXT_LLC,
@@ -24,19 +23,9 @@ from sgfast.core.wire.next_header cimport (
     holds,
     ip_version,
     read_ethertype,
-    skip,
 )
-from sgfast.core.wire.tags cimport (
-    ATM_BRIDGE_PAD,
-    ETHERTYPE_MPLS,
-    ETHERTYPE_PPPOE_SESSION,
-    LLC_UNNUMBERED,
-    read_llc,
-    read_nlpid,
-)
+from sgfast.core.wire.tags cimport ATM_BRIDGE_PAD, LLC_UNNUMBERED, read_llc, read_nlpid
 
-
-# Ethernet, and the tags that switch chips add: 4 or 8 bytes after the addresses, or 4 in front of them.
 
 cdef inline uint32_t read_ethernet(const Frame* frame, uint32_t* at) noexcept nogil:
     cdef const uint8_t* header = frame.data + at[0]
@@ -49,51 +38,7 @@ cdef inline uint32_t read_ethernet(const Frame* frame, uint32_t* at) noexcept no
     return ethertype
 
 
-cdef inline uint32_t read_tagged_ethernet(const Frame* frame, uint32_t* at) noexcept nogil:
-    return read_ethertype(frame, at, 16, 18)
-
-
-cdef inline uint32_t read_long_tagged_ethernet(const Frame* frame, uint32_t* at) noexcept nogil:
-    return read_ethertype(frame, at, 20, 22)
-
-
-cdef inline uint32_t read_prepended_tag(const Frame* frame, uint32_t* at) noexcept nogil:
-    return skip(frame, at, 4, NEXT_LINK | LINK_ETHERNET)
-
-
-# IP and tags without a link header.
-
-cdef inline uint32_t read_raw(const Frame* frame, uint32_t* at) noexcept nogil:
-    return ip_version(frame, at[0], ETHERTYPE_CUT)
-
-
-cdef inline uint32_t read_raw_ipv4(const Frame* frame, uint32_t* at) noexcept nogil:
-    return ETHERTYPE_IPV4
-
-
-cdef inline uint32_t read_raw_ipv6(const Frame* frame, uint32_t* at) noexcept nogil:
-    return ETHERTYPE_IPV6
-
-
-cdef inline uint32_t read_raw_mpls(const Frame* frame, uint32_t* at) noexcept nogil:
-    return ETHERTYPE_MPLS
-
-
-cdef inline uint32_t read_raw_pppoe(const Frame* frame, uint32_t* at) noexcept nogil:
-    return ETHERTYPE_PPPOE_SESSION
-
-
-# Serial lines. Some captures put a direction byte in front.
-
-cdef inline uint32_t read_slip(const Frame* frame, uint32_t* at) noexcept nogil:
-    at[0] += 16
-    return ip_version(frame, at[0], ETHERTYPE_CUT)
-
-
-cdef inline uint32_t read_slip_bsdos(const Frame* frame, uint32_t* at) noexcept nogil:
-    at[0] += 24
-    return ip_version(frame, at[0], ETHERTYPE_CUT)
-
+# Serial lines.
 
 cdef inline uint32_t read_ppp(const Frame* frame, uint32_t* at) noexcept nogil:
     # PPP with or without address and control bytes, or Cisco HDLC, which is recognised by its first byte.
@@ -103,23 +48,6 @@ cdef inline uint32_t read_ppp(const Frame* frame, uint32_t* at) noexcept nogil:
     if be16(header) == 0xFF03:
         at[0] += 2
     return NEXT_PPP_PROTOCOL
-
-
-cdef inline uint32_t read_directed_ppp(const Frame* frame, uint32_t* at) noexcept nogil:
-    return skip(frame, at, 1, NEXT_LINK | LINK_PPP)
-
-
-cdef inline uint32_t read_pppd(const Frame* frame, uint32_t* at) noexcept nogil:
-    # A direction byte replaces the address byte.
-    return skip(frame, at, 2, NEXT_PPP_PROTOCOL)
-
-
-cdef inline uint32_t read_c_hdlc(const Frame* frame, uint32_t* at) noexcept nogil:
-    return read_ethertype(frame, at, 2, 4)
-
-
-cdef inline uint32_t read_directed_c_hdlc(const Frame* frame, uint32_t* at) noexcept nogil:
-    return skip(frame, at, 1, NEXT_LINK | LINK_C_HDLC)
 
 
 cdef inline uint32_t read_frame_relay(const Frame* frame, uint32_t* at) noexcept nogil:
@@ -141,10 +69,6 @@ cdef inline uint32_t read_frame_relay(const Frame* frame, uint32_t* at) noexcept
         length += 1
     at[0] = start + length
     return read_nlpid(frame, at, 0)
-
-
-cdef inline uint32_t read_directed_frame_relay(const Frame* frame, uint32_t* at) noexcept nogil:
-    return skip(frame, at, 1, NEXT_LINK | LINK_FRAME_RELAY)
 
 
 cdef inline uint32_t read_multilink_frame_relay(const Frame* frame, uint32_t* at) noexcept nogil:
@@ -255,15 +179,3 @@ cdef inline uint32_t read_arcnet(const Frame* frame, uint32_t* at) noexcept nogi
 
 cdef inline uint32_t read_arcnet_linux(const Frame* frame, uint32_t* at) noexcept nogil:
     return read_arcnet_system(frame, at, 4)
-
-
-cdef inline uint32_t read_fibre_channel(const Frame* frame, uint32_t* at) noexcept nogil:
-    return skip(frame, at, 16, NEXT_LLC)
-
-
-cdef inline uint32_t read_firewire(const Frame* frame, uint32_t* at) noexcept nogil:
-    return read_ethertype(frame, at, 16, 18)
-
-
-cdef inline uint32_t read_infiniband(const Frame* frame, uint32_t* at) noexcept nogil:
-    return read_ethertype(frame, at, 40, 44)

@@ -29,6 +29,10 @@ cdef enum:
     NEXT_PPP_PROTOCOL = 0x40001         # PPP without its address and control bytes
     NEXT_80211_PADDED = 0x40002         # 802.11 frame whose header is padded to a multiple of 4 bytes
 
+    # For headers in the table of link.pyx that have a fixed length.
+    NEXT_IP = 0x80000                   # IP of the version in its first byte
+    ETHERTYPE_AT = 0x100000             # flag: the low bits are the offset of the EtherType
+
     # The LINKTYPE_ numbers that the code refers to; link.pyx has the full list.
     LINK_ETHERNET = 1
     LINK_PPP = 9

@@ -12,6 +12,7 @@ from sgfast.core.base.clock cimport CLOCK_END
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport HeaderRow, ResultRow
 from sgfast.core.dataplane cimport DataPlane
+from sgfast.core.dtypes cimport bytes_of_rows
 from sgfast.core.pipeline.batch cimport BATCH, guess_batch, judge_batch, prefetch_line, tally_ended
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.wire.header_rows cimport write_header_row
@@ -95,7 +96,6 @@ cdef class RecordJudge:
         range, of whatever VPC; rows of ``vpc`` are filled. ValueError if the bytes are no records, or if their times or
         numbers go back.
         """
-        cdef uint8_t[::1] view
         cdef Told* rows = NULL
         cdef Py_ssize_t row_count = 0
         cdef bint sound
@@ -104,11 +104,8 @@ cdef class RecordJudge:
         if start == end:
             return
         if told is not None and len(told):
-            if told.dtype != TOLD_DTYPE or not told.flags.c_contiguous:
-                raise ValueError("rows must be a contiguous array of TOLD_DTYPE")
             row_count = len(told)
-            view = told.view(np.uint8).reshape(-1)
-            rows = <Told*>&view[0]
+            rows = <Told*>bytes_of_rows(told, TOLD_DTYPE, 0, "rows must be a contiguous array of TOLD_DTYPE")
         with nogil:
             PyThread_acquire_lock(self.plane.lock, WAIT_LOCK)
             sound = self.judge_all(&block[start], end - start, vpc, shift_ns, before, rows, row_count)

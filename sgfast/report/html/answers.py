@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgfast.core.base.reasons import REASON_OF, REASON_TABLE
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, plural

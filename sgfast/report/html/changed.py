@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from sgfast.comparing import Change, DiffResult
 from sgfast.engine import VERDICTS
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy, Rule
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.diff import answered, blocking, blocking_verdict, passing_of, rule_words

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.engine import REASONS
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import WORDS, Policy, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying.kinds import NEVER, Kinds, coded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sgfast.comparing import DiffResult
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.reaching import Difference
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, plural
 from sgfast.report.diff import headline as traffic_headline

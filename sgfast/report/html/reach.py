@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.reaching import Part, Reach
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.html.markup import Content, Markup, joined, tag

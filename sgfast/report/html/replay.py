@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgfast.engine import REASONS
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, plural
 from sgfast.report.document import REMINDER

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.reaching import Decider, Part
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.difference import decider_text

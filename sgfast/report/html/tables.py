@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sgfast.core.base.reasons import REASON_TABLE
-from sgfast.policy.document import Lines
+from sgfast.policy.document_reader import Lines
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
 from sgfast.report.amounts import grouped, human_bytes, plural

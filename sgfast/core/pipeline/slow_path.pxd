@@ -1,0 +1,667 @@
+# The slow path: the way of one packet that has a connection key, stage by stage.
+#
+#     find its entry --> owners, scope --> causal mode --> VPCs --> filter of each end --> what it leaves behind
+#
+# judge.pxd decides. Everything that changes by it changes here: connections, counters, moot marks, the packet's part of
+# the connection report (SPEC 10.4), its denied attempt, and the mark that its opener was seen (SPEC 9.3).
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+
+from sgfast.core.base.intrinsics cimport likely, unlikely
+from sgfast.core.base.key cimport KIND_ICMP_QUERY, address_of, write_address
+from sgfast.core.base.types cimport (
+    ALLOW,
+    DENY,
+    DENY_RULE,
+    DISCONNECTED,
+    EXEMPT,
+    INFERRED,
+    INFRASTRUCTURE,
+    LOCAL,
+    MOOT,
+    NO_REASON,
+    NO_SLOT,
+    OPENER_DENIED,
+    OUT_OF_SCOPE,
+    TABLE_FULL,
+    VPC_ISOLATED,
+    WORD_BEGAN,
+    WORD_HEARD,
+    WORD_HIGH_SHIFT,
+    WORD_KNOWN,
+    WORD_REASON_SHIFT,
+    Packet,
+    SideRow,
+)
+from sgfast.core.conntrack.flow_rows cimport make_flow_row, restart_tuple
+from sgfast.core.conntrack.lifetime cimport (
+    add_key,
+    begin_tuple,
+    clear_side,
+    end_tuple,
+    make_room,
+    mark_opener,
+    name_sides,
+    note_reply,
+    rearm,
+    reopen_side,
+    set_side,
+)
+from sgfast.core.conntrack.protocols cimport can_open, either_may_call, is_from_service, is_of_tcp, moot_state, resets
+from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
+from sgfast.core.conntrack.storage cimport DIRECTED, Entry, entry_at, origin_at
+from sgfast.core.conntrack.table cimport (
+    FROM_HIGH,
+    HEARD,
+    REFUSED,
+    REPLIED,
+    SIDE_DENIED,
+    SIDE_REOPENED,
+    SIDE_RESET,
+    SIDE_TIMEOUT,
+    TUPLE_DENIED,
+    TUPLE_LIVE,
+    UNBEGUN,
+    UNHEARD,
+    FlowRow,
+    Table,
+    count_packet,
+    find_slot,
+    latest_deadline,
+    same_key,
+    side_connected,
+)
+from sgfast.core.pipeline.judge cimport (
+    BEGINS,
+    GOES_ON,
+    IS_DROPPED,
+    NO_ATTEMPT,
+    WOULD_BEGIN,
+    WOULD_OPEN,
+    Outcome,
+    PacketContext,
+    decide,
+    find_owners,
+    isolated,
+    judge_side,
+    marks_matter,
+    set_slot,
+    would_allow,
+)
+from sgfast.core.pipeline.plane cimport Plane, RuleCount
+from sgfast.core.tallies.disconnects cimport follows_cut, note_return
+from sgfast.core.tallies.tally cimport BEGAN, DENIALS, Queued, TallyKey, key_of_kind, link_origin, queue_kind
+from sgfast.core.wire.ip cimport BY_ROLE, asks_infrastructure
+
+
+cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
+    # Judges a packet that has a connection key.
+    cdef const Packet* p = c.packet
+    cdef int source = p.source_high
+    cdef bint established = find_entry(plane, c)
+    cdef bint free = False
+    cdef int moot = -1
+    cdef const FlowRow* attempt = NULL
+    cdef FlowRow attempt_row
+    cdef uint8_t present
+    cdef int side, last
+    cdef Outcome o
+    if established:
+        present = c.entry.present
+        if plane.want_sides:
+            find_owners(plane, c)
+    else:
+        find_owners(plane, c)
+        present = c.present & 3
+        if unlikely(is_sent_freely(plane, p)):
+            free = True
+            if c.instance[1 - source] < 0:
+                finish(plane, c, EXEMPT, NO_REASON)
+                return
+        if not in_scope(plane, c):
+            return
+        if c.slot != NO_SLOT:
+            moot = moot_side(c.entry, c.now)
+        if moot >= 0 and is_moot(plane, c, moot):
+            if plane.table.keep_flows:
+                count_packet(&plane.table, c.slot, p)
+            set_record_bits(c, c.entry)
+            finish(plane, c, MOOT, OPENER_DENIED)
+            return
+        if unlikely(isolated(plane, c)):
+            decide(c, False, VPC_ISOLATED, -1, &o)
+            if can_open(p):
+                c.opener = True
+                o.attempt = WOULD_OPEN
+            side = deny_early(plane, c, &o)
+            settle_denied(plane, c, moot, side, &o)
+            return
+        if unlikely(c.slot != NO_SLOT and c.entry.marks & TUPLE_DENIED):
+            # In case it opens now; the sides change meanwhile.
+            if make_flow_row(&plane.table, c.slot, c.now, SIDE_REOPENED, &attempt_row):
+                attempt = &attempt_row
+        if unlikely(free and present == 3):
+            decide(c, True, INFRASTRUCTURE, -1, &o)
+            note_side(plane, c, source, &o)
+            present = 2 - source        # only the receiver's side judges
+
+    # The egress side judges first. The ingress side never sees what it denies (SPEC 3.7). If there is only one filter,
+    # its side is as random as the addresses, so the side's number is computed rather than branched on.
+    side = source if present == 3 else present >> 1
+    last = 1 - source if present == 3 else side
+    while True:
+        judge_side(plane, c, side, &o)
+        settle_side(plane, c, side, &o)
+        if unlikely(not o.allowed):
+            deny(plane, c, side, &o, p)
+            settle_denied(plane, c, moot, side, &o)
+            return
+        if likely(side == last):
+            break
+        side = last
+    finish(plane, c, ALLOW, o.reason)
+    # A side that was reopened has begun a tuple.
+    if likely(established and not c.entry.marks & UNBEGUN and not resets(p)):
+        settle_established(plane, c)
+    else:
+        settle_allowed(plane, c, moot, o.reason, attempt)
+
+
+cdef inline bint find_entry(Plane* plane, PacketContext* c) noexcept nogil:
+    # Finds the entry of the packet's key, and ends its tuple if that is over. Returns whether the common case holds:
+    # each side that has a filter has a live connection.
+    cdef Table* t = &plane.table
+    cdef const Packet* p = c.packet
+    cdef const Entry* e
+    c.slot = p.hint
+    c.entry = <Entry*>p.entry
+    if unlikely(c.slot == NO_SLOT) or not same_key(t, c.slot, c.entry, &p.key, p.digest):
+        if not set_slot(c, t, find_slot(t, &p.key, p.digest, p.hash)):
+            return False
+    e = c.entry
+    if e.present == 3:
+        if side_connected(e, 0, c.now) and side_connected(e, 1, c.now):
+            return True
+    elif likely(e.present < DIRECTED):
+        if e.present != 0 and side_connected(e, e.present >> 1, c.now):
+            return True
+    if e.marks & TUPLE_LIVE and c.now >= latest_deadline(e):
+        end_tuple(t, c.slot, c.entry, c.now, SIDE_TIMEOUT)
+        set_slot(c, t, find_slot(t, &p.key, p.digest, p.hash))
+    return False
+
+
+cdef inline bint in_scope(Plane* plane, PacketContext* c) noexcept nogil:
+    # Whether any filter sees the packet (SPEC 3.3, 3.6). If not, its verdict is recorded.
+    if c.instance[0] < 0 and c.instance[1] < 0:
+        finish(plane, c, OUT_OF_SCOPE, NO_REASON)
+        return False
+    if unlikely(c.instance[0] == c.instance[1]):
+        finish(plane, c, LOCAL, NO_REASON)
+        return False
+    return True
+
+
+cdef inline bint is_sent_freely(const Plane* plane, const Packet* p) noexcept nogil:
+    # Whether the sender's filter has no say, but the receiver's has (SPEC 3.11). Reading the headers does not tell them
+    # from other packets: whether there is a receiver is known only here.
+    return plane.wire.infrastructure == BY_ROLE and asks_infrastructure(p)
+
+
+# Causal mode: moot keys (SPEC 9.2) ------------------------------------------------------------------------------------
+#
+# Traffic that would not have happened, because its opener was denied. The mark is stored on the side that denied the
+# opener, in the place of the connection that this side does not have. `is_moot` is a stage before the filters. What
+# these decide then makes a key moot, or lifts its mark.
+
+cdef inline int moot_side(const Entry* e, int64_t now) noexcept nogil:
+    # The side whose mark makes the key moot, or -1.
+    if e.state[0] >= MOOT_TCP and now < e.deadline[0]:
+        return 0
+    if e.state[1] >= MOOT_TCP and now < e.deadline[1]:
+        return 1
+    return -1
+
+
+cdef inline bint from_other_end(const Packet* p, const Entry* e, int side) noexcept nogil:
+    # Whether the packet comes from the end that did not send the opener which `side` denied.
+    return ((e.flags[side] & FROM_HIGH) != 0) != p.source_high
+
+
+cdef inline void note_other_end(const Packet* p, Entry* e) noexcept nogil:
+    # The other end of a denied opener sent this packet. Even if it is moot or denied, it shows how that end reacted.
+    e.marks |= REFUSED if resets(p) else HEARD
+
+
+cdef inline bint may_pass(const Plane* plane, const PacketContext* c) noexcept nogil:
+    # Whether all filters would allow the packet. Asking them changes nothing.
+    cdef int side
+    for side in range(2):
+        if c.instance[side] >= 0 and not would_allow(plane, c, side):
+            return False
+    return not isolated(plane, c)
+
+
+cdef inline bint is_moot(Plane* plane, const PacketContext* c, int side) noexcept nogil:
+    # Whether the packet is moot, given that `side`'s mark makes its key moot. If it is not, it is a new opener and is
+    # judged. Either way it extends the mark's deadline.
+    cdef const Packet* p = c.packet
+    cdef Entry* e = c.entry
+    e.deadline[side] = c.now + plane.timeout[e.state[side]]
+    if from_other_end(p, e, side):
+        if either_may_call(p) and may_pass(plane, c):
+            return False
+        note_other_end(p, e)
+        return True
+    return is_of_tcp(p) and not can_open(p)
+
+
+cdef inline uint8_t moot_flags(const PacketContext* c) noexcept nogil:
+    return FROM_HIGH if c.initiator_high else 0
+
+
+cdef inline void make_moot(Plane* plane, const PacketContext* c, int side, int32_t rule) noexcept nogil:
+    # The mark needs a side without a connection: the denying side, or else the other one. If both have one, the key
+    # does not become moot: a tuple that lives at both ends never is (SPEC 6.11).
+    cdef const Entry* e = c.entry
+    cdef uint8_t state = moot_state(c.packet)
+    if side_connected(e, side, c.now):
+        side = 1 - side
+    if side_connected(e, side, c.now):
+        return
+    set_side(
+        &plane.table, c.slot, c.entry, side, state, moot_flags(c), <uint32_t>rule, c.now + plane.timeout[state]
+    )
+
+
+cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept nogil:
+    # An opener of a moot key was allowed: removes the mark. False if the mark stays because the tuple is over:
+    # stateless filters allowed the opener, so there is no connection.
+    cdef Entry* e = c.entry
+    # The mark may be on a side that no longer has an instance.
+    e.present = c.present
+    if e.state[moot] < MOOT_TCP:
+        return True     # a connection took its place
+    if e.state[1 - moot] == NO_STATE:
+        return False
+    clear_side(&plane.table, c.slot, e, moot, SIDE_DENIED)
+    return True
+
+
+# One side -------------------------------------------------------------------------------------------------------------
+
+cdef inline void settle_side(Plane* plane, PacketContext* c, int side, Outcome* o) noexcept nogil:
+    # Carries out what a side's filter decided. A full table denies what the filter lets begin (SPEC 5.8).
+    cdef Table* t = &plane.table
+    cdef Entry* e = c.entry
+    cdef bint is_later
+    if o.change == GOES_ON:
+        e.state[side] = o.state
+        is_later = o.deadline >= e.deadline[side]
+        e.deadline[side] = o.deadline
+        if unlikely(not is_later):
+            rearm(t, c.slot, e)
+        # One branch for two conditions: a packet's direction is unpredictable, but being the first reply is rare. Bit 3
+        # of the flags is UNHEARD.
+        if unlikely(o.reply & e.flags[side] >> 3):
+            note_reply(t, e, side, resets(c.packet))
+    elif o.change == IS_DROPPED:
+        if o.reply:
+            e.marks |= REFUSED
+        clear_side(t, c.slot, e, side, SIDE_RESET)
+    else:
+        if unlikely(o.reopens):
+            reopen_side(t, c.slot, e, side, c.now)
+        c.opener |= o.opener
+        c.initiator_high = o.initiator_high
+        if o.change == BEGINS:
+            begin_side(plane, c, side, o)
+    note_side(plane, c, side, o)
+
+
+cdef inline void begin_side(Plane* plane, PacketContext* c, int side, Outcome* o) noexcept nogil:
+    cdef uint8_t flags = UNHEARD
+    if not make_live(plane, c):
+        decide(c, False, TABLE_FULL, -1, o)
+        o.attempt = WOULD_BEGIN
+        return
+    if o.initiator_high:
+        flags |= FROM_HIGH
+    if o.reason == INFERRED:
+        flags |= REPLIED
+    set_side(&plane.table, c.slot, c.entry, side, o.state, flags, <uint32_t>o.rule, o.deadline)
+    if o.reply:
+        note_reply(&plane.table, c.entry, side, False)
+    plane.rule_counts[o.rule].connections += 1
+    c.created = True
+
+
+cdef inline bint make_live(Plane* plane, PacketContext* c) noexcept nogil:
+    # Finds or makes an entry for the packet's key that is live or may become so. False if there is no room (SPEC 5.8).
+    cdef Table* t = &plane.table
+    cdef const Packet* p = c.packet
+    if c.slot == NO_SLOT or not c.entry.marks & TUPLE_LIVE:
+        if not make_room(t, c.now):
+            return False
+        if c.slot != NO_SLOT:
+            # Making room may have freed this entry, if its tuple had ended.
+            set_slot(c, t, find_slot(t, &p.key, p.digest, p.hash))
+        if c.slot == NO_SLOT and not set_slot(c, t, add_key(t, &p.key, p.digest, p.hash)):
+            return False
+        # A live tuple keeps its value, as a policy change may have set another one (policy_change.pxd).
+        c.entry.present = c.present
+    return True
+
+
+cdef inline void note_side(Plane* plane, PacketContext* c, int side, const Outcome* o) noexcept nogil:
+    # Records one side's verdict: in the rule's counters, and in the result if one is wanted.
+    cdef RuleCount* rule
+    cdef SideRow* row
+    if o.rule >= 0:
+        rule = &plane.rule_counts[o.rule]
+        rule.packets += 1
+        rule.bytes += c.packet.wire
+    if c.row != NULL:
+        row = &c.row.egress if side == c.packet.source_high else &c.row.ingress
+        row.instance = c.instance[side]
+        row.rule = o.rule
+        row.verdict = ALLOW if o.allowed else DENY
+        row.reason = o.reason
+
+
+# The packet's verdict -------------------------------------------------------------------------------------------------
+
+cdef inline void finish(Plane* plane, PacketContext* c, uint8_t verdict, uint8_t reason) noexcept nogil:
+    # Records the packet's verdict. Call it exactly once per packet.
+    plane.counters.verdicts[verdict] += 1
+    plane.counters.reasons[reason] += 1
+    c.word |= <uint16_t>(verdict | reason << WORD_REASON_SHIFT)
+    if c.row != NULL:
+        c.row.verdict = verdict
+        c.row.reason = reason
+
+
+cdef inline void deny(
+    Plane* plane, PacketContext* c, int side, const Outcome* o, const Packet* named
+) noexcept nogil:
+    # Records that a side denied the packet. `named`: the packet whose key names its connection, itself or the one that
+    # it quotes. A packet that follows a cut is no denial of its own (disconnects.pxd).
+    cdef bint after_cut = o.reason == DISCONNECTED
+    if plane.cuts.waiting.used:
+        after_cut |= follows_cut(&plane.cuts, named, o.attempt != NO_ATTEMPT and can_open(named), c.now)
+    if plane.reporting and not after_cut:
+        tally_denial(plane, c, side, o.reason, o.rule)
+    finish(plane, c, DENY, o.reason)
+
+
+cdef inline int deny_early(Plane* plane, PacketContext* c, const Outcome* o) noexcept nogil:
+    # Denies a packet before SPEC 4 applies. The denial is reported on the first side that the packet has (SPEC 10.3),
+    # which is returned.
+    cdef int side = c.packet.source_high
+    if c.instance[side] < 0:
+        side = 1 - side
+    note_side(plane, c, side, o)
+    deny(plane, c, side, o, c.packet)
+    return side
+
+
+cdef inline void tally_denial(
+    Plane* plane, PacketContext* c, int side, uint8_t reason, int32_t rule
+) noexcept nogil:
+    # Counts a packet that begins an inferred connection in the connection's direction, as outcomes.pxd does.
+    cdef const Packet* p = c.packet
+    cdef uint16_t port_key = p.port_key
+    cdef TallyKey key
+    find_owners(plane, c)
+    if c.initiator_high != p.source_high:
+        port_key = p.sport      # the responder's packet, of a connection that would have been inferred
+    elif is_from_service(p):
+        port_key = p.sport      # so that packets of both directions are one group
+    key = key_of_kind(
+        c.instance[side], port_key, p.protocol, reason, side != c.initiator_high, p.ipv6, p.has_ports, p.has_icmp,
+        rule if reason == DENY_RULE else -1
+    )
+    write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
+    c.denial = queue_kind(&plane.queue, &plane.tallies[DENIALS], &key, p.time_ns, p.number)
+    c.denial.packets = 1
+    c.denial.bytes = p.wire
+
+
+# After the verdict ----------------------------------------------------------------------------------------------------
+
+cdef inline void settle_established(Plane* plane, PacketContext* c) noexcept nogil:
+    # An allowed packet that neither began nor ended a connection.
+    count_in_record(plane, c)
+    set_record_bits(c, c.entry)
+
+
+cdef inline void settle_allowed(
+    Plane* plane, PacketContext* c, int moot, uint8_t reason, const FlowRow* attempt
+) noexcept nogil:
+    # `moot`: the side whose mark made the key moot before this packet, or -1. `attempt`: the report row of the denied
+    # attempt that its key was, or NULL.
+    cdef Table* t = &plane.table
+    cdef const Entry* e
+    cdef bint over = unlikely(moot >= 0) and c.slot != NO_SLOT and not lift_moot(plane, c, moot)
+    if lives(c) and not over:
+        e = c.entry
+        if unlikely(c.created and e.marks & (TUPLE_DENIED | UNBEGUN) == TUPLE_DENIED):
+            restart_tuple(t, c.slot, c.entry, attempt)
+        if e.marks & UNBEGUN and has_side(e):
+            note_opened(plane, c, reason)
+        settle_established(plane, c)
+    if unlikely(plane.cuts.waiting.used) and c.created:
+        note_return(&plane.cuts, c.packet, t, c.slot, c.initiator_high, c.now)
+    mark_seen(plane, c)
+    if unlikely(over):
+        end_tuple(t, c.slot, c.entry, c.now, SIDE_RESET)
+        c.slot = NO_SLOT
+    end_if_empty(plane, c)
+    if plane.reporting and plane.attempts.live and not lives(c):
+        note_attempt_answer(plane, c, True)
+
+
+cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int side, const Outcome* o) noexcept nogil:
+    # `side`: the side that denied the packet. A side before it may have allowed the packet, and then keeps its
+    # connection (SPEC 3.7).
+    cdef Entry* e
+    if moot < 0:
+        if o.attempt == WOULD_OPEN and plane.causal and make_live(plane, c):
+            make_moot(plane, c, side, o.rule)
+    elif c.slot != NO_SLOT and c.entry.state[moot] < MOOT_TCP:
+        # The side that made the key moot allows the opener now, but the other side does not.
+        make_moot(plane, c, 1 - moot, o.rule)
+    if lives(c):
+        e = c.entry
+        if e.marks & UNBEGUN and has_side(e):
+            begin_record(plane, &plane.table, c, c.slot, e, DENY, o.reason, side)
+            count_attempt(plane, c)
+        count_in_record(plane, c)
+        if e.marks & TUPLE_DENIED and from_other_end(c.packet, e, 0 if e.state[0] else 1):
+            note_other_end(c.packet, e)
+        set_record_bits(c, e)
+    mark_seen(plane, c)
+    end_if_empty(plane, c)
+    if plane.reporting and not lives(c):
+        if o.attempt != NO_ATTEMPT:
+            note_attempt(plane, c, side, o)
+        elif plane.attempts.live:
+            note_attempt_answer(plane, c, False)
+
+
+cdef inline bint lives(const PacketContext* c) noexcept nogil:
+    return c.slot != NO_SLOT and (c.entry.marks & TUPLE_LIVE) != 0
+
+
+cdef inline bint has_side(const Entry* e) noexcept nogil:
+    # A tuple is over when no side has a connection or a mark.
+    return e.state[0] != NO_STATE or e.state[1] != NO_STATE
+
+
+cdef inline void end_if_empty(Plane* plane, PacketContext* c) noexcept nogil:
+    if lives(c) and not has_side(c.entry):
+        end_tuple(&plane.table, c.slot, c.entry, c.now, SIDE_RESET)
+        c.slot = NO_SLOT
+
+
+cdef inline void mark_seen(Plane* plane, PacketContext* c) noexcept nogil:
+    # Nothing is inferred for a key whose opener was seen, allowed or denied (SPEC 9.3).
+    cdef const Packet* p = c.packet
+    if not c.opener or not is_of_tcp(p) or not marks_matter(plane, c.now):
+        return
+    if c.slot == NO_SLOT:
+        set_slot(c, &plane.table, add_key(&plane.table, &p.key, p.digest, p.hash))
+    if c.slot != NO_SLOT:
+        mark_opener(&plane.table, c.slot, c.entry)
+
+
+# Its part of the connection report ------------------------------------------------------------------------------------
+
+cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
+    # Sets the outcome word's bits about the packet's record, initiator included. For a record that just began,
+    # begin_record has set the initiator already. A side that an RST just ended still has its flags.
+    cdef int side = e.state[0] == NO_STATE and (e.state[1] != NO_STATE or (e.present & 3) == 2)
+    if c.wants_word and e.marks & TUPLE_LIVE and not e.marks & UNBEGUN:
+        c.word |= WORD_KNOWN | (WORD_HEARD if e.marks & HEARD else 0)
+        if not c.word & WORD_BEGAN:
+            c.word |= <uint16_t>((e.flags[side] & FROM_HIGH) << WORD_HIGH_SHIFT)
+
+
+cdef inline void count_in_record(Plane* plane, const PacketContext* c) noexcept nogil:
+    if plane.table.keep_flows and not c.entry.marks & UNBEGUN:
+        count_packet(&plane.table, c.slot, c.packet)
+        if c.owners_known:
+            name_sides(&plane.table, c.slot, c.instance)
+
+
+cdef inline void begin_record(
+    Plane* plane, Table* t, PacketContext* c, uint32_t slot, Entry* e, uint8_t verdict, uint8_t reason,
+    int denied_side
+) noexcept nogil:
+    # A packet that follows a cut is in no list of denials.
+    cdef int32_t counted_for = c.instance[denied_side if denied_side >= 0 else 1 - c.initiator_high]
+    if verdict == DENY and c.denial == NULL:
+        counted_for = -1
+    begin_tuple(t, slot, e, c.packet, counted_for, c.initiator_high, verdict, reason, denied_side)
+    if c.denial != NULL and t.keep_origins:
+        link_origin(&plane.queue, c.denial, origin_at(&t.slab, slot))
+    c.word |= <uint16_t>(WORD_BEGAN | c.initiator_high << WORD_HIGH_SHIFT)
+
+
+cdef inline void note_opened(Plane* plane, PacketContext* c, uint8_t reason) noexcept nogil:
+    # The packet began a connection, and all its sides allowed it.
+    begin_record(plane, &plane.table, c, c.slot, c.entry, ALLOW, reason, -1)
+    if reason == INFERRED:
+        plane.counters.inferred += 1
+    else:
+        plane.counters.opened += 1
+    if plane.reporting:
+        tally_opened(plane, c, reason)
+    if plane.attempts.live:
+        end_attempt(plane, c)
+
+
+cdef inline void tally_opened(Plane* plane, const PacketContext* c, uint8_t reason) noexcept nogil:
+    # Counts a connection at the responder if that is an instance, and else at the initiator.
+    cdef const Packet* p = c.packet
+    cdef const Entry* e = c.entry
+    cdef int judge = 1 - c.initiator_high
+    cdef uint16_t port_key = p.port_key
+    cdef TallyKey key
+    cdef Queued* queued
+    cdef int side
+    if c.instance[judge] < 0:
+        judge = c.initiator_high
+    side = judge if NO_STATE < e.state[judge] < MOOT_TCP else 1 - judge
+    if p.has_ports and p.source_high != c.initiator_high:
+        port_key = p.sport      # the responder's packet, of a connection that was inferred
+    elif p.key.kind & KIND_ICMP_QUERY:
+        port_key &= 0xFF00      # as the report of connections has it
+    key = key_of_kind(
+        c.instance[judge], port_key, p.protocol, reason, judge != c.initiator_high, p.ipv6, p.has_ports, p.has_icmp,
+        <int32_t>e.rule[side] if NO_STATE < e.state[side] < MOOT_TCP else -1
+    )
+    write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
+    queued = queue_kind(&plane.queue, &plane.tallies[BEGAN], &key, p.time_ns, p.number)
+    queued.connections = 1
+    if judge != c.initiator_high:       # at the initiator, nobody asks whether it was answered
+        link_origin(&plane.queue, queued, origin_at(&plane.table.slab, c.slot))
+
+
+# Denied attempts that leave no tuple: only the report remembers them --------------------------------------------------
+
+cdef inline void count_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
+    # A packet began a denied attempt.
+    plane.counters.denied += 1
+    if c.denial != NULL:
+        c.denial.connections += 1
+
+
+cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, const Outcome* o) noexcept nogil:
+    cdef const Packet* p = c.packet
+    cdef Table* t = &plane.attempts
+    cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
+    cdef uint8_t state = moot_state(p)
+    cdef Entry* e
+    if slot != NO_SLOT:
+        e = entry_at(&t.slab, slot)
+        if c.now >= latest_deadline(e):
+            end_tuple(t, slot, e, c.now, SIDE_TIMEOUT)
+            slot = NO_SLOT
+    if slot == NO_SLOT:
+        count_attempt(plane, c)
+        if not make_room(t, c.now):
+            return
+        slot = add_key(t, &p.key, p.digest, p.hash)
+        if slot == NO_SLOT:
+            return
+        e = entry_at(&t.slab, slot)
+        e.present = c.present
+        set_side(t, slot, e, side, state, moot_flags(c), <uint32_t>o.rule, c.now + plane.timeout[state])
+        begin_record(plane, t, c, slot, e, DENY, o.reason, side)
+    count_in_attempt(plane, c, slot, e, False)
+    if t.keep_flows:
+        name_sides(t, slot, c.instance)
+
+
+cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowed) noexcept nogil:
+    # A packet that opens nothing may belong to a denied attempt, most likely as its answer.
+    cdef const Packet* p = c.packet
+    cdef Table* t = &plane.attempts
+    cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
+    cdef Entry* e
+    if slot != NO_SLOT:
+        e = entry_at(&t.slab, slot)
+        if c.now < latest_deadline(e):
+            count_in_attempt(plane, c, slot, e, allowed)
+
+
+cdef inline void count_in_attempt(
+    Plane* plane, PacketContext* c, uint32_t slot, Entry* e, bint allowed
+) noexcept nogil:
+    # A denied packet counts in the attempt. An allowed one, which stateless filters let pass, only shows that the
+    # attempt was answered.
+    cdef int side = 0 if e.state[0] else 1      # the side that denied the attempt's first opener
+    if from_other_end(c.packet, e, side):
+        note_other_end(c.packet, e)
+    if allowed:
+        return
+    e.deadline[side] = c.now + plane.timeout[e.state[side]]
+    set_record_bits(c, e)
+    if plane.attempts.keep_flows:
+        count_packet(&plane.attempts, slot, c.packet)
+
+
+cdef inline void refuse_attempt(Plane* plane, const Packet* quoted, int64_t now) noexcept nogil:
+    cdef uint32_t slot = find_slot(&plane.attempts, &quoted.key, quoted.digest, quoted.hash)
+    # An expired attempt may or may not have been freed yet; that must make no difference.
+    if slot != NO_SLOT and now < latest_deadline(entry_at(&plane.attempts.slab, slot)):
+        entry_at(&plane.attempts.slab, slot).marks |= REFUSED
+
+
+cdef inline void end_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
+    # The key opened after all, so what is denied later is a new attempt.
+    cdef const Packet* p = c.packet
+    cdef uint32_t slot = find_slot(&plane.attempts, &p.key, p.digest, p.hash)
+    if slot != NO_SLOT:
+        end_tuple(&plane.attempts, slot, entry_at(&plane.attempts.slab, slot), c.now, SIDE_TIMEOUT)

@@ -1,0 +1,75 @@
+"""Warn about what AWS has beside security groups that lets traffic pass, denies it or changes its addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sgfast.importing.aws_documents import AwsDocuments
+from sgfast.importing.draft import Draft
+from sgfast.importing.fields import JsonObject
+from sgfast.importing.location import Location
+
+_ACLS = "Network ACLs ({}) are not applied, so traffic that is reported as allowed may be denied by one"
+_BALANCERS = (
+    "Load balancers ({}) count as their network interfaces, and what they pass on usually comes from the addresses of "
+    "these"
+)
+_GATEWAYS = "NAT gateways ({}) have no security groups and are no instances"
+
+
+def warn_of_others(files: AwsDocuments, draft: Draft) -> None:
+    """Note, once each, the network ACLs, load balancers and NAT gateways of an account, and how many there are."""
+    _note(draft, _ACLS, _filtering_acls(files))
+    _note(draft, _BALANCERS, _load_balancers(files))
+    _note(draft, _GATEWAYS, (item.location for item in nat_gateways(files)))
+
+
+def _note(draft: Draft, message: str, found: Iterable[Location]) -> None:
+    known = {location.id: location for location in found}
+    for location in known.values():
+        draft.note(message.format(f"{len(known):,}"), location)
+
+
+def nat_gateways(files: AwsDocuments) -> Iterator[JsonObject]:
+    """Return the ones that still exist: deleted ones are listed for an hour."""
+    for item in files.items("NatGateways", "NatGatewayId"):
+        if item.text("State") not in ("deleted", "failed"):
+            yield item
+
+
+def _load_balancers(files: AwsDocuments) -> Iterator[Location]:
+    """Load balancers by their own listings, or else by their network interfaces."""
+    found = [
+        Location(item.location.file, item.location.kind, item.location.id)
+        for section in ("LoadBalancers", "LoadBalancerDescriptions")
+        for item in files.items(section, "LoadBalancerName")
+    ]
+    yield from found
+    for item in () if found else files.items("NetworkInterfaces", "NetworkInterfaceId"):
+        if item.text("InterfaceType").endswith("load_balancer") or item.text("Description").startswith("ELB "):
+            yield item.location
+
+
+def _filtering_acls(files: AwsDocuments) -> Iterator[Location]:
+    """The ACLs of any subnet that do not let everything pass."""
+    for item in files.items("NetworkAcls", "NetworkAclId"):
+        entries = [*item.objects("Entries")]
+        is_used = bool(item.items("Associations")) or not item.has("Associations")
+        if is_used and not all(_lets_all_pass(entries, is_egress) for is_egress in (False, True)):
+            yield item.location
+
+
+def _lets_all_pass(entries: Iterable[JsonObject], is_egress: bool) -> bool:
+    """Whether the first entry of each IP version that has any allows everything."""
+    of_way = [entry for entry in entries if entry.flag("Egress", False) == is_egress]
+    of_way.sort(key=lambda entry: entry.number("RuleNumber") or 0)
+    firsts = [next((entry for entry in of_way if entry.has(key)), None) for key in ("CidrBlock", "Ipv6CidrBlock")]
+    return firsts[0] is not None and all(
+        first is None
+        or (
+            first.text("RuleAction") == "allow"
+            and first.text("Protocol") in ("-1", "all")
+            and (first.text("CidrBlock") or first.text("Ipv6CidrBlock")) in ("0.0.0.0/0", "::/0")
+        )
+        for first in firsts
+    )

@@ -1,0 +1,185 @@
+"""Parts that the readers of AWS, Terraform and CloudFormation share: permissions, VPCs, lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sgfast.importing.draft import BOTH_VERSIONS, Draft, DraftRule
+from sgfast.importing.location import Location
+from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Direction
+from sgfast.policy.network_keys import network_key
+from sgfast.policy.networks import parse_network
+from sgfast.policy.ports import LAST_PORT
+from sgfast.policy.protocols import PROTOCOL_NUMBERS
+from sgfast.policy.yaml_nodes import show
+
+#: The lists of an interface's addresses, and the key of each address in them.
+INTERFACE_ADDRESSES = (
+    ("PrivateIpAddresses", "PrivateIpAddress"),
+    ("Ipv6Addresses", "Ipv6Address"),
+    ("Ipv4Prefixes", "Ipv4Prefix"),
+    ("Ipv6Prefixes", "Ipv6Prefix"),
+)
+_ALL = -1
+_REGION = re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-\d{1,2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """A permission's protocol and ports, or its ICMP type and code. None means all."""
+
+    protocol: int | None
+    ports: tuple[tuple[int, int], ...] | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+
+
+def parse_traffic(location: Location, protocol: str, first: int | None, last: int | None) -> Traffic:
+    """Interpret ``IpProtocol``, ``FromPort`` and ``ToPort``.
+
+    Only tcp and udp have ports; icmp and icmpv6 have type and code in these fields. For any other protocol AWS ignores
+    the numbers and allows all of it. -1 means all.
+    """
+    word = protocol.lower()
+    if word in ("-1", "all"):
+        return Traffic(None)
+    number = PROTOCOL_NUMBERS.get(word)
+    if number is None:
+        if not re.fullmatch(r"[0-9]{1,3}", word) or int(word) > 255:
+            raise location.error(f"unknown protocol {show(protocol)}")
+        number = int(word)
+    if number in (ICMP, ICMPV6):
+        kind, code = (None if value in (None, _ALL) else value for value in (first, last))
+        for name, value in (("type", kind), ("code", code)):
+            if value is not None and not 0 <= value <= 255:
+                raise location.error(f"{value} is not an ICMP {name}: use -1 for all, or 0 to 255")
+        if kind is None and code is not None:
+            raise location.error(f"has an ICMP code ({code}) without a type")
+        return Traffic(number, None, kind, code)
+    if number not in (TCP, UDP):
+        return Traffic(number)
+    if (first, last) in ((None, None), (_ALL, _ALL), (0, LAST_PORT)):
+        return Traffic(number)
+    if first is None or last is None or not 0 <= first <= last <= LAST_PORT:
+        ends = ["nothing" if end is None else str(end) for end in (first, last)]
+        raise location.error(f"{' to '.join(ends)} is not a range of ports")
+    return Traffic(number, ((first, last),))
+
+
+def meaning(rule: DraftRule) -> tuple[object, ...]:
+    """A key that is equal for rules with the same meaning. AWS has no two such rules in one group."""
+    cidr: object = rule.cidr
+    with suppress(ValueError):  # the draft reports it
+        cidr = network_key(parse_network(rule.cidr, host_bits=True))
+    return (
+        rule.direction, rule.ethertype, rule.protocol, rule.ports, rule.icmp_type, rule.icmp_code, cidr, rule.group,
+        rule.address_group,
+    )  # fmt: skip
+
+
+def group_id(text: str) -> str:
+    """The group id in ``sg-…`` or ``ACCOUNT/sg-…``, Terraform's form for a group of another account."""
+    return text.rpartition("/")[2]
+
+
+def region_of(text: str) -> str:
+    """The region of an ARN or of an availability or local zone; empty if there is none."""
+    if text.startswith("arn:"):
+        text = text.split(":")[3] if text.count(":") >= 3 else ""
+    match = _REGION.match(text)
+    return match[0] if match else ""
+
+
+class Vpcs:
+    """Collect the VPCs of an account and their regions (SPEC 4.11, 7)."""
+
+    def __init__(self) -> None:
+        self._locations: dict[str, Location] = {}
+        self._regions: dict[str, str] = {}
+
+    def seen(self, file: str, vpc: str, name: str = "", region: str = "") -> None:
+        """Record a VPC id that occurs somewhere, with its name or region if known."""
+        location = self._locations.setdefault(vpc, Location(file, "VPC", vpc, name))
+        if name and not location.name:
+            self._locations[vpc] = replace(location, name=name)
+        elif name and name != location.name:
+            raise location.error(f"is also called {show(name)}")
+        if region:
+            known = self._regions.setdefault(vpc, region)
+            if known != region:
+                raise location.error(f"is in two regions, {show(known)} and {show(region)}")
+
+    def knows(self, vpc: str) -> bool:
+        return vpc in self._locations
+
+    def put_into(self, draft: Draft) -> None:
+        """Add the VPCs to the draft. Regions are only set if there are several, because group references do not cross
+        them.
+        """
+        several = len(set(self._regions.values())) > 1
+        for vpc, location in self._locations.items():
+            if several and vpc not in self._regions:
+                raise location.error("its region is unknown, but the VPCs are in several regions: add its subnets")
+            draft.vpc(location, self._regions[vpc] if several else "")
+
+
+class AwsAccount:
+    """Knowledge about an account that all readers of its exports need, and the rules that its permissions mean."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.vpcs = Vpcs()
+        #: The VPC of each group and subnet.
+        self.vpc_of: dict[str, str] = {}
+        #: The IP versions of each prefix list's entries.
+        self._versions: dict[str, list[Literal[4, 6]]] = {}
+
+    def prefix_list(self, location: Location, addresses: Iterable[str]) -> None:
+        addresses = [*addresses]
+        self.draft.address_group(location, addresses)
+        found = set()
+        for text in addresses:
+            with suppress(ValueError):  # a range
+                found.add(parse_network(text, host_bits=True).version)
+        self._versions[location.id] = [version for version in BOTH_VERSIONS if version in found] or [4]
+
+    def rules(
+        self,
+        location: Location,
+        direction: Direction,
+        what: Traffic,
+        description: str = "",
+        *,
+        cidrs: Iterable[str] = (),
+        cidrs6: Iterable[str] = (),
+        groups: Iterable[str] = (),
+        lists: Iterable[str] = (),
+    ) -> list[DraftRule]:
+        """The rules of a permission: AWS evaluates each of its peers on its own.
+
+        A group stands for all addresses of its members, so it becomes one rule for IPv4 and one for IPv6. So does a
+        prefix list whose entries are not known.
+        """
+        peers: list[tuple[Literal[4, 6], str, str, str]] = [
+            *((4, cidr, "", "") for cidr in cidrs),
+            *((6, cidr, "", "") for cidr in cidrs6),
+            *((version, "", group, "") for group in groups for version in BOTH_VERSIONS),
+            *((version, "", "", each) for each in lists for version in self._versions.get(each, BOTH_VERSIONS)),
+        ]
+        if not peers:
+            self.draft.note("Left out because it names no addresses and no group", location)
+        made: list[DraftRule] = []
+        for version, cidr, group, prefix_list in peers:
+            if {ICMP: 4, ICMPV6: 6}.get(what.protocol or 0, version) == version:
+                made.append(DraftRule(
+                    location, direction, version, what.protocol, what.ports, what.icmp_type, what.icmp_code, cidr,
+                    group, prefix_list, description=description,
+                ))  # fmt: skip
+            elif cidr:
+                message = "Left out because it matches no packet (its ICMP is of the other IP version)"
+                self.draft.note(message, location)
+        return made

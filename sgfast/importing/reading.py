@@ -1,0 +1,228 @@
+"""Detect the format of an export and read it. Several files may form one policy, such as groups in one file and ports
+in another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from yaml.nodes import Node
+
+from sgfast.errors import ArgumentError, PolicyError
+from sgfast.importing import aws_shapes
+from sgfast.importing.conversion import policy_of, yaml_of
+from sgfast.importing.draft import Draft
+from sgfast.importing.formats import FORMATS, TERRAFORM, Format
+from sgfast.importing.sources import Source, json_value, plain_source, read_sources
+from sgfast.importing.unresolved import Unresolved, addresses_in, is_address_file, resolve
+from sgfast.policy.model import Policy
+from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
+
+_POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", "security_groups", "instances"}
+#: The format of a list is detected from this many of its first items.
+_LOOKED_AT = 200
+
+
+class Imported(NamedTuple):
+    format: Format
+    draft: Draft
+    origin: str
+
+    def policy(self) -> Policy:
+        """Build the policy. PolicyError names the object that is not valid."""
+        return policy_of(self.draft.made, self.origin)
+
+    def yaml(self, head: Sequence[str]) -> str:
+        """The policy document as YAML, with the lines of ``head`` as comments at its beginning."""
+        return yaml_of(self.draft.made, head)
+
+    def summary(self) -> str:
+        """``2 security groups with 7 rules, 1 address group, 3 instances, 1 VPC``."""
+        document = self.draft.document()
+        rules = sum(len(group["rules"]) for group in document["security_groups"])
+        parts = [f"{_number(len(document['security_groups']), 'security group')} with {_number(rules, 'rule')}"]
+        if "address_groups" in document:
+            parts.append(_number(len(document["address_groups"]), "address group"))
+        parts += [_number(len(document["instances"]), "instance"), _number(len(document.get("vpcs", [None])), "VPC")]
+        if "peerings" in document:
+            parts.append(_number(len(document["peerings"]), "peering"))
+        return ", ".join(parts)
+
+
+def load(
+    paths: Sequence[str | os.PathLike[str]], name: str = "auto", unresolved: Unresolved = "error"
+) -> Imported:
+    """Read files, and the files in directories, as one export. ``name`` is a format's name or "auto"."""
+    if [*map(os.fsdecode, paths)].count("-") > 1:
+        raise PolicyError("standard input (-) can be read only once")
+    origin = os.fsdecode(paths[0]) if len(paths) == 1 else ""
+    with garbage_collection_paused():
+        return import_sources([source for path in paths for source in read_sources(path)], name, origin, unresolved)
+
+
+def import_sources(
+    sources: Sequence[Source], name: str = "auto", origin: str = "", unresolved: Unresolved = "error"
+) -> Imported:
+    """Read one or more files as one export. Messages call the policy ``origin``.
+
+    PolicyError names the file and the object that cannot be imported.
+    """
+    all_files = sources[0].file + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
+    origin = origin or all_files
+    addresses = addresses_in(filter(is_address_file, sources))
+    pages = [page for source in sources if not is_address_file(source) for page in _pages(source)]
+    chosen, used, passed_over = _choose(pages, name, origin)
+    draft = chosen.read(used)
+    for source in passed_over:
+        message = f"Passed over because it is no export of {chosen.title}"
+        draft.note(message, source.location("file", source.file.removeprefix(os.path.join(origin, ""))), whole=True)
+    resolve(draft, addresses, unresolved, origin)
+    return Imported(chosen, draft, origin)
+
+
+def export_in_json(data: bytes, origin: str) -> Source | None:
+    """The export in a text that starts like JSON; None if it is something else or broken."""
+    try:
+        value = json_value(data, origin)
+    except (PolicyError, ValueError):
+        return None
+    return Source(origin, value) if _is_export(value) else None
+
+
+def export_in_yaml(root: Node, origin: str) -> Source | None:
+    """The export in a YAML document without the key ``version``; None if it is not an export."""
+    source = plain_source(root, origin)
+    return source if _is_export(source.value) else None
+
+
+def _is_export(value: object) -> bool:
+    """Whether a document is or may be an export rather than a policy document (SPEC 2)."""
+    if isinstance(value, dict) and "version" in value and not TERRAFORM & value.keys():
+        return False
+    top, below = _keys(value)
+    with_ids = any(f"{section}.id" in below for section in top)
+    if top <= _POLICY_SECTIONS and not with_ids:
+        return False  # a policy document that lacks its version
+    return any(each.sections & top and (each.own & below or with_ids) for each in FORMATS.values())
+
+
+def _pages(source: Source) -> Iterator[Source]:
+    """The documents of a file that is a list of them, such as the pages of one listing."""
+    value = source.value
+    if not isinstance(value, list) or not value or not all(map(_is_page, value)):
+        yield source
+        return
+    last = {frozenset(_listings(page)): n for n, page in enumerate(value)}
+    for n, page in enumerate(value):
+        yield source._replace(value=page, is_continued=last[frozenset(_listings(page))] > n)
+
+
+def _is_page(value: object) -> bool:
+    """Whether this is a whole document with lists of objects, not an object."""
+    if not isinstance(value, dict):
+        return False
+    lists = _listings(value)
+    beside = {key for key in value if not key.endswith("_links")} - lists
+    return any(lists and lists <= each.sections and beside <= each.paging for each in FORMATS.values())
+
+
+def _listings(page: dict[str, object]) -> set[str]:
+    return {key for key, items in page.items() if isinstance(items, list) and not key.endswith("_links")}
+
+
+def _choose(sources: Sequence[Source], name: str, origin: str) -> tuple[Format, list[Source], list[Source]]:
+    """The format of an export, its files, and the files of directories that are about something else."""
+    if not sources:
+        raise PolicyError(f"{shown_origin(origin)}: has no file of an export")
+    if name not in ("auto", *FORMATS):
+        raise ArgumentError(f"format must be one of auto, {', '.join(FORMATS)}, not {name!r:.80}")
+    seen = [_seen(source) for source in sources]
+    chosen = FORMATS[name] if name != "auto" else _detect_format(sources, seen)
+    used: list[Source] = []
+    passed_over: list[Source] = []
+    for source, (fitting, _) in zip(sources, seen, strict=True):
+        (passed_over if source.is_found and chosen.name not in fitting else used).append(source)
+    if not used:
+        raise PolicyError(f"{shown_origin(origin)}: no file in it is an export of {chosen.title}")
+    return chosen, used, passed_over
+
+
+def _seen(source: Source) -> tuple[set[str], set[str]]:
+    """The names of the formats that a file may have, and of those that it surely has if it may."""
+    top, below = _keys(source.value)
+    fitting = {name for name, each in FORMATS.items() if each.sections & top}
+    return fitting, {name for name in fitting if FORMATS[name].own & below}
+
+
+def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set[str]]]) -> Format:
+    possible = set(FORMATS)
+    first = sources[0]
+
+    def narrow(source: Source, fitting: set[str]) -> None:
+        nonlocal possible, first
+        if possible == set(FORMATS):
+            first = source
+        possible &= fitting
+
+    # A file found in a directory may be about something else, so it counts only if it fits what is surely an export.
+    doubtful = []
+    for source, (fitting, surely) in zip(sources, seen, strict=True):
+        if source.is_found and not surely:
+            doubtful.append((source, fitting))
+        elif possible & fitting:
+            narrow(source, fitting)
+        elif fitting:
+            raise source.error("has another format than the files before it: import one cloud at a time")
+        elif isinstance(source.value, dict) and "version" in source.value:
+            raise source.error("is already a policy document, not an export")
+        else:
+            raise source.error(f"not a known export; known are {_titles(FORMATS)}")
+    for source, fitting in doubtful:
+        if possible & fitting:
+            narrow(source, fitting)
+    if possible == set(FORMATS):
+        raise first.error(f"no file of the directory is a known export; known are {_titles(FORMATS)}")
+    sure = {name for _, surely in seen for name in surely}
+    likely = [name for name in FORMATS if name in possible & sure] or [name for name in FORMATS if name in possible]
+    if len(likely) > 1:
+        which = " or ".join(f"sgfast import {name}" for name in likely)
+        titles = _titles({name: FORMATS[name] for name in likely})
+        raise first.error(f"the format is ambiguous, {titles}: choose one with {which}")
+    return FORMATS[likely[0]]
+
+
+def _titles(formats: dict[str, Format]) -> str:
+    return ", ".join(f"{name} ({each.title})" for name, each in formats.items())
+
+
+def _keys(value: object) -> tuple[set[str], set[str]]:
+    """The keys at the top level (of a list: its items' keys), and all keys down to two levels below."""
+    value = aws_shapes.in_sections(value)
+    levels: list[set[str]] = []
+    found: list[object] = [value]
+    for _ in range(3):
+        mappings = [each for each in _flat(found) if isinstance(each, dict)]
+        levels.append({key for each in mappings for key in each if isinstance(key, str)})
+        found = [child for each in mappings for child in each.values()]
+    sections = value.items() if isinstance(value, dict) else ()
+    of_sections = {f"{section}.{key}" for section, items in sections for key in _keys_of_items(items)}
+    return levels[0], of_sections.union(*levels)
+
+
+def _keys_of_items(items: object) -> set[object]:
+    return {key for each in _flat([items]) if isinstance(each, dict) for key in each}
+
+
+def _flat(values: list[object]) -> Iterator[object]:
+    for value in values:
+        if isinstance(value, list):
+            yield from islice(value, _LOOKED_AT)
+        else:
+            yield value
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

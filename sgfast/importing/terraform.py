@@ -1,0 +1,138 @@
+"""Read state files of Terraform and OpenTofu, and the output of ``show -json`` for a state or a plan.
+
+A plan contains the current state (``prior_state``) and the state after it is applied (``planned_values``). As a policy
+it means the latter; ``read(…, planned=False)`` gives the former. Resources that are not read are ignored; those that
+may concern security groups or firewalls are noted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from sgfast.importing import terraform_aws, terraform_neutron
+from sgfast.importing.conversion import policy_of
+from sgfast.importing.draft import Draft
+from sgfast.importing.fields import JsonObject
+from sgfast.importing.location import Location
+from sgfast.importing.sources import Source, read_sources
+from sgfast.importing.terraform_stack import Stack, StackResource, resources_of_state, resources_of_values
+from sgfast.importing.unresolved import Unresolved, resolve
+from sgfast.policy.model import Policy
+from sgfast.policy.yaml_nodes import show
+
+_PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
+    "aws": "aws",
+    "huaweicloud": "otc",
+    "opentelekomcloud": "otc",
+    "openstack": "neutron",
+}
+_STATE_VERSION = 4
+_KNOWN = terraform_aws.TYPES | terraform_aws.UNRELATED | terraform_neutron.TYPES
+#: The beginnings of names of other resources that filter traffic.
+_FILTERS = ("aws_network_acl", "aws_networkfirewall_firewall", "openstack_fw_", "huaweicloud_vpc_network_acl")
+_GATEWAY = "aws_ec2_transit_gateway_vpc_attachment"
+#: Names of resources that may concern groups.
+_ABOUT_GROUPS = re.compile("secgroup|security_group")
+#: The same for providers that are not read. Their names for groups, rules and lists of rules vary.
+_ABOUT_FILTERS = re.compile("secgroup|security_group|security_rule|security_list|firewall")
+
+
+def load_plan(path: str | os.PathLike[str], unresolved: Unresolved = "error") -> tuple[Policy, Policy]:
+    """The policies before and after a plan is applied. Raises PolicyError also if the file is not a plan."""
+    source, *others = read_sources(path)
+    if others or not isinstance(source.value, dict) or "planned_values" not in source.value:
+        raise source.error("is not a plan: give the output of terraform show -json PLANFILE")
+    old, new = (read([source], planned=planned) for planned in (False, True))
+    for draft in (old, new):
+        resolve(draft, {}, unresolved, source.file)
+    return policy_of(old.made, source.file), policy_of(new.made, source.file)
+
+
+def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
+    """Read files into one draft. ``planned`` selects the state after plans are applied, else the state before."""
+    pairs = [_stacks(source) for source in sources]
+    # Before and after belong to the same cloud, even if one of them is empty.
+    draft = Draft(_profile([stack for pair in pairs for stack in pair]))
+    stacks = [new if planned else old for old, new in pairs]
+    # The address of a resource stands for its id until it exists.
+    draft.made_up(*(resource.address for stack in stacks for resource in stack.resources))
+    terraform_aws.add(stacks, draft)
+    terraform_neutron.add(stacks, draft)
+    _note_unread(stacks, draft)
+    for stack in stacks:
+        stack.note_guesses(draft)
+    return draft
+
+
+def _stacks(source: Source) -> tuple[Stack, Stack]:
+    """The state before and after a plan; for a state, the same state twice."""
+    file, document = source.file, source.value
+    fields = JsonObject(document, Location(file, "Terraform", "output"))
+    if fields.has("encrypted_data"):
+        message = "is encrypted by OpenTofu: give the output of tofu show -json (for a plan: tofu show -json PLANFILE)"
+        raise source.error(message)
+    if not fields.has("format_version"):
+        if (number := fields.number("version")) != _STATE_VERSION:
+            given = "no version" if number is None else f"version {number}"
+            message = f"is a state file of {given}, but only version {_STATE_VERSION} is supported"
+            advice = "run terraform apply -refresh-only && terraform show -json > state.json, and give state.json"
+            raise source.error(f"{message}: {advice}")
+        stack = Stack(file, resources_of_state(fields))
+        return stack, stack
+    version = fields.text("format_version")
+    if not re.fullmatch(r"[01]\.[0-9]{1,9}", version):
+        raise fields.error("format_version", f"is {show(version)}, but only 0.x and 1.x are supported")
+    if not fields.has("planned_values"):
+        stack = Stack(file, resources_of_values(file, fields.mapping("values")))
+        return stack, stack
+    if fields.flag("errored", False):
+        raise fields.error("errored", "is true: the plan is incomplete")
+    prior = Stack(file, resources_of_values(file, fields.nested("prior_state").mapping("values")))
+    planned = resources_of_values(file, fields.mapping("planned_values"), document)
+    return prior, Stack(file, planned, fields.get("configuration"), prior)
+
+
+def _profile(stacks: list[Stack]) -> Literal["otc", "neutron", "aws"]:
+    """The cloud of all resources that are read."""
+    first: StackResource | None = None
+    for stack in stacks:
+        for resource in stack.resources:
+            if resource.is_data or resource.type not in terraform_aws.TYPES | terraform_neutron.TYPES:
+                continue
+            first = first or resource
+            if _cloud(resource) != _cloud(first):
+                message = f"is in another cloud than {show(first.address)}: import each cloud separately"
+                raise resource.location.error(message)
+    return _cloud(first) if first else "otc"
+
+
+def _cloud(resource: StackResource) -> Literal["otc", "neutron", "aws"]:
+    return _PROVIDERS[resource.type.partition("_")[0]]
+
+
+def _note_unread(stacks: list[Stack], draft: Draft) -> None:
+    """Note the resources that may concern groups, but are not read."""
+    others: Counter[str] = Counter()
+    for stack in stacks:
+        for resource in stack.resources:
+            provider = resource.type.partition("_")[0]
+            if resource.is_data or resource.type in _KNOWN:
+                continue
+            if provider not in _PROVIDERS:
+                others[provider] += bool(_ABOUT_FILTERS.search(resource.type))
+            elif resource.type.startswith(_FILTERS):
+                draft.note("Not in the policy, although it filters traffic, too", resource.location)
+            elif resource.type == _GATEWAY:
+                message = "Not read: VPCs behind a transit gateway do not reach each other in the policy"
+                draft.note(message, resource.location)
+            elif _ABOUT_GROUPS.search(resource.type):
+                message = "Left out because it is not supported, although its name is about security groups"
+                draft.note(message, resource.location)
+    for provider, count in others.items():
+        if count:
+            number = f"{count} resource{'' if count == 1 else 's'} about security groups or firewalls"
+            draft.note(f"Left out {number} because resources of the provider {provider} are not read")

@@ -1,0 +1,146 @@
+"""References of an export that no file resolves: deleted groups, groups of other accounts, a cloud's own prefix lists.
+
+By default all of it is one error. With ``--unresolved empty`` each is a peer that nobody is. A file of the export that
+has only the key ``addresses`` may say which addresses they are::
+
+    addresses:
+      sg-0a1b2c3d: [10.9.0.0/24]
+      pl-63a5400a: [52.218.0.0/17, "2a05:d07a:a000::/40"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+from sgfast.errors import ArgumentError, PolicyError
+from sgfast.importing.draft import Draft, DraftRule
+from sgfast.importing.location import Location
+from sgfast.importing.sources import Source
+from sgfast.importing.values import networks_of
+from sgfast.policy.yaml_nodes import show, shown_origin
+from sgfast.spelling import did_you_mean
+
+#: The treatment of references that no file resolves: refuse the export, or treat each as a peer without addresses.
+Unresolved = Literal["error", "empty"]
+
+#: Lists whose addresses files say, by id.
+Addresses = dict[str, tuple[Location, list[str]]]
+#: Kind and id of what is missing, and who refers to it first.
+_Missing = dict[tuple[str, str], Location]
+
+_KEY = "addresses"
+
+
+def is_address_file(source: Source) -> bool:
+    """Whether the file says the addresses of what no other file holds."""
+    value = source.value
+    return isinstance(value, dict) and value.keys() == {_KEY} and isinstance(value[_KEY], dict)
+
+
+def addresses_in(sources: Iterable[Source]) -> Addresses:
+    """The addresses of groups and lists, from the files with ``addresses``."""
+    found: Addresses = {}
+    for source in sources:
+        assert isinstance(source.value, dict)
+        for identity, value in source.value[_KEY].items():
+            location = source.location(_KEY, str(identity))
+            texts = [value] if isinstance(value, str) else value
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                raise location.error("must be a list of addresses, CIDRs or ranges of addresses")
+            if identity in found:
+                raise location.error(f"is also in {shown_origin(found[identity][0].file)}")
+            found[identity] = location, texts
+    return found
+
+
+def resolve(draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: str) -> None:
+    """Settle every reference of the draft to something that no file holds. PolicyError lists all that remain;
+    ArgumentError if ``unresolved`` is another word.
+    """
+    if unresolved not in (words := get_args(Unresolved)):
+        hint = did_you_mean(str(unresolved), words)
+        raise ArgumentError(f"unresolved must be {' or '.join(map(repr, words))}, not {unresolved!r:.80}{hint}")
+    members = {group: instance.location for instance in draft.instances for group in instance.groups}
+    for identity, (location, _) in addresses.items():
+        if draft.has_group(identity) or draft.has_address_group(identity):
+            raise location.error("the export says itself what this is: leave it out here")
+        if identity in members:
+            message = f"has an instance of the export as a member, {members[identity].called}: leave it out here"
+            raise location.error(message)
+    known = _Known(draft, addresses)
+    missing: _Missing = {}
+    rules = []
+    for group, rule in draft.rules:
+        if not draft.has_group(group):
+            missing.setdefault(("security group", group), rule.location)
+        if rule.group and not draft.has_group(rule.group):
+            if known.is_given(rule.group):
+                rule.group, rule.address_group = "", rule.group
+            else:
+                missing.setdefault(("security group", rule.group), rule.location)
+        elif rule.address_group and not (
+            draft.has_address_group(rule.address_group) or known.is_given(rule.address_group)
+        ):
+            missing.setdefault((draft.list_word, rule.address_group), rule.location)
+        if not known.is_other_version(rule):
+            rules.append((group, rule))
+    draft.rules = rules
+    for instance in draft.instances:
+        for group in instance.groups:
+            if not draft.has_group(group):
+                missing.setdefault(("security group", group), instance.location)
+    for identity, (location, _) in addresses.items():
+        if identity not in known.used:
+            draft.note("Nothing in the export refers to what a file with addresses names", location)
+    if not missing:
+        return
+    if unresolved == "error":
+        raise _error_of(missing, draft, origin)
+    for kind, identity in missing:
+        location = Location("", kind, identity)
+        if kind == "security group":
+            draft.group(location, draft.foreign.get(identity) or "In none of the files")
+        else:
+            draft.address_group(location, ())
+        draft.note("In none of the files, so that only what the other files say of it is known", location, whole=True)
+
+
+class _Known:
+    """The groups and lists whose addresses a file says. Each becomes an address group when it is first needed."""
+
+    def __init__(self, draft: Draft, addresses: Addresses) -> None:
+        self._draft = draft
+        self._addresses = addresses
+        #: The IP versions of the addresses, by id.
+        self.used: dict[str, set[int]] = {}
+
+    def is_given(self, identity: str) -> bool:
+        if identity in self.used:
+            return True
+        if identity not in self._addresses:
+            return False
+        location, texts = self._addresses[identity]
+        self._draft.address_group(Location(location.file, self._draft.list_word, identity), texts)
+        self.used[identity] = {network.version for text in texts for network in networks_of(location, text)}
+        return True
+
+    def is_other_version(self, rule: DraftRule) -> bool:
+        """Whether this is one of the two rules that a peer of unknown addresses became, and the one for the IP version
+        that it has no address of.
+        """
+        versions = self.used.get(rule.address_group, ())
+        return bool(versions) and rule.ethertype not in versions
+
+
+def _error_of(missing: _Missing, draft: Draft, origin: str) -> PolicyError:
+    listed = []
+    for (kind, identity), referrer in missing.items():
+        told = draft.foreign.get(identity)
+        listed.append(f"{kind} {show(identity)}{f', {told}' if told else ''} (see {referrer})")
+    said = "; ".join(listed)
+    return PolicyError(
+        f"{shown_origin(origin)}: rules or instances refer to what is in none of the files: {said}: add the files "
+        f'that hold it, say its addresses in a file with the key "{_KEY}", or take it for nobody with '
+        "--unresolved empty (in Python: unresolved='empty')"
+    )

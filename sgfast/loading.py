@@ -1,0 +1,152 @@
+"""Load a policy from a file, a text or plain values: a policy document (SPEC 2) or a cloud's export."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+from sgfast.errors import ArgumentTypeError
+from sgfast.policy.document_reader import DocumentReader, Lines
+from sgfast.policy.export_files import refuse_terraform_input
+from sgfast.policy.loaded import LoadedPolicy
+from sgfast.policy.model import Policy
+from sgfast.policy.plain_values import compose_values, path_in
+from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
+
+if TYPE_CHECKING:
+    from sgfast.importing.unresolved import Unresolved
+
+__all__ = ["PolicySource", "load", "load_policy", "parse_policy"]
+
+#: Values that stand for a policy in a program (SPEC 14.2).
+PolicySource = Policy | str | bytes | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
+
+#: The part of the text that is searched for the bracket that JSON starts with. Past that, the text is read as YAML,
+#: which accepts JSON too.
+_BLANK_CHARACTERS = 1000
+
+
+def load_policy(
+    path: str | os.PathLike[str],
+    lines: Lines | None = None,
+    *,
+    format: str = "auto",
+    unresolved: Unresolved = "error",
+) -> Policy:
+    """Load the policy in a file; ``-`` is standard input. ``load`` also takes texts and plain values.
+
+    The file may also be a cloud's export, or a directory of exports that form one policy. ``format`` is then the name
+    of its format (SPEC 10.17), and ``unresolved`` says what to do with references to what no file holds (SPEC 2.13). If
+    ``lines`` is given, it receives the line numbers of a document's items. A PolicyError names file, line and field;
+    with several errors it has a line for each, and ``errors`` has them apart.
+    """
+    if format != "auto" or (os.fsdecode(path) != "-" and os.path.isdir(path)):
+        from sgfast.importing.reading import load as load_export
+
+        return load_export([path], format, unresolved).policy()
+    data, origin = read_document(path)
+    refuse_terraform_input(data, origin)
+    return parse_policy(data, origin, lines, unresolved=unresolved)
+
+
+def parse_policy(
+    text: str | bytes,
+    origin: str = "<policy>",
+    lines: Lines | None = None,
+    *,
+    format: str = "auto",
+    unresolved: Unresolved = "error",
+) -> Policy:
+    """Parse the text of a document or of a cloud's export. Messages call it ``origin``; the rest is as in
+    ``load_policy``. ``load`` also takes paths and plain values.
+    """
+    with garbage_collection_paused():
+        if format != "auto":
+            from sgfast.importing.reading import import_sources
+            from sgfast.importing.sources import source_of
+
+            data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+            return import_sources([source_of(data, origin)], format, unresolved=unresolved).policy()
+        if text[:_BLANK_CHARACTERS].lstrip()[:1] in (b"{", b"[", "{", "["):
+            # Text that looks like JSON is more likely an export than a document.
+            data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+            exported = _export(data, origin, unresolved)
+            if exported is not None:
+                return exported
+        return _read(compose(text, origin), origin, lines, unresolved)
+
+
+def load(source: PolicySource, *, format: str = "auto", unresolved: Unresolved = "error") -> Policy:
+    """Load a policy from whatever you have (SPEC 14.2).
+
+    ``source``: the path of a document, of a cloud's export or of a directory of exports, ``-`` for standard input; the
+    text of a document or an export, as ``bytes`` or as a ``str`` that has a line break or begins like JSON; or the same
+    as plain values, as ``yaml.safe_load`` or a cloud's library returns them. A ``Policy`` is returned as it is; it is
+    checked first if a program made it.
+    ``format``: the format of an export, ``otc``, ``neutron``, ``aws``, ``terraform`` or ``cloudformation``; ``auto``
+    recognises it.
+    ``unresolved``: what to do if an export refers to groups or lists that it does not contain. ``error`` lists them
+    all; ``empty``: nobody is in them.
+
+    Raises PolicyError that names file, line and field, or only the field of plain values; with several errors it has a
+    line for each, and ``errors`` has them apart. ArgumentError for an unknown format, ArgumentTypeError for anything
+    that is no source.
+    """
+    if isinstance(source, Policy):
+        if not isinstance(source, LoadedPolicy) or not source.is_checked:
+            from sgfast.policy.made_values import check_made_policy
+
+            check_made_policy(source)
+        return source
+    lines: Lines = {}
+    if (path := path_in(source)) is not None:
+        policy = load_policy(path, lines, format=format, unresolved=unresolved)
+    elif isinstance(source, str | bytes):
+        policy = parse_policy(source, lines=lines, format=format, unresolved=unresolved)
+    elif isinstance(source, Mapping | list | tuple):
+        policy = _from_values(source, format, unresolved)
+    else:
+        raise ArgumentTypeError(f"a policy must be a path, a text, a mapping or a Policy, not {source!r:.80}")
+    if isinstance(policy, LoadedPolicy):
+        policy.lines = lines
+    return policy
+
+
+def _from_values(source: Mapping[str, Any] | Sequence[Any], format: str, unresolved: Unresolved) -> Policy:
+    origin = "<policy>"
+    with garbage_collection_paused():
+        root = compose_values(source, origin)
+        if format != "auto":
+            from sgfast.importing.reading import import_sources
+            from sgfast.importing.sources import plain_source
+
+            return import_sources([plain_source(root, origin)], format, unresolved=unresolved).policy()
+        return _read(root, origin, None, unresolved)
+
+
+def _read(root: Node, origin: str, lines: Lines | None, unresolved: Unresolved) -> Policy:
+    """A document's nodes, or those of an export."""
+    if type(root) is not ScalarNode and not _has_key(root, "version"):
+        exported = _export(root, origin, unresolved)
+        if exported is not None:
+            return exported
+    reader = DocumentReader(root, origin)
+    policy = reader.policy()
+    if lines is not None:
+        lines.update(reader.lines())
+    return policy
+
+
+def _export(document: bytes | Node, origin: str, unresolved: Unresolved) -> Policy | None:
+    """The policy in an export, which is JSON or the root of YAML; None if it is no export."""
+    from sgfast.importing.reading import export_in_json, export_in_yaml, import_sources
+
+    source = export_in_json(document, origin) if isinstance(document, bytes) else export_in_yaml(document, origin)
+    return None if source is None else import_sources([source], unresolved=unresolved).policy()
+
+
+def _has_key(node: Node, key: str) -> bool:
+    return type(node) is MappingNode and any(name.value == key for name, _ in node.value)

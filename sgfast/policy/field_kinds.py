@@ -1,0 +1,415 @@
+"""Kinds of fields in documents. Each kind serves all who need it: it reads the field from a document, is a JSON
+Schema for editors (SPEC 15.5), and checks values that a program made (SPEC 14.2). ``fields`` has the tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from yaml.nodes import Node, SequenceNode
+
+from sgfast.errors import ArgumentError, PolicyError
+from sgfast.json_types import Schema
+from sgfast.policy import lookup
+from sgfast.policy.model import WORDS
+from sgfast.policy.networks import parse_network
+from sgfast.policy.node_reader import DocumentErrors, NodeReader
+from sgfast.policy.ports import LAST_PORT
+from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
+from sgfast.policy.timestamps import INSTANT, MAX_SECONDS, OUT_OF_RANGE, instant_ns, zone_hint
+from sgfast.policy.yaml_nodes import show
+
+STRING: Schema = {"type": "string"}
+PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
+
+
+class FieldKind:
+    """A kind of field. One that has only a schema is read by code that knows more of the document.
+
+    ``wanted``: what messages ask for. ``item``: the kind of a list's items.
+    """
+
+    def __init__(self, schema: Schema, wanted: str = "", item: FieldKind | None = None) -> None:
+        self.schema = schema
+        self.wanted = wanted
+        self.item = item or self
+
+    def read(self, reader: NodeReader, node: Node, path: str) -> Any:
+        """Read the field. Raises PolicyError, which names ``path``."""
+        raise NotImplementedError
+
+    def check(self, value: Any, place: str) -> None:
+        """Check a value that a program made. Raises ArgumentError, which names ``place``, if no document has it."""
+
+
+class Scalar(FieldKind):
+    """A value of one of these Python types for which ``fits`` is true. ``made``: what programs have to make."""
+
+    def __init__(
+        self, schema: Schema, wanted: str, types: Collection[type], fits: Callable[[Any], object], made: str = ""
+    ) -> None:
+        super().__init__(schema, wanted)
+        self.fits = fits
+        self._types, self._made = types, made or wanted
+
+    def read(self, reader: NodeReader, node: Node, path: str) -> Any:
+        value = reader.scalar(node, path, self.wanted)
+        if type(value) not in self._types:
+            raise reader.wrong_type(node, path, self.wanted, ": quote it" if str in self._types else "")
+        if not self.fits(value):
+            shown = show(node.value)
+            raise reader.error(node, path, self.wrong(value, self.wanted, shown if type(value) is str else shown[1:-1]))
+        return value
+
+    def check(self, value: Any, place: str) -> None:
+        if not self.fits(value):
+            shown = f"{value!r:.80}" if isinstance(value, str) else str(value)
+            raise ArgumentError(f"{place} {self.wrong(value, self._made, shown)}")
+
+    def wrong(self, value: Any, wanted: str, shown: str) -> str:
+        return f"must be {wanted}, not {shown}"
+
+
+def whole(low: int, high: int) -> Scalar:
+    """A whole number."""
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    wanted = f"a whole number from {low} to {high}"
+    return Scalar(schema, wanted, [int], lambda value: low <= value <= high, f"{low} to {high}")
+
+
+def text(fits: Callable[[str], object], wanted: str, **schema: Any) -> Scalar:
+    """A text for which ``fits`` is true."""
+    return Scalar({**STRING, **schema}, wanted, [str], fits)
+
+
+FLAG = Scalar({"type": "boolean"}, "true or false", [bool], lambda _: True)
+
+
+class Seconds(Scalar):
+    """A number above 0."""
+
+    def __init__(self, high: float) -> None:
+        schema = {"type": "number", "exclusiveMinimum": 0, "maximum": high}
+        wanted = f"a number above 0, at most {high:g}"     # NaN is none
+        super().__init__(schema, wanted, [int, float], lambda value: 0 < value <= high, f"0 to {high}")
+
+    def check(self, value: float, place: str) -> None:
+        if not value:
+            raise ArgumentError(f"{place} must be more than 0 seconds")
+        super().check(value, place)
+
+
+class Version(FieldKind):
+    """The version of a document's format."""
+
+    def __init__(self) -> None:
+        super().__init__({"const": 1}, "1")
+
+    def read(self, reader: NodeReader, node: Node, path: str) -> None:
+        if reader.scalar(node, path, self.wanted) != 1 or node.value != "1":
+            raise reader.wrong_type(node, path, self.wanted)
+
+
+class OneOf(FieldKind):
+    """One of some words, each with its meaning. Without a mapping, words mean themselves."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.meanings: Mapping[str, Any] = words if isinstance(words, Mapping) else {word: word for word in words}
+        super().__init__({"enum": [*self.meanings]}, f"one of {', '.join(self.meanings)}")
+
+    def read(self, reader: NodeReader, node: Node, path: str) -> Any:
+        word = reader.string(node, path, self.wanted, hint="")
+        if word not in self.meanings:
+            hint = reader.did_you_mean(word, self.meanings)
+            raise reader.error(node, path, f"must be {self.wanted}, not {show(word)}{hint}")
+        return self.meanings[word]
+
+    def check(self, value: Any, place: str) -> None:
+        if value not in self.meanings.values():
+            raise ArgumentError(f"{place} must be {self.wanted}, not {value!r:.80}")
+
+
+class NumberOrText(FieldKind):
+    """The number of a thing or its name."""
+
+    def __init__(self, number: Scalar, name: Scalar) -> None:
+        super().__init__({"anyOf": [number.schema, name.schema]}, name.wanted)
+        self._number, self._name = number, name
+
+    def read(self, reader: NodeReader, node: Node, path: str) -> Any:
+        is_number = type(reader.scalar(node, path, self.wanted)) is int
+        return (self._number if is_number else self._name).read(reader, node, path)
+
+    def check(self, value: int | str, place: str) -> None:
+        (self._name if isinstance(value, str) else self._number).check(value, place)
+
+
+class Description(Scalar):
+    """The description of a rule or a group (SPEC 2.1)."""
+
+    def __init__(self, most: int) -> None:
+        schema = {**STRING, "maxLength": most, "pattern": "^[^<>]*$"}
+        super().__init__(
+            schema, "a string", [str], lambda text: len(text) <= most and "<" not in text and ">" not in text
+        )
+        self._most = most
+
+    def wrong(self, value: str, wanted: str, shown: str) -> str:
+        if len(value) > self._most:
+            return f"has {len(value)} characters, but at most {self._most} are allowed"
+        return "must contain neither < nor >"
+
+
+class Address(FieldKind):
+    """An address or a CIDR (SPEC 2.3)."""
+
+    def __init__(self) -> None:
+        schema = {**STRING, "pattern": r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"}
+        super().__init__(schema, "an address or CIDR (a string)")
+
+    def read(self, reader: NodeReader, node: Node, path: str) -> Any:
+        text = reader.string(node, path, self.wanted)
+        try:
+            return parse_network(text)
+        except ValueError as error:
+            raise reader.error(node, path, f"{show(text)}: {error}") from None
+
+
+class Protocol(FieldKind):
+    """A protocol's name or number, or ``all``, which is None (SPEC 2.1)."""
+
+    def __init__(self) -> None:
+        self._number = whole(0, 255)
+        super().__init__({"anyOf": [
+            {"enum": [*dict.fromkeys((*USUAL_PROTOCOLS, *PROTOCOL_NUMBERS))]},
+            self._number.schema,
+            {**STRING, "pattern": "^(?:[0-9]{1,2}|[01][0-9]{2}|2[0-4][0-9]|25[0-5])$"},
+            # Names are read in any case.
+            {**STRING, "pattern": "[A-Z]"},
+        ]}, "a protocol's name, a number from 0 to 255, or all")  # fmt: skip
+
+    def read(self, reader: NodeReader, node: Node, path: str) -> int | None:
+        value = reader.scalar(node, path, self.wanted)
+        if type(value) is str:
+            word = value.lower()
+            if word in PROTOCOL_NUMBERS:
+                return PROTOCOL_NUMBERS[word]
+            if word == "all":
+                return None
+            if not re.fullmatch(r"[0-9]{1,3}", word):
+                hint = reader.did_you_mean(word, USUAL_PROTOCOLS) or reader.did_you_mean(word, PROTOCOL_NUMBERS)
+                raise reader.error(node, path, f"unknown protocol {show(value)}{hint}: must be {self.wanted}")
+            value = int(word)
+        if type(value) is not int:
+            raise reader.wrong_type(node, path, self.wanted)
+        if not 0 <= value <= 255:
+            raise reader.error(node, path, f"must be {self.wanted}, not {show(node.value)}")
+        return value
+
+    def check(self, value: int, place: str) -> None:
+        self._number.check(value, place)
+
+
+class Known(FieldKind):
+    """The name of a thing of the policy. Readers know which names there are."""
+
+    def __init__(self, thing: lookup.Kind) -> None:
+        super().__init__(STRING)
+        self.thing = thing
+
+
+class ChangeTime(FieldKind):
+    """A time: seconds after the first packet, or an instant as nanoseconds since the epoch (SPEC 9.5)."""
+
+    def __init__(self) -> None:
+        super().__init__({"anyOf": [
+            {"type": "number", "minimum": -MAX_SECONDS, "maximum": MAX_SECONDS},
+            {**STRING, "pattern": f"^{INSTANT.pattern}$"},
+        ]}, "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z")  # fmt: skip
+
+    def read(self, reader: NodeReader, node: Node, path: str) -> Decimal | int:
+        value = reader.scalar(node, path, self.wanted)
+        if type(value) is int or type(value) is float:
+            # Parsed from the text, because a float would lose nanoseconds.
+            try:
+                seconds = Decimal(node.value.replace("_", ""))
+            except ArithmeticError:
+                seconds = Decimal(value)
+            if not seconds.is_finite():
+                raise reader.error(node, path, f"must be {self.wanted}, not {show(node.value)}")
+            # Check the exponent first: Decimal can hold 1e999999999 but overflows when comparing or multiplying it.
+            if (seconds and seconds.adjusted() > 10) or abs(seconds) > MAX_SECONDS:
+                raise beyond_the_clock(reader, node, path)
+            return seconds
+        try:
+            at = instant_ns(value) if type(value) is str else None
+        except ValueError as error:
+            raise reader.error(node, path, f"{show(node.value)} {error}") from None
+        if at is None:
+            zone = zone_hint(value) if type(value) is str else ""
+            raise reader.error(node, path, f"must be {self.wanted}, not {show(node.value)}{zone}")
+        return at
+
+
+def beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:
+    return reader.error(node, path, f"{show(node.value)} {OUT_OF_RANGE}")
+
+
+class ListOf(FieldKind):
+    """A list. Null stands for an empty one."""
+
+    def __init__(self, item: FieldKind, *, least: int = 0, **schema: Any) -> None:
+        length = {"type": "array", "minItems": least} if least else {"type": ["array", "null"]}
+        super().__init__({**length, "items": item.schema, **schema}, item=item)
+
+    def check(self, value: Iterable[Any], place: str) -> None:
+        for n, each in enumerate(value):
+            self.item.check(each, f"{place}[{n}]")
+
+
+class OneOrSeveral(ListOf):
+    """One value, or a list of them."""
+
+    def __init__(self, item: FieldKind, **schema: Any) -> None:
+        super().__init__(item)
+        self.schema = {"anyOf": [item.schema, {"type": "array", "items": item.schema, **schema}]}
+
+
+class Ports(OneOrSeveral):
+    """Ports and ranges of ports (SPEC 2.2). Which port is the first one depends on the document's profile."""
+
+    def __init__(self) -> None:
+        written = {**STRING, "pattern": f"^{PORT_RANGE.pattern}(?:,{PORT_RANGE.pattern})*$"}
+        either = [whole(0, LAST_PORT).schema, written]
+        super().__init__(FieldKind({"anyOf": either}))
+        self.schema = {"anyOf": [*either, {"type": "array", "minItems": 1, "items": {"anyOf": either}}]}
+
+
+class Key(NamedTuple):
+    """A field of a mapping."""
+
+    kind: FieldKind
+    #: The description that an editor shows.
+    help: str
+    #: The value of a field that is left out.
+    default: Any = None
+    #: It may not be left out. The text is advice to whoever does.
+    required: str | None = None
+    #: The name of the value in the model, if it has another one.
+    attribute: str = ""
+
+
+class Form(FieldKind):
+    """A mapping with these fields and no others. Null stands for one without any, where none is required.
+
+    ``schema``: what the JSON Schema says besides. Readers list the fields in this order.
+    """
+
+    def __init__(self, fields: Mapping[str, Key], **schema: Any) -> None:
+        needed = [key for key, field in fields.items() if field.required is not None]
+        super().__init__({
+            "type": "object" if needed else ["object", "null"],
+            "additionalProperties": False,
+            **({"required": needed} if needed else {}),
+            "properties": {key: {"description": field.help, **field.kind.schema} for key, field in fields.items()},
+            **schema,
+        })  # fmt: skip
+        self.known = fields
+
+    def read(self, reader: NodeReader, node: Node, path: str, errors: DocumentErrors | None = None) -> Written:
+        return Written(reader, self.known, node, path, reader.fields(node, path, self.known, errors))
+
+    def check(self, value: object, place: str) -> None:
+        for key, field in self.known.items():
+            name = field.attribute or key
+            found = getattr(value, name, None)
+            if found is not None and (found != "" or field.required is not None):
+                field.kind.check(found, f"{place}.{name}")
+
+
+class Operation(Form):
+    """The fields of a change, all of which are required. ``a|b`` is one field with two names."""
+
+    def __init__(self, fields: Mapping[str, Key]) -> None:
+        self._names = [spelled.split("|") for spelled in fields]
+        by_name = {
+            name: field._replace(required="" if len(names) == 1 else None)
+            for names, field in zip(self._names, fields.values(), strict=True)
+            for name in names
+        }
+        either = [{"oneOf": [{"required": [name]} for name in names]} for names in self._names if len(names) > 1]
+        super().__init__(by_name, type="object", **({"allOf": either} if either else {}))
+
+    def read(self, reader: NodeReader, node: Node, path: str, errors: DocumentErrors | None = None) -> Written:
+        """Read all nodes at once. ``a|b`` is called ``a``, whichever is written."""
+        found = reader.fields(node, path, self.known, errors)
+        nodes = {}
+        for names in self._names:
+            used = [name for name in names if name in found]
+            if len(used) > 1:
+                raise reader.error(node, path, f"has both {' and '.join(used)}, which mean the same: keep one of them")
+            if not used:
+                raise reader.error(node, f"{path}.{names[0]}", "is missing")
+            nodes[names[0]] = found[used[0]]
+        return Written(reader, self.known, node, path, nodes)
+
+
+@dataclass(slots=True)
+class Written:
+    """A mapping as it is written. Its fields are read one by one, in the order in which errors are to be found."""
+
+    reader: NodeReader
+    known: Mapping[str, Key]
+    node: Node
+    path: str
+    nodes: dict[str, Node]
+
+    def at(self, key: str) -> str:
+        """The path of a field."""
+        return f"{self.path}.{key}" if self.path else key
+
+    def node_of(self, key: str) -> Node | None:
+        """The value of a field; None: it is left out. PolicyError if it may not be."""
+        node = self.nodes.get(key)
+        if node is None and (advice := self.known[key].required) is not None:
+            raise self.error(key, f"is missing{advice}")
+        return node
+
+    def read(self, key: str) -> Any:
+        field = self.known[key]
+        node = self.node_of(key)
+        return field.default if node is None else field.kind.read(self.reader, node, self.at(key))
+
+    def read_all(self, *keys: str) -> dict[str, Any]:
+        """The values of those of these fields that are written; of all fields if none are named. A mapping's value is
+        that of all its fields.
+        """
+        return {
+            key: found.read_all() if isinstance(found := self.read(key), Written) else found
+            for key in keys or self.nodes
+            if key in self.nodes
+        }
+
+    def items(self, key: str) -> list[tuple[Node, str]]:
+        """The items of a list, or the only value where a list is not necessary; each with its path."""
+        node, path = self.node_of(key), self.at(key)
+        if node is not None and type(node) is not SequenceNode and isinstance(self.known[key].kind, OneOrSeveral):
+            return [(node, path)]
+        return [(item, f"{path}[{n}]") for n, item in enumerate(self.reader.items(node, path))]
+
+    def values(self, key: str) -> Iterator[tuple[Any, Node, str]]:
+        """The values of the items of a list, each with its node and path."""
+        for item, path in self.items(key):
+            yield self.known[key].kind.item.read(self.reader, item, path), item, path
+
+    def words(self) -> dict[str, Any]:
+        """The provider's words for the thing (SPEC 2.12), as far as they are written."""
+        return self.read_all(*WORDS)
+
+    def error(self, key: str, message: str) -> PolicyError:
+        """The error for a field, at its value if it is written."""
+        return self.reader.error(self.nodes.get(key, self.node), self.at(key), message)

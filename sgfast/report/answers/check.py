@@ -1,0 +1,140 @@
+"""Findings of a check, and the size of the compiled policy (SPEC 10.12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from sgfast.checking import CODES, Checked, Finding, Severity
+from sgfast.json_types import Answer, at
+from sgfast.policy.document_reader import Lines
+from sgfast.policy.model import Instance, Policy
+from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
+from sgfast.report.answers.traffic import FOLDED_BY, MOST_ROWS, JsonDamage, JsonUse, LeftOut
+from sgfast.report.answers.values import Byte, Count, File, Number, PortRange, ProviderId, TextOrNull, Time
+from sgfast.report.check import TableSizes, line_of
+from sgfast.report.check_traffic import used
+from sgfast.report.rollup import By
+
+
+class JsonAssumed(Answer):
+    instance: str = at("name")
+    address: str = at(lambda instance: str(instance.addresses[0].network_address))
+    vpc: str
+    groups: list[str] = at("security_groups")
+
+
+class JsonWindow(Answer):
+    captures: list[File]
+    packets: Count
+    left_out: LeftOut
+    first_time: Time | None = at("first_time_ns")
+    last_time: Time | None = at("last_time_ns")
+    damaged: JsonDamage | None
+
+
+class JsonCheckedTraffic(JsonWindow):
+    by: Annotated[By, FOLDED_BY.format("who used a rule")]
+
+
+class JsonNarrower(Answer):
+    text: Annotated[str, "The rule as messages write it."] = at(rule_text)
+    protocol: Annotated[str, "A protocol's name or number, or all."] = at(lambda rule: protocol_text(rule.protocol))
+    ports: Annotated[list[PortRange] | None, "Inclusive ranges; null: all ports, or the protocol has none."]
+    icmp_type: Byte | None
+    icmp_code: Byte | None
+    peer: Annotated[str, "A CIDR, group NAME or address group NAME."] = at(peer_text)
+
+
+class JsonUsesLeft(Answer):
+    """All others, also those that there was no room to tell apart."""
+
+    rows: Count
+    connections: Count
+
+
+class JsonUses(Answer):
+    rows: Annotated[list[JsonUse], "Up to 1,000 or those of --top, those with most connections first."]
+    not_listed: JsonUsesLeft
+
+
+class JsonFinding(Answer):
+    code: Annotated[str, {"pattern": "^SG[0-9]{3}$"}, "Keeps its meaning for ever."]
+    name: Annotated[str, {"pattern": "^[a-z]+(-[a-z]+)*$"}] = at(lambda finding: CODES[finding.code].name)
+    severity: Severity
+    message: str
+    group: str | None
+    group_id: ProviderId
+    rule: str | None
+    address_group: str | None
+    instances: Annotated[list[str], "The first few."]
+    instance_ids: Annotated[
+        list[TextOrNull],
+        "The provider's ids of these instances, as far as the policy has them beside the names.",
+    ]
+    instance_count: Count
+    connections: Annotated[
+        Number | None,
+        "How many connections the finding rests on; null if it is not about traffic that was allowed.",
+    ]
+    instead: Annotated[
+        list[JsonNarrower],
+        "The rules that would do for these connections, with the direction and ethertype of the rule.",
+    ]
+    used: Annotated[JsonUses | None, "Of SG015: who used the rule; null for other findings."]
+    file: File
+    line: Number | None
+    advice: Annotated[str, "What to do."] = at(lambda finding: CODES[finding.code].advice)
+
+
+class JsonCheck(Answer, published="check"):
+    groups: Count
+    rules: Count
+    instances: Count
+    vpcs: Count
+    address_classes: Annotated[Count, "Sets of addresses no rule tells apart."]
+    port_classes: Annotated[Count, "Protocols and ranges of ports no rule tells apart."]
+    rule_tables: Count
+    bit_vector_tables: Annotated[
+        Count, "Those of the rule tables that are bit vectors, because a table would be too large."
+    ]
+    bytes: Annotated[Count, "Memory of what was compiled."] = at("nbytes")
+    assumed: Annotated[list[JsonAssumed], "Instances that the policy has only because of --as-if-in."]
+    warnings: list[str]
+    findings: Annotated[list[JsonFinding], "The worst first."]
+    left_out: Annotated[list[str], "What was not looked at because it would have taken too long."]
+    traffic: Annotated[
+        JsonCheckedTraffic | None, "The captures of --traffic: the observation window of rules that were never hit."
+    ]
+
+
+def check_answer(
+    policy: Policy, tables: TableSizes, warnings: list[str], checked: Checked, lines: Lines,
+    assumed: Sequence[Instance] = (), *, by: By = "group", top: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the JSON object. ``assumed``: instances that the policy has only for this check. ``by``: how the
+    connections that used a rule are folded. ``top``: how many rows of them a finding has.
+    """
+    return JsonCheck.of(
+        tables, groups=len(policy.security_groups), vpcs=len(policy.vpcs), assumed=assumed, warnings=warnings,
+        findings=[_finding(each, policy, lines, by, top) for each in checked.findings], left_out=checked.left_out,
+        traffic=None if checked.traffic is None else JsonCheckedTraffic.of(checked.traffic, by=by),
+    )  # fmt: skip
+
+
+def _finding(finding: Finding, policy: Policy, lines: Lines, by: By, top: int | None) -> dict[str, Any]:
+    group = policy.group_by_name.get(finding.group or "")
+    return JsonFinding.of(
+        finding, group_id=group and group.id, file=policy.origin, line=line_of(finding, lines),
+        instance_ids=[policy.instance_by_name[name].id for name in finding.instances],
+        used=_uses(policy, finding, by, top),
+    )  # fmt: skip
+
+
+def _uses(policy: Policy, finding: Finding, by: By, top: int | None) -> dict[str, Any] | None:
+    if finding.connections is None:
+        return None
+    folded = used(policy, finding, by, top or MOST_ROWS, fitting=False)
+    others = finding.connections - sum(row.connections for row in folded.rows)
+    left = JsonUsesLeft.of(None, rows=folded.left_rows, connections=others)
+    return JsonUses.of(folded, not_listed=left)

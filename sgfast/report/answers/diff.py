@@ -1,0 +1,243 @@
+"""A comparison of two policies, by captures and by the rules alone (SPEC 10.14, 12.6)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from sgfast.comparing import Change, DiffResult
+from sgfast.core.base.reasons import REASON_TABLE
+from sgfast.engine import PENDING, VERDICTS, Midstream, Mode
+from sgfast.json_types import Absent, Answer, Schema, at, one_of
+from sgfast.policy.model import Action, Direction
+from sgfast.policy.rule_text import rule_text
+from sgfast.reaching import Difference
+from sgfast.report.answers.reach import JsonReachRow
+from sgfast.report.answers.traffic import (
+    FOLDED_BY,
+    MOST_ROWS,
+    Damaged,
+    Decapsulated,
+    JsonEnd,
+    JsonExample,
+    JsonLeft,
+    JsonNearest,
+    JsonTraffic,
+    LeftOut,
+    nearest,
+)
+from sgfast.report.answers.values import Count, File, Number, ProviderId, Seconds, Time
+from sgfast.report.diff import blocking, blocking_verdict, passing_of, rule_words
+from sgfast.report.rollup import By, Row
+from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
+from sgfast.report.why import Reasons
+
+Verdict = Annotated[str, one_of(VERDICTS[:PENDING])]
+BlockingReason = Annotated[str, one_of(reason.word for reason in REASON_TABLE if reason.verdict != "allow")]
+
+
+class JsonDecider(Answer):
+    policy: Annotated[Literal["old", "new"], "The policy that has the rule."]
+    group: str
+    rule: str = at("rule.id")
+    action: Action = at("rule.action")
+    text: str = at(lambda decider: rule_text(decider.rule))
+
+
+class JsonDifferenceRow(JsonReachRow):
+    """Each of the sources may open connections to each of the destinations, for all of the services."""
+
+    rules: Annotated[list[JsonDecider], "The rules that make it."]
+
+
+class JsonVerdicts(Answer):
+    old: Verdict
+    new: Verdict
+    packets: Count
+
+
+class JsonChangedEnd(JsonEnd):
+    id: Annotated[ProviderId, "The provider's id of an instance, if the policy has it beside the name."]
+
+
+class JsonChangedExample(JsonExample):
+    packet: Annotated[Number, "The first that is changed, from 1 across all captures."]
+
+
+class JsonJudgement(Answer):
+    """A policy's judgement, by the filter that blocks under one of the policies."""
+
+    verdict: Verdict
+    reason: Annotated[BlockingReason | None, "Why it blocks; null: it lets pass."]
+    rule: Annotated[str | None, "The rule that decides, if it is one only."]
+    rules: Annotated[Count, "How many different rules decide."]
+
+
+class JsonChangedRow(JsonTraffic):
+    """Who reaches whom with which service, and what happens. Names are those of the policy that blocks."""
+
+    from_: JsonChangedEnd
+    to: JsonChangedEnd
+    first_time: Time
+    last_time: Time
+    example: Annotated[JsonChangedExample | None, "null: there was no room for addresses."]
+    answered: Count
+    direction: Annotated[Direction, "Whose filter blocks: inbound, that of the destination."]
+    old: JsonJudgement
+    new: JsonJudgement
+    nearest: Annotated[
+        list[JsonNearest],
+        "For no-rule: the rules of the policy that blocks which came nearest to allowing the row's largest kind of "
+        "traffic; they tie.",
+    ]
+
+
+class JsonChangedLeft(JsonLeft):
+    """The sums of the rows beyond --top."""
+
+    answered: Count = at("left_answered")
+
+
+class JsonChanged(Answer):
+    connections: Count
+    answered: Annotated[Count, "Of them, those the other end answered in the capture."]
+    packets: Annotated[Count, "Those of the connections that passed and are blocked, or the other way round."]
+    bytes: Count
+    rows: Annotated[
+        list[JsonChangedRow], "Those of which most were answered come first, then those with most connections."
+    ]
+    not_listed: JsonChangedLeft
+
+
+class JsonRuleEffect(Answer):
+    rule: str
+    group: str
+    group_id: ProviderId
+    status: Literal["removed", "added", "changed"]
+    old: Annotated[str | None, rule_words, "What it says, in words."]
+    new: Annotated[str | None, rule_words]
+    newly_denied: Count
+    newly_allowed: Count
+
+
+class JsonMoved(Answer):
+    old_rule: str
+    old_group: str
+    new_rule: str
+    new_group: str
+    connections: Count
+
+
+class JsonCaptureDiff(Answer):
+    """A comparison by captures."""
+
+    old: Annotated[File, "Where the policy is from."] = at("old.origin")
+    new: File = at("new.origin")
+    captures: Annotated[list[File], "Without captures there are no fields about traffic."]
+    mode: Mode
+    midstream: Midstream
+    vpc: str | None
+    packets: Count
+    bytes: Annotated[Count, "Original lengths on the wire."]
+    left_out: LeftOut
+    verdicts: Annotated[list[JsonVerdicts], "Packets by both policies' verdicts."]
+    by: Annotated[By, FOLDED_BY.format("the next two")]
+    newly_denied: Annotated[
+        JsonChanged,
+        "Connections that pass under OLD (allowed, or seen by no filter) and are blocked by NEW (denied or moot).",
+    ]
+    newly_allowed: Annotated[JsonChanged, "The other way round."]
+    rules: Annotated[
+        list[JsonRuleEffect], "Rules that are not in both policies as they are, and decided on such connections."
+    ]
+    moved: Annotated[list[JsonMoved], "Connections that both allow, by another rule."]
+    moved_not_listed: Count = at("moved_others")
+    first_time: Time | None = at("first_time_ns")
+    last_time: Time | None = at("last_time_ns")
+    elapsed_seconds: Seconds
+    packets_per_second: Seconds
+    damaged: Damaged
+    warnings: list[str]
+    decapsulated: Decapsulated | Absent
+
+
+class JsonDifference(Answer):
+    """A comparison by the rules alone."""
+
+    old: Annotated[File, "Where the policy is from."] = at("old.origin")
+    new: File = at("new.origin")
+    opened: Annotated[
+        list[JsonDifferenceRow],
+        "What may be opened under NEW and not under OLD, by the rules alone, in the names of NEW.",
+    ]
+    closed: Annotated[
+        list[JsonDifferenceRow],
+        "What may be opened under OLD and not under NEW, by the rules alone, in the names of OLD.",
+    ]
+    not_compared: Annotated[
+        str | None, "Why opened and closed are empty although nobody looked; null: they are what they say."
+    ] = at(lambda found: found.not_compared or None)
+
+
+class JsonDiff(JsonDifference, JsonCaptureDiff, published="diff"):
+    @classmethod
+    def _object_schema(cls, definitions: dict[str, Schema]) -> Schema:
+        """Return the schema, by which fields about traffic are there if there are captures."""
+        found = super()._object_schema(definitions)
+        of_rules = JsonDifference._object_schema({})["required"]
+        always = [name for name in found["required"] if name in (*of_rules, "captures", "warnings")]
+        of_traffic = [name for name in found["required"] if name not in always]
+        has_captures = {"properties": {"captures": {"minItems": 1}}}
+        return {**found, "required": always, "if": has_captures, "then": {"required": of_traffic}}
+
+
+def diff_answer(
+    found: Difference, result: DiffResult | None, warnings: list[str], by: By = "group", top: int | None = None
+) -> dict[str, Any]:
+    """Return the JSON object. ``result``: the comparison by captures, if there are some. ``by``: how its rows are
+    folded. ``top``: how many rows of a kind it has.
+    """
+    traffic = {"captures": []} if result is None else capture_diff(result, by, top)
+    return {**traffic, **JsonDifference.of(found), "warnings": warnings}
+
+
+def capture_diff(result: DiffResult, by: By = "group", top: int | None = None) -> dict[str, Any]:
+    """Return the fields of the JSON object that are about captures."""
+    pairs = sorted(result.verdicts.items())
+    changed = {
+        change.replace("-", "_"): _changed(result, change, rollup, by, top or MOST_ROWS)
+        for change, rollup in changed_rollups(result).items()
+    }
+    return JsonCaptureDiff.of(
+        result, by=by, **changed,
+        verdicts=[JsonVerdicts.of(None, old=old, new=new, packets=packets) for (old, new), packets in pairs],
+        rules=[JsonRuleEffect.of(each, group_id=_group_id(result, each.group)) for each in result.rules],
+    )  # fmt: skip
+
+
+def _changed(result: DiffResult, change: Change, rollup: ChangedRollup, by: By, most: int) -> dict[str, Any]:
+    folded, reasons = rollup.fold(change, by=by, most=most, fitting=False), Reasons(blocking(result, change))
+    rows = [_row(result, change, row, reasons) for row in folded.rows]
+    return JsonChanged.of(result.total(change), rows=rows, not_listed=folded)
+
+
+def _row(result: DiffResult, change: Change, row: Row, reasons: Reasons) -> dict[str, Any]:
+    ends = [
+        JsonChangedEnd.of(end, ends=number, id=_instance_id(result, end.text) if end.kind == "instance" else None)
+        for end, number in ((row.source, row.sources), (row.destination, row.destinations))
+    ]
+    blocked = JsonJudgement.of(row, verdict=blocking_verdict(row))
+    passed = JsonJudgement.of(passing_of(row), reason=None)
+    old, new = (passed, blocked) if change == "newly-denied" else (blocked, passed)
+    return JsonChangedRow.of(row, from_=ends[0], to=ends[1], old=old, new=new, nearest=nearest(row, reasons))
+
+
+def _group_id(result: DiffResult, name: str) -> str | None:
+    """The provider's id; that of the new policy where they differ."""
+    groups = (policy.group_by_name.get(name) for policy in (result.new, result.old))
+    return next((group.id for group in groups if group and group.id), None)
+
+
+def _instance_id(result: DiffResult, name: str) -> str | None:
+    """The provider's id; that of the new policy where they differ."""
+    instances = (policy.instance_by_name.get(name) for policy in (result.new, result.old))
+    return next((instance.id for instance in instances if instance and instance.id), None)

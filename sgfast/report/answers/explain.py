@@ -1,0 +1,116 @@
+"""Why a packet is allowed or denied (SPEC 10.13)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from sgfast.explaining import Explained, NearMiss, SideExplained
+from sgfast.json_types import Answer, at
+from sgfast.policy.document_reader import Lines
+from sgfast.policy.matching import End, Field, RuleInGroup
+from sgfast.policy.model import Action, Direction
+from sgfast.policy.rule_text import rule_text
+from sgfast.report.answers.values import Byte, File, Number, Port, Protocol, ProviderId, TextOrNull
+
+
+class JsonExplainedEnd(Answer):
+    address: Annotated[str, str]
+    instance: Annotated[str | None, "The instance that owns the address."] = at(lambda end: _owner(end, "name"))
+    vpc: str | None = at(lambda end: _owner(end, "vpc"))
+    id: ProviderId = at(lambda end: _owner(end, "id"))
+    device: Annotated[TextOrNull, "The provider's id of the machine."] = at(lambda end: _owner(end, "device"))
+    label: Annotated[TextOrNull, "The provider's name, if it is not the instance's name."] = at(
+        lambda end: _owner(end, "label")
+    )
+    assumed: Annotated[bool, "The policy does not have the instance: --as-if-in assumes it."]
+
+
+def _owner(end: End, field: str) -> Any:
+    return None if end.instance is None else getattr(end.instance, field)
+
+
+class JsonRule(Answer):
+    rule: str = at("rule.id")
+    group: str
+    group_id: ProviderId
+    action: Action = at("rule.action")
+    priority: Annotated[int, {"minimum": 1, "maximum": 100}] = at("rule.priority")
+    text: Annotated[str, "The rule in words."] = at(lambda found: rule_text(found.rule))
+    line: Annotated[Number | None, "In the policy's document."]
+
+
+class JsonMisfit(Answer):
+    field: Field
+    wanted: str
+    has: str
+    why: TextOrNull
+
+
+class JsonNearMiss(JsonRule):
+    action: Literal["allow"] = at("rule.action")
+    misfits: Annotated[list[JsonMisfit], {"minItems": 1}]
+
+
+class JsonSide(Answer):
+    """One instance's rules and their verdict; null for an end that is no instance, or where no filter is asked."""
+
+    instance: str = at("instance.name")
+    direction: Direction
+    groups: list[str] = at("instance.security_groups")
+    reached: Annotated[bool, "Whether this filter judged the packet; if not, the rest is what it would have said."]
+    verdict: Action
+    reason: Literal["rule", "no-rule", "deny-rule", "invalid", "infrastructure"]
+    winner: JsonRule | None
+    also_match: Annotated[list[JsonRule], "In the order in which they would win."]
+    nearest: Annotated[
+        list[JsonNearMiss],
+        "Where no rule matches: the allow rules that fail on the fewest fields, in document order.",
+    ]
+
+
+class JsonExplain(Answer, published="explain"):
+    policy: File = at("policy.origin")
+    vpc: Annotated[str, "The VPC in which the addresses were looked up."]
+    from_: JsonExplainedEnd
+    to: JsonExplainedEnd
+    protocol: Protocol
+    port: Annotated[Port | None, "The destination's."]
+    sport: Annotated[Port | None, "The source's, if one was asked for; no rule looks at it."]
+    icmp_type: Byte | None
+    icmp_code: Byte | None
+    verdict: Literal["allow", "deny", "out-of-scope", "local", "exempt"]
+    reason: Literal["rule", "no-rule", "deny-rule", "invalid", "vpc-isolated", "infrastructure"] | None
+    note: Annotated[TextOrNull, "What the reason leaves open, for people."]
+    choices: Annotated[
+        list[str],
+        "Which addresses were taken where there was a choice, what was assumed, by which instance an end is in a "
+        "group, and which instances of VPCs that are not peered have an end's address.",
+    ]
+    egress: JsonSide | None
+    ingress: JsonSide | None
+
+
+def explain_answer(explained: Explained, lines: Lines) -> dict[str, Any]:
+    """Return the JSON object. ``lines`` gives the lines of rules in the document, as far as they are known."""
+
+    def end(found: End) -> dict[str, Any]:
+        return JsonExplainedEnd.of(found, assumed=found.instance in explained.assumed)
+
+    def rule(found: RuleInGroup | NearMiss, kind: type[JsonRule] = JsonRule) -> dict[str, Any]:
+        group = explained.policy.group_by_name[found.group]
+        return kind.of(found, group_id=group.id, line=lines.get(("rules", found.rule.id)))
+
+    def side(found: SideExplained | None) -> dict[str, Any] | None:
+        if found is None:
+            return None
+        return JsonSide.of(
+            found,
+            winner=None if found.winner is None else rule(found.winner),
+            also_match=map(rule, found.also_match),
+            nearest=[rule(miss, JsonNearMiss) for miss in found.nearest],
+        )
+
+    return JsonExplain.of(
+        explained, from_=end(explained.source), to=end(explained.destination), egress=side(explained.egress),
+        ingress=side(explained.ingress),
+    )  # fmt: skip

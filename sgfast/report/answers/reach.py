@@ -1,0 +1,61 @@
+"""Who may open connections to whom, by the rules alone (SPEC 12.3)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from sgfast.json_types import Answer, at
+from sgfast.reaching.names import PartKind
+from sgfast.report.answers.values import File, Text, TextOrNull
+
+_ALL_EXCEPT = "all except "
+
+
+class JsonPart(Answer):
+    kind: Annotated[
+        PartKind,
+        "any: all addresses. instances: all instances. address-group, network and internet: those of its addresses "
+        "that no instance owns.",
+    ]
+    name: Annotated[TextOrNull, "Of the group or instance, or the CIDR."]
+    except_: Annotated[
+        list[str],
+        "Of a network and of the internet: the CIDRs within it that do not count. Of instances: the groups and "
+        "instances.",
+    ] = at("without")
+    addresses: Annotated[
+        list[str] | None,
+        "Of an instance: the CIDRs of it that count. Of the internet: the CIDR whose public addresses count. null: "
+        "all.",
+    ] = at(lambda part: part.addresses or None)
+
+
+Parts = Annotated[list[JsonPart], {"minItems": 1}]
+
+
+class JsonReachRow(Answer):
+    """Each of the sources may open connections to each of the destinations, for all of the services."""
+
+    from_: Parts = at("sources")
+    to: Parts = at("destinations")
+    ip_versions: Annotated[list[Literal[4, 6]], {"minItems": 1}] = at("families")
+    services: Annotated[
+        list[Text],
+        {"minItems": 1},
+        "all, tcp, tcp/80,8000-8080, icmp echo-request, icmp/9-10, protocols 2-5, ...",
+    ] = at(lambda row: row.services.removeprefix(_ALL_EXCEPT).split("; "))
+    all_services_except_these: Annotated[bool, "The row is for all other services."] = at(
+        lambda row: row.services.startswith(_ALL_EXCEPT)
+    )
+
+
+class JsonReach(Answer, published="reach"):
+    policy: File = at("policy.origin")
+    from_: Annotated[str, "The sources that were asked for: a name, a network, internet or any."] = at("sources.name")
+    to: Annotated[str, "The destinations that were asked for."] = at("destinations.name")
+    services: Annotated[str, "The services that were asked for."] = at("asked")
+    rows: Annotated[
+        list[JsonReachRow],
+        "Together they say exactly what may open a connection. A combination may be in several rows.",
+    ]
+    warnings: list[str]

@@ -1,0 +1,197 @@
+"""The totals of a replay (SPEC 10.2, 10.7)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from sgfast.core.base.reasons import REASON_TABLE
+from sgfast.engine import PENDING, VERDICTS
+from sgfast.json_types import Absent, Answer, at, one_of
+from sgfast.policy.model import Action, Direction
+from sgfast.replaying import ReplayResult
+from sgfast.replaying.results import LISTED_CUTS
+from sgfast.report.answers.traffic import (
+    FOLDED_BY,
+    MOST_ROWS,
+    Damaged,
+    Decapsulated,
+    JsonLeft,
+    JsonNearest,
+    JsonTraffic,
+    LeftOut,
+    nearest,
+)
+from sgfast.report.answers.values import Byte, Count, Number, Port, Protocol, Seconds, Text, Time
+from sgfast.report.rollup import By, Part, Rollup
+from sgfast.report.why import Reasons
+
+#: The fields of the summary, and the parts that they list.
+LISTS: tuple[tuple[str, Part], ...] = (
+    ("would_break", "would-break"), ("denied", "denied"), ("unanswered", "unanswered"), ("allowed", "allowed"),
+)  # fmt: skip
+_VERDICTS = [*VERDICTS[:PENDING]]
+_CONNECTIONS = ["opened", "denied", "disconnected", "inferred"]
+# Denials that follow a cut are in no list.
+_ROW_REASONS = [
+    "rule", "established", "inferred", "refused", "silent",
+    *(reason.word for reason in REASON_TABLE if reason.verdict == "deny" and reason.word != "disconnected"),
+]  # fmt: skip
+
+
+class JsonRow(JsonTraffic):
+    connections: Annotated[Count, "In denied: the attempts that these packets began."]
+    packets: Annotated[Count, "Denied packets; 0 for what was allowed."]
+    reason: Annotated[
+        str, one_of(_ROW_REASONS),
+        "The word of SPEC 10.3; established: another side knew the connection already. refused, silent: what the "
+        "instance did, in unanswered.",
+    ]  # fmt: skip
+    direction: Annotated[Direction, "Whose filter judged: inbound, that of the destination."]
+    rule: Annotated[str | None, "The rule that decided, if it was one only."]
+    nearest: Annotated[
+        list[JsonNearest],
+        "For no-rule: the rules that came nearest to allowing the row's largest kind of traffic; they tie.",
+    ]
+
+
+class JsonNotListed(Answer):
+    would_break: JsonLeft
+    denied: JsonLeft
+    unanswered: JsonLeft
+    allowed: JsonLeft
+
+
+class JsonRuleHits(Answer):
+    rule: Text = at("rule.id")
+    group: Text
+    connections: Count
+    packets: Count
+    bytes: Count
+
+
+class JsonCut(Answer):
+    protocol: Protocol
+    initiator: str
+    initiator_port: Port | None
+    responder: str
+    responder_port: Port | None
+    icmp_type: Byte | None
+    icmp_code: Byte | None
+    finished: Annotated[bool, "Closed or reset when it was cut, only not yet forgotten."]
+    packets_after: Count
+    outcome: Annotated[
+        Literal["back", "denied", "never"], "Whether the same addresses and ports were opened again, and allowed."
+    ]
+    time: Annotated[Time | None, "When it came back, or first tried to."] = at("again_ns")
+    turned: Annotated[bool, "What came back was opened by the other end."]
+    egress_rule: Annotated[str | None, "The rule it came back under, of the sender's side."]
+    ingress_rule: str | None
+
+
+class JsonChange(Answer):
+    time: Time = at("at_ns")
+    change: Annotated[str, "The operation and whom it concerns."] = at("text")
+    disconnected: Count
+    came_back: Annotated[
+        Count | None,
+        "How many of them were opened again by a packet that was allowed. Null: the reference engine does not follow "
+        "them.",
+    ]
+    denied_again: Annotated[Count | None, "How many tried to open again and were denied, and never came back."]
+    packets_after: Annotated[
+        Count | None,
+        "Their packets that came after the cut and open nothing: in the changed world retransmissions at most.",
+    ]
+    finished: Annotated[
+        Count | None, "How many of those that were cut were closed or reset already, so that nothing was lost."
+    ]
+    connections: Annotated[
+        list[JsonCut],
+        {"maxItems": LISTED_CUTS},
+        f"What became of each, most packets after the cut first; at most {LISTED_CUTS} a change.",
+    ]
+
+
+class JsonContradicted(Answer):
+    line: Number = at("expectation.line")
+    name: str = at("expectation.name")
+    expectation: str = at("expectation.text")
+    verdict: Action = at("expectation.verdict")
+    connections: Count
+
+
+class JsonExpected(Answer):
+    file: str = at("origin")
+    meant: Annotated[Count, "Answered connections that are denied as they are meant to be."]
+    contradicted: Annotated[list[JsonContradicted], "Expectations, and how many connections got another verdict."]
+
+
+class JsonStage(Answer):
+    stage: Literal["index", "read", "judge", "gather"] = at("name")
+    tasks: Count
+    elapsed_seconds: Annotated[Seconds, "From its beginning to its end."]
+    task_seconds: Annotated[Seconds, "Of all its tasks together."]
+    packets: Count
+    bytes_moved: Annotated[Count, "Written to the run's folder, or read from it."]
+
+
+class JsonCluster(Answer):
+    scheduler: Annotated[str, "Its address, or: local cluster."]
+    workers: Count
+    shards: Number
+    segments_found: Annotated[
+        Count, "Captures, or ranges of one, that an earlier replay with the same --resume had read."
+    ]
+    stages: list[JsonStage]
+
+
+class JsonReplay(Answer, published="summary", command="replay"):
+    packets: Count
+    bytes: Annotated[Count, "Original lengths on the wire."]
+    left_out: LeftOut
+    verdicts: Annotated[dict[str, Count], {"propertyNames": one_of(_VERDICTS), "required": _VERDICTS}]
+    reasons: Annotated[
+        dict[str, Count],
+        {"propertyNames": one_of(reason.word for reason in REASON_TABLE)},
+        "Packets by reason; those that came up.",
+    ]
+    connections: Annotated[
+        dict[str, Count],
+        {"propertyNames": one_of(_CONNECTIONS), "required": _CONNECTIONS},
+        "One between two instances counts once.",
+    ]
+    rules: Annotated[list[JsonRuleHits], "Every rule, in document order; packets and bytes include replies."]
+    by: Annotated[By, FOLDED_BY.format("the next four lists")]
+    would_break: Annotated[list[JsonRow], "Denied connections that the other end answered in the capture, most first."]
+    denied: Annotated[list[JsonRow], "Denied packets, most first, those of would_break included."]
+    unanswered: Annotated[
+        list[JsonRow], "Connections that the groups allow and the instance refused, or never answered."
+    ]
+    allowed: Annotated[list[JsonRow], "Connections that the groups allow, without those of unanswered."]
+    not_listed: Annotated[JsonNotListed, "What the rows beyond --top add up to, by list."]
+    first_time: Time | None = at("first_time_ns")
+    last_time: Time | None = at("last_time_ns")
+    elapsed_seconds: Annotated[Seconds, "Reading and judging, without start-up."]
+    packets_per_second: Seconds
+    damaged: Damaged
+    warnings: list[str]
+    changes: Annotated[
+        list[JsonChange],
+        "Changes of the policy (--changes) in the order they took effect; those after the last packet are not here.",
+    ]
+    changes_left: Annotated[Count, "Changes that would come after the last packet, and so took no effect."]
+    expected: Annotated[JsonExpected | Absent, "With --expect: how connections relate to what is meant."]
+    cluster: Annotated[JsonCluster | Absent, "Of a replay on a cluster (--dask): where it ran, and how long what took."]
+    decapsulated: Decapsulated | Absent
+
+
+def replay_answer(result: ReplayResult, *, by: By = "group", top: int | None = None) -> dict[str, Any]:
+    """Return the JSON object. ``by``: how the lists of what would break, was denied or not answered are folded.
+    ``top``: how many rows they have. With the reference engine they are empty.
+    """
+    rollup, reasons = Rollup(result.policy, result.kinds), Reasons(result.policy)
+    folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS, fitting=False) for name, part in LISTS}
+    lists = {
+        name: [JsonRow.of(row, nearest=nearest(row, reasons)) for row in each.rows] for name, each in folded.items()
+    }
+    return JsonReplay.of(result, by=by, **lists, not_listed=JsonNotListed.of(None, **folded))

@@ -1,0 +1,113 @@
+"""Suggested rules, and what they leave out (SPEC 10.15)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from sgfast.json_types import Answer, at
+from sgfast.policy.model import Direction
+from sgfast.policy.protocols import protocol_name
+from sgfast.report.answers.traffic import (
+    FOLDED_BY,
+    MOST_ROWS,
+    JsonExample,
+    JsonLeft,
+    JsonTraffic,
+    LeftOut,
+)
+from sgfast.report.answers.values import Byte, Count, PortRange, Printable, ProviderId, Time
+from sgfast.report.rollup import By
+from sgfast.report.rollup.observed import ObservedRollup
+from sgfast.report.suggestion import peer_name
+from sgfast.suggesting import LeftOut as LeftOutTraffic
+from sgfast.suggesting import Suggestion
+
+
+class JsonEvidence(Answer):
+    connections: Count = at("evidence.connections")
+    packets: Count = at("evidence.packets")
+    bytes: Count = at("evidence.bytes")
+    first_time: Time | None = at("evidence.first_ns")
+    last_time: Time | None = at("evidence.last_ns")
+    examples: list[str] = at("evidence.examples")
+
+
+class _RuleHead(Answer):
+    rule: str = at("rule.id")
+    group: str
+    group_id: ProviderId
+    direction: Direction = at("rule.direction")
+    ethertype: Literal["IPv4", "IPv6"] = at(lambda found: f"IPv{found.rule.ethertype}")
+    protocol: str | int = at(lambda found: _protocol(found.rule.protocol))
+    ports: Annotated[list[PortRange] | None, "Ranges, first and last port."] = at("rule.ports")
+    icmp_type: Byte | None = at("rule.icmp_type")
+    peer: Annotated[str, "A group's name, or a CIDR."] = at(lambda found: peer_name(found.rule))
+
+
+def _protocol(number: int | None) -> str | int:
+    return "all" if number is None else protocol_name(number) or number
+
+
+class JsonSuggestedRule(JsonEvidence, _RuleHead):
+    pass
+
+
+class JsonSuggestedExample(JsonExample):
+    packet: Annotated[None, "Not known here."]
+
+
+class JsonObserved(JsonTraffic):
+    """Who reaches whom with which service, in the names of the suggested policy."""
+
+    example: JsonSuggestedExample | None
+
+
+class _LeftOutHead(Answer):
+    reason: str
+
+
+class JsonLeftOutTraffic(JsonEvidence, _LeftOutHead):
+    rows: Annotated[
+        list[JsonObserved],
+        "Those with most connections come first; empty if there was no room to tell them apart.",
+    ]
+    not_listed: JsonLeft
+
+
+class JsonReplayed(Answer):
+    """The captures replayed through the suggested policy."""
+
+    claimed: Count
+    allowed: Count
+    also_allowed: Count
+    matches: bool
+
+
+class JsonSuggestion(Answer, published="suggestion", command="suggest"):
+    captures: list[Printable]
+    rules: list[JsonSuggestedRule]
+    groups: Count
+    instances: Count
+    by: Annotated[Literal["group", "instance", "address", "service"], FOLDED_BY.format("left_out")]
+    left_out: Annotated[list[JsonLeftOutTraffic], "Connections no rule is suggested for."]
+    other_packets: Annotated[dict[str, Count], "Packets of no connection, by verdict or reason."]
+    packets_left_out: LeftOut
+    check: JsonReplayed
+    policy: Annotated[str, "The policy as YAML."] = at("text")
+    damaged: Annotated[Printable | None, str]
+    warnings: list[str]
+
+
+def suggestion_answer(found: Suggestion, by: By = "group", top: int | None = None) -> dict[str, Any]:
+    """Return the JSON object. ``by``: how what is left out is folded. ``top``: how many rows it has for a reason."""
+    groups = found.policy.group_by_name
+    return JsonSuggestion.of(
+        found, by=by, groups=len(found.policy.security_groups), instances=len(found.policy.instances),
+        rules=[JsonSuggestedRule.of(each, group_id=groups[each.group].id) for each in found.rules],
+        left_out=[_left_out(found, each, by, top or MOST_ROWS) for each in found.left_out],
+    )  # fmt: skip
+
+
+def _left_out(found: Suggestion, left: LeftOutTraffic, by: By, most: int) -> dict[str, Any]:
+    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, fitting=False)
+    return JsonLeftOutTraffic.of(left, rows=folded.rows, not_listed=folded)

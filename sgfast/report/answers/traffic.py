@@ -1,0 +1,104 @@
+"""Types of objects about captured traffic: who reaches whom, and what of the captures was not judged."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import Annotated, Any
+
+from sgfast.json_types import Answer, at
+from sgfast.report.answers.values import Byte, Count, File, Number, Port, Protocol, Time
+from sgfast.report.rollup import Row
+from sgfast.report.rollup.ends import EndKind
+from sgfast.report.why import Reasons
+
+#: Default limit of the rows of each list. More are for ``--connections``.
+MOST_ROWS = 1000
+FOLDED_BY = "What the rows of {} are folded by (--by)."
+
+
+class JsonLeftOut(Answer):
+    before_start: Annotated[Count | None, "null: there was no --start."]
+    after_end: Annotated[Count | None, "At --end or later."]
+    filter: Annotated[Count | None, "What --filter does not match."]
+    duplicates: Annotated[Count | None, "Copies that --dedup found."]
+
+
+LeftOut = Annotated[
+    JsonLeftOut | None,
+    "Packets of the captures that were not judged, by why; null: all of them were to be judged.",
+]
+Decapsulated = Annotated[
+    dict[str, Count],
+    {"propertyNames": {"enum": ["vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe"]}},
+    "Tunnels taken off packets (--decap), by kind; those that came up. Not there without --decap.",
+]
+
+
+class JsonDamage(Answer):
+    file: File
+    offset: Annotated[Count, "Bytes into the file; once it is decompressed, if it was compressed."]
+    packet: Annotated[Number, "1-based number, in this file, of the packet that could not be read."]
+    cause: str
+
+
+Damaged = Annotated[JsonDamage | None, "Where and how a capture is damaged; everything before is reported."]
+
+
+class JsonEnd(Answer):
+    name: str = at("text")
+    kind: Annotated[
+        EndKind,
+        "groups: the security groups that the instances have in common, with commas; network: a CIDR that a rule "
+        "names; any: the row is not about ends.",
+    ]
+    ends: Annotated[Count, "How many different instances or addresses it stands for."]
+
+
+class JsonExample(Answer):
+    packet: Annotated[Number | None, "The number of the first packet among those of all captures."] = at(
+        lambda example: example.packet or None
+    )
+    time: Time = at("time_ns")
+    from_: str = at("source")
+    to: str = at("destination")
+    protocol: Protocol = at("service.protocol")
+    port: Port | None = at("service.port")
+    icmp_type: Byte | None = at("service.icmp_type")
+    icmp_code: Byte | None = at("service.icmp_code")
+
+
+class JsonUse(Answer):
+    """Who reaches whom with which service."""
+
+    from_: JsonEnd = at(lambda row: JsonEnd.of(row.source, ends=row.sources))
+    to: JsonEnd = at(lambda row: JsonEnd.of(row.destination, ends=row.destinations))
+    service: Annotated[str, "tcp/5432; several with commas; tcp (412 ports) or 7 services where they are many."]
+    connections: Count
+
+
+class JsonTraffic(JsonUse):
+    """Who reaches whom with which service, and how much it is."""
+
+    packets: Count
+    bytes: Count
+    first_time: Time | None = at("first_ns")
+    last_time: Time | None = at("last_ns")
+    example: JsonExample | None
+
+
+class JsonNearest(Answer):
+    rule: str = at(itemgetter(0))
+    differs: list[str] = at(itemgetter(1))
+
+
+def nearest(row: Row, reasons: Reasons) -> list[Any]:
+    """The values of a list of ``JsonNearest``."""
+    return [] if row.kind is None else reasons.nearest_rules(row.kind)
+
+
+class JsonLeft(Answer):
+    """The sums of the rows beyond --top."""
+
+    rows: Count = at("left_rows")
+    connections: Count = at("left_connections")
+    packets: Count = at("left_packets")

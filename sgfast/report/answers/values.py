@@ -1,0 +1,33 @@
+"""Types of values that several answers have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from sgfast.policy.protocols import protocol_name
+from sgfast.report.amounts import time_text
+from sgfast.report.names import as_text
+from sgfast.system.names import printable
+
+Count = Annotated[int, {"minimum": 0}]
+Number = Annotated[int, {"minimum": 1}]
+Byte = Annotated[int, {"minimum": 0, "maximum": 255}]
+Port = Annotated[int, {"minimum": 0, "maximum": 65535}]
+PortRange = Annotated[list[Port], {"minItems": 2, "maxItems": 2}]
+Seconds = Annotated[float, {"minimum": 0}]
+#: A time in nanoseconds.
+Time = Annotated[
+    str, {"pattern": r"^-?[0-9]+\.[0-9]{9}$"}, "Seconds since the Unix epoch, with nine decimals.", time_text
+]
+Text = Annotated[str, {"minLength": 1}]
+#: The empty text is null.
+TextOrNull = Annotated[str | None, lambda text: text or None]
+#: A name of a file, whose bytes that are no text are escaped.
+File = Annotated[str, as_text]
+#: A text whose characters that cannot be printed are escaped.
+Printable = Annotated[str, printable]
+#: A protocol's number.
+Protocol = Annotated[
+    Text | Byte, "IANA's keyword in lower case, else the number.", lambda number: protocol_name(number) or number
+]
+ProviderId = Annotated[TextOrNull, "The provider's id, if the policy has it beside the name."]
