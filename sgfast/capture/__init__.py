@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from sgfast.lazy import on_demand
 
 if TYPE_CHECKING:
-    from sgfast.capture.damage import Damage as Damage
     from sgfast.capture.reader import CaptureReader as CaptureReader
     from sgfast.capture.reader import open_capture as open_capture
+    from sgfast.capture.streams import Damage as Damage
 
 # Commands that read no capture should not wait for all that reads one.
 __getattr__ = on_demand(
-    __name__, {"sgfast.capture.damage": ("Damage",), "sgfast.capture.reader": ("CaptureReader", "open_capture")}
+    __name__, {"sgfast.capture.streams": ("Damage",), "sgfast.capture.reader": ("CaptureReader", "open_capture")}
 )

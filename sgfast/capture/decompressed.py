@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 
 from sgfast.capture import gzip_files
 from sgfast.capture.compression import Compression, Decompressor, uses_zlib_ng
-from sgfast.capture.gzip_files import MOST_BGZIP, PIECES, FileBytes, Inflated, Input, inflate, lacks_bgzip_end
+from sgfast.capture.gzip_files import MOST_BGZIP, PIECES, FileBytes, GzipInput, Inflated, inflate, lacks_bgzip_end
 from sgfast.capture.streams import BinaryStream
 from sgfast.system import usable_processors
 
@@ -179,7 +179,7 @@ class _Inflating(_Thread):
     run = staticmethod(inflate)
 
     def __init__(self, file: FileBytes) -> None:
-        self._input = Input(file)
+        self._input = GzipInput(file)
         super().__init__(self._input)
         self._handed_out: memoryview | None = None
         for _ in range(PIECES):

@@ -70,7 +70,7 @@ class _LeftToDecompressor(Exception):
     pass
 
 
-class Input(io.RawIOBase):
+class GzipInput(io.RawIOBase):
     """The file, for the reader."""
 
     def __init__(self, file: FileBytes) -> None:
@@ -110,7 +110,7 @@ class Inflated(NamedTuple):
     bytes_taken: int
 
 
-def inflate(source: Input, free: SimpleQueue[memoryview | None], made: SimpleQueue[Inflated | None]) -> None:
+def inflate(source: GzipInput, free: SimpleQueue[memoryview | None], made: SimpleQueue[Inflated | None]) -> None:
     """Fill free rooms with output until there is no more, or no more room (None). The last of ``made`` is empty, or
     None if a ``Decompressor`` has to read the file.
     """

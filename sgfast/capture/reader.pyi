@@ -3,9 +3,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Literal, Self
 
-from sgfast.capture.damage import Damage
 from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.capture.streams import BinaryStream
+from sgfast.capture.streams import BinaryStream, Damage
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 

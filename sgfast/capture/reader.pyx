@@ -24,14 +24,13 @@ from sgfast.core.base.frames cimport POSITION_BITS, Frame
 from sgfast.core.wire.link cimport LINK_WITHOUT_IP, kind_of_link
 
 from sgfast.capture.compression import compression_of
-from sgfast.capture.damage import Damage
 from sgfast.capture.decompressed import DecompressedStream
 from sgfast.capture.following import FollowedFile, following
 from sgfast.capture.lookalikes import looks_like
+from sgfast.capture.streams import STANDARD_INPUT, Damage, open_stream, wait_until_readable
 from sgfast.core.wire.link import link_type_name
-from sgfast.system.names import printable
-from sgfast.capture.streams import STANDARD_INPUT, open_stream, wait_until_readable
 from sgfast.errors import CaptureError, NoCapture
+from sgfast.system.names import printable
 
 
 cdef enum:

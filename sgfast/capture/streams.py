@@ -1,10 +1,11 @@
-"""Opening capture streams, and waiting for data on non-blocking ones."""
+"""Opening capture streams, waiting for data on non-blocking ones, and where a capture is damaged."""
 
 import errno
 import os
 import select
 import sys
 import time
+from dataclasses import dataclass
 from typing import Protocol
 
 from sgfast.capture.urls import is_url, open_url
@@ -64,3 +65,18 @@ def open_stream(path: str | os.PathLike[str]) -> tuple[BinaryStream, str, bool]:
     except ValueError as error:
         cause = f"cannot be opened: {error}"
     raise CaptureError(f"{printable(path)}: {cause}")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """The first record or block of ``file`` that could not be read. Everything before it was read."""
+
+    file: str
+    offset: int  # byte offset of the record or block
+    packet: int  # 1-based number of the packet that could not be read
+    cause: str
+    decompressed: bool = False  # the offset counts decompressed bytes
+
+    def __str__(self) -> str:
+        where = f"byte {self.offset} once decompressed" if self.decompressed else f"byte {self.offset}"
+        return f"{printable(self.file)}: damaged at {where}, packet {self.packet}: {self.cause}"

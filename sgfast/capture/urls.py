@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from sgfast.errors import CaptureError
@@ -59,16 +60,14 @@ class UrlStream:
         self._file = file
 
     def readinto(self, buffer: memoryview) -> int:
-        try:
-            return int(self._file.readinto(buffer))
-        except (OSError, ValueError):
-            raise
-        except Exception as error:
-            raise OSError(cause_of(error)) from error
+        return self._call(self._file.readinto, buffer)
 
     def seek(self, offset: int) -> int:
+        return self._call(self._file.seek, offset)
+
+    def _call(self, method: Callable[[Any], Any], argument: Any) -> int:
         try:
-            return int(self._file.seek(offset))
+            return int(method(argument))
         except (OSError, ValueError):
             raise
         except Exception as error:

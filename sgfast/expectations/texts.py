@@ -86,14 +86,18 @@ def _line(rule: Rule, lines: Lines, form: str) -> str:
     return "" if line is None else form.format(line)
 
 
+def _but(expectation: Expectation, found: str) -> str:
+    why = f" because: {expectation.why}" if expectation.why else ""
+    return f"{expectation.text} {_WANTED[expectation.verdict]}{why}, but {found}"
+
+
 def failure_text(outcome: Outcome, lines: Lines) -> str:
     """Why an expectation fails, as the message of a test: one line that says what happens, and one for each rule that
     decides, or that is nearest.
     """
     expectation, found = outcome.expectation, outcome.counterexample
     assert found is not None
-    why = f" because: {expectation.why}" if expectation.why else ""
-    text = [f"{expectation.text} {_WANTED[expectation.verdict]}{why}, but {sentence(found)}"]
+    text = [_but(expectation, sentence(found))]
     for rule, misfits in _deciding(found):
         place = _line(rule, lines, f"{shown_origin(found.policy.origin)}:{{}}: ")
         missed = "; ".join(f"{each.field}: wants {each.wanted}, the packet has {each.has}" for each in misfits)
@@ -124,8 +128,7 @@ def expectations_junit(proof: Proof) -> str:
         if outcome.counterexample is not None:
             message = printable(sentence(outcome.counterexample))
             failure = SubElement(case, "failure", {"message": message, "type": f"expected-{expectation.verdict}"})
-            why = f" because: {expectation.why}" if expectation.why else ""
-            failure.text = printable(f"{expectation.text} {_WANTED[expectation.verdict]}{why}, but {message}")
+            failure.text = printable(_but(expectation, message))
         elif outcome.word == "empty":
             SubElement(case, "skipped", {"message": printable("; ".join(outcome.warnings))})
     indent(suites)

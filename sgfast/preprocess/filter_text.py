@@ -47,7 +47,7 @@ _TEST_WANTED = f"one of {', '.join((*_KINDS, *_WAYS, *_FAMILIES, *_PROTOCOLS))}"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FilterStep:
     """One instruction of a filter program."""
 
     operation: Literal["and", "or", "not", "family", "protocol", "address", "ports"]
@@ -79,7 +79,7 @@ class _Qualifiers:
     kind: str = "host"
 
 
-def parse_filter(text: str) -> list[Step]:
+def parse_filter(text: str) -> list[FilterStep]:
     """Return the program of an expression. ReadingError gives the column and what was expected there."""
     return _Parser(text).program()
 
@@ -91,11 +91,11 @@ class _Parser:
         self._tokens = _tokens(text)
         self._at = 0
         self._depth = 0
-        self._steps: list[Step] = []
+        self._steps: list[FilterStep] = []
         #: The qualifiers that a bare value takes over.
         self._last: _Qualifiers | None = None
 
-    def program(self) -> list[Step]:
+    def program(self) -> list[FilterStep]:
         self._expression(None)
         if self._word():
             self._refuse('"and", "or" or the end')
@@ -125,7 +125,7 @@ class _Parser:
         while self._word() in _JOINS:
             join: Literal["and", "or"] = "and" if self._take() == "and" else "or"
             self._term(within)
-            self._steps.append(Step(join))
+            self._steps.append(FilterStep(join))
 
     def _term(self, within: _Qualifiers | None) -> None:
         negated = False
@@ -139,7 +139,7 @@ class _Parser:
         else:
             self._test()
         if negated:
-            self._steps.append(Step("not"))
+            self._steps.append(FilterStep("not"))
 
     def _parenthesised(self, within: _Qualifiers | None) -> None:
         if self._depth == MOST_DEPTH:
@@ -213,20 +213,20 @@ class _Parser:
         else:
             first, last = self._ports(kind)
             protocol = _PROTOCOLS[qualifiers.protocol][0] if qualifiers.protocol else 0
-            step = Step("ports", protocol=protocol, first=first, last=last)
+            step = FilterStep("ports", protocol=protocol, first=first, last=last)
         self._at += 1
         self._steps.append(replace(step, way=qualifiers.way))
 
     # Values
 
-    def _protocol(self, family: int) -> Step:
+    def _protocol(self, family: int) -> FilterStep:
         word = self._word().removeprefix("\\")
         number = _PROTOCOLS[word][0] if word in _PROTOCOLS else _number(word, 255)
         if number is None:
             self._refuse(_VALUES["proto"])
-        return Step("protocol", family=family, protocol=number)
+        return FilterStep("protocol", family=family, protocol=number)
 
-    def _address(self, kind: str, family: int) -> Step:
+    def _address(self, kind: str, family: int) -> FilterStep:
         word = self._word()
         try:
             written = _completed(word) if kind == "net" else word
@@ -240,7 +240,7 @@ class _Parser:
             self._refuse("a network", f": it has host bits set; write {network}")
         if family and network.version != family:
             self._refuse(f"an IPv{family} {'address' if kind == 'host' else 'network'}")
-        return Step("address", family=network.version, network=network)
+        return FilterStep("address", family=network.version, network=network)
 
     def _ports(self, kind: str) -> tuple[int, int]:
         word = self._word()
@@ -301,8 +301,8 @@ def _completed(network: str) -> str:
     return f"{'.'.join([*octets, *zeros])}/{prefix if slash else 8 * len(octets)}"
 
 
-def _protocol_step(word: str) -> Step:
+def _protocol_step(word: str) -> FilterStep:
     if word in _FAMILIES:
-        return Step("family", family=_FAMILIES[word])
+        return FilterStep("family", family=_FAMILIES[word])
     number, family = _PROTOCOLS[word]
-    return Step("protocol", family=family, protocol=number)
+    return FilterStep("protocol", family=family, protocol=number)

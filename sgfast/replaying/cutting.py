@@ -47,7 +47,7 @@ def both_left_out(a: PacketsLeftOut | None, b: PacketsLeftOut | None) -> Packets
     return PacketsLeftOut(*(y if x is None else x if y is None else x + y for x, y in pairs))
 
 
-class Step(Protocol):
+class CuttingStep(Protocol):
     """Remove frames from a batch, in place. The batch has frames before, but may be empty afterwards."""
 
     def apply(self, batch: FrameBatch) -> None: ...
@@ -67,7 +67,7 @@ class Cutting:
         self._window: Window | None = None
         self._filter = None if reading.filter is None else Filter(reading.filter)
         self.dedup = Dedup()
-        self._steps: list[Step] | None = None
+        self._steps: list[CuttingStep] | None = None
         self._packets = self._looked_at = self._copies = 0
 
     def apply(self, batch: FrameBatch) -> None:
@@ -89,7 +89,7 @@ class Cutting:
                 self._looked_at += packets
                 self._copies += copies
 
-    def _begin(self, time_ns: int) -> list[Step]:
+    def _begin(self, time_ns: int) -> list[CuttingStep]:
         if self.first_ns is None:
             self.first_ns = time_ns
         if self._start is not None and self._end is not None:

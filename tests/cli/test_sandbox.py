@@ -31,10 +31,10 @@ from command import (
     write_policy,
 )
 
-from sgfast import sandbox, seccomp
 from sgfast.cli import main
 from sgfast.cli.options import FileName
 from sgfast.errors import SandboxError
+from sgfast.system import sandbox
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -53,7 +53,7 @@ def steady(text: str) -> str:
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where Python finds the package, but nothing else of the project, which holds captures and policies, too."""
     folder = tmp_path_factory.mktemp("library")
-    (folder / "sgfast").symlink_to(Path(sandbox.__file__).parent)
+    (folder / "sgfast").symlink_to(Path(sandbox.__file__).parents[1])
     return folder
 
 
@@ -237,9 +237,9 @@ def test_process_that_a_file_took_over_reaches_nothing_else(attempts: dict[str, 
 
 def judged(machine: str, number: int, arguments: tuple[int, ...] = (), architecture: int | None = None) -> int:
     """What the filter of process 1234 returns: 0 if the call is allowed, or an error number."""
-    data = {0: number, 4: seccomp.MACHINES[machine][0] if architecture is None else architecture}
+    data = {0: number, 4: sandbox.MACHINES[machine][0] if architecture is None else architecture}
     data |= {16 + 8 * n: value & 0xFFFFFFFF for n, value in enumerate(arguments)}
-    instructions, place, value = seccomp.program(machine, 1234), 0, 0
+    instructions, place, value = sandbox.program(machine, 1234), 0, 0
     while True:
         code, if_true, if_false, operand = instructions[place]
         place += 1
@@ -261,11 +261,11 @@ def judged(machine: str, number: int, arguments: tuple[int, ...] = (), architect
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_call_that_is_dangerous_only_with_some_arguments_is_not_allowed_with_them(machine: str) -> None:
-    column = seccomp.MACHINES[machine][1]
+    column = sandbox.MACHINES[machine][1]
     clone, kill, tgkill, limit, place, control = (
         call[column]
         for call in (
-            seccomp.CLONE, seccomp.KILL, seccomp.TGKILL, seccomp.PRLIMIT, seccomp.SCHED_SETAFFINITY, seccomp.IOCTL,
+            sandbox.CLONE, sandbox.KILL, sandbox.TGKILL, sandbox.PRLIMIT, sandbox.SCHED_SETAFFINITY, sandbox.IOCTL,
         )
     )  # fmt: skip
     thread, new_user, new_network = 0x3D0F00, 0x10000000, 0x40000000
@@ -286,8 +286,8 @@ def test_call_that_is_dangerous_only_with_some_arguments_is_not_allowed_with_the
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_call_that_would_signal_others_when_a_file_is_ready_is_refused(machine: str) -> None:
     """Landlock forbids these signals from its version 6 on only. The filter is asked here, whatever the kernel is."""
-    column = seccomp.MACHINES[machine][1]
-    command, control = seccomp.FCNTL[column], seccomp.IOCTL[column]
+    column = sandbox.MACHINES[machine][1]
+    command, control = sandbox.FCNTL[column], sandbox.IOCTL[column]
     duplicate, get_flags, set_flags, set_lock, get_owner = 0, 3, 4, 6, 9
     set_owner, set_signal, set_owner_ex = 8, 10, 15
     append, nonblocking, signals = 0x400, 0x800, 0x2000
@@ -303,7 +303,7 @@ def test_call_that_would_signal_others_when_a_file_is_ready_is_refused(machine: 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_call_that_would_signal_others_at_the_terminal_is_refused(machine: str) -> None:
-    control = seccomp.IOCTL[seccomp.MACHINES[machine][1]]
+    control = sandbox.IOCTL[sandbox.MACHINES[machine][1]]
     # TIOCSCTTY, TIOCSPGRP, TIOCSWINSZ, TIOCNOTTY, TIOCVHANGUP, TIOCSIG
     for request in (0x540E, 0x5410, 0x5414, 0x5422, 0x5437, 0x40045436):
         assert judged(machine, control, (0, request)) == errno.EPERM, hex(request)
@@ -314,16 +314,16 @@ def test_call_that_would_signal_others_at_the_terminal_is_refused(machine: str) 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_refused_calls_are_refused_by_number_and_all_others_are_allowed(machine: str) -> None:
-    column = seccomp.MACHINES[machine][1]
-    refused = {numbers[column] for numbers in seccomp.REFUSED.values()}
+    column = sandbox.MACHINES[machine][1]
+    refused = {numbers[column] for numbers in sandbox.REFUSED.values()}
     calls = (
-        seccomp.CLONE, seccomp.KILL, seccomp.TGKILL, seccomp.PRLIMIT, seccomp.SCHED_SETAFFINITY, seccomp.IOCTL,
-        seccomp.FCNTL,
+        sandbox.CLONE, sandbox.KILL, sandbox.TGKILL, sandbox.PRLIMIT, sandbox.SCHED_SETAFFINITY, sandbox.IOCTL,
+        sandbox.FCNTL,
     )  # fmt: skip
     special = {call[column] for call in calls}
-    assert not special & refused and seccomp.CLONE3 not in refused
-    for number in range(seccomp.FIRST_UNKNOWN):
-        if number not in special | {seccomp.CLONE3}:
+    assert not special & refused and sandbox.CLONE3 not in refused
+    for number in range(sandbox.FIRST_UNKNOWN):
+        if number not in special | {sandbox.CLONE3}:
             assert judged(machine, number) == (errno.EPERM if number in refused else 0), number
 
 
@@ -332,7 +332,7 @@ def test_call_by_another_interface_of_the_kernel_or_a_newer_one_is_not_made(mach
     for architecture in (0x40000003, 0x40000028, 0):     # i386, 32-bit ARM
         assert judged(machine, 3, architecture=architecture) == errno.EPERM
     x32 = 0x40000000
-    for number in (seccomp.CLONE3, seccomp.FIRST_UNKNOWN, 1000, x32 | 41, x32 | 520, 0xFFFFFFFF):
+    for number in (sandbox.CLONE3, sandbox.FIRST_UNKNOWN, 1000, x32 | 41, x32 | 520, 0xFFFFFFFF):
         assert judged(machine, number) == errno.ENOSYS
 
 
@@ -348,10 +348,10 @@ def test_refused_calls_have_the_numbers_of_the_kernels_headers(column: int, head
         for name, number in re.findall(r"#define __NR3?2?6?4?_(\w+)\s+(\d+)", Path(header).read_text())
     }
     special = {
-        name.lower(): getattr(seccomp, name)
+        name.lower(): getattr(sandbox, name)
         for name in ("CLONE", "KILL", "TGKILL", "SCHED_SETAFFINITY", "IOCTL", "FCNTL")
-    } | {"prlimit64": seccomp.PRLIMIT, "clone3": (seccomp.CLONE3,) * 2}  # fmt: skip
-    for name, numbers in (seccomp.REFUSED | special).items():
+    } | {"prlimit64": sandbox.PRLIMIT, "clone3": (sandbox.CLONE3,) * 2}  # fmt: skip
+    for name, numbers in (sandbox.REFUSED | special).items():
         assert numbers[column] == known.get(name), name
 
 

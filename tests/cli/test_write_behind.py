@@ -18,10 +18,11 @@ from command import DEADLINE_SECONDS, wait_for, write_capture, write_policy
 from effort import some
 from frames import ethernet, ip, udp
 
-from sgfast import output as output_module
-from sgfast import replay, write_behind
+from sgfast import replay
 from sgfast.errors import OutputError
 from sgfast.report.lines import VerdictCsv, VerdictLines
+from sgfast.system import output as output_module
+from sgfast.system import write_behind
 from sgfast.system.output import open_output
 from sgfast.system.write_behind import WriteBehind
 

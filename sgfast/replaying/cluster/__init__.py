@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from sgfast.capture import open_capture
+from sgfast.capture.directories import first_time_ns
 from sgfast.capture.urls import is_web_url
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
@@ -36,9 +37,9 @@ from sgfast.policy.model import Policy
 from sgfast.policy.serialization import to_plain
 from sgfast.replaying.captures import Part, can_be_tried, parts_of
 from sgfast.replaying.cluster.agreement import agreed
-from sgfast.replaying.cluster.chain import Chain, read_all
+from sgfast.replaying.cluster.chain import SegmentChain, read_all
 from sgfast.replaying.cluster.gathering import fill, fill_reading, warn, warn_of_shares, write_flows, write_packets
-from sgfast.replaying.cluster.judging import SPAN_DTYPE, Job, Judged, Source, judge_shard
+from sgfast.replaying.cluster.judging import SPAN_DTYPE, Job, Judged, SegmentFile, judge_shard
 from sgfast.replaying.cluster.partition import Pair
 from sgfast.replaying.cluster.plan import (
     RANGE_BYTES,
@@ -148,7 +149,7 @@ class _Replay:
         job = Job(
             tuple(changes), chain.began_ns or 0,
             chain.now_ns if chain.now_ns is not None else -(1 << 62), sinks.want_packets, bool(sinks.flows),
-            tuple(Source(at.segment.file, at.packets_before, at.shift_ns) for at in chain.placed),
+            tuple(SegmentFile(at.segment.file, at.packets_before, at.shift_ns) for at in chain.placed),
         )  # fmt: skip
         try:
             judged = self._judge(job, chain)
@@ -228,7 +229,7 @@ class _Replay:
             found[name] = segment
         return [found[name] for name in names]
 
-    def _judge(self, job: Job, chain: Chain) -> list[Judged]:
+    def _judge(self, job: Job, chain: SegmentChain) -> list[Judged]:
         began = time.perf_counter()
         shared_job, token, packets = self._cluster.shared("job", job), self._token, 0
         spans, begins = spans_by_shard(chain, self._run.shards)
@@ -253,7 +254,7 @@ class _Replay:
         )  # fmt: skip
         return judged
 
-    def _warn_of_heat(self, chain: Chain, judged: Sequence[Judged]) -> None:
+    def _warn_of_heat(self, chain: SegmentChain, judged: Sequence[Judged]) -> None:
         """Warn of shards that have much more than their share of the packets, because all others wait for them."""
         total = chain.packets
         hot = max(HOT_PACKETS, HOT_PART * total, HOT_TIMES * total / len(judged))
@@ -291,7 +292,7 @@ def indexed(place: str, entry: Input, every: int) -> tuple[list[Input], str | No
     return found, warning
 
 
-def spans_by_shard(chain: Chain, shards: int) -> tuple[Rows, list[int]]:
+def spans_by_shard(chain: SegmentChain, shards: int) -> tuple[Rows, list[int]]:
     """Places of all records, sorted by shard: an array of SPAN_DTYPE, and the index where each shard begins in it."""
     blocks = [placed.segment.blocks for placed in chain.placed]
     every = np.concatenate(blocks) if blocks else np.empty(0, dtype=BLOCK_DTYPE)
@@ -314,15 +315,8 @@ def _is_splittable(unit: Unit) -> bool:
 def _first_ns(parts: Sequence[Part]) -> int | None:
     """The time of the first packet of all captures."""
     for part in parts:
-        times = []
-        for path, begins_ns in part:
-            if begins_ns is None:
-                with open_capture(path) as reader:
-                    batch = reader.next_batch()
-                    begins_ns = None if batch is None else next(iter(batch))[0]
-            if begins_ns is not None:
-                times.append(begins_ns)
-        if times:
+        begins = [first_time_ns(path) if begins_ns is None else begins_ns for path, begins_ns in part]
+        if times := [begins_ns for begins_ns in begins if begins_ns is not None]:
             return min(times)
     return None
 

@@ -33,7 +33,7 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class SegmentChain:
     placed: tuple[Placed, ...]
     #: The first packet's time, and the clock's time at the end; None without packets.
     began_ns: int | None
@@ -47,7 +47,7 @@ class Chain:
         return sum(placed.segment.packets for placed in self.placed)
 
 
-def chained(segments: Sequence[Segment]) -> tuple[Chain, list[tuple[int, Start]]]:
+def chained(segments: Sequence[Segment]) -> tuple[SegmentChain, list[tuple[int, Start]]]:
     """The chain, and the segments that have to be read again, and with which start, before it is correct."""
     placed: list[Placed] = []
     again: list[tuple[int, Start]] = []
@@ -82,7 +82,7 @@ def chained(segments: Sequence[Segment]) -> tuple[Chain, list[tuple[int, Start]]
         earliest.append(least)
         latest.append(most)
         seen = segment.latest if segment.start.seen else (*seen, *segment.latest)[-REMEMBERED:]
-    chain = Chain(
+    chain = SegmentChain(
         tuple(placed), began_ns, now_ns, min(earliest, default=None), max(latest, default=None), oddities,
     )  # fmt: skip
     return chain, again
@@ -155,7 +155,7 @@ def _units_of(group: Sequence[Sequence[Segment]]) -> list[Unit]:
 Reader = Callable[[Sequence[tuple[Unit, Start]]], Sequence[Segment]]
 
 
-def read_all(units: Sequence[Unit], read: Reader) -> Chain:
+def read_all(units: Sequence[Unit], read: Reader) -> SegmentChain:
     """Read the units, some of them again, until they form a chain. ``read``: reads several, in any order."""
     known: dict[Unit, Segment] = dict(zip(units, read([(unit, Start()) for unit in units]), strict=True))
     instead = overlapping([known[unit] for unit in units])

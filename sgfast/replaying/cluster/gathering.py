@@ -16,7 +16,7 @@ from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import RemoveInstance, apply_change
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Noticed
-from sgfast.replaying.cluster.chain import Chain
+from sgfast.replaying.cluster.chain import SegmentChain
 from sgfast.replaying.cluster.judging import Job, Judged
 from sgfast.replaying.cluster.plan import Run
 from sgfast.replaying.cluster.reading import UnitCaptures
@@ -40,7 +40,7 @@ from sgfast.replaying.totals import add_up, add_up_change, finish_vpc, sums
 ROWS_AT_ONCE = 1 << 16
 
 
-def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequence[Judged]) -> None:
+def fill(result: ReplayResult, run: Run, job: Job, chain: SegmentChain, judged: Sequence[Judged]) -> None:
     """Fill in the result, except what ``fill_reading`` adds."""
     made = [change for change in job.changes if chain.packets and change.at_ns <= job.now_ns]
     *_, (_, numbering) = numberings(run.policy, made)
@@ -72,7 +72,7 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequenc
     result.changes_left = len(job.changes) - len(made)
 
 
-def fill_reading(result: ReplayResult, run: Run, chain: Chain) -> None:
+def fill_reading(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
     """Fill in what reading found: damage, warnings, packets left out, tunnels removed."""
     segments = [placed.segment for placed in chain.placed]
     damaged = [segment.damage for segment in segments if segment.damage is not None]
@@ -86,7 +86,7 @@ def fill_reading(result: ReplayResult, run: Run, chain: Chain) -> None:
         result.decapsulated = sums(counts)
 
 
-def warn(result: ReplayResult, run: Run, chain: Chain) -> None:
+def warn(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
     noticed = reduce(add, (placed.segment.noticed for placed in chain.placed), Noticed())
     quotes = sum(placed.segment.quotes_in_fragments for placed in chain.placed)
     if quotes and run.shards > 1:
@@ -96,7 +96,7 @@ def warn(result: ReplayResult, run: Run, chain: Chain) -> None:
     noticed.warn(result.warnings, run.options.reading, placement_of(run.policy, run.options))
 
 
-def write_packets(sinks: Sinks, run: Run, job: Job, chain: Chain, judged: Sequence[Judged]) -> None:
+def write_packets(sinks: Sinks, run: Run, job: Job, chain: SegmentChain, judged: Sequence[Judged]) -> None:
     """Pass all packets' rows to the sinks. If a sink takes frames, too, the captures are read again."""
     writer = _PacketWriter(run, job, chain, judged, sinks)
     if not sinks.frames:
@@ -120,7 +120,7 @@ def write_packets(sinks: Sinks, run: Run, job: Job, chain: Chain, judged: Sequen
 class _PacketWriter:
     """Pass rows of packets to sinks, in order and with the names that applied at the time."""
 
-    def __init__(self, run: Run, job: Job, chain: Chain, judged: Sequence[Judged], sinks: Sinks) -> None:
+    def __init__(self, run: Run, job: Job, chain: SegmentChain, judged: Sequence[Judged], sinks: Sinks) -> None:
         self._sinks = sinks
         self._rows = MergedRows(Folder(run.folder), [shard.packet_rows for shard in judged if shard.packet_rows])
         resolved = np.frombuffer(b"".join(shard.resolved for shard in judged), dtype=RESOLVED_DTYPE)
@@ -181,7 +181,7 @@ def write_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> N
         flow_sinks.write_flows(flows)
 
 
-def warn_of_shares(result: ReplayResult, run: Run, chain: Chain, judged: Sequence[Judged]) -> None:
+def warn_of_shares(result: ReplayResult, run: Run, chain: SegmentChain, judged: Sequence[Judged]) -> None:
     """Warn if all shards' connections together might not have fit into one process's connection table."""
     together = sum(shard.most_connections for shard in judged)
     most = run.policy.settings.max_connections

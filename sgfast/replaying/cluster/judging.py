@@ -35,7 +35,7 @@ SPAN_DTYPE = np.dtype([("source", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SegmentFile:
     """A segment's file and its place in the chain (``chain.Placed``)."""
 
     file: str
@@ -54,7 +54,7 @@ class Job:
     #: Whether rows of packets, and of connections, are wanted.
     wants_packets: bool
     wants_flows: bool
-    sources: tuple[Source, ...]
+    sources: tuple[SegmentFile, ...]
 
 
 @dataclass(slots=True)
@@ -211,13 +211,18 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
     if job.wants_flows:
         flow_rows = stack.enter_context(RowsWriter(folder, f"{name}-connections.rows", FLOW_DTYPE))
 
+    def keep_flows() -> None:
+        if flow_rows is not None:
+            for rows in runner.flows():
+                flow_rows.add(rows)
+
     def note_first(number: int) -> None:
         nonlocal waiting
         while waiting < len(job.changes) - len(pending):
             after[waiting] = number
             waiting += 1
 
-    def damaged(source: Source) -> ClusterError:
+    def damaged(source: SegmentFile) -> ClusterError:
         # Without its description, the segment is not used again.
         folder.remove(source.file + SUFFIX)
         return ClusterError(f"{folder.damaged(source.file)}; run the replay again, and its captures are read again")
@@ -248,9 +253,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
                         resolved += [rows for rows in runner.resolved() if len(rows)]
                     if waiting < len(job.changes) - len(pending):
                         note_first(source.packets_before + records_before(block, at, -NEVER, vpc_count)[2])
-                    if flow_rows is not None:
-                        for rows in runner.flows():
-                            flow_rows.add(rows)
+                    keep_flows()
                 if end < len(block):
                     runner.apply(pending.popleft())
                 at = end
@@ -263,9 +266,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
         done = False
         while not done:
             done = runner.finish_some(job.now_ns)
-            if flow_rows is not None:
-                for rows in runner.flows():
-                    flow_rows.add(rows)
+            keep_flows()
         return Judged(
             shard, packets, *runner.results(), [[done for _, done in pairs] for pairs in runner.changes], tuple(after),
             None if packet_rows is None else packet_rows.close(), None if flow_rows is None else flow_rows.close(),
