@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from sgfast.cli.options import (
     replay_options,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
+from sgfast.cli.printing import list_lengths, print_report, print_text, tell_of_input, to_json
 from sgfast.cli.progress import progress_of
 from sgfast.spelling import did_you_mean
 
@@ -131,27 +130,22 @@ def check(
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None
     checked, traffic, warnings = found.checked, found.traffic, [*found.warnings]
-    # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
-    if not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
-        warn(warnings)
-        if traffic is not None and traffic.damaged is not None:
-            say(str(traffic.damaged))
+    damaged = None if traffic is None else traffic.damaged
+    tell_of_input(form, warnings, damaged)
     if form == "sarif":
         from sgfast.report.sarif import sarif
 
-        text = to_json(sarif(loaded.origin, warnings, checked, lines))
+        print_text(to_json(sarif(loaded.origin, warnings, checked, lines)))
     else:
         summary = check_summary(found.policy, found.tables, warnings, checked, lines, found.assumed, by=by, top=top)
-        if form == "json":
-            text = to_json(summary)
-        else:
-            findings, most = (top or MARKDOWN_ROWS,) * 2 if form == "markdown" else (top or TOP, top or USED_ROWS)
-            document = check_document(
+        findings, most = list_lengths(form, top, TOP, USED_ROWS)
+        print_report(
+            form, lambda: summary,
+            lambda: check_document(
                 loaded.origin, summary, checked, lines, by=by, findings=findings, most=most, sized=form == "text"
-            )
-            text = written(document, form, sys.stdout)
-    print_text(text, sys.stdout, "standard output")
-    if traffic is not None and traffic.damaged is not None:
+            ),
+        )  # fmt: skip
+    if damaged is not None:
         context.exit(EXIT_DAMAGED)
     if any(checked.matching(wanted) for wanted in fail_on):
         context.exit(EXIT_FAIL_ON)

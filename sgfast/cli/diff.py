@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,9 +22,9 @@ from sgfast.cli.options import (
     replay_options,
     top_option,
 )
-from sgfast.cli.page_file import PageFile, page_file, report_option
+from sgfast.cli.page_file import page_file, report_option, takes_standard_output, write_page
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
+from sgfast.cli.printing import list_lengths, print_report, print_text, tell_of_input
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 from sgfast.spelling import did_you_mean
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from sgfast.policy.document import Lines
     from sgfast.reaching import Difference
     from sgfast.replaying import ReplayOptions
+    from sgfast.report.document import Document
     from sgfast.report.rollup import By
 
 #: Words of ``--fail-on`` about the traffic, and about the rules alone.
@@ -136,8 +136,9 @@ def diff(
     parts = [] if export is None else export.parts("-", is_change=True)
     inputs = Inputs(files[:2] if plan is None else (), captures, [plan])
     with page_file(report, inputs, quiet=quiet) as page:
-        if export is not None:
-            page.give_standard_output("--to")
+        to_error = takes_standard_output(report)
+        if to_error and export is not None:
+            raise click.UsageError("--to and --report cannot both write to standard output")
         lines: dict[str, Lines] = {"old": {}, "new": {}}
         if plan is not None:
             from sgfast.policy.formats.terraform import load_plan
@@ -155,14 +156,20 @@ def diff(
             raise_arrived()
         of_input = result.warnings if result is not None else (*old.warnings, *new.warnings)
         warnings = list(dict.fromkeys((*found.warnings, *of_input)))
-        if page.is_wanted:
+        if page is not None:
             from sgfast.report.html.diff import diff_html
 
-            page.publish(diff_html(found, result, warnings, lines))
+            write_page(page, diff_html(found, result, warnings, lines))
     if export is not None:
-        print_text(export.text(parts[0], old, new), sys.stdout, "standard output")
-    _print_report(found, result, warnings, form, by, top, quiet, page)
-    if result is not None and result.damaged is not None:
+        print_text(export.text(parts[0], old, new))
+        to_error = True
+    damaged = None if result is None else result.damaged
+    tell_of_input(form, warnings, damaged, quiet=quiet, to_error=to_error)
+    print_report(
+        form, lambda: _object(found, result, warnings, by, top), lambda: _document(found, result, form, by, top),
+        to_error=to_error,
+    )  # fmt: skip
+    if damaged is not None:
         context.exit(EXIT_DAMAGED)
     is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
     if result is not None:
@@ -171,33 +178,24 @@ def diff(
         context.exit(EXIT_FAIL_ON)
 
 
-def _print_report(
-    found: Difference, result: DiffResult | None, warnings: list[str], form: Form, by: By, top: int | None, quiet: bool,
-    page: PageFile,
-) -> None:  # fmt: skip
-    stream = page.stream
-    if form == "json":
-        from sgfast.report.diff import diff_summary
-        from sgfast.report.difference import difference_object
+def _object(
+    found: Difference, result: DiffResult | None, warnings: list[str], by: By, top: int | None
+) -> dict[str, Any]:
+    from sgfast.report.diff import diff_summary
+    from sgfast.report.difference import difference_object
 
-        traffic = diff_summary(result, by, top) if result is not None else {"captures": []}
-        text = to_json({**traffic, **difference_object(found), "warnings": warnings})
-    else:
-        from sgfast.report.difference import difference_document
-        from sgfast.report.document import TOP
+    traffic = diff_summary(result, by, top) if result is not None else {"captures": []}
+    return {**traffic, **difference_object(found), "warnings": warnings}
 
-        is_text = form == "text"
-        most = top or (TOP if is_text else MARKDOWN_ROWS)
-        document = difference_document(found, most)
-        if result is not None:
-            from sgfast.report.diff import diff_document
 
-            document = [*document, *diff_document(result, by, most, timed=is_text)]
-        text = written(document, form, stream)
-    # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
-    if not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
-        if not quiet:
-            warn(warnings)
-        if result is not None and result.damaged is not None:
-            say(str(result.damaged))
-    print_text(text, stream, page.name)
+def _document(found: Difference, result: DiffResult | None, form: Form, by: By, top: int | None) -> Document:
+    from sgfast.report.difference import difference_document
+    from sgfast.report.document import TOP
+
+    (most,) = list_lengths(form, top, TOP)
+    document = difference_document(found, most)
+    if result is None:
+        return document
+    from sgfast.report.diff import diff_document
+
+    return [*document, *diff_document(result, by, most, timed=form == "text")]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_FAIL_ON, FILE, Choice, Form, as_if_in_option, format_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
+from sgfast.cli.printing import print_report, warn
 
 
 @click.command(short_help="Explain why a packet is allowed or denied: the winning rule, or the nearest misses.")
@@ -80,7 +78,7 @@ def explain(
     from sgfast.errors import ArgumentError
     from sgfast.explaining import explain as explain_packet
     from sgfast.policy.document import Lines
-    from sgfast.report.explain import explain_summary, explain_text
+    from sgfast.report.explain import explain_document, explain_summary
 
     number = int(protocol) if protocol.isascii() and protocol.isdigit() and len(protocol) <= 3 else protocol
     Inputs([policy]).enter_sandbox()
@@ -94,10 +92,6 @@ def explain(
     except ArgumentError as error:
         raise click.UsageError(str(error)) from None
     warn(loaded.warnings)
-    if form == "json":
-        text = to_json(explain_summary(explained, lines))
-    else:
-        text = explain_text(explained, lines, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
-    print_text(text, sys.stdout, "standard output")
+    print_report(form, lambda: explain_summary(explained, lines), lambda: explain_document(explained, lines))
     if fail_on == "denied" and explained.verdict == "deny":
         context.exit(EXIT_FAIL_ON)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Choice, Form, format_option, quiet_option, vpc_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import print_report, say, tell_of_input
 from sgfast.signals import raise_arrived
 
 
@@ -57,9 +55,7 @@ def flowlog(
     Inputs([policy], others=logs).enter_sandbox()
     found = check_logs(policies.load(policy), logs, vpc=vpc, progress=raise_arrived)
     raise_arrived()
-    # The text report includes the warnings, so a terminal that shows both streams need not repeat them.
-    if not quiet and not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
-        warn(found.policy.warnings)
+    tell_of_input(form, found.policy.warnings, quiet=quiet)
     for complaint in found.complaints:
         say(complaint)
     if found.broken_lines > len(found.complaints):
@@ -67,13 +63,9 @@ def flowlog(
     for damage in found.damage:
         say(damage)
 
-    from sgfast.report.flow_log_check import check_object, check_text
+    from sgfast.report.flow_log_check import check_object, flow_log_document
 
-    if form == "json":
-        text = to_json(check_object(found))
-    else:
-        text = check_text(found, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
-    print_text(text, sys.stdout, "standard output")
+    print_report(form, lambda: check_object(found), lambda: flow_log_document(found))
     if found.broken_lines or found.damage:
         context.exit(EXIT_DAMAGED)
     if fail_on is not None and found.disagreeing:

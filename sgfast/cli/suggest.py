@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from sgfast.cli.export import Export, Part, export_options
-from sgfast.cli.inputs import Inputs, sandbox_option
+from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import (
     EXIT_DAMAGED,
     EXIT_FAIL_ON,
@@ -22,7 +20,7 @@ from sgfast.cli.options import (
     replay_options,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
+from sgfast.cli.printing import list_lengths, print_report, say, tell_of_input
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
@@ -165,22 +163,19 @@ def suggest(
         raise click.UsageError("--from allowed needs --policy, which says what is allowed")
     if unanswered and policy is not None and source != "all":
         raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
-    from sgfast.output import is_standard_output, open_output, refuse_shared
+    from sgfast.output import is_standard_output
 
     if export is not None:
         parts = export.parts(output or "-", is_change=policy is not None)
     else:
         parts = [] if output is None else [Part(output)]
     outputs = [part.path for part in parts]
+    to_error = any(map(is_standard_output, outputs))
     inputs = Inputs([policy], captures, [instance_file])
-    refuse_shared(outputs, inputs.files)
-    stream = sys.stderr if any(map(is_standard_output, outputs)) else sys.stdout
-    with ExitStack() as stack:
-        opened = [stack.enter_context(open_output(path)) for path in outputs]
-        if not quiet:
-            warn([file.warning for file in opened if file.warning])
-        inputs.enter_sandbox(opened)
-        progress = stack.enter_context(progress_of(captures, shown=not quiet))
+    with (
+        open_outputs(outputs, inputs, quiet=quiet) as opened,
+        progress_of(captures, shown=not quiet) as progress,
+    ):
         before = None if policy is None else policies.load(policy)
         # Options that the user did not give keep the library's defaults.
         widening = {"max_prefix": max_prefix, "any_above": any_above, "min_connections": min_connections}
@@ -204,21 +199,15 @@ def suggest(
 
     from sgfast.report.suggestion import MOST_LEFT_OUT, TOP, suggestion_document, suggestion_object
 
-    # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
-    is_said = form == "text" and is_terminal(stream) and is_terminal(sys.stderr)
-    if not quiet:
-        if not is_said:
-            warn(found.warnings)
-        if not found.policy.instances:
-            say("warning: no private address sends a packet; name the instances with --instances")
-    if found.damaged is not None and not is_said:
-        say(str(found.damaged))
-    if form == "json":
-        text = to_json(suggestion_object(found, by, top))
-    else:
-        most, left_out = (top or MARKDOWN_ROWS,) * 2 if form == "markdown" else (top or TOP, top or MOST_LEFT_OUT)
-        text = written(suggestion_document(found, by, most, left_out), form, stream)
-    print_text(text, stream, "standard error" if stream is sys.stderr else "standard output")
+    tell_of_input(form, found.warnings, quiet=quiet, to_error=to_error)
+    if not quiet and not found.policy.instances:
+        say("warning: no private address sends a packet; name the instances with --instances")
+    tell_of_input(form, (), found.damaged, to_error=to_error)
+    lengths = list_lengths(form, top, TOP, MOST_LEFT_OUT)
+    print_report(
+        form, lambda: suggestion_object(found, by, top), lambda: suggestion_document(found, by, *lengths),
+        to_error=to_error,
+    )  # fmt: skip
     if found.damaged is not None:
         context.exit(EXIT_DAMAGED)
     if not found.check.matches:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from sgfast.cli.inputs import Inputs, sandbox_option
+from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, quiet_option, replay_options
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import columns, is_colourful, print_text, say, to_json, warn
+from sgfast.cli.printing import print_report, print_text, say, warn
 from sgfast.cli.progress import progress_of
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def test(
     from sgfast.policy.document import Lines
     from sgfast.policy.expectations import load_expectations
     from sgfast.proving import Expectations
-    from sgfast.report.expectations import expectations_junit, expectations_summary, expectations_text
+    from sgfast.report.expectations import expectations_document, expectations_junit, expectations_summary
 
     Inputs([policy], others=files).enter_sandbox()
     lines: Lines = {}
@@ -95,13 +94,13 @@ def test(
     warnings = [*loaded.warnings, *proof.warnings]
     if not quiet and form != "text":
         warn(warnings)
-    if form == "json":
-        text = to_json(expectations_summary(proof, lines, warnings))
-    elif form == "junit":
-        text = expectations_junit(proof)
+    if form == "junit":
+        print_text(expectations_junit(proof))
     else:
-        text = expectations_text(proof, lines, warnings, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
-    print_text(text, sys.stdout, "standard output")
+        print_report(
+            form, lambda: expectations_summary(proof, lines, warnings),
+            lambda: expectations_document(proof, lines, warnings),
+        )  # fmt: skip
     if proof.of("fails"):
         context.exit(EXIT_FAIL_ON)
 
@@ -112,15 +111,9 @@ def _write_first(
 ) -> None:  # fmt: skip
     if [policy, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    from sgfast.output import open_output, refuse_shared
     from sgfast.suggesting.expectations import first_expectations
 
-    inputs = Inputs([policy], captures)
-    refuse_shared([] if output is None else [output], inputs.files)
-    with open_output(output or "-") as stream:
-        if stream.warning and not quiet:
-            warn([stream.warning])
-        inputs.enter_sandbox([stream])
+    with open_outputs([output or "-"], Inputs([policy], captures), quiet=quiet) as (stream,):
         loaded = policies.load(policy)
         with progress_of(captures, shown=not quiet) as progress:
             found = first_expectations(loaded, captures, options, progress=progress)

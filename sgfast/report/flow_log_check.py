@@ -1,4 +1,4 @@
-"""The output of ``sgfast flowlog``, as text and as a JSON object."""
+"""The output of ``sgfast flowlog``, as a report and as a JSON object."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sgfast.capture.names import printable
 from sgfast.flow_logs import Checked, Disagreement
 from sgfast.policy.protocols import protocol_name
 from sgfast.report.amounts import grouped, human_bytes, instant, plural
-from sgfast.report.page import Page
+from sgfast.report.document import NOTES_WIDTH, Document, Item, Items, Name, Paragraph, Section, notes
 
-#: Maximum number of disagreements in the text; JSON has more.
+#: Maximum number of disagreements in the report; JSON has more.
 TOP = 20
 
 
@@ -62,10 +62,8 @@ def _object(found: Disagreement) -> dict[str, Any]:
     }
 
 
-def check_text(found: Checked, *, width: int = 80, colour: bool = False) -> str:
-    page = Page(width, colour)
-    page.heading(f"{plural(found.records, 'flow log record')} against {printable(found.policy.origin)}")
-    page.line()
+def flow_log_document(found: Checked) -> Document:
+    """Return the report."""
     rows = [("agree", found.agreeing, ""), ("disagree", found.disagreeing, "")]
     if found.disagreeing:
         rows[1] = ("disagree", found.disagreeing, f"{plural(found.packets, 'packet')}, {human_bytes(found.bytes)}")
@@ -80,24 +78,28 @@ def check_text(found: Checked, *, width: int = 80, colour: bool = False) -> str:
         )
         if number
     ]
-    for name, number, note in rows:
-        page.hanging(f"  {name:14}{grouped(number):>12}  ", note, "red" if name == "disagree" and number else "")
+    counts = [
+        Item(f"{name:14}{grouped(number):>12} ", note, "red" if name == "disagree" and number else "")
+        for name, number, note in rows
+    ]
+    times = [
+        Item(name, f"{instant(second * 10**9)[:-7]} UTC")
+        for name, second in (("First record", found.first_second), ("Last record", found.last_second))
+        if second is not None
+    ]
+    warnings = [Item("Warning", printable(warning)) for warning in found.policy.warnings]
+    about = (f"{plural(found.records, 'flow log record')} against ", Name(found.policy.origin))
+    # Without records there are no times that the warnings could stand below.
+    beside = [Items(warnings, NOTES_WIDTH)] if warnings and not times else []
+    document = [Section(about), Section("", [Items(counts), *beside], goes_on=True)]
     if found.disagreements:
-        page.line()
-        page.heading("The log says otherwise than the policy")
-        for disagreement in found.disagreements[:TOP]:
-            page.hanging("  ", _line(disagreement))
+        blocks = [Paragraph(_line(disagreement)) for disagreement in found.disagreements[:TOP]]
         if found.disagreeing > TOP:
             more = found.disagreeing - TOP
             lists = "has all" if found.disagreeing == len(found.disagreements) else "has more"
-            page.wrapped(f"and {plural(more, 'more record')} (--format json {lists})", "  ")
-    if found.first_second is not None and found.last_second is not None:
-        page.line()
-        for name, second in (("First record", found.first_second), ("Last record", found.last_second)):
-            page.line(f"{name:14}{instant(second * 10**9)[:-7]} UTC")
-    for warning in found.policy.warnings:
-        page.hanging("Warning       ", printable(warning))
-    return page.text()
+            blocks.append(Paragraph(f"and {plural(more, 'more record')} (--format json {lists})"))
+        document.append(Section("The log says otherwise than the policy", blocks))
+    return [*document, *(notes([*times, *warnings]) if times else [])]
 
 
 def _line(found: Disagreement) -> str:
