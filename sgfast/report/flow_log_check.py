@@ -10,6 +10,7 @@ from sgfast.flow_logs import Checked, Disagreement
 from sgfast.policy.protocols import protocol_name
 from sgfast.report.amounts import grouped, human_bytes, instant, plural
 from sgfast.report.document import NOTES_WIDTH, Document, Item, Items, Name, Paragraph, Section, notes
+from sgfast.report.names import end_name, protocol_word
 
 #: Maximum number of disagreements in the report; JSON has more.
 TOP = 20
@@ -104,21 +105,19 @@ def flow_log_document(found: Checked) -> Document:
 
 def _line(found: Disagreement) -> str:
     record = found.record
-    ends = [_address(record.src), _address(record.dst)]
-    if record.sport or record.dport:
-        ends = [_with_port(ends[0], record.sport), _with_port(ends[1], record.dport)]
-    service = protocol_name(record.protocol) or f"protocol {record.protocol}"
+    has_ports = record.sport or record.dport
+    ends = [
+        end_name(_address(address), port if has_ports else None)
+        for address, port in ((record.src, record.sport), (record.dst, record.dport))
+    ]
     why = f"{found.reason} {printable(found.rule)}" if found.rule else found.reason
     reply = ", as a reply" if found.role == "reply" else ""
     return (
-        f"{printable(found.file)}:{record.line}: {'ACCEPT' if record.accepted else 'REJECT'} {service} {ends[0]} to "
-        f"{ends[1]}, {found.direction} at {found.instance}: {found.verdict} ({why}{reply})"
+        f"{printable(found.file)}:{record.line}: {'ACCEPT' if record.accepted else 'REJECT'} "
+        f"{protocol_word(record.protocol)} {ends[0]} to {ends[1]}, {found.direction} at {found.instance}: "
+        f"{found.verdict} ({why}{reply})"
     )
 
 
 def _address(packed: bytes) -> str:
     return str(ip_address(packed))
-
-
-def _with_port(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from sgfast.capture.names import printable
 from sgfast.core.base.reasons import REASON_OF
-from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
 from sgfast.replaying.results import Contradicted
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, plural
@@ -33,7 +32,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.left_out import left_out_words
-from sgfast.report.names import icmp_name
+from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import PERHAPS, By, Rollup
 from sgfast.report.why import Reasons
 
@@ -148,7 +147,7 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
     followed = [(change, connection) for change in result.changes for connection in change.connections]
     if followed:
         connections = [
-            (_seconds_from(start, change.at_ns), Name(cut_name(connection)), _cut_end(connection, start))
+            (_seconds_from(start, change.at_ns), _cut_words(connection), _cut_end(connection, start))
             for change, connection in followed[:most]
         ]
         blocks.append(Table(("cut at", "connection", "what became of it"), connections))
@@ -282,18 +281,17 @@ def _seconds_from(start_ns: int, at_ns: int) -> str:
     return f"{(at_ns - start_ns) / 1e9:.3f} s"
 
 
-def cut_name(cut: CutConnection) -> str:
-    protocol = protocol_name(cut.protocol) or f"protocol {cut.protocol}"
-    if cut.initiator_port is not None:
-        six = ":" in cut.initiator
-        ends = (
-            f"[{address}]:{port}" if six else f"{address}:{port}"
-            for address, port in ((cut.initiator, cut.initiator_port), (cut.responder, cut.responder_port))
-        )
-        return f"{protocol} {' > '.join(ends)}"
+def cut_name(cut: CutConnection) -> tuple[str, str, str]:
+    """The protocol and both ends of a cut connection."""
+    protocol = protocol_word(cut.protocol)
     if cut.icmp_type is not None:
-        protocol = f"{protocol} {icmp_name(cut.protocol, cut.icmp_type)}"
-    return f"{protocol} {cut.initiator} > {cut.responder}"
+        protocol += f" {icmp_name(cut.protocol, cut.icmp_type)}"
+    return protocol, end_name(cut.initiator, cut.initiator_port), end_name(cut.responder, cut.responder_port)
+
+
+def _cut_words(cut: CutConnection) -> Words:
+    protocol, initiator, responder = cut_name(cut)
+    return Name(f"{protocol} {initiator} > {responder}")
 
 
 def _cut_end(cut: CutConnection, start_ns: int) -> str:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.policy.document import Lines
-from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.html.columns import line_words
 from sgfast.report.html.markup import Content, Markup, joined, tag
-from sgfast.report.names import icmp_name
+from sgfast.report.replay import cut_name
 from sgfast.report.why import peer_words, port_words, protocol_words
 
 #: Maximum number of rows in a table.
@@ -138,14 +137,9 @@ def cuts_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
 
 
 def _connection(cut: CutConnection) -> Markup:
-    name = protocol_name(cut.protocol) or f"protocol {cut.protocol}"
-    if cut.icmp_type is not None:
-        name += f" {icmp_name(cut.protocol, cut.icmp_type)}"
-    ends = []
-    for address, port in ((cut.initiator, cut.initiator_port), (cut.responder, cut.responder_port)):
-        bracketed = f"[{address}]" if port is not None and ":" in address else address
-        ends.append(tag("span", bracketed if port is None else f"{bracketed}:{port}", class_="code"))
-    return joined(tag("span", name, class_="soft"), " ", ends[0], " → ", ends[1])
+    protocol, initiator, responder = cut_name(cut)
+    ends = (tag("span", initiator, class_="code"), " → ", tag("span", responder, class_="code"))
+    return joined(tag("span", protocol, class_="soft"), " ", *ends)
 
 
 def _outcome(cut: CutConnection) -> Markup:

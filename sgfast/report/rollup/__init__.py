@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from sgfast.capture.names import printable
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
-from sgfast.policy.protocols import protocol_name
 from sgfast.replaying.kinds import NEVER, Kinds, Rows, coded, joined
 from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_of, peer_of, service_of
-from sgfast.report.names import service_name
+from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup.ends import Ends, Level, Name
 
 #: Outcomes of traffic. These are counted by connections: denied ones that the other end answered, allowed ones that
@@ -447,7 +446,7 @@ class _Services:
         protocols = np.unique(self._protocols[places]).tolist()
         if len(protocols) > 1:
             return f"{len(first):,} services", len(first)
-        name = protocol_name(protocols[0]) or f"protocol {protocols[0]}"
+        name = protocol_word(protocols[0])
         kinds = "ports" if self._kinds.rows[places[0]]["has_ports"] else "types"
         return f"{name} ({len(first):,} {kinds})", len(first)
 
