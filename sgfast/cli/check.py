@@ -11,11 +11,10 @@ from click.core import ParameterSource
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
-    EXIT_DAMAGED,
-    EXIT_FAIL_ON,
     FILE,
     as_if_in_option,
     by_option,
+    exit_status,
     format_option,
     replay_options,
 )
@@ -145,7 +144,4 @@ def check(
                 loaded.origin, summary, checked, lines, by=by, findings=findings, most=most, sized=form == "text"
             ),
         )  # fmt: skip
-    if damaged is not None:
-        context.exit(EXIT_DAMAGED)
-    if any(checked.matching(wanted) for wanted in fail_on):
-        context.exit(EXIT_FAIL_ON)
+    exit_status(damaged=damaged is not None, failed=any(checked.matching(wanted) for wanted in fail_on))

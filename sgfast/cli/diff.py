@@ -9,11 +9,10 @@ import click
 from sgfast.cli.export import Export, export_options
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
-    EXIT_DAMAGED,
-    EXIT_FAIL_ON,
     FILE,
     Form,
     by_option,
+    exit_status,
     format_option,
     jobs_option,
     midstream_option,
@@ -80,9 +79,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
 @policy_options
 @sandbox_option
 @quiet_option
-@click.pass_context
 def diff(
-    context: click.Context,
     files: tuple[str, ...],
     plan: str | None,
     options: ReplayOptions,
@@ -169,13 +166,10 @@ def diff(
         form, lambda: _object(found, result, warnings, by, top), lambda: _document(found, result, form, by, top),
         to_error=to_error,
     )  # fmt: skip
-    if damaged is not None:
-        context.exit(EXIT_DAMAGED)
     is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
     if result is not None:
         is_changed |= {change: bool(result.total(change).connections) for change in CHANGES}
-    if any(is_changed[word] for word in fail_on):
-        context.exit(EXIT_FAIL_ON)
+    exit_status(damaged=damaged is not None, failed=any(is_changed[word] for word in fail_on))
 
 
 def _object(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_FAIL_ON, FILE, Choice, Form, as_if_in_option, format_option
+from sgfast.cli.options import FILE, Choice, Form, as_if_in_option, exit_status, format_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, warn
 
@@ -43,9 +43,7 @@ from sgfast.cli.printing import print_report, warn
 @click.option("--fail-on", type=Choice(["denied"]), help="Exit with status 1 if the packet is denied.")
 @policy_options
 @sandbox_option
-@click.pass_context
 def explain(
-    context: click.Context,
     policy: str,
     source: str,
     destination: str,
@@ -93,5 +91,4 @@ def explain(
         raise click.UsageError(str(error)) from None
     warn(loaded.warnings)
     print_report(form, lambda: explain_summary(explained, lines), lambda: explain_document(explained, lines))
-    if fail_on == "denied" and explained.verdict == "deny":
-        context.exit(EXIT_FAIL_ON)
+    exit_status(damaged=False, failed=fail_on == "denied" and explained.verdict == "deny")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Choice, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.options import FILE, Choice, Form, exit_status, format_option, quiet_option, vpc_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, say, tell_of_input
 from sgfast.signals import raise_arrived
@@ -20,9 +20,7 @@ from sgfast.signals import raise_arrived
 @policy_options
 @sandbox_option
 @quiet_option
-@click.pass_context
 def flowlog(
-    context: click.Context,
     policy: str,
     logs: tuple[str, ...],
     vpc: str | None,
@@ -66,7 +64,6 @@ def flowlog(
     from sgfast.report.flow_log_check import check_object, flow_log_document
 
     print_report(form, lambda: check_object(found), lambda: flow_log_document(found))
-    if found.broken_lines or found.damage:
-        context.exit(EXIT_DAMAGED)
-    if fail_on is not None and found.disagreeing:
-        context.exit(EXIT_FAIL_ON)
+    exit_status(
+        damaged=bool(found.broken_lines or found.damage), failed=fail_on is not None and found.disagreeing > 0
+    )

@@ -14,13 +14,12 @@ from click.core import ParameterSource
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
-    EXIT_DAMAGED,
-    EXIT_FAIL_ON,
     FILE,
     PAGE,
     Choice,
     Form,
     by_option,
+    exit_status,
     format_option,
     jobs_option,
     midstream_option,
@@ -258,10 +257,8 @@ def replay(
         form, lambda: summary(result, by=by, top=top),
         lambda: replay_document(result, by, most, timed=form == "text"), to_error=to_error,
     )  # fmt: skip
-    if result.damaged is not None:
-        context.exit(EXIT_DAMAGED)
-    if fail_on is not None and (result.verdicts["deny"] if fail_on == "denied" else result.kinds.rows["broken"].any()):
-        context.exit(EXIT_FAIL_ON)
+    found = {"denied": result.verdicts["deny"] > 0, "would-break": result.kinds.rows["broken"].any(), None: False}
+    exit_status(damaged=result.damaged is not None, failed=bool(found[fail_on]))
 
 
 def _looked_up(policy: Policy, path: str) -> Expectations:

@@ -9,12 +9,11 @@ import click
 from sgfast.cli.export import Export, Part, export_options
 from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import (
-    EXIT_DAMAGED,
-    EXIT_FAIL_ON,
     FILE,
     Choice,
     Form,
     by_option,
+    exit_status,
     format_option,
     quiet_option,
     replay_options,
@@ -114,9 +113,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 @policy_options
 @sandbox_option
 @quiet_option
-@click.pass_context
 def suggest(
-    context: click.Context,
     captures: tuple[str, ...],
     instance_file: str | None,
     policy: str | None,
@@ -208,11 +205,9 @@ def suggest(
         form, lambda: suggestion_object(found, by, top), lambda: suggestion_document(found, by, *lengths),
         to_error=to_error,
     )  # fmt: skip
-    if found.damaged is not None:
-        context.exit(EXIT_DAMAGED)
-    if not found.check.matches:
+    if found.damaged is None and not found.check.matches:
         say("the suggested policy does not allow exactly what it was made for")
-        context.exit(EXIT_FAIL_ON)
+    exit_status(damaged=found.damaged is not None, failed=not found.check.matches)
 
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:

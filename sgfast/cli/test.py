@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, quiet_option, replay_options
+from sgfast.cli.options import FILE, exit_status, format_option, quiet_option, replay_options
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, print_text, say, warn
 from sgfast.cli.progress import progress_of
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 @policy_options
 @sandbox_option
 @quiet_option
-@click.pass_context
 def test(
-    context: click.Context,
     policy: str,
     files: tuple[str, ...],
     init: bool,
@@ -72,7 +70,7 @@ def test(
     if init:
         if form != "text":
             raise click.UsageError("--format is for the report of a test: leave it out with --init")
-        _write_first(context, policy, files, output, options, policies, quiet)
+        _write_first(policy, files, output, options, policies, quiet)
         return
     if len(files) > 1:
         raise click.UsageError("name one EXPECTATIONS file; captures need --init")
@@ -101,13 +99,12 @@ def test(
             form, lambda: expectations_summary(proof, lines, warnings),
             lambda: expectations_document(proof, lines, warnings),
         )  # fmt: skip
-    if proof.of("fails"):
-        context.exit(EXIT_FAIL_ON)
+    exit_status(damaged=False, failed=bool(proof.of("fails")))
 
 
 def _write_first(
-    context: click.Context, policy: str, captures: tuple[str, ...], output: str | None, options: ReplayOptions,
-    policies: PolicyOptions, quiet: bool,
+    policy: str, captures: tuple[str, ...], output: str | None, options: ReplayOptions, policies: PolicyOptions,
+    quiet: bool,
 ) -> None:  # fmt: skip
     if [policy, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
@@ -123,4 +120,4 @@ def _write_first(
         warn(found.warnings)
     if found.damaged is not None:
         say(str(found.damaged))
-        context.exit(EXIT_DAMAGED)
+    exit_status(damaged=found.damaged is not None, failed=False)
