@@ -27,7 +27,8 @@ from sgfast.report.html.page import (
     short_name,
     written,
 )
-from sgfast.report.html.rule_rows import RuleRows, RuleTable
+from sgfast.report.html.rule_matrix import RuleTable
+from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
 from sgfast.report.replay import time_items, tunnel_items
 

@@ -9,7 +9,8 @@ from sgfast.report.document import Item, Name
 from sgfast.report.html.markup import Markup, joined, tag
 from sgfast.report.html.matrix import Outcome, legend, matrix_table
 from sgfast.report.html.page import Section, about, alert, intro, listed, make_page, none, short_name, written
-from sgfast.report.html.rule_rows import RuleRows, RuleTable
+from sgfast.report.html.rule_matrix import RuleTable
+from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
 
 #: Number of rows that are open to anybody with which the page begins.
