@@ -50,6 +50,7 @@ _EASIEST: tuple[Field, ...] = (
 class Cause:
     """Why traffic is denied, in words that fit all kinds of traffic that no rule of the policy tells apart."""
 
+    reason: str
     why: str
     #: A sentence: what the first of the nearest rules wants that the packet does not have. Empty if no rule is near.
     nearest: str
@@ -78,7 +79,7 @@ class Reasons:
         found = self._causes.get(question)
         if found is None:
             rules = tuple(each for each, _ in self._near(kind))
-            found = self._causes[question] = Cause(self._why(kind), self._nearest(kind), rules)
+            found = self._causes[question] = Cause(kind.reason, self._why(kind), self._nearest(kind), rules)
         return found
 
     def _why(self, kind: Denied | Broken) -> str:
