@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast import HEADER_DTYPE, load
-from sgfast.policy.model import ICMP, PORT_PROTOCOLS, TCP, UDP, Instance, Policy, Quotas, Rule, SecurityGroup
+from sgfast import HEADER_DTYPE, Policy, load
+from sgfast.policy.model import ICMP, PORT_PROTOCOLS, TCP, UDP, Instance, Quotas, Rule, SecurityGroup
 
 #: The folder of the rule sets within the corpus.
 FOLDER = Path("rules", "neurocuts", "classbench")

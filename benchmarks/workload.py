@@ -26,8 +26,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast import HEADER_DTYPE, load
-from sgfast.policy.model import TCP, UDP, GroupPeer, Instance, Policy, Quotas, Rule, SecurityGroup
+from sgfast import HEADER_DTYPE, Policy, load
+from sgfast.policy.model import TCP, UDP, GroupPeer, Instance, Quotas, Rule, SecurityGroup
 
 Rows = NDArray[Any]
 Family = Literal[4, 6]

@@ -61,7 +61,17 @@ from sgfast.version import __version__ as __version__
 # Nothing else is imported here, because the command cannot be interrupted cleanly during that time.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sgfast.asking import CheckResult, PolicyDiff, diff
+    from sgfast.api import (
+        CheckResult,
+        Policy,
+        PolicyDiff,
+        diff,
+        export,
+        load,
+        load_policy,
+        parse_policy,
+        replay,
+    )
     from sgfast.comparing import DiffResult
     from sgfast.engine import (
         HEADER_DTYPE,
@@ -90,7 +100,6 @@ if TYPE_CHECKING:
         TableError,
     )
     from sgfast.explaining import Explained
-    from sgfast.exporting.texts import export
     from sgfast.live.aws import policy_from_boto3
     from sgfast.policy.changes import (
         AddAddress,
@@ -109,11 +118,10 @@ if TYPE_CHECKING:
         RemoveRule,
         SetAddressGroup,
     )
-    from sgfast.policy.document import load, load_policy, parse_policy
-    from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Policy, Rule, SecurityGroup
+    from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup
     from sgfast.proving import Proof
     from sgfast.reaching import Reach
-    from sgfast.replaying import Reading, ReplayResult, replay
+    from sgfast.replaying import Reading, ReplayResult
     from sgfast.snapshot import load_snapshot, save_snapshot
     from sgfast.suggesting import Suggestion, suggest
     from sgfast.tables import Table, table
@@ -195,7 +203,9 @@ if TYPE_CHECKING:
 # Each is imported when it is first asked for: numpy alone costs more than a tenth of a second, which no
 # `sgfast --help` should pay.
 _HOMES = {
-    "sgfast.asking": ("CheckResult", "PolicyDiff", "diff"),
+    "sgfast.api": (
+        "CheckResult", "Policy", "PolicyDiff", "diff", "export", "load", "load_policy", "parse_policy", "replay",
+    ),
     "sgfast.comparing": ("DiffResult",),
     "sgfast.engine": (
         "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Engine",
@@ -206,27 +216,25 @@ _HOMES = {
         "OutputError", "PolicyError", "ReadingError", "SgfastError", "SnapshotError", "TableError",
     ),
     "sgfast.explaining": ("Explained",),
-    "sgfast.exporting.texts": ("export",),
     "sgfast.live.aws": ("policy_from_boto3",),
     "sgfast.policy.changes": (
         "AddAddress", "AddGroup", "AddInstance", "AddMember", "AddPeering", "AddRule", "Change", "ModifyRule",
         "RemoveAddress", "RemoveGroup", "RemoveInstance", "RemoveMember", "RemovePeering", "RemoveRule",
         "SetAddressGroup",
     ),
-    "sgfast.policy.document": ("load", "load_policy", "parse_policy"),
     "sgfast.policy.model": (
-        "AddressGroup", "AddressGroupPeer", "GroupPeer", "Instance", "Policy", "Rule", "SecurityGroup",
+        "AddressGroup", "AddressGroupPeer", "GroupPeer", "Instance", "Rule", "SecurityGroup",
     ),
     "sgfast.proving": ("Proof",),
     "sgfast.reaching": ("Reach",),
-    "sgfast.replaying": ("Reading", "ReplayResult", "replay"),
+    "sgfast.replaying": ("Reading", "ReplayResult"),
     "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
     "sgfast.suggesting": ("Suggestion", "suggest"),
     "sgfast.tables": ("Table", "table"),
     "sgfast.verdicts": ("Applied", "Explanation", "Side", "Verdict"),
 }  # fmt: skip
 if not TYPE_CHECKING:        # a type checker would take any name to be there
-    __getattr__ = on_demand(__name__, _HOMES)
+    __getattr__ = on_demand(__name__, _HOMES, first="sgfast.api")     # every policy has the questions
 
 
 def __dir__() -> list[str]:

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
-from sgfast.asked import Shown
 from sgfast.engine import Engine, is_multicast
 from sgfast.errors import AmbiguousAddress, ArgumentError, PolicyError
-from sgfast.notebook import html_table, html_text
+from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.assuming import with_assumed
 from sgfast.policy.document import PolicySource, load
 from sgfast.policy.elsewhere import elsewhere_text, owner_in, owners_elsewhere, owners_text
+from sgfast.policy.loaded import having
 from sgfast.policy.lookup import find, similar, vpc_name
 from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import (
@@ -249,7 +249,7 @@ def _judging(engine: Engine, src: End, dst: End) -> tuple[Engine, Address]:
         replace(instance, addresses=(ip_network(address.packed),))
         for instance, address in ((here, src.address), (there, to))
     )
-    return Engine(engine.policy.having(instances=two)), to
+    return Engine(having(engine.policy, instances=two)), to
 
 
 def _elsewhere(policy: Policy, vpc: str, end: End) -> list[Instance]:

@@ -9,9 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
-def on_demand(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], object]:
-    """A package's ``__getattr__``, which imports a name's module when somebody asks for the name. ``homes``: the names
-    by the module that has them. ``__all__`` is what ``dir`` lists, unless the package has its own.
+def on_demand(
+    package: str, homes: Mapping[str, Sequence[str]], first: str | None = None
+) -> Callable[[str], object]:
+    """A package's ``__getattr__``, which imports a name's module when somebody asks for the name.
+
+    ``homes``: the names by the module that has them. ``first``: a module to import before any of them. ``__all__``
+    is what ``dir`` lists, unless the package has its own.
     """
     home_of = {name: module for module, names in homes.items() for name in names}
 
@@ -23,6 +27,8 @@ def on_demand(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str
             return dir(import_module(package))
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if first is not None:
+            import_module(first)
         value: object = getattr(import_module(home_of[name]), name)
         setattr(import_module(package), name, value)
         return value

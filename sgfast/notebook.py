@@ -1,15 +1,29 @@
-"""Results as HTML for notebooks (``_repr_html_``, SPEC 14.11).
+"""Results as texts when they are printed, and as HTML in notebooks (``_repr_html_``, SPEC 14.11).
 
-Plain tables without colours of their own: Jupyter gives them those of its theme, light or dark. All text is escaped.
+Tables are plain, without colours of their own: Jupyter gives them those of its theme, light or dark. All text is
+escaped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
+from typing import Any, ClassVar
 
 #: The most rows of a table that a notebook shows.
 SHOWN_ROWS = 10
+
+
+class Shown:
+    """A result whose text is what its command prints, 80 columns wide and without colours."""
+
+    __slots__ = ()
+
+    #: Function that writes the text. ``sgfast.api`` puts it here, as reports are far above what they report.
+    text_of: ClassVar[Callable[[Any], str]] = repr
+
+    def __str__(self) -> str:
+        return Shown.text_of(self)
 
 
 def html_table(head: Iterable[object], rows: Iterable[Iterable[object]], total: int | None = None) -> str:

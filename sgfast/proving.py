@@ -15,13 +15,12 @@ from itertools import product
 from operator import itemgetter, or_
 from typing import Literal, NamedTuple
 
-from sgfast.asked import Shown
 from sgfast.compiler import Compiler
 from sgfast.compiler.ports import KEYS
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
 from sgfast.explaining import Explained, explain_opener, sentence
-from sgfast.notebook import SHOWN_ROWS, html_table
+from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address
 from sgfast.policy.matching import End as SeenEnd

@@ -29,7 +29,8 @@ from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
 from sgfast.output import open_output
 from sgfast.policy.document import load
-from sgfast.policy.model import Instance, Policy, Rule
+from sgfast.policy.loaded import LoadedPolicy
+from sgfast.policy.model import Instance, Rule
 from sgfast.policy.serialization import from_plain, to_plain
 
 #: Increased whenever the meaning of the format changes.
@@ -234,7 +235,7 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) 
     if about["mode"] not in get_args(Mode) or about["midstream"] not in get_args(Midstream):
         raise ValueError("an unknown option")
     try:
-        policy = load(from_plain(Policy, about["policy"]))
+        policy = load(from_plain(LoadedPolicy.made_as, about["policy"]))
     except PolicyError as error:
         raise ValueError(str(error)) from None
     numbers = about["numbering"]

@@ -111,7 +111,7 @@ def check(
         raise click.UsageError("options for reading captures (--start, --filter, --decap, ...) need --traffic")
     if not captures and context.get_parameter_source("by") is not ParameterSource.DEFAULT:
         raise click.UsageError("--by needs --traffic: it says how the connections that used a rule are folded")
-    from sgfast.asking import check as find
+    from sgfast.api import check as find
     from sgfast.errors import ArgumentError
     from sgfast.policy.document import Lines
     from sgfast.report.check import TOP, USED_ROWS, check_document, check_summary

@@ -128,7 +128,7 @@ def diff(
     if [plan, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
-    from sgfast.asking import by_rules
+    from sgfast.api import by_rules
 
     parts = [] if export is None else export.parts("-", is_change=True)
     inputs = Inputs(files[:2] if plan is None else (), captures, [plan])

@@ -74,6 +74,7 @@ def reach(
       sgfast reach policy.yaml --from web --to db --json
       sgfast reach policy.yaml --report reach.html
     """
+    from sgfast.api import reach as reach_rows
     from sgfast.errors import ArgumentError
     from sgfast.report.reach import reach_document, reach_summary
 
@@ -82,8 +83,8 @@ def reach(
         lines: Lines = {}
         loaded = policies.load(policy, lines)
         try:
-            found = loaded.reach(
-                source=source, destination=destination, protocol=protocol, port=port, rules=page is not None
+            found = reach_rows(
+                loaded, source=source, destination=destination, protocol=protocol, port=port, rules=page is not None
             )
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None

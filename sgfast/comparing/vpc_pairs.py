@@ -14,6 +14,7 @@ from sgfast.capture.names import printable
 from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import PolicyError
+from sgfast.policy.loaded import having
 from sgfast.policy.model import Policy, Vpc
 from sgfast.preprocess.vpcs import Dealer, restore_times
 from sgfast.replaying.engine_runner import make_engine
@@ -44,7 +45,7 @@ class VpcPairs:
             if vpc.name not in policy.vpc_by_name
         ]
         self._policies = [
-            policy.having(vpcs=tuple(replace(vpc, region=_region(policy, vpc)) for vpc in vpcs))
+            having(policy, vpcs=tuple(replace(vpc, region=_region(policy, vpc)) for vpc in vpcs))
             for policy in (old, new)
         ]
         #: Both place packets alike. The second is made only for its check that each VPC can distinguish its peers.

@@ -25,6 +25,7 @@ from sgfast.compiler.ports import PortClasses
 from sgfast.compiler.tables import RuleTables, TableCache, rule_tables
 from sgfast.core.classify.classifier import Classifier
 from sgfast.errors import PolicyError
+from sgfast.policy.loaded import moved_instances
 from sgfast.policy.model import (
     Direction,
     GroupPeer,
@@ -167,7 +168,7 @@ class Compiler:
     def _compile(self, policy: Policy, renewed: Sequence[str]) -> CompiledPolicy:
         old = self._last
         # The positions of the instances that differ from those of the last policy.
-        moved = None if old is None else policy.moved_since(old.policy)
+        moved = None if old is None else moved_instances(old.policy, policy)
         numbering = (self._first_numbering if old is None else old.numbering).after(policy, renewed, moved)
         book = self._book
         if book is None or old is None or old.policy.security_groups is not policy.security_groups:

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from sgfast.compiler.addresses import ANYWHERE, Owned, named_networks
 from sgfast.core.classify.cidr_trie import CidrTrie, nest_prefixes
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule, exchanged
+from sgfast.policy.loaded import exchanged
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
 from sgfast.policy.network_keys import network_key, without_duplicates
 from sgfast.policy.networks import NEVER_AN_INSTANCE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 
+from sgfast.policy.loaded import moved_instances
 from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup, new_rules
 
 
@@ -70,7 +71,7 @@ class Numbering:
             new._number_rules(
                 [(group.name, rule) for group in policy.security_groups for rule in new_rules(self._policy, group)]
             )
-        moved = policy.moved_since(self._policy) if moved is None else moved
+        moved = moved_instances(self._policy, policy) if moved is None else moved
         others = [*now[len(before) :], *(now[n] for n in moved)]
         if renewed:
             gone = set(renewed)

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, get_args
 
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
-from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import find, similar
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import read_document, show, shown_origin
@@ -18,62 +17,6 @@ if TYPE_CHECKING:
     from sgfast.exporting.terraform import Provider
 
 Target = Literal["terraform", "aws", "openstack", "otc", "nftables"]
-
-
-def export(
-    policy: PolicySource,
-    to: Target,
-    *,
-    since: PolicySource | None = None,
-    form: Literal["script", "json"] = "script",
-    provider: Provider | None = None,
-    instance: str | None = None,
-    interfaces: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
-    connections: str | os.PathLike[str] | None = None,
-) -> str:
-    """Write what a target needs for the policy to hold there, as a text (SPEC 13). Nothing is run.
-
-    ``to``: ``terraform`` (a configuration), ``aws``, ``openstack`` or ``otc`` (a script), ``nftables`` (a file for
-    ``nft -f``).
-    ``since``: what is there already; only what differs is written. None: nothing but VPCs and instances.
-    ``form``: ``json``: the calls of the cloud's API in place of a script.
-    ``provider``: of ``terraform``, ``aws``, ``openstack`` or ``opentelekomcloud``; None: that of the policy's profile.
-    ``instance``, ``interfaces``: of ``nftables``, the instance that the machine itself is; or for a host, the device
-    that each instance is behind, ``{"web-1": "tap0"}``.
-    ``connections``: of ``nftables`` with ``since``, the path of what ``conntrack -L -o extended`` lists: write what
-    becomes of these connections.
-
-    Raises ExportError, whose ``problems`` list all that the target cannot have; PolicyError; ArgumentError for options
-    that do not go together; ArgumentTypeError for one of another type.
-    """
-    if to not in get_args(Target):
-        raise ArgumentError(f"to must be one of {', '.join(get_args(Target))}, not {to!r:.80}")
-    if form not in ("script", "json"):
-        raise ArgumentError(f"form must be script or json, not {form!r:.80}")
-    if form == "json" and to in ("terraform", "nftables"):
-        raise ArgumentError(f"form json is for the calls of an API; {to} has none")
-    if provider is not None and to != "terraform":
-        raise ArgumentError("provider is for terraform")
-    new, old = load(policy), None if since is None else load(since)
-    if to != "nftables":
-        if instance is not None or interfaces or connections is not None:
-            raise ArgumentError("instance, interfaces and connections are for nftables")
-        return cloud_text(old, new, to, form, provider)
-    if (instance is None) == (not interfaces):
-        raise ArgumentError("nftables needs instance, or interfaces with the device of each instance")
-    pairs: Iterable[tuple[str, str | None]]
-    if instance is not None:
-        pairs = [(instance, None)]
-    else:
-        pairs = interfaces.items() if isinstance(interfaces, Mapping) else interfaces or ()
-    devices = devices_of(old, new, pairs)
-    if connections is None:
-        return filter_text(old, new, devices, is_change=old is not None)
-    if old is None:
-        raise ArgumentError("connections needs since: what becomes of connections depends on what changed")
-    if not isinstance(connections, str | os.PathLike):
-        raise ArgumentTypeError(f"connections must be the path of a list, not {connections!r:.80}")
-    return connections_text(old, new, devices, connections)
 
 
 def cloud_text(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from sgfast.errors import ArgumentError, PolicyError
+from sgfast.policy.loaded import LoadedPolicy, lines_of
 from sgfast.policy.lookup import find, similar, vpc_name
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.yaml_nodes import show, shown_origin
@@ -35,7 +36,7 @@ def with_assumed(
         return policy, ()
     from sgfast.policy.changes import AddInstance, apply_change
 
-    lines = policy.lines
+    lines = lines_of(policy)
     if vpc is None and len(policy.vpcs) > 1:
         raise ArgumentError(f"the policy has {len(policy.vpcs)} VPCs: name the VPC that the assumed machine is in")
     name = vpc_name(policy, vpc) or policy.vpcs[0].name
@@ -47,7 +48,9 @@ def with_assumed(
         except PolicyError as error:
             raise PolicyError(f"{shown_origin(policy.origin)}: {error}") from None
         machines.append(machine)
-    return policy.with_lines(lines), tuple(machines)
+    if isinstance(policy, LoadedPolicy):
+        policy.lines = lines
+    return policy, tuple(machines)
 
 
 def _parsed(policy: Policy, text: str) -> tuple[str, Address | None]:

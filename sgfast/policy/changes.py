@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from sgfast.errors import PolicyError
+from sgfast.policy.loaded import having, with_group, with_instance
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     AddressGroupPeer,
@@ -293,7 +294,8 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
         while (rule_id := f"{stem}/{numbers[rule.direction]}") in owners or rule_id in group.gone:
             numbers[rule.direction] += 1
         rule = replace(rule, id=rule_id)
-    return policy.with_group(
+    return with_group(
+        policy,
         replace(group, rules=(*group.rules, rule), numbered=(numbers["inbound"], numbers["outbound"]))
     )
 
@@ -309,7 +311,7 @@ def _remove_rule(policy: Policy, change: RemoveRule) -> Policy:
         # Longer numbers are skipped: no group ever has a billion rules.
         if digits != gone.id and len(digits) < 10 and digits.isdecimal() and int(digits) > number:
             after = replace(after, gone=group.gone | {gone.id})
-    return policy.with_group(after)
+    return with_group(policy, after)
 
 
 def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:
@@ -322,7 +324,7 @@ def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:
     # Equal rules with a different spelling still replace each other: the next change merges with the spelling.
     if new == old and new.wording == old.wording:
         return policy
-    return policy.with_group(replace(group, rules=tuple(new if rule is old else rule for rule in group.rules)))
+    return with_group(policy, replace(group, rules=tuple(new if rule is old else rule for rule in group.rules)))
 
 
 # Membership -----------------------------------------------------------------------------------------------------------
@@ -335,7 +337,7 @@ def _add_member(policy: Policy, change: AddMember) -> Policy:
         return policy
     after = replace(instance, security_groups=(*instance.security_groups, change.group))
     check_not_mixed(policy, after)
-    return policy.with_instance(after)
+    return with_instance(policy, after)
 
 
 def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
@@ -346,7 +348,7 @@ def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
     groups = tuple(name for name in instance.security_groups if name != change.group)
     if not groups:
         raise PolicyError(f"instance {instance.name!r} would be left without a security group")
-    return policy.with_instance(replace(instance, security_groups=groups))
+    return with_instance(policy, replace(instance, security_groups=groups))
 
 
 # Instances and addresses ----------------------------------------------------------------------------------------------
@@ -366,12 +368,12 @@ def _add_instance(policy: Policy, change: AddInstance) -> Policy:
         known_group(policy, name)
     check_not_mixed(policy, instance)
     check_addresses(policy, instance, instance.addresses)
-    return policy.with_instance(instance)
+    return with_instance(policy, instance)
 
 
 def _remove_instance(policy: Policy, change: RemoveInstance) -> Policy:
     gone = _instance(policy, change.instance)
-    return policy.having(instances=tuple(instance for instance in policy.instances if instance is not gone))
+    return having(policy, instances=tuple(instance for instance in policy.instances if instance is not gone))
 
 
 def _add_address(policy: Policy, change: AddAddress) -> Policy:
@@ -379,7 +381,7 @@ def _add_address(policy: Policy, change: AddAddress) -> Policy:
     if change.address in instance.addresses:
         return policy
     check_addresses(policy, instance, (change.address,))
-    return policy.with_instance(replace(instance, addresses=(*instance.addresses, change.address)))
+    return with_instance(policy, replace(instance, addresses=(*instance.addresses, change.address)))
 
 
 def _remove_address(policy: Policy, change: RemoveAddress) -> Policy:
@@ -389,7 +391,7 @@ def _remove_address(policy: Policy, change: RemoveAddress) -> Policy:
     addresses = tuple(address for address in instance.addresses if address != change.address)
     if not addresses:
         raise PolicyError(f"instance {instance.name!r} would be left without an address")
-    return policy.with_instance(replace(instance, addresses=addresses))
+    return with_instance(policy, replace(instance, addresses=addresses))
 
 
 # Groups, peerings, address groups -------------------------------------------------------------------------------------
@@ -420,7 +422,7 @@ def _add_group(policy: Policy, change: AddGroup) -> Policy:
     for n, rule_id in enumerate(ids):
         if rule_id in taken or rule_id in ids[:n]:
             raise PolicyError(f"rule {rule_id!r} already exists")
-    return policy.having(security_groups=(*policy.security_groups, group))
+    return having(policy, security_groups=(*policy.security_groups, group))
 
 
 def _remove_group(policy: Policy, change: RemoveGroup) -> Policy:
@@ -434,19 +436,19 @@ def _remove_group(policy: Policy, change: RemoveGroup) -> Policy:
         for rule in group.rules:
             if rule.peer == GroupPeer(gone.name) and group is not gone:
                 raise PolicyError(f"rule {rule.id!r} still names security group {gone.name!r}")
-    return policy.having(security_groups=tuple(group for group in policy.security_groups if group is not gone))
+    return having(policy, security_groups=tuple(group for group in policy.security_groups if group is not gone))
 
 
 def _add_peering(policy: Policy, change: AddPeering) -> Policy:
     pair = _pair(policy, change.vpc_a, change.vpc_b)
-    return policy if pair in policy.peerings else policy.having(peerings=policy.peerings | {pair})
+    return policy if pair in policy.peerings else having(policy, peerings=policy.peerings | {pair})
 
 
 def _remove_peering(policy: Policy, change: RemovePeering) -> Policy:
     pair = _pair(policy, change.vpc_a, change.vpc_b)
     if pair not in policy.peerings:
         raise PolicyError(f"VPCs {change.vpc_a!r} and {change.vpc_b!r} are not peered")
-    return policy.having(peerings=policy.peerings - {pair})
+    return having(policy, peerings=policy.peerings - {pair})
 
 
 def _pair(policy: Policy, vpc_a: str, vpc_b: str) -> frozenset[str]:
@@ -464,7 +466,7 @@ def _set_address_group(policy: Policy, change: SetAddressGroup) -> Policy:
         return policy
     new = replace(before, addresses=change.addresses)
     groups = tuple(new if group.name == change.name else group for group in policy.address_groups)
-    return policy.having(address_groups=groups)
+    return having(policy, address_groups=groups)
 
 
 _OPERATIONS: dict[type, Callable[..., Policy]] = {

@@ -11,6 +11,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from sgfast.errors import ArgumentTypeError
 from sgfast.policy.document_reader import DocumentReader, Lines
 from sgfast.policy.export_files import refuse_terraform_input
+from sgfast.policy.loaded import LoadedPolicy
 from sgfast.policy.model import Policy
 from sgfast.policy.plain_values import compose_values, path_in
 from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
@@ -95,18 +96,26 @@ def load(source: PolicySource, *, format: str = "auto", unresolved: Unresolved =
     that is no source.
     """
     if isinstance(source, Policy):
-        if not source.is_checked:
-            from sgfast.policy.made_values import check_policy
+        if not isinstance(source, LoadedPolicy) or not source.is_checked:
+            from sgfast.policy.made_values import check_made_policy
 
-            check_policy(source)
+            check_made_policy(source)
         return source
     lines: Lines = {}
     if (path := path_in(source)) is not None:
-        return load_policy(path, lines, format=format, unresolved=unresolved).with_lines(lines)
-    if isinstance(source, str | bytes):
-        return parse_policy(source, lines=lines, format=format, unresolved=unresolved).with_lines(lines)
-    if not isinstance(source, Mapping | list | tuple):
+        policy = load_policy(path, lines, format=format, unresolved=unresolved)
+    elif isinstance(source, str | bytes):
+        policy = parse_policy(source, lines=lines, format=format, unresolved=unresolved)
+    elif isinstance(source, Mapping | list | tuple):
+        policy = _from_values(source, format, unresolved)
+    else:
         raise ArgumentTypeError(f"a policy must be a path, a text, a mapping or a Policy, not {source!r:.80}")
+    if isinstance(policy, LoadedPolicy):
+        policy.lines = lines
+    return policy
+
+
+def _from_values(source: Mapping[str, Any] | Sequence[Any], format: str, unresolved: Unresolved) -> Policy:
     origin = "<policy>"
     with garbage_collection_paused():
         root = compose_values(source, origin)

@@ -19,6 +19,7 @@ from sgfast.policy.keys import (
     TIMEOUT_FIELDS,
     VPC_FIELDS,
 )
+from sgfast.policy.loaded import LoadedPolicy
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     DEFAULT_VPC,
@@ -173,7 +174,7 @@ class DocumentReader:
         self._reject_mixed_groups(instances, instance_entries, groups)
         if joining and group_entries:
             self._warn_of_default_group(joining)
-        return Policy(
+        return LoadedPolicy.read(
             vpcs=tuple(vpcs.values()),
             peerings=peerings,
             address_groups=tuple(address_groups.values()),
@@ -183,7 +184,7 @@ class DocumentReader:
             quotas=quotas,
             origin=self._origin,
             warnings=tuple(self._warnings),
-        ).checked()
+        )
 
     # Quotas, settings
 

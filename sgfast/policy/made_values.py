@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from functools import cache
 from ipaddress import IPv6Network
 from math import isfinite
 from numbers import Integral
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
 from sgfast.policy.changes import check_addresses, check_not_mixed, check_peer, check_ports, check_vpc, known_group
@@ -31,6 +30,7 @@ from sgfast.policy.document_reader import (
     is_line,
     is_word,
 )
+from sgfast.policy.loaded import LoadedPolicy
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -50,6 +50,7 @@ from sgfast.policy.model import (
 from sgfast.policy.ports import LAST_PORT
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.rules import NEEDS_A_TYPE, ONLY_OF_ICMP, RULE_ID, RULE_ID_WANTED, no_ports, wrong_description
+from sgfast.policy.serialization import field_types
 
 _Text = tuple[Callable[[str], object], str]
 
@@ -77,7 +78,7 @@ _NUMBERS: dict[type, dict[str, tuple[float, float]]] = {
 }
 
 
-def check_policy(policy: Policy) -> None:
+def check_made_policy(policy: Policy) -> None:
     """Check a policy that a program made as a document is checked, and remember that it was.
 
     Raises PolicyError, which names the first field that a document is refused for.
@@ -87,7 +88,8 @@ def check_policy(policy: Policy) -> None:
         _check_together(policy)
     except (ArgumentError, ArgumentTypeError) as error:
         raise PolicyError(str(error)) from None
-    policy.checked()
+    if isinstance(policy, LoadedPolicy):
+        policy.is_checked = True
 
 
 def _check_together(policy: Policy) -> None:
@@ -149,7 +151,7 @@ def check_fields(value: Any, path: str) -> None:
 
     Raises ArgumentTypeError, naming the field below ``path``; ArgumentError for a value that a document is refused for.
     """
-    for name, kind in _field_types(value.__class__).items():
+    for name, kind in field_types(value.__class__).items():
         here, field = f"{path}.{name}", getattr(value, name)
         if not _fits(field, kind):
             if get_origin(kind) is Literal:
@@ -222,11 +224,6 @@ def _refuse_duplicates(listed: Iterable[object], path: str) -> None:
     for each, count in Counter(listed).items():
         if count > 1:
             raise ArgumentError(f"{path} has {str(each)!r:.80} {count} times: list it once")
-
-
-@cache
-def _field_types(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
 
 
 def _fits(value: Any, kind: Any) -> bool:

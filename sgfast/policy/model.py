@@ -4,15 +4,12 @@ holds only what all readers of a policy share.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from sgfast.asked import Asked
-from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy.ports import Ports, normal_form
 
 Network = IPv4Network | IPv6Network
@@ -38,33 +35,6 @@ DEFAULT_VPC = "default"
 
 #: The most groups of each kind that ``mixed_groups`` lists.
 _LISTED_GROUPS = 5
-
-#: Number of values that ``differing`` compares at once.
-_COMPARED = 128
-
-Value = TypeVar("Value")
-
-
-def differing(before: tuple[Value, ...], after: tuple[Value, ...]) -> list[int]:
-    """Positions at which two tuples differ, up to the shorter one's end. A change keeps the objects it does not touch,
-    so that most of them need not be looked into.
-    """
-    found: list[int] = []
-    if before is after:
-        return found
-    for start in range(0, min(len(before), len(after)), _COMPARED):
-        old, new = before[start : start + _COMPARED], after[start : start + _COMPARED]
-        if old != new:
-            pairs = enumerate(zip(old, new, strict=False))
-            found += [start + n for n, (a, b) in pairs if a is not b and a != b]
-    return found
-
-
-def exchanged(before: Sequence[Value], after: Sequence[Value]) -> tuple[list[Value], list[Value]]:
-    """The objects that only the first or only the second sequence has."""
-    old, new = dict(zip(map(id, before), before, strict=True)), dict(zip(map(id, after), after, strict=True))
-    return [each for n, each in old.items() if n not in new], [each for n, each in new.items() if n not in old]
-
 
 @dataclass(frozen=True, slots=True)
 class GroupPeer:
@@ -261,11 +231,15 @@ class Quotas:
     rules_per_group: int = 50
 
 
+#: By VPC and IP version, and by the length of a prefix: the names of owners by the prefix's first address.
+OwnersByLength = dict[tuple[str, int], dict[int, dict[bytes, str]]]
+
+
 @dataclass(frozen=True)
-class Policy(Asked):
+class Policy:
     """One account's policy (SPEC 2). Groups are in document order; a created ``default`` group comes last.
 
-    ``sgfast.load`` makes one. Its methods are the questions that one can ask it (SPEC 14.3, 14.4).
+    Readers make a ``LoadedPolicy``, and ``sgfast.Policy`` adds the questions that users ask it.
     """
 
     vpcs: tuple[Vpc, ...] = (Vpc(DEFAULT_VPC),)
@@ -286,35 +260,6 @@ class Policy(Asked):
         counts = {"security group": len(self.security_groups), "rule": rules, "instance": len(self.instances)}
         parts = (f"{number} {word}{'s' * (number != 1)}" for word, number in counts.items())
         return f"<Policy {self.origin}: {', '.join(parts)}>"
-
-    @cached_property
-    def lines(self) -> dict[tuple[str, str], int]:
-        """The line of each thing in the document, by section and name, for reports. ``sgfast.load`` knows them; a
-        policy that was changed does not.
-        """
-        return {}
-
-    def with_lines(self, lines: dict[tuple[str, str], int]) -> Policy:
-        """The policy itself, with the lines of its document."""
-        self.__dict__["lines"] = lines
-        return self
-
-    @cached_property
-    def is_checked(self) -> bool:
-        """Whether all it says is known to be what a document may say. It is not known of a policy that a program made
-        (``made_values.check_policy``).
-        """
-        return False
-
-    def checked(self) -> Policy:
-        """The policy itself, whose values were checked."""
-        self.__dict__["is_checked"] = True
-        return self
-
-    def having(self, **fields: Any) -> Policy:
-        """A copy with other fields, which sgfast made. They are not checked again."""
-        after = replace(self, **fields)
-        return after.checked() if self.is_checked else after
 
     @cached_property
     def group_by_name(self) -> dict[str, SecurityGroup]:
@@ -360,7 +305,7 @@ class Policy(Asked):
         width = network.max_prefixlen
         first, length = int(network.network_address), network.prefixlen
         found: dict[str, Instance] = {}
-        for outer, by_address in self._owners.get((vpc, network.version), {}).items():
+        for outer, by_address in self.owners.get((vpc, network.version), {}).items():
             if outer <= length:
                 address = (first >> (width - outer) << (width - outer)).to_bytes(width // 8)
                 if (name := by_address.get(address)) is not None:
@@ -369,12 +314,13 @@ class Policy(Asked):
 
     def owner_of(self, vpc: str, network: Network) -> str | None:
         """The name of the instance of a VPC that has just this network among its addresses."""
-        by_length = self._owners.get((vpc, network.version), {})
+        by_length = self.owners.get((vpc, network.version), {})
         return by_length.get(network.prefixlen, {}).get(network.network_address.packed)
 
     @cached_property
-    def _owners(self) -> _Owners:
-        found: _Owners = {}
+    def owners(self) -> OwnersByLength:
+        """The names of the instances that own each prefix."""
+        found: OwnersByLength = {}
         for instance in self.instances:
             for network in instance.addresses:
                 by_length = found.setdefault((instance.vpc, network.version), {})
@@ -396,55 +342,6 @@ class Policy(Asked):
             "VPC": also_called(self.vpcs),
         }
 
-    def moved_since(self, before: Policy) -> list[int]:
-        """Positions at which instances differ from those of an earlier policy, up to the shorter one's end."""
-        # In the policy that this one was made from, only the replaced instance need be compared.
-        instances, n = self.__dict__.get("_replaced", (None, 0))
-        if instances is before.instances:
-            return [n] if n < len(instances) and instances[n] != self.instances[n] else []
-        return differing(before.instances, self.instances)
-
-    def with_instance(self, instance: Instance) -> Policy:
-        """A copy of the policy with this instance in place of the one with its name, which is in the same VPC and which
-        the provider calls the same; or with one more. Cached lookups are carried over.
-        """
-        n = self.instance_index.get(instance.name, len(self.instances))
-        instances = [*self.instances]
-        instances[n : n + 1] = [instance]
-        after = self.having(instances=tuple(instances))
-        after.__dict__["_replaced"] = self.instances, n
-        kept = {"instance_index": self.instance_index, "group_of_rule": self.__dict__.get("group_of_rule")}
-        if n == len(self.instances):
-            kept["instance_index"] = self.instance_index | {instance.name: n}
-        else:
-            kept["also_called"] = self.__dict__.get("also_called")
-        if "_owners" in self.__dict__:
-            before = self.instances[n].addresses if n < len(self.instances) else ()
-            kept["_owners"] = _owners_after(self._owners, before, instance)
-        after.__dict__.update({name: value for name, value in kept.items() if value is not None})
-        return after
-
-    def with_group(self, group: SecurityGroup) -> Policy:
-        """A copy of the policy with this group in place of the one with its name. Cached lookups are carried over."""
-        before = self.group_by_name[group.name]
-        groups = tuple([group if old is before else old for old in self.security_groups])
-        after = self.having(security_groups=groups)
-        for known in ("instance_index", "instance_by_name", "also_called", "_owners", "group_of_rule"):
-            if known in self.__dict__:
-                after.__dict__[known] = self.__dict__[known]
-        was, now = ([rule.id for rule in rules] for rules in (before.rules, group.rules))
-        if was != now and "group_of_rule" in self.__dict__:
-            after.__dict__["group_of_rule"] = of_rule = self.group_of_rule.copy()
-            for rule_id in was:
-                of_rule.pop(rule_id, None)
-            of_rule.update(dict.fromkeys(now, group.name))
-        return after
-
-    def _repr_html_(self) -> str:
-        members = Counter(group for instance in self.instances for group in instance.security_groups)
-        rows = [(group.name, len(group.rules), members[group.name]) for group in self.security_groups]
-        return html_table(("security group", "rules", "instances"), rows[:SHOWN_ROWS], len(rows))
-
     @property
     def is_mapped(self) -> bool:
         """Whether the policy says which packets belong to which VPC."""
@@ -453,29 +350,6 @@ class Policy(Asked):
     def connected(self, vpc_a: str, vpc_b: str) -> bool:
         """Whether packets may pass between two VPCs: they are the same one or peered (SPEC 3.6, 7.2)."""
         return vpc_a == vpc_b or frozenset((vpc_a, vpc_b)) in self.peerings
-
-
-#: By VPC and IP version, and by the length of a prefix: the names of owners by the prefix's first address.
-_Owners = dict[tuple[str, int], dict[int, dict[bytes, str]]]
-
-
-def _owners_after(owners: _Owners, before: Sequence[Network], after: Instance) -> _Owners:
-    """The owners once an instance, which had the addresses ``before``, has changed. What stays is shared."""
-    gone, come = exchanged(before, after.addresses)
-    later = owners.copy()
-    copied: set[tuple[int, int]] = set()
-    for networks, is_owned in ((gone, False), (come, True)):
-        for network in networks:
-            place, length = (after.vpc, network.version), network.prefixlen
-            if (network.version, length) not in copied:
-                copied.add((network.version, length))
-                by_length = later.get(place, {})
-                later[place] = by_length | {length: by_length.get(length, {}).copy()}
-            if is_owned:
-                later[place][length][network.network_address.packed] = after.name
-            else:
-                later[place][length].pop(network.network_address.packed, None)
-    return later
 
 
 def count_rules(policy: Policy) -> int:

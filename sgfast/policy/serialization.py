@@ -19,8 +19,8 @@ _NETWORKS = (IPv4Network, IPv6Network)
 def to_plain(value: Any) -> Any:
     if isinstance(value, _NETWORKS):
         return str(value)
-    if is_dataclass(value):
-        return {"is": type(value).__name__, **{f.name: to_plain(getattr(value, f.name)) for f in fields(value)}}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"is": _called(type(value)), **{f.name: to_plain(getattr(value, f.name)) for f in fields(value)}}
     if isinstance(value, frozenset):
         return sorted((to_plain(item) for item in value), key=repr)
     if isinstance(value, tuple):
@@ -46,8 +46,8 @@ def from_plain(wanted: Any, plain: Any) -> Any:
     elif wanted in _NETWORKS and isinstance(plain, str):
         return ip_network(plain)
     elif is_dataclass(wanted) and isinstance(wanted, type) and isinstance(plain, dict):
-        hints = _hints(wanted)
-        if plain.get("is") == wanted.__name__ and plain.keys() == {"is", *hints}:
+        hints = field_types(wanted)
+        if plain.get("is") == _called(wanted) and plain.keys() == {"is", *hints}:
             return wanted(**{name: from_plain(hint, plain[name]) for name, hint in hints.items()})
     elif type(plain) is wanted or (wanted is float and type(plain) is int):
         return plain
@@ -67,6 +67,13 @@ def _choose(choices: tuple[Any, ...], plain: Any) -> Any:
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def _called(cls: type) -> str:
+    """Name of the dataclass. What is derived from it without being one adds no values."""
+    return next(each.__name__ for each in cls.__mro__ if "__dataclass_fields__" in vars(each))
+
+
+@cache
+def field_types(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, by name."""
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in fields(cls)}

@@ -15,8 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.asked import Shown
-from sgfast.notebook import SHOWN_ROWS, html_table
+from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.reaching.ends import ANY, End
 from sgfast.reaching.names import ORDER, Names, Part, Region, in_order

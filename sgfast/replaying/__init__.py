@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Sinks,
         Stage,
     )
-    from sgfast.replaying.run import replay, run_replay
+    from sgfast.replaying.run import run_replay
 
 # Commands that judge no packets need the options, to find out that none is given.
 __getattr__ = on_demand(
@@ -42,7 +42,7 @@ __getattr__ = on_demand(
             "ChangeDone", "ClusterUsed", "CutConnection", "FlowSink", "FrameSink", "Names", "PacketSink",
             "ReplayResult", "RuleHits", "Sinks", "Stage",
         ),
-        "sgfast.replaying.run": ("replay", "run_replay"),
+        "sgfast.replaying.run": ("run_replay",),
     },
 )  # fmt: skip
 
@@ -65,6 +65,5 @@ __all__ = [
     "Sinks",
     "Stage",
     "Unanswered",
-    "replay",
     "run_replay",
 ]

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
-from sgfast.asked import Shown
 from sgfast.capture import Damage
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.credentials import without_credentials
 from sgfast.engine import Midstream, Mode
-from sgfast.notebook import html_table, html_text
+from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE

@@ -6,9 +6,8 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from sgfast.engine import Midstream, Mode
 from sgfast.errors import ArgumentError, CaptureError, PolicyError
 from sgfast.policy.document import PolicySource, load
 from sgfast.policy.lookup import vpc_name
@@ -16,7 +15,7 @@ from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures, are_files
 from sgfast.replaying.cutting import both_left_out
 from sgfast.replaying.engine_runner import EngineRunner, make_engine
-from sgfast.replaying.options import Kept, Reading, ReplayOptions
+from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.placement import placement_of, seen_vpcs
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
 from sgfast.replaying.results import FlowSink, FrameSink, PacketSink, ReplayResult, Sinks
@@ -24,76 +23,10 @@ from sgfast.replaying.schedule import Flushes, Schedule
 from sgfast.replaying.tables import KeptRows
 
 if TYPE_CHECKING:
-    from sgfast.output import Output
-    from sgfast.policy.change_file import ChangesSource
     from sgfast.replaying.reference_runner import ReferenceRunner
     from sgfast.replaying.vpc_runner import VpcRunner
 
 Sink = TypeVar("Sink", PacketSink, FrameSink, FlowSink)
-
-
-def replay(
-    policy: PolicySource,
-    captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    mode: Mode = ReplayOptions.mode,
-    midstream: Midstream = ReplayOptions.midstream,
-    vpc: str | None = None,
-    engine: Literal["fast", "reference"] = ReplayOptions.engine,
-    packets: PacketSink | Sequence[PacketSink] | None = None,
-    frames: FrameSink | Sequence[FrameSink] | None = None,
-    flows: FlowSink | Sequence[FlowSink] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    changes: ChangesSource | None = None,
-    resume: str | os.PathLike[str] | None = None,
-    snapshot: Output | str | os.PathLike[str] | None = None,
-    jobs: int = ReplayOptions.jobs,
-    reading: Reading | None = None,
-    client: Any = None,
-    shards: int | None = None,
-    tables: Sequence[Kept] | Kept = (),
-) -> ReplayResult:
-    """Judge every packet of ``captures``.
-
-    ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
-    ``captures``: a path, or several, which form one replay in the order given. ``-`` is standard input; a directory
-    stands for the captures in it.
-    ``packets``, ``frames``, ``flows``: one or several sinks each, for every packet's result, for packets together with
-    their results, and for connections.
-    ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
-    ``progress``: called now and then with (packets, bytes read) so far, over all captures.
-    ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which there
-    may be pairs ``(at, change)``: a time, and a value of ``sgfast.policy.changes`` or a mapping. All of it is checked
-    before any packet is judged.
-    ``snapshot``: where to save the state after the last packet. ``flows`` then does not get connections that are still
-    open; the replay that resumes reports them.
-    ``resume``: a saved state to go on from, as if both replays' captures were one replay. Policy, options and changes
-    must be the same, and so must the part of ``reading`` that selects packets; a different ``start`` or ``end`` only
-    causes a warning. The result covers all captures, except ``elapsed_seconds``.
-    ``jobs``: the number of threads that judge, as for ``Engine``.
-    ``reading``: how captures are read, and which packets are left out. The rest is judged as if there were no other
-    packets; but times in ``changes`` given in seconds count from the first packet, even if that is left out.
-    ``client``: a ``distributed.Client`` whose workers read and judge (``cluster``). ``resume`` is then a folder, a path
-    or URL that all workers can access, where they keep what they read for later replays; None: a temporary one on this
-    machine.
-    ``tables``: which rows to keep in memory, ``"packets"`` or ``"connections"``, for the result's ``tables``: at most
-    10,000,000 of each (SPEC 14.9).
-    ``shards``: the number of parts into which a cluster divides the packets; None: by the size of the captures.
-
-    If a capture is damaged, the result covers the packets before the damage; on a cluster, it also covers the captures
-    after the damaged one.
-
-    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; TableError for too many
-    rows to keep; ArgumentError for an unknown option or no captures, ArgumentTypeError for ``changes`` or ``reading``
-    of the wrong type.
-    """
-    options = ReplayOptions(
-        mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or Reading(),
-        changes=changes, resume=resume, snapshot=snapshot, client=client, shards=shards,
-        tables=(tables,) if isinstance(tables, str) else tuple(tables),
-    )  # fmt: skip
-    sinks = Sinks(_several(packets), _several(frames), _several(flows))
-    return run_replay(policy, captures, options, sinks, progress)
 
 
 def run_replay(
@@ -103,7 +36,7 @@ def run_replay(
     sinks: Sinks | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReplayResult:
-    """``replay`` with its options as one value."""
+    """Judge every packet of captures, as ``sgfast.replay`` says, with the options as one value."""
     sinks = sinks or Sinks()
     policy = load(policy)
     if isinstance(captures, str | os.PathLike | bytes):
@@ -191,9 +124,3 @@ def _runner(
         return EngineRunner(resumed.engines[0], sinks)
     engine = make_engine(policy, options, options.vpc, keep_flows=bool(sinks.flows), jobs=options.jobs)
     return EngineRunner(engine, sinks)
-
-
-def _several(sinks: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
-    if sinks is None:
-        return ()
-    return tuple(sinks) if isinstance(sinks, Sequence) else (sinks,)

@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from sgfast.asked import Shown
 from sgfast.capture import Damage
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.errors import ArgumentError
-from sgfast.notebook import SHOWN_ROWS, html_table
+from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.document import PolicySource, load, parse_policy
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.rule_text import rule_text

@@ -23,6 +23,7 @@ from sgfast.engine import Engine
 from sgfast.errors import PolicyError, SgfastError
 from sgfast.explaining import CLIENT_PORT, sentence
 from sgfast.policy.expectations import Expectation, parse_expectations
+from sgfast.policy.loaded import having
 from sgfast.policy.matching import End
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Policy, Rule, Timeouts
 from sgfast.policy.ports import merged
@@ -138,7 +139,7 @@ def _comments(result: ReplayResult, observer: Observer) -> list[str]:
 def _allowed(policy: Policy, vpc: str | None, kinds: Iterable[Kind]) -> set[Kind]:
     """Return the connections that the policy does not deny, each judged as the opener of a connection."""
     settings = replace(policy.settings, timeouts=Timeouts())
-    engine = Engine(policy.having(settings=settings), vpc=vpc)
+    engine = Engine(having(policy, settings=settings), vpc=vpc)
     apart = 2 * max(astuple(settings.timeouts))
     found = set()
     for n, kind in enumerate(kinds):

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sgfast.policy.document_reader import DocumentReader
+from sgfast.policy.loaded import LoadedPolicy, having
 from sgfast.policy.model import DEFAULT_GROUP, DEFAULT_VPC, TCP, Instance, Policy, Rule, SecurityGroup
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.templates import default_group
@@ -81,7 +82,7 @@ def starter(addresses: Iterable[IPv4Address | IPv6Address]) -> Policy:
         for address in addresses
     )
     groups = (SecurityGroup(DEFAULT_GROUP),)
-    return Policy(security_groups=groups, instances=tuple(instances), origin="the captures").checked()
+    return LoadedPolicy.read(security_groups=groups, instances=tuple(instances), origin="the captures")
 
 
 def is_ungrouped(policy: Policy) -> bool:
@@ -96,7 +97,8 @@ def opened(policy: Policy) -> Policy:
         Rule(f"{OPEN_GROUP}/{direction}/{family}", direction, family)
         for direction in ("inbound", "outbound") for family in (4, 6)
     )  # fmt: skip
-    return policy.having(
+    return having(
+        policy,
         security_groups=(SecurityGroup(OPEN_GROUP, rules),),
         instances=tuple(replace(instance, security_groups=(OPEN_GROUP,)) for instance in policy.instances),
     )
@@ -145,7 +147,8 @@ def _name_of(services: frozenset[tuple[int, int | None]]) -> str:
 
 
 def _regrouped(policy: Policy, group_of: Mapping[str, str]) -> Policy:
-    return policy.having(
+    return having(
+        policy,
         security_groups=tuple(SecurityGroup(name) for name in dict.fromkeys(group_of.values())),
         instances=tuple(replace(each, security_groups=(group_of[each.name],)) for each in policy.instances),
     )

@@ -12,16 +12,12 @@ from effort import some
 from hypothesis import HealthCheck, assume, given, seed, settings
 from hypothesis import strategies as st
 
+from sgfast import Policy
 from sgfast.checking import CODES, check_policy
 from sgfast.checking import coverage as coverage_module
 from sgfast.checking.exposure import SENSITIVE
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import (
-    Instance,
-    Policy,
-    Rule,
-    SecurityGroup,
-)
+from sgfast.policy.model import Instance, Rule, SecurityGroup
 
 
 def found(text: str) -> dict[str, list[tuple[str, str]]]:

@@ -16,9 +16,9 @@ from command import CLIENT, PCAPS, SERVER, SHOP, handshake, process, sgfast, val
 from frames import ethernet, ip, tcp
 from jsonschema import Draft7Validator, Draft202012Validator
 
+from sgfast import replay
 from sgfast.checking import CODES, check_policy, usage
 from sgfast.policy.document import load_policy, parse_policy
-from sgfast.replaying import replay
 from sgfast.report.sarif import sarif
 
 Capsys = pytest.CaptureFixture[str]

@@ -14,7 +14,7 @@ from effort import some
 from policy_changes import Changer
 from traffic import NETWORKS, ODD_DESTINATIONS, OUTSIDE, PORTS, drawn, routed
 
-from sgfast import HEADER_DTYPE, Engine, parse_policy
+from sgfast import HEADER_DTYPE, Engine, Policy, parse_policy
 from sgfast.compiler import Compiler, Numbering, compile_policy
 from sgfast.compiler.ports import PortClasses
 from sgfast.core.classify.classifier import RuleArrays
@@ -33,7 +33,7 @@ from sgfast.policy.changes import (
     apply_change,
     apply_changes,
 )
-from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup, Vpc
+from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup, Vpc
 
 
 def policy(groups: int, instances: int, peer: str | None = None) -> Policy:

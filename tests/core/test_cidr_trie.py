@@ -13,12 +13,12 @@ import pytest
 from effort import some
 from traffic import OUTSIDE, PORTS, Crowd, drawn
 
-from sgfast import HEADER_DTYPE
+from sgfast import HEADER_DTYPE, Policy
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.compiler import tables as tables_of
 from sgfast.core.classify.cidr_trie import CidrTrie
 from sgfast.engine import Engine
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Instance, Policy, Rule, SecurityGroup
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup
 
 SEED = 1
 NOWHERE = 5

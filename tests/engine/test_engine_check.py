@@ -20,12 +20,13 @@ from policy_changes import Changer
 from scenario import policy_of
 from traffic import SECOND, Crowd, drawn
 
+from sgfast import Policy
 from sgfast.core.check_one import KEPT_AT_MOST
 from sgfast.core.state.snapshot import save_plane
 from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, RESULT_DTYPE, Engine, FrameBatch
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import AddInstance, AddRule, Change, ModifyRule, RemoveInstance, RemoveRule
-from sgfast.policy.model import Instance, Policy, Quotas, Rule, SecurityGroup
+from sgfast.policy.model import Instance, Quotas, Rule, SecurityGroup
 from sgfast.verdicts import Verdict
 
 SEED = 20250117

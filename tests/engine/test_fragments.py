@@ -14,13 +14,14 @@ from differential import expected, spell
 from effort import some
 from traffic import SECOND
 
+from sgfast import replay
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
 from sgfast.policy.changes import RemoveInstance, RemoveRule
 from sgfast.policy.document import parse_policy
 from sgfast.reference import fragments as reference_fragments
 from sgfast.reference.engine import ReferenceEngine
-from sgfast.replaying import Names, replay
+from sgfast.replaying import Names
 from sgfast.snapshot import load_snapshot, save_snapshot
 
 CLIENT, WEB = "203.0.113.9", "10.0.0.5"

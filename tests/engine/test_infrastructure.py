@@ -12,9 +12,9 @@ from command import sgfast, valid, write_policy
 from scenario import from_engine, from_reference, openers, policy_of, run, spelled
 from stories import write_story
 
+from sgfast import replay
 from sgfast.engine import Engine
 from sgfast.reference.engine import ReferenceEngine
-from sgfast.replaying import replay
 from sgfast.report.lines import ConnectionLines
 
 OPEN = ", ".join(

@@ -21,6 +21,7 @@ from sgfast.engine import Engine
 from sgfast.errors import PolicyError
 from sgfast.explaining import CLIENT_PORT, Explained, SideExplained, explain
 from sgfast.policy.document import parse_policy
+from sgfast.policy.loaded import having
 from sgfast.policy.model import (
     PORT_PROTOCOLS,
     TCP,
@@ -101,7 +102,7 @@ def failing_fields(reference: ReferenceEngine, rule: Rule, side: Side, opener: O
     """How many fields of a rule do not match according to the reference model, which checks each field with the others
     left open.
     """
-    whole = Rule("", rule.direction, opener.version)        # type: ignore[arg-type]
+    whole = Rule("", rule.direction, opener.version)  # type: ignore[arg-type]
     alone = [
         replace(whole, ethertype=rule.ethertype),
         replace(whole, protocol=rule.protocol),
@@ -246,7 +247,7 @@ def test_isolation_is_told_and_what_the_rules_would_say_beside_it() -> None:
 def test_a_side_that_the_packet_does_not_reach_is_told_as_such() -> None:
     explained = explain(policy_of(TWO_VPCS), "d", "a", "tcp", port=80)
     assert (side_of(explained, "egress").reached, side_of(explained, "ingress").reached) == (True, False)
-    assert side_of(explained, "egress").nearest == ()      # it has no outbound rules
+    assert side_of(explained, "egress").nearest == ()  # it has no outbound rules
 
 
 def test_out_of_scope_local_and_exempt_are_told() -> None:
@@ -454,7 +455,7 @@ def test_what_cannot_be_asked_is_one_line(capsys: Capsys, tmp_path: Path) -> Non
 def test_names_from_outside_cannot_steer_a_terminal() -> None:
     policy = policy_of(TWO_VPCS)
     evil = Instance("\x1b[31mevil", "red", policy.instances[0].addresses, ("app",))
-    explained = explain(policy.having(instances=(evil,)), "10.0.0.1", "1.1.1.1", TCP, port=1)
+    explained = explain(having(policy, instances=(evil,)), "10.0.0.1", "1.1.1.1", TCP, port=1)
     text = to_text(explain_document(explained, {}))
     assert "\x1b" not in text and "\\x1b" in text
 
@@ -466,9 +467,7 @@ def test_ties_are_told_in_document_order_and_bounded() -> None:
         "instances: [{name: i, addresses: [10.0.0.1], security_groups: [g]}]\n"
     )
     explained = explain(policy, "1.1.1.1", "i", "tcp", port=99)
-    assert [miss.rule.id for miss in side_of(explained, "ingress").nearest] == [
-        f"g/inbound/{n}" for n in range(1, 31)
-    ]
+    assert [miss.rule.id for miss in side_of(explained, "ingress").nearest] == [f"g/inbound/{n}" for n in range(1, 31)]
     assert "and 20 more rules that are as near" in to_text(explain_document(explained, {}))
 
 

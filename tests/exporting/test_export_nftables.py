@@ -14,13 +14,14 @@ import pytest
 from command import sgfast
 from growth import operations
 
+from sgfast import Policy
 from sgfast.errors import ExportError
 from sgfast.exporting import address_sets, connections, nftables
 from sgfast.exporting.address_sets import views
 from sgfast.exporting.connections import commands
 from sgfast.exporting.nftables import ruleset, update, zones
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import Instance, Policy
+from sgfast.policy.model import Instance
 from sgfast.reference.addresses import longest_prefix_owner
 
 Capsys = pytest.CaptureFixture[str]

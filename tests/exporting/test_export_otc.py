@@ -12,12 +12,12 @@ import pytest
 from effort import some
 from exported import assert_policies_and_their_changes_come_back, run, seeds
 
+from sgfast import Policy
 from sgfast.errors import ExportError
 from sgfast.exporting import openstack
 from sgfast.policy.document import parse_policy
 from sgfast.policy.formats import import_sources
 from sgfast.policy.formats.sources import Source
-from sgfast.policy.model import Policy
 
 
 class Cloud:

@@ -15,13 +15,14 @@ from effort import some
 from exported import GROUPS, assert_same, exportable, random_policy, renamed, seeds
 from terraform import Resource, resource, state
 
+from sgfast import Policy
 from sgfast.errors import ExportError
 from sgfast.exporting import openstack, terraform
 from sgfast.exporting.expressible import Target
 from sgfast.policy.document import parse_policy
 from sgfast.policy.formats import import_sources
 from sgfast.policy.formats.sources import Source
-from sgfast.policy.model import Policy, SecurityGroup
+from sgfast.policy.model import SecurityGroup
 from sgfast.policy.profiles import NEUTRON
 
 hcl2 = pytest.importorskip("hcl2")

@@ -18,6 +18,7 @@ from exported import exportable
 from growth import operations
 from hypothesis import given, settings
 
+from sgfast import Policy, export
 from sgfast.cli.export import export as export_command
 from sgfast.errors import ExportError
 from sgfast.exporting import texts
@@ -27,7 +28,8 @@ from sgfast.exporting.changes import changes
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.exporting.terraform import Provider
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import Policy, SecurityGroup
+from sgfast.policy.loaded import LoadedPolicy
+from sgfast.policy.model import SecurityGroup
 from sgfast.policy.profiles import AWS, NEUTRON
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching import difference
@@ -344,8 +346,8 @@ def test_calls_keep_to_their_schema_and_say_where_they_come_from(capsys: Capsys,
 
 def test_a_name_with_line_breaks_does_not_leave_the_comments_of_a_script() -> None:
     evil = "x\ntouch made\n#"
-    policy = Policy(security_groups=(SecurityGroup(evil),), settings=NEUTRON.settings).checked()
-    script = texts.export(policy, "openstack")
+    policy = LoadedPolicy.read(security_groups=(SecurityGroup(evil),), settings=NEUTRON.settings)
+    script = export(policy, "openstack")
     assert "\n# Make the security group x touch made #\n" in script
     assert shlex.split(script[script.index("make_group '") :].split("\n\n")[0])[1] == evil
 

@@ -19,6 +19,7 @@ from parted import Sizes, said
 from policy_changes import Changer
 from traffic import GROUPS, SECOND, Crowd, Traffic
 
+from sgfast import Policy
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
 from sgfast.engine import LINK_TYPES, MIDSTREAMS, MODES, Engine
 from sgfast.errors import PolicyError
@@ -26,7 +27,7 @@ from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.document import parse_policy
 from sgfast.policy.expectations import parse_expectations
-from sgfast.policy.model import AddressGroup, Instance, Policy, Rule, SecurityGroup, Settings, Timeouts, Vpc
+from sgfast.policy.model import AddressGroup, Instance, Rule, SecurityGroup, Settings, Timeouts, Vpc
 from sgfast.proving import Expectations
 from sgfast.reference.engine import ReferenceEngine
 

@@ -13,7 +13,8 @@ from typing import Literal
 import frames as f
 from oracle import with_checksum
 
-from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup
+from sgfast import Policy
+from sgfast.policy.model import Instance, Rule, SecurityGroup
 
 INSTANCE = {4: "10.0.0.5", 6: "2001:db8::5"}
 STRANGER = {4: "198.51.100.7", 6: "2001:db8:9::7"}

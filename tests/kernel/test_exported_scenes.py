@@ -25,12 +25,13 @@ from oracle import _in_namespace, _new_namespace, _read_all, _run, missing, with
 from talks import INSTANCE, PATHS, STRANGER, open_policy, tcp_packets
 from traffic import drawn
 
+from sgfast import Policy
 from sgfast.engine import Engine
 from sgfast.errors import AmbiguousAddress, ExportError
 from sgfast.exporting.nftables import Interfaces, ruleset, update
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup, Settings, Timeouts
+from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup, Settings, Timeouts
 from sgfast.version import __version__
 
 REASON = missing()

@@ -31,6 +31,7 @@ from sgfast.policy.changes import (
     apply_change,
     apply_changes,
 )
+from sgfast.policy.loaded import moved_instances
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Instance, Network, Rule, SecurityGroup
 from sgfast.policy.templates import default_group
 
@@ -248,7 +249,7 @@ def test_instances_that_differ_are_found_however_many_changes_lie_between_two_po
             for before in versions:
                 pairs = enumerate(zip(before.instances, now.instances, strict=False))
                 expected = [n for n, (old, new) in pairs if old != new]
-                assert now.moved_since(before) == expected
+                assert moved_instances(before, now) == expected
                 found += len(expected)
             versions.append(now)
     assert found > 500

@@ -10,18 +10,9 @@ from typing import Any
 import pytest
 from policy_texts import SPEC_EXAMPLE, error_of
 
+from sgfast import Policy
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import (
-    AddressGroup,
-    GroupPeer,
-    Instance,
-    Policy,
-    Quotas,
-    Rule,
-    Settings,
-    Timeouts,
-    Vpc,
-)
+from sgfast.policy.model import AddressGroup, GroupPeer, Instance, Quotas, Rule, Settings, Timeouts, Vpc
 
 
 def document_with_instances(*instances: str, before: str = "") -> str:

@@ -15,14 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_texts import _WORDS, _YAMLISH, SPEC_EXAMPLE, error_of, only_policy_errors
 
+from sgfast import Policy
 from sgfast.errors import PolicyError
 from sgfast.policy import yaml_nodes
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.keys import RULE_FIELDS
-from sgfast.policy.model import (
-    Policy,
-    Vpc,
-)
+from sgfast.policy.model import Vpc
 from sgfast.policy.yaml_nodes import plain_value
 
 

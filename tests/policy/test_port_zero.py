@@ -11,10 +11,11 @@ from exports import imported
 from policy_texts import error_of
 
 import sgfast
+from sgfast import Policy
 from sgfast.errors import PolicyError
 from sgfast.policy.changes import AddGroup, AddRule, ModifyRule
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import Policy, Ports, Rule, SecurityGroup, Settings
+from sgfast.policy.model import Ports, Rule, SecurityGroup, Settings
 from sgfast.policy.profiles import PROFILES
 from sgfast.reference.engine import ReferenceEngine
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-#: The one import that leads upwards: users ask a policy, which is one type and at the bottom (docs/architecture.md).
-UPWARDS = ("sgfast.asked", "sgfast.asking")
 BEGIN, END = "<!-- imports: begin -->", "<!-- imports: end -->"
 
 
@@ -43,9 +41,7 @@ def modules() -> dict[str, set[str]]:
         name: {f"{module}.{what}" if f"{module}.{what}" in found else module for module, what in others} - {name}
         for name, others in found.items()
     }
-    known = {name: others & found.keys() for name, others in resolved.items()}
-    assert known[UPWARDS[0]] == {UPWARDS[1]}, "it exists for this one import"
-    return known | {UPWARDS[0]: set()}
+    return {name: others & found.keys() for name, others in resolved.items()}
 
 
 def part_of(module: str) -> str:

@@ -53,7 +53,7 @@ def replay(policy: sgfast.Policy, capture: Path) -> None:
     assert assert_type(difference.traffic, sgfast.DiffResult | None) is not None
     assert not policy.diff(policy).opened
     suggestion = assert_type(sgfast.suggest(capture, policy=policy), sgfast.Suggestion)
-    assert_type(suggestion.policy, sgfast.Policy)
+    assert_type(sgfast.load(suggestion.policy), sgfast.Policy)
     assert_type(suggestion.text, str)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from effort import some
 from numpy.typing import NDArray
 
-from sgfast import HEADER_DTYPE, VERDICTS, Engine
+from sgfast import HEADER_DTYPE, VERDICTS, Engine, Policy
 from sgfast.compiler.ports import KEYS
 from sgfast.engine import is_multicast
 from sgfast.policy.model import (
@@ -22,7 +22,6 @@ from sgfast.policy.model import (
     GroupPeer,
     Instance,
     Network,
-    Policy,
     Rule,
     SecurityGroup,
     Settings,
@@ -95,7 +94,7 @@ class Drawn:
             (AddressGroup("some", some_addresses),),
             tuple(map(self.security_group, self.groups)),
             tuple(instances),
-            Settings("aws"),    # which has port 0
+            Settings("aws"),  # which has port 0
         )
 
     def changed(self, policy: Policy) -> Policy:

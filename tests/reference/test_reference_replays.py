@@ -12,8 +12,9 @@ from captures import block, interface, section
 from datagrams import Datagram
 from stories import write_changes, write_story
 
+from sgfast import replay
 from sgfast.policy.document import parse_policy
-from sgfast.replaying import Names, ReplayResult, replay
+from sgfast.replaying import Names, ReplayResult
 from sgfast.report.captures import PcapngWriter
 from sgfast.report.lines import VerdictLines
 

@@ -14,13 +14,13 @@ from command import SERVER, sgfast, write_policy
 from frames import ethernet, ip, tcp, udp
 from stories import CLIENT, STORY, from_web, replayed, to_web, write_changes, write_story
 
+from sgfast import Policy, replay
 from sgfast.engine import VERDICTS, Engine, header
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import AddAddress, AddRule, RemoveInstance, RemoveRule
 from sgfast.policy.document import load_policy
-from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup, Vpc
-from sgfast.replaying import replay
+from sgfast.policy.model import Instance, Rule, SecurityGroup, Vpc
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
 Capsys = pytest.CaptureFixture[str]

@@ -12,11 +12,11 @@ from command import COMMAND
 from corpus import DOCUMENT, MANIFEST, ROOT, is_readable, rows
 from effort import some
 
+from sgfast import replay
 from sgfast.capture import open_capture
 from sgfast.engine import VERDICTS
 from sgfast.errors import CaptureError
 from sgfast.policy.document import parse_policy
-from sgfast.replaying import replay
 from sgfast.report.captures import PcapngWriter
 
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")

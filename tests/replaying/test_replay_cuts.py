@@ -17,11 +17,12 @@ from stories import CLIENT, from_web, replayed, to_web, write_changes, write_sto
 from test_replay_changes import REMOVE
 from traffic import SECOND
 
+from sgfast import replay
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine
 from sgfast.policy.changes import ModifyRule
 from sgfast.policy.document import parse_policy
-from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, replay
+from sgfast.replaying import ChangeDone, CutConnection, ReplayResult
 from sgfast.report import html_report
 
 POLICY = """

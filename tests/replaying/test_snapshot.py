@@ -29,13 +29,12 @@ from policy_changes import Changer
 from test_split_captures import CAPTURE, POLICY, found, records
 from traffic import Crowd, drawn, policies
 
-from sgfast import Engine, FrameBatch, Reading, SnapshotError, load_snapshot, save_snapshot, snapshot
+from sgfast import Engine, FrameBatch, Reading, SnapshotError, load_snapshot, replay, save_snapshot, snapshot
 from sgfast.capture import open_capture
 from sgfast.policy.changes import AddRule, RemoveRule
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.serialization import from_plain, to_plain
-from sgfast.replaying import replay
 from sgfast.replaying.kinds import kinds_of
 from sgfast.report.lines import ConnectionLines, VerdictLines
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from captures import NANO, pcap_head, pcap_record
 
-from sgfast import DiffResult, FrameBatch
+from sgfast import DiffResult, FrameBatch, replay
 from sgfast.capture import open_capture
 from sgfast.comparing import diff
-from sgfast.replaying import Names, ReplayResult, replay
+from sgfast.replaying import Names, ReplayResult
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
 PCAPS = Path(__file__).parents[2] / "pcaps"

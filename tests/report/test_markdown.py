@@ -19,13 +19,14 @@ from markdown_it import MarkdownIt
 from reports import check_markdown, replay_markdown, suggestion_markdown
 from traffic import Crowd, as_capture, drawn, stateful
 
+from sgfast import Policy, replay
 from sgfast.capture import Damage
 from sgfast.capture.names import printable
 from sgfast.checking import Checked, Finding
 from sgfast.cli.printing import MARKDOWN_ROWS as TOP
 from sgfast.policy.expectations import Expectation, Word
-from sgfast.policy.model import Policy, Rule
-from sgfast.replaying import Broken, ChangeDone, CutConnection, ReplayResult, RuleHits, Service, replay
+from sgfast.policy.model import Rule
+from sgfast.replaying import Broken, ChangeDone, CutConnection, ReplayResult, RuleHits, Service
 from sgfast.replaying.results import Contradicted, Expected
 from sgfast.report.rollup import BY, By
 from sgfast.report.suggestion import suggestion_object

@@ -7,11 +7,12 @@ from dataclasses import replace
 from kinds import kinds_of
 from reports import check_markdown, replay_markdown, suggestion_markdown
 
+from sgfast import Policy
 from sgfast.capture import Damage
 from sgfast.checking import Checked, Finding
 from sgfast.policy.document import parse_policy
 from sgfast.policy.expectations import Expectation, Word
-from sgfast.policy.model import Policy, Rule
+from sgfast.policy.model import Rule
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.results import Contradicted, Expected

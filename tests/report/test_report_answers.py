@@ -10,7 +10,7 @@ import pytest
 from command import write_capture, write_policy
 from frames import ethernet, icmp, icmp_error, ip, other, tcp, udp
 
-from sgfast.replaying import replay
+from sgfast import replay
 from sgfast.report.lines import ConnectionLines
 
 WEB, CLIENT = "10.0.0.5", "198.51.100.7"

@@ -23,21 +23,12 @@ from effort import some
 from kinds import kinds_of
 from traffic import NETWORKS, OUTSIDE, PORTS, drawn
 
+from sgfast import Policy, replay
 from sgfast.engine import REASONS
 from sgfast.explaining import explain
 from sgfast.policy.document import load_policy, parse_policy
-from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup
-from sgfast.replaying import (
-    Broken,
-    ChangeDone,
-    CutConnection,
-    Denied,
-    ReplayResult,
-    RuleHits,
-    Service,
-    Unanswered,
-    replay,
-)
+from sgfast.policy.model import Instance, Rule, SecurityGroup
+from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.replaying.kinds import KIND_DTYPE, Kinds
 from sgfast.report import html_report
 from sgfast.report.html import Timeline

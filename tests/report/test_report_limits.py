@@ -11,11 +11,12 @@ import pytest
 from command import PCAPS, SHOP, sgfast
 from reports import diff_text, text_report
 
+from sgfast import replay
 from sgfast.comparing import MovedTraffic, diff
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Rule
 from sgfast.reaching import difference
-from sgfast.replaying import RuleHits, replay
+from sgfast.replaying import RuleHits
 
 Capsys = pytest.CaptureFixture[str]
 SUGGEST = ("suggest", SHOP[1], "--instances", SHOP[0])

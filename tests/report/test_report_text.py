@@ -16,19 +16,12 @@ from frames import ethernet, ip, tcp, udp
 from kinds import kinds_of
 from reports import SIZES, replay_markdown, text_report
 
+from sgfast import Policy, replay
 from sgfast.capture import Damage
 from sgfast.checking import Checked, Finding
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import Policy, Rule
-from sgfast.replaying import (
-    Broken,
-    Denied,
-    ReplayResult,
-    RuleHits,
-    Service,
-    Unanswered,
-    replay,
-)
+from sgfast.policy.model import Rule
+from sgfast.replaying import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.report.amounts import human_bytes, human_seconds, instant
 from sgfast.report.check import check_document
 from sgfast.report.document import TOP

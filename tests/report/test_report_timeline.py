@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from command import PCAPS, SHOP
 
+from sgfast import replay
 from sgfast.engine import HEADER_DTYPE, PENDING, REASONS, RESULT_DTYPE, VERDICTS
 from sgfast.reference.clock import Clock
-from sgfast.replaying import replay
 from sgfast.report.html import Timeline
 from sgfast.report.html.timeline import KINDS, MAX_INTERVALS
 

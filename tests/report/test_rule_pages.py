@@ -17,9 +17,10 @@ from effort import some
 from test_report_html import HOSTILE, Page, read
 from traffic import drawn
 
+from sgfast import Policy
 from sgfast.comparing import diff
 from sgfast.policy.document import Lines, load_policy
-from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup
+from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup
 from sgfast.reaching import Part, difference, named_end, named_service, reach
 from sgfast.reaching.ranges import Ranges, intersection, union
 from sgfast.reaching.ranges import difference as without_these

@@ -9,8 +9,9 @@ from itertools import combinations
 
 from policy_changes import without_one_port
 
+from sgfast import Policy
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup, Vpc
+from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup, Vpc
 from sgfast.suggesting import Limits
 from sgfast.suggesting.observing import Evidence, Kind
 from sgfast.suggesting.rules import Drafter, Need, needs_of, suggest_rules

@@ -18,10 +18,10 @@ from frames import ethernet, icmp, icmpv6, ip, other, tcp, udp
 from policy_changes import without_one_port
 from traffic import Crowd, as_capture, drawn, stateful
 
+from sgfast import Policy, replay
 from sgfast.errors import SgfastError
 from sgfast.policy.document import load_policy, parse_policy
-from sgfast.policy.model import Instance, Policy, SecurityGroup, Settings, Vpc
-from sgfast.replaying import replay
+from sgfast.policy.model import Instance, SecurityGroup, Settings, Vpc
 from sgfast.report.lines import ConnectionLines
 from sgfast.suggesting import Check, Limits, Suggestion, _check, load_instances, observing, rules, suggest
 from sgfast.suggesting.document import document

@@ -8,19 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from sgfast import Policy
 from sgfast.checking import Checked
 from sgfast.errors import PolicyError
-from sgfast.policy.model import (
-    AddressGroup,
-    AddressGroupPeer,
-    GroupPeer,
-    Instance,
-    Policy,
-    Rule,
-    SecurityGroup,
-    Settings,
-    Vpc,
-)
+from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup, Settings, Vpc
 from sgfast.reference.engine import ReferenceEngine
 
 #: All networks of rules and instances are in here; one more address stands for all others.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
+from sgfast import Policy
 from sgfast.errors import ExportError
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.model import (
@@ -17,7 +18,6 @@ from sgfast.policy.model import (
     AddressGroupPeer,
     GroupPeer,
     Instance,
-    Policy,
     Rule,
     SecurityGroup,
     Vpc,
@@ -67,7 +67,7 @@ def _rule(pick: random.Random, id: str, more_protocols: tuple[int, ...]) -> Rule
         peer = AddressGroupPeer("some")
     action = pick.choice(("allow", "allow", "allow", "deny"))
     if family == 6 and action == "deny":
-        peer = None     # what is left of IPv6 beside a CIDR is more CIDRs than a group of AWS may have
+        peer = None  # what is left of IPv6 beside a CIDR is more CIDRs than a group of AWS may have
     return Rule(
         id, pick.choice(("inbound", "inbound", "outbound")), 4 if family == 4 else 6, protocol,
         pick.choice((None, *_PORTS)) if protocol in (6, 17) else None, kind,

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sgfast import replay
 from sgfast.flow_logs import Checked, check_logs
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy, Rule
-from sgfast.replaying import replay
 from sgfast.report.flow_log_lines import FlowLogLines
 from sgfast.report.lines import ConnectionLines
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from sgfast import replay
 from sgfast.policy.model import Policy
-from sgfast.replaying import ReplayResult, replay
+from sgfast.replaying import ReplayResult
 from sgfast.report.lines import VerdictLines
 
 PCAPS = Path(__file__).parents[2] / "pcaps"

@@ -17,7 +17,7 @@ from unittest import mock
 
 import numpy as np
 
-from sgfast import comparing
+from sgfast import comparing, replay
 from sgfast.capture import open_capture
 from sgfast.comparing import DiffResult, diff
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS
@@ -25,7 +25,6 @@ from sgfast.errors import CaptureError
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Policy
 from sgfast.reference.flows import flow_of, quoted_flow
 from sgfast.reference.packets import ICMP_REPLY_TO, parse_frame
-from sgfast.replaying import replay
 
 BLOCKED = ("deny", "moot")
 CHANGES = ("newly-denied", "newly-allowed")

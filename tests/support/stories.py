@@ -10,7 +10,8 @@ from captures import pcap_head, pcap_record
 from command import SERVER, write_policy
 from frames import ethernet, ip, tcp, udp
 
-from sgfast.replaying import ReplayResult, replay
+from sgfast import replay
+from sgfast.replaying import ReplayResult
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
 CLIENT = "198.51.100.7"

@@ -21,13 +21,13 @@ from datagrams import Datagram, cut
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
+from sgfast import Policy
 from sgfast.policy.model import (
     AddressGroup,
     AddressGroupPeer,
     GroupPeer,
     Instance,
     Network,
-    Policy,
     Rule,
     SecurityGroup,
     Settings,
@@ -176,8 +176,9 @@ def routed(policy: Policy, rng: np.random.Generator) -> Policy:
         )) for group in policy.security_groups
     ]  # fmt: skip
     of_routers = tuple(
-        Rule(f"{ROUTERS}/{direction}/{family}", direction, family)      # type: ignore[arg-type]
-        for direction in ("inbound", "outbound") for family in (4, 6)
+        Rule(f"{ROUTERS}/{direction}/{family}", direction, family)  # type: ignore[arg-type]
+        for direction in ("inbound", "outbound")
+        for family in (4, 6)
     )
     instances = list(policy.instances)
     for n, (vpc, written) in enumerate(pick(ROUTED)):
@@ -335,7 +336,7 @@ class Crowd:
             TCP_SCRIPT if self.below(8) else TCP_BOTH_OPEN,
         )  # fmt: skip
         if not self.below(6):
-            conversation.step = 1 + self.below(8)       # began before the capture
+            conversation.step = 1 + self.below(8)  # began before the capture
         return conversation
 
     def _transport(self, c: Conversation, way: int, odd: bool) -> wire.Layer:
@@ -465,7 +466,7 @@ class Crowd:
                 frame = self._quoting(c)
             else:
                 if self.now - c.last_ns >= self.patience and self.below(4):
-                    c.step = 0          # begins again after a silence
+                    c.step = 0  # begins again after a silence
                 closing = c.protocol == 6 and c.step % len(c.script) >= len(c.script) - 6
                 odd = roll < (40 if closing else 10)
                 way = c.script[c.step % len(c.script)][0] if c.protocol == 6 else c.step % 2

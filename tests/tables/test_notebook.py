@@ -15,6 +15,7 @@ import sgfast
 from sgfast.comparing import run_diff
 from sgfast.explaining import explain
 from sgfast.policy.expectations import parse_expectations
+from sgfast.policy.loaded import having
 from sgfast.proving import Expectations
 from sgfast.reaching import Part, difference, reach
 from sgfast.replaying import ReplayOptions
@@ -32,7 +33,7 @@ def awkward_policy() -> sgfast.Policy:
         replace(group, rules=tuple(replace(rule, id=rule.id + AWKWARD) for rule in group.rules))
         for group in policy.security_groups
     ]
-    return policy.having(instances=tuple(instances), security_groups=tuple(groups))
+    return having(policy, instances=tuple(instances), security_groups=tuple(groups))
 
 
 class Cells(HTMLParser):

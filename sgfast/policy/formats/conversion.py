@@ -13,6 +13,7 @@ from sgfast.errors import PolicyError
 from sgfast.policy.document_reader import DocumentReader
 from sgfast.policy.formats.draft import Made
 from sgfast.policy.formats.location import one_line
+from sgfast.policy.loaded import having
 from sgfast.policy.model import Policy
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.yaml_nodes import MAP, SEQ, STR, garbage_collection_paused, plain, plain_value
@@ -32,7 +33,7 @@ def policy_of(made: Made, origin: str) -> Policy:
     with garbage_collection_paused():
         reader = _ObjectReader(origin, made)
         policy = DocumentReader(_node(made.document), origin, reader).policy()
-    return policy.having(warnings=(*made.notes, *policy.warnings))
+    return having(policy, warnings=(*made.notes, *policy.warnings))
 
 
 class _ObjectReader(NodeReader):

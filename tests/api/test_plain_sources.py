@@ -142,7 +142,7 @@ def test_a_policy_stays_one_value_whoever_made_it() -> None:
         assert each.explain("web-1", "db-1", "tcp/5432").allowed
         assert pickle.loads(pickle.dumps(each)) == each
     assert pickle.loads(pickle.dumps(policy)) == policy != engine.policy
-    assert engine.policy.lines == {}
+    assert not engine.policy.lines
 
 
 # Changes --------------------------------------------------------------------------------------------------------------

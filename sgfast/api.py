@@ -1,51 +1,49 @@
-"""Answers of the library, in one place: the methods of ``Policy`` (``sgfast.asked``) and the functions of ``sgfast``.
+"""The face of the library: ``sgfast.Policy`` with the questions that users ask it, and how an answer reads.
 
-It calls what finds the answers and what turns them into text. Only the commands are above it.
+Each question is one function whose first parameter is the policy; ``Policy`` has them as methods. Below this module,
+policies are plain values, and nothing imports it but the commands.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, get_args
 
-from sgfast.asked import Shown
-from sgfast.errors import ArgumentError
-from sgfast.notebook import SHOWN_ROWS, html_table
-from sgfast.policy.document import load as load
+from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.notebook import SHOWN_ROWS, Shown, html_table
+from sgfast.policy import document, model
+from sgfast.policy.document import PolicySource
+from sgfast.policy.loaded import LoadedPolicy, lines_of
 from sgfast.policy.model import Action, Instance
-from sgfast.policy.model import Policy as Policy
 
 # Modules are imported when a question needs them: all of them take half a second.
 if TYPE_CHECKING:
     from sgfast.checking import Checked, Finding
     from sgfast.comparing import Change, ChangedGroup, DiffResult
-    from sgfast.engine import Midstream as Midstream
-    from sgfast.engine import Mode as Mode
-    from sgfast.explaining import Explained as Explained
-    from sgfast.exporting.terraform import Provider as Provider
-    from sgfast.exporting.texts import Target as Target
-    from sgfast.output import Output as Output
-    from sgfast.policy.change_file import ChangesSource as ChangesSource
-    from sgfast.policy.document import PolicySource as PolicySource
-    from sgfast.policy.expectations import ExpectationsSource as ExpectationsSource
-    from sgfast.proving import Proof as Proof
-    from sgfast.reaching import Difference, End, Row
-    from sgfast.reaching import Reach as Reach
-    from sgfast.replaying import FlowSink as FlowSink
-    from sgfast.replaying import FrameSink as FrameSink
-    from sgfast.replaying import PacketSink as PacketSink
-    from sgfast.replaying import Reading as Reading
-    from sgfast.replaying import ReplayResult as ReplayResult
-    from sgfast.replaying.options import Kept as Kept
+    from sgfast.engine import Midstream, Mode
+    from sgfast.explaining import Explained
+    from sgfast.exporting.terraform import Provider
+    from sgfast.exporting.texts import Target
+    from sgfast.output import Output
+    from sgfast.policy.change_file import ChangesSource
+    from sgfast.policy.expectations import ExpectationsSource
+    from sgfast.proving import Proof
+    from sgfast.reaching import Difference, End, Reach, Row
+    from sgfast.replaying import FlowSink, FrameSink, PacketSink, Reading, ReplayResult
+    from sgfast.replaying.options import Kept
     from sgfast.report.check import TableSizes
 
 EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 """One end of connections: a word that SPEC 12.2 lists, or an address or network as a value."""
 
 Captures = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Progress = Callable[[int, int], None]
+Parameters = ParamSpec("Parameters")
+Sink = TypeVar("Sink")
 
 #: Limit of rows in the text of a reach, as the command has it by default.
 _REACH_ROWS = 40
@@ -56,7 +54,7 @@ _VERDICTS = {"allow": "allowed", "deny": "denied"}
 class CheckResult(Shown):
     """Findings of ``sgfast check``."""
 
-    policy: Policy
+    policy: model.Policy
     checked: Checked
     #: Sizes of the tables that the policy compiles to.
     tables: TableSizes
@@ -169,7 +167,7 @@ def text_of(result: Any) -> str:
         case "Explained":
             from sgfast.report.explain import explain_document
 
-            text = to_text(explain_document(result, result.policy.lines))
+            text = to_text(explain_document(result, lines_of(result.policy)))
         case "Reach":
             from sgfast.report.reach import reach_document
 
@@ -178,11 +176,11 @@ def text_of(result: Any) -> str:
             from sgfast.report.expectations import expectations_document
 
             warnings = [*result.policy.warnings, *result.warnings]
-            text = to_text(expectations_document(result, result.policy.lines, warnings))
+            text = to_text(expectations_document(result, lines_of(result.policy), warnings))
         case "CheckResult":
             from sgfast.report.check import check_document, check_summary
 
-            lines = result.policy.lines
+            lines = lines_of(result.policy)
             summary = check_summary(
                 result.policy, result.tables, [*result.warnings], result.checked, lines, result.assumed
             )
@@ -210,7 +208,7 @@ def text_of(result: Any) -> str:
 
 
 def explain(
-    policy: Policy,
+    policy: PolicySource,
     source: EndWord,
     destination: EndWord,
     service: str,
@@ -219,11 +217,25 @@ def explain(
     vpc: str | None = None,
     as_if_in: Sequence[str] = (),
 ) -> Explained:
-    """See ``Policy.explain``."""
+    """Explain why a packet that opens a connection is allowed or denied: the rule that wins, or the nearest ones.
+
+    ``print(policy.explain("web-1", "db-1", "tcp/5432"))``. The service ``icmp`` is a ping. If an end or the service
+    stands for several packets, such as a group, a network or ``all``, one packet is explained that stands for them:
+    one that is denied, if there is one. ``choices`` of the answer says whether all get the same verdict.
+
+    ``sport``: the source port, which only matters for DHCP. ``vpc``: the VPC in which addresses are looked up;
+    None: that of the source's instance, or else of the destination's. ``as_if_in``: groups of a machine that the
+    policy does not have yet, ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end is an address that no instance
+    has. These three are for one packet.
+
+    Raises PolicyError for an end that means nothing or several things, and if no filter judges any such packet;
+    ArgumentError for a service that there is not.
+    """
     from sgfast import explaining
     from sgfast.reaching import named_end
     from sgfast.reaching.services import single_service
 
+    policy = load(policy)
     words, service = (str(source), str(destination)), str(service)
     one = [_only_one(named_end(policy, word)) for word in words]
     packet = single_service(service)
@@ -249,7 +261,7 @@ def _only_one(end: End) -> str | None:
     return None
 
 
-def _standing_for(policy: Policy, source: str, destination: str, service: str) -> Explained:
+def _standing_for(policy: model.Policy, source: str, destination: str, service: str) -> Explained:
     """One of several packets: one that is denied if there is one."""
     from sgfast.errors import PolicyError
     from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
@@ -283,7 +295,7 @@ def _standing_for(policy: Policy, source: str, destination: str, service: str) -
 
 
 def reach(
-    policy: Policy,
+    policy: PolicySource,
     *,
     source: EndWord | None = None,
     destination: EndWord | None = None,
@@ -291,10 +303,18 @@ def reach(
     port: int | str | None = None,
     rules: bool = False,
 ) -> Reach:
-    """See ``Policy.reach``."""
+    """List who may open which connections to whom, by the rules alone and for all packets (SPEC 12.5).
+
+    ``protocol``: only this service; None: all. ``port``: only these destination ports, ``443`` or
+    ``"80,8000-8080"``; without ``protocol``, of tcp and udp. ``rules``: find the rules that allow each row.
+
+    Raises PolicyError for an end that means nothing or several things, or if the answer would take too long;
+    ArgumentError for a service that there is not.
+    """
     from sgfast.reaching import ANY, named_end
     from sgfast.reaching import reach as find_rows
 
+    policy = load(policy)
     asked = str(protocol or "all")
     if port is not None:
         asked = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
@@ -304,29 +324,45 @@ def reach(
     return find_rows(policy, sources, destinations, asked, rules=rules)
 
 
-def test(policy: Policy, expectations: ExpectationsSource) -> Proof:
-    """See ``Policy.test``."""
+def test(policy: PolicySource, expectations: ExpectationsSource) -> Proof:
+    """Prove for all packets that the policy allows and denies what is meant (SPEC 10.23).
+
+    ``expectations``: the path or the text of an expectations file, the same as plain values, or a list such as
+    ``[{"from": "web", "to": "db", "service": "tcp/5432", "verdict": "allow"}]``. The answer's ``of("fails")`` are
+    those that do not hold, each with a packet that shows it.
+
+    Raises PolicyError for expectations that cannot be read, and for names in them that mean nothing.
+    """
     from sgfast.policy.expectations import expectations_of
     from sgfast.proving import Expectations
 
+    policy = load(policy)
     return Expectations(policy, expectations_of(expectations)).prove()
 
 
 def check(
-    policy: Policy,
+    policy: PolicySource,
     *,
     expect: ExpectationsSource | None = None,
     captures: Captures = (),
     vpc: str | None = None,
     reading: Reading | None = None,
     as_if_in: Sequence[str] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CheckResult:
-    """See ``Policy.check``."""
+    """Find what is redundant, useless or dangerous, as findings with stable codes (SPEC 10.12).
+
+    ``expect``: also find what these expectations contradict. ``captures``: also find the rules that no packet in
+    them used; ``vpc`` and ``reading`` are as for ``replay``. ``as_if_in``: check as if there were one more
+    instance, ``"GROUP=ADDRESS"``.
+
+    Raises PolicyError, CaptureError and the other errors of ``replay``.
+    """
     from sgfast.checking import check_policy
     from sgfast.policy.assuming import with_assumed
     from sgfast.report.check import compile_for_check
 
+    policy = load(policy)
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc)
     tables, warnings = compile_for_check(policy, vpc)
     meant = None
@@ -351,18 +387,134 @@ def check(
     return CheckResult(policy, check_policy(policy, traffic, uses, proof), tables, tuple(warnings), assumed)
 
 
-def replay(policy: Policy, captures: Captures, **options: Any) -> ReplayResult:
-    """See ``Policy.replay``."""
-    from sgfast.replaying import replay as run
+def replay(
+    policy: PolicySource,
+    captures: Captures,
+    *,
+    mode: Mode = "causal",
+    midstream: Midstream = "infer",
+    vpc: str | None = None,
+    engine: Literal["fast", "reference"] = "fast",
+    packets: PacketSink | Sequence[PacketSink] | None = None,
+    frames: FrameSink | Sequence[FrameSink] | None = None,
+    flows: FlowSink | Sequence[FlowSink] | None = None,
+    progress: Progress | None = None,
+    changes: ChangesSource | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    snapshot: Output | str | os.PathLike[str] | None = None,
+    jobs: int = 1,
+    reading: Reading | None = None,
+    client: Any = None,
+    shards: int | None = None,
+    tables: Sequence[Kept] | Kept = (),
+) -> ReplayResult:
+    """Judge every packet of ``captures``.
 
-    return run(policy, captures, **options)
+    ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
+    ``captures``: a path, or several, which form one replay in the order given. ``-`` is standard input; a directory
+    stands for the captures in it.
+    ``packets``, ``frames``, ``flows``: one or several sinks each, for every packet's result, for packets together with
+    their results, and for connections.
+    ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
+    ``progress``: called now and then with (packets, bytes read) so far, over all captures.
+    ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which there
+    may be pairs ``(at, change)``: a time, and a value of ``sgfast.policy.changes`` or a mapping. All of it is checked
+    before any packet is judged.
+    ``snapshot``: where to save the state after the last packet. ``flows`` then does not get connections that are still
+    open; the replay that resumes reports them.
+    ``resume``: a saved state to go on from, as if both replays' captures were one replay. Policy, options and changes
+    must be the same, and so must the part of ``reading`` that selects packets; a different ``start`` or ``end`` only
+    causes a warning. The result covers all captures, except ``elapsed_seconds``.
+    ``jobs``: the number of threads that judge, as for ``Engine``.
+    ``reading``: how captures are read, and which packets are left out. The rest is judged as if there were no other
+    packets; but times in ``changes`` given in seconds count from the first packet, even if that is left out.
+    ``client``: a ``distributed.Client`` whose workers read and judge (``cluster``). ``resume`` is then a folder, a path
+    or URL that all workers can access, where they keep what they read for later replays; None: a temporary one on this
+    machine.
+    ``tables``: which rows to keep in memory, ``"packets"`` or ``"connections"``, for the result's ``tables``: at most
+    10,000,000 of each (SPEC 14.9).
+    ``shards``: the number of parts into which a cluster divides the packets; None: by the size of the captures.
+
+    If a capture is damaged, the result covers the packets before the damage; on a cluster, it also covers the captures
+    after the damaged one.
+
+    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; TableError for too many
+    rows to keep; ArgumentError for an unknown option or no captures, ArgumentTypeError for ``changes`` or ``reading``
+    of the wrong type.
+    """
+    from sgfast.replaying import Reading, ReplayOptions, Sinks, run_replay
+
+    options = ReplayOptions(
+        mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or Reading(),
+        changes=changes, resume=resume, snapshot=snapshot, client=client, shards=shards,
+        tables=(tables,) if isinstance(tables, str) else tuple(tables),
+    )  # fmt: skip
+    sinks = Sinks(_several(packets), _several(frames), _several(flows))
+    return run_replay(policy, captures, options, sinks, progress)
 
 
-def export(policy: Policy, to: Target, **options: Any) -> str:
-    """See ``Policy.export``."""
-    from sgfast.exporting.texts import export as write
+def _several(sinks: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
+    if sinks is None:
+        return ()
+    return tuple(sinks) if isinstance(sinks, Sequence) else (sinks,)
 
-    return write(policy, to, **options)
+
+def export(
+    policy: PolicySource,
+    to: Target,
+    *,
+    since: PolicySource | None = None,
+    form: Literal["script", "json"] = "script",
+    provider: Provider | None = None,
+    instance: str | None = None,
+    interfaces: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+    connections: str | os.PathLike[str] | None = None,
+) -> str:
+    """Write what a target needs for the policy to hold there, as a text (SPEC 13). Nothing is run.
+
+    ``to``: ``terraform`` (a configuration), ``aws``, ``openstack`` or ``otc`` (a script), ``nftables`` (a file for
+    ``nft -f``).
+    ``since``: what is there already; only what differs is written. None: nothing but VPCs and instances.
+    ``form``: ``json``: the calls of the cloud's API in place of a script.
+    ``provider``: of ``terraform``, ``aws``, ``openstack`` or ``opentelekomcloud``; None: that of the policy's profile.
+    ``instance``, ``interfaces``: of ``nftables``, the instance that the machine itself is; or for a host, the device
+    that each instance is behind, ``{"web-1": "tap0"}``.
+    ``connections``: of ``nftables`` with ``since``, the path of what ``conntrack -L -o extended`` lists: write what
+    becomes of these connections.
+
+    Raises ExportError, whose ``problems`` list all that the target cannot have; PolicyError; ArgumentError for options
+    that do not go together; ArgumentTypeError for one of another type.
+    """
+    from sgfast.exporting.texts import Target, cloud_text, connections_text, devices_of, filter_text
+
+    if to not in get_args(Target):
+        raise ArgumentError(f"to must be one of {', '.join(get_args(Target))}, not {to!r:.80}")
+    if form not in ("script", "json"):
+        raise ArgumentError(f"form must be script or json, not {form!r:.80}")
+    if form == "json" and to in ("terraform", "nftables"):
+        raise ArgumentError(f"form json is for the calls of an API; {to} has none")
+    if provider is not None and to != "terraform":
+        raise ArgumentError("provider is for terraform")
+    new, old = load(policy), None if since is None else load(since)
+    if to != "nftables":
+        if instance is not None or interfaces or connections is not None:
+            raise ArgumentError("instance, interfaces and connections are for nftables")
+        return cloud_text(old, new, to, form, provider)
+    if (instance is None) == (not interfaces):
+        raise ArgumentError("nftables needs instance, or interfaces with the device of each instance")
+    pairs: Iterable[tuple[str, str | None]]
+    if instance is not None:
+        pairs = [(instance, None)]
+    else:
+        pairs = interfaces.items() if isinstance(interfaces, Mapping) else interfaces or ()
+    devices = devices_of(old, new, pairs)
+    if connections is None:
+        return filter_text(old, new, devices, is_change=old is not None)
+    if old is None:
+        raise ArgumentError("connections needs since: what becomes of connections depends on what changed")
+    if not isinstance(connections, str | os.PathLike):
+        raise ArgumentTypeError(f"connections must be the path of a list, not {connections!r:.80}")
+    return connections_text(old, new, devices, connections)
 
 
 # Comparing two policies ----------------------------------------------------------------------------------------------
@@ -378,7 +530,7 @@ def diff(
     vpc: str | None = None,
     jobs: int = 1,
     reading: Reading | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> PolicyDiff:
     """Compare two policies, as if ``new`` took the place of ``old`` (SPEC 10.14, 12.6).
 
@@ -398,7 +550,7 @@ def diff(
     return PolicyDiff(rules, run_diff(old, new, captures, options, progress) if captures else None)
 
 
-def by_rules(old: Policy, new: Policy, *, must: bool) -> Difference:
+def by_rules(old: model.Policy, new: model.Policy, *, must: bool) -> Difference:
     """Compare the rules alone. ``must``: that it cannot be compared is an error, and no sentence in the report."""
     from sgfast.errors import AmbiguousAddress, TooMuch
     from sgfast.reaching import Difference, difference
@@ -409,3 +561,46 @@ def by_rules(old: Policy, new: Policy, *, must: bool) -> Difference:
         if must:
             raise
         return Difference(old, new, (), (), str(error))
+
+
+# The policy -----------------------------------------------------------------------------------------------------------
+
+
+class Policy(LoadedPolicy):
+    """One account's policy, which ``sgfast.load`` makes, and the questions that one can ask it (SPEC 14.3, 14.4).
+
+    An end (``source``, ``destination``) is an instance, a security group or an address group by its name, id or label;
+    an address or a network, as a text or as a value of ``ipaddress``; ``internet``; or ``any``. If a word means several
+    things, write ``instance:web``, ``group:web`` or ``address-group:web``.
+
+    A service is ``tcp/443``, ``udp/1000-2000``, ``tcp``, ``icmp``, ``icmp/8``, ``gre``, ``all`` or the like.
+
+    Each answer prints as the command of the same name prints it: ``print(policy.check())``.
+    """
+
+    explain = explain
+    reach = reach
+    test = test
+    check = check
+    diff = diff
+    replay = replay
+    export = export
+
+    def _repr_html_(self) -> str:
+        members = Counter(group for instance in self.instances for group in instance.security_groups)
+        rows = [(group.name, len(group.rules), members[group.name]) for group in self.security_groups]
+        return html_table(("security group", "rules", "instances"), rows[:SHOWN_ROWS], len(rows))
+
+
+LoadedPolicy.made_as = Policy
+Shown.text_of = staticmethod(text_of)
+
+
+def _public(function: Callable[Parameters, model.Policy]) -> Callable[Parameters, Policy]:
+    """The same function, whose policies are those of this module since ``made_as`` says so."""
+    return cast(Callable[Parameters, Policy], function)
+
+
+load = _public(document.load)
+load_policy = _public(document.load_policy)
+parse_policy = _public(document.parse_policy)
