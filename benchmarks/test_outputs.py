@@ -32,8 +32,9 @@ def test_rows_in_a_file(path: str, maker: Maker, results: Results, measure: Meas
         def run(paths: dict[str, str]) -> float:
             nonlocal size
             with Outputs(paths, "", 0) as outputs:
+                sinks = outputs.sinks
                 result = replay(
-                    policy, made.path, mode="verbatim", midstream="deny", packets=outputs.packets, flows=outputs.flows
+                    policy, made.path, mode="verbatim", midstream="deny", packets=sinks.packets, flows=sinks.flows
                 )
                 began = time.perf_counter()
                 outputs.publish(result, {})

@@ -168,17 +168,18 @@ def text_of(result: Any) -> str:
     # By name, because to import all of their classes takes long. Somebody may have derived one from them.
     match next(kind.__name__ for kind in type(result).__mro__ if Shown in kind.__bases__):
         case "Explained":
-            from sgfast.report.explain import explain_text
+            from sgfast.report.explain import explain_document
 
-            text = explain_text(result, lines_of(result.policy))
+            text = to_text(explain_document(result, lines_of(result.policy)))
         case "Reach":
-            from sgfast.report.reach import reach_text
+            from sgfast.report.reach import reach_document
 
-            text = reach_text(result, top=_REACH_ROWS)
+            text = to_text(reach_document(result, _REACH_ROWS))
         case "Proof":
-            from sgfast.expectations.texts import expectations_text
+            from sgfast.expectations.texts import expectations_document
 
-            text = expectations_text(result, lines_of(result.policy), [*result.policy.warnings, *result.warnings])
+            warnings = [*result.policy.warnings, *result.warnings]
+            text = to_text(expectations_document(result, lines_of(result.policy), warnings))
         case "CheckResult":
             from sgfast.report.check import check_document
 

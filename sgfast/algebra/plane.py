@@ -54,7 +54,7 @@ class Boxes(Generic[Key]):
     """Rules by precedence, each with its peer and its service."""
 
     def __init__(self, rules: Iterable[tuple[Key, Rule]]) -> None:
-        #: Those that win come first.
+        #: The winners come first.
         self.ranked = sorted(rules, key=lambda each: precedence(each[1]))
         #: A rule for each different peer and for each different service, and the row of each rule among these.
         self.peers, self.peer_row = _different([rule for _, rule in self.ranked], peer_key_of)

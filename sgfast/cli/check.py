@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +11,15 @@ from click.core import ParameterSource
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
-    EXIT_DAMAGED,
-    EXIT_FAIL_ON,
     FILE,
     as_if_in_option,
     by_option,
+    exit_status,
     format_option,
     replay_options,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
+from sgfast.cli.printing import list_lengths, print_report, print_text, tell_of_input, to_json
 from sgfast.cli.progress import progress_of
 from sgfast.spelling import did_you_mean
 
@@ -131,29 +129,19 @@ def check(
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None
     checked, traffic, warnings = found.checked, found.traffic, [*found.warnings]
-    # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
-    if not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
-        warn(warnings)
-        if traffic is not None and traffic.damaged is not None:
-            say(str(traffic.damaged))
+    damaged = None if traffic is None else traffic.damaged
+    tell_of_input(form, warnings, damaged)
     if form == "sarif":
         from sgfast.report.sarif import sarif
 
-        text = to_json(sarif(loaded.origin, warnings, checked, lines))
-    elif form == "json":
+        print_text(to_json(sarif(loaded.origin, warnings, checked, lines)))
+    else:
         from sgfast.report.answers.check import check_answer
 
-        answer = check_answer(found.policy, found.tables, warnings, checked, lines, found.assumed, by=by, top=top)
-        text = to_json(answer)
-    else:
-        findings, most = (top or MARKDOWN_ROWS,) * 2 if form == "markdown" else (top or TOP, top or USED_ROWS)
-        document = check_document(
-            found.policy, found.tables, warnings, checked, lines, found.assumed, by=by, findings=findings, most=most,
-            sized=form == "text",
+        given = (found.policy, found.tables, warnings, checked, lines, found.assumed)
+        findings, most = list_lengths(form, top, TOP, USED_ROWS)
+        print_report(
+            form, lambda: check_answer(*given, by=by, top=top),
+            lambda: check_document(*given, by=by, findings=findings, most=most, sized=form == "text"),
         )  # fmt: skip
-        text = written(document, form, sys.stdout)
-    print_text(text, sys.stdout, "standard output")
-    if traffic is not None and traffic.damaged is not None:
-        context.exit(EXIT_DAMAGED)
-    if any(checked.matching(wanted) for wanted in fail_on):
-        context.exit(EXIT_FAIL_ON)
+    exit_status(damaged=damaged is not None, failed=any(checked.matching(wanted) for wanted in fail_on))

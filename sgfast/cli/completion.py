@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import click
 from click.shell_completion import get_completion_class, shell_complete
@@ -29,7 +28,7 @@ def completion(context: click.Context, shell: str) -> None:
     """
     found = get_completion_class(shell)
     assert found is not None
-    print_text(found(context.find_root().command, {}, "sgfast", VARIABLE).source(), sys.stdout, "standard output")
+    print_text(found(context.find_root().command, {}, "sgfast", VARIABLE).source())
 
 
 def answer(group: click.Group) -> int | None:

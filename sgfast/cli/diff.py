@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sgfast.cli.export import Export, export_options
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
-    EXIT_DAMAGED,
-    EXIT_FAIL_ON,
     FILE,
     Form,
     by_option,
+    exit_status,
     format_option,
     jobs_option,
     midstream_option,
@@ -23,9 +21,9 @@ from sgfast.cli.options import (
     replay_options,
     top_option,
 )
-from sgfast.cli.page_file import PageFile, page_file, report_option
+from sgfast.cli.page_file import page_file, report_option, takes_standard_output, write_page
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
+from sgfast.cli.printing import list_lengths, print_report, print_text, tell_of_input
 from sgfast.cli.progress import progress_of
 from sgfast.spelling import did_you_mean
 from sgfast.system.signals import raise_arrived
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
     from sgfast.questions.difference import Difference
     from sgfast.replaying import ReplayOptions
+    from sgfast.report.document import Document
     from sgfast.report.rollup import By
 
 #: Words of ``--fail-on`` about the traffic, and about the rules alone.
@@ -80,9 +79,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
 @policy_options
 @sandbox_option
 @quiet_option
-@click.pass_context
 def diff(
-    context: click.Context,
     files: tuple[str, ...],
     plan: str | None,
     options: ReplayOptions,
@@ -136,8 +133,9 @@ def diff(
     parts = [] if export is None else export.parts("-", is_change=True)
     inputs = Inputs(files[:2] if plan is None else (), captures, [plan])
     with page_file(report, inputs, quiet=quiet) as page:
-        if export is not None:
-            page.give_standard_output("--to")
+        to_error = takes_standard_output(report)
+        if to_error and export is not None:
+            raise click.UsageError("--to and --report cannot both write to standard output")
         lines: dict[str, Lines] = {"old": {}, "new": {}}
         if plan is not None:
             from sgfast.importing.terraform import load_plan
@@ -155,47 +153,41 @@ def diff(
             raise_arrived()
         of_input = result.warnings if result is not None else (*old.warnings, *new.warnings)
         warnings = list(dict.fromkeys((*found.warnings, *of_input)))
-        if page.is_wanted:
+        if page is not None:
             from sgfast.report.html.diff import diff_html
 
-            page.publish(diff_html(found, result, warnings, lines))
+            write_page(page, diff_html(found, result, warnings, lines))
     if export is not None:
-        print_text(export.text(parts[0], old, new), sys.stdout, "standard output")
-    _print_report(found, result, warnings, form, by, top, quiet, page)
-    if result is not None and result.damaged is not None:
-        context.exit(EXIT_DAMAGED)
+        print_text(export.text(parts[0], old, new))
+        to_error = True
+    damaged = None if result is None else result.damaged
+    tell_of_input(form, warnings, damaged, quiet=quiet, to_error=to_error)
+    print_report(
+        form, lambda: _answer(found, result, warnings, by, top), lambda: _document(found, result, form, by, top),
+        to_error=to_error,
+    )  # fmt: skip
     is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
     if result is not None:
         is_changed |= {change: bool(result.total(change).connections) for change in CHANGES}
-    if any(is_changed[word] for word in fail_on):
-        context.exit(EXIT_FAIL_ON)
+    exit_status(damaged=damaged is not None, failed=any(is_changed[word] for word in fail_on))
 
 
-def _print_report(
-    found: Difference, result: DiffResult | None, warnings: list[str], form: Form, by: By, top: int | None, quiet: bool,
-    page: PageFile,
-) -> None:  # fmt: skip
-    stream = page.stream
-    if form == "json":
-        from sgfast.report.answers.diff import diff_answer
+def _answer(
+    found: Difference, result: DiffResult | None, warnings: list[str], by: By, top: int | None
+) -> dict[str, Any]:
+    from sgfast.report.answers.diff import diff_answer
 
-        text = to_json(diff_answer(found, result, warnings, by, top))
-    else:
-        from sgfast.report.difference import difference_document
-        from sgfast.report.document import TOP
+    return diff_answer(found, result, warnings, by, top)
 
-        is_text = form == "text"
-        most = top or (TOP if is_text else MARKDOWN_ROWS)
-        document = difference_document(found, most)
-        if result is not None:
-            from sgfast.report.diff import diff_document
 
-            document = [*document, *diff_document(result, by, most, timed=is_text)]
-        text = written(document, form, stream)
-    # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
-    if not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
-        if not quiet:
-            warn(warnings)
-        if result is not None and result.damaged is not None:
-            say(str(result.damaged))
-    print_text(text, stream, page.name)
+def _document(found: Difference, result: DiffResult | None, form: Form, by: By, top: int | None) -> Document:
+    from sgfast.report.difference import difference_document
+    from sgfast.report.document import TOP
+
+    (most,) = list_lengths(form, top, TOP)
+    document = difference_document(found, most)
+    if result is None:
+        return document
+    from sgfast.report.diff import diff_document
+
+    return [*document, *diff_document(result, by, most, timed=form == "text")]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_FAIL_ON, FILE, Choice, Form, as_if_in_option, format_option
+from sgfast.cli.options import FILE, Choice, Form, as_if_in_option, exit_status, format_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
+from sgfast.cli.printing import print_report, warn
 
 
 @click.command(short_help="Explain why a packet is allowed or denied: the winning rule, or the nearest misses.")
@@ -45,9 +43,7 @@ from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
 @click.option("--fail-on", type=Choice(["denied"]), help="Exit with status 1 if the packet is denied.")
 @policy_options
 @sandbox_option
-@click.pass_context
 def explain(
-    context: click.Context,
     policy: str,
     source: str,
     destination: str,
@@ -80,7 +76,8 @@ def explain(
     from sgfast.errors import ArgumentError
     from sgfast.policy.document_reader import Lines
     from sgfast.questions.explaining import explain as explain_packet
-    from sgfast.report.explain import explain_text
+    from sgfast.report.answers.explain import explain_answer
+    from sgfast.report.explain import explain_document
 
     number = int(protocol) if protocol.isascii() and protocol.isdigit() and len(protocol) <= 3 else protocol
     Inputs([policy]).enter_sandbox()
@@ -94,14 +91,5 @@ def explain(
     except ArgumentError as error:
         raise click.UsageError(str(error)) from None
     warn(loaded.warnings)
-    if form == "json":
-        from sgfast.report.answers.explain import explain_answer
-
-        text = to_json(explain_answer(explained, lines))
-    else:
-        from sgfast.report.explain import explain_text
-
-        text = explain_text(explained, lines, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
-    print_text(text, sys.stdout, "standard output")
-    if fail_on == "denied" and explained.verdict == "deny":
-        context.exit(EXIT_FAIL_ON)
+    print_report(form, lambda: explain_answer(explained, lines), lambda: explain_document(explained, lines))
+    exit_status(damaged=False, failed=fail_on == "denied" and explained.verdict == "deny")

@@ -6,13 +6,12 @@ import functools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sgfast.cli.inputs import Inputs, sandbox_option
+from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import EXIT_BAD, FILE, Choice, quiet_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import say, warn
@@ -264,16 +263,8 @@ def export(
         raise click.UsageError("standard input (-) can be read only once")
     if connections is not None:
         _check_connections(export, since)
-    from sgfast.system.output import open_output, refuse_shared
-
-    inputs = Inputs([path, since, connections])
     parts = export.parts(output, is_change=since is not None, connections=connections)
-    refuse_shared([part.path for part in parts if part.path != "-"], inputs.files)
-    with ExitStack() as stack:
-        files = [stack.enter_context(open_output(part.path)) for part in parts]
-        if not quiet:
-            warn([file.warning for file in files if file.warning])
-        inputs.enter_sandbox(files)
+    with open_outputs([part.path for part in parts], Inputs([path, since, connections]), quiet=quiet) as files:
         old = None if since is None else policies.load(since)
         new = policies.load(path)
         export.write(parts, files, old, new)

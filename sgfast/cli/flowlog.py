@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Choice, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.options import FILE, Choice, Form, exit_status, format_option, quiet_option, vpc_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import print_report, say, tell_of_input
 from sgfast.system.signals import raise_arrived
 
 
@@ -22,9 +20,7 @@ from sgfast.system.signals import raise_arrived
 @policy_options
 @sandbox_option
 @quiet_option
-@click.pass_context
 def flowlog(
-    context: click.Context,
     policy: str,
     logs: tuple[str, ...],
     vpc: str | None,
@@ -57,9 +53,7 @@ def flowlog(
     Inputs([policy], others=logs).enter_sandbox()
     found = check_logs(policies.load(policy), logs, vpc=vpc, progress=raise_arrived)
     raise_arrived()
-    # The text report includes the warnings, so a terminal that shows both streams need not repeat them.
-    if not quiet and not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
-        warn(found.policy.warnings)
+    tell_of_input(form, found.policy.warnings, quiet=quiet)
     for complaint in found.complaints:
         say(complaint)
     if found.broken_lines > len(found.complaints):
@@ -67,16 +61,10 @@ def flowlog(
     for damage in found.damage:
         say(damage)
 
-    if form == "json":
-        from sgfast.report.answers.flow_log import JsonFlowLog
+    from sgfast.report.answers.flow_log import JsonFlowLog
+    from sgfast.report.flow_log_check import flow_log_document
 
-        text = to_json(JsonFlowLog.of(found))
-    else:
-        from sgfast.report.flow_log_check import check_text
-
-        text = check_text(found, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
-    print_text(text, sys.stdout, "standard output")
-    if found.broken_lines or found.damage:
-        context.exit(EXIT_DAMAGED)
-    if fail_on is not None and found.disagreeing:
-        context.exit(EXIT_FAIL_ON)
+    print_report(form, lambda: JsonFlowLog.of(found), lambda: flow_log_document(found))
+    exit_status(
+        damaged=bool(found.broken_lines or found.damage), failed=fail_on is not None and found.disagreeing > 0
+    )

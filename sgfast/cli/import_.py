@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from sgfast.cli.inputs import Inputs, sandbox_option
+from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import FILE, Choice, quiet_option
 from sgfast.cli.policies import FORMATS, SYNONYMS, unresolved_option
 from sgfast.cli.printing import warn
@@ -78,15 +78,10 @@ def import_command(
     _check_live(form, files, live, bool(aws_profile or regions), bool(os_cloud))
     from sgfast.importing.reading import import_sources, load
     from sgfast.policy.yaml_nodes import shown_origin
-    from sgfast.system.output import open_output, refuse_shared
     from sgfast.version import __version__
 
     inputs = Inputs(files)
-    refuse_shared([] if output == "-" else [output], inputs.files)
-    with open_output(output) as stream:
-        if stream.warning and not quiet:
-            warn([stream.warning])
-        inputs.enter_sandbox([stream])
+    with open_outputs([output], inputs, quiet=quiet) as (stream,):
         if live:
             account = _read_account(form, aws_profile, regions, os_cloud, quiet)
             places = [account.called]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from glob import has_magic
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from sgfast.cli.printing import warn
 
 if TYPE_CHECKING:
     from sgfast.system.output import Output
@@ -108,6 +111,24 @@ class Inputs:
             # A pattern may lead through symbolic links. Then its files are not all below its first directory.
             searched += [_fixed_part(pattern), *(os.path.dirname(file) or "." for file in files_in(pattern)[0])]
         confine(files, searched, [output.folder for output in outputs if output.folder is not None])
+
+
+@contextmanager
+def open_outputs(paths: Sequence[str], inputs: Inputs, *, quiet: bool = False) -> Iterator[list[Output]]:
+    """Open the outputs before anything is read, so that one that cannot be written fails early, and enter the sandbox.
+    Leaves nothing behind of those that were not published. ``quiet``: without warnings about them.
+
+    Raises OutputError if one cannot be written or is one of the inputs.
+    """
+    from sgfast.system.output import open_output, refuse_shared
+
+    refuse_shared(paths, inputs.files)
+    with ExitStack() as stack:
+        outputs = [stack.enter_context(open_output(path)) for path in paths]
+        if not quiet:
+            warn(output.warning for output in outputs if output.warning)
+        inputs.enter_sandbox(outputs)
+        yield outputs
 
 
 def _fixed_part(pattern: str) -> str:

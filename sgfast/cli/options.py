@@ -16,6 +16,15 @@ EXIT_FAIL_ON = 1
 EXIT_BAD = 2
 EXIT_DAMAGED = 3
 
+
+def exit_status(*, damaged: bool, failed: bool) -> None:
+    """End the command for a damaged input, or else because something was found that ``--fail-on`` or the like names.
+    Return if there is neither.
+    """
+    if damaged or failed:
+        click.get_current_context().exit(EXIT_DAMAGED if damaged else EXIT_FAIL_ON)
+
+
 Form = Literal["text", "json", "markdown"]
 
 

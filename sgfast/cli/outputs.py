@@ -17,7 +17,7 @@ from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
-    from sgfast.replaying import FlowSink, FrameSink, PacketSink, ReplayResult, Sinks
+    from sgfast.replaying import ReplayResult, Sinks
     from sgfast.report.html import Timeline
 
 #: Packets that a filter stops, and packets that were never sent because of that. All others would be on the wire.
@@ -36,9 +36,7 @@ class Outputs:
         self._flow_log_format, self._flow_log_interval = flow_log_format, flow_log_interval
         self._outputs: list[Output] = []
         self._stack = ExitStack()
-        self.packets: list[PacketSink] = []
-        self.frames: list[FrameSink] = []
-        self.flows: list[FlowSink] = []
+        self._sinks: dict[_Kind, list[Any]] = {"packets": [], "frames": [], "flows": []}
         #: The sinks among these that have to be closed, because they write something at the end.
         self._to_close: list[Any] = []
         self.snapshot: Output | None = None
@@ -61,7 +59,7 @@ class Outputs:
     def sinks(self) -> Sinks:
         from sgfast.replaying import Sinks
 
-        return Sinks(tuple(self.packets), tuple(self.frames), tuple(self.flows))
+        return Sinks(**{kind: tuple(sinks) for kind, sinks in self._sinks.items()})
 
     def __enter__(self) -> Self:
         with self._stack as opened:
@@ -71,13 +69,15 @@ class Outputs:
                 if option == "--snapshot":
                     _refuse_terminal(option, path)
                     self.snapshot = output
-                    continue
-                if option == "--report":
-                    self._draw(output)
-                    continue
-                kind, sink = self._filled(option, path, output)
-                getattr(self, kind).append(sink)
-                self._to_close.append(sink)
+                elif option == "--report":
+                    from sgfast.report.html import Timeline
+
+                    self._page = Timeline(), output
+                    self._sinks["packets"].append(self._page[0])
+                else:
+                    kind, sink = self._filled(option, path, output)
+                    self._sinks[kind].append(sink)
+                    self._to_close.append(sink)
             self._stack = opened.pop_all()
         return self
 
@@ -93,13 +93,6 @@ class Outputs:
             )
         kind, fill = _FILLED[option]
         return kind, fill(option, path, output)
-
-    def _draw(self, output: Output) -> None:
-        from sgfast.report.html import Timeline
-
-        timeline = Timeline()
-        self.packets.append(timeline)
-        self._page = timeline, output
 
     def publish(self, result: ReplayResult, lines: Lines) -> None:
         """Complete the files. Regular files appear now. ``lines``: those of the policy's document."""

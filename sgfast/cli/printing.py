@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from sgfast.errors import OutputError
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:
+    from sgfast.capture import Damage
     from sgfast.report.document import Document
 
 #: The number of rows of a list in Markdown without ``--top``.
@@ -23,19 +25,36 @@ def to_json(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
-def written(document: Document, form: str, stream: Any) -> str:
-    """Return a report in the format "markdown", or as text for the stream."""
-    if form == "markdown":
+def list_lengths(form: str, top: int | None, *of_text: int) -> list[int]:
+    """Return how many rows each list of a report has: ``top``, or a number for the format. ``of_text``: those of the
+    text.
+    """
+    return [top or (MARKDOWN_ROWS if form == "markdown" else rows) for rows in of_text]
+
+
+def print_report(
+    form: str, as_object: Callable[[], dict[str, Any]], as_document: Callable[[], Document], *, to_error: bool = False
+) -> None:
+    """Print a result in the format "text", "json" or "markdown"; on standard error if ``to_error``."""
+    if form == "json":
+        text = to_json(as_object())
+    elif form == "markdown":
         from sgfast.report.markdown import to_markdown
 
-        return to_markdown(document)
-    from sgfast.report.text import to_text
+        text = to_markdown(as_document())
+    else:
+        from sgfast.report.text import to_text
 
-    return to_text(document, width=columns(stream), colour=is_colourful(stream))
+        stream = sys.stderr if to_error else sys.stdout
+        text = to_text(as_document(), width=columns(stream), colour=is_colourful(stream))
+    print_text(text, to_error=to_error)
 
 
-def print_text(text: str, stream: Any, name: str) -> None:
-    """Raise OutputError if the text cannot be written, BrokenPipeError if nobody reads it."""
+def print_text(text: str, *, to_error: bool = False) -> None:
+    """Print on standard output, or on standard error. Raise OutputError if the text cannot be written, BrokenPipeError
+    if nobody reads it.
+    """
+    name, stream = ("standard error", sys.stderr) if to_error else ("standard output", sys.stdout)
     if stream is None:
         raise OutputError(f"{name}: is closed")
     try:
@@ -44,7 +63,7 @@ def print_text(text: str, stream: Any, name: str) -> None:
     except BrokenPipeError:
         raise
     except UnicodeEncodeError:
-        print_text(text.encode("ascii", "backslashreplace").decode("ascii"), stream, name)
+        print_text(text.encode("ascii", "backslashreplace").decode("ascii"), to_error=to_error)
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or error
         raise OutputError(f"{name}: cannot be written: {cause}") from error
@@ -59,9 +78,23 @@ def say(message: str) -> None:
             return
 
 
-def warn(warnings: list[str] | tuple[str, ...]) -> None:
+def warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
         say(f"warning: {warning}")
+
+
+def tell_of_input(
+    form: str, warnings: Iterable[str], damaged: Damage | None = None, *, quiet: bool = False, to_error: bool = False
+) -> None:
+    """Print warnings, unless ``quiet``, and the damage of a capture. The text report includes them, so a terminal that
+    shows both streams need not repeat them.
+    """
+    if form == "text" and is_terminal(sys.stderr if to_error else sys.stdout) and is_terminal(sys.stderr):
+        return
+    if not quiet:
+        warn(warnings)
+    if damaged is not None:
+        say(str(damaged))
 
 
 def is_terminal(stream: Any) -> bool:

@@ -8,9 +8,9 @@ import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import FILE, Form, format_option
-from sgfast.cli.page_file import page_file, report_option
+from sgfast.cli.page_file import page_file, report_option, takes_standard_output, write_page
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
+from sgfast.cli.printing import print_report, warn
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
@@ -76,7 +76,8 @@ def reach(
     """
     from sgfast.api import reach as reach_rows
     from sgfast.errors import ArgumentError
-    from sgfast.report.reach import reach_text
+    from sgfast.report.answers.reach import JsonReach
+    from sgfast.report.reach import reach_document
 
     inputs = Inputs([policy])
     with page_file(report, inputs) as page:
@@ -84,19 +85,14 @@ def reach(
         loaded = policies.load(policy, lines)
         try:
             found = reach_rows(
-                loaded, source=source, destination=destination, protocol=protocol, port=port, rules=page.is_wanted
+                loaded, source=source, destination=destination, protocol=protocol, port=port, rules=page is not None
             )
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None
-        if page.is_wanted:
+        if page is not None:
             from sgfast.report.html.reach import reach_html
 
-            page.publish(reach_html(found, lines))
+            write_page(page, reach_html(found, lines))
     warn(loaded.warnings)
-    if form == "json":
-        from sgfast.report.answers.reach import JsonReach
-
-        text = to_json(JsonReach.of(found))
-    else:
-        text = reach_text(found, top=top, width=columns(page.stream), colour=is_colourful(page.stream))
-    print_text(text, page.stream, page.name)
+    to_error = takes_standard_output(report)
+    print_report(form, lambda: JsonReach.of(found), lambda: reach_document(found, top), to_error=to_error)

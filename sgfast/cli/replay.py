@@ -14,13 +14,12 @@ from click.core import ParameterSource
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
-    EXIT_DAMAGED,
-    EXIT_FAIL_ON,
     FILE,
     PAGE,
     Choice,
     Form,
     by_option,
+    exit_status,
     format_option,
     jobs_option,
     midstream_option,
@@ -30,7 +29,7 @@ from sgfast.cli.options import (
     top_option,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
+from sgfast.cli.printing import is_terminal, list_lengths, print_report, tell_of_input, warn
 from sgfast.cli.progress import progress_of
 from sgfast.system.signals import raise_arrived
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.model import Policy
     from sgfast.questions.proving import Expectations
-    from sgfast.replaying import ReplayOptions, ReplayResult
+    from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
 
 
@@ -225,9 +224,9 @@ def replay(
     inputs = Inputs([policy], captures, [str(path) for path in (options.changes, saved, expectations) if path])
     refuse_shared([*paths.values()], inputs.files)
     outputs = Outputs(paths, flow_log_format, flow_log_interval)
-    report_name = "standard error" if outputs.take_standard_output else "standard output"
+    to_error = outputs.take_standard_output
     # A progress bar would be drawn over the rows that scroll by on the same terminal.
-    lines_on_screen = report_name == "standard error" and is_terminal(sys.stdout)
+    lines_on_screen = to_error and is_terminal(sys.stdout)
     with ExitStack() as stack:
         stack.enter_context(outputs)
         if not quiet:
@@ -247,11 +246,19 @@ def replay(
             hold_against(result, meant)
         outputs.publish(result, lines)
 
-    _print_report(result, form, by, top, report_name, quiet)
-    if result.damaged is not None:
-        context.exit(EXIT_DAMAGED)
-    if fail_on is not None and (result.verdicts["deny"] if fail_on == "denied" else result.kinds.rows["broken"].any()):
-        context.exit(EXIT_FAIL_ON)
+    from sgfast.report.answers.replay import replay_answer
+    from sgfast.report.document import TOP
+    from sgfast.report.replay import replay_document
+
+    if not to_error:
+        tell_of_input(form, result.warnings, result.damaged, quiet=quiet)
+    (most,) = list_lengths(form, top, TOP)
+    print_report(
+        form, lambda: replay_answer(result, by=by, top=top),
+        lambda: replay_document(result, by, most, timed=form == "text"), to_error=to_error,
+    )  # fmt: skip
+    found = {"denied": result.verdicts["deny"] > 0, "would-break": result.kinds.rows["broken"].any(), None: False}
+    exit_status(damaged=result.damaged is not None, failed=bool(found[fail_on]))
 
 
 def _looked_up(policy: Policy, path: str) -> Expectations:
@@ -283,25 +290,3 @@ def _client_at(dask: str) -> AbstractContextManager[Any]:
     from sgfast.replaying.cluster.scheduler import client_at
 
     return client_at(dask)
-
-
-def _print_report(result: ReplayResult, form: Form, by: By, top: int | None, name: str, quiet: bool) -> None:
-    stream = sys.stderr if name == "standard error" else sys.stdout
-    if form == "json":
-        from sgfast.report.answers.replay import replay_answer
-
-        text = to_json(replay_answer(result, by=by, top=top))
-    else:
-        from sgfast.report.document import TOP
-        from sgfast.report.replay import replay_document
-
-        is_text = form == "text"
-        most = top or (TOP if is_text else MARKDOWN_ROWS)
-        text = written(replay_document(result, by, most, timed=is_text), form, stream)
-    # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
-    if stream is not sys.stderr and not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
-        if not quiet:
-            warn(result.warnings)
-        if result.damaged is not None:
-            say(str(result.damaged))
-    print_text(text, stream, name)

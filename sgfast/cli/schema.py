@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from sgfast.cli.printing import print_text, to_json
@@ -37,4 +35,4 @@ def schema(name: str | None) -> None:
     else:
         hint = did_you_mean(name, names)
         raise click.UsageError(f"there is no schema {name[:40]!r}{hint}: use one of {', '.join(names)}")
-    print_text(text, sys.stdout, "standard output")
+    print_text(text)

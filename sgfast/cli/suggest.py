@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from sgfast.cli.export import Export, Part, export_options
-from sgfast.cli.inputs import Inputs, sandbox_option
+from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import (
-    EXIT_DAMAGED,
-    EXIT_FAIL_ON,
     FILE,
     Choice,
     Form,
     by_option,
+    exit_status,
     format_option,
     quiet_option,
     replay_options,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import MARKDOWN_ROWS, is_terminal, print_text, say, to_json, warn, written
+from sgfast.cli.printing import list_lengths, print_report, say, tell_of_input
 from sgfast.cli.progress import progress_of
 from sgfast.system.signals import raise_arrived
 
@@ -116,9 +113,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 @policy_options
 @sandbox_option
 @quiet_option
-@click.pass_context
 def suggest(
-    context: click.Context,
     captures: tuple[str, ...],
     instance_file: str | None,
     policy: str | None,
@@ -165,22 +160,19 @@ def suggest(
         raise click.UsageError("--from allowed needs --policy, which says what is allowed")
     if unanswered and policy is not None and source != "all":
         raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
-    from sgfast.system.output import is_standard_output, open_output, refuse_shared
+    from sgfast.system.output import is_standard_output
 
     if export is not None:
         parts = export.parts(output or "-", is_change=policy is not None)
     else:
         parts = [] if output is None else [Part(output)]
     outputs = [part.path for part in parts]
+    to_error = any(map(is_standard_output, outputs))
     inputs = Inputs([policy], captures, [instance_file])
-    refuse_shared(outputs, inputs.files)
-    stream = sys.stderr if any(map(is_standard_output, outputs)) else sys.stdout
-    with ExitStack() as stack:
-        opened = [stack.enter_context(open_output(path)) for path in outputs]
-        if not quiet:
-            warn([file.warning for file in opened if file.warning])
-        inputs.enter_sandbox(opened)
-        progress = stack.enter_context(progress_of(captures, shown=not quiet))
+    with (
+        open_outputs(outputs, inputs, quiet=quiet) as opened,
+        progress_of(captures, shown=not quiet) as progress,
+    ):
         before = None if policy is None else policies.load(policy)
         # Options that the user did not give keep the library's defaults.
         widening = {"max_prefix": max_prefix, "any_above": any_above, "min_connections": min_connections}
@@ -202,30 +194,21 @@ def suggest(
             opened[0].write(found.text.encode())
             opened[0].publish()
 
+    from sgfast.report.answers.suggestion import suggestion_answer
     from sgfast.report.suggestion import MOST_LEFT_OUT, TOP, suggestion_document
 
-    # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
-    is_said = form == "text" and is_terminal(stream) and is_terminal(sys.stderr)
-    if not quiet:
-        if not is_said:
-            warn(found.warnings)
-        if not found.policy.instances:
-            say("warning: no private address sends a packet; name the instances with --instances")
-    if found.damaged is not None and not is_said:
-        say(str(found.damaged))
-    if form == "json":
-        from sgfast.report.answers.suggestion import suggestion_answer
-
-        text = to_json(suggestion_answer(found, by, top))
-    else:
-        most, left_out = (top or MARKDOWN_ROWS,) * 2 if form == "markdown" else (top or TOP, top or MOST_LEFT_OUT)
-        text = written(suggestion_document(found, by, most, left_out), form, stream)
-    print_text(text, stream, "standard error" if stream is sys.stderr else "standard output")
-    if found.damaged is not None:
-        context.exit(EXIT_DAMAGED)
-    if not found.check.matches:
+    tell_of_input(form, found.warnings, quiet=quiet, to_error=to_error)
+    if not quiet and not found.policy.instances:
+        say("warning: no private address sends a packet; name the instances with --instances")
+    tell_of_input(form, (), found.damaged, to_error=to_error)
+    lengths = list_lengths(form, top, TOP, MOST_LEFT_OUT)
+    print_report(
+        form, lambda: suggestion_answer(found, by, top), lambda: suggestion_document(found, by, *lengths),
+        to_error=to_error,
+    )  # fmt: skip
+    if found.damaged is None and not found.check.matches:
         say("the suggested policy does not allow exactly what it was made for")
-        context.exit(EXIT_FAIL_ON)
+    exit_status(damaged=found.damaged is not None, failed=not found.check.matches)
 
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from sgfast.cli.printing import print_text
@@ -27,4 +25,4 @@ def template(name: str | None, list_names: bool) -> None:
         text = "".join(f"{known}\n" for known in (*TEMPLATES, DEFAULT_GROUP))
     else:
         text = template_document(name)
-    print_text(text, sys.stdout, "standard output")
+    print_text(text)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, quiet_option, replay_options
+from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
+from sgfast.cli.options import FILE, exit_status, format_option, quiet_option, replay_options
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import columns, is_colourful, print_text, say, to_json, warn
+from sgfast.cli.printing import print_report, print_text, say, warn
 from sgfast.cli.progress import progress_of
 
 if TYPE_CHECKING:
@@ -34,9 +33,7 @@ if TYPE_CHECKING:
 @policy_options
 @sandbox_option
 @quiet_option
-@click.pass_context
 def test(
-    context: click.Context,
     policy: str,
     files: tuple[str, ...],
     init: bool,
@@ -73,7 +70,7 @@ def test(
     if init:
         if form != "text":
             raise click.UsageError("--format is for the report of a test: leave it out with --init")
-        _write_first(context, policy, files, output, options, policies, quiet)
+        _write_first(policy, files, output, options, policies, quiet)
         return
     if len(files) > 1:
         raise click.UsageError("name one EXPECTATIONS file; captures need --init")
@@ -83,10 +80,11 @@ def test(
         raise click.UsageError("--vpc and the options for reading captures need --init")
     if (policy, *files).count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    from sgfast.expectations.texts import expectations_junit, expectations_text
+    from sgfast.expectations.texts import expectations_document, expectations_junit
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import load_expectations
     from sgfast.questions.proving import Expectations
+    from sgfast.report.answers.expectations import expectations_answer
 
     Inputs([policy], others=files).enter_sandbox()
     lines: Lines = {}
@@ -95,34 +93,25 @@ def test(
     warnings = [*loaded.warnings, *proof.warnings]
     if not quiet and form != "text":
         warn(warnings)
-    if form == "json":
-        from sgfast.report.answers.expectations import expectations_answer
-
-        text = to_json(expectations_answer(proof, lines, warnings))
-    elif form == "junit":
-        text = expectations_junit(proof)
+    if form == "junit":
+        print_text(expectations_junit(proof))
     else:
-        text = expectations_text(proof, lines, warnings, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
-    print_text(text, sys.stdout, "standard output")
-    if proof.of("fails"):
-        context.exit(EXIT_FAIL_ON)
+        print_report(
+            form, lambda: expectations_answer(proof, lines, warnings),
+            lambda: expectations_document(proof, lines, warnings),
+        )  # fmt: skip
+    exit_status(damaged=False, failed=bool(proof.of("fails")))
 
 
 def _write_first(
-    context: click.Context, policy: str, captures: tuple[str, ...], output: str | None, options: ReplayOptions,
-    policies: PolicyOptions, quiet: bool,
+    policy: str, captures: tuple[str, ...], output: str | None, options: ReplayOptions, policies: PolicyOptions,
+    quiet: bool,
 ) -> None:  # fmt: skip
     if [policy, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
     from sgfast.expectations.first import first_expectations
-    from sgfast.system.output import open_output, refuse_shared
 
-    inputs = Inputs([policy], captures)
-    refuse_shared([] if output is None else [output], inputs.files)
-    with open_output(output or "-") as stream:
-        if stream.warning and not quiet:
-            warn([stream.warning])
-        inputs.enter_sandbox([stream])
+    with open_outputs([output or "-"], Inputs([policy], captures), quiet=quiet) as (stream,):
         loaded = policies.load(policy)
         with progress_of(captures, shown=not quiet) as progress:
             found = first_expectations(loaded, captures, options, progress=progress)
@@ -132,4 +121,4 @@ def _write_first(
         warn(found.warnings)
     if found.damaged is not None:
         say(str(found.damaged))
-        context.exit(EXIT_DAMAGED)
+    exit_status(damaged=found.damaged is not None, failed=False)

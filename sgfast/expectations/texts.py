@@ -1,8 +1,8 @@
-"""The output of ``sgfast test``: as text and as JUnit's XML; and the message of a failing test in pytest."""
+"""The output of ``sgfast test``: as a report and as JUnit's XML; and the message of a failing test in pytest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.expectations import Expectation
@@ -12,7 +12,7 @@ from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.questions.explaining import Explained, Misfit, sentence
 from sgfast.questions.proving import Outcome, Proof
 from sgfast.report.amounts import grouped, plural
-from sgfast.report.page import Page
+from sgfast.report.document import Document, Item, Items, Paragraph, Section
 from sgfast.system.names import printable
 
 #: Maximum number of expectations that fail, of those that hold and of warnings in the text before "and N more".
@@ -22,34 +22,34 @@ _WANTED = {"allow": "should be allowed", "deny": "should be denied"}
 _IS = {"allow": "is allowed", "deny": "is denied"}
 
 
-def expectations_text(proof: Proof, lines: Lines, warnings: list[str], *, width: int = 80, colour: bool = False) -> str:
-    """Return the text. ``lines`` gives the lines of rules in the policy, as far as they are known."""
-    page = Page(width, colour)
+def expectations_document(proof: Proof, lines: Lines, warnings: list[str]) -> Document:
+    """Return the report. ``lines`` gives the lines of rules in the policy, as far as they are known."""
     holds, fails, empty = proof.of("holds"), proof.of("fails"), proof.of("empty")
     about = f", {grouped(len(empty))} {'is' if len(empty) == 1 else 'are'} about no packet" if empty else ""
-    page.heading(
+    heading = (
         f"{grouped(len(fails))} of {plural(len(proof.outcomes), 'expectation')} "
         f"{'fails' if len(fails) == 1 else 'fail'}, {grouped(len(holds))} {'holds' if len(holds) == 1 else 'hold'} for "
         f"all packets{about}"
     )
-    for outcome in fails[:TOP]:
-        page.line()
-        _write_failure(page, outcome, lines)
-    if len(fails) > TOP:
-        page.wrapped(f"and {grouped(len(fails) - TOP)} more that fail (--json has all)", "  ")
+    of_failures = [[_failure_item(outcome, lines)] for outcome in fails[:TOP]]
+    left = f"and {grouped(len(fails) - TOP)} more that fail (--json has all)"
+    sections = [
+        _listed(items, left if n == TOP and len(fails) > TOP else "") for n, items in enumerate(of_failures, 1)
+    ]
     if holds:
-        page.line()
-        for outcome in holds[:TOP]:
-            page.hanging("  holds  ", _called(outcome.expectation, _IS))
-        if len(holds) > TOP:
-            page.wrapped(f"and {grouped(len(holds) - TOP)} more that hold (--json has all)", "  ")
+        items = [Item("holds ", _called(outcome.expectation, _IS)) for outcome in holds[:TOP]]
+        left = f"and {grouped(len(holds) - TOP)} more that hold (--json has all)"
+        sections.append(_listed(items, left if len(holds) > TOP else ""))
     if warnings:
-        page.line()
-        for warning in warnings[:TOP]:
-            page.hanging("  warning  ", printable(warning))
-        if len(warnings) > TOP:
-            page.wrapped(f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)", "  ")
-    return page.text()
+        items = [Item("warning ", printable(warning)) for warning in warnings[:TOP]]
+        left = f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)"
+        sections.append(_listed(items, left if len(warnings) > TOP else ""))
+    return [Section(heading), *sections]
+
+
+def _listed(items: Sequence[Item], left: str) -> Section:
+    """``left``: what is left out of the list, if anything is."""
+    return Section("", [Items(items), *([Paragraph(left)] if left else [])], goes_on=True)
 
 
 def _called(expectation: Expectation, verdicts: Mapping[str, str]) -> str:
@@ -59,15 +59,15 @@ def _called(expectation: Expectation, verdicts: Mapping[str, str]) -> str:
     return printable(f"{line}{name}{expectation.text} {verdicts[expectation.verdict]}")
 
 
-def _write_failure(page: Page, outcome: Outcome, lines: Lines) -> None:
+def _failure_item(outcome: Outcome, lines: Lines) -> Item:
     found = outcome.counterexample
     assert found is not None
-    page.hanging("  FAILS  ", _called(outcome.expectation, _WANTED), "red")
-    if outcome.expectation.why:
-        page.hanging("         because: ", printable(outcome.expectation.why))
-    page.hanging("         but ", printable(sentence(found)))
+    why = outcome.expectation.why
+    below = [Item("because:", printable(why))] if why else []
+    below.append(Item("but", printable(sentence(found))))
     for rule, _ in _deciding(found):
-        page.hanging("             ", f"{printable(f'{rule.id}  {rule_text(rule)}')}{_line(rule, lines, '  line {}')}")
+        below.append(Item("", printable(f"{rule.id}  {rule_text(rule)}") + _line(rule, lines, "  line {}")))
+    return Item("FAILS ", _called(outcome.expectation, _WANTED), "red", below)
 
 
 def _deciding(found: Explained) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:

@@ -47,7 +47,7 @@ class _Owners:
         #: Sorted, disjoint ranges of each family, each with the instance that owns it.
         self.ranges: dict[int, list[tuple[int, int, Instance]]] = {}
         for family, prefixes in owned_prefixes(policy, vpc).items():
-            # Of prefixes in each other the longest owns an address (SPEC 2.6).
+            # The longest prefix owns an address (SPEC 2.6).
             owned = {span_of(network): (n + 1, False) for network, n in prefixes}
             self.ranges[family] = [
                 (first, last, policy.instances[owner - 1])

@@ -36,7 +36,7 @@ OUTSIDE, FOREIGN = -1, -2
 Numbers = NDArray[np.integer[Any]]
 Owned = dict[Span, tuple[int, bool]]
 Alike = tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]
-"""What makes addresses one node: the innermost named network; under each policy, the context and what rules that name
+"""Criteria that make addresses one node: the innermost named network; under each policy, the context and what rules that name
 groups see; and the owners, where these must be told apart.
 """
 

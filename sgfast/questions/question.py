@@ -31,7 +31,7 @@ MAX_NOTES = 3
 
 
 class Views:
-    """How much each VPC of a policy sees: which of them a question is about, and how much work that is (SPEC 11.1)."""
+    """The VPCs that a question is about, and the work that it takes for each of them (SPEC 11.1)."""
 
     def __init__(self, policy: Policy, contexts: Iterable[tuple[tuple[int, ...], str]] | None = None) -> None:
         """``contexts``: those of the policy, if they are known."""

@@ -112,7 +112,8 @@ def _rules_that_differ(result: DiffResult, most: int) -> list[Section]:
         ]
         words = (Name(effect.rule), " in ", Name(effect.group), f", {effect.status}: {', '.join(parts)}")
         both = (("OLD", effect.old), ("NEW", effect.new))
-        items.append(Item("", words, "", [f"{policy} {rule_words(rule)}" for policy, rule in both if rule is not None]))
+        below = [Item("", f"{policy} {rule_words(rule)}") for policy, rule in both if rule is not None]
+        items.append(Item("", words, "", below))
     left = result.rules[most:]
     denied, allowed = (sum(getattr(effect, name) for effect in left) for name in ("newly_denied", "newly_allowed"))
     counts = f"{plural(len(left), 'more rule')} ({grouped(denied)} newly denied, {grouped(allowed)} newly allowed)"

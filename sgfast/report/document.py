@@ -1,4 +1,4 @@
-"""A report before it has a form: sections of paragraphs, tables and items. ``page.py`` writes it as text, and
+"""A report before it has a form: sections of paragraphs, tables and items. ``text.py`` writes it as text, and
 ``markdown.py`` as Markdown. A new section of a report is one function that returns a ``Section``.
 """
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 #: The number of rows of a list in a text without ``--top``.
 TOP = 10
+
+#: The labels of items at the end of a report are that wide, so that these ends look alike.
+NOTES_WIDTH = 13
 
 REMINDER = "A capture taken behind today's security groups cannot show what they already block."
 
@@ -40,12 +43,15 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """``numbers``: how many of the first columns are numbers. ``styles``: one for each row, if rows differ."""
+    """``numbers``: how many of the first columns are numbers. ``styles``: one for each row, if rows differ.
+    ``is_wrapped``: its cells are long lists.
+    """
 
     head: Sequence[str]
     rows: Sequence[Sequence[Words]]
     numbers: int = 1
     styles: Sequence[Style] = ()
+    is_wrapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +61,15 @@ class Item:
     label: Words
     words: Words
     style: Style = ""
-    below: Sequence[Words] = ()
+    below: Sequence[Item] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
+    """``width``: that of the labels in a text, if they stand at its left edge."""
+
     items: Sequence[Item]
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,8 @@ class Section:
     blocks: Sequence[Block] = ()
     #: Whether it begins a part of the report, as the first section does.
     is_headline: bool = False
+    #: Whether it goes on with the section before it, and so has no heading.
+    goes_on: bool = False
 
 
 #: The first section is the headline.
@@ -109,7 +120,7 @@ def more_of(number: int, most: int, noun: str) -> list[Paragraph]:
 
 def notes(items: Sequence[Item]) -> list[Section]:
     """Return the section at the end of a report; none if there is nothing to say."""
-    return [Section("", [Items(items)])] if items else []
+    return [Section("", [Items(items, NOTES_WIDTH)])] if items else []
 
 
 def names(texts: Iterable[str]) -> list[str]:

@@ -1,13 +1,13 @@
-"""The output of ``sgfast explain``, as text."""
+"""The output of ``sgfast explain``, as a report."""
 
 from __future__ import annotations
 
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.rule_text import rule_text
-from sgfast.questions.explaining import Explained, NearMiss, SideExplained, service_of
+from sgfast.questions.explaining import Explained, Misfit, NearMiss, SideExplained, service_of
 from sgfast.report.amounts import plural
-from sgfast.report.page import Page
+from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, Section, names
 from sgfast.system.names import printable
 
 #: Maximum number of near misses, and of rules that match but lose, before "and N more".
@@ -17,81 +17,74 @@ _FIELD_NAMES = {"icmp_type": "ICMP type", "icmp_code": "ICMP code"}
 _VERDICTS = {"allow": "allowed", "deny": "denied"}
 
 
-def explain_text(explained: Explained, lines: Lines, *, width: int = 80, colour: bool = False) -> str:
-    """Return the text. ``lines`` gives the lines of rules in the document, as far as they are known."""
-    page = Page(width, colour)
+def explain_document(explained: Explained, lines: Lines) -> Document:
+    """Return the report. ``lines`` gives the lines of rules in the document, as far as they are known."""
     verdict = explained.verdict
     reason = f" ({explained.reason})" if explained.reason else ""
-    page.heading(
-        f"{service_of(explained)} from {_end(explained.source)} to {_end(explained.destination)}: "
-        f"{_VERDICTS.get(verdict, verdict)}{reason}"
-    )
-    if explained.note:
-        page.wrapped(explained.note, "  ")
-    for choice in explained.choices:
-        page.wrapped(choice, "  ")
+    heading = (
+        f"{service_of(explained)} from ", *_end_words(explained.source), " to ", *_end_words(explained.destination),
+        f": {_VERDICTS.get(verdict, verdict)}{reason}",
+    )  # fmt: skip
+    document = [Section(heading, [*map(Paragraph, filter(None, (explained.note, *explained.choices)))])]
     for side, end, direction in (
         (explained.egress, explained.source, "Out of"), (explained.ingress, explained.destination, "Into"),
     ):  # fmt: skip
         if side is not None:
-            page.line()
-            _write_side(page, side, direction, lines, explained)
+            document.append(_side_section(side, direction, lines))
         elif verdict in _VERDICTS:
-            page.line()
-            page.wrapped(f"{direction} {end.address}: no instance's address, so no filter")
-    return page.text()
+            words = f"{direction} {end.address}: no instance's address, so no filter"
+            document.append(Section("", [Paragraph(words)]))
+    return document
 
 
-def _write_side(
-    page: Page, side: SideExplained, direction: str, lines: Lines, explained: Explained
-) -> None:
+def _side_section(side: SideExplained, direction: str, lines: Lines) -> Section:
     said = side.verdict if side.reached else f"not reached, would be {side.verdict}"
     said = said.replace("allow", "allowed").replace("deny", "denied")
     groups = "group" if len(side.instance.security_groups) == 1 else "groups"
-    page.heading(
-        f"{direction} {printable(side.instance.name)}, {groups} "
-        f"{', '.join(map(printable, side.instance.security_groups))}: {said} ({side.reason})"
-    )
+    blocks: list[Block] = []
     if side.winner is not None:
-        _write_rule(page, "wins", side.winner, lines)
-        for found in side.also_match[:TOP]:
-            _write_rule(page, "matches, but loses", found, lines)
-        if len(side.also_match) > TOP:
-            more = plural(len(side.also_match) - TOP, "more rule")
-            page.wrapped(f"and {more} that match and lose (--json has all)", "  ")
+        blocks.append(Items([_rule_item("wins:", side.winner, lines)]))
+        losers = [_rule_item("matches, but loses:", found, lines) for found in side.also_match[:TOP]]
+        blocks += [*([Items(losers)] if losers else []), *_more_rules(len(side.also_match), "that match and lose")]
     elif side.reason == "infrastructure":
-        page.wrapped("no rule is asked about it (settings.infrastructure)", "  ")
+        blocks.append(Paragraph("no rule is asked about it (settings.infrastructure)"))
+    elif side.reason == "no-rule" and not side.nearest:
+        blocks.append(Paragraph(f"no {side.direction} rule of its {groups} allows anything"))
     elif side.reason == "no-rule":
-        if not side.nearest:
-            page.wrapped(f"no {side.direction} rule of its {groups} allows anything", "  ")
-            return
         count = len(side.nearest[0].misfits)
-        page.wrapped(f"no rule matches; the nearest {'miss' if count == 1 else f'miss on {count} fields'}:", "  ")
-        for miss in side.nearest[:TOP]:
-            _write_rule(page, "", miss, lines)
-            for misfit in miss.misfits:
-                why = f" ({printable(misfit.why)})" if misfit.why else ""
-                field = _FIELD_NAMES.get(misfit.field, misfit.field)
-                page.hanging(
-                    f"      {field}: ", f"wants {printable(misfit.wanted)}, the packet has {printable(misfit.has)}{why}"
-                )
-        if len(side.nearest) > TOP:
-            more = plural(len(side.nearest) - TOP, "more rule")
-            page.wrapped(f"and {more} that are as near (--json has all)", "  ")
+        blocks.append(Paragraph(f"no rule matches; the nearest {'miss' if count == 1 else f'miss on {count} fields'}:"))
+        blocks.append(Items([_rule_item(" ", miss, lines) for miss in side.nearest[:TOP]]))
+        blocks += _more_rules(len(side.nearest), "that are as near")
+    heading = (
+        f"{direction} ", Name(side.instance.name), f", {groups} ", *names(side.instance.security_groups),
+        f": {said} ({side.reason})",
+    )  # fmt: skip
+    return Section(heading, blocks)
 
 
-def _write_rule(page: Page, what: str, found: RuleInGroup | NearMiss, lines: Lines) -> None:
+def _rule_item(label: str, found: RuleInGroup | NearMiss, lines: Lines) -> Item:
     rule = found.rule
     line = lines.get(("rules", rule.id))
     where = f"  line {line}" if line is not None else ""
     priority = f", priority {rule.priority}" if rule.priority != 1 else ""
-    page.hanging(
-        f"  {what + ': ' if what else '  '}", f"{printable(rule.id)}  {printable(rule_text(rule))}{priority}{where}"
-    )
+    misfits = found.misfits if isinstance(found, NearMiss) else ()
+    words = (Name(rule.id), f"  {printable(rule_text(rule))}{priority}{where}")
+    return Item(label, words, below=[*map(_misfit_item, misfits)])
 
 
-def _end(end: End) -> str:
+def _misfit_item(misfit: Misfit) -> Item:
+    why = f" ({printable(misfit.why)})" if misfit.why else ""
+    wanted, has = printable(misfit.wanted), printable(misfit.has)
+    return Item(f"  {_FIELD_NAMES.get(misfit.field, misfit.field)}:", f"wants {wanted}, the packet has {has}{why}")
+
+
+def _more_rules(number: int, what: str) -> list[Paragraph]:
+    left = number - TOP
+    return [Paragraph(f"and {plural(left, 'more rule')} {what} (--json has all)")] if left > 0 else []
+
+
+def _end_words(end: End) -> list[str]:
     if end.instance is None:
-        return str(end.address)
+        return [str(end.address)]
     label = f' "{printable(end.instance.label)}"' if end.instance.label else ""
-    return f"{end.address} ({printable(end.instance.name)}{label})"
+    return [f"{end.address} (", Name(end.instance.name), f"{label})"]

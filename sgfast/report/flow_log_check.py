@@ -1,23 +1,21 @@
-"""The output of ``sgfast flowlog``, as text."""
+"""The output of ``sgfast flowlog``, as a report."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
 
 from sgfast.flow_logs import Checked, Disagreement
-from sgfast.policy.protocols import protocol_name
 from sgfast.report.amounts import grouped, human_bytes, instant, plural
-from sgfast.report.page import Page
+from sgfast.report.document import NOTES_WIDTH, Document, Item, Items, Name, Paragraph, Section, notes
+from sgfast.report.names import end_name, protocol_word
 from sgfast.system.names import printable
 
-#: Maximum number of disagreements in the text; JSON has more.
+#: Maximum number of disagreements in the report; JSON has more.
 TOP = 20
 
 
-def check_text(found: Checked, *, width: int = 80, colour: bool = False) -> str:
-    page = Page(width, colour)
-    page.heading(f"{plural(found.records, 'flow log record')} against {printable(found.policy.origin)}")
-    page.line()
+def flow_log_document(found: Checked) -> Document:
+    """Return the report."""
     rows = [("agree", found.agreeing, ""), ("disagree", found.disagreeing, "")]
     if found.disagreeing:
         rows[1] = ("disagree", found.disagreeing, f"{plural(found.packets, 'packet')}, {human_bytes(found.bytes)}")
@@ -32,43 +30,45 @@ def check_text(found: Checked, *, width: int = 80, colour: bool = False) -> str:
         )
         if number
     ]
-    for name, number, note in rows:
-        page.hanging(f"  {name:14}{grouped(number):>12}  ", note, "red" if name == "disagree" and number else "")
+    counts = [
+        Item(f"{name:14}{grouped(number):>12} ", note, "red" if name == "disagree" and number else "")
+        for name, number, note in rows
+    ]
+    times = [
+        Item(name, f"{instant(second * 10**9)[:-7]} UTC")
+        for name, second in (("First record", found.first_second), ("Last record", found.last_second))
+        if second is not None
+    ]
+    warnings = [Item("Warning", printable(warning)) for warning in found.policy.warnings]
+    about = (f"{plural(found.records, 'flow log record')} against ", Name(found.policy.origin))
+    # Without records there are no times that the warnings could stand below.
+    beside = [Items(warnings, NOTES_WIDTH)] if warnings and not times else []
+    document = [Section(about), Section("", [Items(counts), *beside], goes_on=True)]
     if found.disagreements:
-        page.line()
-        page.heading("The log says otherwise than the policy")
-        for disagreement in found.disagreements[:TOP]:
-            page.hanging("  ", _line(disagreement))
+        blocks = [Paragraph(_line(disagreement)) for disagreement in found.disagreements[:TOP]]
         if found.disagreeing > TOP:
             more = found.disagreeing - TOP
             lists = "has all" if found.disagreeing == len(found.disagreements) else "has more"
-            page.wrapped(f"and {plural(more, 'more record')} (--format json {lists})", "  ")
-    if found.first_second is not None and found.last_second is not None:
-        page.line()
-        for name, second in (("First record", found.first_second), ("Last record", found.last_second)):
-            page.line(f"{name:14}{instant(second * 10**9)[:-7]} UTC")
-    for warning in found.policy.warnings:
-        page.hanging("Warning       ", printable(warning))
-    return page.text()
+            blocks.append(Paragraph(f"and {plural(more, 'more record')} (--format json {lists})"))
+        document.append(Section("The log says otherwise than the policy", blocks))
+    return [*document, *(notes([*times, *warnings]) if times else [])]
 
 
 def _line(found: Disagreement) -> str:
     record = found.record
-    ends = [_address(record.src), _address(record.dst)]
-    if record.sport or record.dport:
-        ends = [_with_port(ends[0], record.sport), _with_port(ends[1], record.dport)]
-    service = protocol_name(record.protocol) or f"protocol {record.protocol}"
+    has_ports = record.sport or record.dport
+    ends = [
+        end_name(_address(address), port if has_ports else None)
+        for address, port in ((record.src, record.sport), (record.dst, record.dport))
+    ]
     why = f"{found.reason} {printable(found.rule)}" if found.rule else found.reason
     reply = ", as a reply" if found.role == "reply" else ""
     return (
-        f"{printable(found.file)}:{record.line}: {'ACCEPT' if record.accepted else 'REJECT'} {service} {ends[0]} to "
-        f"{ends[1]}, {found.direction} at {found.instance}: {found.verdict} ({why}{reply})"
+        f"{printable(found.file)}:{record.line}: {'ACCEPT' if record.accepted else 'REJECT'} "
+        f"{protocol_word(record.protocol)} {ends[0]} to {ends[1]}, {found.direction} at {found.instance}: "
+        f"{found.verdict} ({why}{reply})"
     )
 
 
 def _address(packed: bytes) -> str:
     return str(ip_address(packed))
-
-
-def _with_port(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -18,20 +18,17 @@ import os
 
 import numpy as np
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.intrinsics cimport fold, load64, unlikely
 from sgfast.core.base.types cimport ALLOW, DENY, HeaderRow, ResultRow, SideRow
+from sgfast.report.rows cimport ROW_BYTES, RowWriter, Text, header_bytes, put_text, result_bytes
 from sgfast.tables.write_text cimport NS_PER_SECOND, put_ipv4, put_ipv6, put_number, put_word
 
-from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
-
 cdef enum:
-    LINE_BYTES = 400                # more than any record takes without the name
-    WRITE_BYTES = 1 << 18           # written when the buffer holds at least this much
     KEY_BYTES = 48
     FIRST_RECORDS = 1 << 10
 
@@ -84,7 +81,12 @@ cdef inline char* put_address(char* at, const uint8_t* address, uint8_t family) 
     return put_ipv6(at, address, True) if family == 6 else put_ipv4(at, address)
 
 
-cdef class FlowLogLines:
+def _encode_name(name):
+    # Names in a policy contain no spaces (SPEC 2.7).
+    return name.encode("ascii")
+
+
+cdef class FlowLogLines(RowWriter):
     """A ``PacketSink`` that calls ``write`` with whole records, as bytes. ``close`` writes those of the last interval.
 
     ``form`` is one of ``FORMATS``. ``interval_seconds`` is 1 to 86400; intervals begin at its multiples in Unix time.
@@ -95,9 +97,6 @@ cdef class FlowLogLines:
     a name, and MemoryError.
     """
 
-    cdef object sink
-    cdef object names               # names of instances by number
-    cdef dict encoded_names         # the names used so far, as bytes
     cdef bytes account
     cdef bint uses_interval_times   # start and end are those of the interval
     cdef int64_t interval_ns
@@ -114,8 +113,6 @@ cdef class FlowLogLines:
     cdef uint32_t most
     cdef uint32_t* index            # record number + 1, 0: free; at least twice as many slots as records
     cdef uint32_t mask
-    cdef char* text
-    cdef size_t used
 
     def __cinit__(self, write, *, form="aws", interval_seconds=600, most_records=MOST_RECORDS):
         if form not in FORMATS:
@@ -126,9 +123,7 @@ cdef class FlowLogLines:
             raise ValueError(f"most_records is 1 to {MOST_RECORDS}")
         secret = os.urandom(sizeof(self.secret))
         memcpy(&self.secret[0], PyBytes_AS_STRING(secret), sizeof(self.secret))
-        self.sink = write
-        self.names = ()
-        self.encoded_names = {}
+        self.set_up(write, _encode_name, b"", None)
         self.uses_interval_times = form == "otc"
         self.account = b"1 - " if self.uses_interval_times else b"2 - "
         self.interval_ns = <int64_t>interval_seconds * NS_PER_SECOND
@@ -139,14 +134,12 @@ cdef class FlowLogLines:
         self.records = <Record*>malloc(self.capacity * sizeof(Record))
         self.mask = 2 * FIRST_RECORDS - 1
         self.index = <uint32_t*>calloc(self.mask + 1, sizeof(uint32_t))
-        self.text = <char*>malloc(WRITE_BYTES + LINE_BYTES)
-        if self.records == NULL or self.index == NULL or self.text == NULL:
+        if self.records == NULL or self.index == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         free(self.records)
         free(self.index)
-        free(self.text)
 
     def begin(self, names):
         # The numbers keep their meaning, so the current interval can continue.
@@ -154,25 +147,23 @@ cdef class FlowLogLines:
         cdef Py_ssize_t known = min(seen.shape[0], self.seen.shape[0])
         seen[:known] = self.seen[:known]
         self.seen = seen
-        self.names = names.instances
+        RowWriter.begin(self, names)
         self.present = np.array(names.present, np.int32)
         if seen.shape[0] <= max(names.present, default=-1):
             raise IndexError("an instance that is there has no name")
 
     def write(self, headers not None, results not None):
-        if headers.dtype != HEADER_DTYPE or results.dtype != RESULT_DTYPE or len(headers) != len(results):
-            raise ValueError("headers and results are arrays of HEADER_DTYPE and RESULT_DTYPE, one row a packet")
-        cdef const uint8_t[::1] header_bytes = np.ascontiguousarray(headers).view(np.uint8)
-        cdef const uint8_t[::1] result_bytes = np.ascontiguousarray(results).view(np.uint8)
-        cdef Py_ssize_t n = header_bytes.shape[0] // <Py_ssize_t>sizeof(HeaderRow)
+        cdef const uint8_t[::1] header_rows = header_bytes(headers)
+        cdef Py_ssize_t n = header_rows.shape[0] // <Py_ssize_t>sizeof(HeaderRow)
+        cdef const uint8_t[::1] result_rows = result_bytes(results, n)
         cdef const HeaderRow* header
         cdef const ResultRow* result
         cdef Py_ssize_t i
         for i in range(n):
-            result = <const ResultRow*>&result_bytes[i * sizeof(ResultRow)]
+            result = <const ResultRow*>&result_rows[i * sizeof(ResultRow)]
             if result.verdict > DENY:
                 continue
-            header = <const HeaderRow*>&header_bytes[i * sizeof(HeaderRow)]
+            header = <const HeaderRow*>&header_rows[i * sizeof(HeaderRow)]
             self.advance(header.time_ns)
             self.add_side(header, &result.egress)
             self.add_side(header, &result.ingress)
@@ -281,7 +272,7 @@ cdef class FlowLogLines:
             if not self.seen[self.expected[n]]:
                 self.put_no_data(self.expected[n])
         self.seen[:] = 0
-        return self.write_out()
+        return self.flush()
 
     cdef int put_records(self) except -1:
         cdef uint32_t n
@@ -291,29 +282,14 @@ cdef class FlowLogLines:
         for n in range(self.count):
             self.index[self.records[n].slot] = 0
         self.count = 0
-        return self.write_out()
+        return self.flush()
 
     cdef char* put_head(self, int32_t instance) except NULL:
         # Writes the fields in front of the addresses.
-        cdef bytes name = self.name_of(instance)
-        cdef size_t length = PyBytes_GET_SIZE(name)
-        cdef char* at
-        if self.used + length > WRITE_BYTES:
-            self.write_out()
-        if length > WRITE_BYTES:
-            raise ValueError("an instance's name is too long for a record")
-        at = self.text + self.used
+        cdef const Text* name = self.instances.encoded(instance)
+        cdef char* at = self.room(ROW_BYTES + name.length)
         memcpy(at, PyBytes_AS_STRING(self.account), 4)
-        memcpy(at + 4, PyBytes_AS_STRING(name), length)
-        at += 4 + length
-        at[0] = c' '
-        return at + 1
-
-    cdef int end_record(self, char* at) except -1:
-        self.used = at - self.text
-        if self.used >= WRITE_BYTES:
-            self.write_out()
-        return 0
+        return put_word(put_text(at + 4, name), b" ")
 
     cdef char* put_interval(self, char* at) noexcept nogil:
         cdef int64_t seconds = self.interval_ns // NS_PER_SECOND
@@ -322,7 +298,7 @@ cdef class FlowLogLines:
 
     cdef int put_no_data(self, int32_t instance) except -1:
         cdef char* at = put_word(self.put_head(instance), b"- - - - - - - ")
-        return self.end_record(put_word(self.put_interval(at), b" - NODATA\n"))
+        return self.end_row(put_word(self.put_interval(at), b" - NODATA\n"), False)
 
     cdef int put_record(self, const Record* record) except -1:
         cdef char* at = self.put_head(record.instance)
@@ -338,18 +314,4 @@ cdef class FlowLogLines:
         else:
             at = put_word(put_signed(at, record.first_second), b" ")
             at = put_signed(at, record.last_second)
-        return self.end_record(put_word(at, b" REJECT OK\n") if record.rejected else put_word(at, b" ACCEPT OK\n"))
-
-    cdef bytes name_of(self, int32_t instance):
-        name = self.encoded_names.get(instance)
-        if name is None:
-            # Names in a policy contain no spaces (SPEC 2.7).
-            name = self.encoded_names[instance] = self.names[instance].encode("ascii")
-        return name
-
-    cdef int write_out(self) except -1:
-        if self.used:
-            lines = PyBytes_FromStringAndSize(self.text, self.used)
-            self.used = 0
-            self.sink(lines)
-        return 0
+        return self.end_row(put_word(at, b" REJECT OK\n") if record.rejected else put_word(at, b" ACCEPT OK\n"), False)

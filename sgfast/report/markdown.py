@@ -28,7 +28,8 @@ def to_markdown(document: Document) -> str:
     lines: list[str] = []
     for number, section in enumerate(document):
         # Without a heading, a list would go on with the list before it.
-        heading = section.heading or ("Notes" if any(isinstance(block, Items) for block in section.blocks) else "")
+        is_list = any(isinstance(block, Items) for block in section.blocks)
+        heading = section.heading or ("Notes" if is_list and not section.goes_on else "")
         if heading:
             lines += [f"{'####' if number and not section.is_headline else '###'} {_marked(heading)}", ""]
         for block in section.blocks:
@@ -64,9 +65,7 @@ def _lines(block: Block) -> list[str]:
         case Table(head, rows):
             return _table(head, ([_marked(cell) for cell in row] for row in rows))
         case Items(items):
-            return [
-                f"- {'; '.join(filter(None, (_labelled(item), *map(_marked, item.below))))}" for item in items
-            ]
+            return [f"- {'; '.join(filter(None, map(_labelled, (item, *item.below))))}" for item in items]
         case Traffic(measure, rows, heads):
             has_ends = any(each.row.has_ends for each in rows)
             return _table(
@@ -81,7 +80,7 @@ def _lines(block: Block) -> list[str]:
 
 
 def _labelled(item: Item) -> str:
-    words = ": ".join(filter(None, (_marked(item.label).strip(), _marked(item.words))))
+    words = ": ".join(filter(None, (_marked(item.label).strip().rstrip(":"), _marked(item.words))))
     return f"**{words}**" if item.style == "red" else words
 
 

@@ -15,9 +15,21 @@ def as_text(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def protocol_word(number: int) -> str:
+    """``tcp``, or ``protocol 200`` if the protocol has no name."""
+    return protocol_name(number) or f"protocol {number}"
+
+
+def end_name(address: str, port: int | None) -> str:
+    """``10.0.0.1:80``, ``[2001:db8::1]:80``, or the address alone."""
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def service_name(service: Service) -> str:
     """``tcp/8080``, ``icmp echo-request``, ``icmp unreachable/3``, ``gre``, ``protocol 200``."""
-    name = protocol_name(service.protocol) or f"protocol {service.protocol}"
+    name = protocol_word(service.protocol)
     if service.port is not None:
         return f"{name}/{service.port}"
     if service.icmp_type is None:

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sgfast.core.base.reasons import REASON_OF
-from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
 from sgfast.replaying.results import Contradicted
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, plural
@@ -32,7 +31,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.left_out import left_out_words
-from sgfast.report.names import icmp_name
+from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import PERHAPS, By, Rollup
 from sgfast.report.why import Reasons
 from sgfast.system.names import printable
@@ -112,8 +111,11 @@ def _headline(result: ReplayResult, rollup: Rollup) -> str:
 
 
 def touches_no_instance(result: ReplayResult) -> bool:
-    judged = result.packets - sum(result.verdicts.get(v, 0) for v in ("out-of-scope", "exempt", "not-ip"))
-    return not judged and result.verdicts.get("out-of-scope", 0) > 0
+    return not judged_packets(result) and result.verdicts.get("out-of-scope", 0) > 0
+
+
+def judged_packets(result: ReplayResult) -> int:
+    return result.packets - sum(result.verdicts.get(v, 0) for v in ("out-of-scope", "exempt", "not-ip"))
 
 
 def verdict_note(result: ReplayResult, verdict: str) -> str:
@@ -148,14 +150,14 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
     followed = [(change, connection) for change in result.changes for connection in change.connections]
     if followed:
         connections = [
-            (_seconds_from(start, change.at_ns), Name(cut_name(connection)), _cut_end(connection, start))
+            (_seconds_from(start, change.at_ns), _cut_words(connection), _cut_end(connection, start))
             for change, connection in followed[:most]
         ]
         blocks.append(Table(("cut at", "connection", "what became of it"), connections))
         blocks += more_of(len(followed), most, "connection")
     if (left := cut - len(followed)) > 0:
         blocks.append(Paragraph(f"Of {plural(left, 'cut connection')} no more is known"))
-    if after := _packets_after(result):
+    if after := packets_after(result):
         blocks.append(Paragraph(_after_words(after)))
     if result.changes_left:
         blocks.append(Paragraph(f"{plural(result.changes_left, 'change')} would come after the last packet"))
@@ -189,17 +191,20 @@ def _denied(result: ReplayResult, rollup: Rollup, reasons: Reasons, by: By, most
     denied = result.verdicts["deny"]
     if not result.packets:
         return []
-    if denied == _packets_after(result):
+    if denied == packets_after(result):
         return [Section("Nothing else was denied" if denied else "Nothing was denied")]
     if result.engine == "reference":
         return [Section("", [Paragraph(NO_DENIALS)])]
     sections = answer_sections(rollup, reasons, "one-way", by, most)
-    # Packets without readable addresses are in no row.
-    number = denied - _packets_after(result) - rollup.total("denied") - result.kinds.lost
-    if number > 0:
+    if (number := unreadable(result, rollup)) > 0:
         words = f"{plural(number, 'denied packet')} without readable addresses (malformed)"
         sections.append(Section("", [Paragraph(words)]))
     return sections
+
+
+def unreadable(result: ReplayResult, rollup: Rollup) -> int:
+    """Count the denied packets without readable addresses, which are in no row."""
+    return result.verdicts["deny"] - packets_after(result) - rollup.total("denied") - result.kinds.lost
 
 
 def _rules(result: ReplayResult, by: By, most: int) -> Section:
@@ -260,7 +265,7 @@ def connection_counts(counts: Mapping[str, int]) -> list[str]:
 
 # Changes of the policy -----------------------------------------------------------------------------------------------
 
-def _packets_after(result: ReplayResult) -> int:
+def packets_after(result: ReplayResult) -> int:
     """Count the packets of connections that came after a change had cut them."""
     return sum(change.packets_after or 0 for change in result.changes)
 
@@ -282,18 +287,17 @@ def _seconds_from(start_ns: int, at_ns: int) -> str:
     return f"{(at_ns - start_ns) / 1e9:.3f} s"
 
 
-def cut_name(cut: CutConnection) -> str:
-    protocol = protocol_name(cut.protocol) or f"protocol {cut.protocol}"
-    if cut.initiator_port is not None:
-        six = ":" in cut.initiator
-        ends = (
-            f"[{address}]:{port}" if six else f"{address}:{port}"
-            for address, port in ((cut.initiator, cut.initiator_port), (cut.responder, cut.responder_port))
-        )
-        return f"{protocol} {' > '.join(ends)}"
+def cut_name(cut: CutConnection) -> tuple[str, str, str]:
+    """The protocol and both ends of a cut connection."""
+    protocol = protocol_word(cut.protocol)
     if cut.icmp_type is not None:
-        protocol = f"{protocol} {icmp_name(cut.protocol, cut.icmp_type)}"
-    return f"{protocol} {cut.initiator} > {cut.responder}"
+        protocol += f" {icmp_name(cut.protocol, cut.icmp_type)}"
+    return protocol, end_name(cut.initiator, cut.initiator_port), end_name(cut.responder, cut.responder_port)
+
+
+def _cut_words(cut: CutConnection) -> Words:
+    protocol, initiator, responder = cut_name(cut)
+    return Name(f"{protocol} {initiator} > {responder}")
 
 
 def _cut_end(cut: CutConnection, start_ns: int) -> str:
@@ -324,30 +328,42 @@ def left_out_paragraphs(result: ReplayResult | DiffResult) -> list[Paragraph]:
     return [] if result.left_out is None else [Paragraph(f"Left out: {left_out_words(result.left_out)}")]
 
 
+def time_items(result: ReplayResult | DiffResult) -> list[Item]:
+    """Return the times of the first and last packet."""
+    if result.first_time_ns is None or result.last_time_ns is None:
+        return []
+    duration = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
+    return [
+        Item("First packet", f"{instant(result.first_time_ns)} UTC"),
+        Item("Last packet", f"{instant(result.last_time_ns)} UTC, {duration} later"),
+    ]
+
+
+def tunnel_items(decapsulated: Mapping[str, int] | None) -> list[Item]:
+    """Say what was taken off packets: ``vxlan 1,200, gre 3``."""
+    if decapsulated is None:
+        return []
+    kinds = sorted(decapsulated.items(), key=lambda item: -item[1])
+    words = ", ".join(f"{kind} {grouped(n)}" for kind, n in kinds) or "none were found"
+    return [Item("Tunnels", f"taken off packets: {words}")]
+
+
+def speed_item(result: ReplayResult | DiffResult) -> Item:
+    rate = grouped(round(result.packets_per_second))
+    return Item("Speed", f"{rate} packets/s ({human_seconds(result.elapsed_seconds)}, without start-up)")
+
+
 def closing(result: ReplayResult | DiffResult, most: int, timed: bool) -> list[Section]:
-    """Return the times of the first and last packet, at most ``most`` warnings, damage and speed."""
-    items: list[Item] = []
-    if result.first_time_ns is not None and result.last_time_ns is not None:
-        duration = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
-        items += [
-            Item("First packet", f"{instant(result.first_time_ns)} UTC"),
-            Item("Last packet", f"{instant(result.last_time_ns)} UTC, {duration} later"),
-        ]
-    if result.decapsulated is not None:
-        items.append(Item("Tunnels", tunnels_text(result.decapsulated)))
-    items += [*warning_items(result.warnings, most), *damage_items(result.damaged), Item("Remember", REMINDER)]
+    """Return times, at most ``most`` warnings, damage and speed."""
+    items = [
+        *time_items(result), *tunnel_items(result.decapsulated), *warning_items(result.warnings, most),
+        *damage_items(result.damaged), Item("Remember", REMINDER),
+    ]  # fmt: skip
     if result.packets and timed:
-        rate = grouped(round(result.packets_per_second))
-        items.append(Item("Speed", f"{rate} packets/s ({human_seconds(result.elapsed_seconds)}, without start-up)"))
+        items.append(speed_item(result))
         used = getattr(result, "cluster", None)
         items += [] if used is None else [Item("Cluster", _cluster_text(used))]
     return notes(items)
-
-
-def tunnels_text(decapsulated: dict[str, int]) -> str:
-    """``taken off packets: vxlan 1,200, gre 3``"""
-    kinds = sorted(decapsulated.items(), key=lambda item: -item[1])
-    return "taken off packets: " + (", ".join(f"{kind} {grouped(n)}" for kind, n in kinds) or "none were found")
 
 
 def _cluster_text(used: ClusterUsed) -> str:

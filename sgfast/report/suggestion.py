@@ -5,7 +5,6 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network
 
 from sgfast.policy.model import GroupPeer, Rule
-from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Service
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.answer_rows import connection_rows
@@ -24,7 +23,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.left_out import left_out_counts
-from sgfast.report.names import service_name
+from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.suggesting import Check, LeftOut, Suggestion
@@ -100,7 +99,7 @@ def suggested_words(rule: Rule) -> str:
     if rule.icmp_type is not None and rule.protocol is not None:
         service = service_name(Service("", rule.protocol, None, rule.icmp_type, 0))
     else:
-        service = "all" if rule.protocol is None else protocol_name(rule.protocol) or f"protocol {rule.protocol}"
+        service = "all" if rule.protocol is None else protocol_word(rule.protocol)
         if rule.ports is not None:
             service += "/" + ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
     peer = f"{peer_name(rule)} (IPv{rule.ethertype})"

@@ -26,10 +26,9 @@ from sgfast.policy.model import (
     Rule,
 )
 from sgfast.policy.networks import peer_key
-from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, Denied
 from sgfast.report.amounts import grouped
-from sgfast.report.names import icmp_name
+from sgfast.report.names import icmp_name, protocol_word
 
 #: Limit for rules plus the networks of their peers that are compared, over all rows: a few seconds. Rows beyond it get
 #: no nearest rule.
@@ -51,6 +50,7 @@ _EASIEST: tuple[Field, ...] = (
 class Cause:
     """Why traffic is denied, in words that fit all kinds of traffic that no rule of the policy tells apart."""
 
+    reason: str
     why: str
     #: A sentence: what the first of the nearest rules wants that the packet does not have. Empty if no rule is near.
     nearest: str
@@ -78,17 +78,11 @@ class Reasons:
         question = (kind.reason, self._question(kind))
         found = self._causes.get(question)
         if found is None:
-            compared = self._compared(kind) if kind.reason == "no-rule" else ([], [])
-            rules = tuple(each for each, _ in self._best(compared[1]))
-            found = self._causes[question] = Cause(self._why(kind, False), self._nearest(kind, False), rules)
+            rules = tuple(each for each, _ in self._near(kind))
+            found = self._causes[question] = Cause(kind.reason, self._why(kind), self._nearest(kind), rules)
         return found
 
-    def why(self, kind: Denied | Broken) -> str:
-        """Explain a denial in one sentence."""
-        return self._why(kind, True)
-
-    def _why(self, kind: Denied | Broken, named: bool) -> str:
-        """``named``: with the names of the ends."""
+    def _why(self, kind: Denied | Broken) -> str:
         here, service = self._policy.instance_by_name.get(kind.service.instance), kind.service
         match kind.reason:
             case "no-rule":
@@ -102,8 +96,7 @@ class Reasons:
                 there = self._policy.instance_by_name.get(kind.peer_name or "")
                 if here is None or there is None:
                     return "The two VPCs are not peered."
-                ends = (f"VPC {end.vpc}" + (f" ({end.name})" if named else "") for end in (here, there))
-                return f"{' and '.join(ends)} are not peered."
+                return f"VPC {here.vpc} and VPC {there.vpc} are not peered."
             case "table-full":
                 most = grouped(self._policy.settings.max_connections)
                 return f"The connection table is full: settings.max_connections is {most}."
@@ -113,41 +106,31 @@ class Reasons:
                 return "An ICMP error that belongs to no live connection."
         return REASON_OF[kind.reason].sentence
 
-    def nearest(self, kind: Denied | Broken) -> str:
+    def _nearest(self, kind: Denied | Broken) -> str:
         """Name the nearest rule and what keeps it from matching. Empty if there is none or rules did not matter."""
-        return self._nearest(kind, True)
-
-    def _nearest(self, kind: Denied | Broken, named: bool) -> str:
-        if kind.reason != "no-rule":
-            return ""
-        matching, nearest = self._compared(kind)
-        for found in matching:
-            if found.rule.action == "allow":
-                return f"{found.rule.id} allowed it when the replay began; a change took that away."
-        near = self._best(nearest)
-        if not near:
-            return ""
-        found, fields = near[0]
-        return f"Nearest: {found.rule.id}, but {' and '.join(self._differences(found.rule, fields, kind, named))}."
+        if kind.reason == "no-rule":
+            for found in self._compared(kind)[0]:
+                if found.rule.action == "allow":
+                    return f"{found.rule.id} allowed it when the replay began; a change took that away."
+        for found, fields in self._near(kind):
+            differences = (self._difference(found.rule, field, kind, named=False) for field in fields)
+            return f"Nearest: {found.rule.id}, but {' and '.join(differences)}."
+        return ""
 
     def nearest_rules(self, kind: Denied | Broken) -> list[tuple[str, list[str]]]:
         """The ids of the nearest rules, which tie, in document order, and what keeps each from matching."""
+        return [
+            (found.rule.id, [self._difference(found.rule, field, kind, named=True) for field in fields])
+            for found, fields in self._near(kind)
+        ]
+
+    def _near(self, kind: Denied | Broken) -> list[tuple[RuleInGroup, tuple[Field, ...]]]:
+        """The nearest rules; none if it was not for the lack of a rule that the packet was denied."""
         if kind.reason != "no-rule":
             return []
-        near = self._best(self._compared(kind)[1])
-        return [(found.rule.id, self._differences(found.rule, fields, kind)) for found, fields in near]
-
-    def _best(
-        self, nearest: list[tuple[RuleInGroup, tuple[Field, ...]]]
-    ) -> list[tuple[RuleInGroup, tuple[Field, ...]]]:
-        near = [(found, fields) for found, fields in nearest if len(fields) <= MAX_FIELDS]
+        near = [(found, fields) for found, fields in self._compared(kind)[1] if len(fields) <= MAX_FIELDS]
         ranks = [sum(map(_EASIEST.index, fields)) for _, fields in near]
         return [pair for pair, rank in zip(near, ranks, strict=True) if rank == min(ranks)]
-
-    def _differences(
-        self, rule: Rule, fields: tuple[Field, ...], kind: Denied | Broken, named: bool = True
-    ) -> list[str]:
-        return [self._difference(rule, field, kind, named) for field in fields]
 
     def _compared(self, kind: Denied | Broken) -> _Compared:
         """Compare the packet with the rules of the filter that denied it."""
@@ -222,7 +205,8 @@ class Reasons:
                 return address.version, length, bits
         return address.version, -1, 0
 
-    def _difference(self, rule: Rule, field: Field, kind: Denied | Broken, named: bool) -> str:
+    def _difference(self, rule: Rule, field: Field, kind: Denied | Broken, *, named: bool) -> str:
+        """``named``: with the name of the other end, and not in words that fit all kinds that share the answer."""
         match field:
             case "ethertype":
                 return f"it is an IPv{rule.ethertype} rule"
@@ -249,9 +233,7 @@ class Reasons:
 
 
 def protocol_words(rule: Rule) -> str:
-    if rule.protocol is None:
-        return "all protocols"
-    return protocol_name(rule.protocol) or f"protocol {rule.protocol}"
+    return "all protocols" if rule.protocol is None else protocol_word(rule.protocol)
 
 
 def port_words(rule: Rule) -> str:

@@ -37,7 +37,8 @@ from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import matches, winning_rule
 from sgfast.reference.table import Opener, Side
-from sgfast.report.explain import explain_text
+from sgfast.report.explain import explain_document
+from sgfast.report.text import to_text
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -86,7 +87,7 @@ def test_rule_that_matches_by_another_instances_prefix_says_which_one() -> None:
         "10.0.9.1 counts as a member of empty: e, which is in that group, has 10.0.9.0/30 (settings.group_members: "
         "by-address).",
     )
-    text = " ".join(explain_text(found, {}).split())
+    text = " ".join(to_text(explain_document(found, {})).split())
     assert found.choices[1] in text
     # A member itself needs no such words.
     assert explain(by_address, "a", "f", "tcp", port=80, vpc="red").choices == (
@@ -454,7 +455,8 @@ def test_what_cannot_be_asked_is_one_line(capsys: Capsys, tmp_path: Path) -> Non
 def test_names_from_outside_cannot_steer_a_terminal() -> None:
     policy = policy_of(TWO_VPCS)
     evil = Instance("\x1b[31mevil", "red", policy.instances[0].addresses, ("app",))
-    text = explain_text(explain(having(policy, instances=(evil,)), "10.0.0.1", "1.1.1.1", TCP, port=1), {})
+    explained = explain(having(policy, instances=(evil,)), "10.0.0.1", "1.1.1.1", TCP, port=1)
+    text = to_text(explain_document(explained, {}))
     assert "\x1b" not in text and "\\x1b" in text
 
 
@@ -466,7 +468,7 @@ def test_ties_are_told_in_document_order_and_bounded() -> None:
     )
     explained = explain(policy, "1.1.1.1", "i", "tcp", port=99)
     assert [miss.rule.id for miss in side_of(explained, "ingress").nearest] == [f"g/inbound/{n}" for n in range(1, 31)]
-    assert "and 20 more rules that are as near" in explain_text(explained, {})
+    assert "and 20 more rules that are as near" in to_text(explain_document(explained, {}))
 
 
 def test_a_policy_from_standard_input() -> None:

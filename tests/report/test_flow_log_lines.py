@@ -177,9 +177,9 @@ def test_times_before_1970_are_rounded_down() -> None:
 def test_what_is_no_array_of_rows_or_no_option_is_refused() -> None:
     headers, results = rows(3)
     log = FlowLogLines(print)
-    with pytest.raises(ValueError, match="one row a packet"):
+    with pytest.raises(ValueError, match="one row per header"):
         log.write(headers, results[:2])
-    with pytest.raises(ValueError, match="HEADER_DTYPE"):
+    with pytest.raises(ValueError, match="array of dtype"):
         log.write(results, results)
     for options in ({"form": "gcp"}, {"interval_seconds": 0}, {"interval_seconds": 86401}, {"most_records": 0}):
         with pytest.raises(ValueError):

@@ -9,7 +9,7 @@ import pytest
 from command import PCAPS, sgfast
 
 from sgfast.cli import printing
-from sgfast.report.page import NARROWEST, Page
+from sgfast.report.text import NARROWEST, Page
 
 Capsys = pytest.CaptureFixture[str]
 SHOP = ("shop.yaml", "shop.pcap")

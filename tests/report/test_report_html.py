@@ -390,7 +390,7 @@ def test_the_nearest_rule_is_one_of_those_that_explain_names() -> None:
     for kind in (*result.broken, *result.denied):
         if kind.reason != "no-rule":
             continue
-        found = re.match(r"Nearest: (\S+), but", reasons.nearest(kind))
+        found = re.match(r"Nearest: (\S+), but", reasons.cause(kind).nearest)
         service, version = kind.service, ip_address(kind.peer).version
         own = next(
             str(network.network_address)
@@ -464,20 +464,20 @@ instances:
     def denied(reason: str, service: Service = tcp, peer: str = "192.0.2.1", name: str | None = None) -> Denied:
         return Denied(service, "inbound", peer, name, reason, 1, 1)
 
-    assert reasons.why(denied("deny-rule")) == "A deny rule wins: shut, priority 5."
-    assert reasons.why(denied("vpc-isolated", name="two")) == "VPC a (one) and VPC b (two) are not peered."
-    assert reasons.nearest(denied("deny-rule")) == ""
+    assert reasons.cause(denied("deny-rule")).why == "A deny rule wins: shut, priority 5."
+    assert reasons.cause(denied("vpc-isolated", name="two")).why == "VPC a and VPC b are not peered."
+    assert reasons.cause(denied("deny-rule")).nearest == ""
     port = denied("no-rule", Service("one", 6, 22, None, None))
-    assert reasons.why(port) == "No inbound rule of web matches."
-    assert reasons.nearest(port) == "Nearest: open, but its ports are 80, 443-445."
+    assert reasons.cause(port).why == "No inbound rule of web matches."
+    assert reasons.cause(port).nearest == "Nearest: open, but its ports are 80, 443-445."
     ping = denied("no-rule", Service("one", 1, None, 8, 0), "10.0.0.2", "two")
-    assert reasons.nearest(ping) == "Nearest: ping, but its source is group web, and two is in another region."
+    assert reasons.nearest_rules(ping) == [("ping", ["its source is group web, and two is in another region"])]
     ping = denied("no-rule", Service("one", 1, None, 8, 0))
-    assert reasons.nearest(ping) == "Nearest: ping, but its source is group web, and 192.0.2.1 is not in that group."
+    assert reasons.nearest_rules(ping) == [("ping", ["its source is group web, and 192.0.2.1 is not in that group"])]
     six = denied("no-rule", Service("one", 6, 80, None, None), "2001:db8::1")
-    assert reasons.nearest(six) == "Nearest: open, but it is an IPv4 rule."
+    assert reasons.cause(six).nearest == "Nearest: open, but it is an IPv4 rule."
     gone = denied("no-rule", Service("nobody", 6, 80, None, None))
-    assert (reasons.why(gone), reasons.nearest(gone)) == ("No inbound rule matches.", "")
+    assert (reasons.cause(gone).why, reasons.cause(gone).nearest) == ("No inbound rule matches.", "")
 
 
 def test_peer_that_is_in_the_group_by_another_instances_prefix_is_not_said_to_be_outside() -> None:
@@ -495,15 +495,16 @@ instances:
   - {name: router, vpc: b, addresses: [10.9.0.0/24], security_groups: [g]}
 """
     ping = Denied(Service("one", 1, None, 8, 0), "inbound", "10.9.0.2", "two", "no-rule", 1, 1)
-    said = [Reasons(parse_policy(text.replace("BY", by))).nearest(ping) for by in ("by-owner", "by-address")]
-    assert said[0].endswith("two is not in that group.") and said[1].endswith("two is in another region.")
+    for by, words in (("by-owner", "not in that group"), ("by-address", "in another region")):
+        ((_, said),) = Reasons(parse_policy(text.replace("BY", by))).nearest_rules(ping)
+        assert said == [f"its source is group g, and two is {words}"]
 
 
 def test_a_policy_too_large_to_compare_costs_hints_only() -> None:
     result, _ = replayed(*SHOP)
     reasons = Reasons(load_policy(SHOP[0]))
     reasons._left = 3
-    told = [reasons.nearest(kind) for kind in result.broken]
+    told = [reasons.nearest_rules(kind) for kind in result.broken]
     assert told[0] and not any(told[3:])
 
 

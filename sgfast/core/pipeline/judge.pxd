@@ -1,4 +1,4 @@
-# What the filters make of a packet: who owns its addresses, whether any filter sees it (SPEC 3), and what the filter of
+# The filters' decisions about a packet: who owns its addresses, whether any filter sees it (SPEC 3), and what the filter of
 # one end decides (SPEC 4), with inference (SPEC 9.3). Nothing here changes a connection, a counter or a report:
 # slow_path.pxd does that.
 #
@@ -56,7 +56,7 @@ cdef struct PacketContext:
     uint8_t present         # the value of Entry.present for its key, by these owners
     uint8_t owners_known
     uint8_t wants_word
-    # What slow_path.pxd writes down of it:
+    # Fields that slow_path.pxd sets:
     uint16_t word           # the outcome word so far (types.pxd)
     # Whether the initiator of the connection that it began, or would have begun, is the higher address. For other
     # packets: whether the source is.
@@ -78,7 +78,7 @@ cdef enum:         # Attempt: what a denied packet tried
     WOULD_OPEN = 2          # likewise, and SPEC 3.6 or the rules denied it, which makes its key moot (SPEC 9.2)
 
 
-# What one side's filter decides about a packet. slow_path.pxd carries it out.
+# The decision of one side's filter about a packet. slow_path.pxd carries it out.
 cdef struct Outcome:
     int64_t deadline
     int32_t rule            # deciding rule, -1 for none

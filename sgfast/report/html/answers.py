@@ -15,7 +15,7 @@ from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.html.columns import Columns, columns_of, packed, rule_line, title_of
-from sgfast.report.html.markup import Content, Markup, code, joined, plain, tag
+from sgfast.report.html.markup import Content, Markup, code, joined, tag
 from sgfast.report.html.tables import MOST_ROWS, Cell, Column, badge, table
 from sgfast.report.rollup import BY_PACKETS, Folded, Part, Rollup, Row
 from sgfast.report.rollup.ends import Name
@@ -103,12 +103,12 @@ def kinds_data(
     near = {each.rule.id: each for cause in columns.causes for each in cause.rules}
     places = {rule: n for n, rule in enumerate(near)}
     causes = [
-        [plain(cause.why), plain(cause.nearest), [places[each.rule.id] for each in cause.rules]]
+        [_why(cause.reason, cause.why, cause.nearest), [places[each.rule.id] for each in cause.rules]]
         for cause in columns.causes
     ]
     text, kept = packed(columns, room, {
         "near": [rule_line(each.rule, each.group, lines) for each in near.values()], "causes": causes,
-        "meanings": {reason.word: reason.sentence for reason in REASON_TABLE if reason.verdict != "moot"}, **more,
+        "meanings": {reason.word: _why(reason.word, reason.sentence) for reason in REASON_TABLE}, **more,
     })  # fmt: skip
     words = []
     left = len(columns) - kept
@@ -145,7 +145,11 @@ class Cells:
             **(more or {}),
         }
         if any(column.key == "why" for column in columns):
-            cells["why"] = Cell(self._why(row))
+            cause = None if row.kind is None else self.reasons.cause(row.kind)
+            if cause is not None:
+                cells["why"] = Cell(_why(row.reason, cause.why, cause.nearest))
+            else:
+                cells["why"] = Cell(_why(row.reason, REASON_OF[row.reason].sentence if row.reason in REASON_OF else ""))
         return [cells[column.key] for column in columns]
 
     def _end(self, name: Name, number: int) -> Content:
@@ -157,12 +161,11 @@ class Cells:
             return code(name.text)
         return joined(name.text, " ", tag("span", f"({plural(number, 'address', 'addresses')})", class_="soft whole"))
 
-    def _why(self, row: Row) -> Markup:
-        style = badge("deny" if row.reason != "disconnected" else "cut", row.reason)
-        if row.kind is None:
-            return joined(style, " ", REASON_OF[row.reason].sentence if row.reason in REASON_OF else "")
-        cause = self.reasons.cause(row.kind)
-        return joined(style, " ", cause.why, tag("span", cause.nearest, class_="hint") if cause.nearest else "")
+
+def _why(reason: str, sentence: str, nearest: str = "") -> Markup:
+    """The cell that says why traffic is denied. The page's data has it, too, for each cause."""
+    style = badge("deny" if reason != "disconnected" else "cut", reason)
+    return joined(style, " ", sentence, tag("span", nearest, class_="hint") if nearest else "")
 
 
 def left_note(part: Part, found: Folded) -> Markup:

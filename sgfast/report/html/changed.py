@@ -151,7 +151,7 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
     connections = sum(effect.newly_denied + effect.newly_allowed for effect in left)
     return joined(
         table("rules", "Rules that make the difference", columns, rows),
-        more(result.rules, "rule", "rules", connections, "changed connection"),
+        more(len(left), "rule", plural(connections, "changed connection")),
     )
 
 
@@ -162,5 +162,5 @@ def _moved(result: DiffResult) -> Markup:
         for move in result.moved[:MAX_ROWS]
     ]
     left = sum(move.connections for move in result.moved[MAX_ROWS:]) + result.moved_others
-    note = tag("p", f"And {plural(left, 'connection')} more, not listed here.", class_="note") if left else ""
-    return joined(table("moved", "Connections that both allow, by another rule", columns, rows), note)
+    shown = table("moved", "Connections that both allow, by another rule", columns, rows)
+    return joined(shown, more(left, "connection"))

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from sgfast.engine import REASONS
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import WORDS, Policy, Rule
-from sgfast.policy.protocols import protocol_name
 from sgfast.replaying.kinds import NEVER, Kinds, coded
 from sgfast.replaying.listed_kinds import denied_of, service_of
 from sgfast.report.html.markup import plain
-from sgfast.report.names import service_name
+from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import Rollup
 from sgfast.report.rollup.ends import Name
 from sgfast.report.why import Cause, Reasons, peer_words, port_words, protocol_words
@@ -96,7 +95,7 @@ def columns_of(
         [plain(name.text) for name in names], _titles(policy, names), group.astype(np.int64), labels(groups),
         ["instances" if name.kind in ("groups", "vpc") else "addresses" for name in groups],
         [service_name(service_of(rollup.kinds, row)) for row in first],
-        [protocol_name(number) or f"protocol {number}" for number in first["protocol"].tolist()], told,
+        [*map(protocol_word, first["protocol"].tolist())], told,
         {name: column.astype(np.int64) for name, column in kinds.items()}, tuple(counted), causes, len(names),
     )  # fmt: skip
 

@@ -7,28 +7,30 @@ from collections.abc import Mapping, Sequence
 from sgfast.comparing import DiffResult
 from sgfast.policy.document_reader import Lines
 from sgfast.questions.difference import Difference
-from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.diff import headline as traffic_headline
-from sgfast.report.document import REMINDER
+from sgfast.report.document import REMINDER, Item, Name
 from sgfast.report.html.changed import Changed
-from sgfast.report.html.markup import Content, Markup, joined, tag
+from sgfast.report.html.markup import Markup, joined, tag
 from sgfast.report.html.matrix import Outcome, legend, matrix_table
 from sgfast.report.html.page import (
     Section,
     about,
     alert,
-    captures_listed,
     captures_named,
+    damage_listed,
     intro,
+    left_out,
+    listed,
     make_page,
     none,
     short_name,
-    warnings_listed,
+    written,
 )
-from sgfast.report.html.rule_rows import RuleRows, RuleTable
-from sgfast.report.left_out import left_out_words
+from sgfast.report.html.rule_matrix import RuleTable
+from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
-from sgfast.report.replay import tunnels_text
+from sgfast.report.replay import time_items, tunnel_items
 
 _OPENED, _CLOSED = Outcome("opened", "deny", "+ "), Outcome("closed", "allow", "- ")
 
@@ -83,17 +85,12 @@ def diff_html(
 
 
 def _head(found: Difference, result: DiffResult | None, warnings: Sequence[str]) -> Markup:
-    names = joined(
-        "OLD is ", tag("span", found.old.origin, class_="code"), ", NEW is ",
-        tag("span", found.new.origin, class_="code"),
-    )  # fmt: skip
+    names = written(("OLD is ", Name(found.old.origin), ", NEW is ", Name(found.new.origin)))
     parts = [tag("p", names, class_="about")]
     if result is not None:
         options = [result.mode, f"midstream {result.midstream}", *([f"VPC {result.vpc}"] if result.vpc else [])]
-        captures = tag("span", captures_named(result.captures), class_="code")
-        parts.append(tag("p", captures, f" · {', '.join(options)}", class_="about"))
-        if result.left_out is not None:
-            parts.append(tag("p", f"Left out: {left_out_words(result.left_out)}.", class_="about"))
+        captures = written((Name(captures_named(result.captures)), f" · {', '.join(options)}"))
+        parts += [tag("p", captures, class_="about"), left_out(result)]
     headline, style = _headline(found)
     parts += [tag("h1", headline, class_=style), tag("p", _lede(found, result), class_="lede")]
     parts.append(alert(None if result is None else result.damaged, warnings, "this comparison"))
@@ -124,21 +121,12 @@ def _lede(found: Difference, result: DiffResult | None) -> str:
 
 
 def _about(found: Difference, result: DiffResult | None, warnings: Sequence[str]) -> Markup:
-    items: list[tuple[str, Content]] = [
-        ("OLD", tag("span", found.old.origin, class_="code")), ("NEW", tag("span", found.new.origin, class_="code")),
-    ]  # fmt: skip
-    if result is not None:
-        items += captures_listed(result.captures)
-        items.append(("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}"))
-        if result.first_time_ns is not None and result.last_time_ns is not None:
-            span = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
-            items.append(("First packet", f"{instant(result.first_time_ns)} UTC"))
-            items.append(("Last packet", f"{instant(result.last_time_ns)} UTC, {span} later"))
-        if result.decapsulated is not None:
-            items.append(("Tunnels", tunnels_text(result.decapsulated)))
-    items += warnings_listed(warnings)
-    if result is not None and result.damaged is not None:
-        items.append(("Damage", f"{result.damaged}; the report ends there"))
-    if result is not None:
-        items.append(("Remember", REMINDER))
-    return about(items)
+    policies = [Item("OLD", Name(found.old.origin)), Item("NEW", Name(found.new.origin))]
+    if result is None:
+        return about([*policies, *listed("Warning", warnings)])
+    packets = Item("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}")
+    return about([
+        *policies, *listed("Capture", [*map(Name, result.captures)]), packets, *time_items(result),
+        *tunnel_items(result.decapsulated), *listed("Warning", warnings), *damage_listed(result.damaged),
+        Item("Remember", REMINDER),
+    ])  # fmt: skip

@@ -246,14 +246,14 @@ class KindsTable extends Chosen {
       const rules = this.rulesOf(entries);
       return rules.length ? this.ruleCell(rules) : [word];
     }
-    const [told, nearest] = this.data.causes[this.data.kinds.cause[this.sums.first[row]]] ?? [meanings[word] ?? ""];
-    return [span(word === "disconnected" ? "badge cut" : "badge deny", word), ` ${told}`, ...(nearest ? [span("hint", nearest)] : [])];
+    const cause = this.data.causes[this.data.kinds.cause[this.sums.first[row]]];
+    return [written(cause ? cause[0] : meanings[word] ?? "")];
   }
 
   // The nearest rules of entries, those of the largest first.
   near(entries) {
     const { causes, kinds, near } = this.data;
-    const found = new Set(entries.flatMap(({ kind }) => causes[kinds.cause[kind]]?.[2] ?? []));
+    const found = new Set(entries.flatMap(({ kind }) => causes[kinds.cause[kind]]?.[1] ?? []));
     return [...found].map((rule) => near[rule]);
   }
 

@@ -10,6 +10,13 @@ const WHOLE = 22;
 const span = (className, ...children) => element("span", { className }, ...children);
 const code = (text) => span(text.length <= WHOLE ? "code whole" : "code", text);
 
+// HTML that the page's data has. Names in it are escaped.
+function written(html) {
+  const made = document.createElement("template");
+  made.innerHTML = html;
+  return made.content;
+}
+
 // What is chosen, for all tables of data: words, and groups that connections come from and go to.
 class Choice {
   // The section has the matrix, or at least one of the tables.

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from string import Template
 
 from sgfast.capture import Damage
+from sgfast.comparing import DiffResult
+from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, plural
+from sgfast.report.document import Item, Name, Words
 from sgfast.report.html.markup import Content, Markup, joined, tag, text
+from sgfast.report.left_out import left_out_words
 
 #: The page has at most this many bytes: mail takes it, and a browser opens it at once.
 MOST_BYTES = 5_000_000
@@ -110,6 +114,12 @@ def captures_named(captures: Sequence[str]) -> str:
     return shown + (f" and {plural(len(captures) - 3, 'more capture')}" if len(captures) > 3 else "")
 
 
+def left_out(result: ReplayResult | DiffResult) -> Markup:
+    if result.left_out is None:
+        return Markup()
+    return tag("p", f"Left out: {left_out_words(result.left_out)}.", class_="about")
+
+
 def alert(damaged: Damage | None, warnings: Sequence[str], of: str) -> Markup:
     """Notes that come before the rest. ``of``: what the warnings are about."""
     parts: list[Markup] = []
@@ -122,22 +132,24 @@ def alert(damaged: Damage | None, warnings: Sequence[str], of: str) -> Markup:
     return joined(*parts)
 
 
-def captures_listed(captures: Sequence[str]) -> Iterator[tuple[str, Content]]:
-    """Items for ``about``."""
-    return _listed("Capture", [tag("span", capture, class_="code") for capture in captures[:MAX_NAMED]], len(captures))
+def written(words: Words) -> Markup:
+    """Write words of a document. Names look like code."""
+    parts = (words,) if isinstance(words, str) else words
+    return joined(*(tag("span", part, class_="code") if isinstance(part, Name) else part for part in parts))
 
 
-def warnings_listed(warnings: Sequence[str]) -> Iterator[tuple[str, Content]]:
-    """Items for ``about``."""
-    return _listed("Warning", warnings[:MAX_NAMED], len(warnings))
+def listed(label: str, texts: Sequence[Words]) -> list[Item]:
+    """Items for ``about``: the first texts, and how many more there are."""
+    items = [Item("" if n else label, words) for n, words in enumerate(texts[:MAX_NAMED])]
+    if (left := len(texts) - MAX_NAMED) > 0:
+        items.append(Item("", f"and {plural(left, f'more {label.lower()}')}"))
+    return items
 
 
-def _listed(name: str, shown: Sequence[Content], number: int) -> Iterator[tuple[str, Content]]:
-    for n, each in enumerate(shown):
-        yield "" if n else name, each
-    if number > len(shown):
-        yield "", f"and {plural(number - len(shown), f'more {name.lower()}')}"
+def damage_listed(damaged: Damage | None) -> list[Item]:
+    return [] if damaged is None else [Item("Damage", f"{damaged}; the report ends there")]
 
 
-def about(items: Sequence[tuple[str, Content]]) -> Markup:
-    return tag("dl", *(joined(tag("dt", name), tag("dd", words)) for name, words in items), class_="about")
+def about(items: Sequence[Item]) -> Markup:
+    parts = (joined(tag("dt", written(item.label)), tag("dd", written(item.words))) for item in items)
+    return tag("dl", *parts, class_="about")

@@ -6,10 +6,12 @@ from sgfast.policy.document_reader import Lines
 from sgfast.questions.names import Part
 from sgfast.questions.rows import Reach
 from sgfast.report.amounts import grouped, plural
-from sgfast.report.html.markup import Content, Markup, joined, tag
+from sgfast.report.document import Item, Name
+from sgfast.report.html.markup import Markup, joined, tag
 from sgfast.report.html.matrix import Outcome, legend, matrix_table
-from sgfast.report.html.page import Section, about, alert, intro, make_page, none, short_name, warnings_listed
-from sgfast.report.html.rule_rows import RuleRows, RuleTable
+from sgfast.report.html.page import Section, about, alert, intro, listed, make_page, none, short_name, written
+from sgfast.report.html.rule_matrix import RuleTable
+from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
 
 #: Number of rows that are open to anybody with which the page begins.
@@ -52,7 +54,7 @@ def _head(found: Reach) -> Markup:
     is_all = found.sources.kind == found.destinations.kind == "any"
     ends = "to whom" if is_all and found.rows else f"from {found.sources.name} to {found.destinations.name}"
     headline = "Who may open connections" if found.rows else "Nobody may open a connection"
-    origin = joined(tag("span", found.policy.origin, class_="code"), f" · by its rules alone · services: {found.asked}")
+    origin = written((Name(found.policy.origin), f" · by its rules alone · services: {found.asked}"))
     return joined(
         tag("p", origin, class_="about"),
         tag("h1", f"{headline} {ends}", class_="calm"),
@@ -79,13 +81,12 @@ def _is_anybody(part: Part) -> bool:
 
 
 def _about(found: Reach) -> Markup:
-    items: list[tuple[str, Content]] = [
-        ("Policy", tag("span", found.policy.origin, class_="code")),
-        ("From", found.sources.name),
-        ("To", found.destinations.name),
-        ("Services", found.asked),
-        ("Rows", grouped(len(found.rows))),
-        *warnings_listed(found.warnings),
-        ("Remember", "Only the first packet of a connection is meant; its replies are let through."),
-    ]
-    return about(items)
+    return about([
+        Item("Policy", Name(found.policy.origin)),
+        Item("From", found.sources.name),
+        Item("To", found.destinations.name),
+        Item("Services", found.asked),
+        Item("Rows", grouped(len(found.rows))),
+        *listed("Warning", found.warnings),
+        Item("Remember", "Only the first packet of a connection is meant; its replies are let through."),
+    ])  # fmt: skip

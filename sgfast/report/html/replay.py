@@ -10,8 +10,8 @@ import numpy as np
 from sgfast.engine import REASONS
 from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ReplayResult
-from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, plural
-from sgfast.report.document import REMINDER
+from sgfast.report.amounts import grouped, human_bytes, human_seconds, plural
+from sgfast.report.document import REMINDER, Item, Name
 from sgfast.report.html.answers import LISTS, Answers, List
 from sgfast.report.html.chart import caption, chart, numbers
 from sgfast.report.html.columns import largest, sums
@@ -21,13 +21,15 @@ from sgfast.report.html.page import (
     Section,
     about,
     alert,
-    captures_listed,
     captures_named,
+    damage_listed,
     intro,
+    left_out,
+    listed,
     make_page,
     none,
     short_name,
-    warnings_listed,
+    written,
 )
 from sgfast.report.html.tables import (
     changes_table,
@@ -38,8 +40,15 @@ from sgfast.report.html.tables import (
 )
 from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.traffic_matrix import OUTCOMES, matrix_of
-from sgfast.report.left_out import left_out_words
-from sgfast.report.replay import connection_counts, tunnels_text
+from sgfast.report.replay import (
+    connection_counts,
+    judged_packets,
+    packets_after,
+    speed_item,
+    time_items,
+    tunnel_items,
+    unreadable,
+)
 from sgfast.report.rollup import Rollup
 
 #: Parts of the bar of all packets, in order: name, style and verdicts.
@@ -96,15 +105,11 @@ def _head(told: _Told, captures: str) -> Markup:
         options.append(f"VPC {result.vpc}")
     if result.engine != "fast":
         options.append(f"{result.engine} engine")
-    judged = joined(
-        tag("span", captures, class_="code"), " against ", tag("span", result.policy.origin, class_="code"),
-        f" · {', '.join(options)}",
-    )  # fmt: skip
-    left_out = () if result.left_out is None else (f"Left out: {left_out_words(result.left_out)}.",)
+    judged = written((Name(captures), " against ", Name(result.policy.origin), f" · {', '.join(options)}"))
     headline, style = _headline(told)
     return joined(
         tag("p", judged, class_="about"),
-        *(tag("p", words, class_="about") for words in left_out),
+        left_out(result),
         tag("h1", headline, class_=style),
         tag("p", _lede(told), class_="lede"),
         alert(result.damaged, result.warnings, "this replay"),
@@ -116,7 +121,7 @@ def _headline(told: _Told) -> tuple[str, str]:
     result, broken = told.result, told.rollup.total("would-break")
     if not result.packets:
         return "No packets", "calm"
-    if not _judged(result):
+    if not judged_packets(result):
         return "No packet touched an instance's address", "calm"
     if broken:
         return f"{plural(broken, 'connection')} that worked would break", "bad"
@@ -131,7 +136,7 @@ def _lede(told: _Told) -> str:
     result = told.result
     if not result.packets:
         return "The captures are empty or could not be read."
-    if not _judged(result):
+    if not judged_packets(result):
         return "Is this the right policy, and the right --vpc?"
     parts = []
     broken = told.rollup.total("would-break")
@@ -183,10 +188,6 @@ def _places(where: Sequence[tuple[str, int]]) -> str:
     if len(where) > 3:
         places.append(f"{grouped(sum(count for _, count in where[3:]))} elsewhere")
     return ": " + ", ".join(places)
-
-
-def _judged(result: ReplayResult) -> int:
-    return result.packets - sum(result.verdicts[verdict] for verdict in ("out-of-scope", "exempt", "not-ip"))
 
 
 def _shares(result: ReplayResult) -> Markup:
@@ -282,14 +283,12 @@ def _answers(told: _Told, one: List) -> list[Section]:
 def _denied_notes(told: _Told) -> list[Markup]:
     """Denials that are in no table."""
     result = told.result
-    after_cuts = sum(change.packets_after or 0 for change in result.changes)
-    unlisted = result.verdicts["deny"] - after_cuts - told.rollup.total("denied") - result.kinds.lost
     words = []
-    if after_cuts:
+    if after_cuts := packets_after(result):
         words.append(f"{plural(after_cuts, 'packet')} of cut connections are not among them: see Changes.")
     if result.kinds.lost:
         words.append(f"{plural(result.kinds.lost, 'packet')} or connections are not listed for lack of memory.")
-    if unlisted > 0:
+    if (unlisted := unreadable(result, told.rollup)) > 0:
         words.append(f"{plural(unlisted, 'packet')} without readable addresses (malformed).")
     return [tag("p", each, class_="note") for each in words]
 
@@ -310,8 +309,7 @@ def _timeline(result: ReplayResult, timeline: Timeline) -> Markup:
 
 def _changes(result: ReplayResult, start_ns: int) -> Markup:
     parts: list[Content] = []
-    after = sum(change.packets_after or 0 for change in result.changes)
-    if after:
+    if after := packets_after(result):
         parts.append(intro(
             f"The traffic was captured without these cuts: {plural(after, 'packet')} of cut connections came later. "
             "With these changes they could only be retransmissions."
@@ -335,28 +333,14 @@ def _unused(result: ReplayResult, lines: Lines) -> Markup:
 
 
 def _about(result: ReplayResult) -> Markup:
-    items: list[tuple[str, Content]] = [
-        *captures_listed(result.captures),
-        ("Policy", tag("span", result.policy.origin, class_="code")),
-        ("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}"),
-    ]
-    if result.first_time_ns is not None and result.last_time_ns is not None:
-        span = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
-        items.append(("First packet", f"{instant(result.first_time_ns)} UTC"))
-        items.append(("Last packet", f"{instant(result.last_time_ns)} UTC, {span} later"))
-    counts = result.connections
-    opened = connection_counts(counts)
-    if counts.get("inferred"):
-        opened.append(f"{grouped(counts['inferred'])} began before the capture (who opened them was inferred)")
-    items.append(("Connections", ", ".join(opened) or "none"))
-    if result.decapsulated is not None:
-        items.append(("Tunnels", tunnels_text(result.decapsulated)))
-    items += warnings_listed(result.warnings)
-    if result.damaged is not None:
-        items.append(("Damage", f"{result.damaged}; the report ends there"))
-    items.append(("Remember", REMINDER))
-    if result.packets:
-        rate = grouped(round(result.packets_per_second))
-        took = human_seconds(result.elapsed_seconds)
-        items.append(("Speed", f"{rate} packets/s ({took}, without start-up)"))
-    return about(items)
+    opened = connection_counts(result.connections)
+    if inferred := result.connections.get("inferred"):
+        opened.append(f"{grouped(inferred)} began before the capture (who opened them was inferred)")
+    return about([
+        *listed("Capture", [*map(Name, result.captures)]),
+        Item("Policy", Name(result.policy.origin)),
+        Item("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}"),
+        *time_items(result), Item("Connections", ", ".join(opened) or "none"), *tunnel_items(result.decapsulated),
+        *listed("Warning", result.warnings), *damage_listed(result.damaged),
+        Item("Remember", REMINDER), *([speed_item(result)] if result.packets else []),
+    ])  # fmt: skip

@@ -40,17 +40,20 @@ _Placed = list[list[_OfRow]]
 
 
 @dataclass(frozen=True, slots=True)
-class RowsOf:
+class RuleTable:
     outcome: Outcome
     #: The one that has the names of the rows' ends.
     policy: Policy
     rows: Sequence[Row]
+    #: That of its section.
+    key: str
+    label: str
 
 
 class RuleMatrix:
     """``matrix``, and the cells that count each row: row * number of columns + column."""
 
-    def __init__(self, given: Sequence[RowsOf]) -> None:
+    def __init__(self, given: Sequence[RuleTable]) -> None:
         names: dict[Name, int] = {}
         ends = [_Ends(each.policy, names) for each in given]
         infrastructure = {each.policy.settings.infrastructure for each in given}
@@ -66,7 +69,7 @@ class RuleMatrix:
         self._cells_of = [[self._cells(of_row) for of_row in of_table] for of_table in places]
         self.matrix = Matrix(self._outcomes, self._rows, self._columns, self._told(given))
 
-    def _axes(self, given: Sequence[RowsOf], places: _Placed, names: Sequence[Name]) -> tuple[Axis, Axis]:
+    def _axes(self, given: Sequence[RuleTable], places: _Placed, names: Sequence[Name]) -> tuple[Axis, Axis]:
         """The senders and the receivers, those of most services first."""
         sizes = np.zeros((2, len(names)), dtype=np.int64)
         for each, of_table in zip(given, places, strict=True):
@@ -79,7 +82,7 @@ class RuleMatrix:
         rows, columns = (axis(groups, size, np.flatnonzero(size).tolist()) for size in sizes)
         return rows, columns
 
-    def _told(self, given: Sequence[RowsOf]) -> dict[tuple[int, int], Cell]:
+    def _told(self, given: Sequence[RuleTable]) -> dict[tuple[int, int], Cell]:
         # By cell, outcome and family: the services of its rows.
         services: dict[int, list[dict[int, set[str]]]] = {}
         for n, (each, of_rows) in enumerate(zip(given, self._cells_of, strict=True)):

@@ -1,10 +1,6 @@
 // Tables of what rules allow (rule_rows.py). All rows are in the page, as numbers of what several rows have: ends,
-// services, rules, and cells of the matrix.
+// services, rules, and cells of the matrix. What they look like in a row is in the page, too, as HTML.
 
-// How many parts, and rules, a cell shows, and how many characters of services. A row unfolds to all.
-const PARTS = 8;
-const RULES = 3;
-const CHARACTERS = 120;
 // How many rules, or parts, an unfolded row begins with.
 const LISTED = 20;
 const [FROM, TO, SERVICES, DECIDERS, CELLS] = [0, 1, 2, 3, 4];
@@ -24,8 +20,8 @@ class RuleRows {
     const name = { [FROM]: "ends", [TO]: "ends", [SERVICES]: "services", [DECIDERS]: "rules" }[column];
     if (!this.ranked.has(name)) {
       const { parts, services, names, [name]: list } = this.data;
-      const texts = { ends: parts, rules: names }[name];
-      this.ranked.set(name, ranked(texts ? list.map((each) => each.map((n) => texts[n][0]).join(", ")) : services));
+      const texts = { ends: parts.map(([text]) => text), rules: names }[name];
+      this.ranked.set(name, ranked(texts ? list.map((each) => each.map((n) => texts[n]).join(", ")) : services));
     }
     return this.ranked.get(name);
   }
@@ -85,43 +81,23 @@ class RuleTable extends Chosen {
     return isName ? element("b", {}, text) : code(text);
   }
 
-  end(place) {
-    const parts = this.data.ends[place];
-    const shown = parts.slice(0, PARTS).flatMap((n, at) => (at ? [", ", this.part(n)] : [this.part(n)]));
-    const left = parts.length - PARTS;
-    return left > 0 ? [...shown, span("soft", ` and ${number(left)} more`)] : shown;
-  }
-
-  shortened(services) {
-    if (services.length <= CHARACTERS) return services;
-    const cut = services.slice(0, CHARACTERS);
-    return `${cut.slice(0, Math.max(cut.lastIndexOf(","), cut.lastIndexOf(";")) + 1)} …`;
-  }
-
-  rules(place) {
-    const { rules, names } = this.data;
-    if (!rules[place].length) return ["-"];
-    const shown = rules[place].slice(0, RULES).map((n) => element("div", {}, code(names[n][0]), span("soft whole", names[n][1])));
-    const left = rules[place].length - RULES;
-    return left > 0 ? [...shown, element("div", { className: "soft" }, `and ${number(left)} more`)] : shown;
-  }
-
   cells(row) {
-    const [from, to, services, rules] = this.rows.map((column) => column[row]);
-    const first = this.end(from);
-    return [[this.unfold(row), ...first], this.end(to), [code(this.shortened(this.data.services[services]))], this.rules(rules)];
+    const { ends, services, rules } = this.data.shown;
+    const cells = [ends, ends, services, rules].map((shown, column) => [written(shown[this.rows[column][row]][0])]);
+    cells[0].unshift(this.unfold(row));
+    return cells;
   }
 
   // What a row unfolds to: its rules, and what its cells leave out.
   details(row) {
     const [from, to, services, rules] = this.rows.map((column) => column[row]);
-    const { ends, lines, parts, services: texts } = this.data;
+    const { ends, lines, parts, services: texts, shown } = this.data;
     const own = this.data.rules[rules];
     const line = (n) => element("li", { className: "line" }, lines[n]);
     const found = own.length ? [element("p", {}, own.length === 1 ? "Rule:" : "Rules:"), ...this.growing(own, LISTED, line)] : [];
-    if (texts[services].length > CHARACTERS) found.push(element("p", {}, "Services: ", code(texts[services])));
+    if (shown.services[services][1]) found.push(element("p", {}, "Services: ", code(texts[services])));
     for (const [name, place] of [["From", from], ["To", to]]) {
-      if (ends[place].length > PARTS || ends[place].some((n) => parts[n][2])) {
+      if (shown.ends[place][1]) {
         const item = (n) => element("li", {}, parts[n][2] ? element("b", {}, parts[n][2]) : this.part(n));
         found.push(element("p", {}, `${name}:`), ...this.growing(ends[place], LISTED, item));
       }

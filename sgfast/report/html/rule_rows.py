@@ -2,12 +2,14 @@
 
     rows (``reaching``) -> RuleRows -> tables and a matrix, as HTML
                                     -> all rows, as data for rule_rows.js
+
+Cells are written here alone: the data has each different cell once, as HTML, and the script puts them together to rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from sgfast.policy.document_reader import Lines
 from sgfast.questions.names import Part
@@ -17,7 +19,7 @@ from sgfast.report.difference import decider_text
 from sgfast.report.html.columns import line_words, packed_text, rule_line
 from sgfast.report.html.markup import Markup, code, joined, plain, tag
 from sgfast.report.html.matrix import Matrix
-from sgfast.report.html.rule_matrix import RowsOf, RuleMatrix
+from sgfast.report.html.rule_matrix import RuleMatrix, RuleTable
 from sgfast.report.html.tables import MOST_ROWS, Cell, Column, table
 from sgfast.report.reach import LISTED_PARTS, part_text, services_cell
 
@@ -31,13 +33,6 @@ _MOST_CHARACTERS = 20_000
 _COLUMNS = (
     Column("From", "from"), Column("To", "to"), Column("Services", "service"), Column("Rules", "rule"),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class RuleTable(RowsOf):
-    #: That of its section.
-    key: str
-    label: str
 
 
 class RuleRows:
@@ -55,8 +50,8 @@ class RuleRows:
     def table(self, one: RuleTable) -> Markup:
         rows = [
             (
-                Cell(_end(row.sources)), Cell(_end(row.destinations)),
-                Cell(code(_shortened(services_cell(row)))), Cell(self._rules(row.rules)),
+                Cell(_end(row.sources)), Cell(_end(row.destinations)), Cell(_services(services_cell(row))),
+                Cell(self._rules(row.rules)),
             )
             for row in one.rows[:MOST_ROWS]
         ]  # fmt: skip
@@ -97,9 +92,9 @@ class RuleRows:
         """The rows of all tables, or the first ones of each. What several rows have is in it once."""
         parts: dict[Part, int] = {}
         rules: dict[Decider, int] = {}
-        lists: dict[str, dict[object, int]] = {name: {} for name in ("ends", "services", "rules", "cells")}
+        lists: dict[str, dict[Any, int]] = {name: {} for name in ("ends", "services", "rules", "cells")}
 
-        def place(name: str, value: object) -> int:
+        def place(name: str, value: Any) -> int:
             return lists[name].setdefault(value, len(lists[name]))
 
         tables = {}
@@ -116,12 +111,19 @@ class RuleRows:
                     place("cells", self._matrix.cells_of(n, m)),
                 ))  # fmt: skip
             tables[one.key] = [*zip(*rows, strict=True)] or [()] * 5
+        numbered, deciders_of = [*parts], [*rules]
         return packed_text({
             "parts": [[plain(part_text(part)), _is_name(part), _whole(part)] for part in parts],
-            "names": [[plain(decider_text(each)), line_words(each.rule, self._lines[each.policy])] for each in rules],
+            "names": [plain(decider_text(each)) for each in rules],
             "lines": [self._line(each) for each in rules],
             "tables": tables,
             **{name: [*values] for name, values in lists.items()},
+            # The cells, and whether they leave something out that an unfolded row has.
+            "shown": {
+                "ends": [_shown_end([numbered[n] for n in end]) for end in lists["ends"]],
+                "services": [[_services(text), len(text) > _LISTED_CHARACTERS] for text in lists["services"]],
+                "rules": [[self._rules([deciders_of[n] for n in each])] for each in lists["rules"]],
+            },
         })  # fmt: skip
 
     def _line(self, each: Decider) -> str:
@@ -132,12 +134,12 @@ def _kept(one: RuleTable, share: float) -> int:
     return int(len(one.rows) * share)
 
 
-def _shortened(services: str) -> str:
+def _services(services: str) -> Markup:
     """Cut behind a comma or a semicolon."""
-    if len(services) <= _LISTED_CHARACTERS:
-        return services
-    cut = services[:_LISTED_CHARACTERS]
-    return cut[: max(cut.rfind(","), cut.rfind(";")) + 1] + " …"
+    if len(services) > _LISTED_CHARACTERS:
+        cut = services[:_LISTED_CHARACTERS]
+        services = cut[: max(cut.rfind(","), cut.rfind(";")) + 1] + " …"
+    return code(services)
 
 
 def _whole(part: Part) -> str:
@@ -148,6 +150,10 @@ def _whole(part: Part) -> str:
 
 def _is_name(part: Part) -> bool:
     return part.kind in ("group", "instance", "instances", "any", "internet")
+
+
+def _shown_end(parts: Sequence[Part]) -> tuple[Markup, bool]:
+    return _end(parts), len(parts) > LISTED_PARTS or any(map(_whole, parts))
 
 
 def _end(parts: Sequence[Part]) -> Markup:

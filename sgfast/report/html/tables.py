@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.policy.document_reader import Lines
-from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.html.columns import line_words
 from sgfast.report.html.markup import Content, Markup, joined, tag
-from sgfast.report.names import icmp_name
+from sgfast.report.replay import cut_name
 from sgfast.report.why import peer_words, port_words, protocol_words
 
 #: Maximum number of rows in a table.
@@ -86,12 +85,11 @@ def badge(style: str, words: str) -> Markup:
     return tag("span", words, class_=f"badge {style}")
 
 
-def more(rows: Sequence[object], noun: str, nouns: str, count: int, of: str) -> Markup:
-    """Return a note on the rows that a table leaves out. ``count`` of ``of`` is the sum of their first column."""
-    left = len(rows) - MAX_ROWS
+def more(left: int, noun: str, sums: str = "") -> Markup:
+    """Return a note on what a table leaves out, if that is anything. ``sums``: what it adds up to."""
     if left <= 0:
         return Markup()
-    return tag("p", f"And {plural(left, noun, nouns)} more ({plural(count, of)}), not listed here.", class_="note")
+    return tag("p", f"And {plural(left, noun)} more{sums and f' ({sums})'}, not listed here.", class_="note")
 
 
 # Changes -------------------------------------------------------------------------------------------------------------
@@ -115,7 +113,7 @@ def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
     left = sum(change.disconnected for change in changes) - sum(change.disconnected for _, change in shown)
     return joined(
         table("changes", "Changes of the policy", columns, rows),
-        more(changes, "change", "changes", left, "cut connection"),
+        more(len(changes) - MAX_ROWS, "change", plural(left, "cut connection")),
     )
 
 
@@ -131,21 +129,13 @@ def cuts_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
         for number, change, cut in followed[:MAX_ROWS]
     ]  # fmt: skip
     left = sum(change.disconnected for change in changes) - len(rows)
-    note = f"And {plural(left, 'connection')} more, not listed here." if left > 0 else ""
-    return joined(
-        table("cut", "Connections that changes cut", columns, rows), tag("p", note, class_="note") if note else ""
-    )
+    return joined(table("cut", "Connections that changes cut", columns, rows), more(left, "connection"))
 
 
 def _connection(cut: CutConnection) -> Markup:
-    name = protocol_name(cut.protocol) or f"protocol {cut.protocol}"
-    if cut.icmp_type is not None:
-        name += f" {icmp_name(cut.protocol, cut.icmp_type)}"
-    ends = []
-    for address, port in ((cut.initiator, cut.initiator_port), (cut.responder, cut.responder_port)):
-        bracketed = f"[{address}]" if port is not None and ":" in address else address
-        ends.append(tag("span", bracketed if port is None else f"{bracketed}:{port}", class_="code"))
-    return joined(tag("span", name, class_="soft"), " ", ends[0], " → ", ends[1])
+    protocol, initiator, responder = cut_name(cut)
+    ends = (tag("span", initiator, class_="code"), " → ", tag("span", responder, class_="code"))
+    return joined(tag("span", protocol, class_="soft"), " ", *ends)
 
 
 def _outcome(cut: CutConnection) -> Markup:
@@ -190,17 +180,15 @@ def used_table(result: ReplayResult, lines: Lines) -> Markup:
         for hits in used[:MAX_ROWS]
     ]
     left = sum(hits.packets for hits in used[MAX_ROWS:])
-    return joined(table("rules", "Rules that were hit", columns, rows), more(used, "rule", "rules", left, "packet"))
+    note = more(len(used) - MAX_ROWS, "rule", plural(left, "packet"))
+    return joined(table("rules", "Rules that were hit", columns, rows), note)
 
 
 def unused_table(result: ReplayResult, lines: Lines) -> Markup:
     unused = [hits for hits in result.rules if not hits.packets]
     columns = (Column("Rule", "rule"), Column("Group", "group"), Column("Effect", "effect"))
-    left = len(unused) - MAX_ROWS
-    return joined(
-        table("unused", "Rules never hit", columns, [_rule_cells(hits, lines) for hits in unused[:MAX_ROWS]]),
-        tag("p", f"And {plural(left, 'rule')} more, not listed here.", class_="note") if left > 0 else "",
-    )
+    rows = [_rule_cells(hits, lines) for hits in unused[:MAX_ROWS]]
+    return joined(table("unused", "Rules never hit", columns, rows), more(len(unused) - MAX_ROWS, "rule"))
 
 
 # Verdicts -------------------------------------------------------------------------------------------------------------

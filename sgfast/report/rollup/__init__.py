@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
-from sgfast.policy.protocols import protocol_name
 from sgfast.replaying.kinds import NEVER, Kinds, Rows, coded, joined
 from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_of, peer_of, service_of
-from sgfast.report.names import service_name
+from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup.ends import Ends, Level, Name
 from sgfast.system.names import printable
 
@@ -328,19 +327,8 @@ class Rollup:
         group = found.of_group(number)
         places, counts = found.members.places[group], found.members.counts[group]
         rows = self.kinds.rows[places]
-        ends = {
-            level_of: _different(numbers[places])
-            for level_of, numbers in (("source", self.ends.sources), ("destination", self.ends.destinations))
-        }
-        names = {
-            "source": self.ends.name(source, int(self.ends.codes(source)[self.ends.sources[places[0]]])),
-            "destination": self.ends.name(
-                destination, int(self.ends.codes(destination)[self.ends.destinations[places[0]]])
-            ),
-        }
-        for one, numbers in ends.items():
-            if len(numbers) == 1:
-                names[one] = self.ends.fine_name(int(numbers[0]))
+        source_name, sources = self._end(source, self.ends.sources[places])
+        destination_name, destinations = self._end(destination, self.ends.destinations[places])
         word = list(self.counts[part])[int(found.members.words[group[0]])]
         first = rows[np.argmin(rows["first_ns"])]
         is_timed = first["first_ns"] != NEVER[0]
@@ -348,7 +336,7 @@ class Rollup:
         largest = rows[0]
         told = self._is_told(largest)
         return Row(
-            names["source"], names["destination"], len(ends["source"]), len(ends["destination"]),
+            source_name, destination_name, sources, destinations,
             *self._services.told(places), word if word not in ("", PERHAPS) else REASONS[int(largest["reason"])] or "",
             direction_of(largest),
             only(rules, self.kinds.rules), int((rules >= 0).sum()),
@@ -358,6 +346,13 @@ class Rollup:
             denied_of(self.kinds, largest) if told else None, int(places[0]), self._passing(rows),
             word == PERHAPS,
         )  # fmt: skip
+
+    def _end(self, level: Level, ends: NDArray[np.int64]) -> tuple[Name, int]:
+        """The name of the ends of a row, and how many different ones they are."""
+        different = _different(ends)
+        if len(different) == 1:
+            return self.ends.fine_name(int(different[0])), 1
+        return self.ends.name(level, int(self.ends.codes(level)[ends[0]])), len(different)
 
     def _example(self, row: Any) -> Example | None:
         if row["family"] == 0 or row["instance"] < 0:
@@ -447,7 +442,7 @@ class _Services:
         protocols = np.unique(self._protocols[places]).tolist()
         if len(protocols) > 1:
             return f"{len(first):,} services", len(first)
-        name = protocol_name(protocols[0]) or f"protocol {protocols[0]}"
+        name = protocol_word(protocols[0])
         kinds = "ports" if self._kinds.rows[places[0]]["has_ports"] else "types"
         return f"{name} ({len(first):,} {kinds})", len(first)
 
