@@ -36,8 +36,8 @@ OUTSIDE, FOREIGN = -1, -2
 Numbers = NDArray[np.integer[Any]]
 Owned = dict[Span, tuple[int, bool]]
 Alike = tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]
-"""Criteria that make addresses one node: the innermost named network; under each policy, the context and what rules that name
-groups see; and the owners, where these must be told apart.
+"""Criteria that make addresses one node: the innermost named network; under each policy, the context and what rules
+that name groups see; and the owners, where these must be told apart.
 """
 
 

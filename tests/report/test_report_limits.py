@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from command import PCAPS, SHOP, sgfast
 from reports import diff_text, text_report
 
 from sgfast import replay
+from sgfast.cli import printing
 from sgfast.comparing import MovedTraffic, diff
 from sgfast.loading import load_policy
 from sgfast.policy.model import Rule
@@ -72,6 +72,6 @@ def test_a_terminal_that_shows_both_streams_is_told_of_damage_once(
     damaged.write_bytes(Path(SHOP[1]).read_bytes()[:-10])
     command = {"check": ("check", SHOP[0], "--traffic", damaged), "suggest": ("suggest", damaged)}[name]
     for is_terminal, times in ((False, 2), (True, 1)):
-        monkeypatch.setattr(import_module(f"sgfast.cli.{name}"), "is_terminal", lambda stream, says=is_terminal: says)
+        monkeypatch.setattr(printing, "is_terminal", lambda stream, says=is_terminal: says)
         done = sgfast(capsys, *command)
         assert done.status == 3 and " ".join((done.out + done.err).split()).count("damaged at byte") == times

@@ -1,5 +1,5 @@
-# The filters' decisions about a packet: who owns its addresses, whether any filter sees it (SPEC 3), and what the filter of
-# one end decides (SPEC 4), with inference (SPEC 9.3). Nothing here changes a connection, a counter or a report:
+# The filters' decisions about a packet: who owns its addresses, whether any filter sees it (SPEC 3), and what one end's
+# filter decides (SPEC 4), with inference (SPEC 9.3). Nothing here changes a connection, a counter or a report:
 # slow_path.pxd does that.
 #
 # A filter of stateless groups has rules but no connections. Only a packet without a connection is checked for it, so
