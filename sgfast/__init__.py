@@ -118,9 +118,9 @@ if TYPE_CHECKING:
         SetAddressGroup,
     )
     from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup
-    from sgfast.questions.explaining import Explained
-    from sgfast.questions.proving import Proof
-    from sgfast.questions.rows import Reach
+    from sgfast.reaching.explaining import Explained
+    from sgfast.reaching.proving import Proof
+    from sgfast.reaching.rows import Reach
     from sgfast.replaying import Reading, ReplayResult
     from sgfast.snapshot import load_snapshot, save_snapshot
     from sgfast.suggesting import Suggestion, suggest
@@ -215,7 +215,7 @@ _HOMES = {
         "ArgumentError", "ArgumentTypeError", "CaptureError", "ClusterError", "ExportError", "LiveError",
         "OutputError", "PolicyError", "ReadingError", "SgfastError", "SnapshotError", "TableError",
     ),
-    "sgfast.questions.explaining": ("Explained",),
+    "sgfast.reaching.explaining": ("Explained",),
     "sgfast.importing.live_aws": ("policy_from_boto3",),
     "sgfast.policy.changes": (
         "AddAddress", "AddGroup", "AddInstance", "AddMember", "AddPeering", "AddRule", "Change", "ModifyRule",
@@ -225,8 +225,8 @@ _HOMES = {
     "sgfast.policy.model": (
         "AddressGroup", "AddressGroupPeer", "GroupPeer", "Instance", "Rule", "SecurityGroup",
     ),
-    "sgfast.questions.proving": ("Proof",),
-    "sgfast.questions.rows": ("Reach",),
+    "sgfast.reaching.proving": ("Proof",),
+    "sgfast.reaching.rows": ("Reach",),
     "sgfast.replaying": ("Reading", "ReplayResult"),
     "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
     "sgfast.suggesting": ("Suggestion", "suggest"),

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from sgfast.exporting.texts import Target
     from sgfast.policy.change_file import ChangesSource
     from sgfast.policy.expectations import ExpectationsSource
-    from sgfast.questions.difference import Difference
-    from sgfast.questions.ends import NamedEnd
-    from sgfast.questions.explaining import Explained
-    from sgfast.questions.proving import Proof
-    from sgfast.questions.rows import Reach, Row
+    from sgfast.reaching.difference import Difference
+    from sgfast.reaching.ends import NamedEnd
+    from sgfast.reaching.explaining import Explained
+    from sgfast.reaching.proving import Proof
+    from sgfast.reaching.rows import Reach, Row
     from sgfast.replaying import FlowSink, FrameSink, PacketSink, Reading, ReplayResult
     from sgfast.replaying.options import Kept
     from sgfast.report.check import TableSizes
@@ -233,9 +233,9 @@ def explain(
     Raises PolicyError for an end that means nothing or several things, and if no filter judges any such packet;
     ArgumentError for a service that there is not.
     """
-    from sgfast.questions import explaining
-    from sgfast.questions.ends import named_end
-    from sgfast.questions.services import single_service
+    from sgfast.reaching import explaining
+    from sgfast.reaching.ends import named_end
+    from sgfast.reaching.services import single_service
 
     policy = load(policy)
     words, service = (str(source), str(destination)), str(service)
@@ -268,7 +268,7 @@ def _standing_for(policy: model.Policy, source: str, destination: str, service: 
     from sgfast.errors import PolicyError
     from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
     from sgfast.policy.yaml_nodes import show, shown_origin
-    from sgfast.questions.proving import Expectations
+    from sgfast.reaching.proving import Expectations
 
     origin = shown_origin(policy.origin)
     what = f"{service} from {source} to {destination}"
@@ -313,8 +313,8 @@ def reach(
     Raises PolicyError for an end that means nothing or several things, or if the answer would take too long;
     ArgumentError for a service that there is not.
     """
-    from sgfast.questions.ends import ANY, named_end
-    from sgfast.questions.rows import reach as find_rows
+    from sgfast.reaching.ends import ANY, named_end
+    from sgfast.reaching.rows import reach as find_rows
 
     policy = load(policy)
     asked = str(protocol or "all")
@@ -336,7 +336,7 @@ def test(policy: PolicySource, expectations: ExpectationsSource) -> Proof:
     Raises PolicyError for expectations that cannot be read, and for names in them that mean nothing.
     """
     from sgfast.policy.expectations import expectations_of
-    from sgfast.questions.proving import Expectations
+    from sgfast.reaching.proving import Expectations
 
     policy = load(policy)
     return Expectations(policy, expectations_of(expectations)).prove()
@@ -370,7 +370,7 @@ def check(
     meant = None
     if expect is not None:
         from sgfast.policy.expectations import expectations_of
-        from sgfast.questions.proving import Expectations
+        from sgfast.reaching.proving import Expectations
 
         meant = Expectations(policy, expectations_of(expect))
     traffic = uses = None
@@ -555,7 +555,7 @@ def diff(
 def by_rules(old: model.Policy, new: model.Policy, *, must: bool) -> Difference:
     """Compare the rules alone. ``must``: that it cannot be compared is an error, and no sentence in the report."""
     from sgfast.errors import AmbiguousAddress, TooMuch
-    from sgfast.questions.difference import Difference, difference
+    from sgfast.reaching.difference import Difference, difference
 
     try:
         return difference(old, new)

@@ -121,7 +121,7 @@ class _Item(pytest.Item):
     def runtest(self) -> None:
         from sgfast.expectations.texts import failure_text
         from sgfast.policy.expectations import ExpectationsFile
-        from sgfast.questions.proving import Expectations
+        from sgfast.reaching.proving import Expectations
 
         policy, lines = _loaded(self._policy, self.config)
         # Alone, so that a wrong name in one line does not fail the others.

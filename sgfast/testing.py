@@ -23,7 +23,7 @@ from sgfast.loading import load
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.fields import LINE
 from sgfast.policy.model import Action, Policy
-from sgfast.questions.proving import Expectations
+from sgfast.reaching.proving import Expectations
 
 __all__ = ["assert_allows", "assert_denies"]
 

@@ -34,7 +34,7 @@ from sgfast.policy.model import Policy
 
 if TYPE_CHECKING:
     from sgfast.checking.usage import Uses
-    from sgfast.questions.proving import Proof
+    from sgfast.reaching.proving import Proof
     from sgfast.replaying import ReplayResult
 
 __all__ = ["CODES", "INSTANCE_CODES", "SEVERITIES", "Checked", "Code", "Finding", "Severity", "check_policy"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sgfast.checking.codes import UNMET, Finding
-from sgfast.questions.explaining import Explained, sentence
-from sgfast.questions.proving import Proof
+from sgfast.reaching.explaining import Explained, sentence
+from sgfast.reaching.proving import Proof
 
 
 def unmet(proof: Proof) -> list[Finding]:

@@ -31,7 +31,7 @@ from sgfast.system.signals import raise_arrived
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
     from sgfast.policy.document_reader import Lines
-    from sgfast.questions.difference import Difference
+    from sgfast.reaching.difference import Difference
     from sgfast.replaying import ReplayOptions
     from sgfast.report.document import Document
     from sgfast.report.rollup import By

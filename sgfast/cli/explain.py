@@ -75,7 +75,7 @@ def explain(
     """
     from sgfast.errors import ArgumentError
     from sgfast.policy.document_reader import Lines
-    from sgfast.questions.explaining import explain as explain_packet
+    from sgfast.reaching.explaining import explain as explain_packet
     from sgfast.report.answers.explain import explain_answer
     from sgfast.report.explain import explain_document
 

@@ -36,7 +36,7 @@ from sgfast.system.signals import raise_arrived
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.model import Policy
-    from sgfast.questions.proving import Expectations
+    from sgfast.reaching.proving import Expectations
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
 
@@ -263,7 +263,7 @@ def replay(
 
 def _looked_up(policy: Policy, path: str) -> Expectations:
     from sgfast.policy.expectations import load_expectations
-    from sgfast.questions.proving import Expectations
+    from sgfast.reaching.proving import Expectations
 
     return Expectations(policy, load_expectations(path))
 

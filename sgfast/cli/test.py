@@ -83,7 +83,7 @@ def test(
     from sgfast.expectations.texts import expectations_document, expectations_junit
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import load_expectations
-    from sgfast.questions.proving import Expectations
+    from sgfast.reaching.proving import Expectations
     from sgfast.report.answers.expectations import expectations_answer
 
     Inputs([policy], others=files).enter_sandbox()

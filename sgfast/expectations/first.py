@@ -27,9 +27,9 @@ from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, Group
 from sgfast.policy.protocols import ICMP_NAMES, protocol_name
 from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import ports_text
-from sgfast.questions.ends import named_end
-from sgfast.questions.explaining import CLIENT_PORT, sentence
-from sgfast.questions.proving import Expectations, Seen
+from sgfast.reaching.ends import named_end
+from sgfast.reaching.explaining import CLIENT_PORT, sentence
+from sgfast.reaching.proving import Expectations, Seen
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import count

@@ -12,7 +12,7 @@ import numpy as np
 from sgfast.engine import REASONS
 from sgfast.policy.matching import Address, End
 from sgfast.policy.model import Policy
-from sgfast.questions.proving import Expectations, Seen
+from sgfast.reaching.proving import Expectations, Seen
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.kinds import Kinds, joined
 from sgfast.replaying.listed_kinds import peer_of, service_of

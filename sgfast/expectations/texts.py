@@ -9,8 +9,8 @@ from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Rule
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
-from sgfast.questions.explaining import Explained, Misfit, sentence
-from sgfast.questions.proving import Outcome, Proof
+from sgfast.reaching.explaining import Explained, Misfit, sentence
+from sgfast.reaching.proving import Outcome, Proof
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Document, Item, Items, Paragraph, Section
 from sgfast.system.names import printable

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sgfast.questions.difference import Difference
-from sgfast.questions.rows import Decider, Row
+from sgfast.reaching.difference import Difference
+from sgfast.reaching.rows import Decider, Row
 from sgfast.report.amounts import plural
 from sgfast.report.document import (
     TOP,

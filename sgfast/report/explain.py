@@ -5,7 +5,7 @@ from __future__ import annotations
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.rule_text import rule_text
-from sgfast.questions.explaining import Explained, Misfit, NearMiss, SideExplained, service_of
+from sgfast.reaching.explaining import Explained, Misfit, NearMiss, SideExplained, service_of
 from sgfast.report.amounts import plural
 from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, Section, names
 from sgfast.system.names import printable

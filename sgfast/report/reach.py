@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sgfast.questions.names import Part
-from sgfast.questions.rows import Reach, Row
+from sgfast.reaching.names import Part
+from sgfast.reaching.rows import Reach, Row
 from sgfast.report.amounts import plural
 from sgfast.report.document import Block, Document, Item, Items, Paragraph, Section, Table
 from sgfast.system.names import printable

@@ -20,7 +20,7 @@ from sgfast.expectations.replays import hold_against
 from sgfast.policy.change_file import changes_of
 from sgfast.policy.expectations import expectations_of
 from sgfast.policy.yaml_nodes import MAX_DEPTH
-from sgfast.questions.proving import Expectations
+from sgfast.reaching.proving import Expectations
 
 WEB = {"name": "web", "rules": [{"direction": "inbound", "protocol": "tcp", "ports": 80, "source": "0.0.0.0/0"}]}
 SMALL = {

@@ -18,10 +18,10 @@ from effort import some
 
 import sgfast as library
 from sgfast.exporting.nftables import zones
-from sgfast.questions.contradiction import first_contradiction
-from sgfast.questions.ends import named_end
-from sgfast.questions.explaining import explain
-from sgfast.questions.services import named_service, single_service
+from sgfast.reaching.contradiction import first_contradiction
+from sgfast.reaching.ends import named_end
+from sgfast.reaching.explaining import explain
+from sgfast.reaching.services import named_service, single_service
 
 POLICY = library.load(SHOP[0])
 EXPECTATIONS = """

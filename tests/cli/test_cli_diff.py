@@ -12,7 +12,7 @@ from command import POLICY, SERVER, handshake, mixture, process, sgfast, valid, 
 
 import sgfast as package
 from sgfast.loading import load_policy
-from sgfast.questions import relation
+from sgfast.reaching import relation
 from sgfast.report.markdown import code, escaped
 
 Capsys = pytest.CaptureFixture[str]

@@ -15,7 +15,7 @@ from command import SHOP
 
 import sgfast
 from sgfast.policy.changes import RemoveInstance, RemoveRule
-from sgfast.questions.explaining import explain
+from sgfast.reaching.explaining import explain
 from sgfast.suggesting import Limits, suggest
 
 POLICY = sgfast.load_policy(SHOP[0])

@@ -31,7 +31,7 @@ from sgfast.loading import parse_policy
 from sgfast.policy.model import SecurityGroup
 from sgfast.policy.profiles import AWS, NEUTRON
 from sgfast.policy.rule_text import rule_text
-from sgfast.questions.difference import difference
+from sgfast.reaching.difference import difference
 from sgfast.version import __version__
 
 Capsys = pytest.CaptureFixture[str]

@@ -28,7 +28,7 @@ from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import AddressGroup, Instance, Rule, SecurityGroup, Settings, Timeouts, Vpc
-from sgfast.questions.proving import Expectations
+from sgfast.reaching.proving import Expectations
 from sgfast.reference.engine import ReferenceEngine
 
 #: Between the two documents of an input.

@@ -21,7 +21,7 @@ from sgfast.errors import ArgumentError, PolicyError
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.assuming import with_assumed
 from sgfast.policy.model import Policy
-from sgfast.questions.explaining import Explained, explain
+from sgfast.reaching.explaining import Explained, explain
 
 Capsys = pytest.CaptureFixture[str]
 

@@ -13,7 +13,7 @@ from sgfast.policy import yaml_nodes
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.node_reader import MAX_ERRORS
 from sgfast.policy.profiles import OTC
-from sgfast.questions.proving import Expectations
+from sgfast.reaching.proving import Expectations
 
 MANY = """\
 version: 1

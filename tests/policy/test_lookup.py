@@ -19,7 +19,7 @@ from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import AddInstance, apply_changes
 from sgfast.policy.lookup import find
 from sgfast.policy.model import Instance, Policy
-from sgfast.questions.explaining import explain
+from sgfast.reaching.explaining import explain
 from sgfast.replaying import ReplayOptions, run_replay
 from sgfast.report.answers.check import check_answer
 from sgfast.report.answers.diff import capture_diff

@@ -26,8 +26,8 @@ from sgfast.importing.sources import source_of
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule
 from sgfast.policy.expectations import parse_expectations
-from sgfast.questions.explaining import explain
-from sgfast.questions.proving import Expectations
+from sgfast.reaching.explaining import explain
+from sgfast.reaching.proving import Expectations
 from sgfast.replaying.options import ReplayOptions
 from sgfast.suggesting import load_instances, suggest
 

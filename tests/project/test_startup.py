@@ -20,8 +20,8 @@ PARTS = {
     "sgfast.checking.usage", "sgfast.comparing", "sgfast.compiler", "sgfast.engine",
     "sgfast.exporting", "sgfast.exporting.terraform", "sgfast.flow_logs", "sgfast.policy.changes",
     *(f"sgfast.importing.{name}" for name in ("reading", *FORMATS)),
-    "sgfast.policy.made_values", "sgfast.preprocess.filter_text", "sgfast.questions.explaining",
-    "sgfast.questions.proving", "sgfast.questions.relation", "sgfast.reference", "sgfast.replaying.cluster",
+    "sgfast.policy.made_values", "sgfast.preprocess.filter_text", "sgfast.reaching.explaining",
+    "sgfast.reaching.proving", "sgfast.reaching.relation", "sgfast.reference", "sgfast.replaying.cluster",
     "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.replaying.vpc_runner", "sgfast.report.html",
     "sgfast.report.rollup", "sgfast.snapshot", "sgfast.suggesting",
 }  # fmt: skip
@@ -29,16 +29,16 @@ ENGINE = {"numpy", "sgfast.compiler", "sgfast.engine"}
 REPLAY = ENGINE | {
     "sgfast.capture.reader", "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.report.rollup",
 }  # fmt: skip
-REACHING = {"numpy", "sgfast.questions.relation"}
+REACHING = {"numpy", "sgfast.reaching.relation"}
 
 #: The parts that commands need.
 NEEDED = {
     ("check", POLICY): ENGINE | {"sgfast.checking"},
     ("explain", POLICY, "--from", "web-1", "--to", "db-1", "--protocol", "tcp", "--port", "5432"): ENGINE
-    | {"sgfast.questions.explaining"},
+    | {"sgfast.reaching.explaining"},
     ("reach", POLICY): REACHING,
     ("diff", POLICY, PROPOSED): ENGINE | REACHING,
-    ("test", POLICY, EXPECTED): ENGINE | REACHING | {"sgfast.questions.explaining", "sgfast.questions.proving"},
+    ("test", POLICY, EXPECTED): ENGINE | REACHING | {"sgfast.reaching.explaining", "sgfast.reaching.proving"},
     ("import", "auto", str(PCAPS / "export")): {"sgfast.importing.reading", "sgfast.importing.neutron"},
     ("export", POLICY, "--to", "openstack"): {"sgfast.exporting"},
     ("export", POLICY, "--to", "aws"): {"sgfast.exporting"},

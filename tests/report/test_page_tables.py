@@ -22,8 +22,8 @@ from test_rule_pages import diff_page, large_policy, told
 from sgfast.comparing import diff
 from sgfast.engine import VERDICTS
 from sgfast.loading import load_policy
-from sgfast.questions.difference import difference
-from sgfast.questions.rows import reach
+from sgfast.reaching.difference import difference
+from sgfast.reaching.rows import reach
 from sgfast.report import html_report
 from sgfast.report.html.diff import diff_html
 from sgfast.report.html.reach import reach_html

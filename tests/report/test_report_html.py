@@ -27,7 +27,7 @@ from sgfast import Policy, replay
 from sgfast.engine import REASONS
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Instance, Rule, SecurityGroup
-from sgfast.questions.explaining import explain
+from sgfast.reaching.explaining import explain
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.replaying.kinds import KIND_DTYPE, Kinds
 from sgfast.report import html_report

@@ -15,7 +15,7 @@ from sgfast.cli import printing
 from sgfast.comparing import MovedTraffic, diff
 from sgfast.loading import load_policy
 from sgfast.policy.model import Rule
-from sgfast.questions.difference import difference
+from sgfast.reaching.difference import difference
 from sgfast.replaying import RuleHits
 
 Capsys = pytest.CaptureFixture[str]

@@ -24,7 +24,7 @@ from kinds import kinds_of
 from test_report_html import HOSTILE, hostile_result, random_kinds, replayed
 from test_rule_pages import diff_page, large_policy
 
-from sgfast.questions.rows import reach
+from sgfast.reaching.rows import reach
 from sgfast.replaying import Denied, Service
 from sgfast.replaying.listed_kinds import peer_of
 from sgfast.report import html_report

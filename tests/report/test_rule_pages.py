@@ -23,11 +23,11 @@ from sgfast.loading import Lines, load_policy
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup
 from sgfast.policy.ranges import Ranges, intersection, union
 from sgfast.policy.ranges import difference as without_these
-from sgfast.questions.difference import difference
-from sgfast.questions.ends import named_end
-from sgfast.questions.names import Part
-from sgfast.questions.rows import reach
-from sgfast.questions.services import named_service, openers
+from sgfast.reaching.difference import difference
+from sgfast.reaching.ends import named_end
+from sgfast.reaching.names import Part
+from sgfast.reaching.rows import reach
+from sgfast.reaching.services import named_service, openers
 from sgfast.report.html.diff import diff_html
 from sgfast.report.html.page import MOST_BYTES
 from sgfast.report.html.reach import reach_html
@@ -301,7 +301,7 @@ def test_rules_that_would_take_too_long_to_find_are_left_out_and_it_says_so(monk
     policy = large_policy()
     whole = reach(policy, rules=True)
     with monkeypatch.context() as patched:
-        patched.setattr("sgfast.questions.relation.MAX_SEARCHED", 5000)
+        patched.setattr("sgfast.reaching.relation.MAX_SEARCHED", 5000)
         found, changed = reach(policy, rules=True), difference(Policy(), policy)
         assert [replace(row, rules=()) for row in whole.rows] == list(found.rows)
         assert changed.opened and not any(row.rules for row in changed.opened)

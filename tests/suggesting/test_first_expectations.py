@@ -14,8 +14,8 @@ from sgfast.expectations.first import FirstExpectations, first_expectations
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
-from sgfast.questions.explaining import CLIENT_PORT
-from sgfast.questions.proving import Expectations
+from sgfast.reaching.explaining import CLIENT_PORT
+from sgfast.reaching.proving import Expectations
 from sgfast.replaying.options import ReplayOptions
 
 POLICY = parse_policy("""

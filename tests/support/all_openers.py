@@ -12,10 +12,10 @@ from winners import Address, Service, winner
 
 from sgfast.algebra.services import KEYS
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
-from sgfast.questions.ends import NamedEnd, named_end
-from sgfast.questions.names import Part
-from sgfast.questions.rows import Row
-from sgfast.questions.services import ServiceSet, named_service
+from sgfast.reaching.ends import NamedEnd, named_end
+from sgfast.reaching.names import Part
+from sgfast.reaching.rows import Row
+from sgfast.reaching.services import ServiceSet, named_service
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import _peer_matches

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.matching import Address, End
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
-from sgfast.questions.proving import Seen
+from sgfast.reaching.proving import Seen
 
 #: The meaning of services, without the code under test.
 MEANING: dict[str, Callable[[Service], bool]] = {

@@ -22,7 +22,7 @@ from sgfast.policy.model import (
     SecurityGroup,
     Vpc,
 )
-from sgfast.questions.difference import difference
+from sgfast.reaching.difference import difference
 
 GROUPS = ("a", "b", "c")
 #: The instances are in here, and so are some of the CIDRs of rules.

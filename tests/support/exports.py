@@ -15,7 +15,7 @@ from sgfast.errors import PolicyError
 from sgfast.importing.reading import Imported, import_sources
 from sgfast.importing.sources import Source
 from sgfast.policy.model import Policy
-from sgfast.questions.difference import difference
+from sgfast.reaching.difference import difference
 
 OUTSIDE = "198.51.100.7"
 

@@ -10,7 +10,7 @@ from sgfast.cli.printing import MARKDOWN_ROWS
 from sgfast.comparing import DiffResult
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
-from sgfast.questions.difference import Difference
+from sgfast.reaching.difference import Difference
 from sgfast.replaying import ReplayResult
 from sgfast.report.check import TableSizes, check_document
 from sgfast.report.diff import diff_document

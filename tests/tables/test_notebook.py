@@ -15,11 +15,11 @@ import sgfast
 from sgfast.comparing import run_diff
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.loaded import having
-from sgfast.questions.difference import difference
-from sgfast.questions.explaining import explain
-from sgfast.questions.names import Part
-from sgfast.questions.proving import Expectations
-from sgfast.questions.rows import reach
+from sgfast.reaching.difference import difference
+from sgfast.reaching.explaining import explain
+from sgfast.reaching.names import Part
+from sgfast.reaching.proving import Expectations
+from sgfast.reaching.rows import reach
 from sgfast.replaying import ReplayOptions
 
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"

@@ -10,7 +10,7 @@ from sgfast.engine import PENDING, VERDICTS, Midstream, Mode
 from sgfast.json_types import Absent, Answer, Schema, at, one_of
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
-from sgfast.questions.difference import Difference
+from sgfast.reaching.difference import Difference
 from sgfast.report.answers.reach import JsonReachRow
 from sgfast.report.answers.traffic import (
     FOLDED_BY,

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from sgfast.json_types import Answer, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Action
-from sgfast.questions.explaining import sentence
-from sgfast.questions.proving import Outcome, Proof
+from sgfast.reaching.explaining import sentence
+from sgfast.reaching.proving import Outcome, Proof
 from sgfast.report.answers.explain import JsonExplain, explain_answer
 from sgfast.report.answers.values import Count, File, Number, Text, TextOrNull
 

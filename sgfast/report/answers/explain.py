@@ -9,7 +9,7 @@ from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, Field, RuleInGroup
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
-from sgfast.questions.explaining import Explained, NearMiss, SideExplained
+from sgfast.reaching.explaining import Explained, NearMiss, SideExplained
 from sgfast.report.answers.values import Byte, File, Number, Port, Protocol, ProviderId, TextOrNull
 
 

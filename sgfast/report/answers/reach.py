@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from sgfast.json_types import Answer, at
-from sgfast.questions.names import PartKind
+from sgfast.reaching.names import PartKind
 from sgfast.report.answers.values import File, Text, TextOrNull
 
 _ALL_EXCEPT = "all except "

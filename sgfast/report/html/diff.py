@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sgfast.comparing import DiffResult
 from sgfast.policy.document_reader import Lines
-from sgfast.questions.difference import Difference
+from sgfast.reaching.difference import Difference
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.diff import headline as traffic_headline
 from sgfast.report.document import REMINDER, Item, Name

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sgfast.policy.document_reader import Lines
-from sgfast.questions.names import Part
-from sgfast.questions.rows import Reach
+from sgfast.reaching.names import Part
+from sgfast.reaching.rows import Reach
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Item, Name
 from sgfast.report.html.markup import Markup, joined, tag

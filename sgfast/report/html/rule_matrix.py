@@ -17,9 +17,9 @@ import numpy as np
 from sgfast.algebra.services import KEYS
 from sgfast.policy.model import Policy
 from sgfast.policy.ranges import Ranges, difference, intersection, union
-from sgfast.questions.names import Part
-from sgfast.questions.rows import Row
-from sgfast.questions.services import named_service, openers, services_text
+from sgfast.reaching.names import Part
+from sgfast.reaching.rows import Row
+from sgfast.reaching.services import named_service, openers, services_text
 from sgfast.report.amounts import grouped
 from sgfast.report.html.columns import labels
 from sgfast.report.html.matrix import Axis, Cell, Matrix, Outcome, axis

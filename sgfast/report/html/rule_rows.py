@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sgfast.policy.document_reader import Lines
-from sgfast.questions.names import Part
-from sgfast.questions.rows import Decider
+from sgfast.reaching.names import Part
+from sgfast.reaching.rows import Decider
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.difference import decider_text
 from sgfast.report.html.columns import line_words, packed_text, rule_line

@@ -19,7 +19,7 @@ from sgfast.algebra.services import KEYS, ServiceClasses
 from sgfast.errors import TooMuch
 from sgfast.policy.model import Direction, GroupPeer, Rule
 from sgfast.policy.ranges import Ranges, difference, intersection
-from sgfast.questions.nodes import FOREIGN, OUTSIDE, Ground, Nodes, Numbers
+from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Ground, Nodes, Numbers
 
 #: The most steps for what all VPCs together see (``Views``): about ten seconds.
 MAX_VIEWED = 3_000_000

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sgfast.loading import parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.matching import End
-from sgfast.questions.proving import Expectations, Seen
+from sgfast.reaching.proving import Expectations, Seen
 
 POLICY = parse_policy("""
 version: 1

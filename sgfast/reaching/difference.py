@@ -9,11 +9,11 @@ import numpy as np
 from sgfast.algebra.services import Mask
 from sgfast.notebook import html_text
 from sgfast.policy.model import Direction, Policy
-from sgfast.questions.ends import ANY
-from sgfast.questions.nodes import FOREIGN, OUTSIDE, Numbers
-from sgfast.questions.question import Question, Scene
-from sgfast.questions.relation import EMPTY
-from sgfast.questions.rows import (
+from sgfast.reaching.ends import ANY
+from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
+from sgfast.reaching.question import Question, Scene
+from sgfast.reaching.relation import EMPTY
+from sgfast.reaching.rows import (
     Decider,
     Row,
     RowMaker,
@@ -24,7 +24,7 @@ from sgfast.questions.rows import (
     stateless_warnings,
     with_rules,
 )
-from sgfast.questions.services import named_service
+from sgfast.reaching.services import named_service
 
 OLD, NEW = 0, 1
 

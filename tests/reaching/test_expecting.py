@@ -12,7 +12,7 @@ from frames import ethernet, ip, tcp, udp
 from sgfast import parse_policy, replay
 from sgfast.expectations.replays import hold_against
 from sgfast.policy.expectations import parse_expectations
-from sgfast.questions.proving import Expectations
+from sgfast.reaching.proving import Expectations
 
 Capsys = pytest.CaptureFixture[str]
 

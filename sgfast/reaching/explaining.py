@@ -35,7 +35,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
 from sgfast.policy.rule_text import peer_text, ports_text, protocol_text
-from sgfast.questions.services import SingleService
+from sgfast.reaching.services import SingleService
 from sgfast.spelling import did_you_mean
 from sgfast.verdicts import Verdict
 

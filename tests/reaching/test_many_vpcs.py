@@ -12,13 +12,13 @@ from growth import operations
 from sgfast import Policy, parse_policy
 from sgfast.errors import PolicyError, TooMuch
 from sgfast.policy.expectations import expectations_of
-from sgfast.questions import proving, relation
-from sgfast.questions.difference import difference
-from sgfast.questions.ends import ANY, NamedEnd, named_end
-from sgfast.questions.proving import Expectations
-from sgfast.questions.question import Views
-from sgfast.questions.relation import Relation
-from sgfast.questions.rows import reach
+from sgfast.reaching import proving, relation
+from sgfast.reaching.difference import difference
+from sgfast.reaching.ends import ANY, NamedEnd, named_end
+from sgfast.reaching.proving import Expectations
+from sgfast.reaching.question import Views
+from sgfast.reaching.relation import Relation
+from sgfast.reaching.rows import reach
 
 
 def hub(count: int, port: int = 443) -> Policy:
@@ -101,7 +101,7 @@ def test_a_question_that_is_too_large_is_refused_before_any_address_is_looked_at
     monkeypatch.setattr(relation, "MAX_VIEWED", steps)
     reach(policy)
     monkeypatch.setattr(relation, "MAX_VIEWED", steps - 1)
-    monkeypatch.setattr("sgfast.questions.nodes.PolicyAccount.owned", None)
+    monkeypatch.setattr("sgfast.reaching.nodes.PolicyAccount.owned", None)
     with pytest.raises(TooMuch, match=r"^hub.yaml: .* its 31 VPCs see too many addresses and sets of groups of"):
         reach(policy)
     with pytest.raises(TooMuch, match=r"its 31 VPCs see"):
@@ -110,7 +110,7 @@ def test_a_question_that_is_too_large_is_refused_before_any_address_is_looked_at
 
 def test_a_policy_of_a_thousand_peers_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = hub(1000)
-    monkeypatch.setattr("sgfast.questions.nodes.PolicyAccount.owned", None)
+    monkeypatch.setattr("sgfast.reaching.nodes.PolicyAccount.owned", None)
     with pytest.raises(TooMuch, match=r"its 1,001 VPCs see"):
         reach(policy)
     with pytest.raises(PolicyError, match=r"<expectations>: expect\[0\]: .* its 1,001 VPCs see"):

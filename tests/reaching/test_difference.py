@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sgfast import parse_policy
 from sgfast.policy.model import Policy
-from sgfast.questions.difference import difference
-from sgfast.questions.names import Part
-from sgfast.questions.rows import Row
+from sgfast.reaching.difference import difference
+from sgfast.reaching.names import Part
+from sgfast.reaching.rows import Row
 
 
 @st.composite

@@ -14,11 +14,11 @@ from sgfast.algebra.services import ICMP_OF, KEYS
 from sgfast.policy.matching import Address, End
 from sgfast.policy.model import TCP, UDP, Policy
 from sgfast.policy.ranges import Ranges, difference, lowest
-from sgfast.questions.ends import NamedEnd
-from sgfast.questions.nodes import OUTSIDE, Piece
-from sgfast.questions.question import Question, Scene
-from sgfast.questions.relation import EMPTY
-from sgfast.questions.services import ServiceSet, SingleService, service_at
+from sgfast.reaching.ends import NamedEnd
+from sgfast.reaching.nodes import OUTSIDE, Piece
+from sgfast.reaching.question import Question, Scene
+from sgfast.reaching.relation import EMPTY
+from sgfast.reaching.services import ServiceSet, SingleService, service_at
 
 #: Services that people know, in the order in which they are named as examples.
 _WELL_KNOWN = (

@@ -19,10 +19,10 @@ from sgfast.algebra.addresses import ADDRESS, NamedNetworks, addresses_of, conte
 from sgfast.policy.elsewhere import elsewhere_text, owners_elsewhere
 from sgfast.policy.model import Policy
 from sgfast.policy.ranges import Ranges, intersection, lowest
-from sgfast.questions.ends import NamedEnd
-from sgfast.questions.nodes import OUTSIDE, Ground, Nodes, Piece, PolicyAccount
-from sgfast.questions.relation import KeptTables, Relation, Sets, WorkLimits
-from sgfast.questions.services import ServiceSet, openers
+from sgfast.reaching.ends import NamedEnd
+from sgfast.reaching.nodes import OUTSIDE, Ground, Nodes, Piece, PolicyAccount
+from sgfast.reaching.relation import KeptTables, Relation, Sets, WorkLimits
+from sgfast.reaching.services import ServiceSet, openers
 
 #: The steps for each VPC whatever it sees, and for each set of groups whose instances it sees. An address is one step.
 VPC_STEPS, CONTEXT_STEPS = 200, 10

@@ -11,8 +11,8 @@ from sgfast import parse_policy
 from sgfast.algebra.services import KEYS
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.ranges import difference, intersection, union
-from sgfast.questions.ends import NamedEnd, named_end
-from sgfast.questions.services import named_service, openers, services_text
+from sgfast.reaching.ends import NamedEnd, named_end
+from sgfast.reaching.services import named_service, openers, services_text
 
 POLICY = parse_policy(
     """

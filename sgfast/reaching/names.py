@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.algebra.addresses import ADDRESS, NOBODY, Span, networks_of, span_of
-from sgfast.questions.ends import NamedEnd
-from sgfast.questions.nodes import OUTSIDE, Nodes, Piece
-from sgfast.questions.question import Question, Scene
+from sgfast.reaching.ends import NamedEnd
+from sgfast.reaching.nodes import OUTSIDE, Nodes, Piece
+from sgfast.reaching.question import Question, Scene
 
 #: The node of a network that has none.
 _NO_NODE = -1

@@ -32,7 +32,7 @@ from sgfast.policy.model import (
     Vpc,
 )
 from sgfast.policy.rule_text import rule_text
-from sgfast.questions.explaining import CLIENT_PORT, Explained, SideExplained, explain
+from sgfast.reaching.explaining import CLIENT_PORT, Explained, SideExplained, explain
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import matches, winning_rule

@@ -19,12 +19,12 @@ from sgfast.algebra.services import Mask
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.policy.ranges import Ranges, union
-from sgfast.questions.ends import ANY, NamedEnd
-from sgfast.questions.names import ORDER, NodeNames, Part, Region, in_order
-from sgfast.questions.nodes import FOREIGN, OUTSIDE, Numbers
-from sgfast.questions.question import Question, Scene
-from sgfast.questions.relation import EMPTY
-from sgfast.questions.services import named_service, services_text
+from sgfast.reaching.ends import ANY, NamedEnd
+from sgfast.reaching.names import ORDER, NodeNames, Part, Region, in_order
+from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
+from sgfast.reaching.question import Question, Scene
+from sgfast.reaching.relation import EMPTY
+from sgfast.reaching.services import named_service, services_text
 
 Key = tuple[int, Region, int, Region, int]
 """Senders and receivers, each as a set of numbered nodes of instances and as a region, and a set of services."""

@@ -28,7 +28,7 @@ from sgfast.algebra.addresses import (
 )
 from sgfast.policy.matching import groups_of
 from sgfast.policy.model import Network, Policy
-from sgfast.questions.ends import NamedEnd
+from sgfast.reaching.ends import NamedEnd
 
 #: The context of addresses that no instance owns, and of those that the VPC's openers do not come from.
 OUTSIDE, FOREIGN = -1, -2

@@ -27,10 +27,10 @@ from sgfast.policy.model import (
     Settings,
     Vpc,
 )
-from sgfast.questions.difference import difference
-from sgfast.questions.names import Part
-from sgfast.questions.rows import Row, reach
-from sgfast.questions.services import named_service
+from sgfast.reaching.difference import difference
+from sgfast.reaching.names import Part
+from sgfast.reaching.rows import Row, reach
+from sgfast.reaching.services import named_service
 
 Address = IPv4Address | IPv6Address
 Mask = NDArray[np.bool_]

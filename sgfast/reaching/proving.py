@@ -26,11 +26,11 @@ from sgfast.policy.model import Action, Policy, count_addresses, count_rules
 from sgfast.policy.node_reader import DocumentErrors
 from sgfast.policy.ranges import difference, lowest, union
 from sgfast.policy.yaml_nodes import shown_origin
-from sgfast.questions.contradiction import Opener, first_contradiction
-from sgfast.questions.ends import NamedEnd, named_end
-from sgfast.questions.explaining import Explained, explain_opener, sentence
-from sgfast.questions.question import Views
-from sgfast.questions.services import ServiceSet, named_service
+from sgfast.reaching.contradiction import Opener, first_contradiction
+from sgfast.reaching.ends import NamedEnd, named_end
+from sgfast.reaching.explaining import Explained, explain_opener, sentence
+from sgfast.reaching.question import Views
+from sgfast.reaching.services import ServiceSet, named_service
 from sgfast.spelling import Suggestions
 
 #: The most steps that looking up the names of a file may take, and proving all of it (SPEC 11.7). At the limit it is

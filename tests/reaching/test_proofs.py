@@ -17,9 +17,9 @@ from sgfast.errors import PolicyError
 from sgfast.expectations.texts import failure_text
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
-from sgfast.questions import proving, relation
-from sgfast.questions.explaining import CLIENT_PORT, Explained
-from sgfast.questions.proving import Expectations, Outcome, Seen
+from sgfast.reaching import proving, relation
+from sgfast.reaching.explaining import CLIENT_PORT, Explained
+from sgfast.reaching.proving import Expectations, Outcome, Seen
 
 
 def judged(policy: Policy, found: Explained) -> str:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sgfast import load_policy, parse_policy
 from sgfast.errors import SgfastError, TooMuch
 from sgfast.policy.model import Policy
-from sgfast.questions import relation
-from sgfast.questions.ends import named_end
-from sgfast.questions.names import Part
-from sgfast.questions.rows import reach
-from sgfast.questions.services import named_service
+from sgfast.reaching import relation
+from sgfast.reaching.ends import named_end
+from sgfast.reaching.names import Part
+from sgfast.reaching.rows import reach
+from sgfast.reaching.services import named_service
 from sgfast.report.answers.reach import JsonReach
 from sgfast.report.reach import part_text
 

@@ -19,10 +19,10 @@ from sgfast import Engine, parse_policy
 from sgfast.errors import AmbiguousAddress, SgfastError, TooMuch
 from sgfast.policy.matching import End
 from sgfast.policy.model import Policy
-from sgfast.questions import relation
-from sgfast.questions.contradiction import Opener, first_contradiction
-from sgfast.questions.ends import ANY, named_end
-from sgfast.questions.services import SingleService, named_service
+from sgfast.reaching import relation
+from sgfast.reaching.contradiction import Opener, first_contradiction
+from sgfast.reaching.ends import ANY, named_end
+from sgfast.reaching.services import SingleService, named_service
 
 
 def name_of(end: End) -> str | None:

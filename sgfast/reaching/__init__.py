@@ -1,0 +1,48 @@
+"""Questions about a policy that need no traffic: about one packet, or about all that open connections (SPEC 12).
+
+    source, database = named_end(policy, "web"), named_end(policy, "db-1")
+    first_contradiction(policy, source, database, named_service("tcp/5432"), "allow")   None: all of them are allowed
+
+    explaining     why one packet is allowed or denied
+    proving        whether a policy does what an expectations file means
+    services       services as users write them
+    ends           instances, groups and addresses as users name them
+    nodes          addresses that nothing distinguishes
+    relation       the services that rules allow from node to node
+    question       all nodes and relations for a question
+    contradiction  one packet that gets another verdict than expected
+    names          sets of nodes as groups, instances and networks
+    rows           who may open what to whom, in few rows
+    difference     what one policy allows and another one does not
+"""
+
+from typing import TYPE_CHECKING
+
+from sgfast.lazy import on_demand
+
+if TYPE_CHECKING:
+    from sgfast.reaching.contradiction import Opener as Opener
+    from sgfast.reaching.contradiction import first_contradiction as first_contradiction
+    from sgfast.reaching.difference import Difference as Difference
+    from sgfast.reaching.difference import difference as difference
+    from sgfast.reaching.ends import ANY as ANY
+    from sgfast.reaching.ends import NamedEnd as NamedEnd
+    from sgfast.reaching.ends import named_end as named_end
+    from sgfast.reaching.names import Part as Part
+    from sgfast.reaching.rows import Reach as Reach
+    from sgfast.reaching.rows import Row as Row
+    from sgfast.reaching.rows import reach as reach
+    from sgfast.reaching.services import named_service as named_service
+
+# Programs import these from the package (SPEC 12).
+__getattr__ = on_demand(
+    __name__,
+    {
+        "sgfast.reaching.contradiction": ("Opener", "first_contradiction"),
+        "sgfast.reaching.difference": ("Difference", "difference"),
+        "sgfast.reaching.ends": ("ANY", "NamedEnd", "named_end"),
+        "sgfast.reaching.names": ("Part",),
+        "sgfast.reaching.rows": ("Reach", "Row", "reach"),
+        "sgfast.reaching.services": ("named_service",),
+    },
+)
