@@ -1,4 +1,4 @@
-"""Which expectation is about a connection that was seen (SPEC 2.14, 10.23)."""
+"""The expectation that is about a connection which was seen (SPEC 2.14, 10.23)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def seen(
         (seen("192.0.2.9", "10.0.0.5", 80), None),                    # not public
         (seen("8.8.8.8", "10.0.0.5", 80), None),                      # public, but an instance's
         (seen("1.1.1.1", "10.0.1.77", 5432, "deny"), "any to db: all"),
-        # What is expected otherwise is told first.
+        # Expectations of the other verdict are reported first.
         (seen("8.8.8.8", "10.0.1.77", 5432, "deny"), "web to db: tcp/5432, icmp/8"),
         (seen("8.8.8.8", "10.0.1.77", 5432, "allow"), "any to db: all"),
         (seen("10.0.0.5", "10.0.1.7", None, "deny", 8), "web to db: tcp/5432, icmp/8"),

@@ -99,7 +99,7 @@ def test_rule_that_matches_by_another_instances_prefix_says_which_one() -> None:
 
 
 def failing_fields(reference: ReferenceEngine, rule: Rule, side: Side, opener: Opener) -> int:
-    """How many fields of a rule do not match according to the reference model, which checks each field with the others
+    """Count the fields of a rule that do not match according to the reference model, which checks each field with the others
     left open.
     """
     whole = Rule("", rule.direction, opener.version)  # type: ignore[arg-type]
@@ -324,7 +324,7 @@ def test_an_address_of_a_vpc_that_is_not_peered_is_external_and_the_answer_names
     assert "to 10.0.1.1 (no instance in VPC red; b's in VPC blue, which is not peered) is allowed" in repr(found)
     back = explain(policy, "10.0.1.1", "a", "tcp", port=80, vpc=vpc)
     assert (back.source.instance, back.reason) == (None, "no-rule") and "it is b's" in back.choices[-1]
-    # What red sees is what red and its peers have, and no others.
+    # red sees the groups of itself and of its peers, and no others.
     assert explain(policy, "c", "10.0.0.1", "tcp", port=80).destination.instance is not None
     assert explain(policy, "d", "192.0.2.1", "tcp", port=80, vpc=vpc).choices == ()
 
