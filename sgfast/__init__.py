@@ -29,7 +29,7 @@ Each name is imported when it is first used.
 - ``load``: makes a policy of whatever there is.
 - ``load_policy``, ``parse_policy``: the same, but for a path only and for a text only.
 - ``policy_from_boto3``: the policy of an account of AWS.
-- ``Policy``: what these return. It has the questions above as methods.
+- ``Policy``: what these return. It has the questions as methods.
 - ``SecurityGroup``, ``Rule``, ``GroupPeer``, ``AddressGroupPeer``, ``AddressGroup``, ``Instance``: what a policy holds.
 - ``replay``, ``diff``, ``export``: the methods as functions. They take whatever ``load`` takes.
 - ``suggest``: the fewest rules that captured traffic needs.

@@ -37,6 +37,8 @@ class AddRule:
 
 @dataclass(frozen=True, slots=True)
 class RemoveRule:
+    """Remove the rule with this id from the group."""
+
     group: str
     rule: str
 
@@ -52,12 +54,16 @@ class ModifyRule:
 
 @dataclass(frozen=True, slots=True)
 class AddMember:
+    """Put an instance into one more group."""
+
     group: str
     instance: str
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveMember:
+    """Take an instance out of a group."""
+
     group: str
     instance: str
 
@@ -71,47 +77,61 @@ class AddInstance:
 
 @dataclass(frozen=True, slots=True)
 class RemoveInstance:
+    """Remove an instance, with its memberships and addresses."""
+
     instance: str
 
 
 @dataclass(frozen=True, slots=True)
 class AddAddress:
+    """Give an instance another address or prefix."""
+
     instance: str
     address: Network
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveAddress:
+    """Take an address or prefix from an instance."""
+
     instance: str
     address: Network
 
 
 @dataclass(frozen=True, slots=True)
 class AddGroup:
+    """Add a security group with its rules."""
+
     group: SecurityGroup
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveGroup:
-    """Rejected while an instance is in the group or a rule of another group names it."""
+    """Remove a group. Rejected while an instance is in it, or a rule of another group names it."""
 
     group: str
 
 
 @dataclass(frozen=True, slots=True)
 class AddPeering:
+    """Peer two VPCs, so that their instances reach each other."""
+
     vpc_a: str
     vpc_b: str
 
 
 @dataclass(frozen=True, slots=True)
 class RemovePeering:
+    """End the peering of two VPCs."""
+
     vpc_a: str
     vpc_b: str
 
 
 @dataclass(frozen=True, slots=True)
 class SetAddressGroup:
+    """Replace the addresses of an address group."""
+
     name: str
     addresses: tuple[Network, ...]
 

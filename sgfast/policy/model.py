@@ -132,6 +132,8 @@ def new_rules(before: Policy | None, group: SecurityGroup) -> Sequence[Rule]:
 
 @dataclass(frozen=True, slots=True)
 class AddressGroup:
+    """A named list of addresses and networks that rules can have as peer."""
+
     name: str
     addresses: tuple[Network, ...] = ()
     id: str = ""

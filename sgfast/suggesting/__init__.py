@@ -77,6 +77,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion(Shown):
+    """A policy that allows the connections in captures, with the reason for each of its rules."""
+
     policy: Policy
     #: The policy as YAML, with comments.
     text: str
