@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -12,6 +13,30 @@ from pathlib import Path
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- imports: begin -->", "<!-- imports: end -->"
+PICTURE = ROOT / "docs/pictures/imports.svg"
+
+#: The boxes of the picture of imports, as docs/pictures/draw.py reads them: the words are the parts in a box. ``core``
+#: stands for all parts of the data plane.
+BOXES = """
+0 0 1.3 tests | Tests of policies | testing pytest_plugin
+0 1.3 1.9 library | import sgfast | sgfast
+0 3.2 1.9 commands | Commands | cli __main__
+1 1.3 3.8 api | Policy and its questions | api
+2 0 4.2 expectations | Expectations and their output | expectations
+3 0 4.2 report | Text, JSON, HTML, files of rows | report
+4 0 0.9 logs | Flow logs | flow_logs
+4 0.9 3.3 traffic | Questions about traffic | replaying comparing suggesting checking
+5 1.3 1 reaching | Without traffic | reaching
+5 2.3 1 rows | Rows, state | tables snapshot
+5 3.3 0.9 reference | Oracle | reference
+6 1.3 2 engine | Engine | engine verdicts
+6 4.2 0.9 exporting | Export | exporting
+7 1.3 2 compiler | Policy becomes tables | compiler algebra
+8 0 1.2 input | Captures | capture preprocess
+9 0.6 1.9 core | Data plane | core
+8 2.5 2.6x2 policy | The policy document | policy loading importing
+10 0 5.1 base | For everybody | errors system notebook spelling json_types lazy version
+"""
 
 
 def imported(path: Path) -> set[tuple[str, str]]:
@@ -70,6 +95,30 @@ def table() -> str:
     return "\n".join(["| part | imports |", "|---|---|", *rows])
 
 
+def picture() -> str:
+    """The picture of architecture.md. An arrow that others imply is left out."""
+    boxes = [line.split("|") for line in BOXES.strip().splitlines()]
+    box_of = {part: place.split()[-1] for place, _, parts in boxes for part in parts.split()}
+    row_of = {place.split()[-1]: float(place.split()[0]) for place, *_ in boxes}
+    direct: dict[str, set[str]] = {name: set() for name in row_of}
+    for part, others in arrows().items():
+        box = box_of[part.partition("/")[0]]
+        direct[box] |= {box_of[other.partition("/")[0]] for other in others} - {box}
+    below: dict[str, set[str]] = {}     # all that a box needs, directly or not
+    for box in sorted(direct, key=row_of.__getitem__, reverse=True):
+        assert all(row_of[other] > row_of[box] for other in direct[box]), f"{box} imports what is beside it or above"
+        below[box] = direct[box].union(*(below[other] for other in direct[box]))
+    drawn = [
+        f"{box} > {other}"
+        for box, others in direct.items()
+        for other in sorted(others)
+        if not any(other in below[between] for between in others)
+    ]
+    maker = runpy.run_path(str(ROOT / "docs/pictures/draw.py"))
+    lines = [f"{place}|{title}| {', '.join(parts.split())}" for place, title, parts in boxes]
+    return str(maker["picture"]("Who imports whom in sgfast", "\n".join([*lines, *drawn])))
+
+
 def test_no_module_imports_itself_in_a_circle() -> None:
     try:
         TopologicalSorter(modules()).prepare()
@@ -85,9 +134,10 @@ def test_no_folder_imports_itself_in_a_circle() -> None:
 
 
 def test_architecture_names_every_arrow_between_folders() -> None:
-    """After a change that is meant: ``python tests/.../test_layers.py`` writes the table anew."""
+    """After a change that is meant: ``python tests/.../test_layers.py`` writes table and picture anew."""
     text = ARCHITECTURE.read_text()
     assert text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip() == table()
+    assert PICTURE.read_text() == picture()
 
 
 def test_the_reference_shares_nothing_with_what_it_checks() -> None:
@@ -112,4 +162,5 @@ if __name__ == "__main__":
     text = ARCHITECTURE.read_text()
     head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
     ARCHITECTURE.write_text(f"{head}\n{table()}\n{tail}")
+    PICTURE.write_text(picture())
     sys.exit(0)

@@ -126,6 +126,19 @@ def test_the_terminal_in_the_picture_says_what_sgfast_says(monkeypatch: pytest.M
     assert maker["terminal"]() == (ROOT / "docs/pictures/terminal.svg").read_text(), "run docs/pictures/make.py"
 
 
+def test_the_drawings_are_those_of_their_texts() -> None:
+    maker = runpy.run_path(str(ROOT / "docs/pictures/draw.py"))
+    for name, (title, text) in maker["PICTURES"].items():
+        drawn = (ROOT / f"docs/pictures/{name}.svg").read_text()
+        assert drawn == maker["picture"](title, text), "run docs/pictures/draw.py"
+
+
+def test_architecture_takes_ten_minutes() -> None:
+    """Without the table of imports, which nobody reads from top to bottom."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    assert len(re.sub(r"<!-- imports: begin.*imports: end -->", "", text, flags=re.S).split()) <= 2000
+
+
 def test_readme_takes_three_minutes() -> None:
     assert len(README.read_text().splitlines()) <= 250
     pictures = list((ROOT / "docs/pictures").glob("*.[ps][nv]g"))
