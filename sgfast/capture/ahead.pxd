@@ -64,7 +64,7 @@ cdef class WindowsAhead:
     # Windows that a thread has not read in time. It may still write to them.
     cdef Window* late[MOST_LATE]
     cdef int late_count
-    cdef readonly bint is_late      # so is the window that was to be taken: read it again
+    cdef readonly bint is_late      # the window that was to be taken is late: read it again
     # The records found in the window that was taken last. `batch` is None if there are none. `found` is valid until the
     # next call of `ask`.
     cdef FrameBatch batch

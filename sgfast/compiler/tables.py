@@ -68,7 +68,7 @@ class RuleTables:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """A table, and what a table with few other rules can be made from. Rules are in order of precedence."""
+    """A table, and the data from which one with a few other rules can be made. Rules are in order of precedence."""
 
     table: RuleArrays
     order: Sequence[int]
@@ -89,7 +89,7 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """The last tables, and what they were made for."""
+    """The last tables, and the groups and profiles for which they were made."""
 
     groups: tuple[SecurityGroup, ...]
     #: Each profile, and whether any instance had it then.

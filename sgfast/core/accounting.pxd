@@ -12,7 +12,7 @@ cdef class AccountingPlane(DataPlane):
     cdef Table* table(self, int number) noexcept nogil
     cdef bint finish_some(self, Py_ssize_t most) except -1
     cdef object list_places(self)
-    # The same as the properties, for who holds the lock and has drained.
+    # The same as the properties, for callers that hold the lock and have drained the workers.
     cdef dict tallies_now(self)
     cdef object rule_counts_now(self)
     cdef dict counters_now(self)

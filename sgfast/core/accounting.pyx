@@ -275,9 +275,9 @@ cdef class AccountingPlane(DataPlane):
 
     @property
     def tallies(self):
-        """The tallies by name of TALLY_NAMES, each ``(rows, lost)``: rows of TALLY_DTYPE, and the count of what has
-        no row for lack of memory. ``instance`` is the one whose filter judged: of ``began`` the responder if that is
-        an instance, else the initiator. ``tallies/tally.pxd`` says what each counts.
+        """The tallies by name of TALLY_NAMES, each ``(rows, lost)``: rows of TALLY_DTYPE, and how many packets and
+        connections have no row for lack of memory. ``instance`` is the one whose filter judged; in ``began``, the
+        responder if that is an instance, else the initiator. ``tallies/tally.pxd`` says what each counts.
         """
         self.lock_drained()
         try:

@@ -45,7 +45,7 @@ from sgfast.policy.yaml_nodes import at_line, line_of, show
 
 _NO_QUOTAS = Quotas(MAX_QUOTA, MAX_QUOTA)
 
-#: The sections that define what a document refers to by its name.
+#: The sections that define the things to which a document refers by name.
 _SECTIONS: dict[Kind, str] = {"VPC": "vpcs", "security group": "security_groups"}
 
 #: The most warnings of one kind that are listed one by one.
@@ -56,7 +56,7 @@ _LISTED_NAMES = 5
 #: have the line of their group.
 Lines = dict[tuple[str, str], int]
 
-#: The thing that each value belongs to, which no two things may share, and the line of the value.
+#: Values that no two things may share: for each, the thing that has it, and the line of the value.
 _Owners = dict[Any, tuple[str, int]]
 
 

@@ -53,7 +53,7 @@ class Outcome:
     counterexample: Explained | None
     #: Whether a filter judges at least one of the packets that the expectation is about.
     is_about_something: bool
-    #: Its sources and destinations that are nobody.
+    #: Its sources and destinations that stand for no instance and no address.
     nobody: tuple[Word, ...]
     #: Sentences about addresses that belong to instances of VPCs that are not peered (SPEC 12.1).
     elsewhere: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Outcome:
 
     @property
     def gaps(self) -> list[str]:
-        """Whom the expectation says nothing about."""
+        """Warnings about the parts of the expectation about which nothing is proved."""
         warnings = [
             f"{word.place}: no instance or address is in {word.text}, so nothing is proved about it"
             for word in self.nobody

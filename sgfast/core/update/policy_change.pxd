@@ -95,8 +95,8 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
             # A connection that had expired before was not removed, even if it is still in the table.
             clear_side(t, slot, e, side, SIDE_REMOVED if side_connected(e, side, cut.now) else SIDE_TIMEOUT)
             continue
-        # The clock stays where it is, so a packet may still come before the time of the change. What ends in between
-        # is cut as well, but does not count.
+        # The clock stays where it is, so a packet may still come before the time of the change. A connection that ends
+        # in between is cut as well, but does not count.
         if not side_connected(e, side, cut.clock) or e.flags[side] & SIDE_DISCONNECTED:
             continue
         inbound = ((e.flags[side] & FROM_HIGH) != 0) != side

@@ -1,4 +1,4 @@
-"""Partitions frames into blocks of records by shard: the reading half of a clustered replay. ``records.pyx`` is the
+"""Partition frames into blocks of records by shard: the reading half of a clustered replay. ``records.pyx`` is the
 judging half.
 
 A shard gets all packets between the same two addresses. That is coarser than a connection, so ICMP errors go with the
