@@ -17,7 +17,7 @@ from sgfast.core.base.file_reads cimport FileReads, Read
 from sgfast.core.base.frames cimport BatchPool, FrameBatch, Preparation
 
 cdef enum:
-    # Bytes. The window, its frames and what is prepared of them fit in the second-level cache of common machines.
+    # Bytes. The window, its frames and their preparation fit in the second-level cache of common machines.
     WINDOW = 256 * 1024
     # Bytes before a window, for a record that begins in the window before it. Linux hands out packets of 64 KiB, and
     # headers come on top.

@@ -1,4 +1,4 @@
-"""The bytes that compressed data becomes, as a stream. A thread decompresses ahead of whoever reads it.
+"""Decompress data as a stream. A thread decompresses ahead of the reader.
 
     file --chunks--> decompressor, in its thread --pieces--> readinto
 

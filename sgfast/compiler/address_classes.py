@@ -97,8 +97,8 @@ class _Family:
     prefixes: _Prefixes
     number: NDArray[np.int32]
     owner: NDArray[np.int32]
-    #: The address number of the background, which is outside all prefixes, and then of each prefix. This and what
-    #: follows has the background first.
+    #: The address number of the background, which is outside all prefixes, and then of each prefix. This field
+    #: and those after it have the background first.
     address: Indices
     trie: CidrTrie
     #: The owner of the addresses there, and the innermost named prefix.
@@ -380,8 +380,8 @@ def _in_order(classes: Indices, places: Indices) -> _InOrder:
 
 
 def _within(classes: Indices, places: Indices, first: Indices, last: Indices) -> Indices:
-    """The classes whose places lie in any of these ranges, ``last`` excluded. ``places`` are in order. The work is that
-    of the ranges and of what is found, not that of all classes.
+    """The classes whose places lie in any of these ranges, ``last`` excluded. ``places`` are in order. The work grows
+    with the ranges and the classes found, not with all classes.
     """
     if len(first) == 1:     # as for most rules
         only = slice(*places.searchsorted((first[0], last[0])).tolist())

@@ -1,5 +1,5 @@
-# Reads out what was judged, for reports. The data plane judges (dataplane.pxd), and its planes and tables count. Here
-# the counts are read under the data plane's lock, and those of several planes are merged (accounting.pyx).
+# Reads out the results of judging, for reports. The data plane judges (dataplane.pxd), and its planes and tables count.
+# Here the counts are read under the data plane's lock, and those of several planes are merged (accounting.pyx).
 
 from sgfast.core.conntrack.table cimport Table
 from sgfast.core.dataplane cimport DataPlane

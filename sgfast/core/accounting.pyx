@@ -154,7 +154,7 @@ cdef class AccountingPlane(DataPlane):
         """Report the tuples still in the table, at the end of a replay. They stay in the table.
 
         Call it until it returns True. Each call reports about ``most`` tuples, so that the rows of all of them
-        need not be in memory together. What other threads judge between calls may not be reported.
+        need not be in memory together. Packets that other threads judge between calls may not be reported.
         """
         with self.finishing:
             return self.finish_some(most)

@@ -160,8 +160,7 @@ class DocumentReader:
     # Settings
 
     def _settings(self, node: Node | None) -> tuple[Profile, Settings]:
-        """The profile and the settings: what the document writes, with the profile's defaults for the rest (SPEC 6.7).
-        """
+        """The profile, and the settings: those in the document, and the profile's defaults for the rest (SPEC 6.7)."""
         if node is None:
             return OTC, OTC.settings
         written = SETTINGS.read(self._reader, node, "settings").read_all(*SETTINGS.known)

@@ -30,7 +30,7 @@ PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 class FieldKind:
     """A kind of field. One that has only a schema is read by code that knows more of the document.
 
-    ``wanted``: what messages ask for. ``item``: the kind of a list's items.
+    ``wanted``: a valid value as messages describe it. ``item``: the kind of a list's items.
     """
 
     def __init__(self, schema: Schema, wanted: str = "", item: FieldKind | None = None) -> None:
@@ -47,7 +47,7 @@ class FieldKind:
 
 
 class Scalar(FieldKind):
-    """A value of one of these Python types for which ``fits`` is true. ``made``: what programs have to make."""
+    """A value of one of these Python types for which ``fits`` is true. ``made``: ``wanted`` for programs."""
 
     def __init__(
         self, schema: Schema, wanted: str, types: Collection[type], fits: Callable[[Any], object], made: str = ""

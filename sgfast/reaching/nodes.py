@@ -193,7 +193,7 @@ class Ground:
         self.named = NamedNetworks([account.policy for account in accounts], family, more)
 
     def senders(self, vpc: str, end: NamedEnd) -> Nodes:
-        """Senders of connections from a VPC: its own instances, and what no instance owns."""
+        """Senders of connections from a VPC: its own instances, and addresses that no instance owns."""
         return self._nodes(vpc, end, [self._owned(account, vpc, account.in_no_group) for account in self.accounts], vpc)
 
     def receivers(self, vpc: str, end: NamedEnd) -> Nodes:

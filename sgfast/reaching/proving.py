@@ -217,8 +217,8 @@ class Expectations:
 
     def _steps(self, meant: _Meant) -> int:
         """An estimate of the work of one proof in one VPC. Each pair of ends is queried twice, and each question
-        looks at all that the policy and the ends name. What is named apart is also compared with the other end, which
-        takes longest.
+        looks at all that the policy and the ends name. Each network of an end is also compared with the other end,
+        which takes longest.
         """
         ends = (*meant.sources, *meant.destinations)
         named = sum(50 * len(end.networks) + len(end.instances) for end in ends)
@@ -246,7 +246,7 @@ class Expectations:
         return None
 
     def _judged(self, opener: Opener, wanted: Action) -> Explained:
-        # A fresh engine, because a connection that it remembers could decide. What is compiled is reused.
+        # A fresh engine, because a connection that it remembers could decide. Compiled tables are reused.
         vpc = opener.vpc
         if vpc is None:
             assert opener.source.instance is not None

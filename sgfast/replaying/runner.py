@@ -41,4 +41,4 @@ class Runner(Protocol):
         """
 
     def fill(self, result: ReplayResult) -> None:
-        """Add what was found to a result that already has its policy, options and changes."""
+        """Add the findings to a result that already has its policy, options and changes."""
