@@ -85,7 +85,7 @@ cut > ended : deadline
 5 0 1.45 replay | replay | captures: what would break?
 6 0 1.45 suggest | suggest | captures: what do they need?
 7 0 1.45 flowlog | flowlog | flow logs: do they agree?
-8 0 1.45 export | export | what is the cloud told?
+8 0 1.45 export | export | how does it come into force?
 0 1.5 1.15 explaining | reaching | Explained
 1 1.5 1.15 rows | reaching | Reach
 2 1.5 1.15 proving | reaching | Proof

@@ -7,7 +7,7 @@ from sgfast.policy.fields import CHANGES, EXPECTATIONS, INSTANCE, POLICY, RULE, 
 
 _DEFINITIONS = {"security_group": SECURITY_GROUP.schema, "rule": RULE.schema, "instance": INSTANCE.schema}
 
-#: The schemas of what sgfast reads, by name.
+#: The schemas of the documents that sgfast reads, by name.
 WRITTEN: dict[str, Schema] = {
     name: document(name, about, root.schema, definitions)
     for name, about, root, definitions in (
