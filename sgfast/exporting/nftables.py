@@ -19,7 +19,7 @@ from zlib import crc32
 from sgfast.algebra.addresses import ADDRESS, addresses_of
 from sgfast.errors import ExportError
 from sgfast.exporting.address_sets import MAX_RANGES, views
-from sgfast.exporting.nft_table import TABLE, Chain, Elements, Table, difference
+from sgfast.exporting.nft_table import TABLE, Chain, Elements, NftTable, difference
 from sgfast.policy.matching import precedence
 from sgfast.policy.model import (
     AH,
@@ -252,7 +252,7 @@ def _check_timeouts(policy: Policy) -> None:
 class _Writer:
     policy: Policy
     interfaces: Interfaces
-    table: Table = field(default_factory=Table)
+    table: NftTable = field(default_factory=NftTable)
     #: The chains of rules of each VPC, group and way: priority, whether it allows, and name.
     rules: dict[tuple[str, str, str], list[tuple[int, bool, str]]] = field(default_factory=dict)
     #: The number of ranges in the sets so far.

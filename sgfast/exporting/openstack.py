@@ -21,7 +21,7 @@ from sgfast.exporting.calls import (
     single_address,
     words,
 )
-from sgfast.exporting.changes import Changes, Membership, changes
+from sgfast.exporting.delta import Membership, PolicyDelta, policy_delta
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
 from sgfast.policy.model import (
@@ -139,15 +139,15 @@ def export(
 ) -> Calls:
     """The calls that lead from ``old`` to ``new``. Raises ExportError if the cloud cannot have it exactly so."""
     target = OPENSTACK if cloud == "openstack" else OTC_V3 if form == "json" else OTC
-    found = openstack_changes(old, new, target)
+    found = openstack_delta(old, new, target)
     if problems := [*_of_rules_taken(found)]:
         raise ExportError(shown_origin(new.origin), *problems)
     return _Project(found, target).calls()
 
 
-def openstack_changes(old: Policy | None, new: Policy, target: Target) -> Changes:
-    """The changes, in rules that the target has."""
-    found = changes(None if old is None else expressible(old, target), expressible(new, target))
+def openstack_delta(old: Policy | None, new: Policy, target: Target) -> PolicyDelta:
+    """Find the delta, in rules that the target has."""
+    found = policy_delta(None if old is None else expressible(old, target), expressible(new, target))
     origin = shown_origin(new.origin)
     if any(group.name == DEFAULT_GROUP for group in found.groups):
         raise ExportError(
@@ -166,13 +166,13 @@ def provider_id(thing: Any) -> str:
     return first_id(_UUID, thing.id, thing.name)
 
 
-def _of_instances(found: Changes) -> Iterator[str]:
+def _of_instances(found: PolicyDelta) -> Iterator[str]:
     for each in found.members:
         if not provider_id(each.instance) and single_address(each.instance) is None:
             yield f"instance {each.instance.name!r}: has neither the id of a port nor a single address; give it its id"
 
 
-def _of_rules_taken(found: Changes) -> Iterator[str]:
+def _of_rules_taken(found: PolicyDelta) -> Iterator[str]:
     for each in found.rules_taken:
         if not rule_id(each.rule):
             yield (
@@ -193,7 +193,7 @@ def protocol(rule: Rule, is_otc: bool) -> str:
 
 
 class _Project:
-    def __init__(self, found: Changes, target: Target) -> None:
+    def __init__(self, found: PolicyDelta, target: Target) -> None:
         self._changes = found
         self._target = target
         self._place = _OTC_V3 if target is OTC_V3 else _V2
