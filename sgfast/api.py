@@ -24,7 +24,7 @@ from sgfast.policy.model import Action, Instance
 # Modules are imported when a question needs them: all of them take half a second.
 if TYPE_CHECKING:
     from sgfast.checking import Checked, Finding
-    from sgfast.comparing import Change, ChangedGroup, DiffResult
+    from sgfast.comparing import ChangedGroup, DiffResult, NewVerdict
     from sgfast.engine import Midstream, Mode
     from sgfast.exporting.terraform import Provider
     from sgfast.exporting.texts import Target
@@ -141,10 +141,10 @@ class PolicyDiff(Shown):
                 raise AttributeError(f"a PolicyDiff has no {name!r} because there were no captures")
             return getattr(self.traffic, name)
 
-    def _changed(self, change: Change) -> list[ChangedGroup]:
+    def _changed(self, verdict: NewVerdict) -> list[ChangedGroup]:
         if self.traffic is None:
-            raise ArgumentError(f"{change} connections are those of captures: give some, or see opened and closed")
-        return self.traffic.of(change)
+            raise ArgumentError(f"{verdict} connections are those of captures: give some, or see opened and closed")
+        return self.traffic.of(verdict)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ExportPart:
     """One text of an export, and where it goes."""
 
     path: str
@@ -59,35 +59,35 @@ class Export:
     instances: tuple[str, ...]
     interfaces: tuple[str, ...]
 
-    def parts(self, output: str, *, is_change: bool, connections: str | None = None) -> list[Part]:
+    def parts(self, output: str, *, is_change: bool, connections: str | None = None) -> list[ExportPart]:
         """The texts. Only those for nftables may go to a directory, in which they are named after the instances.
 
         ``is_change``: there is an old policy. ``connections``: the file that lists them, if they are asked about.
         """
         if self.target != "nftables":
-            return [Part(output)]
+            return [ExportPart(output)]
         hosts: list[tuple[str, Devices]] = [(word, ((word, None),)) for word in self.instances]
         if self.interfaces:
             split = (each.partition("=") for each in self.interfaces)
             hosts = [("host", tuple((word, device) for word, _, device in split))]
         if connections is not None:
-            return [Part(output, hosts[0][1], connections=connections)]
+            return [ExportPart(output, hosts[0][1], connections=connections)]
         if output == "-" or not os.path.isdir(output):
             if len(hosts) > 1:
                 raise click.UsageError(
                     "several --instance: each one gets a file of its own in a directory; name one that is there with -o"
                 )
-            return [Part(output, hosts[0][1], is_change)]
+            return [ExportPart(output, hosts[0][1], is_change)]
         for name, _ in hosts:
             if not _FILE_NAME.fullmatch(name):
                 raise click.UsageError(f"--instance {name!r}: no file can be called so; write the instance's name")
         endings = (("nft", False), ("change.nft", True)) if is_change else (("nft", False),)
         return [
-            Part(os.path.join(output, f"{name}.{ending}"), devices, changes, is_optional=changes)
+            ExportPart(os.path.join(output, f"{name}.{ending}"), devices, changes, is_optional=changes)
             for name, devices in hosts for ending, changes in endings
         ]  # fmt: skip
 
-    def write(self, parts: Sequence[Part], files: Sequence[Output], old: Policy | None, new: Policy) -> None:
+    def write(self, parts: Sequence[ExportPart], files: Sequence[Output], old: Policy | None, new: Policy) -> None:
         """Complete the files of the parts. Regular files appear together.
 
         An error that has several causes is printed cause by cause, and ends the command.
@@ -104,13 +104,13 @@ class Export:
             written.append(file)
         publish(written)
 
-    def text(self, part: Part, old: Policy | None, new: Policy) -> str:
+    def text(self, part: ExportPart, old: Policy | None, new: Policy) -> str:
         """One of the texts. Errors are as in ``write``."""
         from sgfast.exporting.texts import devices_of
 
         return self._text(part, devices_of(old, new, part.devices), old, new)
 
-    def _text(self, part: Part, devices: Mapping[str, str | None], old: Policy | None, new: Policy) -> str:
+    def _text(self, part: ExportPart, devices: Mapping[str, str | None], old: Policy | None, new: Policy) -> str:
         from sgfast.errors import ExportError
         from sgfast.exporting.texts import cloud_text, connections_text, filter_text
 

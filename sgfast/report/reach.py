@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sgfast.reaching.names import Part
 from sgfast.reaching.rows import Reach, Row
 from sgfast.report.amounts import plural
-from sgfast.report.document import Block, Document, Item, Items, Paragraph, Section, Table
+from sgfast.report.document import Block, Document, Item, Items, Paragraph, Section, TableBlock
 from sgfast.system.names import printable
 
 #: Maximum number of names in a cell before "and N more". JSON has all of them.
@@ -22,7 +22,7 @@ def reach_document(found: Reach, top: int) -> Document:
     if not found.rows:
         return [Section(f"Nobody may open a connection {asked}", ending)]
     heading = f"Who may open connections {asked}: {plural(len(found.rows), 'row')}"
-    table = Table(("from", "to", "services"), [reach_cells(row) for row in found.rows[:top]], 0, is_wrapped=True)
+    table = TableBlock(("from", "to", "services"), [reach_cells(row) for row in found.rows[:top]], 0, is_wrapped=True)
     if len(found.rows) <= top:
         return [Section(heading), Section("", [table, *ending], goes_on=True)]
     more = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from sgfast.comparing import Change, DiffResult
+from sgfast.comparing import DiffResult, NewVerdict
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.engine import PENDING, VERDICTS, Midstream, Mode
 from sgfast.json_types import Absent, Answer, Schema, at, one_of
@@ -27,7 +27,7 @@ from sgfast.report.answers.traffic import (
 )
 from sgfast.report.answers.values import Count, File, Number, ProviderId, Seconds, Time
 from sgfast.report.diff import blocking, blocking_verdict, passing_of, rule_words
-from sgfast.report.rollup import By, Row
+from sgfast.report.rollup import By, RollupRow
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
 from sgfast.report.why import Reasons
 
@@ -204,8 +204,8 @@ def capture_diff(result: DiffResult, by: By = "group", top: int | None = None) -
     """Return the fields of the JSON object that are about captures."""
     pairs = sorted(result.verdicts.items())
     changed = {
-        change.replace("-", "_"): _changed(result, change, rollup, by, top or MOST_ROWS)
-        for change, rollup in changed_rollups(result).items()
+        verdict.replace("-", "_"): _changed(result, verdict, rollup, by, top or MOST_ROWS)
+        for verdict, rollup in changed_rollups(result).items()
     }
     return JsonCaptureDiff.of(
         result, by=by, **changed,
@@ -214,20 +214,20 @@ def capture_diff(result: DiffResult, by: By = "group", top: int | None = None) -
     )  # fmt: skip
 
 
-def _changed(result: DiffResult, change: Change, rollup: ChangedRollup, by: By, most: int) -> dict[str, Any]:
-    folded, reasons = rollup.fold(change, by=by, most=most, fitting=False), Reasons(blocking(result, change))
-    rows = [_row(result, change, row, reasons) for row in folded.rows]
-    return JsonChanged.of(result.total(change), rows=rows, not_listed=folded)
+def _changed(result: DiffResult, verdict: NewVerdict, rollup: ChangedRollup, by: By, most: int) -> dict[str, Any]:
+    folded, reasons = rollup.fold(verdict, by=by, most=most, fitting=False), Reasons(blocking(result, verdict))
+    rows = [_row(result, verdict, row, reasons) for row in folded.rows]
+    return JsonChanged.of(result.total(verdict), rows=rows, not_listed=folded)
 
 
-def _row(result: DiffResult, change: Change, row: Row, reasons: Reasons) -> dict[str, Any]:
+def _row(result: DiffResult, verdict: NewVerdict, row: RollupRow, reasons: Reasons) -> dict[str, Any]:
     ends = [
         JsonChangedEnd.of(end, ends=number, id=_instance_id(result, end.text) if end.kind == "instance" else None)
         for end, number in ((row.source, row.sources), (row.destination, row.destinations))
     ]
     blocked = JsonJudgement.of(row, verdict=blocking_verdict(row))
     passed = JsonJudgement.of(passing_of(row), reason=None)
-    old, new = (passed, blocked) if change == "newly-denied" else (blocked, passed)
+    old, new = (passed, blocked) if verdict == "newly-denied" else (blocked, passed)
     return JsonChangedRow.of(row, from_=ends[0], to=ends[1], old=old, new=new, nearest=nearest(row, reasons))
 
 

@@ -22,11 +22,11 @@ from sgfast.report.answers.traffic import (
     nearest,
 )
 from sgfast.report.answers.values import Byte, Count, Number, Port, Protocol, Seconds, Text, Time
-from sgfast.report.rollup import By, Part, Rollup
+from sgfast.report.rollup import By, Rollup, TrafficPart
 from sgfast.report.why import Reasons
 
 #: The fields of the summary, and the parts that they list.
-LISTS: tuple[tuple[str, Part], ...] = (
+LISTS: tuple[tuple[str, TrafficPart], ...] = (
     ("would_break", "would-break"), ("denied", "denied"), ("unanswered", "unanswered"), ("allowed", "allowed"),
 )  # fmt: skip
 _VERDICTS = [*VERDICTS[:PENDING]]

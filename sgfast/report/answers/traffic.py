@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from sgfast.json_types import Answer, at
 from sgfast.report.answers.values import Byte, Count, File, Number, Port, Protocol, Time
-from sgfast.report.rollup import Row
+from sgfast.report.rollup import RollupRow
 from sgfast.report.rollup.ends import EndKind
 from sgfast.report.why import Reasons
 
@@ -91,7 +91,7 @@ class JsonNearest(Answer):
     differs: list[str] = at(itemgetter(1))
 
 
-def nearest(row: Row, reasons: Reasons) -> list[Any]:
+def nearest(row: RollupRow, reasons: Reasons) -> list[Any]:
     """The values of a list of ``JsonNearest``."""
     return [] if row.kind is None else reasons.nearest_rules(row.kind)
 

@@ -25,7 +25,7 @@ from sgfast.replaying.listed_kinds import denied_of, service_of
 from sgfast.report.html.markup import plain
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import Rollup
-from sgfast.report.rollup.ends import Name
+from sgfast.report.rollup.ends import EndName
 from sgfast.report.why import Cause, Reasons, peer_words, port_words, protocol_words
 
 Numbers = NDArray[np.int64]
@@ -136,7 +136,7 @@ def _since(rows: NDArray[Any], name: str, start_ns: int) -> Numbers:
     return np.where(_is_timed(rows), np.maximum(times - start_ns, 0) // 1_000_000, -1)
 
 
-def labels(names: Sequence[Name]) -> list[str]:
+def labels(names: Sequence[EndName]) -> list[str]:
     """The groups' names, each once: they stand in the page's address."""
     labels: dict[str, None] = {}
     for name in names:
@@ -147,7 +147,7 @@ def labels(names: Sequence[Name]) -> list[str]:
     return [*labels]
 
 
-def _titles(policy: Policy, names: Sequence[Name]) -> dict[int, str]:
+def _titles(policy: Policy, names: Sequence[EndName]) -> dict[int, str]:
     told = {n: title_of(policy, name.text) for n, name in enumerate(names) if name.kind == "instance"}
     return {n: plain(title) for n, title in told.items() if title}
 

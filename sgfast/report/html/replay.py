@@ -18,7 +18,7 @@ from sgfast.report.html.columns import largest, sums
 from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.html.matrix import legend, matrix_table
 from sgfast.report.html.page import (
-    Section,
+    PageSection,
     about,
     alert,
     captures_named,
@@ -215,27 +215,27 @@ def _shares(result: ReplayResult) -> Markup:
 # Sections ------------------------------------------------------------------------------------------------------------
 
 
-def _sections(told: _Told, timeline: Timeline | None) -> list[Section]:
+def _sections(told: _Told, timeline: Timeline | None) -> list[PageSection]:
     result, lines = told.result, told.lines
     start_ns = result.first_time_ns or 0
-    found: list[Section] = []
+    found: list[PageSection] = []
     if len(result.kinds.rows):
-        found.append(Section("matrix", "Who to whom", "Who talks to whom", _matrix(told)))
+        found.append(PageSection("matrix", "Who to whom", "Who talks to whom", _matrix(told)))
     if result.engine == "fast" and result.packets:
         found += [section for one in LISTS for section in _answers(told, one)]
     if timeline is not None and timeline.first_ns is not None:
-        found.append(Section("timeline", "Over time", "Over time", _timeline(result, timeline)))
+        found.append(PageSection("timeline", "Over time", "Over time", _timeline(result, timeline)))
     if result.changes or result.changes_left:
-        found.append(Section("changes", "Changes", "Changes", _changes(result, start_ns), len(result.changes)))
+        found.append(PageSection("changes", "Changes", "Changes", _changes(result, start_ns), len(result.changes)))
     hit = sum(1 for hits in result.rules if hits.packets)
     never = len(result.rules) - hit
     used = used_table(result, lines) if hit else none("No rule was hit.")
-    found.append(Section("rules", "Rules hit", "Rules that were hit", used, hit))
+    found.append(PageSection("rules", "Rules hit", "Rules that were hit", used, hit))
     unused = _unused(result, lines) if never else none("Every rule was hit.")
-    found.append(Section("unused", "Never hit", "Rules never hit", unused, never))
+    found.append(PageSection("unused", "Never hit", "Rules never hit", unused, never))
     if result.packets:
-        found.append(Section("verdicts", "Verdicts", "Verdicts and reasons", verdicts_table(result)))
-    found.append(Section("about", "About", "About this replay", _about(result), len(result.warnings) or None))
+        found.append(PageSection("verdicts", "Verdicts", "Verdicts and reasons", verdicts_table(result)))
+    found.append(PageSection("about", "About", "About this replay", _about(result), len(result.warnings) or None))
     return found
 
 
@@ -268,16 +268,16 @@ _NONE = {
 }
 
 
-def _answers(told: _Told, one: List) -> list[Section]:
+def _answers(told: _Told, one: List) -> list[PageSection]:
     """The section of a list, if there is something to say."""
     total = told.answers.total(one)
     notes = _denied_notes(told) if one.key == "denied" else []
     if not total and not notes:
-        return [Section(one.key, *_NAMES[one.key], none(_NONE[one.key]), 0)] if one.key in _NONE else []
+        return [PageSection(one.key, *_NAMES[one.key], none(_NONE[one.key]), 0)] if one.key in _NONE else []
     table = told.answers.table(one) if total else Markup()
     if one.key == "allowed":
         table = tag("details", tag("summary", "The connections"), table)
-    return [Section(one.key, *_NAMES[one.key], joined(intro(_INTROS[one.key]), table, *notes), total)]
+    return [PageSection(one.key, *_NAMES[one.key], joined(intro(_INTROS[one.key]), table, *notes), total)]
 
 
 def _denied_notes(told: _Told) -> list[Markup]:
