@@ -276,8 +276,8 @@ def _standing_for(policy: model.Policy, source: str, destination: str, service: 
     def with_verdict(verdict: Action) -> Explained | None:
         ends = (Word(source, origin),), (Word(destination, origin),)
         opposite: Action = "deny" if verdict == "allow" else "allow"
-        meant = Expectation(*ends, (Word(service, origin),), opposite, "", "", 0, origin)
-        (outcome,) = Expectations(policy, ExpectationsFile(origin, (meant,))).prove().outcomes
+        expectation = Expectation(*ends, (Word(service, origin),), opposite, "", "", 0, origin)
+        (outcome,) = Expectations(policy, ExpectationsFile(origin, (expectation,))).prove().outcomes
         return outcome.counterexample
 
     denied, allowed = with_verdict("deny"), with_verdict("allow")
@@ -317,13 +317,13 @@ def reach(
     from sgfast.reaching.rows import reach as find_rows
 
     policy = load(policy)
-    asked = str(protocol or "all")
+    services = str(protocol or "all")
     if port is not None:
-        asked = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
+        services = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
     sources, destinations = (
         ANY if end is None else named_end(policy, str(end)) for end in (source, destination)
     )
-    return find_rows(policy, sources, destinations, asked, rules=rules)
+    return find_rows(policy, sources, destinations, services, rules=rules)
 
 
 def test(policy: PolicySource, expectations: ExpectationsSource) -> Proof:
@@ -367,12 +367,12 @@ def check(
     policy = load(policy)
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc)
     tables, warnings = compile_for_check(policy, vpc)
-    meant = None
+    expected = None
     if expect is not None:
         from sgfast.policy.expectations import expectations_of
         from sgfast.reaching.proving import Expectations
 
-        meant = Expectations(policy, expectations_of(expect))
+        expected = Expectations(policy, expectations_of(expect))
     traffic = uses = None
     if captures:
         from sgfast.checking.usage import Uses
@@ -383,8 +383,8 @@ def check(
         traffic = run_replay(policy, captures, options, Sinks(packets=(uses.openers,), flows=(uses,)), progress)
         warnings += [warning for warning in traffic.warnings if warning not in warnings]
     proof = None
-    if meant is not None:
-        proof = meant.prove()
+    if expected is not None:
+        proof = expected.prove()
         warnings += proof.warnings
     return CheckResult(policy, check_policy(policy, traffic, uses, proof), tables, tuple(warnings), assumed)
 

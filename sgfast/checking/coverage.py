@@ -198,10 +198,10 @@ class _Extents:
             protocol = -1 if rule.protocol is None else rule.protocol
             self._of[n] = protocol, ranges[0][0], ranges[-1][1], first, max(end, first + 1)
 
-    def meeting(self, keys: Sequence[Key], asked: Collection[Key]) -> list[Key]:
-        """Return the ``keys`` that may overlap with one of ``asked``, and ``asked`` themselves."""
+    def meeting(self, keys: Sequence[Key], focus: Collection[Key]) -> list[Key]:
+        """Return the ``keys`` that may overlap with one of ``focus``, and ``focus`` themselves."""
         protocol, low, high, first, end = self._of[[self._row[key] for key in keys]].T[:, :, None]
-        protocol_, low_, high_, first_, end_ = self._of[[self._row[key] for key in asked]].T[:, None, :]
+        protocol_, low_, high_, first_, end_ = self._of[[self._row[key] for key in focus]].T[:, None, :]
         meets = (
             ((protocol == protocol_) | (protocol < 0) | (protocol_ < 0))
             & (low <= high_) & (low_ <= high) & (first < end_) & (first_ < end)
@@ -279,10 +279,10 @@ class Coverage:
         return [never] if keys else []
 
     def paint(
-        self, groups: Sequence[int], vpc: str, direction: Direction, family: int, asked: Collection[Key] | None = None,
+        self, groups: Sequence[int], vpc: str, direction: Direction, family: int, focus: Collection[Key] | None = None,
         instances: Collection[int] = (),
     ) -> Painting | None:  # fmt: skip
-        """Paint the rules of some groups; None if that is too much work. Only results about the rules ``asked`` must be
+        """Paint the rules of some groups; None if that is too much work. Only results about the rules ``focus`` must be
         right. ``instances``: the positions of those whose views will be queried.
         """
         of_group = self._rules[direction, family]
@@ -290,8 +290,8 @@ class Coverage:
         view, budget = self.index.view(vpc, family), self.budget
         if view is None:
             return None
-        if asked is not None and len(asked) < len(keys) and len(asked) * len(keys) <= MAX_PAIRS:
-            keys = self._extents[direction, family].meeting(keys, asked)
+        if focus is not None and len(focus) < len(keys) and len(focus) * len(keys) <= MAX_PAIRS:
+            keys = self._extents[direction, family].meeting(keys, focus)
         if not budget.take(PAINTING_STEPS + RULE_STEPS * len(keys)):
             return None
         boxes = Boxes((key, self.rule(key)) for key in keys)
@@ -340,8 +340,8 @@ class Coverage:
                     narrower[wide].append(key)
         for wide in sorted(narrower):
             group, rule = self._groups[wide[0]].name, self.rule(wide)
-            what = listed([f"{self.rule(key).id} ({rule_text(self.rule(key))})" for key in narrower[wide]])
-            message = f"{rule_text(rule)} makes the narrower {what} useless"
+            narrower_rules = listed([f"{self.rule(key).id} ({rule_text(self.rule(key))})" for key in narrower[wide]])
+            message = f"{rule_text(rule)} makes the narrower {narrower_rules} useless"
             found.append(Finding(WIDER, message, group=group, rule=rule.id))
         return found
 
@@ -419,11 +419,11 @@ class _SideExaminer:
             self._coverage.give_up(keys)
         return painting
 
-    def _examine_group(self, g: int, vpc: str, alone: Sequence[int] | None, only_allows_beside: bool) -> None:
-        """``alone``: the instances that have the group alone; None: there is nobody who has."""
-        member = self._coverage.index.only_member.get((g, vpc))
+    def _examine_group(self, place: int, vpc: str, alone: Sequence[int] | None, only_allows_beside: bool) -> None:
+        """``place``: the number of the group. ``alone``: the instances that have it alone; None: nobody does."""
+        member = self._coverage.index.only_member.get((place, vpc))
         only = alone[0] if alone is not None and len(alone) == 1 else None
-        painting = self._paint([g], vpc, self._of_group[g], member, only)
+        painting = self._paint([place], vpc, self._of_group[place], member, only)
         if painting is None:
             return
         by_all = painting.seen(member)
@@ -444,12 +444,12 @@ class _SideExaminer:
         keys = sum(len(self._of_group[g]) for g in groups)
         if not self._coverage.budget.take(LOOK_STEPS * keys):
             return self._coverage.give_up([key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)])
-        asked = {key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)}
-        painting = self._paint(groups, vpc, asked, only) if asked else None
+        open_keys = {key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)}
+        painting = self._paint(groups, vpc, open_keys, only) if open_keys else None
         if painting is not None:
             seen = painting.seen(only)
             for n, (key, _) in enumerate(painting.ranked):
-                if key in asked:
+                if key in open_keys:
                     self._coverage.standing[key].note(painting, seen, n, self._budget)
 
     def _is_open(self, key: Key, vpc: str) -> bool:

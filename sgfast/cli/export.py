@@ -170,13 +170,13 @@ def export_options(
             *arguments: Any, target: Target | None, to_form: Form | None, provider: Provider | None,
             instances: tuple[str, ...], interfaces: tuple[str, ...], **given: Any,
         ) -> Any:  # fmt: skip
-            asked = None
+            chosen = None
             if target is not None:
-                asked = Export(target, to_form or "script", provider, instances, interfaces)
-                _check(asked, form)
+                chosen = Export(target, to_form or "script", provider, instances, interfaces)
+                _check(chosen, form)
             elif to_form or provider or instances or interfaces:
                 raise click.UsageError(f"{form}, --provider, --instance and --interface are for --to TARGET")
-            return command(*arguments, export=asked, **given)
+            return command(*arguments, export=chosen, **given)
 
         for option in reversed(options):
             run = option(run)
@@ -185,23 +185,23 @@ def export_options(
     return add
 
 
-def _check(asked: Export, form: str) -> None:
+def _check(chosen: Export, form: str) -> None:
     """Refuse what does not go together."""
-    if asked.target == "terraform" and asked.form == "json":
+    if chosen.target == "terraform" and chosen.form == "json":
         raise click.UsageError(f"{form} json is for the calls of an API; --to terraform has none")
-    if asked.target != "terraform" and asked.provider is not None:
+    if chosen.target != "terraform" and chosen.provider is not None:
         raise click.UsageError("--provider is for --to terraform")
-    if asked.target != "nftables":
-        if asked.instances or asked.interfaces:
+    if chosen.target != "nftables":
+        if chosen.instances or chosen.interfaces:
             raise click.UsageError("--instance and --interface are for --to nftables")
         return
-    if asked.form == "json":
+    if chosen.form == "json":
         raise click.UsageError(f"--to nftables has no {form} json: nft -f reads the text")
-    if asked.instances and asked.interfaces:
+    if chosen.instances and chosen.interfaces:
         raise click.UsageError("--to nftables: give --instance or --interface, not both")
-    if not (asked.instances or asked.interfaces):
+    if not (chosen.instances or chosen.interfaces):
         raise click.UsageError("--to nftables needs --instance NAME, or --interface NAME=DEVICE for each instance")
-    for given in asked.interfaces:
+    for given in chosen.interfaces:
         if not all(given.partition("=")[::2]):
             raise click.UsageError(f"--interface {given!r}: write NAME=DEVICE, such as web-1=tap0")
 

@@ -236,14 +236,14 @@ def replay(
         options = replace(options, client=client, snapshot=outputs.snapshot)
         lines: Lines = {}
         loaded = policies.load(policy, lines)
-        meant = _looked_up(loaded, expectations) if expectations is not None else None
+        expected = _looked_up(loaded, expectations) if expectations is not None else None
         with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:
             result = run_replay(loaded, captures, options, outputs.sinks, progress)
         raise_arrived()
-        if meant is not None:
+        if expected is not None:
             from sgfast.expectations.replays import hold_against
 
-            hold_against(result, meant)
+            hold_against(result, expected)
         outputs.publish(result, lines)
 
     from sgfast.report.answers.replay import replay_answer

@@ -69,7 +69,7 @@ def export(old: Policy | None, new: Policy, provider: Provider, version: str) ->
         refuse_several_regions(new, "Terraform")
     else:
         found = openstack.openstack_delta(old, new, _TARGETS[provider])
-        if problems := [*_of_icmp(found, provider)]:
+        if problems := [*_icmp_errors(found, provider)]:
             raise ExportError(shown_origin(new.origin), *problems)
     comments = [*head(found, f"Terraform, provider {provider}", version)]
     comments += [_OF_A_WHOLE] if old is None else _OF_A_CHANGE
@@ -80,7 +80,7 @@ def export(old: Policy | None, new: Policy, provider: Provider, version: str) ->
     return "\n\n".join(["\n".join(f"# {line}" for line in comments), *blocks]) + "\n"
 
 
-def _of_icmp(found: PolicyDelta, provider: Provider) -> Iterator[str]:
+def _icmp_errors(found: PolicyDelta, provider: Provider) -> Iterator[str]:
     """The types and codes that the providers cannot send."""
     for each in found.rules:
         kind, code = each.rule.icmp_type, each.rule.icmp_code
@@ -110,7 +110,7 @@ class _Configuration(ABC):
         for group in found.groups:
             made += self._with_import(self.group(group), self.group_id(group))
         for each in found.rules:
-            if not self.is_said_by_other(each.rule):
+            if not self.is_ipv6_twin(each.rule):
                 made += self._with_import(self.rule(each.group, each.rule), self.rule_id(each.rule))
         for member in found.members:
             made += self.memberships(member)
@@ -129,10 +129,10 @@ class _Configuration(ABC):
         """The names of what the configuration of the old policy has and the new one has not."""
         found = self.delta
         for each in found.rules_taken:
-            if not self.is_said_by_other(each.rule):
+            if not self.is_ipv6_twin(each.rule):
                 yield self.rule(self._old_name(each.group), self._in_old_names(each.rule)).address
         for group in found.groups_deleted:
-            yield from (self.rule(group.name, rule).address for rule in group.rules if not self.is_said_by_other(rule))
+            yield from (self.rule(group.name, rule).address for rule in group.rules if not self.is_ipv6_twin(rule))
             yield self.group(group).address
         yield from self.memberships_removed()
 
@@ -174,7 +174,7 @@ class _Configuration(ABC):
     def rule_id(self, rule: Rule) -> str:
         """The provider's id, or empty."""
 
-    def is_said_by_other(self, rule: Rule) -> bool:
+    def is_ipv6_twin(self, rule: Rule) -> bool:
         """Whether the resource of another rule says it."""
         return False
 
@@ -206,11 +206,11 @@ class _Aws(_Configuration):
 
     def _vpc_id(self, name: str) -> str:
         vpc = self.delta.new.vpc_by_name[name]
-        asked = _Block(
+        variable = _Block(
             ("variable", _name(f"vpc_{name}")),
             {"type": _Reference("string"), "description": f"The id of the VPC {name}"},
         )
-        return aws.provider_id("vpc", vpc) or self.ask(asked, "")
+        return aws.provider_id("vpc", vpc) or self.ask(variable, "")
 
     def group_id(self, group: SecurityGroup) -> str:
         return aws.provider_id("sg", group)
@@ -233,8 +233,8 @@ class _Aws(_Configuration):
     def rule_id(self, rule: Rule) -> str:
         return id_of_rule(aws.IDS["sgr"], rule)
 
-    def is_said_by_other(self, rule: Rule) -> bool:
-        return aws.is_said_by_other(rule)
+    def is_ipv6_twin(self, rule: Rule) -> bool:
+        return aws.is_ipv6_twin(rule)
 
     def memberships(self, member: Membership) -> list[_Block]:
         added = [name for name in member.instance.security_groups if name not in member.had]
@@ -379,11 +379,11 @@ def _name(text: str) -> str:
 
 
 def _rule_name(group: str, rule: Rule) -> str:
-    said = f"{group}_{rule.direction}_{service_text(rule)}_{peer_text(rule)}"
-    plain = re.sub(r"[^A-Za-z0-9]+", "_", said)[:_NAME_CHARACTERS].strip("_")
+    words = f"{group}_{rule.direction}_{service_text(rule)}_{peer_text(rule)}"
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", words)[:_NAME_CHARACTERS].strip("_")
     # All that a rule says, so that another export of it has the same name.
     ports = "" if rule.ports is None else ports_text(rule.ports, listed=None)
-    parts = (said, rule.ethertype, ports, rule.action, rule.priority)
+    parts = (words, rule.ethertype, ports, rule.action, rule.priority)
     return f"{'' if plain[:1].isalpha() else '_'}{plain}_{_hash(' '.join(map(str, parts)))}"
 
 

@@ -58,12 +58,12 @@ class Judge:
             return OpenerVerdict(False, "vpc-isolated", None)
         family = 4 if len(peer) == 4 else 6
         if protocol != (ICMP if family == 4 else ICMPV6):
-            return self._by_rule(classifier.rule_for(instance, inbound, peer, protocol, port))
+            return self._verdict_of_rule(classifier.rule_for(instance, inbound, peer, protocol, port))
         keys = self._icmp_keys[self.is_stateful[instance], family]
         kinds = {classifier.rule_for(instance, inbound, peer, protocol, key) for key in keys}
-        return max(map(self._by_rule, sorted(kinds)), key=lambda judgement: judgement.allowed)
+        return max(map(self._verdict_of_rule, sorted(kinds)), key=lambda judgement: judgement.allowed)
 
-    def _by_rule(self, number: int) -> OpenerVerdict:
+    def _verdict_of_rule(self, number: int) -> OpenerVerdict:
         if number < 0:
             return OpenerVerdict(False, "no-rule", None)
         rule = self._compiled.rules[number]

@@ -150,7 +150,7 @@ class AwsAccount:
         self,
         location: Location,
         direction: Direction,
-        what: PermissionTraffic,
+        traffic: PermissionTraffic,
         description: str = "",
         *,
         cidrs: Iterable[str] = (),
@@ -173,10 +173,10 @@ class AwsAccount:
             self.draft.note("Left out because it names no addresses and no group", location)
         made: list[DraftRule] = []
         for version, cidr, group, prefix_list in peers:
-            if {ICMP: 4, ICMPV6: 6}.get(what.protocol or 0, version) == version:
+            if {ICMP: 4, ICMPV6: 6}.get(traffic.protocol or 0, version) == version:
                 made.append(DraftRule(
-                    location, direction, version, what.protocol, what.ports, what.icmp_type, what.icmp_code, cidr,
-                    group, prefix_list, description=description,
+                    location, direction, version, traffic.protocol, traffic.ports, traffic.icmp_type,
+                    traffic.icmp_code, cidr, group, prefix_list, description=description,
                 ))  # fmt: skip
             elif cidr:
                 message = "Left out because it matches no packet (its ICMP is of the other IP version)"

@@ -336,7 +336,7 @@ class _ChangeReader(DocumentReader):
     def _known_name(self, node: Node, path: str, kind: Kind, known: Collection[str]) -> str:
         """Read a name as in a document; the provider's words are known, too (SPEC 2.12)."""
         word = self._reader.string(node, path, name_wanted(kind))
-        name = _meant(self._reader, self.present, kind, word, node, path)
+        name = _found_name(self._reader, self.present, kind, word, node, path)
         # The provider's words are for the suggestion in the error.
         return name or super()._known_name(node, path, kind, [*known, *self.present.also_called[kind]])
 
@@ -386,10 +386,10 @@ class _ChangedRuleReader(RuleReader):
         self._present = present
 
     def known(self, kind: Literal["security group", "address group"], text: str, node: Node, path: str) -> str | None:
-        return super().known(kind, text, node, path) or _meant(self._reader, self._present, kind, text, node, path)
+        return super().known(kind, text, node, path) or _found_name(self._reader, self._present, kind, text, node, path)
 
 
-def _meant(reader: NodeReader, policy: Policy, kind: Kind, word: str, node: Node, path: str) -> str | None:
+def _found_name(reader: NodeReader, policy: Policy, kind: Kind, word: str, node: Node, path: str) -> str | None:
     try:
         return find(policy, kind, word)
     except PolicyError as error:

@@ -77,7 +77,7 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
             if name is None:
                 kind = _PREFIXES[prefix]
                 raise PolicyError(f"{show(text)}: there is no such {kind}{suggest(word, names(policy, kind))}")
-            return _made(policy, prefix, name)
+            return _named_end(policy, prefix, name)
         found = {prefix: name for prefix, kind in _PREFIXES.items() if (name := find(policy, kind, text)) is not None}
         # A name comes before the provider's words.
         found = {prefix: name for prefix, name in found.items() if name == text} or found
@@ -85,7 +85,7 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
             choices = " or ".join(f"{prefix}:{text}" for prefix in found)
             raise PolicyError(f"{show(text)} means several things: write {choices}")
         for prefix, name in found.items():
-            return _made(policy, prefix, name)
+            return _named_end(policy, prefix, name)
         if looks_like_address(text):
             try:
                 network = parse_network(text)
@@ -103,7 +103,7 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
         raise PolicyError(f"{origin}: {error}") from None
 
 
-def _made(policy: Policy, prefix: str, name: str) -> NamedEnd:
+def _named_end(policy: Policy, prefix: str, name: str) -> NamedEnd:
     if prefix == "instance":
         return NamedEnd("instance", name, instances=frozenset({name}))
     if prefix == "group":

@@ -16,12 +16,12 @@ LISTED_PARTS = 8
 
 def reach_document(found: Reach, top: int) -> Document:
     """Return the report. ``top``: how many rows it has."""
-    asked = printable(f"from {found.sources.name} to {found.destinations.name} ({found.asked})")
+    question = printable(f"from {found.sources.name} to {found.destinations.name} ({found.asked})")
     warnings = [Item("Warning:", printable(warning)) for warning in found.warnings]
     ending: list[Block] = [Items(warnings, len("Warning:"))] if warnings else []
     if not found.rows:
-        return [Section(f"Nobody may open a connection {asked}", ending)]
-    heading = f"Who may open connections {asked}: {plural(len(found.rows), 'row')}"
+        return [Section(f"Nobody may open a connection {question}", ending)]
+    heading = f"Who may open connections {question}: {plural(len(found.rows), 'row')}"
     table = TableBlock(("from", "to", "services"), [reach_cells(row) for row in found.rows[:top]], 0, is_wrapped=True)
     if len(found.rows) <= top:
         return [Section(heading), Section("", [table, *ending], goes_on=True)]

@@ -167,8 +167,8 @@ class Reasons:
             there and (groups_of(self._policy, there, ip_network(kind.peer)), there.vpc),
         )
         port = None if service.port is None else bisect_right(self._ports, service.port)
-        what = service.protocol, port, service.icmp_type, service.icmp_code
-        return kind.direction, *ends, self._network(address), *what
+        service_fields = service.protocol, port, service.icmp_type, service.icmp_code
+        return kind.direction, *ends, self._network(address), *service_fields
 
     @cached_property
     def _ports(self) -> list[int]:
@@ -213,7 +213,7 @@ class Reasons:
             case "protocol":
                 return f"it is for {protocol_words(rule)}"
             case "ports":
-                return f"its {'port is' if _is_one(rule) else 'ports are'} {port_words(rule)}"
+                return f"its {'port is' if _is_single_port(rule) else 'ports are'} {port_words(rule)}"
             case "icmp_type":
                 return f"its ICMP type is {port_words(rule)}"
             case "icmp_code":
@@ -262,7 +262,7 @@ def peer_words(rule: Rule) -> str:
             return str(network.network_address) if whole else str(network)
 
 
-def _is_one(rule: Rule) -> bool:
+def _is_single_port(rule: Rule) -> bool:
     return rule.ports is not None and len(rule.ports) == 1 and rule.ports[0][0] == rule.ports[0][1]
 
 

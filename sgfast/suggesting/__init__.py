@@ -160,7 +160,7 @@ def suggest(
         target = base
     limits = limits or Limits()
     wanted = seen.wanted
-    left_out = [_left_out(reason, kinds) for reason, kinds in seen.left_out.items()]
+    left_out = [_left_out_for(reason, kinds) for reason, kinds in seen.left_out.items()]
     if seen.uncounted:
         left_out.append(LeftOut("too many kinds of connections", Evidence(connections=seen.uncounted)))
     too_few: dict[Kind, Evidence] = {}
@@ -174,7 +174,8 @@ def suggest(
         made = replace(target, security_groups=suggested.groups, address_groups=(), quotas=quotas)
         few = f"fewer than {limits.min_connections} of one service and peer"
         parts = (
-            *left_out, _left_out(few, too_few), _left_out("would follow a connection that is left out", following)
+            *left_out, _left_out_for(few, too_few),
+            _left_out_for("would follow a connection that is left out", following),
         )  # fmt: skip
         reasons = sorted(
             (part for part in parts if part.evidence.connections),
@@ -251,7 +252,7 @@ def _raised(policy: Policy, most_rules: int, warnings: list[str]) -> Quotas:
     return quotas
 
 
-def _left_out(reason: str, kinds: dict[Kind, Evidence]) -> LeftOut:
+def _left_out_for(reason: str, kinds: dict[Kind, Evidence]) -> LeftOut:
     total = Evidence()
     for evidence in kinds.values():
         total.add(evidence)

@@ -110,7 +110,7 @@ def test_the_data_plane_knows_no_policy_and_captures_know_no_engine() -> None:
 
 
 def product() -> list[Path]:
-    """Python and Cython modules but those of the reference model, whose words are those of what it checks."""
+    """List Python and Cython modules but those of the reference model, whose names are those of what it checks."""
     files = (path for path in (ROOT / "sgfast").rglob("*.py*") if path.suffix in (".py", ".pyx"))
     return [path for path in sorted(files) if path.parent.name != "reference"]
 
@@ -126,7 +126,7 @@ def test_a_public_class_name_stands_once() -> None:
 
 
 def test_no_module_is_a_snippet() -> None:
-    """Of Python: a Cython module may be short, as its ``.pxd`` has the code that others inline."""
+    """Leave out Cython modules, which may be short, as their ``.pxd`` has the code that others inline."""
     faces = {"__init__.py", "version.py"}
     files = [path for path in product() if path.suffix == ".py" and path.name not in faces]
     assert [path.name for path in files if path.read_text().count("\n") < 30] == []

@@ -104,10 +104,10 @@ def suggestion_answer(found: Suggestion, by: By = "group", top: int | None = Non
     return JsonSuggestion.of(
         found, by=by, groups=len(found.policy.security_groups), instances=len(found.policy.instances),
         rules=[JsonSuggestedRule.of(each, group_id=groups[each.group].id) for each in found.rules],
-        left_out=[_left_out(found, each, by, top or MOST_ROWS) for each in found.left_out],
+        left_out=[_left_out_traffic(found, each, by, top or MOST_ROWS) for each in found.left_out],
     )  # fmt: skip
 
 
-def _left_out(found: Suggestion, left: LeftOutTraffic, by: By, most: int) -> dict[str, Any]:
+def _left_out_traffic(found: Suggestion, left: LeftOutTraffic, by: By, most: int) -> dict[str, Any]:
     folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, fitting=False)
     return JsonLeftOutTraffic.of(left, rows=folded.rows, not_listed=folded)

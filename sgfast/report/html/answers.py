@@ -84,14 +84,14 @@ def traffic_columns(result: ReplayResult, rollup: Rollup, reasons: Reasons, line
     denied, ``unbroken`` are those packets that no connection that would break has.
     """
     rows, unanswered = rollup.kinds.rows, rollup.counts["unanswered"]
-    told = {hits.rule.id: rule_line(hits.rule, hits.group, lines) for hits in result.rules}
+    rule_lines = {hits.rule.id: rule_line(hits.rule, hits.group, lines) for hits in result.rules}
     counted = {
         "breaks": rollup.counts["would-break"][""], "allowed": rollup.counts["allowed"][""],
         "refused": unanswered["refused"], "silent": unanswered["silent"],
         "attempts": np.where(rows["packets"] > 0, rows["connections"], 0), "packets": rows["packets"],
         "bytes": rows["bytes"],
     }  # fmt: skip
-    return columns_of(rollup, result.policy, reasons, told, result.first_time_ns or 0, counted, {})
+    return columns_of(rollup, result.policy, reasons, rule_lines, result.first_time_ns or 0, counted, {})
 
 
 def kinds_data(

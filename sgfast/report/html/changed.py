@@ -74,10 +74,10 @@ class _VerdictSection:
         self._cells = Cells(blocking(result, verdict))
         rows, kinds = rollup.kinds.rows, result.kinds[verdict]
         policies = {"old": result.old, "new": result.new}
-        told = {name: _told(policies[name], lines[name]) for name in policies}
-        passing, self._passing = rules_of(rows["passing_rule"], kinds.passing_rules, told[self._passes])
+        rule_lines = {name: _rule_lines(policies[name], lines[name]) for name in policies}
+        passing, self._passing = rules_of(rows["passing_rule"], kinds.passing_rules, rule_lines[self._passes])
         self._columns = columns_of(
-            rollup, policies[self._blocks], self._cells.reasons, told[self._blocks], result.first_time_ns or 0,
+            rollup, policies[self._blocks], self._cells.reasons, rule_lines[self._blocks], result.first_time_ns or 0,
             {name: rows[of] for name, of in (("connections", "connections"), ("answered", "broken"),
                                              ("packets", "packets"), ("bytes", "bytes"))},
             {"passes": rows["passes"], "passing": passing},
@@ -92,7 +92,7 @@ class _VerdictSection:
             f"{human_bytes(total.bytes)}."
         )
         found = self._rollup.fold(self._verdict, most=MOST_ROWS, fitting=False)
-        rows = [self._cells.of(_COLUMNS, row, self._more(row)) for row in found.rows]
+        rows = [self._cells.of(_COLUMNS, row, self._verdict_cells(row)) for row in found.rows]
         shown = table(self._verdict, _TITLES[self._verdict][1], _COLUMNS, rows, self._key)
         content = joined(intro(counts), shown, left_note(self._verdict, found))
         return PageSection(self._verdict, *_TITLES[self._verdict], content, total.connections)
@@ -101,7 +101,7 @@ class _VerdictSection:
     def _key(self) -> str:
         return f"kinds-{self._verdict}"
 
-    def _more(self, row: RollupRow) -> dict[str, Cell]:
+    def _verdict_cells(self, row: RollupRow) -> dict[str, Cell]:
         passing = passing_of(row)
         blocked = joined(badge("deny", blocking_verdict(row)), f" {row.reason} ", _rules(row.rule, row.rules))
         passed = joined(badge("allow", passing.verdict), " ", _rules(passing.rule, passing.rules))
@@ -119,7 +119,7 @@ class _VerdictSection:
         return kinds_data(self._key, self._columns, self._cells.reasons, self._lines, room, beside, options)
 
 
-def _told(policy: Policy, lines: Lines) -> dict[str, str]:
+def _rule_lines(policy: Policy, lines: Lines) -> dict[str, str]:
     return {rule.id: rule_line(rule, group.name, lines) for group in policy.security_groups for rule in group.rules}
 
 
@@ -137,7 +137,7 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
         Heading("NEW", "new"),
     )  # fmt: skip
 
-    def told(rule: Rule | None, policy: str) -> Cell:
+    def rule_cell(rule: Rule | None, policy: str) -> Cell:
         if rule is None:
             return Cell("-")
         return Cell(joined(rule_words(rule), tag("span", line_words(rule, lines[policy]), class_="soft")))
@@ -147,7 +147,7 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
             Cell(code(effect.rule)), Cell(effect.group), Cell(tag("span", effect.status, class_="whole")),
             Cell(grouped(effect.newly_denied), effect.newly_denied),
             Cell(grouped(effect.newly_allowed), effect.newly_allowed),
-            told(effect.old, "old"), told(effect.new, "new"),
+            rule_cell(effect.old, "old"), rule_cell(effect.new, "new"),
         )
         for effect in result.rules[:MAX_ROWS]
     ]  # fmt: skip

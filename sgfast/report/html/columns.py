@@ -113,12 +113,12 @@ def _causes(kinds: Kinds, reasons: Reasons) -> tuple[Numbers, list[Cause]]:
     numbers: dict[int, int] = {}
     causes: list[Cause] = []
     of_kind = np.full(len(rows), -1)
-    is_told = (rows["packets"] > 0) & (rows["family"] > 0) & (rows["instance"] >= 0)
+    is_denied = (rows["packets"] > 0) & (rows["family"] > 0) & (rows["instance"] >= 0)
     if "turned" in (rows.dtype.names or ()):
         # Turned around, the packet that is denied has another service.
-        is_told &= rows["turned"] == 0
-    told = np.flatnonzero(is_told)
-    for place in told[np.argsort(-rows["packets"][told].astype(np.int64), kind="stable")].tolist():
+        is_denied &= rows["turned"] == 0
+    denied = np.flatnonzero(is_denied)
+    for place in denied[np.argsort(-rows["packets"][denied].astype(np.int64), kind="stable")].tolist():
         cause = reasons.cause(denied_of(kinds, rows[place]))
         number = of_kind[place] = numbers.setdefault(id(cause), len(causes))
         if number == len(causes):
@@ -148,8 +148,8 @@ def labels(names: Sequence[EndName]) -> list[str]:
 
 
 def _titles(policy: Policy, names: Sequence[EndName]) -> dict[int, str]:
-    told = {n: title_of(policy, name.text) for n, name in enumerate(names) if name.kind == "instance"}
-    return {n: plain(title) for n, title in told.items() if title}
+    titles = {n: title_of(policy, name.text) for n, name in enumerate(names) if name.kind == "instance"}
+    return {n: plain(title) for n, title in titles.items() if title}
 
 
 def title_of(policy: Policy, name: str) -> str:

@@ -67,7 +67,7 @@ class RuleMatrix:
         ]  # fmt: skip
         self._rows, self._columns = self._axes(given, places, [*names])
         self._cells_of = [[self._cells(of_row) for of_row in of_table] for of_table in places]
-        self.matrix = Matrix(self._outcomes, self._rows, self._columns, self._told(given))
+        self.matrix = Matrix(self._outcomes, self._rows, self._columns, self._squares(given))
 
     def _axes(self, given: Sequence[PageTable], places: _Placed, names: Sequence[EndName]) -> tuple[Axis, Axis]:
         """The senders and the receivers, those of most services first."""
@@ -82,7 +82,7 @@ class RuleMatrix:
         rows, columns = (axis(groups, size, np.flatnonzero(size).tolist()) for size in sizes)
         return rows, columns
 
-    def _told(self, given: Sequence[PageTable]) -> dict[tuple[int, int], Square]:
+    def _squares(self, given: Sequence[PageTable]) -> dict[tuple[int, int], Square]:
         # By cell, outcome and family: the services of its rows.
         services: dict[int, list[dict[int, set[str]]]] = {}
         for n, (each, of_rows) in enumerate(zip(given, self._cells_of, strict=True)):
@@ -131,10 +131,10 @@ class RuleMatrix:
         if len(short) > 1:
             # There is no room for the word twice.
             short = [each.removesuffix(" services") for each in short]
-        told = f"{self._rows.labels[row]} → {self._columns.labels[column]}: {', '.join(words)}"
+        description = f"{self._rows.labels[row]} → {self._columns.labels[column]}: {', '.join(words)}"
         # A port alone is to be seen beside all ports of all protocols.
         share = log2(1 + max(sizes)) / log2(1 + 256 * KEYS)
-        shown = told if len(told) <= _LONG else f"{told[:_LONG]} …"
+        shown = description if len(description) <= _LONG else f"{description[:_LONG]} …"
         return Square(sizes, share, shown, " ".join(short), self._outcomes[0].mark != "" and sizes[0] > 0)
 
 
@@ -171,9 +171,9 @@ class _Ends:
             for family in {network.version for network in instance.addresses}:
                 self._instances[family].setdefault(instance.security_groups, []).append(instance.name)
         self._of_part = cache(self._places)
-        self.of = cache(self._all)
+        self.of = cache(self._places_of_parts)
 
-    def _all(self, parts: tuple[Part, ...], family: int) -> _Places:
+    def _places_of_parts(self, parts: tuple[Part, ...], family: int) -> _Places:
         found: _Places = {}
         for part in parts:
             for place, instance in self._of_part(part, family).items():

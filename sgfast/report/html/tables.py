@@ -158,7 +158,7 @@ def _rule_cells(hits: RuleHits, lines: Lines) -> tuple[Cell, Cell, Cell]:
     rule = hits.rule
     ports = port_words(rule)
     end = "from" if rule.direction == "inbound" else "to"
-    what = joined(
+    match = joined(
         rule.direction, " ", tag("span", f"{protocol_words(rule)}{' ' if ports else ''}{ports}", class_="code"),
         f" {end} {peer_words(rule)}",
         tag("span", f", priority {rule.priority}", class_="soft") if rule.priority != 1 else "",
@@ -166,7 +166,7 @@ def _rule_cells(hits: RuleHits, lines: Lines) -> tuple[Cell, Cell, Cell]:
     )  # fmt: skip
     action = badge("deny", "deny") if rule.action == "deny" else badge("allow", "allow")
     name = joined(tag("span", rule.id, class_="code"), tag("span", line_words(rule, lines), class_="soft whole"))
-    return Cell(name), Cell(hits.group), Cell(joined(action, " ", what))
+    return Cell(name), Cell(hits.group), Cell(joined(action, " ", match))
 
 
 def used_table(result: ReplayResult, lines: Lines) -> Markup:

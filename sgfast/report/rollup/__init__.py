@@ -270,7 +270,7 @@ class Rollup:
             packets - sum(row.packets for row in rows), connections, packets,
             int(found.firsts.sum()) - sum(row.answered for row in rows),
             len(rows) if len(found) == len(rows)
-            else self._every(part, by, steps, max(len(found), asked)),
+            else self._fewest_rows_for_all(part, by, steps, max(len(found), asked)),
         )  # fmt: skip
 
     def _fitting(self, part: TrafficPart, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
@@ -282,7 +282,7 @@ class Rollup:
                 break
         return step, found
 
-    def _every(self, part: TrafficPart, by: By, steps: Sequence[_Step], least: int) -> int:
+    def _fewest_rows_for_all(self, part: TrafficPart, by: By, steps: Sequence[_Step], least: int) -> int:
         """The fewest rows to ask for that are all. Where there is room for more rows, they are told more finely."""
         numbers = sorted(max(len(self._grouped(part, by, *step)), least) for step in steps)
         return next(
@@ -334,16 +334,17 @@ class Rollup:
         is_timed = first["first_ns"] != NEVER[0]
         rules = _different(rows["rule"] + 1) - 1
         largest = rows[0]
-        told = self._is_told(largest)
+        is_known = self._is_packet_known(largest)
         return RollupRow(
             source_name, destination_name, sources, destinations,
-            *self._services.told(places), word if word not in ("", PERHAPS) else REASONS[int(largest["reason"])] or "",
+            *self._services.text_and_count(places),
+            word if word not in ("", PERHAPS) else REASONS[int(largest["reason"])] or "",
             direction_of(largest),
             only(rules, self.kinds.rules), int((rules >= 0).sum()),
             int((rows["connections"] if part in BY_PACKETS else counts).sum()), int(rows["packets"].sum()),
             int(rows["bytes"].sum()), int(first["first_ns"]) if is_timed else None,
             int(rows["last_ns"].max()) if is_timed else None, self._example(first) if is_timed else None,
-            denied_of(self.kinds, largest) if told else None, int(places[0]), self._passing(rows),
+            denied_of(self.kinds, largest) if is_known else None, int(places[0]), self._passing(rows),
             word == PERHAPS,
         )  # fmt: skip
 
@@ -390,7 +391,7 @@ class Rollup:
         """Columns that tell rows apart besides ends and services."""
         return [rows["reason"]] + ([rows["rule"]] if by == "rule" else [])
 
-    def _is_told(self, row: Any) -> bool:
+    def _is_packet_known(self, row: Any) -> bool:
         """Whether the packet that a kind stands for is known, so that rules can be compared with it."""
         return bool(row["family"] > 0 and row["instance"] >= 0)
 
@@ -432,7 +433,7 @@ class _Services:
             return self._exact
         return self._protocols if level == "protocol" else np.zeros(len(self._exact), dtype=np.int64)
 
-    def told(self, places: NDArray[np.int64]) -> tuple[str, int]:
+    def text_and_count(self, places: NDArray[np.int64]) -> tuple[str, int]:
         """The services as text, and how many they are. ``places``: of the kinds in a row, largest first."""
         exact = self._exact[places]
         _, first = np.unique(exact, return_index=True)

@@ -37,9 +37,9 @@ class ChangedRollup(Rollup):
     def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
         return [*super()._columns(rows, by), rows["passes"]] + ([rows["passing_rule"]] if by == "rule" else [])
 
-    def _is_told(self, row: Any) -> bool:
+    def _is_packet_known(self, row: Any) -> bool:
         # Turned around, the packet that the policy blocks has another service.
-        return super()._is_told(row) and not row["turned"]
+        return super()._is_packet_known(row) and not row["turned"]
 
     def _passing(self, rows: Rows) -> Passing:
         rules = np.unique(rows["passing_rule"])
