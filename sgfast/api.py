@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sgfast.comparing import ChangedGroup, DiffResult, NewVerdict
     from sgfast.engine import Midstream, Mode
     from sgfast.exporting.terraform import Provider
-    from sgfast.exporting.texts import Target
+    from sgfast.exporting.texts import TargetName
     from sgfast.policy.change_file import ChangesSource
     from sgfast.policy.expectations import ExpectationsSource
     from sgfast.reaching.difference import Difference
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 """One end of connections: a word that SPEC 12.2 lists, or an address or network as a value."""
 
-Captures = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+CapturePaths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Progress = Callable[[int, int], None]
 Parameters = ParamSpec("Parameters")
 Sink = TypeVar("Sink")
@@ -346,7 +346,7 @@ def check(
     policy: PolicySource,
     *,
     expect: ExpectationsSource | None = None,
-    captures: Captures = (),
+    captures: CapturePaths = (),
     vpc: str | None = None,
     reading: Reading | None = None,
     as_if_in: Sequence[str] = (),
@@ -391,7 +391,7 @@ def check(
 
 def replay(
     policy: PolicySource,
-    captures: Captures,
+    captures: CapturePaths,
     *,
     mode: Mode = "causal",
     midstream: Midstream = "infer",
@@ -463,7 +463,7 @@ def _several(sinks: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
 
 def export(
     policy: PolicySource,
-    to: Target,
+    to: TargetName,
     *,
     since: PolicySource | None = None,
     form: Literal["script", "json"] = "script",
@@ -487,10 +487,10 @@ def export(
     Raises ExportError, whose ``problems`` list all that the target cannot have; PolicyError; ArgumentError for options
     that do not go together; ArgumentTypeError for one of another type.
     """
-    from sgfast.exporting.texts import Target, cloud_text, connections_text, devices_of, filter_text
+    from sgfast.exporting.texts import TargetName, cloud_text, connections_text, devices_of, filter_text
 
-    if to not in get_args(Target):
-        raise ArgumentError(f"to must be one of {', '.join(get_args(Target))}, not {to!r:.80}")
+    if to not in get_args(TargetName):
+        raise ArgumentError(f"to must be one of {', '.join(get_args(TargetName))}, not {to!r:.80}")
     if form not in ("script", "json"):
         raise ArgumentError(f"form must be script or json, not {form!r:.80}")
     if form == "json" and to in ("terraform", "nftables"):
@@ -525,7 +525,7 @@ def export(
 def diff(
     old: PolicySource,
     new: PolicySource,
-    captures: Captures = (),
+    captures: CapturePaths = (),
     *,
     mode: Mode = "causal",
     midstream: Midstream = "infer",

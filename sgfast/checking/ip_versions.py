@@ -33,7 +33,7 @@ LOOK_STEPS = 20
 #: Steps for a rule in a set of groups.
 ASKING_STEPS = 20
 
-Key = tuple[int, int]
+RuleKey = tuple[int, int]
 """A rule: the position of its group, and its position in the group."""
 
 
@@ -49,7 +49,7 @@ def one_version_only(
         return [], 0
     groups = index.policy.security_groups
     budget = Budget(MAX_STEPS)
-    skipped: set[Key] = set()
+    skipped: set[RuleKey] = set()
     lonely = _lonely(groups, shadowed, budget, skipped)
     members = {
         (g, version): sum(
@@ -57,7 +57,7 @@ def one_version_only(
         )
         for g, group in enumerate(groups) for version in (4, 6)
     }  # fmt: skip
-    found: dict[Key, _Found] = {}
+    found: dict[RuleKey, _Found] = {}
     nobody: dict[tuple[Peer, int, str], bool | None] = {}
     for context in index.contexts:
         candidates = [(g, n, rule, left) for g in context.groups for n, rule, left in lonely[g]]
@@ -89,7 +89,7 @@ def one_version_only(
 
 def _lonely(
     groups: Sequence[SecurityGroup], shadowed: Collection[tuple[str | None, str | None]], budget: Budget,
-    skipped: set[Key],
+    skipped: set[RuleKey],
 ) -> list[list[tuple[int, Rule, list[tuple[Range, int]]]]]:  # fmt: skip
     """Rules of each group with services that none of its own rules is about over the other version. With each
     service come the groups that are about it, as bits: an instance may be in one of them, too.
@@ -116,7 +116,7 @@ class _Found(NamedTuple):
     names: list[list[str]]
 
 
-def _findings(index: PolicyIndex, found: dict[Key, _Found]) -> Iterable[Finding]:
+def _findings(index: PolicyIndex, found: dict[RuleKey, _Found]) -> Iterable[Finding]:
     """One finding for each rule. A service that several rules of a group open is reported with the first of them."""
     told: set[tuple[int, Direction, int, Range]] = set()
     for (g, n), (services, by_context) in sorted(found.items()):

@@ -10,7 +10,7 @@ from sgfast.cli.export import Export, export_options
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     FILE,
-    Form,
+    OutputForm,
     by_option,
     exit_status,
     format_option,
@@ -84,7 +84,7 @@ def diff(
     plan: str | None,
     options: ReplayOptions,
     policies: PolicyOptions,
-    form: Form,
+    form: OutputForm,
     by: By,
     top: int | None,
     fail_on: tuple[str, ...],
@@ -180,7 +180,7 @@ def _answer(
     return diff_answer(found, result, warnings, by, top)
 
 
-def _document(found: Difference, result: DiffResult | None, form: Form, by: By, top: int | None) -> Document:
+def _document(found: Difference, result: DiffResult | None, form: OutputForm, by: By, top: int | None) -> Document:
     from sgfast.report.difference import difference_document
     from sgfast.report.document import TOP
 

@@ -18,13 +18,13 @@ from sgfast.cli.printing import say, warn
 
 if TYPE_CHECKING:
     from sgfast.exporting.terraform import Provider
-    from sgfast.exporting.texts import Target
+    from sgfast.exporting.texts import TargetName
     from sgfast.policy.model import Policy
     from sgfast.system.output import Output
 
 TARGETS = ("terraform", "aws", "openstack", "otc", "nftables")
 
-Form = Literal["script", "json"]
+ExportForm = Literal["script", "json"]
 
 Devices = tuple[tuple[str, str | None], ...]
 """Instances, as the command line names them, and the interface that each one is behind (None: it is the machine)."""
@@ -53,8 +53,8 @@ class ExportPart:
 class Export:
     """Values of ``--to`` and of the options beside it."""
 
-    target: Target
-    form: Form
+    target: TargetName
+    form: ExportForm
     provider: Provider | None
     instances: tuple[str, ...]
     interfaces: tuple[str, ...]
@@ -167,7 +167,7 @@ def export_options(
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def run(
-            *arguments: Any, target: Target | None, to_form: Form | None, provider: Provider | None,
+            *arguments: Any, target: TargetName | None, to_form: ExportForm | None, provider: Provider | None,
             instances: tuple[str, ...], interfaces: tuple[str, ...], **given: Any,
         ) -> Any:  # fmt: skip
             chosen = None

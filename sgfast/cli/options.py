@@ -25,7 +25,7 @@ def exit_status(*, damaged: bool, failed: bool) -> None:
         click.get_current_context().exit(EXIT_DAMAGED if damaged else EXIT_FAIL_ON)
 
 
-Form = Literal["text", "json", "markdown"]
+OutputForm = Literal["text", "json", "markdown"]
 
 
 class FileName(click.types.StringParamType):

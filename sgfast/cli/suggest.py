@@ -11,7 +11,7 @@ from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import (
     FILE,
     Choice,
-    Form,
+    OutputForm,
     by_option,
     exit_status,
     format_option,
@@ -127,7 +127,7 @@ def suggest(
     export: Export | None,
     options: ReplayOptions,
     policies: PolicyOptions,
-    form: Form,
+    form: OutputForm,
     by: By,
     top: int | None,
     quiet: bool,

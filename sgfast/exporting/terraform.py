@@ -101,7 +101,7 @@ class _Configuration(ABC):
     def __init__(self, found: PolicyDelta) -> None:
         self.delta = found
         #: Blocks of variables and of things that are looked up, in order.
-        self.asked: dict[str, _Block] = {}
+        self.lookups: dict[str, _Block] = {}
         self._made = {group.name for group in found.groups}
 
     def blocks(self) -> Iterator[_Block]:
@@ -115,7 +115,7 @@ class _Configuration(ABC):
         for member in found.members:
             made += self.memberships(member)
         made = [*self.address_groups(), *made]
-        yield from self.asked.values()
+        yield from self.lookups.values()
         yield from made
         for address in dict.fromkeys(self._removed()) if found.old is not None else ():
             yield _Block(("removed",), {"from": _Reference(address), "lifecycle": {"destroy": True}})
@@ -153,8 +153,8 @@ class _Configuration(ABC):
         known = self.group_id(group) if group is not None and name not in self._made else ""
         return known or _Reference(f"{self.group_type}.{_name(name)}.id")
 
-    def ask(self, block: _Block, attribute: str = ".id") -> _Reference:
-        self.asked[block.address] = block
+    def look_up(self, block: _Block, attribute: str = ".id") -> _Reference:
+        self.lookups[block.address] = block
         address = f"var.{block.words[1]}" if block.words[0] == "variable" else block.address
         return _Reference(address + attribute)
 
@@ -210,7 +210,7 @@ class _Aws(_Configuration):
             ("variable", _name(f"vpc_{name}")),
             {"type": _Reference("string"), "description": f"The id of the VPC {name}"},
         )
-        return aws.provider_id("vpc", vpc) or self.ask(variable, "")
+        return aws.provider_id("vpc", vpc) or self.look_up(variable, "")
 
     def group_id(self, group: SecurityGroup) -> str:
         return aws.provider_id("sg", group)
@@ -263,7 +263,7 @@ class _Aws(_Configuration):
             return own
         filters = aws.filters_of(instance) | {"vpc-id": self._vpc_id(instance.vpc)}
         found = [{"name": name, "values": [value]} for name, value in filters.items()]
-        return self.ask(_Block(("data", "aws_network_interface", _name(instance.name)), {"filter": found}))
+        return self.look_up(_Block(("data", "aws_network_interface", _name(instance.name)), {"filter": found}))
 
 
 class _OpenStack(_Configuration):
@@ -355,7 +355,7 @@ class _OpenStack(_Configuration):
         if (own := openstack.provider_id(instance)) or address is None:
             return own
         kind = f"{self._provider}_networking_port_v2"
-        return self.ask(_Block(("data", kind, _name(instance.name)), {"fixed_ip": str(address.network_address)}))
+        return self.look_up(_Block(("data", kind, _name(instance.name)), {"fixed_ip": str(address.network_address)}))
 
 
 def _direction(rule: Rule) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from sgfast.algebra.addresses import ANYWHERE
 from sgfast.errors import PolicyError
-from sgfast.policy.lookup import Kind, find, names
+from sgfast.policy.lookup import NamedKind, find, names
 from sgfast.policy.model import Network, Policy
 from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.yaml_nodes import show, shown_origin
@@ -33,7 +33,7 @@ _PUBLIC: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("2000::/3"))
 
 EndKind = Literal["instance", "group", "address-group", "network", "internet", "any"]
 
-_PREFIXES: dict[str, Kind] = {
+_PREFIXES: dict[str, NamedKind] = {
     "instance": "instance", "group": "security group", "address-group": "address group",
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from sgfast.policy.assuming import with_assumed
 from sgfast.policy.elsewhere import elsewhere_text, owner_in, owners_elsewhere, owners_text
 from sgfast.policy.loaded import having
 from sgfast.policy.lookup import find, similar, vpc_name
-from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
+from sgfast.policy.matching import Address, End, Packet, RuleField, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -55,7 +55,7 @@ _SEARCHED_PREFIXES = 10
 class Misfit:
     """A field of a rule that does not match the packet."""
 
-    field: Field
+    field: RuleField
     wanted: str
     has: str
     #: Further explanation for people; may be empty.
@@ -504,7 +504,7 @@ def _members_by_address(policy: Policy, there: End, matching: Sequence[RuleInGro
 # Explanations
 
 
-def _misfit(policy: Policy, rule: Rule, field: Field, here: Instance, there: End, packet: Packet) -> Misfit:
+def _misfit(policy: Policy, rule: Rule, field: RuleField, here: Instance, there: End, packet: Packet) -> Misfit:
     match field:
         case "ethertype":
             return Misfit(field, f"IPv{rule.ethertype}", f"IPv{packet.version}")

@@ -34,8 +34,8 @@ from sgfast.suggesting.instances import (
 )
 from sgfast.suggesting.observing import (
     Evidence,
-    Filter,
     Kind,
+    KindFilter,
     Observer,
     PrivateHosts,
     all_answered,
@@ -219,7 +219,7 @@ def first_stream(captures: Sequence[str | os.PathLike[str]]) -> str | None:
 
 
 def observe(
-    policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: Filter, options: ReplayOptions,
+    policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: KindFilter, options: ReplayOptions,
     progress: Progress | None,
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
     """Replay captures and add up their connections, in the order of time."""

@@ -385,7 +385,7 @@ def test_suggest_exports_what_it_finds_with_the_options_of_export(capsys: Capsys
 
 def test_the_command_has_the_targets_and_the_providers_of_the_library() -> None:
     choices = {option.name: getattr(option.type, "choices", ()) for option in export_command.params}
-    assert (choices["target"], choices["provider"]) == (get_args(texts.Target), get_args(Provider))
+    assert (choices["target"], choices["provider"]) == (get_args(texts.TargetName), get_args(Provider))
 
 
 def test_a_policy_of_a_hundred_groups_is_exported_in_few_calls() -> None:

@@ -15,23 +15,23 @@ from sgfast.report.answers.reach import JsonReachRow
 from sgfast.report.answers.traffic import (
     FOLDED_BY,
     MOST_ROWS,
-    Damaged,
+    DamagedField,
     Decapsulated,
     JsonEnd,
     JsonExample,
     JsonLeft,
     JsonNearest,
     JsonTraffic,
-    LeftOut,
+    LeftOutField,
     nearest,
 )
-from sgfast.report.answers.values import Count, File, Number, ProviderId, Seconds, Time
+from sgfast.report.answers.values import Count, File, JsonSeconds, Number, ProviderId, Time
 from sgfast.report.diff import blocking, blocking_verdict, passing_of, rule_words
 from sgfast.report.rollup import By, RollupRow
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
 from sgfast.report.why import Reasons
 
-Verdict = Annotated[str, one_of(VERDICTS[:PENDING])]
+VerdictField = Annotated[str, one_of(VERDICTS[:PENDING])]
 BlockingReason = Annotated[str, one_of(reason.word for reason in REASON_TABLE if reason.verdict != "allow")]
 
 
@@ -50,8 +50,8 @@ class JsonDifferenceRow(JsonReachRow):
 
 
 class JsonVerdicts(Answer):
-    old: Verdict
-    new: Verdict
+    old: VerdictField
+    new: VerdictField
     packets: Count
 
 
@@ -66,7 +66,7 @@ class JsonChangedExample(JsonExample):
 class JsonJudgement(Answer):
     """A policy's judgement, by the filter that blocks under one of the policies."""
 
-    verdict: Verdict
+    verdict: VerdictField
     reason: Annotated[BlockingReason | None, "Why it blocks; null: it lets pass."]
     rule: Annotated[str | None, "The rule that decides, if it is one only."]
     rules: Annotated[Count, "How many different rules decide."]
@@ -138,7 +138,7 @@ class JsonCaptureDiff(Answer):
     vpc: str | None
     packets: Count
     bytes: Annotated[Count, "Original lengths on the wire."]
-    left_out: LeftOut
+    left_out: LeftOutField
     verdicts: Annotated[list[JsonVerdicts], "Packets by both policies' verdicts."]
     by: Annotated[By, FOLDED_BY.format("the next two")]
     newly_denied: Annotated[
@@ -153,9 +153,9 @@ class JsonCaptureDiff(Answer):
     moved_not_listed: Count = at("moved_others")
     first_time: Time | None = at("first_time_ns")
     last_time: Time | None = at("last_time_ns")
-    elapsed_seconds: Seconds
-    packets_per_second: Seconds
-    damaged: Damaged
+    elapsed_seconds: JsonSeconds
+    packets_per_second: JsonSeconds
+    damaged: DamagedField
     warnings: list[str]
     decapsulated: Decapsulated | Absent
 

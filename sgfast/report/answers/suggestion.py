@@ -13,14 +13,13 @@ from sgfast.report.answers.traffic import (
     JsonExample,
     JsonLeft,
     JsonTraffic,
-    LeftOut,
+    LeftOutField,
 )
 from sgfast.report.answers.values import Byte, Count, PortRange, Printable, ProviderId, Time
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.suggestion import peer_name
-from sgfast.suggesting import LeftOut as LeftOutTraffic
-from sgfast.suggesting import Suggestion
+from sgfast.suggesting import LeftOut, Suggestion
 
 
 class JsonEvidence(Answer):
@@ -91,7 +90,7 @@ class JsonSuggestion(Answer, published="suggestion", command="suggest"):
     by: Annotated[Literal["group", "instance", "address", "service"], FOLDED_BY.format("left_out")]
     left_out: Annotated[list[JsonLeftOutTraffic], "Connections no rule is suggested for."]
     other_packets: Annotated[dict[str, Count], "Packets of no connection, by verdict or reason."]
-    packets_left_out: LeftOut
+    packets_left_out: LeftOutField
     check: JsonReplayed
     policy: Annotated[str, "The policy as YAML."] = at("text")
     damaged: Annotated[Printable | None, str]
@@ -108,6 +107,6 @@ def suggestion_answer(found: Suggestion, by: By = "group", top: int | None = Non
     )  # fmt: skip
 
 
-def _left_out_traffic(found: Suggestion, left: LeftOutTraffic, by: By, most: int) -> dict[str, Any]:
+def _left_out_traffic(found: Suggestion, left: LeftOut, by: By, most: int) -> dict[str, Any]:
     folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, fitting=False)
     return JsonLeftOutTraffic.of(left, rows=folded.rows, not_listed=folded)
