@@ -9,12 +9,12 @@ command of the same name prints it, and has what it says as attributes.
 
     print(policy.explain("web-1", "db-1", "tcp/5432"))      # why one packet is allowed or denied
     print(policy.reach(destination="db"))                   # who may open what to whom
-    print(policy.test("expectations.yaml"))                 # whether it does what is meant, proved for all packets
+    print(policy.test("expectations.yaml"))                 # whether it does what it should, proved for all packets
     print(policy.check())                                   # what in it is redundant, useless or dangerous
     print(policy.diff("proposed.yaml"))                     # what another policy opens and closes
     print(policy.diff("proposed.yaml", "monday.pcap"))      # what else another policy changes for this traffic
     print(policy.replay("monday.pcap"))                     # what would break in this traffic, and why
-    print(policy.export("aws"))                             # what the cloud has to be told
+    print(policy.export("aws"))                             # the script that puts it into force
     print(sgfast.suggest("monday.pcap").text)               # the fewest rules that this traffic needs
 
 Embed the engine. It tracks connections, and its policy may change between two packets.

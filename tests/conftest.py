@@ -15,7 +15,7 @@ import sgfast
 from sgfast.engine import Engine
 from sgfast.policy.model import Policy
 
-#: Which connections a table this small forgets when it is full is only promised of one thread
+#: A table this small forgets connections when it is full. Only for one thread is it promised which ones
 #: (docs/how-to/more-cores-and-machines.md).
 SMALL_TABLE = 1000
 
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_thread: what is asserted is promised of one thread only")
     _compile_for_children(config)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # What a shell runs in the background ignores Ctrl-C, and so would the commands that tests start and interrupt.
+        # Shells let background jobs ignore Ctrl-C, and commands that tests start and interrupt would inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config.option, "loadscopereorder"):
         # pytest-xdist would begin with the files that have most tests.
@@ -88,8 +88,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="module")
 def client(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Of a Dask cluster in this process: its tasks see what a test has changed. It has two workers, or as many as are
-    asked for.
+    """Start a Dask cluster in this process, so that its tasks see what a test has changed. It has two workers unless a
+    test asks for another number.
     """
     distributed = pytest.importorskip("distributed")
     options = {"threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}

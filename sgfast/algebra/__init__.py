@@ -1,4 +1,4 @@
-"""The laws that rules obey, whoever asks: which addresses and services they are about, and which rule wins where.
+"""Sets of addresses and services that rules name, and the rule that wins for each peer and service.
 
     addresses  networks that rules name, owners and groups of addresses, as one VPC sees them
     services   protocols with their ports, or ICMP types and codes, as numbers on one line

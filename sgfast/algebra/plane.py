@@ -63,8 +63,8 @@ class Boxes(Generic[Key]):
         self.allows = np.array([rule.action == "allow" for _, rule in self.ranked] + [False], dtype=bool)
 
     def blocks(self, peers: Iterable[Mask], services: Iterable[Mask]) -> Iterator[tuple[int, Block]]:
-        """The cells that each rule matches, from the last in precedence to the first: whoever paints them in this order
-        has the winners at last. ``peers``, ``services``: masks of kinds, by row.
+        """The cells that each rule matches, from the last in precedence to the first. Painting them in this order
+        leaves the winner in each cell. ``peers``, ``services``: masks of kinds, by row.
         """
         rows, columns = ([mask.nonzero()[0] for mask in masks] for masks in (peers, services))
         for n in range(len(self.ranked) - 1, -1, -1):

@@ -103,7 +103,7 @@ class ServiceClasses:
             matches[base : base + len(starts)] = True
             return matches
         ends = np.array(ranges, dtype=np.int64).reshape(-1, 2)
-        # The change, from one class to the next, in how many ranges cover it.
+        # For each class, the number of ranges that cover it minus the number that cover the class before it.
         cover = np.zeros(len(starts) + 1, dtype=np.int64)
         np.add.at(cover, np.searchsorted(starts, ends[:, 0]), 1)
         np.add.at(cover, np.searchsorted(starts, ends[:, 1] + 1), -1)

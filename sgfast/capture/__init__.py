@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sgfast.capture.reader import open_capture as open_capture
     from sgfast.capture.streams import Damage as Damage
 
-# Commands that read no capture should not wait for all that reads one.
+# Imported on demand, so that commands that read no capture do not wait for the modules that read one.
 __getattr__ = on_demand(
     __name__, {"sgfast.capture.streams": ("Damage",), "sgfast.capture.reader": ("CaptureReader", "open_capture")}
 )

@@ -17,7 +17,7 @@ from sgfast.core.base.file_reads cimport FileReads, Read
 from sgfast.core.base.frames cimport BatchPool, FrameBatch, Preparation
 
 cdef enum:
-    # Bytes. The window, its frames and what is prepared of them fit in the second-level cache of common machines.
+    # Bytes. The window, its frames and their preparation fit in the second-level cache of common machines.
     WINDOW = 256 * 1024
     # Bytes before a window, for a record that begins in the window before it. Linux hands out packets of 64 KiB, and
     # headers come on top.
@@ -64,7 +64,7 @@ cdef class WindowsAhead:
     # Windows that a thread has not read in time. It may still write to them.
     cdef Window* late[MOST_LATE]
     cdef int late_count
-    cdef readonly bint is_late      # so is the window that was to be taken: read it again
+    cdef readonly bint is_late      # the window that was to be taken is late: read it again
     # The records found in the window that was taken last. `batch` is None if there are none. `found` is valid until the
     # next call of `ask`.
     cdef FrameBatch batch

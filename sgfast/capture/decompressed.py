@@ -1,4 +1,4 @@
-"""The bytes that compressed data becomes, as a stream. A thread decompresses ahead of whoever reads it.
+"""Decompress data as a stream. A thread decompresses ahead of the reader.
 
     file --chunks--> decompressor, in its thread --pieces--> readinto
 
@@ -223,7 +223,7 @@ class DecompressedStream:
         #: Whether the file is one of bgzip that was cut between two members.
         self.lacks_end = False
         self._source = source
-        #: The file, or of what has no positions the last chunks read.
+        #: The file, to read its end; or, if the source has no positions, the last chunks that were read.
         self._file = FileBytes.of(source, len(head))
         self._last_chunks: deque[bytes] = deque()
         self._last_length = 0
@@ -240,7 +240,7 @@ class DecompressedStream:
         self._begin()
 
     def _begin(self) -> None:
-        """Begin to decompress with what was read first. Leave out what was handed out already."""
+        """Begin to decompress, with the first bytes. Leave out output that was handed out already."""
         self._maker = _Maker(Decompressor(self.compression, self._name))
         self._head_left = memoryview(self._head)
         self._bytes_read = len(self._head)
@@ -335,7 +335,7 @@ class DecompressedStream:
         return poll
 
     def _read(self) -> bool:
-        """Whether there was a chunk, or the end."""
+        """Read the next chunk, or notice the end. False if nothing is there yet."""
         if self._head_left:
             chunk, self._head_left = bytes(self._head_left[:CHUNK]), self._head_left[CHUNK:]
         else:
@@ -383,7 +383,7 @@ class DecompressedStream:
                 self._read_error = error
 
     def _take(self, *, wait: bool) -> bool:
-        """Whether there was a piece."""
+        """Take over the next piece. False if there is none yet."""
         try:
             piece = self._maker.make(1) if self._thread is None else self._thread.take(wait=wait)
             if piece is None:

@@ -4,8 +4,8 @@
 
 The reader writes its output to a given place, and makes large pieces. A ``Decompressor`` makes small pieces of memory
 and joins them, which takes up to as long as inflating. But if the reader finds damage, it loses what came before it in
-its piece. So a ``Decompressor`` reads once more, from the beginning of the file, what the reader did not read to its
-end. That includes what only a ``Decompressor`` takes for damage: a bomb, and many members without content in a row.
+its piece. So if the reader does not come to the end of a file, a ``Decompressor`` reads that file from its beginning.
+That is also so for faults that only a ``Decompressor`` finds: a bomb, and many members without content in a row.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FileBytes:
 
     @classmethod
     def of(cls, source: object, bytes_read: int) -> FileBytes | None:
-        """A file of which ``bytes_read`` compressed bytes have been read; None for what has no positions, as a pipe."""
+        """A file of which ``bytes_read`` compressed bytes have been read; None if it has no positions, as a pipe."""
         if not isinstance(source, io.FileIO):
             return None
         try:

@@ -245,7 +245,7 @@ cdef class CaptureReader:
     def preamble(self):
         """The byte ranges ``((start, end), ...)`` of the file that a reader needs first to read on at the next record.
 
-        None if ranges cannot describe what is needed, or if what is before that record would end in zeros.
+        None if ranges cannot describe those bytes, or if the bytes before that record would end in zeros.
         """
         cdef Py_ssize_t count = self.pcapng.preamble_count
         if self.is_compressed or self.is_behind_zeros:

@@ -13,7 +13,7 @@ cdef enum:
     # Limits of `guess_first`:
     IN_A_ROW = 8                # number of records that must follow each other
     SEARCHED = 2048             # bytes in which it looks for the first one; most packets are shorter
-    LONGEST_GUESSED = 1 << 18   # bytes; what claims to be longer is taken for no record
+    LONGEST_GUESSED = 1 << 18   # bytes; a place with a larger length is not taken for a record
 
 
 cdef enum Stop:

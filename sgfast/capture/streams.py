@@ -1,4 +1,4 @@
-"""Opening capture streams, waiting for data on non-blocking ones, and where a capture is damaged."""
+"""Open capture streams, wait for data on non-blocking ones, and describe damage."""
 
 import errno
 import os

@@ -100,8 +100,8 @@ def open_url(path: str) -> UrlStream:
 
 
 def _open_at_web_server(system: Any, url: str) -> Any:
-    # One response that is read as it comes. Anything else reads what the server sends into memory as a whole: `isdir`
-    # the file itself, to look for links in it, and fsspec's file with a read-ahead the answer to each request.
+    # Request one response and read it as it comes. All other ways read whole responses into memory: `isdir` reads the
+    # file itself, to look for links in it, and fsspec's file with a read-ahead reads the answer to each request.
     from aiohttp import ClientTimeout
 
     # With a size given, fsspec does not ask for it first; a stream makes no use of it.

@@ -58,7 +58,7 @@ def _severities_and_codes(context: click.Context, option: click.Parameter, value
 @replay_options
 @as_if_in_option
 @format_option("sarif", "markdown")
-@by_option(of="With --traffic, what the rows of connections that used a rule are")
+@by_option(of="With --traffic, rows of connections that used a rule")
 @click.option(
     "--top",
     type=click.IntRange(min=1),

@@ -140,27 +140,27 @@ def export_options(
     options = (
         click.option(
             "--to", "target", type=Choice(TARGETS), required=required, metavar=None if required else "TARGET",
-            help="What the policy is exported to."
+            help="Target of the export."
             if required
-            else f"Write what this target has to be told, as sgfast export does: {', '.join(TARGETS)}.",
+            else f"Write the script or file for this target, as sgfast export does: {', '.join(TARGETS)}.",
         ),
         click.option(
             form, "to_form", type=Choice(["script", "json"]),
-            help="Of --to aws, openstack and otc. script: for the command line of the provider; json: the calls of its "
-            "API, in order. Default: script.",
+            help="With --to aws, openstack or otc. script: for the command line of the provider; json: the calls of "
+            "its API, in order. Default: script.",
         ),
         click.option(
             "--provider", type=Choice(["aws", "openstack", "opentelekomcloud"]),
-            help="Of --to terraform: the provider. Default: the one of the profile of the policy, aws, neutron or otc.",
+            help="With --to terraform: the provider. Default: that of the policy's profile (aws, neutron or otc).",
         ),
         click.option(
             "--instance", "instances", metavar="NAME", multiple=True,
-            help="Of --to nftables: the instance that the machine itself is."
+            help="With --to nftables: the instance that the machine itself is."
             + (" Repeatable where -o is a directory." if writes_files else ""),
         ),
         click.option(
             "--interface", "interfaces", metavar="NAME=DEVICE", multiple=True,
-            help="Of --to nftables, for a host: the interface that an instance is behind. Once for each instance.",
+            help="With --to nftables, for a host: the interface that an instance is behind. Once for each instance.",
         ),
     )  # fmt: skip
 
@@ -206,9 +206,9 @@ def _check(chosen: Export, form: str) -> None:
             raise click.UsageError(f"--interface {given!r}: write NAME=DEVICE, such as web-1=tap0")
 
 
-@click.command("export", short_help="Write what a cloud has to be told so that a policy holds there.")
+@click.command("export", short_help="Write the script or file that puts a policy into force in a cloud.")
 @click.argument("path", metavar="POLICY", type=FILE)
-@click.option("--since", type=FILE, metavar="OLD", help="What is there already: export only what differs from OLD.")
+@click.option("--since", type=FILE, metavar="OLD", help="Policy in force today: export only what differs from OLD.")
 @export_options("--format", required=True)
 @click.option(
     "--output", "-o", type=FILE, metavar="FILE|DIR", default="-",
@@ -216,7 +216,7 @@ def _check(chosen: Export, form: str) -> None:
 )
 @click.option(
     "--connections", type=FILE, metavar="FILE",
-    help="Of --to nftables, with --since: write what becomes of the connections in FILE, as conntrack -L -o extended "
+    help="With --to nftables and --since: write what becomes of the connections in FILE, as conntrack -L -o extended "
     "lists them.",
 )
 @policy_options
@@ -231,7 +231,7 @@ def export(
     policies: PolicyOptions,
     quiet: bool,
 ) -> None:
-    """Write what a cloud has to be told so that a policy holds there.
+    """Write the script or file that puts a policy into force in a cloud, or on a Linux host.
 
     \b
     --to is one of
@@ -246,8 +246,9 @@ def export(
     What is exported means exactly what POLICY means. A rule that the target cannot have is written in other rules that
     mean the same; where there are none, it is an error that names the rule. Nothing is run, and no cloud is asked.
 
-    Without --since nothing is there but VPCs and instances. With --since it is what OLD says, for example the account
-    as sgfast import --live has read it. What is new comes before what is taken away.
+    Without --since, the export is for an account that has VPCs and instances and nothing else. With --since, it is for
+    one in which OLD is in force: for example the account as sgfast import --live has read it. Additions come before
+    removals.
 
     If -o is a directory, --to nftables writes NAME.nft for each --instance, or host.nft, and with --since beside it
     NAME.change.nft or host.change.nft for a machine that has the filter of OLD.

@@ -107,7 +107,7 @@ jobs_option = click.option(
 
 
 def by_option(
-    *, rules: bool = True, of: str = "What the rows of the report are"
+    *, rules: bool = True, of: str = "Rows of the report"
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``rules``: whether rules decide about what the rows are about. ``of``: how the help begins."""
     return click.option(

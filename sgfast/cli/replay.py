@@ -134,8 +134,8 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "expectations",
     type=FILE,
     metavar="FILE",
-    help="What is meant, as sgfast test takes it: what FILE means to deny does not count as what would break, and the "
-    "report names traffic that contradicts it.",
+    help="Expectations, as for sgfast test: connections that FILE expects to be denied do not count as breaking, and "
+    "the report names traffic that contradicts FILE.",
 )
 @by_option()
 @top_option

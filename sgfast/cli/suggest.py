@@ -139,7 +139,7 @@ def suggest(
     for, and if it does not, the exit status is 1. Captures are read several times, so they must be files. With "-o -"
     the policy goes to standard output, and the report to standard error. The format "markdown" is for pull requests.
 
-    With --to, -o (by default standard output) gets what TARGET has to be told, in place of the policy. What --policy
+    With --to, -o (by default standard output) gets the script or file for TARGET, in place of the policy. What --policy
     says is then what is there already, and only what differs is written.
 
     \b

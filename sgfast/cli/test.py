@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sgfast.replaying import ReplayOptions
 
 
-@click.command(short_help="Prove for all packets that a policy does what is meant.")
+@click.command(short_help="Prove for all packets that a policy does what it should.")
 @click.argument("policy", type=FILE)
 @click.argument("files", type=FILE, metavar="EXPECTATIONS|CAPTURE...", nargs=-1, required=True)
 @click.option(

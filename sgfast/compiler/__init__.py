@@ -209,7 +209,7 @@ class Compiler:
                 gone_and_new = None if old is None else moved_prefixes(old.policy, policy, moved or ())
                 addresses = _address_classes(policy, self.vpc, instance_groups, news, named, before, gone_and_new)
         ports = PortClasses(book.rules) if ports is None or whole else ports.extended(news)
-        # A copy, as tables of a policy that is refused know classes that will never be.
+        # Tables are copied, because a policy may still be refused: its classes must not stay in the tables.
         tables = tables.copy() if addresses.is_finer else TableCache()
         is_same = before is not None and addresses.is_finer and ports is self._ports and (
             (addresses.count, len(addresses.owner)) == (before.count, len(before.owner))
@@ -349,7 +349,7 @@ def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None, last
 
 
 def _precedence(rule: Rule) -> int:
-    """The lowest of the matching rules' wins (SPEC 4.10)."""
+    """The number that decides between matching rules: the lowest wins (SPEC 4.10)."""
     return 2 * rule.priority + (rule.action != "deny")
 
 

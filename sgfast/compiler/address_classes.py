@@ -97,8 +97,8 @@ class _Family:
     prefixes: _Prefixes
     number: NDArray[np.int32]
     owner: NDArray[np.int32]
-    #: The address number of the background, which is outside all prefixes, and then of each prefix. This and what
-    #: follows has the background first.
+    #: The address number of the background, which is outside all prefixes, and then of each prefix. This field
+    #: and those after it have the background first.
     address: Indices
     trie: CidrTrie
     #: The owner of the addresses there, and the innermost named prefix.
@@ -214,9 +214,10 @@ class AddressClasses:
         return self._membership.setdefault(membership, len(self._membership)) if membership[0] else NONE
 
     def _united(self, made: _Family, in_groups: Indices, vpc_of_place: Indices) -> Indices:
-        """The memberships of addresses in all owned prefixes around them, as far as these are of their owner's VPC.
+        """The memberships of addresses if those of all owned prefixes around them count, too (SPEC 4.14), as far as
+        these are in their owner's VPC.
 
-        ``in_groups``: what the owners' groups make of them.
+        ``in_groups``: the memberships that the owners' own groups give.
         """
         nested = np.flatnonzero((made.owned_by == np.arange(len(made.owned_by))) & (made.outer > 0))
         if not len(nested):
@@ -379,8 +380,8 @@ def _in_order(classes: Indices, places: Indices) -> _InOrder:
 
 
 def _within(classes: Indices, places: Indices, first: Indices, last: Indices) -> Indices:
-    """The classes whose places lie in any of these ranges, ``last`` excluded. ``places`` are in order. The work is that
-    of the ranges and of what is found, not that of all classes.
+    """The classes whose places lie in any of these ranges, ``last`` excluded. ``places`` are in order. The work grows
+    with the ranges and the classes found, not with all classes.
     """
     if len(first) == 1:     # as for most rules
         only = slice(*places.searchsorted((first[0], last[0])).tolist())
@@ -495,7 +496,7 @@ def _nested(
     family: int, named: dict[bytes, int], prefixes: _Prefixes, number: NDArray[np.int32], owner: NDArray[np.int32],
     address: Indices, trie: CidrTrie | None, added: Sequence[int],
 ) -> _Family:  # fmt: skip
-    """The family of these prefixes. ``trie``: one of the same prefixes but the rows in ``added``."""
+    """The family of these prefixes. ``trie``: a trie that has all of them except the rows in ``added``."""
     outer, inside, first, last, around = nest_prefixes(prefixes.halves, prefixes.lengths, owner, number, len(named))
     owned_by = np.where(owner == NONE, outer, np.arange(len(owner), dtype=np.int32))
     never = _never(family)

@@ -23,7 +23,7 @@ class Dimension:
     """The joined classes of one table. Immutable: ``extended`` makes new ones.
 
     Selectors are only added. Classes that a removed rule distinguished stay apart until the table is built anew. A
-    class that came later is joined with what the class that it was divided from is joined with.
+    class that was divided from another one later is joined with the same classes as that one.
     """
 
     def __init__(self, classes: int) -> None:

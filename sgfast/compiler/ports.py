@@ -89,7 +89,7 @@ class PortClasses:
         return PortClasses(news, self) if news else self
 
     def _distinguish(self, rule: Rule) -> bool:
-        """Whether what a rule's protocol and ports match is a number of whole classes."""
+        """Whether the classes distinguish a rule's protocol and ports already: it matches only whole classes."""
         if rule.protocol is None:
             return True
         ports = self._ports.get(rule.protocol)

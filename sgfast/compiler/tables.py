@@ -68,7 +68,7 @@ class RuleTables:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """A table, and what a table with few other rules can be made from. Rules are in order of precedence."""
+    """A table, and the data from which one with a few other rules can be made. Rules are in order of precedence."""
 
     table: RuleArrays
     order: Sequence[int]
@@ -89,7 +89,7 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """The last tables, and what they were made for."""
+    """The last tables, and the groups and profiles for which they were made."""
 
     groups: tuple[SecurityGroup, ...]
     #: Each profile, and whether any instance had it then.
@@ -372,7 +372,7 @@ class _Builder:
         self, order: Sequence[int], rules: list[Rule], vpc: int, before: _Built, difference: _Difference,
         matched: _Matched, joined: bool,
     ) -> _Built | None:  # fmt: skip
-        """The table of ``before`` without some rules and with others. The work is that of what differs."""
+        """The table of ``before`` without some rules and with others. The work grows with the rules that differ."""
         peer, peer_origin = before.peer.extended(matched.of_peer, self._addresses.origin, self._take)
         service, service_origin = before.service.extended(matched.of_service, self._ports.origin, self._take)
         rows = []
@@ -496,7 +496,7 @@ class _Matched:
 @dataclass(frozen=True, slots=True)
 class _Difference:
     """Positions of rules. Among the earlier ones: which are gone, and which stayed. Among the later ones: which stay,
-    and which were added. What stays keeps its order.
+    and which were added. Rules that stay keep their order.
     """
 
     gone: list[int]

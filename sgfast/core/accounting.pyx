@@ -154,7 +154,7 @@ cdef class AccountingPlane(DataPlane):
         """Report the tuples still in the table, at the end of a replay. They stay in the table.
 
         Call it until it returns True. Each call reports about ``most`` tuples, so that the rows of all of them
-        need not be in memory together. What other threads judge between calls may not be reported.
+        need not be in memory together. Packets that other threads judge between calls may not be reported.
         """
         with self.finishing:
             return self.finish_some(most)
@@ -275,9 +275,9 @@ cdef class AccountingPlane(DataPlane):
 
     @property
     def tallies(self):
-        """The tallies by name of TALLY_NAMES, each ``(rows, lost)``: rows of TALLY_DTYPE, and the count of what has
-        no row for lack of memory. ``instance`` is the one whose filter judged: of ``began`` the responder if that is
-        an instance, else the initiator. ``tallies/tally.pxd`` says what each counts.
+        """The tallies by name of TALLY_NAMES, each ``(rows, lost)``: rows of TALLY_DTYPE, and how many packets and
+        connections have no row for lack of memory. ``instance`` is the one whose filter judged; in ``began``, the
+        responder if that is an instance, else the initiator. ``tallies/tally.pxd`` says what each counts.
         """
         self.lock_drained()
         try:

@@ -124,7 +124,7 @@ cdef class SingleChecks:
     cdef DataPlane plane
     cdef dict protocols
     cdef uint8_t[256] flag
-    cdef dict cache     # by the bytes of a result row: what `keep` was given for it
+    cdef dict cache     # by the bytes of a result row: the value that `keep` got for it
 
     def __cinit__(self, DataPlane plane not None, dict protocols not None, dict flags not None):
         self.plane = plane
@@ -192,9 +192,9 @@ cdef class SingleChecks:
     def check(self, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time):
         """Judge a packet; the arguments are those of ``Engine.check``.
 
-        Returns what ``keep`` was given for an equal result, or else the result as bytes, a row of RESULT_DTYPE. Returns
-        None, and judges nothing, if an argument is out of range or of a type that is not read here: only str, bytes,
-        int, float, IPv4Address and IPv6Address themselves are.
+        Returns the value that ``keep`` got for an equal result, or else the result as bytes, a row of RESULT_DTYPE.
+        Returns None, and judges nothing, if an argument is out of range or of a type that is not read here: only str,
+        bytes, int, float, IPv4Address and IPv6Address themselves are.
         """
         cdef HeaderRow header
         cdef ResultRow result
@@ -209,7 +209,7 @@ cdef class SingleChecks:
         return self.cache.get(row, row)
 
     def keep(self, bytes row not None, words not None):
-        """Cache what ``check`` returns from now on if the result is ``row``. A few thousand results are cached."""
+        """Cache the value that ``check`` returns later for the result ``row``. Some thousand results are cached."""
         if len(self.cache) >= MAX_CACHED:
             self.cache.clear()
         self.cache[row] = words

@@ -56,7 +56,7 @@ from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 
 cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
     # Whether judging a packet of this time takes only a few cache misses: no other thread is involved, the table
-    # neither frees what ended, nor evicts, nor grows, and nothing is tallied. The lock must be held.
+    # neither frees ended tuples, nor evicts any, nor grows, and nothing is tallied. The lock must be held.
     cdef Clock clock = plane.clock
     cdef const Table* t = &plane.planes[0].table
     if plane.jobs > 1 or not clock.started or plane.planes[0].reporting:
@@ -465,7 +465,7 @@ cdef class DataPlane:
         had ended before (SPEC 6.12).
 
         ``cut_inbound``: uint8 by instance number, whether its inbound connections are cut; or None. ``cut_unmatched``:
-        cut connections whose opener the new rules would not allow. ``forget``: what is cut is forgotten, and not
+        cut connections whose opener the new rules would not allow. ``forget``: cut connections are forgotten, not
         disconnected. ``now_ns``: engine time, nanoseconds.
         """
         cdef Cut cut

@@ -87,7 +87,7 @@ class _Item:
 class ChangeFile:
     """A parsed change file. Its changes are only resolved once the policy and the first packet's time are known.
 
-    ``given``: by the number of an item that has only a time, its change.
+    ``given``: changes that a program passed as values, by the number of their item, which has only a time.
     """
 
     def __init__(self, root: Node, origin: str, given: Mapping[int, Change] | None = None) -> None:
@@ -285,7 +285,7 @@ def _target(change: Change, after: Policy) -> str:
 class _ChangeReader(DocumentReader):
     """Read the fields of one change, with the field syntax of a policy document."""
 
-    _remedy = ""    # the policy is what it is
+    _remedy = ""    # the policy is given: an unknown name cannot be defined there
     def __init__(self, reader: NodeReader, origin: str, policy: Policy, networks: dict[int, Network]) -> None:
         super().__init__(ScalarNode("", ""), origin, reader)
         self._vpcs, self._groups, self._quotas = policy.vpc_by_name, policy.group_by_name.keys(), policy.quotas

@@ -164,7 +164,7 @@ def apply_change(policy: Policy, change: Change) -> Changed:
     """Apply one change. The result holds the same policy object if nothing differs. PolicyError says why it is
     rejected.
 
-    Whether names are known or taken and quotas are checked. What a name, a rule or an address may be is not:
+    Checks quotas, and whether names are known or taken, but not whether names, rules and addresses are well-formed:
     ``made_values`` does that for values that a program made.
     """
     after = _OPERATIONS[type(change)](policy, change)

@@ -45,7 +45,7 @@ from sgfast.policy.yaml_nodes import at_line, line_of, show
 
 _NO_QUOTAS = Quotas(MAX_QUOTA, MAX_QUOTA)
 
-#: The sections that define what a document refers to by its name.
+#: The sections that define the things to which a document refers by name.
 _SECTIONS: dict[NamedKind, str] = {"VPC": "vpcs", "security group": "security_groups"}
 
 #: The most warnings of one kind that are listed one by one.
@@ -56,7 +56,7 @@ _LISTED_NAMES = 5
 #: have the line of their group.
 Lines = dict[tuple[str, str], int]
 
-#: The thing that each value belongs to, which no two things may share, and the line of the value.
+#: Values that no two things may share: for each, the thing that has it, and the line of the value.
 _Owners = dict[Any, tuple[str, int]]
 
 
@@ -160,8 +160,7 @@ class DocumentReader:
     # Settings
 
     def _settings(self, node: Node | None) -> tuple[Profile, Settings]:
-        """The profile and the settings: what the document writes, with the profile's defaults for the rest (SPEC 6.7).
-        """
+        """The profile, and the settings: those in the document, and the profile's defaults for the rest (SPEC 6.7)."""
         if node is None:
             return OTC, OTC.settings
         written = SETTINGS.read(self._reader, node, "settings").read_all(*SETTINGS.known)

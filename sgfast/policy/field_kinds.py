@@ -30,7 +30,7 @@ PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 class FieldKind:
     """A kind of field. One that has only a schema is read by code that knows more of the document.
 
-    ``wanted``: what messages ask for. ``item``: the kind of a list's items.
+    ``wanted``: a valid value as messages describe it. ``item``: the kind of a list's items.
     """
 
     def __init__(self, schema: Schema, wanted: str = "", item: FieldKind | None = None) -> None:
@@ -47,7 +47,7 @@ class FieldKind:
 
 
 class Scalar(FieldKind):
-    """A value of one of these Python types for which ``fits`` is true. ``made``: what programs have to make."""
+    """A value of one of these Python types for which ``fits`` is true. ``made``: ``wanted`` for programs."""
 
     def __init__(
         self, schema: Schema, wanted: str, types: Collection[type], fits: Callable[[Any], object], made: str = ""
@@ -94,7 +94,7 @@ class Seconds(Scalar):
 
     def __init__(self, high: float) -> None:
         schema = {"type": "number", "exclusiveMinimum": 0, "maximum": high}
-        wanted = f"a number above 0, at most {high:g}"     # NaN is none
+        wanted = f"a number above 0, at most {high:g}"     # NaN is not above 0
         super().__init__(schema, wanted, [int, float], lambda value: 0 < value <= high, f"0 to {high}")
 
     def check(self, value: float, place: str) -> None:
@@ -297,16 +297,16 @@ class Key(NamedTuple):
     help: str
     #: The value of a field that is left out.
     default: Any = None
-    #: It may not be left out. The text is advice to whoever does.
+    #: Advice, which may be empty, to authors who leave out a required field; None: the field may be left out.
     required: str | None = None
     #: The name of the value in the model, if it has another one.
     attribute: str = ""
 
 
 class Form(FieldKind):
-    """A mapping with these fields and no others. Null stands for one without any, where none is required.
+    """A mapping with these fields and no others. Null stands for an empty mapping, if no field is required.
 
-    ``schema``: what the JSON Schema says besides. Readers list the fields in this order.
+    ``schema``: further keywords of the JSON Schema. Readers list the fields in this order.
     """
 
     def __init__(self, fields: Mapping[str, Key], **schema: Any) -> None:
@@ -385,8 +385,8 @@ class Written:
         return field.default if node is None else field.kind.read(self.reader, node, self.at(key))
 
     def read_all(self, *keys: str) -> dict[str, Any]:
-        """The values of those of these fields that are written; of all fields if none are named. A mapping's value is
-        that of all its fields.
+        """Read these fields, or all if none are named, as far as they are written. The value of a field that is a
+        mapping has all fields of the mapping.
         """
         return {
             key: found.read_all() if isinstance(found := self.read(key), Written) else found

@@ -2,8 +2,8 @@
 (SPEC 2, 2.14, 9.5).
 
 Readers accept these fields and no others. The checks of values that a program made and JSON Schemas are made of the
-same tables, so a schema accepts every document that the reader accepts. What only a reader can see, such as whether a
-name exists, it refuses alone.
+same tables, so a schema accepts every document that the reader accepts. The reader refuses more: only it can see, for
+example, whether a name exists.
 """
 
 from __future__ import annotations

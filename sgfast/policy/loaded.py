@@ -22,8 +22,8 @@ class LoadedPolicy(Policy):
 
     #: The lines that ``lines_of`` returns.
     lines: dict[tuple[str, str], int] | None = None
-    #: Whether all values are known to be what a document may have. They are not in a policy that a program made
-    #: (``made_values.check_made_policy``).
+    #: Whether all values are known to be valid in a document. In a policy that a program made they are not, until
+    #: ``made_values.check_made_policy`` has checked them.
     is_checked = False
     #: The instances of the policy that this one was made from by replacing one of them, and the position of that one.
     _replaced: tuple[tuple[Instance, ...] | None, int] = (None, 0)
@@ -124,7 +124,7 @@ def exchanged(before: Sequence[Value], after: Sequence[Value]) -> tuple[list[Val
 
 
 def _owners_after(owners: OwnersByLength, before: Sequence[Network], after: Instance) -> OwnersByLength:
-    """The owners once an instance, which had the addresses ``before``, has changed. What stays is shared."""
+    """The owners once an instance, which had the addresses ``before``, has changed. Unchanged parts are shared."""
     gone, come = exchanged(before, after.addresses)
     later = owners.copy()
     copied: set[tuple[int, int]] = set()

@@ -28,7 +28,7 @@ def find(policy: Policy, kind: NamedKind, word: str) -> str | None:
 
 
 def similar(policy: Policy, kind: NamedKind, word: str) -> str:
-    """`` (did you mean 'x'?)`` or nothing."""
+    """The hint `` (did you mean 'x'?)``; empty if no word is similar."""
     return did_you_mean(word, names(policy, kind))
 
 

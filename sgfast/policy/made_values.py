@@ -1,4 +1,4 @@
-"""Check policies and changes that a program made, which no document was read for (SPEC 14.2, 14.6)."""
+"""Check policies and changes that a program made, and that were not read from a document (SPEC 14.2, 14.6)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def check_made_policy(policy: Policy) -> None:
 
 
 def _check_together(policy: Policy) -> None:
-    """Check that names and ids mean one thing, that references mean something, and quotas."""
+    """Check that names and ids are unique, that references name something that exists, and that quotas are kept."""
     for section in ("vpcs", "address_groups", "security_groups", "instances"):
         things = getattr(policy, section)
         for word in ("name", "id"):

@@ -51,15 +51,15 @@ class _TooLarge(PolicyError):
 
 
 class DocumentErrors:
-    """The errors of one document (SPEC 11.8). ``with errors:`` stands around what can be read without the rest: an
-    error that is raised inside is kept, and reading goes on behind it.
+    """The errors of one document (SPEC 11.8). ``with errors:`` encloses the reading of a part on which the rest
+    does not depend: an error that is raised inside is kept, and reading goes on behind it.
     """
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
         self._first: list[PolicyError] = []
         self.count = 0
-        #: Sections that define names which could not all be read. That a name is unknown there is no error.
+        #: Sections whose names could not all be read. A name that seems unknown there is not reported.
         self.incomplete: set[str] = set()
 
     def keep(self, error: BaseException | None) -> bool:

@@ -23,7 +23,7 @@ def path_in(source: object) -> str | os.PathLike[str] | None:
     """The path if a program gave one as a document's source: a path object, or a ``str`` of one line that does not
     begin like JSON (SPEC 14.2).
 
-    Raises PolicyError for what is no path, but looks like a line of YAML.
+    Raises PolicyError for a text that is not a path, but looks like a line of YAML.
     """
     if isinstance(source, str):
         if "\n" in source or source.lstrip().startswith(("{", "[{")):

@@ -70,7 +70,7 @@ def covers(ranges: Ranges, first: int, last: int) -> bool:
 
 
 def normal_form(ports: Ranges) -> Ranges | None:
-    """The ports of a rule as a set; None: they are all ports. What is no set of ports is returned as it is."""
+    """The ports of a rule as a set; None: they are all ports. Invalid ports are returned unchanged."""
     if isinstance(ports, tuple) and len(ports) > 1:
         try:
             firsts, lasts = zip(*ports, strict=True)

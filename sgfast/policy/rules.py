@@ -159,7 +159,7 @@ class RuleReader:
         raise self._reader.error(node, path, f"{show(node.value)}: {self._all_ports_text(value)}")
 
     def _all_ports_text(self, last: int) -> str:
-        """``last``: of a range that is not among them."""
+        """Name the ports that a rule may have. ``last``: the end of the range that is not among them."""
         with_aws = "; only with the profile aws there is port 0" if last == 0 else ""
         return f"ports range from {self._first_port} to {LAST_PORT}{with_aws}"
 

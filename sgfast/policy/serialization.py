@@ -68,7 +68,7 @@ def _choose(choices: tuple[Any, ...], plain: Any) -> Any:
 
 @cache
 def _called(cls: type) -> str:
-    """Name of the dataclass. What is derived from it without being one adds no values."""
+    """Name of the dataclass, also for subclasses that are no dataclasses themselves: these add no values."""
     return next(each.__name__ for each in cls.__mro__ if "__dataclass_fields__" in vars(each))
 
 

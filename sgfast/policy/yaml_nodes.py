@@ -247,7 +247,7 @@ def _put_halves_back(node: ScalarNode, text: str, readable: str, origin: str) ->
     written, read = text[start:end], readable[start:end]
     if written == read:
         return
-    if node.style != '"':   # Nothing is an escape here. What looks like one has no line break inside.
+    if node.style != '"':   # Only double quotes have escapes. Text that looks like one has no line break inside.
         in_order = (written[each.start() : each.end()] for each in _STAND_IN.finditer(read))
         node.value = _STAND_IN.sub(lambda _: next(in_order), node.value)
         return

@@ -4,7 +4,7 @@
     first_contradiction(policy, source, database, named_service("tcp/5432"), "allow")   None: all of them are allowed
 
     explaining     why one packet is allowed or denied
-    proving        whether a policy does what an expectations file means
+    proving        whether a policy meets the expectations of a file
     services       services as users write them
     ends           instances, groups and addresses as users name them
     nodes          addresses that nothing distinguishes

@@ -220,7 +220,7 @@ class _Regions:
         for n in np.flatnonzero(nodes.contexts[policy] == OUTSIDE).tolist():
             if outside[n]:
                 found.append((scene.ground.named.spans[int(nodes.inside[n])], n))
-            else:  # to the other policy they are something else than the rest of their network
+            else:  # the other policy has an instance there, so they differ from the rest of their network
                 ranges = ((piece.first, piece.last) for piece in nodes.parts[n])
                 found += [(span_of(each), n) for each in networks_of(family, ranges)]
         found.sort()

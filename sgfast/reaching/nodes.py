@@ -36,16 +36,16 @@ OUTSIDE, FOREIGN = -1, -2
 Numbers = NDArray[np.integer[Any]]
 Owned = dict[Span, tuple[int, bool]]
 Alike = tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]
-"""Criteria that make addresses one node: the innermost named network; under each policy, the context and what rules
-that name groups see; and the owners, where these must be told apart.
+"""Criteria that make addresses one node: the innermost named network; under each policy, the context and the
+membership; and the owners, where these must be told apart.
 """
 
 
 class PolicyAccount:
     """A policy, with its instances by *context*: the same set of groups, in the same VPC.
 
-    What rules that name groups see of an address is its *membership*, a set of groups and a VPC, too. It is the context
-    of the owner, but for addresses that are in other groups than their owner (SPEC 4.14). So a *holding* stands for
+    An address also has a *membership*: the groups, and the VPC, that rules which name groups see. It is the context of
+    the owner, except for addresses that are in other groups than their owner (SPEC 4.14). So a *holding* stands for
     addresses of one owner with one membership.
     """
 
@@ -106,7 +106,7 @@ class PolicyAccount:
         return regions[other].region == regions[vpc].region and self.policy.connected(other, vpc)
 
     def owned(self, vpc: str, family: int) -> Owned:
-        """Holdings of instances, as the VPC sees them. AmbiguousAddress: SPEC 7.1."""
+        """Holdings of instances, as the VPC sees them. Raises AmbiguousAddress (SPEC 7.1)."""
         if vpc not in self._owned:
             found: dict[int, Owned] = {4: {}, 6: {}}
             if vpc in self.policy.vpc_by_name:
@@ -167,8 +167,8 @@ class Nodes:
         self.pieces_of = pieces_of
         #: The innermost named network.
         self.inside: Numbers = np.array([inside for inside, *_ in alike], dtype=np.int64)
-        #: The context of the owners, what rules that name groups see, and the only owner (``NOBODY``: there are several
-        #: or none), under each policy.
+        #: The context of the owners, the membership, and the only owner (``NOBODY``: there are several or none), under
+        #: each policy.
         self.contexts, self.memberships, self.only = (
             [np.array([each[p] for each in numbers], dtype=np.int64) for p in range(len(pieces_of))]
             for numbers in (
@@ -193,7 +193,7 @@ class Ground:
         self.named = NamedNetworks([account.policy for account in accounts], family, more)
 
     def senders(self, vpc: str, end: NamedEnd) -> Nodes:
-        """Senders of connections from a VPC: its own instances, and what no instance owns."""
+        """Senders of connections from a VPC: its own instances, and addresses that no instance owns."""
         return self._nodes(vpc, end, [self._owned(account, vpc, account.in_no_group) for account in self.accounts], vpc)
 
     def receivers(self, vpc: str, end: NamedEnd) -> Nodes:
@@ -274,8 +274,8 @@ def _together(
 
 
 def _not_one_to_one(owners: Sequence[tuple[int, ...]]) -> set[tuple[int, ...]]:
-    """The pairs of owners, under two policies, of which one has another partner elsewhere: what is one instance to one
-    policy is two ends to the other.
+    """The pairs of owners, one under each policy, where one of the two is also in another pair: one instance under one
+    policy is then two ends under the other.
     """
     pairs = set(owners)
     if not pairs or len(next(iter(pairs))) < 2:

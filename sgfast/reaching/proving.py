@@ -53,7 +53,7 @@ class Outcome:
     counterexample: Explained | None
     #: Whether a filter judges at least one of the packets that the expectation is about.
     is_about_something: bool
-    #: Its sources and destinations that are nobody.
+    #: Its sources and destinations that stand for no instance and no address.
     nobody: tuple[Word, ...]
     #: Sentences about addresses that belong to instances of VPCs that are not peered (SPEC 12.1).
     elsewhere: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Outcome:
 
     @property
     def gaps(self) -> list[str]:
-        """Whom the expectation says nothing about."""
+        """Warnings about the parts of the expectation about which nothing is proved."""
         warnings = [
             f"{word.place}: no instance or address is in {word.text}, so nothing is proved about it"
             for word in self.nobody
@@ -217,8 +217,8 @@ class Expectations:
 
     def _steps(self, resolved: _Resolved) -> int:
         """An estimate of the work of one proof in one VPC. Each pair of ends is queried twice, and each question
-        looks at all that the policy and the ends name. What is named apart is also compared with the other end, which
-        takes longest.
+        looks at all that the policy and the ends name. Each network of an end is also compared with the other end,
+        which takes longest.
         """
         ends = (*resolved.sources, *resolved.destinations)
         named = sum(50 * len(end.networks) + len(end.instances) for end in ends)
@@ -246,7 +246,7 @@ class Expectations:
         return None
 
     def _judged(self, opener: Opener, wanted: Action) -> Explained:
-        # A fresh engine, because a connection that it remembers could decide. What is compiled is reused.
+        # A fresh engine, because a connection that it remembers could decide. Compiled tables are reused.
         vpc = opener.vpc
         if vpc is None:
             assert opener.source.instance is not None

@@ -134,7 +134,7 @@ class Question:
                     return
 
     def _note_elsewhere(self, family: int, vpc: str, senders: Nodes, receivers: Nodes) -> None:
-        """Tell of addresses that no instance owns, as the VPC sees them, but instances of other VPCs do."""
+        """Add notes about addresses that belong to no instance as the VPC sees them, but to instances of other VPCs."""
         assert self._notes is not None
         policy = self.accounts[-1].policy
         for nodes, there, end in zip((senders, receivers), (receivers, senders), self._ends, strict=True):

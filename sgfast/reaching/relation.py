@@ -202,9 +202,9 @@ class KeptTables:
 class Relation:
     """Services that one policy allows between the nodes that one VPC sees, as sets.
 
-    It is asked about one node and all those at the other end. The direction says which one that is: ``inbound`` is
-    about a receiver and what each sender may open to it, ``outbound`` about a sender and what it may open to each
-    receiver.
+    Each method is about one node and all nodes at the other end. The direction tells which end the node is at:
+    ``inbound`` is about a receiver and the services that each sender may open to it, ``outbound`` about a sender and
+    the services that it may open to each receiver.
     """
 
     def __init__(
@@ -230,8 +230,8 @@ class Relation:
         return self._nodes[direction].contexts[self._policy]
 
     def judged(self, direction: Direction, node: int) -> NDArray[np.bool_]:
-        """Whether this VPC is where filters judge what is sent between the node and each one at the other end. It is
-        unless neither is an instance, or the sender is none and the receiver is one of another VPC.
+        """Mask of the nodes at the other end for which filters judge packets to or from the node in this VPC. They do,
+        unless neither end is an instance, or only the receiver is one, and it is in another VPC.
         """
         context, others = int(self.contexts(direction)[node]), self.contexts(OTHER[direction])
         if context == FOREIGN:

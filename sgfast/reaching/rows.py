@@ -1,7 +1,7 @@
 """Make rows of a relation: who may open what to whom, in few rows that say it exactly (SPEC 12.5).
 
-Services are divided for each receiver: what the same senders may open makes one row. Rows with equal senders and equal
-services become one row, then rows with equal receivers and equal services.
+Services are divided for each receiver: those that the same senders may open make one row. Rows with equal senders and
+equal services become one row, then rows with equal receivers and equal services.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class RowMaker:
 
     def _divided(self, sets: Numbers) -> Iterator[tuple[Mask, int]]:
         """Divide services by who may open them: for each part the places where it is in the set, and its number. A part
-        is what these places alone may open, or, if that is simpler, all that they may.
+        has the services that only these places may open, or, if that is simpler, all that they may open.
         """
         numbers, place = np.unique(sets, return_inverse=True)
         if not numbers.any():
@@ -182,13 +182,13 @@ class _Merged:
         self.rules.update(rules)
 
     def rows(self) -> Iterator[tuple[int, Region]]:
-        """A region each; the instances go with the first of them."""
+        """Ends of the rows: each row has one region, and the first row also has the instances."""
         for n, region in enumerate(self.regions or {(): None}):
             yield self.instances if n == 0 else 0, region
 
 
 def _merged(rows: Mapping[RowKey, Rules]) -> Iterator[tuple[RowKey, Rules]]:
-    """Rows of equal senders and services become one; then those of equal receivers and services."""
+    """Merge rows of equal senders and services, then those of equal receivers and services."""
     to: defaultdict[tuple[int, Region, int], _Merged] = defaultdict(_Merged)
     for (sources, region_from, destinations, region_to, services), rules in rows.items():
         to[sources, region_from, services].add(destinations, region_to, rules)
@@ -203,7 +203,7 @@ def _merged(rows: Mapping[RowKey, Rules]) -> Iterator[tuple[RowKey, Rules]]:
 
 
 def in_both_families(rows: Iterable[Row]) -> list[Row]:
-    """Rows of IPv4 and IPv6 that say the same become one."""
+    """Merge rows of IPv4 and IPv6 that have the same ends and services."""
     made: dict[tuple[object, ...], Row] = {}
     for row in rows:
         key = (*_without_networks(row.sources), *_without_networks(row.destinations), row.services)
@@ -282,7 +282,7 @@ def reach(
 
 
 def with_rules(question: Question, rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows, and a warning if not all of their rules were found. Then none has any."""
+    """Add rules to the rows. If not all rules can be found, no row gets any, and there is a warning."""
     if not question.budget.is_searched_out:
         return rows, ()
     words = "the rules that decide are not named: so many rows have so many of them that it would take too long"

@@ -96,7 +96,7 @@ class Captures:
         self._without_interfaces: list[str] = []
         marks = None if placement is None else placement.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
-        # Frames that were merged are copies, and decapsulation changes frames. What was prepared would not fit them.
+        # Headers that were read beforehand would not fit merged frames, which are copies, nor decapsulated ones.
         self._prepares = self._decapsulation is None and all(len(part) == 1 for part in self._parts)
 
     def __iter__(self) -> Iterator[FrameBatch]:
@@ -220,7 +220,7 @@ def _is_there(path: str) -> bool:
     try:
         kind = (os.fstat(0) if path == "-" else os.stat(path)).st_mode
     except (OSError, ValueError):
-        return True     # a pattern, or what will be an error
+        return True     # a pattern, or a path that will be an error
     return stat.S_ISREG(kind) or stat.S_ISDIR(kind)
 
 

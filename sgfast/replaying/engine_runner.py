@@ -137,7 +137,7 @@ class EngineRunner:
             self._write(*before)
 
     def _take_unwritten(self) -> tuple[_Unwritten, Rows] | None:
-        """Take what is not written yet, and results of pending packets. Waits until all packets are judged."""
+        """Take packets that are not written yet, and results of pending packets. Waits until all packets are judged."""
         if self._unwritten is None:
             return None
         taken = self._unwritten, self.engine.dataplane.take_resolved()

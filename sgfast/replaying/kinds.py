@@ -88,9 +88,9 @@ def kinds_of(engine: Engine) -> Kinds:
 
 
 def _fill(rows: Rows, tally: Rows, outcomes: Sequence[str], *, has_begun: bool) -> None:
-    """Fill rows of KIND_DTYPE, which are zeros, from those of a tally. ``outcomes``: measures that its outcomes are
-    of. ``has_begun``: it counts connections in the rows in which they began. Otherwise they are an outcome each, whose
-    rows had no room for their peers. Their times and numbers are not known.
+    """Fill rows of KIND_DTYPE, which are zeros, from those of a tally. ``outcomes``: the measures in which its outcomes
+    count. ``has_begun``: the tally counts connections when they begin, each with its outcome. Otherwise it counts only
+    outcomes, of connections for whose peers the other tallies had no room; their times and numbers are not known.
     """
     # The fields that both have are the first ones; the outcomes are the last one.
     size = TALLY_DTYPE.itemsize - TALLY_DTYPE["outcomes"].itemsize
@@ -140,9 +140,9 @@ def _column(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def joined(kinds: Kinds) -> Rows:
-    """The rows of ``kinds``, with what became of connections in the row in which they began.
+    """The rows of ``kinds``, with the outcome of each connection in the row in which it began.
 
-    An outcome stays in a row of its own if that is not known: where there was no room for the kind. The rows may be
+    If there was no room for a kind, its row is not known, and the outcome stays in a row of its own. The rows may be
     those of ``kinds``: copy them before you write to them.
     """
     rows = kinds.rows

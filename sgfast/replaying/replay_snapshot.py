@@ -46,7 +46,7 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Dealt:
-    """State that it keeps besides ``Earlier`` if the packets were divided among VPCs."""
+    """State that a replay keeps besides ``Earlier`` if its packets were divided among VPCs."""
 
     #: The number of the VPC that each engine sees; -1: all VPCs.
     vpcs: tuple[int, ...]

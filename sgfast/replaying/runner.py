@@ -32,7 +32,7 @@ class Runner(Protocol):
         """Pass to its sinks what they have not got yet: packets, and the connections that have ended."""
 
     def apply(self, change: TimedChange) -> ChangeDone:
-        """Changes the policy before the next packet."""
+        """Change the policy before the next packet."""
 
     def finish(self, *, goes_on: bool) -> None:
         """End the replay. Call it after ``flush``.
@@ -41,4 +41,4 @@ class Runner(Protocol):
         """
 
     def fill(self, result: ReplayResult) -> None:
-        """Add what was found to a result that already has its policy, options and changes."""
+        """Add the findings to a result that already has its policy, options and changes."""

@@ -72,7 +72,7 @@ class _Rows:
 
 
 class KeptPackets(_Rows):
-    """A ``PacketSink``. Where packets are in their captures is not known."""
+    """A ``PacketSink``. It does not know the positions of packets in their captures."""
 
     def write(self, headers: Rows, results: Rows) -> None:
         nowhere = np.zeros(len(headers), np.int64)
@@ -120,7 +120,7 @@ class KeptRows:
         return self.frames or self.unplaced
 
     def close(self, files: Sequence[str], before: int) -> None:
-        """No rows are left to come."""
+        """Note that no more rows will come."""
         for rows in (self.packets, self.flows):
             if rows is not None:
                 rows.close()

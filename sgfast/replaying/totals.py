@@ -49,7 +49,7 @@ def sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def finish_vpc(part: ReplayResult, warnings: list[str]) -> None:
-    """End the part of a VPC, whose packets have numbers of their own. Add what to warn of to ``warnings``."""
+    """End the part of a VPC, whose packets have numbers of their own. Add its warnings to ``warnings``."""
     part.kinds = part.kinds.without_numbers()
     part.oddities.warn(part)
     label = "packets of no mapped VPC" if part.vpc is None else f"VPC {part.vpc}"

@@ -1,4 +1,4 @@
-"""What a policy answers is what the commands answer (SPEC 14.3, 14.4), and engines take names (SPEC 14.5, 14.7)."""
+"""Methods of a policy answer like the commands (SPEC 14.3, 14.4), and engines take names (SPEC 14.5, 14.7)."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def damaged(outcome: Outcome) -> str:
 
 
 def packets_and_memory(data: bytes) -> tuple[int, int]:
-    """How many packets a capture has, and the bytes of memory that reading it took at most."""
+    """Count the packets of a capture, and the most bytes of memory that reading it took."""
     with memory() as peak:
         reader = CaptureReader(io.BytesIO(data), "name")
         count(reader)
@@ -82,7 +82,7 @@ def test_large_captures_go_through_in_little_memory() -> None:
     assert packets == 40_000 and peak < 3_000_000
 
 
-# What follows the last member
+# Data behind the last member
 
 
 @pytest.mark.parametrize("name", ["gzip", "bzip2"])

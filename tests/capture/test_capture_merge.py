@@ -110,7 +110,7 @@ def test_a_batch_stays_good_until_the_next_and_readable_after_it(tmp_path: Path)
             iterators.append(frames)
             sizes += [len(data) for _, data, _, _ in batch][1:]
     assert sizes == [10] * 4 + [2_000_000] * 4 + [50] * 4 + [900_000] * 4
-    # What is left of old batches may be other packets by now, but is memory that is there.
+    # Memory of old batches may hold other packets by now, but it is still there to be read.
     for frames in iterators:
         for _, data, _, _ in frames:
             assert len(data) in (10, 50, 900_000, 2_000_000)

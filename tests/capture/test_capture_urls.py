@@ -42,7 +42,7 @@ def test_no_more_is_taken_than_is_read(web: Web) -> None:
     web.files["a.pcap"] = [pcap_head(), *[PIECE] * 200]
     with open_capture(web.url("a.pcap")) as reader:
         assert reader.next_batch() is not None
-    # What the sockets hold is some 10 MB at most.
+    # Sockets buffer 10 MB or so at most.
     assert web.sent < 50_000_000 < len(PIECE) * 200
 
 
@@ -70,6 +70,6 @@ def test_an_answer_that_breaks_off_is_damage(web: Web) -> None:
     web.files["a.pcap"] = broken()
     with open_capture(web.url("a.pcap")) as reader:
         count(reader)
-    # What arrived and was not read before the connection broke is lost.
+    # Data that arrived but was not read before the connection broke is lost.
     assert reader.packets <= 1000 and reader.damage is not None
     assert "reading failed" in reader.damage.cause and "\n" not in str(reader.damage)

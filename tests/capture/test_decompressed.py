@@ -47,7 +47,7 @@ def is_ahead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return ahead
 
 
-# What zlib says
+# zlib as the model
 
 
 def bytewise(data: bytes) -> tuple[bytes, str]:

@@ -33,7 +33,7 @@ def joined(compress: Callable[[bytes], bytes], between: bytes = b"") -> Callable
     return lambda pieces: b"".join(compress(piece) + between for piece in pieces)
 
 
-#: How a file is made of pieces, and of all data at once.
+#: Functions that make a file: one from a list of pieces, and one from all data at once.
 FILES: dict[str, tuple[Callable[[list[bytes]], bytes], Callable[[bytes], bytes]]] = {
     "gzip": (gzip_file, gzip.compress), "bgzip": (bgzip_file, gzip.compress),
     "xz": (joined(lzma.compress), lzma.compress), "zstd": (joined(zstd, zstd_skipped(b"nothing")), zstd),

@@ -38,7 +38,7 @@ instances:
 """
 
 TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
-#: How the published schema begins; release candidates have other titles.
+#: Beginning of the published schema's title; release candidates have other titles.
 SARIF_TITLE = b"(SARIF) Version 2.1.0 JSON Schema"
 LEVEL = {"enum": ["none", "note", "warning", "error"]}
 #: SARIF 2.1.0's requirements for the parts that are written. All objects except ``properties`` are closed there, too.

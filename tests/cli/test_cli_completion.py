@@ -1,4 +1,4 @@
-"""What a shell that asks for completions is told (SPEC 10.18)."""
+"""Answers to a shell that asks for completions (SPEC 10.18)."""
 
 from __future__ import annotations
 

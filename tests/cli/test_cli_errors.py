@@ -458,7 +458,7 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
     assert target.read_text().count("\n") == 3
 
 
-# What should not happen
+# Errors of the program itself
 
 
 def test_an_internal_error_is_one_line_unless_asked(

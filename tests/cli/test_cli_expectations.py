@@ -89,7 +89,7 @@ def test_json_has_the_counterexample_as_explain_shows_it(capsys: Capsys, tmp_pat
 
 # JUnit ----------------------------------------------------------------------------------------------------------------
 
-#: What may be in what, and which attributes there must be, as the tools that read the format agree.
+#: Children that each element may have, and attributes that it must have, as the tools that read the format agree.
 CHILDREN = {"testsuites": {"testsuite"}, "testsuite": {"testcase"}, "testcase": {"failure", "skipped"}}
 REQUIRED = {"testsuite": {"name", "tests", "failures", "errors", "skipped", "time"}, "testcase": {"name", "classname"}}
 

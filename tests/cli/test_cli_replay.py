@@ -142,7 +142,7 @@ def test_captures_that_damage_leaves_unread_are_named(capsys: Capsys, tmp_path: 
         found = json.loads(outcome.out)
         assert outcome.status == 3 and found["packets"] == 5 and found["damaged"]["file"] == names[1]
         assert found["warnings"] == [warning] and f"sgfast: warning: {warning}\n" in outcome.err
-    # Of captures that overlap, too.
+    # The same holds for captures that overlap.
     overlapping = write_capture(tmp_path, *handshake(2000, 80) * 9999, name="long.pcap")
     outcome = sgfast(capsys, "replay", policy, overlapping, names[1], "--merge", "--json")
     assert json.loads(outcome.out)["warnings"][0] == f"not read, because a capture before is damaged: {overlapping}"

@@ -1,4 +1,4 @@
-"""What the command says of what it does not understand: where it is, and what to type instead (SPEC 10.26, 11.8)."""
+"""Messages about wrong input say where it is, and what to type instead (SPEC 10.26, 11.8)."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ WIDE = "東京" * 40
         (f"{'a' * 50}XYZ", 51, 54, 30, [f"  7 | …{'a' * 19}XYZ", f"    | {' ' * 20}^^^"]),
         (f"XYZ{'b' * 50}", 1, 4, 30, ["  7 | XYZbbbbbbbbbbbbbbbbbbb…", "    | ^^^"]),
         (WIDE, 41, 43, 30, ["  7 | …東京東京東京東京東京…", "    |      ^^^^"]),
-        # What is marked may itself be too long.
+        # The marked text may itself be too long.
         ("x: " + "y" * 90, 4, 94, 30, ["  7 | x: yyyyyyyyyyyyyyyyyyy…", "    |    ^^^^^^^^^^^^^^^^^^^^"]),
     ],
 )  # fmt: skip
@@ -137,7 +137,7 @@ def test_of_a_line_of_millions_of_characters_only_those_near_the_place_are_looke
     [
         (("rplay", *SHOP), "No such command 'rplay' (did you mean 'replay'?)"),
         (("replay", *SHOP, "--verdcts", "x"), "No such option '--verdcts' (did you mean '--verdicts'?)"),
-        # What begins with the word comes before what is as near to it.
+        # A name that begins with the typed word comes before one that is only as similar.
         (("replay", *SHOP, "--conn", "x"), "(did you mean '--connections'?)"),
         (("replay", *SHOP, "--verd", "x"), "(did you mean '--verdicts'?)"),
         (("replay", *SHOP, "--decap", "auot"), "(did you mean 'auto'?)"),
@@ -178,7 +178,7 @@ def test_openstack_and_neutron_are_one_format_and_profiles_say_which_word_is_the
     assert "not 'openstack' (did you mean 'neutron'?)" in sgfast(capsys, "check", policy).one_line()
 
 
-# What users of other tools type
+# Habits of users of other tools
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_folder_is_not_taken_for_the_policy_if_a_command_is_called_almost_so(
         assert f"No such command {name!r}{hint}" in sgfast(capsys, name, *SHOP).one_line()
 
 
-#: What users type, and how messages have it.
+#: URLs as users type them, and as messages show them.
 SECRET_URLS = pytest.mark.parametrize(
     ("url", "shown"),
     [

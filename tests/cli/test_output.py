@@ -319,7 +319,7 @@ def test_a_signal_at_any_step_of_publishing_leaves_no_mixture_without_a_word(
             assert child.returncode == 0 and not old
             break
         if sent == signal.SIGKILL:
-            # Those that did not appear are told by what is left of them.
+            # A new output warns of an earlier one that was not published if a temporary file remains of it.
             assert child.returncode == -signal.SIGKILL
             assert not 0 < len(old) < len(contents) or remains == old
             made = [open_output(str(path)) for path in outputs.values()]

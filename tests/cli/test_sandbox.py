@@ -70,7 +70,7 @@ def alike(capsys: Capsys, library: Path) -> Callable[..., Outcome]:
     return run
 
 
-# What stays possible -------------------------------------------------------------------------------------------------
+# Actions that stay possible -------------------------------------------------------------------------------------------
 
 
 @needs_landlock
@@ -179,7 +179,7 @@ def test_growing_capture_is_followed(tmp_path: Path) -> None:
     assert json.loads(out)["packets"] == len(verdicts.read_text().splitlines()) > 0
 
 
-# What does not -------------------------------------------------------------------------------------------------------
+# Actions that are prevented -------------------------------------------------------------------------------------------
 
 #: Attempts of ``break_out.py`` that have to succeed, and the error number that all others end with.
 POSSIBLE = {
@@ -236,7 +236,7 @@ def test_process_that_a_file_took_over_reaches_nothing_else(attempts: dict[str, 
 
 
 def judged(machine: str, number: int, arguments: tuple[int, ...] = (), architecture: int | None = None) -> int:
-    """What the filter of process 1234 returns: 0 if the call is allowed, or an error number."""
+    """Run the filter of process 1234 on a system call: 0 if the call is allowed, or an error number."""
     data = {0: number, 4: sandbox.MACHINES[machine][0] if architecture is None else architecture}
     data |= {16 + 8 * n: value & 0xFFFFFFFF for n, value in enumerate(arguments)}
     instructions, place, value = sandbox.program(machine, 1234), 0, 0

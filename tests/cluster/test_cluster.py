@@ -211,7 +211,7 @@ def test_captures_of_a_directory_that_overlap_are_merged(client: Any, tmp_path: 
 
 
 def test_captures_after_a_damaged_one_are_judged_and_that_is_read_again(client: Any, tmp_path: Path) -> None:
-    """What could not be read may have been the network's fault."""
+    """A capture that could not be read may be whole: the network may have been at fault."""
     captures, folder = captures_in(tmp_path), tmp_path / "run"
     whole = told(POLICY, captures)
     broken = captures[1].read_bytes()

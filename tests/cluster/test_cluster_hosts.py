@@ -146,7 +146,7 @@ def test_a_worker_that_is_killed_costs_its_own_tasks(
     preload.write_text(DIES.format(module=module, function=function, when=when, marker=str(marker)))
     policy, day, captures = day_in(tmp_path)
     if function == "indexed":
-        # What is not compressed, and large, is read in ranges.
+        # A capture is read in ranges if it is large and not compressed.
         captures.append(day / "6.pcap")
         write(captures[-1], [(BASE + 3600 * SECOND + n, frame) for n, frame in enumerate(packets(20_000, 12))])
     hosts = Hosts(stack, tmp_path, preload)
@@ -209,7 +209,7 @@ def assert_ends(running: Any, number: signal.Signals, words: str) -> None:
 
 
 def children_of(process: int) -> list[str]:
-    """Those of all its threads."""
+    """List the child processes of all threads of a process."""
     found: list[str] = []
     for thread in Path(f"/proc/{process}/task").iterdir():
         with suppress(OSError):
@@ -268,7 +268,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": f"http://{host}:{port}"})
     s3fs.S3FileSystem.clear_instance_cache()
     with suppress(FileExistsError):
-        # What servers of one process hold is shared.
+        # Servers in one process share their buckets, so that it may exist already.
         s3fs.S3FileSystem().mkdir("mirror")
     yield "s3://mirror"
     thread.stop()

@@ -58,7 +58,7 @@ def policy(groups: int, instances: int, peer: str | None = None) -> Policy:
 
 
 def count_tables() -> int:
-    """How many rule tables are in memory."""
+    """Count the rule tables in memory."""
     gc.collect()
     return sum(type(each) is RuleArrays for each in gc.get_objects())
 
@@ -159,7 +159,7 @@ def test_groups_that_many_sets_of_groups_have_in_common_are_one_table(monkeypatc
             assert (rule >= 0) == (f"g{n}" in instance.security_groups), (n, instance)
     monkeypatch.setattr("sgfast.compiler.tables.MAX_COMMON_STEPS", 0)
     assert compile_policy(mixed).rule_tables == 43
-    # What only few sets have in common is not joined.
+    # Rules that only few sets have in common are not put into a shared table.
     monkeypatch.setattr("sgfast.compiler.tables.MAX_COMMON_STEPS", 1 << 40)
     few = tuple(
         replace(each, security_groups=("g0", "g1", f"g{n + 2}") if n < 7 else (f"g{n + 2}", "g41"))

@@ -1,4 +1,4 @@
-"""What is exported to AWS and run there comes back as the same policy (SPEC 13.2 to 13.5)."""
+"""A policy that is exported to AWS and run there comes back as the same policy (SPEC 13.2 to 13.5)."""
 
 from __future__ import annotations
 

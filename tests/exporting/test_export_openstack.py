@@ -1,4 +1,4 @@
-"""What is exported to OpenStack and run there comes back as the same policy (SPEC 13.2 to 13.4, 13.6)."""
+"""A policy that is exported to OpenStack and run there comes back as the same policy (SPEC 13.2 to 13.4, 13.6)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if neutron_python() is None:
 pytest.importorskip("openstack")
 requests = pytest.importorskip("requests")
 
-#: Of openstacksdk, about itself.
+#: openstacksdk warns of its own code.
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 
 
@@ -182,7 +182,7 @@ def test_what_an_interrupted_run_has_made_is_found_and_used_and_nothing_else_is(
     project.call({"method": "POST", "path": "/v2.0/security-group-rules", "body": body})
     done = ran(None, one)
     assert done.returncode == 1 and "was there already, and has other rules, too; delete these" in done.stderr
-    # What is deleted is found by its name.
+    # Objects to delete are found by their names.
     done = ran(one, none)
     assert (done.returncode, done.stderr) == (0, "") and "-x" not in project.live().group_by_name
     for address, status in (("192.0.2.1", 0), ("192.0.2.1", 0), ("192.0.2.2", 1)):

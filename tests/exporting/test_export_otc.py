@@ -1,4 +1,4 @@
-"""What is exported to Open Telekom Cloud comes back from a small cloud that keeps what it is told (SPEC 13.6)."""
+"""A policy exported to Open Telekom Cloud comes back from a small cloud that stores what it receives (SPEC 13.6)."""
 
 from __future__ import annotations
 

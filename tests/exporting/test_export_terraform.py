@@ -53,7 +53,7 @@ class Configuration:
         assert len(set(self.removed)) == len(self.removed)
 
     def applied_to(self, before: Configuration) -> Configuration:
-        """What a user has who follows the comments: the blocks take the place of those of the same name."""
+        """Replace blocks as the comments tell users to: the new ones take the place of those of the same name."""
         made = Configuration("")
         assert set(self.removed) <= set(before.resources) and not set(self.removed) & set(self.resources)
         kept = {address: body for address, body in before.resources.items() if address not in self.removed}
@@ -61,7 +61,7 @@ class Configuration:
         return made
 
     def policy(self, policy: Policy) -> Policy:
-        """What it means where the instances of ``policy`` are."""
+        """Import the configuration, with network interfaces where the instances of ``policy`` are."""
         made: list[Resource] = []
         for address, body in self.resources.items():
             made.append(resource(address, **self._resolved(body), id=f"id of {address}"))

@@ -168,7 +168,7 @@ def test_a_rule_for_one_ip_version_names_the_members_and_nobody_else(monkeypatch
     assert not change.opened and not change.closed
     assert written.warnings[1].startswith("So rules for one of them name the addresses of the members of web. Export")
     assert written.warnings[1] in export_to_aws(None, policy).script("0", "")
-    # What a rule becomes is bounded, ports times CIDRs.
+    # The number of rules that one rule becomes, ports times CIDRs, is bounded.
     policy = policy_of("protocol: tcp, ports: '1,3', source: web", more=more)
     monkeypatch.setattr("sgfast.exporting.expressible._MOST_PARTS", 4)
     assert len(rules_of(policy, TARGET)) == 4
@@ -203,11 +203,11 @@ def test_owners_are_computed_once_for_all_vpcs() -> None:
         ("{infrastructure: filtered}", "settings.infrastructure: AWS does not have filtered"),
         ("{timeouts: {icmp: 7}}", "settings.timeouts.icmp: AWS does not have 7; leave it out, or write 30"),
         ("{profile: aws}", ""),
-        # What the settings say together counts, not in which words.
+        # The effect of all settings together counts, not how they are written.
         ("{profile: neutron, on_change: keep, infrastructure: exempt, group_members: by-owner, "
          "timeouts: {tcp_fin_wait: 30, tcp_other: 30, bidirectional: 180}}", ""),
         ("{profile: aws, on_change: cut-inbound}", "settings.on_change: AWS does not have cut-inbound; leave it out"),
-        # Of Nitro v6 (SPEC 6.8).
+        # These are timeouts of Nitro v6 (SPEC 6.8).
         ("{profile: aws, timeouts: {tcp_established: 350}}", ""),
         ("{profile: aws, timeouts: {tcp_other: 350}}", "settings.timeouts.tcp_other: AWS does not have 350; leave it"),
         ("{profile: aws, timeouts: {tcp_established: 600}}", "settings.timeouts.tcp_established: AWS does not have"),
@@ -373,7 +373,7 @@ def test_suggest_exports_what_it_finds_with_the_options_of_export(capsys: Capsys
     assert suggested.out.startswith(f"#!/bin/sh\n# Made by sgfast {__version__}")
     assert " the suggested policy\n" in suggested.out
     assert "19 rules in 3 groups for 4 instances" in suggested.err
-    # What is there already is the policy that the suggestion starts from, of which a cloud gives the ids.
+    # The policy that the suggestion starts from is in the cloud already, which gave its rules their ids.
     words = ["suggest", PCAPS / "shop.pcap", "--to"]
     since = sgfast(capsys, *words, "openstack", "--policy", PCAPS / "shop.yaml")
     assert since.status == 2 and "can be taken away only by its id" in since.err and since.out == ""

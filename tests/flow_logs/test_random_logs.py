@@ -22,12 +22,12 @@ from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.report.flow_log_lines import FORMATS
 
-#: What no cloud does is left out: to allow packets of unknown connections at any time (``--midstream allow``).
+#: Choices of ``--midstream``, without ``allow``: no cloud allows packets of unknown connections at any time.
 MIDSTREAMS = ("infer", "deny")
 
 
 def opened(policy: Policy) -> Policy:
-    """What deny rules denied is allowed."""
+    """Turn deny rules into rules that allow the same."""
     groups = [
         replace(group, rules=tuple(replace(rule, action="allow") for rule in group.rules))
         for group in policy.security_groups

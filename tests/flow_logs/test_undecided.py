@@ -1,4 +1,4 @@
-"""What a flow log record can tell, and what it cannot (SPEC 10.16)."""
+"""A flow log record decides some questions about its connection, and leaves others open (SPEC 10.16)."""
 
 from __future__ import annotations
 

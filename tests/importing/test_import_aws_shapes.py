@@ -163,7 +163,7 @@ ANSIBLE: dict[str, Any] = {
         ],
     },
 }  # fmt: skip
-#: What Ansible has no tasks for.
+#: Objects that Ansible has no tasks for.
 OTHERS = {key: account()[key] for key in ("VpcPeeringConnections", "PrefixLists")}
 ANSIBLE_MEANING = [*MEANING, ("10.0.0.5", "10.0.0.20", "tcp", 5432, "rule")]
 

@@ -36,7 +36,7 @@ def vpc(name: str, *blocks: str) -> dict[str, Any]:
 
 
 def attached(*vpcs: str, gateway: str = "tgw-1", **more: str) -> list[dict[str, Any]]:
-    """What ``describe-transit-gateway-vpc-attachments`` prints. The attachment of vpc-a is att-a."""
+    """Make the output of ``describe-transit-gateway-vpc-attachments``. The attachment of vpc-a is att-a."""
     return [
         {
             "TransitGatewayAttachmentId": f"att-{each[-1]}", "TransitGatewayId": gateway, "VpcId": each,
@@ -259,7 +259,7 @@ def test_a_table_may_be_named_beside_its_content() -> None:
         found(BASE | {"routes.json": routes(route("10.0.0.0/8", "vpc-a"))})
     bare = BASE | TABLES | {f"{SPOKES}.json": [route("10.3.0.0/16", "vpc-c"), route("10.2.0.0/16", "vpc-b")]}
     assert found(bare) == ({"ab", "ac", "bc"}, ())
-    # What another command of AWS calls associations says nothing about gateways.
+    # Another command of AWS prints "associations", too, which say nothing about gateways.
     other = {"associations.json": {"Associations": [{"Name": "AWS-RunPatchBaseline", "AssociationId": "x"}]}}
     other["routes.json"] = {"Routes": [{"DestinationCidrBlock": "10.0.0.0/8", "LocalGatewayRouteTableId": "lgw-rtb-1"}]}
     assert found(BASE | TABLES | other) == ({"ab", "ac"}, ())

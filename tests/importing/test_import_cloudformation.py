@@ -351,7 +351,7 @@ def test_the_port_of_a_database_is_its_own_or_that_of_its_engine(database: str, 
     assert [allowed(policy, "10.9.9.9", "10.0.0.5", "tcp", port + n) for n in (-1, 0, 1)] == [False, True, False]
 
 
-# What no file holds
+# Values that no file holds
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What CloudFormation's functions compute, and that no template makes them compute without end (SPEC 10.17, 11.1)."""
+"""CloudFormation's functions compute the right values, and no template keeps them busy forever (SPEC 10.17, 11.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What files an export may consist of: directories, pages, one object a line, files about something else."""
+"""Files that an export may consist of: directories, pages, one object a line, files about something else."""
 
 from __future__ import annotations
 

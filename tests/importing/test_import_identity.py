@@ -1,4 +1,4 @@
-"""What an import keeps of its provider's ids and names, so that people find their machines again (SPEC 2.12, 10.17)."""
+"""An import keeps its provider's ids and names, so that people find their machines again (SPEC 2.12, 10.17)."""
 
 from __future__ import annotations
 

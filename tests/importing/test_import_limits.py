@@ -1,4 +1,4 @@
-"""What an export may hold at most, at and beyond each limit (SPEC 11.1)."""
+"""Limits on the contents of an export: at each limit, and beyond it (SPEC 11.1)."""
 
 from __future__ import annotations
 

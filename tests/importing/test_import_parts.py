@@ -37,13 +37,13 @@ class Part(NamedTuple):
     """Some files of an account, and what the import has to make of them."""
 
     files: list[Source]
-    #: How many rules of a policy each description becomes.
+    #: For each description, the number of rules that a policy gets from it.
     rules: Counter[str]
     #: Ids that some object refers to, and no object has.
     missing: set[str]
-    #: What an error may name instead, as no policy can be made without it.
+    #: Ids without which no policy can be made, so that an error may name one of them instead.
     needed: set[str]
-    #: How many instances the files hold that some group filters.
+    #: Number of instances in the files that some group filters.
     instances: int
     #: Whether a rule may be there twice, because each of two files has it.
     may_repeat: bool = False
@@ -70,7 +70,7 @@ def some_of(rng: random.Random, items: list[Any]) -> list[Any]:
 
 
 def left_out(made: Imported) -> int:
-    """How many rules the warnings say are left out."""
+    """Count the rules that are left out, according to the warnings."""
     found = 0
     for note in made.draft.made.notes:
         said, _, named = note.partition(": ")
@@ -87,7 +87,7 @@ def described(made: Imported) -> Counter[str]:
 
 
 def check(form: str, part: Part) -> str:
-    """What became of the files: whole, missing, or refused."""
+    """Import the files, compare, and say what became of them: whole, missing, or refused."""
     try:
         made = import_sources(part.files, form, unresolved="empty")
         made.policy()
@@ -445,7 +445,7 @@ def cloudformation(rng: random.Random) -> Part:
     )  # fmt: skip
 
 
-# What all do ---------------------------------------------------------------------------------------------------------
+# Tests of all providers -----------------------------------------------------------------------------------------------
 
 PARTS: dict[str, Callable[[random.Random], Part]] = {
     "aws": aws, "otc": otc, "terraform states": terraform_states, "cloudformation": cloudformation, "neutron": neutron,

@@ -1,4 +1,4 @@
-"""Which files of Terraform and OpenTofu are read, and what is said of those that are not (SPEC 10.17)."""
+"""Some files of Terraform and OpenTofu are read; the others get a message that explains why not (SPEC 10.17)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Terraform plan leaves open: attributes that the provider chooses, resources that are only adopted."""
+"""A Terraform plan leaves things open: attributes that the provider chooses, resources that are only adopted."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def make_account() -> None:
 
 
 def dumped(client: Any, operation: str, **arguments: str) -> tuple[str, Any]:
-    """What ``aws ec2`` prints, as a file."""
+    """Call an operation, and save the answer as ``aws ec2`` prints it."""
     whole = client.get_paginator(operation).paginate(**arguments).build_full_result()
     name = "-".join((client.meta.region_name, operation, *arguments.values()))
     return f"{name}.json", json.loads(json.dumps(whole, default=str))
@@ -134,7 +134,7 @@ def test_an_account_is_what_its_documents_are_and_no_page_is_missing(front: ec2.
     assert ("DescribeManagedPrefixLists", THERE) not in counted, "no rule there refers to one"
     order = [front.calls.index((f"Describe{kind}", HERE)) for kind in ("NetworkInterfaces", "SecurityGroups", "Vpcs")]
     assert order == sorted(order), "a group that is made meanwhile, and its interface, would be half there"
-    # What the list of instances says of interfaces may be older than the list of interfaces, and contradict it.
+    # The list of instances has its interfaces left out: it may be older than the list of interfaces, and contradict it.
     (instances,) = (source.value["Reservations"] for source in account.sources if f"instances ({HERE}" in source.file)
     assert {key for each in instances for instance in each["Instances"] for key in instance} == {"InstanceId", "Tags"}
 

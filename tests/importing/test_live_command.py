@@ -1,4 +1,4 @@
-"""What ``sgfast import --live`` needs, and what does not go together with it (SPEC 10.17, 10.19)."""
+"""Requirements of ``sgfast import --live``, and options that do not go together with it (SPEC 10.17, 10.19)."""
 
 from __future__ import annotations
 

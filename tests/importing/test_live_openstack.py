@@ -115,7 +115,7 @@ def fill_with_otc(cloud: Cloud) -> None:
 
 
 def documents(cloud: Cloud) -> list[tuple[str, Any]]:
-    """What the cloud holds, as files of its API."""
+    """Make files of the API's answers from everything that the cloud holds."""
     sections = {path: path.rsplit("/", 1)[1].replace("-", "_") for path in cloud.lists}
     return [(f"{section}.json", {section: cloud.lists[path]}) for path, section in sections.items()]
 

@@ -1,4 +1,4 @@
-"""What any document may hold at most: below, at and beyond each limit (SPEC 11.1)."""
+"""Limits on the contents of any document: below, at and beyond each of them (SPEC 11.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory a document of the largest size takes (SPEC 11.6). SGFAST_EXHAUSTIVE=1 does it: it takes minutes."""
+"""Memory for a document of the largest size is bounded (SPEC 11.6). SGFAST_EXHAUSTIVE=1 tests it: it takes minutes."""
 
 from __future__ import annotations
 

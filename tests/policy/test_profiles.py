@@ -67,7 +67,7 @@ def test_what_a_change_cuts_is_up_to_the_profile(profile: str, change: str) -> N
         "dns": profile == "otc" or (profile, change) == ("neutron", "no-dns"),
         "out": (profile, change) == ("neutron", "no-out"),
     }
-    # What Neutron cuts is forgotten, so that its packets meet the rules.
+    # Neutron forgets connections that it cuts, so that the rules judge their next packets.
     denied = {"http": "midstream", "dns": "no-rule", "out": "midstream"} if profile == "neutron" else {}
     said = {
         what: f"deny {denied.get(what, 'disconnected')}" if is_cut else "allow established"

@@ -111,7 +111,7 @@ def test_reader_and_schema_agree_on_what_is_broken(name: str) -> None:
     document, read = READERS[name]
     refused, found = 0, []
     for changed in (*mutations(document), *with_unknown_keys(document)):
-        # What is no text at all is no document, either.
+        # Half of a surrogate pair is not text, so that no document can hold it.
         text = json.dumps(changed).replace("\\ud800", "")
         error = None
         try:

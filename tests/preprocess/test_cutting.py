@@ -1,4 +1,4 @@
-"""What is cut out before judging: the result is that of a capture that was cut beforehand, and the report says so
+"""Packets are cut out before judging: the result is that of a capture that was cut beforehand, and the report says so
 (SPEC 9.8).
 """
 
@@ -269,7 +269,7 @@ def test_suggestion_is_for_what_is_left(capsys: Capsys, tmp_path: Path) -> None:
 
 
 def doubled(folder: Path, packets: int, copies: int) -> Path:
-    """So many different packets, the first of them twice."""
+    """Write a capture of ``packets`` different packets, of which the first ``copies`` appear twice."""
     frames = []
     for n in range(packets):
         frame = ethernet(ip(CLIENT, SERVER, udp(n % 65000 + 1, 53, n.to_bytes(4, "big"))))
@@ -308,7 +308,7 @@ def test_capture_that_holds_packets_twice_is_told_of(
 @pytest.mark.parametrize(("share", "told"), [(ONE_IN, True), (ONE_IN + 1, False)])
 def test_few_copies_among_many_packets_are_not_told_of(share: int, told: bool) -> None:
     cutting = Cutting(Reading(), None)
-    # What is not looked at are copies, all of it.
+    # Batches that are not looked at consist of copies only.
     copies = FrameBatch.from_frames([ethernet(ip(CLIENT, SERVER, udp(1, 53)))] * LOOKED_AT, [0] * LOOKED_AT)
     for n in range(MANY_COPIES * share // LOOKED_AT + 1):
         frames = []

@@ -173,7 +173,7 @@ def test_a_frame_cut_at_any_byte_reads_nothing_behind_it(name: str) -> None:
             wire = length if wire is None else wire
             found = peel(frame[:length], kinds, wire, outside)
             assert found == expected(frame[:length], wire, outside, kinds), (length, wire)
-    # What remains of the packet when the capture was cut, still has its length on the wire.
+    # The remaining inner packet still has its length on the wire when the capture was cut short.
     short = len(frame) - 5
     found, _ = peel(frame[:short], KINDS, len(frame), outside)
     assert (found[0], found[1]) == (inside[:-5], len(inside))
@@ -394,7 +394,7 @@ UNKNOWN = {"icmp", "icmpv6", "teredo", "l2tp", "ayiya", "gue", "esp", "nsh", "ot
 
 
 def innermost(protocols: str, addresses: dict[str, list[str]]) -> tuple[str, str] | None:
-    """Of tshark's layers: source and destination of the last IP header before one that is no tunnel taken off here."""
+    """Find source and destination of the last IP header among tshark's layers before a tunnel that is not taken off."""
     found, seen = None, Counter[str]()
     for layer in protocols.split(":"):
         if layer in UNKNOWN:

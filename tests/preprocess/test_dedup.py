@@ -26,7 +26,7 @@ def numbered(number: int, payload: bytes = b"some", ttl: int = 64) -> bytes:
 
 
 def kept(*frames: tuple[int, bytes], dedup: Dedup | None = None, link_type: int = 1) -> list[int]:
-    """Which of (time, frame) are kept, by number."""
+    """Return the numbers of the frames, given as (time, frame), that are kept."""
     dedup = dedup or Dedup()
     before = dedup.dropped
     batch = FrameBatch.from_frames(

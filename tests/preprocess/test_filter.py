@@ -42,7 +42,7 @@ PORTS = (0, 1, 22, 53, 80, 443, 8080, 65535)
 
 
 def kept(text: str, frames: list[bytes], wire: list[int] | None = None) -> list[int]:
-    """Which of the frames a filter keeps."""
+    """Return the numbers of the frames that a filter keeps."""
     batch = FrameBatch.from_frames(frames, list(range(len(frames))), wire)
     chosen = Filter(text)
     chosen.apply(batch)
@@ -60,7 +60,7 @@ def matches(text: str, frame: bytes) -> bool:
 
 
 def any_frame(chance: random.Random) -> bytes:
-    """What both read alike: whole packets in Ethernet, no tags, extension headers of fragments only."""
+    """Make a frame that both read alike: a whole packet in Ethernet, no tags, extension headers of fragments only."""
     sport, dport = chance.choice(PORTS), chance.choice(PORTS)
     payload = chance.choice((
         tcp(sport, dport, "S"), tcp(sport, dport, "A", b"hello", data_offset=8), udp(sport, dport, b"hi"),
@@ -151,7 +151,7 @@ def test_random_expressions_choose_what_tcpdump_chooses(seed: int, tmp_path: Pat
     assert some > 20
 
 
-# What is not tcpdump's way
+# Differences from tcpdump
 
 
 def test_tags_and_extension_headers_are_looked_through() -> None:

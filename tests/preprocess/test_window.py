@@ -110,5 +110,5 @@ def test_end_that_is_not_after_start_is_refused_before_anything_is_read() -> Non
     for start, end in (("5", "5"), ("1m", "59"), ("2026-01-31T12:00:00Z", "2026-01-31T13:00:00+01:00")):
         with pytest.raises(ReadingError, match="must be after --start"):
             Reading(start=start, end=end)
-    # Which is first is known with the first packet's time.
+    # A date and a number of seconds can be compared only when the first packet's time is known.
     Reading(start="2026-01-31T12:00:00Z", end="5")

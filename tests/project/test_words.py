@@ -6,13 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = (
-    "sgfast", "benchmarks",
-    *(f"tests/{name}" for name in (
-        "checking", "comparing", "core", "engine", "fuzz", "kernel", "mutants", "neutron", "project", "reaching",
-        "reference", "suggesting", "support", "tables",
-    )),
-)  # fmt: skip
+FOLDERS = ("sgfast", "benchmarks", "tests")
 
 #: A docstring, or a comment that does not go on from the line before.
 FRAGMENT = re.compile(r'(?:^\s*r?"""|^(?!\s*#).*  # |^\s*#:? )(?:What|How|Which|Of|So many|Those)\b')

@@ -99,8 +99,8 @@ def test_rule_that_matches_by_another_instances_prefix_says_which_one() -> None:
 
 
 def failing_fields(reference: ReferenceEngine, rule: Rule, side: Side, opener: Opener) -> int:
-    """Count the fields of a rule that do not match according to the reference model, which checks each field with the others
-    left open.
+    """Count the fields of a rule that do not match according to the reference model, which checks each field with the
+    others left open.
     """
     whole = Rule("", rule.direction, opener.version)  # type: ignore[arg-type]
     alone = [

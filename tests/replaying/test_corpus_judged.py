@@ -27,12 +27,12 @@ pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (s
 #: Every file sees one of them.
 RUNS = (("causal", "infer"), ("verbatim", "deny"), ("causal", "allow"), ("causal", "deny"), ("verbatim", "infer"))
 
-#: Of memory in use, after everything was read and judged once more.
+#: Bytes by which memory in use may grow while everything is read and judged once more.
 LEFT_AT_MOST = 1_000_000
 
 
 def agree(path: Path, mode: Any, midstream: Any) -> int:
-    """How many packets were judged, by all alike."""
+    """Have all engines judge a capture, check that they agree, and count its packets."""
     policy = parse_policy(DOCUMENT)
     options = {"mode": mode, "midstream": midstream}
     one, two, slow = Engine(policy, **options), Engine(policy, **options, jobs=2), Engine(policy, **options)
@@ -72,7 +72,7 @@ def test_engine_threads_and_reference_agree_on_every_file_and_count_what_the_man
 
 
 def bytes_in_use() -> int:
-    """Of the C library's allocator and of Python's."""
+    """Count the bytes that the C library's allocator and Python's have given out."""
 
     class Info(ctypes.Structure):
         _fields_ = [(name, ctypes.c_size_t) for name in (

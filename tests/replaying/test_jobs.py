@@ -426,7 +426,7 @@ def test_threads_that_share_an_engine_take_turns(tmp_path: Path) -> None:
     assert engine.dataplane.counters["opened"] == 8 * 3000
 
 
-#: How often one thread judges while others ask.
+#: Number of batches that one thread judges while others ask.
 ROUNDS = some(15, 60)
 
 

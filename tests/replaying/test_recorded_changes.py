@@ -20,7 +20,7 @@ from sgfast.replaying import ReplayResult
 
 CHANGES = PROGRAMS.parent / "changes"
 RECORDING = Path(os.environ.get("SGFAST_CHANGES_RECORDING", CHANGES)) / "network.pcap"
-#: How many connections each time's changes disconnect; the table names them.
+#: Number of connections that each time's changes disconnect; the table names them.
 DISCONNECTED = {"6.1": 7, "12.65": 0, "17.05": 3, "23.65": 2, "29.15": 1}
 
 both_engines = pytest.mark.parametrize("engine", ["fast", "reference"])
@@ -126,6 +126,6 @@ def test_no_boundary_is_a_close_call() -> None:
 
 @both_modes
 def test_without_changes_nothing_is_denied(mode: str) -> None:
-    """What the table denies, the changes deny, and nothing else in the recording."""
+    """Only the changes deny what the table says is denied, and nothing else in the recording is denied."""
     result, _ = verdict_lines(load_policy(CHANGES / "policy.yaml"), RECORDING, mode=mode)
     assert result.verdicts["allow"] == result.packets > 1000

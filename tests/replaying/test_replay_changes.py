@@ -283,7 +283,7 @@ def test_changes_fall_between_packets_however_the_clock_goes(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 def test_id_of_a_rule_that_is_gone_may_be_that_of_another_group(tmp_path: Path, engine: Any) -> None:
-    # What was opened under the first goes on under it.
+    # A connection that the removed rule allowed still counts for that rule.
     policy = POLICY.replace("settings: {", "settings: {on_change: keep, ").replace(
         "instances:", "  - {name: db, rules: [{id: in, direction: inbound, protocol: tcp, ports: 81}]}\ninstances:"
     ).replace("addresses: [10.0.0.6], security_groups: [web]", "addresses: [10.0.0.6], security_groups: [db]")
@@ -306,7 +306,7 @@ def udp_rule(name: str, port: int) -> Rule:
 
 
 def test_packets_of_other_threads_see_the_old_policy_or_the_new_one(tmp_path: Path) -> None:
-    # Of two rules that are swapped as one change, exactly one holds at any time.
+    # Two rules are swapped as one change, so that exactly one of them holds at any time.
     policy = load_policy(write_policy(tmp_path, POLICY))
     engine = Engine(policy)
     rows = header(CLIENT, SERVER, "udp", sport=1, dport=53).repeat(2000)

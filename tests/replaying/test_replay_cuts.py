@@ -1,4 +1,4 @@
-"""What became of connections that a change cut: back, denied again, or neither; their packets apart (SPEC 6.12)."""
+"""Connections that a change cuts come back, are denied again, or neither; their packets count apart (SPEC 6.12)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def denials(result: ReplayResult) -> dict[str, int]:
     return {denied.reason: denied.packets for denied in result.denied}
 
 
-#: What comes, the changes, options, what is told of the one connection that is cut, and why other packets are denied.
+#: Packets, changes, options, the report on the one connection that is cut, and the reasons why others are denied.
 FOLLOWED: dict[str, tuple[list[tuple[float, bytes]], list[str], dict[str, Any], dict[str, Any], dict[str, int]]] = {
     # 10 s after its last allowed packet its key is free, and nobody there.
     "TCP goes on past the deadline": (
@@ -216,7 +216,7 @@ instances:
     member = "{group: c, instance: two}"
     changes = write_changes(tmp_path, f"{{at: 0.5, add_member: {member}}}", f"{{at: 0.6, remove_member: {member}}}")
     result = replay(two, write_story(tmp_path, story), changes=changes)
-    # What is cut already is not cut again.
+    # A connection that is cut already is not cut again.
     assert [(c.disconnected, c.came_back, c.packets_after) for c in result.changes] == [(1, 1, 1), (0, 0, 0)]
     [cut] = result.changes[0].connections
     assert (cut.egress_rule, cut.ingress_rule) == ("a-out", "b-in")

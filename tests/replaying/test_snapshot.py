@@ -231,7 +231,7 @@ def test_replay_goes_on_with_the_packets_it_was_about(tmp_path: Path, capsys: Ca
     ):
         outcome = sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", cut, *options_now)
         assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", options_now
-    # How files are merged is up to each replay.
+    # Each replay may merge files in its own way.
     outcome = sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", cut, *options[:-1], "--format", "json")
     assert outcome.status == 0 and "that replay had" not in outcome.err
 
@@ -394,7 +394,7 @@ def test_a_tally_takes_the_kinds_that_there_are(tmp_path: Path, state: Path) -> 
         lambda about, arrays: arrays.update({"table.age": arrays["table.age"][::-1].repeat(2)}),
         lambda about, arrays: arrays.update({"rule_counts": arrays["rule_counts"][:1]}),
         lambda about, arrays: arrays.update({"cuts": np.zeros(3)}),
-        # Of more kinds than there are, a tally has no room for what comes.
+        # A tally that holds more kinds than can exist would have no room for new ones.
         *(
             lambda about, arrays, name=name: arrays.update(denials=tallied(arrays["denials"].dtype, **{name: 2}))
             for name in ("inbound", "has_ports", "has_icmp")

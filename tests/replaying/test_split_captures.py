@@ -1,4 +1,4 @@
-"""How a capture is cut into files, or copied into another format, changes no verdict."""
+"""Cutting a capture into files, or copying it into another format, changes no verdict."""
 
 from __future__ import annotations
 

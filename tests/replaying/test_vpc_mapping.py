@@ -307,7 +307,7 @@ def test_a_mixture_is_judged_as_each_vpc_alone(seed: int, mode: str, midstream: 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_merged_captures_are_judged_as_one_whose_packets_bear_vnis(seed: int, tmp_path: Path) -> None:
-    """Of each packet it is known on which interface of which capture it came in, and which capture it is of."""
+    """Merging captures keeps the capture and the interface from which each packet came."""
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
     packets = [(ms, vni, frame) for ms, (_, vni, frame) in enumerate(traffic(rng, 1500))]
@@ -359,7 +359,7 @@ def test_a_directory_is_mapped_by_its_files(tmp_path: Path, capsys: pytest.Captu
         write_capture(folder, SYN, name=name, first_second=1000 + n)
     _, found, _ = lines(parse_policy(DOCUMENT), folder)
     assert [ingress(line) for line in found] == ["a-web", "c-db", "a-web"]
-    # What two VPCs claim is told before anything is read.
+    # A file that two VPCs claim is reported before anything is read.
     run = sgfast(
         capsys, "replay", write_policy(tmp_path, DOCUMENT.replace("c.pcap,", '"*-2.pcap",')), folder, "--verdicts",
         tmp_path / "verdicts",
@@ -381,7 +381,7 @@ def test_changes_reach_every_vpc(tmp_path: Path) -> None:
 
 
 def test_time_begins_with_the_first_packet_of_all(tmp_path: Path) -> None:
-    """What may be older than the capture is so for ten minutes from the first packet, whosever it is (SPEC 9.3)."""
+    """Connections may be older than the capture for ten minutes from the first packet, whosever it is (SPEC 9.3)."""
     data = ethernet(ipv4(SHARED, CLIENT, tcp(80, 40000, "A")))
     packets = [(0, 1004, SYN), (599_000, 1001, data), (601_000, 1002, data.replace(b"\x9c\x40", b"\x9c\x41"))]
     late = [(0, 1004, SYN), (601_000, 1001, data)]

@@ -1,4 +1,4 @@
-"""What ``sgfast diff`` says of captures is folded, and nothing is lost (SPEC 10.14, 10.24)."""
+"""Lists of ``sgfast diff`` about captures are folded, and nothing is lost (SPEC 10.14, 10.24)."""
 
 from __future__ import annotations
 
@@ -116,12 +116,12 @@ security_groups: [{name: web, rules: [{id: open, direction: inbound, protocol: a
 instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]
 """)
 NEW = replace(OLD, security_groups=(replace(OLD.security_groups[0], rules=()),))
-#: Of ``ChangedConnections``: kinds with addresses, and kinds without.
+#: Room in ``ChangedConnections``: kinds with addresses, and kinds without.
 KINDS, MORE_KINDS = 1 << 16, 1 << 15
 
 
 def openers(number: int, *, ports: int = 0) -> list[bytes]:
-    """Of one port from as many clients; and to other ports from one more client."""
+    """Make packets that open connections: ``number`` clients to one port, and one more client to ``ports`` others."""
     frame = ethernet(ip("192.0.2.1", "10.0.0.5", tcp(7, 443, "S")))
     return [frame[:26] + struct.pack(">I", 0xAC100000 + n) + frame[30:] for n in range(number)] + [
         frame[:36] + struct.pack(">H", 1000 + n) + frame[38:] for n in range(ports)

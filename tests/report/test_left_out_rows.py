@@ -1,4 +1,4 @@
-"""What ``sgfast suggest`` makes no rule for is folded, and nothing is lost (SPEC 10.15, 10.24)."""
+"""Connections that ``sgfast suggest`` makes no rule for are folded, and nothing is lost (SPEC 10.15, 10.24)."""
 
 from __future__ import annotations
 

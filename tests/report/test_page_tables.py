@@ -60,7 +60,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, texts: dict[str, str]) -> di
 
 
 def page_of_two_verdicts() -> str:
-    """What NEW denies passed OLD in two ways, of which one is no verdict of a filter."""
+    """Write a page about packets that NEW denies, and that passed OLD in two ways: as allowed, and as not filtered."""
     policies = load_policy(SHOP[0]), load_policy(PCAPS / "shop.proposed.yaml")
     result = diff(*policies, [str(SHOP[1])])
     kinds = result.kinds["newly-denied"]

@@ -1,4 +1,4 @@
-"""What the other end did, and what would break: the part of a report an engineer acts on (SPEC 10.4)."""
+"""Answers of the other end, and what would break: the part of a report that an engineer acts on (SPEC 10.4)."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ instances:
 
 
 def connection_rows(tmp_path: Path, *frames: bytes, settings: str = "{}") -> list[dict[str, Any]]:
-    """What ``--connections`` says of frames a millisecond apart."""
+    """Return the lines of ``--connections`` about frames that come a millisecond apart."""
     policy = write_policy(tmp_path, f"{DOCUMENT}settings: {settings}\n")
     lines: list[bytes] = []
     replay(policy, write_capture(tmp_path, *frames), flows=ConnectionLines(lines.append))

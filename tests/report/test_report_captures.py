@@ -28,7 +28,7 @@ from sgfast.report.lines import VerdictLines
 
 
 def comments_in(data: bytes) -> list[str | None]:
-    """Of the packets of a little-endian pcapng, block by block."""
+    """Return the comments on the packets of a little-endian pcapng, block by block."""
     found: list[str | None] = []
     at = 0
     while at < len(data):

@@ -43,7 +43,7 @@ def read(written: list[bytes]) -> list[dict[str, str]]:
 
 
 def both(kind: type, other: type, names: Names, *pieces: tuple[Any, ...]) -> tuple[list[bytes], list[Any]]:
-    """What is written as CSV, and the objects of the JSON lines."""
+    """Write the same as CSV and as JSON lines, and return the rows and the objects."""
     rows: list[bytes] = []
     lines: list[bytes] = []
     for sink in (table := kind(rows.append), other(lines.append)):

@@ -42,7 +42,7 @@ from sgfast.report.why import MAX_FIELDS, Reasons
 
 Capsys = pytest.CaptureFixture[str]
 
-#: What names would have to hold to be more than text.
+#: Names that would be more than text on a page that does not escape them.
 HOSTILE = (
     '</script><script>document.title="taken"</script>', '"><img src=x onerror="document.title=1">', "'onfocus='x",
     "</style></title></td></table>", "<!--", "]]>", "&lt;b&gt;", "a\x00b\x1b[31mc\r\nd\u202ee\u2028f", "\udc80\udcff",
@@ -117,7 +117,7 @@ def hostile_result() -> ReplayResult:
         [Broken(s, "outbound", "2001:db8::7", s.instance, why, 2) for s in services for why in reasons],
         [Unanswered(service, "refused", 3) for service in services],
     )
-    # Of the connections that were allowed, some were answered. Each has a rule of its own.
+    # Some of the allowed connections were answered. Each has a rule of its own.
     allowed = np.flatnonzero(kinds.rows["refused"])
     kinds.rows["connections"][allowed] += 1
     kinds.rows["rule"][allowed] = np.arange(len(allowed))
@@ -249,7 +249,7 @@ def test_long_lists_end_and_say_how_much_is_missing() -> None:
     assert f"And {left:,} rows more ({packets:,} packets), which a browser with scripts shows." in page.words
 
 
-# What the page's script reads
+# Data for the page's script
 
 
 def read(text: str, key: str = "kinds") -> dict[str, Any]:
@@ -353,7 +353,7 @@ def test_a_page_that_would_be_too_large_folds_the_smallest_kinds(monkeypatch: py
     kept, left = (int(count.replace(",", "")) for count in found.groups())
     assert kept + left == number and 0 < kept < number
     assert "--connections FILE, or --json --by address --top N" in text
-    # Those kept are the largest; the others stand together.
+    # The largest rows are kept; the others stand together.
     rows = result.kinds.rows
     sizes = sorted((rows["broken"] + rows["packets"] + rows["connections"]).tolist())
     whole = [n for n, end in enumerate(kinds["source"]) if end < data["exact"]]
@@ -412,7 +412,7 @@ def test_the_nearest_rule_is_one_of_those_that_explain_names() -> None:
 
 @drawn(20, some(20, 1000))
 def test_kinds_that_share_an_answer_would_each_get_it(policy: Policy, case_seed: int) -> None:
-    """Of random policies: the nearest rules of a kind are those that are found for it alone."""
+    """In random policies, the nearest rules of a kind are the ones that are found for it alone."""
     random = np.random.default_rng(case_seed)
     shared = Reasons(policy)
     names = [each.name for each in policy.instances]

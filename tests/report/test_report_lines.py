@@ -359,7 +359,7 @@ def test_a_number_that_stands_for_nothing_is_an_error_and_the_next_rows_are_not(
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """Of what Python allocated meanwhile, arrays included."""
+    """Measure the most bytes that Python had allocated during ``work``, arrays included."""
     tracemalloc.start()
     try:
         work()

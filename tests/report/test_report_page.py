@@ -340,7 +340,7 @@ def go(browser: Browser, act: Callable[[], object]) -> None:
 
 
 def counts(words: str) -> dict[str, int]:
-    """What a cell of the matrix says, by the section that has it."""
+    """Parse the numbers in a cell of the matrix, by the section that has them."""
     patterns = {
         "broken": "would break", "denied": "packets? denied", "services": "not served", "allowed": "allowed",
     }  # fmt: skip
@@ -387,7 +387,7 @@ def test_the_matrix_is_used_by_keyboard_and_is_one_stop(browser: Browser, pages:
     assert second != first and second.split("&to=")[1] == first.split("&to=")[1]
     go(browser, partial(browser.press, "Enter", "\r"))
     assert browser.ask("location.hash") == second and " of " in browser.ask(SUMS)[0]
-    # What is typed narrows it, and stays when a whole row is chosen.
+    # Text in the input narrows the list, and stays when a whole row is chosen.
     browser.ask("document.querySelector('#matrix input').focus()")
     browser.type("tcp/443")
     browser.ask("document.querySelector('#matrix a[aria-current]').closest('tr').querySelector('a').focus()")
@@ -496,7 +496,7 @@ def test_even_a_script_that_got_in_could_reach_nobody(browser: Browser, pages: d
                 return False
             return True
 
-        # What the page may not do can be done elsewhere: otherwise this would prove nothing.
+        # The same request succeeds from another page: otherwise this would prove nothing.
         plain = tmp_path / "plain.html"
         plain.write_text("<!DOCTYPE html><title>plain</title>")
         browser.open(plain.as_uri())

@@ -48,7 +48,7 @@ def values_of(kind: RowKind) -> Iterator[tuple[str, Column, list[Any]]]:
             yield f"{side}.{column.name}", column, values
 
 
-# What is written -----------------------------------------------------------------------------------------------------
+# Written rows ---------------------------------------------------------------------------------------------------------
 
 
 @by_kind
@@ -139,7 +139,7 @@ def test_schema_takes_what_a_column_says_and_nothing_else(kind: RowKind) -> None
     assert is_valid(kind, line)
 
 
-# What is made of them ------------------------------------------------------------------------------------------------
+# Documents made from the columns --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", documents(), ids=str)

@@ -34,7 +34,7 @@ VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip"
 
 
 def result(**fields: Any) -> ReplayResult:
-    """Of nothing but a few allowed packets, unless told otherwise."""
+    """Make the result of a replay of a few allowed packets, with the given fields changed."""
     given: dict[str, Any] = {
         "packets": 4,
         "verdicts": dict.fromkeys(VERDICTS, 0) | {"allow": 4},
@@ -172,7 +172,7 @@ def test_what_is_cut_is_counted_and_can_be_had_at_every_width(tmp_path: Path, se
 
 
 def lists(report: str) -> list[tuple[str, list[int], int, int]]:
-    """Of each list: how its heading begins, what its rows count, what it says is left, and the option for all rows."""
+    """Parse each list: its heading's beginning, its rows' counts, the amounts left out, and the option for all rows."""
     found = []
     for section in report.split("\n\n"):
         text = " ".join(section.split())

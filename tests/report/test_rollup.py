@@ -60,7 +60,7 @@ def test_every_way_of_folding_adds_up_to_the_rows_of_packets_and_connections(tmp
                     assert connections + folded.left_connections == folded.connections == whole.connections
                     assert packets + folded.left_packets == folded.packets == whole.packets
                     assert (folded.left_rows == 0) == (folded.left_connections + folded.left_packets == 0)
-                    # So many rows are all that there are, though they may be finer then.
+                    # No row is left out if the limit is the number of rows, even when they may then be finer.
                     if most == 3 and fitting:
                         assert rollup.fold(part, by=by, most=folded.every, fitting=fitting).left_rows == 0
             seen[part] += whole.connections + whole.packets
@@ -244,7 +244,7 @@ instances:
   - {name: e, addresses: [10.0.0.7], security_groups: [db, web]}
 """)
     engine = Engine(policy, reporting=True)
-    # Of two ends, for one alone would be called by its own name.
+    # Two addresses are needed: one alone would be called by its own name.
     ends = (source, str(ip_address(source) + (group != source)))
     frames = [ethernet(ip(end, "10.0.0.5", udp(1, 53))) for end in ends]
     engine.process(FrameBatch.from_frames(frames, [0, 1]))

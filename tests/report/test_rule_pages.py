@@ -223,7 +223,7 @@ def test_the_page_of_diff_says_what_opens_and_closes_and_by_which_rules(capsys: 
     page = Page(text)
     assert cells_of(page)["198.51.100.0/24 → web"] == "opened: tcp/8080"
     assert cells_of(page)["web → db"] == "closed: tcp/6379"
-    # What the captures tell is on it, too: the rows, and what stands behind them.
+    # The page has the findings about captures, too: the rows, and the numbers behind them.
     result = diff(str(SHOP[0]), str(PROPOSED), [str(SHOP[1])])
     for change in ("newly-denied", "newly-allowed"):
         total = result.total(change)

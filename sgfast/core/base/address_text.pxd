@@ -1,4 +1,4 @@
-# Parses textual addresses into bytes in network order. What is accepted is read exactly as Python's ipaddress reads it.
+# Parses textual addresses into bytes in network order. Accepted text is read exactly as by Python's ipaddress.
 # Text that is not accepted here may still be a valid address.
 
 from libc.stdint cimport uint8_t, uint32_t

@@ -1,4 +1,4 @@
-"""Read of files that any idle thread may do. ``file_reads.pxd`` explains how."""
+"""Reads of files that any idle thread may do. ``file_reads.pxd`` explains how."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
@@ -36,7 +36,7 @@ cdef enum:
 
 
 cdef inline void do_read(Read* read) noexcept nogil:
-    # Whoever finds that less came reads on from there in the usual way, and sees why.
+    # If fewer bytes came, the reader of the capture reads on from there in the usual way, and so finds the reason.
     read.got = pread(read.descriptor, read.to, <size_t>read.size, read.at)
     if read.got == read.size:
         read.on_read(read.context)

@@ -18,12 +18,12 @@ cdef class CidrTrie:
     """Built once, then read only.
 
     ``prefixes``: uint8 array (n, 16), network addresses in network byte order (IPv4 in the first four bytes);
-    ``lengths``: uint8 (n,); ``values``: uint32 (n,) below 2**31, what a look-up returns; ``background``: what it
-    returns where no prefix matches. Rows may be in any order; equal prefixes raise ValueError.
+    ``lengths``: uint8 (n,); ``values``: uint32 (n,) below 2**31, the results of look-ups; ``background``: the
+    result where no prefix matches. Rows may be in any order; equal prefixes raise ValueError.
 
-    ``earlier``: a trie of the same rows but ``added`` ones, of which there are few. Only what lies under the first two
-    bytes of these is built anew. ``added`` are row numbers, and all rows must be in the order of addresses, then of
-    lengths.
+    ``earlier``: a trie of the same rows except those in ``added``, which must be few. Only the parts under the first
+    two bytes of these are built anew. ``added`` are row numbers, and all rows must be in the order of addresses, then
+    of lengths.
     """
 
     def __cinit__(self, bint ipv6, prefixes, lengths, values, uint32_t background, CidrTrie earlier=None, added=()):
@@ -92,7 +92,7 @@ cdef class CidrTrie:
         self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
         Py_ssize_t first, uint32_t end
     ) except -1:
-        # Rows from `first` on whose first two bytes are below `end`. The root holds what shorter prefixes say.
+        # Rows from `first` on whose first two bytes are below `end`. The root holds the values of shorter prefixes.
         cdef Py_ssize_t n = lengths.shape[0]
         cdef Py_ssize_t last, i
         cdef uint32_t at, cell
@@ -118,7 +118,7 @@ cdef class CidrTrie:
         self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
         Py_ssize_t changed, uint32_t background
     ) except -1:
-        # The part of the root that row `changed` lies in or covers, and what hangs there.
+        # The part of the root that row `changed` lies in or covers, and all tables and nodes below it.
         cdef int bits = min(<int>lengths[changed], 16)
         cdef uint32_t at = two_bytes(prefixes, changed) >> (16 - bits) << (16 - bits)
         cdef uint32_t end = at + (<uint32_t>1 << (16 - bits))

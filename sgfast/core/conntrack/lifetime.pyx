@@ -396,8 +396,8 @@ cdef void rearm(Table* t, uint32_t slot, Entry* e) noexcept nogil:
 
 cdef void settle(Table* t, uint32_t slot, int64_t now, bint early) noexcept nogil:
     # Handles a disarmed entry whose bucket is due: it has ended, or was prolonged and is armed again. Unless `early`,
-    # what ends in a tick is freed when the tick is over, so that results do not depend on how often the wheel advances
-    # (workers.pxd).
+    # entries that end in a tick are freed when the tick is over, so that results do not depend on how often the wheel
+    # advances (workers.pxd).
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef bint live = e.marks & TUPLE_LIVE
     cdef int64_t until = latest_deadline(e) if live else t.marks_until
@@ -500,8 +500,8 @@ cdef void end_expired(Table* t, int64_t now) noexcept nogil:
 
 
 cdef bint make_room(Table* t, int64_t now) noexcept nogil:
-    # Whether one more tuple may live (SPEC 5.8); evicts one if need be. Exact: what has ended by now never counts, even
-    # in the current tick.
+    # Whether one more tuple may live (SPEC 5.8); evicts one if need be. Exact: tuples that have ended by now never
+    # count, even in the current tick.
     cdef Entry* e
     if t.live < t.max_live:
         return True
@@ -562,7 +562,7 @@ cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil:
 
 
 cdef uint32_t report_live(Table* t, int64_t now, uint32_t first, uint32_t limit) noexcept nogil:
-    # Reports what is still in the table, without ending it, at the end of a replay.
+    # Reports the tuples that are still in the table, without ending them, at the end of a replay.
     cdef uint32_t slot = first
     cdef Py_ssize_t enough = t.ended_count + limit
     cdef Entry* e

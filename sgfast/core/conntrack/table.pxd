@@ -8,9 +8,9 @@
 #
 # The index is an array of buckets (bucket.pxd). Only the index is ever resized.
 #
-# A tuple is live while a connection or moot mark on one of its sides is. At most `max_live` tuples are live (SPEC 5.8).
-# A tuple that has ended may remain as a mark that its opener was seen, which inference needs (SPEC 9.3). The number of
-# such marks has a limit of its own.
+# A *tuple* is all that is remembered under one key. It is live while a connection or moot mark on one of its sides is.
+# At most `max_live` tuples are live (SPEC 5.8). A tuple that has ended may remain as a mark that its opener was seen,
+# which inference needs (SPEC 9.3). The number of such marks has a limit of its own.
 
 from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 

@@ -385,7 +385,7 @@ cdef class ChangedConnections:
             coarse.has_ports = 0
             coarse.has_icmp = 0
             group = self.find_group(&coarse, MOST_GROUPS)
-        # The last group takes what MOST_GROUPS has been reckoned too small for.
+        # The last group takes all connections for which MOST_GROUPS turns out to be too small.
         return group if group != NULL else &self.groups[MOST_GROUPS - 1]
 
     cdef void end_unit(self, Unit* unit) noexcept nogil:

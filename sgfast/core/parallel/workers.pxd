@@ -91,7 +91,7 @@ cdef class Workers:
     cdef int buffer_count
     cdef int buffers_used
     cdef uint64_t finished          # blocks at the front with which all shards are through, as far as is known
-    cdef uint64_t* lines            # memory of what threads share
+    cdef uint64_t* lines            # memory of the counters that threads share
     # Blocks, counted from the first one:
     cdef uint64_t* published        # those that may be parsed
     cdef uint64_t* claimed          # those that some thread parses or has parsed
@@ -111,7 +111,7 @@ cdef class Workers:
 
     # Call these without the GIL, from one thread at a time. `add` puts packets into blocks, numbered from `number` on.
     # Frames must stay valid until they are released, `rows` and `headers` until `drain`.
-    # `prepared`: what was prepared of the batch that the frames are in, or NULL.
+    # `prepared`: the preparation of the batch that the frames are in, or NULL.
     cdef void add(
         self, const Frame* frames, Prepared* prepared, const HeaderRow* rows, Py_ssize_t n, Clock* clock,
         uint64_t number, HeaderRow* headers) noexcept nogil

@@ -30,9 +30,9 @@ cdef void judge_batch(
     Plane* plane, Packet* packets, const int64_t* now, const uint64_t* numbers, uint64_t first, Py_ssize_t n,
     ResultRow* rows, uint16_t* words) noexcept nogil
 
-# Frees what ended before the tick of `now`.
+# Frees the entries that ended before the tick of `now`.
 cdef void sweep_all(Plane* plane, int64_t now) noexcept nogil
-# Counts for the summary what is not counted yet: ended tuples (outcomes.pxd), and what waits in the queue (tally.pxd).
+# Counts for the summary all that is not counted yet: ended tuples (outcomes.pxd), and the queue's entries (tally.pxd).
 # The tallies are complete then.
 cdef void tally_ended(Plane* plane) noexcept nogil
 # Resolves held fragments (fragments.pxd): those of datagrams that are overdue before packet `number`, or those of one

@@ -1,7 +1,8 @@
 # Counts ended tuples for the summary by what the other end did: connections that were allowed but not answered, and
-# connections that were denied although the other end answered (SPEC 10.4). When they began, and with which packet, is
-# in the tallies of what began and of denials. Most outcomes are counted there, too (Origin.outcomes). Here are those of
-# tuples without such a row: there was no room for their peer, or the key of a denied attempt opened later.
+# connections that were denied although the other end answered (SPEC 10.4). The packets
+# with which they began are in the tallies BEGAN and DENIALS. Most outcomes are counted there, too (Origin.outcomes).
+# Here are those of tuples without such a row: there was no room for their peer, or the key of a denied attempt opened
+# later.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -42,7 +43,7 @@ cdef inline TallyKey key_of_row(const FlowRow* row, uint8_t reason, int32_t rule
     cdef bint is_reply
     if row.verdict == ALLOW and row.ends.icmp:
         if icmp_query(row.ends.family == 6, <uint8_t>(row.ends.icmp >> 8), &is_reply):
-            port_key &= 0xFF00      # as what began is counted (slow_path.pxd)
+            port_key &= 0xFF00      # as connections are counted when they begin (slow_path.pxd)
     key = key_of_kind(
         row.counted_for, port_key, row.ends.protocol, reason, inbound, row.ends.family == 6, row.ends.has_ports,
         row.ends.icmp != 0, rule

@@ -65,4 +65,4 @@ cdef struct Plane:
     uint64_t changes        # policy changes so far
     RuleCount* rule_counts
     Tally tallies[TALLIES]
-    TallyQueue queue        # queue of what the tallies still have to count
+    TallyQueue queue        # packets and connections that the tallies still have to count

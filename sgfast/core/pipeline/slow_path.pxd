@@ -210,9 +210,9 @@ cdef inline bint is_sent_freely(const Plane* plane, const Packet* p) noexcept no
 
 # Causal mode: moot keys (SPEC 9.2) ------------------------------------------------------------------------------------
 #
-# Traffic that would not have happened, because its opener was denied. The mark is stored on the side that denied the
-# opener, in the place of the connection that this side does not have. `is_moot` is a stage before the filters. What
-# these decide then makes a key moot, or lifts its mark.
+# A key is moot if its traffic would not have happened, because its opener was denied. The mark is stored on the side
+# that denied the opener, in the place of the connection that this side does not have. `is_moot` is a stage before the
+# filters. Their decisions then make a key moot, or lift its mark.
 
 cdef inline int moot_side(const Entry* e, int64_t now) noexcept nogil:
     # The side whose mark makes the key moot, or -1.
@@ -291,7 +291,7 @@ cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept no
 # One side -------------------------------------------------------------------------------------------------------------
 
 cdef inline void settle_side(Plane* plane, PacketContext* c, int side, Outcome* o) noexcept nogil:
-    # Carries out what a side's filter decided. A full table denies what the filter lets begin (SPEC 5.8).
+    # Carries out what a side's filter decided. A full table denies a connection that the filter lets begin (SPEC 5.8).
     cdef Table* t = &plane.table
     cdef Entry* e = c.entry
     cdef bint is_later
@@ -660,7 +660,7 @@ cdef inline void refuse_attempt(Plane* plane, const Packet* quoted, int64_t now)
 
 
 cdef inline void end_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
-    # The key opened after all, so what is denied later is a new attempt.
+    # The key opened after all, so a packet that is denied later begins a new attempt.
     cdef const Packet* p = c.packet
     cdef uint32_t slot = find_slot(&plane.attempts, &p.key, p.digest, p.hash)
     if slot != NO_SLOT:

@@ -259,8 +259,8 @@ cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
     return True
 
 
-# Each row that counts something is a cache miss, and so is its place in the index. What is to be counted therefore
-# waits in a queue, so that the misses overlap.
+# Each row that counts something is a cache miss, and so is its place in the index. Packets and
+# connections therefore wait in a queue before they are counted, so that the misses overlap.
 
 cdef enum:
     QUEUED_KINDS = 32

@@ -90,13 +90,13 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
             continue
         before = old.owner[was[side]]
         # The side is also removed if both ends belong to one instance now, so that no filter sees the packets (SPEC
-        # 6.11). This side's filter still sees what is sent to a multicast address.
+        # 6.11). This side's filter still sees packets to a multicast address.
         if before != instance[side] or (instance[0] == instance[1] and not multicast[1 - side]):
             # A connection that had expired before was not removed, even if it is still in the table.
             clear_side(t, slot, e, side, SIDE_REMOVED if side_connected(e, side, cut.now) else SIDE_TIMEOUT)
             continue
-        # The clock stays where it is, so a packet may still come before the time of the change. What ends in between
-        # is cut as well, but does not count.
+        # The clock stays where it is, so a packet may still come before the time of the change. A connection that ends
+        # in between is cut as well, but does not count.
         if not side_connected(e, side, cut.clock) or e.flags[side] & SIDE_DISCONNECTED:
             continue
         inbound = ((e.flags[side] & FROM_HIGH) != 0) != side
@@ -131,7 +131,7 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
 
 
 cdef inline void change_tables(Plane* plane, const Tables* new, const Cut* cut, Cutting* done) noexcept nogil:
-    # Switches from the current tables to the new ones. Adds what was cut to `done`.
+    # Switches from the current tables to the new ones. Adds the numbers of cut tuples to `done`.
     cdef Table* t = &plane.table
     cdef uint64_t before = done.cut
     cdef uint32_t slot

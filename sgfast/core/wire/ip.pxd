@@ -148,8 +148,8 @@ cdef inline bint asks_infrastructure(const Packet* p) noexcept nogil:
 
 
 cdef inline void note_infrastructure(const WireContext* context, Packet* p, uint8_t hop_limit) noexcept nogil:
-    # Replaces the outcome of what needs no filter (SPEC 3.2). Ports, or ICMP type and code, were read; the rest of the
-    # transport header may be wrong.
+    # Replaces the outcome of a packet that needs no filter (SPEC 3.2). Ports, or ICMP type and code, were read; the
+    # rest of the transport header may be wrong.
     cdef uint8_t icmp_type = p.port_key >> 8
     if context.infrastructure == FILTERED:
         return

@@ -16,7 +16,7 @@ from sgfast.replaying.options import MOST_SHARDS
 
 PLAN = "plan.json"
 DAMAGED_PLAN = "damaged-plan.json"
-#: Names, for messages, of what may differ.
+#: Names of the values that may differ, for messages.
 _SETTLED = {
     "reading": "choice of packets (--start, --end, --filter, --dedup, --decap)",
     "first_ns": "first capture", "infrastructure": "settings.infrastructure", "marks": "mapping of VPCs",
@@ -65,7 +65,7 @@ def agreed(storage: Folder, run: Run, shards: int | None, warnings: list[str]) -
 
 
 def _plan(storage: Folder) -> dict[str, Any]:
-    """The plan in the folder. Raises Damaged if it can be none."""
+    """The plan in the folder. Raises Damaged if the file cannot be a plan."""
     plan = storage.read_document(PLAN)
     if (
         not isinstance(plan, dict) or not is_whole(plan.get("shards"), 1, MOST_SHARDS)

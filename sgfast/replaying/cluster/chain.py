@@ -1,4 +1,4 @@
-"""Chains segments that were read independently: finds each one's first packet number and its place on the common clock.
+"""Chain segments that were read independently: find each one's first packet number and its place on the common clock.
 
 Every unit is first read as if it were the first one. Usually that makes no difference: its first packet is no earlier
 than the last packet before it, or so much earlier that the clock restarts (SPEC 9.1); and with ``--dedup``, none of its

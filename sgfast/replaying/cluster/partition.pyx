@@ -1,4 +1,4 @@
-"""Partitions frames into blocks of records by shard: the reading half of a clustered replay. ``records.pyx`` is the
+"""Partition frames into blocks of records by shard: the reading half of a clustered replay. ``records.pyx`` is the
 judging half.
 
 A shard gets all packets between the same two addresses. That is coarser than a connection, so ICMP errors go with the
@@ -22,7 +22,7 @@ from sgfast.core.base.types cimport READ_BROKEN, READ_FRAGMENT, READ_NOT_IP, Pac
 from sgfast.replaying.cluster.records cimport has_quote, record_size, write_record
 from sgfast.core.wire.ip cimport INFRASTRUCTURE_COUNT, WireContext, init_wire, read_frame, read_quote
 
-#: Version of what is kept of an input: its blocks and the state of its clock. Another layout has another number.
+#: Version of the data that are kept of an input: blocks and the state of the clock. Another layout has another number.
 RECORD_FORMAT = 4
 MAX_PACKETS = 0xFFFFFFFF
 #: Busiest address pairs listed for each input; a pair that slows the whole replay down is among them.

@@ -1,4 +1,4 @@
-"""The plan of a clustered replay: what it reads, and what all its tasks know."""
+"""The plan of a clustered replay: its inputs, and the values that all its tasks share."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def saved_segment(folder: Folder, name: str, unit: Unit, start: Start, shards: i
 
 
 def _is_sound(segment: Segment, shards: int) -> bool:
-    """Whether ``read_unit`` may have returned these values. Raises ValueError for blocks that are none."""
+    """Whether ``read_unit`` may have returned these values. Raises ValueError if the text of the blocks is invalid."""
     blocks, clock, pairs = segment.blocks, segment.clock, (*segment.earliest, *segment.latest)
     left_out, noticed = astuple(segment.left_out or PacketsLeftOut()), segment.noticed
     numbers = (

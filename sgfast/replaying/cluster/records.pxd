@@ -7,8 +7,9 @@
 #                 if it is an ICMP error: length (four bytes) and bytes of its quote
 #
 # A record has the packet's own timestamp, and the time of a clock that began with the input (SPEC 9.1). Its number
-# counts within the input. Whoever judges it adds what came before the input. As the bytes come from a file, every
-# length is checked against the block before it is used, and a record whose fields contradict each other is not judged.
+# counts within the input. The judging task adds the place of the input in the replay. As the bytes come from a file,
+# every length is checked against the block before it is used, and a record whose fields contradict each other is not
+# judged.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset

@@ -91,7 +91,7 @@ cdef class RecordJudge:
         """Judge the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, positions that ``records_before``
         returned.
 
-        ``shift_ns``: what to add to the input's clock for that of the replay, nanoseconds, not negative. ``before``:
+        ``shift_ns``: how far the replay's clock is ahead of the input's, nanoseconds, not negative. ``before``:
         how many packets came before the input. ``told``: an array of TOLD_DTYPE with one row for each record in the
         range, of whatever VPC; rows of ``vpc`` are filled. ValueError if the bytes are no records, or if their times or
         numbers go back.

@@ -45,7 +45,7 @@ class Cluster:
         return sum(worker["nthreads"] for worker in workers) or 1
 
     def shared(self, name: str, value: T) -> T:
-        """Send a value once for many tasks. Returns what to use in its place as their argument. Names must differ."""
+        """Send a value once for many tasks. Returns the argument to pass to them in its place. Names must differ."""
         future: T = self._client.submit(_same, value, key=f"sgfast-{name}-{self._token}", pure=False)
         return future
 

@@ -18,7 +18,7 @@ from sgfast.system.names import printable
 
 
 class Damaged(ClusterError):
-    """A file that is not what was written."""
+    """A file whose content is not the one that was written."""
 
 
 class OtherVersion(ClusterError):

@@ -26,7 +26,7 @@ class JsonOutcome(Answer):
     verdict: Annotated[Action, "What is expected."] = at("expectation.verdict")
     why: TextOrNull = at("expectation.why")
     outcome: Literal["holds", "fails", "empty"] = at("word")
-    nobody: Annotated[WordTexts, "Those of from and to that are nobody."]
+    nobody: Annotated[WordTexts, "Words of from and to that stand for no address."]
     cause: Annotated[
         str | None, sentence, "The counterexample in one sentence, with the rules that decide or nearly match."
     ] = at("counterexample")

@@ -53,7 +53,7 @@ class JsonReach(Answer, published="reach"):
     policy: File = at("policy.origin")
     from_: Annotated[str, "The sources that were asked for: a name, a network, internet or any."] = at("sources.name")
     to: Annotated[str, "The destinations that were asked for."] = at("destinations.name")
-    services: Annotated[str, "The services that were asked for."] = at("asked")
+    services: Annotated[str, "Services of the question."] = at("asked")
     rows: Annotated[
         list[JsonReachRow],
         "Together they say exactly what may open a connection. A combination may be in several rows.",

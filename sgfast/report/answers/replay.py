@@ -122,7 +122,7 @@ class JsonContradicted(Answer):
 
 class JsonExpected(Answer):
     file: str = at("origin")
-    meant: Annotated[Count, "Answered connections that are denied as they are meant to be."]
+    meant: Annotated[Count, "Answered connections that are denied, as expected (--expect)."]
     contradicted: Annotated[list[JsonContradicted], "Expectations, and how many connections got another verdict."]
 
 
@@ -181,7 +181,7 @@ class JsonReplay(Answer, published="summary", command="replay"):
     ]
     changes_left: Annotated[Count, "Changes that would come after the last packet, and so took no effect."]
     expected: Annotated[JsonExpected | Absent, "With --expect: how connections relate to what is meant."]
-    cluster: Annotated[JsonCluster | Absent, "Of a replay on a cluster (--dask): where it ran, and how long what took."]
+    cluster: Annotated[JsonCluster | Absent, "Cluster that ran the replay (--dask), and the time of each stage."]
     decapsulated: Decapsulated | Absent
 
 

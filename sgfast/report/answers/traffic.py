@@ -13,7 +13,7 @@ from sgfast.report.why import Reasons
 
 #: Default limit of the rows of each list. More are for ``--connections``.
 MOST_ROWS = 1000
-FOLDED_BY = "What the rows of {} are folded by (--by)."
+FOLDED_BY = "Key by which the rows of {} are folded (--by)."
 
 
 class JsonLeftOut(Answer):
