@@ -86,9 +86,9 @@ def _invoke(arguments: list[str]) -> int:
         _say(error.format_message(), prefix="")
         return EXIT_BAD
     except click.ClickException as error:
-        from sgfast.cli.usage import told
+        from sgfast.cli.usage import usage_error
 
-        _say(_on_one_line(told(error)))
+        _say(_on_one_line(usage_error(error)))
         return EXIT_BAD
     return 0
 
@@ -111,10 +111,10 @@ def _outcome(error: BaseException) -> tuple[int, str | None]:
     from sgfast.errors import PolicyError, SgfastError
 
     if isinstance(error, PolicyError):
-        from sgfast.cli.excerpt import told
+        from sgfast.cli.excerpt import error_lines
         from sgfast.cli.printing import columns
 
-        return EXIT_BAD, "\n".join(map(_on_one_line, told(error, columns(sys.stderr))))
+        return EXIT_BAD, "\n".join(map(_on_one_line, error_lines(error, columns(sys.stderr))))
     if isinstance(error, SgfastError):
         return EXIT_BAD, _on_one_line(str(error))
     if isinstance(error, OSError) and error.strerror:

@@ -24,10 +24,10 @@ from sgfast.policy.model import Action, Instance
 # Modules are imported when a question needs them: all of them take half a second.
 if TYPE_CHECKING:
     from sgfast.checking import Checked, Finding
-    from sgfast.comparing import Change, ChangedGroup, DiffResult
+    from sgfast.comparing import ChangedGroup, DiffResult, NewVerdict
     from sgfast.engine import Midstream, Mode
     from sgfast.exporting.terraform import Provider
-    from sgfast.exporting.texts import Target
+    from sgfast.exporting.texts import TargetName
     from sgfast.policy.change_file import ChangesSource
     from sgfast.policy.expectations import ExpectationsSource
     from sgfast.reaching.difference import Difference
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 """One end of connections: a word that SPEC 12.2 lists, or an address or network as a value."""
 
-Captures = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+CapturePaths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Progress = Callable[[int, int], None]
 Parameters = ParamSpec("Parameters")
 Sink = TypeVar("Sink")
@@ -141,10 +141,10 @@ class PolicyDiff(Shown):
                 raise AttributeError(f"a PolicyDiff has no {name!r} because there were no captures")
             return getattr(self.traffic, name)
 
-    def _changed(self, change: Change) -> list[ChangedGroup]:
+    def _changed(self, verdict: NewVerdict) -> list[ChangedGroup]:
         if self.traffic is None:
-            raise ArgumentError(f"{change} connections are those of captures: give some, or see opened and closed")
-        return self.traffic.of(change)
+            raise ArgumentError(f"{verdict} connections are those of captures: give some, or see opened and closed")
+        return self.traffic.of(verdict)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -276,8 +276,8 @@ def _standing_for(policy: model.Policy, source: str, destination: str, service: 
     def with_verdict(verdict: Action) -> Explained | None:
         ends = (Word(source, origin),), (Word(destination, origin),)
         opposite: Action = "deny" if verdict == "allow" else "allow"
-        meant = Expectation(*ends, (Word(service, origin),), opposite, "", "", 0, origin)
-        (outcome,) = Expectations(policy, ExpectationsFile(origin, (meant,))).prove().outcomes
+        expectation = Expectation(*ends, (Word(service, origin),), opposite, "", "", 0, origin)
+        (outcome,) = Expectations(policy, ExpectationsFile(origin, (expectation,))).prove().outcomes
         return outcome.counterexample
 
     denied, allowed = with_verdict("deny"), with_verdict("allow")
@@ -317,13 +317,13 @@ def reach(
     from sgfast.reaching.rows import reach as find_rows
 
     policy = load(policy)
-    asked = str(protocol or "all")
+    services = str(protocol or "all")
     if port is not None:
-        asked = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
+        services = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
     sources, destinations = (
         ANY if end is None else named_end(policy, str(end)) for end in (source, destination)
     )
-    return find_rows(policy, sources, destinations, asked, rules=rules)
+    return find_rows(policy, sources, destinations, services, rules=rules)
 
 
 def test(policy: PolicySource, expectations: ExpectationsSource) -> Proof:
@@ -346,7 +346,7 @@ def check(
     policy: PolicySource,
     *,
     expect: ExpectationsSource | None = None,
-    captures: Captures = (),
+    captures: CapturePaths = (),
     vpc: str | None = None,
     reading: Reading | None = None,
     as_if_in: Sequence[str] = (),
@@ -367,12 +367,12 @@ def check(
     policy = load(policy)
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc)
     tables, warnings = compile_for_check(policy, vpc)
-    meant = None
+    expected = None
     if expect is not None:
         from sgfast.policy.expectations import expectations_of
         from sgfast.reaching.proving import Expectations
 
-        meant = Expectations(policy, expectations_of(expect))
+        expected = Expectations(policy, expectations_of(expect))
     traffic = uses = None
     if captures:
         from sgfast.checking.usage import Uses
@@ -383,15 +383,15 @@ def check(
         traffic = run_replay(policy, captures, options, Sinks(packets=(uses.openers,), flows=(uses,)), progress)
         warnings += [warning for warning in traffic.warnings if warning not in warnings]
     proof = None
-    if meant is not None:
-        proof = meant.prove()
+    if expected is not None:
+        proof = expected.prove()
         warnings += proof.warnings
     return CheckResult(policy, check_policy(policy, traffic, uses, proof), tables, tuple(warnings), assumed)
 
 
 def replay(
     policy: PolicySource,
-    captures: Captures,
+    captures: CapturePaths,
     *,
     mode: Mode = "causal",
     midstream: Midstream = "infer",
@@ -463,7 +463,7 @@ def _several(sinks: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
 
 def export(
     policy: PolicySource,
-    to: Target,
+    to: TargetName,
     *,
     since: PolicySource | None = None,
     form: Literal["script", "json"] = "script",
@@ -487,10 +487,10 @@ def export(
     Raises ExportError, whose ``problems`` list all that the target cannot have; PolicyError; ArgumentError for options
     that do not go together; ArgumentTypeError for one of another type.
     """
-    from sgfast.exporting.texts import Target, cloud_text, connections_text, devices_of, filter_text
+    from sgfast.exporting.texts import TargetName, cloud_text, connections_text, devices_of, filter_text
 
-    if to not in get_args(Target):
-        raise ArgumentError(f"to must be one of {', '.join(get_args(Target))}, not {to!r:.80}")
+    if to not in get_args(TargetName):
+        raise ArgumentError(f"to must be one of {', '.join(get_args(TargetName))}, not {to!r:.80}")
     if form not in ("script", "json"):
         raise ArgumentError(f"form must be script or json, not {form!r:.80}")
     if form == "json" and to in ("terraform", "nftables"):
@@ -525,7 +525,7 @@ def export(
 def diff(
     old: PolicySource,
     new: PolicySource,
-    captures: Captures = (),
+    captures: CapturePaths = (),
     *,
     mode: Mode = "causal",
     midstream: Midstream = "infer",

@@ -150,8 +150,8 @@ def read_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Snapshot:
     try:
         return _restore(about, arrays, jobs)
     except _MISFITS as error:
-        what = f"{type(error).__name__} " if isinstance(error, KeyError | AttributeError) else ""
-        raise SnapshotError(f"{name}: is not a usable snapshot: {printable(what + str(error))[:200]}") from error
+        kind = f"{type(error).__name__} " if isinstance(error, KeyError | AttributeError) else ""
+        raise SnapshotError(f"{name}: is not a usable snapshot: {printable(kind + str(error))[:200]}") from error
     except MemoryError as error:
         raise SnapshotError(f"{name}: not enough memory for its contents") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgfast.notebook import html_table, html_text
-from sgfast.policy.matching import Field
+from sgfast.policy.matching import RuleField
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Candidate:
     priority: int
     matches: bool
     #: The fields that do not match, with the words of ``sgfast explain``; empty if the rule matches.
-    differs: tuple[Field, ...] = ()
+    differs: tuple[RuleField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,9 +341,9 @@ class Decompressor:
             )
         return output
 
-    def _fail(self, what: str) -> None:
+    def _fail(self, problem: str) -> None:
         self.ended = True
-        self.failure = ValueError(f"the {self._compression.name} data {what}")
+        self.failure = ValueError(f"the {self._compression.name} data {problem}")
 
     def _decompress(self) -> Generator[bytes | None, bytes | None, None]:
         """Yield output, and None to request input; the caller sends b"" at the end of the input."""

@@ -57,7 +57,7 @@ class FollowedFile:
         size = os.fstat(self._file.fileno()).st_size
         if size < self._file.tell():
             raise OSError(f"the file was truncated to {size} bytes while it was followed")
-        self._gone = self._what_became_of_it()
+        self._gone = self._removal_or_replacement()
         return None
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class FollowedFile:
             at += len(data)
         return False
 
-    def _what_became_of_it(self) -> str:
+    def _removal_or_replacement(self) -> str:
         if self._path is None:
             return ""
         try:

@@ -54,9 +54,9 @@ LOOK_STEPS = 500
 #: The most rules that decide instead and are kept for messages.
 _KEPT_DECIDERS = 20
 
-Key = tuple[int, int]
+RuleKey = tuple[int, int]
 """A rule: the position of its group, and its position in the group."""
-Side = tuple[Direction, int]
+FilterSide = tuple[Direction, int]
 """Direction and address family."""
 
 
@@ -70,11 +70,11 @@ class _Standing:
     unknown: bool = False
     #: There is an address it matches in some context.
     matches: bool = False
-    deciders: dict[Key, None] = field(default_factory=dict)
+    deciders: dict[RuleKey, None] = field(default_factory=dict)
     #: The deciding rules are known for every context.
     explained: bool = True
     #: Rules of the same action that match all it matches in every context examined so far. None: no context yet.
-    wider: set[Key] | None = None
+    wider: set[RuleKey] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -115,7 +115,7 @@ class Painting:
     """The winning rule of each cell, among the rules of some groups in one direction and family."""
 
     def __init__(
-        self, boxes: Boxes[Key], peers: Mask, services: Mask, own: Sequence[bool], others: Mapping[int, Mask],
+        self, boxes: Boxes[RuleKey], peers: Mask, services: Mask, own: Sequence[bool], others: Mapping[int, Mask],
         asked: Mask, peer_class: NDArray[np.int64],
     ) -> None:  # fmt: skip
         """``peers``, ``services``: masks by row. ``own``: the rules that name their own group. ``others``: by an
@@ -158,7 +158,7 @@ class Painting:
         cells = int(self._peers[self._peer_row[n]].sum()) * int(self._services[self._service_row[n]].sum())
         return RULE_STEPS + 20 * cells + self._peers.size + self._services.size + 200 * len(self.ranked)
 
-    def deciders(self, n: int, seen: _Seen) -> list[Key]:
+    def deciders(self, n: int, seen: _Seen) -> list[RuleKey]:
         """The rules that win where rule ``n`` matches packets that can come, or would win there without it."""
         peers = self._peers[self._peer_row[n]] & (seen.others | self._own[n])
         block = np.ix_(peers.nonzero()[0], (self._services[self._service_row[n]] & self._asked).nonzero()[0])
@@ -166,7 +166,7 @@ class Painting:
         others = np.unique(np.where(winner == n, self._beneath[block], winner))
         return [self.ranked[other][0] for other in others.tolist() if other != len(self.ranked)]
 
-    def wider(self, n: int) -> set[Key]:
+    def wider(self, n: int) -> set[RuleKey]:
         """Other rules of the same action that match everything that rule ``n`` matches."""
         rule = self.ranked[n][1]
         peers = ~(self._peers[self._peer_row[n]] & ~self._peers).any(axis=1)
@@ -183,7 +183,9 @@ class _Extents:
     other.
     """
 
-    def __init__(self, index: PolicyIndex, family: int, keys: Sequence[Key], rule_of: Callable[[Key], Rule]) -> None:
+    def __init__(
+        self, index: PolicyIndex, family: int, keys: Sequence[RuleKey], rule_of: Callable[[RuleKey], Rule]
+    ) -> None:
         named = index.named(family)
         self._row = {key: n for n, key in enumerate(keys)}
         # Protocol (-1: all), first and last port or ICMP key, and the range of named networks within the peer.
@@ -198,10 +200,10 @@ class _Extents:
             protocol = -1 if rule.protocol is None else rule.protocol
             self._of[n] = protocol, ranges[0][0], ranges[-1][1], first, max(end, first + 1)
 
-    def meeting(self, keys: Sequence[Key], asked: Collection[Key]) -> list[Key]:
-        """Return the ``keys`` that may overlap with one of ``asked``, and ``asked`` themselves."""
+    def meeting(self, keys: Sequence[RuleKey], focus: Collection[RuleKey]) -> list[RuleKey]:
+        """Return the ``keys`` that may overlap with one of ``focus``, and ``focus`` themselves."""
         protocol, low, high, first, end = self._of[[self._row[key] for key in keys]].T[:, :, None]
-        protocol_, low_, high_, first_, end_ = self._of[[self._row[key] for key in asked]].T[:, None, :]
+        protocol_, low_, high_, first_, end_ = self._of[[self._row[key] for key in focus]].T[:, None, :]
         meets = (
             ((protocol == protocol_) | (protocol < 0) | (protocol_ < 0))
             & (low <= high_) & (low_ <= high) & (first < end_) & (first_ < end)
@@ -215,11 +217,11 @@ class Coverage:
     def __init__(self, index: PolicyIndex) -> None:
         self.index = index
         self._groups = index.policy.security_groups
-        self.standing: dict[Key, _Standing] = {
+        self.standing: dict[RuleKey, _Standing] = {
             (g, r): _Standing() for g, group in enumerate(self._groups) for r in range(len(group.rules))
         }
         # The keys of each group's rules, by direction and family.
-        self._rules: dict[Side, dict[int, list[Key]]] = defaultdict(dict)
+        self._rules: dict[FilterSide, dict[int, list[RuleKey]]] = defaultdict(dict)
         for g, r in self.standing:
             rule = self._groups[g].rules[r]
             self._rules[rule.direction, rule.ethertype].setdefault(g, []).append((g, r))
@@ -234,10 +236,10 @@ class Coverage:
         for side in sorted(self._rules):
             _SideExaminer(self, side, self._rules[side]).examine()
 
-    def rule(self, key: Key) -> Rule:
+    def rule(self, key: RuleKey) -> Rule:
         return self._groups[key[0]].rules[key[1]]
 
-    def give_up(self, keys: Collection[Key]) -> None:
+    def give_up(self, keys: Collection[RuleKey]) -> None:
         self.skipped += 1
         for key in keys:
             self.standing[key].unknown = True
@@ -279,10 +281,10 @@ class Coverage:
         return [never] if keys else []
 
     def paint(
-        self, groups: Sequence[int], vpc: str, direction: Direction, family: int, asked: Collection[Key] | None = None,
-        instances: Collection[int] = (),
+        self, groups: Sequence[int], vpc: str, direction: Direction, family: int,
+        focus: Collection[RuleKey] | None = None, instances: Collection[int] = (),
     ) -> Painting | None:  # fmt: skip
-        """Paint the rules of some groups; None if that is too much work. Only results about the rules ``asked`` must be
+        """Paint the rules of some groups; None if that is too much work. Only results about the rules ``focus`` must be
         right. ``instances``: the positions of those whose views will be queried.
         """
         of_group = self._rules[direction, family]
@@ -290,8 +292,8 @@ class Coverage:
         view, budget = self.index.view(vpc, family), self.budget
         if view is None:
             return None
-        if asked is not None and len(asked) < len(keys) and len(asked) * len(keys) <= MAX_PAIRS:
-            keys = self._extents[direction, family].meeting(keys, asked)
+        if focus is not None and len(focus) < len(keys) and len(focus) * len(keys) <= MAX_PAIRS:
+            keys = self._extents[direction, family].meeting(keys, focus)
         if not budget.take(PAINTING_STEPS + RULE_STEPS * len(keys)):
             return None
         boxes = Boxes((key, self.rule(key)) for key in keys)
@@ -330,7 +332,7 @@ class Coverage:
 
     def findings(self) -> list[Finding]:
         found: list[Finding] = []
-        narrower: dict[Key, list[Key]] = defaultdict(list)
+        narrower: dict[RuleKey, list[RuleKey]] = defaultdict(list)
         for key, standing in self.standing.items():
             if standing.unknown or not standing.is_open or not standing.matches:
                 continue
@@ -340,12 +342,12 @@ class Coverage:
                     narrower[wide].append(key)
         for wide in sorted(narrower):
             group, rule = self._groups[wide[0]].name, self.rule(wide)
-            what = listed([f"{self.rule(key).id} ({rule_text(self.rule(key))})" for key in narrower[wide]])
-            message = f"{rule_text(rule)} makes the narrower {what} useless"
+            narrower_rules = listed([f"{self.rule(key).id} ({rule_text(self.rule(key))})" for key in narrower[wide]])
+            message = f"{rule_text(rule)} makes the narrower {narrower_rules} useless"
             found.append(Finding(WIDER, message, group=group, rule=rule.id))
         return found
 
-    def _useless(self, key: Key, standing: _Standing) -> Finding:
+    def _useless(self, key: RuleKey, standing: _Standing) -> Finding:
         group, rule = self._groups[key[0]].name, self.rule(key)
         deciders = list(standing.deciders)
         names = listed([f"{self.rule(decider).id} ({rule_text(self.rule(decider))})" for decider in deciders])
@@ -363,7 +365,7 @@ class Coverage:
             message = f"{rule_text(rule)} changes no verdict: nothing else would allow what it denies"
         return Finding(REDUNDANT, message, group=group, rule=rule.id)
 
-    def _is_wider(self, wide: Key, narrow: Key) -> bool:
+    def _is_wider(self, wide: RuleKey, narrow: RuleKey) -> bool:
         """Whether the first rule has the same purpose as the second and is just wider, either in its peer or in its
         service.
         """
@@ -377,15 +379,15 @@ class Coverage:
 class _SideExaminer:
     """Examine the contexts of one direction and family, only for rules that are still undecided."""
 
-    def __init__(self, coverage: Coverage, side: Side, of_group: dict[int, list[Key]]) -> None:
+    def __init__(self, coverage: Coverage, side: FilterSide, of_group: dict[int, list[RuleKey]]) -> None:
         self._coverage = coverage
         self._direction, self._family = side
         self._of_group = of_group
         self._budget = coverage.explanation_budget
         #: Rules shadowed within their group, in a VPC: no other context there needs to be examined for them.
-        self._hidden: set[tuple[Key, str]] = set()
+        self._hidden: set[tuple[RuleKey, str]] = set()
         #: Rules redundant in all contexts of a VPC.
-        self._spare: set[tuple[Key, str]] = set()
+        self._spare: set[tuple[RuleKey, str]] = set()
 
     def examine(self) -> None:
         denying = {
@@ -411,7 +413,7 @@ class _SideExaminer:
                 self._examine_set(groups, vpc, instances[0] if len(instances) == 1 else None)
 
     def _paint(
-        self, groups: Sequence[int], vpc: str, keys: Collection[Key], *instances: int | None
+        self, groups: Sequence[int], vpc: str, keys: Collection[RuleKey], *instances: int | None
     ) -> Painting | None:
         places = {place for place in instances if place is not None}
         painting = self._coverage.paint(groups, vpc, self._direction, self._family, keys, places)
@@ -419,11 +421,11 @@ class _SideExaminer:
             self._coverage.give_up(keys)
         return painting
 
-    def _examine_group(self, g: int, vpc: str, alone: Sequence[int] | None, only_allows_beside: bool) -> None:
-        """``alone``: the instances that have the group alone; None: there is nobody who has."""
-        member = self._coverage.index.only_member.get((g, vpc))
+    def _examine_group(self, place: int, vpc: str, alone: Sequence[int] | None, only_allows_beside: bool) -> None:
+        """``place``: the number of the group. ``alone``: the instances that have it alone; None: nobody does."""
+        member = self._coverage.index.only_member.get((place, vpc))
         only = alone[0] if alone is not None and len(alone) == 1 else None
-        painting = self._paint([g], vpc, self._of_group[g], member, only)
+        painting = self._paint([place], vpc, self._of_group[place], member, only)
         if painting is None:
             return
         by_all = painting.seen(member)
@@ -444,15 +446,15 @@ class _SideExaminer:
         keys = sum(len(self._of_group[g]) for g in groups)
         if not self._coverage.budget.take(LOOK_STEPS * keys):
             return self._coverage.give_up([key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)])
-        asked = {key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)}
-        painting = self._paint(groups, vpc, asked, only) if asked else None
+        open_keys = {key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)}
+        painting = self._paint(groups, vpc, open_keys, only) if open_keys else None
         if painting is not None:
             seen = painting.seen(only)
             for n, (key, _) in enumerate(painting.ranked):
-                if key in asked:
+                if key in open_keys:
                     self._coverage.standing[key].note(painting, seen, n, self._budget)
 
-    def _is_open(self, key: Key, vpc: str) -> bool:
+    def _is_open(self, key: RuleKey, vpc: str) -> bool:
         standing = self._coverage.standing[key]
         if standing.unknown or (key, vpc) in self._hidden:
             return False

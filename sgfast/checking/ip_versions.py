@@ -33,7 +33,7 @@ LOOK_STEPS = 20
 #: Steps for a rule in a set of groups.
 ASKING_STEPS = 20
 
-Key = tuple[int, int]
+RuleKey = tuple[int, int]
 """A rule: the position of its group, and its position in the group."""
 
 
@@ -49,7 +49,7 @@ def one_version_only(
         return [], 0
     groups = index.policy.security_groups
     budget = Budget(MAX_STEPS)
-    skipped: set[Key] = set()
+    skipped: set[RuleKey] = set()
     lonely = _lonely(groups, shadowed, budget, skipped)
     members = {
         (g, version): sum(
@@ -57,20 +57,20 @@ def one_version_only(
         )
         for g, group in enumerate(groups) for version in (4, 6)
     }  # fmt: skip
-    found: dict[Key, _Found] = {}
+    found: dict[RuleKey, _Found] = {}
     nobody: dict[tuple[Peer, int, str], bool | None] = {}
     for context in index.contexts:
-        asked = [(g, n, rule, left) for g in context.groups for n, rule, left in lonely[g]]
-        if not asked:
+        candidates = [(g, n, rule, left) for g in context.groups for n, rule, left in lonely[g]]
+        if not candidates:
             continue
-        if not budget.take(ASKING_STEPS * len(asked) + len(context.instances)):
-            skipped.update((g, n) for g, n, *_ in asked)
+        if not budget.take(ASKING_STEPS * len(candidates) + len(context.instances)):
+            skipped.update((g, n) for g, n, *_ in candidates)
             continue
-        names = _with_both(index, context)
+        names = _dual_stack_instances(index, context)
         beside = sum(1 << g for g in context.groups)
-        for g, n, rule, left in asked:
+        for g, n, rule, left in candidates:
             services = [service for service, answer in left if not answer & beside]
-            other = _other(rule)
+            other = _other_ip_version(rule)
             if not services or not names[other]:
                 continue
             if rule.peer == GroupPeer(groups[g].name) and members[g, other] < 2:
@@ -89,7 +89,7 @@ def one_version_only(
 
 def _lonely(
     groups: Sequence[SecurityGroup], shadowed: Collection[tuple[str | None, str | None]], budget: Budget,
-    skipped: set[Key],
+    skipped: set[RuleKey],
 ) -> list[list[tuple[int, Rule, list[tuple[Range, int]]]]]:  # fmt: skip
     """Rules of each group with services that none of its own rules is about over the other version. With each
     service come the groups that are about it, as bits: an instance may be in one of them, too.
@@ -116,7 +116,7 @@ class _Found(NamedTuple):
     names: list[list[str]]
 
 
-def _findings(index: PolicyIndex, found: dict[Key, _Found]) -> Iterable[Finding]:
+def _findings(index: PolicyIndex, found: dict[RuleKey, _Found]) -> Iterable[Finding]:
     """One finding for each rule. A service that several rules of a group open is reported with the first of them."""
     told: set[tuple[int, Direction, int, Range]] = set()
     for (g, n), (services, by_context) in sorted(found.items()):
@@ -126,11 +126,11 @@ def _findings(index: PolicyIndex, found: dict[Key, _Found]) -> Iterable[Finding]
         told.update((g, rule.direction, rule.ethertype, each) for each in new)
         if new:
             names = [name for names in by_context for name in names]
-            version, verb = f"IPv{_other(rule)}", "has" if len(names) == 1 else "have"
-            what = listed([_service_text(each) for each in new])
+            other, verb = f"IPv{_other_ip_version(rule)}", "has" if len(names) == 1 else "have"
+            lacking = listed([_service_text(each) for each in new])
             message = (
-                f"{rule_text(rule)}: no {rule.direction} rule is about {what} over {version}, though {listed(names)} "
-                f"{verb} {version} addresses"
+                f"{rule_text(rule)}: no {rule.direction} rule is about {lacking} over {other}, though {listed(names)} "
+                f"{verb} {other} addresses"
             )
             yield Finding(
                 ONE_VERSION, message, group=group.name, rule=rule.id, instances=tuple(names[:LISTED]),
@@ -138,7 +138,7 @@ def _findings(index: PolicyIndex, found: dict[Key, _Found]) -> Iterable[Finding]
             )  # fmt: skip
 
 
-def _other(rule: Rule) -> Literal[4, 6]:
+def _other_ip_version(rule: Rule) -> Literal[4, 6]:
     return 6 if rule.ethertype == 4 else 4
 
 
@@ -186,21 +186,21 @@ class _AboutGroups:
         None if that is too much work. Rules between members only answer one between members.
         """
         is_own = rule.peer == GroupPeer(group)
-        key = rule.direction, _other(rule), is_own, service
+        key = rule.direction, _other_ip_version(rule), is_own, service
         if key not in self._known:
             self._known[key] = None
             if self._budget.take(LOOK_STEPS * len(self._about)):
                 self._known[key] = sum(
                     1 << g for g, about in enumerate(self._about)
                     if any(
-                        lowest(about[rule.direction, _other(rule), among_members], *service) is not None
+                        lowest(about[rule.direction, _other_ip_version(rule), among_members], *service) is not None
                         for among_members in {False, is_own}
                     )
                 )  # fmt: skip
         return self._known[key]
 
 
-def _with_both(index: PolicyIndex, context: Context) -> dict[int, list[str]]:
+def _dual_stack_instances(index: PolicyIndex, context: Context) -> dict[int, list[str]]:
     """Instances with addresses of the version that a rule lacks and, in any case, of IPv6, by that version."""
     names: dict[int, list[str]] = {4: [], 6: []}
     for n in context.instances:

@@ -1,4 +1,4 @@
-"""The command line (SPEC 10), with one module for each command.
+"""The command line (SPEC 10), with a module for each command; the two of ``authoring`` share one.
 
 ``__main__`` runs it as a process: it handles signals and exit statuses, and prints an error as one line. Modules that
 are slow to import are imported by the command that needs them, when it runs.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import click
 
+from sgfast.cli.authoring import schema, template
 from sgfast.cli.check import check
 from sgfast.cli.completion import completion
 from sgfast.cli.diff import diff
@@ -17,9 +18,7 @@ from sgfast.cli.flowlog import flowlog
 from sgfast.cli.import_ import import_command
 from sgfast.cli.reach import reach
 from sgfast.cli.replay import replay
-from sgfast.cli.schema import schema
 from sgfast.cli.suggest import suggest
-from sgfast.cli.template import template
 from sgfast.cli.test import test
 from sgfast.cli.usage import Commands
 from sgfast.version import __version__

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sgfast.report.rollup import By
 
 
-def _known(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+def _severities_and_codes(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Accept severities and codes, which are imported only if the option is given."""
     if values:
         from sgfast.checking.codes import CODES, SEVERITIES
@@ -70,7 +70,7 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     "--fail-on",
     metavar="SEVERITY|CODE",
     multiple=True,
-    callback=_known,
+    callback=_severities_and_codes,
     help="Exit with status 1 if a finding has this severity or a worse one (error, warning, note), or this code. "
     "Repeatable.",
 )

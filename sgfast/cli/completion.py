@@ -33,5 +33,5 @@ def completion(context: click.Context, shell: str) -> None:
 
 def answer(group: click.Group) -> int | None:
     """Print the completions that a shell asks for and return the exit status; None if no shell asks."""
-    asked = os.environ.get(VARIABLE)
-    return None if asked is None else shell_complete(group, {}, "sgfast", VARIABLE, asked)
+    instruction = os.environ.get(VARIABLE)
+    return None if instruction is None else shell_complete(group, {}, "sgfast", VARIABLE, instruction)

@@ -10,7 +10,7 @@ from sgfast.cli.export import Export, export_options
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     FILE,
-    Form,
+    OutputForm,
     by_option,
     exit_status,
     format_option,
@@ -29,7 +29,7 @@ from sgfast.spelling import did_you_mean
 from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
-    from sgfast.comparing import Change, DiffResult
+    from sgfast.comparing import DiffResult, NewVerdict
     from sgfast.policy.document_reader import Lines
     from sgfast.reaching.difference import Difference
     from sgfast.replaying import ReplayOptions
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     from sgfast.report.rollup import By
 
 #: Words of ``--fail-on`` about the traffic, and about the rules alone.
-CHANGES: tuple[Change, ...] = ("newly-denied", "newly-allowed")
+NEW_VERDICTS: tuple[NewVerdict, ...] = ("newly-denied", "newly-allowed")
 BY_RULES = ("opened", "closed")
 
 
 def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     words = tuple(word.strip() for words in given for word in words.split(","))
     for word in words:
-        if word not in (*CHANGES, *BY_RULES):
-            hint = did_you_mean(word, (*CHANGES, *BY_RULES))
-            raise click.BadParameter(f"{word!r} is not one of {', '.join((*CHANGES, *BY_RULES))}{hint}")
+        if word not in (*NEW_VERDICTS, *BY_RULES):
+            hint = did_you_mean(word, (*NEW_VERDICTS, *BY_RULES))
+            raise click.BadParameter(f"{word!r} is not one of {', '.join((*NEW_VERDICTS, *BY_RULES))}{hint}")
     return words
 
 
@@ -84,7 +84,7 @@ def diff(
     plan: str | None,
     options: ReplayOptions,
     policies: PolicyOptions,
-    form: Form,
+    form: OutputForm,
     by: By,
     top: int | None,
     fail_on: tuple[str, ...],
@@ -116,8 +116,8 @@ def diff(
     captures = files if plan is not None else files[2:]
     if not captures and (options.vpc is not None or not options.reading.is_plain):
         raise click.UsageError("options for reading captures (--vpc, --start, --filter, --decap, ...) need a CAPTURE")
-    if not captures and set(fail_on) & set(CHANGES):
-        raise click.UsageError(f"--fail-on {' and '.join(CHANGES)} need a CAPTURE")
+    if not captures and set(fail_on) & set(NEW_VERDICTS):
+        raise click.UsageError(f"--fail-on {' and '.join(NEW_VERDICTS)} need a CAPTURE")
     if options.changes is not None:
         raise click.UsageError(
             "--changes does not work with diff, which compares two fixed policies; to see what a change does to open "
@@ -168,7 +168,7 @@ def diff(
     )  # fmt: skip
     is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
     if result is not None:
-        is_changed |= {change: bool(result.total(change).connections) for change in CHANGES}
+        is_changed |= {verdict: bool(result.total(verdict).connections) for verdict in NEW_VERDICTS}
     exit_status(damaged=damaged is not None, failed=any(is_changed[word] for word in fail_on))
 
 
@@ -180,7 +180,7 @@ def _answer(
     return diff_answer(found, result, warnings, by, top)
 
 
-def _document(found: Difference, result: DiffResult | None, form: Form, by: By, top: int | None) -> Document:
+def _document(found: Difference, result: DiffResult | None, form: OutputForm, by: By, top: int | None) -> Document:
     from sgfast.report.difference import difference_document
     from sgfast.report.document import TOP
 

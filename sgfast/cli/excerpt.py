@@ -17,18 +17,18 @@ _PART_BEFORE = 1 / 3
 _CHARACTERS_PER_COLUMN = 4
 
 
-def told(error: PolicyError, width: int) -> list[str]:
+def error_lines(error: PolicyError, width: int) -> list[str]:
     """The lines that tell all errors of a document, for a screen of ``width`` columns. Those after the first begin with
     "sgfast: " or, if they show a line of the document, with spaces.
     """
     shown = _lines_shown([each.place for each in error.errors if each.place is not None])
-    told: list[str] = []
+    lines: list[str] = []
     for message, each in zip(str(error).split("\n"), (*error.errors, None), strict=False):
-        told.append(("sgfast: " if told else "") + message)
+        lines.append(("sgfast: " if lines else "") + message)
         place = each.place if each is not None else None
         if place is not None and place in shown:
-            told += excerpt(shown[place], place, width)
-    return told
+            lines += excerpt(shown[place], place, width)
+    return lines
 
 
 def _lines_shown(places: Iterable[Place]) -> dict[Place, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import FILE, Choice, Form, as_if_in_option, exit_status, format_option
+from sgfast.cli.options import FILE, Choice, OutputForm, as_if_in_option, exit_status, format_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, warn
 
@@ -55,7 +55,7 @@ def explain(
     vpc: str | None,
     as_if_in: tuple[str, ...],
     policies: PolicyOptions,
-    form: Form,
+    form: OutputForm,
     fail_on: str | None,
 ) -> None:
     """Explain why a packet that opens a connection is allowed or denied.

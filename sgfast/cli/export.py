@@ -18,13 +18,13 @@ from sgfast.cli.printing import say, warn
 
 if TYPE_CHECKING:
     from sgfast.exporting.terraform import Provider
-    from sgfast.exporting.texts import Target
+    from sgfast.exporting.texts import TargetName
     from sgfast.policy.model import Policy
     from sgfast.system.output import Output
 
 TARGETS = ("terraform", "aws", "openstack", "otc", "nftables")
 
-Form = Literal["script", "json"]
+ExportForm = Literal["script", "json"]
 
 Devices = tuple[tuple[str, str | None], ...]
 """Instances, as the command line names them, and the interface that each one is behind (None: it is the machine)."""
@@ -36,7 +36,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ExportPart:
     """One text of an export, and where it goes."""
 
     path: str
@@ -53,41 +53,41 @@ class Part:
 class Export:
     """Values of ``--to`` and of the options beside it."""
 
-    target: Target
-    form: Form
+    target: TargetName
+    form: ExportForm
     provider: Provider | None
     instances: tuple[str, ...]
     interfaces: tuple[str, ...]
 
-    def parts(self, output: str, *, is_change: bool, connections: str | None = None) -> list[Part]:
+    def parts(self, output: str, *, is_change: bool, connections: str | None = None) -> list[ExportPart]:
         """The texts. Only those for nftables may go to a directory, in which they are named after the instances.
 
         ``is_change``: there is an old policy. ``connections``: the file that lists them, if they are asked about.
         """
         if self.target != "nftables":
-            return [Part(output)]
+            return [ExportPart(output)]
         hosts: list[tuple[str, Devices]] = [(word, ((word, None),)) for word in self.instances]
         if self.interfaces:
             split = (each.partition("=") for each in self.interfaces)
             hosts = [("host", tuple((word, device) for word, _, device in split))]
         if connections is not None:
-            return [Part(output, hosts[0][1], connections=connections)]
+            return [ExportPart(output, hosts[0][1], connections=connections)]
         if output == "-" or not os.path.isdir(output):
             if len(hosts) > 1:
                 raise click.UsageError(
                     "several --instance: each one gets a file of its own in a directory; name one that is there with -o"
                 )
-            return [Part(output, hosts[0][1], is_change)]
+            return [ExportPart(output, hosts[0][1], is_change)]
         for name, _ in hosts:
             if not _FILE_NAME.fullmatch(name):
                 raise click.UsageError(f"--instance {name!r}: no file can be called so; write the instance's name")
         endings = (("nft", False), ("change.nft", True)) if is_change else (("nft", False),)
         return [
-            Part(os.path.join(output, f"{name}.{ending}"), devices, changes, is_optional=changes)
+            ExportPart(os.path.join(output, f"{name}.{ending}"), devices, changes, is_optional=changes)
             for name, devices in hosts for ending, changes in endings
         ]  # fmt: skip
 
-    def write(self, parts: Sequence[Part], files: Sequence[Output], old: Policy | None, new: Policy) -> None:
+    def write(self, parts: Sequence[ExportPart], files: Sequence[Output], old: Policy | None, new: Policy) -> None:
         """Complete the files of the parts. Regular files appear together.
 
         An error that has several causes is printed cause by cause, and ends the command.
@@ -104,13 +104,13 @@ class Export:
             written.append(file)
         publish(written)
 
-    def text(self, part: Part, old: Policy | None, new: Policy) -> str:
+    def text(self, part: ExportPart, old: Policy | None, new: Policy) -> str:
         """One of the texts. Errors are as in ``write``."""
         from sgfast.exporting.texts import devices_of
 
         return self._text(part, devices_of(old, new, part.devices), old, new)
 
-    def _text(self, part: Part, devices: Mapping[str, str | None], old: Policy | None, new: Policy) -> str:
+    def _text(self, part: ExportPart, devices: Mapping[str, str | None], old: Policy | None, new: Policy) -> str:
         from sgfast.errors import ExportError
         from sgfast.exporting.texts import cloud_text, connections_text, filter_text
 
@@ -167,16 +167,16 @@ def export_options(
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def run(
-            *arguments: Any, target: Target | None, to_form: Form | None, provider: Provider | None,
+            *arguments: Any, target: TargetName | None, to_form: ExportForm | None, provider: Provider | None,
             instances: tuple[str, ...], interfaces: tuple[str, ...], **given: Any,
         ) -> Any:  # fmt: skip
-            asked = None
+            chosen = None
             if target is not None:
-                asked = Export(target, to_form or "script", provider, instances, interfaces)
-                _check(asked, form)
+                chosen = Export(target, to_form or "script", provider, instances, interfaces)
+                _check(chosen, form)
             elif to_form or provider or instances or interfaces:
                 raise click.UsageError(f"{form}, --provider, --instance and --interface are for --to TARGET")
-            return command(*arguments, export=asked, **given)
+            return command(*arguments, export=chosen, **given)
 
         for option in reversed(options):
             run = option(run)
@@ -185,23 +185,23 @@ def export_options(
     return add
 
 
-def _check(asked: Export, form: str) -> None:
+def _check(chosen: Export, form: str) -> None:
     """Refuse what does not go together."""
-    if asked.target == "terraform" and asked.form == "json":
+    if chosen.target == "terraform" and chosen.form == "json":
         raise click.UsageError(f"{form} json is for the calls of an API; --to terraform has none")
-    if asked.target != "terraform" and asked.provider is not None:
+    if chosen.target != "terraform" and chosen.provider is not None:
         raise click.UsageError("--provider is for --to terraform")
-    if asked.target != "nftables":
-        if asked.instances or asked.interfaces:
+    if chosen.target != "nftables":
+        if chosen.instances or chosen.interfaces:
             raise click.UsageError("--instance and --interface are for --to nftables")
         return
-    if asked.form == "json":
+    if chosen.form == "json":
         raise click.UsageError(f"--to nftables has no {form} json: nft -f reads the text")
-    if asked.instances and asked.interfaces:
+    if chosen.instances and chosen.interfaces:
         raise click.UsageError("--to nftables: give --instance or --interface, not both")
-    if not (asked.instances or asked.interfaces):
+    if not (chosen.instances or chosen.interfaces):
         raise click.UsageError("--to nftables needs --instance NAME, or --interface NAME=DEVICE for each instance")
-    for given in asked.interfaces:
+    for given in chosen.interfaces:
         if not all(given.partition("=")[::2]):
             raise click.UsageError(f"--interface {given!r}: write NAME=DEVICE, such as web-1=tap0")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import FILE, Choice, Form, exit_status, format_option, quiet_option, vpc_option
+from sgfast.cli.options import FILE, Choice, OutputForm, exit_status, format_option, quiet_option, vpc_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, say, tell_of_input
 from sgfast.system.signals import raise_arrived
@@ -25,7 +25,7 @@ def flowlog(
     logs: tuple[str, ...],
     vpc: str | None,
     policies: PolicyOptions,
-    form: Form,
+    form: OutputForm,
     fail_on: str | None,
     quiet: bool,
 ) -> None:

@@ -17,7 +17,7 @@ from sgfast.cli.printing import warn
 if TYPE_CHECKING:
     from sgfast.system.output import Output
 
-_ASKED = "sgfast.sandbox"
+_SANDBOX = "sgfast.sandbox"
 #: These keep NumPy and pyarrow from starting threads when they are imported. The kernel confines only the calling
 #: thread and the threads that it starts later. They override what the user has set.
 _WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
@@ -25,7 +25,7 @@ _WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "backgr
 
 def _prepare(context: click.Context, option: click.Parameter, given: bool) -> None:
     if given:
-        context.meta[_ASKED] = True
+        context.meta[_SANDBOX] = True
         os.environ.update(_WITHOUT_THREADS)
 
 
@@ -34,7 +34,7 @@ def sandbox_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def run(*arguments: Any, **given: Any) -> Any:
-        if _is_asked():
+        if _is_sandboxed():
             _refuse_network(given)
         return command(*arguments, **given)
 
@@ -50,8 +50,8 @@ def sandbox_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(run)
 
 
-def _is_asked() -> bool:
-    return _ASKED in click.get_current_context().meta
+def _is_sandboxed() -> bool:
+    return _SANDBOX in click.get_current_context().meta
 
 
 def _refuse_network(given: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ class Inputs:
 
         Raises SandboxError if the system cannot do it.
         """
-        if not _is_asked():
+        if not _is_sandboxed():
             return
         from sgfast.capture.directories import files_in, is_pattern
         from sgfast.system.sandbox import confine

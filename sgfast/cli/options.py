@@ -25,7 +25,7 @@ def exit_status(*, damaged: bool, failed: bool) -> None:
         click.get_current_context().exit(EXIT_DAMAGED if damaged else EXIT_FAIL_ON)
 
 
-Form = Literal["text", "json", "markdown"]
+OutputForm = Literal["text", "json", "markdown"]
 
 
 class FileName(click.types.StringParamType):
@@ -160,8 +160,8 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
             )
         from sgfast.replaying.options import Reading, ReplayOptions
 
-        reading = Reading(**_taken(given, Reading))
-        return command(*arguments, options=ReplayOptions(reading=reading, **_taken(given, ReplayOptions)), **given)
+        reading = Reading(**_pop_fields(given, Reading))
+        return command(*arguments, options=ReplayOptions(reading=reading, **_pop_fields(given, ReplayOptions)), **given)
 
     run = vpc_option(run)
     for option in (
@@ -206,7 +206,7 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _taken(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+def _pop_fields(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
     """Remove from ``given``, and return, the values for which the dataclass ``kind`` has fields."""
     return {field.name: given.pop(field.name) for field in fields(kind) if field.name in given}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import FILE, Form, format_option
+from sgfast.cli.options import FILE, OutputForm, format_option
 from sgfast.cli.page_file import page_file, report_option, takes_standard_output, write_page
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, warn
@@ -58,7 +58,7 @@ def reach(
     top: int,
     report: str | None,
     policies: PolicyOptions,
-    form: Form,
+    form: OutputForm,
 ) -> None:
     """List who may open which connections to whom, by the rules alone.
 

@@ -17,7 +17,7 @@ from sgfast.cli.options import (
     FILE,
     PAGE,
     Choice,
-    Form,
+    OutputForm,
     by_option,
     exit_status,
     format_option,
@@ -167,7 +167,7 @@ def replay(
     flow_log_format: str,
     flow_log_interval: int,
     policies: PolicyOptions,
-    form: Form,
+    form: OutputForm,
     expectations: str | None,
     by: By,
     top: int | None,
@@ -236,14 +236,14 @@ def replay(
         options = replace(options, client=client, snapshot=outputs.snapshot)
         lines: Lines = {}
         loaded = policies.load(policy, lines)
-        meant = _looked_up(loaded, expectations) if expectations is not None else None
+        expected = _looked_up(loaded, expectations) if expectations is not None else None
         with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:
             result = run_replay(loaded, captures, options, outputs.sinks, progress)
         raise_arrived()
-        if meant is not None:
+        if expected is not None:
             from sgfast.expectations.replays import hold_against
 
-            hold_against(result, meant)
+            hold_against(result, expected)
         outputs.publish(result, lines)
 
     from sgfast.report.answers.replay import replay_answer

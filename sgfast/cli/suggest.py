@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sgfast.cli.export import Export, Part, export_options
+from sgfast.cli.export import Export, ExportPart, export_options
 from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import (
     FILE,
     Choice,
-    Form,
+    OutputForm,
     by_option,
     exit_status,
     format_option,
@@ -127,7 +127,7 @@ def suggest(
     export: Export | None,
     options: ReplayOptions,
     policies: PolicyOptions,
-    form: Form,
+    form: OutputForm,
     by: By,
     top: int | None,
     quiet: bool,
@@ -165,7 +165,7 @@ def suggest(
     if export is not None:
         parts = export.parts(output or "-", is_change=policy is not None)
     else:
-        parts = [] if output is None else [Part(output)]
+        parts = [] if output is None else [ExportPart(output)]
     outputs = [part.path for part in parts]
     to_error = any(map(is_standard_output, outputs))
     inputs = Inputs([policy], captures, [instance_file])

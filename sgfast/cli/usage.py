@@ -84,7 +84,7 @@ def _command_hint(word: str, commands: Iterable[str]) -> str:
     return did_you_mean(word, commands) or (files if os.path.exists(word) else "")
 
 
-def told(error: click.ClickException) -> str:
+def usage_error(error: click.ClickException) -> str:
     """The error in one line, with what to type instead if that is known, and where to find help."""
     from sgfast.system.names import printable
 

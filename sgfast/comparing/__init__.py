@@ -23,14 +23,14 @@ from sgfast.comparing.groups import changed_groups, importance
 from sgfast.comparing.kinds import ChangedKinds, kinds_together
 from sgfast.comparing.pair import Pair
 from sgfast.comparing.results import (
-    CHANGES,
-    Change,
+    NEW_VERDICTS,
     ChangedGroup,
     Counts,
     DiffResult,
     Example,
     Judgement,
     MovedTraffic,
+    NewVerdict,
     RuleEffect,
 )
 from sgfast.comparing.rules import together
@@ -48,8 +48,7 @@ if TYPE_CHECKING:
     from sgfast.comparing.vpc_pairs import VpcPairs
 
 __all__ = [
-    "CHANGES",
-    "Change",
+    "NEW_VERDICTS",
     "ChangedGroup",
     "ChangedKinds",
     "Counts",
@@ -57,6 +56,7 @@ __all__ = [
     "Example",
     "Judgement",
     "MovedTraffic",
+    "NewVerdict",
     "RuleEffect",
     "diff",
     "run_diff",
@@ -151,7 +151,7 @@ def _fill(
     found = [changed_groups(pair.changed, *pair.engines) for pair in pairs]
     decisions = sorted((each for groups, _ in found for each in groups), key=lambda each: importance(each[0]))
     result.groups = [group for group, _, _ in decisions]
-    result.kinds = {change: kinds_together([kinds[change] for _, kinds in found]) for change in CHANGES}
+    result.kinds = {verdict: kinds_together([kinds[verdict] for _, kinds in found]) for verdict in NEW_VERDICTS}
     # Rules have the same numbers in every VPC.
     result.rules = pairs[0].rules.effects(decisions)
     result.moved = together(pair.moves.result() for pair in pairs)
@@ -169,7 +169,7 @@ def _fill(
     warn_of_time(result.warnings, oddities, result.first_time_ns, result.last_time_ns)
     warn_of_fragments(result.warnings, max(counted["fragments_denied"] for counted in counters))
     known = sum(group.connections for group in result.groups)
-    if lacking := sum(result.total(change).connections for change in CHANGES) - known:
+    if lacking := sum(result.total(verdict).connections for verdict in NEW_VERDICTS) - known:
         result.warnings.append(
             f"too many kinds of connections changed: {count(lacking, 'connection')} are counted without addresses and "
             "rules"

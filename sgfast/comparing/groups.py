@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.comparing.kinds import ChangedKinds, fill_ends, kinds_of_rows
-from sgfast.comparing.results import LISTED_PEERS, Change, ChangedGroup, Example, Judgement
+from sgfast.comparing.results import LISTED_PEERS, ChangedGroup, Example, Judgement, NewVerdict
 from sgfast.comparing.rules import NO_SIDE_THERE, winners
 from sgfast.core.diff.changed_connections import ChangedConnections
 from sgfast.core.dtypes import HEADER_DTYPE
@@ -40,7 +40,7 @@ class _Gathering:
 
 def changed_groups(
     changed: ChangedConnections, old: Engine, new: Engine
-) -> tuple[list[tuple[ChangedGroup, int, int]], dict[Change, ChangedKinds]]:
+) -> tuple[list[tuple[ChangedGroup, int, int]], dict[NewVerdict, ChangedKinds]]:
     """The groups, most important first, each with the numbers of the rules of OLD and NEW that decided (-1: none); and
     all kinds of changed connections. Connections for whose addresses there was no room are in no group.
     """
@@ -84,12 +84,12 @@ def changed_groups(
     fill_ends(kinds, known, rows, np.array(ends_and_rules, dtype=np.int32).reshape(-1, 5))
     found = [(_group(key, gathering, rows, engines), *key[-2:]) for key, gathering in gathered.items()]
     ids = [[rule.id for rule in engine.rules] for engine in engines]
-    ways: tuple[tuple[Change, int], ...] = (("newly-denied", 1), ("newly-allowed", 0))
-    by_change = {
-        change: ChangedKinds(kinds[all_blocks == which], [*names], ids[which], passing_rules=ids[1 - which])
-        for change, which in ways
+    ways: tuple[tuple[NewVerdict, int], ...] = (("newly-denied", 1), ("newly-allowed", 0))
+    by_verdict = {
+        verdict: ChangedKinds(kinds[all_blocks == which], [*names], ids[which], passing_rules=ids[1 - which])
+        for verdict, which in ways
     }
-    return sorted(found, key=lambda item: importance(item[0])), by_change
+    return sorted(found, key=lambda item: importance(item[0])), by_verdict
 
 
 def _openers(rows: Rows, turned: NDArray[np.bool_]) -> Rows:
@@ -153,10 +153,10 @@ def _service_key(row: Any) -> tuple[int, int | None, int | None]:
 def _group(key: tuple[Any, ...], gathering: _Gathering, rows: Rows, engines: tuple[Engine, Engine]) -> ChangedGroup:
     blocking, instance, side, (protocol, port, icmp), peer_groups, old, new, old_rule, new_rule = key
     own = rows[gathering.rows]
-    change: Change = "newly-denied" if blocking else "newly-allowed"
+    verdict: NewVerdict = "newly-denied" if blocking else "newly-allowed"
     listed = sorted(gathering.peers.items(), key=lambda item: (-item[1], item[0]))[:LISTED_PEERS]
     return ChangedGroup(
-        change,
+        verdict,
         Service(instance, protocol, port, *((None, None) if icmp is None else (icmp >> 8, icmp & 255))),
         "inbound" if side else "outbound",
         peer_groups,

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 #: ``newly-denied``: the connection passes under OLD and is blocked under NEW; ``newly-allowed``: the reverse. A packet
 #: is blocked if it is denied or moot; otherwise it passes, even if no filter sees it (SPEC 3.2, 3.3).
-Change = Literal["newly-denied", "newly-allowed"]
+NewVerdict = Literal["newly-denied", "newly-allowed"]
 
-CHANGES: tuple[Change, ...] = ("newly-denied", "newly-allowed")
+NEW_VERDICTS: tuple[NewVerdict, ...] = ("newly-denied", "newly-allowed")
 
 #: The most peers that a group lists.
 LISTED_PEERS = 5
@@ -60,7 +60,7 @@ class Example:
 class ChangedGroup:
     """Connections that change in the same way. ``packets``, ``bytes`` and times are those of the changed packets."""
 
-    change: Change
+    change: NewVerdict
     #: The instance whose filter blocks, under the policy that blocks, and the service.
     service: Service
     direction: Literal["inbound", "outbound"]
@@ -140,7 +140,7 @@ class DiffResult:
     #: Sorted by ``groups.importance``: newly denied ones first, then those with most answered connections.
     groups: list[ChangedGroup] = field(default_factory=list)
     #: All changed connections, with or without a group. ``sgfast.report.rollup.changed`` folds them.
-    kinds: dict[Change, ChangedKinds] = field(default_factory=dict)
+    kinds: dict[NewVerdict, ChangedKinds] = field(default_factory=dict)
     #: Rules and moves with most connections first.
     rules: list[RuleEffect] = field(default_factory=list)
     moved: list[MovedTraffic] = field(default_factory=list)
@@ -167,13 +167,13 @@ class DiffResult:
         return DiffTables(self.kinds.items(), effects)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{self.total(change).connections} {change}" for change in CHANGES)
+        counts = ", ".join(f"{self.total(verdict).connections} {verdict}" for verdict in NEW_VERDICTS)
         return f"<DiffResult of {', '.join(self.captures)}: {count(self.packets, 'packet')}; connections: {counts}>"
 
-    def of(self, change: Change) -> list[ChangedGroup]:
+    def of(self, change: NewVerdict) -> list[ChangedGroup]:
         return [group for group in self.groups if group.change == change]
 
-    def total(self, change: Change) -> Counts:
+    def total(self, change: NewVerdict) -> Counts:
         """Totals of all connections with this change, whether they are in a group or not."""
         if change not in self.kinds:
             return Counts(0, 0, 0, 0)
@@ -181,8 +181,8 @@ class DiffResult:
         return Counts(*(int(rows[name].sum()) for name in ("connections", "broken", "packets", "bytes")))
 
     def _repr_html_(self) -> str:
-        totals = [(change, self.total(change)) for change in CHANGES]
-        rows = [(change, total.connections, total.answered, total.packets) for change, total in totals]
+        totals = [(verdict, self.total(verdict)) for verdict in NEW_VERDICTS]
+        rows = [(verdict, total.connections, total.answered, total.packets) for verdict, total in totals]
         return html_table(("change", "connections", "answered", "packets"), rows) + self.tables.changed._repr_html_()
 
     @property

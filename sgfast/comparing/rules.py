@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.comparing.results import CHANGES, ChangedGroup, MovedTraffic, RuleEffect
+from sgfast.comparing.results import NEW_VERDICTS, ChangedGroup, MovedTraffic, RuleEffect
 from sgfast.core.classify.classifier import Classifier
 from sgfast.engine import Engine
 from sgfast.policy.model import Rule
@@ -83,7 +83,9 @@ class RulePairs:
                 pairs.add((int(self.old_of[new]), new))
             for pair in pairs:
                 counts[pair][group.change] += group.connections
-        effects = [self._effect(*pair, *(counted[change] for change in CHANGES)) for pair, counted in counts.items()]
+        effects = [
+            self._effect(*pair, *(counted[verdict] for verdict in NEW_VERDICTS)) for pair, counted in counts.items()
+        ]
         return sorted(effects, key=lambda e: (-e.newly_denied - e.newly_allowed, e.group, e.rule, e.status))
 
     def _effect(self, old: int, new: int, newly_denied: int, newly_allowed: int) -> RuleEffect:

@@ -36,7 +36,7 @@ class VpcPairs:
     """
 
     def __init__(self, old: Policy, new: Policy, options: ReplayOptions, hash_key: Sequence[int]) -> None:
-        vpcs = _of_both(old, new)
+        vpcs = _merged_vpcs(old, new)
         self.warnings = [
             f"VPC {vpc.name!r} is only in {have}: under {lack} its packets are out of scope"
             for vpc in vpcs
@@ -55,7 +55,7 @@ class VpcPairs:
         self._threads = ThreadPoolExecutor(options.jobs) if options.jobs > 1 else None
         self._pairs: dict[int, Pair] = {}
         self._judged = 0
-        self._of(next(n for n, vpc in enumerate(vpcs) if vpc.is_mapped))
+        self._pair_of_vpc(next(n for n, vpc in enumerate(vpcs) if vpc.is_mapped))
 
     @property
     def pairs(self) -> list[Pair]:
@@ -67,7 +67,7 @@ class VpcPairs:
         first_ns, last_ns, *oddities = self._dealer.times
         return first_ns, last_ns, Oddities(*oddities)
 
-    def _of(self, vpc: int) -> Pair:
+    def _pair_of_vpc(self, vpc: int) -> Pair:
         if vpc not in self._pairs:
             refuse_too_many(self._policies[0], 2 * len(self._pairs), engines=2)
             before, after = (
@@ -79,7 +79,7 @@ class VpcPairs:
 
     def process(self, batch: FrameBatch) -> None:
         vpcs, parts, places = zip(*self._dealer.deal(batch, 0, len(batch)), strict=True)
-        every = [self._of(vpc) for vpc in vpcs]
+        every = [self._pair_of_vpc(vpc) for vpc in vpcs]
         all_at_once = map if self._threads is None else self._threads.map
         for _ in all_at_once(lambda *part: self._compare(batch, *part), every, parts, places):
             pass
@@ -105,7 +105,7 @@ def _region(policy: Policy, vpc: Vpc) -> str:
     return policy.vpc_by_name[vpc.name].region if vpc.name in policy.vpc_by_name else vpc.region
 
 
-def _of_both(old: Policy, new: Policy) -> Sequence[Vpc]:
+def _merged_vpcs(old: Policy, new: Policy) -> Sequence[Vpc]:
     """The VPCs of both policies, each with the marks from both."""
     vpcs = dict(old.vpc_by_name)
     for vpc in new.vpcs:

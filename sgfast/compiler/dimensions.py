@@ -59,7 +59,7 @@ class Dimension:
             classes = find()
             take(_BYTES_PER_MATCH * len(classes))
             matching.append(classes)
-        of_class = self._of_all(class_origin)
+        of_class = self._origin_of_all_classes(class_origin)
         origin, found, lengths = divide(of_class, self.count, matching)
         later.of_class = narrow(of_class)
         take(later.of_class.nbytes - of_class.nbytes)
@@ -70,7 +70,7 @@ class Dimension:
         later._by = np.concatenate([by, np.repeat(rows, lengths)])
         return later, origin
 
-    def _of_all(self, class_origin: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    def _origin_of_all_classes(self, class_origin: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """A copy of ``of_class`` that has all classes."""
         of_class = self.of_class.astype(np.uint32)
         known = len(of_class)

@@ -180,7 +180,8 @@ def _proved(policy: Policy, lines: Sequence[_Line], kinds: Iterable[Kind]) -> It
     expectations = _expectations(policy, lines)
     about: defaultdict[Expectation | None, set[Kind]] = defaultdict(set)
     known = [*kinds]
-    for kind, expectation in zip(known, expectations.covering(map(partial(_seen, policy), known)), strict=True):
+    seen = map(partial(_seen_connections, policy), known)
+    for kind, expectation in zip(known, expectations.covering(seen), strict=True):
         about[expectation].add(kind)
     used = {line: about[each] for line, each in zip(lines, expectations.all, strict=True) if each in about}
     if used:
@@ -207,7 +208,7 @@ def _expectations(policy: Policy, lines: Iterable[_Line]) -> Expectations:
     return Expectations(policy, parse_expectations(text, "the first expectations"))
 
 
-def _seen(policy: Policy, kind: Kind) -> Seen:
+def _seen_connections(policy: Policy, kind: Kind) -> Seen:
     source, destination = (
         End(ip_address(address), None if name is None else policy.instance_by_name[name])
         for address, name in ((kind.initiator, kind.egress), (kind.responder, kind.ingress))

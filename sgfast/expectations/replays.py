@@ -33,7 +33,7 @@ def hold_against(result: ReplayResult, expectations: Expectations) -> None:
     allowed = (rows["packets"] == 0) & (rows["connections"] > 0)
     denied = np.isin(rows["reason"], _BY_POLICY) & (rows["connections"] > 0)
     chosen = np.flatnonzero((allowed | denied) & (rows["family"] > 0) & (rows["instance"] >= 0))
-    seen = [(int(n), _seen(policy, kinds, rows[n], is_denied=bool(denied[n]))) for n in chosen]
+    seen = [(int(n), _seen_connections(policy, kinds, rows[n], is_denied=bool(denied[n]))) for n in chosen]
     known = [(n, connection) for n, connection in seen if connection is not None]
     contradicted: Counter[str] = Counter()
     covering = expectations.covering(connection for _, connection in known)
@@ -51,7 +51,7 @@ def hold_against(result: ReplayResult, expectations: Expectations) -> None:
     result.expected = Expected(expectations.origin, int(rows["meant"].sum()), found)
 
 
-def _seen(policy: Policy, kinds: Kinds, row: Any, *, is_denied: bool) -> Seen | None:
+def _seen_connections(policy: Policy, kinds: Kinds, row: Any, *, is_denied: bool) -> Seen | None:
     """The seen connections of a row; None if the instance has no such address any more."""
     instance = policy.instance_by_name.get(kinds.instances[row["instance"]])
     own = [] if instance is None else [one for one in instance.addresses if one.version == row["family"]]

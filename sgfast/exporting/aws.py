@@ -12,7 +12,7 @@ from typing import Any
 
 from sgfast.errors import ExportError
 from sgfast.exporting.calls import Call, Calls, JsonAction, Variables, first_id, only_in_script, single_address, words
-from sgfast.exporting.changes import Changes, Membership, changes
+from sgfast.exporting.delta import Membership, PolicyDelta, policy_delta
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
 from sgfast.policy.model import (
@@ -124,16 +124,16 @@ rules() {  # ACCEPTED COMMAND GROUP PERMISSION...
 
 def export(old: Policy | None, new: Policy) -> Calls:
     """The calls that lead from ``old`` to ``new``. Raises ExportError if AWS cannot have it exactly so."""
-    found = aws_changes(old, new)
-    if problems := [*_of_regions(found)]:
+    found = aws_delta(old, new)
+    if problems := [*_region_errors(found)]:
         raise ExportError(shown_origin(new.origin), *problems)
     return _Account(found).calls()
 
 
-def aws_changes(old: Policy | None, new: Policy) -> Changes:
-    """The changes, in rules that AWS has."""
-    found = changes(None if old is None else expressible(old, TARGET), expressible(new, TARGET))
-    if problems := [*_of_names(found), *_of_vpcs(found), *_of_instances(found)]:
+def aws_delta(old: Policy | None, new: Policy) -> PolicyDelta:
+    """Find the delta, in rules that AWS has."""
+    found = policy_delta(None if old is None else expressible(old, TARGET), expressible(new, TARGET))
+    if problems := [*_name_errors(found), *_vpc_errors(found), *_instance_errors(found)]:
         raise ExportError(shown_origin(new.origin), *problems)
     # AWS has the prefix lists that are left in the policy, and keeps those that are not.
     return replace(found, address_groups=(), address_groups_deleted=())
@@ -144,7 +144,7 @@ def provider_id(kind: str, thing: Any) -> str:
     return first_id(IDS[kind], thing.id, thing.name)
 
 
-def _of_names(found: Changes) -> Iterator[str]:
+def _name_errors(found: PolicyDelta) -> Iterator[str]:
     for name in dict.fromkeys(each.name for each in (*found.addresses, *found.addresses_taken)):
         yield f"address group {name!r}: is a prefix list of AWS; change it there first, and import the account again"
     for group in found.groups:
@@ -168,7 +168,7 @@ def vpcs_of_groups(policy: Policy) -> dict[str, set[str]]:
     return found
 
 
-def _of_vpcs(found: Changes) -> Iterator[str]:
+def _vpc_errors(found: PolicyDelta) -> Iterator[str]:
     policy = found.new
     vpcs = vpcs_of_groups(policy)
     for group in policy.security_groups:
@@ -190,7 +190,7 @@ def _of_vpcs(found: Changes) -> Iterator[str]:
                 break
 
 
-def _of_regions(found: Changes) -> Iterator[str]:
+def _region_errors(found: PolicyDelta) -> Iterator[str]:
     for vpc in found.new.vpcs:
         if vpc.region and not _REGION.fullmatch(vpc.region):
             yield (
@@ -199,14 +199,14 @@ def _of_regions(found: Changes) -> Iterator[str]:
             )
 
 
-def _of_instances(found: Changes) -> Iterator[str]:
+def _instance_errors(found: PolicyDelta) -> Iterator[str]:
     for each in found.members:
         if not provider_id("eni", each.instance) and single_address(each.instance) is None:
             yield f"instance {each.instance.name!r}: has neither AWS's id nor a single address; give it its id, eni-…"
 
 
 class _Account:
-    def __init__(self, found: Changes) -> None:
+    def __init__(self, found: PolicyDelta) -> None:
         self._changes = found
         # A group that is deleted is where the old policy has it.
         old = vpcs_of_groups(found.old) if found.old is not None else {}
@@ -288,24 +288,24 @@ class _Account:
         self._groups[name] = f"${{{variable}}}"
         vpc = self._vpc_of(name)
         filters = {"group-name": name} | ({"vpc-id": self._vpc_id(vpc)} if vpc is not None else {})
-        what = f"security group {name}"
-        self._find(what, vpc, variable, "DescribeSecurityGroups", filters, "SecurityGroups", "GroupId")
+        noun = f"security group {name}"
+        self._find(noun, vpc, variable, "DescribeSecurityGroups", filters, "SecurityGroups", "GroupId")
 
     def _find(
-        self, what: str, vpc: Vpc | None, variable: str, action: str, filters: Mapping[str, str], section: str, key: str
+        self, noun: str, vpc: Vpc | None, variable: str, action: str, filters: Mapping[str, str], section: str, key: str
     ) -> None:
         given = words(*(f"Name={name},Values={value}" for name, value in filters.items()))
         self._call(
-            f"Find the {what}", vpc, action,
+            f"Find the {noun}", vpc, action,
             {"Filters": [{"Name": name, "Values": [value]} for name, value in filters.items()]},
-            f"find_one {words(what)} {_command(action)} --filters {given} --query '{section}[].{key}'",
+            f"find_one {words(noun)} {_command(action)} --filters {given} --query '{section}[].{key}'",
             f"{variable}=$answer",
             **{variable: f"{section}[0].{key}"},
         )  # fmt: skip
 
     def _make_group(self, name: str, description: str, rules: int) -> None:
         vpc = self._vpc_of(name)
-        assert vpc is not None, "aws_changes refuses it"
+        assert vpc is not None, "aws_delta refuses it"
         variable, born = self._variables.name("group", name), self._variables.name("rules_of", name)
         self._groups[name] = f"${{{variable}}}"
         parameters = {
@@ -396,7 +396,7 @@ def _by_place(rules: Sequence[RuleInGroup]) -> dict[_Place, list[Rule]]:
     """The rules as AWS has them, by group and direction."""
     found: dict[_Place, dict[Rule, Rule]] = {}
     for each in rules:
-        if not is_said_by_other(each.rule):
+        if not is_ipv6_twin(each.rule):
             found.setdefault((each.group, each.rule.direction), {})[each.rule.without_words()] = each.rule
     return {place: [*those.values()] for place, those in found.items()}
 
@@ -416,7 +416,7 @@ def described(text: str) -> str:
     return _NOT_IN_DESCRIPTIONS.sub("_", text)
 
 
-def prefix_list(found: Changes, peer: AddressGroupPeer) -> str:
+def prefix_list(found: PolicyDelta, peer: AddressGroupPeer) -> str:
     """The id of a prefix list of either policy."""
     policies = (found.new, found.old) if found.old is not None else (found.new,)
     groups = (policy.address_group_by_name.get(peer.name) for policy in policies)
@@ -430,12 +430,12 @@ def protocol(rule: Rule) -> str:
 def filters_of(instance: Instance) -> dict[str, str]:
     """Filter by which EC2 finds the instance's network interface."""
     address = single_address(instance)
-    assert address is not None, "aws_changes refuses it"
+    assert address is not None, "aws_delta refuses it"
     key = "addresses.private-ip-address" if address.version == 4 else "ipv6-addresses.ipv6-address"
     return {key: str(address.network_address)}
 
 
-def is_said_by_other(rule: Rule) -> bool:
+def is_ipv6_twin(rule: Rule) -> bool:
     """Whether it is the second of two rules that AWS has as one (SPEC 13.3)."""
     return isinstance(rule.peer, GroupPeer) and rule.ethertype == 6 and rule.protocol != ICMPV6
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from sgfast.errors import ExportError
-from sgfast.exporting.changes import Changes, summary
+from sgfast.exporting.delta import PolicyDelta, summary
 from sgfast.json_types import Absent, Answer
 from sgfast.policy.model import Instance, Network, Policy, Rule
 from sgfast.policy.yaml_nodes import shown_origin
@@ -69,7 +69,7 @@ class JsonCalls(Answer, published="export"):
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    changes: Changes
+    delta: PolicyDelta
     target: str
     calls: Sequence[Call]
     #: Variables whose values the user has to give, and what they are.
@@ -77,10 +77,10 @@ class Calls:
 
     def document(self, version: str) -> dict[str, Any]:
         calls = [call.request for call in self.calls if call.request]
-        return JsonCalls.of(self, about=" ".join(head(self.changes, self.target, version)), calls=calls)
+        return JsonCalls.of(self, about=" ".join(head(self.delta, self.target, version)), calls=calls)
 
     def script(self, version: str, functions: str) -> str:
-        lines = ["#!/bin/sh", *map(_comment, head(self.changes, self.target, version)), "set -eu", ""]
+        lines = ["#!/bin/sh", *map(_comment, head(self.delta, self.target, version)), "set -eu", ""]
         lines += [f': "${{{name}:?must be {what}}}"' for name, what in self.needs.items()]
         lines += [functions.strip()]
         for call in self.calls:
@@ -94,7 +94,7 @@ def only_in_script(about: str, *lines: str) -> Call:
     return Call(about, {}, lines)
 
 
-def head(found: Changes, target: str, version: str) -> list[str]:
+def head(found: PolicyDelta, target: str, version: str) -> list[str]:
     """Lines for the beginning of a text: its origin, its target and a summary."""
     made = f"Made by sgfast {version} from {shown_origin(found.new.origin)}"
     since = "" if found.old is None else f", since {shown_origin(found.old.origin)}"

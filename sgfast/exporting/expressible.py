@@ -85,7 +85,7 @@ def expressible(policy: Policy, target: Target) -> Policy:
 
     Raises ExportError with a line for each rule, group or setting that the target cannot have.
     """
-    problems = [*_of_settings(policy.settings, target)]
+    problems = [*_setting_errors(policy.settings, target)]
     if not target.has_stateless_groups:
         problems += [
             f"security group {group.name!r}: is stateless, which {target.title} does not have"
@@ -103,7 +103,7 @@ def expressible(policy: Policy, target: Target) -> Policy:
     )
 
 
-def _of_settings(settings: Settings, target: Target) -> Iterator[str]:
+def _setting_errors(settings: Settings, target: Target) -> Iterator[str]:
     profile = PROFILES[target.profile]
     own, said, unsaid = (_flat(each) for each in (profile.settings, settings, Settings()))
     of_some = {f"timeouts.{name}": value for name, value in profile.timeouts_of_some.items()}
@@ -181,7 +181,7 @@ class _Rewriter:
                 else:
                     self._add(len(made[-1][1]))
         if self._target.has_groups_of_both:
-            return replace(group, rules=tuple(self._of_both(group, made)))
+            return replace(group, rules=tuple(self._rules_for_both_versions(group, made)))
         return replace(group, rules=tuple(part for _, parts in made for part in parts))
 
     def _add(self, rules: int) -> None:
@@ -201,7 +201,7 @@ class _Rewriter:
             parts = [replace(each, priority=1) for each in self._without_denied(group, rule)]
         parts = [each for part in parts for each in self._with_address_group(part)]
         if not target.has_port_lists:
-            of_one_range = (each for part in parts for each in self._of_one_range(part))
+            of_one_range = (each for part in parts for each in self._rules_of_one_range(part))
             parts = [*islice(of_one_range, _MOST_PARTS + 1)]
         if len(parts) > _MOST_PARTS:
             raise _Inexpressible(f"{target.title} would need more than {_MOST_PARTS:,} rules for it")
@@ -213,7 +213,7 @@ class _Rewriter:
                 raise _Inexpressible(f"{target.title} has no port 0; begin with port {target.first_port}")
             yield replace(part, id=f"{rule.id}/{number}" if number > 1 else rule.id)
 
-    def _of_one_range(self, rule: Rule) -> list[Rule]:
+    def _rules_of_one_range(self, rule: Rule) -> list[Rule]:
         ports = rule.ports
         if ports is None:
             return [rule]
@@ -238,7 +238,7 @@ class _Rewriter:
         peers = [address for address in addresses if address.version == rule.ethertype]
         return [replace(rule, peer=peer) for peer in peers]
 
-    def _of_both(self, group: SecurityGroup, made: Sequence[tuple[Rule, list[Rule]]]) -> list[Rule]:
+    def _rules_for_both_versions(self, group: SecurityGroup, made: Sequence[tuple[Rule, list[Rule]]]) -> list[Rule]:
         """The rules of a target that distinguishes no IP versions where a group is the peer. Such a rule is for both
         versions, or it names the addresses of the group's members. ``made``: rules of the policy, and what they became.
         """
@@ -250,15 +250,15 @@ class _Rewriter:
             for part in parts:
                 version: Literal[4, 6] = 6 if part.ethertype == 4 else 4
                 other = replace(part, id=f"{part.id}/ipv{version}", ethertype=version)
-                said = other.without_words()
-                if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6) or said in there:
+                wordless = other.without_words()
+                if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6) or wordless in there:
                     becomes.append(part)
                 elif version in self._versions[group.name] and version in self._versions[part.peer.name]:
                     becomes += self._with_addresses(group, part, part.peer.name)
                 else:
                     # A rule of the other version matches nothing, as either end has no address of it.
                     becomes.append(part)
-                    more[said] = other
+                    more[wordless] = other
                 if len(becomes) > _MOST_PARTS:
                     reason = (
                         f"{self._target.title} has no rule with a group for IPv{part.ethertype} alone, and with the "

@@ -29,7 +29,7 @@ class Chain:
 
 
 @dataclass
-class Table:
+class NftTable:
     """Names are those of nftables."""
 
     #: Timeouts of connections. What is in use cannot be changed, so another value has another name.
@@ -50,7 +50,7 @@ class Table:
         return "\n".join([*lines, "}", ""])
 
 
-def difference(old: Table, new: Table) -> str:
+def difference(old: NftTable, new: NftTable) -> str:
     """Make ``new`` of a loaded ``old``, in one transaction; empty if they are the same. Only what differs is touched:
     elements of sets, and whole chains. What is needed is made before what needs it.
     """

@@ -19,7 +19,7 @@ from zlib import crc32
 from sgfast.algebra.addresses import ADDRESS, addresses_of
 from sgfast.errors import ExportError
 from sgfast.exporting.address_sets import MAX_RANGES, views
-from sgfast.exporting.nft_table import TABLE, Chain, Elements, Table, difference
+from sgfast.exporting.nft_table import TABLE, Chain, Elements, NftTable, difference
 from sgfast.policy.matching import precedence
 from sgfast.policy.model import (
     AH,
@@ -97,12 +97,12 @@ def ruleset(policy: Policy, interfaces: Interfaces, version: str) -> str:
     Raises ExportError for what nftables cannot say, AmbiguousAddress for peers with the same addresses.
     """
     _check(interfaces, policy)
-    what = [
+    notes = [
         "Load it with nft -f FILE: all of it takes effect at once, in the place of what was loaded before.",
         *_kernel_settings(policy),
         *_two_passes(interfaces),
     ]
-    return _head(policy.origin, interfaces, version, what) + _Writer(policy, interfaces).table.text()
+    return _head(policy.origin, interfaces, version, notes) + _Writer(policy, interfaces).table.text()
 
 
 def update(old: Policy, new: Policy, interfaces: Interfaces, version: str) -> str:
@@ -128,13 +128,13 @@ def update(old: Policy, new: Policy, interfaces: Interfaces, version: str) -> st
                 f"instance {name!r}: loses its place in the kernel's table to another one with a similar "
                 "checksum of its name: load the whole file, which ends the connections of this instance",
             )
-    what = [
+    notes = [
         f"It makes the filter of this policy out of that of {shown_origin(old.origin)}, which must be loaded, at once.",
         *(_kernel_settings(new) if old.settings != new.settings else ()),
         *_after_update(new),
     ]
     tables = (_Writer(policy, interfaces).table for policy in (old, new))
-    return _head(new.origin, interfaces, version, what) + difference(*tables)
+    return _head(new.origin, interfaces, version, notes) + difference(*tables)
 
 
 def cut_set(kind: CutKind, family: int, instance: str) -> str:
@@ -162,12 +162,12 @@ def zones(policy: Policy, interfaces: Interfaces) -> dict[str, int | None]:
 # Comments of the file -------------------------------------------------------------------------------------------------
 
 
-def _head(origin: str, interfaces: Interfaces, version: str, what: Iterable[str]) -> str:
+def _head(origin: str, interfaces: Interfaces, version: str, notes: Iterable[str]) -> str:
     instances = [
         f"  {name}: this machine" if device is None else f"  {name}: behind {device}"
         for name, device in interfaces.items()
     ]
-    lines = [f"Made by sgfast {version} from {shown_origin(origin)}, for nftables: the filter of", *instances, *what]
+    lines = [f"Made by sgfast {version} from {shown_origin(origin)}, for nftables: the filter of", *instances, *notes]
     return "".join(f"# {line}\n" for line in lines)
 
 
@@ -252,7 +252,7 @@ def _check_timeouts(policy: Policy) -> None:
 class _Writer:
     policy: Policy
     interfaces: Interfaces
-    table: Table = field(default_factory=Table)
+    table: NftTable = field(default_factory=NftTable)
     #: The chains of rules of each VPC, group and way: priority, whether it allows, and name.
     rules: dict[tuple[str, str, str], list[tuple[int, bool, str]]] = field(default_factory=dict)
     #: The number of ranges in the sets so far.

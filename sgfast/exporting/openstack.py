@@ -21,7 +21,7 @@ from sgfast.exporting.calls import (
     single_address,
     words,
 )
-from sgfast.exporting.changes import Changes, Membership, changes
+from sgfast.exporting.delta import Membership, PolicyDelta, policy_delta
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
 from sgfast.policy.model import (
@@ -139,15 +139,15 @@ def export(
 ) -> Calls:
     """The calls that lead from ``old`` to ``new``. Raises ExportError if the cloud cannot have it exactly so."""
     target = OPENSTACK if cloud == "openstack" else OTC_V3 if form == "json" else OTC
-    found = openstack_changes(old, new, target)
-    if problems := [*_of_rules_taken(found)]:
+    found = openstack_delta(old, new, target)
+    if problems := [*_removed_rule_errors(found)]:
         raise ExportError(shown_origin(new.origin), *problems)
     return _Project(found, target).calls()
 
 
-def openstack_changes(old: Policy | None, new: Policy, target: Target) -> Changes:
-    """The changes, in rules that the target has."""
-    found = changes(None if old is None else expressible(old, target), expressible(new, target))
+def openstack_delta(old: Policy | None, new: Policy, target: Target) -> PolicyDelta:
+    """Find the delta, in rules that the target has."""
+    found = policy_delta(None if old is None else expressible(old, target), expressible(new, target))
     origin = shown_origin(new.origin)
     if any(group.name == DEFAULT_GROUP for group in found.groups):
         raise ExportError(
@@ -156,7 +156,7 @@ def openstack_changes(old: Policy | None, new: Policy, target: Target) -> Change
             "changes since then",
         )
     refuse_several_regions(new, target.title)
-    if problems := [*_of_instances(found)]:
+    if problems := [*_instance_errors(found)]:
         raise ExportError(origin, *problems)
     return found
 
@@ -166,13 +166,13 @@ def provider_id(thing: Any) -> str:
     return first_id(_UUID, thing.id, thing.name)
 
 
-def _of_instances(found: Changes) -> Iterator[str]:
+def _instance_errors(found: PolicyDelta) -> Iterator[str]:
     for each in found.members:
         if not provider_id(each.instance) and single_address(each.instance) is None:
             yield f"instance {each.instance.name!r}: has neither the id of a port nor a single address; give it its id"
 
 
-def _of_rules_taken(found: Changes) -> Iterator[str]:
+def _removed_rule_errors(found: PolicyDelta) -> Iterator[str]:
     for each in found.rules_taken:
         if not rule_id(each.rule):
             yield (
@@ -193,7 +193,7 @@ def protocol(rule: Rule, is_otc: bool) -> str:
 
 
 class _Project:
-    def __init__(self, found: Changes, target: Target) -> None:
+    def __init__(self, found: PolicyDelta, target: Target) -> None:
         self._changes = found
         self._target = target
         self._place = _OTC_V3 if target is OTC_V3 else _V2
@@ -221,8 +221,8 @@ class _Project:
         for member in (*found.memberships, *found.memberships_taken):
             self._set_groups(member, ports[member.instance.name])
         for id, of in {rule_id(each.rule): each for each in found.rules_taken}.items():
-            what = f"rule of {of.group}: {rule_text(of.rule)}"
-            self._delete(what, "security-group-rules", "security group rule", id)
+            described = f"rule of {of.group}: {rule_text(of.rule)}"
+            self._delete(described, "security-group-rules", "security group rule", id)
         for group in found.groups_deleted:
             id = self._ids["group", group.name]
             self._delete(f"security group {group.name}", "security-groups", "security group", id)
@@ -253,10 +253,10 @@ class _Project:
         )
         self._calls.append(Call(about, request, lines))
 
-    def _delete(self, what: str, section: str, command: str, id: str) -> None:
+    def _delete(self, described: str, section: str, command: str, id: str) -> None:
         place = self._place if section != "address-groups" else _V2
         self._call(
-            f"Delete the {what}", "DELETE", f"{place}/{section}/{id}", None,
+            f"Delete the {described}", "DELETE", f"{place}/{section}/{id}", None,
             f"accepting ' found for ' {command} delete {words(id)}",
         )  # fmt: skip
 
@@ -277,11 +277,11 @@ class _Project:
 
     def _find_by_name(self, kind: str, name: str) -> str:
         variable = self._variables.name(kind, name)
-        what = "security group" if kind == "group" else "address group"
-        section = what.replace(" ", "-") + "s"
+        noun = "security group" if kind == "group" else "address group"
+        section = noun.replace(" ", "-") + "s"
         self._call(
-            f"Find the {what} {name}", "GET", f"{self._place}/{section}?name={name}", None,
-            f"find_one {words(f'{what} {name}')} {what} show -f value -c id -- {words(name)}",
+            f"Find the {noun} {name}", "GET", f"{self._place}/{section}?name={name}", None,
+            f"find_one {words(f'{noun} {name}')} {noun} show -f value -c id -- {words(name)}",
             f"{variable}=$answer",
             gives={variable: f"{section.replace('-', '_')}[0].id"},
         )  # fmt: skip

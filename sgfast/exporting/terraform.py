@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sgfast.errors import ExportError
 from sgfast.exporting import aws, openstack
 from sgfast.exporting.calls import head, id_of_rule, refuse_several_regions, single_address
-from sgfast.exporting.changes import Changes, Membership
+from sgfast.exporting.delta import Membership, PolicyDelta
 from sgfast.exporting.expressible import Target
 from sgfast.policy.model import (
     AddressGroup,
@@ -65,11 +65,11 @@ class _Block:
 def export(old: Policy | None, new: Policy, provider: Provider, version: str) -> str:
     """The configuration; with ``old`` what differs. Raises ExportError if Terraform cannot have it exactly so."""
     if provider == "aws":
-        found = aws.aws_changes(old, new)
+        found = aws.aws_delta(old, new)
         refuse_several_regions(new, "Terraform")
     else:
-        found = openstack.openstack_changes(old, new, _TARGETS[provider])
-        if problems := [*_of_icmp(found, provider)]:
+        found = openstack.openstack_delta(old, new, _TARGETS[provider])
+        if problems := [*_icmp_errors(found, provider)]:
             raise ExportError(shown_origin(new.origin), *problems)
     comments = [*head(found, f"Terraform, provider {provider}", version)]
     comments += [_OF_A_WHOLE] if old is None else _OF_A_CHANGE
@@ -80,7 +80,7 @@ def export(old: Policy | None, new: Policy, provider: Provider, version: str) ->
     return "\n\n".join(["\n".join(f"# {line}" for line in comments), *blocks]) + "\n"
 
 
-def _of_icmp(found: Changes, provider: Provider) -> Iterator[str]:
+def _icmp_errors(found: PolicyDelta, provider: Provider) -> Iterator[str]:
     """The types and codes that the providers cannot send."""
     for each in found.rules:
         kind, code = each.rule.icmp_type, each.rule.icmp_code
@@ -98,63 +98,63 @@ class _Configuration(ABC):
 
     group_type: str
 
-    def __init__(self, found: Changes) -> None:
-        self.changes = found
+    def __init__(self, found: PolicyDelta) -> None:
+        self.delta = found
         #: Blocks of variables and of things that are looked up, in order.
-        self.asked: dict[str, _Block] = {}
+        self.lookups: dict[str, _Block] = {}
         self._made = {group.name for group in found.groups}
 
     def blocks(self) -> Iterator[_Block]:
-        found = self.changes
+        found = self.delta
         made: list[_Block] = []
         for group in found.groups:
             made += self._with_import(self.group(group), self.group_id(group))
         for each in found.rules:
-            if not self.is_said_by_other(each.rule):
+            if not self.is_ipv6_twin(each.rule):
                 made += self._with_import(self.rule(each.group, each.rule), self.rule_id(each.rule))
         for member in found.members:
             made += self.memberships(member)
         made = [*self.address_groups(), *made]
-        yield from self.asked.values()
+        yield from self.lookups.values()
         yield from made
         for address in dict.fromkeys(self._removed()) if found.old is not None else ():
             yield _Block(("removed",), {"from": _Reference(address), "lifecycle": {"destroy": True}})
 
     def _with_import(self, block: _Block, id: str) -> list[_Block]:
-        if not id or self.changes.old is not None:
+        if not id or self.delta.old is not None:
             return [block]
         return [_Block(("import",), {"to": _Reference(block.address), "id": id}), block]
 
     def _removed(self) -> Iterator[str]:
         """The names of what the configuration of the old policy has and the new one has not."""
-        found = self.changes
+        found = self.delta
         for each in found.rules_taken:
-            if not self.is_said_by_other(each.rule):
+            if not self.is_ipv6_twin(each.rule):
                 yield self.rule(self._old_name(each.group), self._in_old_names(each.rule)).address
         for group in found.groups_deleted:
-            yield from (self.rule(group.name, rule).address for rule in group.rules if not self.is_said_by_other(rule))
+            yield from (self.rule(group.name, rule).address for rule in group.rules if not self.is_ipv6_twin(rule))
             yield self.group(group).address
         yield from self.memberships_removed()
 
     def _old_name(self, group: str) -> str:
-        kept = self.changes.kept_groups.get(group)
+        kept = self.delta.kept_groups.get(group)
         return group if kept is None else kept.name
 
     def _in_old_names(self, rule: Rule) -> Rule:
         match rule.peer:
             case GroupPeer(name):
                 return replace(rule, peer=GroupPeer(self._old_name(name)))
-            case AddressGroupPeer(name) if name in self.changes.kept_address_groups:
-                return replace(rule, peer=AddressGroupPeer(self.changes.kept_address_groups[name].name))
+            case AddressGroupPeer(name) if name in self.delta.kept_address_groups:
+                return replace(rule, peer=AddressGroupPeer(self.delta.kept_address_groups[name].name))
         return rule
 
     def id_of_group(self, name: str) -> str:
-        group = self.changes.new.group_by_name.get(name)
+        group = self.delta.new.group_by_name.get(name)
         known = self.group_id(group) if group is not None and name not in self._made else ""
         return known or _Reference(f"{self.group_type}.{_name(name)}.id")
 
-    def ask(self, block: _Block, attribute: str = ".id") -> _Reference:
-        self.asked[block.address] = block
+    def look_up(self, block: _Block, attribute: str = ".id") -> _Reference:
+        self.lookups[block.address] = block
         address = f"var.{block.words[1]}" if block.words[0] == "variable" else block.address
         return _Reference(address + attribute)
 
@@ -174,7 +174,7 @@ class _Configuration(ABC):
     def rule_id(self, rule: Rule) -> str:
         """The provider's id, or empty."""
 
-    def is_said_by_other(self, rule: Rule) -> bool:
+    def is_ipv6_twin(self, rule: Rule) -> bool:
         """Whether the resource of another rule says it."""
         return False
 
@@ -194,7 +194,7 @@ class _Configuration(ABC):
 class _Aws(_Configuration):
     group_type = "aws_security_group"
 
-    def __init__(self, found: Changes) -> None:
+    def __init__(self, found: PolicyDelta) -> None:
         super().__init__(found)
         self._vpcs = aws.vpcs_of_groups(found.new)
 
@@ -205,12 +205,12 @@ class _Aws(_Configuration):
         return _Block(("resource", self.group_type, _name(group.name)), body)
 
     def _vpc_id(self, name: str) -> str:
-        vpc = self.changes.new.vpc_by_name[name]
-        asked = _Block(
+        vpc = self.delta.new.vpc_by_name[name]
+        variable = _Block(
             ("variable", _name(f"vpc_{name}")),
             {"type": _Reference("string"), "description": f"The id of the VPC {name}"},
         )
-        return aws.provider_id("vpc", vpc) or self.ask(asked, "")
+        return aws.provider_id("vpc", vpc) or self.look_up(variable, "")
 
     def group_id(self, group: SecurityGroup) -> str:
         return aws.provider_id("sg", group)
@@ -222,7 +222,7 @@ class _Aws(_Configuration):
             case GroupPeer(name):
                 body["referenced_security_group_id"] = self.id_of_group(name)
             case AddressGroupPeer():
-                body["prefix_list_id"] = aws.prefix_list(self.changes, rule.peer)
+                body["prefix_list_id"] = aws.prefix_list(self.delta, rule.peer)
             case _:
                 body[f"cidr_ipv{rule.ethertype}"] = _cidr(rule)
         body["ip_protocol"] = aws.protocol(rule)
@@ -233,8 +233,8 @@ class _Aws(_Configuration):
     def rule_id(self, rule: Rule) -> str:
         return id_of_rule(aws.IDS["sgr"], rule)
 
-    def is_said_by_other(self, rule: Rule) -> bool:
-        return aws.is_said_by_other(rule)
+    def is_ipv6_twin(self, rule: Rule) -> bool:
+        return aws.is_ipv6_twin(rule)
 
     def memberships(self, member: Membership) -> list[_Block]:
         added = [name for name in member.instance.security_groups if name not in member.had]
@@ -248,7 +248,7 @@ class _Aws(_Configuration):
         ]
 
     def memberships_removed(self) -> Iterator[str]:
-        found = self.changes
+        found = self.delta
         for member in found.members:
             for name in member.had:
                 if name not in member.instance.security_groups:
@@ -263,13 +263,13 @@ class _Aws(_Configuration):
             return own
         filters = aws.filters_of(instance) | {"vpc-id": self._vpc_id(instance.vpc)}
         found = [{"name": name, "values": [value]} for name, value in filters.items()]
-        return self.ask(_Block(("data", "aws_network_interface", _name(instance.name)), {"filter": found}))
+        return self.look_up(_Block(("data", "aws_network_interface", _name(instance.name)), {"filter": found}))
 
 
 class _OpenStack(_Configuration):
     """A configuration for openstack; also for opentelekomcloud, for rules with actions and priorities."""
 
-    def __init__(self, found: Changes, provider: Provider) -> None:
+    def __init__(self, found: PolicyDelta, provider: Provider) -> None:
         super().__init__(found)
         self._provider = provider
         self._is_otc = provider == "opentelekomcloud"
@@ -319,7 +319,7 @@ class _OpenStack(_Configuration):
         return openstack.rule_id(rule)
 
     def address_groups(self) -> list[_Block]:
-        found = self.changes
+        found = self.delta
         changed = {each.name for each in (*found.address_groups, *found.addresses, *found.addresses_taken)}
         made: list[_Block] = []
         for group in found.new.address_groups:
@@ -333,13 +333,13 @@ class _OpenStack(_Configuration):
         return ("resource", "openstack_networking_address_group_v2", _name(group.name))
 
     def _id_of_addresses(self, name: str) -> str:
-        group = self.changes.new.address_group_by_name.get(name) or AddressGroup(name)
-        known = openstack.provider_id(group) if name in self.changes.kept_address_groups else ""
+        group = self.delta.new.address_group_by_name.get(name) or AddressGroup(name)
+        known = openstack.provider_id(group) if name in self.delta.kept_address_groups else ""
         return known or _Reference(".".join(self._addresses(group)[1:]) + ".id")
 
     def _removed(self) -> Iterator[str]:
         yield from super()._removed()
-        yield from (".".join(self._addresses(group)[1:]) for group in self.changes.address_groups_deleted)
+        yield from (".".join(self._addresses(group)[1:]) for group in self.delta.address_groups_deleted)
 
     def memberships(self, member: Membership) -> list[_Block]:
         body = {
@@ -355,7 +355,7 @@ class _OpenStack(_Configuration):
         if (own := openstack.provider_id(instance)) or address is None:
             return own
         kind = f"{self._provider}_networking_port_v2"
-        return self.ask(_Block(("data", kind, _name(instance.name)), {"fixed_ip": str(address.network_address)}))
+        return self.look_up(_Block(("data", kind, _name(instance.name)), {"fixed_ip": str(address.network_address)}))
 
 
 def _direction(rule: Rule) -> str:
@@ -379,11 +379,11 @@ def _name(text: str) -> str:
 
 
 def _rule_name(group: str, rule: Rule) -> str:
-    said = f"{group}_{rule.direction}_{service_text(rule)}_{peer_text(rule)}"
-    plain = re.sub(r"[^A-Za-z0-9]+", "_", said)[:_NAME_CHARACTERS].strip("_")
+    words = f"{group}_{rule.direction}_{service_text(rule)}_{peer_text(rule)}"
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", words)[:_NAME_CHARACTERS].strip("_")
     # All that a rule says, so that another export of it has the same name.
     ports = "" if rule.ports is None else ports_text(rule.ports, listed=None)
-    parts = (said, rule.ethertype, ports, rule.action, rule.priority)
+    parts = (words, rule.ethertype, ports, rule.action, rule.priority)
     return f"{'' if plain[:1].isalpha() else '_'}{plain}_{_hash(' '.join(map(str, parts)))}"
 
 

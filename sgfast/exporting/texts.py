@@ -16,11 +16,11 @@ from sgfast.version import __version__
 if TYPE_CHECKING:
     from sgfast.exporting.terraform import Provider
 
-Target = Literal["terraform", "aws", "openstack", "otc", "nftables"]
+TargetName = Literal["terraform", "aws", "openstack", "otc", "nftables"]
 
 
 def cloud_text(
-    old: Policy | None, new: Policy, to: Target, form: Literal["script", "json"], provider: Provider | None
+    old: Policy | None, new: Policy, to: TargetName, form: Literal["script", "json"], provider: Provider | None
 ) -> str:
     """Write the configuration, the script or the calls for a cloud."""
     from sgfast.exporting import aws, openstack

@@ -2,7 +2,7 @@
 rules, ``conversations`` says who opened a connection.
 """
 
-from sgfast.flow_logs.checking import Checked, Disagreement, check_logs
+from sgfast.flow_logs.checking import Disagreement, FlowLogCheck, check_logs
 from sgfast.flow_logs.records import FlowLog, Record
 
-__all__ = ["Checked", "Disagreement", "FlowLog", "Record", "check_logs"]
+__all__ = ["Disagreement", "FlowLog", "FlowLogCheck", "Record", "check_logs"]

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sgfast.compiler import compile_policy
-from sgfast.flow_logs.conversations import ACK, FIN, RST, SYN, Conversation, Place, Waiting, way_by_ports
-from sgfast.flow_logs.judging import Judge, Judgement
+from sgfast.flow_logs.conversations import ACK, FIN, RST, SYN, Conversation, RecordPlace, Waiting, way_by_ports
+from sgfast.flow_logs.judging import Judge, OpenerVerdict
 from sgfast.flow_logs.records import FlowLog, Record
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
@@ -75,7 +75,7 @@ class Disagreement:
 
 
 @dataclass
-class Checked:
+class FlowLogCheck:
     """The result. Counts are of records; ``packets`` and ``bytes`` are those of disagreeing records."""
 
     policy: Policy
@@ -102,7 +102,7 @@ class Checked:
 
 def check_logs(
     policy: Policy, logs: Iterable[str], *, vpc: str | None = None, progress: Callable[[], None] | None = None
-) -> Checked:
+) -> FlowLogCheck:
     """Check ``logs`` (paths; ``-`` is standard input), read once and in order. Raises PolicyError and FlowLogError."""
     paths = tuple(logs)
     checker = _Checker(policy, paths, vpc)
@@ -131,7 +131,7 @@ class _Service:
 
 class _Checker:
     def __init__(self, policy: Policy, logs: tuple[str, ...], vpc: str | None = None) -> None:
-        self.result = Checked(policy, logs)
+        self.result = FlowLogCheck(policy, logs)
         self._policy = policy
         self._compiled = compile_policy(policy, vpc_name(policy, vpc))
         self._judge = Judge(policy, self._compiled)
@@ -189,7 +189,7 @@ class _Checker:
             as_reply = self._judge.opener(instance, not inbound, peer, record.protocol, record.sport)
         way = int((record.src, record.sport) > (record.dst, record.dport))
         item = Waiting(
-            Place(record.start, result.records, self._run), log, record, instance, inbound, way,
+            RecordPlace(record.start, result.records, self._run), log, record, instance, inbound, way,
             self._conversation(record, instance, way), as_opener, as_reply, record.end + PATIENCE_SECONDS,
         )  # fmt: skip
         if _is_icmp(record):
@@ -197,7 +197,7 @@ class _Checker:
         if from_server and by_role:
             # Packets that an instance sends as a DHCP server are denied before its rules are evaluated (SPEC 3.11).
             if record.accepted:
-                self._disagree(item, "opener", Judgement(False, "infrastructure", None))
+                self._disagree(item, "opener", OpenerVerdict(False, "infrastructure", None))
             else:
                 self._agree()
         elif (
@@ -493,7 +493,7 @@ class _Checker:
     def _undecided(self, why: str) -> None:
         self.result.undecided[why] += 1
 
-    def _disagree(self, item: Waiting, role: Literal["opener", "reply"], judged: Judgement) -> None:
+    def _disagree(self, item: Waiting, role: Literal["opener", "reply"], judged: OpenerVerdict) -> None:
         record, result = item.record, self.result
         result.disagreeing += 1
         result.packets += record.packets
@@ -517,7 +517,7 @@ class _Checker:
         if log.damage is not None:
             result.damage.append(log.damage)
 
-    def finish(self) -> Checked:
+    def finish(self) -> FlowLogCheck:
         for conversation in self._conversations.values():
             self._settle_all(conversation)
         while self._waiting:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from sgfast.flow_logs.judging import Judgement
+from sgfast.flow_logs.judging import OpenerVerdict
 from sgfast.flow_logs.records import Record
 from sgfast.policy.model import TCP
 
@@ -21,7 +21,7 @@ DISPUTED = "accepted: the ports show one end as the opener, and the times the ot
 UNKNOWN_ORDER = "accepted: neither ports nor times show which end was the opener"
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """Place of a record in the logs. Two records with one ``run`` have only records between them that are in order of
     their starts.
     """
@@ -38,8 +38,8 @@ class Waiting:
                  "record", "way")  # fmt: skip
 
     def __init__(
-        self, place: Place, log: tuple[int, str], record: Record, instance: int, inbound: bool, way: int,
-        conversation: Conversation, as_opener: Judgement, as_reply: Judgement, deadline: int,
+        self, place: RecordPlace, log: tuple[int, str], record: Record, instance: int, inbound: bool, way: int,
+        conversation: Conversation, as_opener: OpenerVerdict, as_reply: OpenerVerdict, deadline: int,
     ) -> None:  # fmt: skip
         self.place, self.log, self.record, self.instance, self.inbound = place, log, record, instance, inbound
         self.way, self.conversation, self.as_opener, self.as_reply = way, conversation, as_opener, as_reply
@@ -56,7 +56,7 @@ class Conversation:
     def __init__(self, key: tuple[object, ...], is_past: bool) -> None:
         self.key = key
         #: The first accepted record of each way.
-        self.accepted: list[Place | None] = [None, None]
+        self.accepted: list[RecordPlace | None] = [None, None]
         #: Whether the log has a rejected opener that the rules deny, too, by way.
         self.rejected = [False, False]
         #: The opener's way, if known by now.
@@ -72,7 +72,7 @@ class Conversation:
         self.accepted_waiting: deque[Waiting] = deque()
         self.rejected_waiting: deque[Waiting] = deque()
 
-    def take_accepted(self, record: Record, way: int, place: Place) -> None:
+    def take_accepted(self, record: Record, way: int, place: RecordPlace) -> None:
         """Learn from an accepted record who the opener was."""
         if self.accepted[way] is None:
             self.accepted[way] = place
@@ -86,7 +86,7 @@ class Conversation:
         elif low is not None and high is not None:
             self._compare(low, high, way_by_ports(record, way))
 
-    def _compare(self, low: Place, high: Place, by_ports: int | None) -> None:
+    def _compare(self, low: RecordPlace, high: RecordPlace, by_ports: int | None) -> None:
         first = None
         if low.start != high.start:
             first = int(high.start < low.start)

@@ -14,7 +14,7 @@ MOST_VERDICTS = 1 << 17
 _ICMP_NO_OPENERS = {4: {3, 4, 5, 11, 12, 0, 14, 16, 18}, 6: {*range(128), 129}}
 
 
-class Judgement(NamedTuple):
+class OpenerVerdict(NamedTuple):
     """The rules' verdict on an opener. Records have no ICMP type: ICMP is allowed if the rules allow any type."""
 
     allowed: bool
@@ -28,7 +28,7 @@ class Judge:
     def __init__(self, policy: Policy, compiled: CompiledPolicy) -> None:
         self._policy = policy
         self._compiled = compiled
-        self._verdicts: dict[tuple[object, ...], Judgement] = {}
+        self._verdicts: dict[tuple[object, ...], OpenerVerdict] = {}
         #: Whether each instance's filter remembers connections (SPEC 4.13).
         self.is_stateful = [
             all(policy.group_by_name[name].stateful for name in instance.security_groups)
@@ -40,7 +40,7 @@ class Judge:
             for stateful in (False, True) for family in (4, 6)
         }  # fmt: skip
 
-    def opener(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> Judgement:
+    def opener(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> OpenerVerdict:
         """Judge an opener that enters or leaves the instance. ``port`` is its destination port."""
         key = instance, inbound, peer, protocol, port
         found = self._verdicts.get(key)
@@ -50,24 +50,24 @@ class Judge:
             found = self._verdicts[key] = self._judge_anew(instance, inbound, peer, protocol, port)
         return found
 
-    def _judge_anew(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> Judgement:
+    def _judge_anew(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> OpenerVerdict:
         classifier = self._compiled.classifier
         other = classifier.owner_of(peer)
         here = self._compiled.instances[instance]
         if other >= 0 and not self._policy.connected(here.vpc, self._compiled.instances[other].vpc):
-            return Judgement(False, "vpc-isolated", None)
+            return OpenerVerdict(False, "vpc-isolated", None)
         family = 4 if len(peer) == 4 else 6
         if protocol != (ICMP if family == 4 else ICMPV6):
-            return self._by_rule(classifier.rule_for(instance, inbound, peer, protocol, port))
+            return self._verdict_of_rule(classifier.rule_for(instance, inbound, peer, protocol, port))
         keys = self._icmp_keys[self.is_stateful[instance], family]
         kinds = {classifier.rule_for(instance, inbound, peer, protocol, key) for key in keys}
-        return max(map(self._by_rule, sorted(kinds)), key=lambda judgement: judgement.allowed)
+        return max(map(self._verdict_of_rule, sorted(kinds)), key=lambda judgement: judgement.allowed)
 
-    def _by_rule(self, number: int) -> Judgement:
+    def _verdict_of_rule(self, number: int) -> OpenerVerdict:
         if number < 0:
-            return Judgement(False, "no-rule", None)
+            return OpenerVerdict(False, "no-rule", None)
         rule = self._compiled.rules[number]
-        return Judgement(rule.action == "allow", "rule" if rule.action == "allow" else "deny-rule", rule.id)
+        return OpenerVerdict(rule.action == "allow", "rule" if rule.action == "allow" else "deny-rule", rule.id)
 
 
 def _icmp_keys(policy: Policy, family: Literal[4, 6], left_out: set[int]) -> list[int]:

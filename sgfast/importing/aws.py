@@ -180,17 +180,17 @@ class _AwsReader:
     def _rules_of_peers(self, direction: Direction, permission: JsonObject) -> Iterator[list[DraftRule]]:
         draft = self.draft
         permission.refuse_unread(_PERMISSION)
-        what = parse_traffic(
+        traffic = parse_traffic(
             permission.location, permission.required("IpProtocol"), permission.number("FromPort"),
             permission.number("ToPort"),
         )  # fmt: skip
 
         if not any(permission.items(key) for key in _PEERS):
-            self._account.rules(permission.location, direction, what)
+            self._account.rules(permission.location, direction, traffic)
         for _, section, key, kind in _RULE_PEERS:
             for item in permission.objects(section):
                 peer = {kind: [item.required(key)]}
-                yield self._account.rules(item.location, direction, what, item.text("Description"), **peer)
+                yield self._account.rules(item.location, direction, traffic, item.text("Description"), **peer)
         for item in permission.objects("UserIdGroupPairs"):
             other = item.text("GroupId") or item.required("GroupName")  # EC2-Classic names the group of load balancers
             if not draft.has_group(other):
@@ -199,7 +199,7 @@ class _AwsReader:
                     draft.note("Left out because the group it names is in a VPC no longer peered", item.location)
                     continue
                 draft.foreign.setdefault(other, _owner(item))
-            yield self._account.rules(item.location, direction, what, item.text("Description"), groups=[other])
+            yield self._account.rules(item.location, direction, traffic, item.text("Description"), groups=[other])
 
     # Interfaces
 

@@ -28,7 +28,7 @@ _REGION = re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-\d{1,2}")
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class PermissionTraffic:
     """A permission's protocol and ports, or its ICMP type and code. None means all."""
 
     protocol: int | None
@@ -37,7 +37,7 @@ class Traffic:
     icmp_code: int | None = None
 
 
-def parse_traffic(location: Location, protocol: str, first: int | None, last: int | None) -> Traffic:
+def parse_traffic(location: Location, protocol: str, first: int | None, last: int | None) -> PermissionTraffic:
     """Interpret ``IpProtocol``, ``FromPort`` and ``ToPort``.
 
     Only tcp and udp have ports; icmp and icmpv6 have type and code in these fields. For any other protocol AWS ignores
@@ -45,7 +45,7 @@ def parse_traffic(location: Location, protocol: str, first: int | None, last: in
     """
     word = protocol.lower()
     if word in ("-1", "all"):
-        return Traffic(None)
+        return PermissionTraffic(None)
     number = PROTOCOL_NUMBERS.get(word)
     if number is None:
         if not re.fullmatch(r"[0-9]{1,3}", word) or int(word) > 255:
@@ -58,15 +58,15 @@ def parse_traffic(location: Location, protocol: str, first: int | None, last: in
                 raise location.error(f"{value} is not an ICMP {name}: use -1 for all, or 0 to 255")
         if kind is None and code is not None:
             raise location.error(f"has an ICMP code ({code}) without a type")
-        return Traffic(number, None, kind, code)
+        return PermissionTraffic(number, None, kind, code)
     if number not in (TCP, UDP):
-        return Traffic(number)
+        return PermissionTraffic(number)
     if (first, last) in ((None, None), (_ALL, _ALL), (0, LAST_PORT)):
-        return Traffic(number)
+        return PermissionTraffic(number)
     if first is None or last is None or not 0 <= first <= last <= LAST_PORT:
         ends = ["nothing" if end is None else str(end) for end in (first, last)]
         raise location.error(f"{' to '.join(ends)} is not a range of ports")
-    return Traffic(number, ((first, last),))
+    return PermissionTraffic(number, ((first, last),))
 
 
 def meaning(rule: DraftRule) -> tuple[object, ...]:
@@ -150,7 +150,7 @@ class AwsAccount:
         self,
         location: Location,
         direction: Direction,
-        what: Traffic,
+        traffic: PermissionTraffic,
         description: str = "",
         *,
         cidrs: Iterable[str] = (),
@@ -173,10 +173,10 @@ class AwsAccount:
             self.draft.note("Left out because it names no addresses and no group", location)
         made: list[DraftRule] = []
         for version, cidr, group, prefix_list in peers:
-            if {ICMP: 4, ICMPV6: 6}.get(what.protocol or 0, version) == version:
+            if {ICMP: 4, ICMPV6: 6}.get(traffic.protocol or 0, version) == version:
                 made.append(DraftRule(
-                    location, direction, version, what.protocol, what.ports, what.icmp_type, what.icmp_code, cidr,
-                    group, prefix_list, description=description,
+                    location, direction, version, traffic.protocol, traffic.ports, traffic.icmp_type,
+                    traffic.icmp_code, cidr, group, prefix_list, description=description,
                 ))  # fmt: skip
             elif cidr:
                 message = "Left out because it matches no packet (its ICMP is of the other IP version)"

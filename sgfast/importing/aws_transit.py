@@ -99,7 +99,7 @@ def _add_pair(draft: Draft, ends: list[_Attachment], ways: list[bool]) -> None:
 # Contents of the files -----------------------------------------------------------------------------------------------
 
 
-def _is(item: JsonObject, *states: str) -> bool:
+def _is_in_state(item: JsonObject, *states: str) -> bool:
     """Whether an object is in one of these states, or its state is left out."""
     return item.text("State") in ("", *states)
 
@@ -108,11 +108,11 @@ def _vpc_attachments(files: AwsDocuments, draft: Draft) -> dict[str, _Attachment
     """The attachments of VPCs, by id."""
     found: dict[str, _Attachment] = {}
     for item in files.items("TransitGatewayVpcAttachments", _ATTACHMENT):
-        if _is(item, "available", "modifying"):
+        if _is_in_state(item, "available", "modifying"):
             made = _Attachment(item.location, item.required("TransitGatewayId"), item.required("VpcId"))
             found.setdefault(item.location.id, made)
     for item in files.items("TransitGatewayAttachments", _ATTACHMENT):
-        kind = item.text("ResourceType") if _is(item, "available", "modifying") else ""
+        kind = item.text("ResourceType") if _is_in_state(item, "available", "modifying") else ""
         if kind == "vpc":
             made = _Attachment(item.location, item.required("TransitGatewayId"), item.required("ResourceId"))
             found.setdefault(item.location.id, made)
@@ -129,10 +129,10 @@ def _tables_of_attachments(
     found: dict[str, str] = {}
     for item in files.items("TransitGatewayAttachments", _ATTACHMENT):
         association = item.nested("Association")
-        found[item.location.id] = association.text(_TABLE) if _is(association, "associated") else ""
+        found[item.location.id] = association.text(_TABLE) if _is_in_state(association, "associated") else ""
     for table, document in files.of_owner("Associations", _TABLE, "tgw-rtb", _ATTACHMENT):
         for item in document.objects("Associations"):
-            if _is(item, "associated"):
+            if _is_in_state(item, "associated"):
                 found[item.required(_ATTACHMENT)] = table
     defaults: dict[str, str] = {}
     for item in gateways:
@@ -142,9 +142,9 @@ def _tables_of_attachments(
     for item in files.items("TransitGatewayRouteTables", _TABLE):
         if item.flag("DefaultAssociationRouteTable", False):
             defaults[item.required("TransitGatewayId")] = item.location.id
-    told = {attachments[each].gateway for each in found if each in attachments}
+    gateways_with_tables = {attachments[each].gateway for each in found if each in attachments}
     for attachment_id, attachment in attachments.items():
-        if attachment.gateway not in told and defaults.get(attachment.gateway):
+        if attachment.gateway not in gateways_with_tables and defaults.get(attachment.gateway):
             found[attachment_id] = defaults[attachment.gateway]
     return found
 
@@ -160,7 +160,7 @@ def _routes_of_tables(
         propagations[table] = Location(document.location.file, "route table", table)
         for item in document.objects(section):
             attachment = attachments.get(item.required(_ATTACHMENT))
-            if attachment is not None and _is(item, "enabled"):
+            if attachment is not None and _is_in_state(item, "enabled"):
                 to = frozenset((item.required(_ATTACHMENT),))
                 routes[table] += [_Route(block, to, False) for block in blocks.get(attachment.vpc, (None,))]
     searched: dict[str, Location] = {}
@@ -170,7 +170,7 @@ def _routes_of_tables(
         if document.flag("AdditionalRoutesAvailable", False):
             raise document.error("AdditionalRoutesAvailable", "is true, so routes are missing: search for fewer")
         for item in document.objects("Routes"):
-            if _is(item, "active", "blackhole"):
+            if _is_in_state(item, "active", "blackhole"):
                 ends = [each.required(_ATTACHMENT) for each in item.objects("TransitGatewayAttachments")]
                 if len(ends) > MOST_ENDS:
                     raise item.location.error(f"leads to {len(ends):,} attachments, but at most {MOST_ENDS} are read")
@@ -236,7 +236,7 @@ def _sent_to_gateways(files: AwsDocuments) -> dict[str, dict[str, _Ranges | None
     for item in files.items("RouteTables", "RouteTableId"):
         of_vpc = routes.setdefault(item.required("VpcId"), {})
         for route in item.objects("Routes"):
-            if route.has("TransitGatewayId") and _is(route, "active"):
+            if route.has("TransitGatewayId") and _is_in_state(route, "active"):
                 of_vpc.setdefault(route.required("TransitGatewayId"), []).append(_destination(route))
     return {
         vpc: {

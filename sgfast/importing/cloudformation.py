@@ -72,15 +72,15 @@ def read(sources: Sequence[Source]) -> Draft:
     except _NotKnown as error:
         lacking.append(error)
     if lacking:
-        raise _all_of(lacking)
+        raise _missing_values_error(lacking)
     return draft
 
 
 class _NotKnown(PolicyError):
     """A value is needed that the template does not say."""
 
-    def __init__(self, location: Location, what: str, value: Unknown) -> None:
-        super().__init__(f"{location}: {what} is not known: {value.why}")
+    def __init__(self, location: Location, called: str, value: Unknown) -> None:
+        super().__init__(f"{location}: {called} is not known: {value.why}")
         #: The name by which the value can be given; "" if it cannot.
         self.name = value.name
 
@@ -165,7 +165,7 @@ class _Stacks:
         self._add_default_groups()
         self._vpcs.put_into(self.draft)
 
-    def _of(self, kind: str, called: str, *, doubtful: bool = False) -> Iterator[_Found]:
+    def _resources_of_type(self, kind: str, called: str, *, doubtful: bool = False) -> Iterator[_Found]:
         """The resources of a type, which messages call ``called``. Those whose condition cannot be decided lack
         something, unless ``doubtful`` leaves it to the caller whether that matters.
         """
@@ -208,11 +208,11 @@ class _Stacks:
     # VPCs
 
     def _add_vpcs(self) -> None:
-        for vpc in self._of(_VPC, "VPC", doubtful=True):
+        for vpc in self._resources_of_type(_VPC, "VPC", doubtful=True):
             self._vpcs.seen(vpc.template.file, vpc.id, _name_tag(vpc.properties) or vpc.name)
-        for subnet in self._of(_SUBNET, "subnet", doubtful=True):
+        for subnet in self._resources_of_type(_SUBNET, "subnet", doubtful=True):
             self._vpc_of[subnet.id] = subnet.properties.id("VpcId")
-        for peering in self._of(_PEERING, "VPC peering connection"):
+        for peering in self._resources_of_type(_PEERING, "VPC peering connection"):
             ends = [peering.properties.id(end) for end in ("VpcId", "PeerVpcId")]
             for end, key in zip(ends, ("VpcId", "PeerVpcId"), strict=True):
                 if not end:
@@ -222,7 +222,7 @@ class _Stacks:
     # Prefix lists
 
     def _add_lists(self) -> None:
-        for found in self._of(_LIST, "prefix list"):
+        for found in self._resources_of_type(_LIST, "prefix list"):
             addresses = [entry.required("Cidr") for entry in found.properties.parts("Entries")]
             name = found.properties.known("PrefixListName") or found.name
             self._account.prefix_list(Location(found.template.file, "prefix list", found.id, name), addresses)
@@ -230,7 +230,7 @@ class _Stacks:
     # Groups and rules
 
     def _add_groups(self) -> None:
-        for group in self._of(_GROUP, "security group"):
+        for group in self._resources_of_type(_GROUP, "security group"):
             name = group.properties.known("GroupName") or group.name
             location = Location(group.template.file, "security group", group.id, name)
             self.draft.group(location, group.properties.known("GroupDescription"))
@@ -242,14 +242,14 @@ class _Stacks:
         inline: list[tuple[str, DraftRule]] = []
         own: list[tuple[str, DraftRule]] = []
         for kind, direction in _RULES.items():
-            for found in self._of(kind, "security group rule"):
+            for found in self._resources_of_type(kind, "security group rule"):
                 group = self._group_of(found.properties, "Group")
                 if not group:
                     raise found.properties.error("GroupId", "is missing")
                 if direction == "outbound":
                     self._with_outbound.add(group)
                 own += [(group, rule) for rule in self._rules(found.properties, direction)]
-        for found in self._of(_GROUP, "security group"):
+        for found in self._resources_of_type(_GROUP, "security group"):
             for key, direction in _INLINE.items():
                 for item in found.properties.parts(key):
                     inline += [(found.id, rule) for rule in self._rules(item, direction)]
@@ -281,7 +281,7 @@ class _Stacks:
 
     def _known_rules(self, fields: _Properties, direction: Direction) -> list[DraftRule]:
         protocol = fields.required("IpProtocol")
-        what = parse_traffic(fields.location, protocol, fields.number("FromPort"), fields.number("ToPort"))
+        traffic = parse_traffic(fields.location, protocol, fields.number("FromPort"), fields.number("ToPort"))
         end = "Source" if direction == "inbound" else "Destination"
         peers = {
             "cidrs": fields.text("CidrIp"), "cidrs6": fields.text("CidrIpv6"),
@@ -290,7 +290,7 @@ class _Stacks:
         description = fields.known("Description")
         fields.refuse_unread(("SourceSecurityGroupOwnerId",))
         named = {kind: [peer] for kind, peer in peers.items() if peer}
-        return self._account.rules(fields.location, direction, what, description, **named)
+        return self._account.rules(fields.location, direction, traffic, description, **named)
 
     def _group_of(self, fields: _Properties, key: str) -> str:
         """The group that ``key`` with Id, or with Name, says; "" if neither is there."""
@@ -306,9 +306,9 @@ class _Stacks:
 
     def _add_default_groups(self) -> None:
         """Add the default groups of VPCs that are used: each allows its members, and all outbound traffic."""
-        vpcs = self._of(_VPC, "VPC", doubtful=True)
+        vpcs = self._resources_of_type(_VPC, "VPC", doubtful=True)
         used = [vpc for vpc in vpcs if f"{vpc.id}.DefaultSecurityGroup" in self._mentioned]
-        emptying = self._of(_EMPTIED_DEFAULT, "resource") if used else ()
+        emptying = self._resources_of_type(_EMPTIED_DEFAULT, "resource") if used else ()
         emptied = {found.properties.id("DefaultSecurityGroupId") for found in emptying}
         for vpc in used:
             group = f"{vpc.id}.DefaultSecurityGroup"
@@ -324,7 +324,7 @@ class _Stacks:
 
     def _add_instances(self) -> None:
         names: dict[str, str] = {}
-        for found in self._of(_INSTANCE, "instance", doubtful=True):
+        for found in self._resources_of_type(_INSTANCE, "instance", doubtful=True):
             name = _name_tag(found.properties) or found.name
             location = Location(found.template.file, "instance", found.id, name)
             try:
@@ -338,7 +338,7 @@ class _Stacks:
                 else:
                     numbered = Location(location.file, "instance", f"{found.id}.{n}") if n else location
                     self._add_interface(found, fields, numbered)
-        for found in self._of(_INTERFACE, "network interface", doubtful=True):
+        for found in self._resources_of_type(_INTERFACE, "network interface", doubtful=True):
             name = _name_tag(found.properties) or names.get(found.id) or found.name
             location = Location(found.template.file, "network interface", found.id, name)
             self._add_interface(found, found.properties, location)
@@ -363,7 +363,7 @@ class _Stacks:
 
     @cached_property
     def _launch_templates(self) -> dict[str, Any]:
-        return {each.id: each for each in reversed([*self._of(_LAUNCH_TEMPLATE, "launch template")])}
+        return {each.id: each for each in reversed([*self._resources_of_type(_LAUNCH_TEMPLATE, "launch template")])}
 
     def _groups_of(self, fields: _Properties) -> list[str]:
         """The groups that an instance or interface names itself, or else those of its launch template."""
@@ -392,7 +392,7 @@ def _properties(value: object, location: Location) -> _Properties:
     return _Properties(value, location)
 
 
-def _all_of(lacking: Sequence[_NotKnown]) -> PolicyError:
+def _missing_values_error(lacking: Sequence[_NotKnown]) -> PolicyError:
     """One error for all values that are needed: where the first one is, and how to give them all."""
     names = [*dict.fromkeys(error.name for error in lacking if error.name)]
     message = str(lacking[0])
@@ -467,7 +467,7 @@ def _templates(sources: Sequence[Source]) -> list[Template]:
             bodies.append(source_of(body.encode("utf-8", "surrogatepass"), source.file) if isinstance(body, str)
                           else Source(source.file, body))  # fmt: skip
         else:
-            for name, text in _given(source).items():
+            for name, text in _parameter_values(source).items():
                 if given.setdefault(name, text) != text:
                     raise source.error(f"gives the parameter {show(name)} another value than the files before it")
     if not bodies:
@@ -475,11 +475,11 @@ def _templates(sources: Sequence[Source]) -> list[Template]:
     return templates_of(bodies, given)
 
 
-def _given(source: Source) -> dict[str, str]:
+def _parameter_values(source: Source) -> dict[str, str]:
     """The values in a list of parameters, or in what ``aws cloudformation describe-stacks`` says of one stack."""
     location = Location(source.file, "parameters", "")
     if isinstance(source.value, list):
-        return _of_parameters(JsonObject({"Parameters": source.value}, location))
+        return _values_of_parameters(JsonObject({"Parameters": source.value}, location))
     document = JsonObject(source.value, location)
     if not document.has("Stacks"):
         raise source.error("is neither a template, with Resources, nor a file with values of parameters")
@@ -490,10 +490,10 @@ def _given(source: Source) -> dict[str, str]:
     parts = known["AWS::StackId"].split(":")
     if len(parts) > 5:
         known |= {"AWS::Partition": parts[1], "AWS::Region": parts[3], "AWS::AccountId": parts[4]}
-    return {name: text for name, text in known.items() if text} | _of_parameters(stacks[0])
+    return {name: text for name, text in known.items() if text} | _values_of_parameters(stacks[0])
 
 
-def _of_parameters(fields: JsonObject) -> dict[str, str]:
+def _values_of_parameters(fields: JsonObject) -> dict[str, str]:
     """ResolvedValue is what the Parameter Store has under the name that is the parameter's value."""
     found = {}
     for item in fields.objects("Parameters"):

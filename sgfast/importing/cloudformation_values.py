@@ -68,7 +68,7 @@ class Unknown(NamedTuple):
     name: str = ""
 
 
-class Resource(NamedTuple):
+class TemplateResource(NamedTuple):
     type: str
     properties: object
     #: The name of its condition, or "".
@@ -114,14 +114,14 @@ class Template:
         self._outputs = document.mapping("Outputs")
         if not document.has("Resources"):
             raise self._place.error("has no Resources")
-        self.resources: dict[str, Resource] = {}
+        self.resources: dict[str, TemplateResource] = {}
         for logical, raw in document.mapping("Resources").items():
             location = Location(source.file, "resource", logical)
             if logical.startswith("Fn::"):
                 raise location.error(f"stands for resources that the template does not list: {PROCESSED}")
             fields = JsonObject(raw, location)
             kind, condition = fields.required("Type"), fields.text("Condition")
-            self.resources[logical] = Resource(kind, fields.get("Properties"), condition)
+            self.resources[logical] = TemplateResource(kind, fields.get("Properties"), condition)
 
     def identity(self, logical: str) -> str:
         """The id of a resource, by which the draft knows it."""
@@ -139,7 +139,7 @@ class Template:
         """Whether a named condition is true. The empty name stands for no condition."""
         return self._condition_named(condition, 0) if condition else True
 
-    def properties(self, resource: Resource, location: Location) -> object:
+    def properties(self, resource: TemplateResource, location: Location) -> object:
         """The properties of a resource, which messages call ``location``."""
         self._place = location
         made = self._value(resource.properties, 0)

@@ -207,9 +207,9 @@ class Draft:
             raise location.differs_from(known.location)
         self._vpcs.setdefault(location.id, _Vpc(location, region))
 
-    def peering(self, location: Location, a: str, b: str) -> None:
+    def peering(self, location: Location, vpc_a: str, vpc_b: str) -> None:
         """Two VPCs, by id, that are peered (SPEC 7.2)."""
-        self._peerings.append((location, a, b))
+        self._peerings.append((location, vpc_a, vpc_b))
 
     def address_group(self, location: Location, addresses: Iterable[str]) -> None:
         """A set of addresses, CIDRs or ranges ("10.0.0.1-10.0.0.9")."""
@@ -478,8 +478,8 @@ class Draft:
 
     def _settled(self, instance: DraftInstance) -> _ResolvedInstance:
         location = instance.location
-        own = _by_key(one_network(location, text) for text in instance.addresses)
-        shared = _by_key(one_network(location, text) for text in instance.shared_addresses)
+        own = _networks_by_key(one_network(location, text) for text in instance.addresses)
+        shared = _networks_by_key(one_network(location, text) for text in instance.shared_addresses)
         for address in shared.values():
             if not address.prefixlen:
                 raise location.error(
@@ -494,12 +494,12 @@ class Draft:
         first = sharers[0]
         for other in sharers[1:]:
             if set(other.groups) != set(first.groups):
-                said = "; ".join(
+                memberships = "; ".join(
                     f"{sharer.location.called} in {', '.join(map(self._group_called, sharer.groups)) or 'none'}"
                     for sharer in (first, other)
                 )
                 shared = f"shares {address_text(address)}"
-                message = f"{shared}, but the instances that share it are in different security groups: {said}"
+                message = f"{shared}, but the instances that share it are in different security groups: {memberships}"
                 raise other.location.error(message)
 
     def _group_called(self, group: str) -> str:
@@ -581,7 +581,7 @@ def _facts_of_addresses(group: _AddressGroup) -> tuple[str, set[bytes]]:
     return group.location.name, set(map(network_key, group.addresses))
 
 
-def _by_key(networks: Iterable[Network]) -> dict[bytes, Network]:
+def _networks_by_key(networks: Iterable[Network]) -> dict[bytes, Network]:
     return {network_key(network): network for network in networks}
 
 

@@ -121,7 +121,7 @@ class _Region:
         """One document for each call, with the objects of all pages."""
         referred_to: set[str] = set()
         for section, operation in _CALLS.items():
-            items = self._all(section, operation, _PAGE)
+            items = self._all_pages(section, operation, _PAGE)
             if section == "SecurityGroups":
                 items = [_without_rules(item) for item in items]
             elif section == "SecurityGroupRules":
@@ -131,16 +131,17 @@ class _Region:
             yield Source(self._name(operation), {section: items})
         if referred_to:
             operation = "describe_managed_prefix_lists"
-            lists = self._all("PrefixLists", operation, _PAGE_OF_PREFIX_LISTS)
+            lists = self._all_pages("PrefixLists", operation, _PAGE_OF_PREFIX_LISTS)
             yield Source(self._name(operation), {"PrefixLists": [*self._with_entries(lists, referred_to)]})
 
     def _with_entries(self, lists: Iterable[dict[str, Any]], wanted: set[str]) -> Iterator[dict[str, Any]]:
         for each in lists:
             if (list_id := each["PrefixListId"]) in wanted:
                 operation = "get_managed_prefix_list_entries"
-                yield each | {"Entries": self._all("Entries", operation, _PAGE_OF_PREFIX_LISTS, PrefixListId=list_id)}
+                entries = self._all_pages("Entries", operation, _PAGE_OF_PREFIX_LISTS, PrefixListId=list_id)
+                yield each | {"Entries": entries}
 
-    def _all(self, section: str, operation: str, page_size: int, **arguments: str) -> list[dict[str, Any]]:
+    def _all_pages(self, section: str, operation: str, page_size: int, **arguments: str) -> list[dict[str, Any]]:
         """The objects of all pages of a call's answer."""
         items: list[dict[str, Any]] = []
         name = self._name(operation)

@@ -19,9 +19,9 @@ class Location:
     #: The part of the object, set by ``part()``.
     of: str = ""
 
-    def part(self, what: str) -> Location:
+    def part(self, words: str) -> Location:
         """A part of this object, such as "rule 3c0e…". It keeps the object's id and name."""
-        return Location(self.file, self.kind, self.id, self.name, f"{self.of}, {what}" if self.of else what)
+        return Location(self.file, self.kind, self.id, self.name, f"{self.of}, {words}" if self.of else words)
 
     @property
     def called(self) -> str:

@@ -94,9 +94,9 @@ class NeutronReader(ApiReader):
             if network and router:
                 self._join(network, self._first_of_router.setdefault(router, network))
 
-    def _join(self, a: str, b: str) -> None:
-        a, b = self._vpc_of_network(a), self._vpc_of_network(b)
-        self._joined[a] = b
+    def _join(self, network_a: str, network_b: str) -> None:
+        network_a, network_b = self._vpc_of_network(network_a), self._vpc_of_network(network_b)
+        self._joined[network_a] = network_b
 
     def _vpc_of_network(self, network: str) -> str:
         seen = []

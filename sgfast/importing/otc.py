@@ -165,8 +165,8 @@ class OtcReader(ApiReader):
             by_address |= {(interface.network, address): id for address in interface.addresses}
             for pair in interface.pairs:
                 if pair.endswith("/0"):
-                    said = "Its source check is off, so it may forward for unknown other addresses"
-                    self.draft.note(said, interface.location)
+                    reason = "Its source check is off, so it may forward for unknown other addresses"
+                    self.draft.note(reason, interface.location)
                 else:
                     shared.setdefault(id, []).append(pair)
         for virtual in self.interfaces.values():

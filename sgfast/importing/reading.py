@@ -139,7 +139,7 @@ def _choose(sources: Sequence[Source], name: str, origin: str) -> tuple[Format, 
         raise PolicyError(f"{shown_origin(origin)}: has no file of an export")
     if name not in ("auto", *FORMATS):
         raise ArgumentError(f"format must be one of auto, {', '.join(FORMATS)}, not {name!r:.80}")
-    seen = [_seen(source) for source in sources]
+    seen = [_detected_formats(source) for source in sources]
     chosen = FORMATS[name] if name != "auto" else _detect_format(sources, seen)
     used: list[Source] = []
     passed_over: list[Source] = []
@@ -150,7 +150,7 @@ def _choose(sources: Sequence[Source], name: str, origin: str) -> tuple[Format, 
     return chosen, used, passed_over
 
 
-def _seen(source: Source) -> tuple[set[str], set[str]]:
+def _detected_formats(source: Source) -> tuple[set[str], set[str]]:
     """The names of the formats that a file may have, and of those that it surely has if it may."""
     top, below = _keys(source.value)
     fitting = {name for name, each in FORMATS.items() if each.sections & top}

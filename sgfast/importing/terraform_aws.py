@@ -257,7 +257,7 @@ class _Aws:
         """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``, which have one peer each."""
         resource.refuse_unread(_SINGLE_RULE)
         self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", *_NUMBERS, "ip_protocol"))
-        what = parse_traffic(
+        traffic = parse_traffic(
             location, resource.required("ip_protocol"), resource.number("from_port"), resource.number("to_port")
         )
         other = group_id(resource.id_of("referenced_security_group_id", _GROUPS))
@@ -268,18 +268,18 @@ class _Aws:
             "lists": prefix_list,
         }  # fmt: skip
         named = {kind: [peer] for kind, peer in peers.items() if peer}
-        made = self._account.rules(location, _RULE_DIRECTIONS[resource.type], what, description, **named)
+        made = self._account.rules(location, _RULE_DIRECTIONS[resource.type], traffic, description, **named)
         yield from numbered(made, resource.text("security_group_rule_id"))
 
     def _rules(
         self, location: Location, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
     ) -> list[DraftRule]:
         """The rules of an inline rule or an ``aws_security_group_rule``."""
-        what = parse_traffic(
+        traffic = parse_traffic(
             location, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
         )
         return self._account.rules(
-            location, direction, what, fields.text("description"), cidrs=fields.texts("cidr_blocks"),
+            location, direction, traffic, fields.text("description"), cidrs=fields.texts("cidr_blocks"),
             cidrs6=fields.texts("ipv6_cidr_blocks"), groups=groups, lists=lists,
         )  # fmt: skip
 

@@ -179,9 +179,9 @@ class StackResource(JsonObject):
         return [StackResource(self._stack, each) for each in found]
 
     def _ambiguous(self, attribute: str, sources: list[StackResource]) -> PolicyError:
-        said = ", ".join(show(source.address) for source in sources[:_LISTED_NAMES]) or "no fitting resource"
+        candidates = ", ".join(show(source.address) for source in sources[:_LISTED_NAMES]) or "no fitting resource"
         more = f" and {len(sources) - _LISTED_NAMES} more" if len(sources) > _LISTED_NAMES else ""
-        message = f"is known only after apply, and the plan does not show which of {said}{more} it will be"
+        message = f"is known only after apply, and the plan does not show which of {candidates}{more} it will be"
         return self.error(attribute, message)
 
 

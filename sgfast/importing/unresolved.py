@@ -136,11 +136,11 @@ class _Known:
 def _error_of(missing: _Missing, draft: Draft, origin: str) -> PolicyError:
     listed = []
     for (kind, identity), referrer in missing.items():
-        told = draft.foreign.get(identity)
-        listed.append(f"{kind} {show(identity)}{f', {told}' if told else ''} (see {referrer})")
-    said = "; ".join(listed)
+        hint = draft.foreign.get(identity)
+        listed.append(f"{kind} {show(identity)}{f', {hint}' if hint else ''} (see {referrer})")
+    names = "; ".join(listed)
     return PolicyError(
-        f"{shown_origin(origin)}: rules or instances refer to what is in none of the files: {said}: add the files "
+        f"{shown_origin(origin)}: rules or instances refer to what is in none of the files: {names}: add the files "
         f'that hold it, say its addresses in a file with the key "{_KEY}", or take it for nobody with '
         "--unresolved empty (in Python: unresolved='empty')"
     )

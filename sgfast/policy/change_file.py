@@ -29,7 +29,7 @@ from sgfast.policy.changes import (
 from sgfast.policy.document_reader import DocumentReader, name_wanted
 from sgfast.policy.field_kinds import Form, Known, Written, beyond_the_clock
 from sgfast.policy.fields import CHANGE, CHANGES, INSTANCE, SECURITY_GROUP, SET
-from sgfast.policy.lookup import Kind, by_name, find
+from sgfast.policy.lookup import NamedKind, by_name, find
 from sgfast.policy.made_values import check_fields
 from sgfast.policy.model import (
     ICMP,
@@ -333,10 +333,10 @@ class _ChangeReader(DocumentReader):
             case _:
                 return self._changed_rule(node, path, *before)
 
-    def _known_name(self, node: Node, path: str, kind: Kind, known: Collection[str]) -> str:
+    def _known_name(self, node: Node, path: str, kind: NamedKind, known: Collection[str]) -> str:
         """Read a name as in a document; the provider's words are known, too (SPEC 2.12)."""
         word = self._reader.string(node, path, name_wanted(kind))
-        name = _meant(self._reader, self.present, kind, word, node, path)
+        name = _found_name(self._reader, self.present, kind, word, node, path)
         # The provider's words are for the suggestion in the error.
         return name or super()._known_name(node, path, kind, [*known, *self.present.also_called[kind]])
 
@@ -386,10 +386,10 @@ class _ChangedRuleReader(RuleReader):
         self._present = present
 
     def known(self, kind: Literal["security group", "address group"], text: str, node: Node, path: str) -> str | None:
-        return super().known(kind, text, node, path) or _meant(self._reader, self._present, kind, text, node, path)
+        return super().known(kind, text, node, path) or _found_name(self._reader, self._present, kind, text, node, path)
 
 
-def _meant(reader: NodeReader, policy: Policy, kind: Kind, word: str, node: Node, path: str) -> str | None:
+def _found_name(reader: NodeReader, policy: Policy, kind: NamedKind, word: str, node: Node, path: str) -> str | None:
     try:
         return find(policy, kind, word)
     except PolicyError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sgfast.errors import PolicyError
 from sgfast.policy.loaded import having, with_group, with_instance
-from sgfast.policy.lookup import Kind, by_name
+from sgfast.policy.lookup import NamedKind, by_name
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     AddressGroupPeer,
@@ -221,7 +221,7 @@ def _movers(change: Change) -> Iterable[str]:
 # Lookups --------------------------------------------------------------------------------------------------------------
 
 
-def check_known(policy: Policy, kind: Kind, name: str) -> None:
+def check_known(policy: Policy, kind: NamedKind, name: str) -> None:
     known = by_name(policy, kind)
     if name not in known:
         raise PolicyError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")

@@ -21,7 +21,7 @@ from sgfast.policy.fields import (
     VPC,
 )
 from sgfast.policy.loaded import LoadedPolicy
-from sgfast.policy.lookup import Kind
+from sgfast.policy.lookup import NamedKind
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     DEFAULT_VPC,
@@ -46,7 +46,7 @@ from sgfast.policy.yaml_nodes import at_line, line_of, show
 _NO_QUOTAS = Quotas(MAX_QUOTA, MAX_QUOTA)
 
 #: The sections that define the things to which a document refers by name.
-_SECTIONS: dict[Kind, str] = {"VPC": "vpcs", "security group": "security_groups"}
+_SECTIONS: dict[NamedKind, str] = {"VPC": "vpcs", "security group": "security_groups"}
 
 #: The most warnings of one kind that are listed one by one.
 _LISTED_WARNINGS = 100
@@ -60,7 +60,7 @@ Lines = dict[tuple[str, str], int]
 _Owners = dict[Any, tuple[str, int]]
 
 
-def name_wanted(kind: Kind) -> str:
+def name_wanted(kind: NamedKind) -> str:
     return f"the name of {'an' if kind[0] in 'ai' else 'a'} {kind}"
 
 
@@ -209,7 +209,7 @@ class DocumentReader:
         self._reader.errors.incomplete.add(section)
         return []
 
-    def _known_name(self, node: Node, path: str, kind: Kind, known: Collection[str]) -> str:
+    def _known_name(self, node: Node, path: str, kind: NamedKind, known: Collection[str]) -> str:
         """Read the name of a thing of this kind, which must be one of ``known``."""
         name = self._reader.string(node, path, name_wanted(kind))
         if name not in known:

@@ -217,7 +217,7 @@ class Protocol(FieldKind):
 class Known(FieldKind):
     """The name of a thing of the policy. Readers know which names there are."""
 
-    def __init__(self, thing: lookup.Kind) -> None:
+    def __init__(self, thing: lookup.NamedKind) -> None:
         super().__init__(STRING)
         self.thing = thing
 

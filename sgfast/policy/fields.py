@@ -9,9 +9,10 @@ example, whether a name exists.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import get_args, get_type_hints
 
-from sgfast.json_types import Schema
+from sgfast.json_types import Schema, document
 from sgfast.policy.field_kinds import (
     FLAG,
     STRING,
@@ -328,3 +329,17 @@ EXPECTATIONS = Form({
     "expect": Key(ListOf(EXPECTATION, least=1), "What the policy is meant to allow and to deny.", required=""),
     "version": Key(_VERSION, "The version of the format: 1."),
 })  # fmt: skip
+
+
+@cache
+def written_schemas() -> dict[str, Schema]:
+    """Return the JSON Schemas of the documents that people write, by name, for editors (SPEC 15.5)."""
+    definitions = {"security_group": SECURITY_GROUP.schema, "rule": RULE.schema, "instance": INSTANCE.schema}
+    return {
+        name: document(name, about, root.schema, definitions)
+        for name, about, root, definitions in (
+            ("policy", "A policy of sgfast: security groups, and the instances in them.", POLICY, definitions),
+            ("changes", "Changes of a policy while traffic flows, for sgfast replay --changes.", CHANGES, definitions),
+            ("expectations", "What a policy is meant to allow and to deny, for sgfast test.", EXPECTATIONS, {}),
+        )
+    }

@@ -10,12 +10,12 @@ from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show, shown_origin
 from sgfast.spelling import did_you_mean
 
-Kind = Literal["instance", "security group", "address group", "VPC"]
+NamedKind = Literal["instance", "security group", "address group", "VPC"]
 
 _LISTED_NAMES = 5
 
 
-def find(policy: Policy, kind: Kind, word: str) -> str | None:
+def find(policy: Policy, kind: NamedKind, word: str) -> str | None:
     """The name of the thing of this kind that ``word`` means; None: there is none. PolicyError if it means several."""
     if word in by_name(policy, kind):
         return word
@@ -27,12 +27,12 @@ def find(policy: Policy, kind: Kind, word: str) -> str | None:
     return names[0] if names else None
 
 
-def similar(policy: Policy, kind: Kind, word: str) -> str:
+def similar(policy: Policy, kind: NamedKind, word: str) -> str:
     """The hint `` (did you mean 'x'?)``; empty if no word is similar."""
     return did_you_mean(word, names(policy, kind))
 
 
-def names(policy: Policy, *kinds: Kind) -> Iterator[str]:
+def names(policy: Policy, *kinds: NamedKind) -> Iterator[str]:
     """All words that mean things of these kinds."""
     for kind in kinds:
         yield from by_name(policy, kind)
@@ -51,7 +51,7 @@ def vpc_name(policy: Policy, vpc: str | None) -> str | None:
         raise PolicyError(f"{shown_origin(policy.origin)}: {error}") from None
 
 
-def by_name(policy: Policy, kind: Kind) -> Mapping[str, Any]:
+def by_name(policy: Policy, kind: NamedKind) -> Mapping[str, Any]:
     match kind:
         case "instance":
             return policy.instance_index

@@ -80,7 +80,7 @@ def _check_together(policy: Policy) -> None:
         raise PolicyError("policy.vpcs must have at least one VPC")
     _check_quota("policy.security_groups", policy.security_groups, "security_groups", policy.quotas)
     for pair in policy.peerings:
-        with _at("policy.peerings"):
+        with _errors_at("policy.peerings"):
             for vpc in pair:
                 check_known(policy, "VPC", vpc)
         if len(pair) != 2:
@@ -91,15 +91,15 @@ def _check_together(policy: Policy) -> None:
         for m, rule in enumerate(group.rules):
             if not rule.id:
                 raise PolicyError(f"{path}[{m}].id must be {RULE_ID.wanted}, not ''")
-            with _at(f"{path}[{m}].peer"):
+            with _errors_at(f"{path}[{m}].peer"):
                 check_peer(policy, rule, group.name)
-            with _at(f"{path}[{m}].ports"):
+            with _errors_at(f"{path}[{m}].ports"):
                 check_ports(policy, rule)
     for n, instance in enumerate(policy.instances):
         path = f"policy.instances[{n}]"
         if not instance.security_groups:
             raise PolicyError(f"{path}.security_groups must list at least one security group")
-        with _at(path):
+        with _errors_at(path):
             check_known(policy, "VPC", instance.vpc)
             for name in instance.security_groups:
                 known_group(policy, name)
@@ -108,7 +108,7 @@ def _check_together(policy: Policy) -> None:
 
 
 @contextmanager
-def _at(path: str) -> Iterator[None]:
+def _errors_at(path: str) -> Iterator[None]:
     try:
         yield
     except PolicyError as error:

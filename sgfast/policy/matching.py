@@ -16,7 +16,7 @@ from sgfast.policy.model import AddressGroupPeer, Direction, GroupPeer, Instance
 from sgfast.policy.networks import is_multicast
 
 Address = IPv4Address | IPv6Address
-Field = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
+RuleField = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ def rules_of(policy: Policy, instance: Instance, direction: Direction) -> Iterat
 
 def compare(
     policy: Policy, rules: Iterable[RuleInGroup], here: Instance, there: End, packet: Packet
-) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]]:
+) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[RuleField, ...]]]]:
     """Compare rules with a packet. Returns the matching rules in order of precedence (SPEC 4.10), and the allow rules
     that differ in the fewest fields, with those fields, in document order.
     """
     matching: list[RuleInGroup] = []
-    nearest: list[tuple[RuleInGroup, tuple[Field, ...]]] = []
+    nearest: list[tuple[RuleInGroup, tuple[RuleField, ...]]] = []
     for found in rules:
         fields = tuple(misfit_fields(policy, found.rule, here, there, packet))
         if not fields:
@@ -79,7 +79,7 @@ def compare(
     return matching, nearest
 
 
-def misfit_fields(policy: Policy, rule: Rule, here: Instance, there: End, packet: Packet) -> Iterator[Field]:
+def misfit_fields(policy: Policy, rule: Rule, here: Instance, there: End, packet: Packet) -> Iterator[RuleField]:
     """The fields of a rule of ``here`` that do not match; none if the rule matches."""
     if rule.ethertype != packet.version:
         yield "ethertype"

@@ -53,13 +53,13 @@ def first_contradiction(
     """
     question = Question([policy], sources, destinations, services, notes)
     for scene in question.scenes():
-        found = _in_scene(question, scene, wanted)
+        found = _opener_in_scene(question, scene, wanted)
         if found is not None:
             return found
     return _isolated(policy, question) if wanted == "allow" else None
 
 
-def _in_scene(question: Question, scene: Scene, wanted: str) -> Opener | None:
+def _opener_in_scene(question: Question, scene: Scene, wanted: str) -> Opener | None:
     relation, sets = scene.relations[0], question.sets
     everything = sets.number(scene.base)
     is_outside = [nodes.contexts[0] == OUTSIDE for nodes in (scene.senders, scene.receivers)]

@@ -10,7 +10,7 @@ from typing import Literal
 
 from sgfast.algebra.addresses import ANYWHERE
 from sgfast.errors import PolicyError
-from sgfast.policy.lookup import Kind, find, names
+from sgfast.policy.lookup import NamedKind, find, names
 from sgfast.policy.model import Network, Policy
 from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.yaml_nodes import show, shown_origin
@@ -33,7 +33,7 @@ _PUBLIC: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("2000::/3"))
 
 EndKind = Literal["instance", "group", "address-group", "network", "internet", "any"]
 
-_PREFIXES: dict[str, Kind] = {
+_PREFIXES: dict[str, NamedKind] = {
     "instance": "instance", "group": "security group", "address-group": "address group",
 }  # fmt: skip
 
@@ -77,7 +77,7 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
             if name is None:
                 kind = _PREFIXES[prefix]
                 raise PolicyError(f"{show(text)}: there is no such {kind}{suggest(word, names(policy, kind))}")
-            return _made(policy, prefix, name)
+            return _named_end(policy, prefix, name)
         found = {prefix: name for prefix, kind in _PREFIXES.items() if (name := find(policy, kind, text)) is not None}
         # A name comes before the provider's words.
         found = {prefix: name for prefix, name in found.items() if name == text} or found
@@ -85,7 +85,7 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
             choices = " or ".join(f"{prefix}:{text}" for prefix in found)
             raise PolicyError(f"{show(text)} means several things: write {choices}")
         for prefix, name in found.items():
-            return _made(policy, prefix, name)
+            return _named_end(policy, prefix, name)
         if looks_like_address(text):
             try:
                 network = parse_network(text)
@@ -103,7 +103,7 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
         raise PolicyError(f"{origin}: {error}") from None
 
 
-def _made(policy: Policy, prefix: str, name: str) -> NamedEnd:
+def _named_end(policy: Policy, prefix: str, name: str) -> NamedEnd:
     if prefix == "instance":
         return NamedEnd("instance", name, instances=frozenset({name}))
     if prefix == "group":

@@ -20,7 +20,7 @@ from sgfast.policy.assuming import with_assumed
 from sgfast.policy.elsewhere import elsewhere_text, owner_in, owners_elsewhere, owners_text
 from sgfast.policy.loaded import having
 from sgfast.policy.lookup import find, similar, vpc_name
-from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
+from sgfast.policy.matching import Address, End, Packet, RuleField, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -55,7 +55,7 @@ _SEARCHED_PREFIXES = 10
 class Misfit:
     """A field of a rule that does not match the packet."""
 
-    field: Field
+    field: RuleField
     wanted: str
     has: str
     #: Further explanation for people; may be empty.
@@ -160,7 +160,7 @@ def explain(
     Raises PolicyError if the policy cannot be used or a name is unknown, ArgumentError for an impossible packet.
     """
     policy = load(policy)
-    ends = [_meant(policy, text) for text in (source, destination)] if as_if_in else []
+    ends = [_instance_or_address(policy, text) for text in (source, destination)] if as_if_in else []
     addresses = [end for end in ends if isinstance(end, Address) and not is_multicast(end)]
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc, candidates=addresses)
     named = [_address_or_instance(policy, text) for text in (source, destination)]
@@ -206,20 +206,20 @@ def explain_opener(
     )  # fmt: skip
     packet = Packet(src.address.version, protocol, port, icmp_type, icmp_code)
     sides: list[SideExplained | None] = [None, None]
-    told = []
+    warnings = []
     for end in (src, dst):
         if owners := _elsewhere(policy, vpc, end):
             text = elsewhere_text(vpc, end.address, owners)
-            told.append(f"{text[0].upper()}{text[1:]}.")
+            warnings.append(f"{text[0].upper()}{text[1:]}.")
     if verdict.verdict in ("allow", "deny"):
         for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
             if here.instance is not None:
                 side = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
                 sides[n] = side
-                told += _members_by_address(policy, there, (side.winner, *side.also_match))
+                warnings += _members_by_address(policy, there, (side.winner, *side.also_match))
     return Explained(
         policy, vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
-        _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(told)), assumed,
+        _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(warnings)), assumed,
     )  # fmt: skip
 
 
@@ -383,15 +383,15 @@ def _is_visible(engine: Engine, instance: Instance) -> bool:
 
 
 def _address_or_instance(policy: Policy, text: str) -> Address | Instance:
-    meant = _meant(policy, text)
-    if meant is None:
+    found = _instance_or_address(policy, text)
+    if found is None:
         hint = similar(policy, "instance", text)
         message = f"{text[:80]!r} is neither an address nor an instance of the policy{hint}"
         raise PolicyError(f"{policy.origin}: {message}")
-    return meant
+    return found
 
 
-def _meant(policy: Policy, text: str) -> Address | Instance | None:
+def _instance_or_address(policy: Policy, text: str) -> Address | Instance | None:
     """The instance that the text means, or else the address that it is (SPEC 2.12)."""
     try:
         name = find(policy, "instance", text)
@@ -504,7 +504,7 @@ def _members_by_address(policy: Policy, there: End, matching: Sequence[RuleInGro
 # Explanations
 
 
-def _misfit(policy: Policy, rule: Rule, field: Field, here: Instance, there: End, packet: Packet) -> Misfit:
+def _misfit(policy: Policy, rule: Rule, field: RuleField, here: Instance, there: End, packet: Packet) -> Misfit:
     match field:
         case "ethertype":
             return Misfit(field, f"IPv{rule.ethertype}", f"IPv{packet.version}")

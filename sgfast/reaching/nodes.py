@@ -206,14 +206,14 @@ class Ground:
         """``only_vpc``: instances of other VPCs are ``FOREIGN``."""
         cut = list(_together([list(pieces(each, self.family, self.named.number)) for each in owned]))
         owner_by_holding = [account.owner_of for account in self.accounts]
-        apart = _not_one_to_one([_each(owner_by_holding, holdings) for _, _, _, holdings in cut])
+        apart = _not_one_to_one([_of_each_policy(owner_by_holding, holdings) for _, _, _, holdings in cut])
         context_of = [self._context_of(account, vpc, only_vpc) for account in self.accounts]
         names = self.accounts[-1].policy.instances
         asked_networks = self._within(end)
         total: list[Counter[int]] = [Counter() for _ in self.accounts]
         found: dict[Alike, list[Piece]] = {}
         for first, last, inside, holdings in cut:
-            owners = _each(owner_by_holding, holdings)
+            owners = _of_each_policy(owner_by_holding, holdings)
             for of_policy, owner in zip(total, owners, strict=True):
                 of_policy[owner] += 1
             owner = owners[-1]
@@ -223,7 +223,7 @@ class Ground:
             contexts = tuple([of(each) for of, each in zip(context_of, owners, strict=True)])
             if max(contexts) == FOREIGN:
                 continue
-            memberships = _each([account.membership_of for account in self.accounts], holdings)
+            memberships = _of_each_policy([account.membership_of for account in self.accounts], holdings)
             key = (inside, contexts, memberships, owners if owners in apart else None)
             found.setdefault(key, []).append(Piece(first, last, owners))
         return Nodes(found, total)
@@ -234,11 +234,11 @@ class Ground:
             return lambda owner: FOREIGN
         known, contexts = account.context_of_owner, account.contexts
 
-        def own(owner: int) -> int:
+        def context_in_vpc(owner: int) -> int:
             context = known[owner]
             return context if context == OUTSIDE or contexts[context][1] == only_vpc else FOREIGN
 
-        return known.__getitem__ if only_vpc is None else own
+        return known.__getitem__ if only_vpc is None else context_in_vpc
 
     def _within(self, end: NamedEnd) -> list[bool]:
         """Whether the addresses of each named network are among those of an end."""
@@ -250,7 +250,7 @@ class Ground:
         return listed
 
 
-def _each(numbers: Sequence[Sequence[int]], places: Sequence[int]) -> tuple[int, ...]:
+def _of_each_policy(numbers: Sequence[Sequence[int]], places: Sequence[int]) -> tuple[int, ...]:
     """The number at a place, for each policy."""
     return tuple([of_policy[place] for of_policy, place in zip(numbers, places, strict=True)])
 

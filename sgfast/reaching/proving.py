@@ -144,21 +144,21 @@ class Expectations:
             for word in named
         }  # fmt: skip
         self._refuse(len(words) * (250 + len(policy.instances)), len(file.expectations))
-        self._meant = []
+        self._resolved = []
         errors = DocumentErrors(file.origin)
         for expectation in file.expectations:
             with errors:
-                self._meant.append(self._looked_up(expectation))
+                self._resolved.append(self._looked_up(expectation))
         errors.raise_all()
 
-    def _looked_up(self, expectation: Expectation) -> _Meant:
+    def _looked_up(self, expectation: Expectation) -> _Resolved:
         sources, destinations = (
             {word.text: self._end(word) for word in words} for words in (expectation.sources, expectation.destinations)
         )
         nobody = [
             word for word in (*expectation.sources, *expectation.destinations) if _is_nobody(self._ends[word.text])
         ]
-        return _Meant(
+        return _Resolved(
             expectation, _joined(sources.values()), _joined(destinations.values()),
             _together({word.text: self._service(word) for word in expectation.services}.values()), tuple(nobody),
         )  # fmt: skip
@@ -183,15 +183,15 @@ class Expectations:
     @property
     def all(self) -> list[Expectation]:
         """The expectations in the order of the file."""
-        return [meant.expectation for meant in self._meant]
+        return [resolved.expectation for resolved in self._resolved]
 
     def prove(self) -> Proof:
         """Hold each expectation against all packets that it is about.
 
         PolicyError if that would take too long (SPEC 11.1).
         """
-        self._refuse(self._all_steps(), len(self._meant))
-        return Proof(self.policy, self.origin, tuple([self._outcome(meant) for meant in self._meant]))
+        self._refuse(self._all_steps(), len(self._resolved))
+        return Proof(self.policy, self.origin, tuple([self._outcome(resolved) for resolved in self._resolved]))
 
     def _refuse(self, steps: int, expectations: int) -> None:
         if steps > MAX_STEPS:
@@ -204,43 +204,43 @@ class Expectations:
     def _all_steps(self) -> int:
         """An estimate of the work of all proofs, or more than is allowed."""
         views, steps = Views(self.policy), 0
-        for meant in self._meant:
-            steps += self._steps(meant)
-            for sources, destinations in product(meant.sources, meant.destinations):
+        for resolved in self._resolved:
+            steps += self._steps(resolved)
+            for sources, destinations in product(resolved.sources, resolved.destinations):
                 if steps > MAX_STEPS:
                     return steps
                 for family in (4, 6):
-                    seen = [each for _, each in views.asked(family, sources, destinations)]
+                    seen = [each for _, each in views.vpcs_to_search(family, sources, destinations)]
                     # The steps of the first VPC are counted already.
                     steps += 2 * sum(each + views.networks[family] for each in seen[1:])
         return steps
 
-    def _steps(self, meant: _Meant) -> int:
+    def _steps(self, resolved: _Resolved) -> int:
         """An estimate of the work of one proof in one VPC. Each pair of ends is queried twice, and each question
         looks at all that the policy and the ends name. Each network of an end is also compared with the other end,
         which takes longest.
         """
-        ends = (*meant.sources, *meant.destinations)
+        ends = (*resolved.sources, *resolved.destinations)
         named = sum(50 * len(end.networks) + len(end.instances) for end in ends)
         policy = 10 * count_rules(self.policy) + count_addresses(self.policy)
-        return 2 * len(meant.sources) * len(meant.destinations) * (250 + policy + named)
+        return 2 * len(resolved.sources) * len(resolved.destinations) * (250 + policy + named)
 
-    def _outcome(self, meant: _Meant) -> Outcome:
-        wanted = meant.expectation.verdict
+    def _outcome(self, resolved: _Resolved) -> Outcome:
+        wanted = resolved.expectation.verdict
         notes: list[str] = []
-        found = self._contradiction(meant, wanted, notes)
-        about_something = found is not None or self._contradiction(meant, _OPPOSITE[wanted]) is not None
+        found = self._contradiction(resolved, wanted, notes)
+        about_something = found is not None or self._contradiction(resolved, _OPPOSITE[wanted]) is not None
         return Outcome(
-            meant.expectation, None if found is None else self._judged(found, wanted), about_something, meant.nobody,
-            tuple(notes),
+            resolved.expectation, None if found is None else self._judged(found, wanted), about_something,
+            resolved.nobody, tuple(notes),
         )  # fmt: skip
 
-    def _contradiction(self, meant: _Meant, wanted: Action, notes: list[str] | None = None) -> Opener | None:
-        for sources, destinations in product(meant.sources, meant.destinations):
+    def _contradiction(self, resolved: _Resolved, wanted: Action, notes: list[str] | None = None) -> Opener | None:
+        for sources, destinations in product(resolved.sources, resolved.destinations):
             try:
-                found = first_contradiction(self.policy, sources, destinations, meant.services, wanted, notes)
+                found = first_contradiction(self.policy, sources, destinations, resolved.services, wanted, notes)
             except TooMuch as error:
-                raise PolicyError(f"{meant.expectation.place}: {error}") from None
+                raise PolicyError(f"{resolved.expectation.place}: {error}") from None
             if found is not None:
                 return found
         return None
@@ -261,12 +261,12 @@ class Expectations:
         """For each row, the first expectation that is about it and expects another verdict; else the first one that is
         about it; None: none is.
         """
-        index = _Index(self._meant, self._ends, self._services)
-        return [None if (n := index.first(row)) is None else self._meant[n].expectation for row in rows]
+        index = _Index(self._resolved, self._ends, self._services)
+        return [None if (n := index.first(row)) is None else self._resolved[n].expectation for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
-class _Meant:
+class _Resolved:
     """An expectation whose names were looked up."""
 
     expectation: Expectation
@@ -303,11 +303,11 @@ class _Index:
     """Find the expectations that are about a connection. A set of expectations is a number whose bit n is the n-th."""
 
     def __init__(
-        self, meant: Sequence[_Meant], ends: Mapping[str, NamedEnd], services: Mapping[str, ServiceSet]
+        self, resolved: Sequence[_Resolved], ends: Mapping[str, NamedEnd], services: Mapping[str, ServiceSet]
     ) -> None:
         sets: list[defaultdict[str, int]] = [defaultdict(int) for _ in range(3)]
         self._expecting: dict[Action, int] = {"allow": 0, "deny": 0}
-        for n, each in enumerate(meant):
+        for n, each in enumerate(resolved):
             expectation = each.expectation
             self._expecting[expectation.verdict] |= 1 << n
             words = (expectation.sources, expectation.destinations, expectation.services)

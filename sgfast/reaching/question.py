@@ -48,7 +48,7 @@ class Views:
         """Number of networks that the rules name, by family."""
         return {family: len(NamedNetworks([self._policy], family).spans) for family in (4, 6)}
 
-    def asked(self, family: int, sources: NamedEnd, destinations: NamedEnd) -> Iterator[tuple[str, int]]:
+    def vpcs_to_search(self, family: int, sources: NamedEnd, destinations: NamedEnd) -> Iterator[tuple[str, int]]:
         """The VPCs that have to be looked at for packets between two ends, and the steps that each of them takes."""
         prefixes, connected = self._prefixes[family], self._policy.connected_vpcs
         senders, receivers = (self._named(end) for end in (sources, destinations))
@@ -162,7 +162,7 @@ class Question:
         """The VPCs that have to be looked at. TooMuch if they see too much."""
         steps: Counter[str] = Counter()
         for views in self._views:
-            for vpc, seen in views.asked(family, *self._ends):
+            for vpc, seen in views.vpcs_to_search(family, *self._ends):
                 steps[vpc] += seen + len(self.grounds[family].named.spans)
         self.budget.views(steps.total(), len(steps))
         return list(steps)

@@ -134,14 +134,14 @@ class Sets:
 
     def each_both(self, one: Numbers, other: Numbers) -> Numbers:
         """Intersection of two sets, at each place."""
-        return _each(self.both, one, other)
+        return _sets_of_pairs(self.both, one, other)
 
     def each_without(self, one: Numbers, other: Numbers) -> Numbers:
         """Set of the services in ``one`` that are not in ``other``, at each place."""
-        return _each(self.without, one, other)
+        return _sets_of_pairs(self.without, one, other)
 
 
-def _each(of_pair: Callable[[int, int], int], one: Numbers, other: Numbers) -> Numbers:
+def _sets_of_pairs(of_pair: Callable[[int, int], int], one: Numbers, other: Numbers) -> Numbers:
     if len(one) <= _FEW:  # numpy would take longer
         return np.array([of_pair(*pair) for pair in zip(one.tolist(), other.tolist(), strict=True)], dtype=np.int64)
     pairs, place = np.unique(one.astype(np.int64) << 32 | other, return_inverse=True)
@@ -275,7 +275,7 @@ class Relation:
         """Table of a context's rules: inbound about senders, outbound about receivers."""
         key = (context, direction)
         if key not in self._tables:
-            made = partial(self._made, context, direction)
+            made = partial(self._rule_table, context, direction)
             few = self._nodes[OTHER[direction]].count <= _FEW
             self._tables[key] = self._kept.get((*key, self._numbers(context, direction)), made) if few else made()
         return self._tables[key]
@@ -306,7 +306,7 @@ class Relation:
             self._winners[key] = [table.rules[n] for n in found]
         return self._winners[key]
 
-    def _made(self, context: int, direction: Direction) -> RuleTable:
+    def _rule_table(self, context: int, direction: Direction) -> RuleTable:
         groups, vpc = self._account.contexts[context]
         nodes = self._nodes[OTHER[direction]]
         boxes = Boxes(

@@ -26,7 +26,7 @@ from sgfast.reaching.question import Question, Scene
 from sgfast.reaching.relation import EMPTY
 from sgfast.reaching.services import named_service, services_text
 
-Key = tuple[int, Region, int, Region, int]
+RowKey = tuple[int, Region, int, Region, int]
 """Senders and receivers, each as a set of numbered nodes of instances and as a region, and a set of services."""
 
 
@@ -84,7 +84,7 @@ class RowMaker:
         self._simpler = simpler
         self.senders = NodeNames(question, family, question.sources, policy)
         self.receivers = NodeNames(question, family, question.destinations, policy)
-        self._rows: dict[Key, Rules] = {}
+        self._rows: dict[RowKey, Rules] = {}
 
     def add(
         self, scene: Scene, wanted: Callable[[Direction, int], Numbers],
@@ -118,7 +118,7 @@ class RowMaker:
         self._question.budget.parts(len(known[key]))
         return known[key]
 
-    def _note(self, key: Key, rules: Iterable[Decider]) -> None:
+    def _note(self, key: RowKey, rules: Iterable[Decider]) -> None:
         self._rows.setdefault(key, {}).update(dict.fromkeys(rules))
 
     def _divided(self, sets: Numbers) -> Iterator[tuple[Mask, int]]:
@@ -187,7 +187,7 @@ class _Merged:
             yield self.instances if n == 0 else 0, region
 
 
-def _merged(rows: Mapping[Key, Rules]) -> Iterator[tuple[Key, Rules]]:
+def _merged(rows: Mapping[RowKey, Rules]) -> Iterator[tuple[RowKey, Rules]]:
     """Merge rows of equal senders and services, then those of equal receivers and services."""
     to: defaultdict[tuple[int, Region, int], _Merged] = defaultdict(_Merged)
     for (sources, region_from, destinations, region_to, services), rules in rows.items():

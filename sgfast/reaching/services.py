@@ -61,10 +61,10 @@ def named_service(text: str) -> ServiceSet:
 
 def _item(item: str, text: str) -> dict[int, list[Range]]:
     if item == "all":
-        return _in_both([*EVERY_SERVICE])
+        return _for_both_families([*EVERY_SERVICE])
     if match := re.fullmatch(r"protocols? (\d+)(?:-(\d+))?", item):
         first, last = _bounds(match[1], match[2], 255, "a protocol", text)
-        return _in_both([(first * KEYS, last * KEYS + KEYS - 1)])
+        return _for_both_families([(first * KEYS, last * KEYS + KEYS - 1)])
     if match := re.fullmatch(r"(icmp|icmpv6)(?: type |/| )(\S+?)(?:(?: code |/)(\S+))?", item):
         families = (4, 6) if match[1] == "icmp" else (6,)
         return {family: _icmp(family, match[2], match[3] or "0-255", text) for family in families}
@@ -76,14 +76,14 @@ def _item(item: str, text: str) -> dict[int, list[Range]]:
         families = (4, 6) if number == ICMP else (6,)
         return {family: [whole(ICMP_OF[family])] for family in families}
     if not slash:
-        return _in_both([whole(number)])
+        return _for_both_families([whole(number)])
     if number not in PORT_PROTOCOLS:
         raise ArgumentError(f"{text[:80]!r} is no service: {name} has no ports")
     ranges = [_range(part, KEYS - 1, "a port", text) for part in ports.split(",")]
-    return _in_both([(number * KEYS + first, number * KEYS + last) for first, last in ranges])
+    return _for_both_families([(number * KEYS + first, number * KEYS + last) for first, last in ranges])
 
 
-def _in_both(ranges: list[Range]) -> dict[int, list[Range]]:
+def _for_both_families(ranges: list[Range]) -> dict[int, list[Range]]:
     return {4: ranges, 6: ranges}
 
 
@@ -107,16 +107,16 @@ def _icmp(family: int, types: str, codes: str, text: str) -> list[Range]:
     return made
 
 
-def _range(part: str, top: int, what: str, text: str) -> tuple[int, int]:
+def _range(part: str, top: int, name: str, text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
     if match is None:
         raise ArgumentError(f"{text[:80]!r} is no service: {_HOW}")
-    return _bounds(match[1], match[2], top, what, text)
+    return _bounds(match[1], match[2], top, name, text)
 
 
-def _bounds(first: str, last: str | None, top: int, what: str, text: str) -> tuple[int, int]:
+def _bounds(first: str, last: str | None, top: int, name: str, text: str) -> tuple[int, int]:
     if len(first) > 9 or len(last or "") > 9 or not int(first) <= int(last or first) <= top:
-        raise ArgumentError(f"{text[:80]!r} is no service: {what} is 0 to {top}, and a range begins with its lower end")
+        raise ArgumentError(f"{text[:80]!r} is no service: {name} is 0 to {top}, and a range begins with its lower end")
     return int(first), int(last or first)
 
 

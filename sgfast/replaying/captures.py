@@ -25,15 +25,15 @@ from sgfast.replaying.results import count
 from sgfast.system.names import printable, without_credentials
 
 #: Captures that are merged, each with the time when it begins, if that is known.
-Part = list[tuple[str, int | None]]
+CapturePart = list[tuple[str, int | None]]
 
 
-def parts_of(paths: Sequence[str], reading: Reading) -> tuple[list[Part], list[str]]:
+def parts_of(paths: Sequence[str], reading: Reading) -> tuple[list[CapturePart], list[str]]:
     """The parts to read one after another, and warnings. A directory or pattern is a part with its captures, by time.
 
     Raises CaptureError for files that cannot be read, as far as this can be known before reading (SPEC 10.5).
     """
-    parts: list[Part] = []
+    parts: list[CapturePart] = []
     warnings = []
     for number, path in enumerate(paths, 1):
         if is_directory(path):
@@ -72,7 +72,7 @@ class Captures:
     def __init__(
         self, paths: Sequence[str], reading: Reading, progress: Callable[[int, int], None] | None,
         first_ns: int | None = None, placement: Placement | None = None, lasting: bool = False,
-        parts: Sequence[Part] | None = None, reads: FileReads | None = None,
+        parts: Sequence[CapturePart] | None = None, reads: FileReads | None = None,
     ) -> None:  # fmt: skip
         self._reading = reading
         self._progress = progress

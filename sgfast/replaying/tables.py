@@ -37,8 +37,8 @@ class Numbered(Protocol):
 class _Rows:
     """Keep copies of rows, which come in pieces as parallel arrays. Raises TableError for more than ``MOST_KEPT``."""
 
-    def __init__(self, what: Kept) -> None:
-        self._what = what
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
         self._pieces: list[tuple[NDArray[Any], ...]] = []
         self._waiting = 0
         self._count = 0
@@ -54,9 +54,9 @@ class _Rows:
     def keep(self, *rows: NDArray[Any]) -> None:
         self._count += len(rows[0])
         if self._count > MOST_KEPT:
-            option = "--verdicts" if self._what == "packets" else "--connections"
+            option = "--verdicts" if self._kept == "packets" else "--connections"
             raise TableError(
-                f"more than {MOST_KEPT:,} {self._what}, which is too many to keep in memory: select fewer with "
+                f"more than {MOST_KEPT:,} {self._kept}, which is too many to keep in memory: select fewer with "
                 "reading=Reading(filter=..., start=..., end=...), or write a file with "
                 f"sgfast replay {option} FILE.parquet"
             )
@@ -232,5 +232,5 @@ class ReplayTables:
         return f"<Tables of a replay: {', '.join((*names, *always))}>"
 
 
-def _not_kept(what: Kept) -> TableError:
-    return TableError(f"no {what} were kept: replay with tables=({what!r},), which keeps up to {MOST_KEPT:,} in memory")
+def _not_kept(kept: Kept) -> TableError:
+    return TableError(f"no {kept} were kept: replay with tables=({kept!r},), which keeps up to {MOST_KEPT:,} in memory")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sgfast.replaying.cutting import PacketsLeftOut
 
 NS_PER_SECOND = 10**9
 
@@ -47,3 +51,21 @@ def time_text(time_ns: int) -> str:
     """Seconds with nine decimals (SPEC 10.3)."""
     seconds, nanoseconds = divmod(abs(time_ns), NS_PER_SECOND)
     return f"{'-' if time_ns < 0 else ''}{seconds}.{nanoseconds:09d}"
+
+
+def left_out_counts(left_out: PacketsLeftOut | None) -> list[tuple[int, str]]:
+    """Return (count, reason) pairs of packets left out before judging, for the options that were given."""
+    if left_out is None:
+        return []
+    counts = (
+        (left_out.before_start, "before --start"),
+        (left_out.after_end, "at --end or later"),
+        (left_out.filter, "by --filter"),
+        (left_out.duplicates, "duplicate" if left_out.duplicates == 1 else "duplicates"),
+    )
+    return [(number, why) for number, why in counts if number is not None]
+
+
+def left_out_words(left_out: PacketsLeftOut) -> str:
+    """``12 before --start, 3 duplicates``, or ``nothing``."""
+    return ", ".join(f"{grouped(number)} {why}" for number, why in left_out_counts(left_out) if number) or "nothing"

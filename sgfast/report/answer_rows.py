@@ -5,11 +5,11 @@ from __future__ import annotations
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Paragraph, Section, Traffic, TrafficRow, more
 from sgfast.report.names import service_name
-from sgfast.report.rollup import BY_PACKETS, By, Folded, Part, Rollup, Row
+from sgfast.report.rollup import BY_PACKETS, By, Folded, Rollup, RollupRow, TrafficPart
 from sgfast.report.why import Reasons
 from sgfast.system.names import printable
 
-HEADINGS: dict[Part, str] = {
+HEADINGS: dict[TrafficPart, str] = {
     "would-break": "Would break: the other end answered in the capture, but these groups deny it",
     "one-way": "Denied packets that nobody answered: nothing that worked depends on them",
     "unanswered": "Allowed by the groups, but not served by the instance",
@@ -18,7 +18,7 @@ HEADINGS: dict[Part, str] = {
 _ANSWERS = {"refused": "refused: RST or ICMP unreachable", "silent": "no answer"}
 
 
-def answer_sections(rollup: Rollup, reasons: Reasons, part: Part, by: By, most: int) -> list[Section]:
+def answer_sections(rollup: Rollup, reasons: Reasons, part: TrafficPart, by: By, most: int) -> list[Section]:
     """Return the section of one list of a replay's answer; none if the list is empty."""
     folded = rollup.fold(part, by=by, most=most)
     if not folded.rows:
@@ -43,7 +43,7 @@ def connection_rows(folded: Folded) -> list[Traffic | Paragraph]:
     return [*([rows] if folded.rows else []), *more(left_words(folded), folded.every)]
 
 
-def measure_of(part: Part) -> str:
+def measure_of(part: TrafficPart) -> str:
     return "packets" if part in BY_PACKETS else "connections"
 
 
@@ -55,7 +55,7 @@ def left_words(folded: Folded, measure: str = "connections") -> str:
     return f"{plural(folded.left_rows, 'more row')} ({plural(left, measure[:-1])})"
 
 
-def _reason(row: Row, part: Part) -> str:
+def _reason(row: RollupRow, part: TrafficPart) -> str:
     """Say what the instance did, or give the word of SPEC 10.3 with the rule that decided."""
     if part == "unanswered":
         return _ANSWERS[row.reason]
@@ -63,7 +63,7 @@ def _reason(row: Row, part: Part) -> str:
     return row.reason + rule + (", perhaps answered" if row.perhaps_answered else "")
 
 
-def nearest_text(row: Row, reasons: Reasons) -> str:
+def nearest_text(row: RollupRow, reasons: Reasons) -> str:
     """The rule that came nearest to allowing it; if the row has several services, that of the largest."""
     near = reasons.nearest_rules(row.kind) if row.kind is not None else []
     if row.kind is None or not near:

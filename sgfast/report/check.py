@@ -26,7 +26,7 @@ from sgfast.report.document import (
     Paragraph,
     Section,
     Style,
-    Table,
+    TableBlock,
     Traffic,
     TrafficRow,
     capture_names,
@@ -143,7 +143,7 @@ def check_document(
     rows = [(each.code, each.severity, _finding_words(each)) for each in shown]
     if rows:
         styles = [_STYLES[each.severity] for each in shown]
-        blocks.append(Table(("code", "severity", "finding"), rows, 0, styles))
+        blocks.append(TableBlock(("code", "severity", "finding"), rows, 0, styles))
     blocks += more_of(len(listed), findings, "finding")
     used = [_used(traffic, each, by, most, len(shown)) for each in shown if traffic is not None]
     codes = sorted({each.code for each in shown})

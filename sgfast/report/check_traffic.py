@@ -7,8 +7,7 @@ from typing import Literal
 from sgfast.checking import Finding
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
-from sgfast.report.amounts import human_seconds, instant, plural
-from sgfast.report.left_out import left_out_words
+from sgfast.report.amounts import human_seconds, instant, left_out_words, plural
 from sgfast.report.rollup import By, Folded
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.suggesting import Evidence

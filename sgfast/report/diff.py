@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgfast.comparing import CHANGES, Change, Counts, DiffResult
+from sgfast.comparing import NEW_VERDICTS, Counts, DiffResult, NewVerdict
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.report.amounts import grouped, human_bytes, plural
@@ -17,14 +17,14 @@ from sgfast.report.document import (
     Paragraph,
     Section,
     Style,
-    Table,
+    TableBlock,
     Traffic,
     TrafficRow,
     capture_names,
     more,
 )
 from sgfast.report.replay import closing, left_out_paragraphs, vpc_words
-from sgfast.report.rollup import By, Folded, Passing, Row
+from sgfast.report.rollup import By, Folded, Passing, RollupRow
 from sgfast.report.rollup.changed import changed_rollups
 from sgfast.report.why import Reasons
 from sgfast.system.names import printable
@@ -33,21 +33,21 @@ from sgfast.system.names import printable
 MAX_PORTS = 6
 
 
-def passing_of(row: Row) -> Passing:
+def passing_of(row: RollupRow) -> Passing:
     assert row.passing is not None
     return row.passing
 
 
-def blocking_verdict(row: Row) -> str:
+def blocking_verdict(row: RollupRow) -> str:
     return "moot" if row.reason == "opener-denied" else "deny"
 
 
-def blocking(result: DiffResult, change: Change) -> Policy:
-    """The policy that blocks connections with this change."""
-    return result.new if change == "newly-denied" else result.old
+def blocking(result: DiffResult, verdict: NewVerdict) -> Policy:
+    """Return the policy that blocks connections with this new verdict."""
+    return result.new if verdict == "newly-denied" else result.old
 
 
-TITLES: dict[Change, str] = {"newly-denied": "Newly denied", "newly-allowed": "Newly allowed"}
+TITLES: dict[NewVerdict, str] = {"newly-denied": "Newly denied", "newly-allowed": "Newly allowed"}
 
 
 def diff_document(result: DiffResult, by: By = "group", most: int = TOP, *, timed: bool = True) -> Document:
@@ -68,25 +68,25 @@ def diff_document(result: DiffResult, by: By = "group", most: int = TOP, *, time
 
 def _changed(result: DiffResult, by: By, most: int) -> list[Section]:
     sections, reasons = [], Reasons(result.new)
-    for change, rollup in changed_rollups(result).items():
-        total = result.total(change)
+    for verdict, rollup in changed_rollups(result).items():
+        total = result.total(verdict)
         if not total.connections:
             continue
-        folded = rollup.fold(change, by=by, most=most)
+        folded = rollup.fold(verdict, by=by, most=most)
         rows = []
         for row in folded.rows:
-            old, new = judgements(row, change)
+            old, new = judgements(row, verdict)
             counts = f"{grouped(row.answered)} answered; {plural(row.packets, 'packet')}, {human_bytes(row.bytes)}"
             example = "" if row.example is None else f", first is packet {grouped(row.example.packet)}"
-            near = [nearest_text(row, reasons)] if change == "newly-denied" else []
-            style: Style = "red" if change == "newly-denied" and row.answered else "bold"
+            near = [nearest_text(row, reasons)] if verdict == "newly-denied" else []
+            style: Style = "red" if verdict == "newly-denied" and row.answered else "bold"
             rows.append(TrafficRow(row, row.connections, (counts + example, f"OLD {old}; NEW {new}", *near), style))
         heading = (
-            f"{TITLES[change]}: {plural(total.connections, 'connection')}, {answered(total)}; "
+            f"{TITLES[verdict]}: {plural(total.connections, 'connection')}, {answered(total)}; "
             f"{plural(total.packets, 'packet')}, {human_bytes(total.bytes)}"
         )
         left = more(_left_words(folded), folded.every)
-        heads = ("counts", "OLD and NEW", *(["nearest rule"] if change == "newly-denied" else []))
+        heads = ("counts", "OLD and NEW", *(["nearest rule"] if verdict == "newly-denied" else []))
         traffic = Traffic("connections", rows, heads)
         sections.append(Section(heading, [traffic, *left]))
     return sections
@@ -130,7 +130,8 @@ def _moved(result: DiffResult, most: int) -> list[Section]:
     ]
     left = result.moved[most:]
     counts = f"{plural(len(left), 'more pair')} ({plural(sum(move.connections for move in left), 'connection')})"
-    blocks: list[Block] = [Table(("connections", "OLD", "NEW"), rows), *more(counts if left else "", len(result.moved))]
+    table = TableBlock(("connections", "OLD", "NEW"), rows)
+    blocks: list[Block] = [table, *more(counts if left else "", len(result.moved))]
     if result.moved_others:
         words = f"Pairs that were not counted apart have {plural(result.moved_others, 'connection')}"
         blocks.append(Paragraph(words))
@@ -139,7 +140,7 @@ def _moved(result: DiffResult, most: int) -> list[Section]:
 
 def headline(result: DiffResult) -> str:
     """Summarise the result in one sentence, without a full stop."""
-    denied, allowed = (result.total(change) for change in CHANGES)
+    denied, allowed = (result.total(verdict) for verdict in NEW_VERDICTS)
     if not denied.connections and not allowed.connections:
         return "Nothing changes for this traffic" if result.packets else "No packets: nothing to compare"
     parts = []
@@ -156,13 +157,13 @@ def answered(counts: Counts) -> str:
     return f"{grouped(counts.answered) if counts.answered else 'none'} answered in the capture"
 
 
-def judgements(row: Row, change: Change) -> tuple[str, str]:
+def judgements(row: RollupRow, verdict: NewVerdict) -> tuple[str, str]:
     """Judgements of OLD and NEW: ``allow: web/inbound/2``, ``deny: no-rule``, ``allow: 3 rules``."""
     passing = passing_of(row)
     by, through = _rules(row.rule, row.rules), _rules(passing.rule, passing.rules)
     blocked = f"{blocking_verdict(row)}: {row.reason}{by and f' {by}'}"
     passed = passing.verdict + (through and f": {through}")
-    return (passed, blocked) if change == "newly-denied" else (blocked, passed)
+    return (passed, blocked) if verdict == "newly-denied" else (blocked, passed)
 
 
 def _rules(rule: str | None, rules: int) -> str:

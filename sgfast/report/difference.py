@@ -45,19 +45,19 @@ def difference_document(found: Difference, most: int = TOP) -> Document:
     for word, rows in (("opens", found.opened), ("closes", found.closed)):
         style: Style = "red" if word == "opens" else ""
         if rows:
-            blocks.append(Items([Item(f"{word:6}", _what(row), style) for row in rows[:most]]))
+            blocks.append(Items([Item(f"{word:6}", _difference_words(row), style) for row in rows[:most]]))
         blocks += more(plural(len(rows) - most, "more row") + f" that NEW {word}" if rows[most:] else "", len(rows))
     if warnings := warning_items(found.warnings, most):
         blocks.append(Items(warnings))
     return [Section(headline(found), blocks)]
 
 
-def _what(row: Row) -> Words:
+def _difference_words(row: Row) -> Words:
     """``tcp/22 of db to 0.0.0.0/0: db/inbound/3``"""
     sources, destinations, services = reach_cells(row)
     words: list[str] = [f"{services} of {destinations} to {sources}: "]
     for number, each in enumerate(row.rules[:LISTED_RULES]):
-        words += [", " * bool(number), Name(each.rule.id), _which_policy(each)]
+        words += [", " * bool(number), Name(each.rule.id), _policy_words(each)]
     if (left := len(row.rules) - LISTED_RULES) > 0:
         words += [f" and {plural(left, 'more rule')} (", Name("--json"), " has all)"]
     return words
@@ -65,10 +65,10 @@ def _what(row: Row) -> Words:
 
 def decider_text(each: Decider) -> str:
     """``db/inbound/3``, ``db/inbound/3 denies``, ``db/inbound/3 of OLD denied``"""
-    return printable(each.rule.id) + _which_policy(each)
+    return printable(each.rule.id) + _policy_words(each)
 
 
-def _which_policy(each: Decider) -> str:
+def _policy_words(each: Decider) -> str:
     if each.policy == "old":
         return " of OLD" + (" denied" if each.rule.action == "deny" else "")
     return " denies" if each.rule.action == "deny" else ""

@@ -13,7 +13,7 @@ from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.capture import Damage
-    from sgfast.report.rollup import Row
+    from sgfast.report.rollup import RollupRow
 
 #: The number of rows of a list in a text without ``--top``.
 TOP = 10
@@ -42,7 +42,7 @@ class Paragraph:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableBlock:
     """``numbers``: how many of the first columns are numbers. ``styles``: one for each row, if rows differ.
     ``is_wrapped``: its cells are long lists.
     """
@@ -76,7 +76,7 @@ class Items:
 class TrafficRow:
     """Who reaches whom with which service (SPEC 10.24). ``notes``: one for each of ``Traffic.heads``."""
 
-    row: Row
+    row: RollupRow
     amount: int
     notes: Sequence[str] = ()
     style: Style = ""
@@ -91,7 +91,7 @@ class Traffic:
     heads: Sequence[str] = ()
 
 
-Block = Paragraph | Table | Items | Traffic
+Block = Paragraph | TableBlock | Items | Traffic
 
 
 @dataclass(frozen=True, slots=True)

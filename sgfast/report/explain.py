@@ -38,8 +38,8 @@ def explain_document(explained: Explained, lines: Lines) -> Document:
 
 
 def _side_section(side: SideExplained, direction: str, lines: Lines) -> Section:
-    said = side.verdict if side.reached else f"not reached, would be {side.verdict}"
-    said = said.replace("allow", "allowed").replace("deny", "denied")
+    outcome = side.verdict if side.reached else f"not reached, would be {side.verdict}"
+    outcome = outcome.replace("allow", "allowed").replace("deny", "denied")
     groups = "group" if len(side.instance.security_groups) == 1 else "groups"
     blocks: list[Block] = []
     if side.winner is not None:
@@ -57,7 +57,7 @@ def _side_section(side: SideExplained, direction: str, lines: Lines) -> Section:
         blocks += _more_rules(len(side.nearest), "that are as near")
     heading = (
         f"{direction} ", Name(side.instance.name), f", {groups} ", *names(side.instance.security_groups),
-        f": {said} ({side.reason})",
+        f": {outcome} ({side.reason})",
     )  # fmt: skip
     return Section(heading, blocks)
 
@@ -78,9 +78,9 @@ def _misfit_item(misfit: Misfit) -> Item:
     return Item(f"  {_FIELD_NAMES.get(misfit.field, misfit.field)}:", f"wants {wanted}, the packet has {has}{why}")
 
 
-def _more_rules(number: int, what: str) -> list[Paragraph]:
+def _more_rules(number: int, about: str) -> list[Paragraph]:
     left = number - TOP
-    return [Paragraph(f"and {plural(left, 'more rule')} {what} (--json has all)")] if left > 0 else []
+    return [Paragraph(f"and {plural(left, 'more rule')} {about} (--json has all)")] if left > 0 else []
 
 
 def _end_words(end: End) -> list[str]:

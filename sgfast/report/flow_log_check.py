@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from sgfast.flow_logs import Checked, Disagreement
+from sgfast.flow_logs import Disagreement, FlowLogCheck
 from sgfast.report.amounts import grouped, human_bytes, instant, plural
 from sgfast.report.document import NOTES_WIDTH, Document, Item, Items, Name, Paragraph, Section, notes
 from sgfast.report.names import end_name, protocol_word
@@ -14,7 +14,7 @@ from sgfast.system.names import printable
 TOP = 20
 
 
-def flow_log_document(found: Checked) -> Document:
+def flow_log_document(found: FlowLogCheck) -> Document:
     """Return the report."""
     rows = [("agree", found.agreeing, ""), ("disagree", found.disagreeing, "")]
     if found.disagreeing:

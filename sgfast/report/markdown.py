@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from sgfast.report.amounts import grouped
-from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, Table, Traffic, Words
+from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, TableBlock, Traffic, Words
 from sgfast.system.names import printable
 
 #: Maximum number of table rows before "and N more".
@@ -62,7 +62,7 @@ def _lines(block: Block) -> list[str]:
     match block:
         case Paragraph(words, style):
             return [f"**{_marked(words)}**" if style == "red" else _marked(words)]
-        case Table(head, rows):
+        case TableBlock(head, rows):
             return _table(head, ([_marked(cell) for cell in row] for row in rows))
         case Items(items):
             return [f"- {'; '.join(filter(None, map(_labelled, (item, *item.below))))}" for item in items]

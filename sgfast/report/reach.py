@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sgfast.reaching.names import Part
 from sgfast.reaching.rows import Reach, Row
 from sgfast.report.amounts import plural
-from sgfast.report.document import Block, Document, Item, Items, Paragraph, Section, Table
+from sgfast.report.document import Block, Document, Item, Items, Paragraph, Section, TableBlock
 from sgfast.system.names import printable
 
 #: Maximum number of names in a cell before "and N more". JSON has all of them.
@@ -16,13 +16,13 @@ LISTED_PARTS = 8
 
 def reach_document(found: Reach, top: int) -> Document:
     """Return the report. ``top``: how many rows it has."""
-    asked = printable(f"from {found.sources.name} to {found.destinations.name} ({found.asked})")
+    question = printable(f"from {found.sources.name} to {found.destinations.name} ({found.asked})")
     warnings = [Item("Warning:", printable(warning)) for warning in found.warnings]
     ending: list[Block] = [Items(warnings, len("Warning:"))] if warnings else []
     if not found.rows:
-        return [Section(f"Nobody may open a connection {asked}", ending)]
-    heading = f"Who may open connections {asked}: {plural(len(found.rows), 'row')}"
-    table = Table(("from", "to", "services"), [reach_cells(row) for row in found.rows[:top]], 0, is_wrapped=True)
+        return [Section(f"Nobody may open a connection {question}", ending)]
+    heading = f"Who may open connections {question}: {plural(len(found.rows), 'row')}"
+    table = TableBlock(("from", "to", "services"), [reach_cells(row) for row in found.rows[:top]], 0, is_wrapped=True)
     if len(found.rows) <= top:
         return [Section(heading), Section("", [table, *ending], goes_on=True)]
     more = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sgfast.core.base.reasons import REASON_OF
 from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
 from sgfast.replaying.results import Contradicted
-from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, left_out_words, plural
 from sgfast.report.answer_rows import answer_sections
 from sgfast.report.document import (
     REMINDER,
@@ -21,7 +21,7 @@ from sgfast.report.document import (
     Name,
     Paragraph,
     Section,
-    Table,
+    TableBlock,
     Words,
     capture_names,
     damage_items,
@@ -30,7 +30,6 @@ from sgfast.report.document import (
     notes,
     warning_items,
 )
-from sgfast.report.left_out import left_out_words
 from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import PERHAPS, By, Rollup
 from sgfast.report.why import Reasons
@@ -84,7 +83,7 @@ def _verdicts(result: ReplayResult, rollup: Rollup) -> Section:
     if not verdicts:
         return Section(_headline(result, rollup), blocks)
     styles = ["red" if verdict == "deny" and result.verdicts[verdict] else "" for *_, verdict, _ in verdicts]
-    table = Table(("packets", "share", "verdict", "why"), verdicts, 2, styles)  # type: ignore[arg-type]
+    table = TableBlock(("packets", "share", "verdict", "why"), verdicts, 2, styles)  # type: ignore[arg-type]
     return Section(_headline(result, rollup), [*blocks, table])
 
 
@@ -144,7 +143,7 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
         ]  # fmt: skip
         left = len(result.changes) - len(shown)
         cut_by_rest = cut - sum(change.disconnected for change in shown)
-        blocks.append(Table(("cut", "came back", "at", "change"), rows, 3))
+        blocks.append(TableBlock(("cut", "came back", "at", "change"), rows, 3))
         words = f"{plural(left, 'more change')} ({grouped(cut_by_rest)} cut)" if left else ""
         blocks += more(words, len(result.changes))
     followed = [(change, connection) for change in result.changes for connection in change.connections]
@@ -153,7 +152,7 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
             (_seconds_from(start, change.at_ns), _cut_words(connection), _cut_end(connection, start))
             for change, connection in followed[:most]
         ]
-        blocks.append(Table(("cut at", "connection", "what became of it"), connections))
+        blocks.append(TableBlock(("cut at", "connection", "what became of it"), connections))
         blocks += more_of(len(followed), most, "connection")
     if (left := cut - len(followed)) > 0:
         blocks.append(Paragraph(f"Of {plural(left, 'cut connection')} no more is known"))
@@ -217,7 +216,7 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
         (grouped(hits.connections), grouped(hits.packets), human_bytes(hits.bytes), _rule_name(hits))
         for hits in used[:most]
     ]
-    blocks: list[Block] = [Table(("connections", "packets", "bytes", "rule"), rows, 3)] if rows else []
+    blocks: list[Block] = [TableBlock(("connections", "packets", "bytes", "rule"), rows, 3)] if rows else []
     blocks += more_of(len(used), most, "rule")
     idle = [hits for hits in result.rules if not hits.packets]
     if idle:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from sgfast.policy.model import GroupPeer, Rule
 from sgfast.replaying import Service
-from sgfast.report.amounts import grouped, human_bytes, plural
+from sgfast.report.amounts import grouped, human_bytes, left_out_counts, plural
 from sgfast.report.answer_rows import connection_rows
 from sgfast.report.document import (
     REMINDER,
@@ -15,14 +15,13 @@ from sgfast.report.document import (
     Name,
     Paragraph,
     Section,
-    Table,
+    TableBlock,
     capture_names,
     damage_items,
     more,
     notes,
     warning_items,
 )
-from sgfast.report.left_out import left_out_counts
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
@@ -58,7 +57,7 @@ def suggestion_document(
     )
     left = len(found.rules) - len(shown)
     words = f"{plural(left, 'more rule')} ({plural(connections, 'connection')})" if left else ""
-    table = [Table(("connections", "bytes", "rule"), rules, 2)] if rules else []
+    table = [TableBlock(("connections", "bytes", "rule"), rules, 2)] if rules else []
     check = ("Replayed with ", *capture_names(found.captures), f", {claim_words(found.check)}")
     packets = [(number, word) for word, number in found.other_packets.items()]
     packets += [(number, why) for number, why in left_out_counts(found.packets_left_out) if number]

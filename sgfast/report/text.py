@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from sgfast.report.amounts import grouped
-from sgfast.report.document import Block, Document, Items, Name, Paragraph, Table, Traffic, Words
+from sgfast.report.document import Block, Document, Items, Name, Paragraph, TableBlock, Traffic, Words
 from sgfast.system.names import printable
 
 NARROWEST, WIDEST = 40, 120
@@ -30,7 +30,7 @@ def to_text(document: Document, *, width: int = 80, colour: bool = False) -> str
             page.heading(plain(section.heading))
         indent = "  " if section.heading or section.goes_on else ""
         for n, block in enumerate(section.blocks):
-            if n and isinstance(block, Table):
+            if n and isinstance(block, TableBlock):
                 page.line()
             _write(page, block, indent)
     return page.text()
@@ -46,7 +46,7 @@ def _write(page: Page, block: Block, indent: str) -> None:
     match block:
         case Paragraph(words, style):
             page.hanging(indent, plain(words), style)
-        case Table(head, rows, numbers, styles, is_wrapped):
+        case TableBlock(head, rows, numbers, styles, is_wrapped):
             cells = [[plain(cell) for cell in row] for row in rows]
             if is_wrapped:
                 page.wrapped_table(head, cells)

@@ -12,7 +12,7 @@ from functools import cached_property
 from ipaddress import ip_address, ip_network
 
 from sgfast.core.base.reasons import REASON_OF
-from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
+from sgfast.policy.matching import Address, End, Packet, RuleField, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -41,7 +41,7 @@ _ERRORS = {ICMP: (3, 4, 5, 11, 12), ICMPV6: tuple(range(128))}
 
 #: Decides between rules that fail on equally many fields, best first: a rule for the right service that names another
 #: peer says more than one for another service.
-_EASIEST: tuple[Field, ...] = (
+_EASIEST: tuple[RuleField, ...] = (
     "source", "destination", "ethertype", "ports", "icmp_code", "icmp_type", "protocol",
 )  # fmt: skip
 
@@ -58,7 +58,7 @@ class Cause:
     rules: tuple[RuleInGroup, ...]
 
 
-_Compared = tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]]
+_Compared = tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[RuleField, ...]]]]
 
 
 class Reasons:
@@ -124,7 +124,7 @@ class Reasons:
             for found, fields in self._near(kind)
         ]
 
-    def _near(self, kind: Denied | Broken) -> list[tuple[RuleInGroup, tuple[Field, ...]]]:
+    def _near(self, kind: Denied | Broken) -> list[tuple[RuleInGroup, tuple[RuleField, ...]]]:
         """The nearest rules; none if it was not for the lack of a rule that the packet was denied."""
         if kind.reason != "no-rule":
             return []
@@ -167,8 +167,8 @@ class Reasons:
             there and (groups_of(self._policy, there, ip_network(kind.peer)), there.vpc),
         )
         port = None if service.port is None else bisect_right(self._ports, service.port)
-        what = service.protocol, port, service.icmp_type, service.icmp_code
-        return kind.direction, *ends, self._network(address), *what
+        service_fields = service.protocol, port, service.icmp_type, service.icmp_code
+        return kind.direction, *ends, self._network(address), *service_fields
 
     @cached_property
     def _ports(self) -> list[int]:
@@ -205,7 +205,7 @@ class Reasons:
                 return address.version, length, bits
         return address.version, -1, 0
 
-    def _difference(self, rule: Rule, field: Field, kind: Denied | Broken, *, named: bool) -> str:
+    def _difference(self, rule: Rule, field: RuleField, kind: Denied | Broken, *, named: bool) -> str:
         """``named``: with the name of the other end, and not in words that fit all kinds that share the answer."""
         match field:
             case "ethertype":
@@ -213,7 +213,7 @@ class Reasons:
             case "protocol":
                 return f"it is for {protocol_words(rule)}"
             case "ports":
-                return f"its {'port is' if _is_one(rule) else 'ports are'} {port_words(rule)}"
+                return f"its {'port is' if _is_single_port(rule) else 'ports are'} {port_words(rule)}"
             case "icmp_type":
                 return f"its ICMP type is {port_words(rule)}"
             case "icmp_code":
@@ -262,7 +262,7 @@ def peer_words(rule: Rule) -> str:
             return str(network.network_address) if whole else str(network)
 
 
-def _is_one(rule: Rule) -> bool:
+def _is_single_port(rule: Rule) -> bool:
     return rule.ports is not None and len(rule.ports) == 1 and rule.ports[0][0] == rule.ports[0][1]
 
 

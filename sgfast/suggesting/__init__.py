@@ -34,8 +34,8 @@ from sgfast.suggesting.instances import (
 )
 from sgfast.suggesting.observing import (
     Evidence,
-    Filter,
     Kind,
+    KindFilter,
     Observer,
     PrivateHosts,
     all_answered,
@@ -162,7 +162,7 @@ def suggest(
         target = base
     limits = limits or Limits()
     wanted = seen.wanted
-    left_out = [_left_out(reason, kinds) for reason, kinds in seen.left_out.items()]
+    left_out = [_left_out_for(reason, kinds) for reason, kinds in seen.left_out.items()]
     if seen.uncounted:
         left_out.append(LeftOut("too many kinds of connections", Evidence(connections=seen.uncounted)))
     too_few: dict[Kind, Evidence] = {}
@@ -176,7 +176,8 @@ def suggest(
         made = replace(target, security_groups=suggested.groups, address_groups=(), quotas=quotas)
         few = f"fewer than {limits.min_connections} of one service and peer"
         parts = (
-            *left_out, _left_out(few, too_few), _left_out("would follow a connection that is left out", following)
+            *left_out, _left_out_for(few, too_few),
+            _left_out_for("would follow a connection that is left out", following),
         )  # fmt: skip
         reasons = sorted(
             (part for part in parts if part.evidence.connections),
@@ -220,7 +221,7 @@ def first_stream(captures: Sequence[str | os.PathLike[str]]) -> str | None:
 
 
 def observe(
-    policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: Filter, options: ReplayOptions,
+    policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: KindFilter, options: ReplayOptions,
     progress: Progress | None,
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
     """Replay captures and add up their connections, in the order of time."""
@@ -253,7 +254,7 @@ def _raised(policy: Policy, most_rules: int, warnings: list[str]) -> Quotas:
     return quotas
 
 
-def _left_out(reason: str, kinds: dict[Kind, Evidence]) -> LeftOut:
+def _left_out_for(reason: str, kinds: dict[Kind, Evidence]) -> LeftOut:
     total = Evidence()
     for evidence in kinds.values():
         total.add(evidence)

@@ -86,10 +86,10 @@ class Evidence:
 
 
 #: Given a connection's verdict, reason and answer, returns why to leave it out; None: it has to be allowed.
-Filter = Callable[[int, int, int], str | None]
+KindFilter = Callable[[int, int, int], str | None]
 
 
-def all_answered(unanswered: bool) -> Filter:
+def all_answered(unanswered: bool) -> KindFilter:
     """Select answered connections in a replay that allows everything; with ``unanswered`` also unanswered ones."""
 
     def why_not(verdict: int, reason: int, answer: int) -> str | None:
@@ -145,7 +145,7 @@ def kind_of(row: Any, names: Sequence[str]) -> Kind:
 class Observer:
     """A ``FlowSink`` that adds up the connections to be allowed and those to be left out."""
 
-    def __init__(self, why_not: Filter, settings: Settings) -> None:
+    def __init__(self, why_not: KindFilter, settings: Settings) -> None:
         self.wanted: dict[Kind, Evidence] = {}
         #: Connections by the reason for leaving them out.
         self.left_out: dict[str, dict[Kind, Evidence]] = {}

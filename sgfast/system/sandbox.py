@@ -78,9 +78,9 @@ def _refuse_threads() -> None:
         )
 
 
-def _lacking(what: str) -> SandboxError:
+def _lacking(problem: str) -> SandboxError:
     return SandboxError(
-        f"the sandbox cannot start: {what}; leave --sandbox out, or use Linux 6.2 or newer with Landlock and seccomp"
+        f"the sandbox cannot start: {problem}; leave --sandbox out, or use Linux 6.2 or newer with Landlock and seccomp"
     )
 
 

@@ -54,10 +54,10 @@ def held() -> Iterator[None]:
         raise_arrived()
 
 
-def complete(what: str) -> None:
+def complete(work: str) -> None:
     """Note that an ending signal now comes too late to stop this; the command's last message says so."""
     global _completed
-    _completed = what
+    _completed = work
 
 
 def ending(number: int) -> str:

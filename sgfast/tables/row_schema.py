@@ -107,7 +107,7 @@ class RowKind:
     @property
     def flat(self) -> tuple[Column, ...]:
         """All columns as in CSV and Parquet. A side's columns are ``SIDE.COLUMN``, and null if the side is null."""
-        return (*self.columns, *(_of_side(side, column) for side in SIDES for column in self.side))
+        return (*self.columns, *(_column_of_side(side, column) for side in SIDES for column in self.side))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ class RowKind:
         return document(self.schema, about, _object(self.columns, **sides), {"side": side})
 
 
-def _of_side(side: str, column: Column) -> Column:
+def _column_of_side(side: str, column: Column) -> Column:
     null = f"the side is, or {column.null}" if column.null else "the side is"
     return replace(column, name=f"{side}.{column.name}", null=null)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from command import PCAPS, SHOP, sgfast, write_policy
 
-from sgfast.cli.excerpt import excerpt, told
+from sgfast.cli.excerpt import error_lines, excerpt
 from sgfast.errors import Place, PolicyError
 
 Capsys = pytest.CaptureFixture[str]
@@ -73,7 +73,7 @@ def test_what_is_no_regular_file_is_not_read_again(
     with open(reading), open(writing, "wb") as stream:
         stream.write(text)
         stream.close()
-        assert told(PolicyError("wrong", Place(f"/dev/fd/{reading}", 2, 1, 2)), 80) == ["wrong"]
+        assert error_lines(PolicyError("wrong", Place(f"/dev/fd/{reading}", 2, 1, 2)), 80) == ["wrong"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
     # Nor is a file that is called as standard input is.
     monkeypatch.chdir(tmp_path)

@@ -24,7 +24,7 @@ from sgfast.errors import ExportError
 from sgfast.exporting import texts
 from sgfast.exporting.aws import TARGET
 from sgfast.exporting.aws import export as export_to_aws
-from sgfast.exporting.changes import changes
+from sgfast.exporting.delta import policy_delta
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.exporting.terraform import Provider
 from sgfast.loading import parse_policy
@@ -271,14 +271,14 @@ def test_additions_come_before_what_is_taken_and_groups_are_known_by_their_ids()
     old = policy_of("protocol: tcp, ports: 1", "protocol: tcp, ports: 2")
     new = policy_of("protocol: tcp, ports: 2, id: other, description: the same", "protocol: tcp, ports: 3")
     instance = new.instances[0]
-    found = changes(old, replace(new, instances=(replace(instance, security_groups=("db",)),)))
+    found = policy_delta(old, replace(new, instances=(replace(instance, security_groups=("db",)),)))
     assert [rule_text(each.rule) for each in found.rules] == ["tcp/3 from 0.0.0.0/0"]
     assert [rule_text(each.rule) for each in found.rules_taken] == ["tcp/1 from 0.0.0.0/0"]
     assert [each.groups for each in found.memberships] == [("web", "db")]
     assert [each.groups for each in found.memberships_taken] == [("db",)]
     web, db = old.security_groups
     renamed = replace(new, security_groups=(replace(web, name="front", id="7"), db), instances=())
-    found = changes(replace(old, security_groups=(replace(web, id="7"), db), instances=()), renamed)
+    found = policy_delta(replace(old, security_groups=(replace(web, id="7"), db), instances=()), renamed)
     assert not (found.groups or found.groups_deleted or found.rules or found.rules_taken)
 
 
@@ -287,7 +287,7 @@ def test_the_group_that_no_cloud_deletes_stays() -> None:
     groups = f"{{name: default, rules: {rules}}}, {{name: sg-1, label: default}}, {{name: g}}, {{name: h}}"
     old = parse_policy(f"version: 1\nsecurity_groups: [{groups}]")
     new = parse_policy("version: 1\nsecurity_groups: [{name: h}]")
-    found = changes(old, new)
+    found = policy_delta(old, new)
     assert [group.name for group in found.groups_deleted] == ["g"]
     # Its rule would keep AWS from deleting the other group.
     assert [(each.group, rule_text(each.rule)) for each in found.rules_taken] == [("default", "tcp from group g, IPv4")]
@@ -309,7 +309,7 @@ def test_what_is_no_group_rule_or_membership_is_not_changed(old: str, error: str
     instances = "instances: [{name: i, addresses: [10.0.0.5], security_groups: [g]}]"
     new = f"version: 1\nsecurity_groups: [{{name: g, id: y}}]\n{instances}"
     with pytest.raises(ExportError, match=error):
-        changes(parse_policy(f"version: 1\n{old}{groups}"), parse_policy(new))
+        policy_delta(parse_policy(f"version: 1\n{old}{groups}"), parse_policy(new))
 
 
 # The command
@@ -385,7 +385,7 @@ def test_suggest_exports_what_it_finds_with_the_options_of_export(capsys: Capsys
 
 def test_the_command_has_the_targets_and_the_providers_of_the_library() -> None:
     choices = {option.name: getattr(option.type, "choices", ()) for option in export_command.params}
-    assert (choices["target"], choices["provider"]) == (get_args(texts.Target), get_args(Provider))
+    assert (choices["target"], choices["provider"]) == (get_args(texts.TargetName), get_args(Provider))
 
 
 def test_a_policy_of_a_hundred_groups_is_exported_in_few_calls() -> None:

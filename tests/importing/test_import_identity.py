@@ -16,7 +16,7 @@ from test_import_aws import interface as aws_interface
 from test_import_hostile import EXPORTS
 from test_import_terraform_aws import infrastructure, inline
 
-from sgfast.policy.lookup import Kind, find
+from sgfast.policy.lookup import NamedKind, find
 from sgfast.policy.model import Policy
 
 _AWS = [account() | {"Reservations": [{"Instances": [{
@@ -51,7 +51,7 @@ def test_the_ids_of_all_objects_are_in_the_document(export: list[Any], ids: str)
     ("instance", "p-2", "bastion"), ("instance", "Jump Host", "p-1"), ("instance", "nova-1", "p-1"),
     ("security group", "sg-web", "web"), ("security group", "Büro", "sg-office"), ("instance", "Büro", None),
 ])  # fmt: skip
-def test_people_find_their_machines_by_what_the_cloud_calls_them(kind: Kind, word: str, name: str | None) -> None:
+def test_people_find_their_machines_by_what_the_cloud_calls_them(kind: NamedKind, word: str, name: str | None) -> None:
     policy = policy_of(
         groups(group(WEB, "web", rule(WEB, **tcp(80))), group("sg-office", "Büro")),
         ports(

@@ -22,9 +22,8 @@ from sgfast.errors import PolicyError
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.change_file import _OPERATIONS, load_changes, parse_changes
 from sgfast.policy.expectations import load_expectations, parse_expectations
-from sgfast.policy.fields import CHANGE, QUOTAS, SETTINGS, TIMEOUTS
+from sgfast.policy.fields import CHANGE, QUOTAS, SETTINGS, TIMEOUTS, written_schemas
 from sgfast.policy.model import Quotas, Settings, Timeouts
-from sgfast.policy.schemas import WRITTEN
 from sgfast.policy.yaml_nodes import compose
 from sgfast.report import SCHEMAS, schema
 
@@ -174,7 +173,7 @@ def test_every_example_of_the_repository_is_accepted() -> None:
         {"changes": load_changes, "expectations": load_expectations, "policy": load_policy}[name](path)
         assert accepts(name, root), path
         seen.add(name)
-    assert seen == WRITTEN.keys()
+    assert seen == written_schemas().keys()
 
 
 def test_the_keys_are_those_of_the_model() -> None:
@@ -183,7 +182,7 @@ def test_the_keys_are_those_of_the_model() -> None:
     assert [*CHANGE.known] == ["at", *_OPERATIONS]
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", written_schemas())
 def test_every_key_is_described(name: str) -> None:
     def described(value: Any) -> Iterator[Any]:
         if isinstance(value, dict):
@@ -195,17 +194,17 @@ def test_every_key_is_described(name: str) -> None:
             for each in value:
                 yield from described(each)
 
-    texts = {(key, each["description"]) for key, each in described(WRITTEN[name])}
+    texts = {(key, each["description"]) for key, each in described(written_schemas()[name])}
     assert len(texts) > 5
     assert all(text[-1] == "." and text.isprintable() for _, text in texts)
 
 
 def test_the_command_prints_each_schema_and_names_them(capsys: pytest.CaptureFixture[str]) -> None:
     listed = sgfast(capsys, "schema")
-    assert listed.out.split() == [*WRITTEN, *SCHEMAS]
+    assert listed.out.split() == [*written_schemas(), *SCHEMAS]
     for name in listed.out.split():
         printed = json.loads(sgfast(capsys, "schema", name).out)
-        assert printed == (WRITTEN[name] if name in WRITTEN else schema(name))
+        assert printed == (written_schemas()[name] if name in written_schemas() else schema(name))
         assert printed["$id"] == f"urn:sgfast:schema:{name}"
     refused = sgfast(capsys, "schema", "polcy")
     assert refused.status == 2 and "no schema 'polcy' (did you mean 'policy'?)" in refused.one_line()

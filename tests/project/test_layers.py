@@ -1,4 +1,4 @@
-"""Who may import whom: downwards only, and never in a circle. A newcomer can trust the folders."""
+"""Who may import whom: downwards only, and never in a circle. A newcomer can trust the folders, and names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import runpy
 import sys
+from collections import Counter
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -156,6 +157,29 @@ def test_the_data_plane_knows_no_policy_and_captures_know_no_engine() -> None:
     # Look-ups and the connection table do not know of each other, nor does either know frames.
     for part in ("core/classify", "core/conntrack", "core/wire", "core/fragments"):
         assert found[part] == {"core/base"}
+
+
+def product() -> list[Path]:
+    """List Python and Cython modules but those of the reference model, whose names are those of what it checks."""
+    files = (path for path in (ROOT / "sgfast").rglob("*.py*") if path.suffix in (".py", ".pyx"))
+    return [path for path in sorted(files) if path.parent.name != "reference"]
+
+
+def test_a_public_class_name_stands_once() -> None:
+    found = Counter(
+        name
+        for path in product()
+        for name in re.findall(r"^(?:cdef )?class ([A-Z]\w*)", path.read_text(), flags=re.M)
+    )
+    # The public policy has the questions, and derives from the model's.
+    assert {name for name, times in found.items() if times > 1} == {"Policy"}
+
+
+def test_no_module_is_a_snippet() -> None:
+    """Leave out Cython modules, which may be short, as their ``.pxd`` has the code that others inline."""
+    faces = {"__init__.py", "version.py"}
+    files = [path for path in product() if path.suffix == ".py" and path.name not in faces]
+    assert [path.name for path in files if path.read_text().count("\n") < 30] == []
 
 
 if __name__ == "__main__":

@@ -61,14 +61,14 @@ def lines(count: int, **ends: str) -> object:
 
 def test_peers_that_see_the_same_share_the_tables_of_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     made = 0
-    real = Relation._made
+    real = Relation._rule_table
 
     def counted(*given: object) -> object:
         nonlocal made
         made += 1
         return real(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Relation, "_made", counted)
+    monkeypatch.setattr(Relation, "_rule_table", counted)
     counts = []
     for count in (20, 40):
         made = 0
@@ -123,7 +123,7 @@ def test_a_question_about_few_vpcs_of_many_is_answered() -> None:
     views = Views(policy)
 
     def asked(source: NamedEnd, destination: NamedEnd) -> int:
-        return sum(1 for _ in views.asked(4, source, destination))
+        return sum(1 for _ in views.vpcs_to_search(4, source, destination))
 
     assert (asked(spoke, middle), asked(ANY, spoke), asked(middle, ANY), asked(ANY, middle)) == (2, 2, 1, 1001)
     assert reach(policy, spoke, middle).rows == ()

@@ -27,9 +27,9 @@ from sgfast.replaying.kinds import Kinds
 from sgfast.replaying.kinds import kinds_of as kinds_of_engine
 from sgfast.report.answers.replay import replay_answer
 from sgfast.report.lines import ConnectionLines
-from sgfast.report.rollup import BY, Part, Rollup
+from sgfast.report.rollup import BY, Rollup, TrafficPart
 
-PARTS: tuple[Part, ...] = ("would-break", "unanswered", "allowed", "denied", "one-way")
+PARTS: tuple[TrafficPart, ...] = ("would-break", "unanswered", "allowed", "denied", "one-way")
 
 
 def test_every_way_of_folding_adds_up_to_the_rows_of_packets_and_connections(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sgfast import replay
-from sgfast.flow_logs import Checked, check_logs
+from sgfast.flow_logs import FlowLogCheck, check_logs
 from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.report.flow_log_lines import FlowLogLines
@@ -33,7 +33,7 @@ def without(policy: Policy, gone: Rule) -> Policy:
     return replace(policy, security_groups=tuple(groups))
 
 
-def assert_adds_up(checked: Checked) -> None:
+def assert_adds_up(checked: FlowLogCheck) -> None:
     outside = checked.out_of_scope.total()
     assert checked.records == checked.agreeing + checked.disagreeing + checked.undecided.total() + outside
 
@@ -57,7 +57,7 @@ instances:
 """
 
 
-def check(tmp_path: Path, *lines: str, policy: str = POLICY, header: str = "") -> Checked:
+def check(tmp_path: Path, *lines: str, policy: str = POLICY, header: str = "") -> FlowLogCheck:
     path = tmp_path / "some.log"
     path.write_text("".join(f"{line}\n" for line in ((header, *lines) if header else lines)))
     return check_logs(parse_policy(policy), [str(path)])
@@ -73,7 +73,7 @@ def record(
 CLIENT, WEB, DB = "198.51.100.7", "10.0.0.5", "10.0.1.9"
 
 
-def told(checked: Checked) -> list[tuple[int, str, str]]:
+def told(checked: FlowLogCheck) -> list[tuple[int, str, str]]:
     assert_adds_up(checked)
     return [(d.record.line, d.role, d.reason) for d in checked.disagreements]
 

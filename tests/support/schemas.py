@@ -11,7 +11,7 @@ from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from sgfast.policy.schemas import WRITTEN
+from sgfast.policy.fields import written_schemas
 from sgfast.policy.yaml_nodes import MAX_DEPTH, STR, plain_value
 
 #: Documents that only the reader refuses, by its messages, and why no schema does.
@@ -44,7 +44,7 @@ class NoJson(Exception):
 def validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
 
-    schema = WRITTEN[name]
+    schema = written_schemas()[name]
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
 

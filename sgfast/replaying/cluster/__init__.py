@@ -35,7 +35,7 @@ from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.model import Policy
 from sgfast.policy.serialization import to_plain
-from sgfast.replaying.captures import Part, can_be_tried, parts_of
+from sgfast.replaying.captures import CapturePart, can_be_tried, parts_of
 from sgfast.replaying.cluster.agreement import agreed
 from sgfast.replaying.cluster.chain import SegmentChain, read_all
 from sgfast.replaying.cluster.gathering import fill, fill_reading, warn, warn_of_shares, write_flows, write_packets
@@ -312,7 +312,7 @@ def _is_splittable(unit: Unit) -> bool:
         return not reader.is_compressed
 
 
-def _first_ns(parts: Sequence[Part]) -> int | None:
+def _first_ns(parts: Sequence[CapturePart]) -> int | None:
     """The time of the first packet of all captures."""
     for part in parts:
         begins = [first_time_ns(path) if begins_ns is None else begins_ns for path, begins_ns in part]

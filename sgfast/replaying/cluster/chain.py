@@ -152,10 +152,10 @@ def _units_of(group: Sequence[Sequence[Segment]]) -> list[Unit]:
     return [Unit(tuple(inputs), group[0][0].unit.part)]
 
 
-Reader = Callable[[Sequence[tuple[Unit, Start]]], Sequence[Segment]]
+SegmentReader = Callable[[Sequence[tuple[Unit, Start]]], Sequence[Segment]]
 
 
-def read_all(units: Sequence[Unit], read: Reader) -> SegmentChain:
+def read_all(units: Sequence[Unit], read: SegmentReader) -> SegmentChain:
     """Read the units, some of them again, until they form a chain. ``read``: reads several, in any order."""
     known: dict[Unit, Segment] = dict(zip(units, read([(unit, Start()) for unit in units]), strict=True))
     instead = overlapping([known[unit] for unit in units])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from sgfast.capture.urls import is_url, url_identity
 from sgfast.errors import ClusterError
 from sgfast.policy.model import Policy
-from sgfast.replaying.captures import Part
+from sgfast.replaying.captures import CapturePart
 from sgfast.replaying.cluster.partition import RECORD_FORMAT
 from sgfast.replaying.options import MOST_SHARDS, ReplayOptions
 from sgfast.system.names import without_credentials
@@ -139,7 +139,7 @@ def check_version(run: Run) -> None:
         )
 
 
-def units_of(parts: Sequence[Part]) -> list[Unit]:
+def units_of(parts: Sequence[CapturePart]) -> list[Unit]:
     """One unit for each capture."""
     return [
         Unit((Input(path, place_of(path), begins_ns, *identity_of(path)),), number)

@@ -120,7 +120,7 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         tuple(earliest), tuple(latest), tuple(partitioner.busiest), partitioner.fragmented_quotes,
         captures.cutting.left_out(),
         None if counts is None else tuple(counts.items()), captures.noticed, tuple(captures.warnings),
-        _in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
+        _damage_in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
     )  # fmt: skip
     # This file is written last, so its presence shows that the segment is complete. A damaged capture gets none: what
     # looked like damage may have been a failed read, so every replay reads that capture again.
@@ -261,7 +261,7 @@ class RangeStream:
         self._stream.close()
 
 
-def _in_file(damage: Damage | None, unit: Unit) -> Damage | None:
+def _damage_in_file(damage: Damage | None, unit: Unit) -> Damage | None:
     """Damage in a range, with its position in the whole file."""
     part = unit.inputs[0].range
     if damage is None or part is None:

@@ -106,12 +106,12 @@ class Folder:
         return ClusterError(f"{self.shown(name)}: has {size} bytes where {written} were written; run the replay again")
 
     @contextmanager
-    def errors(self, name: str, what: str) -> Iterator[None]:
+    def errors(self, name: str, task: str) -> Iterator[None]:
         """Turn all exceptions into ClusterError: the libraries behind fsspec raise their own."""
         try:
             yield
         except Exception as error:
-            raise ClusterError(f"{self.shown(name)}: {what}: {cause_of(error, self.place)}") from error
+            raise ClusterError(f"{self.shown(name)}: {task}: {cause_of(error, self.place)}") from error
 
     def shown(self, name: str = "") -> str:
         """Name of a file, or of the folder, in messages."""

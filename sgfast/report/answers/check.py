@@ -10,7 +10,7 @@ from sgfast.json_types import Answer, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
-from sgfast.report.answers.traffic import FOLDED_BY, MOST_ROWS, JsonDamage, JsonUse, LeftOut
+from sgfast.report.answers.traffic import FOLDED_BY, MOST_ROWS, JsonDamage, JsonUse, LeftOutField
 from sgfast.report.answers.values import Byte, Count, File, Number, PortRange, ProviderId, TextOrNull, Time
 from sgfast.report.check import TableSizes, line_of
 from sgfast.report.check_traffic import used
@@ -27,7 +27,7 @@ class JsonAssumed(Answer):
 class JsonWindow(Answer):
     captures: list[File]
     packets: Count
-    left_out: LeftOut
+    left_out: LeftOutField
     first_time: Time | None = at("first_time_ns")
     last_time: Time | None = at("last_time_ns")
     damaged: JsonDamage | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from sgfast.comparing import Change, DiffResult
+from sgfast.comparing import DiffResult, NewVerdict
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.engine import PENDING, VERDICTS, Midstream, Mode
 from sgfast.json_types import Absent, Answer, Schema, at, one_of
@@ -15,23 +15,23 @@ from sgfast.report.answers.reach import JsonReachRow
 from sgfast.report.answers.traffic import (
     FOLDED_BY,
     MOST_ROWS,
-    Damaged,
+    DamagedField,
     Decapsulated,
     JsonEnd,
     JsonExample,
     JsonLeft,
     JsonNearest,
     JsonTraffic,
-    LeftOut,
+    LeftOutField,
     nearest,
 )
-from sgfast.report.answers.values import Count, File, Number, ProviderId, Seconds, Time
+from sgfast.report.answers.values import Count, File, JsonSeconds, Number, ProviderId, Time
 from sgfast.report.diff import blocking, blocking_verdict, passing_of, rule_words
-from sgfast.report.rollup import By, Row
+from sgfast.report.rollup import By, RollupRow
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
 from sgfast.report.why import Reasons
 
-Verdict = Annotated[str, one_of(VERDICTS[:PENDING])]
+VerdictField = Annotated[str, one_of(VERDICTS[:PENDING])]
 BlockingReason = Annotated[str, one_of(reason.word for reason in REASON_TABLE if reason.verdict != "allow")]
 
 
@@ -50,8 +50,8 @@ class JsonDifferenceRow(JsonReachRow):
 
 
 class JsonVerdicts(Answer):
-    old: Verdict
-    new: Verdict
+    old: VerdictField
+    new: VerdictField
     packets: Count
 
 
@@ -66,7 +66,7 @@ class JsonChangedExample(JsonExample):
 class JsonJudgement(Answer):
     """A policy's judgement, by the filter that blocks under one of the policies."""
 
-    verdict: Verdict
+    verdict: VerdictField
     reason: Annotated[BlockingReason | None, "Why it blocks; null: it lets pass."]
     rule: Annotated[str | None, "The rule that decides, if it is one only."]
     rules: Annotated[Count, "How many different rules decide."]
@@ -138,7 +138,7 @@ class JsonCaptureDiff(Answer):
     vpc: str | None
     packets: Count
     bytes: Annotated[Count, "Original lengths on the wire."]
-    left_out: LeftOut
+    left_out: LeftOutField
     verdicts: Annotated[list[JsonVerdicts], "Packets by both policies' verdicts."]
     by: Annotated[By, FOLDED_BY.format("the next two")]
     newly_denied: Annotated[
@@ -153,9 +153,9 @@ class JsonCaptureDiff(Answer):
     moved_not_listed: Count = at("moved_others")
     first_time: Time | None = at("first_time_ns")
     last_time: Time | None = at("last_time_ns")
-    elapsed_seconds: Seconds
-    packets_per_second: Seconds
-    damaged: Damaged
+    elapsed_seconds: JsonSeconds
+    packets_per_second: JsonSeconds
+    damaged: DamagedField
     warnings: list[str]
     decapsulated: Decapsulated | Absent
 
@@ -204,8 +204,8 @@ def capture_diff(result: DiffResult, by: By = "group", top: int | None = None) -
     """Return the fields of the JSON object that are about captures."""
     pairs = sorted(result.verdicts.items())
     changed = {
-        change.replace("-", "_"): _changed(result, change, rollup, by, top or MOST_ROWS)
-        for change, rollup in changed_rollups(result).items()
+        verdict.replace("-", "_"): _changed(result, verdict, rollup, by, top or MOST_ROWS)
+        for verdict, rollup in changed_rollups(result).items()
     }
     return JsonCaptureDiff.of(
         result, by=by, **changed,
@@ -214,20 +214,20 @@ def capture_diff(result: DiffResult, by: By = "group", top: int | None = None) -
     )  # fmt: skip
 
 
-def _changed(result: DiffResult, change: Change, rollup: ChangedRollup, by: By, most: int) -> dict[str, Any]:
-    folded, reasons = rollup.fold(change, by=by, most=most, fitting=False), Reasons(blocking(result, change))
-    rows = [_row(result, change, row, reasons) for row in folded.rows]
-    return JsonChanged.of(result.total(change), rows=rows, not_listed=folded)
+def _changed(result: DiffResult, verdict: NewVerdict, rollup: ChangedRollup, by: By, most: int) -> dict[str, Any]:
+    folded, reasons = rollup.fold(verdict, by=by, most=most, fitting=False), Reasons(blocking(result, verdict))
+    rows = [_row(result, verdict, row, reasons) for row in folded.rows]
+    return JsonChanged.of(result.total(verdict), rows=rows, not_listed=folded)
 
 
-def _row(result: DiffResult, change: Change, row: Row, reasons: Reasons) -> dict[str, Any]:
+def _row(result: DiffResult, verdict: NewVerdict, row: RollupRow, reasons: Reasons) -> dict[str, Any]:
     ends = [
         JsonChangedEnd.of(end, ends=number, id=_instance_id(result, end.text) if end.kind == "instance" else None)
         for end, number in ((row.source, row.sources), (row.destination, row.destinations))
     ]
     blocked = JsonJudgement.of(row, verdict=blocking_verdict(row))
     passed = JsonJudgement.of(passing_of(row), reason=None)
-    old, new = (passed, blocked) if change == "newly-denied" else (blocked, passed)
+    old, new = (passed, blocked) if verdict == "newly-denied" else (blocked, passed)
     return JsonChangedRow.of(row, from_=ends[0], to=ends[1], old=old, new=new, nearest=nearest(row, reasons))
 
 

@@ -14,19 +14,19 @@ from sgfast.report.answers.explain import JsonExplain, explain_answer
 from sgfast.report.answers.values import Count, File, Number, Text, TextOrNull
 
 #: Words of the file with their places.
-Words = list[Annotated[Text, attrgetter("text")]]
+WordTexts = list[Annotated[Text, attrgetter("text")]]
 
 
 class JsonOutcome(Answer):
     name: TextOrNull = at("expectation.name")
     line: Annotated[Number, "Where it stands in the file."] = at("expectation.line")
-    from_: Words = at("expectation.sources")
-    to: Words = at("expectation.destinations")
-    service: Words = at("expectation.services")
+    from_: WordTexts = at("expectation.sources")
+    to: WordTexts = at("expectation.destinations")
+    service: WordTexts = at("expectation.services")
     verdict: Annotated[Action, "What is expected."] = at("expectation.verdict")
     why: TextOrNull = at("expectation.why")
     outcome: Literal["holds", "fails", "empty"] = at("word")
-    nobody: Annotated[Words, "Words of from and to that stand for no address."]
+    nobody: Annotated[WordTexts, "Words of from and to that stand for no address."]
     cause: Annotated[
         str | None, sentence, "The counterexample in one sentence, with the rules that decide or nearly match."
     ] = at("counterexample")

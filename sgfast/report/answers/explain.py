@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from sgfast.json_types import Answer, at
 from sgfast.policy.document_reader import Lines
-from sgfast.policy.matching import End, Field, RuleInGroup
+from sgfast.policy.matching import End, RuleField, RuleInGroup
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching.explaining import Explained, NearMiss, SideExplained
-from sgfast.report.answers.values import Byte, File, Number, Port, Protocol, ProviderId, TextOrNull
+from sgfast.report.answers.values import Byte, File, JsonProtocol, Number, Port, ProviderId, TextOrNull
 
 
 class JsonExplainedEnd(Answer):
@@ -40,7 +40,7 @@ class JsonRule(Answer):
 
 
 class JsonMisfit(Answer):
-    field: Field
+    field: RuleField
     wanted: str
     has: str
     why: TextOrNull
@@ -73,7 +73,7 @@ class JsonExplain(Answer, published="explain"):
     vpc: Annotated[str, "The VPC in which the addresses were looked up."]
     from_: JsonExplainedEnd
     to: JsonExplainedEnd
-    protocol: Protocol
+    protocol: JsonProtocol
     port: Annotated[Port | None, "The destination's."]
     sport: Annotated[Port | None, "The source's, if one was asked for; no rule looks at it."]
     icmp_type: Byte | None

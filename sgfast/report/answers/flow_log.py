@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from sgfast.json_types import Answer, at
 from sgfast.policy.model import Action, Direction
-from sgfast.report.answers.values import Count, Number, Port, Printable, Protocol, TextOrNull
+from sgfast.report.answers.values import Count, JsonProtocol, Number, Port, Printable, TextOrNull
 
 #: An address of 4 or 16 bytes.
 _Address = Annotated[str, lambda packed: str(ip_address(packed))]
@@ -21,7 +21,7 @@ class JsonRecord(Answer):
     dst: _Address = at("record.dst")
     sport: Port = at("record.sport")
     dport: Port = at("record.dport")
-    protocol: Protocol = at("record.protocol")
+    protocol: JsonProtocol = at("record.protocol")
     packets: Count = at("record.packets")
     bytes: Count = at("record.bytes")
     start: Count = at("record.start")

@@ -13,20 +13,20 @@ from sgfast.replaying.results import LISTED_CUTS
 from sgfast.report.answers.traffic import (
     FOLDED_BY,
     MOST_ROWS,
-    Damaged,
+    DamagedField,
     Decapsulated,
     JsonLeft,
     JsonNearest,
     JsonTraffic,
-    LeftOut,
+    LeftOutField,
     nearest,
 )
-from sgfast.report.answers.values import Byte, Count, Number, Port, Protocol, Seconds, Text, Time
-from sgfast.report.rollup import By, Part, Rollup
+from sgfast.report.answers.values import Byte, Count, JsonProtocol, JsonSeconds, Number, Port, Text, Time
+from sgfast.report.rollup import By, Rollup, TrafficPart
 from sgfast.report.why import Reasons
 
 #: The fields of the summary, and the parts that they list.
-LISTS: tuple[tuple[str, Part], ...] = (
+LISTS: tuple[tuple[str, TrafficPart], ...] = (
     ("would_break", "would-break"), ("denied", "denied"), ("unanswered", "unanswered"), ("allowed", "allowed"),
 )  # fmt: skip
 _VERDICTS = [*VERDICTS[:PENDING]]
@@ -70,7 +70,7 @@ class JsonRuleHits(Answer):
 
 
 class JsonCut(Answer):
-    protocol: Protocol
+    protocol: JsonProtocol
     initiator: str
     initiator_port: Port | None
     responder: str
@@ -129,8 +129,8 @@ class JsonExpected(Answer):
 class JsonStage(Answer):
     stage: Literal["index", "read", "judge", "gather"] = at("name")
     tasks: Count
-    elapsed_seconds: Annotated[Seconds, "From its beginning to its end."]
-    task_seconds: Annotated[Seconds, "Of all its tasks together."]
+    elapsed_seconds: Annotated[JsonSeconds, "From its beginning to its end."]
+    task_seconds: Annotated[JsonSeconds, "Of all its tasks together."]
     packets: Count
     bytes_moved: Annotated[Count, "Written to the run's folder, or read from it."]
 
@@ -148,7 +148,7 @@ class JsonCluster(Answer):
 class JsonReplay(Answer, published="summary", command="replay"):
     packets: Count
     bytes: Annotated[Count, "Original lengths on the wire."]
-    left_out: LeftOut
+    left_out: LeftOutField
     verdicts: Annotated[dict[str, Count], {"propertyNames": one_of(_VERDICTS), "required": _VERDICTS}]
     reasons: Annotated[
         dict[str, Count],
@@ -171,9 +171,9 @@ class JsonReplay(Answer, published="summary", command="replay"):
     not_listed: Annotated[JsonNotListed, "What the rows beyond --top add up to, by list."]
     first_time: Time | None = at("first_time_ns")
     last_time: Time | None = at("last_time_ns")
-    elapsed_seconds: Annotated[Seconds, "Reading and judging, without start-up."]
-    packets_per_second: Seconds
-    damaged: Damaged
+    elapsed_seconds: Annotated[JsonSeconds, "Reading and judging, without start-up."]
+    packets_per_second: JsonSeconds
+    damaged: DamagedField
     warnings: list[str]
     changes: Annotated[
         list[JsonChange],

@@ -13,14 +13,13 @@ from sgfast.report.answers.traffic import (
     JsonExample,
     JsonLeft,
     JsonTraffic,
-    LeftOut,
+    LeftOutField,
 )
 from sgfast.report.answers.values import Byte, Count, PortRange, Printable, ProviderId, Time
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.suggestion import peer_name
-from sgfast.suggesting import LeftOut as LeftOutTraffic
-from sgfast.suggesting import Suggestion
+from sgfast.suggesting import LeftOut, Suggestion
 
 
 class JsonEvidence(Answer):
@@ -91,7 +90,7 @@ class JsonSuggestion(Answer, published="suggestion", command="suggest"):
     by: Annotated[Literal["group", "instance", "address", "service"], FOLDED_BY.format("left_out")]
     left_out: Annotated[list[JsonLeftOutTraffic], "Connections no rule is suggested for."]
     other_packets: Annotated[dict[str, Count], "Packets of no connection, by verdict or reason."]
-    packets_left_out: LeftOut
+    packets_left_out: LeftOutField
     check: JsonReplayed
     policy: Annotated[str, "The policy as YAML."] = at("text")
     damaged: Annotated[Printable | None, str]
@@ -104,10 +103,10 @@ def suggestion_answer(found: Suggestion, by: By = "group", top: int | None = Non
     return JsonSuggestion.of(
         found, by=by, groups=len(found.policy.security_groups), instances=len(found.policy.instances),
         rules=[JsonSuggestedRule.of(each, group_id=groups[each.group].id) for each in found.rules],
-        left_out=[_left_out(found, each, by, top or MOST_ROWS) for each in found.left_out],
+        left_out=[_left_out_traffic(found, each, by, top or MOST_ROWS) for each in found.left_out],
     )  # fmt: skip
 
 
-def _left_out(found: Suggestion, left: LeftOutTraffic, by: By, most: int) -> dict[str, Any]:
+def _left_out_traffic(found: Suggestion, left: LeftOut, by: By, most: int) -> dict[str, Any]:
     folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, fitting=False)
     return JsonLeftOutTraffic.of(left, rows=folded.rows, not_listed=folded)

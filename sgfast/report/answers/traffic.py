@@ -6,8 +6,8 @@ from operator import itemgetter
 from typing import Annotated, Any
 
 from sgfast.json_types import Answer, at
-from sgfast.report.answers.values import Byte, Count, File, Number, Port, Protocol, Time
-from sgfast.report.rollup import Row
+from sgfast.report.answers.values import Byte, Count, File, JsonProtocol, Number, Port, Time
+from sgfast.report.rollup import RollupRow
 from sgfast.report.rollup.ends import EndKind
 from sgfast.report.why import Reasons
 
@@ -23,7 +23,7 @@ class JsonLeftOut(Answer):
     duplicates: Annotated[Count | None, "Copies that --dedup found."]
 
 
-LeftOut = Annotated[
+LeftOutField = Annotated[
     JsonLeftOut | None,
     "Packets of the captures that were not judged, by why; null: all of them were to be judged.",
 ]
@@ -41,7 +41,7 @@ class JsonDamage(Answer):
     cause: str
 
 
-Damaged = Annotated[JsonDamage | None, "Where and how a capture is damaged; everything before is reported."]
+DamagedField = Annotated[JsonDamage | None, "Where and how a capture is damaged; everything before is reported."]
 
 
 class JsonEnd(Answer):
@@ -61,7 +61,7 @@ class JsonExample(Answer):
     time: Time = at("time_ns")
     from_: str = at("source")
     to: str = at("destination")
-    protocol: Protocol = at("service.protocol")
+    protocol: JsonProtocol = at("service.protocol")
     port: Port | None = at("service.port")
     icmp_type: Byte | None = at("service.icmp_type")
     icmp_code: Byte | None = at("service.icmp_code")
@@ -91,7 +91,7 @@ class JsonNearest(Answer):
     differs: list[str] = at(itemgetter(1))
 
 
-def nearest(row: Row, reasons: Reasons) -> list[Any]:
+def nearest(row: RollupRow, reasons: Reasons) -> list[Any]:
     """The values of a list of ``JsonNearest``."""
     return [] if row.kind is None else reasons.nearest_rules(row.kind)
 

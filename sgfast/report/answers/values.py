@@ -14,7 +14,7 @@ Number = Annotated[int, {"minimum": 1}]
 Byte = Annotated[int, {"minimum": 0, "maximum": 255}]
 Port = Annotated[int, {"minimum": 0, "maximum": 65535}]
 PortRange = Annotated[list[Port], {"minItems": 2, "maxItems": 2}]
-Seconds = Annotated[float, {"minimum": 0}]
+JsonSeconds = Annotated[float, {"minimum": 0}]
 #: A time in nanoseconds.
 Time = Annotated[
     str, {"pattern": r"^-?[0-9]+\.[0-9]{9}$"}, "Seconds since the Unix epoch, with nine decimals.", time_text
@@ -27,7 +27,7 @@ File = Annotated[str, as_text]
 #: A text whose characters that cannot be printed are escaped.
 Printable = Annotated[str, printable]
 #: A protocol's number.
-Protocol = Annotated[
+JsonProtocol = Annotated[
     Text | Byte, "IANA's keyword in lower case, else the number.", lambda number: protocol_name(number) or number
 ]
 ProviderId = Annotated[TextOrNull, "The provider's id, if the policy has it beside the name."]

@@ -16,15 +16,15 @@ from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.html.columns import Columns, columns_of, packed, rule_line, title_of
 from sgfast.report.html.markup import Content, Markup, code, joined, tag
-from sgfast.report.html.tables import MOST_ROWS, Cell, Column, badge, table
-from sgfast.report.rollup import BY_PACKETS, Folded, Part, Rollup, Row
-from sgfast.report.rollup.ends import Name
+from sgfast.report.html.tables import MOST_ROWS, Cell, Heading, badge, table
+from sgfast.report.rollup import BY_PACKETS, Folded, Rollup, RollupRow, TrafficPart
+from sgfast.report.rollup.ends import EndName
 from sgfast.report.why import MAX_COMPARED, Reasons
 
 ANSWERS = {"refused": "refused, by an RST or ICMP unreachable", "silent": "no answer"}
 
-_FROM, _TO, _SERVICE = Column("From", "from"), Column("To", "to"), Column("Service", "service")
-_CONNECTIONS = Column("Connections", "connections", True)
+_FROM, _TO, _SERVICE = Heading("From", "from"), Heading("To", "to"), Heading("Service", "service")
+_CONNECTIONS = Heading("Connections", "connections", True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +32,21 @@ class List:
     """A table. ``key``: that of its section."""
 
     key: str
-    part: Part
+    part: TrafficPart
     label: str
-    columns: tuple[Column, ...]
+    columns: tuple[Heading, ...]
 
 
 LISTS = (
     List("broken", "would-break", "Connections that worked in the capture and would not",
-         (_CONNECTIONS, _FROM, _TO, _SERVICE, Column("Why", "why"))),
+         (_CONNECTIONS, _FROM, _TO, _SERVICE, Heading("Why", "why"))),
     List("denied", "one-way", "Denied packets that nobody answered",
-         (Column("Packets", "packets", True), Column("Bytes", "bytes", True), _FROM, _TO, _SERVICE,
-          Column("Why", "why"))),
+         (Heading("Packets", "packets", True), Heading("Bytes", "bytes", True), _FROM, _TO, _SERVICE,
+          Heading("Why", "why"))),
     List("services", "unanswered", "Services that did not answer",
-         (_CONNECTIONS, _FROM, _TO, _SERVICE, Column("Answer", "answer"))),
+         (_CONNECTIONS, _FROM, _TO, _SERVICE, Heading("Answer", "answer"))),
     List("allowed", "allowed", "Connections that were allowed",
-         (_CONNECTIONS, _FROM, _TO, _SERVICE, Column("Rule", "rule"))),
+         (_CONNECTIONS, _FROM, _TO, _SERVICE, Heading("Rule", "rule"))),
 )  # fmt: skip
 
 
@@ -84,14 +84,14 @@ def traffic_columns(result: ReplayResult, rollup: Rollup, reasons: Reasons, line
     denied, ``unbroken`` are those packets that no connection that would break has.
     """
     rows, unanswered = rollup.kinds.rows, rollup.counts["unanswered"]
-    told = {hits.rule.id: rule_line(hits.rule, hits.group, lines) for hits in result.rules}
+    rule_lines = {hits.rule.id: rule_line(hits.rule, hits.group, lines) for hits in result.rules}
     counted = {
         "breaks": rollup.counts["would-break"][""], "allowed": rollup.counts["allowed"][""],
         "refused": unanswered["refused"], "silent": unanswered["silent"],
         "attempts": np.where(rows["packets"] > 0, rows["connections"], 0), "packets": rows["packets"],
         "bytes": rows["bytes"],
     }  # fmt: skip
-    return columns_of(rollup, result.policy, reasons, told, result.first_time_ns or 0, counted, {})
+    return columns_of(rollup, result.policy, reasons, rule_lines, result.first_time_ns or 0, counted, {})
 
 
 def kinds_data(
@@ -132,7 +132,7 @@ class Cells:
         self._policy = policy
         self.reasons = Reasons(policy)
 
-    def of(self, columns: Sequence[Column], row: Row, more: Mapping[str, Cell] | None = None) -> list[Cell]:
+    def of(self, columns: Sequence[Heading], row: RollupRow, more: Mapping[str, Cell] | None = None) -> list[Cell]:
         cells = {
             "connections": Cell(grouped(row.connections), row.connections),
             "packets": Cell(grouped(row.packets), row.packets),
@@ -152,7 +152,7 @@ class Cells:
                 cells["why"] = Cell(_why(row.reason, REASON_OF[row.reason].sentence if row.reason in REASON_OF else ""))
         return [cells[column.key] for column in columns]
 
-    def _end(self, name: Name, number: int) -> Content:
+    def _end(self, name: EndName, number: int) -> Content:
         if name.kind == "instance":
             return tag("b", name.text, title=title_of(self._policy, name.text) or None)
         if name.kind in ("groups", "vpc"):
@@ -168,7 +168,7 @@ def _why(reason: str, sentence: str, nearest: str = "") -> Markup:
     return joined(style, " ", sentence, tag("span", nearest, class_="hint") if nearest else "")
 
 
-def left_note(part: Part, found: Folded) -> Markup:
+def left_note(part: TrafficPart, found: Folded) -> Markup:
     """For those who see no more than the rows in the page."""
     if not found.left_rows:
         return Markup()

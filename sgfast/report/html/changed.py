@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sgfast.comparing import Change, DiffResult
+from sgfast.comparing import DiffResult, NewVerdict
 from sgfast.engine import VERDICTS
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy, Rule
@@ -15,42 +15,44 @@ from sgfast.report.diff import answered, blocking, blocking_verdict, passing_of,
 from sgfast.report.html.answers import Cells, kinds_data, left_note
 from sgfast.report.html.columns import columns_of, line_words, rule_line, rules_of
 from sgfast.report.html.markup import Markup, code, joined, tag
-from sgfast.report.html.page import Section, intro, none
-from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS, Cell, Column, badge, more, table
-from sgfast.report.rollup import Row
+from sgfast.report.html.page import PageSection, intro, none
+from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS, Cell, Heading, badge, more, table
+from sgfast.report.rollup import RollupRow
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
 
 _COLUMNS = (
-    Column("Connections", "connections", True), Column("Answered", "answered", True), Column("From", "from"),
-    Column("To", "to"), Column("Service", "service"), Column("OLD", "old"), Column("NEW", "new"),
+    Heading("Connections", "connections", True), Heading("Answered", "answered", True), Heading("From", "from"),
+    Heading("To", "to"), Heading("Service", "service"), Heading("OLD", "old"), Heading("NEW", "new"),
 )  # fmt: skip
-_TITLES: dict[Change, tuple[str, str]] = {
+_TITLES: dict[NewVerdict, tuple[str, str]] = {
     "newly-denied": ("Newly denied", "Traffic that NEW newly denies"),
     "newly-allowed": ("Newly allowed", "Traffic that NEW newly allows"),
 }
-_NONE: dict[Change, str] = {
+_NONE: dict[NewVerdict, str] = {
     "newly-denied": "NEW denies no connection of this traffic that OLD allows.",
     "newly-allowed": "NEW allows no connection of this traffic that OLD denies.",
 }
 
 
-class Changed:
+class VerdictSections:
     """Sections about the captures of ``result``. ``lines``: those of the rules of the documents ``old`` and ``new``."""
 
     def __init__(self, result: DiffResult, lines: Mapping[str, Lines]) -> None:
         self._result, self._lines = result, lines
-        self._tables = [_Changed(result, change, rollup, lines) for change, rollup in changed_rollups(result).items()]
+        self._tables = [
+            _VerdictSection(result, verdict, rollup, lines) for verdict, rollup in changed_rollups(result).items()
+        ]
 
-    def sections(self) -> list[Section]:
+    def sections(self) -> list[PageSection]:
         found = [each.section() for each in self._tables]
         result = self._result
         if result.rules:
             content = _effects(result, self._lines)
-            found.append(Section("rules", "Rules", "Rules that make the difference", content, len(result.rules)))
+            found.append(PageSection("rules", "Rules", "Rules that make the difference", content, len(result.rules)))
         if result.moved:
             connections = sum(move.connections for move in result.moved) + result.moved_others
             title = "Allowed by both, but by another rule"
-            found.append(Section("moved", "Other rules", title, _moved(result), connections))
+            found.append(PageSection("moved", "Other rules", title, _moved(result), connections))
         return found
 
     def data(self, room: int) -> list[tuple[Markup, str]]:
@@ -62,42 +64,44 @@ class Changed:
         return found
 
 
-class _Changed:
-    def __init__(self, result: DiffResult, change: Change, rollup: ChangedRollup, lines: Mapping[str, Lines]) -> None:
-        self._result, self._change, self._rollup = result, change, rollup
-        self._blocks, self._passes = ("new", "old") if change == "newly-denied" else ("old", "new")
+class _VerdictSection:
+    def __init__(
+        self, result: DiffResult, verdict: NewVerdict, rollup: ChangedRollup, lines: Mapping[str, Lines]
+    ) -> None:
+        self._result, self._verdict, self._rollup = result, verdict, rollup
+        self._blocks, self._passes = ("new", "old") if verdict == "newly-denied" else ("old", "new")
         self._lines = lines[self._blocks]
-        self._cells = Cells(blocking(result, change))
-        rows, kinds = rollup.kinds.rows, result.kinds[change]
+        self._cells = Cells(blocking(result, verdict))
+        rows, kinds = rollup.kinds.rows, result.kinds[verdict]
         policies = {"old": result.old, "new": result.new}
-        told = {name: _told(policies[name], lines[name]) for name in policies}
-        passing, self._passing = rules_of(rows["passing_rule"], kinds.passing_rules, told[self._passes])
+        rule_lines = {name: _rule_lines(policies[name], lines[name]) for name in policies}
+        passing, self._passing = rules_of(rows["passing_rule"], kinds.passing_rules, rule_lines[self._passes])
         self._columns = columns_of(
-            rollup, policies[self._blocks], self._cells.reasons, told[self._blocks], result.first_time_ns or 0,
+            rollup, policies[self._blocks], self._cells.reasons, rule_lines[self._blocks], result.first_time_ns or 0,
             {name: rows[of] for name, of in (("connections", "connections"), ("answered", "broken"),
                                              ("packets", "packets"), ("bytes", "bytes"))},
             {"passes": rows["passes"], "passing": passing},
         )  # fmt: skip
 
-    def section(self) -> Section:
-        total = self._result.total(self._change)
+    def section(self) -> PageSection:
+        total = self._result.total(self._verdict)
         if not total.connections:
-            return Section(self._change, *_TITLES[self._change], none(_NONE[self._change]), 0)
+            return PageSection(self._verdict, *_TITLES[self._verdict], none(_NONE[self._verdict]), 0)
         counts = (
             f"{plural(total.connections, 'connection')}, {answered(total)}; {plural(total.packets, 'packet')}, "
             f"{human_bytes(total.bytes)}."
         )
-        found = self._rollup.fold(self._change, most=MOST_ROWS, fitting=False)
-        rows = [self._cells.of(_COLUMNS, row, self._more(row)) for row in found.rows]
-        shown = table(self._change, _TITLES[self._change][1], _COLUMNS, rows, self._key)
-        content = joined(intro(counts), shown, left_note(self._change, found))
-        return Section(self._change, *_TITLES[self._change], content, total.connections)
+        found = self._rollup.fold(self._verdict, most=MOST_ROWS, fitting=False)
+        rows = [self._cells.of(_COLUMNS, row, self._verdict_cells(row)) for row in found.rows]
+        shown = table(self._verdict, _TITLES[self._verdict][1], _COLUMNS, rows, self._key)
+        content = joined(intro(counts), shown, left_note(self._verdict, found))
+        return PageSection(self._verdict, *_TITLES[self._verdict], content, total.connections)
 
     @property
     def _key(self) -> str:
-        return f"kinds-{self._change}"
+        return f"kinds-{self._verdict}"
 
-    def _more(self, row: Row) -> dict[str, Cell]:
+    def _verdict_cells(self, row: RollupRow) -> dict[str, Cell]:
         passing = passing_of(row)
         blocked = joined(badge("deny", blocking_verdict(row)), f" {row.reason} ", _rules(row.rule, row.rules))
         passed = joined(badge("allow", passing.verdict), " ", _rules(passing.rule, passing.rules))
@@ -108,14 +112,14 @@ class _Changed:
 
     def data(self, room: int) -> tuple[Markup, str]:
         beside = {
-            "tables": {self._change: [["connections"]]}, "blocks": self._blocks, "verdicts": VERDICTS,
+            "tables": {self._verdict: [["connections"]]}, "blocks": self._blocks, "verdicts": VERDICTS,
             "passing": self._passing, "answers": {},
         }  # fmt: skip
         options = "--json --by address --top N"
         return kinds_data(self._key, self._columns, self._cells.reasons, self._lines, room, beside, options)
 
 
-def _told(policy: Policy, lines: Lines) -> dict[str, str]:
+def _rule_lines(policy: Policy, lines: Lines) -> dict[str, str]:
     return {rule.id: rule_line(rule, group.name, lines) for group in policy.security_groups for rule in group.rules}
 
 
@@ -128,12 +132,12 @@ def _rules(rule: str | None, rules: int) -> Markup:
 def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
     """Return the rules that decide on changed connections."""
     columns = (
-        Column("Rule", "rule"), Column("Group", "group"), Column("Status", "status"),
-        Column("Newly denied", "denied", True), Column("Newly allowed", "allowed", True), Column("OLD", "old"),
-        Column("NEW", "new"),
+        Heading("Rule", "rule"), Heading("Group", "group"), Heading("Status", "status"),
+        Heading("Newly denied", "denied", True), Heading("Newly allowed", "allowed", True), Heading("OLD", "old"),
+        Heading("NEW", "new"),
     )  # fmt: skip
 
-    def told(rule: Rule | None, policy: str) -> Cell:
+    def rule_cell(rule: Rule | None, policy: str) -> Cell:
         if rule is None:
             return Cell("-")
         return Cell(joined(rule_words(rule), tag("span", line_words(rule, lines[policy]), class_="soft")))
@@ -143,7 +147,7 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
             Cell(code(effect.rule)), Cell(effect.group), Cell(tag("span", effect.status, class_="whole")),
             Cell(grouped(effect.newly_denied), effect.newly_denied),
             Cell(grouped(effect.newly_allowed), effect.newly_allowed),
-            told(effect.old, "old"), told(effect.new, "new"),
+            rule_cell(effect.old, "old"), rule_cell(effect.new, "new"),
         )
         for effect in result.rules[:MAX_ROWS]
     ]  # fmt: skip
@@ -156,7 +160,7 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
 
 
 def _moved(result: DiffResult) -> Markup:
-    columns = (Column("Connections", "connections", True), Column("OLD", "old"), Column("NEW", "new"))
+    columns = (Heading("Connections", "connections", True), Heading("OLD", "old"), Heading("NEW", "new"))
     rows = [
         (Cell(grouped(move.connections), move.connections), Cell(code(move.old_rule)), Cell(code(move.new_rule)))
         for move in result.moved[:MAX_ROWS]

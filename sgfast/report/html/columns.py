@@ -25,7 +25,7 @@ from sgfast.replaying.listed_kinds import denied_of, service_of
 from sgfast.report.html.markup import plain
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import Rollup
-from sgfast.report.rollup.ends import Name
+from sgfast.report.rollup.ends import EndName
 from sgfast.report.why import Cause, Reasons, peer_words, port_words, protocol_words
 
 Numbers = NDArray[np.int64]
@@ -113,12 +113,12 @@ def _causes(kinds: Kinds, reasons: Reasons) -> tuple[Numbers, list[Cause]]:
     numbers: dict[int, int] = {}
     causes: list[Cause] = []
     of_kind = np.full(len(rows), -1)
-    is_told = (rows["packets"] > 0) & (rows["family"] > 0) & (rows["instance"] >= 0)
+    is_denied = (rows["packets"] > 0) & (rows["family"] > 0) & (rows["instance"] >= 0)
     if "turned" in (rows.dtype.names or ()):
         # Turned around, the packet that is denied has another service.
-        is_told &= rows["turned"] == 0
-    told = np.flatnonzero(is_told)
-    for place in told[np.argsort(-rows["packets"][told].astype(np.int64), kind="stable")].tolist():
+        is_denied &= rows["turned"] == 0
+    denied = np.flatnonzero(is_denied)
+    for place in denied[np.argsort(-rows["packets"][denied].astype(np.int64), kind="stable")].tolist():
         cause = reasons.cause(denied_of(kinds, rows[place]))
         number = of_kind[place] = numbers.setdefault(id(cause), len(causes))
         if number == len(causes):
@@ -136,7 +136,7 @@ def _since(rows: NDArray[Any], name: str, start_ns: int) -> Numbers:
     return np.where(_is_timed(rows), np.maximum(times - start_ns, 0) // 1_000_000, -1)
 
 
-def labels(names: Sequence[Name]) -> list[str]:
+def labels(names: Sequence[EndName]) -> list[str]:
     """The groups' names, each once: they stand in the page's address."""
     labels: dict[str, None] = {}
     for name in names:
@@ -147,9 +147,9 @@ def labels(names: Sequence[Name]) -> list[str]:
     return [*labels]
 
 
-def _titles(policy: Policy, names: Sequence[Name]) -> dict[int, str]:
-    told = {n: title_of(policy, name.text) for n, name in enumerate(names) if name.kind == "instance"}
-    return {n: plain(title) for n, title in told.items() if title}
+def _titles(policy: Policy, names: Sequence[EndName]) -> dict[int, str]:
+    titles = {n: title_of(policy, name.text) for n, name in enumerate(names) if name.kind == "instance"}
+    return {n: plain(title) for n, title in titles.items() if title}
 
 
 def title_of(policy: Policy, name: str) -> str:

@@ -10,11 +10,11 @@ from sgfast.reaching.difference import Difference
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.diff import headline as traffic_headline
 from sgfast.report.document import REMINDER, Item, Name
-from sgfast.report.html.changed import Changed
+from sgfast.report.html.changed import VerdictSections
 from sgfast.report.html.markup import Markup, joined, tag
-from sgfast.report.html.matrix import Outcome, legend, matrix_table
+from sgfast.report.html.matrix import LegendEntry, legend, matrix_table
 from sgfast.report.html.page import (
-    Section,
+    PageSection,
     about,
     alert,
     captures_named,
@@ -27,12 +27,12 @@ from sgfast.report.html.page import (
     short_name,
     written,
 )
-from sgfast.report.html.rule_matrix import RuleTable
+from sgfast.report.html.rule_matrix import PageTable
 from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
 from sgfast.report.replay import time_items, tunnel_items
 
-_OPENED, _CLOSED = Outcome("opened", "deny", "+ "), Outcome("closed", "allow", "- ")
+_OPENED, _CLOSED = LegendEntry("opened", "deny", "+ "), LegendEntry("closed", "allow", "- ")
 
 _MATRIX = (
     "A row is where connections come from, a column is where they go: security groups of instances, and networks that "
@@ -56,23 +56,23 @@ def diff_html(
     ``lines``: those of the rules of the documents ``old`` and ``new``, as ``load_policy`` gives them.
     """
     tables = [
-        RuleTable(_OPENED, found.new, found.opened, "opened", _NAMES["opened"][1]),
-        RuleTable(_CLOSED, found.old, found.closed, "closed", _NAMES["closed"][1]),
+        PageTable(_OPENED, found.new, found.opened, "opened", _NAMES["opened"][1]),
+        PageTable(_CLOSED, found.old, found.closed, "closed", _NAMES["closed"][1]),
     ]
     rows = RuleRows(tables, lines)
-    changed = Changed(result, lines) if result is not None else None
+    changed = VerdictSections(result, lines) if result is not None else None
     sections = []
     if found.opened or found.closed:
         drawn = matrix_table(rows.matrix, "Services that NEW opens and closes, by who may reach whom")
         matrix = joined(intro(_MATRIX), legend([_OPENED, _CLOSED]), drawn)
-        sections.append(Section("matrix", "Who to whom", "Who may reach whom: what changes", matrix))
+        sections.append(PageSection("matrix", "Who to whom", "Who may reach whom: what changes", matrix))
     for one in tables if not found.not_compared else ():
         content = joined(intro(_INTROS[one.key]), rows.table(one)) if one.rows else none(_NONE[one.key])
-        sections.append(Section(one.key, *_NAMES[one.key], content, len(one.rows)))
+        sections.append(PageSection(one.key, *_NAMES[one.key], content, len(one.rows)))
     if changed is not None:
         sections += changed.sections()
     listed = _about(found, result, warnings)
-    sections.append(Section("about", "About", "About this comparison", listed, len(warnings) or None))
+    sections.append(PageSection("about", "About", "About this comparison", listed, len(warnings) or None))
 
     def data(room: int) -> tuple[Markup, str]:
         read = [rows.data(room // 2 if changed is not None else room)]

@@ -24,7 +24,7 @@ _CELL, _LEAST, _BAND = 36, 7, 0.14
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LegendEntry:
     words: str
     #: Suffix of its colour class in the style sheet.
     style: str
@@ -33,7 +33,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Square:
     #: By outcome, how much of the square it takes.
     sizes: list[int]
     #: The side of the square, as a share of the largest.
@@ -63,11 +63,11 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    outcomes: Sequence[Outcome]
+    outcomes: Sequence[LegendEntry]
     rows: Axis
     columns: Axis
     #: By row and column, where there is something.
-    cells: Mapping[tuple[int, int], Cell]
+    cells: Mapping[tuple[int, int], Square]
 
 
 def axis(groups: Sequence[str], sizes: Numbers, there: Iterable[int]) -> Axis:
@@ -108,7 +108,7 @@ def _link(source: str = "", to: str = "") -> str:
     return "#matrix?" + urlencode({key: name for key, name in (("from", source), ("to", to)) if name})
 
 
-def _cell(outcomes: Sequence[Outcome], cell: Cell | None, link: str) -> Markup:
+def _cell(outcomes: Sequence[LegendEntry], cell: Square | None, link: str) -> Markup:
     if cell is None:
         return tag("td")
     number = tag("span", cell.short, class_="breaks" if cell.is_bad else None, aria_hidden="true")
@@ -116,7 +116,7 @@ def _cell(outcomes: Sequence[Outcome], cell: Cell | None, link: str) -> Markup:
     return tag("td", tag("a", _square(cell, outcomes), number, words, href=link, title=cell.words))
 
 
-def _square(cell: Cell, outcomes: Sequence[Outcome]) -> Markup:
+def _square(cell: Square, outcomes: Sequence[LegendEntry]) -> Markup:
     """A square in bands by what happens."""
     side = max(_LEAST, cell.share * (_CELL - 2))
     heights = [max(_BAND, size / sum(cell.sizes)) if size else 0.0 for size in cell.sizes]
@@ -132,7 +132,7 @@ def _square(cell: Cell, outcomes: Sequence[Outcome]) -> Markup:
     return tag("svg", *bands, width=_CELL, height=_CELL, aria_hidden="true")
 
 
-def legend(outcomes: Sequence[Outcome]) -> Markup:
+def legend(outcomes: Sequence[LegendEntry]) -> Markup:
     keys = (joined(tag("span", class_=f"dot {each.style}"), each.mark, each.words)
             for each in outcomes)  # fmt: skip
     return tag("p", *(tag("span", key, class_="key") for key in keys), class_="legend")

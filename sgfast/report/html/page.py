@@ -16,10 +16,9 @@ from string import Template
 from sgfast.capture import Damage
 from sgfast.comparing import DiffResult
 from sgfast.replaying import ReplayResult
-from sgfast.report.amounts import grouped, plural
+from sgfast.report.amounts import grouped, left_out_words, plural
 from sgfast.report.document import Item, Name, Words
 from sgfast.report.html.markup import Content, Markup, joined, tag, text
-from sgfast.report.left_out import left_out_words
 
 #: The page has at most this many bytes: mail takes it, and a browser opens it at once.
 MOST_BYTES = 5_000_000
@@ -32,7 +31,7 @@ MAX_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class PageSection:
     key: str
     #: In the navigation.
     name: str
@@ -48,7 +47,7 @@ Data = Callable[[int], tuple[Markup, str]]
 
 
 def make_page(
-    kind: str, title: str, head: Markup, sections: Sequence[Section], data: Data, scripts: Sequence[str]
+    kind: str, title: str, head: Markup, sections: Sequence[PageSection], data: Data, scripts: Sequence[str]
 ) -> str:
     """Return the HTML document. ``kind``: what the report is, in two words. ``scripts``: names of those that the page
     needs besides page.js and matrix.js.

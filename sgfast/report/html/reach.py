@@ -8,15 +8,15 @@ from sgfast.reaching.rows import Reach
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Item, Name
 from sgfast.report.html.markup import Markup, joined, tag
-from sgfast.report.html.matrix import Outcome, legend, matrix_table
-from sgfast.report.html.page import Section, about, alert, intro, listed, make_page, none, short_name, written
-from sgfast.report.html.rule_matrix import RuleTable
+from sgfast.report.html.matrix import LegendEntry, legend, matrix_table
+from sgfast.report.html.page import PageSection, about, alert, intro, listed, make_page, none, short_name, written
+from sgfast.report.html.rule_matrix import PageTable
 from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
 
 #: Number of rows that are open to anybody with which the page begins.
 _FIRST = 3
-_OPEN = Outcome("may be opened", "allow")
+_OPEN = LegendEntry("may be opened", "allow")
 
 _MATRIX = (
     "A row is where connections come from, a column is where they go: security groups of instances, and networks that "
@@ -35,17 +35,17 @@ def reach_html(found: Reach, lines: Lines) -> str:
     """Return an HTML document, to be written as UTF-8. ``found``: with its rules. ``lines``: those of the policy
     document's rules, as ``load_policy`` gives them.
     """
-    table = RuleTable(_OPEN, found.policy, found.rows, "rows", "Who may open connections to whom")
+    table = PageTable(_OPEN, found.policy, found.rows, "rows", "Who may open connections to whom")
     rows = RuleRows([table], {"new": lines})
     sections = []
     if found.rows:
         matrix = joined(intro(_MATRIX), legend([_OPEN]), matrix_table(rows.matrix, "Services by who may reach whom"))
-        sections.append(Section("matrix", "Who to whom", "Who may reach whom", matrix))
+        sections.append(PageSection("matrix", "Who to whom", "Who may reach whom", matrix))
         listed = joined(intro(_ROWS), rows.table(table))
     else:
         listed = none("No rules of these filters let such a connection through.")
-    sections.append(Section("rows", "Rows", table.label, listed, len(found.rows)))
-    sections.append(Section("about", "About", "About this report", _about(found), len(found.warnings) or None))
+    sections.append(PageSection("rows", "Rows", table.label, listed, len(found.rows)))
+    sections.append(PageSection("about", "About", "About this report", _about(found), len(found.warnings) or None))
     title = f"Who may reach whom under {short_name(found.policy.origin)}"
     return make_page("reach report", title, _head(found), sections, rows.data, ("rule_rows",))
 

@@ -18,7 +18,7 @@ from sgfast.report.html.columns import largest, sums
 from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.html.matrix import legend, matrix_table
 from sgfast.report.html.page import (
-    Section,
+    PageSection,
     about,
     alert,
     captures_named,
@@ -73,7 +73,7 @@ _BECAUSE = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Report:
     """State that the parts of one page share."""
 
     result: ReplayResult
@@ -87,38 +87,38 @@ def html_report(result: ReplayResult, timeline: Timeline | None = None, lines: L
     that got packets of the replay. ``lines``: those of the policy document's rules, as ``load_policy`` gives them.
     """
     rollup = Rollup(result.policy, result.kinds)
-    told = _Told(result, rollup, Answers(result, rollup, lines or {}), lines or {})
+    report = _Report(result, rollup, Answers(result, rollup, lines or {}), lines or {})
     captures = captures_named(result.captures)
     return make_page(
-        "replay report", f"{short_name(captures)} against {short_name(result.policy.origin)}", _head(told, captures),
-        _sections(told, timeline), told.answers.data, ("kinds", "timeline"),
+        "replay report", f"{short_name(captures)} against {short_name(result.policy.origin)}", _head(report, captures),
+        _sections(report, timeline), report.answers.data, ("kinds", "timeline"),
     )  # fmt: skip
 
 
 # The beginning of the page: what would break ------------------------------------------------------------------------
 
 
-def _head(told: _Told, captures: str) -> Markup:
-    result = told.result
+def _head(report: _Report, captures: str) -> Markup:
+    result = report.result
     options = [result.mode, f"midstream {result.midstream}"]
     if result.vpc is not None:
         options.append(f"VPC {result.vpc}")
     if result.engine != "fast":
         options.append(f"{result.engine} engine")
     judged = written((Name(captures), " against ", Name(result.policy.origin), f" · {', '.join(options)}"))
-    headline, style = _headline(told)
+    headline, style = _headline(report)
     return joined(
         tag("p", judged, class_="about"),
         left_out(result),
         tag("h1", headline, class_=style),
-        tag("p", _lede(told), class_="lede"),
+        tag("p", _lede(report), class_="lede"),
         alert(result.damaged, result.warnings, "this replay"),
         _shares(result),
     )
 
 
-def _headline(told: _Told) -> tuple[str, str]:
-    result, broken = told.result, told.rollup.total("would-break")
+def _headline(report: _Report) -> tuple[str, str]:
+    result, broken = report.result, report.rollup.total("would-break")
     if not result.packets:
         return "No packets", "calm"
     if not judged_packets(result):
@@ -132,16 +132,16 @@ def _headline(told: _Told) -> tuple[str, str]:
     return "Nothing is denied", "good"
 
 
-def _lede(told: _Told) -> str:
-    result = told.result
+def _lede(report: _Report) -> str:
+    result = report.result
     if not result.packets:
         return "The captures are empty or could not be read."
     if not judged_packets(result):
         return "Is this the right policy, and the right --vpc?"
     parts = []
-    broken = told.rollup.total("would-break")
+    broken = report.rollup.total("would-break")
     if broken:
-        columns = told.answers.columns
+        columns = report.answers.columns
         kinds = columns.kinds
         here = columns.group[np.where(kinds["inbound"] == 1, kinds["destination"], kinds["source"])]
         where = largest(columns.groups, sums(here, kinds["breaks"], len(columns.groups)))
@@ -215,37 +215,37 @@ def _shares(result: ReplayResult) -> Markup:
 # Sections ------------------------------------------------------------------------------------------------------------
 
 
-def _sections(told: _Told, timeline: Timeline | None) -> list[Section]:
-    result, lines = told.result, told.lines
+def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
+    result, lines = report.result, report.lines
     start_ns = result.first_time_ns or 0
-    found: list[Section] = []
+    found: list[PageSection] = []
     if len(result.kinds.rows):
-        found.append(Section("matrix", "Who to whom", "Who talks to whom", _matrix(told)))
+        found.append(PageSection("matrix", "Who to whom", "Who talks to whom", _matrix(report)))
     if result.engine == "fast" and result.packets:
-        found += [section for one in LISTS for section in _answers(told, one)]
+        found += [section for one in LISTS for section in _answers(report, one)]
     if timeline is not None and timeline.first_ns is not None:
-        found.append(Section("timeline", "Over time", "Over time", _timeline(result, timeline)))
+        found.append(PageSection("timeline", "Over time", "Over time", _timeline(result, timeline)))
     if result.changes or result.changes_left:
-        found.append(Section("changes", "Changes", "Changes", _changes(result, start_ns), len(result.changes)))
+        found.append(PageSection("changes", "Changes", "Changes", _changes(result, start_ns), len(result.changes)))
     hit = sum(1 for hits in result.rules if hits.packets)
     never = len(result.rules) - hit
     used = used_table(result, lines) if hit else none("No rule was hit.")
-    found.append(Section("rules", "Rules hit", "Rules that were hit", used, hit))
+    found.append(PageSection("rules", "Rules hit", "Rules that were hit", used, hit))
     unused = _unused(result, lines) if never else none("Every rule was hit.")
-    found.append(Section("unused", "Never hit", "Rules never hit", unused, never))
+    found.append(PageSection("unused", "Never hit", "Rules never hit", unused, never))
     if result.packets:
-        found.append(Section("verdicts", "Verdicts", "Verdicts and reasons", verdicts_table(result)))
-    found.append(Section("about", "About", "About this replay", _about(result), len(result.warnings) or None))
+        found.append(PageSection("verdicts", "Verdicts", "Verdicts and reasons", verdicts_table(result)))
+    found.append(PageSection("about", "About", "About this replay", _about(result), len(result.warnings) or None))
     return found
 
 
-def _matrix(told: _Told) -> Markup:
+def _matrix(report: _Report) -> Markup:
     words = (
         "A row is where connections come from, a column is where they go. The larger a square, the more connections. "
         "The number is that of connections that would break (✕), or else of all. A click on a square, a row or a "
         "column chooses what the tables below show."
     )
-    table = matrix_table(matrix_of(told.answers.columns), "Connections by the groups they come from and go to")
+    table = matrix_table(matrix_of(report.answers.columns), "Connections by the groups they come from and go to")
     return joined(intro(words), legend(OUTCOMES), table)
 
 
@@ -268,27 +268,27 @@ _NONE = {
 }
 
 
-def _answers(told: _Told, one: List) -> list[Section]:
+def _answers(report: _Report, one: List) -> list[PageSection]:
     """The section of a list, if there is something to say."""
-    total = told.answers.total(one)
-    notes = _denied_notes(told) if one.key == "denied" else []
+    total = report.answers.total(one)
+    notes = _denied_notes(report) if one.key == "denied" else []
     if not total and not notes:
-        return [Section(one.key, *_NAMES[one.key], none(_NONE[one.key]), 0)] if one.key in _NONE else []
-    table = told.answers.table(one) if total else Markup()
+        return [PageSection(one.key, *_NAMES[one.key], none(_NONE[one.key]), 0)] if one.key in _NONE else []
+    table = report.answers.table(one) if total else Markup()
     if one.key == "allowed":
         table = tag("details", tag("summary", "The connections"), table)
-    return [Section(one.key, *_NAMES[one.key], joined(intro(_INTROS[one.key]), table, *notes), total)]
+    return [PageSection(one.key, *_NAMES[one.key], joined(intro(_INTROS[one.key]), table, *notes), total)]
 
 
-def _denied_notes(told: _Told) -> list[Markup]:
+def _denied_notes(report: _Report) -> list[Markup]:
     """Denials that are in no table."""
-    result = told.result
+    result = report.result
     words = []
     if after_cuts := packets_after(result):
         words.append(f"{plural(after_cuts, 'packet')} of cut connections are not among them: see Changes.")
     if result.kinds.lost:
         words.append(f"{plural(result.kinds.lost, 'packet')} or connections are not listed for lack of memory.")
-    if (unlisted := unreadable(result, told.rollup)) > 0:
+    if (unlisted := unreadable(result, report.rollup)) > 0:
         words.append(f"{plural(unlisted, 'packet')} without readable addresses (malformed).")
     return [tag("p", each, class_="note") for each in words]
 

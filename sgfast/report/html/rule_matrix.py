@@ -22,11 +22,11 @@ from sgfast.reaching.rows import Row
 from sgfast.reaching.services import named_service, openers, services_text
 from sgfast.report.amounts import grouped
 from sgfast.report.html.columns import labels
-from sgfast.report.html.matrix import Axis, Cell, Matrix, Outcome, axis
-from sgfast.report.rollup.ends import Name
+from sgfast.report.html.matrix import Axis, LegendEntry, Matrix, Square, axis
+from sgfast.report.rollup.ends import EndName
 
 #: Everybody who is no instance.
-_ANYBODY, _INTERNET = Name("any address", "network"), Name("internet", "network")
+_ANYBODY, _INTERNET = EndName("any address", "network"), EndName("internet", "network")
 #: Up to this length a cell shows its services; more of them are counted.
 _SHORT = 9
 #: Maximum length of what a cell says, characters.
@@ -40,8 +40,8 @@ _Placed = list[list[_OfRow]]
 
 
 @dataclass(frozen=True, slots=True)
-class RuleTable:
-    outcome: Outcome
+class PageTable:
+    outcome: LegendEntry
     #: The one that has the names of the rows' ends.
     policy: Policy
     rows: Sequence[Row]
@@ -53,8 +53,8 @@ class RuleTable:
 class RuleMatrix:
     """``matrix``, and the cells that count each row: row * number of columns + column."""
 
-    def __init__(self, given: Sequence[RuleTable]) -> None:
-        names: dict[Name, int] = {}
+    def __init__(self, given: Sequence[PageTable]) -> None:
+        names: dict[EndName, int] = {}
         ends = [_Ends(each.policy, names) for each in given]
         infrastructure = {each.policy.settings.infrastructure for each in given}
         self._everything = {family: openers(family, infrastructure) for family in (4, 6)}
@@ -67,9 +67,9 @@ class RuleMatrix:
         ]  # fmt: skip
         self._rows, self._columns = self._axes(given, places, [*names])
         self._cells_of = [[self._cells(of_row) for of_row in of_table] for of_table in places]
-        self.matrix = Matrix(self._outcomes, self._rows, self._columns, self._told(given))
+        self.matrix = Matrix(self._outcomes, self._rows, self._columns, self._squares(given))
 
-    def _axes(self, given: Sequence[RuleTable], places: _Placed, names: Sequence[Name]) -> tuple[Axis, Axis]:
+    def _axes(self, given: Sequence[PageTable], places: _Placed, names: Sequence[EndName]) -> tuple[Axis, Axis]:
         """The senders and the receivers, those of most services first."""
         sizes = np.zeros((2, len(names)), dtype=np.int64)
         for each, of_table in zip(given, places, strict=True):
@@ -82,7 +82,7 @@ class RuleMatrix:
         rows, columns = (axis(groups, size, np.flatnonzero(size).tolist()) for size in sizes)
         return rows, columns
 
-    def _told(self, given: Sequence[RuleTable]) -> dict[tuple[int, int], Cell]:
+    def _squares(self, given: Sequence[PageTable]) -> dict[tuple[int, int], Square]:
         # By cell, outcome and family: the services of its rows.
         services: dict[int, list[dict[int, set[str]]]] = {}
         for n, (each, of_rows) in enumerate(zip(given, self._cells_of, strict=True)):
@@ -113,7 +113,7 @@ class RuleMatrix:
         found, everything = named_service(without).of(family), self._everything[family]
         return intersection(everything, found) if without == text else difference(everything, found)
 
-    def _cell(self, row: int, column: int, services: Sequence[dict[int, set[str]]]) -> Cell:
+    def _cell(self, row: int, column: int, services: Sequence[dict[int, set[str]]]) -> Square:
         sizes, words, short = [], [], []
         for outcome, by_family in zip(self._outcomes, services, strict=True):
             ranges = {
@@ -131,11 +131,11 @@ class RuleMatrix:
         if len(short) > 1:
             # There is no room for the word twice.
             short = [each.removesuffix(" services") for each in short]
-        told = f"{self._rows.labels[row]} → {self._columns.labels[column]}: {', '.join(words)}"
+        description = f"{self._rows.labels[row]} → {self._columns.labels[column]}: {', '.join(words)}"
         # A port alone is to be seen beside all ports of all protocols.
         share = log2(1 + max(sizes)) / log2(1 + 256 * KEYS)
-        shown = told if len(told) <= _LONG else f"{told[:_LONG]} …"
-        return Cell(sizes, share, shown, " ".join(short), self._outcomes[0].mark != "" and sizes[0] > 0)
+        shown = description if len(description) <= _LONG else f"{description[:_LONG]} …"
+        return Square(sizes, share, shown, " ".join(short), self._outcomes[0].mark != "" and sizes[0] > 0)
 
 
 def _size(services: Ranges) -> int:
@@ -162,7 +162,7 @@ def _folded(places: _Places, ends: Axis) -> set[tuple[int, str | None]]:
 class _Ends:
     """Who the ends of rows are, in names that ``names`` numbers."""
 
-    def __init__(self, policy: Policy, names: dict[Name, int]) -> None:
+    def __init__(self, policy: Policy, names: dict[EndName, int]) -> None:
         self._names = names
         self._policy = policy
         #: By family and security groups: the names of instances.
@@ -171,9 +171,9 @@ class _Ends:
             for family in {network.version for network in instance.addresses}:
                 self._instances[family].setdefault(instance.security_groups, []).append(instance.name)
         self._of_part = cache(self._places)
-        self.of = cache(self._all)
+        self.of = cache(self._places_of_parts)
 
-    def _all(self, parts: tuple[Part, ...], family: int) -> _Places:
+    def _places_of_parts(self, parts: tuple[Part, ...], family: int) -> _Places:
         found: _Places = {}
         for part in parts:
             for place, instance in self._of_part(part, family).items():
@@ -201,7 +201,7 @@ class _Ends:
             case "network" if part.name in ("0.0.0.0/0", "::/0") and not part.without:
                 return {self._number(_ANYBODY): None}
             case "network" | "address-group" as kind:
-                return {self._number(Name(part.name, kind)): None}
+                return {self._number(EndName(part.name, kind)): None}
 
     def _members(
         self, family: int, are_meant: Callable[[tuple[str, ...]], bool], without: Sequence[str] = ()
@@ -220,10 +220,10 @@ class _Ends:
                 found[number] = None if number in found else only
         return found
 
-    def _number(self, name: Name) -> int:
+    def _number(self, name: EndName) -> int:
         return self._names.setdefault(name, len(self._names))
 
 
-def _name_of(groups: Sequence[str]) -> Name:
+def _name_of(groups: Sequence[str]) -> EndName:
     """As ``rollup`` calls the members of these groups."""
-    return Name(", ".join(dict.fromkeys(groups)), "groups")
+    return EndName(", ".join(dict.fromkeys(groups)), "groups")

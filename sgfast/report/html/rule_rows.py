@@ -19,8 +19,8 @@ from sgfast.report.difference import decider_text
 from sgfast.report.html.columns import line_words, packed_text, rule_line
 from sgfast.report.html.markup import Markup, code, joined, plain, tag
 from sgfast.report.html.matrix import Matrix
-from sgfast.report.html.rule_matrix import RuleMatrix, RuleTable
-from sgfast.report.html.tables import MOST_ROWS, Cell, Column, table
+from sgfast.report.html.rule_matrix import PageTable, RuleMatrix
+from sgfast.report.html.tables import MOST_ROWS, Cell, Heading, table
 from sgfast.report.reach import LISTED_PARTS, part_text, services_cell
 
 #: Maximum number of rules in a cell before "and N more".
@@ -31,14 +31,14 @@ _LISTED_CHARACTERS = 120
 _MOST_CHARACTERS = 20_000
 
 _COLUMNS = (
-    Column("From", "from"), Column("To", "to"), Column("Services", "service"), Column("Rules", "rule"),
+    Heading("From", "from"), Heading("To", "to"), Heading("Services", "service"), Heading("Rules", "rule"),
 )  # fmt: skip
 
 
 class RuleRows:
     """The tables of one page. ``lines``: those of the rules of each policy's document."""
 
-    def __init__(self, tables: Sequence[RuleTable], lines: Mapping[str, Lines]) -> None:
+    def __init__(self, tables: Sequence[PageTable], lines: Mapping[str, Lines]) -> None:
         self._tables = tables
         self._lines = lines
         self._matrix = RuleMatrix(tables)
@@ -47,7 +47,7 @@ class RuleRows:
     def matrix(self) -> Matrix:
         return self._matrix.matrix
 
-    def table(self, one: RuleTable) -> Markup:
+    def table(self, one: PageTable) -> Markup:
         rows = [
             (
                 Cell(_end(row.sources)), Cell(_end(row.destinations)), Cell(_services(services_cell(row))),
@@ -130,7 +130,7 @@ class RuleRows:
         return rule_line(each.rule, each.group, self._lines[each.policy])
 
 
-def _kept(one: RuleTable, share: float) -> int:
+def _kept(one: PageTable, share: float) -> int:
     return int(len(one.rows) * share)
 
 

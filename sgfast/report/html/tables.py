@@ -25,7 +25,7 @@ MOST_ROWS = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class Heading:
     name: str
     #: Its name in links (``#denied?sort=packets``).
     key: str
@@ -41,7 +41,7 @@ class Cell:
 
 
 def table(
-    key: str, label: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], answers: str | None = None
+    key: str, label: str, columns: Sequence[Heading], rows: Sequence[Sequence[Cell]], answers: str | None = None
 ) -> Markup:
     """``answers``: the name of the data from which the page's script makes all rows, if these are the first of them."""
     # The roles keep it a table for screen readers even if the style sheet turns it into a list of cards.
@@ -97,9 +97,9 @@ def more(left: int, noun: str, sums: str = "") -> Markup:
 
 def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
     columns = (
-        Column("No.", "number", True), Column("At", "at", True), Column("Change", "change"),
-        Column("Cut", "cut", True), Column("Came back", "back", True), Column("Denied again", "denied", True),
-        Column("Packets after", "after", True),
+        Heading("No.", "number", True), Heading("At", "at", True), Heading("Change", "change"),
+        Heading("Cut", "cut", True), Heading("Came back", "back", True), Heading("Denied again", "denied", True),
+        Heading("Packets after", "after", True),
     )  # fmt: skip
     numbered = list(enumerate(changes, 1))
     # The changes that cut most connections are shown, in their original order.
@@ -119,8 +119,8 @@ def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
 
 def cuts_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
     columns = (
-        Column("Connection", "connection"), Column("Change", "change", True), Column("Cut at", "at", True),
-        Column("Packets after", "after", True), Column("Outcome", "outcome"), Column("Again at", "again", True),
+        Heading("Connection", "connection"), Heading("Change", "change", True), Heading("Cut at", "at", True),
+        Heading("Packets after", "after", True), Heading("Outcome", "outcome"), Heading("Again at", "again", True),
     )  # fmt: skip
     followed = [(n, change, cut) for n, change in enumerate(changes, 1) for cut in change.connections]
     rows = [
@@ -158,7 +158,7 @@ def _rule_cells(hits: RuleHits, lines: Lines) -> tuple[Cell, Cell, Cell]:
     rule = hits.rule
     ports = port_words(rule)
     end = "from" if rule.direction == "inbound" else "to"
-    what = joined(
+    match = joined(
         rule.direction, " ", tag("span", f"{protocol_words(rule)}{' ' if ports else ''}{ports}", class_="code"),
         f" {end} {peer_words(rule)}",
         tag("span", f", priority {rule.priority}", class_="soft") if rule.priority != 1 else "",
@@ -166,14 +166,15 @@ def _rule_cells(hits: RuleHits, lines: Lines) -> tuple[Cell, Cell, Cell]:
     )  # fmt: skip
     action = badge("deny", "deny") if rule.action == "deny" else badge("allow", "allow")
     name = joined(tag("span", rule.id, class_="code"), tag("span", line_words(rule, lines), class_="soft whole"))
-    return Cell(name), Cell(hits.group), Cell(joined(action, " ", what))
+    return Cell(name), Cell(hits.group), Cell(joined(action, " ", match))
 
 
 def used_table(result: ReplayResult, lines: Lines) -> Markup:
     used = sorted((hits for hits in result.rules if hits.packets), key=lambda hits: -hits.packets)
     columns = (
-        Column("Rule", "rule"), Column("Group", "group"), Column("Effect", "effect"),
-        Column("Connections", "connections", True), Column("Packets", "packets", True), Column("Bytes", "bytes", True),
+        Heading("Rule", "rule"), Heading("Group", "group"), Heading("Effect", "effect"),
+        Heading("Connections", "connections", True), Heading("Packets", "packets", True),
+        Heading("Bytes", "bytes", True),
     )  # fmt: skip
     rows = [
         (*_rule_cells(hits, lines), _count(hits.connections), _count(hits.packets), _bytes(hits.bytes))
@@ -186,7 +187,7 @@ def used_table(result: ReplayResult, lines: Lines) -> Markup:
 
 def unused_table(result: ReplayResult, lines: Lines) -> Markup:
     unused = [hits for hits in result.rules if not hits.packets]
-    columns = (Column("Rule", "rule"), Column("Group", "group"), Column("Effect", "effect"))
+    columns = (Heading("Rule", "rule"), Heading("Group", "group"), Heading("Effect", "effect"))
     rows = [_rule_cells(hits, lines) for hits in unused[:MAX_ROWS]]
     return joined(table("unused", "Rules never hit", columns, rows), more(len(unused) - MAX_ROWS, "rule"))
 
@@ -208,8 +209,8 @@ _VERDICTS = {
 def verdicts_table(result: ReplayResult) -> Markup:
     """Return a table of all verdicts that occurred, each followed by its reasons."""
     columns = (
-        Column("Verdict", "verdict"), Column("Reason", "reason"), Column("Packets", "packets", True),
-        Column("Share", "share", True), Column("Meaning", "meaning"),
+        Heading("Verdict", "verdict"), Heading("Reason", "reason"), Heading("Packets", "packets", True),
+        Heading("Share", "share", True), Heading("Meaning", "meaning"),
     )  # fmt: skip
     rows = []
     for verdict, packets in result.verdicts.items():

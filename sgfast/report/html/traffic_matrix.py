@@ -6,13 +6,13 @@ import numpy as np
 
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.html.columns import Columns, Numbers, sums
-from sgfast.report.html.matrix import Axis, Cell, Matrix, Outcome, axis
+from sgfast.report.html.matrix import Axis, LegendEntry, Matrix, Square, axis
 
 OUTCOMES = (
-    Outcome("would break", "deny", "✕ "),
-    Outcome("denied and not answered", "denied"),
-    Outcome("not served", "other"),
-    Outcome("allowed", "allow"),
+    LegendEntry("would break", "deny", "✕ "),
+    LegendEntry("denied and not answered", "denied"),
+    LegendEntry("not served", "other"),
+    LegendEntry("allowed", "allow"),
 )
 
 
@@ -38,7 +38,7 @@ def matrix_of(columns: Columns) -> Matrix:
         words = f"{rows.labels[n]} → {heads.labels[m]}: {cell_words(counts, denied)}"
         short = f"✕ {_short(counts[0])}" if counts[0] else _short(sum(counts))
         # Most cells are small beside the largest: by area they would all look alike.
-        found[n, m] = Cell(counts, (sum(counts) / most) ** 0.25, words, short, counts[0] > 0)
+        found[n, m] = Square(counts, (sum(counts) / most) ** 0.25, words, short, counts[0] > 0)
     return Matrix(OUTCOMES, rows, heads, found)
 
 

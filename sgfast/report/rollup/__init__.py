@@ -19,21 +19,21 @@ from sgfast.policy.model import Policy
 from sgfast.replaying.kinds import NEVER, Kinds, Rows, coded, joined
 from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_of, peer_of, service_of
 from sgfast.report.names import protocol_word, service_name
-from sgfast.report.rollup.ends import Ends, Level, Name
+from sgfast.report.rollup.ends import EndName, Ends, Level
 from sgfast.system.names import printable
 
 #: Outcomes of traffic. These are counted by connections: denied ones that the other end answered, allowed ones that
 #: it did not, and those that it did; what differs between two policies; what used a rule, and what no rule is suggested
 #: for. Denied packets are counted by packets, and so are those that nobody ever answered: scans, or one-way traffic
 #: such as syslog.
-Part = Literal[
+TrafficPart = Literal[
     "would-break", "unanswered", "allowed", "denied", "one-way", "newly-denied", "newly-allowed", "observed"
 ]  # fmt: skip
 #: In place of a reason's word, with the row's own reason: packets of ``one-way`` whose address had no room, so that it
 #: is not known whether somebody answered them.
 PERHAPS = "perhaps-answered"
 #: Parts that are counted by packets.
-BY_PACKETS: tuple[Part, ...] = ("denied", "one-way")
+BY_PACKETS: tuple[TrafficPart, ...] = ("denied", "one-way")
 By = Literal["group", "instance", "address", "service", "rule"]
 BY: tuple[By, ...] = get_args(By)
 
@@ -64,7 +64,7 @@ _FINER = {
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class RollupExample:
     """One of the packets, or connections, that a row stands for."""
 
     source: str
@@ -89,9 +89,9 @@ class Passing:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    source: Name
-    destination: Name
+class RollupRow:
+    source: EndName
+    destination: EndName
     #: Number of different instances or addresses at each end; 0 if that is not known.
     sources: int
     destinations: int
@@ -115,7 +115,7 @@ class Row:
     #: Timestamps; None if they are not known.
     first_ns: int | None
     last_ns: int | None
-    example: Example | None
+    example: RollupExample | None
     #: The largest kind in the row, to explain it; None if its peer is not known.
     kind: Denied | None
     #: Its place in the rows of ``Kinds``.
@@ -153,7 +153,7 @@ class Row:
 class Folded:
     """The rows that fit, with most connections (or packets, if denied) first, and what the others add up to."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[RollupRow, ...]
     left_rows: int
     left_connections: int
     left_packets: int
@@ -237,16 +237,16 @@ class Rollup:
         self._grouped = cache(self._group)
         self._members = cache(self._members_of)
         #: By part: for each reason's word (of "" and ``PERHAPS`` the row's own), how many of each kind.
-        self.counts: dict[Part, dict[str, NDArray[np.int64]]] = self._counts(kinds.rows)
+        self.counts: dict[TrafficPart, dict[str, NDArray[np.int64]]] = self._counts(kinds.rows)
         #: The count by which a kind comes before others, whatever the part.
         self._firsts = self._first(kinds.rows)
 
-    def total(self, part: Part) -> int:
+    def total(self, part: TrafficPart) -> int:
         """Connections, or packets if the part is one of ``BY_PACKETS``."""
         return int(sum(counts.sum() for counts in self.counts[part].values()))
 
     def fold(
-        self, part: Part, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, asked: int = 1
+        self, part: TrafficPart, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, asked: int = 1
     ) -> Folded:
         """The rows of a part, largest first. ``fitting``: by group, ends and services are told as finely as lets
         ``MOST_FIT`` rows, or ``most`` if that is more, hold ``ENOUGH`` of the part, or as coarsely as words can.
@@ -270,10 +270,10 @@ class Rollup:
             packets - sum(row.packets for row in rows), connections, packets,
             int(found.firsts.sum()) - sum(row.answered for row in rows),
             len(rows) if len(found) == len(rows)
-            else self._every(part, by, steps, max(len(found), asked)),
+            else self._fewest_rows_for_all(part, by, steps, max(len(found), asked)),
         )  # fmt: skip
 
-    def _fitting(self, part: Part, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
+    def _fitting(self, part: TrafficPart, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
         """The finest step of which ``most`` rows hold ``ENOUGH``, or the coarsest, and its groups."""
         for step in steps:
             found = self._grouped(part, by, *step)
@@ -282,7 +282,7 @@ class Rollup:
                 break
         return step, found
 
-    def _every(self, part: Part, by: By, steps: Sequence[_Step], least: int) -> int:
+    def _fewest_rows_for_all(self, part: TrafficPart, by: By, steps: Sequence[_Step], least: int) -> int:
         """The fewest rows to ask for that are all. Where there is room for more rows, they are told more finely."""
         numbers = sorted(max(len(self._grouped(part, by, *step)), least) for step in steps)
         return next(
@@ -290,7 +290,7 @@ class Rollup:
             if len(self._fitting(part, by, steps, number)[1]) <= number
         )  # fmt: skip
 
-    def _members_of(self, part: Part) -> _Members:
+    def _members_of(self, part: TrafficPart) -> _Members:
         counted = [(np.flatnonzero(counts), counts) for counts in self.counts[part].values()]
         return _Members(
             np.concatenate([where for where, _ in counted]),
@@ -299,7 +299,7 @@ class Rollup:
             any(len(where) == len(self.kinds.rows) == sum(len(each) for each, _ in counted) for where, _ in counted),
         )
 
-    def _group(self, part: Part, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
+    def _group(self, part: TrafficPart, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
         members = self._members(part)
         finer_step = _FINER.get((source, destination, service)) if by == "group" else None
         finer = None if finer_step is None else self._grouped(part, by, *finer_step)
@@ -322,8 +322,8 @@ class Rollup:
         return _Groups(members, examples, _added(sums, codes, count), _added(firsts, codes, count), codes, finer)
 
     def _row(
-        self, part: Part, found: _Groups, number: int, source: Level, destination: Level, _: _ServiceLevel
-    ) -> Row:
+        self, part: TrafficPart, found: _Groups, number: int, source: Level, destination: Level, _: _ServiceLevel
+    ) -> RollupRow:
         group = found.of_group(number)
         places, counts = found.members.places[group], found.members.counts[group]
         rows = self.kinds.rows[places]
@@ -334,32 +334,33 @@ class Rollup:
         is_timed = first["first_ns"] != NEVER[0]
         rules = _different(rows["rule"] + 1) - 1
         largest = rows[0]
-        told = self._is_told(largest)
-        return Row(
+        is_known = self._is_packet_known(largest)
+        return RollupRow(
             source_name, destination_name, sources, destinations,
-            *self._services.told(places), word if word not in ("", PERHAPS) else REASONS[int(largest["reason"])] or "",
+            *self._services.text_and_count(places),
+            word if word not in ("", PERHAPS) else REASONS[int(largest["reason"])] or "",
             direction_of(largest),
             only(rules, self.kinds.rules), int((rules >= 0).sum()),
             int((rows["connections"] if part in BY_PACKETS else counts).sum()), int(rows["packets"].sum()),
             int(rows["bytes"].sum()), int(first["first_ns"]) if is_timed else None,
             int(rows["last_ns"].max()) if is_timed else None, self._example(first) if is_timed else None,
-            denied_of(self.kinds, largest) if told else None, int(places[0]), self._passing(rows),
+            denied_of(self.kinds, largest) if is_known else None, int(places[0]), self._passing(rows),
             word == PERHAPS,
         )  # fmt: skip
 
-    def _end(self, level: Level, ends: NDArray[np.int64]) -> tuple[Name, int]:
+    def _end(self, level: Level, ends: NDArray[np.int64]) -> tuple[EndName, int]:
         """The name of the ends of a row, and how many different ones they are."""
         different = _different(ends)
         if len(different) == 1:
             return self.ends.fine_name(int(different[0])), 1
         return self.ends.name(level, int(self.ends.codes(level)[ends[0]])), len(different)
 
-    def _example(self, row: Any) -> Example | None:
+    def _example(self, row: Any) -> RollupExample | None:
         if row["family"] == 0 or row["instance"] < 0:
             return None
         instance, peer = self.kinds.instances[row["instance"]], peer_of(self.kinds, row)[0]
         source, destination = (peer, instance) if row["inbound"] else (instance, peer)
-        return Example(source, destination, service_of(self.kinds, row), int(row["number"]), int(row["first_ns"]))
+        return RollupExample(source, destination, service_of(self.kinds, row), int(row["number"]), int(row["first_ns"]))
 
     # Differences of other kinds (``rollup.changed``, ``rollup.observed``) ---------------------------------
 
@@ -367,7 +368,7 @@ class Rollup:
         """The rows, with all that is counted of a kind in one of them."""
         return joined(kinds)
 
-    def _counts(self, rows: Rows) -> dict[Part, dict[str, NDArray[np.int64]]]:
+    def _counts(self, rows: Rows) -> dict[TrafficPart, dict[str, NDArray[np.int64]]]:
         refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
         packets, answered = rows["packets"].astype(np.int64), (rows["broken"] > 0) | (rows["meant"] > 0)
         unanswered = np.where(answered, 0, packets)
@@ -390,7 +391,7 @@ class Rollup:
         """Columns that tell rows apart besides ends and services."""
         return [rows["reason"]] + ([rows["rule"]] if by == "rule" else [])
 
-    def _is_told(self, row: Any) -> bool:
+    def _is_packet_known(self, row: Any) -> bool:
         """Whether the packet that a kind stands for is known, so that rules can be compared with it."""
         return bool(row["family"] > 0 and row["instance"] >= 0)
 
@@ -432,7 +433,7 @@ class _Services:
             return self._exact
         return self._protocols if level == "protocol" else np.zeros(len(self._exact), dtype=np.int64)
 
-    def told(self, places: NDArray[np.int64]) -> tuple[str, int]:
+    def text_and_count(self, places: NDArray[np.int64]) -> tuple[str, int]:
         """The services as text, and how many they are. ``places``: of the kinds in a row, largest first."""
         exact = self._exact[places]
         _, first = np.unique(exact, return_index=True)
@@ -447,7 +448,7 @@ class _Services:
         return f"{name} ({len(first):,} {kinds})", len(first)
 
 
-def _end_text(name: Name, number: int) -> str:
+def _end_text(name: EndName, number: int) -> str:
     match name.kind:
         case "groups" | "vpc" if number > 1:
             return f"{name.text} ({number:,} instances)"

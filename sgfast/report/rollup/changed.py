@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.comparing import Change, ChangedKinds, DiffResult
+from sgfast.comparing import ChangedKinds, DiffResult, NewVerdict
 from sgfast.engine import VERDICTS
 from sgfast.policy.model import Policy
 from sgfast.replaying.kinds import Rows
-from sgfast.report.rollup import By, Part, Passing, Rollup, only
+from sgfast.report.rollup import By, Passing, Rollup, TrafficPart, only
 
 
 class ChangedRollup(Rollup):
-    """It has one part, ``change``. Instances have the names and groups that ``blocking``, the policy that blocks, gives
-    them. Addresses that no instance owns are named by the rules of either policy.
+    """It has one part, ``verdict``. Instances have the names and groups that ``blocking``, the policy that blocks,
+    gives them. Addresses that no instance owns are named by the rules of either policy.
     """
 
-    def __init__(self, change: Change, kinds: ChangedKinds, blocking: Policy, passing: Policy) -> None:
-        self._change: Part = change
+    def __init__(self, verdict: NewVerdict, kinds: ChangedKinds, blocking: Policy, passing: Policy) -> None:
+        self._verdict: TrafficPart = verdict
         self._passing_rules = kinds.passing_rules
         super().__init__(blocking, kinds, passing)
 
@@ -28,8 +28,8 @@ class ChangedRollup(Rollup):
         rows: Rows = kinds.rows
         return rows
 
-    def _counts(self, rows: Rows) -> dict[Part, dict[str, NDArray[np.int64]]]:
-        return {self._change: {"": rows["connections"].astype(np.int64)}}
+    def _counts(self, rows: Rows) -> dict[TrafficPart, dict[str, NDArray[np.int64]]]:
+        return {self._verdict: {"": rows["connections"].astype(np.int64)}}
 
     def _first(self, rows: Rows) -> NDArray[np.int64]:
         return rows["broken"].astype(np.int64)
@@ -37,9 +37,9 @@ class ChangedRollup(Rollup):
     def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
         return [*super()._columns(rows, by), rows["passes"]] + ([rows["passing_rule"]] if by == "rule" else [])
 
-    def _is_told(self, row: Any) -> bool:
+    def _is_packet_known(self, row: Any) -> bool:
         # Turned around, the packet that the policy blocks has another service.
-        return super()._is_told(row) and not row["turned"]
+        return super()._is_packet_known(row) and not row["turned"]
 
     def _passing(self, rows: Rows) -> Passing:
         rules = np.unique(rows["passing_rule"])
@@ -49,9 +49,9 @@ class ChangedRollup(Rollup):
         )  # fmt: skip
 
 
-def changed_rollups(result: DiffResult) -> dict[Change, ChangedRollup]:
-    """Roll-ups of the changed connections of ``result``: ``changed_rollups(result)[change].fold(change)``."""
-    policies: dict[Change, tuple[Policy, Policy]] = {
+def changed_rollups(result: DiffResult) -> dict[NewVerdict, ChangedRollup]:
+    """Roll-ups of the changed connections of ``result``: ``changed_rollups(result)[verdict].fold(verdict)``."""
+    policies: dict[NewVerdict, tuple[Policy, Policy]] = {
         "newly-denied": (result.new, result.old), "newly-allowed": (result.old, result.new),
     }  # fmt: skip
-    return {change: ChangedRollup(change, kinds, *policies[change]) for change, kinds in result.kinds.items()}
+    return {verdict: ChangedRollup(verdict, kinds, *policies[verdict]) for verdict, kinds in result.kinds.items()}

@@ -35,20 +35,20 @@ _PRIVATE: tuple[Network, ...] = (
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Name:
+class EndName:
     """Name of an end, or of several ends of one kind."""
 
     text: str
     kind: EndKind
 
 
-_PRIVATE_NAME, _PUBLIC_NAME = Name("private addresses", "private"), Name("public addresses", "public")
-_UNKNOWN_ADDRESS, _UNKNOWN_INSTANCE = Name("other addresses", "unknown"), Name("other instances", "unknown")
-_ANY = Name("any", "any")
+_PRIVATE_NAME, _PUBLIC_NAME = EndName("private addresses", "private"), EndName("public addresses", "public")
+_UNKNOWN_ADDRESS, _UNKNOWN_INSTANCE = EndName("other addresses", "unknown"), EndName("other instances", "unknown")
+_ANY = EndName("any", "any")
 
 _Codes = NDArray[np.int64]
 #: The number of each end's name, and the names.
-_Labels = tuple[_Codes, list[Name]]
+_Labels = tuple[_Codes, list[EndName]]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Ends:
         levels: tuple[Level, ...] = ("group", "scope")
         for n, level in enumerate(levels):
             names, places = by_address[n]
-            numbers: dict[Name, int] = {}
+            numbers: dict[EndName, int] = {}
             of_instances = [numbers.setdefault(pair[n], len(numbers)) for pair in by_instance]
             of_names = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
             unknown = [numbers.setdefault(name, len(numbers)) for name in (_UNKNOWN_ADDRESS, _UNKNOWN_INSTANCE)]
@@ -114,38 +114,38 @@ class Ends:
         """For each end, the number of its name at a level."""
         return self._labels[level][0]
 
-    def name(self, level: Level, code: int) -> Name:
+    def name(self, level: Level, code: int) -> EndName:
         return self.fine_name(code) if level == "end" else self._labels[level][1][code]
 
-    def fine_name(self, end: int) -> Name:
+    def fine_name(self, end: int) -> EndName:
         if end < len(self._instances):
-            return Name(self._instances[end], "instance")
+            return EndName(self._instances[end], "instance")
         end -= len(self._instances)
         if end < len(self._addresses):
-            return Name(self._addresses.text(end), "address")
+            return EndName(self._addresses.text(end), "address")
         return _UNKNOWN_ADDRESS if end == len(self._addresses) else _UNKNOWN_INSTANCE
 
 
-def _names_of_instance(policy: Policy, name: str) -> tuple[Name, Name]:
+def _names_of_instance(policy: Policy, name: str) -> tuple[EndName, EndName]:
     """By security groups, and by VPC."""
     instance = policy.instance_by_name.get(name)
     if instance is None:
-        return Name("removed instances", "groups"), Name("removed instances", "vpc")
+        return EndName("removed instances", "groups"), EndName("removed instances", "vpc")
     groups = ", ".join(dict.fromkeys(instance.security_groups))
     vpc = f"VPC {instance.vpc}" if len(policy.vpcs) > 1 else "instances"
-    return Name(groups, "groups"), Name(vpc, "vpc")
+    return EndName(groups, "groups"), EndName(vpc, "vpc")
 
 
 class _Named:
     """Names of addresses by rules: by the innermost address group or network that a rule names."""
 
     def __init__(self, policies: Sequence[Policy]) -> None:
-        named: dict[bytes, tuple[Network, Name]] = {}
+        named: dict[bytes, tuple[Network, EndName]] = {}
         for policy in policies:
             peers = (rule.peer for group in policy.security_groups for rule in group.rules)
             for name in sorted({peer.name for peer in peers if isinstance(peer, AddressGroupPeer)}):
                 for network in policy.address_group_by_name[name].addresses:
-                    named.setdefault(network_key(network), (network, Name(name, "address-group")))
+                    named.setdefault(network_key(network), (network, EndName(name, "address-group")))
         for policy in policies:
             for group in policy.security_groups:
                 for rule in group.rules:
@@ -154,7 +154,7 @@ class _Named:
         self._named = _by_family(named.values())
         self._private = _by_family((network, _PRIVATE_NAME) for network in _PRIVATE)
 
-    def names(self, addresses: _Addresses) -> tuple[tuple[list[Name], _Codes], tuple[list[Name], _Codes]]:
+    def names(self, addresses: _Addresses) -> tuple[tuple[list[EndName], _Codes], tuple[list[EndName], _Codes]]:
         """Return names, among them whether an address is private, and the number of each address's name."""
         scopes, names = [_PUBLIC_NAME], [_PUBLIC_NAME]
         of_scope, of_name = (np.zeros(len(addresses), dtype=np.int64) for _ in range(2))
@@ -176,19 +176,19 @@ class _Named:
         return (names + scopes, of_name), (scopes, of_scope)
 
 
-def _network_name(network: Network) -> Name:
+def _network_name(network: Network) -> EndName:
     if network.prefixlen == network.max_prefixlen:
-        return Name(str(network.network_address), "address")
-    return Name(str(network), "network")
+        return EndName(str(network.network_address), "address")
+    return EndName(str(network), "network")
 
 
 class _Stretches:
     """Networks of one family, which are nested or disjoint, as stretches with the name of the innermost."""
 
-    def __init__(self, named: list[tuple[Network, Name]]) -> None:
+    def __init__(self, named: list[tuple[Network, EndName]]) -> None:
         self._starts: list[int] = [0]
-        self._names: list[Name | None] = [None]
-        inside: list[tuple[int, Name]] = []
+        self._names: list[EndName | None] = [None]
+        inside: list[tuple[int, EndName]] = []
         for network, name in sorted(named, key=lambda pair: (int(pair[0].network_address), pair[0].prefixlen)):
             first = int(network.network_address)
             self._leave(inside, first)
@@ -196,19 +196,19 @@ class _Stretches:
             self._begin(first, name)
         self._leave(inside, 1 << 129)
 
-    def _begin(self, at: int, name: Name | None) -> None:
+    def _begin(self, at: int, name: EndName | None) -> None:
         if self._starts[-1] == at:
             self._names[-1] = name
         else:
             self._starts.append(at)
             self._names.append(name)
 
-    def _leave(self, inside: list[tuple[int, Name]], before: int) -> None:
+    def _leave(self, inside: list[tuple[int, EndName]], before: int) -> None:
         while inside and inside[-1][0] < before:
             last, _ = inside.pop()
             self._begin(last + 1, inside[-1][1] if inside else None)
 
-    def find(self, values: Sequence[int] | NDArray[np.int64]) -> tuple[_Codes, list[Name | None]]:
+    def find(self, values: Sequence[int] | NDArray[np.int64]) -> tuple[_Codes, list[EndName | None]]:
         """The number of each address's stretch, and the names of stretches. ``values``: of ``_values``."""
         if isinstance(values, np.ndarray):
             return np.searchsorted(np.array(self._starts), values, "right") - 1, self._names
@@ -222,6 +222,6 @@ def _values(peers: NDArray[np.uint8], family: int) -> Sequence[int] | NDArray[np
     return [int.from_bytes(peer.tobytes()) for peer in peers]
 
 
-def _by_family(named: Iterable[tuple[Network, Name]]) -> dict[int, _Stretches]:
+def _by_family(named: Iterable[tuple[Network, EndName]]) -> dict[int, _Stretches]:
     found = list(named)
     return {family: _Stretches([pair for pair in found if pair[0].version == family]) for family in (4, 6)}

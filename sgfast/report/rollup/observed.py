@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sgfast.policy.model import ICMP, ICMPV6, Policy
 from sgfast.replaying.kinds import KIND_DTYPE, NEVER, Kinds, Rows
-from sgfast.report.rollup import By, Part, Rollup
+from sgfast.report.rollup import By, Rollup, TrafficPart
 from sgfast.suggesting import Evidence, Kind
 
 
@@ -25,7 +25,7 @@ class ObservedRollup(Rollup):
     def _whole(self, kinds: Kinds) -> Rows:
         return kinds.rows
 
-    def _counts(self, rows: Rows) -> dict[Part, dict[str, NDArray[np.int64]]]:
+    def _counts(self, rows: Rows) -> dict[TrafficPart, dict[str, NDArray[np.int64]]]:
         return {"observed": {"": rows["connections"].astype(np.int64)}}
 
     def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:

@@ -1,10 +1,31 @@
-"""``sgfast schema``."""
+"""``sgfast template`` and ``sgfast schema``, which help to write documents."""
 
 from __future__ import annotations
 
 import click
 
 from sgfast.cli.printing import print_text, to_json
+
+
+@click.command(short_help="Print a template's rules as YAML, or the templates' names.")
+@click.argument("name", required=False)
+@click.option("--list", "list_names", is_flag=True, help="Print the templates' names.")
+def template(name: str | None, list_names: bool) -> None:
+    """Print a template's rules as YAML, or the templates' names if NAME is left out.
+
+    \b
+    Examples:
+      sgfast template --list
+      sgfast template general-purpose-web-server
+    """
+    from sgfast.policy.model import DEFAULT_GROUP
+    from sgfast.policy.templates import TEMPLATES, template_document
+
+    if name is None or list_names:
+        text = "".join(f"{known}\n" for known in (*TEMPLATES, DEFAULT_GROUP))
+    else:
+        text = template_document(name)
+    print_text(text)
 
 
 @click.command(short_help="Print the JSON Schema of a document or an output, or their names.")
@@ -20,16 +41,17 @@ def schema(name: str | None) -> None:
       sgfast schema policy > policy.schema.json
       sgfast schema
     """
-    from sgfast.policy.schemas import WRITTEN
+    from sgfast.policy.fields import written_schemas
     from sgfast.report import SCHEMAS
     from sgfast.report import schema as published
     from sgfast.spelling import did_you_mean
 
-    names = (*WRITTEN, *SCHEMAS)
+    written = written_schemas()
+    names = (*written, *SCHEMAS)
     if name is None:
         text = "".join(f"{known}\n" for known in names)
-    elif name in WRITTEN:
-        text = to_json(WRITTEN[name])
+    elif name in written:
+        text = to_json(written[name])
     elif name in SCHEMAS:
         text = to_json(published(name))
     else:

@@ -1,4 +1,4 @@
-"""Changes that turn the groups of one policy into those of another (SPEC 13.2)."""
+"""The steps that turn the groups of one policy into those of another (SPEC 13.2)."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Membership:
 
     instance: Instance
     groups: tuple[str, ...]
-    #: The groups that the instance is in before all changes.
+    #: The groups that the instance is in before all steps.
     had: tuple[str, ...]
     #: The instance's name in the old policy; its own name if the old policy does not have it.
     old_name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
-    """Changes from the groups of ``old`` to those of ``new``, in the order in which a target gets them.
+class PolicyDelta:
+    """The steps from the groups of ``old`` to those of ``new``, in the order in which a target gets them.
 
     Additions come before removals, so that nothing is denied in between that both policies allow. Names are
     those of ``new``; what is deleted has its name in ``old``.
@@ -71,7 +71,7 @@ class Changes:
 
     @property
     def members(self) -> list[Membership]:
-        """The first change of each instance whose groups change."""
+        """The first step for each instance whose groups change."""
         return [*{each.instance.name: each for each in (*self.memberships_taken, *self.memberships)}.values()]
 
     @property
@@ -83,7 +83,7 @@ class Changes:
         return found | {group.name: group for group in old if group.name not in kept}
 
     def mentioned(self, more: Iterable[RuleInGroup] = ()) -> set[tuple[str, str]]:
-        """Kind ("group" or "addresses") and name of all that the calls for the changes and for ``more`` rules name."""
+        """Kind ("group" or "addresses") and name of all that the calls for the steps and for ``more`` rules name."""
         found = {("group", each.name) for each in self.groups_deleted}
         of_addresses = (self.addresses, self.addresses_taken, self.address_groups_deleted)
         found.update(("addresses", each.name) for each in chain(*of_addresses))
@@ -99,8 +99,8 @@ class Changes:
         return found
 
 
-def changes(old: Policy | None, new: Policy) -> Changes:
-    """Changes that lead from ``old`` to ``new``. Without ``old`` there are instances and VPCs, but no groups.
+def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
+    """Find the steps that lead from ``old`` to ``new``. Without ``old`` there are instances and VPCs, but no groups.
 
     Things are the same if their provider's id is, or else their name. Those of ``new`` then have the ids of ``old``.
     Raises ExportError if the policies differ in something that is no group, rule or membership.
@@ -153,7 +153,7 @@ def changes(old: Policy | None, new: Policy) -> Changes:
             if isinstance(rule.peer, GroupPeer) and rule.peer.name != group.name and rule.peer.name in names
         ]  # fmt: skip
     more, fewer = _memberships(new, instances, new_name)
-    return Changes(
+    return PolicyDelta(
         old,
         new,
         tuple(group for group in new.address_groups if group.name not in kept),
@@ -172,20 +172,20 @@ def changes(old: Policy | None, new: Policy) -> Changes:
     )
 
 
-def summary(change: Changes) -> str:
+def summary(delta: PolicyDelta) -> str:
     """``makes 2 security groups, adds 5 rules, changes the groups of 3 instances``."""
     parts = [
         f"{verb} {number:,} {thing}{'s' if number != 1 else ''}"
         for verb, number, thing in (
-            ("makes", len(change.address_groups), "address group"),
-            ("adds addresses to", len(change.addresses), "address group"),
-            ("makes", len(change.groups), "security group"),
-            ("adds", len(change.rules), "rule"),
-            ("changes the groups of", len(change.members), "instance"),
-            ("takes away", len(change.rules_taken), "rule"),
-            ("deletes", len(change.groups_deleted), "security group"),
-            ("takes addresses from", len(change.addresses_taken), "address group"),
-            ("deletes", len(change.address_groups_deleted), "address group"),
+            ("makes", len(delta.address_groups), "address group"),
+            ("adds addresses to", len(delta.addresses), "address group"),
+            ("makes", len(delta.groups), "security group"),
+            ("adds", len(delta.rules), "rule"),
+            ("changes the groups of", len(delta.members), "instance"),
+            ("takes away", len(delta.rules_taken), "rule"),
+            ("deletes", len(delta.groups_deleted), "security group"),
+            ("takes addresses from", len(delta.addresses_taken), "address group"),
+            ("deletes", len(delta.address_groups_deleted), "address group"),
         )
         if number
     ]
