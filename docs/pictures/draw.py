@@ -93,7 +93,7 @@ cut > ended : deadline
 4 1.5 1.15 comparing | reaching, comparing | PolicyDiff
 5 1.5 1.15 replaying | replaying | ReplayResult
 6 1.5 1.15 suggesting | suggesting | Suggestion
-7 1.5 1.15 logs | flow_logs | Checked
+7 1.5 1.15 logs | flow_logs | FlowLogCheck
 8 1.5 1.15 exporting | exporting | the text itself
 0 2.75 0.85x8 report | report | writes answers; expectations writes that of test
 0 3.7 1.6x2 text | Text, Markdown | …_document makes sections (document.py), which text.py or markdown.py writes
