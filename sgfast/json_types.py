@@ -11,7 +11,7 @@ Schema says of them (SPEC 10.1).
 
     JsonRule.of(hits, cluster=None)  # {"rule": "web/inbound/1", "connections": 7, ...}
 
-Notes on a type are descriptions (texts), keywords of JSON Schema (dicts) and conversions of values (functions).
+Notes on a type are descriptions (texts), ``Keywords`` of JSON Schema, and conversions of values (functions).
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ Convert = Callable[[Any], Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+class Keywords(Schema):
+    """Keywords of JSON Schema as a note on a type. Up to Python 3.13, a union of types hashes their notes."""
+
+    def __hash__(self) -> int:      # type: ignore[override]
+        return hash(frozenset(self))
 
 
 class Absent:
@@ -153,7 +160,7 @@ def _schema(hint: Any, definitions: dict[str, Schema]) -> Schema:
     for note in notes:
         if isinstance(note, str):
             found = {**found, "description": note}
-        elif isinstance(note, dict):
+        elif isinstance(note, Keywords):
             found = {**found, **note}
     return found
 
@@ -211,6 +218,6 @@ def document(name: str, about: str, root: Schema, definitions: dict[str, Schema]
     return {**head, **root, **({"$defs": definitions} if definitions else {})}
 
 
-def one_of(words: Iterable[str]) -> Schema:
+def one_of(words: Iterable[str]) -> Keywords:
     """Keywords for a text that is one of ``words``."""
-    return {"enum": [*words]}
+    return Keywords(enum=[*words])

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from command import PCAPS, SHOP, sgfast, validator
 
-from sgfast.json_types import Absent, Answer, at, or_null
+from sgfast.json_types import Absent, Answer, Keywords, at, or_null
 from sgfast.report import schema
 
 Capsys = pytest.CaptureFixture[str]
@@ -34,7 +34,7 @@ COMMANDS = {
 class JsonPort(Answer):
     """A port."""
 
-    number: Annotated[int, {"minimum": 0}]
+    number: Annotated[int, Keywords(minimum=0)]
 
 
 class JsonHost(Answer, published="host", command="hosts"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from sgfast.checking import CODES, Checked, Finding, Severity
-from sgfast.json_types import Answer, at
+from sgfast.json_types import Answer, Keywords, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
@@ -59,8 +59,8 @@ class JsonUses(Answer):
 
 
 class JsonFinding(Answer):
-    code: Annotated[str, {"pattern": "^SG[0-9]{3}$"}, "Keeps its meaning for ever."]
-    name: Annotated[str, {"pattern": "^[a-z]+(-[a-z]+)*$"}] = at(lambda finding: CODES[finding.code].name)
+    code: Annotated[str, Keywords(pattern="^SG[0-9]{3}$"), "Keeps its meaning for ever."]
+    name: Annotated[str, Keywords(pattern="^[a-z]+(-[a-z]+)*$")] = at(lambda finding: CODES[finding.code].name)
     severity: Severity
     message: str
     group: str | None

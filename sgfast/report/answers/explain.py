@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from sgfast.json_types import Answer, at
+from sgfast.json_types import Answer, Keywords, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleField, RuleInGroup
 from sgfast.policy.model import Action, Direction
@@ -34,7 +34,7 @@ class JsonRule(Answer):
     group: str
     group_id: ProviderId
     action: Action = at("rule.action")
-    priority: Annotated[int, {"minimum": 1, "maximum": 100}] = at("rule.priority")
+    priority: Annotated[int, Keywords(minimum=1, maximum=100)] = at("rule.priority")
     text: Annotated[str, "The rule in words."] = at(lambda found: rule_text(found.rule))
     line: Annotated[Number | None, "In the policy's document."]
 
@@ -48,7 +48,7 @@ class JsonMisfit(Answer):
 
 class JsonNearMiss(JsonRule):
     action: Literal["allow"] = at("rule.action")
-    misfits: Annotated[list[JsonMisfit], {"minItems": 1}]
+    misfits: Annotated[list[JsonMisfit], Keywords(minItems=1)]
 
 
 class JsonSide(Answer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from sgfast.json_types import Answer, at
+from sgfast.json_types import Answer, Keywords, at
 from sgfast.reaching.names import PartKind
 from sgfast.report.answers.values import File, Text, TextOrNull
 
@@ -30,7 +30,7 @@ class JsonPart(Answer):
     ] = at(lambda part: part.addresses or None)
 
 
-Parts = Annotated[list[JsonPart], {"minItems": 1}]
+Parts = Annotated[list[JsonPart], Keywords(minItems=1)]
 
 
 class JsonReachRow(Answer):
@@ -38,10 +38,10 @@ class JsonReachRow(Answer):
 
     from_: Parts = at("sources")
     to: Parts = at("destinations")
-    ip_versions: Annotated[list[Literal[4, 6]], {"minItems": 1}] = at("families")
+    ip_versions: Annotated[list[Literal[4, 6]], Keywords(minItems=1)] = at("families")
     services: Annotated[
         list[Text],
-        {"minItems": 1},
+        Keywords(minItems=1),
         "all, tcp, tcp/80,8000-8080, icmp echo-request, icmp/9-10, protocols 2-5, ...",
     ] = at(lambda row: row.services.removeprefix(_ALL_EXCEPT).split("; "))
     all_services_except_these: Annotated[bool, "The row is for all other services."] = at(

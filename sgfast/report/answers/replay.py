@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.engine import PENDING, VERDICTS
-from sgfast.json_types import Absent, Answer, at, one_of
+from sgfast.json_types import Absent, Answer, Keywords, at, one_of
 from sgfast.policy.model import Action, Direction
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.results import LISTED_CUTS
@@ -107,7 +107,7 @@ class JsonChange(Answer):
     ]
     connections: Annotated[
         list[JsonCut],
-        {"maxItems": LISTED_CUTS},
+        Keywords(maxItems=LISTED_CUTS),
         f"What became of each, most packets after the cut first; at most {LISTED_CUTS} a change.",
     ]
 
@@ -149,15 +149,15 @@ class JsonReplay(Answer, published="summary", command="replay"):
     packets: Count
     bytes: Annotated[Count, "Original lengths on the wire."]
     left_out: LeftOutField
-    verdicts: Annotated[dict[str, Count], {"propertyNames": one_of(_VERDICTS), "required": _VERDICTS}]
+    verdicts: Annotated[dict[str, Count], Keywords(propertyNames=one_of(_VERDICTS), required=_VERDICTS)]
     reasons: Annotated[
         dict[str, Count],
-        {"propertyNames": one_of(reason.word for reason in REASON_TABLE)},
+        Keywords(propertyNames=one_of(reason.word for reason in REASON_TABLE)),
         "Packets by reason; those that came up.",
     ]
     connections: Annotated[
         dict[str, Count],
-        {"propertyNames": one_of(_CONNECTIONS), "required": _CONNECTIONS},
+        Keywords(propertyNames=one_of(_CONNECTIONS), required=_CONNECTIONS),
         "One between two instances counts once.",
     ]
     rules: Annotated[list[JsonRuleHits], "Every rule, in document order; packets and bytes include replies."]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Annotated, Any
 
-from sgfast.json_types import Answer, at
+from sgfast.json_types import Answer, Keywords, at, one_of
 from sgfast.report.answers.values import Byte, Count, File, JsonProtocol, Number, Port, Time
 from sgfast.report.rollup import RollupRow
 from sgfast.report.rollup.ends import EndKind
@@ -29,7 +29,7 @@ LeftOutField = Annotated[
 ]
 Decapsulated = Annotated[
     dict[str, Count],
-    {"propertyNames": {"enum": ["vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe"]}},
+    Keywords(propertyNames=one_of(["vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe"])),
     "Tunnels taken off packets (--decap), by kind; those that came up. Not there without --decap.",
 ]
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from sgfast.json_types import Keywords
 from sgfast.policy.protocols import protocol_name
 from sgfast.report.amounts import time_text
 from sgfast.report.names import as_text
 from sgfast.system.names import printable
 
-Count = Annotated[int, {"minimum": 0}]
-Number = Annotated[int, {"minimum": 1}]
-Byte = Annotated[int, {"minimum": 0, "maximum": 255}]
-Port = Annotated[int, {"minimum": 0, "maximum": 65535}]
-PortRange = Annotated[list[Port], {"minItems": 2, "maxItems": 2}]
-JsonSeconds = Annotated[float, {"minimum": 0}]
+Count = Annotated[int, Keywords(minimum=0)]
+Number = Annotated[int, Keywords(minimum=1)]
+Byte = Annotated[int, Keywords(minimum=0, maximum=255)]
+Port = Annotated[int, Keywords(minimum=0, maximum=65535)]
+PortRange = Annotated[list[Port], Keywords(minItems=2, maxItems=2)]
+JsonSeconds = Annotated[float, Keywords(minimum=0)]
 #: A time in nanoseconds.
 Time = Annotated[
-    str, {"pattern": r"^-?[0-9]+\.[0-9]{9}$"}, "Seconds since the Unix epoch, with nine decimals.", time_text
+    str, Keywords(pattern=r"^-?[0-9]+\.[0-9]{9}$"), "Seconds since the Unix epoch, with nine decimals.", time_text
 ]
-Text = Annotated[str, {"minLength": 1}]
+Text = Annotated[str, Keywords(minLength=1)]
 #: The empty text is null.
 TextOrNull = Annotated[str | None, lambda text: text or None]
 #: A name of a file, whose bytes that are no text are escaped.
