@@ -360,7 +360,10 @@ REFUSED = [
     ),
     (pcap_head(link_type=169), "link type LINKTYPE_GPRS_LLC (169) is not supported; the documentation"),
     (pcap_head(link_type=9999), "link type 9999 is not supported"),
-    *((pcap_head(link_type=number) + pcap_record(b""), f"({number}) carries no IP packets") for number in WITHOUT_IP),
+    *(
+        (pcap_head(link_type=number) + pcap_record(b""), f"({number}) carries no IP packets")
+        for number in sorted(WITHOUT_IP)
+    ),
     *((section(version=version), "is not supported") for version in ((0, 1), (1, 1), (2, 0))),
     # Only when its first packet comes.
     (PCAPNG + interface(link_type=169) + X * 2 + enhanced(b"", number=1), "packet 4: link type LINKTYPE_GPRS_LLC"),
