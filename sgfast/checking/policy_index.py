@@ -72,7 +72,7 @@ class PeerClasses:
         regions = policy.vpc_by_name
         # The membership and the instance of each owner. NOBODY is the first one.
         owners: list[tuple[int, int]] = [(NOBODY, NOT_ONE)]
-        # The owner of each span, and whether it is in this VPC. Its own addresses take precedence over peers'.
+        # The owner of each span, and whether it is in this VPC, whose addresses win over its peers'.
         owned: dict[Span, tuple[int, bool]] = {}
         for other, spans in visible.items():
             own, reachable = other == vpc, regions[other].region == regions[vpc].region

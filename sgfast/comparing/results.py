@@ -152,7 +152,7 @@ class DiffResult:
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
-    #: The number of tunnel headers removed, by kind; None if none were to be removed.
+    #: The number of tunnel headers removed, by kind; None if the options remove none.
     decapsulated: dict[str, int] | None = None
 
     def __post_init__(self) -> None:

@@ -421,7 +421,7 @@ def _written(rule: Rule) -> dict[str, Any]:
     return {
         "direction": rule.direction,
         "protocol": "all" if protocol is None else protocol_name(protocol) or protocol,
-        # The ethertype may have been changed through the API since.
+        # A change may have given the rule another ethertype.
         "ethertype": None if "no-ethertype" in rule.wording and follows == rule.ethertype else f"IPv{rule.ethertype}",
         "ports": None if rule.ports is None else 1,
         "icmp_type": rule.icmp_type,

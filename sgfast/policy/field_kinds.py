@@ -40,7 +40,7 @@ class FieldKind:
 
     def read(self, reader: NodeReader, node: Node, path: str) -> Any:
         """Read the field. Raises PolicyError, which names ``path``."""
-        raise NotImplementedError
+        raise AssertionError(f"{path} has only a schema: the reader of its section reads it")
 
     def check(self, value: Any, place: str) -> None:
         """Check a value that a program made. Raises ArgumentError, which names ``place``, if no document has it."""

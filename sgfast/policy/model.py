@@ -171,7 +171,7 @@ class Instance:
     #: The provider's id of the network interface.
     id: str = ""
     label: str = ""
-    #: The provider's id of the machine that the network interface belongs to. A machine may have several.
+    #: The provider's id of the machine that the network interface belongs to. A machine may have several interfaces.
     device: str = ""
 
 

@@ -52,7 +52,7 @@ class ReferenceRunner:
         self.own: Counter[int] = Counter()
         #: Pending packets by VPC and the number within it: the number among all packets, and the wire length.
         self.pending: dict[tuple[int, int], tuple[int, int]] = {}
-        #: Results of pending packets that became known, each a row of RESOLVED_DTYPE.
+        #: Results of packets that are no longer pending, each a row of RESOLVED_DTYPE.
         self.resolved: list[Rows] = []
         self.reordered = ReorderBuffer(sinks)
         self.total_bytes = 0

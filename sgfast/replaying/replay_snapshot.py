@@ -32,7 +32,7 @@ class Earlier:
     first_ns: int | None = None
     changes: tuple[ChangeDone, ...] = ()
     left_out: PacketsLeftOut | None = None
-    #: Tunnel headers removed, by kind; None if none were to be removed.
+    #: Tunnel headers removed, by kind; None if the options remove none.
     decapsulated: tuple[tuple[str, int], ...] | None = None
 
     def all_decapsulated(self, counts: dict[str, int] | None) -> dict[str, int] | None:

@@ -274,7 +274,7 @@ class ReplayResult(Shown):
     #: None if the replay did not run on a cluster.
     cluster: ClusterUsed | None = None
     oddities: Oddities = field(default_factory=lambda: Oddities())
-    #: The number of tunnel headers removed, by kind; None if none were to be removed.
+    #: The number of tunnel headers removed, by kind; None if the options remove none.
     decapsulated: dict[str, int] | None = None
     #: Packets and connections, if ``replay`` was to keep them.
     kept: KeptRows | None = field(default=None, repr=False, compare=False)

@@ -24,7 +24,7 @@ from sgfast.system.names import printable
         ("https://u:p'w@h/x.pcap?name=it's&sig=1", "https://…@h/x.pcap?…"),
         ("https://u:p@ss@h/x.pcap", "https://…@h/x.pcap"),
         ("a\nb", "a\\nb"), ("", "''"),
-        # Passwords with a slash, from a user who does not know that it has to be written as %2F.
+        # A user may not know that a slash in a password has to be written as %2F.
         ("https://user:pa/ss@host/x.pcap", "https://…@host/x.pcap"),
         ("s3://key:sec/ret@bucket/a/b.pcap", "s3://…@bucket/a/b.pcap"),
         ("https://ann@mail.example:pa/ss@host/x", "https://…@host/x"),

@@ -41,7 +41,7 @@ class Part(NamedTuple):
     rules: Counter[str]
     #: Ids that some object refers to, and no object has.
     missing: set[str]
-    #: Ids without which no policy can be made, so that an error may name one of them instead.
+    #: Ids that every policy needs. An error may name one of them in place of the expected field.
     needed: set[str]
     #: Number of instances in the files that some group filters.
     instances: int

@@ -73,7 +73,7 @@ def denials(result: ReplayResult) -> dict[str, int]:
     return {denied.reason: denied.packets for denied in result.denied}
 
 
-#: Packets, changes, options, the report on the one connection that is cut, and the reasons why others are denied.
+#: Each case has packets, changes, options, the report on the connection that is cut, and the reasons of other denials.
 FOLLOWED: dict[str, tuple[list[tuple[float, bytes]], list[str], dict[str, Any], dict[str, Any], dict[str, int]]] = {
     # 10 s after its last allowed packet its key is free, and nobody there.
     "TCP goes on past the deadline": (

@@ -234,7 +234,7 @@ cdef inline void note_other_end(const Packet* p, Entry* e) noexcept nogil:
 
 
 cdef inline bint may_pass(const Plane* plane, const PacketContext* c) noexcept nogil:
-    # Whether all filters would allow the packet. Asking them changes nothing.
+    # Tells whether all filters would allow the packet. It changes no state.
     cdef int side
     for side in range(2):
         if c.instance[side] >= 0 and not would_allow(plane, c, side):

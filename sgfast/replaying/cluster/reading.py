@@ -67,7 +67,7 @@ class Segment:
     #: ICMP errors that came in fragments. Later fragments may go to another shard than the first.
     quotes_in_fragments: int
     left_out: PacketsLeftOut | None
-    #: Tunnel headers removed, by kind; None if none were to be removed.
+    #: Tunnel headers removed, by kind; None if the options remove none.
     decapsulated: tuple[tuple[str, int], ...] | None
     noticed: Noticed
     warnings: tuple[str, ...]
