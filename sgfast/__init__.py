@@ -61,10 +61,9 @@ from sgfast.version import __version__ as __version__
 # Nothing else is imported here, because the command cannot be interrupted cleanly during that time.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sgfast.answers import CheckResult, PolicyDiff
     from sgfast.api import (
-        CheckResult,
         Policy,
-        PolicyDiff,
         diff,
         export,
         load,
@@ -203,8 +202,9 @@ if TYPE_CHECKING:
 # Each is imported when it is first asked for: numpy alone costs more than a tenth of a second, which no
 # `sgfast --help` should pay.
 _HOMES = {
+    "sgfast.answers": ("CheckResult", "PolicyDiff"),
     "sgfast.api": (
-        "CheckResult", "Policy", "PolicyDiff", "diff", "export", "load", "load_policy", "parse_policy", "replay",
+        "Policy", "diff", "export", "load", "load_policy", "parse_policy", "replay",
     ),
     "sgfast.comparing": ("DiffResult",),
     "sgfast.engine": (

@@ -11,7 +11,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from sgfast.errors import ArgumentTypeError
 from sgfast.policy.document_reader import DocumentReader, Lines
 from sgfast.policy.export_files import refuse_terraform_input
-from sgfast.policy.loaded import LoadedPolicy
+from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Policy
 from sgfast.policy.plain_values import compose_values, path_in
 from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
@@ -97,7 +97,7 @@ def load(source: PolicySource, *, format: str = "auto", unresolved: Unresolved =
     """
     if isinstance(source, Policy):
         if not isinstance(source, LoadedPolicy) or not source.is_checked:
-            from sgfast.policy.made_values import check_made_policy
+            from sgfast.policy.value_checks import check_made_policy
 
             check_made_policy(source)
         return source

@@ -19,7 +19,7 @@ class Shown:
 
     __slots__ = ()
 
-    #: Function that writes the text. ``sgfast.api`` puts it here, as reports are far above what they report.
+    #: Function that writes the text. ``sgfast.answers`` puts it here, as reports are far above what they report.
     text_of: ClassVar[Callable[[Any], str]] = repr
 
     def __str__(self) -> str:

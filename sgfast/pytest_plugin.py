@@ -119,7 +119,7 @@ class _Item(pytest.Item):
         self._policy = policy
 
     def runtest(self) -> None:
-        from sgfast.expectations.texts import failure_text
+        from sgfast.expectations.output import failure_text
         from sgfast.policy.expectations import ExpectationsFile
         from sgfast.reaching.proving import Expectations
 

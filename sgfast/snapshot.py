@@ -27,7 +27,7 @@ from sgfast.core.state.snapshot import load_plane, save_plane
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
 from sgfast.loading import load
-from sgfast.policy.loaded import LoadedPolicy
+from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Instance, Rule
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.system.names import printable

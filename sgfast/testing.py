@@ -18,7 +18,7 @@ from types import UnionType
 from warnings import warn
 
 from sgfast.errors import ArgumentError, ArgumentTypeError
-from sgfast.expectations.texts import failure_text
+from sgfast.expectations.output import failure_text
 from sgfast.loading import load
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.fields import LINE

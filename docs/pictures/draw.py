@@ -98,7 +98,7 @@ cut > ended : deadline
 0 2.75 0.85x8 report | report | writes answers; expectations writes that of test
 0 3.7 1.6x2 text | Text, Markdown | …_document makes sections (document.py), which text.py or markdown.py writes
 2 3.7 1.6x2 html | HTML page | report/html: for replay, reach and diff
-4 3.7 1.6x2 json | JSON | report/answers: one type makes the JSON and its schema
+4 3.7 1.6x2 json | JSON | report/json: one type makes the JSON and its schema
 6 3.7 1.6x2 rows_ | Rows | lines.pyx and parquet.py: each packet or connection of a replay
 explain > explaining
 reach > rows

@@ -147,6 +147,6 @@ def check(
 
 def _answer(*given: Any, by: By, top: int | None) -> dict[str, Any]:
     # Imported for JSON alone, as it needs what replays are made of.
-    from sgfast.report.answers.check import check_answer
+    from sgfast.report.json.check import check_answer
 
     return check_answer(*given, by=by, top=top)

@@ -175,7 +175,7 @@ def diff(
 def _answer(
     found: Difference, result: DiffResult | None, warnings: list[str], by: By, top: int | None
 ) -> dict[str, Any]:
-    from sgfast.report.answers.diff import diff_answer
+    from sgfast.report.json.diff import diff_answer
 
     return diff_answer(found, result, warnings, by, top)
 

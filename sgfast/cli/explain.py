@@ -76,8 +76,8 @@ def explain(
     from sgfast.errors import ArgumentError
     from sgfast.policy.document_reader import Lines
     from sgfast.reaching.explaining import explain as explain_packet
-    from sgfast.report.answers.explain import explain_answer
     from sgfast.report.explain import explain_document
+    from sgfast.report.json.explain import explain_answer
 
     number = int(protocol) if protocol.isascii() and protocol.isdigit() and len(protocol) <= 3 else protocol
     Inputs([policy]).enter_sandbox()

@@ -61,8 +61,8 @@ def flowlog(
     for damage in found.damage:
         say(damage)
 
-    from sgfast.report.answers.flow_log import JsonFlowLog
     from sgfast.report.flow_log_check import flow_log_document
+    from sgfast.report.json.flow_log import JsonFlowLog
 
     print_report(form, lambda: JsonFlowLog.of(found), lambda: flow_log_document(found))
     exit_status(

@@ -76,7 +76,7 @@ def reach(
     """
     from sgfast.api import reach as reach_rows
     from sgfast.errors import ArgumentError
-    from sgfast.report.answers.reach import JsonReach
+    from sgfast.report.json.reach import JsonReach
     from sgfast.report.reach import reach_document
 
     inputs = Inputs([policy])

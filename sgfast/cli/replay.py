@@ -241,13 +241,13 @@ def replay(
             result = run_replay(loaded, captures, options, outputs.sinks, progress)
         raise_arrived()
         if expected is not None:
-            from sgfast.expectations.replays import hold_against
+            from sgfast.expectations.replay_comparison import hold_against
 
             hold_against(result, expected)
         outputs.publish(result, lines)
 
-    from sgfast.report.answers.replay import replay_answer
     from sgfast.report.document import TOP
+    from sgfast.report.json.replay import replay_answer
     from sgfast.report.replay import replay_document
 
     if not to_error:

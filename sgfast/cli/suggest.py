@@ -194,7 +194,7 @@ def suggest(
             opened[0].write(found.text.encode())
             opened[0].publish()
 
-    from sgfast.report.answers.suggestion import suggestion_answer
+    from sgfast.report.json.suggestion import suggestion_answer
     from sgfast.report.suggestion import MOST_LEFT_OUT, TOP, suggestion_document
 
     tell_of_input(form, found.warnings, quiet=quiet, to_error=to_error)

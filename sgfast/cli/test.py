@@ -80,11 +80,11 @@ def test(
         raise click.UsageError("--vpc and the options for reading captures need --init")
     if (policy, *files).count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    from sgfast.expectations.texts import expectations_document, expectations_junit
+    from sgfast.expectations.output import expectations_document, expectations_junit
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import load_expectations
     from sgfast.reaching.proving import Expectations
-    from sgfast.report.answers.expectations import expectations_answer
+    from sgfast.report.json.expectations import expectations_answer
 
     Inputs([policy], others=files).enter_sandbox()
     lines: Lines = {}
@@ -109,7 +109,7 @@ def _write_first(
 ) -> None:  # fmt: skip
     if [policy, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    from sgfast.expectations.first import first_expectations
+    from sgfast.expectations.from_captures import first_expectations
 
     with open_outputs([output or "-"], Inputs([policy], captures), quiet=quiet) as (stream,):
         loaded = policies.load(policy)

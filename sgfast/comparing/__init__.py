@@ -111,7 +111,7 @@ def run_diff(
 
         comparison = VpcPairs(old, new, options, hash_key)
         result.warnings += comparison.warnings
-        frames = Captures(paths, options.reading, progress, placement=comparison.placement)
+        frames = Captures(paths, options.reading, progress, vpc_mapping=comparison.vpc_mapping)
     else:
         # Two jobs are a thread for each policy. One job has these, too, once the tables are large.
         jobs = options.jobs if options.jobs > 2 else 1
@@ -132,7 +132,7 @@ def run_diff(
     result.elapsed_seconds = time.perf_counter() - began
     result.damaged = frames.damage
     result.warnings += frames.warnings
-    result.left_out = frames.cutting.left_out()
+    result.left_out = frames.selection.left_out()
     _fill(result, comparison.pairs, comparison.times)
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)

@@ -11,7 +11,7 @@ from sgfast.engine import Midstream, Mode
 from sgfast.notebook import html_table
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
-from sgfast.replaying.cutting import PacketsLeftOut
+from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import count
 from sgfast.system.names import without_credentials
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import PolicyError
-from sgfast.policy.loaded import having
+from sgfast.policy.loaded_policy import having
 from sgfast.policy.model import Policy, Vpc
 from sgfast.preprocess.vpcs import Dealer, restore_times
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import ReplayOptions
-from sgfast.replaying.placement import Placement, refuse_too_many, seen_from
 from sgfast.replaying.results import Oddities
+from sgfast.replaying.vpc_mapping import VpcMapping, refuse_too_many, seen_from
 from sgfast.system.names import printable
 
 #: The marks that assign packets to a VPC, in order of precedence: the key in a policy, and the field of ``Vpc``.
@@ -49,7 +49,7 @@ class VpcPairs:
             for policy in (old, new)
         ]
         #: Both place packets alike. The second is made only for its check that each VPC can distinguish its peers.
-        self.placement, _ = (Placement(policy) for policy in self._policies)
+        self.vpc_mapping, _ = (VpcMapping(policy) for policy in self._policies)
         self._options, self._hash_key = options, hash_key
         self._dealer = Dealer(len(vpcs))
         self._threads = ThreadPoolExecutor(options.jobs) if options.jobs > 1 else None

@@ -25,7 +25,7 @@ from sgfast.compiler.ports import PortClasses
 from sgfast.compiler.tables import RuleTables, TableCache, rule_tables
 from sgfast.core.classify.classifier import Classifier
 from sgfast.errors import PolicyError
-from sgfast.policy.loaded import moved_instances
+from sgfast.policy.loaded_policy import moved_instances
 from sgfast.policy.model import (
     Direction,
     GroupPeer,

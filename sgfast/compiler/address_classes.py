@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from sgfast.algebra.addresses import ANYWHERE, Owned, named_networks
 from sgfast.core.classify.cidr_trie import CidrTrie, nest_prefixes
-from sgfast.policy.loaded import exchanged
+from sgfast.policy.loaded_policy import exchanged
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
 from sgfast.policy.networks import NEVER_AN_INSTANCE, network_key, without_duplicates
 

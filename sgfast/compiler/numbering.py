@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 
-from sgfast.policy.loaded import moved_instances
+from sgfast.policy.loaded_policy import moved_instances
 from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup, new_rules
 
 

@@ -1,4 +1,4 @@
-"""Expectations files beside what happens: in captures (``replays``), as a first file (``first``), as text (``texts``).
+"""Expectations files: compared with a replay, written from captures, and the output of ``sgfast test``.
 
 ``policy/expectations.py`` reads the files, and ``proving.py`` proves them for all packets.
 """

@@ -23,13 +23,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sgfast.importing.aws_beside import nat_gateways, warn_of_others
 from sgfast.importing.aws_documents import AwsDocuments, name_tag
+from sgfast.importing.aws_other_controls import nat_gateways, warn_of_others
 from sgfast.importing.aws_rules import INTERFACE_ADDRESSES, AwsAccount, meaning, parse_traffic, region_of
 from sgfast.importing.aws_transit import read_transit_gateways
 from sgfast.importing.draft import Draft, DraftInstance, DraftRule, numbered
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 from sgfast.importing.sources import Source
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show

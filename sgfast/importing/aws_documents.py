@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
-from sgfast.importing.aws_shapes import SECTIONS, documents
+from sgfast.importing.aws_output_formats import SECTIONS, documents
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 from sgfast.importing.sources import Source
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sgfast.importing.draft import BOTH_VERSIONS, Draft, DraftRule
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Direction
 from sgfast.policy.networks import network_key, parse_network
 from sgfast.policy.protocols import PROTOCOL_NUMBERS

@@ -22,7 +22,7 @@ from sgfast.importing.aws_documents import AwsDocuments
 from sgfast.importing.aws_rules import Vpcs, region_of
 from sgfast.importing.draft import Draft
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 from sgfast.importing.values import one_network
 from sgfast.policy.model import Network
 from sgfast.policy.networks import network_key, without_duplicates

@@ -23,7 +23,7 @@ from sgfast.importing.aws_rules import INTERFACE_ADDRESSES, AwsAccount, meaning,
 from sgfast.importing.cloudformation_values import PROCESSED, Template, Unknown, templates_of
 from sgfast.importing.draft import BOTH_VERSIONS, Draft, DraftInstance, DraftRule
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 from sgfast.importing.sources import Source, source_of
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show

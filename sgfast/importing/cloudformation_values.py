@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location, one_line
+from sgfast.importing.object_location import Location, one_line
 from sgfast.importing.sources import Source
 from sgfast.policy.yaml_nodes import show, shown_origin
 

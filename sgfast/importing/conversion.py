@@ -11,9 +11,9 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sgfast.errors import PolicyError
 from sgfast.importing.draft import Made
-from sgfast.importing.location import one_line
+from sgfast.importing.object_location import one_line
 from sgfast.policy.document_reader import DocumentReader
-from sgfast.policy.loaded import having
+from sgfast.policy.loaded_policy import having
 from sgfast.policy.model import Policy
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.yaml_nodes import MAP, SEQ, STR, garbage_collection_paused, plain, plain_value

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 from sgfast.importing.values import (
     address_text,
     assign_names,

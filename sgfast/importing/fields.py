@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 from sgfast.errors import PolicyError
-from sgfast.importing.location import Location, one_line
+from sgfast.importing.object_location import Location, one_line
 from sgfast.policy.yaml_nodes import show
 from sgfast.spelling import did_you_mean
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from sgfast.importing.aws_shapes import SECTIONS
+from sgfast.importing.aws_output_formats import SECTIONS
 
 if TYPE_CHECKING:
     from sgfast.importing.draft import Draft

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 from sgfast.importing.draft import Draft
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location
+from sgfast.importing.neutron_common import BOOKKEEPING, ApiReader, Interface, Server
+from sgfast.importing.object_location import Location
 from sgfast.importing.openstack_cli import is_printed, is_row, rows_as_documents, shown_as_document
 from sgfast.importing.sources import Source
-from sgfast.importing.vpc_api import BOOKKEEPING, ApiReader, Interface, Server
 
 #: Names that IANA does not have, or has for another protocol: its IPIP is 94.
 _PROTOCOLS = {"ip": "0", "ipip": "4", "ipv6-encap": "41"}

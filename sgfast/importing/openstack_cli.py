@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location
+from sgfast.importing.neutron_common import ICMP_WORDS
+from sgfast.importing.object_location import Location
 from sgfast.importing.sources import Source
-from sgfast.importing.vpc_api import ICMP_WORDS
 from sgfast.policy.yaml_nodes import show
 
 _ANYWHERE = ("0.0.0.0/0", "::/0")

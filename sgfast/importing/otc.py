@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from sgfast.importing.draft import Draft, DraftRule, Location
 from sgfast.importing.fields import JsonObject
+from sgfast.importing.neutron_common import BOOKKEEPING, ICMP_WORDS, ApiReader, Interface, Server
 from sgfast.importing.sources import Source
-from sgfast.importing.vpc_api import BOOKKEEPING, ICMP_WORDS, ApiReader, Interface, Server
 from sgfast.policy.model import Action
 from sgfast.policy.yaml_nodes import show
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from yaml.nodes import Node
 
 from sgfast.errors import ArgumentError, PolicyError
-from sgfast.importing import aws_shapes
+from sgfast.importing import aws_output_formats
 from sgfast.importing.conversion import policy_of, yaml_of
 from sgfast.importing.draft import Draft
 from sgfast.importing.formats import FORMATS, TERRAFORM, Format
@@ -200,7 +200,7 @@ def _titles(formats: dict[str, Format]) -> str:
 
 def _keys(value: object) -> tuple[set[str], set[str]]:
     """The keys at the top level (of a list: its items' keys), and all keys down to two levels below."""
-    value = aws_shapes.in_sections(value)
+    value = aws_output_formats.in_sections(value)
     levels: list[set[str]] = []
     found: list[object] = [value]
     for _ in range(3):

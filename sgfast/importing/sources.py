@@ -12,7 +12,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import PolicyError
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 from sgfast.policy.export_files import files_of, refuse_terraform_input
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.yaml_nodes import (

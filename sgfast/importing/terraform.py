@@ -17,7 +17,7 @@ from sgfast.importing import terraform_aws, terraform_neutron
 from sgfast.importing.conversion import policy_of
 from sgfast.importing.draft import Draft
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 from sgfast.importing.sources import Source, read_sources
 from sgfast.importing.terraform_stack import Stack, StackResource, resources_of_state, resources_of_values
 from sgfast.importing.unresolved import Unresolved, resolve

@@ -14,7 +14,7 @@ from typing import Any
 from sgfast.importing.aws_rules import AwsAccount, group_id, meaning, parse_traffic, region_of
 from sgfast.importing.draft import Draft, DraftInstance, DraftRule, numbered
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location, one_line
+from sgfast.importing.object_location import Location, one_line
 from sgfast.importing.terraform_stack import Stack, StackResource
 from sgfast.policy.model import DEFAULT_VPC, Direction
 from sgfast.policy.yaml_nodes import show

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from sgfast.importing.draft import BOTH_VERSIONS, Draft, DraftInstance, DraftRule
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location, one_line
+from sgfast.importing.object_location import Location, one_line
 from sgfast.importing.terraform_stack import Stack, StackResource
 from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, PORT_PROTOCOLS, Action, Direction
 from sgfast.policy.protocols import PROTOCOL_NUMBERS

@@ -14,7 +14,7 @@ from typing import Any
 from sgfast.errors import PolicyError
 from sgfast.importing.draft import Draft
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location, one_line
+from sgfast.importing.object_location import Location, one_line
 from sgfast.importing.terraform_references import (
     Module,
     NotShown,

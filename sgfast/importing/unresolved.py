@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.importing.draft import Draft, DraftRule
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 from sgfast.importing.sources import Source
 from sgfast.importing.values import networks_of
 from sgfast.policy.yaml_nodes import show, shown_origin

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 
-from sgfast.importing.location import Location, one_line
+from sgfast.importing.object_location import Location, one_line
 from sgfast.policy.model import Network
 from sgfast.policy.networks import parse_network
 from sgfast.policy.yaml_nodes import show

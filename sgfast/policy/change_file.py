@@ -30,7 +30,6 @@ from sgfast.policy.document_reader import DocumentReader, name_wanted
 from sgfast.policy.field_kinds import Form, Known, Written, beyond_the_clock
 from sgfast.policy.fields import CHANGE, CHANGES, INSTANCE, SECURITY_GROUP, SET
 from sgfast.policy.lookup import NamedKind, by_name, find
-from sgfast.policy.made_values import check_fields
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -51,6 +50,7 @@ from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RuleReader
 from sgfast.policy.timestamps import MAX_TIME_NS, NANOSECONDS
+from sgfast.policy.value_checks import check_fields
 from sgfast.policy.yaml_nodes import MAP, compose, garbage_collection_paused, plain, read_document, show
 
 #: The most work that all changes of a file together may take, in the steps that ``_steps`` estimates. Each change is

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from sgfast.errors import PolicyError
-from sgfast.policy.loaded import having, with_group, with_instance
+from sgfast.policy.loaded_policy import having, with_group, with_instance
 from sgfast.policy.lookup import NamedKind, by_name
 from sgfast.policy.model import (
     DEFAULT_GROUP,
@@ -185,7 +185,7 @@ def apply_change(policy: Policy, change: Change) -> Changed:
     rejected.
 
     Checks quotas, and whether names are known or taken, but not whether names, rules and addresses are well-formed:
-    ``made_values`` does that for values that a program made.
+    ``value_checks`` does that for values that a program made.
     """
     after = _OPERATIONS[type(change)](policy, change)
     if after is policy:

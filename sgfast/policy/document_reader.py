@@ -20,7 +20,7 @@ from sgfast.policy.fields import (
     SETTINGS,
     VPC,
 )
-from sgfast.policy.loaded import LoadedPolicy
+from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.lookup import NamedKind
 from sgfast.policy.model import (
     DEFAULT_GROUP,

@@ -16,9 +16,8 @@ from sgfast.engine import Engine, is_multicast
 from sgfast.errors import AmbiguousAddress, ArgumentError, PolicyError
 from sgfast.loading import PolicySource, load
 from sgfast.notebook import Shown, html_table, html_text
-from sgfast.policy.assuming import with_assumed
-from sgfast.policy.elsewhere import elsewhere_text, owner_in, owners_elsewhere, owners_text
-from sgfast.policy.loaded import having
+from sgfast.policy.assumed_instances import with_assumed
+from sgfast.policy.loaded_policy import having
 from sgfast.policy.lookup import find, similar, vpc_name
 from sgfast.policy.matching import Address, End, Packet, RuleField, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import (
@@ -33,6 +32,7 @@ from sgfast.policy.model import (
     Policy,
     Rule,
 )
+from sgfast.policy.other_vpcs import elsewhere_text, owner_in, owners_elsewhere, owners_text
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
 from sgfast.policy.rule_text import peer_text, ports_text, protocol_text
 from sgfast.reaching.services import SingleService

@@ -16,8 +16,8 @@ from functools import cached_property
 import numpy as np
 
 from sgfast.algebra.addresses import ADDRESS, NamedNetworks, addresses_of, contexts_of
-from sgfast.policy.elsewhere import elsewhere_text, owners_elsewhere
 from sgfast.policy.model import Policy
+from sgfast.policy.other_vpcs import elsewhere_text, owners_elsewhere
 from sgfast.policy.ranges import Ranges, intersection, lowest
 from sgfast.reaching.ends import NamedEnd
 from sgfast.reaching.nodes import OUTSIDE, Ground, Nodes, Piece, PolicyAccount

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from sgfast.lazy import on_demand
 
 if TYPE_CHECKING:
-    from sgfast.replaying.cutting import PacketsLeftOut as PacketsLeftOut
     from sgfast.replaying.listed_kinds import Broken as Broken
     from sgfast.replaying.listed_kinds import Denied as Denied
     from sgfast.replaying.listed_kinds import Service as Service
     from sgfast.replaying.listed_kinds import Unanswered as Unanswered
     from sgfast.replaying.options import Reading as Reading
     from sgfast.replaying.options import ReplayOptions as ReplayOptions
+    from sgfast.replaying.packet_selection import PacketsLeftOut as PacketsLeftOut
     from sgfast.replaying.results import ChangeDone as ChangeDone
     from sgfast.replaying.results import ClusterUsed as ClusterUsed
     from sgfast.replaying.results import CutConnection as CutConnection
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __getattr__ = on_demand(
     __name__,
     {
-        "sgfast.replaying.cutting": ("PacketsLeftOut",),
+        "sgfast.replaying.packet_selection": ("PacketsLeftOut",),
         "sgfast.replaying.listed_kinds": ("Broken", "Denied", "Service", "Unanswered"),
         "sgfast.replaying.options": ("Reading", "ReplayOptions"),
         "sgfast.replaying.results": (

@@ -18,10 +18,10 @@ from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import CaptureError
 from sgfast.preprocess.decap import MOST_TUNNELS, Decapsulation
-from sgfast.replaying.cutting import Cutting, warn_of_copies
 from sgfast.replaying.options import Reading
-from sgfast.replaying.placement import Placement
+from sgfast.replaying.packet_selection import PacketSelection, warn_of_copies
 from sgfast.replaying.results import count
+from sgfast.replaying.vpc_mapping import VpcMapping
 from sgfast.system.names import printable, without_credentials
 
 #: Captures that are merged, each with the time when it begins, if that is known.
@@ -61,47 +61,47 @@ class Captures:
 
     A directory stands for the captures in it, merged by time. ``parts``: the result of ``parts_of``, if it was called
     already. ``first_ns``: the time of the first packet of all captures, if other captures came before these.
-    ``placement``: assigns packets to VPCs. ``progress``: called with (packets, bytes read) so far before the next batch
-    is read. Packets that ``reading`` leaves out are not in the batches; ``cutting`` counts them. Iteration ends where a
-    capture is damaged; ``damage`` and ``warnings`` are complete then. ``reads``: reads of files that other threads do,
-    as for ``open_capture``.
+    ``vpc_mapping``: assigns packets to VPCs. ``progress``: called with (packets, bytes read) so far before the next
+    batch is read. Packets that ``reading`` leaves out are not in the batches; ``selection`` counts them. Iteration ends
+    where a capture is damaged; ``damage`` and ``warnings`` are complete then. ``reads``: reads of files that other
+    threads do, as for ``open_capture``.
 
     Raises CaptureError for files that cannot be read, as far as this can be known before reading (SPEC 10.5).
     """
 
     def __init__(
         self, paths: Sequence[str], reading: Reading, progress: Callable[[int, int], None] | None,
-        first_ns: int | None = None, placement: Placement | None = None, lasting: bool = False,
+        first_ns: int | None = None, vpc_mapping: VpcMapping | None = None, lasting: bool = False,
         parts: Sequence[CapturePart] | None = None, reads: FileReads | None = None,
     ) -> None:  # fmt: skip
         self._reading = reading
         self._progress = progress
         self._follow = reading.follow
         self.damage: Damage | None = None
-        self.cutting = Cutting(reading, first_ns)
+        self.selection = PacketSelection(reading, first_ns)
         self.warnings: list[str] = []
         if parts is None:
             parts, self.warnings = parts_of(paths, reading)
         self._parts = parts
         self._lasting = lasting
         self._reads = reads
-        self._placement = placement
+        self._vpc_mapping = vpc_mapping
         #: The captures opened so far, without the credentials in URLs. ``Frame.position`` has their numbers, from 1 on.
         self.files: list[str] = []
         #: ``Frame.vpc`` by path, if packets belong to VPCs.
         self._vpc_of: dict[str, int] = {}
-        if placement is not None:
-            self._vpc_of = {path: placement.of_file(path) for part in self._parts for path, _ in part}
+        if vpc_mapping is not None:
+            self._vpc_of = {path: vpc_mapping.of_file(path) for part in self._parts for path, _ in part}
         #: Captures that do not record interfaces although the policy needs them.
         self._without_interfaces: list[str] = []
-        marks = None if placement is None else placement.marks
+        marks = None if vpc_mapping is None else vpc_mapping.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
         # Headers that were read beforehand would not fit merged frames, which are copies, nor decapsulated ones.
         self._prepares = self._decapsulation is None and all(len(part) == 1 for part in self._parts)
 
     def __iter__(self) -> Iterator[FrameBatch]:
         for batch in self.batches():
-            self.cutting.apply(batch)
+            self.selection.apply(batch)
             if len(batch):
                 yield batch
 
@@ -138,13 +138,13 @@ class Captures:
         return self._open(part[0][0], until) if len(part) == 1 else MergedReader(part, self._open, self._lasting)
 
     def _open(self, path: str, until: Callable[[], bool] | None = None) -> CaptureReader:
-        placement = self._placement
-        vpc = 0 if placement is None else self._vpc_of[path]
-        interfaces = None if placement is None else placement.interfaces
+        vpc_mapping = self._vpc_mapping
+        vpc = 0 if vpc_mapping is None else self._vpc_of[path]
+        interfaces = None if vpc_mapping is None else vpc_mapping.interfaces
         reader = self.open_one(path, until, vpc, interfaces)
         self.files.append(without_credentials(path))
         reader.number = len(self.files)
-        if placement is not None and placement.needs_interfaces and not vpc and reader.format != "pcapng":
+        if vpc_mapping is not None and vpc_mapping.needs_interfaces and not vpc and reader.format != "pcapng":
             self._without_interfaces.append(without_credentials(path))
         return reader
 
@@ -163,13 +163,13 @@ class Captures:
 
     @property
     def noticed(self) -> Noticed:
-        looked_at, copies = self.cutting.copies_seen
+        looked_at, copies = self.selection.copies_seen
         too_deep = 0 if self._decapsulation is None else self._decapsulation.too_deep
         return Noticed(looked_at, copies, tuple(self._without_interfaces), too_deep)
 
     def warn(self, warnings: list[str]) -> None:
         """Add warnings about unusual packets."""
-        self.noticed.warn(warnings, self._reading, self._placement)
+        self.noticed.warn(warnings, self._reading, self._vpc_mapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +190,10 @@ class Noticed:
             self.looked_at + other.looked_at, self.copies + other.copies, tuple(both), self.too_deep + other.too_deep
         )
 
-    def warn(self, warnings: list[str], reading: Reading, placement: Placement | None) -> None:
+    def warn(self, warnings: list[str], reading: Reading, vpc_mapping: VpcMapping | None) -> None:
         warn_of_copies(warnings, self.looked_at, self.copies)
         keeps_vnis = {"vxlan", "geneve"}.isdisjoint(reading.decap)
-        if placement is not None and placement.wants_vnis and keeps_vnis:
+        if vpc_mapping is not None and vpc_mapping.wants_vnis and keeps_vnis:
             warnings.append("the policy maps VNIs to VPCs, but tunnels are not removed: remove them with --decap")
         if self.without_interfaces:
             first, others = self.without_interfaces[0], len(self.without_interfaces) - 1

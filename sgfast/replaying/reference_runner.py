@@ -22,9 +22,9 @@ from sgfast.reference.clock import Clock
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict, SideVerdict
 from sgfast.replaying.options import ReplayOptions
-from sgfast.replaying.placement import seen_from
 from sgfast.replaying.reorder_buffer import ReorderBuffer
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, RuleHits, Sinks
+from sgfast.replaying.vpc_mapping import seen_from
 
 #: The number in ``FrameBatch.vpcs`` of packets that belong to no VPC.
 NO_VPC = -1

@@ -14,8 +14,8 @@ from sgfast.errors import SnapshotError
 from sgfast.policy.model import Policy
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.vpcs import Dealer
-from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.options import Reading, ReplayOptions
+from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import ChangeDone
 from sgfast.system.names import printable
 

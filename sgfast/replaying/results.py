@@ -17,7 +17,6 @@ from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE
-from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.kinds import Kinds
 from sgfast.replaying.listed_kinds import (
     Broken,
@@ -28,6 +27,7 @@ from sgfast.replaying.listed_kinds import (
     listed_unanswered,
     unlisted_denials,
 )
+from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.system.names import without_credentials
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures, are_files
-from sgfast.replaying.cutting import both_left_out
 from sgfast.replaying.engine_runner import EngineRunner, make_engine
 from sgfast.replaying.options import ReplayOptions
-from sgfast.replaying.placement import placement_of, seen_vpcs
+from sgfast.replaying.packet_selection import both_left_out
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
 from sgfast.replaying.results import ReplayResult, Sinks
 from sgfast.replaying.schedule import Flushes, Schedule
 from sgfast.replaying.tables import KeptRows
+from sgfast.replaying.vpc_mapping import seen_vpcs, vpc_mapping_of
 
 if TYPE_CHECKING:
     from sgfast.replaying.reference_runner import ReferenceRunner
@@ -57,7 +57,7 @@ def run_replay(
         kept.close((), 0)
         result.kept = kept
         return result
-    placement = placement_of(policy, options)
+    vpc_mapping = vpc_mapping_of(policy, options)
     resumed = None
     if options.resume is not None:
         resumed = load_replay(options.resume, policy, options, reports_connections=bool(sinks.flows))
@@ -73,27 +73,28 @@ def run_replay(
         earlier_packets=runner.packets_judged,
     )  # fmt: skip
     read = Captures(
-        paths, options.reading, progress, earlier.first_ns, placement, lasting=options.jobs > 1, reads=runner.file_reads
-    )
+        paths, options.reading, progress, earlier.first_ns, vpc_mapping, lasting=options.jobs > 1,
+        reads=runner.file_reads,
+    )  # fmt: skip
     began = time.perf_counter()
     try:
         for batch in read:
-            schedule.process(batch, read.cutting.first_ns)
+            schedule.process(batch, read.selection.first_ns)
     except (CaptureError, PolicyError):
         runner.flush()
         raise
     result.damaged = read.damage
     result.warnings += read.warnings
-    schedule.finish(read.cutting.first_ns)
+    schedule.finish(read.selection.first_ns)
     runner.flush()
-    result.left_out = both_left_out(earlier.left_out, read.cutting.left_out())
+    result.left_out = both_left_out(earlier.left_out, read.selection.left_out())
     result.decapsulated = earlier.all_decapsulated(read.decapsulated)
     result.changes, result.changes_left = schedule.done, len(schedule.pending)
     if options.snapshot is not None:
         # The snapshot is saved before ``finish``, which ends the connections that are still open.
         saved = cast("EngineRunner | VpcRunner", runner)  # ``check`` has refused snapshots of the reference model
         before = Earlier(
-            result.captures, read.cutting.first_ns, tuple(schedule.done), result.left_out,
+            result.captures, read.selection.first_ns, tuple(schedule.done), result.left_out,
             None if result.decapsulated is None else tuple(result.decapsulated.items()),
         )  # fmt: skip
         save_replay(options.snapshot, policy, options, saved.engines, before, saved.dealt)

@@ -23,11 +23,11 @@ from sgfast.policy.model import Policy
 from sgfast.preprocess.vpcs import Dealer, own_times
 from sgfast.replaying.engine_runner import EngineRunner, finish_flows, make_engine
 from sgfast.replaying.options import ReplayOptions
-from sgfast.replaying.placement import refuse_too_many, seen_from
 from sgfast.replaying.reorder_buffer import ReorderBuffer
 from sgfast.replaying.replay_snapshot import Dealt, Earlier, Resumed
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, Sinks
 from sgfast.replaying.totals import add_up, add_up_change, finish_vpc
+from sgfast.replaying.vpc_mapping import refuse_too_many, seen_from
 
 
 class VpcRunner:

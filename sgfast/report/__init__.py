@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 #: The JSON outputs that have a schema (SPEC 10.1), and where the type is that has it.
 SCHEMAS = {
-    "summary": "report.answers.replay:JsonReplay",
+    "summary": "report.json.replay:JsonReplay",
     "verdict": "tables.row_schema:PACKET_ROWS",
     "connection": "tables.row_schema:CONNECTION_ROWS",
-    "check": "report.answers.check:JsonCheck",
-    "diff": "report.answers.diff:JsonDiff",
-    "explain": "report.answers.explain:JsonExplain",
+    "check": "report.json.check:JsonCheck",
+    "diff": "report.json.diff:JsonDiff",
+    "explain": "report.json.explain:JsonExplain",
     "export": "exporting.calls:JsonCalls",
-    "flowlog": "report.answers.flow_log:JsonFlowLog",
-    "reach": "report.answers.reach:JsonReach",
-    "suggestion": "report.answers.suggestion:JsonSuggestion",
-    "test": "report.answers.expectations:JsonTest",
+    "flowlog": "report.json.flow_log:JsonFlowLog",
+    "reach": "report.json.reach:JsonReach",
+    "suggestion": "report.json.suggestion:JsonSuggestion",
+    "test": "report.json.expectations:JsonTest",
 }
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sgfast.report.amounts import grouped, plural
+from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import Paragraph, Section, Traffic, TrafficRow, more
 from sgfast.report.names import service_name
 from sgfast.report.rollup import BY_PACKETS, By, Folded, Rollup, RollupRow, TrafficPart
-from sgfast.report.why import Reasons
 from sgfast.system.names import printable
 
 HEADINGS: dict[TrafficPart, str] = {

@@ -7,6 +7,7 @@ from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.answer_rows import nearest_text
+from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import (
     TOP,
     Block,
@@ -26,7 +27,6 @@ from sgfast.report.document import (
 from sgfast.report.replay import closing, left_out_paragraphs, vpc_words
 from sgfast.report.rollup import By, Folded, Passing, RollupRow
 from sgfast.report.rollup.changed import changed_rollups
-from sgfast.report.why import Reasons
 from sgfast.system.names import printable
 
 #: Maximum number of port ranges shown for a rule.

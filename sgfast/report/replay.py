@@ -11,6 +11,7 @@ from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResul
 from sgfast.replaying.results import Contradicted
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, left_out_words, plural
 from sgfast.report.answer_rows import answer_sections
+from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import (
     REMINDER,
     TOP,
@@ -32,7 +33,6 @@ from sgfast.report.document import (
 )
 from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import PERHAPS, By, Rollup
-from sgfast.report.why import Reasons
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ def sarif(origin: str, warnings: list[str], checked: Checked, lines: Lines) -> d
     notifications += [_notification("note", f"Left out: {text}") for text in checked.left_out]
     properties: dict[str, Any] = {}
     if checked.traffic is not None:
-        from sgfast.report.answers.check import JsonWindow
+        from sgfast.report.json.check import JsonWindow
 
         properties["traffic"] = JsonWindow.of(checked.traffic)
         notifications.append(_notification("note", f"Captures: {window_text(checked.traffic)}."))

@@ -20,8 +20,8 @@ from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult, run_replay
-from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.options import Reading, ReplayOptions
+from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import Sinks, count
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import (

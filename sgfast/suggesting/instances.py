@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sgfast.policy.document_reader import DocumentReader
-from sgfast.policy.loaded import LoadedPolicy, having
+from sgfast.policy.loaded_policy import LoadedPolicy, having
 from sgfast.policy.model import DEFAULT_GROUP, DEFAULT_VPC, TCP, Instance, Policy, Rule, SecurityGroup
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.templates import default_group

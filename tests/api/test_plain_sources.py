@@ -16,7 +16,7 @@ import yaml
 from command import PCAPS, SHOP
 
 import sgfast
-from sgfast.expectations.replays import hold_against
+from sgfast.expectations.replay_comparison import hold_against
 from sgfast.policy.change_file import changes_of
 from sgfast.policy.expectations import expectations_of
 from sgfast.policy.yaml_nodes import MAX_DEPTH

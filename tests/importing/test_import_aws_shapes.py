@@ -11,7 +11,7 @@ from exports import imported_files, means
 from test_import_aws import FILES, MEANING, NAMED_ENTRIES, account, group, interface, policy_of
 
 from sgfast.errors import PolicyError
-from sgfast.importing.aws_shapes import documents
+from sgfast.importing.aws_output_formats import documents
 from sgfast.importing.reading import Imported
 
 

@@ -11,7 +11,7 @@ import pytest
 from sgfast.errors import PolicyError
 from sgfast.importing import draft, sources
 from sgfast.importing.draft import Draft
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 
 SEED = 1
 

@@ -19,7 +19,7 @@ from sgfast.checking import check_policy
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.loading import load_policy, parse_policy
-from sgfast.policy.assuming import with_assumed
+from sgfast.policy.assumed_instances import with_assumed
 from sgfast.policy.model import Policy
 from sgfast.reaching.explaining import Explained, explain
 

@@ -21,12 +21,12 @@ from sgfast.policy.lookup import find
 from sgfast.policy.model import Instance, Policy
 from sgfast.reaching.explaining import explain
 from sgfast.replaying import ReplayOptions, run_replay
-from sgfast.report.answers.check import check_answer
-from sgfast.report.answers.diff import capture_diff
-from sgfast.report.answers.explain import explain_answer
-from sgfast.report.answers.suggestion import suggestion_answer
 from sgfast.report.check import compile_for_check
 from sgfast.report.explain import explain_document
+from sgfast.report.json.check import check_answer
+from sgfast.report.json.diff import capture_diff
+from sgfast.report.json.explain import explain_answer
+from sgfast.report.json.suggestion import suggestion_answer
 from sgfast.report.text import to_text
 from sgfast.suggesting import suggest
 from sgfast.suggesting.document import document

@@ -31,7 +31,7 @@ from sgfast.policy.changes import (
     apply_change,
     apply_changes,
 )
-from sgfast.policy.loaded import moved_instances
+from sgfast.policy.loaded_policy import moved_instances
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Instance, Network, Rule, SecurityGroup
 from sgfast.policy.templates import default_group
 

@@ -17,10 +17,10 @@ from growth import operations
 from sgfast import Engine, parse_policy, replay
 from sgfast.checking import check_policy
 from sgfast.errors import PolicyError
-from sgfast.expectations.first import first_expectations
+from sgfast.expectations.from_captures import first_expectations
 from sgfast.flow_logs.checking import check_logs
 from sgfast.importing.draft import Draft
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 from sgfast.importing.reading import import_sources
 from sgfast.importing.sources import source_of
 from sgfast.policy.change_file import parse_changes

@@ -22,7 +22,7 @@ BOXES = """
 0 0 1.3 tests | Tests of policies | testing pytest_plugin
 0 1.3 1.9 library | import sgfast | sgfast
 0 3.2 1.9 commands | Commands | cli __main__
-1 1.3 3.8 api | Policy and its questions | api
+1 1.3 3.8 api | Policy, questions, answers | api answers
 2 0 4.2 expectations | Expectations and their output | expectations
 3 0 4.2 report | Text, JSON, HTML, files of rows | report
 4 0 0.9 logs | Flow logs | flow_logs

@@ -20,7 +20,7 @@ PARTS = {
     "sgfast.checking.usage", "sgfast.comparing", "sgfast.compiler", "sgfast.engine",
     "sgfast.exporting", "sgfast.exporting.terraform", "sgfast.flow_logs", "sgfast.policy.changes",
     *(f"sgfast.importing.{name}" for name in ("reading", *FORMATS)),
-    "sgfast.policy.made_values", "sgfast.preprocess.filter_text", "sgfast.reaching.explaining",
+    "sgfast.policy.value_checks", "sgfast.preprocess.filter_text", "sgfast.reaching.explaining",
     "sgfast.reaching.proving", "sgfast.reaching.relation", "sgfast.reference", "sgfast.replaying.cluster",
     "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.replaying.vpc_runner", "sgfast.report.html",
     "sgfast.report.rollup", "sgfast.snapshot", "sgfast.suggesting",

@@ -10,7 +10,7 @@ from command import SERVER, process, sgfast, valid, write_capture, write_policy
 from frames import ethernet, ip, tcp, udp
 
 from sgfast import parse_policy, replay
-from sgfast.expectations.replays import hold_against
+from sgfast.expectations.replay_comparison import hold_against
 from sgfast.policy.expectations import parse_expectations
 from sgfast.reaching.proving import Expectations
 

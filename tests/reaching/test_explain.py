@@ -20,7 +20,7 @@ from traffic import OUTSIDE, policies
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
 from sgfast.loading import parse_policy
-from sgfast.policy.loaded import having
+from sgfast.policy.loaded_policy import having
 from sgfast.policy.model import (
     PORT_PROTOCOLS,
     TCP,

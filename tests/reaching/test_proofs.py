@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sgfast import Engine, parse_policy
 from sgfast.errors import PolicyError
-from sgfast.expectations.texts import failure_text
+from sgfast.expectations.output import failure_text
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
 from sgfast.reaching import proving, relation

@@ -20,7 +20,7 @@ from sgfast.reaching.ends import named_end
 from sgfast.reaching.names import Part
 from sgfast.reaching.rows import reach
 from sgfast.reaching.services import named_service
-from sgfast.report.answers.reach import JsonReach
+from sgfast.report.json.reach import JsonReach
 from sgfast.report.reach import part_text
 
 

@@ -23,7 +23,7 @@ from sgfast.cli.replay import replay as replay_command
 from sgfast.cli.suggest import suggest as suggest_command
 from sgfast.errors import ArgumentError
 from sgfast.replaying.options import Reading, ReplayOptions
-from sgfast.report.answers.suggestion import suggestion_answer
+from sgfast.report.json.suggestion import suggestion_answer
 
 PACKAGE = Path(sgfast.__file__).parent
 OPTIONS = {field.name: field.default for field in fields(ReplayOptions)}

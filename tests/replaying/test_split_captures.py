@@ -1,4 +1,4 @@
-"""Cutting a capture into files, or copying it into another format, changes no verdict."""
+"""PacketSelection a capture into files, or copying it into another format, changes no verdict."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def records() -> tuple[bytes, list[bytes]]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_cutting_a_capture_into_files_changes_nothing(tmp_path: Path, seed: int) -> None:
+def test_packet_selection_a_capture_into_files_changes_nothing(tmp_path: Path, seed: int) -> None:
     print(f"seed {seed}")
     head, parts = records()
     rng = np.random.default_rng(seed)

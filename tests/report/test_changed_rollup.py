@@ -27,7 +27,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.model import Policy
 from sgfast.reaching.difference import difference
-from sgfast.report.answers.diff import capture_diff
+from sgfast.report.json.diff import capture_diff
 from sgfast.report.rollup import BY
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
 

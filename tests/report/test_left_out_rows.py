@@ -18,7 +18,7 @@ from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
-from sgfast.report.answers.suggestion import suggestion_answer
+from sgfast.report.json.suggestion import suggestion_answer
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.suggesting import Limits, observing, suggest

@@ -27,8 +27,8 @@ from sgfast.policy.expectations import Expectation, Word
 from sgfast.policy.model import Rule
 from sgfast.replaying import Broken, ChangeDone, CutConnection, ReplayResult, RuleHits, Service
 from sgfast.replaying.results import Contradicted, Expected
-from sgfast.report.answers.replay import replay_answer
-from sgfast.report.answers.suggestion import suggestion_answer
+from sgfast.report.json.replay import replay_answer
+from sgfast.report.json.suggestion import suggestion_answer
 from sgfast.report.rollup import BY, By
 from sgfast.suggesting import Limits, suggest
 from sgfast.system.names import printable

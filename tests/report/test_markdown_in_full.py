@@ -14,7 +14,7 @@ from sgfast.loading import parse_policy
 from sgfast.policy.expectations import Expectation, Word
 from sgfast.policy.model import Rule
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
-from sgfast.replaying.cutting import PacketsLeftOut
+from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import Contradicted, Expected
 from sgfast.suggesting import Check, Evidence, LeftOut, Suggestion
 from sgfast.suggesting.observing import Kind

@@ -31,6 +31,7 @@ from sgfast.reaching.explaining import explain
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.replaying.kinds import KIND_DTYPE, Kinds
 from sgfast.report import html_report
+from sgfast.report.denial_reasons import MAX_FIELDS, Reasons
 from sgfast.report.html import Timeline
 from sgfast.report.html.answers import LISTS, traffic_columns
 from sgfast.report.html.columns import Columns, folded
@@ -38,7 +39,6 @@ from sgfast.report.html.page import MOST_BYTES
 from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS
 from sgfast.report.html.traffic_matrix import matrix_of
 from sgfast.report.rollup import Rollup
-from sgfast.report.why import MAX_FIELDS, Reasons
 
 Capsys = pytest.CaptureFixture[str]
 

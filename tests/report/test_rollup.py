@@ -25,7 +25,7 @@ from sgfast.policy.model import Policy
 from sgfast.replaying import Broken, Denied, Service
 from sgfast.replaying.kinds import Kinds
 from sgfast.replaying.kinds import kinds_of as kinds_of_engine
-from sgfast.report.answers.replay import replay_answer
+from sgfast.report.json.replay import replay_answer
 from sgfast.report.lines import ConnectionLines
 from sgfast.report.rollup import BY, Rollup, TrafficPart
 

@@ -10,7 +10,7 @@ from command import SHOP, handshake, write_capture
 from frames import ethernet, icmp, ip, udp
 
 from sgfast.expectations import first as module
-from sgfast.expectations.first import FirstExpectations, first_expectations
+from sgfast.expectations.from_captures import FirstExpectations, first_expectations
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy

@@ -14,7 +14,7 @@ from workshop import ROOT
 import sgfast
 from sgfast.comparing import run_diff
 from sgfast.policy.expectations import parse_expectations
-from sgfast.policy.loaded import having
+from sgfast.policy.loaded_policy import having
 from sgfast.reaching.difference import difference
 from sgfast.reaching.explaining import explain
 from sgfast.reaching.names import Part

@@ -66,8 +66,8 @@ from sgfast.replaying.cluster.scheduler import Cluster
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.overlaps import refuse_ambiguous
-from sgfast.replaying.placement import placement_of, seen_vpcs
 from sgfast.replaying.results import ClusterUsed, ReplayResult, Rows, Sinks, Stage
+from sgfast.replaying.vpc_mapping import seen_vpcs, vpc_mapping_of
 from sgfast.system.names import printable, without_credentials, without_user
 
 #: Warn of a shard that has this many times its share of the packets, if that is at least this part of all packets.
@@ -110,7 +110,7 @@ def replay_on_cluster(
             options.shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns,
         )  # fmt: skip
         run = agreed(storage, run, options.shards, result.warnings)
-        placement_of(policy, options)       # raises here what it would raise on the workers
+        vpc_mapping_of(policy, options)       # raises here what it would raise on the workers
         timed = () if changes is None else tuple(changes.resolve(policy, first_ns or 0))
         for vpc in seen_vpcs(policy, options):
             refuse_ambiguous(policy, timed, vpc)

@@ -23,8 +23,7 @@ from sgfast.replaying.cluster.reading import UnitCaptures
 from sgfast.replaying.cluster.records import TOLD_DTYPE
 from sgfast.replaying.cluster.rows import MergedRows
 from sgfast.replaying.cluster.storage import Folder
-from sgfast.replaying.cutting import both_left_out
-from sgfast.replaying.placement import placement_of
+from sgfast.replaying.packet_selection import both_left_out
 from sgfast.replaying.results import (
     ChangeDone,
     Names,
@@ -35,6 +34,7 @@ from sgfast.replaying.results import (
     count,
 )
 from sgfast.replaying.totals import add_up, add_up_change, finish_vpc, sums
+from sgfast.replaying.vpc_mapping import vpc_mapping_of
 
 #: The number of packets passed on at a time if no sink takes frames.
 ROWS_AT_ONCE = 1 << 16
@@ -93,7 +93,7 @@ def warn(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
         result.warnings.append(
             f"{count(quotes, 'ICMP error')} came in fragments: shards judge later fragments apart from the first one"
         )
-    noticed.warn(result.warnings, run.options.reading, placement_of(run.policy, run.options))
+    noticed.warn(result.warnings, run.options.reading, vpc_mapping_of(run.policy, run.options))
 
 
 def write_packets(sinks: Sinks, run: Run, job: Job, chain: SegmentChain, judged: Sequence[Judged]) -> None:
@@ -104,9 +104,9 @@ def write_packets(sinks: Sinks, run: Run, job: Job, chain: SegmentChain, judged:
         for first in range(1, chain.packets + 1, ROWS_AT_ONCE):
             writer.write(nothing, min(ROWS_AT_ONCE, chain.packets + 1 - first))
         return
-    placement = placement_of(run.policy, run.options)
+    vpc_mapping = vpc_mapping_of(run.policy, run.options)
     for placed in chain.placed:
-        captures = UnitCaptures(run, placed.segment.unit, placed.segment.start, placement)
+        captures = UnitCaptures(run, placed.segment.unit, placed.segment.start, vpc_mapping)
         packets = 0
         for batch in captures:
             packets += len(batch)

@@ -23,8 +23,8 @@ from sgfast.replaying.cluster.records import TOLD_DTYPE, RecordJudge, records_be
 from sgfast.replaying.cluster.rows import RowsFile, RowsWriter, as_bytes
 from sgfast.replaying.cluster.storage import Folder, Reader, checksum
 from sgfast.replaying.engine_runner import FLOWS_AT_ONCE, EngineRunner, make_engine
-from sgfast.replaying.placement import refuse_too_many, seen_from
 from sgfast.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
+from sgfast.replaying.vpc_mapping import refuse_too_many, seen_from
 
 #: A time that no clock reaches.
 NEVER = (1 << 63) - 1

@@ -26,8 +26,8 @@ from sgfast.replaying.captures import Captures, Noticed
 from sgfast.replaying.cluster.partition import MAX_PACKETS, Pair, Partitioner
 from sgfast.replaying.cluster.plan import Input, Range, Run, Start, Unit, check_version, identity_of
 from sgfast.replaying.cluster.storage import Folder, checksum, is_whole
-from sgfast.replaying.cutting import PacketsLeftOut
-from sgfast.replaying.placement import Placement, placement_of
+from sgfast.replaying.packet_selection import PacketsLeftOut
+from sgfast.replaying.vpc_mapping import VpcMapping, vpc_mapping_of
 from sgfast.system.names import printable, without_credentials
 
 Rows = NDArray[Any]
@@ -87,9 +87,9 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
     began = time.perf_counter()
     check_version(run)
     folder = Folder(run.folder)
-    placement = placement_of(run.policy, run.options)
-    captures = UnitCaptures(run, unit, start, placement)
-    dedup = captures.cutting.dedup
+    vpc_mapping = vpc_mapping_of(run.policy, run.options)
+    captures = UnitCaptures(run, unit, start, vpc_mapping)
+    dedup = captures.selection.dedup
     partitioner = Partitioner(
         run.shards, run.seed, infrastructure=INFRASTRUCTURES.index(run.policy.settings.infrastructure),
         full_bytes=run.block_bytes, began_ns=start.raw_ns,
@@ -118,7 +118,7 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         unit, start, name, text, partitioner.packets,
         partitioner.began_ns if partitioner.packets else None, partitioner.clock_state, captures.range_ns,
         tuple(earliest), tuple(latest), tuple(partitioner.busiest), partitioner.fragmented_quotes,
-        captures.cutting.left_out(),
+        captures.selection.left_out(),
         None if counts is None else tuple(counts.items()), captures.noticed, tuple(captures.warnings),
         _damage_in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
     )  # fmt: skip
@@ -193,11 +193,11 @@ def _is_busy(busy: tuple[int, int, Pair], shards: int) -> bool:
 class UnitCaptures(Captures):
     """Read a unit's captures, given what came before (``start``). ``range_ns``: as in ``Segment``."""
 
-    def __init__(self, run: Run, unit: Unit, start: Start, placement: Placement | None) -> None:
+    def __init__(self, run: Run, unit: Unit, start: Start, vpc_mapping: VpcMapping | None) -> None:
         parts = [[(entry.path, entry.begins_ns) for entry in unit.inputs]]
-        super().__init__((), run.options.reading, self._count_bytes, run.first_ns, placement, parts=parts)
-        self.cutting.dedup = Dedup(run.dedup_key)
-        self.cutting.dedup.go_on(start.seen)
+        super().__init__((), run.options.reading, self._count_bytes, run.first_ns, vpc_mapping, parts=parts)
+        self.selection.dedup = Dedup(run.dedup_key)
+        self.selection.dedup.go_on(start.seen)
         self._unit = unit
         self.range_ns: tuple[int, int] | None = None
         self.bytes_read = 0

@@ -14,12 +14,12 @@ from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, plural
+from sgfast.report.denial_reasons import MAX_COMPARED, Reasons
 from sgfast.report.html.columns import Columns, columns_of, packed, rule_line, title_of
 from sgfast.report.html.markup import Content, Markup, code, joined, tag
 from sgfast.report.html.tables import MOST_ROWS, Cell, Heading, badge, table
 from sgfast.report.rollup import BY_PACKETS, Folded, Rollup, RollupRow, TrafficPart
 from sgfast.report.rollup.ends import EndName
-from sgfast.report.why import MAX_COMPARED, Reasons
 
 ANSWERS = {"refused": "refused, by an RST or ICMP unreachable", "silent": "no answer"}
 

@@ -22,11 +22,11 @@ from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import WORDS, Policy, Rule
 from sgfast.replaying.kinds import NEVER, Kinds, coded
 from sgfast.replaying.listed_kinds import denied_of, service_of
+from sgfast.report.denial_reasons import Cause, Reasons, peer_words, port_words, protocol_words
 from sgfast.report.html.markup import plain
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import Rollup
 from sgfast.report.rollup.ends import EndName
-from sgfast.report.why import Cause, Reasons, peer_words, port_words, protocol_words
 
 Numbers = NDArray[np.int64]
 

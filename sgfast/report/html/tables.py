@@ -12,10 +12,10 @@ from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
 from sgfast.report.amounts import grouped, human_bytes, plural
+from sgfast.report.denial_reasons import peer_words, port_words, protocol_words
 from sgfast.report.html.columns import line_words
 from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.replay import cut_name
-from sgfast.report.why import peer_words, port_words, protocol_words
 
 #: Maximum number of rows in a table.
 MAX_ROWS = 400

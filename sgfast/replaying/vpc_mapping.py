@@ -18,7 +18,7 @@ from sgfast.system.names import printable
 MOST_ENGINES = 1000
 
 
-class Placement:
+class VpcMapping:
     """The marks that assign packets to a policy's VPCs, which are numbered by their position in the policy.
 
     Raises AmbiguousAddress if a mapped VPC has peers that share an address, as its packets could not be judged then.
@@ -75,9 +75,9 @@ def seen_from(policy: Policy, vpc: int) -> str | None:
     return None
 
 
-def placement_of(policy: Policy, options: ReplayOptions) -> Placement | None:
-    """The placement of packets; None if they are not mapped to VPCs."""
-    return Placement(policy) if options.is_mapped(policy) else None
+def vpc_mapping_of(policy: Policy, options: ReplayOptions) -> VpcMapping | None:
+    """The vpc_mapping of packets; None if they are not mapped to VPCs."""
+    return VpcMapping(policy) if options.is_mapped(policy) else None
 
 
 def seen_vpcs(policy: Policy, options: ReplayOptions) -> list[str | None]:

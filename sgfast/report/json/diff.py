@@ -11,8 +11,10 @@ from sgfast.json_types import Absent, Answer, Schema, at, one_of
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching.difference import Difference
-from sgfast.report.answers.reach import JsonReachRow
-from sgfast.report.answers.traffic import (
+from sgfast.report.denial_reasons import Reasons
+from sgfast.report.diff import blocking, blocking_verdict, passing_of, rule_words
+from sgfast.report.json.reach import JsonReachRow
+from sgfast.report.json.traffic import (
     FOLDED_BY,
     MOST_ROWS,
     DamagedField,
@@ -25,11 +27,9 @@ from sgfast.report.answers.traffic import (
     LeftOutField,
     nearest,
 )
-from sgfast.report.answers.values import Count, File, JsonSeconds, Number, ProviderId, Time
-from sgfast.report.diff import blocking, blocking_verdict, passing_of, rule_words
+from sgfast.report.json.values import Count, File, JsonSeconds, Number, ProviderId, Time
 from sgfast.report.rollup import By, RollupRow
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
-from sgfast.report.why import Reasons
 
 VerdictField = Annotated[str, one_of(VERDICTS[:PENDING])]
 BlockingReason = Annotated[str, one_of(reason.word for reason in REASON_TABLE if reason.verdict != "allow")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from sgfast.json_types import Answer, at
 from sgfast.policy.model import Direction
 from sgfast.policy.protocols import protocol_name
-from sgfast.report.answers.traffic import (
+from sgfast.report.json.traffic import (
     FOLDED_BY,
     MOST_ROWS,
     JsonExample,
@@ -15,7 +15,7 @@ from sgfast.report.answers.traffic import (
     JsonTraffic,
     LeftOutField,
 )
-from sgfast.report.answers.values import Byte, Count, PortRange, Printable, ProviderId, Time
+from sgfast.report.json.values import Byte, Count, PortRange, Printable, ProviderId, Time
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.suggestion import peer_name

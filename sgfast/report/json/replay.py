@@ -10,7 +10,8 @@ from sgfast.json_types import Absent, Answer, Keywords, at, one_of
 from sgfast.policy.model import Action, Direction
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.results import LISTED_CUTS
-from sgfast.report.answers.traffic import (
+from sgfast.report.denial_reasons import Reasons
+from sgfast.report.json.traffic import (
     FOLDED_BY,
     MOST_ROWS,
     DamagedField,
@@ -21,9 +22,8 @@ from sgfast.report.answers.traffic import (
     LeftOutField,
     nearest,
 )
-from sgfast.report.answers.values import Byte, Count, JsonProtocol, JsonSeconds, Number, Port, Text, Time
+from sgfast.report.json.values import Byte, Count, JsonProtocol, JsonSeconds, Number, Port, Text, Time
 from sgfast.report.rollup import By, Rollup, TrafficPart
-from sgfast.report.why import Reasons
 
 #: The fields of the summary, and the parts that they list.
 LISTS: tuple[tuple[str, TrafficPart], ...] = (

@@ -10,7 +10,7 @@ from sgfast.policy.matching import End, RuleField, RuleInGroup
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching.explaining import Explained, NearMiss, SideExplained
-from sgfast.report.answers.values import Byte, File, JsonProtocol, Number, Port, ProviderId, TextOrNull
+from sgfast.report.json.values import Byte, File, JsonProtocol, Number, Port, ProviderId, TextOrNull
 
 
 class JsonExplainedEnd(Answer):

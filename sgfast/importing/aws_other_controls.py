@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from sgfast.importing.aws_documents import AwsDocuments
 from sgfast.importing.draft import Draft
 from sgfast.importing.fields import JsonObject
-from sgfast.importing.location import Location
+from sgfast.importing.object_location import Location
 
 _ACLS = "Network ACLs ({}) are not applied, so traffic that is reported as allowed may be denied by one"
 _BALANCERS = (

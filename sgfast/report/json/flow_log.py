@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from sgfast.json_types import Answer, at
 from sgfast.policy.model import Action, Direction
-from sgfast.report.answers.values import Count, JsonProtocol, Number, Port, Printable, TextOrNull
+from sgfast.report.json.values import Count, JsonProtocol, Number, Port, Printable, TextOrNull
 
 #: An address of 4 or 16 bytes.
 _Address = Annotated[str, lambda packed: str(ip_address(packed))]

@@ -6,10 +6,10 @@ from operator import itemgetter
 from typing import Annotated, Any
 
 from sgfast.json_types import Answer, Keywords, at, one_of
-from sgfast.report.answers.values import Byte, Count, File, JsonProtocol, Number, Port, Time
+from sgfast.report.denial_reasons import Reasons
+from sgfast.report.json.values import Byte, Count, File, JsonProtocol, Number, Port, Time
 from sgfast.report.rollup import RollupRow
 from sgfast.report.rollup.ends import EndKind
-from sgfast.report.why import Reasons
 
 #: Default limit of the rows of each list. More are for ``--connections``.
 MOST_ROWS = 1000

@@ -12,7 +12,7 @@ import pytest
 import sgfast
 from sgfast import Policy
 from sgfast.errors import PolicyError
-from sgfast.policy import made_values
+from sgfast.policy import value_checks
 from sgfast.policy.changes import AddGroup, apply_change
 from sgfast.policy.model import (
     AddressGroup,
@@ -150,8 +150,8 @@ def test_whatever_takes_a_policy_refuses_one_that_no_document_could_say(taker: s
 
 def test_a_policy_is_checked_once_and_one_that_was_read_never(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[Policy] = []
-    check = made_values.check_made_policy
-    monkeypatch.setattr(made_values, "check_made_policy", lambda policy: (checked.append(policy), check(policy)))
+    check = value_checks.check_made_policy
+    monkeypatch.setattr(value_checks, "check_made_policy", lambda policy: (checked.append(policy), check(policy)))
     read = sgfast.load({"version": 1, "security_groups": [{"name": "web"}]})
     engine = sgfast.Engine(read)
     engine.apply({"add_group": {"name": "db", "rules": [{"direction": "inbound", "protocol": "tcp"}]}}, now_ns=0)

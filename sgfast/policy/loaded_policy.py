@@ -23,7 +23,7 @@ class LoadedPolicy(Policy):
     #: The lines that ``lines_of`` returns.
     lines: dict[tuple[str, str], int] | None = None
     #: Whether all values are known to be valid in a document. In a policy that a program made they are not, until
-    #: ``made_values.check_made_policy`` has checked them.
+    #: ``value_checks.check_made_policy`` has checked them.
     is_checked = False
     #: The instances of the policy that this one was made from by replacing one of them, and the position of that one.
     _replaced: tuple[tuple[Instance, ...] | None, int] = (None, 0)

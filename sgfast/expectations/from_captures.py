@@ -21,7 +21,7 @@ from sgfast.capture import Damage
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError, SgfastError
 from sgfast.policy.expectations import Expectation, parse_expectations
-from sgfast.policy.loaded import having
+from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import End
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Policy, Rule, Timeouts
 from sgfast.policy.protocols import ICMP_NAMES, protocol_name

@@ -10,8 +10,8 @@ from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Action
 from sgfast.reaching.explaining import sentence
 from sgfast.reaching.proving import Outcome, Proof
-from sgfast.report.answers.explain import JsonExplain, explain_answer
-from sgfast.report.answers.values import Count, File, Number, Text, TextOrNull
+from sgfast.report.json.explain import JsonExplain, explain_answer
+from sgfast.report.json.values import Count, File, Number, Text, TextOrNull
 
 #: Words of the file with their places.
 WordTexts = list[Annotated[Text, attrgetter("text")]]

@@ -47,13 +47,13 @@ def both_left_out(a: PacketsLeftOut | None, b: PacketsLeftOut | None) -> Packets
     return PacketsLeftOut(*(y if x is None else x if y is None else x + y for x, y in pairs))
 
 
-class CuttingStep(Protocol):
+class SelectionStep(Protocol):
     """Remove frames from a batch, in place. The batch has frames before, but may be empty afterwards."""
 
     def apply(self, batch: FrameBatch) -> None: ...
 
 
-class Cutting:
+class PacketSelection:
     """The steps that ``reading`` requires, in order.
 
     ``first_ns``: the time of the first packet; None until there is one. Raises ReadingError for a wrong window or
@@ -67,7 +67,7 @@ class Cutting:
         self._window: Window | None = None
         self._filter = None if reading.filter is None else Filter(reading.filter)
         self.dedup = Dedup()
-        self._steps: list[CuttingStep] | None = None
+        self._steps: list[SelectionStep] | None = None
         self._packets = self._looked_at = self._copies = 0
 
     def apply(self, batch: FrameBatch) -> None:
@@ -89,7 +89,7 @@ class Cutting:
                 self._looked_at += packets
                 self._copies += copies
 
-    def _begin(self, time_ns: int) -> list[CuttingStep]:
+    def _begin(self, time_ns: int) -> list[SelectionStep]:
         if self.first_ns is None:
             self.first_ns = time_ns
         if self._start is not None and self._end is not None:

@@ -26,7 +26,7 @@ from sgfast.policy.fields import (
     TIMEOUTS,
     VPC,
 )
-from sgfast.policy.loaded import LoadedPolicy
+from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,

@@ -10,10 +10,10 @@ from sgfast.json_types import Answer, Keywords, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
-from sgfast.report.answers.traffic import FOLDED_BY, MOST_ROWS, JsonDamage, JsonUse, LeftOutField
-from sgfast.report.answers.values import Byte, Count, File, Number, PortRange, ProviderId, TextOrNull, Time
 from sgfast.report.check import TableSizes, line_of
 from sgfast.report.check_traffic import used
+from sgfast.report.json.traffic import FOLDED_BY, MOST_ROWS, JsonDamage, JsonUse, LeftOutField
+from sgfast.report.json.values import Byte, Count, File, Number, PortRange, ProviderId, TextOrNull, Time
 from sgfast.report.rollup import By
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from sgfast.json_types import Answer, Keywords, at
 from sgfast.reaching.names import PartKind
-from sgfast.report.answers.values import File, Text, TextOrNull
+from sgfast.report.json.values import File, Text, TextOrNull
 
 _ALL_EXCEPT = "all except "
 

@@ -19,12 +19,12 @@ from sgfast import Reading, replay
 from sgfast.capture import open_capture
 from sgfast.core.base.frames import FrameBatch
 from sgfast.loading import parse_policy
-from sgfast.replaying.cutting import (
+from sgfast.replaying.packet_selection import (
     LOOK_EVERY,
     LOOKED_AT,
     MANY_COPIES,
     ONE_IN,
-    Cutting,
+    PacketSelection,
     PacketsLeftOut,
     both_left_out,
     warn_of_copies,
@@ -307,7 +307,7 @@ def test_capture_that_holds_packets_twice_is_told_of(
 
 @pytest.mark.parametrize(("share", "told"), [(ONE_IN, True), (ONE_IN + 1, False)])
 def test_few_copies_among_many_packets_are_not_told_of(share: int, told: bool) -> None:
-    cutting = Cutting(Reading(), None)
+    selection = PacketSelection(Reading(), None)
     # Batches that are not looked at consist of copies only.
     copies = FrameBatch.from_frames([ethernet(ip(CLIENT, SERVER, udp(1, 53)))] * LOOKED_AT, [0] * LOOKED_AT)
     for n in range(MANY_COPIES * share // LOOKED_AT + 1):
@@ -315,26 +315,26 @@ def test_few_copies_among_many_packets_are_not_told_of(share: int, told: bool) -
         for k in range(LOOKED_AT):
             frame = ethernet(ip(CLIENT, SERVER, udp(1, 53, bytes([n, *divmod(k, 256)]))))
             frames.append(frames[-1] if k % share == share - 1 else frame)
-        cutting.apply(FrameBatch.from_frames(frames, [n * SECOND] * LOOKED_AT))
+        selection.apply(FrameBatch.from_frames(frames, [n * SECOND] * LOOKED_AT))
         for _ in range(LOOK_EVERY // LOOKED_AT - 1):
-            cutting.apply(copies)
+            selection.apply(copies)
     assert len(copies) == LOOKED_AT
-    assert cutting.copies_seen[0] == 2 * LOOKED_AT and cutting.copies_seen[1] >= MANY_COPIES
+    assert selection.copies_seen[0] == 2 * LOOKED_AT and selection.copies_seen[1] >= MANY_COPIES
     warnings: list[str] = []
-    warn_of_copies(warnings, *cutting.copies_seen)
-    assert len(warnings) == told and cutting.left_out() is None
+    warn_of_copies(warnings, *selection.copies_seen)
+    assert len(warnings) == told and selection.left_out() is None
 
 
 @pytest.mark.parametrize("size", [1, 100, 340, 6553, LOOK_EVERY + LOOKED_AT // 2])
 def test_the_same_packets_are_checked_for_copies_whatever_a_batch_holds(size: int) -> None:
     """A batch has a window of the file: few large packets, or many small ones."""
     batch = FrameBatch.from_frames([ethernet(ip(CLIENT, SERVER, udp(1, 53)))] * size, [0] * size)
-    cutting = Cutting(Reading(), None)
+    selection = PacketSelection(Reading(), None)
     batches = 3 * LOOK_EVERY // size if size > 1 else 1000
     for _ in range(batches):
-        cutting.apply(batch)
+        selection.apply(batch)
     whole, rest = divmod(batches * size, LOOK_EVERY)
-    assert cutting.copies_seen[0] == LOOKED_AT * whole + min(rest, LOOKED_AT)
+    assert selection.copies_seen[0] == LOOKED_AT * whole + min(rest, LOOKED_AT)
 
 
 # Errors
