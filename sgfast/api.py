@@ -192,6 +192,7 @@ def check(
     captures: CapturePaths = (),
     vpc: str | None = None,
     reading: Reading | None = None,
+    accept_evidence: Sequence[str] = (),
     as_if_in: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> CheckResult:
@@ -222,7 +223,7 @@ def check(
         from sgfast.replaying import Reading, ReplayOptions, Sinks, run_replay
 
         uses = Uses(policy)
-        options = ReplayOptions(vpc=vpc, reading=reading or Reading())
+        options = ReplayOptions(vpc=vpc, reading=reading or Reading(), accept_evidence=accept_evidence)
         traffic = run_replay(policy, captures, options, Sinks(packets=(uses.openers,), flows=(uses,)), progress)
         warnings += [warning for warning in traffic.warnings if warning not in warnings]
     proof = None
@@ -249,6 +250,7 @@ def replay(
     snapshot: Output | str | os.PathLike[str] | None = None,
     jobs: int = 1,
     reading: Reading | None = None,
+    accept_evidence: Sequence[str] = (),
     client: Any = None,
     shards: int | None = None,
     tables: Sequence[Kept] | Kept = (),
@@ -273,6 +275,7 @@ def replay(
     ``jobs``: the number of threads that judge, as for ``Engine``.
     ``reading``: how captures are read, and which packets are left out. The rest is judged as if there were no other
     packets; but times in ``changes`` given in seconds count from the first packet, even if that is left out.
+    ``accept_evidence``: codes of reasons to doubt the answer that do not count for its ``evidence`` (SPEC 10.27).
     ``client``: a ``distributed.Client`` whose workers read and judge (``cluster``). ``resume`` is then a folder, a path
     or URL that all workers can access, where they keep what they read for later replays; None: a temporary one on this
     machine.
@@ -292,7 +295,7 @@ def replay(
     options = ReplayOptions(
         mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or Reading(),
         changes=changes, resume=resume, snapshot=snapshot, client=client, shards=shards,
-        tables=(tables,) if isinstance(tables, str) else tuple(tables),
+        tables=(tables,) if isinstance(tables, str) else tuple(tables), accept_evidence=accept_evidence,
     )  # fmt: skip
     sinks = Sinks(_several(packets), _several(frames), _several(flows))
     return run_replay(policy, captures, options, sinks, progress)
@@ -375,6 +378,7 @@ def diff(
     vpc: str | None = None,
     jobs: int = 1,
     reading: Reading | None = None,
+    accept_evidence: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> PolicyDiff:
     """Compare two policies, as if ``new`` took the place of ``old`` (SPEC 10.14, 12.6).
@@ -390,7 +394,10 @@ def diff(
     from sgfast.replaying import Reading, ReplayOptions
 
     old, new = load(old), load(new)
-    options = ReplayOptions(mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading or Reading())
+    options = ReplayOptions(
+        mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading or Reading(),
+        accept_evidence=accept_evidence,
+    )  # fmt: skip
     rules = by_rules(old, new, must=not captures)
     return PolicyDiff(rules, run_diff(old, new, captures, options, progress) if captures else None)
 

@@ -124,7 +124,8 @@ def check(
         try:
             found = find(
                 loaded, expect=None if expectations is None else Path(expectations), captures=captures,
-                vpc=options.vpc, reading=options.reading, as_if_in=as_if_in, progress=progress,
+                vpc=options.vpc, reading=options.reading, accept_evidence=options.accept_evidence, as_if_in=as_if_in,
+                progress=progress,
             )  # fmt: skip
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None

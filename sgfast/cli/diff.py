@@ -168,7 +168,8 @@ def diff(
     )  # fmt: skip
     is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
     if result is not None:
-        is_changed |= {verdict: bool(result.total(verdict).connections) for verdict in NEW_VERDICTS}
+        unsure = not result.evidence.carries("verdicts")
+        is_changed |= {verdict: unsure or result.total(verdict).connections > 0 for verdict in NEW_VERDICTS}
     exit_status(damaged=damaged is not None, failed=any(is_changed[word] for word in fail_on))
 
 

@@ -145,6 +145,25 @@ def _tunnels(context: click.Context, option: click.Parameter, given: str | None)
     return KINDS if "auto" in words else tuple(kind for kind in KINDS if kind in words)
 
 
+def _codes(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    from sgfast.errors import ArgumentError
+    from sgfast.evidence import known_codes
+
+    try:
+        return known_codes(given)
+    except ArgumentError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+accept_option = click.option(
+    "--accept-evidence",
+    callback=_codes,
+    multiple=True,
+    metavar="CODE",
+    help="Accept the answer in spite of this reason to doubt it, which the report names. Repeatable.",
+)
+
+
 def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--vpc`` and the options for reading captures.
 
@@ -163,7 +182,7 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
         reading = Reading(**_pop_fields(given, Reading))
         return command(*arguments, options=ReplayOptions(reading=reading, **_pop_fields(given, ReplayOptions)), **given)
 
-    run = vpc_option(run)
+    run = accept_option(vpc_option(run))
     for option in (
         click.option(
             "--decap",

@@ -257,7 +257,12 @@ def replay(
         form, lambda: replay_answer(result, by=by, top=top),
         lambda: replay_document(result, by, most, timed=form == "text"), to_error=to_error,
     )  # fmt: skip
-    found = {"denied": result.verdicts["deny"] > 0, "would-break": result.kinds.rows["broken"].any(), None: False}
+    carries = result.evidence.carries
+    found = {
+        "denied": result.verdicts["deny"] > 0 or not carries("verdicts"),
+        "would-break": result.kinds.rows["broken"].any() or not carries("verdicts", "answers"),
+        None: False,
+    }
     exit_status(damaged=result.damaged is not None, failed=bool(found[fail_on]))
 
 

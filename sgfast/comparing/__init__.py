@@ -14,6 +14,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,7 @@ from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
+from sgfast.replaying.evidence import observed_by
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
 from sgfast.system import usable_processors
@@ -136,6 +139,8 @@ def run_diff(
     _fill(result, comparison.pairs, comparison.times)
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)
+    result.noticed = frames.noticed
+    result.accepted_evidence = tuple(options.accept_evidence)
     return result
 
 
@@ -145,6 +150,8 @@ def _fill(
     """``times``: those of the first and last packet, and what was odd about times (SPEC 9.1)."""
     counters = [_sum(pair.engines[which].dataplane.counters for pair in pairs) for which in range(2)]
     result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
+    result.connections = counters[0]["opened"] + counters[0]["denied"] + counters[0]["inferred"]
+    result.observed = reduce(add, (observed_by(pair.engines[0].dataplane) for pair in pairs))
     result.first_time_ns, result.last_time_ns, oddities = times
     packets = np.sum([pair.changed.counters["packets"] for pair in pairs], axis=0)
     result.verdicts = {(VERDICTS[a], VERDICTS[b]): int(packets[a, b]) for a, b in np.argwhere(packets)}

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Literal
 from sgfast.capture import Damage
 from sgfast.comparing.kinds import ChangedKinds
 from sgfast.engine import Midstream, Mode
+from sgfast.evidence import Evidence
 from sgfast.notebook import html_table
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
+from sgfast.replaying.evidence import NOT_JUDGED, Observed, Traffic, evidence_of
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import count
 from sgfast.system.names import without_credentials
 
 if TYPE_CHECKING:
     from sgfast.comparing.tables import DiffTables
+    from sgfast.replaying.captures import Noticed
 
 #: ``newly-denied``: the connection passes under OLD and is blocked under NEW; ``newly-allowed``: the reverse. A packet
 #: is blocked if it is denied or moot; otherwise it passes, even if no filter sees it (SPEC 3.2, 3.3).
@@ -154,9 +157,28 @@ class DiffResult:
     warnings: list[str] = field(default_factory=list)
     #: The number of tunnel headers removed, by kind; None if the options remove none.
     decapsulated: dict[str, int] | None = None
+    #: Facts from which ``evidence`` follows: those of the engine with OLD.
+    observed: Observed | None = None
+    noticed: Noticed | None = None
+    #: Connections and denied attempts under OLD.
+    connections: int = 0
+    #: Codes of reasons in spite of which the user accepts the answer.
+    accepted_evidence: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
+
+    @property
+    def evidence(self) -> Evidence:
+        """How far the captured traffic can carry an answer (SPEC 10.27)."""
+        not_ip = self.verdicts.get(("not-ip", "not-ip"), 0)
+        outside = self.verdicts.get(("out-of-scope", "out-of-scope"), 0)
+        judged = sum(packets for pair, packets in self.verdicts.items() if not NOT_JUDGED.issuperset(pair))
+        traffic = Traffic(
+            self.packets, self.packets - not_ip, outside, judged, self.connections, self.observed, self.noticed,
+            self.left_out,
+        )  # fmt: skip
+        return evidence_of(traffic).accepting(self.accepted_evidence)
 
     @property
     def tables(self) -> DiffTables:

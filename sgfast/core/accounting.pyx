@@ -26,7 +26,7 @@ from sgfast.core.tallies.tally cimport TALLIES, Tally, TallyRow, add_row, free_t
 from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
 
 
-TALLY_NAMES = ("denials", "unanswered", "refused", "broken", "began")
+TALLY_NAMES = ("denials", "unanswered", "refused", "broken", "began", "outside")
 
 
 cdef bint is_open(const Entry* e, int64_t now) noexcept nogil:

@@ -17,9 +17,10 @@ from sgfast.capture.urls import is_url
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import CaptureError
+from sgfast.evidence import EvidenceReason
 from sgfast.preprocess.decap import MOST_TUNNELS, Decapsulation
 from sgfast.replaying.options import Reading
-from sgfast.replaying.packet_selection import PacketSelection, warn_of_copies
+from sgfast.replaying.packet_selection import PacketSelection, are_copies, warn_of_copies
 from sgfast.replaying.results import count
 from sgfast.replaying.vpc_mapping import VpcMapping
 from sgfast.system.names import printable, without_credentials
@@ -189,6 +190,15 @@ class Noticed:
         return Noticed(
             self.looked_at + other.looked_at, self.copies + other.copies, tuple(both), self.too_deep + other.too_deep
         )
+
+    def reasons(self) -> list[EvidenceReason]:
+        """Return the reasons that they are for doubting an answer (SPEC 10.27)."""
+        found = []
+        if are_copies(self.looked_at, self.copies):
+            share = self.copies / self.looked_at
+            sentence = f"{self.copies:,} of {self.looked_at:,} packets checked are copies of earlier ones"
+            found.append(EvidenceReason("duplicates", "partly", self.copies, share, sentence, "--dedup"))
+        return found
 
     def warn(self, warnings: list[str], reading: Reading, vpc_mapping: VpcMapping | None) -> None:
         warn_of_copies(warnings, self.looked_at, self.copies)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sgfast.engine import CAPTURED, Midstream, Mode, check_jobs, check_modes
 from sgfast.errors import ArgumentError, ArgumentTypeError, ReadingError
+from sgfast.evidence import known_codes
 from sgfast.policy.timestamps import MAX_SECONDS
 from sgfast.preprocess.decap import KINDS
 from sgfast.replaying.time_window import parse_window
@@ -123,8 +124,11 @@ class ReplayOptions:
     client: Any = None
     shards: int | None = None
     tables: tuple[Kept, ...] = ()
+    #: Codes of reasons in spite of which the answer is accepted (SPEC 10.27).
+    accept_evidence: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "accept_evidence", known_codes(self.accept_evidence))
         check_modes(self.mode, self.midstream)
         check_jobs(self.jobs)
         if not isinstance(self.reading, Reading):

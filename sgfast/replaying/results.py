@@ -13,10 +13,12 @@ from sgfast.capture import Damage
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
+from sgfast.evidence import Evidence
 from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE
+from sgfast.replaying.evidence import NOT_JUDGED, Observed, Traffic, evidence_of
 from sgfast.replaying.kinds import Kinds
 from sgfast.replaying.listed_kinds import (
     Broken,
@@ -31,6 +33,7 @@ from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.system.names import without_credentials
 
 if TYPE_CHECKING:
+    from sgfast.replaying.captures import Noticed
     from sgfast.replaying.tables import KeptRows, ReplayTables
 
 Rows = NDArray[Any]
@@ -276,6 +279,11 @@ class ReplayResult(Shown):
     oddities: Oddities = field(default_factory=lambda: Oddities())
     #: The number of tunnel headers removed, by kind; None if the options remove none.
     decapsulated: dict[str, int] | None = None
+    #: Facts from which ``evidence`` follows. None: the reference engine counts no such facts.
+    observed: Observed | None = None
+    noticed: Noticed | None = None
+    #: Codes of reasons in spite of which the user accepts the answer.
+    accepted_evidence: tuple[str, ...] = ()
     #: Packets and connections, if ``replay`` was to keep them.
     kept: KeptRows | None = field(default=None, repr=False, compare=False)
 
@@ -285,6 +293,18 @@ class ReplayResult(Shown):
     def __repr__(self) -> str:
         counts = ", ".join(f"{number} {word}" for word, number in self.verdicts.items() if number)
         return f"<ReplayResult of {', '.join(self.captures)}: {count(self.packets, 'packet')}{counts and ', '}{counts}>"
+
+    @property
+    def evidence(self) -> Evidence:
+        """How far the captured traffic can carry an answer (SPEC 10.27)."""
+        outside, not_ip = (self.verdicts.get(verdict, 0) for verdict in ("out-of-scope", "not-ip"))
+        judged = sum(packets for verdict, packets in self.verdicts.items() if verdict not in NOT_JUDGED)
+        connections = sum(self.connections.get(word, 0) for word in ("opened", "denied", "inferred"))
+        traffic = Traffic(
+            self.packets, self.packets - not_ip, outside, judged, connections, self.observed, self.noticed,
+            self.left_out,
+        )  # fmt: skip
+        return evidence_of(traffic).accepting(self.accepted_evidence)
 
     @property
     def tables(self) -> ReplayTables:

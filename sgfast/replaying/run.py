@@ -105,6 +105,8 @@ def run_replay(
     result.kept = kept
     result.oddities.warn(result)
     read.warn(result.warnings)
+    result.noticed = read.noticed
+    result.accepted_evidence = tuple(options.accept_evidence)
     return result
 
 

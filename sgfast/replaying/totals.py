@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from ipaddress import ip_address
+from operator import add
 from typing import Any
 
 from sgfast.engine import REASONS
+from sgfast.replaying.evidence import Observed
 from sgfast.replaying.kinds import added_up
 from sgfast.replaying.results import LISTED_CUTS, ChangeDone, CutConnection, ReplayResult, RuleHits
 
@@ -27,6 +30,7 @@ def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
     ]  # fmt: skip
     # Two parts may have the same kind: if VPCs are peered, or if its addresses were judged apart.
     result.kinds = added_up(part.kinds for part in parts)
+    result.observed = reduce(add, (part.observed or Observed() for part in parts))
 
 
 def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:

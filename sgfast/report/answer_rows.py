@@ -6,16 +6,17 @@ from sgfast.report.amounts import grouped, plural
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import Paragraph, Section, Traffic, TrafficRow, more
 from sgfast.report.names import service_name
-from sgfast.report.rollup import BY_PACKETS, By, Folded, Rollup, RollupRow, TrafficPart
+from sgfast.report.rollup import BY_PACKETS, NOT_SEEN, By, Folded, Rollup, RollupRow, TrafficPart
 from sgfast.system.names import printable
 
 HEADINGS: dict[TrafficPart, str] = {
     "would-break": "Would break: the other end answered in the capture, but these groups deny it",
     "one-way": "Denied packets that nobody answered: nothing that worked depends on them",
+    "cannot-tell": "Cannot tell whether somebody answered these denied packets",
     "unanswered": "Allowed by the groups, but not served by the instance",
     "allowed": "Allowed",
 }
-_ANSWERS = {"refused": "refused: RST or ICMP unreachable", "silent": "no answer"}
+_ANSWERS = {"refused": "refused: RST or ICMP unreachable", "silent": "no answer", NOT_SEEN: "cannot tell"}
 
 
 def answer_sections(rollup: Rollup, reasons: Reasons, part: TrafficPart, by: By, most: int) -> list[Section]:

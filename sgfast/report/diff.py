@@ -24,6 +24,7 @@ from sgfast.report.document import (
     capture_names,
     more,
 )
+from sgfast.report.evidence import evidence_blocks, headline_of
 from sgfast.report.replay import closing, left_out_paragraphs, vpc_words
 from sgfast.report.rollup import By, Folded, Passing, RollupRow
 from sgfast.report.rollup.changed import changed_rollups
@@ -60,7 +61,10 @@ def diff_document(result: DiffResult, by: By = "group", most: int = TOP, *, time
         f"; {result.mode}, midstream {result.midstream}", *vpc_words(result.vpc),
     ))  # fmt: skip
     return [
-        Section(headline(result), [about, *left_out_paragraphs(result)], is_headline=True),
+        Section(
+            headline(result), [*evidence_blocks(result.evidence), about, *left_out_paragraphs(result)],
+            is_headline=True,
+        ),
         *_changed(result, by, most), *_rules_that_differ(result, most), *_moved(result, most),
         *closing(result, most, timed),
     ]  # fmt: skip
@@ -140,9 +144,13 @@ def _moved(result: DiffResult, most: int) -> list[Section]:
 
 def headline(result: DiffResult) -> str:
     """Summarise the result in one sentence, without a full stop."""
+    changes = _changes(result)
+    return headline_of(result.evidence, changes or "Nothing changes for this traffic", changes)
+
+
+def _changes(result: DiffResult) -> str:
+    """Summarise the connections that change; "" for none."""
     denied, allowed = (result.total(verdict) for verdict in NEW_VERDICTS)
-    if not denied.connections and not allowed.connections:
-        return "Nothing changes for this traffic" if result.packets else "No packets: nothing to compare"
     parts = []
     if denied.connections:
         parts.append(f"{plural(denied.connections, 'connection')} newly denied ({answered(denied)})")

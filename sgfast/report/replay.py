@@ -31,8 +31,9 @@ from sgfast.report.document import (
     notes,
     warning_items,
 )
+from sgfast.report.evidence import evidence_blocks, headline_of
 from sgfast.report.names import end_name, icmp_name, protocol_word
-from sgfast.report.rollup import PERHAPS, By, Rollup
+from sgfast.report.rollup import NOT_SEEN, PERHAPS, By, Rollup, rollup_of
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ _NOTES = {
     "exempt": "DHCP, neighbour discovery: not filtered",
     "not-ip": "",
 }
-WRONG_POLICY = "No packet touched an instance's address: is this the right policy, and the right --vpc?"
 NO_DENIALS = "The reference engine keeps no list of what was denied."
 
 
@@ -53,7 +53,7 @@ def replay_document(result: ReplayResult, by: By = "group", most: int = TOP, *, 
     """Return the report. ``by``: how rows are folded. ``most``: how many rows a list has. ``timed``: whether it says
     how long the replay took.
     """
-    rollup, reasons = Rollup(result.policy, result.kinds), Reasons(result.policy)
+    rollup, reasons = rollup_of(result), Reasons(result.policy)
     document = [_verdicts(result, rollup), *_changes(result, most)]
     document += answer_sections(rollup, reasons, "would-break", by, most)
     document += [*_expected(result, most), *_denied(result, rollup, reasons, by, most)]
@@ -67,7 +67,8 @@ def replay_document(result: ReplayResult, by: By = "group", most: int = TOP, *, 
 
 
 def _verdicts(result: ReplayResult, rollup: Rollup) -> Section:
-    blocks = [
+    blocks: list[Block] = [
+        *evidence_blocks(result.evidence),
         Paragraph((
             f"{plural(result.packets, 'packet')}, {human_bytes(result.bytes)} of ", *capture_names(result.captures),
             " against ", Name(result.policy.origin), f"; {result.mode}, midstream {result.midstream}",
@@ -89,14 +90,19 @@ def _verdicts(result: ReplayResult, rollup: Rollup) -> Section:
 
 def _headline(result: ReplayResult, rollup: Rollup) -> str:
     """In one sentence, without a full stop."""
-    if not result.packets:
-        return "No packets: nothing to judge"
-    if touches_no_instance(result):
-        return WRONG_POLICY
+    positive = ""
+    if broken := rollup.total("would-break"):
+        positive = f"{plural(broken, 'connection')} would break"
+    return headline_of(result.evidence, _found(result, rollup), positive)
+
+
+def _found(result: ReplayResult, rollup: Rollup) -> str:
+    """The headline of what was found, whatever the evidence."""
     denied = result.verdicts["deny"]
     if result.engine == "reference":
         return f"{plural(denied, 'packet')} denied; the reference engine does not follow what would break"
-    broken, one_way, silent = (rollup.total(part) for part in ("would-break", "one-way", "unanswered"))
+    broken, one_way, unknown = (rollup.total(part) for part in ("would-break", "one-way", "cannot-tell"))
+    silent = sum(int(counts.sum()) for word, counts in rollup.counts["unanswered"].items() if word != NOT_SEEN)
     perhaps = int(rollup.counts["one-way"][PERHAPS].sum())
     parts = [f"{plural(broken, 'connection')} would break" if broken else "No connection that was answered would break"]
     if cut := sum(change.disconnected for change in result.changes):
@@ -104,17 +110,11 @@ def _headline(result: ReplayResult, rollup: Rollup) -> str:
     if one_way:
         others = f" (and perhaps {grouped(perhaps)} more)" if perhaps else ""
         parts.append(f"nobody answered {plural(one_way - perhaps, 'denied packet')}{others}")
+    if unknown:
+        parts.append(f"cannot tell whether somebody answered {plural(unknown, 'denied packet')}")
     if silent:
         parts.append(f"{plural(silent, 'allowed connection')} not served")
     return ", ".join(parts)
-
-
-def touches_no_instance(result: ReplayResult) -> bool:
-    return not judged_packets(result) and result.verdicts.get("out-of-scope", 0) > 0
-
-
-def judged_packets(result: ReplayResult) -> int:
-    return result.packets - sum(result.verdicts.get(v, 0) for v in ("out-of-scope", "exempt", "not-ip"))
 
 
 def verdict_note(result: ReplayResult, verdict: str) -> str:
@@ -194,7 +194,8 @@ def _denied(result: ReplayResult, rollup: Rollup, reasons: Reasons, by: By, most
         return [Section("Nothing else was denied" if denied else "Nothing was denied")]
     if result.engine == "reference":
         return [Section("", [Paragraph(NO_DENIALS)])]
-    sections = answer_sections(rollup, reasons, "one-way", by, most)
+    sections = answer_sections(rollup, reasons, "cannot-tell", by, most)
+    sections += answer_sections(rollup, reasons, "one-way", by, most)
     if (number := unreadable(result, rollup)) > 0:
         words = f"{plural(number, 'denied packet')} without readable addresses (malformed)"
         sections.append(Section("", [Paragraph(words)]))

@@ -115,6 +115,7 @@ cdef struct Packet:
     uint16_t fragment_end           # offset after its last byte
     uint8_t fragment_last           # it is the last fragment
     uint8_t fragment_outcome        # Outcome of a first fragment's headers; READ_STRAY for any other one
+    uint8_t cut             # READ_BROKEN only: the capture has less of it than was on the wire
     void* entry             # the entry in slot `hint`; if there is none, one that no key matches
 
 

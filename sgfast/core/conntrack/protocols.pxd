@@ -8,6 +8,7 @@ from sgfast.core.base.types cimport (
     PROTO_TCP,
     STEP_OPEN,
     STEP_REPLY,
+    TCP_ACK,
     TCP_BAD,
     TCP_FIN,
     TCP_RST,
@@ -52,6 +53,12 @@ cdef inline bint opens_nothing(const Packet* p) noexcept nogil:
 cdef inline bint resets(const Packet* p) noexcept nogil:
     # Whether the packet aborts or refuses its connection.
     return p.step == TCP_RST
+
+
+cdef inline bint shows_answer(const Packet* p) noexcept nogil:
+    # Whether a packet of the initiator that comes after its opener shows that the responder answered (SPEC 10.4). Every
+    # TCP packet after a handshake acknowledges what the other end sent.
+    return p.step == TCP_ACK or p.step == TCP_FIN
 
 
 cdef inline bint is_icmp_opener(const Packet* p) noexcept nogil:

@@ -27,7 +27,8 @@ cdef enum:         # SideFlag
     FROM_HIGH = 1           # the initiator is the higher address
     REPLIED = 2             # a packet in reply direction was allowed, or is assumed to have been (SPEC 9.3)
     SIDE_DISCONNECTED = 4   # SPEC 6.3
-    UNHEARD = 8             # no packet in reply direction was seen yet; judge_side relies on its being bit 3
+    UNHEARD = 8             # no packet in reply direction was seen yet; settle_side relies on its being bit 3
+    UNSEEN = 16             # no packet of the initiator was seen yet; settle_side relies on its being bit 4
 
 cdef enum:         # TupleMark
     TUPLE_LIVE = 1
@@ -36,7 +37,8 @@ cdef enum:         # TupleMark
     ANSWERED = 8            # has or had a connection that is REPLIED: cannot be evicted (SPEC 5.8)
     REFUSED = 16            # the other end sent an RST, or an ICMP unreachable came back
     TUPLE_DENIED = 32       # began with a denied opener
-    HEARD = 128             # the other end answered: it sent something else, allowed or not
+    HEARD = 128             # the other end answered: it sent something else, allowed or not, or the initiator's packets
+                            # show that it did
     UNBEGUN = 64            # its first packet is still being judged; if it ends now, it is not reported
 
 cdef enum:         # SideEnd

@@ -19,7 +19,7 @@ from sgfast.core.base.types cimport (
 from sgfast.core.classify.classifier cimport find_address
 from sgfast.core.conntrack.states cimport BIDIRECTIONAL, TCP_ESTABLISHED
 from sgfast.core.conntrack.storage cimport Entry, addresses_at
-from sgfast.core.conntrack.table cimport SIDE_DISCONNECTED, UNHEARD
+from sgfast.core.conntrack.table cimport SIDE_DISCONNECTED, UNHEARD, UNSEEN
 from sgfast.core.pipeline.judge cimport clear_row
 from sgfast.core.pipeline.plane cimport FastPath, Plane, RuleCount
 
@@ -131,7 +131,7 @@ cdef inline void fill_fast_paths(Plane* plane) noexcept nogil:
             for side in range(2):
                 if which >> side & 1:
                     mask.state[side] = 0xFF
-                    mask.flags[side] = SIDE_DISCONNECTED | UNHEARD
+                    mask.flags[side] = SIDE_DISCONNECTED | UNHEARD | UNSEEN
                     entry.state[side] = BIDIRECTIONAL if other else TCP_ESTABLISHED
             fast.mask[which] = load64(&mask.protocol)
             fast.word[which] = load64(&entry.protocol)

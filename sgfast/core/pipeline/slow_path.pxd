@@ -6,6 +6,7 @@
 # the connection report (SPEC 10.4), its denied attempt, and the mark that its opener was seen (SPEC 9.3).
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.intrinsics cimport likely, unlikely
 from sgfast.core.base.key cimport KIND_ICMP_QUERY, address_of, write_address
@@ -17,6 +18,7 @@ from sgfast.core.base.types cimport (
     EXEMPT,
     INFERRED,
     INFRASTRUCTURE,
+    INVALID,
     LOCAL,
     MOOT,
     NO_REASON,
@@ -47,7 +49,15 @@ from sgfast.core.conntrack.lifetime cimport (
     reopen_side,
     set_side,
 )
-from sgfast.core.conntrack.protocols cimport can_open, either_may_call, is_from_service, is_of_tcp, moot_state, resets
+from sgfast.core.conntrack.protocols cimport (
+    can_open,
+    either_may_call,
+    is_from_service,
+    is_of_tcp,
+    moot_state,
+    resets,
+    shows_answer,
+)
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport DIRECTED, Entry, entry_at, origin_at
 from sgfast.core.conntrack.table cimport (
@@ -63,6 +73,7 @@ from sgfast.core.conntrack.table cimport (
     TUPLE_LIVE,
     UNBEGUN,
     UNHEARD,
+    UNSEEN,
     FlowRow,
     Table,
     count_packet,
@@ -90,7 +101,16 @@ from sgfast.core.pipeline.judge cimport (
 )
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.tallies.disconnects cimport follows_cut, note_return
-from sgfast.core.tallies.tally cimport BEGAN, DENIALS, Queued, TallyKey, key_of_kind, link_origin, queue_kind
+from sgfast.core.tallies.tally cimport (
+    BEGAN,
+    DENIALS,
+    OUTSIDE,
+    Queued,
+    TallyKey,
+    key_of_kind,
+    link_origin,
+    queue_kind,
+)
 from sgfast.core.wire.ip cimport BY_ROLE, asks_infrastructure
 
 
@@ -194,12 +214,31 @@ cdef inline bint find_entry(Plane* plane, PacketContext* c) noexcept nogil:
 cdef inline bint in_scope(Plane* plane, PacketContext* c) noexcept nogil:
     # Whether any filter sees the packet (SPEC 3.3, 3.6). If not, its verdict is recorded.
     if c.instance[0] < 0 and c.instance[1] < 0:
+        if plane.reporting:
+            tally_outside(plane, c.packet)
         finish(plane, c, OUT_OF_SCOPE, NO_REASON)
         return False
     if unlikely(c.instance[0] == c.instance[1]):
         finish(plane, c, LOCAL, NO_REASON)
         return False
     return True
+
+
+cdef inline void tally_outside(Plane* plane, const Packet* p) noexcept nogil:
+    # Counts a packet in the networks of its two addresses, once if both are in the same network.
+    cdef TallyKey key = key_of_kind(-1, 0, 0, NO_REASON, False, p.ipv6, False, False, -1)
+    cdef uint8_t other[16]
+    cdef int length = 8 if p.ipv6 else 3        # of the networks, in bytes
+    cdef Queued* queued
+    memset(other, 0, sizeof(other))
+    write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 0), p.ipv6)
+    write_address(other, address_of(p.key.addr, p.ipv6, 1), p.ipv6)
+    memset(<uint8_t*>key.peer + length, 0, 16 - length)
+    memset(other + length, 0, 16 - length)
+    queue_kind(&plane.queue, &plane.tallies[OUTSIDE], &key, p.time_ns, p.number).packets = 1
+    if memcmp(key.peer, other, sizeof(other)) != 0:
+        memcpy(key.peer, other, sizeof(other))
+        queue_kind(&plane.queue, &plane.tallies[OUTSIDE], &key, p.time_ns, p.number).packets = 1
 
 
 cdef inline bint is_sent_freely(const Plane* plane, const Packet* p) noexcept nogil:
@@ -228,9 +267,34 @@ cdef inline bint from_other_end(const Packet* p, const Entry* e, int side) noexc
     return ((e.flags[side] & FROM_HIGH) != 0) != p.source_high
 
 
-cdef inline void note_other_end(const Packet* p, Entry* e) noexcept nogil:
-    # The other end of a denied opener sent this packet. Even if it is moot or denied, it shows how that end reacted.
-    e.marks |= REFUSED if resets(p) else HEARD
+cdef inline void note_two_way(Plane* plane, const Entry* e) noexcept nogil:
+    # Counts a tuple whose other end sends its first packet. Call it before the packet is marked in the entry.
+    if not e.marks & (HEARD | REFUSED):
+        plane.counters.two_way += 1
+
+
+cdef inline void note_one_way(Plane* plane, Entry* e) noexcept nogil:
+    # The initiator sent a packet which shows that the other end has answered.
+    if not e.marks & (HEARD | REFUSED):
+        plane.counters.one_way += 1
+        e.marks |= HEARD
+
+
+cdef inline void note_reaction(
+    Plane* plane, const PacketContext* c, Entry* e, int side, bint opener_seen
+) noexcept nogil:
+    # This packet belongs to a connection whose first packet `side` denied. Even if it is moot or denied, a packet of
+    # the other end shows how that end reacted. So does a packet after the opener that only makes sense after an answer.
+    cdef const Packet* p = c.packet
+    if from_other_end(p, e, side):
+        if not e.flags[side] & UNSEEN:
+            note_two_way(plane, e)
+        e.marks |= REFUSED if resets(p) else HEARD
+    elif e.flags[side] & UNSEEN:
+        e.flags[side] &= <uint8_t>~UNSEEN
+        plane.counters.two_way += 1
+    elif opener_seen and shows_answer(p):
+        note_one_way(plane, e)
 
 
 cdef inline bint may_pass(const Plane* plane, const PacketContext* c) noexcept nogil:
@@ -251,13 +315,15 @@ cdef inline bint is_moot(Plane* plane, const PacketContext* c, int side) noexcep
     if from_other_end(p, e, side):
         if either_may_call(p) and may_pass(plane, c):
             return False
-        note_other_end(p, e)
-        return True
-    return is_of_tcp(p) and not can_open(p)
+    elif can_open(p) or not is_of_tcp(p):
+        return False
+    note_reaction(plane, c, e, side, True)
+    return True
 
 
-cdef inline uint8_t moot_flags(const PacketContext* c) noexcept nogil:
-    return FROM_HIGH if c.initiator_high else 0
+cdef inline uint8_t denied_flags(const PacketContext* c) noexcept nogil:
+    # The flags of the side that denies the first packet of a connection.
+    return (FROM_HIGH if c.initiator_high else 0) | (UNSEEN if c.initiator_high != c.packet.source_high else 0)
 
 
 cdef inline void make_moot(Plane* plane, const PacketContext* c, int side, int32_t rule) noexcept nogil:
@@ -270,7 +336,7 @@ cdef inline void make_moot(Plane* plane, const PacketContext* c, int side, int32
     if side_connected(e, side, c.now):
         return
     set_side(
-        &plane.table, c.slot, c.entry, side, state, moot_flags(c), <uint32_t>rule, c.now + plane.timeout[state]
+        &plane.table, c.slot, c.entry, side, state, denied_flags(c), <uint32_t>rule, c.now + plane.timeout[state]
     )
 
 
@@ -301,10 +367,10 @@ cdef inline void settle_side(Plane* plane, PacketContext* c, int side, Outcome* 
         e.deadline[side] = o.deadline
         if unlikely(not is_later):
             rearm(t, c.slot, e)
-        # One branch for two conditions: a packet's direction is unpredictable, but being the first reply is rare. Bit 3
-        # of the flags is UNHEARD.
-        if unlikely(o.reply & e.flags[side] >> 3):
-            note_reply(t, e, side, resets(c.packet))
+        # One branch for several conditions: a packet's direction is unpredictable, but the first packet of an end is
+        # rare. Bit 3 of the flags is UNHEARD, for replies, and bit 4 is UNSEEN.
+        if unlikely(e.flags[side] >> (4 - o.reply) & 1):
+            note_first(plane, c, side, o.reply)
     elif o.change == IS_DROPPED:
         if o.reply:
             e.marks |= REFUSED
@@ -317,6 +383,18 @@ cdef inline void settle_side(Plane* plane, PacketContext* c, int side, Outcome* 
         if o.change == BEGINS:
             begin_side(plane, c, side, o)
     note_side(plane, c, side, o)
+
+
+cdef inline void note_first(Plane* plane, const PacketContext* c, int side, bint reply) noexcept nogil:
+    # The packet is the first one of its end that this side sees.
+    cdef Entry* e = c.entry
+    cdef bint is_second = side_connected(e, 1 - side, c.now) and not e.flags[1 - side] & UNSEEN
+    if reply:
+        note_two_way(plane, e)
+        note_reply(&plane.table, e, side, resets(c.packet))
+        return
+    e.flags[side] &= <uint8_t>~UNSEEN
+    plane.counters.two_way += not is_second
 
 
 cdef inline void begin_side(Plane* plane, PacketContext* c, int side, Outcome* o) noexcept nogil:
@@ -332,6 +410,7 @@ cdef inline void begin_side(Plane* plane, PacketContext* c, int side, Outcome* o
     set_side(&plane.table, c.slot, c.entry, side, o.state, flags, <uint32_t>o.rule, o.deadline)
     if o.reply:
         note_reply(&plane.table, c.entry, side, False)
+        c.entry.flags[side] |= UNSEEN
     plane.rule_counts[o.rule].connections += 1
     c.created = True
 
@@ -477,8 +556,10 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
             begin_record(plane, &plane.table, c, c.slot, e, DENY, o.reason, side)
             count_attempt(plane, c)
         count_in_record(plane, c)
-        if e.marks & TUPLE_DENIED and from_other_end(c.packet, e, 0 if e.state[0] else 1):
-            note_other_end(c.packet, e)
+        if e.marks & TUPLE_DENIED:
+            note_reaction(plane, c, e, 0 if e.state[0] else 1, o.attempt == NO_ATTEMPT)
+        elif o.reason == INVALID:
+            note_early_ack(plane, c, e)
         set_record_bits(c, e)
     mark_seen(plane, c)
     end_if_empty(plane, c)
@@ -487,6 +568,13 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
             note_attempt(plane, c, side, o)
         elif plane.attempts.live:
             note_attempt_answer(plane, c, False)
+
+
+cdef inline void note_early_ack(Plane* plane, const PacketContext* c, Entry* e) noexcept nogil:
+    # The filter denies an ACK that the initiator sends while no answer was seen. It shows that there was one.
+    cdef int side = 0 if e.state[0] else 1
+    if ((e.flags[side] & FROM_HIGH) != 0) == c.packet.source_high and shows_answer(c.packet):
+        note_one_way(plane, e)
 
 
 cdef inline bint lives(const PacketContext* c) noexcept nogil:
@@ -617,9 +705,9 @@ cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, const Ou
             return
         e = entry_at(&t.slab, slot)
         e.present = c.present
-        set_side(t, slot, e, side, state, moot_flags(c), <uint32_t>o.rule, c.now + plane.timeout[state])
+        set_side(t, slot, e, side, state, denied_flags(c), <uint32_t>o.rule, c.now + plane.timeout[state])
         begin_record(plane, t, c, slot, e, DENY, o.reason, side)
-    count_in_attempt(plane, c, slot, e, False)
+    count_in_attempt(plane, c, slot, e, False, False)
     if t.keep_flows:
         name_sides(t, slot, c.instance)
 
@@ -633,17 +721,16 @@ cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowe
     if slot != NO_SLOT:
         e = entry_at(&t.slab, slot)
         if c.now < latest_deadline(e):
-            count_in_attempt(plane, c, slot, e, allowed)
+            count_in_attempt(plane, c, slot, e, allowed, True)
 
 
 cdef inline void count_in_attempt(
-    Plane* plane, PacketContext* c, uint32_t slot, Entry* e, bint allowed
+    Plane* plane, PacketContext* c, uint32_t slot, Entry* e, bint allowed, bint opener_seen
 ) noexcept nogil:
     # A denied packet counts in the attempt. An allowed one, which stateless filters let pass, only shows that the
-    # attempt was answered.
+    # attempt was answered. `opener_seen`: the packet opens nothing because the attempt's opener was seen.
     cdef int side = 0 if e.state[0] else 1      # the side that denied the attempt's first opener
-    if from_other_end(c.packet, e, side):
-        note_other_end(c.packet, e)
+    note_reaction(plane, c, e, side, opener_seen)
     if allowed:
         return
     e.deadline[side] = c.now + plane.timeout[e.state[side]]

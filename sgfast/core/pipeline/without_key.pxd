@@ -78,6 +78,7 @@ cdef inline void judge_without_key(Plane* plane, PacketContext* c) noexcept nogi
         finish(plane, c, NOT_IP, NO_REASON)
         return
     if read == READ_BROKEN:
+        plane.counters.no_addresses += c.packet.cut
         finish(plane, c, DENY, MALFORMED)
         return
     if read == READ_EXEMPT:

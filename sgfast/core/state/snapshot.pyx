@@ -76,7 +76,8 @@ assert RECORD_DTYPE.itemsize == sizeof(RecordRow)
 assert ORIGIN_DTYPE.itemsize == sizeof(OriginRow)
 
 _COUNTERS = (
-    "packets", "bytes", "fragments_denied", "opened", "inferred", "denied", "disconnected", "changes"
+    "packets", "bytes", "fragments_denied", "opened", "inferred", "denied", "disconnected", "changes",
+    "no_addresses", "two_way", "one_way",
 )
 
 

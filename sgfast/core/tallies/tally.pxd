@@ -60,7 +60,8 @@ cdef enum:         # Tallies
     REFUSED = 2             # those that it refused
     BROKEN = 3              # attempts that were denied though the other end answered
     BEGAN = 4               # allowed connections, when they begin
-    TALLIES = 5
+    OUTSIDE = 5             # packets out of scope, by the networks of their addresses (SPEC 10.27)
+    TALLIES = 6
 
 
 cdef inline void init_tallies(Tally* tallies, uint64_t secret) noexcept nogil:

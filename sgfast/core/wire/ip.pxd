@@ -473,6 +473,8 @@ cdef inline void read_any_frame(const WireContext* context, const Frame* frame, 
         p.outcome = READ_BROKEN
     else:
         p.outcome = READ_NOT_IP
+    if unlikely(p.outcome == READ_BROKEN):
+        p.cut = frame.captured < frame.wire
 
 
 cdef inline void read_frame(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:

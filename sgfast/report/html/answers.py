@@ -18,10 +18,10 @@ from sgfast.report.denial_reasons import MAX_COMPARED, Reasons
 from sgfast.report.html.columns import Columns, columns_of, packed, rule_line, title_of
 from sgfast.report.html.markup import Content, Markup, code, joined, tag
 from sgfast.report.html.tables import MOST_ROWS, Cell, Heading, badge, table
-from sgfast.report.rollup import BY_PACKETS, Folded, Rollup, RollupRow, TrafficPart
+from sgfast.report.rollup import BY_PACKETS, NOT_SEEN, Folded, Rollup, RollupRow, TrafficPart
 from sgfast.report.rollup.ends import EndName
 
-ANSWERS = {"refused": "refused, by an RST or ICMP unreachable", "silent": "no answer"}
+ANSWERS = {"refused": "refused, by an RST or ICMP unreachable", "silent": "no answer", NOT_SEEN: "cannot tell"}
 
 _FROM, _TO, _SERVICE = Heading("From", "from"), Heading("To", "to"), Heading("Service", "service")
 _CONNECTIONS = Heading("Connections", "connections", True)
@@ -41,6 +41,9 @@ LISTS = (
     List("broken", "would-break", "Connections that worked in the capture and would not",
          (_CONNECTIONS, _FROM, _TO, _SERVICE, Heading("Why", "why"))),
     List("denied", "one-way", "Denied packets that nobody answered",
+         (Heading("Packets", "packets", True), Heading("Bytes", "bytes", True), _FROM, _TO, _SERVICE,
+          Heading("Why", "why"))),
+    List("unknown", "cannot-tell", "Denied packets, answered or not",
          (Heading("Packets", "packets", True), Heading("Bytes", "bytes", True), _FROM, _TO, _SERVICE,
           Heading("Why", "why"))),
     List("services", "unanswered", "Services that did not answer",
@@ -70,8 +73,9 @@ class Answers:
     def data(self, room: int) -> tuple[Markup, str]:
         """Return data for the page's script, in at most ``room`` characters, and sentences on what is not in it."""
         tables = {
-            "broken": [["breaks"]], "denied": [["unbroken"]], "allowed": [["allowed"]],
-            "services": [["refused", "refused"], ["silent", "silent"]],
+            "broken": [["breaks"]], "unknown" if self._rollup.answers_unknown else "denied": [["unbroken"]],
+            "allowed": [["allowed"]],
+            "services": [["refused", "refused"], ["silent", NOT_SEEN if self._rollup.answers_unknown else "silent"]],
         }  # fmt: skip
         return kinds_data(
             "kinds", self.columns, self._cells.reasons, self._lines, room,
@@ -87,7 +91,7 @@ def traffic_columns(result: ReplayResult, rollup: Rollup, reasons: Reasons, line
     rule_lines = {hits.rule.id: rule_line(hits.rule, hits.group, lines) for hits in result.rules}
     counted = {
         "breaks": rollup.counts["would-break"][""], "allowed": rollup.counts["allowed"][""],
-        "refused": unanswered["refused"], "silent": unanswered["silent"],
+        "refused": unanswered["refused"], "silent": unanswered[NOT_SEEN if rollup.answers_unknown else "silent"],
         "attempts": np.where(rows["packets"] > 0, rows["connections"], 0), "packets": rows["packets"],
         "bytes": rows["bytes"],
     }  # fmt: skip

@@ -19,6 +19,7 @@ from sgfast.report.html.page import (
     alert,
     captures_named,
     damage_listed,
+    doubts,
     intro,
     left_out,
     listed,
@@ -93,6 +94,8 @@ def _head(found: Difference, result: DiffResult | None, warnings: Sequence[str])
         parts += [tag("p", captures, class_="about"), left_out(result)]
     headline, style = _headline(found)
     parts += [tag("h1", headline, class_=style), tag("p", _lede(found, result), class_="lede")]
+    if result is not None:
+        parts.append(doubts(result.evidence))
     parts.append(alert(None if result is None else result.damaged, warnings, "this comparison"))
     return joined(*parts)
 

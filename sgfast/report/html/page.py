@@ -15,6 +15,7 @@ from string import Template
 
 from sgfast.capture import Damage
 from sgfast.comparing import DiffResult
+from sgfast.evidence import Evidence
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, left_out_words, plural
 from sgfast.report.document import Item, Name, Words
@@ -128,6 +129,21 @@ def alert(damaged: Damage | None, warnings: Sequence[str], of: str) -> Markup:
     if warnings:
         link = tag("a", plural(len(warnings), "warning"), href="#about")
         parts.append(tag("p", link, f" about {of}.", class_="alert mild"))
+    return joined(*parts)
+
+
+def doubts(evidence: Evidence) -> Markup:
+    """Reasons why the answer is not conclusive, which stand above its numbers."""
+    parts = []
+    for each in evidence.reasons:
+        words: list[Content] = [tag("b", f"{each.code}{' (accepted)' if each.accepted else ''}. ")]
+        words.append(f"{each.sentence[:1].upper()}{each.sentence[1:]}. To mend it: ")
+        words.append(tag("span", each.command, class_="code"))
+        if each.networks:
+            listed = ", ".join(f"{network} ({grouped(packets)})" for network, packets in each.networks)
+            words.append(f". Networks with most packets: {listed}")
+        style = "mild" if each.accepted else "partly" if each.level == "partly" else ""
+        parts.append(tag("p", *words, class_=f"alert {style}".strip()))
     return joined(*parts)
 
 

@@ -12,6 +12,7 @@ from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, plural
 from sgfast.report.document import REMINDER, Item, Name
+from sgfast.report.evidence import CANNOT_TELL
 from sgfast.report.html.answers import LISTS, Answers, List
 from sgfast.report.html.chart import caption, chart, numbers
 from sgfast.report.html.columns import largest, sums
@@ -23,6 +24,7 @@ from sgfast.report.html.page import (
     alert,
     captures_named,
     damage_listed,
+    doubts,
     intro,
     left_out,
     listed,
@@ -42,14 +44,13 @@ from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.traffic_matrix import OUTCOMES, matrix_of
 from sgfast.report.replay import (
     connection_counts,
-    judged_packets,
     packets_after,
     speed_item,
     time_items,
     tunnel_items,
     unreadable,
 )
-from sgfast.report.rollup import Rollup
+from sgfast.report.rollup import Rollup, rollup_of
 
 #: Parts of the bar of all packets, in order: name, style and verdicts.
 _SHARES = (
@@ -86,7 +87,7 @@ def html_report(result: ReplayResult, timeline: Timeline | None = None, lines: L
     """Return an HTML document, to be written as UTF-8. The page has a chart over time only if there is a ``timeline``
     that got packets of the replay. ``lines``: those of the policy document's rules, as ``load_policy`` gives them.
     """
-    rollup = Rollup(result.policy, result.kinds)
+    rollup = rollup_of(result)
     report = _Report(result, rollup, Answers(result, rollup, lines or {}), lines or {})
     captures = captures_named(result.captures)
     return make_page(
@@ -112,6 +113,7 @@ def _head(report: _Report, captures: str) -> Markup:
         left_out(result),
         tag("h1", headline, class_=style),
         tag("p", _lede(report), class_="lede"),
+        doubts(result.evidence),
         alert(result.damaged, result.warnings, "this replay"),
         _shares(result),
     )
@@ -119,25 +121,23 @@ def _head(report: _Report, captures: str) -> Markup:
 
 def _headline(report: _Report) -> tuple[str, str]:
     result, broken = report.result, report.rollup.total("would-break")
-    if not result.packets:
-        return "No packets", "calm"
-    if not judged_packets(result):
-        return "No packet touched an instance's address", "calm"
+    would_break = f"{plural(broken, 'connection')} that worked would break"
+    if result.evidence.conclusive == "no":
+        return CANNOT_TELL + (f" all: {would_break}" if broken else ""), "calm"
     if broken:
-        return f"{plural(broken, 'connection')} that worked would break", "bad"
+        return would_break, "bad"
     if result.engine == "reference":
         return f"{plural(result.verdicts['deny'], 'packet')} of {grouped(result.packets)} denied", "calm"
+    style = "good" if result.evidence.conclusive == "yes" else "partly"
     if result.verdicts["deny"]:
-        return "Nothing that worked would break", "good"
-    return "Nothing is denied", "good"
+        return "Nothing that worked would break", style
+    return "Nothing is denied", style
 
 
 def _lede(report: _Report) -> str:
     result = report.result
     if not result.packets:
-        return "The captures are empty or could not be read."
-    if not judged_packets(result):
-        return "Is this the right policy, and the right --vpc?"
+        return "There is nothing to judge."
     parts = []
     broken = report.rollup.total("would-break")
     if broken:
@@ -158,7 +158,7 @@ def _lede(report: _Report) -> str:
             parts.append("Why: " + "; ".join(f"{words} ({grouped(count)})" for count, words in causes) + ".")
     elif result.engine == "reference":
         parts.append("The reference engine keeps no list of what would break, nor of what was denied.")
-    elif result.verdicts["deny"]:
+    elif result.verdicts["deny"] and not report.rollup.answers_unknown:
         parts.append(
             f"{plural(result.verdicts['deny'], 'packet is', 'packets are')} denied, but none of them opened a "
             "connection that was answered in the capture."
@@ -253,12 +253,14 @@ def _matrix(report: _Report) -> Markup:
 _NAMES = {
     "broken": ("Would break", "What would break"),
     "denied": ("Denied", "Denied and not answered"),
+    "unknown": ("Cannot tell", "Denied, perhaps answered"),
     "services": ("Not served", "Allowed, not served"),
     "allowed": ("Allowed", "Allowed"),
 }
 _INTROS = {
     "broken": "The other end answered these connections in the capture. With these groups they could not be opened.",
     "denied": "Nobody answered these packets in the capture, so nothing that worked depends on them.",
+    "unknown": "Answers to these packets may be missing in the captures, for the reasons at the top of this page.",
     "services": "The groups allow these connections, but the instance refused them or never answered.",
     "allowed": "These connections work with these groups.",
 }
@@ -272,6 +274,8 @@ def _answers(report: _Report, one: List) -> list[PageSection]:
     """The section of a list, if there is something to say."""
     total = report.answers.total(one)
     notes = _denied_notes(report) if one.key == "denied" else []
+    if one.key == "denied" and report.rollup.answers_unknown:
+        return []
     if not total and not notes:
         return [PageSection(one.key, *_NAMES[one.key], none(_NONE[one.key]), 0)] if one.key in _NONE else []
     table = report.answers.table(one) if total else Markup()

@@ -13,6 +13,7 @@ from sgfast.policy.rule_text import rule_text
 from sgfast.reaching.difference import Difference
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.diff import blocking, blocking_verdict, passing_of, rule_words
+from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.reach import JsonReachRow
 from sgfast.report.json.traffic import (
     FOLDED_BY,
@@ -153,6 +154,7 @@ class JsonCaptureDiff(Answer):
     moved_not_listed: Count = at("moved_others")
     first_time: Time | None = at("first_time_ns")
     last_time: Time | None = at("last_time_ns")
+    evidence: EvidenceField
     elapsed_seconds: JsonSeconds
     packets_per_second: JsonSeconds
     damaged: DamagedField

@@ -11,6 +11,7 @@ from sgfast.policy.model import Action, Direction
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.results import LISTED_CUTS
 from sgfast.report.denial_reasons import Reasons
+from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.traffic import (
     FOLDED_BY,
     MOST_ROWS,
@@ -23,17 +24,18 @@ from sgfast.report.json.traffic import (
     nearest,
 )
 from sgfast.report.json.values import Byte, Count, JsonProtocol, JsonSeconds, Number, Port, Text, Time
-from sgfast.report.rollup import By, Rollup, TrafficPart
+from sgfast.report.rollup import NOT_SEEN, By, TrafficPart, rollup_of
 
 #: The fields of the summary, and the parts that they list.
 LISTS: tuple[tuple[str, TrafficPart], ...] = (
-    ("would_break", "would-break"), ("denied", "denied"), ("unanswered", "unanswered"), ("allowed", "allowed"),
+    ("would_break", "would-break"), ("denied", "denied"), ("cannot_tell", "cannot-tell"),
+    ("unanswered", "unanswered"), ("allowed", "allowed"),
 )  # fmt: skip
 _VERDICTS = [*VERDICTS[:PENDING]]
 _CONNECTIONS = ["opened", "denied", "disconnected", "inferred"]
 # Denials that follow a cut are in no list.
 _ROW_REASONS = [
-    "rule", "established", "inferred", "refused", "silent",
+    "rule", "established", "inferred", "refused", "silent", NOT_SEEN,
     *(reason.word for reason in REASON_TABLE if reason.verdict == "deny" and reason.word != "disconnected"),
 ]  # fmt: skip
 
@@ -44,7 +46,7 @@ class JsonRow(JsonTraffic):
     reason: Annotated[
         str, one_of(_ROW_REASONS),
         "The word of SPEC 10.3; established: another side knew the connection already. refused, silent: what the "
-        "instance did, in unanswered.",
+        "instance did, in unanswered; not-seen: an answer might not be in the captures.",
     ]  # fmt: skip
     direction: Annotated[Direction, "Whose filter judged: inbound, that of the destination."]
     rule: Annotated[str | None, "The rule that decided, if it was one only."]
@@ -57,6 +59,7 @@ class JsonRow(JsonTraffic):
 class JsonNotListed(Answer):
     would_break: JsonLeft
     denied: JsonLeft
+    cannot_tell: JsonLeft
     unanswered: JsonLeft
     allowed: JsonLeft
 
@@ -161,9 +164,13 @@ class JsonReplay(Answer, published="summary", command="replay"):
         "One between two instances counts once.",
     ]
     rules: Annotated[list[JsonRuleHits], "Every rule, in document order; packets and bytes include replies."]
-    by: Annotated[By, FOLDED_BY.format("the next four lists")]
+    by: Annotated[By, FOLDED_BY.format("the next five lists")]
     would_break: Annotated[list[JsonRow], "Denied connections that the other end answered in the capture, most first."]
     denied: Annotated[list[JsonRow], "Denied packets, most first, those of would_break included."]
+    cannot_tell: Annotated[
+        list[JsonRow],
+        "Denied packets of which the captures cannot tell whether they were answered.",
+    ]
     unanswered: Annotated[
         list[JsonRow], "Connections that the groups allow and the instance refused, or never answered."
     ]
@@ -171,6 +178,7 @@ class JsonReplay(Answer, published="summary", command="replay"):
     not_listed: Annotated[JsonNotListed, "What the rows beyond --top add up to, by list."]
     first_time: Time | None = at("first_time_ns")
     last_time: Time | None = at("last_time_ns")
+    evidence: EvidenceField
     elapsed_seconds: Annotated[JsonSeconds, "Reading and judging, without start-up."]
     packets_per_second: JsonSeconds
     damaged: DamagedField
@@ -189,7 +197,7 @@ def replay_answer(result: ReplayResult, *, by: By = "group", top: int | None = N
     """Return the JSON object. ``by``: how the lists of what would break, was denied or not answered are folded.
     ``top``: how many rows they have. With the reference engine they are empty.
     """
-    rollup, reasons = Rollup(result.policy, result.kinds), Reasons(result.policy)
+    rollup, reasons = rollup_of(result), Reasons(result.policy)
     folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS, fitting=False) for name, part in LISTS}
     lists = {
         name: [JsonRow.of(row, nearest=nearest(row, reasons)) for row in each.rows] for name, each in folded.items()

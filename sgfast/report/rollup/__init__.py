@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
+from sgfast.replaying import ReplayResult
 from sgfast.replaying.kinds import NEVER, Kinds, Rows, coded, joined
 from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_of, peer_of, service_of
 from sgfast.report.names import protocol_word, service_name
@@ -25,15 +26,18 @@ from sgfast.system.names import printable
 #: Outcomes of traffic. These are counted by connections: denied ones that the other end answered, allowed ones that
 #: it did not, and those that it did; what differs between two policies; what used a rule, and what no rule is suggested
 #: for. Denied packets are counted by packets, and so are those that nobody ever answered: scans, or one-way traffic
-#: such as syslog.
+#: such as syslog; and in place of these, those of which the captures cannot tell whether they were answered.
 TrafficPart = Literal[
-    "would-break", "unanswered", "allowed", "denied", "one-way", "newly-denied", "newly-allowed", "observed"
+    "would-break", "unanswered", "allowed", "denied", "one-way", "cannot-tell", "newly-denied", "newly-allowed",
+    "observed"
 ]  # fmt: skip
 #: In place of a reason's word, with the row's own reason: packets of ``one-way`` whose address had no room, so that it
 #: is not known whether somebody answered them.
 PERHAPS = "perhaps-answered"
+#: In place of ``silent`` if an answer might not be in the captures.
+NOT_SEEN = "not-seen"
 #: Parts that are counted by packets.
-BY_PACKETS: tuple[TrafficPart, ...] = ("denied", "one-way")
+BY_PACKETS: tuple[TrafficPart, ...] = ("denied", "one-way", "cannot-tell")
 By = Literal["group", "instance", "address", "service", "rule"]
 BY: tuple[By, ...] = get_args(By)
 
@@ -99,7 +103,8 @@ class RollupRow:
     service: str
     #: Number of different services.
     services: int
-    #: The word of SPEC 10.3; of allowed connections ``refused`` and ``silent`` are what the instance did.
+    #: The word of SPEC 10.3; of allowed connections ``refused`` and ``silent`` are what the instance did, and
+    #: ``NOT_SEEN`` says that nobody can tell.
     reason: str
     #: The filter that judged: of the source (outbound), or of the destination.
     direction: Literal["inbound", "outbound"]
@@ -228,9 +233,12 @@ class _Groups:
 
 
 class Rollup:
-    """``kinds``: of a replay with ``policy``. ``also``: policies whose rules name addresses, too."""
+    """``kinds``: of a replay with ``policy``. ``also``: policies whose rules name addresses, too. ``answers_unknown``:
+    the captures cannot tell which connections nobody answered, for example as they have only one direction.
+    """
 
-    def __init__(self, policy: Policy, kinds: Kinds, *also: Policy) -> None:
+    def __init__(self, policy: Policy, kinds: Kinds, *also: Policy, answers_unknown: bool = False) -> None:
+        self.answers_unknown = answers_unknown
         kinds = self.kinds = replace(kinds, rows=self._whole(kinds))
         self.ends = Ends(policy, kinds, *also)
         self._services = _Services(kinds)
@@ -377,12 +385,15 @@ class Rollup:
         allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
         return {
             "would-break": {"": rows["broken"].astype(np.int64)},
-            "unanswered": {"refused": refused, "silent": silent},
+            "unanswered": {"refused": refused, NOT_SEEN if self.answers_unknown else "silent": silent},
             # A kind that found no room has its outcome in another row than its beginning.
             "allowed": {"": allowed.clip(0)},
             "denied": {"": packets},
-            "one-way": {"": np.where(perhaps, 0, unanswered), PERHAPS: np.where(perhaps, unanswered, 0)},
-        }
+            "cannot-tell" if self.answers_unknown else "one-way": {
+                "": np.where(perhaps, 0, unanswered), PERHAPS: np.where(perhaps, unanswered, 0)
+            },
+            "one-way" if self.answers_unknown else "cannot-tell": {"": np.zeros(len(rows), dtype=np.int64)},
+        }  # fmt: skip
 
     def _first(self, rows: Rows) -> NDArray[np.int64]:
         return np.zeros(len(rows), dtype=np.int64)
@@ -398,6 +409,11 @@ class Rollup:
     def _passing(self, rows: Rows) -> Passing | None:
         """``rows``: of one row of the answer, the largest kind first."""
         return None
+
+
+def rollup_of(result: ReplayResult) -> Rollup:
+    """Return the roll-up of a replay."""
+    return Rollup(result.policy, result.kinds, answers_unknown=not result.evidence.carries("answers"))
 
 
 def _added(numbers: NDArray[np.int64], codes: NDArray[np.int64], count: int) -> NDArray[np.int64]:

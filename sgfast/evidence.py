@@ -1,0 +1,99 @@
+"""Evidence: how far the traffic, or whatever an answer rests on, can carry the answer (SPEC 10.27)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sgfast.errors import ArgumentError
+from sgfast.spelling import did_you_mean
+
+#: Whether an answer can be relied on: wholly, in part, or not at all.
+Conclusive = Literal["yes", "partly", "no"]
+
+#: Part of an answer that a reason may make uncertain. ``verdicts``: which connections are allowed and denied;
+#: ``answers``: whether a connection was answered; ``counts``: numbers of packets, bytes and connections; ``absence``:
+#: that something did not occur, such as a packet that uses a rule.
+Part = Literal["verdicts", "answers", "counts", "absence"]
+
+#: The parts of an answer that each reason makes uncertain, by the reason's code.
+CODES: dict[str, frozenset[Part]] = {
+    "no-packets": frozenset(("verdicts", "answers", "counts", "absence")),
+    "no-instance": frozenset(("verdicts", "answers", "counts", "absence")),
+    "out-of-scope": frozenset(("verdicts", "absence")),
+    "truncated": frozenset(("verdicts", "answers", "absence")),
+    "one-direction": frozenset(("verdicts", "answers", "absence")),
+    "tunnels": frozenset(("verdicts", "answers", "absence")),
+    "mirror-cut": frozenset(("verdicts", "answers", "absence")),
+    "duplicates": frozenset(("counts",)),
+    "overlap": frozenset(("verdicts", "counts")),
+    "clocks": frozenset(("verdicts",)),
+    "other-vpc": frozenset(("verdicts",)),
+    "about-nobody": frozenset(("verdicts", "absence")),
+    "short-window": frozenset(("absence",)),
+    "interrupted": frozenset(("counts", "absence")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceReason:
+    """Reason why an answer is not conclusive."""
+
+    code: str
+    #: Whether it makes the whole answer uncertain, or a part of it.
+    level: Literal["no", "partly"]
+    #: Number of packets (of records, connections or expectations where there are no packets), and their share of all.
+    packets: int
+    share: float
+    #: Cause in one sentence, without a full stop.
+    sentence: str
+    #: Command or option that mends it.
+    command: str
+    #: Networks with most packets, and these packets; only for codes about addresses that no instance has.
+    networks: tuple[tuple[str, int], ...] = ()
+    #: Whether the user accepts the answer in spite of it (``--accept-evidence``).
+    accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    #: Reasons that make the whole answer uncertain come first.
+    reasons: tuple[EvidenceReason, ...] = ()
+
+    @classmethod
+    def of(cls, reasons: Iterable[EvidenceReason]) -> Evidence:
+        """Return the evidence with these reasons in order."""
+        return cls(tuple(sorted(reasons, key=lambda each: (each.level == "partly", list(CODES).index(each.code)))))
+
+    @property
+    def open_reasons(self) -> tuple[EvidenceReason, ...]:
+        """Reasons that the user has not accepted."""
+        return tuple(each for each in self.reasons if not each.accepted)
+
+    @property
+    def conclusive(self) -> Conclusive:
+        levels = {each.level for each in self.open_reasons}
+        return "no" if "no" in levels else "partly" if levels else "yes"
+
+    def carries(self, *parts: Part) -> bool:
+        """Return whether no reason makes one of these parts of the answer uncertain."""
+        return not any(CODES[each.code].intersection(parts) for each in self.open_reasons)
+
+    def accepting(self, codes: Iterable[str]) -> Evidence:
+        """Return the evidence with reasons of these codes accepted."""
+        accepted = set(codes)
+        return Evidence(tuple(replace(each, accepted=each.code in accepted) for each in self.reasons))
+
+
+#: Evidence of an answer that nothing makes uncertain.
+SOUND = Evidence()
+
+
+def known_codes(codes: Iterable[str]) -> tuple[str, ...]:
+    """Return the codes. Raise ArgumentError for one that there is not."""
+    given = (codes,) if isinstance(codes, str) else tuple(codes)
+    for code in given:
+        if code not in CODES:
+            raise ArgumentError(f"{code[:40]!r} is not one of {', '.join(CODES)}{did_you_mean(code, tuple(CODES))}")
+    return given

@@ -1,0 +1,145 @@
+"""Find out how far captured traffic can carry an answer: the thresholds of SPEC 10.27."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from sgfast.engine import REASONS
+from sgfast.evidence import Evidence, EvidenceReason
+
+if TYPE_CHECKING:
+    from sgfast.core.accounting import AccountingPlane
+    from sgfast.replaying.captures import Noticed
+    from sgfast.replaying.packet_selection import PacketsLeftOut
+
+#: Verdicts of packets that no filter judges.
+NOT_JUDGED = frozenset(("out-of-scope", "not-ip", "exempt"))
+#: Most networks that a reason lists.
+LISTED_NETWORKS = 10
+#: Shares from which a cause makes a part of the answer uncertain, and the whole answer.
+MOSTLY = 0.5
+SOME = 0.01
+#: The same share of connections, of which only one direction was seen.
+SOME_ONE_WAY = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Facts that an engine counted about its packets. Those of a replay's parts can be added."""
+
+    #: Connections and denied attempts of which packets of both ends were seen.
+    two_way: int = 0
+    #: Those that were answered, as the initiator's packets show, although no packet of the other end was seen.
+    one_way: int = 0
+    #: Packets whose headers or addresses the capture cut off.
+    truncated: int = 0
+    #: Packets out of scope by the network of each of their addresses: /24, or /64 of IPv6.
+    networks: dict[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Observed) -> Observed:
+        networks = dict(self.networks)
+        for network, packets in other.networks.items():
+            networks[network] = networks.get(network, 0) + packets
+        return Observed(
+            self.two_way + other.two_way, self.one_way + other.one_way, self.truncated + other.truncated, networks
+        )
+
+
+def observed_by(plane: AccountingPlane) -> Observed:
+    """Return the facts of a data plane."""
+    counters = plane.counters
+    truncated = counters["reasons"][REASONS.index("truncated")] + counters["no_addresses"]
+    rows, _ = plane.tallies["outside"]
+    networks = {}
+    for row in rows[np.argsort(-rows["packets"].astype(np.int64), kind="stable")]:
+        if row["family"]:
+            length, prefix = (16, 64) if row["family"] == 6 else (4, 24)
+            networks[str(ip_network((row["peer"][:length].tobytes(), prefix)))] = int(row["packets"])
+    return Observed(counters["two_way"], counters["one_way"], truncated, networks)
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Facts about the packets of a replay or a comparison, from which its evidence follows."""
+
+    packets: int
+    #: Packets that are IP, and those of them that no instance's filter sees.
+    ip: int
+    out_of_scope: int
+    #: Packets that a filter judged.
+    judged: int
+    #: Connections and denied attempts.
+    connections: int
+    #: None: the reference engine counts no such facts.
+    observed: Observed | None
+    noticed: Noticed | None
+    left_out: PacketsLeftOut | None
+
+
+def evidence_of(traffic: Traffic) -> Evidence:
+    """Return the evidence of captured traffic, with the reasons of SPEC 10.27."""
+    if not traffic.packets:
+        return Evidence((_no_packets(traffic.left_out),))
+    observed = traffic.observed or Observed(two_way=1)
+    noticed = () if traffic.noticed is None else traffic.noticed.reasons()
+    return Evidence.of(
+        [*_scope(traffic, observed), *_truncated(traffic, observed), *_directions(traffic, observed), *noticed]
+    )
+
+
+def _no_packets(left_out: PacketsLeftOut | None) -> EvidenceReason:
+    total = 0 if left_out is None else left_out.total
+    if total:
+        sentence = f"no packet is left of {total:,}: options leave them out"
+        return EvidenceReason("no-packets", "no", 0, 0.0, sentence, "sgfast replay without --start, --end and --filter")
+    sentence = "the captures have no packets"
+    return EvidenceReason("no-packets", "no", 0, 0.0, sentence, "tcpdump -i any -s 0 -w CAPTURE.pcap")
+
+
+def _scope(traffic: Traffic, observed: Observed) -> Iterator[EvidenceReason]:
+    listed = sorted(observed.networks.items(), key=lambda each: -each[1])[:LISTED_NETWORKS]
+    outside, share = traffic.out_of_scope, _share(traffic.out_of_scope, traffic.ip)
+    command = "sgfast replay POLICY CAPTURE with the policy of these networks, or with --vpc or --decap"
+    if not traffic.judged:
+        sentence = "no packet touches an instance's address: is this the right policy, and the right --vpc?"
+        yield EvidenceReason("no-instance", "no", outside, share, sentence, command, tuple(listed))
+    elif share >= MOSTLY:
+        sentence = f"{100 * share:.0f} % of the IP packets are between addresses that no instance has"
+        yield EvidenceReason("out-of-scope", "partly", outside, share, sentence, command, tuple(listed))
+
+
+def _truncated(traffic: Traffic, observed: Observed) -> Iterator[EvidenceReason]:
+    cut, share = observed.truncated, _share(observed.truncated, traffic.packets)
+    if share >= SOME:
+        sentence = f"the capture cut {cut:,} packets ({100 * share:.0f} %) before their ports or addresses"
+        yield EvidenceReason(
+            "truncated", _level(share), cut, share, sentence, "tcpdump -s 0 -w CAPTURE.pcap, which keeps whole packets"
+        )
+
+
+def _directions(traffic: Traffic, observed: Observed) -> Iterator[EvidenceReason]:
+    one_way, two_way = observed.one_way, observed.two_way
+    share = _share(one_way, one_way + two_way)
+    command = "tcpdump without \"dst\" or \"src\" in its filter, on an interface that both directions pass"
+    if traffic.connections and not two_way:
+        sentence = "the captures have no answer to any packet: perhaps they have only one direction of the traffic"
+        yield EvidenceReason("one-direction", "no", traffic.packets, 1.0, sentence, command)
+    elif share >= SOME_ONE_WAY:
+        sentence = (
+            f"{100 * share:.0f} % of the connections that were answered have packets of only one direction in the "
+            "captures"
+        )
+        yield EvidenceReason("one-direction", _level(share), one_way, share, sentence, command)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _level(share: float) -> Literal["no", "partly"]:
+    return "no" if share >= MOSTLY else "partly"
