@@ -150,7 +150,6 @@ def _fill(
     """``times``: those of the first and last packet, and what was odd about times (SPEC 9.1)."""
     counters = [_sum(pair.engines[which].dataplane.counters for pair in pairs) for which in range(2)]
     result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
-    result.connections = counters[0]["opened"] + counters[0]["denied"] + counters[0]["inferred"]
     result.observed = reduce(add, (observed_by(pair.engines[0].dataplane) for pair in pairs))
     result.first_time_ns, result.last_time_ns, oddities = times
     packets = np.sum([pair.changed.counters["packets"] for pair in pairs], axis=0)
@@ -168,7 +167,7 @@ def _fill(
         warnings = list(policy.warnings)
         warn_of_room(warnings, counted["evicted"], counted["moot_evicted"], policy.settings.max_connections)
         result.warnings += [f"{name}, {printable(Path(policy.origin).name)}: {warning}" for warning in warnings]
-    if not all(group.stateful for policy in (result.old, result.new) for group in policy.security_groups):
+    if not (result.old.is_stateful and result.new.is_stateful):
         result.warnings.append(
             "packets through stateless groups belong to no connection: there, the numbers of changed connections and "
             "the rules that changed them are estimates; the numbers of packets are exact"

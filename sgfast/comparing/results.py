@@ -160,8 +160,6 @@ class DiffResult:
     #: Facts from which ``evidence`` follows: those of the engine with OLD.
     observed: Observed | None = None
     noticed: Noticed | None = None
-    #: Connections and denied attempts under OLD.
-    connections: int = 0
     #: Codes of reasons in spite of which the user accepts the answer.
     accepted_evidence: tuple[str, ...] = ()
 
@@ -175,7 +173,7 @@ class DiffResult:
         outside = self.verdicts.get(("out-of-scope", "out-of-scope"), 0)
         judged = sum(packets for pair, packets in self.verdicts.items() if not NOT_JUDGED.issuperset(pair))
         traffic = Traffic(
-            self.packets, self.packets - not_ip, outside, judged, self.connections, self.observed, self.noticed,
+            self.packets, self.packets - not_ip, outside, judged, self.old.is_stateful, self.observed, self.noticed,
             self.left_out,
         )  # fmt: skip
         return evidence_of(traffic).accepting(self.accepted_evidence)

@@ -350,6 +350,11 @@ class Policy:
         """Whether the policy says which packets belong to which VPC."""
         return any(vpc.is_mapped for vpc in self.vpcs)
 
+    @property
+    def is_stateful(self) -> bool:
+        """Whether all groups are stateful."""
+        return all(group.stateful for group in self.security_groups)
+
     def connected(self, vpc_a: str, vpc_b: str) -> bool:
         """Whether packets may pass between two VPCs: they are the same one or peered (SPEC 3.6, 7.2)."""
         return vpc_a == vpc_b or frozenset((vpc_a, vpc_b)) in self.peerings

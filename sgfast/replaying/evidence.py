@@ -73,8 +73,8 @@ class Traffic:
     out_of_scope: int
     #: Packets that a filter judged.
     judged: int
-    #: Connections and denied attempts.
-    connections: int
+    #: Whether all filters are stateful. Nobody follows what stateless ones allow.
+    is_stateful: bool
     #: None: the reference engine counts no such facts.
     observed: Observed | None
     noticed: Noticed | None
@@ -87,9 +87,8 @@ def evidence_of(traffic: Traffic) -> Evidence:
         return Evidence((_no_packets(traffic.left_out),))
     observed = traffic.observed or Observed(two_way=1)
     noticed = () if traffic.noticed is None else traffic.noticed.reasons()
-    return Evidence.of(
-        [*_scope(traffic, observed), *_truncated(traffic, observed), *_directions(traffic, observed), *noticed]
-    )
+    directions = _directions(traffic, observed) if traffic.judged else ()
+    return Evidence.of([*_scope(traffic, observed), *_truncated(traffic, observed), *directions, *noticed])
 
 
 def _no_packets(left_out: PacketsLeftOut | None) -> EvidenceReason:
@@ -126,7 +125,7 @@ def _directions(traffic: Traffic, observed: Observed) -> Iterator[EvidenceReason
     one_way, two_way = observed.one_way, observed.two_way
     share = _share(one_way, one_way + two_way)
     command = "tcpdump without \"dst\" or \"src\" in its filter, on an interface that both directions pass"
-    if traffic.connections and not two_way:
+    if traffic.is_stateful and not two_way and observed.truncated < MOSTLY * traffic.packets:
         sentence = "the captures have no answer to any packet: perhaps they have only one direction of the traffic"
         yield EvidenceReason("one-direction", "no", traffic.packets, 1.0, sentence, command)
     elif share >= SOME_ONE_WAY:

@@ -299,10 +299,9 @@ class ReplayResult(Shown):
         """How far the captured traffic can carry an answer (SPEC 10.27)."""
         outside, not_ip = (self.verdicts.get(verdict, 0) for verdict in ("out-of-scope", "not-ip"))
         judged = sum(packets for verdict, packets in self.verdicts.items() if verdict not in NOT_JUDGED)
-        connections = sum(self.connections.get(word, 0) for word in ("opened", "denied", "inferred"))
         traffic = Traffic(
-            self.packets, self.packets - not_ip, outside, judged, connections, self.observed, self.noticed,
-            self.left_out,
+            self.packets, self.packets - not_ip, outside, judged, self.policy.is_stateful, self.observed,
+            self.noticed, self.left_out,
         )  # fmt: skip
         return evidence_of(traffic).accepting(self.accepted_evidence)
 

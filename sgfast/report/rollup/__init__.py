@@ -382,6 +382,8 @@ class Rollup:
         unanswered = np.where(answered, 0, packets)
         # If any denial was answered, those that are counted without an address may have been, too.
         perhaps = (rows["family"] == 0) & answered.any()
+        unknown = unanswered if self.answers_unknown else np.zeros_like(unanswered)
+        known = np.where(perhaps, 0, unanswered - unknown)
         allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
         return {
             "would-break": {"": rows["broken"].astype(np.int64)},
@@ -389,11 +391,9 @@ class Rollup:
             # A kind that found no room has its outcome in another row than its beginning.
             "allowed": {"": allowed.clip(0)},
             "denied": {"": packets},
-            "cannot-tell" if self.answers_unknown else "one-way": {
-                "": np.where(perhaps, 0, unanswered), PERHAPS: np.where(perhaps, unanswered, 0)
-            },
-            "one-way" if self.answers_unknown else "cannot-tell": {"": np.zeros(len(rows), dtype=np.int64)},
-        }  # fmt: skip
+            "one-way": {"": known, PERHAPS: np.where(perhaps, unanswered - unknown, 0)},
+            "cannot-tell": {"": unknown},
+        }
 
     def _first(self, rows: Rows) -> NDArray[np.int64]:
         return np.zeros(len(rows), dtype=np.int64)
