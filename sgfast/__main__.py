@@ -23,7 +23,7 @@ TRACEBACK_VARIABLE = "SGFAST_DEBUG_TRACEBACK"
 
 
 def main() -> NoReturn:
-    """The ``sgfast`` command."""
+    """Return the ``sgfast`` command."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         with suppress(ValueError):
             signal.signal(signal.SIGINT, _end_at_once)
@@ -94,7 +94,7 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def _outcome(error: BaseException) -> tuple[int, str | None]:
-    """The exit status and the message for an error, which has several lines if it shows a document."""
+    """Return the exit status and the message for an error, which has several lines if it shows a document."""
     from sgfast.system.signals import Signalled, arrived, ending
 
     if isinstance(error, KeyboardInterrupt):

@@ -51,7 +51,7 @@ class CheckResult(Shown):
         return self.checked.traffic
 
     def matching(self, wanted: str) -> list[Finding]:
-        """The findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
+        """Return the findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
         ArgumentError for something else.
         """
         return self.checked.matching(wanted)

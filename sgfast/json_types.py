@@ -113,7 +113,7 @@ class _Field(NamedTuple):
 
 
 def _arms(hint: Any) -> tuple[tuple[Any, ...], Sequence[Any]]:
-    """The types that a value may have, and the notes on all of them."""
+    """Return the types that a value may have, and the notes on all of them."""
     notes: Sequence[Any] = ()
     if get_origin(hint) is Annotated:
         hint, *notes = get_args(hint)

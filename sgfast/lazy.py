@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def on_demand(
     package: str, homes: Mapping[str, Sequence[str]], first: str | None = None
 ) -> Callable[[str], object]:
-    """A package's ``__getattr__``, which imports a name's module when somebody asks for the name.
+    """Return a package's ``__getattr__``, which imports a name's module when somebody asks for the name.
 
     ``homes``: the names by the module that has them. ``first``: a module to import before any of them. ``__all__``
     is what ``dir`` lists, unless the package has its own.

@@ -35,7 +35,7 @@ def html_table(head: Iterable[object], rows: Iterable[Iterable[object]], total: 
 
 
 def html_text(text: str) -> str:
-    """A paragraph."""
+    """Return a paragraph."""
     return f"<p>{escape(text)}</p>"
 
 

@@ -61,7 +61,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def _shown(path: Path, config: pytest.Config) -> str:
-    """The path as other lines of pytest's report name it."""
+    """Return the path as other lines of pytest's report name it."""
     folder = config.invocation_params.dir
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 

@@ -50,7 +50,7 @@ class Checked:
     traffic: ReplayResult | None = None
 
     def matching(self, wanted: str) -> list[Finding]:
-        """The findings with a code, or with at least a severity. Raises ArgumentError for something else."""
+        """Return the findings with a code, or with at least a severity. Raises ArgumentError for something else."""
         if wanted in CODES:
             return [finding for finding in self.findings if finding.code == wanted]
         if wanted not in SEVERITIES:

@@ -13,7 +13,7 @@ _CODES: tuple[tuple[Direction, str, str], ...] = (
 
 
 def blocked_instances(index: PolicyIndex, coverage: Coverage) -> list[Finding]:
-    """One finding for each set of groups, direction and VPC. Only the families of an instance's addresses count."""
+    """Return one finding for each set of groups, direction and VPC. Only the families of an instance's addresses count."""
     instances = index.policy.instances
     found = []
     for direction, code, what in _CODES:

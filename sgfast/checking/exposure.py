@@ -86,7 +86,7 @@ def _exposed_by(
 
 
 def _covers(rule: Rule, protocol: int, port: int) -> bool:
-    """Whether the rule covers a protocol and port."""
+    """Return whether the rule covers a protocol and port."""
     if rule.protocol not in (None, protocol):
         return False
     return rule.ports is None or any(first <= port <= last for first, last in rule.ports)

@@ -1,6 +1,6 @@
 """Find services that a group opens over one IP version only, though its instances have addresses of both.
 
-If an author forgot to write a rule for IPv4 once more for IPv6, only a client that tries IPv6 first notices it.
+If an author forgot to repeat a rule for the other version, only clients that use this version notice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RuleKey = tuple[int, int]
 def one_version_only(
     index: PolicyIndex, shadowed: Collection[tuple[str | None, str | None]]
 ) -> tuple[list[Finding], int]:
-    """The findings, and how many rules were not checked, or not everywhere, as too much work.
+    """Return the findings, and the number of rules that were not checked in every context, as too much work.
 
     ``shadowed``: the groups and ids of rules that never win, and so open nothing.
     """
@@ -74,7 +74,7 @@ def one_version_only(
             if not services or not names[other]:
                 continue
             if rule.peer == GroupPeer(groups[g].name) and members[g, other] < 2:
-                continue  # a member needs another one
+                continue  # a member has no other member as its peer
             peer = rule.peer, other, context.vpc
             if peer not in nobody:
                 nobody[peer] = index.is_nobody(replace(rule, ethertype=other), context.vpc)
@@ -91,8 +91,8 @@ def _lonely(
     groups: Sequence[SecurityGroup], shadowed: Collection[tuple[str | None, str | None]], budget: Budget,
     skipped: set[RuleKey],
 ) -> list[list[tuple[int, Rule, list[tuple[Range, int]]]]]:  # fmt: skip
-    """Rules of each group with services that none of its own rules is about over the other version. With each
-    service come the groups that are about it, as bits: an instance may be in one of them, too.
+    """Return the rules of each group with the services that no rule of the group is about over the other version. Each
+    service comes with the groups that are about it, as bits: an instance may be in one of these groups, too.
     """
     about = _AboutGroups(groups, budget)
     lonely: list[list[tuple[int, Rule, list[tuple[Range, int]]]]] = [[] for _ in groups]
@@ -110,20 +110,20 @@ def _lonely(
 
 
 class _Found(NamedTuple):
-    """Services that a rule opens over one version only, and the names of the instances it is about, by context."""
+    """Services that a rule opens over one version only, and the names of its instances, by context."""
 
     services: dict[Range, None]
     names: list[list[str]]
 
 
 def _findings(index: PolicyIndex, found: dict[RuleKey, _Found]) -> Iterable[Finding]:
-    """One finding for each rule. A service that several rules of a group open is reported with the first of them."""
-    told: set[tuple[int, Direction, int, Range]] = set()
+    """Yield one finding for each rule. A service that several rules of a group open is reported with the first rule."""
+    reported: set[tuple[int, Direction, int, Range]] = set()
     for (g, n), (services, by_context) in sorted(found.items()):
         group = index.policy.security_groups[g]
         rule = group.rules[n]
-        new = [each for each in services if (g, rule.direction, rule.ethertype, each) not in told]
-        told.update((g, rule.direction, rule.ethertype, each) for each in new)
+        new = [each for each in services if (g, rule.direction, rule.ethertype, each) not in reported]
+        reported.update((g, rule.direction, rule.ethertype, each) for each in new)
         if new:
             names = [name for names in by_context for name in names]
             other, verb = f"IPv{_other_ip_version(rule)}", "has" if len(names) == 1 else "have"
@@ -143,7 +143,7 @@ def _other_ip_version(rule: Rule) -> Literal[4, 6]:
 
 
 def _services(rule: Rule) -> list[Range]:
-    """Services that the rule is about. ICMP is one service for both versions, whatever the types."""
+    """Return the services that the rule is about. ICMP is one service for both versions, whatever the types."""
     if rule.protocol is None:
         return [*EVERY_SERVICE]
     if rule.protocol == ICMP_OF[rule.ethertype]:
@@ -153,11 +153,11 @@ def _services(rule: Rule) -> list[Range]:
 
 
 def _opened(rule: Rule) -> list[Range]:
-    """Services that the rule opens, if they could be open over the other version, too.
+    """Return the services that the rule opens, if they could be open over the other version, too.
 
-    A rule for a CIDR opens nothing of the kind, since nothing names the same place over the other version. Of outbound
-    rules only those to any address count, and only where nothing at all gets out over the other version: who opens a
-    connection can take the version that works.
+    A rule for a CIDR has no services here, since nothing names the same hosts over the other version. Of outbound rules
+    only rules for any address count, and only if nothing else is allowed out over the other version: a client can use
+    the version that works.
     """
     if rule.action == "deny" or not (rule.peer is None or isinstance(rule.peer, GroupPeer | AddressGroupPeer)):
         return []
@@ -167,7 +167,7 @@ def _opened(rule: Rule) -> list[Range]:
 
 
 class _AboutGroups:
-    """The groups that have a rule about a service, to allow or to deny it: whoever wrote one has thought of it."""
+    """The groups that have a rule about a service. Even a deny rule shows that its author has considered the service."""
 
     def __init__(self, groups: Sequence[SecurityGroup], budget: Budget) -> None:
         #: Services by group, and by direction, version, and whether only members may use them.
@@ -182,8 +182,8 @@ class _AboutGroups:
         self._known: dict[tuple[Direction, int, bool, Range], int | None] = {}
 
     def groups(self, rule: Rule, group: str, service: Range) -> int | None:
-        """The groups that are about a part of a service of the rule over the other version, as bits of their positions;
-        None if that is too much work. Rules between members only answer one between members.
+        """Return the groups that are about a part of the service over the other version, as bits of their positions; None
+        if that is too much work. Rules between members only count for services between members.
         """
         is_own = rule.peer == GroupPeer(group)
         key = rule.direction, _other_ip_version(rule), is_own, service
@@ -201,14 +201,14 @@ class _AboutGroups:
 
 
 def _dual_stack_instances(index: PolicyIndex, context: Context) -> dict[int, list[str]]:
-    """Instances with addresses of the version that a rule lacks and, in any case, of IPv6, by that version."""
+    """Return, by IP version, the names of the instances that have addresses of this version and of IPv6."""
     names: dict[int, list[str]] = {4: [], 6: []}
     for n in context.instances:
         instance = index.policy.instances[n]
         versions = {network.version for network in instance.addresses}
-        for version, those in names.items():
+        for version, of_version in names.items():
             if {6, version} <= versions:
-                those.append(instance.name)
+                of_version.append(instance.name)
     return names
 
 

@@ -22,7 +22,7 @@ MAX_PAIRS = 10_000
 
 
 def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
-    """The findings, and how many groups were skipped as too much work."""
+    """Return the findings, and how many groups were skipped as too much work."""
     budget = Budget(MAX_LOOKS)
     receivers: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[] for _ in index.policy.security_groups]
     for context in index.contexts:
@@ -52,7 +52,7 @@ def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
 
 
 def _isolated(index: PolicyIndex, members: list[int]) -> str:
-    """The VPCs or regions that separate members, as a message; empty if there are none (SPEC 7.2, 4.11)."""
+    """Return the VPCs or regions that separate members, as a message; empty if there are none (SPEC 7.2, 4.11)."""
     policy = index.policy
     vpcs = list(dict.fromkeys(policy.instances[n].vpc for n in members))
     pairs = list(islice(combinations(vpcs, 2), MAX_PAIRS))
@@ -89,7 +89,7 @@ class _Members:
         self._lengths = {(version, length) for version, _, length, _ in self._owned}
 
     def let_in(self, receivers: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> bool | None:
-        """Whether some rule lets packets from one member into another; None if that is too much work.
+        """Return whether some rule lets packets from one member into another; None if that is too much work.
 
         ``receivers``: sets of groups, and the positions of the members that have them.
         """
@@ -108,7 +108,7 @@ class _Members:
         return False
 
     def _senders(self, rule: Rule) -> Iterator[int]:
-        """The members that the rule's peer matches, whatever their VPCs, each once. Two are enough for the caller."""
+        """Return the members that the rule's peer matches, whatever their VPCs, each once. Two are enough for the caller."""
         if rule.peer is None:
             yield from self._families[rule.ethertype]
         elif isinstance(rule.peer, GroupPeer):

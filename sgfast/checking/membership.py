@@ -12,7 +12,7 @@ MAX_PAIRS = 500_000
 
 
 def wide_members(index: PolicyIndex) -> tuple[list[Finding], int]:
-    """One finding for each prefix, and how many prefixes were not looked at as too much work.
+    """Return one finding for each prefix, and how many prefixes were not looked at as too much work.
 
     Only groups that a rule names count, and of those only what the others are not in.
     """

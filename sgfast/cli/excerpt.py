@@ -18,7 +18,7 @@ _CHARACTERS_PER_COLUMN = 4
 
 
 def error_lines(error: PolicyError, width: int) -> list[str]:
-    """The lines that tell all errors of a document, for a screen of ``width`` columns. Those after the first begin with
+    """Return the lines that tell all errors of a document, for a screen of ``width`` columns. Those after the first begin with
     "sgfast: " or, if they show a line of the document, with spaces.
     """
     shown = _lines_shown([each.place for each in error.errors if each.place is not None])
@@ -32,7 +32,7 @@ def error_lines(error: PolicyError, width: int) -> list[str]:
 
 
 def _lines_shown(places: Iterable[Place]) -> dict[Place, str]:
-    """The lines at the places, as far as they are in regular files, which can be read once more."""
+    """Return the lines at the places, as far as they are in regular files, which can be read once more."""
     by_file: dict[str, list[Place]] = {}
     for place in places:
         by_file.setdefault(place.file, []).append(place)
@@ -65,7 +65,7 @@ def _lines_of(file: str, numbers: Collection[int]) -> dict[int, str]:
 
 
 def excerpt(line: str, place: Place, width: int) -> list[str]:
-    """The line with its number, and below it carets under the place. Both fit into ``width`` columns."""
+    """Return the line with its number, and below it carets under the place. Both fit into ``width`` columns."""
     from rich.cells import cell_len
 
     number = f"  {place.line} | "

@@ -80,7 +80,7 @@ class Inputs:
 
     @functools.cached_property
     def files(self) -> list[str]:
-        """All of them, and the files in the directories. Raises PolicyError for a directory without exports."""
+        """Return all of them, and the files in the directories. Raises PolicyError for a directory without exports."""
         from sgfast.policy.export_files import files_of
 
         found = [file for policy in self.policies if policy is not None for file in files_of(policy)]
@@ -132,7 +132,7 @@ def open_outputs(paths: Sequence[str], inputs: Inputs, *, quiet: bool = False) -
 
 
 def _fixed_part(pattern: str) -> str:
-    """The directory in which a pattern is looked for: ``day`` for ``day/*/a-*.pcap``."""
+    """Return the directory in which a pattern is looked for: ``day`` for ``day/*/a-*.pcap``."""
     while has_magic(pattern):
         pattern = os.path.dirname(pattern)
     return pattern or "."

@@ -166,7 +166,7 @@ _FILLED: dict[str, tuple[_Kind, Callable[[str, str, Output], Any]]] = {
 
 
 def _capture_format(option: str, path: str, endings: tuple[str, ...]) -> str:
-    """One of ``endings``; the first for standard output, a device or a pipe, whose names say nothing."""
+    """Return one of ``endings``; the first for standard output, a device or a pipe, whose names say nothing."""
     _refuse_terminal(option, path)
     if ending(path) in endings:
         return ending(path)

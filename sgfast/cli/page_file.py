@@ -42,7 +42,7 @@ def write_page(output: Output, page: str) -> None:
 
 
 def takes_standard_output(path: str | None) -> bool:
-    """Whether the page is standard output, so that all else goes to standard error."""
+    """Return whether the page is standard output, so that all else goes to standard error."""
     from sgfast.system.output import is_standard_output
 
     return path is not None and is_standard_output(path)

@@ -85,7 +85,7 @@ def _command_hint(word: str, commands: Iterable[str]) -> str:
 
 
 def usage_error(error: click.ClickException) -> str:
-    """The error in one line, with what to type instead if that is known, and where to find help."""
+    """Return the error in one line, with what to type instead if that is known, and where to find help."""
     from sgfast.system.names import printable
 
     context = error.ctx if isinstance(error, click.UsageError) else None

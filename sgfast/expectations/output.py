@@ -71,7 +71,7 @@ def _failure_item(outcome: Outcome, lines: Lines) -> Item:
 
 
 def _deciding(found: Explained) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
-    """The rules that decided, or the nearest misses and why they miss."""
+    """Return the rules that decided, or the nearest misses and why they miss."""
     for side in (found.egress, found.ingress):
         if side is None or not side.reached or side.verdict != found.verdict:
             continue

@@ -52,7 +52,7 @@ def hold_against(result: ReplayResult, expectations: Expectations) -> None:
 
 
 def _seen_connections(policy: Policy, kinds: Kinds, row: Any, *, is_denied: bool) -> Seen | None:
-    """The seen connections of a row; None if the instance has no such address any more."""
+    """Return the seen connections of a row; None if the instance has no such address any more."""
     instance = policy.instance_by_name.get(kinds.instances[row["instance"]])
     own = [] if instance is None else [one for one in instance.addresses if one.version == row["family"]]
     if instance is None or not own:

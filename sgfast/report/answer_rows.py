@@ -64,7 +64,7 @@ def _reason(row: RollupRow, part: TrafficPart) -> str:
 
 
 def nearest_text(row: RollupRow, reasons: Reasons) -> str:
-    """The rule that came nearest to allowing it; if the row has several services, that of the largest."""
+    """Return the rule that came nearest to allowing it; if the row has several services, that of the largest."""
     near = reasons.nearest_rules(row.kind) if row.kind is not None else []
     if row.kind is None or not near:
         return ""

@@ -1,4 +1,4 @@
-"""The output of ``sgfast check``: size of the compiled policy, and findings; as a report."""
+"""The report of ``sgfast check``: the size of the compiled policy, and findings."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult
     from sgfast.report.rollup import By
 
-#: Up to this many rules that no packet used are named.
+#: The most rules that are listed if no packet used them.
 NAMED_RULES = 6
-#: Default limit of findings in the text. The rules of a group that no packet used count as one.
+#: Default limit of findings in the text. All rules of a group that no packet used count as one finding.
 TOP = 100
-#: Default limit of rows of who used a rule.
+#: Default limit of rows about connections that used a rule.
 USED_ROWS = 3
 _STYLES: dict[Severity, Style] = {"error": "red", "warning": "yellow", "note": ""}
 
@@ -59,15 +59,15 @@ class TableSizes(NamedTuple):
     port_classes: int
     rule_tables: int
     bit_vector_tables: int
-    #: Their memory in bytes.
+    #: The memory of the tables in bytes.
     nbytes: int
 
 
 def compile_for_check(policy: Policy, vpc: str | None) -> tuple[TableSizes, list[str]]:
-    """Compile the policy, and return how large its tables are and the warnings.
+    """Compile the policy, and return the sizes of its tables, and warnings.
 
-    A document in which VPCs use the same addresses is valid; only a replay has to say which VPC it sees (SPEC 7.1). For
-    such a document, this compiles the policy as one VPC sees it: the one that sees most addresses.
+    A document in which VPCs use the same addresses is valid; only a replay has to name the VPC it sees (SPEC 7.1). Such
+    a document is compiled as one VPC sees it: the VPC that sees most addresses.
     """
     warnings = list(policy.warnings)
     vpc = vpc_name(policy, vpc)
@@ -89,7 +89,7 @@ def _sizes(compiled: CompiledPolicy) -> TableSizes:
 
 
 def _largest_view(policy: Policy) -> TableSizes | None:
-    """Sizes for the VPC that sees most addresses, of those whose peers share none."""
+    """Return the sizes for the VPC that sees most addresses, of the VPCs that see no address twice."""
     addresses: Counter[str] = Counter()
     for instance in policy.instances:
         addresses[instance.vpc] += len(instance.addresses)
@@ -124,8 +124,8 @@ def check_document(
     sized: bool = True,
 ) -> Document:
     """Return the report. ``assumed``: instances that the policy has only for this check. ``by``: how the connections
-    that used a rule are folded. ``findings``: how many findings it has; ``most``: how many rows of these connections.
-    ``sized``: whether it says how large the policy is.
+    that used a rule are folded. ``findings``: the most findings; ``most``: the most rows of these connections.
+    ``sized``: whether the report says how large the policy is.
     """  # fmt: skip
     traffic, listed = checked.traffic, entries(checked, lines)
     blocks: list[Block] = [Paragraph(_sizes_words(policy, tables))] if sized else []
@@ -180,7 +180,7 @@ def _sizes_words(policy: Policy, tables: TableSizes) -> str:
 
 
 def _used(traffic: ReplayResult, entry: Entry, by: By, most: int, findings: int) -> list[Section]:
-    """The connections that used a rule. The option for all rows must not take findings away."""
+    """Return a section with the connections that used a rule. Its hint on more rows keeps all listed findings."""
     finding = entry.findings[0]
     if finding.connections is None:
         return []
@@ -195,10 +195,10 @@ def _used(traffic: ReplayResult, entry: Entry, by: By, most: int, findings: int)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A finding in words, or those about the rules of one group that no packet used. Names in it are not escaped."""
+    """A finding in words, or all findings about unused rules of one group. Names in it are not escaped."""
 
     findings: tuple[Finding, ...]
-    #: The subject: one object, in the line of its document, or ``all 5 rules of web``.
+    #: The subject: an object of the document, whose line is ``line``, or ``all 5 rules of web``.
     about: str
     line: int | None
     message: str
@@ -213,7 +213,7 @@ class Entry:
 
 
 def entries(checked: Checked, lines: Lines) -> list[Entry]:
-    """The findings in words, worst first."""
+    """Return the findings in words, most severe first."""
     together: list[list[Finding]] = []
     for finding in checked.findings:
         last = together[-1][0] if together else None
@@ -226,7 +226,7 @@ def entries(checked: Checked, lines: Lines) -> list[Entry]:
         if checked.traffic is not None and len(each) > 1:
             found.append(_never_hit(each, checked.traffic, lines))
         else:
-            found += [Entry((one,), about_of(one), line_of(one, lines), one.message) for one in each]
+            found += [Entry((finding,), about_of(finding), line_of(finding, lines), finding.message) for finding in each]
     return found
 
 
@@ -244,6 +244,6 @@ def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) ->
 
 
 def counts_words(checked: Checked) -> str:
-    """``1 error, 4 notes``, or ``none``."""
+    """Return ``1 error, 4 notes``, or ``none``."""
     of_severity = [(s, sum(finding.severity == s for finding in checked.findings)) for s in SEVERITIES]
     return ", ".join(plural(count, severity) for severity, count in of_severity if count) or "none"

@@ -28,7 +28,7 @@ def window_text(result: ReplayResult) -> str:
 def used_rows(
     policy: Policy, finding: Finding, connections: int, by: By, most: int, asked: int = 1
 ) -> tuple[Folded, str, Literal["all", "more"]]:
-    """The connections that used the finding's rule, folded until they fit; what the other ones add up to, such as
+    """Return the connections that used the finding's rule, folded until they fit; what the other ones add up to, such as
     ``5 more rows (5 connections)``, or ""; and whether more rows can tell all of them. ``asked``: the option for all
     rows has at least this value.
     """
@@ -40,6 +40,6 @@ def used_rows(
 
 
 def used(policy: Policy, finding: Finding, by: By, most: int, *, fitting: bool, asked: int = 1) -> Folded:
-    """The connections that used the finding's rule. Arguments are as in ``used_rows`` and ``Rollup.fold``."""
+    """Return the connections that used the finding's rule. Arguments are as in ``used_rows`` and ``Rollup.fold``."""
     kinds = {kind: Evidence(connections) for kind, connections in finding.used.items()}
     return ObservedRollup(policy, kinds).fold("observed", by=by, most=most, fitting=fitting, asked=asked)

@@ -33,7 +33,7 @@ def reach_document(found: Reach, top: int) -> Document:
 
 
 def reach_cells(row: Row) -> tuple[str, str, str]:
-    """The three cells of a row. The IP version is told where no network shows it."""
+    """Return the three cells of a row. The IP version is told where no network shows it."""
     return parts_text(row.sources), parts_text(row.destinations), services_cell(row)
 
 

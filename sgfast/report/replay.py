@@ -50,8 +50,8 @@ NO_DENIALS = "The reference engine keeps no list of what was denied."
 
 
 def replay_document(result: ReplayResult, by: By = "group", most: int = TOP, *, timed: bool = True) -> Document:
-    """Return the report. ``by``: how rows are folded. ``most``: how many rows a list has. ``timed``: whether it says
-    how long the replay took.
+    """Return the report. ``by``: how rows are folded. ``most``: the most rows of a list. ``timed``: whether the report
+    says how long the replay took.
     """
     rollup, reasons = Rollup(result.policy, result.kinds), Reasons(result.policy)
     document = [_verdicts(result, rollup), *_changes(result, most)]
@@ -88,7 +88,7 @@ def _verdicts(result: ReplayResult, rollup: Rollup) -> Section:
 
 
 def _headline(result: ReplayResult, rollup: Rollup) -> str:
-    """In one sentence, without a full stop."""
+    """Return the report's result in one sentence, without a full stop."""
     if not result.packets:
         return "No packets: nothing to judge"
     if touches_no_instance(result):
@@ -207,7 +207,7 @@ def unreadable(result: ReplayResult, rollup: Rollup) -> int:
 
 
 def _rules(result: ReplayResult, by: By, most: int) -> Section:
-    """The rules with most connections first; with ``by`` "rule" by group, the groups with most connections first."""
+    """Return the section of rules, those with most connections first; if ``by`` is "rule", group by group."""
     used = sorted((hits for hits in result.rules if hits.packets), key=lambda hits: -hits.connections)
     heading = f"Rules: {grouped(len(used))} of {grouped(len(result.rules))} were hit"
     if by == "rule":
@@ -228,7 +228,7 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
 
 
 def _rule_name(hits: RuleHits) -> list[str]:
-    """The rule's id, and its group unless the id begins with that."""
+    """Return the rule's id, and its group unless the id begins with the group's name."""
     is_said = hits.rule.id.startswith(f"{hits.group}/")
     return [Name(hits.rule.id), *([] if is_said else [" in ", Name(hits.group)])]
 
@@ -257,7 +257,7 @@ def _connections(result: ReplayResult) -> list[Section]:
 
 
 def connection_counts(counts: Mapping[str, int]) -> list[str]:
-    """In words, the numbers of SPEC 10.2 that are not 0, without those inferred."""
+    """Return the counts of SPEC 10.2 that are not 0 in words, without inferred connections."""
     named = {"opened": "opened", "denied": "denied", "disconnected": "cut by changes"}
     return [f"{grouped(counts[word])} {words}" for word, words in named.items() if counts.get(word)]
 
@@ -265,7 +265,7 @@ def connection_counts(counts: Mapping[str, int]) -> list[str]:
 # Changes of the policy -----------------------------------------------------------------------------------------------
 
 def packets_after(result: ReplayResult) -> int:
-    """Count the packets of connections that came after a change had cut them."""
+    """Count the packets of cut connections that came after the cut."""
     return sum(change.packets_after or 0 for change in result.changes)
 
 
@@ -287,7 +287,7 @@ def _seconds_from(start_ns: int, at_ns: int) -> str:
 
 
 def cut_name(cut: CutConnection) -> tuple[str, str, str]:
-    """The protocol and both ends of a cut connection."""
+    """Return the protocol and both ends of a cut connection."""
     protocol = protocol_word(cut.protocol)
     if cut.icmp_type is not None:
         protocol += f" {icmp_name(cut.protocol, cut.icmp_type)}"
@@ -339,7 +339,7 @@ def time_items(result: ReplayResult | DiffResult) -> list[Item]:
 
 
 def tunnel_items(decapsulated: Mapping[str, int] | None) -> list[Item]:
-    """Say what was taken off packets: ``vxlan 1,200, gre 3``."""
+    """Return the number of packets that left each kind of tunnel, in words: ``vxlan 1,200, gre 3``."""
     if decapsulated is None:
         return []
     kinds = sorted(decapsulated.items(), key=lambda item: -item[1])

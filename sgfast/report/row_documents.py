@@ -54,7 +54,7 @@ def _table_section(kind: TableKind) -> str:
 
 
 def table_columns() -> str:
-    """The columns of all tables in memory."""
+    """Return the columns of all tables in memory."""
     types = dict.fromkeys((column.type.name, column.type.parquet) for kind in TABLE_KINDS for column in kind.columns)
     return "\n".join(
         (*map(_table_section, TABLE_KINDS), "### Types\n", _table(["type", "in Arrow"], types))

@@ -167,7 +167,7 @@ def _wrap(text: str, width: int) -> list[str]:
 
 
 def _spaced(text: str, width: int) -> str:
-    """The text, where lists without spaces that are too long for a line have spaces behind their commas."""
+    """Return the text, where lists without spaces that are too long for a line have spaces behind their commas."""
     return re.sub(r"\S+", lambda word: re.sub(r",(?=.)", ", ", word[0]) if len(word[0]) > width else word[0], text)
 
 

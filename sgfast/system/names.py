@@ -47,7 +47,7 @@ def without_credentials(text: str) -> str:
 
 
 def is_host_doubtful(url: str) -> bool:
-    """Whether a library may take a part of the user name or the password for the host, and quote it in a message."""
+    """Return whether a library may take a part of the user name or the password for the host, and quote it in a message."""
     parts = url.split("://")
     rests = ["://".join(parts[n:]) for n in range(1, len(parts))]
     return any(_end_of_user(rest) > len(_host(rest)) and not _PORT.fullmatch(_host(rest)) for rest in rests)

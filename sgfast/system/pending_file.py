@@ -33,7 +33,7 @@ _TMPFILE = getattr(os, "O_TMPFILE", None)
 
 
 def locate(path: str) -> tuple[int, str]:
-    """An open descriptor of the folder that ``path`` leads to, and the name in it. Symbolic links are followed, even
+    """Return an open descriptor of the folder that ``path`` leads to, and the name in it. Symbolic links are followed, even
     to a file that does not exist. Raises OSError.
     """
     folder: int | None = None
@@ -228,7 +228,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Whether this process has the file for itself now. None if the file system has no locks."""
+    """Return whether this process has the file for itself now. None if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -31,7 +31,7 @@ class Signalled(BaseException):
 
 
 def arrived() -> int | None:
-    """The first of these signals to arrive since ``ending_signals`` was entered, or None."""
+    """Return the first of these signals to arrive since ``ending_signals`` was entered, or None."""
     return _arrived[0] if _arrived else None
 
 
@@ -61,7 +61,7 @@ def complete(work: str) -> None:
 
 
 def ending(number: int) -> str:
-    """The message for a signal that ends the command."""
+    """Return the message for a signal that ends the command."""
     return ENDINGS[number] + (f"; {_completed}" if _completed else "")
 
 

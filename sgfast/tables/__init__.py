@@ -39,7 +39,7 @@ def packet_table(
     chunks: Sequence[PacketChunk], instances: Sequence[str], rules: Sequence[str], files: Sequence[str] = (),
     first: int = 1,
 ) -> Table:  # fmt: skip
-    """The packets of all chunks. ``first``: the number of the first one."""
+    """Return the packets of all chunks. ``first``: the number of the first one."""
 
     def batches() -> Iterator[list[Array]]:
         of_instances, of_rules, of_files = Words(instances), Words(rules), Words(files)
@@ -61,7 +61,7 @@ def packet_table(
 
 
 def connection_table(chunks: Sequence[Rows], instances: Sequence[str], rules: Sequence[str]) -> Table:
-    """The connections of all chunks (FLOW_DTYPE), each of which has about ``BATCH_ROWS`` at most."""
+    """Return the connections of all chunks (FLOW_DTYPE), each of which has about ``BATCH_ROWS`` at most."""
 
     def batches() -> Iterator[list[Array]]:
         of_instances, of_rules = Words(instances), Words(rules)

@@ -49,24 +49,24 @@ class Table:
         return self._length
 
     def __arrow_c_schema__(self) -> object:
-        """The schema as a capsule named ``arrow_schema``."""
+        """Return the schema as a capsule named ``arrow_schema``."""
         return schema_capsule(self._fields)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The rows as a capsule named ``arrow_array_stream``. Consumers convert types themselves."""
+        """Return the rows as a capsule named ``arrow_array_stream``. Consumers convert types themselves."""
         return stream_capsule(self._fields, self._batches())
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (dict(zip(self.columns, row, strict=True)) for row in self._rows())
 
     def _rows(self, most: int = sys.maxsize) -> Iterator[tuple[Any, ...]]:
-        """The rows, at most ``most`` of each batch."""
+        """Return the rows, at most ``most`` of each batch."""
         for batch in self._batches():
             columns = [_values(field, array, most) for field, array in zip(self._fields, batch, strict=True)]
             yield from zip(*columns, strict=True)
 
     def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame``. Integers stay integers where values are missing (``UInt16`` and the like).
+        """Return a ``pandas.DataFrame``. Integers stay integers where values are missing (``UInt16`` and the like).
 
         Raises TableError without pandas and pyarrow.
         """
@@ -82,7 +82,7 @@ class Table:
         return pyarrow.table(self).to_pandas(types_mapper=kinds.get)
 
     def to_polars(self) -> Any:
-        """A ``polars.DataFrame``. Raises TableError without polars."""
+        """Return a ``polars.DataFrame``. Raises TableError without polars."""
         try:
             import polars
         except ImportError:

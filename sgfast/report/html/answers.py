@@ -163,7 +163,7 @@ class Cells:
 
 
 def _why(reason: str, sentence: str, nearest: str = "") -> Markup:
-    """The cell that says why traffic is denied. The page's data has it, too, for each cause."""
+    """Return the cell that says why traffic is denied. The page's data has it, too, for each cause."""
     style = badge("deny" if reason != "disconnected" else "cut", reason)
     return joined(style, " ", sentence, tag("span", nearest, class_="hint") if nearest else "")
 

@@ -117,7 +117,7 @@ def _cell(outcomes: Sequence[LegendEntry], cell: Square | None, link: str) -> Ma
 
 
 def _square(cell: Square, outcomes: Sequence[LegendEntry]) -> Markup:
-    """A square in bands by what happens."""
+    """Return a square in bands by what happens."""
     side = max(_LEAST, cell.share * (_CELL - 2))
     heights = [max(_BAND, size / sum(cell.sizes)) if size else 0.0 for size in cell.sizes]
     start = (_CELL - side) / 2

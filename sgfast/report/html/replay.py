@@ -74,7 +74,7 @@ _BECAUSE = {
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """State that the parts of one page share."""
+    """The data that all sections of one page use."""
 
     result: ReplayResult
     rollup: Rollup
@@ -84,7 +84,7 @@ class _Report:
 
 def html_report(result: ReplayResult, timeline: Timeline | None = None, lines: Lines | None = None) -> str:
     """Return an HTML document, to be written as UTF-8. The page has a chart over time only if there is a ``timeline``
-    that got packets of the replay. ``lines``: those of the policy document's rules, as ``load_policy`` gives them.
+    that got packets of the replay. ``lines``: the line numbers of the document's rules, as ``load_policy`` gives them.
     """
     rollup = Rollup(result.policy, result.kinds)
     report = _Report(result, rollup, Answers(result, rollup, lines or {}), lines or {})
@@ -191,7 +191,7 @@ def _places(where: Sequence[tuple[str, int]]) -> str:
 
 
 def _shares(result: ReplayResult) -> Markup:
-    """Return a bar of all packets with a legend."""
+    """Return a bar of all packets, divided by verdict, with a legend."""
     parts, legend = [], []
     start = 0.0
     for name, style, verdicts in _SHARES:
@@ -269,7 +269,7 @@ _NONE = {
 
 
 def _answers(report: _Report, one: List) -> list[PageSection]:
-    """The section of a list, if there is something to say."""
+    """Return the section of a list; nothing if the list is empty and has no text for this."""
     total = report.answers.total(one)
     notes = _denied_notes(report) if one.key == "denied" else []
     if not total and not notes:
@@ -281,7 +281,7 @@ def _answers(report: _Report, one: List) -> list[PageSection]:
 
 
 def _denied_notes(report: _Report) -> list[Markup]:
-    """Denials that are in no table."""
+    """Return paragraphs about denials that are in no table."""
     result = report.result
     words = []
     if after_cuts := packets_after(result):

@@ -89,7 +89,7 @@ class RuleRows:
         )
 
     def _packed(self, share: float) -> str:
-        """The rows of all tables, or the first ones of each. What several rows have is in it once."""
+        """Return the rows of all tables, or the first ones of each. What several rows have is in it once."""
         parts: dict[Part, int] = {}
         rules: dict[Decider, int] = {}
         lists: dict[str, dict[Any, int]] = {name: {} for name in ("ends", "services", "rules", "cells")}
@@ -143,7 +143,7 @@ def _services(services: str) -> Markup:
 
 
 def _whole(part: Part) -> str:
-    """The text of a part with all its names, if a cell leaves some out; else empty."""
+    """Return the text of a part with all its names, if a cell leaves some out; else empty."""
     whole = part_text(part, max(len(part.without), len(part.addresses)))
     return "" if whole == part_text(part) else plain(whole, _MOST_CHARACTERS)
 

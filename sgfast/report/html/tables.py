@@ -1,4 +1,4 @@
-"""The tables of the page. They are complete in HTML; the page's script only sorts rows and hides some.
+"""The tables of the page. They are complete in HTML; the page's script only sorts and hides rows.
 
 Each table has a limited number of rows, because a page that is too large for a browser is useless.
 """
@@ -19,22 +19,22 @@ from sgfast.report.replay import cut_name
 
 #: Maximum number of rows in a table.
 MAX_ROWS = 400
-#: Limit of rows as HTML in a table whose rows all are in the page's data. They are for browsers without
-#: script, and for paper.
+#: Limit of rows as HTML in a table whose rows are all in the page's data. They are for browsers without script, and for
+#: paper.
 MOST_ROWS = 150
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
     name: str
-    #: Its name in links (``#denied?sort=packets``).
+    #: The column's name in links (``#denied?sort=packets``).
     key: str
     numeric: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """``sort``: the sort key, if it is not the text."""
+    """``sort``: the sort key, if the cell is not sorted by its text."""
 
     content: Content
     sort: float | None = None
@@ -43,8 +43,9 @@ class Cell:
 def table(
     key: str, label: str, columns: Sequence[Heading], rows: Sequence[Sequence[Cell]], answers: str | None = None
 ) -> Markup:
-    """``answers``: the name of the data from which the page's script makes all rows, if these are the first of them."""
-    # The roles keep it a table for screen readers even if the style sheet turns it into a list of cards.
+    """Return a table. ``answers``: if ``rows`` are only the first ones, the name of the data with all rows for the script.
+    """
+    # The roles keep it a table for screen readers, even if the style sheet turns it into a list of cards.
     head = [
         tag("th", column.name, role="columnheader", scope="col", data_key=column.key,
             class_="number" if column.numeric else None)
@@ -86,7 +87,7 @@ def badge(style: str, words: str) -> Markup:
 
 
 def more(left: int, noun: str, sums: str = "") -> Markup:
-    """Return a note on what a table leaves out, if that is anything. ``sums``: what it adds up to."""
+    """Return a note on the number of rows that a table leaves out; empty if none. ``sums``: their sum in words."""
     if left <= 0:
         return Markup()
     return tag("p", f"And {plural(left, noun)} more{sums and f' ({sums})'}, not listed here.", class_="note")

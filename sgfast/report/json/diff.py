@@ -232,12 +232,12 @@ def _row(result: DiffResult, verdict: NewVerdict, row: RollupRow, reasons: Reaso
 
 
 def _group_id(result: DiffResult, name: str) -> str | None:
-    """The provider's id; that of the new policy where they differ."""
+    """Return the provider's id; that of the new policy where they differ."""
     groups = (policy.group_by_name.get(name) for policy in (result.new, result.old))
     return next((group.id for group in groups if group and group.id), None)
 
 
 def _instance_id(result: DiffResult, name: str) -> str | None:
-    """The provider's id; that of the new policy where they differ."""
+    """Return the provider's id; that of the new policy where they differ."""
     instances = (policy.instance_by_name.get(name) for policy in (result.new, result.old))
     return next((instance.id for instance in instances if instance and instance.id), None)

@@ -92,7 +92,7 @@ class JsonNearest(Answer):
 
 
 def nearest(row: RollupRow, reasons: Reasons) -> list[Any]:
-    """The values of a list of ``JsonNearest``."""
+    """Return the values of a list of ``JsonNearest``."""
     return [] if row.kind is None else reasons.nearest_rules(row.kind)
 
 
