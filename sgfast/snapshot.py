@@ -127,7 +127,7 @@ class _Writer(io.RawIOBase):
 def load_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Engine:
     """Load the engine that ``save_snapshot`` wrote to ``path``, in this process or another.
 
-    The engine continues as if it had never stopped, with ``jobs`` threads (``Engine``). Raises SnapshotError if the file
+    The engine continues as if never stopped, with ``jobs`` threads (``Engine``). Raises SnapshotError if the file
     is not a snapshot, is damaged, or has another format.
     """
     snapshot = read_snapshot(path, jobs=jobs)

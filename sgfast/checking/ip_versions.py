@@ -167,7 +167,7 @@ def _opened(rule: Rule) -> list[Range]:
 
 
 class _AboutGroups:
-    """The groups that have a rule about a service. Even a deny rule shows that its author has considered the service."""
+    """The groups that have a rule about a service. Even a deny rule shows that its author considered it."""
 
     def __init__(self, groups: Sequence[SecurityGroup], budget: Budget) -> None:
         #: Services by group, and by direction, version, and whether only members may use them.
@@ -182,7 +182,7 @@ class _AboutGroups:
         self._known: dict[tuple[Direction, int, bool, Range], int | None] = {}
 
     def groups(self, rule: Rule, group: str, service: Range) -> int | None:
-        """Return the groups that are about a part of the service over the other version, as bits of their positions; None
+        """Return the groups that are about a part of the service over the other version, as bits by position; None
         if that is too much work. Rules between members only count for services between members.
         """
         is_own = rule.peer == GroupPeer(group)

@@ -111,7 +111,7 @@ class PeerClasses:
         return np.ones(self.count, dtype=bool) if place is None else self._instance != place
 
     def instances(self, classes: Mask) -> frozenset[int]:
-        """Return the positions of the instances that own whole classes; NOT_ONE is among them if a class has no owner."""
+        """Return the positions of the instances that own whole classes; NOT_ONE if a class has no single owner."""
         return frozenset(np.unique(self._instance[classes]).tolist())
 
     def ends(self, rule: Rule) -> Set[int]:
@@ -218,7 +218,7 @@ class PolicyIndex:
         return self._views[key]
 
     def is_nobody(self, rule: Rule, vpc: str, only: int | None = None) -> bool | None:
-        """Return whether a rule's peer is nobody, seen from a VPC; None if that is too much work. ``only``: the position
+        """Return whether a rule's peer is nobody, seen from a VPC; None if that is too much work. ``only``: position
         of the only instance in the VPC that the rule applies to; it is no peer of itself.
         """
         peer, families = rule.peer, self._families_of_address_group

@@ -226,7 +226,7 @@ def entries(checked: Checked, lines: Lines) -> list[Entry]:
         if checked.traffic is not None and len(each) > 1:
             found.append(_never_hit(each, checked.traffic, lines))
         else:
-            found += [Entry((finding,), about_of(finding), line_of(finding, lines), finding.message) for finding in each]
+            found += [Entry((single,), about_of(single), line_of(single, lines), single.message) for single in each]
     return found
 
 

@@ -51,8 +51,8 @@ TITLES: dict[NewVerdict, str] = {"newly-denied": "Newly denied", "newly-allowed"
 
 
 def diff_document(result: DiffResult, by: By = "group", most: int = TOP, *, timed: bool = True) -> Document:
-    """Return the report, without what the rules alone tell. ``by``: how rows are folded. ``most``: how many rows a list
-    has. ``timed``: whether it says how long the comparison took.
+    """Return the report about captures. ``by``: how rows are folded. ``most``: the most rows of a list. ``timed``:
+    whether the report says how long the comparison took.
     """
     about = Paragraph((
         f"{plural(result.packets, 'packet')}, {human_bytes(result.bytes)} of ", *capture_names(result.captures),
@@ -93,7 +93,7 @@ def _changed(result: DiffResult, by: By, most: int) -> list[Section]:
 
 
 def _left_words(folded: Folded) -> str:
-    """``12 more rows (3,000 connections, 0 answered; 9,000 packets)``; "" if all rows are listed."""
+    """Return ``12 more rows (3,000 connections, 0 answered; 9,000 packets)``; "" if all rows are listed."""
     if not folded.left_rows:
         return ""
     counts = f"{plural(folded.left_connections, 'connection')}, {grouped(folded.left_answered)} answered"
@@ -158,7 +158,7 @@ def answered(counts: Counts) -> str:
 
 
 def judgements(row: RollupRow, verdict: NewVerdict) -> tuple[str, str]:
-    """Judgements of OLD and NEW: ``allow: web/inbound/2``, ``deny: no-rule``, ``allow: 3 rules``."""
+    """Return the judgements of OLD and NEW: ``allow: web/inbound/2``, ``deny: no-rule``, ``allow: 3 rules``."""
     passing = passing_of(row)
     by, through = _rules(row.rule, row.rules), _rules(passing.rule, passing.rules)
     blocked = f"{blocking_verdict(row)}: {row.reason}{by and f' {by}'}"

@@ -263,7 +263,7 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def _identity(path: str, descriptor: int) -> object:
-    """Return a value that is equal for paths to the same file. None: sharing is harmless (terminals, sockets, /dev/null).
+    """Return a value that is equal for paths to the same file. None: sharing is harmless (terminals, /dev/null).
 
     ``descriptor``: the descriptor that ``-`` means.
     """

@@ -52,8 +52,8 @@ _NAMES = {"opened": ("Opened", "What NEW opens"), "closed": ("Closed", "What NEW
 def diff_html(
     found: Difference, result: DiffResult | None, warnings: Sequence[str], lines: Mapping[str, Lines]
 ) -> str:
-    """Return an HTML document, to be written as UTF-8. ``result``: what the captures tell, if there are some.
-    ``lines``: those of the rules of the documents ``old`` and ``new``, as ``load_policy`` gives them.
+    """Return an HTML document, to be written as UTF-8. ``result``: the comparison by captures, if there are any.
+    ``lines``: line numbers of the rules, by document (``old``, ``new``), as ``load_policy`` gives them.
     """
     tables = [
         PageTable(_OPENED, found.new, found.opened, "opened", _NAMES["opened"][1]),

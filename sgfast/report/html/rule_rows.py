@@ -1,9 +1,9 @@
-"""Tables of what rules allow for all packets, and their matrix: from whom, to whom, for which services, by which rules.
+"""Tables of what rules allow for all packets, and their matrix: source, destination, services and rules of each row.
 
     rows (``reaching``) -> RuleRows -> tables and a matrix, as HTML
                                     -> all rows, as data for rule_rows.js
 
-Cells are written here alone: the data has each different cell once, as HTML, and the script puts them together to rows.
+The script makes no cells: the data has each different cell once, as HTML, and the script only combines cells to rows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sgfast.report.reach import LISTED_PARTS, part_text, services_cell
 
 #: Maximum number of rules in a cell before "and N more".
 _LISTED_RULES = 3
-#: Maximum length of the services in a cell, characters. A row unfolds to all.
+#: Maximum number of characters of services in a cell. A row that is unfolded shows all.
 _LISTED_CHARACTERS = 120
-#: Maximum length of services, and of a part, in an unfolded row. JSON has longer ones.
+#: Maximum number of characters of services, and of a part, in an unfolded row. JSON has longer texts.
 _MOST_CHARACTERS = 20_000
 
 _COLUMNS = (
@@ -36,7 +36,7 @@ _COLUMNS = (
 
 
 class RuleRows:
-    """The tables of one page. ``lines``: those of the rules of each policy's document."""
+    """The tables of one page. ``lines``: line numbers of rules, by policy."""
 
     def __init__(self, tables: Sequence[PageTable], lines: Mapping[str, Lines]) -> None:
         self._tables = tables
@@ -72,7 +72,7 @@ class RuleRows:
         return tag("span", words, class_="soft whole") if words else Markup()
 
     def data(self, room: int) -> tuple[Markup, str]:
-        """Return data for the page's script, in at most ``room`` characters, and a sentence on what is not in it."""
+        """Return data for the page's script, in at most ``room`` characters, and a sentence on what is left out."""
         share = 1.0
         text = self._packed(share)
         while len(text) > room:
@@ -89,7 +89,7 @@ class RuleRows:
         )
 
     def _packed(self, share: float) -> str:
-        """Return the rows of all tables, or the first ones of each. What several rows have is in it once."""
+        """Return the first rows of each table, by ``share`` of their number. Values of several rows are in it once."""
         parts: dict[Part, int] = {}
         rules: dict[Decider, int] = {}
         lists: dict[str, dict[Any, int]] = {name: {} for name in ("ends", "services", "rules", "cells")}
@@ -118,7 +118,7 @@ class RuleRows:
             "lines": [self._line(each) for each in rules],
             "tables": tables,
             **{name: [*values] for name, values in lists.items()},
-            # The cells, and whether they leave something out that an unfolded row has.
+            # The cells, and whether an unfolded row shows more than the cell.
             "shown": {
                 "ends": [_shown_end([numbered[n] for n in end]) for end in lists["ends"]],
                 "services": [[_services(text), len(text) > _LISTED_CHARACTERS] for text in lists["services"]],
@@ -135,7 +135,7 @@ def _kept(one: PageTable, share: float) -> int:
 
 
 def _services(services: str) -> Markup:
-    """Cut behind a comma or a semicolon."""
+    """Return a cell of services, cut behind a comma or a semicolon if it is too long."""
     if len(services) > _LISTED_CHARACTERS:
         cut = services[:_LISTED_CHARACTERS]
         services = cut[: max(cut.rfind(","), cut.rfind(";")) + 1] + " …"
@@ -143,7 +143,7 @@ def _services(services: str) -> Markup:
 
 
 def _whole(part: Part) -> str:
-    """Return the text of a part with all its names, if a cell leaves some out; else empty."""
+    """Return the text of a part with all its names if cells shorten the part; else an empty text."""
     whole = part_text(part, max(len(part.without), len(part.addresses)))
     return "" if whole == part_text(part) else plain(whole, _MOST_CHARACTERS)
 

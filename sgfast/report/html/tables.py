@@ -43,7 +43,7 @@ class Cell:
 def table(
     key: str, label: str, columns: Sequence[Heading], rows: Sequence[Sequence[Cell]], answers: str | None = None
 ) -> Markup:
-    """Return a table. ``answers``: if ``rows`` are only the first ones, the name of the data with all rows for the script.
+    """Return a table. ``answers``: the name of the page's data with all rows, if ``rows`` are only the first ones.
     """
     # The roles keep it a table for screen readers, even if the style sheet turns it into a list of cards.
     head = [

@@ -181,7 +181,7 @@ class JsonDifference(Answer):
 class JsonDiff(JsonDifference, JsonCaptureDiff, published="diff"):
     @classmethod
     def _object_schema(cls, definitions: dict[str, Schema]) -> Schema:
-        """Return the schema, by which fields about traffic are there if there are captures."""
+        """Return the schema, which requires fields about traffic only if there are captures."""
         found = super()._object_schema(definitions)
         of_rules = JsonDifference._object_schema({})["required"]
         always = [name for name in found["required"] if name in (*of_rules, "captures", "warnings")]
@@ -193,8 +193,8 @@ class JsonDiff(JsonDifference, JsonCaptureDiff, published="diff"):
 def diff_answer(
     found: Difference, result: DiffResult | None, warnings: list[str], by: By = "group", top: int | None = None
 ) -> dict[str, Any]:
-    """Return the JSON object. ``result``: the comparison by captures, if there are some. ``by``: how its rows are
-    folded. ``top``: how many rows of a kind it has.
+    """Return the JSON object. ``result``: the comparison by captures, if there are any. ``by``: how its rows are
+    folded. ``top``: the most rows of a kind.
     """
     traffic = {"captures": []} if result is None else capture_diff(result, by, top)
     return {**traffic, **JsonDifference.of(found), "warnings": warnings}
@@ -232,12 +232,12 @@ def _row(result: DiffResult, verdict: NewVerdict, row: RollupRow, reasons: Reaso
 
 
 def _group_id(result: DiffResult, name: str) -> str | None:
-    """Return the provider's id; that of the new policy where they differ."""
+    """Return the provider's id of a group; if the policies differ, the new policy's."""
     groups = (policy.group_by_name.get(name) for policy in (result.new, result.old))
     return next((group.id for group in groups if group and group.id), None)
 
 
 def _instance_id(result: DiffResult, name: str) -> str | None:
-    """Return the provider's id; that of the new policy where they differ."""
+    """Return the provider's id of an instance; if the policies differ, the new policy's."""
     instances = (policy.instance_by_name.get(name) for policy in (result.new, result.old))
     return next((instance.id for instance in instances if instance and instance.id), None)

@@ -25,13 +25,13 @@ from sgfast.report.json.traffic import (
 from sgfast.report.json.values import Byte, Count, JsonProtocol, JsonSeconds, Number, Port, Text, Time
 from sgfast.report.rollup import By, Rollup, TrafficPart
 
-#: The fields of the summary, and the parts that they list.
+#: By field of the summary: the part whose rows it lists.
 LISTS: tuple[tuple[str, TrafficPart], ...] = (
     ("would_break", "would-break"), ("denied", "denied"), ("unanswered", "unanswered"), ("allowed", "allowed"),
 )  # fmt: skip
 _VERDICTS = [*VERDICTS[:PENDING]]
 _CONNECTIONS = ["opened", "denied", "disconnected", "inferred"]
-# Denials that follow a cut are in no list.
+# Denials after a cut are in no list.
 _ROW_REASONS = [
     "rule", "established", "inferred", "refused", "silent",
     *(reason.word for reason in REASON_TABLE if reason.verdict == "deny" and reason.word != "disconnected"),
@@ -186,8 +186,8 @@ class JsonReplay(Answer, published="summary", command="replay"):
 
 
 def replay_answer(result: ReplayResult, *, by: By = "group", top: int | None = None) -> dict[str, Any]:
-    """Return the JSON object. ``by``: how the lists of what would break, was denied or not answered are folded.
-    ``top``: how many rows they have. With the reference engine they are empty.
+    """Return the JSON object. ``by``: how rows of the lists are folded. ``top``: the most rows of a list. With the
+    reference engine the lists are empty.
     """
     rollup, reasons = Rollup(result.policy, result.kinds), Reasons(result.policy)
     folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS, fitting=False) for name, part in LISTS}

@@ -192,7 +192,7 @@ class _Groups:
     """Members of a part in groups, each of which becomes a row."""
 
     members: _Members
-    #: By group: one of its members, and the sums over its members of their counts and of ``Rollup._firsts``.
+    #: By group: one of its members, and the sums of its members' counts and ``Rollup._firsts``.
     examples: NDArray[np.int64]
     sums: NDArray[np.int64]
     firsts: NDArray[np.int64]
