@@ -41,7 +41,7 @@ class Absent:
 
 
 def at(place: str | Convert) -> Any:
-    """Take the value of a field from the source's attribute ``place`` instead of the field's name, or from a function."""
+    """Take the value of a field from the source's attribute ``place``, not the field's name, or from a function."""
     return attrgetter(place) if isinstance(place, str) else place
 
 

@@ -49,7 +49,7 @@ def _severities_and_codes(context: click.Context, option: click.Parameter, value
     type=FILE,
     metavar="CAPTURE",
     multiple=True,
-    help="Also find the rules that no packet of this capture used, and rules much wider than the traffic that used them. "
+    help="Also find the rules that no packet of this capture used, and rules much wider than the traffic they allow. "
     "Repeatable: all captures form one replay.",
 )
 @click.option(

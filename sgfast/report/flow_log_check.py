@@ -1,4 +1,4 @@
-"""The output of ``sgfast flowlog``, as a report."""
+"""The report of ``sgfast flowlog``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def flow_log_document(found: FlowLogCheck) -> Document:
     ]
     warnings = [Item("Warning", printable(warning)) for warning in found.policy.warnings]
     about = (f"{plural(found.records, 'flow log record')} against ", Name(found.policy.origin))
-    # Without records there are no times that the warnings could stand below.
+    # Warnings are listed below the times. Without records there are no times, so the warnings need another place.
     beside = [Items(warnings, NOTES_WIDTH)] if warnings and not times else []
     document = [Section(about), Section("", [Items(counts), *beside], goes_on=True)]
     if found.disagreements:

@@ -13,7 +13,7 @@ from sgfast.tables.row_schema import ROW_KINDS, TABLE_KINDS, TYPES, Column, RowK
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: The part of ``docs/tables.md`` that is generated.
+#: The marks around the part of ``docs/tables.md`` that is generated.
 BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
 
 

@@ -113,7 +113,7 @@ cdef class RowWriter:
     cdef inline bint is_ready(
         self, const int32_t* instances, const int32_t* rules, const Text** names
     ) noexcept nogil:
-        # Finds the four names of a row. Returns False if a name is not encoded yet, or the buffer is too full for a row.
+        # Finds the four names of a row. Returns False if a name is not encoded yet, or the buffer is too full.
         names[0] = self.instances.find(instances[0])
         names[1] = self.rules.find(rules[0])
         names[2] = self.instances.find(instances[1])

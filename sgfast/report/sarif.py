@@ -1,4 +1,4 @@
-"""Findings as SARIF 2.1.0. Code hosts and editors show this format beside the lines of a file."""
+"""Findings as SARIF 2.1.0, which code hosts and editors show beside the lines of a file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _notification(level: str, text: str) -> dict[str, Any]:
 
 
 def _without_surrogates(text: str) -> str:
-    """Escape lone surrogates, which stand for undecodable bytes: not every JSON reader accepts them."""
+    """Escape lone surrogates, which mean undecodable bytes, because not every JSON reader accepts them."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

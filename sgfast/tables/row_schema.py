@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sgfast.engine import PENDING, REASONS, VERDICTS
 from sgfast.json_types import Schema, document, object_schema, or_null
 
-#: How a connection ended, by its number in a row; the order of SideEnd in ``core/conntrack/table.pxd``.
+#: The ends of a connection, indexed by the numbers in rows; the order of SideEnd in ``core/conntrack/table.pxd``.
 ENDS = (
     None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed", "forgotten",
 )

@@ -14,7 +14,7 @@ from sgfast.report.html.rule_matrix import PageTable
 from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
 
-#: Number of rows that are open to anybody with which the page begins.
+#: The most rows open to any address that the beginning of the page lists.
 _FIRST = 3
 _OPEN = LegendEntry("may be opened", "allow")
 
@@ -32,8 +32,8 @@ _ROWS = (
 
 
 def reach_html(found: Reach, lines: Lines) -> str:
-    """Return an HTML document, to be written as UTF-8. ``found``: with its rules. ``lines``: those of the policy
-    document's rules, as ``load_policy`` gives them.
+    """Return an HTML document, to be written as UTF-8. ``found``: a result with its rules. ``lines``: line numbers of
+    the policy document's rules, as ``load_policy`` gives them.
     """
     table = PageTable(_OPEN, found.policy, found.rows, "rows", "Who may open connections to whom")
     rows = RuleRows([table], {"new": lines})

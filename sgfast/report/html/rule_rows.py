@@ -89,7 +89,7 @@ class RuleRows:
         )
 
     def _packed(self, share: float) -> str:
-        """Return the first rows of each table, by ``share`` of their number. Values of several rows are in it once."""
+        """Return data with the first ``share`` of each table's rows. A value of several rows is in the data once."""
         parts: dict[Part, int] = {}
         rules: dict[Decider, int] = {}
         lists: dict[str, dict[Any, int]] = {name: {} for name in ("ends", "services", "rules", "cells")}

@@ -113,7 +113,7 @@ def check_answer(
     assumed: Sequence[Instance] = (), *, by: By = "group", top: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the JSON object. ``assumed``: instances that the policy has only for this check. ``by``: how the
-    connections that used a rule are folded. ``top``: how many rows of them a finding has.
+    connections that used a rule are folded. ``top``: the most rows of these connections in a finding.
     """
     return JsonCheck.of(
         tables, groups=len(policy.security_groups), vpcs=len(policy.vpcs), assumed=assumed, warnings=warnings,

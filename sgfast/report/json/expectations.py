@@ -13,7 +13,7 @@ from sgfast.reaching.proving import Outcome, Proof
 from sgfast.report.json.explain import JsonExplain, explain_answer
 from sgfast.report.json.values import Count, File, Number, Text, TextOrNull
 
-#: Words of the file with their places.
+#: The texts of words of the file.
 WordTexts = list[Annotated[Text, attrgetter("text")]]
 
 
@@ -46,7 +46,7 @@ class JsonTest(Answer, published="test"):
 
 
 def expectations_answer(proof: Proof, lines: Lines, warnings: list[str]) -> dict[str, Any]:
-    """Return the JSON object. ``lines`` gives the lines of rules in the policy, as far as they are known."""
+    """Return the JSON object. ``lines``: the line numbers of the policy's rules, as far as they are known."""
     return JsonTest.of(proof, results=[_outcome(each, lines) for each in proof.outcomes], warnings=warnings)
 
 

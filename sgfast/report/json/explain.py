@@ -91,7 +91,7 @@ class JsonExplain(Answer, published="explain"):
 
 
 def explain_answer(explained: Explained, lines: Lines) -> dict[str, Any]:
-    """Return the JSON object. ``lines`` gives the lines of rules in the document, as far as they are known."""
+    """Return the JSON object. ``lines``: the line numbers of the document's rules, as far as they are known."""
 
     def end(found: End) -> dict[str, Any]:
         return JsonExplainedEnd.of(found, assumed=found.instance in explained.assumed)

@@ -98,7 +98,7 @@ class JsonSuggestion(Answer, published="suggestion", command="suggest"):
 
 
 def suggestion_answer(found: Suggestion, by: By = "group", top: int | None = None) -> dict[str, Any]:
-    """Return the JSON object. ``by``: how what is left out is folded. ``top``: how many rows it has for a reason."""
+    """Return the JSON object. ``by``: how left-out traffic is folded. ``top``: the most rows for a reason."""
     groups = found.policy.group_by_name
     return JsonSuggestion.of(
         found, by=by, groups=len(found.policy.security_groups), instances=len(found.policy.instances),

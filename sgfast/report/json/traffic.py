@@ -11,7 +11,7 @@ from sgfast.report.json.values import Byte, Count, File, JsonProtocol, Number, P
 from sgfast.report.rollup import RollupRow
 from sgfast.report.rollup.ends import EndKind
 
-#: Default limit of the rows of each list. More are for ``--connections``.
+#: Default limit of the rows of each list. ``--connections`` lists more.
 MOST_ROWS = 1000
 FOLDED_BY = "Key by which the rows of {} are folded (--by)."
 
@@ -92,7 +92,7 @@ class JsonNearest(Answer):
 
 
 def nearest(row: RollupRow, reasons: Reasons) -> list[Any]:
-    """Return the values of a list of ``JsonNearest``."""
+    """Return the nearest rules of a row, as values for a list of ``JsonNearest``."""
     return [] if row.kind is None else reasons.nearest_rules(row.kind)
 
 

@@ -23,9 +23,9 @@ Time = Annotated[
 Text = Annotated[str, Keywords(minLength=1)]
 #: The empty text is null.
 TextOrNull = Annotated[str | None, lambda text: text or None]
-#: A name of a file, whose bytes that are no text are escaped.
+#: The name of a file. Bytes that are not valid text are escaped.
 File = Annotated[str, as_text]
-#: A text whose characters that cannot be printed are escaped.
+#: A text. Characters that cannot be printed are escaped.
 Printable = Annotated[str, printable]
 #: A protocol's number.
 JsonProtocol = Annotated[

@@ -192,11 +192,11 @@ class _Groups:
     """Members of a part in groups, each of which becomes a row."""
 
     members: _Members
-    #: By group: one of its members, and the sums of its members' counts and ``Rollup._firsts``.
+    #: By group: one of its members, and two sums over its members: of counts, and of ``_firsts``.
     examples: NDArray[np.int64]
     sums: NDArray[np.int64]
     firsts: NDArray[np.int64]
-    #: The group that each smaller group belongs to; and the smaller groups, or None if these are the members themselves.
+    #: The group of each smaller group; and the smaller groups, or None if these are the members themselves.
     coarser: NDArray[np.int64]
     finer: _Groups | None
 
@@ -250,7 +250,7 @@ class Rollup:
     ) -> Folded:
         """Return the rows of a part, largest first. ``fitting``: by group, choose the finest names with which
         ``MOST_FIT`` rows, or ``most`` if that is more, hold ``ENOUGH`` of the part, or else the coarsest names.
-        ``asked``: a lower bound for ``every``, for a caller that lists several parts with the same limit.
+        ``asked``: a lower bound for ``every``, for a caller that limits another list by the same option.
         """
         steps = _STEPS[by] if fitting else (_STEPS[by][by == "group"],)
         step, found = self._fitting(part, by, steps, most)
