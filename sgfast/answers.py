@@ -62,9 +62,9 @@ class CheckResult(Shown):
         return f"<CheckResult of {self.policy!r}: {number}{codes and ': '}{codes}>"
 
     def _repr_html_(self) -> str:
-        from sgfast.report.check import about_of
+        from sgfast.report.check import subject_of
 
-        rows = [(each.code, each.severity, about_of(each), each.message) for each in self.findings[:SHOWN_ROWS]]
+        rows = [(each.code, each.severity, subject_of(each), each.message) for each in self.findings[:SHOWN_ROWS]]
         return html_table(("code", "severity", "about", "finding"), rows, len(self.findings))
 
 

@@ -82,11 +82,11 @@ def explain(
 
     policy = load(policy)
     words, service = (str(source), str(destination)), str(service)
-    one = [_only_one(named_end(policy, word)) for word in words]
+    ends = [_only_one(named_end(policy, word)) for word in words]
     packet = single_service(service)
-    if packet is not None and one[0] is not None and one[1] is not None:
+    if packet is not None and ends[0] is not None and ends[1] is not None:
         return explaining.explain(
-            policy, one[0], one[1], packet.protocol, port=packet.port, sport=sport, icmp_type=packet.icmp_type,
+            policy, ends[0], ends[1], packet.protocol, port=packet.port, sport=sport, icmp_type=packet.icmp_type,
             icmp_code=packet.icmp_code, vpc=vpc, as_if_in=as_if_in,
         )  # fmt: skip
     if sport is not None or vpc is not None or as_if_in:
@@ -114,7 +114,7 @@ def _standing_for(policy: model.Policy, source: str, destination: str, service: 
     from sgfast.reaching.proving import Expectations
 
     origin = shown_origin(policy.origin)
-    what = f"{service} from {source} to {destination}"
+    question = f"{service} from {source} to {destination}"
 
     def with_verdict(verdict: Action) -> Explained | None:
         ends = (Word(source, origin),), (Word(destination, origin),)
@@ -126,13 +126,13 @@ def _standing_for(policy: model.Policy, source: str, destination: str, service: 
     denied, allowed = with_verdict("deny"), with_verdict("allow")
     found = denied or allowed
     if found is None:
-        raise PolicyError(f"{origin}: no filter judges any packet for {show(what)[1:-1]}")
-    some = f"{what}: some of these packets are {{}}, and some are {{}}. This is one that is {{}}."
-    every = f"{what}: all of these packets are {{}}. This is one of them."
+        raise PolicyError(f"{origin}: no filter judges any packet for {show(question)[1:-1]}")
+    mixed = f"{question}: some of these packets are {{}}, and some are {{}}. This is one that is {{}}."
+    uniform = f"{question}: all of these packets are {{}}. This is one of them."
     if denied is not None and allowed is not None:
-        words = some.format("allowed", "denied", "denied")
+        words = mixed.format("allowed", "denied", "denied")
     else:
-        words = every.format(_VERDICTS[found.verdict])
+        words = uniform.format(_VERDICTS[found.verdict])
     return replace(found, choices=(words, *found.choices))
 
 

@@ -87,8 +87,8 @@ class Answer:
     def json_schema(cls) -> Schema:
         """Return the published schema."""
         definitions: dict[str, Schema] = {}
-        about = f"What sgfast {cls._command} --format json prints."
-        return document(cls._published, about, cls._object_schema(definitions), definitions)
+        description = f"What sgfast {cls._command} --format json prints."
+        return document(cls._published, description, cls._object_schema(definitions), definitions)
 
     @classmethod
     def _object_schema(cls, definitions: dict[str, Schema]) -> Schema:
@@ -212,9 +212,9 @@ def or_null(schema: Schema) -> Schema:
     return found
 
 
-def document(name: str, about: str, root: Schema, definitions: dict[str, Schema]) -> Schema:
+def document(name: str, description: str, root: Schema, definitions: dict[str, Schema]) -> Schema:
     """Return a schema with the head that published schemas have."""
-    head = {"$schema": DIALECT, "$id": f"urn:sgfast:schema:{name}", "title": name, "description": about}
+    head = {"$schema": DIALECT, "$id": f"urn:sgfast:schema:{name}", "title": name, "description": description}
     return {**head, **root, **({"$defs": definitions} if definitions else {})}
 
 

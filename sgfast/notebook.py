@@ -29,8 +29,8 @@ def html_table(head: Iterable[object], rows: Iterable[Iterable[object]], total: 
     """Return a table. ``rows``: the rows to show. ``total``: the number of all rows, if there may be more."""
     shown = [_row("td", row) for row in rows]
     table = f"<table><thead>{_row('th', head)}</thead><tbody>{''.join(shown)}</tbody></table>"
-    left = 0 if total is None else total - len(shown)
-    return table + (f"<p>… and {left:,} more</p>" if left else "")
+    unlisted = 0 if total is None else total - len(shown)
+    return table + (f"<p>… and {unlisted:,} more</p>" if unlisted else "")
 
 
 def html_text(text: str) -> str:

@@ -369,11 +369,12 @@ class Coverage:
         """Return whether the rule ``wide`` has the same purpose as ``narrow`` and is just wider, either in its peer or
         in its service.
         """
-        one, other = self.rule(wide), self.rule(narrow)
-        if one.action == "deny":
+        wide_rule, narrow_rule = self.rule(wide), self.rule(narrow)
+        if wide_rule.action == "deny":
             return False
-        same_peer, same_service = peer_key_of(one) == peer_key_of(other), service_key(one) == service_key(other)
-        return same_peer != same_service
+        has_same_peer = peer_key_of(wide_rule) == peer_key_of(narrow_rule)
+        has_same_service = service_key(wide_rule) == service_key(narrow_rule)
+        return has_same_peer != has_same_service
 
 
 class _SideExaminer:

@@ -50,7 +50,7 @@ def one_version_only(
     groups = index.policy.security_groups
     budget = Budget(MAX_STEPS)
     skipped: set[RuleKey] = set()
-    lonely = _lonely(groups, shadowed, budget, skipped)
+    without_counterpart = _rules_without_counterpart(groups, shadowed, budget, skipped)
     members = {
         (g, version): sum(
             any(network.version == version for network in instances[n].addresses) for n in index.members[group.name]
@@ -60,7 +60,7 @@ def one_version_only(
     found: dict[RuleKey, _Found] = {}
     nobody: dict[tuple[Peer, int, str], bool | None] = {}
     for context in index.contexts:
-        candidates = [(g, n, rule, left) for g in context.groups for n, rule, left in lonely[g]]
+        candidates = [(g, *candidate) for g in context.groups for candidate in without_counterpart[g]]
         if not candidates:
             continue
         if not budget.take(ASKING_STEPS * len(candidates) + len(context.instances)):
@@ -68,8 +68,8 @@ def one_version_only(
             continue
         names = _dual_stack_instances(index, context)
         beside = sum(1 << g for g in context.groups)
-        for g, n, rule, left in candidates:
-            services = [service for service, answer in left if not answer & beside]
+        for g, n, rule, open_services in candidates:
+            services = [service for service, answer in open_services if not answer & beside]
             other = _other_ip_version(rule)
             if not services or not names[other]:
                 continue
@@ -87,26 +87,28 @@ def one_version_only(
     return [*_findings(index, found)], len(skipped)
 
 
-def _lonely(
+def _rules_without_counterpart(
     groups: Sequence[SecurityGroup], shadowed: Collection[tuple[str | None, str | None]], budget: Budget,
     skipped: set[RuleKey],
 ) -> list[list[tuple[int, Rule, list[tuple[Range, int]]]]]:  # fmt: skip
     """Return the rules of each group with the services that no rule of the group is about over the other version. Each
     service comes with the groups that are about it, as bits: an instance may be in one of these groups, too.
     """
-    about = _AboutGroups(groups, budget)
-    lonely: list[list[tuple[int, Rule, list[tuple[Range, int]]]]] = [[] for _ in groups]
+    by_service = _GroupsByService(groups, budget)
+    without_counterpart: list[list[tuple[int, Rule, list[tuple[Range, int]]]]] = [[] for _ in groups]
     for g, group in enumerate(groups):
         for n, rule in enumerate(group.rules):
             if (group.name, rule.id) in shadowed:
                 continue
-            answers = [(service, about.groups(rule, group.name, service)) for service in _opened(rule)]
+            answers = [(service, by_service.groups(rule, group.name, service)) for service in _opened(rule)]
             if any(answer is None for _, answer in answers):
                 skipped.add((g, n))
-            left = [(service, answer) for service, answer in answers if answer is not None and not answer >> g & 1]
-            if left:
-                lonely[g].append((n, rule, left))
-    return lonely
+            open_services = [
+                (service, answer) for service, answer in answers if answer is not None and not answer >> g & 1
+            ]
+            if open_services:
+                without_counterpart[g].append((n, rule, open_services))
+    return without_counterpart
 
 
 class _Found(NamedTuple):
@@ -166,18 +168,18 @@ def _opened(rule: Rule) -> list[Range]:
     return _services(rule)
 
 
-class _AboutGroups:
+class _GroupsByService:
     """The groups that have a rule about a service. Even a deny rule shows that its author considered it."""
 
     def __init__(self, groups: Sequence[SecurityGroup], budget: Budget) -> None:
         #: Services by group, and by direction, version, and whether only members may use them.
-        self._about = [defaultdict[tuple[Direction, int, bool], Ranges](tuple) for _ in groups]
-        for about, group in zip(self._about, groups, strict=True):
+        self._services_of_group = [defaultdict[tuple[Direction, int, bool], Ranges](tuple) for _ in groups]
+        for of_group, group in zip(self._services_of_group, groups, strict=True):
             found: defaultdict[tuple[Direction, int, bool], list[Range]] = defaultdict(list)
             for rule in group.rules:
                 among_members = rule.action == "allow" and rule.peer == GroupPeer(group.name)
                 found[rule.direction, rule.ethertype, among_members] += _services(rule)
-            about.update((key, union(services)) for key, services in found.items())
+            of_group.update((key, union(services)) for key, services in found.items())
         self._budget = budget
         self._known: dict[tuple[Direction, int, bool, Range], int | None] = {}
 
@@ -189,11 +191,11 @@ class _AboutGroups:
         key = rule.direction, _other_ip_version(rule), is_own, service
         if key not in self._known:
             self._known[key] = None
-            if self._budget.take(LOOK_STEPS * len(self._about)):
+            if self._budget.take(LOOK_STEPS * len(self._services_of_group)):
                 self._known[key] = sum(
-                    1 << g for g, about in enumerate(self._about)
+                    1 << g for g, of_group in enumerate(self._services_of_group)
                     if any(
-                        lowest(about[rule.direction, _other_ip_version(rule), among_members], *service) is not None
+                        lowest(of_group[rule.direction, _other_ip_version(rule), among_members], *service) is not None
                         for among_members in {False, is_own}
                     )
                 )  # fmt: skip

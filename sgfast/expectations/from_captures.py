@@ -102,13 +102,14 @@ def first_expectations(
         raise SgfastError(f"{captured}: no connection of an instance was answered, so there is nothing to expect")
     allowed = _allowed(policy, options.vpc, kinds)
     lines = {
-        line: sum(kinds[kind].connections for kind in about) for line, about in _lines(policy, kinds, allowed).items()
+        line: sum(kinds[kind].connections for kind in covered)
+        for line, covered in _lines(policy, kinds, allowed).items()
     }
     kept = dict(sorted(lines.items(), key=lambda item: -item[1])[:MOST_LINES])
     warnings = list(result.warnings)
     if len(kept) < len(lines):
-        left = count(len(lines) - len(kept), "line")
-        warnings.append(f"the file has the {MOST_LINES:,} lines with most connections, and leaves out {left}")
+        remaining = count(len(lines) - len(kept), "line")
+        warnings.append(f"the file has the {MOST_LINES:,} lines with most connections, and leaves out {remaining}")
     text = "".join(f"# {comment}\n" for comment in _comments(result, observer)) + "expect:\n"
     outcomes = _expectations(policy, kept).prove().outcomes
     for (line, connections), outcome in zip(kept.items(), outcomes, strict=True):
@@ -159,31 +160,33 @@ def _lines(policy: Policy, kinds: Mapping[Kind, Evidence], allowed: set[Kind]) -
     """Return lines that together cover all the kinds. The policy allows all packets of a line, or it denies all
     connections of the line that were seen.
     """
-    meant: _Lines = {}
+    confirmed: _Lines = {}
     contradicted: _Lines = {}
-    left = set(kinds)
+    remaining = set(kinds)
     tried = _about_groups(policy, kinds)[:MOST_LINES]
     while tried:
         divided: list[_Line] = []
-        for line, about, holds in _proved(policy, tried, left):
-            if holds or not about & allowed:
-                (meant if holds else contradicted)[line] = about
-                left -= about
+        for line, covered, holds in _proved(policy, tried, remaining):
+            if holds or not covered & allowed:
+                (confirmed if holds else contradicted)[line] = covered
+                remaining -= covered
             elif len(line.services) > 1:
                 divided += [replace(line, services=(service,)) for service in line.services]
         tried = divided[:MOST_LINES]
-    return _merged(meant | _about_addresses(left & allowed)) | _merged(contradicted | _about_addresses(left - allowed))
+    confirmed |= _about_addresses(remaining & allowed)
+    contradicted |= _about_addresses(remaining - allowed)
+    return _merged(confirmed) | _merged(contradicted)
 
 
 def _proved(policy: Policy, lines: Sequence[_Line], kinds: Iterable[Kind]) -> Iterator[tuple[_Line, set[Kind], bool]]:
     """Yield each line that covers some kinds, the kinds, and whether the line holds. Each kind belongs to one line."""
     expectations = _expectations(policy, lines)
-    about: defaultdict[Expectation | None, set[Kind]] = defaultdict(set)
+    covered: defaultdict[Expectation | None, set[Kind]] = defaultdict(set)
     known = [*kinds]
     seen = map(partial(_seen_connections, policy), known)
     for kind, expectation in zip(known, expectations.covering(seen), strict=True):
-        about[expectation].add(kind)
-    used = {line: about[each] for line, each in zip(lines, expectations.all, strict=True) if each in about}
+        covered[expectation].add(kind)
+    used = {line: covered[each] for line, each in zip(lines, expectations.all, strict=True) if each in covered}
     if used:
         for line, outcome in zip(used, _expectations(policy, used).prove().outcomes, strict=True):
             yield line, used[line], outcome.counterexample is None

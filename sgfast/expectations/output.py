@@ -25,34 +25,34 @@ _IS = {"allow": "is allowed", "deny": "is denied"}
 def expectations_document(proof: Proof, lines: Lines, warnings: list[str]) -> Document:
     """Return the report. ``lines``: the line numbers of the policy's rules, as far as they are known."""
     holds, fails, empty = proof.of("holds"), proof.of("fails"), proof.of("empty")
-    about = f", {grouped(len(empty))} {'is' if len(empty) == 1 else 'are'} about no packet" if empty else ""
+    empty_words = f", {grouped(len(empty))} {'is' if len(empty) == 1 else 'are'} about no packet" if empty else ""
     heading = (
         f"{grouped(len(fails))} of {plural(len(proof.outcomes), 'expectation')} "
         f"{'fails' if len(fails) == 1 else 'fail'}, {grouped(len(holds))} {'holds' if len(holds) == 1 else 'hold'} for "
-        f"all packets{about}"
+        f"all packets{empty_words}"
     )
     of_failures = [[_failure_item(outcome, lines)] for outcome in fails[:TOP]]
-    left = f"and {grouped(len(fails) - TOP)} more that fail (--json has all)"
+    note = f"and {grouped(len(fails) - TOP)} more that fail (--json has all)"
     sections = [
-        _listed(items, left if n == TOP and len(fails) > TOP else "") for n, items in enumerate(of_failures, 1)
+        _listed(items, note if n == TOP and len(fails) > TOP else "") for n, items in enumerate(of_failures, 1)
     ]
     if holds:
-        items = [Item("holds ", _called(outcome.expectation, _IS)) for outcome in holds[:TOP]]
-        left = f"and {grouped(len(holds) - TOP)} more that hold (--json has all)"
-        sections.append(_listed(items, left if len(holds) > TOP else ""))
+        items = [Item("holds ", _title(outcome.expectation, _IS)) for outcome in holds[:TOP]]
+        note = f"and {grouped(len(holds) - TOP)} more that hold (--json has all)"
+        sections.append(_listed(items, note if len(holds) > TOP else ""))
     if warnings:
         items = [Item("warning ", printable(warning)) for warning in warnings[:TOP]]
-        left = f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)"
-        sections.append(_listed(items, left if len(warnings) > TOP else ""))
+        note = f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)"
+        sections.append(_listed(items, note if len(warnings) > TOP else ""))
     return [Section(heading), *sections]
 
 
-def _listed(items: Sequence[Item], left: str) -> Section:
-    """Return a section of items. ``left``: the sentence on items that are left out; empty if there are none."""
-    return Section("", [Items(items), *([Paragraph(left)] if left else [])], goes_on=True)
+def _listed(items: Sequence[Item], note: str) -> Section:
+    """Return a section of items. ``note``: the sentence on items that are left out; empty if there are none."""
+    return Section("", [Items(items), *([Paragraph(note)] if note else [])], goes_on=True)
 
 
-def _called(expectation: Expectation, verdicts: Mapping[str, str]) -> str:
+def _title(expectation: Expectation, verdicts: Mapping[str, str]) -> str:
     """Return ``line 3: web to db: tcp/5432 is allowed``."""
     name = f"{expectation.name}: " if expectation.name else ""
     line = f"line {expectation.line}: " if expectation.line else ""
@@ -67,7 +67,7 @@ def _failure_item(outcome: Outcome, lines: Lines) -> Item:
     below.append(Item("but", printable(sentence(found))))
     for rule, _ in _deciding(found):
         below.append(Item("", printable(f"{rule.id}  {rule_text(rule)}") + _line(rule, lines, "  line {}")))
-    return Item("FAILS ", _called(outcome.expectation, _WANTED), "red", below)
+    return Item("FAILS ", _title(outcome.expectation, _WANTED), "red", below)
 
 
 def _deciding(found: Explained) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:

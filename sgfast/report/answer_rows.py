@@ -49,10 +49,10 @@ def measure_of(part: TrafficPart) -> str:
 
 def left_words(folded: Folded, measure: str = "connections") -> str:
     """Return ``3 more rows (6 packets)``; "" if all rows are listed."""
-    if not folded.left_rows:
+    if not folded.unlisted_rows:
         return ""
-    left = folded.left_packets if measure == "packets" else folded.left_connections
-    return f"{plural(folded.left_rows, 'more row')} ({plural(left, measure[:-1])})"
+    unlisted = folded.unlisted_packets if measure == "packets" else folded.unlisted_connections
+    return f"{plural(folded.unlisted_rows, 'more row')} ({plural(unlisted, measure[:-1])})"
 
 
 def _reason(row: RollupRow, part: TrafficPart) -> str:
@@ -68,7 +68,7 @@ def nearest_text(row: RollupRow, reasons: Reasons) -> str:
     near = reasons.nearest_rules(row.kind) if row.kind is not None else []
     if row.kind is None or not near:
         return ""
-    (rule, differs), left = near[0], len(near) - 1
+    (rule, differs), unlisted = near[0], len(near) - 1
     which = f"for {service_name(row.kind.service)} the nearest" if row.services > 1 else "nearest"
-    others = f" (and {grouped(left)} more)" if left else ""
+    others = f" (and {grouped(unlisted)} more)" if unlisted else ""
     return f"{which} is {printable(rule)}{others}: {printable(', and '.join(differs))}"

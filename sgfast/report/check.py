@@ -111,7 +111,7 @@ def line_of(finding: Finding, lines: Lines) -> int | None:
     return lines.get(("security_groups", finding.group or ""))
 
 
-def about_of(finding: Finding) -> str:
+def subject_of(finding: Finding) -> str:
     """Return the name of the object that the finding is about."""
     if finding.instances and finding.code in INSTANCE_CODES:
         return finding.instances[0]
@@ -161,7 +161,7 @@ def check_document(
 
 def _finding_words(entry: Entry) -> list[str]:
     where = "" if entry.line is None else f"line {entry.line}, "
-    return [where, Name(entry.about), f": {printable(entry.message)}"]
+    return [where, Name(entry.subject), f": {printable(entry.message)}"]
 
 
 def _sizes_words(policy: Policy, tables: TableSizes) -> str:
@@ -186,10 +186,12 @@ def _used(traffic: ReplayResult, entry: Entry, by: By, most: int, findings: int)
         return []
     from sgfast.report.check_traffic import used_rows
 
-    folded, left, lists = used_rows(traffic.policy, finding, finding.connections, by, most, findings)
+    folded, unlisted, lists = used_rows(traffic.policy, finding, finding.connections, by, most, findings)
     rows = [TrafficRow(row, row.connections) for row in folded.rows]
-    others = more(left, folded.every, lists) if folded.left_rows else [Paragraph(f"and {left}")] if left else []
-    heading = (f"{entry.code}: {plural(finding.connections, 'connection')} used ", Name(entry.about))
+    others = [Paragraph(f"and {unlisted}")] if unlisted else []
+    if folded.unlisted_rows:
+        others = more(unlisted, folded.every, lists)
+    heading = (f"{entry.code}: {plural(finding.connections, 'connection')} used ", Name(entry.subject))
     return [Section(heading, [*([Traffic("connections", rows)] if rows else []), *others])]
 
 
@@ -199,7 +201,7 @@ class Entry:
 
     findings: tuple[Finding, ...]
     #: The subject: an object of the document, whose line is ``line``, or ``all 5 rules of web``.
-    about: str
+    subject: str
     line: int | None
     message: str
 
@@ -226,7 +228,7 @@ def entries(checked: Checked, lines: Lines) -> list[Entry]:
         if checked.traffic is not None and len(each) > 1:
             found.append(_never_hit(each, checked.traffic, lines))
         else:
-            found += [Entry((single,), about_of(single), line_of(single, lines), single.message) for single in each]
+            found += [Entry((single,), subject_of(single), line_of(single, lines), single.message) for single in each]
     return found
 
 
@@ -236,7 +238,7 @@ def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) ->
     names = []
     for finding in found[:NAMED_RULES]:
         line = line_of(finding, lines)
-        names.append(about_of(finding) + (f" (line {line})" if line is not None else ""))
+        names.append(subject_of(finding) + (f" (line {line})" if line is not None else ""))
     more = len(found) - len(names)
     rest = f" and {plural(more, 'more rule')} (--json has all)" if more else ""
     message = f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}"

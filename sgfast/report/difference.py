@@ -58,8 +58,8 @@ def _difference_words(row: Row) -> Words:
     words: list[str] = [f"{services} of {destinations} to {sources}: "]
     for number, each in enumerate(row.rules[:LISTED_RULES]):
         words += [", " * bool(number), Name(each.rule.id), _policy_words(each)]
-    if (left := len(row.rules) - LISTED_RULES) > 0:
-        words += [f" and {plural(left, 'more rule')} (", Name("--json"), " has all)"]
+    if (unlisted := len(row.rules) - LISTED_RULES) > 0:
+        words += [f" and {plural(unlisted, 'more rule')} (", Name("--json"), " has all)"]
     return words
 
 

@@ -108,10 +108,9 @@ class Section:
 Document = Sequence[Section]
 
 
-def more(left: str, every: int, lists: str = "all") -> list[Paragraph]:
-    """Return a note on what is left out, such as ``3 more rows``, and on the option that lists it. ``left``: "": none.
-    """
-    return [Paragraph(("and ", left, ": ", Name(f"--top {every}"), f" lists {lists}"))] if left else []
+def more(unlisted: str, every: int, lists: str = "all") -> list[Paragraph]:
+    """Return a note with ``unlisted``, such as ``3 more rows``, and the option that lists them; none if it is ""."""
+    return [Paragraph(("and ", unlisted, ": ", Name(f"--top {every}"), f" lists {lists}"))] if unlisted else []
 
 
 def more_of(number: int, most: int, noun: str) -> list[Paragraph]:
@@ -134,14 +133,14 @@ def names(texts: Iterable[str]) -> list[str]:
 
 def capture_names(captures: Sequence[str]) -> list[str]:
     """Return the names of the first captures, and the number of the other ones."""
-    left = len(captures) - 3
-    return names(captures[:3]) + ([f" and {plural(left, 'more capture')}"] if left > 0 else [])
+    unlisted = len(captures) - 3
+    return names(captures[:3]) + ([f" and {plural(unlisted, 'more capture')}"] if unlisted > 0 else [])
 
 
 def warning_items(warnings: Sequence[str], most: int) -> list[Item]:
     items = [Item("Warning", printable(warning), "yellow") for warning in warnings[:most]]
-    if (left := len(warnings) - most) > 0:
-        words = (f"and {plural(left, 'more warning')}: ", Name("--json"), " has all")
+    if (unlisted := len(warnings) - most) > 0:
+        words = (f"and {plural(unlisted, 'more warning')}: ", Name("--json"), " has all")
         items.append(Item("Warning", words, "yellow"))
     return items
 

@@ -78,9 +78,9 @@ def _misfit_item(misfit: Misfit) -> Item:
     return Item(f"  {_FIELD_NAMES.get(misfit.field, misfit.field)}:", f"wants {wanted}, the packet has {has}{why}")
 
 
-def _more_rules(number: int, about: str) -> list[Paragraph]:
-    left = number - TOP
-    return [Paragraph(f"and {plural(left, 'more rule')} {about} (--json has all)")] if left > 0 else []
+def _more_rules(number: int, kind: str) -> list[Paragraph]:
+    unlisted = number - TOP
+    return [Paragraph(f"and {plural(unlisted, 'more rule')} {kind} (--json has all)")] if unlisted > 0 else []
 
 
 def _end_words(end: End) -> list[str]:

@@ -141,10 +141,10 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
              _seconds_from(start, change.at_ns), Name(change.text))
             for change in shown
         ]  # fmt: skip
-        left = len(result.changes) - len(shown)
+        unlisted = len(result.changes) - len(shown)
         cut_by_rest = cut - sum(change.disconnected for change in shown)
         blocks.append(TableBlock(("cut", "came back", "at", "change"), rows, 3))
-        words = f"{plural(left, 'more change')} ({grouped(cut_by_rest)} cut)" if left else ""
+        words = f"{plural(unlisted, 'more change')} ({grouped(cut_by_rest)} cut)" if unlisted else ""
         blocks += more(words, len(result.changes))
     followed = [(change, connection) for change in result.changes for connection in change.connections]
     if followed:
@@ -154,8 +154,8 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
         ]
         blocks.append(TableBlock(("cut at", "connection", "what became of it"), connections))
         blocks += more_of(len(followed), most, "connection")
-    if (left := cut - len(followed)) > 0:
-        blocks.append(Paragraph(f"Of {plural(left, 'cut connection')} no more is known"))
+    if (unlisted := cut - len(followed)) > 0:
+        blocks.append(Paragraph(f"Of {plural(unlisted, 'cut connection')} no more is known"))
     if after := packets_after(result):
         blocks.append(Paragraph(_after_words(after)))
     if result.changes_left:
@@ -180,10 +180,10 @@ def _expected(result: ReplayResult, most: int) -> list[Section]:
 
 
 def _contradiction(found: Contradicted) -> Words:
-    meant, got = ("allowed", "denied") if found.expectation.verdict == "allow" else ("denied", "allowed")
+    wanted, got = ("allowed", "denied") if found.expectation.verdict == "allow" else ("denied", "allowed")
     were = "was" if found.connections == 1 else "were"
     counted, line = plural(found.connections, "connection"), found.expectation.line
-    return (f"{counted} {were} {got}, though line {line} says: ", Name(found.expectation.text), f" should be {meant}")
+    return (f"{counted} {were} {got}, though line {line} says: ", Name(found.expectation.text), f" should be {wanted}")
 
 
 def _denied(result: ReplayResult, rollup: Rollup, reasons: Reasons, by: By, most: int) -> list[Section]:
@@ -220,10 +220,10 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
     blocks += more_of(len(used), most, "rule")
     idle = [hits for hits in result.rules if not hits.packets]
     if idle:
-        left = len(idle) - most
-        every = (f" and {plural(left, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all") if left > 0 else ()
+        unlisted = len(idle) - most
+        hint = (f" and {plural(unlisted, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all")
         named = [word for hits in idle[:most] for word in (", ", *_rule_name(hits))]
-        blocks.append(Paragraph(("Never hit: ", *named[1:], *every)))
+        blocks.append(Paragraph(("Never hit: ", *named[1:], *(hint if unlisted > 0 else ()))))
     return Section(heading, blocks)
 
 

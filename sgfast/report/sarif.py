@@ -10,7 +10,7 @@ from urllib.parse import quote
 from sgfast.checking import CODES, Checked, Finding
 from sgfast.checking.codes import NEVER_HIT, WIDER_THAN_USED
 from sgfast.policy.document_reader import Lines
-from sgfast.report.check import about_of, line_of
+from sgfast.report.check import line_of, subject_of
 from sgfast.report.check_traffic import window_text
 from sgfast.version import __version__
 
@@ -72,7 +72,7 @@ def _without_surrogates(text: str) -> str:
 def _result(
     finding: Finding, numbers: dict[str, int], origin: str, checked: Checked, lines: Lines
 ) -> dict[str, Any]:
-    text = f"{about_of(finding)}: {finding.message}"
+    text = f"{subject_of(finding)}: {finding.message}"
     if finding.code in (NEVER_HIT, WIDER_THAN_USED) and checked.traffic is not None:
         text += f" ({window_text(checked.traffic)})"
     return {
@@ -85,9 +85,9 @@ def _result(
 
 
 def _location(finding: Finding, origin: str, lines: Lines) -> dict[str, Any]:
-    about = _without_surrogates(about_of(finding))
+    subject = _without_surrogates(subject_of(finding))
     location: dict[str, Any] = {
-        "logicalLocations": [{"name": about, "fullyQualifiedName": f"{_kind(finding)}/{about}", "kind": "member"}]
+        "logicalLocations": [{"name": subject, "fullyQualifiedName": f"{_kind(finding)}/{subject}", "kind": "member"}]
     }
     if origin != "-":
         physical: dict[str, Any] = {"artifactLocation": {"uri": _uri(origin)}}
@@ -99,7 +99,7 @@ def _location(finding: Finding, origin: str, lines: Lines) -> dict[str, Any]:
 
 
 def _kind(finding: Finding) -> str:
-    if about_of(finding) in finding.instances:
+    if subject_of(finding) in finding.instances:
         return "instances"
     if finding.rule is not None:
         return f"security_groups/{_without_surrogates(finding.group or '')}/rules"

@@ -55,8 +55,8 @@ def suggestion_document(
     connections = sum(each.evidence.connections for each in found.rules) - sum(
         each.evidence.connections for each in shown
     )
-    left = len(found.rules) - len(shown)
-    words = f"{plural(left, 'more rule')} ({plural(connections, 'connection')})" if left else ""
+    unlisted = len(found.rules) - len(shown)
+    words = f"{plural(unlisted, 'more rule')} ({plural(connections, 'connection')})" if unlisted else ""
     table = [TableBlock(("connections", "bytes", "rule"), rules, 2)] if rules else []
     check = ("Replayed with ", *capture_names(found.captures), f", {claim_words(found.check)}")
     packets = [(number, word) for word, number in found.other_packets.items()]
@@ -74,10 +74,10 @@ def suggestion_document(
     ]  # fmt: skip
 
 
-def _left_out_section(found: Suggestion, left: LeftOut, by: By, most: int, rules: int) -> Section:
+def _left_out_section(found: Suggestion, excluded: LeftOut, by: By, most: int, rules: int) -> Section:
     """Return the section of one reason. ``rules``: the number of listed rules, which the hint on more rows keeps."""
-    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, asked=rules)
-    heading = f"Left out: {plural(left.evidence.connections, 'connection')}: {left.reason}"
+    folded = ObservedRollup(found.policy, excluded.kinds).fold("observed", by=by, most=most, least_limit=rules)
+    heading = f"Left out: {plural(excluded.evidence.connections, 'connection')}: {excluded.reason}"
     return Section(heading, connection_rows(folded))
 
 

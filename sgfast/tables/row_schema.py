@@ -115,13 +115,13 @@ class RowKind:
 
     def json_schema(self) -> Schema:
         """Return the published schema of a line in JSON."""
-        about = f"One line of sgfast replay {self.option}: {self.meaning}."
+        description = f"One line of sgfast replay {self.option}: {self.meaning}."
         sides: dict[str, Schema] = {name: {"$ref": "#/$defs/side"} for name in SIDES}
         side = {
             "description": _described(f"A side is {self.side_meaning}.", self.side_null),
             "anyOf": [{"type": "null"}, _object(self.side)],
         }
-        return document(self.schema, about, _object(self.columns, **sides), {"side": side})
+        return document(self.schema, description, _object(self.columns, **sides), {"side": side})
 
 
 def _column_of_side(side: str, column: Column) -> Column:

@@ -70,8 +70,8 @@ def _adds_up(rollup: ChangedRollup, change: Any, own: list[Expected]) -> None:
         assert (sums[0], sums[2]) == (len(own), sum(unit.packets for unit in own)), (by, most, fitting)
         if all(unit.is_kept for unit in own):
             assert sums[1] == sum(unit.answered for unit in own), (by, most, fitting)
-        assert len(folded.rows) <= most and (folded.left_rows == 0) == (folded.left_connections == 0)
-        if not folded.left_rows:
+        assert len(folded.rows) <= most and (folded.unlisted_rows == 0) == (folded.unlisted_connections == 0)
+        if not folded.unlisted_rows:
             assert sum(row.bytes for row in folded.rows) == sum(unit.bytes for unit in own)
             outcomes: Counter[Any] = Counter()
             for row in folded.rows:

@@ -59,13 +59,13 @@ class Answers:
         self._lines = lines
         self.columns = traffic_columns(result, rollup, self._cells.reasons, lines)
 
-    def total(self, one: List) -> int:
-        return self._rollup.total(one.part)
+    def total(self, shown: List) -> int:
+        return self._rollup.total(shown.part)
 
-    def table(self, one: List) -> Markup:
-        found = self._rollup.fold(one.part, most=MOST_ROWS, fitting=False)
-        rows = [self._cells.of(one.columns, row) for row in found.rows]
-        return joined(table(one.key, one.label, one.columns, rows, "kinds"), left_note(one.part, found))
+    def table(self, shown: List) -> Markup:
+        found = self._rollup.fold(shown.part, most=MOST_ROWS, fitting=False)
+        rows = [self._cells.of(shown.columns, row) for row in found.rows]
+        return joined(table(shown.key, shown.label, shown.columns, rows, "kinds"), left_note(shown.part, found))
 
     def data(self, room: int) -> tuple[Markup, str]:
         """Return data for the page's script, in at most ``room`` characters, and sentences on what is left out."""
@@ -112,11 +112,11 @@ def kinds_data(
         "meanings": {reason.word: _why(reason.word, reason.sentence) for reason in REASON_TABLE}, **more,
     })  # fmt: skip
     words = []
-    left = len(columns) - kept
-    if left:
+    added_up = len(columns) - kept
+    if added_up:
         words.append(
             f"The page has room for the {plural(kept, 'largest kind', 'largest kinds')} of traffic. The other "
-            f"{grouped(left)} are added up by group and protocol; no count is lost. To see all, use {options}."
+            f"{grouped(added_up)} are added up by group and protocol; no count is lost. To see all, use {options}."
         )
     if reasons.is_exhausted:
         words.append(
@@ -171,9 +171,9 @@ def _why(reason: str, sentence: str, nearest: str = "") -> Markup:
 
 def left_note(part: TrafficPart, found: Folded) -> Markup:
     """Return a note on left-out rows for readers without scripts, who see only the rows in the page."""
-    if not found.left_rows:
+    if not found.unlisted_rows:
         return Markup()
     packets = part in BY_PACKETS
-    count = plural(found.left_packets, "packet") if packets else plural(found.left_connections, "connection")
-    words = f"And {plural(found.left_rows, 'row')} more ({count}), which a browser with scripts shows."
+    count = plural(found.unlisted_packets, "packet") if packets else plural(found.unlisted_connections, "connection")
+    words = f"And {plural(found.unlisted_rows, 'row')} more ({count}), which a browser with scripts shows."
     return tag("p", words, class_="note static")

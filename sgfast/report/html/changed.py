@@ -151,11 +151,11 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
         )
         for effect in result.rules[:MAX_ROWS]
     ]  # fmt: skip
-    left = result.rules[MAX_ROWS:]
-    connections = sum(effect.newly_denied + effect.newly_allowed for effect in left)
+    unlisted = result.rules[MAX_ROWS:]
+    connections = sum(effect.newly_denied + effect.newly_allowed for effect in unlisted)
     return joined(
         table("rules", "Rules that make the difference", columns, rows),
-        more(len(left), "rule", plural(connections, "changed connection")),
+        more(len(unlisted), "rule", plural(connections, "changed connection")),
     )
 
 
@@ -165,6 +165,6 @@ def _moved(result: DiffResult) -> Markup:
         (Cell(grouped(move.connections), move.connections), Cell(code(move.old_rule)), Cell(code(move.new_rule)))
         for move in result.moved[:MAX_ROWS]
     ]
-    left = sum(move.connections for move in result.moved[MAX_ROWS:]) + result.moved_others
+    unlisted = sum(move.connections for move in result.moved[MAX_ROWS:]) + result.moved_others
     shown = table("moved", "Connections that both allow, by another rule", columns, rows)
-    return joined(shown, more(left, "connection"))
+    return joined(shown, more(unlisted, "connection"))

@@ -15,7 +15,7 @@ from sgfast.report.html.markup import Markup, joined, tag
 from sgfast.report.html.matrix import LegendEntry, legend, matrix_table
 from sgfast.report.html.page import (
     PageSection,
-    about,
+    about_section,
     alert,
     captures_named,
     damage_listed,
@@ -66,9 +66,10 @@ def diff_html(
         drawn = matrix_table(rows.matrix, "Services that NEW opens and closes, by who may reach whom")
         matrix = joined(intro(_MATRIX), legend([_OPENED, _CLOSED]), drawn)
         sections.append(PageSection("matrix", "Who to whom", "Who may reach whom: what changes", matrix))
-    for one in tables if not found.not_compared else ():
-        content = joined(intro(_INTROS[one.key]), rows.table(one)) if one.rows else none(_NONE[one.key])
-        sections.append(PageSection(one.key, *_NAMES[one.key], content, len(one.rows)))
+    for page_table in tables if not found.not_compared else ():
+        key = page_table.key
+        content = joined(intro(_INTROS[key]), rows.table(page_table)) if page_table.rows else none(_NONE[key])
+        sections.append(PageSection(key, *_NAMES[key], content, len(page_table.rows)))
     if changed is not None:
         sections += changed.sections()
     listed = _about(found, result, warnings)
@@ -123,9 +124,9 @@ def _lede(found: Difference, result: DiffResult | None) -> str:
 def _about(found: Difference, result: DiffResult | None, warnings: Sequence[str]) -> Markup:
     policies = [Item("OLD", Name(found.old.origin)), Item("NEW", Name(found.new.origin))]
     if result is None:
-        return about([*policies, *listed("Warning", warnings)])
+        return about_section([*policies, *listed("Warning", warnings)])
     packets = Item("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}")
-    return about([
+    return about_section([
         *policies, *listed("Capture", [*map(Name, result.captures)]), packets, *time_items(result),
         *tunnel_items(result.decapsulated), *listed("Warning", warnings), *damage_listed(result.damaged),
         Item("Remember", REMINDER),

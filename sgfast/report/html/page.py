@@ -140,8 +140,8 @@ def written(words: Words) -> Markup:
 def listed(label: str, texts: Sequence[Words]) -> list[Item]:
     """Return items for ``about``: the first texts, and the number of further ones."""
     items = [Item("" if n else label, words) for n, words in enumerate(texts[:MAX_NAMED])]
-    if (left := len(texts) - MAX_NAMED) > 0:
-        items.append(Item("", f"and {plural(left, f'more {label.lower()}')}"))
+    if (unlisted := len(texts) - MAX_NAMED) > 0:
+        items.append(Item("", f"and {plural(unlisted, f'more {label.lower()}')}"))
     return items
 
 
@@ -149,6 +149,6 @@ def damage_listed(damaged: Damage | None) -> list[Item]:
     return [] if damaged is None else [Item("Damage", f"{damaged}; the report ends there")]
 
 
-def about(items: Sequence[Item]) -> Markup:
+def about_section(items: Sequence[Item]) -> Markup:
     parts = (joined(tag("dt", written(item.label)), tag("dd", written(item.words))) for item in items)
     return tag("dl", *parts, class_="about")

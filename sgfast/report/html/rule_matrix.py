@@ -214,9 +214,9 @@ class _Ends:
         )  # fmt: skip
         found: _Places = {}
         for groups, instances in self._instances[family].items():
-            left = len(instances) - left_out[groups]
-            if left > 0 and are_meant(groups):
-                only = next(name for name in instances if name not in without) if left == 1 else None
+            remaining = len(instances) - left_out[groups]
+            if remaining > 0 and are_meant(groups):
+                only = next(name for name in instances if name not in without) if remaining == 1 else None
                 number = self._number(_name_of(groups))
                 found[number] = None if number in found else only
         return found

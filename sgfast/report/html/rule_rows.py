@@ -47,25 +47,25 @@ class RuleRows:
     def matrix(self) -> Matrix:
         return self._matrix.matrix
 
-    def table(self, one: PageTable) -> Markup:
+    def table(self, page_table: PageTable) -> Markup:
         rows = [
             (
                 Cell(_end(row.sources)), Cell(_end(row.destinations)), Cell(_services(services_cell(row))),
                 Cell(self._rules(row.rules)),
             )
-            for row in one.rows[:MOST_ROWS]
+            for row in page_table.rows[:MOST_ROWS]
         ]  # fmt: skip
-        left = len(one.rows) - len(rows)
-        words = f"And {plural(left, 'row')} more, which a browser with scripts shows."
-        note = tag("p", words, class_="note static") if left else ""
-        return joined(table(one.key, one.label, _COLUMNS, rows, "rule-rows"), note)
+        unlisted = len(page_table.rows) - len(rows)
+        words = f"And {plural(unlisted, 'row')} more, which a browser with scripts shows."
+        note = tag("p", words, class_="note static") if unlisted else ""
+        return joined(table(page_table.key, page_table.label, _COLUMNS, rows, "rule-rows"), note)
 
     def _rules(self, rules: Sequence[Decider]) -> Markup:
         if not rules:
             return Markup("-")
         shown = [tag("div", code(decider_text(each)), self._place(each)) for each in rules[:_LISTED_RULES]]
-        left = len(rules) - len(shown)
-        return joined(*shown, tag("div", f"and {grouped(left)} more", class_="soft") if left else "")
+        unlisted = len(rules) - len(shown)
+        return joined(*shown, tag("div", f"and {grouped(unlisted)} more", class_="soft") if unlisted else "")
 
     def _place(self, each: Decider) -> Markup:
         words = line_words(each.rule, self._lines[each.policy])
@@ -98,9 +98,9 @@ class RuleRows:
             return lists[name].setdefault(value, len(lists[name]))
 
         tables = {}
-        for n, one in enumerate(self._tables):
+        for n, page_table in enumerate(self._tables):
             rows = []
-            for m, row in enumerate(one.rows[: _kept(one, share)]):
+            for m, row in enumerate(page_table.rows[: _kept(page_table, share)]):
                 ends = (
                     place("ends", tuple(parts.setdefault(part, len(parts)) for part in end))
                     for end in (row.sources, row.destinations)
@@ -110,7 +110,7 @@ class RuleRows:
                     *ends, place("services", plain(services_cell(row), _MOST_CHARACTERS)), place("rules", deciders),
                     place("cells", self._matrix.cells_of(n, m)),
                 ))  # fmt: skip
-            tables[one.key] = [*zip(*rows, strict=True)] or [()] * 5
+            tables[page_table.key] = [*zip(*rows, strict=True)] or [()] * 5
         numbered, deciders_of = [*parts], [*rules]
         return packed_text({
             "parts": [[plain(part_text(part)), _is_name(part), _whole(part)] for part in parts],
@@ -130,8 +130,8 @@ class RuleRows:
         return rule_line(each.rule, each.group, self._lines[each.policy])
 
 
-def _kept(one: PageTable, share: float) -> int:
-    return int(len(one.rows) * share)
+def _kept(page_table: PageTable, share: float) -> int:
+    return int(len(page_table.rows) * share)
 
 
 def _services(services: str) -> Markup:
@@ -159,5 +159,5 @@ def _shown_end(parts: Sequence[Part]) -> tuple[Markup, bool]:
 def _end(parts: Sequence[Part]) -> Markup:
     shown = [tag("b", part_text(part)) if _is_name(part) else code(part_text(part)) for part in parts[:LISTED_PARTS]]
     words = joined(*(joined(", " if n else "", each) for n, each in enumerate(shown)))
-    left = len(parts) - len(shown)
-    return joined(words, tag("span", f" and {grouped(left)} more", class_="soft") if left else "")
+    unlisted = len(parts) - len(shown)
+    return joined(words, tag("span", f" and {grouped(unlisted)} more", class_="soft") if unlisted else "")

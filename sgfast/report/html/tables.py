@@ -86,11 +86,11 @@ def badge(style: str, words: str) -> Markup:
     return tag("span", words, class_=f"badge {style}")
 
 
-def more(left: int, noun: str, sums: str = "") -> Markup:
+def more(unlisted: int, noun: str, sums: str = "") -> Markup:
     """Return a note on the number of rows that a table leaves out; empty if none. ``sums``: their sum in words."""
-    if left <= 0:
+    if unlisted <= 0:
         return Markup()
-    return tag("p", f"And {plural(left, noun)} more{sums and f' ({sums})'}, not listed here.", class_="note")
+    return tag("p", f"And {plural(unlisted, noun)} more{sums and f' ({sums})'}, not listed here.", class_="note")
 
 
 # Changes -------------------------------------------------------------------------------------------------------------
@@ -111,10 +111,10 @@ def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
          _count(change.packets_after))
         for number, change in shown
     ]  # fmt: skip
-    left = sum(change.disconnected for change in changes) - sum(change.disconnected for _, change in shown)
+    unlisted = sum(change.disconnected for change in changes) - sum(change.disconnected for _, change in shown)
     return joined(
         table("changes", "Changes of the policy", columns, rows),
-        more(len(changes) - MAX_ROWS, "change", plural(left, "cut connection")),
+        more(len(changes) - MAX_ROWS, "change", plural(unlisted, "cut connection")),
     )
 
 
@@ -129,8 +129,8 @@ def cuts_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
          Cell(_outcome(cut)), _seconds(cut.again_ns, start_ns))
         for number, change, cut in followed[:MAX_ROWS]
     ]  # fmt: skip
-    left = sum(change.disconnected for change in changes) - len(rows)
-    return joined(table("cut", "Connections that changes cut", columns, rows), more(left, "connection"))
+    unlisted = sum(change.disconnected for change in changes) - len(rows)
+    return joined(table("cut", "Connections that changes cut", columns, rows), more(unlisted, "connection"))
 
 
 def _connection(cut: CutConnection) -> Markup:
@@ -181,8 +181,8 @@ def used_table(result: ReplayResult, lines: Lines) -> Markup:
         (*_rule_cells(hits, lines), _count(hits.connections), _count(hits.packets), _bytes(hits.bytes))
         for hits in used[:MAX_ROWS]
     ]
-    left = sum(hits.packets for hits in used[MAX_ROWS:])
-    note = more(len(used) - MAX_ROWS, "rule", plural(left, "packet"))
+    unlisted = sum(hits.packets for hits in used[MAX_ROWS:])
+    note = more(len(used) - MAX_ROWS, "rule", plural(unlisted, "packet"))
     return joined(table("rules", "Rules that were hit", columns, rows), note)
 
 

@@ -136,5 +136,5 @@ def _uses(policy: Policy, finding: Finding, by: By, top: int | None) -> dict[str
         return None
     folded = used(policy, finding, by, top or MOST_ROWS, fitting=False)
     others = finding.connections - sum(row.connections for row in folded.rows)
-    left = JsonUsesLeft.of(None, rows=folded.left_rows, connections=others)
-    return JsonUses.of(folded, not_listed=left)
+    unlisted = JsonUsesLeft.of(None, rows=folded.unlisted_rows, connections=others)
+    return JsonUses.of(folded, not_listed=unlisted)

@@ -94,7 +94,7 @@ class JsonChangedRow(JsonTraffic):
 class JsonChangedLeft(JsonLeft):
     """The sums of the rows beyond --top."""
 
-    answered: Count = at("left_answered")
+    answered: Count = at("unlisted_answered")
 
 
 class JsonChanged(Answer):

@@ -107,6 +107,6 @@ def suggestion_answer(found: Suggestion, by: By = "group", top: int | None = Non
     )  # fmt: skip
 
 
-def _left_out_traffic(found: Suggestion, left: LeftOut, by: By, most: int) -> dict[str, Any]:
-    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, fitting=False)
-    return JsonLeftOutTraffic.of(left, rows=folded.rows, not_listed=folded)
+def _left_out_traffic(found: Suggestion, excluded: LeftOut, by: By, most: int) -> dict[str, Any]:
+    folded = ObservedRollup(found.policy, excluded.kinds).fold("observed", by=by, most=most, fitting=False)
+    return JsonLeftOutTraffic.of(excluded, rows=folded.rows, not_listed=folded)

@@ -99,6 +99,6 @@ def nearest(row: RollupRow, reasons: Reasons) -> list[Any]:
 class JsonLeft(Answer):
     """The sums of the rows beyond --top."""
 
-    rows: Count = at("left_rows")
-    connections: Count = at("left_connections")
-    packets: Count = at("left_packets")
+    rows: Count = at("unlisted_rows")
+    connections: Count = at("unlisted_connections")
+    packets: Count = at("unlisted_packets")

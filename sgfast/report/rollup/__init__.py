@@ -154,14 +154,14 @@ class Folded:
     """The rows that fit, those with most connections (or packets, if denied) first, and the sums of the other rows."""
 
     rows: tuple[RollupRow, ...]
-    left_rows: int
-    left_connections: int
-    left_packets: int
+    unlisted_rows: int
+    unlisted_connections: int
+    unlisted_packets: int
     #: Sums of all rows.
     connections: int
     packets: int
     #: Only for changed rows.
-    left_answered: int
+    unlisted_answered: int
     #: The limit with which all rows are listed. The rows may then be finer than these.
     every: int
 
@@ -246,11 +246,11 @@ class Rollup:
         return int(sum(counts.sum() for counts in self.counts[part].values()))
 
     def fold(
-        self, part: TrafficPart, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, asked: int = 1
+        self, part: TrafficPart, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, least_limit: int = 1
     ) -> Folded:
         """Return the rows of a part, largest first. ``fitting``: by group, choose the finest names with which
         ``MOST_FIT`` rows, or ``most`` if that is more, hold ``ENOUGH`` of the part, or else the coarsest names.
-        ``asked``: a lower bound for ``every``, for a caller that limits another list by the same option.
+        ``least_limit``: a lower bound of ``every``, for a caller that limits another list by the same option.
         """
         steps = _STEPS[by] if fitting else (_STEPS[by][by == "group"],)
         step, found = self._fitting(part, by, steps, most)
@@ -270,7 +270,7 @@ class Rollup:
             packets - sum(row.packets for row in rows), connections, packets,
             int(found.firsts.sum()) - sum(row.answered for row in rows),
             len(rows) if len(found) == len(rows)
-            else self._fewest_rows_for_all(part, by, steps, max(len(found), asked)),
+            else self._fewest_rows_for_all(part, by, steps, max(len(found), least_limit)),
         )  # fmt: skip
 
     def _fitting(self, part: TrafficPart, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
@@ -304,16 +304,16 @@ class Rollup:
         finer_step = _FINER.get((source, destination, service)) if by == "group" else None
         finer = None if finer_step is None else self._grouped(part, by, *finer_step)
         if finer is None or len(finer) == len(members):     # otherwise each group is one member
-            finer, some, sums, firsts = None, members, members.counts, members.of(self._firsts)
+            finer, units, sums, firsts = None, members, members.counts, members.of(self._firsts)
         else:
-            some, sums, firsts = members.only(finer.examples), finer.sums, finer.firsts
+            units, sums, firsts = members.only(finer.examples), finer.sums, finer.firsts
         rows = self.kinds.rows
-        columns = [some.words, *map(some.of, self._columns(rows, by))]
+        columns = [units.words, *map(units.of, self._columns(rows, by))]
         if by != "rule":
-            columns.append(some.of(self._services.codes(service)))
+            columns.append(units.of(self._services.codes(service)))
             for level, numbers in ((source, self.ends.sources), (destination, self.ends.destinations)):
-                columns.append(self.ends.codes(level)[some.of(numbers)])
-            columns += [some.of(rows["inbound"])] if by != "service" else []
+                columns.append(self.ends.codes(level)[units.of(numbers)])
+            columns += [units.of(rows["inbound"])] if by != "service" else []
         codes = coded(*columns)
         count = int(codes.max()) + 1 if len(codes) else 0
         examples = np.empty(count, dtype=np.int64)
