@@ -320,7 +320,7 @@ class Engine:
             verdict = self.verdict(np.frombuffer(found, dtype=RESULT_DTYPE)[0])
             self._single.keep(found, verdict)
             return verdict
-        # The fast path above does not judge packets with names, nor rare and invalid packets. They are judged here.
+        # The fast path above does not judge packets with names, nor rare and invalid packets. These are judged below.
         here, there = self._addresses(src, dst, protocol)
         if here is not src or there is not dst:
             return self.check(

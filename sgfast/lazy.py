@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def on_demand(
     package: str, homes: Mapping[str, Sequence[str]], first: str | None = None
 ) -> Callable[[str], object]:
-    """Return a ``__getattr__`` for a package. It imports the module of a name when the name is first used.
+    """Return a ``__getattr__`` for a package, which imports the module of a name when the name is first used.
 
     ``homes``: by module: its names. ``first``: a module to import before any other module. ``__all__`` is the list of
     ``dir``, unless the package defines ``__all__``.

@@ -127,7 +127,7 @@ class Finding:
     #: ``WIDER_THAN_USED``.
     connections: int | None = None
     instead: tuple[Rule, ...] = ()
-    #: These connections by kind, as far as there was room to count them separately.
+    #: The connections of the finding by kind, as far as there was room to count them separately.
     used: Mapping[Kind, int] = field(default_factory=dict)
 
     @property

@@ -423,7 +423,7 @@ class _SideExaminer:
         return painting
 
     def _examine_group(self, place: int, vpc: str, alone: Sequence[int] | None, only_allows_beside: bool) -> None:
-        """``place``: the group's number. ``alone``: the instances that have no other group; None: there are none."""
+        """Examine the group number ``place``. ``alone``: the instances with no other group; None: there are none."""
         member = self._coverage.index.only_member.get((place, vpc))
         only = alone[0] if alone is not None and len(alone) == 1 else None
         painting = self._paint([place], vpc, self._of_group[place], member, only)
@@ -443,7 +443,7 @@ class _SideExaminer:
                 standing.note(painting, by_only, n, self._budget)
 
     def _examine_set(self, groups: Sequence[int], vpc: str, only: int | None) -> None:
-        """``only``: the only instance that has these groups, if there is just one."""
+        """Examine a set of groups. ``only``: the only instance that has them, if there is just one."""
         keys = sum(len(self._of_group[g]) for g in groups)
         if not self._coverage.budget.take(LOOK_STEPS * keys):
             return self._coverage.give_up([key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)])

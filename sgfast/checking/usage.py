@@ -130,7 +130,7 @@ class Openers:
 
 
 class Uses:
-    """A ``FlowSink`` that counts the connections that used each rule. Its ``openers`` must get every packet, too."""
+    """A ``FlowSink`` that counts the connections that used each rule. ``openers`` must be a sink of the same replay."""
 
     def __init__(self, policy: Policy) -> None:
         self.openers = Openers(policy)

@@ -146,7 +146,7 @@ def check(
 
 
 def _answer(*given: Any, by: By, top: int | None) -> dict[str, Any]:
-    # Imported for JSON alone, as it needs what replays are made of.
+    # The import is only for JSON, because it loads the modules for replays.
     from sgfast.report.json.check import check_answer
 
     return check_answer(*given, by=by, top=top)

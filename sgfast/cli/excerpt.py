@@ -72,7 +72,7 @@ def excerpt(line: str, place: Place, width: int) -> list[str]:
     room = max(width - len(number) - 1, 10)     # one column is for a caret behind the line
     first = min(place.column - 1, len(line))
     length = max(place.end - 1 - first, 1)
-    # A line may have millions of characters, and is shown once for each error, so only a part of it is examined.
+    # A line may have millions of characters, and is shown once for each error. Therefore only a part is examined.
     near = room * _CHARACTERS_PER_COLUMN + 1
     before, behind = _shown(line[max(first - near, 0) : first]), _shown(line[first : first + near])
     marked = behind[:length]

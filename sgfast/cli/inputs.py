@@ -108,7 +108,7 @@ class Inputs:
             (folders if os.path.isdir(path) else files).append(path)
         searched = folders
         for pattern in filter(is_pattern, self.captures):
-            # A pattern may lead through symbolic links. Its files then are not all below its first directory.
+            # If a pattern leads through symbolic links, its files are not all below its first directory.
             searched += [_fixed_part(pattern), *(os.path.dirname(file) or "." for file in files_in(pattern)[0])]
         confine(files, searched, [output.folder for output in outputs if output.folder is not None])
 

@@ -180,7 +180,9 @@ def _sizes_words(policy: Policy, tables: TableSizes) -> str:
 
 
 def _used(traffic: ReplayResult, entry: Entry, by: By, most: int, findings: int) -> list[Section]:
-    """Return a section with the connections that used a rule. Its hint on more rows keeps all listed findings."""
+    """Return a section with the connections that used a rule. ``findings``: the number of listed findings, which the
+    hint on more rows keeps.
+    """
     finding = entry.findings[0]
     if finding.connections is None:
         return []

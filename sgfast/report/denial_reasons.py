@@ -48,7 +48,7 @@ _EASIEST: tuple[RuleField, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why traffic is denied, in words that fit all kinds of traffic that the policy's rules do not tell apart."""
+    """Why traffic is denied, in words that fit all kinds of traffic that the policy's rules do not distinguish."""
 
     reason: str
     why: str
@@ -74,7 +74,7 @@ class Reasons:
         self._rules: dict[tuple[tuple[str, ...], Direction], tuple[list[RuleInGroup], int]] = {}
 
     def cause(self, kind: Denied | Broken) -> Cause:
-        """Explain a denial. Kinds that the rules do not tell apart get the same object."""
+        """Explain a denial. Kinds that the rules do not distinguish get the same object."""
         question = (kind.reason, self._question(kind))
         found = self._causes.get(question)
         if found is None:
@@ -198,7 +198,7 @@ class Reasons:
                 return (network,)
 
     def _network(self, address: Address) -> tuple[int, int, int]:
-        """Return the innermost network named in rules that contains the address. It implies all others that do."""
+        """Return the innermost network in rules that contains the address. All others that do contain this network."""
         for length, prefixes in self._named[address.version].items():
             bits = int(address) >> (address.max_prefixlen - length)
             if bits in prefixes:

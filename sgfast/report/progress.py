@@ -24,7 +24,7 @@ class Bar:
     """A line that appears if a command takes long. ``close`` removes the line."""
 
     def __init__(self, total_bytes: int | None = None) -> None:
-        """``total_bytes``: None: the bar then shows activity, but no share."""
+        """Show the share of ``total_bytes``. None: the bar shows only that the command is working."""
         self._total = total_bytes
         self._next = time.monotonic() + PATIENCE_SECONDS
         self._before = 0

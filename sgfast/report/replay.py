@@ -366,7 +366,7 @@ def closing(result: ReplayResult | DiffResult, most: int, timed: bool) -> list[S
 
 
 def _cluster_text(used: ClusterUsed) -> str:
-    """``tcp://10.0.0.1:8786, 8 workers, 16 shards: read 12 s (48 tasks), judge 4 s (16 tasks), gather 0.1 s``"""
+    """Return ``tcp://10.0.0.1:8786, 8 workers, 16 shards: read 12 s (48 tasks), judge 4 s (16 tasks), ...``."""
     stages = [
         f"{stage.name} {human_seconds(stage.elapsed_seconds)}"
         + (f" ({plural(stage.tasks, 'task')})" if stage.name != "gather" else "")

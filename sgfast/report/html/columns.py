@@ -33,7 +33,7 @@ Numbers = NDArray[np.int64]
 #: Columns that are neither counts nor part of a kind's identity.
 _BESIDE = ("cause", "first", "last", "number")
 
-#: The share of the largest kinds that stays as it is, and how the rest is folded; tried in this order. The last step
+#: The share of the largest kinds that stays unfolded, and how the rest is folded; tried in this order. The last step
 #: is small for all captures: it has a row for each protocol, reason and rule.
 _STEPS: tuple[tuple[float, Literal["group", "any"]], ...] = (
     (1, "group"), (0.7, "group"), (0.5, "group"), (0.25, "group"), (0.1, "group"), (0, "group"), (0, "any"),

@@ -19,8 +19,8 @@ from sgfast.report.replay import cut_name
 
 #: Maximum number of rows in a table.
 MAX_ROWS = 400
-#: Limit of rows as HTML in a table whose rows are all in the page's data. They are for browsers without script, and for
-#: paper.
+#: Limit of HTML rows in a table whose rows are all in the page's data. HTML rows are for browsers without script, and
+#: for paper.
 MOST_ROWS = 150
 
 

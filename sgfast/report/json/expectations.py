@@ -19,14 +19,14 @@ WordTexts = list[Annotated[Text, attrgetter("text")]]
 
 class JsonOutcome(Answer):
     name: TextOrNull = at("expectation.name")
-    line: Annotated[Number, "Where it stands in the file."] = at("expectation.line")
+    line: Annotated[Number, "The expectation's line in the file."] = at("expectation.line")
     from_: WordTexts = at("expectation.sources")
     to: WordTexts = at("expectation.destinations")
     service: WordTexts = at("expectation.services")
-    verdict: Annotated[Action, "What is expected."] = at("expectation.verdict")
+    verdict: Annotated[Action, "The expected verdict."] = at("expectation.verdict")
     why: TextOrNull = at("expectation.why")
     outcome: Literal["holds", "fails", "empty"] = at("word")
-    nobody: Annotated[WordTexts, "Words of from and to that stand for no address."]
+    nobody: Annotated[WordTexts, "Words of from and to that mean no address."]
     cause: Annotated[
         str | None, sentence, "The counterexample in one sentence, with the rules that decide or nearly match."
     ] = at("counterexample")
@@ -37,11 +37,11 @@ class JsonOutcome(Answer):
 
 class JsonTest(Answer, published="test"):
     policy: File = at("policy.origin")
-    expectations: Annotated[File, "The file that says what is meant."] = at("origin")
+    expectations: Annotated[File, "The expectations file."] = at("origin")
     holds: Annotated[Count, "Expectations that hold for all packets."] = at(lambda proof: len(proof.of("holds")))
     fails: Annotated[Count, "Expectations that some packet contradicts."] = at(lambda proof: len(proof.of("fails")))
     empty: Annotated[Count, "Expectations that are about no packet."] = at(lambda proof: len(proof.of("empty")))
-    results: Annotated[list[JsonOutcome], "In the order of the file."]
+    results: Annotated[list[JsonOutcome], "The expectations in the order of the file."]
     warnings: list[str]
 
 

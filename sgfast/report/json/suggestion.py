@@ -52,11 +52,11 @@ class JsonSuggestedRule(JsonEvidence, _RuleHead):
 
 
 class JsonSuggestedExample(JsonExample):
-    packet: Annotated[None, "Not known here."]
+    packet: Annotated[None, "Not known for suggestions."]
 
 
 class JsonObserved(JsonTraffic):
-    """Who reaches whom with which service, in the names of the suggested policy."""
+    """Source, destination and service of traffic, in the names of the suggested policy."""
 
     example: JsonSuggestedExample | None
 
@@ -68,13 +68,13 @@ class _LeftOutHead(Answer):
 class JsonLeftOutTraffic(JsonEvidence, _LeftOutHead):
     rows: Annotated[
         list[JsonObserved],
-        "Those with most connections come first; empty if there was no room to tell them apart.",
+        "Rows with most connections first; empty if there was no room to count them separately.",
     ]
     not_listed: JsonLeft
 
 
 class JsonReplayed(Answer):
-    """The captures replayed through the suggested policy."""
+    """The result of replaying the captures with the suggested policy."""
 
     claimed: Count
     allowed: Count
@@ -88,7 +88,7 @@ class JsonSuggestion(Answer, published="suggestion", command="suggest"):
     groups: Count
     instances: Count
     by: Annotated[Literal["group", "instance", "address", "service"], FOLDED_BY.format("left_out")]
-    left_out: Annotated[list[JsonLeftOutTraffic], "Connections no rule is suggested for."]
+    left_out: Annotated[list[JsonLeftOutTraffic], "Connections for which no rule is suggested."]
     other_packets: Annotated[dict[str, Count], "Packets of no connection, by verdict or reason."]
     packets_left_out: LeftOutField
     check: JsonReplayed

@@ -80,7 +80,7 @@ class Passing:
     """The verdict of the policy that does not block, for changed connections, and whether these were answered."""
 
     verdict: str
-    #: That policy's rule at the filter that blocks under the other policy, if only one rule decided.
+    #: The non-blocking policy's rule, at the filter that blocks under the other policy, if only one rule decided.
     rule: str | None
     #: Number of different rules that decided.
     rules: int
@@ -388,7 +388,7 @@ class Rollup:
         return np.zeros(len(rows), dtype=np.int64)
 
     def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
-        """Columns that tell rows apart besides ends and services."""
+        """Return the columns that distinguish rows, besides ends and services."""
         return [rows["reason"]] + ([rows["rule"]] if by == "rule" else [])
 
     def _is_packet_known(self, row: Any) -> bool:
