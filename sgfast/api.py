@@ -71,7 +71,7 @@ def explain(
     ``sport``: the source port, which only matters for DHCP. ``vpc``: the VPC in which addresses are looked up;
     None: that of the source's instance, or else of the destination's. ``as_if_in``: groups of a machine that the
     policy does not have yet, ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end is an address that no instance
-    has. These three are for one packet.
+    has. ``sport``, ``vpc`` and ``as_if_in`` are only for questions about one packet.
 
     Raises PolicyError for an end that means nothing or several things, and if no filter judges any such packet;
     ArgumentError for an unknown service.
@@ -261,7 +261,7 @@ def replay(
     ``packets``, ``frames``, ``flows``: one or several sinks each, for every packet's result, for packets together with
     their results, and for connections.
     ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
-    ``progress``: called now and then with (packets, bytes read) so far, over all captures.
+    ``progress``: a function to call repeatedly with (packets, bytes read) so far, over all captures.
     ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which there
     may be pairs ``(at, change)``: a time, and a value of ``sgfast.policy.changes`` or a mapping. All are checked
     before any packet is judged.

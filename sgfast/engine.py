@@ -38,7 +38,7 @@ Mode = Literal["causal", "verbatim"]
 Midstream = Literal["infer", "deny", "allow"]
 Address = str | IPv4Address | IPv6Address
 
-#: Indexed by the numbers in results (SPEC 10.2, 10.3).
+#: The words of verdicts and reasons, indexed by the numbers in results (SPEC 10.2, 10.3).
 VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip", "pending")
 REASONS = (None, *(reason.word for reason in REASON_TABLE))
 #: The verdict of a fragment that came before its datagram's first fragment. ``Engine.resolved`` replaces it (SPEC 9.4).
@@ -229,13 +229,12 @@ class Engine:
     ) -> Applied:
         """Change the policy between two packets (SPEC 6). Several changes are applied as one.
 
-        ``changes``: values of ``sgfast.policy.changes``, such as ``sgfast.RemoveInstance("web-1")``, or the same
-        as a change file has them (SPEC 9.5), without ``at``: ``{"remove_instance": {"instance": "web-1"}}``.
+        ``changes``: values of ``sgfast.policy.changes``, such as ``sgfast.RemoveInstance("web-1")``, or entries of a
+        change file (SPEC 9.5) without ``at``, such as ``{"remove_instance": {"instance": "web-1"}}``.
         ``now_ns``: the time of the change on the packets' clock; connections that have timed out by then do not count
-        as cut. Raises PolicyError for a refused change (SPEC 6.1), naming the change by its number; ArgumentError
-        for a time beyond the clock's range or a value that a change cannot have. Nothing has changed after an error.
-        Packets that other
-        threads judge meanwhile see either the old policy or the new one, never a mixture.
+        as cut. Raises PolicyError for a refused change (SPEC 6.1), naming the change by its number; ArgumentError for a
+        time beyond the clock's range or a value that a change cannot have. After an error, the policy is as before.
+        Packets that other threads judge meanwhile see either the old policy or the new one, never a mixture.
         """
         from sgfast.policy.change_file import apply_given
         from sgfast.policy.changes import Change, RemoveInstance

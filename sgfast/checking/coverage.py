@@ -275,7 +275,7 @@ class Coverage:
     def _unasked(self, direction: Direction, family: int, groups: Sequence[int]) -> list[Rule]:
         """Return a rule that matches all packets for which no rule is evaluated, in a list; empty: there are none."""
         types = self._unasked_types(direction, family, groups)
-        # The keys of types and codes take the place of ports.
+        # ICMP types and codes are encoded like ports.
         keys = union((256 * each, 256 * each + 255) for each in types)
         never = Rule("", direction, 4, ICMP, keys) if family == 4 else Rule("", direction, 6, ICMPV6, keys)
         return [never] if keys else []

@@ -36,7 +36,7 @@ def main() -> None:
       2    wrong usage, invalid policy, unreadable input or unwritable output
       3    a capture or log is damaged; what could be read was reported
       130  interrupted
-      141  the reader of the output went away
+      141  the reader of the output closed it
       128 + N  ended by another signal N
 
     Set SGFAST_DEBUG_TRACEBACK=1 to see where an internal error happened.

@@ -100,7 +100,7 @@ def diff(
     rules that decide under each policy, and the rules that make the difference.
 
     OLD and NEW are policy documents, a cloud's exports, or directories of exports; "-" is standard input for one of the
-    files. The format "markdown" is for pull requests. With --to, standard output gets what leads from OLD to NEW, and
+    files. The format "markdown" is for pull requests. With --to, standard output gets the changes from OLD to NEW, and
     the report goes to standard error.
 
     \b

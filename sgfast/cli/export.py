@@ -247,7 +247,7 @@ def export(
     mean the same; if there are none, an error names the rule. Nothing is run, and no cloud is contacted.
 
     Without --since, the export is for an account that has VPCs and instances and nothing else. With --since, it is for
-    one in which OLD is in force: for example the account as sgfast import --live has read it. Additions come before
+    an account in which OLD is in force, such as an account that sgfast import --live has read. Additions come before
     removals.
 
     If -o is a directory, --to nftables writes NAME.nft for each --instance, or host.nft, and with --since beside it

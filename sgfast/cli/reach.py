@@ -62,9 +62,9 @@ def reach(
 ) -> None:
     """List who may open which connections to whom, by the rules alone.
 
-    No traffic is needed: the answer is exact for all packets that open a connection. It takes the outbound rules of
+    No traffic is needed: the answer is exact for all packets that open a connection. It combines the outbound rules of
     senders and the inbound rules of receivers, VPCs and their peerings. A row says that each of its senders may open
-    connections to each of its receivers for all of its services. A CIDR or an address group in a row stands for those
+    connections to each of its receivers for all of its services. A CIDR or an address group in a row means only those
     of its addresses that no instance has. POLICY may be "-" for standard input.
 
     \b

@@ -38,7 +38,7 @@ cdef inline char* put_text(char* at, const Text* text) noexcept nogil:
 
 @final
 cdef class NameTexts:
-    # Names by number, encoded on first use. Negative numbers give `none`.
+    # Names by number, encoded on first use. A negative number means no name; its text is `none`.
     cdef object names
     cdef object encode
     cdef list kept

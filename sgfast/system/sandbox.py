@@ -110,7 +110,7 @@ def _begin_landlock(
 
 def _installation() -> list[str]:
     """List the folders from which Python imports modules and the loader takes their shared libraries."""
-    # The first entry is the folder of the command, or the current one, which may hold anything.
+    # The first entry is skipped: the folder of the command, or the current folder, which may hold any files.
     found = sys.path[0 if sys.flags.safe_path else 1 :]
     return [*found, os.path.dirname(os.path.dirname(__file__)), os.path.join(sys.base_prefix, "lib"), *_LIBRARIES]
 

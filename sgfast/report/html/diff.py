@@ -1,4 +1,4 @@
-"""The page of ``sgfast diff``: what the rules of NEW open and close, then what that changes for captured traffic."""
+"""The page of ``sgfast diff``: what the rules of NEW open and close, then the effect on captured traffic."""
 
 from __future__ import annotations
 

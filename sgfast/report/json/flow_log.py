@@ -1,4 +1,4 @@
-"""Records of flow logs against a policy (SPEC 10.16)."""
+"""Flow log records compared with a policy (SPEC 10.16)."""
 
 from __future__ import annotations
 

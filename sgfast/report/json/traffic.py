@@ -1,4 +1,4 @@
-"""Types of objects about captured traffic: who reaches whom, and what of the captures was not judged."""
+"""Types of objects about captured traffic: rows of who reaches whom, damage, and packets that were not judged."""
 
 from __future__ import annotations
 

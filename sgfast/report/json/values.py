@@ -21,7 +21,7 @@ Time = Annotated[
     str, Keywords(pattern=r"^-?[0-9]+\.[0-9]{9}$"), "Seconds since the Unix epoch, with nine decimals.", time_text
 ]
 Text = Annotated[str, Keywords(minLength=1)]
-#: The empty text is null.
+#: A text. An empty text becomes null.
 TextOrNull = Annotated[str | None, lambda text: text or None]
 #: The name of a file. Bytes that are not valid text are escaped.
 File = Annotated[str, as_text]

@@ -372,7 +372,7 @@ class Rollup:
         refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
         packets, answered = rows["packets"].astype(np.int64), (rows["broken"] > 0) | (rows["meant"] > 0)
         unanswered = np.where(answered, 0, packets)
-        # If any denial was answered, denials that are counted without an address may have been answered, too.
+        # If any denied packet was answered, those that are counted without an address may have been answered, too.
         perhaps = (rows["family"] == 0) & answered.any()
         allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
         return {
