@@ -2,55 +2,55 @@
 
     import sgfast
 
-    policy = sgfast.load("policy.yaml")     # also what a cloud exports, a text, or plain values
+    policy = sgfast.load("policy.yaml")     # or a cloud's export, a text, or plain values
 
-Ask the policy. Ends are instances, groups, addresses, networks, ``internet`` or ``any``. Each answer prints as the
-command of the same name prints it, and has what it says as attributes.
+Ask the policy. Ends are instances, groups, addresses, networks, ``internet`` or ``any``. ``print`` shows an answer as
+the command of the same name does, and the answer's attributes hold its data.
 
     print(policy.explain("web-1", "db-1", "tcp/5432"))      # why one packet is allowed or denied
     print(policy.reach(destination="db"))                   # who may open what to whom
     print(policy.test("expectations.yaml"))                 # whether it does what it should, proved for all packets
-    print(policy.check())                                   # what in it is redundant, useless or dangerous
+    print(policy.check())                                   # which of its rules are redundant, useless or dangerous
     print(policy.diff("proposed.yaml"))                     # what another policy opens and closes
-    print(policy.diff("proposed.yaml", "monday.pcap"))      # what else another policy changes for this traffic
+    print(policy.diff("proposed.yaml", "monday.pcap"))      # also what another policy changes for this traffic
     print(policy.replay("monday.pcap"))                     # what would break in this traffic, and why
-    print(policy.export("aws"))                             # the script that puts it into force
+    print(policy.export("aws"))                             # the script that puts the policy into force
     print(sgfast.suggest("monday.pcap").text)               # the fewest rules that this traffic needs
 
-Embed the engine. It tracks connections, and its policy may change between two packets.
+Embed the engine. It tracks connections, and its policy can change between two packets.
 
     engine = sgfast.Engine(policy)
     print(engine.check("web-1", "db-1", "tcp", sport=40000, dport=5432, time=0.0).allowed)
     engine.apply({"remove_member": {"group": "web", "instance": "web-1"}}, now_ns=10**9)
 
-These are all names. ``help(sgfast.Engine)`` says more about one of them, and docs/python.md has examples that run.
+The package has these names. ``help(sgfast.Engine)`` explains one of them, and docs/python.md has examples that run.
 Each name is imported when it is first used.
 
-- ``load``: makes a policy of whatever there is.
-- ``load_policy``, ``parse_policy``: the same, but for a path only and for a text only.
-- ``policy_from_boto3``: the policy of an account of AWS.
-- ``Policy``: what these return. It has the questions as methods.
-- ``SecurityGroup``, ``Rule``, ``GroupPeer``, ``AddressGroupPeer``, ``AddressGroup``, ``Instance``: what a policy holds.
-- ``replay``, ``diff``, ``export``: the methods as functions. They take whatever ``load`` takes.
+- ``load``: makes a policy from a path, a text or plain values.
+- ``load_policy``, ``parse_policy``: make a policy from a path only, and from a text only.
+- ``policy_from_boto3``: makes a policy from an AWS account.
+- ``Policy``: the result of these functions. Its methods answer questions about the policy.
+- ``SecurityGroup``, ``Rule``, ``GroupPeer``, ``AddressGroupPeer``, ``AddressGroup``, ``Instance``: parts of a policy.
+- ``replay``, ``diff``, ``export``: the methods as functions. They take any source that ``load`` takes.
 - ``suggest``: the fewest rules that captured traffic needs.
-- ``Reading``: which packets of a capture are read.
+- ``Reading``: how captures are read, and which of their packets.
 - ``Explained``, ``Reach``, ``Proof``, ``CheckResult``, ``PolicyDiff``, ``ReplayResult``, ``Suggestion``: the answers.
 - ``DiffResult``: the part of a ``PolicyDiff`` that is about captures.
-- ``Table``: rows of an answer for pandas, polars, DuckDB and pyarrow. ``table`` makes one of what an engine judged.
-- ``Engine``: the filter itself. It judges packets as they come.
-- ``Verdict``, ``Side``, ``Explanation``, ``Applied``: what its methods return.
-- ``header``: one packet as a row. ``FrameBatch``: many frames at once.
+- ``Table``: rows of an answer for pandas, polars, DuckDB and pyarrow. ``table``: an engine's results as a ``Table``.
+- ``Engine``: the filter itself. It judges packets one after another.
+- ``Verdict``, ``Side``, ``Explanation``, ``Applied``: results of the engine's methods.
+- ``header``: makes one packet as a row. ``FrameBatch``: many frames at once.
 - ``HEADER_DTYPE``, ``RESULT_DTYPE``, ``RESOLVED_DTYPE``: the NumPy types of rows.
-- ``VERDICTS``, ``REASONS``, ``PENDING``, ``NO_SIDE``: what the numbers in rows mean.
-- ``save_snapshot``, ``load_snapshot``: an engine's state as a file, and back.
-- ``Change``: a change of the policy. It is one of
+- ``VERDICTS``, ``REASONS``, ``PENDING``, ``NO_SIDE``: the meaning of the numbers in rows.
+- ``save_snapshot``, ``load_snapshot``: save an engine's state as a file, and load it.
+- ``Change``: a change of the policy. The changes are
   ``AddGroup``, ``RemoveGroup``, ``AddRule``, ``ModifyRule``, ``RemoveRule``, ``AddInstance``, ``RemoveInstance``,
   ``AddMember``, ``RemoveMember``, ``AddAddress``, ``RemoveAddress``, ``AddPeering``, ``RemovePeering``,
   ``SetAddressGroup``.
-- ``SgfastError``: all that sgfast raises on purpose. Its text is one line: place, cause, and what to do.
+- ``SgfastError``: the base of all errors that sgfast raises on purpose. Its text is one line: place, cause, remedy.
 - ``PolicyError``: a policy that cannot be used. ``errors`` has the errors of a document, each with its line.
 - ``CaptureError``, ``SnapshotError``, ``OutputError``: a file that cannot be read or written.
-- ``ArgumentError``, ``ArgumentTypeError``, ``ReadingError``: an argument that cannot be meant.
+- ``ArgumentError``, ``ArgumentTypeError``, ``ReadingError``: an argument with an impossible value or type.
 - ``ClusterError``, ``ExportError``, ``LiveError``, ``TableError``: a cluster, export, account or table that fails.
 - ``__version__``: the version of sgfast.
 """
@@ -58,7 +58,7 @@ Each name is imported when it is first used.
 from sgfast.lazy import on_demand
 from sgfast.version import __version__ as __version__
 
-# Nothing else is imported here, because the command cannot be interrupted cleanly during that time.
+# Nothing else is imported here, because the command cannot be interrupted cleanly during the import.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sgfast.answers import CheckResult, PolicyDiff
@@ -199,8 +199,8 @@ if TYPE_CHECKING:
         "table",
     ]
 
-# Each is imported when it is first asked for: numpy alone costs more than a tenth of a second, which no
-# `sgfast --help` should pay.
+# By module: names that are imported when they are first used. Importing numpy alone takes over a tenth of a second,
+# which `sgfast --help` should not need.
 _HOMES = {
     "sgfast.answers": ("CheckResult", "PolicyDiff"),
     "sgfast.api": (
@@ -233,8 +233,8 @@ _HOMES = {
     "sgfast.tables": ("Table", "table"),
     "sgfast.verdicts": ("Applied", "Explanation", "Side", "Verdict"),
 }  # fmt: skip
-if not TYPE_CHECKING:        # a type checker would take any name to be there
-    __getattr__ = on_demand(__name__, _HOMES, first="sgfast.api")     # every policy has the questions
+if not TYPE_CHECKING:        # with a __getattr__, a type checker would accept any name
+    __getattr__ = on_demand(__name__, _HOMES, first="sgfast.api")     # only this import gives policies their methods
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,7 @@
-"""``sgfast`` as a process: every run ends with an exit status (SPEC 10.5). An error is one line on standard error,
-unless it is about a document, which may have several errors and is shown (SPEC 11.8).
+"""``sgfast`` as a process: every run ends with an exit status (SPEC 10.5). An error is one line on standard error. Only
+a document may have several errors, which are shown with its lines (SPEC 11.8).
 
-The imports here are few and cheap. Everything else is imported once interrupts are handled.
+The imports here are few and cheap. All other modules are imported after interrupts are handled.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ TRACEBACK_VARIABLE = "SGFAST_DEBUG_TRACEBACK"
 
 
 def main() -> NoReturn:
-    """The ``sgfast`` command."""
+    """Run the ``sgfast`` command, and exit with its status."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         with suppress(ValueError):
             signal.signal(signal.SIGINT, _end_at_once)
-    # NumPy starts threads for linear algebra. sgfast has none of it, and they cost a third of a short run.
+    # NumPy starts threads for linear algebra. sgfast needs none, and starting them takes a third of a short run.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     status = run(sys.argv[1:])
     # Nothing is left to clean up, so an interrupt may end the process at once.
@@ -37,7 +37,7 @@ def main() -> NoReturn:
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
-    """Handle an interrupt that comes before there is anything to clean up."""
+    """End the process at an interrupt, as long as there is nothing to clean up."""
     with suppress(OSError):
         os.write(2, b"sgfast: interrupted\n")
     os._exit(EXIT_OF_SIGNAL + number)
@@ -76,7 +76,7 @@ def _invoke(arguments: list[str]) -> int:
         completed = answer(group)
         if completed is not None:
             return completed
-    # group.main() would treat interrupts, closed pipes and exit statuses in its own way.
+    # group.main() would handle interrupts, closed pipes and exit statuses differently.
     try:
         with group.make_context("sgfast", arguments) as context:
             group.invoke(context)
@@ -94,7 +94,7 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def _outcome(error: BaseException) -> tuple[int, str | None]:
-    """The exit status and the message for an error, which has several lines if it shows a document."""
+    """Return the exit status and the message for an error. The message has several lines if it shows a document."""
     from sgfast.system.signals import Signalled, arrived, ending
 
     if isinstance(error, KeyboardInterrupt):
@@ -104,7 +104,7 @@ def _outcome(error: BaseException) -> tuple[int, str | None]:
     if number is not None:
         return EXIT_OF_SIGNAL + number, ending(number)
     if isinstance(error, BrokenPipeError):
-        # The reader has seen enough. Tools that SIGPIPE ends print no message either.
+        # The reader needs no more output. Programs that SIGPIPE ends print no message either.
         return EXIT_OF_SIGNAL + signal.SIGPIPE, None
     if isinstance(error, MemoryError):
         return EXIT_BAD, "out of memory"
@@ -140,7 +140,7 @@ def _say(message: str, prefix: str = "sgfast: ") -> None:
 
 
 def _abandon_unwritable_streams() -> None:
-    """Redirect streams that cannot be flushed to the null device, as Python would report the error again at exit."""
+    """Redirect streams that cannot be flushed to the null device; otherwise Python reports the error again at exit."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

@@ -1,4 +1,4 @@
-"""Answers that combine what several packages find, and the text of every answer, as its command prints it."""
+"""Answers that combine the results of several packages, and the text of every answer, as its command prints it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.loaded_policy import lines_of
 from sgfast.policy.model import Instance, Policy
 
-# Modules are imported when an answer needs them: all of them take half a second.
+# Modules are imported when an answer needs them: importing all of them takes half a second.
 if TYPE_CHECKING:
     from sgfast.checking import Checked, Finding
     from sgfast.comparing import ChangedGroup, DiffResult, NewVerdict
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult
     from sgfast.report.check import TableSizes
 
-#: Limit of rows in the text of a reach, as the command has it by default.
+#: The most rows in the text of a ``Reach``, the same as the command's default.
 _REACH_ROWS = 40
 
 
@@ -37,7 +37,7 @@ class CheckResult(Shown):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """The worst first."""
+        """The findings, most severe first."""
         return self.checked.findings
 
     @property
@@ -47,12 +47,12 @@ class CheckResult(Shown):
 
     @property
     def traffic(self) -> ReplayResult | None:
-        """The replay of the captures; None: there were none."""
+        """The replay of the captures; None if there were no captures."""
         return self.checked.traffic
 
     def matching(self, wanted: str) -> list[Finding]:
-        """The findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
-        ArgumentError for something else.
+        """Return the findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
+        ArgumentError for another word.
         """
         return self.checked.matching(wanted)
 
@@ -62,9 +62,9 @@ class CheckResult(Shown):
         return f"<CheckResult of {self.policy!r}: {number}{codes and ': '}{codes}>"
 
     def _repr_html_(self) -> str:
-        from sgfast.report.check import about_of
+        from sgfast.report.check import subject_of
 
-        rows = [(each.code, each.severity, about_of(each), each.message) for each in self.findings[:SHOWN_ROWS]]
+        rows = [(each.code, each.severity, subject_of(each), each.message) for each in self.findings[:SHOWN_ROWS]]
         return html_table(("code", "severity", "about", "finding"), rows, len(self.findings))
 
 
@@ -72,9 +72,9 @@ class CheckResult(Shown):
 class PolicyDiff(Shown):
     """A comparison of two policies: by the rules alone, and for captured traffic."""
 
-    #: By the rules alone, for all packets.
+    #: The comparison by the rules alone, for all packets.
     by_rules: Difference
-    #: For the traffic of the captures; None: there were none.
+    #: The comparison for the traffic of captures; None if there were no captures.
     traffic: DiffResult | None = None
 
     @property
@@ -89,8 +89,8 @@ class PolicyDiff(Shown):
 
     @property
     def newly_denied(self) -> list[ChangedGroup]:
-        """Connections of the captures that only the old policy allows, those that were answered first. Raises
-        ArgumentError if there were no captures.
+        """Connections of the captures that only the old policy allows, answered ones first. Raises ArgumentError if
+        there were no captures.
         """
         return self._changed("newly-denied")
 
@@ -99,7 +99,7 @@ class PolicyDiff(Shown):
         """Connections of the captures that only the new policy allows. Errors as in ``newly_denied``."""
         return self._changed("newly-allowed")
 
-    # `diff` once returned a DiffResult. Programs that were written then still find in its answer what they used.
+    # `diff` once returned a DiffResult. For programs of that time, its attributes are still attributes of the answer.
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
@@ -132,10 +132,10 @@ class PolicyDiff(Shown):
 
 
 def text_of(result: Any) -> str:
-    """Return the text that the command for such a result prints, without the last line break."""
+    """Return the text that the command for an answer prints, without the last line break."""
     from sgfast.report.text import to_text
 
-    # By name, because to import all of their classes takes long. Somebody may have derived one from them.
+    # Classes are compared by name, because importing all of them takes long. The answer may be of a derived class.
     match next(kind.__name__ for kind in type(result).__mro__ if Shown in kind.__bases__):
         case "Explained":
             from sgfast.report.explain import explain_document

@@ -1,7 +1,7 @@
-"""The face of the library: ``sgfast.Policy`` with the questions that users ask it.
+"""The face of the library: ``sgfast.Policy`` with the questions that users ask about a policy.
 
-Each question is one function whose first parameter is the policy; ``Policy`` has them as methods. Below this module,
-policies are plain values, and nothing imports it but the commands.
+Each question is one function whose first parameter is the policy; ``Policy`` has these functions as methods. Below this
+module, policies are plain values, and only the commands import this module.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sgfast.policy import model
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Action
 
-# Modules are imported when a question needs them: all of them take half a second.
+# Modules are imported when a question needs them: importing all of them takes half a second.
 if TYPE_CHECKING:
     from sgfast.engine import Midstream, Mode
     from sgfast.exporting.terraform import Provider
@@ -65,16 +65,16 @@ def explain(
     """Explain why a packet that opens a connection is allowed or denied: the rule that wins, or the nearest ones.
 
     ``print(policy.explain("web-1", "db-1", "tcp/5432"))``. The service ``icmp`` is a ping. If an end or the service
-    stands for several packets, such as a group, a network or ``all``, one packet is explained that stands for them:
-    one that is denied, if there is one. ``choices`` of the answer says whether all get the same verdict.
+    means several packets, such as a group, a network or ``all``, one of these packets is explained: a denied one, if
+    there is one. ``choices`` of the answer says whether all of them get the same verdict.
 
     ``sport``: the source port, which only matters for DHCP. ``vpc``: the VPC in which addresses are looked up;
     None: that of the source's instance, or else of the destination's. ``as_if_in``: groups of a machine that the
     policy does not have yet, ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end is an address that no instance
-    has. These three are for one packet.
+    has. ``sport``, ``vpc`` and ``as_if_in`` are only for questions about one packet.
 
     Raises PolicyError for an end that means nothing or several things, and if no filter judges any such packet;
-    ArgumentError for a service that there is not.
+    ArgumentError for an unknown service.
     """
     from sgfast.reaching import explaining
     from sgfast.reaching.ends import named_end
@@ -82,11 +82,11 @@ def explain(
 
     policy = load(policy)
     words, service = (str(source), str(destination)), str(service)
-    one = [_only_one(named_end(policy, word)) for word in words]
+    ends = [_only_one(named_end(policy, word)) for word in words]
     packet = single_service(service)
-    if packet is not None and one[0] is not None and one[1] is not None:
+    if packet is not None and ends[0] is not None and ends[1] is not None:
         return explaining.explain(
-            policy, one[0], one[1], packet.protocol, port=packet.port, sport=sport, icmp_type=packet.icmp_type,
+            policy, ends[0], ends[1], packet.protocol, port=packet.port, sport=sport, icmp_type=packet.icmp_type,
             icmp_code=packet.icmp_code, vpc=vpc, as_if_in=as_if_in,
         )  # fmt: skip
     if sport is not None or vpc is not None or as_if_in:
@@ -98,7 +98,7 @@ def explain(
 
 
 def _only_one(end: NamedEnd) -> str | None:
-    """An instance or an address, as a word; None: the end is something else."""
+    """Return an instance or an address as a word, or None if the end is anything else."""
     if end.kind == "instance":
         return end.name
     if end.kind == "network" and end.networks[0].num_addresses == 1:
@@ -107,14 +107,14 @@ def _only_one(end: NamedEnd) -> str | None:
 
 
 def _standing_for(policy: model.Policy, source: str, destination: str, service: str) -> Explained:
-    """One of several packets: one that is denied if there is one."""
+    """Explain one of several packets: a denied one if there is one."""
     from sgfast.errors import PolicyError
     from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
     from sgfast.policy.yaml_nodes import show, shown_origin
     from sgfast.reaching.proving import Expectations
 
     origin = shown_origin(policy.origin)
-    what = f"{service} from {source} to {destination}"
+    question = f"{service} from {source} to {destination}"
 
     def with_verdict(verdict: Action) -> Explained | None:
         ends = (Word(source, origin),), (Word(destination, origin),)
@@ -126,13 +126,13 @@ def _standing_for(policy: model.Policy, source: str, destination: str, service: 
     denied, allowed = with_verdict("deny"), with_verdict("allow")
     found = denied or allowed
     if found is None:
-        raise PolicyError(f"{origin}: no filter judges any packet for {show(what)[1:-1]}")
-    some = f"{what}: some of these packets are {{}}, and some are {{}}. This is one that is {{}}."
-    every = f"{what}: all of these packets are {{}}. This is one of them."
+        raise PolicyError(f"{origin}: no filter judges any packet for {show(question)[1:-1]}")
+    mixed = f"{question}: some of these packets are {{}}, and some are {{}}. This is one that is {{}}."
+    uniform = f"{question}: all of these packets are {{}}. This is one of them."
     if denied is not None and allowed is not None:
-        words = some.format("allowed", "denied", "denied")
+        words = mixed.format("allowed", "denied", "denied")
     else:
-        words = every.format(_VERDICTS[found.verdict])
+        words = uniform.format(_VERDICTS[found.verdict])
     return replace(found, choices=(words, *found.choices))
 
 
@@ -154,7 +154,7 @@ def reach(
     ``"80,8000-8080"``; without ``protocol``, of tcp and udp. ``rules``: find the rules that allow each row.
 
     Raises PolicyError for an end that means nothing or several things, or if the answer would take too long;
-    ArgumentError for a service that there is not.
+    ArgumentError for an unknown service.
     """
     from sgfast.reaching.ends import ANY, named_end
     from sgfast.reaching.rows import reach as find_rows
@@ -170,11 +170,11 @@ def reach(
 
 
 def test(policy: PolicySource, expectations: ExpectationsSource) -> Proof:
-    """Prove for all packets that the policy allows and denies what is meant (SPEC 10.23).
+    """Prove for all packets that the policy allows and denies what the expectations say (SPEC 10.23).
 
     ``expectations``: the path or the text of an expectations file, the same as plain values, or a list such as
     ``[{"from": "web", "to": "db", "service": "tcp/5432", "verdict": "allow"}]``. The answer's ``of("fails")`` are
-    those that do not hold, each with a packet that shows it.
+    the expectations that do not hold, each with a packet that contradicts it.
 
     Raises PolicyError for expectations that cannot be read, and for names in them that mean nothing.
     """
@@ -196,10 +196,10 @@ def check(
     as_if_in: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> CheckResult:
-    """Find what is redundant, useless or dangerous, as findings with stable codes (SPEC 10.12).
+    """Find rules and settings that are redundant, useless or dangerous, as findings with stable codes (SPEC 10.12).
 
-    ``expect``: also find what these expectations contradict. ``captures``: also find the rules that no packet in
-    them used; ``vpc`` and ``reading`` are as for ``replay``. ``as_if_in``: check as if there were one more
+    ``expect``: also find what contradicts these expectations. ``captures``: also find the rules that no captured
+    packet used; ``vpc`` and ``reading`` are as for ``replay``. ``as_if_in``: check as if there were one more
     instance, ``"GROUP=ADDRESS"``.
 
     Raises PolicyError, CaptureError and the other errors of ``replay``.
@@ -259,29 +259,29 @@ def replay(
 
     ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
     ``captures``: a path, or several, which form one replay in the order given. ``-`` is standard input; a directory
-    stands for the captures in it.
+    means the captures in it.
     ``packets``, ``frames``, ``flows``: one or several sinks each, for every packet's result, for packets together with
     their results, and for connections.
     ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
-    ``progress``: called now and then with (packets, bytes read) so far, over all captures.
+    ``progress``: a function to call repeatedly with (packets, bytes read) so far, over all captures.
     ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which there
-    may be pairs ``(at, change)``: a time, and a value of ``sgfast.policy.changes`` or a mapping. All of it is checked
+    may be pairs ``(at, change)``: a time, and a value of ``sgfast.policy.changes`` or a mapping. All are checked
     before any packet is judged.
     ``snapshot``: where to save the state after the last packet. ``flows`` then does not get connections that are still
     open; the replay that resumes reports them.
-    ``resume``: a saved state to go on from, as if both replays' captures were one replay. Policy, options and changes
-    must be the same, and so must the part of ``reading`` that selects packets; a different ``start`` or ``end`` only
+    ``resume``: a saved state to continue from, as if both replays' captures were one replay. Policy, options, changes
+    and the part of ``reading`` that selects packets must be the same; a different ``start`` or ``end`` only
     causes a warning. The result covers all captures, except ``elapsed_seconds``.
     ``jobs``: the number of threads that judge, as for ``Engine``.
     ``reading``: how captures are read, and which packets are left out. The rest is judged as if there were no other
-    packets; but times in ``changes`` given in seconds count from the first packet, even if that is left out.
+    packets; but times in ``changes`` given in seconds count from the first packet, even if that packet is left out.
     ``accept_evidence``: codes of reasons to doubt the answer that do not count for its ``evidence`` (SPEC 10.27).
     ``client``: a ``distributed.Client`` whose workers read and judge (``cluster``). ``resume`` is then a folder, a path
-    or URL that all workers can access, where they keep what they read for later replays; None: a temporary one on this
-    machine.
+    or URL that all workers can access, where they keep the records they read for later replays; None: a temporary
+    folder on this machine.
     ``tables``: which rows to keep in memory, ``"packets"`` or ``"connections"``, for the result's ``tables``: at most
     10,000,000 of each (SPEC 14.9).
-    ``shards``: the number of parts into which a cluster divides the packets; None: by the size of the captures.
+    ``shards``: the number of parts into which a cluster divides the packets; None: chosen by the size of the captures.
 
     If a capture is damaged, the result covers the packets before the damage; on a cluster, it also covers the captures
     after the damaged one.
@@ -318,20 +318,20 @@ def export(
     interfaces: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     connections: str | os.PathLike[str] | None = None,
 ) -> str:
-    """Write what a target needs for the policy to hold there, as a text (SPEC 13). Nothing is run.
+    """Write the text with which a target enforces the policy (SPEC 13). Nothing is run.
 
     ``to``: ``terraform`` (a configuration), ``aws``, ``openstack`` or ``otc`` (a script), ``nftables`` (a file for
     ``nft -f``).
-    ``since``: what is there already; only what differs is written. None: nothing but VPCs and instances.
+    ``since``: the policy that is there already; only differences are written. None: nothing but VPCs and instances.
     ``form``: ``json``: the calls of the cloud's API in place of a script.
-    ``provider``: of ``terraform``, ``aws``, ``openstack`` or ``opentelekomcloud``; None: that of the policy's profile.
-    ``instance``, ``interfaces``: of ``nftables``, the instance that the machine itself is; or for a host, the device
+    ``provider``: for ``terraform``: ``aws``, ``openstack`` or ``opentelekomcloud``; None: that of the policy's profile.
+    ``instance``, ``interfaces``: for ``nftables``, the instance that the machine itself is; or for a host, the device
     that each instance is behind, ``{"web-1": "tap0"}``.
-    ``connections``: of ``nftables`` with ``since``, the path of what ``conntrack -L -o extended`` lists: write what
+    ``connections``: for ``nftables`` with ``since``, the path of a listing by ``conntrack -L -o extended``: write what
     becomes of these connections.
 
-    Raises ExportError, whose ``problems`` list all that the target cannot have; PolicyError; ArgumentError for options
-    that do not go together; ArgumentTypeError for one of another type.
+    Raises ExportError, whose ``problems`` list all settings that the target cannot have; PolicyError; ArgumentError for
+    options that do not go together; ArgumentTypeError for an option of another type.
     """
     from sgfast.exporting.texts import TargetName, cloud_text, connections_text, devices_of, filter_text
 
@@ -383,10 +383,10 @@ def diff(
 ) -> PolicyDiff:
     """Compare two policies, as if ``new`` took the place of ``old`` (SPEC 10.14, 12.6).
 
-    Without ``captures``: what ``new`` opens and closes for all packets, by the rules alone. With them, also what would
-    change for their connections. Each policy judges all packets from the first one on, as ``replay`` does with the same
-    options: this compares two replays, and does not change the policy during one. If a capture is damaged, the result
-    covers the packets before the damage.
+    Without ``captures``: what ``new`` opens and closes for all packets, by the rules alone. With captures, also what
+    would change for their connections. Each policy judges all packets from the first on, as ``replay`` does with the
+    same options: two replays are compared, and the policy does not change during either. If a capture is damaged, the
+    result covers the packets before the damage.
 
     Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
     """
@@ -403,7 +403,7 @@ def diff(
 
 
 def by_rules(old: model.Policy, new: model.Policy, *, must: bool) -> Difference:
-    """Compare the rules alone. ``must``: that it cannot be compared is an error, and no sentence in the report."""
+    """Compare the rules alone. ``must``: raise the error if they cannot be compared, instead of reporting it."""
     from sgfast.errors import AmbiguousAddress, TooMuch
     from sgfast.reaching.difference import Difference, difference
 
@@ -419,7 +419,7 @@ def by_rules(old: model.Policy, new: model.Policy, *, must: bool) -> Difference:
 
 
 class Policy(LoadedPolicy):
-    """One account's policy, which ``sgfast.load`` makes, and the questions that one can ask it (SPEC 14.3, 14.4).
+    """One account's policy, made by ``sgfast.load``, with the questions that users can ask about it (SPEC 14.3, 14.4).
 
     An end (``source``, ``destination``) is an instance, a security group or an address group by its name, id or label;
     an address or a network, as a text or as a value of ``ipaddress``; ``internet``; or ``any``. If a word means several
@@ -448,7 +448,7 @@ LoadedPolicy.made_as = Policy
 
 
 def _public(function: Callable[Parameters, model.Policy]) -> Callable[Parameters, Policy]:
-    """The same function, whose policies are those of this module since ``made_as`` says so."""
+    """Return the function itself, typed as returning this module's ``Policy``, which ``made_as`` makes it return."""
     return cast(Callable[Parameters, Policy], function)
 
 

@@ -38,7 +38,7 @@ Mode = Literal["causal", "verbatim"]
 Midstream = Literal["infer", "deny", "allow"]
 Address = str | IPv4Address | IPv6Address
 
-#: Indexed by the numbers in results (SPEC 10.2, 10.3).
+#: The words of verdicts and reasons, indexed by the numbers in results (SPEC 10.2, 10.3).
 VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip", "pending")
 REASONS = (None, *(reason.word for reason in REASON_TABLE))
 #: The verdict of a fragment that came before its datagram's first fragment. ``Engine.resolved`` replaces it (SPEC 9.4).
@@ -48,18 +48,18 @@ NO_SIDE = 255
 
 MODES: tuple[Mode, ...] = ("causal", "verbatim")
 MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
-#: The mode and midstream of what was captured: the defaults of a replay.
+#: The mode and midstream of a replay by default, for captured packets.
 CAPTURED: tuple[Mode, Midstream] = ("causal", "infer")
 #: The most addresses that a message lists.
 _LISTED_ADDRESSES = 5
-#: By the number that the data plane has for ``settings.infrastructure``.
+#: The values of ``settings.infrastructure``, indexed by the data plane's numbers for them.
 INFRASTRUCTURES = ("filtered", "exempt", "by-role")
 
 _FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 
 
 def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
-    """The timeouts of SPEC 5.2 for the data plane: in nanoseconds, at least 1, in the order of their fields."""
+    """Return the timeouts of SPEC 5.2 for the data plane: in nanoseconds, at least 1, in the order of their fields."""
     return tuple(max(1, round(seconds * 10**9)) for seconds in astuple(timeouts))
 
 
@@ -80,22 +80,22 @@ def check_jobs(jobs: int) -> None:
 class Engine:
     """Judge packets by a policy, and remember connections.
 
-    It judges as the filter itself would: it has seen all packets from the first one on, and those that it denies go no
-    further. To judge what somebody has captured, as ``replay`` does, make it with :meth:`for_captures`.
+    The engine judges as the filter itself would: it has seen all packets from the first one on, and the packets that it
+    denies go no further. To judge captured packets, as ``replay`` does, make the engine with :meth:`for_captures`.
 
     ``policy``: a :class:`Policy`, or anything that ``sgfast.load`` takes.
     ``mode``: ``"verbatim"`` judges every packet as given; ``"causal"`` also recognises packets that could not have
     followed a denied opener (SPEC 9.2).
     ``midstream``: how to treat TCP packets of unknown connections (SPEC 9.3).
     ``vpc``: the VPC that the packets' addresses belong to, by its name, id or label; None: all VPCs (SPEC 7.1).
-    ``jobs``: the number of threads that judge, 1 to 64. Results do not depend on it until a table is full: the
+    ``jobs``: the number of threads that judge, 1 to 64. Results do not depend on this number until a table is full: the
     connection table, or one of the report's (a million denied attempts or cut connections, 65,536 lines of a list).
-    Which entries a full table drops does depend on it. With several jobs, ``process`` and every method that returns
-    results waits for all threads.
+    Which entries a full table drops does depend on ``jobs``. With several jobs, ``process`` and every method that
+    returns results waits for all threads.
     ``keep_flows`` and ``reporting`` are for replays.
-    ``compiler``: one that has compiled, or numbered, a policy for the same VPC before.
+    ``compiler``: a compiler that has compiled, or numbered, a policy for the same VPC before.
 
-    Threads may share an engine: calls take turns, and none holds the GIL while it waits. After ``fork``, the child may
+    Threads may share an engine: calls take turns, and a waiting call does not hold the GIL. After ``fork``, a child may
     use its copy only if ``jobs`` is 1 and no thread was in a call at that moment.
 
     Raises PolicyError for a policy that cannot be used, ArgumentError for an unknown option, MemoryError if there is no
@@ -142,8 +142,8 @@ class Engine:
 
     @classmethod
     def for_captures(cls, policy: PolicySource, *, vpc: str | None = None, jobs: int = 1) -> Self:
-        """An engine that judges captured packets as :func:`sgfast.replay` does by default: packets that could not have
-        followed a denied opener are ``moot`` (``mode="causal"``), and TCP connections that began before the capture are
+        """Make an engine that judges captured packets as :func:`sgfast.replay` does by default. Packets that could not
+        have followed a denied opener are ``moot`` (``mode="causal"``). TCP connections older than the capture are
         judged by the opener that is inferred for them (``midstream="infer"``; SPEC 9.2, 9.3).
         """
         return cls(policy, mode=CAPTURED[0], midstream=CAPTURED[1], vpc=vpc, jobs=jobs)
@@ -163,9 +163,9 @@ class Engine:
 
     @property
     def open_connections(self) -> int:
-        """Count the connections that are open at the time of the latest packet (SPEC 14.12): those that have neither
-        ended nor timed out, and that no filter which remembers them has disconnected. A connection that only one of two
-        filters has forgotten is open. Each that the engine remembers is looked at.
+        """The number of connections that are open at the time of the latest packet (SPEC 14.12): connections that have
+        neither ended nor timed out, and that no filter which remembers them has disconnected. A connection that only
+        one of two filters has forgotten is open. Each access looks at every connection that the engine remembers.
         """
         return self.dataplane.count_open()
 
@@ -199,9 +199,9 @@ class Engine:
         wire_lengths: Sequence[int] | None = None,
         link_type: int = 1,
     ) -> NDArray[np.void]:
-        """Judge raw frames and return what :meth:`process` does.
+        """Judge raw frames and return their results as :meth:`process` does.
 
-        ``link_type``: a ``LINKTYPE_`` number (1: Ethernet). Raises ArgumentError for one that is not supported
+        ``link_type``: a ``LINKTYPE_`` number (1: Ethernet). Raises ArgumentError for a link type that is not supported
         (SPEC 3.1).
         """
         if link_type not in LINK_TYPES:
@@ -209,12 +209,12 @@ class Engine:
         return self.process(FrameBatch.from_frames(frames, times_ns, wire_lengths, link_type))
 
     def resolved(self, *, everything: bool = False) -> NDArray[np.void]:
-        """The results of packets that were ``PENDING``, as far as they became known since the last call (SPEC 9.4).
+        """Return the results of packets that were ``PENDING`` and have been settled since the last call (SPEC 9.4).
 
-        Returns an array of ``RESOLVED_DTYPE`` (n,): ``number`` is the packet's number, with 1 for the engine's first,
-        and ``result`` is a row like those of :meth:`process`. A packet waits for at most 30 seconds or 65,536 packets.
-        ``everything``: settle all packets that still wait, because no more will come. Of results that are never
-        collected, the first 1,048,576 are kept.
+        The results are an array of ``RESOLVED_DTYPE`` (n,): ``number`` is the packet's number, with 1 for the engine's
+        first, and ``result`` is a row like those of :meth:`process`. A packet waits for at most 30 seconds or 65,536
+        packets. ``everything``: settle all packets that still wait, because no more packets will come. If results are
+        never collected, the first 1,048,576 are kept.
         """
         return self.dataplane.take_resolved(everything=everything)
 
@@ -227,14 +227,14 @@ class Engine:
     def apply(
         self, changes: Change | Mapping[str, Any] | Iterable[Change | Mapping[str, Any]], now_ns: int
     ) -> Applied:
-        """Changes the policy between two packets (SPEC 6). Several changes are applied as one.
+        """Change the policy between two packets (SPEC 6). Several changes are applied as one.
 
-        ``changes``: values of ``sgfast.policy.changes``, such as ``sgfast.RemoveInstance("web-1")``, or the same as a
-        change file has it (SPEC 9.5), without ``at``: ``{"remove_instance": {"instance": "web-1"}}``.
+        ``changes``: values of ``sgfast.policy.changes``, such as ``sgfast.RemoveInstance("web-1")``, or entries of a
+        change file (SPEC 9.5) without ``at``, such as ``{"remove_instance": {"instance": "web-1"}}``.
         ``now_ns``: the time of the change on the packets' clock; connections that have timed out by then do not count
-        as cut. Raises PolicyError for a change that is refused (SPEC 6.1), naming it by its number; ArgumentError for a
-        time beyond the clock's range or a value that a change cannot have; nothing has changed then. Packets that other
-        threads judge meanwhile see either the old policy or the new one, never a mixture.
+        as cut. Raises PolicyError for a refused change (SPEC 6.1), naming the change by its number; ArgumentError for a
+        time beyond the clock's range or a value that a change cannot have. After an error, the policy is as before.
+        Packets that other threads judge meanwhile see either the old policy or the new one, never a mixture.
         """
         from sgfast.policy.change_file import apply_given
         from sgfast.policy.changes import Change, RemoveInstance
@@ -255,13 +255,13 @@ class Engine:
             on_change = changed.policy.settings.on_change
             cut = np.zeros(len(compiled.instances), dtype=np.uint8)
             if on_change == "cut-inbound":
-                # Instances without a number are gone, and their connections are forgotten anyway (SPEC 6.6).
+                # Instances without a number are removed, and their connections are forgotten anyway (SPEC 6.6).
                 cut[compiled.members(changed.groups)] = 1
                 cut[compiled.numbering.of_names(changed.movers)] = 1
             unmatched = on_change in ("cut-unmatched", "forget-unmatched") and not changed.only_words
             forget = on_change == "forget-unmatched"
             before = self.policy, self.compiled
-            # The names first: results that other threads get from now on may already have new numbers.
+            # Names are replaced first: results that other threads get from now on may already have new numbers.
             self.policy, self.compiled = changed.policy, compiled
             try:
                 disconnected, finished = self.dataplane.change(compiled.classifier, cut, unmatched, forget, now_ns)
@@ -271,7 +271,7 @@ class Engine:
             return Applied(disconnected, finished, compiled.rule_tables, compiled.rule_tables_built)
 
     def verdict(self, row: Any) -> Verdict:
-        """One row of a result of :meth:`process`, with words instead of numbers."""
+        """Return one row of a result of :meth:`process` with words instead of numbers."""
         return Verdict(
             VERDICTS[row["verdict"]], REASONS[row["reason"]], self._side(row["egress"]), self._side(row["ingress"])
         )
@@ -304,12 +304,12 @@ class Engine:
     ) -> Verdict:
         """Judge one packet, and remember the connection it opens or belongs to.
 
-        ``src``, ``dst``: addresses; or instances, by any of their words (SPEC 2.12), which stand for their only address
-        of the IP version that both ends have, IPv4 if they have both.
+        ``src``, ``dst``: addresses; or instances, by any of their words (SPEC 2.12). An instance must have just one
+        address of the IP version that both ends have (IPv4 if they have both versions); that address is used.
         ``protocol``: a name or number. ``flags``: TCP flags, letters of ``FSRPAUEC``. ``time``: seconds on the clock
-        that timeouts use. An ICMP error quotes no packet here and is therefore ``invalid`` to stateful groups; give it
-        as a frame instead. Raises ArgumentError for an impossible packet, TypeError for a value that is not a number,
-        PolicyError for a name that means no instance or one with several addresses.
+        that timeouts use. An ICMP error given here quotes no packet and is therefore ``invalid`` to stateful groups;
+        judge it as a frame instead. Raises ArgumentError for an impossible packet, TypeError for a value that is not a
+        number, PolicyError for a name that means no instance or an instance with several addresses.
         """
         found = self._single.check(src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time)
         if type(found) is Verdict:
@@ -319,7 +319,7 @@ class Engine:
             verdict = self.verdict(np.frombuffer(found, dtype=RESULT_DTYPE)[0])
             self._single.keep(found, verdict)
             return verdict
-        # The fast path above leaves names, and rare and invalid packets to this one.
+        # The fast path above does not judge packets with names, nor rare and invalid packets. These are judged below.
         here, there = self._addresses(src, dst, protocol)
         if here is not src or there is not dst:
             return self.check(
@@ -382,7 +382,7 @@ class Engine:
         return Explanation(sides[-1].verdict, sides[-1].reason, tuple(sides))
 
     def _addresses(self, src: Address, dst: Address, protocol: str | int) -> tuple[Address, Address]:
-        """The ends of a packet, with addresses in the place of instances' names (SPEC 14.5)."""
+        """Return the ends of a packet, with addresses in the place of instances' names (SPEC 14.5)."""
         named = [self._named(end) for end in (src, dst)]
         if named == [None, None]:
             return src, dst
@@ -401,7 +401,7 @@ class Engine:
         return here, there
 
     def _named(self, end: Address) -> Instance | None:
-        """The instance that an end means; None: it is an address."""
+        """Return the instance that an end names, or None if the end is an address."""
         if not isinstance(end, str):
             return None
         try:
@@ -460,12 +460,12 @@ class Engine:
 
 
 def is_multicast(address: IPv4Address | IPv6Address) -> bool:
-    """Whether a packet to this address has no instance as its receiver (SPEC 3.3)."""
+    """Return whether a packet to this address has no instance as its receiver (SPEC 3.3)."""
     return address.is_multicast or address == ip_address("255.255.255.255")
 
 
 def _protocol_number(protocol: str | int) -> int | None:
-    """None: there is no protocol of this name. Raises TypeError for what is neither a name nor a number."""
+    """Return a protocol's number, or None for an unknown name. Raises TypeError for neither a name nor a number."""
     return PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else index(protocol)
 
 
@@ -483,7 +483,7 @@ def header(
     time_ns: int = 0,
     wire: int = 64,
 ) -> NDArray[np.void]:
-    """One packet as an array of ``HEADER_DTYPE`` (1,).
+    """Return one packet as an array of ``HEADER_DTYPE`` (1,).
 
     Raises ArgumentError for an impossible packet, TypeError for a value that is not a number.
     """

@@ -1,5 +1,5 @@
-"""The errors that sgfast raises deliberately. Each message is one line with file, location, cause and remedy; that of a
-document with several errors has a line for each.
+"""The errors that sgfast raises deliberately. Each message is one line with file, location, cause and remedy. A message
+about a document with several errors has a line for each error.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 
 class SgfastError(Exception):
-    """Base class of all errors that sgfast raises deliberately. ``str(error)`` is the one line to show."""
+    """Base class of all errors that sgfast raises deliberately. ``str(error)`` is the line to show."""
 
 
 class ArgumentError(SgfastError, ValueError):
-    """An argument of a public call that has no such value, or does not go together with another one."""
+    """An argument of a public call with an impossible value, or with a value that conflicts with another argument."""
 
 
 class ArgumentTypeError(SgfastError, TypeError):
-    """An argument of a public call that is of another type than it has to be."""
+    """An argument of a public call with a wrong type."""
 
 
 class Place(NamedTuple):
-    """Characters of one line of a file, whose name is the one that its reader got. Lines and columns count from 1;
-    ``end`` is the column behind the last character.
+    """Characters of one line of a file. ``file`` is the name under which the file was read. Lines and columns count
+    from 1; ``end`` is the column behind the last character.
     """
 
     file: str
@@ -34,8 +34,8 @@ class Place(NamedTuple):
 class PolicyError(SgfastError):
     """A policy that cannot be used (SPEC 2, 7.1, 8.5, 11.8); exit status 2.
 
-    ``errors``: what is wrong with a document, in the order of its lines: the first 20 errors. An error that is alone is
-    its own only one. ``place``: where it is in a document; None for several errors, and for what is in no document.
+    ``errors``: the first 20 errors of a document, in the order of its lines; a single error lists itself. ``place``:
+    the error's place in a document; None for several errors, and for an error that is in no document.
     """
 
     def __init__(self, message: str = "", place: Place | None = None, errors: Sequence[PolicyError] = ()) -> None:
@@ -49,7 +49,7 @@ class PolicyError(SgfastError):
 
 
 class LiveError(SgfastError):
-    """A cloud account that cannot be read, or not as a whole (SPEC 10.17); exit status 2."""
+    """A cloud account that cannot be read, or only in part (SPEC 10.17); exit status 2."""
 
 
 class TooMuch(PolicyError):
@@ -59,11 +59,11 @@ class TooMuch(PolicyError):
 class ExportError(SgfastError):
     """A policy that a target cannot express exactly (SPEC 13); exit status 2.
 
-    ``origin``: the policy's, as messages show it; ``problems``: what is wrong, in a line each.
+    ``origin``: the policy's name in messages; ``problems``: one line for each problem.
     """
 
     def __init__(self, origin: str, *problems: str) -> None:
-        super().__init__(origin, *problems)      # it is pickled as what it was made of
+        super().__init__(origin, *problems)      # pickling needs the arguments
         self.problems: list[str] = [f"{origin}: {problem}" for problem in problems]
 
     def __str__(self) -> str:

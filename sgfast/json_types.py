@@ -1,5 +1,5 @@
-"""JSON objects as classes: a class says which fields an object has, where their values come from, and what the JSON
-Schema says of them (SPEC 10.1).
+"""JSON objects as classes: a class lists an object's fields, the sources of their values, and their JSON Schema (SPEC
+10.1).
 
     class JsonRule(Answer):
         rule: str = at("rule.id")                                  # hits.rule.id
@@ -11,7 +11,7 @@ Schema says of them (SPEC 10.1).
 
     JsonRule.of(hits, cluster=None)  # {"rule": "web/inbound/1", "connections": 7, ...}
 
-Notes on a type are descriptions (texts), ``Keywords`` of JSON Schema, and conversions of values (functions).
+Notes on a type are descriptions (texts), ``Keywords`` of JSON Schema, or conversions of values (functions).
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
 class Keywords(Schema):
-    """Keywords of JSON Schema as a note on a type. Up to Python 3.13, a union of types hashes their notes."""
+    """Keywords of JSON Schema as a note on a type. Notes must be hashable for unions of types up to Python 3.13."""
 
     def __hash__(self) -> int:      # type: ignore[override]
         return hash(frozenset(self))
 
 
 class Absent:
-    """In a union: the object does not have the field where its value would be null."""
+    """A type in a union that means: the object lacks the field if its value would be null."""
 
 
 def at(place: str | Convert) -> Any:
-    """Take the value of a field from another attribute of the source than the one of its name, or from a function."""
+    """Take the value of a field from the source's attribute ``place``, not the field's name, or from a function."""
     return attrgetter(place) if isinstance(place, str) else place
 
 
 class Answer:
-    """A JSON object. Names of fields that are words of Python have ``_`` behind them. A docstring is the description in
-    the schema.
+    """A JSON object. A field whose name is a keyword of Python has ``_`` behind the name. A class's docstring is the
+    description in the schema.
     """
 
-    # The name of its published schema, if it has one of its own, and the command that prints it.
+    # The name of the published schema, if the class has one, and the command that prints the object.
     _published = _command = ""
 
     def __init_subclass__(cls, published: str = "", command: str = "") -> None:
@@ -59,7 +59,7 @@ class Answer:
     @classmethod
     @cache
     def _fields(cls) -> tuple[_Field, ...]:
-        """The fields of its bases come first."""
+        """Return the fields, those of base classes first."""
         hints = get_type_hints(cls, include_extras=True)
         return tuple(
             _Field(
@@ -87,12 +87,12 @@ class Answer:
     def json_schema(cls) -> Schema:
         """Return the published schema."""
         definitions: dict[str, Schema] = {}
-        about = f"What sgfast {cls._command} --format json prints."
-        return document(cls._published, about, cls._object_schema(definitions), definitions)
+        description = f"What sgfast {cls._command} --format json prints."
+        return document(cls._published, description, cls._object_schema(definitions), definitions)
 
     @classmethod
     def _object_schema(cls, definitions: dict[str, Schema]) -> Schema:
-        """Return the schema of the object alone. Those of objects within it go to ``definitions``."""
+        """Return the schema of the object alone. Schemas of objects within it are added to ``definitions``."""
         fields = cls._fields()
         found = object_schema(
             {field.key: _schema(field.type, definitions) for field in fields},
@@ -103,17 +103,17 @@ class Answer:
 
 class _Field(NamedTuple):
     name: str
-    #: The name in JSON.
+    #: The field's name in JSON.
     key: str
     type: Any
     take: Convert
-    #: None: the value is JSON already.
+    #: None: the value needs no conversion.
     convert: Convert | None
     may_be_absent: bool
 
 
 def _arms(hint: Any) -> tuple[tuple[Any, ...], Sequence[Any]]:
-    """The types that a value may have, and the notes on all of them."""
+    """Return the types of a union, or the type itself, and the notes on the whole type."""
     notes: Sequence[Any] = ()
     if get_origin(hint) is Annotated:
         hint, *notes = get_args(hint)
@@ -212,12 +212,12 @@ def or_null(schema: Schema) -> Schema:
     return found
 
 
-def document(name: str, about: str, root: Schema, definitions: dict[str, Schema]) -> Schema:
-    """Return a schema as it is published."""
-    head = {"$schema": DIALECT, "$id": f"urn:sgfast:schema:{name}", "title": name, "description": about}
+def document(name: str, description: str, root: Schema, definitions: dict[str, Schema]) -> Schema:
+    """Return a schema with the head that published schemas have."""
+    head = {"$schema": DIALECT, "$id": f"urn:sgfast:schema:{name}", "title": name, "description": description}
     return {**head, **root, **({"$defs": definitions} if definitions else {})}
 
 
 def one_of(words: Iterable[str]) -> Keywords:
-    """Keywords for a text that is one of ``words``."""
+    """Return keywords for a text that is one of ``words``."""
     return Keywords(enum=[*words])

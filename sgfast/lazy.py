@@ -1,4 +1,4 @@
-"""Let a package offer the names of its modules without importing these."""
+"""Let a package offer the names of its modules without importing the modules."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 def on_demand(
     package: str, homes: Mapping[str, Sequence[str]], first: str | None = None
 ) -> Callable[[str], object]:
-    """A package's ``__getattr__``, which imports a name's module when somebody asks for the name.
+    """Return a ``__getattr__`` for a package, which imports the module of a name when the name is first used.
 
-    ``homes``: the names by the module that has them. ``first``: a module to import before any of them. ``__all__``
-    is what ``dir`` lists, unless the package has its own.
+    ``homes``: by module: its names. ``first``: a module to import before any other module. ``__all__`` is the list of
+    ``dir``, unless the package defines ``__all__``.
     """
     home_of = {name: module for module, names in homes.items() for name in names}
 
     def find(name: str) -> object:
         from importlib import import_module
 
-        # pydoc prints all of `__all__` in full: for sgfast thousands of lines. A package without it is its docstring.
+        # pydoc prints all names of `__all__` in full: thousands of lines for sgfast. So pydoc gets no `__all__` here.
         if name == "__all__" and sys._getframe(1).f_code.co_name != "docmodule":
             return dir(import_module(package))
         if name not in home_of:

@@ -1,7 +1,6 @@
-"""Results as texts when they are printed, and as HTML in notebooks (``_repr_html_``, SPEC 14.11).
+"""Results as text for ``print``, and as HTML in notebooks (``_repr_html_``, SPEC 14.11).
 
-Tables are plain, without colours of their own: Jupyter gives them those of its theme, light or dark. All text is
-escaped.
+Tables have no colours of their own: Jupyter uses those of its theme, light or dark. All text is escaped.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ SHOWN_ROWS = 10
 
 
 class Shown:
-    """A result whose text is what its command prints, 80 columns wide and without colours."""
+    """A result whose text is the output of its command, 80 columns wide and without colours."""
 
     __slots__ = ()
 
-    #: Function that writes the text. ``sgfast.answers`` puts it here, as reports are far above what they report.
+    #: The function that writes the text. ``sgfast.answers`` sets it, because this module must not import reports.
     text_of: ClassVar[Callable[[Any], str]] = repr
 
     def __str__(self) -> str:
@@ -27,19 +26,19 @@ class Shown:
 
 
 def html_table(head: Iterable[object], rows: Iterable[Iterable[object]], total: int | None = None) -> str:
-    """``rows``: those to show. ``total``: how many there are, if there may be more."""
+    """Return a table. ``rows``: the rows to show. ``total``: the number of all rows, if there may be more."""
     shown = [_row("td", row) for row in rows]
     table = f"<table><thead>{_row('th', head)}</thead><tbody>{''.join(shown)}</tbody></table>"
-    left = 0 if total is None else total - len(shown)
-    return table + (f"<p>… and {left:,} more</p>" if left else "")
+    unlisted = 0 if total is None else total - len(shown)
+    return table + (f"<p>… and {unlisted:,} more</p>" if unlisted else "")
 
 
 def html_text(text: str) -> str:
-    """A paragraph."""
+    """Return a paragraph of text as HTML."""
     return f"<p>{escape(text)}</p>"
 
 
 def _row(cell: str, values: Iterable[object]) -> str:
-    # None is an empty cell.
+    # None becomes an empty cell.
     texts = ("" if value is None else escape(str(value)) for value in values)
     return f"<tr>{''.join(f'<{cell}>{text}</{cell}>' for text in texts)}</tr>"

@@ -1,6 +1,6 @@
-"""The plugin of pytest: the fixture ``sgfast_load``, and expectations files as tests (SPEC 15.2, 15.3).
+"""The pytest plugin: the fixture ``sgfast_load``, and expectations files as tests (SPEC 15.2, 15.3).
 
-Every pytest on the machine imports it, so it imports nothing else of sgfast before a test needs it.
+Every pytest on the machine imports this module, so it imports no other part of sgfast before a test needs it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 _OPTION = "sgfast_policy"
 _ENDINGS = (".expect.yaml", ".expect.yml", ".expect.json")
-#: The policies that were loaded, by path, with the lines of their rules, or what is wrong with them.
+#: By path: the loaded policy with the line numbers of its rules, or the error that loading raised.
 _LOADED: pytest.StashKey[dict[Path, tuple[Policy, Lines] | PolicyError]] = pytest.StashKey()
 
 
-# A plain name like "policy" would be in the way of fixtures that a project has already.
+# A plain name such as "policy" could conflict with fixtures of a project.
 @pytest.fixture(scope="module")
 def sgfast_load(request: pytest.FixtureRequest) -> Callable[..., Policy]:
     """Load a policy, or a cloud's export, from a path relative to the test's file: ``sgfast_load("policy.yaml")``.
@@ -61,13 +61,13 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def _shown(path: Path, config: pytest.Config) -> str:
-    """The path as other lines of pytest's report name it."""
+    """Return the path as pytest's report names paths."""
     folder = config.invocation_params.dir
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
 def _loaded(path: Path, config: pytest.Config) -> tuple[Policy, Lines]:
-    """Load each policy once, and only when a test is run: a policy with an error fails its tests, and no others."""
+    """Load each policy once, and only when a test runs: a policy with an error then fails only its own tests."""
     from sgfast.errors import PolicyError
     from sgfast.loading import load_policy
 
@@ -124,7 +124,7 @@ class _Item(pytest.Item):
         from sgfast.reaching.proving import Expectations
 
         policy, lines = _loaded(self._policy, self.config)
-        # Alone, so that a wrong name in one line does not fail the others.
+        # The expectation is proved alone, so that a wrong name in one line does not fail the others.
         alone = ExpectationsFile(self._expectation.place, (self._expectation,))
         outcome = Expectations(policy, alone).prove().outcomes[0]
         if outcome.counterexample is not None:
@@ -148,4 +148,4 @@ class _Item(pytest.Item):
 
 
 class _Fails(Exception):
-    """An expectation fails. The message says why."""
+    """The error of an expectation that fails. The message says why."""

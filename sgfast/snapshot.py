@@ -33,7 +33,7 @@ from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.system.names import printable
 from sgfast.system.output import Output, open_output
 
-#: Increased whenever the meaning of the format changes.
+#: Increased with every change of the format's meaning.
 FORMAT = 14
 #: The most arrays of a snapshot. A replay has 23 for each VPC (SPEC 7.5), so this is enough for 5,600 VPCs.
 _MOST_ARRAYS = 1 << 17
@@ -41,7 +41,7 @@ _MOST_ARRAYS = 1 << 17
 _LONGEST_DIRECTORY = _MOST_ARRAYS * 128
 #: The most bytes of JSON, enough for a policy of a few million instances.
 _LONGEST_ABOUT = 1 << 30
-#: The most bytes of one array row; no real row is that long.
+#: The most bytes of one array row; all rows are much shorter.
 _LONGEST_ROW = 1 << 16
 
 # Exceptions that decoding, compiling and restoring raise for inconsistent values.
@@ -60,7 +60,7 @@ class Snapshot:
 
 def save_snapshot(engine: Engine, path: str | os.PathLike[str]) -> None:
     """Write the state of ``engine`` to ``path``; a regular file appears complete or not at all. Other threads may use
-    the engine meanwhile: their calls come before the snapshot or after it.
+    the engine meanwhile: each of their calls takes effect before the snapshot or after it.
     """
     write_snapshot(path, engine)
 
@@ -70,7 +70,7 @@ def write_snapshot(
     replay: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Write a snapshot as ``save_snapshot`` does, also to an output that is open already. ``others`` and ``replay`` are
-    as in ``Snapshot``; the other engines belong to this thread.
+    as in ``Snapshot``; no other thread may use the other engines.
     """
     if not isinstance(target, Output):
         with open_output(os.fsdecode(target)) as output:
@@ -106,12 +106,12 @@ def write_snapshot(
             "replay": replay or {},
         }
     text = json.dumps(about, separators=(",", ":")).encode()
-    # NumPy's type stub mistakes every keyword for its one option.
+    # NumPy's type stub takes every keyword for its only option.
     cast(Any, np.savez)(_Writer(target), about=np.frombuffer(text, dtype=np.uint8), **arrays)
 
 
 class _Writer(io.RawIOBase):
-    """Make a stream that only takes bytes usable for a zip archive."""
+    """Adapt a stream that only takes bytes for a zip archive, which writes other buffers."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -127,8 +127,8 @@ class _Writer(io.RawIOBase):
 def load_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Engine:
     """Load the engine that ``save_snapshot`` wrote to ``path``, in this process or another.
 
-    It continues as if it had never stopped, with ``jobs`` threads (``Engine``). Raises SnapshotError if the file is not
-    a snapshot, is damaged, or has another format.
+    The engine continues as if never stopped, with ``jobs`` threads (``Engine``). Raises SnapshotError if the file
+    is not a snapshot, is damaged, or has another format.
     """
     snapshot = read_snapshot(path, jobs=jobs)
     if snapshot.others:
@@ -169,7 +169,7 @@ def _read(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Any], dict
             for member in members:
                 if member.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(f"{member.filename} is compressed")
-            # A directory may list the same bytes many times. Then its members have more bytes than the file.
+            # A directory may list the same bytes many times. Its members then have more bytes than the file.
             if len(members) > _MOST_ARRAYS or sum(member.file_size for member in members) > status.st_size:
                 raise ValueError("its directory lists more than a snapshot has")
             if len({member.filename for member in members}) < len(members):
@@ -195,7 +195,7 @@ def _read(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Any], dict
 
 
 class _Bounded:
-    """A file of which at most ``most`` bytes can be read at a time."""
+    """A file that refuses to read more than ``most`` bytes at a time."""
 
     def __init__(self, stream: IO[bytes], most: int) -> None:
         self._stream = stream
@@ -211,7 +211,7 @@ class _Bounded:
 
 
 def _archive(stream: IO[bytes]) -> zipfile.ZipFile:
-    # ZipFile reads the whole directory at once, and makes an object of each entry before anybody can count them.
+    # ZipFile reads the whole directory at once, and makes an object of each entry before its entries can be counted.
     bounded = _Bounded(stream, _LONGEST_DIRECTORY)
     archive = zipfile.ZipFile(cast(IO[bytes], bounded))
     bounded.most = sys.maxsize

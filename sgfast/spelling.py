@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-#: The most names that are compared with the word, and the most of its characters.
+#: The most names that are compared with a word, and the most characters of the word that are compared.
 _CANDIDATES = 10_000
 _CHARACTERS = 80
 _SUGGESTIONS = 3
 #: The most names that are compared with all unknown words of a document.
 _CANDIDATES_FOR_ALL = 20_000
-#: A second suggestion is almost as near to the word as the first one. The ratio of difflib goes from 0 to 1.
+#: The most by which the similarity of further suggestions may be below the first one's. difflib's ratio is 0 to 1.
 _MARGIN = 0.05
-#: Words that name one thing, or that are taken for each other. None of them is near another one by its letters.
+#: Words that name the same thing, or that users confuse. Their letters are too different for a comparison.
 _SYNONYMS = (
     ("neutron", "openstack"),
     ("otc", "opentelekomcloud", "huaweicloud", "huawei"),
@@ -25,7 +25,7 @@ _SYNONYMS = (
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x' or 'y'?)`` with at most three of the known words, or nothing."""
+    """Return `` (did you mean 'x' or 'y'?)`` with at most three of the known words, or nothing."""
     near = [repr(name) for name in _near(word[:_CHARACTERS], list(dict.fromkeys(islice(known, _CANDIDATES))))]
     if not near:
         return ""
@@ -34,7 +34,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 class Suggestions:
-    """Suggest for all unknown words of a document, of which there may be thousands. The first ones get suggestions."""
+    """Suggest words for the unknown words of a document. There may be thousands; only the first get suggestions."""
 
     def __init__(self) -> None:
         self._left = _CANDIDATES_FOR_ALL

@@ -7,7 +7,7 @@
         assert_allows(policy, "web", "db", "tcp/5432")
         assert_denies(policy, "internet", "db", "all")
 
-Each is proved for all packets that it is about, as ``sgfast test`` does. pytest has the fixture ``sgfast_load``.
+Each assertion is proved for all its packets, as ``sgfast test`` does. pytest has the fixture ``sgfast_load``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from sgfast.reaching.proving import Expectations
 __all__ = ["assert_allows", "assert_denies"]
 
 End = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
-"""A security group, an instance or an address group by its name or its provider's word for it; an address or a network;
-``internet`` or ``any`` (SPEC 12.2)."""
+"""One end of connections: a security group, an instance or an address group by its name or its provider's word for it;
+an address or a network; ``internet`` or ``any`` (SPEC 12.2)."""
 
 
 def assert_allows(
@@ -38,8 +38,8 @@ def assert_allows(
     """Assert that the policy allows every connection from the source to the destination for the service (SPEC 15.1).
 
     Several sources, destinations or services mean each of them. A service is ``tcp/443``, ``udp/53``, ``icmp``, ``all``
-    or the like (SPEC 12.3). AssertionError shows a packet that is denied, with the rules that are nearest, or says that
-    there is no such packet at all. PolicyError for a name that means nothing in the policy.
+    or the like (SPEC 12.3). Raises AssertionError with a packet that is denied and the nearest rules, or if there is no
+    such packet at all. Raises PolicyError for a name that means nothing in the policy.
     """
     __tracebackhide__ = True
     _assert("allow", "assert_allows", policy, source, destination, service)
@@ -50,7 +50,7 @@ def assert_denies(
 ) -> None:
     """Assert that the policy denies every connection from the source to the destination for the service (SPEC 15.1).
 
-    As ``assert_allows``; AssertionError shows a packet that is allowed, with the rules that allow it.
+    The arguments are those of ``assert_allows``. Raises AssertionError with a packet that is allowed and its rules.
     """
     __tracebackhide__ = True
     _assert("deny", "assert_denies", policy, source, destination, service)
@@ -71,7 +71,7 @@ def _assert(
     outcome = Expectations(load(policy), ExpectationsFile(called, (expectation,))).prove().outcomes[0]
     if outcome.counterexample is not None:
         raise AssertionError(failure_text(outcome, {}))
-    # A test that passes because there is nobody it speaks of would hide a wrong name.
+    # A test that passes because its names mean no addresses would hide a wrong name.
     if outcome.gaps:
         raise AssertionError("; ".join(outcome.gaps))
     for warning in outcome.warnings:

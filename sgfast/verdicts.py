@@ -10,7 +10,7 @@ from sgfast.policy.matching import RuleField
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Verdict of one instance's filter on a packet (SPEC 10.3)."""
+    """The verdict of one instance's filter on a packet (SPEC 10.3)."""
 
     instance: str
     verdict: str
@@ -20,7 +20,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Verdict on a packet (SPEC 10.3). ``egress`` or ``ingress`` is None if no filter on that side judged it."""
+    """The verdict on a packet (SPEC 10.3). ``egress`` or ``ingress`` is None if no filter on that side judged it."""
 
     verdict: str
     reason: str | None
@@ -34,7 +34,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Whether one rule matches an opener, for :meth:`Engine.explain`."""
+    """One rule compared with an opener, for :meth:`Engine.explain`."""
 
     rule: str
     group: str
@@ -47,7 +47,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SideExplanation:
-    """Judgement of an opener by one side's rules. ``winner`` is None if no rule matches, which denies it (SPEC 4.8)."""
+    """The judgement of an opener by one side's rules. ``winner`` is None if no rule matches: a denial (SPEC 4.8)."""
 
     instance: str
     direction: str
@@ -60,7 +60,7 @@ class SideExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Judgement of an opener by a policy, regardless of existing connections."""
+    """The judgement of an opener by a policy, without regard to existing connections."""
 
     verdict: str
     reason: str | None
@@ -86,12 +86,12 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """Effect of a change (SPEC 6)."""
+    """The effect of a change (SPEC 6)."""
 
-    #: Connections that were live and that the change cut on at least one side: disconnected them, or made the side
+    #: The number of live connections that the change cut on at least one side: it disconnected them, or made the side
     #: forget them (SPEC 6.7). Connections between two instances count once.
     disconnected: int
-    #: The part of them that had ended before, and were only remembered until their timeout (SPEC 6.12).
+    #: The number of these that had ended before, and were only remembered until their timeout (SPEC 6.12).
     finished: int
     #: The number of rule tables in the new policy, and how many of them had to be built.
     rule_tables: int

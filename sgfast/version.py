@@ -1,3 +1,3 @@
-"""The version. A module of its own, so that anything may import it."""
+"""The version, in a module of its own, so that every module can import it."""
 
 __version__ = "0.1.0"

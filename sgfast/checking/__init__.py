@@ -1,7 +1,7 @@
-"""Find what is wrong, superfluous or dangerous in a valid policy, as findings with stable codes.
+"""Find rules and settings of a valid policy that are wrong, superfluous or dangerous, as findings with stable codes.
 
     codes         the kinds of findings: severity, title, advice
-    policy_index  the instances as rules see them: sets of groups, VPCs
+    policy_index  the instances by their sets of groups, and the addresses that each VPC sees
     coverage      shadowed and redundant rules, wide rules that make narrow ones useless
     exposure      management and database ports that are open to everyone
     unused        unused groups and address groups, rules for nobody, rules that no packet used
@@ -9,10 +9,10 @@
     isolation     members of one group that cannot reach each other
     membership    instances whose prefixes make others members of their groups
     ip_versions   services that are open over one IP version only
-    unmet         what an expectations file contradicts
-    usage         rules that are much wider than all that used them in some captures
+    unmet         expectations that the policy contradicts
+    usage         rules that are much wider than the traffic that used them in captures
 
-All work is bounded. What would take too long is skipped and reported (``Checked.left_out``).
+All work is bounded. Checks that would take too long are skipped and reported (``Checked.left_out``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = ["CODES", "INSTANCE_CODES", "SEVERITIES", "Checked", "Code", "Finding"
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The findings, worst first."""
+    """The findings, most severe first."""
 
     findings: tuple[Finding, ...]
     #: Checks that were skipped because they would have taken too long, as full sentences.
@@ -50,7 +50,7 @@ class Checked:
     traffic: ReplayResult | None = None
 
     def matching(self, wanted: str) -> list[Finding]:
-        """The findings with a code, or with at least a severity. Raises ArgumentError for something else."""
+        """Return the findings with a code, or with at least a severity. Raises ArgumentError for another word."""
         if wanted in CODES:
             return [finding for finding in self.findings if finding.code == wanted]
         if wanted not in SEVERITIES:
@@ -63,8 +63,8 @@ class Checked:
 def check_policy(
     policy: Policy, traffic: ReplayResult | None = None, uses: Uses | None = None, proof: Proof | None = None
 ) -> Checked:
-    """Run all checks. ``traffic`` is a replay of captures through this policy, and ``uses`` its sink of connections.
-    ``proof``: what the policy is meant to do.
+    """Run all checks. ``traffic``: a replay of captures through this policy, and ``uses``, its sink of connections.
+    ``proof``: the result of proving the policy's expectations.
     """
     index = PolicyIndex(policy)
     coverage = Coverage(index)

@@ -1,4 +1,4 @@
-"""Find instances that no connection can be opened to, or that can open none."""
+"""Find instances to which no connection can be opened, or that can open none."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _CODES: tuple[tuple[Direction, str, str], ...] = (
 
 
 def blocked_instances(index: PolicyIndex, coverage: Coverage) -> list[Finding]:
-    """One finding for each set of groups, direction and VPC. Only the families of an instance's addresses count."""
+    """Return one finding for each set of groups, direction and VPC. Only an instance's own address families count."""
     instances = index.policy.instances
     found = []
-    for direction, code, what in _CODES:
+    for direction, code, effect in _CODES:
         for context in index.contexts:
             families = {n: {network.version for network in instances[n].addresses} for n in context.instances}
             ends = {
                 family: coverage.allowed_ends(context, direction, family)
                 for family in sorted(set[int]().union(*families.values()))
             }
-            # An instance is no end of its own connections.
+            # An instance cannot be the other end of its own connections.
             names = [
-                instances[n].name for n, those in families.items() if all(ends[each] <= {n} for each in those)
+                instances[n].name for n, own in families.items() if all(ends[family] <= {n} for family in own)
             ]
             if names:
                 groups = [index.policy.security_groups[g].name for g in context.groups]
                 noun = "group" if len(groups) == 1 else "groups"
-                message = f"{listed(names)}: no rule of the {noun} {listed(groups)} {what}"
+                message = f"{listed(names)}: no rule of the {noun} {listed(groups)} {effect}"
                 found.append(
                     Finding(
                         code, message, group=groups[0], instances=tuple(names[:LISTED]), instance_count=len(names)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["error", "warning", "note"]
 
-#: Worst first.
+#: The severities, most severe first.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
@@ -123,10 +123,11 @@ class Finding:
     #: The first few of ``instance_count`` instances.
     instances: tuple[str, ...] = ()
     instance_count: int = 0
-    #: The number of connections it rests on, and the rules that would do for them; only of ``WIDER_THAN_USED``.
+    #: The number of connections that the finding is based on, and the rules that would allow them; only with
+    #: ``WIDER_THAN_USED``.
     connections: int | None = None
     instead: tuple[Rule, ...] = ()
-    #: These connections by kind, as far as there was room to count them apart.
+    #: The connections of the finding by kind, as far as there was room to count them separately.
     used: Mapping[Kind, int] = field(default_factory=dict)
 
     @property
@@ -139,7 +140,7 @@ LISTED = 5
 
 
 def listed(names: list[str] | tuple[str, ...]) -> str:
-    """``a, b and c``, or ``a, b, c, d, e and 7 more``."""
+    """Return ``a, b and c``, or ``a, b, c, d, e and 7 more``."""
     shown = list(names[:LISTED])
     if len(names) > LISTED:
         return f"{', '.join(shown)} and {len(names) - LISTED:,} more"

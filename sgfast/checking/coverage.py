@@ -1,19 +1,19 @@
 """Find rules that never win, rules that change nothing, and rules that make narrower ones useless.
 
-What counts is what rules match, not how they are written. For a set of groups that instances have (a *context*), a
-direction and an ethertype, rules are boxes in a plane of address classes and service classes (``algebra.plane``). The
-rules are painted from the last in precedence to the first. Each cell then holds the rule that wins there and, beneath
-it, the rule that would win without it:
+Rules are compared by the packets they match, not by how they are written. For a set of groups that instances have (a
+*context*), a direction and an ethertype, rules are boxes in a plane of address classes and service classes
+(``algebra.plane``). The rules are painted from the last in precedence to the first. Each cell then holds the rule that
+wins there and, beneath it, the rule that would win without it:
 
     a rule that wins in no cell is *shadowed*
     a rule beneath which every cell has the same action is *redundant*
 
-Only packets that can come count (``_Seen``). An instance gets none from itself, and some ICMP types are judged without
-rules.
+Only packets that can occur count (``_Seen``): an instance gets no packets from itself, and some ICMP types are judged
+without rules.
 
-A rule is reported if this holds in every context it is in. What holds for its group alone need not be checked for every
-set of groups: more rules can only hide it further, and if all other rules allow, what is beneath an allow rule still
-allows. The first context already refutes most rules.
+A rule is reported if the claim holds in every context that has the rule. A claim that holds for the rule's group alone
+need not be checked for every set of groups: more rules can only hide the rule further, and if all other rules allow,
+the rule beneath an allow rule still allows. The first context already refutes most claims.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from sgfast.policy.rule_text import rule_text
 #: Steps for all comparisons together, roughly a nanosecond each, so that no policy keeps a check busy for long (SPEC
 #: 11).
 MAX_STEPS = 4_000_000_000
-#: Steps for finding which rules decide instead.
+#: Steps for finding the rules that decide in place of shadowed and redundant ones.
 MAX_STEPS_TO_EXPLAIN = 1_000_000_000
 #: The most cells of one plane.
 MAX_CELLS = 1 << 22
-#: The most pairs of rules compared to find those that matter.
+#: The most pairs of rules that are compared to leave out rules that cannot affect each other.
 MAX_PAIRS = 1 << 22
 #: The most bytes of masks, before indistinguishable classes are joined.
 MAX_MASK_BYTES = 1 << 28
@@ -51,7 +51,7 @@ PAINTING_STEPS, RULE_STEPS, RANGE_STEPS, CELL_STEPS = 500_000, 40_000, 1_000, 4
 #: Steps to check whether a rule of a context is still undecided.
 LOOK_STEPS = 500
 
-#: The most rules that decide instead and are kept for messages.
+#: The most deciding rules that are kept for the message about one rule.
 _KEPT_DECIDERS = 20
 
 RuleKey = tuple[int, int]
@@ -66,14 +66,14 @@ class _Standing:
 
     shadowed: bool = True
     redundant: bool = True
-    #: Some context could not be examined.
+    #: Whether some context could not be examined.
     unknown: bool = False
-    #: There is an address it matches in some context.
+    #: Whether the rule matches an address in some context.
     matches: bool = False
     deciders: dict[RuleKey, None] = field(default_factory=dict)
-    #: The deciding rules are known for every context.
+    #: Whether the deciding rules are known for every context.
     explained: bool = True
-    #: Rules of the same action that match all it matches in every context examined so far. None: no context yet.
+    #: Rules of the same action that match all its packets, in every context examined so far. None: no context yet.
     wider: set[RuleKey] | None = None
 
     @property
@@ -83,7 +83,7 @@ class _Standing:
     def note(self, painting: Painting, seen: _Seen, n: int, budget: Budget, wins: bool = True) -> None:
         """Record what one context shows about the rule, the ``n``-th of its painting.
 
-        ``wins``: whether winning there counts. ``budget``: for finding which other rules decide.
+        ``wins``: whether winning in this context counts. ``budget``: for finding which other rules decide.
         """
         matches = painting.matches(n, seen)
         self.matches |= matches
@@ -104,9 +104,9 @@ class _Standing:
 class _Seen:
     """A painting's results for the packets that one instance can get or send."""
 
-    #: The classes with addresses that are not its own.
+    #: The classes with addresses that are not the instance's own.
     others: Mask
-    #: Masks by rule.
+    #: By rule: whether it wins somewhere, and whether another action would follow without it.
     wins: Mask
     needed: Mask
 
@@ -116,11 +116,11 @@ class Painting:
 
     def __init__(
         self, boxes: Boxes[RuleKey], peers: Mask, services: Mask, own: Sequence[bool], others: Mapping[int, Mask],
-        asked: Mask, peer_class: NDArray[np.int64],
+        evaluated: Mask, peer_class: NDArray[np.int64],
     ) -> None:  # fmt: skip
         """``peers``, ``services``: masks by row. ``own``: the rules that name their own group. ``others``: by an
-        instance's position, the classes with addresses that are not its own. ``asked``: the services that rules are
-        evaluated for. ``peer_class``: what each class of the VPC's view belongs to.
+        instance's position, the classes with addresses that are not its own. ``evaluated``: the services that rules are
+        evaluated for. ``peer_class``: for each class of the VPC's view, the class of this painting that contains it.
         """
         self.ranked = boxes.ranked
         self.peer_class = peer_class
@@ -135,20 +135,20 @@ class Painting:
         self._allows = boxes.allows
         self._own = np.array([*own, False], dtype=bool)
         self._others = others
-        self._asked = asked
+        self._evaluated = evaluated
 
     def seen(self, instance: int | None) -> _Seen:
-        """Results for the instance at this position. None stands for several together, or one without an address."""
+        """Return results for the instance at a position; None: for several together, or for one without an address."""
         others = np.ones(len(self._winner), dtype=bool) if instance is None else self._others[instance]
         wins, needed = np.zeros((2, len(self.ranked) + 1), dtype=bool)
-        can_come = self._asked & (others[:, None] | self._own[self._winner])
+        can_come = self._evaluated & (others[:, None] | self._own[self._winner])
         wins[self._winner[can_come]] = True
         needed[self._winner[can_come & (self._allows[self._winner] != self._allows[self._beneath])]] = True
         return _Seen(others, wins, needed)
 
     def allowed(self) -> Mask:
-        """The classes of addresses with which something is allowed."""
-        found: Mask = (self._asked & self._allows[self._winner]).any(axis=1)
+        """Return the classes of addresses with which the rules allow some service."""
+        found: Mask = (self._evaluated & self._allows[self._winner]).any(axis=1)
         return found
 
     def matches(self, n: int, seen: _Seen) -> bool:
@@ -159,15 +159,15 @@ class Painting:
         return RULE_STEPS + 20 * cells + self._peers.size + self._services.size + 200 * len(self.ranked)
 
     def deciders(self, n: int, seen: _Seen) -> list[RuleKey]:
-        """The rules that win where rule ``n`` matches packets that can come, or would win there without it."""
+        """Return the rules that win where rule ``n`` matches packets that can occur, or would win there without it."""
         peers = self._peers[self._peer_row[n]] & (seen.others | self._own[n])
-        block = np.ix_(peers.nonzero()[0], (self._services[self._service_row[n]] & self._asked).nonzero()[0])
+        block = np.ix_(peers.nonzero()[0], (self._services[self._service_row[n]] & self._evaluated).nonzero()[0])
         winner = self._winner[block]
         others = np.unique(np.where(winner == n, self._beneath[block], winner))
         return [self.ranked[other][0] for other in others.tolist() if other != len(self.ranked)]
 
     def wider(self, n: int) -> set[RuleKey]:
-        """Other rules of the same action that match everything that rule ``n`` matches."""
+        """Return the other rules of the same action that match everything that rule ``n`` matches."""
         rule = self.ranked[n][1]
         peers = ~(self._peers[self._peer_row[n]] & ~self._peers).any(axis=1)
         services = ~(self._services[self._service_row[n]] & ~self._services).any(axis=1)
@@ -229,7 +229,7 @@ class Coverage:
             side: _Extents(index, side[1], [key for keys in of_group.values() for key in keys], self.rule)
             for side, of_group in self._rules.items()
         }
-        #: Number of contexts that were skipped because they take too much work.
+        #: Number of contexts that were skipped because examining them takes too much work.
         self.skipped = 0
         self.budget = Budget(MAX_STEPS)
         self.explanation_budget = Budget(MAX_STEPS_TO_EXPLAIN)
@@ -245,8 +245,8 @@ class Coverage:
             self.standing[key].unknown = True
 
     def allowed_ends(self, context: Context, direction: Direction, family: int) -> Set[int]:
-        """The positions of instances with which some rule allows something; NOT_ONE for all other addresses, or if that
-        was too much work to find out.
+        """Return the positions of instances with which some rule allows packets. NOT_ONE is among them if a rule allows
+        other addresses, or if the answer would take too much work.
         """
         of_group = self._rules.get((direction, family), {})
         relevant = [g for g in context.groups if g in of_group]
@@ -273,9 +273,9 @@ class Coverage:
         return unasked_types(family, direction, infrastructure, stateful=stateful)
 
     def _unasked(self, direction: Direction, family: int, groups: Sequence[int]) -> list[Rule]:
-        """A rule that matches all packets for which no rule is evaluated, if there are any."""
+        """Return a rule that matches all packets for which no rule is evaluated, in a list; empty: there are none."""
         types = self._unasked_types(direction, family, groups)
-        # The keys of types and codes take the place of ports.
+        # ICMP types and codes are encoded like ports.
         keys = union((256 * each, 256 * each + 255) for each in types)
         never = Rule("", direction, 4, ICMP, keys) if family == 4 else Rule("", direction, 6, ICMPV6, keys)
         return [never] if keys else []
@@ -285,7 +285,7 @@ class Coverage:
         focus: Collection[RuleKey] | None = None, instances: Collection[int] = (),
     ) -> Painting | None:  # fmt: skip
         """Paint the rules of some groups; None if that is too much work. Only results about the rules ``focus`` must be
-        right. ``instances``: the positions of those whose views will be queried.
+        right. ``instances``: positions of the instances for which ``seen`` will be called.
         """
         of_group = self._rules[direction, family]
         keys = [key for g in groups for key in of_group.get(g, ())]
@@ -323,9 +323,9 @@ class Coverage:
             return None
         own = [rule.peer == GroupPeer(self._groups[g].name) for (g, _), rule in boxes.ranked]
         others = {place: peer_masks[len(peers) + n] for n, place in enumerate(instances)}
-        unasked: Mask = np.logical_or.reduce(service_masks[len(services) :])
+        unevaluated: Mask = np.logical_or.reduce(service_masks[len(services) :])
         return Painting(
-            boxes, peer_masks[: len(peers)], service_masks[: len(services)], own, others, ~unasked, kind
+            boxes, peer_masks[: len(peers)], service_masks[: len(services)], own, others, ~unevaluated, kind
         )  # fmt: skip
 
     # The result
@@ -366,14 +366,15 @@ class Coverage:
         return Finding(REDUNDANT, message, group=group, rule=rule.id)
 
     def _is_wider(self, wide: RuleKey, narrow: RuleKey) -> bool:
-        """Whether the first rule has the same purpose as the second and is just wider, either in its peer or in its
-        service.
+        """Return whether the rule ``wide`` has the same purpose as ``narrow`` and is just wider, either in its peer or
+        in its service.
         """
-        one, other = self.rule(wide), self.rule(narrow)
-        if one.action == "deny":
+        wide_rule, narrow_rule = self.rule(wide), self.rule(narrow)
+        if wide_rule.action == "deny":
             return False
-        same_peer, same_service = peer_key_of(one) == peer_key_of(other), service_key(one) == service_key(other)
-        return same_peer != same_service
+        has_same_peer = peer_key_of(wide_rule) == peer_key_of(narrow_rule)
+        has_same_service = service_key(wide_rule) == service_key(narrow_rule)
+        return has_same_peer != has_same_service
 
 
 class _SideExaminer:
@@ -384,7 +385,7 @@ class _SideExaminer:
         self._direction, self._family = side
         self._of_group = of_group
         self._budget = coverage.explanation_budget
-        #: Rules shadowed within their group, in a VPC: no other context there needs to be examined for them.
+        #: Rules shadowed within their group, in a VPC: they need not be examined in other contexts there.
         self._hidden: set[tuple[RuleKey, str]] = set()
         #: Rules redundant in all contexts of a VPC.
         self._spare: set[tuple[RuleKey, str]] = set()
@@ -393,7 +394,7 @@ class _SideExaminer:
         denying = {
             g for g, keys in self._of_group.items() if any(self._coverage.rule(key).action == "deny" for key in keys)
         }
-        # The instances that have just these groups, as far as this side goes, by groups and VPC.
+        # By groups and VPC: the instances that have just these groups, of the groups with rules on this side.
         having: dict[tuple[tuple[int, ...], str], list[int]] = {}
         beside_denies: set[tuple[int, str]] = set()
         single: dict[tuple[int, str], None] = {}
@@ -422,7 +423,7 @@ class _SideExaminer:
         return painting
 
     def _examine_group(self, place: int, vpc: str, alone: Sequence[int] | None, only_allows_beside: bool) -> None:
-        """``place``: the number of the group. ``alone``: the instances that have it alone; None: nobody does."""
+        """Examine the group number ``place``. ``alone``: the instances with no other group; None: there are none."""
         member = self._coverage.index.only_member.get((place, vpc))
         only = alone[0] if alone is not None and len(alone) == 1 else None
         painting = self._paint([place], vpc, self._of_group[place], member, only)
@@ -442,7 +443,7 @@ class _SideExaminer:
                 standing.note(painting, by_only, n, self._budget)
 
     def _examine_set(self, groups: Sequence[int], vpc: str, only: int | None) -> None:
-        """``only``: the only instance that has these groups, if there is just one."""
+        """Examine a set of groups. ``only``: the only instance that has them, if there is just one."""
         keys = sum(len(self._of_group[g]) for g in groups)
         if not self._coverage.budget.take(LOOK_STEPS * keys):
             return self._coverage.give_up([key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)])

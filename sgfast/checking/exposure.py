@@ -22,12 +22,12 @@ SENSITIVE: dict[tuple[int, int], str] = {
     (TCP, 27017): "mongodb", (TCP, 50000): "db2",
 }  # fmt: skip
 
-#: The most of these ports that a message names.
+#: The most ports that a message names.
 _LISTED_PORTS = 6
 
 
 def exposed(index: PolicyIndex) -> list[Finding]:
-    """Inbound rules that open such a port to everyone, unless deny rules prevent it wherever they apply."""
+    """Return findings for inbound rules that open such ports to everyone, unless deny rules always prevent it."""
     everyone = {
         (group.name, family): addresses_of(group.addresses, family) == addresses_of((ANYWHERE[family],), family)
         for group in index.policy.address_groups
@@ -39,7 +39,7 @@ def exposed(index: PolicyIndex) -> list[Finding]:
             return everyone[rule.peer.name, rule.ethertype]
         return rule.peer is None
 
-    # The inbound rules for everyone of each group, and those of them that deny.
+    # By group: the inbound rules for everyone, and the deny rules among them.
     wide = [
         [rule for rule in group.rules if rule.direction == "inbound" and is_everyone(rule)]
         for group in index.policy.security_groups
@@ -55,7 +55,7 @@ def exposed(index: PolicyIndex) -> list[Finding]:
 
 
 def _denying_beside(index: PolicyIndex, denying: list[list[Rule]]) -> list[list[int]]:
-    """Other groups with such deny rules that all instances of a group are in, too, for each group."""
+    """Return for each group: the other groups with such deny rules that all instances of the group are in, too."""
     beside: list[set[int] | None] = [None] * len(denying)
     for context in index.contexts:
         others = {g for g in context.groups if denying[g]}
@@ -86,7 +86,7 @@ def _exposed_by(
 
 
 def _covers(rule: Rule, protocol: int, port: int) -> bool:
-    """Whether the rule covers a protocol and port."""
+    """Return whether the rule's protocol and ports include a protocol and port."""
     if rule.protocol not in (None, protocol):
         return False
     return rule.ports is None or any(first <= port <= last for first, last in rule.ports)

@@ -1,6 +1,6 @@
 """Find services that a group opens over one IP version only, though its instances have addresses of both.
 
-If an author forgot to write a rule for IPv4 once more for IPv6, only a client that tries IPv6 first notices it.
+If an author forgot to repeat a rule for the other version, only clients that use this version notice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RuleKey = tuple[int, int]
 def one_version_only(
     index: PolicyIndex, shadowed: Collection[tuple[str | None, str | None]]
 ) -> tuple[list[Finding], int]:
-    """The findings, and how many rules were not checked, or not everywhere, as too much work.
+    """Return the findings, and the number of rules that were not checked in every context, as too much work.
 
     ``shadowed``: the groups and ids of rules that never win, and so open nothing.
     """
@@ -50,7 +50,7 @@ def one_version_only(
     groups = index.policy.security_groups
     budget = Budget(MAX_STEPS)
     skipped: set[RuleKey] = set()
-    lonely = _lonely(groups, shadowed, budget, skipped)
+    without_counterpart = _rules_without_counterpart(groups, shadowed, budget, skipped)
     members = {
         (g, version): sum(
             any(network.version == version for network in instances[n].addresses) for n in index.members[group.name]
@@ -60,7 +60,7 @@ def one_version_only(
     found: dict[RuleKey, _Found] = {}
     nobody: dict[tuple[Peer, int, str], bool | None] = {}
     for context in index.contexts:
-        candidates = [(g, n, rule, left) for g in context.groups for n, rule, left in lonely[g]]
+        candidates = [(g, *candidate) for g in context.groups for candidate in without_counterpart[g]]
         if not candidates:
             continue
         if not budget.take(ASKING_STEPS * len(candidates) + len(context.instances)):
@@ -68,13 +68,13 @@ def one_version_only(
             continue
         names = _dual_stack_instances(index, context)
         beside = sum(1 << g for g in context.groups)
-        for g, n, rule, left in candidates:
-            services = [service for service, answer in left if not answer & beside]
+        for g, n, rule, open_services in candidates:
+            services = [service for service, answer in open_services if not answer & beside]
             other = _other_ip_version(rule)
             if not services or not names[other]:
                 continue
             if rule.peer == GroupPeer(groups[g].name) and members[g, other] < 2:
-                continue  # a member needs another one
+                continue  # a member has no other member as its peer
             peer = rule.peer, other, context.vpc
             if peer not in nobody:
                 nobody[peer] = index.is_nobody(replace(rule, ethertype=other), context.vpc)
@@ -87,43 +87,45 @@ def one_version_only(
     return [*_findings(index, found)], len(skipped)
 
 
-def _lonely(
+def _rules_without_counterpart(
     groups: Sequence[SecurityGroup], shadowed: Collection[tuple[str | None, str | None]], budget: Budget,
     skipped: set[RuleKey],
 ) -> list[list[tuple[int, Rule, list[tuple[Range, int]]]]]:  # fmt: skip
-    """Rules of each group with services that none of its own rules is about over the other version. With each
-    service come the groups that are about it, as bits: an instance may be in one of them, too.
+    """Return the rules of each group with the services that no rule of the group is about over the other version. Each
+    service comes with the groups that are about it, as bits: an instance may be in one of these groups, too.
     """
-    about = _AboutGroups(groups, budget)
-    lonely: list[list[tuple[int, Rule, list[tuple[Range, int]]]]] = [[] for _ in groups]
+    by_service = _GroupsByService(groups, budget)
+    without_counterpart: list[list[tuple[int, Rule, list[tuple[Range, int]]]]] = [[] for _ in groups]
     for g, group in enumerate(groups):
         for n, rule in enumerate(group.rules):
             if (group.name, rule.id) in shadowed:
                 continue
-            answers = [(service, about.groups(rule, group.name, service)) for service in _opened(rule)]
+            answers = [(service, by_service.groups(rule, group.name, service)) for service in _opened(rule)]
             if any(answer is None for _, answer in answers):
                 skipped.add((g, n))
-            left = [(service, answer) for service, answer in answers if answer is not None and not answer >> g & 1]
-            if left:
-                lonely[g].append((n, rule, left))
-    return lonely
+            open_services = [
+                (service, answer) for service, answer in answers if answer is not None and not answer >> g & 1
+            ]
+            if open_services:
+                without_counterpart[g].append((n, rule, open_services))
+    return without_counterpart
 
 
 class _Found(NamedTuple):
-    """Services that a rule opens over one version only, and the names of the instances it is about, by context."""
+    """Services that a rule opens over one version only, and the names of its instances, by context."""
 
     services: dict[Range, None]
     names: list[list[str]]
 
 
 def _findings(index: PolicyIndex, found: dict[RuleKey, _Found]) -> Iterable[Finding]:
-    """One finding for each rule. A service that several rules of a group open is reported with the first of them."""
-    told: set[tuple[int, Direction, int, Range]] = set()
+    """Yield one finding for each rule. A service that several rules of a group open is reported with the first rule."""
+    reported: set[tuple[int, Direction, int, Range]] = set()
     for (g, n), (services, by_context) in sorted(found.items()):
         group = index.policy.security_groups[g]
         rule = group.rules[n]
-        new = [each for each in services if (g, rule.direction, rule.ethertype, each) not in told]
-        told.update((g, rule.direction, rule.ethertype, each) for each in new)
+        new = [each for each in services if (g, rule.direction, rule.ethertype, each) not in reported]
+        reported.update((g, rule.direction, rule.ethertype, each) for each in new)
         if new:
             names = [name for names in by_context for name in names]
             other, verb = f"IPv{_other_ip_version(rule)}", "has" if len(names) == 1 else "have"
@@ -143,7 +145,7 @@ def _other_ip_version(rule: Rule) -> Literal[4, 6]:
 
 
 def _services(rule: Rule) -> list[Range]:
-    """Services that the rule is about. ICMP is one service for both versions, whatever the types."""
+    """Return the services that the rule is about. ICMP is one service for both versions, whatever the types."""
     if rule.protocol is None:
         return [*EVERY_SERVICE]
     if rule.protocol == ICMP_OF[rule.ethertype]:
@@ -153,11 +155,11 @@ def _services(rule: Rule) -> list[Range]:
 
 
 def _opened(rule: Rule) -> list[Range]:
-    """Services that the rule opens, if they could be open over the other version, too.
+    """Return the services that the rule opens, if they could be open over the other version, too.
 
-    A rule for a CIDR opens nothing of the kind, since nothing names the same place over the other version. Of outbound
-    rules only those to any address count, and only where nothing at all gets out over the other version: who opens a
-    connection can take the version that works.
+    A rule for a CIDR has no services here, since nothing names the same hosts over the other version. Of outbound rules
+    only rules for any address count, and only if nothing else is allowed out over the other version: a client can use
+    the version that works.
     """
     if rule.action == "deny" or not (rule.peer is None or isinstance(rule.peer, GroupPeer | AddressGroupPeer)):
         return []
@@ -166,34 +168,34 @@ def _opened(rule: Rule) -> list[Range]:
     return _services(rule)
 
 
-class _AboutGroups:
-    """The groups that have a rule about a service, to allow or to deny it: whoever wrote one has thought of it."""
+class _GroupsByService:
+    """The groups that have a rule about a service. Even a deny rule shows that its author considered it."""
 
     def __init__(self, groups: Sequence[SecurityGroup], budget: Budget) -> None:
         #: Services by group, and by direction, version, and whether only members may use them.
-        self._about = [defaultdict[tuple[Direction, int, bool], Ranges](tuple) for _ in groups]
-        for about, group in zip(self._about, groups, strict=True):
+        self._services_of_group = [defaultdict[tuple[Direction, int, bool], Ranges](tuple) for _ in groups]
+        for of_group, group in zip(self._services_of_group, groups, strict=True):
             found: defaultdict[tuple[Direction, int, bool], list[Range]] = defaultdict(list)
             for rule in group.rules:
                 among_members = rule.action == "allow" and rule.peer == GroupPeer(group.name)
                 found[rule.direction, rule.ethertype, among_members] += _services(rule)
-            about.update((key, union(services)) for key, services in found.items())
+            of_group.update((key, union(services)) for key, services in found.items())
         self._budget = budget
         self._known: dict[tuple[Direction, int, bool, Range], int | None] = {}
 
     def groups(self, rule: Rule, group: str, service: Range) -> int | None:
-        """The groups that are about a part of a service of the rule over the other version, as bits of their positions;
-        None if that is too much work. Rules between members only answer one between members.
+        """Return the groups that are about a part of the service over the other version, as bits by position; None
+        if that is too much work. Rules between members only count for services between members.
         """
         is_own = rule.peer == GroupPeer(group)
         key = rule.direction, _other_ip_version(rule), is_own, service
         if key not in self._known:
             self._known[key] = None
-            if self._budget.take(LOOK_STEPS * len(self._about)):
+            if self._budget.take(LOOK_STEPS * len(self._services_of_group)):
                 self._known[key] = sum(
-                    1 << g for g, about in enumerate(self._about)
+                    1 << g for g, of_group in enumerate(self._services_of_group)
                     if any(
-                        lowest(about[rule.direction, _other_ip_version(rule), among_members], *service) is not None
+                        lowest(of_group[rule.direction, _other_ip_version(rule), among_members], *service) is not None
                         for among_members in {False, is_own}
                     )
                 )  # fmt: skip
@@ -201,14 +203,14 @@ class _AboutGroups:
 
 
 def _dual_stack_instances(index: PolicyIndex, context: Context) -> dict[int, list[str]]:
-    """Instances with addresses of the version that a rule lacks and, in any case, of IPv6, by that version."""
+    """Return, by IP version, the names of the instances that have addresses of this version and of IPv6."""
     names: dict[int, list[str]] = {4: [], 6: []}
     for n in context.instances:
         instance = index.policy.instances[n]
         versions = {network.version for network in instance.addresses}
-        for version, those in names.items():
+        for version, of_version in names.items():
             if {6, version} <= versions:
-                those.append(instance.name)
+                of_version.append(instance.name)
     return names
 
 

@@ -22,7 +22,7 @@ MAX_PAIRS = 10_000
 
 
 def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
-    """The findings, and how many groups were skipped as too much work."""
+    """Return the findings, and the number of groups that were skipped as too much work."""
     budget = Budget(MAX_LOOKS)
     receivers: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[] for _ in index.policy.security_groups]
     for context in index.contexts:
@@ -52,7 +52,7 @@ def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
 
 
 def _isolated(index: PolicyIndex, members: list[int]) -> str:
-    """The VPCs or regions that separate members, as a message; empty if there are none (SPEC 7.2, 4.11)."""
+    """Return a message on the VPCs or regions that separate members; empty if there are none (SPEC 7.2, 4.11)."""
     policy = index.policy
     vpcs = list(dict.fromkeys(policy.instances[n].vpc for n in members))
     pairs = list(islice(combinations(vpcs, 2), MAX_PAIRS))
@@ -89,7 +89,7 @@ class _Members:
         self._lengths = {(version, length) for version, _, length, _ in self._owned}
 
     def let_in(self, receivers: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> bool | None:
-        """Whether some rule lets packets from one member into another; None if that is too much work.
+        """Return whether some rule allows packets from one member to another; None if that is too much work.
 
         ``receivers``: sets of groups, and the positions of the members that have them.
         """
@@ -102,13 +102,13 @@ class _Members:
                     if not self._budget.take(1 + len(self._members) // 100):
                         return None
                     senders = set(islice(self._senders(rule), 2))
-                    # A single sender must have someone else to send to.
+                    # A single sender must have another member as its receiver.
                     if len(senders) > 1 or (senders and set(places) - senders):
                         return True
         return False
 
     def _senders(self, rule: Rule) -> Iterator[int]:
-        """The members that the rule's peer matches, whatever their VPCs, each once. Two are enough for the caller."""
+        """Yield the members that the rule's peer matches, in any VPC, each once. The caller needs only two."""
         if rule.peer is None:
             yield from self._families[rule.ethertype]
         elif isinstance(rule.peer, GroupPeer):
@@ -122,7 +122,7 @@ class _Members:
                         yield n
 
     def _within(self, network: Network) -> Iterator[int]:
-        """Members with an address in a network."""
+        """Yield the members with an address in a network."""
         version, first, last = network.version, int(network.network_address), int(network.broadcast_address)
         at = bisect_left(self._owned, (version, first, network.prefixlen, -1))
         while at < len(self._owned) and self._owned[at][0] == version and self._owned[at][1] <= last:

@@ -7,20 +7,20 @@ from sgfast.checking.policy_index import Budget, PolicyIndex
 from sgfast.policy.model import Network
 from sgfast.policy.networks import network_key
 
-#: The most pairs of a prefix and another one in it. Each takes a few microseconds and a hundred bytes.
+#: The most pairs of a prefix and a prefix within it. Each pair takes a few microseconds and a hundred bytes.
 MAX_PAIRS = 500_000
 
 
 def wide_members(index: PolicyIndex) -> tuple[list[Finding], int]:
-    """One finding for each prefix, and how many prefixes were not looked at as too much work.
+    """Return one finding for each prefix, and the number of prefixes that were not examined as too much work.
 
-    Only groups that a rule names count, and of those only what the others are not in.
+    Only groups that a rule names count, and only for instances that are not in the group themselves.
     """
     policy = index.policy
     if policy.settings.group_members == "by-owner":
         return [], 0
     budget, skipped = Budget(MAX_PAIRS), 0
-    #: The instances within each prefix of each holder, and the groups that they are made members of.
+    #: By holder and prefix: the prefix, the other instances within it, and the groups that they become members of.
     made: dict[tuple[str, bytes], tuple[Network, dict[str, None], set[str]]] = {}
     for instance in policy.instances:
         for network in instance.addresses:

@@ -1,4 +1,4 @@
-"""Indexes a policy for the checks: which sets of groups apply where, and which addresses each VPC sees."""
+"""Indexes of a policy for the checks: which sets of groups apply where, and which addresses each VPC sees."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from sgfast.algebra.services import Mask
 from sgfast.policy.matching import groups_of
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 
-#: A prefix, the groups that its addresses are in, as far as rules name them, and the position of its instance.
+#: A prefix, the groups that contain its addresses and that rules name, and the position of its instance.
 Prefix = tuple[Span, frozenset[str], int]
 
-#: Stands for the instance of addresses that no instance owns, or several.
+#: In place of an instance's position, for addresses that no instance owns, or several.
 NOT_ONE = -1
 #: The most prefixes processed for all views together.
 MAX_PREFIXES = 1_000_000
@@ -35,7 +35,7 @@ MAX_PREFIXES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A set of groups that instances in one VPC have: they are subject to the union of its rules (SPEC 1)."""
+    """A set of groups that instances in one VPC have. All rules of these groups apply to the instances (SPEC 1)."""
 
     #: Positions of the groups in the policy, in order.
     groups: tuple[int, ...]
@@ -45,7 +45,7 @@ class Context:
 
 
 class Budget:
-    """A budget of steps. If it refuses, the question stays open, and the report says so."""
+    """A budget of steps. If it is spent, ``take`` refuses; the question stays open, and the report mentions it."""
 
     def __init__(self, steps: int) -> None:
         self._left = steps
@@ -58,21 +58,21 @@ class Budget:
 
 
 class PeerClasses:
-    """The addresses of one family in classes that the rules of instances in one VPC distinguish (SPEC 4.11, 7.1): by
-    the innermost network that a rule names, and by those groups that they are in and rules name.
+    """Classes of one family's addresses, as the rules of instances in one VPC distinguish them (SPEC 4.11, 7.1): by the
+    innermost network that a rule names, and by the groups that contain the address and that rules name.
     """
 
     def __init__(
         self, policy: Policy, vpc: str, named: NamedNetworks, visible: Mapping[str, Sequence[Prefix]], family: int
     ) -> None:
-        """``visible``: what instances own, in this VPC (first) and in its peers."""
+        """``visible``: the prefixes of instances, by VPC: this VPC first, then its peers."""
         self._policy = policy
         self._named = named
         memberships: dict[frozenset[str], int] = {frozenset(): NOBODY}
         regions = policy.vpc_by_name
-        # The membership and the instance of each owner. NOBODY is the first one.
+        # The membership and the instance of each owner. The first owner is NOBODY.
         owners: list[tuple[int, int]] = [(NOBODY, NOT_ONE)]
-        # The owner of each span, and whether it is in this VPC, whose addresses win over its peers'.
+        # The owner of each span, and whether it is in this VPC, whose addresses take precedence over its peers'.
         owned: dict[Span, tuple[int, bool]] = {}
         for other, spans in visible.items():
             own, reachable = other == vpc, regions[other].region == regions[vpc].region
@@ -101,22 +101,22 @@ class PeerClasses:
         self._instances_in: dict[str, frozenset[int]] = {}
 
     def matching(self, rule: Rule) -> Mask:
-        """The classes that the rule's peer matches. The rule must be of this family."""
+        """Return the classes that the rule's peer matches. The rule must be of this family."""
         if isinstance(rule.peer, GroupPeer):
             return self._members(rule.peer.name)
         return lying_in(self._named.within(named_networks(self._policy, rule)), self._inside)
 
     def others(self, place: int | None) -> Mask:
-        """The classes with addresses that are not those of the instance at this position; None: all."""
+        """Return the classes with addresses that are not those of the instance at a position; None: all classes."""
         return np.ones(self.count, dtype=bool) if place is None else self._instance != place
 
     def instances(self, classes: Mask) -> frozenset[int]:
-        """The positions of the instances that own whole classes; NOT_ONE if there are others among these classes."""
+        """Return the positions of the instances that own whole classes; NOT_ONE if a class has no single owner."""
         return frozenset(np.unique(self._instance[classes]).tolist())
 
     def ends(self, rule: Rule) -> Set[int]:
-        """The positions of the instances that own all addresses of the rule's peer; NOT_ONE if there are other
-        addresses, perhaps with some of these instances. The rule must be of this family.
+        """Return the positions of the instances that own all addresses of the rule's peer; only NOT_ONE if the peer has
+        other addresses. The rule must be of this family.
         """
         if isinstance(rule.peer, GroupPeer):
             group = rule.peer.name
@@ -150,7 +150,7 @@ class PolicyIndex:
 
     @cached_property
     def contexts(self) -> list[Context]:
-        """The contexts that instances are in, fewest groups first, then one for each group without instances."""
+        """The contexts of instances, those with fewest groups first, then one for each group without instances."""
         found = contexts_of(self.policy)
         used = {group for groups, _ in found for group in groups}
         contexts = [Context(groups, vpc, tuple(places)) for (groups, vpc), places in found.items()]
@@ -192,7 +192,7 @@ class PolicyIndex:
 
     @cached_property
     def members_by_family(self) -> dict[tuple[str, int], set[int]]:
-        """The positions of the instances that have an address of a family in a group, as rules that name it see it."""
+        """The positions of a group's instances with an address of a family, as rules that name the group see it."""
         found: dict[tuple[str, int], set[int]] = defaultdict(set)
         for place, instance in enumerate(self.policy.instances):
             for network in instance.addresses:
@@ -206,7 +206,7 @@ class PolicyIndex:
         return self._named[family]
 
     def view(self, vpc: str, family: int) -> PeerClasses | None:
-        """The addresses as a VPC sees them; None if that is too much work."""
+        """Return the classes of addresses that a VPC sees; None if that is too much work."""
         key = (vpc, family)
         if key not in self._views:
             named = self.named(family)
@@ -218,8 +218,8 @@ class PolicyIndex:
         return self._views[key]
 
     def is_nobody(self, rule: Rule, vpc: str, only: int | None = None) -> bool | None:
-        """Whether a rule's peer is nobody, seen from a VPC; None if that is too much work. ``only``: the position of
-        the only instance there that the rule applies to, which is no peer of itself.
+        """Return whether a rule's peer is nobody, seen from a VPC; None if that is too much work. ``only``: position
+        of the only instance in the VPC that the rule applies to; it is no peer of itself.
         """
         peer, families = rule.peer, self._families_of_address_group
         if isinstance(peer, AddressGroupPeer) and rule.ethertype not in families[peer.name]:
@@ -231,7 +231,7 @@ class PolicyIndex:
 
     @cached_property
     def only_member(self) -> dict[tuple[int, str], int]:
-        """The position of the only instance that is in a group and a VPC, by the group's position and the VPC."""
+        """The position of the only instance in a group and a VPC, by the group's position and the VPC."""
         found: dict[tuple[int, str], list[int]] = defaultdict(list)
         for g, group in enumerate(self.policy.security_groups):
             for n in self.members[group.name]:

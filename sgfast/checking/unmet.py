@@ -8,7 +8,7 @@ from sgfast.reaching.proving import Proof
 
 
 def unmet(proof: Proof) -> list[Finding]:
-    """One finding for each expectation that fails."""
+    """Return one finding for each expectation that fails."""
     found = []
     for outcome in proof.of("fails"):
         expectation, counterexample = outcome.expectation, outcome.counterexample
@@ -21,8 +21,8 @@ def unmet(proof: Proof) -> list[Finding]:
 
 
 def _place(explained: Explained) -> tuple[str | None, str | None]:
-    """The group and the rule that decide; without such a rule, the group that lacks one."""
-    # Ingress comes first, because the owner of an instance looks at it first.
+    """Return the group and the rule that decide; if no rule matches, the group that lacks one, and None."""
+    # Ingress comes first, because an instance's owner looks there first.
     for side in (explained.ingress, explained.egress):
         if side is not None and side.verdict == explained.verdict:
             if side.winner is not None:

@@ -1,5 +1,5 @@
-"""Find what nobody uses: groups without instances, address groups that no rule names, rules whose peer is nobody, and
-rules that no packet of some captures used.
+"""Find unused parts of a policy: groups without instances, address groups that no rule names, rules whose peer is
+nobody, and rules that no packet of some captures used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def unused(index: PolicyIndex) -> list[Finding]:
-    """Unused groups and address groups. ``default`` cannot be deleted (SPEC 8.1), so it is not reported."""
+    """Return findings for unused groups and address groups, except ``default``: it cannot be deleted (SPEC 8.1)."""
     policy = index.policy
     naming: dict[tuple[type, str], list[str]] = defaultdict(list)
     for group in policy.security_groups:
@@ -38,7 +38,7 @@ def unused(index: PolicyIndex) -> list[Finding]:
 
 
 def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
-    """Rules whose peer is nobody wherever they apply, and how many rules were skipped as too much work.
+    """Return findings for rules whose peer is nobody in all VPCs, and the number of rules skipped as too much work.
 
     Rules that name their own group are not reported: the usual rules between members have no effect until there is a
     second member, or an IPv6 address.
@@ -78,7 +78,7 @@ def _why(index: PolicyIndex, rule: Rule, vpcs: Iterable[str]) -> str:
 
 
 def never_hit(result: ReplayResult) -> list[Finding]:
-    """Rules that a causal replay never used: packets after a denied opener use none (SPEC 9.2)."""
+    """Return findings for rules that a causal replay never used. Packets after a denied opener use none (SPEC 9.2)."""
     packets = f"{result.packets:,} packet{'' if result.packets == 1 else 's'}"
     used = {(hits.group, hits.rule.id) for hits in result.rules if hits.packets or hits.connections}
     return [

@@ -1,4 +1,4 @@
-"""Uses of each rule in a replay, and the rules that are much wider than all of them."""
+"""Collect how traffic uses each rule in a replay, and find rules that are much wider than all their uses."""
 
 from __future__ import annotations
 
@@ -22,28 +22,27 @@ from sgfast.suggesting import Kind
 from sgfast.suggesting.observing import ends_of, kind_of
 from sgfast.suggesting.rules import Drafter, Limits, Need, NeededService
 
-#: The most combinations of rule, peer and port that are kept, of about 150 bytes each. A rule with too many of them is
-#: not narrow anyway.
+#: The most combinations of rule, peer and port that are kept, of about 150 bytes each. A rule with too many of them
+#: is not narrow anyway.
 MOST_USES = 200_000
-#: The most combinations of rule, two ends and port whose connections are counted apart, of about 250 bytes each.
+#: The most combinations of rule, two ends and port whose connections are counted separately, of about 250 bytes each.
 MOST_COUNTED = 100_000
-#: Fewer connections than this say little about what a rule is for.
+#: Fewer connections than this do not show what a rule is for.
 FEWEST_CONNECTIONS = 10
-#: The remaining part of the rule must be this much smaller. A part of that size is rarely what the whole is for.
+#: The used part of a rule must be this many times smaller than the rule. A rule is rarely meant for so small a part.
 TIMES_NARROWER = 1000
-#: The most rules that are worth having in the place of one.
+#: The most rules that are suggested in the place of one.
 MOST_INSTEAD = 4
-#: The most ranges of ports in a rule; beyond that it has one, from the lowest to the highest port.
+#: The most ranges of ports in a rule; with more, the rule has one range, from the lowest to the highest port.
 MOST_RANGES = 8
-#: Lengths of the blocks of addresses that become one prefix, for IPv4 and IPv6. The first that needs few rules counts.
+#: Prefix lengths to which addresses are widened, for IPv4 and IPv6. The first pair that needs few rules is used.
 BLOCKS = ((24, 64), (16, 48), (8, 32))
-
 _KIND_DTYPE = np.dtype([
     ("peer", "u1", (16,)), ("rule", "<i4"), ("region", "<i4"), ("instance", "<i4"), ("port", "<i4"), ("protocol", "u1"),
     ("spare", "u1", (3,)),
 ])  # fmt: skip
 _RULE = slice(16, 20)
-#: The reasons for which a side allows what its rules allow to open a connection.
+#: The reasons for which a side allows an opener by its rules.
 _BY_RULE = (REASONS.index("rule"), REASONS.index("inferred"))
 _ENDS_DTYPE = np.dtype([
     ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("instance", "<i4", (2,)), ("rule", "<i4"), ("port", "<i4"),
@@ -54,13 +53,13 @@ _ENDS_DTYPE = np.dtype([
 class Openers:
     """A ``PacketSink`` that collects the ways in which packets used each rule to open connections.
 
-    Connections would not tell them all: what one end opens while the other end's connection lasts is part of that
-    one, and so is what opens it again by another rule.
+    Connections would not show all ways: while a connection lasts, openers from its other end belong to it, and so do
+    openers that another rule allows.
     """
 
     def __init__(self, policy: Policy) -> None:
         regions = {vpc.name: vpc.region for vpc in policy.vpcs}
-        #: An instance's number stands for its region.
+        #: By instance: the region. In keys, the number of a region's first instance means the region.
         self._regions = {instance.name: regions[instance.vpc] for instance in policy.instances}
         self._region_of = np.zeros(0, dtype=np.int32)
         self._outbound = {
@@ -72,7 +71,7 @@ class Openers:
         #: The ways in which each rule was used, by rule number, as bytes of ``_KIND_DTYPE``.
         self._kinds: dict[int, set[bytes]] = {}
         self._kept = 0
-        #: The numbers of the rules that were used in too many ways.
+        #: The numbers of the rules that were used in too many ways to be kept.
         self.too_many: set[int] = set()
 
     def begin(self, names: Names) -> None:
@@ -86,7 +85,7 @@ class Openers:
         protocol = headers["protocol"]
         is_icmp = protocol == np.where(headers["family"] == 6, ICMPV6, ICMP)
         has_ports, has_type = headers["has_ports"] != 0, headers["has_icmp"] != 0
-        # Later fragments have the results of the first one, but neither ports nor types.
+            # Later fragments have the result of their first fragment, but neither ports nor types.
         is_whole = has_ports | has_type | ~(is_icmp | np.isin(protocol, tuple(PORT_PROTOCOLS)))
         for side, other, peer in (("egress", "ingress", "dst"), ("ingress", "egress", "src")):
             opens = np.isin(results[side]["reason"], _BY_RULE) & is_whole
@@ -97,7 +96,7 @@ class Openers:
             keys["peer"], keys["protocol"], keys["rule"] = packets[peer], packets["protocol"], sides[side]["rule"]
             keys["region"] = self._region_of[sides[side]["instance"]]
             keys["instance"] = sides[other]["instance"]
-            # An inferred opener may have gone the other way (SPEC 9.3).
+            # An inferred opener may have gone in the other direction (SPEC 9.3).
             is_forward = self._is_outbound[keys["rule"]] == (side == "egress")
             keys["port"] = np.where(is_forward, packets["dport"], packets["sport"])
             keys["port"][~has_ports[opens]] = -1
@@ -118,7 +117,7 @@ class Openers:
             self.too_many.add(largest)
 
     def of_rule(self, number: int, rule: Rule) -> list[Need]:
-        """The ways in which a rule was used, in order. Any instance of a region stands for that of the rule."""
+        """Return the ways in which a rule was used, in order. Instances are named by any instance of their region."""
         found = []
         for key in sorted(self._kinds.get(number, ())):
             row = np.frombuffer(key, _KIND_DTYPE)[0]
@@ -131,14 +130,14 @@ class Openers:
 
 
 class Uses:
-    """A ``FlowSink`` that counts the connections that used each rule. Its ``openers`` need every packet, too."""
+    """A ``FlowSink`` that counts the connections that used each rule. ``openers`` must be a sink of the same replay."""
 
     def __init__(self, policy: Policy) -> None:
         self.openers = Openers(policy)
         self._names: Sequence[str] = ()
-        #: The connections that used each rule, by its number.
+        #: By rule number: the connections that used the rule.
         self.totals: Counter[int] = Counter()
-        #: The same by bytes of ``_ENDS_DTYPE``, as far as there is room.
+        #: By rule number and bytes of ``_ENDS_DTYPE``: the connections, as far as there is room.
         self._counts: dict[int, Counter[bytes]] = {}
         self._counted = 0
 
@@ -166,13 +165,13 @@ class Uses:
                 counted[octets] = count
 
     def connections(self, number: int) -> dict[Kind, int]:
-        """The connections that used a rule, as far as there was room to count them apart."""
+        """Return the connections that used a rule, as far as there was room to count them separately."""
         counts = self._counts.get(number, Counter())
         return {kind_of(np.frombuffer(key, _ENDS_DTYPE)[0], self._names): count for key, count in counts.items()}
 
 
 def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], int]:
-    """The findings, and how many rules were used in too many ways to be looked at."""
+    """Return the findings, and the number of rules that were used in too many ways to be examined."""
     narrower = _Narrower(result.policy)
     found = []
     skipped = 0
@@ -212,7 +211,7 @@ class _Narrower:
                     self._addresses[group, network.version] += network.num_addresses
 
     def than(self, rule: Rule, uses: Sequence[Need]) -> tuple[Rule, ...]:
-        """The rules that would do for these uses, if they are few and much narrower; else none."""
+        """Return rules that would allow these uses, if the rules are few and much narrower; else none."""
         if not uses or any(use.service.protocol == (ICMPV6 if rule.ethertype == 4 else ICMP) for use in uses):
             return ()  # only a rule for all protocols matches ICMP of the other IP version
         ports = (use.service.port or 0 for use in uses if use.service.protocol in PORT_PROTOCOLS)
@@ -225,10 +224,10 @@ class _Narrower:
         return ()
 
     def _choices(self, rule: Rule, uses: Sequence[Need]) -> Iterable[list[Rule]]:
-        """The rules with the fewest peers, for wider and wider blocks of addresses; at last with the rule's own peer.
+        """Yield rules in place of one, each time for wider blocks of addresses; at last with the rule's own peer.
 
-        A peer with a name stays: somebody chose it. So does any address, if a public address used it: tomorrow it will
-        be another one.
+        A peer with a name is kept, because somebody chose it. Any address as a peer is kept, too, if a public address
+        used it: public clients change.
         """
         of_protocol: defaultdict[int, list[Need]] = defaultdict(list)
         for use in uses:
@@ -237,27 +236,27 @@ class _Narrower:
             use.peer_instance is None and ip_address(use.peer).is_global for use in uses
         )
         if not (is_public or isinstance(rule.peer, GroupPeer | AddressGroupPeer)):
-            # They must allow no more than the rule does. Otherwise they could open what the captures show as denied.
+            # The new rules must allow no more than the rule. Otherwise they could allow openers that were denied.
             within = rule.peer
             for drafter in self._drafters:
                 yield [
                     made
-                    for protocol, those in of_protocol.items()
-                    for peer, ports in drafter.terms(those, within)
+                    for protocol, needs in of_protocol.items()
+                    for peer, ports in drafter.terms(needs, within)
                     for made in _rules(rule, protocol, peer, ports)
                 ]
         yield [
             made
-            for protocol, those in of_protocol.items()
-            for made in _rules(rule, protocol, rule.peer, {use.service.port for use in those})
+            for protocol, needs in of_protocol.items()
+            for made in _rules(rule, protocol, rule.peer, {use.service.port for use in needs})
         ]
 
     def _size(self, rule: Rule) -> int:
-        """Number of combinations of a peer's address and a service that the rule is about."""
+        """Return the number of combinations of a peer's address and a service that the rule matches."""
         if isinstance(rule.peer, GroupPeer):
             addresses = self._addresses[rule.peer.name, rule.ethertype]
         elif isinstance(rule.peer, AddressGroupPeer):
-            addresses = 1  # it is compared only with rules that have the same peer
+            addresses = 1  # rules are compared only with rules that have the same peer
         elif rule.peer is None:
             addresses = 1 << (32 if rule.ethertype == 4 else 128)
         else:
@@ -269,7 +268,7 @@ class _Narrower:
 
 
 def _rules(rule: Rule, protocol: int, peer: Peer, ports: Iterable[int | None]) -> list[Rule]:
-    """The rules for one peer, and the ports or ICMP types of a protocol that it was seen with."""
+    """Return the rules for one peer, and for the ports or ICMP types that the peer used with a protocol."""
     numbers = sorted(-1 if port is None else port for port in ports)
     made = replace(rule, protocol=protocol, peer=peer, wording=frozenset())
     if protocol == (ICMP if rule.ethertype == 4 else ICMPV6):

@@ -1,6 +1,6 @@
-"""The command line (SPEC 10), with a module for each command; the two of ``authoring`` share one.
+"""The command line (SPEC 10), with a module for each command. The two commands of ``authoring`` share one.
 
-``__main__`` runs it as a process: it handles signals and exit statuses, and prints an error as one line. Modules that
+``__main__`` runs the command line as a process: it handles signals and exit statuses, and prints errors. Modules that
 are slow to import are imported by the command that needs them, when it runs.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
       2    wrong usage, invalid policy, unreadable input or unwritable output
       3    a capture or log is damaged; what could be read was reported
       130  interrupted
-      141  the reader of the output went away
+      141  the reader of the output closed it
       128 + N  ended by another signal N
 
     Set SGFAST_DEBUG_TRACEBACK=1 to see where an internal error happened.

@@ -34,7 +34,8 @@ def schema(name: str | None) -> None:
     """Print a JSON Schema, or the names of all of them if NAME is left out.
 
     "policy", "changes" and "expectations" are documents that people write; editors complete and check them by the
-    schema. All others are what commands print with --format json, and the lines of --verdicts and --connections.
+    schema. The other schemas describe the output of commands with --format json, and lines of --verdicts and
+    --connections.
 
     \b
     Examples:

@@ -41,7 +41,7 @@ def _severities_and_codes(context: click.Context, option: click.Parameter, value
     return values
 
 
-@click.command(short_help="Validate a policy, and report what it compiles to and what is wrong with it.")
+@click.command(short_help="Validate a policy, and report its compiled size and its problems.")
 @click.argument("policy", type=FILE)
 @click.option(
     "--traffic",
@@ -49,7 +49,7 @@ def _severities_and_codes(context: click.Context, option: click.Parameter, value
     type=FILE,
     metavar="CAPTURE",
     multiple=True,
-    help="Also find the rules that no packet of this capture used, and those that are much wider than all that did. "
+    help="Also find the rules that no packet of this capture used, and rules much wider than the traffic they allow. "
     "Repeatable: all captures form one replay.",
 )
 @click.option(
@@ -90,7 +90,7 @@ def check(
     top: int | None,
     fail_on: tuple[str, ...],
 ) -> None:
-    """Validate and compile a policy, and report what it compiles to and what in it is redundant, useless or dangerous.
+    """Validate and compile a policy, and report its compiled size and its redundant, useless or dangerous parts.
 
     POLICY is a policy document, a cloud's export, or a directory of exports; "-" is standard input. If it cannot be
     used, the error names the file and the line or object, and the exit status is 2. Each finding has a stable code
@@ -147,7 +147,7 @@ def check(
 
 
 def _answer(*given: Any, by: By, top: int | None) -> dict[str, Any]:
-    # Imported for JSON alone, as it needs what replays are made of.
+    # The import is only for JSON, because it loads the modules for replays.
     from sgfast.report.json.check import check_answer
 
     return check_answer(*given, by=by, top=top)

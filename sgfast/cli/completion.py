@@ -1,4 +1,4 @@
-"""``sgfast completion``, and the answers to the script that it prints."""
+"""``sgfast completion``, and the completions for the shell script that it prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class, shell_complete
 from sgfast.cli.options import Choice
 from sgfast.cli.printing import print_text
 
-#: The script sets this variable when it asks for completions, for example to ``bash_complete``.
+#: The script sets this variable when it requests completions, for example to ``bash_complete``.
 VARIABLE = "_SGFAST_COMPLETE"
 
 
@@ -32,6 +32,6 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 def answer(group: click.Group) -> int | None:
-    """Print the completions that a shell asks for and return the exit status; None if no shell asks."""
+    """Print the completions that a shell requests and return the exit status; None if no shell requests any."""
     instruction = os.environ.get(VARIABLE)
     return None if instruction is None else shell_complete(group, {}, "sgfast", VARIABLE, instruction)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sgfast.report.document import Document
     from sgfast.report.rollup import By
 
-#: Words of ``--fail-on`` about the traffic, and about the rules alone.
+#: Words of ``--fail-on``: first for traffic, then for the rules alone.
 NEW_VERDICTS: tuple[NewVerdict, ...] = ("newly-denied", "newly-allowed")
 BY_RULES = ("opened", "closed")
 
@@ -94,13 +94,13 @@ def diff(
 ) -> None:
     """Show what would change if policy NEW replaced OLD.
 
-    First, for all packets that open a connection: what NEW opens and closes, and which rules do it. That needs no
+    First, for all packets that open a connection: what NEW opens and closes, and which rules do it. This part needs no
     traffic, and is exact. Then, if there are captures: both policies judge all of them from the first packet on, and
     the report says which connections would be newly denied (those that were answered come first) and newly allowed, the
     rules that decide under each policy, and the rules that make the difference.
 
     OLD and NEW are policy documents, a cloud's exports, or directories of exports; "-" is standard input for one of the
-    files. The format "markdown" is for pull requests. With --to, standard output gets what leads from OLD to NEW, and
+    files. The format "markdown" is for pull requests. With --to, standard output gets the changes from OLD to NEW, and
     the report goes to standard error.
 
     \b

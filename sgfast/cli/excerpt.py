@@ -1,4 +1,4 @@
-"""Show where the errors of a document are: the line, and carets under the place (SPEC 11.8)."""
+"""Show the lines of a document that have errors, with carets under the place of each error (SPEC 11.8)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Collection, Iterable
 
 from sgfast.errors import Place, PolicyError
 
-#: As in YAML 1.1, where libyaml counts lines.
+#: The ends of lines in YAML 1.1, by which libyaml counts lines.
 _LINE_ENDS = re.compile("\r\n|[\n\r\x85\u2028\u2029]|\\Z")
-#: A longer line is cut at both sides of the place. At least this part of the width stands before it.
+#: The least part of the width that is kept for text before the place, if a line is too long and is cut at both sides.
 _PART_BEFORE = 1 / 3
-#: Limit of characters without a width, which stand over others, in a column.
+#: The most characters in a column. Characters without a width are drawn over others.
 _CHARACTERS_PER_COLUMN = 4
 
 
 def error_lines(error: PolicyError, width: int) -> list[str]:
-    """The lines that tell all errors of a document, for a screen of ``width`` columns. Those after the first begin with
-    "sgfast: " or, if they show a line of the document, with spaces.
+    """Return the lines that show all errors of a document on a screen of ``width`` columns. Lines after the first begin
+    with "sgfast: ", or with spaces if they show a line of the document.
     """
     shown = _lines_shown([each.place for each in error.errors if each.place is not None])
     lines: list[str] = []
@@ -32,14 +32,14 @@ def error_lines(error: PolicyError, width: int) -> list[str]:
 
 
 def _lines_shown(places: Iterable[Place]) -> dict[Place, str]:
-    """The lines at the places, as far as they are in regular files, which can be read once more."""
+    """Return the document's lines at the places. Only regular files are read, as they can be read a second time."""
     by_file: dict[str, list[Place]] = {}
     for place in places:
         by_file.setdefault(place.file, []).append(place)
     shown: dict[Place, str] = {}
-    for file, those in by_file.items():
-        lines = _lines_of(file, {place.line for place in those})
-        shown.update((place, lines[place.line]) for place in those if place.line in lines)
+    for file, places_in_file in by_file.items():
+        lines = _lines_of(file, {place.line for place in places_in_file})
+        shown.update((place, lines[place.line]) for place in places_in_file if place.line in lines)
     return shown
 
 
@@ -65,14 +65,14 @@ def _lines_of(file: str, numbers: Collection[int]) -> dict[int, str]:
 
 
 def excerpt(line: str, place: Place, width: int) -> list[str]:
-    """The line with its number, and below it carets under the place. Both fit into ``width`` columns."""
+    """Return the line with its number, and a line with carets under the place. Both fit into ``width`` columns."""
     from rich.cells import cell_len
 
     number = f"  {place.line} | "
     room = max(width - len(number) - 1, 10)     # one column is for a caret behind the line
     first = min(place.column - 1, len(line))
     length = max(place.end - 1 - first, 1)
-    # A line may have millions of characters, and as many errors as are listed.
+    # A line may have millions of characters, and is shown once for each error. Therefore only a part is examined.
     near = room * _CHARACTERS_PER_COLUMN + 1
     before, behind = _shown(line[max(first - near, 0) : first]), _shown(line[first : first + near])
     marked = behind[:length]
@@ -94,7 +94,7 @@ def _shown(text: str) -> str:
 
 
 def _fitting(text: str, room: int) -> int:
-    """Count the first characters that fit into ``room`` columns."""
+    """Return how many characters at the beginning fit into ``room`` columns."""
     from rich.cells import cell_len
 
     most = room * _CHARACTERS_PER_COLUMN

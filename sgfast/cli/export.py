@@ -1,4 +1,4 @@
-"""``sgfast export``, and the options of ``--to``, which other commands have, too."""
+"""``sgfast export``, and the options that go with ``--to``, which other commands have, too."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ TARGETS = ("terraform", "aws", "openstack", "otc", "nftables")
 ExportForm = Literal["script", "json"]
 
 Devices = tuple[tuple[str, str | None], ...]
-"""Instances, as the command line names them, and the interface that each one is behind (None: it is the machine)."""
+"""Instances as the command line names them, each with the interface it is behind (None: it is this machine)."""
 
-#: The most causes that are printed one by one.
+#: The most problems of one error that are printed.
 _LISTED_PROBLEMS = 20
-#: Names of instances after which a file may be named.
+#: Names of instances that can be used as names of files.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class ExportPart:
-    """One text of an export, and where it goes."""
+    """One text of an export, and the path it is written to."""
 
     path: str
     devices: Devices = ()
-    #: For nftables: the second file, which changes what is loaded.
+    #: For nftables: whether this is the second file, which changes the loaded rules.
     is_change: bool = False
-    #: For nftables: the file that lists connections. The text is what becomes of them.
+    #: For nftables: the file that lists connections. The text then says what becomes of them.
     connections: str | None = None
-    #: Not written where the old policy has no such instance.
+    #: Whether the part is skipped if the old policy has no such instance.
     is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """Values of ``--to`` and of the options beside it."""
+    """Values of ``--to`` and of the options that go with it."""
 
     target: TargetName
     form: ExportForm
@@ -60,9 +60,9 @@ class Export:
     interfaces: tuple[str, ...]
 
     def parts(self, output: str, *, is_change: bool, connections: str | None = None) -> list[ExportPart]:
-        """The texts. Only those for nftables may go to a directory, in which they are named after the instances.
+        """Return the parts to write. Only nftables has parts for a directory; they are named after the instances there.
 
-        ``is_change``: there is an old policy. ``connections``: the file that lists them, if they are asked about.
+        ``is_change``: there is an old policy. ``connections``: the file that lists connections, if it was given.
         """
         if self.target != "nftables":
             return [ExportPart(output)]
@@ -88,9 +88,9 @@ class Export:
         ]  # fmt: skip
 
     def write(self, parts: Sequence[ExportPart], files: Sequence[Output], old: Policy | None, new: Policy) -> None:
-        """Complete the files of the parts. Regular files appear together.
+        """Write the files of the parts. Regular files appear together.
 
-        An error that has several causes is printed cause by cause, and ends the command.
+        An error with several problems is printed problem by problem, and ends the command.
         """
         from sgfast.exporting.texts import devices_of
         from sgfast.system.output import publish
@@ -105,7 +105,7 @@ class Export:
         publish(written)
 
     def text(self, part: ExportPart, old: Policy | None, new: Policy) -> str:
-        """One of the texts. Errors are as in ``write``."""
+        """Return the text of one part. Errors are as in ``write``."""
         from sgfast.exporting.texts import devices_of
 
         return self._text(part, devices_of(old, new, part.devices), old, new)
@@ -133,9 +133,9 @@ class Export:
 def export_options(
     form: str, *, required: bool = False, writes_files: bool = True
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add ``--to`` and what belongs to it; the command gets ``export``, which is None without ``--to``.
+    """Add ``--to`` and the options that go with it. The command gets ``export``, which is None without ``--to``.
 
-    ``form``: what the command calls the option for the format. ``writes_files``: whether the command has ``-o``.
+    ``form``: the name of the command's option for the format. ``writes_files``: whether the command has ``-o``.
     """
     options = (
         click.option(
@@ -186,7 +186,7 @@ def export_options(
 
 
 def _check(chosen: Export, form: str) -> None:
-    """Refuse what does not go together."""
+    """Raise UsageError for options that do not go together."""
     if chosen.target == "terraform" and chosen.form == "json":
         raise click.UsageError(f"{form} json is for the calls of an API; --to terraform has none")
     if chosen.target != "terraform" and chosen.provider is not None:
@@ -243,11 +243,11 @@ def export(
       nftables   Linux: a file for nft -f, for one machine (--instance), or for
                  a host of several instances (--interface)
 
-    What is exported means exactly what POLICY means. A rule that the target cannot have is written in other rules that
-    mean the same; where there are none, it is an error that names the rule. Nothing is run, and no cloud is asked.
+    The export means exactly what POLICY means. A rule that the target cannot have is written as other rules that
+    mean the same; if there are none, an error names the rule. Nothing is run, and no cloud is contacted.
 
     Without --since, the export is for an account that has VPCs and instances and nothing else. With --since, it is for
-    one in which OLD is in force: for example the account as sgfast import --live has read it. Additions come before
+    an account in which OLD is in force, such as an account that sgfast import --live has read. Additions come before
     removals.
 
     If -o is a directory, --to nftables writes NAME.nft for each --instance, or host.nft, and with --since beside it

@@ -35,11 +35,11 @@ def flowlog(
     compressed with gzip, in the order given; "-" is standard input. Lines that are not records are reported and
     counted; the others are still judged, and the exit status is 3.
 
-    An interface belongs to the instance of the same name, or else to the one with its address. A record does not say
-    who opened the connection. Where that matters, it is inferred from the records of both directions, the ports and the
-    times. A record that does not tell enough counts as undecided: it may be about packets that no rule decides, such as
-    ICMP errors, fragments, or TCP packets of an expired connection. With the log field tcp-flags, fewer records are
-    undecided.
+    An interface belongs to the instance of the same name, or else to the instance with its address. A record does not
+    say who opened the connection. If the verdict depends on this, the opener is inferred from the records of both
+    directions, the ports and the times. A record with too little information counts as undecided: it may be about
+    packets that no rule decides, such as ICMP errors, fragments, or TCP packets of an expired connection. With the log
+    field tcp-flags, fewer records are undecided.
 
     \b
     Examples:

@@ -101,7 +101,7 @@ def import_command(
 
 
 def _check_live(form: str, files: Sequence[str], live: bool, is_for_aws: bool, is_for_openstack: bool) -> None:
-    """Refuse what does not go together."""
+    """Raise UsageError for arguments that do not go together."""
     if not live:
         if is_for_aws or is_for_openstack:
             raise click.UsageError("--aws-profile, --region and --os-cloud need --live")

@@ -1,4 +1,4 @@
-"""Inputs of a command, and the sandbox that confines it to them (``--sandbox``, SPEC 11.4)."""
+"""The inputs of a command, and the sandbox that confines the command to them (``--sandbox``, SPEC 11.4)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from sgfast.system.output import Output
 
 _SANDBOX = "sgfast.sandbox"
-#: These keep NumPy and pyarrow from starting threads when they are imported. The kernel confines only the calling
-#: thread and the threads that it starts later. They override what the user has set.
+#: Variables that keep NumPy and pyarrow from starting threads when they are imported. The kernel confines only the
+#: calling thread and the threads that it starts later. These values override the user's.
 _WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 
@@ -30,7 +30,7 @@ def _prepare(context: click.Context, option: click.Parameter, given: bool) -> No
 
 
 def sandbox_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--sandbox``, and refuse with it what needs a network. The command has to call ``enter_sandbox``."""
+    """Add ``--sandbox``, and refuse it together with network access. The command has to call ``enter_sandbox``."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **given: Any) -> Any:
@@ -38,7 +38,7 @@ def sandbox_option(command: Callable[..., Any]) -> Callable[..., Any]:
             _refuse_network(given)
         return command(*arguments, **given)
 
-    # Eager, because other options already import libraries.
+    # The option is eager, because callbacks of other options already import libraries.
     return click.option(
         "--sandbox",
         is_flag=True,
@@ -70,17 +70,17 @@ def _refuse_network(given: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs that the command line names. None stands for an option that is not given."""
+    """The inputs that the command line names. None means that an option is not given."""
 
     #: Documents, exports, and directories of exports.
     policies: Sequence[str | None] = ()
-    #: Captures, and directories and patterns that stand for captures.
+    #: Captures, and directories and patterns that mean captures.
     captures: Sequence[str] = ()
     others: Sequence[str | None] = ()
 
     @functools.cached_property
     def files(self) -> list[str]:
-        """All of them, and the files in the directories. Raises PolicyError for a directory without exports."""
+        """All inputs, with directories replaced by their files. Raises PolicyError for a directory without exports."""
         from sgfast.policy.export_files import files_of
 
         found = [file for policy in self.policies if policy is not None for file in files_of(policy)]
@@ -91,9 +91,9 @@ class Inputs:
         return [*found, *(path for path in self.others if path is not None)]
 
     def enter_sandbox(self, outputs: Iterable[Output] = ()) -> None:
-        """With ``--sandbox``, confine the process. Call it when all outputs are open and nothing has been read.
+        """Confine the process if ``--sandbox`` is given. Call it when all outputs are open and nothing has been read.
 
-        Raises SandboxError if the system cannot do it.
+        Raises SandboxError if the system cannot confine it.
         """
         if not _is_sandboxed():
             return
@@ -108,17 +108,17 @@ class Inputs:
             (folders if os.path.isdir(path) else files).append(path)
         searched = folders
         for pattern in filter(is_pattern, self.captures):
-            # A pattern may lead through symbolic links. Then its files are not all below its first directory.
+            # If a pattern leads through symbolic links, its files are not all below its first directory.
             searched += [_fixed_part(pattern), *(os.path.dirname(file) or "." for file in files_in(pattern)[0])]
         confine(files, searched, [output.folder for output in outputs if output.folder is not None])
 
 
 @contextmanager
 def open_outputs(paths: Sequence[str], inputs: Inputs, *, quiet: bool = False) -> Iterator[list[Output]]:
-    """Open the outputs before anything is read, so that one that cannot be written fails early, and enter the sandbox.
-    Leaves nothing behind of those that were not published. ``quiet``: without warnings about them.
+    """Open the outputs before anything is read, so that an unwritable output fails early, and enter the sandbox. Remove
+    outputs that were not published at the end. ``quiet``: print no warnings about outputs.
 
-    Raises OutputError if one cannot be written or is one of the inputs.
+    Raises OutputError if an output cannot be written or is one of the inputs.
     """
     from sgfast.system.output import open_output, refuse_shared
 
@@ -132,7 +132,7 @@ def open_outputs(paths: Sequence[str], inputs: Inputs, *, quiet: bool = False) -
 
 
 def _fixed_part(pattern: str) -> str:
-    """The directory in which a pattern is looked for: ``day`` for ``day/*/a-*.pcap``."""
+    """Return the directory below which a pattern's files are: ``day`` for ``day/*/a-*.pcap``."""
     while has_magic(pattern):
         pattern = os.path.dirname(pattern)
     return pattern or "."

@@ -18,8 +18,8 @@ EXIT_DAMAGED = 3
 
 
 def exit_status(*, damaged: bool, failed: bool) -> None:
-    """End the command for a damaged input, or else because something was found that ``--fail-on`` or the like names.
-    Return if there is neither.
+    """End the command with the status for a damaged input, or else for a result that ``--fail-on`` or a similar option
+    names. Return if neither applies.
     """
     if damaged or failed:
         click.get_current_context().exit(EXIT_DAMAGED if damaged else EXIT_FAIL_ON)
@@ -41,7 +41,7 @@ FILE = FileName()
 
 
 class PageName(FileName):
-    """A web page to be written. The ending of a regular file says that it is one."""
+    """The path of a web page to write. A regular file must have a web page's ending."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from sgfast.system.names import printable
@@ -57,7 +57,7 @@ PAGE = PageName()
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]
-    """One of several words. An error says which of them was perhaps meant."""
+    """One of several words. An error suggests the word that was perhaps meant."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
@@ -92,8 +92,8 @@ midstream_option = click.option(
     type=Choice(["infer", "deny", "allow"]),
     default="infer",
     show_default=True,
-    help="TCP connections that began before the capture. infer: work out who opened them and judge that, during the "
-    "first minutes; allow: the same at any time; deny: deny their packets.",
+    help="TCP connections that began before the capture. infer: work out who opened them and judge that opener, during "
+    "the first minutes; allow: the same at any time; deny: deny their packets.",
 )
 jobs_option = click.option(
     "--jobs",
@@ -101,15 +101,15 @@ jobs_option = click.option(
     metavar="N",
     default=1,
     show_default=True,
-    help="The number of threads that judge, 1 to 64. Results stay the same. One of them goes through the "
-    "packets in order, which is what limits the gain.",
+    help="The number of threads that judge, 1 to 64. Results stay the same. One of the threads goes through the "
+    "packets in order, which limits the gain.",
 )
 
 
 def by_option(
     *, rules: bool = True, of: str = "Rows of the report"
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``rules``: whether rules decide about what the rows are about. ``of``: how the help begins."""
+    """Make the option ``--by``. ``rules``: whether rows can be folded by rule. ``of``: how the help begins."""
     return click.option(
         "--by",
         type=Choice(["group", "instance", "address", "service"] + ["rule"] * rules),
@@ -167,8 +167,8 @@ accept_option = click.option(
 def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--vpc`` and the options for reading captures.
 
-    The command receives ``options``, a ``ReplayOptions`` that also holds the command's other options that are named
-    like one of its fields (``mode_option``, ``jobs_option``, ...).
+    The command receives ``options``, a ``ReplayOptions``. It also holds the values of the command's other options that
+    are named like its fields (``mode_option``, ``jobs_option``, ...).
     """
 
     @functools.wraps(command)
@@ -226,12 +226,12 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _pop_fields(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
-    """Remove from ``given``, and return, the values for which the dataclass ``kind`` has fields."""
+    """Remove the values for which the dataclass ``kind`` has fields from ``given``, and return them."""
     return {field.name: given.pop(field.name) for field in fields(kind) if field.name in given}
 
 
 def format_option(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add ``--format`` (text, json or one of ``more``) and ``--json``, its short form; the command gets ``form``."""
+    """Add ``--format`` (text, json or one of ``more``) and ``--json``, its short form. The command gets ``form``."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult, Sinks
     from sgfast.report.html import Timeline
 
-#: Packets that a filter stops, and packets that were never sent because of that. All others would be on the wire.
+#: Verdicts of packets that would not be on the wire: filters stop them, or they would never have been sent.
 NOT_SEEN = ("deny", "moot")
 
 
 class Outputs:
-    """A context manager that opens the files before the replay begins, so that one that cannot be written fails early.
+    """A context manager that opens the files before the replay, so that a file that cannot be written fails early.
 
-    It leaves nothing behind unless ``publish`` was called. ``paths``: by option. ``flow_log_interval``: in seconds.
+    Files are removed unless ``publish`` was called. ``paths``: by option. ``flow_log_interval``: in seconds.
     Raises OutputError, or click's UsageError for a file name whose ending does not suit the option.
     """
 
@@ -37,14 +37,14 @@ class Outputs:
         self._outputs: list[Output] = []
         self._stack = ExitStack()
         self._sinks: dict[_Kind, list[Any]] = {"packets": [], "frames": [], "flows": []}
-        #: The sinks among these that have to be closed, because they write something at the end.
+        #: The sinks that must be closed, because they write their last rows then.
         self._to_close: list[Any] = []
         self.snapshot: Output | None = None
         self._page: tuple[Timeline, Output] | None = None
 
     @property
     def take_standard_output(self) -> bool:
-        """Whether one of the files is standard output, to which nothing else may be written then."""
+        """Whether one of the files is standard output. Nothing else may then be written to standard output."""
         return any(map(is_standard_output, self._paths.values()))
 
     @property
@@ -95,7 +95,7 @@ class Outputs:
         return kind, fill(option, path, output)
 
     def publish(self, result: ReplayResult, lines: Lines) -> None:
-        """Complete the files. Regular files appear now. ``lines``: those of the policy's document."""
+        """Complete the files, and let regular files appear. ``lines``: line numbers of the policy document's rules."""
         for sink in self._to_close:
             sink.close()
         if self._page is not None:
@@ -111,7 +111,7 @@ class Outputs:
 
 
 def _rows(option: str, path: str, output: Output) -> Any:
-    """Rows of packets or connections, in the format that the file's ending names."""
+    """Make a sink for rows of packets or connections, in the format of the file's ending."""
     of_packets = option == "--verdicts"
     match ending(path):
         case ".csv":
@@ -166,7 +166,7 @@ _FILLED: dict[str, tuple[_Kind, Callable[[str, str, Output], Any]]] = {
 
 
 def _capture_format(option: str, path: str, endings: tuple[str, ...]) -> str:
-    """One of ``endings``; the first for standard output, a device or a pipe, whose names say nothing."""
+    """Return the path's ending; ``endings[0]`` for standard output, a device or a pipe, whose names have none."""
     _refuse_terminal(option, path)
     if ending(path) in endings:
         return ending(path)

@@ -1,4 +1,4 @@
-"""The page that ``--report`` of a command without other files names, and where the command then prints (SPEC 10.10)."""
+"""The web page of commands whose only file is ``--report``, and where these commands print (SPEC 10.10)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def report_option(shown: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--report FILE.html``. ``shown``: what the page shows."""
+    """Make the option ``--report FILE.html``. ``shown``: the content of the page, for the help."""
     return click.option(
         "--report",
         type=PAGE,
@@ -27,7 +27,7 @@ def report_option(shown: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
 @contextmanager
 def page_file(path: str | None, inputs: Inputs, *, quiet: bool = False) -> Iterator[Output | None]:
-    """Open the file, if there is to be one, and enter the sandbox. See ``open_outputs``."""
+    """Open the file if the option is given, and enter the sandbox. See ``open_outputs``."""
     if path is None:
         inputs.enter_sandbox()
         yield None
@@ -42,7 +42,7 @@ def write_page(output: Output, page: str) -> None:
 
 
 def takes_standard_output(path: str | None) -> bool:
-    """Whether the page is standard output, so that all else goes to standard error."""
+    """Return whether the page is standard output, so that all other output must go to standard error."""
     from sgfast.system.output import is_standard_output
 
     return path is not None and is_standard_output(path)

@@ -1,4 +1,4 @@
-"""POLICY arguments of commands: a document, or a cloud's export (SPEC 2.11, 2.13)."""
+"""POLICY arguments of commands: a policy document, or a cloud's export (SPEC 2.11, 2.13)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sgfast.policy.model import Policy
 
 FORMATS = ("auto", *KNOWN_FORMATS)
-#: Other words for these.
+#: Other words for formats.
 SYNONYMS = {"openstack": "neutron"}
 
 unresolved_option = click.option(
@@ -44,7 +44,7 @@ class PolicyOptions:
 
 
 def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--policy-format`` and ``--unresolved``; the command receives them as ``policies``."""
+    """Add ``--policy-format`` and ``--unresolved``. The command gets them as ``policies``."""
 
     @functools.wraps(command)
     def run(*arguments: Any, policy_format: str, unresolved: Literal["error", "empty"], **given: Any) -> Any:

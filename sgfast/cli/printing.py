@@ -26,8 +26,8 @@ def to_json(value: dict[str, Any]) -> str:
 
 
 def list_lengths(form: str, top: int | None, *of_text: int) -> list[int]:
-    """Return how many rows each list of a report has: ``top``, or a number for the format. ``of_text``: those of the
-    text.
+    """Return the most rows of each list of a report: ``top``, or a default for the format. ``of_text``: the defaults
+    for text.
     """
     return [top or (MARKDOWN_ROWS if form == "markdown" else rows) for rows in of_text]
 
@@ -35,7 +35,7 @@ def list_lengths(form: str, top: int | None, *of_text: int) -> list[int]:
 def print_report(
     form: str, as_object: Callable[[], dict[str, Any]], as_document: Callable[[], Document], *, to_error: bool = False
 ) -> None:
-    """Print a result in the format "text", "json" or "markdown"; on standard error if ``to_error``."""
+    """Print a result in the format "text", "json" or "markdown", on standard error if ``to_error``."""
     if form == "json":
         text = to_json(as_object())
     elif form == "markdown":
@@ -51,8 +51,8 @@ def print_report(
 
 
 def print_text(text: str, *, to_error: bool = False) -> None:
-    """Print on standard output, or on standard error. Raise OutputError if the text cannot be written, BrokenPipeError
-    if nobody reads it.
+    """Print on standard output, or on standard error. Raises OutputError if the text cannot be written, BrokenPipeError
+    if no reader is left.
     """
     name, stream = ("standard error", sys.stderr) if to_error else ("standard output", sys.stdout)
     if stream is None:
@@ -86,8 +86,8 @@ def warn(warnings: Iterable[str]) -> None:
 def tell_of_input(
     form: str, warnings: Iterable[str], damaged: Damage | None = None, *, quiet: bool = False, to_error: bool = False
 ) -> None:
-    """Print warnings, unless ``quiet``, and the damage of a capture. The text report includes them, so a terminal that
-    shows both streams need not repeat them.
+    """Print warnings, unless ``quiet``, and a capture's damage, on standard error. The text report has them, too, so
+    they are not printed if a terminal shows both streams.
     """
     if form == "text" and is_terminal(sys.stderr if to_error else sys.stdout) and is_terminal(sys.stderr):
         return
@@ -105,7 +105,7 @@ def is_terminal(stream: Any) -> bool:
 
 
 def columns(stream: Any) -> int:
-    """Return the width of a text: that of the terminal, and elsewhere 80 columns."""
+    """Return the width for text: the terminal's, or 80 columns if the stream is no terminal."""
     return shutil.get_terminal_size().columns if is_terminal(stream) else 80
 
 

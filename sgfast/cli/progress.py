@@ -12,7 +12,7 @@ from sgfast.system.signals import raise_arrived
 
 @contextmanager
 def progress_of(captures: Sequence[str], *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Yield the function to call with the packets and bytes read so far. A bar is drawn only if ``shown``."""
+    """Yield the function to call with the number of packets and bytes read so far. A bar appears only if ``shown``."""
     from sgfast.report.progress import ProgressBar
 
     with ExitStack() as stack:
@@ -28,7 +28,7 @@ def progress_of(captures: Sequence[str], *, shown: bool = True) -> Iterator[Call
 
 @contextmanager
 def progress_of_account(*, shown: bool = True) -> Iterator[Callable[[str, int], None]]:
-    """Yield the function to call with the name of a listing and the objects of it read so far."""
+    """Yield the function to call with the name of a listing and the number of its objects read so far."""
     from sgfast.report.progress import Bar
 
     with ExitStack() as stack:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     "source",
     metavar="X",
     default="any",
-    help="Only from there: an instance or a group by its name, id or label, an address group, an address, a CIDR, "
-    "internet (public addresses that no instance has), or any (the default). group:X, instance:X and address-group:X "
-    "say which one is meant.",
+    help="Only connections from X: an instance or a group by its name, id or label, an address group, an address, a "
+    "CIDR, internet (public addresses that no instance has), or any (the default). group:X, instance:X and "
+    "address-group:X name one of that kind.",
 )
-@click.option("--to", "destination", metavar="Y", default="any", help="Only to there, named in the same ways.")
+@click.option("--to", "destination", metavar="Y", default="any", help="Only connections to Y, named in the same ways.")
 @click.option(
     "--protocol",
     metavar="P",
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     metavar="N",
     default=40,
     show_default=True,
-    help="How many rows the text shows. JSON has all.",
+    help="The most rows in the text. JSON has all.",
 )
 @report_option("a matrix of who may reach whom, and all rows with the rules that allow them")
 @format_option()
@@ -62,9 +62,9 @@ def reach(
 ) -> None:
     """List who may open which connections to whom, by the rules alone.
 
-    No traffic is needed: the answer is exact for all packets that open a connection. It takes the outbound rules of
+    No traffic is needed: the answer is exact for all packets that open a connection. It combines the outbound rules of
     senders and the inbound rules of receivers, VPCs and their peerings. A row says that each of its senders may open
-    connections to each of its receivers for all of its services. A CIDR or an address group in a row stands for those
+    connections to each of its receivers for all of its services. A CIDR or an address group in a row means only those
     of its addresses that no instance has. POLICY may be "-" for standard input.
 
     \b

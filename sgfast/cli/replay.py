@@ -63,7 +63,7 @@ _FILES = (
 
 
 def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of ``_FILES``. The command gets ``paths``, the given file names by option."""
+    """Add the options of ``_FILES``. The command gets ``paths``: the file names by option, for the options given."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **given: Any) -> Any:
@@ -225,7 +225,7 @@ def replay(
     refuse_shared([*paths.values()], inputs.files)
     outputs = Outputs(paths, flow_log_format, flow_log_interval)
     to_error = outputs.take_standard_output
-    # A progress bar would be drawn over the rows that scroll by on the same terminal.
+    # On a terminal to which rows are written, a progress bar would be drawn over the rows.
     lines_on_screen = to_error and is_terminal(sys.stdout)
     with ExitStack() as stack:
         stack.enter_context(outputs)

@@ -107,7 +107,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     "--top",
     type=click.IntRange(min=1),
     metavar="N",
-    help="List N rows of what is left out for each reason, and N rules, those with most connections. Default: 5 rows "
+    help="List N rows of traffic left out for each reason, and N rules, those with most connections. Default: 5 rows "
     "(1,000 with --json), and 30 rules; 20 rows of each list as Markdown.",
 )
 @policy_options
@@ -135,12 +135,12 @@ def suggest(
     """Suggest the fewest rules that would have allowed the connections in captures.
 
     Peers that are instances become groups. Other peers stay single addresses, unless --max-prefix or --any-above widens
-    them. The captures are then replayed with the suggested policy: the report says whether it allows what it was made
-    for, and if it does not, the exit status is 1. Captures are read several times, so they must be files. With "-o -"
+    them. The captures are then replayed with the suggested policy: the report says whether the policy allows what it
+    was made for; if not, the exit status is 1. Captures are read several times, so they must be files. With "-o -"
     the policy goes to standard output, and the report to standard error. The format "markdown" is for pull requests.
 
-    With --to, -o (by default standard output) gets the script or file for TARGET, in place of the policy. What --policy
-    says is then what is there already, and only what differs is written.
+    With --to, -o (by default standard output) gets the script or file for TARGET, in place of the policy. It assumes
+    that the policy of --policy is in force, and only differences are written.
 
     \b
     Examples:

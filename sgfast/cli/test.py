@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--init",
     is_flag=True,
-    help="Write a first expectations file: CAPTUREs stand in the place of EXPECTATIONS, and the file says what worked "
-    "in them. The options for reading captures need it.",
+    help="Write a first expectations file: give CAPTUREs in the place of EXPECTATIONS, and the file lists the "
+    "connections that worked in them. The options for reading captures need --init.",
 )
 @click.option(
     "--output", "-o", type=FILE, metavar="FILE", help="With --init: write to FILE. Default: standard output."
@@ -43,9 +43,9 @@ def test(
     form: str,
     quiet: bool,
 ) -> None:
-    """Prove for all packets that a policy allows and denies what is meant.
+    """Prove for all packets that a policy allows and denies what is expected.
 
-    EXPECTATIONS is a file, in YAML or JSON, that says what is meant:
+    EXPECTATIONS is a file, in YAML or JSON, that says what the policy should do:
 
     \b
       expect:
@@ -55,11 +55,11 @@ def test(
 
     "from" and "to" are a security group, an instance, an address group, a CIDR, an address, "internet" or "any";
     "service" is tcp/443, udp/1000-2000, icmp, all or the like; lists mean each of them. An expectation holds if every
-    packet that opens such a connection gets the verdict. If one does not, the report shows it, with the rules that
+    packet that opens such a connection gets the verdict. If a packet does not, the report shows it, with the rules that
     decide, and the exit status is 1. The format "junit" is for CI.
 
-    With --init, captures are read instead, and a first file is written: what worked in them, as few lines as say it. A
-    comment marks what the policy denies.
+    With --init, captures are read instead, and a first file is written. It lists the connections that worked, in
+    few lines. A comment marks connections that the policy denies.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Messages about a command line that sgfast does not understand (SPEC 10.26)."""
+"""Error messages about a command line that sgfast does not understand (SPEC 10.26)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from sgfast.spelling import did_you_mean
 
 _FILTERED = "sgfast replay POLICY CAPTURE --filter 'tcp port 443'"
-#: Replacements for the options of tcpdump and tshark, and an option of the commands where that helps.
+#: By option of tcpdump or tshark: the option that a command must have for the hint, and the hint.
 _OPTIONS_OF_OTHERS = {
     "-r": ("--filter", "name the capture without it, behind the policy: sgfast replay POLICY CAPTURE"),
     "-w": ("--write", "write packets with --write: sgfast replay POLICY CAPTURE --write FILE.pcapng"),
@@ -20,12 +20,12 @@ _OPTIONS_OF_OTHERS = {
     "-n": ("--filter", "leave it out, since sgfast never looks names of addresses up"),
     "-i": ("--filter", "sgfast captures nothing itself: tcpdump -i INTERFACE -U -w - | sgfast replay POLICY -"),
 }
-#: By command: what the error says if there is one argument too many, and it is a file.
+#: By command: the hint if there is one argument too many, and it is a file.
 _INSTEAD_OF_FILES = {
     "check": "captures need --traffic: sgfast check POLICY --traffic CAPTURE",
     "export": "name one POLICY; what is there already needs --since: sgfast export POLICY --since OLD --to TARGET",
 }
-#: The same, if it is one end of connections.
+#: By command: the hint if there is one argument too many, and it is one end of connections.
 _INSTEAD_OF_ENDS = {
     "explain": "both ends need options: sgfast explain POLICY --from A --to B --protocol tcp --port N",
     "reach": "ends need options: sgfast reach POLICY --from X --to Y",
@@ -33,8 +33,8 @@ _INSTEAD_OF_ENDS = {
 
 
 class Commands(click.Group):
-    """A group whose commands refuse to have an option twice of which only the last one would count, and say where an
-    argument belongs that they do not take.
+    """A group of commands. They refuse an option that is given twice but would only count once, and hint at the option
+    for an argument that they do not take.
     """
 
     def resolve_command(
@@ -52,8 +52,8 @@ class Commands(click.Group):
 
 
 def _refuse_wrong(command: click.Command, context: click.Context, arguments: list[str]) -> None:
-    """Raise UsageError for an option that is given twice and for an argument that belongs elsewhere, and whatever the
-    parser raises.
+    """Raise UsageError for an option that is given twice and for an argument that belongs to an option, and pass on the
+    parser's errors.
     """
     try:
         _, extra, given = command.make_parser(context).parse_args(list(arguments))
@@ -73,7 +73,7 @@ def _refuse_wrong(command: click.Command, context: click.Context, arguments: lis
 def _argument_hint(command: str, word: str) -> str | None:
     if os.path.exists(word):
         return _INSTEAD_OF_FILES.get(command)
-    # A number is rather one more port.
+    # A number is more probably another port than an end.
     return None if word.isdigit() else _INSTEAD_OF_ENDS.get(command)
 
 
@@ -85,7 +85,7 @@ def _command_hint(word: str, commands: Iterable[str]) -> str:
 
 
 def usage_error(error: click.ClickException) -> str:
-    """The error in one line, with what to type instead if that is known, and where to find help."""
+    """Return the error in one line, with a correction if one is known, and with the command that prints help."""
     from sgfast.system.names import printable
 
     context = error.ctx if isinstance(error, click.UsageError) else None

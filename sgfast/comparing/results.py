@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from sgfast.capture import Damage
 from sgfast.comparing.kinds import ChangedKinds
 from sgfast.engine import Midstream, Mode
-from sgfast.evidence import Evidence
+from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.notebook import html_table
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
@@ -19,7 +19,6 @@ from sgfast.system.names import without_credentials
 
 if TYPE_CHECKING:
     from sgfast.comparing.tables import DiffTables
-    from sgfast.replaying.captures import Noticed
 
 #: ``newly-denied``: the connection passes under OLD and is blocked under NEW; ``newly-allowed``: the reverse. A packet
 #: is blocked if it is denied or moot; otherwise it passes, even if no filter sees it (SPEC 3.2, 3.3).
@@ -159,7 +158,8 @@ class DiffResult:
     decapsulated: dict[str, int] | None = None
     #: Facts from which ``evidence`` follows: those of the engine with OLD.
     observed: Observed | None = None
-    noticed: Noticed | None = None
+    #: Reasons to doubt the answer that reading the captures gave.
+    doubts: tuple[EvidenceReason, ...] = ()
     #: Codes of reasons in spite of which the user accepts the answer.
     accepted_evidence: tuple[str, ...] = ()
 
@@ -173,7 +173,7 @@ class DiffResult:
         outside = self.verdicts.get(("out-of-scope", "out-of-scope"), 0)
         judged = sum(packets for pair, packets in self.verdicts.items() if not NOT_JUDGED.issuperset(pair))
         traffic = Traffic(
-            self.packets, self.packets - not_ip, outside, judged, self.old.is_stateful, self.observed, self.noticed,
+            self.packets, self.packets - not_ip, outside, judged, self.old.is_stateful, self.observed, self.doubts,
             self.left_out,
         )  # fmt: skip
         return evidence_of(traffic).accepting(self.accepted_evidence)

@@ -1,4 +1,4 @@
-"""Expectations files: compared with a replay, written from captures, and the output of ``sgfast test``.
+"""Expectations files: compare them with a replay, write them from captures, and write the output of ``sgfast test``.
 
-``policy/expectations.py`` reads the files, and ``proving.py`` proves them for all packets.
+``policy/expectations.py`` reads the files, and ``reaching/proving.py`` proves them for all packets.
 """

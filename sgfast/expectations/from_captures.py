@@ -1,8 +1,8 @@
-"""Write a first expectations file (SPEC 10.23) from captures: what worked in them, in as few lines as say it.
+"""Write a first expectations file (SPEC 10.23) from captures: the connections that worked in them, in few lines.
 
     captures --replay, all allowed--> observing.Observer --kinds of connections--> rules.suggest_rules --> lines
-        --proving.Expectations--> a line stays if it holds for all packets, or if the policy denies all of it that was
-            seen; any other is divided into lines about the addresses that were seen
+        --proving.Expectations--> a line is kept if it holds for all packets, or if the policy denies all connections
+            seen of it; any other line is divided into lines about the addresses that were seen
 """
 
 from __future__ import annotations
@@ -42,29 +42,29 @@ from sgfast.system.names import printable
 
 Progress = Callable[[int, int], None]
 
-#: A service is expected of ``internet`` if more public addresses than this used it, and else of each address.
+#: A service is expected of ``internet`` if more public addresses than this used it, and else of each of the addresses.
 FEW_ADDRESSES = 3
-#: The most lines of a file, and the most that are tried at a time. Nobody reads more, and each takes a proof.
+#: The most lines of a file, and the most that are proved at a time. Nobody reads more, and each line takes a proof.
 MOST_LINES = 1_000
 _COMMENT_WIDTH = 100
-#: The most ranges of ports in one text. All texts must be shorter than those that can be read (SPEC 2.14).
+#: The most ranges of ports in one text. Texts must stay shorter than the limit for reading them (SPEC 2.14).
 _RANGES = 20
 _UNQUOTED = re.compile(r"[a-z]+/[0-9-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class FirstExpectations:
-    """``text`` is the file."""
+    """The result. ``text`` is the content of the file."""
 
     text: str
-    #: The number of expectations, and of those that the policy contradicts. A comment marks the latter.
+    #: The number of expectations, and of the expectations that the policy contradicts, which a comment marks.
     lines: int
     denied: int
     damaged: Damage | None
     warnings: list[str] = field(default_factory=list)
 
 
-#: A protocol, and a port or an ICMP type of it. None stands for every port or type.
+#: A protocol, and a port or an ICMP type of it. None means every port or type.
 _Service = tuple[int, int | None]
 
 
@@ -82,7 +82,7 @@ class _Line:
 
 
 _Lines = dict[_Line, set[Kind]]
-"""Lines with the kinds of connections that each is about."""
+"""Lines, each with the kinds of connections that it is about."""
 
 
 def first_expectations(
@@ -91,9 +91,9 @@ def first_expectations(
     options: ReplayOptions,
     progress: Progress | None = None,
 ) -> FirstExpectations:
-    """Write what worked in the captures as expectations of the policy.
+    """Write the connections that worked in the captures as expectations of the policy.
 
-    Raises the errors of ``replay``, and SgfastError if nothing worked.
+    Raises the errors of ``replay``, and SgfastError if no connection worked.
     """
     observer, result = observe(opened(policy), captures, all_answered(False), options, progress)
     kinds = observer.wanted
@@ -102,13 +102,14 @@ def first_expectations(
         raise SgfastError(f"{captured}: no connection of an instance was answered, so there is nothing to expect")
     allowed = _allowed(policy, options.vpc, kinds)
     lines = {
-        line: sum(kinds[kind].connections for kind in about) for line, about in _lines(policy, kinds, allowed).items()
+        line: sum(kinds[kind].connections for kind in covered)
+        for line, covered in _lines(policy, kinds, allowed).items()
     }
     kept = dict(sorted(lines.items(), key=lambda item: -item[1])[:MOST_LINES])
     warnings = list(result.warnings)
     if len(kept) < len(lines):
-        left = count(len(lines) - len(kept), "line")
-        warnings.append(f"the file has the {MOST_LINES:,} lines with most connections, and leaves out {left}")
+        remaining = count(len(lines) - len(kept), "line")
+        warnings.append(f"the file has the {MOST_LINES:,} lines with most connections, and leaves out {remaining}")
     text = "".join(f"# {comment}\n" for comment in _comments(result, observer)) + "expect:\n"
     outcomes = _expectations(policy, kept).prove().outcomes
     for (line, connections), outcome in zip(kept.items(), outcomes, strict=True):
@@ -147,7 +148,7 @@ def _allowed(policy: Policy, vpc: str | None, kinds: Iterable[Kind]) -> set[Kind
         verdict = engine.check(
             ip_address(kind.initiator), ip_address(kind.responder), kind.protocol, sport=CLIENT_PORT,
             dport=0 if is_icmp else kind.port or 0, icmp_type=kind.port or 0 if is_icmp else 0,
-            # So late that the engine has forgotten the connections before.
+            # The times are so far apart that the engine has forgotten all earlier connections.
             time=n * apart,
         )  # fmt: skip
         if verdict.verdict != "deny":
@@ -156,49 +157,51 @@ def _allowed(policy: Policy, vpc: str | None, kinds: Iterable[Kind]) -> set[Kind
 
 
 def _lines(policy: Policy, kinds: Mapping[Kind, Evidence], allowed: set[Kind]) -> _Lines:
-    """Lines that together are about all the kinds. The policy allows all that a line says, or it denies all of it that
-    was seen.
+    """Return lines that together cover all the kinds. The policy allows all packets of a line, or it denies all
+    connections of the line that were seen.
     """
-    meant: _Lines = {}
+    confirmed: _Lines = {}
     contradicted: _Lines = {}
-    left = set(kinds)
+    remaining = set(kinds)
     tried = _about_groups(policy, kinds)[:MOST_LINES]
     while tried:
         divided: list[_Line] = []
-        for line, about, holds in _proved(policy, tried, left):
-            if holds or not about & allowed:
-                (meant if holds else contradicted)[line] = about
-                left -= about
+        for line, covered, holds in _proved(policy, tried, remaining):
+            if holds or not covered & allowed:
+                (confirmed if holds else contradicted)[line] = covered
+                remaining -= covered
             elif len(line.services) > 1:
                 divided += [replace(line, services=(service,)) for service in line.services]
         tried = divided[:MOST_LINES]
-    return _merged(meant | _about_addresses(left & allowed)) | _merged(contradicted | _about_addresses(left - allowed))
+    confirmed |= _about_addresses(remaining & allowed)
+    contradicted |= _about_addresses(remaining - allowed)
+    return _merged(confirmed) | _merged(contradicted)
 
 
 def _proved(policy: Policy, lines: Sequence[_Line], kinds: Iterable[Kind]) -> Iterator[tuple[_Line, set[Kind], bool]]:
-    """The lines that are about some of the kinds, with these, and with whether they hold. A kind counts once."""
+    """Yield each line that covers some kinds, the kinds, and whether the line holds. Each kind belongs to one line."""
     expectations = _expectations(policy, lines)
-    about: defaultdict[Expectation | None, set[Kind]] = defaultdict(set)
+    covered: defaultdict[Expectation | None, set[Kind]] = defaultdict(set)
     known = [*kinds]
     seen = map(partial(_seen_connections, policy), known)
     for kind, expectation in zip(known, expectations.covering(seen), strict=True):
-        about[expectation].add(kind)
-    used = {line: about[each] for line, each in zip(lines, expectations.all, strict=True) if each in about}
+        covered[expectation].add(kind)
+    used = {line: covered[each] for line, each in zip(lines, expectations.all, strict=True) if each in covered}
     if used:
         for line, outcome in zip(used, _expectations(policy, used).prove().outcomes, strict=True):
             yield line, used[line], outcome.counterexample is None
 
 
 def _merged(lines: _Lines) -> _Lines:
-    """The same as fewer lines: those that differ in one field alone become one."""
+    """Return fewer lines with the same meaning: lines that differ in only one field become one."""
     for key in ("services", "sources", "destinations"):
         alike: defaultdict[_Line, list[_Line]] = defaultdict(list)
         for line in lines:
             alike[replace(line, **{key: ()})].append(line)
         lines = {
-            replace(rest, **{key: tuple(dict.fromkeys(word for each in some for word in getattr(each, key)))}):
-                set().union(*(lines[each] for each in some))
-            for rest, some in alike.items()
+            replace(rest, **{key: tuple(dict.fromkeys(word for each in mergeable for word in getattr(each, key)))}):
+                set().union(*(lines[each] for each in mergeable))
+            for rest, mergeable in alike.items()
         }  # fmt: skip
     return lines
 
@@ -224,14 +227,14 @@ def _seen_connections(policy: Policy, kind: Kind) -> Seen:
 
 
 def _about_groups(policy: Policy, kinds: Mapping[Kind, Evidence]) -> list[_Line]:
-    """Lines about groups as far as possible. A few kinds may be in none of them."""
+    """Return lines about groups as far as possible. A few kinds may be in no line."""
     lines: dict[Direction, list[_Line]] = {"inbound": [], "outbound": []}
     for suggested in suggest_rules(policy, kinds, Limits(any_above=FEW_ADDRESSES)).rules:
         rule = suggested.rule
         ends = ((_peer(policy, rule),), (_spelled(policy, "group", suggested.group),))
         source, destination = ends if rule.direction == "inbound" else reversed(ends)
         lines[rule.direction].append(_Line(source, destination, _services(rule)))
-    # Traffic to an instance is in both. Outbound lines are left for traffic that goes elsewhere.
+    # Traffic to an instance is in both lists. Inbound lines come first, so outbound lines cover only traffic elsewhere.
     return [*dict.fromkeys(lines["inbound"] + lines["outbound"])]
 
 
@@ -248,7 +251,7 @@ def _peer(policy: Policy, rule: Rule) -> str:
 
 
 def _spelled(policy: Policy, kind: Literal["group", "address-group", "instance"], name: str) -> str:
-    """The name, with the kind before it if it could mean something else."""
+    """Return the name, with its kind in front if the name alone could mean something else."""
     try:
         alone = named_end(policy, name).kind == kind
     except PolicyError:
@@ -264,7 +267,7 @@ def _services(rule: Rule) -> tuple[_Service, ...]:
 
 
 def _about_addresses(kinds: Iterable[Kind]) -> _Lines:
-    """A line for each of these, about nothing else."""
+    """Return a line for each of the kinds, about this kind only."""
     lines: _Lines = {}
     for kind in sorted(kinds, key=lambda kind: (kind.initiator, kind.responder, kind.protocol, kind.port or 0)):
         source, destination = (short(ip_network(address)) for address in (kind.initiator, kind.responder))
@@ -276,7 +279,7 @@ def _about_addresses(kinds: Iterable[Kind]) -> _Lines:
 
 
 def _service_words(services: Iterable[_Service]) -> tuple[str, ...]:
-    """The services as an expectations file has them, with the ports of one protocol together."""
+    """Return the services as an expectations file writes them, with the ports of one protocol together."""
     words: dict[str, None] = {}
     ports: defaultdict[int, list[int]] = defaultdict(list)
     for protocol, number in services:

@@ -1,4 +1,4 @@
-"""The output of ``sgfast test``: as a report and as JUnit's XML; and the message of a failing test in pytest."""
+"""The output of ``sgfast test`` as a report and as JUnit's XML, and the message of a failing test in pytest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Document, Item, Items, Paragraph, Section
 from sgfast.system.names import printable
 
-#: Maximum number of expectations that fail, of those that hold and of warnings in the text before "and N more".
+#: The most failing expectations, holding expectations and warnings in the text before "and N more".
 TOP = 5
 
 _WANTED = {"allow": "should be allowed", "deny": "should be denied"}
@@ -23,37 +23,37 @@ _IS = {"allow": "is allowed", "deny": "is denied"}
 
 
 def expectations_document(proof: Proof, lines: Lines, warnings: list[str]) -> Document:
-    """Return the report. ``lines`` gives the lines of rules in the policy, as far as they are known."""
+    """Return the report. ``lines``: the line numbers of the policy's rules, as far as they are known."""
     holds, fails, empty = proof.of("holds"), proof.of("fails"), proof.of("empty")
-    about = f", {grouped(len(empty))} {'is' if len(empty) == 1 else 'are'} about no packet" if empty else ""
+    empty_words = f", {grouped(len(empty))} {'is' if len(empty) == 1 else 'are'} about no packet" if empty else ""
     heading = (
         f"{grouped(len(fails))} of {plural(len(proof.outcomes), 'expectation')} "
         f"{'fails' if len(fails) == 1 else 'fail'}, {grouped(len(holds))} {'holds' if len(holds) == 1 else 'hold'} for "
-        f"all packets{about}"
+        f"all packets{empty_words}"
     )
     of_failures = [[_failure_item(outcome, lines)] for outcome in fails[:TOP]]
-    left = f"and {grouped(len(fails) - TOP)} more that fail (--json has all)"
+    note = f"and {grouped(len(fails) - TOP)} more that fail (--json has all)"
     sections = [
-        _listed(items, left if n == TOP and len(fails) > TOP else "") for n, items in enumerate(of_failures, 1)
+        _listed(items, note if n == TOP and len(fails) > TOP else "") for n, items in enumerate(of_failures, 1)
     ]
     if holds:
-        items = [Item("holds ", _called(outcome.expectation, _IS)) for outcome in holds[:TOP]]
-        left = f"and {grouped(len(holds) - TOP)} more that hold (--json has all)"
-        sections.append(_listed(items, left if len(holds) > TOP else ""))
+        items = [Item("holds ", _title(outcome.expectation, _IS)) for outcome in holds[:TOP]]
+        note = f"and {grouped(len(holds) - TOP)} more that hold (--json has all)"
+        sections.append(_listed(items, note if len(holds) > TOP else ""))
     if warnings:
         items = [Item("warning ", printable(warning)) for warning in warnings[:TOP]]
-        left = f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)"
-        sections.append(_listed(items, left if len(warnings) > TOP else ""))
+        note = f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)"
+        sections.append(_listed(items, note if len(warnings) > TOP else ""))
     return [Section(heading), *sections]
 
 
-def _listed(items: Sequence[Item], left: str) -> Section:
-    """``left``: what is left out of the list, if anything is."""
-    return Section("", [Items(items), *([Paragraph(left)] if left else [])], goes_on=True)
+def _listed(items: Sequence[Item], note: str) -> Section:
+    """Return a section of items. ``note``: the sentence on items that are left out; empty if there are none."""
+    return Section("", [Items(items), *([Paragraph(note)] if note else [])], goes_on=True)
 
 
-def _called(expectation: Expectation, verdicts: Mapping[str, str]) -> str:
-    """``line 3: web to db: tcp/5432 is allowed``"""
+def _title(expectation: Expectation, verdicts: Mapping[str, str]) -> str:
+    """Return ``line 3: web to db: tcp/5432 is allowed``."""
     name = f"{expectation.name}: " if expectation.name else ""
     line = f"line {expectation.line}: " if expectation.line else ""
     return printable(f"{line}{name}{expectation.text} {verdicts[expectation.verdict]}")
@@ -67,11 +67,11 @@ def _failure_item(outcome: Outcome, lines: Lines) -> Item:
     below.append(Item("but", printable(sentence(found))))
     for rule, _ in _deciding(found):
         below.append(Item("", printable(f"{rule.id}  {rule_text(rule)}") + _line(rule, lines, "  line {}")))
-    return Item("FAILS ", _called(outcome.expectation, _WANTED), "red", below)
+    return Item("FAILS ", _title(outcome.expectation, _WANTED), "red", below)
 
 
 def _deciding(found: Explained) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
-    """The rules that decided, or the nearest misses and why they miss."""
+    """Yield the rules that decided, or the nearest rules and the reasons why they do not match."""
     for side in (found.egress, found.ingress):
         if side is None or not side.reached or side.verdict != found.verdict:
             continue
@@ -92,8 +92,8 @@ def _but(expectation: Expectation, found: str) -> str:
 
 
 def failure_text(outcome: Outcome, lines: Lines) -> str:
-    """Why an expectation fails, as the message of a test: one line that says what happens, and one for each rule that
-    decides, or that is nearest.
+    """Return why an expectation fails, as the message of a test: one line on what happens, and one line for each rule
+    that decides, or that is nearest.
     """
     expectation, found = outcome.expectation, outcome.counterexample
     assert found is not None
@@ -106,7 +106,7 @@ def failure_text(outcome: Outcome, lines: Lines) -> str:
 
 
 def expectations_junit(proof: Proof) -> str:
-    """Return JUnit's XML, one test case for each expectation. One that is about no packet counts as skipped."""
+    """Return JUnit's XML, one test case for each expectation. An expectation about no packet counts as skipped."""
     from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
     fails, empty = proof.of("fails"), proof.of("empty")
@@ -132,6 +132,6 @@ def expectations_junit(proof: Proof) -> str:
         elif outcome.word == "empty":
             SubElement(case, "skipped", {"message": printable("; ".join(outcome.warnings))})
     indent(suites)
-    # ASCII with character references is right wherever it is printed.
+    # ASCII with character references can be printed in every encoding.
     text: bytes = tostring(suites, encoding="us-ascii", xml_declaration=True)
     return text.decode() + "\n"

@@ -1,4 +1,4 @@
-"""Compare a replay with the expectations (SPEC 10.25)."""
+"""Compare a replay with an expectations file (SPEC 10.25)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sgfast.replaying.kinds import Kinds, joined
 from sgfast.replaying.listed_kinds import peer_of, service_of
 from sgfast.replaying.results import Contradicted, Expected
 
-#: Denials of openers by what the policy says. Expectations are not about denials for other reasons.
+#: Reasons for which the policy denies an opener. Expectations are not about denials for other reasons.
 _BY_POLICY = [REASONS.index(reason) for reason in ("no-rule", "deny-rule", "vpc-isolated")]
 
 
 def hold_against(result: ReplayResult, expectations: Expectations) -> None:
-    """Set ``result.expected``. Denials that are expected no longer count as connections that would break.
+    """Set ``result.expected``. Expected denials no longer count as connections that would break.
 
-    An instance's own address is not counted while packets are judged. So expectations about addresses hold for its
-    first address of the connection's IP version.
+    A replay does not record which of its addresses an instance used. Therefore expectations about addresses are
+    compared with the instance's first address of the connection's IP version.
     """
     policy, kinds = result.policy, result.kinds
     rows = joined(kinds).copy()
@@ -52,9 +52,9 @@ def hold_against(result: ReplayResult, expectations: Expectations) -> None:
 
 
 def _seen_connections(policy: Policy, kinds: Kinds, row: Any, *, is_denied: bool) -> Seen | None:
-    """The seen connections of a row; None if the instance has no such address any more."""
+    """Return the connections of a row for the comparison; None if the instance has no address of the IP version now."""
     instance = policy.instance_by_name.get(kinds.instances[row["instance"]])
-    own = [] if instance is None else [one for one in instance.addresses if one.version == row["family"]]
+    own = [] if instance is None else [each for each in instance.addresses if each.version == row["family"]]
     if instance is None or not own:
         return None
     text, owner = peer_of(kinds, row)

@@ -191,14 +191,14 @@ class Noticed:
             self.looked_at + other.looked_at, self.copies + other.copies, tuple(both), self.too_deep + other.too_deep
         )
 
-    def reasons(self) -> list[EvidenceReason]:
+    def reasons(self) -> tuple[EvidenceReason, ...]:
         """Return the reasons that they are for doubting an answer (SPEC 10.27)."""
         found = []
         if are_copies(self.looked_at, self.copies):
             share = self.copies / self.looked_at
             sentence = f"{self.copies:,} of {self.looked_at:,} packets checked are copies of earlier ones"
             found.append(EvidenceReason("duplicates", "partly", self.copies, share, sentence, "--dedup"))
-        return found
+        return tuple(found)
 
     def warn(self, warnings: list[str], reading: Reading, vpc_mapping: VpcMapping | None) -> None:
         warn_of_copies(warnings, self.looked_at, self.copies)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +14,6 @@ from sgfast.evidence import Evidence, EvidenceReason
 
 if TYPE_CHECKING:
     from sgfast.core.accounting import AccountingPlane
-    from sgfast.replaying.captures import Noticed
     from sgfast.replaying.packet_selection import PacketsLeftOut
 
 #: Verdicts of packets that no filter judges.
@@ -77,7 +76,8 @@ class Traffic:
     is_stateful: bool
     #: None: the reference engine counts no such facts.
     observed: Observed | None
-    noticed: Noticed | None
+    #: Reasons that reading the captures gave.
+    doubts: Sequence[EvidenceReason]
     left_out: PacketsLeftOut | None
 
 
@@ -86,9 +86,8 @@ def evidence_of(traffic: Traffic) -> Evidence:
     if not traffic.packets:
         return Evidence((_no_packets(traffic.left_out),))
     observed = traffic.observed or Observed(two_way=1)
-    noticed = () if traffic.noticed is None else traffic.noticed.reasons()
     directions = _directions(traffic, observed) if traffic.judged else ()
-    return Evidence.of([*_scope(traffic, observed), *_truncated(traffic, observed), *directions, *noticed])
+    return Evidence.of([*_scope(traffic, observed), *_truncated(traffic, observed), *directions, *traffic.doubts])
 
 
 def _no_packets(left_out: PacketsLeftOut | None) -> EvidenceReason:

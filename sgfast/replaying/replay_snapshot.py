@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sgfast.engine import Engine
@@ -14,6 +14,7 @@ from sgfast.errors import SnapshotError
 from sgfast.policy.model import Policy
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.vpcs import Dealer
+from sgfast.replaying.captures import Noticed
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import ChangeDone
@@ -34,6 +35,7 @@ class Earlier:
     left_out: PacketsLeftOut | None = None
     #: Tunnel headers removed, by kind; None if the options remove none.
     decapsulated: tuple[tuple[str, int], ...] | None = None
+    noticed: Noticed = field(default_factory=Noticed)
 
     def all_decapsulated(self, counts: dict[str, int] | None) -> dict[str, int] | None:
         """The sum for both replays, which have the same options. ``counts``: those of the replay that resumes."""

@@ -13,7 +13,7 @@ from sgfast.capture import Damage
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
-from sgfast.evidence import Evidence
+from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
@@ -33,7 +33,6 @@ from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.system.names import without_credentials
 
 if TYPE_CHECKING:
-    from sgfast.replaying.captures import Noticed
     from sgfast.replaying.tables import KeptRows, ReplayTables
 
 Rows = NDArray[Any]
@@ -281,7 +280,8 @@ class ReplayResult(Shown):
     decapsulated: dict[str, int] | None = None
     #: Facts from which ``evidence`` follows. None: the reference engine counts no such facts.
     observed: Observed | None = None
-    noticed: Noticed | None = None
+    #: Reasons to doubt the answer that reading the captures gave.
+    doubts: tuple[EvidenceReason, ...] = ()
     #: Codes of reasons in spite of which the user accepts the answer.
     accepted_evidence: tuple[str, ...] = ()
     #: Packets and connections, if ``replay`` was to keep them.
@@ -301,7 +301,7 @@ class ReplayResult(Shown):
         judged = sum(packets for verdict, packets in self.verdicts.items() if verdict not in NOT_JUDGED)
         traffic = Traffic(
             self.packets, self.packets - not_ip, outside, judged, self.policy.is_stateful, self.observed,
-            self.noticed, self.left_out,
+            self.doubts, self.left_out,
         )  # fmt: skip
         return evidence_of(traffic).accepting(self.accepted_evidence)
 

@@ -88,6 +88,7 @@ def run_replay(
     schedule.finish(read.selection.first_ns)
     runner.flush()
     result.left_out = both_left_out(earlier.left_out, read.selection.left_out())
+    noticed = earlier.noticed + read.noticed
     result.decapsulated = earlier.all_decapsulated(read.decapsulated)
     result.changes, result.changes_left = schedule.done, len(schedule.pending)
     if options.snapshot is not None:
@@ -95,7 +96,7 @@ def run_replay(
         saved = cast("EngineRunner | VpcRunner", runner)  # ``check`` has refused snapshots of the reference model
         before = Earlier(
             result.captures, read.selection.first_ns, tuple(schedule.done), result.left_out,
-            None if result.decapsulated is None else tuple(result.decapsulated.items()),
+            None if result.decapsulated is None else tuple(result.decapsulated.items()), noticed,
         )  # fmt: skip
         save_replay(options.snapshot, policy, options, saved.engines, before, saved.dealt)
     runner.finish(goes_on=options.snapshot is not None)
@@ -105,7 +106,7 @@ def run_replay(
     result.kept = kept
     result.oddities.warn(result)
     read.warn(result.warnings)
-    result.noticed = read.noticed
+    result.doubts = noticed.reasons()
     result.accepted_evidence = tuple(options.accept_evidence)
     return result
 

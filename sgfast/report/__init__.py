@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult
     from sgfast.report.html import Timeline
 
-#: The JSON outputs that have a schema (SPEC 10.1), and where the type is that has it.
+#: The JSON outputs that have a schema (SPEC 10.1), each with the type that defines the schema.
 SCHEMAS = {
     "summary": "report.json.replay:JsonReplay",
     "verdict": "tables.row_schema:PACKET_ROWS",
@@ -28,7 +28,7 @@ SCHEMAS = {
 def schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema named ``name``, which is one of ``SCHEMAS``. Raises KeyError for another name.
 
-    It describes the JSON object of a command, or one line of ``--verdicts`` or ``--connections``.
+    The schema describes the JSON object of a command, or one line of ``--verdicts`` or ``--connections``.
     """
     from pkgutil import resolve_name
 
@@ -40,7 +40,7 @@ def schema(name: str) -> dict[str, Any]:
 
 def html_report(result: ReplayResult, timeline: Timeline | None = None, lines: Lines | None = None) -> str:
     """Return a replay as one HTML page. ``timeline``: the ``sgfast.report.html.Timeline`` that got its packets.
-    ``lines``: those of the policy document's rules, which ``load_policy(path, lines)`` fills in.
+    ``lines``: line numbers of the policy document's rules, which ``load_policy(path, lines)`` fills in.
     """
     from sgfast.report.html import html_report
 

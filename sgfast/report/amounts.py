@@ -20,7 +20,7 @@ def plural(number: int, one: str, many: str = "") -> str:
 
 
 def human_bytes(number: float) -> str:
-    """Format with a decimal unit and one decimal."""
+    """Format a number of bytes with a decimal unit and one decimal."""
     if number < 1000:
         return f"{number:.0f} B"
     units = ["kB", "MB", "GB", "TB", "PB", "EB"]
@@ -48,7 +48,7 @@ def instant(time_ns: int) -> str:
 
 
 def time_text(time_ns: int) -> str:
-    """Seconds with nine decimals (SPEC 10.3)."""
+    """Format a time as seconds with nine decimals (SPEC 10.3)."""
     seconds, nanoseconds = divmod(abs(time_ns), NS_PER_SECOND)
     return f"{'-' if time_ns < 0 else ''}{seconds}.{nanoseconds:09d}"
 
@@ -67,5 +67,5 @@ def left_out_counts(left_out: PacketsLeftOut | None) -> list[tuple[int, str]]:
 
 
 def left_out_words(left_out: PacketsLeftOut) -> str:
-    """``12 before --start, 3 duplicates``, or ``nothing``."""
+    """Return ``12 before --start, 3 duplicates``, or ``nothing``."""
     return ", ".join(f"{grouped(number)} {why}" for number, why in left_out_counts(left_out) if number) or "nothing"

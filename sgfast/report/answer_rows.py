@@ -1,4 +1,4 @@
-"""Who reaches whom, in words: rows of traffic as sections of a report (SPEC 10.24)."""
+"""Rows of traffic (who reaches whom) in words, as sections of a report (SPEC 10.24)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def answer_sections(rollup: Rollup, reasons: Reasons, part: TrafficPart, by: By,
 
 
 def connection_rows(folded: Folded) -> list[Traffic | Paragraph]:
-    """Return rows that only have connections, and say what is left out."""
+    """Return rows that only have connections, and a note on left-out rows."""
     rows = Traffic("connections", [TrafficRow(row, row.connections) for row in folded.rows])
     return [*([rows] if folded.rows else []), *more(left_words(folded), folded.every)]
 
@@ -49,15 +49,15 @@ def measure_of(part: TrafficPart) -> str:
 
 
 def left_words(folded: Folded, measure: str = "connections") -> str:
-    """``3 more rows (6 packets)``; "" if all rows are listed."""
-    if not folded.left_rows:
+    """Return ``3 more rows (6 packets)``; "" if all rows are listed."""
+    if not folded.unlisted_rows:
         return ""
-    left = folded.left_packets if measure == "packets" else folded.left_connections
-    return f"{plural(folded.left_rows, 'more row')} ({plural(left, measure[:-1])})"
+    unlisted = folded.unlisted_packets if measure == "packets" else folded.unlisted_connections
+    return f"{plural(folded.unlisted_rows, 'more row')} ({plural(unlisted, measure[:-1])})"
 
 
 def _reason(row: RollupRow, part: TrafficPart) -> str:
-    """Say what the instance did, or give the word of SPEC 10.3 with the rule that decided."""
+    """Return in words what the instance did, or the word of SPEC 10.3 with the rule that decided."""
     if part == "unanswered":
         return _ANSWERS[row.reason]
     rule = f" {printable(row.rule)}" if row.rule is not None else ""
@@ -65,11 +65,11 @@ def _reason(row: RollupRow, part: TrafficPart) -> str:
 
 
 def nearest_text(row: RollupRow, reasons: Reasons) -> str:
-    """The rule that came nearest to allowing it; if the row has several services, that of the largest."""
+    """Say which rule came nearest to allowing the row, or its largest service if it has several."""
     near = reasons.nearest_rules(row.kind) if row.kind is not None else []
     if row.kind is None or not near:
         return ""
-    (rule, differs), left = near[0], len(near) - 1
+    (rule, differs), unlisted = near[0], len(near) - 1
     which = f"for {service_name(row.kind.service)} the nearest" if row.services > 1 else "nearest"
-    others = f" (and {grouped(left)} more)" if left else ""
+    others = f" (and {grouped(unlisted)} more)" if unlisted else ""
     return f"{which} is {printable(rule)}{others}: {printable(', and '.join(differs))}"

@@ -1,8 +1,8 @@
 """Capture writers for ``--write``, ``--write-denied`` and ``--write-allowed``. They copy packets byte for byte and
 times to the nanosecond.
 
-    pcapng      one section with enhanced packets; an interface for each link type; nanoseconds; no snapshot length
-    pcap        nanoseconds; one link type
+    pcapng      one section with enhanced packets; one interface for each link type; nanoseconds; no snapshot length
+    pcap        one link type; nanoseconds
 
 The comment of a packet is its verdict:
 
@@ -54,9 +54,10 @@ cdef enum:
     PCAP_RECORD_BYTES = 16
 
 PCAP_NANOSECONDS = 0xA1B23C4D
-#: libpcap's value for a snapshot length that cuts nothing.
+#: The snapshot length that libpcap writes if packets are not cut.
 PCAP_SNAPLEN = 262144
-#: Offset of interfaces for times before 1970, so that ticks are not negative. Readers do not support earlier times.
+#: Time offset of interfaces for packets before 1970, so that their ticks are not negative. Readers of pcapng do not
+#: support times before this offset.
 cdef int64_t EARLY_SECONDS = -4611686018
 
 # Comments ------------------------------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ cdef inline char* put_u32(char* at, uint32_t n) noexcept nogil:
 
 
 cdef inline char* put_padding(char* at, size_t length) noexcept nogil:
-    # Pads something of this length to a multiple of 4.
+    # Pads a field of this length to a multiple of 4 bytes.
     cdef size_t padding = -length & 3
     memset(at, 0, padding)
     return at + padding
@@ -178,9 +179,9 @@ cdef struct OutInterface:
 
 
 cdef class PcapngWriter(CaptureWriter):
-    """Write the packets that have one of ``verdicts``; ``comments`` adds the verdict as a comment.
+    """A ``FrameSink`` that writes the packets with one of ``verdicts``; ``comments`` adds the verdict as a comment.
 
-    Calls ``write`` with whole blocks, as bytes. Call ``close`` at the end.
+    The writer calls ``write`` with whole blocks, as bytes. Call ``close`` at the end.
     """
 
     cdef bint comments
@@ -226,7 +227,7 @@ cdef class PcapngWriter(CaptureWriter):
         return end_block(block, at)
 
     cdef char* put_interface(self, char* at, uint32_t link_type, bint early) except NULL:
-        # Selects the packet's interface. Writes its description first if it is new.
+        # Selects the packet's interface. Writes the interface's description first if the interface is new.
         cdef OutInterface* interface = &self.interfaces[self.last]
         cdef uint32_t number
         cdef char* block = at
@@ -260,17 +261,17 @@ cdef class PcapngWriter(CaptureWriter):
 
 
 cdef inline char* end_block(char* block, char* at) noexcept nogil:
-    # Writes the block's length in front of and behind its body.
+    # Writes the block's length before and after the block's body.
     cdef uint32_t total = <uint32_t>(at + 4 - block)
     put_u32(block + 4, total)
     return put_u32(at, total)
 
 
 cdef class PcapWriter(CaptureWriter):
-    """Write the packets that have one of ``verdicts``. ``name``: the file's name, for errors.
+    """A ``FrameSink`` that writes the packets with one of ``verdicts``. ``name``: the file's name, for errors.
 
-    Calls ``write`` with whole records, as bytes. Call ``close`` at the end. Raises OutputError for what pcap cannot
-    hold: a second link type, times before 1970 or after 2106.
+    The writer calls ``write`` with whole records, as bytes. Call ``close`` at the end. Raises OutputError for packets
+    that pcap cannot hold: of a second link type, or with times before 1970 or after 2106.
     """
 
     cdef object name

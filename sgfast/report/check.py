@@ -1,4 +1,4 @@
-"""The output of ``sgfast check``: size of the compiled policy, and findings; as a report."""
+"""The report of ``sgfast check``: the size of the compiled policy, and findings."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult
     from sgfast.report.rollup import By
 
-#: Up to this many rules that no packet used are named.
+#: The most rules that are listed if no packet used them.
 NAMED_RULES = 6
-#: Default limit of findings in the text. The rules of a group that no packet used count as one.
+#: Default limit of findings in the text. All rules of a group that no packet used count as one finding.
 TOP = 100
-#: Default limit of rows of who used a rule.
+#: Default limit of rows about connections that used a rule.
 USED_ROWS = 3
 _STYLES: dict[Severity, Style] = {"error": "red", "warning": "yellow", "note": ""}
 
@@ -59,15 +59,15 @@ class TableSizes(NamedTuple):
     port_classes: int
     rule_tables: int
     bit_vector_tables: int
-    #: Their memory in bytes.
+    #: The memory of the tables in bytes.
     nbytes: int
 
 
 def compile_for_check(policy: Policy, vpc: str | None) -> tuple[TableSizes, list[str]]:
-    """Compile the policy, and return how large its tables are and the warnings.
+    """Compile the policy, and return the sizes of its tables, and warnings.
 
-    A document in which VPCs use the same addresses is valid; only a replay has to say which VPC it sees (SPEC 7.1). For
-    such a document, this compiles the policy as one VPC sees it: the one that sees most addresses.
+    A document in which VPCs use the same addresses is valid; only a replay has to name the VPC it sees (SPEC 7.1). Such
+    a document is compiled as one VPC sees it: the VPC that sees most addresses.
     """
     warnings = list(policy.warnings)
     vpc = vpc_name(policy, vpc)
@@ -89,7 +89,7 @@ def _sizes(compiled: CompiledPolicy) -> TableSizes:
 
 
 def _largest_view(policy: Policy) -> TableSizes | None:
-    """Sizes for the VPC that sees most addresses, of those whose peers share none."""
+    """Return the sizes for the VPC that sees most addresses, of the VPCs that see no address twice."""
     addresses: Counter[str] = Counter()
     for instance in policy.instances:
         addresses[instance.vpc] += len(instance.addresses)
@@ -111,7 +111,7 @@ def line_of(finding: Finding, lines: Lines) -> int | None:
     return lines.get(("security_groups", finding.group or ""))
 
 
-def about_of(finding: Finding) -> str:
+def subject_of(finding: Finding) -> str:
     """Return the name of the object that the finding is about."""
     if finding.instances and finding.code in INSTANCE_CODES:
         return finding.instances[0]
@@ -124,8 +124,8 @@ def check_document(
     sized: bool = True,
 ) -> Document:
     """Return the report. ``assumed``: instances that the policy has only for this check. ``by``: how the connections
-    that used a rule are folded. ``findings``: how many findings it has; ``most``: how many rows of these connections.
-    ``sized``: whether it says how large the policy is.
+    that used a rule are folded. ``findings``: the most findings; ``most``: the most rows of these connections.
+    ``sized``: whether the report says how large the policy is.
     """  # fmt: skip
     traffic, listed = checked.traffic, entries(checked, lines)
     blocks: list[Block] = [Paragraph(_sizes_words(policy, tables))] if sized else []
@@ -161,7 +161,7 @@ def check_document(
 
 def _finding_words(entry: Entry) -> list[str]:
     where = "" if entry.line is None else f"line {entry.line}, "
-    return [where, Name(entry.about), f": {printable(entry.message)}"]
+    return [where, Name(entry.subject), f": {printable(entry.message)}"]
 
 
 def _sizes_words(policy: Policy, tables: TableSizes) -> str:
@@ -180,26 +180,30 @@ def _sizes_words(policy: Policy, tables: TableSizes) -> str:
 
 
 def _used(traffic: ReplayResult, entry: Entry, by: By, most: int, findings: int) -> list[Section]:
-    """The connections that used a rule. The option for all rows must not take findings away."""
+    """Return a section with the connections that used a rule. ``findings``: the number of listed findings, which the
+    hint on more rows keeps.
+    """
     finding = entry.findings[0]
     if finding.connections is None:
         return []
     from sgfast.report.check_traffic import used_rows
 
-    folded, left, lists = used_rows(traffic.policy, finding, finding.connections, by, most, findings)
+    folded, unlisted, lists = used_rows(traffic.policy, finding, finding.connections, by, most, findings)
     rows = [TrafficRow(row, row.connections) for row in folded.rows]
-    others = more(left, folded.every, lists) if folded.left_rows else [Paragraph(f"and {left}")] if left else []
-    heading = (f"{entry.code}: {plural(finding.connections, 'connection')} used ", Name(entry.about))
+    others = [Paragraph(f"and {unlisted}")] if unlisted else []
+    if folded.unlisted_rows:
+        others = more(unlisted, folded.every, lists)
+    heading = (f"{entry.code}: {plural(finding.connections, 'connection')} used ", Name(entry.subject))
     return [Section(heading, [*([Traffic("connections", rows)] if rows else []), *others])]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A finding in words, or those about the rules of one group that no packet used. Names in it are not escaped."""
+    """A finding in words, or all findings about unused rules of one group. Names in it are not escaped."""
 
     findings: tuple[Finding, ...]
-    #: The subject: one object, in the line of its document, or ``all 5 rules of web``.
-    about: str
+    #: The subject: an object of the document, whose line is ``line``, or ``all 5 rules of web``.
+    subject: str
     line: int | None
     message: str
 
@@ -213,7 +217,7 @@ class Entry:
 
 
 def entries(checked: Checked, lines: Lines) -> list[Entry]:
-    """The findings in words, worst first."""
+    """Return the findings in words, most severe first."""
     together: list[list[Finding]] = []
     for finding in checked.findings:
         last = together[-1][0] if together else None
@@ -226,7 +230,7 @@ def entries(checked: Checked, lines: Lines) -> list[Entry]:
         if checked.traffic is not None and len(each) > 1:
             found.append(_never_hit(each, checked.traffic, lines))
         else:
-            found += [Entry((one,), about_of(one), line_of(one, lines), one.message) for one in each]
+            found += [Entry((single,), subject_of(single), line_of(single, lines), single.message) for single in each]
     return found
 
 
@@ -236,7 +240,7 @@ def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) ->
     names = []
     for finding in found[:NAMED_RULES]:
         line = line_of(finding, lines)
-        names.append(about_of(finding) + (f" (line {line})" if line is not None else ""))
+        names.append(subject_of(finding) + (f" (line {line})" if line is not None else ""))
     more = len(found) - len(names)
     rest = f" and {plural(more, 'more rule')} (--json has all)" if more else ""
     message = f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}"
@@ -244,6 +248,6 @@ def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) ->
 
 
 def counts_words(checked: Checked) -> str:
-    """``1 error, 4 notes``, or ``none``."""
+    """Return ``1 error, 4 notes``, or ``none``."""
     of_severity = [(s, sum(finding.severity == s for finding in checked.findings)) for s in SEVERITIES]
     return ", ".join(plural(count, severity) for severity, count in of_severity if count) or "none"

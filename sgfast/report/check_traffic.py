@@ -1,4 +1,4 @@
-"""Captures in the output of ``sgfast check --traffic``: what they are, and who used a rule in them."""
+"""Captures in the output of ``sgfast check --traffic``: packets, times, and the connections that used a rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sgfast.suggesting import Evidence
 
 
 def window_text(result: ReplayResult) -> str:
-    """Describe the observation window."""
+    """Describe the packets and times of the captures, in which rules could be used."""
     left_out = "" if result.left_out is None else f"; left out: {left_out_words(result.left_out)}"
     if result.first_time_ns is None or result.last_time_ns is None:
         return f"no packets{left_out}"
@@ -26,20 +26,22 @@ def window_text(result: ReplayResult) -> str:
 
 
 def used_rows(
-    policy: Policy, finding: Finding, connections: int, by: By, most: int, asked: int = 1
+    policy: Policy, finding: Finding, connections: int, by: By, most: int, least_limit: int = 1
 ) -> tuple[Folded, str, Literal["all", "more"]]:
-    """The connections that used the finding's rule, folded until they fit; what the other ones add up to, such as
-    ``5 more rows (5 connections)``, or ""; and whether more rows can tell all of them. ``asked``: the option for all
-    rows has at least this value.
+    """Return the connections that used the finding's rule, folded until they fit; the sum of the other connections in
+    words, such as ``5 more rows (5 connections)``, or ""; and whether listing more rows shows all connections.
+    ``least_limit``: the option that lists all rows has at least this value.
     """
-    folded = used(policy, finding, by, most, fitting=True, asked=asked)
-    left = connections - sum(row.connections for row in folded.rows)
-    rows = plural(folded.left_rows, "more row") if folded.left_rows else "others of too many kinds to be told apart"
-    words = f"{rows} ({plural(left, 'connection')})" if left else ""
+    folded = used(policy, finding, by, most, fitting=True, least_limit=least_limit)
+    unlisted = connections - sum(row.connections for row in folded.rows)
+    rows = "others of too many kinds to be told apart"
+    if folded.unlisted_rows:
+        rows = plural(folded.unlisted_rows, "more row")
+    words = f"{rows} ({plural(unlisted, 'connection')})" if unlisted else ""
     return folded, words, "all" if folded.connections == connections else "more"
 
 
-def used(policy: Policy, finding: Finding, by: By, most: int, *, fitting: bool, asked: int = 1) -> Folded:
-    """The connections that used the finding's rule. Arguments are as in ``used_rows`` and ``Rollup.fold``."""
+def used(policy: Policy, finding: Finding, by: By, most: int, *, fitting: bool, least_limit: int = 1) -> Folded:
+    """Return the connections that used the finding's rule, folded. Arguments are as in ``Rollup.fold``."""
     kinds = {kind: Evidence(connections) for kind, connections in finding.used.items()}
-    return ObservedRollup(policy, kinds).fold("observed", by=by, most=most, fitting=fitting, asked=asked)
+    return ObservedRollup(policy, kinds).fold("observed", by=by, most=most, fitting=fitting, least_limit=least_limit)

@@ -1,6 +1,6 @@
-"""Explain in a sentence why packets were denied, and find the rule that came nearest to allowing them.
+"""Explain in a sentence why packets were denied, and find the rules that came nearest to allowing them.
 
-It uses the rules that the policy had at the start of the replay. Later changes have a table of their own.
+Only the rules at the start of the replay are used. Later changes of the policy are in a table of their own.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from sgfast.replaying import Broken, Denied
 from sgfast.report.amounts import grouped
 from sgfast.report.names import icmp_name, protocol_word
 
-#: Limit for rules plus the networks of their peers that are compared, over all rows: a few seconds. Rows beyond it get
-#: no nearest rule.
+#: The most rules, and networks of their peers, that are compared for all rows together: a few seconds. Rows after that
+#: have no nearest rule.
 MAX_COMPARED = 500_000
 #: A rule that fails on more fields is not considered near.
 MAX_FIELDS = 2
@@ -39,8 +39,8 @@ MAX_FIELDS = 2
 _REPLIES = {ICMP: (0, 14, 16, 18), ICMPV6: (129,)}
 _ERRORS = {ICMP: (3, 4, 5, 11, 12), ICMPV6: tuple(range(128))}
 
-#: Decides between rules that fail on equally many fields, best first: a rule for the right service that names another
-#: peer says more than one for another service.
+#: Order of fields to choose among rules that fail on equally many fields, best first. A rule for the right service and
+#: another peer is more helpful than a rule for another service.
 _EASIEST: tuple[RuleField, ...] = (
     "source", "destination", "ethertype", "ports", "icmp_code", "icmp_type", "protocol",
 )  # fmt: skip
@@ -48,11 +48,11 @@ _EASIEST: tuple[RuleField, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why traffic is denied, in words that fit all kinds of traffic that no rule of the policy tells apart."""
+    """Why traffic is denied, in words that fit all kinds of traffic that the policy's rules do not distinguish."""
 
     reason: str
     why: str
-    #: A sentence: what the first of the nearest rules wants that the packet does not have. Empty if no rule is near.
+    #: A sentence that compares the packet with the first of the nearest rules. Empty if no rule is near.
     nearest: str
     #: The nearest rules.
     rules: tuple[RuleInGroup, ...]
@@ -67,14 +67,14 @@ class Reasons:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._left = MAX_COMPARED
-        #: Whether there were more rules to compare than the limit allows.
+        #: Whether the limit was reached, so that some packets were not compared with rules.
         self.is_exhausted = False
         self._known: dict[Hashable, _Compared] = {}
         self._causes: dict[Hashable, Cause] = {}
         self._rules: dict[tuple[tuple[str, ...], Direction], tuple[list[RuleInGroup], int]] = {}
 
     def cause(self, kind: Denied | Broken) -> Cause:
-        """Explain a denial. Kinds that the rules do not tell apart get the same object."""
+        """Explain a denial. Kinds that the rules do not distinguish get the same object."""
         question = (kind.reason, self._question(kind))
         found = self._causes.get(question)
         if found is None:
@@ -107,7 +107,7 @@ class Reasons:
         return REASON_OF[kind.reason].sentence
 
     def _nearest(self, kind: Denied | Broken) -> str:
-        """Name the nearest rule and what keeps it from matching. Empty if there is none or rules did not matter."""
+        """Say which rule is nearest and why it does not match. Empty: no rule is near, or the reason is another one."""
         if kind.reason == "no-rule":
             for found in self._compared(kind)[0]:
                 if found.rule.action == "allow":
@@ -118,14 +118,14 @@ class Reasons:
         return ""
 
     def nearest_rules(self, kind: Denied | Broken) -> list[tuple[str, list[str]]]:
-        """The ids of the nearest rules, which tie, in document order, and what keeps each from matching."""
+        """Return the ids of the equally near rules in document order, each with the reasons why it does not match."""
         return [
             (found.rule.id, [self._difference(found.rule, field, kind, named=True) for field in fields])
             for found, fields in self._near(kind)
         ]
 
     def _near(self, kind: Denied | Broken) -> list[tuple[RuleInGroup, tuple[RuleField, ...]]]:
-        """The nearest rules; none if it was not for the lack of a rule that the packet was denied."""
+        """Return the nearest rules; none if the packet was not denied for lack of a rule."""
         if kind.reason != "no-rule":
             return []
         near = [(found, fields) for found, fields in self._compared(kind)[1] if len(fields) <= MAX_FIELDS]
@@ -146,7 +146,7 @@ class Reasons:
         return self._known[question]
 
     def _rules_of(self, here: Instance, direction: Direction) -> list[RuleInGroup]:
-        """The rules to compare; none once there were too many."""
+        """Return the rules to compare; none if the limit is exceeded."""
         key = here.security_groups, direction
         if key not in self._rules:
             rules = [*rules_of(self._policy, here, direction)]
@@ -159,7 +159,7 @@ class Reasons:
         return rules
 
     def _question(self, kind: Denied | Broken) -> Hashable:
-        """All that the answer depends on: equal questions have equal answers."""
+        """Return all values that the answer depends on: equal questions have equal answers."""
         service, address = kind.service, ip_address(kind.peer)
         here, there = map(self._policy.instance_by_name.get, (service.instance, kind.peer_name or ""))
         ends = (
@@ -172,7 +172,7 @@ class Reasons:
 
     @cached_property
     def _ports(self) -> list[int]:
-        """Where the port ranges of rules begin, and the ports behind their ends."""
+        """The ports at which ranges of rules begin, and the ports behind the ranges."""
         rules = (rule for group in self._policy.security_groups for rule in group.rules)
         return sorted({port for rule in rules for first, last in rule.ports or () for port in (first, last + 1)})
 
@@ -198,7 +198,7 @@ class Reasons:
                 return (network,)
 
     def _network(self, address: Address) -> tuple[int, int, int]:
-        """The innermost network that rules name and that has the address: it tells which other ones have it."""
+        """Return the innermost network in rules that contains the address. All others that do contain this network."""
         for length, prefixes in self._named[address.version].items():
             bits = int(address) >> (address.max_prefixlen - length)
             if bits in prefixes:
@@ -206,7 +206,9 @@ class Reasons:
         return address.version, -1, 0
 
     def _difference(self, rule: Rule, field: RuleField, kind: Denied | Broken, *, named: bool) -> str:
-        """``named``: with the name of the other end, and not in words that fit all kinds that share the answer."""
+        """Say how a rule's field differs from the packet. ``named``: name the other end; otherwise use words that fit
+        all kinds with the same answer.
+        """
         match field:
             case "ethertype":
                 return f"it is an IPv{rule.ethertype} rule"
@@ -237,7 +239,7 @@ def protocol_words(rule: Rule) -> str:
 
 
 def port_words(rule: Rule) -> str:
-    """``80-81, 443``, an ICMP type, or nothing if the rule matches all."""
+    """Return ``80-81, 443``, an ICMP type, or nothing if the rule matches all."""
     if rule.icmp_type is not None:
         assert rule.protocol is not None
         return icmp_name(rule.protocol, rule.icmp_type) + (f"/{rule.icmp_code}" if rule.icmp_code is not None else "")

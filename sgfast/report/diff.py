@@ -52,17 +52,17 @@ TITLES: dict[NewVerdict, str] = {"newly-denied": "Newly denied", "newly-allowed"
 
 
 def diff_document(result: DiffResult, by: By = "group", most: int = TOP, *, timed: bool = True) -> Document:
-    """Return the report, without what the rules alone tell. ``by``: how rows are folded. ``most``: how many rows a list
-    has. ``timed``: whether it says how long the comparison took.
+    """Return the report about captures. ``by``: how rows are folded. ``most``: the most rows of a list. ``timed``:
+    whether the report says how long the comparison took.
     """
-    about = Paragraph((
+    totals = Paragraph((
         f"{plural(result.packets, 'packet')}, {human_bytes(result.bytes)} of ", *capture_names(result.captures),
         "; OLD is ", Name(result.old.origin), ", NEW is ", Name(result.new.origin),
         f"; {result.mode}, midstream {result.midstream}", *vpc_words(result.vpc),
     ))  # fmt: skip
     return [
         Section(
-            headline(result), [*evidence_blocks(result.evidence), about, *left_out_paragraphs(result)],
+            headline(result), [*evidence_blocks(result.evidence), totals, *left_out_paragraphs(result)],
             is_headline=True,
         ),
         *_changed(result, by, most), *_rules_that_differ(result, most), *_moved(result, most),
@@ -89,19 +89,19 @@ def _changed(result: DiffResult, by: By, most: int) -> list[Section]:
             f"{TITLES[verdict]}: {plural(total.connections, 'connection')}, {answered(total)}; "
             f"{plural(total.packets, 'packet')}, {human_bytes(total.bytes)}"
         )
-        left = more(_left_words(folded), folded.every)
+        unlisted = more(_left_words(folded), folded.every)
         heads = ("counts", "OLD and NEW", *(["nearest rule"] if verdict == "newly-denied" else []))
         traffic = Traffic("connections", rows, heads)
-        sections.append(Section(heading, [traffic, *left]))
+        sections.append(Section(heading, [traffic, *unlisted]))
     return sections
 
 
 def _left_words(folded: Folded) -> str:
-    """``12 more rows (3,000 connections, 0 answered; 9,000 packets)``; "" if all rows are listed."""
-    if not folded.left_rows:
+    """Return ``12 more rows (3,000 connections, 0 answered; 9,000 packets)``; "" if all rows are listed."""
+    if not folded.unlisted_rows:
         return ""
-    counts = f"{plural(folded.left_connections, 'connection')}, {grouped(folded.left_answered)} answered"
-    return f"{plural(folded.left_rows, 'more row')} ({counts}; {plural(folded.left_packets, 'packet')})"
+    counts = f"{plural(folded.unlisted_connections, 'connection')}, {grouped(folded.unlisted_answered)} answered"
+    return f"{plural(folded.unlisted_rows, 'more row')} ({counts}; {plural(folded.unlisted_packets, 'packet')})"
 
 
 def _rules_that_differ(result: DiffResult, most: int) -> list[Section]:
@@ -118,11 +118,11 @@ def _rules_that_differ(result: DiffResult, most: int) -> list[Section]:
         both = (("OLD", effect.old), ("NEW", effect.new))
         below = [Item("", f"{policy} {rule_words(rule)}") for policy, rule in both if rule is not None]
         items.append(Item("", words, "", below))
-    left = result.rules[most:]
-    denied, allowed = (sum(getattr(effect, name) for effect in left) for name in ("newly_denied", "newly_allowed"))
-    counts = f"{plural(len(left), 'more rule')} ({grouped(denied)} newly denied, {grouped(allowed)} newly allowed)"
+    unlisted = result.rules[most:]
+    denied, allowed = (sum(getattr(effect, name) for effect in unlisted) for name in ("newly_denied", "newly_allowed"))
+    counts = f"{plural(len(unlisted), 'more rule')} ({grouped(denied)} newly denied, {grouped(allowed)} newly allowed)"
     return [
-        Section("Rules that make the difference", [Items(items), *more(counts if left else "", len(result.rules))])
+        Section("Rules that make the difference", [Items(items), *more(counts if unlisted else "", len(result.rules))])
     ]
 
 
@@ -132,10 +132,11 @@ def _moved(result: DiffResult, most: int) -> list[Section]:
     rows = [
         (grouped(move.connections), Name(move.old_rule), Name(move.new_rule)) for move in result.moved[:most]
     ]
-    left = result.moved[most:]
-    counts = f"{plural(len(left), 'more pair')} ({plural(sum(move.connections for move in left), 'connection')})"
+    unlisted = result.moved[most:]
+    connections = plural(sum(move.connections for move in unlisted), "connection")
+    counts = f"{plural(len(unlisted), 'more pair')} ({connections})"
     table = TableBlock(("connections", "OLD", "NEW"), rows)
-    blocks: list[Block] = [table, *more(counts if left else "", len(result.moved))]
+    blocks: list[Block] = [table, *more(counts if unlisted else "", len(result.moved))]
     if result.moved_others:
         words = f"Pairs that were not counted apart have {plural(result.moved_others, 'connection')}"
         blocks.append(Paragraph(words))
@@ -166,7 +167,7 @@ def answered(counts: Counts) -> str:
 
 
 def judgements(row: RollupRow, verdict: NewVerdict) -> tuple[str, str]:
-    """Judgements of OLD and NEW: ``allow: web/inbound/2``, ``deny: no-rule``, ``allow: 3 rules``."""
+    """Return the judgements of OLD and NEW: ``allow: web/inbound/2``, ``deny: no-rule``, ``allow: 3 rules``."""
     passing = passing_of(row)
     by, through = _rules(row.rule, row.rules), _rules(passing.rule, passing.rules)
     blocked = f"{blocking_verdict(row)}: {row.reason}{by and f' {by}'}"

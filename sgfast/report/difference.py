@@ -22,12 +22,12 @@ from sgfast.report.document import (
 from sgfast.report.reach import reach_cells
 from sgfast.system.names import printable
 
-#: Maximum number of rules of a row.
+#: The most rules that a row lists.
 LISTED_RULES = 5
 
 
 def headline(found: Difference) -> str:
-    """In one sentence, without a full stop."""
+    """Return the result in one sentence, without a full stop."""
     if found.not_compared:
         return "By the rules alone: not compared"
     parts = [
@@ -38,7 +38,7 @@ def headline(found: Difference) -> str:
 
 
 def difference_document(found: Difference, most: int = TOP) -> Document:
-    """Return the report. ``most``: how many rows of a kind it has."""
+    """Return the report. ``most``: the most rows of a kind."""
     blocks: list[Block] = []
     if found.not_compared:
         blocks.append(Paragraph(printable(found.not_compared)))
@@ -53,18 +53,18 @@ def difference_document(found: Difference, most: int = TOP) -> Document:
 
 
 def _difference_words(row: Row) -> Words:
-    """``tcp/22 of db to 0.0.0.0/0: db/inbound/3``"""
+    """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``."""
     sources, destinations, services = reach_cells(row)
     words: list[str] = [f"{services} of {destinations} to {sources}: "]
     for number, each in enumerate(row.rules[:LISTED_RULES]):
         words += [", " * bool(number), Name(each.rule.id), _policy_words(each)]
-    if (left := len(row.rules) - LISTED_RULES) > 0:
-        words += [f" and {plural(left, 'more rule')} (", Name("--json"), " has all)"]
+    if (unlisted := len(row.rules) - LISTED_RULES) > 0:
+        words += [f" and {plural(unlisted, 'more rule')} (", Name("--json"), " has all)"]
     return words
 
 
 def decider_text(each: Decider) -> str:
-    """``db/inbound/3``, ``db/inbound/3 denies``, ``db/inbound/3 of OLD denied``"""
+    """Return ``db/inbound/3``, ``db/inbound/3 denies``, ``db/inbound/3 of OLD denied``."""
     return printable(each.rule.id) + _policy_words(each)
 
 

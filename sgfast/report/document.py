@@ -1,5 +1,5 @@
-"""A report before it has a form: sections of paragraphs, tables and items. ``text.py`` writes it as text, and
-``markdown.py`` as Markdown. A new section of a report is one function that returns a ``Section``.
+"""A report independent of its format: sections of paragraphs, tables and items. ``text.py`` writes it as text, and
+``markdown.py`` as Markdown. For a new section, write one function that returns a ``Section``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 #: The number of rows of a list in a text without ``--top``.
 TOP = 10
 
-#: The labels of items at the end of a report are that wide, so that these ends look alike.
+#: The width of labels at the end of a report. It is the same in all reports, so that they look alike.
 NOTES_WIDTH = 13
 
 REMINDER = "A capture taken behind today's security groups cannot show what they already block."
 
 
 class Name(str):
-    """Text that is not ours, such as a name in a policy, or an option. Markdown shows it as code."""
+    """Text from outside, such as a name in a policy, or an option. Markdown shows it as code."""
 
     __slots__ = ()
 
@@ -44,7 +44,7 @@ class Paragraph:
 @dataclass(frozen=True, slots=True)
 class TableBlock:
     """``numbers``: how many of the first columns are numbers. ``styles``: one for each row, if rows differ.
-    ``is_wrapped``: its cells are long lists.
+    ``is_wrapped``: whether its cells are long lists, which are wrapped.
     """
 
     head: Sequence[str]
@@ -56,7 +56,7 @@ class TableBlock:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """``below``: what follows on lines of its own."""
+    """``below``: items on lines of their own under this item."""
 
     label: Words
     words: Words
@@ -66,7 +66,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """``width``: that of the labels in a text, if they stand at its left edge."""
+    """``width``: the width of the labels in text, if they are at its left edge; 0: they are indented."""
 
     items: Sequence[Item]
     width: int = 0
@@ -74,7 +74,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class TrafficRow:
-    """Who reaches whom with which service (SPEC 10.24). ``notes``: one for each of ``Traffic.heads``."""
+    """One row of traffic: who reaches whom with which service (SPEC 10.24). ``notes``: one by ``Traffic.heads``."""
 
     row: RollupRow
     amount: int
@@ -98,9 +98,9 @@ Block = Paragraph | TableBlock | Items | Traffic
 class Section:
     heading: Words
     blocks: Sequence[Block] = ()
-    #: Whether it begins a part of the report, as the first section does.
+    #: Whether the section begins a part of the report, as the first section does.
     is_headline: bool = False
-    #: Whether it goes on with the section before it, and so has no heading.
+    #: Whether the section continues the section before it, and therefore has no heading.
     goes_on: bool = False
 
 
@@ -108,23 +108,23 @@ class Section:
 Document = Sequence[Section]
 
 
-def more(left: str, every: int, lists: str = "all") -> list[Paragraph]:
-    """Say what is left out, such as ``3 more rows``, and which option lists it; nothing if ``left`` is empty."""
-    return [Paragraph(("and ", left, ": ", Name(f"--top {every}"), f" lists {lists}"))] if left else []
+def more(unlisted: str, every: int, lists: str = "all") -> list[Paragraph]:
+    """Return a note with ``unlisted``, such as ``3 more rows``, and the option that lists them; none if it is ""."""
+    return [Paragraph(("and ", unlisted, ": ", Name(f"--top {every}"), f" lists {lists}"))] if unlisted else []
 
 
 def more_of(number: int, most: int, noun: str) -> list[Paragraph]:
-    """Say how many of ``number`` things are left out of a list of ``most``."""
+    """Return a note on how many of ``number`` things are left out of a list of ``most``."""
     return more(plural(number - most, f"more {noun}") if number > most else "", number)
 
 
 def notes(items: Sequence[Item]) -> list[Section]:
-    """Return the section at the end of a report; none if there is nothing to say."""
+    """Return the section at the end of a report; none if there are no items."""
     return [Section("", [Items(items, NOTES_WIDTH)])] if items else []
 
 
 def names(texts: Iterable[str]) -> list[str]:
-    """Join names with commas."""
+    """Join names with commas, each marked as a ``Name``."""
     words: list[str] = []
     for text in texts:
         words += [", ", Name(text)]
@@ -132,15 +132,15 @@ def names(texts: Iterable[str]) -> list[str]:
 
 
 def capture_names(captures: Sequence[str]) -> list[str]:
-    """Name the first captures, and say how many more there are."""
-    left = len(captures) - 3
-    return names(captures[:3]) + ([f" and {plural(left, 'more capture')}"] if left > 0 else [])
+    """Return the names of the first captures, and the number of the other ones."""
+    unlisted = len(captures) - 3
+    return names(captures[:3]) + ([f" and {plural(unlisted, 'more capture')}"] if unlisted > 0 else [])
 
 
 def warning_items(warnings: Sequence[str], most: int) -> list[Item]:
     items = [Item("Warning", printable(warning), "yellow") for warning in warnings[:most]]
-    if (left := len(warnings) - most) > 0:
-        words = (f"and {plural(left, 'more warning')}: ", Name("--json"), " has all")
+    if (unlisted := len(warnings) - most) > 0:
+        words = (f"and {plural(unlisted, 'more warning')}: ", Name("--json"), " has all")
         items.append(Item("Warning", words, "yellow"))
     return items
 

@@ -1,4 +1,4 @@
-"""The output of ``sgfast explain``, as a report."""
+"""The report of ``sgfast explain``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sgfast.report.amounts import plural
 from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, Section, names
 from sgfast.system.names import printable
 
-#: Maximum number of near misses, and of rules that match but lose, before "and N more".
+#: Maximum number of nearest rules, and of rules that match but lose, before "and N more".
 TOP = 10
 
 _FIELD_NAMES = {"icmp_type": "ICMP type", "icmp_code": "ICMP code"}
@@ -18,7 +18,7 @@ _VERDICTS = {"allow": "allowed", "deny": "denied"}
 
 
 def explain_document(explained: Explained, lines: Lines) -> Document:
-    """Return the report. ``lines`` gives the lines of rules in the document, as far as they are known."""
+    """Return the report. ``lines``: the line numbers of the document's rules, as far as they are known."""
     verdict = explained.verdict
     reason = f" ({explained.reason})" if explained.reason else ""
     heading = (
@@ -78,9 +78,9 @@ def _misfit_item(misfit: Misfit) -> Item:
     return Item(f"  {_FIELD_NAMES.get(misfit.field, misfit.field)}:", f"wants {wanted}, the packet has {has}{why}")
 
 
-def _more_rules(number: int, about: str) -> list[Paragraph]:
-    left = number - TOP
-    return [Paragraph(f"and {plural(left, 'more rule')} {about} (--json has all)")] if left > 0 else []
+def _more_rules(number: int, kind: str) -> list[Paragraph]:
+    unlisted = number - TOP
+    return [Paragraph(f"and {plural(unlisted, 'more rule')} {kind} (--json has all)")] if unlisted > 0 else []
 
 
 def _end_words(end: End) -> list[str]:

@@ -1,4 +1,4 @@
-"""The output of ``sgfast flowlog``, as a report."""
+"""The report of ``sgfast flowlog``."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def flow_log_document(found: FlowLogCheck) -> Document:
         if second is not None
     ]
     warnings = [Item("Warning", printable(warning)) for warning in found.policy.warnings]
-    about = (f"{plural(found.records, 'flow log record')} against ", Name(found.policy.origin))
-    # Without records there are no times that the warnings could stand below.
+    heading = (f"{plural(found.records, 'flow log record')} against ", Name(found.policy.origin))
+    # Warnings are listed below the times. Without records there are no times, so the warnings need another place.
     beside = [Items(warnings, NOTES_WIDTH)] if warnings and not times else []
-    document = [Section(about), Section("", [Items(counts), *beside], goes_on=True)]
+    document = [Section(heading), Section("", [Items(counts), *beside], goes_on=True)]
     if found.disagreements:
         blocks = [Paragraph(_line(disagreement)) for disagreement in found.disagreements[:TOP]]
         if found.disagreeing > TOP:

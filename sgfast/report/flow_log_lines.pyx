@@ -2,12 +2,12 @@
 
     AWS, version 2   version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end
                      action log-status; start and end are the seconds of the first and last packet
-    OTC, version 1   the same with project-id for account-id; start and end are those of the interval
+    OTC, version 1   the same fields with project-id for account-id; start and end are those of the interval
 
 Each instance counts as an interface, and interface-id is its name. The account is ``-``. Each direction of a connection
-has a record of its own, and so has each end: a packet between two instances is recorded when it leaves one and again
-when it reaches the other, if it does. Both ports are 0 if there are none, as they are for ICMP in the clouds. Bytes are
-those on the wire.
+has a record of its own at each end: a packet between two instances is recorded when it leaves the sender, and again
+when it reaches the receiver. Both ports are 0 if a packet has none, as the clouds write it for ICMP. Bytes are those on
+the wire.
 
 An instance that exists at the start of an interval but has no packet in it gets a record with the interval's times and
 the log-status NODATA. An interval in which no filter judged a packet has no records at all, because the capture may not
@@ -36,8 +36,8 @@ cdef enum:
 # (SPEC 9.1).
 cdef int64_t LATE_NS = 60 * <int64_t>NS_PER_SECOND
 
-#: Limit for records in memory. Beyond it they are written before their interval ends. The sums over the records of an
-#: interval stay the same.
+#: Limit for records in memory. If it is reached, records are written before their interval ends. The sums over the
+#: records of an interval stay the same.
 MOST_RECORDS = 1 << 20
 FORMATS = ("aws", "otc")
 LONGEST_INTERVAL_SECONDS = 86400
@@ -54,7 +54,7 @@ cdef struct Record:
     uint8_t family
     uint8_t rejected
     uint8_t spare[5]
-    # The totals of these packets.
+    # The totals of the record's packets.
     uint64_t packets
     uint64_t bytes
     int64_t first_second
@@ -87,10 +87,10 @@ def _encode_name(name):
 
 
 cdef class FlowLogLines(RowWriter):
-    """A ``PacketSink`` that calls ``write`` with whole records, as bytes. ``close`` writes those of the last interval.
+    """A ``PacketSink`` that calls ``write`` with whole records, as bytes. ``close`` writes the last interval's records.
 
     ``form`` is one of ``FORMATS``. ``interval_seconds`` is 1 to 86400; intervals begin at its multiples in Unix time.
-    The records of an interval are ordered by their first packets, followed by the instances without any.
+    The records of an interval are ordered by their first packets. Instances without packets follow.
     ``most_records`` is ``MOST_RECORDS``, or less in tests.
 
     Raises ValueError for arrays of another dtype or length and for invalid options, IndexError for an instance without
@@ -142,7 +142,7 @@ cdef class FlowLogLines(RowWriter):
         free(self.index)
 
     def begin(self, names):
-        # The numbers keep their meaning, so the current interval can continue.
+        # Instances keep their numbers, so the current interval can continue.
         cdef uint8_t[::1] seen = np.zeros(len(names.instances), np.uint8)
         cdef Py_ssize_t known = min(seen.shape[0], self.seen.shape[0])
         seen[:known] = self.seen[:known]
@@ -209,7 +209,7 @@ cdef class FlowLogLines(RowWriter):
         record.packets += 1
         record.bytes += header.wire
         second = floor_div(self.now_ns, NS_PER_SECOND)
-        # The clock may have restarted within the interval.
+        # The clock may have been restarted within the interval.
         record.first_second = second if record.packets == 1 else min(second, record.first_second)
         record.last_second = second if record.packets == 1 else max(second, record.last_second)
         return 0
@@ -233,7 +233,7 @@ cdef class FlowLogLines(RowWriter):
         return record
 
     cdef uint32_t slot_of(self, const Record* key) noexcept nogil:
-        # Returns the slot of the key, or the free slot for it. At least half of the slots are free.
+        # Returns the slot that holds the key, or else the free slot for the key. At least half of the slots are free.
         cdef const uint8_t* data = <const uint8_t*>key
         cdef uint64_t h = fold(load64(data) ^ self.secret[0], load64(data + 8) ^ self.secret[1])
         cdef uint32_t slot

@@ -1,6 +1,6 @@
 """``--verdicts`` and ``--connections`` as text (SPEC 10.3, 10.4, 10.8): JSON lines and CSV.
 
-A JSON line is the same as ``json.dumps`` would write. CSV has a line of column names, then one line for each row. An
+A JSON line is equal to the output of ``json.dumps``. CSV has a line of column names, then one line for each row. An
 empty field is null, fields are quoted as in RFC 4180, and lines end with a line feed alone. Both formats have the
 columns of ``row_schema``, in that order.
 """

@@ -1,4 +1,4 @@
-"""Write a document as Markdown for pull requests on GitHub and GitLab: nothing in a foreign name counts as markup."""
+"""Write a document as Markdown for pull requests on GitHub and GitLab. Markup in names from outside is escaped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TOP = 20
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 #: GitHub and GitLab turn some plain text into links, mentions and pictures: URLs, mail addresses, @names, references to
-#: issues (``#15``, ``GH-15``, ``!15``), hashes of commits, and ``:tada:``. A backslash does not prevent that. An empty
-#: comment behind what this matches prevents it, and the page does not show the comment. ``:32:`` is no picture.
+#: issues (``#15``, ``GH-15``, ``!15``), hashes of commits, and ``:tada:``. A backslash does not prevent it. An empty
+#: comment behind the matched text does, and the page does not show the comment. ``:32:`` is no picture.
 _LINK = re.compile(
     r"(@|[#!$~%&](?=[\w\"])|:(?=//|(?!\d\d:)[\w+-]+:)|www(?=\.)|(?<![a-z0-9])(?:gh|ghsa|gl|cve)-|[0-9a-f]{6}(?=[0-9a-f]))",
     re.IGNORECASE,
@@ -27,7 +27,7 @@ def to_markdown(document: Document) -> str:
     """Return the document as Markdown."""
     lines: list[str] = []
     for number, section in enumerate(document):
-        # Without a heading, a list would go on with the list before it.
+        # Without a heading, a list would be joined to the list before it.
         is_list = any(isinstance(block, Items) for block in section.blocks)
         heading = section.heading or ("Notes" if is_list and not section.goes_on else "")
         if heading:
@@ -38,12 +38,12 @@ def to_markdown(document: Document) -> str:
 
 
 def escaped(text: str) -> str:
-    """Escape markup, so that a line of text appears unchanged, with no links in it."""
+    """Escape markup, so that a line of text appears unchanged and without links."""
     return _LINK.sub(rf"\1{_COMMENT}", _MARKUP.sub(r"\\\1", printable(text) if text else ""))
 
 
 def code(name: str) -> str:
-    """Format a name as code, or as escaped text where code cannot hold it: a table's cell would end at ``|``."""
+    """Format a name as code, or as escaped text if it has a ``|``, which would end a table's cell, or is blank."""
     text = printable(name)
     if "|" in text or not text.strip():
         return escaped(text)

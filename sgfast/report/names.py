@@ -16,19 +16,19 @@ def as_text(path: str) -> str:
 
 
 def protocol_word(number: int) -> str:
-    """``tcp``, or ``protocol 200`` if the protocol has no name."""
+    """Return ``tcp``, or ``protocol 200`` if the protocol has no name."""
     return protocol_name(number) or f"protocol {number}"
 
 
 def end_name(address: str, port: int | None) -> str:
-    """``10.0.0.1:80``, ``[2001:db8::1]:80``, or the address alone."""
+    """Return ``10.0.0.1:80``, ``[2001:db8::1]:80``, or the address alone."""
     if port is None:
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def service_name(service: Service) -> str:
-    """``tcp/8080``, ``icmp echo-request``, ``icmp unreachable/3``, ``gre``, ``protocol 200``."""
+    """Return ``tcp/8080``, ``icmp echo-request``, ``icmp unreachable/3``, ``gre``, ``protocol 200``."""
     name = protocol_word(service.protocol)
     if service.port is not None:
         return f"{name}/{service.port}"
@@ -39,5 +39,5 @@ def service_name(service: Service) -> str:
 
 
 def icmp_name(protocol: int, icmp_type: int) -> str:
-    """``echo-request``, or ``type 200`` if the type has no name here."""
+    """Return ``echo-request``, or ``type 200`` if the type has no name here."""
     return ICMP_NAMES.get(protocol, {}).get(icmp_type, f"type {icmp_type}")

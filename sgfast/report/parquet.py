@@ -1,8 +1,8 @@
 """``--verdicts`` and ``--connections`` as Parquet, with the columns and types of ``row_schema``.
 
 Rows are buffered until they fill a row group, so memory does not grow with the capture. If there is more than one
-processor, a thread encodes a group while the next one is filled. No Python object is created per packet.
-This module needs pyarrow (``sgfast[arrow]``); importing it without raises ImportError.
+processor, a thread encodes a group while the next one is buffered. No Python object is created per packet.
+This module needs pyarrow (``sgfast[arrow]``); importing it without pyarrow raises ImportError.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS, RowKind
 
 Write = Callable[[bytes], object]
 
-#: Rows per row group. They take 12 MB while they are buffered, and several times that while they are encoded. Then the
-#: next ones are buffered already.
+#: Rows per row group. A group takes 12 MB while it is buffered, and several times as much while it is encoded. The next
+#: group is then buffered already.
 GROUP_ROWS = 1 << 17
 
 
 class _Stream(io.RawIOBase):
-    """The file object that pyarrow writes to. It keeps what is written within ``with`` until it is taken.
+    """The file object that pyarrow writes to. It keeps bytes that are written within ``with``, until they are taken.
 
-    A Parquet writer that is dropped before it is closed writes once more; that must not reach the file.
+    A Parquet writer that is dropped before it is closed writes once more; these bytes must not reach the file.
     """
 
     def __init__(self) -> None:
-        #: Bytes that were written and not taken yet.
+        #: Bytes that were written and not yet taken.
         self.pieces: list[bytes] = []
         self._at = 0
         self._is_live = False
@@ -70,7 +70,7 @@ class _Stream(io.RawIOBase):
 
 
 class _Table(ABC):
-    """Buffers rows and writes them to a file. ``dtypes``: dtypes of the parallel arrays that hold the rows."""
+    """Buffer rows and write them to a file. ``dtypes``: dtypes of the parallel arrays that hold the rows."""
 
     def __init__(self, write: Write, kind: RowKind, dtypes: Sequence[np.dtype[Any]]) -> None:
         self._write = write
@@ -78,7 +78,7 @@ class _Table(ABC):
         self._kind = kind
         self._writer: Any = None
         self._thread = ThreadPoolExecutor(1) if usable_processors() > 1 else None
-        #: The row group that the thread was given last, encoded. None once it has been written.
+        #: The encoding of the last row group given to the thread. None after the group was written.
         self._encoding: Future[bytes] | None = None
         self._kept = [np.zeros(GROUP_ROWS, dtype) for dtype in dtypes]
         self._count = 0
@@ -87,7 +87,7 @@ class _Table(ABC):
         self._words: tuple[Words, Words] | None = None
 
     def begin(self, names: Names) -> None:
-        # The numbers in buffered rows keep their meaning (PacketSink).
+        # Numbers in buffered rows keep their meaning (PacketSink).
         self._names = names
         self._words = None
         self._before = names.packets - self._count
@@ -110,7 +110,7 @@ class _Table(ABC):
         while done < len(arrays[0]):
             fit = min(GROUP_ROWS - self._count, len(arrays[0]) - done)
             for array, kept in zip(arrays, self._kept, strict=True):
-                # As bytes, because NumPy copies rows field by field.
+                # Rows are copied as bytes, because NumPy would copy them field by field.
                 rows = np.ascontiguousarray(array[done : done + fit])
                 kept[self._count : self._count + fit].view(np.uint8)[:] = rows.view(np.uint8)
             self._count += fit
@@ -137,7 +137,7 @@ class _Table(ABC):
         self._write(self._encode(table))
 
     def _write_encoded(self) -> None:
-        # The thread only encodes. If it wrote into a pipe that nobody reads, an interrupt could not end it.
+        # The thread only encodes. If it wrote to a pipe that nobody reads, an interrupt could not stop it.
         encoding, self._encoding = self._encoding, None
         if encoding is not None:
             self._write(encoding.result())
@@ -145,9 +145,9 @@ class _Table(ABC):
     def _encode(self, table: Any) -> bytes:
         with self._stream:
             if self._writer is None:
-                # Times and counts rarely repeat, so they need no dictionary. Each row group has the least and the
-                # largest of them. Those of texts and ports would take two fifths of the time to find, and they would be
-                # the same in nearly all groups.
+                # Times and counts rarely repeat, so they need no dictionary. Only these columns have statistics, the
+                # least and the largest value of each row group. For texts and ports, statistics would take two fifths
+                # of the encoding time, and be the same in nearly all groups.
                 counted = (pa.timestamp("ns", tz="UTC"), pa.int64())
                 plain = [field.name for field in table.schema if field.type in counted]
                 encoded = [field.name for field in table.schema if field.type not in counted]

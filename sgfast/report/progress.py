@@ -1,4 +1,4 @@
-"""A progress bar for long commands. It is written to standard error, and only if that is a terminal."""
+"""A progress bar for long commands. It is written to standard error, and only if standard error is a terminal."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sgfast.capture.urls import is_url, url_identity
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-#: The bar appears only after this time.
+#: The bar appears only if a command takes longer than this.
 PATIENCE_SECONDS = 1.0
 REFRESH_SECONDS = 0.1
 
 
 class Bar:
-    """A line that appears once a command takes long. ``close`` removes it."""
+    """A line that appears if a command takes long. ``close`` removes the line."""
 
     def __init__(self, total_bytes: int | None = None) -> None:
-        """Without a total, the bar shows only that something happens."""
+        """Show the share of ``total_bytes``. None: the bar shows only that the command is working."""
         self._total = total_bytes
         self._next = time.monotonic() + PATIENCE_SECONDS
         self._before = 0
@@ -32,7 +32,7 @@ class Bar:
         self._task: TaskID | None = None
 
     def show(self, text: str, nbytes: int | None = None) -> None:
-        """Show a text, and if bytes are what is counted, how many were read and how fast."""
+        """Show a text, and if ``nbytes`` is given, how many bytes were read and how fast."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -71,7 +71,7 @@ class Bar:
 
 
 class ProgressBar(Bar):
-    """The callback for ``replay(progress=...)``.
+    """The callback for ``replay(progress=...)``, which draws a bar.
 
     The bar starts again from 0 if the captures are read a second time.
     """
@@ -84,7 +84,7 @@ class ProgressBar(Bar):
 
 
 def total_bytes(captures: Sequence[str]) -> int | None:
-    """Return the total size of the captures, including the files in directories. None if the size of one is unknown."""
+    """Return the total size of the captures, including the files in directories; None if one size is unknown."""
     total = 0
     for path in with_files_in(captures):
         if is_directory(path):

@@ -1,4 +1,4 @@
-"""The output of ``sgfast reach``, as a report."""
+"""The report of ``sgfast reach``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LISTED_PARTS = 8
 
 
 def reach_document(found: Reach, top: int) -> Document:
-    """Return the report. ``top``: how many rows it has."""
+    """Return the report. ``top``: the most rows."""
     question = printable(f"from {found.sources.name} to {found.destinations.name} ({found.asked})")
     warnings = [Item("Warning:", printable(warning)) for warning in found.warnings]
     ending: list[Block] = [Items(warnings, len("Warning:"))] if warnings else []
@@ -33,14 +33,14 @@ def reach_document(found: Reach, top: int) -> Document:
 
 
 def reach_cells(row: Row) -> tuple[str, str, str]:
-    """The three cells of a row. The IP version is told where no network shows it."""
+    """Return the three cells of a row. The services have the IP version if no network shows it."""
     return parts_text(row.sources), parts_text(row.destinations), services_cell(row)
 
 
 def services_cell(row: Row) -> str:
     kinds = {part.kind for part in (*row.sources, *row.destinations)}
-    is_told = len(row.families) == 2 or kinds & {"network", "internet"}
-    return row.services if is_told else f"{row.services} (IPv{row.families[0]})"
+    is_version_shown = len(row.families) == 2 or kinds & {"network", "internet"}
+    return row.services if is_version_shown else f"{row.services} (IPv{row.families[0]})"
 
 
 def parts_text(parts: Sequence[Part]) -> str:
@@ -50,7 +50,7 @@ def parts_text(parts: Sequence[Part]) -> str:
 
 
 def part_text(part: Part, most: int = LISTED_PARTS) -> str:
-    """``most``: how many names it lists of what does not count, and how many addresses."""
+    """Return a part in words. ``most``: the most exceptions, and the most addresses, that it lists."""
     match part.kind:
         case "any":
             return part.kind

@@ -50,8 +50,8 @@ NO_DENIALS = "The reference engine keeps no list of what was denied."
 
 
 def replay_document(result: ReplayResult, by: By = "group", most: int = TOP, *, timed: bool = True) -> Document:
-    """Return the report. ``by``: how rows are folded. ``most``: how many rows a list has. ``timed``: whether it says
-    how long the replay took.
+    """Return the report. ``by``: how rows are folded. ``most``: the most rows of a list. ``timed``: whether the report
+    says how long the replay took.
     """
     rollup, reasons = rollup_of(result), Reasons(result.policy)
     document = [_verdicts(result, rollup), *_changes(result, most)]
@@ -89,7 +89,7 @@ def _verdicts(result: ReplayResult, rollup: Rollup) -> Section:
 
 
 def _headline(result: ReplayResult, rollup: Rollup) -> str:
-    """In one sentence, without a full stop."""
+    """Return the report's result in one sentence, without a full stop."""
     positive = ""
     if broken := rollup.total("would-break"):
         positive = f"{plural(broken, 'connection')} would break"
@@ -97,7 +97,7 @@ def _headline(result: ReplayResult, rollup: Rollup) -> str:
 
 
 def _found(result: ReplayResult, rollup: Rollup) -> str:
-    """The headline of what was found, whatever the evidence."""
+    """Return the headline of what was found, whatever the evidence."""
     denied = result.verdicts["deny"]
     if result.engine == "reference":
         return f"{plural(denied, 'packet')} denied; the reference engine does not follow what would break"
@@ -141,10 +141,10 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
              _seconds_from(start, change.at_ns), Name(change.text))
             for change in shown
         ]  # fmt: skip
-        left = len(result.changes) - len(shown)
+        unlisted = len(result.changes) - len(shown)
         cut_by_rest = cut - sum(change.disconnected for change in shown)
         blocks.append(TableBlock(("cut", "came back", "at", "change"), rows, 3))
-        words = f"{plural(left, 'more change')} ({grouped(cut_by_rest)} cut)" if left else ""
+        words = f"{plural(unlisted, 'more change')} ({grouped(cut_by_rest)} cut)" if unlisted else ""
         blocks += more(words, len(result.changes))
     followed = [(change, connection) for change in result.changes for connection in change.connections]
     if followed:
@@ -154,8 +154,8 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
         ]
         blocks.append(TableBlock(("cut at", "connection", "what became of it"), connections))
         blocks += more_of(len(followed), most, "connection")
-    if (left := cut - len(followed)) > 0:
-        blocks.append(Paragraph(f"Of {plural(left, 'cut connection')} no more is known"))
+    if (unlisted := cut - len(followed)) > 0:
+        blocks.append(Paragraph(f"Of {plural(unlisted, 'cut connection')} no more is known"))
     if after := packets_after(result):
         blocks.append(Paragraph(_after_words(after)))
     if result.changes_left:
@@ -180,10 +180,10 @@ def _expected(result: ReplayResult, most: int) -> list[Section]:
 
 
 def _contradiction(found: Contradicted) -> Words:
-    meant, got = ("allowed", "denied") if found.expectation.verdict == "allow" else ("denied", "allowed")
+    wanted, got = ("allowed", "denied") if found.expectation.verdict == "allow" else ("denied", "allowed")
     were = "was" if found.connections == 1 else "were"
     counted, line = plural(found.connections, "connection"), found.expectation.line
-    return (f"{counted} {were} {got}, though line {line} says: ", Name(found.expectation.text), f" should be {meant}")
+    return (f"{counted} {were} {got}, though line {line} says: ", Name(found.expectation.text), f" should be {wanted}")
 
 
 def _denied(result: ReplayResult, rollup: Rollup, reasons: Reasons, by: By, most: int) -> list[Section]:
@@ -208,7 +208,7 @@ def unreadable(result: ReplayResult, rollup: Rollup) -> int:
 
 
 def _rules(result: ReplayResult, by: By, most: int) -> Section:
-    """The rules with most connections first; with ``by`` "rule" by group, the groups with most connections first."""
+    """Return the section of rules, those with most connections first; if ``by`` is "rule", group by group."""
     used = sorted((hits for hits in result.rules if hits.packets), key=lambda hits: -hits.connections)
     heading = f"Rules: {grouped(len(used))} of {grouped(len(result.rules))} were hit"
     if by == "rule":
@@ -221,15 +221,15 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
     blocks += more_of(len(used), most, "rule")
     idle = [hits for hits in result.rules if not hits.packets]
     if idle:
-        left = len(idle) - most
-        every = (f" and {plural(left, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all") if left > 0 else ()
+        unlisted = len(idle) - most
+        hint = (f" and {plural(unlisted, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all")
         named = [word for hits in idle[:most] for word in (", ", *_rule_name(hits))]
-        blocks.append(Paragraph(("Never hit: ", *named[1:], *every)))
+        blocks.append(Paragraph(("Never hit: ", *named[1:], *(hint if unlisted > 0 else ()))))
     return Section(heading, blocks)
 
 
 def _rule_name(hits: RuleHits) -> list[str]:
-    """The rule's id, and its group unless the id begins with that."""
+    """Return the rule's id, and its group unless the id begins with the group's name."""
     is_said = hits.rule.id.startswith(f"{hits.group}/")
     return [Name(hits.rule.id), *([] if is_said else [" in ", Name(hits.group)])]
 
@@ -258,7 +258,7 @@ def _connections(result: ReplayResult) -> list[Section]:
 
 
 def connection_counts(counts: Mapping[str, int]) -> list[str]:
-    """In words, the numbers of SPEC 10.2 that are not 0, without those inferred."""
+    """Return the counts of SPEC 10.2 that are not 0 in words, without inferred connections."""
     named = {"opened": "opened", "denied": "denied", "disconnected": "cut by changes"}
     return [f"{grouped(counts[word])} {words}" for word, words in named.items() if counts.get(word)]
 
@@ -266,7 +266,7 @@ def connection_counts(counts: Mapping[str, int]) -> list[str]:
 # Changes of the policy -----------------------------------------------------------------------------------------------
 
 def packets_after(result: ReplayResult) -> int:
-    """Count the packets of connections that came after a change had cut them."""
+    """Count the packets of cut connections that came after the cut."""
     return sum(change.packets_after or 0 for change in result.changes)
 
 
@@ -288,7 +288,7 @@ def _seconds_from(start_ns: int, at_ns: int) -> str:
 
 
 def cut_name(cut: CutConnection) -> tuple[str, str, str]:
-    """The protocol and both ends of a cut connection."""
+    """Return the protocol and both ends of a cut connection."""
     protocol = protocol_word(cut.protocol)
     if cut.icmp_type is not None:
         protocol += f" {icmp_name(cut.protocol, cut.icmp_type)}"
@@ -340,7 +340,7 @@ def time_items(result: ReplayResult | DiffResult) -> list[Item]:
 
 
 def tunnel_items(decapsulated: Mapping[str, int] | None) -> list[Item]:
-    """Say what was taken off packets: ``vxlan 1,200, gre 3``."""
+    """Return the number of packets that left each kind of tunnel, in words: ``vxlan 1,200, gre 3``."""
     if decapsulated is None:
         return []
     kinds = sorted(decapsulated.items(), key=lambda item: -item[1])
@@ -367,7 +367,7 @@ def closing(result: ReplayResult | DiffResult, most: int, timed: bool) -> list[S
 
 
 def _cluster_text(used: ClusterUsed) -> str:
-    """``tcp://10.0.0.1:8786, 8 workers, 16 shards: read 12 s (48 tasks), judge 4 s (16 tasks), gather 0.1 s``"""
+    """Return ``tcp://10.0.0.1:8786, 8 workers, 16 shards: read 12 s (48 tasks), judge 4 s (16 tasks), ...``."""
     stages = [
         f"{stage.name} {human_seconds(stage.elapsed_seconds)}"
         + (f" ({plural(stage.tasks, 'task')})" if stage.name != "gather" else "")

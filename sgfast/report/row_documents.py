@@ -13,7 +13,7 @@ from sgfast.tables.row_schema import ROW_KINDS, TABLE_KINDS, TYPES, Column, RowK
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: The part of ``docs/tables.md`` that is generated.
+#: The marks around the part of ``docs/tables.md`` that is generated.
 BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
 
 
@@ -54,7 +54,7 @@ def _table_section(kind: TableKind) -> str:
 
 
 def table_columns() -> str:
-    """The columns of all tables in memory."""
+    """Return the columns of all tables in memory."""
     types = dict.fromkeys((column.type.name, column.type.parquet) for kind in TABLE_KINDS for column in kind.columns)
     return "\n".join(
         (*map(_table_section, TABLE_KINDS), "### Types\n", _table(["type", "in Arrow"], types))

@@ -13,14 +13,14 @@ from sgfast.tables.write_text cimport Leading
 cdef enum:
     ANSWER_COUNT = 3
     ROW_BYTES = 1024            # more than any row takes without names and frames; a test measures the longest row
-    SHORT_BYTES = 48            # fills a Text to a cache line
+    SHORT_BYTES = 48            # pads a Text to a cache line
 
 
 # A text that is used repeatedly. It is escaped once.
 cdef struct Text:
     const char* text            # NULL: not encoded yet
     size_t length
-    char start[SHORT_BYTES]     # the text again, as far as it fits
+    char start[SHORT_BYTES]     # a copy of the text's first bytes
 
 
 # The result is valid as long as `kept`, which receives a reference to `text`.
@@ -28,7 +28,7 @@ cdef Text keep_text(bytes text, list kept)
 
 
 cdef inline char* put_text(char* at, const Text* text) noexcept nogil:
-    # Copying a fixed length needs no call. Up to SHORT_BYTES more than the text are overwritten.
+    # Copying a fixed length needs no call. Up to SHORT_BYTES bytes from `at` on are overwritten.
     if likely(text.length <= SHORT_BYTES):
         memcpy(at, text.start, SHORT_BYTES)
     else:
@@ -38,28 +38,28 @@ cdef inline char* put_text(char* at, const Text* text) noexcept nogil:
 
 @final
 cdef class NameTexts:
-    # Names by number, encoded on first use. Negative numbers give `none`.
+    # Names by number, encoded on first use. A negative number means no name; its text is `none`.
     cdef object names
     cdef object encode
     cdef list kept
-    cdef Text* all_texts        # what is written where there is no name; behind it the names' texts
+    cdef Text* all_texts        # the text in place of a missing name; behind it the names' texts
     cdef Text* texts            # the text of each name, by its number
     cdef Py_ssize_t count
 
     cdef inline const Text* find(self, int32_t number) noexcept nogil:
-        # NULL if the name is not encoded yet. There is no branch for `none`: which side of a row has no
-        # name cannot be predicted.
+        # Returns NULL if the name is not encoded yet. There is no branch for a missing name, because a processor cannot
+        # predict which side of a row has none.
         cdef Py_ssize_t place = max(number, -1)
         if likely(place < self.count and self.texts[place].text != NULL):
             return &self.texts[place]
         return NULL
 
     cdef inline void fetch(self, int32_t number) noexcept nogil:
-        # Prefetches what `find` reads.
+        # Prefetches the text that `find` reads.
         if likely(number < self.count):
             prefetch(&self.texts[max(number, -1)])
 
-    # IndexError for a number out of range.
+    # Returns the text of a name. Raises IndexError for a number out of range.
     cdef const Text* encoded(self, int32_t number) except NULL
 
 
@@ -72,7 +72,7 @@ cdef class RowWriter:
     cdef object sink
     cdef object head            # bytes before the first row; None after they were written
     cdef object encode          # function: name -> bytes
-    cdef bytes none             # written where there is no name
+    cdef bytes none             # written in place of a missing name
     cdef NameTexts instances
     cdef NameTexts rules
     cdef uint64_t packets       # number of packets so far, including those before this file
@@ -82,26 +82,26 @@ cdef class RowWriter:
     cdef char* data             # its bytes
     cdef size_t used
     cdef size_t size
-    cdef bint busy              # a thread composes rows
+    cdef bint busy              # whether a thread is composing rows
 
     cdef int set_up(self, sink, encode, bytes none, head) except -1
     cdef int resize(self, size_t size) except -1
-    # The place for a row of at most `need` bytes.
+    # Returns the place for a row of at most `need` bytes.
     cdef char* room(self, size_t need) except NULL
     cdef int end_row(self, char* at, bint last) except -1
     cdef int flush(self) except -1
-    # The four names of a row: instance and rule of the egress side, then of the ingress side. IndexError for numbers
-    # out of range.
+    # Finds the four names of a row: instance and rule of the egress side, then of the ingress side. IndexError for
+    # numbers out of range.
     cdef int packet_names(self, const ResultRow* row, const Text** names) except -1
     cdef int encode_names(self, const int32_t* instances, const int32_t* rules, const Text** names) except -1
-    # Composes rows without Python's global lock. What needs the lock is done in between: a new name is encoded, and the
-    # buffer grows or is written. `second`: the results that belong to headers, or NULL. RuntimeError if another thread
-    # is at it.
+    # Composes rows without Python's global lock. Steps that need the lock are done in between: a new name is encoded,
+    # and the buffer grows or is written. `second`: the results that belong to headers, or NULL. Raises RuntimeError if
+    # another thread is composing rows.
     cdef int write_rows(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1
     cdef int compose(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1
     # Appends row `i` of `n` rows. Returns False if `prepare` must be called first.
     cdef bint put_row(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i, Py_ssize_t n) noexcept nogil
-    # Encodes the names of a row, and makes room for it. IndexError if a number in the row is out of range.
+    # Encodes the names of a row, and makes room for the row. Raises IndexError if a number in the row is out of range.
     cdef int prepare(self, const uint8_t* first, const uint8_t* second, Py_ssize_t i) except -1
 
     cdef inline void fetch_names(self, const int32_t* instances, const int32_t* rules) noexcept nogil:
@@ -113,7 +113,7 @@ cdef class RowWriter:
     cdef inline bint is_ready(
         self, const int32_t* instances, const int32_t* rules, const Text** names
     ) noexcept nogil:
-        # Like `encode_names`. False if a name is not encoded yet, or if the buffer has no room for the row.
+        # Finds the four names of a row. Returns False if a name is not encoded yet, or the buffer is too full.
         names[0] = self.instances.find(instances[0])
         names[1] = self.rules.find(rules[0])
         names[2] = self.instances.find(instances[1])
@@ -123,7 +123,7 @@ cdef class RowWriter:
         return self.size - self.used >= ROW_BYTES + names_length(names)
 
 
-# These raise ValueError for arrays of another dtype or length.
+# These functions raise ValueError for arrays of another dtype or length.
 cdef const uint8_t[::1] header_bytes(headers)
 cdef const uint8_t[::1] result_bytes(results, Py_ssize_t n)
 

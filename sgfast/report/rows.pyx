@@ -1,7 +1,7 @@
 """The common base of the text row writers.
 
-Stored texts, names by number, a buffer, and the loops over rows. Rows are composed in the buffer, which is written when
-it is full. No Python object is created per packet: words and names are escaped once and then copied.
+The writers store texts, names by number and a buffer, and loop over rows. Rows are composed in the buffer, which is
+written when it is full. No Python object is created per packet: words and names are escaped once and then copied.
 """
 
 import numpy as np
@@ -23,11 +23,11 @@ from sgfast.engine import REASONS, VERDICTS
 from sgfast.tables.row_schema import ANSWERS, ENDS
 
 cdef enum:
-    WRITE_BYTES = 1 << 18       # written when the buffer holds at least this much
+    WRITE_BYTES = 1 << 18       # the buffer is written when it holds at least this much
     FIRST_BYTES = WRITE_BYTES + 4 * ROW_BYTES
-    ROWS_AHEAD = 8              # the names of the row that far ahead are prefetched
+    ROWS_AHEAD = 8              # the names of the row this many rows ahead are prefetched
 
-ROOM_FOR_A_ROW = ROW_BYTES - SHORT_BYTES        # the last text may overwrite the rest
+ROOM_FOR_A_ROW = ROW_BYTES - SHORT_BYTES        # a row's last text may overwrite the remaining bytes
 
 assert len(VERDICTS) == VERDICT_COUNT and len(REASONS) == REASON_COUNT
 assert len(ANSWERS) == ANSWER_COUNT and len(ENDS) == SIDE_END_COUNT
@@ -101,7 +101,7 @@ cdef inline void numbers_of(const ResultRow* row, int32_t* instances, int32_t* r
 
 cdef class RowWriter:
     def __cinit__(self, *arguments, **options):
-        # Rows are composed with them, whether or not `set_up` was called.
+        # Composing rows needs these objects, even if `set_up` was not called.
         self.instances = self.rules = NameTexts((), None, b"")
 
     def __dealloc__(self):

@@ -1,4 +1,4 @@
-"""Findings as SARIF 2.1.0. Code hosts and editors show this format beside the lines of a file."""
+"""Findings as SARIF 2.1.0, which code hosts and editors show beside the lines of a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote
 from sgfast.checking import CODES, Checked, Finding
 from sgfast.checking.codes import NEVER_HIT, WIDER_THAN_USED
 from sgfast.policy.document_reader import Lines
-from sgfast.report.check import about_of, line_of
+from sgfast.report.check import line_of, subject_of
 from sgfast.report.check_traffic import window_text
 from sgfast.version import __version__
 
@@ -65,14 +65,14 @@ def _notification(level: str, text: str) -> dict[str, Any]:
 
 
 def _without_surrogates(text: str) -> str:
-    """Escape lone surrogates, which stand for undecodable bytes: not every JSON reader accepts them."""
+    """Escape lone surrogates, which mean undecodable bytes, because not every JSON reader accepts them."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _result(
     finding: Finding, numbers: dict[str, int], origin: str, checked: Checked, lines: Lines
 ) -> dict[str, Any]:
-    text = f"{about_of(finding)}: {finding.message}"
+    text = f"{subject_of(finding)}: {finding.message}"
     if finding.code in (NEVER_HIT, WIDER_THAN_USED) and checked.traffic is not None:
         text += f" ({window_text(checked.traffic)})"
     return {
@@ -85,9 +85,9 @@ def _result(
 
 
 def _location(finding: Finding, origin: str, lines: Lines) -> dict[str, Any]:
-    about = _without_surrogates(about_of(finding))
+    subject = _without_surrogates(subject_of(finding))
     location: dict[str, Any] = {
-        "logicalLocations": [{"name": about, "fullyQualifiedName": f"{_kind(finding)}/{about}", "kind": "member"}]
+        "logicalLocations": [{"name": subject, "fullyQualifiedName": f"{_kind(finding)}/{subject}", "kind": "member"}]
     }
     if origin != "-":
         physical: dict[str, Any] = {"artifactLocation": {"uri": _uri(origin)}}
@@ -99,7 +99,7 @@ def _location(finding: Finding, origin: str, lines: Lines) -> dict[str, Any]:
 
 
 def _kind(finding: Finding) -> str:
-    if about_of(finding) in finding.instances:
+    if subject_of(finding) in finding.instances:
         return "instances"
     if finding.rule is not None:
         return f"security_groups/{_without_surrogates(finding.group or '')}/rules"

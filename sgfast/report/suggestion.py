@@ -1,4 +1,4 @@
-"""The output of ``sgfast suggest``, as a report."""
+"""The report of ``sgfast suggest``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.suggesting import Check, LeftOut, Suggestion
 from sgfast.suggesting.document import short
 
-#: Default limits of rules, and of rows of what is left out for one reason, in the text. JSON has all rules.
+#: Default limits in the text: of rules, and of rows of traffic left out for one reason. JSON has all rules.
 TOP = 30
 MOST_LEFT_OUT = 5
 
@@ -42,8 +42,8 @@ def peer_name(rule: Rule) -> str:
 def suggestion_document(
     found: Suggestion, by: By = "group", most: int = TOP, left_out: int = MOST_LEFT_OUT
 ) -> Document:
-    """Return the report. ``by``: how what is left out is folded. ``most``: how many rules it has. ``left_out``: how
-    many rows of what is left out for one reason.
+    """Return the report. ``by``: how left-out traffic is folded. ``most``: the most rules. ``left_out``: the most rows
+    of traffic left out for one reason.
     """
     largest = sorted(range(len(found.rules)), key=lambda n: -found.rules[n].evidence.connections)[:most]
     shown = [found.rules[n] for n in sorted(largest)]
@@ -55,8 +55,8 @@ def suggestion_document(
     connections = sum(each.evidence.connections for each in found.rules) - sum(
         each.evidence.connections for each in shown
     )
-    left = len(found.rules) - len(shown)
-    words = f"{plural(left, 'more rule')} ({plural(connections, 'connection')})" if left else ""
+    unlisted = len(found.rules) - len(shown)
+    words = f"{plural(unlisted, 'more rule')} ({plural(connections, 'connection')})" if unlisted else ""
     table = [TableBlock(("connections", "bytes", "rule"), rules, 2)] if rules else []
     check = ("Replayed with ", *capture_names(found.captures), f", {claim_words(found.check)}")
     packets = [(number, word) for word, number in found.other_packets.items()]
@@ -74,10 +74,10 @@ def suggestion_document(
     ]  # fmt: skip
 
 
-def _left_out_section(found: Suggestion, left: LeftOut, by: By, most: int, rules: int) -> Section:
-    """``rules``: how many the report has. The option for all rows must not take rules away."""
-    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, asked=rules)
-    heading = f"Left out: {plural(left.evidence.connections, 'connection')}: {left.reason}"
+def _left_out_section(found: Suggestion, excluded: LeftOut, by: By, most: int, rules: int) -> Section:
+    """Return the section of one reason. ``rules``: the number of listed rules, which the hint on more rows keeps."""
+    folded = ObservedRollup(found.policy, excluded.kinds).fold("observed", by=by, most=most, least_limit=rules)
+    heading = f"Left out: {plural(excluded.evidence.connections, 'connection')}: {excluded.reason}"
     return Section(heading, connection_rows(folded))
 
 
@@ -88,13 +88,13 @@ def headline(found: Suggestion) -> str:
 
 
 def claim_words(check: Check) -> str:
-    """Say whether the policy allows what it was made for."""
+    """Say how many of the connections the suggested policy allows."""
     also = f", and {grouped(check.also_allowed)} of those left out" if check.also_allowed else ""
     return f"the suggested policy allows {grouped(check.allowed)} of {plural(check.claimed, 'connection')}{also}"
 
 
 def suggested_words(rule: Rule) -> str:
-    """``tcp/5432 from web (IPv4)``"""
+    """Return ``tcp/5432 from web (IPv4)``."""
     if rule.icmp_type is not None and rule.protocol is not None:
         service = service_name(Service("", rule.protocol, None, rule.icmp_type, 0))
     else:

@@ -12,7 +12,7 @@ from sgfast.report.document import Block, Document, Items, Name, Paragraph, Tabl
 from sgfast.system.names import printable
 
 NARROWEST, WIDEST = 40, 120
-#: Text that is aligned behind something has so many columns at least. So has a column of wrapped cells.
+#: The fewest columns for text that is aligned behind a label, and for a column of wrapped cells.
 _LEAST_ROOM = 20
 #: Maximum number of pieces in the last cell of a wrapped row before "and N more".
 _LISTED_PIECES = 24
@@ -91,8 +91,8 @@ class Page:
             self.line(line, "bold")
 
     def hanging(self, start: str, text: str, style: str = "") -> None:
-        """Add ``start`` and ``text``. The text is wrapped, and its lines are aligned below each other. Where there is
-        too little room behind ``start``, they come below it.
+        """Add ``start`` and ``text``. The text is wrapped, and its lines are aligned below each other. If there is
+        too little room behind ``start``, the text begins on the next line.
         """
         needed = min(max(map(len, _spaced(text, self.width).split()), default=0), self.width - 2)
         if text and len(start) + min(len(text), max(needed, _LEAST_ROOM)) > self.width:
@@ -108,7 +108,7 @@ class Page:
     def table(
         self, head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 1, styles: Sequence[str] = ()
     ) -> None:
-        """Align the first ``numbers`` columns right and the others left. If a row is too wide, its last cell goes on a
+        """Align the first ``numbers`` columns right and the others left. If a row is too wide, its last cell gets a
         line of its own. If it is still too wide, every cell does. ``styles``: one for each row.
         """
         widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head) - 1)]
@@ -148,7 +148,7 @@ class Page:
                 self.line("  " + "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)))
 
     def _write_below_each_other(self, head: Sequence[str], rows: Sequence[Sequence[list[str]]]) -> None:
-        """For a terminal on which the columns do not fit."""
+        """Write each cell on lines of its own, for a terminal that is too narrow for columns."""
         label = 2 + max(map(len, head))
         for row in rows:
             for name, pieces in zip(head, row, strict=True):
@@ -167,7 +167,7 @@ def _wrap(text: str, width: int) -> list[str]:
 
 
 def _spaced(text: str, width: int) -> str:
-    """The text, where lists without spaces that are too long for a line have spaces behind their commas."""
+    """Return the text with spaces behind the commas of lists that have no spaces and are too long for a line."""
     return re.sub(r"\S+", lambda word: re.sub(r",(?=.)", ", ", word[0]) if len(word[0]) > width else word[0], text)
 
 

@@ -1,19 +1,19 @@
-"""Write names of files and URLs into messages: on one line, and without what is secret in a URL (SPEC 11)."""
+"""Write names of files and URLs into messages: on one line, and without the secrets of a URL (SPEC 11)."""
 
 from __future__ import annotations
 
 import re
 
-#: The user name and password of a URL stand between ``://`` and ``@``. They may have all characters but those that end
-#: the host: ``/``, ``?``, ``#`` and white space.
+#: The user name and password of a URL stand between ``://`` and ``@``. They may have all characters except those that
+#: end the host: ``/``, ``?``, ``#`` and white space.
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-#: The part before the path, with a user name and a port, and without a password.
+#: The part of a URL before the path, with a user name and a port, and without a password.
 _USER_AND_PORT = re.compile(r"[^:@]*@[^:@]*:[0-9]*")
 _PORT = re.compile(r"[^:@]*:[0-9]+")
 #: The query or the fragment of a URL, which may hold a signature, quotes and spaces.
 _QUERY = re.compile(r"([?#])[^…].*", re.DOTALL)
-#: The same in a message, where it ends with a word. A word with ``&`` belongs to a query with a space in it.
+#: The query of a URL in a message, which ends with a word. A word with ``&`` belongs to a query that has a space.
 _QUERY_IN_MESSAGE = re.compile(r"([?#])[^…\s]\S*(?:\s+\S*&\S*)*")
 
 
@@ -35,8 +35,8 @@ def without_user(text: str) -> str:
 def without_credentials(text: str) -> str:
     """Replace the user name, the password, the query and the fragment of each URL in the text by dots.
 
-    The text is a name or a message. A URL at its beginning ends at ``: ``, so it may have spaces. Users type passwords
-    with characters that URLs do not allow in them: rather too much is replaced than too little.
+    The text is a name or a message. A URL at its beginning ends at ``: ``, so the URL may have spaces. Users type
+    passwords with characters that URLs do not allow. In doubt, too much is replaced rather than too little.
     """
     if "://" not in text:
         return text
@@ -47,7 +47,7 @@ def without_credentials(text: str) -> str:
 
 
 def is_host_doubtful(url: str) -> bool:
-    """Whether a library may take a part of the user name or the password for the host, and quote it in a message."""
+    """Return whether a library may mistake part of the user name or password for the host, and show it in messages."""
     parts = url.split("://")
     rests = ["://".join(parts[n:]) for n in range(1, len(parts))]
     return any(_end_of_user(rest) > len(_host(rest)) and not _PORT.fullmatch(_host(rest)) for rest in rests)
@@ -64,14 +64,14 @@ def _hide(text: str, query: re.Pattern[str]) -> str:
 
 
 def _without_users(text: str) -> str:
-    """``text``: a URL, or several without white space between them."""
+    """Replace the users in a text. ``text``: a URL, or several without white space between them."""
     shown, rest = "", text
     while (found := rest.find("://")) >= 0:
         begin = found + len("://")
         shown, rest = shown + rest[:begin], rest[begin:]
         end = _end_of_user(rest)
         if end >= 0 and re.search("[?#]", rest[:end]):
-            # The @ may be one of a query, and what follows it, too.
+            # The @ may be part of a query, so the rest of the text may belong to this query, too.
             return f"{shown}…"
         if end >= 0:
             shown, rest = f"{shown}…@", rest[end + 1 :]
@@ -84,7 +84,7 @@ def _host(rest: str) -> str:
 
 
 def _end_of_user(rest: str) -> int:
-    """Position of the ``@`` behind the user name and the password, in what follows ``://``; -1: there are none."""
+    """Return the position of the ``@`` behind the user name and password, in the text after ``://``; -1: no ``@``."""
     host = _host(rest)
     has_password = ":" in host and not _USER_AND_PORT.fullmatch(host)
     return rest.rfind("@") if has_password else host.rfind("@")

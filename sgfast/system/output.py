@@ -1,9 +1,9 @@
-"""Write outputs. A regular file appears complete or not at all; anything else is written directly (SPEC 11).
+"""Write outputs. A regular file appears complete or not at all; other outputs are written directly (SPEC 11).
 
     path --open_output--> regular or new:     a pending file, which appears with publish()
                           device, pipe, "-":  written directly
 
-Errors raise OutputError. BrokenPipeError is passed on, because the reader may simply have seen enough.
+Errors raise OutputError. BrokenPipeError is passed on, because a reader may end when it has seen enough.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _DESCRIPTOR = re.compile(r"/dev/(?:fd/|std)(in|out|err|[0-9]+)|/proc/self/fd/([0
 _STANDARD_DESCRIPTORS = {"in": 0, "out": 1, "err": 2}
 
 
-#: Outputs of at least this many bytes are written in a thread of their own. For less, none is worth its start.
+#: Outputs of at least this many bytes are written in a thread of their own. For smaller ones, starting it costs more.
 BEHIND_FROM = 4 << 20
 
 
 class Output:
     """An output that takes bytes.
 
-    ``close`` ends writing; ``publish`` makes a regular file appear. As a context manager it leaves nothing behind
-    unless ``publish`` was called. Errors of a large output may be raised later than by the ``write`` that they concern,
-    but before it is complete.
+    ``close`` ends writing; ``publish`` makes a regular file appear. As a context manager, the output removes its file
+    unless ``publish`` was called. Errors of a large output may be raised by a later call than the ``write`` they
+    concern, but before the output is complete.
     """
 
     _behind: WriteBehind | None = None
@@ -49,12 +49,12 @@ class Output:
         self._stream = stream
         self._owned = owned
         self._file = file
-        # Bytes written until a thread of its own writes them.
+        # Bytes written since the start, until a thread of the output's own takes over.
         self._written = 0
 
     @property
     def warning(self) -> str:
-        """Message to the user before the output is written; may be empty."""
+        """A message to the user before the output is written; may be empty."""
         if self._file is None or not self._file.found_remains:
             return ""
         return f"{self.name}: an earlier run was killed before this output appeared; what it left was removed"
@@ -65,7 +65,7 @@ class Output:
         return None if self._file is None else self._file.folder
 
     def write(self, data: bytes) -> None:
-        """Write all of ``data``. Raises OutputError if that fails, BrokenPipeError if the reader is gone."""
+        """Write all of ``data``. Raises OutputError if that fails, BrokenPipeError if no reader is left."""
         try:
             if self._behind is not None:
                 self._behind.write(data)
@@ -87,22 +87,22 @@ class Output:
         self._written += len(data)
         if self._written >= BEHIND_FROM and usable_processors() > 1:
             self._written = 0
-            # The stream may have no descriptor, and the system may refuse a thread. In both cases this thread goes on.
+            # The stream may have no descriptor, and the system may refuse a thread. Then this thread keeps writing.
             with suppress(OSError, RuntimeError):
                 descriptor = self._stream.fileno()
-                # Terminals and /dev/null are not worth it.
+                # For terminals and /dev/null a thread saves nothing.
                 if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
                     self._behind = WriteBehind(descriptor)
 
     def close(self) -> None:
-        """End writing. Raises errors that the system only reports now."""
+        """End writing. Raises errors that the system reports only at the end."""
         try:
             if self._behind is not None:
-                # If this fails, it fails again the next time: what is not complete is never published.
+                # If ``finish`` fails, the next ``close`` fails again, so that no incomplete output is published.
                 self._behind.finish()
                 self._behind = None
             if self._file is not None:
-                # Open until it appears: a file without a name would be gone.
+                # The file stays open until it appears: a file without a name would be deleted.
                 if self._stream is not None:
                     self._file.sync()
                 return
@@ -142,9 +142,9 @@ class Output:
 
 
 def publish(outputs: Sequence[Output]) -> None:
-    """Give all regular files their final names together: signals wait meanwhile.
+    """Give all regular files their final names together; signals are held back meanwhile.
 
-    Raises OutputError if that fails. No file has been replaced then, or the message names those that were.
+    Raises OutputError if that fails. Then no file has been replaced, or the message names the replaced files.
     """
     for output in outputs:
         output.close()
@@ -180,7 +180,7 @@ def open_output(path: str) -> Output:
         if status is not None and stat.S_ISDIR(status.st_mode):
             raise OutputError(f"{name}: is a directory; name a file in it")
         if status is not None and not stat.S_ISREG(status.st_mode):
-            # O_CREAT is left out, so that no regular file is created if it disappears meanwhile.
+            # O_CREAT is left out, so that no regular file is created if the device or pipe disappears meanwhile.
             return Output(name, open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb", buffering=0), owned=True)
         file = PendingFile(name, path)
         return Output(name, open(file.descriptor, "wb", buffering=0), owned=True, file=file)
@@ -189,7 +189,7 @@ def open_output(path: str) -> Output:
 
 
 def standard_output() -> Output:
-    """Standard output in its current state, unbuffered. Raises OutputError if it is closed."""
+    """Return standard output in its current state, unbuffered. Raises OutputError if it is closed."""
     if sys.stdout is None:
         raise OutputError(f"{STANDARD_OUTPUT}: is closed")
     flush(sys.stdout, STANDARD_OUTPUT)
@@ -210,7 +210,7 @@ def flush(stream: Any, name: str) -> None:
 
 
 def is_standard_output(path: str) -> bool:
-    """Whether an output at ``path`` would end up on standard output."""
+    """Return whether an output to ``path`` would be written to standard output."""
     return path == "-" or descriptor_named(path) == 1 or (_identity("-", 1) or "") == _identity(path, 1)
 
 
@@ -235,7 +235,7 @@ def refuse_shared(outputs: Sequence[str], inputs: Sequence[str]) -> None:
 
 
 def descriptor_named(path: str) -> int | None:
-    """The file descriptor of this process that a path such as ``/dev/stdout`` or ``/dev/fd/63`` names."""
+    """Return the file descriptor of this process that a path such as ``/dev/stdout`` or ``/dev/fd/63`` names."""
     match = _DESCRIPTOR.fullmatch(path)
     if match is None:
         return None
@@ -246,12 +246,12 @@ def descriptor_named(path: str) -> int | None:
 
 
 def ending(path: str) -> str:
-    """``.csv``: what the name says about the format."""
+    """Return the ending of a path's name in lower case, such as ``.csv``, from which the format is chosen."""
     return os.path.splitext(path)[1].lower()
 
 
 def is_nameless(path: str) -> bool:
-    """Whether this is standard output, a device or a pipe, whose name says nothing about the format."""
+    """Return whether a path is standard output, a device or a pipe, whose name does not show the format."""
     return path == "-" or descriptor_named(path) is not None or (os.path.exists(path) and not os.path.isfile(path))
 
 
@@ -263,9 +263,9 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def _identity(path: str, descriptor: int) -> object:
-    """A value that is equal for paths to the same file. None if sharing is harmless (terminals, sockets, /dev/null).
+    """Return a value that is equal for paths to the same file. None: sharing is harmless (terminals, /dev/null).
 
-    ``descriptor`` is what ``-`` stands for.
+    ``descriptor``: the descriptor that ``-`` means.
     """
     try:
         status = os.fstat(descriptor) if path == "-" else os.stat(path)
@@ -275,7 +275,7 @@ def _identity(path: str, descriptor: int) -> object:
 
 
 def _place(path: str) -> object:
-    """A value that is equal for paths at which the same file would be made. None if none can be made there."""
+    """Return a value that is equal for paths at which the same file would be made; None if none can be made there."""
     try:
         folder, name = locate(path)
     except (OSError, ValueError):

@@ -1,10 +1,10 @@
-"""A regular file that is written beside its place, and takes the place when it is complete (SPEC 11).
+"""A regular file that is written under a temporary name, and gets its own name when it is complete (SPEC 11).
 
     no name (O_TMPFILE), or .NAME.sgfast-xxxxxxxx.part  --give_name-->  that name  --appear-->  NAME
 
-All paths are resolved as the kernel resolves them, relative to an open folder: ``nope/../file`` names nothing if there
-is no ``nope``. Whoever writes such a file holds a lock on it. So the remains of a run that was killed can be
-distinguished from a run that is still writing.
+All paths are resolved as the kernel resolves them, relative to an open folder: ``nope/../file`` is no file if there is
+no ``nope``. A process holds a lock on the file that it writes. The lock distinguishes a file that is being written
+from the remains of a killed run.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from sgfast.errors import OutputError
 _NAME_ATTEMPTS = 100
 #: The most symbolic links to follow, as in Linux.
 _MAX_LINKS = 40
-#: The characters of the file's name that a temporary name holds: at most 4 bytes a character, of 255 bytes.
+#: The most characters of the file's name in a temporary name: each takes up to 4 bytes, and names up to 255 bytes.
 _SHOWN_CHARACTERS = 50
-#: A file system that cannot sync, lock or make nameless files says so with one of these.
+#: The errors of a file system that cannot sync, lock or make nameless files.
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EISDIR, errno.ENOLCK)
 _MEANWHILE = "another file appeared there meanwhile; it was not replaced"
-#: Opens a folder for nothing but names in it, which also works where it may not be listed.
+#: Opens a folder only as a base for paths, which also works if the folder may not be listed.
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _TMPFILE = getattr(os, "O_TMPFILE", None)
 
 
 def locate(path: str) -> tuple[int, str]:
-    """An open descriptor of the folder that ``path`` leads to, and the name in it. Symbolic links are followed, even
-    to a file that does not exist. Raises OSError.
+    """Return an open descriptor of the folder that ``path`` leads to, and the name in it. Symbolic links are followed,
+    even to a file that does not exist. Raises OSError.
     """
     folder: int | None = None
     for _ in range(_MAX_LINKS):
@@ -50,7 +50,7 @@ def locate(path: str) -> tuple[int, str]:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             path = os.readlink(name, dir_fd=folder)
         except OSError as error:
-            # It is no link, or nothing at all.
+            # The name is no symbolic link, or does not exist.
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 return folder, name
             os.close(folder)
@@ -61,10 +61,10 @@ def locate(path: str) -> tuple[int, str]:
 
 
 class PendingFile:
-    """A file that is being written. It has ``descriptor`` until it appears or is discarded."""
+    """A file that is being written. Its ``descriptor`` is valid until the file appears or is discarded."""
 
     def __init__(self, shown: str, path: str) -> None:
-        """``shown``: what messages call it. Raises OSError, or OutputError if what is there must not be replaced."""
+        """``shown``: the file's name in messages. Raises OSError, or OutputError if a file must not be replaced."""
         self._shown = shown
         self._temporary: str | None = None
         self._folder, self._name = locate(path)
@@ -72,7 +72,7 @@ class PendingFile:
             self._there = self._status()
             if self._there is not None:
                 self._refuse_irreplaceable(self._there)
-            #: Whether a killed run had left a part of this file. If so, the part was removed.
+            #: Whether a killed run had left remains of this file, which were removed.
             self.found_remains: bool = self._remove_remains()
             self.descriptor: int = self._create()
         except BaseException:
@@ -91,11 +91,11 @@ class PendingFile:
         return self._folder
 
     def sync(self) -> None:
-        """Bring the content to the disk."""
+        """Write the content from memory to the disk."""
         _sync(self.descriptor)
 
     def give_name(self) -> None:
-        """Give a nameless file a temporary name beside its place."""
+        """Give a nameless file a temporary name in its folder."""
         while self._temporary is None:
             name = self._temporary_name()
             with suppress(FileExistsError):
@@ -107,7 +107,7 @@ class PendingFile:
                 self._temporary = name
 
     def refuse_changed_place(self) -> None:
-        """Raise OutputError if a file is there now that was not there when writing began."""
+        """Raise OutputError if the file at the path is another one than when writing began."""
         now = self._status()
         if now is not None and (self._there is None or _identity(now) != _identity(self._there)):
             raise OutputError(f"{self._shown}: {_MEANWHILE}")
@@ -118,7 +118,7 @@ class PendingFile:
         self._temporary = None
 
     def sync_folder(self) -> None:
-        """Bring the names in the folder to the disk."""
+        """Write the folder's entries from memory to the disk."""
         with suppress(PermissionError):
             folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._folder)
             try:
@@ -134,7 +134,7 @@ class PendingFile:
             self._temporary = None
 
     def close(self) -> None:
-        """Discard, and close the folder. The descriptor is for whoever took it."""
+        """Discard the file, and close the folder. The owner of the descriptor must close the descriptor."""
         self.discard()
         if self._folder >= 0:
             os.close(self._folder)
@@ -149,7 +149,7 @@ class PendingFile:
     def _refuse_irreplaceable(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise OutputError(f"{self._shown}: {_MEANWHILE}")
-        # Root may write everything, but a file that nobody may write is not to be replaced.
+            # Root may write every file, but a file without any write permission is not to be replaced.
         anyone = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
         if not status.st_mode & anyone or not os.access(self._name, os.W_OK, dir_fd=self._folder):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -174,7 +174,7 @@ class PendingFile:
                 descriptor = os.open(name, flags, 0o666, dir_fd=self._folder)
             except FileExistsError:
                 continue
-            # Another run may have taken it for remains before it was locked.
+            # Another run may have removed the file as remains before it was locked.
             if _lock(descriptor) is not False and os.fstat(descriptor).st_nlink:
                 self._temporary = name
                 return descriptor
@@ -182,7 +182,7 @@ class PendingFile:
         raise FileExistsError(errno.EEXIST, "no temporary name is free")
 
     def _take_over(self) -> None:
-        """Owner and permissions of the file that will be replaced."""
+        """Copy owner and permissions from the file that will be replaced."""
         if self._there is None:
             return
         there, own = self._there, os.fstat(self.descriptor)
@@ -228,7 +228,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Whether this process has the file for itself now. None if the file system has no locks."""
+    """Lock a file, and return whether that worked. False: another process has the lock; None: no lock is possible."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,8 +1,8 @@
-"""Confine the process to the files that it is to read and to the outputs that it has opened (SPEC 11.4).
+"""Confine the process to its input files and to the outputs that it has opened (SPEC 11.4).
 
-Landlock decides which files can be opened, made and removed, and a seccomp filter about everything else: a program that
-the kernel runs before each system call. The facts are those of landlock(7), of seccomp(2), of the kernel's list of
-system calls and of its header ``linux/filter.h``.
+Landlock decides which files can be opened, made and removed. A seccomp filter decides about everything else: it is a
+program that the kernel runs before each system call. The facts are those of landlock(7), of seccomp(2), of the kernel's
+list of system calls and of its header ``linux/filter.h``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _RULESET_VERSION = _PATH_BENEATH = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
 _WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_FILE, _MAKE_REG = 1 << 1, 1 << 2, 1 << 3, 1 << 5, 1 << 8
-#: Only since version 3 can Landlock forbid truncating a file. An older version cannot protect inputs.
+#: Landlock cannot forbid truncating a file before version 3. An older version cannot protect inputs.
 _LEAST_VERSION = 3
-#: All rights to files of version 3; the right to control devices came with version 5.
+#: All rights to files of version 3; the right to control devices was added in version 5.
 _FILE_RIGHTS, _CONTROL_DEVICES = (1 << 15) - 1, 1 << 15
-#: The rights to bind and connect TCP ports came with version 4. The scopes of abstract sockets and signals came with
-#: version 6.
+#: The rights to bind and connect TCP ports were added in version 4. The scopes of abstract sockets and signals were
+#: added in version 6.
 _TCP_RIGHTS = _SCOPES = 0b11
 
 #: Shared libraries, which Python's modules load when they are imported.
@@ -38,11 +38,11 @@ _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/et
 def confine(inputs: Iterable[str], searched: Iterable[str], output_folders: Iterable[int]) -> None:
     """Confine this process for the rest of its life.
 
-    ``inputs`` are files that stay readable; of a directory, everything below it would. ``searched`` are directories
-    whose list of names stays readable.
+    ``inputs`` are files that stay readable; a directory among them would open everything below it. ``searched``
+    are directories whose lists of names stay readable.
     ``output_folders`` are descriptors of directories: files in and below them may be made, replaced and removed. No
-    file can be opened for writing any more, so outputs must be open already. Modules can still be imported. What does
-    not exist is left out. Raises SandboxError if the system cannot do it; the process should then end.
+    file can be opened for writing any more, so outputs must be open already. Modules can still be imported. Paths that
+    do not exist are skipped. Raises SandboxError if the system cannot confine the process, which should then end.
     """
     machine = platform.machine()
     if sys.platform != "linux" or machine not in MACHINES or sys.maxsize < 2**32:
@@ -64,7 +64,7 @@ def confine(inputs: Iterable[str], searched: Iterable[str], output_folders: Iter
 
 
 def _refuse_threads() -> None:
-    # Landlock confines the calling thread and those that it starts later.
+    # Landlock confines the calling thread and the threads that it starts later.
     try:
         threads = len(os.listdir("/proc/self/task"))
     except OSError as error:
@@ -98,7 +98,7 @@ def _begin_landlock(
         _allow(ruleset, path, _READ_FILE | _READ_DIR)
     for path in searched:
         _allow(ruleset, path, _READ_DIR)
-    # When standard output cannot be written, the end of the program redirects it there.
+    # If standard output cannot be written, the program redirects it there before it ends.
     _allow(ruleset, os.devnull, _READ_FILE | _WRITE_FILE)
     for folder in output_folders:
         _allow_below(ruleset, folder, _READ_DIR | _MAKE_REG | _REMOVE_FILE)
@@ -109,8 +109,8 @@ def _begin_landlock(
 
 
 def _installation() -> list[str]:
-    """Folders where Python finds modules, and these find shared libraries."""
-    # The first entry is the folder of the command, or the current one, which may hold anything.
+    """List the folders from which Python imports modules and the loader takes their shared libraries."""
+    # The first entry is skipped: the folder of the command, or the current folder, which may hold any files.
     found = sys.path[0 if sys.flags.safe_path else 1 :]
     return [*found, os.path.dirname(os.path.dirname(__file__)), os.path.join(sys.base_prefix, "lib"), *_LIBRARIES]
 
@@ -119,7 +119,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except (OSError, ValueError):
-        return      # whoever reads it gets the error
+        return      # opening the file for reading will report the error
     try:
         if not stat.S_ISDIR(os.fstat(place).st_mode):
             rights &= ~_READ_DIR
@@ -131,7 +131,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 def _allow_below(ruleset: int, place: int, rights: int) -> None:
     result = _syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", rights, place), 0)
-    # Pipes and sockets are in no directory, and Landlock leaves them alone.
+    # Pipes and sockets are in no directory, and Landlock does not restrict them.
     if result != -errno.EBADFD:
         _done(result)
 
@@ -141,14 +141,14 @@ def _libc() -> ctypes.CDLL:
 
 
 def _syscall(number: int, *arguments: int | bytes | None) -> int:
-    """The result, or the negative number of the error."""
+    """Make a system call and return its result, or the negative number of the error."""
     given = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
     result: int = _libc().syscall(ctypes.c_long(number), *given)
     return result if result >= 0 else -ctypes.get_errno()
 
 
 def _done(result: int) -> int:
-    """The result of a system call. Raises OSError if it failed."""
+    """Return the result of a system call. Raises OSError if it failed."""
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     return result
@@ -156,7 +156,7 @@ def _done(result: int) -> int:
 
 # The system calls that are refused ------------------------------------------------------------------------------------
 
-#: The number of each architecture in the kernel's audit, and its column in the tables below.
+#: By architecture: its number in the kernel's audit, and its column in the tables below.
 MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
 #: The refused calls: their numbers on x86_64 and on aarch64, None where there is no such call.
@@ -176,14 +176,14 @@ REFUSED: dict[str, tuple[int, int | None]] = {
     "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
     "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
     "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181),
-    # Owners, permissions, times and attributes of files, about which Landlock does not decide.
+    # Owners, permissions, times and attributes of files, which Landlock does not control.
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
     "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None),
     "futimesat": (261, None), "utimensat": (280, 88), "setxattr": (188, 5), "lsetxattr": (189, 6),
     "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
     "getxattr": (191, 8), "lgetxattr": (192, 9), "fgetxattr": (193, 10), "listxattr": (194, 11),
     "llistxattr": (195, 12), "flistxattr": (196, 13), "inotify_init": (253, None), "inotify_init1": (294, 26),
-    # Ways round what Landlock and this program see.
+    # Ways to avoid the checks of Landlock and of this filter.
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
     "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264), "unshare": (272, 97), "setns": (308, 268),
     "chroot": (161, 51), "pivot_root": (155, 41), "mount": (165, 40), "umount2": (166, 39), "fsopen": (430, 430),
@@ -199,31 +199,32 @@ REFUSED: dict[str, tuple[int, int | None]] = {
     "clock_adjtime": (305, 266), "adjtimex": (159, 171), "sethostname": (170, 161), "setdomainname": (171, 162),
 }  # fmt: skip
 
-#: Calls that depend on an argument.
+#: Calls that are allowed or refused depending on an argument.
 CLONE, KILL, TGKILL, PRLIMIT, IOCTL, FCNTL = (56, 220), (62, 129), (234, 131), (302, 261), (16, 29), (72, 25)
 SCHED_SETAFFINITY = (203, 122)
-#: Its flags are in memory, where the program cannot look. The C library uses ``clone`` if there is no such call.
+#: The flags of ``clone3`` are in memory, which the filter cannot read. The C library uses ``clone`` if there is no
+#: ``clone3``.
 CLONE3 = 435
-#: System calls from this number on are newer than this table. They are reported as not implemented, and so are those of
+#: System calls from this number on are newer than this table. They are reported as not implemented, as are the calls of
 #: the x32 interface, whose numbers are higher.
 FIRST_UNKNOWN = 463
 _CLONE_THREAD, _CLONE_NAMESPACES = 0x00010000, 0x7E020000
 _REFUSED_IOCTLS = (
     # TIOCSTI and TIOCLINUX put characters into the terminal as if they were typed.
     0x5412, 0x541C,
-    # TIOCSCTTY, TIOCSPGRP, TIOCSWINSZ, TIOCNOTTY, TIOCVHANGUP and TIOCSIG signal processes at the terminal, or change
-    # which ones its keys and its end signal.
+    # TIOCSCTTY, TIOCSPGRP, TIOCSWINSZ, TIOCNOTTY, TIOCVHANGUP and TIOCSIG signal the terminal's processes, or change
+    # which processes get the signals of its keys and of its end.
     0x540E, 0x5410, 0x5414, 0x5422, 0x5437, 0x40045436,
-    # FIOSETOWN, SIOCSPGRP and FIOASYNC do what is refused of ``fcntl`` below.
+    # FIOSETOWN, SIOCSPGRP and FIOASYNC do what is refused for ``fcntl`` below.
     0x8901, 0x8902, 0x5452,
 )  # fmt: skip
-#: F_SETOWN, F_SETSIG and F_SETOWN_EX say whom a file signals when it becomes ready, and with which signal. Landlock
-#: confines these signals only since version 6.
+#: F_SETOWN, F_SETSIG and F_SETOWN_EX set which process a file signals when it becomes ready, and with which signal.
+#: Landlock confines these signals only since version 6.
 _REFUSED_FCNTLS = (8, 10, 15)
-#: A file with this flag signals. If no receiver is set, a terminal signals all processes in its foreground.
+#: A file with this flag sends signals. If no receiver is set, a terminal signals all processes in its foreground.
 _F_SETFL, _O_ASYNC = 4, 0x2000
 
-#: Code, jump if true, jump if false, operand.
+#: Code, instructions to skip if true, instructions to skip if false, operand.
 _Instruction = tuple[int, int, int, int]
 _LOAD, _AND, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
@@ -236,9 +237,9 @@ _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
 
 def program(machine: str, process: int) -> list[_Instruction]:
-    """The instructions for an architecture of ``MACHINES``.
+    """Return the instructions of the filter for an architecture of ``MACHINES``.
 
-    ``process`` is the number of the process itself, the only one that it may send a signal.
+    ``process`` is the number of this process, the only one to which it may send a signal.
     """
     architecture, column = MACHINES[machine]
     made = [
@@ -272,7 +273,7 @@ def program(machine: str, process: int) -> list[_Instruction]:
 
 
 def _by_request(number: int, refused: tuple[int, ...], others: list[_Instruction]) -> list[_Instruction]:
-    """Refuse a call with one of these requests, its second argument. ``others`` judges the other requests: the
+    """Refuse a call if its second argument is one of the requests. ``others`` judges other requests: the
     instruction after it allows the call, and the next one refuses it.
     """
     tail = [*others, _PASS, _REFUSE]
@@ -282,9 +283,9 @@ def _by_request(number: int, refused: tuple[int, ...], others: list[_Instruction
 
 
 def refuse_calls(libc: ctypes.CDLL, machine: str) -> None:
-    """Make the kernel refuse these calls to the calling thread and to what it starts, from now on.
+    """Make the kernel refuse these calls to the calling thread, and to processes and threads that it starts.
 
-    It needs ``no_new_privs``. Raises OSError.
+    The thread must have ``no_new_privs``. Raises OSError.
     """
     instructions = program(machine, os.getpid())
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions))

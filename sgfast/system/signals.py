@@ -31,7 +31,7 @@ class Signalled(BaseException):
 
 
 def arrived() -> int | None:
-    """The first of these signals to arrive since ``ending_signals`` was entered, or None."""
+    """Return the first ending signal that arrived after ``ending_signals`` was entered, or None."""
     return _arrived[0] if _arrived else None
 
 
@@ -43,7 +43,7 @@ def raise_arrived() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let ending signals wait until the end of the block, even repeated ones. Keep it short."""
+    """Delay ending signals until the end of the block, even repeated ones. The block should be short."""
     global _held
     _held = True
     try:
@@ -55,13 +55,13 @@ def held() -> Iterator[None]:
 
 
 def complete(work: str) -> None:
-    """Note that an ending signal now comes too late to stop this; the command's last message says so."""
+    """Note that ending signals are now too late to stop this work. The command's last message says so."""
     global _completed
     _completed = work
 
 
 def ending(number: int) -> str:
-    """The message for a signal that ends the command."""
+    """Return the message for a signal that ends the command."""
     return ENDINGS[number] + (f"; {_completed}" if _completed else "")
 
 
@@ -69,7 +69,7 @@ def ending(number: int) -> str:
 def ending_signals(provisional: Any = None) -> Iterator[None]:
     """Make ending signals raise Signalled. A second signal of the same kind ends the process at once.
 
-    ``provisional`` is a handler installed earlier to end the process, which is replaced too.
+    ``provisional`` is an earlier handler that ends the process; it is replaced, too.
     """
     global _raising
     before: dict[int, Any] = {}
@@ -85,11 +85,11 @@ def ending_signals(provisional: Any = None) -> Iterator[None]:
         if _raising and len(_arrived) == 1:
             raise Signalled(number)
 
-    # ValueError means that this is not the main thread; its signals are then left alone.
+    # ValueError means that this is not the main thread. The signal handlers are then left alone.
     with suppress(ValueError):
         for number in ENDINGS:
             handler = signal.getsignal(number)
-            # Leave ignored signals ignored (nohup, background jobs).
+            # Ignored signals stay ignored (nohup, background jobs).
             if handler in (signal.SIG_DFL, signal.default_int_handler) or (handler and handler is provisional):
                 before[number] = handler
                 signal.signal(number, end)

@@ -1,9 +1,9 @@
-"""Write bytes to a file descriptor in a thread of its own, while the caller makes more of them.
+"""Write bytes to a file descriptor in a separate thread, while the caller produces more of them.
 
-    write(bytes) --pieces--> os.writev, in the thread --bytes written, or what went wrong--> the next write, or finish
+    write(bytes) --pieces--> os.writev, in the thread --bytes written, or an error--> the next write, or finish
 
 At most WAITING bytes and the last piece wait to be written. Nothing is written after an error. The caller shares only
-two queues with the thread. A signal handler may raise an exception at any time, and the queues stay usable.
+two queues with the thread. The queues stay usable even if a signal handler raises an exception.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from queue import Empty, SimpleQueue
 #: The most bytes that may wait to be written. With 1 MiB, the two threads wait for each other more often, and JSON
 #: lines take 1.14 times as long. More than 4 MiB gains nothing.
 WAITING = 1 << 22
-#: The number of pieces that the system gets at once. Each call has to get hold of the global lock again.
+#: The most pieces for one system call. After each call, the thread has to take the global lock again.
 _PIECES = 64
 
 
 class WriteBehind:
-    """Writer for one caller. Raises OSError or RuntimeError if the system refuses a descriptor or a thread."""
+    """A writer for one caller. Raises OSError or RuntimeError if the system refuses a descriptor or a thread."""
 
     def __init__(self, descriptor: int) -> None:
-        # A descriptor of its own: the caller may close the other one while the thread writes.
+        # The thread has a descriptor of its own, because the caller may close the other one while the thread writes.
         self._descriptor = os.dup(descriptor)
         self._pieces: SimpleQueue[bytes | None] = SimpleQueue()
-        #: The number of bytes written each time; None at the end.
+        #: The number of bytes written by each call; None at the end.
         self._written: SimpleQueue[int | BaseException | None] = SimpleQueue()
         self._waiting = 0
         self._failure: BaseException | None = None
         self._has_ended = self._is_abandoned = False
-        # A daemon thread: nobody waits at the end of the process for a pipe that nobody reads.
+        # A daemon thread: the process can end even if a pipe has no reader and the thread cannot write.
         self._thread = threading.Thread(target=self._run, name="sgfast-write", daemon=True)
         try:
             self._thread.start()
@@ -42,7 +42,7 @@ class WriteBehind:
             raise
 
     def write(self, data: bytes) -> None:
-        """Hand over data. Raises OSError, or what else went wrong, if something before could not be written."""
+        """Queue data for the thread. Raises the error of an earlier write, such as OSError."""
         with suppress(Empty):
             while True:
                 self._take(wait=self._waiting >= WAITING)
@@ -50,14 +50,14 @@ class WriteBehind:
         self._waiting += len(data)
 
     def finish(self) -> None:
-        """Wait until everything is written, and end the thread. Raises what ``write`` raises."""
+        """Wait until everything is written, and end the thread. Raises the errors of ``write``."""
         self._pieces.put(None)
         while not self._has_ended:
             self._take(wait=True)
         self._thread.join()
 
     def abandon(self) -> None:
-        """Drop what waits to be written. The thread ends as soon as the system lets it."""
+        """Drop the data that waits to be written. The thread ends as soon as its system call returns."""
         self._is_abandoned = True
         self._pieces.put(None)
 

@@ -2,7 +2,7 @@
 
     arrays of rows --columns--> columns of row_schema --Table--> Arrow's PyCapsule interface (arrow)
 
-Nothing is converted before somebody asks for it, and then ``BATCH_ROWS`` rows at a time.
+Rows are converted only when a library reads the table, and then ``BATCH_ROWS`` rows at a time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["BATCH_ROWS", "PacketChunk", "Table", "connection_table", "packet_tab
 
 @dataclass(frozen=True, slots=True)
 class PacketChunk:
-    """About ``BATCH_ROWS`` packets at most. ``files``, ``numbers``: as ``FrameBatch.fill_positions``; None: unknown."""
+    """At most about ``BATCH_ROWS`` packets. ``files``, ``numbers``: as ``FrameBatch.fill_positions``; None: unknown."""
 
     headers: Rows
     results: Rows
@@ -39,7 +39,7 @@ def packet_table(
     chunks: Sequence[PacketChunk], instances: Sequence[str], rules: Sequence[str], files: Sequence[str] = (),
     first: int = 1,
 ) -> Table:  # fmt: skip
-    """The packets of all chunks. ``first``: the number of the first one."""
+    """Return a table of the packets of all chunks. ``first``: the number of the first packet."""
 
     def batches() -> Iterator[list[Array]]:
         of_instances, of_rules, of_files = Words(instances), Words(rules), Words(files)
@@ -61,7 +61,7 @@ def packet_table(
 
 
 def connection_table(chunks: Sequence[Rows], instances: Sequence[str], rules: Sequence[str]) -> Table:
-    """The connections of all chunks (FLOW_DTYPE), each of which has about ``BATCH_ROWS`` at most."""
+    """Return a table of the connections of all chunks (FLOW_DTYPE). A chunk has at most about ``BATCH_ROWS`` rows."""
 
     def batches() -> Iterator[list[Array]]:
         of_instances, of_rules = Words(instances), Words(rules)
@@ -73,10 +73,11 @@ def connection_table(chunks: Sequence[Rows], instances: Sequence[str], rules: Se
 
 
 def table(headers: NDArray[Any], results: NDArray[Any], engine: Engine, *, first: int = 1) -> Table:
-    """Return what ``engine`` judged, as a table of packets like that of a replay (SPEC 14.10).
+    """Return packets that ``engine`` judged as a table, like the table of a replay's packets (SPEC 14.10).
 
-    ``headers``, ``results``: what :meth:`Engine.process` took and returned, of equal length. ``first``: the number of
-    the first packet. The table refers to the arrays, so it changes with them. Raises ArgumentError for other arrays.
+    ``headers``, ``results``: the argument and the result of :meth:`Engine.process`, of equal length. ``first``: the
+    number of the first packet. The table refers to the arrays and changes with them. Raises ArgumentError for other
+    arrays.
     """
     for rows, dtype, name in ((headers, HEADER_DTYPE, "headers"), (results, RESULT_DTYPE, "results")):
         if not isinstance(rows, np.ndarray) or rows.dtype != dtype or rows.ndim != 1:

@@ -1,9 +1,9 @@
-"""Columns in memory for other libraries, by Arrow's C data interface and its PyCapsule protocol.
+"""Share columns in memory with other libraries through Arrow's C data interface and its PyCapsule protocol.
 
     Field and Array --capsules--> ArrowSchema, ArrowArrayStream --> pyarrow, polars, pandas, DuckDB ...
 
-An ``ArrowArray`` points into the buffers of an ``Array`` and holds a reference to each until its consumer releases it,
-so nothing is copied. The layout of the structs and the rules of release are those of
+An ``ArrowArray`` points into the buffers of an ``Array`` and holds a reference to each buffer until the consumer
+releases the ``ArrowArray``, so nothing is copied. The layout of the structs and the rules of release are those of
 https://arrow.apache.org/docs/format/CDataInterface.html and CStreamInterface.html.
 """
 
@@ -56,7 +56,7 @@ cdef struct ArrowArrayStream:
     void (*release)(ArrowArrayStream*) noexcept nogil
     void* private_data
 
-# Buffers that an ArrowArray keeps alive. Each has its own, as a consumer may move a child away and keep it for longer.
+# Buffers that an ArrowArray keeps alive. Each child has its own, as a consumer may keep a child longer than its parent.
 cdef struct HeldBuffers:
     Py_buffer views[MOST_BUFFERS]
     const void* pointers[MOST_BUFFERS]
@@ -68,14 +68,14 @@ cdef struct HeldStream:
     PyObject* batches
     PyObject* error
 
-#: ``format`` is Arrow's for the values, as bytes. A field that is ``encoded`` holds int32 codes, and its dictionary the
-#: values.
+#: ``format`` is Arrow's format of the values, as bytes. A field that is ``encoded`` holds int32 codes, and its
+#: dictionary holds the values.
 Field = namedtuple("Field", "name format encoded")
-#: ``buffers``: bytes-like objects as Arrow orders them for the type; None for the validity bitmap where no value is
-#: null. ``dictionary``: the ``Array`` that codes are of.
+#: ``buffers``: bytes-like objects in Arrow's order for the type; None for the validity bitmap if no value is null.
+#: ``dictionary``: the ``Array`` whose rows the codes number, or None.
 Array = namedtuple("Array", "length buffers dictionary", defaults=(None,))
 
-# Release: the consumer calls these when it is done -------------------------------------------------------------------
+# Release: the consumer calls these functions when it no longer needs the data ---------------------------------------
 
 cdef void release_schema(ArrowSchema* schema) noexcept nogil:
     cdef int64_t n
@@ -116,8 +116,7 @@ cdef void release_stream(ArrowArrayStream* stream) noexcept nogil:
     stream.release = NULL
 
 
-# A consumer may release what it holds in any thread, and even after Python has ended. Nothing is left to give back
-# then.
+# A consumer may release data in any thread, and even after Python has ended. Then there is nothing left to free.
 cdef void drop(PyObject* object) noexcept nogil:
     if object != NULL and Py_IsInitialized():
         with gil:
@@ -136,7 +135,7 @@ cdef void let_go(HeldBuffers* held) noexcept nogil:
 # Filling Arrow's structures ------------------------------------------------------------------------------------------
 
 cdef int fill_schema(ArrowSchema* schema, bytes format, bytes name, bint nullable) except -1:
-    # `schema` is all zeros.
+    # `schema` must be all zeros.
     texts = (format, name)
     schema.format = PyBytes_AS_STRING(format)
     schema.name = PyBytes_AS_STRING(name)
@@ -148,7 +147,7 @@ cdef int fill_schema(ArrowSchema* schema, bytes format, bytes name, bint nullabl
 
 
 cdef int fill_table_schema(ArrowSchema* schema, fields) except -1:
-    # `schema` is all zeros. What was filled when an error is raised is the caller's to release.
+    # `schema` must be all zeros. After an error, the caller releases the part that was filled.
     cdef ArrowSchema* child
     fill_schema(schema, b"+s", b"", False)
     schema.children = <ArrowSchema**>calloc(len(fields) + 1, sizeof(ArrowSchema*))
@@ -170,7 +169,7 @@ cdef int fill_table_schema(ArrowSchema* schema, fields) except -1:
 
 
 cdef int fill_array(ArrowArray* array, Py_ssize_t length, buffers, dictionary) except -1:
-    # `array` is all zeros. What was filled when an error is raised is the caller's to release.
+    # `array` must be all zeros. After an error, the caller releases the part that was filled.
     cdef HeldBuffers* held = <HeldBuffers*>calloc(1, sizeof(HeldBuffers))
     cdef int n = 0
     if held == NULL:
@@ -228,7 +227,7 @@ cdef int get_next(ArrowArrayStream* stream, ArrowArray* array) noexcept nogil:
 
 
 cdef const char* get_last_error(ArrowArrayStream* stream) noexcept nogil:
-    # The text stays as it is until the next call.
+    # The text is valid until the next call.
     cdef HeldStream* held = <HeldStream*>stream.private_data
     if held.error == NULL:
         return NULL
@@ -248,7 +247,7 @@ cdef int schema_of_stream(HeldStream* held, ArrowSchema* schema) noexcept:
 
 
 cdef int next_of_stream(HeldStream* held, ArrowArray* array) noexcept:
-    # At the end, an array without `release`.
+    # At the end of the stream, returns an array without `release`.
     try:
         memset(array, 0, sizeof(ArrowArray))
         columns = next(<object>held.batches, None)
@@ -267,7 +266,7 @@ cdef int noted(HeldStream* held, error) noexcept:
     Py_INCREF(text)
     held.error = <PyObject*>text
     if isinstance(error, KeyboardInterrupt):
-        # The consumer makes an error of its own of the code. The interrupt comes again when it is back in Python.
+        # The consumer turns the code into an error of its own. The interrupt is raised again when Python code runs.
         PyErr_SetInterrupt()
     return ENOMEM if isinstance(error, MemoryError) else EIO
 
@@ -276,7 +275,7 @@ cdef int noted(HeldStream* held, error) noexcept:
 
 cdef void free_schema_capsule(object capsule) noexcept:
     cdef ArrowSchema* schema = <ArrowSchema*>PyCapsule_GetPointer(capsule, "arrow_schema")
-    # A consumer that took it over left no `release`.
+    # A consumer that took over the schema has set `release` to NULL.
     if schema.release != NULL:
         schema.release(schema)
     free(schema)
@@ -290,7 +289,7 @@ cdef void free_stream_capsule(object capsule) noexcept:
 
 
 def schema_capsule(fields):
-    """The schema of a table whose columns are ``fields``, as a capsule named ``arrow_schema``."""
+    """Return the schema of a table whose columns are ``fields``, as a capsule named ``arrow_schema``."""
     cdef ArrowSchema* schema = <ArrowSchema*>calloc(1, sizeof(ArrowSchema))
     if schema == NULL:
         raise MemoryError
@@ -305,10 +304,10 @@ def schema_capsule(fields):
 
 
 def stream_capsule(fields, batches):
-    """A table as a capsule named ``arrow_array_stream``.
+    """Return a table as a capsule named ``arrow_array_stream``.
 
-    ``batches``: yields a list of ``Array``, one for each of ``fields`` and of equal lengths. It yields the next one
-    when the consumer requests it. The consumer shows the text of an error that it raises.
+    ``batches``: yields lists of ``Array``, one for each of ``fields`` and of equal lengths; each list is computed when
+    the consumer requests it. If it raises an error, the consumer shows the error's text.
     """
     cdef ArrowArrayStream* stream
     cdef HeldStream* held

@@ -1,4 +1,4 @@
-"""A table of rows that other libraries take as it is in memory, by Arrow's PyCapsule interface (SPEC 14.9)."""
+"""A table of rows that other libraries read in place in memory, by Arrow's PyCapsule interface (SPEC 14.9)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.tables.arrow import Array, Field, schema_capsule, stream_capsule
 from sgfast.tables.row_schema import Column
 
-#: Rows that are made into columns at once.
+#: Number of rows that are converted to columns at once.
 BATCH_ROWS = 1 << 17
 
 _TIME, _TEXT = b"tsn:UTC", b"u"
-#: Arrow's format of the values by ``Type.parquet``, and whether they are dictionary encoded.
+#: By ``Type.parquet``: Arrow's format of the values, and whether they are dictionary encoded.
 _FORMATS = {
     "timestamp, nanoseconds, UTC": (_TIME, False),
     "string": (_TEXT, False),
@@ -35,8 +35,8 @@ Batches = Callable[[], Iterable[Sequence[Array]]]
 class Table:
     """Rows in columns. Give it to ``polars.DataFrame``, ``pyarrow.table`` or a DuckDB query, or call ``to_pandas``.
 
-    Iterating yields a dictionary for each row, which suits small tables: a time is a ``numpy.datetime64``.
-    ``batches``: returns the columns of some rows at a time, anew for each call.
+    Iterating over the table yields a dictionary for each row, which suits small tables. A time is a
+    ``numpy.datetime64``. ``batches``: each call returns the columns of all rows anew, some rows at a time.
     """
 
     def __init__(self, columns: Sequence[Column], length: int, batches: Batches) -> None:
@@ -49,24 +49,24 @@ class Table:
         return self._length
 
     def __arrow_c_schema__(self) -> object:
-        """The schema as a capsule named ``arrow_schema``."""
+        """Return the schema as a capsule named ``arrow_schema``."""
         return schema_capsule(self._fields)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The rows as a capsule named ``arrow_array_stream``. Consumers convert types themselves."""
+        """Return the rows as a capsule named ``arrow_array_stream``. Consumers convert types themselves."""
         return stream_capsule(self._fields, self._batches())
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (dict(zip(self.columns, row, strict=True)) for row in self._rows())
 
     def _rows(self, most: int = sys.maxsize) -> Iterator[tuple[Any, ...]]:
-        """The rows, at most ``most`` of each batch."""
+        """Yield the rows, at most ``most`` of each batch."""
         for batch in self._batches():
             columns = [_values(field, array, most) for field, array in zip(self._fields, batch, strict=True)]
             yield from zip(*columns, strict=True)
 
     def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame``. Integers stay integers where values are missing (``UInt16`` and the like).
+        """Return a ``pandas.DataFrame``. Columns of integers keep their type if values are missing (``UInt16``, ...).
 
         Raises TableError without pandas and pyarrow.
         """
@@ -82,7 +82,7 @@ class Table:
         return pyarrow.table(self).to_pandas(types_mapper=kinds.get)
 
     def to_polars(self) -> Any:
-        """A ``polars.DataFrame``. Raises TableError without polars."""
+        """Return a ``polars.DataFrame``. Raises TableError without polars."""
         try:
             import polars
         except ImportError:

@@ -37,15 +37,15 @@ class Words:
     """Map the numbers in a column to words."""
 
     def __init__(self, words: Sequence[str | None]) -> None:
-        # Two numbers may stand for the same word, such as a rule id used in two groups. The dictionary holds it once.
+        # Two numbers may mean the same word, such as a rule id used in two groups. The dictionary holds the word once.
         places = {word: n for n, word in enumerate(dict.fromkeys(w for w in words if w is not None))}
         self._places = np.array([-1 if word is None else places[word] for word in words], np.int32)
         self._words = [_encoded(word) for word in places]
 
     def column(self, numbers: Rows, there: Where | None = None) -> Array:
-        """Return a column that is null where a number is negative or stands for None, or ``there`` is false.
+        """Return a column that is null where a number is negative or means None, or where ``there`` is false.
 
-        Its dictionary has only the words that occur. Raises IndexError for a number out of range.
+        The column's dictionary has only the words that occur. Raises IndexError for a number out of range.
         """
         if there is None:
             there = np.ones(len(numbers), np.bool_)
@@ -60,17 +60,17 @@ PROTOCOLS = Words([protocol_name(number) or str(number) for number in range(256)
 
 
 def words_of(values: Sequence[str | None]) -> Array:
-    """A column of few different words."""
+    """Return a column of text with few different words."""
     return Words(values).column(np.arange(len(values)))
 
 
 def numbers(values: Rows, there: Where | None = None) -> Array:
-    """A column of integers that is null where ``there`` is false. It holds a copy of ``values``."""
+    """Return a column of integers that is null where ``there`` is false. The column holds a copy of ``values``."""
     return Array(len(values), (None if there is None else _bitmap(there), values.copy()))
 
 
 def addresses(values: Rows, families: Rows) -> Array:
-    """A column of addresses (n x 16 bytes, IPv4 in the first four) that is null where the family is 0."""
+    """Return a column of addresses (n x 16 bytes, IPv4 in the first four) that is null where the family is 0."""
     families = np.ascontiguousarray(families)
     offsets, text = address_texts(np.ascontiguousarray(values), families)
     return Array(len(values), (_bitmap(families > 0), offsets, text))
@@ -81,7 +81,7 @@ def _bitmap(there: Where) -> Rows:
 
 
 def packet_columns(headers: Rows, results: Rows, first: int, instances: Words, rules: Words) -> list[Array]:
-    """The columns of PACKET_ROWS, copied from the rows. ``first``: the number of the first packet."""
+    """Return the columns of PACKET_ROWS, copied from the rows. ``first``: the number of the first packet."""
     ports, icmp = headers["has_ports"] != 0, headers["has_icmp"] != 0
     columns = [
         numbers(np.arange(first, first + len(headers), dtype=np.int64)),
@@ -106,7 +106,7 @@ def packet_columns(headers: Rows, results: Rows, first: int, instances: Words, r
 
 
 def connection_columns(flows: Rows, instances: Words, rules: Words) -> list[Array]:
-    """The columns of CONNECTION_ROWS, copied from the rows."""
+    """Return the columns of CONNECTION_ROWS, copied from the rows."""
     ports = flows["has_ports"] != 0
     icmp = flows["protocol"] == np.where(flows["family"] == 4, ICMP, ICMPV6)
     columns = [

@@ -2,8 +2,8 @@
 memory (SPEC 14.9).
 
 The column names of CSV, the types of Parquet and Arrow and the JSON Schemas of a line are taken from here.
-``row_documents`` generates ``docs/rows.md`` and the columns in ``docs/tables.md`` from it. The text writers hard-code
-this order; a test compares them with it.
+``row_documents`` generates ``docs/rows.md`` and the columns in ``docs/tables.md`` from them. The text writers hard-code
+the order of these columns; a test compares them with this file.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from sgfast.engine import PENDING, REASONS, VERDICTS
 from sgfast.json_types import Schema, document, object_schema, or_null
 
-#: The ends by number in a row; the order of SideEnd in ``core/conntrack/table.pxd``.
+#: The ends of a connection, indexed by the numbers in rows; the order of SideEnd in ``core/conntrack/table.pxd``.
 ENDS = (
     None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed", "forgotten",
 )
 ANSWERS = ("silent", "answered", "refused")
 
-#: The filters that a packet passes. In JSON each is an object of its own, or null.
+#: The filters that a packet passes. Each filter is an object of its own in JSON, or null.
 SIDES = ("egress", "ingress")
 
 
@@ -30,7 +30,7 @@ class Type:
 
     name: str
     meaning: str
-    #: JSON Schema of a value that is not null. For type WORD each column adds its own ``enum``.
+    #: The JSON Schema of a value that is not null. For type WORD, each column adds its own ``enum``.
     json: Schema
     #: The type in Parquet and Arrow.
     parquet: str
@@ -66,7 +66,7 @@ TYPES = (TIME, ADDRESS, PROTOCOL, WORD, NAME, RULE, PORT, BYTE, NUMBER, COUNT)
 
 @dataclass(frozen=True)
 class Column:
-    """``null`` says when the value is null; it is empty if it never is. ``words`` lists the values of a WORD column."""
+    """``null`` says when the value is null; empty: never. ``words`` lists the values of a WORD column."""
 
     name: str
     type: Type
@@ -75,7 +75,7 @@ class Column:
     words: tuple[str, ...] = ()
 
     def json_schema(self) -> Schema:
-        """Return the JSON Schema of its values."""
+        """Return the JSON Schema of the column's values."""
         meaning, allowed = self.meaning, {"enum": [*self.words]}
         if not self.words:
             allowed = self.type.json
@@ -93,8 +93,8 @@ def _object(columns: Iterable[Column], **more: Schema) -> Schema:
 
 @dataclass(frozen=True)
 class RowKind:
-    """``schema`` names the schema of a JSON line. ``columns`` come first, then the columns of ``side`` for each
-    side."""
+    """A kind of row. It has ``columns``, then those of ``side`` for each side. ``schema`` names the schema of a
+    JSON line."""
 
     schema: str
     option: str
@@ -115,13 +115,13 @@ class RowKind:
 
     def json_schema(self) -> Schema:
         """Return the published schema of a line in JSON."""
-        about = f"One line of sgfast replay {self.option}: {self.meaning}."
+        description = f"One line of sgfast replay {self.option}: {self.meaning}."
         sides: dict[str, Schema] = {name: {"$ref": "#/$defs/side"} for name in SIDES}
         side = {
             "description": _described(f"A side is {self.side_meaning}.", self.side_null),
             "anyOf": [{"type": "null"}, _object(self.side)],
         }
-        return document(self.schema, about, _object(self.columns, **sides), {"side": side})
+        return document(self.schema, description, _object(self.columns, **sides), {"side": side})
 
 
 def _column_of_side(side: str, column: Column) -> Column:
@@ -131,7 +131,7 @@ def _column_of_side(side: str, column: Column) -> Column:
 
 _PASSED_OR_NOT = ("allow", "deny")
 _REASONS = tuple(reason for reason in REASONS if reason is not None)
-# No filter says that a packet is moot, because that follows from the verdict on another packet.
+# No filter judges a packet as moot, because this verdict follows from the verdict on another packet.
 _SIDE_REASONS = tuple(reason for reason in _REASONS if reason != "opener-denied")
 _NO_PORTS = "the packet has no ports, or they were not captured"
 _NO_ICMP = "the packet has no ICMP header, or it was not captured"
@@ -217,7 +217,7 @@ ROW_KINDS = (PACKET_ROWS, CONNECTION_ROWS)
 
 @dataclass(frozen=True)
 class TableKind:
-    """A table that Python gets (``sgfast.tables``). ``names``: where it is found."""
+    """A table for Python (``sgfast.tables``). ``names``: the attributes and functions that have it."""
 
     names: tuple[str, ...]
     meaning: str
@@ -225,12 +225,12 @@ class TableKind:
 
 
 def _flat(kind: RowKind) -> tuple[Column, ...]:
-    """The columns of rows, named so that they need no quotes in SQL and Python: ``egress_rule``."""
+    """Return the columns of rows, named so that they need no quotes in SQL and Python: ``egress_rule``."""
     return tuple(replace(column, name=column.name.replace(".", "_")) for column in kind.flat)
 
 
 def _with_pending(verdict: Column) -> Column:
-    """A column of verdicts that may not be known yet, for packets that an engine judged (SPEC 14.10)."""
+    """Return a column of verdicts that may not be known yet, for packets that an engine judged (SPEC 14.10)."""
     only = "Only `sgfast.table` has `pending`, for a fragment that came before its datagram's first one."
     return replace(verdict, meaning=f"{verdict.meaning} {only}", words=VERDICTS)
 

@@ -10,7 +10,7 @@ from sgfast.core.base.intrinsics cimport unlikely
 from sgfast.tables.write_text cimport put_ipv4, put_ipv6
 
 cdef enum:
-    ADDRESS_BYTES = 40          # more than any address takes
+    ADDRESS_BYTES = 40          # more than the text of any address
 
 mapped_is_dotted = str(IPv6Address("::ffff:1.2.3.4")).endswith(".4")
 
@@ -47,10 +47,10 @@ def dictionary_codes(
 ):
     """Encode numbers with a dictionary of only the words that occur: return ``(codes, valid, kept)``.
 
-    ``words`` maps each number to one of ``count`` words; negative means none. A row is null if ``there`` is 0, the
-    number is negative or it has no word. ``codes``: int32, 0 in null rows. ``valid``: a bitmap of the rows that are not
-    null, lowest bit first. ``kept``: the word for each code. Raises IndexError for numbers and words out of range, and
-    ValueError for arrays of different lengths.
+    ``words`` maps each number to one of ``count`` words; negative means none. A row is null if ``there`` is 0, its
+    number is negative, or its number has no word. ``codes``: int32, 0 in null rows. ``valid``: a bitmap of the rows
+    that are not null, lowest bit first. ``kept``: the word for each code. Raises IndexError for numbers and words out
+    of range, and ValueError for arrays of different lengths.
     """
     cdef Py_ssize_t n = numbers.shape[0]
     cdef Py_ssize_t i

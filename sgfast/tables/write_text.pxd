@@ -1,6 +1,6 @@
-# Formats words, numbers, times and addresses without Python objects.
+# Functions that format words, numbers, times and addresses without Python objects.
 #
-# Each function writes at `at`, where the caller has made room, and returns the end of the text.
+# Each function writes its text at `at`, where the caller has made room, and returns the end of the text.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
@@ -12,7 +12,7 @@ cdef extern from *:
     #include <stdint.h>
     #include <stdio.h>
     #include <string.h>
-    /* The octets of IPv4 addresses as text, each with a dot behind it. Written when the module is loaded. */
+    /* The octets of IPv4 addresses as text, each with a dot behind it. Filled when the module is loaded. */
     static struct sg_octet { char text[4]; uint32_t length; } sg_octets[256];
     __attribute__((constructor)) static void sg_write_octets(void) {
         char text[16];
@@ -31,8 +31,8 @@ cdef enum:
     NS_PER_SECOND = 1000000000
 
 
-# The leading digits of the number that was written last. The next number of a column often begins with the same digits,
-# and then these are copied.
+# The leading digits of the last number that was written. The next number of a column often begins with the same digits,
+# which are then copied.
 cdef struct Leading:
     uint64_t number             # 0: none
     size_t length
@@ -59,7 +59,7 @@ cdef inline const char* pair_of(uint32_t n) noexcept nogil:
 
 cdef inline char* put_short(char* at, uint32_t n) noexcept nogil:
     # Writes a number below 100,000. It has no branches, because a processor cannot predict how many digits a port has.
-    # The text has 1 to 5 bytes. The function always writes 8, so what is behind the text is overwritten.
+    # The text has 1 to 5 bytes. The function always writes 8 bytes, so bytes behind the text are overwritten.
     cdef uint32_t last = n % 10000
     cdef int missing = (n < 10) + (n < 100) + (n < 1000) + (n < 10000)
     cdef uint64_t digits = (
@@ -85,8 +85,8 @@ cdef inline char* put_number(char* at, uint64_t n) noexcept nogil:
 
 
 cdef inline char* put_leading(char* at, uint64_t n, Leading* leading) noexcept nogil:
-    # Writes as put_number does, for a number above 0 with at most 16 digits. Always writes 16 bytes, so what is behind
-    # the text is overwritten.
+    # Writes the text of put_number, for a number above 0 with at most 16 digits. Always writes 16 bytes, so text behind
+    # it is overwritten.
     if unlikely(n != leading.number):
         leading.number = n
         leading.length = put_number(leading.text, n) - leading.text
@@ -95,8 +95,8 @@ cdef inline char* put_leading(char* at, uint64_t n, Leading* leading) noexcept n
 
 
 cdef inline char* put_next_number(char* at, uint64_t n, Leading* leading) noexcept nogil:
-    # Writes what put_number writes, and overwrites nothing after 20 bytes. It is faster if the last number had the same
-    # leading digits, as in a column that counts the rows.
+    # Writes the text of put_number, and overwrites nothing after 20 bytes. It is faster if the last number had the same
+    # leading digits, as in a column of row numbers.
     if unlikely(n < 10000):
         return put_short(at, <uint32_t>n)
     return put_four(put_leading(at, n // 10000, leading), <uint32_t>(n % 10000))
@@ -121,7 +121,7 @@ cdef inline char* put_time(char* at, int64_t time_ns, Leading* leading) noexcept
 
 
 cdef inline char* put_ipv4(char* at, const uint8_t* address) noexcept nogil:
-    # The text has at most 15 bytes. Up to three more bytes behind it are overwritten. Without branches, as above.
+    # The text has at most 15 bytes. Up to three more bytes behind it are overwritten. No branches, as in `put_short`.
     cdef int i
     for i in range(4):
         memcpy(at, octets[address[i]].text, 4)
@@ -134,7 +134,7 @@ cdef inline char hex_digit(uint8_t n) noexcept nogil:
 
 
 cdef inline char* put_group(char* at, uint32_t group, const char* digits) noexcept nogil:
-    # The last one to four of the digits, and a colon. Without branches. Always writes 8 bytes.
+    # Writes the last one to four of the digits, and a colon. No branches. Always writes 8 bytes.
     cdef int missing = (group < 0x10) + (group < 0x100) + (group < 0x1000)
     cdef uint64_t text = (load32(digits) | <uint64_t>c':' << 32) >> 8 * missing
     memcpy(at, &text, 8)
@@ -142,7 +142,7 @@ cdef inline char* put_group(char* at, uint32_t group, const char* digits) noexce
 
 
 cdef inline char* put_ipv6(char* at, const uint8_t* address, bint dotted) noexcept nogil:
-    # RFC 5952, as Python's ipaddress does: the first of the longest runs of two or more zero groups becomes "::".
+    # Writes RFC 5952 as Python's ipaddress does: the first of the longest runs of two or more zero groups becomes "::".
     # `dotted`: write the end of an IPv4-mapped address as IPv4. The text has at most 39 bytes. Up to seven more bytes
     # behind it are overwritten.
     cdef char digits[32]
@@ -170,7 +170,8 @@ cdef inline char* put_ipv6(char* at, const uint8_t* address, bint dotted) noexce
     first = ctz32(runs)
     for i in range(first):
         at = put_group(at, groups[i], &digits[4 * i])
-    # Each group brought its colon. Where no group comes before the zeros, or none after them, there is one less.
+    # Each group wrote a colon behind it. If no group is before the zeros, or none after them, one colon is missing or
+    # too many.
     at = put_word(at, b":") if first else put_word(at, b"::")
     for i in range(first + length, 8):
         at = put_group(at, groups[i], &digits[4 * i])

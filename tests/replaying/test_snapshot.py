@@ -487,8 +487,8 @@ def test_a_directory_below_at_and_above_its_limits(
     limit: str, more: int, is_read: bool, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, entries = directory_of(state.read_bytes())
-    longest_of_a_replay = 23 * 1001 + 1
-    assert len(entries) == 27 and longest_of_a_replay < snapshot._MOST_ARRAYS
+    longest_of_a_replay = 24 * 1001 + 1
+    assert len(entries) == 28 and longest_of_a_replay < snapshot._MOST_ARRAYS
     assert max(map(len, entries)) + len("1000.") + 28 < snapshot._LONGEST_DIRECTORY / snapshot._MOST_ARRAYS
     size = len(entries) if limit == "_MOST_ARRAYS" else len(b"".join(entries))
     monkeypatch.setattr(snapshot, limit, size + more)

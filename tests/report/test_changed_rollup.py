@@ -66,12 +66,12 @@ def test_every_way_of_folding_adds_up_to_what_two_replays_say(tmp_path: Path) ->
 def _adds_up(rollup: ChangedRollup, change: Any, own: list[Expected]) -> None:
     for by, most, fitting in product(BY, (1, 3, 10**6), (True, False)):
         folded = rollup.fold(change, by=by, most=most, fitting=fitting)
-        sums = [sum(getattr(row, name) for row in folded.rows) + getattr(folded, f"left_{name}") for name in COUNTS]
+        sums = [sum(getattr(row, name) for row in folded.rows) + getattr(folded, f"unlisted_{name}") for name in COUNTS]
         assert (sums[0], sums[2]) == (len(own), sum(unit.packets for unit in own)), (by, most, fitting)
         if all(unit.is_kept for unit in own):
             assert sums[1] == sum(unit.answered for unit in own), (by, most, fitting)
-        assert len(folded.rows) <= most and (folded.left_rows == 0) == (folded.left_connections == 0)
-        if not folded.left_rows:
+        assert len(folded.rows) <= most and (folded.unlisted_rows == 0) == (folded.unlisted_connections == 0)
+        if not folded.unlisted_rows:
             assert sum(row.bytes for row in folded.rows) == sum(unit.bytes for unit in own)
             outcomes: Counter[Any] = Counter()
             for row in folded.rows:

@@ -45,8 +45,9 @@ def test_every_way_of_folding_adds_up_to_what_was_left_out(tmp_path: Path) -> No
                 folded = rollup.fold("observed", by=by, most=most, fitting=fitting)
                 for name in ("connections", "packets"):
                     listed = sum(getattr(row, name) for row in folded.rows)
-                    assert listed + getattr(folded, f"left_{name}") == getattr(left.evidence, name), (by, most, fitting)
-                assert len(folded.rows) <= most and (folded.left_rows == 0) == (folded.left_connections == 0)
+                    listed += getattr(folded, f"unlisted_{name}")
+                    assert listed == getattr(left.evidence, name), (by, most, fitting)
+                assert len(folded.rows) <= most and (folded.unlisted_rows == 0) == (folded.unlisted_connections == 0)
             ends: Counter[tuple[str, str]] = Counter()
             for kind, evidence in left.kinds.items():
                 names = (kind.egress, kind.ingress)

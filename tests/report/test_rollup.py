@@ -57,12 +57,12 @@ def test_every_way_of_folding_adds_up_to_the_rows_of_packets_and_connections(tmp
                         sum(getattr(row, name) for row in folded.rows) for name in ("connections", "packets")
                     )
                     assert len(folded.rows) <= most
-                    assert connections + folded.left_connections == folded.connections == whole.connections
-                    assert packets + folded.left_packets == folded.packets == whole.packets
-                    assert (folded.left_rows == 0) == (folded.left_connections + folded.left_packets == 0)
+                    assert connections + folded.unlisted_connections == folded.connections == whole.connections
+                    assert packets + folded.unlisted_packets == folded.packets == whole.packets
+                    assert (folded.unlisted_rows == 0) == (folded.unlisted_connections + folded.unlisted_packets == 0)
                     # No row is left out if the limit is the number of rows, even when they may then be finer.
                     if most == 3 and fitting:
-                        assert rollup.fold(part, by=by, most=folded.every, fitting=fitting).left_rows == 0
+                        assert rollup.fold(part, by=by, most=folded.every, fitting=fitting).unlisted_rows == 0
             seen[part] += whole.connections + whole.packets
         valid("summary", json.loads(json.dumps(replay_answer(result))))
 

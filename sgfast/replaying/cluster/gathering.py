@@ -93,7 +93,7 @@ def warn(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
         result.warnings.append(
             f"{count(quotes, 'ICMP error')} came in fragments: shards judge later fragments apart from the first one"
         )
-    result.noticed, result.accepted_evidence = noticed, tuple(run.options.accept_evidence)
+    result.doubts, result.accepted_evidence = noticed.reasons(), tuple(run.options.accept_evidence)
     noticed.warn(result.warnings, run.options.reading, vpc_mapping_of(run.policy, run.options))
 
 

@@ -4,10 +4,10 @@
     reach (Reach)                                       > page --> text
     diff (Difference, DiffResult)                      /
 
-``page`` is the frame that they share, with page.html, page.css, page.js and matrix.js. ``markup`` escapes text.
-``tables``, ``chart`` and ``matrix`` draw. ``columns`` are all kinds of traffic, from which ``traffic_matrix`` makes who
-talks to whom; ``answers`` and ``changed`` are tables of them, whose rows kinds.js adds up. ``rule_rows`` are tables of
-what rules allow, whose cells rule_rows.js puts together, and ``rule_matrix`` is their matrix.
+``page`` is the frame of all pages, with page.html, page.css, page.js and matrix.js. ``markup`` escapes text.
+``tables``, ``chart`` and ``matrix`` draw. ``columns`` holds all kinds of traffic: ``traffic_matrix`` makes a matrix of
+them, and ``answers`` and ``changed`` make tables of them, whose rows kinds.js adds up. ``rule_rows`` makes tables of
+what rules allow, whose cells rule_rows.js combines, and ``rule_matrix`` makes their matrix.
 """
 
 from sgfast.report.html.replay import html_report

@@ -1,5 +1,5 @@
-"""Tables of what would break, what was denied, not served and allowed, by groups. They have the largest rows, and the
-page's script puts the rows of all kinds in their place.
+"""Tables of connections that would break, and of traffic that was denied, not served or allowed, by groups. They hold
+the largest rows, which the page's script replaces by rows of all kinds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CONNECTIONS = Heading("Connections", "connections", True)
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """A table. ``key``: that of its section."""
+    """A table of the page. ``key``: the key of its section."""
 
     key: str
     part: TrafficPart
@@ -54,7 +54,7 @@ LISTS = (
 
 
 class Answers:
-    """The tables of one page. ``rollup``: of the result's kinds."""
+    """The tables of one page. ``rollup``: the roll-up of the result's kinds."""
 
     def __init__(self, result: ReplayResult, rollup: Rollup, lines: Lines) -> None:
         self._rollup = rollup
@@ -62,16 +62,16 @@ class Answers:
         self._lines = lines
         self.columns = traffic_columns(result, rollup, self._cells.reasons, lines)
 
-    def total(self, one: List) -> int:
-        return self._rollup.total(one.part)
+    def total(self, shown: List) -> int:
+        return self._rollup.total(shown.part)
 
-    def table(self, one: List) -> Markup:
-        found = self._rollup.fold(one.part, most=MOST_ROWS, fitting=False)
-        rows = [self._cells.of(one.columns, row) for row in found.rows]
-        return joined(table(one.key, one.label, one.columns, rows, "kinds"), left_note(one.part, found))
+    def table(self, shown: List) -> Markup:
+        found = self._rollup.fold(shown.part, most=MOST_ROWS, fitting=False)
+        rows = [self._cells.of(shown.columns, row) for row in found.rows]
+        return joined(table(shown.key, shown.label, shown.columns, rows, "kinds"), left_note(shown.part, found))
 
     def data(self, room: int) -> tuple[Markup, str]:
-        """Return data for the page's script, in at most ``room`` characters, and sentences on what is not in it."""
+        """Return data for the page's script, in at most ``room`` characters, and sentences on what is left out."""
         tables = {
             "broken": [["breaks"]], "unknown" if self._rollup.answers_unknown else "denied": [["unbroken"]],
             "allowed": [["allowed"]],
@@ -84,8 +84,9 @@ class Answers:
 
 
 def traffic_columns(result: ReplayResult, rollup: Rollup, reasons: Reasons, lines: Lines) -> Columns:
-    """``breaks``, ``allowed``, ``refused`` and ``silent`` are connections; ``attempts``, ``packets`` and ``bytes`` were
-    denied, ``unbroken`` are those packets that no connection that would break has.
+    """Return the kinds with their counts. ``breaks``, ``allowed``, ``refused`` and ``silent`` count connections;
+    ``attempts``, ``packets`` and ``bytes`` count denied traffic. The script derives ``unbroken``: denied packets of
+    connections that would not break.
     """
     rows, unanswered = rollup.kinds.rows, rollup.counts["unanswered"]
     rule_lines = {hits.rule.id: rule_line(hits.rule, hits.group, lines) for hits in result.rules}
@@ -101,8 +102,8 @@ def traffic_columns(result: ReplayResult, rollup: Rollup, reasons: Reasons, line
 def kinds_data(
     key: str, columns: Columns, reasons: Reasons, lines: Lines, room: int, more: Mapping[str, object], options: str
 ) -> tuple[Markup, str]:
-    """Return data for kinds.js, in at most ``room`` characters, and sentences on what is not in it. ``more``: further
-    data. ``options``: those that list all kinds.
+    """Return data for kinds.js, in at most ``room`` characters, and sentences on what the data leaves out. ``more``:
+    further data. ``options``: the options that list all kinds.
     """
     near = {each.rule.id: each for cause in columns.causes for each in cause.rules}
     places = {rule: n for n, rule in enumerate(near)}
@@ -115,11 +116,11 @@ def kinds_data(
         "meanings": {reason.word: _why(reason.word, reason.sentence) for reason in REASON_TABLE}, **more,
     })  # fmt: skip
     words = []
-    left = len(columns) - kept
-    if left:
+    added_up = len(columns) - kept
+    if added_up:
         words.append(
             f"The page has room for the {plural(kept, 'largest kind', 'largest kinds')} of traffic. The other "
-            f"{grouped(left)} are added up by group and protocol; no count is lost. To see all, use {options}."
+            f"{grouped(added_up)} are added up by group and protocol; no count is lost. To see all, use {options}."
         )
     if reasons.is_exhausted:
         words.append(
@@ -130,7 +131,7 @@ def kinds_data(
 
 
 class Cells:
-    """Cells of rows of a roll-up, by the keys of their columns. ``policy``: the one that denies."""
+    """Make the cells of a roll-up's rows, by the keys of their columns. ``policy``: the policy that denies."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -167,16 +168,16 @@ class Cells:
 
 
 def _why(reason: str, sentence: str, nearest: str = "") -> Markup:
-    """The cell that says why traffic is denied. The page's data has it, too, for each cause."""
+    """Return the cell that says why traffic is denied. The page's data has the same cell for each cause."""
     style = badge("deny" if reason != "disconnected" else "cut", reason)
     return joined(style, " ", sentence, tag("span", nearest, class_="hint") if nearest else "")
 
 
 def left_note(part: TrafficPart, found: Folded) -> Markup:
-    """For those who see no more than the rows in the page."""
-    if not found.left_rows:
+    """Return a note on left-out rows for readers without scripts, who see only the rows in the page."""
+    if not found.unlisted_rows:
         return Markup()
     packets = part in BY_PACKETS
-    count = plural(found.left_packets, "packet") if packets else plural(found.left_connections, "connection")
-    words = f"And {plural(found.left_rows, 'row')} more ({count}), which a browser with scripts shows."
+    count = plural(found.unlisted_packets, "packet") if packets else plural(found.unlisted_connections, "connection")
+    words = f"And {plural(found.unlisted_rows, 'row')} more ({count}), which a browser with scripts shows."
     return tag("p", words, class_="note static")

@@ -1,5 +1,5 @@
-"""A comparison by captures: tables of the connections that one of two policies blocks and the other lets pass,
-by groups, like those that ``answers`` has for one policy; and of the rules behind them.
+"""Sections about captures in a comparison: tables of the connections that one of two policies blocks and the other lets
+pass, by groups, like the tables of ``answers`` for one policy; and a table of the rules behind them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NONE: dict[NewVerdict, str] = {
 
 
 class VerdictSections:
-    """Sections about the captures of ``result``. ``lines``: those of the rules of the documents ``old`` and ``new``."""
+    """Sections about the captures of ``result``. ``lines``: line numbers of rules, by document: ``old``, ``new``."""
 
     def __init__(self, result: DiffResult, lines: Mapping[str, Lines]) -> None:
         self._result, self._lines = result, lines
@@ -56,7 +56,7 @@ class VerdictSections:
         return found
 
     def data(self, room: int) -> list[tuple[Markup, str]]:
-        """Return data for kinds.js, in at most ``room`` characters, and sentences on what is not in it."""
+        """Return data for kinds.js, in at most ``room`` characters, and sentences on what the data leaves out."""
         found = []
         for n, each in enumerate(self._tables):
             found.append(each.data(room // (len(self._tables) - n)))
@@ -151,11 +151,11 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
         )
         for effect in result.rules[:MAX_ROWS]
     ]  # fmt: skip
-    left = result.rules[MAX_ROWS:]
-    connections = sum(effect.newly_denied + effect.newly_allowed for effect in left)
+    unlisted = result.rules[MAX_ROWS:]
+    connections = sum(effect.newly_denied + effect.newly_allowed for effect in unlisted)
     return joined(
         table("rules", "Rules that make the difference", columns, rows),
-        more(len(left), "rule", plural(connections, "changed connection")),
+        more(len(unlisted), "rule", plural(connections, "changed connection")),
     )
 
 
@@ -165,6 +165,6 @@ def _moved(result: DiffResult) -> Markup:
         (Cell(grouped(move.connections), move.connections), Cell(code(move.old_rule)), Cell(code(move.new_rule)))
         for move in result.moved[:MAX_ROWS]
     ]
-    left = sum(move.connections for move in result.moved[MAX_ROWS:]) + result.moved_others
+    unlisted = sum(move.connections for move in result.moved[MAX_ROWS:]) + result.moved_others
     shown = table("moved", "Connections that both allow, by another rule", columns, rows)
-    return joined(shown, more(left, "connection"))
+    return joined(shown, more(unlisted, "connection"))

@@ -17,7 +17,7 @@ from sgfast.report.html.timeline import KINDS, Timeline
 @dataclass(frozen=True, slots=True)
 class Lane:
     name: str
-    #: Suffix of its colour class in the style sheet.
+    #: Suffix of the lane's colour class in the style sheet.
     style: str
     kinds: tuple[str, ...]
 
@@ -32,7 +32,7 @@ LANES = (
 
 # Pixels.
 _FLAGS_HEIGHT, _LABEL_HEIGHT, _BARS_HEIGHT, _GAP, _AXIS_HEIGHT = 26, 20, 46, 10, 24
-#: Minimum height of a bar, as a fraction of the lane: even a single packet is visible.
+#: Minimum height of a bar, as a fraction of the lane, so that even a single packet is visible.
 _MIN_BAR = 0.05
 #: Changes closer together than this fraction of the width share a flag.
 _FLAG_WIDTH = 0.06
@@ -65,7 +65,7 @@ def chart(timeline: Timeline, changes: Sequence[ChangeDone]) -> Markup:
     top = _FLAGS_HEIGHT if marked else 0
     height = _LABEL_HEIGHT + _BARS_HEIGHT + _GAP
     bottom = top + len(lanes) * height - _GAP
-    # Lines come first, so that text is drawn above them.
+    # Lines are drawn first, so that text covers them.
     parts = _flags(marked, bottom)
     for n, (lane, counts) in enumerate(lanes):
         parts += _lane(lane, counts, top + n * height)
@@ -100,7 +100,7 @@ def _lane(lane: Lane, counts: NDArray[np.int64], top: int) -> list[Markup]:
 
 
 def _flags(marked: Sequence[tuple[int, float]], bottom: int) -> list[Markup]:
-    """Return a line for each change, and a flag with their numbers for each group of close changes."""
+    """Return a line for each change, and a flag with the changes' numbers for each group of close changes."""
     lines = {_percent(place) for _, place in marked}
     parts = [tag("line", class_="change", x1=at, x2=at, y1=20, y2=bottom) for at in sorted(lines, key=_from_percent)]
     together: list[list[tuple[int, float]]] = []
@@ -167,7 +167,7 @@ def _from_percent(words: str) -> float:
 
 
 def numbers(timeline: Timeline) -> Markup:
-    """Return the same numbers as a table, for screen readers and for the page's script."""
+    """Return the chart's numbers as a table, for screen readers and for the page's script."""
     lanes = lanes_of(timeline)
     head = tag("tr", tag("th", "from", scope="col"), *(tag("th", lane.name, scope="col") for lane, _ in lanes))
     rows = []

@@ -2,7 +2,7 @@
 
     kinds, ends (``report.rollup``) -> Columns -> JSON, gzip, base64 -> page.js
 
-If the text is too long, the smallest kinds are added up first. No count is lost.
+If the text is too long, the smallest kinds are added up. No count is lost.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from sgfast.report.rollup.ends import EndName
 
 Numbers = NDArray[np.int64]
 
-#: Columns that are neither counted nor what a kind is.
+#: Columns that are neither counts nor part of a kind's identity.
 _BESIDE = ("cause", "first", "last", "number")
 
-#: The share of the largest kinds that stays as it is, and how the others are folded; tried in this order. The last step
-#: is small whatever the kinds are: it has a row for each protocol, reason and rule.
+#: The share of the largest kinds that stays unfolded, and how the rest is folded; tried in this order. The last step
+#: is small for all captures: it has a row for each protocol, reason and rule.
 _STEPS: tuple[tuple[float, Literal["group", "any"]], ...] = (
     (1, "group"), (0.7, "group"), (0.5, "group"), (0.25, "group"), (0.1, "group"), (0, "group"), (0, "any"),
 )  # fmt: skip
@@ -42,7 +42,7 @@ _STEPS: tuple[tuple[float, Literal["group", "any"]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """``kinds``: by column, an array with a number for each kind. Ends, services and rules are places in the lists."""
+    """``kinds``: by column, an array with a number for each kind. Ends, services and rules are indices of the lists."""
 
     ends: list[str]
     #: The provider's words for instances (SPEC 2.12), by end.
@@ -50,18 +50,18 @@ class Columns:
     #: Group index of each end.
     group: Numbers
     groups: list[str]
-    #: By group: ``instances`` or ``addresses``, whichever its ends are.
+    #: By group: ``instances`` or ``addresses``, as its ends are.
     nouns: list[str]
     services: list[str]
-    #: By service.
+    #: The protocol of each service.
     protocols: list[str]
     rules: list[str]
     kinds: dict[str, Numbers]
     #: The columns of ``kinds`` that are counts.
     counted: tuple[str, ...]
-    #: Why kinds are denied.
+    #: The reasons for which kinds are denied.
     causes: list[Cause]
-    #: Ends from this place on stand for several.
+    #: Ends from this index on are several ends folded into one.
     exact: int
 
     def __len__(self) -> int:
@@ -72,9 +72,10 @@ def columns_of(
     rollup: Rollup, policy: Policy, reasons: Reasons, rules: Mapping[str, str], start_ns: int,
     counted: Mapping[str, Numbers], more: Mapping[str, Numbers],
 ) -> Columns:
-    """The kinds of a roll-up, whose instances and rules are those of ``policy``.
+    """Return the kinds of a roll-up, whose instances and rules are those of ``policy``.
 
-    ``rules``: a line about each rule, by its id. ``counted``: what is counted, by kind; ``more``: what else a kind is.
+    ``rules``: a line of text about each rule, by its id. ``counted``, ``more``: further columns, of counts and of
+    other values.
     """  # fmt: skip
     rows, ends = rollup.kinds.rows, rollup.ends
     used, places = np.unique(np.concatenate([ends.sources, ends.destinations]), return_inverse=True)
@@ -84,7 +85,7 @@ def columns_of(
     services = coded(*(rows[name] for name in ("protocol", "port_key", "has_ports", "has_icmp")))
     first = rows[np.unique(services, return_index=True)[1]]
     cause, causes = _causes(rollup.kinds, reasons)
-    rule, told = rules_of(rows["rule"], rollup.kinds.rules, rules)
+    rule, rule_lines = rules_of(rows["rule"], rollup.kinds.rules, rules)
     kinds = {
         "source": places[: len(rows)], "destination": places[len(rows) :], "service": services,
         "reason": rows["reason"], "rule": rule, "inbound": rows["inbound"], **more, **counted, "cause": cause,
@@ -95,27 +96,27 @@ def columns_of(
         [plain(name.text) for name in names], _titles(policy, names), group.astype(np.int64), labels(groups),
         ["instances" if name.kind in ("groups", "vpc") else "addresses" for name in groups],
         [service_name(service_of(rollup.kinds, row)) for row in first],
-        [*map(protocol_word, first["protocol"].tolist())], told,
+        [*map(protocol_word, first["protocol"].tolist())], rule_lines,
         {name: column.astype(np.int64) for name, column in kinds.items()}, tuple(counted), causes, len(names),
     )  # fmt: skip
 
 
 def rules_of(numbers: NDArray[Any], ids: Sequence[str], lines: Mapping[str, str]) -> tuple[Numbers, list[str]]:
-    """The rules that kinds have, as lines, and by kind the place of its rule; -1: none."""
+    """Return by kind the index of its rule in a list (-1: none), and this list, with a line of text for each rule."""
     there, place = np.unique(numbers, return_inverse=True)
     named = (ids[n] for n in there.tolist() if n >= 0)
     return place - int((there < 0).sum()), [lines.get(rule, plain(rule)) for rule in named]
 
 
 def _causes(kinds: Kinds, reasons: Reasons) -> tuple[Numbers, list[Cause]]:
-    """By kind: the place of its cause, or -1; and the causes. The largest kinds come first, as there is a limit."""
+    """Return by kind the index of its cause (-1: none), and the causes. Large kinds come first, because of a limit."""
     rows = kinds.rows
     numbers: dict[int, int] = {}
     causes: list[Cause] = []
     of_kind = np.full(len(rows), -1)
     is_denied = (rows["packets"] > 0) & (rows["family"] > 0) & (rows["instance"] >= 0)
     if "turned" in (rows.dtype.names or ()):
-        # Turned around, the packet that is denied has another service.
+        # If a kind is turned around, the denied packet has another service.
         is_denied &= rows["turned"] == 0
     denied = np.flatnonzero(is_denied)
     for place in denied[np.argsort(-rows["packets"][denied].astype(np.int64), kind="stable")].tolist():
@@ -131,13 +132,13 @@ def _is_timed(rows: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _since(rows: NDArray[Any], name: str, start_ns: int) -> Numbers:
-    """Milliseconds since the first packet; -1: not known."""
+    """Return milliseconds since the first packet; -1: not known."""
     times = np.where(_is_timed(rows), rows[name], start_ns)
     return np.where(_is_timed(rows), np.maximum(times - start_ns, 0) // 1_000_000, -1)
 
 
 def labels(names: Sequence[EndName]) -> list[str]:
-    """The groups' names, each once: they stand in the page's address."""
+    """Return the groups' names, made unique because the page's address names groups by them."""
     labels: dict[str, None] = {}
     for name in names:
         label = plain(name.text)
@@ -153,21 +154,21 @@ def _titles(policy: Policy, names: Sequence[EndName]) -> dict[int, str]:
 
 
 def title_of(policy: Policy, name: str) -> str:
-    """The provider's words for an instance (SPEC 2.12)."""
+    """Return the provider's words for an instance (SPEC 2.12)."""
     instance = policy.instance_by_name.get(name)
     return ", ".join(word for key in WORDS if (word := getattr(instance, key, "")))
 
 
 def rule_line(rule: Rule, group: str, lines: Lines) -> str:
-    """A rule as one line of text. ``lines``: those of its document."""
+    """Return a rule as one line of text. ``lines``: the line numbers of the document's rules."""
     ports, end = port_words(rule), "from" if rule.direction == "inbound" else "to"
-    what = f"{rule.direction} {protocol_words(rule)}{' ' if ports else ''}{ports} {end} {peer_words(rule)}"
+    matched = f"{rule.direction} {protocol_words(rule)}{' ' if ports else ''}{ports} {end} {peer_words(rule)}"
     priority = f", priority {rule.priority}" if rule.priority != 1 else ""
-    return plain(f"{rule.id} (group {group}{line_words(rule, lines)}): {rule.action} {what}{priority}")
+    return plain(f"{rule.id} (group {group}{line_words(rule, lines)}): {rule.action} {matched}{priority}")
 
 
 def line_words(rule: Rule, lines: Lines) -> str:
-    """``, line 12``; nothing if the rule has no line of its own, as those of templates and of exports."""
+    """Return ``, line 12``; nothing if the rule has no line of its own, such as a rule of a template or an export."""
     line = lines.get(("rules", rule.id))
     return "" if line is None else f", line {line}"
 
@@ -176,12 +177,12 @@ def line_words(rule: Rule, lines: Lines) -> str:
 
 
 def packed(columns: Columns, most: int, more: Mapping[str, object]) -> tuple[str, int]:
-    """Return what the script reads, in at most ``most`` characters, and how many kinds are in it as they are.
-    ``more``: what else is in it.
+    """Return the page's data as a text of at most ``most`` characters, and the number of kinds that are not folded.
+    ``more``: further data for the page.
     """
     text, kept, room = "", len(columns), 1.0
     for share, level in _STEPS:
-        # No need to try what is too long even if the folded kinds take no room.
+        # Skip a step that is too long even if the folded kinds need no room.
         if share > room:
             continue
         kept = int(share * len(columns))
@@ -201,13 +202,13 @@ def _text(columns: Columns, more: Mapping[str, object]) -> str:
 
 
 def packed_text(data: Mapping[str, object]) -> str:
-    """As page.js reads it."""
+    """Return data as a text that page.js can read."""
     document = json.dumps(data, separators=(",", ":"))
     return base64.b64encode(gzip.compress(document.encode(), 6, mtime=0)).decode()
 
 
 def folded(columns: Columns, kept: int, level: Literal["group", "any"]) -> Columns:
-    """Keep the largest kinds, and add up the others by protocol and group, or by protocol alone."""
+    """Keep the largest kinds, and add up the rest by protocol and group, or by protocol alone."""
     kinds = columns.kinds
     size = sum((kinds[name] for name in columns.counted if name != "bytes"), np.zeros(len(columns), dtype=np.int64))
     order = np.argsort(-size, kind="stable")
@@ -232,8 +233,8 @@ def folded(columns: Columns, kept: int, level: Literal["group", "any"]) -> Colum
 
 
 def _added_up(kinds: Mapping[str, Numbers], counted: Sequence[str]) -> dict[str, Numbers]:
-    """Each kind once. Times and packet numbers of examples are left out: there is nothing they are examples of. So are
-    causes, which differ.
+    """Add up equal kinds, so that each occurs once. Times, packet numbers and causes are left out: they are about
+    single kinds.
     """
     key = [name for name in kinds if name not in (*counted, *_BESIDE)]
     codes = coded(*(kinds[name] for name in key))
@@ -247,13 +248,13 @@ def _added_up(kinds: Mapping[str, Numbers], counted: Sequence[str]) -> dict[str,
 
 
 def sums(codes: Numbers, counts: Numbers, number: int) -> Numbers:
-    """By code below ``number``: the sum of its counts."""
+    """Return for each code below ``number`` the sum of its counts."""
     total = np.zeros(number, dtype=np.int64)
     np.add.at(total, codes, counts)
     return total
 
 
 def largest(names: Iterable[str], counts: Numbers) -> list[tuple[str, int]]:
-    """Names with counts other than 0, largest first."""
+    """Return the names with counts other than 0, largest first."""
     pairs = [(name, count) for name, count in zip(names, counts.tolist(), strict=True) if count]
     return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))

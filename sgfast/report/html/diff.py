@@ -1,4 +1,4 @@
-"""The page of ``sgfast diff``: what the rules of NEW open and close, then what that changes for captured traffic."""
+"""The page of ``sgfast diff``: what the rules of NEW open and close, then the effect on captured traffic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sgfast.report.html.markup import Markup, joined, tag
 from sgfast.report.html.matrix import LegendEntry, legend, matrix_table
 from sgfast.report.html.page import (
     PageSection,
-    about,
+    about_section,
     alert,
     captures_named,
     damage_listed,
@@ -53,8 +53,8 @@ _NAMES = {"opened": ("Opened", "What NEW opens"), "closed": ("Closed", "What NEW
 def diff_html(
     found: Difference, result: DiffResult | None, warnings: Sequence[str], lines: Mapping[str, Lines]
 ) -> str:
-    """Return an HTML document, to be written as UTF-8. ``result``: what the captures tell, if there are some.
-    ``lines``: those of the rules of the documents ``old`` and ``new``, as ``load_policy`` gives them.
+    """Return an HTML document, to be written as UTF-8. ``result``: the comparison by captures, if there are any.
+    ``lines``: line numbers of the rules, by document (``old``, ``new``), as ``load_policy`` gives them.
     """
     tables = [
         PageTable(_OPENED, found.new, found.opened, "opened", _NAMES["opened"][1]),
@@ -67,9 +67,10 @@ def diff_html(
         drawn = matrix_table(rows.matrix, "Services that NEW opens and closes, by who may reach whom")
         matrix = joined(intro(_MATRIX), legend([_OPENED, _CLOSED]), drawn)
         sections.append(PageSection("matrix", "Who to whom", "Who may reach whom: what changes", matrix))
-    for one in tables if not found.not_compared else ():
-        content = joined(intro(_INTROS[one.key]), rows.table(one)) if one.rows else none(_NONE[one.key])
-        sections.append(PageSection(one.key, *_NAMES[one.key], content, len(one.rows)))
+    for page_table in tables if not found.not_compared else ():
+        key = page_table.key
+        content = joined(intro(_INTROS[key]), rows.table(page_table)) if page_table.rows else none(_NONE[key])
+        sections.append(PageSection(key, *_NAMES[key], content, len(page_table.rows)))
     if changed is not None:
         sections += changed.sections()
     listed = _about(found, result, warnings)
@@ -126,9 +127,9 @@ def _lede(found: Difference, result: DiffResult | None) -> str:
 def _about(found: Difference, result: DiffResult | None, warnings: Sequence[str]) -> Markup:
     policies = [Item("OLD", Name(found.old.origin)), Item("NEW", Name(found.new.origin))]
     if result is None:
-        return about([*policies, *listed("Warning", warnings)])
+        return about_section([*policies, *listed("Warning", warnings)])
     packets = Item("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}")
-    return about([
+    return about_section([
         *policies, *listed("Capture", [*map(Name, result.captures)]), packets, *time_items(result),
         *tunnel_items(result.decapsulated), *listed("Warning", warnings), *damage_listed(result.damaged),
         Item("Remember", REMINDER),

@@ -1,7 +1,7 @@
 // Tables of kinds of traffic (answers.py), folded by groups. All kinds are in the page, as columns (columns.py).
 
 const KINDS_OF_A_ROW = 20;
-// More than there are verdicts.
+// An upper bound for the number of verdicts.
 const PASSES = 8;
 const seconds = (ms) => (ms < 0 ? "" : `${(ms / 1000).toFixed(3)} s`);
 
@@ -12,7 +12,7 @@ function bytes(n) {
   return `${n.toFixed(power ? 1 : 0)} ${units[power]}`;
 }
 
-// All kinds, and which of them are not among what is chosen.
+// All kinds, and the reasons why a kind does not match the choice.
 class Kinds {
   constructor(data, choice) {
     this.data = data;
@@ -21,7 +21,7 @@ class Kinds {
     if (this.kinds.breaks) this.kinds.unbroken = data.kinds.packets.map((packets, kind) => (data.kinds.breaks[kind] ? 0 : packets));
     for (const [name, column] of Object.entries(this.kinds)) this.kinds[name] = Float64Array.from(column);
     this.ranked = new Map();
-    // By kind: a bit for each word that it does not have, and one if it is not between the groups.
+    // By kind: a bit for each chosen word that the kind lacks, and a bit if it is not between the chosen groups.
     this.misses = new Uint32Array(this.kinds.source.length);
     const lower = (texts) => texts.map((text) => text.toLowerCase());
     const groups = lower(data.groups);
@@ -32,7 +32,7 @@ class Kinds {
     this.lists = [];
   }
 
-  // By place: the rank of a list's texts in order.
+  // Return the rank of each text of a list in alphabetical order.
   ranks(name) {
     if (!this.ranked.has(name)) this.ranked.set(name, ranked(this.data[name]));
     return this.ranked.get(name);
@@ -58,8 +58,8 @@ class Kinds {
   }
 }
 
-// One table. Its entries are kinds with a count. Those of a row stand together, largest first: those of row n are
-// starts[n] to starts[n + 1].
+// A table of kinds. Its entries are kinds with a count. The entries of a row are adjacent, largest first: those of row n
+// are starts[n] to starts[n + 1].
 class KindsTable extends Chosen {
   constructor(table, choice, all) {
     super(table, choice);
@@ -70,7 +70,7 @@ class KindsTable extends Chosen {
     this.gather();
   }
 
-  // Without another one, the first column sorts.
+  // The default is to sort by the first column.
   setSort(options) {
     super.setSort(options);
     if (this.sort) return;
@@ -88,7 +88,7 @@ class KindsTable extends Chosen {
     const entries = [];
     const [rows, counts] = [[], []];
     this.data.tables[this.key].forEach(([column, answer], place) => {
-      // Of changed connections it also matters what the other policy says of them.
+      // Changed connections with different verdicts of the other policy are in different rows.
       const words = answer ? this.data.tables[this.key].length : this.data.reasons.length * PASSES;
       kinds[column].forEach((count, kind) => {
         if (!count) return;
@@ -114,43 +114,43 @@ class KindsTable extends Chosen {
       const reason = Math.floor(key / PASSES) % this.data.reasons.length;
       this.words[row] = answers[0] ? answers[key % answers.length] : this.data.reasons[reason];
     }
-    // By row: the sums of what is chosen, and the largest kind in it.
+    // By row: the sums over its chosen entries, and the largest kind among them.
     const [count, packets, size, answered, first] = Array.from({ length: 5 }, () => new Float64Array(this.size));
     this.sums = { count, packets, bytes: size, answered, first };
   }
 
-  // Which words a row misses does not count where its answer has them.
+  // Return the bits that count for a row: all except those of words that its answer contains.
   mask(row) {
-    const told = this.data.answers[this.words[row]]?.toLowerCase() ?? "";
-    return ~this.choice.words.reduce((mask, word, bit) => (told.includes(word) ? mask | 1 << bit : mask), 0);
+    const answer = this.data.answers[this.words[row]]?.toLowerCase() ?? "";
+    return ~this.choice.words.reduce((mask, word, bit) => (answer.includes(word) ? mask | 1 << bit : mask), 0);
   }
 
-  // Finds the rows that have something of what is chosen, and adds it up.
+  // Find the rows with chosen entries, and add these entries up.
   fold() {
     const { misses, kinds: { packets, bytes: size, answered } } = this.shared;
     const { kinds, counts, starts, sums } = this;
     this.found = [];
     for (let row = 0; row < this.size; row += 1) {
       const mask = this.key === "services" ? this.mask(row) : ~0;
-      let [count, some, length, replied, first] = [0, 0, 0, 0, -1];
+      let [count, packetCount, length, replied, first] = [0, 0, 0, 0, -1];
       for (let n = starts[row]; n < starts[row + 1]; n += 1) {
         const kind = kinds[n];
         if (misses[kind] & mask) continue;
         if (first < 0) first = n;
         count += counts[n];
-        some += packets[kind];
+        packetCount += packets[kind];
         length += size[kind];
         if (answered) replied += answered[kind];
       }
       if (first < 0) continue;
-      [sums.count[row], sums.packets[row], sums.bytes[row]] = [count, some, length];
+      [sums.count[row], sums.packets[row], sums.bytes[row]] = [count, packetCount, length];
       [sums.answered[row], sums.first[row]] = [replied, kinds[first]];
       this.found.push(row);
     }
     this.sorted();
   }
 
-  // By row: a number to sort by.
+  // Return a function that gives each row the number to sort by.
   values() {
     const { kinds, group } = this.data;
     const { count, bytes: size, answered, first } = this.sums;
@@ -187,7 +187,7 @@ class KindsTable extends Chosen {
     return `${this.of(sum, this.total)} ${this.total === 1 ? this.counted : `${this.counted}s`}, `;
   }
 
-  // A row's entries among what is chosen.
+  // Return the chosen entries of a row.
   entries(row) {
     const mask = this.mask(row);
     const found = [];
@@ -197,16 +197,16 @@ class KindsTable extends Chosen {
     return found;
   }
 
-  // The ends of entries: one by its name, several by their group.
+  // Return the cell for the ends of entries: the name of a single end, or the group of several.
   end(entries, column) {
     const { group, groups, nouns, exact, kinds } = this.data;
     const several = new Set(entries.map(({ kind }) => kinds[column][kind]));
     const [first] = several;
     if (several.size === 1) return this.endName(first);
     const noun = nouns[group[first]];
-    const some = [...several].some((end) => end >= exact) ? "many" : number(several.size);
+    const amount = [...several].some((end) => end >= exact) ? "many" : number(several.size);
     const name = noun === "instances" ? element("b", {}, groups[group[first]]) : groups[group[first]];
-    return span("", name, " ", span("soft whole", `(${some} ${noun})`));
+    return span("", name, " ", span("soft whole", `(${amount} ${noun})`));
   }
 
   endName(end) {
@@ -215,7 +215,7 @@ class KindsTable extends Chosen {
     return element("b", titles[end] ? { title: titles[end] } : {}, ends[end]);
   }
 
-  // The rules of entries: those that the policy has, or of changed connections those of the policy that lets them pass.
+  // Return the rules of entries: the policy's; for changed connections also those of the policy that lets them pass.
   rulesOf(entries, column = "rule", lines = this.data.rules) {
     const found = new Set(entries.map(({ kind }) => this.data.kinds[column][kind]));
     found.delete(-1);
@@ -227,7 +227,7 @@ class KindsTable extends Chosen {
     return rules.length ? [plural(rules.length, "rule")] : [];
   }
 
-  // What one of two policies says of entries: that which blocks them, or that which lets them pass.
+  // Return the cell with the judgement of one of two policies: the one that blocks the entries, or the other one.
   judged(policy, row, entries) {
     const word = this.words[row];
     if (policy === this.data.blocks) {
@@ -250,7 +250,7 @@ class KindsTable extends Chosen {
     return [written(cause ? cause[0] : meanings[word] ?? "")];
   }
 
-  // The nearest rules of entries, those of the largest first.
+  // Return the nearest rules of entries, those of the largest entry first.
   near(entries) {
     const { causes, kinds, near } = this.data;
     const found = new Set(entries.flatMap(({ kind }) => causes[kinds.cause[kind]]?.[1] ?? []));
@@ -271,7 +271,7 @@ class KindsTable extends Chosen {
     return this.columns.map((column) => (contents[column] ?? (() => this.why(row, entries)))());
   }
 
-  // What a row unfolds to: the rules, and its instances and addresses.
+  // Return the details of a row: its rules, instances and addresses.
   details(row) {
     const entries = this.entries(row);
     const { blocks, passing } = this.data;

@@ -1,4 +1,4 @@
-"""HTML as values. Everything that is not ``Markup`` is escaped, so a name cannot inject HTML into the page."""
+"""HTML as values. Every text that is not ``Markup`` is escaped, so a name cannot inject HTML into the page."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sgfast.system.names import printable
 #: Elements without an end tag. All SVG elements have one.
 _VOID = frozenset({"br", "hr", "input", "meta"})
 
-#: Maximum length of a text, characters.
+#: Maximum number of characters of a text.
 MAX_LENGTH = 600
-#: A text of this length has no line break, even on a phone.
+#: Texts up to this number of characters have no line break, even on a phone.
 _WHOLE = 22
 
 
@@ -37,7 +37,8 @@ def text(value: Content) -> Markup:
 
 
 def plain(words: str, most: int = MAX_LENGTH) -> str:
-    """Return a text as the page shows it: what cannot be printed is escaped visibly. ``most``: how many characters."""
+    """Return a text as the page shows it, with visible escapes for unprintable characters; at most ``most`` characters.
+    """
     return printable(words if len(words) <= most else words[:most] + "…") if words else ""
 
 

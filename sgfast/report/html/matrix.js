@@ -1,6 +1,6 @@
-// The matrix, and tables that show what is chosen in it. Their rows are not in the page as HTML, but as data.
+// The matrix, and tables that show what is chosen in it. The rows of these tables are data, and not HTML in the page.
 
-// MORE: rows, or parts of a row, that a click adds. PRINTED: rows that paper has, which are those in the page.
+// MORE: rows, or parts of a row, that a click adds. PRINTED: the number of rows on paper, as in the page's HTML.
 const MORE = 500;
 const PRINTED = 150;
 const OTHERS = "*";
@@ -10,21 +10,21 @@ const WHOLE = 22;
 const span = (className, ...children) => element("span", { className }, ...children);
 const code = (text) => span(text.length <= WHOLE ? "code whole" : "code", text);
 
-// HTML that the page's data has. Names in it are escaped.
+// Parse HTML from the page's data. Names in it are escaped.
 function written(html) {
   const made = document.createElement("template");
   made.innerHTML = html;
   return made.content;
 }
 
-// What is chosen, for all tables of data: words, and groups that connections come from and go to.
+// The reader's choice for all tables of data: words, and the groups of initiators and responders.
 class Choice {
-  // The section has the matrix, or at least one of the tables.
+  // The section contains the matrix, or at least one of the tables.
   constructor(section) {
     this.section = section;
     this.words = [];
     this.from = this.to = null;
-    // What narrows its tables to what is chosen.
+    // Objects whose narrow() limits their tables to the choice.
     this.narrowed = [];
     this.input = element("input", { type: "search", autocomplete: "off", spellcheck: false });
     this.input.addEventListener("input", () => this.changed());
@@ -34,7 +34,7 @@ class Choice {
     this.section.append(element("div", { className: "tools" }, label, this.chosen));
     this.cells = [...this.section.querySelectorAll(".matrix a")].map((link) => {
       const options = new URLSearchParams(link.hash.slice("#matrix?".length));
-      // A second click takes the choice back.
+      // A second click cancels the choice.
       link.addEventListener("click", (event) => {
         if (!link.hasAttribute("aria-current")) return;
         event.preventDefault();
@@ -43,13 +43,13 @@ class Choice {
       });
       return { link, from: options.get("from"), to: options.get("to") };
     });
-    // What the rows and the columns are called in the address.
+    // The names of the rows and the columns in the page's address.
     const named = (end) => this.cells.filter(({ link }) => link.closest("th")).map((cell) => cell[end]).filter((each) => each !== null);
     [this.rows, this.columns] = [named("from"), named("to")];
     if (this.cells.length) this.walk();
   }
 
-  // Arrow keys go from cell to cell: only one of them is a stop for Tab.
+  // Arrow keys move from cell to cell. The Tab key stops at one cell only.
   walk() {
     const table = this.section.querySelector(".matrix");
     const at = (row, column) => table.rows[row]?.cells[column];
@@ -88,7 +88,7 @@ class Choice {
     return options;
   }
 
-  // By group: 1 if it is among what is chosen of the rows, or of the columns.
+  // Return for each group: 1 if it is chosen. "keys" are the groups that have a row, or a column.
   among(groups, name, keys) {
     const own = new Set(keys);
     return Uint8Array.from(groups, (group) => name === null || (name === OTHERS ? !own.has(group) : group === name));
@@ -108,15 +108,15 @@ class Choice {
   }
 }
 
-// By place: the rank of texts in order.
+// Return the rank of each text in alphabetical order.
 function ranked(texts) {
   const ranks = new Uint32Array(texts.length);
   [...texts.keys()].sort((a, b) => collator.compare(texts[a], texts[b])).forEach((place, rank) => { ranks[place] = rank; });
   return ranks;
 }
 
-// A table of rows that are numbers: found are those among what is chosen. Whoever derives from it has size (how many rows
-// there are), values(), cells(row), details(row) and sum().
+// A table whose rows are numbers; "found" holds the chosen rows. Derived classes define size (the number of rows),
+// values(), cells(row), details(row) and sum().
 class Chosen extends Sorted {
   constructor(table, choice) {
     super(table);
@@ -184,7 +184,7 @@ class Chosen extends Sorted {
     return line;
   }
 
-  // The button that shows a row's details.
+  // Return the button that shows a row's details.
   unfold(row) {
     const button = element("button", { type: "button", className: "unfold" });
     button.setAttribute("aria-expanded", "false");
@@ -206,7 +206,7 @@ class Chosen extends Sorted {
     return button;
   }
 
-  // A list that grows: the first items, and a button for more. "item" makes one of them.
+  // Return a list of the first items, and a button that adds more. "item" makes the element of an item.
   growing(items, first, item) {
     const body = element("ul", {});
     const more = element("button", { type: "button", className: "all" });
@@ -222,7 +222,7 @@ class Chosen extends Sorted {
     return [body, more];
   }
 
-  // A paragraph that lists rules, each on a line: the first five.
+  // Return a paragraph that lists the first five rules, each on a line.
   ruleLines(name, lines) {
     if (!lines.length) return [];
     const first = lines.slice(0, 5).map((line) => span("line", line));

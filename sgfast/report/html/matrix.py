@@ -1,4 +1,4 @@
-"""Draw a matrix: a row for each group that connections come from, a column for each that they go to."""
+"""Draw a matrix with a row for each group of initiators, and a column for each group of responders."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from sgfast.report.amounts import grouped
 from sgfast.report.html.columns import Numbers
 from sgfast.report.html.markup import Markup, joined, tag
 
-#: Limit of rows and of columns. Further groups share one, as more do not fit on a screen.
+#: The most rows and columns, which fit on a screen. Further groups share one.
 SIDE = 15
-#: Name of the other groups in the page's address.
+#: Name of the shared row or column in the page's address.
 OTHERS = "*"
-#: Up to this many columns have level headings.
+#: The most columns whose headings are level; with more columns, headings are turned.
 _FEW = 7
 
-# Pixels: a cell, and the smallest square in it. The least height of a band, as a share of its square.
+# Pixels: a cell, and the smallest square in it. Then the least height of a band, as a share of its square.
 _CELL, _LEAST, _BAND = 36, 7, 0.14
 
 
 @dataclass(frozen=True, slots=True)
 class LegendEntry:
     words: str
-    #: Suffix of its colour class in the style sheet.
+    #: Suffix of the entry's colour class in the style sheet.
     style: str
-    #: In the legend before the words, for those who do not see colours.
+    #: A mark before the words in the legend, for readers who cannot distinguish the colours.
     mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Square:
-    #: By outcome, how much of the square it takes.
+    #: By outcome: its amount, which gives its share of the square.
     sizes: list[int]
-    #: The side of the square, as a share of the largest.
+    #: The side of the square, as a share of the largest square's.
     share: float
-    #: For those who point at it, and for screen readers.
+    #: The description that a pointer shows and screen readers read.
     words: str
     #: Text below the square.
     short: str
@@ -47,12 +47,12 @@ class Square:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The rows, or the columns. Groups beyond ``SIDE`` share the last one, others."""
+    """The rows, or the columns. Groups beyond ``SIDE`` share the last one."""
 
     labels: list[str]
-    #: Number of groups; the last row is for the others.
+    #: Number of rows that belong to one group. A further row is shared.
     own: int
-    #: By group: its row or column.
+    #: By group: the number of its row or column.
     place: Numbers
 
     @property
@@ -66,12 +66,12 @@ class Matrix:
     outcomes: Sequence[LegendEntry]
     rows: Axis
     columns: Axis
-    #: By row and column, where there is something.
+    #: By row and column: the square; cells without traffic have none.
     cells: Mapping[tuple[int, int], Square]
 
 
 def axis(groups: Sequence[str], sizes: Numbers, there: Iterable[int]) -> Axis:
-    """``sizes``: by group; the largest come first. ``there``: the groups that have a row."""
+    """Return an axis. ``sizes``: by group; the largest come first. ``there``: the groups that have a row."""
     ranked = sorted(there, key=lambda group: (-int(sizes[group]), groups[group]))
     own = ranked if len(ranked) <= SIDE + 1 else ranked[:SIDE]
     place = np.full(len(groups), len(own))
@@ -117,7 +117,7 @@ def _cell(outcomes: Sequence[LegendEntry], cell: Square | None, link: str) -> Ma
 
 
 def _square(cell: Square, outcomes: Sequence[LegendEntry]) -> Markup:
-    """A square in bands by what happens."""
+    """Return a square that is divided into bands by outcome."""
     side = max(_LEAST, cell.share * (_CELL - 2))
     heights = [max(_BAND, size / sum(cell.sizes)) if size else 0.0 for size in cell.sizes]
     start = (_CELL - side) / 2

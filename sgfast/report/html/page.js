@@ -1,6 +1,6 @@
-// What all pages have: the colour theme, tables that are sorted and filtered, and the page's address, which keeps the
-// state of a table, so that it can be shared: #rules?sort=packets&dir=desc&filter=web. Without scripts the page has the
-// first rows of each table.
+// Parts of all pages: the colour theme, tables that can be sorted and filtered, and the page's address. The address keeps
+// the state of a table, so that it can be shared: #rules?sort=packets&dir=desc&filter=web. Without scripts the page shows
+// the first rows of each table.
 const root = document.documentElement;
 root.classList.add("script");
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
@@ -21,7 +21,7 @@ function setUrl(key, options) {
   try { history.replaceState(null, "", `#${key}${words && `?${words}`}`); } catch { /* URL unchanged */ }
 }
 
-// Colour theme. The choice is stored if the browser allows local files to store anything.
+// Colour theme. The choice is stored if the browser lets local files store data.
 const themes = [...document.querySelectorAll("input[name=theme]")];
 try {
   const kept = themes.find((theme) => theme.value === localStorage.getItem("sgfast-theme"));
@@ -37,7 +37,7 @@ for (const theme of themes) {
 const FIRST = 20;
 const FEW = 6;
 
-// What tables have in common: heads that sort. Whoever derives from it has show().
+// The base of all tables: heads that sort the rows. Derived classes define sorted() and options().
 class Sorted {
   constructor(table) {
     this.key = table.dataset.table;
@@ -81,7 +81,7 @@ class Sorted {
   }
 }
 
-// A table whose rows all are in the page.
+// A table whose rows are all in the page.
 class Table extends Sorted {
   constructor(table) {
     super(table);
@@ -145,10 +145,10 @@ class Table extends Sorted {
   }
 }
 
-// By key: those that keep their state in the address.
+// By key: the tables that keep their state in the address.
 const tables = new Map();
-// What makes rows of the data in a template, by the template's data-reader. It gets the data, the tables whose
-// data-answers is the template's id, and the choice.
+// By a template's data-reader: the function that makes rows of the data in the template. It gets the data, the tables
+// whose data-answers is the template's id, and the choice.
 const readers = {};
 let choice = null;
 
@@ -159,7 +159,7 @@ function follow() {
   const section = document.getElementById(key) ?? choice?.section;
   if (!known || !section) return;
   known.set(new URLSearchParams(words));
-  // A click on the matrix leaves it where it is.
+  // After a click on the matrix, the page does not scroll.
   if (known !== choice || !section.contains(document.activeElement)) section.scrollIntoView({ behavior: "instant" });
 }
 
@@ -184,12 +184,12 @@ async function answer() {
     choice.choose();
     root.classList.add("answers");
   } catch {
-    // Old browsers cannot decompress: they have the first rows.
+    // Old browsers cannot decompress the data. They show only the rows in the page.
     for (const table of found) tables.set(table.dataset.table, new Table(table));
   }
 }
 
-// The script is at the end of the page: this comes when all of it has run.
+// The script is at the end of the page. This event comes when all parts of the script have run.
 addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll("table[data-table]:not([data-answers])")) {
     tables.set(table.dataset.table, new Table(table));

@@ -21,11 +21,11 @@ from sgfast.report.amounts import grouped, left_out_words, plural
 from sgfast.report.document import Item, Name, Words
 from sgfast.report.html.markup import Content, Markup, joined, tag, text
 
-#: The page has at most this many bytes: mail takes it, and a browser opens it at once.
+#: The most bytes of a page, so that it can be mailed and a browser opens it at once.
 MOST_BYTES = 5_000_000
-#: More than what page.html and a note add to the parts of a page.
+#: An upper bound for the bytes that page.html and a note add to the parts of a page.
 _FRAME_BYTES = 10_000
-#: Less than this room for data is not tried.
+#: The least room for data, even if the page then has more than ``MOST_BYTES``.
 _LEAST_ROOM = 200_000
 #: Maximum number of warnings, and of captures, that are listed.
 MAX_NAMED = 20
@@ -34,24 +34,24 @@ MAX_NAMED = 20
 @dataclass(frozen=True, slots=True)
 class PageSection:
     key: str
-    #: In the navigation.
+    #: The section's name in the navigation.
     name: str
     title: str
     content: Markup
-    #: In the navigation, behind the name.
+    #: The number behind the name in the navigation.
     count: int | None = None
 
 
-#: Gets the number of characters that the page has room for. Gives what the script reads, and a sentence on what is not
-#: in it.
+#: Takes the number of characters that the page has room for. Returns the script's data, and a sentence on what the data
+#: leaves out.
 Data = Callable[[int], tuple[Markup, str]]
 
 
 def make_page(
     kind: str, title: str, head: Markup, sections: Sequence[PageSection], data: Data, scripts: Sequence[str]
 ) -> str:
-    """Return the HTML document. ``kind``: what the report is, in two words. ``scripts``: names of those that the page
-    needs besides page.js and matrix.js.
+    """Return the HTML document. ``kind``: the kind of report, in two words. ``scripts``: names of the scripts that the
+    page needs besides page.js and matrix.js.
     """
     style = _asset("page.css")
     script = Markup("".join(_asset(f"{name}.js") for name in ("page", "matrix", *scripts)))
@@ -121,7 +121,7 @@ def left_out(result: ReplayResult | DiffResult) -> Markup:
 
 
 def alert(damaged: Damage | None, warnings: Sequence[str], of: str) -> Markup:
-    """Notes that come before the rest. ``of``: what the warnings are about."""
+    """Return notes for the top of the page. ``of``: what the warnings are about."""
     parts: list[Markup] = []
     if damaged is not None:
         words = joined(tag("b", "Damaged capture. "), f"{damaged}; the report ends there.")
@@ -148,16 +148,16 @@ def doubts(evidence: Evidence) -> Markup:
 
 
 def written(words: Words) -> Markup:
-    """Write words of a document. Names look like code."""
+    """Return the words of a document as HTML. Names look like code."""
     parts = (words,) if isinstance(words, str) else words
     return joined(*(tag("span", part, class_="code") if isinstance(part, Name) else part for part in parts))
 
 
 def listed(label: str, texts: Sequence[Words]) -> list[Item]:
-    """Items for ``about``: the first texts, and how many more there are."""
+    """Return items for ``about``: the first texts, and the number of further ones."""
     items = [Item("" if n else label, words) for n, words in enumerate(texts[:MAX_NAMED])]
-    if (left := len(texts) - MAX_NAMED) > 0:
-        items.append(Item("", f"and {plural(left, f'more {label.lower()}')}"))
+    if (unlisted := len(texts) - MAX_NAMED) > 0:
+        items.append(Item("", f"and {plural(unlisted, f'more {label.lower()}')}"))
     return items
 
 
@@ -165,6 +165,6 @@ def damage_listed(damaged: Damage | None) -> list[Item]:
     return [] if damaged is None else [Item("Damage", f"{damaged}; the report ends there")]
 
 
-def about(items: Sequence[Item]) -> Markup:
+def about_section(items: Sequence[Item]) -> Markup:
     parts = (joined(tag("dt", written(item.label)), tag("dd", written(item.words))) for item in items)
     return tag("dl", *parts, class_="about")

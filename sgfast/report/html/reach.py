@@ -9,12 +9,22 @@ from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Item, Name
 from sgfast.report.html.markup import Markup, joined, tag
 from sgfast.report.html.matrix import LegendEntry, legend, matrix_table
-from sgfast.report.html.page import PageSection, about, alert, intro, listed, make_page, none, short_name, written
+from sgfast.report.html.page import (
+    PageSection,
+    about_section,
+    alert,
+    intro,
+    listed,
+    make_page,
+    none,
+    short_name,
+    written,
+)
 from sgfast.report.html.rule_matrix import PageTable
 from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
 
-#: Number of rows that are open to anybody with which the page begins.
+#: The most rows open to any address that the beginning of the page lists.
 _FIRST = 3
 _OPEN = LegendEntry("may be opened", "allow")
 
@@ -32,8 +42,8 @@ _ROWS = (
 
 
 def reach_html(found: Reach, lines: Lines) -> str:
-    """Return an HTML document, to be written as UTF-8. ``found``: with its rules. ``lines``: those of the policy
-    document's rules, as ``load_policy`` gives them.
+    """Return an HTML document, to be written as UTF-8. ``found``: a result with its rules. ``lines``: line numbers of
+    the policy document's rules, as ``load_policy`` gives them.
     """
     table = PageTable(_OPEN, found.policy, found.rows, "rows", "Who may open connections to whom")
     rows = RuleRows([table], {"new": lines})
@@ -70,8 +80,8 @@ def _lede(found: Reach) -> str:
     if not everybody:
         return f"{plural(len(found.rows), 'row')}. None of them is open to any address."
     first = (f"{parts_text(row.destinations)} ({services_cell(row)})" for row in everybody[:_FIRST])
-    left = len(everybody) - _FIRST
-    more = f"; and {plural(left, 'more row')}" if left > 0 else ""
+    unlisted = len(everybody) - _FIRST
+    more = f"; and {plural(unlisted, 'more row')}" if unlisted > 0 else ""
     return f"Any address may open connections to {'; to '.join(first)}{more}."
 
 
@@ -81,7 +91,7 @@ def _is_anybody(part: Part) -> bool:
 
 
 def _about(found: Reach) -> Markup:
-    return about([
+    return about_section([
         Item("Policy", Name(found.policy.origin)),
         Item("From", found.sources.name),
         Item("To", found.destinations.name),

@@ -20,7 +20,7 @@ from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.html.matrix import legend, matrix_table
 from sgfast.report.html.page import (
     PageSection,
-    about,
+    about_section,
     alert,
     captures_named,
     damage_listed,
@@ -75,7 +75,7 @@ _BECAUSE = {
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """State that the parts of one page share."""
+    """The data that all sections of one page use."""
 
     result: ReplayResult
     rollup: Rollup
@@ -85,7 +85,7 @@ class _Report:
 
 def html_report(result: ReplayResult, timeline: Timeline | None = None, lines: Lines | None = None) -> str:
     """Return an HTML document, to be written as UTF-8. The page has a chart over time only if there is a ``timeline``
-    that got packets of the replay. ``lines``: those of the policy document's rules, as ``load_policy`` gives them.
+    that got packets of the replay. ``lines``: the line numbers of the document's rules, as ``load_policy`` gives them.
     """
     rollup = rollup_of(result)
     report = _Report(result, rollup, Answers(result, rollup, lines or {}), lines or {})
@@ -191,7 +191,7 @@ def _places(where: Sequence[tuple[str, int]]) -> str:
 
 
 def _shares(result: ReplayResult) -> Markup:
-    """Return a bar of all packets with a legend."""
+    """Return a bar of all packets, divided by verdict, with a legend."""
     parts, legend = [], []
     start = 0.0
     for name, style, verdicts in _SHARES:
@@ -222,7 +222,7 @@ def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
     if len(result.kinds.rows):
         found.append(PageSection("matrix", "Who to whom", "Who talks to whom", _matrix(report)))
     if result.engine == "fast" and result.packets:
-        found += [section for one in LISTS for section in _answers(report, one)]
+        found += [section for shown in LISTS for section in _answers(report, shown)]
     if timeline is not None and timeline.first_ns is not None:
         found.append(PageSection("timeline", "Over time", "Over time", _timeline(result, timeline)))
     if result.changes or result.changes_left:
@@ -270,22 +270,22 @@ _NONE = {
 }
 
 
-def _answers(report: _Report, one: List) -> list[PageSection]:
-    """The section of a list, if there is something to say."""
-    total = report.answers.total(one)
-    notes = _denied_notes(report) if one.key == "denied" else []
-    if one.key == "denied" and report.rollup.answers_unknown:
+def _answers(report: _Report, shown: List) -> list[PageSection]:
+    """Return the section of a list; nothing if the list is empty and has no text for this."""
+    total = report.answers.total(shown)
+    notes = _denied_notes(report) if shown.key == "denied" else []
+    if shown.key == "denied" and report.rollup.answers_unknown:
         return []
     if not total and not notes:
-        return [PageSection(one.key, *_NAMES[one.key], none(_NONE[one.key]), 0)] if one.key in _NONE else []
-    table = report.answers.table(one) if total else Markup()
-    if one.key == "allowed":
+        return [PageSection(shown.key, *_NAMES[shown.key], none(_NONE[shown.key]), 0)] if shown.key in _NONE else []
+    table = report.answers.table(shown) if total else Markup()
+    if shown.key == "allowed":
         table = tag("details", tag("summary", "The connections"), table)
-    return [PageSection(one.key, *_NAMES[one.key], joined(intro(_INTROS[one.key]), table, *notes), total)]
+    return [PageSection(shown.key, *_NAMES[shown.key], joined(intro(_INTROS[shown.key]), table, *notes), total)]
 
 
 def _denied_notes(report: _Report) -> list[Markup]:
-    """Denials that are in no table."""
+    """Return paragraphs about denials that are in no table."""
     result = report.result
     words = []
     if after_cuts := packets_after(result):
@@ -340,7 +340,7 @@ def _about(result: ReplayResult) -> Markup:
     opened = connection_counts(result.connections)
     if inferred := result.connections.get("inferred"):
         opened.append(f"{grouped(inferred)} began before the capture (who opened them was inferred)")
-    return about([
+    return about_section([
         *listed("Capture", [*map(Name, result.captures)]),
         Item("Policy", Name(result.policy.origin)),
         Item("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}"),

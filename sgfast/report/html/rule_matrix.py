@@ -1,7 +1,7 @@
-"""Who may reach whom by rules alone: the matrix of rows of ``reaching``.
+"""The matrix of who may reach whom by the rules alone, from rows of ``reaching``.
 
-An instance belongs to the row of its security groups, as it does in the matrix of traffic. Addresses that no instance
-has belong to the network, or the address group, that the row names.
+An instance belongs to the row of its security groups, as it does in the matrix of traffic. Addresses of no instance
+belong to the network, or the address group, that the row names.
 """
 
 from __future__ import annotations
@@ -25,33 +25,34 @@ from sgfast.report.html.columns import labels
 from sgfast.report.html.matrix import Axis, LegendEntry, Matrix, Square, axis
 from sgfast.report.rollup.ends import EndName
 
-#: Everybody who is no instance.
+#: The names for all addresses, and for all public addresses, that belong to no instance.
 _ANYBODY, _INTERNET = EndName("any address", "network"), EndName("internet", "network")
-#: Up to this length a cell shows its services; more of them are counted.
+#: The most characters of services in a cell. If they need more, the cell shows their number.
 _SHORT = 9
-#: Maximum length of what a cell says, characters.
+#: The most characters of a cell's description.
 _LONG = 300
 
-#: A place in the list of groups; and the instance, if only one is meant.
+#: By position in the list of groups: the instance if the end is only one, else None.
 _Places = dict[int, str | None]
-#: For each table and row: the senders and receivers by family.
+#: For one row: each family, with the places of its senders and of its receivers.
 _OfRow = list[tuple[int, _Places, _Places]]
+#: By table and row.
 _Placed = list[list[_OfRow]]
 
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
     outcome: LegendEntry
-    #: The one that has the names of the rows' ends.
+    #: The policy that has the names of the rows' ends.
     policy: Policy
     rows: Sequence[Row]
-    #: That of its section.
+    #: The key of the page's section for the table.
     key: str
     label: str
 
 
 class RuleMatrix:
-    """``matrix``, and the cells that count each row: row * number of columns + column."""
+    """``matrix``, and for each row the cells that count it: row * number of columns + column."""
 
     def __init__(self, given: Sequence[PageTable]) -> None:
         names: dict[EndName, int] = {}
@@ -70,7 +71,7 @@ class RuleMatrix:
         self.matrix = Matrix(self._outcomes, self._rows, self._columns, self._squares(given))
 
     def _axes(self, given: Sequence[PageTable], places: _Placed, names: Sequence[EndName]) -> tuple[Axis, Axis]:
-        """The senders and the receivers, those of most services first."""
+        """Return the axes of senders and of receivers, ends with most services first."""
         sizes = np.zeros((2, len(names)), dtype=np.int64)
         for each, of_table in zip(given, places, strict=True):
             for row, of_row in zip(each.rows, of_table, strict=True):
@@ -97,18 +98,18 @@ class RuleMatrix:
         return tuple(sorted({cell for _, cell in self._cells_of[table][row]}))
 
     def _cells(self, of_row: _OfRow) -> set[tuple[int, int]]:
-        """Each with the family in which it is counted."""
+        """Return the cells of a row, each with the family in which the row is counted there."""
         found: set[tuple[int, int]] = set()
         for family, sources, destinations in of_row:
             for source in _folded(sources, self._rows):
                 for destination in _folded(destinations, self._columns):
-                    # An instance alone sends no packets to itself.
+                    # A single instance sends no packets to itself.
                     if source[1] is None or source[1] != destination[1]:
                         found.add((family, source[0] * len(self._columns.labels) + destination[0]))
         return found
 
     def _read(self, text: str, family: int) -> Ranges:
-        """``text``: services as ``services_text`` writes them."""
+        """Return the services that a text of ``services_text`` names."""
         without = text.removeprefix("all except ")
         found, everything = named_service(without).of(family), self._everything[family]
         return intersection(everything, found) if without == text else difference(everything, found)
@@ -129,10 +130,10 @@ class RuleMatrix:
             words.append(f"{outcome.words}: {max(texts.values()) if same else '; '.join(of_both)}")
             short.append(outcome.mark.strip() + _shortened(max(texts.values(), key=len)))
         if len(short) > 1:
-            # There is no room for the word twice.
+            # A cell has no room for the word twice.
             short = [each.removesuffix(" services") for each in short]
         description = f"{self._rows.labels[row]} → {self._columns.labels[column]}: {', '.join(words)}"
-        # A port alone is to be seen beside all ports of all protocols.
+        # The logarithm keeps a single port visible beside all ports of all protocols.
         share = log2(1 + max(sizes)) / log2(1 + 256 * KEYS)
         shown = description if len(description) <= _LONG else f"{description[:_LONG]} …"
         return Square(sizes, share, shown, " ".join(short), self._outcomes[0].mark != "" and sizes[0] > 0)
@@ -151,7 +152,7 @@ def _shortened(services: str) -> str:
 
 
 def _folded(places: _Places, ends: Axis) -> set[tuple[int, str | None]]:
-    """Rows or columns, each with the instance if it is only one."""
+    """Return the rows or columns of an axis, each with the instance if there is only one in it."""
     found: dict[int, str | None] = {}
     for place, instance in places.items():
         number = int(ends.place[place])
@@ -160,7 +161,7 @@ def _folded(places: _Places, ends: Axis) -> set[tuple[int, str | None]]:
 
 
 class _Ends:
-    """Who the ends of rows are, in names that ``names`` numbers."""
+    """The ends of rows as positions in ``names``, where new names are added."""
 
     def __init__(self, policy: Policy, names: dict[EndName, int]) -> None:
         self._names = names
@@ -206,16 +207,16 @@ class _Ends:
     def _members(
         self, family: int, are_meant: Callable[[tuple[str, ...]], bool], without: Sequence[str] = ()
     ) -> _Places:
-        """All instances of a family whose groups are meant, but those of ``without``."""
+        """Return the instances of a family whose groups ``are_meant`` accepts, except those named in ``without``."""
         left_out = Counter(
             instance.security_groups
             for name in without if (instance := self._policy.instance_by_name.get(name)) is not None
         )  # fmt: skip
         found: _Places = {}
         for groups, instances in self._instances[family].items():
-            left = len(instances) - left_out[groups]
-            if left > 0 and are_meant(groups):
-                only = next(name for name in instances if name not in without) if left == 1 else None
+            remaining = len(instances) - left_out[groups]
+            if remaining > 0 and are_meant(groups):
+                only = next(name for name in instances if name not in without) if remaining == 1 else None
                 number = self._number(_name_of(groups))
                 found[number] = None if number in found else only
         return found
@@ -225,5 +226,5 @@ class _Ends:
 
 
 def _name_of(groups: Sequence[str]) -> EndName:
-    """As ``rollup`` calls the members of these groups."""
+    """Return the name that ``rollup`` has for the members of these groups."""
     return EndName(", ".join(dict.fromkeys(groups)), "groups")

@@ -1,7 +1,7 @@
-// Tables of what rules allow (rule_rows.py). All rows are in the page, as numbers of what several rows have: ends,
-// services, rules, and cells of the matrix. What they look like in a row is in the page, too, as HTML.
+// Tables of what rules allow (rule_rows.py). All rows are in the page. A row has only the numbers of its ends, services,
+// rules, and cells of the matrix, because several rows share these. Their HTML is in the page, too.
 
-// How many rules, or parts, an unfolded row begins with.
+// The number of rules, or parts, that an unfolded row shows at first.
 const LISTED = 20;
 const [FROM, TO, SERVICES, DECIDERS, CELLS] = [0, 1, 2, 3, 4];
 
@@ -15,7 +15,7 @@ class RuleRows {
     this.ranked = new Map();
   }
 
-  // By place in one of the lists: its rank among the texts.
+  // Return the rank of each entry of a list in alphabetical order.
   ranks(column) {
     const name = { [FROM]: "ends", [TO]: "ends", [SERVICES]: "services", [DECIDERS]: "rules" }[column];
     if (!this.ranked.has(name)) {
@@ -31,9 +31,9 @@ class RuleRows {
     const place = (keys, name) => (name === null ? null : keys.indexOf(name));
     const [row, column, width] = [place(choice.rows, choice.from), place(choice.columns, choice.to), choice.columns.length];
     const isChosen = (cell) => (row === null || Math.floor(cell / width) === row) && (column === null || cell % width === column);
-    // By place: 1 if it is among what is chosen.
+    // By entry: 1 if one of its cells is chosen.
     this.cells = Uint8Array.from(data.cells, (cells) => (row === null && column === null) || cells.some(isChosen));
-    // By word and place: 1 if the text has it.
+    // By word and entry: 1 if the text contains the word.
     this.has = choice.words.map((word) => {
       const [parts, services, lines] = Object.values(this.texts)
         .map((texts) => Uint8Array.from(texts, (text) => text.includes(word)));
@@ -58,13 +58,13 @@ class RuleTable extends Chosen {
     const [from, to, services, rules, places] = this.rows;
     this.found = [];
     for (let row = 0; row < this.size; row += 1) {
-      const told = (word) => word.ends[from[row]] | word.ends[to[row]] | word.services[services[row]] | word.rules[rules[row]];
-      if (cells[places[row]] && has.every(told)) this.found.push(row);
+      const matches = (word) => word.ends[from[row]] | word.ends[to[row]] | word.services[services[row]] | word.rules[rules[row]];
+      if (cells[places[row]] && has.every(matches)) this.found.push(row);
     }
     this.sorted();
   }
 
-  // Without a sort, those that are open to most come first.
+  // By default, the rows that are open to most addresses come first.
   values() {
     if (!this.sort) return (row) => row;
     const column = this.heads.indexOf(this.sort);
@@ -88,7 +88,7 @@ class RuleTable extends Chosen {
     return cells;
   }
 
-  // What a row unfolds to: its rules, and what its cells leave out.
+  // Return the details of a row: its rules, and parts that its cells leave out.
   details(row) {
     const [from, to, services, rules] = this.rows.map((column) => column[row]);
     const { ends, lines, parts, services: texts, shown } = this.data;

@@ -1,9 +1,9 @@
-"""Tables of what rules allow for all packets, and their matrix: from whom, to whom, for which services, by which rules.
+"""Tables of what rules allow for all packets, and their matrix: source, destination, services and rules of each row.
 
     rows (``reaching``) -> RuleRows -> tables and a matrix, as HTML
                                     -> all rows, as data for rule_rows.js
 
-Cells are written here alone: the data has each different cell once, as HTML, and the script puts them together to rows.
+The script makes no cells: the data has each different cell once, as HTML, and the script only combines cells to rows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sgfast.report.reach import LISTED_PARTS, part_text, services_cell
 
 #: Maximum number of rules in a cell before "and N more".
 _LISTED_RULES = 3
-#: Maximum length of the services in a cell, characters. A row unfolds to all.
+#: Maximum number of characters of services in a cell. A row that is unfolded shows all.
 _LISTED_CHARACTERS = 120
-#: Maximum length of services, and of a part, in an unfolded row. JSON has longer ones.
+#: Maximum number of characters of services, and of a part, in an unfolded row. JSON has longer texts.
 _MOST_CHARACTERS = 20_000
 
 _COLUMNS = (
@@ -36,7 +36,7 @@ _COLUMNS = (
 
 
 class RuleRows:
-    """The tables of one page. ``lines``: those of the rules of each policy's document."""
+    """The tables of one page. ``lines``: line numbers of rules, by policy."""
 
     def __init__(self, tables: Sequence[PageTable], lines: Mapping[str, Lines]) -> None:
         self._tables = tables
@@ -47,32 +47,32 @@ class RuleRows:
     def matrix(self) -> Matrix:
         return self._matrix.matrix
 
-    def table(self, one: PageTable) -> Markup:
+    def table(self, page_table: PageTable) -> Markup:
         rows = [
             (
                 Cell(_end(row.sources)), Cell(_end(row.destinations)), Cell(_services(services_cell(row))),
                 Cell(self._rules(row.rules)),
             )
-            for row in one.rows[:MOST_ROWS]
+            for row in page_table.rows[:MOST_ROWS]
         ]  # fmt: skip
-        left = len(one.rows) - len(rows)
-        words = f"And {plural(left, 'row')} more, which a browser with scripts shows."
-        note = tag("p", words, class_="note static") if left else ""
-        return joined(table(one.key, one.label, _COLUMNS, rows, "rule-rows"), note)
+        unlisted = len(page_table.rows) - len(rows)
+        words = f"And {plural(unlisted, 'row')} more, which a browser with scripts shows."
+        note = tag("p", words, class_="note static") if unlisted else ""
+        return joined(table(page_table.key, page_table.label, _COLUMNS, rows, "rule-rows"), note)
 
     def _rules(self, rules: Sequence[Decider]) -> Markup:
         if not rules:
             return Markup("-")
         shown = [tag("div", code(decider_text(each)), self._place(each)) for each in rules[:_LISTED_RULES]]
-        left = len(rules) - len(shown)
-        return joined(*shown, tag("div", f"and {grouped(left)} more", class_="soft") if left else "")
+        unlisted = len(rules) - len(shown)
+        return joined(*shown, tag("div", f"and {grouped(unlisted)} more", class_="soft") if unlisted else "")
 
     def _place(self, each: Decider) -> Markup:
         words = line_words(each.rule, self._lines[each.policy])
         return tag("span", words, class_="soft whole") if words else Markup()
 
     def data(self, room: int) -> tuple[Markup, str]:
-        """Return data for the page's script, in at most ``room`` characters, and a sentence on what is not in it."""
+        """Return data for the page's script, in at most ``room`` characters, and a sentence on what is left out."""
         share = 1.0
         text = self._packed(share)
         while len(text) > room:
@@ -89,7 +89,7 @@ class RuleRows:
         )
 
     def _packed(self, share: float) -> str:
-        """The rows of all tables, or the first ones of each. What several rows have is in it once."""
+        """Return data with the first ``share`` of each table's rows. A value of several rows is in the data once."""
         parts: dict[Part, int] = {}
         rules: dict[Decider, int] = {}
         lists: dict[str, dict[Any, int]] = {name: {} for name in ("ends", "services", "rules", "cells")}
@@ -98,9 +98,9 @@ class RuleRows:
             return lists[name].setdefault(value, len(lists[name]))
 
         tables = {}
-        for n, one in enumerate(self._tables):
+        for n, page_table in enumerate(self._tables):
             rows = []
-            for m, row in enumerate(one.rows[: _kept(one, share)]):
+            for m, row in enumerate(page_table.rows[: _kept(page_table, share)]):
                 ends = (
                     place("ends", tuple(parts.setdefault(part, len(parts)) for part in end))
                     for end in (row.sources, row.destinations)
@@ -110,7 +110,7 @@ class RuleRows:
                     *ends, place("services", plain(services_cell(row), _MOST_CHARACTERS)), place("rules", deciders),
                     place("cells", self._matrix.cells_of(n, m)),
                 ))  # fmt: skip
-            tables[one.key] = [*zip(*rows, strict=True)] or [()] * 5
+            tables[page_table.key] = [*zip(*rows, strict=True)] or [()] * 5
         numbered, deciders_of = [*parts], [*rules]
         return packed_text({
             "parts": [[plain(part_text(part)), _is_name(part), _whole(part)] for part in parts],
@@ -118,7 +118,7 @@ class RuleRows:
             "lines": [self._line(each) for each in rules],
             "tables": tables,
             **{name: [*values] for name, values in lists.items()},
-            # The cells, and whether they leave something out that an unfolded row has.
+            # The cells, and whether an unfolded row shows more than the cell.
             "shown": {
                 "ends": [_shown_end([numbered[n] for n in end]) for end in lists["ends"]],
                 "services": [[_services(text), len(text) > _LISTED_CHARACTERS] for text in lists["services"]],
@@ -130,12 +130,12 @@ class RuleRows:
         return rule_line(each.rule, each.group, self._lines[each.policy])
 
 
-def _kept(one: PageTable, share: float) -> int:
-    return int(len(one.rows) * share)
+def _kept(page_table: PageTable, share: float) -> int:
+    return int(len(page_table.rows) * share)
 
 
 def _services(services: str) -> Markup:
-    """Cut behind a comma or a semicolon."""
+    """Return a cell of services, cut behind a comma or a semicolon if it is too long."""
     if len(services) > _LISTED_CHARACTERS:
         cut = services[:_LISTED_CHARACTERS]
         services = cut[: max(cut.rfind(","), cut.rfind(";")) + 1] + " …"
@@ -143,7 +143,7 @@ def _services(services: str) -> Markup:
 
 
 def _whole(part: Part) -> str:
-    """The text of a part with all its names, if a cell leaves some out; else empty."""
+    """Return the text of a part with all its names if cells shorten the part; else an empty text."""
     whole = part_text(part, max(len(part.without), len(part.addresses)))
     return "" if whole == part_text(part) else plain(whole, _MOST_CHARACTERS)
 
@@ -159,5 +159,5 @@ def _shown_end(parts: Sequence[Part]) -> tuple[Markup, bool]:
 def _end(parts: Sequence[Part]) -> Markup:
     shown = [tag("b", part_text(part)) if _is_name(part) else code(part_text(part)) for part in parts[:LISTED_PARTS]]
     words = joined(*(joined(", " if n else "", each) for n, each in enumerate(shown)))
-    left = len(parts) - len(shown)
-    return joined(words, tag("span", f" and {grouped(left)} more", class_="soft") if left else "")
+    unlisted = len(parts) - len(shown)
+    return joined(words, tag("span", f" and {grouped(unlisted)} more", class_="soft") if unlisted else "")

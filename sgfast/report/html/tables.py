@@ -1,4 +1,4 @@
-"""The tables of the page. They are complete in HTML; the page's script only sorts rows and hides some.
+"""The tables of the page. They are complete in HTML; the page's script only sorts and hides rows.
 
 Each table has a limited number of rows, because a page that is too large for a browser is useless.
 """
@@ -19,22 +19,22 @@ from sgfast.report.replay import cut_name
 
 #: Maximum number of rows in a table.
 MAX_ROWS = 400
-#: Limit of rows as HTML in a table whose rows all are in the page's data. They are for browsers without
-#: script, and for paper.
+#: Limit of HTML rows in a table whose rows are all in the page's data. HTML rows are for browsers without script, and
+#: for paper.
 MOST_ROWS = 150
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
     name: str
-    #: Its name in links (``#denied?sort=packets``).
+    #: The column's name in links (``#denied?sort=packets``).
     key: str
     numeric: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """``sort``: the sort key, if it is not the text."""
+    """``sort``: the sort key, if the cell is not sorted by its text."""
 
     content: Content
     sort: float | None = None
@@ -43,8 +43,9 @@ class Cell:
 def table(
     key: str, label: str, columns: Sequence[Heading], rows: Sequence[Sequence[Cell]], answers: str | None = None
 ) -> Markup:
-    """``answers``: the name of the data from which the page's script makes all rows, if these are the first of them."""
-    # The roles keep it a table for screen readers even if the style sheet turns it into a list of cards.
+    """Return a table. ``answers``: the name of the page's data with all rows, if ``rows`` are only the first ones.
+    """
+    # The roles keep it a table for screen readers, even if the style sheet turns it into a list of cards.
     head = [
         tag("th", column.name, role="columnheader", scope="col", data_key=column.key,
             class_="number" if column.numeric else None)
@@ -85,11 +86,11 @@ def badge(style: str, words: str) -> Markup:
     return tag("span", words, class_=f"badge {style}")
 
 
-def more(left: int, noun: str, sums: str = "") -> Markup:
-    """Return a note on what a table leaves out, if that is anything. ``sums``: what it adds up to."""
-    if left <= 0:
+def more(unlisted: int, noun: str, sums: str = "") -> Markup:
+    """Return a note on the number of rows that a table leaves out; empty if none. ``sums``: their sum in words."""
+    if unlisted <= 0:
         return Markup()
-    return tag("p", f"And {plural(left, noun)} more{sums and f' ({sums})'}, not listed here.", class_="note")
+    return tag("p", f"And {plural(unlisted, noun)} more{sums and f' ({sums})'}, not listed here.", class_="note")
 
 
 # Changes -------------------------------------------------------------------------------------------------------------
@@ -110,10 +111,10 @@ def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
          _count(change.packets_after))
         for number, change in shown
     ]  # fmt: skip
-    left = sum(change.disconnected for change in changes) - sum(change.disconnected for _, change in shown)
+    unlisted = sum(change.disconnected for change in changes) - sum(change.disconnected for _, change in shown)
     return joined(
         table("changes", "Changes of the policy", columns, rows),
-        more(len(changes) - MAX_ROWS, "change", plural(left, "cut connection")),
+        more(len(changes) - MAX_ROWS, "change", plural(unlisted, "cut connection")),
     )
 
 
@@ -128,8 +129,8 @@ def cuts_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
          Cell(_outcome(cut)), _seconds(cut.again_ns, start_ns))
         for number, change, cut in followed[:MAX_ROWS]
     ]  # fmt: skip
-    left = sum(change.disconnected for change in changes) - len(rows)
-    return joined(table("cut", "Connections that changes cut", columns, rows), more(left, "connection"))
+    unlisted = sum(change.disconnected for change in changes) - len(rows)
+    return joined(table("cut", "Connections that changes cut", columns, rows), more(unlisted, "connection"))
 
 
 def _connection(cut: CutConnection) -> Markup:
@@ -180,8 +181,8 @@ def used_table(result: ReplayResult, lines: Lines) -> Markup:
         (*_rule_cells(hits, lines), _count(hits.connections), _count(hits.packets), _bytes(hits.bytes))
         for hits in used[:MAX_ROWS]
     ]
-    left = sum(hits.packets for hits in used[MAX_ROWS:])
-    note = more(len(used) - MAX_ROWS, "rule", plural(left, "packet"))
+    unlisted = sum(hits.packets for hits in used[MAX_ROWS:])
+    note = more(len(used) - MAX_ROWS, "rule", plural(unlisted, "packet"))
     return joined(table("rules", "Rules that were hit", columns, rows), note)
 
 

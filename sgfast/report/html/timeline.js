@@ -1,4 +1,4 @@
-// The timeline: what stands under the pointer, or the arrow keys' place, in numbers.
+// The timeline: show the numbers of the bar under the pointer, or at the position of the arrow keys.
 const place = document.querySelector(".timeline");
 const numbers = document.getElementById("numbers");
 if (place && numbers) {

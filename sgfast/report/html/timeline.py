@@ -2,8 +2,8 @@
 
     headers, results --> replay's clock --> interval of 2**shift ns since the first packet --> counts[interval, kind]
 
-When a packet comes after the last interval, neighbouring intervals are merged until it fits, which doubles their
-length each time. The result depends only on the packets, not on how they were split into batches.
+If a packet comes after the last interval, neighbouring intervals are merged until it fits, which doubles their length
+each time. The result depends only on the packets, not on how they were split into batches.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sgfast.core.base.clock import ReplayClock
 from sgfast.engine import PENDING, REASONS, VERDICTS
 from sgfast.replaying import Names
 
-#: Maximum number of intervals. A capture of at least that many nanoseconds has at least half as many.
+#: Maximum number of intervals. A capture of at least this many nanoseconds has at least half as many intervals.
 MAX_INTERVALS = 240
 
 #: Kinds of packets that are counted separately: the verdicts, and denied packets whose connection was cut by a change.
@@ -32,11 +32,11 @@ assert len(KINDS) == 1 << _KIND_BITS
 class Timeline:
     """A ``PacketSink``: pass it to ``replay(packets=...)``, then to ``html_report``.
 
-    If a replay resumes another one, it gets only the new packets.
+    If a replay resumes another one, the timeline gets only the new packets.
     """
 
     def __init__(self) -> None:
-        #: In the time of the replay's clock; None without packets.
+        #: Times by the replay's clock; None without packets.
         self.first_ns: int | None = None
         self.last_ns: int | None = None
         self._clock = ReplayClock()
@@ -45,7 +45,7 @@ class Timeline:
 
     @property
     def interval_ns(self) -> int:
-        """Length of each interval."""
+        """The length of each interval."""
         return 1 << self._shift
 
     @property
@@ -57,7 +57,7 @@ class Timeline:
         return self._counts[:used]
 
     def begin(self, names: Names) -> None:
-        """Names of rules and instances are not needed here."""
+        """Do nothing: the timeline needs no names of rules and instances."""
 
     def write(self, headers: NDArray[Any], results: NDArray[Any]) -> None:
         if not len(headers):

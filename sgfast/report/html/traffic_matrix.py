@@ -1,4 +1,4 @@
-"""Who talks to whom: the matrix of kinds of traffic."""
+"""The matrix of kinds of traffic: who talks to whom."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ OUTCOMES = (
 
 
 def matrix_of(columns: Columns) -> Matrix:
-    """Count connections by kind of traffic, and attempts where they were denied and not answered."""
+    """Return the matrix. It counts connections, or attempts if they were denied and not answered."""
     kinds = columns.kinds
     unbroken = kinds["breaks"] == 0
     packets = np.where(unbroken, kinds["packets"], 0)
-    # A denied packet that opens nothing is no attempt. Its kind is as large as one, so that it is seen.
+        # A denied packet that opens nothing is no attempt. Its kind counts as one attempt, so that the matrix shows it.
     attempts = np.where(unbroken, np.maximum(kinds["attempts"], packets > 0), 0)
     sizes = np.stack([kinds["breaks"], attempts, kinds["refused"] + kinds["silent"], kinds["allowed"]])
     rows, heads = (_axis_of(columns, end, sizes.sum(axis=0)) for end in ("source", "destination"))
@@ -37,7 +37,7 @@ def matrix_of(columns: Columns) -> Matrix:
         *counts, denied = (int(each[place]) for each in cells)
         words = f"{rows.labels[n]} → {heads.labels[m]}: {cell_words(counts, denied)}"
         short = f"✕ {_short(counts[0])}" if counts[0] else _short(sum(counts))
-        # Most cells are small beside the largest: by area they would all look alike.
+        # Most cells are small beside the largest, and would all look alike if areas showed their sizes.
         found[n, m] = Square(counts, (sum(counts) / most) ** 0.25, words, short, counts[0] > 0)
     return Matrix(OUTCOMES, rows, heads, found)
 
@@ -48,7 +48,7 @@ def _axis_of(columns: Columns, end: str, sizes: Numbers) -> Axis:
 
 
 def cell_words(sizes: list[int], packets: int) -> str:
-    """``12 would break, 9 packets denied and not answered, 100 allowed``"""
+    """Return ``12 would break, 9 packets denied and not answered, 100 allowed``."""
     counts = [grouped(size) for size in sizes]
     counts[1] = plural(packets, "packet")
     shown = zip(counts, OUTCOMES, sizes, strict=True)
@@ -56,7 +56,7 @@ def cell_words(sizes: list[int], packets: int) -> str:
 
 
 def _short(number: int) -> str:
-    """``999``, ``1.2k``, ``35k``, ``4.1M``"""
+    """Return ``999``, ``1.2k``, ``35k``, ``4.1M``."""
     size = float(number)
     for unit in ("", "k", "M", "G"):
         if size < 999.5 or unit == "G":

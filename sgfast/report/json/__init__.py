@@ -1,4 +1,4 @@
-"""Answers of commands with ``--format json``: a module for each has the types of its objects, and what fills them.
+"""Answers of commands with ``--format json``. A module for each has the types of its objects, and fills them.
 
-A field is one line in a type (``sgfast.json_types``); the JSON and its published schema come from there.
+A field is one line in a type (``sgfast.json_types``), from which the JSON and its published schema are made.
 """

@@ -47,19 +47,19 @@ class JsonNarrower(Answer):
 
 
 class JsonUsesLeft(Answer):
-    """All others, also those that there was no room to tell apart."""
+    """The sums of all other uses, including uses that there was no room to count separately."""
 
     rows: Count
     connections: Count
 
 
 class JsonUses(Answer):
-    rows: Annotated[list[JsonUse], "Up to 1,000 or those of --top, those with most connections first."]
+    rows: Annotated[list[JsonUse], "Up to 1,000 rows, or as many as --top says; rows with most connections first."]
     not_listed: JsonUsesLeft
 
 
 class JsonFinding(Answer):
-    code: Annotated[str, Keywords(pattern="^SG[0-9]{3}$"), "Keeps its meaning for ever."]
+    code: Annotated[str, Keywords(pattern="^SG[0-9]{3}$"), "A code never changes its meaning."]
     name: Annotated[str, Keywords(pattern="^[a-z]+(-[a-z]+)*$")] = at(lambda finding: CODES[finding.code].name)
     severity: Severity
     message: str
@@ -75,13 +75,13 @@ class JsonFinding(Answer):
     instance_count: Count
     connections: Annotated[
         Number | None,
-        "How many connections the finding rests on; null if it is not about traffic that was allowed.",
+        "Number of connections that the finding is based on; null if it is not about allowed traffic.",
     ]
     instead: Annotated[
         list[JsonNarrower],
-        "The rules that would do for these connections, with the direction and ethertype of the rule.",
+        "The rules that would allow these connections, with the direction and ethertype of the rule.",
     ]
-    used: Annotated[JsonUses | None, "Of SG015: who used the rule; null for other findings."]
+    used: Annotated[JsonUses | None, "For SG015: the connections that used the rule; null for other findings."]
     file: File
     line: Number | None
     advice: Annotated[str, "What to do."] = at(lambda finding: CODES[finding.code].advice)
@@ -92,17 +92,17 @@ class JsonCheck(Answer, published="check"):
     rules: Count
     instances: Count
     vpcs: Count
-    address_classes: Annotated[Count, "Sets of addresses no rule tells apart."]
-    port_classes: Annotated[Count, "Protocols and ranges of ports no rule tells apart."]
+    address_classes: Annotated[Count, "Sets of addresses that no rule distinguishes."]
+    port_classes: Annotated[Count, "Sets of protocols and ports that no rule distinguishes."]
     rule_tables: Count
     bit_vector_tables: Annotated[
-        Count, "Those of the rule tables that are bit vectors, because a table would be too large."
+        Count, "Rule tables that are stored as bit vectors, because they would be too large otherwise."
     ]
-    bytes: Annotated[Count, "Memory of what was compiled."] = at("nbytes")
+    bytes: Annotated[Count, "Memory of the compiled policy."] = at("nbytes")
     assumed: Annotated[list[JsonAssumed], "Instances that the policy has only because of --as-if-in."]
     warnings: list[str]
-    findings: Annotated[list[JsonFinding], "The worst first."]
-    left_out: Annotated[list[str], "What was not looked at because it would have taken too long."]
+    findings: Annotated[list[JsonFinding], "The most severe first."]
+    left_out: Annotated[list[str], "Checks that were skipped because they would have taken too long."]
     traffic: Annotated[
         JsonCheckedTraffic | None, "The captures of --traffic: the observation window of rules that were never hit."
     ]
@@ -113,7 +113,7 @@ def check_answer(
     assumed: Sequence[Instance] = (), *, by: By = "group", top: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the JSON object. ``assumed``: instances that the policy has only for this check. ``by``: how the
-    connections that used a rule are folded. ``top``: how many rows of them a finding has.
+    connections that used a rule are folded. ``top``: the most rows of these connections in a finding.
     """
     return JsonCheck.of(
         tables, groups=len(policy.security_groups), vpcs=len(policy.vpcs), assumed=assumed, warnings=warnings,
@@ -136,5 +136,5 @@ def _uses(policy: Policy, finding: Finding, by: By, top: int | None) -> dict[str
         return None
     folded = used(policy, finding, by, top or MOST_ROWS, fitting=False)
     others = finding.connections - sum(row.connections for row in folded.rows)
-    left = JsonUsesLeft.of(None, rows=folded.left_rows, connections=others)
-    return JsonUses.of(folded, not_listed=left)
+    unlisted = JsonUsesLeft.of(None, rows=folded.unlisted_rows, connections=others)
+    return JsonUses.of(folded, not_listed=unlisted)

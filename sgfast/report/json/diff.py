@@ -47,7 +47,7 @@ class JsonDecider(Answer):
 class JsonDifferenceRow(JsonReachRow):
     """Each of the sources may open connections to each of the destinations, for all of the services."""
 
-    rules: Annotated[list[JsonDecider], "The rules that make it."]
+    rules: Annotated[list[JsonDecider], "The rules that cause the difference."]
 
 
 class JsonVerdicts(Answer):
@@ -61,20 +61,20 @@ class JsonChangedEnd(JsonEnd):
 
 
 class JsonChangedExample(JsonExample):
-    packet: Annotated[Number, "The first that is changed, from 1 across all captures."]
+    packet: Annotated[Number, "Number of the first changed packet, from 1 across all captures."]
 
 
 class JsonJudgement(Answer):
     """A policy's judgement, by the filter that blocks under one of the policies."""
 
     verdict: VerdictField
-    reason: Annotated[BlockingReason | None, "Why it blocks; null: it lets pass."]
-    rule: Annotated[str | None, "The rule that decides, if it is one only."]
+    reason: Annotated[BlockingReason | None, "The reason for blocking; null: this policy does not block."]
+    rule: Annotated[str | None, "The rule that decides, if only one rule does."]
     rules: Annotated[Count, "How many different rules decide."]
 
 
 class JsonChangedRow(JsonTraffic):
-    """Who reaches whom with which service, and what happens. Names are those of the policy that blocks."""
+    """Source, destination and service, and both policies' judgements. Names are those of the policy that blocks."""
 
     from_: JsonChangedEnd
     to: JsonChangedEnd
@@ -82,29 +82,29 @@ class JsonChangedRow(JsonTraffic):
     last_time: Time
     example: Annotated[JsonChangedExample | None, "null: there was no room for addresses."]
     answered: Count
-    direction: Annotated[Direction, "Whose filter blocks: inbound, that of the destination."]
+    direction: Annotated[Direction, "The filter that blocks: inbound, the destination's; outbound, the source's."]
     old: JsonJudgement
     new: JsonJudgement
     nearest: Annotated[
         list[JsonNearest],
-        "For no-rule: the rules of the policy that blocks which came nearest to allowing the row's largest kind of "
-        "traffic; they tie.",
+        "For no-rule: the blocking policy's rules that came nearest to allowing the row's largest kind of "
+        "traffic; all of them are equally near.",
     ]
 
 
 class JsonChangedLeft(JsonLeft):
     """The sums of the rows beyond --top."""
 
-    answered: Count = at("left_answered")
+    answered: Count = at("unlisted_answered")
 
 
 class JsonChanged(Answer):
     connections: Count
-    answered: Annotated[Count, "Of them, those the other end answered in the capture."]
-    packets: Annotated[Count, "Those of the connections that passed and are blocked, or the other way round."]
+    answered: Annotated[Count, "Number of these that the other end answered in the capture."]
+    packets: Annotated[Count, "Packets of these connections that one policy blocks and the other lets pass."]
     bytes: Count
     rows: Annotated[
-        list[JsonChangedRow], "Those of which most were answered come first, then those with most connections."
+        list[JsonChangedRow], "Rows with most answered connections come first, then rows with most connections."
     ]
     not_listed: JsonChangedLeft
 
@@ -114,7 +114,7 @@ class JsonRuleEffect(Answer):
     group: str
     group_id: ProviderId
     status: Literal["removed", "added", "changed"]
-    old: Annotated[str | None, rule_words, "What it says, in words."]
+    old: Annotated[str | None, rule_words, "The rule in words."]
     new: Annotated[str | None, rule_words]
     newly_denied: Count
     newly_allowed: Count
@@ -131,9 +131,9 @@ class JsonMoved(Answer):
 class JsonCaptureDiff(Answer):
     """A comparison by captures."""
 
-    old: Annotated[File, "Where the policy is from."] = at("old.origin")
+    old: Annotated[File, "The file of the policy."] = at("old.origin")
     new: File = at("new.origin")
-    captures: Annotated[list[File], "Without captures there are no fields about traffic."]
+    captures: Annotated[list[File], "If empty, there are no fields about traffic."]
     mode: Mode
     midstream: Midstream
     vpc: str | None
@@ -144,13 +144,13 @@ class JsonCaptureDiff(Answer):
     by: Annotated[By, FOLDED_BY.format("the next two")]
     newly_denied: Annotated[
         JsonChanged,
-        "Connections that pass under OLD (allowed, or seen by no filter) and are blocked by NEW (denied or moot).",
+        "Connections that pass under OLD (allowed, or judged by no filter) and are blocked by NEW (denied or moot).",
     ]
-    newly_allowed: Annotated[JsonChanged, "The other way round."]
+    newly_allowed: Annotated[JsonChanged, "Connections that are blocked by OLD and pass under NEW."]
     rules: Annotated[
-        list[JsonRuleEffect], "Rules that are not in both policies as they are, and decided on such connections."
+        list[JsonRuleEffect], "Rules that differ between the policies and decided on such connections."
     ]
-    moved: Annotated[list[JsonMoved], "Connections that both allow, by another rule."]
+    moved: Annotated[list[JsonMoved], "Connections that both policies allow, but by different rules."]
     moved_not_listed: Count = at("moved_others")
     first_time: Time | None = at("first_time_ns")
     last_time: Time | None = at("last_time_ns")
@@ -165,25 +165,25 @@ class JsonCaptureDiff(Answer):
 class JsonDifference(Answer):
     """A comparison by the rules alone."""
 
-    old: Annotated[File, "Where the policy is from."] = at("old.origin")
+    old: Annotated[File, "The file of the policy."] = at("old.origin")
     new: File = at("new.origin")
     opened: Annotated[
         list[JsonDifferenceRow],
-        "What may be opened under NEW and not under OLD, by the rules alone, in the names of NEW.",
+        "Connections that may be opened under NEW and not under OLD, by the rules alone, in the names of NEW.",
     ]
     closed: Annotated[
         list[JsonDifferenceRow],
-        "What may be opened under OLD and not under NEW, by the rules alone, in the names of OLD.",
+        "Connections that may be opened under OLD and not under NEW, by the rules alone, in the names of OLD.",
     ]
     not_compared: Annotated[
-        str | None, "Why opened and closed are empty although nobody looked; null: they are what they say."
+        str | None, "Why the rules were not compared, so that opened and closed are empty; null: they were compared."
     ] = at(lambda found: found.not_compared or None)
 
 
 class JsonDiff(JsonDifference, JsonCaptureDiff, published="diff"):
     @classmethod
     def _object_schema(cls, definitions: dict[str, Schema]) -> Schema:
-        """Return the schema, by which fields about traffic are there if there are captures."""
+        """Return the schema, which requires fields about traffic only if there are captures."""
         found = super()._object_schema(definitions)
         of_rules = JsonDifference._object_schema({})["required"]
         always = [name for name in found["required"] if name in (*of_rules, "captures", "warnings")]
@@ -195,8 +195,8 @@ class JsonDiff(JsonDifference, JsonCaptureDiff, published="diff"):
 def diff_answer(
     found: Difference, result: DiffResult | None, warnings: list[str], by: By = "group", top: int | None = None
 ) -> dict[str, Any]:
-    """Return the JSON object. ``result``: the comparison by captures, if there are some. ``by``: how its rows are
-    folded. ``top``: how many rows of a kind it has.
+    """Return the JSON object. ``result``: the comparison by captures, if there are any. ``by``: how its rows are
+    folded. ``top``: the most rows of a kind.
     """
     traffic = {"captures": []} if result is None else capture_diff(result, by, top)
     return {**traffic, **JsonDifference.of(found), "warnings": warnings}
@@ -234,12 +234,12 @@ def _row(result: DiffResult, verdict: NewVerdict, row: RollupRow, reasons: Reaso
 
 
 def _group_id(result: DiffResult, name: str) -> str | None:
-    """The provider's id; that of the new policy where they differ."""
+    """Return the provider's id of a group; if the policies differ, the new policy's."""
     groups = (policy.group_by_name.get(name) for policy in (result.new, result.old))
     return next((group.id for group in groups if group and group.id), None)
 
 
 def _instance_id(result: DiffResult, name: str) -> str | None:
-    """The provider's id; that of the new policy where they differ."""
+    """Return the provider's id of an instance; if the policies differ, the new policy's."""
     instances = (policy.instance_by_name.get(name) for policy in (result.new, result.old))
     return next((instance.id for instance in instances if instance and instance.id), None)

@@ -36,7 +36,7 @@ class JsonRule(Answer):
     action: Action = at("rule.action")
     priority: Annotated[int, Keywords(minimum=1, maximum=100)] = at("rule.priority")
     text: Annotated[str, "The rule in words."] = at(lambda found: rule_text(found.rule))
-    line: Annotated[Number | None, "In the policy's document."]
+    line: Annotated[Number | None, "The rule's line in the policy's document."]
 
 
 class JsonMisfit(Answer):
@@ -52,19 +52,21 @@ class JsonNearMiss(JsonRule):
 
 
 class JsonSide(Answer):
-    """One instance's rules and their verdict; null for an end that is no instance, or where no filter is asked."""
+    """One instance's rules and their verdict; null if the end is no instance, or if no filter judges the packet."""
 
     instance: str = at("instance.name")
     direction: Direction
     groups: list[str] = at("instance.security_groups")
-    reached: Annotated[bool, "Whether this filter judged the packet; if not, the rest is what it would have said."]
+    reached: Annotated[
+        bool, "Whether this filter judged the packet. If not, the other fields are the judgement it would have made."
+    ]
     verdict: Action
     reason: Literal["rule", "no-rule", "deny-rule", "invalid", "infrastructure"]
     winner: JsonRule | None
-    also_match: Annotated[list[JsonRule], "In the order in which they would win."]
+    also_match: Annotated[list[JsonRule], "Other rules that match, in the order in which they would win."]
     nearest: Annotated[
         list[JsonNearMiss],
-        "Where no rule matches: the allow rules that fail on the fewest fields, in document order.",
+        "If no rule matches: the allow rules that fail on the fewest fields, in document order.",
     ]
 
 
@@ -74,13 +76,13 @@ class JsonExplain(Answer, published="explain"):
     from_: JsonExplainedEnd
     to: JsonExplainedEnd
     protocol: JsonProtocol
-    port: Annotated[Port | None, "The destination's."]
-    sport: Annotated[Port | None, "The source's, if one was asked for; no rule looks at it."]
+    port: Annotated[Port | None, "The destination port."]
+    sport: Annotated[Port | None, "The source port, if the question had one; no rule matches by it."]
     icmp_type: Byte | None
     icmp_code: Byte | None
     verdict: Literal["allow", "deny", "out-of-scope", "local", "exempt"]
     reason: Literal["rule", "no-rule", "deny-rule", "invalid", "vpc-isolated", "infrastructure"] | None
-    note: Annotated[TextOrNull, "What the reason leaves open, for people."]
+    note: Annotated[TextOrNull, "More details on the reason, as a sentence."]
     choices: Annotated[
         list[str],
         "Which addresses were taken where there was a choice, what was assumed, by which instance an end is in a "
@@ -91,7 +93,7 @@ class JsonExplain(Answer, published="explain"):
 
 
 def explain_answer(explained: Explained, lines: Lines) -> dict[str, Any]:
-    """Return the JSON object. ``lines`` gives the lines of rules in the document, as far as they are known."""
+    """Return the JSON object. ``lines``: the line numbers of the document's rules, as far as they are known."""
 
     def end(found: End) -> dict[str, Any]:
         return JsonExplainedEnd.of(found, assumed=found.instance in explained.assumed)

@@ -1,4 +1,4 @@
-"""Records of flow logs against a policy (SPEC 10.16)."""
+"""Flow log records compared with a policy (SPEC 10.16)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class JsonRecord(Answer):
     instance: str
     direction: Direction
     role: Annotated[
-        Literal["opener", "reply"], "Whether the record was read as what opened the connection or as replies."
+        Literal["opener", "reply"], "Whether the record was judged as the opener of a connection or as replies."
     ]
-    verdict: Annotated[Action, "The policy's."]
+    verdict: Annotated[Action, "The policy's verdict."]
     reason: Literal["rule", "no-rule", "deny-rule", "vpc-isolated", "infrastructure"]
     rule: str | None
 
@@ -44,13 +44,13 @@ class JsonFlowLog(Answer, published="flowlog"):
     disagreeing: Count
     disagreeing_packets: Count = at("packets")
     disagreeing_bytes: Count = at("bytes")
-    undecided: Annotated[dict[str, Count], "Records that do not say enough, by what is missing."]
-    out_of_scope: Annotated[dict[str, Count], "Records no filter of the policy judges, by cause."]
+    undecided: Annotated[dict[str, Count], "Records with too little information, by the missing information."]
+    out_of_scope: Annotated[dict[str, Count], "Records that no filter of the policy judges, by cause."]
     nodata: Count
     skipdata: Count
     broken_lines: Count
     damaged: list[str] = at("damage")
     first_time: Annotated[int | None, "Unix seconds."] = at("first_second")
     last_time: int | None = at("last_second")
-    disagreements: Annotated[list[JsonRecord], "The first thousand."]
+    disagreements: Annotated[list[JsonRecord], "The first thousand disagreements."]
     warnings: list[str] = at("policy.warnings")

@@ -14,18 +14,18 @@ _ALL_EXCEPT = "all except "
 class JsonPart(Answer):
     kind: Annotated[
         PartKind,
-        "any: all addresses. instances: all instances. address-group, network and internet: those of its addresses "
+        "any: all addresses. instances: all instances. address-group, network and internet: only its addresses "
         "that no instance owns.",
     ]
-    name: Annotated[TextOrNull, "Of the group or instance, or the CIDR."]
+    name: Annotated[TextOrNull, "The name of the group or instance, or the CIDR."]
     except_: Annotated[
         list[str],
-        "Of a network and of the internet: the CIDRs within it that do not count. Of instances: the groups and "
-        "instances.",
+        "For a network and the internet: the CIDRs within it that do not count. For instances: the groups and "
+        "instances that do not count.",
     ] = at("without")
     addresses: Annotated[
         list[str] | None,
-        "Of an instance: the CIDRs of it that count. Of the internet: the CIDR whose public addresses count. null: "
+        "For an instance: its CIDRs that count. For the internet: the CIDR whose public addresses count. null: "
         "all.",
     ] = at(lambda part: part.addresses or None)
 
@@ -53,9 +53,9 @@ class JsonReach(Answer, published="reach"):
     policy: File = at("policy.origin")
     from_: Annotated[str, "The sources that were asked for: a name, a network, internet or any."] = at("sources.name")
     to: Annotated[str, "The destinations that were asked for."] = at("destinations.name")
-    services: Annotated[str, "Services of the question."] = at("asked")
+    services: Annotated[str, "The services that were asked for."] = at("asked")
     rows: Annotated[
         list[JsonReachRow],
-        "Together they say exactly what may open a connection. A combination may be in several rows.",
+        "Together, the rows are exactly the connections that may be opened. A combination may be in several rows.",
     ]
     warnings: list[str]

@@ -26,14 +26,14 @@ from sgfast.report.json.traffic import (
 from sgfast.report.json.values import Byte, Count, JsonProtocol, JsonSeconds, Number, Port, Text, Time
 from sgfast.report.rollup import NOT_SEEN, By, TrafficPart, rollup_of
 
-#: The fields of the summary, and the parts that they list.
+#: By field of the summary: the part whose rows it lists.
 LISTS: tuple[tuple[str, TrafficPart], ...] = (
     ("would_break", "would-break"), ("denied", "denied"), ("cannot_tell", "cannot-tell"),
     ("unanswered", "unanswered"), ("allowed", "allowed"),
 )  # fmt: skip
 _VERDICTS = [*VERDICTS[:PENDING]]
 _CONNECTIONS = ["opened", "denied", "disconnected", "inferred"]
-# Denials that follow a cut are in no list.
+# Denials after a cut are in no list.
 _ROW_REASONS = [
     "rule", "established", "inferred", "refused", "silent", NOT_SEEN,
     *(reason.word for reason in REASON_TABLE if reason.verdict == "deny" and reason.word != "disconnected"),
@@ -41,18 +41,18 @@ _ROW_REASONS = [
 
 
 class JsonRow(JsonTraffic):
-    connections: Annotated[Count, "In denied: the attempts that these packets began."]
-    packets: Annotated[Count, "Denied packets; 0 for what was allowed."]
+    connections: Annotated[Count, "In denied: the number of attempts that these packets began."]
+    packets: Annotated[Count, "Number of denied packets; 0 for allowed traffic."]
     reason: Annotated[
         str, one_of(_ROW_REASONS),
         "The word of SPEC 10.3; established: another side knew the connection already. refused, silent: what the "
         "instance did, in unanswered; not-seen: an answer might not be in the captures.",
     ]  # fmt: skip
-    direction: Annotated[Direction, "Whose filter judged: inbound, that of the destination."]
-    rule: Annotated[str | None, "The rule that decided, if it was one only."]
+    direction: Annotated[Direction, "The filter that judged: inbound, the destination's; outbound, the source's."]
+    rule: Annotated[str | None, "The rule that decided, if only one rule did."]
     nearest: Annotated[
         list[JsonNearest],
-        "For no-rule: the rules that came nearest to allowing the row's largest kind of traffic; they tie.",
+        "For no-rule: the rules that came nearest to allowing the row's largest kind of traffic; all equally near.",
     ]
 
 
@@ -80,38 +80,40 @@ class JsonCut(Answer):
     responder_port: Port | None
     icmp_type: Byte | None
     icmp_code: Byte | None
-    finished: Annotated[bool, "Closed or reset when it was cut, only not yet forgotten."]
+    finished: Annotated[bool, "Whether it was already closed or reset when it was cut, but not yet forgotten."]
     packets_after: Count
     outcome: Annotated[
         Literal["back", "denied", "never"], "Whether the same addresses and ports were opened again, and allowed."
     ]
-    time: Annotated[Time | None, "When it came back, or first tried to."] = at("again_ns")
-    turned: Annotated[bool, "What came back was opened by the other end."]
-    egress_rule: Annotated[str | None, "The rule it came back under, of the sender's side."]
+    time: Annotated[Time | None, "When it was opened again, or first denied again."] = at("again_ns")
+    turned: Annotated[bool, "Whether the other end opened it again."]
+    egress_rule: Annotated[str | None, "The rule that allowed it again, on the sender's side."]
     ingress_rule: str | None
 
 
 class JsonChange(Answer):
     time: Time = at("at_ns")
-    change: Annotated[str, "The operation and whom it concerns."] = at("text")
+    change: Annotated[str, "The operation, and the object that it changes."] = at("text")
     disconnected: Count
     came_back: Annotated[
         Count | None,
-        "How many of them were opened again by a packet that was allowed. Null: the reference engine does not follow "
+        "Number of cut connections that an allowed packet opened again. Null: the reference engine does not follow "
         "them.",
     ]
-    denied_again: Annotated[Count | None, "How many tried to open again and were denied, and never came back."]
+    denied_again: Annotated[
+        Count | None, "Number of cut connections whose openers were denied again, and that never came back."
+    ]
     packets_after: Annotated[
         Count | None,
-        "Their packets that came after the cut and open nothing: in the changed world retransmissions at most.",
+        "Packets of cut connections after the cut that open nothing. In reality they could only be retransmissions.",
     ]
     finished: Annotated[
-        Count | None, "How many of those that were cut were closed or reset already, so that nothing was lost."
+        Count | None, "Number of cut connections that were closed or reset already, so that nothing was lost."
     ]
     connections: Annotated[
         list[JsonCut],
         Keywords(maxItems=LISTED_CUTS),
-        f"What became of each, most packets after the cut first; at most {LISTED_CUTS} a change.",
+        f"The outcome of each cut connection, most packets after the cut first; at most {LISTED_CUTS} a change.",
     ]
 
 
@@ -125,21 +127,23 @@ class JsonContradicted(Answer):
 
 class JsonExpected(Answer):
     file: str = at("origin")
-    meant: Annotated[Count, "Answered connections that are denied, as expected (--expect)."]
-    contradicted: Annotated[list[JsonContradicted], "Expectations, and how many connections got another verdict."]
+    meant: Annotated[Count, "Number of answered connections that are denied as expected (--expect)."]
+    contradicted: Annotated[
+        list[JsonContradicted], "Expectations, each with the number of connections that got another verdict."
+    ]
 
 
 class JsonStage(Answer):
     stage: Literal["index", "read", "judge", "gather"] = at("name")
     tasks: Count
-    elapsed_seconds: Annotated[JsonSeconds, "From its beginning to its end."]
-    task_seconds: Annotated[JsonSeconds, "Of all its tasks together."]
+    elapsed_seconds: Annotated[JsonSeconds, "Time from the stage's beginning to its end."]
+    task_seconds: Annotated[JsonSeconds, "The sum of the times of the stage's tasks."]
     packets: Count
-    bytes_moved: Annotated[Count, "Written to the run's folder, or read from it."]
+    bytes_moved: Annotated[Count, "Bytes written to the run's folder, or read from it."]
 
 
 class JsonCluster(Answer):
-    scheduler: Annotated[str, "Its address, or: local cluster."]
+    scheduler: Annotated[str, "The scheduler's address, or: local cluster."]
     workers: Count
     shards: Number
     segments_found: Annotated[
@@ -156,26 +160,25 @@ class JsonReplay(Answer, published="summary", command="replay"):
     reasons: Annotated[
         dict[str, Count],
         Keywords(propertyNames=one_of(reason.word for reason in REASON_TABLE)),
-        "Packets by reason; those that came up.",
+        "Packets by reason; only reasons that occurred.",
     ]
     connections: Annotated[
         dict[str, Count],
         Keywords(propertyNames=one_of(_CONNECTIONS), required=_CONNECTIONS),
-        "One between two instances counts once.",
+        "Numbers of connections. A connection between two instances counts once.",
     ]
     rules: Annotated[list[JsonRuleHits], "Every rule, in document order; packets and bytes include replies."]
     by: Annotated[By, FOLDED_BY.format("the next five lists")]
     would_break: Annotated[list[JsonRow], "Denied connections that the other end answered in the capture, most first."]
-    denied: Annotated[list[JsonRow], "Denied packets, most first, those of would_break included."]
+    denied: Annotated[list[JsonRow], "Denied packets, most first, including those of would_break."]
     cannot_tell: Annotated[
-        list[JsonRow],
-        "Denied packets of which the captures cannot tell whether they were answered.",
+        list[JsonRow], "Denied packets of which the captures cannot tell whether they were answered."
     ]
     unanswered: Annotated[
         list[JsonRow], "Connections that the groups allow and the instance refused, or never answered."
     ]
     allowed: Annotated[list[JsonRow], "Connections that the groups allow, without those of unanswered."]
-    not_listed: Annotated[JsonNotListed, "What the rows beyond --top add up to, by list."]
+    not_listed: Annotated[JsonNotListed, "The sums of the rows beyond --top, by list."]
     first_time: Time | None = at("first_time_ns")
     last_time: Time | None = at("last_time_ns")
     evidence: EvidenceField
@@ -188,14 +191,14 @@ class JsonReplay(Answer, published="summary", command="replay"):
         "Changes of the policy (--changes) in the order they took effect; those after the last packet are not here.",
     ]
     changes_left: Annotated[Count, "Changes that would come after the last packet, and so took no effect."]
-    expected: Annotated[JsonExpected | Absent, "With --expect: how connections relate to what is meant."]
+    expected: Annotated[JsonExpected | Absent, "With --expect: the connections compared with the expectations."]
     cluster: Annotated[JsonCluster | Absent, "Cluster that ran the replay (--dask), and the time of each stage."]
     decapsulated: Decapsulated | Absent
 
 
 def replay_answer(result: ReplayResult, *, by: By = "group", top: int | None = None) -> dict[str, Any]:
-    """Return the JSON object. ``by``: how the lists of what would break, was denied or not answered are folded.
-    ``top``: how many rows they have. With the reference engine they are empty.
+    """Return the JSON object. ``by``: how rows of the lists are folded. ``top``: the most rows of a list. With the
+    reference engine the lists are empty.
     """
     rollup, reasons = rollup_of(result), Reasons(result.policy)
     folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS, fitting=False) for name, part in LISTS}

@@ -52,11 +52,11 @@ class JsonSuggestedRule(JsonEvidence, _RuleHead):
 
 
 class JsonSuggestedExample(JsonExample):
-    packet: Annotated[None, "Not known here."]
+    packet: Annotated[None, "Not known for suggestions."]
 
 
 class JsonObserved(JsonTraffic):
-    """Who reaches whom with which service, in the names of the suggested policy."""
+    """Source, destination and service of traffic, in the names of the suggested policy."""
 
     example: JsonSuggestedExample | None
 
@@ -68,13 +68,13 @@ class _LeftOutHead(Answer):
 class JsonLeftOutTraffic(JsonEvidence, _LeftOutHead):
     rows: Annotated[
         list[JsonObserved],
-        "Those with most connections come first; empty if there was no room to tell them apart.",
+        "Rows with most connections first; empty if there was no room to count them separately.",
     ]
     not_listed: JsonLeft
 
 
 class JsonReplayed(Answer):
-    """The captures replayed through the suggested policy."""
+    """The result of replaying the captures with the suggested policy."""
 
     claimed: Count
     allowed: Count
@@ -88,7 +88,7 @@ class JsonSuggestion(Answer, published="suggestion", command="suggest"):
     groups: Count
     instances: Count
     by: Annotated[Literal["group", "instance", "address", "service"], FOLDED_BY.format("left_out")]
-    left_out: Annotated[list[JsonLeftOutTraffic], "Connections no rule is suggested for."]
+    left_out: Annotated[list[JsonLeftOutTraffic], "Connections for which no rule is suggested."]
     other_packets: Annotated[dict[str, Count], "Packets of no connection, by verdict or reason."]
     packets_left_out: LeftOutField
     check: JsonReplayed
@@ -98,7 +98,7 @@ class JsonSuggestion(Answer, published="suggestion", command="suggest"):
 
 
 def suggestion_answer(found: Suggestion, by: By = "group", top: int | None = None) -> dict[str, Any]:
-    """Return the JSON object. ``by``: how what is left out is folded. ``top``: how many rows it has for a reason."""
+    """Return the JSON object. ``by``: how left-out traffic is folded. ``top``: the most rows for a reason."""
     groups = found.policy.group_by_name
     return JsonSuggestion.of(
         found, by=by, groups=len(found.policy.security_groups), instances=len(found.policy.instances),
@@ -107,6 +107,6 @@ def suggestion_answer(found: Suggestion, by: By = "group", top: int | None = Non
     )  # fmt: skip
 
 
-def _left_out_traffic(found: Suggestion, left: LeftOut, by: By, most: int) -> dict[str, Any]:
-    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, fitting=False)
-    return JsonLeftOutTraffic.of(left, rows=folded.rows, not_listed=folded)
+def _left_out_traffic(found: Suggestion, excluded: LeftOut, by: By, most: int) -> dict[str, Any]:
+    folded = ObservedRollup(found.policy, excluded.kinds).fold("observed", by=by, most=most, fitting=False)
+    return JsonLeftOutTraffic.of(excluded, rows=folded.rows, not_listed=folded)

@@ -1,4 +1,4 @@
-"""Types of objects about captured traffic: who reaches whom, and what of the captures was not judged."""
+"""Types of objects about captured traffic: rows of who reaches whom, damage, and packets that were not judged."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from sgfast.report.json.values import Byte, Count, File, JsonProtocol, Number, P
 from sgfast.report.rollup import RollupRow
 from sgfast.report.rollup.ends import EndKind
 
-#: Default limit of the rows of each list. More are for ``--connections``.
+#: Default limit of the rows of each list. ``--connections`` lists more.
 MOST_ROWS = 1000
 FOLDED_BY = "Key by which the rows of {} are folded (--by)."
 
 
 class JsonLeftOut(Answer):
     before_start: Annotated[Count | None, "null: there was no --start."]
-    after_end: Annotated[Count | None, "At --end or later."]
-    filter: Annotated[Count | None, "What --filter does not match."]
-    duplicates: Annotated[Count | None, "Copies that --dedup found."]
+    after_end: Annotated[Count | None, "Packets at --end or later."]
+    filter: Annotated[Count | None, "Packets that --filter does not match."]
+    duplicates: Annotated[Count | None, "Copies of packets that --dedup found."]
 
 
 LeftOutField = Annotated[
     JsonLeftOut | None,
-    "Packets of the captures that were not judged, by why; null: all of them were to be judged.",
+    "Packets of the captures that were not judged, by option; null: no option leaves packets out.",
 ]
 Decapsulated = Annotated[
     dict[str, Count],
     Keywords(propertyNames=one_of(["vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe"])),
-    "Tunnels taken off packets (--decap), by kind; those that came up. Not there without --decap.",
+    "Packets taken out of tunnels (--decap), by kind of tunnel; only kinds that occurred. Absent without --decap.",
 ]
 
 
 class JsonDamage(Answer):
     file: File
-    offset: Annotated[Count, "Bytes into the file; once it is decompressed, if it was compressed."]
+    offset: Annotated[Count, "Offset in the file in bytes, after decompression if the file is compressed."]
     packet: Annotated[Number, "1-based number, in this file, of the packet that could not be read."]
     cause: str
 
@@ -48,10 +48,10 @@ class JsonEnd(Answer):
     name: str = at("text")
     kind: Annotated[
         EndKind,
-        "groups: the security groups that the instances have in common, with commas; network: a CIDR that a rule "
+        "groups: the security groups of the instances, with commas; network: a CIDR that a rule "
         "names; any: the row is not about ends.",
     ]
-    ends: Annotated[Count, "How many different instances or addresses it stands for."]
+    ends: Annotated[Count, "Number of different instances or addresses at this end."]
 
 
 class JsonExample(Answer):
@@ -68,16 +68,16 @@ class JsonExample(Answer):
 
 
 class JsonUse(Answer):
-    """Who reaches whom with which service."""
+    """Source, destination and service of traffic, with the number of connections."""
 
     from_: JsonEnd = at(lambda row: JsonEnd.of(row.source, ends=row.sources))
     to: JsonEnd = at(lambda row: JsonEnd.of(row.destination, ends=row.destinations))
-    service: Annotated[str, "tcp/5432; several with commas; tcp (412 ports) or 7 services where they are many."]
+    service: Annotated[str, "tcp/5432; several with commas; tcp (412 ports) or 7 services if there are many."]
     connections: Count
 
 
 class JsonTraffic(JsonUse):
-    """Who reaches whom with which service, and how much it is."""
+    """Source, destination and service of traffic, with its amounts."""
 
     packets: Count
     bytes: Count
@@ -92,13 +92,13 @@ class JsonNearest(Answer):
 
 
 def nearest(row: RollupRow, reasons: Reasons) -> list[Any]:
-    """The values of a list of ``JsonNearest``."""
+    """Return the nearest rules of a row, as values for a list of ``JsonNearest``."""
     return [] if row.kind is None else reasons.nearest_rules(row.kind)
 
 
 class JsonLeft(Answer):
     """The sums of the rows beyond --top."""
 
-    rows: Count = at("left_rows")
-    connections: Count = at("left_connections")
-    packets: Count = at("left_packets")
+    rows: Count = at("unlisted_rows")
+    connections: Count = at("unlisted_connections")
+    packets: Count = at("unlisted_packets")

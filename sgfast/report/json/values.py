@@ -21,11 +21,11 @@ Time = Annotated[
     str, Keywords(pattern=r"^-?[0-9]+\.[0-9]{9}$"), "Seconds since the Unix epoch, with nine decimals.", time_text
 ]
 Text = Annotated[str, Keywords(minLength=1)]
-#: The empty text is null.
+#: A text. An empty text becomes null.
 TextOrNull = Annotated[str | None, lambda text: text or None]
-#: A name of a file, whose bytes that are no text are escaped.
+#: The name of a file. Bytes that are not valid text are escaped.
 File = Annotated[str, as_text]
-#: A text whose characters that cannot be printed are escaped.
+#: A text. Characters that cannot be printed are escaped.
 Printable = Annotated[str, printable]
 #: A protocol's number.
 JsonProtocol = Annotated[

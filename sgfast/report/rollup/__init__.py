@@ -1,5 +1,5 @@
 """Fold kinds of traffic until they fit on a screen: from whom, to whom, which service, what happens, and why (SPEC
-10.24). What is folded is added up: no packet and no connection is lost.
+10.24). Kinds that are folded into one row are added up: no packet and no connection is lost.
 
     kinds (``replaying.kinds``) -> one part, such as what would break -> rows, by ends, service and reason
 """
@@ -23,16 +23,17 @@ from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup.ends import EndName, Ends, Level
 from sgfast.system.names import printable
 
-#: Outcomes of traffic. These are counted by connections: denied ones that the other end answered, allowed ones that
-#: it did not, and those that it did; what differs between two policies; what used a rule, and what no rule is suggested
-#: for. Denied packets are counted by packets, and so are those that nobody ever answered: scans, or one-way traffic
-#: such as syslog; and in place of these, those of which the captures cannot tell whether they were answered.
+#: Outcomes of traffic. Most parts are counted by connections: denied ones that the other end answered, allowed ones
+#: that it did not answer, and allowed ones that it did; connections that two policies treat differently; those that
+#: used a rule, and those that no rule is suggested for. ``BY_PACKETS`` are counted by packets: denied ones; those that
+#: nobody ever answered, which are scans or one-way traffic such as syslog; and in place of these, those of which the
+#: captures cannot tell whether they were answered.
 TrafficPart = Literal[
     "would-break", "unanswered", "allowed", "denied", "one-way", "cannot-tell", "newly-denied", "newly-allowed",
     "observed"
 ]  # fmt: skip
-#: In place of a reason's word, with the row's own reason: packets of ``one-way`` whose address had no room, so that it
-#: is not known whether somebody answered them.
+#: A word in place of a reason's, beside the row's own reason: packets of ``one-way`` whose address had no room, so that
+#: it is not known whether somebody answered them.
 PERHAPS = "perhaps-answered"
 #: In place of ``silent`` if an answer might not be in the captures.
 NOT_SEEN = "not-seen"
@@ -41,11 +42,11 @@ BY_PACKETS: tuple[TrafficPart, ...] = ("denied", "one-way", "cannot-tell")
 By = Literal["group", "instance", "address", "service", "rule"]
 BY: tuple[By, ...] = get_args(By)
 
-#: The share of a part that the rows must hold before they are told more coarsely.
+#: The share of a part that the listed rows must hold. Otherwise ends and services are named more coarsely.
 ENOUGH = 0.9
-#: A list is told as finely as lets so many rows hold that share, even if fewer are shown.
+#: Names are as fine as possible while this many rows hold ``ENOUGH`` of the part, even if fewer rows are shown.
 MOST_FIT = 10
-#: A row names up to this many services. If it has more, it says how many they are.
+#: The most services that a row names. A row with more services gives their number.
 _NAMED_SERVICES = 3
 _ServiceLevel = Literal["service", "protocol", "any"]
 _Step = tuple[Level, Level, _ServiceLevel]
@@ -61,7 +62,7 @@ _STEPS: dict[By, tuple[_Step, ...]] = {
 }  # fmt: skip
 
 
-#: The step whose groups are put together to those of a step.
+#: By step: the finer step whose groups are merged into the groups of the step.
 _FINER = {
     _STEPS["group"][n]: _STEPS["group"][finer] for n, finer in ((1, 0), (2, 1), (3, 0), (4, 3))
 }
@@ -69,22 +70,22 @@ _FINER = {
 
 @dataclass(frozen=True, slots=True)
 class RollupExample:
-    """One of the packets, or connections, that a row stands for."""
+    """One of the packets or connections that a row adds up."""
 
     source: str
     destination: str
     service: Service
-    #: 1-based, in the captures; 0 if it is not known.
+    #: 1-based, in the captures; 0 if the number is not known.
     packet: int
     time_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """Verdict on changed connections by the policy that does not block them, and whether they were answered."""
+    """The verdict of the policy that does not block, for changed connections, and whether these were answered."""
 
     verdict: str
-    #: That policy's rule for the filter that blocks under the other one, if only one decided.
+    #: The non-blocking policy's rule, at the filter that blocks under the other policy, if only one rule decided.
     rule: str | None
     #: Number of different rules that decided.
     rules: int
@@ -96,38 +97,38 @@ class Passing:
 class RollupRow:
     source: EndName
     destination: EndName
-    #: Number of different instances or addresses at each end; 0 if that is not known.
+    #: Number of different instances or addresses at each end; 0 if the number is not known.
     sources: int
     destinations: int
     #: ``tcp/5432``, ``tcp/80, tcp/443``, ``tcp (412 ports)``, ``7 services``.
     service: str
     #: Number of different services.
     services: int
-    #: The word of SPEC 10.3; of allowed connections ``refused`` and ``silent`` are what the instance did, and
-    #: ``NOT_SEEN`` says that nobody can tell.
+    #: The word of SPEC 10.3. For allowed connections, ``refused`` and ``silent`` say what the instance did, and
+    #: ``NOT_SEEN`` says that the captures cannot tell.
     reason: str
-    #: The filter that judged: of the source (outbound), or of the destination.
+    #: The filter that judged: outbound is the source's, inbound the destination's.
     direction: Literal["inbound", "outbound"]
     #: The rule that decided, if only one did.
     rule: str | None
     #: Number of different rules that decided.
     rules: int
-    #: Denied attempts, of which those that the other end answered would break; or allowed connections.
+    #: Number of denied attempts (in ``would-break``, of those that the other end answered), or of allowed connections.
     connections: int
-    #: Not known for allowed and unanswered rows, which have 0.
+    #: 0 for allowed and unanswered rows, whose packets are not counted.
     packets: int
     bytes: int
-    #: Timestamps; None if they are not known.
+    #: Timestamps; None if not known.
     first_ns: int | None
     last_ns: int | None
     example: RollupExample | None
-    #: The largest kind in the row, to explain it; None if its peer is not known.
+    #: The largest kind in the row, which is explained; None if its peer is not known.
     kind: Denied | None
-    #: Its place in the rows of ``Kinds``.
+    #: The position of the largest kind in the rows of ``Kinds``.
     place: int
-    #: Only in changed rows. All else in the row is about the policy that blocks.
+    #: Only in changed rows. All other fields of the row are about the policy that blocks.
     passing: Passing | None = None
-    #: Whether it is ``PERHAPS``.
+    #: Whether the row's word is ``PERHAPS``.
     perhaps_answered: bool = False
 
     @property
@@ -136,12 +137,12 @@ class RollupRow:
 
     @property
     def has_ends(self) -> bool:
-        """Whether it is about some ends, and not about all of a service or a rule."""
+        """Whether the row is about particular ends, and not about all traffic of a service or a rule."""
         return self.source.kind != "any"
 
     @property
     def text(self) -> str:
-        """``web (12 instances) -> db: tcp/5432``; if it is not about ends, what it is about. Names are escaped."""
+        """``web (12 instances) -> db: tcp/5432``, or the service alone if the row has no ends. Names are escaped."""
         ends = f"{printable(self.source_text)} -> {printable(self.destination_text)}"
         return ends + f": {self.service}" if self.has_ends else self.service
 
@@ -156,36 +157,36 @@ class RollupRow:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The rows that fit, with most connections (or packets, if denied) first, and what the others add up to."""
+    """The rows that fit, those with most connections (or packets, if denied) first, and the sums of the other rows."""
 
     rows: tuple[RollupRow, ...]
-    left_rows: int
-    left_connections: int
-    left_packets: int
+    unlisted_rows: int
+    unlisted_connections: int
+    unlisted_packets: int
     #: Sums of all rows.
     connections: int
     packets: int
     #: Only for changed rows.
-    left_answered: int
-    #: The limit with which all rows are listed. They may be finer than these.
+    unlisted_answered: int
+    #: The limit with which all rows are listed. The rows may then be finer than these.
     every: int
 
 
 @dataclass(frozen=True)
 class _Members:
-    """The kinds of a part. Their numbers, how many each counts, and the numbers of their reasons' words."""
+    """The kinds of a part: their numbers, the count of each, and the numbers of their reasons' words."""
 
     places: NDArray[np.int64]
     counts: NDArray[np.int64]
     words: NDArray[np.int64]
-    #: Whether they are all kinds, in order.
+    #: Whether the members are all kinds, in order.
     are_all: bool
 
     def __len__(self) -> int:
         return len(self.places)
 
     def of(self, column: NDArray[Any]) -> NDArray[Any]:
-        """The members' part of a column that has a value for each kind."""
+        """Return the values of the members, from a column that has a value for each kind."""
         return column if self.are_all else column[self.places]
 
     def only(self, chosen: NDArray[np.int64]) -> _Members:
@@ -197,11 +198,11 @@ class _Groups:
     """Members of a part in groups, each of which becomes a row."""
 
     members: _Members
-    #: By group: one of its members, what all of them count, and what they count of what matters most.
+    #: By group: one of its members, and two sums over its members: of counts, and of ``_firsts``.
     examples: NDArray[np.int64]
     sums: NDArray[np.int64]
     firsts: NDArray[np.int64]
-    #: The group of each smaller group; and these smaller groups, or None if they are the members themselves.
+    #: The group of each smaller group; and the smaller groups, or None if these are the members themselves.
     coarser: NDArray[np.int64]
     finer: _Groups | None
 
@@ -210,7 +211,7 @@ class _Groups:
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
-        """The numbers of the groups, the largest first."""
+        """The numbers of the groups, largest group first."""
         return np.lexsort((-self.sums, -self.firsts))
 
     @cached_property
@@ -220,21 +221,21 @@ class _Groups:
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The members by group, and where those of each group end. NumPy sorts numbers of 16 bits fastest."""
+        """The members by group, and the end of each group among them. NumPy sorts numbers of 16 bits fastest."""
         numbers = self.of_members
         small = numbers.astype(np.uint16) if len(self) <= 1 << 16 else numbers
         return np.argsort(small, kind="stable"), np.cumsum(np.bincount(numbers, minlength=len(self)))
 
     def of_group(self, number: int) -> NDArray[np.int64]:
-        """The members of a group, largest first. Equally large ones keep their order."""
+        """Return the members of a group, largest first. Equally large ones keep their order."""
         order, ends = self._sorted
         chosen = order[ends[number - 1] if number else 0 : ends[number]]
         return chosen[np.argsort(-self.members.counts[chosen], kind="stable")]
 
 
 class Rollup:
-    """``kinds``: of a replay with ``policy``. ``also``: policies whose rules name addresses, too. ``answers_unknown``:
-    the captures cannot tell which connections nobody answered, for example as they have only one direction.
+    """Roll up the kinds of a replay with ``policy``. ``also``: other policies whose rules name addresses.
+    ``answers_unknown``: the captures cannot tell which connections nobody answered.
     """
 
     def __init__(self, policy: Policy, kinds: Kinds, *also: Policy, answers_unknown: bool = False) -> None:
@@ -244,21 +245,21 @@ class Rollup:
         self._services = _Services(kinds)
         self._grouped = cache(self._group)
         self._members = cache(self._members_of)
-        #: By part: for each reason's word (of "" and ``PERHAPS`` the row's own), how many of each kind.
+        #: By part and reason's word: the count of each kind. With "" and ``PERHAPS``, the kind's own reason applies.
         self.counts: dict[TrafficPart, dict[str, NDArray[np.int64]]] = self._counts(kinds.rows)
-        #: The count by which a kind comes before others, whatever the part.
+        #: By kind: the count that orders rows before any other, in every part.
         self._firsts = self._first(kinds.rows)
 
     def total(self, part: TrafficPart) -> int:
-        """Connections, or packets if the part is one of ``BY_PACKETS``."""
+        """Count the connections of a part, or its packets if the part is one of ``BY_PACKETS``."""
         return int(sum(counts.sum() for counts in self.counts[part].values()))
 
     def fold(
-        self, part: TrafficPart, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, asked: int = 1
+        self, part: TrafficPart, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, least_limit: int = 1
     ) -> Folded:
-        """The rows of a part, largest first. ``fitting``: by group, ends and services are told as finely as lets
-        ``MOST_FIT`` rows, or ``most`` if that is more, hold ``ENOUGH`` of the part, or as coarsely as words can.
-        ``asked``: ``every`` is at least so many, because the same number is asked for something else, too.
+        """Return the rows of a part, largest first. ``fitting``: by group, choose the finest names with which
+        ``MOST_FIT`` rows, or ``most`` if that is more, hold ``ENOUGH`` of the part, or else the coarsest names.
+        ``least_limit``: a lower bound of ``every``, for a caller that limits another list by the same option.
         """
         steps = _STEPS[by] if fitting else (_STEPS[by][by == "group"],)
         step, found = self._fitting(part, by, steps, most)
@@ -278,11 +279,11 @@ class Rollup:
             packets - sum(row.packets for row in rows), connections, packets,
             int(found.firsts.sum()) - sum(row.answered for row in rows),
             len(rows) if len(found) == len(rows)
-            else self._fewest_rows_for_all(part, by, steps, max(len(found), asked)),
+            else self._fewest_rows_for_all(part, by, steps, max(len(found), least_limit)),
         )  # fmt: skip
 
     def _fitting(self, part: TrafficPart, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
-        """The finest step of which ``most`` rows hold ``ENOUGH``, or the coarsest, and its groups."""
+        """Return the finest step at which ``most`` rows hold ``ENOUGH``, or the coarsest step, and its groups."""
         for step in steps:
             found = self._grouped(part, by, *step)
             fit = found.order[: max(most, MOST_FIT)]
@@ -291,7 +292,7 @@ class Rollup:
         return step, found
 
     def _fewest_rows_for_all(self, part: TrafficPart, by: By, steps: Sequence[_Step], least: int) -> int:
-        """The fewest rows to ask for that are all. Where there is room for more rows, they are told more finely."""
+        """Return the smallest limit with which all rows are listed. A higher limit can lead to finer and more rows."""
         numbers = sorted(max(len(self._grouped(part, by, *step)), least) for step in steps)
         return next(
             number for number in numbers
@@ -312,16 +313,16 @@ class Rollup:
         finer_step = _FINER.get((source, destination, service)) if by == "group" else None
         finer = None if finer_step is None else self._grouped(part, by, *finer_step)
         if finer is None or len(finer) == len(members):     # otherwise each group is one member
-            finer, some, sums, firsts = None, members, members.counts, members.of(self._firsts)
+            finer, units, sums, firsts = None, members, members.counts, members.of(self._firsts)
         else:
-            some, sums, firsts = members.only(finer.examples), finer.sums, finer.firsts
+            units, sums, firsts = members.only(finer.examples), finer.sums, finer.firsts
         rows = self.kinds.rows
-        columns = [some.words, *map(some.of, self._columns(rows, by))]
+        columns = [units.words, *map(units.of, self._columns(rows, by))]
         if by != "rule":
-            columns.append(some.of(self._services.codes(service)))
+            columns.append(units.of(self._services.codes(service)))
             for level, numbers in ((source, self.ends.sources), (destination, self.ends.destinations)):
-                columns.append(self.ends.codes(level)[some.of(numbers)])
-            columns += [some.of(rows["inbound"])] if by != "service" else []
+                columns.append(self.ends.codes(level)[units.of(numbers)])
+            columns += [units.of(rows["inbound"])] if by != "service" else []
         codes = coded(*columns)
         count = int(codes.max()) + 1 if len(codes) else 0
         examples = np.empty(count, dtype=np.int64)
@@ -357,7 +358,7 @@ class Rollup:
         )  # fmt: skip
 
     def _end(self, level: Level, ends: NDArray[np.int64]) -> tuple[EndName, int]:
-        """The name of the ends of a row, and how many different ones they are."""
+        """Return the name of the ends of a row, and the number of different ends."""
         different = _different(ends)
         if len(different) == 1:
             return self.ends.fine_name(int(different[0])), 1
@@ -370,17 +371,17 @@ class Rollup:
         source, destination = (peer, instance) if row["inbound"] else (instance, peer)
         return RollupExample(source, destination, service_of(self.kinds, row), int(row["number"]), int(row["first_ns"]))
 
-    # Differences of other kinds (``rollup.changed``, ``rollup.observed``) ---------------------------------
+    # Hooks for roll-ups of other kinds (``rollup.changed``, ``rollup.observed``) --------------------------
 
     def _whole(self, kinds: Kinds) -> Rows:
-        """The rows, with all that is counted of a kind in one of them."""
+        """Return the rows, with all counts of a kind joined in one row."""
         return joined(kinds)
 
     def _counts(self, rows: Rows) -> dict[TrafficPart, dict[str, NDArray[np.int64]]]:
         refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
         packets, answered = rows["packets"].astype(np.int64), (rows["broken"] > 0) | (rows["meant"] > 0)
         unanswered = np.where(answered, 0, packets)
-        # If any denial was answered, those that are counted without an address may have been, too.
+        # If any denied packet was answered, those that are counted without an address may have been answered, too.
         perhaps = (rows["family"] == 0) & answered.any()
         unknown = unanswered if self.answers_unknown else np.zeros_like(unanswered)
         known = np.where(perhaps, 0, unanswered - unknown)
@@ -388,7 +389,7 @@ class Rollup:
         return {
             "would-break": {"": rows["broken"].astype(np.int64)},
             "unanswered": {"refused": refused, NOT_SEEN if self.answers_unknown else "silent": silent},
-            # A kind that found no room has its outcome in another row than its beginning.
+            # If a table was full, the outcome of a kind's connections is counted in another row than their beginning.
             "allowed": {"": allowed.clip(0)},
             "denied": {"": packets},
             "one-way": {"": known, PERHAPS: np.where(perhaps, unanswered - unknown, 0)},
@@ -399,15 +400,15 @@ class Rollup:
         return np.zeros(len(rows), dtype=np.int64)
 
     def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
-        """Columns that tell rows apart besides ends and services."""
+        """Return the columns that distinguish rows, besides ends and services."""
         return [rows["reason"]] + ([rows["rule"]] if by == "rule" else [])
 
     def _is_packet_known(self, row: Any) -> bool:
-        """Whether the packet that a kind stands for is known, so that rules can be compared with it."""
+        """Return whether the packet of a kind is known, so that rules can be compared with it."""
         return bool(row["family"] > 0 and row["instance"] >= 0)
 
     def _passing(self, rows: Rows) -> Passing | None:
-        """``rows``: of one row of the answer, the largest kind first."""
+        """Return None: only changed kinds have a second policy. ``rows``: kinds of one ``RollupRow``, largest first."""
         return None
 
 
@@ -417,7 +418,7 @@ def rollup_of(result: ReplayResult) -> Rollup:
 
 
 def _added(numbers: NDArray[np.int64], codes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The sum of the numbers with each code."""
+    """Return the sum of the numbers with each code."""
     sums = np.zeros(count, dtype=np.int64)
     if numbers.any():
         np.add.at(sums, codes, numbers)
@@ -425,17 +426,17 @@ def _added(numbers: NDArray[np.int64], codes: NDArray[np.int64], count: int) -> 
 
 
 def _different(numbers: NDArray[Any]) -> NDArray[np.int64]:
-    """Each number once, in order. None is below 0, and the largest one not much larger than how many there are."""
+    """Return each number once, in order. No number may be negative, or much larger than how many there are."""
     return np.flatnonzero(np.bincount(numbers))
 
 
 def only(rules: NDArray[Any], names: Sequence[str]) -> str | None:
-    """The rule that decided alone. ``rules``: numbers of different rules; below 0 where none decided."""
+    """Return the rule if only one decided. ``rules``: numbers of different rules; below 0 where none decided."""
     return names[int(rules[0])] if len(rules) == 1 and rules[0] >= 0 else None
 
 
 class _Services:
-    """The services of kinds, told exactly or by protocol."""
+    """The services of kinds, by exact service or by protocol."""
 
     def __init__(self, kinds: Kinds) -> None:
         self._kinds = kinds
@@ -450,7 +451,7 @@ class _Services:
         return self._protocols if level == "protocol" else np.zeros(len(self._exact), dtype=np.int64)
 
     def text_and_count(self, places: NDArray[np.int64]) -> tuple[str, int]:
-        """The services as text, and how many they are. ``places``: of the kinds in a row, largest first."""
+        """Return the services as text, and their number. ``places``: of the kinds in a row, largest first."""
         exact = self._exact[places]
         _, first = np.unique(exact, return_index=True)
         if len(first) <= _NAMED_SERVICES:

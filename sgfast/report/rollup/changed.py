@@ -15,8 +15,8 @@ from sgfast.report.rollup import By, Passing, Rollup, TrafficPart, only
 
 
 class ChangedRollup(Rollup):
-    """It has one part, ``verdict``. Instances have the names and groups that ``blocking``, the policy that blocks,
-    gives them. Addresses that no instance owns are named by the rules of either policy.
+    """A roll-up with one part, ``verdict``. Instances have the names and groups of the policy ``blocking``. Addresses
+    that no instance owns are named by the rules of either policy.
     """
 
     def __init__(self, verdict: NewVerdict, kinds: ChangedKinds, blocking: Policy, passing: Policy) -> None:
@@ -38,7 +38,7 @@ class ChangedRollup(Rollup):
         return [*super()._columns(rows, by), rows["passes"]] + ([rows["passing_rule"]] if by == "rule" else [])
 
     def _is_packet_known(self, row: Any) -> bool:
-        # Turned around, the packet that the policy blocks has another service.
+        # If the connection is turned around, the packet that the policy blocks has another service.
         return super()._is_packet_known(row) and not row["turned"]
 
     def _passing(self, rows: Rows) -> Passing:
@@ -50,7 +50,7 @@ class ChangedRollup(Rollup):
 
 
 def changed_rollups(result: DiffResult) -> dict[NewVerdict, ChangedRollup]:
-    """Roll-ups of the changed connections of ``result``: ``changed_rollups(result)[verdict].fold(verdict)``."""
+    """Return roll-ups of the changed connections of ``result``: ``changed_rollups(result)[verdict].fold(verdict)``."""
     policies: dict[NewVerdict, tuple[Policy, Policy]] = {
         "newly-denied": (result.new, result.old), "newly-allowed": (result.old, result.new),
     }  # fmt: skip

@@ -1,5 +1,5 @@
-"""The ends of kinds of traffic, named more and more coarsely: an instance, its security groups, its VPC; an address,
-what the rules call it, whether it is private.
+"""The ends of kinds of traffic, with finer and coarser names. Names of an instance: its own, its security groups, its
+VPC. Names of an address: the address, the network that rules name, whether it is private.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class _Addresses:
 
 
 class Ends:
-    """The two ends of each row of ``kinds``. Names of instances that a change took away stay.
+    """The two ends of each row of ``kinds``. Names of removed instances are kept.
 
-    ``also``: policies whose rules name addresses, too.
+    ``also``: other policies whose rules name addresses.
     """
 
     def __init__(self, policy: Policy, kinds: Kinds, *also: Policy) -> None:
@@ -81,11 +81,11 @@ class Ends:
         numbers[order] = np.cumsum(begins) - 1
         self._instances = kinds.instances
         self._addresses = _Addresses(peers[order[begins]], families[order[begins]])
-        # Numbers of ends: instances, addresses that no instance owns, and what is not known.
+        # Numbers of ends: first instances, then addresses that no instance owns, then the two unknown ends.
         unknown_address = len(self._instances) + len(self._addresses)
         peer = np.where(rows["family"] == 0, unknown_address, rows["owner"]).astype(np.int64)
         peer[is_outside] = len(self._instances) + numbers
-        # Below -1 it is not known either whether an instance is there.
+        # Below -1 it is not even known whether the end is an instance.
         here = np.where(rows["instance"] >= 0, rows["instance"], unknown_address + (rows["instance"] == -1))
         inbound = rows["inbound"] == 1
         #: Numbers of ends, by row.
@@ -111,7 +111,7 @@ class Ends:
         return labels
 
     def codes(self, level: Level) -> _Codes:
-        """For each end, the number of its name at a level."""
+        """Return the number of each end's name at a level."""
         return self._labels[level][0]
 
     def name(self, level: Level, code: int) -> EndName:
@@ -127,7 +127,7 @@ class Ends:
 
 
 def _names_of_instance(policy: Policy, name: str) -> tuple[EndName, EndName]:
-    """By security groups, and by VPC."""
+    """Return the names of an instance by security groups, and by VPC."""
     instance = policy.instance_by_name.get(name)
     if instance is None:
         return EndName("removed instances", "groups"), EndName("removed instances", "vpc")
@@ -137,7 +137,7 @@ def _names_of_instance(policy: Policy, name: str) -> tuple[EndName, EndName]:
 
 
 class _Named:
-    """Names of addresses by rules: by the innermost address group or network that a rule names."""
+    """Names of addresses, taken from the innermost address group or network in a rule."""
 
     def __init__(self, policies: Sequence[Policy]) -> None:
         named: dict[bytes, tuple[Network, EndName]] = {}
@@ -155,7 +155,7 @@ class _Named:
         self._private = _by_family((network, _PRIVATE_NAME) for network in _PRIVATE)
 
     def names(self, addresses: _Addresses) -> tuple[tuple[list[EndName], _Codes], tuple[list[EndName], _Codes]]:
-        """Return names, among them whether an address is private, and the number of each address's name."""
+        """Return the names by rules and those by scope (private or public), each with the number of each address's."""
         scopes, names = [_PUBLIC_NAME], [_PUBLIC_NAME]
         of_scope, of_name = (np.zeros(len(addresses), dtype=np.int64) for _ in range(2))
         for family in (4, 6):
@@ -166,7 +166,7 @@ class _Named:
             scope = private + len(scopes)
             scopes += [name or _PUBLIC_NAME for name in private_names]
             of_scope[chosen] = scope
-            # An address that no rule names is called by its scope.
+            # An address that no rule names gets the name of its scope.
             names += [name or _PUBLIC_NAME for name in known_names]
             of_name[chosen] = named + len(names) - len(known_names)
             unnamed = np.array([name is None for name in known_names], dtype=bool)[named]
@@ -183,7 +183,7 @@ def _network_name(network: Network) -> EndName:
 
 
 class _Stretches:
-    """Networks of one family, which are nested or disjoint, as stretches with the name of the innermost."""
+    """Networks of one family, nested or disjoint, split into stretches with the name of the innermost network."""
 
     def __init__(self, named: list[tuple[Network, EndName]]) -> None:
         self._starts: list[int] = [0]
@@ -209,14 +209,14 @@ class _Stretches:
             self._begin(last + 1, inside[-1][1] if inside else None)
 
     def find(self, values: Sequence[int] | NDArray[np.int64]) -> tuple[_Codes, list[EndName | None]]:
-        """The number of each address's stretch, and the names of stretches. ``values``: of ``_values``."""
+        """Return the number of each address's stretch, and the names of all stretches. ``values``: from ``_values``."""
         if isinstance(values, np.ndarray):
             return np.searchsorted(np.array(self._starts), values, "right") - 1, self._names
         return np.array([bisect_right(self._starts, value) - 1 for value in values], dtype=np.int64), self._names
 
 
 def _values(peers: NDArray[np.uint8], family: int) -> Sequence[int] | NDArray[np.int64]:
-    """Addresses of one family as numbers: an array for IPv4, as others do not fit."""
+    """Return addresses of one family as numbers: an array for IPv4, a list for IPv6, which needs more bits."""
     if family == 4:
         return np.ascontiguousarray(peers[:, :4]).view(">u4").reshape(-1).astype(np.int64)
     return [int.from_bytes(peer.tobytes()) for peer in peers]

@@ -1,5 +1,5 @@
-"""Fold connections that were seen: those that ``sgfast suggest`` makes no rule for (SPEC 10.15), and those that used a
-rule that is much wider (SPEC 10.12).
+"""Fold connections that were seen: those for which ``sgfast suggest`` makes no rule (SPEC 10.15), and those that used a
+rule much wider than its use (SPEC 10.12).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sgfast.suggesting import Evidence, Kind
 
 
 class ObservedRollup(Rollup):
-    """It has one part, "observed". Ends are named as in ``policy``."""
+    """A roll-up with one part, "observed". Ends are named as in ``policy``."""
 
     def __init__(self, policy: Policy, kinds: Mapping[Kind, Evidence]) -> None:
         super().__init__(policy, _kinds(kinds))
