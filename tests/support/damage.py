@@ -44,7 +44,7 @@ POLICY = parse_policy(DOCUMENT)
 @dataclass(frozen=True)
 class Outcome:
     packets: int
-    #: How reading ended: ``clean``, ``damaged`` (exit status 3) or ``refused`` (2).
+    #: The outcome of reading: ``clean``, ``damaged`` (exit status 3) or ``refused`` (2).
     end: str
 
 
