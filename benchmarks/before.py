@@ -4,7 +4,7 @@ The other process is pytest with the same arguments. At each benchmark it waits,
 ``round``. Both builds thus run under the same load of the machine, so the ratio of their times is more reliable than
 each time alone.
 
-    this process        the other one
+    this process        the other process
     begin(name)   <--   ready NAME
     round()       -->   round
                   <--   seconds

@@ -72,10 +72,11 @@ def make_policy(
     """Return a policy with ``rules`` in ``groups`` of equal size.
 
     All rules are allow rules, so that flows drawn from a rule are allowed. Rules have the ids that a document would
-    give them (SPEC 2.5), so that ``policy_text`` can be parsed into an equal policy. ``sets`` is the number of
-    different sets of groups; each instance is in all groups of one set. 0: each instance is in one group. ``members``
-    is the number of instances, at most all, in the one group that all rules with a group as peer name. 0: these rules
-    name various groups.
+    give them (SPEC 2.5), so that ``policy_text`` can be parsed into an equal policy.
+    ``sets``: the number of different sets of groups; each instance is in all groups of one set. 0: each instance is in
+    one group.
+    ``members``: the number of instances, at most all, in the one group that all rules with a group as peer name. 0:
+    these rules name various groups.
     """
     if rules % groups or rules < 4 * groups or instances < 2 * groups:
         raise ValueError("rules are a multiple of groups, at least 4 for each; at least 2 instances for each")
@@ -351,13 +352,13 @@ def header_rows(flows: Flows) -> Rows:
 class Workload:
     """A kind of capture.
 
-    ``traffic`` is ``connections``: the handshakes of all flows, then data in both directions of random flows;
+    ``traffic``: ``connections``: the handshakes of all flows, then data in both directions of random flows;
     ``openers``: each packet opens another connection, with a million alive at a time; ``expiry``: each packet opens a
-    connection, the last packet after all other connections have timed out; or ``denied``: only SYNs, which no rule
-    allows. ``popularity`` is the distribution that random flows are drawn from. ``sets`` and ``members`` are arguments
-    of ``make_policy``. ``sizes`` are the sizes of frames with data, with their shares; empty: data frames have the size
-    of frames without data. ``scale`` is the factor for the number of packets: above 1 for many flows, below 1 for large
-    frames.
+    connection, the last packet after all other connections have timed out; ``denied``: only SYNs, which no rule allows.
+    ``popularity``: the distribution that random flows are drawn from.
+    ``sets``, ``members``: arguments of ``make_policy``.
+    ``sizes``: the sizes of frames with data, with their shares; empty: data frames have the size of other frames.
+    ``scale``: the factor for the number of packets: above 1 for many flows, below 1 for large frames.
     """
 
     name: str

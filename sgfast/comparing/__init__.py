@@ -143,7 +143,7 @@ def _fill(
     result: DiffResult, pairs: Sequence[Pair], times: tuple[int | None, int | None, Oddities]
 ) -> None:
     """Fill in the result. ``times``: the first and last packet's time, and oddities of times (SPEC 9.1)."""
-    counters = [_sum(pair.engines[which].dataplane.counters for pair in pairs) for which in range(2)]
+    counters = [_sum(pair.engines[number].dataplane.counters for pair in pairs) for number in range(2)]
     result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
     result.first_time_ns, result.last_time_ns, oddities = times
     packets = np.sum([pair.changed.counters["packets"] for pair in pairs], axis=0)

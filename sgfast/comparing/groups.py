@@ -85,8 +85,8 @@ def changed_groups(
     ids = [[rule.id for rule in engine.rules] for engine in engines]
     ways: tuple[tuple[NewVerdict, int], ...] = (("newly-denied", 1), ("newly-allowed", 0))
     by_verdict = {
-        verdict: ChangedKinds(kinds[all_blocks == which], [*names], ids[which], passing_rules=ids[1 - which])
-        for verdict, which in ways
+        verdict: ChangedKinds(kinds[all_blocks == blocking], [*names], ids[blocking], passing_rules=ids[1 - blocking])
+        for verdict, blocking in ways
     }
     return sorted(found, key=lambda item: importance(item[0])), by_verdict
 

@@ -38,9 +38,9 @@ class RulePairs:
         self.old_of = np.full(len(new.rules) + 1, -1, dtype=np.int64)
         self._new_of: dict[int, int] = {}
         of_group: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-        for which, engine in enumerate((old, new)):
+        for side, engine in enumerate((old, new)):
             for number, group in enumerate(engine.compiled.numbering.rule_groups):
-                of_group[group][which].append(number)
+                of_group[group][side].append(number)
         for olds, news in of_group.values():
             self._pair(olds, news, lambda rule: (rule.id, _meaning(rule)))
             self._pair(olds, news, _meaning)
@@ -137,7 +137,7 @@ class Moves:
 
 
 def together(several: Iterable[Iterable[MovedTraffic]]) -> list[MovedTraffic]:
-    """Add up traffic that moved between the same two rules. Pairs with most connections come first."""
+    """Add up traffic that moved between the same two rules, and sort it by most connections."""
     counts: Counter[MovedTraffic] = Counter()
     for moved in several:
         for traffic in moved:

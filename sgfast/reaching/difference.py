@@ -107,18 +107,20 @@ class _Only:
                 found += news + [each for each in denies if not (news and self._has(self._policy, each))]
         return found or allowing
 
-    def _is_closed(self, direction: Direction, here: Mask, there: Mask, services: int) -> bool:
+    def _is_closed(self, direction: Direction, own_nodes: Mask, other_nodes: Mask, services: int) -> bool:
         """Return whether the other policy's rules, for at least one of these instances, do not allow all of the
         services."""
         contexts = self._other.contexts(direction)
         return any(
             self._question.sets.without(services, number) != EMPTY
-            for context in np.unique(contexts[here]).tolist() if context not in (OUTSIDE, FOREIGN)
-            for number in np.unique(self._other.table(context, direction).allowed[there]).tolist()
+            for context in np.unique(contexts[own_nodes]).tolist() if context not in (OUTSIDE, FOREIGN)
+            for number in np.unique(self._other.table(context, direction).allowed[other_nodes]).tolist()
         )  # fmt: skip
 
-    def _winners(self, policy: int, direction: Direction, here: Mask, there: Mask, services: int) -> list[Decider]:
-        return deciders(self._question, self._scene, policy, direction, here, there, services)
+    def _winners(
+        self, policy: int, direction: Direction, own_nodes: Mask, other_nodes: Mask, services: int
+    ) -> list[Decider]:
+        return deciders(self._question, self._scene, policy, direction, own_nodes, other_nodes, services)
 
     def _has(self, policy: int, decider: Decider) -> bool:
         """Return whether the policy's group of that name has a rule with the same meaning."""

@@ -214,11 +214,11 @@ def explain_opener(
             text = elsewhere_text(vpc, end.address, owners)
             warnings.append(f"{text[0].upper()}{text[1:]}.")
     if verdict.verdict in ("allow", "deny"):
-        for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
+        for n, (direction, here, other_end) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
             if here.instance is not None:
-                side = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
+                side = _side(policy, verdict, direction, here.instance, other_end, packet)  # type: ignore[arg-type]
                 sides[n] = side
-                warnings += _members_by_address(policy, there, (side.winner, *side.also_match))
+                warnings += _members_by_address(policy, other_end, (side.winner, *side.also_match))
     return Explained(
         policy, vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
         _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(warnings)), assumed,
@@ -232,15 +232,15 @@ def _judging(engine: Engine, src: End, dst: End) -> tuple[Engine, Address]:
     may have the same one. The returned engine therefore knows only these two instances, and equal addresses are made
     different.
     """
-    here, there = src.instance, dst.instance
-    if here is None or there is None or engine.policy.connected(here.vpc, there.vpc):
+    source, destination = src.instance, dst.instance
+    if source is None or destination is None or engine.policy.connected(source.vpc, destination.vpc):
         return engine, dst.address
     to = dst.address
     if to == src.address:
         to = type(to)(int(to) ^ 1)
     two = tuple(
         replace(instance, addresses=(ip_network(address.packed),))
-        for instance, address in ((here, src.address), (there, to))
+        for instance, address in ((source, src.address), (destination, to))
     )
     return Engine(having(engine.policy, instances=two)), to
 
@@ -371,10 +371,10 @@ def _ends(
             ends.append(End(each, _owner(engine, each)))
     if is_multicast(ends[1].address):
         ends[1] = End(ends[1].address, None)
-    for text, each, there in zip(texts, named, reversed(ends), strict=True):
+    for text, each, other_end in zip(texts, named, reversed(ends), strict=True):
         if not isinstance(each, Instance) or _is_visible(engine, each):
             continue
-        if there.instance is None or engine.policy.connected(each.vpc, there.instance.vpc):
+        if other_end.instance is None or engine.policy.connected(each.vpc, other_end.instance.vpc):
             raise PolicyError(
                 f"{engine.policy.origin}: the instance {text!r} is in VPC {each.vpc!r}, which is not peered with "
                 f"{engine.vpc!r}: name another VPC (--vpc), or none"
@@ -458,7 +458,7 @@ def _candidates(policy: Policy, network: Network) -> Iterator[Address]:
 
 
 def _side(
-    policy: Policy, verdict: Verdict, direction: Direction, here: Instance, there: End, packet: Packet
+    policy: Policy, verdict: Verdict, direction: Direction, here: Instance, other_end: End, packet: Packet
 ) -> SideExplained:
     judged = verdict.egress if direction == "outbound" else verdict.ingress
     if verdict.reason == "infrastructure" or (judged is not None and judged.reason == "infrastructure"):
@@ -473,12 +473,12 @@ def _side(
     stateless = not all(policy.group_by_name[name].stateful for name in here.security_groups)
     if judged.reason == "invalid" if judged is not None else verdict.reason == "invalid" and not stateless:
         return SideExplained(here, direction, judged is not None, "deny", "invalid", None, (), ())
-    matching, nearest = compare(policy, rules_of(policy, here, direction), here, there, packet)
+    matching, nearest = compare(policy, rules_of(policy, here, direction), here, other_end, packet)
     winner = matching[0] if matching else None
     allows = winner is not None and winner.rule.action == "allow"
     misses = []
     for found, fields in () if matching else nearest:
-        misfits = tuple(_misfit(policy, found.rule, field, here, there, packet) for field in fields)
+        misfits = tuple(_misfit(policy, found.rule, field, here, other_end, packet) for field in fields)
         misses.append(NearMiss(found.group, found.rule, misfits))
     return SideExplained(
         here, direction, reached, "allow" if allows else "deny",
@@ -487,21 +487,21 @@ def _side(
     )  # fmt: skip
 
 
-def _members_by_address(policy: Policy, there: End, matching: Sequence[RuleInGroup | None]) -> Iterator[str]:
+def _members_by_address(policy: Policy, other_end: End, matching: Sequence[RuleInGroup | None]) -> Iterator[str]:
     """Explain why rules that name a group match an address whose owner is not in it (SPEC 4.14)."""
-    if there.instance is None:
+    if other_end.instance is None:
         return
-    network = ip_network(there.address.packed)
+    network = ip_network(other_end.address.packed)
     for found in matching:
         peer = found.rule.peer if found is not None else None
-        if not isinstance(peer, GroupPeer) or peer.name in there.instance.security_groups:
+        if not isinstance(peer, GroupPeer) or peer.name in other_end.instance.security_groups:
             continue
-        for holder in policy.holders(there.instance.vpc, network):
+        for holder in policy.holders(other_end.instance.vpc, network):
             if peer.name in holder.security_groups:
-                around = next(each for each in holder.addresses if there.address in each)
+                around = next(each for each in holder.addresses if other_end.address in each)
                 yield (
-                    f"{there.address} counts as a member of {peer.name}: {holder.name}, which is in that group, has "
-                    f"{around} (settings.group_members: by-address)."
+                    f"{other_end.address} counts as a member of {peer.name}: {holder.name}, which is in that group, "
+                    f"has {around} (settings.group_members: by-address)."
                 )
                 break
 
@@ -509,7 +509,7 @@ def _members_by_address(policy: Policy, there: End, matching: Sequence[RuleInGro
 # Explanations
 
 
-def _misfit(policy: Policy, rule: Rule, field: RuleField, here: Instance, there: End, packet: Packet) -> Misfit:
+def _misfit(policy: Policy, rule: Rule, field: RuleField, here: Instance, other_end: End, packet: Packet) -> Misfit:
     match field:
         case "ethertype":
             return Misfit(field, f"IPv{rule.ethertype}", f"IPv{packet.version}")
@@ -521,30 +521,30 @@ def _misfit(policy: Policy, rule: Rule, field: RuleField, here: Instance, there:
             return Misfit(field, str(rule.icmp_type), _or_none(packet.icmp_type))
         case "icmp_code":
             return Misfit(field, str(rule.icmp_code), _or_none(packet.icmp_code))
-    has = str(there.address) + (f" ({there.instance.name})" if there.instance is not None else "")
-    return Misfit(field, peer_text(rule), has, _why_no_peer(policy, rule, here, there))
+    has = str(other_end.address) + (f" ({other_end.instance.name})" if other_end.instance is not None else "")
+    return Misfit(field, peer_text(rule), has, _why_no_peer(policy, rule, here, other_end))
 
 
 def _or_none(number: int | None) -> str:
     return "none" if number is None else str(number)
 
 
-def _why_no_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> str:
+def _why_no_peer(policy: Policy, rule: Rule, here: Instance, other_end: End) -> str:
     match rule.peer:
         case GroupPeer(name):
-            return _why_no_member(policy, name, here, there)
+            return _why_no_member(policy, name, here, other_end)
         case AddressGroupPeer(name):
             count = len(policy.address_group_by_name[name].addresses)
             return f"none of its {count} prefixes contains the address" if count else "it has no addresses"
     return ""
 
 
-def _why_no_member(policy: Policy, group: str, here: Instance, there: End) -> str:
-    other = there.instance
+def _why_no_member(policy: Policy, group: str, here: Instance, other_end: End) -> str:
+    other = other_end.instance
     if other is None:
         return "the address belongs to no instance, and only instances are in groups"
-    network = ip_network(there.address.packed)
-    if is_multicast(there.address):
+    network = ip_network(other_end.address.packed)
+    if is_multicast(other_end.address):
         return "a multicast or broadcast address is in no group"
     if group not in groups_of(policy, other, network):
         groups = ", ".join(other.security_groups[:_LISTED_GROUPS])

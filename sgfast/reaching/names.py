@@ -120,12 +120,12 @@ class NodeNames:
         """Return the set that contains only one node, a node of instances in the scene added last."""
         return 1 << int(self._numbers[node])
 
-    def of(self, who: NDArray[np.bool_]) -> tuple[int, Region]:
-        """Return the set of instance nodes and the region among nodes ``who`` of the scene added last."""
+    def of(self, nodes: NDArray[np.bool_]) -> tuple[int, Region]:
+        """Return the set of instance nodes and the region among some nodes of the scene added last."""
         assert self._regions is not None
         chosen = np.zeros(len(self._parts), dtype=bool)
-        chosen[self._numbers[who & (self._numbers >= 0)]] = True
-        return int.from_bytes(np.packbits(chosen, bitorder="little").tobytes(), "little"), self._regions.of(who)
+        chosen[self._numbers[nodes & (self._numbers >= 0)]] = True
+        return int.from_bytes(np.packbits(chosen, bitorder="little").tobytes(), "little"), self._regions.of(nodes)
 
     # Names
 
@@ -185,13 +185,13 @@ class NodeNames:
 
     def _covering(self, instances: int) -> Iterator[Part]:
         """Yield the groups whose members are all in the set, largest first, then the instances not yet covered."""
-        left = instances
+        uncovered = instances
         for group, nodes in self._largest_groups if self._end.kind != "instance" else ():
-            if nodes & left and not nodes & ~instances:
-                left &= ~nodes
+            if nodes & uncovered and not nodes & ~instances:
+                uncovered &= ~nodes
                 yield Part("group", self._account.policy.security_groups[group].name)
         pieces: dict[int, list[Piece]] = {}
-        for number in _bits(left):
+        for number in _bits(uncovered):
             for piece in self._parts[number]:
                 pieces.setdefault(piece.owners[self._policy], []).append(piece)
         for owner in sorted(pieces):
@@ -242,10 +242,10 @@ class _Regions:
                 self._inside[parent].append(n)
         self._known: dict[bytes, Region] = {}
 
-    def of(self, who: NDArray[np.bool_]) -> Region:
+    def of(self, nodes: NDArray[np.bool_]) -> Region:
         """Return the region of some nodes."""
         chosen = np.zeros(len(self._nodes) + 1, dtype=bool)
-        chosen[:-1][self._has_node] = who[self._nodes[self._has_node]]
+        chosen[:-1][self._has_node] = nodes[self._nodes[self._has_node]]
         self._choose_covered(chosen)
         key = chosen.tobytes()
         if key not in self._known:

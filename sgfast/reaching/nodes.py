@@ -72,7 +72,7 @@ class PolicyAccount:
         for context in self.contexts:
             self._number(context)
         #: The owner (its position + 1, or ``NOBODY``) and the membership of each holding. Holding 0 is for addresses
-        #: without an owner. Then comes one holding for each instance with the membership of its own groups.
+        #: without an owner. There follows one holding for each instance with the membership of its own groups.
         self.owner_of = list(range(len(policy.instances) + 1))
         self.membership_of = [OUTSIDE, *self.context_of.tolist()]
         self._holding = {pair: n for n, pair in enumerate(zip(self.owner_of, self.membership_of, strict=True))}

@@ -346,7 +346,7 @@ def _port_key(row: Seen) -> int:
 
 
 def _about_end(known: Sequence[tuple[_Members, int]], address: Address, owner: str | None) -> int:
-    return _union(found for members, found in known if members.have(address, owner))
+    return _union(found for members, found in known if members.contain(address, owner))
 
 
 def _union(sets: Iterable[int]) -> int:
@@ -363,7 +363,7 @@ class _Members:
             for family in (4, 6)
         }
 
-    def have(self, address: Address, owner: str | None) -> bool:
+    def contain(self, address: Address, owner: str | None) -> bool:
         """Return whether the end contains the address. ``owner`` is the name of the instance that owns it, if any."""
         if owner is not None and (owner in self._end.instances or not self._end.owned):
             return owner in self._end.instances

@@ -136,9 +136,9 @@ class Question:
         """Add notes about addresses without an owner in the VPC's view that belong to instances of other VPCs."""
         assert self._notes is not None
         policy = self.accounts[-1].policy
-        for nodes, there, end in zip((senders, receivers), (receivers, senders), self._ends, strict=True):
+        for nodes, other_nodes, end in zip((senders, receivers), (receivers, senders), self._ends, strict=True):
             is_named = end.kind in ("network", "address-group")
-            if not is_named or not self.accounts[-1].is_own(there.contexts[-1], vpc).any():
+            if not is_named or not self.accounts[-1].is_own(other_nodes.contexts[-1], vpc).any():
                 continue
             for n in np.flatnonzero(nodes.contexts[-1] == OUTSIDE).tolist():
                 for piece in nodes.parts[n]:

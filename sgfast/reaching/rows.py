@@ -58,16 +58,17 @@ _NAMES: tuple[Literal["old", "new"], ...] = ("old", "new")
 
 
 def deciders(
-    question: Question, scene: Scene, policy: int, direction: Direction, here: Mask, there: Mask, services: int
+    question: Question, scene: Scene, policy: int, direction: Direction, own_nodes: Mask, other_nodes: Mask,
+    services: int,
 ) -> list[Decider]:
-    """Return the rules that win in the filters of nodes ``here`` for one of the services from or to nodes ``there``."""
+    """Return the rules in the filters of ``own_nodes`` that win for one of the services from or to ``other_nodes``."""
     relation, account = scene.relations[policy], question.accounts[policy]
     # A single policy counts as the new one.
     name = _NAMES[policy - len(question.accounts)]
     return [
         Decider(name, account.policy.security_groups[group].name, rule)
-        for context in np.unique(relation.contexts(direction)[here]).tolist() if context not in (OUTSIDE, FOREIGN)
-        for group, rule in relation.winners(context, direction, there, services)
+        for context in np.unique(relation.contexts(direction)[own_nodes]).tolist() if context not in (OUTSIDE, FOREIGN)
+        for group, rule in relation.winners(context, direction, other_nodes, services)
     ]  # fmt: skip
 
 
@@ -100,15 +101,15 @@ class RowMaker:
         known: dict[bytes, list[tuple[Mask, int]]] = {}
         for receiver in np.flatnonzero(contexts >= 0).tolist():
             is_other = ~relation.is_local("inbound", receiver)
-            for who, services in self._parts(wanted("inbound", receiver), known):
-                if (who & is_other).any():
-                    rules = why(who & is_other, _only(contexts, receiver), services)
-                    self._note((*self.senders.of(who), self.receivers.bit(receiver), (), services), rules)
+            for nodes, services in self._parts(wanted("inbound", receiver), known):
+                if (nodes & is_other).any():
+                    rules = why(nodes & is_other, _only(contexts, receiver), services)
+                    self._note((*self.senders.of(nodes), self.receivers.bit(receiver), (), services), rules)
         known = {}
         for sender in np.flatnonzero(senders >= 0).tolist():
-            for who, services in self._parts(wanted("outbound", sender) * (contexts == OUTSIDE), known):
-                rules = why(_only(senders, sender), who, services)
-                self._note((self.senders.bit(sender), (), 0, self.receivers.of(who)[1], services), rules)
+            for nodes, services in self._parts(wanted("outbound", sender) * (contexts == OUTSIDE), known):
+                rules = why(_only(senders, sender), nodes, services)
+                self._note((self.senders.bit(sender), (), 0, self.receivers.of(nodes)[1], services), rules)
 
     def _parts(self, sets: Numbers, known: dict[bytes, list[tuple[Mask, int]]]) -> list[tuple[Mask, int]]:
         key = sets.tobytes()
@@ -317,5 +318,5 @@ def stateless_warnings(policy: Policy) -> tuple[str, ...]:
     count = sum(not groups.isdisjoint(instance.security_groups) for instance in policy.instances)
     if not count:
         return ()
-    who = "1 instance is" if count == 1 else f"{count:,} instances are"
-    return (f"{who} in stateless groups: replies are judged by rules, too, and are not part of this answer",)
+    subject = "1 instance is" if count == 1 else f"{count:,} instances are"
+    return (f"{subject} in stateless groups: replies are judged by rules, too, and are not part of this answer",)

@@ -127,10 +127,10 @@ class Captures:
                     self.warnings += reader.remarks
                     if reader.damage is not None:
                         self.damage = reader.damage
-                        left = list(reader.unread) if isinstance(reader, MergedReader) else []
-                        left += [path for later in self._parts[number:] for path, _ in later]
-                        if left:
-                            self.warnings.append(f"not read, because a capture before is damaged: {listed(left)}")
+                        unread = list(reader.unread) if isinstance(reader, MergedReader) else []
+                        unread += [path for later in self._parts[number:] for path, _ in later]
+                        if unread:
+                            self.warnings.append(f"not read, because a capture before is damaged: {listed(unread)}")
                         return
 
     def _opened(

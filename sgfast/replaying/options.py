@@ -157,7 +157,7 @@ class ReplayOptions:
                 raise ArgumentError("the reference model uses one thread: use the fast engine for jobs")
 
     def is_mapped(self, policy: Policy) -> bool:
-        """Whether the policy maps packets to VPCs (SPEC 7.1) and ``vpc`` does not override it."""
+        """Return whether the policy maps packets to VPCs (SPEC 7.1) and ``vpc`` does not override this."""
         return policy.is_mapped and self.vpc is None
 
     def change_file(self) -> ChangeFile | None:

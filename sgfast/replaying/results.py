@@ -151,8 +151,8 @@ class CutConnection:
     finished: bool
     #: The number of packets after the cut other than openers. If the change is real, they are at most retransmissions.
     packets_after: int
-    #: The connection after the cut. ``back``: an opener with the same addresses and ports was allowed; ``denied``: such
-    #: an opener was denied; ``never``: no such opener was sent.
+    #: ``back``: after the cut, an opener with the same addresses and ports was allowed; ``denied``: such an opener was
+    #: denied; ``never``: no such opener was sent.
     outcome: Literal["back", "denied", "never"]
     #: The time of the allowed opener, or else of the first denied one.
     again_ns: int | None

@@ -1,7 +1,7 @@
 """Suggest a policy that allows the connections in captures, with evidence for each rule.
 
-captures --replay, allowing all or by a policy--> observing.Observer --kinds of connections--> rules.suggest_rules -->
-document --parsed again, replayed over the same captures--> check that it allows the stated connections
+    captures --replay, allowing all or by a policy--> observing.Observer --kinds of connections--> rules.suggest_rules
+        --> document --parsed again, replayed over the same captures--> check that it allows the stated connections
 """
 
 from __future__ import annotations
@@ -118,10 +118,12 @@ def suggest(
 
     ``instances``: the instances to suggest rules for, as a policy or the path of a list of instances. Of a policy, only
     instances, VPCs, settings and names of groups are used. None: the instances of ``policy``, or else one instance for
-    each private address. ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes. ``allowed_only``: allow the
-    connections that ``policy`` allows. This is the default if there is a policy. Otherwise allow the connections that
-    were answered, and with ``unanswered`` also the others. ``per``: make rules for the groups that the instances are
-    in, or give each instance a group of its own. ``limits``: how far rules may exceed the observed connections.
+    each private address.
+    ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
+    ``allowed_only``: allow the connections that ``policy`` allows. This is the default if there is a policy. Otherwise
+    allow the connections that were answered, and with ``unanswered`` also those that were not.
+    ``per``: make rules for the groups that the instances are in, or give each instance a group of its own.
+    ``limits``: how far rules may exceed the observed connections.
 
     Raises PolicyError, CaptureError and the other errors of ``replay``, SgfastError for too many private addresses, and
     ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``.
@@ -184,17 +186,17 @@ def suggest(
         text = document(made, suggested.rules, _comments(result, claimed, reasons))
         # Check the text that users get: parse it again instead of using the policy it was made from.
         final = parse_policy(text, "the suggested policy")
-        again, _ = observe(final, captures, why_not, options, progress)
-        check = _check(claimed, again)
+        repeated, _ = observe(final, captures, why_not, options, progress)
+        check = _check(claimed, repeated)
         if check.matches:
             break
         # If both ends open connections to each other, a connection that is now denied may prevent the other end's
         # connection from opening (SPEC 9.2), or make it open more often. Such connections cannot be claimed.
-        wanted = {kind: again.wanted[kind] for kind in claimed if kind in again.wanted}
+        wanted = {kind: repeated.wanted[kind] for kind in claimed if kind in repeated.wanted}
         for kind, evidence in claimed.items():
-            if (less := _less(evidence, wanted.get(kind, Evidence()))).connections:
-                following.setdefault(kind, Evidence()).add(less)
-    if allowed_only and (denied := _denied_before(seen, claimed, again)):
+            if (excess := _excess(evidence, wanted.get(kind, Evidence()))).connections:
+                following.setdefault(kind, Evidence()).add(excess)
+    if allowed_only and (denied := _denied_before(seen, claimed, repeated)):
         check = replace(check, matches=False)
         warnings.append(
             f"the suggested policy also allows {count(denied, 'connection')} that the policy denies, as a rule for a "
@@ -259,7 +261,7 @@ def _left_out_for(reason: str, kinds: dict[Kind, Evidence]) -> LeftOut:
     return LeftOut(reason, total, kinds)
 
 
-def _less(evidence: Evidence, other: Evidence) -> Evidence:
+def _excess(evidence: Evidence, other: Evidence) -> Evidence:
     """Return the part of ``evidence`` beyond ``other``, which is empty unless ``evidence`` has more connections."""
     if evidence.connections <= other.connections:
         return Evidence()
@@ -282,13 +284,13 @@ def _comments(result: ReplayResult, claimed: dict[Kind, Evidence], left_out: lis
     return comments
 
 
-def _check(claimed: dict[Kind, Evidence], again: Observer) -> Check:
+def _check(claimed: dict[Kind, Evidence], repeated: Observer) -> Check:
     """Compare the claimed and the allowed connections kind by kind."""
-    found = {kind: evidence.connections for kind, evidence in again.wanted.items()}
+    found = {kind: evidence.connections for kind, evidence in repeated.wanted.items()}
     wanted = {kind: evidence.connections for kind, evidence in claimed.items()}
     allowed = sum(min(number, found.get(kind, 0)) for kind, number in wanted.items())
     also = sum(number - wanted.get(kind, 0) for kind, number in found.items() if number > wanted.get(kind, 0))
-    for reason, kinds in again.left_out.items():
+    for reason, kinds in repeated.left_out.items():
         if not reason.startswith("denied"):
             also += sum(evidence.connections for evidence in kinds.values())
     return Check(
@@ -296,11 +298,13 @@ def _check(claimed: dict[Kind, Evidence], again: Observer) -> Check:
     )
 
 
-def _denied_before(seen: Observer, claimed: dict[Kind, Evidence], again: Observer) -> int:
+def _denied_before(seen: Observer, claimed: dict[Kind, Evidence], repeated: Observer) -> int:
     """Count the connections that the given policy denies and the suggested policy allows."""
-    more = {kind: _less(evidence, claimed.get(kind, Evidence())).connections for kind, evidence in again.wanted.items()}
+    added = {
+        kind: _excess(evidence, claimed.get(kind, Evidence())).connections for kind, evidence in repeated.wanted.items()
+    }
     return sum(
-        min(evidence.connections, more.get(kind, 0))
+        min(evidence.connections, added.get(kind, 0))
         for reason, kinds in seen.left_out.items() if reason.startswith("denied") for kind, evidence in kinds.items()
     )  # fmt: skip
 

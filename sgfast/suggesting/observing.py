@@ -172,16 +172,16 @@ class Observer:
             is_dhcp = (flows["protocol"] == UDP) & (flows["ports"] == np.where(is_six, 546 << 16 | 547, 68 << 16 | 67))
             keys["is_free"] = is_dhcp | ((flows["protocol"] == ICMPV6) & is_six & (keys["port"] == _SOLICITATION))
         # Equal rows are added up. The first of them gives the kind.
-        _, firsts, which = np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}"), return_index=True, return_inverse=True)
-        which = which.reshape(-1)
-        counts = np.bincount(which, minlength=len(firsts))
+        _, firsts, group_of = np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}"), return_index=True, return_inverse=True)
+        group_of = group_of.reshape(-1)
+        counts = np.bincount(group_of, minlength=len(firsts))
         sums = np.zeros((2, len(firsts)), dtype=np.uint64)
         for n, name in enumerate(("packets", "bytes")):
-            np.add.at(sums[n], which, flows[name].sum(axis=1))
+            np.add.at(sums[n], group_of, flows[name].sum(axis=1))
         first_ns = np.full(len(firsts), np.iinfo(np.int64).max)
         last_ns = np.full(len(firsts), np.iinfo(np.int64).min)
-        np.minimum.at(first_ns, which, flows["first_ns"])
-        np.maximum.at(last_ns, which, flows["last_ns"])
+        np.minimum.at(first_ns, group_of, flows["first_ns"])
+        np.maximum.at(last_ns, group_of, flows["last_ns"])
         for n in np.argsort(firsts, kind="stable").tolist():
             evidence = Evidence(
                 int(counts[n]), int(sums[0, n]), int(sums[1, n]), int(first_ns[n]), int(last_ns[n])

@@ -272,8 +272,8 @@ class Drafter:
         if need.peer_instance is None or is_multicast(ip_network(need.peer)):
             return False
         vpcs, instances = self._policy.vpc_by_name, self._policy.instance_by_name
-        here, there = instances[need.instance].vpc, instances[need.peer_instance].vpc
-        return vpcs[here].region == vpcs[there].region
+        own_vpc, peer_vpc = instances[need.instance].vpc, instances[need.peer_instance].vpc
+        return vpcs[own_vpc].region == vpcs[peer_vpc].region
 
     def _group_terms(self, needs: list[Need], choices: _Choices) -> dict[str, set[int | None]]:
         ports_of: dict[str, set[int | None]] = defaultdict(set)
@@ -381,10 +381,10 @@ class _Matcher:
         VPC."""
         if need.peer_instance is None:
             return frozenset()
-        here, there = self._instances[need.instance], self._instances[need.peer_instance]
-        if self._regions[here.vpc] != self._regions[there.vpc]:
+        own, peer = self._instances[need.instance], self._instances[need.peer_instance]
+        if self._regions[own.vpc] != self._regions[peer.vpc]:
             return frozenset()
-        return groups_of(self._policy, there, ip_network(need.peer))
+        return groups_of(self._policy, peer, ip_network(need.peer))
 
 
 def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, Evidence]) -> list[_Draft]:

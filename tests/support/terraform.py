@@ -91,7 +91,7 @@ def state_file(*resources: Resource) -> dict[str, Any]:
 
 
 def refs(*names: str) -> dict[str, Any]:
-    """An expression. Like Terraform, it lists each name followed by its shorter prefixes."""
+    """Return an expression. Like Terraform, it lists each name followed by its shorter prefixes."""
     listed: list[str] = []
     for name in names:
         listed.append(name)
@@ -106,7 +106,7 @@ def refs(*names: str) -> dict[str, Any]:
 
 
 def block(address: str, for_each: Any = None, **expressions: Any) -> dict[str, Any]:
-    """A resource's block in the configuration."""
+    """Return a resource's block in the configuration."""
     kind, name = address.split(".")
     made: dict[str, Any] = {"address": address, "mode": "managed", "type": kind, "name": name}
     return made | {"expressions": expressions} | ({"for_each_expression": for_each} if for_each else {})

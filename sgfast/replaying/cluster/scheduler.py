@@ -89,11 +89,11 @@ class Cluster:
                 "their logs)"
             ) from error
         except (CancelledError, CommClosedError) as error:
-            raise self._gone() from error
+            raise self._connection_lost() from error
         except (OSError, TimeoutError) as error:
             # The client may detect a lost connection only after the call that needed it.
             if getattr(self._client, "status", "") != "running":
-                raise self._gone() from error
+                raise self._connection_lost() from error
             raise ClusterError(f"{self.name}: {printable(str(error))[:300]}") from error
         except ImportError as error:
             raise ClusterError(
@@ -111,7 +111,7 @@ class Cluster:
             with suppress(Exception):
                 self._client.cancel(list(numbers))
 
-    def _gone(self) -> ClusterError:
+    def _connection_lost(self) -> ClusterError:
         return ClusterError(
             f"{self.name}: the scheduler went away; restart it, and use --resume to reuse what was read"
         )
