@@ -1,9 +1,10 @@
-"""Runs the same benchmarks with an earlier commit of sgfast, in a process of its own and in turns with this one.
+"""Run the same benchmarks with an earlier commit of sgfast, in another process that takes turns with this one.
 
-The other process is pytest with the same arguments. At each benchmark it waits, and runs one round whenever it is told
-to. So both builds meet the same load of the machine, and the ratio of their times is worth more than either of them.
+The other process is pytest with the same arguments. At each benchmark it waits, and runs one round for each command
+``round``. Both builds thus run under the same load of the machine, so the ratio of their times is more reliable than
+each time alone.
 
-    this process        the other one
+    this process        the other process
     begin(name)   <--   ready NAME
     round()       -->   round
                   <--   seconds
@@ -23,79 +24,79 @@ from pathlib import Path
 
 from instructions import OtherTree, git
 
-#: This variable is set only in the other process. It holds the descriptors of the two pipes, for reading and writing.
+#: An environment variable of the other process, with the descriptors of the two pipes for reading and writing.
 ANSWERING = "SGFAST_BENCH_ANSWERING"
 
 
 class Before:
-    """The benchmarks with ``commit``, which is built first. ``arguments``: those of pytest."""
+    """The benchmarks with ``commit``, which is built first. ``arguments`` are those of pytest."""
 
     def __init__(self, commit: str, arguments: Sequence[str]) -> None:
         self.commit = git("rev-parse", "--short=9", commit).strip()
         self._folder = tempfile.TemporaryDirectory(prefix="sgfast-before-")
         tree = OtherTree(Path(self._folder.name)).go(self.commit)
-        asked, ask = os.pipe()
-        answered, answer = os.pipe()
-        environment = os.environ | {"PYTHONPATH": str(tree), ANSWERING: f"{asked} {answer}"}
-        # With -P, Python does not look for sgfast in the working directory.
+        command_reader, command_writer = os.pipe()
+        reply_reader, reply_writer = os.pipe()
+        environment = os.environ | {"PYTHONPATH": str(tree), ANSWERING: f"{command_reader} {reply_writer}"}
+        # Option -P keeps Python from importing sgfast from the working directory.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pytest", *arguments], env=environment, pass_fds=(asked, answer),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [sys.executable, "-P", "-m", "pytest", *arguments], env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, pass_fds=(command_reader, reply_writer),
         )  # fmt: skip
-        os.close(asked)
-        os.close(answer)
-        self._ask, self._answers = os.fdopen(ask, "w", buffering=1), os.fdopen(answered)
+        os.close(command_reader)
+        os.close(reply_writer)
+        self._commands, self._replies = os.fdopen(command_writer, "w", buffering=1), os.fdopen(reply_reader)
         self._at = ""
         self._over: set[str] = set()
-        #: Whether the benchmark has failed there, and what the process said then.
+        #: Whether the benchmark has failed in the other process, and the process's next line after the failure.
         self._failed, self._next = False, ""
 
     def begin(self, name: str) -> bool:
-        """Waits until the other process is at this benchmark. False if it has none of this name, or has failed."""
+        """Wait until the other process reaches this benchmark. Return False if it lacks the benchmark or has ended."""
         while not self._at or self._at in self._over:
             if self._at and not self._failed:
-                self._say("next")
-            said = self._next if self._failed else self._answers.readline()
+                self._send("next")
+            line = self._next if self._failed else self._replies.readline()
             self._failed = False
-            self._at = said.removeprefix("ready ").strip()
+            self._at = line.removeprefix("ready ").strip()
             if not self._at:
                 return False
         return self._at == name
 
     def round(self) -> float:
-        """The seconds of one round; NaN if the benchmark has failed there."""
+        """Return the seconds of one round, or NaN if the benchmark has failed in the other process."""
         if self._failed:
             return math.nan
-        self._say("round")
-        said = self._answers.readline()
+        self._send("round")
+        line = self._replies.readline()
         try:
-            return float(said)
-        except ValueError:      # it is at the next benchmark, or has ended
+            return float(line)
+        except ValueError:      # the process is at the next benchmark, or has ended
             self._failed = True
-            self._next = said
+            self._next = line
             return math.nan
 
     def end(self, name: str) -> None:
         self._over.add(name)
 
     def close(self) -> None:
-        for file in (self._ask, self._answers):
+        for file in (self._commands, self._replies):
             file.close()
         self._process.wait()
         self._folder.cleanup()
 
-    def _say(self, word: str) -> None:
-        with suppress(BrokenPipeError):     # it has ended
-            print(word, file=self._ask)
+    def _send(self, word: str) -> None:
+        with suppress(BrokenPipeError):     # the process has ended
+            print(word, file=self._commands)
 
 
 def answer(name: str, run: Callable[[], float]) -> bool:
-    """Runs rounds of a benchmark as they are asked for. False if this is not the other process."""
+    """Run rounds of a benchmark on command, in the other process. Return False in the first process."""
     if ANSWERING not in os.environ:
         return False
-    asked, told = map(int, os.environ[ANSWERING].split())
-    os.write(told, f"ready {name}\n".encode())
-    with open(asked, closefd=False) as questions:
-        while questions.readline() == "round\n":
-            os.write(told, f"{run()!r}\n".encode())
+    command_reader, reply_writer = map(int, os.environ[ANSWERING].split())
+    os.write(reply_writer, f"ready {name}\n".encode())
+    with open(command_reader, closefd=False) as commands:
+        while commands.readline() == "round\n":
+            os.write(reply_writer, f"{run()!r}\n".encode())
     return True

@@ -1,8 +1,8 @@
-"""Turns ClassBench rule sets, which packet classifiers are usually measured with, into policies.
+"""Translate ClassBench rule sets, with which packet classifiers are usually measured, into policies.
 
     rule_set = read(Path("acl1_1k"))
-    rule_set.policy                                   a group for each destination prefix, an instance for each but 0/0
-    draw_headers(rule_set, 1_000_000, seed=1)         rows of HEADER_DTYPE, half of them made to match a rule
+        rule_set.policy                                   a group and an instance for each destination prefix except 0/0
+        draw_headers(rule_set, 1_000_000, seed=1)         rows of HEADER_DTYPE, half of which match a chosen rule
 
 A line of such a file is ``@SOURCE/N  DESTINATION/N  LOW : HIGH  LOW : HIGH  PROTOCOL/MASK  [FLAGS/MASK]``, with source
 ports before destination ports. README.md explains how rules are translated.
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sgfast import HEADER_DTYPE, Policy, load
 from sgfast.policy.model import ICMP, PORT_PROTOCOLS, TCP, UDP, Instance, Quotas, Rule, SecurityGroup
 
-#: The folder of the rule sets within the corpus.
+#: The path of the rule sets within the corpus.
 FOLDER = Path("rules", "neurocuts", "classbench")
 NAMES = ("acl1_1k", "fw1_1k", "ipc1_1k", "acl1_10k", "fw1_10k", "ipc1_10k")
 
@@ -34,7 +34,7 @@ _LINE = re.compile(
 _ALL_PORTS = (0, 65535)
 _ECHO_REQUEST = 8
 
-#: A rule for the yardsticks, with ANY_PROTOCOL for all protocols.
+#: A rule in the form for yardsticks. ANY_PROTOCOL stands for all protocols.
 PREFIX_RULE = np.dtype([
     ("source", "<u4"), ("source_mask", "<u4"), ("destination", "<u4"), ("destination_mask", "<u4"), ("number", "<i4"),
     ("protocol", "<u2"), ("first", "<u2"), ("last", "<u2"), ("spare", "<u2"),
@@ -46,9 +46,9 @@ ANY_PROTOCOL = 256
 class RuleSet:
     """A rule set as a policy.
 
-    ``rules``: PREFIX_RULE, in order of precedence, with the policy's numbers. ``lines``: the number of rules in the
-    file. ``left_out``: how many of them are left out, by reason. ``flags_ignored``: how many of the others have a
-    condition on TCP flags, which is ignored.
+    ``rules`` is an array of PREFIX_RULE, in order of precedence, with the policy's rule numbers. ``lines`` is the
+    number of rules in the file. ``left_out`` counts omitted rules by reason. ``flags_ignored`` counts other rules whose
+    condition on TCP flags is ignored.
     """
 
     policy: Policy
@@ -58,17 +58,17 @@ class RuleSet:
     flags_ignored: int
 
     def note(self) -> str:
-        """Words about lines of the file that the policy leaves out."""
+        """Describe the lines of the file that the policy leaves out."""
         out = ", ".join(f"{count:,} {why}" for why, count in self.left_out.items() if count)
         flags = f"; TCP flags ignored in {self.flags_ignored:,}" if self.flags_ignored else ""
         return f"{self.lines:,} rules; left out: {out or 'none'}{flags}"
 
 
 def read(path: Path, copies: int = 1) -> RuleSet:
-    """Reads a rule set. Raises ValueError, which names the line, if it is not one.
+    """Read a rule set. Raises ValueError, which names the line, if the file is not a rule set.
 
-    ``copies``: how many times the policy has the rules, up to 16. Each copy has other first four bits in all prefixes
-    that are long enough.
+    ``copies`` is how many times the policy contains the rules, up to 16. In each copy, all prefixes that are long
+    enough start with other first four bits.
     """
     left_out = Counter({"with source ports": 0, "inexpressible": 0, "duplicates": 0})
     by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]] = {}
@@ -125,12 +125,12 @@ def _policy(by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]]) -> P
         if prefix.prefixlen
     ]
     quotas = Quotas(security_groups=len(groups), rules_per_group=max(len(group.rules) for group in groups))
-    # Policies that a program made are checked when first used, which is not to be measured.
+    # A policy made by a program is checked at its first use. Check it now, outside the measurement.
     return load(Policy(security_groups=tuple(groups), instances=tuple(instances), quotas=quotas))
 
 
 def _around(prefix: IPv4Network) -> list[IPv4Network]:
-    """The prefix and all prefixes that contain it."""
+    """Return the prefix and all prefixes that contain it."""
     return [prefix.supernet(new_prefix=length) for length in range(prefix.prefixlen, -1, -1)]
 
 
@@ -148,10 +148,10 @@ def _prefix_rules(by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]]
 
 
 def draw_headers(rule_set: RuleSet, wanted: int, *, seed: int) -> NDArray[Any]:
-    """Openers to instances.
+    """Draw openers to instances.
 
-    Half of them match a rule, each rule with the same probability. The others take their destination from one rule and
-    everything else from another, so that many match only less specific rules, or none.
+    Half of them match a rule, each rule with the same probability. The rest take their destination from one rule and
+    all other fields from another rule, so that many match only less specific rules, or none.
     """
     rng = np.random.default_rng((seed, 6))
     rules = rule_set.rules

@@ -30,7 +30,7 @@ DEFAULT_PACKETS = 10_000_000
 
 
 def _amount(text: str) -> int:
-    """A number like ``10_000_000`` or ``10e6``."""
+    """Read a number like ``10_000_000`` or ``10e6``."""
     value = int(float(text.replace("_", "")))
     if value < 1:
         raise ValueError(f"{text} is less than 1")
@@ -99,7 +99,7 @@ def results(pytestconfig: pytest.Config) -> Iterator[Results]:
         made.earlier.close()
 
 
-#: ``Results.measure`` of the running benchmark.
+#: The type of ``Results.measure``, bound to the running benchmark.
 Measure = Callable[..., Row]
 
 
@@ -164,17 +164,17 @@ def tshark(results: Results) -> Tshark | None:
 @pytest.fixture(scope="session")
 def flow_meters(results: Results, tmp_path_factory: pytest.TempPathFactory) -> list[meters.Meter]:
     folder = tmp_path_factory.mktemp("meters")
-    there = []
+    installed = []
     for name, find in meters.ALL.items():
         try:
-            there.append(find(folder))
+            installed.append(find(folder))
         except Missing as error:
             results.missing[name] = str(error)
-    return there
+    return installed
 
 
 class Maker:
-    """Makes policies and captures according to the options."""
+    """Make policies and captures according to the options."""
 
     def __init__(self, config: pytest.Config, folder: Path) -> None:
         self.option = config.option
@@ -198,7 +198,7 @@ class Maker:
 
     @contextmanager
     def capture(self, workload: Workload, policy: Policy, packets: int) -> Iterator[Capture]:
-        """A capture that is in the page cache. It is deleted afterwards unless --capture-dir keeps it."""
+        """Yield a capture that is in the page cache. It is deleted afterwards unless --capture-dir keeps it."""
         made = make_capture(workload, policy, self.folder, packets=packets, seed=self.option.seed)
         with made.path.open("rb", buffering=0) as file:
             buffer = bytearray(1 << 20)
@@ -208,7 +208,7 @@ class Maker:
             yield made
         finally:
             if self.option.capture_dir is None:
-                made.path.unlink(missing_ok=True)  # a short capture is its own sample, so it may already be gone
+                made.path.unlink(missing_ok=True)  # a short capture is its own sample and may be deleted already
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
     valgrind --tool=callgrind --instr-atstart=no python counted.py counting.so commands.json
 
-``commands.json``: arguments of commands, those that run ``first``, without being counted, and by their names those that
-are ``counted``. This file imports of sgfast only what runs a command line, so that it can run earlier versions, too.
+``commands.json`` has the arguments of commands: ``first`` lists commands that run uncounted, ``counted`` maps names to
+commands that are counted. This file imports only the command line of sgfast, so that it can run earlier versions, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-# The keys of hashes are random, and so would be which keys share a bucket.
+# Hash keys are normally random, and with them the buckets that keys share. Make them the same in each run.
 _BYTES = itertools.cycle(range(1, 252))
 os.urandom = lambda size: bytes(itertools.islice(_BYTES, size))
 
@@ -26,11 +26,11 @@ from sgfast.__main__ import run  # noqa: E402
 def main() -> int:
     library = ctypes.CDLL(sys.argv[1])
     commands = json.loads(Path(sys.argv[2]).read_text())
-    # Imports and other work that is done only once must not be counted.
+    # Run these first, so that imports and other one-time work are not counted.
     for arguments in commands["first"]:
         if status := run(arguments):
             return status
-    # A collection takes millions of instructions, and comes now in one command, now in another.
+    # Garbage collection takes millions of instructions and would run at varying times.
     gc.disable()
     library.begin_counting()
     for name, arguments in commands["counted"].items():

@@ -1,4 +1,4 @@
-/* What a program that runs under valgrind's callgrind asks of it. Elsewhere these do nothing. */
+/* Requests of a program to valgrind's callgrind, under which it runs. Elsewhere these functions do nothing. */
 #include <valgrind/callgrind.h>
 
 void begin_counting(void) { CALLGRIND_START_INSTRUMENTATION; }

@@ -1,7 +1,7 @@
 """Growth curves.
 
 They show how the time for a packet grows with flows, rules, members of a source group and bytes of a frame, and how
-the time to compile a policy grows with rules and members. ``pytest benchmarks`` does not run them; name the file:
+the time to compile a policy grows with rules and members. ``pytest benchmarks`` skips this file, so name it:
 
     pytest benchmarks/curves.py --results benchmarks          writes CURVES.md, curves.json and, with matplotlib, plots
 """
@@ -24,26 +24,27 @@ from sgfast import Policy, ReplayResult, replay
 from sgfast.compiler import CompiledPolicy, compile_policy
 
 FLOWS = (100, 1_000, 10_000, 100_000, 1_000_000, 5_000_000)
-#: The numbers of rules, and of groups they are in. The largest exceed the quota, which a document may raise.
+#: Numbers of rules, and the number of groups that contain them. The largest exceed the quota, which documents may
+#: raise.
 RULES, GROUPS = (50, 100, 500, 1_000, 5_000, 20_000), 10
 MEMBERS = (10, 100, 1_000, 10_000)
 #: Bytes of Ethernet frames, without the frame check sequence.
 FRAMES = (64, 128, 256, 512, 1_024, 1_514)
 
-#: Packets that belong to known connections, and packets that each open one.
+#: A workload with packets of known connections, and one in which each packet opens a connection.
 CONNECTIONS = Workload("connections", "10,000 flows", 10_000, scale=0.2)
 OPENERS = Workload("openers", "each packet opens a connection", 0, traffic="openers", scale=0.1)
 BOTH = [pytest.param(CONNECTIONS, id="connections"), pytest.param(OPENERS, id="openers")]
 
 
 class Curves:
-    """The tools that all curves need for measuring."""
+    """The fixtures that all curves use for measuring."""
 
     def __init__(self, maker: Maker, loops: Loops, measure: Measure) -> None:
         self.maker, self.loops, self.measure = maker, loops, measure
 
     def replay(self, title: str, axis: str, x: int | None, workload: Workload, policy: Policy) -> None:
-        """Measures a point of a replay curve. ``x``: None stands for the number of flows in the capture."""
+        """Measure a point of a replay curve. ``x`` is its position; None: the number of flows in the capture."""
         packets = workload.packets_of(self.maker.option.packets)
         judged: list[ReplayResult] = []
         with self.maker.capture(workload, policy, packets) as capture:
@@ -82,7 +83,7 @@ def curves(maker: Maker, loops: Loops, measure: Measure) -> Curves:
 
 @pytest.mark.parametrize("flows", FLOWS)
 def test_flows(flows: int, curves: Curves) -> None:
-    """More than a million flows get as many packets per flow as a million do."""
+    """Measure by the number of flows. Above a million flows, the number of packets per flow stays the same."""
     workload = Workload("flows", "", flows, scale=max(1, flows / 1_000_000))
     curves.replay("a packet of a connection", "flows", None, workload, curves.maker.policy_for(workload))
 
@@ -107,8 +108,8 @@ def test_rules_of_the_stateless_match(rules: int, curves: Curves, dpdk: Dpdk | N
 @pytest.mark.parametrize("workload", BOTH)
 def test_members(workload: Workload, members: int, curves: Curves) -> None:
     kind = replace(workload, two_sides=True, members=members)
-    there = min(members, curves.maker.option.instances)
-    curves.replay(f"{kind.title}, both ends instances", "members", there, kind, curves.maker.policy_for(kind))
+    members_drawn = min(members, curves.maker.option.instances)
+    curves.replay(f"{kind.title}, both ends instances", "members", members_drawn, kind, curves.maker.policy_for(kind))
 
 
 @pytest.mark.parametrize("size", FRAMES)
@@ -124,5 +125,5 @@ def test_compiling_rules(rules: int, curves: Curves) -> None:
 
 @pytest.mark.parametrize("members", MEMBERS)
 def test_compiling_members(members: int, curves: Curves) -> None:
-    there = min(members, curves.maker.option.instances)
-    curves.compile("members", there, curves.maker.policy(members=members))
+    members_drawn = min(members, curves.maker.option.instances)
+    curves.compile("members", members_drawn, curves.maker.policy(members=members))

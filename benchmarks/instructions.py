@@ -1,16 +1,17 @@
-"""Instructions that sgfast takes for a packet or a connection, counted by valgrind's callgrind.
+"""Count the instructions that sgfast executes per packet or connection, with valgrind's callgrind.
 
-    python benchmarks/instructions.py              # of this tree, beside the recorded ones
-    python benchmarks/instructions.py --record     # writes them into instructions.toml
+    python benchmarks/instructions.py              # counts for this tree, beside the recorded counts
+    python benchmarks/instructions.py --record     # write the counts into instructions.toml
     python benchmarks/instructions.py --record --why opener "it also ..."
-    python benchmarks/instructions.py --check      # fails if one has grown by more than 2 % and nobody has said why
-    python benchmarks/instructions.py --last 10    # of each of the last ten commits
+    python benchmarks/instructions.py --check      # fail if a count grew by more than 2 % without a recorded reason
+    python benchmarks/instructions.py --last 10    # counts for each of the last ten commits
     python benchmarks/instructions.py --commits v1.0 HEAD
 
 Other processes change how long sgfast takes, but not how many instructions it executes. Each scenario is a command that
-is run for N packets and for 2 N, and the difference is divided by N. So starting, the policy and what a report always
-says are left out. Another compiler, Python, NumPy or processor gives other figures. ``--check`` then builds the commit
-that recorded them and measures both. It needs valgrind, a C compiler and the packages that building sgfast takes.
+is run for N packets and for 2 N, and the difference is divided by N. This excludes start-up, loading the policy and the
+constant part of a report. Another compiler, Python, NumPy or processor gives other figures. In that case ``--check``
+builds the commit that recorded the figures and measures both trees. The program needs valgrind, a C compiler and the
+packages needed to build sgfast.
 """
 
 from __future__ import annotations
@@ -56,18 +57,18 @@ ROOT = HERE.parent
 FIGURES = HERE / "instructions.toml"
 IN_GIT = "benchmarks/instructions.toml"
 
-#: A figure may grow by this factor before somebody has to say why.
+#: The factor by which a figure may grow without a recorded reason.
 TOLERATED = 1.02
 
 #: The number of packets in the shorter capture of a scenario. The longer one has twice as many.
 PACKETS = 100_000
-#: Kinds of traffic in a report are limited to 65,536.
+#: The number of kinds of traffic to create. A report holds at most 65,536.
 KINDS = 32_000
-#: Different peers and services of the openers, if it is not their number that is measured.
+#: The number of different peers and services of openers, in scenarios that do not measure the effect of this number.
 FEW_FLOWS = 1_000
 
 Rows = Any
-#: By scenario and stage.
+#: Instructions per unit, by scenario and stage.
 Figures = dict[str, dict[str, float]]
 
 
@@ -76,7 +77,7 @@ Figures = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Scenario:
-    """One command. ``title``: what a unit is. ``capture``: makes the records of N units."""
+    """A measured command. ``title`` names the unit that is counted. ``capture`` makes the records of N units."""
 
     title: str
     capture: Callable[[int], Rows]
@@ -86,7 +87,7 @@ class Scenario:
 
 
 def _policy(family: Family) -> Policy:
-    """A small one, as loading it is not what is measured."""
+    """Return a small policy, because the time to load it is not measured."""
     return make_policy(rules=200, groups=20, instances=400, family=family)
 
 
@@ -95,7 +96,7 @@ def _flows(wanted: int, *, family: Family = 4, denied: bool = False) -> Flows:
 
 
 def _few(wanted: int, *, denied: bool = False) -> Flows:
-    """Connections between few peers: the clients' ports count up."""
+    """Draw connections between few peers, with increasing client ports."""
     flows = _flows(FEW_FLOWS, denied=denied)
     services = np.hstack([flows.client, flows.server, flows.server_port[:, None]])
     _, different = np.unique(services, axis=0, return_index=True)
@@ -105,7 +106,7 @@ def _few(wanted: int, *, denied: bool = False) -> Flows:
 
 
 def _handshakes(flows: Flows) -> tuple[Rows, Rows, Rows]:
-    """The flow, the sender and the flags of each packet."""
+    """Return the flow, the sender and the flags of each packet of the flows' handshakes."""
     steps = np.tile([SYN, SYN_ACK, ACK], len(flows))
     return np.repeat(np.arange(len(flows)), 3), steps != SYN_ACK, steps
 
@@ -123,7 +124,7 @@ def _established(n: int, family: Family = 4) -> Rows:
 
 
 def _peers(n: int) -> Flows:
-    """A connection of each of ``n`` clients to a few servers, whose port 443 is open to all."""
+    """Draw a connection of each of ``n`` clients to one of a few servers, whose port 443 is open to all."""
     rng = np.random.default_rng(2)
     drawn = _flows(n)
     numbers = int(OUTSIDE[4][0]) + rng.choice(OUTSIDE[4].num_addresses, n, replace=False)
@@ -154,7 +155,7 @@ SCENARIOS = {
     "kinds": Scenario("the same, to various instances and ports", lambda n: _openers(_flows(n)), KINDS),
 }
 
-#: Parts of a figure, by what the names of their functions contain; the first that fits.
+#: Parts of a figure. A function counts for the first stage whose text its name contains.
 STAGES = {
     "capture": "sgfast_7capture",
     "headers, clock": "4core_9dataplane",
@@ -165,7 +166,7 @@ STAGES = {
 
 
 def _write_commands(folder: Path) -> Path:
-    """Writes the policies, the captures, and the file of commands that ``counted.py`` reads."""
+    """Write the policies, the captures, and the file of commands that ``counted.py`` reads."""
     policies: dict[Family, Path] = {4: folder / "4.yaml", 6: folder / "6.yaml"}
     for family, path in policies.items():
         path.write_text(policy_text(_policy(family)))
@@ -189,11 +190,14 @@ def _write_commands(folder: Path) -> Path:
 
 
 class Failure(Exception):
-    """Nothing could be measured, or a figure has grown. The message says it in one line."""
+    """Report, in a one-line message, that nothing could be measured or that a figure has grown."""
 
 
 def measure(tree: Path, folder: Path) -> Figures:
-    """Instructions per unit of each scenario by stage, for the built package in ``tree``. ``folder`` is empty."""
+    """Count the instructions per unit of each scenario by stage, for the built package in ``tree``.
+
+    ``folder`` must not exist yet.
+    """
     folder.mkdir()
     try:
         library = compiled(HERE / "counting.c", folder / "counting.so", FLAGS)
@@ -217,7 +221,8 @@ def measure(tree: Path, folder: Path) -> Figures:
 
 
 def _counts(path: Path) -> Iterator[tuple[str, Counter[str]]]:
-    """The name of a dump and its instructions by stage; nothing of the dump that callgrind writes at the end."""
+    """Yield the name of a dump and its instructions by stage. Yield nothing for the dump written when callgrind
+    ends."""
     text = path.read_text()
     named = re.search(r"^desc: Trigger: Client Request: (.+)$", text, re.M)
     if named is None:
@@ -236,7 +241,7 @@ def _counts(path: Path) -> Iterator[tuple[str, Counter[str]]]:
             if function:
                 names.setdefault(number, function)
         elif line.startswith("calls="):
-            next(lines)     # instructions of the called function, which has its own lines
+            next(lines)     # skip the callee's instructions: the callee has its own lines
         elif line and line[0] in "0123456789+-*":
             stages[stage] += int(line.split()[1])
     yield named[1], stages
@@ -249,7 +254,7 @@ def _per_unit(counts: dict[str, Counter[str]], name: str, units: int) -> dict[st
 
 
 def made_with() -> dict[str, str]:
-    """Versions of the programs that the figures depend on, and the processor."""
+    """Return the versions of the programs that the figures depend on, and the processor."""
     compiler = os.environ.get("CC", "cc").split()
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True).stdout.partition("\n")[0]
     valgrind = subprocess.run(["valgrind", "--version"], capture_output=True, text=True).stdout.strip()
@@ -265,7 +270,7 @@ def made_with() -> dict[str, str]:
 
 
 def _processor_path() -> str:
-    """The vector instructions that libraries use under valgrind, which knows no AVX-512."""
+    """Return the vector instructions that libraries use under valgrind, which does not support AVX-512."""
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -282,7 +287,7 @@ _HEADER = """\
 
 
 def document(figures: Figures, why: dict[str, str]) -> str:
-    """The file of recorded figures."""
+    """Return the text of the file of recorded figures."""
     lines = [_HEADER, "[made_with]", *(f"{name} = {json.dumps(value)}" for name, value in made_with().items())]
     lines += ["", "[why]", *(f"{json.dumps(name)} = {json.dumps(reason)}" for name, reason in why.items())]
     lines += ["", "[figures]"]
@@ -294,7 +299,7 @@ def document(figures: Figures, why: dict[str, str]) -> str:
 
 
 def grown(before: Figures, after: Figures) -> list[str]:
-    """The scenarios whose figure is larger than is tolerated."""
+    """Return the scenarios whose figure has grown by more than the tolerated factor."""
     return [name for name in after if name in before and after[name]["all"] > before[name]["all"] * TOLERATED]
 
 
@@ -314,7 +319,7 @@ def git(*arguments: str) -> str:
 
 
 class OtherTree:
-    """A built copy of this tree, for one commit after another. Only what differs is built."""
+    """A built copy of this tree for several commits in turn. Only files that differ between commits are rebuilt."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "tree"
@@ -325,12 +330,12 @@ class OtherTree:
             elif (ROOT / name).exists():
                 (self.path / name).parent.mkdir(exist_ok=True)
                 shutil.copy2(ROOT / name, self.path / name)
-        # In the copy everything is where git put it, whatever is not committed here.
+        # Uncommitted changes were copied too. Restore their files from HEAD.
         self._at = "HEAD"
         self._take(line for line in git("status", "--porcelain", "--no-renames", "--", *SOURCES).splitlines())
 
     def go(self, commit: str) -> Path:
-        """Builds a commit."""
+        """Check out a commit in the copy and build it."""
         self._take(git("diff", "--name-status", "--no-renames", self._at, commit, "--", *SOURCES).splitlines(), commit)
         self._at = commit
         command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
@@ -358,10 +363,10 @@ def measured(tree: Path) -> Figures:
 
 
 def base() -> tuple[str, dict[str, Any] | None]:
-    """The commit to compare with, and what its file has recorded.
+    """Return the commit to compare with, and the figures that it recorded.
 
-    This is the one that recorded the figures, so that a figure cannot grow by a little again and again. If that is
-    HEAD, it is the one before; and if the recorded figures are not committed yet, it is HEAD.
+    This is the commit that recorded the current figures, so that several small increases cannot add up unnoticed. If
+    that commit is HEAD, it is HEAD's parent. If the recorded figures are not committed yet, it is HEAD.
     """
     commit = "HEAD"
     if git("show", f"HEAD:{IN_GIT}") == FIGURES.read_text():
@@ -378,7 +383,7 @@ def base() -> tuple[str, dict[str, Any] | None]:
 
 
 def check() -> int:
-    """Says whether a figure has grown and nobody has said why."""
+    """Compare this tree with the recorded figures. Return 1 if a figure has grown without a recorded reason, else 0."""
     now = tomllib.loads(FIGURES.read_text())
     try:
         commit, before = base()
@@ -417,7 +422,7 @@ def record(why: dict[str, str]) -> int:
 
 
 def compare(commits: Sequence[str]) -> int:
-    """Measures one commit after another, and prints a column for each."""
+    """Measure each commit, and print a table with a column for each."""
     columns: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory(prefix="sgfast-commit-") as folder:
         tree = OtherTree(Path(folder))
@@ -430,7 +435,8 @@ def compare(commits: Sequence[str]) -> int:
 
 
 def table(columns: dict[str, Figures]) -> str:
-    """The figures as Markdown: a line for each scenario; the last column's stages, and its ratio to the first one."""
+    """Return the figures as Markdown: a line for each scenario, with the last column's stages and its ratio to the
+    first."""
     names = [*columns]
     first, last = columns[names[0]], columns[names[-1]]
     heads = ["scenario", *names, "ratio", *STAGES]
@@ -447,7 +453,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Count the instructions that a packet or a connection takes.")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--record", action="store_true", help=f"write the figures into {FIGURES.name}")
-    choice.add_argument("--check", action="store_true", help="fail if one has grown by more than 2 %% without a reason")
+    choice.add_argument("--check", action="store_true", help="fail if a figure grew by over 2 %% without a reason")
     choice.add_argument("--last", type=int, metavar="N", help="measure the last N commits")
     choice.add_argument("--commits", nargs="+", metavar="COMMIT", help="measure these commits")
     parser.add_argument(

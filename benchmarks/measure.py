@@ -1,7 +1,7 @@
-"""Measures sgfast beside its yardsticks, and prints the results as a table.
+"""Measure sgfast and its yardsticks, and print the results as a table.
 
-Each round runs every yardstick once and then sgfast, so that other load on the machine affects all of them. A round
-gives one ratio for each yardstick. Reported are the median, the lowest and the highest of the rounds.
+Each round runs every yardstick once and then sgfast, so that other load on the machine affects all of them. Each round
+gives one ratio for each yardstick. The table shows the median, the lowest and the highest ratio of the rounds.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from before import Before, answer
 
 from sgfast import __version__
 
-# A clock that leaves out what should not be measured -----------------------------------------------------------------
+# A clock that excludes preparations ----------------------------------------------------------------------------------
 
 _left_out_seconds = 0.0
 
 
 def clock() -> float:
-    """A timer in seconds for pytest-benchmark, which counts only the time that ``counting`` allows."""
+    """Return a time in seconds for pytest-benchmark, which excludes time that ``counting`` excludes."""
     return time.perf_counter() - _left_out_seconds
 
 
 def counting(work: Callable[[], float]) -> float:
-    """Runs ``work``, which returns how many of its seconds count, and advances ``clock`` by just that time."""
+    """Run ``work``, which returns how many of its seconds count, and advance ``clock`` by just that time."""
     global _left_out_seconds
     began = time.perf_counter()
     counted = work()
@@ -47,7 +47,7 @@ def counting(work: Callable[[], float]) -> float:
 
 
 def timed(work: Callable[[], object]) -> Callable[[], float]:
-    """A function that runs ``work`` and returns how many seconds it took."""
+    """Return a function that runs ``work`` and returns how many seconds it took."""
 
     def run() -> float:
         began = time.perf_counter()
@@ -77,12 +77,12 @@ class Spread:
 
 @dataclass
 class Yardstick:
-    """Something that does the same job as sgfast, or part of it.
+    """A program or method that does the same job as sgfast, or part of it.
 
-    ``run`` returns the seconds for ``items`` items. ``faster``: the table says how many times faster sgfast is, rather
-    than how many times slower. ``column``: its ratios get a column in the table; otherwise they are at the end of its
-    own line, which suits a yardstick for a single row. ``variant_of``: a common name for several that do the same in
-    different ways; the fastest by median is also listed under that name, and gets the column.
+    ``run`` returns the seconds for ``items`` items. ``faster``: the table shows how many times faster sgfast is, rather
+    than how many times slower. ``column``: the table has a column for its ratios; otherwise they are at the end of its
+    own line, which suits a yardstick for a single row. ``variant_of``: a common name for yardsticks that do the same
+    job in different ways; the one with the lowest median is also listed under that name, and gets the column.
     """
 
     title: str
@@ -95,7 +95,7 @@ class Yardstick:
 
 @dataclass
 class Row:
-    """A line of the table: sgfast in one setting. ``name``: the test's name."""
+    """A line of the table: sgfast in one setting. ``name`` is the test's name."""
 
     section: str
     name: str
@@ -103,11 +103,11 @@ class Row:
     items: int
     #: The time for one item in each round, in the section's unit.
     samples: list[float]
-    #: The same for each yardstick.
+    #: The time of each yardstick for one item in each round, in the same unit.
     yardstick_samples: dict[str, list[float]]
-    #: sgfast's time divided by each yardstick's, in each round.
+    #: sgfast's time divided by each yardstick's time, in each round.
     ratios: dict[str, list[float]]
-    #: The position on the axis of its section.
+    #: The row's position on the axis of its section.
     x: int | None = None
 
 
@@ -115,8 +115,8 @@ class Row:
 class Section:
     """A part of the table.
 
-    ``per``: what one item is. ``unit``: the unit of its time; ``s`` is for a GB. ``axis``: if not empty, the rows are
-    points of a curve, and this is the quantity that grows.
+    ``per`` names one item. ``unit`` is the unit of the time per item; ``s`` is the time per GB. If ``axis`` is not
+    empty, the rows are points of a curve, and ``axis`` names the quantity that grows.
     """
 
     title: str
@@ -137,17 +137,17 @@ class Results:
 
     def __init__(self) -> None:
         self.sections: dict[str, Section] = {}
-        #: Why yardsticks are missing, by name.
+        #: Reasons why yardsticks are missing, by yardstick.
         self.missing: dict[str, str] = {}
-        #: The versions of the others.
+        #: The versions of the programs that sgfast is compared with.
         self.versions: dict[str, str] = {}
         #: Notes on what was measured, by subject.
         self.notes: dict[str, str] = {}
-        #: The same benchmarks with an earlier commit, or None.
+        #: The process that runs the same benchmarks with an earlier commit, or None.
         self.earlier: Before | None = None
 
     def part(self, curves: bool) -> Results:
-        """Only the sections that are curves, or only those that are not."""
+        """Return only the sections that are curves, or only those that are not."""
         made = copy.copy(self)
         made.sections = {title: each for title, each in self.sections.items() if bool(each.axis) == curves}
         return made
@@ -164,10 +164,10 @@ class Results:
         rounds: int,
         x: int | None = None,
     ) -> Row:
-        """Measures rounds of the yardsticks and of ``work``, which returns the seconds that count.
+        """Measure rounds of the yardsticks and of ``work``, which returns the seconds that count.
 
-        pytest-benchmark reports the same seconds if the test is marked ``@pytest.mark.benchmark(timer=clock)``; it gets
-        figures and ratios in ``extra_info``. Unless there is only one round, an extra one comes first to warm up.
+        pytest-benchmark reports the same seconds if the test is marked ``@pytest.mark.benchmark(timer=clock)``. Its
+        ``extra_info`` gets the figures and ratios. If there are several rounds, an extra round before them warms up.
         """
         if answer(benchmark.name, lambda: counting(work)):
             return Row(section.title, benchmark.name, title, items, [1.0], {}, {}, x)
@@ -190,11 +190,11 @@ class Results:
         benchmark.pedantic(measured, setup=before, rounds=rounds, warmup_rounds=min(1, rounds - 1))
         if earlier is not None:
             earlier.end(benchmark.name)
-        if len(samples) > 1:  # with --benchmark-disable there is only one
+        if len(samples) > 1:  # the first is the warm-up; --benchmark-disable runs a single round
             for values in (samples, *beside.values()):
                 del values[0]
         if any(map(math.isnan, beside.get("before", ()))):
-            del beside["before"]    # it has failed there
+            del beside["before"]    # the earlier commit failed this benchmark
         for kind, variant in fastest(yardsticks, beside).items():
             beside[kind] = beside[variant]
             title_of = f"{variant} (fastest)" if not section.rows else "the fastest of a row"
@@ -220,7 +220,7 @@ class Results:
 
 
 def fastest(yardsticks: dict[str, Yardstick], beside: dict[str, list[float]]) -> dict[str, str]:
-    """For each common name of variants, the fastest of them by median."""
+    """Return for each common name of variants the variant with the lowest median."""
     found: dict[str, str] = {}
     for name in sorted(beside, key=lambda name: statistics.median(beside[name])):
         if yardsticks[name].variant_of:
@@ -238,7 +238,7 @@ _RATIO = 12
 
 
 def table(results: Results) -> Iterator[str]:
-    """The table as lines of at most 100 characters, or 115 with an earlier commit."""
+    """Yield the table as lines of at most 100 characters, or 115 with an earlier commit."""
     for section in results.sections.values():
         if not section.rows:
             continue
@@ -284,7 +284,7 @@ def _heading(name: str, yardstick: Yardstick) -> str:
 
 
 def _ratio(section: Section, row: Row, name: str) -> str:
-    """The median ratio, and half the range as a share of it."""
+    """Format the median ratio, with half the range as a share of it."""
     ratios = row.ratios.get(name)
     if not ratios:
         return ""
@@ -295,7 +295,7 @@ def _ratio(section: Section, row: Row, name: str) -> str:
 
 
 def number(value: float) -> str:
-    """The number with about three digits."""
+    """Format the number with about three digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -317,7 +317,7 @@ _FOLDERS = ("--results", "--capture-dir", "--corpus")
 
 
 def command_line(program: str, arguments: Sequence[str]) -> str:
-    """The command as it was typed, without the options that name folders of the machine."""
+    """Return the command as it was typed, without the options that name folders of the machine."""
     kept = [
         argument
         for before, argument in zip(("", *arguments), arguments, strict=False)
@@ -327,7 +327,7 @@ def command_line(program: str, arguments: Sequence[str]) -> str:
 
 
 def python_packages() -> dict[str, str]:
-    """The versions of the packages that take part, as far as they are installed."""
+    """Return the versions of the Python packages in the comparison, as far as they are installed."""
     found = {}
     for name in ("NumPy", "dpkt", "pytricia", "py-radix"):
         with suppress(metadata.PackageNotFoundError):
@@ -344,7 +344,7 @@ def _cpu_model() -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         text = ""
-    # arm64 kernels do not name the model here
+    # arm64 kernels do not name the model in this file.
     found = re.search(r"^(?:model name|Hardware|cpu)\s*:\s*(.+)$", text, re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
 

@@ -1,7 +1,7 @@
-"""Finds out whether sgfast has become much slower, by comparing ratios to the floor loop with those in ratios.json.
+"""Detect that sgfast has become much slower, by comparing ratios to the floor loop with those in ratios.json.
 
-Times cannot be compared between machines. Ratios vary by some ten per cent, but one that has doubled is a sign. They
-are ratios of the lowest times, not of medians, because other load on a machine only ever makes things slower.
+Times cannot be compared between machines, but ratios can. They vary by some ten per cent, so a ratio that has doubled
+is a sign. The ratios are of the lowest times, not of medians, because other load on a machine only slows things down.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from measure import Results
 
 FILE = Path(__file__).with_name("ratios.json")
 FLOOR = "walk"
-#: The factor by which a ratio may grow.
+#: The factor by which a ratio may grow without a message.
 MOST = 2.0
 
 
 def measured(results: Results) -> dict[str, float]:
-    """The ratios of a run, by test."""
+    """Return the ratios of a run, by test."""
     return {
         row.name: min(row.samples) / min(row.yardstick_samples[FLOOR])
         for section in results.sections.values()
@@ -30,18 +30,18 @@ def measured(results: Results) -> dict[str, float]:
 
 
 def recorded(file: Path = FILE) -> dict[str, Any]:
-    """The recorded ``ratios`` by test and the ``options`` of their run; both are empty if there is no file."""
+    """Return the recorded ``ratios`` by test and the ``options`` of their run; both are empty if there is no file."""
     return json.loads(file.read_text()) if file.exists() else {"options": {}, "ratios": {}}
 
 
 def record(results: Results, options: dict[str, int], file: Path = FILE) -> None:
-    """Replaces all recorded ratios, because those in the file must be of one run with the same options."""
+    """Replace all recorded ratios, because the file must only contain ratios of one run with the same options."""
     ratios = {name: round(ratio, 2) for name, ratio in sorted(measured(results).items())}
     file.write_text(json.dumps({"options": options, "ratios": ratios}, indent=1) + "\n")
 
 
 def grown(before: dict[str, float], now: dict[str, float]) -> Iterator[str]:
-    """Messages about tests whose ratio is more than MOST times as large as before. Only tests in both are compared."""
+    """Yield a message for each test whose ratio has grown by more than MOST. Only tests in both runs are compared."""
     for name in sorted(before.keys() & now.keys()):
         if now[name] > MOST * before[name]:
             yield f"{name}: {now[name]:.2f} times the floor, {before[name]:.2f} when recorded"

@@ -1,4 +1,4 @@
-"""Writes the results of a run (--results): RESULTS.md, results.json and plots, and separate files for curves."""
+"""Write the results of a run (--results): RESULTS.md, results.json and plots, and separate files for curves."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from measure import Results, Row, Spread, table
 
 
 def write(results: Results, folder: Path, head: Sequence[str], facts: dict[str, Any]) -> None:
-    """Writes RESULTS.md, results.json and results.svg, and for curves CURVES.md, curves.json and curves.svg.
+    """Write RESULTS.md, results.json and results.svg, and for curves CURVES.md, curves.json and curves.svg.
 
-    ``head``: lines with the machine, versions and the command; ``facts``: the same for programs.
+    ``head`` lists the machine, versions and the command for people; ``facts`` contains them for programs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for curves, name, title, draw in ((False, "results", "Results", plot), (True, "curves", "Growth", plot_curves)):
@@ -37,7 +37,7 @@ def _write(
         draw(results, drawn)
         picture = f"![Times: median, lowest and highest]({drawn.name})"
     except ImportError:
-        drawn.unlink(missing_ok=True)  # the plot of an earlier run would not match these results
+        drawn.unlink(missing_ok=True)  # an earlier plot would not match these results
         picture = "No plot: matplotlib is not installed."
     text = [f"# {title}", "", "How to read them: [README.md](README.md).", "", *(f"- {line}" for line in head), ""]
     lines = [*text, picture, "", "```", *list(table(results))[1:], "```", ""]
@@ -45,7 +45,7 @@ def _write(
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """Medians, spreads and samples. Times are for one item, in the unit of the section."""
+    """Return medians, spreads and samples as JSON values. Times are for one item, in the unit of the section."""
     return {
         "missing": results.missing,
         "notes": results.notes,
@@ -63,7 +63,7 @@ def as_json(results: Results) -> dict[str, Any]:
                         "items": row.items,
                         "time": _spread(row.samples),
                         "yardsticks": {name: _spread(values) for name, values in row.yardstick_samples.items()},
-                        # sgfast's time over the yardstick's
+                        # sgfast's time divided by the yardstick's
                         "ratios": {name: _spread(values) for name, values in row.ratios.items()},
                     }
                     for row in section.rows
@@ -80,7 +80,7 @@ def _spread(samples: list[float]) -> dict[str, Any]:
 
 
 def plot(results: Results, path: Path) -> None:
-    """Plots nanoseconds per packet, on a logarithmic axis: a group of bars for the first row of each capture.
+    """Plot nanoseconds per packet on a logarithmic axis, with a group of bars for the first row of each capture.
 
     Raises ImportError without matplotlib.
     """
@@ -115,7 +115,7 @@ def plot(results: Results, path: Path) -> None:
 
 
 def plot_curves(results: Results, path: Path) -> None:
-    """Plots a curve for sgfast and for each yardstick, on logarithmic axes. Raises ImportError without matplotlib."""
+    """Plot a curve for sgfast and for each yardstick on logarithmic axes. Raises ImportError without matplotlib."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 

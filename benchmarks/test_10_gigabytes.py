@@ -1,4 +1,4 @@
-"""A user's first question: how long the whole command takes for a large capture, beside programs that read captures."""
+"""Benchmarks of the whole command for a large capture, compared with programs that read captures."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from test_replay import network_of
 from workload import WORKLOADS, Capture, policy_text
 from yardsticks.programs import Tcpdump, Tshark
 
-#: 10 GB with 10 million packets of the option --packets.
+#: A capture of 10 GB with the default of 10 million for --packets.
 WORKLOAD = replace(WORKLOADS["mix-10k"], name="mix-10k-large", scale=2.8)
-#: tshark keeps something of each packet, and takes a hundred times as long. So it reads only this part of the packets.
+#: The share of the packets that tshark reads. It keeps data on each packet and takes a hundred times as long.
 TSHARK_PART = 0.01
 
 
@@ -54,17 +54,18 @@ def test_whole_command(
             reading = timed(lambda: tcpdump.write(path, expression))
             yardsticks["tcpdump"] = Yardstick("after gzip -dc if gzip", size, reading, faster=True)
         if tshark is not None and title == "plain":
-            some = max(int(made.packets * TSHARK_PART), 1)
-            few = timed(lambda: tshark.write(path, f"tcp and ip.addr == {network_of(policy)}", some))
-            yardsticks["tshark"] = Yardstick(f"{some:,} packets", int(size * some / made.packets), few, faster=True)
+            packets_read = max(int(made.packets * TSHARK_PART), 1)
+            few = timed(lambda: tshark.write(path, f"tcp and ip.addr == {network_of(policy)}", packets_read))
+            part_bytes = int(size * packets_read / made.packets)
+            yardsticks["tshark"] = Yardstick(f"{packets_read:,} packets", part_bytes, few, faster=True)
 
         def run() -> float:
             command = [sys.executable, "-m", "sgfast", "replay", document, path, "--mode", "verbatim"]
             command += ["--midstream", "deny", "--jobs", str(jobs), "--format", "json", "--quiet"]
             began = time.perf_counter()
-            told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+            result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
             seconds = time.perf_counter() - began
-            assert (told["packets"], told["verdicts"]["allow"]) == (made.packets, made.expected["allow"])
+            assert (result["packets"], result["verdicts"]["allow"]) == (made.packets, made.expected["allow"])
             return seconds
 
         large = f"{size / 1e9:.3g} GB, {made.packets:,} packets: whole processes, start-up included"

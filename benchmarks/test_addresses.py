@@ -1,4 +1,4 @@
-"""Address look-ups alone, one per call from Python. No replay does that, but scripts do."""
+"""Benchmarks of address look-ups alone, one per call from Python. Scripts do this; replays do not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TITLES = {"pytricia": "get", "py-radix": "search_best"}
 
 @pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
 def test_addresses(family: Family, maker: Maker, results: Results, measure: Measure) -> None:
-    """The addresses are those of openers' clients and servers. Half are outside, many of them between CIDRs."""
+    """Look up the addresses of openers' clients and servers. Half are outside, many of them between CIDRs."""
     policy = maker.policy(family=family)
     prefixes = prefixes_of(policy)
     count = min(LOOKUPS, maker.option.packets)
@@ -48,7 +48,7 @@ def test_addresses(family: Family, maker: Maker, results: Results, measure: Meas
 
 
 def prefixes_of(policy: Policy) -> list[tuple[Any, int]]:
-    """The instances' addresses and the rules' CIDRs, each with a number."""
+    """Return the instances' addresses and the rules' CIDRs, each with a number."""
     owned = {instance.addresses[0] for instance in policy.instances}
     named = {
         rule.peer

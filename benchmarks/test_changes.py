@@ -1,4 +1,4 @@
-"""The cost of changing the policy while traffic flows: for the change itself, and for packets before it."""
+"""Benchmarks of policy changes while traffic flows: the time of a change, and its effect on packets before it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def section(maker: Maker) -> Section:
 
 
 def crowded(maker: Maker) -> Policy:
-    """A policy with a group of all instances but the first, which a rule of every group names as its source."""
+    """Return a policy in which a rule of every group names one group as source: all instances except the first."""
     policy = maker.policy(RULES, GROUPS)
     groups = tuple(
         replace(group, rules=(*group.rules[:-1], replace(group.rules[-1], peer=GroupPeer("crowd"))))
@@ -48,14 +48,15 @@ def crowded(maker: Maker) -> Policy:
                    quotas=replace(policy.quotas, security_groups=GROUPS + 1))  # fmt: skip
 
 
-#: Changes in a round: too few to have the policy compiled anew (``compiler.MAX_REFINEMENTS``).
+#: The number of changes in a round, too few for the policy to be compiled again (``compiler.MAX_REFINEMENTS``).
 CHANGES = 20
 
 
 @pytest.mark.parametrize("title", ["a rule's new CIDR", "a rule's new ports", "a rule more", "an address more",
                                    "an instance more", "a member more"])  # fmt: skip
 def test_change(benchmark: Any, title: str, maker: Maker, measure: Measure) -> None:
-    """The values are new to the policy. The member joins a group of nearly all instances, which every group names."""
+    """Measure changes with values new to the policy. A member joins a group of nearly all instances, a common
+    source."""
     policy = crowded(maker) if title == "a member more" else maker.policy(RULES, GROUPS)
     policy = replace(policy, quotas=replace(policy.quotas, rules_per_group=10**6))
     engine = Engine(policy)
@@ -93,7 +94,7 @@ def test_change(benchmark: Any, title: str, maker: Maker, measure: Measure) -> N
 
 
 def test_clearing(maker: Maker, measure: Measure) -> None:
-    """The walk over the connection table for a change that may concern every connection but cuts none."""
+    """Measure the walk over the connection table after a change that may affect all connections but cuts none."""
     policy = maker.policy()
     connections = min(1_000_000, maker.option.packets)
     policy = replace(policy, address_groups=(AddressGroup("nobody"),))
@@ -116,7 +117,7 @@ def test_clearing(maker: Maker, measure: Measure) -> None:
 
 @pytest.mark.parametrize("name", ["one-side-10k", "one-side-1m"])
 def test_established_path_with_a_change_to_come(name: str, maker: Maker, measure: Measure, tmp_path: Path) -> None:
-    """A pending change must not slow packets down: compares replays with and without a change after the last packet."""
+    """Compare replays with and without a change after the last packet. A pending change must not slow packets down."""
     workload = WORKLOADS[name]
     policy = maker.policy_for(workload)
     path = tmp_path / "changes.yaml"

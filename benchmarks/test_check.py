@@ -1,4 +1,4 @@
-"""One packet at a time from Python: the cost of ``Engine.check``."""
+"""Benchmarks of ``Engine.check``, which judges one packet per call from Python."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sgfast import Engine
 FLOWS = 10_000
 CALLS = 100_000
 
-#: By title: the IP version, whether the flows are allowed, and the type of the addresses.
+#: Cases by title: the IP version, whether the flows are allowed, and the conversion of addresses.
 KINDS: dict[str, tuple[Family, bool, Callable[[bytes], Any]]] = {
     "established, str": (4, True, lambda packed: str(ip_address(packed))),
     "established, bytes": (4, True, bytes),
@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[Family, bool, Callable[[bytes], Any]]] = {
 
 @pytest.mark.parametrize("title", KINDS)
 def test_check(title: str, maker: Maker, results: Results, measure: Measure) -> None:
-    """TCP packets from clients outside, each flow in turn. Every check has been made once before."""
+    """Check TCP packets from clients outside, each flow in turn. Every check has been made once before."""
     family, allowed, form = KINDS[title]
     policy = maker.policy(family=family)
     drawn = draw_flows(

@@ -1,4 +1,4 @@
-"""Stateless matching with ClassBench's rules, translated to security groups (``classbench``)."""
+"""Benchmarks of stateless matching with ClassBench's rules, translated to security groups (``classbench``)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from yardsticks.dpdk import Dpdk
 
 from sgfast import Engine
 
-#: The number of comparisons of a row with a rule that the scan may need. With more rules it gets fewer rows.
+#: The maximum number of comparisons of a row with a rule in the scan. With more rules it gets fewer rows.
 SCANNED = 100_000_000
-#: ClassBench's largest sets have 10,000 rules. So there are ten copies of these, at other addresses.
+#: Rule sets with the number of their copies. ClassBench's largest sets have 10,000 rules, so larger ones are copies.
 COPIES = [(name, 1) for name in NAMES] + [(name, 10) for name in NAMES if name.endswith("_10k")]
 
 
@@ -48,7 +48,7 @@ def test_classbench(
     classifier.match(headers, winners)
     assert (winners[: len(few), 1] == scanned).all()
     expected = winners[:, 1].copy()
-    assert (expected >= -1).all()  # all go to instances
+    assert (expected >= -1).all()  # all destinations are instances
     scan = timed(lambda: loops.first_match(few, rules, scanned))
     yardsticks = {"scan": Yardstick("C, rules one by one", len(few), scan)}
     with ExitStack() as stack:

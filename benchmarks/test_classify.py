@@ -1,4 +1,4 @@
-"""Stateless matching: finds the instance and the winning rule for openers, without connections."""
+"""Benchmarks of stateless matching: find the instance and the winning rule of openers, without connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from yardsticks.dpdk import Classifier, Dpdk
 
 from sgfast import Engine, Policy
 
-#: The number of rules, and of groups they are in.
+#: The numbers of rules and of groups that contain them.
 SIZES = [(50, 5), (1_000, 100), (5_000, 100)]
 
 
@@ -36,9 +36,9 @@ def match(
     measure: Measure, policy: Policy, section: Section, title: str, maker: Maker, loops: Loops, dpdk: Dpdk | None,
     results: Results, x: int | None = None,
 ) -> float:  # fmt: skip
-    """Measures matching, and returns the share of openers that a rule matches."""
+    """Measure matching, and return the share of openers that a rule matches."""
     lookups = min(maker.option.packets, maker.option.lookups)
-    # Half of them match a rule of any group, and mostly none of their own.
+    # Half of the openers match a rule of any group, and mostly no rule of the instance's own group.
     headers = header_rows(draw_flows(policy, lookups, foreign=0.5, seed=maker.option.seed))
     classifier = Engine(policy).compiled.classifier
     scanner = loops.scanner(policy, FIRST_INSTANCE[4])

@@ -1,4 +1,4 @@
-"""A replay on a Dask cluster: its processor time compared with one process, and two workers compared with one."""
+"""Benchmarks of replays on a Dask cluster: processor time versus one process, and two workers versus one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from workload import WORKLOADS
 
 from sgfast import ReplayResult, replay
 
-#: Sizes in a pcap file, in bytes.
+#: The sizes of headers in a pcap file, in bytes.
 FILE_HEADER, RECORD_HEADER = 24, 16
 
 distributed = pytest.importorskip("distributed")
 
 
 def rotated(path: Path, number: int) -> list[Path]:
-    """``number`` compressed copies of the little-endian pcap file at ``path``, each later in time than the last."""
+    """Make ``number`` compressed copies of the little-endian pcap file at ``path``, each later in time than the
+    last."""
     data = np.fromfile(path, dtype=np.uint8)
     headers, at = [], FILE_HEADER
     whole = memoryview(data)
@@ -60,7 +61,7 @@ def note_stages(results: Results, name: str, result: ReplayResult, packets: int)
 
 @pytest.mark.parametrize("name, is_compressed", [("mix-10k", True), ("one-side-10k", False), ("one-side-1m", False)])
 def test_processor_time(name: str, is_compressed: bool, maker: Maker, results: Results, measure: Measure) -> None:
-    """The processor time is that of all threads: the cluster runs in this process."""
+    """Compare processor times of all threads. The cluster runs in this process."""
     workload = WORKLOADS[name]
     policy = workload.with_room(maker.policy(family=workload.family))
     packets = workload.packets_of(maker.option.packets)
@@ -85,7 +86,7 @@ def test_processor_time(name: str, is_compressed: bool, maker: Maker, results: R
 
 
 def test_two_workers_of_a_cluster(maker: Maker, results: Results, measure: Measure) -> None:
-    """The captures are eight compressed ones, one after the other."""
+    """Replay eight compressed captures that follow each other in time."""
     workload = WORKLOADS["mix-10k"]
     policy = maker.policy(family=workload.family)
     with maker.capture(workload, policy, workload.packets_of(maker.option.packets)) as made, ExitStack() as stack:

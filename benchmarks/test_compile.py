@@ -1,4 +1,4 @@
-"""The time before the first packet: for importing sgfast, and for loading and compiling a policy."""
+"""Benchmarks of the time before the first packet: importing sgfast, and loading and compiling a policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sgfast.compiler import CompiledPolicy, compile_policy
 
 RULES, GROUPS = 5_000, 100
 
-#: Arguments for Python, by title.
+#: The arguments for Python, by title of the benchmark.
 PROCESSES = {
     "import sgfast": ("-c", "import sgfast"),
     "import what a replay needs": ("-c", "from sgfast import Engine, load_policy, replay"),
@@ -67,7 +67,7 @@ def compose(text: bytes) -> None:
 
 @pytest.mark.parametrize("title", PROCESSES)
 def test_import(title: str, measure: Measure) -> None:
-    """Measures whole processes, from start to end."""
+    """Measure whole processes, from start to end."""
     measure(
         Section("a new process", "run", "ms"), title, timed(lambda: python(*PROCESSES[title])), items=1,
         yardsticks={

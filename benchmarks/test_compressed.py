@@ -1,4 +1,4 @@
-"""gzip captures: processor time beside the plain file's, and elapsed time beside gzip and tcpdump in a pipe."""
+"""Benchmarks of gzip captures: processor time versus the plain file, and elapsed time versus gzip and tcpdump."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def replayed(policy: Policy, made: Capture, path: Path) -> ReplayResult:
 
 @NAMES
 def test_processor_time_of_gzip(name: str, maker: Maker, measure: Measure) -> None:
-    """That of all threads."""
+    """Compare the processor time of all threads."""
     with plain_and_gzip(maker, name) as (policy, made, packed):
 
         def run(path: Path) -> float:
@@ -82,7 +82,7 @@ def test_elapsed_time_of_gzip(name: str, maker: Maker, tcpdump: Tcpdump | None, 
 
 
 def on_one_core(work: Callable[[], float]) -> Callable[[], float]:
-    """``work``, with all threads that it starts on one core."""
+    """Return ``work`` with all threads that it starts limited to one core."""
 
     def run() -> float:
         cores = os.sched_getaffinity(0)

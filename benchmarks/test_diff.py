@@ -1,4 +1,4 @@
-"""Compares ``sgfast diff``, two policies in one pass, with one replay. It should take at most 1.9 times as long."""
+"""Compare ``sgfast diff``, two policies in one pass, with one replay. It should take at most 1.9 times as long."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = {
 
 
 def without_some(policy: Policy) -> Policy:
-    """The policy without half of one group's rules."""
+    """Return the policy without half of one group's rules."""
     first, *others = policy.security_groups
     return replace(policy, security_groups=(replace(first, rules=first.rules[::2]), *others))
 

@@ -1,4 +1,4 @@
-"""Mass expiry: all connections time out between two packets, and the second packet has to wait for that."""
+"""Benchmark of mass expiry: all connections time out between two packets, and the second packet waits for that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two worker threads compared with one, on the same capture."""
+"""Benchmark of two worker threads versus one, on the same capture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A SYN flood much larger than the connection table: memory must not grow, and answered connections must survive."""
+"""Test a SYN flood much larger than the connection table: memory must not grow; answered connections must survive."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sgfast import Engine, header
 from sgfast.engine import VERDICTS
 from sgfast.loading import parse_policy
 
-#: Connections that were answered before the flood.
+#: The number of connections answered before the flood.
 ANSWERED = 1_000
-#: Packets judged at a time.
+#: The number of packets judged at a time.
 AT_ONCE = 100_000
 OPEN = """
 version: 1
@@ -28,7 +28,7 @@ settings: {{max_connections: {limit}}}
 
 
 def opener(first: int, count: int, host: int) -> Any:
-    """Openers numbered from ``first``, each with another client address and port."""
+    """Make openers numbered from ``first``, each with another client address and port."""
     rows = header("198.0.0.1", "10.0.0.1", "tcp", sport=1, dport=443).repeat(count)
     numbers = np.arange(first, first + count)
     rows["sport"] = numbers % 60_000 + 1_024
@@ -45,7 +45,7 @@ def turned(rows: Any, flags: int) -> Any:
 
 
 def resident() -> int:
-    """The resident memory of this process in bytes."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -89,7 +89,7 @@ def test_flood(jobs: int, maker: Maker, results: Results, measure: Measure) -> N
         flood, items=tuples, yardsticks={"retries": Yardstick("as many SYNs of one client", tuples, retries)},
     )  # fmt: skip
     counters = engines[0].dataplane.counters
-    # Almost every packet opens a connection, and some of them evict another one.
+    # Almost every packet opens a connection, and some packets evict another connection.
     assert counters["opened"] >= 0.99 * tuples and counters["evicted"] > 0
     growth = max(sizes, default=0) - min(sizes, default=0)
     results.notes[f"SYN flood, {jobs} jobs"] = (

@@ -1,4 +1,4 @@
-"""Rows of packets and connections into a new file: elapsed time until it is on the disk."""
+"""Benchmarks of rows of packets and connections written to a new file: elapsed time until it is on the disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workload import WORKLOADS
 from sgfast import replay
 from sgfast.cli.outputs import Outputs
 
-#: ``--packets`` is divided by this, because a row of 400 bytes for each packet would need too much disk space.
+#: The divisor of ``--packets``. Rows of 400 bytes for all packets would need too much disk space.
 SHARE = 4
 PIECE = bytes(1 << 18)
 
@@ -48,8 +48,8 @@ def test_rows_in_a_file(path: str, maker: Maker, results: Results, measure: Meas
         def write_zeros() -> float:
             began = time.perf_counter()
             with copy.open("xb", buffering=0) as file:
-                for left in range(size, 0, -len(PIECE)):
-                    file.write(PIECE[:left])
+                for remaining in range(size, 0, -len(PIECE)):
+                    file.write(PIECE[:remaining])
                 os.fsync(file.fileno())
             seconds = time.perf_counter() - began
             copy.unlink()

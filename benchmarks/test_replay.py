@@ -1,4 +1,4 @@
-"""Whole replays on one core, from a capture in the page cache to verdicts and counters."""
+"""Benchmarks of whole replays on one core, from a capture in the page cache to verdicts and counters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from yardsticks.scripted import ScriptedFilter
 from sgfast import Policy, ReplayResult, replay
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
-#: Runs of sgfast, by name: arguments of ``replay``, and its sinks that write lines.
+#: The measured settings of sgfast, by name: arguments of ``replay``, and its sinks that write lines.
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "verbatim": ({"mode": "verbatim", "midstream": "deny"}, {}),
     "causal": ({"mode": "causal", "midstream": "infer"}, {}),
@@ -36,23 +36,23 @@ TITLES = {
     "connections": "verbatim, deny, --connections",
     "verdicts": "verbatim, deny, --verdicts",
 }
-#: A file of lines is overwritten from the start when it has this many bytes.
+#: The size in bytes at which a file of lines is overwritten from the start.
 FILE_BYTES = 16 << 20
 
 
 @dataclass
 class Subject:
-    """A capture, its policy, and the yardsticks for it."""
+    """A capture with its policy and the yardsticks for it."""
 
     capture: Capture
     policy: Policy
     section: Section
     loops: dict[str, Yardstick] = field(default_factory=dict)
-    #: Yardsticks that are slow or less important: run only in the first setting.
+    #: Slow or less important yardsticks, which run only in the first setting.
     others: dict[str, Yardstick] = field(default_factory=dict)
 
 
-#: Workloads that are measured only in the first setting, as the others would show nothing new.
+#: Workloads that are measured only in the first setting, because further settings would show nothing new.
 ONE_SETTING = ("one-side-5m", "large-10k", "mix-10k", "sets-10k", "source-10", "source-10k", "expiry")
 CASES = [
     pytest.param(workload, setting, id=f"{workload}-{setting}")
@@ -62,9 +62,9 @@ CASES = [
 ]
 
 
-#: Workloads for which rte_hash is measured, too.
+#: Workloads for which rte_hash is also measured.
 LOOKED_UP = ("one-side-10k", "one-side-1m")
-#: The workload for which flow meters are measured, too.
+#: The workload for which flow meters are also measured.
 METERED = "one-side-10k"
 
 
@@ -77,7 +77,7 @@ def subjects(
     flow_meters: list[Meter],
     results: Results,
 ) -> Iterator[Callable[[str], Subject]]:
-    """Returns the subject of a workload, and keeps the last one for the workload's other settings.
+    """Return a function that makes the subject of a workload, and reuses the last one for the workload's next settings.
 
     With a parametrized fixture, pytest 9 would make the subject again for each setting.
     """
@@ -110,14 +110,14 @@ def prepared(
     few = min(packets, maker.option.python_packets)
     with ExitStack() as stack:
         capture, sample = (stack.enter_context(maker.capture(workload, policy, n)) for n in (packets, few))
-        # A shorter capture has fewer flows. The title then has both numbers: those intended, and those in it.
+        # A shorter capture has fewer flows than intended. The title then shows both numbers.
         fewer = workload.flows and capture.flows != workload.flows
         flows = f" (here {capture.flows:,})" if fewer else ""
         size = f"{capture.frame_bytes}-byte packets" + (" on average" if workload.sizes else "")
         title = f"{workload.name}: {workload.title}{flows}; {size}"
         made = Subject(capture, policy, Section(title, "packet"))
         made.loops["walk"] = Yardstick("C, headers only", packets, timed(lambda: walk(loops, capture)))
-        if workload.traffic != "openers":  # without timeouts, its table would outgrow memory
+        if workload.traffic != "openers":  # this table has no timeouts and would not fit into memory
             made.loops["hash"] = Yardstick("C, bare flow table", packets, timed(lambda: count(loops, capture)))
         made.others["Python"] = Yardstick("dpkt, pytricia, dict", few, lambda: script(policy, sample), faster=True)
         if tcpdump is not None:
@@ -147,7 +147,7 @@ def prepared(
 
 
 def network_of(policy: Policy) -> Any:
-    """The smallest network with all instances, whose addresses are consecutive."""
+    """Return the smallest network with all instances, whose addresses are consecutive."""
     network: Any = policy.instances[0].addresses[0]
     while not policy.instances[-1].addresses[0].subnet_of(network):  # type: ignore[arg-type]
         network = network.supernet()
@@ -184,21 +184,21 @@ def test_replay(
 
 def check(result: ReplayResult, capture: Capture) -> None:
     found = {name: result.verdicts[name] for name in ("allow", "deny")} | {"opened": result.connections["opened"]}
-    # Packets of one flow differ only in time, so they may look like copies.
+    # Packets of one flow differ only in time, so sgfast may warn of copies.
     warnings = [warning for warning in result.warnings if "--dedup" not in warning]
     assert result.packets == capture.packets and not warnings
     assert found == capture.expected
 
 
 class LinesFile:
-    """A file in the page cache for lines, which it counts. It is overwritten from the start after ``FILE_BYTES``."""
+    """A file in the page cache that counts its lines. After ``FILE_BYTES`` it is overwritten from the start."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("wb", buffering=0)
         self._held = 0
         self.lines = 0
-        #: The time spent on counting, which is not measured.
+        #: The seconds spent on counting, which are not measured.
         self.counting_seconds = 0.0
 
     def write(self, data: bytes) -> None:

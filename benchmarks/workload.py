@@ -1,12 +1,12 @@
-"""Policies and captures for the benchmarks, drawn with NumPy from a seed, and the results they must give.
+"""Policies and captures for the benchmarks, drawn with NumPy from a seed, with the results that replays must give.
 
     policy = make_policy()                            1,000 rules in 100 groups, 10,000 instances
     made = make_capture(WORKLOADS["one-side-10k"], policy, folder, packets=10_000_000)
     replay(policy, [made.path]).verdicts["allow"] == made.expected["allow"]
 
 A flow is drawn from a rule that allows it: a rule of one of its instance's groups, and a peer and a port of that rule.
-So the verdicts for a capture are known without any engine. A new workload is one line in ``WORKLOADS``; a new kind of
-traffic is one more branch in ``_steps``.
+The verdicts for a capture are therefore known without running any engine. To add a workload, add a line to
+``WORKLOADS``. To add a kind of traffic, add a branch to ``_steps``.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ Family = Literal[4, 6]
 
 # Policies ------------------------------------------------------------------------------------------------------------
 
-#: The first instance's address; the others have the addresses that follow.
+#: The first instance's address; further instances have the following addresses.
 FIRST_INSTANCE = {4: int(IPv4Network("10.32.1.0/32")[0]), 6: int(IPv6Network("2001:db8:32::100/128")[0])}
-#: The addresses outside. Peers for rules without a peer are drawn from all of it, and all rules' CIDRs are within it.
+#: The addresses outside the account. All CIDRs in rules are within this range, and peers of rules that allow any
+#: address are drawn from all of it.
 OUTSIDE = {4: IPv4Network("128.0.0.0/2"), 6: IPv6Network("2600::/12")}
-#: CIDRs are within this many sites, so that they nest like those of companies and their subnets.
+#: The number of sites that contain all CIDRs. CIDRs nest in sites like the subnets of companies.
 SITES = 16
 SITE_LENGTH = {4: 16, 6: 32}
 #: Prefix lengths, by the purpose of a rule.
@@ -48,13 +49,13 @@ LENGTHS = {
 }
 #: A TCP port that no rule names, so that flows to it are denied.
 DENIED_PORT = 7
-#: The ports of clients: Linux's range. It is above every port in a rule, so that no two flows share a key.
+#: The client ports, which are Linux's range. They are above every port in a rule, so that no two flows share a key.
 CLIENT_PORTS = (32768, 61000)
 
 
-#: The number of groups that an instance is in, if it is in several: from, to.
+#: The minimum and maximum number of groups of an instance that is in several.
 SEVERAL_GROUPS = (2, 5)
-#: The group that rules name if ``make_policy`` gets ``members``. It has no rules.
+#: The group that rules name as peer if ``make_policy`` is called with ``members``. The group has no rules.
 SOURCE_GROUP = "sources"
 
 
@@ -68,13 +69,14 @@ def make_policy(
     members: int = 0,
     seed: int = 1,
 ) -> Policy:
-    """A policy with ``rules`` in ``groups`` of equal size.
+    """Return a policy with ``rules`` in ``groups`` of equal size.
 
-    All rules allow, so that flows drawn from a rule are allowed. Rules have the ids that a document would give them
-    (SPEC 2.5), so that ``policy_text`` can be parsed into an equal policy.
-    ``sets``: the number of different sets of several groups; each instance is in one set. 0: each is in one group.
-    ``members``: the number of instances in the one group that all rules with a group as peer name; at most all
-    instances. 0: these rules name various groups.
+    All rules are allow rules, so that flows drawn from a rule are allowed. Rules have the ids that a document would
+    give them (SPEC 2.5), so that ``policy_text`` can be parsed into an equal policy.
+    ``sets``: the number of different sets of groups; each instance is in all groups of one set. 0: each instance is in
+    one group.
+    ``members``: the number of instances, at most all, in the one group that all rules with a group as peer name. 0:
+    these rules name various groups.
     """
     if rules % groups or rules < 4 * groups or instances < 2 * groups:
         raise ValueError("rules are a multiple of groups, at least 4 for each; at least 2 instances for each")
@@ -91,7 +93,7 @@ def make_policy(
     of_instance = [chosen[n % len(chosen)] for n in range(instances)]
     if members:
         made.append(SecurityGroup(SOURCE_GROUP))
-        # Spread evenly over all instances, so that they are in all groups and not next to each other.
+        # The members are spread evenly over all instances, so that all groups have some and few are neighbours.
         for n in np.linspace(0, instances, min(members, instances), endpoint=False).astype(int):
             of_instance[n] += (SOURCE_GROUP,)
     network: type[IPv4Network] | type[IPv6Network] = IPv4Network if family == 4 else IPv6Network
@@ -99,16 +101,16 @@ def make_policy(
         Instance(f"i-{n}", "default", (network(FIRST_INSTANCE[family] + n),), of) for n, of in enumerate(of_instance)
     )
     quotas = Quotas(security_groups=len(made), rules_per_group=max(len(group.rules) for group in made))
-    # Policies that a program made are checked when first used, which is not to be measured.
+    # A policy made by a program is checked at its first use. Check it now, outside the measurement.
     return load(Policy(security_groups=tuple(made), instances=owned, quotas=quotas))
 
 
 def _sets(rng: np.random.Generator, names: list[str], wanted: int) -> list[tuple[str, ...]]:
-    """Different sets of a few ``names`` each, in the order of ``names``."""
+    """Draw different sets of a few ``names`` each, in the order of ``names``."""
     few, most = SEVERAL_GROUPS[0], min(SEVERAL_GROUPS[1], len(names))
-    there = sum(comb(len(names), size) for size in range(few, most + 1))
-    if wanted > there:
-        raise ValueError(f"{len(names)} groups make {there} sets of {few} to {most}, not {wanted}")
+    possible = sum(comb(len(names), size) for size in range(few, most + 1))
+    if wanted > possible:
+        raise ValueError(f"{len(names)} groups make {possible} sets of {few} to {most}, not {wanted}")
     drawn: dict[tuple[str, ...], None] = {}
     while len(drawn) < wanted:
         chosen = rng.choice(len(names), rng.integers(few, most + 1), replace=False)
@@ -125,9 +127,8 @@ def _rules(
     wanted: int,
     source: str | None,
 ) -> Iterator[Rule]:
-    """The usual rules of a group of servers: everything outbound, inbound from each other, services, administration.
-
-    ``source``: the only group that a rule may name; None: any.
+    """Yield the usual rules of a group of servers: everything outbound; inbound from members, for services and for
+    administration. ``source`` is the only group that a rule may name as peer; None: any group.
     """
 
     def cidr(kind: str) -> Any:
@@ -165,14 +166,14 @@ def _rules(
 
 
 def _subnet(rng: np.random.Generator, network: Any, length: int) -> Any:
-    """A random subnet of ``network``."""
+    """Draw a random subnet of ``network``."""
     width = network.max_prefixlen
     more = int(rng.integers(1 << min(length - network.prefixlen, 62)))
     return type(network)((int(network.network_address) | more << (width - length), length))
 
 
 def policy_text(policy: Policy) -> str:
-    """A policy made by ``make_policy`` as a document."""
+    """Return a policy made by ``make_policy`` as a document."""
     protocols = {None: "all", TCP: "tcp", UDP: "udp", 1: "icmp", 58: "icmpv6"}
     lines = ["version: 1", "security_groups:"]
     for group in policy.security_groups:
@@ -220,11 +221,11 @@ def draw_flows(
     foreign: float = 0.0,
     seed: int = 1,
 ) -> Flows:
-    """``wanted`` different TCP connections to instances, which are chosen with equal probability.
+    """Draw ``wanted`` different TCP connections to instances, which are chosen with equal probability.
 
-    Each connection matches an inbound rule of one of its instance's groups. ``policy`` must have no deny rules.
-    ``two_sides``: only rules with a group as peer are used, and clients are members of it; otherwise clients are
-    outside. ``denied``: connections go to a port that no rule allows. ``foreign``: this share of connections matches a
+    Each connection matches an inbound rule of one of its instance's groups. ``policy`` must have no deny rules. With
+    ``two_sides`` only rules with a group as peer are used and clients are members of it; otherwise clients are outside.
+    With ``denied`` connections go to a port that no rule allows. ``foreign`` is the share of connections that match a
     rule of any group instead, and may be denied.
     """
     rng = np.random.default_rng((seed, 2))
@@ -233,7 +234,7 @@ def draw_flows(
     while len(kept) < wanted:
         drawn = rules.draw(rng, wanted - len(kept) + wanted // 1000, foreign)
         kept = np.concatenate([kept, drawn])
-        _, first = np.unique(_mixed(kept[:, :5]), return_index=True)  # differ in more than the server's port
+        _, first = np.unique(_mixed(kept[:, :5]), return_index=True)  # the server's port does not count
         kept = kept[np.sort(first)[:wanted]]
     server_port = np.full(wanted, DENIED_PORT) if denied else kept[:, 5]
     return Flows(
@@ -250,7 +251,7 @@ class _Openable:
     def __init__(self, policy: Policy, family: Family, two_sides: bool) -> None:
         number = {group.name: n for n, group in enumerate(policy.security_groups)}
         ruled = {group.name for group in policy.security_groups if group.rules}
-        #: For each instance, where its groups with rules begin in ``ruling``, and how many there are.
+        #: For each instance, the start and the number of its groups with rules in ``ruling``.
         self.ruling = np.array([number[name] for i in policy.instances for name in i.security_groups if name in ruled])
         self.ruling_count = np.array([sum(name in ruled for name in i.security_groups) for i in policy.instances])
         self.ruling_start = np.cumsum(self.ruling_count) - self.ruling_count
@@ -283,7 +284,8 @@ class _Openable:
         self.free = _halves([row[4] for row in rows])
 
     def draw(self, rng: np.random.Generator, n: int, foreign: float) -> Rows:
-        """An array (n, 6): client address (high and low half), server address (high, low), client port, server port."""
+        """Draw an array (n, 6): client address (high, low half), server address (high, low), client port, server
+        port."""
         instance = rng.integers(0, len(self.ruling_count), n)
         group = self.ruling[self.ruling_start[instance] + rng.integers(0, self.ruling_count[instance])]
         if foreign:
@@ -303,14 +305,14 @@ class _Openable:
         return drawn
 
     def _member(self, rng: np.random.Generator, group: Rows, but: Rows) -> Rows:
-        """For each row, a member of the group that is not the instance in ``but``."""
+        """Draw a member of the group for each row, other than the instance in ``but``."""
         sizes = np.array([len(members) for members in self.members])
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        everyone = np.concatenate(self.members).astype(np.int64)  # an empty group would make the array one of floats
+        members = np.concatenate(self.members).astype(np.int64)  # an empty group would turn the array into floats
         place = rng.integers(0, sizes[group])
-        found = everyone[starts[group] + place]
-        again = everyone[starts[group] + (place + 1) % sizes[group]]
-        return np.where(found == but, again, found)
+        found = members[starts[group] + place]
+        other = members[starts[group] + (place + 1) % sizes[group]]
+        return np.where(found == but, other, found)
 
 
 def _halves(values: list[int]) -> tuple[Rows, Rows]:
@@ -325,7 +327,7 @@ def _packed(high: Rows, low: Rows, family: Family) -> Rows:
 
 
 def _mixed(rows: Rows) -> Rows:
-    """A hash of each row, to tell flows apart."""
+    """Return a hash of each row, to find equal flows."""
     mixed = np.zeros(len(rows), dtype=np.uint64)
     for column in rows.T:
         mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
@@ -334,7 +336,7 @@ def _mixed(rows: Rows) -> Rows:
 
 
 def header_rows(flows: Flows) -> Rows:
-    """Each flow's opener as a row of ``HEADER_DTYPE``."""
+    """Return each flow's opener as a row of ``HEADER_DTYPE``."""
     width = flows.client.shape[1]
     rows = np.zeros(len(flows), dtype=HEADER_DTYPE)
     rows["src"][:, :width], rows["dst"][:, :width] = flows.client, flows.server
@@ -352,11 +354,11 @@ class Workload:
 
     ``traffic``: ``connections``: the handshakes of all flows, then data in both directions of random flows;
     ``openers``: each packet opens another connection, with a million alive at a time; ``expiry``: each packet opens a
-    connection, the last one when all others have timed out; ``denied``: only SYNs, which no rule allows.
-    ``popularity``: how random flows are chosen.
-    ``sets``, ``members``: passed to ``make_policy``.
-    ``sizes``: the sizes of frames with data, and the share of each; none: the smallest size, like frames without data.
-    ``scale``: the factor for the number of packets: more for many flows, fewer for large frames.
+    connection, the last packet after all other connections have timed out; ``denied``: only SYNs, which no rule allows.
+    ``popularity``: the distribution that random flows are drawn from.
+    ``sets``, ``members``: arguments of ``make_policy``.
+    ``sizes``: the sizes of frames with data, with their shares; empty: data frames have the size of other frames.
+    ``scale``: the factor for the number of packets: above 1 for many flows, below 1 for large frames.
     """
 
     name: str
@@ -375,17 +377,17 @@ class Workload:
         return max(1, int(wanted * self.scale))
 
     def flows_in(self, packets: int) -> int:
-        """The number of flows in a capture with that many packets: fewer than ``flows`` if it is short."""
+        """Return the number of flows in a capture with that many packets, which is below ``flows`` if it is short."""
         return packets if self.traffic in ("openers", "expiry") else max(1, min(self.flows, packets // 10))
 
     def with_room(self, policy: Policy) -> Policy:
-        """``policy`` with room for all flows in its connection table; only very many need more than the default."""
+        """Return ``policy`` with room for all flows in its connection table, if the default is too small."""
         if self.flows <= policy.settings.max_connections // 2:
             return policy
         return replace(policy, settings=replace(policy.settings, max_connections=2 * self.flows))
 
     def expected(self, packets: int) -> dict[str, int]:
-        """The verdicts and connections that a replay must find."""
+        """Return the numbers of verdicts and connections that a replay must find."""
         denied = self.traffic == "denied"
         return {
             "allow": 0 if denied else packets,
@@ -422,12 +424,13 @@ WORKLOADS = {
 
 SYN, SYN_ACK, ACK = 0x02, 0x12, 0x10
 _START_SECONDS = 1_700_000_000
-#: Between packets. An opener's connection lives for 30 s (SPEC 5.2, ``tcp_other``), so 30 us keep a million alive.
+#: Microseconds between packets. An opener's connection lives for 30 s (SPEC 5.2, ``tcp_other``), so an interval of
+#: 30 us keeps a million connections alive.
 _INTERVAL_US = {"connections": 1, "openers": 30, "expiry": 1, "denied": 1}
-#: Before the last packet of ``expiry``. It is longer than any timeout.
+#: The silence before the last packet of ``expiry``, longer than any timeout.
 _IDLE_US = 3_600_000_000
 _CHUNK_PACKETS = 1_000_000
-#: The number of frames of different sizes that are laid out at once.
+#: The number of frames that are resized at once.
 _CHUNK_FRAMES = 50_000
 
 _RECORD = [("seconds", "<u4"), ("microseconds", "<u4"), ("captured", "<u4"), ("wire", "<u4")]
@@ -444,7 +447,7 @@ _TCP = [
     ("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4"), ("offset", "u1"), ("flags", "u1"),
     ("window", ">u2"), ("tcp_checksum", ">u2"), ("urgent", ">u2"),
 ]  # fmt: skip
-#: IPv4: 64 bytes on the wire, 54 of headers and padding. IPv6: 74 bytes of headers.
+#: Record layouts by IP version. IPv4 frames have 64 bytes: 54 of headers, the rest padding. IPv6 frames have 74 bytes.
 RECORDS = {
     4: np.dtype(_RECORD + _ETHERNET + _IPV4 + _TCP + [("padding", "u1", (10,))]),
     6: np.dtype(_RECORD + _ETHERNET + _IPV6 + _TCP),
@@ -468,7 +471,8 @@ class Capture:
 
 
 def make_capture(workload: Workload, policy: Policy, folder: Path, *, packets: int, seed: int = 1) -> Capture:
-    """Writes the capture into ``folder``, or reuses it. Everything that it depends on is part of its name."""
+    """Write the capture into ``folder``, or reuse it. Its file name depends on everything that determines its content.
+    """
     flows = workload.flows_in(packets)
     key = hashlib.sha256(policy_text(policy).encode() + _own_source()).hexdigest()[:10]
     path = folder / f"{workload.name}-{packets}-{flows}-{seed}-{key}.pcap"
@@ -479,7 +483,7 @@ def make_capture(workload: Workload, policy: Policy, folder: Path, *, packets: i
 
 
 def _write_capture(workload: Workload, policy: Policy, path: Path, packets: int, flows: int, seed: int) -> None:
-    """Writes the capture under another name and renames it to ``path`` when it is complete."""
+    """Write the capture to a temporary file and rename it to ``path`` when it is complete."""
     drawn = draw_flows(
         policy, flows, family=workload.family, two_sides=workload.two_sides, denied=workload.traffic == "denied",
         seed=seed,
@@ -493,7 +497,7 @@ def _write_capture(workload: Workload, policy: Policy, path: Path, packets: int,
                 for piece in _resized(records, workload.sizes, rng) if workload.sizes else (records,):
                     file.write(piece.data)
             file.flush()
-            os.fsync(file.fileno())  # otherwise write-back would disturb the measurement
+            os.fsync(file.fileno())  # so that later write-back does not disturb measurements
         part.rename(path)
     finally:
         part.unlink(missing_ok=True)
@@ -505,7 +509,7 @@ def _own_source() -> bytes:
 
 
 def _steps(workload: Workload, flows: int, packet: Rows, rng: np.random.Generator) -> tuple[Rows, Rows, Rows]:
-    """For each packet number: its flow, whether the client sends it, and its TCP flags."""
+    """Return for each packet number its flow, whether the client sends it, and its TCP flags."""
     stage = packet // flows
     if workload.popularity == "uniform":
         drawn = rng.integers(0, flows, len(packet))
@@ -522,15 +526,15 @@ def _steps(workload: Workload, flows: int, packet: Rows, rng: np.random.Generato
 
 @lru_cache(maxsize=1)
 def _zipf(flows: int) -> tuple[Rows, Rows]:
-    """Zipf's law: the cumulative popularity by rank, where rank n has 1/n, and the flow of each rank.
+    """Return the cumulative popularity by rank under Zipf's law, where rank n has 1/n, and the flow of each rank.
 
-    Ranks are random, because otherwise popular flows, opened one after another, would be neighbours in any table.
+    Ranks are random, because flows that are opened one after another may be neighbours in a table.
     """
     return np.cumsum(1 / np.arange(1, flows + 1)), np.random.default_rng((flows, 4)).permutation(flows)
 
 
 def _resized(records: Rows, sizes: tuple[tuple[int, float], ...], rng: np.random.Generator) -> Iterator[Rows]:
-    """IPv4 frames as bytes. Those with data get one of ``sizes``; the data is zero."""
+    """Yield IPv4 frames as bytes, where frames with data get one of ``sizes``. The data is zero."""
     smallest = records.itemsize - _RECORD_BYTES
     lengths, shares = np.array([size for size, _ in sizes]), np.array([share for _, share in sizes])
     assert lengths.min() >= smallest
@@ -556,10 +560,10 @@ def _records(workload: Workload, flows: Flows, packets: int, rng: np.random.Gene
 
 
 def records(flows: Flows, flow: Rows, from_client: Rows, flags: Rows, microseconds: Rows) -> Rows:
-    """TCP packets as records of a capture, in an array of ``RECORDS``.
+    """Return TCP packets as capture records, in an array of ``RECORDS``.
 
-    ``flow``, ``from_client``, ``flags``, ``microseconds``: of each packet its row in ``flows``, whether the client
-    sends it, its TCP flags, and its time since the beginning.
+    For each packet, ``flow`` is its row in ``flows``, ``from_client`` whether the client sends it, ``flags`` its TCP
+    flags, and ``microseconds`` its time since the start.
     """
     family = 4 if flows.client.shape[1] == 4 else 6
     addresses = np.concatenate([flows.client, flows.server])

@@ -1,7 +1,7 @@
-"""Measures what each optimisation in ``ablations.toml`` is worth, by comparing the engine with and without it.
+"""Measure what each optimisation in ``ablations.toml`` is worth, by comparing the engine with and without it.
 
-    python benchmarks/ablations/run.py                                all, 10 million packets a capture
-    python benchmarks/ablations/run.py --packets 1e6 fast-path tags   some, on shorter captures
+        python benchmarks/ablations/run.py                                all ablations, 10 million packets per capture
+        python benchmarks/ablations/run.py --packets 1e6 fast-path tags   two ablations, on shorter captures
 
 See README.md in the folder above.
 """
@@ -29,7 +29,7 @@ from measure import Spread, command_line, load_average, machine, number, softwar
 from workload import WORKLOADS, Capture, make_capture, make_policy  # noqa: E402
 from workshop import Edit, Failure, Workshop, all_applied, status_of  # noqa: E402
 
-#: One replay usually takes seconds, including its start.
+#: The time limit of one replay, which usually takes seconds with its start-up.
 TIMEOUT_SECONDS = 1800
 
 
@@ -37,7 +37,7 @@ TIMEOUT_SECONDS = 1800
 class Ablation:
     """One optimisation and how to remove it."""
 
-    #: A short name of what is removed.
+    #: A short name of the removed optimisation.
     name: str
     #: The effect of its absence.
     without: str
@@ -66,7 +66,8 @@ def chosen(ablations: Sequence[Ablation], names: Sequence[str]) -> list[Ablation
 
 @dataclass
 class Measured:
-    """An ablation on a capture: processor time per packet in nanoseconds, with and without it, in each round."""
+    """An ablation measured on a capture: processor time per packet in ns with and without the optimisation, by
+    round."""
 
     ablation: Ablation
     capture: str
@@ -81,7 +82,7 @@ class Measured:
 
     @property
     def says(self) -> str:
-        """``pays`` or ``costs`` if all rounds agree and the median differs by at least 2 %."""
+        """``pays`` or ``costs`` if all rounds agree and the median ratio differs from 1 by at least 2 %."""
         ratio = Spread.of(self.ratios)
         if ratio.low > 1 and ratio.median >= 1.02:
             return "pays"
@@ -89,7 +90,7 @@ class Measured:
 
 
 class Bench:
-    """Replays captures with both packages of a workshop."""
+    """Replay captures with both packages of a workshop."""
 
     def __init__(self, workshop: Workshop, folder: Path, options: argparse.Namespace) -> None:
         self._workshop = workshop
@@ -99,11 +100,11 @@ class Bench:
         self._expected: dict[str, Any] = {}
 
     def measure(self, ablation: Ablation, name: str) -> Measured:
-        """Measures rounds of both, each replay in a new process. Raises Failure if their results differ."""
+        """Measure rounds with both packages, each replay in a new process. Raises Failure if their results differ."""
         capture = self._capture(name)
         measured = Measured(ablation, name, capture.packets, capture.flows)
         for n in range(self._options.rounds):
-            # Alternate which of the two comes first.
+            # Alternate which package is measured first.
             for base in (True, False) if n % 2 == 0 else (False, True):
                 seconds = self._replay(capture, base=base)
                 (measured.base if base else measured.without).append(seconds / capture.packets * 1e9)
@@ -130,12 +131,12 @@ class Bench:
         if options.core >= 0:
             command.append(options.core)
         try:
-            status, said = self._workshop.call(list(map(str, command)), TIMEOUT_SECONDS, base=base, path=[BENCHMARKS])
+            status, output = self._workshop.call(list(map(str, command)), TIMEOUT_SECONDS, base=base, path=[BENCHMARKS])
         except subprocess.TimeoutExpired:
             raise Failure(f"a replay of {name} takes longer than {TIMEOUT_SECONDS} s") from None
         if status:
-            raise Failure(f"a replay of {name} ended with {status}:\n{said[-4000:]}")
-        sample = json.loads(said)
+            raise Failure(f"a replay of {name} ended with {status}:\n{output[-4000:]}")
+        sample = json.loads(output)
         package = (self._workshop.base if base else self._workshop.tree) / "sgfast"
         if Path(sample["package"]).parent != package:
             raise Failure(f"a replay saw {sample['package']} instead of {package}")
@@ -150,14 +151,15 @@ class Bench:
             if found != capture.expected or outcome["packets"] != capture.packets:
                 raise Failure(f"{name}: {found} came of it, not {capture.expected}")
             self._expected[name] = outcome
-        for what, expected in self._expected[name].items():
-            if outcome[what] != expected:
-                raise Failure(f"it changes the results of {name}: {what} {outcome[what]!s:.200}, not {expected!s:.200}")
+        for field_name, expected in self._expected[name].items():
+            got = outcome[field_name]
+            if got != expected:
+                raise Failure(f"it changes the results of {name}: {field_name} {got!s:.200}, not {expected!s:.200}")
 
 
 def measure_all(ablations: Sequence[Ablation], options: argparse.Namespace) -> Iterator[Measured | tuple[str, Failure]]:
-    """Measures each ablation on each of its captures. Yields its name and the failure if that is impossible."""
-    # Checked before anything is built, so that edits that no longer match the sources are found at once.
+    """Measure each ablation on each of its captures. Yields the name and the failure of one that cannot be measured."""
+    # Check all edits before building, so that edits that do not match the sources are found at once.
     for ablation in ablations:
         all_applied(ablation.edits)
     with tempfile.TemporaryDirectory(prefix="sgfast-ablations-") as name:
@@ -206,7 +208,7 @@ def facts(options: argparse.Namespace, load: float, seconds: float) -> dict[str,
 
 
 def write(results: Sequence[Measured], folder: Path, known: dict[str, Any]) -> None:
-    """Writes ABLATIONS.md and ablations.json."""
+    """Write ABLATIONS.md and ablations.json."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {
@@ -235,14 +237,14 @@ def write(results: Sequence[Measured], folder: Path, known: dict[str, Any]) -> N
     before = None
     for one in results:
         first = one.ablation is not before
-        what = (one.ablation.name, one.ablation.without) if first else ("", "")
-        lines.append(f"| {' | '.join((*what, *cells(one)))} |")
+        names = (one.ablation.name, one.ablation.without) if first else ("", "")
+        lines.append(f"| {' | '.join((*names, *cells(one)))} |")
         before = one.ablation
     (folder / "ABLATIONS.md").write_text("\n".join(lines) + "\n")
 
 
 def run(ablations: Sequence[Ablation], options: argparse.Namespace) -> bool:
-    """Measures the ablations and prints the table as results come in. Returns whether all could be measured."""
+    """Measure the ablations and print each result. Return whether all could be measured."""
     began, load = time.monotonic(), load_average()
     print(f"{machine()}\n{software()}; load average {load:.1f}", flush=True)
     print(line(HEAD), flush=True)
@@ -264,7 +266,7 @@ def run(ablations: Sequence[Ablation], options: argparse.Namespace) -> bool:
 
 
 def amount(text: str) -> int:
-    """A number like ``10_000_000`` or ``10e6``."""
+    """Read a number like ``10_000_000`` or ``10e6``."""
     value = int(float(text.replace("_", "")))
     if value < 1:
         raise ValueError(f"{text} is less than 1")
@@ -277,7 +279,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="only list the ablations")
     parser.add_argument("--packets", type=amount, default=10_000_000, help="packets in a capture (default: 10,000,000)")
     parser.add_argument("--instances", type=amount, default=10_000, help="instances in a policy (default: 10,000)")
-    parser.add_argument("--rounds", type=amount, default=5, help="rounds with and without it (default: 5)")
+    parser.add_argument("--rounds", type=amount, default=5, help="rounds of each (default: 5)")
     parser.add_argument("--seed", type=int, default=1, help="seed for policies and captures (default: 1)")
     parser.add_argument("--capture-dir", type=Path, metavar="DIR", help="keep captures in DIR and reuse them")
     parser.add_argument("--results", type=Path, metavar="DIR", help="write ABLATIONS.md and ablations.json to DIR")

@@ -1,4 +1,4 @@
-"""Runs one replay in this process, and prints its processor time and its results as JSON.
+"""Run one replay in this process, and print its processor time and its results as JSON.
 
     python sample.py CAPTURE WORKLOAD INSTANCES SEED [CORE]
 
@@ -21,7 +21,7 @@ import sgfast.replaying.run
 
 
 def outcome(result: sgfast.ReplayResult) -> dict[str, Any]:
-    """All results that must not change with an optimisation."""
+    """Return all results that an optimisation must not change."""
     return {
         "packets": result.packets,
         "bytes": result.bytes,
@@ -38,7 +38,7 @@ def main(capture: str, name: str, instances: str, seed: str, core: str = "") -> 
         os.sched_setaffinity(0, {int(core)})
     workload = WORKLOADS[name]
     policy = workload.with_room(make_policy(instances=int(instances), family=workload.family, seed=int(seed)))
-    # Measure processor time, which does not include the time that other processes use the core.
+    # Measure processor time, which excludes the time that other processes use the core.
     sgfast.replaying.run.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
     result = sgfast.replay(policy, [capture], mode="verbatim", midstream="deny")
     found = {"package": sgfast.__file__, "seconds": result.elapsed_seconds, "outcome": outcome(result)}

@@ -1,6 +1,6 @@
-"""Programs that sgfast is measured against in the same run.
+"""Programs that are measured in the same run as sgfast, for comparison.
 
-These are C loops, which are built here, parts of DPDK (``dpdk``), other programs (``programs``, ``meters``), address
+They are C loops, which are built here, parts of DPDK (``dpdk``), other programs (``programs``, ``meters``), address
 look-ups from Python (``addresses``), and a Python script (``scripted``).
 """
 
@@ -22,7 +22,7 @@ from sgfast import HEADER_DTYPE
 from sgfast.policy.model import GroupPeer, Policy
 
 SOURCE = Path(__file__).with_name("loops.c")
-#: Without -march, because sgfast is also built for any machine.
+#: Compiler flags. They omit -march, because sgfast is also built for any machine.
 FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC")
 
 _RULE = np.dtype([
@@ -33,11 +33,11 @@ _ANY_PROTOCOL = 256
 
 
 class Missing(Exception):
-    """A yardstick is not available. The message says why."""
+    """Raised if a yardstick is not available. The message says why."""
 
 
 def compiled(source: Path, made: Path, before: Sequence[str], after: Sequence[str] = ()) -> Path:
-    """Builds ``source`` as ``made``, with ``$CC`` or cc. Raises Missing."""
+    """Build ``source`` as ``made``, with ``$CC`` or cc. Raises Missing if this fails."""
     compiler: Sequence[str] = shlex.split(os.environ.get("CC", "cc"))
     if not compiler or shutil.which(compiler[0]) is None:
         raise Missing(f"no C compiler ({' '.join(compiler) or 'CC is empty'}): set CC")
@@ -53,7 +53,7 @@ class _Totals(ctypes.Structure):
 
 
 class Loops:
-    """The C yardsticks, built in ``folder``. Raises Missing."""
+    """The C yardsticks, built in ``folder``. Raises Missing if they cannot be built."""
 
     def __init__(self, folder: Path) -> None:
         self._library = ctypes.CDLL(str(compiled(SOURCE, folder / "loops.so", FLAGS)))
@@ -69,23 +69,23 @@ class Loops:
         self._library.scan.restype = self._library.first_match.restype = None
 
     def walk(self, path: Path) -> int:
-        """Reads the headers of all packets and returns the number of packets."""
+        """Read the headers of all packets and return the number of packets."""
         totals = _Totals()
         if self._library.walk(os.fsencode(path), ctypes.byref(totals)):
             raise OSError(f"{path}: cannot be mapped")
         return totals.packets
 
     def hash(self, path: Path, flows: int) -> tuple[int, int]:
-        """Counts packets by 5-tuple. Returns (packets, different tuples). ``flows``: at least that many tuples."""
+        """Count packets by 5-tuple. Return (packets, different tuples). ``flows`` is at least the number of tuples."""
         totals = _Totals()
         if self._library.hash(os.fsencode(path), flows, ctypes.byref(totals)):
             raise OSError(f"{path}: cannot be mapped, has more than {flows} flows, or memory is short")
         return totals.packets, totals.flows
 
     def first_match(self, headers: NDArray[Any], rules: NDArray[Any], winners: NDArray[np.int32]) -> None:
-        """Writes the number of the first matching rule for each row to ``winners``, or -1.
+        """Write the number of the first matching rule for each row to ``winners``, or -1.
 
-        ``rules``: ``classbench.PREFIX_RULE``.
+        ``rules`` is an array of ``classbench.PREFIX_RULE``.
         """
         assert headers.dtype == HEADER_DTYPE and self._library.header_bytes() == HEADER_DTYPE.itemsize
         assert headers.flags.c_contiguous and rules.flags.c_contiguous and len(winners) == len(headers)
@@ -98,7 +98,8 @@ class Loops:
 
 
 def inbound_rules(policy: Policy) -> tuple[NDArray[Any], list[int]]:
-    """The inbound IPv4 rules in order of precedence, a row for each port range, and where each group's rules begin."""
+    """Return the inbound IPv4 rules by precedence, a row for each port range, and the index of each group's first
+    row."""
     groups = {group.name: number for number, group in enumerate(policy.security_groups)}
     rows: list[tuple[int, ...]] = []
     starts = [0]
@@ -122,7 +123,7 @@ def inbound_rules(policy: Policy) -> tuple[NDArray[Any], list[int]]:
 
 
 class Scanner:
-    """Matches headers with the rules of a policy that ``workload.make_policy`` made."""
+    """Match headers with the rules of a policy that ``workload.make_policy`` made."""
 
     def __init__(self, library: Any, policy: Policy, first_instance: int) -> None:
         assert library.header_bytes() == HEADER_DTYPE.itemsize
@@ -132,7 +133,7 @@ class Scanner:
         self._starts = np.array(starts, dtype=np.uint32)
 
     def match(self, headers: NDArray[Any], winners: NDArray[np.int32]) -> None:
-        """Writes each row's winning rule to ``winners``: its number, -1 for none, -2 if the receiver is no instance."""
+        """Write each row's winning rule to ``winners``: its number, -1 for none, -2 if the receiver is no instance."""
         assert headers.dtype == HEADER_DTYPE and headers.flags.c_contiguous and len(winners) == len(headers)
         self._library.scan(
             headers.ctypes.data, len(headers), self._rules.ctypes.data, self._starts.ctypes.data,

@@ -10,18 +10,18 @@ from typing import Any
 
 from . import Missing
 
-#: Prefixes and their values.
+#: Prefixes with their values.
 Prefixes = Sequence[tuple[Any, int]]
 
 
 class Lookups:
-    """``find`` takes a packed address; ``value`` turns what it returns into the prefix's value."""
+    """A look-up function. ``find`` takes a packed address; ``value`` converts its result to the prefix's value."""
 
     def __init__(self, find: Callable[[bytes], Any], value: Callable[[Any], int | None]) -> None:
         self._find, self._value = find, value
 
     def run(self, addresses: Sequence[bytes]) -> None:
-        deque(map(self._find, addresses), maxlen=0)  # calls without bytecode in between, and drops the results
+        deque(map(self._find, addresses), maxlen=0)  # runs without bytecode between calls, and keeps no results
 
     def values(self, addresses: Sequence[bytes]) -> list[int | None]:
         return [self._value(self._find(address)) for address in addresses]
@@ -36,7 +36,7 @@ def pytricia(prefixes: Prefixes, family: int) -> Lookups:
 
 
 def radix(prefixes: Prefixes, family: int) -> Lookups:
-    """A py-radix tree, which takes prefixes of either family."""
+    """Make a py-radix tree, which takes prefixes of either IP version."""
     made = _module("radix", "py-radix").Radix()
     for prefix, value in prefixes:
         made.add(str(prefix)).data["value"] = value

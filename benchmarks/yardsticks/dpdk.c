@@ -1,15 +1,15 @@
-/* Yardsticks of DPDK, in a process of their own: EAL can be set up once in each.
+/* Yardsticks of DPDK, in a process of their own, because EAL can be initialised only once per process.
  *
- *   dpdk acl RULES OWNERS HEADERS WINNERS     rte_acl: which rule wins for each row of headers
+ *   dpdk acl RULES OWNERS HEADERS WINNERS     rte_acl: the winning rule of each row of headers
  *   dpdk prefixes RULES HEADERS WINNERS       the same, for rules that have destinations rather than groups
  *   dpdk hash CAPTURE FLOWS                   rte_hash: the flow of each packet, in the order of the capture
  *
- * It says `ready` and what it can do on this CPU, then does what each line of its input says, for all rows or packets
- * once, answers with the seconds that took, and ends with its input. What went wrong is said on stderr, and the status is 1,
- * or 2 if an answer is wrong.
+ * The program prints `ready` and the variants that this CPU supports. For each line of its input it executes that
+ * command for all rows or packets once, and prints the seconds. It ends when its input ends. Errors are printed on
+ * stderr; the exit status is then 1, or 2 for a wrong result.
  *
- * It needs no root, no huge pages set aside and no device. What DPDK allocates comes from memory that it is given here,
- * in transparent huge pages as far as the kernel gives them, as sgfast's tables are: EAL's own would be in small ones.
+ * It needs neither root, nor reserved huge pages, nor a device. DPDK's memory is allocated here, in transparent huge
+ * pages as far as the kernel provides them, like sgfast's tables. EAL itself would allocate small pages.
  */
 #define _GNU_SOURCE /* cores */
 #include "input.h"
@@ -54,7 +54,7 @@ static double now(void)
 
 enum { HUGE_PAGE = 2 << 20 };
 
-/* Memory that sgfast's side of the comparison would have, too. */
+/* Allocate memory in huge pages, as sgfast does. */
 static void *memory(size_t size)
 {
     void *made = NULL;
@@ -66,7 +66,7 @@ static void *memory(size_t size)
     return made;
 }
 
-/* Returns the socket to allocate from. */
+/* Initialise DPDK. Return the socket to allocate from. */
 static int set_up(unsigned megabytes)
 {
     char core[16];
@@ -74,7 +74,7 @@ static int set_up(unsigned megabytes)
         "dpdk", "--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "--log-level", "error",
         "--force-max-simd-bitwidth", "512", "-l", core, "-m", "64", NULL,
     };
-    size_t size = ((size_t)megabytes << 20) / HUGE_PAGE * HUGE_PAGE + HUGE_PAGE; /* whole pages */
+    size_t size = ((size_t)megabytes << 20) / HUGE_PAGE * HUGE_PAGE + HUGE_PAGE; /* a multiple of the page size */
     cpu_set_t allowed;
     int first = 0;
     if (sched_getaffinity(0, sizeof allowed, &allowed))
@@ -84,7 +84,7 @@ static int set_up(unsigned megabytes)
     snprintf(core, sizeof core, "%d", first);
     if (rte_eal_init((int)(sizeof arguments / sizeof *arguments) - 1, arguments) < 0)
         fail("EAL: %s", rte_strerror(rte_errno));
-    /* EAL has bound itself to one core. sgfast goes where there is room, so the yardstick may, too. */
+    /* EAL has bound the process to one core. Undo this, because sgfast may run on any core, too. */
     if (sched_setaffinity(0, sizeof allowed, &allowed))
         fail("cores: %s", strerror(errno));
     if (rte_malloc_heap_create("huge") || rte_malloc_heap_memory_add("huge", memory(size), size, NULL, 0, HUGE_PAGE))
@@ -92,7 +92,7 @@ static int set_up(unsigned megabytes)
     return rte_malloc_heap_get_socket("huge");
 }
 
-/* The whole file, `size` bytes of it, in `memory`. */
+/* Read a whole file into memory, and set `size` to its bytes. */
 static void *contents(const char *path, size_t *size)
 {
     FILE *file = fopen(path, "rb");
@@ -111,12 +111,12 @@ static void *contents(const char *path, size_t *size)
 
 /* rte_acl -------------------------------------------------------------------------------------------------------------
  *
- * The rules of all groups are one context. Its keys are as short as can be, for rte_acl takes a step for each byte:
- * whose rules they are and who the peer is are a byte each, found by rte_fib, once for the receiver and once for the
- * sender. The context is of inbound rules: the rows are openers from outside, whose senders have no filter.
+ * The rules of all groups are one context. Its keys are as short as possible, because rte_acl takes a step for each
+ * byte. A key has one byte for the receiver's group and one for the sender's, each found by rte_fib. The context has
+ * only inbound rules, because all rows are openers from outside, whose senders have no filter.
  *
- * Rules that have destinations rather than groups need no rte_fib: their keys are those of DPDK's own examples, of 13
- * bytes. What is not looked at, the source port, is there because keys are read four bytes at a time.
+ * Rules with destinations rather than groups need no rte_fib. Their keys are those of DPDK's own examples, of 13
+ * bytes. They include the unused source port, because keys are read four bytes at a time.
  */
 enum { NOBODY = 0, MOST_GROUPS = 127, BURST = 256 };
 
@@ -164,7 +164,7 @@ static const struct rte_acl_field_def prefix_fields[FIELDS] = {
 RTE_ACL_RULE_DEF(acl_rule, FIELDS);
 
 struct acl {
-    /* Of `n` rows, up to a burst; and `without`: what to say of each that no rule matches. */
+    /* Make the keys of `n` rows, at most a burst. `without` receives the result of each row if no rule matches it. */
     void (*make_keys)(
         const struct acl *acl, const struct header *rows, size_t n, union acl_key *keys, int32_t *without);
     struct rte_acl_ctx *rules;
@@ -194,7 +194,7 @@ static struct rte_acl_ctx *new_acl(size_t count, int socket)
     return context;
 }
 
-/* The n-th: all before it win over it. */
+/* Add the n-th rule. Earlier rules take precedence. */
 static void add_rule(struct rte_acl_ctx *context, struct acl_rule *rule, size_t n, int32_t number)
 {
     int failed;
@@ -214,7 +214,7 @@ static void finish_acl(struct rte_acl_ctx *context, const struct rte_acl_field_d
         fail("rte_acl_build: %s", rte_strerror(-failed));
 }
 
-/* Rules of each group in the order they win in. */
+/* Rules of each group, in order of precedence. */
 static struct rte_acl_ctx *build_acl(const struct rule *rules, size_t count, int socket)
 {
     struct rte_acl_ctx *context = new_acl(count, socket);
@@ -272,12 +272,12 @@ static struct rte_fib *build_owners(const struct owner *owners, size_t count, in
         .type = RTE_FIB_DIR24_8, .default_nh = NOBODY, .max_routes = (int)count + 1,
     };
     struct rte_fib *made;
-    uint32_t tables = 1; /* one for each /24, as the addresses are in order */
+    uint32_t tables = 1; /* one for each /24, because addresses are sorted */
     size_t n;
     for (n = 0; n < count; n++)
         tables += n == 0 || owners[n].address >> 8 != owners[n - 1].address >> 8;
     config.dir24_8.num_tbl8 = tables;
-    /* Its cells are as small as can be, for it is large. Seven bits name a table. */
+    /* Use the smallest cells, because the table is large. Seven bits number a table. */
     config.dir24_8.nh_sz = tables < 128 ? RTE_FIB_DIR24_8_1B : RTE_FIB_DIR24_8_2B;
     made = rte_fib_create("owners", socket, &config);
     if (made == NULL)
@@ -426,8 +426,8 @@ static void serve_prefixes(char **paths)
 
 /* rte_hash ------------------------------------------------------------------------------------------------------------
  *
- * Keys are taken out of the capture beforehand and lie in a row, so that nothing but look-ups is measured. The table has
- * twice as much room as there are flows, and was filled in the order in which they appear.
+ * Keys are extracted from the capture beforehand and stored contiguously, so that only look-ups are measured. The table
+ * has room for twice the number of flows, and was filled in the order in which flows appear.
  */
 struct flow_key { /* the lower address first, so that both directions are one key */
     uint32_t address[2];
@@ -463,7 +463,7 @@ static size_t read_keys(const struct file *file, struct flow_key *keys)
     return count;
 }
 
-/* The sum of the places where the keys were found; UINT64_MAX if one was not. */
+/* Return the sum of the positions of the keys, or UINT64_MAX if a key was not found. */
 static uint64_t look_up(const struct rte_hash *table, const struct flow_key *keys, size_t count)
 {
     const void *burst[HASH_BURST];
@@ -486,7 +486,7 @@ static uint64_t look_up(const struct rte_hash *table, const struct flow_key *key
 static void serve_hash(char **arguments)
 {
     uint64_t flows = strtoull(arguments[1], NULL, 10), expected = 0;
-    /* A bucket of 8 signatures and places takes 64 bytes, a key and its data 32, a free place 4; powers of two. */
+    /* A bucket of 8 signatures and positions takes 64 bytes, a key with data 32, a free slot 4; all powers of two. */
     int socket = set_up((unsigned)(flows * 2 * 2 * 64 >> 20) + 64);
     struct rte_hash_parameters parameters = {
         .name = "flows", .entries = (uint32_t)RTE_MAX((uint64_t)64, 2 * flows), .key_len = sizeof(struct flow_key),

@@ -25,7 +25,7 @@ FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra")
 
 
 class Classifier(NamedTuple):
-    """rte_acl, in all variants that DPDK has for this CPU."""
+    """Process that runs rte_acl, in all variants that DPDK has for this CPU."""
 
     process: _Process
     winners_file: Path
@@ -38,22 +38,22 @@ class Classifier(NamedTuple):
         return self.process.seconds(variant)
 
     def winners(self) -> NDArray[np.int32]:
-        """The winning rules of the last ``match``: numbers, -1 for none, -2 if the receiver is no instance."""
+        """Return the winning rules of the last ``match``: numbers, -1 for none, -2 if the receiver is no instance."""
         return np.fromfile(self.winners_file, dtype=np.int32)
 
 
 class FlowTable(NamedTuple):
-    """rte_hash, filled with the flows of a capture."""
+    """Process that runs rte_hash, filled with the flows of a capture."""
 
     process: _Process
 
     def look_up(self) -> float:
-        """Looks up each packet's flow. The process fails if a result differs from what it was filled with."""
+        """Look up each packet's flow. The process fails if a result differs from the value it stored."""
         return self.process.seconds("lookup")
 
 
 class Dpdk:
-    """The program, built in ``folder``. Raises Missing."""
+    """The program ``dpdk.c``, built in ``folder``. Raises Missing if it cannot be built."""
 
     def __init__(self, folder: Path) -> None:
         if shutil.which("pkg-config") is None:
@@ -65,7 +65,7 @@ class Dpdk:
 
     @contextmanager
     def classifier(self, policy: Policy, headers: NDArray[Any]) -> Iterator[Classifier]:
-        """For a policy made by ``workload.make_policy``, and openers from outside."""
+        """Start a classifier for a policy made by ``workload.make_policy``, and openers from outside."""
         assert headers.dtype == HEADER_DTYPE
         groups = {group.name: number for number, group in enumerate(policy.security_groups)}
         owners = [(int(i.addresses[0].network_address), groups[i.security_groups[0]]) for i in policy.instances]
@@ -79,7 +79,7 @@ class Dpdk:
 
     @contextmanager
     def prefix_classifier(self, rules: NDArray[Any], headers: NDArray[Any]) -> Iterator[Classifier]:
-        """For rules with destinations instead of groups (``classbench.PREFIX_RULE``)."""
+        """Start a classifier for rules with destinations instead of groups (``classbench.PREFIX_RULE``)."""
         assert headers.dtype == HEADER_DTYPE
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             written, rows, winners = (Path(name) / part for part in ("rules", "headers", "winners"))
@@ -90,7 +90,7 @@ class Dpdk:
 
     @contextmanager
     def flow_table(self, capture: Path, flows: int) -> Iterator[FlowTable]:
-        """For a capture of IPv4. ``flows``: the number of flows in it."""
+        """Start a flow table for an IPv4 capture. ``flows`` is the number of flows in it."""
         with self._process("hash", capture, str(flows)) as process:
             yield FlowTable(process)
 
@@ -103,7 +103,7 @@ class Dpdk:
             process.close()
 
 
-#: The exit status of dpdk.c for a wrong answer. Any other failure means that the yardstick is not available.
+#: The exit status of dpdk.c for a wrong result. Any other failure means that the yardstick is not available.
 _WRONG = 2
 
 
@@ -114,10 +114,10 @@ class _Ended(Exception):
 
 
 class _Process:
-    """A process of ``dpdk.c``. It waits for commands, and is idle while others are measured."""
+    """A process of ``dpdk.c``. It waits for commands, and is idle while other programs are measured."""
 
     def __init__(self, command: Sequence[str | Path], folder: Path) -> None:
-        # Otherwise EAL leaves files in the system's run-time directory.
+        # Without this variable, EAL leaves files in the system's run-time directory.
         environment = {**os.environ, "RUNTIME_DIRECTORY": str(folder)}
         self._errors = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -144,18 +144,18 @@ class _Process:
         if not line:
             status = self._process.wait()
             self._errors.seek(0)
-            said = self._errors.read().decode(errors="replace").strip()
-            raise _Ended(status, f"DPDK's process ended with status {status}: {said or 'no message'}")
+            messages = self._errors.read().decode(errors="replace").strip()
+            raise _Ended(status, f"DPDK's process ended with status {status}: {messages or 'no message'}")
         return line
 
     def close(self) -> None:
-        with self._process:  # closes its input, and waits until it ends
+        with self._process:  # closes the process's input and waits for its end
             pass
         self._errors.close()
 
 
-def _pkg_config(what: str) -> list[str]:
-    asked = subprocess.run(["pkg-config", what, "libdpdk"], capture_output=True, text=True)
-    if asked.returncode:
+def _pkg_config(option: str) -> list[str]:
+    answer = subprocess.run(["pkg-config", option, "libdpdk"], capture_output=True, text=True)
+    if answer.returncode:
         raise Missing("libdpdk-dev is not installed")
-    return shlex.split(asked.stdout)
+    return shlex.split(answer.stdout)

@@ -1,5 +1,5 @@
-/* What the C yardsticks read: captures of benchmarks/workload.py (little-endian pcap, Ethernet), and rows of headers
- * and rules as Python hands them over.
+/* Input of the C yardsticks: captures of benchmarks/workload.py (little-endian pcap, Ethernet), and rows of headers
+ * and rules in the layout of Python's arrays.
  */
 #ifndef SGFAST_BENCHMARKS_INPUT_H
 #define SGFAST_BENCHMARKS_INPUT_H
@@ -50,7 +50,7 @@ static inline uint32_t big32(const uint8_t *p) { return big16(p) << 16 | big16(p
 
 static inline uint64_t big64(const uint8_t *p) { return (uint64_t)big32(p) << 32 | big32(p + 4); }
 
-/* The frame at *at, or NULL at the end; *length is what was captured of it. */
+/* Return the frame at *at, or NULL at the end. *length is set to its captured bytes. */
 static inline const uint8_t *next_frame(const struct file *file, size_t *at, uint32_t *length)
 {
     const uint8_t *record = file->data + *at;
@@ -63,7 +63,7 @@ static inline const uint8_t *next_frame(const struct file *file, size_t *at, uin
     return record + RECORD_HEADER;
 }
 
-/* sgfast's HEADER_DTYPE */
+/* A row of sgfast's HEADER_DTYPE. */
 struct header {
     int64_t time;
     uint8_t source[16], destination[16];
@@ -73,14 +73,14 @@ struct header {
     uint32_t icmp_id;
 } __attribute__((packed));
 
-/* One rule of group `of` and one of its port ranges. `group`: of the peer, or -1. `protocol`: 256 is any. */
+/* A rule of group `of`, for one of its port ranges. `group` is the peer's, or -1. `protocol`: 256 is any. */
 struct rule {
     uint32_t network, mask;
     int32_t group, number;
     uint16_t protocol, first, last, of;
 };
 
-/* One rule of those that have destinations rather than groups. `protocol`: 256 is any. */
+/* A rule that has a destination rather than a group. `protocol`: 256 is any. */
 struct prefix_rule {
     uint32_t source, source_mask, destination, destination_mask;
     int32_t number;

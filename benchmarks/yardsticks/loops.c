@@ -1,12 +1,12 @@
-/* Yardsticks in C: what a replay could cost at the least. Built when the benchmarks run, with cc -O3.
+/* Yardsticks in C: the minimum cost of a replay. They are built when the benchmarks run, with cc -O3.
  *
- *   walk   maps a capture, goes from record header to record header and sums the fields that make a 5-tuple: the floor
- *   hash   the same, and counts packets and bytes by 5-tuple in a bare open-addressing table: no states, no timeouts,
- *          no rules; its size is known beforehand, and it never grows
- *   scan   goes through an instance's rules one by one for each row of headers: stateless match without any index;
- *          first_match is that with rules that have destinations rather than groups
+ *   walk   maps a capture, goes from record header to record header and sums the fields of the 5-tuple: the floor
+ *   hash   does the same, and counts packets and bytes by 5-tuple in a bare open-addressing table: no states, no
+ *          timeouts, no rules; the table's size is known beforehand, and it never grows
+ *   scan   tries an instance's rules one by one for each row of headers: stateless match without any index;
+ *          first_match does this for rules that have destinations rather than groups
  *
- * They read what benchmarks/workload.py writes: little-endian pcap, Ethernet, IPv4 without options or IPv6, TCP.
+ * They read the output of benchmarks/workload.py: little-endian pcap, Ethernet, IPv4 without options or IPv6, TCP.
  */
 #include "input.h"
 
@@ -102,7 +102,7 @@ static inline uint64_t hash_of(const struct key *key)
     return fold(hash ^ key->ports, key->protocol ^ 0xE7037ED1A0B428DBU);
 }
 
-/* `flows`: at least as many as there are. */
+/* Count packets by 5-tuple. `flows` is at least the number of flows. */
 int hash(const char *path, uint64_t flows, struct totals *totals)
 {
     struct file file;
@@ -167,8 +167,8 @@ end:
 
 unsigned header_bytes(void) { return sizeof(struct header); }
 
-/* IPv4 openers to instances, which own `first_instance` and the following addresses, and of which the n-th is in group
- * n modulo `groups`. Rules in the order they win in, those of group g from starts[g] on. */
+/* Match IPv4 openers to instances. These own `first_instance` and the following addresses; instance n is in group
+ * n modulo `groups`. Rules are in order of precedence; those of group g begin at starts[g]. */
 void scan(const struct header *rows, uint64_t count, const struct rule *rules, const uint32_t *starts,
           uint32_t groups, uint32_t first_instance, uint32_t instances, int32_t *winners)
 {
@@ -197,7 +197,7 @@ void scan(const struct header *rows, uint64_t count, const struct rule *rules, c
     }
 }
 
-/* IPv4. Rules in the order they win in. */
+/* Find the first matching rule of IPv4 openers. Rules are in order of precedence. */
 void first_match(const struct header *rows, uint64_t count, const struct prefix_rule *rules, uint64_t rule_count,
                  int32_t *winners)
 {

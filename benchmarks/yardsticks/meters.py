@@ -1,7 +1,7 @@
 """Flow meters: programs that group a capture's packets into flows.
 
-Each reports how many packets it read. Its time counts only if it read all of them, because one that gives up early or
-leaves packets out would seem fast.
+Each reports how many packets it read. Its time only counts if it read all packets, because a program that stops early
+or skips packets would seem fast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from measure import timed
 
 from . import Missing
 
-#: Without rules, logs and statistics. Decoding, flows and TCP reassembly are as usual.
+#: A configuration without rules, logs and statistics. Decoding, flows and TCP reassembly are as by default.
 SURICATA_CONFIGURATION = """\
 %YAML 1.1
 ---
@@ -34,7 +34,7 @@ pcap-file: {checksum-checks: no}
 
 
 class Meter(NamedTuple):
-    """``run`` takes a capture and returns seconds and the number of packets read. ``slow``: use a short capture."""
+    """``run`` reads a capture and returns seconds and the number of packets read. ``slow``: use a short capture."""
 
     name: str
     title: str
@@ -43,7 +43,7 @@ class Meter(NamedTuple):
     run: Callable[[Path], tuple[float, int]]
 
     def seconds(self, path: Path, packets: int) -> float:
-        """Runs it and returns the seconds. Raises Missing if it fails or does not read all packets."""
+        """Run the meter and return the seconds. Raises Missing if it fails or does not read all packets."""
         seconds, read = self.run(path)
         if read != packets:
             raise Missing(f"it read {read:,} of {packets:,} packets")
@@ -51,19 +51,19 @@ class Meter(NamedTuple):
 
 
 def nfpcapd(folder: Path) -> Meter:
-    """nfpcapd, of nfdump: makes flows with timeouts and writes them to files in ``folder``. Raises Missing."""
+    """Find nfpcapd of nfdump, which makes flows with timeouts and writes them to ``folder``. Raises Missing."""
     program = _found("nfpcapd", "nfdump")
 
     def run(path: Path) -> tuple[float, int]:
         with tempfile.TemporaryDirectory(dir=folder) as flows:
             return _whole([program, "-r", str(path), "-w", flows], r"Processed: (\d+), skipped: 0, short caplen: 0,")
 
-    version = re.search(r"Version: ([\d.]+)", _said([program, "-V"]))
+    version = re.search(r"Version: ([\d.]+)", _output_of([program, "-V"]))
     return Meter("nfpcapd", "whole process", version[1] if version else "?", False, run)
 
 
 def suricata(folder: Path) -> Meter:
-    """Suricata, in one thread, with SURICATA_CONFIGURATION. Raises Missing."""
+    """Find Suricata, to run in one thread with SURICATA_CONFIGURATION. Raises Missing."""
     program = _found("suricata", "suricata")
     configuration = folder / "suricata.yaml"
     configuration.write_text(SURICATA_CONFIGURATION)
@@ -72,12 +72,12 @@ def suricata(folder: Path) -> Meter:
     def run(path: Path) -> tuple[float, int]:
         return _whole([*command, str(path)], r"read 1 file, (\d+) packets")
 
-    version = re.search(r"version ([\d.]+)", _said([program, "-V"]))
+    version = re.search(r"version ([\d.]+)", _output_of([program, "-V"]))
     return Meter("suricata", "whole process", version[1] if version else "?", False, run)
 
 
 def nfstream(folder: Path) -> Meter:
-    """NFStream, with one process that meters and one that collects, without dissecting payloads. Raises Missing."""
+    """Find NFStream, with one metering and one collecting process, without payload dissection. Raises Missing."""
     del folder
     try:
         version = metadata.version("nfstream")
@@ -85,9 +85,9 @@ def nfstream(folder: Path) -> Meter:
         raise Missing("it is not installed") from None
 
     def run(path: Path) -> tuple[float, int]:
-        # Run separately, because NFStream's processes would otherwise be copies of this one with all its memory.
+        # Use a new process, because NFStream's processes would otherwise be copies of this one with all its memory.
         command = [sys.executable, "-m", "yardsticks.meters", str(path.resolve())]
-        seconds, read = json.loads(_said(command, folder=Path(__file__).parents[1]).splitlines()[-1])
+        seconds, read = json.loads(_output_of(command, folder=Path(__file__).parents[1]).splitlines()[-1])
         return seconds, read
 
     return Meter("nfstream", "without its start", version, True, run)
@@ -104,18 +104,18 @@ def _found(program: str, package: str) -> str:
 
 
 def _whole(command: Sequence[str], count: str) -> tuple[float, int]:
-    """Runs a process. Returns its seconds, and the number that the pattern ``count`` finds in its output."""
-    said: list[str] = []
-    seconds = timed(lambda: said.append(_said(command)))()
-    found = re.search(count, said[0])
+    """Run a process. Return its seconds, and the number that the pattern ``count`` finds in its output."""
+    output: list[str] = []
+    seconds = timed(lambda: output.append(_output_of(command)))()
+    found = re.search(count, output[0])
     if found is None:
-        last = said[0].strip().splitlines()[-1:] or ["nothing"]
+        last = output[0].strip().splitlines()[-1:] or ["nothing"]
         raise Missing(f"it did not report that it read all packets, but: {last[0]}")
     return seconds, int(found[1])
 
 
-def _said(command: Sequence[str], folder: Path | None = None) -> str:
-    """Runs a command and returns its standard output and error. Raises Missing if it fails."""
+def _output_of(command: Sequence[str], folder: Path | None = None) -> str:
+    """Run a command and return its standard output and error. Raises Missing if it fails."""
     ran = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if ran.returncode:
         last = ran.stdout.strip().splitlines()[-1:] or ["nothing"]

@@ -1,4 +1,4 @@
-"""Programs that read a capture and decide about each packet."""
+"""Programs that read a capture and filter its packets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import Missing
 
 
 class Tcpdump:
-    """tcpdump, which writes the matching packets to /dev/null. Raises Missing."""
+    """tcpdump, which writes the matching packets to /dev/null. Raises Missing if it is not installed."""
 
     def __init__(self) -> None:
         found = shutil.which("tcpdump")
@@ -20,11 +20,11 @@ class Tcpdump:
             raise Missing("tcpdump is not installed")
         # By default, tcpdump run by root switches to another user, who may not be able to read the capture.
         self._command = [found, "-n", *(["-Z", "root"] if os.geteuid() == 0 else [])]
-        said = subprocess.run([found, "--version"], capture_output=True, text=True)
-        self.version = (said.stdout + said.stderr).split("\n")[0].removeprefix("tcpdump version ").strip()
+        answer = subprocess.run([found, "--version"], capture_output=True, text=True)
+        self.version = (answer.stdout + answer.stderr).split("\n")[0].removeprefix("tcpdump version ").strip()
 
     def write(self, path: Path, expression: str) -> None:
-        """If a capture's name ends in .gz, ``gzip -dc`` hands the packets over."""
+        """Run tcpdump on a capture. If the capture's name ends in .gz, tcpdump reads it from ``gzip -dc``."""
         if path.suffix != ".gz":
             self._write(path, expression)
             return
@@ -38,7 +38,7 @@ class Tcpdump:
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL, **options)
 
     def written(self, path: Path, expression: str) -> int:
-        """The number of bytes that ``write`` writes: the size of the pcap file, if all packets match."""
+        """Return the number of bytes that ``write`` writes: the size of the pcap file, if all packets match."""
         command = [*self._command, "-r", path, "-w", "-", expression]
         counted = 0
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -51,17 +51,17 @@ class Tcpdump:
 
 
 class Tshark:
-    """tshark, which writes the matching packets to /dev/null. Raises Missing."""
+    """tshark, which writes the matching packets to /dev/null. Raises Missing if it is not installed."""
 
     def __init__(self) -> None:
         found = shutil.which("tshark")
         if found is None:
             raise Missing("tshark is not installed")
         self._command = found
-        said = subprocess.run([found, "--version"], capture_output=True, text=True)
-        self.version = said.stdout.split("\n")[0].removeprefix("TShark (Wireshark) ").strip(" .")
+        answer = subprocess.run([found, "--version"], capture_output=True, text=True)
+        self.version = answer.stdout.split("\n")[0].removeprefix("TShark (Wireshark) ").strip(" .")
 
     def write(self, path: Path, expression: str, packets: int) -> None:
-        """Reads only so many packets."""
+        """Run tshark on the first ``packets`` packets of a capture."""
         command = [self._command, "-n", "-r", path, "-c", str(packets), "-Y", expression, "-w", "/dev/null"]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)

@@ -1,8 +1,8 @@
-"""A yardstick in Python: how one would script the same job with dpkt, pytricia and a dict of connections.
+"""A Python script as yardstick: the same job with dpkt, pytricia and a dict of connections.
 
 It parses each frame with dpkt and looks for its connection in a dict. If there is none, it looks up the owners of both
-addresses with pytricia and scans the rules of the owners' groups. It leaves out what sgfast does beyond that: TCP
-states, timeouts, ICMP, VPCs, priorities and deny rules.
+addresses with pytricia and scans the rules of the owners' groups. It omits further features of sgfast: TCP states,
+timeouts, ICMP, VPCs, priorities and deny rules.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Rule(NamedTuple):
     id: str
     protocol: int | None
     ports: tuple[tuple[int, int], ...] | None
-    #: The instances that are peers; None: the peer is a network.
+    #: The instances that the rule's peer contains; None if the peer is a network.
     members: frozenset[int] | None
     network: int
     mask: int
@@ -39,7 +39,7 @@ class _Connection:
 
 
 class ScriptedFilter:
-    """A filter for one replay. All rules of the policy must allow, and be of one address family."""
+    """A filter for one replay. All rules of the policy must be allow rules of one IP version."""
 
     def __init__(self, policy: Policy, family: int) -> None:
         self.owners = pytricia.PyTricia(32, socket.AF_INET) if family == 4 else pytricia.PyTricia(128, socket.AF_INET6)
@@ -102,7 +102,7 @@ class ScriptedFilter:
         return True
 
     def opener(self, source: bytes, destination: bytes, protocol: int, port: int) -> str | None:
-        """The id of the rule that allows the opener on the last side; None if it is denied."""
+        """Return the id of the rule that allows the opener on the last side, or None if the opener is denied."""
         sender, receiver = self.owners.get(source), self.owners.get(destination)
         found = None
         if sender is not None:

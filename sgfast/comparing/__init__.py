@@ -1,9 +1,9 @@
-"""Judge captures by two policies at once, and find what would change, connection by connection.
+"""Judge captures by two policies at once, and find the changed connections.
 
     capture --frames--> engine OLD, engine NEW --outcome words--> core.changed --kinds, groups--> DiffResult
 
-``core/diff/changed_connections.pxd`` defines a changed connection. ``rules`` finds out which rules are the same in both
-policies, ``groups`` puts into words what the core counted, and ``results`` defines the result.
+``core/diff/changed_connections.pxd`` defines a changed connection. ``rules`` finds the rules that both policies have,
+``groups`` describes what the core counted, and ``results`` defines the result.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ __all__ = [
     "run_diff",
 ]
 
-#: The number of connections at which a thread for each policy becomes faster than one for both.
+#: The number of connections from which one thread per policy is faster than one thread for both.
 TOGETHER_FROM = 1 << 16
 
 
@@ -83,9 +83,9 @@ def diff(
 ) -> DiffResult:
     """Find what would change for the traffic in ``captures`` if ``new`` replaced ``old``.
 
-    Each policy judges all packets from the first one on, as :func:`sgfast.replay` does with the same options. This
-    compares two replays; it does not change the policy during one. If a capture is damaged, the result covers the
-    packets before the damage.
+    Each policy judges all packets from the first one on, as :func:`sgfast.replay` does with the same options. The
+    result compares two replays; the policy does not change during a replay. If a capture is damaged, the result covers
+    the packets before the damage.
 
     Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
     """
@@ -100,12 +100,12 @@ def run_diff(
     options: ReplayOptions,
     progress: Callable[[int, int], None] | None = None,
 ) -> DiffResult:
-    """``diff`` with its options as one value."""
+    """Compare like ``diff``, with the options as one value."""
     old, new = load(old), load(new)
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
     paths = tuple(os.fsdecode(path) for path in captures)
-    # With one key for both, each packet is read and hashed only once.
+    # With one hash key for both engines, each packet is parsed and hashed only once.
     hash_key = [secrets.randbits(64) for _ in range(8)]
     result = DiffResult(old, new, options.mode, options.midstream, vpc_name(old, options.vpc), paths)
     comparison: Pair | VpcPairs
@@ -116,7 +116,7 @@ def run_diff(
         result.warnings += comparison.warnings
         frames = Captures(paths, options.reading, progress, vpc_mapping=comparison.vpc_mapping)
     else:
-        # Two jobs are a thread for each policy. One job has these, too, once the tables are large.
+        # With two jobs each policy has a thread. With one job this also happens, once the tables are large.
         jobs = options.jobs if options.jobs > 2 else 1
         before, after = (
             make_engine(policy, options, options.vpc, jobs=jobs, hash_key=hash_key) for policy in (old, new)
@@ -147,8 +147,8 @@ def run_diff(
 def _fill(
     result: DiffResult, pairs: Sequence[Pair], times: tuple[int | None, int | None, Oddities]
 ) -> None:
-    """``times``: those of the first and last packet, and what was odd about times (SPEC 9.1)."""
-    counters = [_sum(pair.engines[which].dataplane.counters for pair in pairs) for which in range(2)]
+    """Fill in the result. ``times``: the first and last packet's time, and oddities of times (SPEC 9.1)."""
+    counters = [_sum(pair.engines[number].dataplane.counters for pair in pairs) for number in range(2)]
     result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
     result.observed = reduce(add, (observed_by(pair.engines[0].dataplane) for pair in pairs))
     result.first_time_ns, result.last_time_ns, oddities = times
@@ -158,7 +158,7 @@ def _fill(
     decisions = sorted((each for groups, _ in found for each in groups), key=lambda each: importance(each[0]))
     result.groups = [group for group, _, _ in decisions]
     result.kinds = {verdict: kinds_together([kinds[verdict] for _, kinds in found]) for verdict in NEW_VERDICTS}
-    # Rules have the same numbers in every VPC.
+    # A rule has the same number in every VPC.
     result.rules = pairs[0].rules.effects(decisions)
     result.moved = together(pair.moves.result() for pair in pairs)
     result.moved_others = sum(pair.moves.others for pair in pairs)
@@ -187,7 +187,7 @@ def _fill(
 
 
 def _sum(counters: Iterable[dict[str, Any]]) -> Counter[str]:
-    """The sum of each counter that is a number, by name."""
+    """Add up each counter that is a number, by name."""
     total: Counter[str] = Counter()
     for counted in counters:
         total.update({name: number for name, number in counted.items() if isinstance(number, int)})

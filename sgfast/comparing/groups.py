@@ -1,6 +1,6 @@
-"""Put the changed connections that the core counted into words: by filter, service, peers and rules.
+"""Describe the changed connections that the core counted, by filter, service, peers and rules.
 
-    rows of ``core.changed`` -> kinds of traffic, as the policy that blocks sees them -> groups of kinds
+    rows of ``core.changed`` -> kinds of traffic, as the blocking policy sees them -> groups of kinds
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from sgfast.replaying import Service
 Rows = NDArray[Any]
 
 _PASSES = tuple(verdict not in ("deny", "moot") for verdict in VERDICTS)
-#: Reasons of denials by rules; such a denial belongs to the side whose rules deny.
+#: The reasons of denials by rules. Such a denial is attributed to the side whose rules deny.
 _BY_RULES = ("no-rule", "deny-rule", "opener-denied")
 EXAMPLES = 3
 
 
 @dataclass(slots=True)
 class _Gathering:
-    """A group that is still being filled."""
+    """An unfinished group."""
 
     rows: list[int] = field(default_factory=list)
     peers: Counter[str] = field(default_factory=Counter)
@@ -41,18 +41,17 @@ class _Gathering:
 def changed_groups(
     changed: ChangedConnections, old: Engine, new: Engine
 ) -> tuple[list[tuple[ChangedGroup, int, int]], dict[NewVerdict, ChangedKinds]]:
-    """The groups, most important first, each with the numbers of the rules of OLD and NEW that decided (-1: none); and
-    all kinds of changed connections. Connections for whose addresses there was no room are in no group.
-    """
+    """Return the groups, most important first, each with the numbers of the deciding rules of OLD and NEW (-1: none),
+    and all kinds of changed connections. A connection is in no group if there was no room for its addresses."""
     engines = (old, new)
     counted = changed.rows
-    # The policy that blocks (0: OLD), whose filter is the one to report. To it, the other end may be the opener.
+    # The policy that blocks (0: OLD, 1: NEW). The report names its filter. It may see the other end as the opener.
     all_blocks = np.array(_PASSES)[counted["old"] & 7].astype(np.int8)
     known = counted["family"] > 0
     rows, blocks = counted[known], all_blocks[known]
     won = [
-        winners(engine.compiled.classifier, _openers(rows, turned=(rows["turned"] == 1) & (blocks == which)))
-        for which, engine in enumerate(engines)
+        winners(engine.compiled.classifier, _openers(rows, turned=(rows["turned"] == 1) & (blocks == number)))
+        for number, engine in enumerate(engines)
     ]
     names: dict[str, int] = {}
     ends_and_rules: list[tuple[int, ...]] = []
@@ -61,12 +60,12 @@ def changed_groups(
         blocking = int(blocks[n])
         side = _side(engines[blocking], row["new" if blocking else "old"], won[blocking][n], row["inward"])
         judgements, rules = [], []
-        for which, engine in enumerate(engines):
-            word = int(row["new" if which else "old"])
-            named = _named(engine, word, won[which][n], side)
+        for number, engine in enumerate(engines):
+            word = int(row["new" if number else "old"])
+            named = _named(engine, word, won[number][n], side)
             judgements.append(Judgement(VERDICTS[word & 7], REASONS[word >> 3], *(_id(engine, rule) for rule in named)))
-            # The rule of the same filter, which is on the other side if the other end opened.
-            rules.append(named[side if which == blocking else side ^ int(row["turned"])])
+            # Take the rule of the same filter. It is at the other side if the other end is the opener.
+            rules.append(named[side if number == blocking else side ^ int(row["turned"])])
         ends = [_address(row, end) for end in ("initiator", "responder")]
         if row["turned"]:
             ends.reverse()
@@ -86,8 +85,8 @@ def changed_groups(
     ids = [[rule.id for rule in engine.rules] for engine in engines]
     ways: tuple[tuple[NewVerdict, int], ...] = (("newly-denied", 1), ("newly-allowed", 0))
     by_verdict = {
-        verdict: ChangedKinds(kinds[all_blocks == which], [*names], ids[which], passing_rules=ids[1 - which])
-        for verdict, which in ways
+        verdict: ChangedKinds(kinds[all_blocks == blocking], [*names], ids[blocking], passing_rules=ids[1 - blocking])
+        for verdict, blocking in ways
     }
     return sorted(found, key=lambda item: importance(item[0])), by_verdict
 
@@ -105,7 +104,7 @@ def _openers(rows: Rows, turned: NDArray[np.bool_]) -> Rows:
 
 
 def _side(engine: Engine, word: int, won: Any, inward: bool) -> Literal[0, 1]:
-    """The side that blocks: 0 for the opener's side, else 1. ``inward``: side 1 judged first (SPEC 3.7, 9.3)."""
+    """Return the side that blocks: 0 for the opener's side, else 1. ``inward``: side 1 judged first (SPEC 3.7, 9.3)."""
     egress, ingress = won
     if NO_SIDE_THERE in (egress, ingress):
         return 1 if egress == NO_SIDE_THERE else 0
@@ -113,13 +112,13 @@ def _side(engine: Engine, word: int, won: Any, inward: bool) -> Literal[0, 1]:
     if reason in _BY_RULES:
         denies = [number < 0 or engine.rules[number].action == "deny" for number in won]
         return 1 if denies[1] and (inward or not denies[0]) else 0
-    # These come before any rule and belong to the first side (SPEC 10.3). Reasons that depend on a connection belong to
-    # the responder's side.
+    # Denials that precede all rules are attributed to the first side (SPEC 10.3), denials that depend on a connection
+    # to the responder's side.
     return 0 if reason in ("vpc-isolated", "infrastructure") else 1
 
 
 def _named(engine: Engine, word: int, won: Any, side: int) -> tuple[int, int]:
-    """The numbers of the rules that judged, of the egress and the ingress side; -1: none."""
+    """Return the numbers of the deciding rules at the egress and the ingress side; -1 for no rule."""
     verdict, reason = VERDICTS[word & 7], REASONS[word >> 3]
     allowing = [int(n) if n >= 0 and engine.rules[n].action == "allow" else -1 for n in won]
     if verdict == "allow":
@@ -145,7 +144,7 @@ def _owner(engine: Engine, packed: bytes) -> Instance | None:
 
 
 def _service_key(row: Any) -> tuple[int, int | None, int | None]:
-    """The protocol, the port, and ICMP type and code as one number."""
+    """Return the protocol, the port, and ICMP type and code as one number."""
     key = int(row["port_key"])
     return int(row["protocol"]), key if row["has_ports"] else None, key if row["has_icmp"] else None
 
@@ -193,7 +192,7 @@ def _examples(rows: Rows) -> tuple[Example, ...]:
 
 
 def importance(group: ChangedGroup) -> tuple[Any, ...]:
-    """A sort key that puts the most important group first."""
+    """Return a sort key that puts the most important group first."""
     service = group.service
     numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
     return (

@@ -1,4 +1,4 @@
-"""Kinds of traffic of changed connections: the rows that reports fold."""
+"""Kinds of traffic of changed connections: the rows that reports summarise."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from sgfast.replaying.kinds import KIND_DTYPE, Kinds
 Rows = NDArray[Any]
 
 #: A kind of traffic of changed connections. The instance, its side, the peer, the reason and the rule are those of the
-#: filter that blocks. ``inbound`` says that this filter is the responder's. ``broken`` are the connections that the
+#: blocking filter. ``inbound`` is set if this filter is the responder's. ``broken`` counts the connections that the
 #: other end answered. The other fields are:
 #:
-#:     turned           to the policy that blocks, the responder is the opener
-#:     passes           the verdict of the policy that lets it pass
-#:     passing_rule     that policy's rule for the same filter; -1 if none decided
+#:     turned           the blocking policy regards the responder as the opener
+#:     passes           the verdict of the policy that lets the connection pass
+#:     passing_rule     that policy's rule for the same filter; -1 if no rule decided
 CHANGED_KIND_DTYPE = np.dtype(
     [*((name, KIND_DTYPE[name]) for name in KIND_DTYPE.names or ()), ("turned", "u1"), ("passes", "u1"),
      ("passing_rule", "<i4")]
 )  # fmt: skip
-#: The instance's number where there was no room to count the two ends.
+#: The instance's number if there was no room to count the two ends.
 ENDS_UNKNOWN = -2
 
 
 @dataclass(frozen=True, eq=False)
 class ChangedKinds(Kinds):
-    """``rows``: of CHANGED_KIND_DTYPE, in no order. ``rules``: those of the policy that blocks."""
+    """``rows`` is an array of CHANGED_KIND_DTYPE, in no order. ``rules`` are those of the blocking policy."""
 
     passing_rules: Sequence[str] = ()
 
 
 def kinds_of_rows(counted: Rows, blocks: NDArray[np.int8]) -> Rows:
-    """The kinds of the rows that the core counted, without ends and rules: ``fill_ends`` adds them.
+    """Return the kinds of the rows that the core counted, without ends and rules, which ``fill_ends`` adds.
 
-    ``blocks``: by row, which policy blocks; 0: OLD, 1: NEW.
+    ``blocks`` is the blocking policy of each row; 0: OLD, 1: NEW.
     """
     kinds = np.zeros(len(counted), dtype=CHANGED_KIND_DTYPE)
     for name in (
@@ -54,10 +54,10 @@ def kinds_of_rows(counted: Rows, blocks: NDArray[np.int8]) -> Rows:
 
 
 def fill_ends(kinds: Rows, known: NDArray[np.bool_], counted: Rows, found: NDArray[np.int32]) -> None:
-    """Add ends and rules to the kinds that have addresses: ``known`` says which, and ``counted`` has their rows.
+    """Add ends and rules to the kinds with addresses. ``known`` is a mask of these; ``counted`` has their rows.
 
-    ``found``: for each, the side whose filter blocks (0: the opener's, as that policy sees it), the numbers of its
-    instance and of the peer's, and the numbers of both policies' rules, first that of the policy that blocks.
+    For each of them, ``found`` has the side whose filter blocks (0: the opener's, as that policy sees it), the numbers
+    of its instance and of the peer's, and the numbers of both policies' rules, first that of the blocking policy.
     """
     filled = kinds[known]
     filled["inbound"] = inbound = found[:, 0] ^ counted["turned"]
@@ -68,15 +68,15 @@ def fill_ends(kinds: Rows, known: NDArray[np.bool_], counted: Rows, found: NDArr
 
 
 def kinds_together(several: Sequence[ChangedKinds]) -> ChangedKinds:
-    """The kinds of all VPCs, whose engines may number instances differently, but not rules."""
+    """Merge the kinds of all VPCs. Their engines may number instances differently, but number rules in the same way."""
     instances: dict[str, int] = {}
     tables = []
     for part in several:
         numbers = [instances.setdefault(name, len(instances)) for name in part.instances]
-        # Numbers below 0 are no instances, and stay.
-        there = np.array([*numbers, ENDS_UNKNOWN, -1], dtype=np.int32)
+        # Negative numbers are no instances, and do not change.
+        renumbered = np.array([*numbers, ENDS_UNKNOWN, -1], dtype=np.int32)
         rows = part.rows.copy()
         for name in ("instance", "owner"):
-            rows[name] = there[rows[name]]
+            rows[name] = renumbered[rows[name]]
         tables.append(rows)
     return replace(several[0], rows=np.concatenate(tables), instances=[*instances])

@@ -15,7 +15,7 @@ from sgfast.core.dtypes import HEADER_DTYPE
 from sgfast.engine import Engine
 from sgfast.replaying.results import Oddities
 
-#: Outcome words (``core/base/types.pxd``) of both engines for the packets of a batch.
+#: Both engines' outcome words (``core/base/types.pxd``) for the packets of a batch.
 _Words = tuple[NDArray[np.uint16], NDArray[np.uint16]]
 
 
@@ -24,12 +24,13 @@ def _room_for_words(packets: int) -> _Words:
 
 
 class Pair:
-    """Compare two engines: call ``process`` for each batch, or ``judge`` and then ``compare``; at the end ``finish``.
+    """Compare two engines. Call ``process`` for each batch, or ``judge`` and then ``compare``, and ``finish`` at the
+    end.
 
-    ``together_from``: the number of connections from which on ``process`` runs each engine in a thread of its own;
-    None: never. Batches must then be lasting, and ``close`` must be called at the end.
+    ``together_from`` is the number of connections from which on ``process`` runs each engine in its own thread; None:
+    never. Batches must then be lasting, and ``close`` must be called at the end.
 
-    If the engines have several jobs and all batches are lasting, ``process`` compares a batch while the next one is
+    If the engines have several jobs and all batches are lasting, ``process`` compares a batch while the next batch is
     judged.
     """
 
@@ -41,27 +42,27 @@ class Pair:
         self._planes = PairedPlanes(before.dataplane, after.dataplane, self.changed)
         self._together_from = together_from
         self._is_together = False
-        #: The batch that is not compared yet, and its outcome words.
+        #: The batch not compared yet, and its outcome words.
         self._uncompared: tuple[FrameBatch, _Words] | None = None
         self._make_room(0)
 
     @property
     def pairs(self) -> list[Pair]:
-        """This pair alone; ``VpcPairs`` has one for each VPC."""
+        """All pairs: only this one. ``VpcPairs`` has one for each VPC."""
         return [self]
 
     @property
     def times(self) -> tuple[int | None, int | None, Oddities]:
-        """The first and the last packet's time, and what was odd about times (SPEC 9.1)."""
+        """The first and the last packet's time, and oddities of times (SPEC 9.1)."""
         counters = self.engines[0].dataplane.counters
         oddities = Oddities(counters["late"], counters["most_late_ns"], counters["restarts"])
         return counters["first_ns"], counters["last_ns"], oddities
 
     def _make_room(self, packets: int) -> None:
-        #: Outcome words of the last batch, and those of the batch before it if batches are compared later.
+        #: Outcome words of the last batch, and of the batch before if batches are compared during the next one.
         self._words, self._words_before = _room_for_words(packets), _room_for_words(packets)
-        #: Openers of several batches, of which the first ``_opener_count`` are valid. They are collected because
-        #: finding the rules for a few takes as long as for hundreds.
+        #: Openers of several batches; the first ``_opener_count`` are valid. They are collected because finding the
+        #: rules takes as long for a few openers as for hundreds.
         self._openers = np.zeros(2 * packets, dtype=HEADER_DTYPE)
         self._opener_count = 0
 
@@ -79,13 +80,13 @@ class Pair:
                 self._begin()
 
     def _judge_ahead(self, batch: FrameBatch) -> None:
-        """Let both engines judge a batch, and meanwhile compare the one before it."""
+        """Let both engines judge a batch, and compare the previous batch meanwhile."""
         uncompared = self._uncompared
         self._find_room(batch)
         self._words, self._words_before = self._words_before, self._words
         resolved = []
         for engine, words in zip(self.engines, self._words, strict=True):
-            resolved.append(engine.dataplane.take_resolved())      # waits for the batch before
+            resolved.append(engine.dataplane.take_resolved())      # waits for the previous batch
             engine.dataplane.process_frames(batch, words=words, later=True)
         self._uncompared = batch, self._words
         self.changed.resolve(*resolved)
@@ -95,7 +96,7 @@ class Pair:
     def _begin(self) -> None:
         try:
             self._planes.begin()
-        except MemoryError:         # go on with one thread
+        except MemoryError:         # continue with one thread
             self._together_from = None
         else:
             self._is_together = True
@@ -115,9 +116,9 @@ class Pair:
         self._resolve()
 
     def compare(self, batch: FrameBatch, numbers: NDArray[Any] | None = None) -> None:
-        """Compare the results of the last judged batch.
+        """Compare the results of the batch judged last.
 
-        ``numbers``: the packets' numbers, from 1; None: they follow those of the previous batch.
+        ``numbers`` are the packets' numbers, counted from 1; None: they follow those of the previous batch.
         """
         self._compare(batch, self._words, numbers)
 
@@ -148,5 +149,5 @@ class Pair:
         self._count_moves()
 
     def close(self) -> None:
-        """End the thread, if there is one."""
+        """End the additional thread, if there is one."""
         self._planes.close()

@@ -26,7 +26,7 @@ NewVerdict = Literal["newly-denied", "newly-allowed"]
 
 NEW_VERDICTS: tuple[NewVerdict, ...] = ("newly-denied", "newly-allowed")
 
-#: The most peers that a group lists.
+#: The maximum number of peers that a group lists.
 LISTED_PEERS = 5
 
 
@@ -34,8 +34,8 @@ LISTED_PEERS = 5
 class Judgement:
     """One policy's judgement of a connection: its verdict on the first packet that the other policy treats differently.
 
-    The rules are those that win for the connection's opener. If the packet is allowed, they are the rules of both
-    sides; if rules deny it, that of the side that denies, and that of the egress side if it judged before.
+    The rules are those that win for the connection's opener. If the packet is allowed, these are both sides' rules. If
+    rules deny it, they are the rule of the denying side, and the egress side's rule if that side allowed it before.
     """
 
     verdict: str
@@ -49,7 +49,7 @@ class Judgement:
 class Example:
     """One changed connection."""
 
-    #: The number of its first changed packet, counted from 1 over all captures.
+    #: The number of the connection's first changed packet, counted from 1 over all captures.
     packet: int
     time_ns: int
     initiator: str
@@ -63,21 +63,22 @@ class ChangedGroup:
     """Connections that change in the same way. ``packets``, ``bytes`` and times are those of the changed packets."""
 
     change: NewVerdict
-    #: The instance whose filter blocks, under the policy that blocks, and the service.
+    #: The service, and the instance whose filter blocks under the blocking policy.
     service: Service
     direction: Literal["inbound", "outbound"]
-    #: The security groups of the instances at the other end, under the same policy; empty if these are not instances.
+    #: The security groups of the instances at the other end, under the same policy; empty if the peers are no
+    #: instances.
     peer_groups: tuple[str, ...]
-    #: The other ends, by instance name or address, those with most connections first; at most ``LISTED_PEERS``.
+    #: Names or addresses of at most ``LISTED_PEERS`` peers; those with most connections come first.
     peers: tuple[str, ...]
     peer_count: int
     old: Judgement
     new: Judgement
-    #: The rules that decide on the side that blocks, under OLD and under NEW. None: no rule decides.
+    #: The deciding rule of the blocking side under OLD, and under NEW; None if no rule decides.
     old_rule: str | None
     new_rule: str | None
     connections: int
-    #: The part of ``connections`` that the other end answered in the capture (SPEC 10.4).
+    #: The number of connections that the other end answered in the capture (SPEC 10.4).
     answered: int
     packets: int
     bytes: int
@@ -88,7 +89,7 @@ class ChangedGroup:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Changed connections, added up."""
+    """The number of changed connections, with their packets and bytes."""
 
     connections: int
     answered: int
@@ -98,7 +99,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class RuleEffect:
-    """A rule that differs between the policies, and decides about connections whose verdict changes."""
+    """A rule that differs between the policies and decides connections whose verdict changes."""
 
     rule: str
     group: str
@@ -112,7 +113,7 @@ class RuleEffect:
 
 @dataclass(frozen=True, slots=True)
 class MovedTraffic:
-    """Connections that both policies allow, but a filter by different rules."""
+    """Connections that both policies allow, but that a filter allows by another rule than before."""
 
     old_rule: str
     old_group: str
@@ -123,34 +124,34 @@ class MovedTraffic:
 
 @dataclass
 class DiffResult:
-    """Changes between two policies. Times are nanoseconds since the Unix epoch; None if there was no packet."""
+    """The changes between two policies. Times are nanoseconds since the Unix epoch; None if there was no packet."""
 
     old: Policy
     new: Policy
     mode: Mode
     midstream: Midstream
     vpc: str | None
-    #: The captures as they were given, but without the credentials in URLs.
+    #: The captures as the caller named them, but without credentials in URLs.
     captures: tuple[str, ...]
     packets: int = 0
     #: Bytes on the wire.
     bytes: int = 0
-    #: Packets of the captures that were left out of ``packets``; None: no option leaves any out.
+    #: The packets of the captures that are not in ``packets``; None: no option leaves packets out.
     left_out: PacketsLeftOut | None = None
     #: The number of packets for each pair of verdicts of OLD and NEW that occurred.
     verdicts: dict[tuple[str, str], int] = field(default_factory=dict)
-    #: Sorted by ``groups.importance``: newly denied ones first, then those with most answered connections.
+    #: Groups sorted by ``groups.importance``: newly denied ones first, then those with most answered connections.
     groups: list[ChangedGroup] = field(default_factory=list)
-    #: All changed connections, with or without a group. ``sgfast.report.rollup.changed`` folds them.
+    #: All changed connections, with or without a group. ``sgfast.report.rollup.changed`` summarises them.
     kinds: dict[NewVerdict, ChangedKinds] = field(default_factory=dict)
-    #: Rules and moves with most connections first.
+    #: Effects of rules, those with most connections first; ``moved`` is sorted in the same way.
     rules: list[RuleEffect] = field(default_factory=list)
     moved: list[MovedTraffic] = field(default_factory=list)
-    #: Connections for whose two rules there was no room in ``moved``.
+    #: The number of moved connections for which ``moved`` had no room.
     moved_others: int = 0
     first_time_ns: int | None = None
     last_time_ns: int | None = None
-    #: The time for reading and judging, without start-up.
+    #: The seconds for reading and judging, without start-up.
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
@@ -194,7 +195,7 @@ class DiffResult:
         return [group for group in self.groups if group.change == change]
 
     def total(self, change: NewVerdict) -> Counts:
-        """Totals of all connections with this change, whether they are in a group or not."""
+        """Return the totals of all connections with this change, with or without a group."""
         if change not in self.kinds:
             return Counts(0, 0, 0, 0)
         rows = self.kinds[change].rows

@@ -1,4 +1,4 @@
-"""Find the rule of one policy that corresponds to a rule of the other, and where rules' traffic moves."""
+"""Match the rules of two policies with each other, and count traffic that is allowed by another rule than before."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from sgfast.policy.networks import peer_key
 
 Rows = NDArray[Any]
 
-#: These stand in place of a winning rule's number.
+#: Values in place of a winning rule's number: no rule wins; there is no such side.
 NO_WINNER, NO_SIDE_THERE = -1, -2
 
-#: Pairs of rules between which moved traffic is counted separately; the rest is only counted as a total.
+#: The maximum number of pairs of rules for which moved traffic is counted separately; the rest has only a total.
 MOST_MOVES = 1 << 14
 
 
 class RulePairs:
-    """Pairs the rules of two engines within each group: first rules with the same meaning, then rules with the same id.
+    """Pairs of the rules of two engines within each group: first rules with the same meaning, then those with the same
+    id.
 
     Ids alone are not enough: most ids are numbered, and the numbers shift when a rule is removed.
     """
 
     def __init__(self, old: Engine, new: Engine) -> None:
         self.old, self.new = old, new
-        #: The number of OLD's rule, indexed by the number of NEW's rule; -1: none.
+        #: The number of OLD's rule, indexed by the number of NEW's rule; -1 if there is none.
         self.old_of = np.full(len(new.rules) + 1, -1, dtype=np.int64)
         self._new_of: dict[int, int] = {}
         of_group: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-        for which, engine in enumerate((old, new)):
+        for side, engine in enumerate((old, new)):
             for number, group in enumerate(engine.compiled.numbering.rule_groups):
-                of_group[group][which].append(number)
+                of_group[group][side].append(number)
         for olds, news in of_group.values():
             self._pair(olds, news, lambda rule: (rule.id, _meaning(rule)))
             self._pair(olds, news, _meaning)
@@ -57,7 +58,7 @@ class RulePairs:
                 self._new_of[found] = number
 
     def status(self, number: int, *, is_old: bool) -> Literal["removed", "added", "changed", "same"]:
-        """The status of a rule, given its number in its own policy."""
+        """Return the status of a rule, given its number in its own policy."""
         other = self._new_of.get(number, -1) if is_old else int(self.old_of[number])
         if other < 0:
             return "removed" if is_old else "added"
@@ -65,14 +66,14 @@ class RulePairs:
         return "same" if _meaning(self.old.rules[before]) == _meaning(self.new.rules[after]) else "changed"
 
     def say_the_same(self, old: int, new: int) -> bool:
-        """Whether two rules, given by number, are in the same group and mean the same."""
+        """Return whether two rules, given by number, are in the same group and have the same meaning."""
         of_old, of_new = (engine.compiled.numbering.rule_groups for engine in (self.old, self.new))
         return of_old[old] == of_new[new] and _meaning(self.old.rules[old]) == _meaning(self.new.rules[new])
 
     def effects(self, decisions: Iterable[tuple[ChangedGroup, int, int]]) -> list[RuleEffect]:
-        """The effects of the rules that differ.
+        """Return the effects of the rules that differ.
 
-        ``decisions``: each group with the numbers of OLD's and NEW's rule that decided (negative: none).
+        ``decisions``: each group with the numbers of the deciding rules of OLD and NEW (negative: no rule).
         """
         counts: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
         for group, old, new in decisions:
@@ -107,7 +108,8 @@ class Moves:
         self.others = 0
 
     def count(self, openers: Rows) -> None:
-        """``openers``: HEADER_DTYPE; they open connections under both policies, and both allow them."""
+        """Count connections by their openers (HEADER_DTYPE). Both policies must allow each of them as a new
+        connection."""
         old = winners(self._pairs.old.compiled.classifier, openers).ravel()
         new = winners(self._pairs.new.compiled.classifier, openers).ravel()
         moved = (old >= 0) & (new >= 0) & (self._pairs.old_of[new] != old)
@@ -116,7 +118,7 @@ class Moves:
         found, counts = np.unique(np.stack((old[moved], new[moved])), axis=1, return_counts=True)
         for before, after, connections in zip(*found.tolist(), counts.tolist(), strict=True):
             if self._pairs.say_the_same(before, after):
-                continue        # a policy has the rule twice
+                continue        # duplicates of one rule in a policy
             if (before, after) in self._counts or len(self._counts) < MOST_MOVES:
                 self._counts[before, after] += connections
             else:
@@ -135,26 +137,26 @@ class Moves:
 
 
 def together(several: Iterable[Iterable[MovedTraffic]]) -> list[MovedTraffic]:
-    """Add up what moved between the same two rules; most connections first."""
+    """Add up traffic that moved between the same two rules, and sort it by most connections."""
     counts: Counter[MovedTraffic] = Counter()
     for moved in several:
-        for one in moved:
-            counts[replace(one, connections=0)] += one.connections
+        for traffic in moved:
+            counts[replace(traffic, connections=0)] += traffic.connections
     return sorted(
-        (replace(one, connections=connections) for one, connections in counts.items()),
+        (replace(traffic, connections=connections) for traffic, connections in counts.items()),
         key=lambda m: (-m.connections, m.old_group, m.old_rule, m.new_group, m.new_rule),
     )
 
 
 def winners(classifier: Classifier, openers: Rows) -> NDArray[np.int32]:
-    """An array (n, 2) with the number of each opener's winning rule on its egress and ingress side (SPEC 4.8, 3.3)."""
+    """Return an array (n, 2) with the numbers of each opener's winning rules, egress and ingress (SPEC 4.8, 3.3)."""
     found = np.full((len(openers), 2), NO_SIDE_THERE, dtype=np.int32)
     classifier.match(openers, found)
     first = openers["dst"][:, 0]
-    everyone = np.where(
+    is_multicast = np.where(
         openers["family"] == 6, first == 0xFF, (first >> 4 == 14) | (openers["dst"][:, :4] == 0xFF).all(axis=1)
     )
-    found[everyone, 1] = NO_SIDE_THERE
+    found[is_multicast, 1] = NO_SIDE_THERE
     return found
 
 

@@ -16,8 +16,8 @@ from sgfast.tables.row_schema import CHANGED_TABLE, RULE_EFFECT_TABLE
 
 
 class DiffTables:
-    """A comparison's tables. ``effects``: rules with their groups, how they differ, and how many connections they newly
-    deny and allow.
+    """The tables of a comparison. ``effects`` lists rules with their groups, their differences, and the numbers of
+    connections that they newly deny and allow.
     """
 
     def __init__(
@@ -27,13 +27,14 @@ class DiffTables:
 
     @property
     def changed(self) -> Table:
-        """All connections that one policy blocks and the other lets pass; of each change those with most first."""
+        """All connections that only one policy blocks. Of each kind of change, those with most connections come
+        first."""
         batches = [_columns(change, kinds) for change, kinds in self._kinds]
         return Table(CHANGED_TABLE.columns, sum(batch[0].length for batch in batches), lambda: batches)
 
     @property
     def rules(self) -> Table:
-        """Rules that differ and decide about changed connections."""
+        """The rules that differ between the policies and decide changed connections."""
         counts = np.array([effect[3:] for effect in self._effects], np.int64).reshape(-1, 2)
         columns = [
             *(words_of([str(effect[n]) for effect in self._effects]) for n in range(3)),
@@ -46,7 +47,7 @@ class DiffTables:
 
 
 def _columns(change: str, kinds: ChangedKinds) -> list[Array]:
-    # There is no column for why the other policy lets it pass: by a rule, inferred, or out of scope.
+    # Rows do not say why the other policy lets a connection pass: by a rule, as inferred, or out of scope.
     rows = summed(kinds.rows, kinds.rows["passing_rule"])
     rows = rows[np.argsort(-rows["connections"].astype(np.int64), kind="stable")]
     return [

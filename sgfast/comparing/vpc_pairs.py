@@ -22,16 +22,16 @@ from sgfast.replaying.results import Oddities
 from sgfast.replaying.vpc_mapping import VpcMapping, refuse_too_many, seen_from
 from sgfast.system.names import printable
 
-#: The marks that assign packets to a VPC, in order of precedence: the key in a policy, and the field of ``Vpc``.
+#: The marks that assign packets to a VPC, in order of precedence: the policy's key, and the field of ``Vpc``.
 _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))
 
 
 class VpcPairs:
-    """Compare two policies VPC by VPC. It has the methods of ``Pair``, and one ``Pair`` for each VPC.
+    """Compare two policies VPC by VPC. This class has the methods of ``Pair``, and contains one ``Pair`` for each VPC.
 
-    VPCs of the same name correspond, and the marks of both policies apply to both. If a policy lacks a VPC, it sees no
-    instance in it, and the VPC's packets are out of scope; ``warnings`` says so. Raises PolicyError if the policies
-    give one mark to different VPCs, or if there are packets of too many VPCs, and AmbiguousAddress as a replay of
+    VPCs of the same name correspond, and the marks of both policies apply to both. If one policy lacks a VPC, it has no
+    instance there, the VPC's packets are out of scope, and ``warnings`` says so. Raises PolicyError if the policies
+    give one mark to different VPCs, or if there are packets of too many VPCs; and AmbiguousAddress as a replay of
     either policy does.
     """
 
@@ -48,7 +48,8 @@ class VpcPairs:
             having(policy, vpcs=tuple(replace(vpc, region=_region(policy, vpc)) for vpc in vpcs))
             for policy in (old, new)
         ]
-        #: Both place packets alike. The second is made only for its check that each VPC can distinguish its peers.
+        #: The mapping of packets to VPCs, which both policies share. The second mapping is only made to check the
+        #: policy.
         self.vpc_mapping, _ = (VpcMapping(policy) for policy in self._policies)
         self._options, self._hash_key = options, hash_key
         self._dealer = Dealer(len(vpcs))
@@ -80,17 +81,17 @@ class VpcPairs:
     def process(self, batch: FrameBatch) -> None:
         vpcs, parts, places = zip(*self._dealer.deal(batch, 0, len(batch)), strict=True)
         every = [self._pair_of_vpc(vpc) for vpc in vpcs]
-        all_at_once = map if self._threads is None else self._threads.map
-        for _ in all_at_once(lambda *part: self._compare(batch, *part), every, parts, places):
+        parallel_map = map if self._threads is None else self._threads.map
+        for _ in parallel_map(lambda *part: self._compare(batch, *part), every, parts, places):
             pass
         self._judged += len(batch)
 
-    def _compare(self, batch: FrameBatch, pair: Pair, part: FrameBatch, where: NDArray[Any]) -> None:
+    def _compare(self, batch: FrameBatch, pair: Pair, part: FrameBatch, places: NDArray[Any]) -> None:
         for engine in pair.engines:
             engine.dataplane.begin(self._dealer.began_ns)
         pair.judge(part)
-        restore_times(part, batch, where)
-        pair.compare(part, (where + self._judged + 1).astype(np.uint64))
+        restore_times(part, batch, places)
+        pair.compare(part, (places + self._judged + 1).astype(np.uint64))
 
     def finish(self) -> None:
         for pair in self._pairs.values():
@@ -106,7 +107,7 @@ def _region(policy: Policy, vpc: Vpc) -> str:
 
 
 def _merged_vpcs(old: Policy, new: Policy) -> Sequence[Vpc]:
-    """The VPCs of both policies, each with the marks from both."""
+    """Return the VPCs of both policies, each with the marks from both."""
     vpcs = dict(old.vpc_by_name)
     for vpc in new.vpcs:
         known = vpcs.setdefault(vpc.name, vpc)

@@ -1,5 +1,5 @@
 """VPC flow logs of clouds: ``records`` reads them, ``checking`` compares them with a policy. ``judging`` evaluates the
-rules, ``conversations`` says who opened a connection.
+rules, ``conversations`` finds out who opened a connection.
 """
 
 from sgfast.flow_logs.checking import Disagreement, FlowLogCheck, check_logs

@@ -1,20 +1,20 @@
-"""Compare flow logs with a policy: which records' ACCEPT or REJECT differs from the policy's verdict.
+"""Compare flow logs with a policy: find records whose ACCEPT or REJECT differs from the policy's verdict.
 
-A record says neither who opened the connection nor, in the default formats, at which end's interface it was recorded.
+A record does not say which end opened the connection, nor, in the default formats, at whose interface it was recorded.
 
-*Interface.* An interface belongs to the instance of that name or id. Otherwise it belongs to the one instance that all
-records of the interface so far have in common, or to the only instance among the record's two addresses.
+*Interface.* An interface belongs to the instance of that name or id. Otherwise it belongs to the one instance that is
+an end of all records of the interface so far, or to the record's only end that is an instance.
 
-*Opener.* A record is either in the opener's direction, or it is a reply under a stateful filter (SPEC 4.12) and judged
-by the rules for the packet it replies to. If both readings give the same verdict, that is the verdict. Otherwise the
-record waits for an accepted record of the other direction within the connection's timeout (SPEC 5.2), and
-``conversations`` says which end they show as the opener. If no such record arrives, the sender is the opener. The
-exception is a sender that the rules deny near the beginning of the log: then the ports decide, if they can, as SPEC 9.3
-does for captures.
+*Opener.* A record is either in the opener's direction, or a reply that passed a stateful filter (SPEC 4.12) and is
+judged by the rules for the packet it replies to. If both readings give the same verdict, that is the verdict. Otherwise
+the record waits for an accepted record of the other direction within the connection's timeout (SPEC 5.2), and
+``conversations`` finds which end both records show as the opener. If no such record arrives, the sender is taken as the
+opener, except for a sender that the rules deny near the beginning of the log: then the ports decide, if they can, as
+SPEC 9.3 does for captures.
 
-*Undecided.* A record may be of packets that no rule was evaluated for: ICMP errors, later fragments, packets of an
-expired connection, malformed ones. Where that could be the reason for its ACCEPT or REJECT, the record is
-``undecided``, with a cause (SPEC 10.16).
+*Undecided.* A record may count packets for which no rule was evaluated: ICMP errors, later fragments, malformed packets
+and packets of an expired connection. A record is ``undecided``, with a cause, where such packets could explain its
+ACCEPT or REJECT (SPEC 10.16).
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
 
 #: The time that a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
 PATIENCE_SECONDS = 1200
-#: Memory limits: remembered connections; waiting records, and records that services hold; services; interfaces.
+#: Memory limits: the maximum number of remembered connections; of waiting records, and of rejected records that
+#: services hold; of services; of interfaces.
 MOST_CONVERSATIONS = 1 << 17
 MOST_WAITING = 1 << 16
 MOST_SERVICES = 1 << 16
 MOST_INTERFACES = 1 << 16
-#: The number of packets of one peer to one service that must be rejected, and none accepted, before it is the rules'
-#: doing: a malformed packet is rejected too, and so are fragments of a datagram that is incomplete.
+#: The number of packets from one peer to one service that must be rejected, with none accepted, before the rules count
+#: as the cause. Malformed packets and fragments of incomplete datagrams are rejected too.
 ENOUGH_PACKETS = 8
-#: The number of connections that must be rejected as well, if the log has no TCP flags. Without flags, nobody can tell
-#: an opener from a packet of an expired connection.
+#: The number of connections that must be rejected as well, if the log has no TCP flags. Without flags, an opener cannot
+#: be told from a packet of an expired connection.
 ENOUGH_CONNECTIONS = 8
-#: The most disagreements that are listed one by one.
+#: The maximum number of disagreements listed one by one.
 LISTED = 1000
 
-#: The ports of a client and of a server, by the length of an address. Over the other IP version they mean nothing.
+#: The DHCP ports of client and server, by address length. DHCP does not use them over the other IP version.
 _DHCP = {4: (68, 67), 16: (546, 547)}
 
 EXEMPT = "exempt: DHCP"
@@ -66,7 +67,7 @@ class Disagreement:
     record: Record
     instance: str
     direction: Literal["inbound", "outbound"]
-    #: Whether the record was taken as the opener's direction or as the reply.
+    #: Whether the record was judged as sent in the opener's direction or as a reply.
     role: Literal["opener", "reply"]
     #: The policy's verdict and reason; ``rule`` is the winning rule, if any.
     verdict: Literal["allow", "deny"]
@@ -76,21 +77,22 @@ class Disagreement:
 
 @dataclass
 class FlowLogCheck:
-    """The result. Counts are of records; ``packets`` and ``bytes`` are those of disagreeing records."""
+    """Result of checking flow logs. Counts are of records; ``packets`` and ``bytes`` are those of disagreeing
+    records."""
 
     policy: Policy
     logs: tuple[str, ...]
     records: int = 0
     agreeing: int = 0
     disagreeing: int = 0
-    #: Number of records by cause.
+    #: The number of undecided records, by cause; ``out_of_scope`` has the same form.
     undecided: Counter[str] = field(default_factory=Counter)
     out_of_scope: Counter[str] = field(default_factory=Counter)
     nodata: int = 0
     skipdata: int = 0
     broken_lines: int = 0
     complaints: list[str] = field(default_factory=list)
-    #: The places where reading of a log ended early.
+    #: Descriptions of where and why the reading of a log ended early.
     damage: list[str] = field(default_factory=list)
     packets: int = 0
     bytes: int = 0
@@ -117,13 +119,13 @@ def check_logs(
 
 
 class _Service:
-    """A port of one end, as one peer reaches it."""
+    """Observations of one peer's packets to one port of one end."""
 
     __slots__ = ("has_accepted", "packets", "ports", "rejected")
 
     def __init__(self) -> None:
         self.has_accepted = False
-        #: The number of rejected packets, the peer's ports, and the records of the first ones.
+        #: The number of rejected packets, the peer's ports, and the rejected records that are still held.
         self.packets = 0
         self.ports: set[int] = set()
         self.rejected: list[Waiting] = []
@@ -136,24 +138,24 @@ class _Checker:
         self._compiled = compile_policy(policy, vpc_name(policy, vpc))
         self._judge = Judge(policy, self._compiled)
         instances = self._compiled.instances
-        #: Instances by the names that a log may have for their interfaces: the instance's id or name.
+        #: Instance numbers by the names that a log may use for their interfaces: the instance's id or name.
         self._numbers = {instance.id: n for n, instance in enumerate(instances) if instance.id}
         self._numbers |= {instance.name: n for n, instance in enumerate(instances)}
-        #: The instances that an interface may belong to, for interfaces not named after one.
+        #: The instances that each interface may belong to, for interfaces without an instance's name or id.
         self._interfaces: dict[str, frozenset[int]] = {}
         self._conversations: OrderedDict[tuple[object, ...], Conversation] = OrderedDict()
         self._services: OrderedDict[tuple[object, ...], _Service] = OrderedDict()
         #: The number of rejected records that the services hold.
         self._held = 0
         self._waiting: deque[Waiting] = deque()
-        #: By instance: the key of its accepted conversation; None if it has had several.
+        #: The key of each instance's only accepted conversation; None if the instance has had several.
         self._accepted: dict[int, tuple[object, ...] | None] = {}
-        #: ICMP packets, each of which may have had a connection of its own.
+        #: The number of ICMP packets, each of which may have had a connection of its own.
         self._icmp_packets = 0
         self._last_start, self._run = 0, 0
         self._found: list[tuple[int, int, Disagreement]] = []
         timeouts = policy.settings.timeouts
-        # Times are in whole seconds, so a difference of one may be less than a second.
+        # Records have times in whole seconds, so a time difference may be up to one second too large.
         self._tcp_lifetime = max(timeouts.tcp_established, timeouts.tcp_fin_wait, timeouts.tcp_other) + 1
         self._icmp_lifetime = timeouts.icmp + 1
         self._other_lifetime = max(timeouts.bidirectional, timeouts.unidirectional) + 1
@@ -206,7 +208,7 @@ class _Checker:
         ):  # fmt: skip
             self._undecided(SOLICITATION)
         elif as_opener.reason == "vpc-isolated" and self._policy.is_mapped:
-            # In the VPC of the packets nobody may own the address (SPEC 7.4).
+            # In the VPC where the packets were sent, the address may belong to no instance (SPEC 7.4).
             if record.accepted:
                 self._note_accepted(item)
             self._undecided(OTHER_VPC)
@@ -218,9 +220,8 @@ class _Checker:
     # The record's instance
 
     def _whose(self, record: Record) -> tuple[int, bool] | None:
-        """The number of the record's instance, and whether the record is inbound to it; None if it was counted as
-        something else.
-        """
+        """Return the number of the record's instance, and whether the record is inbound to it. Returns None after
+        counting the record as out of scope or undecided."""
         owner = self._compiled.classifier.owner_of
         sender, receiver = owner(record.src), owner(record.dst)
         named = self._numbers.get(record.interface)
@@ -292,7 +293,7 @@ class _Checker:
         if item.as_opener.allowed and item.as_reply.allowed:
             self._agree()
         elif _is_icmp(record):
-            # It may be an ICMP error. In an unordered log, the connection that it is about can come later.
+            # The record may be of an ICMP error. In an unordered log, records of its connection may be later ones.
             self._wait(item)
         elif conversation.opener is not None or not (item.as_opener.allowed or item.as_reply.allowed):
             self._settle(item)
@@ -313,13 +314,12 @@ class _Checker:
             self._wait(item)
 
     def _is_explained(self, item: Waiting) -> bool:
-        """Whether a REJECT that the rules do not explain has another cause: it is of a connection that has expired or
-        does not accept the packet, or it answers a packet that was refused.
-        """
+        """Return whether a cause other than the rules explains a REJECT: the packet's connection has expired or does
+        not accept the packet, or the packet answers a refused one."""
         record, conversation = item.record, item.conversation
         if _is_opener(record):
-            # If the opener was denied, the replies are moot, and no rule judges them. Between equal ports, and without
-            # ports, a reply that the rules allow is a call (SPEC 9.2).
+            # If the opener was denied, its replies are moot, and no rule judges them. Between equal ports, and without
+            # ports, a reply that the rules allow counts as a new opener (SPEC 9.2).
             may_be_moot = record.protocol in PORT_PROTOCOLS and record.sport != record.dport
             return conversation.rejected[1 - item.way] and may_be_moot and record.protocol != TCP
         return conversation.is_past or any(conversation.accepted) or conversation.rejected[1 - item.way]
@@ -331,7 +331,7 @@ class _Checker:
         self._waiting.append(item)
 
     def _waiting_like(self, item: Waiting) -> deque[Waiting]:
-        """Waiting records of the item's conversation and action, in order."""
+        """Return the waiting records with the item's conversation and action, in order."""
         conversation = item.conversation
         return conversation.accepted_waiting if item.record.accepted else conversation.rejected_waiting
 
@@ -341,12 +341,13 @@ class _Checker:
         ):
             item = self._waiting.popleft()
             if not item.done:
-                # Both queues are in the order of arrival, so this record is also the first of its conversation's queue.
+                # Both queues are in order of arrival, so this record is also first in its conversation's queue.
                 self._waiting_like(item).popleft()
                 self._settle(item)
 
     def _settle_all(self, conversation: Conversation, *, decided_only: bool = False) -> None:
-        """Settle the waiting records; with ``decided_only``, only rejected records that are now explained."""
+        """Settle the conversation's waiting records; with ``decided_only``, only rejected records that are now
+        explained."""
         rejected = conversation.rejected_waiting
         if decided_only:
             settled = [item for item in rejected if self._is_explained(item)]
@@ -359,7 +360,7 @@ class _Checker:
             self._settle(item)
 
     def _settle(self, item: Waiting) -> None:
-        """Decide with what is known by now."""
+        """Decide a record with the information available now."""
         item.done = True
         if item.record.accepted:
             self._settle_accepted(item)
@@ -382,7 +383,7 @@ class _Checker:
             self._disagree(item, "opener" if is_opener else "reply", judged)
 
     def _doubt(self, item: Waiting) -> str | None:
-        """Reason why an accepted record may be right, although the rules deny what it seems to be."""
+        """Return why an accepted record may be right although the rules deny its apparent opener, or None."""
         record, conversation = item.record, item.conversation
         if _has_no_ports(record):
             return FRAGMENTS
@@ -396,18 +397,18 @@ class _Checker:
         return conversation.doubt
 
     def _only_sender(self, item: Waiting) -> int:
-        """The opener's way, if only packets of this one were accepted."""
+        """Return the opener's direction if packets of only the item's direction were accepted."""
         if item.as_opener.allowed or not self._is_early(item.record):
             return item.way
         by_ports = way_by_ports(item.record, item.way)
         return item.way if by_ports is None else by_ports
 
     def _is_early(self, record: Record) -> bool:
-        """Whether its connection may be older than the log."""
+        """Return whether the record's connection may be older than the log."""
         return record.start < (self.result.first_second or 0) + self._timeout(record)
 
     def _may_be_an_error(self, item: Waiting) -> bool:
-        """Whether the instance has another connection, which an ICMP error may be about (SPEC 4.6)."""
+        """Return whether the instance has another connection, which an ICMP error may be about (SPEC 4.6)."""
         return (
             self._judge.is_stateful[item.instance] and item.as_opener.reason != "vpc-isolated"
             and self._accepted[item.instance] != item.conversation.key
@@ -417,7 +418,7 @@ class _Checker:
         record = item.record
         is_stateful = self._judge.is_stateful[item.instance]
         if _is_icmp(record):
-            # Records have no ICMP type: it may be a reply without a query or an error without a connection.
+            # Records have no ICMP type: the record may be of a reply without a query or an error without a connection.
             self._undecided("rejected ICMP: may be a reply or an error without a connection")
         elif _has_no_ports(record):
             self._undecided("rejected without ports: later fragments, or malformed packets")
@@ -532,19 +533,19 @@ class _Checker:
 
 
 def _is_syn(record: Record) -> bool:
-    """Whether its flags say that it is about TCP openers alone."""
+    """Return whether the record's flags show only TCP openers."""
     if record.protocol != TCP or record.tcp_flags is None:
         return False
     return record.tcp_flags & (FIN | SYN | RST | ACK) == SYN
 
 
 def _is_no_syn(record: Record) -> bool:
-    """Whether its flags say that it is about other TCP packets, too."""
+    """Return whether the record's flags show TCP packets other than openers."""
     return record.protocol == TCP and record.tcp_flags is not None and not _is_syn(record)
 
 
 def _is_opener(record: Record) -> bool:
-    """Whether each of its packets can open a connection (SPEC 4.7)."""
+    """Return whether each of the record's packets can open a connection (SPEC 4.7)."""
     return _is_syn(record) if record.protocol == TCP else not _is_icmp(record)
 
 

@@ -1,6 +1,6 @@
-"""The records of a flow log about one 5-tuple at one instance, and the end that they show as the opener.
+"""The records of a flow log about one 5-tuple at one instance, and the opener that they indicate.
 
-A *way* is a direction of the 5-tuple: 0 from the end with the lower address and port, 1 from the other one.
+A *way* is a direction of the 5-tuple: 0 from the end with the lower address and port, 1 from the other end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sgfast.flow_logs.records import Record
 from sgfast.policy.model import TCP
 
 _FIRST_USUAL, _FIRST_EPHEMERAL = 1024, 32768
-#: The only service whose server opens connections to its clients.
+#: The port of the only service whose server opens connections to its clients.
 _FTP_DATA = 20
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 
@@ -22,7 +22,7 @@ UNKNOWN_ORDER = "accepted: neither ports nor times show which end was the opener
 
 
 class RecordPlace(NamedTuple):
-    """Place of a record in the logs. Two records with one ``run`` have only records between them that are in order of
+    """The place of a record in the logs. If two records have the same ``run``, all records between them are sorted by
     their starts.
     """
 
@@ -32,7 +32,7 @@ class RecordPlace(NamedTuple):
 
 
 class Waiting:
-    """A record that is not decided yet, with both readings: as an opener, and as a reply."""
+    """An undecided record, with the verdicts for both readings: as an opener, and as a reply."""
 
     __slots__ = ("as_opener", "as_reply", "conversation", "deadline", "done", "inbound", "instance", "log", "place",
                  "record", "way")  # fmt: skip
@@ -48,32 +48,32 @@ class Waiting:
 
 
 class Conversation:
-    """The records so far about one 5-tuple, in both directions, at one instance."""
+    """The records read so far about one 5-tuple, in both directions, at one instance."""
 
     __slots__ = ("accepted", "accepted_waiting", "doubt", "has_syn", "is_past", "key", "last_end", "opener",
                  "rejected", "rejected_waiting")  # fmt: skip
 
     def __init__(self, key: tuple[object, ...], is_past: bool) -> None:
         self.key = key
-        #: The first accepted record of each way.
+        #: The first accepted record of each way; None if there is none.
         self.accepted: list[RecordPlace | None] = [None, None]
-        #: Whether the log has a rejected opener that the rules deny, too, by way.
+        #: Whether there is a rejected record that the rules deny as an opener, by way.
         self.rejected = [False, False]
-        #: The opener's way, if known by now.
+        #: The opener's way; None if unknown.
         self.opener: int | None = None
         #: Whether the flags of a SYN identify the opener.
         self.has_syn = False
         #: The reason why ``opener`` may be wrong, although both directions are known.
         self.doubt: str | None = None
         self.last_end = 0
-        #: An earlier connection with this tuple has expired.
+        #: Whether an earlier connection with this tuple has expired.
         self.is_past = is_past
-        #: Apart, or every further record of a conversation would go through all that wait.
+        #: Accepted and rejected records wait in separate queues, so that a new record does not have to search both.
         self.accepted_waiting: deque[Waiting] = deque()
         self.rejected_waiting: deque[Waiting] = deque()
 
     def take_accepted(self, record: Record, way: int, place: RecordPlace) -> None:
-        """Learn from an accepted record who the opener was."""
+        """Update the opener from an accepted record."""
         if self.accepted[way] is None:
             self.accepted[way] = place
         self.last_end = max(self.last_end, record.end)
@@ -96,14 +96,14 @@ class Conversation:
         if self.opener is None:
             self.doubt = UNKNOWN_ORDER
         elif self.rejected[self.opener] and not self.rejected[1 - self.opener]:
-            # The cloud refused this end as an opener, so it was the other one.
+            # The cloud refused this end as an opener, so the other end opened.
             self.opener = 1 - self.opener
         elif first not in (None, self.opener):
             self.doubt = DISPUTED
 
 
 def way_by_ports(record: Record, way: int) -> int | None:
-    """The opener's way, if the ports distinguish the service from an ephemeral port."""
+    """Return the opener's way if only one of the ports is a service's and the other is ephemeral, else None."""
     if record.protocol == TCP and (record.sport == _FTP_DATA) != (record.dport == _FTP_DATA):
         return way if record.sport == _FTP_DATA else 1 - way
     for border in (_FIRST_USUAL, _FIRST_EPHEMERAL):

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from sgfast.compiler import CompiledPolicy
 from sgfast.policy.model import ICMP, ICMPV6, Policy
 
-#: Memory limit: cached verdicts.
+#: Memory limit: the maximum number of cached verdicts.
 MOST_VERDICTS = 1 << 17
 
 #: ICMP types that cannot open a connection: errors (SPEC 4.6) and replies (SPEC 5.6).
@@ -15,7 +15,8 @@ _ICMP_NO_OPENERS = {4: {3, 4, 5, 11, 12, 0, 14, 16, 18}, 6: {*range(128), 129}}
 
 
 class OpenerVerdict(NamedTuple):
-    """The rules' verdict on an opener. Records have no ICMP type: ICMP is allowed if the rules allow any type."""
+    """The rules' verdict on an opener. ICMP is allowed if the rules allow any type, because records do not have the
+    type."""
 
     allowed: bool
     reason: str
@@ -23,25 +24,25 @@ class OpenerVerdict(NamedTuple):
 
 
 class Judge:
-    """Evaluate the rules, and remember their verdicts."""
+    """Evaluate the rules for openers, with a cache of verdicts."""
 
     def __init__(self, policy: Policy, compiled: CompiledPolicy) -> None:
         self._policy = policy
         self._compiled = compiled
         self._verdicts: dict[tuple[object, ...], OpenerVerdict] = {}
-        #: Whether each instance's filter remembers connections (SPEC 4.13).
+        #: Whether each instance's filter is stateful (SPEC 4.13).
         self.is_stateful = [
             all(policy.group_by_name[name].stateful for name in instance.security_groups)
             for instance in compiled.instances
         ]
-        #: Keys by whether the filter is stateful, and by IP version.
+        #: ICMP keys, by whether the filter is stateful, and by IP version.
         self._icmp_keys = {
             (stateful, family): _icmp_keys(policy, family, _ICMP_NO_OPENERS[family] if stateful else set())
             for stateful in (False, True) for family in (4, 6)
         }  # fmt: skip
 
     def opener(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> OpenerVerdict:
-        """Judge an opener that enters or leaves the instance. ``port`` is its destination port."""
+        """Judge an opener that enters or leaves the instance. ``port`` is the opener's destination port."""
         key = instance, inbound, peer, protocol, port
         found = self._verdicts.get(key)
         if found is None:
@@ -71,7 +72,7 @@ class Judge:
 
 
 def _icmp_keys(policy: Policy, family: Literal[4, 6], left_out: set[int]) -> list[int]:
-    """Keys (as in rule tables) of ICMP types and codes, one for each kind that rules distinguish."""
+    """Return keys (as in rule tables) of ICMP types and codes, one for each kind that rules distinguish."""
     protocol = ICMP if family == 4 else ICMPV6
     named = {8 if family == 4 else 128: {0}}
     for group in policy.security_groups:
@@ -81,7 +82,7 @@ def _icmp_keys(policy: Policy, family: Literal[4, 6], left_out: set[int]) -> lis
     keys = []
     for kind, codes in named.items():
         if kind not in left_out:
-            # A code that no rule names.
+            # Also try a code that no rule names.
             codes.add(next(code for code in (255, 254, *range(256)) if code not in codes or len(codes) == 256))
             keys += [kind << 8 | code for code in codes]
     other = next((kind for kind in range(255, -1, -1) if kind not in named and kind not in left_out), None)

@@ -1,8 +1,7 @@
 """Read flow log records from text (AWS version 2 and later, OTC and Huawei Cloud version 1), line by line.
 
-The default formats of all three have the same fourteen fields in the same order. An AWS log may have other fields,
-which its first line names. A line that is not a valid record is counted and reported, and reading continues with the
-next.
+The default formats of all three clouds have the same fourteen fields in the same order. An AWS log may have other
+fields, which its first line names. An invalid line is counted and reported, and reading continues with the next line.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from sgfast.system.names import printable
 
 STANDARD_INPUT = "standard input"
 
-#: The default format of AWS and of OTC and Huawei Cloud.
+#: The fields of the default format of AWS, OTC and Huawei Cloud.
 DEFAULT_FIELDS = (
     "version", "account-id", "interface-id", "srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets", "bytes",
     "start", "end", "action", "log-status",
@@ -33,11 +32,11 @@ DEFAULT_FIELDS = (
 NEEDED_FIELDS = ("srcaddr", "dstaddr", "srcport", "dstport", "protocol", "start", "end", "action")
 
 LONGEST_LINE = 1 << 16
-#: A longer line is assumed to have no end: a device, or made to exhaust us.
+#: The length from which a line counts as endless: the input is a device, or made to exhaust memory.
 ENDLESS_LINE = 1 << 23
-#: The most broken lines that are reported one by one.
+#: The maximum number of broken lines reported one by one.
 LISTED_BROKEN = 10
-#: The number of lines without a record after which the file is not a flow log.
+#: The number of invalid lines, without any record, after which the file is refused as no flow log.
 HOPELESS = 100
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
@@ -49,7 +48,7 @@ class Record:
     """A record with status OK. Addresses are 4 or 16 bytes, of the same family; times are Unix seconds."""
 
     line: int
-    #: The id of the network interface; empty if the log does not say.
+    #: The id of the network interface; empty if the log does not contain it.
     interface: str
     src: bytes
     dst: bytes
@@ -61,13 +60,13 @@ class Record:
     start: int
     end: int
     accepted: bool
-    #: The flags of all its packets, in AWS's encoding (an ACK only with a SYN); None if the log does not say.
+    #: The flags of all packets combined, in AWS's encoding (ACK only together with SYN); None if the log has no flags.
     tcp_flags: int | None = None
     direction: Literal["ingress", "egress"] | None = None
 
 
 class FlowLog:
-    """A log that can be read once: iterating yields its records. Gzip is detected; ``-`` is standard input.
+    """A log that can be read once. Iteration yields its records. Gzip is detected; ``-`` is standard input.
 
     Iterating raises FlowLogError if the file cannot be read or is not a flow log. Other problems are in
     ``broken_lines``, ``complaints`` and ``damage`` afterwards.
@@ -76,13 +75,13 @@ class FlowLog:
     def __init__(self, path: str) -> None:
         self.path = path
         self.name = STANDARD_INPUT if path == "-" else printable(path)
-        #: Records without traffic, and records that the cloud lost.
+        #: The numbers of records without traffic, and of records that the cloud lost.
         self.nodata = 0
         self.skipdata = 0
         self.broken_lines = 0
-        #: The first broken lines: file, line and cause.
+        #: Messages about the first broken lines: file, line and cause.
         self.complaints: list[str] = []
-        #: The place and the cause if reading ended early.
+        #: Place and cause if reading ended early.
         self.damage: str | None = None
 
     def __iter__(self) -> Iterator[Record]:
@@ -153,7 +152,7 @@ class FlowLog:
             self.complaints.append(f"{self.name}: line {number}: {cause}")
 
     def _header(self, number: int, words: list[str]) -> list[str]:
-        # AWS's format descriptions write the names as ${srcaddr}.
+        # AWS writes the names as ${srcaddr} when it describes a format.
         fields = [word.strip("${}").lower() for word in words]
         missing = [name for name in NEEDED_FIELDS if name not in fields]
         if missing:
@@ -164,7 +163,7 @@ class FlowLog:
         return fields
 
     def _record(self, number: int, fields: Sequence[str], words: list[str]) -> Record | None:
-        """Parse a record; None if it has no traffic. ValueError says what is wrong with it."""
+        """Parse a record. Return None if it has no traffic. Raises ValueError if it is invalid."""
         if len(words) != len(fields):
             raise ValueError(f"has {_count(len(words))}, not {len(fields)}")
         values = dict(zip(fields, words, strict=True))
@@ -223,7 +222,7 @@ def _address(name: str, word: str) -> bytes:
 
 
 def _skip_line(stream: io.BufferedIOBase) -> bool:
-    """Skip to the next line; False if there is none."""
+    """Skip to the next line. Return False if the current line seems endless."""
     for _ in range(ENDLESS_LINE // LONGEST_LINE):
         line = stream.readline(LONGEST_LINE)
         if not line or line.endswith(b"\n"):

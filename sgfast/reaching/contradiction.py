@@ -1,4 +1,4 @@
-"""Find one packet that contradicts a statement about all packets between two ends (SPEC 12.4)."""
+"""Find a packet that contradicts a statement about all packets between two ends (SPEC 12.4)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sgfast.reaching.question import Question, Scene
 from sgfast.reaching.relation import EMPTY
 from sgfast.reaching.services import ServiceSet, SingleService, service_at
 
-#: Services that people know, in the order in which they are named as examples.
+#: Well-known services, in the order in which they are preferred as examples.
 _WELL_KNOWN = (
     (TCP, (22, 3389, 443, 80, 5432, 3306, 1433, 1521, 6379, 27017, 9200, 445, 23, 21, 25, 8080, 8443)),
     (UDP, (53, 123, 161, 514)),
 )  # fmt: skip
-#: The first address that people take for an ordinary one, by family.
+#: The first address that looks like an ordinary one, by IP version.
 _ORDINARY = {4: int(IPv4Address("1.0.0.0")), 6: int(IPv6Address("2000::"))}
 
 
@@ -35,8 +35,8 @@ class Opener:
 
     source: End
     destination: End
-    #: The VPC in which the addresses are looked up, as ``Engine(vpc=...)`` does. None if the packet goes between two
-    #: VPCs that are not peered.
+    #: The VPC in which the addresses are looked up, as by ``Engine(vpc=...)``; None for a packet between two VPCs that
+    #: are not peered.
     vpc: str | None
     service: SingleService
 
@@ -45,9 +45,9 @@ def first_contradiction(
     policy: Policy, sources: NamedEnd, destinations: NamedEnd, services: ServiceSet, wanted: Literal["allow", "deny"],
     notes: list[str] | None = None,
 ) -> Opener | None:  # fmt: skip
-    """An opener from ``sources`` to ``destinations`` for one of ``services`` that does not get the wanted verdict; None
-    if all of them get it. It is exact: no packet is tried, and none is left out (SPEC 12.4). ``notes`` takes sentences
-    about addresses that belong to instances of VPCs that are not peered (SPEC 12.1), as far as it had to look.
+    """Find an opener from ``sources`` to ``destinations`` for one of ``services`` that does not get the wanted verdict,
+    or return None if all get it. The result is exact, without trying packets (SPEC 12.4). ``notes`` receives sentences
+    about addresses in VPCs that are not peered (SPEC 12.1), as far as the search went.
 
     Raises TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an address.
     """
@@ -63,7 +63,7 @@ def _opener_in_scene(question: Question, scene: Scene, wanted: str) -> Opener | 
     relation, sets = scene.relations[0], question.sets
     everything = sets.number(scene.base)
     is_outside = [nodes.contexts[0] == OUTSIDE for nodes in (scene.senders, scene.receivers)]
-    # Instances have names: they come first.
+    # Try instances first, because they have names.
     for receiver in np.argsort(is_outside[1], kind="stable").tolist():
         allowed = relation.allowed("inbound", receiver)
         wrong = allowed != EMPTY if wanted == "deny" else (allowed != everything) & relation.judged("inbound", receiver)
@@ -78,7 +78,7 @@ def _opener_in_scene(question: Question, scene: Scene, wanted: str) -> Opener | 
 
 
 def _two_ends(senders: Sequence[Piece], receivers: Sequence[Piece]) -> tuple[Piece, Piece]:
-    """A sender and a receiver that are not one instance. There are such."""
+    """Return a sender and a receiver that are different instances. The caller ensures that such a pair exists."""
     source = min(senders, key=lambda piece: piece.owners)
     destination = min(receivers, key=lambda piece: piece.owners)
     if source.owners[0] != destination.owners[0] or source.owners[0] == NOBODY:
@@ -90,7 +90,7 @@ def _two_ends(senders: Sequence[Piece], receivers: Sequence[Piece]) -> tuple[Pie
 
 
 def _isolated(policy: Policy, question: Question) -> Opener | None:
-    """An opener between two instances that the ends name and whose VPCs are not peered (SPEC 3.6, 12.1)."""
+    """Return an opener between two named instances whose VPCs are not peered, or None (SPEC 3.6, 12.1)."""
     for family, (senders, receivers) in question.named.items():
         for vpc, source in senders.items():
             for other, destination in receivers.items():
@@ -111,7 +111,7 @@ def _opener(
 
 
 def _telling(services: Ranges, family: int) -> int:
-    """One of the services: a well-known one, a ping, or the first."""
+    """Return one of the services as an example: a well-known one, else a ping, else the first."""
     known = [protocol * KEYS + port for protocol, ports in _WELL_KNOWN for port in ports]
     known.append(ICMP_OF[family] * KEYS + 256 * (8 if family == 4 else 128))
     return next((n for n in known if lowest(services, n, n) is not None), services[0][0])
@@ -119,5 +119,5 @@ def _telling(services: Ranges, family: int) -> int:
 
 def _address(piece: Piece, family: int) -> Address:
     first = max(piece.first, min(_ORDINARY[family], piece.last))
-    # A network's own address is an address like any other, but an odd example.
+    # Avoid a network's first address, which is valid but looks odd as an example.
     return ADDRESS[family](min(first + (piece.last - piece.first > 1), piece.last))

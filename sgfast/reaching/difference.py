@@ -1,4 +1,4 @@
-"""Connections that may be opened under one policy and not under another, and the rules that decide (SPEC 12.6)."""
+"""Connections that may be opened under only one of two policies, and the rules that decide (SPEC 12.6)."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ OLD, NEW = 0, 1
 class Difference:
     old: Policy
     new: Policy
-    #: Connections that may be opened under NEW and not under OLD, in the names of NEW.
+    #: Connections that may only be opened under NEW, with NEW's names.
     opened: tuple[Row, ...]
-    #: Connections that may be opened under OLD and not under NEW, in the names of OLD.
+    #: Connections that may only be opened under OLD, with OLD's names.
     closed: tuple[Row, ...]
-    #: The reason why nothing was compared, as a sentence; empty if it was.
+    #: A sentence that says why the policies were not compared; empty if they were.
     not_compared: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -48,7 +48,7 @@ class Difference:
 
 
 def difference(old: Policy, new: Policy) -> Difference:
-    """Compare what two policies allow, exactly (SPEC 12.6).
+    """Compare exactly what two policies allow (SPEC 12.6).
 
     Raises TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an address.
     """
@@ -73,7 +73,7 @@ def difference(old: Policy, new: Policy) -> Difference:
 
 
 class _Only:
-    """Connections that one of two policies allows in a scene and the other does not."""
+    """Connections in a scene that only one of two policies allows."""
 
     def __init__(self, question: Question, scene: Scene, policy: int) -> None:
         self._question, self._scene, self._policy = question, scene, policy
@@ -81,15 +81,15 @@ class _Only:
 
     def allowed(self, direction: Direction, node: int) -> Numbers:
         relation, other = self._relation, self._other
-        # Two ends that are one instance under the other policy open no connections there.
+        # If both ends are one instance under the other policy, they open no connections there.
         are_one = other.is_local(direction, node) & ~relation.is_local(direction, node)
         allowed = np.where(are_one, EMPTY, other.allowed(direction, node))
         return self._question.sets.each_without(relation.allowed(direction, node), allowed)
 
     def why(self, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
-        """The rules that make the difference: those that allow it in filters that the other policy's rules keep closed,
-        and the deny rules that keep them closed. If there are none, because instances, peerings or VPCs make the
-        difference: all rules that allow it.
+        """Return the rules that make the difference: allow rules in filters that the other policy keeps closed, and the
+        deny rules that keep them closed. If there are none, because instances, peerings or VPCs make the difference,
+        return all rules that allow these connections.
         """
         sides: tuple[tuple[Direction, Mask, Mask], ...] = (
             ("outbound", senders, receivers), ("inbound", receivers, senders),
@@ -102,24 +102,27 @@ class _Only:
             if self._is_closed(*side, services):
                 winners = self._winners(1 - self._policy, *side, services)
                 denies = [each for each in winners if each.rule.action == "deny"]
-                # A rule that both policies have makes no difference where a deny rule does.
+                # Where a deny rule makes the difference, an allow rule of both policies does not.
                 news = [each for each in allows if not (denies and self._has(1 - self._policy, each))]
                 found += news + [each for each in denies if not (news and self._has(self._policy, each))]
         return found or allowing
 
-    def _is_closed(self, direction: Direction, here: Mask, there: Mask, services: int) -> bool:
-        """Whether the other policy's rules for some of these instances do not allow all of the services."""
+    def _is_closed(self, direction: Direction, own_nodes: Mask, other_nodes: Mask, services: int) -> bool:
+        """Return whether the other policy's rules, for at least one of these instances, do not allow all of the
+        services."""
         contexts = self._other.contexts(direction)
         return any(
             self._question.sets.without(services, number) != EMPTY
-            for context in np.unique(contexts[here]).tolist() if context not in (OUTSIDE, FOREIGN)
-            for number in np.unique(self._other.table(context, direction).allowed[there]).tolist()
+            for context in np.unique(contexts[own_nodes]).tolist() if context not in (OUTSIDE, FOREIGN)
+            for number in np.unique(self._other.table(context, direction).allowed[other_nodes]).tolist()
         )  # fmt: skip
 
-    def _winners(self, policy: int, direction: Direction, here: Mask, there: Mask, services: int) -> list[Decider]:
-        return deciders(self._question, self._scene, policy, direction, here, there, services)
+    def _winners(
+        self, policy: int, direction: Direction, own_nodes: Mask, other_nodes: Mask, services: int
+    ) -> list[Decider]:
+        return deciders(self._question, self._scene, policy, direction, own_nodes, other_nodes, services)
 
     def _has(self, policy: int, decider: Decider) -> bool:
-        """Whether the group of that name in a policy has a rule that says the same."""
+        """Return whether the policy's group of that name has a rule with the same meaning."""
         group = self._question.accounts[policy].policy.group_by_name.get(decider.group)
         return group is not None and any(rule.without_words() == decider.rule.without_words() for rule in group.rules)

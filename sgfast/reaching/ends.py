@@ -16,9 +16,9 @@ from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.yaml_nodes import show, shown_origin
 from sgfast.spelling import did_you_mean
 
-#: The parts of 0.0.0.0/0 and 2000::/3 that are not the internet: the blocks of IANA's registries of special-purpose
-#: addresses that are for private networks, documentation, tests, tunnels and protocols, and multicast. The rest of IPv6
-#: is not handed out.
+#: The parts of 0.0.0.0/0 and 2000::/3 that are not the internet: blocks in IANA's registries of special-purpose
+#: addresses for private networks, documentation, tests, tunnels and protocols; and multicast. IPv6 addresses outside
+#: 2000::/3 are not assigned.
 SPECIAL: tuple[Network, ...] = tuple(
     map(
         ip_network,
@@ -40,17 +40,17 @@ _PREFIXES: dict[str, NamedKind] = {
 
 @dataclass(frozen=True)
 class NamedEnd:
-    """One end of the connections that a question is about: some instances and some addresses."""
+    """One end of the connections that a question is about: a set of instances and a set of addresses."""
 
     kind: EndKind
-    #: The name of the end, or the network. For messages.
+    #: The name of the end, or the network, for messages.
     name: str
-    #: Instances that count with all their addresses, by name.
+    #: The names of instances that the end contains with all their addresses.
     instances: frozenset[str] = frozenset()
-    #: Addresses that count, but for those of ``without``.
+    #: The addresses that the end contains, except those in ``without``.
     networks: tuple[Network, ...] = ()
     without: tuple[Network, ...] = ()
-    #: Whether they also count where an instance owns them.
+    #: Whether the end also contains such addresses if an instance owns them.
     owned: bool = True
 
 
@@ -58,12 +58,11 @@ ANY = NamedEnd("any", "any", networks=tuple(ANYWHERE.values()))
 
 
 def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]], str] = did_you_mean) -> NamedEnd:
-    """The end that ``text`` means: ``any``, ``internet``, an instance, a security group or an address group by any of
-    its words (SPEC 2.12), an address or a CIDR. ``group:web``, ``instance:web`` and ``address-group:web`` say of which
-    kind a word is (SPEC 12.2).
+    """Return the end that ``text`` names: ``any``, ``internet``, an instance, a security group or an address group by
+    name, id or label (SPEC 2.12), an address or a CIDR. The prefixes in ``group:web``, ``instance:web`` and
+    ``address-group:web`` state the kind (SPEC 12.2).
 
-    Raises PolicyError if it means none of these, or several. ``suggest`` makes a hint from a word and the known
-    ones.
+    Raises PolicyError if it names none of these, or several. ``suggest`` makes a hint from a word and the known words.
     """
     if text == "any":
         return ANY
@@ -79,7 +78,7 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
                 raise PolicyError(f"{show(text)}: there is no such {kind}{suggest(word, names(policy, kind))}")
             return _named_end(policy, prefix, name)
         found = {prefix: name for prefix, kind in _PREFIXES.items() if (name := find(policy, kind, text)) is not None}
-        # A name comes before the provider's words.
+        # Names take precedence over ids and labels.
         found = {prefix: name for prefix, name in found.items() if name == text} or found
         if len(found) > 1:
             choices = " or ".join(f"{prefix}:{text}" for prefix in found)

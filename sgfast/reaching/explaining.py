@@ -1,6 +1,6 @@
 """Explain why a packet that opens a connection is allowed or denied.
 
-For each side it gives the winning rule, or the rules that nearly matched and the fields in which they differ. The
+For each side, report the winning rule, or the rules that nearly matched and the fields in which they differ. The
 verdict is ``Engine.check``'s. ``policy.matching`` compares rules and packet. The *nearest* rules are the allow rules of
 the side's groups and direction that differ in the fewest fields. Deny rules are excluded, because matching one would
 not have allowed the packet.
@@ -45,9 +45,10 @@ CLIENT_PORT = 49152
 ECHO_REQUEST = {4: 8, 6: 128}
 
 _VERDICTS = {"allow": "allowed", "deny": "denied"}
-#: The most groups of a peer that are named; beyond that only the number is given.
+#: The maximum number of a peer's groups listed by name. The text only counts the further groups.
 _LISTED_GROUPS = 5
-#: The most prefixes of an instance that are searched for an address it owns. Each search visits all instances.
+#: The maximum number of an instance's prefixes that are searched for an address it owns. Each search visits all
+#: instances.
 _SEARCHED_PREFIXES = 10
 
 
@@ -64,7 +65,7 @@ class Misfit:
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """An allow rule that does not match, and why."""
+    """An allow rule that does not match the packet, with its differing fields."""
 
     group: str
     rule: Rule
@@ -77,14 +78,14 @@ class SideExplained:
 
     instance: Instance
     direction: Direction
-    #: Whether this filter judged the packet (SPEC 3.6, 3.7). If not, ``verdict`` is what it would have decided.
+    #: Whether this filter judged the packet (SPEC 3.6, 3.7). If not, ``verdict`` is the verdict it would have given.
     reached: bool
     verdict: str
     reason: str
     winner: RuleInGroup | None
     #: Other matching rules, in order of precedence.
     also_match: tuple[RuleInGroup, ...]
-    #: The nearest rules, which tie, in document order. Only set if no rule matches.
+    #: The nearest rules, which all differ in equally many fields, in document order. Empty if any rule matches.
     nearest: tuple[NearMiss, ...]
 
 
@@ -100,7 +101,7 @@ class Explained(Shown):
     protocol: int
     #: The destination port; None if the protocol has no ports.
     port: int | None
-    #: The queried source port; None: any.
+    #: The source port of the query; None: any.
     sport: int | None
     icmp_type: int | None
     icmp_code: int | None
@@ -108,13 +109,13 @@ class Explained(Shown):
     reason: str | None
     #: An explanation beyond the reason; may be empty.
     note: str
-    #: None for an end that is not an instance.
+    #: The verdict at the source's filter; None if the source is not an instance. ``ingress`` is the destination's.
     egress: SideExplained | None
     ingress: SideExplained | None
-    #: Notes, as full sentences: addresses that were chosen where there were several, ends that are assumed or are in a
-    #: group that their instance is not in, and addresses that belong to instances of VPCs that are not peered.
+    #: Notes, as full sentences, about: an address chosen among several; an assumed end; an end that counts as a member
+    #: of a group that its instance is not in; an address that belongs to an instance of a VPC that is not peered.
     choices: tuple[str, ...]
-    #: Instances that are only assumed: ``policy`` has them, the one that was given does not.
+    #: The assumed machines. ``policy`` contains them; the policy passed by the caller does not.
     assumed: tuple[Instance, ...] = ()
 
     @property
@@ -151,10 +152,10 @@ def explain(
 ) -> Explained:
     """Explain the verdict for a packet that would open a connection.
 
-    ``source`` and ``destination`` are instances, by any of their words (SPEC 2.12), or addresses. ``port`` is the
-    destination port, for protocols with ports; ``sport``, the source port, only matters for DHCP. Without ``icmp_type``
+    ``source`` and ``destination`` are addresses, or instances by name, id or label (SPEC 2.12). ``port`` is the
+    destination port, for protocols with ports. ``sport``, the source port, only matters for DHCP. Without ``icmp_type``
     the packet is a ping. ``vpc`` is as for ``Engine``; None: the VPC of the source's instance, or else that of the
-    destination's (SPEC 12.1). ``as_if_in`` makes an end without an instance a machine in these groups:
+    destination's (SPEC 12.1). ``as_if_in`` makes an end without an instance an assumed machine in these groups:
     ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end has no instance (SPEC 10.13).
 
     Raises PolicyError if the policy cannot be used or a name is unknown, ArgumentError for an impossible packet.
@@ -195,7 +196,8 @@ def explain_opener(
     engine: Engine, src: End, dst: End, service: SingleService, sport: int | None = None,
     choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (),
 ) -> Explained:  # fmt: skip
-    """Explain one packet as ``explain`` does. The engine must be fresh, because a connection could decide otherwise."""
+    """Explain one packet as ``explain`` does. The engine must have no connections, because one could decide otherwise.
+    """
     policy, vpc = engine.policy, engine.vpc
     protocol, port, icmp_type, icmp_code = service
     assert vpc is not None
@@ -212,11 +214,11 @@ def explain_opener(
             text = elsewhere_text(vpc, end.address, owners)
             warnings.append(f"{text[0].upper()}{text[1:]}.")
     if verdict.verdict in ("allow", "deny"):
-        for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
+        for n, (direction, here, other_end) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
             if here.instance is not None:
-                side = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
+                side = _side(policy, verdict, direction, here.instance, other_end, packet)  # type: ignore[arg-type]
                 sides[n] = side
-                warnings += _members_by_address(policy, there, (side.winner, *side.also_match))
+                warnings += _members_by_address(policy, other_end, (side.winner, *side.also_match))
     return Explained(
         policy, vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
         _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(warnings)), assumed,
@@ -224,32 +226,34 @@ def explain_opener(
 
 
 def _judging(engine: Engine, src: End, dst: End) -> tuple[Engine, Address]:
-    """The engine that judges the packet, and the destination's address there.
+    """Return the engine that judges the packet, and the destination's address in that engine.
 
-    If the ends are instances of VPCs that are not peered, other instances may have the same addresses, even the two
-    ends may have one. So that engine knows no other instances, and the destination gets another address if it has to.
+    If the ends are instances of VPCs that are not peered, other instances may have the same addresses, and both ends
+    may have the same one. The returned engine therefore knows only these two instances, and equal addresses are made
+    different.
     """
-    here, there = src.instance, dst.instance
-    if here is None or there is None or engine.policy.connected(here.vpc, there.vpc):
+    source, destination = src.instance, dst.instance
+    if source is None or destination is None or engine.policy.connected(source.vpc, destination.vpc):
         return engine, dst.address
     to = dst.address
     if to == src.address:
         to = type(to)(int(to) ^ 1)
     two = tuple(
         replace(instance, addresses=(ip_network(address.packed),))
-        for instance, address in ((here, src.address), (there, to))
+        for instance, address in ((source, src.address), (destination, to))
     )
     return Engine(having(engine.policy, instances=two)), to
 
 
 def _elsewhere(policy: Policy, vpc: str, end: End) -> list[Instance]:
-    """The owners of the end's address in VPCs that are not peered with ``vpc``, if no instance counts as its owner."""
+    """Return the owners of the end's address in VPCs that are not peered with ``vpc``, or [] if the end has an
+    instance."""
     counts = end.instance is not None or is_multicast(end.address)
     return [] if counts else owners_elsewhere(policy, vpc, end.address)
 
 
 def service_of(explained: Explained) -> str:
-    """``tcp/5432``, ``icmp type 8 code 0``"""
+    """Format the packet's service, such as ``tcp/5432`` or ``icmp type 8 code 0``."""
     text = protocol_text(explained.protocol)
     if explained.port is not None:
         text += f"/{explained.port}"
@@ -261,7 +265,7 @@ def service_of(explained: Explained) -> str:
 
 
 def sentence(explained: Explained) -> str:
-    """The packet, its verdict and what decided it, in one line without a full stop."""
+    """Format the packet, its verdict and the deciding rule in one line without a full stop."""
     source, destination = (_called(explained, end) for end in (explained.source, explained.destination))
     return f"{service_of(explained)} from {source} to {destination} is {_decision(explained)}"
 
@@ -308,22 +312,22 @@ def _check_fields(
         raise ArgumentError(f"{name} has no ICMP type or code")
     if icmp_code is not None and icmp_type is None:
         raise ArgumentError("an ICMP code needs an ICMP type")
-    for what, value, top in (
+    for field, value, top in (
         ("a port", port, 65535), ("a port", sport, 65535), ("an ICMP type", icmp_type, 255),
         ("an ICMP code", icmp_code, 255),
     ):  # fmt: skip
         if value is not None and not 0 <= value <= top:
-            raise ArgumentError(f"{what} must be 0 to {top}, not {value}")
+            raise ArgumentError(f"{field} must be 0 to {top}, not {value}")
 
 
 def _home(policy: Policy, source: Address | Instance, destination: Address | Instance) -> str:
-    """The VPC in which addresses are looked up if none is named: that of the source's instance, or else of the
-    destination's (SPEC 12.1). AmbiguousAddress if an address would have to say which VPC that is and several have it.
+    """Return the VPC in which addresses are looked up if the caller names none: that of the source's instance, or else
+    of the destination's (SPEC 12.1). Raises AmbiguousAddress if only an address could name the VPC and several have it.
     """
     if isinstance(source, Instance):
         return source.vpc
     if isinstance(destination, Instance):
-        seen = policy.connected_vpcs[destination.vpc]  # its own addresses hide those of its peers
+        seen = policy.connected_vpcs[destination.vpc]  # own addresses take precedence over those of peered VPCs
         return next((vpc for vpc in seen if owner_in(policy, vpc, source)), destination.vpc)
     for address in (source, *([] if is_multicast(destination) else [destination])):
         owners = [owner for vpc in policy.vpcs if (owner := owner_in(policy, vpc.name, address))]
@@ -341,7 +345,7 @@ def _home(policy: Policy, source: Address | Instance, destination: Address | Ins
 def _ends(
     engine: Engine, texts: tuple[str, str], named: Sequence[Address | Instance], protocol: int, choices: list[str]
 ) -> tuple[End, End]:
-    """Both ends, in the same address family."""
+    """Return both ends with addresses of one IP version, adding notes to ``choices``."""
     wanted = {6} if protocol == ICMPV6 else {4, 6}
     families = [
         {each.version} if not isinstance(each, Instance) else {network.version for network in each.addresses}
@@ -360,17 +364,17 @@ def _ends(
     ends = []
     for each in named:
         if isinstance(each, Instance):
-            # If the VPC in question does not see the instance, its address is looked up in its own VPC.
+            # If the engine's VPC does not see the instance, its address is looked up in its own VPC.
             sees = engine if _is_visible(engine, each) else Engine(engine.policy, vpc=each.vpc)
             ends.append(End(_own_address(sees, each, family, choices), each))
         else:
             ends.append(End(each, _owner(engine, each)))
     if is_multicast(ends[1].address):
         ends[1] = End(ends[1].address, None)
-    for text, each, there in zip(texts, named, reversed(ends), strict=True):
+    for text, each, other_end in zip(texts, named, reversed(ends), strict=True):
         if not isinstance(each, Instance) or _is_visible(engine, each):
             continue
-        if there.instance is None or engine.policy.connected(each.vpc, there.instance.vpc):
+        if other_end.instance is None or engine.policy.connected(each.vpc, other_end.instance.vpc):
             raise PolicyError(
                 f"{engine.policy.origin}: the instance {text!r} is in VPC {each.vpc!r}, which is not peered with "
                 f"{engine.vpc!r}: name another VPC (--vpc), or none"
@@ -392,7 +396,8 @@ def _address_or_instance(policy: Policy, text: str) -> Address | Instance:
 
 
 def _instance_or_address(policy: Policy, text: str) -> Address | Instance | None:
-    """The instance that the text means, or else the address that it is (SPEC 2.12)."""
+    """Return the instance with this name, id or label, or else the address, or None if the text is neither (SPEC 2.12).
+    """
     try:
         name = find(policy, "instance", text)
     except PolicyError as error:
@@ -411,8 +416,8 @@ def _owner(engine: Engine, address: Address) -> Instance | None:
 
 
 def _own_address(engine: Engine, instance: Instance, family: int, choices: list[str]) -> Address:
-    """The first address of a family that really belongs to the instance: others may own parts of its prefixes (SPEC
-    2.6).
+    """Return the first address of a family that the instance owns. Other instances may own parts of its prefixes
+    (SPEC 2.6).
     """
     networks = [network for network in instance.addresses if network.version == family]
     searched = 0
@@ -432,8 +437,8 @@ def _own_address(engine: Engine, instance: Instance, family: int, choices: list[
 
 
 def _candidates(policy: Policy, network: Network) -> Iterator[Address]:
-    """Candidate addresses of a prefix: if any address in it has no other owner, one of these has none. They are the
-    first ones and those right after each nested prefix.
+    """Yield candidate addresses of a prefix: its first ones and the one right after each nested prefix. If any address
+    of the prefix has no other owner, one of the candidates has none.
     """
     if network.num_addresses > 2:
         yield network.network_address + 1
@@ -453,27 +458,27 @@ def _candidates(policy: Policy, network: Network) -> Iterator[Address]:
 
 
 def _side(
-    policy: Policy, verdict: Verdict, direction: Direction, here: Instance, there: End, packet: Packet
+    policy: Policy, verdict: Verdict, direction: Direction, here: Instance, other_end: End, packet: Packet
 ) -> SideExplained:
     judged = verdict.egress if direction == "outbound" else verdict.ingress
     if verdict.reason == "infrastructure" or (judged is not None and judged.reason == "infrastructure"):
-        # No rule is evaluated. A packet that the sender must not send would reach the receiver without one (SPEC 3.11).
+        # No rule is evaluated. The receiver's filter allows packets that only a sender's filter denies (SPEC 3.11).
         allows = judged is None or judged.verdict == "allow"
         return SideExplained(
             here, direction, judged is not None, "allow" if allows else "deny", "infrastructure", None, (), ()
         )
     # Isolation is reported on the first side, which did not apply rules either (SPEC 3.6).
     reached = judged is not None and judged.reason != "vpc-isolated"
-    # Stateless filters also apply rules to packets that open nothing.
+    # A stateless filter applies rules to every packet, even to one that cannot open a connection.
     stateless = not all(policy.group_by_name[name].stateful for name in here.security_groups)
     if judged.reason == "invalid" if judged is not None else verdict.reason == "invalid" and not stateless:
         return SideExplained(here, direction, judged is not None, "deny", "invalid", None, (), ())
-    matching, nearest = compare(policy, rules_of(policy, here, direction), here, there, packet)
+    matching, nearest = compare(policy, rules_of(policy, here, direction), here, other_end, packet)
     winner = matching[0] if matching else None
     allows = winner is not None and winner.rule.action == "allow"
     misses = []
     for found, fields in () if matching else nearest:
-        misfits = tuple(_misfit(policy, found.rule, field, here, there, packet) for field in fields)
+        misfits = tuple(_misfit(policy, found.rule, field, here, other_end, packet) for field in fields)
         misses.append(NearMiss(found.group, found.rule, misfits))
     return SideExplained(
         here, direction, reached, "allow" if allows else "deny",
@@ -482,21 +487,21 @@ def _side(
     )  # fmt: skip
 
 
-def _members_by_address(policy: Policy, there: End, matching: Sequence[RuleInGroup | None]) -> Iterator[str]:
+def _members_by_address(policy: Policy, other_end: End, matching: Sequence[RuleInGroup | None]) -> Iterator[str]:
     """Explain why rules that name a group match an address whose owner is not in it (SPEC 4.14)."""
-    if there.instance is None:
+    if other_end.instance is None:
         return
-    network = ip_network(there.address.packed)
+    network = ip_network(other_end.address.packed)
     for found in matching:
         peer = found.rule.peer if found is not None else None
-        if not isinstance(peer, GroupPeer) or peer.name in there.instance.security_groups:
+        if not isinstance(peer, GroupPeer) or peer.name in other_end.instance.security_groups:
             continue
-        for holder in policy.holders(there.instance.vpc, network):
+        for holder in policy.holders(other_end.instance.vpc, network):
             if peer.name in holder.security_groups:
-                around = next(each for each in holder.addresses if there.address in each)
+                around = next(each for each in holder.addresses if other_end.address in each)
                 yield (
-                    f"{there.address} counts as a member of {peer.name}: {holder.name}, which is in that group, has "
-                    f"{around} (settings.group_members: by-address)."
+                    f"{other_end.address} counts as a member of {peer.name}: {holder.name}, which is in that group, "
+                    f"has {around} (settings.group_members: by-address)."
                 )
                 break
 
@@ -504,7 +509,7 @@ def _members_by_address(policy: Policy, there: End, matching: Sequence[RuleInGro
 # Explanations
 
 
-def _misfit(policy: Policy, rule: Rule, field: RuleField, here: Instance, there: End, packet: Packet) -> Misfit:
+def _misfit(policy: Policy, rule: Rule, field: RuleField, here: Instance, other_end: End, packet: Packet) -> Misfit:
     match field:
         case "ethertype":
             return Misfit(field, f"IPv{rule.ethertype}", f"IPv{packet.version}")
@@ -516,30 +521,30 @@ def _misfit(policy: Policy, rule: Rule, field: RuleField, here: Instance, there:
             return Misfit(field, str(rule.icmp_type), _or_none(packet.icmp_type))
         case "icmp_code":
             return Misfit(field, str(rule.icmp_code), _or_none(packet.icmp_code))
-    has = str(there.address) + (f" ({there.instance.name})" if there.instance is not None else "")
-    return Misfit(field, peer_text(rule), has, _why_no_peer(policy, rule, here, there))
+    has = str(other_end.address) + (f" ({other_end.instance.name})" if other_end.instance is not None else "")
+    return Misfit(field, peer_text(rule), has, _why_no_peer(policy, rule, here, other_end))
 
 
 def _or_none(number: int | None) -> str:
     return "none" if number is None else str(number)
 
 
-def _why_no_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> str:
+def _why_no_peer(policy: Policy, rule: Rule, here: Instance, other_end: End) -> str:
     match rule.peer:
         case GroupPeer(name):
-            return _why_no_member(policy, name, here, there)
+            return _why_no_member(policy, name, here, other_end)
         case AddressGroupPeer(name):
             count = len(policy.address_group_by_name[name].addresses)
             return f"none of its {count} prefixes contains the address" if count else "it has no addresses"
     return ""
 
 
-def _why_no_member(policy: Policy, group: str, here: Instance, there: End) -> str:
-    other = there.instance
+def _why_no_member(policy: Policy, group: str, here: Instance, other_end: End) -> str:
+    other = other_end.instance
     if other is None:
         return "the address belongs to no instance, and only instances are in groups"
-    network = ip_network(there.address.packed)
-    if is_multicast(there.address):
+    network = ip_network(other_end.address.packed)
+    if is_multicast(other_end.address):
         return "a multicast or broadcast address is in no group"
     if group not in groups_of(policy, other, network):
         groups = ", ".join(other.security_groups[:_LISTED_GROUPS])

@@ -1,4 +1,4 @@
-"""Names sets of nodes: by groups, instances, address groups and CIDRs (SPEC 12.5)."""
+"""Name sets of nodes by groups, instances, address groups and CIDRs (SPEC 12.5)."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from sgfast.reaching.ends import NamedEnd
 from sgfast.reaching.nodes import OUTSIDE, Nodes, Piece
 from sgfast.reaching.question import Question, Scene
 
-#: The node of a network that has none.
+#: The node of a network that contains no node's addresses.
 _NO_NODE = -1
 
 Region = tuple[tuple[Span, tuple[Span, ...]], ...]
-"""Networks, each with the networks within it that do not belong to the region."""
+"""A region: networks, each with the networks within it that do not belong to the region."""
 
 PartKind = Literal["any", "internet", "instances", "group", "instance", "address-group", "network"]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some ends of a row. ``any``, ``internet`` and ``instances`` (all of them) have no name."""
+    """A named part of a row's ends. The kinds ``any``, ``internet`` and ``instances`` (all instances) have no name."""
 
     kind: PartKind
     name: str = ""
-    #: Networks within a network or the internet that do not count; or groups and instances among all instances.
+    #: Excluded networks within a network or the internet; or groups and instances excluded from all instances.
     without: tuple[str, ...] = ()
-    #: The addresses of an instance that count, or the network of the internet that does. Empty: all of them.
+    #: The included addresses of an instance, or the included network of the internet. Empty: all addresses.
     addresses: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """The full text. Reports have shorter ones."""
+        """The full text. Reports use shorter texts."""
         name = self.name or ("all instances" if self.kind == "instances" else self.kind)
         if self.addresses:
             name += f" ({', '.join(self.addresses)})"
@@ -54,29 +54,28 @@ def in_order(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 
 class NodeNames:
-    """The senders, or the receivers, of all scenes of one family. Nodes of instances are numbered, and a set of them is
-    a number whose bits say which ones are in it.
-    """
+    """The senders, or the receivers, of all scenes of one family. Each node of instances has a number n, and a set of
+    such nodes is an integer whose bit n says whether node n is in the set."""
 
     def __init__(self, question: Question, family: int, end: NamedEnd, policy: int) -> None:
-        """``policy``: the position of the one that has the names."""
+        """``policy`` is the position of the policy whose names are used."""
         self._policy = policy
         self._account = question.accounts[policy]
         self._family = family
         self._end = end
         self._number: dict[tuple[object, ...], int] = {}
         self._parts: list[list[Piece]] = []
-        #: Sets of nodes, as bits, of instances that are seen from their own VPC: all, by group, and by owner.
+        #: Sets of nodes of instances seen from their own VPC: all such nodes, those by group, and those by owner.
         self._own = 0
         self._of_group: dict[int, int] = {}
         self._of_owner: dict[int, int] = {}
-        #: Owners with addresses that are not queried, and their groups.
+        #: Owners of addresses that the question excludes, and the groups of these owners.
         self._cut_owners: set[int] = set()
         self._cut_groups: set[int] = set()
-        #: The scene that was added last: the number of each node of instances, and the regions of the others.
+        #: For the scene added last: the number of each node of instances, and the regions of the other nodes.
         self._numbers = np.zeros(0, dtype=np.int64)
         self._regions: _Regions | None = None
-        #: Regions that hold all that is queried and that no instance owns.
+        #: Regions that contain every queried address that no instance owns.
         self._whole_regions: set[Region] = set()
         self._known: dict[int, tuple[Part, ...]] = {}
         self._special = [span_of(network) for network in end.without if network.version == family]
@@ -118,20 +117,20 @@ class NodeNames:
         self._whole_regions.add(self._regions.of(np.ones(nodes.count, dtype=bool)))
 
     def bit(self, node: int) -> int:
-        """The set of one node of instances, of the scene that was added last."""
+        """Return the set that contains only one node, a node of instances in the scene added last."""
         return 1 << int(self._numbers[node])
 
-    def of(self, who: NDArray[np.bool_]) -> tuple[int, Region]:
-        """The instances and the region among some nodes of the scene that was added last."""
+    def of(self, nodes: NDArray[np.bool_]) -> tuple[int, Region]:
+        """Return the set of instance nodes and the region among some nodes of the scene added last."""
         assert self._regions is not None
         chosen = np.zeros(len(self._parts), dtype=bool)
-        chosen[self._numbers[who & (self._numbers >= 0)]] = True
-        return int.from_bytes(np.packbits(chosen, bitorder="little").tobytes(), "little"), self._regions.of(who)
+        chosen[self._numbers[nodes & (self._numbers >= 0)]] = True
+        return int.from_bytes(np.packbits(chosen, bitorder="little").tobytes(), "little"), self._regions.of(nodes)
 
     # Names
 
     def named(self, instances: int, region: Region) -> tuple[Part, ...]:
-        """The names of a set of instances and of a region. All scenes must have been added."""
+        """Return the names of a set of instances and of a region. All scenes must have been added."""
         if region and region in self._whole_regions:
             if self._end.kind == "internet":
                 return (Part("internet"),)
@@ -158,7 +157,7 @@ class NodeNames:
         if self._end.kind == "internet":
             if any(span_of(network) == span for network in self._end.networks):
                 return Part("internet", without=without)
-            # Only a part of it was queried.
+            # Only a part of the internet was queried.
             if any(span[0] <= each[0] and each[1] >= span[1] for each in self._special):
                 return Part("internet", without=without, addresses=(text,))
         return Part("network", text, without)
@@ -174,25 +173,25 @@ class NodeNames:
         return self._known[instances]
 
     def _is_plain(self, part: Part) -> bool:
-        """Whether the name alone identifies the instances."""
+        """Return whether the name alone identifies the instances."""
         policy = self._account.policy
         return not part.addresses and (part.name in policy.group_by_name) != (part.name in policy.instance_by_name)
 
     @cached_property
     def _largest_groups(self) -> list[tuple[int, int]]:
-        """The groups that are queried as a whole, with their nodes."""
+        """Groups all of whose addresses are queried, with their nodes; the groups with most nodes first."""
         whole = [(group, nodes) for group, nodes in self._of_group.items() if group not in self._cut_groups]
         return sorted(whole, key=lambda each: -each[1].bit_count())
 
     def _covering(self, instances: int) -> Iterator[Part]:
-        """Group all of whose members are in the set, the largest first; then the instances that are left."""
-        left = instances
+        """Yield the groups whose members are all in the set, largest first, then the instances not yet covered."""
+        uncovered = instances
         for group, nodes in self._largest_groups if self._end.kind != "instance" else ():
-            if nodes & left and not nodes & ~instances:
-                left &= ~nodes
+            if nodes & uncovered and not nodes & ~instances:
+                uncovered &= ~nodes
                 yield Part("group", self._account.policy.security_groups[group].name)
         pieces: dict[int, list[Piece]] = {}
-        for number in _bits(left):
+        for number in _bits(uncovered):
             for piece in self._parts[number]:
                 pieces.setdefault(piece.owners[self._policy], []).append(piece)
         for owner in sorted(pieces):
@@ -206,9 +205,9 @@ class NodeNames:
 
 
 class _Regions:
-    """The addresses of a scene that no instance owns: networks that contain each other, each with its node.
+    """The addresses of a scene that no instance owns: nested networks, each with its node.
 
-    Queried networks may have no node, because other networks cover them.
+    A queried network has no node if networks within it cover it.
     """
 
     def __init__(self, scene: Scene, nodes: Nodes, policy: int, end: NamedEnd) -> None:
@@ -220,7 +219,7 @@ class _Regions:
         for n in np.flatnonzero(nodes.contexts[policy] == OUTSIDE).tolist():
             if outside[n]:
                 found.append((scene.ground.named.spans[int(nodes.inside[n])], n))
-            else:  # the other policy has an instance there, so they differ from the rest of their network
+            else:  # the other policy has an instance at these addresses
                 ranges = ((piece.first, piece.last) for piece in nodes.parts[n])
                 found += [(span_of(each), n) for each in networks_of(family, ranges)]
         found.sort()
@@ -236,17 +235,17 @@ class _Regions:
             self._parent[n] = stack[-1] if stack else len(found)
             stack.append(n)
         self._has_node = self._nodes != _NO_NODE
-        #: The networks without a node, outer ones first, each with the networks just inside it.
+        #: The networks without a node, outer ones first, each with the networks nested directly in it.
         self._inside: dict[int, list[int]] = {n: [] for n in np.flatnonzero(~self._has_node).tolist()}
         for n, parent in enumerate(self._parent.tolist()):
             if parent in self._inside:
                 self._inside[parent].append(n)
         self._known: dict[bytes, Region] = {}
 
-    def of(self, who: NDArray[np.bool_]) -> Region:
-        """The region of some nodes. A network without a node of its own goes with the one around it."""
+    def of(self, nodes: NDArray[np.bool_]) -> Region:
+        """Return the region of some nodes."""
         chosen = np.zeros(len(self._nodes) + 1, dtype=bool)
-        chosen[:-1][self._has_node] = who[self._nodes[self._has_node]]
+        chosen[:-1][self._has_node] = nodes[self._nodes[self._has_node]]
         self._choose_covered(chosen)
         key = chosen.tobytes()
         if key not in self._known:
@@ -266,9 +265,8 @@ class _Regions:
 
 
     def _choose_covered(self, chosen: NDArray[np.bool_]) -> None:
-        """Choose a network without a node if all networks inside it are chosen. If only some are, it goes with the one
-        around it.
-        """
+        """Choose a network without a node if all networks nested in it are chosen. If only some of them are, choose it
+        if the network around it is chosen."""
         mixed = []
         for n, inside in reversed(self._inside.items()):
             chosen[n] = chosen[inside].all()
@@ -279,7 +277,7 @@ class _Regions:
 
 
 def _covered(end: NamedEnd, family: int, spans: Sequence[Span]) -> Iterator[Span]:
-    """The networks of an end that are none of these spans, but contain some of them. ``spans``: in order."""
+    """Yield the networks of an end that are not in ``spans`` but contain one of them. ``spans`` are sorted."""
     for span in {span_of(network) for network in end.networks if network.version == family}.difference(spans):
         n = bisect_right(spans, span)
         if n < len(spans) and spans[n][0] <= -span[1]:
@@ -287,7 +285,7 @@ def _covered(end: NamedEnd, family: int, spans: Sequence[Span]) -> Iterator[Span
 
 
 def _outermost(spans: Iterable[Span]) -> set[Span]:
-    """Return the spans that no other one contains."""
+    """Return the spans that no other span contains."""
     found: list[Span] = []
     for span in sorted(spans):
         if not found or -found[-1][1] < span[0]:

@@ -1,8 +1,8 @@
-"""Divide the addresses that one VPC sees into *nodes*, which neither the policies nor the question tell apart inside.
+"""Divide the addresses that one VPC sees into *nodes*: addresses that the policies and the question treat alike.
 
 All addresses of a node are within the same named networks. Either no instance owns them, or their owners are in the
-same security groups and the same VPC, and rules see the addresses in the same groups. With two policies this holds for
-each.
+same security groups and the same VPC, and rules see the addresses in the same groups. With two policies this holds
+under each policy.
 """
 
 from __future__ import annotations
@@ -30,23 +30,22 @@ from sgfast.policy.matching import groups_of
 from sgfast.policy.model import Network, Policy
 from sgfast.reaching.ends import NamedEnd
 
-#: The context of addresses that no instance owns, and of those that the VPC's openers do not come from.
+#: The contexts of addresses that no instance owns, and of addresses that senders in the VPC do not have.
 OUTSIDE, FOREIGN = -1, -2
 
 Numbers = NDArray[np.integer[Any]]
 Owned = dict[Span, tuple[int, bool]]
 Alike = tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]
-"""Criteria that make addresses one node: the innermost named network; under each policy, the context and the
-membership; and the owners, where these must be told apart.
-"""
+"""Criteria for addresses of one node: the innermost named network; the contexts and the memberships, one per policy;
+and the owners, or None where the owners may differ within a node."""
 
 
 class PolicyAccount:
-    """A policy, with its instances by *context*: the same set of groups, in the same VPC.
+    """A policy whose instances are divided by *context*: their VPC and set of groups.
 
-    An address also has a *membership*: the groups, and the VPC, that rules which name groups see. It is the context of
-    the owner, except for addresses that are in other groups than their owner (SPEC 4.14). So a *holding* stands for
-    addresses of one owner with one membership.
+    An address also has a *membership*: its VPC and the groups that it is in for rules with a group as peer. It equals
+    the context of the address's owner, except for addresses in other groups than their owner (SPEC 4.14). A *holding*
+    is a number for the addresses of one owner with one membership.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -57,36 +56,36 @@ class PolicyAccount:
         self.context_of = np.zeros(len(policy.instances), dtype=np.int64)
         for n, places in enumerate(self.instances):
             self.context_of[places] = n
-        #: The context by owner. Then the number of each context's VPC; the last places are those of ``FOREIGN`` and
-        #: ``OUTSIDE``.
+        #: The context of each owner.
         self.context_of_owner = [OUTSIDE, *self.context_of.tolist()]
+        #: The number of each VPC, and the VPC number of each context; the last two places are for ``FOREIGN`` and
+        #: ``OUTSIDE``.
         self._vpc_number = {vpc.name: n for n, vpc in enumerate(policy.vpcs)}
         self._vpc_of_context = np.array([self._vpc_number[vpc] for _, vpc in self.contexts] + [-1, -1], dtype=np.int64)
         self._place = {group.name: n for n, group in enumerate(policy.security_groups)}
-        #: The number of each membership; the first are those of the contexts. Then the VPC of each membership, and the
-        #: groups, and the memberships with each group.
+        #: The number of each membership, starting with those that equal a context. The next three lists hold each
+        #: membership's VPC, each membership's groups, and each group's memberships.
         self._membership: dict[tuple[tuple[int, ...], str], int] = {}
         self._vpc_of: list[str] = []
         self._groups_of: list[frozenset[int]] = []
         self._in_group: list[list[int]] = [[] for _ in policy.security_groups]
         for context in self.contexts:
             self._number(context)
-        #: The owner (its position + 1, or ``NOBODY``) and the membership of each holding. The first ones are nobody's,
-        #: and those of each instance's own groups.
+        #: The owner (its position + 1, or ``NOBODY``) and the membership of each holding. Holding 0 is for addresses
+        #: without an owner. There follows one holding for each instance with the membership of its own groups.
         self.owner_of = list(range(len(policy.instances) + 1))
         self.membership_of = [OUTSIDE, *self.context_of.tolist()]
         self._holding = {pair: n for n, pair in enumerate(zip(self.owner_of, self.membership_of, strict=True))}
         self._owned: dict[str, dict[int, Owned]] = {}
 
     def is_own(self, contexts: Numbers, vpc: str) -> NDArray[np.bool_]:
-        """Mask of the contexts that are of instances in a VPC."""
+        """Return a mask of the contexts that belong to instances in a VPC."""
         own: NDArray[np.bool_] = self._vpc_of_context[contexts] == self._vpc_number.get(vpc, -2)
         return own
 
     def members(self, group: str, vpc: str, memberships: Numbers) -> NDArray[np.bool_]:
-        """Mask of the memberships whose addresses are members of the group to the rules of instances in a VPC
-        (SPEC 4.11).
-        """
+        """Return a mask of the memberships whose addresses count as members of the group for rules of instances in a
+        VPC (SPEC 4.11)."""
         place = self._place[group]
         candidates: Iterable[int] = self._in_group[place]
         if len(self._in_group[place]) > len(memberships):
@@ -98,7 +97,7 @@ class PolicyAccount:
         return are_members
 
     def groups_seen(self, membership: int, vpc: str) -> frozenset[int]:
-        """The groups that addresses of a membership are in, to the rules of instances in a VPC."""
+        """Return the groups that addresses of a membership are in for rules of instances in a VPC."""
         return self._groups_of[membership] if membership >= 0 and self._sees(membership, vpc) else frozenset()
 
     def _sees(self, membership: int, vpc: str) -> bool:
@@ -106,7 +105,7 @@ class PolicyAccount:
         return regions[other].region == regions[vpc].region and self.policy.connected(other, vpc)
 
     def owned(self, vpc: str, family: int) -> Owned:
-        """Holdings of instances, as the VPC sees them. Raises AmbiguousAddress (SPEC 7.1)."""
+        """Return the holdings of instances, as the VPC sees them. Raises AmbiguousAddress (SPEC 7.1)."""
         if vpc not in self._owned:
             found: dict[int, Owned] = {4: {}, 6: {}}
             if vpc in self.policy.vpc_by_name:
@@ -118,7 +117,7 @@ class PolicyAccount:
         return self._owned[vpc][family]
 
     def in_no_group(self, holding: int) -> int:
-        """The holding of the same owner for addresses that are in no group."""
+        """Return the holding of the same owner for addresses that are in no group."""
         owner = self.owner_of[holding]
         return self._with_groups(owner, ()) if owner != NOBODY else NOBODY
 
@@ -149,7 +148,7 @@ class PolicyAccount:
 
 @dataclass(slots=True)
 class Piece:
-    """Addresses without a gap, with the owner under each policy (its position + 1, or ``NOBODY``)."""
+    """A contiguous range of addresses, with its owner under each policy (its position + 1, or ``NOBODY``)."""
 
     first: int
     last: int
@@ -160,14 +159,14 @@ class Nodes:
     """The senders, or the receivers, that one VPC sees."""
 
     def __init__(self, alike: Mapping[Alike, list[Piece]], pieces_of: list[Counter[int]]) -> None:
-        """``alike``: the pieces of each node."""
+        """``alike``: the pieces of each node, by the node's criteria."""
         self.count = len(alike)
         self.parts = [*alike.values()]
-        #: The number of pieces of each owner under each policy, whether the question is about them or not.
+        #: The number of pieces of each owner under each policy, including pieces outside the question.
         self.pieces_of = pieces_of
-        #: The innermost named network.
+        #: The innermost named network of each node.
         self.inside: Numbers = np.array([inside for inside, *_ in alike], dtype=np.int64)
-        #: The context of the owners, the membership, and the only owner (``NOBODY``: there are several or none), under
+        #: The context, the membership, and the only owner (``NOBODY`` if there are several or none) of each node, under
         #: each policy.
         self.contexts, self.memberships, self.only = (
             [np.array([each[p] for each in numbers], dtype=np.int64) for p in range(len(pieces_of))]
@@ -184,7 +183,7 @@ def _only(parts: list[Piece], policy: int) -> int:
 
 
 class Ground:
-    """The addresses of one family, as far as policies and the ends of a question tell them apart."""
+    """The addresses of one family, divided by the policies and the ends of a question."""
 
     def __init__(self, accounts: Sequence[PolicyAccount], family: int, ends: Sequence[NamedEnd]) -> None:
         self.accounts = accounts
@@ -193,7 +192,7 @@ class Ground:
         self.named = NamedNetworks([account.policy for account in accounts], family, more)
 
     def senders(self, vpc: str, end: NamedEnd) -> Nodes:
-        """Senders of connections from a VPC: its own instances, and addresses that no instance owns."""
+        """Return the senders of connections from a VPC: its own instances, and addresses that no instance owns."""
         return self._nodes(vpc, end, [self._owned(account, vpc, account.in_no_group) for account in self.accounts], vpc)
 
     def receivers(self, vpc: str, end: NamedEnd) -> Nodes:
@@ -203,13 +202,13 @@ class Ground:
         return with_multicast(account.owned(vpc, self.family), self.family, multicast)
 
     def _nodes(self, vpc: str, end: NamedEnd, owned: Sequence[Owned], only_vpc: str | None) -> Nodes:
-        """``only_vpc``: instances of other VPCs are ``FOREIGN``."""
+        """Divide the addresses into nodes. If ``only_vpc`` is given, instances of other VPCs are ``FOREIGN``."""
         cut = list(_together([list(pieces(each, self.family, self.named.number)) for each in owned]))
         owner_by_holding = [account.owner_of for account in self.accounts]
         apart = _not_one_to_one([_of_each_policy(owner_by_holding, holdings) for _, _, _, holdings in cut])
         context_of = [self._context_of(account, vpc, only_vpc) for account in self.accounts]
         names = self.accounts[-1].policy.instances
-        asked_networks = self._within(end)
+        queried_networks = self._within(end)
         total: list[Counter[int]] = [Counter() for _ in self.accounts]
         found: dict[Alike, list[Piece]] = {}
         for first, last, inside, holdings in cut:
@@ -217,8 +216,8 @@ class Ground:
             for of_policy, owner in zip(total, owners, strict=True):
                 of_policy[owner] += 1
             owner = owners[-1]
-            is_asked = asked_networks[inside] and (owner == NOBODY or end.owned)
-            if not is_asked and (owner == NOBODY or names[owner - 1].name not in end.instances):
+            is_queried = queried_networks[inside] and (owner == NOBODY or end.owned)
+            if not is_queried and (owner == NOBODY or names[owner - 1].name not in end.instances):
                 continue
             contexts = tuple([of(each) for of, each in zip(context_of, owners, strict=True)])
             if max(contexts) == FOREIGN:
@@ -229,7 +228,8 @@ class Ground:
         return Nodes(found, total)
 
     def _context_of(self, account: PolicyAccount, vpc: str, only_vpc: str | None) -> Callable[[int], int]:
-        """Function that returns the context of an owner. A VPC that a policy does not have has no openers."""
+        """Return a function that maps an owner to its context. A VPC that a policy does not have contains no
+        senders."""
         if vpc not in account.policy.vpc_by_name:
             return lambda owner: FOREIGN
         known, contexts = account.context_of_owner, account.contexts
@@ -241,7 +241,7 @@ class Ground:
         return known.__getitem__ if only_vpc is None else context_in_vpc
 
     def _within(self, end: NamedEnd) -> list[bool]:
-        """Whether the addresses of each named network are among those of an end."""
+        """Return for each named network whether the end includes its addresses."""
         found = np.zeros(len(self.named.spans), dtype=bool)
         for networks, is_in in ((end.networks, True), (end.without, False)):
             for first, behind in self.named.within(n for n in networks if n.version == self.family):
@@ -251,14 +251,14 @@ class Ground:
 
 
 def _of_each_policy(numbers: Sequence[Sequence[int]], places: Sequence[int]) -> tuple[int, ...]:
-    """The number at a place, for each policy."""
+    """Return the number at each policy's place in that policy's sequence."""
     return tuple([of_policy[place] for of_policy, place in zip(numbers, places, strict=True)])
 
 
 def _together(
     layers: Sequence[list[tuple[int, int, int, int]]]
 ) -> Iterator[tuple[int, int, int, tuple[int, ...]]]:
-    """The pieces of all policies, cut where any of them is."""
+    """Yield the pieces of all policies together, divided wherever a piece of any policy ends."""
     if len(layers) == 1:
         for first, last, inside, owner in layers[0]:
             yield first, last, inside, (owner,)
@@ -274,9 +274,8 @@ def _together(
 
 
 def _not_one_to_one(owners: Sequence[tuple[int, ...]]) -> set[tuple[int, ...]]:
-    """The pairs of owners, one under each policy, where one of the two is also in another pair: one instance under one
-    policy is then two ends under the other.
-    """
+    """Return the pairs of owners, one owner per policy, of which one owner is also in another pair. The addresses of
+    one instance under one policy then belong to different owners under the other."""
     pairs = set(owners)
     if not pairs or len(next(iter(pairs))) < 2:
         return set()

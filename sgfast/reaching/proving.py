@@ -1,7 +1,7 @@
-"""Prove a policy against expectations (SPEC 10.23): prove each one for all packets, or show one packet that
-contradicts it; and say which expectation is about a connection that was seen.
+"""Prove a policy against expectations (SPEC 10.23): show for each expectation that all packets satisfy it, or find one
+packet that contradicts it. Also find the expectation that is about an observed connection.
 
-``contradiction`` finds the packet, and the engine judges it before anybody sees it.
+``contradiction`` finds the packet. Before the packet is reported, the engine judges it, too.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from sgfast.reaching.question import Views
 from sgfast.reaching.services import ServiceSet, named_service
 from sgfast.spelling import Suggestions
 
-#: The most steps that looking up the names of a file may take, and proving all of it (SPEC 11.7). At the limit it is
-#: minutes.
+#: The maximum number of steps of a file, both for looking up its names and for proving all of it (SPEC 11.7). Files at
+#: the limit take minutes.
 MAX_STEPS = 200_000_000
 
 #: The verbs for one expectation and for several.
@@ -49,11 +49,11 @@ class Outcome:
     """Outcome of one expectation."""
 
     expectation: Expectation
-    #: A packet that gets another verdict than is expected, as the engine judges it; None: there is none.
+    #: A packet whose verdict, given by the engine, is not the expected one; None: there is no such packet.
     counterexample: Explained | None
     #: Whether a filter judges at least one of the packets that the expectation is about.
     is_about_something: bool
-    #: Its sources and destinations that stand for no instance and no address.
+    #: The sources and destinations in the expectation that contain neither instances nor addresses.
     nobody: tuple[Word, ...]
     #: Sentences about addresses that belong to instances of VPCs that are not peered (SPEC 12.1).
     elsewhere: tuple[str, ...] = ()
@@ -66,12 +66,12 @@ class Outcome:
 
     @property
     def warnings(self) -> list[str]:
-        """Reasons why the expectation says less, or something else, than its author may think."""
+        """Reasons why the expectation may prove less, or something else, than its author intended."""
         return [*self.gaps, *(f"{self.expectation.place}: {each}" for each in self.elsewhere)]
 
     @property
     def gaps(self) -> list[str]:
-        """Warnings about the parts of the expectation about which nothing is proved."""
+        """Warnings about parts of the expectation for which nothing was proved."""
         warnings = [
             f"{word.place}: no instance or address is in {word.text}, so nothing is proved about it"
             for word in self.nobody
@@ -114,7 +114,7 @@ class Proof(Shown):
 
 
 class Seen(NamedTuple):
-    """A connection that was seen, or was tried, by its opener. Fields that its protocol does not have are None."""
+    """An observed connection or attempt, described by its opener. Fields that its protocol does not have are None."""
 
     source: End
     destination: End
@@ -128,8 +128,8 @@ class Seen(NamedTuple):
 class Expectations:
     """The expectations of a file, with the names in it looked up in a policy.
 
-    Raises PolicyError for a name that means nothing there, or several things; it names file, line and field. Also if
-    there is too much to look up (SPEC 11.1).
+    Raises PolicyError, with file, line and field, for a name that the policy does not have or that is ambiguous. Also
+    raises it if looking up all names would take too long (SPEC 11.1).
     """
 
     def __init__(self, policy: Policy, file: ExpectationsFile) -> None:
@@ -186,9 +186,9 @@ class Expectations:
         return [resolved.expectation for resolved in self._resolved]
 
     def prove(self) -> Proof:
-        """Hold each expectation against all packets that it is about.
+        """Check each expectation against all packets that it is about.
 
-        PolicyError if that would take too long (SPEC 11.1).
+        Raises PolicyError if that would take too long (SPEC 11.1).
         """
         self._refuse(self._all_steps(), len(self._resolved))
         return Proof(self.policy, self.origin, tuple([self._outcome(resolved) for resolved in self._resolved]))
@@ -202,7 +202,8 @@ class Expectations:
             )
 
     def _all_steps(self) -> int:
-        """An estimate of the work of all proofs, or more than is allowed."""
+        """Estimate the steps of all proofs. Once the estimate exceeds the limit, the result is just some number above
+        it."""
         views, steps = Views(self.policy), 0
         for resolved in self._resolved:
             steps += self._steps(resolved)
@@ -211,14 +212,14 @@ class Expectations:
                     return steps
                 for family in (4, 6):
                     seen = [each for _, each in views.vpcs_to_search(family, sources, destinations)]
-                    # The steps of the first VPC are counted already.
+                    # ``_steps`` already counts the first VPC.
                     steps += 2 * sum(each + views.networks[family] for each in seen[1:])
         return steps
 
     def _steps(self, resolved: _Resolved) -> int:
-        """An estimate of the work of one proof in one VPC. Each pair of ends is queried twice, and each question
-        looks at all that the policy and the ends name. Each network of an end is also compared with the other end,
-        which takes longest.
+        """Estimate the steps of one proof in one VPC. Each pair of ends is queried twice, and each query visits
+        everything that the policy and the ends name. Each network of an end is also compared with the other end, which
+        takes longest.
         """
         ends = (*resolved.sources, *resolved.destinations)
         named = sum(50 * len(end.networks) + len(end.instances) for end in ends)
@@ -246,7 +247,7 @@ class Expectations:
         return None
 
     def _judged(self, opener: Opener, wanted: Action) -> Explained:
-        # A fresh engine, because a connection that it remembers could decide. Compiled tables are reused.
+        # Use a new engine, because a remembered connection could decide the verdict. Compiled tables are reused.
         vpc = opener.vpc
         if vpc is None:
             assert opener.source.instance is not None
@@ -258,16 +259,15 @@ class Expectations:
         return explained
 
     def covering(self, rows: Iterable[Seen]) -> list[Expectation | None]:
-        """For each row, the first expectation that is about it and expects another verdict; else the first one that is
-        about it; None: none is.
-        """
+        """Find an expectation for each row: the first that is about it and contradicts its verdict, else the first that
+        is about it, else None."""
         index = _Index(self._resolved, self._ends, self._services)
         return [None if (n := index.first(row)) is None else self._resolved[n].expectation for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class _Resolved:
-    """An expectation whose names were looked up."""
+    """An expectation with its names looked up."""
 
     expectation: Expectation
     sources: list[NamedEnd]
@@ -281,7 +281,8 @@ def _is_nobody(end: NamedEnd) -> bool:
 
 
 def _joined(ends: Iterable[NamedEnd]) -> list[NamedEnd]:
-    """The same addresses and instances as fewer ends, because each pair of ends is a question of its own."""
+    """Merge ends into fewer ends with the same addresses and instances, because each pair of ends is a separate
+    query."""
     known = [*ends]
     plain = [end for end in known if end.owned and not end.without]
     others = [end for end in known if not end.owned or end.without]
@@ -300,7 +301,7 @@ def _together(services: Iterable[ServiceSet]) -> ServiceSet:
 
 
 class _Index:
-    """Find the expectations that are about a connection. A set of expectations is a number whose bit n is the n-th."""
+    """Index of expectations by connection. A set of expectations is an integer whose bit n represents expectation n."""
 
     def __init__(
         self, resolved: Sequence[_Resolved], ends: Mapping[str, NamedEnd], services: Mapping[str, ServiceSet]
@@ -345,7 +346,7 @@ def _port_key(row: Seen) -> int:
 
 
 def _about_end(known: Sequence[tuple[_Members, int]], address: Address, owner: str | None) -> int:
-    return _union(found for members, found in known if members.have(address, owner))
+    return _union(found for members, found in known if members.contain(address, owner))
 
 
 def _union(sets: Iterable[int]) -> int:
@@ -353,7 +354,7 @@ def _union(sets: Iterable[int]) -> int:
 
 
 class _Members:
-    """Addresses that an end stands for."""
+    """The addresses of an end."""
 
     def __init__(self, end: NamedEnd) -> None:
         self._end = end
@@ -362,8 +363,8 @@ class _Members:
             for family in (4, 6)
         }
 
-    def have(self, address: Address, owner: str | None) -> bool:
-        """``owner`` is the name of the instance that owns the address."""
+    def contain(self, address: Address, owner: str | None) -> bool:
+        """Return whether the end contains the address. ``owner`` is the name of the instance that owns it, if any."""
         if owner is not None and (owner in self._end.instances or not self._end.owned):
             return owner in self._end.instances
         return lowest(self._ranges[address.version], int(address), int(address)) is not None

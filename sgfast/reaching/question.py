@@ -1,9 +1,9 @@
 """A question about all packets that open connections: between two ends, for some services, under one policy or two.
 
     for scene in Question([policy], sources, destinations, services).scenes():
-        scene.relations[0].allowed("inbound", receiver)    the services that may reach a receiver, from each sender
+        scene.relations[0].allowed("inbound", receiver)    for each sender, the services that may reach the receiver
 
-A scene is what one VPC sees of one family.
+A scene is the view of one VPC for one IP version.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from sgfast.reaching.nodes import OUTSIDE, Ground, Nodes, Piece, PolicyAccount
 from sgfast.reaching.relation import KeptTables, Relation, Sets, WorkLimits
 from sgfast.reaching.services import ServiceSet, openers
 
-#: The steps for each VPC whatever it sees, and for each set of groups whose instances it sees. An address is one step.
+#: The steps for each VPC, and for each set of groups whose instances it sees. Each address costs one more step.
 VPC_STEPS, CONTEXT_STEPS = 200, 10
-#: The most notes of one question. A note is about an address of an instance whose VPC is not peered.
+#: The maximum number of notes of one question. A note is about an address of an instance in a VPC that is not peered.
 MAX_NOTES = 3
 
 
 class Views:
-    """The VPCs that a question is about, and the work that it takes for each of them (SPEC 11.1)."""
+    """The VPCs that a question is about, and the work required for each of them (SPEC 11.1)."""
 
     def __init__(self, policy: Policy, contexts: Iterable[tuple[tuple[int, ...], str]] | None = None) -> None:
-        """``contexts``: those of the policy, if they are known."""
+        """``contexts``: the policy's contexts, if the caller knows them."""
         self._policy = policy
-        #: The number of addresses and prefixes that the instances of each VPC have, by family.
+        #: The number of addresses and prefixes of each VPC's instances, by IP version.
         self._prefixes: dict[int, Counter[str]] = {4: Counter(), 6: Counter()}
         for instance in policy.instances:
             for network in instance.addresses:
@@ -45,11 +45,11 @@ class Views:
 
     @cached_property
     def networks(self) -> dict[int, int]:
-        """Number of networks that the rules name, by family."""
+        """The number of networks that the rules name, by IP version."""
         return {family: len(NamedNetworks([self._policy], family).spans) for family in (4, 6)}
 
     def vpcs_to_search(self, family: int, sources: NamedEnd, destinations: NamedEnd) -> Iterator[tuple[str, int]]:
-        """The VPCs that have to be looked at for packets between two ends, and the steps that each of them takes."""
+        """Yield the VPCs to search for packets between two ends, with the steps that each of them takes."""
         prefixes, connected = self._prefixes[family], self._policy.connected_vpcs
         senders, receivers = (self._named(end) for end in (sources, destinations))
         all_send, all_receive = (bool(end.networks) and end.owned for end in (sources, destinations))
@@ -62,7 +62,7 @@ class Views:
                 yield vpc, VPC_STEPS + sum(prefixes[peer] + CONTEXT_STEPS * seen[peer] for peer in connected[vpc])
 
     def _named(self, end: NamedEnd) -> Counter[str]:
-        """Number of different sets of groups, by VPC, among the instances that the end names."""
+        """Return the number of different sets of groups, by VPC, among the instances that the end names."""
         known = self._policy.instance_by_name
         named = {(known[name].vpc, known[name].security_groups) for name in end.instances if name in known}
         return Counter(vpc for vpc, _ in named)
@@ -75,7 +75,7 @@ class Scene:
     ground: Ground
     senders: Nodes
     receivers: Nodes
-    #: One for each policy.
+    #: The relation under each policy.
     relations: list[Relation]
     #: The queried services.
     base: Ranges
@@ -86,9 +86,8 @@ class Question:
         self, policies: Sequence[Policy], sources: NamedEnd, destinations: NamedEnd, services: ServiceSet,
         notes: list[str] | None = None,
     ) -> None:  # fmt: skip
-        """``notes`` takes sentences about addresses that the ends name and that belong to instances of VPCs that are
-        not peered (SPEC 12.1).
-        """
+        """``notes`` receives sentences about addresses that the ends name and that belong to instances of VPCs that are
+        not peered (SPEC 12.1)."""
         self.accounts = [PolicyAccount(policy) for policy in policies]
         self.sources, self.destinations = self._ends = sources, destinations
         infrastructure = {policy.settings.infrastructure for policy in policies}
@@ -96,8 +95,8 @@ class Question:
         self.base = {family: intersection(services.of(family), self.everything[family]) for family in (4, 6)}
         self.sets = Sets()
         self.budget = WorkLimits(policies[-1].origin)
-        #: An address of an instance that the sources name, and one that the destinations name, by family and VPC, under
-        #: the last policy.
+        #: By IP version: for each VPC one address of an instance that the sources name, and one that the destinations
+        #: name, under the last policy.
         self.named: dict[int, tuple[dict[str, Piece], dict[str, Piece]]] = {4: ({}, {}), 6: ({}, {})}
         self._views = [Views(account.policy, account.contexts) for account in self.accounts]
         self.grounds = {family: Ground(self.accounts, family, (sources, destinations)) for family in (4, 6)}
@@ -106,7 +105,7 @@ class Question:
         self._all_owned: dict[int, Ranges] = {}
 
     def scenes(self) -> Iterator[Scene]:
-        """The scenes, those of IPv4 first. TooMuch if they would take too long."""
+        """Yield the scenes, first those of IPv4. Raises TooMuch if they would take too long."""
         for family in (4, 6):
             ground = self.grounds[family]
             for vpc in self._vpcs(family) if self.base[family] else ():
@@ -124,7 +123,7 @@ class Question:
                 yield Scene(family, vpc, ground, senders, receivers, relations, self.base[family])
 
     def _find_named(self, vpc: str, nodes: Nodes, end: NamedEnd, found: dict[str, Piece]) -> None:
-        """Note one of the addresses of the VPC's own instances that the end names, if there are any."""
+        """Record one address of the VPC's own instances that the end names, if there is any."""
         instances = self.accounts[-1].policy.instances
         is_own = self.accounts[-1].is_own(nodes.contexts[-1], vpc)
         for n in np.flatnonzero(is_own).tolist() if end.instances else ():
@@ -134,12 +133,12 @@ class Question:
                     return
 
     def _note_elsewhere(self, family: int, vpc: str, senders: Nodes, receivers: Nodes) -> None:
-        """Add notes about addresses that belong to no instance as the VPC sees them, but to instances of other VPCs."""
+        """Add notes about addresses without an owner in the VPC's view that belong to instances of other VPCs."""
         assert self._notes is not None
         policy = self.accounts[-1].policy
-        for nodes, there, end in zip((senders, receivers), (receivers, senders), self._ends, strict=True):
+        for nodes, other_nodes, end in zip((senders, receivers), (receivers, senders), self._ends, strict=True):
             is_named = end.kind in ("network", "address-group")
-            if not is_named or not self.accounts[-1].is_own(there.contexts[-1], vpc).any():
+            if not is_named or not self.accounts[-1].is_own(other_nodes.contexts[-1], vpc).any():
                 continue
             for n in np.flatnonzero(nodes.contexts[-1] == OUTSIDE).tolist():
                 for piece in nodes.parts[n]:
@@ -152,14 +151,14 @@ class Question:
                             self._notes.append(note)
 
     def _owned(self, family: int) -> Ranges:
-        """The addresses that instances of any VPC own."""
+        """Return the addresses that instances of any VPC own."""
         if family not in self._all_owned:
             instances = self.accounts[-1].policy.instances
             self._all_owned[family] = addresses_of((n for each in instances for n in each.addresses), family)
         return self._all_owned[family]
 
     def _vpcs(self, family: int) -> list[str]:
-        """The VPCs that have to be looked at. TooMuch if they see too much."""
+        """Return the VPCs to search. Raises TooMuch if they see too many addresses."""
         steps: Counter[str] = Counter()
         for views in self._views:
             for vpc, seen in views.vpcs_to_search(family, *self._ends):

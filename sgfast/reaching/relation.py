@@ -1,7 +1,7 @@
 """Services that a policy's rules allow from each node to each node (SPEC 12.1).
 
-For a context and a direction, the nodes at the other end are of *kinds* that its rules do not tell apart. For each kind
-the rules are painted onto a line of services, from the last in precedence to the first.
+For one context and direction, nodes at the other end that the rules do not tell apart form a *kind*. For each kind,
+the rules are painted onto a line of services, from the lowest precedence to the highest.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from sgfast.policy.model import Direction, GroupPeer, Rule
 from sgfast.policy.ranges import Ranges, difference, intersection
 from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Ground, Nodes, Numbers
 
-#: The most steps for what all VPCs together see (``Views``): about ten seconds.
+#: The maximum number of steps to compute the views of all VPCs together (``Views``): about ten seconds.
 MAX_VIEWED = 3_000_000
-#: The most bytes of masks, and the most cells of kinds and services, of one context and direction.
+#: The maximum bytes of masks, and the maximum number of cells of kinds by services, of one context and direction.
 MAX_MASK_BYTES, MAX_CELLS = 1 << 28, 1 << 25
-#: The most cells that rules paint, for one question: about ten seconds.
+#: The maximum number of cells that rules paint, for one question: about ten seconds.
 MAX_PAINTED = 10_000_000_000
-#: The most pairs of a sender and a receiver, for one question: a few seconds, and 1 GiB of tables.
+#: The maximum number of sender-receiver pairs, for one question: a few seconds, and 1 GiB of tables.
 MAX_PAIRS = 20_000_000
 
-#: The most parts into which services are divided by who may open them, for all receivers and senders together: about
-#: ten seconds.
+#: The maximum number of parts into which services are divided by who may open them, summed over all receivers and
+#: senders: about ten seconds.
 MAX_PARTS = 200_000
-#: The most work of finding the rules that decide, for one question: about ten seconds. Beyond it, no row has rules.
-#: Each search costs as much as ``SEARCH`` nodes.
+#: The maximum cost of searching for deciding rules, in nodes, for one question: about ten seconds. Rows beyond it have
+#: no rules. Each search costs ``SEARCH`` nodes more than it visits.
 MAX_SEARCHED, SEARCH = 500_000_000, 1000
 
 EMPTY = 0
 OTHER: dict[Direction, Direction] = {"inbound": "outbound", "outbound": "inbound"}
 
-#: The most nodes for which Python is faster than numpy, and tables are kept for other VPCs that see the same nodes.
+#: The maximum number of nodes for which Python is faster than numpy, and for which tables are cached for other VPCs.
 _FEW = 16
-#: The most cells of tables that are kept: 64 MiB.
+#: The maximum number of cells in cached tables: 64 MiB.
 _KEPT_CELLS = 1 << 24
 
 
 class WorkLimits:
-    """The work of one question. It is refused before it is done (SPEC 11.1)."""
+    """Limits on the work of one question. Each method refuses work before it is done (SPEC 11.1)."""
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
@@ -88,7 +88,7 @@ class WorkLimits:
             raise self._refusal("too many services are open to different senders")
 
     def search(self, nodes: int) -> bool:
-        """Whether the rules that decide may be looked for among this many nodes."""
+        """Return whether deciding rules may be searched for among this many nodes, and count the search."""
         self._searched -= SEARCH + nodes
         self.is_searched_out |= self._searched < 0
         return not self.is_searched_out
@@ -101,7 +101,7 @@ class WorkLimits:
 
 
 class Sets:
-    """Sets of services by number; equal sets have one number. ``EMPTY`` is the empty set."""
+    """Numbered sets of services; equal sets have one number. ``EMPTY`` is the empty set."""
 
     def __init__(self) -> None:
         self.ranges: list[Ranges] = [()]
@@ -116,7 +116,7 @@ class Sets:
         return n
 
     def both(self, one: int, other: int) -> int:
-        """Intersection of two sets."""
+        """Return the intersection of two sets."""
         if one == other or EMPTY in (one, other):
             return min(one, other)
         pair = (one, other) if one < other else (other, one)
@@ -125,7 +125,7 @@ class Sets:
         return self._both[pair]
 
     def without(self, one: int, other: int) -> int:
-        """Set of the services in ``one`` that are not in ``other``."""
+        """Return the set of the services in ``one`` that are not in ``other``."""
         if one == other or EMPTY in (one, other):
             return EMPTY if one == other else one
         if (one, other) not in self._without:
@@ -133,11 +133,11 @@ class Sets:
         return self._without[one, other]
 
     def each_both(self, one: Numbers, other: Numbers) -> Numbers:
-        """Intersection of two sets, at each place."""
+        """Return the elementwise intersection of two arrays of sets."""
         return _sets_of_pairs(self.both, one, other)
 
     def each_without(self, one: Numbers, other: Numbers) -> Numbers:
-        """Set of the services in ``one`` that are not in ``other``, at each place."""
+        """Return the elementwise difference of two arrays of sets: services in ``one`` that are not in ``other``."""
         return _sets_of_pairs(self.without, one, other)
 
 
@@ -158,15 +158,15 @@ class RuleTable:
     kind: Numbers
     #: The set of allowed services of each node at the other end.
     allowed: Numbers
-    #: The rules, by precedence, each with the position of its group.
+    #: The rules in order of precedence, each with the position of its group.
     rules: Sequence[tuple[int, Rule]]
-    #: The position in ``rules`` of the one that wins, or -1, for each kind and each stretch of services.
+    #: The position in ``rules`` of the winning rule, or -1, for each kind and each stretch of services.
     winner: NDArray[np.int32]
-    #: The beginnings of the stretches.
+    #: The first service of each stretch.
     starts: Numbers
 
     def winners(self, nodes: NDArray[np.bool_], services: Ranges) -> set[int]:
-        """The positions of the rules that win for some of the nodes and services."""
+        """Return the positions of the rules that win for at least one of the nodes and services."""
         rows = self.winner[np.unique(self.kind[nodes])]
         found: set[int] = set()
         for first, last in services:
@@ -177,7 +177,8 @@ class RuleTable:
 
 
 class KeptTables:
-    """Tables of one policy and family that hold for every VPC that sees nodes alike. Peers of one VPC often do."""
+    """Cache of one policy's and family's tables, shared by VPCs that see the same nodes, as peers of one VPC often
+    do."""
 
     def __init__(self) -> None:
         self._tables: dict[tuple[object, ...], RuleTable] = {}
@@ -185,7 +186,7 @@ class KeptTables:
         self._number: dict[tuple[int, frozenset[int]], int] = {}
 
     def numbers(self, inside: Numbers, groups: Iterable[frozenset[int]]) -> tuple[int, ...]:
-        """One number for each node. Nodes that the rules of a VPC distinguish have different ones."""
+        """Return one number for each node. Nodes that the rules of a VPC distinguish get different numbers."""
         nodes = zip(inside.tolist(), groups, strict=True)
         return tuple([self._number.setdefault(node, len(self._number)) for node in nodes])
 
@@ -200,18 +201,18 @@ class KeptTables:
 
 
 class Relation:
-    """Services that one policy allows between the nodes that one VPC sees, as sets.
+    """Sets of services that one policy allows between the nodes that one VPC sees.
 
-    Each method is about one node and all nodes at the other end. The direction tells which end the node is at:
-    ``inbound`` is about a receiver and the services that each sender may open to it, ``outbound`` about a sender and
-    the services that it may open to each receiver.
+    Each method is about one node and all nodes at the other end. With direction ``inbound`` the node is a receiver and
+    the result covers the services that each sender may open to it. With ``outbound`` the node is a sender and the
+    result covers the services that it may open to each receiver.
     """
 
     def __init__(
         self, ground: Ground, policy: int, vpc: str, senders: Nodes, receivers: Nodes, base: Ranges, sets: Sets,
         budget: WorkLimits, kept: KeptTables,
     ) -> None:  # fmt: skip
-        """``policy``: its position. ``base``: the queried services. ``kept``: for all VPCs together."""
+        """``policy`` is its position, ``base`` the queried services, ``kept`` the cache shared by all VPCs."""
         self._ground, self._policy = ground, policy
         self._account = ground.accounts[policy]
         self._nodes: dict[Direction, Nodes] = {"outbound": senders, "inbound": receivers}
@@ -226,12 +227,12 @@ class Relation:
         self._is_own = self._account.is_own(receivers.contexts[policy], vpc)
 
     def contexts(self, direction: Direction) -> Numbers:
-        """The context of each node whose filter judges the direction."""
+        """Return the context of each node whose filter judges the direction."""
         return self._nodes[direction].contexts[self._policy]
 
     def judged(self, direction: Direction, node: int) -> NDArray[np.bool_]:
-        """Mask of the nodes at the other end for which filters judge packets to or from the node in this VPC. They do,
-        unless neither end is an instance, or only the receiver is one, and it is in another VPC.
+        """Return a mask of the nodes at the other end for which filters judge packets to or from the node in this VPC.
+        Filters judge unless neither end is an instance, or the only instance is a receiver in another VPC.
         """
         context, others = int(self.contexts(direction)[node]), self.contexts(OTHER[direction])
         if context == FOREIGN:
@@ -242,15 +243,15 @@ class Relation:
         return self._is_own if context == OUTSIDE else others != FOREIGN
 
     def allowed(self, direction: Direction, node: int) -> Numbers:
-        """The set of services allowed between a node and each one at the other end."""
+        """Return the set of services allowed between a node and each node at the other end."""
         context = int(self.contexts(direction)[node])
         rows, row = self._allowed_by_others(direction)
         allowed = rows[row, node] * self.judged(direction, node)
         return self._sets.each_both(allowed, self.table(context, direction).allowed) if context >= 0 else allowed
 
     def _allowed_by_others(self, direction: Direction) -> tuple[Numbers, Numbers]:
-        """Services that pass the filters at the other end: a row of nodes for each context there, and the row of each
-        node there.
+        """Return the services that pass the filters at the other end: a row for each context there with a set for each
+        node, and the row number of each node at the other end.
         """
         if direction not in self._rows:
             other = OTHER[direction]
@@ -265,14 +266,14 @@ class Relation:
         return self._rows[direction]
 
     def is_local(self, direction: Direction, node: int) -> NDArray[np.bool_]:
-        """Whether each node at the other end is one and the same instance (SPEC 3.3)."""
+        """Return a mask of the nodes at the other end that are the same instance as the node (SPEC 3.3)."""
         own = self._nodes[direction].only[self._policy][node]
         others = self._nodes[OTHER[direction]].only[self._policy]
         local: NDArray[np.bool_] = (others == own) & (others > NOBODY)
         return local
 
     def table(self, context: int, direction: Direction) -> RuleTable:
-        """Table of a context's rules: inbound about senders, outbound about receivers."""
+        """Return the table of a context's rules: about senders for inbound, about receivers for outbound."""
         key = (context, direction)
         if key not in self._tables:
             made = partial(self._rule_table, context, direction)
@@ -281,7 +282,7 @@ class Relation:
         return self._tables[key]
 
     def _numbers(self, context: int, direction: Direction) -> tuple[int, ...]:
-        """Numbers of the nodes at the other end. Nodes that the context's rules may tell apart have different ones."""
+        """Number the nodes at the other end. Nodes that the context's rules may tell apart get different numbers."""
         vpc = self._account.contexts[context][1]
         if (vpc, direction) not in self._alike:
             nodes = self._nodes[OTHER[direction]]
@@ -292,9 +293,8 @@ class Relation:
     def winners(
         self, context: int, direction: Direction, nodes: NDArray[np.bool_], services: int
     ) -> Sequence[tuple[int, Rule]]:
-        """The rules of a context, each with the position of its group, that win for some of the nodes at the other end
-        and some of the services. None once there was too much to do.
-        """
+        """Return the rules of a context, each with the position of its group, that win for at least one of the nodes at
+        the other end and one of the services. Returns no rules once the search limit is reached."""
         if self._budget.is_searched_out:
             return ()
         key = (context, direction, np.packbits(nodes).tobytes(), services)
@@ -314,7 +314,7 @@ class Relation:
             if rule.direction == direction and rule.ethertype == self._ground.family
         )  # fmt: skip
         self._budget.masks(len(boxes.peers), nodes.count)
-        # Without rules there is one kind of nodes, and without nodes none.
+        # Without rules all nodes are of one kind. Without nodes there is no kind.
         kind = np.zeros(nodes.count, dtype=np.int64)
         keep = np.zeros(min(nodes.count, 1), dtype=np.int64)
         masks = [self._matching(rule, vpc, nodes) for rule in boxes.peers]
@@ -335,14 +335,14 @@ class Relation:
         return RuleTable(kind.astype(np.int32), allowed, boxes.ranked, winner, starts)
 
     def _ranges(self, allowed: NDArray[np.bool_], starts: Numbers) -> Ranges:
-        """The queried services, in the stretches that are allowed."""
+        """Return the queried services in the stretches that are allowed."""
         change = np.flatnonzero(np.diff(np.concatenate(([False], allowed, [False]))))
         bounds = np.append(starts, 256 * KEYS)[change].tolist()
         stretches = tuple((first, end - 1) for first, end in zip(bounds[::2], bounds[1::2], strict=True))
         return intersection(stretches, self._base)
 
     def _matching(self, rule: Rule, vpc: str, nodes: Nodes) -> NDArray[np.bool_]:
-        """The nodes that the rule's peer matches, for an instance of a VPC."""
+        """Return a mask of the nodes that the rule's peer matches, for an instance of a VPC."""
         if isinstance(rule.peer, GroupPeer):
             return self._account.members(rule.peer.name, vpc, nodes.memberships[self._policy])
         return lying_in(self._ground.named.within(named_networks(self._account.policy, rule)), nodes.inside)

@@ -1,7 +1,7 @@
-"""Make rows of a relation: who may open what to whom, in few rows that say it exactly (SPEC 12.5).
+"""Make rows from a relation: who may open what to whom, exactly and in few rows (SPEC 12.5).
 
-Services are divided for each receiver: those that the same senders may open make one row. Rows with equal senders and
-equal services become one row, then rows with equal receivers and equal services.
+For each receiver, the services that the same senders may open make one row. Rows with equal senders and equal services
+are merged, then rows with equal receivers and equal services.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from sgfast.reaching.relation import EMPTY
 from sgfast.reaching.services import named_service, services_text
 
 RowKey = tuple[int, Region, int, Region, int]
-"""Senders and receivers, each as a set of numbered nodes of instances and as a region, and a set of services."""
+"""Senders and receivers, each as a set of numbered instance nodes and a region; and the number of a set of services."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decider:
-    """A rule that makes a difference."""
+    """A rule that decides packets of a row."""
 
-    #: The policy that has it.
+    #: The policy that contains the rule.
     policy: Literal["old", "new"]
     group: str
     rule: Rule
@@ -47,9 +47,9 @@ class Row:
     sources: tuple[Part, ...]
     destinations: tuple[Part, ...]
     families: tuple[int, ...]
-    #: Services in the form that ``named_service`` reads.
+    #: The services in the form that ``named_service`` reads.
     services: str
-    #: The rules that make a difference between two policies; else, if they were requested, those that allow the row.
+    #: Between two policies, the rules that make a difference. Else, if requested, the rules that allow the row.
     rules: tuple[Decider, ...] = ()
 
 
@@ -58,26 +58,26 @@ _NAMES: tuple[Literal["old", "new"], ...] = ("old", "new")
 
 
 def deciders(
-    question: Question, scene: Scene, policy: int, direction: Direction, here: Mask, there: Mask, services: int
+    question: Question, scene: Scene, policy: int, direction: Direction, own_nodes: Mask, other_nodes: Mask,
+    services: int,
 ) -> list[Decider]:
-    """The rules that win in the filters of nodes ``here`` for some of the services from or to nodes ``there``."""
+    """Return the rules in the filters of ``own_nodes`` that win for one of the services from or to ``other_nodes``."""
     relation, account = scene.relations[policy], question.accounts[policy]
-    # A policy that is alone is the new one.
+    # A single policy counts as the new one.
     name = _NAMES[policy - len(question.accounts)]
     return [
         Decider(name, account.policy.security_groups[group].name, rule)
-        for context in np.unique(relation.contexts(direction)[here]).tolist() if context not in (OUTSIDE, FOREIGN)
-        for group, rule in relation.winners(context, direction, there, services)
+        for context in np.unique(relation.contexts(direction)[own_nodes]).tolist() if context not in (OUTSIDE, FOREIGN)
+        for group, rule in relation.winners(context, direction, other_nodes, services)
     ]  # fmt: skip
 
 
 class RowMaker:
-    """Collect the rows of one family."""
+    """Collector of the rows of one IP version."""
 
     def __init__(self, question: Question, family: int, policy: int = 0, *, simpler: bool = True) -> None:
-        """``policy``: the position of the one that has the names of a row's ends. ``simpler``: rows may overlap in
-        services where that makes them simpler.
-        """
+        """``policy`` is the position of the policy whose names the rows' ends have. With ``simpler`` the services of
+        rows may overlap if this makes the rows simpler."""
         self._question = question
         self._family = family
         self._policy = policy
@@ -90,26 +90,26 @@ class RowMaker:
         self, scene: Scene, wanted: Callable[[Direction, int], Numbers],
         why: Callable[[Mask, Mask, int], Iterable[Decider]],
     ) -> None:  # fmt: skip
-        """Take in a scene. ``wanted`` gives the sets of services between a node and all at the other end, as
-        ``Relation.allowed`` does, and ``why`` the rules that decide about senders, receivers and a set.
+        """Add a scene. ``wanted`` returns the sets of services between a node and each node at the other end, like
+        ``Relation.allowed``. ``why`` returns the rules that decide for given senders, receivers and set of services.
         """
         self.senders.add(scene, scene.senders)
         self.receivers.add(scene, scene.receivers)
         relation = scene.relations[self._policy]
         senders, contexts = relation.contexts("outbound"), relation.contexts("inbound")
-        # Many receivers have the same senders.
+        # Many receivers have the same sets of services, so divided sets are kept.
         known: dict[bytes, list[tuple[Mask, int]]] = {}
         for receiver in np.flatnonzero(contexts >= 0).tolist():
             is_other = ~relation.is_local("inbound", receiver)
-            for who, services in self._parts(wanted("inbound", receiver), known):
-                if (who & is_other).any():
-                    rules = why(who & is_other, _only(contexts, receiver), services)
-                    self._note((*self.senders.of(who), self.receivers.bit(receiver), (), services), rules)
+            for nodes, services in self._parts(wanted("inbound", receiver), known):
+                if (nodes & is_other).any():
+                    rules = why(nodes & is_other, _only(contexts, receiver), services)
+                    self._note((*self.senders.of(nodes), self.receivers.bit(receiver), (), services), rules)
         known = {}
         for sender in np.flatnonzero(senders >= 0).tolist():
-            for who, services in self._parts(wanted("outbound", sender) * (contexts == OUTSIDE), known):
-                rules = why(_only(senders, sender), who, services)
-                self._note((self.senders.bit(sender), (), 0, self.receivers.of(who)[1], services), rules)
+            for nodes, services in self._parts(wanted("outbound", sender) * (contexts == OUTSIDE), known):
+                rules = why(_only(senders, sender), nodes, services)
+                self._note((self.senders.bit(sender), (), 0, self.receivers.of(nodes)[1], services), rules)
 
     def _parts(self, sets: Numbers, known: dict[bytes, list[tuple[Mask, int]]]) -> list[tuple[Mask, int]]:
         key = sets.tobytes()
@@ -122,8 +122,9 @@ class RowMaker:
         self._rows.setdefault(key, {}).update(dict.fromkeys(rules))
 
     def _divided(self, sets: Numbers) -> Iterator[tuple[Mask, int]]:
-        """Divide services by who may open them: for each part the places where it is in the set, and its number. A part
-        has the services that only these places may open, or, if that is simpler, all that they may open.
+        """Divide services by the nodes that may open them. Yield for each part a mask of its nodes and the number of
+        its set of services. The set has the services that only these nodes may open, or, if simpler, all that they may
+        open.
         """
         numbers, place = np.unique(sets, return_inverse=True)
         if not numbers.any():
@@ -164,7 +165,7 @@ def _only(nodes: Numbers, node: int) -> Mask:
 
 
 def _ranges(bounds: Numbers, stretches: Mask) -> Ranges:
-    """The stretches between bounds as ranges."""
+    """Return the stretches between bounds as ranges."""
     places = np.flatnonzero(stretches)
     return union(zip(bounds[places].tolist(), (bounds[places + 1] - 1).tolist(), strict=True))
 
@@ -182,7 +183,7 @@ class _Merged:
         self.rules.update(rules)
 
     def rows(self) -> Iterator[tuple[int, Region]]:
-        """Ends of the rows: each row has one region, and the first row also has the instances."""
+        """Yield the ends of rows. Each row has one region, and the first row also has the instances."""
         for n, region in enumerate(self.regions or {(): None}):
             yield self.instances if n == 0 else 0, region
 
@@ -195,7 +196,7 @@ def _merged(rows: Mapping[RowKey, Rules]) -> Iterator[tuple[RowKey, Rules]]:
     from_: defaultdict[tuple[int, Region, int], _Merged] = defaultdict(_Merged)
     for (sources, region_from, services), merged in to.items():
         for destinations, region_to in merged.rows():
-            # Rows do not lead from a region to a region: neither end is an instance.
+            # No row leads from a region to a region, because neither end would be an instance.
             from_[destinations, region_to, services].add(sources, region_from if destinations else (), merged.rules)
     for (destinations, region_to, services), merged in from_.items():
         for sources, region_from in merged.rows():
@@ -229,12 +230,12 @@ def _without_networks(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], bool]:
 
 @dataclass(frozen=True, slots=True)
 class Reach(Shown):
-    """An answer to who may open what to whom."""
+    """The connections that may be opened between two ends, as rows."""
 
     policy: Policy
     sources: NamedEnd
     destinations: NamedEnd
-    #: The services in the words of the query.
+    #: The services, as the caller wrote them.
     asked: str
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
@@ -248,7 +249,7 @@ class Reach(Shown):
 
 
 def rows_as_html(rows: Sequence[Row]) -> str:
-    """The first rows, for a notebook."""
+    """Format the first rows for a notebook."""
     cells = [
         (
             *(", ".join(part.text for part in parts) for parts in (row.sources, row.destinations)), row.services,
@@ -264,9 +265,9 @@ def reach(
 ) -> Reach:
     """Find exactly the connections that may be opened from ``sources`` to ``destinations`` (SPEC 12.5).
 
-    ``services``: as ``named_service`` reads them. ``rules``: find the rules that allow each row. Raises ArgumentError
-    if ``services`` are none, TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an
-    address.
+    ``services`` is read by ``named_service``. With ``rules`` each row gets the rules that allow it. Raises
+    ArgumentError if ``services`` are not valid, TooMuch if the answer would take too long, AmbiguousAddress if two
+    peers of a VPC own the same address.
     """
     notes: list[str] = []
     question = Question([policy], sources, destinations, named_service(services), notes)
@@ -282,7 +283,7 @@ def reach(
 
 
 def with_rules(question: Question, rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:
-    """Add rules to the rows. If not all rules can be found, no row gets any, and there is a warning."""
+    """Return the rows. If not all rules could be found, remove the rules of all rows and return a warning."""
     if not question.budget.is_searched_out:
         return rows, ()
     words = "the rules that decide are not named: so many rows have so many of them that it would take too long"
@@ -290,7 +291,7 @@ def with_rules(question: Question, rows: list[Row]) -> tuple[list[Row], tuple[st
 
 
 def _allowing(question: Question, scene: Scene, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
-    # The rules of receivers say more: most senders may open anything.
+    # Rules of receivers come first, because they are more informative: most senders may open anything.
     return [
         *deciders(question, scene, 0, "inbound", receivers, senders, services),
         *deciders(question, scene, 0, "outbound", senders, receivers, services),
@@ -302,7 +303,7 @@ def _nothing(senders: Mask, receivers: Mask, services: int) -> list[Decider]:
 
 
 def rank(row: Row) -> tuple[object, ...]:
-    """Sort key: rows open to most come first: everybody, the widest networks, groups, instances."""
+    """Return a sort key that puts rows with wide ends first: everybody, the widest networks, groups, instances."""
     return _breadth(row.sources), _breadth(row.destinations), row.families, row.services
 
 
@@ -312,10 +313,10 @@ def _breadth(parts: tuple[Part, ...]) -> tuple[object, ...]:
 
 
 def stateless_warnings(policy: Policy) -> tuple[str, ...]:
-    """A warning if filters of some instances judge replies, too (SPEC 2.8)."""
+    """Return a warning if the filters of some instances also judge replies (SPEC 2.8)."""
     groups = {group.name for group in policy.security_groups if not group.stateful}
     count = sum(not groups.isdisjoint(instance.security_groups) for instance in policy.instances)
     if not count:
         return ()
-    who = "1 instance is" if count == 1 else f"{count:,} instances are"
-    return (f"{who} in stateless groups: replies are judged by rules, too, and are not part of this answer",)
+    subject = "1 instance is" if count == 1 else f"{count:,} instances are"
+    return (f"{subject} in stateless groups: replies are judged by rules, too, and are not part of this answer",)

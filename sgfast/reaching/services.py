@@ -1,6 +1,6 @@
 """Services of packets that open connections, as users write them (SPEC 12.3).
 
-A set of services is one of numbers (``algebra.services``).
+A service is a number, and a set of services is a set of numbers (``algebra.services``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sgfast.policy.protocols import ICMP_NAMES, PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.ranges import Range, Ranges, difference, intersection, union
 from sgfast.policy.rule_text import ports_text
 
-#: ICMPv6 types that no filter judges, or not both filters by their rules (SPEC 3.2, 3.11).
+#: ICMPv6 types that no filter judges, or that not both ends' filters judge by rules (SPEC 3.2, 3.11).
 _INFRASTRUCTURE = {"exempt": (*range(130, 138), 143), "by-role": (130, 133, 134, 135, 136), "filtered": ()}
 
 _HOW = "write tcp/443, tcp/80,8000-8080, udp/53, icmp, icmp/8, icmp/8/0, icmp echo-request, gre, protocol 200 or all"
@@ -26,7 +26,7 @@ _HOW = "write tcp/443, tcp/80,8000-8080, udp/53, icmp, icmp/8, icmp/8/0, icmp ec
 
 @dataclass(frozen=True)
 class ServiceSet:
-    """Services of IPv4 and of IPv6."""
+    """A set of services of IPv4 and one of IPv6."""
 
     four: Ranges
     six: Ranges
@@ -36,9 +36,9 @@ class ServiceSet:
 
 
 def openers(family: int, infrastructure: Collection[str]) -> Ranges:
-    """All services that packets of a family can open connections with, and that rules judge (SPEC 12.1).
+    """Return all services that can open connections over an IP version and that rules judge (SPEC 12.1).
 
-    ``infrastructure``: the settings of that name.
+    ``infrastructure``: the policies' settings of that name.
     """
     base = ICMP_OF[family] * KEYS
     types = {*NO_OPENERS[family]}
@@ -51,7 +51,7 @@ def openers(family: int, infrastructure: Collection[str]) -> Ranges:
 
 
 def named_service(text: str) -> ServiceSet:
-    """The services that ``text`` means (SPEC 12.3). ArgumentError if it means none."""
+    """Return the services that ``text`` names (SPEC 12.3). Raises ArgumentError if it names none."""
     found: dict[int, list[Range]] = {4: [], 6: []}
     for item in text.split(";"):
         for family, ranges in _item(item.strip().lower(), text).items():
@@ -88,7 +88,7 @@ def _for_both_families(ranges: list[Range]) -> dict[int, list[Range]]:
 
 
 def _icmp(family: int, types: str, codes: str, text: str) -> list[Range]:
-    """The ranges for ICMP types and codes. A name of a type that the family does not have means none."""
+    """Return the ranges of ICMP types and codes. The name of a type of the other IP version gives no range."""
     numbers = {name: number for number, name in ICMP_NAMES[ICMP_OF[family]].items()}
     base = ICMP_OF[family] * KEYS
     wanted_codes = [_range(part, 255, "an ICMP code", text) for part in codes.split(",")]
@@ -121,7 +121,7 @@ def _bounds(first: str, last: str | None, top: int, name: str, text: str) -> tup
 
 
 class SingleService(NamedTuple):
-    """Service of one packet. Fields that its protocol does not have are None; without a type, ICMP is a ping."""
+    """The service of one packet. Fields that its protocol does not have are None. ICMP without a type is a ping."""
 
     protocol: int
     port: int | None = None
@@ -130,20 +130,20 @@ class SingleService(NamedTuple):
 
 
 def service_at(number: int, family: int) -> SingleService:
-    """The service of this number, in packets of a family."""
+    """Return the service with this number, in packets of an IP version."""
     protocol, key = divmod(number, KEYS)
     if protocol == ICMP_OF[family]:
         return SingleService(protocol, None, *divmod(key, 256))
     return SingleService(protocol, key if protocol in PORT_PROTOCOLS else None)
 
 
-#: A ping, by IP version.
+#: ICMP type and code of a ping, by IP version.
 _PING = {4: (8, 0), 6: (128, 0)}
 
 
 def single_service(text: str) -> SingleService | None:
-    """The service that ``text`` means if it is only one (SPEC 14.3); None: it means several. ``icmp`` is a ping, and an
-    ICMP type without a code has code 0. ArgumentError if the text means none.
+    """Return the service that ``text`` names if it is a single one, else None (SPEC 14.3). ``icmp`` is a ping, and an
+    ICMP type without a code has code 0. Raises ArgumentError if the text names no service.
     """
     services = named_service(text)
     if services.four == services.six:
@@ -172,7 +172,8 @@ _ANY_TYPE = (-1, -1)
 
 
 def _one_type(services: Ranges, protocol: int) -> tuple[int, int] | None:
-    """The ICMP type and code that the services are, ``_ANY_TYPE`` for all of them; None for anything else."""
+    """Return the ICMP type and code if the services are a single type, ``_ANY_TYPE`` if they are all types, else
+    None."""
     if services == (whole(protocol),):
         return _ANY_TYPE
     if len(services) != 1 or services[0][0] // KEYS != protocol:
@@ -187,9 +188,9 @@ def _one_type(services: Ranges, protocol: int) -> tuple[int, int] | None:
 
 
 def services_text(services: Ranges, family: int, everything: Ranges) -> str:
-    """The services as ``named_service`` reads them. ``everything``: all that can open connections.
+    """Format services so that ``named_service`` can read them. ``everything``: all services that can open connections.
 
-    ``all except ...``, which it does not read, is written where that is shorter.
+    Where it is shorter, the text is ``all except ...``, which ``named_service`` does not read.
     """
     if services == everything:
         return "all"
@@ -230,7 +231,7 @@ def _part(protocol: int, everything: Ranges) -> Ranges:
 
 def _protocol(protocol: int, family: int) -> str:
     name = protocol_name(protocol)
-    # ICMP's protocol of the other family is no ICMP (SPEC 5.1).
+    # The ICMP protocol number of the other IP version does not mean ICMP (SPEC 5.1).
     return name if name is not None and protocol != ICMP_OF[10 - family] else f"protocol {protocol}"
 
 

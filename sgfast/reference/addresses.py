@@ -9,25 +9,25 @@ from sgfast.policy.model import Instance, Network, Policy
 
 Address = IPv4Address | IPv6Address
 End = tuple[Address, int | None]
-"""One end of a connection: its address, and its port where the protocol has ports."""
+"""One end of a connection: its address, and its port or None."""
 Prefixes = list[tuple[Network, Instance]]
 
 NEVER_AN_INSTANCE = (IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32"), IPv6Network("ff00::/8"))
 
 
 def is_multicast_or_broadcast(address: Address) -> bool:
-    """No instance owns such a destination (SPEC 3.3)."""
+    """Return whether the address is multicast or broadcast, which no instance owns as destination (SPEC 3.3)."""
     return any(address in network for network in NEVER_AN_INSTANCE)
 
 
 def longest_prefix_owner(prefixes: Prefixes, address: Address) -> Instance | None:
-    """The longest prefix owns the address (SPEC 2.6)."""
+    """Return the instance with the longest prefix that contains the address, or None (SPEC 2.6)."""
     owners = [(prefix.prefixlen, instance) for prefix, instance in prefixes if address in prefix]
     return max(owners, key=lambda owner: owner[0])[1] if owners else None
 
 
 def visible_prefixes(policy: Policy, vpc: str | None) -> tuple[Prefixes, Prefixes]:
-    """The prefixes to look in first and those to look in second: the VPC's own, and its peers' (SPEC 7.1)."""
+    """Return the prefixes to search first, which are the VPC's own, and then those of its peers (SPEC 7.1)."""
     everything = [(prefix, instance) for instance in policy.instances for prefix in instance.addresses]
     if vpc is None:
         refuse_overlaps(everything)
@@ -47,17 +47,17 @@ def visible_prefixes(policy: Policy, vpc: str | None) -> tuple[Prefixes, Prefixe
 
 
 def key(prefix: Network) -> tuple[bytes, int]:
-    """Key for dicts and sets. Python's hash of an IPv6 network is a remainder, so anybody can make many equal ones."""
+    """Return a dict key. Python's hash of IPv6 networks is a remainder, so attackers could make many collide."""
     return prefix.network_address.packed, prefix.prefixlen
 
 
 def supernets(prefix: Network) -> list[Network]:
-    """All prefixes that contain this one, itself included."""
+    """Return all prefixes that contain this prefix, including itself."""
     return [prefix.supernet(new_prefix=length) for length in range(prefix.prefixlen + 1)]
 
 
 def refuse_overlaps(prefixes: Prefixes) -> None:
-    """No address may belong to instances of two VPCs (SPEC 7.1)."""
+    """Raise AmbiguousAddress if an address belongs to instances of two VPCs (SPEC 7.1)."""
     owners: dict[tuple[bytes, int], list[Instance]] = {}
     for prefix, instance in prefixes:
         owners.setdefault(key(prefix), []).append(instance)

@@ -7,18 +7,18 @@ LATE_AT_MOST = 60 * NANOSECONDS
 
 
 class Clock:
-    """The time of the capture: it never runs backwards (SPEC 9.1)."""
+    """The time of the capture, which never runs backwards (SPEC 9.1)."""
 
     def __init__(self) -> None:
         self.late = self.restarts = 0
-        #: The most that a late timestamp went back, nanoseconds.
+        #: The maximum time by which a late timestamp went back, in nanoseconds.
         self.most_late = 0
         self.first: int | None = None
         self.now: int | None = None
         self._offset = 0
 
     def advance(self, time_ns: int) -> int:
-        """Take in a packet's timestamp, and return the time after it."""
+        """Advance the clock by a packet's timestamp, and return the new time."""
         if self.now is None:
             self.now = self.first = time_ns
         time_ns += self._offset

@@ -1,8 +1,8 @@
 """The engine: ``process_frame`` is section 3 of the spec, ``_judge_side`` section 4, ``apply`` section 6,
-``_judge_fragment`` section 9.4. The rest are their helpers.
+``_judge_fragment`` section 9.4. The other functions are their helpers.
 
-A connection or moot mark does not exist any more once its deadline has come. Every look-up checks the deadline, so it
-does not matter when ``_sweep`` removes the entry. All times are integer nanoseconds.
+A connection or moot mark no longer exists once its deadline is reached. Every look-up checks the deadline, so the time
+at which ``_sweep`` removes an entry does not affect verdicts. All times are integer nanoseconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from sgfast.reference.table import Case, Connection, Entry, Moot, Opener, Side
 from sgfast.reference.tcp import INFERRED_STATE, TCP_STATES, TCP_TABLE, tcp_kind
 from sgfast.reference.verdicts import Applied, PacketVerdict, SideVerdict
 
-LEAST_OPENERS_SEEN = 1 << 20  # however small the table is (SPEC 9.3)
+#: The minimum capacity of the list of seen openers, however small the connection table is (SPEC 9.3).
+LEAST_OPENERS_SEEN = 1 << 20
 
 
 class ReferenceEngine:
@@ -38,7 +39,8 @@ class ReferenceEngine:
         self, policy: Policy, *, mode: str = "verbatim", midstream: str = "deny", vpc: str | None = None,
         clock: Clock | None = None,
     ) -> None:  # fmt: skip
-        """``clock``: a clock shared with engines that judge other packets of the same capture (SPEC 7.5)."""
+        """Create an engine without connections. ``clock`` is a clock shared with engines that judge other packets of
+        the same capture (SPEC 7.5)."""
         if mode not in ("verbatim", "causal") or midstream not in ("deny", "infer", "allow"):
             raise ValueError(f"unknown mode {mode!r} or midstream {midstream!r}")
         self.policy = policy
@@ -49,12 +51,13 @@ class ReferenceEngine:
         self._packets = 0
         self._entries: dict[Hashable, Entry] = {}
         self._sweep_at = 1000
-        #: Keys whose opener was seen, the latest last (SPEC 9.3).
+        #: Keys of connections whose opener was seen, the most recent last (SPEC 9.3).
         self._openers_seen: dict[Hashable, None] = {}
-        #: Keys whose denied opener left no entry behind: a retry before this time is the same attempt (SPEC 10.2).
+        #: Deadlines of denied attempts, by key, for keys without an entry. A retry before its attempt's deadline
+        #: belongs to the same attempt (SPEC 10.2).
         self._attempts: dict[Hashable, int] = {}
         self._datagrams: Datagrams[Packet, PacketVerdict] = Datagrams()
-        #: Verdicts of packets that were pending, by packet number; for ``resolved``.
+        #: Packet number and verdict of each packet that was pending. ``resolved`` returns them.
         self._resolved: list[tuple[int, PacketVerdict]] = []
         self._owners: dict[Address, Instance | None] = {}
         self._own_prefixes, self._peers_prefixes = visible_prefixes(policy, vpc)
@@ -71,7 +74,7 @@ class ReferenceEngine:
 
     @property
     def open_connections(self) -> int:
-        """SPEC 14.12."""
+        """The number of open connections (SPEC 14.12)."""
         now = self.clock.now
         return 0 if now is None else sum(entry.is_open(now) for entry in self._entries.values())
 
@@ -80,9 +83,10 @@ class ReferenceEngine:
     def process_frame(
         self, time_ns: int, data: bytes, *, wire_length: int | None = None, link_type: int = 1
     ) -> PacketVerdict:
-        """Judge the next frame of the capture. Never raises, whatever the bytes.
+        """Judge the next frame of the capture. Never raises an error, whatever the bytes.
 
-        A fragment that came before its datagram's first is ``pending``; ``resolved`` gives its verdict (SPEC 9.4).
+        The verdict of a fragment that arrives before the first fragment of its datagram is ``pending``. ``resolved``
+        returns the final verdict later (SPEC 9.4).
         """
         self._packets += 1
         now = self.clock.advance(time_ns)
@@ -99,7 +103,7 @@ class ReferenceEngine:
         if self.policy.settings.infrastructure == "exempt" and is_infrastructure(packet):  # SPEC 3.2
             return PacketVerdict("exempt", None)
         role = infrastructure_role(packet) if self.policy.settings.infrastructure == "by-role" else None
-        if role is not None and not self._is_asked(role, packet):  # SPEC 3.11
+        if role is not None and not self._is_filtered(role, packet):  # SPEC 3.11
             return PacketVerdict("exempt", None)
         sides = self._sides(packet)  # SPEC 3.3
         if isinstance(sides, str):
@@ -135,15 +139,16 @@ class ReferenceEngine:
         verdict.tcp_transition = case.transition
         return verdict
 
-    def _is_asked(self, role: str, packet: Packet) -> bool:
-        """Whether an instance has a say in infrastructure traffic: what it receives as a client's, sends as a
-        server's."""
+    def _is_filtered(self, role: str, packet: Packet) -> bool:
+        """Return whether an instance's filter judges infrastructure traffic: what the instance receives in the role of
+        a client, or sends in the role of a server."""
         if role == "server":
             return self._owner(packet.src) is not None
         return role == "client" and not is_multicast_or_broadcast(packet.dst) and self._owner(packet.dst) is not None
 
     def _sides(self, packet: Packet) -> tuple[Side | None, Side | None] | str:
-        """The egress and the ingress side, at least one of them; or the verdict where there is none (SPEC 3.3)."""
+        """Return the egress and the ingress side, at least one of which exists, or the verdict if no side judges (SPEC
+        3.3)."""
         source = self._owner(packet.src)
         destination = None if is_multicast_or_broadcast(packet.dst) else self._owner(packet.dst)
         if source is None and destination is None:
@@ -155,7 +160,7 @@ class ReferenceEngine:
         return egress, ingress
 
     def _owner(self, address: Address) -> Instance | None:
-        """The instance an address belongs to (SPEC 2.6, 7.1)."""
+        """Return the instance that an address belongs to (SPEC 2.6, 7.1)."""
         if address not in self._owners:
             if len(self._owners) > 1_000_000:
                 self._owners.clear()
@@ -166,12 +171,13 @@ class ReferenceEngine:
     # --- Section 4: one side's judgement
 
     def _judge_icmp_error(self, side: Side, error: Packet, now: int) -> SideVerdict:
-        """Judge an ICMP error at one side (SPEC 4.6). It needs a connection of which the side's instance is an end."""
+        """Judge an ICMP error at one side. An error is allowed if the side's instance has the connection (SPEC 4.6)."""
         if self._is_stateless(side):
             return self._judge_by_rules_alone(side, error)
         quoted = quoted_flow(error)
         if quoted is not None and quoted.sender[0] == error.dst:
-            # Who sends the error owns the destination of the quoted packet, or its source if that is multicast.
+            # The error's sender owns the destination of the quoted packet, or its source if the destination is
+            # multicast.
             for own in (quoted.receiver, quoted.sender) if side.leaving else (quoted.sender,):
                 connection = self._connection(side, quoted, now, own[0])
                 if connection is not None and not connection.disconnected:
@@ -202,7 +208,7 @@ class ReferenceEngine:
         return side.allow("established", connection.rule)
 
     def _judge_known_tcp(self, side: Side, case: Case, connection: Connection) -> SideVerdict:
-        """SPEC 4.3 to 4.5, 5.4, 5.5."""
+        """Judge a TCP packet of a known connection (SPEC 4.3 to 4.5, 5.4, 5.5)."""
         kind = tcp_kind(case.packet.tcp_flags) or ""
         direction = "original" if case.flow.sender == connection.opener.initiator else "reply"
         old, new = connection.state, TCP_TABLE[direction, kind][connection.state]
@@ -234,7 +240,7 @@ class ReferenceEngine:
         self._entries[case.flow.key].answered = True
 
     def _judge_unknown(self, side: Side, case: Case) -> SideVerdict:
-        """There is no connection (SPEC 4.7, 4.8)."""
+        """Judge a packet of which the side knows no connection (SPEC 4.7, 4.8)."""
         packet = case.packet
         if packet.can_open:
             self._note_opener(case)
@@ -253,7 +259,7 @@ class ReferenceEngine:
         return side.deny("midstream")
 
     def _judge_opener(self, side: Side, case: Case, opener: Opener) -> SideVerdict:
-        """The rules, and room in the table, decide whether there will be a connection (SPEC 4.8, 5.8)."""
+        """Create a connection if the rules allow the opener and the table has room (SPEC 4.8, 5.8)."""
         winner = winning_rule(self.policy, side, opener)
         if winner is None or winner.rule.action == "deny":
             case.opener_denied = True
@@ -270,7 +276,7 @@ class ReferenceEngine:
         case.created.append(winner.rule.id)
         return side.allow("inferred" if opener.inferred else "rule", winner)
 
-    # --- Stateless groups (SPEC 4.13): no connections, every packet meets the rules of its direction
+    # --- Stateless groups (SPEC 4.13): the side keeps no connections; rules judge every packet
 
     def _is_stateless(self, side: Side) -> bool:
         return any(not self.policy.group_by_name[name].stateful for name in side.instance.security_groups)
@@ -286,8 +292,11 @@ class ReferenceEngine:
         return side.deny("deny-rule", winner) if winner.rule.action == "deny" else side.allow("rule", winner)
 
     def _judge_statelessly(self, side: Side, case: Case) -> SideVerdict:
-        """A denied opener of TCP or ICMP makes its key moot, as on a stateful side (SPEC 9.2). In other protocols a
-        request looks like its answer, and a denied answer keeps nobody from sending requests (SPEC 4.13)."""
+        """Judge a packet at a stateless side.
+
+        A denied opener of TCP or ICMP makes its key moot, as on a stateful side (SPEC 9.2). In other protocols a
+        request looks like its answer, and denying an answer does not prevent further requests (SPEC 4.13).
+        """
         verdict = self._judge_by_rules_alone(side, case.packet)
         if case.packet.can_open:
             self._note_opener(case)
@@ -336,7 +345,8 @@ class ReferenceEngine:
         if datagram is not None and datagram.verdict is not None and fragment in datagram.fragments:
             return datagram.verdict.of_other_fragment()
         while not self._datagrams.has_room(fragment):
-            self._give_up([self._datagrams.take_oldest()])  # it may be this one's own: then another one begins
+            # The oldest datagram may be this fragment's own. Then the fragment starts a new datagram.
+            self._give_up([self._datagrams.take_oldest()])
         datagram = self._datagrams.remember(fragment, now)
         if not packet.is_later_fragment:
             verdict = datagram.verdict = self._judge_packet(packet, now)
@@ -352,26 +362,27 @@ class ReferenceEngine:
         return verdict
 
     def _give_up(self, datagrams: Iterable[Datagram[Packet, PacketVerdict]]) -> None:
-        """Deny what waits: the first fragment did not come in time, or fragments overlap."""
+        """Deny the pending fragments of datagrams whose first fragment did not arrive in time or whose fragments
+        overlap."""
         for datagram in datagrams:
             for packet_number, packet in datagram.take_pending():
                 self._resolved.append((packet_number, with_headers(packet, self._deny_fragment(packet))))
 
     def _deny_fragment(self, packet: Packet) -> PacketVerdict:
-        """Deny a fragment. A packet that no filter sees is not denied (SPEC 3.3, 9.4)."""
+        """Deny a fragment, unless no filter sees it (SPEC 3.3, 9.4)."""
         sides = self._sides(packet)
         return PacketVerdict(sides, None) if isinstance(sides, str) else deny_at_once(*sides, "fragment")
 
     def resolved(self) -> list[tuple[int, PacketVerdict]]:
-        """Number (from 1) and verdict of each packet that was pending and is no longer, in packet order.
+        """Return the number (from 1) and verdict of each packet that is no longer pending, in packet order.
 
-        Each is returned once.
+        Each packet is returned once.
         """
-        told, self._resolved = sorted(self._resolved, key=lambda numbered: numbered[0]), []
-        return told
+        numbered, self._resolved = sorted(self._resolved, key=lambda resolved: resolved[0]), []
+        return numbered
 
     def finish(self) -> None:
-        """The capture ends: give up what is pending."""
+        """Deny all pending fragments at the end of the capture."""
         self._give_up(self._datagrams.take_waiting())
 
     # --- Section 6: changes while traffic flows
@@ -386,8 +397,8 @@ class ReferenceEngine:
         if changed.policy is self.policy:
             return Applied()
         now = now_ns if self.clock.now is None else max(now_ns, self.clock.now)
-        self._give_up(self._datagrams.take_over(now, self._packets))  # by the policy before the change (SPEC 6.9)
-        # This may refuse the change. Nothing has changed so far.
+        self._give_up(self._datagrams.take_over(now, self._packets))  # judged by the old policy (SPEC 6.9)
+        # ``visible_prefixes`` may raise PolicyError. The engine is unchanged until it returns.
         self._own_prefixes, self._peers_prefixes = visible_prefixes(changed.policy, self.vpc)
         self._owners = {}
         self.policy = changed.policy
@@ -399,20 +410,27 @@ class ReferenceEngine:
         return Applied(len(cut), sum(cut))
 
     def _forget_lost_sides(self, deleted: set[str]) -> None:
-        """SPEC 6.6, 6.11: a deleted instance that comes back under the same name is another instance."""
+        """Forget connections of deleted instances and of addresses with a new owner (SPEC 6.6, 6.11).
+
+        A deleted instance that is added again under the same name is another instance.
+        """
         for entry in self._entries.values():
             for (name, own), connection in list(entry.sides.items()):
                 opener = connection.opener
                 owner = self._owner(opener.own)
-                # If both ends belong to one instance now, the traffic is local: no filter sees it (SPEC 6.11). The
-                # filter does see what is sent to a multicast address, which is no instance then (SPEC 3.3).
+                # If both ends now belong to one instance, the traffic is local and passes no filter (SPEC 6.11). A
+                # multicast address belongs to no instance, so the sender's filter still judges packets sent to one
+                # (SPEC 3.3).
                 is_local = owner is self._owner(opener.peer) and not is_multicast_or_broadcast(opener.peer)
                 if name in deleted or owner is None or owner.name != name or is_local:
                     del entry.sides[name, own]
 
     def _cut_sides(self, entry: Entry, concerned: set[str], now: int) -> list[bool]:
-        """Disconnect or forget what the change cuts (SPEC 6.3, 6.7). Return whether it had ended (SPEC 6.12), or
-        nothing if no such connection is left at the time of the change."""
+        """Disconnect or forget the entry's connections that the change cuts (SPEC 6.3, 6.7).
+
+        Return an empty list if no cut connection is alive at the time of the change. Otherwise return one item: whether
+        the connection had ended (SPEC 6.12).
+        """
         clock = self.clock.now or 0
         cut = [
             (name, own)
@@ -429,17 +447,20 @@ class ReferenceEngine:
         return ended
 
     def _is_cut(self, name: str, connection: Connection, concerned: set[str]) -> bool:
-        """Whether the change cuts a connection of the instance ``name``. ``concerned``: the instances of SPEC 6.3."""
+        """Return whether the change cuts a connection of the instance ``name``. ``concerned`` are the instances of SPEC
+        6.3."""
         on_change = self.policy.settings.on_change
         if on_change == "cut-inbound":
             return name in concerned and not connection.opener.outbound
         if on_change in ("cut-unmatched", "forget-unmatched"):
-            return not self._would_open_today(self.policy.instance_by_name[name], connection.opener)
+            return not self._is_opener_allowed(self.policy.instance_by_name[name], connection.opener)
         return False
 
-    def _would_open_today(self, instance: Instance, opener: Opener) -> bool:
-        """Whether the rules of today allow the opener of one of the instance's connections. The ICMP code of a query is
-        not kept, and counts as 0 (SPEC 6.9)."""
+    def _is_opener_allowed(self, instance: Instance, opener: Opener) -> bool:
+        """Return whether the current rules allow the opener of one of the instance's connections.
+
+        Connections do not store the ICMP code of a query; the rules are applied to code 0 (SPEC 6.9).
+        """
         if opener.icmp_type is not None and icmp_role(opener.version, opener.icmp_type) == "query":
             opener = replace(opener, icmp_code=0)
         side = Side(instance, opener.outbound, opener.peer, self._peer_instance(opener))
@@ -453,7 +474,10 @@ class ReferenceEngine:
     # --- Causal mode (SPEC 9.2)
 
     def _is_moot(self, packet: Packet, now: int, filters: Sequence[Side]) -> bool:
-        """``filters``: those on the packet's way; none if it cannot pass whatever they say."""
+        """Return whether the packet is moot, and prolong the moot mark of its key.
+
+        ``filters`` are the sides on the packet's way; empty if the VPCs are isolated from each other.
+        """
         own_flow = flow_of(packet)
         flow = own_flow or quoted_flow(packet)
         entry = self._live_entry(flow.key, now) if flow is not None else None
@@ -462,23 +486,23 @@ class ReferenceEngine:
         if own_flow is None:
             return True
         from_responder = own_flow.sender != entry.moot.initiator
-        # Whether nothing in the packet says if its sender asks or answers.
-        may_call = not packet.is_icmp and packet.protocol != TCP and packet.sport == packet.dport
+        # Whether the packet could be a request as well as an answer.
+        may_be_request = not packet.is_icmp and packet.protocol != TCP and packet.sport == packet.dport
         may_pass = filters and all(self._would_allow(side, packet, own_flow, now) for side in filters)
-        if from_responder and may_call and may_pass:
+        if from_responder and may_be_request and may_pass:
             return False
         entry.moot.deadline = now + self._unanswered_timeout(packet)
         return from_responder or (packet.protocol == TCP and not packet.can_open)
 
     def _would_allow(self, side: Side, packet: Packet, flow: Flow, now: int) -> bool:
-        """Whether the side would allow a packet that is valid in any state, without doing so."""
+        """Return whether the side would allow a packet that is valid in any state. Changes no state."""
         connection = self._connection(side, flow, now)
         if connection is not None:
             return not connection.disconnected
         return self._judge_by_rules_alone(side, packet).verdict == "allow"
 
     def _settle_moot(self, case: Case, verdict: PacketVerdict) -> None:
-        """Clear the mark of the key, or set it, after the judgement."""
+        """Set or clear the moot mark of the packet's key according to the verdict."""
         packet, now = case.packet, case.now
         entry = self._live_entry(case.flow.key, now)
         both_live = entry is not None and len(entry.live_sides(now)) == 2  # only after a change (SPEC 6.11)
@@ -505,7 +529,7 @@ class ReferenceEngine:
         begins = bool(case.created or case.opener_denied) and (not had_entry or case.forgot_old)
         entry = self._live_entry(key, now)
         if verdict.verdict == "allow":
-            # A denied attempt whose key opens after all is over.
+            # An allowed opener ends an earlier denied attempt of the same key.
             if not begins and not (case.created and entry is not None and entry.began_denied):
                 return None
             if entry is not None:
@@ -530,8 +554,10 @@ class ReferenceEngine:
         return entry if entry is not None and entry.is_live(now) else None
 
     def _connection(self, side: Side, flow: Flow, now: int, own: Address | None = None) -> Connection | None:
-        """This side's connection, if there is one; at its deadline there is none (SPEC 4.1). ``own``: the instance's
-        address, if the packet is not of this flow."""
+        """Return the side's connection, or None if there is none or its deadline is reached (SPEC 4.1).
+
+        ``own`` is the instance's address, for a packet that is not of this flow.
+        """
         entry = self._entries.get(flow.key)
         key = side.instance.name, own or side.own_address(flow)
         connection = entry.sides.get(key) if entry is not None else None
@@ -541,7 +567,7 @@ class ReferenceEngine:
         del self._entries[flow.key].sides[side.instance.name, side.own_address(flow)]
 
     def _entry_to_create_in(self, key: Hashable, now: int) -> Entry | None:
-        """The entry of the key, to create something in; None if the table is full."""
+        """Return the key's entry, after creating it if needed, or None if the table is full."""
         entry = self._live_entry(key, now)
         if entry is None:
             if not self._make_room(now):
@@ -563,7 +589,7 @@ class ReferenceEngine:
         return True
 
     def _sweep(self, now: int) -> None:
-        """Remove entries whose time is over. This only saves memory."""
+        """Remove entries and attempts whose deadline is reached. This only saves memory."""
         self._entries = {key: entry for key, entry in self._entries.items() if entry.is_live(now)}
         self._attempts = {key: deadline for key, deadline in self._attempts.items() if now < deadline}
 
@@ -577,7 +603,7 @@ class ReferenceEngine:
 
 
 def both_sides(egress: Side | None, ingress: Side | None, judge: Callable[[Side], SideVerdict]) -> PacketVerdict:
-    """Egress first; the ingress side sees only what egress allowed (SPEC 3.7). There is at least one (SPEC 3.3)."""
+    """Judge at the egress side, then at the ingress side unless egress denied (SPEC 3.7). At least one side exists."""
     egress_verdict = judge(egress) if egress else None
     if egress_verdict and (ingress is None or egress_verdict.verdict == "deny"):
         return PacketVerdict(egress_verdict.verdict, egress_verdict.reason, egress=egress_verdict)
@@ -587,7 +613,7 @@ def both_sides(egress: Side | None, ingress: Side | None, judge: Callable[[Side]
 
 
 def with_headers(packet: Packet, verdict: PacketVerdict) -> PacketVerdict:
-    """The verdict, with the fields of its packet."""
+    """Return the verdict after adding its packet's header fields."""
     verdict.src, verdict.dst, verdict.protocol = str(packet.src), str(packet.dst), packet.protocol
     verdict.sport, verdict.dport = packet.sport, packet.dport
     verdict.icmp_type, verdict.icmp_code = packet.icmp_type, packet.icmp_code
@@ -595,5 +621,5 @@ def with_headers(packet: Packet, verdict: PacketVerdict) -> PacketVerdict:
 
 
 def deny_at_once(egress: Side | None, ingress: Side | None, reason: str) -> PacketVerdict:
-    """A denial that comes before section 4 stands on the first side that there is (SPEC 10.3)."""
+    """Deny a packet before section 4 applies. The first side that exists reports the denial (SPEC 10.3)."""
     return both_sides(egress, None if egress else ingress, lambda side: side.deny(reason))

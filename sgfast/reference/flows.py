@@ -1,4 +1,4 @@
-"""The key of a connection (SPEC 5.1, 4.6)."""
+"""The keys of connections (SPEC 5.1, 4.6)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgfast.reference.packets import ENDLESS, ICMP_REPLY_TO, Packet, icmp_role, 
 
 @dataclass(frozen=True)
 class Flow:
-    """The key of a packet's connection, and the two ends of the packet."""
+    """The key of a packet's connection, with the packet's two ends."""
 
     key: Hashable
     sender: End
@@ -20,10 +20,10 @@ class Flow:
 
 
 def flow_of(packet: Packet) -> Flow | None:
-    """The packet's connection; None for an ICMP error, which has none of its own."""
+    """Return the packet's flow, or None for an ICMP error, which has no connection of its own."""
     src, dst, kind = packet.src, packet.dst, packet.icmp_type
     sender, receiver = (src, packet.sport), (dst, packet.dport)
-    to_itself = src == dst      # nothing answers it
+    to_itself = src == dst      # such a packet has no reply
     if kind is None:
         ends = (sender, receiver) if to_itself else frozenset((sender, receiver))
         return Flow(("two-way", packet.protocol, ends), sender, receiver)
@@ -40,13 +40,13 @@ def flow_of(packet: Packet) -> Flow | None:
 
 
 def quoted_flow(error: Packet) -> Flow | None:
-    """The connection of the packet quoted in an ICMP error; None if the quote names none (SPEC 4.6)."""
+    """Return the flow of the packet quoted in an ICMP error, or None if the quote does not identify one (SPEC 4.6)."""
     quote = error.payload[8:]
     if len(quote) < (20 if error.version == 4 else 40) or quote[0] >> 4 != error.version:
         return None
     if error.version == 4 and len(quote) < (quote[0] & 15) * 4:
         return None
-    # The quote is cut, so its length field claims nothing. A length of 0 means the rest of the frame.
+    # The quote is cut, so its length field is not checked: a length of 0 means the rest of the frame.
     if error.version == 4:
         quoted = read_ipv4(quote[:2] + bytes(2) + quote[4:], ENDLESS)
     else:

@@ -1,7 +1,7 @@
-"""Fragmented datagrams: what is known of their fragments, and for how long (SPEC 9.4).
+"""Fragmented datagrams and the fragments known of them (SPEC 9.4).
 
-A datagram is known from its earliest fragment in the capture on: until all of it came, for ``FRAGMENT_SECONDS``, or
-until too many datagrams are known. Times are in nanoseconds, offsets and lengths in bytes.
+A datagram is known from its first captured fragment until all fragments have arrived, until ``FRAGMENT_SECONDS`` have
+passed, or until too many datagrams are known. Times are in nanoseconds, offsets and lengths in bytes.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Generic, TypeVar
 FRAGMENT_SECONDS = 30
 FRAGMENT_DATAGRAMS = 4096
 FRAGMENT_RANGES = 65536
-#: The most packets that a fragment waits for.
+#: The maximum number of packets during which a fragment stays pending.
 FRAGMENT_PACKETS = 65536
-#: The longest datagram: in IPv4 with its header, in IPv6 without.
+#: The maximum length of a datagram: in IPv4 with its header, in IPv6 without.
 MOST_BYTES = 65535
 
 P = TypeVar("P")
-"""A packet that is held back."""
+"""The type of a pending packet."""
 V = TypeVar("V")
-"""The verdict of a first fragment."""
+"""The type of a first fragment's verdict."""
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """Part of a datagram. A fragment with equal fields is an exact duplicate."""
+    """Part of a datagram. Fragments with equal fields are duplicates."""
 
-    #: Family, source, destination and identification; in IPv4 the protocol, too.
+    #: IP version, source, destination and identification; in IPv4 also the protocol.
     datagram: Hashable
     offset: int
     length: int
-    #: More fragments: this is not the last one.
+    #: Whether more fragments follow this one.
     more: bool
-    #: 0 in IPv6. Duplicates may differ in it.
+    #: The length of the IPv4 header; 0 in IPv6. Duplicates may differ in it.
     header_length: int = field(default=0, compare=False)
 
     @property
@@ -43,12 +43,12 @@ class Fragment:
 
     @property
     def is_impossible(self) -> bool:
-        """No datagram can have such a fragment."""
+        """Whether no valid datagram can have such a fragment."""
         uneven = self.more and self.length % 8 != 0
         return self.length == 0 or uneven or self.header_length + self.end > MOST_BYTES
 
     def contradicts(self, other: Fragment) -> bool:
-        """They overlap, or one lies behind the last one. Both are of one datagram, and not equal."""
+        """Return whether two different fragments of a datagram overlap, or one lies behind the datagram's end."""
         overlap = self.offset < other.end and other.offset < self.end
         behind_last = (not self.more and other.end > self.end) or (not other.more and self.end > other.end)
         return overlap or behind_last
@@ -56,26 +56,27 @@ class Fragment:
 
 @dataclass
 class Datagram(Generic[P, V]):
-    """State of one datagram."""
+    """The state of one datagram."""
 
     began: int
-    #: Fragments without duplicates.
+    #: The fragments that arrived, without duplicates.
     fragments: set[Fragment] = field(default_factory=set)
-    #: The verdict of the first fragment, once it came.
+    #: The verdict of the first fragment; None until it arrives.
     verdict: V | None = None
-    #: Packet numbers and fragments, duplicates included, that came before the first fragment.
+    #: Packet numbers and fragments, including duplicates, that arrived before the first fragment.
     pending: list[tuple[int, P]] = field(default_factory=list)
-    #: Two of its fragments contradict each other. The fragments themselves are forgotten.
+    #: Whether two fragments contradict each other. If so, ``fragments`` is empty.
     spoiled: bool = False
 
     @property
     def held(self) -> int:
-        """Number of kept fragments. Before the first fragment comes, all that are remembered are pending, too."""
+        """The number of kept fragments. Until the first fragment arrives, all kept fragments are also pending."""
         return max(len(self.pending), len(self.fragments))
 
     @property
     def is_whole(self) -> bool:
-        """Fragments do not overlap, so their lengths add up to the end of the last one only if none is missing."""
+        """Whether all fragments arrived. As they never overlap, their lengths then add up to the end of the last
+        one."""
         ends = [fragment.end for fragment in self.fragments if not fragment.more]
         return bool(ends) and sum(fragment.length for fragment in self.fragments) == ends[0]
 
@@ -88,25 +89,25 @@ class Datagram(Generic[P, V]):
 
 
 class Datagrams(Generic[P, V]):
-    """All that are known, in the order in which they began, as time never runs backwards."""
+    """All known datagrams, in the order in which they began."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Datagram[P, V]] = {}
-        #: An upper bound of the kept fragments. Counting takes long, so it is made exact only at the limit.
+        #: An upper bound of the number of kept fragments. An exact count takes long, so it is only made at the limit.
         self._held_at_most = 0
 
     def find(self, fragment: Fragment) -> Datagram[P, V] | None:
         return self._known.get(fragment.datagram)
 
     def remember(self, fragment: Fragment, now: int) -> Datagram[P, V]:
-        """Add the fragment to its datagram, which begins with it if it is not known yet."""
+        """Add the fragment to its datagram. If the datagram is not known yet, it begins now."""
         datagram = self._known.setdefault(fragment.datagram, Datagram(now))
         datagram.fragments.add(fragment)
         self._held_at_most += 1
         return datagram
 
     def has_room(self, fragment: Fragment) -> bool:
-        """Whether this fragment can be remembered within the bounds."""
+        """Return whether the limits allow another fragment to be remembered."""
         if fragment.datagram not in self._known and len(self._known) >= FRAGMENT_DATAGRAMS:
             return False
         if self._held_at_most >= FRAGMENT_RANGES:
@@ -131,6 +132,6 @@ class Datagrams(Generic[P, V]):
         return over
 
     def take_waiting(self) -> list[Datagram[P, V]]:
-        """Remove and return the datagrams with fragments that wait for the first one."""
+        """Remove and return the datagrams with fragments that still wait for the first fragment."""
         keys = [key for key, datagram in self._known.items() if datagram.pending]
         return [self._known.pop(key) for key in keys]

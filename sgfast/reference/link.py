@@ -1,9 +1,9 @@
-"""Find IP in a frame, for every link type (SPEC 3.1, 3.9).
+"""Find the IP header in a frame, for every link type (SPEC 3.1, 3.9).
 
-A layer says what comes next in the frame: ``("link", 127)``, ``("ethertype", 0x8100)``, ``("llc", 0)``, ... A reader
-takes the bytes from the beginning of its layer on. It returns the length of the layer's header and the next layer, or
-raises ``NoIp`` or ``Broken``. ``find_ip`` goes from layer to layer until IP. ``take`` raises ``Broken`` where bytes
-are missing.
+A layer identifies the next header in the frame: ``("link", 127)``, ``("ethertype", 0x8100)``, ``("llc", 0)``, ... A
+reader gets the frame's bytes from the beginning of its layer on. It returns the length of the layer's header and the
+next layer, or raises ``NoIp`` or ``Broken``. ``find_ip`` calls readers layer by layer until IP. ``take`` raises
+``Broken`` if bytes are missing.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-#: Answers of ``find_ip`` where it finds no IP header.
+#: Results of ``find_ip`` if it finds no IP header.
 NOT_IP, MALFORMED = "not-ip", "malformed"
 
-#: A frame with more headers and tags before IP is malformed (SPEC 3.1).
+#: The maximum number of headers and tags before IP. A frame with more is malformed (SPEC 3.1).
 MOST_HEADERS = 40
 
 Layer = tuple[str, int]
@@ -35,7 +35,7 @@ LONGEST_8023 = 1500
 PPP_PROTOCOLS: dict[int, Layer] = {
     0x0021: IPV4, 0x0057: IPV6, 0x0281: ("ethertype", 0x8847), 0x0283: ("ethertype", 0x8848),
 }  # fmt: skip
-#: Numbers of address families, as operating systems write them before a packet.
+#: IP versions by address family number, which operating systems write before a packet.
 FAMILIES = {2: IPV4, 10: IPV6, 24: IPV6, 28: IPV6, 30: IPV6}
 
 
@@ -48,7 +48,8 @@ class Broken(Exception):
 
 
 def find_ip(data: bytes, link_type: int) -> tuple[int, int] | str:
-    """Offset and version of the IP header, below all link headers and tags; or ``NOT_IP``, or ``MALFORMED``."""
+    """Return the offset and version of the IP header below all link headers and tags, or ``NOT_IP``, or
+    ``MALFORMED``."""
     offset = 0
     layer: Layer = ("link", link_type)
     try:
@@ -87,12 +88,12 @@ def known(layers: dict[int, Layer], number: int) -> Layer:
 
 
 def version_of(data: bytes, offset: int) -> Layer:
-    """Only the first byte of IP tells which version it is, or that it is no IP."""
+    """Return the IP layer that the first byte indicates. Raises NoIp if it indicates no IP version."""
     return known({4: IPV4, 6: IPV6}, take(data, offset, 1) >> 4)
 
 
 def certainly_ip(data: bytes, offset: int) -> Step:
-    """IP of either version. Anything else is broken."""
+    """Return the IP layer where nothing but IP is valid. Raises Broken if the version is wrong."""
     version = take(data, offset, 1) >> 4
     if version not in (4, 6):
         raise Broken
@@ -125,7 +126,7 @@ def after_ethertype(ethertype: int) -> Layer:
 
 
 def read_llc(data: bytes, bridge_padding: int) -> Step:
-    """IEEE 802.2. IP comes with its own SAP or, usually, in SNAP (RFC 1042). FE-FE-03 is the NLPID of RFC 2684."""
+    """Read an IEEE 802.2 header. IP has its own SAP or, usually, SNAP (RFC 1042). FE-FE-03 is the NLPID of RFC 2684."""
     need(data, 3)
     destination, source, control = data[:3]
     if destination != source or control not in (0x03, 0x13):
@@ -160,7 +161,7 @@ def read_nlpid(data: bytes, bridge_padding: int) -> Step:
 
 
 def read_ppp_protocol(data: bytes, _: int) -> Step:
-    """RFC 1661: an odd byte ends the number, so a number below 256 may take one byte."""
+    """Read a PPP protocol number. An odd byte ends the number, so a number below 256 may have one byte (RFC 1661)."""
     size = 1 if take(data, 0, 1) % 2 else 2
     return size, known(PPP_PROTOCOLS, take(data, 0, size))
 
@@ -182,7 +183,7 @@ def ethernet(data: bytes) -> Step:
 
 
 def typed(length: int, place: int) -> Callable[[bytes], Step]:
-    """A header of a fixed length with an ethertype in it."""
+    """Return the reader of a header of fixed length that contains an ethertype."""
 
     def read(data: bytes) -> Step:
         need(data, length)
@@ -192,7 +193,7 @@ def typed(length: int, place: int) -> Callable[[bytes], Step]:
 
 
 def prefixed(length: int, layer: Layer) -> Callable[[bytes], Step]:
-    """Some bytes without meaning here, then another layer."""
+    """Return the reader of a header whose bytes are ignored and that precedes a fixed layer."""
 
     def read(data: bytes) -> Step:
         need(data, length)
@@ -202,7 +203,7 @@ def prefixed(length: int, layer: Layer) -> Callable[[bytes], Step]:
 
 
 def family(length: int, orders: tuple[Order, ...]) -> Callable[[bytes], Step]:
-    """A header that begins with an address family in one of these byte orders."""
+    """Return the reader of a header that begins with an address family in one of these byte orders."""
 
     def read(data: bytes) -> Step:
         need(data, length)
@@ -224,7 +225,7 @@ def slip(length: int) -> Callable[[bytes], Step]:
 
 
 def cooked(length: int, protocol_at: int, hardware_at: int) -> Callable[[bytes], Step]:
-    """Linux cooked capture. Some kinds of hardware have no ethertype there."""
+    """Return the reader of a Linux cooked capture's header. For some kinds of hardware it contains no ethertype."""
 
     def read(data: bytes) -> Step:
         need(data, length)
@@ -310,7 +311,7 @@ def multilink_frame_relay(data: bytes) -> Step:
 
 
 def llc_over_atm(data: bytes) -> Step:
-    """RFC 2684: bridged frames stand behind two bytes of padding."""
+    """Read LLC over ATM. Bridged frames have two bytes of padding before them (RFC 2684)."""
     return read_llc(data, 2)
 
 
@@ -352,7 +353,7 @@ def ieee80211(data: bytes, *, padded: bool = False) -> Step:
     inner = 0
     if has_quality:
         quality = take(data, length, 2, "little")
-        if quality & 0x80:  # an aggregate; its first frame
+        if quality & 0x80:  # an aggregate: skip the header of its first frame
             inner = 14
         length += 2
         if flags & 0x80:

@@ -1,4 +1,4 @@
-"""Read a frame (SPEC 3.1, 3.2, 3.4, 3.10). It notes what is wrong with a packet, and decides nothing."""
+"""Parse frames (SPEC 3.1, 3.2, 3.4, 3.10). Defects of a packet are recorded; other modules judge them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from sgfast.reference.fragments import Fragment
 from sgfast.reference.link import MALFORMED, find_ip
 from sgfast.reference.tcp import tcp_kind
 
-ENDLESS = 1 << 32  # more bytes than any packet has
+#: A length that no packet reaches.
+ENDLESS = 1 << 32
 
 HOP_BY_HOP = 0
 FRAGMENT_HEADER = 44
 EXTENSION_HEADERS = (HOP_BY_HOP, 43, FRAGMENT_HEADER, 60, 135, 139, 140)
-#: Options of the hop-by-hop header: a byte of padding, and the length of a jumbogram.
+#: Hop-by-hop options: a single byte of padding, and the length of a jumbogram.
 PAD1, JUMBO_PAYLOAD = 0, 0xC2
 #: The largest value of the payload length field in an IPv6 header.
 MOST_WITHOUT_JUMBO = 0xFFFF
-#: Bytes of the transport header that must be there (SPEC 3.4).
+#: The required bytes of the transport header (SPEC 3.4).
 HEADER_NEEDED = {TCP: 20, UDP: 8, UDPLITE: 8, SCTP: 12, DCCP: 12}
 
 #: ICMP queries and the reply to each (SPEC 5.6).
@@ -37,14 +38,14 @@ class Packet:
     dst: Address
     protocol: int
     hop_limit: int
-    #: The reason why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, 3.10); None: it can.
+    #: The reason why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, 3.10); else None.
     problem: str | None = None
-    #: Set if the packet is a fragment. Of nested fragment headers it is the outermost.
+    #: The fragment's fields; None if the packet is no fragment. The outermost header counts if they are nested.
     fragment: Fragment | None = None
-    #: Length of the payload behind all extension headers, by the IP header; and its bytes that were captured.
+    #: The length after all extension headers according to the IP header, and the captured bytes of the payload.
     payload_length: int = 0
     payload: bytes = b""
-    #: The IP header is sound, all of it was captured, and the payload begins with a transport header.
+    #: Whether the IP header is valid and fully captured, and the payload begins with a transport header.
     has_transport: bool = False
     sport: int | None = None
     dport: int | None = None
@@ -59,12 +60,12 @@ class Packet:
 
     @property
     def is_icmp(self) -> bool:
-        """ICMP in IPv4 or ICMPv6 in IPv6. The other way round each is just some protocol (SPEC 5.1)."""
+        """Whether the packet is ICMP over IPv4 or ICMPv6 over IPv6. Other combinations are not ICMP (SPEC 5.1)."""
         return self.protocol == (ICMP if self.version == 4 else ICMPV6)
 
     @property
     def can_open(self) -> bool:
-        """Whether this packet opens a connection if there is none (SPEC 5.4, 5.6, 5.7)."""
+        """Whether the packet opens a connection if none exists (SPEC 5.4, 5.6, 5.7)."""
         if self.protocol == TCP:
             return tcp_kind(self.tcp_flags) == "syn"
         if self.icmp_type is not None:
@@ -73,12 +74,12 @@ class Packet:
 
 
 def number(data: bytes, offset: int, size: int) -> int:
-    """A big-endian number. The caller has checked that its bytes are there."""
+    """Read a big-endian number. The caller must check that its bytes exist."""
     return int.from_bytes(data[offset : offset + size], "big")
 
 
 def icmp_role(version: int, icmp_type: int) -> str:
-    """query, reply, error or one-way (SPEC 4.6, 5.6)."""
+    """Return the role of an ICMP type: query, reply, error or one-way (SPEC 4.6, 5.6)."""
     if icmp_type in ICMP_REPLY_TO[version]:
         return "query"
     if icmp_type in ICMP_REPLY_TO[version].values():
@@ -88,7 +89,7 @@ def icmp_role(version: int, icmp_type: int) -> str:
 
 
 def parse_frame(data: bytes, wire_length: int, link_type: int) -> Packet | str:
-    """The packet in a frame; or ``NOT_IP``, or ``MALFORMED`` if even its addresses cannot be read."""
+    """Parse the packet in a frame. Return ``NOT_IP``, or ``MALFORMED`` if not even the addresses can be read."""
     found = find_ip(data, link_type)
     if isinstance(found, str):
         return found
@@ -106,7 +107,8 @@ def parse_frame(data: bytes, wire_length: int, link_type: int) -> Packet | str:
 
 
 def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
-    """``ip``: the bytes captured from the IP header on, at least 20, of ``rest_of_frame`` bytes on the wire."""
+    """Parse an IPv4 packet from ``ip``, its captured bytes (at least 20). On the wire there were ``rest_of_frame``
+    bytes."""
     packet = Packet(4, IPv4Address(ip[12:16]), IPv4Address(ip[16:20]), protocol=ip[9], hop_limit=ip[8])
     header_length = (ip[0] & 15) * 4
     total_length = number(ip, 2, 2) or rest_of_frame  # 0: segmentation offload (SPEC 3.4)
@@ -125,9 +127,9 @@ def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
 
 
 def read_ipv6(ip: bytes, rest_of_frame: int) -> Packet:
-    """Read an IPv6 packet, as ``read_ipv4`` does, from at least 40 bytes."""
+    """Parse an IPv6 packet, as ``read_ipv4`` does, from at least 40 bytes."""
     packet = Packet(6, IPv6Address(ip[8:24]), IPv6Address(ip[24:40]), protocol=ip[6], hop_limit=ip[7])
-    is_quote = rest_of_frame == ENDLESS  # a quote's lengths claim nothing
+    is_quote = rest_of_frame == ENDLESS  # lengths in a quoted header are not checked
     claimed = number(ip, 4, 2)
     packet.payload_length = claimed or rest_of_frame - 40
     jumbo = jumbo_length(ip[40:]) if packet.protocol == HOP_BY_HOP and not is_quote else None
@@ -145,15 +147,15 @@ def read_ipv6(ip: bytes, rest_of_frame: int) -> Packet:
         else:
             packet.problem = step_over_extension_header(packet)
     if packet.is_later_fragment:
-        packet.payload = b""  # nothing reads it, and the packet may be held back
+        packet.payload = b""  # save memory: the payload is unused, and the packet may be pending
     packet.has_transport = packet.problem is None and not packet.is_later_fragment
     return packet
 
 
 def jumbo_length(header: bytes) -> int | None:
-    """The length of a jumbogram (RFC 2675), from a hop-by-hop header that the capture may have cut.
+    """Return the length of a jumbogram (RFC 2675) from a hop-by-hop header that may be cut by the snap length.
 
-    None: there is no such option. 0: the option makes no sense.
+    Return None if the option is missing, and 0 if it is invalid.
     """
     if len(header) < 2 or len(header) < (header[1] + 1) * 8:
         return None
@@ -167,9 +169,9 @@ def jumbo_length(header: bytes) -> int | None:
 
 
 def step_over_extension_header(packet: Packet) -> str | None:
-    """Take one IPv6 extension header off the payload, or say why not (SPEC 3.4)."""
+    """Remove one IPv6 extension header from the payload. Return a problem that prevents this, or None (SPEC 3.4)."""
     payload = packet.payload
-    length = 8  # the least, and a fragment header's always
+    length = 8  # the minimum, and the length of every fragment header
     if packet.protocol != FRAGMENT_HEADER and len(payload) >= 2:
         length = (payload[1] + 1) * 8
     if length > packet.payload_length:
@@ -184,10 +186,10 @@ def step_over_extension_header(packet: Packet) -> str | None:
 
 
 def note_fragment(packet: Packet, header: bytes) -> str | None:
-    """Read an IPv6 fragment header, now off the payload, or say why the packet cannot be judged (SPEC 3.10)."""
+    """Read an IPv6 fragment header, already removed from the payload. Return a problem, or None (SPEC 3.10)."""
     more, offset = number(header, 2, 2) & 1, number(header, 2, 2) & 0xFFF8
     if packet.fragment is not None:
-        # The outer datagram is judged by its first fragment, which must hold the beginning of the inner one.
+        # The outer datagram's first fragment decides its verdict, so it must contain the inner datagram's beginning.
         return "fragment" if offset else None
     if more or offset:  # otherwise the packet is whole ("atomic")
         datagram = (6, packet.src, packet.dst, number(header, 4, 4))
@@ -196,7 +198,7 @@ def note_fragment(packet: Packet, header: bytes) -> str | None:
 
 
 def read_transport(packet: Packet) -> str | None:
-    """Read ports, flags and ICMP fields, and say what is wrong with the transport header (SPEC 3.4)."""
+    """Read ports, flags and ICMP fields. Return a problem of the transport header, or None (SPEC 3.4)."""
     payload = packet.payload
     needed = 8 if packet.is_icmp else HEADER_NEEDED.get(packet.protocol, 0)
     read_ports_or_icmp(packet)
@@ -211,14 +213,14 @@ def read_transport(packet: Packet) -> str | None:
             return "malformed"
     if packet.protocol == UDP:
         udp_length = number(payload, 4, 2)
-        # A first fragment carries the length of the whole datagram.
+        # The UDP length in a first fragment is that of the whole datagram.
         if udp_length < 8 or (udp_length > packet.payload_length and packet.fragment is None):
             return "malformed"
     return None
 
 
 def read_ports_or_icmp(packet: Packet) -> None:
-    """Read them as far as they were captured, also if the header is cut behind them (SPEC 10.3)."""
+    """Read ports or ICMP fields if they were captured, even if the rest of the header is missing (SPEC 10.3)."""
     payload = packet.payload
     if packet.is_icmp and len(payload) >= 2:
         packet.icmp_type, packet.icmp_code = payload[0], payload[1]
@@ -228,7 +230,7 @@ def read_ports_or_icmp(packet: Packet) -> None:
 
 
 def is_infrastructure(packet: Packet) -> bool:
-    """DHCP, neighbour discovery, multicast listener discovery (SPEC 3.2)."""
+    """Return whether the packet is DHCP, neighbour discovery or multicast listener discovery (SPEC 3.2)."""
     if not packet.has_transport:
         return False
     if packet.protocol == UDP:
@@ -240,8 +242,10 @@ def is_infrastructure(packet: Packet) -> bool:
 
 
 def infrastructure_role(packet: Packet) -> str | None:
-    """The line of the table of SPEC 3.11: whether it is what a ``client`` sends, what a ``server`` sends, or what
-    ``anyone`` does; None for the last line and for other traffic."""
+    """Return who sends such infrastructure traffic by the table of SPEC 3.11: ``client``, ``server`` or ``anyone``.
+
+    Return None for the table's last line and for other traffic.
+    """
     if not packet.has_transport:
         return None
     if packet.protocol == UDP:

@@ -1,4 +1,4 @@
-"""Rules that decide about an opener (SPEC 4.9 to 4.11)."""
+"""Find the rule that decides about an opener (SPEC 4.9 to 4.11)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def winning_rule(policy: Policy, side: Side, opener: Opener) -> GroupRule | None
     matching = [
         GroupRule(group.name, rule) for group in groups for rule in group.rules if matches(policy, rule, side, opener)
     ]
-    # SPEC 4.10; of equals, min takes the first.
+    # Precedence by SPEC 4.10. In a tie, ``min`` returns the first rule.
     return min(matching, key=lambda named: (named.rule.priority, named.rule.action != "deny"), default=None)
 
 
@@ -40,7 +40,7 @@ def _peer_matches(policy: Policy, rule: Rule, side: Side) -> bool:
 
 
 def _is_in_group(policy: Policy, group: str, side: Side) -> bool:
-    """Whether the peer's address is in that group, in the same region and an accessible VPC (SPEC 4.11, 4.14)."""
+    """Return whether the peer's address is in the group, its region and an accessible VPC (SPEC 4.11, 4.14)."""
     owner = side.peer_instance
     if owner is None or is_multicast_or_broadcast(side.peer):
         return False

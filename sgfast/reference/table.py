@@ -1,4 +1,4 @@
-"""The connection table (SPEC 5.8, 9.2), and the packet that is being judged."""
+"""The connection table (SPEC 5.8, 9.2), and the state of one packet's judgement."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from sgfast.reference.verdicts import SideVerdict
 
 @dataclass(frozen=True)
 class Opener:
-    """A packet that starts a connection, or the one that an inferred connection must have started with."""
+    """A packet that starts a connection, or the packet that must have started an inferred connection."""
 
     version: int
     protocol: int
     initiator: End
     responder: End
-    #: The packet leaves the instance of the side that judges it.
+    #: Whether the packet leaves the instance of the judging side.
     outbound: bool
     icmp_type: int | None
     icmp_code: int | None
-    #: State of the connection if the rules allow it.
+    #: The state of the connection that the packet creates if the rules allow it.
     state: str
     inferred: bool
 
     @property
     def own(self) -> Address:
-        """The address of the instance."""
+        """The address of the judging side's instance."""
         return self.initiator[0] if self.outbound else self.responder[0]
 
     @property
     def peer(self) -> Address:
-        """The address of the peer."""
+        """The address of the judging side's peer."""
         return self.responder[0] if self.outbound else self.initiator[0]
 
 
@@ -53,12 +53,12 @@ class Connection:
     opener: Opener
     #: A state of TCP_STATES, or "icmp", or for everything else "one-way" or "both-ways" (SPEC 5.2).
     state: str
-    #: The rule that opened it, as it was then (SPEC 6.5).
+    #: The rule that allowed the opener, as it was at that time (SPEC 6.5).
     rule: GroupRule
     deadline: int
-    #: A packet in reply direction was allowed.
+    #: Whether a packet in reply direction was allowed.
     replied: bool
-    #: A change of the policy has cut it (SPEC 6.3): it denies its key until its deadline.
+    #: Whether a change of the policy has cut it (SPEC 6.3). If so, it denies its key until its deadline.
     disconnected: bool = False
 
     @property
@@ -76,16 +76,16 @@ class Moot:
 
 @dataclass
 class Entry:
-    """A tuple: all that is remembered under one key (SPEC 1.1)."""
+    """A tuple: the connections and the moot mark of one key (SPEC 1.1)."""
 
-    #: Connections by the name of the side's instance and its address.
+    #: Connections by the judging instance's name and address.
     sides: dict[tuple[str, Address], Connection] = field(default_factory=dict)
     moot: Moot | None = None
-    #: Number of the latest packet that created a connection here, forgot a finished one, or made the key moot.
+    #: The number of the last packet that created a connection, forgot a finished one, or made the key moot.
     created: int = 0
-    #: A packet in reply direction was allowed since the tuple began.
+    #: Whether a packet in reply direction was allowed since the tuple began.
     answered: bool = False
-    #: The tuple began with a denied opener, and none was allowed since (SPEC 10.4).
+    #: Whether the tuple began with a denied opener, and no opener was allowed since (SPEC 10.4).
     began_denied: bool = False
 
     def live_sides(self, now: int) -> list[Connection]:
@@ -98,18 +98,18 @@ class Entry:
         return self.is_moot(now) or bool(self.live_sides(now))
 
     def is_open(self, now: int) -> bool:
-        """Whether there is a connection, and no side has disconnected it or seen its end (SPEC 14.12)."""
+        """Return whether there is a connection that no side has disconnected or seen end (SPEC 14.12)."""
         live = self.live_sides(now)
         return bool(live) and not any(each.disconnected or each.has_ended for each in live)
 
     def is_evictable(self, now: int) -> bool:
-        """Whether a live tuple may make room (SPEC 5.8)."""
+        """Return whether a live tuple may be evicted to make room (SPEC 5.8)."""
         return self.is_moot(now) or not self.answered
 
 
 @dataclass(frozen=True)
 class Side:
-    """The filter that judges the packet, and who is at the other end (SPEC 1)."""
+    """The filter that judges a packet, with its peer (SPEC 1)."""
 
     instance: Instance
     leaving: bool
@@ -117,7 +117,8 @@ class Side:
     peer_instance: Instance | None
 
     def own_address(self, flow: Flow) -> Address:
-        """The instance's address in a packet. An instance may own both, if they are multicast (SPEC 3.3)."""
+        """Return the instance's address in a packet. If one address is multicast, the instance may own both (SPEC
+        3.3)."""
         return flow.sender[0] if self.leaving else flow.receiver[0]
 
     def allow(self, reason: str, named: GroupRule) -> SideVerdict:
@@ -131,18 +132,18 @@ class Side:
 
 @dataclass
 class Case:
-    """The packet that is being judged, and what its judgement did besides the verdict."""
+    """A packet's judgement in progress, with its effects besides the verdict."""
 
     packet: Packet
     flow: Flow
     now: int
-    #: The filter of the sender is not evaluated (SPEC 3.11).
+    #: Whether the sender's filter is skipped (SPEC 3.11).
     is_sent_freely: bool = False
     created: list[str] = field(default_factory=list)
-    #: A finished connection was forgotten for this opener (SPEC 4.4).
+    #: Whether a finished connection was forgotten because of this opener (SPEC 4.4).
     forgot_old: bool = False
-    #: An opener was denied, by SPEC 3.6, by rules, or because the table is full.
+    #: Whether an opener was denied, by SPEC 3.6, by rules, or because the table is full.
     opener_denied: bool = False
-    #: The same, but not because the table is full: what makes a key moot (SPEC 9.2).
+    #: Whether an opener was denied for another reason than a full table, which makes its key moot (SPEC 9.2).
     opener_refused: bool = False
     transition: tuple[str, str, str] | None = None

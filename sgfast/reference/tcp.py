@@ -8,8 +8,8 @@ TCP_KINDS = {SYN: "syn", SYN | URG: "syn", SYN | ACK: "synack", RST: "rst", RST 
 TCP_KINDS |= {FIN | ACK: "fin", FIN | ACK | URG: "fin", ACK: "ack", ACK | URG: "ack"}
 
 # States: SS SYN sent, SR SYN received, ES established, FW FIN-WAIT, CW CLOSE-WAIT, LA LAST-ACK, TW TIME-WAIT,
-# CL closed, S2 SYN sent by both ends, R2 and a SYN/ACK by one. Answers that are no states: IG allowed, but nothing
-# changes; IV invalid. Small letters: the state changes, and the deadline stays.
+# CL closed, S2 SYN sent by both ends, R2 like S2 after one SYN/ACK. Results that are no states: IG allowed, but nothing
+# changes; IV invalid. Lower case: the state changes, but the deadline does not.
 TCP_TABLE_TEXT = """
                     SS SR ES FW CW LA TW CL S2 R2
     original syn    ss IG IG IG IG IG SS SS S2 sr
@@ -25,10 +25,10 @@ TCP_TABLE_TEXT = """
 """
 TCP_STATES, *TCP_ROWS = (line.split() for line in TCP_TABLE_TEXT.strip().splitlines())
 TCP_TABLE = {(row[0], row[1]): dict(zip(TCP_STATES, row[2:], strict=True)) for row in TCP_ROWS}
-#: The state of an inferred connection, by the packet that it is inferred from (SPEC 9.3).
+#: The initial state of an inferred connection, by the kind of its first packet (SPEC 9.3).
 INFERRED_STATE = {"synack": "SR", "ack": "ES", "fin": "FW"}
 
 
 def tcp_kind(flags: int) -> str | None:
-    """The row of the table for these flags; None if they are invalid."""
+    """Return the table's row for these flags, or None if they are invalid."""
     return TCP_KINDS.get(flags & (FIN | SYN | RST | ACK | URG))

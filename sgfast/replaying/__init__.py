@@ -1,11 +1,11 @@
-"""Replay captures through an engine and return totals. How to print them is up to ``report``.
+"""Replay captures through an engine and return totals. The package ``report`` prints them.
 
     capture.open_capture --FrameBatch--> engine --arrays--> sinks (one row a packet, one row a connection)
                                            \\--counters--> ReplayResult
 
-``run`` is the way from captures to the result, ``options`` defines the options and ``results`` the result. A ``Runner``
-judges the packets: ``engine_runner`` with one engine, ``vpc_runner`` with one for each VPC, ``reference_runner`` with
-the reference model. ``cluster`` reads and judges on other machines. ``replay_snapshot`` saves a replay and resumes it.
+``run`` performs a replay, ``options`` defines its options and ``results`` its result. A ``Runner`` judges the packets:
+``engine_runner`` with one engine, ``vpc_runner`` with an engine for each VPC, ``reference_runner`` with the reference
+model. ``cluster`` reads and judges on other machines. ``replay_snapshot`` saves a replay and resumes it.
 """
 
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sgfast.replaying.results import Stage as Stage
     from sgfast.replaying.run import run_replay as run_replay
 
-# Commands that judge no packets need the options, to find out that none is given.
+# Modules are imported on demand, because commands that judge no packets only need the options.
 __getattr__ = on_demand(
     __name__,
     {

@@ -25,12 +25,12 @@ from sgfast.replaying.results import count
 from sgfast.replaying.vpc_mapping import VpcMapping
 from sgfast.system.names import printable, without_credentials
 
-#: Captures that are merged, each with the time when it begins, if that is known.
+#: Captures that are merged, each with the time of its first packet if known.
 CapturePart = list[tuple[str, int | None]]
 
 
 def parts_of(paths: Sequence[str], reading: Reading) -> tuple[list[CapturePart], list[str]]:
-    """The parts to read one after another, and warnings. A directory or pattern is a part with its captures, by time.
+    """Return the parts to read one after another, and warnings. A directory or pattern is a part with all its captures.
 
     Raises CaptureError for files that cannot be read, as far as this can be known before reading (SPEC 10.5).
     """
@@ -58,14 +58,14 @@ def parts_of(paths: Sequence[str], reading: Reading) -> tuple[list[CapturePart],
 
 class Captures:
     """Iterate over the batches of frames of all ``paths``, in order. A batch is valid until the next is requested, or
-    with ``lasting`` as long as somebody refers to it.
+    with ``lasting`` as long as a reference to it exists.
 
-    A directory stands for the captures in it, merged by time. ``parts``: the result of ``parts_of``, if it was called
-    already. ``first_ns``: the time of the first packet of all captures, if other captures came before these.
-    ``vpc_mapping``: assigns packets to VPCs. ``progress``: called with (packets, bytes read) so far before the next
-    batch is read. Packets that ``reading`` leaves out are not in the batches; ``selection`` counts them. Iteration ends
-    where a capture is damaged; ``damage`` and ``warnings`` are complete then. ``reads``: reads of files that other
-    threads do, as for ``open_capture``.
+    A directory means all captures in it, merged by time. ``parts``: the result of ``parts_of``, if the caller already
+    has it. ``first_ns``: the time of the first packet of all captures, if other captures were read before.
+    ``vpc_mapping``: assigns packets to VPCs. ``progress``: called with the numbers of packets and bytes read so far
+    before the next batch is read. Packets that ``reading`` leaves out are not in the batches; ``selection`` counts
+    them. Iteration ends where a capture is damaged; ``damage`` and ``warnings`` are complete then. ``reads``: file
+    reads that other threads do, as for ``open_capture``.
 
     Raises CaptureError for files that cannot be read, as far as this can be known before reading (SPEC 10.5).
     """
@@ -87,9 +87,10 @@ class Captures:
         self._lasting = lasting
         self._reads = reads
         self._vpc_mapping = vpc_mapping
-        #: The captures opened so far, without the credentials in URLs. ``Frame.position`` has their numbers, from 1 on.
+        #: The captures opened so far, without credentials in URLs. ``Frame.position`` refers to their numbers, from 1
+        #: on.
         self.files: list[str] = []
-        #: ``Frame.vpc`` by path, if packets belong to VPCs.
+        #: ``Frame.vpc`` by path, if packets are mapped to VPCs.
         self._vpc_of: dict[str, int] = {}
         if vpc_mapping is not None:
             self._vpc_of = {path: vpc_mapping.of_file(path) for part in self._parts for path, _ in part}
@@ -97,7 +98,7 @@ class Captures:
         self._without_interfaces: list[str] = []
         marks = None if vpc_mapping is None else vpc_mapping.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
-        # Headers that were read beforehand would not fit merged frames, which are copies, nor decapsulated ones.
+        # Headers read in advance would match neither merged frames, which are copies, nor decapsulated ones.
         self._prepares = self._decapsulation is None and all(len(part) == 1 for part in self._parts)
 
     def __iter__(self) -> Iterator[FrameBatch]:
@@ -107,7 +108,7 @@ class Captures:
                 yield batch
 
     def batches(self) -> Iterator[FrameBatch]:
-        """All frames, including those that will be left out."""
+        """Yield all frames, including those that will be left out."""
         packets_before = bytes_before = 0
         with ExitStack() as stack:
             until = stack.enter_context(first_interrupt()) if self._follow else None
@@ -127,10 +128,10 @@ class Captures:
                     self.warnings += reader.remarks
                     if reader.damage is not None:
                         self.damage = reader.damage
-                        left = list(reader.unread) if isinstance(reader, MergedReader) else []
-                        left += [path for later in self._parts[number:] for path, _ in later]
-                        if left:
-                            self.warnings.append(f"not read, because a capture before is damaged: {listed(left)}")
+                        unread = list(reader.unread) if isinstance(reader, MergedReader) else []
+                        unread += [path for later in self._parts[number:] for path, _ in later]
+                        if unread:
+                            self.warnings.append(f"not read, because a capture before is damaged: {listed(unread)}")
                         return
 
     def _opened(
@@ -159,7 +160,7 @@ class Captures:
 
     @property
     def decapsulated(self) -> dict[str, int] | None:
-        """The number of tunnel headers removed so far, by kind; None if none are to be removed."""
+        """The number of tunnel headers removed so far, by kind; None if the options remove none."""
         return self._decapsulation.counts if self._decapsulation is not None and self._reading.decap else None
 
     @property
@@ -175,14 +176,14 @@ class Captures:
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """Observations about the packets that are unusual, but no errors."""
+    """Unusual properties of packets that are no errors."""
 
-    #: Packets checked for copies, if copies are not left out, and the copies among them.
+    #: The number of packets checked for copies, if copies are not left out, and the number of copies among them.
     looked_at: int = 0
     copies: int = 0
     #: Captures that do not record interfaces although the policy needs them.
     without_interfaces: tuple[str, ...] = ()
-    #: Packets in more tunnels than are removed.
+    #: The number of packets in more nested tunnels than can be removed.
     too_deep: int = 0
 
     def __add__(self, other: Noticed) -> Noticed:
@@ -220,7 +221,7 @@ class Noticed:
 
 
 def are_files(paths: Sequence[str], reading: Reading) -> bool:
-    """Whether all bytes are there already, unlike those of a pipe, of a URL and of a file that is followed."""
+    """Return whether all captures are complete files, unlike pipes, URLs and files that are followed."""
     return not reading.follow and all(map(_is_there, paths))
 
 
@@ -230,12 +231,12 @@ def _is_there(path: str) -> bool:
     try:
         kind = (os.fstat(0) if path == "-" else os.stat(path)).st_mode
     except (OSError, ValueError):
-        return True     # a pattern, or a path that will be an error
+        return True     # a pattern, or a path that cannot be opened later
     return stat.S_ISREG(kind) or stat.S_ISDIR(kind)
 
 
 def can_be_tried(path: str) -> bool:
-    """Whether a capture may be opened just to look: not a pipe or device, from which that would take data."""
+    """Return whether a capture can be opened for inspection without losing data, unlike a pipe or device."""
     if path == "-":
         return False
     try:

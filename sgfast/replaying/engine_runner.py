@@ -35,10 +35,10 @@ from sgfast.replaying.results import (
 if TYPE_CHECKING:
     from sgfast.policy.change_file import TimedChange
 
-#: The connections still open at the end are reported in portions of this size.
+#: The number of connections reported at once when connections are still open at the end.
 FLOWS_AT_ONCE = 1 << 16
 
-#: Indexed by the number in a row, in the order of CutOutcome (``core/tallies/disconnects.pxd``).
+#: The words for ``outcome`` numbers in rows, in the order of CutOutcome (``core/tallies/disconnects.pxd``).
 _OUTCOMES: tuple[Literal["never", "back", "denied"], ...] = ("never", "back", "denied")
 
 
@@ -46,7 +46,7 @@ def make_engine(
     policy: Policy, options: ReplayOptions, vpc: str | None, *, keep_flows: bool = False, jobs: int = 1,
     compiler: Compiler | None = None, hash_key: Sequence[int] | None = None,
 ) -> Engine:  # fmt: skip
-    """An engine for a replay with ``options``. ``vpc``: the VPC it sees, which may differ from that of the options."""
+    """Make an engine for a replay with ``options``. Its VPC may differ from that of the options."""
     return Engine(
         policy, mode=options.mode, midstream=options.midstream, vpc=vpc, keep_flows=keep_flows, reporting=True,
         hash_key=hash_key, compiler=compiler, jobs=jobs,
@@ -55,7 +55,8 @@ def make_engine(
 
 @dataclass(slots=True)
 class _Unwritten:
-    """Packets from number ``number`` on that no sink has got yet: frames of ``batch`` from ``first`` on."""
+    """Packets not written to sinks yet: the frames of ``batch`` from ``first`` on, with packet numbers from ``number``
+    on."""
 
     number: int
     batch: FrameBatch
@@ -67,18 +68,18 @@ class _Unwritten:
 class EngineRunner:
     """A ``Runner`` with one engine.
 
-    With several jobs and lasting batches, sinks get the packets of one call of ``process`` during the next one. So some
-    threads judge while this one writes.
+    With several jobs and lasting batches, sinks get the packets of one call of ``process`` during the next call, so
+    that other threads judge while this thread writes.
     """
 
-    #: ``VpcRunner.dealt`` says how packets were divided among engines. Here there is only one.
+    #: The division of packets among engines (``VpcRunner.dealt``); None because there is only one engine.
     dealt = None
 
     def __init__(self, engine: Engine, sinks: Sinks) -> None:
-        """``engine``: made with ``reporting``, and with ``keep_flows`` if there are sinks for flows."""
+        """``engine`` must be made with ``reporting``, and with ``keep_flows`` if there are sinks for flows."""
         self.engine = engine
         self.sinks = sinks
-        #: Headers and results of packets. If packets are written later, two calls of ``process`` need room for theirs.
+        #: Buffers for headers and results. If packets are written during the next ``process``, two buffers are needed.
         self._rows: list[tuple[Rows, Rows] | None] = [None] * min(engine.dataplane.jobs, 2)
         self._unwritten: _Unwritten | None = None
         self._reordered = ReorderBuffer(sinks)
@@ -138,7 +139,7 @@ class EngineRunner:
             self._write(*before)
 
     def _take_unwritten(self) -> tuple[_Unwritten, Rows] | None:
-        """Take packets that are not written yet, and results of pending packets. Waits until all packets are judged."""
+        """Take packets not written yet, and results of pending packets. Waits until all packets are judged."""
         if self._unwritten is None:
             return None
         taken = self._unwritten, self.engine.dataplane.take_resolved()
@@ -156,8 +157,8 @@ class EngineRunner:
             self.sinks.write_flows(self.engine.dataplane.take_flows())
 
     def apply(self, change: TimedChange) -> ChangeDone:
-        # First the connections that ended before the change are written, then those that it ends. The names of both are
-        # those from before the change.
+        # Write first the connections that ended before the change, then those that the change ends. Both use the names
+        # from before the change.
         self.flush()
         number = self.engine.dataplane.counters["changes"]
         applied = self.engine.apply(change.change, change.at_ns)
@@ -199,7 +200,8 @@ class EngineRunner:
         )  # fmt: skip
 
     def _follow_cuts(self, result: ReplayResult) -> int:
-        """Add to each change what became of the connections it cut. Returns how many of these were not followed."""
+        """Add to each change the later packets of the connections it cut. Return how many cuts could not be
+        followed."""
         rows, not_followed = self.engine.dataplane.cuts
         for done in result.changes:
             if done.number < 0:
@@ -230,7 +232,7 @@ class EngineRunner:
 
 
 def finish_flows(plane: AccountingPlane, sinks: Sinks, *, goes_on: bool) -> None:
-    """End the open connections, in portions, and write them unless a replay that ``goes_on`` from here will do so."""
+    """End the open connections, in portions. Write them, unless the replay ``goes_on``: then a later replay does so."""
     done = False
     while not done:
         done = plane.finish(most=FLOWS_AT_ONCE)
@@ -241,7 +243,7 @@ def finish_flows(plane: AccountingPlane, sinks: Sinks, *, goes_on: bool) -> None
 
 
 def _listed(cuts: Rows) -> Rows:
-    """The cuts to list: those with most packets first, then unfinished ones, then those with lower addresses."""
+    """Return the cuts to list, sorted: most packets first, then unfinished ones, then lower addresses."""
     packets = cuts["packets"].astype(np.int64)
     if len(cuts) > LISTED_CUTS:
         enough = packets >= np.partition(packets, -LISTED_CUTS)[-LISTED_CUTS]

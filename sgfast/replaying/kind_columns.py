@@ -1,4 +1,4 @@
-"""Kinds of traffic as columns of tables: what the tables of a replay and of a comparison have in common."""
+"""Columns of kinds of traffic that the tables of replays and comparisons share."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _REASONS, _DIRECTIONS = Words(REASONS), Words(("outbound", "inbound"))
 
 
 def ends_and_service(kinds: Kinds, rows: Rows) -> list[Array]:
-    """Source, destination, the peer's address, protocol, port, ICMP type and code, and direction."""
+    """Return columns: source, destination, peer address, protocol, port, ICMP type and code, direction."""
     known = rows["family"] > 0
-    # Ends by number: instances, and then the addresses that no instance has.
+    # Number the ends: first the instances, then the addresses that no instance owns.
     names, first = [*kinds.instances], len(kinds.instances)
     outside = np.flatnonzero(known & (rows["owner"] < 0))
     ends, text = address_texts(
@@ -46,7 +46,7 @@ def reason_and_rule(kinds: Kinds, rows: Rows) -> list[Array]:
 
 
 def times_and_number(rows: Rows) -> list[Array]:
-    """The first and the last time, and the number of the first packet."""
+    """Return columns: first time, last time, number of the first packet."""
     timed = rows["first_ns"] != NEVER[0]
     number = rows["number"]
     return [

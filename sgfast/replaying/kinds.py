@@ -1,4 +1,4 @@
-"""Kinds of traffic: what a data plane counted by instance, peer, service, reason and rule."""
+"""Kinds of traffic: the counts of a data plane by instance, peer, service, reason and rule."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sgfast.engine import Engine
 Rows = NDArray[Any]
 
 #: A kind of traffic. Its first fields are those of TALLY_DTYPE (``core/tallies/tally.pxd``), without ``outcomes``. The
-#: others are:
+#: other fields are:
 #:
 #:     connections      denied attempts if the reason denies, else allowed connections
-#:     packets, bytes   counted for denied kinds only
-#:     owner            the instance that owns the peer's address; -1 if none does
+#:     packets, bytes   counted only for denied kinds
+#:     owner            the instance that owns the peer's address; -1 if no instance owns it
 #:     broken           attempts that the other end answered, and whose denial no expectation states
 #:     meant            attempts that the other end answered, and whose denial is expected (SPEC 10.25)
 #:     refused, silent  allowed connections that the instance refused, or never answered
@@ -31,14 +31,14 @@ KIND_DTYPE = np.dtype(
 #: The counts of a kind.
 MEASURES = ("packets", "connections", "bytes", "broken", "meant", "refused", "silent")
 
-#: The times and the number of a row without packets of its own: neither minimum nor maximum changes with it.
+#: First time, last time and number in a row without packets of its own. They affect neither minimum nor maximum.
 NEVER = np.iinfo(np.int64).max, np.iinfo(np.int64).min, np.iinfo(np.uint64).max
 
-# The key of a row, which is 32 bytes, as words; and the bits in them of the reason and the rule.
+# The number of 64-bit words in a row's key, an empty mask, and the masks of the reason and the rule in their words.
 _KEY_WORDS, _NOTHING, _REASON, _RULE = 4, np.uint64(0), np.uint64(0xFF << 56), np.uint64(0xFFFFFFFF << 32)
 
 
-#: The fields that rows are ordered by after the peer. The last one matters most.
+#: The sort fields of rows, after the peer, in ascending order of significance.
 _AFTER_PEER = (
     "instance", "port_key", "protocol", "reason", "inbound", "family", "has_ports", "has_icmp", "rule", "owner",
 )  # fmt: skip
@@ -46,13 +46,13 @@ _AFTER_PEER = (
 
 @dataclass(frozen=True, eq=False)
 class Kinds:
-    """``rows``: of KIND_DTYPE, ordered by key; no two have the same."""
+    """Kinds of traffic. ``rows`` is an array of KIND_DTYPE, sorted by key; keys are unique."""
 
     rows: Rows = field(default_factory=lambda: np.zeros(0, dtype=KIND_DTYPE))
-    #: The names behind the numbers in rows.
+    #: The names of instances and rules, by the numbers in rows.
     instances: Sequence[str] = ()
     rules: Sequence[str] = ()
-    #: Packets and connections that are in no row, for lack of memory.
+    #: The number of packets and connections that are in no row, for lack of memory.
     lost: int = 0
 
     def __eq__(self, other: object) -> bool:
@@ -64,14 +64,15 @@ class Kinds:
     __hash__ = None  # type: ignore[assignment]
 
     def without_numbers(self) -> Kinds:
-        """The same, where packets are not numbered among all of the replay: a VPC's engine counts its own."""
+        """Return the kinds without packet numbers, for a VPC's engine, which does not number packets across the
+        replay."""
         rows = self.rows.copy()
         rows["number"] = 0
         return replace(self, rows=rows)
 
 
 def kinds_of(engine: Engine) -> Kinds:
-    """Kinds of what an engine that was made with ``reporting`` has judged so far."""
+    """Return the kinds of all traffic judged so far by an engine made with ``reporting``."""
     tallies = engine.dataplane.tallies
     (began, lost_began), (denied, lost_denied) = tallies["began"], tallies["denials"]
     parts = [(began, ("silent", "refused")), (denied, ("broken",))]
@@ -88,11 +89,12 @@ def kinds_of(engine: Engine) -> Kinds:
 
 
 def _fill(rows: Rows, tally: Rows, outcomes: Sequence[str], *, has_begun: bool) -> None:
-    """Fill rows of KIND_DTYPE, which are zeros, from those of a tally. ``outcomes``: the measures in which its outcomes
-    count. ``has_begun``: the tally counts connections when they begin, each with its outcome. Otherwise it counts only
-    outcomes, of connections for whose peers the other tallies had no room; their times and numbers are not known.
+    """Fill rows of KIND_DTYPE, which contain zeros, from those of a tally. ``outcomes`` are the fields that receive the
+    tally's outcomes. With ``has_begun`` the tally counts connections when they begin, each with its outcome. Otherwise
+    it counts only outcomes, of connections with peers for which the other tallies had no room, and without time or
+    number.
     """
-    # The fields that both have are the first ones; the outcomes are the last one.
+    # The common fields are the first ones; ``outcomes`` is the last field of a tally's row.
     size = TALLY_DTYPE.itemsize - TALLY_DTYPE["outcomes"].itemsize
     _octets(rows)[:, :size] = _octets(tally)[:, :size]
     if has_begun:
@@ -104,20 +106,19 @@ def _fill(rows: Rows, tally: Rows, outcomes: Sequence[str], *, has_begun: bool) 
 
 
 def _octets(rows: Rows) -> NDArray[np.uint8]:
-    """Rows that lie one after the other, as bytes. NumPy copies them faster so than field by field."""
+    """Return contiguous rows as bytes. NumPy copies bytes faster than single fields."""
     return rows.view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
 
 
 def _rows_at(rows: Rows, places: NDArray[np.int64]) -> Rows:
-    """The rows at ``places``."""
+    """Return the rows at ``places``."""
     found: Rows = rows.view(np.dtype((np.void, rows.dtype.itemsize))).take(places).view(rows.dtype)
     return found
 
 
 def summed(rows: Rows, *others: Rows) -> Rows:
-    """Each kind once, ordered by key: the hash tables that rows come from have no order. ``others``: columns that tell
-    kinds apart, too.
-    """
+    """Add up rows with equal keys and sort the result by key, because rows from hash tables have no order. ``others``
+    are further columns that distinguish kinds."""
     if not len(rows):
         return rows
     order, begins = grouped([*_key_words(rows)[:, :2].T, *(_column(rows[name]) for name in _AFTER_PEER), *others])
@@ -135,21 +136,21 @@ def summed(rows: Rows, *others: Rows) -> Rows:
 
 
 def _column(values: NDArray[Any]) -> NDArray[Any]:
-    """A column that sorts like these values, with negative ones last, as in the key's words."""
+    """Return a column that sorts like the values, but with negative values last, as in the key's words."""
     return np.where(values < 0, values.max() + 3 + values, values) if values.dtype.kind == "i" else values
 
 
 def joined(kinds: Kinds) -> Rows:
-    """The rows of ``kinds``, with the outcome of each connection in the row in which it began.
+    """Return the rows of ``kinds``, with the outcome of each connection in the row in which it began.
 
-    If there was no room for a kind, its row is not known, and the outcome stays in a row of its own. The rows may be
-    those of ``kinds``: copy them before you write to them.
+    An outcome whose kind had no room for such a row keeps a row of its own. The result may share memory with ``kinds``,
+    so copy it before writing to it.
     """
     rows = kinds.rows
     counted = (rows["packets"] > 0) | (rows["connections"] > 0)
     if counted.all():
         return rows
-    # Rows that are both count their outcome already.
+    # Rows with both a beginning and an outcome already count the outcome.
     own, outcomes = rows[counted].copy(), rows[~counted]
     lost = np.ones(len(outcomes), dtype=bool)
     for names, ignored, denied in ((("broken",), _RULE, True), (("refused", "silent"), _REASON | _RULE, False)):
@@ -162,10 +163,10 @@ def joined(kinds: Kinds) -> Rows:
 def _add_outcomes(
     own: Rows, places: NDArray[np.int64], outcomes: Rows, names: Sequence[str], ignored: np.uint64
 ) -> NDArray[np.int64]:
-    """Add outcomes to the rows at ``places`` in ``own`` with the same key. Returns the numbers of those that it added.
+    """Add outcomes to the rows at ``places`` in ``own`` with the same key. Return the numbers of the outcomes added.
 
-    ``ignored``: bits of the key that outcomes do not know. Where several rows differ in these alone, the first ones
-    with enough connections get it.
+    ``ignored`` are bits of the key that outcomes do not have. If several rows differ only in these bits, the outcome
+    goes to the first ones with enough connections.
     """
     codes = _codes([own[places], outcomes], ignored)
     here, theirs = codes[: len(places)], codes[len(places) :]
@@ -178,18 +179,19 @@ def _add_outcomes(
     for n in np.flatnonzero(last - first > 1).tolist():
         # Rare: the rules changed, or connections of one kind opened in two ways.
         for name in names:
-            left = int(outcomes[name][n])
+            remaining = int(outcomes[name][n])
             for at in places[order[first[n] : last[n]]].tolist():
                 room = int(own["connections"][at]) - sum(int(own[each][at]) for each in names)
-                taken = max(min(left, room), 0)
+                taken = max(min(remaining, room), 0)
                 own[name][at] += taken
-                left -= taken
-            own[name][places[order[first[n]]]] += left
+                remaining -= taken
+            own[name][places[order[first[n]]]] += remaining
     return np.flatnonzero(last > first)
 
 
 def _codes(tables: Sequence[Rows], ignored: np.uint64 = _NOTHING) -> NDArray[np.int64]:
-    """Number the rows of all tables: equally where their keys are equal, apart from the bits ``ignored``."""
+    """Number the rows of all tables. Rows get equal numbers if their keys, apart from the bits ``ignored``, are
+    equal."""
     keys = np.concatenate([_key_words(rows) for rows in tables])
     keys[:, 2] &= ~(ignored & _REASON)
     keys[:, 3] &= ~(ignored & _RULE)
@@ -197,19 +199,19 @@ def _codes(tables: Sequence[Rows], ignored: np.uint64 = _NOTHING) -> NDArray[np.
 
 
 def _key_words(rows: Rows) -> NDArray[np.uint64]:
-    """The keys of rows, as an array of shape (n, 4)."""
+    """Return the keys of rows as an array of shape (n, 4)."""
     octets = _octets(np.ascontiguousarray(rows))[:, : 8 * _KEY_WORDS]
     return np.ascontiguousarray(octets).view(np.uint64).reshape(-1, _KEY_WORDS)
 
 
 def coded(*columns: Any) -> NDArray[np.int64]:
-    """Number the places, counting from 0: equally where all columns are equal."""
+    """Number the places, counting from 0. Places get equal numbers if all columns have equal values there."""
     varying = [column for column in columns if len(column) and (column != column[0]).any()]
     packed, span = _packed(varying)
     if packed is not None and span <= max(4096, 8 * len(packed)):
-        there = np.zeros(span, dtype=bool)
-        there[packed] = True
-        return (np.cumsum(there) - 1)[packed]
+        occurs = np.zeros(span, dtype=bool)
+        occurs[packed] = True
+        return (np.cumsum(occurs) - 1)[packed]
     codes = np.zeros(len(columns[0]), dtype=np.int64)
     order, begins = _grouped(varying, packed, len(codes))
     codes[order] = np.cumsum(begins) - 1
@@ -217,9 +219,8 @@ def coded(*columns: Any) -> NDArray[np.int64]:
 
 
 def grouped(columns: Sequence[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The places in the order of the columns, of which the last one matters most, and where another value begins.
-    Places with equal values come in any order.
-    """
+    """Return the places sorted by the columns, the last of which is most significant, and a mask of the places where a
+    new value begins. Places with equal values are in arbitrary order."""
     varying = [column for column in columns if len(column) and (column != column[0]).any()]
     return _grouped(varying, _packed(varying)[0], len(columns[0]))
 
@@ -241,9 +242,8 @@ def _grouped(
 
 
 def _packed(columns: Sequence[Any]) -> tuple[NDArray[np.uint64] | None, int]:
-    """All columns in one column of 64 bits, which sorts like them and faster, and the end of its range. None if they
-    take more bits, or if there are none.
-    """
+    """Pack all columns into one 64-bit column with the same order, which sorts faster, and return it with the end of
+    its range. Return None for the column if the values need more bits, or if there are no columns."""
     if not columns:
         return None, 0
     lowest = [column.min() for column in columns]
@@ -252,13 +252,13 @@ def _packed(columns: Sequence[Any]) -> tuple[NDArray[np.uint64] | None, int]:
         return None, 0
     packed = np.zeros(len(columns[0]), dtype=np.uint64)
     for column, low, span in zip(reversed(columns), reversed(lowest), reversed(spans), strict=True):
-        # Differences are right for negative numbers, too, because unsigned arithmetic wraps around.
+        # Unsigned arithmetic wraps around, so that differences are also correct for negative numbers.
         packed = packed * np.uint64(span) + column.astype(np.uint64) - low.astype(np.uint64)
     return packed, prod(spans)
 
 
 def added_up(parts: Iterable[Kinds]) -> Kinds:
-    """The kinds of all parts, each once. Parts may number instances and rules differently."""
+    """Add up the kinds of all parts. Parts may number instances and rules differently."""
     parts = list(parts)
     if len(parts) < 2:
         return parts[0] if parts else Kinds()
@@ -269,8 +269,8 @@ def added_up(parts: Iterable[Kinds]) -> Kinds:
         rows = part.rows.copy()
         named = ((part.instances, instances, ("instance", "owner")), (part.rules, rules, ("rule",)))
         for names, numbers, fields in named:
-            there = np.array([*(numbers.setdefault(name, len(numbers)) for name in names), -1], dtype=np.int32)
+            renumbered = np.array([*(numbers.setdefault(name, len(numbers)) for name in names), -1], dtype=np.int32)
             for name in fields:
-                rows[name] = there[rows[name]]
+                rows[name] = renumbered[rows[name]]
         tables.append(rows)
     return Kinds(summed(np.concatenate(tables)), [*instances], [*rules], sum(part.lost for part in parts))

@@ -1,4 +1,4 @@
-"""Kinds of traffic as lists of values with names and addresses, most first."""
+"""Kinds of traffic as lists of values with names and addresses, sorted by their counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgfast.replaying.kinds import Kinds
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A protocol, with its port or ICMP type, at an instance."""
+    """A protocol and its port or ICMP type, at an instance."""
 
     instance: str
     protocol: int
@@ -23,12 +23,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Denied packets with the same service, direction, peer and reason."""
+    """Denied packets of one service, direction, peer and reason."""
 
     service: Service
     direction: Literal["inbound", "outbound"]
     peer: str
-    #: The instance that owns the peer's address, or None.
+    #: The name of the instance that owns the peer's address, or None.
     peer_name: str | None
     reason: str
     packets: int
@@ -37,7 +37,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Connections that would break: the other end answered them in the capture, but the groups deny them."""
+    """Connections that would break: the other end answered them in the capture, but the security groups deny them."""
 
     service: Service
     direction: Literal["inbound", "outbound"]
@@ -49,7 +49,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """Connections that the groups allow, but that the instance refused or never answered (SPEC 10.4)."""
+    """Connections that the security groups allow, but that the instance refused or never answered (SPEC 10.4)."""
 
     service: Service
     answer: Literal["refused", "silent"]
@@ -57,7 +57,7 @@ class Unanswered:
 
 
 def service_of(kinds: Kinds, row: Any) -> Service:
-    """The service of a row, at the row's instance; if that is not known, its name is empty."""
+    """Return the service at the row's instance. If the instance is not known, its name is empty."""
     key = int(row["port_key"])
     icmp = bool(row["has_icmp"])
     return Service(
@@ -70,7 +70,7 @@ def service_of(kinds: Kinds, row: Any) -> Service:
 
 
 def peer_of(kinds: Kinds, row: Any) -> tuple[str, str | None]:
-    """The peer's address, and the instance that owns it."""
+    """Return the peer's address and the name of the instance that owns it, or None."""
     packed = row["peer"][: 16 if row["family"] == 6 else 4].tobytes()
     owner = int(row["owner"])
     return str(ip_address(packed)), kinds.instances[owner] if owner >= 0 else None
@@ -81,7 +81,7 @@ def direction_of(row: Any) -> Literal["inbound", "outbound"]:
 
 
 def denied_of(kinds: Kinds, row: Any) -> Denied:
-    """A row whose instance and peer are known."""
+    """Convert a row whose instance and peer are known."""
     reason = REASONS[row["reason"]] or ""
     counts = int(row["packets"]), int(row["bytes"])
     return Denied(service_of(kinds, row), direction_of(row), *peer_of(kinds, row), reason, *counts)
@@ -93,7 +93,7 @@ def listed_denials(kinds: Kinds) -> list[Denied]:
 
 
 def unlisted_denials(kinds: Kinds) -> int:
-    """The packets of denied kinds whose peer is not known."""
+    """Return the number of packets of denied kinds whose peer is not known."""
     return int(kinds.rows["packets"][kinds.rows["family"] == 0].sum())
 
 
@@ -114,10 +114,10 @@ def listed_unanswered(kinds: Kinds) -> list[Unanswered]:
 
 
 def _totals(kinds: Kinds, *measures: str) -> dict[tuple[Any, ...], list[int]]:
-    """The measures of denied kinds by service, direction, peer and reason, where the first one is not 0."""
+    """Add up measures of denied kinds by service, direction, peer and reason, if the first measure is not 0."""
     totals: dict[tuple[Any, ...], list[int]] = {}
     for row in kinds.rows[kinds.rows[measures[0]] > 0]:
-        # The other rows have no known instance or peer.
+        # Skip rows whose instance or peer is unknown.
         if row["family"] > 0 and row["instance"] >= 0:
             key = (service_of(kinds, row), direction_of(row), *peer_of(kinds, row), REASONS[row["reason"]] or "")
             known = totals.get(key, [0] * len(measures))
@@ -126,6 +126,6 @@ def _totals(kinds: Kinds, *measures: str) -> dict[tuple[Any, ...], list[int]]:
 
 
 def _order(service: Service, *words: str) -> tuple[Any, ...]:
-    """The hash tables that rows come from have no order, so rows with equal counts need one."""
+    """Return a sort key, because rows from hash tables have no order."""
     numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
     return service.instance, *(-1 if number is None else number for number in numbers), *words

@@ -1,7 +1,7 @@
 """The options of a replay as values, with their types, defaults and checks.
 
-The command line and the keyword arguments of ``sgfast.replay`` create them; all code that reads or judges takes them as
-one value. ``diff`` and ``suggest`` use some of them, too.
+The command line and the keyword arguments of ``sgfast.replay`` create these values. All code that reads or judges takes
+them as one value. ``diff`` and ``suggest`` use some of them, too.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from sgfast.policy.model import Policy
     from sgfast.system.output import Output
 
-#: The tables with a row for each packet or connection, which are kept only on request.
+#: The names of tables that are kept only on request; they have a row for each packet or connection.
 Kept = Literal["connections", "packets"]
 
-#: The most parts into which a cluster divides packets.
+#: The maximum number of parts into which a cluster divides packets.
 MOST_SHARDS = 4096
 
 
@@ -41,20 +41,20 @@ class Reading:
     type.
     """
 
-    #: Read the packets of all captures in the order of their times, not one capture after another.
+    #: Whether to read the packets of all captures in order of time instead of one capture after another.
     merge: bool = False
-    #: The last capture is a growing file: keep reading it until the first interrupt (SIGINT).
+    #: Whether the last capture is a growing file, which is read until the first interrupt (SIGINT).
     follow: bool = False
-    #: Only packets with timestamps in [start, end). Each is a time after the first packet of all captures ("12.5",
-    #: "1h30m", a number of seconds), or an ISO 8601 instant. Numbers become texts.
+    #: The time window [start, end) of packets to keep. Each bound is a time after the first packet of all captures
+    #: ("12.5", "1h30m", a number of seconds), or an ISO 8601 instant. Numbers are converted to texts.
     start: str | float | None = None
     end: str | float | None = None
-    #: Only packets that match this expression, in tcpdump's syntax.
+    #: An expression in tcpdump's syntax that packets must match.
     filter: str | None = None
-    #: Leave out copies of packets, which captures of several interfaces contain.
+    #: Whether to leave out copies of packets, which captures of several interfaces contain.
     dedup: bool = False
-    #: Kinds of tunnels (``sgfast.preprocess.decap.KINDS``) whose headers are removed, to judge the packets inside. One
-    #: kind may be a text.
+    #: The kinds of tunnels (``sgfast.preprocess.decap.KINDS``) whose headers are removed, to judge the packets inside.
+    #: A single kind may be given as a text.
     decap: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class Reading:
 
     @property
     def leaves_out(self) -> bool:
-        """Whether packets are to be left out."""
+        """Whether the options leave packets out."""
         return self.start is not None or self.end is not None or self.filter is not None or self.dedup
 
 
@@ -98,9 +98,9 @@ def _time_text(time: Any, name: str) -> str | None:
     is_number = isinstance(time, Real) and not isinstance(time, bool)
     if not is_number:
         raise ArgumentTypeError(f"{name} must be a text or a number of seconds, not {time!r:.80}")
-    if not 0 <= time <= MAX_SECONDS:    # false for NaN, too
+    if not 0 <= time <= MAX_SECONDS:    # refuses NaN, too
         raise ReadingError(f"{name} must be 0 to {MAX_SECONDS:,} seconds after the first packet, not {time!s:.80}")
-    # The text has at most nine decimals. ``str`` alone writes small numbers with an exponent, which no time has.
+    # Format with nine decimals, because ``str`` writes small numbers with an exponent, which times must not have.
     return f"{Decimal(str(float(time))):.9f}".rstrip("0").rstrip(".")
 
 
@@ -143,7 +143,7 @@ class ReplayOptions:
                 )
 
     def check(self, captures: tuple[str, ...], *, reports_connections: bool) -> None:
-        """Raise ArgumentError for options that cannot be combined, or not with these captures or a connection sink."""
+        """Raise ArgumentError for options that exclude each other, these captures, or sinks for connections."""
         if self.client is not None:
             reads_once = self.reading.follow or "-" in captures
             if self.engine != "fast" or self.snapshot is not None or self.jobs != 1 or reads_once:
@@ -161,11 +161,11 @@ class ReplayOptions:
                 raise ArgumentError("the reference model uses one thread: use the fast engine for jobs")
 
     def is_mapped(self, policy: Policy) -> bool:
-        """Whether the policy maps packets to VPCs (SPEC 7.1) and ``vpc`` does not override it."""
+        """Return whether the policy maps packets to VPCs (SPEC 7.1) and ``vpc`` does not override this."""
         return policy.is_mapped and self.vpc is None
 
     def change_file(self) -> ChangeFile | None:
-        """``changes`` as a change file, which is read if necessary. Raises PolicyError if it cannot be used."""
+        """Return ``changes`` as a change file, after reading it if necessary. Raises PolicyError if it is unusable."""
         if self.changes is None:
             return None
         from sgfast.policy.change_file import changes_of

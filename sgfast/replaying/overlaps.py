@@ -1,6 +1,7 @@
-"""Find changes that make an address ambiguous, as two VPCs then own it (SPEC 7.1), before the first packet.
+"""Find changes that would let two VPCs own an address, which makes it ambiguous (SPEC 7.1), before the first packet.
 
-A check takes time in proportion to all instances, so many changes are checked at once, and one by one only if needed.
+A check takes time proportional to the number of instances. So many changes are checked at once, and singly only if
+that check fails.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from sgfast.policy.model import Instance, Policy
 
 
 def refuse_ambiguous(policy: Policy, changes: Sequence[TimedChange], vpc: str | None) -> None:
-    """Raise AmbiguousAddress, with the place of the first change that makes an address of ``policy`` ambiguous."""
+    """Raise AmbiguousAddress, naming the first change that makes an address of ``policy`` ambiguous, if there is
+    one."""
     if not _may_matter(policy, changes, vpc):
         return
     done, size = 0, len(changes)
@@ -48,7 +50,7 @@ def _may_matter(policy: Policy, changes: Sequence[TimedChange], vpc: str | None)
     kinds = {type(timed.change) for timed in changes}
     if vpc is None:
         return not kinds.isdisjoint((AddInstance, AddAddress))
-    # The VPC's own addresses take precedence, so only two of its peers can be ambiguous.
+    # The VPC's own addresses take precedence, so an address is only ambiguous if two of its peers own it.
     pairs = policy.peerings | {_pair(timed.change) for timed in changes if isinstance(timed.change, AddPeering)}
     return sum(vpc in pair for pair in pairs) > 1 and not kinds.isdisjoint(
         (AddInstance, AddAddress, AddPeering, RemoveInstance, RemoveAddress)
@@ -56,28 +58,29 @@ def _may_matter(policy: Policy, changes: Sequence[TimedChange], vpc: str | None)
 
 
 def _worst_case(policy: Policy, changes: Sequence[TimedChange], vpc: str | None) -> Policy:
-    """A policy in which every address is ambiguous that is so after any of the changes.
+    """Return a policy in which every address is ambiguous that is ambiguous after any of the changes.
 
-    It has every instance, address and peering that exists at any time. Only of ``vpc`` itself, whose addresses take
-    precedence over those of its peers, does it have just those instances that exist all the time.
+    It has every instance, address and peering that exists at any time. For ``vpc`` itself, whose addresses take
+    precedence over those of its peers, it only has the instances that exist all the time.
     """
-    where = {}
-    more, gone, pairs = [], set(), set()
+    vpc_of = {}
+    added, removed, pairs = [], set(), set()
     for timed in changes:
         match timed.change:
             case AddPeering() as peering:
                 pairs.add(_pair(peering))
             case AddInstance(instance):
-                where[instance.name] = instance.vpc
-                more.append(instance)
+                vpc_of[instance.name] = instance.vpc
+                added.append(instance)
             case AddAddress(name, address):
-                more.append(Instance(name, where.get(name) or policy.instance_by_name[name].vpc, (address,), ()))
+                own_vpc = vpc_of.get(name) or policy.instance_by_name[name].vpc
+                added.append(Instance(name, own_vpc, (address,), ()))
             case RemoveInstance(name):
-                gone.add(name)
+                removed.add(name)
             case RemoveAddress(name):
-                gone.add(name)
-    kept = [i for i in policy.instances if i.vpc != vpc or i.name not in gone]
-    kept += [i for i in more if i.vpc != vpc]
+                removed.add(name)
+    kept = [i for i in policy.instances if i.vpc != vpc or i.name not in removed]
+    kept += [i for i in added if i.vpc != vpc]
     return replace(policy, instances=tuple(kept), peerings=policy.peerings | pairs)
 
 

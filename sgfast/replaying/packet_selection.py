@@ -1,7 +1,7 @@
-"""Leave packets out of captures before anything is judged: by time, by filter, and copies.
+"""Leave packets out of captures before judging: by time, by filter, and copies.
 
 The remaining packets are judged like a smaller capture: they are numbered from 1, and connections begin with them. Only
-times in seconds, of the window and of changes (SPEC 9.5), count from the first packet before any are left out.
+times in seconds, of the window and of changes (SPEC 9.5), are still measured from the first packet of the capture.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from sgfast.preprocess.selection import Dedup, Filter, Window
 from sgfast.replaying.options import Reading
 from sgfast.replaying.time_window import parse_window, refuse_backwards
 
-#: Without ``dedup``, the packets of a capture are divided into runs of LOOK_EVERY. The first LOOKED_AT of each run are
-#: checked for copies. So a capture that has most packets twice is noticed. Batches do not decide which packets are
-#: checked, because the number of jobs decides what a batch holds.
+#: Without ``dedup``, the packets of a capture are divided into runs of LOOK_EVERY, and the first LOOKED_AT packets of
+#: each run are checked for copies, to detect captures that contain most packets twice. The check ignores batches,
+#: because their size depends on the number of jobs.
 LOOK_EVERY = 1 << 19
 LOOKED_AT = 512
-#: Warn of at least this many copies, if they are at least one in ONE_IN of the IP packets checked. Fewer copies are
-#: retransmissions or chance.
+#: The number of copies, and their minimum share 1 / ONE_IN of the checked IP packets, from which on a warning is given.
+#: Fewer copies are retransmissions or chance.
 MANY_COPIES = 100
 ONE_IN = 8
 
 
 @dataclass(frozen=True, slots=True)
 class PacketsLeftOut:
-    """The number of packets left out, by the option that leaves them out. None: that option was not given."""
+    """The number of packets left out, by the option that leaves them out; None for an option that was not given."""
 
     before_start: int | None = None
     after_end: int | None = None
@@ -40,7 +40,7 @@ class PacketsLeftOut:
 
 
 def both_left_out(a: PacketsLeftOut | None, b: PacketsLeftOut | None) -> PacketsLeftOut | None:
-    """The sum for two replays, one of which resumes the other."""
+    """Add up the packets left out by two replays, one of which resumes the other."""
     if a is None or b is None:
         return b if a is None else a
     pairs = zip(astuple(a), astuple(b), strict=True)
@@ -48,16 +48,16 @@ def both_left_out(a: PacketsLeftOut | None, b: PacketsLeftOut | None) -> Packets
 
 
 class SelectionStep(Protocol):
-    """Remove frames from a batch, in place. The batch has frames before, but may be empty afterwards."""
+    """Remove frames from a batch, in place. The batch is not empty before, but may be empty afterwards."""
 
     def apply(self, batch: FrameBatch) -> None: ...
 
 
 class PacketSelection:
-    """The steps that ``reading`` requires, in order.
+    """Apply the steps that ``reading`` requires, in order.
 
-    ``first_ns``: the time of the first packet; None until there is one. Raises ReadingError for a wrong window or
-    filter; if only the first packet shows that the window ends before it starts, then with the first batch.
+    ``first_ns`` is the time of the first packet; None until it is known. Raises ReadingError for an invalid window or
+    filter. If only the first packet's time shows that the window is invalid, the first batch raises it.
     """
 
     def __init__(self, reading: Reading, first_ns: int | None) -> None:
@@ -101,7 +101,7 @@ class PacketSelection:
         return [step for step in steps if step is not None]
 
     def left_out(self) -> PacketsLeftOut | None:
-        """The packets left out so far; None: no option leaves any out."""
+        """Return the packets left out so far, or None if no option leaves packets out."""
         reading = self._reading
         if not reading.leaves_out:
             return None
@@ -115,7 +115,7 @@ class PacketSelection:
 
     @property
     def copies_seen(self) -> tuple[int, int]:
-        """The number of IP packets checked for copies, and the number of copies among them."""
+        """The numbers of IP packets checked for copies, and of copies among them."""
         return self._looked_at, self._copies
 
 

@@ -1,4 +1,4 @@
-"""Run a replay with the reference model. It is slow; it counts totals and rule hits, but makes no lists."""
+"""Run a replay with the slow reference model, which counts totals and rule hits, but makes no lists."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from sgfast.replaying.reorder_buffer import ReorderBuffer
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, RuleHits, Sinks
 from sgfast.replaying.vpc_mapping import seen_from
 
-#: The number in ``FrameBatch.vpcs`` of packets that belong to no VPC.
+#: The number in ``FrameBatch.vpcs`` of packets that are mapped to no VPC.
 NO_VPC = -1
 
 
 class ReferenceRunner:
     """A ``Runner`` with the reference model.
 
-    If the policy maps packets to VPCs, each VPC in ``FrameBatch.vpcs`` has a model of its own, made when needed.
+    If the policy maps packets to VPCs, each VPC in ``FrameBatch.vpcs`` has its own model, made for its first packet.
     """
 
     file_reads = None
@@ -44,24 +44,24 @@ class ReferenceRunner:
         self.vpc = options.vpc
         self.mapped = options.is_mapped(policy)
         self.make = partial(ReferenceEngine, mode=options.mode, midstream=options.midstream, clock=self.clock)
-        #: The engines by VPC; if packets are not mapped, the only key is NO_VPC.
+        #: The engines by VPC. If packets are not mapped to VPCs, the only key is NO_VPC.
         self.engines: dict[int, ReferenceEngine] = {} if self.mapped else {NO_VPC: self.make(policy, vpc=self.vpc)}
         self.sinks = sinks
         self.packets_judged = 0
         #: The number of packets of each VPC.
         self.own: Counter[int] = Counter()
-        #: Pending packets by VPC and the number within it: the number among all packets, and the wire length.
+        #: The number among all packets and the wire length of each pending packet, by VPC and packet number within it.
         self.pending: dict[tuple[int, int], tuple[int, int]] = {}
-        #: Results of packets that are no longer pending, each a row of RESOLVED_DTYPE.
+        #: The results of packets that are no longer pending, each as a row of RESOLVED_DTYPE.
         self.resolved: list[Rows] = []
         self.reordered = ReorderBuffer(sinks)
         self.total_bytes = 0
-        #: The earliest and the latest time so far.
+        #: The earliest and the latest timestamp so far.
         self.times: list[int] = []
         self.verdicts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.began: Counter[str] = Counter()
-        # Counts by group and rule id, as groups may use the same rule id.
+        # Rule counts have the group in their key, because groups may use the same rule id.
         self.created: Counter[tuple[str, str]] = Counter()
         self.hits: Counter[tuple[str, str]] = Counter()
         self.hit_bytes: Counter[tuple[str, str]] = Counter()
@@ -73,25 +73,25 @@ class ReferenceRunner:
         self.rule_number = numbering.numbers[0]
         self.instance_number = {instance.name: n for n, instance in enumerate(numbering.instances)}
         if self.sinks.want_packets:
-            # Rows that wait may use the new names, because numbers keep their meaning.
+            # Packets not written yet may use the new names, because numbers keep their meaning.
             packets = self.packets_judged - self.reordered.waiting
             self.sinks.begin(Names.of(self.policy, self.vpc, numbering, packets))
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
-        probe = copy(self.clock)        # advanced in place of the engines' clock
+        probe = copy(self.clock)        # a copy, so that the engines' clock does not advance
         for n, (time_ns, *_) in enumerate(islice(batch, first, None)):
             if probe.advance(time_ns) >= at_ns:
                 return n
         return len(batch) - first
 
     def flush(self) -> None:
-        """Do nothing: ``process`` passes packets on, and this model has no report of connections."""
+        """Do nothing: ``process`` has already written all packets, and the model reports no connections."""
 
     def apply(self, change: TimedChange) -> ChangeDone:
         disconnected = sum(engine.apply(change.change, change.at_ns).disconnected for engine in self.engines.values())
         self.disconnected += disconnected
         self.policy = apply_change(self.policy, change.change).policy
-        # Numbers follow as in the engine, except that an instance which is deleted and comes back keeps its number.
+        # Numbers are as in the engine, except that an instance that is deleted and added again keeps its number.
         self._number(self.numbering.after(self.policy))
         return ChangeDone(change.at_ns, change.text, disconnected)
 

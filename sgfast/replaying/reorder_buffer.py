@@ -1,4 +1,4 @@
-"""Write packets in order although some results come late: those of early fragments (SPEC 9.4)."""
+"""Write packets in order, although the results of early fragments arrive late (SPEC 9.4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sgfast.replaying.results import Rows, Sinks
 
 @dataclass(slots=True)
 class _Part:
-    """Waiting packets, from number ``first`` on."""
+    """Packets not written yet, with numbers from ``first`` on."""
 
     first: int
     frames: FrameBatch | None
@@ -24,7 +24,7 @@ class _Part:
 
 
 class ReorderBuffer:
-    """Hand packets to sinks once no earlier packet is pending. The engine limits how long packets are pending."""
+    """Write packets to sinks once no earlier packet is pending. The engine limits how long packets are pending."""
 
     def __init__(self, sinks: Sinks) -> None:
         self._sinks = sinks
@@ -32,13 +32,13 @@ class ReorderBuffer:
 
     @property
     def waiting(self) -> int:
-        """The number of packets not yet handed on."""
+        """The number of packets not written yet."""
         return sum(len(part.results) for part in self._parts)
 
     def write(self, number: int, batch: FrameBatch, first: int, headers: Rows, results: Rows, resolved: Rows) -> None:
-        """Take frames of ``batch`` from ``first`` on; the first of them is packet ``number``.
+        """Accept frames of ``batch`` from ``first`` on, with packet numbers from ``number`` on.
 
-        ``resolved`` (RESOLVED_DTYPE): results of packets that were pending, including these.
+        ``resolved`` (RESOLVED_DTYPE) has results of packets that were pending, which may be among these packets.
         """
         pending = int((results["verdict"] == PENDING).sum())
         if not pending and not self._parts:
@@ -49,7 +49,7 @@ class ReorderBuffer:
         self.resolve(resolved)
 
     def resolve(self, resolved: Rows) -> None:
-        """Take results of packets that were pending, as ``write`` does."""
+        """Accept results of packets that were pending, as ``write`` does."""
         if len(resolved):
             for part in self._parts:
                 at = resolved["number"].astype(np.int64) - part.first
@@ -58,5 +58,5 @@ class ReorderBuffer:
                 part.pending -= int(own.sum())
         while self._parts and not self._parts[0].pending:
             part = self._parts.popleft()
-            # Without frame sinks the frames are not used.
+            # Without frame sinks the frames are unused.
             self._sinks.write_packets(part.frames or FrameBatch(1), 0, part.headers, part.results)

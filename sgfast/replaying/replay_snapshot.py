@@ -1,4 +1,4 @@
-"""Save a replay so that another one can resume it: what is needed besides the engines' own state."""
+"""Save a replay so that another one can resume it, with the state that the engines do not save."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """State that a replay keeps of the earlier one that it resumes."""
+    """Results of an earlier replay, for the replay that resumes it."""
 
     captures: tuple[str, ...] = ()
-    #: The time of the first packet, from which the times of a change file count; None: there was no packet.
+    #: The time of the first packet, at which the times of a change file begin; None if there was no packet.
     first_ns: int | None = None
     changes: tuple[ChangeDone, ...] = ()
     left_out: PacketsLeftOut | None = None
-    #: Tunnel headers removed, by kind; None if the options remove none.
+    #: The numbers of tunnel headers removed, by kind; None if the options remove none.
     decapsulated: tuple[tuple[str, int], ...] | None = None
     noticed: Noticed = field(default_factory=Noticed)
 
     def all_decapsulated(self, counts: dict[str, int] | None) -> dict[str, int] | None:
-        """The sum for both replays, which have the same options. ``counts``: those of the replay that resumes."""
+        """Add the counts of the replay that resumes to these. Both replays have the same options."""
         if counts is None:
             return None
         total = Counter(dict(self.decapsulated or ()))
@@ -48,7 +48,7 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Dealt:
-    """State that a replay keeps besides ``Earlier`` if its packets were divided among VPCs."""
+    """Additional state of a replay whose packets are divided among VPCs."""
 
     #: The number of the VPC that each engine sees; -1: all VPCs.
     vpcs: tuple[int, ...]
@@ -64,15 +64,15 @@ def save_replay(
 ) -> None:  # fmt: skip
     """Save the state of a replay that began with ``policy``. Raises OutputError if it cannot be written.
 
-    ``dealt``: None if packets were not divided among VPCs; there is one engine then.
+    ``dealt`` is None if packets were not divided among VPCs, in which case there is one engine.
     """
     from sgfast.snapshot import write_snapshot
 
-    about = {
+    state = {
         "policy": _fingerprint(policy), "reading": _selection(options.reading), "earlier": to_plain(earlier),
         "dealt": to_plain(dealt),
     }  # fmt: skip
-    write_snapshot(target, engines[0], engines[1:], about)
+    write_snapshot(target, engines[0], engines[1:], state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +81,20 @@ class Resumed:
 
     engines: Sequence[Engine]
     earlier: Earlier
-    #: None if packets were not divided among VPCs; there is one engine then.
+    #: None if packets were not divided among VPCs, in which case there is one engine.
     dealt: Dealt | None
-    #: Differences between the options that are allowed.
+    #: Warnings about differences between the replays' options that do not prevent resuming.
     warnings: Sequence[str]
 
 
 def load_replay(
     path: str | os.PathLike[str], policy: Policy, options: ReplayOptions, *, reports_connections: bool
 ) -> Resumed:
-    """Load what ``save_replay`` saved.
+    """Load the replay that ``save_replay`` saved.
 
     Raises SnapshotError unless that replay began with ``policy`` and had the same options. A different ``start`` or
-    ``end`` causes only a warning, so that a capture can be judged up to a time and then from there on. ``merge`` and
-    ``follow`` are not compared: they concern only how files are read.
+    ``end`` causes only a warning, so that one replay can judge a capture up to a time and another one the rest.
+    ``merge`` and ``follow`` are not compared, because they only affect how files are read.
     """
     from sgfast.snapshot import read_snapshot
 
@@ -108,20 +108,22 @@ def load_replay(
         raise SnapshotError(
             f"{name}: that replay began with another policy than {printable(policy.origin)}; use the one it began with"
         )
-    had: dict[str, object] = {"--mode": engine.mode, "--midstream": engine.midstream}
-    had["--vpc"] = engine.vpc if dealt is None else None
-    have: dict[str, object] = {"--mode": options.mode, "--midstream": options.midstream}
-    have["--vpc"] = options.vpc
+    saved_options: dict[str, object] = {"--mode": engine.mode, "--midstream": engine.midstream}
+    saved_options["--vpc"] = engine.vpc if dealt is None else None
+    own_options: dict[str, object] = {"--mode": options.mode, "--midstream": options.midstream}
+    own_options["--vpc"] = options.vpc
     warnings = []
     read = snapshot.replay.get("reading")
     if not isinstance(read, dict):
         raise SnapshotError(f"{name}: cannot be used as a snapshot: reading is not an object")
-    have |= _selection(options.reading)
-    had |= {option: read.get(option) for option in _selection(options.reading)}
-    for option, is_now in have.items():
-        if had[option] == is_now:
+    own_options |= _selection(options.reading)
+    saved_options |= {option: read.get(option) for option in _selection(options.reading)}
+    for option, is_now in own_options.items():
+        if saved_options[option] == is_now:
             continue
-        was, other = (printable(str(value))[:200] if value is not None else "(none)" for value in (had[option], is_now))
+        was, other = (
+            printable(str(value))[:200] if value is not None else "(none)" for value in (saved_options[option], is_now)
+        )
         difference = f"{name}: that replay had {option} {was}, not {other}"
         if option not in ("--start", "--end"):
             raise SnapshotError(difference)
@@ -143,7 +145,7 @@ def load_replay(
 
 
 def _checked(dealt: Dealt, engines: Sequence[Engine], earlier: Earlier) -> Dealt:
-    """Return ``dealt``; raise ValueError if it does not fit the engines and changes."""
+    """Return ``dealt``. Raises ValueError if it does not fit the engines and changes."""
     vpcs = [vpc.name for vpc in engines[0].policy.vpcs]
     known = {-1: None, **dict(enumerate(vpcs))}
     if [known.get(vpc, "") for vpc in dealt.vpcs] != [engine.vpc for engine in engines]:
@@ -153,12 +155,12 @@ def _checked(dealt: Dealt, engines: Sequence[Engine], earlier: Earlier) -> Dealt
     if any(len(numbers) > len(engines) for numbers in dealt.changes):
         raise ValueError("it has changes of missing engines")
     if dealt.clock is not None:
-        Dealer(len(vpcs)).go_on(dealt.clock)        # checks the clock
+        Dealer(len(vpcs)).go_on(dealt.clock)        # raises ValueError for a wrong clock
     return dealt
 
 
 def _selection(reading: Reading) -> dict[str, object]:
-    """The options that select packets, as they were written, for comparison."""
+    """Return the options that select packets, as the user wrote them, for comparison."""
     return {
         "--start": reading.start,
         "--end": reading.end,
@@ -169,7 +171,7 @@ def _selection(reading: Reading) -> dict[str, object]:
 
 
 def _fingerprint(policy: Policy) -> str:
-    """A hash of the policy's contents, whatever file they come from."""
+    """Return a hash of the policy's contents, which does not depend on the file."""
     import hashlib
 
     plain = to_plain(replace(policy, origin="", warnings=()))

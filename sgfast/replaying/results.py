@@ -1,4 +1,4 @@
-"""The result of a replay, and the sinks that take its packets and connections row by row."""
+"""The result of a replay, and the interfaces of sinks, which receive its packets and connections as rows."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
 
 Rows = NDArray[Any]
 
-#: The most connections that are listed for one change.
+#: The maximum number of connections listed for one change.
 LISTED_CUTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names behind the numbers in rows."""
+    """The names of instances and rules, by the numbers in rows."""
 
     #: Names by instance number.
     instances: Sequence[str]
     #: Names by rule number.
     rules: Sequence[str]
-    #: The number of packets before these names apply.
+    #: The number of packets judged before these names apply.
     packets: int
     #: The numbers of the instances that currently exist and are visible (SPEC 7.1).
     present: Sequence[int] = ()
@@ -62,10 +62,10 @@ class Names:
 
 
 class PacketSink(Protocol):
-    """Take every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
+    """Receive every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
 
-    ``begin`` is called before the first packet, and again whenever the policy has changed; numbers keep their meaning.
-    The arrays are valid only until ``write`` returns.
+    ``begin`` is called before the first packet and after each change of the policy. The numbers in rows keep their
+    meaning. The arrays are valid only until ``write`` returns.
     """
 
     def begin(self, names: Names) -> None: ...
@@ -74,7 +74,8 @@ class PacketSink(Protocol):
 
 
 class FrameSink(Protocol):
-    """Take what a ``PacketSink`` takes, and the frames: those of ``batch`` from ``first`` on, one for each row."""
+    """Receive packets like a ``PacketSink``, and their frames: those of ``batch`` from ``first`` on, one for each
+    row."""
 
     def begin(self, names: Names) -> None: ...
 
@@ -82,7 +83,7 @@ class FrameSink(Protocol):
 
 
 class FlowSink(Protocol):
-    """Take every connection and denied attempt (FLOW_DTYPE) once it has ended."""
+    """Receive every connection and denied attempt (FLOW_DTYPE) once it has ended."""
 
     def begin(self, names: Names) -> None: ...
 
@@ -98,7 +99,7 @@ class Sinks:
     flows: tuple[FlowSink, ...] = ()
 
     def and_kept(self, kept: KeptRows) -> Sinks:
-        """These, and those of ``kept``."""
+        """Return these sinks together with those of ``kept``."""
         packets, frames, flows = kept.unplaced, kept.frames, kept.flows
         return Sinks(
             self.packets if packets is None else (*self.packets, packets),
@@ -139,7 +140,7 @@ class RuleHits:
 
 @dataclass(frozen=True, slots=True)
 class CutConnection:
-    """A connection that a change cut, and what became of it (SPEC 6.3, 6.4, 6.13)."""
+    """A connection that a change cut, and its later packets (SPEC 6.3, 6.4, 6.13)."""
 
     protocol: int
     initiator: str
@@ -148,18 +149,18 @@ class CutConnection:
     responder_port: int | None
     icmp_type: int | None
     icmp_code: int | None
-    #: It was already closed or reset but not yet forgotten, so that the cut did no harm.
+    #: Whether the connection was already closed or reset, though not yet forgotten, so that the cut did no harm.
     finished: bool
-    #: Packets after the cut that open nothing. With the change in force they would at most be retransmissions.
+    #: The number of packets after the cut other than openers. If the change is real, they are at most retransmissions.
     packets_after: int
-    #: ``back``: an opener with the same addresses and ports was allowed; ``denied``: one came but was denied;
-    #: ``never``: none came.
+    #: ``back``: after the cut, an opener with the same addresses and ports was allowed; ``denied``: such an opener was
+    #: denied; ``never``: no such opener was sent.
     outcome: Literal["back", "denied", "never"]
-    #: The time when it came back, or first tried to.
+    #: The time of the allowed opener, or else of the first denied one.
     again_ns: int | None
-    #: It came back with an opener from the other end.
+    #: Whether the allowed opener was sent by the other end.
     turned: bool
-    #: The rules that allowed it to come back, of the egress and the ingress side.
+    #: The rules that allowed the new opener, at the egress and the ingress side.
     egress_rule: str | None
     ingress_rule: str | None
 
@@ -172,18 +173,18 @@ class ChangeDone:
     at_ns: int
     #: The operation and its object.
     text: str
-    #: The connections it cut: disconnected or forgot. Connections between two instances count once.
+    #: The number of connections that the change disconnected or forgot. Connections between two instances count once.
     disconnected: int
-    #: The numbers of these that came back, of those that tried to and were denied, and of their packets after the cut.
-    #: None: not followed.
+    #: The numbers of cut connections that came back, and of those whose new openers were all denied; and the number of
+    #: packets after the cut. None: cut connections were not followed.
     came_back: int | None = None
     denied_again: int | None = None
     packets_after: int | None = None
-    #: Connections with most packets after the cut come first; at most ``LISTED_CUTS``.
+    #: At most ``LISTED_CUTS`` cut connections; those with most packets after the cut come first.
     connections: tuple[CutConnection, ...] = ()
-    #: Its number among the engine's changes if it cut something, else -1.
+    #: The change's number among the engine's changes if it cut a connection, else -1.
     number: int = -1
-    #: The number of those it cut that were closed or reset already, so that nothing was lost. None: not followed.
+    #: The number of cut connections that were already closed or reset, so that nothing was lost. None: not followed.
     finished: int | None = None
 
 
@@ -193,17 +194,17 @@ class Stage:
 
     name: Literal["index", "read", "judge", "gather"]
     tasks: int
-    #: The time from start to end, and the sum over all tasks.
+    #: The seconds from start to end, and the sum over all tasks.
     elapsed_seconds: float
     task_seconds: float
     packets: int
-    #: Bytes written to storage or read from it, without the captures.
+    #: The bytes written to storage or read from it, except the captures.
     bytes_moved: int
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterUsed:
-    """Cluster that a replay ran on, and the times that its stages took."""
+    """The cluster that a replay ran on, and the duration of the replay's stages."""
 
     scheduler: str
     workers: int
@@ -215,7 +216,7 @@ class ClusterUsed:
 
 @dataclass(frozen=True, slots=True)
 class Contradicted:
-    """An expectation, and how many connections of a replay got another verdict than it expects."""
+    """An expectation, and the number of a replay's connections whose verdict is not the expected one."""
 
     expectation: Expectation
     connections: int
@@ -223,10 +224,10 @@ class Contradicted:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Relation between a replay's connections and an expectations file (SPEC 10.25)."""
+    """Comparison of a replay's connections with an expectations file (SPEC 10.25)."""
 
     origin: str
-    #: Connections that the other end answered, and that are denied as expected.
+    #: The number of connections that the other end answered, and that are denied as expected.
     meant: int
     #: Contradicted expectations in the order of the file.
     contradicted: tuple[Contradicted, ...]
@@ -240,32 +241,32 @@ class ReplayResult(Shown):
     mode: Mode
     midstream: Midstream
     vpc: str | None
-    #: The captures as they were given, but without the credentials in URLs.
+    #: The captures as the caller named them, but without credentials in URLs.
     captures: tuple[str, ...]
     engine: Literal["fast", "reference"] = "fast"
     packets: int = 0
     #: Bytes on the wire.
     bytes: int = 0
-    #: Packets by verdict, in the words of SPEC 10.2; every verdict is present.
+    #: The number of packets by verdict, in the words of SPEC 10.2; every verdict is present.
     verdicts: dict[str, int] = field(default_factory=dict)
-    #: Packets by reason, in the words of SPEC 10.3; only those that occurred.
+    #: The number of packets by reason, in the words of SPEC 10.3; only reasons that occurred.
     reasons: dict[str, int] = field(default_factory=dict)
-    #: The numbers opened, denied, disconnected and inferred. Connections between two instances count once.
+    #: The numbers of opened, denied, disconnected and inferred connections. Connections between two instances count
+    #: once.
     connections: dict[str, int] = field(default_factory=dict)
     rules: list[RuleHits] = field(default_factory=list)
-    #: The earliest and the latest timestamp of the packets, which may run backwards, unlike the replay's clock
-    #: (SPEC 9.1).
+    #: The packets' earliest and latest timestamp. Timestamps may run backwards, unlike the replay's clock (SPEC 9.1).
     first_time_ns: int | None = None
     last_time_ns: int | None = None
-    #: The part of ``packets`` that the replay before a snapshot judged.
+    #: The number of packets judged by earlier replays, up to the snapshot that this replay began with.
     earlier_packets: int = 0
-    #: Packets of the captures that were left out of ``packets``; None: no option leaves any out.
+    #: The packets of the captures that are not in ``packets``; None: no option leaves packets out.
     left_out: PacketsLeftOut | None = None
-    #: The time for reading and judging, without start-up; of this replay only.
+    #: The seconds that this replay took to read and judge, without start-up.
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
-    #: Allowed and denied traffic by its ends; empty with the reference engine. ``sgfast.rollup`` folds it.
+    #: Allowed and denied traffic by its ends; empty with the reference engine. ``sgfast.rollup`` summarises it.
     kinds: Kinds = field(default_factory=Kinds)
     #: None if there is no expectations file.
     expected: Expected | None = None
@@ -284,7 +285,7 @@ class ReplayResult(Shown):
     doubts: tuple[EvidenceReason, ...] = ()
     #: Codes of reasons in spite of which the user accepts the answer.
     accepted_evidence: tuple[str, ...] = ()
-    #: Packets and connections, if ``replay`` was to keep them.
+    #: Packets and connections that the caller asked for with ``tables``.
     kept: KeptRows | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -315,7 +316,7 @@ class ReplayResult(Shown):
 
     @property
     def denied(self) -> list[Denied]:
-        """Denials with most packets first. The number of kinds is limited; further packets are in ``denied_others``."""
+        """Denials with most packets first. The number of kinds is limited; ``denied_others`` counts further packets."""
         return listed_denials(self.kinds)
 
     @property
@@ -324,21 +325,21 @@ class ReplayResult(Shown):
 
     @property
     def broken(self) -> list[Broken]:
-        """Kinds with most connections first."""
+        """Kinds of connections that would break, those with most connections first."""
         return listed_broken(self.kinds)
 
     @property
     def unanswered(self) -> list[Unanswered]:
-        """Kinds with most connections first."""
+        """Kinds of connections that nobody answered, those with most connections first."""
         return listed_unanswered(self.kinds)
 
     def empty_part(self, vpc: str | None) -> ReplayResult:
-        """An empty result for the part of this replay that is seen from ``vpc``."""
+        """Return an empty result for the part of this replay seen from ``vpc``."""
         return ReplayResult(self.policy, self.mode, self.midstream, vpc, self.captures)
 
     def _repr_html_(self) -> str:
         counts = [(f"packets: {verdict}", number) for verdict, number in self.verdicts.items() if number]
-        counts += [(f"connections: {what}", number) for what, number in self.connections.items()]
+        counts += [(f"connections: {word}", number) for word, number in self.connections.items()]
         found = html_table(("of " + ", ".join(self.captures), "number"), [("packets", self.packets), *counts])
         breaks = self.tables.would_break
         if not len(breaks):
@@ -356,21 +357,21 @@ def count(number: int, noun: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Oddities:
-    """Facts that users should know although they are no errors. Those of a replay's parts can be added."""
+    """Facts that users should know although they are no errors. ``+`` adds the oddities of a replay's parts."""
 
-    #: Packets whose timestamps ran backwards by up to 60 s, and by how much at most (SPEC 9.1).
+    #: The number of packets whose timestamps ran backwards by up to 60 s, and the largest such step (SPEC 9.1).
     late: int = 0
     most_late_ns: int = 0
-    #: Packets whose timestamps ran backwards by more.
+    #: The number of packets whose timestamps ran backwards by more than 60 s.
     restarts: int = 0
-    #: Packets denied with the reason ``fragment`` (SPEC 9.4).
+    #: The number of packets denied with the reason ``fragment`` (SPEC 9.4).
     fragments_denied: int = 0
-    #: Tuples that were evicted from the full connection table (SPEC 5.8): unanswered ones, and moot ones.
+    #: The numbers of unanswered and of moot tuples evicted because the connection table was full (SPEC 5.8).
     evicted: int = 0
     moot_evicted: int = 0
-    #: Connections that could not be reported for lack of memory.
+    #: The number of connections that could not be reported for lack of memory.
     lost_flows: int = 0
-    #: Disconnected connections that were not followed.
+    #: The number of cut connections that could not be followed.
     cuts_not_followed: int = 0
 
     def __add__(self, other: Oddities) -> Oddities:
@@ -390,7 +391,7 @@ class Oddities:
 
 
 def warn_of_time(warnings: list[str], oddities: Oddities, first_ns: int | None, last_ns: int | None) -> None:
-    """``first_ns``, ``last_ns``: the earliest and the latest timestamp of the packets."""
+    """Warn of odd timestamps. ``first_ns`` and ``last_ns`` are the packets' earliest and latest timestamp."""
     if first_ns is not None and last_ns is not None and max(-first_ns, last_ns) >= MAX_TIME_NS - 1:
         warnings.append(f"a timestamp {OUT_OF_RANGE}: the end of the range was used instead")
     if oddities.late:
@@ -407,7 +408,7 @@ def warn_of_time(warnings: list[str], oddities: Oddities, first_ns: int | None, 
 
 
 def warn_of_fragments(warnings: list[str], denied: int) -> None:
-    """``denied``: the number of packets denied with the reason ``fragment`` (SPEC 9.4)."""
+    """Warn of denied fragments. ``denied`` is the number of packets denied with the reason ``fragment`` (SPEC 9.4)."""
     if denied:
         warnings.append(
             f"{count(denied, 'fragment')} denied: the datagram's first fragment did not come in time (within 30 s, "
@@ -416,7 +417,7 @@ def warn_of_fragments(warnings: list[str], denied: int) -> None:
 
 
 def warn_of_room(warnings: list[str], evicted: int, moot_evicted: int, most: int) -> None:
-    """``most``: ``settings.max_connections``."""
+    """Warn of evicted tuples. ``most`` is ``settings.max_connections``."""
     if evicted or moot_evicted:
         warnings.append(
             f"the connection table was full: {count(evicted, 'unanswered connection')} and "

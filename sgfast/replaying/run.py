@@ -1,4 +1,4 @@
-"""Take captures through a runner to a result."""
+"""Run a replay: read captures, judge them with a runner, and fill in the result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_replay(
     sinks: Sinks | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReplayResult:
-    """Judge every packet of captures, as ``sgfast.replay`` says, with the options as one value."""
+    """Judge every packet of captures like ``sgfast.replay``, with the options as one value."""
     sinks = sinks or Sinks()
     policy = load(policy)
     if isinstance(captures, str | os.PathLike | bytes):
@@ -92,7 +92,7 @@ def run_replay(
     result.decapsulated = earlier.all_decapsulated(read.decapsulated)
     result.changes, result.changes_left = schedule.done, len(schedule.pending)
     if options.snapshot is not None:
-        # The snapshot is saved before ``finish``, which ends the connections that are still open.
+        # Save the snapshot before ``finish``, which ends the open connections.
         saved = cast("EngineRunner | VpcRunner", runner)  # ``check`` has refused snapshots of the reference model
         before = Earlier(
             result.captures, read.selection.first_ns, tuple(schedule.done), result.left_out,

@@ -1,4 +1,4 @@
-"""The interface of whatever judges the packets of a replay."""
+"""The interface of the engines or models that judge the packets of a replay."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 
 class Runner(Protocol):
-    """Judge packets in the order in which it gets them, and pass the results to its sinks."""
+    """Judge packets in the order of the calls, and write the results to sinks."""
 
     @property
     def packets_judged(self) -> int: ...
 
     @property
     def file_reads(self) -> FileReads | None:
-        """Read of captures that its threads do when they are idle; None if it has no such threads."""
+        """File reads of captures that idle threads of the runner do; None if it has no such threads."""
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
-        """The number of frames of ``batch``, from ``first`` on, before the replay's clock reaches ``at_ns``."""
+        """Return the number of frames of ``batch``, from ``first`` on, before the replay's clock reaches ``at_ns``."""
 
     def process(self, batch: FrameBatch, first: int, number: int) -> None:
         """Judge ``number`` frames of ``batch`` from ``first`` on."""
 
     def flush(self) -> None:
-        """Pass to its sinks what they have not got yet: packets, and the connections that have ended."""
+        """Write packets that are not written yet, and connections that have ended, to the sinks."""
 
     def apply(self, change: TimedChange) -> ChangeDone:
         """Change the policy before the next packet."""
@@ -37,8 +37,8 @@ class Runner(Protocol):
     def finish(self, *, goes_on: bool) -> None:
         """End the replay. Call it after ``flush``.
 
-        ``goes_on``: another replay will resume it, and report connections that are still open.
+        ``goes_on``: another replay will resume this one, and report connections that are still open.
         """
 
     def fill(self, result: ReplayResult) -> None:
-        """Add the findings to a result that already has its policy, options and changes."""
+        """Add the counts to a result that already has its policy, options and changes."""

@@ -1,4 +1,4 @@
-"""Work of a replay between two packets: it changes the policy (SPEC 6.1), and writes connections that have ended."""
+"""Work of a replay between packets: policy changes (SPEC 6.1), and writing connections that have ended."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile, TimedChange
 
 
-#: Connections that have ended are written each time that this many packets have been judged (SPEC 10.4). They are not
-#: written after each batch: what a batch holds depends on how captures are read, and so would the order of connections.
+#: The number of judged packets after which connections that have ended are written (SPEC 10.4). They are not written
+#: after each batch, because the order of connections would then depend on how captures are divided into batches.
 CONNECTIONS_EVERY = 1 << 14
 
 
-#: The times at which the runner is flushed. "counted": each time that CONNECTIONS_EVERY packets have been judged.
-#: "promptly": after each batch.
+#: When the runner is flushed. "counted": after every CONNECTIONS_EVERY judged packets. "promptly": after each batch.
 Flushes = Literal["never", "counted", "promptly"]
 
 
 class Schedule:
-    """Hand batches to a runner. A batch is split where a change falls in it, and where connections are written.
+    """Pass batches to a runner. A batch is split where a change applies, and where connections are written.
 
-    ``file``: the changes; None if there are none. ``vpcs``: the VPCs from which packets are seen; a None among them
-    stands for all VPCs. ``done``: the changes that were made before a snapshot. ``first_ns``: the time of the first
-    packet before that snapshot. ``flushes``: when the runner is flushed.
+    ``file`` contains the changes; None if there are none. ``vpcs`` lists the VPCs from which packets are seen; None in
+    it means all VPCs. ``done`` lists the changes made before a snapshot. ``first_ns`` is the time of the first packet
+    before that snapshot. ``flushes`` states when the runner is flushed.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Schedule:
         self._resolved = False
         self._flushes_promptly = flushes == "promptly"
         self._every = CONNECTIONS_EVERY if flushes == "counted" else sys.maxsize
-        #: Packets until connections are written.
+        #: The number of packets until connections are written.
         self._left = self._every - runner.packets_judged % self._every
         self.pending: deque[TimedChange] = deque()
         self.done = list(done)
@@ -55,7 +54,7 @@ class Schedule:
             self._resolve(first_ns)
 
     def process(self, batch: FrameBatch, first_ns: int | None) -> None:
-        """``first_ns``: the time of the first packet of all captures, even if that is left out of the batches."""
+        """Judge a batch. ``first_ns`` is the time of the captures' first packet, even if that packet is left out."""
         if not self._resolved:
             self._resolve(first_ns)
         first = 0
@@ -84,7 +83,7 @@ class Schedule:
                 self._left = self._every
 
     def finish(self, first_ns: int | None) -> None:
-        """End the schedule. The change file is checked even if there was no packet."""
+        """End the schedule. The change file is also checked if there was no packet."""
         if not self._resolved:
             self._resolve(first_ns)
 

@@ -18,14 +18,14 @@ from sgfast.tables import BATCH_ROWS, PacketChunk, Table, connection_table, pack
 from sgfast.tables.columns import Words, numbers, words_of
 from sgfast.tables.row_schema import ALLOWED_TABLE, ANSWERS, DENIED_TABLE, RULE_TABLE
 
-#: The most packets, and the most connections, that are kept. They take a gigabyte each.
+#: The maximum number of packets, and of connections, that are kept in memory. Each takes a gigabyte.
 MOST_KEPT = 10_000_000
 
 _ANSWERS = Words(ANSWERS)
 
 
 class Numbered(Protocol):
-    """The names behind the numbers in rows, as ``Names`` has them."""
+    """The names of instances and rules by the numbers in rows, as in ``Names``."""
 
     @property
     def instances(self) -> Sequence[str]: ...
@@ -35,7 +35,8 @@ class Numbered(Protocol):
 
 
 class _Rows:
-    """Keep copies of rows, which come in pieces as parallel arrays. Raises TableError for more than ``MOST_KEPT``."""
+    """Keep copies of rows, received in pieces as parallel arrays. Raises TableError for more than ``MOST_KEPT``
+    rows."""
 
     def __init__(self, kept: Kept) -> None:
         self._kept = kept
@@ -44,11 +45,11 @@ class _Rows:
         self._count = 0
         self.instances: Sequence[str] = ()
         self.rules: Sequence[str] = ()
-        #: Each of about ``BATCH_ROWS`` rows.
+        #: Chunks of kept rows, of about ``BATCH_ROWS`` rows each.
         self.chunks: list[tuple[NDArray[Any], ...]] = []
 
     def begin(self, names: Numbered) -> None:
-        # Numbers keep their meaning, so the last names are those of all rows.
+        # Numbers keep their meaning, so the latest names are valid for all rows.
         self.instances, self.rules = names.instances, names.rules
 
     def keep(self, *rows: NDArray[Any]) -> None:
@@ -72,7 +73,7 @@ class _Rows:
 
 
 class KeptPackets(_Rows):
-    """A ``PacketSink``. It does not know the positions of packets in their captures."""
+    """A ``PacketSink`` that keeps packets, without their positions in captures."""
 
     def write(self, headers: Rows, results: Rows) -> None:
         nowhere = np.zeros(len(headers), np.int64)
@@ -80,7 +81,7 @@ class KeptPackets(_Rows):
 
 
 class KeptFrames(_Rows):
-    """A ``FrameSink``."""
+    """A ``FrameSink`` that keeps packets with their positions in captures."""
 
     def write(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None:
         files, within = (np.empty(len(headers), np.int64) for _ in range(2))
@@ -89,7 +90,7 @@ class KeptFrames(_Rows):
 
 
 class KeptFlows(_Rows):
-    """A ``FlowSink``. ``numbered``: packets are numbered among all of the replay."""
+    """A ``FlowSink`` that keeps connections. ``numbered``: packets are numbered across the whole replay."""
 
     def __init__(self, numbered: bool) -> None:
         super().__init__("connections")
@@ -106,13 +107,13 @@ class KeptRows:
     """Packets and connections that a replay keeps for its tables."""
 
     def __init__(self, tables: Sequence[Kept], *, placed: bool, numbered: bool) -> None:
-        """``placed``: frames know where they are in their captures. ``numbered``: as for ``KeptFlows``."""
+        """``placed``: keep positions of packets in their captures. ``numbered``: as for ``KeptFlows``."""
         self.frames = KeptFrames("packets") if "packets" in tables and placed else None
         self.unplaced = KeptPackets("packets") if "packets" in tables and not placed else None
         self.flows = KeptFlows(numbered) if "connections" in tables else None
-        #: The captures by their number.
+        #: The names of the captures, by number.
         self.files: Sequence[str] = ()
-        #: The number of the packet before the first one.
+        #: The number of packets before the first kept packet.
         self.before = 0
 
     @property
@@ -120,7 +121,7 @@ class KeptRows:
         return self.frames or self.unplaced
 
     def close(self, files: Sequence[str], before: int) -> None:
-        """Note that no more rows will come."""
+        """End keeping: complete the last chunk."""
         for rows in (self.packets, self.flows):
             if rows is not None:
                 rows.close()
@@ -128,10 +129,10 @@ class KeptRows:
 
 
 class ReplayTables:
-    """A replay's tables: ``would_break``, ``denied``, ``unanswered``, ``allowed`` and ``rules``; and those that
-    ``replay(..., tables=("connections", "packets"))`` keeps.
+    """The tables of a replay: ``would_break``, ``denied``, ``unanswered``, ``allowed`` and ``rules``; and the tables
+    kept by ``replay(..., tables=("connections", "packets"))``.
 
-    With the reference model the first four are empty. ``hits``: rules with their groups and counts.
+    With the reference model the first four are empty. ``hits`` lists rules with their groups and counts.
     """
 
     def __init__(self, kinds: Kinds, hits: Sequence[tuple[Rule, str, int, int, int]], kept: KeptRows | None) -> None:
@@ -139,8 +140,9 @@ class ReplayTables:
 
     @property
     def connections(self) -> Table:
-        """A row for each connection and denied attempt, in the order in which they end. Raises TableError if they were
-        not kept.
+        """A row for each connection and denied attempt, in the order in which they ended.
+
+        Raises TableError if the replay did not keep connections.
         """
         kept = None if self._kept is None else self._kept.flows
         if kept is None:
@@ -149,7 +151,7 @@ class ReplayTables:
 
     @property
     def packets(self) -> Table:
-        """A row for each packet. Raises TableError if they were not kept."""
+        """A row for each packet. Raises TableError if the replay did not keep packets."""
         kept = None if self._kept is None else self._kept.packets
         if self._kept is None or kept is None:
             raise _not_kept("packets")
@@ -158,12 +160,12 @@ class ReplayTables:
 
     @property
     def would_break(self) -> Table:
-        """Connections that the other end answered in the capture, but that the groups deny."""
+        """Connections that the other end answered in the capture but that the security groups deny."""
         return self._denied("broken")
 
     @property
     def denied(self) -> Table:
-        """Everything that was denied, also what would break."""
+        """All denied traffic, including connections that would break."""
         return self._denied("packets")
 
     @property
@@ -178,7 +180,7 @@ class ReplayTables:
 
     @property
     def rules(self) -> Table:
-        """All rules, also those that no packet met."""
+        """All rules, including those that matched no packet."""
         rules = [hit[0] for hit in self._hits]
         counts = np.array([hit[2:] for hit in self._hits], np.int64).reshape(-1, 3)
         columns = [
@@ -207,7 +209,7 @@ class ReplayTables:
     def _allowed(self, *answers: str) -> Table:
         rows = joined(self._kinds)
         counts = {name: rows[name].astype(np.int64) for name in ("refused", "silent")}
-        # A kind that found no room has its outcome in another row than its beginning.
+        # If there was no room for a kind, its outcome is in another row than its beginning.
         began = rows["connections"].astype(np.int64) - counts["refused"] - counts["silent"]
         counts["answered"] = np.where(rows["packets"] > 0, 0, began.clip(0))
         places = np.concatenate([np.flatnonzero(counts[answer]) for answer in answers])

@@ -19,9 +19,9 @@ _SECONDS = (86400, 3600, 60, 1)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A time after the first packet, or an instant."""
+    """A time measured from the first packet, or an instant."""
 
-    #: Counted from the first packet if ``is_relative``, else from the Unix epoch.
+    #: Nanoseconds from the first packet if ``is_relative``, else from the Unix epoch.
     ns: int
     is_relative: bool
 
@@ -30,7 +30,8 @@ class Moment:
 
 
 def parse_moment(text: str, option: str) -> Moment:
-    """Parse ``12.5``, ``+90``, ``2m``, ``1h30m``, ``2026-01-31T12:00:00Z``. A ReadingError names ``option``."""
+    """Parse ``12.5``, ``+90``, ``2m``, ``1h30m`` or ``2026-01-31T12:00:00Z``. Raises ReadingError, naming
+    ``option``."""
     name = printable(text[:60])
     match = _AFTER_FIRST.fullmatch(text)
     if match is not None and any(match.groups()):
@@ -51,8 +52,8 @@ def parse_moment(text: str, option: str) -> Moment:
 def parse_window(start: str | float | None, end: str | float | None) -> tuple[Moment | None, Moment | None]:
     """Parse both ends of the window.
 
-    Raises ReadingError for an invalid one, or if no packet can be between them, as far as this is known before the
-    first packet.
+    Raises ReadingError for an invalid end, or if it is already certain, before the first packet, that the window is
+    empty.
     """
     first = None if start is None else parse_moment(str(start), "--start")
     last = None if end is None else parse_moment(str(end), "--end")
@@ -62,6 +63,6 @@ def parse_window(start: str | float | None, end: str | float | None) -> tuple[Mo
 
 
 def refuse_backwards(start: Moment, end: Moment, first_ns: int) -> None:
-    """Raise ReadingError for a window without room for a packet. ``first_ns``: the first packet's time."""
+    """Raise ReadingError for an empty window. ``first_ns`` is the first packet's time."""
     if end.at(first_ns) <= start.at(first_ns):
         raise ReadingError("--end: must be after --start")

@@ -1,4 +1,4 @@
-"""Add up the parts of a replay that separate engines judged, because of several VPCs or several machines."""
+"""Add up the parts of a replay that several engines judged, one for each VPC or on each machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sgfast.replaying.results import LISTED_CUTS, ChangeDone, CutConnection, Rep
 
 
 def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
-    """Add up the results of ``parts``, of which there must be at least one, except changes (see ``add_up_change``)."""
+    """Add up the results of ``parts``, at least one, except their changes (see ``add_up_change``)."""
     result.packets, result.bytes = sum(part.packets for part in parts), sum(part.bytes for part in parts)
     result.verdicts = sums(part.verdicts for part in parts)
     reasons = sums(part.reasons for part in parts)
@@ -28,13 +28,13 @@ def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
         )
         for hits in zip(*(part.rules for part in parts), strict=True)
     ]  # fmt: skip
-    # Two parts may have the same kind: if VPCs are peered, or if its addresses were judged apart.
+    # The same kind may be in two parts if VPCs are peered, or if packets of its addresses were judged separately.
     result.kinds = added_up(part.kinds for part in parts)
     result.observed = reduce(add, (part.observed or Observed() for part in parts))
 
 
 def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:
-    """Add up what became of the connections that one change cut in each part."""
+    """Add up the fates of the connections that one change cut in each part."""
     whole.came_back = sum(done.came_back or 0 for done in parts)
     whole.denied_again = sum(done.denied_again or 0 for done in parts)
     whole.packets_after = sum(done.packets_after or 0 for done in parts)
@@ -44,7 +44,7 @@ def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:
 
 
 def sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    """The sum for each key, in the order in which keys occur."""
+    """Add up values by key, keeping the order in which keys first occur."""
     total: dict[str, int] = {}
     for each in counts:
         for key, n in each.items():
@@ -53,7 +53,7 @@ def sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def finish_vpc(part: ReplayResult, warnings: list[str]) -> None:
-    """End the part of a VPC, whose packets have numbers of their own. Add its warnings to ``warnings``."""
+    """Complete the part of a VPC, which has its own packet numbers. Add its warnings to ``warnings``."""
     part.kinds = part.kinds.without_numbers()
     part.oddities.warn(part)
     label = "packets of no mapped VPC" if part.vpc is None else f"VPC {part.vpc}"
@@ -61,7 +61,7 @@ def finish_vpc(part: ReplayResult, warnings: list[str]) -> None:
 
 
 def _cut_key(cut: CutConnection) -> tuple[Any, ...]:
-    """Sort key, as hash tables have no order: most packets first, then unfinished connections, then lower addresses."""
+    """Return a sort key: most packets first, then unfinished connections, then lower addresses."""
     ends = [ip_address(end) for end in (cut.initiator, cut.responder)]
     ports = (cut.initiator_port or 0) << 16 | (cut.responder_port or 0)
     icmp = (cut.icmp_type or 0) << 8 | (cut.icmp_code or 0)

@@ -1,4 +1,4 @@
-"""Assign packets to VPCs, as a policy maps them (SPEC 7.1)."""
+"""Assign packets to VPCs by a policy's marks (SPEC 7.1)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sgfast.preprocess.vpcs import VpcMarks
 from sgfast.replaying.options import ReplayOptions
 from sgfast.system.names import printable
 
-#: An engine takes a megabyte for its tables before it judges the first packet.
+#: The maximum number of engines. Each takes a megabyte for its tables before it judges the first packet.
 MOST_ENGINES = 1000
 
 
 class VpcMapping:
-    """The marks that assign packets to a policy's VPCs, which are numbered by their position in the policy.
+    """The marks that assign packets to a policy's VPCs. VPCs are numbered by their position in the policy.
 
-    Raises AmbiguousAddress if a mapped VPC has peers that share an address, as its packets could not be judged then.
+    Raises AmbiguousAddress if a mapped VPC has peers that share an address, because its packets could not be judged.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -42,11 +42,11 @@ class VpcMapping:
 
     @property
     def needs_interfaces(self) -> bool:
-        """Whether nothing but the interface, or the file, shows to which VPC a packet belongs."""
+        """Whether packets are assigned to VPCs only by their interface or file."""
         return any(vpc.interfaces for vpc in self._vpcs) and not any(vpc.vnis or vpc.vlans for vpc in self._vpcs)
 
     def of_file(self, path: str) -> int:
-        """The value of ``Frame.vpc`` for packets of this file. Raises CaptureError if two VPCs' patterns match it."""
+        """Return ``Frame.vpc`` for packets of this file. Raises CaptureError if two VPCs' patterns match its name."""
         whole, last = path, os.path.basename(path)
         found = [
             n for n, vpc in enumerate(self._vpcs)
@@ -62,7 +62,7 @@ class VpcMapping:
 
 
 def seen_from(policy: Policy, vpc: int) -> str | None:
-    """The name of VPC number ``vpc``; None for -1, as packets without a mark are seen from all VPCs.
+    """Return the name of VPC number ``vpc``, or None for -1: packets without a mark are seen from all VPCs.
 
     Raises AmbiguousAddress for -1 if several VPCs own one address.
     """
@@ -76,20 +76,23 @@ def seen_from(policy: Policy, vpc: int) -> str | None:
 
 
 def vpc_mapping_of(policy: Policy, options: ReplayOptions) -> VpcMapping | None:
-    """The vpc_mapping of packets; None if they are not mapped to VPCs."""
+    """Return the mapping of packets to VPCs, or None if packets are not mapped."""
     return VpcMapping(policy) if options.is_mapped(policy) else None
 
 
 def seen_vpcs(policy: Policy, options: ReplayOptions) -> list[str | None]:
-    """The VPCs from which packets may be seen; a None among them stands for all VPCs."""
+    """Return the VPCs from which packets may be seen; None in the list means all VPCs."""
     if not options.is_mapped(policy):
         return [options.vpc]
     return [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
 
 
-def refuse_too_many(policy: Policy, there: int, *, engines: int = 1) -> None:
-    """Raise PolicyError if ``there`` engines exist and more would be too many. ``engines``: how many a VPC needs."""
-    if there + engines > MOST_ENGINES:
+def refuse_too_many(policy: Policy, existing: int, *, engines: int = 1) -> None:
+    """Raise PolicyError if a VPC's engines would be too many in addition to the ``existing`` ones.
+
+    ``engines`` is the number of engines for each VPC.
+    """
+    if existing + engines > MOST_ENGINES:
         raise PolicyError(
             f"{printable(policy.origin)}: there are packets of more than {MOST_ENGINES // engines:,} VPCs; use "
             "captures of fewer VPCs at a time"

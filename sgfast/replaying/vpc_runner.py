@@ -1,8 +1,8 @@
 """Run a replay with an engine for each VPC, if the policy maps packets to VPCs (SPEC 7.1).
 
-The marks in ``Vpc`` assign a packet to a VPC: the VNI of its tunnel, its VLAN, the interface that captured it, or the
-file it is in. Its addresses are then looked up in that VPC and its peers, so several VPCs may use the same addresses.
-Packets without a mark go to an engine that sees all VPCs.
+A packet's VPC is found by the marks in ``Vpc``: the VNI of its tunnel, its VLAN, the interface that captured it, or its
+file. Its addresses are looked up in that VPC and its peers, so several VPCs may use the same addresses. Packets without
+a mark go to an engine that sees all VPCs.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from sgfast.replaying.vpc_mapping import refuse_too_many, seen_from
 class VpcRunner:
     """A ``Runner`` with an engine for each VPC that has packets.
 
-    An engine is made for the first packet that needs it, because many VPCs may have no packets. Moreover, an engine
-    that sees all VPCs cannot be made if these overlap: AmbiguousAddress is raised only if a packet needs it. Raises
-    PolicyError for packets of too many VPCs. With several jobs, several VPCs are judged at once, each by one thread.
-    ``resumed``: the replay to go on from, if any.
+    An engine is made for the first packet that needs it, because many VPCs may have no packets. Also, an engine that
+    sees all VPCs cannot be made if their addresses overlap: AmbiguousAddress is raised only if a packet needs it.
+    Raises PolicyError for packets of too many VPCs. With several jobs, several VPCs are judged in parallel, each by one
+    thread. ``resumed``: the replay to continue, if any.
     """
 
     file_reads = None
@@ -50,7 +50,7 @@ class VpcRunner:
         self._threads = ThreadPoolExecutor(options.jobs) if options.jobs > 1 else None
         self._numbering = Numbering().after(policy)
         self._runners: dict[int, EngineRunner] = {}
-        #: Each change as it is reported, and its part in each engine.
+        #: Each change as reported, with its effect on each engine.
         self._changes: list[tuple[ChangeDone, list[tuple[EngineRunner, ChangeDone]]]] = []
         self._headers = np.zeros(0, dtype=HEADER_DTYPE)
         self._results = np.zeros(0, dtype=RESULT_DTYPE)
@@ -58,11 +58,11 @@ class VpcRunner:
         self._reordered = ReorderBuffer(sinks)
         #: The number of packets that each VPC's engine judged.
         self._judged: Counter[int] = Counter()
-        #: The number of each pending packet among all packets, by VPC and the number within the VPC.
+        #: The number among all packets of each pending packet, by VPC and packet number within the VPC.
         self._pending: dict[tuple[int, int], int] = {}
         if resumed is not None and resumed.dealt is not None:
             self._go_on(resumed.engines, resumed.earlier, resumed.dealt)
-        # Make one engine in any case: even without packets, the result lists rules and verdicts.
+        # At least one engine is needed: even without packets, the result lists rules and verdicts.
         self._runner(next(n for n, vpc in enumerate(policy.vpcs) if vpc.is_mapped))
         self._begin_sinks()
 
@@ -83,7 +83,7 @@ class VpcRunner:
 
     @property
     def engines(self) -> list[Engine]:
-        """The engines in the order in which they were made."""
+        """The engines, in the order in which they were made."""
         return [runner.engine for runner in self._runners.values()]
 
     @property
@@ -120,15 +120,15 @@ class VpcRunner:
         planes = [self._runner(vpc).engine.dataplane for vpc in vpcs]
         for plane in planes:
             plane.begin(self._dealer.began_ns)
-        all_at_once = map if self._threads is None else self._threads.map
-        for vpc, where, rows in zip(vpcs, places, all_at_once(self._judge, planes, parts), strict=True):
+        parallel_map = map if self._threads is None else self._threads.map
+        for vpc, targets, rows in zip(vpcs, places, parallel_map(self._judge, planes, parts), strict=True):
             if rows is None:
                 continue
             headers, results = rows
-            self._headers[where], self._results[where] = headers, results
+            self._headers[targets], self._results[targets] = headers, results
             for n in np.flatnonzero(results["verdict"] == PENDING).tolist():
-                self._pending[vpc, self._judged[vpc] + n + 1] = self.packets_judged + int(where[n]) + 1
-            self._judged[vpc] += len(where)
+                self._pending[vpc, self._judged[vpc] + n + 1] = self.packets_judged + int(targets[n]) + 1
+            self._judged[vpc] += len(targets)
         if self._sinks.want_packets:
             headers, results = self._headers[:number], self._results[:number]
             headers["time_ns"] = own_times(batch, first, number)
@@ -136,7 +136,7 @@ class VpcRunner:
         self.packets_judged += number
 
     def _judge(self, plane: DataPlane, part: FrameBatch) -> tuple[Rows, Rows] | None:
-        """Judge ``part``. Returns headers and results if sinks want them."""
+        """Judge ``part``. Return headers and results if there are sinks for packets, else None."""
         if not self._sinks.want_packets:
             plane.process_frames(part)
             return None
@@ -145,12 +145,12 @@ class VpcRunner:
         return headers, results
 
     def _resolved(self, *, everything: bool = False) -> Rows:
-        """The results of pending packets that became known since the last call, numbered among all packets."""
+        """Take the results of packets that are no longer pending, numbered among all packets."""
         found = []
         for vpc, runner in self._runners.items():
             rows = runner.engine.resolved(everything=everything)
             if self._sinks.want_packets:
-                # The replay that saved the snapshot has already written its own packets.
+                # Packets from before the snapshot are skipped, because the replay that saved it wrote them.
                 numbers = [self._pending.pop((vpc, n), 0) for n in rows["number"].tolist()]
                 rows["number"] = numbers
                 found.append(rows[rows["number"] > 0])
@@ -162,8 +162,8 @@ class VpcRunner:
                 self._sinks.write_flows(runner.engine.dataplane.take_flows())
 
     def apply(self, change: TimedChange) -> ChangeDone:
-        # First the connections that ended before the change are written, then those that it ends. The names of both are
-        # those from before the change.
+        # Write first the connections that ended before the change, then those that the change ends. Both use the names
+        # from before the change.
         self.flush()
         parts = [(runner, runner.apply(change)) for runner in self._runners.values()]
         engine = parts[0][0].engine
@@ -182,7 +182,7 @@ class VpcRunner:
         for runner in self._runners.values():
             plane = runner.engine.dataplane
             if state is not None and not goes_on:
-                # Open connections are reported as of the last packet of all VPCs.
+                # Connections still open end at the time of the last packet of all VPCs.
                 plane.advance(state[0])
             finish_flows(plane, self._sinks, goes_on=goes_on)
 

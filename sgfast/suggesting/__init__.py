@@ -1,7 +1,7 @@
-"""Suggest the rules that traffic needs: makes a policy that allows what captures show, with evidence for each rule.
+"""Suggest a policy that allows the connections in captures, with evidence for each rule.
 
-    captures --replay, all allowed, or a policy's--> observing.Observer --kinds of connections--> rules.suggest_rules
-        --> document --parsed again, replayed over the same captures--> the check that it allows what it claims
+    captures --replay, allowing all or by a policy--> observing.Observer --kinds of connections--> rules.suggest_rules
+        --> document --parsed again, replayed over the same captures--> check that it allows the stated connections
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = ["Evidence", "Kind", "LeftOut", "Limits", "Suggestion", "load_instance
 Progress = Callable[[int, int], None]
 
 ONLY_FILES = "{}: captures are read several times; save this one to a file first"
-#: The most replays with the suggested policy; each round drops connections that turn out not to open under it.
+#: The maximum number of replays with a suggested policy. Each round drops connections that do not open under it.
 MOST_ROUNDS = 5
 
 
@@ -58,7 +58,7 @@ class LeftOut:
 
     reason: str
     evidence: Evidence
-    #: The parts that ``evidence`` adds up; empty if there was no room to count them apart.
+    #: The parts that ``evidence`` adds up; empty if there was no room to count them separately.
     kinds: dict[Kind, Evidence] = field(default_factory=dict)
 
 
@@ -66,12 +66,12 @@ class LeftOut:
 class Check:
     """Result of a replay of the captures with the suggested policy."""
 
-    #: The number of connections that the policy was made for, and how many of them it allows.
+    #: The number of connections that the policy was made for, and how many of these it allows.
     claimed: int
     allowed: int
-    #: Connections that were left out but are allowed, because the rules cannot tell them from the others.
+    #: The number of other connections that are allowed because the rules cannot distinguish them from the claimed ones.
     also_allowed: int
-    #: Whether as many connections of each kind are allowed as were claimed, and none that the policy denies.
+    #: Whether exactly the claimed connections of each kind are allowed, and none that the given policy denies.
     matches: bool
 
 
@@ -85,10 +85,10 @@ class Suggestion(Shown):
     rules: tuple[SuggestedRule, ...]
     left_out: tuple[LeftOut, ...]
     check: Check
-    #: Packets that belong to no connection of an instance, by verdict or reason.
+    #: The number of packets that belong to no connection of an instance, by verdict or reason.
     other_packets: dict[str, int]
     captures: tuple[str, ...]
-    #: Packets of the captures that were not looked at; None: no option leaves any out.
+    #: The packets of the captures that were skipped; None: no option skips packets.
     packets_left_out: PacketsLeftOut | None
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
@@ -116,14 +116,14 @@ def suggest(
 ) -> Suggestion:
     """Suggest a policy that allows the connections in ``captures``, which must be files: they are read several times.
 
-    ``instances``: the instances to suggest rules for, as a policy or the path of a list of instances; only its
-    instances, VPCs, settings and groups' names count. None: the instances of ``policy``, or else one for each private
-    address.
+    ``instances``: the instances to suggest rules for, as a policy or the path of a list of instances. Of a policy, only
+    instances, VPCs, settings and names of groups are used. None: the instances of ``policy``, or else one instance for
+    each private address.
     ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
-    ``allowed_only``: allow the connections that ``policy`` allows, which is the default if there is one. Otherwise:
-    those that were answered, and with ``unanswered`` also those that were not.
+    ``allowed_only``: allow the connections that ``policy`` allows. This is the default if there is a policy. Otherwise
+    allow the connections that were answered, and with ``unanswered`` also those that were not.
     ``per``: make rules for the groups that the instances are in, or give each instance a group of its own.
-    ``limits``: how far rules may go beyond what was seen.
+    ``limits``: how far rules may exceed the observed connections.
 
     Raises PolicyError, CaptureError and the other errors of ``replay``, SgfastError for too many private addresses, and
     ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``.
@@ -184,19 +184,19 @@ def suggest(
             key=lambda part: (-part.evidence.connections, part.reason),
         )
         text = document(made, suggested.rules, _comments(result, claimed, reasons))
-        # Check what users get: parse the text again instead of using the policy it was made from.
+        # Check the text that users get: parse it again instead of using the policy it was made from.
         final = parse_policy(text, "the suggested policy")
-        again, _ = observe(final, captures, why_not, options, progress)
-        check = _check(claimed, again)
+        repeated, _ = observe(final, captures, why_not, options, progress)
+        check = _check(claimed, repeated)
         if check.matches:
             break
-        # If both ends open connections to each other, one that is now denied may keep the other end's from opening
-        # (SPEC 9.2), or make it open more often. Such connections cannot be claimed.
-        wanted = {kind: again.wanted[kind] for kind in claimed if kind in again.wanted}
+        # If both ends open connections to each other, a connection that is now denied may prevent the other end's
+        # connection from opening (SPEC 9.2), or make it open more often. Such connections cannot be claimed.
+        wanted = {kind: repeated.wanted[kind] for kind in claimed if kind in repeated.wanted}
         for kind, evidence in claimed.items():
-            if (less := _less(evidence, wanted.get(kind, Evidence()))).connections:
-                following.setdefault(kind, Evidence()).add(less)
-    if allowed_only and (denied := _denied_before(seen, claimed, again)):
+            if (excess := _excess(evidence, wanted.get(kind, Evidence()))).connections:
+                following.setdefault(kind, Evidence()).add(excess)
+    if allowed_only and (denied := _denied_before(seen, claimed, repeated)):
         check = replace(check, matches=False)
         warnings.append(
             f"the suggested policy also allows {count(denied, 'connection')} that the policy denies, as a rule for a "
@@ -209,12 +209,12 @@ def suggest(
 
 
 def first_stream(captures: Sequence[str | os.PathLike[str]]) -> str | None:
-    """The first capture that can only be read once: standard input, a pipe or a device."""
+    """Return the first capture that can only be read once (standard input, a pipe or a device), or None."""
     for capture in [os.fspath(each) for each in captures]:
         try:
             kind = os.stat(capture).st_mode
         except (OSError, ValueError):
-            kind = stat.S_IFREG     # opening it will raise the right error
+            kind = stat.S_IFREG     # the error is raised when the capture is opened
         if capture == "-" or not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
             return capture
     return None
@@ -224,17 +224,17 @@ def observe(
     policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: KindFilter, options: ReplayOptions,
     progress: Progress | None,
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
-    """Replay captures and add up their connections, in the order of time."""
+    """Replay captures and add up their connections by kind, in order of time."""
     observer = Observer(why_not, policy.settings)
     result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
-    # Connections end in a different order each time.
+    # Connections end in a different order in each process.
     observer.wanted = _in_order(observer.wanted)
     observer.left_out = {reason: _in_order(kinds) for reason, kinds in sorted(observer.left_out.items())}
     return observer, result
 
 
 def _in_order(kinds: dict[Kind, Evidence]) -> dict[Kind, Evidence]:
-    """Kinds sorted by the time when they were first seen."""
+    """Sort kinds by the time when they were first seen."""
     return dict(sorted(kinds.items(), key=lambda item: (item[1].first_ns or 0, item[0].initiator, item[0].responder,
                                                         item[0].protocol, item[0].port or 0)))  # fmt: skip
 
@@ -261,8 +261,8 @@ def _left_out_for(reason: str, kinds: dict[Kind, Evidence]) -> LeftOut:
     return LeftOut(reason, total, kinds)
 
 
-def _less(evidence: Evidence, other: Evidence) -> Evidence:
-    """Part of ``evidence`` beyond ``other``; nothing unless it has more connections."""
+def _excess(evidence: Evidence, other: Evidence) -> Evidence:
+    """Return the part of ``evidence`` beyond ``other``, which is empty unless ``evidence`` has more connections."""
     if evidence.connections <= other.connections:
         return Evidence()
     return replace(
@@ -284,13 +284,13 @@ def _comments(result: ReplayResult, claimed: dict[Kind, Evidence], left_out: lis
     return comments
 
 
-def _check(claimed: dict[Kind, Evidence], again: Observer) -> Check:
-    """Compare the connections kind by kind."""
-    found = {kind: evidence.connections for kind, evidence in again.wanted.items()}
+def _check(claimed: dict[Kind, Evidence], repeated: Observer) -> Check:
+    """Compare the claimed and the allowed connections kind by kind."""
+    found = {kind: evidence.connections for kind, evidence in repeated.wanted.items()}
     wanted = {kind: evidence.connections for kind, evidence in claimed.items()}
     allowed = sum(min(number, found.get(kind, 0)) for kind, number in wanted.items())
     also = sum(number - wanted.get(kind, 0) for kind, number in found.items() if number > wanted.get(kind, 0))
-    for reason, kinds in again.left_out.items():
+    for reason, kinds in repeated.left_out.items():
         if not reason.startswith("denied"):
             also += sum(evidence.connections for evidence in kinds.values())
     return Check(
@@ -298,11 +298,13 @@ def _check(claimed: dict[Kind, Evidence], again: Observer) -> Check:
     )
 
 
-def _denied_before(seen: Observer, claimed: dict[Kind, Evidence], again: Observer) -> int:
-    """Count the connections allowed now among those that were left out because the policy denies them."""
-    more = {kind: _less(evidence, claimed.get(kind, Evidence())).connections for kind, evidence in again.wanted.items()}
+def _denied_before(seen: Observer, claimed: dict[Kind, Evidence], repeated: Observer) -> int:
+    """Count the connections that the given policy denies and the suggested policy allows."""
+    added = {
+        kind: _excess(evidence, claimed.get(kind, Evidence())).connections for kind, evidence in repeated.wanted.items()
+    }
     return sum(
-        min(evidence.connections, more.get(kind, 0))
+        min(evidence.connections, added.get(kind, 0))
         for reason, kinds in seen.left_out.items() if reason.startswith("denied") for kind, evidence in kinds.items()
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Write a suggested policy as a document (SPEC 2) for further editing: one rule per line, its evidence above it."""
+"""Write a suggested policy as a document (SPEC 2) for further editing: one rule per line, with its evidence above."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sgfast.suggesting.rules import SuggestedRule
 
 
 def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[str]) -> str:
-    """The text of ``policy``. ``rules``: its rules with their evidence; ``comments``: go to the top."""
+    """Return the text of ``policy``. ``rules`` are its rules with evidence. ``comments`` are placed at the top."""
     lines = [f"# {_plain(comment)}" for comment in comments]
     lines.append("version: 1")
     if policy.quotas != Quotas():
@@ -67,7 +67,7 @@ def _marks(vpc: Vpc) -> str:
 
 
 def in_words(evidence: Evidence) -> list[str]:
-    """A line of numbers, and one of examples if there are any."""
+    """Format evidence as a line of numbers and, if there are examples, a line of examples."""
     number = evidence.connections
     lines = [
         f"{number:,} connection{'' if number == 1 else 's'}, {evidence.packets:,} packets, {evidence.bytes:,} bytes"
@@ -89,7 +89,7 @@ def _times(evidence: Evidence) -> str:
 
 
 def short(network: Network) -> str:
-    """The network as text; a single address without a prefix length."""
+    """Format a network. A single address has no prefix length."""
     return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
 
 
@@ -106,7 +106,7 @@ def _rule(rule: Rule) -> str:
         parts.append(f"icmp_type: {rule.icmp_type}")
     peer = "source" if rule.direction == "inbound" else "destination"
     if isinstance(rule.peer, GroupPeer):
-        # Written as a mapping if the group's name could be taken for an address.
+        # A mapping is written if the group's name could be mistaken for an address.
         name = rule.peer.name
         parts.append(f"{peer}: {quoted(name)}" if name[0].isalpha() else f"{peer}: {{group: {quoted(name)}}}")
     elif rule.peer is None:
@@ -126,7 +126,7 @@ def _instance(instance: Instance, several_vpcs: bool) -> str:
 
 
 def _written_words(thing: Named) -> list[tuple[str, str]]:
-    """The provider's words for a thing (SPEC 2.12)."""
+    """Return the provider's words for an object of the policy (SPEC 2.12)."""
     return [(key, word) for key in WORDS if (word := getattr(thing, key, ""))]
 
 
@@ -144,7 +144,7 @@ def _mapping(value: object) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text as a YAML scalar, without quotes if it is sure to be read as the same text."""
+    """Return the text as a YAML scalar, without quotes if YAML is sure to read it as the same text."""
     plain = text.isascii() and text[:1].isalpha() and all(c.isalnum() or c in "_-." for c in text)
     dotted = text.count(".") == 3 and all(c.isdigit() or c in "./" for c in text)
     if (plain and text.lower() not in ("null", "true", "false")) or dotted:

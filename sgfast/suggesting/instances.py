@@ -1,4 +1,4 @@
-"""The instances a policy is suggested for: from a document, from a list, or the private addresses in a capture."""
+"""Find the instances that a policy is suggested for: in a document, in a list, or by private addresses in captures."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sgfast.policy.yaml_nodes import MAP, SEQ, compose, garbage_collection_pause
 from sgfast.suggesting.observing import Kind
 
 OPEN_GROUP = "open"
-#: Names of services, for groups that are named after what their instances serve.
+#: Names of services, used to name groups after the services that their instances offer.
 _SERVICES = {
     20: "ftp-data", 21: "ftp", 22: "ssh", 23: "telnet", 25: "smtp", 53: "dns", 80: "http", 123: "ntp", 143: "imap",
     389: "ldap", 443: "https", 445: "smb", 465: "smtps", 514: "syslog", 587: "submission", 636: "ldaps", 993: "imaps",
     1433: "mssql", 1521: "oracle", 2049: "nfs", 3306: "mysql", 3389: "rdp", 5432: "postgresql", 5672: "amqp",
     6379: "redis", 8080: "http-alt", 9092: "kafka", 9200: "elasticsearch", 11211: "memcached", 27017: "mongodb",
 }  # fmt: skip
-#: The most services in a group's name.
+#: The maximum number of services in a group's name.
 _NAMED_SERVICES = 3
 
 
@@ -41,11 +41,11 @@ def load_instances(path: str | os.PathLike[str]) -> Policy:
 
 
 def _document_of(instances: SequenceNode) -> MappingNode:
-    """A document with these instances, and with the groups and VPCs that they name."""
+    """Return a document with these instances and with the groups and VPCs that they name."""
     groups: dict[str, Node] = {}
     vpcs: dict[str, Node] = {}
     seen: set[int] = set()
-    # Nodes that many instances share through a YAML alias are visited once.
+    # Visit nodes only once that many instances share through a YAML alias.
     for instance in _distinct(instances.value):
         for key, value in instance.value if isinstance(instance, MappingNode) else ():
             if id(value) in seen:
@@ -72,7 +72,7 @@ def _distinct(nodes: list[Node]) -> Iterable[Node]:
 
 
 def starter(addresses: Iterable[IPv4Address | IPv6Address]) -> Policy:
-    """A policy with an instance for each address, in one VPC; real groups are assigned later."""
+    """Return a policy with an instance for each address, in one VPC. Callers assign their groups later."""
     instances = (
         Instance("host-" + str(address).replace(":", "-"), DEFAULT_VPC, (ip_network(address),), (DEFAULT_GROUP,))
         for address in addresses
@@ -82,13 +82,13 @@ def starter(addresses: Iterable[IPv4Address | IPv6Address]) -> Policy:
 
 
 def is_ungrouped(policy: Policy) -> bool:
-    """Whether the instances name no groups, so that the only group is ``default``, which was added for them."""
+    """Return whether the instances name no groups, so that the only group is ``default``, which was added for them."""
     named = {group for instance in policy.instances for group in instance.security_groups}
     return named == {DEFAULT_GROUP} and policy.group_by_name[DEFAULT_GROUP] == default_group()
 
 
 def opened(policy: Policy) -> Policy:
-    """The same instances, with everything allowed."""
+    """Return a policy with the same instances that allows all traffic."""
     rules = tuple(
         Rule(f"{OPEN_GROUP}/{direction}/{family}", direction, family)
         for direction in ("inbound", "outbound") for family in (4, 6)
@@ -101,15 +101,15 @@ def opened(policy: Policy) -> Policy:
 
 
 def one_group_each(policy: Policy) -> Policy:
-    """The policy with each instance in a group of its own, of the same name."""
+    """Return the policy with each instance in a group of its own, which has the instance's name."""
     return _regrouped(policy, {instance.name: instance.name for instance in policy.instances})
 
 
 def grouped_by_service(policy: Policy, kinds: Iterable[Kind]) -> Policy:
-    """The policy with a group for all instances that offer the same services, named after these services."""
+    """Return the policy with a group for all instances that offer the same services, named after these services."""
     served: dict[str, set[tuple[int, int | None]]] = {instance.name: set() for instance in policy.instances}
     for kind in kinds:
-        # Ping does not tell instances apart: any of them may be pinged.
+        # A ping does not distinguish instances, because any instance may be pinged.
         if kind.ingress is not None and protocol_name(kind.protocol) not in ("icmp", "icmpv6"):
             served[kind.ingress].add((kind.protocol, kind.port))
     names: dict[frozenset[tuple[int, int | None]], str] = {}

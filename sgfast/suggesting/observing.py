@@ -1,4 +1,4 @@
-"""Add up the connections of a replay: initiator, responder, service, number of times, and whether it was answered."""
+"""Add up the connections of a replay by initiator, responder and service, separately for answered ones and others."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying.results import Names, Rows
 
-#: The most kinds of connections that are kept apart; connections of further kinds are only counted.
+#: The maximum number of kinds of connections kept; connections of further kinds are only counted.
 MOST_KINDS = 200_000
-#: The most private addresses that may become instances.
+#: The maximum number of private addresses that may become instances.
 MOST_HOSTS = 1 << 16
 EXAMPLES = 3
 
 _DENY = VERDICTS.index("deny")
 _SILENT, _ANSWERED = 0, 1
-#: ICMPv6 type of router solicitations.
+#: The ICMPv6 type of router solicitations.
 _SOLICITATION = 133
 
-#: The columns to group rows by.
+#: The columns by which rows are grouped.
 _KIND_DTYPE = np.dtype([
     ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("instance", "<i4", (2,)), ("port", "<i4"),
     ("family", "u1"), ("protocol", "u1"), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"), ("is_free", "u1"),
@@ -41,13 +41,13 @@ class Kind(NamedTuple):
 
     initiator: bytes
     responder: bytes
-    #: The names of the initiator's and the responder's instance; None if the address belongs to none.
+    #: The names of the initiator's and the responder's instance; None if the address belongs to no instance.
     egress: str | None
     ingress: str | None
     protocol: int
     #: The destination port or ICMP type; None if the protocol has neither.
     port: int | None
-    #: Whether the initiator's filter is not evaluated, as the initiator is a client of infrastructure (SPEC 3.11).
+    #: Whether the initiator's rules are not evaluated because it is a client of infrastructure (SPEC 3.11).
     is_free: bool = False
 
     @property
@@ -71,7 +71,7 @@ class Evidence:
     bytes: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
-    #: A few of the connections, in words.
+    #: Descriptions of a few of the connections.
     examples: list[str] = field(default_factory=list)
 
     def add(self, other: Evidence) -> None:
@@ -85,7 +85,7 @@ class Evidence:
         del self.examples[EXAMPLES:]
 
 
-#: Given a connection's verdict, reason and answer, returns why to leave it out; None: it has to be allowed.
+#: A function from a connection's verdict, reason and answer to the reason for leaving it out; None: must be allowed.
 KindFilter = Callable[[int, int, int], str | None]
 
 
@@ -108,7 +108,7 @@ def allowed_ones(verdict: int, reason: int, answer: int) -> str | None:
 
 
 def _cannot_be_named(kind: Kind, first_port: int) -> str | None:
-    """Reason why only a rule for all protocols or ports would match; None if a narrower one can."""
+    """Return why only a rule for all protocols or ports would match; None if a narrower rule would."""
     if kind.protocol == (ICMPV6 if kind.family == 4 else ICMP):
         return "ICMP of the other IP version, which no rule can name"
     if kind.protocol in PORT_PROTOCOLS and kind.port is not None and kind.port < first_port:
@@ -117,15 +117,15 @@ def _cannot_be_named(kind: Kind, first_port: int) -> str | None:
 
 
 def ports_or_types(flows: Rows) -> NDArray[np.int64]:
-    """Destination ports of FLOW_DTYPE rows, or ICMP types; -1 where there is neither."""
+    """Return destination ports or ICMP types of FLOW_DTYPE rows; -1 for protocols without either."""
     is_icmp = flows["protocol"] == np.where(flows["family"] == 6, ICMPV6, ICMP)
-    # The ports are unsigned, and beside such numbers NumPy 2.5 refuses -1.
+    # The ports are unsigned, and NumPy 2.5 refuses to combine unsigned numbers with -1.
     ports = np.where(flows["has_ports"] != 0, (flows["ports"] & 0xFFFF).astype(np.int64), -1)
     return np.where(is_icmp, flows["icmp"] >> 8, ports)
 
 
 def ends_of(flows: Rows, dtype: np.dtype[Any]) -> Rows:
-    """The ends and the services of FLOW_DTYPE rows, as rows of a type that has at least these fields."""
+    """Return the ends and services of FLOW_DTYPE rows, as rows of a type with at least these fields."""
     found = np.zeros(len(flows), dtype=dtype)
     for name in ("initiator", "responder", "instance", "family", "protocol"):
         found[name] = flows[name]
@@ -134,7 +134,7 @@ def ends_of(flows: Rows, dtype: np.dtype[Any]) -> Rows:
 
 
 def kind_of(row: Any, names: Sequence[str]) -> Kind:
-    """The kind that a row of ``ends_of`` is of. ``names``: those of instances, by number."""
+    """Return the kind of a row of ``ends_of``. ``names`` are the names of instances by number."""
     length = 4 if row["family"] == 4 else 16
     initiator, responder = (row[end][:length].tobytes() for end in ("initiator", "responder"))
     egress, ingress = (names[number] if number >= 0 else None for number in row["instance"].tolist())
@@ -147,12 +147,12 @@ class Observer:
 
     def __init__(self, why_not: KindFilter, settings: Settings) -> None:
         self.wanted: dict[Kind, Evidence] = {}
-        #: Connections by the reason for leaving them out.
+        #: The connections left out, by reason and kind.
         self.left_out: dict[str, dict[Kind, Evidence]] = {}
-        #: Connections of kinds beyond ``MOST_KINDS``.
+        #: The number of connections of kinds beyond ``MOST_KINDS``.
         self.uncounted = 0
         self._why_not = why_not
-        #: Packets that instances send as clients of infrastructure need no rule of theirs (SPEC 3.11).
+        #: Whether packets that instances send as clients of infrastructure need no rule at the sender (SPEC 3.11).
         self._by_role = settings.infrastructure == "by-role"
         self._first_port = PROFILES[settings.profile].first_port
         self._names: Sequence[str] = ()
@@ -171,17 +171,17 @@ class Observer:
             is_six = flows["family"] == 6
             is_dhcp = (flows["protocol"] == UDP) & (flows["ports"] == np.where(is_six, 546 << 16 | 547, 68 << 16 | 67))
             keys["is_free"] = is_dhcp | ((flows["protocol"] == ICMPV6) & is_six & (keys["port"] == _SOLICITATION))
-        # The first of several equal rows represents them all.
-        _, firsts, which = np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}"), return_index=True, return_inverse=True)
-        which = which.reshape(-1)
-        counts = np.bincount(which, minlength=len(firsts))
+        # Equal rows are added up. The first of them gives the kind.
+        _, firsts, group_of = np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}"), return_index=True, return_inverse=True)
+        group_of = group_of.reshape(-1)
+        counts = np.bincount(group_of, minlength=len(firsts))
         sums = np.zeros((2, len(firsts)), dtype=np.uint64)
         for n, name in enumerate(("packets", "bytes")):
-            np.add.at(sums[n], which, flows[name].sum(axis=1))
+            np.add.at(sums[n], group_of, flows[name].sum(axis=1))
         first_ns = np.full(len(firsts), np.iinfo(np.int64).max)
         last_ns = np.full(len(firsts), np.iinfo(np.int64).min)
-        np.minimum.at(first_ns, which, flows["first_ns"])
-        np.maximum.at(last_ns, which, flows["last_ns"])
+        np.minimum.at(first_ns, group_of, flows["first_ns"])
+        np.maximum.at(last_ns, group_of, flows["last_ns"])
         for n in np.argsort(firsts, kind="stable").tolist():
             evidence = Evidence(
                 int(counts[n]), int(sums[0, n]), int(sums[1, n]), int(first_ns[n]), int(last_ns[n])
@@ -232,5 +232,5 @@ class PrivateHosts:
             )
 
     def addresses(self) -> list[IPv4Address | IPv6Address]:
-        """The addresses in order, IPv4 first."""
+        """Return the addresses in order, IPv4 first."""
         return [ip_address(packed) for packed in sorted(self._found, key=lambda packed: (len(packed), packed))]

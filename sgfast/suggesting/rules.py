@@ -1,18 +1,18 @@
-"""Find the fewest rules that allow given connections, and no more beyond them than the limits permit.
+"""Find the fewest rules that allow given connections, and that exceed these no further than the limits permit.
 
-A connection needs a rule at each of its ends that is an instance. The rule goes to one of that instance's groups. For
-each service, groups are chosen greedily until they cover all instances that need it: the group with most of them first,
-and of equals the smaller one. Within a group, direction, address family and protocol, a rule is a peer with a list of
-ports, so that the fewest rules are those with the fewest peers:
+A connection needs a rule at each end that is an instance, in one of that instance's groups. For each service, groups
+are chosen greedily until they cover all instances that need it: first the group with most of these instances, and the
+smaller group in a tie. Within a group, direction, address family and protocol, a rule is a peer with a list of ports,
+so the fewest rules are those with the fewest peers:
 
-- Peers that are instances become groups that they are in, as few as cover all of them. With few candidates all
-  combinations are tried, with more the choice is greedy. A rule lists only ports that its members were seen with.
+- Peers that are instances are replaced by as few of their groups as cover all of them. With few candidates all
+  combinations are tried, with more the choice is greedy. A rule lists only ports seen with members of its group.
 - Other addresses become one prefix for each block of ``max_prefix``: the longest that holds all addresses seen in the
   block. With the default, /32 and /128, these are the addresses themselves.
-- If a service has more than ``any_above`` public peers, these become any address.
+- If a service has more than ``any_above`` public peers, any address becomes the peer instead.
 
-Then whatever other rules allow as well is removed, so that every port of every rule is needed. Each ICMP rule names one
-type and any code.
+Finally, ports that other rules already allow are removed from rules, so that every remaining port is needed. Each ICMP
+rule has one type and any code.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from sgfast.policy.ranges import union
 from sgfast.policy.templates import RuleNumbers
 from sgfast.suggesting.observing import Evidence, Kind
 
-#: Up to this many groups are tried in all combinations; from more, groups are chosen greedily.
+#: The maximum number of groups of which all combinations are tried; beyond it groups are chosen greedily.
 _FEW_GROUPS = 10
-#: The most rules of one group. A policy with more helps nobody, and takes minutes to compile.
+#: The maximum number of rules in one group. More rules are no usable policy, and take minutes to compile.
 MOST_RULES = 10_000
 
 Term = Network | GroupPeer | None
 #: The groups that each instance is in.
 _Choices = Mapping[str, Sequence[str]]
-#: Group, direction, family, protocol.
+#: Group, direction, address family and protocol of a rule.
 _Part = tuple[str, Direction, Literal[4, 6], int]
 
 
@@ -57,11 +57,11 @@ _Part = tuple[str, Direction, Literal[4, 6], int]
 class Limits:
     """Limits on how far rules may go beyond the observed traffic."""
 
-    #: The lengths of the shortest prefixes, for IPv4 and IPv6.
+    #: The shortest allowed prefix lengths of peers, for IPv4 and IPv6.
     max_prefix: tuple[int, int] = (32, 128)
     #: A service with more public peers than this is opened to any address; None: never.
     any_above: int | None = None
-    #: A port of a rule that fewer connections need is left out.
+    #: The number of connections that a rule's port must serve; ports with fewer are left out.
     min_connections: int = 1
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class NeededService(NamedTuple):
 
 
 class Need(NamedTuple):
-    """A need for a rule at one end of connections of one kind."""
+    """A rule needed at one end of connections of one kind."""
 
     instance: str
     service: NeededService
@@ -92,7 +92,7 @@ class Need(NamedTuple):
 
 @dataclass(slots=True)
 class _Draft:
-    """A rule in the making, with the evidence for each of its ports."""
+    """An unfinished rule, with the evidence for each of its ports."""
 
     group: str
     direction: Direction
@@ -134,11 +134,11 @@ def needs_of(kind: Kind) -> list[Need]:
 
 
 def suggest_rules(policy: Policy, kinds: Mapping[Kind, Evidence], limits: Limits) -> Suggested:
-    """Rules for the groups of ``policy``, whose instances must be in groups; the groups' own rules are ignored."""
-    left = dict(kinds)
+    """Return rules for the groups of ``policy``, which every instance must be in. Existing rules are ignored."""
+    remaining = dict(kinds)
     too_few: set[Kind] = set()
     while True:
-        drafts = Drafter(policy, limits).draft(left)
+        drafts = Drafter(policy, limits).draft(remaining)
         weak = {
             (*draft.part, port, peer_key(draft.peer))
             for draft in drafts for port, evidence in draft.ports.items()
@@ -146,28 +146,28 @@ def suggest_rules(policy: Policy, kinds: Mapping[Kind, Evidence], limits: Limits
         }  # fmt: skip
         if not weak:
             break
-        # Without one end's rule the connection is denied, so the other end's rule is not needed either.
+        # Without a rule at one end the connection is denied, so it needs no rule at the other end either.
         matcher = _Matcher(policy, drafts)
-        gone = set()
-        for kind in left:
+        dropped = set()
+        for kind in remaining:
             for need in needs_of(kind):
                 draft = matcher.matching(need)[0]
                 if (*draft.part, need.service.port, peer_key(draft.peer)) in weak:
-                    gone.add(kind)
-        too_few |= gone
-        left = {kind: evidence for kind, evidence in left.items() if kind not in gone}
+                    dropped.add(kind)
+        too_few |= dropped
+        remaining = {kind: evidence for kind, evidence in remaining.items() if kind not in dropped}
     return _finished(policy, drafts, frozenset(too_few))
 
 
 class Drafter:
-    """Fold what connections need into few peers, each with its ports."""
+    """Turn the needs of connections into few peers, each with its ports."""
 
     def __init__(self, policy: Policy, limits: Limits) -> None:
         self._policy = policy
         self._limits = limits
         self._members: dict[str, set[str]] = {group.name: set() for group in policy.security_groups}
         self._place = {group.name: n for n, group in enumerate(policy.security_groups)}
-        #: The groups of each instance.
+        #: Names of the groups that each instance is in.
         self._groups = {instance.name: instance.security_groups for instance in policy.instances}
         for name, groups in self._groups.items():
             for group in groups:
@@ -206,19 +206,19 @@ class Drafter:
         return _pruned(self._policy, drafts, needs)
 
     def _groups_for(self, instances: set[str]) -> dict[str, str]:
-        """The group that gets the rule of each instance."""
+        """Choose for each instance the group that gets its rule."""
         found: dict[str, str] = {}
         # An instance that is in only one group leaves no choice.
         for group in self._only_groups(instances, self._groups):
             found.update(dict.fromkeys(instances & self._members[group], group))
-        left = instances - found.keys()
-        for group in self._greedy(self._smallest_first(left, self._groups), left):
-            for name in left & self._members[group]:
+        uncovered = instances - found.keys()
+        for group in self._greedy(self._smallest_first(uncovered, self._groups), uncovered):
+            for name in uncovered & self._members[group]:
                 found.setdefault(name, group)
         return found
 
     def _only_groups(self, instances: set[str], choices: _Choices) -> list[str]:
-        """The groups that are the only choice for an instance, in order."""
+        """Return the groups that are an instance's only choice, in document order."""
         found = (choices[name] for name in instances)
         return sorted({groups[0] for groups in found if len(groups) == 1}, key=self._place.__getitem__)
 
@@ -226,9 +226,9 @@ class Drafter:
         return [_Draft(*part, peer, {port: Evidence() for port in ports}) for peer, ports in self.terms(needs)]
 
     def terms(self, needs: list[Need], within: Network | None = None) -> list[tuple[Term, set[int | None]]]:
-        """The peers, with the ports of each, for needs that differ only in port and peer.
+        """Return the peers, with the ports of each, for needs that differ only in port and peer.
 
-        ``within``: a network that all these peers are in. A group with addresses beyond it is then no peer.
+        ``within`` is a network that contains all these peers. A group with addresses outside it cannot be a peer.
         """
         terms: dict[object, tuple[Term, set[int | None]]] = {}
         peers: defaultdict[int | None, set[bytes]] = defaultdict(set)
@@ -244,8 +244,8 @@ class Drafter:
         grouped: list[Need] = []
         alone: list[Need] = []
         for need in needs:
-            can_be = self._can_be_grouped(need) and choices[str(need.peer_instance)]
-            (grouped if can_be else alone).append(need)
+            has_group = self._can_be_grouped(need) and choices[str(need.peer_instance)]
+            (grouped if has_group else alone).append(need)
         for group, ports in self._group_terms(grouped, choices).items():
             terms[group] = GroupPeer(group), ports
         addresses: defaultdict[bytes, set[int | None]] = defaultdict(set)
@@ -255,7 +255,7 @@ class Drafter:
         return [*terms.values()]
 
     def _choices(self, instances: set[str], within: Network | None) -> _Choices:
-        """The groups that may stand for each instance as a peer."""
+        """Return the groups that can replace each instance as a peer."""
         if within is None:
             return self._groups
         first, last = int(within.network_address), int(within.broadcast_address)
@@ -267,29 +267,28 @@ class Drafter:
         return {name: tuple(filter(fits, self._groups[name])) for name in instances}
 
     def _can_be_grouped(self, need: Need) -> bool:
-        """Whether a group can be the peer: as a peer, a group means its members in the same region, and no multicast
-        address (SPEC 4.11).
-        """
+        """Return whether a group can be the peer. A group as peer matches its members in the same region, but no
+        multicast address (SPEC 4.11)."""
         if need.peer_instance is None or is_multicast(ip_network(need.peer)):
             return False
         vpcs, instances = self._policy.vpc_by_name, self._policy.instance_by_name
-        here, there = instances[need.instance].vpc, instances[need.peer_instance].vpc
-        return vpcs[here].region == vpcs[there].region
+        own_vpc, peer_vpc = instances[need.instance].vpc, instances[need.peer_instance].vpc
+        return vpcs[own_vpc].region == vpcs[peer_vpc].region
 
     def _group_terms(self, needs: list[Need], choices: _Choices) -> dict[str, set[int | None]]:
         ports_of: dict[str, set[int | None]] = defaultdict(set)
         for need in needs:
             ports_of[str(need.peer_instance)].add(need.service.port)
-        left = set(ports_of)
+        uncovered = set(ports_of)
         found: dict[str, set[int | None]] = {}
-        for group in self._fewest(self._smallest_first(left, choices), left, choices):
-            members = left & self._members[group]
+        for group in self._fewest(self._smallest_first(uncovered, choices), uncovered, choices):
+            members = uncovered & self._members[group]
             if members:
                 found[group] = set().union(*(ports_of[name] for name in members))
         return found
 
     def _fewest(self, groups: list[str], instances: set[str], choices: _Choices) -> list[str]:
-        """The fewest groups whose members include all the instances."""
+        """Return the fewest groups whose members include all the instances."""
         chosen = self._only_groups(instances, choices)
         instances = instances - set().union(*(self._members[group] for group in chosen))
         groups = [group for group in groups if instances & self._members[group]]
@@ -305,18 +304,19 @@ class Drafter:
         return chosen + self._greedy(groups, instances)
 
     def _smallest_first(self, instances: Iterable[str], choices: _Choices) -> list[str]:
-        """The groups to choose from. Among equals the smaller ones count: they let fewer instances in."""
+        """Return the candidate groups, smallest first. In a tie a smaller group is better: it lets fewer instances
+        in."""
         candidates = {group for name in instances for group in choices[name]}
         return sorted(candidates, key=lambda group: (len(self._members[group]), self._place[group]))
 
     def _greedy(self, groups: list[str], instances: Set[str]) -> list[str]:
-        """Groups whose members include all the instances: the one with most of those that are left, again and again."""
+        """Choose groups whose members include all the instances. Each step takes the group with most uncovered ones."""
         chosen = []
-        left = instances
-        while left:
-            best = max(groups, key=lambda group: len(left & self._members[group]))
+        uncovered = instances
+        while uncovered:
+            best = max(groups, key=lambda group: len(uncovered & self._members[group]))
             chosen.append(best)
-            left = left - self._members[best]
+            uncovered = uncovered - self._members[best]
         return chosen
 
     def _address_terms(
@@ -334,7 +334,7 @@ class Drafter:
             host_bits = (lowest ^ highest).bit_length()
             base, length = lowest >> host_bits << host_bits, bits - host_bits
             network: Term = IPv4Network((base, length)) if bits == 32 else IPv6Network((base, length))
-            # "Any address" is always spelled None (SPEC 2.3).
+            # In rules, "any address" is always None (SPEC 2.3).
             term = network if length else None
             terms.setdefault(peer_key(term), (term, set()))[1].update(*(ports for _, ports in members))
         return terms
@@ -347,7 +347,8 @@ class _Matcher:
         self._policy = policy
         self._instances = policy.instance_by_name
         self._regions = {vpc.name: vpc.region for vpc in policy.vpcs}
-        #: Drafts by group, direction, family and protocol; then by the peer: a group's name, or a prefix's bits.
+        #: Drafts by group, direction, family and protocol, then by peer: any address, a group's name, or a prefix's
+        #: bits.
         self._any: dict[_Part, _Draft] = {}
         self._named: dict[tuple[_Part, str], _Draft] = {}
         self._prefixes: defaultdict[_Part, dict[tuple[int, int], _Draft]] = defaultdict(dict)
@@ -376,17 +377,18 @@ class _Matcher:
         return [draft for draft in found if draft is not None and service.port in draft.ports]
 
     def _peer_groups(self, need: Need) -> frozenset[str]:
-        """The groups that stand for the peer. In another region none does; unpeered VPCs have no connections."""
+        """Return the peer's groups that rules can name. Groups match no peer in another region or in an unpeered
+        VPC."""
         if need.peer_instance is None:
             return frozenset()
-        here, there = self._instances[need.instance], self._instances[need.peer_instance]
-        if self._regions[here.vpc] != self._regions[there.vpc]:
+        own, peer = self._instances[need.instance], self._instances[need.peer_instance]
+        if self._regions[own.vpc] != self._regions[peer.vpc]:
             return frozenset()
-        return groups_of(self._policy, there, ip_network(need.peer))
+        return groups_of(self._policy, peer, ip_network(need.peer))
 
 
 def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, Evidence]) -> list[_Draft]:
-    """Remove ports that no need depends on, and give each remaining one the evidence of its needs."""
+    """Remove ports that no need depends on. Add the evidence of each need to the rule that serves it."""
     matcher = _Matcher(policy, drafts)
     asking: defaultdict[tuple[int, int | None], list[Need]] = defaultdict(list)
     matching: dict[Need, list[_Draft]] = {}

@@ -82,7 +82,7 @@ def test_stateless_groups_are_compared_by_packets_and_warned_of(tmp_path: Path) 
         except AmbiguousAddress:
             return
         pairs = Counter(
-            (replays[0].said(n)[0], replays[1].said(n)[0]) for n in range(1, result.packets + 1)
+            (replays[0].judgement(n)[0], replays[1].judgement(n)[0]) for n in range(1, result.packets + 1)
         )
         assert result.verdicts == dict(pairs)
         warned = any("stateless groups" in warning for warning in result.warnings)

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Any, Literal
 
 import pytest
-from all_openers import ASKED, ENDS, Truth
+from all_openers import ENDS, QUERIED_SERVICES, Truth
 from checked_policies import policies, views_exist
 from effort import some
 from hypothesis import HealthCheck, Phase, assume, given, note, seed, settings
@@ -43,7 +43,7 @@ def judged(policy: Policy, opener: Opener) -> str:
 @settings(max_examples=some(25, 10_000), deadline=None, database=None, phases=(Phase.generate,), print_blob=False,
           suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(
-    policies(), st.sampled_from(ENDS), st.sampled_from(ENDS), st.sampled_from(ASKED),
+    policies(), st.sampled_from(ENDS), st.sampled_from(ENDS), st.sampled_from(QUERIED_SERVICES),
     st.sampled_from(("allow", "deny")),
 )  # fmt: skip
 def test_a_contradiction_is_found_exactly_if_some_packet_contradicts(
@@ -60,7 +60,7 @@ def test_a_contradiction_is_found_exactly_if_some_packet_contradicts(
     truth = Truth(policy)
     wrong = [
         packet for packet, verdict in truth.verdicts.items()
-        if verdict != wanted and packet.asks_for(services) and truth.is_between(packet, *ends)
+        if verdict != wanted and packet.is_one_of(services) and truth.is_between(packet, *ends)
     ]  # fmt: skip
     if found is not None and found.vpc is not None:
         assert judged(policy, found) == ("deny" if wanted == "allow" else "allow")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from all_openers import Packet, Truth, says
+from all_openers import Packet, Truth, row_allows
 from checked_policies import GROUPS, policies, rules, views_exist
 from effort import some
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
@@ -38,10 +38,10 @@ def pairs(draw: st.DrawFn) -> tuple[Policy, Policy]:
 def compare(rows: tuple[Row, ...], wanted: set[Packet], truths: dict[str, Truth], named: str) -> None:
     truth = truths[named]
     packets = [packet for packet in truth.verdicts]
-    said = {packet for row in rows for packet in packets if says(row, packet, truth)}
+    said = {packet for row in rows for packet in packets if row_allows(row, packet, truth)}
     assert said == wanted
     for row in rows:
-        meant = [packet for packet in wanted if says(row, packet, truth)]
+        meant = [packet for packet in wanted if row_allows(row, packet, truth)]
         assert meant, row
         assert row.rules, row
         for each in row.rules:

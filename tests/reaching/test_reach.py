@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from all_openers import ASKED, ENDS, Truth, says
+from all_openers import ENDS, QUERIED_SERVICES, Truth, row_allows
 from checked_policies import policies, views_exist
 from command import SHOP, valid
 from effort import some
@@ -27,7 +27,7 @@ from sgfast.report.reach import part_text
 @seed(2021)
 @settings(max_examples=some(25, 10_000), deadline=None, database=None, phases=(Phase.generate,), print_blob=False,
           suppress_health_check=list(HealthCheck))  # fmt: skip
-@given(policies(), st.sampled_from(ENDS), st.sampled_from(ENDS), st.sampled_from(ASKED))
+@given(policies(), st.sampled_from(ENDS), st.sampled_from(ENDS), st.sampled_from(QUERIED_SERVICES))
 def test_rows_say_exactly_what_the_reference_allows(
     policy: Policy, source: str, destination: str, service: str
 ) -> None:
@@ -39,13 +39,13 @@ def test_rows_say_exactly_what_the_reference_allows(
         assume(False)
     services = named_service(service)
     truth = Truth(policy)
-    allowed = {p for p in truth.allowed if p.asks_for(services) and truth.is_between(p, *ends)}
-    asked = [p for p in truth.verdicts if p.asks_for(services) and truth.is_between(p, *ends)]
+    allowed = {p for p in truth.allowed if p.is_one_of(services) and truth.is_between(p, *ends)}
+    asked = [p for p in truth.verdicts if p.is_one_of(services) and truth.is_between(p, *ends)]
     rows = reach(policy, *ends, service).rows
-    said = {packet for row in rows for packet in asked if says(row, packet, truth)}
+    said = {packet for row in rows for packet in asked if row_allows(row, packet, truth)}
     assert said == allowed
     for row in rows:
-        assert any(says(row, packet, truth) for packet in allowed), row
+        assert any(row_allows(row, packet, truth) for packet in allowed), row
     assert len(set(rows)) == len(rows)
 
 
@@ -88,7 +88,7 @@ instances:
         each for one in addresses for other in addresses for each in truth._between("default", one, other)
     )
     rows = reach(policy, *ends).rows
-    said = {packet for packet in verdicts for row in rows if says(row, packet, truth)}
+    said = {packet for packet in verdicts for row in rows if row_allows(row, packet, truth)}
     assert said == {p for p, verdict in verdicts.items() if verdict == "allow" and truth.is_between(p, *ends)}
 
 

@@ -9,7 +9,7 @@ import pytest
 from command import SHOP, handshake, write_capture
 from frames import ethernet, icmp, ip, udp
 
-from sgfast.expectations import first as module
+from sgfast.expectations import from_captures as module
 from sgfast.expectations.from_captures import FirstExpectations, first_expectations
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.expectations import parse_expectations

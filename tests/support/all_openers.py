@@ -1,4 +1,4 @@
-"""The verdict of every packet that opens a connection, in a small universe, by the reference model alone."""
+"""Verdicts of all packets that open connections in a small universe, by the reference model alone."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import _peer_matches
 from sgfast.reference.table import GroupRule, Side
 
-#: All that the policies of ``checked_policies`` distinguish, and some that they do not.
+#: All addresses that the policies of ``checked_policies`` distinguish, and some others.
 ADDRESSES: dict[int, tuple[Address, ...]] = {
     4: (*BLOCKS[4], ip_address("8.8.8.8"), ip_address("224.0.0.9")),
     6: (*BLOCKS[6], ip_address("2a00::1"), ip_address("ff02::9")),
 }
-_PORTED: tuple[Service, ...] = tuple((which, port, None, None) for which in (TCP, UDP) for port in (0, 1, 2, 3, 10))
+_PORTED: tuple[Service, ...] = tuple((number, port, None, None) for number in (TCP, UDP) for port in (0, 1, 2, 3, 10))
 SERVICES: dict[int, tuple[Service, ...]] = {
     4: (*_PORTED, (GRE, None, None, None), *((ICMP, None, kind, code) for kind in (8, 9, 13) for code in (0, 1))),
     6: (*_PORTED, (GRE, None, None, None), (ICMPV6, None, 128, 0), (ICMPV6, None, 200, 1)),
 }
 
 
-#: Ends and services of questions about these policies.
+#: Ends and services used in questions about these policies.
 ENDS = (
     "any", "any", "internet", "group:a", "group:b", "group:c", "instance:i0", "instance:i1", "address-group:some",
     "10.0.0.0/31", "10.0.0.2", "8.8.8.8", "2001:db8::/127", "224.0.0.0/4",
 )  # fmt: skip
-ASKED = ("all", "all", "tcp", "udp", "tcp/1", "tcp/2-9", "udp/0,3", "icmp", "icmp/8", "icmp/9/1", "gre")
+QUERIED_SERVICES = ("all", "all", "tcp", "udp", "tcp/1", "tcp/2-9", "udp/0,3", "icmp", "icmp/8", "icmp/9/1", "gre")
 
 
 @dataclass(frozen=True)
 class Packet:
-    """``vpc``: where its addresses are looked up."""
+    """A packet of the universe. ``vpc`` is the VPC in which its addresses are looked up."""
 
     vpc: str
     source: Address
     destination: Address
     service: Service
 
-    def asks_for(self, services: ServiceSet) -> bool:
+    def is_one_of(self, services: ServiceSet) -> bool:
         protocol, port, icmp_type, icmp_code = self.service
         number = protocol * KEYS + (port or 0) + 256 * (icmp_type or 0) + (icmp_code or 0)
         return any(first <= number <= last for first, last in services.of(self.source.version))
 
 
 class Truth:
-    """A policy's verdict on each packet whose source is an instance of the packet's VPC, or no instance's while the
-    destination is an instance of that VPC (SPEC 12.1).
+    """A policy's verdict on each packet that comes from an instance of the packet's VPC, or that comes from no instance
+    and goes to an instance of that VPC (SPEC 12.1).
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -82,7 +82,7 @@ class Truth:
 
     @cached_property
     def verdicts(self) -> dict[Packet, str]:
-        """``allow`` or ``deny`` for each packet in the universe that filters judge."""
+        """Return ``allow`` or ``deny`` for each packet of the universe that filters judge."""
         return {
             packet: verdict
             for vpc in self.engines
@@ -111,7 +111,7 @@ class Truth:
         )
 
     def deciding(self, packet: Packet) -> set[tuple[str, str]]:
-        """The rules that win, by group and id."""
+        """Return the rules that win, by group and id."""
         sender = self.owner(packet.vpc, packet.source, False)
         receiver = self.owner(packet.vpc, packet.destination, True)
         return {(winner.group, winner.rule.id) for winner in self._winners(packet, sender, receiver) if winner}
@@ -123,11 +123,12 @@ class Truth:
             (sender, True, packet.destination, receiver), (receiver, False, packet.source, sender),
         ):  # fmt: skip
             if here is not None:
-                policy = self._about(Side(here, outbound, far, there))
+                policy = self._relevant_rules(Side(here, outbound, far, there))
                 yield winner(policy, here, outbound, far, there, packet.service)
 
-    def _about(self, side: Side) -> Policy:
-        """The policy without the rules that no packet of this side and peer can match: for speed."""
+    def _relevant_rules(self, side: Side) -> Policy:
+        """Return the policy without rules that cannot match packets of this side and peer, which is faster to
+        evaluate."""
         key = (side.instance.name, side.leaving, side.peer, side.peer_instance and side.peer_instance.name)
         if key not in self._known:
             direction = "outbound" if side.leaving else "inbound"
@@ -146,19 +147,19 @@ class Truth:
 _services, _network = cache(named_service), cache(ip_network)
 
 
-def says(row: Row, packet: Packet, truth: Truth) -> bool:
-    """Whether a row says that the packet is allowed."""
+def row_allows(row: Row, packet: Packet, truth: Truth) -> bool:
+    """Return whether a row contains the packet."""
     negated = row.services.startswith("all except ")
-    asks = packet.asks_for(_services(row.services.removeprefix("all except ")))
+    is_listed = packet.is_one_of(_services(row.services.removeprefix("all except ")))
     return (
         packet.source.version in row.families
-        and asks != negated
-        and any(_is_meant(part, packet, truth, False) for part in row.sources)
-        and any(_is_meant(part, packet, truth, True) for part in row.destinations)
+        and is_listed != negated
+        and any(_contains(part, packet, truth, False) for part in row.sources)
+        and any(_contains(part, packet, truth, True) for part in row.destinations)
     )
 
 
-def _is_meant(part: Part, packet: Packet, truth: Truth, is_destination: bool) -> bool:
+def _contains(part: Part, packet: Packet, truth: Truth, is_destination: bool) -> bool:
     address = packet.destination if is_destination else packet.source
     owner = truth.owner(packet.vpc, address, is_destination)
 
@@ -171,8 +172,8 @@ def _is_meant(part: Part, packet: Packet, truth: Truth, is_destination: bool) ->
         case "internet":
             named = named_end(truth.policy, "internet")
             is_public = address in named.networks[address.version == 6] and not is_in(map(str, named.without))
-            is_meant = not part.addresses or is_in(part.addresses)
-            return owner is None and is_public and is_meant and not is_in(part.without)
+            is_included = not part.addresses or is_in(part.addresses)
+            return owner is None and is_public and is_included and not is_in(part.without)
         case "instances":
             return owner is not None and not {owner.name, *owner.security_groups} & {*part.without}
         case "group":

@@ -1,12 +1,13 @@
-"""Records what every command says in every format about some hundred inputs, and compares two such records.
+"""Record the output of every command in every format for some hundred inputs, and compare two such records.
 
     python tests/support/answers.py prepare DIR             # copies the inputs and writes the list of commands
-    python tests/support/answers.py run DIR RECORD [WORD]   # runs them with the sgfast that Python imports
-    python tests/support/answers.py compare RECORD RECORD   # exits with 1 if an answer differs
+    python tests/support/answers.py run DIR RECORD [WORD]   # runs the commands with the sgfast that Python imports
+    python tests/support/answers.py compare RECORD RECORD   # exits with 1 if an output differs
 
-A change that must not be seen by users is run before and after it, on the same DIR. The inputs are the recordings in
-pcaps/ and, where it is present, the corpus (``SGFAST_CORPUS``). Policies for its captures are those that ``suggest``
-finds, and the same with every third rule left out. Durations and names of temporary files are left out of a record.
+To show that a change does not affect users, run the program before and after it, on the same DIR. The inputs are the
+recordings in pcaps/ and, if present, the corpus (``SGFAST_CORPUS``). Each capture of the corpus is replayed under the
+policy that ``suggest`` finds, complete and without every third rule. A record omits durations and names of temporary
+files.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from corpus import DOCUMENT, ROOT
 PCAPS = Path(__file__).parents[2] / "pcaps"
 SEED = 20_261_130
 
-#: The name of an input, and the arguments of a command. ``OUT/`` begins the names of files that it writes.
+#: The name of an input, and the arguments of a command. Names of files that the command writes begin with ``OUT/``.
 Case = tuple[str, list[str]]
 
 CAPTURES = 160
 LARGEST_CAPTURE = 400_000
 MANGLED = 60
 
-#: Words that differ from run to run.
+#: Patterns of text that differs between runs, with their replacements.
 UNSTEADY = (
     (re.compile(r'("(?:elapsed_seconds|packets_per_second|ended_ns)": )[-+0-9.e]+'), r"\1_"),
     (re.compile(r"\b[0-9.,]+ (?:[mun]?s|min|million/s|M/s)\b"), "_"),
@@ -180,7 +181,7 @@ def _logs(folder: Path) -> Iterator[Case]:
 
 
 def _mangled(folder: Path) -> Iterator[Case]:
-    """Documents and captures with some bytes changed."""
+    """Write documents and captures with some bytes changed, and yield a command for each."""
     chosen = random.Random(SEED)
     home = folder / "mangled"
     home.mkdir()
@@ -237,7 +238,7 @@ def _copy(path: Path, to: Path) -> Path:
 
 
 def _leave_out(path: Path, to: Path) -> bool:
-    """Writes the policy without every third rule. False if that is not possible."""
+    """Write the policy without every third rule. Return False if that is not possible."""
     try:
         document = yaml.safe_load(path.read_text())
         groups = [group for group in document["security_groups"] if group.get("rules")]
@@ -273,7 +274,7 @@ def _answer(folder: str, arguments: list[str]) -> dict[str, Any]:
     files = {}
     with tempfile.TemporaryDirectory() as written:
         given = [written + each[3:] if each.startswith("OUT/") else each for each in arguments]
-        # Some commands write bytes, past Python's streams.
+        # Some commands write bytes directly to the stream's buffer.
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape") for _ in range(2))
         with redirect_stdout(out), redirect_stderr(err):
             status = run(given)
@@ -295,7 +296,7 @@ def _answers(given: tuple[str, list[Case]]) -> list[bytes]:
 
 
 def _run_forked(folder: str, arguments: list[str]) -> dict[str, Any]:
-    """Runs one command in a child, so that it leaves nothing behind: neither caches nor warnings given once."""
+    """Run one command in a child process, so that no caches or once-only warnings affect later commands."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
@@ -309,18 +310,18 @@ def _run_forked(folder: str, arguments: list[str]) -> dict[str, Any]:
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as stream:
-        told = stream.read()
+        reply = stream.read()
     os.waitpid(pid, 0)
-    return json.loads(told) if told else {"status": "killed", "out": "", "err": "", "files": {}}
+    return json.loads(reply) if reply else {"status": "killed", "out": "", "err": "", "files": {}}
 
 
 def run_all(folder: Path, record: Path, word: str | None = None) -> None:
-    """Records all commands, or those that have ``word`` among their arguments."""
+    """Record the answers of all commands, or of those with ``word`` among their arguments."""
     import sgfast.cli
 
     cases: list[Case] = [tuple(case) for case in json.loads((folder / "cases.json").read_text())]  # type: ignore[misc]
     cases = [case for case in cases if word is None or word in case[1]]
-    # Imported once, before the children are forked.
+    # Import all commands once, before child processes are forked.
     sgfast.cli.main.make_context("sgfast", ["replay", "--help"], resilient_parsing=True)
     for command in sgfast.cli.main.list_commands(None):  # type: ignore[arg-type]
         sgfast.cli.main.get_command(None, command)  # type: ignore[arg-type]
@@ -341,7 +342,7 @@ def run_all(folder: Path, record: Path, word: str | None = None) -> None:
 
 
 def read(record: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each command line with its answer."""
+    """Yield each command line with its answer."""
     with record.open("rb") as stream:
         while head := stream.readline():
             _, arguments, length = json.loads(head)

@@ -1,5 +1,5 @@
-"""The rule that decides about every packet of a small universe: frames go through the reference model, and what it asks
-the rules is written down.
+"""Find the rule that decides about each packet of a small universe: run frames through the reference model, and record
+each time it evaluates rules.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sgfast.reference.rules import _peer_matches, matches
 from sgfast.reference.table import GroupRule, Opener, Side
 
 Address = IPv4Address | IPv6Address
-#: The group's name and the rule's id.
+#: A rule, as the group's name and the rule's id.
 Key = tuple[str, str]
-#: Protocol, then port or ICMP type and code.
+#: A service: protocol, port or ICMP type, ICMP code.
 Service = tuple[int, int, int]
 
 ELSEWHERE = {4: ip_address("203.0.113.1"), 6: ip_address("2a00::1")}
-#: The address of an instance that has none of a version. No rule of ``checked_policies`` names it.
+#: An address for an instance that has none of an IP version. No rule of ``checked_policies`` contains it.
 FRESH = {4: ip_address("198.18.0.1"), 6: ip_address("2001:db8:ffff::1")}
 PEERS = {family: (*BLOCKS[family], ELSEWHERE[family]) for family in (4, 6)}
 _PORTED: tuple[Service, ...] = tuple((protocol, port, 0) for protocol in (TCP, UDP) for port in (0, 1, 2, 3, 10))
@@ -42,46 +42,46 @@ _DAY_NS = 10**9 * 86_400 * 365
 
 @dataclass
 class Truth:
-    """Facts about rules, by group and id, from every packet."""
+    """Facts about rules, identified by group and id, established by trying every packet."""
 
-    #: Rules whose source or destination is somebody.
+    #: Rules whose source or destination contains an address of the universe.
     somebody: set[Key] = field(default_factory=set)
     wins: set[Key] = field(default_factory=set)
-    #: Rules whose removal changes some packet's verdict.
+    #: Rules whose removal changes the verdict of some packet.
     needed: set[Key] = field(default_factory=set)
-    #: Instances, by direction, for which some packet is allowed.
+    #: Instances for which some packet is allowed, by direction.
     open: set[tuple[str, str]] = field(default_factory=set)
-    #: The packets that each rule matches, and at which instance.
+    #: The packets that each rule matches, each with its instance.
     packets: dict[Key, set[Any]] = field(default_factory=lambda: defaultdict(set))
-    #: The same, and those of an instance to itself.
+    #: The packets that each rule matches, including those between addresses of one instance.
     with_own: dict[Key, set[Any]] = field(default_factory=lambda: defaultdict(set))
 
 
 class _Recorder:
-    """Frames through the reference model, both filters of each."""
+    """Run frames through the reference model so that both filters judge each of them."""
 
     def __init__(self, policy: Policy, vpc: str) -> None:
         self.engine = reference.ReferenceEngine(policy, vpc=vpc)
         self._now = 0
-        self._asked: list[tuple[Side, Opener]] = []
+        self._evaluations: list[tuple[Side, Opener]] = []
 
-    def asks(self, source: Address, destination: Address, service: Service) -> list[tuple[Side, Opener]]:
-        """The filters that ask their rules about this packet."""
-        self._asked.clear()
+    def evaluations(self, source: Address, destination: Address, service: Service) -> list[tuple[Side, Opener]]:
+        """Return the filters whose rules are evaluated for a packet."""
+        self._evaluations.clear()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reference, "winning_rule", self._winning_rule)
             patch.setattr(reference, "both_sides", _both_sides)
-            self._now += _DAY_NS    # no connection is left of the packets before
+            self._now += _DAY_NS    # all earlier connections have timed out
             self.engine.process_frame(self._now, _frame(source, destination, service))
-        return list(self._asked)
+        return list(self._evaluations)
 
     def _winning_rule(self, policy: Policy, side: Side, opener: Opener) -> GroupRule | None:
-        self._asked.append((side, opener))
+        self._evaluations.append((side, opener))
         return None
 
 
 def _both_sides(egress: Side | None, ingress: Side | None, judge: Any) -> Any:
-    """In the model the second filter sees nothing of what the first one denies."""
+    """Let both filters judge. In the model the second filter does not judge packets that the first one denies."""
     verdicts = [side and judge(side) for side in (egress, ingress)]
     return reference.PacketVerdict("deny", "no-rule", *verdicts)
 
@@ -125,7 +125,7 @@ def _look(policy: Policy, instance: Instance, truth: Truth) -> None:
             seen = replace(policy, instances=others if instance in policy.instances else (*others, seen_by))
         recorder = _Recorder(seen, instance.vpc)
         for leaving in (False, True):
-            asked: set[Service] = set()
+            judged_services: set[Service] = set()
             for peer in PEERS[family]:
                 if peer in own:
                     continue
@@ -133,17 +133,17 @@ def _look(policy: Policy, instance: Instance, truth: Truth) -> None:
                 side = Side(seen_by, leaving, peer, recorder.engine._owner(peer))
                 truth.somebody |= set(_with_peer(policy, seen, side, family))
                 for service in SERVICES[family]:
-                    for found, opener in recorder.asks(*ends, service):
+                    for found, opener in recorder.evaluations(*ends, service):
                         if found.instance is seen_by and found.leaving == leaving:
-                            asked.add(service)
+                            judged_services.add(service)
                             note = (instance.name, leaving, peer, service)
                             is_open = family in families
                             _note(truth, seen, found, opener, note, is_open=is_open)
-            # To a rule that names its own group, another member could have the instance's address.
+            # For a rule that names its own group, another member could have the instance's address.
             for peer in own:
                 side = Side(instance, leaving, peer, instance)
                 truth.somebody |= {key for key, rule in _rules(policy, side, family) if rule.peer == GroupPeer(key[0])}
-                for service in asked:
+                for service in judged_services:
                     opener = _opener(family, leaving, peer, service)
                     note = (instance.name, leaving, peer, service)
                     _note(truth, policy, side, opener, note, own_group=True)
@@ -162,7 +162,7 @@ def _opener(family: int, leaving: bool, peer: Address, service: Service) -> Open
 
 
 def _rules(policy: Policy, side: Side, family: int) -> Iterator[tuple[Key, Rule]]:
-    """The rules of an instance's filter, of one direction and IP version."""
+    """Yield the rules of an instance's filter for one direction and IP version."""
     for group in policy.security_groups:
         for rule in group.rules if group.name in side.instance.security_groups else ():
             if rule.ethertype == family and (rule.direction == "outbound") == side.leaving:
@@ -178,7 +178,7 @@ def _note(
     truth: Truth, policy: Policy, side: Side, opener: Opener, packet: object, *, own_group: bool = False,
     is_open: bool = False,
 ) -> None:  # fmt: skip
-    """``own_group``: only rules that name their own group count."""
+    """Record the rules that match an opener. ``own_group``: record only rules that name their own group."""
     found = [
         (key, rule) for key, rule in _rules(policy, side, opener.version) if matches(policy, rule, side, opener)
     ]

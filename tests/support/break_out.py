@@ -1,7 +1,7 @@
-"""A process that a hostile file took over: it tries what it likes, in a sandbox or free.
+"""Act like a process that a hostile file has taken over: try forbidden operations, in a sandbox or free.
 
-``python tests/support/break_out.py free|confined FOLDER`` prints, as JSON, the error number of each attempt. 0 is
-success. FOLDER has what ``prepare`` makes.
+``python tests/support/break_out.py free|confined FOLDER`` prints, as JSON, the error number of each attempt. 0 means
+success. FOLDER must be made by ``prepare``.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from typing import Any
 from sgfast.system.sandbox import confine
 
 _PTRACE_TRACEME, _CLONE_FILES = 0, 0x400
-#: The system calls ptrace, unshare and io_uring_setup.
+#: The numbers of the system calls ptrace, unshare and io_uring_setup.
 _PTRACE, _UNSHARE = {"x86_64": (101, 272), "aarch64": (117, 97)}.get(os.uname().machine, (-1, -1))
 _IO_URING_SETUP = 425
-#: Requests of fcntl and ioctl of Linux.
+#: Linux's request numbers for fcntl and ioctl.
 _F_SETSIG, _F_SETOWN_EX, _F_OWNER_PGRP = 10, 15, 2
 _FIOSETOWN, _SIOCSPGRP, _FIOASYNC, _TIOCSWINSZ, _TIOCSIG = 0x8901, 0x8902, 0x5452, 0x5414, 0x40045436
 
 
 def prepare(folder: Path) -> None:
-    """Two inputs, an output folder with a neighbour in it, and a file that is nobody's business."""
+    """Make two inputs, an output folder with another file in it, and a file that no command may read or write."""
     (folder / "inputs").mkdir()
     (folder / "outputs").mkdir()
     for name in ("input", "inputs/one", "inputs/two", "outputs/neighbour", "secret"):
@@ -80,7 +80,7 @@ def _read_in_thread(path: str) -> None:
 def _attempts(
     output: int, server: socket.socket, client: socket.socket, pipe: int, other_pipe: int, master: int, terminal: int
 ) -> dict[str, Callable[[], object]]:
-    # The pipe whose signals are turned on has no owner, so a free process signals nobody.
+    # The pipe whose signals are turned on has no owner, so a process outside a sandbox sends no signals.
     parent = os.getppid()
     group = struct.pack("ii", _F_OWNER_PGRP, os.getpgid(parent))
     return {

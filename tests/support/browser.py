@@ -1,4 +1,4 @@
-"""Chromium without a screen, driven through a pipe (the DevTools protocol), for tests of pages."""
+"""Headless Chromium, driven through a pipe by the DevTools protocol, for tests of pages."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-#: Where distributions put it.
+#: The path of Chromium under the names that distributions use.
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 DEADLINE_SECONDS = 120.0
 
 
 class Browser:
-    """One page at a time. ``messages``: what the console and the log said; ``requests``: addresses asked for."""
+    """A browser with one page. ``messages`` lists console and log messages; ``requests`` lists requested addresses."""
 
     def __init__(self, profile: Path) -> None:
         assert CHROMIUM is not None
         (read, self._to), (self._from, write) = os.pipe(), os.pipe()
-        # Chromium reads commands from descriptor 3 and answers on 4: the shell puts them there.
+        # Chromium reads commands from descriptor 3 and answers on descriptor 4, so the shell moves the pipes there.
         from_us, to_us = (fcntl.fcntl(descriptor, fcntl.F_DUPFD, 20) for descriptor in (read, write))
         script = f'exec {CHROMIUM} "$@" 3<&{from_us} 4>&{to_us} {from_us}<&- {to_us}>&-'
         options = (
@@ -36,7 +36,7 @@ class Browser:
         self._process = subprocess.Popen(
             ["bash", "-c", script, "chromium", *options], pass_fds=(from_us, to_us), stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            # Under a sanitizer that is loaded first, it would hang.
+            # Chromium hangs if a sanitizer is preloaded.
             env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
         )  # fmt: skip
         for descriptor in (read, write, from_us, to_us):
@@ -86,7 +86,7 @@ class Browser:
     # Steps of tests
 
     def open(self, address: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Loads a page afresh, even where only what follows # differs."""
+        """Load a page anew, even if only the part after # differs."""
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.call("Emulation.setDeviceMetricsOverride", **screen)
         self.media("screen", dark=dark)
@@ -105,7 +105,7 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", media=kind, features=features)
 
     def ask(self, expression: str) -> Any:
-        """The value of a JavaScript expression; waits for promises."""
+        """Return the value of a JavaScript expression, after waiting for a promise."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")

@@ -1,4 +1,4 @@
-"""Captures built with struct for the tests of the readers, and a plain reader to check against."""
+"""Builders of captures for the tests of the readers, and a simple reader to compare with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sgfast.errors import CaptureError
 MICRO, NANO, KUZNETZOV = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
 IXIA = (0x1C0001AC, 0x1C0001AB)
 FURTHEST_NS = 1 << 62
-#: 12 and 14 are other numbers of raw IP, 101.
+#: Link types 12 and 14 are read as 101, raw IP.
 SUPPORTED = set(LINK_TYPES) - {12, 14}
 #: Link types that carry no IP, by www.tcpdump.org/linktypes.html.
 WITHOUT_IP = {
@@ -105,7 +105,7 @@ def simple(data: bytes, order: str = "<", wire: int | None = None) -> bytes:
 
 
 def zstd(data: bytes, *, has_size: bool = True, has_checksum: bool = True) -> bytes:
-    """One frame. A test that calls this skips where Python has no zstd."""
+    """Compress to one frame. Skips the calling test if Python has no zstd."""
     package = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     parameter = package.CompressionParameter
     options = {parameter.checksum_flag: int(has_checksum), parameter.content_size_flag: int(has_size)}
@@ -114,7 +114,7 @@ def zstd(data: bytes, *, has_size: bool = True, has_checksum: bool = True) -> by
 
 
 class Dribble(io.RawIOBase):
-    """A stream that gives at most as many bytes at a time as ``sizes`` says, over and over."""
+    """A stream whose reads return at most as many bytes as ``sizes`` lists, over and over."""
 
     def __init__(self, data: bytes, sizes: Sequence[int] = (1,)) -> None:
         self.data, self.sizes, self.turn, self.at = data, sizes, 0, 0
@@ -148,12 +148,12 @@ def drain(reader: CaptureReader) -> list[Packet]:
 
 
 def count(reader: CaptureReader) -> int:
-    """The number of packets that are left."""
+    """Return the number of packets that are not read yet."""
     return sum(map(len, iter(reader.next_batch, None)))
 
 
 def read(data: bytes | io.RawIOBase) -> Outcome:
-    """Everything there is to know about a capture; an error is one line naming the file."""
+    """Read a capture to the end, with its damage and error. An error must be one line that names the file."""
     packets: list[Packet] = []
     try:
         reader = CaptureReader(io.BytesIO(data) if isinstance(data, bytes) else data, "file")
@@ -170,7 +170,7 @@ def read(data: bytes | io.RawIOBase) -> Outcome:
     return Outcome(packets, reader.damage, None)
 
 
-# The formats once more, slow and plain: what the readers are checked against.
+# A second implementation of the formats, slow and simple, which the readers are checked against.
 
 
 class Damaged(Exception):
@@ -211,7 +211,7 @@ def plain_read(data: bytes) -> Plain:
 
 
 def plain_pcap(data: bytes, packets: list[Packet]) -> Iterable[int]:
-    """Adds to packets; yields the offset of each record, and of the end, before reading it."""
+    """Append to ``packets``. Yield the offset of each record, and of the end, before reading it."""
     for order in "<>":
         if struct.unpack(order + "I", data[:4])[0] in (MICRO, NANO, KUZNETZOV, *IXIA):
             break
@@ -242,7 +242,7 @@ def plain_pcap(data: bytes, packets: list[Packet]) -> Iterable[int]:
             and struct.unpack_from(order + "HH", data, at + 4) in [(2, minor) for minor in range(5)]
             for order in "<>"
         ):
-            raise Damaged       # another file
+            raise Damaged       # the header of another capture file begins here
         if captured > MOST or at + size + captured > len(data):
             raise Damaged
         time_ns = seconds * 10**9 + fraction * (1 if magic in (NANO, IXIA[0]) else 1000)
@@ -353,7 +353,7 @@ def plain_snoop(data: bytes, packets: list[Packet]) -> Iterable[int]:
 
 
 def check(data: bytes, stream: io.RawIOBase | None = None) -> Outcome:
-    """Read data and compare with the plain reader."""
+    """Read a capture and compare the outcome with the plain reader's."""
     outcome = read(data if stream is None else stream)
     plain = plain_read(data)
     assert outcome.packets == plain.packets

@@ -1,4 +1,4 @@
-"""Random policies of a small universe, and findings by their code."""
+"""Draw random policies of a small universe, and find findings by their code."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sgfast.errors import PolicyError
 from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup, Settings, Vpc
 from sgfast.reference.engine import ReferenceEngine
 
-#: All networks of rules and instances are in here; one more address stands for all others.
+#: The networks that contain all networks of rules and instances. Tests add one address for all others.
 BLOCKS = {4: ip_network("10.0.0.0/30"), 6: ip_network("2001:db8::/126")}
-#: One port of each kind that the rules below distinguish; likewise ICMP types and codes, and protocols.
+#: Port ranges of rules. Ports 0, 1, 2 to 9 and higher ones are distinguished.
 RANGES = (((0, 0),), ((1, 1),), ((2, 9),), ((0, 9),), ((1, 1), (3, 9)), ((1, 65535),), ((0, 65535),))
 TCP, UDP, GRE = 6, 17, 47
 GROUPS = ("a", "b", "c")
@@ -72,16 +72,16 @@ def policies(draw: st.DrawFn) -> Policy:
         members = draw(st.lists(st.sampled_from(GROUPS), min_size=1, max_size=3, unique=True))
         if addresses:
             instances.append(Instance(f"i{n}", vpc, tuple(addresses), tuple(members)))
-    some = draw(st.lists(st.one_of(networks(4), networks(6)), max_size=3, unique=True))
-    # This profile has port 0. Nothing else follows from the word here.
+    networks_of_group = draw(st.lists(st.one_of(networks(4), networks(6)), max_size=3, unique=True))
+    # This profile allows port 0. The policies are otherwise the same under every profile.
     settings = Settings("aws", group_members=draw(st.sampled_from(("by-owner", "by-address"))))
     if draw(st.booleans()):
-        # All addresses of v are in a network of one member of c (SPEC 4.14).
+        # A network of one member of group c contains all addresses of VPC v (SPEC 4.14).
         around = tuple(block for block in BLOCKS.values() if ("v", block) not in owned)
         instances += [Instance("wide", "v", around, ("c",))] if around else []
         rule = Rule("a/wide", draw(st.sampled_from(("inbound", "outbound"))), 4, peer=GroupPeer("c"))
         groups = (replace(groups[0], rules=(*groups[0].rules, rule)), *groups[1:])
-    return Policy(vpcs, peerings, (AddressGroup("some", tuple(some)),), groups, tuple(instances), settings)
+    return Policy(vpcs, peerings, (AddressGroup("some", tuple(networks_of_group)),), groups, tuple(instances), settings)
 
 
 def by_code(checked: Checked, code: str) -> set[tuple[str, str]]:
@@ -89,7 +89,7 @@ def by_code(checked: Checked, code: str) -> set[tuple[str, str]]:
 
 
 def views_exist(policy: Policy) -> bool:
-    """Whether each VPC's addresses are unambiguous (SPEC 7.1)."""
+    """Return whether each VPC's addresses are unambiguous (SPEC 7.1)."""
     try:
         for vpc in policy.vpcs:
             ReferenceEngine(policy, vpc=vpc.name)

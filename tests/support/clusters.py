@@ -1,4 +1,4 @@
-"""Replays on a cluster beside the same of one process."""
+"""Compare replays on a cluster with the same replays in one process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sgfast.report.lines import ConnectionLines, VerdictLines
 
 SHARDS = (1, 2, 7) if EXHAUSTIVE else (2, 7)
 
-#: The fields of a result that must not depend on where it was found.
+#: The fields of a result that must not depend on where packets were judged.
 SAME = (
     "packets", "bytes", "verdicts", "reasons", "connections", "rules", "first_time_ns", "last_time_ns", "left_out",
     "decapsulated", "damaged", "kinds", "changes_left",
@@ -28,7 +28,7 @@ SAME = (
 
 
 def told(policy: Any, captures: Any, **options: Any) -> tuple[ReplayResult, list[bytes], list[bytes]]:
-    """The result, rows of packets in order, rows of connections."""
+    """Return the result of a replay, its rows of packets in order, and its rows of connections."""
     packets: list[bytes] = []
     flows: list[bytes] = []
     result = replay(
@@ -40,7 +40,7 @@ def told(policy: Any, captures: Any, **options: Any) -> tuple[ReplayResult, list
 def assert_same(many: Any, one: Any) -> None:
     for name in SAME:
         assert getattr(many[0], name) == getattr(one[0], name), name
-    # The way captures are cut decides which packets are looked at for copies.
+    # The division of captures into tasks decides which packets are checked for copies.
     warnings = [[warning for warning in each[0].warnings if "copies of earlier" not in warning] for each in (many, one)]
     assert warnings[0] == warnings[1]
     numberless = [[changed(change, number=0) for change in each[0].changes] for each in (many, one)]
@@ -58,7 +58,7 @@ def same_on(client: Any, policy: Any, captures: Any, shards: Sequence[int] = SHA
 
 
 def write(path: Path, frames: Sequence[tuple[int, bytes]], *, wires: Sequence[int] | None = None) -> Path:
-    """A capture of (time in nanoseconds, frame); compressed if its name says so."""
+    """Write a capture of (time in nanoseconds, frame) pairs, which is compressed if its name says so."""
     wires = wires or [len(frame) for _, frame in frames]
     records = [
         pcap_record(frame, time=(time_ns // SECOND, time_ns % SECOND), wire=wire)
@@ -86,7 +86,7 @@ BASE = 1_700_000_000 * SECOND
 
 
 def packets(number: int, seed: int, *, peers: int = 20) -> list[bytes]:
-    """Openers, replies, some denied; some ICMP errors."""
+    """Make openers and replies, some of them denied, and some ICMP errors."""
     rng, made = np.random.default_rng(seed), []
     for _ in range(number):
         peer, here = f"198.51.100.{rng.integers(peers)}", str(rng.choice([WEB, "10.0.0.6"]))
@@ -104,7 +104,7 @@ def spread(frames: Sequence[bytes], apart_ns: int = SECOND // 1000) -> list[tupl
 
 
 def captures_in(folder: Path, number: int = 4, each: int = 100, *, ending: str = ".pcap") -> list[Path]:
-    """Captures of the same number of packets each, a packet every millisecond."""
+    """Write captures with equal numbers of packets, one packet every millisecond."""
     folder.mkdir(exist_ok=True)
     frames = spread(packets(number * each, 4))
     return [write(folder / f"{n}{ending}", frames[n * each : n * each + each]) for n in range(number)]

@@ -1,4 +1,4 @@
-"""Running the command, for tests: in this process where that is enough, as a process of its own where it matters."""
+"""Run sgfast commands for tests: in this process if possible, or in a process of their own if necessary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PCAPS = Path(__file__).parents[2] / "pcaps"
 SHOP = (str(PCAPS / "shop.yaml"), str(PCAPS / "shop.pcap"))
 COMMAND = (sys.executable, "-m", "sgfast")
 
-#: For a condition that is sure to come; a test that waits longer has failed.
+#: The time limit for a condition that must become true. A test that waits longer has failed.
 DEADLINE_SECONDS = 60.0
 
 POLICY = """
@@ -48,12 +48,13 @@ class Outcome:
         self.status, self.out, self.err = status, out, err
 
     def one_line(self) -> str:
-        """The one message on standard error."""
+        """Return the only message on standard error."""
         (message,) = self.messages()
         return message
 
     def messages(self) -> list[str]:
-        """The messages on standard error. Two lines that show a place in a document may follow each (SPEC 11.8)."""
+        """Return the messages on standard error. Each may have two lines that show a place in a document (SPEC
+        11.8)."""
         assert self.err.endswith("\n") and "Traceback" not in self.err, self.err
         assert re.fullmatch(r"(sgfast: .*\n(  [0-9]+ \|.*\n +\| *\^+\n)?)+", self.err), self.err
         lines = self.err[:-1].split("\n")
@@ -62,7 +63,7 @@ class Outcome:
 
 
 def sgfast(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
-    """In this process."""
+    """Run a command in this process."""
     capsys.readouterr()
     status = run([str(argument) for argument in arguments])
     captured = capsys.readouterr()
@@ -70,26 +71,26 @@ def sgfast(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Processes find the package that is tested. A wheel is not beside the tests."""
+    """Return an environment in which processes import the tested package, which is not beside the tests in a wheel."""
     return {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1]), **more}
 
 
-# A suite that runs in the background has interrupts ignored, and would hand that on to the commands it starts, which
-# then rightly ignore them, too.
+# A background job starts with interrupts ignored, and would pass that on to the commands it starts, which would then
+# rightly ignore interrupts, too.
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
 
 
 def start(*arguments: object, **options: Any) -> Any:
-    """As a process; the caller waits for it."""
+    """Start a command as a process, for which the caller must wait."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment()} | options
     popen: Any = subprocess.Popen
     return popen([*COMMAND, *map(str, arguments)], **options)
 
 
 def process(*arguments: object, **options: Any) -> Outcome:
-    """As a process, to its end."""
+    """Run a command as a process and wait for its end."""
     given = options.pop("input", None)
     if given is not None:
         options["stdin"] = subprocess.PIPE
@@ -99,7 +100,7 @@ def process(*arguments: object, **options: Any) -> Outcome:
 
 
 def shell(script: str, **variables: object) -> Outcome:
-    """A bash script; ``$sgfast`` is the command."""
+    """Run a bash script, in which ``$sgfast`` is the command."""
     variables["sgfast"] = " ".join(COMMAND)
     with subprocess.Popen(
         ["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -117,9 +118,9 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def has_written(child: Any, folder: Path) -> bool:
-    """Whether the process has written into a file of the folder, one without a name or a pending one."""
+    """Return whether the process has written to a file of the folder, either an unnamed or a pending one."""
     paths = list(folder.glob(".*.part"))
-    with suppress(OSError):     # it has ended
+    with suppress(OSError):     # the process has ended
         paths += Path(f"/proc/{child.pid}/fd").iterdir()
     for path in paths:
         with suppress(OSError):
@@ -130,7 +131,7 @@ def has_written(child: Any, folder: Path) -> bool:
 
 
 def is_asleep(child: Any) -> bool:
-    """Whether the process waits for something, as the system says (proc_pid_stat(5))."""
+    """Return whether the process is asleep according to the system (proc_pid_stat(5))."""
     return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
@@ -141,7 +142,7 @@ def write_policy(folder: Path, text: str = POLICY) -> Path:
 
 
 def write_capture(folder: Path, *frames: bytes, name: str = "some.pcap", first_second: int = 1000) -> Path:
-    """One frame a millisecond."""
+    """Write a capture with one frame per millisecond."""
     path = folder / name
     records = [pcap_record(f, time=(first_second + n // 1000, n % 1000 * 1000)) for n, f in enumerate(frames)]
     path.write_bytes(pcap_head() + b"".join(records))
@@ -161,7 +162,8 @@ def handshake(sport: int, dport: int, client: str = CLIENT, server: str = SERVER
 
 
 def mixture() -> list[bytes]:
-    """A bit of everything a line can show: allowed, denied, moot, out of scope, local, no IP, ICMP, broken."""
+    """Return packets of all kinds that lines can show: allowed, denied, moot, out of scope, local, no IP, ICMP,
+    broken."""
     return [
         *handshake(1000, 80),
         *handshake(1001, 8080),
@@ -187,7 +189,7 @@ def validator(name: str) -> Any:
 
 
 def valid(name: str, value: Any) -> Any:
-    """``value``, once the published schema has nothing to say against it."""
+    """Return ``value`` after checking it against the published schema."""
     errors = list(validator(name).iter_errors(value))
     assert not errors, errors[0]
     return value

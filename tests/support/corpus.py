@@ -1,4 +1,4 @@
-"""The corpus of captures, which is not in the repository (``SGFAST_CORPUS``), and a policy to judge it by."""
+"""The corpus of captures, which is not in the repository (``SGFAST_CORPUS``), and a policy to judge it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ ROOT = Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[2] / ".." 
 
 MANIFEST = ROOT / "pcaps" / "MANIFEST.tsv"
 
-# As capinfos and tcpdump call them. DLT67108865 is Ethernet with a bit about check sequences set.
+# The link types' names in capinfos and tcpdump. DLT67108865 is Ethernet with a bit about check sequences set.
 SUPPORTED = {
     "NULL", "EN10MB", "RAW", "LOOP", "LINUX_SLL", "IPV4", "IPV6", "LINUX_SLL2", "DLT67108865", "SLIP", "PPP",
     "PPP_HDLC", "FDDI", "C_HDLC", "FRELAY", "IEEE802_11", "IEEE802_11_RADIOTAP", "SUNATM", "ARCNET_LINUX", "NFLOG",
     "DLT11", "DLT19", "DLT100", "DLT106", "DLT178", "DLT192", "DLT226", "DLT242", "DLT258",
 }  # fmt: skip
 
-# They end in records of zeros, which are damage here, and packets for tcpdump and capinfos.
+# These end in records of zeros, which sgfast treats as damage, but tcpdump and capinfos as packets.
 END_IN_ZEROS = ("bgp_vpn_rt-oobr.pcap", "vtp_asan.pcap")
 
-# Two instances that own most of what appears in anyone's capture, so that packets are judged and not out of scope.
+# Two instances own most addresses in typical captures, so that packets are judged instead of out of scope.
 DOCUMENT = """
 version: 1
 settings: {max_connections: 1000}

@@ -1,11 +1,11 @@
-"""Captures that are cut short or damaged: whatever comes of one is an outcome that SPEC 10.5 knows.
+"""Cut or damage captures, and check that reading them ends in a way that SPEC 10.5 permits.
 
     python tests/support/damage.py                  each capture of the corpus: cut at 1,000 places, damaged 350 times
-    python tests/support/damage.py --files 500:1000 only these, to go on where it was stopped
+    python tests/support/damage.py --files 500:1000 only these captures, for example to continue an interrupted run
     python tests/support/damage.py --seed 7 --mutations 0 FILE...
 
-The corpus is where SGFAST_CORPUS says. Every damaged file is read and judged in this process. What crashes it, hangs
-for ten seconds or says something else than it should ends it; the damaged file is then where the last line says.
+SGFAST_CORPUS names the corpus. Every damaged file is read and judged in this process. A crash, a hang of ten seconds or
+an unexpected outcome ends the process, and the last line printed names the damaged file.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from sgfast.errors import CaptureError
 from sgfast.loading import parse_policy
 
 SECONDS_AT_MOST = 10
-#: Bytes of memory beyond what the undamaged files take.
+#: The bytes of memory permitted in addition to those for undamaged files.
 BYTES_AT_MOST = 512 * 1024 * 1024
 TRUNCATIONS, MUTATIONS = 1000, 350
-#: Cut at each of them, whatever the size.
+#: The number of bytes at the beginning of a file where it is cut at every byte, whatever its size.
 BYTES_OF_HEADERS = 200
 
 POLICY = parse_policy(DOCUMENT)
@@ -44,7 +44,7 @@ POLICY = parse_policy(DOCUMENT)
 @dataclass(frozen=True)
 class Outcome:
     packets: int
-    #: ``clean``, ``damaged`` (exit status 3) or ``refused`` (2).
+    #: The outcome of reading: ``clean``, ``damaged`` (exit status 3) or ``refused`` (2).
     end: str
 
 
@@ -53,7 +53,7 @@ def new_engine(jobs: int = 1) -> Engine:
 
 
 def judge(path: Path, engine: Engine) -> Outcome:
-    """Reads and judges a capture. AssertionError if it ends in a way that it must not."""
+    """Read and judge a capture. Raises AssertionError if it ends in a way that is not permitted."""
     faulthandler.dump_traceback_later(SECONDS_AT_MOST, exit=True, file=sys.__stderr__)
     before = engine.dataplane.counters["packets"]
     try:
@@ -77,7 +77,8 @@ def judge(path: Path, engine: Engine) -> Outcome:
 
 
 def places(size: int, most: int) -> list[int]:
-    """Where a file of that size is cut: everywhere if it is small, else all over its headers and evenly after them."""
+    """Return where to cut a file: at every byte if it is small, else at every byte of its headers and evenly after
+    them."""
     if size <= most:
         return list(range(size))
     heads = min(BYTES_OF_HEADERS, most // 2)
@@ -85,7 +86,7 @@ def places(size: int, most: int) -> list[int]:
 
 
 def cut(path: Path, copy: Path, truncations: int) -> Iterator[Outcome]:
-    """The outcomes of what is left of a file, the longest first. It never holds more packets than the longer one."""
+    """Yield the outcomes of a file cut shorter and shorter. A shorter file never has more packets than a longer one."""
     copy.write_bytes(path.read_bytes())
     engine = new_engine()
     longer = judge(copy, engine)
@@ -99,7 +100,7 @@ def cut(path: Path, copy: Path, truncations: int) -> Iterator[Outcome]:
 
 
 def damaged(path: Path, copy: Path, mutations: int, seed: int) -> Iterator[Outcome]:
-    """The outcomes of ``path`` with a few changes each."""
+    """Yield the outcomes of copies of ``path`` with a few changes each."""
     content = path.read_bytes()
     rng = random.Random(f"{seed} {path.name} {len(content)}")
     engine = new_engine()
@@ -109,7 +110,7 @@ def damaged(path: Path, copy: Path, mutations: int, seed: int) -> Iterator[Outco
 
 
 def folder_in_memory() -> str | None:
-    """Where files are written quickly, if there is such a place."""
+    """Return a folder in memory, where writing is fast, or None."""
     return "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
@@ -137,8 +138,8 @@ def run(files: Sequence[Path], first: int, seed: int, truncations: int, mutation
     seconds = time.perf_counter() - began
     total, last = sum(ends.values()), first + len(files)
     print(f"\rseed {seed}, files {first}:{last}: {total:,} damaged captures, {seconds:.0f} s")
-    for what, count in sorted(ends.items()):
-        print(f"{count:>12,}  {what}")
+    for end, count in sorted(ends.items()):
+        print(f"{count:>12,}  {end}")
     return 0
 
 

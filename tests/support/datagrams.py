@@ -1,7 +1,7 @@
 """IP datagrams cut into fragments, for tests.
 
-A piece is spelled by the bytes it has of what is cut, "8-24+" for those from 8 on and before 24; the plus says that
-more are to come.
+A piece is written as its range of bytes: "8-24+" means the bytes from 8 on and before 24. The plus means that more
+fragments follow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Extensions = Sequence[tuple[int, bytes]]
 
 @dataclass(frozen=True)
 class Datagram:
-    """``before``, ``behind``: IPv6 extension headers before the fragment header, and behind it, in the first piece."""
+    """A datagram to cut. ``before``: IPv6 extension headers before the fragment header; ``behind``: those after it, in
+    the first piece.
+    """
 
     src: str
     dst: str
@@ -33,20 +35,21 @@ class Datagram:
 
     @property
     def content(self) -> f.Layer:
-        """The bytes that are cut."""
+        """Return the bytes that are cut."""
         if self.family == 4:
             return self.layer
         whole = f.ipv6(self.src, self.dst, self.layer, extensions=self.behind)
         return f.Layer(whole[40:], whole[6])
 
     def whole(self) -> f.Layer:
-        """Not cut."""
+        """Return the datagram in one piece."""
         if self.family == 4:
             return f.ipv4(self.src, self.dst, self.layer, identification=self.identification)
         return f.ipv6(self.src, self.dst, self.layer, extensions=[*self.before, *self.behind])
 
     def piece(self, spelled: str, **options: Any) -> f.Layer:
-        """As an IP packet. Beyond the end of the content are zeros. ``options`` are those of ``ipv4`` or ``ipv6``."""
+        """Return a piece as an IP packet. Bytes after the content are zero. ``options`` are those of ``ipv4`` or
+        ``ipv6``."""
         first, end = map(int, spelled.rstrip("+").split("-"))
         more = spelled.endswith("+")
         content = self.content
@@ -65,14 +68,14 @@ class Datagram:
 
 
 def cut(size: int, *places: int) -> list[str]:
-    """All of ``size`` bytes, cut at these places."""
+    """Cut ``size`` bytes at these places, and return the pieces."""
     ends = [0, *sorted(set(places) - {0, size}), size]
     return [f"{first}-{end}{'+' if end < size else ''}" for first, end in pairwise(ends)]
 
-#: By letter: what is said at once or in the end.
+#: The words of verdicts, by letter.
 ANSWERS = {"A": "allow rule", "E": "allow established", "P": "pending", "F": "deny fragment", "M": "deny malformed"}
 
-#: Pieces of 64 bytes; what is said of each at once; what in the end.
+#: For datagrams of 64 bytes: the pieces, each piece's immediate verdict, and each piece's final verdict.
 HAZARDS = {
     "in order": ("0-24+ 24-48+ 48-64", "AAA", "AAA"),
     "reversed": ("48-64 24-48+ 0-24+", "PPA", "AAA"),

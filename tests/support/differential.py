@@ -1,8 +1,8 @@
-"""Runs engine and reference side by side over the same frames and says where they part.
+"""Run engine and reference side by side over the same frames and report the first packet on which they differ.
 
-As a program it runs as many packets as asked for: ``python tests/support/differential.py 20000000``; with ``changing``
-after that (and a seed), the policy changes in all of them, not in every third; with ``full``, every connection table is
-soon full.
+As a program, it runs a given number of packets: ``python tests/support/differential.py 20000000``. With the further
+argument ``changing`` (and a seed) the policy changes in every run instead of in every third. With ``full`` every
+connection table is soon full.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict
 from sgfast.replaying.kinds import joined, kinds_of
 
-#: Settings ``on_change`` (SPEC 6.7), from run to run.
+#: The settings ``on_change`` (SPEC 6.7) used in turn.
 ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "forget-unmatched", "cut-unmatched", "cut-inbound", "keep")
-#: Options of a run: mode, midstream, the VPC.
+#: Options of a run: mode, midstream and VPC.
 runs = st.tuples(st.sampled_from(MODES), st.sampled_from(MIDSTREAMS), st.sampled_from((None, None, None, "red")))
 
 
 def counters_of(engine: Engine) -> dict[str, Any]:
-    """Everything counted but memory: several tables grow as a random hash fills them."""
+    """Return all counters except the memory, which depends on how the random hash fills tables."""
     return {name: value for name, value in engine.dataplane.counters.items() if name != "table_bytes"}
 
 
 def spell(engine: Engine, row: Any) -> tuple[Any, ...]:
-    """A result row as the reference words it."""
+    """Format a result row like a verdict of the reference model."""
     sides = []
     for name in ("egress", "ingress"):
         side = row[name]
@@ -72,19 +72,19 @@ def compare(
     policy: Policy, traffic: Traffic, run: tuple[Any, ...], batch: int, seen: Counter[Any], hash_key: Any = None,
     changer: Changer | None = None, through: Callable[[Engine], Engine] | None = None,
 ) -> None:
-    """Judges ``traffic`` with both and raises AssertionError at the first packet they differ on.
+    """Judge ``traffic`` with both and raise AssertionError at the first packet on which they differ.
 
-    ``changer``: changes the policy between batches. ``through``: what an engine goes through between batches.
+    ``changer`` changes the policy between batches. ``through`` transforms an engine between batches.
     """
     mode, midstream, vpc = run
     engine = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key)
     reference = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
-    # All packets of this one take the slow path, and it keeps the rows of connections.
+    # This engine keeps the rows of connections and judges all packets on the slow path.
     slow = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, keep_flows=True)
     slow.dataplane.close_fast_path()
     results: list[Any] = []
     resolved: list[Any] = []
-    #: By number of the packet before which they come.
+    #: Changes by the number of packets before them.
     changes: dict[int, tuple[list[Change], int, tuple[int, int]]] = {}
     for start in range(0, len(traffic.frames), batch):
         if changer is not None and start:
@@ -94,7 +94,7 @@ def compare(
                 done, same = engine.apply(drawn, now), slow.apply(drawn, now)
                 assert same == done
             except AmbiguousAddress:
-                drawn = []      # owned twice, seen without --vpc: up to whoever names the VPC
+                drawn = []      # two VPCs own an address, and no VPC is chosen
             if drawn:
                 changes[start] = (drawn, now, (done.disconnected, done.finished))
                 seen.update(("change", type(change).__name__) for change in drawn)
@@ -134,9 +134,9 @@ def compare(
     assert opened == (opened[0],) * 3, f"open connections, {run}: {opened}"
     seen["open"] += opened[0]
     reference.finish()
-    told = reference.resolved()
-    assert [number for number, _ in told] == sorted(late["number"].tolist())
-    for number, verdict in told:
+    numbered = reference.resolved()
+    assert [number for number, _ in numbered] == sorted(late["number"].tolist())
+    for number, verdict in numbered:
         seen["was pending", verdict.verdict, verdict.reason] += 1
         verdicts[number - 1] = verdict
     for n, (verdict, frame, wire) in enumerate(zip(verdicts, traffic.frames, traffic.wire_lengths, strict=True)):
@@ -168,7 +168,7 @@ def compare(
     kinds = kinds_of(engine)
     assert kinds_of(slow) == kinds, f"kinds of traffic with rows of connections and without, {run}"
     rows_of_kinds = joined(kinds)
-    assert ((rows_of_kinds["packets"] > 0) | (rows_of_kinds["connections"] > 0)).all(), f"an end without a start, {run}"
+    assert ((rows_of_kinds["packets"] > 0) | (rows_of_kinds["connections"] > 0)).all(), f"no beginning, {run}"
     counters = engine.dataplane.counters
     clock = reference.clock
     assert (counters["late"], counters["most_late_ns"], counters["restarts"]) == (
@@ -182,7 +182,7 @@ def compare(
         k: began[k] for k in ("opened", "inferred", "denied")
     }, f"beginnings, {run}"
     if changes:
-        return      # hits of a rule that comes back under its id belong to two rules of the reference
+        return      # the reference adds up two rules that have the same id at different times
     for n, count in enumerate(engine.dataplane.rule_counts):
         rule = engine.rules[n].id
         assert (count["connections"], count["packets"]) == (created[rule], hits[rule]), rule
@@ -191,11 +191,11 @@ def compare(
 def differential(
     packets: int, seed_value: int, *, per_case: int = 2000, busy: int = 8, changing: bool = False, full: bool = False
 ) -> Counter[Any]:
-    """Compares about ``packets`` packets; returns what was seen. Each policy drawn sees ``busy`` runs of traffic, every
-    third of them with routers.
+    """Compare about ``packets`` packets and return counts of what occurred. Each drawn policy judges ``busy`` runs of
+    traffic, every third of them with routers.
 
-    ``changing``: the policy changes between batches. In one more run of a policy few addresses move often. ``full``:
-    the connection table has very little room.
+    With ``changing`` the policy changes between batches, and in an additional run of each policy a few addresses often
+    move between instances. With ``full`` the connection table has very little room.
     """
     seen: Counter[Any] = Counter()
 
@@ -227,7 +227,7 @@ def differential(
             if moving:
                 hosts = [host for family in (4, 6) for host in (*crowd.inside[family], *crowd.outside[family])]
                 changer, batch = Mover(rng, hosts), 30
-            # Instances in several groups: tables of their own, or group by group.
+            # The limit decides whether instances in several groups have joined tables or are judged group by group.
             with mock.patch.object(tables, "MAX_JOINED_STEPS", (0, 3_000, 64_000_000)[case_seed % 3]):
                 compare(policy, traffic, way, batch, seen, changer=changer)
             seen["packets"] += len(traffic.frames)
@@ -240,7 +240,7 @@ def main() -> None:
     always, full = "changing" in sys.argv, "full" in sys.argv
 
     def run(left: int, seed_value: int, step: int) -> tuple[Counter[Any], Counter[str]]:
-        # Every third time the policy changes as the traffic flows.
+        # In every third step the policy changes between packets.
         return differential(min(left, 1_000_000), seed_value, changing=always or step % 3 == 2, full=full), Counter()
 
     long_run("differential.py", None, run)

@@ -1,4 +1,4 @@
-"""EC2 on this machine: moto's server, behind a front that pages, throttles, denies and stays silent as AWS does."""
+"""EC2 on this machine: moto's server, behind a front that can page, throttle, deny and not answer, as AWS does."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ STATUS = {"RequestLimitExceeded": "503 Service Unavailable", "AuthFailure": "401
 
 
 class Front:
-    """A WSGI application in front of moto's."""
+    """A WSGI application in front of moto's application."""
 
     def __init__(self, behind: Callable[..., Iterable[bytes]]) -> None:
         self._behind = behind
         self.forget()
 
     def forget(self) -> None:
-        """Be an account without limits and faults again."""
-        #: The most objects in an answer, if the call asks for pages.
+        """Reset all limits and faults."""
+        #: The maximum number of objects in an answer, if the call asks for pages.
         self.page = 1000
-        #: Error codes to answer with, one for each call, by operation and region.
+        #: Error codes to return, by operation and region, one for each call.
         self.errors: dict[tuple[str, str], list[str]] = {}
-        #: The operation that never gets an answer, and whether it has come.
+        #: The operation that is never answered, and whether it has been called.
         self.silent, self.has_come = "", threading.Event()
         self.calls: list[tuple[str, str]] = []
 
@@ -49,7 +49,7 @@ class Front:
         if errors := self.errors.get(call):
             code = errors.pop(0)
             start_response(STATUS.get(code, "403 Forbidden"), [("Content-Type", "text/xml")])
-            # Some messages of AWS quote the request with its token.
+            # Some error messages of AWS quote the request with its token.
             return [ERROR.format(code, f"in full: {environ['HTTP_AUTHORIZATION']}").encode()]
         most, first = min(int(query.pop("MaxResults", 10**6)), self.page), int(query.pop("NextToken", 0))
         asked = urlencode(query).encode()
@@ -65,7 +65,7 @@ class Front:
 
 
 def _page(answer: bytes, first: int, most: int) -> bytes:
-    """A part of the answer's list, with the token of the next part."""
+    """Return a part of the answer's list, with the token of the next part."""
     root = ElementTree.fromstring(answer)
     lists = [each for each in root if each.tag.endswith(("Set", "Info")) and len(each)]
     if len(lists) != 1:
@@ -81,12 +81,12 @@ def _page(answer: bytes, first: int, most: int) -> bytes:
 
 
 def set_up(patch: pytest.MonkeyPatch, url: str, **more: str) -> None:
-    """Let boto3 and ``aws`` find the server, and nothing of the user's own configuration."""
+    """Configure boto3 and ``aws`` to use the server, without the user's own configuration."""
     for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
         patch.delenv(name, raising=False)
     for name, value in ({"AWS_ENDPOINT_URL_EC2": url, "AWS_EC2_METADATA_DISABLED": "true"} | more).items():
         patch.setenv(name, value)
-    # The description of EC2, a large file, is read once instead of once for each session.
+    # The large description of EC2 is loaded only once instead of for each session.
     patch.setattr("botocore.session.create_loader", lambda path: _loader())
 
 
@@ -98,7 +98,7 @@ def _loader() -> Any:
 
 
 def backend(region: str) -> Any:
-    """The state that moto's server keeps for a region."""
+    """Return the state of moto's server for a region."""
     from moto.backends import get_backend
 
     return get_backend("ec2")["123456789012"][region]
@@ -106,13 +106,13 @@ def backend(region: str) -> Any:
 
 @contextmanager
 def ec2() -> Iterator[tuple[str, Front]]:
-    """The URL of a server, and its front."""
+    """Run a server, and yield its URL and its front."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):
         def log(self, *arguments: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     front = Front(DomainDispatcherApplication(create_backend_app))  # type: ignore[no-untyped-call]
     server = make_server("127.0.0.1", 0, front, threaded=True, request_handler=Quiet)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Tests try as much as every change needs, or all of it, with ``SGFAST_EXHAUSTIVE=1``."""
+"""Choose between the usual extent of tests and the full extent (``SGFAST_EXHAUSTIVE=1``)."""
 
 from __future__ import annotations
 

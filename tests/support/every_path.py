@@ -1,14 +1,14 @@
-"""Runs the engine's tests on every path through its code that this machine has, and with everything checked.
+"""Run the engine's tests on every path through its code that this machine supports, and with run-time checks.
 
-    python tests/support/every_path.py                          each of them, in turn
-    python tests/support/every_path.py portable                 or some
-    python tests/support/every_path.py --short                  a few tests of each, as CI does
+    python tests/support/every_path.py                          all paths, one after another
+    python tests/support/every_path.py portable                 selected paths
+    python tests/support/every_path.py --short                  a few tests of each path, as CI does
     python tests/support/every_path.py sanitized --whole        the whole suite
-    python tests/support/every_path.py sanitized -- -x tests/reference      whatever pytest is told
+    python tests/support/every_path.py sanitized -- -x tests/reference      other arguments for pytest
 
-What plain ``pytest`` runs is one thread with the processor's vector instructions. ``sanitized`` has the compiler check
-every access and everything C leaves undefined, ``races`` every access by two threads, ``bounds`` has Cython check every
-index.
+Plain ``pytest`` runs one thread with the processor's vector instructions. ``sanitized`` makes the compiler check every
+memory access and all undefined behaviour of C, ``races`` every access by two threads, and ``bounds`` makes Cython check
+every index.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pathlib import Path
 
 from workshop import ROOT, Failure, Workshop, is_translated, status_of
 
-#: The whole suite takes about an hour with sanitizers, and some files a few minutes.
+#: Time limits: the whole suite takes about an hour with sanitizers, and some files take a few minutes.
 WHOLE_TIMEOUT_SECONDS, TIMEOUT_SECONDS = 4 * 3600, 1800
 
-#: A file's tests stay in one process: some share what took long to make.
+#: The pytest command. Tests of a file run in one process, because some share data that takes long to make.
 PYTEST = (sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile")
 
 #: Tests of verdicts and of reports about them.
@@ -37,64 +37,64 @@ ENGINE_TESTS = (
     "tables/test_tables",
 )  # fmt: skip
 
-#: Tests that go through most of it in the shortest time.
+#: Tests that cover most of the engine in the shortest time.
 SHORT = (
     "core/test_fast_path", "engine/test_differential", "engine/test_fragments", "engine/test_stateless",
     "replaying/test_recordings", "replaying/test_snapshot",
 )  # fmt: skip
 
-#: Tests of readers of bytes from outside, and some others: checking makes everything several times slower.
+#: Tests of parsers of external bytes and a few others. There are few, because checks make tests several times slower.
 SHORT_CHECKED = (
     "capture/test_capture_ahead", "capture/test_capture_streams", "capture/test_capture_formats", "core/test_fast_path",
     "core/test_records", "engine/test_errors", "engine/test_stateless", "fuzz/test_fuzz_targets",
     "replaying/test_soak", "tables/test_arrow",
 )  # fmt: skip
 
-#: Everything but the tests that build the sources otherwise, and the one that compares times with a plain build's.
+#: All tests but those that build sources in other ways, and the one that compares times with a plain build.
 WHOLE = (
     "tests", "--ignore=tests/project/test_ablations.py", "--ignore=tests/project/test_mutants.py",
     "--deselect=tests/project/test_benchmarks.py::test_no_ratio_to_the_floor_has_doubled",
 )  # fmt: skip
 
-#: Where threads judge together, or ask while another one judges.
+#: Tests in which several threads judge, or one thread judges while others query.
 THREADED = ("engine/test_engine_check", "replaying/test_jobs", "replaying/test_jobs_reading")
 
-#: More than most machines that run this have processors.
+#: Options for more threads than most test machines have processors.
 SEVERAL = ("--workers", "3")
 
 GCC = os.environ.get("CC", "gcc").split()[0]
-#: Without optimisation it compiles in a third of the time, and no access is optimised away before it is checked.
-#: Python's own flags make signed integers wrap; here an overflow is a finding.
+#: Compiler flags. Without optimisation, compiling takes a third of the time, and all memory accesses are checked.
+#: Python's own flags make signed integers wrap around; these flags report an overflow instead.
 SANITIZERS = "-O0 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-wrapv"
 
 
 def several(tests: Sequence[str], jobs: int) -> int:
-    """Several threads."""
+    """Test with several threads."""
     return subprocess.run([*PYTEST, *SEVERAL, *tests], cwd=ROOT, check=False).returncode
 
 
 def portable(tests: Sequence[str], jobs: int) -> int:
-    """The plain C that other processors get."""
+    """Test the portable C code that is used on other processors."""
     with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
-        # The path taken is tried, not its optimisation; without that, it compiles in a third of the time.
+        # The code path is tested, not its optimisation. Without optimisation, compiling takes a third of the time.
         workshop = Workshop(Path(folder), jobs, flags="-O0 -g0 -DSGFAST_PORTABLE", translated=is_translated())
         return tested(workshop, tests)
 
 
 def portable_several(tests: Sequence[str], jobs: int) -> int:
-    """Plain C with several threads."""
+    """Test portable C code with several threads."""
     return portable([*SEVERAL, *tests], jobs)
 
 
 def sanitized(tests: Sequence[str], jobs: int) -> int:
-    """Under the address sanitizer and the undefined behaviour sanitizer: the first finding ends the process."""
+    """Test with the address and undefined behaviour sanitizers. The first finding ends the process."""
     running = {
-        # Python itself is built without: whatever it starts needs them, too.
+        # Python is built without sanitizers, so their libraries must be loaded in every process that it starts.
         "LD_PRELOAD": f"{gccs_own('libasan.so')} {gccs_own('libubsan.so')}",
-        # Python leaves much behind on purpose when it ends; and some tests ask for more memory than there is.
+        # Python deliberately leaves memory allocated when it ends, and some tests request more memory than exists.
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
-        # Each object an allocation of its own, or reading past its end would go unseen.
+        # Give each object its own allocation. Otherwise reading past its end would not be noticed.
         "PYTHONMALLOC": "malloc",
     }
     with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
@@ -106,10 +106,11 @@ def sanitized(tests: Sequence[str], jobs: int) -> int:
 
 
 def races(tests: Sequence[str], jobs: int) -> int:
-    """Under the thread sanitizer: the first race between two threads ends the process."""
+    """Test with the thread sanitizer. The first race between two threads ends the process."""
     running = {
         "LD_PRELOAD": gccs_own("libtsan.so"),
-        # Some tests fork. Python is built without the sanitizer: what its locks and threads do at its end is its own.
+        # Some tests fork. Python is built without the sanitizer, so findings about its own locks and threads are
+        # ignored.
         "TSAN_OPTIONS": "halt_on_error=1:exitcode=66:die_after_fork=0:report_mutex_bugs=0:report_thread_leaks=0",
         "OPENBLAS_NUM_THREADS": "1",
     }
@@ -123,7 +124,7 @@ def races(tests: Sequence[str], jobs: int) -> int:
 
 
 def bounds(tests: Sequence[str], jobs: int) -> int:
-    """With Cython's checks of indices and unset buffers, as ``SGFAST_DEBUG=1`` builds it."""
+    """Test with Cython's checks of indices and unset buffers, which are enabled by ``SGFAST_DEBUG=1``."""
     with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
         return tested(Workshop(Path(folder), jobs, building={"SGFAST_DEBUG": "1"}), tests)
 
@@ -136,7 +137,7 @@ CHECKED = ("sanitized", "bounds")
 
 
 def gccs_own(library: str) -> str:
-    """Where it is. Failure if it is not there."""
+    """Return the path of a library of GCC. Raises Failure if it is missing."""
     try:
         found = subprocess.run([GCC, f"-print-file-name={library}"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -158,7 +159,7 @@ def files(names: Sequence[str]) -> list[str]:
 
 
 def run(names: Sequence[str], tests: Sequence[str], *, short: bool, jobs: int) -> int:
-    """``tests``: what pytest is told instead of the path's own."""
+    """Run the tests on the named paths. ``tests`` are pytest's arguments in place of each path's own tests."""
     for name in names:
         print(f"== the engine's tests: {name}", flush=True)
         own = ENGINE_TESTS if not short else SHORT_CHECKED if name in CHECKED else SHORT
@@ -171,15 +172,15 @@ def run(names: Sequence[str], tests: Sequence[str], *, short: bool, jobs: int) -
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Runs the engine's tests on every path through its code.")
-    parser.add_argument("paths", nargs="*", metavar="PATH", help=f"of {', '.join(PATHS)}; all by default")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=f"paths, among {', '.join(PATHS)}; default: all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compilers at once")
-    some = parser.add_mutually_exclusive_group()
-    some.add_argument("--short", action="store_true", help="a few of the tests")
-    some.add_argument("--whole", action="store_true", help="the whole suite")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--short", action="store_true", help="a few of the tests")
+    extent.add_argument("--whole", action="store_true", help="the whole suite")
     arguments, given = sys.argv[1:], []
     if "--" in arguments:
-        where = arguments.index("--")
-        arguments, given = arguments[:where], arguments[where + 1 :]
+        separator = arguments.index("--")
+        arguments, given = arguments[:separator], arguments[separator + 1 :]
     options = parser.parse_args(arguments)
     for name in options.paths:
         if name not in PATHS:

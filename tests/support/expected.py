@@ -1,4 +1,4 @@
-"""Random expectations of small policies, and what they are about: every packet of a small universe is tried."""
+"""Draw random expectations of small policies, and find the packets they are about by trying every packet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sgfast.policy.matching import Address, End
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
 from sgfast.reaching.proving import Seen
 
-#: The meaning of services, without the code under test.
+#: The meaning of services, independent of the tested code.
 MEANING: dict[str, Callable[[Service], bool]] = {
     "all": lambda service: True,
     "tcp": lambda service: service[0] == TCP,
@@ -30,7 +30,7 @@ MEANING: dict[str, Callable[[Service], bool]] = {
 
 @st.composite
 def files(draw: st.DrawFn, policy: Policy) -> str:
-    """A file with a few expectations."""
+    """Draw a file with a few expectations."""
     places = ["any", "internet", "some", *GROUPS, *policy.instance_by_name]
     place = st.one_of(st.sampled_from(places), networks(4).map(str), networks(6).map(str))
     ends = st.lists(place, min_size=1, max_size=3)
@@ -42,17 +42,17 @@ def files(draw: st.DrawFn, policy: Policy) -> str:
 
 
 def packets(policy: Policy) -> Iterator[Seen]:
-    """Every opener of the universe that a filter judges, with its verdict (SPEC 12.1)."""
+    """Yield every opener of the universe that a filter judges, with its verdict (SPEC 12.1)."""
     truth = Truth(policy)
     for packet, verdict in truth.verdicts.items():
         source = End(packet.source, truth.owner(packet.vpc, packet.source, False))
         destination = End(packet.destination, truth.owner(packet.vpc, packet.destination, True))
         yield Seen(source, destination, *packet.service, "allow" if verdict == "allow" else "deny")
-    for one, other in product(policy.vpcs, policy.vpcs):
-        if policy.connected(one.name, other.name):
+    for source_vpc, target_vpc in product(policy.vpcs, policy.vpcs):
+        if policy.connected(source_vpc.name, target_vpc.name):
             continue
         for family in (4, 6):
-            senders, receivers = _own(truth, one.name, family, False), _own(truth, other.name, family, True)
+            senders, receivers = _own(truth, source_vpc.name, family, False), _own(truth, target_vpc.name, family, True)
             for source, destination, service in product(senders, receivers, SERVICES[family]):
                 yield Seen(source, destination, *service, "deny")
 
@@ -63,8 +63,8 @@ def _own(truth: Truth, vpc: str, family: int, is_destination: bool) -> list[End]
 
 
 def is_proved_about(policy: Policy, expectation: Expectation, packet: Seen) -> bool:
-    """Whether the packet is among those for which the expectation is proved. Between VPCs that are not peered it is
-    only if instances or their groups are named: an address may be another machine's there (SPEC 12.1).
+    """Return whether an expectation is proved for the packet. Between VPCs that are not peered, this requires that the
+    expectation names instances or their groups, because addresses may belong to other machines there (SPEC 12.1).
     """
     here, there = packet.source.instance, packet.destination.instance
     is_isolated = here is not None and there is not None and not policy.connected(here.vpc, there.vpc)

@@ -1,4 +1,4 @@
-"""Random policies to export, and what comes back from where they were exported to."""
+"""Draw random policies to export, and compare them with what is imported back."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from sgfast.policy.model import (
 from sgfast.reaching.difference import difference
 
 GROUPS = ("a", "b", "c")
-#: The instances are in here, and so are some of the CIDRs of rules.
+#: The networks that contain all instances and some of the CIDRs of rules.
 BLOCKS = {4: "10.1.0.0/24", 6: "2001:db8:1::/64"}
 _CIDRS = {
     4: ("10.1.0.0/24", "10.1.0.16/28", "10.1.0.17/32", "10.1.0.0/16", "192.0.2.0/24", "192.0.2.7/32"),
     6: ("2001:db8:1::/64", "2001:db8:1::10/124", "2001:db8::/32", "2001:db8:2::7/128"),
 }
 _PORTS = (((22, 22),), ((1, 1), (80, 81)), ((80, 90),), ((85, 443),), ((0, 65535),), ((1, 65535),))
-#: In a group of AWS there may be so many of each direction.
+#: The maximum number of rules of one direction in a group of AWS.
 _MOST_RULES = 60
 _PROBLEM = re.compile(r"security group '(\w+)', rule (\S+) \(")
 
 
 def random_policy(pick: random.Random, more_protocols: tuple[int, ...] = (47,)) -> Policy:
-    """Three groups in one VPC, with rules of all kinds; instances with an address of each IP version or of one."""
+    """Draw three groups in one VPC, with rules of all kinds, and instances with an address of each IP version or
+    one."""
     groups = []
     for name in GROUPS:
         rules = [_rule(pick, f"{name}/{n}", more_protocols) for n in range(pick.randrange(7))]
@@ -49,8 +50,8 @@ def random_policy(pick: random.Random, more_protocols: tuple[int, ...] = (47,)) 
         addresses = tuple(ip_network(BLOCKS[version].split("/")[0].rstrip("0") + str(15 + n)) for version in texts)
         members = tuple(sorted(pick.sample(GROUPS, pick.randrange(1, 3))))
         instances.append(Instance(f"i{n}", DEFAULT_VPC, addresses, members))
-    some = tuple(ip_network(pick.choice(_CIDRS[version])) for version in (4, 6))
-    return Policy((Vpc(DEFAULT_VPC),), frozenset(), (AddressGroup("some", some),), tuple(groups), tuple(instances))
+    networks = tuple(ip_network(pick.choice(_CIDRS[version])) for version in (4, 6))
+    return Policy((Vpc(DEFAULT_VPC),), frozenset(), (AddressGroup("some", networks),), tuple(groups), tuple(instances))
 
 
 def _rule(pick: random.Random, id: str, more_protocols: tuple[int, ...]) -> Rule:
@@ -67,7 +68,7 @@ def _rule(pick: random.Random, id: str, more_protocols: tuple[int, ...]) -> Rule
         peer = AddressGroupPeer("some")
     action = pick.choice(("allow", "allow", "allow", "deny"))
     if family == 6 and action == "deny":
-        peer = None  # what is left of IPv6 beside a CIDR is more CIDRs than a group of AWS may have
+        peer = None  # all IPv6 but one CIDR needs more CIDRs than a group of AWS may have
     return Rule(
         id, pick.choice(("inbound", "inbound", "outbound")), 4 if family == 4 else 6, protocol,
         pick.choice((None, *_PORTS)) if protocol in (6, 17) else None, kind,
@@ -77,7 +78,7 @@ def _rule(pick: random.Random, id: str, more_protocols: tuple[int, ...]) -> Rule
 
 
 def renamed(policy: Policy, names: dict[str, str]) -> Policy:
-    """The policy with other names of its groups."""
+    """Return the policy with other names of its groups."""
 
     def of(rule: Rule) -> Rule:
         return replace(rule, peer=GroupPeer(names[rule.peer.name])) if isinstance(rule.peer, GroupPeer) else rule
@@ -95,7 +96,7 @@ def renamed(policy: Policy, names: dict[str, str]) -> Policy:
 
 
 def exportable(policy: Policy, target: Target) -> Policy:
-    """The policy without the rules that the target cannot have, and without denials that need too many rules."""
+    """Return the policy without rules that the target cannot express, and without denials that need too many rules."""
     while True:
         try:
             rewritten = expressible(policy, target)
@@ -116,7 +117,7 @@ def exportable(policy: Policy, target: Target) -> Policy:
 
 
 def assert_same(sent: Policy, back: Policy, target: Target) -> None:
-    """The import is what was exported, but for ids and order, and allows what the policy allows."""
+    """Check that the imported policy equals the exported one except for ids and order, and allows the same packets."""
     wanted, found = expressible(sent, target), expressible(back, target)
     assert {group.name: _rules(group, wanted) for group in wanted.security_groups} == {
         group.name: _rules(group, found) for group in found.security_groups if group.name in sent.group_by_name
@@ -129,12 +130,12 @@ def assert_same(sent: Policy, back: Policy, target: Target) -> None:
 
 
 def _rules(group: SecurityGroup, policy: Policy) -> set[Rule]:
-    """With addresses in the place of names of address groups, which a cloud may not have."""
+    """Return the group's rules, with addresses in place of address groups, which a cloud may not have."""
     return {rule.without_words() for rule in group.rules}
 
 
 def without(value: Any, values: dict[str, Any]) -> Any:
-    """A request with the values of its variables."""
+    """Return a request with the values of its variables inserted."""
     if isinstance(value, dict):
         return {key: without(each, values) for key, each in value.items()}
     if isinstance(value, list):
@@ -147,7 +148,7 @@ def without(value: Any, values: dict[str, Any]) -> Any:
 
 
 def run(document: dict[str, Any], needed: dict[str, str], make: Callable[[dict[str, Any]], Any]) -> None:
-    """Make the calls of an export in JSON (SPEC 13.4)."""
+    """Make the API calls of an export in JSON (SPEC 13.4)."""
     import jmespath  # type: ignore[import-untyped]
 
     assert set(document["needs"]) == set(needed)
@@ -171,15 +172,15 @@ def assert_policies_and_their_changes_come_back(
     picks: Iterable[random.Random], target: Target, apply: Callable[[Policy | None, Policy], Policy],
     calls: Callable[[Policy, Policy], Sequence[Any]], more_protocols: tuple[int, ...] = (47,),
 ) -> None:  # fmt: skip
-    """``apply`` makes the calls that lead from one policy (None: an empty cloud) to another, and reads the cloud;
-    ``calls`` only says which calls these are.
+    """Check exports of random policies. ``apply`` makes the calls that lead from one policy (None: an empty cloud) to
+    another, and imports the cloud. ``calls`` only returns these calls.
     """
     for pick in picks:
         first, second = (exportable(random_policy(pick, more_protocols), target) for _ in range(2))
         back = apply(None, first)
         assert_same(first, back, target)
         assert {group.description for group in back.security_groups} >= {f"of {name}" for name in GROUPS}
-        # Another policy for the same instances, in groups of which one is new and one is gone.
+        # Make another policy for the same instances. One of its groups is new, and one old group is missing.
         second = renamed(replace(second, instances=first.instances), dict(zip(GROUPS, "abd", strict=True)))
         second = exportable(second, target)
         back = apply(back, second)

@@ -1,4 +1,4 @@
-"""Helpers for tests of cloud exports: build them, judge packets by them, and mutate them."""
+"""Helpers for tests of cloud exports: build exports, judge packets by them, and mutate them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from sgfast.reaching.difference import difference
 
 OUTSIDE = "198.51.100.7"
 
-#: Source, destination, protocol, destination port or (ICMP type, code), and the reason of the verdict.
+#: Expected results: source, destination, protocol, destination port or (ICMP type, code), and the verdict's reason.
 Meaning = Sequence[tuple[str, str, str, int | tuple[int, int], str | None]]
 
-#: Odd values to put in place of expected ones.
+#: Odd values that replace valid ones.
 ODD: tuple[Any, ...] = (
     None, True, 0, -1, 10**30, 1.5, float("inf"), "", "x", "\x1b\n\ud800", "1" * 5000, "ä" * 100_000, "::1/200",
     "0.0.0.0-255.255.255.255", "::-ffff::", [], [None], [[]], {}, {"a": None}, {"": 1},
@@ -40,7 +40,7 @@ def imported(*documents: object, form: str = "auto") -> Imported:
 
 
 def policy_of(*documents: object, form: str = "auto") -> Policy:
-    """The imported policy, checked to survive a round trip through YAML."""
+    """Import documents, check that the policy survives a round trip through YAML, and return it."""
     made = imported(*documents, form=form)
     policy = made.policy()
     again = parse_policy(made.yaml(["Of a test"]), policy.origin)
@@ -52,7 +52,7 @@ def policy_of(*documents: object, form: str = "auto") -> Policy:
 
 
 def warnings_of(policy: Policy) -> tuple[str, ...]:
-    """The warnings of an import, without those that something came out empty: most exports of tests are parts."""
+    """Return an import's warnings, except those about empty parts, because most exports in tests are incomplete."""
     empty = ("Has no rules,", "No file holds ")
     return tuple(warning for warning in policy.warnings if not warning.startswith(empty))
 
@@ -66,20 +66,20 @@ def error_of(*documents: object, form: str = "auto") -> str:
 
 
 def allowed(policy: Policy, src: str, dst: str, protocol: str | int, dport: int = 0, **more: Any) -> bool:
-    """Whether this packet may open a connection, with no earlier packets."""
+    """Return whether the packet may open a connection, without earlier packets."""
     verdict = Engine(policy).check(src, dst, protocol, sport=40000 if dport else 0, dport=dport, **more)
     assert verdict.verdict in ("allow", "deny"), verdict
     return bool(verdict.verdict == "allow")
 
 
 def same_meaning(first: Policy, second: Policy) -> None:
-    """Check that the rules of two policies allow the same."""
+    """Check that the rules of two policies allow the same connections."""
     change = difference(first, second)
     assert not change.opened and not change.closed
 
 
 def reasons_of(engine: Engine, meaning: Meaning) -> list[str | None]:
-    """The verdict reasons of openers, each judged when all earlier connections have expired."""
+    """Return the verdict reasons of openers. Before each of them, all earlier connections expire."""
     reasons = []
     for n, (source, destination, protocol, port, _) in enumerate(meaning):
         kind, code = port if isinstance(port, tuple) else (0, 0)
@@ -92,14 +92,14 @@ def reasons_of(engine: Engine, meaning: Meaning) -> list[str | None]:
 
 
 def means(export: Imported, meaning: Meaning) -> None:
-    """Check that the export, and the document written from it, judge packets as ``meaning`` says."""
+    """Check that the export, and the document written from it, give the verdicts of ``meaning``."""
     wanted = [reason for *_, reason in meaning]
     assert reasons_of(Engine(export.policy()), meaning) == wanted
     assert reasons_of(Engine(parse_policy(export.yaml(["made by a test"]), "again.yaml")), meaning) == wanted
 
 
 def mutations(document: Any) -> Iterator[Any]:
-    """Copies of the document with each value in turn deleted, or replaced by each (usually: each ninth) odd value."""
+    """Yield copies of the document, each with one value deleted, or replaced by one (usually: each ninth) odd value."""
     tried = 0
     for path in paths_of(document):
         for odd in (_DELETED, *ODD):
@@ -112,7 +112,7 @@ _DELETED = object()
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The keys that lead to each value within this one."""
+    """Yield the path of keys to each value within ``value``."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in items:
         yield (*path, key)
@@ -120,7 +120,7 @@ def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 def changed(document: Any, path: tuple[Any, ...], to: Any) -> Any:
-    """A copy of the document with another value at the end of a path, or none."""
+    """Return a copy of the document with the value at the end of a path replaced or deleted."""
     made = copy.deepcopy(document)
     place = made
     for key in path[:-1]:

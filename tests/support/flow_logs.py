@@ -1,4 +1,4 @@
-"""Flow log records as tests write them, and what a check of them finds."""
+"""Flow log records for tests, and the findings of a check of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sgfast.report.lines import ConnectionLines
 def log_of(
     policy: Policy, capture: Path, path: Path, form: str = "aws", interval: int = 600, **options: Any
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """The log of a replay, and its connections."""
+    """Return the flow log of a replay, and the replay's connections."""
     parts: list[bytes] = []
     flows: list[bytes] = []
     log = FlowLogLines(parts.append, form=form, interval_seconds=interval)
@@ -28,8 +28,8 @@ def log_of(
     return path, [json.loads(line) for line in b"".join(flows).splitlines()]
 
 
-def without(policy: Policy, gone: Rule) -> Policy:
-    groups = [replace(group, rules=tuple(r for r in group.rules if r is not gone)) for group in policy.security_groups]
+def without(policy: Policy, rule: Rule) -> Policy:
+    groups = [replace(group, rules=tuple(r for r in group.rules if r is not rule)) for group in policy.security_groups]
     return replace(policy, security_groups=tuple(groups))
 
 

@@ -1,9 +1,9 @@
-"""Builders of frames, for tests: each returns bytes, inner layers are given as bytes to outer ones.
+"""Builders of frames for tests. Each returns bytes; an outer layer's builder takes the inner layer as bytes.
 
 >>> frame = ethernet(ipv4("10.0.0.1", "10.0.0.2", tcp(1234, 80, "S")))
 
-``ipv4`` and ``ipv6`` take the protocol from the builder that made their payload (``Layer.protocol``) unless told.
-Lengths and header lengths are right unless overridden, checksums are zero (SPEC 3.8).
+``ipv4`` and ``ipv6`` take the protocol from the builder that made their payload (``Layer.protocol``) by default.
+Lengths and header lengths are right unless overridden; checksums are zero (SPEC 3.8).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LINK_SLL, LINK_IPV4, LINK_IPV6, LINK_SLL2 = 113, 228, 229, 276
 
 
 class Layer(bytes):
-    """Bytes that know which protocol number (or ethertype) announces them."""
+    """The bytes of a layer, with the protocol number (or ethertype) that the header before it must contain."""
 
     protocol: int
 
@@ -35,7 +35,8 @@ class Layer(bytes):
 
 
 def tcp(sport: int, dport: int, flags: str = "A", payload: bytes = b"", *, data_offset: int = 5) -> Layer:
-    """``flags`` as letters of FSRPAUEC, "" for none; ``data_offset`` in words, with options as long as it says."""
+    """Build a TCP segment. ``flags`` are letters of FSRPAUEC, "" for none. ``data_offset`` is in words; options fill
+    it."""
     bits = sum(TCP_FLAGS[letter] for letter in flags)
     options = bytes(max(0, data_offset - 5) * 4)
     header = struct.pack(">HHIIBBHHH", sport, dport, 1, 1, data_offset << 4, bits, 65535, 0, 0)
@@ -60,7 +61,7 @@ def dccp(sport: int, dport: int, payload: bytes = b"") -> Layer:
 
 
 def icmp(kind: int, code: int = 0, identifier: int = 0, payload: bytes = b"") -> Layer:
-    """ICMP with an identifier and a sequence number: queries and replies."""
+    """Build an ICMP query or reply, with an identifier and a sequence number."""
     return Layer(struct.pack(">BBHHH", kind, code, 0, identifier, 1) + payload, 1)
 
 
@@ -69,7 +70,7 @@ def icmpv6(kind: int, code: int = 0, identifier: int = 0, payload: bytes = b"") 
 
 
 def icmp_error(kind: int, code: int, quoted: bytes, *, quoted_bytes: int = 28) -> Layer:
-    """An ICMP error that quotes the beginning of an IP packet."""
+    """Build an ICMP error that quotes the beginning of an IP packet."""
     return icmp(kind, code, 0, quoted[:quoted_bytes])
 
 
@@ -78,7 +79,7 @@ def icmpv6_error(kind: int, code: int, quoted: bytes, *, quoted_bytes: int = 123
 
 
 def other(protocol: int, payload: bytes = b"") -> Layer:
-    """Any protocol without ports: GRE 47, ESP 50, ..."""
+    """Build a packet of a protocol without ports: GRE 47, ESP 50, ..."""
     return Layer(payload, protocol)
 
 
@@ -104,7 +105,7 @@ def ipv4(
     more_fragments: bool = False,
     identification: int = 7,
 ) -> Layer:
-    """``fragment_offset`` in units of 8 bytes; ``options`` a multiple of 4 bytes."""
+    """Build an IPv4 packet. ``fragment_offset`` is in units of 8 bytes. ``options`` is a multiple of 4 bytes."""
     if protocol is None:
         protocol = payload.protocol if isinstance(payload, Layer) else 0
     words = 5 + len(options) // 4 if header_words is None else header_words
@@ -126,7 +127,7 @@ def ipv6(
     extensions: Sequence[tuple[int, bytes]] = (),
     payload_length: int | None = None,
 ) -> Layer:
-    """``extensions``: pairs of header number and bytes, as made by ``extension`` and ``fragment``, outermost first."""
+    """Build an IPv6 packet. ``extensions`` are results of ``extension`` and ``fragment``, outermost first."""
     if protocol is None:
         protocol = payload.protocol if isinstance(payload, Layer) else 59
     body = payload
@@ -139,30 +140,31 @@ def ipv6(
 
 
 def extension(number: int, size: int = 8, *, claimed_size: int | None = None) -> tuple[int, bytes]:
-    """An IPv6 extension header of ``size`` bytes (a multiple of 8), whose length field says ``claimed_size``."""
+    """Build an IPv6 extension header of ``size`` bytes (a multiple of 8), whose length field contains
+    ``claimed_size``."""
     units = (size if claimed_size is None else claimed_size) // 8 - 1
     return number, bytes([0, units]) + bytes(size - 2)
 
 
 def jumbo(length: int, *, before: bytes = b"", size: int = 4) -> tuple[int, bytes]:
-    """A hop-by-hop header with the length of a jumbogram (RFC 2675), ``before`` it other options, padded behind it."""
+    """Build a padded hop-by-hop header with a jumbogram's length (RFC 2675), after the options ``before``."""
     options = before + bytes([0xC2, size]) + struct.pack(">I", length)
     options += bytes(-(2 + len(options)) % 8)
     return HOP_BY_HOP, bytes([0, (2 + len(options)) // 8 - 1]) + options
 
 
 def fragment(offset: int = 0, more: bool = False, identification: int = 7) -> tuple[int, bytes]:
-    """An IPv6 fragment header; ``offset`` in units of 8 bytes."""
+    """Build an IPv6 fragment header. ``offset`` is in units of 8 bytes."""
     return FRAGMENT, struct.pack(">BBHI", 0, 0, offset << 3 | more, identification)
 
 
 def ip(src: str, dst: str, payload: bytes, **options: Any) -> Layer:
-    """IPv4 or IPv6, whichever the addresses are; ICMPv6 and ICMP are for the caller to choose."""
+    """Build an IPv4 or IPv6 packet, depending on the addresses. The caller must choose between ICMP and ICMPv6."""
     return ipv6(src, dst, payload, **options) if ":" in src else ipv4(src, dst, payload, **options)
 
 
 def checksum(data: bytes) -> bytes:
-    """The Internet checksum (RFC 1071) of ``data``, whose own checksum is zero."""
+    """Return the Internet checksum (RFC 1071) of ``data``, whose checksum field must be zero."""
     data += bytes(len(data) % 2)
     total = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
@@ -171,7 +173,8 @@ def checksum(data: bytes) -> bytes:
 
 
 def with_checksum(packet: bytes) -> bytes:
-    """An IPv4 packet whose header a kernel accepts; IPv6 has no such sum."""
+    """Return an IPv4 packet with a valid header checksum, so that a kernel accepts it. IPv6 headers have no
+    checksum."""
     if packet[0] >> 4 != 4:
         return packet
     size = (packet[0] & 15) * 4
@@ -180,7 +183,7 @@ def with_checksum(packet: bytes) -> bytes:
 
 
 def ends_of(packet: bytes) -> tuple[bytes, bytes]:
-    """The addresses of an IP packet: source and destination."""
+    """Return the source and the destination address of an IP packet."""
     at, width = (12, 4) if packet[0] >> 4 == 4 else (8, 16)
     return packet[at : at + width], packet[at + width : at + 2 * width]
 
@@ -193,7 +196,7 @@ def ethernet(payload: bytes, ethertype: int | None = None, *, padding: int = 0) 
 
 
 def vlan(payload: bytes, ethertype: int | None = None, *, tpid: int = 0x8100) -> Layer:
-    """A VLAN tag and what it holds; nest them for QinQ."""
+    """Build a VLAN tag with its payload. Nested tags make QinQ."""
     return Layer(struct.pack(">HH", 5, announced(payload, ethertype)) + payload, tpid)
 
 
@@ -203,24 +206,24 @@ def mpls(payload: bytes, labels: int = 1, *, ethertype: int = 0x8847) -> Layer:
 
 
 def pppoe(payload: bytes, ppp_protocol: int | None = None) -> Layer:
-    """A PPPoE session packet."""
+    """Build a PPPoE session packet."""
     if ppp_protocol is None:
         ppp_protocol = {0x0800: 0x0021, 0x86DD: 0x0057}[announced(payload, None)]
     return Layer(struct.pack(">BBHHH", 0x11, 0, 1, len(payload) + 2, ppp_protocol) + payload, 0x8864)
 
 
 def sll(payload: bytes, ethertype: int | None = None) -> bytes:
-    """Linux cooked capture, link type 113."""
+    """Build a frame of a Linux cooked capture, link type 113."""
     return struct.pack(">HHH8sH", 0, 1, 6, bytes(8), announced(payload, ethertype)) + payload
 
 
 def sll2(payload: bytes, ethertype: int | None = None) -> bytes:
-    """Linux cooked capture v2, link type 276."""
+    """Build a frame of a Linux cooked capture v2, link type 276."""
     return struct.pack(">HHIHBB8s", announced(payload, ethertype), 0, 1, 1, 0, 6, bytes(8)) + payload
 
 
 def null(payload: bytes, family: int = 2, *, byteorder: str = "little") -> bytes:
-    """BSD loopback, link type 0; big-endian it is LOOP, link type 108."""
+    """Build a frame of BSD loopback, link type 0. Big-endian frames are also LOOP, link type 108."""
     return struct.pack("<I" if byteorder == "little" else ">I", family) + payload
 
 
@@ -231,7 +234,7 @@ def announced(payload: bytes, ethertype: int | None) -> int:
 
 
 def pcap(packets: Sequence[bytes], *, times_ns: Sequence[int] | None = None) -> bytes:
-    """A capture of IP packets in Ethernet, a second apart unless told otherwise."""
+    """Build a capture of IP packets in Ethernet, by default a second apart."""
     times = [n * 10**9 for n in range(len(packets))] if times_ns is None else times_ns
     out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)]
     for packet, time_ns in zip(packets, times, strict=True):

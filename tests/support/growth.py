@@ -1,4 +1,4 @@
-"""Counts work, so that tests can say how it grows without measuring time."""
+"""Count operations, so that tests can check how work grows without measuring time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def operations(work: Callable[[], object]) -> int:
-    """The number of calls of Python and C functions that ``work`` makes, steps of generators included."""
+    """Return the number of calls of Python and C functions that ``work`` makes, including steps of generators."""
     count = 0
 
     def counted(frame: Any, event: str, argument: Any) -> None:
@@ -28,7 +28,8 @@ def operations(work: Callable[[], object]) -> int:
 
 @contextmanager
 def memory() -> Iterator[Callable[[], int]]:
-    """The most bytes that Python's allocator has given out meanwhile; asked afterwards."""
+    """Yield a function that returns, after the block, the maximum memory that Python's allocator had in use during
+    it."""
     found = 0
     tracemalloc.start()
     try:

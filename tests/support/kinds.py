@@ -1,4 +1,4 @@
-"""Kinds of traffic for reports: the rows that a data plane would have counted."""
+"""Kinds of traffic for tests of reports, in the rows that a data plane would have counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sgfast.replaying.kinds import KIND_DTYPE, Kinds
 def kinds_of(
     denied: Iterable[Denied] = (), broken: Iterable[Broken] = (), unanswered: Iterable[Unanswered] = (), others: int = 0
 ) -> Kinds:
-    """``others``: denied packets whose peer is not known."""
+    """Make kinds from rows. ``others`` is the number of denied packets whose peer is not known."""
     names: dict[str, int] = {}
     rows = []
 

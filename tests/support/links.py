@@ -1,6 +1,6 @@
-"""Builders of frames of every link type, for tests. As in ``frames``, inner layers are given to outer ones.
+"""Builders of frames of every link type, for tests. As in ``frames``, an outer layer's builder takes the inner layer.
 
-``LINKS`` has one entry for each way to carry IP: the LINKTYPE_ number, and what makes a frame of an IP packet.
+``LINKS`` has one entry for each way to carry IP: the LINKTYPE_ number, and a function from an IP packet to a frame.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def ethertype(ip: Layer) -> bytes:
 
 
 def snap(ip: Layer, organisation: int = 0) -> bytes:
-    """LLC, SNAP and the packet."""
+    """Build LLC and SNAP headers with the packet."""
     return b"\xaa\xaa\x03" + struct.pack(">I", organisation)[1:] + ethertype(ip) + ip
 
 
 def bridged(ip: Layer, *, padding: int = 0) -> bytes:
-    """An Ethernet frame behind RFC 2427's or RFC 2684's organisation; without LLC."""
+    """Build a bridged Ethernet frame behind the organisation code of RFC 2427 or RFC 2684, without LLC."""
     return b"\x00\x80\xc2" + struct.pack(">H", NO_FCS) + bytes(padding) + ethernet(ip)
 
 
 def ieee8023(payload: bytes) -> bytes:
-    """An Ethernet frame with a length where ethertypes are."""
+    """Build an Ethernet frame with a length in place of the ethertype."""
     return bytes(12) + struct.pack(">H", len(payload)) + payload
 
 
@@ -78,7 +78,8 @@ def ieee80211(
     kind: int = 0x08,
     fragment: int = 0,
 ) -> bytes:
-    """A data frame; ``quality``: the QoS field; ``control``: with HT control; ``padded``: a header of whole words."""
+    """Build a data frame. ``quality``: its QoS field. ``control``: with HT control. ``padded``: pad the header to
+    words."""
     first = kind | (0x80 if quality is not None else 0)
     head = struct.pack("<BBH18sH", first, flags | (3 if four else 0) | (0x80 if control else 0), 0, bytes(18), fragment)
     if four:
@@ -93,7 +94,7 @@ def ieee80211(
 
 
 def aggregate(*frames: bytes) -> bytes:
-    """The body of an A-MSDU: frames with addresses and length, padded."""
+    """Build the body of an A-MSDU: padded frames, each with addresses and a length."""
     parts = [bytes(12) + struct.pack(">H", len(frame)) + frame for frame in frames]
     return b"".join(part + bytes(-len(part) % 4) for part in parts)
 
@@ -156,7 +157,7 @@ def arcnet(ip: Layer, offset: bytes = b"") -> bytes:
 
 
 def arcnet_exception(ip: Layer) -> bytes:
-    """Lengths that are hard to send have everything twice."""
+    """Build an exception frame, for lengths that ARCNET cannot send directly. It repeats the header's fields."""
     system = b"\xc4" if is_ipv6(ip) else b"\xd4"
     return b"\x01\x02" + system + b"\xff\xff\xff" + system + b"\0\0\1" + ip
 
@@ -297,7 +298,7 @@ LINKS: dict[str, tuple[int, Wrap]] = {
     "DSA tag": (284, lambda ip: bytes(16) + ethertype(ip) + ip),
     "DSA tag, long": (285, lambda ip: bytes(20) + ethertype(ip) + ip),
 }  # fmt: skip
-#: Ways that carry one version only.
+#: Ways that carry only one IP version, which is the third value.
 LINKS_OF_ONE_VERSION: dict[str, tuple[int, Wrap, int]] = {
     "IPv4": (228, bytes, 4),
     **{

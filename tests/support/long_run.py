@@ -1,4 +1,4 @@
-"""A comparison that goes on, seed after seed, until enough packets were compared."""
+"""Repeat a comparison, with one seed after another, until enough packets were compared."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-#: Gets the number of packets that are left, a seed and the number of the run. Returns what was seen, and how many
-#: packets each known difference excused.
+#: A function of the number of remaining packets, a seed and the number of the run. It returns counts of what occurred,
+#: and how many packets each known difference excused.
 Run = Callable[[int, int, int], tuple[Counter[Any], Counter[str]]]
 
 
 def long_run(program: str, reason: str | None, run: Run) -> None:
-    """The main function of a program that is told the number of packets and, anywhere behind it, the first seed.
+    """Run the main function of a program whose arguments are the number of packets and, anywhere after it, the first
+    seed.
 
-    ``reason``: why this machine cannot run it, or None.
+    ``reason`` is why this machine cannot run it, or None.
     """
     if reason is not None:
         sys.exit(f"{program}: {reason}")
@@ -30,7 +31,7 @@ def long_run(program: str, reason: str | None, run: Run) -> None:
         seen += more
         hits += excused
         step += 1
-        told = f"; excused {hits.total()}: {dict(hits)}" if hits else ""
-        print(f"seed {seed}+{step}: {seen['packets']:,} packets agree, {time.time() - began:.0f} s{told}", flush=True)
-    for what, number in seen.most_common():
-        print(f"{number:>12,}  {what}")
+        extra = f"; excused {hits.total()}: {dict(hits)}" if hits else ""
+        print(f"seed {seed}+{step}: {seen['packets']:,} packets agree, {time.time() - began:.0f} s{extra}", flush=True)
+    for event, number in seen.most_common():
+        print(f"{number:>12,}  {event}")

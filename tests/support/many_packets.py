@@ -1,4 +1,4 @@
-"""Many packets at once, and what an engine answers."""
+"""Make many packets at once, and judge them with an engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ instances:
 
 
 def judge(engine: Engine, traffic: Traffic, cuts: Iterable[int] = ()) -> NDArray[Any]:
-    """Results for all the traffic, given in batches that end at ``cuts``."""
+    """Return the results of all the traffic, which is judged in batches that end at ``cuts``."""
     edges = [0, *cuts, len(traffic.frames)]
     parts = [
         engine.process(
@@ -38,7 +38,8 @@ def judge(engine: Engine, traffic: Traffic, cuts: Iterable[int] = ()) -> NDArray
 
 
 def many(family: int, count: int, time_ns: int = 0, *, first: int = 0, protocol: int = 17, flags: int = 0) -> Any:
-    """``count`` packets from as many strangers to instance a, port 80; ``first`` numbers the first stranger."""
+    """Make ``count`` packets, each from another stranger, to instance a, port 80. ``first`` numbers the first
+    stranger."""
     rows = np.zeros(count, dtype=HEADER_DTYPE)
     number = np.arange(first, first + count, dtype=np.uint64)
     rows["time_ns"], rows["wire"], rows["family"], rows["protocol"] = time_ns, 64, family, protocol

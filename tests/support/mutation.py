@@ -1,10 +1,10 @@
-"""Damaging bytes at random, for tests of what reads them. Only the generator decides, so a seed tells everything."""
+"""Damage bytes at random, for tests of parsers. All draws come from one generator, so a seed determines the result."""
 
 from __future__ import annotations
 
 import random
 
-#: Lengths and numbers at the bounds of what a field can hold or a reader take.
+#: Lengths and numbers at the bounds of fields, or at limits of parsers.
 EDGES = (
     0, 1, 2, 3, 4, 7, 8, 11, 12, 15, 16, 19, 20, 24, 28, 39, 40, 127, 128, 255, 256, 65535, 65536, 0x3FFFF, 0x40000,
     0xFFFFFFF, 0x10000000, 0x10000001, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFC, 0xFFFFFFFF,
@@ -12,7 +12,7 @@ EDGES = (
 
 
 def mutated(rng: random.Random, data: bytes, other: bytes = b"") -> bytes:
-    """``data`` with a few changes, some of them pieces of ``other`` (of ``data``, if there is none)."""
+    """Return ``data`` with a few changes. Some insert pieces of ``other``, or of ``data`` if ``other`` is empty."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 5))):
         _mutate(rng, changed, other or data)
@@ -20,7 +20,7 @@ def mutated(rng: random.Random, data: bytes, other: bytes = b"") -> bytes:
 
 
 def _mutate(rng: random.Random, data: bytearray, other: bytes) -> None:
-    # Headers are at the beginning, and say how the rest is read.
+    # Often damage the beginning, where the headers are that determine how the rest is parsed.
     reach = len(data) if rng.random() < 0.6 else min(len(data), 64)
     at = rng.randint(0, reach)
     kind = rng.randrange(8)

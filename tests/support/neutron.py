@@ -1,4 +1,4 @@
-"""Documents of OpenStack's network API, built for the tests of imports."""
+"""Build documents of OpenStack's network API for the tests of imports."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Objects of extension classes as no program should make them: without their constructor, made twice, copied.
+"""Create objects of extension classes in wrong ways: without their constructor, constructed twice, or copied.
 
     python tests/support/odd_objects.py MODULE
 
-It calls all that the module's classes have on such objects. Exceptions are what may come of it. A crash or a hang ends
-the process otherwise.
+The program calls all methods of the module's classes on such objects. Exceptions are acceptable. A crash or a hang ends
+the process in another way.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from sgfast.capture import CaptureReader
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 
-#: These run until others end them, or have to be called by a program's threads.
+#: Methods that run until another thread ends them, or that only a program's own threads may call.
 ENDLESS = {"serve"}
-#: Names that concern the class and not the object.
+#: Methods of the class rather than of objects.
 OF_THE_CLASS = {"__new__", "__class__", "__init_subclass__", "__subclasshook__", "__class_getitem__"}
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def extension_modules() -> list[str]:
-    """The modules of the package that have classes."""
+    """Return the modules of the package that have classes."""
     return [
         module.name for module in pkgutil.walk_packages(sgfast.__path__, "sgfast.")
         if not module.name.endswith("__main__") and classes_of(module.name)
@@ -56,24 +56,24 @@ def extension_modules() -> list[str]:
 def classes_of(name: str) -> list[type]:
     try:
         module = importlib.import_module(name)
-    except ImportError:     # it takes an extra
+    except ImportError:     # an optional dependency is missing
         return []
     if not (module.__file__ or "").endswith((".so", ".pyd")):
         return []
     return [found for found in vars(module).values() if isinstance(found, type) and found.__module__ == name]
 
 
-# Each made as it should be -------------------------------------------------------------------------------------------
+# Valid objects -------------------------------------------------------------------------------------------------------
 
 
 class Fresh(NamedTuple):
-    """An argument of which each object needs its own."""
+    """An argument that must be made anew for each object."""
 
     make: Callable[[], Any]
 
 
 class Recorded:
-    """Calls of a class, by whoever makes an engine."""
+    """Record the arguments with which an engine's construction calls classes."""
 
     def __init__(self) -> None:
         self.arguments: dict[str, Arguments] = {}
@@ -93,7 +93,7 @@ class Recorded:
 
 
 def arguments_of() -> dict[str, Arguments]:
-    """By class: what its constructor takes."""
+    """Return the constructor arguments of each class."""
     recorded = Recorded()
     policy = sgfast.parse_policy(POLICY)
     plane, other = (sgfast.Engine(policy).dataplane for _ in range(2))
@@ -133,7 +133,7 @@ def batch() -> FrameBatch:
 
 
 def values() -> list[Any]:
-    """Arguments of methods: nothing, the wrong things, and here and there the right ones."""
+    """Return arguments for methods: None, wrong values, and a few right values."""
     headers, results, flows = (np.zeros(3, dtype=dtype) for dtype in (HEADER_DTYPE, RESULT_DTYPE, FLOW_DTYPE))
     words = np.zeros(3, dtype=np.uint16)
     return [None, 0, -1, b"", (), batch(), headers, results, flows, words, Names(), len]
@@ -145,7 +145,7 @@ class Names:
 
 
 def calls(n: int) -> Iterator[list[Any]]:
-    """Up to ``n`` arguments, and what writers of frames and two planes take."""
+    """Yield lists of up to ``n`` arguments, and the arguments of writers of frames and of paired planes."""
     count = len(values())
     places: list[tuple[int, ...]] = [p for k in range(n + 1) for p in itertools.product(range(count), repeat=k)]
     if n > 1:
@@ -161,7 +161,7 @@ def attempt(function: Callable[..., Any], *arguments: Any, **options: Any) -> An
 
 
 def misuse(make: Callable[[], Any]) -> None:
-    """Calls each method of a new object, twice, and sets each attribute."""
+    """Call each method of a new object, twice, and set each attribute."""
     first = make()
     names = sorted(set(dir(first)) - OF_THE_CLASS - ENDLESS)
     for name in names:

@@ -1,6 +1,7 @@
-"""A small OpenStack cloud on this machine: identity, lists of objects in pages, and faults where a test wants them.
+"""A small OpenStack cloud on this machine: identity, paged lists of objects, and faults on request.
 
-It stands for Open Telekom Cloud, whose VPC service cannot be had otherwise, and for faults that a sound Neutron lacks.
+It replaces Open Telekom Cloud, whose VPC service is not available for tests, and can fail in ways that Neutron does
+not.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ TOKEN, PASSWORD = "hidden-token", "hidden-password"
 
 class Cloud:
     def __init__(self) -> None:
-        #: The objects of each path. Any other path is not found.
+        #: The objects of each path. Other paths are not found.
         self.lists: dict[str, list[dict[str, Any]]] = {}
         self.page = 2
-        #: The paths of lists that begin with the first object whatever the marker says.
+        #: The paths of lists that ignore the marker and always begin with the first object.
         self.without_pages: set[str] = set()
-        #: Answers to give before the right one, by path: status and headers.
+        #: Answers (status and headers) to return before the right one, by path.
         self.answers: dict[str, list[tuple[int, dict[str, str]]]] = {}
         self.has_network, self.has_compute = True, True
         self.calls: list[str] = []
@@ -43,7 +44,7 @@ class Cloud:
         self.calls.append(path)
         if early := self.answers.get(path):
             status, headers = early.pop(0)
-            # Some messages quote what was sent.
+            # Some error messages quote the request.
             return status, {"error": f"{TOKEN} {PASSWORD}"}, headers
         if path == "/v3":
             link = [{"rel": "self", "href": f"{self.url}/v3/"}]
@@ -81,8 +82,8 @@ def openstack_cloud() -> Iterator[Cloud]:
             self._send(*cloud.answer(url.path.rstrip("/"), parse_qs(url.query)))
 
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self._send(*cloud.log_in(asked["auth"]["identity"]["password"]["user"]["password"]))
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self._send(*cloud.log_in(request["auth"]["identity"]["password"]["user"]["password"]))
 
         def _send(self, status: int, value: Any, headers: dict[str, str]) -> None:
             body = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -93,7 +94,7 @@ def openstack_cloud() -> Iterator[Cloud]:
             self.wfile.write(body)
 
         def log_message(self, *arguments: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     cloud.url = f"http://127.0.0.1:{server.server_port}"

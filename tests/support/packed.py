@@ -1,6 +1,6 @@
-"""Compressed files of several members, and what a stream says of any file.
+"""Build compressed files of several members, and read any file through a stream.
 
-The files are written from the formats' descriptions, not from what reads them.
+The files are built from the formats' descriptions, independently of the readers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sgfast.capture.compression import MAGIC_LENGTH, Compression, compression_of
 
 
 def cut(draw: random.Random, data: bytes, most: int) -> list[bytes]:
-    """Random pieces of ``data``, some of them empty."""
+    """Cut ``data`` into random pieces, some of them empty."""
     pieces = []
     while data:
         length = draw.choice((0, 1, draw.randrange(most), most))
@@ -32,12 +32,12 @@ def cut(draw: random.Random, data: bytes, most: int) -> list[bytes]:
 
 
 def noise(draw: random.Random, length: int) -> bytes:
-    """Half of it compresses."""
+    """Return bytes of which half can be compressed."""
     return b"".join(draw.randbytes(9) + bytes(9) for _ in range(length // 18 + 1))[:length]
 
 
 def gzip_member(data: bytes, flags: int = 0, texts: bytes = b"", *, is_right: bool = True) -> bytes:
-    """A member with these flags in its header, and with ``texts`` behind what they must have."""
+    """Build a member with these flags in its header. ``texts`` follow the fields that the flags require."""
     head = b"\x1f\x8b\x08" + bytes([flags]) + b"some\0\0"
     if flags & 0x04:
         head += struct.pack("<H", 5) + b"extra"
@@ -51,7 +51,7 @@ def gzip_member(data: bytes, flags: int = 0, texts: bytes = b"", *, is_right: bo
 
 
 def gzip_file(pieces: Iterable[bytes]) -> bytes:
-    """A member for each piece, with flags of all kinds."""
+    """Build a file with a member for each piece, with flags of all kinds."""
     return b"".join(gzip_member(piece, (0x1E, 0, 0x02, 0x1D)[n % 4]) for n, piece in enumerate(pieces))
 
 
@@ -65,12 +65,12 @@ def bgzip_member(piece: bytes) -> bytes:
 
 
 def bgzip_file(pieces: Iterable[bytes]) -> bytes:
-    """A member for each piece that is not empty, and an empty one, as bgzip ends a file."""
+    """Build a file with a member for each nonempty piece, and an empty member at the end, as bgzip does."""
     return b"".join(bgzip_member(piece) for piece in (*filter(None, pieces), b""))
 
 
 def zstd_raw_frame(blocks: Sequence[bytes], *, window_log: int = 20, has_size: bool = False) -> bytes:
-    """A frame that wants a window of 2^window_log bytes, has no checksum, and compresses nothing."""
+    """Build a frame with a window of 2^window_log bytes, without checksum and without compression."""
     *before, last = [struct.pack("<I", len(block) << 3)[:3] + block for block in blocks]
     size = struct.pack("<I", sum(map(len, blocks))) if has_size else b""
     head = b"\x28\xb5\x2f\xfd" + bytes([0x80 if size else 0, (window_log - 10) << 3]) + size
@@ -78,7 +78,7 @@ def zstd_raw_frame(blocks: Sequence[bytes], *, window_log: int = 20, has_size: b
 
 
 def zstd_skipped(data: bytes) -> bytes:
-    """A frame without data."""
+    """Build a frame that contains no data."""
     return b"\x50\x2a\x4d\x18" + struct.pack("<I", len(data)) + data
 
 
@@ -91,14 +91,14 @@ class Said(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Small sizes, so that there is much of everything in a small file."""
+    """Sizes that readers use. They are small, so that a small file has many chunks."""
 
     chunk: int = 1 << 15
     step: int | None = None
     head: int = 1 << 18
-    #: Output before which no thread begins.
+    #: The size of output before which no thread starts.
     ahead_from: int = 0
-    #: Output that zlib-ng's reader makes, and input that it reads, at a time.
+    #: The sizes of output and input that zlib-ng's reader processes at a time.
     piece: int = gzip_files.PIECE
     input: int = gzip_files.CHUNK
 
@@ -111,7 +111,7 @@ def small_sizes(draw: random.Random) -> Sizes:
 
 
 def file_of(data: bytes) -> io.FileIO:
-    """A regular file, which is nowhere."""
+    """Return a regular file in memory, which has no path."""
     file = io.FileIO(os.memfd_create("capture"), "r+")
     file.write(data)
     file.seek(0)
@@ -125,7 +125,7 @@ def form_of(data: bytes) -> Compression:
 
 
 def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # noqa: B008
-    """A stream's content or error, if it may begin so many threads."""
+    """Return a stream's content or error, when it may start this many threads."""
     form = form_of(data)
     if sizes.step is not None:
         form = replace(form, step=sizes.step)
@@ -154,15 +154,16 @@ def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # no
 
 
 def same(data: bytes, sizes: Sizes, where: str) -> Said:
-    """A stream's content or error, which several threads must not change."""
+    """Return a stream's content or error, after checking that it is the same with several threads."""
     alone, several = said(data, 0, sizes), said(data, 2, sizes)
     assert several == alone, f"{where}, {sizes}, {data.hex()}"
     return alone
 
 
 class Seen:
-    """The work of zlib-ng's reader."""
+    """Record the work of zlib-ng's reader."""
 
     def __init__(self) -> None:
-        #: Files that it was given, those it has read to their ends, and the bytes it has made.
+        #: The number of files that it began, the number it has read to the end, and the number of bytes it has
+        #: produced.
         self.begun = self.whole = self.made = 0

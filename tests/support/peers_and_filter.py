@@ -1,7 +1,7 @@
-"""Policies, settings and dialogues of the tables in ``tests/engine``.
+"""Policies, settings and dialogues for the tables in ``tests/engine``.
 
-``web`` and ``db`` are instances, ``client``, ``other`` and ``router`` are outside. Most tables meet one of two
-policies, ``PEERS`` and ``FILTER``.
+``web`` and ``db`` are instances; ``client``, ``other`` and ``router`` are outside. Most tables use the policy ``PEERS``
+or ``FILTER``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ instances:
   - {name: web, addresses: [10.0.0.5, "2001:db8::5"], security_groups: [w]}
   - {name: db, addresses: [10.0.0.6, "2001:db8::6"], security_groups: [d]}
 """
-# Everything gets in to both; db may call out, web may not.
+# Both accept all inbound traffic; db may open outbound connections, web may not.
 PEERS = f"""
 security_groups:
   - {{name: w, rules: [{OPEN_IN}]}}
   - {{name: d, rules: [{OPEN_IN}, {OPEN_OUT}]}}
 {INSTANCES}"""
-# web lets in TCP and UDP to ports 80 and 443 and nothing out, db nothing in and everything out.
+# web accepts TCP and UDP to ports 80 and 443 and may open nothing; db accepts nothing and may open anything.
 FILTER = f"""
 security_groups:
   - name: w
@@ -43,7 +43,8 @@ def room_for(connections: int) -> str:
 
 
 def tcp(*steps: str, port: int = 40000) -> str:
-    """Lines for a dialogue of client and web's port 80: ``> S`` is the client's, ``< SA`` web's; rest as it stands."""
+    """Return lines of a dialogue with web's port 80: ``> S`` is the client's packet, ``< SA`` web's. The rest is
+    copied."""
     lines = []
     for step in steps:
         time, arrow, rest = ("", *step.split(" ", 1)) if step[0] in "<>" else step.split(" ", 2)

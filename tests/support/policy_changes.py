@@ -41,7 +41,7 @@ from sgfast.policy.model import (
 
 
 class Changer:
-    """Draws valid changes of a policy; ``rng`` alone decides which."""
+    """Draw valid changes of a policy. All draws come from ``rng``."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -50,7 +50,7 @@ class Changer:
         return items[int(self.rng.integers(len(items)))]
 
     def changes(self, policy: Policy) -> list[Change]:
-        """One change, or sometimes several applied as one. All are valid."""
+        """Draw one change, or sometimes several that are applied as one. All are valid."""
         drawn: list[Change] = []
         for _ in range(int(self.pick((1, 1, 1, 2, 3)))):
             for _ in range(20):
@@ -64,7 +64,7 @@ class Changer:
         return drawn
 
     def rule(self) -> Rule:
-        """A random rule without an id."""
+        """Draw a rule without an id."""
         family = int(self.pick((4, 4, 6)))
         protocol = self.pick((None, 6, 6, 17, 1 if family == 4 else 58))
         ports = None
@@ -122,7 +122,7 @@ class Changer:
 
 
 class Mover(Changer):
-    """Addresses move between few instances, and become strangers', all the time."""
+    """Draw changes that often move addresses between a few instances, or leave addresses without an instance."""
 
     def __init__(self, rng: np.random.Generator, addresses: Sequence[str]) -> None:
         super().__init__(rng)
@@ -135,7 +135,7 @@ class Mover(Changer):
 
 
 def another(policy: Policy, rng: np.random.Generator) -> Policy:
-    """The policy after some changes; sometimes settings differ, too."""
+    """Return the policy after some changes, sometimes with other settings."""
     changer = Changer(rng)
     other = policy
     for _ in range(int(rng.integers(1, 6))):
@@ -153,7 +153,7 @@ def another(policy: Policy, rng: np.random.Generator) -> Policy:
 
 
 def without_one_port(policy: Policy) -> Iterator[tuple[str, Policy]]:
-    """The policy without a rule, or without a port of one that has several."""
+    """Yield the policy without one of its rules, or without one port of a rule with several ports."""
     for g, group in enumerate(policy.security_groups):
         for n, rule in enumerate(group.rules):
             ports = [port for first, last in rule.ports or () for port in range(first, last + 1)]

@@ -1,4 +1,4 @@
-"""Policy documents as the tests of their reader write them, and their errors."""
+"""Policy documents for the tests of their reader, and the documents' errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sgfast.errors import PolicyError
 from sgfast.loading import parse_policy
 
-# SPEC 2, verbatim.
+# The example of SPEC 2, verbatim.
 SPEC_EXAMPLE = """\
 version: 1
 quotas: {security_groups: 100, rules_per_group: 50}   # the defaults ⓢ

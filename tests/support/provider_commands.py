@@ -1,8 +1,8 @@
-"""``aws`` and ``openstack`` for tests of scripts: the real programs, each started once and not for every call.
+"""``aws`` and ``openstack`` for tests of scripts: the real programs, each started only once instead of for each call.
 
-    python provider_commands.py aws FOLDER    runs the commands that come through the folder's pipes, one by one
+    python provider_commands.py aws FOLDER    runs the commands that arrive through the folder's pipes, one by one
 
-Only modules of Python are imported here, because another interpreter may run it.
+This file imports only Python's own modules, because another interpreter may run it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-#: A shell, as it starts in a fraction of the time that Python needs.
+#: The command is a shell script, because a shell starts much faster than Python.
 _COMMAND = """#!/bin/sh
 cd "{folder}" || exit
 printf '%s\\0' "$@" >requests
@@ -28,7 +28,7 @@ exit "$status"
 
 @contextlib.contextmanager
 def provider_command(name: str, folder: Path, python: list[str], environment: Mapping[str, str]) -> Iterator[str]:
-    """A PATH that has the command. ``python``: the interpreter that has the program."""
+    """Yield a PATH that contains the command. ``python`` is the interpreter that has the program."""
     bin = folder / "bin"
     bin.mkdir()
     (bin / name).write_text(_COMMAND.format(folder=folder))
@@ -58,7 +58,7 @@ def _aws() -> Callable[[list[str]], int]:
     from awscli.clidriver import create_clidriver  # type: ignore[import-not-found]
 
     driver = create_clidriver()
-    # These read the description of EC2 and make a client of it once, and call nothing.
+    # This loads the description of EC2 and makes a client once, without calling the server.
     _run(driver.main, ["ec2", "describe-vpcs", "--generate-cli-skeleton"])
     driver.session.create_client("ec2")
     return lambda words: driver.main(words)
@@ -67,7 +67,7 @@ def _aws() -> Callable[[list[str]], int]:
 def _openstack() -> Callable[[list[str]], int]:
     from openstackclient import shell  # type: ignore[import-not-found]
 
-    # This finds and imports all of the client's modules once, and calls nothing.
+    # This finds and imports all of the client's modules once, without calling the server.
     _run(shell.main, ["security", "group", "create", "--help"])
     return lambda words: shell.main(words)
 
@@ -87,7 +87,7 @@ def serve(name: str, folder: Path) -> None:
     print("ready", flush=True)
     while True:
         words = (folder / "requests").read_text().split("\0")[:-1]
-        # Each command runs in a copy of this process, because the programs keep things of earlier commands.
+        # Each command runs in a copy of this process, because the programs keep state of earlier commands.
         if (child := os.fork()) == 0:
             status, out, err = _run(run, words)
             for file, text in (("out", out), ("err", err), ("answers", f"{status}\n")):

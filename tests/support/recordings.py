@@ -1,4 +1,4 @@
-"""The recordings of ``pcaps/programs``, scenario by scenario and connection by connection."""
+"""Compare the recordings of ``pcaps/programs``, scenario by scenario and connection by connection."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Scenario:
     name: str
     began_ns: int
     outcome: str
-    #: Whether the outcome shows if packets got through; a machine that is not there keeps silent either way.
+    #: Whether the outcome shows if packets passed. A missing machine is silent in either case.
     tells: bool
 
 
 class Key(NamedTuple):
-    """A connection that each recording of a scenario has again: without its initiator's port."""
+    """The key of a connection in every recording of a scenario, without the initiator's port, which differs."""
 
     protocol: str
     initiator: str
     responder: str
-    #: A port, ``echo``, or what an ICMP error says.
+    #: A port, ``echo``, or a description of an ICMP error.
     service: str
 
     @property
@@ -52,7 +52,7 @@ class Key(NamedTuple):
 
 @dataclass
 class Packets:
-    """Packets of connections with one key: from the initiator, and from the responder."""
+    """The packets of connections with one key, from the initiator and from the responder."""
 
     origin: list[Line] = field(default_factory=list)
     reply: list[Line] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Packets:
 
 
 class Seen(NamedTuple):
-    """The progress of a connection, as the network between the filters sees it."""
+    """The progress of a connection, as seen on the network between the filters."""
 
     opened: bool
     answered: bool
@@ -75,16 +75,16 @@ def scenarios(folder: Path) -> list[Scenario]:
 
 
 def expected() -> dict[str, dict[str, str]]:
-    """By policy and scenario: ``works``, or where it is blocked."""
+    """Return by policy and scenario either ``works`` or the place where packets are blocked."""
     with open(PROGRAMS / "expected.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     return {policy: {row["scenario"]: row[policy] for row in rows} for policy in rows[0] if policy != "scenario"}
 
 
 def judged(policy: Policy, folder: Path, capture: str = "network") -> dict[str, list[Line]]:
-    """The lines of ``--verdicts`` for a capture's packets with an instance's address, by scenario.
+    """Return by scenario the lines of ``--verdicts`` for a capture's packets with an instance's address.
 
-    A scenario's packets are those from its beginning to that of the next one.
+    A scenario's packets are those from its beginning to that of the next scenario.
     """
     begins = scenarios(folder)
     lines: dict[str, list[Line]] = {scenario.name: [] for scenario in begins}
@@ -96,7 +96,7 @@ def judged(policy: Policy, folder: Path, capture: str = "network") -> dict[str, 
 
 
 def verdict_lines(policy: Policy, capture: Path, **options: Any) -> tuple[ReplayResult, list[Line]]:
-    """A whole capture: the totals, and the lines of ``--verdicts``."""
+    """Replay a capture. Return the result and the lines of ``--verdicts``."""
     text: list[bytes] = []
     result = replay(policy, capture, packets=VerdictLines(text.append), **options)
     assert result.damaged is None
@@ -109,7 +109,7 @@ def time_ns(line: Line) -> int:
 
 
 def places(lines: Iterable[Line]) -> str:
-    """Where packets are denied, each place once, in order; ``works`` if none is."""
+    """List the places where packets are denied, each once, in order; or return ``works`` if there is none."""
     found = {}
     for line in lines:
         if line["verdict"] == "deny":
@@ -122,7 +122,7 @@ def places(lines: Iterable[Line]) -> str:
 
 
 def connections(lines: Iterable[Line]) -> dict[Key, Packets]:
-    """A scenario's packets by connection, in order of first packets."""
+    """Group a scenario's packets by connection, in order of first packets."""
     found: dict[Key, Packets] = {}
     initiators: dict[frozenset[tuple[str, int]], tuple[str, int]] = {}
     for line in lines:
@@ -141,7 +141,7 @@ def _key(line: Line, initiators: dict[frozenset[tuple[str, int]], tuple[str, int
         return (Key(protocol, src, dst, "echo"), True) if ECHO[kind] else (Key(protocol, dst, src, "echo"), False)
     here, there = (src, line["sport"]), (dst, line["dport"])
     if line["sport"] == line["dport"]:
-        # Either end opens: two connections, so to speak.
+        # Either end may have opened, so count each direction as a connection of its own.
         return Key(protocol, src, dst, str(line["dport"])), True
     if initiators.setdefault(frozenset({here, there}), here) == here:
         return Key(protocol, src, dst, str(line["dport"])), True
@@ -149,25 +149,27 @@ def _key(line: Line, initiators: dict[frozenset[tuple[str, int]], tuple[str, int
 
 
 def predicted(packets: Packets) -> Seen:
-    """The progress of the recorded connection behind the filters. Who hears nothing does not answer."""
+    """Predict the progress of the recorded connection behind the filters. An end that receives nothing does not
+    answer."""
     opened = any(map(_leaves, packets.origin))
     heard = any(line["verdict"] == "allow" for line in packets.origin)
     return Seen(opened, heard and any(map(_leaves, packets.reply)))
 
 
 def _leaves(line: Line) -> bool:
-    """Whether its sender's filter lets the packet out, onto the network."""
+    """Return whether the sender's filter lets the packet out to the network."""
     return line["verdict"] != "moot" and (line["egress"] is None or line["egress"]["verdict"] == "allow")
 
 
 def seen(packets: Packets | None) -> Seen:
-    """The progress of a connection that the capture shows."""
+    """Return the progress of a connection in a capture."""
     return Seen(packets is not None and bool(packets.origin), packets is not None and bool(packets.reply))
 
 
 @dataclass
 class Comparison:
-    """A recording behind the kernel's filter held against what a replay of the unfiltered one says."""
+    """Comparison of a recording behind the kernel's filter with the predictions of a replay of the unfiltered
+    recording."""
 
     policy: str
     scenarios: int = 0
@@ -175,7 +177,7 @@ class Comparison:
     outcomes_compared: int = 0
     connections: int = 0
     blocked: int = 0
-    #: Connections that were not made, because an earlier one of their scenario did not work.
+    #: The number of connections not made, because an earlier connection of their scenario did not work.
     not_made: int = 0
     differences: list[str] = field(default_factory=list)
 
@@ -214,21 +216,21 @@ def _compare_connections(
             continue
         if packets.origin and all(line["verdict"] == "moot" for line in packets.origin):
             undone = True
-            continue    # of peers with one port: whether this one only answered or would have called, only it knows
-        said, happened = predicted(packets), seen(live.get(key))
-        if undone and said.opened and not happened.opened:
+            continue    # between equal ports a packet may be an answer or an opener
+        wanted, actual = predicted(packets), seen(live.get(key))
+        if undone and wanted.opened and not actual.opened:
             comparison.not_made += 1
             continue
         comparison.connections += 1
         if any(line["verdict"] != "allow" for line in packets.origin + packets.reply):
             comparison.blocked += 1
             undone = True
-        if said != happened:
-            comparison.differences.append(f"{comparison.policy} {scenario}: {key} should be {said}, is {happened}")
+        if wanted != actual:
+            comparison.differences.append(f"{comparison.policy} {scenario}: {key} should be {wanted}, is {actual}")
 
 
 def recorded_replays() -> list[Any]:
-    """A policy, a capture and a change file, or None."""
+    """Return triples of a policy, a capture and a change file or None."""
     changes = PCAPS / "changes"
     return [
         pytest.param(PCAPS / "shop.yaml", PCAPS / "shop.pcap", None, id="shop"),

@@ -1,29 +1,31 @@
-"""Scenarios: a policy, packets, and what becomes of each, written as a table.
+"""Scenarios: a policy, packets and the expected result of each packet, written as a table.
 
     run(POLICY, '''
-        # ssh from outside, and what follows from it
+        # ssh from outside, with its answer and an unrelated ping
         @0        tcp client:40000 > web:22 S      -> allow rule w/inbound/1
         @0.1      tcp web:22 > client:40000 SA     -> allow established
         @30.1-1ns icmp client > web 8/0 id=7       -> deny no-rule
     ''')
 
-A line is ``[@TIME] PROTOCOL SOURCE > DESTINATION [DETAILS] [about PACKET] -> VERDICT [REASON [RULE]]``, and then,
-where it matters, ``; egress VERDICT REASON [RULE]`` and ``; ingress ...``, or ``-`` for a side that is not there. What
-is left out on the right is not looked at: reason, rule, sides.
+A line is ``[@TIME] PROTOCOL SOURCE > DESTINATION [DETAILS] [about PACKET] -> VERDICT [REASON [RULE]]``, optionally
+followed by ``; egress VERDICT REASON [RULE]`` and ``; ingress ...``, with ``-`` for a side that does not exist. Parts
+omitted after the arrow (reason, rule, sides) are not checked.
 
-- ``TIME``: seconds from the scenario's start, exact; ``@600-1ns`` is a nanosecond before 600 s. Left out: as before.
-- ``PROTOCOL``: tcp, udp, udplite, sctp, dccp, icmp, icmpv6, a number; ``ping``, ``pong`` and ``error`` are those of the
-  line's family: echo, its reply, port unreachable. ``error`` and its likes quote the packet behind ``about``.
+- ``TIME``: seconds from the scenario's start, exact; ``@600-1ns`` is a nanosecond before 600 s. Default: the time of
+  the line before.
+- ``PROTOCOL``: tcp, udp, udplite, sctp, dccp, icmp, icmpv6, a number; or, in the line's family, ``ping`` (an echo
+  request), ``pong`` (its reply) and ``error`` (port unreachable). ICMP errors quote the packet after ``about``.
 - ``SOURCE``: an address or a name, and a port: ``10.0.0.5:22``, ``[2001:db8::5]:22``, ``web:22``. A name is an
   instance (its first address of the line's family) or one of ``STRANGERS``. The family is that of an address in the
-  line, or else the one ``run`` is told.
-- ``DETAILS``: TCP flags, a SYN by default, ``none`` for none; an ICMP type and code ``8/0``; an identifier ``id=7``.
+  line, or else the ``family`` argument of ``run``.
+- ``DETAILS``: TCP flags, by default a SYN, ``none`` for no flags; an ICMP type and code ``8/0``; an identifier
+  ``id=7``.
 
-A line ``[@TIME] apply NAME [-> N disconnected[, N finished]]`` changes the policy before the next packet; what that
-does, one change or several as one, is said under that name in ``changes``. ``-> refused`` if it must not do anything.
+A line ``[@TIME] apply NAME [-> N disconnected[, N finished]]`` changes the policy before the next packet. ``changes``
+maps NAME to one change, or to several that are applied as one. ``-> refused`` means that the change must be refused.
 
-Every scenario runs through the engine in one batch (one between changes), through the engine packet by packet, and
-through the reference model; each must say what the table says.
+Every scenario is judged three times: by the engine with as many packets in a batch as changes permit, by the engine
+packet by packet, and by the reference model. All three must give the table's results.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ from sgfast.reference.verdicts import PacketVerdict
 SECOND = 10**9
 START_NS = 1_700_000_000 * SECOND
 
-#: Addresses outside of every policy here.
+#: Names of addresses outside every policy here, with their IPv4 and IPv6 address.
 STRANGERS = {
     "client": ("203.0.113.9", "2001:db8:ff::9"),
     "other": ("198.51.100.10", "2001:db8:ff::10"),
@@ -70,17 +72,17 @@ _END = re.compile(
 _WITH_PORTS = {"tcp": f.tcp, "udp": f.udp, "udplite": f.udplite, "sctp": f.sctp, "dccp": f.dccp}
 
 
-#: "" (who decided), "egress", "ingress" -> words; None: there is no such side.
+#: Words of a verdict by side: "" for the deciding side, "egress", "ingress". None: the side does not exist.
 Said = dict[str, tuple[str, ...] | None]
 
 
-#: The names of a scenario's changes.
+#: The changes of a scenario, by name.
 Changes = Mapping[str, Change | Sequence[Change]]
 
 
 @dataclass
 class Line:
-    """A packet."""
+    """A packet of a scenario, with its expected verdict."""
 
     text: str
     time_ns: int
@@ -93,12 +95,12 @@ class ChangeLine:
     text: str
     time_ns: int
     changes: Change | Sequence[Change]
-    #: "2 disconnected" or "refused"; None: not looked at.
+    #: "2 disconnected" or "refused"; None: not checked.
     expected: str | None
 
 
 class Names:
-    """The addresses that names in a table stand for."""
+    """The addresses of the names in a table."""
 
     def __init__(self, policy: Policy, family: int, changes: Changes | None = None) -> None:
         self.family = family
@@ -128,7 +130,7 @@ def as_one(changes: Change | Sequence[Change]) -> Sequence[Change]:
 
 
 def packet(text: str, names: Names) -> f.Layer:
-    """One packet of a table, from the IP header on."""
+    """Return one packet of a table, from the IP header on."""
     text, _, about = text.partition(" about ")
     match = _PACKET.fullmatch(text.strip())
     assert match, f"no packet: {text!r}"
@@ -163,7 +165,7 @@ def read_time(text: str, start_ns: int) -> int:
 
 
 def read_expected(text: str) -> Said:
-    """The words behind the arrow."""
+    """Read the words after the arrow."""
     expected: Said = {}
     for part in text.split(";"):
         words = tuple(part.split())
@@ -219,15 +221,15 @@ def from_reference(verdict: PacketVerdict) -> Said:
 
 
 def _with_decision(verdict: str, reason: str | None, sides: Said) -> Said:
-    # SPEC 10.3: the side that decided is the last one asked.
+    # SPEC 10.3: the side that judged last decides.
     decided = sides["ingress"] or sides["egress"] or ()
     return {"": (verdict, *([reason] if reason is not None else ()), *decided[2:]), **sides}
 
 
-def fits(said: Said, expected: Said) -> bool:
-    """Whether what was said begins, for each side, with what was expected."""
+def fits(found: Said, expected: Said) -> bool:
+    """Return whether the words of each side in ``found`` begin with the expected words."""
     for side, words in expected.items():
-        got = said[side]
+        got = found[side]
         if words is None or got is None:
             if words is not got:
                 return False
@@ -236,14 +238,14 @@ def fits(said: Said, expected: Said) -> bool:
     return True
 
 
-def spelled(said: Said) -> str:
+def spelled(found: Said) -> str:
     return "; ".join(
-        f"{side} {'-' if words is None else ' '.join(words)}".strip() for side, words in said.items()
+        f"{side} {'-' if words is None else ' '.join(words)}".strip() for side, words in found.items()
     )
 
 
 def apply(to: Engine | ReferenceEngine, line: ChangeLine) -> str:
-    """The outcome of a change, in the table's words."""
+    """Apply a change and return its outcome in the table's words."""
     try:
         done = to.apply(line.changes, line.time_ns)
         return f"{done.disconnected} disconnected, {done.finished} finished"
@@ -262,7 +264,7 @@ def run(
     vpc: str | None = None,
     start_ns: int = START_NS,
 ) -> Engine:
-    """Plays a scenario and compares; returns the engine that saw it in one batch, or one between changes."""
+    """Run a scenario and compare the results. Return the engine that judged it in batches."""
     policy = policy_of(policy)
     lines = read_table(script, Names(policy, family, changes), start_ns, changes)
     assert lines, "an empty scenario proves nothing"
@@ -277,7 +279,7 @@ def run(
         wrong = wrong or bad
         report.append(("! " if bad else "  ") + line.text)
         if bad:
-            report.extend(f"      {who}: {said}" for who, said in judged.items())
+            report.extend(f"      {who}: {found}" for who, found in judged.items())
 
     def packets(part: list[Line]) -> None:
         rows = batch.process_frames([line.frame for line in part], [line.time_ns for line in part])
@@ -288,8 +290,8 @@ def run(
                 "engine, packet by packet": from_engine(single, alone),
                 "reference": from_reference(reference.process_frame(line.time_ns, line.frame)),
             }
-            bad = any(not fits(said, line.expected) for said in judged.values())
-            compare(line, {who: spelled(said) for who, said in judged.items()}, bad)
+            bad = any(not fits(found, line.expected) for found in judged.values())
+            compare(line, {who: spelled(found) for who, found in judged.items()}, bad)
 
     def change(line: ChangeLine) -> None:
         judged = {
@@ -297,8 +299,8 @@ def run(
             "engine, packet by packet": apply(single, line),
             "reference": apply(reference, line),
         }
-        said = {*judged.values()}
-        compare(line, judged, len(said) > 1 or not said.pop().startswith(line.expected or ""))
+        found = {*judged.values()}
+        compare(line, judged, len(found) > 1 or not found.pop().startswith(line.expected or ""))
 
     for kind, part in groupby(lines, key=type):
         if kind is Line:
@@ -314,13 +316,13 @@ def run(
 
 
 def run_both_families(policy: Policy | str, script: str, **options: Any) -> None:
-    """A scenario that names no address, in IPv4 and in IPv6."""
+    """Run a scenario without literal addresses in IPv4 and in IPv6."""
     for family in (4, 6):
         run(policy, script, family=family, **options)
 
 
 def openers(policy: Policy | str, script: str, *, family: int = 4, vpc: str | None = None) -> None:
-    """A table whose lines have nothing to do with each other: each packet meets an engine that has seen no other."""
+    """Run a table of independent lines: a new engine judges each packet."""
     policy = policy_of(policy)
     for text in script.splitlines():
         if text.strip() and not text.strip().startswith("#"):

@@ -1,5 +1,5 @@
-"""Holds the reader of a document against its JSON Schema: what the reader accepts, the schema must accept, and what the
-schema accepts, the reader refuses only for a reason that no schema can know (SPEC 15.5).
+"""Compare the reader of a document with its JSON Schema. The schema must accept all documents that the reader accepts.
+A document that only the reader refuses must violate a condition that schemas cannot express (SPEC 15.5).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from sgfast.policy.fields import written_schemas
 from sgfast.policy.yaml_nodes import MAX_DEPTH, STR, plain_value
 
-#: Documents that only the reader refuses, by its messages, and why no schema does.
+#: Patterns of the reader's messages for conditions that schemas cannot express, with the missing information.
 READER_ONLY = {
     r"unknown (VPC|security group|address group|instance)\b|has no rule\b": "which names there are",
     r"is ambiguous": "which names there are",
@@ -32,12 +32,12 @@ READER_ONLY = {
     r"not the number -?\d+\.0|\d\.0: must|not \d+\.\d+": "JSON Schema takes 1.0 for 1",
     r"not (0[xo])": "YAML alone has hexadecimal and octal numbers",
 }
-#: Larger documents test limits, which are no matter of schemas.
+#: The maximum number of nodes. Larger documents test limits, which schemas do not state.
 MOST_NODES = 3_000
 
 
 class NoJson(Exception):
-    """The document is nothing that JSON can say."""
+    """Raised if JSON cannot represent the document."""
 
 
 @cache
@@ -50,11 +50,11 @@ def validator(name: str) -> Any:
 
 
 def value_of(root: Node) -> Any:
-    """As an editor reads it: YAML 1.2, core schema."""
-    left = iter(range(MOST_NODES))
+    """Return a document as an editor reads it: YAML 1.2, core schema."""
+    budget = iter(range(MOST_NODES))
 
     def value(node: Node, depth: int = 0) -> Any:
-        if next(left, None) is None or depth > MAX_DEPTH:
+        if next(budget, None) is None or depth > MAX_DEPTH:
             raise NoJson("too large, or an alias within itself")
         if isinstance(node, ScalarNode):
             if node.tag == STR:
@@ -78,7 +78,7 @@ def value_of(root: Node) -> Any:
 
 
 def disagreements(name: str, root: Node, refused: Exception | None) -> Iterator[str]:
-    """``refused``: what the reader said; None: it accepts the document."""
+    """Yield disagreements with the schema. ``refused`` is the reader's error; None: it accepts the document."""
     try:
         value = value_of(root)
     except NoJson:

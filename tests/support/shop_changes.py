@@ -1,4 +1,4 @@
-"""The policy and the changes of most tables about changes (SPEC 6).
+"""The policy and the changes that most tables of changes use (SPEC 6).
 
 ``web`` and ``twin`` are in group ``w``, ``db`` is in group ``d``, and strangers are outside. ``TOUCH`` changes the
 rules of ``w`` without affecting any verdict in the tables.
@@ -18,7 +18,7 @@ from sgfast.policy.model import Instance, Rule
 
 
 def both(rule: str) -> str:
-    """The rule in both families."""
+    """Return the rule for both IP versions."""
     return f"{{{rule}}}, {{{rule}, ethertype: IPv6}}"
 
 
@@ -48,8 +48,8 @@ CHANGES: dict[str, Change | list[Change]] = {
 }  # fmt: skip
 
 
-def on_change(what: str) -> str:
-    return f"settings: {{on_change: {what}}}\n"
+def on_change(value: str) -> str:
+    return f"settings: {{on_change: {value}}}\n"
 
 
 def new(name: str, groups: str, *addresses: str, vpc: str = "default") -> Instance:

@@ -1,4 +1,4 @@
-"""Tunnels peeled in plain Python, from what the protocols' documents say: the oracle of ``sgfast.preprocess.decap``.
+"""Remove tunnel headers in plain Python, following the protocols' standards: the oracle of ``sgfast.preprocess.decap``.
 
 RFC 7348 (VXLAN), 8926 (Geneve), 2784, 2890, 1701 (GRE), 2637 (PPTP's), draft-foschiano-erspan-03, 2003 (IP in IP),
 4213 (6in4), 3GPP TS 29.281 (GTP-U), 3032, 4023, 7510, 4448 (MPLS), 2516, 1661 (PPPoE).
@@ -17,12 +17,12 @@ ETHERNET, RAW, IPV4, IPV6 = 1, 101, 228, 229
 
 @dataclass(frozen=True)
 class Part:
-    """Bytes of a frame: as captured, how many there were on the wire, and what they begin with."""
+    """A part of a frame: its captured bytes, its length on the wire, and the link type of its first header."""
 
     data: bytes
     wire: int
     link_type: int = -1
-    #: On the wire there was less of it than it says of itself.
+    #: Whether its length on the wire is below the length in its header.
     cut: bool = False
 
 
@@ -45,7 +45,7 @@ def first(part: Part, length: int) -> Part:
 
 
 def decapsulate(data: bytes, wire: int, link_type: int, kinds: set[str]) -> tuple[bytes, int, int, list[str]]:
-    """The innermost packet: its bytes, wire length and link type; and which tunnels it was in, outermost first."""
+    """Return the innermost packet's bytes, wire length and link type, and its tunnels, outermost first."""
     part, peeled = Part(data, wire, link_type), []
     while len(peeled) < MOST_TUNNELS:
         try:
@@ -92,7 +92,7 @@ def outermost(part: Part, kinds: set[str]) -> tuple[str, Part]:
 
 
 def tags(part: Part, kinds: set[str]) -> tuple[str, Part]:
-    """A frame without IP as SPEC 3.1 finds it."""
+    """Skip the tags of a frame, and find no IP where SPEC 3.1 finds none."""
     places = {1: (14, 12), 113: (16, 14), 276: (20, 0)}
     need(part.link_type in places)
     length, at = places[part.link_type]

@@ -1,6 +1,6 @@
-"""The findings of ``sgfast diff``, the slow and obvious way: two replays, compared record by record.
+"""A slow and obvious implementation of ``sgfast diff``: two replays whose results are compared record by record.
 
-Keys are the reference model's, so nothing is shared with what is checked.
+Keys are the reference model's, so no code is shared with the tested one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHANGES = ("newly-denied", "newly-allowed")
 
 
 class Collected:
-    """A replay's rows: of every packet, and of every record of the connection report."""
+    """The rows of a replay: of every packet, and of every record of the connection report."""
 
     def __init__(self, policy: Policy, paths: Sequence[Path], options: dict[str, Any]) -> None:
         self.headers: list[Any] = []
@@ -59,12 +59,12 @@ class Collected:
             self.of_key[key_of_row(row)].append(row)
 
     def record(self, key: Hashable, packet: int) -> tuple[int, Any]:
-        """The number of the key's latest record that began by then, and its row; (0, None): there is none."""
+        """Return the number of the key's latest record that began by then, and its row; (0, None) if there is none."""
         rows = self.of_key.get(key, [])
         n = bisect_right([int(row["number"]) for row in rows], packet)
         return n, rows[n - 1] if n else None
 
-    def said(self, packet: int) -> tuple[str, str | None]:
+    def judgement(self, packet: int) -> tuple[str, str | None]:
         row = self.results[packet - 1]
         return VERDICTS[row["verdict"]], REASONS[row["reason"]]
 
@@ -109,19 +109,21 @@ class Expected:
     first: int
     old: tuple[str, str | None]
     new: tuple[str, str | None]
-    #: Initiator and responder, where a record tells.
+    #: Initiator and responder, if there is a record.
     ends: tuple[Any, Any] | None
     answered: bool
     first_ns: int
     last_ns: int
-    #: Where both ends have a filter, each may have its own idea of who opened what goes on (SPEC 3.7).
+    #: Whether the initiator is certain. If both ends have a filter, each may take another end for the initiator (SPEC
+    #: 3.7).
     initiator_is_known: bool
     packets: int = 0
     bytes: int = 0
 
     @property
     def is_kept(self) -> bool:
-        """Whether whoever lets it pass keeps a record; where nobody filters, who answered is a guess after its end."""
+        """Whether an allowing engine keeps a record. Without one, ``answered`` is unreliable after the connection's
+        end."""
         return "allow" in (self.old[0], self.new[0])
 
 
@@ -139,7 +141,7 @@ def compared(old: Collected, new: Collected, frames: Sequence[tuple[int, bytes, 
     units: list[Expected] = []
     latest: dict[Hashable, tuple[Hashable, Expected]] = {}
     for packet, (time_ns, data, wire, link_type) in enumerate(frames, 1):
-        before, after = old.said(packet), new.said(packet)
+        before, after = old.judgement(packet), new.judgement(packet)
         if (before[0] in BLOCKED) == (after[0] in BLOCKED):
             continue
         change = CHANGES[before[0] in BLOCKED]
@@ -147,7 +149,7 @@ def compared(old: Collected, new: Collected, frames: Sequence[tuple[int, bytes, 
         if is_later_fragment(data, wire, link_type):
             continue
         key = key_of_frame(data, wire, link_type)
-        keeper = passes if passes.said(packet)[0] == "allow" else blocks
+        keeper = passes if passes.judgement(packet)[0] == "allow" else blocks
         number, record = keeper.record(key, packet)
         name = (keeper is passes, number)
         unit = latest.get((change, key), (None, None))[1]
@@ -155,7 +157,7 @@ def compared(old: Collected, new: Collected, frames: Sequence[tuple[int, bytes, 
             ends = None if record is None else (address(record, "initiator"), address(record, "responder"))
             answered = record is not None and record["answer"] == 1
             sides = [passes.results[packet - 1][way]["verdict"] for way in ("egress", "ingress")]
-            reason = passes.said(packet)[1]
+            reason = passes.judgement(packet)[1]
             begins = reason in ("rule", "inferred") or (reason == "established" and NO_SIDE in sides)
             known = keeper is passes and ends is not None and begins
             unit = Expected(change, key, packet, before, after, ends, answered, time_ns, time_ns, known)
@@ -168,9 +170,11 @@ def compared(old: Collected, new: Collected, frames: Sequence[tuple[int, bytes, 
 
 
 def moved(old: Collected, new: Collected, policies: tuple[Policy, Policy]) -> Counter[tuple[str, str]] | None:
-    """Connections that begin with one packet for both and that both allow, by rules that say something else.
+    """Count, by pair of rules, connections that one packet begins under both policies and that two different rules
+    allow.
 
-    None where some filter had a connection of that key before: then it goes by the rule of that, not by the opener's.
+    Return None if a filter already had a connection with the key: then that connection's rule decides, not the
+    opener's.
     """
     meanings = [
         {rule.id: (group.name, rule.direction, rule.ethertype, rule.protocol, rule.ports, rule.icmp_type,
@@ -197,16 +201,17 @@ def moved(old: Collected, new: Collected, policies: tuple[Policy, Policy]) -> Co
 
 
 def check(old: Policy, new: Policy, paths: Sequence[Path], *, jobs: int = 1, **options: Any) -> Counter[str]:
-    """AssertionError where ``diff`` says something else than two replays do. Returns how much was compared."""
+    """Raise AssertionError if ``diff`` differs from two replays. Return the numbers of compared packets and
+    connections."""
     result, rows = core_rows(old, new, paths, jobs=jobs, **options)
     replays = [Collected(policy, paths, options) for policy in (old, new)]
     frames = frames_of(paths)
     units = compared(*replays, frames)
     assert (result.packets, result.bytes) == (len(frames), replays[0].result.bytes)
-    pairs = Counter((replays[0].said(n)[0], replays[1].said(n)[0]) for n in range(1, len(frames) + 1))
+    pairs = Counter((replays[0].judgement(n)[0], replays[1].judgement(n)[0]) for n in range(1, len(frames) + 1))
     assert result.verdicts == dict(pairs), (options, jobs)
 
-    # The core's counts, kind by kind.
+    # Compare the counts of each kind.
     expected: dict[Hashable, list[Expected]] = defaultdict(list)
     for unit in units:
         expected[unit.change, unit.old, unit.new, protocol_of(unit), addresses_of(unit)].append(unit)
@@ -233,7 +238,7 @@ def check(old: Policy, new: Policy, paths: Sequence[Path], *, jobs: int = 1, **o
                 ends[address(row, "initiator"), address(row, "responder")] += int(row["connections"])
             assert ends == Counter(unit.ends for unit in own), kind
 
-    # The report: totals, and each example against the lines of its packet.
+    # Compare the report: its totals, and each example with the rows of its packet.
     starts = {unit.first: unit for unit in units}
     for change in CHANGES:
         total = result.total(change)  # type: ignore[arg-type]
@@ -258,11 +263,11 @@ def check(old: Policy, new: Policy, paths: Sequence[Path], *, jobs: int = 1, **o
 
 
 def check_example(group: Any, unit: Expected, example: Any, replays: Sequence[Collected]) -> None:
-    """A group's report against the row of the packet that one of its connections begins to differ with."""
+    """Compare a group's report with the row of its example packet, at which a connection begins to differ."""
     assert example.time_ns == unit.first_ns or unit.packets > 1
     blocker = replays[group.change == "newly-denied"]
     for judgement, collected in ((group.old, replays[0]), (group.new, replays[1])):
-        assert (judgement.verdict, judgement.reason) == collected.said(unit.first)
+        assert (judgement.verdict, judgement.reason) == collected.judgement(unit.first)
         if judgement.reason not in ("rule", "inferred", "no-rule", "deny-rule"):
             continue
         row = collected.results[unit.first - 1]
@@ -272,15 +277,15 @@ def check_example(group: Any, unit: Expected, example: Any, replays: Sequence[Co
         header = collected.headers[unit.first - 1]
         guessed = header["protocol"] == 6 and header["tcp_flags"] & 0x17 != 0x02
         if guessed and record is not None and address(record, "initiator") != address(header, "src"):
-            # Inferred from what the other end sent: whose side is which goes by who opened.
+            # The connection was inferred from a packet of the responder, so egress and ingress are swapped.
             sides = {"egress": row["ingress"], "ingress": row["egress"]}
             swapped = True
         for way, side in sides.items():
-            told = getattr(judgement, f"{way}_rule")
+            rule = getattr(judgement, f"{way}_rule")
             if side["verdict"] == NO_SIDE:
-                assert told is None or swapped, (group, unit, row)
+                assert rule is None or swapped, (group, unit, row)
             elif REASONS[side["reason"]] in ("rule", "inferred", "deny-rule"):
-                assert told == collected.names.rules[side["rule"]], (group, unit, row)
+                assert rule == collected.names.rules[side["rule"]], (group, unit, row)
             if collected is blocker and side["verdict"] != NO_SIDE and VERDICTS[side["verdict"]] == "deny":
                 assert group.service.instance == collected.names.instances[side["instance"]], (group, unit, row)
                 assert group.direction == {"egress": "outbound", "ingress": "inbound"}[way], (group, unit, row)
@@ -289,7 +294,7 @@ def check_example(group: Any, unit: Expected, example: Any, replays: Sequence[Co
 def core_rows(
     old: Policy, new: Policy, paths: Sequence[Path], **options: Any
 ) -> tuple[DiffResult, Any]:
-    """A diff, and the rows its groups were made of."""
+    """Return the result of a diff, and the rows from which its groups were made."""
     kept = []
 
     def keep(changed: Any, *engines: Any) -> Any:
@@ -318,7 +323,7 @@ def addresses_of(unit: Expected) -> frozenset[Any]:
 
 
 def write_pcap(path: Path, traffic: Any) -> Path:
-    """Nanosecond pcap of Ethernet frames."""
+    """Write a pcap of Ethernet frames with nanosecond timestamps."""
     head = np.array([0xA1B23C4D, 2 | 4 << 16, 0, 0, 1 << 18, 1], dtype="<u4").tobytes()
     with path.open("wb") as file:
         file.write(head)

@@ -1,14 +1,13 @@
-"""A billion packets through one engine, the policy changing every million: memory stays, and so does what it says.
+"""Run a billion packets through one engine with a policy change every million, to check that memory use is constant.
 
-    python tests/support/soak.py                            a billion, some minutes
-    python tests/support/soak.py --packets 50e6 --seed 7    fewer, of other traffic
+    python tests/support/soak.py                            a billion packets, some minutes
+    python tests/support/soak.py --packets 50e6 --seed 7    fewer packets, of other traffic
 
-A capture is drawn once (conversations that mostly behave, of every protocol, with silences around every timeout) and
-read over and over, each time later: an endless stream through the capture reader. Resident memory is looked at after
-every million packets; once all there is to be reserved was reserved it must stay within one percent. What grows by
-design is left out: the list of connections that changes cut, which the report tells one by one (up to ``MAX_CUTS``).
-Before the last million the engine's state is saved, and an engine that starts from it must say of them what the first
-one says.
+A capture is drawn once (mostly valid conversations of every protocol, with silences around every timeout) and read
+over and over with increasing times: an endless stream through the capture reader. Resident memory is measured after
+every million packets. Once the engine has reserved all its memory, it must stay within one percent. The list of cut
+connections is not counted, because it grows by design: the report lists each (up to ``MAX_CUTS``). Before the last
+million packets the engine's state is saved, and an engine that starts from it must give the same results for them.
 """
 
 from __future__ import annotations
@@ -71,21 +70,21 @@ instances:
   - {name: g1, addresses: [10.0.1.9], security_groups: [gamma]}
 """
 
-#: Packets of the capture that is read over and over.
+#: The number of packets in the repeated capture.
 LOOP = 200_000
-#: Between changes.
+#: The number of packets between changes.
 STRIDE = 1_000_000
-#: The pause between two rounds: nothing waits that long, but much is not over.
+#: The pause between two rounds. It is longer than any wait for fragments, but shorter than most timeouts.
 PAUSE_NS = SECOND
-#: A pcap's seconds end with 32 bits.
+#: The last second that a pcap can record, in 32 bits.
 LAST_SECOND = (1 << 32) - 1
-#: Shares of the run: when memory should have settled, and what is averaged there and at the end.
+#: Shares of the run: the part after which memory should be constant, and the part averaged there and at the end.
 SETTLED, AVERAGED = 0.25, 0.1
 GROWTH_AT_MOST = 0.01
 
 
 class Passers(Crowd):
-    """A crowd in a hurry: many short talks, silences around the timeouts now and then, never a day without anyone."""
+    """A crowd with many short conversations, few silences around the timeouts, and no silence of a day."""
 
     def begin(self) -> Conversation:
         c = super().begin()
@@ -103,18 +102,18 @@ class Passers(Crowd):
 
 
 class EndlessCapture:
-    """A stream of a pcap without an end: the same packets over and over, each time round later."""
+    """An endless pcap stream: the same packets over and over, in each round with later times."""
 
     def __init__(self, policy: Policy, packets: int, seed: int) -> None:
         traffic = Passers(policy, np.random.default_rng(seed), fragments=True).draw(packets)
         times = np.array(traffic.times_ns)
         times -= times.min()
-        #: Nanoseconds of one time round.
+        #: The nanoseconds of one round.
         self.period_ns = int(times.max()) + PAUSE_NS
         lengths = np.array([len(frame) for frame in traffic.frames])
         places = np.concatenate([[0], np.cumsum(lengths + 16)])
         self._records = np.zeros(places[-1], dtype=np.uint8)
-        # The seconds of each record, wherever it begins.
+        # The places of the bytes of each record's seconds.
         self._at = places[:-1, np.newaxis] + np.arange(4)
         self._seconds, nanoseconds = np.divmod(times, SECOND)
         self._nanoseconds = nanoseconds
@@ -145,18 +144,18 @@ class EndlessCapture:
 
 
 def changes() -> Iterator[Change]:
-    """Changes that are undone again, for ever."""
-    some = ip_network("198.51.100.0/25"), ip_network("198.51.100.128/31")
+    """Yield changes and their reversals without end."""
+    networks = ip_network("198.51.100.0/25"), ip_network("198.51.100.128/31")
     rule = Rule("", "inbound", 4, 6, ((8080, 8080),))
     while True:
         yield AddRule("beta", replace(rule, id="soak"))
         yield AddMember("beta", "a1")
-        yield SetAddressGroup("offices", some)
+        yield SetAddressGroup("offices", networks)
         yield AddAddress("g1", ip_network("10.0.0.0/24"))
         yield RemoveRule("beta", "soak")
         yield RemoveAddress("g1", ip_network("10.0.0.0/24"))
         yield RemoveMember("beta", "a1")
-        yield SetAddressGroup("offices", some[:1])
+        yield SetAddressGroup("offices", networks[:1])
 
 
 def resident_bytes() -> int:
@@ -169,20 +168,20 @@ class Soaked:
     packets: int
     changes: int
     seconds: float
-    #: After each million; without the list of cut connections.
+    #: Resident bytes after each million packets, without the list of cut connections.
     resident: list[int] = field(default_factory=list)
-    #: The last million's, by the engine that judged them all, and by the one that started from its state.
+    #: The results of the last million packets, by the engine that judged all packets and by the one from the snapshot.
     rows: list[NDArray[Any]] = field(default_factory=list)
     disconnected: int = 0
     counters: dict[str, Any] = field(default_factory=dict)
 
     @property
     def growth(self) -> float:
-        """The growth of resident memory, from when it should have settled to the end."""
+        """The relative growth of resident memory, from the time when it should be constant to the end."""
         n = len(self.resident)
-        some = max(1, round(n * AVERAGED))
+        averaged = max(1, round(n * AVERAGED))
         settled = round(n * SETTLED)
-        early, late = self.resident[settled : settled + some], self.resident[-some:]
+        early, late = self.resident[settled : settled + averaged], self.resident[-averaged:]
         return float(np.mean(late) / np.mean(early)) - 1
 
 
@@ -190,7 +189,7 @@ def soak(
     packets: int, seed: int, folder: Path, *, loop: int = LOOP, stride: int = STRIDE, jobs: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Soaked:  # fmt: skip
-    """``packets``: a multiple of ``stride``, at least two of them."""
+    """Run ``packets`` packets, a multiple of ``stride`` and at least twice ``stride``."""
     policy = parse_policy(POLICY)
     stream = EndlessCapture(policy, loop, seed)
     assert (packets / stream.packets + 1) * stream.period_ns < LAST_SECOND * SECOND, "a pcap's time ends before that"
@@ -201,14 +200,14 @@ def soak(
     began = time.perf_counter()
     batch, at = _next(reader), 0
     for end in range(stride, packets - stride + 1, stride):
-        left = stride
-        while left:
+        remaining = stride
+        while remaining:
             if at == len(batch):
                 batch, at = _next(reader), 0
-            number = min(left, len(batch) - at)
+            number = min(remaining, len(batch) - at)
             engine.dataplane.process_frames(batch, first=at, number=number)
             at += number
-            left -= number
+            remaining -= number
         soaked.disconnected += engine.apply(next(coming), engine.dataplane.counters["clock_ns"]).disconnected
         soaked.changes += 1
         soaked.resident.append(resident_bytes() - engine.dataplane.cuts[0].nbytes)
@@ -226,7 +225,7 @@ def soak(
         at += number
         done += number
     for judge in (engine, other):
-        judge.resolved(everything=True)         # fragments whose first one will not come
+        judge.resolved(everything=True)         # deny fragments whose first fragment is missing
     soaked.counters = engine.dataplane.counters
     assert other.dataplane.counters["packets"] == soaked.counters["packets"] == packets
     soaked.seconds = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""A short capture, told frame by frame, and changes while it is replayed."""
+"""A short capture, frame by frame, and changes while it is replayed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def to_web(flags: str, port: int = 4000) -> bytes:
 def from_web(flags: str, port: int = 4000) -> bytes:
     return ethernet(ip(SERVER, CLIENT, tcp(80, port, flags)))
 
-#: (seconds after the first packet, frame): a connection that is open at 1 s, what comes at 2, 3 and 4 s, and a new one.
+#: Pairs (seconds after the first packet, frame): a connection that is open at 1 s, packets at 2, 3 and 4 s, a new one.
 STORY = [
     (0.0, to_web("S")), (0.1, from_web("SA")), (0.2, to_web("A")), (1.0, to_web("PA")),
     (2.0, to_web("PA")), (3.0, from_web("PA")), (4.0, ethernet(ip(SERVER, CLIENT, udp(5000, 53)))),
@@ -52,7 +52,7 @@ def write_changes(folder: Path, *changes: str) -> Path:
 def replayed(
     folder: Path, policy: str, story: list[tuple[float, bytes]], *changes: str, engine: Any = "fast", **options: Any
 ) -> tuple[ReplayResult, list[dict[str, Any]], list[dict[str, Any]]]:
-    """The result, the rows of packets, and those of connections, which the reference model does not have."""
+    """Return the result, the rows of packets, and the rows of connections, which the reference model does not have."""
     packets: list[bytes] = []
     connections: list[bytes] = []
     result = replay(

@@ -1,4 +1,4 @@
-"""JSON lines as the rows of a table (SPEC 10.8)."""
+"""Convert JSON lines to rows of a table (SPEC 10.8)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def flattened(line: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
-    """A JSON line's object as the columns of a table: None for what is null, or in a side that is."""
+    """Convert a JSON line's object to the columns of a table. A null value, or a value in a null side, becomes None."""
     flat: dict[str, Any] = {}
     for name in fields:
         outer, _, inner = name.partition(".")
@@ -24,7 +24,7 @@ TIMES = ("time", "first_time", "last_time")
 
 
 def typed(line: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
-    """A JSON line's object as the rows of a table hold it: times as nanoseconds, a protocol always as a word."""
+    """Convert a JSON line's object to a table's row: times as nanoseconds, a protocol always as a word."""
     row = flattened(line, fields)
     for name in TIMES:
         if name in row:
@@ -35,7 +35,7 @@ def typed(line: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
 
 
 def rows_of(file: Any) -> list[dict[str, Any]]:
-    """A Parquet file's rows, times as nanoseconds."""
+    """Return a Parquet file's rows, with times as nanoseconds."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Builds minimal ``terraform show -json`` output and state files for tests."""
+"""Build minimal ``terraform show -json`` output and state files for tests."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from exports import imported_files
 
 from sgfast.policy.model import Policy
 
-#: Marks a value that is known only after apply.
+#: A placeholder for a value that is only known after apply.
 LATER = object()
 Resource = dict[str, Any]
 
 
 def resource(address: str, *, data: bool = False, **values: Any) -> Resource:
-    """A resource instance by its address. Resources of modules are sorted into their modules."""
+    """Return a resource instance by its address, which may be in a module."""
     kind, rest = address.split(".module.")[-1].split(".")[-2:] if "[" not in address else _ends(address)
     name, _, index = rest.partition("[")
     made: Resource = {
@@ -34,7 +34,7 @@ def _ends(address: str) -> tuple[str, str]:
 
 
 def values(*resources: Resource) -> dict[str, Any]:
-    """Terraform's "values": resources within their modules, without unknown values."""
+    """Return Terraform's "values": resources within their modules, without unknown values."""
     root: dict[str, Any] = {}
     for each in resources:
         own = f"{each['type']}.{each['name']}"
@@ -74,7 +74,7 @@ def state(*resources: Resource) -> dict[str, Any]:
 
 
 def state_file(*resources: Resource) -> dict[str, Any]:
-    """A state file of version 4. Instances of one block stand together."""
+    """Return a state file of version 4. Instances of one resource block are grouped."""
     blocks: dict[tuple[str, ...], dict[str, Any]] = {}
     for each in resources:
         own = f"{'data.' if each['mode'] == 'data' else ''}{each['type']}.{each['name']}"
@@ -91,7 +91,7 @@ def state_file(*resources: Resource) -> dict[str, Any]:
 
 
 def refs(*names: str) -> dict[str, Any]:
-    """An expression. Like Terraform, it lists each name followed by its shorter prefixes."""
+    """Return an expression. Like Terraform, it lists each name followed by its shorter prefixes."""
     listed: list[str] = []
     for name in names:
         listed.append(name)
@@ -106,7 +106,7 @@ def refs(*names: str) -> dict[str, Any]:
 
 
 def block(address: str, for_each: Any = None, **expressions: Any) -> dict[str, Any]:
-    """A resource's block in the configuration."""
+    """Return a resource's block in the configuration."""
     kind, name = address.split(".")
     made: dict[str, Any] = {"address": address, "mode": "managed", "type": kind, "name": name}
     return made | {"expressions": expressions} | ({"for_each_expression": for_each} if for_each else {})
@@ -131,5 +131,5 @@ def plan(
 
 
 def policy_of(document: Any) -> Policy:
-    """The policy of a state or a plan, imported as the file tf.json."""
+    """Import a state or a plan as the file tf.json, and return its policy."""
     return imported_files(("tf.json", document)).policy()

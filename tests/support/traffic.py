@@ -1,7 +1,8 @@
 """Random policies and traffic for the differential tests: Hypothesis draws the policy and a seed, NumPy the packets.
 
-Traffic is a crowd of conversations that mostly behave, so that most packets belong to connections, and sometimes do
-not: odd flags, answers nobody asked for, errors that quote others, broken headers, silences around every timeout.
+Traffic consists of many conversations. Most of their packets are valid, so that connections exist. Some packets are
+odd: unusual flags, answers without a request, errors that quote other packets, broken headers, and silences just below
+and above every timeout.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ OUTSIDE = {
 }  # fmt: skip
 ODD_DESTINATIONS = {4: ("224.0.0.251", "255.255.255.255", "10.0.0.255"), 6: ("ff02::fb", "ff05::2")}
 GROUPS = ("alpha", "beta", "gamma")
-#: For ``routed``: the group that its rules name, and the networks of its routers with their VPCs.
+#: For ``routed``: the group that rules name, and each choice of its routers' VPCs and networks.
 ROUTERS = "routers"
 ROUTED: tuple[tuple[tuple[str, str], ...], ...] = (
     (("red", "10.0.0.0/25"), ("red", "10.0.0.0/28"), ("red", "2001:db8::/64")),
@@ -103,12 +104,12 @@ def _disjoint(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    """Three groups, up to six instances in up to three VPCs, short timeouts, sometimes a tiny table."""
+    """Draw three groups, up to six instances in up to three VPCs, short timeouts, and sometimes a tiny table."""
     groups = []
-    # Now and then some are stateless. An instance's are all of one kind.
+    # Some groups are occasionally stateless. All groups of an instance are stateful, or all are stateless.
     stateless = draw(st.sampled_from(((),) * 9 + (("gamma",), ("beta", "gamma"), GROUPS)))
     for name in GROUPS:
-        # Most groups let something through, or no packet would ever be established.
+        # Most groups have rules that allow any traffic. Otherwise no connection would ever be established.
         base = [
             Rule(id=f"{name}/open/{n}", direction=direction, ethertype=family)
             for n, (direction, family) in enumerate((("outbound", 4), ("outbound", 6), ("inbound", 4), ("inbound", 6)))
@@ -134,7 +135,7 @@ def policies(draw: st.DrawFn) -> Policy:
         vpc = draw(st.sampled_from(("red", "red", "red", "green", "blue")))
         instances.append(Instance(f"i{n}", vpc, tuple(addresses), tuple(members)))
     if draw(st.booleans()):
-        # A router that owns what is left of a network.
+        # A router owns the addresses of a network that no other instance owns.
         instances.append(Instance("router", "red", (ip_network("10.0.0.0/24"),), ("alpha",)))
         instances = [
             i if i.name == "router" or not i.addresses[0].subnet_of(ip_network("10.0.0.0/24"))  # type: ignore[arg-type]
@@ -150,7 +151,7 @@ def policies(draw: st.DrawFn) -> Policy:
         security_groups=tuple(groups),
         instances=tuple(instances),
         settings=Settings(
-            profile="aws",  # which has port 0. Nothing else follows from the word here.
+            profile="aws",  # the profile that allows port 0; the policies are otherwise the same under every profile
             timeouts=timeouts,
             max_connections=draw(st.sampled_from((1_000_000,) * 11 + (40, 5, 1))),
             infrastructure=draw(st.sampled_from(("exempt", "by-role", "filtered"))),
@@ -159,8 +160,8 @@ def policies(draw: st.DrawFn) -> Policy:
 
 
 def routed(policy: Policy, rng: np.random.Generator) -> Policy:
-    """The policy with routers that own networks around each other and around instances. Some are in a group that rules
-    name, and whose members may be all that lies in their networks (SPEC 4.14).
+    """Add routers to a policy. Their networks contain each other and instances. Some routers are in a group that rules
+    name as peer, and whose members may include all addresses in their networks (SPEC 4.14).
     """
 
     def pick(items: Any) -> Any:
@@ -183,7 +184,7 @@ def routed(policy: Policy, rng: np.random.Generator) -> Policy:
     instances = list(policy.instances)
     for n, (vpc, written) in enumerate(pick(ROUTED)):
         network: Any = ip_network(written)
-        # All that lies in it is in its VPC, too: no address may belong to two.
+        # Instances inside the network move to the router's VPC, because no address may belong to two VPCs.
         instances = [
             replace(each, vpc=vpc) if any(a.version == network.version and a.subnet_of(network) for a in each.addresses)
             else each for each in instances
@@ -198,7 +199,8 @@ def routed(policy: Policy, rng: np.random.Generator) -> Policy:
 
 
 def drawn(seed_value: int, examples: int) -> Callable[[Callable[[Policy, int], None]], Callable[[], None]]:
-    """Runs a test for so many policies and seeds: the same ones each time, so that a failure is met again."""
+    """Run a test for ``examples`` policies and seeds. They are the same in each run, so that failures are
+    reproducible."""
 
     def decorate(test: Callable[[Policy, int], None]) -> Any:
         @seed(seed_value)
@@ -222,7 +224,7 @@ def drawn(seed_value: int, examples: int) -> Callable[[Callable[[Policy, int], N
 
 
 def stateful(policy: Policy) -> Policy:
-    """For what is said of connections, which stateless groups have none of."""
+    """Make all groups stateful, for tests of connections, which stateless groups do not have."""
     return replace(policy, security_groups=tuple(replace(group, stateful=True) for group in policy.security_groups))
 
 
@@ -230,7 +232,7 @@ def stateful(policy: Policy) -> Policy:
 class Conversation:
     family: int
     protocol: int
-    #: Address and port of the two ends; end 0 speaks first.
+    #: Address and port of the two ends; end 0 sends the first packet.
     ends: tuple[tuple[str, int], tuple[str, int]]
     identifier: int
     last_ns: int
@@ -242,17 +244,17 @@ class Conversation:
 
 @dataclass
 class Traffic:
-    """Frames in order, as a capture would hold them."""
+    """Frames in capture order."""
 
     frames: list[bytes] = field(default_factory=list)
     times_ns: list[int] = field(default_factory=list)
     wire_lengths: list[int] = field(default_factory=list)
 
 
-# A well-behaved TCP conversation: (end that speaks, flags).
+# A complete TCP conversation: the sending end and the flags of each packet.
 TCP_SCRIPT = ((0, "S"), (1, "SA"), (0, "A"), *(((0, "PA"), (1, "A"), (1, "PA"), (0, "A")) * 5), (0, "FA"), (1, "A"),
               (1, "FA"), (0, "A"), (1, "A"), (0, "A"))  # fmt: skip
-# Both ends open at once, and do not get far.
+# Both ends send a SYN at the same time, and the conversation ends soon after.
 TCP_BOTH_OPEN = ((0, "S"), (1, "S"), (1, "S"), (0, "S"), (0, "SA"), (1, "SA"), (0, "A"), (1, "A"), (0, "FA"), (1, "FA"),
                  (0, "A"), (1, "A"))  # fmt: skip
 TCP_ODD = ("S", "S", "SA", "A", "FA", "FA", "R", "RA", "", "SF", "SR", "F", "FPU", "SU", "AU", "FAU", "SE", "P", "RF",
@@ -261,10 +263,11 @@ PROTOCOLS = (6, 6, 6, 6, 6, 17, 17, 17, 1, 1, 132, 33, 136, 47, 50, 253)
 
 
 class Crowd:
-    """Draws traffic that a policy has something to say about. Only ``rng`` decides, so a seed tells everything."""
+    """Draw traffic that a policy's rules apply to. All draws come from ``rng``, so a seed determines the traffic."""
 
     def __init__(self, policy: Policy, rng: np.random.Generator, *, fragments: bool = False, few: bool = False) -> None:
-        """``fragments``: some packets come in fragments. ``few``: two addresses of each family inside, two outside."""
+        """``fragments``: some packets are fragmented. ``few``: use two addresses of each family inside and two
+        outside."""
         self.policy = policy
         self.fragments = fragments
         self.rng = rng
@@ -277,7 +280,7 @@ class Crowd:
                 size = network.num_addresses
                 hosts = [network[0], network[-1]] if size < 3 else [network[1], network[57 % size]]
                 self.inside[network.version] += sorted({str(host) for host in hosts})
-        #: The instance that an inside address was taken from; anything else is nobody's.
+        #: The instance that each inside address was taken from. Other addresses get an object that equals nothing.
         self.instance: defaultdict[str, Any] = defaultdict(object)
         for instance in policy.instances:
             for network in instance.addresses:
@@ -289,7 +292,7 @@ class Crowd:
             self.inside = {family: hosts[:2] for family, hosts in self.inside.items()}
             self.outside = {family: hosts[:2] for family, hosts in OUTSIDE.items()}
         self.conversations: list[Conversation] = []
-        #: Fragments that are still to come.
+        #: Fragments that are not sent yet.
         self.pieces: list[bytes] = []
         t = policy.settings.timeouts
         self.patience = round(min(t.tcp_other, t.tcp_established) * SECOND)
@@ -320,7 +323,7 @@ class Crowd:
             protocol = 58
         client, server = self.address(family), self.address(family)
         if self.inside[family] and self.below(20):
-            # Mostly at least one end inside, and not both the same instance, or nobody judges.
+            # Usually at least one end is inside, and the ends are different instances. Otherwise no filter judges.
             if self.below(2):
                 server = str(self.pick(self.inside[family]))
             else:
@@ -400,7 +403,7 @@ class Crowd:
         return wire.ethernet(packet, padding=self.below(2) * 6)
 
     def _quoting(self, c: Conversation) -> bytes:
-        """An ICMP error about the conversation's last packet, mostly from where it went to where it came from."""
+        """Return an ICMP error about the conversation's last packet, usually from its destination to its source."""
         outer = c.last_frame[14:]
         family = outer[0] >> 4 if outer else 0
         if family not in (4, 6):
@@ -417,7 +420,7 @@ class Crowd:
         return wire.ethernet(self._ip(family, sender, receiver, error, not self.below(30)))
 
     def _cut(self, c: Conversation, way: int) -> list[bytes]:
-        """A packet in fragments, mostly as they should be."""
+        """Return a packet in fragments, most of which are valid."""
         layer = self._transport(c, way, False)
         layer = wire.Layer(layer + bytes(8 * (1 + self.below(12))), layer.protocol)
         whole = Datagram(c.ends[way][0], c.ends[1 - way][0], layer, self.below(5))
@@ -464,7 +467,7 @@ class Crowd:
                 frame = self._quoting(c)
             else:
                 if self.now - c.last_ns >= self.patience and self.below(4):
-                    c.step = 0  # begins again after a silence
+                    c.step = 0  # restarts the conversation after a silence
                 closing = c.protocol == 6 and c.step % len(c.script) >= len(c.script) - 6
                 odd = roll < (40 if closing else 10)
                 way = c.script[c.step % len(c.script)][0] if c.protocol == 6 else c.step % 2
@@ -491,7 +494,7 @@ class Crowd:
     def _pass_time(self, c: Conversation) -> None:
         roll = self.below(1000)
         if roll < 12:
-            # Exactly around a timeout of this conversation, when that is still ahead.
+            # Go to a time just before, at or after a timeout of this conversation, unless that time is past.
             self.now = max(self.now, c.last_ns + self.pick(self.silences))
         elif roll < 14:
             self.now += self.pick((SECOND, 61 * SECOND, 700 * SECOND, 86400 * SECOND))

@@ -1,4 +1,4 @@
-"""Builders of tunnels, for tests: each takes what is inside as bytes and gives a ``Layer`` for ``ip`` or ``ethernet``.
+"""Builders of tunnels for tests. Each takes the inner packet as bytes and returns a ``Layer``.
 
 >>> frame = ethernet(ipv4("192.0.2.1", "192.0.2.2", vxlan(ethernet(ipv4("10.0.0.1", "10.0.0.2", tcp(1234, 80, "S"))))))
 """
@@ -15,7 +15,7 @@ def vxlan(frame: bytes, vni: int = 1001, *, port: int = 4789, flags: int = 8) ->
 
 
 def geneve(inner: bytes, ethertype: int = 0x6558, vni: int = 1001, *, options: bytes = b"", version: int = 0) -> Layer:
-    """``options``: a multiple of 4 bytes."""
+    """Build a Geneve packet. The length of ``options`` is a multiple of 4 bytes."""
     head = struct.pack(">BBHI", version << 6 | len(options) // 4, 0, ethertype, vni << 8)
     return udp(50000, 6081, head + options + inner)
 
@@ -24,7 +24,8 @@ def gtp(
     packet: bytes, *, message: int = 255, sequence: int | None = None, extensions: list[bytes] | None = None,
     length: int | None = None, flags: int = 0x30,
 ) -> Layer:  # fmt: skip
-    """``extensions``: contents of extension headers, each 2 bytes longer than them: a multiple of 4."""
+    """Build a GTP-U packet. ``extensions`` are extension headers without their first and last byte; with these, the
+    length of each is a multiple of 4."""
     body = b""
     if sequence is not None or extensions is not None:
         flags |= (2 if sequence is not None else 0) | (4 if extensions is not None else 0)
@@ -40,7 +41,7 @@ def gre(
     inner: bytes, ethertype: int | None = None, *, checksum: bool = False, key: int | None = None,
     sequence: int | None = None, routing: list[bytes] | None = None, version: int = 0,
 ) -> Layer:  # fmt: skip
-    """``routing``: source route entries, without the empty one at the end."""
+    """Build a GRE packet. ``routing``: source route entries, without the empty one at the end."""
     flags = checksum << 15 | (routing is not None) << 14 | (key is not None) << 13 | (sequence is not None) << 12
     header = struct.pack(">HH", flags | version, announced(inner, ethertype))
     if checksum or routing is not None:
@@ -54,7 +55,7 @@ def gre(
 
 
 def pptp(ppp_packet: bytes, *, sequence: int | None = 1, acknowledgment: int | None = None) -> Layer:
-    """GRE version 1 (RFC 2637)."""
+    """Build a GRE packet of version 1 (RFC 2637)."""
     flags = 0x2001 | (sequence is not None) << 12 | (acknowledgment is not None) << 7
     header = struct.pack(">HHHH", flags, 0x880B, len(ppp_packet), 9)
     for word in (sequence, acknowledgment):
@@ -66,7 +67,7 @@ def pptp(ppp_packet: bytes, *, sequence: int | None = 1, acknowledgment: int | N
 def erspan(
     frame: bytes, kind: int = 2, *, truncated: bool = False, subheader: bool = False, frame_type: int = 0
 ) -> Layer:
-    """Types 1, 2 and 3."""
+    """Build an ERSPAN packet of type 1, 2 or 3."""
     if kind == 1:
         return gre(frame, 0x88BE)
     words = (kind - 1) << 28 | 100 << 16 | truncated << 10 | 5

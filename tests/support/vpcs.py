@@ -1,4 +1,4 @@
-"""Captures of packets of several VPCs, and what is told of them."""
+"""Build captures of packets of several VPCs, and replay them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sgfast import Reading, ReplayResult, replay
 from sgfast.policy.model import Policy
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
-#: Three VPCs, of which a and c use the same addresses, and b is peered with a.
+#: A policy with three VPCs: a and c use the same addresses, and b is peered with a.
 DOCUMENT = """
 version: 1
 vpcs:
@@ -74,7 +74,7 @@ changes:
 
 
 def traffic(rng: np.random.Generator, packets: int) -> list[tuple[int, int, bytes]]:
-    """(Time in milliseconds, VNI, frame) of a few connections, again and again, in VPCs with the same addresses."""
+    """Return (time in milliseconds, VNI, frame) of packets of a few connections, in VPCs with the same addresses."""
     made, time = [], 0
     for _ in range(packets):
         time += int(rng.choice([0, 1, 5, 40]))
@@ -92,7 +92,7 @@ def traffic(rng: np.random.Generator, packets: int) -> list[tuple[int, int, byte
 
 
 def written(path: Path, packets: list[tuple[int, int, bytes]]) -> Path:
-    """Each VPC's packets, mirrored by its VNI."""
+    """Write packets mirrored with the VNI of their VPC."""
     records = [
         pcap_record(mirrored(frame, vni, seed=ms), time=(1000 + ms // 1000, ms % 1000 * 1000))
         for ms, vni, frame in packets

@@ -1,4 +1,4 @@
-"""A web server for tests, in a thread of their process."""
+"""A web server for tests, which runs in a thread of their process."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from itertools import chain
 
 
 class Web(ThreadingHTTPServer):
-    """Serves each of ``files`` in chunks, whatever part of it is asked for, and counts what was taken of it."""
+    """Serve each of ``files`` in chunks and completely, even if a range is requested, and count the bytes sent."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
-        #: By name: the pieces of each.
+        #: The pieces of each file, by name.
         self.files: dict[str, Iterable[bytes]] = {}
         self.headers = {"Transfer-Encoding": "chunked"}
-        #: Whether it tells the length of a file to those who ask for that alone.
+        #: Whether the server states the length of a file in its answer to HEAD.
         self.tells_length = False
         self.asked: list[str] = []
         self.sent = 0
@@ -58,7 +58,7 @@ class Answer(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 self.server.sent += len(piece)
         except OSError:
-            pass        # the reader went away
+            pass        # the client has closed the connection
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass

@@ -1,4 +1,4 @@
-"""A capture as Wireshark's programs read it."""
+"""Read a capture with Wireshark's programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ needs_capinfos = pytest.mark.skipif(shutil.which("capinfos") is None, reason="no
 
 
 def comment_of(line: dict[str, Any]) -> str:
-    """A packet's comment, made of its JSON line."""
+    """Return the comment that a packet gets, made from its JSON line."""
 
     def outcome(row: dict[str, Any]) -> str:
         return row["verdict"] + (f" ({row['reason']})" if row["reason"] else "")
@@ -29,11 +29,11 @@ def comment_of(line: dict[str, Any]) -> str:
 
 def tshark(path: Path, *fields: str) -> list[list[str]]:
     command = ["tshark", "-n", "-r", str(path), "-T", "fields", *(word for name in fields for word in ("-e", name))]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line.split("\t") for line in told.stdout.splitlines()]
+    output = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line.split("\t") for line in output.stdout.splitlines()]
 
 
 def capinfos(path: Path) -> dict[str, str]:
-    told = subprocess.run(["capinfos", "-T", "-S", "-M", str(path)], capture_output=True, text=True, check=True)
-    head, row = (line.split("\t") for line in told.stdout.splitlines())
+    output = subprocess.run(["capinfos", "-T", "-S", "-M", str(path)], capture_output=True, text=True, check=True)
+    head, row = (line.split("\t") for line in output.stdout.splitlines())
     return dict(zip(head, row, strict=True))

@@ -1,11 +1,11 @@
-"""A built copy of the repository, for trying what small changes of its sources do.
+"""A built copy of the repository, to try the effects of small changes of its sources.
 
     with TemporaryDirectory() as folder:
         workshop = Workshop(Path(folder), jobs=2)
         with workshop.changed([Edit("sgfast/core/wire/ip.pxd", old, new)]):
             workshop.call([sys.executable, "-m", "pytest"], timeout_seconds)
 
-The repository itself is never touched.
+The repository itself is never changed.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ NEEDED = (
     ".pre-commit-hooks.yaml", "Dockerfile", ".dockerignore",
 )  # fmt: skip
 
-#: For one change; from nothing it takes a few minutes on one core.
+#: The time limit for building one change. A complete build takes a few minutes on one core.
 BUILD_TIMEOUT_SECONDS = 900
 
 
 class Failure(Exception):
-    """It cannot be tried; the message is for whoever started this."""
+    """Report to the user that something cannot be tried."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """``old``, which stands once in ``file``, replaced by ``new``."""
+    """The replacement of ``old``, which must occur exactly once in ``file``, by ``new``."""
 
-    #: From the repository's root.
+    #: The path relative to the repository's root.
     file: str
     old: str
     new: str
@@ -55,7 +55,8 @@ class Edit:
 
 
 def all_applied(edits: Sequence[Edit]) -> dict[str, str]:
-    """The repository's files that change, as they are then. Failure when an edit does not apply."""
+    """Return the text of each changed file of the repository after the edits. Raises Failure if an edit does not
+    apply."""
     texts: dict[str, str] = {}
     for edit in edits:
         texts[edit.file] = edit.applied(texts.get(edit.file) or (ROOT / edit.file).read_text())
@@ -63,7 +64,8 @@ def all_applied(edits: Sequence[Edit]) -> dict[str, str]:
 
 
 def is_translated() -> bool:
-    """Whether C stands in the repository for each of its Cython sources, and is younger than all of these."""
+    """Return whether the repository has C files for all Cython sources, and all of these are newer than every
+    source."""
     sources = [*(ROOT / "sgfast").rglob("*.pyx"), *(ROOT / "sgfast").rglob("*.pxd")]
     made = [path.with_suffix(".c") for path in sources if path.suffix == ".pyx"]
     if not all(path.exists() for path in made):
@@ -77,24 +79,25 @@ def version(path: Path) -> tuple[int, int]:
 
 
 class Workshop:
-    """``tree`` is a built copy to be changed; ``base`` holds its package as it was, built, importable beside it."""
+    """``tree`` is a built copy that can be changed; ``base`` has its unchanged package, built and importable."""
 
     def __init__(
         self, folder: Path, jobs: int, *, flags: str | None = None, as_built: bool = False, translated: bool = False,
         building: Mapping[str, str] | None = None, running: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        """``flags``: of the compiler, instead of those in setup.py. ``as_built``: begin with the extension modules that
-        stand in the repository, which must be up to date, whatever flags they were built with; ``translated``: only
-        with the C that Cython made of them. ``building``, ``running``: more environment variables, of builds and of
-        whatever is run.
+        """``flags``: compiler flags in place of those in setup.py. ``as_built``: start with the repository's extension
+        modules, which must be up to date, whatever flags they were built with. ``translated``: start only with the C
+        files that Cython made. ``building``, ``running``: additional environment variables for builds, and for programs
+        that are run.
         """
-        # Names of one length: a longer environment moves the stack, which alone can make a process slower.
+        # The names have equal lengths: a longer environment moves the stack, which can be enough to slow a process
+        # down.
         self.tree = folder / "tree"
         self.base = folder / "base"
         self._jobs = jobs
         self._environment = {
             **os.environ,
-            # Bytecode is told from stale bytecode by whole seconds, and changes come faster than that.
+            # Python detects stale bytecode by times in whole seconds, and changes may be faster than that.
             "PYTHONDONTWRITEBYTECODE": "1",
             "TMPDIR": str(folder),
         }
@@ -102,9 +105,9 @@ class Workshop:
         self._running = running or {}
         self._copy(flags, () if as_built else ("*.so",) if translated else ("*.so", "*.c"))
         self.build()
-        where = self.call([sys.executable, "-c", "import sgfast; print(sgfast.__file__)"], 60)[1].strip()
-        if Path(where).parent != self.tree / "sgfast":
-            raise Failure(f"whatever is run would see {where} instead of the copy in {self.tree}")
+        package_file = self.call([sys.executable, "-c", "import sgfast; print(sgfast.__file__)"], 60)[1].strip()
+        if Path(package_file).parent != self.tree / "sgfast":
+            raise Failure(f"whatever is run would see {package_file} instead of the copy in {self.tree}")
         for name in ("sgfast", "build"):
             shutil.copytree(self.tree / name, self.base / name)
         shutil.copy2(self.tree / "setup.py", self.base)
@@ -120,7 +123,7 @@ class Workshop:
             elif (ROOT / name).exists():
                 shutil.copy2(ROOT / name, self.tree / name)
         if (ROOT / "build" / "made-with").exists():
-            # Without it, C that stands in the repository would be made anew.
+            # Without this file, building would translate the repository's C files again.
             (self.tree / "build").mkdir()
             shutil.copy2(ROOT / "build" / "made-with", self.tree / "build")
         self._take_as_built()
@@ -131,18 +134,19 @@ class Workshop:
         setup.write_text(text)
 
     def _take_as_built(self) -> None:
-        # Younger than all they are made from, Cython's own files included, and where building looks for them.
+        # Make the files newer than everything they are made from, including Cython's own files, and copy them to the
+        # place where building expects them.
         now = time.time_ns()
         for kind in ("*.c", "*.so"):
             for made in (self.tree / "sgfast").rglob(kind):
                 os.utime(made, ns=(now, now))
                 if kind == "*.so":
-                    there = self.tree / "build" / "lib" / made.relative_to(self.tree)
-                    there.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(made, there)
+                    expected = self.tree / "build" / "lib" / made.relative_to(self.tree)
+                    expected.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(made, expected)
 
     def build(self, *, everything: bool = False) -> None:
-        """Build what is not up to date, or ``everything``: compilers' flags are not looked at."""
+        """Build what is not up to date, or ``everything``, which is needed if compiler flags changed."""
         command = [
             sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--build-lib=build/lib",
             f"--parallel={self._jobs}", *(("--force",) if everything else ()),
@@ -155,7 +159,7 @@ class Workshop:
             raise Failure(f"it does not build:\n{output}")
 
     def modules(self) -> dict[str, str]:
-        """The extension modules and a digest of each."""
+        """Return the extension modules with a digest of each."""
         return {
             str(path.relative_to(self.tree)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in (self.tree / "sgfast").rglob("*.so")
@@ -163,7 +167,7 @@ class Workshop:
 
     @contextlib.contextmanager
     def changed(self, edits: Sequence[Edit]) -> Iterator[None]:
-        """``tree`` with the edits, built; as it was afterwards. Failure when that is no other program."""
+        """Apply the edits to ``tree`` and build it, then restore it. Raises Failure if no extension module changes."""
         before = self.modules()
         try:
             for edit in edits:
@@ -180,9 +184,9 @@ class Workshop:
         assert self.modules() == before
 
     def _restore(self) -> None:
-        # Hypothesis's memory of this change must not help with the next one.
+        # Examples that Hypothesis saved for this change must not help with the next one.
         shutil.rmtree(self.tree / ".hypothesis", ignore_errors=True)
-        # With their times, so that the next build sees nothing to do but the next change.
+        # Restore files with their times, so that the next build only compiles the next change.
         for original in self.base.rglob("*"):
             if original.is_file():
                 copy = self.tree / original.relative_to(self.base)
@@ -192,19 +196,19 @@ class Workshop:
     def call(
         self, command: Sequence[str], timeout: float, *, base: bool = False, path: Sequence[Path] = ()
     ) -> tuple[int, str]:
-        """Exit status and what it said, run in ``tree`` with the package there, or with ``base``'s.
+        """Run a command in ``tree`` with its package, or with ``base``'s. Return the exit status and the output.
 
-        ``path``: more folders to import from. TimeoutExpired after ``timeout`` seconds.
+        ``path`` lists more folders to import from. Raises TimeoutExpired after ``timeout`` seconds.
         """
         return self._call(command, timeout, [self.base if base else self.tree, *path], self._running)
 
     def _call(
         self, command: Sequence[str], timeout: float, path: Sequence[Path], variables: Mapping[str, str]
     ) -> tuple[int, str]:
-        # The copy, wherever a test changes to; another sgfast may be installed.
+        # Absolute paths, because a test may change directories and another sgfast may be installed.
         environment = {**self._environment, **variables, "PYTHONPATH": os.pathsep.join(map(str, path))}
-        # In a session of its own, so that whatever it starts can be ended with it: nothing may go on writing into a
-        # folder that is being removed.
+        # The process gets a session of its own so that all its children can be killed with it. None of them may write
+        # into a folder that is being removed.
         with subprocess.Popen(
             command, cwd=self.tree, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
@@ -218,8 +222,8 @@ class Workshop:
 
 
 def status_of(work: Callable[[], int]) -> int:
-    """Runs a command's work, which returns its exit status. Failures are told, and temporary folders go whoever ends
-    it.
+    """Run a command's work and return its exit status. Print failures, and make sure that temporary folders are removed
+    if the command is interrupted or terminated.
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGHUP, _stop)

@@ -1,13 +1,13 @@
 """Run a replay on a cluster of any number of machines, with the same verdicts as one process.
 
-    captures --index--> ranges of large captures      walks over record headers
-    units    --read---> segments, records by shard    one task for each capture or range, in any order
-             (chain)    each segment's place           on this machine, from a few numbers per segment
-    shards   --judge--> results, rows                 one task for each shard, all its records in the order of time
-             (gather)   one result, ordered rows      on this machine; rows of packets and connections go to the sinks
+        captures --index--> ranges of large captures      reads only record headers
+        units    --read---> segments, records by shard    one task for each capture or range, in any order
+                 (chain)    each segment's place           on this machine, from a few numbers per segment
+        shards   --judge--> results, rows                 one task for each shard, with all its records in order of time
+                 (gather)   one result, ordered rows      on this machine; sinks receive rows of packets and connections
 
 All packets between two addresses are in one shard (``core/shards``), so that shards can be judged independently.
-``plan`` defines what all tasks know, ``storage`` keeps files, and ``scheduler`` is the only module that uses Dask.
+``plan`` defines the values shared by all tasks, ``storage`` keeps files, and ``scheduler`` is the only Dask module.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ from sgfast.replaying.results import ClusterUsed, ReplayResult, Rows, Sinks, Sta
 from sgfast.replaying.vpc_mapping import seen_vpcs, vpc_mapping_of
 from sgfast.system.names import printable, without_credentials, without_user
 
-#: Warn of a shard that has this many times its share of the packets, if that is at least this part of all packets.
+#: Warn of a shard with at least ``HOT_TIMES`` times its share of the packets and ``HOT_PART`` of all packets.
 HOT_TIMES = 2
 HOT_PART = 0.1
-#: Fewer packets do not matter, because they are judged within seconds.
+#: The minimum number of packets of a shard to warn of. Fewer packets are judged within seconds.
 HOT_PACKETS = 10_000_000
 
 
@@ -81,10 +81,10 @@ def replay_on_cluster(
     policy: Policy, captures: tuple[str, ...], options: ReplayOptions, changes: ChangeFile | None, sinks: Sinks,
     progress: Callable[[int, int], None] | None,
 ) -> ReplayResult:  # fmt: skip
-    """``run_replay`` with ``options.client``.
+    """Run a replay like ``run_replay``, on the cluster ``options.client``.
 
-    ``options.resume``: a path or URL that all workers can access, where segments are kept for later replays; None: a
-    temporary folder on this machine. ``options.shards``: the number of shards; None: by the size of the captures.
+    ``options.resume`` is a path or URL that all workers can access, where segments are kept for later replays; None: a
+    temporary folder on this machine. ``options.shards`` is the number of shards; None: by the size of the captures.
     """
     began = time.perf_counter()
     result = ReplayResult(
@@ -97,7 +97,7 @@ def replay_on_cluster(
     parts, warnings = parts_of(captures, options.reading)
     result.warnings += warnings
     with ExitStack() as stack:
-        # Tasks that cannot be stopped may still write to the folder while it is removed.
+        # Tasks that cannot be stopped may still write to the folder while it is being removed.
         own = tempfile.TemporaryDirectory(prefix="sgfast-", ignore_cleanup_errors=True)
         folder = options.resume
         place = place_of(os.fsdecode(folder)) if folder is not None else stack.enter_context(own)
@@ -110,7 +110,7 @@ def replay_on_cluster(
             options.shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns,
         )  # fmt: skip
         run = agreed(storage, run, options.shards, result.warnings)
-        vpc_mapping_of(policy, options)       # raises here what it would raise on the workers
+        vpc_mapping_of(policy, options)       # raises errors before workers would
         timed = () if changes is None else tuple(changes.resolve(policy, first_ns or 0))
         for vpc in seen_vpcs(policy, options):
             refuse_ambiguous(policy, timed, vpc)
@@ -128,7 +128,7 @@ class _Replay:
         self._sinks = sinks
         self._progress = progress or (lambda packets, nbytes: None)
         self._shared = cluster.shared("run", run)
-        #: The prefix of the names of files with rows.
+        #: The prefix of the names of files that contain rows.
         self._token = secrets.token_hex(8)
         self._stages: list[Stage] = []
         self._found = 0
@@ -170,7 +170,7 @@ class _Replay:
         result.oddities.warn(result)
         warn(result, run, chain)
         warn_of_shares(result, run, chain, judged)
-        self._warn_of_heat(chain, judged)
+        self._warn_of_hot_shards(chain, judged)
         result.cluster = ClusterUsed(
             self._cluster.name, self._cluster.workers, run.shards, tuple(self._stages), self._found
         )
@@ -202,11 +202,11 @@ class _Replay:
 
     def _read(self, calls: Sequence[tuple[Unit, Start]], segments: list[Segment]) -> list[Segment]:
         names = [_name_of(self._run, unit, start) for unit, start in calls]
-        there = self._storage.names()
+        existing = self._storage.names()
         shards = self._run.shards
         found: dict[str, Segment] = {}
         for name, (unit, start) in zip(names, calls, strict=True):
-            if {name, name + SUFFIX} <= there:
+            if {name, name + SUFFIX} <= existing:
                 try:
                     found[name] = saved_segment(self._storage, name, unit, start, shards)
                 except ClusterError as error:
@@ -237,7 +237,7 @@ class _Replay:
         def done(shard: Judged) -> None:
             nonlocal packets
             packets += shard.packets
-            # Converted to bytes of captures, which the progress bar counts.
+            # Convert packets to bytes of captures, which the progress bar counts.
             self._progress(packets, self._bytes * packets // max(1, self._packets))
 
         calls = (
@@ -254,8 +254,8 @@ class _Replay:
         )  # fmt: skip
         return judged
 
-    def _warn_of_heat(self, chain: SegmentChain, judged: Sequence[Judged]) -> None:
-        """Warn of shards that have much more than their share of the packets, because all others wait for them."""
+    def _warn_of_hot_shards(self, chain: SegmentChain, judged: Sequence[Judged]) -> None:
+        """Warn of shards that have much more than their share of the packets, because the replay waits for them."""
         total = chain.packets
         hot = max(HOT_PACKETS, HOT_PART * total, HOT_TIMES * total / len(judged))
         for shard in judged:
@@ -276,7 +276,7 @@ class _Replay:
 
 
 def indexed(place: str, entry: Input, every: int) -> tuple[list[Input], str | None]:
-    """A task: calls ``ranges_of`` and keeps its result in the folder.
+    """Call ``ranges_of``, as a task, and keep its result in the folder.
 
     The second value is a warning if an earlier result cannot be used.
     """
@@ -293,7 +293,8 @@ def indexed(place: str, entry: Input, every: int) -> tuple[list[Input], str | No
 
 
 def spans_by_shard(chain: SegmentChain, shards: int) -> tuple[Rows, list[int]]:
-    """Places of all records, sorted by shard: an array of SPAN_DTYPE, and the index where each shard begins in it."""
+    """Return the places of all records, sorted by shard, as an array of SPAN_DTYPE, and each shard's first index in
+    it."""
     blocks = [placed.segment.blocks for placed in chain.placed]
     every = np.concatenate(blocks) if blocks else np.empty(0, dtype=BLOCK_DTYPE)
     spans = np.empty(len(every), dtype=SPAN_DTYPE)
@@ -313,7 +314,7 @@ def _is_splittable(unit: Unit) -> bool:
 
 
 def _first_ns(parts: Sequence[CapturePart]) -> int | None:
-    """The time of the first packet of all captures."""
+    """Return the time of the first packet of all captures."""
     for part in parts:
         begins = [first_time_ns(path) if begins_ns is None else begins_ns for path, begins_ns in part]
         if times := [begins_ns for begins_ns in begins if begins_ns is not None]:
@@ -322,7 +323,8 @@ def _first_ns(parts: Sequence[CapturePart]) -> int | None:
 
 
 def _name_of(run: Run, unit: Unit, start: Start) -> str:
-    # The seed and the number of shards decide where records are. The query of a URL may tell captures apart.
+    # The seed and the number of shards decide where records are. URLs of different captures may differ in the query
+    # only.
     return f"{_digest(unit.renamed(without_user), start, run.seed, run.shards)}{SEGMENT}"
 
 

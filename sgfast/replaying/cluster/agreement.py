@@ -1,4 +1,4 @@
-"""Check that replays that share a folder agree on everything that segments depend on."""
+"""Check that replays that share a folder agree on all settings that affect segments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sgfast.replaying.options import MOST_SHARDS
 
 PLAN = "plan.json"
 DAMAGED_PLAN = "damaged-plan.json"
-#: Names of the values that may differ, for messages.
+#: Names, for messages, of the settings that may differ.
 _SETTLED = {
     "reading": "choice of packets (--start, --end, --filter, --dedup, --decap)",
     "first_ns": "first capture", "infrastructure": "settings.infrastructure", "marks": "mapping of VPCs",
@@ -24,9 +24,10 @@ _SETTLED = {
 
 
 def agreed(storage: Folder, run: Run, shards: int | None, warnings: list[str]) -> Run:
-    """The run with the shards and seed of an earlier run in the folder. Raises ClusterError if the runs disagree.
+    """Return the run with the shards and seed of an earlier run in the folder. Raises ClusterError if the runs
+    disagree.
 
-    Without its plan, the segments in the folder cannot be found. So a damaged plan is replaced, with a warning.
+    Segments can only be found with the folder's plan, so a damaged plan is replaced, with a warning.
     """
     marks = [(vpc.name, vpc.vnis, vpc.vlans, vpc.interfaces, vpc.files) for vpc in run.policy.vpcs if run.is_mapped]
     settled = {
@@ -45,7 +46,7 @@ def agreed(storage: Folder, run: Run, shards: int | None, warnings: list[str]) -
         raise ClusterError(f"{error}; another version needs another folder (--resume)") from None
     except Damaged as error:
         if not any(name.endswith(SEGMENT) for name in names):
-            # It may be somebody else's file.
+            # The file may belong to another program.
             raise ClusterError(f"{error}, or no plan of sgfast; use another folder") from None
         storage.rename(PLAN, DAMAGED_PLAN)
         storage.write_document(PLAN, new_plan)
@@ -65,7 +66,7 @@ def agreed(storage: Folder, run: Run, shards: int | None, warnings: list[str]) -
 
 
 def _plan(storage: Folder) -> dict[str, Any]:
-    """The plan in the folder. Raises Damaged if the file cannot be a plan."""
+    """Read the plan in the folder. Raises Damaged if the file cannot be a plan."""
     plan = storage.read_document(PLAN)
     if (
         not isinstance(plan, dict) or not is_whole(plan.get("shards"), 1, MOST_SHARDS)

@@ -1,9 +1,9 @@
-"""Chain segments that were read independently: find each one's first packet number and its place on the common clock.
+"""Chain segments that were read independently: find each segment's first packet number and its clock's offset.
 
-Every unit is first read as if it were the first one. Usually that makes no difference: its first packet is no earlier
-than the last packet before it, or so much earlier that the clock restarts (SPEC 9.1); and with ``--dedup``, none of its
-packets is a copy of one before it. If it does make a difference, the unit is read again with what comes before it
-(``Start``).
+Every unit is first read as if no packets came before it. Usually this gives the right result: its first packet is no
+earlier than the last packet before it, or so much earlier that the clock restarts (SPEC 9.1); and with ``--dedup``, no
+packet is a copy of one from before the unit. Otherwise the unit is read again with the state left by the packets before
+it (``Start``).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sgfast.replaying.cluster.plan import Start, Unit
 from sgfast.replaying.cluster.reading import Segment
 from sgfast.replaying.results import Oddities
 
-#: The longest time between copies, and the number of packets remembered to find them (``preprocess/selection.pyx``).
+#: The maximum time between copies, and the number of packets remembered to find them (``preprocess/selection.pyx``).
 COPY_NS = 50_000_000
 REMEMBERED = 4096
-#: The latest engine time that fits 64 bits.
+#: The latest clock time that fits 64 bits.
 CLOCK_MOST = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A segment, the number of packets before it, and how far its clock is behind the common clock."""
+    """A segment, the number of packets before it, and its clock's offset from the common clock."""
 
     segment: Segment
     packets_before: int
@@ -35,7 +35,7 @@ class Placed:
 @dataclass(frozen=True, slots=True)
 class SegmentChain:
     placed: tuple[Placed, ...]
-    #: The first packet's time, and the clock's time at the end; None without packets.
+    #: The first packet's time, and the clock's time at the end; None if there are no packets.
     began_ns: int | None
     now_ns: int | None
     earliest_ns: int | None
@@ -48,9 +48,9 @@ class SegmentChain:
 
 
 def chained(segments: Sequence[Segment]) -> tuple[SegmentChain, list[tuple[int, Start]]]:
-    """The chain, and the segments that have to be read again, and with which start, before it is correct."""
+    """Return the chain, and the segments that must be read again, with their starts, before the chain is correct."""
     placed: list[Placed] = []
-    again: list[tuple[int, Start]] = []
+    reread: list[tuple[int, Start]] = []
     packets = 0
     oddities = Oddities()
     now_ns: int | None = None
@@ -62,7 +62,7 @@ def chained(segments: Sequence[Segment]) -> tuple[SegmentChain, list[tuple[int, 
     for number, segment in enumerate(segments):
         start = Start(raw_ns, seen)
         if not _holds(segment, start):
-            again.append((number, start))
+            reread.append((number, start))
         if segment.clock is None or segment.began_ns is None:
             placed.append(Placed(segment, packets, 0))
             continue
@@ -73,7 +73,7 @@ def chained(segments: Sequence[Segment]) -> tuple[SegmentChain, list[tuple[int, 
             shift = min(now_ns - segment.began_ns, CLOCK_MOST)
             oddities += Oddities(restarts=1)
         else:
-            # The unit's clock started at its packets' timestamps. The common clock keeps its distance from timestamps.
+            # The unit's clock started at its own timestamps. The common clock keeps its distance from the timestamps.
             shift = min(now_ns - raw_ns, CLOCK_MOST)
         placed.append(Placed(segment, packets, shift))
         now_ns, raw_ns = min(clock_ns + shift, CLOCK_END_NS), clock_raw
@@ -85,11 +85,11 @@ def chained(segments: Sequence[Segment]) -> tuple[SegmentChain, list[tuple[int, 
     chain = SegmentChain(
         tuple(placed), began_ns, now_ns, min(earliest, default=None), max(latest, default=None), oddities,
     )  # fmt: skip
-    return chain, again
+    return chain, reread
 
 
 def _holds(segment: Segment, start: Start) -> bool:
-    """Whether reading the segment with ``start`` would give the same result."""
+    """Return whether reading the segment with ``start`` would give the same result."""
     if segment.start == start or segment.range_ns is None:
         return True
     if segment.start.raw_ns is not None:
@@ -103,12 +103,12 @@ def _holds(segment: Segment, start: Start) -> bool:
 
 
 def _restarts(raw_ns: int, began_ns: int) -> bool:
-    """Whether a packet at ``began_ns`` restarts a clock that is at ``raw_ns``."""
+    """Return whether a packet at ``began_ns`` restarts a clock that is at ``raw_ns``."""
     return began_ns < raw_ns - LATE_LIMIT_NS
 
 
 def _meet(seen: Sequence[tuple[int, int]], earliest: Sequence[tuple[int, int]]) -> bool:
-    """Whether any packet is a copy of one seen before."""
+    """Return whether any of the unit's packets is a copy of a packet before the unit."""
     times: dict[int, list[int]] = {}
     for digest, time_ns in seen:
         times.setdefault(digest, []).append(time_ns)
@@ -118,8 +118,8 @@ def _meet(seen: Sequence[tuple[int, int]], earliest: Sequence[tuple[int, int]]) 
 
 
 def overlapping(segments: Sequence[Segment]) -> list[Unit] | None:
-    """The units to read instead if captures of one part, which are merged by time, overlap; None if none do."""
-    # First group the ranges of each capture, then the captures that overlap.
+    """Return the units to read instead, if captures that are merged by time overlap; None if none overlap."""
+    # First group the ranges of each capture, then the overlapping captures.
     files: list[list[Segment]] = []
     for segment in segments:
         before, unit = files[-1][-1].unit if files else None, segment.unit
@@ -156,20 +156,20 @@ SegmentReader = Callable[[Sequence[tuple[Unit, Start]]], Sequence[Segment]]
 
 
 def read_all(units: Sequence[Unit], read: SegmentReader) -> SegmentChain:
-    """Read the units, some of them again, until they form a chain. ``read``: reads several, in any order."""
+    """Read the units, some of them repeatedly, until they form a chain. ``read`` reads several units in any order."""
     known: dict[Unit, Segment] = dict(zip(units, read([(unit, Start()) for unit in units]), strict=True))
-    instead = overlapping([known[unit] for unit in units])
-    if instead is not None:
-        new = [unit for unit in instead if unit not in known]
+    replacements = overlapping([known[unit] for unit in units])
+    if replacements is not None:
+        new = [unit for unit in replacements if unit not in known]
         known.update(zip(new, read([(unit, Start()) for unit in new]), strict=True))
-        units = instead
+        units = replacements
     segments = [known[unit] for unit in units]
     while True:
-        chain, again = chained(segments)
-        if not again:
+        chain, reread = chained(segments)
+        if not reread:
             return chain
-        # Each round settles at least the first of these segments for good, and usually all of them.
+        # The first of these segments is correct after this round, and usually all of them are.
         for (number, _), segment in zip(
-            again, read([(segments[number].unit, start) for number, start in again]), strict=True
+            reread, read([(segments[number].unit, start) for number, start in reread]), strict=True
         ):
             segments[number] = segment

@@ -1,4 +1,4 @@
-"""Add up the shards' results, and pass the rows of packets and connections to the sinks."""
+"""Add up the shards' results, and write the rows of packets and connections to the sinks."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from sgfast.replaying.results import (
 from sgfast.replaying.totals import add_up, add_up_change, finish_vpc, sums
 from sgfast.replaying.vpc_mapping import vpc_mapping_of
 
-#: The number of packets passed on at a time if no sink takes frames.
+#: The number of packets written at a time if no sink takes frames.
 ROWS_AT_ONCE = 1 << 16
 
 
 def fill(result: ReplayResult, run: Run, job: Job, chain: SegmentChain, judged: Sequence[Judged]) -> None:
-    """Fill in the result, except what ``fill_reading`` adds."""
+    """Fill in the result, except for the values that ``fill_reading`` adds."""
     made = [change for change in job.changes if chain.packets and change.at_ns <= job.now_ns]
     *_, (_, numbering) = numberings(run.policy, made)
     vpcs = sorted({vpc for shard in judged for vpc in shard.parts})
@@ -73,7 +73,7 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: SegmentChain, judged: 
 
 
 def fill_reading(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
-    """Fill in what reading found: damage, warnings, packets left out, tunnels removed."""
+    """Fill in the values that reading found: damage, warnings, packets left out, tunnel headers removed."""
     segments = [placed.segment for placed in chain.placed]
     damaged = [segment.damage for segment in segments if segment.damage is not None]
     result.damaged = damaged[0] if damaged else None
@@ -98,7 +98,7 @@ def warn(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
 
 
 def write_packets(sinks: Sinks, run: Run, job: Job, chain: SegmentChain, judged: Sequence[Judged]) -> None:
-    """Pass all packets' rows to the sinks. If a sink takes frames, too, the captures are read again."""
+    """Write all packets' rows to the sinks. If a sink takes frames, the captures are read again."""
     writer = _PacketWriter(run, job, chain, judged, sinks)
     if not sinks.frames:
         nothing = FrameBatch(1)
@@ -119,7 +119,7 @@ def write_packets(sinks: Sinks, run: Run, job: Job, chain: SegmentChain, judged:
 
 
 class _PacketWriter:
-    """Pass rows of packets to sinks, in order and with the names that applied at the time."""
+    """Write rows of packets to sinks, in order and with the names that applied at the time."""
 
     def __init__(self, run: Run, job: Job, chain: SegmentChain, judged: Sequence[Judged], sinks: Sinks) -> None:
         self._sinks = sinks
@@ -130,7 +130,7 @@ class _PacketWriter:
         self._next = 1
 
     def write(self, batch: FrameBatch, number: int) -> None:
-        """Write the next ``number`` packets. ``batch``: their frames, if a sink takes frames."""
+        """Write the next ``number`` packets. ``batch`` contains their frames, if a sink takes frames."""
         first = self._next
         self._next += number
         found = [*self._rows.until(self._next)]
@@ -153,7 +153,7 @@ class _PacketWriter:
 
 
 def names_of(run: Run, job: Job, judged: Sequence[Judged]) -> list[Names]:
-    """The names behind the numbers, from the first packet on and from each change on."""
+    """Return the names of instances and rules by number, at the start and after each change."""
     found = []
     for number, (policy, numbering) in enumerate(numberings(run.policy, job.changes)):
         firsts = [shard.after[number - 1] for shard in judged if number and shard.after[number - 1]]
@@ -163,7 +163,7 @@ def names_of(run: Run, job: Job, judged: Sequence[Judged]) -> list[Names]:
 
 
 def numberings(policy: Policy, changes: Sequence[TimedChange]) -> Iterator[tuple[Policy, Numbering]]:
-    """The policy and its numbering, first as it is and then after each change."""
+    """Yield the policy with its numbering, first as it is and then after each change."""
     numbering = Numbering().after(policy)
     yield policy, numbering
     for change in changes:
@@ -174,7 +174,7 @@ def numberings(policy: Policy, changes: Sequence[TimedChange]) -> Iterator[tuple
 
 
 def write_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> None:
-    """Pass all connections to the sinks, in the order of their first packets."""
+    """Write all connections to the sinks, in the order of their first packets."""
     flow_sinks = Sinks(flows=sinks.flows)
     flow_sinks.begin(names_of(run, job, judged)[-1])
     rows = MergedRows(Folder(run.folder), [shard.flow_rows for shard in judged if shard.flow_rows])
@@ -183,7 +183,7 @@ def write_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> N
 
 
 def warn_of_shares(result: ReplayResult, run: Run, chain: SegmentChain, judged: Sequence[Judged]) -> None:
-    """Warn if all shards' connections together might not have fit into one process's connection table."""
+    """Warn if one process's connection table might have been too small for the connections of all shards together."""
     together = sum(shard.most_connections for shard in judged)
     most = run.policy.settings.max_connections
     if together > most:

@@ -1,4 +1,4 @@
-"""The second task of a clustered replay: judges all records of a shard, in the order of time."""
+"""Task that judges all records of a shard in the order of time, for a clustered replay."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sgfast.replaying.vpc_mapping import refuse_too_many, seen_from
 NEVER = (1 << 63) - 1
 
 
-#: The places of a shard's records, in the order of judging: index in ``Job.sources``, and as in BLOCK_DTYPE.
+#: The places of a shard's records, in the order of judging: an index into ``Job.sources``, and fields of BLOCK_DTYPE.
 SPAN_DTYPE = np.dtype([("source", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("count", "<u4"), ("checksum", "<u4")])
 
 
@@ -45,13 +45,13 @@ class SegmentFile:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Values that all judging tasks need, besides ``Run``, once all captures are read."""
+    """Values that all judging tasks need in addition to ``Run``, known once all captures are read."""
 
     changes: tuple[TimedChange, ...]
     began_ns: int
     #: The clock's time at the end of all captures.
     now_ns: int
-    #: Whether rows of packets, and of connections, are wanted.
+    #: Whether the caller wants rows of packets, and rows of connections.
     wants_packets: bool
     wants_flows: bool
     sources: tuple[SegmentFile, ...]
@@ -61,8 +61,9 @@ class Job:
 class Judged:
     """The result for a shard's packets, which is sent to the client.
 
-    ``parts``: by VPC (``Frame.vpc``), results without policy, changes and rules, which the client knows.
-    ``rule_counts``: also by VPC, an int64 array (rules, 3) with the connections, packets and bytes of each rule number.
+    ``parts`` are results by VPC (``Frame.vpc``), without policy, changes and rules, which the client knows.
+    ``rule_counts`` are int64 arrays (rules, 3), also by VPC, with the connections, packets and bytes of each rule
+    number.
     """
 
     shard: int
@@ -71,9 +72,9 @@ class Judged:
     rule_counts: dict[int, NDArray[np.int64]]
     #: The effect of each change that was made, on each engine.
     changes: list[list[ChangeDone]]
-    #: The number of the shard's first packet after each change; 0: there was none.
+    #: The number of the shard's first packet after each change; 0 if there was none.
     after: tuple[int, ...]
-    #: None if such rows are not wanted.
+    #: The files with rows of packets and of connections; None if the caller does not want them.
     packet_rows: RowsFile | None
     flow_rows: RowsFile | None
     #: The results of pending packets, as bytes of RESOLVED_DTYPE.
@@ -84,7 +85,7 @@ class Judged:
 
 
 class _Compilers:
-    """Compilers that have compiled the last policy. A worker judges many shards by one policy, but compiles it once."""
+    """Compilers that have compiled the last policy, so that a worker compiles a policy once for many shards."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -92,7 +93,7 @@ class _Compilers:
         self._by_vpc: dict[str | None, Compiler] = {}
 
     def of(self, policy: Policy, vpc: str | None) -> Compiler:
-        """A new copy of a compiler that has compiled ``policy``. Raises the errors of ``Compiler.compile``."""
+        """Return a copy of a compiler that has compiled ``policy``. Raises the errors of ``Compiler.compile``."""
         with self._lock:
             if self._policy is not policy:
                 self._policy, self._by_vpc = policy, {}
@@ -107,7 +108,8 @@ _COMPILERS = _Compilers()
 
 
 class ShardRunner:
-    """The engines of one shard: one for each VPC that has packets in it, or a single one if packets are not mapped."""
+    """The engines of one shard: one for each VPC that has packets in the shard, or a single one if VPCs are not
+    mapped."""
 
     def __init__(self, run: Run, job: Job) -> None:
         self._policy = policy = run.policy
@@ -123,12 +125,12 @@ class ShardRunner:
             self.judge_of(0)
 
     def begin(self) -> None:
-        """Make one engine in any case, because changes are made and rules are counted even without packets."""
+        """Make at least one engine, because changes are applied and rules are counted even without packets."""
         if self._is_mapped:
             self.judge_of(next(n for n, vpc in enumerate(self._vpcs, 1) if vpc.is_mapped))
 
     def judge_of(self, vpc: int) -> RecordJudge:
-        """``vpc``: a number as in ``Frame.vpc``."""
+        """Return the judge of a VPC, which is a number as in ``Frame.vpc``. Makes its engine if needed."""
         known = self._runners.get(vpc)
         if known is not None:
             return known[1]
@@ -163,7 +165,7 @@ class ShardRunner:
         return [runner.engine.dataplane.take_flows() for runner, _ in self._runners.values()]
 
     def finish_some(self, now_ns: int) -> bool:
-        """End some of the open connections. Return whether none is left."""
+        """End some of the open connections. Return whether no connection remains open."""
         done = True
         for runner, _ in self._runners.values():
             runner.engine.dataplane.advance(now_ns)
@@ -171,7 +173,7 @@ class ShardRunner:
         return done
 
     def results(self) -> tuple[dict[int, ReplayResult], dict[int, NDArray[np.int64]]]:
-        """``Judged.parts`` and ``Judged.rule_counts``."""
+        """Return ``Judged.parts`` and ``Judged.rule_counts``."""
         parts, counts = {}, {}
         for vpc, (runner, _) in self._runners.items():
             seen = self._vpcs[vpc - 1].name if self._is_mapped and vpc else self._options.vpc
@@ -186,9 +188,9 @@ class ShardRunner:
 
 
 def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judged:
-    """A task: judges the records in ``spans`` (SPAN_DTYPE). ``token``: the prefix of its files' names.
+    """Judge, as a task, the records in ``spans`` (SPAN_DTYPE). ``token`` is the prefix of the names of its files.
 
-    Raises ClusterError for a segment that is damaged. A replay that is run again reads its captures again.
+    Raises ClusterError for a damaged segment. If the replay is run again, it reads the segment's captures again.
     """
     began = time.perf_counter()
     check_version(run)
@@ -200,7 +202,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
     after = [0] * len(job.changes)
     packets = bytes_read = most = 0
     resolved: list[Rows] = []
-    waiting = 0         # the first change without a packet after it yet
+    waiting = 0         # the first change that no packet has followed yet
     stack = ExitStack()
     reader = stack.enter_context(Reader(folder))
     # Each attempt at the task has its own files, because an abandoned attempt may still be writing.
@@ -223,7 +225,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
             waiting += 1
 
     def damaged(source: SegmentFile) -> ClusterError:
-        # Without its description, the segment is not used again.
+        # A segment without its description is not reused.
         folder.remove(source.file + SUFFIX)
         return ClusterError(f"{folder.damaged(source.file)}; run the replay again, and its captures are read again")
 

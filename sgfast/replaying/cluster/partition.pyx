@@ -1,10 +1,10 @@
 """Partition frames into blocks of records by shard: the reading half of a clustered replay. ``records.pyx`` is the
 judging half.
 
-A shard gets all packets between the same two addresses. That is coarser than a connection, so ICMP errors go with the
-packets they quote, and fragments with their first fragment, whichever file it is in. The exception is an ICMP error
-that is itself fragmented (no host sends such a long one): its first fragment goes with the packet it quotes, and its
-later ones do not. These errors are counted.
+A shard gets all packets between the same two addresses, which is coarser than a connection. So ICMP errors are in one
+shard with the packets they quote, and fragments with their first fragment, whichever file it is in. An exception is an
+ICMP error that is itself fragmented, which no host sends: its first fragment is in one shard with the quoted packet,
+but its later fragments may not be. These errors are counted.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -22,12 +22,12 @@ from sgfast.core.base.types cimport READ_BROKEN, READ_FRAGMENT, READ_NOT_IP, Pac
 from sgfast.replaying.cluster.records cimport has_quote, record_size, write_record
 from sgfast.core.wire.ip cimport INFRASTRUCTURE_COUNT, WireContext, init_wire, read_frame, read_quote
 
-#: Version of the data that are kept of an input: blocks and the state of the clock. Another layout has another number.
+#: The version of the saved layout of blocks and of the clock's state. Every new layout gets another number.
 RECORD_FORMAT = 4
 MAX_PACKETS = 0xFFFFFFFF
-#: Busiest address pairs listed for each input; a pair that slows the whole replay down is among them.
+#: The maximum number of busiest address pairs of each input. A pair that slows the whole replay down is among them.
 MAX_BUSIEST = 16
-#: Family, and two addresses as integers, the lower first.
+#: IP version, and two addresses as integers, the lower one first.
 Pair = tuple[int, int, int]
 
 
@@ -37,8 +37,8 @@ cdef struct Bin:
     size_t capacity
     uint32_t count          # records in `data`
     uint64_t packets        # records since the beginning
-    # Majority vote: the address pair that may have more than half of the packets. Its packets vote for it, all others
-    # against.
+    # Majority vote for the address pair that may have more than half of the packets: packets of the pair vote for it,
+    # all other packets vote against it.
     uint64_t candidate
     uint64_t votes
     uint64_t addr[4]
@@ -87,9 +87,9 @@ cdef inline void vote(Bin* bin, uint64_t pair, const uint64_t* addr, bint ipv6) 
 cdef class Partitioner:
     """Read the headers of an input's frames and collect them by shard until they are taken.
 
-    ``seed``: 64 bits that determine the shard of an address pair, the same for all inputs of a replay.
-    ``infrastructure``: as for the data plane. ``began_ns``: where the clock begins, in nanoseconds: at the time of the
-    input before, or None for the first packet's. ``full_bytes``: the size at which a shard counts as full.
+    ``seed`` has 64 bits that determine the shard of an address pair, the same for all inputs of a replay.
+    ``infrastructure`` is as for the data plane. ``began_ns`` is the clock's first time in nanoseconds: that of the
+    input before, or None for the first packet's. ``full_bytes`` is the size at which a shard counts as full.
     """
 
     cdef WireContext wire
@@ -100,7 +100,7 @@ cdef class Partitioner:
     cdef Clock clock
     cdef readonly object began_ns
     cdef readonly uint32_t packets
-    cdef readonly uint64_t fragmented_quotes     # ICMP errors that came in fragments
+    cdef readonly uint64_t fragmented_quotes     # number of fragmented ICMP errors
 
     def __cinit__(self, uint32_t shards, uint64_t seed, *, int infrastructure, size_t full_bytes, began_ns=None):
         cdef uint64_t[8] words
@@ -127,9 +127,8 @@ cdef class Partitioner:
         free(self.bins)
 
     def spread(self, FrameBatch batch not None):
-        """Distribute a batch's frames over the shards. Returns the shards that are full now. MemoryError if there is
-        no room.
-        """
+        """Distribute a batch's frames over the shards. Return the shards that are now full. Raises MemoryError if there
+        is no room."""
         cdef Py_ssize_t done
         cdef uint32_t shard
         if batch.count == 0:
@@ -168,7 +167,7 @@ cdef class Partitioner:
                 bin = &self.bins[shard]
                 vote(bin, pair, addr, p.ipv6)
             else:
-                # They have no connection, so any shard will do.
+                # Such a packet has no connection, so any shard will do.
                 bin = &self.bins[self.packets % self.shards]
             if not make_room(bin, record_size(&p)):
                 return i
@@ -196,8 +195,8 @@ cdef class Partitioner:
 
     @property
     def busiest(self):
-        """``(shard, votes, pair)``, those with the most votes first: at least ``votes`` of the shard's packets, more
-        than a quarter, are between the two addresses of ``pair``. Votes for one pair may be added up over inputs.
+        """A list of ``(shard, votes, pair)``, most votes first: at least ``votes`` of the shard's packets, more than a
+        quarter, are between the two addresses of ``pair``. Votes for one pair may be added up over inputs.
         """
         cdef uint32_t shard
         cdef Bin* bin
@@ -215,9 +214,9 @@ cdef class Partitioner:
 
     @property
     def clock_state(self):
-        """``(now, raw, earliest, latest, late, most_late, restarts)`` of the input's clock: engine time, timestamp of
-        the packet that set it, earliest and latest timestamp, number of late packets, by how much they were late at
-        most, number of restarts. None without packets.
+        """``(now, raw, earliest, latest, late, most_late, restarts)`` of the input's clock: its time, the timestamp of
+        the packet that set it, the earliest and latest timestamp, the number of late packets and their maximum delay,
+        and the number of restarts. None without packets.
         """
         cdef Clock* clock = &self.clock
         if not self.packets:

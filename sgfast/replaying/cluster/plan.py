@@ -1,4 +1,4 @@
-"""The plan of a clustered replay: its inputs, and the values that all its tasks share."""
+"""The plan of a clustered replay: its inputs, and the values that its tasks share."""
 
 from __future__ import annotations
 
@@ -17,63 +17,63 @@ from sgfast.replaying.options import MOST_SHARDS, ReplayOptions
 from sgfast.system.names import without_credentials
 from sgfast.version import __version__
 
-#: A large capture that is not compressed is read in ranges of about this many bytes.
+#: The size of the ranges, in bytes, in which a large uncompressed capture is read.
 RANGE_BYTES = 1024 * 1024 * 1024
-#: The size of the records that a reading task buffers. It lets each of USUAL_SHARDS shards write large blocks.
+#: The bytes of records that a reading task buffers, so that it writes large blocks for each of USUAL_SHARDS shards.
 BUFFERED_BYTES = 256 * 1024 * 1024
-#: The bytes of captures for each shard. A shard's memory depends on its connections, and so on its packets.
+#: The bytes of captures for each shard. A shard needs memory for its connections, whose number grows with its packets.
 SHARD_BYTES = 1024**3
-#: The most shards chosen by size, because the client keeps data on each segment of each shard.
+#: The maximum number of shards chosen by size. It is limited because the client keeps data on each shard of a segment.
 USUAL_SHARDS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A part of a capture that begins and ends with a record, in bytes."""
+    """A range of bytes of a capture that begins and ends with a complete record."""
 
     start: int
-    #: None: up to the end of the capture, which may be damaged.
+    #: The end; None is the end of the capture, which may be damaged.
     end: int | None
-    #: The bytes to be read before it, which describe how to read its records (``CaptureReader.preamble``).
+    #: The ranges of bytes to read before it, which describe how to read its records (``CaptureReader.preamble``).
     preamble: tuple[tuple[int, int], ...]
-    #: The number of packets before it in the capture.
+    #: The number of packets in the capture before this range.
     packets: int
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A capture, or a range of one."""
+    """A capture, or a range of a capture."""
 
     path: str
-    #: Its absolute path or URL.
+    #: The capture's absolute path or URL.
     place: str
     begins_ns: int | None
-    #: The size in bytes; None: not known.
+    #: The size in bytes; None if unknown.
     size: int | None
-    #: A value that changes when the capture does.
+    #: A value that changes whenever the capture changes.
     mark: str
     range: Range | None = None
 
     def renamed(self, rename: Callable[[str], str]) -> Input:
-        """The input with other names, if they are URLs."""
+        """Return the input with path and place passed through ``rename``, if they are URLs."""
         path, place = (rename(name) if is_url(name) else name for name in (self.path, self.place))
         return replace(self, path=path, place=place)
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Input of one task: a capture, a range of one, or captures that are merged because their times overlap."""
+    """Input of one task: a capture, a range of a capture, or captures that are merged because their times overlap."""
 
     inputs: tuple[Input, ...]
-    #: The number of its part (``captures.parts_of``), whose captures are read in the order of time.
+    #: The number of the unit's part (``captures.parts_of``). Captures of a part are read in order of time.
     part: int
 
     @property
     def name(self) -> str:
         first = self.inputs[0]
         base = os.path.basename(without_credentials(first.path).rstrip("/"))
-        where = f"@{first.range.start}" if first.range is not None else ""
-        return base + where + (f"+{len(self.inputs) - 1}" if len(self.inputs) > 1 else "")
+        position = f"@{first.range.start}" if first.range is not None else ""
+        return base + position + (f"+{len(self.inputs) - 1}" if len(self.inputs) > 1 else "")
 
     @property
     def size(self) -> int:
@@ -83,33 +83,33 @@ class Unit:
         )
 
     def renamed(self, rename: Callable[[str], str]) -> Unit:
-        """Rename the inputs, each as ``Input.renamed`` does."""
+        """Return the unit with its inputs renamed by ``Input.renamed``."""
         return replace(self, inputs=tuple(entry.renamed(rename) for entry in self.inputs))
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """State left by the packets before a unit's. At first it is assumed that there are none; see ``chain``."""
+    """State left by the packets before a unit. The first reading assumes that there are none; see ``chain``."""
 
-    #: The timestamp that the clock is at (SPEC 9.1); None: no packet came before.
+    #: The clock's timestamp (SPEC 9.1); None if there was no packet before.
     raw_ns: int | None = None
-    #: ``Dedup.latest``.
+    #: The state ``Dedup.latest``, of packets whose copies are left out.
     seen: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Values that all tasks of a replay need."""
+    """Values that all tasks of a replay share."""
 
     folder: str
     version: str
     policy: Policy
-    #: The options, without those that only the client needs: the cluster, the folder, changes.
+    #: The options, without those that only the client uses: the cluster, the folder, the changes.
     options: ReplayOptions
     shards: int
-    #: The seed of the hash that assigns addresses to shards, and of the one that finds copies of packets.
+    #: The seed of the hash that assigns addresses to shards, and of the hash that finds copies of packets.
     seed: int
-    #: The time of the first packet of all, from which times in ``options.reading`` count; None: there is no packet.
+    #: The time of the first packet, from which times in ``options.reading`` are measured; None without packets.
     first_ns: int | None
 
     @property
@@ -118,7 +118,7 @@ class Run:
 
     @property
     def dedup_key(self) -> list[int]:
-        # With a weak key, such as zeros, packets that differ would be taken for copies.
+        # A weak key, such as zeros, would make different packets look like copies.
         return list(struct.unpack("<4Q", hashlib.blake2b(self.seed.to_bytes(8), digest_size=32).digest()))
 
     @property
@@ -131,7 +131,7 @@ def version_here() -> str:
 
 
 def check_version(run: Run) -> None:
-    """Raise ClusterError on a worker with another version than the client's: its records or verdicts might differ."""
+    """Raise ClusterError on a worker with another version than the client's, whose records or verdicts might differ."""
     if run.version != version_here():
         raise ClusterError(
             f"a worker has sgfast {version_here().split('/')[0]}, the replay {run.version.split('/')[0]}: "
@@ -140,7 +140,7 @@ def check_version(run: Run) -> None:
 
 
 def units_of(parts: Sequence[CapturePart]) -> list[Unit]:
-    """One unit for each capture."""
+    """Return one unit for each capture."""
     return [
         Unit((Input(path, place_of(path), begins_ns, *identity_of(path)),), number)
         for number, part in enumerate(parts)
@@ -149,22 +149,22 @@ def units_of(parts: Sequence[CapturePart]) -> list[Unit]:
 
 
 def place_of(path: str) -> str:
-    """The path in a form that does not depend on the working directory."""
+    """Return the path in a form that does not depend on the working directory."""
     return path if is_url(path) else os.path.abspath(path)
 
 
 def identity_of(path: str) -> tuple[int | None, str]:
-    """The size and the mark of an ``Input``."""
+    """Return the size and the mark of an ``Input``."""
     if is_url(path):
         return url_identity(path)
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return None, ""     # opening it will raise the right error
+        return None, ""     # the error is raised when the capture is opened
     return status.st_size, str(status.st_mtime_ns)
 
 
 def shards_for(units: Sequence[Unit], threads: int) -> int:
-    """The number of shards: enough to keep all threads busy, and to make no shard too large."""
+    """Return the number of shards: enough to keep all threads busy and every shard small."""
     nbytes = sum(unit.size for unit in units)
     return min(MOST_SHARDS, max(2 * threads, min(USUAL_SHARDS, -(-nbytes // SHARD_BYTES))))

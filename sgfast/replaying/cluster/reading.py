@@ -1,4 +1,4 @@
-"""The first task of a clustered replay: reads captures and writes a segment, with records grouped by shard."""
+"""Task that reads captures for a clustered replay and writes a segment, with records grouped by shard."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from sgfast.system.names import printable, without_credentials
 
 Rows = NDArray[Any]
 
-#: The ending of the names of segments.
+#: The suffix of the names of segments.
 SEGMENT = ".records"
-#: Appended to a segment's name: the name of the file that describes the segment.
+#: Suffix added to a segment's name for the file that describes the segment.
 SUFFIX = ".json"
 
-#: The places of a shard's records in a segment, in order: position and size in bytes, the number of records, and the
-#: checksum of the bytes. A judging task reads only its shard's blocks, so each has a checksum of its own.
+#: The blocks of a segment, in file order: the shard, the position and size in bytes, the number of records, and the
+#: checksum of the bytes. A judging task reads only its shard's blocks, so each block has its own checksum.
 BLOCK_DTYPE = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("count", "<u4"), ("checksum", "<u4")])
 
-#: The largest number of 64 bits.
+#: The largest 64-bit unsigned number.
 _MOST = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Result of reading a unit. Its records are in ``file``."""
+    """Result of reading a unit. Its records are in the file ``file``."""
 
     unit: Unit
     start: Start
@@ -55,26 +55,26 @@ class Segment:
     #: Rows of BLOCK_DTYPE, in base64.
     blocks_text: str
     packets: int
-    #: The time at which its clock began, and ``Partitioner.clock_state``; None without packets.
+    #: The time at which the segment's clock began, and ``Partitioner.clock_state``; None without packets.
     began_ns: int | None
     clock: tuple[int, int, int, int, int, int, int] | None
-    #: The times of the first packet and of the latest, including packets left out; None without packets.
+    #: The times of the first packet and of the latest packet, including packets left out; None without packets.
     range_ns: tuple[int, int] | None
     #: ``Dedup.earliest`` and ``latest``; empty without ``dedup``.
     earliest: tuple[tuple[int, int], ...]
     latest: tuple[tuple[int, int], ...]
     busiest: tuple[tuple[int, int, Pair], ...]
-    #: ICMP errors that came in fragments. Later fragments may go to another shard than the first.
+    #: The number of fragmented ICMP errors. Their later fragments may go to another shard than the first fragment.
     quotes_in_fragments: int
     left_out: PacketsLeftOut | None
-    #: Tunnel headers removed, by kind; None if the options remove none.
+    #: The number of tunnel headers removed, by kind; None if the options remove none.
     decapsulated: tuple[tuple[str, int], ...] | None
     noticed: Noticed
     warnings: tuple[str, ...]
     damage: Damage | None
     bytes_read: int
     records_bytes: int
-    #: The time that the task took.
+    #: The seconds that the task took.
     seconds: float
 
     @property
@@ -83,7 +83,7 @@ class Segment:
 
 
 def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
-    """A task: reads a unit and writes its segment to the file ``name``. Raises the errors of ``Captures``."""
+    """Read a unit, as a task, and write its segment to the file ``name``. Raises the errors of ``Captures``."""
     began = time.perf_counter()
     check_version(run)
     folder = Folder(run.folder)
@@ -122,8 +122,8 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         None if counts is None else tuple(counts.items()), captures.noticed, tuple(captures.warnings),
         _damage_in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
     )  # fmt: skip
-    # This file is written last, so its presence shows that the segment is complete. A damaged capture gets none: what
-    # looked like damage may have been a failed read, so every replay reads that capture again.
+    # This file is written last, so its presence shows that the segment is complete. A damaged capture gets no such
+    # file: the apparent damage may have been a failed read, so every replay reads that capture again.
     if segment.damage is None:
         public = replace(segment, unit=unit.renamed(without_credentials))
         folder.write_document(name + SUFFIX, to_plain(public))
@@ -131,7 +131,8 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
 
 
 def saved_segment(folder: Folder, name: str, unit: Unit, start: Start, shards: int) -> Segment:
-    """The result of the ``read_unit`` that wrote the segment ``name``. Raises ClusterError if it cannot be used."""
+    """Return the saved result of the ``read_unit`` that wrote segment ``name``. Raises ClusterError if it is
+    unusable."""
     try:
         found: Segment = from_plain(Segment, folder.read_document(name + SUFFIX))
         is_usable = (
@@ -148,7 +149,7 @@ def saved_segment(folder: Folder, name: str, unit: Unit, start: Start, shards: i
 
 
 def _is_sound(segment: Segment, shards: int) -> bool:
-    """Whether ``read_unit`` may have returned these values. Raises ValueError if the text of the blocks is invalid."""
+    """Return whether ``read_unit`` may have returned these values. Raises ValueError if the blocks' text is invalid."""
     blocks, clock, pairs = segment.blocks, segment.clock, (*segment.earliest, *segment.latest)
     left_out, noticed = astuple(segment.left_out or PacketsLeftOut()), segment.noticed
     numbers = (
@@ -172,7 +173,7 @@ def _is_sound(segment: Segment, shards: int) -> bool:
 
 
 def _is_clock(clock: tuple[int, int, int, int, int, int, int], began_ns: int | None) -> bool:
-    """Whether it may be ``Partitioner.clock_state`` of a clock that began at ``began_ns``."""
+    """Return whether ``clock`` may be ``Partitioner.clock_state`` of a clock that began at ``began_ns``."""
     now, raw, earliest, latest, late, most_late, restarts = clock
     limits = -CLOCK_END_NS, CLOCK_END_NS
     return (
@@ -191,7 +192,10 @@ def _is_busy(busy: tuple[int, int, Pair], shards: int) -> bool:
 
 
 class UnitCaptures(Captures):
-    """Read a unit's captures, given what came before (``start``). ``range_ns``: as in ``Segment``."""
+    """Read a unit's captures, starting from the state that the units before it left (``start``).
+
+    ``range_ns`` is as in ``Segment``.
+    """
 
     def __init__(self, run: Run, unit: Unit, start: Start, vpc_mapping: VpcMapping | None) -> None:
         parts = [[(entry.path, entry.begins_ns) for entry in unit.inputs]]
@@ -238,7 +242,7 @@ def open_input(entry: Input, vpc: int = 0, interfaces: InterfaceMarks | None = N
 
 
 class RangeStream:
-    """A stream of a range's preamble and then its bytes."""
+    """A stream of a range's preamble followed by the range's bytes."""
 
     def __init__(self, stream: Any, part: Range) -> None:
         self._stream = stream
@@ -262,7 +266,7 @@ class RangeStream:
 
 
 def _damage_in_file(damage: Damage | None, unit: Unit) -> Damage | None:
-    """Damage in a range, with its position in the whole file."""
+    """Return damage in a range with its position converted to the whole file."""
     part = unit.inputs[0].range
     if damage is None or part is None:
         return damage
@@ -271,7 +275,7 @@ def _damage_in_file(damage: Damage | None, unit: Unit) -> Damage | None:
 
 
 def ranges_of(entry: Input, every: int) -> list[Input]:
-    """Split a large capture into ranges of about ``every`` bytes. Walks its record headers up to the first damage.
+    """Split a large capture into ranges of about ``every`` bytes. Reads its record headers up to the first damage.
 
     Raises CaptureError if no packet can be read.
     """
@@ -286,7 +290,7 @@ def ranges_of(entry: Input, every: int) -> list[Input]:
 
 
 def saved_ranges(folder: Folder, name: str, entry: Input) -> list[Input]:
-    """The result of ``ranges_of`` in the file ``name``. Raises ClusterError if it cannot be used."""
+    """Return the saved result of ``ranges_of`` in the file ``name``. Raises ClusterError if it is unusable."""
     try:
         found = from_plain(tuple[Input, ...], folder.read_document(name))
     except ValueError:
@@ -299,7 +303,7 @@ def saved_ranges(folder: Folder, name: str, entry: Input) -> list[Input]:
 
 
 def _are_sound(ranges: Sequence[Range]) -> bool:
-    """Whether they may be all ranges of one capture."""
+    """Return whether ``ranges`` may be all ranges of one capture."""
     return (
         len(ranges) > 0 and ranges[0].start >= 0 and ranges[0].packets == 0 and ranges[-1].end is None
         and all(a.end == b.start > a.start and a.packets < b.packets for a, b in pairwise(ranges))

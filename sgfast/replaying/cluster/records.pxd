@@ -1,15 +1,14 @@
-# Packets whose headers were read, as bytes for another process to judge: the content of a segment of a clustered
+# Packets whose headers are parsed, as bytes that another process judges: the content of a segment of a clustered
 # replay.
 #
 #     Record      48 bytes: a packet's fields, except those that are computed again (the hash is keyed)
 #     then        if the packet is IPv6: three more words of addresses
-#                 if it is a fragment: Piece
-#                 if it is an ICMP error: length (four bytes) and bytes of its quote
+#                 if the packet is a fragment: Piece
+#                 if the packet is an ICMP error: the length of its quote (four bytes) and the quote's bytes
 #
 # A record has the packet's own timestamp, and the time of a clock that began with the input (SPEC 9.1). Its number
-# counts within the input. The judging task adds the place of the input in the replay. As the bytes come from a file,
-# every length is checked against the block before it is used, and a record whose fields contradict each other is not
-# judged.
+# counts within the input. The judging task adds the input's offset in the replay. As the bytes come from a file,
+# every length is checked against the block before use, and a record with contradictory fields is not judged.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -43,7 +42,7 @@ cdef enum:         # Record.flags
     RECORD_ICMP = 8         # has_icmp
     RECORD_FLAGS = 15
 
-    # The most bytes that follow a record, except for a quote's.
+    # The maximum number of bytes after a record, not counting a quote.
     RECORD_MORE = 24 + 16 + 4
 
 
@@ -88,7 +87,7 @@ cdef inline uint32_t record_size(const Packet* p) noexcept nogil:
 cdef inline uint32_t write_record(
     uint8_t* out, const Packet* p, int64_t now, uint32_t number, uint32_t vpc
 ) noexcept nogil:
-    # Writes a record to `out`, which must have room for `record_size` bytes. Returns its length.
+    # Write a record to `out`, which must have room for `record_size` bytes. Return the record's length.
     cdef Record r
     cdef Piece piece
     cdef uint32_t size = sizeof(Record)
@@ -99,7 +98,7 @@ cdef inline uint32_t write_record(
     r.wire = p.wire
     r.vpc = vpc
     r.addr = p.key.addr[0] if addressed else 0
-    # Without a key, ports are only shown (SPEC 10.3).
+    # Without a key, ports are only reported (SPEC 10.3).
     r.ports = p.key.ports if likely(is_keyed(p)) else <uint32_t>p.sport << 16 | p.dport
     r.kind = p.key.kind if likely(is_keyed(p)) else 0
     r.port_key = p.port_key
@@ -132,7 +131,7 @@ cdef inline uint32_t write_record(
 
 
 cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Record* r) noexcept nogil:
-    # The length of a record in bytes, or 0 if it is not valid.
+    # Return the length of a record in bytes, or 0 if the record is not valid.
     cdef Piece piece
     cdef uint32_t quoted
     cdef Py_ssize_t size = sizeof(Record)
@@ -153,7 +152,7 @@ cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Reco
         memcpy(&piece, data + size, sizeof(Piece))
         if piece.at >= piece.end or piece.end > 0xFFFF or piece.at & 7 or (piece.end & 7 and not piece.last):
             return 0
-        # Only a first fragment has headers that were read.
+        # Only a first fragment contains headers to parse.
         if piece.read > READ_SERVER or (piece.at and piece.read != READ_STRAY):
             return 0
         quotes = piece.read == READ_ICMP_ERROR
@@ -167,8 +166,8 @@ cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Reco
 
 
 cdef inline bint key_agrees(const WireContext* context, const Packet* p) noexcept nogil:
-    # Whether the packet's key and step are those that reading its headers would have given (wire/ip.pxd). Everything
-    # after this relies on it: a key of another IP version would look for addresses that its entry does not have.
+    # Return whether the packet's key and step are those that its headers give (wire/ip.pxd). All later code relies on
+    # this: with a key of another IP version it would read addresses that the key's entry does not have.
     cdef FlowKey key
     cdef uint8_t header[8]
     cdef uint8_t family = p.ipv6
@@ -193,7 +192,7 @@ cdef inline bint key_agrees(const WireContext* context, const Packet* p) noexcep
         )
     if likely(p.protocol == PROTO_TCP):
         step = context.tcp_step[p.tcp_flags & TCP_FLAGS_THAT_COUNT]
-    # One branch for all of them, because they are never wrong.
+    # All conditions are combined into one branch, because they are always true for undamaged records.
     return not (
         (p.key.kind ^ (KIND_USED | KIND_PORTS | family)) | (p.step ^ step) | (p.port_key ^ p.dport)
         | (p.has_ports ^ 1) | p.has_icmp
@@ -201,7 +200,7 @@ cdef inline bint key_agrees(const WireContext* context, const Packet* p) noexcep
 
 
 cdef inline bint agrees_without_key(const Record* r, const Packet* p) noexcept nogil:
-    # Does the work of `key_agrees` for a packet without a connection key.
+    # Check a packet without a connection key, as `key_agrees` checks one with a key.
     if r.kind or (p.has_ports and p.has_icmp):
         return False
     if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
@@ -215,7 +214,7 @@ cdef inline bint agrees_without_key(const Record* r, const Packet* p) noexcept n
 
 
 cdef inline bint in_order(const Packet* p) noexcept nogil:
-    # Whether the key has the lower address first, as all keys do. If both are equal, `source_high` must be false.
+    # Return whether the key has the lower address first, as all keys do. With equal addresses, `source_high` is false.
     cdef const uint64_t* addr = &p.key.addr[0]
     if unlikely(p.ipv6):
         return addr[0] < addr[2] or (
@@ -227,8 +226,8 @@ cdef inline bint in_order(const Packet* p) noexcept nogil:
 cdef inline Py_ssize_t read_record(
     const WireContext* context, const uint8_t* data, Py_ssize_t left, Record* r, Packet* p
 ) noexcept nogil:
-    # Measures as `measure_record` does, and fills `p`. Also returns 0 if the fields contradict each other. The packet's
-    # quote stays in `data`.
+    # Measure a record like `measure_record`, and fill `p` from it. Also return 0 if fields contradict each other. The
+    # packet's quote stays in `data`.
     cdef Piece piece
     cdef Py_ssize_t size = measure_record(data, left, r)
     if unlikely(size == 0):

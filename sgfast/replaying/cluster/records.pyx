@@ -31,10 +31,10 @@ assert TOLD_DTYPE.itemsize == sizeof(Told)
 
 
 def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t at_ns, uint32_t vpc_count):
-    """``(position, count, number, vpcs)``: where the first record from ``start`` on is that does not come before
-    ``at_ns`` on the input's clock, or the end; how many records come before it; its number in the input, or 0 at the
-    end; and the set of ``Frame.vpc`` of those before it. ValueError if the bytes are no records, or if one before it is
-    of a VPC above ``vpc_count``.
+    """Return ``(position, count, number, vpcs)`` of the records from ``start`` on that come before ``at_ns`` on the
+    input's clock: the position after them, how many they are, the number in the input of the record there or 0 at the
+    end, and the set of their ``Frame.vpc``. Raises ValueError if the bytes are no valid records, or if one of these
+    records belongs to a VPC above ``vpc_count``.
     """
     cdef Record r
     cdef Py_ssize_t at = start
@@ -61,7 +61,7 @@ def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t 
 
 
 cdef class RecordJudge:
-    """Judge records with a data plane that has one job, and whose clock has begun (``DataPlane.begin``)."""
+    """Judge records with a data plane that has one job and whose clock has begun (``DataPlane.begin``)."""
 
     cdef DataPlane plane
     cdef uint64_t last_number       # number of the packet judged last
@@ -88,13 +88,12 @@ cdef class RecordJudge:
         self, const uint8_t[::1] block not None, Py_ssize_t start, Py_ssize_t end, uint32_t vpc, int64_t shift_ns,
         uint64_t before, told=None
     ):
-        """Judge the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, positions that ``records_before``
-        returned.
+        """Judge the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, positions that ``records_before`` returned.
 
-        ``shift_ns``: how far the replay's clock is ahead of the input's, nanoseconds, not negative. ``before``:
-        how many packets came before the input. ``told``: an array of TOLD_DTYPE with one row for each record in the
-        range, of whatever VPC; rows of ``vpc`` are filled. ValueError if the bytes are no records, or if their times or
-        numbers go back.
+        ``shift_ns``: how far the replay's clock is ahead of the input's, in nanoseconds, not negative. ``before``: the
+        number of packets before the input. ``told``: an array of TOLD_DTYPE with one row for each record in the range,
+        of whatever VPC; only rows of ``vpc`` are filled. Raises ValueError if the bytes are no valid records, or if
+        their times or numbers decrease.
         """
         cdef Told* rows = NULL
         cdef Py_ssize_t row_count = 0

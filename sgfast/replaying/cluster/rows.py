@@ -1,4 +1,4 @@
-"""Files with rows that shards write, each with a packet's ``number``, and their merger in the order of numbers."""
+"""Files of rows that shards write, each row with a packet's ``number``, and the merging of these files by number."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sgfast.errors import ClusterError
 from sgfast.replaying.cluster.storage import Folder, checksum
 from sgfast.replaying.results import Rows
 
-#: The number of rows sorted at a time, and the number read at a time.
+#: The number of rows sorted at a time, and the number of rows read at a time.
 RUN_ROWS = 1 << 20
 BLOCK_ROWS = 4096
 
-#: A block of a file: the run it belongs to, the number of rows, their position in bytes, and their checksum.
+#: A block of a file: its run, the number of its rows, their position in bytes, and their checksum.
 _BLOCK_DTYPE = np.dtype([("run", "<u4"), ("count", "<u4"), ("offset", "<u8"), ("checksum", "<u4")])
 
 
 @dataclass(frozen=True, slots=True)
 class RowsFile:
-    """A file with rows of one shard, in one or several runs. Each run is in the order of numbers."""
+    """A file with rows of one shard, in one or several runs. The rows of each run are sorted by number."""
 
     name: str
     dtype: np.dtype[Any]
@@ -30,9 +30,9 @@ class RowsFile:
 
 
 class RowsWriter:
-    """Write a file with rows, either with ``write``, which takes them in order, or with ``add``, which sorts them.
+    """Write a file of rows, either with ``write``, for rows in order, or with ``add``, which sorts rows.
 
-    A context manager that leaves no file behind unless ``close`` was called.
+    A context manager that removes the file unless ``close`` was called.
     """
 
     def __init__(self, folder: Folder, name: str, dtype: np.dtype[Any]) -> None:
@@ -80,7 +80,7 @@ class RowsWriter:
 
 
 class MergedRows:
-    """Read the rows of several files in the order of their numbers."""
+    """Read the rows of several files, sorted by their numbers."""
 
     def __init__(self, folder: Folder, files: Sequence[RowsFile]) -> None:
         self._cursors = [
@@ -88,18 +88,18 @@ class MergedRows:
         ]
 
     def until(self, number: int) -> list[Rows]:
-        """Take the remaining rows with numbers below ``number``, from each run."""
+        """Take the rows not read yet with numbers below ``number``, from each run."""
         return [rows for cursor in self._cursors for rows in cursor.until(number)]
 
     def all(self, at_once: int) -> Iterator[Rows]:
-        """Take all rows in order, in portions with a range of ``at_once`` numbers."""
+        """Take all rows in order, in portions that cover ``at_once`` numbers each."""
         while firsts := [number for cursor in self._cursors if (number := cursor.next) is not None]:
             rows = np.concatenate(self.until(min(firsts) + at_once))
             yield rows[np.argsort(rows["number"], kind="stable")]
 
 
 class _Cursor:
-    """Read one run."""
+    """Read the rows of one run."""
 
     def __init__(self, folder: Folder, file: RowsFile, run: int) -> None:
         self._folder, self._file = folder, file
@@ -109,7 +109,7 @@ class _Cursor:
 
     @property
     def next(self) -> int | None:
-        """The number of the next row; None: there is none."""
+        """The number of the next row; None at the end."""
         if not len(self._rows):
             self._load()
         return int(self._rows["number"][0]) if len(self._rows) else None

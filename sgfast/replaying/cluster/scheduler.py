@@ -1,4 +1,4 @@
-"""Run tasks on Dask, and turn its failures into errors with one clear line."""
+"""Run tasks on Dask, and turn Dask's failures into errors with one clear line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sgfast.errors import ClusterError, SgfastError
 from sgfast.system.names import printable
 from sgfast.system.signals import raise_arrived
 
-#: The time to wait for the scheduler's answer.
+#: The seconds to wait for the scheduler's answer.
 CONNECT_SECONDS = 10
-#: Submit this many tasks for each thread of the cluster at a time, but at least LEAST_AT_ONCE, so that an adaptive
-#: cluster sees enough work to grow.
+#: The number of tasks submitted at a time for each thread of the cluster, and the minimum number in all. An adaptive
+#: cluster grows only if enough tasks are waiting.
 TIMES_AT_ONCE = 4
 LEAST_AT_ONCE = 256
 
@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 
 class Cluster:
-    """A Dask client, reduced to what a replay needs."""
+    """The functions of a Dask client that a replay needs."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self.name = "local cluster" if client.cluster is not None else printable(str(client.scheduler.address))
-        #: Makes the keys of tasks unique, because all clients of a scheduler share them.
+        #: A token that makes the keys of tasks unique, because all clients of a scheduler share the keys.
         self._token = secrets.token_hex(4)
 
     @property
@@ -45,7 +45,7 @@ class Cluster:
         return sum(worker["nthreads"] for worker in workers) or 1
 
     def shared(self, name: str, value: T) -> T:
-        """Send a value once for many tasks. Returns the argument to pass to them in its place. Names must differ."""
+        """Send a value once for many tasks. Return the argument to pass to them in its place. Names must differ."""
         future: T = self._client.submit(_same, value, key=f"sgfast-{name}-{self._token}", pure=False)
         return future
 
@@ -55,18 +55,19 @@ class Cluster:
     ) -> list[T]:  # fmt: skip
         """Call ``function`` on the workers and return the results in the order of ``calls``.
 
-        ``calls``: for each call, its name on Dask's dashboard and its arguments; consumed as needed. ``done`` is called
-        with each result as it comes, and may raise. Raises the errors of tasks, and ClusterError if the cluster fails.
+        ``calls`` yields each call's name on Dask's dashboard and its arguments, when they are needed. ``done`` is
+        called with each result as it arrives, and may raise. Raises the errors of tasks, and ClusterError if the
+        cluster fails.
         """
         from distributed import KilledWorker, as_completed
         from distributed.comm import CommClosedError
 
-        numbers: dict[Any, int] = {}        # numbers of the calls that are not done
+        numbers: dict[Any, int] = {}        # numbers of the unfinished calls
         results: dict[int, T] = {}
-        left = enumerate(calls)
+        remaining = enumerate(calls)
 
         def submit(most: int) -> None:
-            for number, (name, arguments) in islice(left, most):
+            for number, (name, arguments) in islice(remaining, most):
                 key = f"sgfast-{stage}-{printable(name)}-{number}-{self._token}"
                 future = self._client.submit(function, *arguments, key=key, pure=False)
                 numbers[future] = number
@@ -88,11 +89,11 @@ class Cluster:
                 "their logs)"
             ) from error
         except (CancelledError, CommClosedError) as error:
-            raise self._gone() from error
+            raise self._connection_lost() from error
         except (OSError, TimeoutError) as error:
-            # The client may notice a lost connection later than the call that needed it.
+            # The client may detect a lost connection only after the call that needed it.
             if getattr(self._client, "status", "") != "running":
-                raise self._gone() from error
+                raise self._connection_lost() from error
             raise ClusterError(f"{self.name}: {printable(str(error))[:300]}") from error
         except ImportError as error:
             raise ClusterError(
@@ -110,7 +111,7 @@ class Cluster:
             with suppress(Exception):
                 self._client.cancel(list(numbers))
 
-    def _gone(self) -> ClusterError:
+    def _connection_lost(self) -> ClusterError:
         return ClusterError(
             f"{self.name}: the scheduler went away; restart it, and use --resume to reuse what was read"
         )
@@ -122,16 +123,16 @@ def _same(value: T) -> T:
 
 @contextmanager
 def client_at(address: str) -> Iterator[Any]:
-    """A client of the scheduler at ``tcp://HOST:PORT``, or of N processes on this machine (``local``, ``local:N``).
+    """Connect to the scheduler at ``tcp://HOST:PORT``, or start N processes on this machine (``local``, ``local:N``).
 
-    Raises ClusterError if the address is wrong or nobody answers there.
+    Raises ClusterError if the address is wrong or no scheduler answers.
     """
     name = printable(address)
     try:
         from distributed import Client, LocalCluster
     except ImportError:
         raise ClusterError("--dask needs distributed: pip install 'sgfast[dask]'") from None
-    # Errors are reported in one line. Each of Dask's loggers has its own level.
+    # Silence Dask's loggers, each of which has its own level, because errors are reported in one line.
     for logger in [known for known in logging.root.manager.loggerDict if known.split(".")[0] == "distributed"]:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     if address == "local" or address.startswith("local:"):
@@ -140,7 +141,7 @@ def client_at(address: str) -> Iterator[Any]:
             raise ClusterError(f"--dask: {name}: must be local, or local:N with 1 to 1024 processes")
         local = _local_cluster(LocalCluster, int(count) if count else None)
         with local, Client(local) as client:
-            # Dask may have lost the exception of a signal that came while it started.
+            # Dask may have lost the exception of a signal that arrived during its start.
             raise_arrived()
             yield client
         return
@@ -159,20 +160,21 @@ def client_at(address: str) -> Iterator[Any]:
 
 
 def _local_cluster(cluster: Any, processes: int | None) -> Any:
-    """A started ``LocalCluster``. On a busy machine its processes may not start in time, so it is tried twice."""
+    """Start a ``LocalCluster``. On a busy machine its processes may not start in time, so a failed start is
+    repeated."""
     for attempts_left in (1, 0):
         try:
-            # Python's resource tracker prints a traceback if a signal ends it, so it ignores these signals.
+            # Python's resource tracker prints a traceback if a signal ends it, so let it ignore these signals.
             with _ignored(signal.SIGINT, signal.SIGHUP):
                 resource_tracker.ensure_running()
-            # The worker processes ignore interrupts. This process handles them and ends the workers.
+            # Let worker processes ignore interrupts. This process handles interrupts and ends the workers.
             with _ignored(signal.SIGINT):
                 return cluster(
                     n_workers=processes, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
                 )  # fmt: skip
         except (RuntimeError, OSError, TimeoutError) as error:
-            # A signal to the whole process group ends the others too.
+            # A signal to the whole process group may have ended the worker processes.
             raise_arrived()
             if not attempts_left:
                 cause = printable(str(error))[:200] or type(error).__name__
@@ -185,10 +187,10 @@ def _local_cluster(cluster: Any, processes: int | None) -> Any:
 
 @contextmanager
 def _ignored(*numbers: int) -> Iterator[None]:
-    """Ignore signals for a while, so that processes started meanwhile inherit this. One that comes now is lost."""
+    """Ignore signals, so that processes started meanwhile inherit this. A signal that arrives meanwhile is lost."""
     before: dict[int, Any] = {}
     try:
-        with suppress(ValueError):      # not the main thread, where signal handlers cannot be set
+        with suppress(ValueError):      # signal handlers can only be set in the main thread
             for number in numbers:
                 before[number] = signal.signal(number, signal.SIG_IGN)
         yield

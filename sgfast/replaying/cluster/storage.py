@@ -18,15 +18,15 @@ from sgfast.system.names import printable
 
 
 class Damaged(ClusterError):
-    """A file whose content is not the one that was written."""
+    """Raised for a file whose content is not what was written."""
 
 
 class OtherVersion(ClusterError):
-    """A file that another version of sgfast has written."""
+    """Raised for a file that another version of sgfast has written."""
 
 
 class Folder:
-    """A folder of files. A file appears when it is complete. Raises ClusterError for errors of the storage."""
+    """A folder of files. A file appears only once it is complete. Raises ClusterError for errors of the storage."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -41,7 +41,7 @@ class Folder:
             self._system.makedirs(self._inner, exist_ok=True)
 
     def names(self) -> set[str]:
-        """The names of the files in it."""
+        """Return the names of the folder's files."""
         with self.errors("", "cannot be listed"), suppress(FileNotFoundError):
             self._system.invalidate_cache()
             return {os.path.basename(path.rstrip("/")) for path in self._system.ls(self._inner, detail=False)}
@@ -57,7 +57,7 @@ class Folder:
         return data
 
     def size(self, name: str) -> int | None:
-        """The size of a file in bytes; None: it does not exist."""
+        """Return the size of a file in bytes, or None if it does not exist."""
         found = None
         with self.errors(name, "cannot be read"), suppress(FileNotFoundError):
             found = self._system.info(self.path(name)).get("size")
@@ -95,7 +95,7 @@ class Folder:
             self._system.rm_file(self.path(name))
 
     def rename(self, name: str, other: str) -> None:
-        """Replace the file ``other`` if there is one."""
+        """Rename a file. An existing file ``other`` is replaced."""
         with self.errors(name, "cannot be renamed"):
             self._system.mv(self.path(name), self.path(other))
 
@@ -107,24 +107,24 @@ class Folder:
 
     @contextmanager
     def errors(self, name: str, task: str) -> Iterator[None]:
-        """Turn all exceptions into ClusterError: the libraries behind fsspec raise their own."""
+        """Turn all exceptions into ClusterError, because the libraries behind fsspec raise their own."""
         try:
             yield
         except Exception as error:
             raise ClusterError(f"{self.shown(name)}: {task}: {cause_of(error, self.place)}") from error
 
     def shown(self, name: str = "") -> str:
-        """Name of a file, or of the folder, in messages."""
+        """Format the name of a file, or of the folder, for messages."""
         return printable(f"{self.place.rstrip('/')}/{name}" if name else self.place)
 
 
 def is_whole(value: Any, least: int, most: int) -> bool:
-    """Whether a value of a document is a whole number from ``least`` to ``most``."""
+    """Return whether a value of a document is a whole number from ``least`` to ``most``."""
     return type(value) is int and least <= value <= most
 
 
 def checksum(data: Any) -> int:
-    """The checksum of bytes. It finds damage, but not a forgery."""
+    """Return the checksum of bytes. It detects damage, but not forgery."""
     return zlib.crc32(data)
 
 
@@ -133,7 +133,7 @@ def _document_checksum(document: dict[str, Any]) -> int:
 
 
 class Reader:
-    """Read parts of files, and keep the last file open because the next part is usually in it. A context manager."""
+    """Read parts of files. The last file stays open, because the next part is usually in it. A context manager."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
@@ -142,7 +142,7 @@ class Reader:
         self._memory = bytearray()
 
     def read(self, name: str, start: int, size: int) -> bytes | memoryview:
-        """The result is valid until the next call."""
+        """Read a part of a file. The result is valid until the next call."""
         if not self._folder.is_local:
             return self._folder.read(name, start, size)
         with self._folder.errors(name, "cannot be read"):
@@ -172,11 +172,11 @@ class Reader:
 
 
 class Writer:
-    """Write a file, which appears when the context ends without an error."""
+    """Write a file, which appears if the context ends without an error."""
 
     def __init__(self, folder: Folder, system: Any, name: str) -> None:
         self._folder, self._system, self._name = folder, system, name
-        # Object storage shows only complete uploads. A file system shows incomplete files, so use another name first.
+        # Object storage shows only complete uploads. A file system shows incomplete files, so write under another name.
         self._part = f".{name}.{secrets.token_hex(4)}.part" if folder.is_local else name
         self.size = 0
 
