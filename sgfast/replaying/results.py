@@ -277,7 +277,7 @@ class ReplayResult(Shown):
     oddities: Oddities = field(default_factory=lambda: Oddities())
     #: The number of tunnel headers removed, by kind; None if the options remove none.
     decapsulated: dict[str, int] | None = None
-    #: The packets and connections, if ``replay`` was called with ``keep``.
+    #: Packets and connections that the caller asked for with ``tables``.
     kept: KeptRows | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
