@@ -1,6 +1,6 @@
 """Parse the text of ``--filter`` into a program that ``selection.Filter`` runs for every packet.
 
-The language is the part of tcpdump's (pcap-filter) that is about IP packets:
+The language is the part of tcpdump's language (pcap-filter) for IP packets:
 
     expression  term { ("and" | "or") term }        evaluated from left to right with equal precedence
     term        { "not" } ( "(" expression ")" | test )
@@ -22,12 +22,12 @@ from typing import Literal, NoReturn
 from sgfast.errors import ReadingError
 from sgfast.system.names import printable
 
-#: Enough for hundreds of addresses. Each of them is compared with every packet.
+#: The limit is enough for hundreds of addresses. Every packet is compared with each of them.
 MOST_CHARACTERS = 20_000
-#: Nesting depth of parentheses. Each level keeps a result on the stack, which is a word of 64 bits.
+#: Maximum nesting depth of parentheses. Each level keeps a result on the stack, which is a word of 64 bits.
 MOST_DEPTH = 32
 
-#: Protocol number and IP version by keyword; version 0: both.
+#: Protocol number and IP version by keyword. Version 0 means both.
 _PROTOCOLS = {
     "tcp": (6, 0), "udp": (17, 0), "sctp": (132, 0), "icmp": (1, 4), "icmp6": (58, 6), "icmpv6": (58, 6),
     "gre": (47, 0), "esp": (50, 0), "ah": (51, 0),
@@ -51,11 +51,11 @@ class FilterStep:
     """One instruction of a filter program."""
 
     operation: Literal["and", "or", "not", "family", "protocol", "address", "ports"]
-    #: The end to which an address or ports apply.
+    #: The end of the packet to which an address or ports apply.
     way: Literal["either", "src", "dst", "both"] = "either"
     #: Matches only this IP version, 4 or 6; 0: both.
     family: int = 0
-    #: The protocol; for ports, 0 means TCP, UDP and SCTP.
+    #: The protocol number. For ports, 0 means TCP, UDP and SCTP.
     protocol: int = 0
     network: IPv4Network | IPv6Network | None = None
     #: Port range, inclusive.
@@ -80,7 +80,7 @@ class _Qualifiers:
 
 
 def parse_filter(text: str) -> list[FilterStep]:
-    """Return the program of an expression. ReadingError gives the column and what was expected there."""
+    """Return the program of an expression. ReadingError names the column and the words expected there."""
     return _Parser(text).program()
 
 
@@ -113,12 +113,12 @@ class _Parser:
         return word
 
     def _refuse(self, wanted: str, hint: str = "", at: int | None = None) -> NoReturn:
-        """Raise ReadingError about the token ``at``, which is the next one by default."""
+        """Raise ReadingError about the token with index ``at``, by default the next token."""
         token = self._tokens[min(self._at if at is None else at, len(self._tokens) - 1)]
         found = f'"{printable(token.text[:40])}"' if token.text else "the end"
         raise ReadingError(f"--filter: column {token.column}: expected {wanted}, not {found}{hint}")
 
-    # Grammar. `within`: the qualifiers in front of the enclosing parentheses, which may then contain only values.
+    # Grammar. `within`: the qualifiers in front of the enclosing parentheses, which then contain only values.
 
     def _expression(self, within: _Qualifiers | None) -> None:
         self._term(within)
@@ -190,7 +190,7 @@ class _Parser:
         return "src" if way == "src" else "dst"
 
     def _check(self, qualifiers: _Qualifiers, second: int) -> None:
-        """Refuse words that cannot be combined; ``second`` is the token after the protocol."""
+        """Refuse words that cannot be combined; ``second``: the index of the token after the protocol."""
         protocol, kind = qualifiers.protocol, qualifiers.kind
         if kind == "proto" and qualifiers.way != "either":
             self._refuse("host, net, port or portrange", ": a protocol has no direction", self._at - 1)
@@ -283,7 +283,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _is_value(word: str) -> bool:
-    """Whether the token could be an address or a port rather than a word."""
+    """Return whether the token could be an address or a port rather than a word."""
     return word[:1].isdigit() or ":" in word
 
 
