@@ -83,17 +83,17 @@ class _Gzip:
                     self._header = data
                     return b""
                 data = readable
-        given = len(data)
+        length = len(data)
         while True:
             before = self._inflating.copy()
             try:
-                output = bytes(self._inflating.decompress(data[:given], max_length))
+                output = bytes(self._inflating.decompress(data[:length], max_length))
                 break
             except self._error:
                 # The failed call lost its output. Repeat it with less input, and finally with a smaller output limit.
                 self._inflating = before
-                if given > 1:
-                    given //= 2
+                if length > 1:
+                    length //= 2
                 elif max_length > 1:
                     max_length //= 2
                 else:
@@ -101,10 +101,10 @@ class _Gzip:
                     output = bytes(self._inflating.decompress(b"", 1))
                     if not output:
                         raise
-                    given = 0
+                    length = 0
                     break
         # At the end of a member zlib puts the bytes behind it into unconsumed_tail, too. unused_data has them already.
-        self._rest = (b"" if self.eof else self._inflating.unconsumed_tail) + data[given:]
+        self._rest = (b"" if self.eof else self._inflating.unconsumed_tail) + data[length:]
         self.needs_input = not self._rest and len(output) < max_length
         return output
 

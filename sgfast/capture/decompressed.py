@@ -52,7 +52,7 @@ class _Piece(NamedTuple):
     has_rest: bool = False
     failure: Exception | None = None
     #: Whether a decompressor must read the file from its beginning.
-    is_left: bool = False
+    needs_restart: bool = False
 
 
 class _Maker:
@@ -67,7 +67,7 @@ class _Maker:
         self._waiting.append(chunk)
 
     @property
-    def can_go_on(self) -> bool:
+    def has_input(self) -> bool:
         return bool(self._waiting) or not self._decompressor.needs_input
 
     def make(self, size: int) -> _Piece:
@@ -75,7 +75,7 @@ class _Maker:
         decompressor = self._decompressor
         outputs: list[bytes] = []
         made = 0
-        while made < size and self.can_go_on and not decompressor.ended:
+        while made < size and self.has_input and not decompressor.ended:
             chunk = None
             if decompressor.needs_input:
                 chunk, self._bytes_taken = self._waiting.popleft()
@@ -85,7 +85,7 @@ class _Maker:
                 outputs.append(output)
                 made += len(output)
         return _Piece(
-            tuple(outputs), made, self._bytes_taken, self._chunks_used, not self.can_go_on,
+            tuple(outputs), made, self._bytes_taken, self._chunks_used, not self.has_input,
             decompressor.ended, decompressor.has_rest, decompressor.failure,
         )  # fmt: skip
 
@@ -98,7 +98,7 @@ def _run(maker: _Maker, orders: SimpleQueue[_Order], made: SimpleQueue[_Piece]) 
     room = AHEAD
     piece = _Piece()
     while not piece.ended:
-        while room <= 0 or not maker.can_go_on or not orders.empty():
+        while room <= 0 or not maker.has_input or not orders.empty():
             order = orders.get()
             if order is None:
                 return
@@ -118,7 +118,7 @@ class _Thread:
     """A thread that makes pieces. It has no reference to the stream, so the stream may be deleted unclosed."""
 
     #: The number of threads that may still start. One processor is left for the reader; a capture may get no thread.
-    left = threading.Semaphore(max(usable_processors() - 1, 0))
+    available = threading.Semaphore(max(usable_processors() - 1, 0))
 
     #: The thread's function. Its arguments are the source, a queue of orders, in which None is the end, and a queue for
     #: the pieces that it makes.
@@ -132,7 +132,7 @@ class _Thread:
     @classmethod
     def begin(cls, source: Any) -> Self | None:
         """Start a thread and return it, or return None if no thread is left."""
-        if not cls.left.acquire(blocking=False):
+        if not cls.available.acquire(blocking=False):
             return None
         made = None
         try:
@@ -141,7 +141,7 @@ class _Thread:
         except BaseException as error:
             if made is not None:
                 made._orders.put(None)
-            cls.left.release()
+            cls.available.release()
             if isinstance(error, RuntimeError):     # the system refuses a thread
                 return None
             raise
@@ -153,7 +153,7 @@ class _Thread:
             if wait:
                 self._thread.join()
         finally:
-            self.left.release()
+            self.available.release()
 
 
 class _Decompressing(_Thread):
@@ -195,7 +195,7 @@ class _Inflating(_Thread):
         except Empty:
             return None
         if made is None:
-            return _Piece(is_left=True)
+            return _Piece(needs_restart=True)
         self._handed_out = made.room
         return _Piece((made.room[: made.size],), made.size, made.bytes_taken, ended=made.size == 0)
 
@@ -245,7 +245,7 @@ class DecompressedStream:
         self._head_left = memoryview(self._head)
         self._bytes_read = len(self._head)
         self._chunks_read = self._chunks_used = 0
-        self._is_read = False
+        self._source_ended = False
         self._skipped = self._bytes_output
         self._needs_input = True
 
@@ -347,7 +347,7 @@ class DecompressedStream:
             if got == 0 and self.interrupted:
                 self._ended = True
                 return False
-            self._is_read = got == 0
+            self._source_ended = got == 0
             self._bytes_read += got
             chunk = bytes(self._chunk[:got])
         self._chunks_read += 1
@@ -372,7 +372,7 @@ class DecompressedStream:
 
     def _read_ahead(self) -> None:
         while (
-            isinstance(self._thread, _Decompressing) and self._poll is not None and not self._is_read
+            isinstance(self._thread, _Decompressing) and self._poll is not None and not self._source_ended
             and self._read_error is None and self._chunks_read < self._chunks_used + CHUNKS_AHEAD and self._poll.poll(0)
         ):
             try:
@@ -388,7 +388,7 @@ class DecompressedStream:
             piece = self._maker.make(1) if self._thread is None else self._thread.take(wait=wait)
             if piece is None:
                 return False
-            if piece.is_left:
+            if piece.needs_restart:
                 self._begin_again()
                 return True
             for output in piece.outputs:

@@ -67,7 +67,7 @@ class FileBytes:
         return self.read(start, length)
 
 
-class _LeftToDecompressor(Exception):
+class _NeedsDecompressor(Exception):
     pass
 
 
@@ -99,7 +99,7 @@ class GzipInput(io.RawIOBase):
         self._members += self._last_members
         self._last = (self._last + data[-2:])[-2:]
         if self.is_stopped or self._members > MOST_MEMBERS:
-            raise _LeftToDecompressor
+            raise _NeedsDecompressor
         buffer[: len(data)] = data
         return len(data)
 
@@ -126,7 +126,7 @@ def inflate(source: GzipInput, free: SimpleQueue[memoryview | None], made: Simpl
             size = reader.readinto(room)
             total += size
             if is_bomb(total, before - BUFFER):
-                raise _LeftToDecompressor
+                raise _NeedsDecompressor
             if size == 0:
                 made.put(Inflated(room, 0, source.at))
                 return
