@@ -1,5 +1,5 @@
-# The states of a side's connection, for all protocols, and the timeout of each (SPEC 5.2). A new protocol adds its
-# states here, its transitions in a file of its own, and a line to the dispatch in protocols.pxd.
+# The states of a side's connection, for all protocols, and the timeout of each state (SPEC 5.2). A new protocol needs
+# states here, transitions in a file of its own, and a line in the dispatch in protocols.pxd.
 
 from libc.stdint cimport uint8_t
 
@@ -21,15 +21,15 @@ cdef enum:         # State
     # Every other protocol (generic.pxd)
     UNIDIRECTIONAL = 12
     BIDIRECTIONAL = 13
-    # The states from here on are marks of denied openers (SPEC 9.2). There is room below for other protocols.
+    # Marks of denied openers (SPEC 9.2). There is room for states of other protocols before them.
     MOOT_TCP = 64
     MOOT_OTHER = 65
     MOOT_ICMP = 66
     STATE_COUNT = 67
 
-cdef enum:         # other results of a packet than a state
-    KEEPS_DEADLINE = 128    # added to a state: the state changes, the deadline stays
-    STAYS = 253             # allowed; state and deadline stay as they are
+cdef enum:         # a packet's results other than a state
+    KEEPS_DEADLINE = 128    # added to a state: the state changes, but the deadline does not
+    STAYS = 253             # the packet is allowed; state and deadline do not change
     NOT_VALID = 254         # the packet is not valid in this state (SPEC 4.5)
     REOPENS = 255           # a new opener for a finished connection (SPEC 5.5)
 
