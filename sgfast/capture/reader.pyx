@@ -397,13 +397,13 @@ cdef class CaptureReader:
     cdef int _find_form(self, str name) except -1:
         cdef StreamBuffer buffer = self.buffer
         cdef bytes head
-        cdef str it = ""
+        cdef str prefix = ""
         while buffer.end < MAGIC_LENGTH and buffer.fill():
             pass
         if self._decompress(name):
-            it = "decompressed, it "
+            prefix = "decompressed, it "
         if buffer.end == 0:
-            raise NoCapture(f"{name}: {it}is empty; give a pcap or pcapng file")
+            raise NoCapture(f"{name}: {prefix}is empty; give a pcap or pcapng file")
         head = bytes(buffer.memory[:min(buffer.end, MAGIC_LENGTH)])
         if head == SNOOP_MAGIC[:MAGIC_LENGTH]:
             while buffer.end < <Py_ssize_t>len(SNOOP_MAGIC) and buffer.fill():
@@ -416,7 +416,7 @@ cdef class CaptureReader:
         elif buffer.end >= MAGIC_LENGTH and is_pcap_magic(buffer.data, &self.pcap):
             self.form = PCAP
         else:
-            raise NoCapture(f"{name}: {it}{looks_like(bytes(buffer.memory[:min(buffer.end, 1024)]))}")
+            raise NoCapture(f"{name}: {prefix}{looks_like(bytes(buffer.memory[:min(buffer.end, 1024)]))}")
         return 0
 
     cdef bint _decompress(self, str name) except -1:
@@ -497,14 +497,14 @@ cdef class CaptureReader:
                 self._end_damaged(f"reading failed: {_reason(error)}")
                 break
             # If an interrupt ended a followed capture, an incomplete record is not damage.
-            left = buffer.data_offset + buffer.end - self.offset
-            if left > 0 and not getattr(buffer.stream, "interrupted", False):
+            unread = buffer.data_offset + buffer.end - self.offset
+            if unread > 0 and not getattr(buffer.stream, "interrupted", False):
                 if self.scan.zeros > 0:
-                    self._end_damaged(f"only zeros follow ({left} bytes): the file was not written to its end")
+                    self._end_damaged(f"only zeros follow ({unread} bytes): the file was not written to its end")
                 else:
-                    what = "block" if self.form == PCAPNG else "record"
+                    unit = "block" if self.form == PCAPNG else "record"
                     self._end_damaged(
-                        f"the file ends in the middle of a {what} ({left} of"
+                        f"the file ends in the middle of a {unit} ({unread} of"
                         f" {'at least ' if self.form == PCAPNG and self.scan.need == 12 else ''}{self.scan.need} bytes)"
                     )
             self.at_end = True

@@ -54,7 +54,7 @@ cdef inline Resolution resolution_of(uint8_t if_tsresol, int64_t if_tsoffset) no
         resolution.conversion = DIVIDE
         resolution.factor = power_of_ten(exponent - 9)
     else:
-        # 2^64 such ticks are less than a nanosecond, so the result is always 0, as it is for 2^-127.
+        # 2^64 such ticks are less than a nanosecond, so the result is always 0, as for 2^-127.
         resolution.conversion = SHIFT
         resolution.exponent = 127
     if if_tsoffset > max_seconds:

@@ -185,10 +185,10 @@ cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, 
 
 
 cdef bint _key_is_right(const TupleRow* row) noexcept nogil:
-    cdef uint8_t what = row.kind & (KIND_PORTS | KIND_ICMP_QUERY | KIND_ONE_WAY)
-    if not row.kind & KIND_USED or what & (what - 1):
+    cdef uint8_t content = row.kind & (KIND_PORTS | KIND_ICMP_QUERY | KIND_ONE_WAY)
+    if not row.kind & KIND_USED or content & (content - 1):
         return False
-    if row.kind & KIND_FROM_HIGH and not what & (KIND_ICMP_QUERY | KIND_ONE_WAY):
+    if row.kind & KIND_FROM_HIGH and not content & (KIND_ICMP_QUERY | KIND_ONE_WAY):
         return False
     if row.kind & ~(KIND_USED | KIND_IPV6 | KIND_FROM_HIGH | KIND_PORTS | KIND_ICMP_QUERY | KIND_ONE_WAY):
         return False
