@@ -249,7 +249,7 @@ class Compression:
 
 
 def _is_skippable(head: bytes) -> bool:
-    """Whether ``head`` starts a skippable frame of zstd or lz4, which holds no data."""
+    """Return whether ``head`` starts a skippable frame of zstd or lz4, which holds no data."""
     return 0x50 <= head[0] <= 0x5F and head[1:4] == b"\x2a\x4d\x18"
 
 

@@ -83,7 +83,7 @@ def with_files_in(paths: Sequence[str]) -> list[str]:
 
 
 def first_time_ns(path: str) -> int | None:
-    """Return the time of the first packet; None without packets, damaged or not. Errors are those of ``open_capture``."""
+    """Return the time of the first packet; None without packets, damaged or not. Errors as in ``open_capture``."""
     with open_capture(path) as reader:
         batch = reader.next_batch()
         return None if batch is None else next(iter(batch))[0]

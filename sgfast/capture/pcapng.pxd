@@ -55,7 +55,7 @@ cdef enum:
 
     MICROSECONDS = 6            # default of if_tsresol
 
-    MAX_INTERFACES = 1048576    # per section; they take 48 MiB
+    MAX_INTERFACES = 1048576    # per section; so many take 48 MiB
     MAX_SPANS = 64              # in a section's preamble
     MAX_COPIED = 64             # interfaces that are copied for another thread
 

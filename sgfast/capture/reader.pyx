@@ -194,7 +194,7 @@ cdef class CaptureReader:
     1. The constructor reads and checks the file header. It raises CaptureError if this is not a readable capture.
     2. ``next_batch`` returns the packets that have arrived. It waits only if no complete packet has. At the end it
        returns None.
-    3. Damage ends the capture: every packet before it is returned, then ``damage`` says where it is.
+    3. Damage ends the capture: every packet before it is returned, then ``damage`` has its place.
     4. A packet with an unsupported link type raises CaptureError, after all packets before it have been returned.
     5. The end of a pcapng file raises CaptureError if all of its packets have link types that carry no IP.
 

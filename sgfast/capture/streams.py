@@ -69,7 +69,7 @@ def open_stream(path: str | os.PathLike[str]) -> tuple[BinaryStream, str, bool]:
 
 @dataclass(frozen=True)
 class Damage:
-    """The first record or block of ``file`` that could not be read. All records before it were read."""
+    """The first record or block of ``file`` that could not be read. All earlier records were read."""
 
     file: str
     offset: int  # byte offset of the record or block

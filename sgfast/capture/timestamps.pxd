@@ -19,7 +19,7 @@ cdef struct Resolution:
     Conversion conversion
     uint32_t exponent       # SHIFT: a tick is 2^-exponent s
     uint64_t factor         # MULTIPLY: ns per tick; DIVIDE: ticks per ns
-    uint64_t max_ticks      # MULTIPLY: more ticks than this saturate
+    uint64_t max_ticks      # MULTIPLY: the largest number of ticks that does not saturate
     int64_t offset_ns       # added to every timestamp, within +-2^62
 
 

@@ -86,7 +86,7 @@ cdef class DataPlane:
     ``timeouts_ns``: (tcp_established, tcp_fin_wait, tcp_other, icmp, bidirectional, unidirectional), nanoseconds.
     ``midstream``: 0 deny, 1 infer, 2 allow. ``infrastructure``: 0 filtered, 1 exempt, 2 by-role. ``keep_flows``: every
     ended tuple becomes a row, which takes memory until it is taken (``AccountingPlane.take_flows``). ``reporting``:
-    tally what was denied or unanswered, and tell retries from new attempts. ``secret``: 8 words that key the hash;
+    tally denied and unanswered traffic, and tell retries from new attempts. ``secret``: 8 words that key the hash;
     random by default. ``jobs``: the number of threads that judge (``workers.pxd``); MemoryError if they cannot be
     started.
 
@@ -149,7 +149,7 @@ cdef class DataPlane:
     def __dealloc__(self):
         if self.workers is not None:
             with nogil:
-                self.workers.retire()       # this frees its planes, too
+                self.workers.retire()       # this frees the planes, too
         elif self.planes != NULL and self.planes[0] != NULL:
             free_plane(self.planes[0])
             free(self.planes[0])

@@ -40,7 +40,7 @@ cdef class FileReads:
     cdef uint64_t* numbered     # number of reads so far
     cdef int process            # PID of the process whose threads do the reads
     cdef uint64_t crowded       # nonzero if this process has more judging threads than cores
-    # The preparation of frames for the engine that owns these threads, or NULL. It is freed with this object.
+    # The preparation of frames for the engine that owns these threads, or NULL. This object frees the preparation.
     cdef const Preparation* preparation
 
     # Requests a read. Returns NULL if all places are taken. Keep the descriptor open, and the memory at `to` and at

@@ -24,7 +24,7 @@ cdef extern from * nogil:
 
 cdef enum ReadState:
     FREE = 0
-    TAKEN           # its fields are being written
+    TAKEN           # the read's fields are being written
     WANTED
     BUSY
     DONE

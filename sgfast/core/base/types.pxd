@@ -110,10 +110,10 @@ cdef struct Packet:
     const uint8_t* quote    # ICMP errors only: the quoted packet
     uint32_t quote_length
     # Fragments only:
-    uint32_t fragment_id            # identification of its datagram
-    uint16_t fragment_start         # offset of its first byte in the datagram
-    uint16_t fragment_end           # offset after its last byte
-    uint8_t fragment_last           # it is the last fragment
+    uint32_t fragment_id            # identification of the datagram
+    uint16_t fragment_start         # offset of the fragment's first byte in the datagram
+    uint16_t fragment_end           # offset after the last byte
+    uint8_t fragment_last           # this fragment is the last one
     uint8_t fragment_outcome        # Outcome of a first fragment's headers; READ_STRAY for any other fragment
     void* entry             # the entry in slot `hint`, or an entry that no key matches
 

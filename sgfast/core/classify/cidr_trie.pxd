@@ -19,8 +19,8 @@ cdef enum:
 
 
 cdef struct PathNode:       # 48 bytes
-    uint64_t prefix[2]      # the bits that an address must have to be decided here
-    uint64_t mask[2]        # the bits that are compared
+    uint64_t prefix[2]      # the bits that an address must have for this node to decide
+    uint64_t mask[2]        # mask of the bits to compare
     uint32_t fallback       # the result if an address does not match
     uint32_t table          # index of the first of the node's 256 cells, or NO_TABLE
     uint32_t value          # the result of a node without a table

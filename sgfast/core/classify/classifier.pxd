@@ -41,9 +41,9 @@ cdef enum:
 
 cdef struct Box:                    # a rectangle of a table's cells in which the same rule wins
     uint16_t first_peer             # an address class
-    uint16_t more_peers             # number of address classes after it
+    uint16_t more_peers             # number of address classes after `first_peer`
     uint16_t first_service          # a port class
-    uint16_t more_services          # number of port classes after it
+    uint16_t more_services          # number of port classes after `first_service`
     int32_t rule
 
 

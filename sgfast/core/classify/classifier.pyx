@@ -51,7 +51,7 @@ cdef enum:
 
 
 cdef class RuleArrays:
-    """The arrays of one rule table, as in ``RuleTable``. Later policies may share them.
+    """The arrays of one rule table, as in ``RuleTable``. Later policies may share these arrays.
 
     ``peer_class`` and ``service_class``: return values of ``narrow``. ``cells``: for each cell, the number of the
     winning rule plus one; 0 for none. With bit vectors, which are uint64 of shape (classes, words), ``cells`` has the
@@ -315,7 +315,7 @@ cdef struct LookUp:                 # look-up of a packet's peer and service in 
 
 
 cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, int32_t* winners) noexcept nogil:
-    # The look-ups go in steps, so that the cache misses of one step overlap.
+    # Makes the look-ups in steps, so that the cache misses of one step overlap.
     cdef uint32_t ends[MATCHED_AT_ONCE][2]
     cdef LookUp small[LOOKED_UP_AT_ONCE]
     cdef LookUp others[LOOKED_UP_AT_ONCE]

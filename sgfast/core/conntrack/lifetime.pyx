@@ -456,7 +456,7 @@ cdef void sweep(Table* t, int64_t now) noexcept nogil:
 
 
 cdef bint evictable(const Entry* e, int64_t now) noexcept nogil:
-    # An answered tuple is in the age list only while its key is moot, and its moot mark may have expired.
+    # Whether a tuple of the age list may be evicted. An answered tuple may not if its moot mark has expired.
     return (
         not e.marks & ANSWERED
         or (e.state[0] >= MOOT_TCP and now < e.deadline[0])

@@ -35,7 +35,7 @@ from sgfast.core.conntrack.tcp cimport tcp_next
 
 
 cdef inline bint is_of_tcp(const Packet* p) noexcept nogil:
-    # Whether a packet with a connection key is one of TCP.
+    # Whether a packet with a connection key is a TCP packet.
     return p.step < STEP_OPEN
 
 
@@ -88,14 +88,14 @@ cdef inline bint is_finished(uint8_t state) noexcept nogil:
 
 
 cdef inline uint8_t first_state(const Packet* p) noexcept nogil:
-    # The first state of a connection that the packet opens.
+    # Returns the first state of a connection that the packet opens.
     if is_of_tcp(p):
         return SYN_SENT
     return ICMP_ALIVE if p.key.kind & (KIND_ICMP_QUERY | KIND_ONE_WAY) else UNIDIRECTIONAL
 
 
 cdef inline uint8_t inferred_state(const Packet* p) noexcept nogil:
-    # The state of a TCP connection older than the capture, given its first packet seen (SPEC 9.3).
+    # Returns the state of a TCP connection older than the capture, given its first packet seen (SPEC 9.3).
     if p.step == TCP_SYNACK:
         return SYN_RECV
     return FIN_WAIT if p.step == TCP_FIN else TCP_ESTABLISHED

@@ -51,8 +51,8 @@ cdef extern from *:
         [1] = 2, [2] = 2, [3] = 0, [4] = 1, [5] = 2, [6] = 2, [7] = 2, [8] = 2, [9] = 2, [10] = 2, /* TCP */
         [11] = 3,               /* ICMP */
         [12] = 5, [13] = 4,     /* other protocols: allowed one way, both ways */
-        /* A key stays moot for the timeout of an unanswered connection (SPEC 9.2). For TCP it is that of an established
-           one, as the initiator may retry for minutes. */
+        /* A key stays moot for the timeout of an unanswered connection (SPEC 9.2). For TCP it is the timeout of an
+           established connection, as the initiator may retry for minutes. */
         [64] = 0, [65] = 5, [66] = 3,
     };
     """

@@ -79,7 +79,7 @@ cdef struct Slab:
     uint64_t** addresses            # by chunk: 4 words per slot; NULL until the chunk has an IPv6 entry
     MarkLink** marks                # by chunk, NULL unless marks are kept
     FlowRecord** flows              # by chunk, NULL unless flows are recorded
-    FlowSides** flow_sides          # likewise
+    FlowSides** flow_sides          # by chunk, NULL unless flows are recorded
     Origin** origins                # by chunk, NULL unless origins are kept
     uint32_t chunks
     uint32_t chunk_capacity

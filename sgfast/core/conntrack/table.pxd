@@ -75,7 +75,7 @@ cdef packed struct FlowRow:
     uint64_t packets[2]
     Ends ends
     int32_t rule[2]         # initiator's (egress) side, responder's (ingress) side; -1 for none
-    int32_t instance[2]     # likewise; always -1 if flows are not kept
+    int32_t instance[2]     # by side, as `rule`; always -1 if flows are not kept
     uint8_t verdict
     uint8_t reason
     uint8_t answer          # 0 silent, 1 answered, 2 refused

@@ -32,18 +32,18 @@ cdef enum:
 
 cdef extern from *:
     """
-    /* How long a first fragment may take to come, and a datagram to be complete. */
+    /* The time in which the first fragment must arrive, and the datagram must be complete. */
     #define SGFAST_FRAGMENT_NS ((int64_t)30 * 1000000000)
     """
     const int64_t FRAGMENT_NS "SGFAST_FRAGMENT_NS"
 
 
 cdef enum:         # FragmentKind
-    FRAGMENT_FIRST = 0              # to be judged
-    FRAGMENT_FOLLOWS = 1            # its datagram's verdict is known
+    FRAGMENT_FIRST = 0              # the fragment must be judged
+    FRAGMENT_FOLLOWS = 1            # the verdict of the datagram is known
     FRAGMENT_HELD = 2
-    FRAGMENT_SPOILED = 3            # its datagram is spoiled, or there is no memory
-    FRAGMENT_NO_ROOM = 4            # it was not added: the oldest datagram must be given up first
+    FRAGMENT_SPOILED = 3            # the datagram is spoiled, or there is no memory
+    FRAGMENT_NO_ROOM = 4            # not added: the oldest datagram must be given up first
 
 
 cdef packed struct DatagramKey:     # 40 bytes
@@ -76,7 +76,7 @@ cdef struct Datagram:
     DatagramKey key
     uint64_t number                 # packet number of the earliest fragment
     int64_t deadline
-    uint32_t place                  # its bucket of the index
+    uint32_t place                  # bucket of the key in the index
     uint32_t chain                  # next datagram in the same bucket
     uint32_t older[2]               # by age: [0] all datagrams, [1] datagrams that wait for their first fragment
     uint32_t newer[2]
@@ -88,9 +88,9 @@ cdef struct Datagram:
     uint32_t end                    # largest end offset received
     uint8_t known                   # the first fragment was judged: `first` and `row` are valid
     uint8_t spoiled
-    uint8_t tallied                 # its denial is in the tally
+    uint8_t tallied                 # the denial of the first fragment is in the tally
     void* home                      # the Plane that judged the first fragment, and has the connection
-    Packet first                    # without its quote
+    Packet first                    # the first fragment, without the quoted packet
     ResultRow row
     BlockSet starts                 # the first block of each fragment
     BlockSet ends                   # the last block of each fragment
@@ -236,7 +236,7 @@ cdef inline uint32_t next_block(const BlockSet* blocks, uint32_t n) noexcept nog
         bits = blocks.words[word] >> (n & 63)
         if bits:
             return n + <uint32_t>ctz64(bits)
-    # Words behind this one. There are two shifts, as a shift by 64 is undefined.
+    # The block may be in a later word. There are two shifts, as a shift by 64 is undefined.
     bits = blocks.used[at] >> (word & 63) >> 1 << 1 << (word & 63)
     while not bits:
         at += 1

@@ -66,13 +66,13 @@ cdef struct PacketContext:
     Queued* denial          # the packet's entry in the tally of denials, or NULL
 
 
-cdef enum:         # Change: what becomes of a side's connection
+cdef enum:         # Change: the effect on a side's connection
     NOTHING_CHANGES = 0
     GOES_ON = 1             # the connection is in `state` until `deadline`
     IS_DROPPED = 2          # the connection is refused or aborted before any reply (SPEC 5.4)
     BEGINS = 3              # a connection begins in `state`
 
-cdef enum:         # Attempt: what a denied packet tried
+cdef enum:         # Attempt: the purpose of a denied packet
     NO_ATTEMPT = 0
     WOULD_BEGIN = 1         # to begin a connection, by opening or by inference
     WOULD_OPEN = 2          # to open one, and SPEC 3.6 or the rules denied it, which makes the key moot (SPEC 9.2)

@@ -216,7 +216,7 @@ cdef inline bint is_sent_freely(const Plane* plane, const Packet* p) noexcept no
 # key moot or lift its mark.
 
 cdef inline int moot_side(const Entry* e, int64_t now) noexcept nogil:
-    # The side whose mark makes the key moot, or -1.
+    # Returns the side whose mark makes the key moot, or -1.
     if e.state[0] >= MOOT_TCP and now < e.deadline[0]:
         return 0
     if e.state[1] >= MOOT_TCP and now < e.deadline[1]:

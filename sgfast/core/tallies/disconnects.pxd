@@ -26,7 +26,7 @@ cdef enum:
 
 
 cdef enum:         # CutOutcome
-    CUT_NEVER = 0           # nothing opened the key again
+    CUT_NEVER = 0           # no packet opened the key again
     CUT_BACK = 1
     CUT_DENIED = 2          # an opener arrived and was denied
 
@@ -35,7 +35,7 @@ cdef enum:         # CutOutcome
 cdef packed struct CutRow:
     int64_t cut_ns
     int64_t again_ns        # when the connection came back, or the first opener was denied
-    uint64_t packets        # packets after the cut that open nothing
+    uint64_t packets        # packets after the cut that open no connection
     uint64_t bytes
     Ends ends
     int32_t rule[2]         # the rules under which it came back: egress side, ingress side; -1 if there is no such side

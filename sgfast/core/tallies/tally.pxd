@@ -314,7 +314,7 @@ cdef inline void count_kind(Queued* q) noexcept nogil:
         row.connections += q.connections
         row.bytes += q.bytes
     else:
-        # This cannot happen, as the last level has room for all its kinds. Even then the queue is emptied.
+        # A row is never missing, as the last level has room for all its kinds. Even without one, the queue is emptied.
         q.tally.lost += 1
     if q.origin != NULL:
         count_outcomes(q.tally, &q.key, row, level == 0, q.outcomes)

@@ -6,8 +6,8 @@ from sgfast.core.base.frames cimport Frame
 
 
 cdef enum LinkKind:
-    LINK_UNKNOWN        # unknown or not supported: its frames may hold IP
-    LINK_WITHOUT_IP     # its frames never hold IP
+    LINK_UNKNOWN        # unknown or not supported: frames may hold IP
+    LINK_WITHOUT_IP     # frames never hold IP
     LINK_WITH_IP        # supported
 
 
