@@ -35,7 +35,7 @@ cdef enum:
 
 
 cdef inline TallyKey key_of_row(const FlowRow* row, uint8_t reason, int32_t rule) noexcept nogil:
-    # Returns the key of the tally row in which a tuple's first packet was counted. `reason`, `rule`: fields of that row.
+    # Returns the key of the tally row in which a tuple's first packet was counted. `reason`, `rule`: in that row.
     cdef bint inbound = not row.denied_out
     cdef uint16_t port_key = <uint16_t>(row.ends.ports & 0xFFFF) if row.ends.has_ports else row.ends.icmp
     cdef TallyKey key
