@@ -24,7 +24,7 @@ from sgfast.errors import CaptureError
 MAGIC_LENGTH = 4
 #: Bytes decompressed at a time: large enough for cheap calls, small enough to lose little output to damage.
 STEP = 16 * 1024
-#: Bytes of zstd decompressed at a time. zstd is faster, so these may be more.
+#: Bytes of zstd decompressed at a time. zstd is faster, so this number is larger.
 ZSTD_STEP = 32 * 1024
 #: Bytes of gzip decompressed at a time. gzip loses no output. Twice as many would not fit in the second-level cache.
 GZIP_STEP = 128 * 1024
@@ -280,7 +280,7 @@ def compression_of(head: bytes) -> Compression | None:
     return next((compression for compression in _COMPRESSIONS if compression.begins(head)), None)
 
 
-# The members of one file --- ------------------------------------------------------------------------------------------
+# The members of one file ----------------------------------------------------------------------------------------------
 
 
 def is_bomb(bytes_output: int, bytes_taken: int) -> bool:

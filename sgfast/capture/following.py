@@ -22,7 +22,7 @@ class FollowedFile:
     ``path`` is None for standard input. ``readinto`` raises OSError if the file was truncated, removed or replaced.
 
     A file that was given its size in advance ends in zeros, which will be overwritten. So zeros at the end of the file
-    are held back, and are read again later. They are handed out as soon as other bytes follow them. They are also
+    are held back, and are read again later. Held-back zeros are handed out as soon as other bytes follow. They are also
     handed out if they complete the current record (``wanted``) and end the file: many packets end in zeros.
     """
 

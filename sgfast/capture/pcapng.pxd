@@ -371,7 +371,7 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
     scan.count = frame - scan.frames
 
 
-# Finding packets in another thread --- --------------------------------------------------------------------------------
+# Finding packets in another thread ------------------------------------------------------------------------------------
 
 cdef inline bint copy_for_another_thread(PcapngFormat* copy, const PcapngFormat* format) noexcept nogil:
     # Copies the state that a thread needs to read packets up to the next section header or interface description.

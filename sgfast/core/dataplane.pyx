@@ -77,7 +77,7 @@ NONE_RESOLVED = np.zeros(0, dtype=RESOLVED_DTYPE)
 
 # Workers use the classifier and the arrays of results until `__dealloc__` ends the workers. If a data plane were in a
 # cycle of references, the garbage collector would clear the classifier and the arrays while workers still use them. So
-# the collector does not track data planes. This leaks nothing: no object of a data plane can refer back to it.
+# the collector does not track data planes. This leaks nothing: no object in a data plane can refer back to it.
 @cython.no_gc
 cdef class DataPlane:
     """The engine's C half: a classifier, a clock, and a connection table, or one table for each shard of several

@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from sgfast.core.base.key cimport FlowKey
 
 cdef enum:
-    NO_SLOT = 0xFFFFFFFF    # the number of no entry of the connection table
+    NO_SLOT = 0xFFFFFFFF    # slot number that means no entry
 
 # Order and numbers are part of the interface: engine.py names these verdicts and reasons in VERDICTS and REASONS.
 cdef enum:         # Verdict

@@ -199,7 +199,7 @@ cdef void join_age(Table* t, uint32_t slot, Entry* e) noexcept nogil:
     t.age_tail = slot
 
 
-# Marks: keys whose opener was seen, in order of their latest opener (SPEC 9.3) --- ------------------------------------
+# Marks: keys whose opener was seen, in order of their latest opener (SPEC 9.3) ----------------------------------------
 
 cdef void leave_marks(Table* t, uint32_t slot, Entry* e) noexcept nogil:
     cdef MarkLink* link
@@ -456,7 +456,7 @@ cdef void sweep(Table* t, int64_t now) noexcept nogil:
 
 
 cdef bint evictable(const Entry* e, int64_t now) noexcept nogil:
-    # Whether a tuple of the age list may be evicted. An answered tuple may not if its moot mark has expired.
+    # Whether a tuple of the age list may be evicted. If it was answered, it may be as long as its key is moot.
     return (
         not e.marks & ANSWERED
         or (e.state[0] >= MOOT_TCP and now < e.deadline[0])

@@ -100,7 +100,7 @@ cdef inline uint64_t* addresses_at(const Slab* slab, uint32_t slot) noexcept nog
 
 
 cdef inline void prefetch_addresses(const Slab* slab, uint32_t slot) noexcept nogil:
-    # Prefetches the addresses of a guessed slot. It may have an IPv4 entry, and its chunk may have no addresses.
+    # Prefetches the addresses of a guessed slot. The slot may be IPv4, and its chunk may have no addresses.
     if slab.addresses[slot >> CHUNK_BITS] != NULL:
         prefetch(addresses_at(slab, slot))
 

@@ -1,6 +1,6 @@
 """Two data planes that judge the same frames, one after the other or at the same time.
 
-It is separate because the C compiler makes the data plane's own loop slower if one module contains that loop twice.
+The module is separate because the C compiler slows down the data plane's own loop if a module contains it twice.
 """
 
 import threading

@@ -38,7 +38,7 @@ cdef extern from *:
     const int64_t FRAGMENT_NS "SGFAST_FRAGMENT_NS"
 
 
-cdef enum:         # FragmentKind
+cdef enum:          # FragmentKind
     FRAGMENT_FIRST = 0              # the fragment must be judged
     FRAGMENT_FOLLOWS = 1            # the verdict of the datagram is known
     FRAGMENT_HELD = 2

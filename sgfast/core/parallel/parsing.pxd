@@ -16,7 +16,7 @@ cdef enum:
 
 
 cdef inline int shard_of_hash(uint32_t hash_value, int shards) noexcept nogil:
-    # Uses other bits than the tables do: a table's lowest bits select the bucket, and its highest eight are the tag.
+    # Uses other bits than the tables: there the lowest bits select the bucket, and the highest eight are the tag.
     return <int>((<uint64_t>(hash_value * <uint32_t>0x9E3779B1 >> 8 & 0xFFFF) * <uint64_t>shards) >> 16)
 
 

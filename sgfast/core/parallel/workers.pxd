@@ -97,7 +97,7 @@ cdef class Workers:
     cdef uint64_t* claimed          # blocks that some thread parses or has parsed
     cdef uint64_t released          # blocks whose frames are certainly not needed; used by the caller only
     cdef int core_count             # cores that these threads may use; 0 if their number is not known
-    cdef uint64_t* cores            # the core of each thread, one on each cache line
+    cdef uint64_t* cores            # the core of each thread, on cache lines of its own
     cdef uint64_t* events           # number of times that new work was announced; idle workers watch it
     cdef Py_ssize_t quiet           # packets published since threads were last woken up
     cdef int process                # PID of the process with the threads; a forked child has none of them

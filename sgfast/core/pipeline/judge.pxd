@@ -124,7 +124,7 @@ cdef inline void begin_packet(
 
 
 cdef inline bint set_slot(PacketContext* c, const Table* t, uint32_t slot) noexcept nogil:
-    # Returns whether `slot` is a slot, not NO_SLOT.
+    # Sets the slot and the entry of the packet. Returns False for NO_SLOT.
     c.slot = slot
     if slot == NO_SLOT:
         return False

@@ -517,7 +517,7 @@ cdef inline void mark_seen(Plane* plane, PacketContext* c) noexcept nogil:
         mark_opener(&plane.table, c.slot, c.entry)
 
 
-# The packet's part of the connection report --- -----------------------------------------------------------------------
+# The packet's part of the connection report ---------------------------------------------------------------------------
 
 cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
     # Sets the outcome word's bits about the packet's record, initiator included. For a record that just began,
@@ -590,7 +590,7 @@ cdef inline void tally_opened(Plane* plane, const PacketContext* c, uint8_t reas
         link_origin(&plane.queue, queued, origin_at(&plane.table.slab, c.slot))
 
 
-# Denied attempts without a tuple: only the report remembers them --- --------------------------------------------------
+# Denied attempts without a tuple: only the report remembers them ------------------------------------------------------
 
 cdef inline void count_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
     # Counts the denied attempt that the packet began.
@@ -627,7 +627,7 @@ cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, const Ou
 
 
 cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowed) noexcept nogil:
-    # Counts a packet that opens nothing in the denied attempt of its key. It is most likely the attempt's answer.
+    # Counts a packet that opens nothing in its key's denied attempt. The packet is most likely the attempt's answer.
     cdef const Packet* p = c.packet
     cdef Table* t = &plane.attempts
     cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
