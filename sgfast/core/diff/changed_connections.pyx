@@ -192,8 +192,7 @@ cdef class ChangedConnections:
         return found
 
     def resolve(self, old not None, new not None):
-        """Count packets that were PENDING. ``old`` and ``new`` are the ``take_resolved`` of both planes, for the same
-        packets.
+        """Count packets that were PENDING. ``old``, ``new``: results of both ``take_resolved``, for the same packets.
         """
         if len(old) != len(new) or not (old["number"] == new["number"]).all():
             raise ValueError("the planes have not judged the same frames")
