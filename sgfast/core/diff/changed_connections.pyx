@@ -192,8 +192,7 @@ cdef class ChangedConnections:
         return found
 
     def resolve(self, old not None, new not None):
-        """Count packets that were PENDING. ``old``, ``new``: results of both ``take_resolved``, for the same packets.
-        """
+        """Count packets that were PENDING. ``old``, ``new``: results of ``take_resolved`` for the same packets."""
         if len(old) != len(new) or not (old["number"] == new["number"]).all():
             raise ValueError("the planes have not judged the same frames")
         for x, y in zip(old["result"]["verdict"].tolist(), new["result"]["verdict"].tolist()):
