@@ -138,7 +138,7 @@ class _RuleBook:
 
 
 class Compiler:
-    """Compiles a policy and its later versions. Reuses the classes and tables that a change does not affect (SPEC 6)."""
+    """Compiles a policy and its later versions. Reuses classes and tables that a change does not affect (SPEC 6)."""
 
     def __init__(self, vpc: str | None = None, numbering: Numbering | None = None) -> None:
         self.vpc = vpc
