@@ -306,9 +306,9 @@ class _Writer:
     def _check_owned_once(self) -> None:
         """Refuse instances with a common address: the host finds a packet's instance by its destination alone."""
         ranges = sorted(
-            (family, *one, instance.name)
+            (family, *addresses, instance.name)
             for instance in self.here for family in _FAMILIES
-            for one in self.views[instance.vpc].of_instance(family, instance)
+            for addresses in self.views[instance.vpc].of_instance(family, instance)
         )
         for (family, _, last, name), (next_family, first, _, other) in pairwise(ranges):
             if family == next_family and first <= last:
@@ -346,7 +346,7 @@ class _Writer:
                     self._set(family, f"addresses{family}/{each.name}", ranges)
 
     def _set(self, family: int, name: str, ranges: Iterable[Range]) -> None:
-        elements = tuple(_range_text(family, one) for one in ranges)
+        elements = tuple(_range_text(family, addresses) for addresses in ranges)
         self.ranges += len(elements)
         if self.ranges > MAX_RANGES:
             raise ExportError(
@@ -454,10 +454,12 @@ class _Writer:
         devices = {each.name: self.interfaces[each.name] for each in self.here}
         for family in _FAMILIES:
             elements = sorted(
-                (one, each.name)
-                for each in self.here for one in self.views[each.vpc].of_instance(family, each)
+                (addresses, each.name)
+                for each in self.here for addresses in self.views[each.vpc].of_instance(family, each)
             )  # fmt: skip
-            texts = tuple(f"{_range_text(family, one)} : goto before/in/{name}" for one, name in elements)
+            texts = tuple(
+                f"{_range_text(family, addresses)} : goto before/in/{name}" for addresses, name in elements
+            )
             self.table.sets[f"owners{family}"] = Elements("map", f"type ipv{family}_addr : verdict", texts)
         to = ("ip daddr vmap @owners4", "ip6 daddr vmap @owners6")
         self._hook("before", "prerouting", -300, f"iifname vmap {_by_device(devices, 'goto before/out')}", *to)
