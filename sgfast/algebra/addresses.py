@@ -73,9 +73,9 @@ def peer_key_of(rule: Rule) -> tuple[object, ...]:
 class NamedNetworks:
     """The networks of one family that rules name, in address order. An outer network comes before the inner ones."""
 
-    def __init__(self, policies: Sequence[Policy], family: int, more: Iterable[Network] = ()) -> None:
-        """Collect the networks from all rules. ``more``: other networks of the family to include."""
-        named = [*more]
+    def __init__(self, policies: Sequence[Policy], family: int, extra: Iterable[Network] = ()) -> None:
+        """Collect the networks from all rules. ``extra``: other networks of the family to include."""
+        named = [*extra]
         for policy in policies:
             # An address group that many rules name is expanded only once.
             one_of_each = {

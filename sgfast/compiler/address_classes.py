@@ -57,7 +57,7 @@ class _Prefixes:
     lengths: NDArray[np.uint8]
 
     @staticmethod
-    def of(networks: Sequence[Network], family: int) -> _Prefixes:
+    def from_networks(networks: Sequence[Network], family: int) -> _Prefixes:
         width = 4 if family == 4 else 16
         octets = np.zeros((len(networks), 16), dtype=np.uint8)
         packed = b"".join([network.network_address.packed for network in networks])
@@ -419,12 +419,12 @@ def _family(
     new_networks = [network for network in without_duplicates(named) if network_key(network) not in numbers]
     for network in new_networks:
         numbers[network_key(network)] = len(numbers)
-    named_prefixes = _Prefixes.of(new_networks, family)
+    named_prefixes = _Prefixes.from_networks(new_networks, family)
     if earlier is not None:
         is_named = earlier.number != NONE
         in_order = np.argsort(earlier.number[is_named])
         named_prefixes = earlier.prefixes[np.flatnonzero(is_named)[in_order]] + named_prefixes
-    owned_prefixes = _Prefixes.of([network for network, _ in owned], family)
+    owned_prefixes = _Prefixes.from_networks([network for network, _ in owned], family)
 
     # Sort the prefixes. A prefix that is both owned and named becomes one row.
     never = _never(family)
@@ -466,7 +466,7 @@ def _later_family(family: int, before: _Family, moved: Moved, named: Iterable[Ne
     ]  # fmt: skip
     owners = [network for network, _ in (*moved.gone, *moved.owned)]
     networks = without_duplicates([*new_networks, *owners, *never])
-    wanted = _Prefixes.of(networks, family)
+    wanted = _Prefixes.from_networks(networks, family)
     order = np.lexsort((wanted.lengths, wanted.halves[:, 1], wanted.halves[:, 0]))
     wanted = wanted[order]
     places = np.array([before.prefixes.position(*each) for each in zip(wanted.halves, wanted.lengths, strict=True)])
@@ -497,7 +497,7 @@ def _later_family(family: int, before: _Family, moved: Moved, named: Iterable[Ne
 
 
 def _never(family: int) -> _Prefixes:
-    return _Prefixes.of([network for network in NEVER_AN_INSTANCE if network.version == family], family)
+    return _Prefixes.from_networks([network for network in NEVER_AN_INSTANCE if network.version == family], family)
 
 
 def _nested(

@@ -88,8 +88,8 @@ class Dimension:
         matches the parts of this class. ``origin``: for each new joined class, the one that it is a part of.
         """
         parts = np.bincount(origin, minlength=self.count)
-        more = parts[self._matched]
-        total = int(more.sum())
+        copies = parts[self._matched]
+        total = int(copies.sum())
         if not total:
             return self._matched, self._by
         take(_BYTES_PER_MATCH * total)
@@ -97,10 +97,10 @@ class Dimension:
         # parts of its joined class. ``begins``: the first place of these parts in ``part``. ``run``: counts from there.
         part = (np.argsort(origin, kind="stable") + self.count).astype(np.int32)
         begins = (np.cumsum(parts) - parts)[self._matched]
-        run = np.arange(total) - np.repeat(np.cumsum(more) - more, more)
+        run = np.arange(total) - np.repeat(np.cumsum(copies) - copies, copies)
         return (
-            np.concatenate([self._matched, part[np.repeat(begins, more) + run]]),
-            np.concatenate([self._by, np.repeat(self._by, more)]),
+            np.concatenate([self._matched, part[np.repeat(begins, copies) + run]]),
+            np.concatenate([self._by, np.repeat(self._by, copies)]),
         )
 
     def matching(self, row: int) -> NDArray[np.int32]:

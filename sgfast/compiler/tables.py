@@ -209,11 +209,11 @@ def rule_tables(
         if joined is not None:
             return (joined,)
         common = common_groups().get(profile, frozenset())
-        together = [g for g in in_groups if g in common]
-        if len(together) > 1:
-            joined = table_of(together, direction, profile[1], common=True)
-        apart = in_groups if joined is None else [g for g in in_groups if g not in common]
-        parts = [joined, *(table_of([g], direction, profile[1]) for g in apart)]
+        shared_groups = [g for g in in_groups if g in common]
+        if len(shared_groups) > 1:
+            joined = table_of(shared_groups, direction, profile[1], common=True)
+        separate_groups = in_groups if joined is None else [g for g in in_groups if g not in common]
+        parts = [joined, *(table_of([g], direction, profile[1]) for g in separate_groups)]
         return tuple(part for part in parts if part is not None)
 
     # If the groups are the same, the earlier tables stay, and only profiles without tables get new tables.
@@ -262,7 +262,7 @@ def _listed(
     places: dict[int | None, int] = {} if earlier is None else earlier.places.copy()
     tables: list[RuleArrays] = [] if earlier is None else [*earlier.made.tables]
     of_profile = []
-    for in_direction in [in_direction for both in chosen.values() for in_direction in both]:
+    for in_direction in [in_direction for per_direction in chosen.values() for in_direction in per_direction]:
         numbers = []
         for each in in_direction:
             table = each.built.table
@@ -275,9 +275,9 @@ def _listed(
     lists = np.zeros(0, dtype=np.uint32) if earlier is None else earlier.made.lists
     if earlier is not None:
         choice[: len(earlier.profiles)] = earlier.made.chosen
-    choice[[*chosen]], more = _choices(of_profile, tables, len(lists))
+    choice[[*chosen]], new_lists = _choices(of_profile, tables, len(lists))
     made = RuleTables(
-        tables, choice, np.append(lists, more), sum([table.has_bit_vectors for table in tables]), built
+        tables, choice, np.append(lists, new_lists), sum([table.has_bit_vectors for table in tables]), built
     )
     return _Last(groups, profiles, {*chosen} if earlier is None else {*chosen, *earlier.with_tables}, places, made)
 
@@ -316,7 +316,7 @@ class _Builder:
         self._dimensions: dict[tuple[str, tuple[Selector, ...]], Dimension] = {}
         self._bytes_left = MAX_TABLE_BYTES
         self._joined_bytes_left = MAX_JOINED_BYTES
-        # The steps bytes_left for joined tables of whole sets of groups, and for joined tables of common groups.
+        # The steps left for joined tables of whole sets of groups, and for joined tables of common groups.
         self._steps_left = [MAX_JOINED_STEPS, MAX_COMMON_STEPS]
         self._refusal = (
             f"{policy.origin}: the rule tables would need more than {MAX_TABLE_BYTES >> 20} MiB: the rules of "
@@ -331,7 +331,7 @@ class _Builder:
         return built
 
     def may_join(self, rules: int, common: bool) -> bool:
-        """Use up the steps for joining groups with this many rules. Return whether enough steps were bytes_left."""
+        """Use up the steps for joining groups with this many rules. Return whether enough steps were left."""
         self._steps_left[common] -= rules * (self._addresses.count + self._ports.count)
         return self._steps_left[common] >= 0
 

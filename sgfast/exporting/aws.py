@@ -308,7 +308,7 @@ class _Account:
     def _make_group(self, name: str, description: str, rules: int) -> None:
         vpc = self._vpc_of(name)
         assert vpc is not None, "aws_delta refuses it"
-        variable, born = self._variables.name("group", name), self._variables.name("rules_of", name)
+        variable, default_rules = self._variables.name("group", name), self._variables.name("rules_of", name)
         self._groups[name] = f"${{{variable}}}"
         parameters = {
             "GroupName": name,
@@ -326,11 +326,11 @@ class _Account:
         self._call(
             f"Find the rules that AWS gives to the new group {name}", vpc, "DescribeSecurityGroupRules",
             {"Filters": [{"Name": "group-id", "Values": [self._groups[name]]}]},
-            **{born: "SecurityGroupRules[].SecurityGroupRuleId"},
+            **{default_rules: "SecurityGroupRules[].SecurityGroupRuleId"},
         )  # fmt: skip
         self._call(
             f"Take them from it: {name}", vpc, "RevokeSecurityGroupEgress",
-            {"GroupId": self._groups[name], "SecurityGroupRuleIds": f"${{{born}}}"},
+            {"GroupId": self._groups[name], "SecurityGroupRuleIds": f"${{{default_rules}}}"},
         )  # fmt: skip
 
     # Rules

@@ -108,17 +108,17 @@ class Variables:
         self._names: dict[tuple[str, str], str] = {}
         self._taken: set[str] = set()
 
-    def name(self, kind: str, of: str) -> str:
-        """Return the variable for the object of this kind that has the name ``of``."""
-        if (kind, of) not in self._names:
-            plain = name = re.sub(r"\W", "_", f"{kind}_{of}", flags=re.ASCII)
+    def name(self, kind: str, object_name: str) -> str:
+        """Return the variable for the object of this kind that has the name ``object_name``."""
+        if (kind, object_name) not in self._names:
+            plain = name = re.sub(r"\W", "_", f"{kind}_{object_name}", flags=re.ASCII)
             number = 1
             while name in self._taken:
                 number += 1
                 name = f"{plain}_{number}"
             self._taken.add(name)
-            self._names[kind, of] = name
-        return self._names[kind, of]
+            self._names[kind, object_name] = name
+        return self._names[kind, object_name]
 
 
 def words(*texts: str) -> str:

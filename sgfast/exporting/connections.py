@@ -56,9 +56,9 @@ def commands(
     for messages. Raises ExportError for a line of another format or for too many lines, AmbiguousAddress for peers with
     the same addresses.
     """
-    here = [name for name in interfaces if name in old.instance_by_name]
-    views_old = views(old, (old.instance_by_name[name].vpc for name in here))
-    views_new = views(new, (new.instance_by_name[name].vpc for name in here if name in new.instance_by_name))
+    on_host = [name for name in interfaces if name in old.instance_by_name]
+    views_old = views(old, (old.instance_by_name[name].vpc for name in on_host))
+    views_new = views(new, (new.instance_by_name[name].vpc for name in on_host if name in new.instance_by_name))
     changed = _changed_groups(old, new)
     sides = {
         zone: _Side(new, old.instance_by_name[name], views_old, views_new, changed)
@@ -207,18 +207,19 @@ def _keys(connection: Connection) -> tuple[CutKind, tuple[str, str]]:
     protocol, numbers = connection.protocol, connection.numbers
     ends = str(connection.source), str(connection.destination)
     kind: CutKind = "other"
-    more: tuple[tuple[object, ...], tuple[object, ...]] = ((protocol,), (protocol,))
+    numbers_of: tuple[tuple[object, ...], tuple[object, ...]] = ((protocol,), (protocol,))
     if "type" in numbers:
         kind = "icmp"
         query, identifier = numbers["type"], numbers.get("id", 0)
         reply = query + 1 if query in (13, 15, 17, 128) else 0
-        more = ((query, identifier), (reply, identifier))
+        numbers_of = ((query, identifier), (reply, identifier))
     elif "sport" in numbers:
         kind = "ports"
         ports = numbers["sport"], numbers["dport"]
-        more = ((protocol, *ports), (protocol, *ports[::-1]))
-    there, back = (" . ".join(map(str, (*way, *rest))) for way, rest in zip((ends, ends[::-1]), more, strict=True))
-    return kind, (there, back)
+        numbers_of = ((protocol, *ports), (protocol, *ports[::-1]))
+    both_ways = zip((ends, ends[::-1]), numbers_of, strict=True)
+    opener, reply_packet = (" . ".join(map(str, (*addresses, *numbers))) for addresses, numbers in both_ways)
+    return kind, (opener, reply_packet)
 
 
 def _selection(connection: Connection) -> str:

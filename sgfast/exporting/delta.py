@@ -22,7 +22,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.yaml_nodes import shown_origin
 
-Thing = TypeVar("Thing", SecurityGroup, AddressGroup, Instance, Vpc)
+Item = TypeVar("Item", SecurityGroup, AddressGroup, Instance, Vpc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +140,12 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
     stay: list[RuleInGroup] = []
     for group in new.security_groups:
         was = groups.get(group.name)
-        there = [] if was is None else [renamed(rule) for rule in was.rules]
+        earlier = [] if was is None else [renamed(rule) for rule in was.rules]
         wanted = {rule.without_words(): rule for rule in group.rules}
-        known = {rule.without_words() for rule in there}
+        known = {rule.without_words() for rule in earlier}
         added += [RuleInGroup(group.name, rule) for wordless, rule in wanted.items() if wordless not in known]
-        taken += [RuleInGroup(group.name, rule) for rule in there if rule.without_words() not in wanted]
-        stay += [RuleInGroup(group.name, rule) for rule in there if rule.without_words() in wanted]
+        taken += [RuleInGroup(group.name, rule) for rule in earlier if rule.without_words() not in wanted]
+        stay += [RuleInGroup(group.name, rule) for rule in earlier if rule.without_words() in wanted]
     gone = [group for group in before.security_groups if group.name not in new_name]
     # No cloud lets users delete the group "default".
     deleted = [group for group in gone if DEFAULT_GROUP not in (group.name, group.label)]
@@ -155,7 +155,7 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
             RuleInGroup(group.name, rule) for rule in group.rules
             if isinstance(rule.peer, GroupPeer) and rule.peer.name != group.name and rule.peer.name in names
         ]  # fmt: skip
-    more, fewer = _memberships(new, instances, new_name)
+    joining, leaving = _memberships(new, instances, new_name)
     return PolicyDelta(
         old,
         new,
@@ -163,8 +163,8 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
         tuple(_surplus((group, kept.get(group.name, group)) for group in new.address_groups)),
         tuple(group for group in new.security_groups if group.name not in groups),
         tuple(added),
-        tuple(more),
-        tuple(fewer),
+        tuple(joining),
+        tuple(leaving),
         tuple(taken),
         tuple(stay),
         tuple(deleted),
@@ -178,8 +178,8 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
 def summary(delta: PolicyDelta) -> str:
     """Summarize the steps: ``makes 2 security groups, adds 5 rules, changes the groups of 3 instances``."""
     parts = [
-        f"{verb} {number:,} {thing}{'s' if number != 1 else ''}"
-        for verb, number, thing in (
+        f"{verb} {number:,} {item}{'s' if number != 1 else ''}"
+        for verb, number, item in (
             ("makes", len(delta.address_groups), "address group"),
             ("adds addresses to", len(delta.addresses), "address group"),
             ("makes", len(delta.groups), "security group"),
@@ -195,27 +195,27 @@ def summary(delta: PolicyDelta) -> str:
     return ", ".join(parts) or "changes nothing"
 
 
-def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str, origin: str) -> dict[str, Thing]:
+def _same(before: Iterable[Item], after: Iterable[Item], kind: str, origin: str) -> dict[str, Item]:
     """Find the objects of ``before`` that are also in ``after``, by their names in ``after``."""
-    by_id = {thing.id: thing for thing in before if thing.id}
-    by_name = {thing.name: thing for thing in before}
-    found: dict[str, Thing] = {}
+    by_id = {item.id: item for item in before if item.id}
+    by_name = {item.name: item for item in before}
+    found: dict[str, Item] = {}
     taken: dict[str, str] = {}
-    for thing in after:
-        was = by_id.get(thing.id) or by_name.get(thing.name)
+    for item in after:
+        was = by_id.get(item.id) or by_name.get(item.name)
         if was is None:
             continue
-        if was.id != thing.id and was.id and thing.id:
+        if was.id != item.id and was.id and item.id:
             raise ExportError(
                 origin,
-                f"{kind} {thing.name!r}: has the id {was.id} in the old policy, and {thing.id} in the new one; "
+                f"{kind} {item.name!r}: has the id {was.id} in the old policy, and {item.id} in the new one; "
                 "give one of them another name",
             )
         if was.name in taken:
-            message = f"{kind} {was.name!r}: is both {taken[was.name]!r} and {thing.name!r} in the new policy"
+            message = f"{kind} {was.name!r}: is both {taken[was.name]!r} and {item.name!r} in the new policy"
             raise ExportError(origin, f"{message}; give one of them another name or id")
-        taken[was.name] = thing.name
-        found[thing.name] = was
+        taken[was.name] = item.name
+        found[item.name] = was
     return found
 
 
@@ -234,14 +234,14 @@ def _same_instances(before: Policy, new: Policy, vpcs: Mapping[str, str]) -> dic
     return found
 
 
-def _with_ids(things: Iterable[Thing], kept: Mapping[str, Thing]) -> tuple[Thing, ...]:
+def _with_ids(items: Iterable[Item], kept: Mapping[str, Item]) -> tuple[Item, ...]:
     """Return the objects with the provider's ids that the old policy has for them (``kept``)."""
 
-    def of(thing: Thing) -> Thing:
-        was = kept.get(thing.name)
-        return thing if was is None or thing.id else replace(thing, id=was.id or was.name)
+    def with_id(item: Item) -> Item:
+        was = kept.get(item.name)
+        return item if was is None or item.id else replace(item, id=was.id or was.name)
 
-    return tuple(map(of, things))
+    return tuple(map(with_id, items))
 
 
 def _refuse_other_differences(
@@ -274,18 +274,18 @@ def _refuse_other_differences(
 def _memberships(
     new: Policy, instances: Mapping[str, Instance], new_name: Mapping[str, str]
 ) -> tuple[list[Membership], list[Membership]]:
-    more: list[Membership] = []
-    fewer: list[Membership] = []
+    joining: list[Membership] = []
+    leaving: list[Membership] = []
     for instance in new.instances:
         was = instances.get(instance.name)
         had = () if was is None else tuple(new_name.get(name, name) for name in was.security_groups)
         old_name = instance.name if was is None else was.name
-        both = tuple(dict.fromkeys((*had, *instance.security_groups)))
-        if len(both) > len(had):
-            more.append(Membership(instance, both, had, old_name))
-        if len(both) > len(instance.security_groups):
-            fewer.append(Membership(instance, instance.security_groups, had, old_name))
-    return more, fewer
+        all_groups = tuple(dict.fromkeys((*had, *instance.security_groups)))
+        if len(all_groups) > len(had):
+            joining.append(Membership(instance, all_groups, had, old_name))
+        if len(all_groups) > len(instance.security_groups):
+            leaving.append(Membership(instance, instance.security_groups, had, old_name))
+    return joining, leaving
 
 
 def _surplus(pairs: Iterable[tuple[AddressGroup, AddressGroup]]) -> Iterator[AddressGroup]:

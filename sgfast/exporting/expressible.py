@@ -156,7 +156,7 @@ class _Rewriter:
         self._members: Counter[str] = Counter()
         self._denying: dict[str, list[Rule]] = {}
         #: By group: the groups with deny rules that share instances with it, and the number of shared instances.
-        self._beside: dict[str, Counter[str]] = defaultdict(Counter)
+        self._sharing_denies: dict[str, Counter[str]] = defaultdict(Counter)
         if not target.has_denies:
             self._read_denies()
 
@@ -164,13 +164,13 @@ class _Rewriter:
         for group in self._policy.security_groups:
             if denies := [each for rule in group.rules if rule.action == "deny" for each in self._in_cidrs(rule)]:
                 self._denying[group.name] = denies
-                self._beside[group.name][group.name] = 0
+                self._sharing_denies[group.name][group.name] = 0
         for instance in self._policy.instances if self._denying else ():
             denying = [name for name in instance.security_groups if name in self._denying]
             self._count(len(denying) * len(instance.security_groups))
             self._members.update(instance.security_groups)
             for name in instance.security_groups:
-                self._beside[name].update(denying)
+                self._sharing_denies[name].update(denying)
 
     def group(self, group: SecurityGroup) -> SecurityGroup:
         """Return the group with rewritten rules. For each rule that cannot be expressed, add a line to ``problems``."""
@@ -308,10 +308,10 @@ class _Rewriter:
 
     def _without_denied(self, group: SecurityGroup, rule: Rule) -> list[Rule]:
         """Return rules for the part of an allow rule that no deny rule with precedence denies (SPEC 4.10)."""
-        if not (beside := self._beside.get(group.name)):
+        if not (sharing := self._sharing_denies.get(group.name)):
             return [rule]
         whole = parts = self._in_cidrs(rule)
-        for denying, shared in beside.items():
+        for denying, shared in sharing.items():
             for deny in self._denying[denying]:
                 self._count(len(parts) + 1)
                 if deny.priority > rule.priority or deny.direction != rule.direction:
@@ -350,18 +350,18 @@ def _minus(allow: Rule, deny: Rule) -> list[Rule]:
     peers = _peers_beside(allow, deny)
     if peers is None:
         return [allow]
-    both, others = peers
-    rest = [replace(allow, peer=peer) for peer in others]
+    common, remaining = peers
+    rest = [replace(allow, peer=peer) for peer in remaining]
     for name in ("protocol", "icmp_type", "icmp_code"):
         if getattr(allow, name) is None and getattr(deny, name) is not None:
             raise _Inexpressible(f"{deny.id} denies part of it, and what is left is not a few rules")
     if ports:
-        rest.append(replace(allow, peer=both, ports=ports))
+        rest.append(replace(allow, peer=common, ports=ports))
     return rest
 
 
-def _are_apart(one: int | None, other: int | None) -> bool:
-    return one is not None and other is not None and one != other
+def _are_apart(a: int | None, b: int | None) -> bool:
+    return a is not None and b is not None and a != b
 
 
 def _peers_beside(allow: Rule, deny: Rule) -> tuple[Peer, list[Peer]] | None:

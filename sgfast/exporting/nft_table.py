@@ -12,10 +12,10 @@ _ELEMENTS_IN_LINE = 6
 
 @dataclass(frozen=True)
 class Elements:
-    """A set or a map. ``kind``: ``set`` or ``map``. ``of``: the type of the elements in nftables' syntax."""
+    """A set or a map. ``kind``: ``set`` or ``map``. ``element_type``: the type of the elements in nftables' syntax."""
 
     kind: str
-    of: str
+    element_type: str
     elements: tuple[str, ...] = ()
     flags: str = "interval"
 
@@ -88,13 +88,13 @@ def _changed_elements(before: Mapping[str, Elements], after: Mapping[str, Elemen
         for verb, selected in (("delete", was - now), ("add", now - was)):
             if selected:
                 yield f"{verb} element {TABLE} {name} {{"
-                both = (*before[name].elements, *elements.elements)
-                yield from _indented(_listed([element for element in both if element in selected]))
+                all_elements = (*before[name].elements, *elements.elements)
+                yield from _indented(_listed([element for element in all_elements if element in selected]))
                 yield "}"
 
 
 def _declaration(elements: Elements) -> Iterator[str]:
-    yield elements.of
+    yield elements.element_type
     yield f"flags {elements.flags}"
     if elements.elements:
         yield "elements = {"

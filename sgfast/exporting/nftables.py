@@ -375,8 +375,8 @@ class _Writer:
         denied: tuple[str, ...] = ()
         match self.policy.settings.infrastructure:
             case "exempt":
-                both = (*_FROM_CLIENT, *_FROM_SERVER, *_NEIGHBOURS)
-                accepted = {"in": both, "out": both}
+                every = (*_FROM_CLIENT, *_FROM_SERVER, *_NEIGHBOURS)
+                accepted = {"in": every, "out": every}
             case "by-role":
                 accepted["out"] = (*_FROM_CLIENT, "icmpv6 type { 130, 133, 135, 136 }")
                 accepted["in"] = (*_FROM_SERVER, "icmpv6 type { 130, 134, 135, 136 }")
@@ -519,8 +519,9 @@ def _timeouts(timeouts: Timeouts) -> Iterator[tuple[int, str, str]]:
     states |= {"established": established, "fin_wait": fin_wait, "retrans": established, "unack": established}
     text = ", ".join(f"{state} : {seconds}" for state, seconds in states.items())
     yield TCP, f"tcp-{established}-{fin_wait}-{other}", text
-    both, one = int(timeouts.bidirectional), int(timeouts.unidirectional)
-    yield UDP, f"udp-{both}-{one}", f"unreplied : {one}, replied : {both}"
+    bidirectional, unidirectional = int(timeouts.bidirectional), int(timeouts.unidirectional)
+    name = f"udp-{bidirectional}-{unidirectional}"
+    yield UDP, name, f"unreplied : {unidirectional}, replied : {bidirectional}"
 
 
 def _range_text(family: int, addresses: Range) -> str:

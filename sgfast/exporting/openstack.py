@@ -314,7 +314,8 @@ class _Project:
         )  # fmt: skip
 
     def _make_group(self, group: SecurityGroup, rules: int) -> None:
-        variable, born = self._variables.name("group", group.name), self._variables.name("rules_of", group.name)
+        variable = self._variables.name("group", group.name)
+        default_rules = self._variables.name("rules_of", group.name)
         self._ids["group", group.name] = f"${{{variable}}}"
         body: dict[str, Any] = {"name": group.name, "description": plain_text(group.description)}
         if not group.stateful:
@@ -323,12 +324,12 @@ class _Project:
         self._call(
             f"Make the security group {group.name}", "POST", f"{self._place}/security-groups", {"security_group": body},
             f"make_group {words(group.name, str(rules), *options)}", f"{variable}=$answer",
-            gives={variable: "security_group.id", born: "security_group.security_group_rules[].id"},
+            gives={variable: "security_group.id", default_rules: "security_group.security_group_rules[].id"},
         )  # fmt: skip
         # This call is for JSON only, because the script's function make_group does the same.
         self._call(
             f"Take the rules from it that the cloud gives to a new group: {group.name}", "DELETE",
-            f"{self._place}/security-group-rules/${{each}}", None, for_each=f"${{{born}}}",
+            f"{self._place}/security-group-rules/${{each}}", None, for_each=f"${{{default_rules}}}",
         )  # fmt: skip
 
     # Rules

@@ -192,9 +192,9 @@ def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set
     sure = {name for _, surely in seen for name in surely}
     likely = [name for name in FORMATS if name in possible & sure] or [name for name in FORMATS if name in possible]
     if len(likely) > 1:
-        which = " or ".join(f"sgfast import {name}" for name in likely)
+        commands = " or ".join(f"sgfast import {name}" for name in likely)
         titles = _titles({name: FORMATS[name] for name in likely})
-        raise first.error(f"the format is ambiguous, {titles}: choose one with {which}")
+        raise first.error(f"the format is ambiguous, {titles}: choose one with {commands}")
     return FORMATS[likely[0]]
 
 

@@ -92,7 +92,7 @@ class _Aws:
         """Add the objects to which rules and interfaces refer: VPCs, subnets, prefix lists, groups."""
         self._add_vpcs()
         self._add_lists()
-        for resource in self._stack.of(*_GROUPS):
+        for resource in self._stack.of_types(*_GROUPS):
             self._add_group(resource)
 
     def add_rules(self) -> None:
@@ -103,13 +103,13 @@ class _Aws:
 
     def _add_vpcs(self) -> None:
         stack = self._stack
-        for resource in stack.of(*_VPCS, data=True):
+        for resource in stack.of_types(*_VPCS, data=True):
             region = resource.text("region") or region_of(resource.text("arn"))
             self._vpcs.seen(stack.file, resource.identity, _name_tag(resource), region)
-        for resource in stack.of("aws_security_group", "aws_network_interface", data=True):
+        for resource in stack.of_types("aws_security_group", "aws_network_interface", data=True):
             if vpc := resource.text("vpc_id"):
                 self._vpc_of[resource.identity] = vpc
-        for resource in stack.of(*_SUBNETS, data=True):
+        for resource in stack.of_types(*_SUBNETS, data=True):
             if resource.is_unknown("vpc_id"):
                 self._unplaced[resource.identity] = resource
                 continue
@@ -117,10 +117,10 @@ class _Aws:
             self._vpcs.seen(stack.file, vpc, region=region_of(resource.text("availability_zone")))
         accepted = {
             resource.id_of("vpc_peering_connection_id", frozenset(("aws_vpc_peering_connection",)))
-            for resource in stack.of("aws_vpc_peering_connection_accepter")
+            for resource in stack.of_types("aws_vpc_peering_connection_accepter")
             if resource.flag("auto_accept", False)
         }
-        for resource in stack.of("aws_vpc_peering_connection"):
+        for resource in stack.of_types("aws_vpc_peering_connection"):
             location = resource.called("VPC peering connection")
             ends = [resource.id_of(end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
             status = resource.text("accept_status")
@@ -136,15 +136,15 @@ class _Aws:
         stack = self._stack
         entries = self._list_entries(stack)
         stale = self._list_entries(stack.prior) if stack.prior else {}
-        for resource in stack.of(*_LISTS, "aws_prefix_list", data=True):
+        for resource in stack.of_types(*_LISTS, "aws_prefix_list", data=True):
             location = resource.called("prefix list", resource.text("name"))
             if resource.has_unknown("entry"):
                 raise resource.location.error("its entries are known only after apply")
             found = [item.required("cidr") for key in ("entry", "entries") for item in resource.objects(key)]
             if resource.type == "aws_prefix_list":
                 found = resource.texts("cidr_blocks")
-            gone = stale.get(location.id, set())
-            found = [cidr for cidr in found if cidr not in gone]
+            stale_cidrs = stale.get(location.id, set())
+            found = [cidr for cidr in found if cidr not in stale_cidrs]
             addresses = dict.fromkeys((*found, *sorted(entries.get(location.id, ()))))
             self._account.prefix_list(location, addresses)
 
@@ -152,7 +152,7 @@ class _Aws:
     def _list_entries(stack: Stack) -> dict[str, set[str]]:
         """Return the prefix list entries that are resources of their own, by list."""
         found: dict[str, set[str]] = {}
-        for resource in stack.of("aws_ec2_managed_prefix_list_entry"):
+        for resource in stack.of_types("aws_ec2_managed_prefix_list_entry"):
             found.setdefault(resource.id_of("prefix_list_id", _LISTS), set()).add(resource.required("cidr"))
         return found
 
@@ -169,7 +169,7 @@ class _Aws:
         """Return the VPC of a group or subnet. If it is not set, return the region's default VPC."""
         if vpc := resource.id_of("vpc_id", _VPCS):
             return vpc
-        made = [each.identity for each in self._stack.of("aws_default_vpc", data=True)]
+        made = [each.identity for each in self._stack.of_types("aws_default_vpc", data=True)]
         return made[0] if len(made) == 1 else DEFAULT_VPC
 
     def _all_rules(self) -> Iterator[tuple[str, DraftRule]]:
@@ -192,7 +192,7 @@ class _Aws:
 
     def _inline_rules(self) -> Iterator[tuple[str, DraftRule]]:
         """Yield the rules in the attributes of groups, each with its group."""
-        for resource in self._stack.of(*_GROUPS):
+        for resource in self._stack.of_types(*_GROUPS):
             identity = resource.identity
             for attribute, direction in _DIRECTIONS.items():
                 # A plan does not show dynamic blocks. They may be unknown even if all values that it shows are known.
@@ -225,7 +225,7 @@ class _Aws:
     def _own_rules(self) -> Iterator[tuple[str, DraftRule]]:
         """Yield the rules that are resources of their own, each with its group."""
         stack = self._stack
-        for resource in stack.of("aws_security_group_rule", *_RULE_DIRECTIONS):
+        for resource in stack.of_types("aws_security_group_rule", *_RULE_DIRECTIONS):
             group = group_id(resource.id_of("security_group_id", _GROUPS))
             if not group:
                 raise resource.error("security_group_id", "is missing")
@@ -292,10 +292,10 @@ class _Aws:
         for interface, group in sorted(self._attachments(stack)):
             attached.setdefault(interface, []).append(group)
         stale: _Attached = self._attachments(stack.prior) if stack.prior else set()
-        own = {resource.identity for resource in stack.of("aws_network_interface")}
+        own = {resource.identity for resource in stack.of_types("aws_network_interface")}
         names: dict[str, str] = {}
         devices: dict[str, str] = {}
-        for resource in stack.of("aws_instance"):
+        for resource in stack.of_types("aws_instance"):
             name = _name_tag(resource)
             interface = self._primary(resource)
             if interface in own:
@@ -305,7 +305,7 @@ class _Aws:
                 location = Location(stack.file, "instance", interface, name).part(one_line(resource.address))
                 device = resource.identity
                 self._add_interface(resource, location, "vpc_security_group_ids", attached, stale, device)
-        for resource in stack.of("aws_network_interface"):
+        for resource in stack.of_types("aws_network_interface"):
             identity = resource.identity
             name = _name_tag(resource) or names.get(identity, "")
             location = resource.called("network interface", name)
@@ -326,7 +326,7 @@ class _Aws:
     def _attachments(self, stack: Stack) -> _Attached:
         """Return the attachments of groups to interfaces that are resources of their own."""
         found: _Attached = set()
-        for resource in stack.of("aws_network_interface_sg_attachment"):
+        for resource in stack.of_types("aws_network_interface_sg_attachment"):
             group = resource.id_of("security_group_id", _GROUPS)
             if resource.is_unknown("network_interface_id"):
                 sources = resource.sources("network_interface_id", _INTERFACES)
@@ -390,7 +390,7 @@ class _Aws:
         found = []
         for name in resource.ids_of("security_groups", _GROUPS):
             named = [
-                group.identity for group in self._stack.of(*_GROUPS)
+                group.identity for group in self._stack.of_types(*_GROUPS)
                 if name in (group.identity, group.text("name"))
             ]
             if len(named) != 1:
@@ -401,7 +401,7 @@ class _Aws:
     def _default_group(self, resource: StackResource) -> list[str]:
         """Return the VPC's default group, which AWS assigns if no group is named. Empty if it is not in the file."""
         vpc = self._subnet_vpc(resource)
-        groups = (each.identity for each in self._stack.of("aws_default_security_group"))
+        groups = (each.identity for each in self._stack.of_types("aws_default_security_group"))
         return [group for group in groups if vpc and self._vpc_of[group] == vpc][:1]
 
 

@@ -133,24 +133,24 @@ class _Neutron:
 
     def add_groups(self) -> None:
         self._add_vpcs()
-        for resource in self._stack.of(*_ADDRESS_GROUPS, data=True):
+        for resource in self._stack.of_types(*_ADDRESS_GROUPS, data=True):
             self._add_address_group(resource)
-        for resource in self._stack.of(*GROUPS):
+        for resource in self._stack.of_types(*GROUPS):
             self._add_group(resource)
-        for resource in self._stack.of(*_RULES):
+        for resource in self._stack.of_types(*_RULES):
             self._add_rule(resource)
 
     # VPCs
 
     def _add_vpcs(self) -> None:
         stack = self._stack
-        for resource in stack.of(*_VPCS, data=True):
+        for resource in stack.of_types(*_VPCS, data=True):
             self._draft.vpc(resource.called("VPC", resource.text("name")))
-        for resource in stack.of(*_SUBNETS, data=True):
+        for resource in stack.of_types(*_SUBNETS, data=True):
             vpc = resource.id_of("vpc_id", _VPCS)
             for network in (resource.identity, resource.text("network_id")):
                 self._vpc_of[network] = vpc
-        for resource in stack.of(*_PEERINGS):
+        for resource in stack.of_types(*_PEERINGS):
             location = resource.called("VPC peering connection", resource.text("name"))
             if resource.text("status") not in ("", "ACTIVE"):
                 self._draft.note("Peers nothing because it is not active", location)
@@ -214,7 +214,7 @@ class _Neutron:
         """Add the rules that a group lists (Huawei Cloud), except rules that are or were resources of their own."""
         managed = set()
         for stack in (self._stack, self._stack.prior):
-            managed |= {resource.identity for resource in stack.of(*_RULES)} if stack else set()
+            managed |= {resource.identity for resource in stack.of_types(*_RULES)} if stack else set()
         for item in group.objects("rules"):
             item.refuse_unread(_RULE_FIELDS)
             if item.text("id") in managed:
@@ -298,13 +298,13 @@ class _Neutron:
 
     def add_instances(self) -> None:
         stack = self._stack
-        ports = {resource.identity: resource for resource in stack.of(*_PORTS)}
-        for resource in stack.of(*_PORTS, data=True):
+        ports = {resource.identity: resource for resource in stack.of_types(*_PORTS)}
+        for resource in stack.of_types(*_PORTS, data=True):
             if resource.identity in self._associations:  # Terraform did not make this port, but changes its groups.
                 ports.setdefault(resource.identity, resource)
         names: dict[str, str] = {}
         devices: dict[str, str] = {}
-        for resource in stack.of(*_SERVERS):
+        for resource in stack.of_types(*_SERVERS):
             name = resource.text("name")
             groups: list[str] | None = None
             for n, nic in enumerate(self._nics(resource)):
@@ -328,7 +328,7 @@ class _Neutron:
             self._add_port(resource, names.get(identity, ""), devices.get(identity, ""), associations)
         for association in chain.from_iterable(self._associations.values()):
             self._draft.note("Not applied because its port is not in the file", association.location)
-        for resource in stack.of(*_ATTACHMENTS):
+        for resource in stack.of_types(*_ATTACHMENTS):
             if not any(port in ports for port in resource.possible_ids("port_id", _PORTS)):
                 self._draft.note("Left out because the port that it attaches is not in the file", resource.location)
 
@@ -347,7 +347,7 @@ class _Neutron:
     def _read_associations(self, stack: Stack) -> dict[str, list[StackResource]]:
         """Find the resources that add groups to ports, by port."""
         found: dict[str, list[StackResource]] = {}
-        for resource in stack.of(*_ASSOCIATIONS):
+        for resource in stack.of_types(*_ASSOCIATIONS):
             found.setdefault(resource.id_of("port_id", _PORTS), []).append(resource)
         return found
 

@@ -49,7 +49,7 @@ class Stack:
             self._by_type.setdefault(resource.type, []).append((n, resource))
         self.references = References(configuration, resources)
 
-    def of(self, *types: str, data: bool = False) -> Iterator[StackResource]:
+    def of_types(self, *types: str, data: bool = False) -> Iterator[StackResource]:
         """Yield the resources of some types in the file's order. ``data``: include data sources."""
         numbered = [each for kind in types for each in self._by_type.get(kind, ())]
         for _, resource in sorted(numbered, key=itemgetter(0)):

@@ -325,7 +325,7 @@ class _ChangeReader(DocumentReader):
         """Read the value of a field. ``before``: the values of the fields before it."""
         node, path, kind = written.nodes[field], written.at(field), written.known[field].kind
         if isinstance(kind, Known):
-            return self._known_name(node, path, kind.thing, by_name(self.present, kind.thing))
+            return self._known_name(node, path, kind.object_kind, by_name(self.present, kind.object_kind))
         match field:
             case "address":
                 return self._address(node, path)

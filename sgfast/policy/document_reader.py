@@ -362,10 +362,10 @@ class DocumentReader:
             raise self._reader.error(where, path, f"duplicate rule id {rule_id!r}{first}")
         self._rule_lines[rule_id] = line_of(node)
 
-    def _check_rule_quota(self, count: int, node: Node, path: str, whose: str) -> None:
+    def _check_rule_quota(self, count: int, node: Node, path: str, group_text: str) -> None:
         limit = self._quotas.rules_per_group
         if count > limit:
-            message = f"{whose} has {count} rules (including template and fast_add), over the quota of {limit}"
+            message = f"{group_text} has {count} rules (including template and fast_add), over the quota of {limit}"
             message += ": raise quotas.rules_per_group"
             raise self._reader.error(node, path, message)
 

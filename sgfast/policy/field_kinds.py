@@ -219,9 +219,9 @@ class Protocol(FieldKind):
 class Known(FieldKind):
     """The name of an object of the policy. The reader of the document checks that the object exists."""
 
-    def __init__(self, thing: lookup.NamedKind) -> None:
+    def __init__(self, object_kind: lookup.NamedKind) -> None:
         super().__init__(STRING)
-        self.thing = thing
+        self.object_kind = object_kind
 
 
 class ChangeTime(FieldKind):

@@ -64,7 +64,7 @@ def rules_of(policy: Policy, instance: Instance, direction: Direction) -> Iterat
 
 
 def compare(
-    policy: Policy, rules: Iterable[RuleInGroup], here: Instance, there: End, packet: Packet
+    policy: Policy, rules: Iterable[RuleInGroup], instance: Instance, peer: End, packet: Packet
 ) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[RuleField, ...]]]]:
     """Compare rules with a packet. Return the matching rules in order of precedence (SPEC 4.10), and the nearest rules
     in document order: the allow rules that differ in the fewest fields, each with these fields.
@@ -72,7 +72,7 @@ def compare(
     matching: list[RuleInGroup] = []
     nearest: list[tuple[RuleInGroup, tuple[RuleField, ...]]] = []
     for found in rules:
-        fields = tuple(misfit_fields(policy, found.rule, here, there, packet))
+        fields = tuple(misfit_fields(policy, found.rule, instance, peer, packet))
         if not fields:
             matching.append(found)
         elif found.rule.action == "allow" and not (nearest and len(nearest[0][1]) < len(fields)):
@@ -83,8 +83,8 @@ def compare(
     return matching, nearest
 
 
-def misfit_fields(policy: Policy, rule: Rule, here: Instance, there: End, packet: Packet) -> Iterator[RuleField]:
-    """Yield the fields of a rule that do not match a packet between ``here``, whose rule it is, and ``there``."""
+def misfit_fields(policy: Policy, rule: Rule, instance: Instance, peer: End, packet: Packet) -> Iterator[RuleField]:
+    """Yield the fields of an instance's rule that do not match a packet between the instance and ``peer``."""
     if rule.ethertype != packet.version:
         yield "ethertype"
     if rule.protocol not in (None, packet.protocol):
@@ -95,30 +95,30 @@ def misfit_fields(policy: Policy, rule: Rule, here: Instance, there: End, packet
         yield "icmp_type"
     if rule.icmp_code not in (None, packet.icmp_code):
         yield "icmp_code"
-    if not _is_peer(policy, rule, here, there):
+    if not _is_peer(policy, rule, instance, peer):
         yield "source" if rule.direction == "inbound" else "destination"
 
 
-def _is_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> bool:
+def _is_peer(policy: Policy, rule: Rule, instance: Instance, peer: End) -> bool:
     match rule.peer:
         case None:
             return True
         case GroupPeer(name):
-            return _is_member_for(policy, name, here, there)
+            return _is_member_for(policy, name, instance, peer)
         case AddressGroupPeer(name):
-            return any(there.address in network for network in policy.address_group_by_name[name].addresses)
+            return any(peer.address in network for network in policy.address_group_by_name[name].addresses)
         case network:
-            return there.address in network
+            return peer.address in network
 
 
-def _is_member_for(policy: Policy, group: str, here: Instance, there: End) -> bool:
-    """Return whether ``there`` counts as a member of the group for rules of ``here`` (SPEC 4.11)."""
-    owner = there.instance
-    if owner is None or not policy.connected(here.vpc, owner.vpc):
+def _is_member_for(policy: Policy, group: str, instance: Instance, peer: End) -> bool:
+    """Return whether ``peer`` counts as a member of the group for rules of ``instance`` (SPEC 4.11)."""
+    owner = peer.instance
+    if owner is None or not policy.connected(instance.vpc, owner.vpc):
         return False
-    if policy.vpc_by_name[here.vpc].region != policy.vpc_by_name[owner.vpc].region:
+    if policy.vpc_by_name[instance.vpc].region != policy.vpc_by_name[owner.vpc].region:
         return False
-    return group in groups_of(policy, owner, ip_network(there.address.packed))
+    return group in groups_of(policy, owner, ip_network(peer.address.packed))
 
 
 def groups_of(policy: Policy, owner: Instance, network: Network) -> frozenset[str]:

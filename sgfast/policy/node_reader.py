@@ -86,8 +86,8 @@ class DocumentErrors:
         if self.count == 1:
             raise self._first[0]
         lines = [str(error) for error in self._first]
-        if more := self.count - len(lines):
-            lines.append(f"{shown_origin(self._origin)}: and {more:,} more error{'s' if more > 1 else ''}")
+        if unlisted := self.count - len(lines):
+            lines.append(f"{shown_origin(self._origin)}: and {unlisted:,} more error{'s' if unlisted > 1 else ''}")
         raise PolicyError("\n".join(lines), errors=self._first)
 
 

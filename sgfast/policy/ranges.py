@@ -25,32 +25,32 @@ def union(ranges: Iterable[Range]) -> Ranges:
     return tuple(made)
 
 
-def intersection(one: Ranges, other: Ranges) -> Ranges:
+def intersection(a: Ranges, b: Ranges) -> Ranges:
     made = []
     m = n = 0
-    while m < len(one) and n < len(other):
-        first, last = max(one[m][0], other[n][0]), min(one[m][1], other[n][1])
+    while m < len(a) and n < len(b):
+        first, last = max(a[m][0], b[n][0]), min(a[m][1], b[n][1])
         if first <= last:
             made.append((first, last))
-        if one[m][1] < other[n][1]:
+        if a[m][1] < b[n][1]:
             m += 1
         else:
             n += 1
     return tuple(made)
 
 
-def difference(one: Ranges, other: Ranges) -> Ranges:
-    """Return the numbers that are in ``one`` and not in ``other``."""
+def difference(a: Ranges, b: Ranges) -> Ranges:
+    """Return the numbers that are in ``a`` and not in ``b``."""
     made = []
     n = 0
-    for first, last in one:
-        while n < len(other) and other[n][1] < first:
+    for first, last in a:
+        while n < len(b) and b[n][1] < first:
             n += 1
         at, m = first, n
-        while m < len(other) and other[m][0] <= last:
-            if at < other[m][0]:
-                made.append((at, other[m][0] - 1))
-            at = other[m][1] + 1
+        while m < len(b) and b[m][0] <= last:
+            if at < b[m][0]:
+                made.append((at, b[m][0] - 1))
+            at = b[m][1] + 1
             m += 1
         if at <= last:
             made.append((at, last))
