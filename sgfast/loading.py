@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PolicySource", "load", "load_policy", "parse_policy"]
 
-#: Values that stand for a policy in a program (SPEC 14.2).
+#: The values that a program may pass as a policy (SPEC 14.2).
 PolicySource = Policy | str | bytes | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
 
-#: The part of the text that is searched for the bracket that JSON starts with. Past that, the text is read as YAML,
-#: which accepts JSON too.
+#: The number of characters at the start of a text in which JSON's first bracket is searched for. A text with more
+#: blanks before the bracket is read as YAML, which accepts JSON, too.
 _BLANK_CHARACTERS = 1000
 
 
@@ -38,10 +38,10 @@ def load_policy(
 ) -> Policy:
     """Load the policy in a file; ``-`` is standard input. ``load`` also takes texts and plain values.
 
-    The file may also be a cloud's export, or a directory of exports that form one policy. ``format`` is then the name
-    of its format (SPEC 10.17), and ``unresolved`` says what to do with references to what no file holds (SPEC 2.13). If
-    ``lines`` is given, it receives the line numbers of a document's items. A PolicyError names file, line and field;
-    with several errors it has a line for each, and ``errors`` has them apart.
+    The file may also be a cloud's export, or a directory of exports that form one policy. ``format``: the name of the
+    export's format (SPEC 10.17). ``unresolved``: the treatment of references to groups or lists that no file contains
+    (SPEC 2.13). ``lines``: a dictionary that receives the line numbers of a document's items. A PolicyError names file,
+    line and field. If there are several errors, it has a line for each, and its ``errors`` has them one by one.
     """
     if format != "auto" or (os.fsdecode(path) != "-" and os.path.isdir(path)):
         from sgfast.importing.reading import load as load_export
@@ -60,8 +60,9 @@ def parse_policy(
     format: str = "auto",
     unresolved: Unresolved = "error",
 ) -> Policy:
-    """Parse the text of a document or of a cloud's export. Messages call it ``origin``; the rest is as in
-    ``load_policy``. ``load`` also takes paths and plain values.
+    """Parse the text of a document or of a cloud's export. ``load`` also takes paths and plain values.
+
+    ``origin``: the name of the text in messages. The other arguments and the errors are those of ``load_policy``.
     """
     with garbage_collection_paused():
         if format != "auto":
@@ -71,7 +72,7 @@ def parse_policy(
             data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
             return import_sources([source_of(data, origin)], format, unresolved=unresolved).policy()
         if text[:_BLANK_CHARACTERS].lstrip()[:1] in (b"{", b"[", "{", "["):
-            # Text that looks like JSON is more likely an export than a document.
+            # A text that looks like JSON is more likely an export than a policy document.
             data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
             exported = _export(data, origin, unresolved)
             if exported is not None:
@@ -80,20 +81,20 @@ def parse_policy(
 
 
 def load(source: PolicySource, *, format: str = "auto", unresolved: Unresolved = "error") -> Policy:
-    """Load a policy from whatever you have (SPEC 14.2).
+    """Load a policy from a path, a text or plain values (SPEC 14.2).
 
-    ``source``: the path of a document, of a cloud's export or of a directory of exports, ``-`` for standard input; the
-    text of a document or an export, as ``bytes`` or as a ``str`` that has a line break or begins like JSON; or the same
-    as plain values, as ``yaml.safe_load`` or a cloud's library returns them. A ``Policy`` is returned as it is; it is
-    checked first if a program made it.
+    ``source``: the path of a document, of a cloud's export or of a directory of exports, or ``-`` for standard input;
+    the text of a document or an export, as ``bytes`` or as a ``str`` that has a line break or begins like JSON; or
+    plain values, as ``yaml.safe_load`` or a cloud's library returns them. A ``Policy`` is returned unchanged; if a
+    program made it, it is checked first.
     ``format``: the format of an export, ``otc``, ``neutron``, ``aws``, ``terraform`` or ``cloudformation``; ``auto``
-    recognises it.
-    ``unresolved``: what to do if an export refers to groups or lists that it does not contain. ``error`` lists them
-    all; ``empty``: nobody is in them.
+    detects it.
+    ``unresolved``: the treatment of groups or lists to which an export refers without containing them. ``error``: raise
+    an error that lists them all. ``empty``: treat them as groups or lists without addresses.
 
-    Raises PolicyError that names file, line and field, or only the field of plain values; with several errors it has a
-    line for each, and ``errors`` has them apart. ArgumentError for an unknown format, ArgumentTypeError for anything
-    that is no source.
+    Raises PolicyError, which names file, line and field, or only the field of plain values. If there are several
+    errors, it has a line for each, and its ``errors`` has them one by one. Raises ArgumentError for an unknown format,
+    ArgumentTypeError for a ``source`` of another type.
     """
     if isinstance(source, Policy):
         if not isinstance(source, LoadedPolicy) or not source.is_checked:
@@ -128,7 +129,7 @@ def _from_values(source: Mapping[str, Any] | Sequence[Any], format: str, unresol
 
 
 def _read(root: Node, origin: str, lines: Lines | None, unresolved: Unresolved) -> Policy:
-    """A document's nodes, or those of an export."""
+    """Read the nodes of a policy document or of an export."""
     if type(root) is not ScalarNode and not _has_key(root, "version"):
         exported = _export(root, origin, unresolved)
         if exported is not None:
@@ -141,7 +142,7 @@ def _read(root: Node, origin: str, lines: Lines | None, unresolved: Unresolved) 
 
 
 def _export(document: bytes | Node, origin: str, unresolved: Unresolved) -> Policy | None:
-    """The policy in an export, which is JSON or the root of YAML; None if it is no export."""
+    """Read an export, which is the text of JSON or the root node of YAML. Return None if it is no export."""
     from sgfast.importing.reading import export_in_json, export_in_yaml, import_sources
 
     source = export_in_json(document, origin) if isinstance(document, bytes) else export_in_yaml(document, origin)

@@ -1,4 +1,4 @@
-"""Addresses: the networks that rules name, and who owns which addresses as one VPC sees them."""
+"""Networks that rules name, and the owners of addresses as one VPC sees them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sgfast.policy.ranges import Range, Ranges, covers, difference, union
 ADDRESS: dict[int, type[IPv4Address] | type[IPv6Address]] = {4: IPv4Address, 6: IPv6Address}
 ANYWHERE: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
-#: The prefixes of each family, each with the position in the policy of the instance that owns it.
+#: The owned prefixes of each family. Each has the position in the policy of the instance that owns it.
 Owned = dict[int, list[tuple[Network, int]]]
-#: First address and negated last address, so that outer prefixes sort before inner ones.
+#: The first address and the negated last address of a prefix. Negated, so that outer prefixes sort before inner ones.
 Span = tuple[int, int]
 
-#: The owner of addresses that nobody owns.
+#: The owner number of addresses that no instance owns.
 NOBODY = 0
 
 
@@ -35,18 +35,18 @@ def span_of(network: Network) -> Span:
 
 
 def addresses_of(networks: Iterable[Network], family: int) -> Ranges:
-    """The addresses of those networks that are of a family."""
+    """Return the addresses of the networks of one family as ranges."""
     return union(range_of(network) for network in networks if network.version == family)
 
 
 def networks_of(family: int, ranges: Iterable[Range]) -> Iterator[Network]:
-    """The same addresses as CIDRs."""
+    """Convert ranges of addresses into CIDRs."""
     for first, last in ranges:
         yield from summarize_address_range(ADDRESS[family](first), ADDRESS[family](last))
 
 
 def without_multicast(family: int, ranges: Ranges) -> Ranges:
-    """The addresses that may be an instance's, and so in a group (SPEC 3.3, 4.11)."""
+    """Remove multicast and broadcast addresses, which no instance owns and no group contains (SPEC 3.3, 4.11)."""
     return difference(ranges, addresses_of(NEVER_AN_INSTANCE, family))
 
 
@@ -66,16 +66,16 @@ def named_networks(policy: Policy, rule: Rule) -> Iterable[Network]:
 
 
 def peer_key_of(rule: Rule) -> tuple[object, ...]:
-    """A key that is equal for rules with equal peers."""
+    """Return a key that is equal for rules with equal peers."""
     return rule.ethertype, peer_key(rule.peer)
 
 
 class NamedNetworks:
-    """The networks of one family that rules name, in address order, outer before inner."""
+    """The networks of one family that rules name, in address order. An outer network comes before the inner ones."""
 
-    def __init__(self, policies: Sequence[Policy], family: int, more: Iterable[Network] = ()) -> None:
-        """``more``: other networks of the family that are to be distinguished."""
-        named = [*more]
+    def __init__(self, policies: Sequence[Policy], family: int, extra: Iterable[Network] = ()) -> None:
+        """Collect the networks from all rules. ``extra``: other networks of the family to include."""
+        named = [*extra]
         for policy in policies:
             # An address group that many rules name is expanded only once.
             one_of_each = {
@@ -87,11 +87,13 @@ class NamedNetworks:
         self.spans = sorted(map(span_of, networks))
         self.number = {span: n for n, span in enumerate(self.spans)}
         firsts = [first for first, _ in self.spans]
-        #: The position after each network and everything inside it.
+        #: For each network: the position after the last network inside it.
         self.end = [bisect_right(firsts, -minus_last) for _, minus_last in self.spans]
 
     def within(self, networks: Iterable[Network]) -> Iterator[tuple[int, int]]:
-        """First position inside each of these networks, which must be named, and the one after it."""
+        """Yield the range of positions of each of these networks and all networks inside it, the end excluded. The
+        networks must be named.
+        """
         for network in networks:
             n = self.number[span_of(network)]
             yield n, self.end[n]
@@ -101,7 +103,9 @@ class NamedNetworks:
 
 
 def visible_instances(policy: Policy, vpc: str | None) -> list[int]:
-    """Positions of the instances whose addresses a capture may show (SPEC 7.1). Raises PolicyError for an unknown VPC.
+    """Return the positions of the instances that a capture in a VPC may show (SPEC 7.1). None: in any VPC.
+
+    Raises PolicyError for an unknown VPC.
     """
     if vpc is None:
         return list(range(len(policy.instances)))
@@ -113,7 +117,10 @@ def visible_instances(policy: Policy, vpc: str | None) -> list[int]:
 
 
 def owned_prefixes(policy: Policy, vpc: str | None) -> Owned:
-    """The owned prefixes that a capture may show. Rejects addresses that two visible VPCs own (SPEC 7.1)."""
+    """Return the owned prefixes that a capture in a VPC may show (SPEC 7.1).
+
+    Raises AmbiguousAddress if two visible VPCs own the same address.
+    """
     visible = visible_instances(policy, vpc)
     if len({policy.instances[n].vpc for n in visible}) > 1:
         return _owned_in_several_vpcs(policy, vpc, visible)
@@ -132,9 +139,9 @@ def _owned_in_several_vpcs(policy: Policy, vpc: str | None, visible: list[int]) 
         for network in instances[n].addresses:
             owned[network.version].append((network, n))
     for family, rows in owned.items():
-        # If a VPC is named, its own instances take precedence and hide the parts of peers' addresses they cover.
+        # The named VPC's own instances take precedence. A peered VPC's prefix is hidden if they own all of it.
         own = addresses_of((network for network, n in rows if instances[n].vpc == vpc), family)
-        # Prefixes are nested or disjoint, so only those that contain the current one need to be checked.
+        # Prefixes are nested or disjoint, so only the prefixes around the current prefix can overlap it.
         around: list[tuple[int, Network, int]] = []
         for network, n in sorted(rows, key=lambda row: span_of(row[0])):
             first, last = range_of(network)
@@ -162,8 +169,8 @@ def _owned_in_several_vpcs(policy: Policy, vpc: str | None, visible: list[int]) 
 def with_multicast(
     owned: dict[Span, tuple[int, bool]], family: int, owner_there: Callable[[int], int]
 ) -> dict[Span, tuple[int, bool]]:
-    """The argument of ``pieces``, with other owners where addresses are multicast or broadcast (SPEC 3.3, 4.11).
-    ``owner_there`` gives the other owner for an owner.
+    """Return the argument ``owned`` of ``pieces`` with a separate owner for multicast and broadcast addresses (SPEC
+    3.3, 4.11). ``owner_there``: a function from the owner of a prefix to the owner of multicast addresses in it.
     """
     changed = owned.copy()
     for network in NEVER_AN_INSTANCE:
@@ -182,14 +189,14 @@ def with_multicast(
 def pieces(
     owned: Mapping[Span, tuple[int, bool]], family: int, named: Mapping[Span, int] = MappingProxyType({})
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Cut a family's addresses where they differ. For each piece, in order: its first and last address, the innermost
-    named network (-1: none), and its owner.
+    """Cut a family's addresses into pieces with one owner and one innermost named network. Yield each piece, in order:
+    first address, last address, number of the innermost named network (-1: none), owner.
 
-    ``owned``: the owner of each span, and whether it takes precedence over all that do not, however long their prefixes
-    are. ``NOBODY`` owns the rest. ``named``: the number of each named network.
+    ``owned``: for each span, its owner, and whether this owner has precedence: such an owner also owns longer prefixes
+    of owners without precedence. ``NOBODY`` owns all other addresses. ``named``: the number of each named network.
     """
     at = 0
-    # Prefixes are nested or disjoint, so everything on the stack contains the current address.
+    # Prefixes are nested or disjoint, so all networks on the stack contain the current address.
     stack = [((1 << (32 if family == 4 else 128)) - 1, -1, NOBODY, False)]
     for span in sorted(owned.keys() | named.keys()):
         first = span[0]
@@ -214,8 +221,8 @@ def pieces(
 
 
 def contexts_of(policy: Policy) -> dict[tuple[tuple[int, ...], str], list[int]]:
-    """The sets of groups that instances have, each with the VPC: the positions of the groups, in order, and those of
-    the instances. An instance is subject to the rules of all its groups (SPEC 1).
+    """Return the positions of the instances by their set of groups and their VPC. The groups of a set are sorted
+    positions. An instance is subject to the rules of all its groups (SPEC 1).
     """
     number = {group.name: n for n, group in enumerate(policy.security_groups)}
     found: dict[tuple[tuple[int, ...], str], list[int]] = {}

@@ -1,8 +1,8 @@
-"""Rules as boxes in a plane of peers and services, where the first one in precedence wins.
+"""Rules as boxes in a plane of peers and services. Where boxes overlap, the first rule in precedence wins.
 
-Peers and services are divided into *kinds* that the rules tell apart, none of them empty. The compiler's classes are
-made for look-ups and may be empty: a network that longer prefixes cover completely is still a class there. Whether a
-rule ever wins can only be decided with kinds that contain something.
+Peers and services are divided into *kinds* that the rules tell apart. No kind is empty. The compiler's classes are made
+for look-ups and may be empty: the class of a network stays even if longer prefixes cover the network completely. An
+empty class would let a rule appear to win that never matches a packet.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Block = tuple[NDArray[np.int64], ...]
 
 
 def lying_in(bounds: Iterable[tuple[int, int]], places: NDArray[np.integer[Any]]) -> Mask:
-    """Mask of the places that lie between some of these bounds, of which the second one is excluded."""
+    """Return a mask of the places that lie in any of the ranges ``bounds``, whose ends are excluded."""
     found = np.zeros(len(places), dtype=bool)
     for first, end in bounds:
         found |= (places >= first) & (places < end)
@@ -31,7 +31,7 @@ def lying_in(bounds: Iterable[tuple[int, int]], places: NDArray[np.integer[Any]]
 
 
 def alike(masks: Sequence[Mask]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Kinds of classes that no mask distinguishes: one class of each kind, and the kind of each class."""
+    """Group classes that no mask distinguishes into kinds. Return a class of each kind, and the kind of each class."""
     count = len(masks[0])
     code = np.zeros(count, dtype=np.int64)
     keep = np.zeros(1, dtype=np.int64)
@@ -45,26 +45,27 @@ def alike(masks: Sequence[Mask]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def joined(masks: Sequence[Mask]) -> NDArray[np.bool_]:
-    """Join the classes that no mask distinguishes: masks of (n, classes) become (n, fewer classes)."""
+    """Join the classes that no mask distinguishes. The shape (masks, classes) becomes (masks, kinds)."""
     keep, _ = alike(masks)
     return np.array([mask[keep] for mask in masks], dtype=bool)
 
 
 class Boxes(Generic[Key]):
-    """Rules by precedence, each with its peer and its service."""
+    """Rules in order of precedence, each with the rows of its peer and its service."""
 
     def __init__(self, rules: Iterable[tuple[Key, Rule]]) -> None:
-        #: The winners come first.
+        #: The rules with their keys. A rule wins over all rules after it.
         self.ranked = sorted(rules, key=lambda each: precedence(each[1]))
-        #: A rule for each different peer and for each different service, and the row of each rule among these.
+        #: One rule for each different peer or service; and for each ranked rule, the row of its peer or service.
         self.peers, self.peer_row = _different([rule for _, rule in self.ranked], peer_key_of)
         self.services, self.service_row = _different([rule for _, rule in self.ranked], service_key)
-        #: Whether each rule allows; the last is for cells that no rule matches.
+        #: Whether each rule allows. The last entry, False, is for cells that no rule matches.
         self.allows = np.array([rule.action == "allow" for _, rule in self.ranked] + [False], dtype=bool)
 
     def blocks(self, peers: Iterable[Mask], services: Iterable[Mask]) -> Iterator[tuple[int, Block]]:
-        """The cells that each rule matches, from the last in precedence to the first. Painting them in this order
-        leaves the winner in each cell. ``peers``, ``services``: masks of kinds, by row.
+        """Yield each rule's position and the cells that it matches, from the last rule in precedence to the first. A
+        caller that writes the positions into the cells in this order leaves the winner in each cell. ``peers``,
+        ``services``: masks of kinds, by row.
         """
         rows, columns = ([mask.nonzero()[0] for mask in masks] for masks in (peers, services))
         for n in range(len(self.ranked) - 1, -1, -1):

@@ -1,6 +1,6 @@
-"""Services: protocols with their keys, which are ports, or ICMP types and codes.
+"""Services: pairs of a protocol and a key. The key is a destination port, or an ICMP type and code.
 
-A service is a number: protocol * 65536 + key. Protocols that have neither ports nor types take up their whole 65,536
+A service is a number: protocol * 65536 + key. A protocol that has neither ports nor types occupies all its 65,536
 numbers.
 """
 
@@ -23,17 +23,17 @@ KEYS = 65536
 EVERY_SERVICE: Ranges = ((0, 256 * KEYS - 1),)
 ICMP_OF = {4: ICMP, 6: ICMPV6}
 
-#: ICMP types that open nothing: errors and replies (SPEC 4.6, 5.6).
+#: ICMP types that never open a connection: errors and replies (SPEC 4.6, 5.6).
 NO_OPENERS = {4: (0, 3, 4, 5, 11, 12, 14, 16, 18), 6: (*range(128), 129)}
 
 
 def whole(protocol: int) -> Range:
-    """All services of a protocol."""
+    """Return the range of all services of a protocol."""
     return protocol * KEYS, protocol * KEYS + KEYS - 1
 
 
 def key_ranges(rule: Rule) -> tuple[tuple[int, int], ...] | None:
-    """The ranges of destination ports, or of ICMP type * 256 + code, that a rule matches; None: all of its protocol."""
+    """Return the ranges of destination ports, or of ICMP type * 256 + code, that a rule matches. None: all keys."""
     if rule.icmp_type is not None:
         if rule.icmp_code is not None:
             return ((rule.icmp_type << 8 | rule.icmp_code,) * 2,)
@@ -42,17 +42,18 @@ def key_ranges(rule: Rule) -> tuple[tuple[int, int], ...] | None:
 
 
 def service_key(rule: Rule) -> tuple[object, ...]:
-    """A key that is equal for rules with equal services."""
+    """Return a key that is equal for rules with equal services."""
     return rule.protocol, key_ranges(rule)
 
 
 def unasked_types(family: int, direction: Direction, infrastructure: str, *, stateful: bool) -> frozenset[int]:
-    """ICMP types that are judged without rules (SPEC 3.2, 3.11, 4.6, 5.6), by the setting ``infrastructure``.
-    ``stateful``: the filter remembers connections.
+    """Return the ICMP types that are judged without rules (SPEC 3.2, 3.11, 4.6, 5.6).
+
+    ``infrastructure``: the policy's setting of this name. ``stateful``: the filter remembers connections.
     """
     types = {*NO_OPENERS[family]} if stateful else set()
     if family == 6 and infrastructure == "exempt":
-        types.update((130, 131, 132, 143))      # with another hop limit than 255 the others are judged
+        types.update((130, 131, 132, 143))      # The other exempt types are judged if their hop limit is not 255.
     if family == 6 and infrastructure == "by-role":
         types.update((130, 134, 135, 136))
         if direction == "outbound":
@@ -61,7 +62,7 @@ def unasked_types(family: int, direction: Direction, infrastructure: str, *, sta
 
 
 class ServiceClasses:
-    """Services in classes that some rules distinguish, none of them empty."""
+    """Services, divided into classes that some rules distinguish. No class is empty."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         ranges_of: dict[int, set[tuple[int, int]]] = {}
@@ -81,8 +82,7 @@ class ServiceClasses:
 
     @cached_property
     def line(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """All services in order, as numbers: protocol * 65536 + key. Where each stretch of one class begins, and its
-        class.
+        """All services in order, divided into stretches of one class: the first service of each stretch, and its class.
         """
         others = KEYS * np.delete(np.arange(256), list(self._starts))
         starts = [others, *(protocol * KEYS + own for protocol, own in self._starts.items())]

@@ -1,4 +1,4 @@
-"""Read captures as batches of frames. This package knows nothing about rules or flows."""
+"""Read captures as batches of frames. This package does not depend on rules or flows."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Windows of a capture file that are read before they are needed. ``ahead.pxd`` explains how."""
+"""Windows of a capture file that are read before they are needed. ``ahead.pxd`` explains the design."""
 
 import io
 import os
@@ -29,7 +29,7 @@ cdef extern from *:
     Py_ssize_t pread(int descriptor, void* to, size_t size, int64_t at) nogil
 
 cdef enum:
-    WORTHWHILE = 4      # windows; in a smaller file little is gained
+    WORTHWHILE = 4      # windows; in a smaller file reading ahead gains little
 
 
 cdef void find_records(void* context) noexcept nogil:
@@ -45,7 +45,7 @@ cdef void find_records(void* context) noexcept nogil:
     if window.first == NULL:
         return
     scan.next = window.first
-    scan.position = 1       # behind the record that begins in the window before
+    scan.position = 1       # after the record that begins in the window before
     if window.pcap != NULL:
         scan_records(window.pcap, scan)
     else:
@@ -58,8 +58,8 @@ cdef void find_records(void* context) noexcept nogil:
 
 @cython.no_gc
 cdef class WindowsAhead:
-    """The windows of a file from ``position`` on, up to the last whole one in ``size`` bytes. ``descriptor``: the file,
-    which this closes.
+    """The windows of a file from ``position`` on, up to the last complete window in ``size`` bytes. The object closes
+    ``descriptor``.
     """
 
     def __cinit__(self, FileReads reads not None, int descriptor, int64_t position, int64_t size):
@@ -74,7 +74,7 @@ cdef class WindowsAhead:
 
     @staticmethod
     def begin(FileReads reads not None, stream):
-        """The windows of ``stream``; None if it is no regular file, or has only a little left."""
+        """Return the windows of ``stream``, or None if it is no regular file or only a small part of it is unread."""
         if not isinstance(stream, io.FileIO):
             return None
         try:
@@ -99,7 +99,7 @@ cdef class WindowsAhead:
         return self.count < AHEAD and self.taken + (self.count + 1) * WINDOW <= self.end
 
     cdef int fill_in(self, Window* window, object memory) except -1:
-        # Says where the records of a window go.
+        # Tells the thread that reads a window where to store its records.
         cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(memory.obj)
         cdef FrameBatch batch = None
         window.batch = NULL

@@ -1,4 +1,4 @@
-# Unaligned loads in the byte order of a capture. Compilers turn each into a single load, plus a swap if needed.
+# Unaligned loads in the byte order of a capture. Compilers make a single load of each function, plus a swap.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 

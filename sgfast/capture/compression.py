@@ -1,10 +1,10 @@
-"""Compressed data is recognised by its first bytes and decompressed piece by piece.
+"""Recognise compressed data by its first bytes, and decompress it piece by piece.
 
     chunks --> members in sequence (of gzip, bzip2, xz; frames of zstd, lz4) --> pieces of one stream of bytes
 
-``decompressed.py`` reads the chunks and hands out the stream. Memory use is bounded by the decompressor's window, which
-is limited here. Output that precedes damage comes first. gzip loses none of it. The other formats lose what the failing
-call had produced: at most their step.
+``decompressed.py`` reads the chunks and hands out the stream. The decompressor's window bounds the memory use, and this
+module limits the window. Output before damage is returned before the error. gzip loses no output before damage. Each
+other format loses the output of the call that failed: at most its step.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from sgfast.errors import CaptureError
 MAGIC_LENGTH = 4
 #: Bytes decompressed at a time: large enough for cheap calls, small enough to lose little output to damage.
 STEP = 16 * 1024
-#: The same for zstd, which is faster.
+#: Bytes of zstd decompressed at a time. zstd is faster, so this number is larger.
 ZSTD_STEP = 32 * 1024
-#: The same for gzip, which loses none. Pieces twice as large would not stay in the second-level cache.
+#: Bytes of gzip decompressed at a time. gzip loses no output. Twice as many would not fit in the second-level cache.
 GZIP_STEP = 128 * 1024
-#: The largest window that a decompressor may use, in bytes. It is the default limit of zstd. A file that ``xz -9`` made
+#: The largest window that a decompressor may use, in bytes. This is the default limit of zstd. A file made by ``xz -9``
 #: needs half of it.
 MOST_WINDOW = 128 * 1024 * 1024
-#: Members without content in a row. Each takes time, and nothing comes out that shows it.
+#: The largest number of members without content in a row. Such members take time without any visible output.
 MOST_EMPTY = 10_000
-#: Maximum compression ratio. Real captures stay below a few hundred, because timestamps differ; a higher ratio suggests
-#: a decompression bomb. Below FREE_BYTES of output it does no harm, and generated test data may be like that.
+#: Maximum compression ratio. Real captures stay below a few hundred, because timestamps differ. A higher ratio suggests
+#: a decompression bomb. Below FREE_BYTES of output any ratio is allowed, as generated test data may have a high one.
 MOST_RATIO = 1000
 FREE_BYTES = 4 * 1024**3
 
 
 class Member(Protocol):
-    """Decompress one member. After ``eof``, ``unused_data`` holds the bytes behind it."""
+    """Decompressor of one member. After ``eof``, ``unused_data`` holds the bytes behind the member."""
 
     @property
     def eof(self) -> bool: ...
@@ -54,7 +54,7 @@ class Member(Protocol):
 
 
 class _Gzip:
-    """The decompressor of zlib or zlib-ng (``package``), adapted to lose no output when it finds damage."""
+    """The decompressor of zlib or zlib-ng (``package``), adapted to return all output before damage."""
 
     def __init__(self, package: Any) -> None:
         self._inflating = package.decompressobj(wbits=31)
@@ -83,28 +83,28 @@ class _Gzip:
                     self._header = data
                     return b""
                 data = readable
-        given = len(data)
+        length = len(data)
         while True:
             before = self._inflating.copy()
             try:
-                output = bytes(self._inflating.decompress(data[:given], max_length))
+                output = bytes(self._inflating.decompress(data[:length], max_length))
                 break
             except self._error:
                 # The failed call lost its output. Repeat it with less input, and finally with a smaller output limit.
                 self._inflating = before
-                if given > 1:
-                    given //= 2
+                if length > 1:
+                    length //= 2
                 elif max_length > 1:
                     max_length //= 2
                 else:
-                    # The previous call may not have had room for all of its output.
+                    # The previous call may not have had room for all its output.
                     output = bytes(self._inflating.decompress(b"", 1))
                     if not output:
                         raise
-                    given = 0
+                    length = 0
                     break
-        # At the end of a member zlib also puts the bytes behind it into unconsumed_tail; unused_data has them already.
-        self._rest = (b"" if self.eof else self._inflating.unconsumed_tail) + data[given:]
+        # At the end of a member zlib puts the bytes behind it into unconsumed_tail, too. unused_data has them already.
+        self._rest = (b"" if self.eof else self._inflating.unconsumed_tail) + data[length:]
         self.needs_input = not self._rest and len(output) < max_length
         return output
 
@@ -116,7 +116,7 @@ _MOST_HEADER = 4 * 1024 * 1024
 
 
 def _without_flags(member: bytes) -> bytes | None:
-    """Replace the header by one without flags, which zlib accepts. None if the header is not complete yet.
+    """Replace the header by one without flags, which zlib accepts. Return None if the header is not complete yet.
 
     Raises ValueError if the header is damaged.
     """
@@ -141,15 +141,15 @@ def _without_flags(member: bytes) -> bytes | None:
 
 
 class _Zstd:
-    """One frame. Its header is given in a call of its own.
+    """Decompressor of one frame. The frame's header is passed in a call of its own.
 
-    If libzstd got a small frame in one call, it would decompress it without a window, and not compare the window that
-    the header states with the limit. Then it would depend on the chunks whether the frame is damage.
+    If libzstd got a small frame in one call, it would decompress the frame without a window, and would not compare the
+    window size in the header with the limit. Then the size of the chunks would decide whether the frame is damage.
     """
 
     def __init__(self, frame: Member) -> None:
         self._frame = frame
-        #: The beginning of the frame, until its header is whole.
+        #: The beginning of the frame, until its header is complete.
         self._header: bytes | None = b""
 
     @property
@@ -179,9 +179,9 @@ class _Zstd:
 
 
 def _zstd_header_length(begin: bytes) -> int:
-    """Length of the header of the frame that begins so, in bytes (RFC 8878).
+    """Return the length of the header of the frame that starts with ``begin``, in bytes (RFC 8878).
 
-    0 for a frame that holds no data, 5 if ``begin`` is too short to say.
+    Return 0 for a frame that holds no data, and 5 if ``begin`` is too short to tell.
     """
     if _is_skippable(begin):
         return 0
@@ -199,8 +199,8 @@ _Decompressor = tuple[Callable[[], Member], tuple[type[Exception], ...]]
 
 
 def uses_zlib_ng() -> bool:
-    # zlib-ng says the same as zlib in a third of the time. It does not declare that it can do without Python's global
-    # lock, so a Python that runs without one would turn it on.
+    # zlib-ng gives the same results as zlib in a third of the time. But it does not declare that it works without
+    # Python's global lock, so importing it would turn that lock on in a Python that runs without it.
     is_locked: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
     return is_locked
 
@@ -219,7 +219,7 @@ def _xz() -> _Decompressor:
 
 
 def _zstd() -> _Decompressor:
-    # Python has it from 3.14 on, and the package is the same for earlier ones.
+    # Python has this module from 3.14 on. For earlier versions the package has the same content.
     package: Any = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     options = {package.DecompressionParameter.window_log_max: MOST_WINDOW.bit_length() - 1}
     return lambda: _Zstd(package.ZstdDecompressor(options=options)), (package.ZstdError,)
@@ -233,12 +233,12 @@ def _lz4() -> _Decompressor:
 @dataclass(frozen=True, slots=True)
 class Compression:
     name: str
-    #: Shell command that prints such a file decompressed.
+    #: Shell command that prints a file of this format decompressed.
     command: str
-    #: Whether these MAGIC_LENGTH bytes are the start of a member.
+    #: Whether MAGIC_LENGTH bytes are the start of a member.
     begins: Callable[[bytes], bool]
     load: Callable[[], _Decompressor]
-    #: The Python package that it requires, if that is an extra.
+    #: The Python package that this format requires, if that package is an extra.
     package: str = ""
     #: Bytes decompressed at a time.
     step: int = STEP
@@ -249,7 +249,7 @@ class Compression:
 
 
 def _is_skippable(head: bytes) -> bool:
-    """Whether ``head`` starts a skippable frame of zstd or lz4, which holds no data."""
+    """Return whether ``head`` starts a skippable frame of zstd or lz4, which holds no data."""
     return 0x50 <= head[0] <= 0x5F and head[1:4] == b"\x2a\x4d\x18"
 
 
@@ -280,7 +280,7 @@ def compression_of(head: bytes) -> Compression | None:
     return next((compression for compression in _COMPRESSIONS if compression.begins(head)), None)
 
 
-# One file after another -----------------------------------------------------------------------------------------------
+# The members of one file ----------------------------------------------------------------------------------------------
 
 
 def is_bomb(bytes_output: int, bytes_taken: int) -> bool:
@@ -288,7 +288,7 @@ def is_bomb(bytes_output: int, bytes_taken: int) -> bool:
 
 
 class Decompressor:
-    """Decompress the members of one file. It reads nothing: whoever uses it gives it the next chunk when it asks.
+    """Decompressor of all members of one file. It reads no file: callers pass a chunk if ``needs_input`` is set.
 
     The constructor raises CaptureError if a Python package is missing; ``name`` is for its message.
     """
@@ -308,17 +308,17 @@ class Decompressor:
         #: Whether ``advance`` needs a chunk.
         self.needs_input = True
         self.bytes_output = 0
-        #: Whether all output was returned. The input has ended or is damaged, or the rest of it is no compressed data.
+        #: Whether all output was returned: the input has ended or is damaged, or its rest is no compressed data.
         self.ended = False
         self.has_rest = False
-        #: The damage, and where it is.
+        #: The error for damaged data, with the place of the damage.
         self.failure: Exception | None = None
 
     def advance(self, chunk: bytes | None, bytes_taken: int) -> bytes:
         """Return the next output, or b"" if there is none yet.
 
-        ``chunk`` is the input if ``needs_input``: b"" at its end. ``bytes_taken`` are the bytes of the file up to the
-        end of the last chunk.
+        ``chunk`` is the input if ``needs_input`` is set: b"" at the end of the input. ``bytes_taken``: the number of
+        bytes of the file up to the end of the last chunk.
         """
         self.needs_input = False
         try:
@@ -351,7 +351,7 @@ class Decompressor:
         data = b""
         empty = 0
         while True:
-            # At this point another member begins, or the data after the last one.
+            # At this point another member begins, or the data after the last member.
             while True:
                 if compression.padded:
                     data = data.lstrip(b"\0")

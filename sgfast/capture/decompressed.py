@@ -2,12 +2,12 @@
 
     file --chunks--> decompressor, in its thread --pieces--> readinto
 
-gzip files are read by zlib-ng (``gzip_files.py``); if it does not come to their end, a decompressor reads them from the
-beginning.
+gzip files are read by zlib-ng's reader (``gzip_files.py``). If that reader fails before their end, a decompressor reads
+them from the beginning.
 
-Only the reader's thread reads a pipe or a growing file, so that these and signals need no care of their own. It reads
-ahead only what is there already. Damage comes with the piece in which it was found. So the place of the damage, and the
-output before it, depend on the data alone.
+Only the reader's thread reads a pipe or a growing file, so that pipes, growing files and signals need no special code.
+It reads ahead only data that is available at once. Damage is reported with the piece in which it was found. So the
+place of the damage, and the output before it, depend only on the data.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from sgfast.capture.gzip_files import MOST_BGZIP, PIECES, FileBytes, GzipInput, 
 from sgfast.capture.streams import BinaryStream
 from sgfast.system import usable_processors
 
-#: Bytes read at a time. It is small because the rest of a chunk is copied once for every member in it.
+#: Bytes read at a time. This is small because the rest of a chunk is copied once for every member in it.
 CHUNK = 32 * 1024
-#: Chunks that may be read before the decompressor asks for them.
+#: Chunks that may be read before the decompressor needs them.
 CHUNKS_AHEAD = 8
-#: A thread begins when this many bytes have been read. It would slow down a small capture, or a look at a large one.
+#: A thread starts when this many bytes have been read. It would slow down small captures and short looks at others.
 AHEAD_FROM = 512 * 1024
-#: Bytes that a thread decompresses ahead, twice the reader's usual window; the last piece may go beyond.
+#: Bytes that a thread decompresses ahead, twice the reader's usual window. The last piece may exceed this limit.
 AHEAD = 1024 * 1024
-#: A thread makes no smaller pieces if there is input for more, as to wake the reader for each takes time.
+#: A thread makes no smaller pieces if there is input for more, as waking the reader for each piece takes time.
 PIECE = 512 * 1024
 
 
@@ -42,21 +42,21 @@ class _Piece(NamedTuple):
     outputs: tuple[bytes | memoryview, ...] = ()
     #: Length of all outputs, bytes.
     size: int = 0
-    #: Compressed bytes up to the end of the last chunk that was used, its number from 1 on, and whether all output of
-    #: that one has come.
+    #: Compressed bytes up to the end of the last chunk used; the number of chunks used; and whether this is all output
+    #: of the last chunk.
     bytes_taken: int = 0
     chunks_used: int = 0
     needs_input: bool = False
-    #: Whether nothing follows, and why.
+    #: Whether this is the last piece, whether ignored data follows, and the error that ended the data.
     ended: bool = False
     has_rest: bool = False
     failure: Exception | None = None
-    #: Whether a decompressor has to read the file from its beginning.
-    is_left: bool = False
+    #: Whether a decompressor must read the file from its beginning.
+    needs_restart: bool = False
 
 
 class _Maker:
-    """A decompressor and the chunks that wait for it, each with the bytes of the file up to its end."""
+    """A decompressor and its next chunks, each with its end in the file, in bytes."""
 
     def __init__(self, decompressor: Decompressor) -> None:
         self._decompressor = decompressor
@@ -67,7 +67,7 @@ class _Maker:
         self._waiting.append(chunk)
 
     @property
-    def can_go_on(self) -> bool:
+    def has_input(self) -> bool:
         return bool(self._waiting) or not self._decompressor.needs_input
 
     def make(self, size: int) -> _Piece:
@@ -75,7 +75,7 @@ class _Maker:
         decompressor = self._decompressor
         outputs: list[bytes] = []
         made = 0
-        while made < size and self.can_go_on and not decompressor.ended:
+        while made < size and self.has_input and not decompressor.ended:
             chunk = None
             if decompressor.needs_input:
                 chunk, self._bytes_taken = self._waiting.popleft()
@@ -85,12 +85,12 @@ class _Maker:
                 outputs.append(output)
                 made += len(output)
         return _Piece(
-            tuple(outputs), made, self._bytes_taken, self._chunks_used, not self.can_go_on,
+            tuple(outputs), made, self._bytes_taken, self._chunks_used, not self.has_input,
             decompressor.ended, decompressor.has_rest, decompressor.failure,
         )  # fmt: skip
 
 
-#: A chunk, or how many bytes more may be made, or None: end.
+#: A chunk; or a number of bytes that may be made in addition; or None for the end.
 _Order = tuple[bytes, int] | int | None
 
 
@@ -98,7 +98,7 @@ def _run(maker: _Maker, orders: SimpleQueue[_Order], made: SimpleQueue[_Piece]) 
     room = AHEAD
     piece = _Piece()
     while not piece.ended:
-        while room <= 0 or not maker.can_go_on or not orders.empty():
+        while room <= 0 or not maker.has_input or not orders.empty():
             order = orders.get()
             if order is None:
                 return
@@ -115,13 +115,13 @@ def _run(maker: _Maker, orders: SimpleQueue[_Order], made: SimpleQueue[_Piece]) 
 
 
 class _Thread:
-    """Make pieces in a thread. The thread does not know the stream, which can so be forgotten before it was closed."""
+    """A thread that makes pieces. It has no reference to the stream, so the stream may be deleted unclosed."""
 
-    #: Threads that may begin. One processor is left for the reader; captures that find no thread left do without.
-    left = threading.Semaphore(max(usable_processors() - 1, 0))
+    #: The number of threads that may still start. One processor is left for the reader; a capture may get no thread.
+    available = threading.Semaphore(max(usable_processors() - 1, 0))
 
-    #: Function of the thread. It gets the source, a queue of orders, in which None is the end, and a queue for what it
-    #: makes.
+    #: The thread's function. Its arguments are the source, a queue of orders, in which None is the end, and a queue for
+    #: the pieces that it makes.
     run: Callable[..., None]
 
     def __init__(self, source: Any) -> None:
@@ -131,8 +131,8 @@ class _Thread:
 
     @classmethod
     def begin(cls, source: Any) -> Self | None:
-        """A thread, or None if there is none left."""
-        if not cls.left.acquire(blocking=False):
+        """Start a thread and return it, or return None if no thread is left."""
+        if not cls.available.acquire(blocking=False):
             return None
         made = None
         try:
@@ -141,7 +141,7 @@ class _Thread:
         except BaseException as error:
             if made is not None:
                 made._orders.put(None)
-            cls.left.release()
+            cls.available.release()
             if isinstance(error, RuntimeError):     # the system refuses a thread
                 return None
             raise
@@ -153,11 +153,11 @@ class _Thread:
             if wait:
                 self._thread.join()
         finally:
-            self.left.release()
+            self.available.release()
 
 
 class _Decompressing(_Thread):
-    """A decompressor, which gets the chunks that the stream has read."""
+    """A thread with a decompressor, which gets the chunks that the stream has read."""
 
     run = staticmethod(_run)
 
@@ -174,7 +174,7 @@ class _Decompressing(_Thread):
 
 
 class _Inflating(_Thread):
-    """zlib-ng's reader, which reads the file from its beginning (``gzip_files.py``)."""
+    """A thread with zlib-ng's reader, which reads the file from its beginning (``gzip_files.py``)."""
 
     run = staticmethod(inflate)
 
@@ -186,7 +186,7 @@ class _Inflating(_Thread):
             self._orders.put(memoryview(bytearray(gzip_files.PIECE)))
 
     def take(self, *, wait: bool) -> _Piece | None:
-        """The output of the piece is valid until the next call."""
+        """Return the next piece. Its output is valid until the next call."""
         if self._handed_out is not None:
             self._orders.put(self._handed_out)
             self._handed_out = None
@@ -195,7 +195,7 @@ class _Inflating(_Thread):
         except Empty:
             return None
         if made is None:
-            return _Piece(is_left=True)
+            return _Piece(needs_restart=True)
         self._handed_out = made.room
         return _Piece((made.room[: made.size],), made.size, made.bytes_taken, ended=made.size == 0)
 
@@ -207,7 +207,7 @@ class _Inflating(_Thread):
 class DecompressedStream:
     """The decompressed bytes of ``head`` followed by ``source``.
 
-    ``readinto`` raises ValueError for damaged data and says where the damage is. The constructor raises CaptureError if
+    ``readinto`` raises ValueError with the place of the damage for damaged data. The constructor raises CaptureError if
     a Python package is missing; ``name`` is for its message. ``close`` also closes the source, ``stop`` does not.
     """
 
@@ -216,14 +216,14 @@ class DecompressedStream:
     def __init__(self, source: BinaryStream, compression: Compression, head: bytes, name: str) -> None:
         self.compression = compression
         self._name = name
-        #: Compressed bytes up to the end of the last chunk of which there is output here.
+        #: Compressed bytes up to the end of the last chunk whose output this stream has.
         self.bytes_taken = len(head)
         #: Whether ignored data follows the last member.
         self.has_rest = False
-        #: Whether the file is one of bgzip that was cut between two members.
+        #: Whether the file is a bgzip file that was cut between two members.
         self.lacks_end = False
         self._source = source
-        #: The file, to read its end; or, if the source has no positions, the last chunks that were read.
+        #: The file, whose last bytes are read at the end; without a file, the last chunks read.
         self._file = FileBytes.of(source, len(head))
         self._last_chunks: deque[bytes] = deque()
         self._last_length = 0
@@ -240,12 +240,12 @@ class DecompressedStream:
         self._begin()
 
     def _begin(self) -> None:
-        """Begin to decompress, with the first bytes. Leave out output that was handed out already."""
+        """Start decompressing from the first bytes. Skip output that was handed out already."""
         self._maker = _Maker(Decompressor(self.compression, self._name))
         self._head_left = memoryview(self._head)
         self._bytes_read = len(self._head)
         self._chunks_read = self._chunks_used = 0
-        self._is_read = False
+        self._source_ended = False
         self._skipped = self._bytes_output
         self._needs_input = True
 
@@ -265,7 +265,7 @@ class DecompressedStream:
                 if self._ended:
                     break
                 if self._needs_input:
-                    # Return available output before waiting for input.
+                    # Available output is returned before the stream waits for input.
                     if filled:
                         break
                     if self._read_error is not None:
@@ -273,7 +273,7 @@ class DecompressedStream:
                         raise error
                     if not self._read():
                         return 0 if self._ended else None
-                if not filled:      # the bytes filled so far would be lost if this raised
+                if not filled:      # an exception here would lose the bytes filled so far
                     self._read_ahead()
                 if not self._take(wait=not filled):
                     break
@@ -282,7 +282,7 @@ class DecompressedStream:
         return filled
 
     def fileno(self) -> int:
-        """The source's descriptor, so that callers can wait for input."""
+        """Return the source's descriptor, so that callers can wait for input."""
         number: int = self._source.fileno()  # type: ignore[attr-defined]
         return number
 
@@ -291,7 +291,7 @@ class DecompressedStream:
         return getattr(self._source, "interrupted", False)
 
     def stop(self) -> None:
-        """End the thread. Nothing can be read from now on."""
+        """End the thread. After this call nothing can be read."""
         self._ended = True
         self._end_thread(wait=True)
 
@@ -326,7 +326,7 @@ class DecompressedStream:
             thread.end(wait=wait)
 
     def _poller(self) -> select.poll | None:
-        # A file that grows (``--follow``) has no file descriptor that could be polled. It is not read ahead.
+        # A file that grows (``--follow``) has no file descriptor that could be polled, and is not read ahead.
         try:
             poll = select.poll()
             poll.register(self.fileno(), select.POLLIN)
@@ -335,7 +335,7 @@ class DecompressedStream:
         return poll
 
     def _read(self) -> bool:
-        """Read the next chunk, or notice the end. False if nothing is there yet."""
+        """Read the next chunk, or notice the end. Return False if no data is available yet."""
         if self._head_left:
             chunk, self._head_left = bytes(self._head_left[:CHUNK]), self._head_left[CHUNK:]
         else:
@@ -347,7 +347,7 @@ class DecompressedStream:
             if got == 0 and self.interrupted:
                 self._ended = True
                 return False
-            self._is_read = got == 0
+            self._source_ended = got == 0
             self._bytes_read += got
             chunk = bytes(self._chunk[:got])
         self._chunks_read += 1
@@ -372,23 +372,23 @@ class DecompressedStream:
 
     def _read_ahead(self) -> None:
         while (
-            isinstance(self._thread, _Decompressing) and self._poll is not None and not self._is_read
+            isinstance(self._thread, _Decompressing) and self._poll is not None and not self._source_ended
             and self._read_error is None and self._chunks_read < self._chunks_used + CHUNKS_AHEAD and self._poll.poll(0)
         ):
             try:
                 if not self._read():
                     break
             except Exception as error:
-                # It is raised when everything before it has been handed out.
+                # The error is raised when all data before it has been handed out.
                 self._read_error = error
 
     def _take(self, *, wait: bool) -> bool:
-        """Take over the next piece. False if there is none yet."""
+        """Take over the next piece. Return False if there is none yet."""
         try:
             piece = self._maker.make(1) if self._thread is None else self._thread.take(wait=wait)
             if piece is None:
                 return False
-            if piece.is_left:
+            if piece.needs_restart:
                 self._begin_again()
                 return True
             for output in piece.outputs:
@@ -397,7 +397,7 @@ class DecompressedStream:
                 if shown:
                     self._outputs.append(shown)
                     self._bytes_output += len(shown)
-            # A decompressor that reads the file once more begins at its beginning. Progress must not go backwards.
+            # A decompressor that reads the file again starts at its beginning, but progress must not go backwards.
             self.bytes_taken = max(self.bytes_taken, piece.bytes_taken)
             self.has_rest = piece.has_rest
             self._chunks_used = piece.chunks_used

@@ -13,19 +13,19 @@ from sgfast.capture.urls import is_url, is_url_directory, is_web_url, urls_in
 from sgfast.errors import CaptureError, NoCapture
 from sgfast.system.names import printable
 
-#: The most files of a list that a message names.
+#: The largest number of files that a message lists.
 MAX_NAMED = 5
 
 
 def is_pattern(path: str) -> bool:
-    """Whether ``path`` is a glob pattern. A path that exists as a file is not, and neither is a web server's URL."""
+    """Return whether ``path`` is a glob pattern. Paths of existing files and URLs of web servers are not."""
     if path == "-" or not has_magic(path) or is_web_url(path):
         return False
     return is_url(path) or not os.path.lexists(path.replace("\0", ""))
 
 
 def is_directory(path: str) -> bool:
-    """Whether ``path`` stands for several captures: a directory or a pattern."""
+    """Return whether ``path`` names several captures: a directory or a pattern."""
     if path == "-":
         return False
     if is_pattern(path):
@@ -34,7 +34,7 @@ def is_directory(path: str) -> bool:
 
 
 def natural(name: str) -> tuple[tuple[str, int], ...]:
-    """A sort key that puts ``a9`` before ``a10``, the order in which tcpdump numbers files."""
+    """Return a sort key that puts ``a9`` before ``a10``, the order in which tcpdump numbers files."""
     parts = re.split("([0-9]+)", name)
     return tuple((text, int(number or 0)) for text, number in zip(parts[::2], [*parts[1::2], ""], strict=True))
 
@@ -65,14 +65,14 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError as error:
-        # A symbolic link that points to itself is treated like a dangling one.
+        # A symbolic link to itself is treated like a dangling link.
         if error.errno == errno.ELOOP:
             return False
         raise
 
 
 def with_files_in(paths: Sequence[str]) -> list[str]:
-    """``paths``, plus the files in those that are readable directories."""
+    """Return ``paths``, plus the files in the readable directories among them."""
     found = list(paths)
     for path in filter(is_directory, paths):
         try:
@@ -83,7 +83,7 @@ def with_files_in(paths: Sequence[str]) -> list[str]:
 
 
 def first_time_ns(path: str) -> int | None:
-    """Time of the first packet; None without packets, damaged or not. Raises CaptureError as ``open_capture`` does."""
+    """Return the time of the first packet; None without packets, damaged or not. Errors as in ``open_capture``."""
     with open_capture(path) as reader:
         batch = reader.next_batch()
         return None if batch is None else next(iter(batch))[0]
@@ -92,8 +92,8 @@ def first_time_ns(path: str) -> int | None:
 def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
     """Return the captures in a directory and a warning about other files, or None.
 
-    Each capture comes with the time of its first packet. They are sorted by that time, then by name. Raises
-    CaptureError if a capture cannot be used or there is none.
+    Each capture has the time of its first packet. Captures are sorted by that time, then by name. Raises CaptureError
+    if a capture cannot be used or there is no capture.
     """
     files, others = files_in(path)
     found = []
@@ -103,8 +103,8 @@ def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
         except NoCapture:
             others.append(os.path.basename(file))
     if not found:
-        what = "is a pattern that matches no captures" if is_pattern(path) else "is a directory that holds no captures"
-        raise CaptureError(f"{printable(path)}: {what}; name one that does, or a file")
+        cause = "is a pattern that matches no captures" if is_pattern(path) else "is a directory that holds no captures"
+        raise CaptureError(f"{printable(path)}: {cause}; name one that does, or a file")
     # The sort is stable: captures with equal times stay in the order of their names.
     found.sort(key=lambda capture: (capture[1] is not None, capture[1] or 0))
     if not others:
@@ -113,6 +113,6 @@ def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first ``MAX_NAMED`` names, and how many more there are."""
+    """Return the first ``MAX_NAMED`` names, and the number of further names."""
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(map(printable, names[:MAX_NAMED])) + more

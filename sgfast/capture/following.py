@@ -1,4 +1,4 @@
-"""Follow captures that are still being written, like ``tail -f``, until the caller stops it."""
+"""Follow captures that are still being written, like ``tail -f``, until the caller stops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType
 
 from sgfast.capture.streams import BinaryStream
 
-#: Bytes that are read at a time to see whether they are zeros.
+#: Bytes read at a time to find out whether they are zeros.
 PIECE = 1024 * 1024
 
 
@@ -21,69 +21,69 @@ class FollowedFile:
 
     ``path`` is None for standard input. ``readinto`` raises OSError if the file was truncated, removed or replaced.
 
-    A file that got its size beforehand ends in zeros, which will be written over. So zeros at the end of the file are
-    held back, and are read again. They are handed out as soon as something else follows them. They are also handed out
-    if they complete the record that has begun (``wanted``) and nothing is behind it: many packets end in zeros.
+    A file that was given its size in advance ends in zeros, which will be overwritten. So zeros at the end of the file
+    are held back, and are read again later. Held-back zeros are handed out as soon as other bytes follow. They are also
+    handed out if they complete the current record (``wanted``) and end the file: many packets end in zeros.
     """
 
     def __init__(self, file: io.FileIO, path: str | None, until: Callable[[], bool]) -> None:
         self._file = file
         self._path = path
         self._until = until
-        self._gone = ""
-        #: Whether it ended because ``until`` returned True.
+        self._pending_error = ""
+        #: Whether the stream ended because ``until`` returned True.
         self.interrupted = False
-        #: Bytes that the reader still needs of the record that has begun.
+        #: Bytes that the reader still needs of the current record.
         self.wanted = 0
-        #: The position where held-back zeros begin, and size and time of the file when only zeros were behind that.
+        #: The position where held-back zeros begin, and the file's size and time when only zeros followed it.
         self._held: tuple[int, int, int] | None = None
-        #: A byte that is not zero. All before it may be handed out.
-        self._other_at = 0
+        #: Position of a byte that is not zero. All bytes before it may be handed out.
+        self._nonzero_at = 0
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        # The check comes before reading: a file that grows faster than it is read would never end.
+        # ``until`` is checked before reading: a file that grows faster than it is read would never end.
         if self._until():
             self.interrupted = True
-            # Zeros that were held back may be the end of the last record.
+            # Held-back zeros may be the end of the last record.
             return self._file.readinto(buffer[: self.wanted])
         if got := self._file.readinto(buffer):
-            kept = self._without_end(buffer[:got])
+            kept = self._count_deliverable(buffer[:got])
             self._file.seek(kept - got, os.SEEK_CUR)
             if kept:
                 return kept
-        # Raised only now, so that bytes written before the file was removed or replaced are still read.
-        if self._gone:
-            raise OSError(self._gone)
+        # The error is raised only now, so that bytes written before the file was removed or replaced are still read.
+        if self._pending_error:
+            raise OSError(self._pending_error)
         size = os.fstat(self._file.fileno()).st_size
         if size < self._file.tell():
             raise OSError(f"the file was truncated to {size} bytes while it was followed")
-        self._gone = self._removal_or_replacement()
+        self._pending_error = self._removal_or_replacement()
         return None
 
     def close(self) -> None:
         self._file.close()
 
-    def _without_end(self, data: memoryview) -> int:
-        """Return the number of these bytes that may be handed out. They were read last."""
+    def _count_deliverable(self, data: memoryview) -> int:
+        """Return how many of these bytes, which were read last, may be handed out."""
         end = self._file.tell()
         start = end - len(data)
-        if data[-1] or end <= self._other_at or self._gone:
+        if data[-1] or end <= self._nonzero_at or self._pending_error:
             return len(data)
         if kept := len(bytes(data).rstrip(b"\0")):
             return kept
         status = os.fstat(self._file.fileno())
         held = start, status.st_size, status.st_mtime_ns
-        if held != self._held:      # there may be gigabytes of zeros, which are not looked at every time
-            if self._finds_other(end):
+        if held != self._held:      # there may be gigabytes of zeros, so they are not read again each time
+            if self._finds_nonzero(end):
                 return len(data)
             self._held = held
         return len(data) if status.st_size - start == self.wanted else 0
 
-    def _finds_other(self, at: int) -> bool:
-        """Whether a byte that is not zero follows; sets ``_other_at``."""
+    def _finds_nonzero(self, at: int) -> bool:
+        """Return whether a byte that is not zero follows; set ``_nonzero_at``."""
         while (data := os.pread(self._file.fileno(), PIECE, at)) and not self._until():
-            if other := data.lstrip(b"\0"):
-                self._other_at = at + len(data) - len(other)
+            if nonzero := data.lstrip(b"\0"):
+                self._nonzero_at = at + len(data) - len(nonzero)
                 return True
             at += len(data)
         return False
@@ -99,7 +99,7 @@ class FollowedFile:
 
 
 def following(stream: BinaryStream, path: str | None, until: Callable[[], bool]) -> BinaryStream:
-    """Return ``stream``, wrapped to be followed if it is a regular file. Other streams end by themselves."""
+    """Return ``stream``, wrapped to be followed if it is a regular file. All other streams end by themselves."""
     if isinstance(stream, io.FileIO) and stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         return FollowedFile(stream, path, until)
     return stream
@@ -107,10 +107,10 @@ def following(stream: BinaryStream, path: str | None, until: Callable[[], bool])
 
 @contextmanager
 def first_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether an interrupt (Ctrl-C) has occurred.
+    """Yield a function that returns whether an interrupt (Ctrl-C) has occurred.
 
-    Only the first interrupt is caught; later ones have their usual effect. Nothing is caught outside the main thread or
-    if interrupts are ignored.
+    Only the first interrupt is caught; later interrupts have their usual effect. No interrupt is caught outside the
+    main thread or if interrupts are ignored.
     """
     interrupted = False
     previous = None

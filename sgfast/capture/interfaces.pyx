@@ -4,9 +4,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 
 cdef class InterfaceMarks:
-    """``vpcs`` maps each interface to the 0-based number of the VPC that its packets belong to.
+    """The VPCs of interfaces: ``vpcs`` maps each interface to the number, from 0, of its packets' VPC.
 
-    An interface is given by its name (option if_name) or by its 0-based number in its section. A match by name takes
+    An interface is named by its name (option if_name) or by its number, from 0, in its section. A match by name takes
     precedence over a match by number.
     """
 
@@ -14,10 +14,10 @@ cdef class InterfaceMarks:
         self.vpcs = {key.encode() if isinstance(key, str) else key: vpc + 1 for key, vpc in vpcs.items()}
 
     cdef uint32_t vpc_of(self, const uint8_t* name, uint16_t length, uint32_t number) noexcept with gil:
-        cdef bytes given
+        cdef bytes name_bytes
         if name != NULL:
             # Some programs include C's terminating zero in the option.
-            given = (<const char*>name)[:length]
-            if vpc := self.vpcs.get(given.partition(b"\0")[0]):
+            name_bytes = (<const char*>name)[:length]
+            if vpc := self.vpcs.get(name_bytes.partition(b"\0")[0]):
                 return vpc
         return self.vpcs.get(number, 0)

@@ -1,4 +1,4 @@
-"""Recognise files that are not captures and suggest what to do about them."""
+"""Recognise files that are not captures, and suggest a remedy for each."""
 
 import re
 
@@ -9,7 +9,7 @@ def _decompress(command: str) -> str:
     return f"decompress it first ({command} FILE | sgfast replay POLICY -)"
 
 
-# (offset of the magic bytes, magic bytes, what it is, what to do)
+# (offset of the magic bytes, magic bytes, description of the file, remedy)
 _MAGICS: list[tuple[int, bytes, str, str]] = [
     (0, b"\x1f\x9d", "compressed in an unsupported format (compress)", _decompress("zcat")),
     (0, b"\x1f\xa0", "compressed in an unsupported format (LZH)", _decompress("zcat")),
@@ -45,10 +45,10 @@ _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f"
 
 
 def looks_like(head: bytes) -> str:
-    """Describe the file type that the first bytes suggest, and what to do. The file is not a readable capture."""
-    for offset, magic, what, remedy in _MAGICS:
+    """Return the file type that the first bytes of an unreadable capture suggest, and a remedy."""
+    for offset, magic, description, remedy in _MAGICS:
         if head[offset : offset + len(magic)] == magic:
-            return f"is {what}: {remedy}"
+            return f"is {description}: {remedy}"
     if len(head) < 4:
         return f"is too short for a capture ({len(head)} bytes)"
     if not any(head):
@@ -64,7 +64,7 @@ def _is_utf8(head: bytes) -> bool:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        # The last character may be cut.
+        # The last character may be incomplete.
         if error.start < len(head) - 3:
             return False
         text = head[: error.start].decode("utf-8")

@@ -6,14 +6,14 @@ from sgfast.core.base.frames cimport BatchPool, Frame, FrameBatch
 
 
 cdef enum:
-    # Limit for open captures, which are those that overlap in time. Each one takes 900 KiB, or a few times that if
-    # batches last, and the usual limit for open files of a process is 1024.
+    # Limit of captures that are open at a time, which are those that overlap in time. Each open capture takes 900 KiB,
+    # or a few times that if batches last, and the usual limit of a process is 1024 open files.
     MAX_OPEN = 512
 
 
 cdef struct Head:
     const Frame* next       # the next frame of a capture
-    const Frame* end        # the end of its batch
+    const Frame* end        # the end of the capture's batch
     int64_t time_ns         # time of `next`
     Py_ssize_t place        # index of the capture; with equal times the lower index comes first
 

@@ -1,7 +1,7 @@
 """Merge captures by time.
 
-A heap holds the next frame of each capture. Frames are not copied but point into the readers' buffers. Reading a
-capture's next batch may invalidate its old one, so a merged batch ends where one of the captures needs its next batch.
+A heap holds the next frame of each capture. Frames are not copied but refer to the readers' buffers. Reading a
+capture's next batch may invalidate its old one, so a merged batch ends where a capture needs its next batch.
 """
 
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
@@ -62,14 +62,14 @@ cdef void _sift_up(Head* heap, Py_ssize_t at) noexcept nogil:
 cdef Py_ssize_t _merge(
     Head* heap, Py_ssize_t count, int64_t limit_ns, Py_ssize_t limit_place, Frame* frames, Py_ssize_t room,
 ) noexcept nogil:
-    # Moves frames before the limit into `frames`, until there is no room or a batch is used up. The head of that batch
-    # is then the first one. Returns the number of frames. The caller ensures that the first head is before the limit.
+    # Moves frames before the limit into `frames`, until there is no room or one capture's batch is used up. The head of
+    # that capture is then the first one. Returns the number of frames. The first head must be before the limit.
     cdef Py_ssize_t taken = 0
     cdef Head* top = heap
     cdef int64_t until_ns
     cdef Py_ssize_t until_place, child
     while taken < room and _before(top.time_ns, top.place, limit_ns, limit_place):
-        # Frames of the first capture are taken as long as they come before those of all others.
+        # Frames of the first capture are taken as long as they are earlier than those of all other captures.
         until_ns, until_place = limit_ns, limit_place
         for child in range(1, min(count, 3)):
             if _before(heap[child].time_ns, heap[child].place, until_ns, until_place):
@@ -86,21 +86,21 @@ cdef Py_ssize_t _merge(
 
 
 cdef class MergedReader:
-    """Return the packets of several captures in the order of time, in batches, like a ``CaptureReader`` for one.
+    """Reader of several captures that returns their packets in the order of time, in batches, like a ``CaptureReader``.
 
     ``sources``: path and time of the first packet of each capture. The time is in nanoseconds; if it is None, the
     capture is opened at the start. Packets with equal times come in the order of their captures in ``sources``. Packets
     of one capture keep their order, even if that is not the order of time. A capture is opened when its first packet is
     due; ``opening`` returns the reader for a path. The first damaged capture ends the merge at the damage. ``packets``
-    counts the packets returned. ``lasting``: a batch stays as it is while somebody refers to it; the readers that
-    ``opening`` returns must have been made with it, too. Raises CaptureError as ``open_capture`` does, and if more than
+    counts the packets returned. ``lasting``: a batch stays unchanged while somebody refers to it; the readers that
+    ``opening`` returns must be ``lasting``, too. Raises CaptureError as ``open_capture`` does, and if more than
     ``MAX_OPEN`` captures overlap.
     """
 
     def __cinit__(self, sources, opening=open_capture, bint lasting=False):
         self.names = [path for path, _ in sources]
         self.opening = opening
-        # The order is reversed, so that pop() returns the earliest one.
+        # The order is reversed, so that pop() returns the earliest capture.
         self.pending = sorted(
             ((INT64_MIN if first_ns is None else first_ns, place) for place, (_, first_ns) in enumerate(sources)),
             reverse=True,
@@ -140,8 +140,8 @@ cdef class MergedReader:
         self.close()
 
     cpdef FrameBatch next_batch(self):
-        """Return the next packets, at least one, or None at the end (see ``damage``). Valid until the next call, or
-        with ``lasting`` as long as somebody refers to the batch.
+        """Return the next packets, at least one, or None at the end (see ``damage``). The batch is valid until the next
+        call, or with ``lasting`` as long as somebody refers to it.
         """
         if self.busy:
             raise RuntimeError("the captures are already being read")
@@ -163,7 +163,7 @@ cdef class MergedReader:
             batch.keep_alive = list(self.held.values())
         else:
             if self.moved:
-                # A caller that still holds the old batch keeps alive the memory it points to.
+                # If a caller still holds the old batch, that batch keeps its frames' memory alive.
                 self.batch = FrameBatch(BATCH_CAPACITY)
                 self.batch.keep_alive = [(<FrameBatch>each).keep_alive for each in self.held.values()]
                 self.moved = False
@@ -176,7 +176,7 @@ cdef class MergedReader:
         return batch
 
     cdef bint _prepare(self) except -1:
-        # Puts the next frame of every capture that may be next into the heap. False at the end.
+        # Puts the next frame of each capture that may be next into the heap. Returns False at the end.
         cdef Head* heap = self.heap
         if self.count > 0 and heap[0].next == heap[0].end:
             if not self._load(&heap[0]):

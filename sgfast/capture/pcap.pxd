@@ -1,12 +1,12 @@
-# The pcap format (draft-ietf-opsawg-pcap): micro- and nanoseconds, both byte orders, and two variants, by Kuznetzov and
+# The pcap format (draft-ietf-opsawg-pcap): micro- and nanoseconds, both byte orders, and the variants by Kuznetzov and
 # by IXIA.
 #
 #     file header     0 magic u32 | 4 major u16 | 6 minor u16 | 8 reserved | 16 snaplen u32 | 20 link type u32
 #                     [24 IXIA: length of all records u32]
 #     record          0 seconds u32 | 4 fraction u32 | 8 captured u32 | 12 wire u32 | [16 Kuznetzov: 8 more] | bytes
 #
-# The snapshot length is not enforced, because records that exceed it are common. The link type is the low 16 bits of
-# its field; the other bits describe frame check sequences.
+# The snapshot length is not enforced, because longer records are common. The link type is the low 16 bits of its field;
+# the other bits describe frame check sequences.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -115,11 +115,11 @@ cdef inline bint begins_a_file(const uint8_t* p) noexcept nogil:
 
 # Zeros ----------------------------------------------------------------------------------------------------------------
 #
-# After a crash, or if a file gets its size before its content, a capture ends in zeros that nobody wrote. They look
-# like empty records, but are packets only if something else follows them. That may be gigabytes away, and a pipe cannot
-# be looked at beforehand. So a scan passes records of zeros and only counts their bytes (`Scan.zeros`), through as many
-# windows as it takes. When it comes upon another byte, it returns that many empty packets. If the capture ends before,
-# the reader reports the zeros as damage. Every byte is looked at once, and only after a header of zeros.
+# After a crash, or if a file gets its size before its content, a capture ends in zeros that no program wrote. They look
+# like empty records, but are packets only if other bytes follow them. Such bytes may be gigabytes away, and a pipe
+# cannot be read in advance. So a scan passes records of zeros and only counts their bytes (`Scan.zeros`), through any
+# number of windows. When the scan finds another byte, it returns that many empty packets. If the capture ends before,
+# the reader reports the zeros as damage. Every byte is checked once, and only after a header of zeros.
 
 cdef inline const uint8_t* first_not_zero(const uint8_t* p, const uint8_t* end) noexcept nogil:
     # Returns the first byte from `p` on that is not zero, or `end`.
@@ -137,8 +137,8 @@ cdef inline const uint8_t* first_not_zero(const uint8_t* p, const uint8_t* end) 
 cdef inline Frame* take_zeros(
     const PcapFormat* format, Scan* scan, Frame* frame, const Frame* frames_end
 ) noexcept nogil:
-    # Passes the records of zeros at scan.next. Returns where the next frame goes. The scan has to end if `scan.zeros`
-    # are left: there is no room for their frames, or nothing else has followed yet.
+    # Passes the records of zeros at scan.next. Returns the place of the next frame. If `scan.zeros` is not 0 then, the
+    # scan must end: there is no room for frames of zeros, or no other byte has followed yet.
     cdef const uint8_t* other = first_not_zero(scan.next, scan.end)
     cdef Py_ssize_t passed = other - scan.next
     passed -= passed % format.record_header
@@ -188,7 +188,7 @@ cdef inline void scan_in_order(const PcapFormat* format, Scan* scan, bint big_en
         wire = load_u32(p + 12, big_endian)
         if length_order != CAPTURED_FIRST and (length_order == WIRE_FIRST or captured > wire):
             captured, wire = wire, captured
-        if unlikely(captured - 1 >= <uint32_t>LONGEST_RECORD):      # 0 - 1 is many, too
+        if unlikely(captured - 1 >= <uint32_t>LONGEST_RECORD):      # 0 - 1 wraps around
             if captured > 0:
                 stop_damaged(scan, b"a captured length of {} bytes, more than {}", captured, LONGEST_RECORD)
                 break
@@ -224,8 +224,8 @@ cdef inline void scan_in_order(const PcapFormat* format, Scan* scan, bint big_en
 
 
 cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
-    # Consumes records from scan.next on until the frames are full or the bytes run out. Compilers make a loop for each
-    # byte order.
+    # Consumes records from scan.next on until the frames are full or the bytes run out. Compilers make one loop for
+    # each byte order.
     if format.big_endian:
         scan_in_order(format, scan, True)
     else:
@@ -233,8 +233,8 @@ cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nog
 
 
 cdef inline Py_ssize_t length_if_record(const void* pcap, const uint8_t* first, const uint8_t* p) noexcept nogil:
-    # This is pcap's function of the type LengthIfRecord. `pcap` points to a PcapFormat. The times of the records at
-    # `first` and at `p` must be near each other, too.
+    # The LengthIfRecord function of pcap. `pcap` points to a PcapFormat. The times of the records at `first` and at `p`
+    # must be near each other, too.
     cdef const PcapFormat* format = <const PcapFormat*>pcap
     cdef uint32_t captured = load_u32(p + 8, format.big_endian)
     cdef uint32_t wire = load_u32(p + 12, format.big_endian)

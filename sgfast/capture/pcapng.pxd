@@ -5,10 +5,10 @@
 #     interface       8 link type u16 | 10 reserved | 12 snaplen u32 | 16 options
 #     enhanced packet 8 interface u32 | 12 time high u32 | 16 low u32 | 20 captured u32 | 24 wire u32 | 28 bytes
 #     packet          8 interface u16 | 10 drops u16 | the rest as in an enhanced packet; obsolete
-#     simple packet   8 wire u32 | 12 bytes; it belongs to interface 0 and has no time
+#     simple packet   8 wire u32 | 12 bytes; belongs to interface 0 and has no time
 #
 # Other blocks are skipped. Section lengths are ignored, because sections are contiguous anyway. Packets on interfaces
-# whose link type carries no IP are returned, too (SPEC 3.1: not-ip); PcapngFormat records whether there were others.
+# whose link type carries no IP are returned, too (SPEC 3.1: not-ip); PcapngFormat records whether any may hold IP.
 
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -37,7 +37,7 @@ cdef enum:
     BLOCK_PACKET = 2
     BLOCK_SIMPLE_PACKET = 3
     BLOCK_ENHANCED_PACKET = 6
-    BLOCK_SECTION_HEADER = 0x0A0D0D0A   # reads the same in both byte orders
+    BLOCK_SECTION_HEADER = 0x0A0D0D0A   # the same value in both byte orders
 
     BYTE_ORDER_MAGIC = 0x1A2B3C4D
 
@@ -55,9 +55,9 @@ cdef enum:
 
     MICROSECONDS = 6            # default of if_tsresol
 
-    MAX_INTERFACES = 1048576    # per section; they take 48 MiB
+    MAX_INTERFACES = 1048576    # per section; so many take 48 MiB
     MAX_SPANS = 64              # in a section's preamble
-    MAX_COPIED = 64             # interfaces, for another thread
+    MAX_COPIED = 64             # interfaces that are copied for another thread
 
 
 cdef struct Span:
@@ -70,20 +70,20 @@ cdef struct Interface:
     uint32_t link_type
     LinkKind kind
     uint32_t snaplen        # bytes; 0: no limit
-    uint32_t vpc            # copied to Frame.vpc of its packets
+    uint32_t vpc            # copied to Frame.vpc of the interface's packets
 
 
 cdef struct PcapngFormat:
     uint32_t changes            # section headers and interface descriptions read
-    bint stops_at_changes       # a scan stops before a section header and an interface description
+    bint stops_at_changes       # stop a scan before a section header or an interface description
     bint big_endian             # byte order of the current section
     uint32_t interface_count    # in the current section
     uint32_t interface_room
     Interface* interfaces
     int64_t last_time_ns        # time of the last packet, for blocks that carry no time
     bint has_timeless_blocks    # a block without a time was read
-    # Section header and interface descriptions of the current section; adjacent blocks share a span. A count above
-    # MAX_SPANS means that there were too many spans to store.
+    # Places of the section header and interface descriptions of the current section; adjacent blocks share a span. A
+    # count above MAX_SPANS means that there were too many spans to store.
     Py_ssize_t preamble_count
     Span preamble[MAX_SPANS]
     bint has_ip                 # a packet was read that may hold IP
@@ -98,7 +98,7 @@ cdef inline void free_interfaces(PcapngFormat* format) noexcept nogil:
 
 cdef inline uint32_t _whole_block(Scan* scan, const uint8_t* p, bint big_endian) noexcept nogil:
     # Returns the total length of the block at p, of which at least SHORTEST_BLOCK bytes are available. If the block is
-    # incomplete or its two lengths disagree, stops the scan and returns 0.
+    # incomplete or its two length fields disagree, stops the scan and returns 0.
     cdef uint32_t total = load_u32(p + 4, big_endian)
     cdef uint32_t trailer
     if total < SHORTEST_BLOCK:
@@ -176,7 +176,7 @@ cdef inline void scan_section_header(PcapngFormat* format, Scan* scan) noexcept 
 
 
 cdef inline bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total, InterfaceMarks marks) noexcept nogil:
-    # scan.next points to a complete interface description block.
+    # Adds the interface of the complete interface description block at scan.next.
     cdef const uint8_t* p = scan.next
     cdef bint big_endian = format.big_endian
     cdef Py_ssize_t at = 16
@@ -242,7 +242,7 @@ cdef inline bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total
 
 
 cdef inline const Interface* _interface(PcapngFormat* format, Scan* scan, uint32_t number) noexcept nogil:
-    # Returns interface `number`. If it does not exist or its link type is not supported, stops the scan and
+    # Returns interface `number`. If the interface does not exist or its link type is not supported, stops the scan and
     # returns NULL.
     cdef const Interface* interface
     if number >= format.interface_count:
@@ -265,7 +265,7 @@ cdef inline const Interface* _interface(PcapngFormat* format, Scan* scan, uint32
 cdef inline bint _take_packet(
     PcapngFormat* format, Scan* scan, Frame* frame, uint32_t total, bint obsolete,
 ) noexcept nogil:
-    # scan.next points to a complete enhanced or obsolete packet block.
+    # Reads the complete enhanced or obsolete packet block at scan.next into `frame`.
     cdef const uint8_t* p = scan.next
     cdef bint big_endian = format.big_endian
     cdef uint32_t captured, wire
@@ -295,7 +295,7 @@ cdef inline bint _take_packet(
 
 
 cdef inline bint _take_simple_packet(PcapngFormat* format, Scan* scan, Frame* frame, uint32_t total) noexcept nogil:
-    # The block has no captured length: it is the minimum of snapshot length, wire length and the room in the block.
+    # A simple block has no captured length, which is the minimum of snapshot length, wire length and room in the block.
     cdef const uint8_t* p = scan.next
     cdef bint big_endian = format.big_endian
     cdef uint32_t captured, wire
@@ -329,7 +329,7 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
     scan.stop = STOP_FULL
     while frame < frames_end:
         frame.position = position
-        # scan.next points to the next block; `frame` is where its packet goes, if it holds one.
+        # scan.next points to the next block. If that block holds a packet, it is stored in `frame`.
         p = scan.next
         if scan.end - p < SHORTEST_BLOCK:
             stop_for_more(scan, SHORTEST_BLOCK)
@@ -374,8 +374,8 @@ cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks ma
 # Finding packets in another thread ------------------------------------------------------------------------------------
 
 cdef inline bint copy_for_another_thread(PcapngFormat* copy, const PcapngFormat* format) noexcept nogil:
-    # Copies what a thread needs to read packets up to the next section header or interface description. `copy` keeps
-    # its own memory for interfaces. Returns False if there are too many of them.
+    # Copies the state that a thread needs to read packets up to the next section header or interface description.
+    # `copy` keeps its own memory for interfaces. Returns False if there are too many interfaces or there is no memory.
     cdef Interface* interfaces = copy.interfaces
     if format.interface_count > MAX_COPIED:
         return False
@@ -394,7 +394,7 @@ cdef inline bint copy_for_another_thread(PcapngFormat* copy, const PcapngFormat*
 
 
 cdef inline void add_from_another_thread(PcapngFormat* format, const PcapngFormat* copy) noexcept nogil:
-    # Brings `format` to the state in which it would be if it had read the packets that `copy` has read.
+    # Brings `format` to the state that it would have if it had read the packets that `copy` has read.
     format.last_time_ns = copy.last_time_ns
     format.has_timeless_blocks = format.has_timeless_blocks or copy.has_timeless_blocks
     format.has_ip = format.has_ip or copy.has_ip
@@ -403,8 +403,7 @@ cdef inline void add_from_another_thread(PcapngFormat* format, const PcapngForma
 
 
 cdef inline Py_ssize_t length_if_packet(const void* pcapng, const uint8_t* first, const uint8_t* p) noexcept nogil:
-    # This is pcapng's function of the type LengthIfRecord. `pcapng` points to a PcapngFormat. It finds enhanced packet
-    # blocks only.
+    # The LengthIfRecord function of pcapng. `pcapng` points to a PcapngFormat. Only enhanced packet blocks are found.
     cdef const PcapngFormat* format = <const PcapngFormat*>pcapng
     cdef uint32_t total = load_u32(p + 4, format.big_endian)
     if load_u32(p, format.big_endian) != BLOCK_ENHANCED_PACKET or total & 3:

@@ -1,4 +1,4 @@
-# The capture reader. Cython code can call next_batch without an attribute lookup.
+# The capture reader. With this file Cython code can call next_batch without an attribute lookup.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
@@ -18,8 +18,8 @@ cdef enum Form:
 
 
 cdef class StreamBuffer:
-    # data[start:end] holds the bytes that were read but not consumed. Consuming bytes means advancing start.
-    # memory owns data: keep a reference as long as pointers into the window are in use.
+    # data[start:end] holds the bytes that were read but not consumed. Consuming bytes advances `start`. `memory` owns
+    # `data`: keep a reference to it as long as pointers into the window are in use.
     cdef object stream
     cdef object memory          # a memoryview, which also keeps its bytearray from being resized
     cdef uint8_t* data
@@ -29,20 +29,20 @@ cdef class StreamBuffer:
     cdef int64_t data_offset    # offset of data[0] in the stream
     cdef int64_t bytes_read
     cdef bint ended
-    # With several windows, returned bytes stay where they are while somebody refers to their memory.
+    # With several windows, returned bytes stay where they are while an object refers to their memory.
     cdef bint lasting
     cdef bint handed_out        # bytes were returned since the window last moved
     cdef list windows           # memory of the current capacity
     cdef WindowsAhead ahead     # or None
 
-    # Waits for at least one more byte; False at the end of the stream. May move the window's bytes. The record at
-    # `start` takes `need` bytes, if that is known.
+    # Waits for at least one more byte. Returns False at the end of the stream. May move the window's bytes. `need`: the
+    # size of the record at `start`, if it is known.
     cdef bint fill(self, int64_t need=*) except -1
     cdef int _make_room(self) except -1
     cdef int _allocate(self, Py_ssize_t capacity) except -1
     cdef object _free_window(self)
     cdef int _move_to(self, object memory, Py_ssize_t capacity, Py_ssize_t start) except -1
-    # Begins to read windows ahead, if the stream is a large file.
+    # Starts reading windows ahead if the stream is a large file.
     cdef int read_ahead(self, FileReads reads) except -1
     cdef bint _next_window(self) except -1
 
@@ -52,7 +52,7 @@ cdef class CaptureReader:
     cdef readonly object damage     # None until the end
     cdef readonly Py_ssize_t packets
     cdef readonly Py_ssize_t found_ahead
-    cdef public uint32_t number     # this capture's number among those read, from 1 on, for Frame.position; 0: none
+    cdef public uint32_t number     # this capture's number among all captures read, from 1, for Frame.position; 0: none
     cdef StreamBuffer buffer
     cdef FrameBatch batch           # the batch that is filled next; None with a pool
     cdef BatchPool pool             # source of batches that last, or None
@@ -70,7 +70,7 @@ cdef class CaptureReader:
     cdef bint is_closed
     cdef bint busy
 
-    # None at the end. The frames are valid until the next call, or with `lasting` as long as somebody refers to them.
+    # Returns None at the end. Frames are valid until the next call, or with `lasting` while an object refers to them.
     cpdef FrameBatch next_batch(self)
     cdef FrameBatch _next_batch(self)
     cdef int _read_head(self) except -1

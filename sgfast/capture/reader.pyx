@@ -1,4 +1,4 @@
-"""Read captures from any object with ``readinto``. The first bytes decide the format; compression is undone."""
+"""Read captures, compressed or not, from any object with ``readinto``. The first bytes decide the format."""
 
 import zlib
 
@@ -49,7 +49,7 @@ READ_ERRORS = (OSError, ValueError, EOFError, MemoryError, zlib.error)
 
 
 def _reason(error):
-    # The cause of an exception, on one line.
+    # Returns the cause of an exception on one line.
     return printable(str(getattr(error, "strerror", None) or error) or type(error).__name__)
 
 
@@ -60,13 +60,13 @@ def _refused(link_type):
 
 
 cdef class StreamBuffer:
-    """A sliding window over an unbuffered ``stream``. It holds the bytes that were read but not consumed yet.
+    """A sliding window over an unbuffered ``stream``. The window holds the bytes that were read but not consumed yet.
 
     Complete records are parsed in place; the incomplete tail moves to the front. The window starts at 512 KiB, or 384
-    KiB if it is ``lasting``, which fits in the second-level cache of common machines. It doubles when a record takes
-    more than half of it, so it never exceeds twice the bytes that arrived, whatever a length field claims. ``lasting``:
-    bytes stay where they are while somebody refers to ``memory``; the window moves on to other memory. With
-    ``read_ahead`` the next windows are read before they are needed, unless this one has grown.
+    KiB if it is ``lasting``, which fits in the second-level cache of common machines. The window doubles when a record
+    takes more than half of it, so it never exceeds twice the bytes that arrived, whatever a length field claims.
+    ``lasting``: bytes stay where they are while somebody refers to ``memory``; later bytes are read into other memory.
+    After ``read_ahead`` the next windows are read before they are needed, unless this window has grown.
     """
 
     def __cinit__(self, stream, *, bint lasting=False):
@@ -75,14 +75,14 @@ cdef class StreamBuffer:
         self._allocate(HEADROOM + WINDOW if lasting else FIRST_CAPACITY)
 
     cdef int _allocate(self, Py_ssize_t capacity) except -1:
-        # Moves the window's bytes to new memory. The old memory is left unchanged for anyone who still holds it.
+        # Moves the window's bytes to new memory. The old memory stays unchanged for objects that still refer to it.
         memory = memoryview(bytearray(capacity))
         self.windows = [memory]
         return self._move_to(memory, capacity, 0)
 
     cdef object _free_window(self):
         for memory in self.windows:
-            # The list and `memory` refer to it.
+            # The list and `memory` make two references; a third one means that a batch is in use.
             if Py_REFCNT(memory) == 2:
                 return memory
         memory = memoryview(bytearray(self.capacity))
@@ -90,7 +90,7 @@ cdef class StreamBuffer:
         return memory
 
     cdef int _move_to(self, object memory, Py_ssize_t capacity, Py_ssize_t start) except -1:
-        # The bytes are from `start` on in the other memory.
+        # In the other memory, the window's bytes begin at `start`.
         cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(memory.obj)
         cdef Py_ssize_t length = self.end - self.start
         if length > 0:
@@ -123,20 +123,21 @@ cdef class StreamBuffer:
         return 0
 
     cdef int read_ahead(self, FileReads reads) except -1:
-        # Windows that are read ahead are as large as a reader's window is at first. A reader does not use them once a
-        # large record has made its window grow.
+        # A window that is read ahead is as large as a reader's first window. Once a large record has made a reader's
+        # window grow, the reader reads no windows ahead.
         if self.capacity == HEADROOM + WINDOW:
             self.ahead = WindowsAhead.begin(reads, self.stream)
         return 0
 
     cdef bint _next_window(self) except -1:
-        # Goes on to a window that was read ahead. False if there is none: then bytes are read when they are needed.
+        # Moves on to a window that was read ahead. Returns False if there is none; later bytes are then read when they
+        # are needed.
         cdef Py_ssize_t length = self.end - self.start
         cdef object memory
         try:
             while self.ahead.has_more() and self.ahead.ask(self._free_window()):
                 pass
-        except MemoryError:     # it goes on with fewer windows
+        except MemoryError:     # fewer windows are read ahead
             pass
         # The record that begins in this window ends in the next one.
         memory = self.ahead.take(False) if length <= HEADROOM else None
@@ -188,24 +189,24 @@ cdef class StreamBuffer:
 
 
 cdef class CaptureReader:
-    """Return the packets of one capture in batches.
+    """Reader of one capture, whose packets it returns in batches.
 
     1. The constructor reads and checks the file header. It raises CaptureError if this is not a readable capture.
-    2. ``next_batch`` returns what has arrived. It waits only if that is less than one packet. At the end it returns
-       None.
-    3. Damage ends the capture: every packet before it is returned, then ``damage`` says where it is.
+    2. ``next_batch`` returns the packets that have arrived. It waits only if no complete packet has. At the end it
+       returns None.
+    3. Damage ends the capture: every packet before it is returned, then ``damage`` has its place.
     4. A packet with an unsupported link type raises CaptureError, after all packets before it have been returned.
     5. The end of a pcapng file raises CaptureError if all of its packets have link types that carry no IP.
 
     ``name`` is used in messages. ``packets`` counts the packets returned, ``bytes_read`` the bytes read from the
-    stream. ``found_ahead`` counts the packets that were found before the reader came to their window. With
+    stream. ``found_ahead`` counts the packets whose records another thread found in windows read ahead. With
     ``owns_stream``, ``close`` also closes the stream. Only one thread may use the reader at a time.
 
-    ``lasting``: a batch stays as it is while somebody refers to it, not just until the next call of ``next_batch``.
-    ``is_part``: the stream is only a part of a capture, so rule 5 does not apply.
-    ``Frame.vpc`` is taken from ``interfaces`` if they know the packet's pcapng interface; otherwise it is ``vpc``. Its
-    value is the number of the VPC plus 1, or 0 for no VPC.
-    ``number`` may be set before the first batch, so that frames know the capture that they are from.
+    ``lasting``: a batch stays unchanged while somebody refers to it, not just until the next call of ``next_batch``.
+    ``is_part``: the stream is only a part of a capture, so rule 5 does not apply. ``Frame.vpc`` is taken from
+    ``interfaces`` if they include the packet's pcapng interface; otherwise it is ``vpc``. Its value is the number of
+    the VPC plus 1, or 0 for no VPC. ``number``: the capture's number, by which a frame names its capture; set it before
+    the first batch.
     """
 
     def __cinit__(
@@ -237,13 +238,13 @@ cdef class CaptureReader:
 
     @property
     def offset(self):
-        """The byte offset of the next record. For a compressed capture it counts decompressed bytes."""
-        # Zeros that are no packets yet were passed.
+        """The byte offset of the next record; for a compressed capture, in the decompressed bytes."""
+        # The scan has passed zeros that do not form a packet yet; the record begins before them.
         return self.buffer.data_offset + self.buffer.start - self.scan.zeros if self.buffer is not None else 0
 
     @property
     def preamble(self):
-        """The byte ranges ``((start, end), ...)`` of the file that a reader needs first to read on at the next record.
+        """The byte ranges ``((start, end), ...)`` of the file that a reader needs to begin at the next record.
 
         None if ranges cannot describe those bytes, or if the bytes before that record would end in zeros.
         """
@@ -263,7 +264,7 @@ cdef class CaptureReader:
     @property
     def remarks(self):
         """Oddities of the file that are not damage, one line each."""
-        # A stream of decompressed bytes may be at its end before this reader is.
+        # A stream of decompressed bytes may end before this reader has returned all packets.
         if self.decompressed is None or not self.buffer.ended:
             return []
         name = printable(self.name)
@@ -334,7 +335,7 @@ cdef class CaptureReader:
         return 0
 
     cdef void _find_ahead(self, bint prepares) noexcept:
-        # From now on, a thread that reads a window ahead also finds its records.
+        # Lets the threads that read windows ahead also find the records in these windows.
         cdef WindowsAhead ahead = self.buffer.ahead
         if ahead is None:
             return
@@ -348,8 +349,8 @@ cdef class CaptureReader:
 
     cdef void _add_found(self, WindowsAhead ahead, FrameBatch batch) noexcept:
         # Adds the records that another thread found in this window. They follow the record that begins in the window
-        # before. The thread knew the sections and interfaces that came before the window was requested. If the reader
-        # has come to a new section or interface since, the records may be wrong, and are not used.
+        # before. The other thread knew only the sections and interfaces read before the window was requested. If the
+        # reader has read a new section or interface since, the found records may be wrong, and are not used.
         if self.scan.count == 0 or self.scan.next != ahead.found.first or self.scan.zeros > 0:
             return
         if self.form == PCAPNG:
@@ -396,13 +397,13 @@ cdef class CaptureReader:
     cdef int _find_form(self, str name) except -1:
         cdef StreamBuffer buffer = self.buffer
         cdef bytes head
-        cdef str it = ""
+        cdef str prefix = ""
         while buffer.end < MAGIC_LENGTH and buffer.fill():
             pass
         if self._decompress(name):
-            it = "decompressed, it "
+            prefix = "decompressed, it "
         if buffer.end == 0:
-            raise NoCapture(f"{name}: {it}is empty; give a pcap or pcapng file")
+            raise NoCapture(f"{name}: {prefix}is empty; give a pcap or pcapng file")
         head = bytes(buffer.memory[:min(buffer.end, MAGIC_LENGTH)])
         if head == SNOOP_MAGIC[:MAGIC_LENGTH]:
             while buffer.end < <Py_ssize_t>len(SNOOP_MAGIC) and buffer.fill():
@@ -415,11 +416,11 @@ cdef class CaptureReader:
         elif buffer.end >= MAGIC_LENGTH and is_pcap_magic(buffer.data, &self.pcap):
             self.form = PCAP
         else:
-            raise NoCapture(f"{name}: {it}{looks_like(bytes(buffer.memory[:min(buffer.end, 1024)]))}")
+            raise NoCapture(f"{name}: {prefix}{looks_like(bytes(buffer.memory[:min(buffer.end, 1024)]))}")
         return 0
 
     cdef bint _decompress(self, str name) except -1:
-        # If the buffer starts with compressed bytes, refill it with decompressed ones.
+        # If the buffer starts with compressed bytes, refills it with decompressed bytes.
         cdef StreamBuffer buffer = self.buffer
         compression = compression_of(bytes(buffer.memory[:min(buffer.end, MAGIC_LENGTH)]))
         if compression is None:
@@ -470,7 +471,7 @@ cdef class CaptureReader:
             else:
                 self._scan(batch, batch.capacity)
             if self.scan.count > 0:
-                # The next scan stops at the same place again and reports why.
+                # The next scan stops at the same place again and returns the reason.
                 batch.count = self.scan.count
                 batch.keep_alive = buffer.memory
                 buffer.handed_out = True
@@ -496,14 +497,14 @@ cdef class CaptureReader:
                 self._end_damaged(f"reading failed: {_reason(error)}")
                 break
             # If an interrupt ended a followed capture, an incomplete record is not damage.
-            left = buffer.data_offset + buffer.end - self.offset
-            if left > 0 and not getattr(buffer.stream, "interrupted", False):
+            unread = buffer.data_offset + buffer.end - self.offset
+            if unread > 0 and not getattr(buffer.stream, "interrupted", False):
                 if self.scan.zeros > 0:
-                    self._end_damaged(f"only zeros follow ({left} bytes): the file was not written to its end")
+                    self._end_damaged(f"only zeros follow ({unread} bytes): the file was not written to its end")
                 else:
-                    what = "block" if self.form == PCAPNG else "record"
+                    unit = "block" if self.form == PCAPNG else "record"
                     self._end_damaged(
-                        f"the file ends in the middle of a {what} ({left} of"
+                        f"the file ends in the middle of a {unit} ({unread} of"
                         f" {'at least ' if self.form == PCAPNG and self.scan.need == 12 else ''}{self.scan.need} bytes)"
                     )
             self.at_end = True
@@ -527,10 +528,11 @@ def open_capture(
 ) -> CaptureReader:
     """Open the capture at ``path`` (``-`` is standard input). Raises CaptureError if it cannot be read.
 
-    The reader is a context manager; ``close`` closes the file. ``until``: follow a growing file until this returns
-    True. ``vpc``, ``interfaces`` and ``lasting`` are those of ``CaptureReader``. ``reads``: with ``lasting``, a large
-    file that is not compressed is read ahead, by this thread and by those that do these reads. ``prepares``: whoever
-    reads a window also reads its packets' headers, for the engine of these threads. It must get the frames as they are.
+    The reader is a context manager; ``close`` closes the file. ``until``: follow a growing file until this callable
+    returns True. ``vpc``, ``interfaces`` and ``lasting`` are those of ``CaptureReader``. ``reads``: with ``lasting``, a
+    large file that is not compressed is read ahead, by this thread and by the threads that do these reads.
+    ``prepares``: the thread that reads a window also reads its packets' headers, for the engine of these threads. That
+    engine must get the frames unchanged.
     """
     cdef CaptureReader reader
     stream, name, owned = open_stream(path)

@@ -7,17 +7,17 @@ from sgfast.core.base.intrinsics cimport prefetch_read
 
 
 cdef enum:
-    # Bytes. A longer packet or block is damage. Memory is only ever allocated for bytes that arrived, whatever a length
-    # field claims.
+    # Bytes. A longer packet or block is damage. Memory is only allocated for bytes that have arrived, whatever length a
+    # record claims.
     LONGEST_RECORD = 256 * 1024 * 1024
     # Limits of `guess_first`:
     IN_A_ROW = 8                # number of records that must follow each other
-    SEARCHED = 2048             # bytes in which it looks for the first one; most packets are shorter
-    LONGEST_GUESSED = 1 << 18   # bytes; a place with a larger length is not taken for a record
+    SEARCHED = 2048             # bytes in which `guess_first` looks for the first record; most packets are shorter
+    LONGEST_GUESSED = 1 << 18   # bytes; a larger length is not taken for a record's
 
 
 cdef enum Stop:
-    STOP_NOT        # did not stop early
+    STOP_NOT        # the scan did not stop early
     STOP_FULL       # the frame array is full
     STOP_MORE       # the record at `next` is incomplete; it takes `need` bytes
     STOP_DAMAGE     # the record at `next` is damaged; see `cause`
@@ -33,7 +33,7 @@ cdef struct Scan:
     Frame* frames
     Py_ssize_t capacity     # frames
     uint32_t vpc            # Frame.vpc, unless the packet's interface has its own
-    uint64_t position       # Frame.position of the first frame; those of the others follow
+    uint64_t position       # Frame.position of the first frame; later frames count up from it
     Py_ssize_t count        # frames found
     Stop stop
     uint64_t need           # bytes
@@ -43,7 +43,7 @@ cdef struct Scan:
 
 
 cdef inline void prefetch_later(const uint8_t* record, Py_ssize_t length) noexcept nogil:
-    # Prefetches the header of a later record. It is four records behind this one if all have the same length. Records
+    # Prefetches the header of a later record, which is the fourth after this one if all have the same length. Records
     # are not in the first-level cache, as another core may have read them, or the window is larger than that cache.
     prefetch_read(record + 4 * length)
 
@@ -66,15 +66,15 @@ cdef inline void stop_at_link_type(Scan* scan, uint32_t link_type) noexcept nogi
 
 
 # Returns the length of the record at `p` in bytes, header included. Returns 0 if the bytes do not look like a record.
-# `first`: the first record of the row that is tried; it may be at `p`.
+# `first`: the first record of the sequence being tried, possibly `p` itself.
 ctypedef Py_ssize_t (*LengthIfRecord)(const void* format, const uint8_t* first, const uint8_t* p) noexcept nogil
 
 
 cdef inline const uint8_t* guess_first(
     LengthIfRecord length_if_record, const void* format, Py_ssize_t header, const uint8_t* start, const uint8_t* end
 ) noexcept nogil:
-    # Returns the first place from `start` on where IN_A_ROW records seem to follow each other. Returns NULL if there is
-    # none. The bytes of a packet may look like records, so the place may be wrong. `header`: length of a header, bytes.
+    # Returns the first place from `start` on where IN_A_ROW records seem to follow each other, or NULL. The bytes of a
+    # packet may look like records, so the place may be wrong. `header`: length of a record's header, bytes.
     cdef const uint8_t* first = start
     cdef const uint8_t* p
     cdef Py_ssize_t length

@@ -1,4 +1,4 @@
-# Solaris's snoop format (RFC 1761), version 2, with Ethernet frames. It is always big-endian.
+# Solaris's snoop format (RFC 1761), version 2, with Ethernet frames. All numbers are big-endian.
 #
 #     file header     0 magic, 8 bytes | 8 version u32 | 12 data link u32
 #     record          0 wire u32 | 4 captured u32 | 8 record length u32 | 12 drops u32

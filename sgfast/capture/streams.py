@@ -14,16 +14,16 @@ from sgfast.system.names import printable
 
 STANDARD_INPUT = "standard input"
 
-#: Poll interval for streams that cannot be waited on, such as a growing file. New data is noticed at most this much
-#: later, and polling at this rate costs next to nothing.
+#: Poll interval for streams that cannot be waited for, such as a growing file. New data is noticed at most this much
+#: later. Polling at this rate costs hardly any time.
 POLL_SECONDS = 0.05
 
 
 class BinaryStream(Protocol):
-    """The source of a capture. It is unbuffered, so that bytes are available as soon as they arrive."""
+    """The source of a capture. A source is unbuffered, so that bytes are available as soon as they arrive."""
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        """Read some bytes into `buffer` and return their number: 0 at the end, None if there are none yet."""
+        """Read some bytes into `buffer` and return their number: 0 at the end, None if no bytes have arrived yet."""
 
     def close(self) -> None: ...
 
@@ -69,7 +69,7 @@ def open_stream(path: str | os.PathLike[str]) -> tuple[BinaryStream, str, bool]:
 
 @dataclass(frozen=True)
 class Damage:
-    """The first record or block of ``file`` that could not be read. Everything before it was read."""
+    """The first record or block of ``file`` that could not be read. All earlier records were read."""
 
     file: str
     offset: int  # byte offset of the record or block

@@ -19,7 +19,7 @@ cdef struct Resolution:
     Conversion conversion
     uint32_t exponent       # SHIFT: a tick is 2^-exponent s
     uint64_t factor         # MULTIPLY: ns per tick; DIVIDE: ticks per ns
-    uint64_t max_ticks      # MULTIPLY: more ticks than this saturate
+    uint64_t max_ticks      # MULTIPLY: the largest number of ticks that does not saturate
     int64_t offset_ns       # added to every timestamp, within +-2^62
 
 
@@ -54,7 +54,7 @@ cdef inline Resolution resolution_of(uint8_t if_tsresol, int64_t if_tsoffset) no
         resolution.conversion = DIVIDE
         resolution.factor = power_of_ten(exponent - 9)
     else:
-        # 2^64 such ticks are less than a nanosecond, so the result is always 0, as it is for 2^-127.
+        # 2^64 such ticks are less than a nanosecond, so the result is always 0, as for 2^-127.
         resolution.conversion = SHIFT
         resolution.exponent = 127
     if if_tsoffset > max_seconds:

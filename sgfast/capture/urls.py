@@ -9,10 +9,10 @@ from typing import Any
 from sgfast.errors import CaptureError
 from sgfast.system.names import is_host_doubtful, printable
 
-#: Bytes per request. It is large because a request takes tens of milliseconds, whatever its size.
+#: Bytes per request. The number is large because a request takes tens of milliseconds, whatever its size.
 READ_AHEAD = 8 * 1024 * 1024
 
-#: Seconds without a byte after which a web server counts as gone.
+#: Seconds without a byte after which a web server counts as unreachable.
 SILENCE = 300
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -24,12 +24,12 @@ def is_url(path: str) -> bool:
 
 
 def is_web_url(path: str) -> bool:
-    """Whether a web server has the file. Web servers list no files, and only whole files are requested from them."""
+    """Return whether a web server has the file. Web servers list no files, and are asked only for whole files."""
     return _WEB_URL.match(path) is not None
 
 
 def filesystem_of(path: str) -> tuple[Any, str]:
-    """Return fsspec's file system for a URL and the path in it. Raises CaptureError if there is none."""
+    """Return fsspec's file system for a URL and the path in it. Raises CaptureError if there is no such file system."""
     name = printable(path)
     try:
         from fsspec.core import url_to_fs
@@ -46,7 +46,7 @@ def filesystem_of(path: str) -> tuple[Any, str]:
 
 
 def cause_of(error: BaseException, url: str = "") -> str:
-    """The cause of an exception about a URL on one line, shortened: cloud libraries may raise long messages."""
+    """Return the cause of an exception about a URL on one line, shortened: cloud libraries may raise long messages."""
     if is_host_doubtful(url):
         return "write / ? # and @ in its user name and password as %2F %3F %23 %40"
     text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
@@ -100,11 +100,11 @@ def open_url(path: str) -> UrlStream:
 
 
 def _open_at_web_server(system: Any, url: str) -> Any:
-    # Request one response and read it as it comes. All other ways read whole responses into memory: `isdir` reads the
-    # file itself, to look for links in it, and fsspec's file with a read-ahead reads the answer to each request.
+    # Request one response and read it while it arrives. All other ways read whole responses into memory: `isdir` reads
+    # the file itself, to look for links in it, and fsspec's read-ahead file reads the complete answer to each request.
     from aiohttp import ClientTimeout
 
-    # With a size given, fsspec does not ask for it first; a stream makes no use of it.
+    # If a size is given, fsspec does not request it first; a stream does not use the size.
     return system.open(url, "rb", block_size=0, size=1, timeout=ClientTimeout(total=None, sock_read=SILENCE))
 
 
@@ -133,7 +133,7 @@ def urls_in(path: str, *, is_pattern: bool) -> list[str]:
 def url_identity(path: str) -> tuple[int | None, str]:
     """Return size and version of the file at a URL. An unknown size is None, an unknown version is empty.
 
-    The version is a text that changes when the file does.
+    The version is a text that changes when the file changes.
     """
     try:
         system, inner = filesystem_of(path)

@@ -4,9 +4,9 @@
     policy rules      --ports------>  port map: protocol, port -> port class
                       --tables----->  a rule table for each group and direction
 
-Two addresses are in one *address class* if no rule of any group distinguishes them; likewise ports and *port classes*.
-Groups only differ in which classes their own rules distinguish, and in which rule wins where (see the drawing in
-``core/classify/classifier.pxd``).
+Two addresses are in one *address class* if no rule of any group distinguishes them. Two ports are in one *port class*
+under the same condition. All groups share these classes. The rule table of a group joins the classes that its own rules
+do not distinguish, and has the winning rule for each pair (see the drawing in ``core/classify/classifier.pxd``).
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from sgfast.policy.model import (
     new_rules,
 )
 
-#: After this many refinements the next policy is compiled from scratch.
+#: The limit for refinements, that is for successive policies whose classes extend the earlier ones. The next policy is
+#: compiled from scratch.
 MAX_REFINEMENTS = 250
 
 __all__ = ["CompiledPolicy", "Compiler", "Numbering", "compile_policy", "visible_instances"]
@@ -46,20 +47,21 @@ __all__ = ["CompiledPolicy", "Compiler", "Numbering", "compile_policy", "visible
 
 @dataclass(frozen=True, slots=True)
 class InstanceGroups:
-    """The groups of all instances; only rebuilt when instances change."""
+    """The groups of all instances. They are only rebuilt when instances change."""
 
+    #: The number of each instance, by position in the policy.
     numbers: NDArray[np.int64]
     #: The number of instances with each profile. A profile's number is its position.
     profiles: dict[Profile, int]
     #: The profile number of each instance, by position in the policy.
     profile_number: NDArray[np.int64]
-    #: The VPC of each instance, by instance number, including removed instances.
+    #: The VPC of each instance, removed ones included, by instance number.
     vpc: NDArray[np.int32]
 
 
 @dataclass
 class CompiledPolicy:
-    """A compiled policy, and the meaning of its numbers."""
+    """A compiled policy with the numbering of its rules and instances."""
 
     policy: Policy
     classifier: Classifier
@@ -67,9 +69,9 @@ class CompiledPolicy:
     address_classes: int
     port_classes: int
     rule_tables: int
-    #: The number of rule tables that were built: all of them, except for a later policy (``Compiler``).
+    #: The number of rule tables that were built for this policy. A ``Compiler`` reuses tables of the policy before it.
     rule_tables_built: int
-    #: The number of rule tables that are bit vectors, because a plain table would have been too large.
+    #: The number of rule tables that are stored as bit vectors because a plain table would have been too large.
     bit_vector_tables: int
     instance_groups: InstanceGroups
 
@@ -89,7 +91,7 @@ class CompiledPolicy:
         return self.classifier.nbytes
 
     def members(self, groups: Iterable[str]) -> NDArray[np.int64]:
-        """The numbers of the instances in any of these groups, without duplicates."""
+        """Return the numbers of the instances that are in any of these groups, without duplicates."""
         of_groups = {n for n, group in enumerate(self.policy.security_groups) if group.name in groups}
         profiles = self.instance_groups.profiles
         affected = np.array([not of_groups.isdisjoint(in_groups) for in_groups, _ in profiles], dtype=bool)
@@ -98,34 +100,36 @@ class CompiledPolicy:
 
 
 def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
-    """Compile ``policy`` as seen from ``vpc``, or from every VPC. Raises the same errors as ``Compiler.compile``."""
+    """Compile ``policy`` as seen from ``vpc``, or from all VPCs at once. Raises the errors of ``Compiler.compile``."""
     return Compiler(vpc).compile(policy)
 
 
 @dataclass(frozen=True, slots=True)
 class _GroupRules:
-    """A group's rules, as far as the compiler needs them. The group is kept, too, so that its id stays its own."""
+    """The numbers and peers of a group's rules. The group itself is kept, too, so that no later object gets its id."""
 
     group: SecurityGroup
     numbers: NDArray[np.int64]
     by_direction: dict[Direction, NDArray[np.int64]]
-    #: The groups that they name as peers.
+    #: The groups that the rules name as peers.
     named: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class _RuleBook:
-    """The rules of all groups; only rebuilt when groups change, and then only for those that did."""
+    """The rules of all groups. If groups change, only the data of changed groups is rebuilt."""
 
     groups: list[_GroupRules]
-    #: Rules that the last policy's groups of the same names do not have.
-    news: list[Rule]
-    #: Groups that rules name as peers.
+    #: Rules that are new since the last policy: its groups of the same names do not have them.
+    added_rules: list[Rule]
+    #: All groups that rules name as peers.
     named: frozenset[str]
-    #: The precedence by rule number, also of rules that are gone. It counts before the rules' order in the document.
+    #: The precedence of each rule, removed ones included, by rule number (``_precedence``).
     precedence: NDArray[np.int16]
-    #: The rank (the lowest wins) and whether the action is deny, by rule number.
+    #: The rank of each rule, by rule number: its position in the order of precedence, then of the document. The lowest
+    #: rank wins.
     rank: NDArray[np.int32]
+    #: Whether the action of each rule is deny, by rule number.
     denies: NDArray[np.uint8]
 
     @property
@@ -134,7 +138,7 @@ class _RuleBook:
 
 
 class Compiler:
-    """Compile a policy and its later versions, and reuse what a change does not affect (SPEC 6)."""
+    """Compiles a policy and its later versions. Reuses classes and tables that a change does not affect (SPEC 6)."""
 
     def __init__(self, vpc: str | None = None, numbering: Numbering | None = None) -> None:
         self.vpc = vpc
@@ -149,16 +153,16 @@ class Compiler:
         self._refinements = 0
 
     def copy(self) -> Compiler:
-        """An independent compiler that continues from the current state."""
+        """Return an independent compiler that continues from the current state."""
         made = copy(self)
         made._tables = self._tables.copy()
         return made
 
     def compile(self, policy: Policy, renewed: Iterable[str] = ()) -> CompiledPolicy:
-        """Compile a policy. ``renewed`` names instances deleted since the last policy, even if they were added again.
+        """Compile a policy. ``renewed``: names of instances deleted since the last policy, even if added again.
 
-        Raises AmbiguousAddress if two visible VPCs own an address (SPEC 7.1), and PolicyError if the tables would take
-        too much memory. After an error the compiler is unchanged.
+        Raises AmbiguousAddress if two visible VPCs own the same address (SPEC 7.1), and PolicyError if the tables would
+        take too much memory. An error leaves the compiler unchanged.
         """
         try:
             return self._compile(policy, list(renewed))
@@ -186,30 +190,30 @@ class Compiler:
         )
 
         instance_groups = self._instance_groups
-        # An instance that was deleted and added again has another number, though nothing else about it may differ.
+        # An instance that was deleted and added again has a new number, even if it is equal to the deleted one.
         same_numbers = same_groups and not any(name in policy.instance_index for name in renewed)
         if instance_groups is None or not same_numbers or old is None or old.policy.vpcs is not policy.vpcs:
             instance_groups = _instance_groups(policy, numbering)
         elif old.policy.instances is not policy.instances:
             updated = _membership_after(instance_groups, old.policy, policy, numbering, moved or ())
             instance_groups = updated or _instance_groups(policy, numbering)
-        news = () if book is self._book else book.news
+        added_rules = () if book is self._book else book.added_rules
         before, tables, ports = self._addresses, self._tables, self._ports
-        # Refinements leave behind prefixes that nothing names any more, and classes that no rule distinguishes, so they
-        # are limited.
+        # Each refinement keeps prefixes that no rule names any more and classes that no rule distinguishes any more, so
+        # the number of refinements is limited.
         whole = not same_network or not named <= self._named or self._refinements >= MAX_REFINEMENTS
         addresses = None
         if before is None or whole:
             addresses = _address_classes(policy, self.vpc, instance_groups, book.rules, named, None, None)
         else:
             named = self._named
-            if before.knows(news):
+            if before.knows(added_rules):
                 addresses = self._with_instances(policy, numbering, renewed, moved or ())
             if addresses is None:
-                gone_and_new = None if old is None else moved_prefixes(old.policy, policy, moved or ())
-                addresses = _address_classes(policy, self.vpc, instance_groups, news, named, before, gone_and_new)
-        ports = PortClasses(book.rules) if ports is None or whole else ports.extended(news)
-        # Tables are copied, because a policy may still be refused: its classes must not stay in the tables.
+                owners = None if old is None else moved_prefixes(old.policy, policy, moved or ())
+                addresses = _address_classes(policy, self.vpc, instance_groups, added_rules, named, before, owners)
+        ports = PortClasses(book.rules) if ports is None or whole else ports.extended(added_rules)
+        # Work on a copy of the tables: if the policy is refused, the compiler must not keep tables of its classes.
         tables = tables.copy() if addresses.is_finer else TableCache()
         is_same = before is not None and addresses.is_finer and ports is self._ports and (
             (addresses.count, len(addresses.owner)) == (before.count, len(before.owner))
@@ -246,7 +250,9 @@ class Compiler:
     def _with_instances(
         self, policy: Policy, numbering: Numbering, renewed: Sequence[str], moved: Iterable[int]
     ) -> AddressClasses | None:
-        """The previous address classes, if instances differ from the last ones only in their groups; else None."""
+        """Return the last address classes, updated for instances that changed only their groups. Return None if
+        instances changed otherwise, or if the change needs new classes.
+        """
         assert self._last is not None and self._addresses is not None
         before, after = self._last.policy.instances, policy.instances
         if before is after:
@@ -289,8 +295,9 @@ def _instance_groups(policy: Policy, numbering: Numbering) -> InstanceGroups:
 def _membership_after(
     instance_groups: InstanceGroups, before: Policy, after: Policy, numbering: Numbering, moved: Iterable[int]
 ) -> InstanceGroups | None:
-    """Update for a later policy in which the same instances have other groups, and more may have come; None if the
-    instances differ otherwise, or if most profiles would have no instances.
+    """Update ``instance_groups`` for a later policy with changed groups of instances, or with added instances.
+
+    Return None if instances differ otherwise, or if most profiles would have no instances.
     """
     known = len(before.instances)
     if len(after.instances) < known:
@@ -317,7 +324,8 @@ def _membership_after(
         profile = (tuple(sorted({group_number[name] for name in new.security_groups})), vpc_number[new.vpc])
         profiles[profile] = profiles.get(profile, 0) + 1
         profile_number[n] = place.setdefault(profile, len(place))
-    # A profile stays listed after its last instance has left it. Once most are such profiles, the list is made anew.
+    # A profile stays listed after its last instance has left it. Once most listed profiles have no instances, the
+    # caller makes the list anew.
     if 2 * sum([count > 0 for count in profiles.values()]) < len(profiles):
         return None
     return InstanceGroups(numbers, profiles, profile_number, vpc)
@@ -336,7 +344,7 @@ def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None, last
     denies[others] = [rules[n].action == "deny" for n in others]
     in_order = np.concatenate([np.zeros(0, dtype=np.int64), *(each.numbers for each in groups)])
     rank = np.zeros(len(rules), dtype=np.int32)
-    # The sort is stable: among equals, the first in the document stays first. Numbers of 16 bits are sorted fastest.
+    # The sort is stable, so rules of equal precedence stay in document order. NumPy sorts 16-bit numbers fastest.
     rank[in_order[np.argsort(precedence[in_order], kind="stable")]] = np.arange(len(in_order), dtype=np.int32)
     return _RuleBook(
         groups,
@@ -349,7 +357,7 @@ def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None, last
 
 
 def _precedence(rule: Rule) -> int:
-    """The number that decides between matching rules: the lowest wins (SPEC 4.10)."""
+    """Return the precedence of a rule: of all rules that match a packet, the lowest number wins (SPEC 4.10)."""
     return 2 * rule.priority + (rule.action != "deny")
 
 
@@ -379,8 +387,8 @@ def _address_classes(
     earlier: AddressClasses | None,
     moved: Mapping[int, Moved] | None,
 ) -> AddressClasses:
-    """Build address classes. ``rules`` are those that ``earlier`` may not know. ``moved``: how the owners of prefixes
-    differ from those of ``earlier``, if that is known and few differ.
+    """Build address classes. ``rules``: the rules whose networks ``earlier`` may not distinguish. ``moved``: the
+    changes of owners since ``earlier``, or None if they are too many or unknown.
     """
     is_named = {n for n, group in enumerate(policy.security_groups) if group.name in named}.__contains__
     memberships = [(tuple(filter(is_named, in_groups)), own_vpc) for in_groups, own_vpc in instance_groups.profiles]
@@ -430,10 +438,10 @@ def _classifier(
 
 
 def _stateless(policy: Policy, numbering: Numbering, instance_groups: InstanceGroups) -> NDArray[np.uint8] | None:
-    """Whether each instance's groups are stateless, by instance number; None if no group is stateless.
+    """Return a flag for each instance number: whether the instance's groups are stateless. None: no group is stateless.
 
-    Raises PolicyError if an instance's groups are mixed. Documents and changes are rejected earlier; this catches
-    policies built by a program.
+    Raises PolicyError if an instance has both stateful and stateless groups. The readers of documents and changes
+    refuse such instances earlier, so only a policy that a program made can get here with one.
     """
     groups = policy.security_groups
     if all(group.stateful for group in groups):

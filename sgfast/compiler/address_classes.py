@@ -1,13 +1,13 @@
 """Divide addresses into classes that no rule distinguishes.
 
-Every prefix that an instance owns or a rule names has an *address number*, which look-ups return. An address's class is
-all that rules can know of it: the innermost named prefix that contains it (which implies all outer ones), and its
-*membership*, that is those groups of its owner that rules name as peers. With ``group_members: by-address`` the groups
-of other instances whose prefixes contain the address count, too (SPEC 4.14).
+Every prefix that an instance owns or a rule names has an *address number*, which look-ups return. Two properties
+determine the class of an address. One is the innermost named prefix that contains the address, which implies all outer
+prefixes. The other is its *membership*: the groups of its owner that rules name as peers. With ``group_members:
+by-address``, groups of other instances count, too, if a prefix of such an instance contains the address (SPEC 4.14).
 
-The classes of a later policy extend the earlier ones: named prefixes, memberships and classes keep their numbers, and
-what no rule names any more is still distinguished. What was built from earlier classes stays valid as long as each new
-class is part of an earlier one (``is_finer``).
+The classes of a later policy extend the earlier classes. Named prefixes, memberships and classes keep their numbers.
+Classes that only removed rules distinguished stay apart. Rule tables built from earlier classes stay valid as long as
+each new class is part of an earlier class (``is_finer``).
 """
 
 from __future__ import annotations
@@ -29,32 +29,35 @@ from sgfast.policy.networks import NEVER_AN_INSTANCE, network_key, without_dupli
 
 Indices = NDArray[np.int64]
 
-# A set of groups in one VPC. An instance's *profile* has all its groups and determines its rule tables. Its
-# *membership* has only those that rules name as peers: what other instances' rules can know of it.
+# A set of groups in one VPC, by their positions in the policy. An instance's *profile* has all groups of the instance
+# and determines its rule tables. Its *membership* has only the groups that rules name as peers.
 Profile = tuple[tuple[int, ...], int]
 
-#: Stands for nothing: no named prefix contains the address, it is in no named group, or it has no owner.
+#: The number for "none": no named prefix contains the address, the address is in no named group, or it has no owner.
 NONE = -1
 
 
-#: Classes in the order of their places, and those places.
+#: Classes in the order of their places, and the place of each class.
 _InOrder = tuple[Indices, Indices]
 
 Halves = NDArray[np.uint64]
 
-#: If the addresses of more instances than this change at once, all owned prefixes are collected anew.
+#: The limit for the instances whose changed prefixes are tracked one by one. If more instances change at once, all
+#: owned prefixes are collected anew.
 MAX_MOVED = 64
 
 
 @dataclass
 class _Prefixes:
-    """Prefixes as arrays: the two halves of the address (IPv4: the top bits of the first half), and the length."""
+    """Prefixes as arrays of addresses and lengths. An address has two halves of 64 bits; an IPv4 address is the upper
+    32 bits of the first half.
+    """
 
     halves: Halves
     lengths: NDArray[np.uint8]
 
     @staticmethod
-    def of(networks: Sequence[Network], family: int) -> _Prefixes:
+    def from_networks(networks: Sequence[Network], family: int) -> _Prefixes:
         width = 4 if family == 4 else 16
         octets = np.zeros((len(networks), 16), dtype=np.uint8)
         packed = b"".join([network.network_address.packed for network in networks])
@@ -69,18 +72,18 @@ class _Prefixes:
         return _Prefixes(self.halves[rows], self.lengths[rows])
 
     def position(self, halves: Halves, length: np.uint8) -> int:
-        """Count the prefixes that come before this one. They must be in order."""
+        """Count the prefixes that sort before the given prefix. ``self`` must be sorted."""
         begin, end = (self.halves[:, 0].searchsorted(halves[0], side) for side in ("left", "right"))
         low, lengths = self.halves[begin:end, 1], self.lengths[begin:end]
         return int(begin + np.count_nonzero((low < halves[1]) | ((low == halves[1]) & (lengths < length))))
 
     def within(self, half: np.uint64, length: np.uint8) -> NDArray[np.bool_]:
-        """Mask of the prefixes that lie in a prefix of 1 to 64 bits, itself included."""
+        """Return a mask of the prefixes that are equal to the given prefix of 1 to 64 bits, or inside it."""
         is_same: NDArray[np.bool_] = (self.halves[:, 0] ^ half) >> np.uint64(64 - length) == 0
         return is_same & (self.lengths >= length)
 
     def around(self, half: np.uint64, length: np.uint8) -> NDArray[np.bool_]:
-        """Mask of the prefixes that contain such a prefix and more."""
+        """Return a mask of the prefixes that contain the given prefix of 1 to 64 bits and are shorter."""
         free = np.uint64(63) - np.minimum(self.lengths, length - np.uint8(1))
         is_same: NDArray[np.bool_] = (self.halves[:, 0] ^ half) >> free >> np.uint64(1) == 0
         return is_same & (self.lengths < length)
@@ -88,44 +91,47 @@ class _Prefixes:
 
 @dataclass
 class _Family:
-    """The prefixes of one family, and what is known about each."""
+    """The prefixes of one address family, with the owner and the innermost named prefix of each."""
 
-    #: The number of each named prefix, by its key, which never changes.
+    #: The number of each named prefix, by its key (``network_key``). The number never changes.
     named: dict[bytes, int]
-    #: All prefixes in order of addresses, then of lengths, each once. Of each, the number if it is named, and the
-    #: position in the policy of the instance that owns it; NONE: it is neither.
+    #: All prefixes in order of addresses, then of lengths, without duplicates.
     prefixes: _Prefixes
+    #: The number of each prefix if a rule names it, else NONE.
     number: NDArray[np.int32]
+    #: The position in the policy of the instance that owns each prefix, or NONE.
     owner: NDArray[np.int32]
-    #: The address number of the background, which is outside all prefixes, and then of each prefix. This field
-    #: and those after it have the background first.
+    #: The address numbers: first that of the background (all addresses outside the prefixes), then that of each prefix.
+    #: The fields from here to ``multicast`` have an entry for the background before the entries for the prefixes.
     address: Indices
     trie: CidrTrie
-    #: The owner of the addresses there, and the innermost named prefix.
+    #: The position in the policy of the instance that owns the addresses, or NONE.
     owner_place: Indices
+    #: The number of the innermost named prefix that contains the addresses, or NONE.
     inside: NDArray[np.int32]
-    #: The owned prefix that makes its owner the owner, and the next owned one around it; 0: none.
+    #: The innermost owned prefix that contains the addresses, and the next owned prefix around that one; 0: none.
     owned_by: NDArray[np.int32]
     outer: NDArray[np.int32]
-    #: Whether it is multicast or broadcast, which is in no group.
+    #: Whether the addresses are multicast or broadcast, and so in no group.
     multicast: NDArray[np.bool_]
-    #: The range that each named prefix, by number, and its contents occupy in the order of named prefixes.
+    #: For each named prefix, by number: the range of the prefix and its contents among the sorted named prefixes.
     first: Indices
     last: Indices
-    #: The innermost named prefix that contains each named prefix, by number.
+    #: For each named prefix, by number: the innermost named prefix that contains it.
     around: Indices
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Prefixes of one family that have other owners than before, with the owners' positions in the policy."""
+    """The prefixes of one family whose owners changed, with the owners' positions in the policy."""
 
+    #: Prefixes with their former owners, and prefixes with their new owners.
     gone: list[tuple[Network, int]]
     owned: list[tuple[Network, int]]
 
 
 class AddressClasses:
-    """Numbers all prefixes, and gives the owner and class of each number. Immutable."""
+    """The address classes of a policy, and the owner and class of each address number. Immutable."""
 
     def __init__(
         self,
@@ -139,14 +145,14 @@ class AddressClasses:
     ) -> None:
         """Build the classes of a policy.
 
-        ``owned`` has all owned prefixes, or how they differ from those of ``earlier``, by family. ``named`` has the
-        prefixes that rules name, by family. ``numbers`` and ``profile_number`` give, by position in the policy, an
-        instance's number and the index of its membership in ``memberships``. ``earlier`` holds the classes of an
-        earlier policy with the same groups, VPCs and settings.
+        ``owned``: all owned prefixes by family, or the changes of owners since ``earlier``. ``named``: the prefixes
+        that rules name, by family. ``numbers``: the number of each instance, by position in the policy.
+        ``profile_number``: the index in ``memberships`` of each instance's membership, by position in the policy.
+        ``earlier``: the classes of an earlier policy with the same groups, VPCs and settings.
         """
         self.policy = policy
         self._is_united = False
-        #: The numbers of memberships, and of classes by ``_key``.
+        #: The number of each membership, and the number of each class by its ``_key``.
         self._membership: dict[Profile, int] = {} if earlier is None else earlier._membership.copy()
         self._class: dict[int, int] = {} if earlier is None else earlier._class.copy()
         known = len(self._class)
@@ -159,12 +165,12 @@ class AddressClasses:
         end = 0 if earlier is None or isinstance(owned[4], list) else len(earlier.owner)
         is_new = end == 0
         for family in (4, 6):
-            theirs, last = owned[family], None if earlier is None else earlier._families[family]
-            if isinstance(theirs, Moved):
+            owned_of_family, last = owned[family], None if earlier is None else earlier._families[family]
+            if isinstance(owned_of_family, Moved):
                 assert last is not None
-                made = _later_family(family, last, theirs, named[family], end)
+                made = _later_family(family, last, owned_of_family, named[family], end)
             else:
-                made = _family(family, theirs, named[family], last, end)
+                made = _family(family, owned_of_family, named[family], last, end)
             self._families[family] = made
             end = max(end, int(made.address.max()) + 1)
         #: The owner by address number.
@@ -185,39 +191,38 @@ class AddressClasses:
             before = len(earlier._key)
             self.class_of_address[:before] = earlier.class_of_address
             changed = np.append(np.flatnonzero(self._key[:before] != earlier._key), changed[before:])
-        # Numbered by their first occurrence.
+        # New classes are numbered in the order of their first occurrence.
         different, first, inverse = np.unique(self._key[changed], return_index=True, return_inverse=True)
         number = np.zeros(len(different), dtype=np.uint32)
-        news: list[int] = []
+        new_keys: list[int] = []
         for n in np.argsort(first).tolist():
             key = int(different[n])
             number[n] = self._class.setdefault(key, len(self._class))
-            if number[n] >= known + len(news):
-                news.append(key)
+            if number[n] >= known + len(new_keys):
+                new_keys.append(key)
         self.class_of_address[changed] = number[inverse.reshape(-1)]
         self.count = len(self._class)
-        of_news = _parts(np.array(news, dtype=np.int64))
-        parents = None if earlier is None else self._parents(earlier, of_news)
+        of_new = _parts(np.array(new_keys, dtype=np.int64))
+        parents = None if earlier is None else self._parents(earlier, of_new)
         #: Whether every class is part of an earlier one.
         self.is_finer = parents is not None
-        #: By class: the number of the earlier class of which it is a part, or its own number.
+        #: For each class: the number of the earlier class that it is a part of, or its own number.
         self.origin = np.arange(self.count, dtype=np.uint32)
         if earlier is not None and parents is not None:
             self.origin = np.append(earlier.origin, np.array(parents, dtype=np.uint32))
-        #: The parts of each class, as ``_parts`` returns them: family, innermost named prefix, membership.
-        self._of_class: list[Indices] = list(of_news)
+        #: Three arrays with an entry for each class: its family, its innermost named prefix and its membership.
+        self._of_class: list[Indices] = list(of_new)
         if earlier is not None:
-            self._of_class = [np.append(*both) for both in zip(earlier._of_class, of_news, strict=True)]
+            self._of_class = [np.append(*both) for both in zip(earlier._of_class, of_new, strict=True)]
         self._matching: dict[tuple[object, ...], Indices] = {}
 
     def _number(self, membership: Profile) -> int:
         return self._membership.setdefault(membership, len(self._membership)) if membership[0] else NONE
 
     def _united(self, made: _Family, in_groups: Indices, vpc_of_place: Indices) -> Indices:
-        """The memberships of addresses if those of all owned prefixes around them count, too (SPEC 4.14), as far as
-        these are in their owner's VPC.
+        """Add the groups of outer owned prefixes of the same VPC to the memberships (``by-address``, SPEC 4.14).
 
-        ``in_groups``: the memberships that the owners' own groups give.
+        ``in_groups``: the memberships that come from the owners' own groups.
         """
         nested = np.flatnonzero((made.owned_by == np.arange(len(made.owned_by))) & (made.outer > 0))
         if not len(nested):
@@ -227,7 +232,7 @@ class AddressClasses:
         known: dict[tuple[int, int], int] = {}
         vpcs = vpc_of_place[made.owner_place].tolist()
         numbers = in_groups.tolist()
-        # Prefixes are in address order, so each one comes after the prefixes that contain it.
+        # Prefixes are in address order, so each prefix comes after all prefixes that contain it.
         for inner, outer in zip(nested.tolist(), made.outer[nested].tolist(), strict=True):
             pair = numbers[inner], numbers[outer]
             if vpcs[inner] != vpcs[outer] or pair[1] == NONE:
@@ -242,7 +247,7 @@ class AddressClasses:
 
     @cached_property
     def _by_place(self) -> dict[int, _InOrder]:
-        """Classes of each family, by the position of their innermost named prefix among such prefixes."""
+        """The classes of each family, sorted by the position of their innermost named prefix (``_Family.first``)."""
         places = {}
         of_family, inside, _ = self._of_class
         for family, made in self._families.items():
@@ -252,7 +257,7 @@ class AddressClasses:
 
     @cached_property
     def _by_membership(self) -> dict[int, _InOrder]:
-        """Classes of each family, by membership."""
+        """The classes of each family, sorted by the number of their membership."""
         found = {}
         of_family, _, membership = self._of_class
         for family in self._families:
@@ -264,10 +269,10 @@ class AddressClasses:
     def tries(self) -> dict[int, CidrTrie]:
         return {family: made.trie for family, made in self._families.items()}
 
-    def _parents(self, earlier: AddressClasses, of_news: tuple[Indices, Indices, Indices]) -> list[int] | None:
-        """The earlier class that each new class is part of; None if one is part of none."""
+    def _parents(self, earlier: AddressClasses, of_new: tuple[Indices, Indices, Indices]) -> list[int] | None:
+        """Find the earlier class that contains each new class. Return None if any new class has no such class."""
         parents = []
-        for family, inside, membership in zip(*(each.tolist() for each in of_news), strict=True):
+        for family, inside, membership in zip(*(each.tolist() for each in of_new), strict=True):
             named = earlier._families[family].named
             while inside >= len(named):
                 inside = int(self._families[family].around[inside])
@@ -278,7 +283,7 @@ class AddressClasses:
         return parents
 
     def knows(self, rules: Iterable[Rule]) -> bool:
-        """Whether the classes distinguish everything these rules do, not counting groups as peers."""
+        """Return whether the classes distinguish all networks that these rules name. Groups as peers do not count."""
         return all(
             network_key(network) in self._families[rule.ethertype].named
             for rule in rules
@@ -286,8 +291,8 @@ class AddressClasses:
         )
 
     def with_members(self, policy: Policy, memberships: Mapping[int, Profile]) -> AddressClasses | None:
-        """The classes for a later policy in which these instances, by number, have other memberships; None if that
-        needs new classes.
+        """Return the classes of a later policy in which some instances changed their membership, or None if that needs
+        new classes. ``memberships``: the new membership of each such instance, by instance number.
         """
         if memberships and self._is_united:
             return None
@@ -311,7 +316,7 @@ class AddressClasses:
 
     @staticmethod
     def selector(rule: Rule, vpc: int) -> tuple[object, ...]:
-        """Identify a rule's peer as seen from a VPC. Equal selectors match the same classes."""
+        """Return a key for a rule's peer as seen from a VPC. Equal keys match the same classes."""
         match rule.peer:
             case GroupPeer(name):
                 return ("group", rule.ethertype, name, vpc)
@@ -321,7 +326,7 @@ class AddressClasses:
                 return ("prefix", network_key(peer or ANYWHERE[rule.ethertype]))
 
     def matching(self, rule: Rule, vpc: int) -> Indices:
-        """The classes of the addresses that a rule's peer matches, seen from a VPC (SPEC 4.11)."""
+        """Find the classes of the addresses that a rule's peer matches, as seen from a VPC (SPEC 4.11)."""
         key = self.selector(rule, vpc)
         found = self._matching.get(key)
         if found is None:
@@ -347,7 +352,7 @@ class AddressClasses:
 
     @cached_property
     def _memberships_by_group(self) -> dict[str, dict[str, list[int]]]:
-        """The numbers of memberships, by group and VPC."""
+        """The numbers of the memberships that contain each group, by the names of group and VPC."""
         found: dict[str, dict[str, list[int]]] = {}
         for (groups, vpc), number in self._membership.items():
             for group in groups:
@@ -357,8 +362,10 @@ class AddressClasses:
 
 
 def moved_prefixes(before: Policy, after: Policy, differing: Sequence[int]) -> dict[int, Moved] | None:
-    """Differences between the owners of prefixes, by family; None if there are several VPCs, whose prefixes hide each
-    other, or if many differ. ``differing``: the positions of instances that do, up to the shorter policy's end.
+    """Find the prefixes whose owners changed, by family.
+
+    Return None if many instances changed, or if there are several VPCs: their prefixes may hide each other.
+    ``differing``: the positions of changed instances, among the positions that both policies have.
     """
     if len(after.vpcs) > 1 or len(differing) + abs(len(before.instances) - len(after.instances)) > MAX_MOVED:
         return None
@@ -380,46 +387,46 @@ def _in_order(classes: Indices, places: Indices) -> _InOrder:
 
 
 def _within(classes: Indices, places: Indices, first: Indices, last: Indices) -> Indices:
-    """The classes whose places lie in any of these ranges, ``last`` excluded. ``places`` are in order. The work grows
-    with the ranges and the classes found, not with all classes.
+    """Find the classes whose places lie in any of the ranges from ``first`` to before ``last``. ``places`` are sorted.
+    The work grows with the number of ranges and of found classes, not with the number of all classes.
     """
-    if len(first) == 1:     # as for most rules
+    if len(first) == 1:     # a faster way for the peer of most rules, a single CIDR
         only = slice(*places.searchsorted((first[0], last[0])).tolist())
         return np.sort(classes[only])
     order = np.argsort(first, kind="stable")
     begin, end = np.searchsorted(places, first[order]), np.searchsorted(places, last[order])
-    # A range may begin in an earlier one: only what is beyond that is taken.
+    # Ranges may overlap. Only the part after the end of all earlier ranges is taken from each.
     begin[1:] = np.maximum(begin[1:], np.maximum.accumulate(end)[:-1])
     stretches = [classes[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True) if a < b]
     return np.sort(np.concatenate(stretches)) if stretches else np.zeros(0, dtype=np.int64)
 
 
 def _key(family: int, inside: Any, membership: Any) -> Any:
-    """All that rules can know of an address, as one number; also of several as arrays."""
+    """Pack the properties of a class into one number. Arrays are packed element by element."""
     return (family == 6) << 62 | (inside + 1) << 32 | (membership + 1)
 
 
 def _parts(key: Any) -> tuple[Any, Any, Any]:
-    """The arguments of ``_key``."""
+    """Unpack a number that ``_key`` made: return family, innermost named prefix and membership."""
     return 4 + 2 * (key >> 62), ((key >> 32) & 0x3FFFFFFF) - 1, (key & 0xFFFFFFFF) - 1
 
 
 def _family(
     family: int, owned: list[tuple[Network, int]], named: Iterable[Network], earlier: _Family | None, start: int
 ) -> _Family:
-    """Build a family. ``earlier``: the numbers of named prefixes. ``start`` is the first address number."""
+    """Build a family. Prefixes named in ``earlier`` keep their numbers. ``start``: the first address number."""
     numbers = {} if earlier is None else earlier.named.copy()
-    news = [network for network in without_duplicates(named) if network_key(network) not in numbers]
-    for network in news:
+    new_networks = [network for network in without_duplicates(named) if network_key(network) not in numbers]
+    for network in new_networks:
         numbers[network_key(network)] = len(numbers)
-    named_prefixes = _Prefixes.of(news, family)
+    named_prefixes = _Prefixes.from_networks(new_networks, family)
     if earlier is not None:
         is_named = earlier.number != NONE
         in_order = np.argsort(earlier.number[is_named])
         named_prefixes = earlier.prefixes[np.flatnonzero(is_named)[in_order]] + named_prefixes
-    owned_prefixes = _Prefixes.of([network for network, _ in owned], family)
+    owned_prefixes = _Prefixes.from_networks([network for network, _ in owned], family)
 
-    # Sorted, with each prefix only once, whether owned, named or both.
+    # Sort the prefixes. A prefix that is both owned and named becomes one row.
     never = _never(family)
     pairs = list(zip(never.halves[:, 0], never.lengths, strict=True))
     apart = never[np.flatnonzero([owned_prefixes.around(*pair).any() for pair in pairs])]
@@ -443,22 +450,23 @@ def _family(
 
 
 def _later_family(family: int, before: _Family, moved: Moved, named: Iterable[Network], start: int) -> _Family:
-    """The family with more named prefixes and other owners. ``start``: the first address number that is free. Prefixes
-    that nobody owns any more stay where they are.
+    """Derive a family from ``before`` with more named prefixes and with other owners (``moved``).
+
+    ``start``: the first free address number. Prefixes that have lost their owner stay in the family.
     """
     numbers = before.named
-    news = [network for network in without_duplicates(named) if network_key(network) not in numbers]
-    if not news and not moved.gone and not moved.owned:
+    new_networks = [network for network in without_duplicates(named) if network_key(network) not in numbers]
+    if not new_networks and not moved.gone and not moved.owned:
         return before
-    if news:
-        numbers = numbers | {network_key(network): len(numbers) + n for n, network in enumerate(news)}
+    if new_networks:
+        numbers = numbers | {network_key(network): len(numbers) + n for n, network in enumerate(new_networks)}
     never = [
         each for each in NEVER_AN_INSTANCE if each.version == family
         and any(owned.prefixlen < each.prefixlen and each.network_address in owned for owned, _ in moved.owned)
     ]  # fmt: skip
     owners = [network for network, _ in (*moved.gone, *moved.owned)]
-    networks = without_duplicates([*news, *owners, *never])
-    wanted = _Prefixes.of(networks, family)
+    networks = without_duplicates([*new_networks, *owners, *never])
+    wanted = _Prefixes.from_networks(networks, family)
     order = np.lexsort((wanted.lengths, wanted.halves[:, 1], wanted.halves[:, 0]))
     wanted = wanted[order]
     places = np.array([before.prefixes.position(*each) for each in zip(wanted.halves, wanted.lengths, strict=True)])
@@ -478,7 +486,7 @@ def _later_family(family: int, before: _Family, moved: Moved, named: Iterable[Ne
     address = np.insert(before.address, at + 1, start + np.arange(len(at)))
     rows = places + np.cumsum(is_new) - is_new
     row = {network_key(networks[n]): each for n, each in zip(order.tolist(), rows.tolist(), strict=True)}
-    for network in news:
+    for network in new_networks:
         number[row[network_key(network)]] = numbers[network_key(network)]
     for network, place in moved.gone:
         if owner[row[network_key(network)]] == place:
@@ -489,14 +497,14 @@ def _later_family(family: int, before: _Family, moved: Moved, named: Iterable[Ne
 
 
 def _never(family: int) -> _Prefixes:
-    return _Prefixes.of([network for network in NEVER_AN_INSTANCE if network.version == family], family)
+    return _Prefixes.from_networks([network for network in NEVER_AN_INSTANCE if network.version == family], family)
 
 
 def _nested(
     family: int, named: dict[bytes, int], prefixes: _Prefixes, number: NDArray[np.int32], owner: NDArray[np.int32],
     address: Indices, trie: CidrTrie | None, added: Sequence[int],
 ) -> _Family:  # fmt: skip
-    """The family of these prefixes. ``trie``: a trie that has all of them except the rows in ``added``."""
+    """Build the family of these prefixes. ``trie``: a trie with all of the prefixes except the rows in ``added``."""
     outer, inside, first, last, around = nest_prefixes(prefixes.halves, prefixes.lengths, owner, number, len(named))
     owned_by = np.where(owner == NONE, outer, np.arange(len(owner), dtype=np.int32))
     never = _never(family)

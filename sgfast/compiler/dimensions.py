@@ -12,29 +12,30 @@ from sgfast.core.classify.classifier import divide, narrow
 
 Indices = NDArray[np.int64]
 
-#: Identifies what a rule matches in one dimension. Equal selectors match the same classes.
+#: A key for the peer or the service of a rule. Equal selectors match the same classes.
 Selector = tuple[object, ...]
 
-#: The bytes kept for each class that a selector matches: a class number, a joined class and the selector's row.
+#: The bytes kept for each pair of a selector and a class that it matches: the class number, the joined class and the
+#: selector's row.
 _BYTES_PER_MATCH = 16
 
 
 class Dimension:
-    """The joined classes of one table. Immutable: ``extended`` makes new ones.
+    """The joined classes of one table, for peers or for services. Immutable: ``extended`` makes a new dimension.
 
-    Selectors are only added. Classes that a removed rule distinguished stay apart until the table is built anew. A
-    class that was divided from another one later is joined with the same classes as that one.
+    Selectors are only added. Classes that a removed rule distinguished stay apart until the table is built anew. If a
+    class is divided later, its parts belong to the same joined class.
     """
 
     def __init__(self, classes: int) -> None:
-        """All classes are joined, and there are no selectors yet."""
-        #: An array that ``narrow`` made: the joined class of each class that there was when the dimension was made.
+        """Join all ``classes`` classes into one. There are no selectors yet."""
+        #: The joined class of each class that existed when the dimension was made, as an array that ``narrow`` made.
         self.of_class: NDArray[Any] = np.zeros(classes, dtype=np.uint16)
         #: The number of joined classes.
         self.count = 1
         #: The row of each selector.
         self.row: dict[Selector, int] = {}
-        # Pairs of a joined class and the row of a selector that matches it, in no order.
+        # Unsorted pairs: a joined class (``_matched``), and the row of a selector that matches it (``_by``).
         self._matched: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
         self._by: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
 
@@ -42,20 +43,21 @@ class Dimension:
         self, selectors: Mapping[Selector, Callable[[], Indices]], class_origin: NDArray[np.uint32],
         take: Callable[[int], None],
     ) -> tuple[Dimension, Indices]:  # fmt: skip
-        """The dimension that distinguishes these selectors, too; and for each of its joined classes the earlier one
-        that it is part of.
+        """Make a dimension that also distinguishes these selectors. Return it with the earlier joined class that
+        contains each of its joined classes.
 
-        ``selectors`` give the classes that each matches. ``class_origin``: for each class, the lower one that it was
-        divided from, or itself. ``take`` gets the number of bytes that are needed, and may refuse by raising.
+        ``selectors``: for each selector, a function that finds the classes it matches. ``class_origin``: for each
+        class, the class with a lower number from which it was divided, or itself. ``take`` is called with the number of
+        bytes that are needed, and raises if they are too many.
         """
-        news = {selector: classes for selector, classes in selectors.items() if selector not in self.row}
-        if not news:
+        new_selectors = {selector: classes for selector, classes in selectors.items() if selector not in self.row}
+        if not new_selectors:
             return self, np.arange(self.count)
         later = Dimension(0)
-        later.row = self.row | {selector: len(self.row) + n for n, selector in enumerate(news)}
+        later.row = self.row | {selector: len(self.row) + n for n, selector in enumerate(new_selectors)}
         take(4 * len(class_origin))
         matching = []
-        for find in news.values():
+        for find in new_selectors.values():
             classes = find()
             take(_BYTES_PER_MATCH * len(classes))
             matching.append(classes)
@@ -71,7 +73,7 @@ class Dimension:
         return later, origin
 
     def _origin_of_all_classes(self, class_origin: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """A copy of ``of_class`` that has all classes."""
+        """Copy ``of_class`` and add the joined classes of all classes that were divided off later."""
         of_class = self.of_class.astype(np.uint32)
         known = len(of_class)
         earlier = class_origin[known:]
@@ -82,40 +84,42 @@ class Dimension:
     def _with_parts(
         self, origin: Indices, take: Callable[[int], None]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Pairs of joined class and selector's row, if new joined classes are parts of those in ``origin``."""
+        """Return ``_matched`` and ``_by`` with new joined classes added. A selector that matches a joined class also
+        matches the parts of this class. ``origin``: for each new joined class, the one that it is a part of.
+        """
         parts = np.bincount(origin, minlength=self.count)
-        more = parts[self._matched]
-        total = int(more.sum())
+        copies = parts[self._matched]
+        total = int(copies.sum())
         if not total:
             return self._matched, self._by
         take(_BYTES_PER_MATCH * total)
-        # ``part`` lists the new classes, sorted by the joined class that they come from. Each pair is repeated for the
-        # parts of its joined class: ``begins`` is their first place in ``part``, ``run`` counts from there.
+        # ``part`` lists the new classes, sorted by the joined class that contains them. Each pair is repeated for the
+        # parts of its joined class. ``begins``: the first place of these parts in ``part``. ``run``: counts from there.
         part = (np.argsort(origin, kind="stable") + self.count).astype(np.int32)
         begins = (np.cumsum(parts) - parts)[self._matched]
-        run = np.arange(total) - np.repeat(np.cumsum(more) - more, more)
+        run = np.arange(total) - np.repeat(np.cumsum(copies) - copies, copies)
         return (
-            np.concatenate([self._matched, part[np.repeat(begins, more) + run]]),
-            np.concatenate([self._by, np.repeat(self._by, more)]),
+            np.concatenate([self._matched, part[np.repeat(begins, copies) + run]]),
+            np.concatenate([self._by, np.repeat(self._by, copies)]),
         )
 
     def matching(self, row: int) -> NDArray[np.int32]:
-        """The joined classes that the selector of a row matches."""
+        """Return the joined classes that the selector in a row matches."""
         found: NDArray[np.int32] = self._matched[self._by == row]
         return found
 
     def matching_each(self) -> list[NDArray[np.int32]]:
-        """The joined classes that each selector matches, by row."""
+        """Return the joined classes that each selector matches, by row."""
         in_order = self._matched[np.argsort(self._by, kind="stable")]
         ends = np.cumsum(self.matches()).tolist()
         return [in_order[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
     def matches(self) -> Indices:
-        """Number of joined classes that each selector matches, by row."""
+        """Count the joined classes that each selector matches, by row."""
         return np.bincount(self._by, minlength=len(self.row))
 
     def touching(self, joined: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Whether each selector, by row, matches any of these joined classes."""
+        """Return a mask of the selectors, by row, that match any of these joined classes."""
         among = np.zeros(self.count, dtype=bool)
         among[joined] = True
         touches = np.zeros(len(self.row), dtype=bool)

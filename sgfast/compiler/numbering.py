@@ -1,4 +1,4 @@
-"""Assign stable numbers to rules and instances, which results refer to them by across policy changes."""
+"""Assign numbers to rules and instances that stay the same across policy changes. Results refer to these numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup, new_rules
 
 
 class Numbering:
-    """Rules and instances by number. Removed ones stay in their last form, because a connection may outlive its rule.
+    """Rules and instances by number. Removed rules and instances stay in their last form, because a connection may
+    outlive its rule.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,10 @@ class Numbering:
         rules: Iterable[Rule], rule_groups: Iterable[str], instances: Iterable[Instance],
         of_rules: Mapping[tuple[str, str], int], of_instances: Mapping[str, int],
     ) -> Numbering:
-        """Restore a numbering from the lists and ``numbers`` of another. Raises ValueError if they are inconsistent."""
+        """Restore a numbering from the lists and ``numbers`` of another numbering.
+
+        Raises ValueError if they are inconsistent.
+        """
         new = Numbering()
         new.rules, new.rule_groups, new.instances = list(rules), list(rule_groups), list(instances)
         new._rule, new._instance = dict(of_rules), dict(of_instances)
@@ -40,12 +44,13 @@ class Numbering:
 
     @property
     def numbers(self) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
-        """The numbers by (group, rule id) and by instance name, including those reserved for items that may come back.
+        """The numbers of rules by (group, rule id), and of instances by name. A removed rule or instance keeps its
+        number, so that it gets the same number if it is added again.
         """
         return self._rule, self._instance
 
     def of_group(self, group: SecurityGroup) -> list[int]:
-        """The numbers of the group's rules, in their order."""
+        """Return the numbers of the group's rules, in the order of the rules."""
         name, numbers = group.name, self._rule
         return [numbers[name, rule.id] for rule in group.rules]
 
@@ -53,16 +58,16 @@ class Numbering:
         return self._instance[instance.name]
 
     def of_names(self, instances: Iterable[str]) -> list[int]:
-        """The numbers of the instances with these names, as far as they have one."""
+        """Return the numbers of the instances with these names. Names without a number are left out."""
         return [self._instance[name] for name in instances if name in self._instance]
 
     def after(
         self, policy: Policy, renewed: Collection[str] = (), moved: Iterable[int] | None = None
     ) -> Numbering:
-        """The numbering for a later policy.
+        """Return the numbering of a later policy.
 
-        ``renewed`` names instances that were deleted meanwhile, even if they were added again. ``moved`` has the
-        positions at which instances differ from the last policy's, if known.
+        ``renewed``: names of instances that were deleted meanwhile, even if they were added again; those get new
+        numbers. ``moved``: the positions at which instances differ from the last policy's; None: not known yet.
         """
         new = copy(self)
         before, now = self._policy.instances, policy.instances
@@ -81,24 +86,24 @@ class Numbering:
         new._policy = policy
         return new
 
-    def _number_rules(self, news: Sequence[tuple[str, Rule]]) -> None:
+    def _number_rules(self, new_items: Sequence[tuple[str, Rule]]) -> None:
         # The earlier numbering shares these collections, so they are copied before they change.
         self.rules = self.rules.copy()
-        if any((group, rule.id) not in self._rule for group, rule in news):
+        if any((group, rule.id) not in self._rule for group, rule in new_items):
             self.rule_groups, self._rule = self.rule_groups.copy(), self._rule.copy()
-        for group, rule in news:
+        for group, rule in new_items:
             n = self._rule.setdefault((group, rule.id), len(self.rules))
             if n == len(self.rules):
                 self.rules.append(rule)
                 self.rule_groups.append(group)
             self.rules[n] = rule
 
-    def _number_instances(self, news: Sequence[Instance]) -> None:
-        if news:
+    def _number_instances(self, changed: Sequence[Instance]) -> None:
+        if changed:
             self.instances = self.instances.copy()
-        if any(instance.name not in self._instance for instance in news):
+        if any(instance.name not in self._instance for instance in changed):
             self._instance = self._instance.copy()
-        for instance in news:
+        for instance in changed:
             n = self._instance.setdefault(instance.name, len(self.instances))
             if n == len(self.instances):
                 self.instances.append(instance)

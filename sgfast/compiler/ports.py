@@ -18,32 +18,32 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class _Ports:
-    """The ports of one protocol as stretches: where each one begins, and its class."""
+    """The ports of one protocol, divided into consecutive stretches: the first port and the class of each."""
 
     starts: Indices
     classes: Indices
-    #: The class of the ports outside all ranges, which may be several stretches or none.
+    #: The class of all ports outside the rules' ranges. It may consist of several stretches, or be empty.
     outside: int
 
 
 class PortClasses:
     """Classes of protocols and ports. Immutable.
 
-    Class 0 holds the protocols that no rule names. A protocol whose ports no rule names is one class. For other
-    protocols, the ports outside all ranges are one class, and each stretch between two range boundaries is another. Two
-    stretches may lie in the same ranges; rule tables join such classes later.
+    Class 0 holds the protocols that no rule names. A protocol whose ports no rule names is one class. In every other
+    protocol, the ports outside all ranges are one class, and each stretch between two range boundaries is a class of
+    its own. Rule tables later join stretches that lie in the same ranges.
 
-    The classes of a later policy divide the earlier ones: a part of a class keeps its number.
+    The classes of a later policy divide the earlier classes. One part of a divided class keeps the class's number.
     """
 
     def __init__(self, rules: Iterable[Rule], earlier: PortClasses | None = None) -> None:
-        """``earlier``: classes that are kept apart, even if no rule distinguishes them any more."""
+        """Divide services by ``rules``. The classes of ``earlier`` stay apart even if no rule distinguishes them."""
         #: The class of each protocol whose ports no rule names.
         self.whole: NDArray[np.uint32] = np.zeros(256, dtype=np.uint32) if earlier is None else earlier.whole.copy()
         #: The class of each port of the other protocols, as arrays that ``narrow`` made.
         self.by_port: dict[int, NDArray[Any]] = {} if earlier is None else earlier.by_port.copy()
         self._ports: dict[int, _Ports] = {} if earlier is None else earlier._ports.copy()
-        #: By class: the number of the earlier class of which it is a part, or its own number.
+        #: For each class: the number of the earlier class that it is a part of, or its own number.
         self.origin: NDArray[np.uint32] = np.zeros(1, dtype=np.uint32) if earlier is None else earlier.origin
         ranges_of: dict[int, set[tuple[int, int]]] = defaultdict(set)
         for rule in rules:
@@ -66,11 +66,11 @@ class PortClasses:
         ends += 1
         bounds = np.unique(np.concatenate([begins, ends[ends < KEYS]]))
         places = before.starts.searchsorted(bounds, "right")
-        news = before.starts[places - 1] != bounds
-        starts = np.insert(before.starts, places[news], bounds[news])
-        was = np.insert(before.classes, places[news], before.classes[places[news] - 1])
-        # A stretch begins wherever a range begins or has ended. A range covers it if more ranges have begun there than
-        # have ended.
+        is_new = before.starts[places - 1] != bounds
+        starts = np.insert(before.starts, places[is_new], bounds[is_new])
+        was = np.insert(before.classes, places[is_new], before.classes[places[is_new] - 1])
+        # A stretch begins at the first port of a range and after the last port of a range. A range covers the stretch
+        # if more ranges have begun at or before its first port than have ended before it.
         covered = np.searchsorted(begins, starts, "right") > np.searchsorted(ends, starts, "right")
         inside = was != before.outside
         keeps = np.append(True, was[1:] != was[:-1])
@@ -84,12 +84,12 @@ class PortClasses:
         self.by_port[protocol] = narrow(np.repeat(classes, np.diff(starts, append=KEYS)))
 
     def extended(self, rules: Iterable[Rule]) -> PortClasses:
-        """Classes that distinguish what these rules do, too."""
-        news = [rule for rule in rules if not self._distinguish(rule)]
-        return PortClasses(news, self) if news else self
+        """Return classes that also distinguish the protocols and ports of these rules."""
+        dividing = [rule for rule in rules if not self._distinguish(rule)]
+        return PortClasses(dividing, self) if dividing else self
 
     def _distinguish(self, rule: Rule) -> bool:
-        """Whether the classes distinguish a rule's protocol and ports already: it matches only whole classes."""
+        """Return whether a rule matches only whole classes, so that no class must be divided for it."""
         if rule.protocol is None:
             return True
         ports = self._ports.get(rule.protocol)
@@ -103,7 +103,7 @@ class PortClasses:
         return True
 
     def matching(self, rule: Rule) -> Indices:
-        """The classes that a rule's protocol and ports match. Equal selectors match the same classes."""
+        """Find the classes that a rule's protocol and ports match."""
         if rule.protocol is None:
             return self._all
         ports, ranges = self._ports[rule.protocol], key_ranges(rule)

@@ -1,10 +1,10 @@
 """Build rule tables, which give the winning rule for a class of peer address and a class of protocol and port.
 
 Each security group has one rule table per direction. An instance in several groups is subject to the union of their
-rules (SPEC 1). The sets of groups that most instances have get joined tables, so that one look-up suffices. Groups that
-many other sets have in common get a joined table, too. The data plane looks up each of the other groups, and takes the
-rule with the lowest rank. Joined tables have limits, so memory grows with the number of groups, not with the number of
-combinations.
+rules (SPEC 1). Each set of groups that many instances have gets a joined table, so that one look-up suffices. Groups
+that many other sets of groups have in common get a joined table, too. For each group without a joined table, the data
+plane makes a look-up of its own, and it takes the rule with the lowest rank. The size of joined tables is limited, so
+memory grows with the number of groups, not with the number of their combinations.
 """
 
 from __future__ import annotations
@@ -27,40 +27,45 @@ from sgfast.core.classify.classifier import LIST_FLAG, RuleArrays
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Direction, Policy, Rule, SecurityGroup
 
-#: Larger rule tables are stored as bit vectors (this many cells take 2 MiB as a table, 4 MiB while it is made).
+#: The limit for the cells of a plain rule table: 2 MiB, and 4 MiB while the table is made. A larger table is stored as
+#: bit vectors.
 MAX_TABLE_CELLS = 1 << 20
 
-#: Limits for the joined tables that a policy needs anew: steps (one per rule and class, a third of a second in total),
-#: and memory.
+#: The limits for building the joined tables of a policy. A step is one rule and one class; all steps together take a
+#: third of a second.
 MAX_JOINED_STEPS = 64_000_000
 MAX_JOINED_BYTES = 64 << 20
-#: A group is common if it is in at least this part of all sets of groups.
+#: A group is common if at least this fraction of all sets of groups contains it.
 COMMON_PART = 1 / 32
-#: Sets of groups may share their common groups. At least this many must, or these groups get no joined table.
+#: Common groups get a joined table only if at least this many sets of groups have exactly these common groups.
 COMMON_SETS = 8
-#: The limit for the steps of such tables. MAX_JOINED_STEPS is the limit for all others.
+#: The limit for the steps that build joined tables of common groups. MAX_JOINED_STEPS applies to other joined tables.
 MAX_COMMON_STEPS = 32_000_000
 
-#: Limit for all rule tables of a policy. A larger policy is rejected, because it could exhaust memory (SPEC 11).
+#: The limit for the memory of all rule tables of a policy. A policy that needs more could exhaust memory (SPEC 11), so
+#: it is rejected.
 MAX_TABLE_BYTES = 2 << 30
 
-#: If this many cells would be written to make a plain table, it is stored as bit vectors: rules that all overlap would
-#: otherwise take time for each cell and rule. It is a second or two.
+#: The limit for the cells that are written to make a plain table (a second or two). A cell is written once for each
+#: rule that matches it, so many overlapping rules would take too long. Their table is stored as bit vectors.
 MAX_PAINTED_CELLS = 1 << 30
 
-#: If more rules of a group than this change at once, building its table anew is less work.
+#: The limit for the rules of a group that may change at once. If more change, building the table anew is less work than
+#: changing it.
 MAX_RULES_CHANGED = 64
 
 
 @dataclass
 class RuleTables:
-    """The input of ``core.classify.classifier.Classifier``, and statistics about it."""
+    """Rule tables as ``core.classify.classifier.Classifier`` takes them, with statistics about them."""
 
     tables: list[RuleArrays]
-    #: The number of a table, or the beginning of a list of them, by profile and direction (outbound, inbound). The rule
-    #: with the lowest rank among theirs wins.
+    #: For each profile and direction (outbound, inbound): the number of its only table; or ``LIST_FLAG`` and the place
+    #: in ``lists`` where the list of its tables begins.
     chosen: NDArray[np.uint32]
+    #: Lists of table numbers. The rule with the lowest rank among all tables of a list wins.
     lists: NDArray[np.uint32]
+    #: The number of tables that are stored as bit vectors.
     bit_vectors: int
     #: The number of tables that were built rather than reused.
     built: int
@@ -68,7 +73,7 @@ class RuleTables:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """A table, and the data from which one with a few other rules can be made. Rules are in order of precedence."""
+    """A table with the data to derive a table that differs in a few rules. Rules are in order of precedence."""
 
     table: RuleArrays
     order: Sequence[int]
@@ -82,6 +87,8 @@ class _Built:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    """A table in the cache, with the groups that it was built from."""
+
     built: _Built
     groups: tuple[SecurityGroup, ...]
     key: tuple[object, ...]
@@ -89,27 +96,27 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """The last tables, and the groups and profiles for which they were made."""
+    """The last tables that were made, with their groups and profiles."""
 
     groups: tuple[SecurityGroup, ...]
-    #: Each profile, and whether any instance had it then.
+    #: Each profile, and whether any instance had this profile when the tables were made.
     profiles: list[tuple[Profile, bool]]
     #: The numbers of the profiles that have tables.
     with_tables: set[int]
-    #: The place of each table in ``made``, by the table's id. The table without rules has the key None.
+    #: The place of each table in ``made``, by the ``id()`` of the table. The table without rules has the key None.
     places: dict[int | None, int]
     made: RuleTables
 
     def serves(self, profiles: list[tuple[Profile, bool]]) -> bool:
-        """Whether these profiles begin with the same ones in the same order."""
+        """Return whether ``profiles`` begins with the last profiles in the same order."""
         begin = profiles[: len(self.profiles)]
         return [profile for profile, _ in begin] == [profile for profile, _ in self.profiles]
 
 
 class TableCache:
-    """Tables by the groups they were built from. An unchanged group is the same object in a later policy.
+    """Tables by the groups from which they were built. An unchanged group is the same object in a later policy.
 
-    Valid for one set of address classes and one set of port classes, and for finer ones.
+    The tables stay valid as long as later address classes and port classes only divide the earlier ones.
     """
 
     def __init__(self) -> None:
@@ -120,19 +127,21 @@ class TableCache:
         self.last: _Last | None = None
 
     def of_profile(self, profile: Profile) -> list[tuple[_Kept, ...]] | None:
-        """The tables that were used last for instances in these groups, for each direction."""
+        """Return the tables that this profile used last, for each direction; None if it has none."""
         return self._profiles.get(profile)
 
     def use(self, profiles: dict[Profile, list[tuple[_Kept, ...]]], forget: bool) -> None:
-        """Keep the tables of these profiles. ``forget``: no others."""
+        """Keep the tables of these profiles. ``forget``: drop the tables of all other profiles."""
         if forget:
             self._profiles = profiles
-            self._kept = {kept.key: kept for tables in profiles.values() for some in tables for kept in some}
+            self._kept = {
+                kept.key: kept for tables in profiles.values() for in_direction in tables for kept in in_direction
+            }
         else:
             self._profiles |= profiles
 
     def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> _Kept | None:
-        """The table of groups of these names, which may have changed since."""
+        """Return the table of the groups with these names, which may be older than the groups; None: no table."""
         return self._kept.get(self._key(groups, direction, vpc))
 
     def put(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int, built: _Built) -> _Kept:
@@ -160,8 +169,10 @@ def rule_tables(
     rank: NDArray[np.int32],
     cache: TableCache,
 ) -> RuleTables:
-    """Build the tables. ``numbers_of``: the numbers of each group's rules, by direction. ``profiles``: how many
-    instances have each. Raises PolicyError if they would take too much memory.
+    """Build the rule tables of a policy.
+
+    ``numbers_of``: the numbers of each group's rules, by direction. ``profiles``: the number of instances that have
+    each profile. Raises PolicyError if the tables would take too much memory.
     """
     groups = policy.security_groups
     listed = [(profile, instances > 0) for profile, instances in profiles.items()]
@@ -172,8 +183,9 @@ def rule_tables(
     directions: tuple[Direction, ...] = ("outbound", "inbound")
 
     def table_of(in_groups: Sequence[int], direction: Direction, vpc: int, common: bool = False) -> _Kept | None:
-        """The table of one group or none; or of several groups, if joining them pays off. ``common``: whether they are
-        common groups, whose tables have steps of their own.
+        """Return the table of these groups; None if they are several and a joined table would cost too much.
+
+        ``common``: the groups are common groups, whose joined tables have a limit of their own (MAX_COMMON_STEPS).
         """
         members = tuple(groups[g] for g in in_groups)
         kept = cache.get(members, direction, vpc)
@@ -197,14 +209,14 @@ def rule_tables(
         if joined is not None:
             return (joined,)
         common = common_groups().get(profile, frozenset())
-        together = [g for g in in_groups if g in common]
-        if len(together) > 1:
-            joined = table_of(together, direction, profile[1], common=True)
-        apart = in_groups if joined is None else [g for g in in_groups if g not in common]
-        parts = [joined, *(table_of([g], direction, profile[1]) for g in apart)]
+        shared_groups = [g for g in in_groups if g in common]
+        if len(shared_groups) > 1:
+            joined = table_of(shared_groups, direction, profile[1], common=True)
+        separate_groups = in_groups if joined is None else [g for g in in_groups if g not in common]
+        parts = [joined, *(table_of([g], direction, profile[1]) for g in separate_groups)]
         return tuple(part for part in parts if part is not None)
 
-    # If the groups are the same, the earlier tables stay. Only profiles without tables get new ones.
+    # If the groups are the same, the earlier tables stay, and only profiles without tables get new tables.
     earlier = last if last is not None and last.groups is groups and last.serves(listed) else None
     before = groups if last is None else last.groups
     changed = {g for g, (old, new) in enumerate(zip(before, groups, strict=True)) if old is not new}
@@ -229,7 +241,7 @@ def rule_tables(
 
 
 def _common_groups(profiles: Sequence[Profile]) -> dict[Profile, frozenset[int]]:
-    """The common groups of each profile, as far as many profiles have the same ones."""
+    """Find the common groups of each profile. A profile is left out if too few others have the same common groups."""
     several = [profile for profile in profiles if len(profile[0]) > 1]
     sets = Counter(g for groups, _ in several for g in groups)
     common = frozenset(g for g, n in sets.items() if n >= COMMON_PART * len(several))
@@ -245,14 +257,14 @@ def _listed(
     built: int,
     earlier: _Last | None,
 ) -> _Last:
-    """The tables of profiles as ``RuleTables``, behind those of ``earlier``. ``chosen``: by profile and direction."""
-    # Profiles may share tables; each table is listed once. Of those without rules, one stands for all.
+    """List the tables of profiles behind the tables of ``earlier``. ``chosen``: tables by profile and direction."""
+    # Profiles may share a table, which is listed once. All tables without rules are the same, so only one is listed.
     places: dict[int | None, int] = {} if earlier is None else earlier.places.copy()
     tables: list[RuleArrays] = [] if earlier is None else [*earlier.made.tables]
     of_profile = []
-    for some in [one for both in chosen.values() for one in both]:
+    for in_direction in [in_direction for per_direction in chosen.values() for in_direction in per_direction]:
         numbers = []
-        for each in some:
+        for each in in_direction:
             table = each.built.table
             place = places.setdefault(id(table) if each.built.order else None, len(tables))
             if place == len(tables):
@@ -263,9 +275,9 @@ def _listed(
     lists = np.zeros(0, dtype=np.uint32) if earlier is None else earlier.made.lists
     if earlier is not None:
         choice[: len(earlier.profiles)] = earlier.made.chosen
-    choice[[*chosen]], more = _choices(of_profile, tables, len(lists))
+    choice[[*chosen]], new_lists = _choices(of_profile, tables, len(lists))
     made = RuleTables(
-        tables, choice, np.append(lists, more), sum([table.has_bit_vectors for table in tables]), built
+        tables, choice, np.append(lists, new_lists), sum([table.has_bit_vectors for table in tables]), built
     )
     return _Last(groups, profiles, {*chosen} if earlier is None else {*chosen, *earlier.with_tables}, places, made)
 
@@ -273,7 +285,7 @@ def _listed(
 def _choices(
     of_profile: Sequence[tuple[int, ...]], tables: Sequence[RuleArrays], first: int
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """``chosen`` of ``RuleTables``, and ``lists`` from place ``first`` on."""
+    """Return ``RuleTables.chosen``, and the part of ``RuleTables.lists`` that begins at place ``first``."""
     lists: list[int] = []
     begins: dict[tuple[int, ...], int] = {}
     chosen = []
@@ -284,8 +296,8 @@ def _choices(
         if numbers not in begins:
             begins[numbers] = first + len(lists)
             small = [number for number in numbers if tables[number].is_small]
-            others = [number for number in numbers if not tables[number].is_small]
-            lists += [len(small), len(others), *small, *others]
+            large = [number for number in numbers if not tables[number].is_small]
+            lists += [len(small), len(large), *small, *large]
         chosen.append(LIST_FLAG | begins[numbers])
     return np.array(chosen, dtype=np.uint32).reshape(-1, 2), np.array(lists, dtype=np.uint32)
 
@@ -302,9 +314,9 @@ class _Builder:
         self._ports = ports
         self._made: dict[tuple[object, ...], _Built] = {}
         self._dimensions: dict[tuple[str, tuple[Selector, ...]], Dimension] = {}
-        self._left = MAX_TABLE_BYTES
-        self._left_for_joined = MAX_JOINED_BYTES
-        # Steps for tables of whole sets of groups, and of common groups.
+        self._bytes_left = MAX_TABLE_BYTES
+        self._joined_bytes_left = MAX_JOINED_BYTES
+        # The steps left for joined tables of whole sets of groups, and for joined tables of common groups.
         self._steps_left = [MAX_JOINED_STEPS, MAX_COMMON_STEPS]
         self._refusal = (
             f"{policy.origin}: the rule tables would need more than {MAX_TABLE_BYTES >> 20} MiB: the rules of "
@@ -313,13 +325,13 @@ class _Builder:
         )
 
     def build(self, order: Sequence[int], vpc: int, before: _Built | None) -> _Built:
-        """The table for rules in order of precedence, seen from a VPC. ``before``: the table of earlier rules."""
+        """Build the table of rules in order of precedence, as seen from a VPC. ``before``: the table to derive from."""
         built = self._build(order, vpc, before, joined=False)
         assert built is not None
         return built
 
     def may_join(self, rules: int, common: bool) -> bool:
-        """Whether enough steps are left to join groups with this many rules."""
+        """Use up the steps for joining groups with this many rules. Return whether enough steps were left."""
         self._steps_left[common] -= rules * (self._addresses.count + self._ports.count)
         return self._steps_left[common] >= 0
 
@@ -337,12 +349,12 @@ class _Builder:
         if identity in self._made:
             return self._made[identity]
         if before is not None and difference is not None:
-            left = self._left, self._left_for_joined
+            bytes_left = self._bytes_left, self._joined_bytes_left
             try:
                 built = self._changed(order, rules, vpc, before, difference, matched, joined)
             except PolicyError:
-                # Classes that only removed rules distinguished are still apart. A table built anew may be smaller.
-                self._left, self._left_for_joined = left
+                # The changed table still distinguishes classes for removed rules. A table built anew may be smaller.
+                self._bytes_left, self._joined_bytes_left = bytes_left
                 built = self._from_rules(order, rules, self._matched(rules, vpc), joined)
         else:
             built = self._from_rules(order, rules, matched, joined)
@@ -372,7 +384,7 @@ class _Builder:
         self, order: Sequence[int], rules: list[Rule], vpc: int, before: _Built, difference: _Difference,
         matched: _Matched, joined: bool,
     ) -> _Built | None:  # fmt: skip
-        """The table of ``before`` without some rules and with others. The work grows with the rules that differ."""
+        """Derive a table from ``before`` by removing and adding rules. The work grows with the rules that differ."""
         peer, peer_origin = before.peer.extended(matched.of_peer, self._addresses.origin, self._take)
         service, service_origin = before.service.extended(matched.of_service, self._ports.origin, self._take)
         rows = []
@@ -380,7 +392,7 @@ class _Builder:
             (before.peer_row, peer.row, matched.peers),
             (before.service_row, service.row, matched.services),
         ):
-            # The rules that stay are in the same order as before.
+            # The rules that stay keep their order, so their rows can be copied.
             made = np.zeros(len(order), dtype=np.int64)
             made[difference.stays] = old[difference.stayed]
             made[difference.added] = [row[selector] for selector in selectors]
@@ -425,7 +437,7 @@ class _Builder:
         self, winner: NDArray[np.int32], order: Sequence[int], rules: list[Rule], peer: Dimension, service: Dimension,
         peer_row: Indices, service_row: Indices,
     ) -> _Built:  # fmt: skip
-        """A table of cells. ``winner`` is changed, and its bytes have been taken (``_take``)."""
+        """Make a plain table from ``winner``, which is changed. The caller has counted its bytes (``_take``)."""
         winner += 1     # in place: a large table has a million cells
         table = RuleArrays(peer.of_class, service.of_class, service.count, winner)
         self._take(table.cells.nbytes - winner.nbytes)
@@ -463,51 +475,51 @@ class _Builder:
         return self._dimensions[key]
 
     def _may_take(self, cells: int, joined: bool) -> bool:
-        """Whether a table of this size is worth it. A table of one group always is."""
+        """Return whether a table of this size may be built. Only joined tables have a limit, which this counts down."""
         if joined:
-            if cells > MAX_TABLE_CELLS or 4 * cells > self._left_for_joined:
+            if cells > MAX_TABLE_CELLS or 4 * cells > self._joined_bytes_left:
                 return False
-            self._left_for_joined -= 4 * cells
+            self._joined_bytes_left -= 4 * cells
         return True
 
     def _is_plain(self, peer: Dimension, service: Dimension) -> bool:
         cells = peer.count * service.count
-        return cells <= MAX_TABLE_CELLS and 4 * cells <= self._left // 2
+        return cells <= MAX_TABLE_CELLS and 4 * cells <= self._bytes_left // 2
 
     def _take(self, nbytes: int) -> None:
         # Call this before memory is allocated, so that no policy exhausts it (SPEC 11).
-        self._left -= nbytes
-        if self._left < 0:
+        self._bytes_left -= nbytes
+        if self._bytes_left < 0:
             raise PolicyError(self._refusal)
 
 
 @dataclass(frozen=True, slots=True)
 class _Matched:
-    """Selectors of rules, as a VPC sees them: one of peers and one of services for each rule. ``of_peer``,
-    ``of_service``: a function for each different selector that finds its classes.
-    """
+    """The selectors of rules, as one VPC sees them."""
 
+    #: The peer selector and the service selector of each rule.
     peers: list[Selector]
     services: list[Selector]
+    #: For each different selector, a function that finds the classes that it matches.
     of_peer: dict[Selector, Callable[[], Indices]]
     of_service: dict[Selector, Callable[[], Indices]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    """Positions of rules. Among the earlier ones: which are gone, and which stayed. Among the later ones: which stay,
-    and which were added. Rules that stay keep their order.
-    """
+    """The positions at which two lists of rules differ. Rules in both lists have the same order in both."""
 
+    #: Positions in the earlier list: of rules that were removed, and of rules that stay.
     gone: list[int]
     stayed: Indices
+    #: Positions in the later list: of rules that stay, and of rules that were added.
     stays: Indices
     added: list[int]
 
 
 def _difference(before: _Built, order: Sequence[int], rules: Sequence[Rule]) -> _Difference | None:
-    """Difference from the earlier rules; None if building a table anew is better."""
-    # Classes that only removed rules distinguished are still apart. Building anew from time to time joins them again.
+    """Compare the rules with those of an earlier table. Return None if the table should rather be built anew."""
+    # Changed tables keep classes apart that only removed rules distinguished. A table built anew joins them again.
     if max(len(before.peer.row), len(before.service.row)) > 2 * len(order) + MAX_RULES_CHANGED:
         return None
     first = _same(before.order, before.rules, order, rules)
@@ -552,32 +564,36 @@ def _fill_in_for(
     winner: NDArray[np.int32], gone: int, peers: NDArray[np.int32], services: NDArray[np.int32],
     next_rules: Sequence[tuple[int, NDArray[np.int32], NDArray[np.int32]]],
 ) -> None:  # fmt: skip
-    """Let the next rules win where a rule that is gone has won. ``next_rules``: those that overlap it, in order, each
-    with the joined classes that it matches.
+    """Give the cells that the removed rule ``gone`` won to the next rules that match them.
+
+    ``peers``, ``services``: the joined classes that ``gone`` matches. ``next_rules``: the rules that overlap ``gone``,
+    in order of precedence, each with the joined classes that it matches.
     """
     cells = np.ix_(peers, services)
     won = winner[cells]
     open_cells = won == gone
     won[open_cells] = -1
-    left = int(open_cells.sum())
+    open_count = int(open_cells.sum())
     place_of_peer = np.full(winner.shape[0], -1)
     place_of_peer[peers] = np.arange(len(peers))
     place_of_service = np.full(winner.shape[1], -1)
     place_of_service[services] = np.arange(len(services))
     for rule, rule_peers, rule_services in next_rules:
-        if not left:
+        if not open_count:
             break
         rows, columns = place_of_peer[rule_peers], place_of_service[rule_services]
         part = np.ix_(rows[rows >= 0], columns[columns >= 0])
         is_open = open_cells[part]
-        left -= int(is_open.sum())
+        open_count -= int(is_open.sum())
         won[part] = np.where(is_open, rule, won[part])
         open_cells[part] = False
     winner[cells] = won
 
 
 def _bit_vectors(dimension: Dimension, row: Indices, words: int) -> NDArray[np.uint64]:
-    """A bit vector for each joined class: one bit for each rule that matches it, in order of precedence."""
+    """Make a bit vector for each joined class. It has one bit for each rule, in order of precedence: 1 if the rule
+    matches the class.
+    """
     vectors = np.zeros((dimension.count, words), dtype=np.uint64)
     matching = dimension.matching_each()
     bits = np.uint64(1) << np.arange(64, dtype=np.uint64)

@@ -1,4 +1,4 @@
-"""Read out what the data plane judged, for reports; see ``accounting.pxd``."""
+"""Read the results of the data plane, for reports; see ``accounting.pxd``."""
 
 import threading
 
@@ -30,8 +30,8 @@ TALLY_NAMES = ("denials", "unanswered", "refused", "broken", "began", "outside")
 
 
 cdef bint is_open(const Entry* e, int64_t now) noexcept nogil:
-    # Whether a filter remembers the tuple's connection, and no such filter has disconnected it or seen its end
-    # (SPEC 14.12).
+    # Whether a filter remembers the tuple's connection, and no filter that remembers it has disconnected it or seen its
+    # end (SPEC 14.12).
     cdef bint remembered = False
     cdef int side
     if not e.kind or not e.marks & TUPLE_LIVE:
@@ -52,7 +52,7 @@ cdef void finish_table(Plane* plane, Table* t, int64_t now) noexcept nogil:
         tally_ended(plane)
 
 
-# Merging planes: counters are added up, and rows are put in one order. No thread may judge meanwhile.
+# Merging planes: counters are added up, and rows are put in one order. No thread may judge at the same time.
 
 cdef object merged_flows(FlowRow** rows, const Py_ssize_t* counts, int n):
     # Merges `n` lists of rows into one array, in the order of the flows' first packets.
@@ -74,7 +74,7 @@ cdef object merged_flows(FlowRow** rows, const Py_ssize_t* counts, int n):
 
 
 cdef dict merged_tallies(Plane** planes, int n):
-    # The tallies by name: (rows, packets and connections that have none, for lack of memory).
+    # Returns the tallies by name: (rows, number of packets and connections without a row, for lack of memory).
     cdef Tally[TALLIES] sums
     cdef Tally* tally
     cdef uint32_t k
@@ -105,7 +105,7 @@ cdef object tally_rows(const Tally* tally):
 
 
 cdef object merged_cuts(Plane** planes, int n):
-    # (rows, number of cuts that are not listed)
+    # Returns (rows, number of cuts that are not listed).
     cdef int i
     rows = [
         copied_rows(<const uint8_t*>planes[i].cuts.rows, planes[i].cuts.count * sizeof(CutRow), CUT_DTYPE)
@@ -126,7 +126,7 @@ cdef object merged_rule_counts(Plane** planes, int n, Py_ssize_t rules):
 
 
 cdef dict merged_counters(Plane** planes, int n):
-    # Counters by name; verdicts and reasons as lists by their number.
+    # Returns the counters by name; verdicts and reasons as lists by their number.
     cdef const Table* t
     cdef dict counters
     cdef int i
@@ -145,7 +145,7 @@ cdef dict merged_counters(Plane** planes, int n):
 
 @cython.no_gc
 cdef class AccountingPlane(DataPlane):
-    """A data plane that reports what it judged: flows that ended or still live, tallies, counters."""
+    """A data plane that reports its results: flows that ended or still live, tallies, counters."""
 
     def __cinit__(self, *arguments, **options):
         self.finishing = threading.Lock()
@@ -153,8 +153,8 @@ cdef class AccountingPlane(DataPlane):
     def finish(self, *, Py_ssize_t most=0x7FFFFFFF):
         """Report the tuples still in the table, at the end of a replay. They stay in the table.
 
-        Call it until it returns True. Each call reports about ``most`` tuples, so that the rows of all of them
-        need not be in memory together. Packets that other threads judge between calls may not be reported.
+        Call it until it returns True. Each call reports about ``most`` tuples, so that not all rows need to be in
+        memory together. Packets that other threads judge between calls may not be reported.
         """
         with self.finishing:
             return self.finish_some(most)
@@ -165,7 +165,7 @@ cdef class AccountingPlane(DataPlane):
         cdef Py_ssize_t n
         cdef int i
         if not self.planes[0].table.keep_flows:
-            # Rows are not kept, so the summary of all tuples at once needs no memory.
+            # Rows are not kept, so reporting all tuples at once needs no memory.
             with nogil:
                 PyThread_acquire_lock(self.lock, WAIT_LOCK)
                 self.drain()
@@ -196,7 +196,7 @@ cdef class AccountingPlane(DataPlane):
         return True
 
     cdef object list_places(self):
-        # The places of live tuples (plane << 33 | attempts << 32 | slot), in the order of their first packets.
+        # Returns the places of live tuples (plane << 33 | attempts << 32 | slot), in the order of their first packets.
         cdef uint64_t* rows
         cdef uint64_t count = 0
         cdef int i
@@ -220,12 +220,12 @@ cdef class AccountingPlane(DataPlane):
         return np.ascontiguousarray(found[np.argsort(found[:, 0], kind="stable"), 1])
 
     cdef Table* table(self, int number) noexcept nogil:
-        # All planes' tables: 2 * plane for its connections, 2 * plane + 1 for its attempts.
+        # Returns a table: number 2 * plane for the plane's connections, 2 * plane + 1 for its attempts.
         cdef Plane* plane = self.planes[number >> 1]
         return &plane.attempts if number & 1 else &plane.table
 
     def take_flows(self):
-        """Ended tuples since the last call, as an array of FLOW_DTYPE, in the order of their first packets."""
+        """Return the tuples that ended since the last call, as FLOW_DTYPE, in the order of their first packets."""
         cdef FlowRow** rows
         cdef Py_ssize_t* counts
         cdef Table* t
@@ -235,7 +235,7 @@ cdef class AccountingPlane(DataPlane):
         try:
             if rows == NULL or counts == NULL:
                 raise MemoryError
-            # Rows are only detached under the lock, as in `take_resolved`.
+            # Under the lock, rows are only detached, as in `take_resolved`.
             with nogil:
                 PyThread_acquire_lock(self.lock, WAIT_LOCK)
                 self.drain()
@@ -275,9 +275,9 @@ cdef class AccountingPlane(DataPlane):
 
     @property
     def tallies(self):
-        """The tallies by name of TALLY_NAMES, each ``(rows, lost)``: rows of TALLY_DTYPE, and how many packets and
-        connections have no row for lack of memory. ``instance`` is the one whose filter judged; in ``began``, the
-        responder if that is an instance, else the initiator. ``tallies/tally.pxd`` says what each counts.
+        """The tallies by name of TALLY_NAMES, each ``(rows, lost)``: rows of TALLY_DTYPE, and the number of packets and
+        connections without a row for lack of memory. ``instance``: the instance whose filter judged; in ``began``, the
+        responder if that is an instance, else the initiator. ``tallies/tally.pxd`` explains what each tally counts.
         """
         self.lock_drained()
         try:
@@ -287,10 +287,10 @@ cdef class AccountingPlane(DataPlane):
 
     @property
     def cuts(self):
-        """``(rows, untold)``: what became of connections that changes cut, as CUT_DTYPE (``tallies/disconnects.pxd``),
-        and how many are not listed.
+        """``(rows, untold)``: the fates of connections that changes cut, as CUT_DTYPE (``tallies/disconnects.pxd``),
+        and the number of cuts that are not listed.
 
-        Row numbers (``previous``) count within each plane's own list.
+        The row numbers in ``previous`` count within each plane's own list.
         """
         self.lock_drained()
         try:
@@ -300,7 +300,7 @@ cdef class AccountingPlane(DataPlane):
 
     @property
     def connections(self):
-        """The number of live tuples, including expired ones that were not removed yet."""
+        """The number of live tuples, including expired tuples that were not removed yet."""
         cdef int i
         self.lock_drained()
         try:

@@ -37,15 +37,15 @@ cdef enum:
     MAX_CACHED = 1 << 14
     WIRE_BYTES = 64         # as in `sgfast.header`
 
-# Limit of times in seconds, either side of 1970, so that nanoseconds fit 64 bits.
+# Limit of times in seconds before and after 1970, so that nanoseconds fit in 64 bits.
 cdef int64_t MAX_SECONDS = <int64_t>1 << 33
 
 #: Read by tests.
 KEPT_AT_MOST = MAX_CACHED
 
 
-# Reading arguments. Nothing here runs Python code of the caller or raises: arguments that are not of exactly the types
-# expected, or out of range, are left to the caller. -------------------------------------------------------------------
+# Reading arguments. The functions below run no Python code of the caller and raise no error. Arguments that are out of
+# range, or not of exactly the expected type, are left to the caller. --------------------------------------------------
 
 cdef inline bint is_plain_text(object text) noexcept:
     return PyUnicode_CheckExact(text) and PyUnicode_KIND(text) == PyUnicode_1BYTE_KIND
@@ -76,7 +76,7 @@ cdef inline bint read_u8(object number, uint8_t* value) except -1:
 
 
 cdef inline bint read_seconds(object time, int64_t* ns) except -1:
-    # Rounds like round(time * 10**9): to the nearest, ties to even.
+    # Rounds like round(time * 10**9): to the nearest integer, ties to even.
     cdef double seconds
     cdef int64_t whole
     if PyFloat_CheckExact(time):
@@ -100,7 +100,7 @@ cdef inline int read_packed(bytes packed, uint8_t* out) noexcept:
 
 
 cdef int read_address(object address, uint8_t* out) except -1:
-    # Returns the IP version, or 0 if it could not be read. `out`: 16 bytes, zeroed.
+    # Returns the IP version, or 0 if the address cannot be read. `out`: 16 bytes, zeroed.
     cdef const uint8_t* text
     cdef Py_ssize_t length
     if is_plain_text(address):
@@ -124,7 +124,7 @@ cdef class SingleChecks:
     cdef DataPlane plane
     cdef dict protocols
     cdef uint8_t[256] flag
-    cdef dict cache     # by the bytes of a result row: the value that `keep` got for it
+    cdef dict cache     # by the bytes of a result row: the value passed to `keep` for it
 
     def __cinit__(self, DataPlane plane not None, dict protocols not None, dict flags not None):
         self.plane = plane
@@ -192,9 +192,9 @@ cdef class SingleChecks:
     def check(self, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time):
         """Judge a packet; the arguments are those of ``Engine.check``.
 
-        Returns the value that ``keep`` got for an equal result, or else the result as bytes, a row of RESULT_DTYPE.
-        Returns None, and judges nothing, if an argument is out of range or of a type that is not read here: only str,
-        bytes, int, float, IPv4Address and IPv6Address themselves are.
+        Return the value passed to ``keep`` for an equal result, or else the result as bytes, a row of RESULT_DTYPE.
+        Return None, and judge nothing, if an argument is out of range or of another type than exactly str, bytes, int,
+        float, IPv4Address or IPv6Address.
         """
         cdef HeaderRow header
         cdef ResultRow result
@@ -205,11 +205,11 @@ cdef class SingleChecks:
         memset(&result, 0, sizeof(ResultRow))
         self.plane.judge_one(&header, &result)
         row = PyBytes_FromStringAndSize(<const char*>&result, sizeof(ResultRow))
-        # `get` returns a reference of its own. Without a GIL, another thread may clear the cache meanwhile.
+        # `get` returns a new reference. Without a GIL, another thread may clear the cache at the same time.
         return self.cache.get(row, row)
 
     def keep(self, bytes row not None, words not None):
-        """Cache the value that ``check`` returns later for the result ``row``. Some thousand results are cached."""
+        """Cache the value that ``check`` later returns for the result ``row``. Some thousand results are cached."""
         if len(self.cache) >= MAX_CACHED:
             self.cache.clear()
         self.cache[row] = words

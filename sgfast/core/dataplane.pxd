@@ -1,17 +1,17 @@
 # The data plane: frames in, verdicts out (SPEC 3, 4, 9.1 to 9.3).
 #
-# Frames go through in batches of BATCH, in three passes:
+# Frames are processed in batches of BATCH, in three passes:
 #
-#     read      every frame's headers to a key and a hash; the index line is prefetched
-#     guess     which slot the line names; the entry is prefetched
-#     judge     strictly in order, for packet n + 1 depends on packet n
+#     read      reads every frame's headers to a key and a hash; prefetches the index line
+#     guess     finds the slot that the line names; prefetches the entry
+#     judge     judges strictly in order, as packet n + 1 depends on packet n
 #
-# The first two passes only hide memory latency: the next batch is read while the entries of this one are on their way.
-# The third pass checks their guesses, so no verdict depends on how a capture is cut into batches.
+# The first two passes only hide memory latency: the next batch is read while the entries of this batch are loaded. The
+# third pass checks the guesses, so no verdict depends on how a capture is divided into batches.
 #
-# With several jobs, frames go to the workers, who read their headers and judge them (workers.pxd).
+# With several jobs, frames go to the workers, which read their headers and judge them (workers.pxd).
 #
-# Flows, tallies and counters are read out by accounting.pxd.
+# accounting.pxd reads flows, tallies and counters.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
@@ -25,45 +25,45 @@ from sgfast.core.parallel.workers cimport Workers
 from sgfast.core.pipeline.plane cimport Plane
 
 
-# The outputs that the caller wants of each packet, NULL for those it does not; and the preparation of the frames.
+# The outputs that the caller wants for each packet, NULL for unwanted ones; and the preparation of the frames.
 cdef struct Wanted:
     ResultRow* results
     HeaderRow* headers
     uint16_t* words         # outcome words (types.pxd)
-    bint later              # with several jobs, the workers may write them after the call has returned
-    Prepared* prepared      # preparation of the batch that the frames are in
+    bint later              # with several jobs, the workers may write the outputs after the call has returned
+    Prepared* prepared      # preparation of the batch that contains the frames, or NULL
 
 
 cdef class DataPlane:
-    cdef Plane** planes     # one, or those of the workers' shards
+    cdef Plane** planes     # one plane, or the planes of the workers' shards
     cdef int plane_count
     cdef readonly int jobs
     cdef Workers workers    # None with one job
-    cdef list kept          # batches whose frames the workers may still need, each in the place of its last block
+    cdef list kept          # batches whose frames the workers may need, each in the place of its last block
     cdef uint64_t let_go    # blocks whose batches were taken out of `kept`
     cdef bint outstanding   # the last call wants its results later: the workers may still write them
-    cdef list filled_later  # the arrays of such calls. They are kept until `take_resolved`.
+    cdef list filled_later  # the arrays of such calls, kept until `take_resolved`
     cdef Fragments* fragments
     cdef Clock clock
     cdef uint64_t judged    # packets judged by this data plane
-    # Packets up to the last one that are judged elsewhere (records.pyx); packet numbers count them, too.
+    # Packets that other data planes judged, up to this one's last packet (records.pyx). Packet numbers count them, too.
     cdef uint64_t judged_elsewhere
     cdef Classifier classifier
     cdef void* lock         # held for a whole call; never wait for it while holding the GIL
-    # Two batches for one job, which follow each other in memory. The next batch is read before this one is judged.
+    # Two adjacent batches for one job. The next batch is read before the current one is judged.
     cdef Packet* packets[2]
     cdef int64_t* now[2]    # engine time, nanoseconds
     cdef uint32_t max_connections
     cdef uint32_t max_marks
     cdef uint64_t room      # packets that may be dispatched before the tables' limits are checked
 
-    # Judge in order, under the lock, which they take; `results` may be NULL. Call without the GIL.
+    # Judge packets in order. These functions take the lock; `results` may be NULL. Call them without the GIL.
     cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil
     # Judges one packet; `row` must be zeroed. Call with the GIL.
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept
-    # One of `frames` and `rows` is NULL. Returns how many blocks the workers have got so far; when those are released,
-    # the frames are not needed any more.
+    # One of `frames` and `rows` is NULL. Returns the number of blocks that the workers have got so far. When these
+    # blocks are released, the frames are not needed any more.
     cdef uint64_t judge(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void judge_here(

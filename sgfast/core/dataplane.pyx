@@ -1,6 +1,6 @@
 """The data plane's loop over batches, and its Python interface. ``dataplane.pxd`` explains the design.
 
-``accounting.pyx`` reports what was judged.
+``accounting.pyx`` reports the results of judging.
 """
 
 import os
@@ -56,7 +56,7 @@ from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 
 cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
     # Whether judging a packet of this time takes only a few cache misses: no other thread is involved, the table
-    # neither frees ended tuples, nor evicts any, nor grows, and nothing is tallied. The lock must be held.
+    # neither frees ended tuples, nor evicts any, nor grows, and nothing is tallied. The caller must hold the lock.
     cdef Clock clock = plane.clock
     cdef const Table* t = &plane.planes[0].table
     if plane.jobs > 1 or not clock.started or plane.planes[0].reporting:
@@ -76,8 +76,8 @@ NONE_RESOLVED = np.zeros(0, dtype=RESOLVED_DTYPE)
 
 
 # Workers use the classifier and the arrays of results until `__dealloc__` ends the workers. If a data plane were in a
-# cycle of references, the garbage collector would clear both while workers still use them. So the collector does not
-# track data planes. This leaks nothing: a data plane refers to nothing that can refer back to it.
+# cycle of references, the garbage collector would clear the classifier and the arrays while workers still use them. So
+# the collector does not track data planes. This leaks nothing: no object in a data plane can refer back to it.
 @cython.no_gc
 cdef class DataPlane:
     """The engine's C half: a classifier, a clock, and a connection table, or one table for each shard of several
@@ -86,7 +86,7 @@ cdef class DataPlane:
     ``timeouts_ns``: (tcp_established, tcp_fin_wait, tcp_other, icmp, bidirectional, unidirectional), nanoseconds.
     ``midstream``: 0 deny, 1 infer, 2 allow. ``infrastructure``: 0 filtered, 1 exempt, 2 by-role. ``keep_flows``: every
     ended tuple becomes a row, which takes memory until it is taken (``AccountingPlane.take_flows``). ``reporting``:
-    tally what was denied or unanswered, and tell retries from new attempts. ``secret``: 8 words that key the hash;
+    tally denied and unanswered traffic, and tell retries from new attempts. ``secret``: 8 words that key the hash;
     random by default. ``jobs``: the number of threads that judge (``workers.pxd``); MemoryError if they cannot be
     started.
 
@@ -149,7 +149,7 @@ cdef class DataPlane:
     def __dealloc__(self):
         if self.workers is not None:
             with nogil:
-                self.workers.retire()       # this frees its planes, too
+                self.workers.retire()       # this frees the planes, too
         elif self.planes != NULL and self.planes[0] != NULL:
             free_plane(self.planes[0])
             free(self.planes[0])
@@ -192,15 +192,15 @@ cdef class DataPlane:
         return blocks
 
     cdef void release(self, uint64_t blocks) noexcept nogil:
-        # Waits until no frame in these blocks is needed any more.
+        # Waits until no frame in these blocks is needed.
         if self.workers is not None:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             self.workers.release(blocks)
             PyThread_release_lock(self.lock)
 
     cdef int keep(self, FrameBatch batch, uint64_t blocks) except -1:
-        # Keeps a batch until its frames, of which the last are in block `blocks`, are not needed any more; or waits for
-        # that if the batch may be filled again.
+        # Keeps a batch until its frames, of which the last are in block `blocks`, are not needed any more. If the batch
+        # may be filled again, waits until its frames are not needed.
         cdef uint64_t released
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
@@ -216,9 +216,9 @@ cdef class DataPlane:
         return 0
 
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept:
-        # Releasing the GIL and getting it back takes as long as judging a packet, and longer if another thread wants
-        # it. So the GIL is kept if the lock is free and the packet does not take long. Nobody may wait for the lock
-        # while holding the GIL: whoever holds the lock may need the GIL (save_plane).
+        # Releasing and retaking the GIL takes as long as judging a packet, and longer if another thread wants the GIL.
+        # So the GIL is kept if the lock is free and the packet does not take long. No thread may wait for the lock
+        # while holding the GIL: the thread that holds the lock may need the GIL (save_plane).
         cdef bint judged = False
         cdef Wanted wanted = Wanted(row, NULL, NULL, False, NULL)
         if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
@@ -243,7 +243,7 @@ cdef class DataPlane:
     cdef void judge_here(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
-        # While a batch is judged, the cache lines that the next one needs are on their way.
+        # While a batch is judged, the cache lines for the next batch are being loaded.
         cdef Plane* plane = self.planes[0]
         cdef ResultRow* results = wanted.results
         cdef Py_ssize_t start = 0
@@ -271,8 +271,8 @@ cdef class DataPlane:
     cdef Py_ssize_t read_batch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t start, Py_ssize_t n, int which
     ) noexcept nogil:
-        # Reads the headers of the next batch, which begins with packet `start`. Returns how many packets it has.
-        # There are two loops, because a branch in a common one costs 2 % of a packet's time.
+        # Reads the headers of the next batch, which begins with packet `start`. Returns the number of packets in the
+        # batch. There are two loops, because a branch in a common loop costs 2 % of a packet's time.
         cdef Run run
         cdef Plane* plane = self.planes[0]
         cdef Packet* packets = self.packets[which]
@@ -296,8 +296,8 @@ cdef class DataPlane:
     cdef void dispatch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
-        # Results are complete when the workers are drained. If the caller wants none, or wants them later, a later call
-        # drains the workers.
+        # Results are complete when the workers are drained. If the caller wants no results, or wants them later, a
+        # later call drains the workers.
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t count
         cdef bint wants_results = wanted.results != NULL or wanted.words != NULL
@@ -309,7 +309,7 @@ cdef class DataPlane:
             self.workers.words = wanted.words
             self.workers.first = self.judged + 1
         if self.fragments.wanted != wants_results:
-            # The workers are idle, so none of them reads this now. Either this call wants results, or the last one did.
+            # The workers are idle, so none of them reads `wanted` now. Either this or the last call wants results.
             self.fragments.wanted = wants_results
         while start < n:
             if self.room == 0:
@@ -329,8 +329,8 @@ cdef class DataPlane:
             self.workers.words = NULL
 
     cdef void drain(self) noexcept nogil:
-        # Judges and counts everything that is queued, and brings all planes up to the last packet's time. The lock must
-        # be held.
+        # Judges and counts all queued packets, and brings all planes up to the last packet's time. The caller must hold
+        # the lock.
         cdef Plane* plane
         cdef int i
         if self.workers is None:
@@ -346,7 +346,7 @@ cdef class DataPlane:
             tally_ended(plane)
 
     cdef void lock_drained(self):
-        # Takes the lock, without the GIL, and drains. Nothing changes until `unlock`.
+        # Takes the lock, without the GIL, and drains the workers. The state does not change until `unlock`.
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             self.drain()
@@ -363,11 +363,11 @@ cdef class DataPlane:
 
     @property
     def file_reads(self):
-        """The reads of files that idle threads do, or None with one job."""
+        """The file reads that idle threads do, or None with one job."""
         return self.workers.reads if self.workers is not None else None
 
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
-        """Count the frames from ``first`` that come before engine time ``at_ns`` (SPEC 9.1); do not move the clock."""
+        """Count the frames from ``first`` on before engine time ``at_ns`` (SPEC 9.1). The clock does not move."""
         cdef Py_ssize_t i
         cdef Clock clock
         with nogil:
@@ -385,7 +385,7 @@ cdef class DataPlane:
         return max(batch.count - first, 0)
 
     def begin(self, int64_t time_ns):
-        """Start the clock at ``time_ns`` unless it runs: packets that are judged elsewhere came before (SPEC 9.3)."""
+        """Start the clock at ``time_ns`` unless it runs: other engines judged earlier packets (SPEC 9.3)."""
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             if not self.clock.started:
@@ -393,7 +393,7 @@ cdef class DataPlane:
             PyThread_release_lock(self.lock)
 
     def advance(self, int64_t now_ns):
-        """Move the clock up to ``now_ns`` unless it is later: packets that are judged elsewhere came since the last
+        """Move the clock up to ``now_ns`` unless it is later: other engines judged packets since this engine's last
         one.
         """
         with nogil:
@@ -408,8 +408,8 @@ cdef class DataPlane:
         """Judge the frames of a batch in order, or ``number`` of them from ``first`` on.
 
         ``results``, ``headers``, ``words``: None, or arrays of RESULT_DTYPE, of HEADER_DTYPE and of uint16 for outcome
-        words (``types.pxd``). They are filled from index 0 on, and must be at least as long as there are frames to
-        judge. ValueError if they are not. ``later``: with several jobs, the workers may fill them after the call, until
+        words (``types.pxd``). They are filled from index 0 on. ValueError if an array is shorter than the number of
+        frames to judge. ``later``: with several jobs, the workers may fill the arrays after the call, until
         ``take_resolved`` or the next call. Use it from one thread only.
         """
         cdef Py_ssize_t n = batch.count - first if number < 0 else number
@@ -455,18 +455,18 @@ cdef class DataPlane:
         rows = self.result_rows(results, n)
         if n == 0:
             return
-        view = headers.view(np.uint8).reshape(-1)       # it may be one that cannot be written to
+        view = headers.view(np.uint8).reshape(-1)       # the array may be read-only
         header_rows = <const HeaderRow*>&view[0]
         with nogil:
             self.judge_headers(header_rows, n, rows)
 
     def change(self, Classifier classifier not None, cut_inbound, bint cut_unmatched, bint forget, int64_t now_ns):
-        """Switch to a later policy's classifier (SPEC 6). Returns how many tuples were cut, and how many of these
-        had ended before (SPEC 6.12).
+        """Switch to a later policy's classifier (SPEC 6). Return how many tuples were cut, and how many of these had
+        ended before (SPEC 6.12).
 
-        ``cut_inbound``: uint8 by instance number, whether its inbound connections are cut; or None. ``cut_unmatched``:
-        cut connections whose opener the new rules would not allow. ``forget``: cut connections are forgotten, not
-        disconnected. ``now_ns``: engine time, nanoseconds.
+        ``cut_inbound``: uint8 by instance number, whether the instance's inbound connections are cut; or None.
+        ``cut_unmatched``: cut connections whose opener the new rules would not allow. ``forget``: forget cut
+        connections instead of disconnecting them. ``now_ns``: engine time, nanoseconds.
         """
         cdef Cut cut
         cdef const uint8_t[::1] flags
@@ -500,8 +500,8 @@ cdef class DataPlane:
             PyThread_release_lock(self.lock)
         if not grown:
             raise MemoryError
-        # Replaced only now, as the walk still used the old one. No other thread replaces it: Engine makes changes one
-        # after the other. The lock is for those who read it, without a GIL at this very moment.
+        # The old classifier is replaced only now, as the walk still used it. No other thread replaces it: Engine makes
+        # changes one after the other. Threads without a GIL may read `classifier` at this moment, so the lock is taken.
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
         old = self.classifier
@@ -511,8 +511,8 @@ cdef class DataPlane:
         return done.cut, done.finished
 
     cdef bint grow_counts(self, Py_ssize_t before, Py_ssize_t rules) noexcept nogil:
-        # Grows the rule counters of all planes. False if there is no memory; the larger number of rules must not be
-        # used then.
+        # Grows the rule counters of all planes. Returns False if there is no memory; then the larger number of rules
+        # must not be used.
         cdef RuleCount* counts
         cdef int i
         for i in range(self.plane_count):
@@ -524,14 +524,15 @@ cdef class DataPlane:
         return True
 
     def take_resolved(self, *, bint everything=False):
-        """Results of packets that were PENDING and are known since the last call, as RESOLVED_DTYPE, by packet number.
+        """Return the results of PENDING packets that were resolved since the last call, as RESOLVED_DTYPE, by packet
+        number.
 
         ``everything``: the captures are over, so all held fragments are resolved.
         """
         cdef Fragments* f = self.fragments
         cdef ResolvedRow* rows
         cdef Py_ssize_t count
-        # Rows are only detached under the lock: making arrays may run Python code, and so another thread.
+        # Under the lock, rows are only detached: making arrays may run Python code, and so another thread.
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             self.drain()
@@ -557,7 +558,7 @@ cdef class DataPlane:
         return found[np.argsort(found["number"], kind="stable")]
 
     cdef void end_waiting(self) noexcept nogil:
-        # Resolves all held fragments. The lock must be held.
+        # Resolves all held fragments. The caller must hold the lock.
         self.drain()
         while self.fragments.oldest[1] != NO_DATAGRAM:
             resolve_datagram(self.planes[0], self.fragments.oldest[1], self.clock.now)

@@ -1,6 +1,6 @@
 """Export of policies to clouds and firewalls (SPEC 13).
 
-``changes`` lists what has to be added and removed, in order; ``expressible`` rewrites rules into those that a target
-has. Each target has a module of its own, which turns changes into texts; ``nftables`` makes its tables of policies
-instead. Nothing here runs anything.
+``delta`` lists the groups, rules and memberships to add and to remove, in order. ``expressible`` rewrites rules into
+rules that a target supports. Each target has a module of its own, which converts a delta into texts. ``nftables``
+converts whole policies instead. No module here runs a command or makes a call.
 """

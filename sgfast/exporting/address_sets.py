@@ -1,4 +1,4 @@
-"""Owners of addresses, as one VPC sees them, in ranges without overlaps: for targets that know addresses only."""
+"""Owners of addresses as one VPC sees them, in ranges without overlaps, for targets that only know addresses."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from sgfast.policy.model import Instance, Policy
 from sgfast.policy.ranges import Range, Ranges, union
 from sgfast.policy.yaml_nodes import shown_origin
 
-#: The addresses of a policy times the VPCs that look at them; about half a minute of work.
+#: The limit for the addresses of a policy times the VPCs that see them; about half a minute of work.
 MAX_LOOKS = 10_000_000
 
-#: The most address ranges in the sets of one file. nft and the kernel need about a kilobyte of memory for each.
+#: The limit for the address ranges in the sets of one file. nft and the kernel need about a kilobyte of memory for a
+#: range.
 MAX_RANGES = 1_000_000
 
 
 def views(policy: Policy, vpcs: Iterable[str]) -> dict[str, VpcView]:
-    """The view of each VPC. Raises ExportError if that is too much work, AmbiguousAddress if two peers of a VPC own one
-    address.
+    """Return the view of each VPC. Raises ExportError if that is too much work, AmbiguousAddress if two peers of a VPC
+    own the same address.
     """
     names = dict.fromkeys(vpcs)
     looks = len(names) * sum(len(instance.addresses) for instance in policy.instances)
@@ -41,20 +42,20 @@ def views(policy: Policy, vpcs: Iterable[str]) -> dict[str, VpcView]:
 
 
 class _Owners:
-    """Owners of addresses: among all instances, or among those of a VPC and its peers, as with ``--vpc``."""
+    """The owners of addresses among all instances, or among the instances of a VPC and its peers (like ``--vpc``)."""
 
     def __init__(self, policy: Policy, vpc: str | None) -> None:
-        #: Sorted, disjoint ranges of each family, each with the instance that owns it.
+        #: By family: sorted, disjoint ranges, each with the instance that owns it.
         self.ranges: dict[int, list[tuple[int, int, Instance]]] = {}
         for family, prefixes in owned_prefixes(policy, vpc).items():
-            # The longest prefix owns an address (SPEC 2.6).
+            # The instance with the longest prefix owns an address (SPEC 2.6).
             owned = {span_of(network): (n + 1, False) for network, n in prefixes}
             self.ranges[family] = [
                 (first, last, policy.instances[owner - 1])
                 for first, last, _, owner in pieces(owned, family) if owner != NOBODY
             ]  # fmt: skip
         self.of_instance: dict[tuple[str, int], list[Range]] = defaultdict(list)
-        #: The ranges that a VPC's instances own. Each row begins with the address family.
+        #: By VPC: the ranges that its instances own, as rows of address family, range and owner.
         self.of_vpc: dict[str, list[tuple[int, Range, Instance]]] = defaultdict(list)
         for family, ranges in self.ranges.items():
             for first, last, owner in ranges:
@@ -63,8 +64,8 @@ class _Owners:
 
 
 class VpcView:
-    """The instances that packets of one VPC may meet (SPEC 7.1): all, or if VPCs have the same addresses, those of the
-    VPC and its peers.
+    """The owners of addresses that packets of one VPC may have (SPEC 7.1): all instances. If VPCs have the same
+    addresses, only the instances of the VPC and its peers.
     """
 
     def __init__(self, policy: Policy, vpc: str, owners: _Owners) -> None:
@@ -76,14 +77,14 @@ class VpcView:
         return union(self._owners.of_instance.get((instance.name, family), ()))
 
     def isolated(self, family: int) -> Ranges:
-        """Addresses of the instances that may not be reached from this VPC (SPEC 3.6)."""
+        """Return the addresses of the instances that this VPC cannot reach (SPEC 3.6)."""
         connected = set(self.policy.connected_vpcs[self.vpc])
         ranges = self._owners.ranges[family]
         return union((first, last) for first, last, owner in ranges if owner.vpc not in connected)
 
     def members(self, groups: Iterable[str]) -> Mapping[tuple[str, int], Ranges]:
-        """Addresses that count as members to this VPC's instances (SPEC 4.11, 4.14), by group and family. A group
-        without members is left out.
+        """Return the addresses that are members of the groups in the rules of this VPC's instances (SPEC 4.11, 4.14),
+        by group and family. A group without members is left out.
         """
         wanted = frozenset(groups)
         vpcs = self.policy.vpc_by_name
@@ -92,9 +93,9 @@ class VpcView:
         for vpc in self.policy.connected_vpcs[self.vpc]:
             if vpcs[vpc].region != vpcs[self.vpc].region:
                 continue
-            for family, one, owner in self._owners.of_vpc.get(vpc, ()):
-                # No prefix begins or ends within a range, so all of it is in the same groups, but for multicast.
-                for part in without_multicast(family, (one,)):
+            for family, addresses, owner in self._owners.of_vpc.get(vpc, ()):
+                # No prefix begins or ends within a range, so all its addresses except multicast are in the same groups.
+                for part in without_multicast(family, (addresses,)):
                     seen = wanted & groups_of(self.policy, owner, ip_network(ADDRESS[family](part[0])))
                     total += len(seen)
                     for name in seen:

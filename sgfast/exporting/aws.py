@@ -1,4 +1,4 @@
-"""Exports to AWS: calls of EC2's API, and a script of ``aws ec2`` (SPEC 13.5)."""
+"""Export to AWS: calls of EC2's API, or a script of ``aws ec2`` commands (SPEC 13.5)."""
 
 from __future__ import annotations
 
@@ -32,25 +32,27 @@ from sgfast.policy.model import (
 from sgfast.policy.ranges import ALL_PORTS
 from sgfast.policy.yaml_nodes import shown_origin
 
-#: The ids that AWS gives, by the kind of thing.
+#: Patterns of the ids that AWS assigns, by kind of object.
 IDS = {kind: re.compile(rf"{kind}-(?:[0-9a-f]{{17}}|[0-9a-f]{{8}})") for kind in ("sg", "sgr", "vpc", "eni", "pl")}
 TARGET = Target(
     "AWS", "aws", address_group_id=IDS["pl"], has_groups_of_both=True, port_protocols=frozenset({TCP, UDP})
 )  # fmt: skip
 
-#: EC2's names and their shells' are the same but for hyphens.
+#: The names of EC2's calls. The commands of ``aws ec2`` have the same names in lower case with hyphens (``_command``).
 _ADD: dict[Direction, str] = {"inbound": "AuthorizeSecurityGroupIngress", "outbound": "AuthorizeSecurityGroupEgress"}
 _TAKE: dict[Direction, str] = {"inbound": "RevokeSecurityGroupIngress", "outbound": "RevokeSecurityGroupEgress"}
 _Place = tuple[str, Direction]
-#: Permissions in one call. They are one word of a command line, which Linux bounds to 128 KiB.
+#: The limit for the permissions in one call. In the script they are one argument of a command, which Linux limits to
+#: 128 KiB.
 _BATCH = 100
 _PROTOCOLS = {None: "-1", TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
-#: The region becomes a part of the name of the host that is called. In the texts of a call, ``${NAME}`` is a variable.
+#: A valid region. It becomes a part of a host's name, and must not contain a variable (``${NAME}``).
 _REGION = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _NOT_IN_DESCRIPTIONS = re.compile(r"[^A-Za-z0-9 ._\-:/()#,@\[\]+=&;{}!*]")
 
 FUNCTIONS = r'''
-# The answer of the last function is in $answer. $earlier: groups that were there, and how many rules they are to have.
+# $answer: the result of the last function. $earlier: groups that existed before, each with the number of rules that it
+# shall have.
 earlier=
 
 rules_of() {  # GROUP
@@ -62,19 +64,19 @@ make_group() {  # NAME VPC RULES PARAMETERS
   answer=$(aws ec2 describe-security-groups --filters "Name=group-name,Values=$1" "Name=vpc-id,Values=$2" \
     --query 'SecurityGroups[].GroupId' --output text)
   if [ -n "$answer" ] && [ "$answer" != None ]; then
-    # A run that was interrupted has made it.
+    # An interrupted earlier run has made the group.
     earlier="$earlier $answer=$3"
     return
   fi
   answer=$(aws ec2 create-security-group --cli-input-json "$4" --query GroupId --output text)
-  # AWS gives a new group rules that allow everything outbound.
+  # AWS gives a new group rules that allow all outbound traffic. Remove them.
   rules_of "$answer"
   for rule in $given; do
     aws ec2 revoke-security-group-egress --group-id "$answer" --security-group-rule-ids "$rule" >/dev/null
   done
 }
 
-# No instance comes into a group that has other rules than it is to have.
+# Stops if a group that existed before has other rules than it shall have, before any instance is put into it.
 check_group() {  # GROUP
   case "$earlier " in
     *" $1="*) ;;
@@ -88,24 +90,24 @@ check_group() {  # GROUP
   fi
 }
 
-find_one() {  # WHAT COMMAND...
-  what=$1
+find_one() {  # NOUN COMMAND...
+  noun=$1
   shift
   answer=$(aws ec2 "$@" --output text)
   case $answer in
-    '' | None) echo "$what: AWS knows none" >&2; exit 1 ;;
-    *[[:space:]]*) echo "$what: AWS knows several: $answer" >&2; exit 1 ;;
+    '' | None) echo "$noun: AWS knows none" >&2; exit 1 ;;
+    *[[:space:]]*) echo "$noun: AWS knows several: $answer" >&2; exit 1 ;;
   esac
 }
 
-# Makes a call. If AWS refuses it with the error ACCEPTED, what it asks for is there already, and the status is 1.
+# Makes a call. The status is 1 if AWS refuses it with the error ACCEPTED, because it would change nothing.
 accepting() {  # ACCEPTED COMMAND...
   accepted=$1
   shift
-  if said=$(aws ec2 "$@" 2>&1); then return 0; fi
-  case $said in
+  if output=$(aws ec2 "$@" 2>&1); then return 0; fi
+  case $output in
     *"($accepted)"*) return 1 ;;
-    *) echo "$said" >&2; exit 1 ;;
+    *) echo "$output" >&2; exit 1 ;;
   esac
 }
 
@@ -114,7 +116,7 @@ rules() {  # ACCEPTED COMMAND GROUP PERMISSION...
   shift 3
   all=$(IFS=,; printf '[%s]' "$*")
   if accepting "$refusal" "$command" --group-id "$group" --ip-permissions "$all"; then return 0; fi
-  # One of them was refused, so AWS did nothing.
+  # AWS refused the whole call because of one of the rules, so change them one by one.
   for permission in "$@"; do
     accepting "$refusal" "$command" --group-id "$group" --ip-permissions "[$permission]" || true
   done
@@ -123,7 +125,7 @@ rules() {  # ACCEPTED COMMAND GROUP PERMISSION...
 
 
 def export(old: Policy | None, new: Policy) -> Calls:
-    """The calls that lead from ``old`` to ``new``. Raises ExportError if AWS cannot have it exactly so."""
+    """Return the calls that change ``old`` into ``new``. Raises ExportError if AWS cannot express ``new`` exactly."""
     found = aws_delta(old, new)
     if problems := [*_region_errors(found)]:
         raise ExportError(shown_origin(new.origin), *problems)
@@ -131,17 +133,17 @@ def export(old: Policy | None, new: Policy) -> Calls:
 
 
 def aws_delta(old: Policy | None, new: Policy) -> PolicyDelta:
-    """Find the delta, in rules that AWS has."""
+    """Return the delta between two policies, in rules that AWS supports."""
     found = policy_delta(None if old is None else expressible(old, TARGET), expressible(new, TARGET))
     if problems := [*_name_errors(found), *_vpc_errors(found), *_instance_errors(found)]:
         raise ExportError(shown_origin(new.origin), *problems)
-    # AWS has the prefix lists that are left in the policy, and keeps those that are not.
+    # Prefix lists are never changed: those that rules still name exist in AWS already, and no others are deleted.
     return replace(found, address_groups=(), address_groups_deleted=())
 
 
-def provider_id(kind: str, thing: Any) -> str:
-    """The id that AWS has given to a thing, or empty."""
-    return first_id(IDS[kind], thing.id, thing.name)
+def provider_id(kind: str, item: Any) -> str:
+    """Return the id that AWS has assigned to an object of the policy, or "" if it is unknown."""
+    return first_id(IDS[kind], item.id, item.name)
 
 
 def _name_errors(found: PolicyDelta) -> Iterator[str]:
@@ -158,7 +160,7 @@ def _name_errors(found: PolicyDelta) -> Iterator[str]:
 
 
 def vpcs_of_groups(policy: Policy) -> dict[str, set[str]]:
-    """The names of the VPCs of each group's instances. If there is one VPC only, all groups are in it."""
+    """Return the names of the VPCs of each group's instances. If there is only one VPC, all groups are in it."""
     found: dict[str, set[str]] = {group.name: set() for group in policy.security_groups}
     for instance in policy.instances:
         for name in instance.security_groups:
@@ -208,13 +210,13 @@ def _instance_errors(found: PolicyDelta) -> Iterator[str]:
 class _Account:
     def __init__(self, found: PolicyDelta) -> None:
         self._changes = found
-        # A group that is deleted is where the old policy has it.
+        # A deleted group is in its VPC of the old policy.
         old = vpcs_of_groups(found.old) if found.old is not None else {}
         self._vpcs = {**old, **{name: vpcs for name, vpcs in vpcs_of_groups(found.new).items() if vpcs}}
         self._variables = Variables()
         self._needs: dict[str, str] = {}
         self._calls: list[Call] = []
-        #: The ids of groups, or the variables that hold them.
+        #: The id of each group, or the variable that contains it.
         self._groups: dict[str, str] = {}
         self._region = ""
 
@@ -223,8 +225,8 @@ class _Account:
         self._find_groups()
         added = _by_place(found.rules)
         rules: Counter[str] = Counter()
-        for (name, _), those in added.items():
-            rules[name] += len(those)
+        for (name, _), of_place in added.items():
+            rules[name] += len(of_place)
         for group in found.groups:
             self._make_group(group.name, group.description, rules[group.name])
         self._change_rules("Add to", _ADD, "InvalidPermission.Duplicate", added)
@@ -256,7 +258,7 @@ class _Account:
         self._calls.append(only_in_script(about, *self._to_region(vpc), line))
 
     def _to_region(self, vpc: Vpc | None) -> Iterator[str]:
-        """The line after which commands of the script go to the region of the VPC."""
+        """Yield the script's line that selects the VPC's region, if it is not the current region."""
         if vpc is not None and vpc.region not in ("", self._region):
             self._region = vpc.region
             yield f"export AWS_REGION={words(vpc.region)} AWS_DEFAULT_REGION={words(vpc.region)}"
@@ -275,7 +277,7 @@ class _Account:
         return f"${{{name}}}"
 
     def _find_groups(self) -> None:
-        """Look up the groups that are there already, as far as they are mentioned."""
+        """Look up the existing groups that the steps mention."""
         mentioned = self._changes.mentioned()
         for name, group in self._changes.groups_there.items():
             if ("group", name) in mentioned:
@@ -306,7 +308,7 @@ class _Account:
     def _make_group(self, name: str, description: str, rules: int) -> None:
         vpc = self._vpc_of(name)
         assert vpc is not None, "aws_delta refuses it"
-        variable, born = self._variables.name("group", name), self._variables.name("rules_of", name)
+        variable, default_rules = self._variables.name("group", name), self._variables.name("rules_of", name)
         self._groups[name] = f"${{{variable}}}"
         parameters = {
             "GroupName": name,
@@ -315,20 +317,20 @@ class _Account:
         }
         self._call(
             f"Make the security group {name}", vpc, "CreateSecurityGroup", parameters,
-            # They are JSON, because aws would take a description such as file://x for the name of a file with it.
+            # The parameters are JSON, because aws would replace an option such as file://x by the content of a file.
             f"make_group {words(name, parameters['VpcId'], str(rules), json.dumps(parameters))}",
             f"{variable}=$answer",
             **{variable: "GroupId"},
         )  # fmt: skip
-        # The script's function does what follows.
+        # The next two calls are for JSON only, because the script's function make_group does the same.
         self._call(
             f"Find the rules that AWS gives to the new group {name}", vpc, "DescribeSecurityGroupRules",
             {"Filters": [{"Name": "group-id", "Values": [self._groups[name]]}]},
-            **{born: "SecurityGroupRules[].SecurityGroupRuleId"},
+            **{default_rules: "SecurityGroupRules[].SecurityGroupRuleId"},
         )  # fmt: skip
         self._call(
             f"Take them from it: {name}", vpc, "RevokeSecurityGroupEgress",
-            {"GroupId": self._groups[name], "SecurityGroupRuleIds": f"${{{born}}}"},
+            {"GroupId": self._groups[name], "SecurityGroupRuleIds": f"${{{default_rules}}}"},
         )  # fmt: skip
 
     # Rules
@@ -336,8 +338,8 @@ class _Account:
     def _change_rules(
         self, about: str, actions: Mapping[Direction, str], accepted: str, rules: Mapping[_Place, Sequence[Rule]]
     ) -> None:
-        for (group, direction), those in rules.items():
-            permissions = [self._permission(rule) for rule in those]
+        for (group, direction), of_place in rules.items():
+            permissions = [self._permission(rule) for rule in of_place]
             for first in range(0, len(permissions), _BATCH):
                 batch = permissions[first : first + _BATCH]
                 id, action = self._groups[group], actions[direction]
@@ -352,17 +354,17 @@ class _Account:
         made: dict[str, Any] = {"IpProtocol": protocol(rule)}
         if (ends := first_and_last(rule)) is not None:
             made["FromPort"], made["ToPort"] = ends
-        said: dict[str, Any] = {}
+        comment: dict[str, Any] = {}
         if rule.description:
-            said["Description"] = described(rule.description)
+            comment["Description"] = described(rule.description)
         if isinstance(rule.peer, GroupPeer):
-            made["UserIdGroupPairs"] = [{"GroupId": self._groups[rule.peer.name], **said}]
+            made["UserIdGroupPairs"] = [{"GroupId": self._groups[rule.peer.name], **comment}]
         elif isinstance(rule.peer, AddressGroupPeer):
-            made["PrefixListIds"] = [{"PrefixListId": prefix_list(self._changes, rule.peer), **said}]
+            made["PrefixListIds"] = [{"PrefixListId": prefix_list(self._changes, rule.peer), **comment}]
         elif rule.ethertype == 4:
-            made["IpRanges"] = [{"CidrIp": str(rule.peer or "0.0.0.0/0"), **said}]
+            made["IpRanges"] = [{"CidrIp": str(rule.peer or "0.0.0.0/0"), **comment}]
         else:
-            made["Ipv6Ranges"] = [{"CidrIpv6": str(rule.peer or "::/0"), **said}]
+            made["Ipv6Ranges"] = [{"CidrIpv6": str(rule.peer or "::/0"), **comment}]
         return made
 
     # Memberships
@@ -393,16 +395,16 @@ class _Account:
 
 
 def _by_place(rules: Sequence[RuleInGroup]) -> dict[_Place, list[Rule]]:
-    """The rules as AWS has them, by group and direction."""
+    """Return the rules by group and direction. Rules that AWS does not distinguish are listed once."""
     found: dict[_Place, dict[Rule, Rule]] = {}
     for each in rules:
         if not is_ipv6_twin(each.rule):
             found.setdefault((each.group, each.rule.direction), {})[each.rule.without_words()] = each.rule
-    return {place: [*those.values()] for place, those in found.items()}
+    return {place: [*distinct.values()] for place, distinct in found.items()}
 
 
 def first_and_last(rule: Rule) -> tuple[int, int] | None:
-    """EC2's FromPort and ToPort: ports, or the type and code of ICMP. -1 is all."""
+    """Return EC2's FromPort and ToPort: ports, or the type and code of ICMP. -1 means all."""
     if rule.protocol in (ICMP, ICMPV6):
         kind = -1 if rule.icmp_type is None else rule.icmp_type
         return kind, -1 if rule.icmp_code is None else rule.icmp_code
@@ -412,12 +414,12 @@ def first_and_last(rule: Rule) -> tuple[int, int] | None:
 
 
 def described(text: str) -> str:
-    """A description in the characters that EC2 takes."""
+    """Replace the characters of a description that EC2 does not accept."""
     return _NOT_IN_DESCRIPTIONS.sub("_", text)
 
 
 def prefix_list(found: PolicyDelta, peer: AddressGroupPeer) -> str:
-    """The id of a prefix list of either policy."""
+    """Return the id of the prefix list that a peer names, from the new policy or the old one."""
     policies = (found.new, found.old) if found.old is not None else (found.new,)
     groups = (policy.address_group_by_name.get(peer.name) for policy in policies)
     return next(provider_id("pl", group) for group in groups if group is not None)
@@ -428,7 +430,7 @@ def protocol(rule: Rule) -> str:
 
 
 def filters_of(instance: Instance) -> dict[str, str]:
-    """Filter by which EC2 finds the instance's network interface."""
+    """Return the filter by which EC2 finds the instance's network interface."""
     address = single_address(instance)
     assert address is not None, "aws_delta refuses it"
     key = "addresses.private-ip-address" if address.version == 4 else "ipv6-addresses.ipv6-address"
@@ -436,10 +438,10 @@ def filters_of(instance: Instance) -> dict[str, str]:
 
 
 def is_ipv6_twin(rule: Rule) -> bool:
-    """Whether it is the second of two rules that AWS has as one (SPEC 13.3)."""
+    """Return whether a rule is the IPv6 one of two rules that are a single rule in AWS (SPEC 13.3)."""
     return isinstance(rule.peer, GroupPeer) and rule.ethertype == 6 and rule.protocol != ICMPV6
 
 
 def _command(action: str) -> str:
-    """``DescribeVpcs`` as the command line writes it: ``describe-vpcs``."""
+    """Return the command of ``aws ec2`` for a call: ``describe-vpcs`` for ``DescribeVpcs``."""
     return re.sub(r"(?<!^)([A-Z])", r"-\1", action).lower()

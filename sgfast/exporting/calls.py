@@ -1,4 +1,4 @@
-"""API calls in the order in which they are made, as JSON and as a script of a provider's command line (SPEC 13.4)."""
+"""Calls of a provider's API in order, as JSON and as a script of the provider's command line (SPEC 13.4)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call. In its texts ``${NAME}`` is a variable that an earlier call gave."""
+    """A call of an API. ``${NAME}`` in its texts is a variable that an earlier call has set."""
 
     about: str
-    #: The JSON object of it: ``JsonAction`` or ``JsonRequest``. Empty: only a script has it.
+    #: The call as a JSON object: ``JsonAction`` or ``JsonRequest``. Empty: only the script has it.
     request: Mapping[str, Any]
-    #: The same for the command line. Empty: the lines of an earlier call do it.
+    #: The call as lines of the script. Empty: the lines of an earlier call do the same.
     lines: Sequence[str]
 
 
 Gives = Annotated[
     dict[str, str] | Absent,
-    "The variables that the answer sets, and where their values are in it, as JMESPath.",
+    "The variables that the answer sets. Each has the JMESPath of its value in the answer.",
 ]
 
 
@@ -52,18 +52,18 @@ class JsonRequest(Answer):
     path: Annotated[str, "Below the endpoint of the network service."]
     body: dict[str, Any] | Absent
     for_each: Annotated[
-        str | Absent, "A variable that holds a list: the call is made for each of its values, as ${each}."
+        str | Absent, "A variable that contains a list. The call is made once for each of its values, as ${each}."
     ]
     gives: Gives
 
 
 class JsonCalls(Answer, published="export"):
-    about: Annotated[str, "What it was made from, by which version, and what it does."]
+    about: Annotated[str, "The version of sgfast, the policies that the calls were made from, and a summary of them."]
     target: str
-    needs: Annotated[dict[str, str], "The variables that the user has to set, and what each of them is."]
+    needs: Annotated[dict[str, str], "The variables that the user has to set, each with its meaning."]
     calls: Annotated[
         list[JsonAction | JsonRequest],
-        "In order. In texts ${NAME} is a variable; a text that is only a variable may stand for a list.",
+        "The calls, in order. In texts ${NAME} is a variable. A text that is only a variable may have a list as value.",
     ]
 
 
@@ -72,7 +72,7 @@ class Calls:
     delta: PolicyDelta
     target: str
     calls: Sequence[Call]
-    #: Variables whose values the user has to give, and what they are.
+    #: The variables that the user has to set, each with its meaning.
     needs: Mapping[str, str]
 
     def document(self, version: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Calls:
 
     def script(self, version: str, functions: str) -> str:
         lines = ["#!/bin/sh", *map(_comment, head(self.delta, self.target, version)), "set -eu", ""]
-        lines += [f': "${{{name}:?must be {what}}}"' for name, what in self.needs.items()]
+        lines += [f': "${{{name}:?must be {meaning}}}"' for name, meaning in self.needs.items()]
         lines += [functions.strip()]
         for call in self.calls:
             if call.lines:
@@ -90,65 +90,66 @@ class Calls:
 
 
 def only_in_script(about: str, *lines: str) -> Call:
-    """Make lines that only the script has, beside the calls."""
+    """Make a call that is only in the script and not in JSON."""
     return Call(about, {}, lines)
 
 
 def head(found: PolicyDelta, target: str, version: str) -> list[str]:
-    """Lines for the beginning of a text: its origin, its target and a summary."""
+    """Return the first lines of an exported text: its origin, its target and a summary."""
     made = f"Made by sgfast {version} from {shown_origin(found.new.origin)}"
     since = "" if found.old is None else f", since {shown_origin(found.old.origin)}"
     return [made + since, f"for {target}: {summary(found)}.", *found.new.warnings]
 
 
 class Variables:
-    """Names of variables, each for one thing."""
+    """Unique names of variables for the objects of a policy."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str], str] = {}
         self._taken: set[str] = set()
 
-    def name(self, kind: str, thing: str) -> str:
-        if (kind, thing) not in self._names:
-            plain = name = re.sub(r"\W", "_", f"{kind}_{thing}", flags=re.ASCII)
+    def name(self, kind: str, object_name: str) -> str:
+        """Return the variable for the object of this kind that has the name ``object_name``."""
+        if (kind, object_name) not in self._names:
+            plain = name = re.sub(r"\W", "_", f"{kind}_{object_name}", flags=re.ASCII)
             number = 1
             while name in self._taken:
                 number += 1
                 name = f"{plain}_{number}"
             self._taken.add(name)
-            self._names[kind, thing] = name
-        return self._names[kind, thing]
+            self._names[kind, object_name] = name
+        return self._names[kind, object_name]
 
 
 def words(*texts: str) -> str:
-    """Words of a shell's command. Variables get their values."""
+    """Quote texts as words of a shell command. The shell replaces variables in them by their values."""
     return " ".join(_word(text) for text in texts)
 
 
 def _comment(text: str) -> str:
-    # A policy that a program made may have names with line breaks.
+    # Names in a policy that a program made may contain line breaks.
     return f"# {' '.join(text.splitlines())}"
 
 
 def _word(text: str) -> str:
-    # Every other part is the name of a variable.
+    # Every second part is the name of a variable.
     parts = _VARIABLE.split(text)
     quoted = [f'"${part}"' if n % 2 else shlex.quote(part) for n, part in enumerate(parts) if part]
     return "".join(quoted) or "''"
 
 
 def single_address(instance: Instance) -> Network | None:
-    """An address by which the instance can be found, if its addresses are not all CIDRs."""
+    """Return the instance's first single address, by which it can be found. None: all its addresses are CIDRs."""
     return next((each for each in instance.addresses if each.prefixlen == each.max_prefixlen), None)
 
 
 def first_id(pattern: re.Pattern[str], *texts: str) -> str:
-    """The first of the texts that is an id of the provider; empty if none is."""
+    """Return the first text that is an id of the provider, or "" if there is none."""
     return next(filter(pattern.fullmatch, texts), "")
 
 
 def id_of_rule(pattern: re.Pattern[str], rule: Rule) -> str:
-    """The id of the provider's rule that this rule is, or is a part of; empty if there is none."""
+    """Return the id of the provider's rule from which this rule comes, or "" if there is none."""
     return first_id(pattern, rule.id.partition("/")[0])
 
 
@@ -159,5 +160,5 @@ def refuse_several_regions(policy: Policy, target: str) -> None:
 
 
 def plain_text(text: str) -> str:
-    """A user's text, in which nothing is a variable."""
+    """Change a user's text so that it contains no variable."""
     return text.replace("${", "$ {")

@@ -1,7 +1,7 @@
 """Effects of a policy change on the kernel's live connections, as commands for ``conntrack`` (SPEC 13.11).
 
-nft changes rules, not connections. So they are listed after the new rules were loaded, when no rule that is gone can
-open any more, and each one is judged here by what the old and the new policy say.
+nft changes rules, but not connections. The connections are therefore listed after the new rules were loaded, when
+removed rules cannot allow new connections any more. This module finds the fate of each from the old and the new policy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sgfast.policy.matching import End, Packet, misfit_fields, precedence, rules
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Direction, Instance, Policy, Rule
 from sgfast.policy.yaml_nodes import shown_origin
 
-#: Comparisons of an opener with a rule that the commands for one list may take; about a minute of work.
+#: The limit for comparisons of openers with rules for one list of connections; about a minute of work.
 MAX_COMPARISONS = 20_000_000
 
 _FIELD = re.compile(r"\b(src|dst|sport|dport|type|code|id|zone)=(\S+)")
@@ -34,15 +34,15 @@ Fate = Literal["stays", "cut", "forgotten"]
 
 @dataclass(frozen=True)
 class Connection:
-    """An entry of the kernel's table, by its opener."""
+    """An entry of the kernel's connection table. Source and destination are those of its opener."""
 
     family: int
     protocol: int
     source: IPv4Address | IPv6Address
     destination: IPv4Address | IPv6Address
-    #: Numbers by their names in the kernel: ports, or the type, code and id of ICMP.
+    #: Ports, or the type, code and id of ICMP, by the kernel's names for them.
     numbers: dict[str, int]
-    #: Seconds until its deadline.
+    #: The seconds until the connection's deadline.
     remaining: int
     zone: int | None
 
@@ -50,15 +50,15 @@ class Connection:
 def commands(
     old: Policy, new: Policy, interfaces: Interfaces, lines: Iterable[str], origin: str, version: str
 ) -> str:  # fmt: skip
-    """A shell script that tells the kernel what becomes of connections, from the lines of ``conntrack -L -o extended``
-    as they are after the filter of ``new`` was loaded. ``origin``: where the lines come from, for messages.
+    """Return a shell script that removes the connections that a change of the policy cuts.
 
-    Raises ExportError for a line that is none of such a list or for too many of them, AmbiguousAddress for peers with
+    ``lines``: the output of ``conntrack -L -o extended`` after the filter of ``new`` was loaded. ``origin``: its name
+    for messages. Raises ExportError for a line of another format or for too many lines, AmbiguousAddress for peers with
     the same addresses.
     """
-    here = [name for name in interfaces if name in old.instance_by_name]
-    views_old = views(old, (old.instance_by_name[name].vpc for name in here))
-    views_new = views(new, (new.instance_by_name[name].vpc for name in here if name in new.instance_by_name))
+    on_host = [name for name in interfaces if name in old.instance_by_name]
+    views_old = views(old, (old.instance_by_name[name].vpc for name in on_host))
+    views_new = views(new, (new.instance_by_name[name].vpc for name in on_host if name in new.instance_by_name))
     changed = _changed_groups(old, new)
     sides = {
         zone: _Side(new, old.instance_by_name[name], views_old, views_new, changed)
@@ -90,7 +90,7 @@ def commands(
                 named += [f"{key} timeout {connection.remaining}s" for key in keys]
         zone = "" if connection.zone is None else f" -w {connection.zone}"
         forgotten.append(f"conntrack -D {_selection(connection)}{zone}\n")
-    # First what denies the keys, then the entries go.
+    # The keys are denied before the entries are deleted, so that no packet in between opens a connection again.
     added = "".join(f"add element {TABLE} {name} {{ {', '.join(keys)} }}\n" for name, keys in elements.items())
     head = (
         f"# Made by sgfast {version} from {shown_origin(new.origin)}, since {shown_origin(old.origin)}:\n"
@@ -100,7 +100,7 @@ def commands(
 
 
 class _Side:
-    """One instance before and after the change."""
+    """The filter of one instance, before and after the change."""
 
     def __init__(
         self, policy: Policy, old: Instance, views_old: Mapping[str, VpcView], views_new: Mapping[str, VpcView],
@@ -121,11 +121,11 @@ class _Side:
             self.concerned |= not changed.isdisjoint(self.new.security_groups)
 
     def fate(self, connection: Connection) -> Fate:
-        """Fate of the connection at this instance."""
+        """Return the fate of a connection at this instance."""
         ends = int(connection.source), int(connection.destination)
         mine = [self.view_before.owner(connection.family, end) is self.old for end in ends]
         if not any(mine):
-            return "stays"      # it is not a connection of the instance
+            return "stays"      # Neither end is an address of the instance.
         direction: Direction = "outbound" if mine[0] else "inbound"
         own, peer = ends if mine[0] else ends[::-1]
         if (
@@ -149,7 +149,7 @@ class _Side:
         there = End(address, self.view.owner(connection.family, peer))
         numbers = connection.numbers
         icmp_type = numbers.get("type")
-        # The code of a query is not kept by sgfast, and counts as 0 (SPEC 6.9).
+        # sgfast does not store the code of an ICMP query, so 0 is used (SPEC 6.9).
         packet = Packet(
             connection.family, connection.protocol, numbers.get("dport"), icmp_type, None if icmp_type is None else 0
         )
@@ -162,7 +162,7 @@ class _Side:
 
 
 def _changed_groups(old: Policy, new: Policy) -> set[str]:
-    """Groups with other rules or other members (SPEC 6.3)."""
+    """Return the names of the groups whose rules or members differ (SPEC 6.3)."""
     before, after = _rules_and_members(old), _rules_and_members(new)
     return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
@@ -180,11 +180,11 @@ def _rules_and_members(policy: Policy) -> dict[str, tuple[Counter[Rule], set[str
 def _parsed(line: str, place: str) -> Connection:
     fields: dict[str, str] = {}
     for name, value in _FIELD.findall(line):
-        fields.setdefault(name, value)      # the first is the opener's
+        fields.setdefault(name, value)      # The opener's value comes before the reply's.
     try:
         family, _, _, protocol, remaining, *_ = line.split()
         source, destination = ip_address(fields["src"]), ip_address(fields["dst"])
-        # The kernel lists no zones. One could hold any text, which would get into the commands.
+        # The kernel lists no IPv6 zones (%). A zone may be any text, which would become a part of the commands.
         if "%" in fields["src"] + fields["dst"]:
             raise ValueError
         numbers: dict[str, int] = {name: int(fields[name]) for name in _NUMBERS if name in fields}
@@ -203,26 +203,27 @@ def _parsed(line: str, place: str) -> Connection:
 
 
 def _keys(connection: Connection) -> tuple[CutKind, tuple[str, str]]:
-    """Kind of a connection, and the keys of its packets in either direction (SPEC 5.1)."""
+    """Return the kind of a connection's key, and the key of its packets in each direction (SPEC 5.1)."""
     protocol, numbers = connection.protocol, connection.numbers
     ends = str(connection.source), str(connection.destination)
     kind: CutKind = "other"
-    more: tuple[tuple[object, ...], tuple[object, ...]] = ((protocol,), (protocol,))
+    numbers_of: tuple[tuple[object, ...], tuple[object, ...]] = ((protocol,), (protocol,))
     if "type" in numbers:
         kind = "icmp"
         query, identifier = numbers["type"], numbers.get("id", 0)
         reply = query + 1 if query in (13, 15, 17, 128) else 0
-        more = ((query, identifier), (reply, identifier))
+        numbers_of = ((query, identifier), (reply, identifier))
     elif "sport" in numbers:
         kind = "ports"
         ports = numbers["sport"], numbers["dport"]
-        more = ((protocol, *ports), (protocol, *ports[::-1]))
-    there, back = (" . ".join(map(str, (*way, *those))) for way, those in zip((ends, ends[::-1]), more, strict=True))
-    return kind, (there, back)
+        numbers_of = ((protocol, *ports), (protocol, *ports[::-1]))
+    both_ways = zip((ends, ends[::-1]), numbers_of, strict=True)
+    opener, reply_packet = (" . ".join(map(str, (*addresses, *numbers))) for addresses, numbers in both_ways)
+    return kind, (opener, reply_packet)
 
 
 def _selection(connection: Connection) -> str:
-    """The options that choose the connection by its opener."""
+    """Return conntrack's options that select a connection by its opener."""
     parts = [f"-f ipv{connection.family} -p {connection.protocol} -s {connection.source} -d {connection.destination}"]
     if connection.protocol in (ICMP, ICMPV6):
         name = "icmp" if connection.protocol == ICMP else "icmpv6"

@@ -1,4 +1,4 @@
-"""The steps that turn the groups of one policy into those of another (SPEC 13.2)."""
+"""The steps that change the groups of one policy into the groups of another policy (SPEC 13.2)."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.yaml_nodes import shown_origin
 
-Thing = TypeVar("Thing", SecurityGroup, AddressGroup, Instance, Vpc)
+Item = TypeVar("Item", SecurityGroup, AddressGroup, Instance, Vpc)
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """The groups that an instance shall be in, by name."""
+    """A step that sets the groups of an instance."""
 
     instance: Instance
+    #: The names of the groups that the instance is in after the step.
     groups: tuple[str, ...]
-    #: The groups that the instance is in before all steps.
+    #: The names of the groups that the instance is in before all steps.
     had: tuple[str, ...]
     #: The instance's name in the old policy; its own name if the old policy does not have it.
     old_name: str
@@ -39,51 +40,53 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDelta:
-    """The steps from the groups of ``old`` to those of ``new``, in the order in which a target gets them.
+    """The steps from the groups of ``old`` to the groups of ``new``, in the order in which they are made.
 
-    Additions come before removals, so that nothing is denied in between that both policies allow. Names are
-    those of ``new``; what is deleted has its name in ``old``.
+    Additions come before removals, so that no packet is denied in between that both policies allow. Objects have their
+    names in ``new``. Deleted objects have their names in ``old``.
     """
 
     old: Policy | None
     new: Policy
     address_groups: tuple[AddressGroup, ...]
-    #: Addresses to add to address groups that stay, and those to take from them.
+    #: Address groups that stay, with only the addresses to add.
     addresses: tuple[AddressGroup, ...]
+    #: Security groups to make.
     groups: tuple[SecurityGroup, ...]
-    #: The rules to add, those of the groups to make among them.
+    #: The rules to add, including the rules of new groups.
     rules: tuple[RuleInGroup, ...]
-    #: Instances that come into groups, with all groups of both policies.
+    #: The memberships of instances that join groups. These instances are in their groups of both policies meanwhile.
     memberships: tuple[Membership, ...]
-    #: Instances that leave groups, with the groups of ``new``.
+    #: The memberships of instances that leave groups. These instances are then only in their groups of ``new``.
     memberships_taken: tuple[Membership, ...]
-    #: The rules to take away, with their ids in ``old``. A cloud does not delete a group while a rule names it. So this
-    #: includes rules of deleted groups if they name another deleted group.
+    #: The rules to remove, with their ids in ``old``. A cloud does not delete a group while a rule of another group
+    #: names it, so this includes rules of deleted groups that name other deleted groups.
     rules_taken: tuple[RuleInGroup, ...]
     #: The rules that stay in groups that stay, with their ids in ``old``.
     rules_kept: tuple[RuleInGroup, ...]
     groups_deleted: tuple[SecurityGroup, ...]
+    #: Address groups that stay, with only the addresses to remove.
     addresses_taken: tuple[AddressGroup, ...]
     address_groups_deleted: tuple[AddressGroup, ...]
-    #: Things of ``old`` that ``new`` has, too, by their names in ``new``.
+    #: Groups of ``old`` that are also in ``new``, by their names in ``new``.
     kept_groups: Mapping[str, SecurityGroup]
     kept_address_groups: Mapping[str, AddressGroup]
 
     @property
     def members(self) -> list[Membership]:
-        """The first step for each instance whose groups change."""
+        """The first membership step of each instance whose groups change."""
         return [*{each.instance.name: each for each in (*self.memberships_taken, *self.memberships)}.values()]
 
     @property
     def groups_there(self) -> dict[str, SecurityGroup]:
-        """The groups that are there already, by the names that they have here."""
+        """The groups that exist before all steps, by their names in the delta."""
         found = {name: self.new.group_by_name[name] for name in self.kept_groups}
         kept = {was.name for was in self.kept_groups.values()}
         old = self.old.security_groups if self.old is not None else ()
         return found | {group.name: group for group in old if group.name not in kept}
 
     def mentioned(self, more: Iterable[RuleInGroup] = ()) -> set[tuple[str, str]]:
-        """Kind ("group" or "addresses") and name of all that the calls for the steps and for ``more`` rules name."""
+        """Return kind ("group" or "addresses") and name of all groups that the steps or ``more`` rules mention."""
         found = {("group", each.name) for each in self.groups_deleted}
         of_addresses = (self.addresses, self.addresses_taken, self.address_groups_deleted)
         found.update(("addresses", each.name) for each in chain(*of_addresses))
@@ -100,10 +103,10 @@ class PolicyDelta:
 
 
 def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
-    """Find the steps that lead from ``old`` to ``new``. Without ``old`` there are instances and VPCs, but no groups.
+    """Find the steps from ``old`` to ``new``. Without ``old``, the account has instances and VPCs, but no groups.
 
-    Things are the same if their provider's id is, or else their name. Those of ``new`` then have the ids of ``old``.
-    Raises ExportError if the policies differ in something that is no group, rule or membership.
+    Two objects are the same if their provider's ids are equal, or else if their names are equal. An object of ``new``
+    gets its id in ``old``. Raises ExportError if the policies differ in more than groups, rules and memberships.
     """
     before = old or Policy((), security_groups=())
     origin = shown_origin(new.origin)
@@ -124,7 +127,7 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
     new_address_group = {was.name: name for name, was in kept.items()}
 
     def renamed(rule: Rule) -> Rule:
-        """A rule of ``old`` in the names of ``new``."""
+        """Replace the names of ``old`` in a rule's peer by the names of ``new``."""
         match rule.peer:
             case GroupPeer(name) if new_name.get(name, name) != name:
                 return replace(rule, peer=GroupPeer(new_name[name]))
@@ -137,14 +140,14 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
     stay: list[RuleInGroup] = []
     for group in new.security_groups:
         was = groups.get(group.name)
-        there = [] if was is None else [renamed(rule) for rule in was.rules]
+        earlier = [] if was is None else [renamed(rule) for rule in was.rules]
         wanted = {rule.without_words(): rule for rule in group.rules}
-        known = {rule.without_words() for rule in there}
-        added += [RuleInGroup(group.name, rule) for said, rule in wanted.items() if said not in known]
-        taken += [RuleInGroup(group.name, rule) for rule in there if rule.without_words() not in wanted]
-        stay += [RuleInGroup(group.name, rule) for rule in there if rule.without_words() in wanted]
+        known = {rule.without_words() for rule in earlier}
+        added += [RuleInGroup(group.name, rule) for wordless, rule in wanted.items() if wordless not in known]
+        taken += [RuleInGroup(group.name, rule) for rule in earlier if rule.without_words() not in wanted]
+        stay += [RuleInGroup(group.name, rule) for rule in earlier if rule.without_words() in wanted]
     gone = [group for group in before.security_groups if group.name not in new_name]
-    # No cloud deletes the group default.
+    # No cloud lets users delete the group "default".
     deleted = [group for group in gone if DEFAULT_GROUP not in (group.name, group.label)]
     names = {group.name for group in deleted}
     for group in gone:
@@ -152,7 +155,7 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
             RuleInGroup(group.name, rule) for rule in group.rules
             if isinstance(rule.peer, GroupPeer) and rule.peer.name != group.name and rule.peer.name in names
         ]  # fmt: skip
-    more, fewer = _memberships(new, instances, new_name)
+    joining, leaving = _memberships(new, instances, new_name)
     return PolicyDelta(
         old,
         new,
@@ -160,8 +163,8 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
         tuple(_surplus((group, kept.get(group.name, group)) for group in new.address_groups)),
         tuple(group for group in new.security_groups if group.name not in groups),
         tuple(added),
-        tuple(more),
-        tuple(fewer),
+        tuple(joining),
+        tuple(leaving),
         tuple(taken),
         tuple(stay),
         tuple(deleted),
@@ -173,10 +176,10 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
 
 
 def summary(delta: PolicyDelta) -> str:
-    """``makes 2 security groups, adds 5 rules, changes the groups of 3 instances``."""
+    """Summarize the steps: ``makes 2 security groups, adds 5 rules, changes the groups of 3 instances``."""
     parts = [
-        f"{verb} {number:,} {thing}{'s' if number != 1 else ''}"
-        for verb, number, thing in (
+        f"{verb} {number:,} {item}{'s' if number != 1 else ''}"
+        for verb, number, item in (
             ("makes", len(delta.address_groups), "address group"),
             ("adds addresses to", len(delta.addresses), "address group"),
             ("makes", len(delta.groups), "security group"),
@@ -192,32 +195,32 @@ def summary(delta: PolicyDelta) -> str:
     return ", ".join(parts) or "changes nothing"
 
 
-def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str, origin: str) -> dict[str, Thing]:
-    """Things of ``before`` that ``after`` has, too, by their names in ``after``."""
-    by_id = {thing.id: thing for thing in before if thing.id}
-    by_name = {thing.name: thing for thing in before}
-    found: dict[str, Thing] = {}
+def _same(before: Iterable[Item], after: Iterable[Item], kind: str, origin: str) -> dict[str, Item]:
+    """Find the objects of ``before`` that are also in ``after``, by their names in ``after``."""
+    by_id = {item.id: item for item in before if item.id}
+    by_name = {item.name: item for item in before}
+    found: dict[str, Item] = {}
     taken: dict[str, str] = {}
-    for thing in after:
-        was = by_id.get(thing.id) or by_name.get(thing.name)
+    for item in after:
+        was = by_id.get(item.id) or by_name.get(item.name)
         if was is None:
             continue
-        if was.id != thing.id and was.id and thing.id:
+        if was.id != item.id and was.id and item.id:
             raise ExportError(
                 origin,
-                f"{kind} {thing.name!r}: has the id {was.id} in the old policy, and {thing.id} in the new one; "
+                f"{kind} {item.name!r}: has the id {was.id} in the old policy, and {item.id} in the new one; "
                 "give one of them another name",
             )
         if was.name in taken:
-            message = f"{kind} {was.name!r}: is both {taken[was.name]!r} and {thing.name!r} in the new policy"
+            message = f"{kind} {was.name!r}: is both {taken[was.name]!r} and {item.name!r} in the new policy"
             raise ExportError(origin, f"{message}; give one of them another name or id")
-        taken[was.name] = thing.name
-        found[thing.name] = was
+        taken[was.name] = item.name
+        found[item.name] = was
     return found
 
 
 def _same_instances(before: Policy, new: Policy, vpcs: Mapping[str, str]) -> dict[str, Instance]:
-    """Instances that are the same, as ``_same`` finds them, or because all their addresses are."""
+    """Find the instances of ``before`` that are also in ``new``, by ``_same`` or by equal addresses in the same VPC."""
     found = _same(before.instances, new.instances, "instance", shown_origin(new.origin))
     known = {was.name for was in found.values()}
     by_addresses = {
@@ -231,14 +234,14 @@ def _same_instances(before: Policy, new: Policy, vpcs: Mapping[str, str]) -> dic
     return found
 
 
-def _with_ids(things: Iterable[Thing], kept: Mapping[str, Thing]) -> tuple[Thing, ...]:
-    """The things, with the provider's ids as far as the old policy knows them."""
+def _with_ids(items: Iterable[Item], kept: Mapping[str, Item]) -> tuple[Item, ...]:
+    """Return the objects with the provider's ids that the old policy has for them (``kept``)."""
 
-    def of(thing: Thing) -> Thing:
-        was = kept.get(thing.name)
-        return thing if was is None or thing.id else replace(thing, id=was.id or was.name)
+    def with_id(item: Item) -> Item:
+        was = kept.get(item.name)
+        return item if was is None or item.id else replace(item, id=was.id or was.name)
 
-    return tuple(map(of, things))
+    return tuple(map(with_id, items))
 
 
 def _refuse_other_differences(
@@ -271,22 +274,22 @@ def _refuse_other_differences(
 def _memberships(
     new: Policy, instances: Mapping[str, Instance], new_name: Mapping[str, str]
 ) -> tuple[list[Membership], list[Membership]]:
-    more: list[Membership] = []
-    fewer: list[Membership] = []
+    joining: list[Membership] = []
+    leaving: list[Membership] = []
     for instance in new.instances:
         was = instances.get(instance.name)
         had = () if was is None else tuple(new_name.get(name, name) for name in was.security_groups)
         old_name = instance.name if was is None else was.name
-        both = tuple(dict.fromkeys((*had, *instance.security_groups)))
-        if len(both) > len(had):
-            more.append(Membership(instance, both, had, old_name))
-        if len(both) > len(instance.security_groups):
-            fewer.append(Membership(instance, instance.security_groups, had, old_name))
-    return more, fewer
+        all_groups = tuple(dict.fromkeys((*had, *instance.security_groups)))
+        if len(all_groups) > len(had):
+            joining.append(Membership(instance, all_groups, had, old_name))
+        if len(all_groups) > len(instance.security_groups):
+            leaving.append(Membership(instance, instance.security_groups, had, old_name))
+    return joining, leaving
 
 
 def _surplus(pairs: Iterable[tuple[AddressGroup, AddressGroup]]) -> Iterator[AddressGroup]:
-    """The first address group of each pair, with only those addresses that the second one lacks."""
+    """Yield the first address group of each pair with only the addresses that the second group lacks."""
     for group, other in pairs:
         known: set[Any] = set(other.addresses)
         if own := tuple(address for address in group.addresses if address not in known):

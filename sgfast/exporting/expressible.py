@@ -1,4 +1,4 @@
-"""Rewrite the rules of a policy into rules that a target can express and that mean exactly the same (SPEC 13.3)."""
+"""Rewrite the rules of a policy into rules that a target can express and that have the same effect (SPEC 13.3)."""
 
 from __future__ import annotations
 
@@ -32,34 +32,35 @@ from sgfast.policy.ranges import ALL_PORTS, Ranges, difference
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 
-#: The most rules that one rule becomes. A cloud's groups do not have more rules.
+#: The limit for the rules that one rule may become. No group of a cloud may have more rules.
 _MOST_PARTS = 1_000
-#: The most rules of all groups together. Their calls as JSON take a gigabyte of memory.
+#: The limit for the rules of all groups together. Their calls as JSON take a gigabyte of memory.
 _MOST_RULES = 200_000
-#: The most comparisons of rules with deny rules and with address groups, and of the groups of one instance with each
-#: other. That is about ten seconds.
+#: The limit for comparisons of rules with deny rules and address groups, and of the groups of one instance with each
+#: other. All comparisons together take about ten seconds.
 _MOST_COMPARISONS = 4_000_000
 
-#: The groups that a warning names.
+#: The number of groups that a warning names at most.
 _LISTED_GROUPS = 5
 
 
 @dataclass(frozen=True)
 class Target:
-    """Abilities of a target."""
+    """The abilities of a target of exports."""
 
     title: str
     #: The profile whose settings are the target's own (SPEC 6.7).
     profile: str
-    #: Rules that deny, and priorities.
+    #: Whether rules have an action and a priority.
     has_denies: bool = False
-    #: Several ranges of ports in one rule.
+    #: Whether a rule can have several ranges of ports.
     has_port_lists: bool = False
     has_address_groups: bool = False
-    #: The ids of address groups that the target already has. Without ``has_address_groups``, others become CIDRs.
+    #: The pattern of ids of address groups that exist at the target. Without ``has_address_groups``, rules name the
+    #: CIDRs of all other address groups.
     address_group_id: re.Pattern[str] | None = None
     has_stateless_groups: bool = False
-    #: A rule whose peer is a group is for IPv4 and IPv6.
+    #: Whether a rule whose peer is a group always applies to both IPv4 and IPv6.
     has_groups_of_both: bool = False
     #: The protocols whose rules can have ports.
     port_protocols: frozenset[int] = PORT_PROTOCOLS
@@ -76,14 +77,14 @@ class Target:
 
 
 class _Inexpressible(Exception):
-    """Reason why a target cannot express a rule."""
+    """The error that a target cannot express a rule. Its argument is the reason."""
 
 
 def expressible(policy: Policy, target: Target) -> Policy:
-    """The policy with only such rules as the target has. Every packet gets the same verdict. Its warnings are what a
-    reader of the export has to know.
+    """Return a policy with the same verdict for every packet, but only with rules that the target supports. Its
+    warnings are for the readers of the export.
 
-    Raises ExportError with a line for each rule, group or setting that the target cannot have.
+    Raises ExportError with a line for each rule, group or setting that the target cannot express.
     """
     problems = [*_setting_errors(policy.settings, target)]
     if not target.has_stateless_groups:
@@ -105,13 +106,13 @@ def expressible(policy: Policy, target: Target) -> Policy:
 
 def _setting_errors(settings: Settings, target: Target) -> Iterator[str]:
     profile = PROFILES[target.profile]
-    own, said, unsaid = (_flat(each) for each in (profile.settings, settings, Settings()))
+    own, stated, defaults = (_flat(each) for each in (profile.settings, settings, Settings()))
     of_some = {f"timeouts.{name}": value for name, value in profile.timeouts_of_some.items()}
     of_profile = _flat(PROFILES[settings.profile].settings)
-    # A value that the document states counts, even if it is the value of section 2.
+    # A default of SPEC 2 is accepted if the profile has the same value, because the document need not have stated it.
     wrong = {
-        name: value for name, value in said.items()
-        if value not in (own[name], of_some.get(name)) and not (value == unsaid[name] == of_profile[name])
+        name: value for name, value in stated.items()
+        if value not in (own[name], of_some.get(name)) and not (value == defaults[name] == of_profile[name])
     }  # fmt: skip
     if any(value == of_profile[name] for name, value in wrong.items()):
         yield (
@@ -124,7 +125,9 @@ def _setting_errors(settings: Settings, target: Target) -> Iterator[str]:
 
 
 def _flat(settings: Settings) -> dict[str, object]:
-    """All that the settings say, but the one that is no cloud's (SPEC 6.8). The profile is but a word for others."""
+    """Return the settings by name, except ``max_connections``, which is no cloud's (SPEC 6.8), and ``profile``, which
+    only selects defaults.
+    """
     values = asdict(settings)
     del values["max_connections"], values["profile"]
     timeouts = values.pop("timeouts")
@@ -140,20 +143,20 @@ class _Rewriter:
         self._comparisons = 0
         #: The IP versions of the addresses of each group's members.
         self._versions: dict[str, set[int]] = defaultdict(set)
-        #: A VPC of each group's instances. Where rules with a group are for both versions, a group is in one VPC.
+        #: The VPC of each group's instances. It is only used for targets whose groups are in one VPC each.
         self._vpc: dict[str, str] = {}
         for instance in policy.instances:
             for name in instance.security_groups:
                 self._versions[name] |= {address.version for address in instance.addresses}
                 self._vpc[name] = instance.vpc
-        #: The addresses of the members of groups, by VPC, then by group and IP version.
+        #: By VPC: the addresses of members as this VPC sees them, by group and IP version.
         self._seen: dict[str, Mapping[tuple[str, int], Ranges]] = {}
-        #: The groups in whose place rules name addresses.
+        #: The groups as peers that were replaced by the addresses of their members.
         self._by_address: set[str] = set()
         self._members: Counter[str] = Counter()
         self._denying: dict[str, list[Rule]] = {}
-        #: The groups with deny rules that some instances of a group are also in, and how many.
-        self._beside: dict[str, Counter[str]] = defaultdict(Counter)
+        #: By group: the groups with deny rules that share instances with it, and the number of shared instances.
+        self._sharing_denies: dict[str, Counter[str]] = defaultdict(Counter)
         if not target.has_denies:
             self._read_denies()
 
@@ -161,16 +164,16 @@ class _Rewriter:
         for group in self._policy.security_groups:
             if denies := [each for rule in group.rules if rule.action == "deny" for each in self._in_cidrs(rule)]:
                 self._denying[group.name] = denies
-                self._beside[group.name][group.name] = 0
+                self._sharing_denies[group.name][group.name] = 0
         for instance in self._policy.instances if self._denying else ():
             denying = [name for name in instance.security_groups if name in self._denying]
             self._count(len(denying) * len(instance.security_groups))
             self._members.update(instance.security_groups)
             for name in instance.security_groups:
-                self._beside[name].update(denying)
+                self._sharing_denies[name].update(denying)
 
     def group(self, group: SecurityGroup) -> SecurityGroup:
-        """The group with rewritten rules. Reasons why some cannot be expressed go to ``problems``."""
+        """Return the group with rewritten rules. For each rule that cannot be expressed, add a line to ``problems``."""
         made: list[tuple[Rule, list[Rule]]] = []
         for rule in group.rules:
             if rule.action == "allow" or self._target.has_denies:
@@ -185,7 +188,7 @@ class _Rewriter:
         return replace(group, rules=tuple(part for _, parts in made for part in parts))
 
     def _add(self, rules: int) -> None:
-        """Count rules that are made."""
+        """Count the rules that are made. Raises ExportError if they are too many."""
         self._rules += rules
         if self._rules > _MOST_RULES:
             message = f"{self._target.title} would need more than {_MOST_RULES:,} rules; export fewer groups"
@@ -218,19 +221,19 @@ class _Rewriter:
         if ports is None:
             return [rule]
         if self._target.first_port == 1 and ports == ((1, 65535),):
-            # All ports but 0. Such a target takes this range for all of them.
+            # These are all ports except 0. A target without port 0 would read the range as all ports of the protocol.
             ports = ((1, 32767), (32768, 65535))
         return [replace(rule, ports=(each,)) for each in ports]
 
     def _with_address_group(self, rule: Rule) -> list[Rule]:
-        """The rule, if the target has its address group."""
+        """Replace the rule's address group by its CIDRs, unless the target has the address group."""
         if not isinstance(rule.peer, AddressGroupPeer):
             return [rule]
         group = self._policy.address_group_by_name[rule.peer.name]
         return [rule] if self._target.has_address_group(group) else self._in_cidrs(rule)
 
     def _in_cidrs(self, rule: Rule) -> list[Rule]:
-        """The rule, with the CIDRs of its address group in the place of the group."""
+        """Replace the rule's address group by its CIDRs: one rule for each."""
         if not isinstance(rule.peer, AddressGroupPeer):
             return [rule]
         addresses = self._policy.address_group_by_name[rule.peer.name].addresses
@@ -239,26 +242,28 @@ class _Rewriter:
         return [replace(rule, peer=peer) for peer in peers]
 
     def _rules_for_both_versions(self, group: SecurityGroup, made: Sequence[tuple[Rule, list[Rule]]]) -> list[Rule]:
-        """The rules of a target that distinguishes no IP versions where a group is the peer. Such a rule is for both
-        versions, or it names the addresses of the group's members. ``made``: rules of the policy, and what they became.
+        """Rewrite rules for a target whose rules with a group as peer always apply to both IP versions.
+
+        A rule for one version gets a rule for the other version if that changes no verdict. Otherwise it names the
+        addresses of the group's members. ``made``: rules of the policy, each with the rules that it became.
         """
-        there = {part.without_words() for _, parts in made for part in parts}
+        existing = {part.without_words() for _, parts in made for part in parts}
         found: list[Rule] = []
-        more: dict[Rule, Rule] = {}
+        twins: dict[Rule, Rule] = {}
         for rule, parts in made:
             becomes: list[Rule] = []
             for part in parts:
                 version: Literal[4, 6] = 6 if part.ethertype == 4 else 4
                 other = replace(part, id=f"{part.id}/ipv{version}", ethertype=version)
                 wordless = other.without_words()
-                if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6) or wordless in there:
+                if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6) or wordless in existing:
                     becomes.append(part)
                 elif version in self._versions[group.name] and version in self._versions[part.peer.name]:
                     becomes += self._with_addresses(group, part, part.peer.name)
                 else:
-                    # A rule of the other version matches nothing, as either end has no address of it.
+                    # The rule of the other version matches no packet: one of the groups has no address of this version.
                     becomes.append(part)
-                    more[wordless] = other
+                    twins[wordless] = other
                 if len(becomes) > _MOST_PARTS:
                     reason = (
                         f"{self._target.title} has no rule with a group for IPv{part.ethertype} alone, and with the "
@@ -269,12 +274,12 @@ class _Rewriter:
                     break
             self._add(len(becomes) - len(parts))
             found += becomes
-        self._add(len(more))
-        return [*found, *more.values()]
+        self._add(len(twins))
+        return [*found, *twins.values()]
 
     def _with_addresses(self, group: SecurityGroup, rule: Rule, peer: str) -> list[Rule]:
-        """The rule, with the addresses of its peer's members as CIDRs in its place: no more of them than show that
-        they are too many.
+        """Replace the group ``peer`` in a rule by the CIDRs of its members: one rule for each. If they are too many,
+        return one rule more than the limit.
         """
         vpc = self._vpc[group.name]
         if vpc not in self._seen:
@@ -288,7 +293,7 @@ class _Rewriter:
 
     @cached_property
     def _views(self) -> Mapping[str, VpcView]:
-        """Views by VPC."""
+        """The view of each VPC."""
         return views(self._policy, self._vpc.values())
 
     def warnings(self) -> Iterator[str]:
@@ -302,23 +307,23 @@ class _Rewriter:
             )
 
     def _without_denied(self, group: SecurityGroup, rule: Rule) -> list[Rule]:
-        """Rules for the part of an allow rule that no deny rule before it denies (SPEC 4.10)."""
-        if not (beside := self._beside.get(group.name)):
+        """Return rules for the part of an allow rule that no deny rule with precedence denies (SPEC 4.10)."""
+        if not (sharing := self._sharing_denies.get(group.name)):
             return [rule]
         whole = parts = self._in_cidrs(rule)
-        for denying, shared in beside.items():
+        for denying, shared in sharing.items():
             for deny in self._denying[denying]:
                 self._count(len(parts) + 1)
                 if deny.priority > rule.priority or deny.direction != rule.direction:
                     continue
-                left = [each for part in parts for each in _minus(part, deny)]
-                if len(left) > _MOST_PARTS:
+                rest = [each for part in parts for each in _minus(part, deny)]
+                if len(rest) > _MOST_PARTS:
                     raise _Inexpressible(f"without what {deny.id} denies it becomes more than {_MOST_PARTS:,} rules")
-                if left != parts and denying != group.name and shared < self._members[group.name]:
+                if rest != parts and denying != group.name and shared < self._members[group.name]:
                     raise _Inexpressible(
                         f"{deny.id} denies part of it, but only for those instances that are also in {denying!r}"
                     )
-                parts = left
+                parts = rest
         return [rule] if parts == whole else parts
 
     def _count(self, steps: int) -> None:
@@ -332,7 +337,9 @@ class _Rewriter:
 
 
 def _minus(allow: Rule, deny: Rule) -> list[Rule]:
-    """Rules for what ``allow`` allows and ``deny`` does not deny. Raises _Inexpressible if these are not few."""
+    """Return rules for the packets that ``allow`` matches and ``deny`` does not. Raises _Inexpressible if they would be
+    too many.
+    """
     if allow.ethertype != deny.ethertype or _are_apart(allow.protocol, deny.protocol):
         return [allow]
     if _are_apart(allow.icmp_type, deny.icmp_type) or _are_apart(allow.icmp_code, deny.icmp_code):
@@ -343,22 +350,22 @@ def _minus(allow: Rule, deny: Rule) -> list[Rule]:
     peers = _peers_beside(allow, deny)
     if peers is None:
         return [allow]
-    both, others = peers
-    left = [replace(allow, peer=peer) for peer in others]
+    common, remaining = peers
+    rest = [replace(allow, peer=peer) for peer in remaining]
     for name in ("protocol", "icmp_type", "icmp_code"):
         if getattr(allow, name) is None and getattr(deny, name) is not None:
             raise _Inexpressible(f"{deny.id} denies part of it, and what is left is not a few rules")
     if ports:
-        left.append(replace(allow, peer=both, ports=ports))
-    return left
+        rest.append(replace(allow, peer=common, ports=ports))
+    return rest
 
 
-def _are_apart(one: int | None, other: int | None) -> bool:
-    return one is not None and other is not None and one != other
+def _are_apart(a: int | None, b: int | None) -> bool:
+    return a is not None and b is not None and a != b
 
 
 def _peers_beside(allow: Rule, deny: Rule) -> tuple[Peer, list[Peer]] | None:
-    """The peers of both rules, and those of ``allow`` alone. None: the rules have no peer in common."""
+    """Return the peer that both rules match, and the peers that only ``allow`` matches. None: no common addresses."""
     if deny.peer is None or deny.peer == allow.peer:
         return allow.peer, []
     whole = allow.peer or ANYWHERE[allow.ethertype]

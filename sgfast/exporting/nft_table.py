@@ -1,4 +1,4 @@
-"""A table of nftables as a value: its text for ``nft -f``, and the text that makes one of another."""
+"""A table of nftables as a value: its text for ``nft -f``, and the text that changes one table into another."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ _ELEMENTS_IN_LINE = 6
 
 @dataclass(frozen=True)
 class Elements:
-    """A set or a map. ``kind``: ``set`` or ``map``; ``of``: what its elements are, in nftables' words."""
+    """A set or a map. ``kind``: ``set`` or ``map``. ``element_type``: the type of the elements in nftables' syntax."""
 
     kind: str
-    of: str
+    element_type: str
     elements: tuple[str, ...] = ()
     flags: str = "interval"
 
 
 @dataclass(frozen=True)
 class Chain:
-    """``hook``: where the kernel calls a base chain; empty: other chains jump to this one."""
+    """A chain of rules. ``hook``: the hook at which the kernel calls it (a base chain); empty: other chains jump to it.
+    """
 
     rules: tuple[str, ...]
     hook: str = ""
@@ -30,16 +31,16 @@ class Chain:
 
 @dataclass
 class NftTable:
-    """Names are those of nftables."""
+    """The timeouts, sets and chains of a table, by their names in nftables."""
 
-    #: Timeouts of connections. What is in use cannot be changed, so another value has another name.
+    #: Timeouts of connections. A timeout that is in use cannot be changed, so each value has a name of its own.
     timeouts: dict[str, str] = field(default_factory=dict)
     sets: dict[str, Elements] = field(default_factory=dict)
     chains: dict[str, Chain] = field(default_factory=dict)
 
     def text(self) -> str:
-        """Put this table in the place of whatever is there under its name."""
-        # It must be there to be deleted.
+        """Return the text that loads this table and replaces a loaded table of the same name."""
+        # The first line makes sure that there is a table to delete.
         lines = [f"table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{"]
         for name, body in self.timeouts.items():
             lines += [f"  ct timeout {name} {{", f"    {body}", "  }"]
@@ -51,8 +52,10 @@ class NftTable:
 
 
 def difference(old: NftTable, new: NftTable) -> str:
-    """Make ``new`` of a loaded ``old``, in one transaction; empty if they are the same. Only what differs is touched:
-    elements of sets, and whole chains. What is needed is made before what needs it.
+    """Return the text that changes a loaded ``old`` into ``new`` in one transaction; empty if they are equal.
+
+    Only the elements of sets that differ and the chains that differ are changed. An object is made before other objects
+    refer to it.
     """
     lines = [f"add ct timeout {TABLE} {name} {{ {new.timeouts[name]} }}" for name in _added(old.timeouts, new.timeouts)]
     lines += [
@@ -82,16 +85,16 @@ def _changed_elements(before: Mapping[str, Elements], after: Mapping[str, Elemen
         if name not in before or before[name] == elements:
             continue
         was, now = set(before[name].elements), set(elements.elements)
-        for verb, those in (("delete", was - now), ("add", now - was)):
-            if those:
+        for verb, selected in (("delete", was - now), ("add", now - was)):
+            if selected:
                 yield f"{verb} element {TABLE} {name} {{"
-                both = (*before[name].elements, *elements.elements)
-                yield from _indented(_listed([one for one in both if one in those]))
+                all_elements = (*before[name].elements, *elements.elements)
+                yield from _indented(_listed([element for element in all_elements if element in selected]))
                 yield "}"
 
 
 def _declaration(elements: Elements) -> Iterator[str]:
-    yield elements.of
+    yield elements.element_type
     yield f"flags {elements.flags}"
     if elements.elements:
         yield "elements = {"

@@ -1,9 +1,11 @@
-"""A policy as a file for ``nft -f`` (SPEC 13.10): the filter of one machine, or of instances behind interfaces.
+"""Export a policy as a file for ``nft -f`` (SPEC 13.10): the filter of one machine, or of instances behind interfaces.
 
-Each instance has two chains for each direction: ``before/...`` runs before connections are looked up, ``side/...``
-judges. ``rules/...`` has the rules of one group, direction, priority and action; all instances of a VPC share them.
-Connection tracking belongs to the kernel. Each instance has a zone of its own there, because each has its own
-connections (SPEC 3.7).
+Each instance has two chains for each direction. ``before/...`` runs before the kernel looks up the connection, and
+``side/...`` judges. A chain ``rules/...`` has the rules of one group, direction, priority and action. All instances of
+a VPC share the chains of rules.
+
+The kernel tracks the connections. Each instance has a conntrack zone of its own, because each instance has connections
+of its own (SPEC 3.7).
 """
 
 from __future__ import annotations
@@ -44,21 +46,23 @@ from sgfast.policy.rule_text import ports_text
 from sgfast.policy.yaml_nodes import shown_origin
 
 Interfaces = Mapping[str, str | None]
-"""The host's interface that each instance is behind. None: the machine itself, with all interfaces but ``lo``."""
+"""The host's interface behind which each instance is. None: the instance is the machine itself, with all interfaces
+but ``lo``.
+"""
 
 CutKind = Literal["ports", "icmp", "other"]
-"""The protocols whose keys a set has (SPEC 5.1)."""
+"""The protocols of a set of connection keys (SPEC 5.1): with ports, ICMP, all other protocols."""
 
-#: The highest timeout in seconds that all kernels accept. Some of them store it as milliseconds in 31 bits.
+#: The highest timeout in seconds that all kernels accept. Some kernels store it as milliseconds in 31 bits.
 MAX_TIMEOUT = 2_147_483
-#: The most rules in one file. nft and the kernel need about a kilobyte of memory for each.
+#: The limit for the rules in one file. nft and the kernel need about a kilobyte of memory for each rule.
 MAX_RULES = 1_000_000
-#: sgfast's conntrack zones begin here, because other programs use low numbers. The hash of an instance's name chooses
-#: its zone. There are far more zones than instances, so two instances rarely want the same one.
+#: The first conntrack zone of sgfast. Other programs use low numbers. The hash of an instance's name chooses its zone.
+#: There are far more zones than instances, so two names rarely have the same hash.
 FIRST_ZONE = 0x1000
 ZONES = 0x10000 - FIRST_ZONE
 MAX_INSTANCES = 5000
-#: A bit of a connection's mark: the rules allowed its opener.
+#: The bit of a conntrack mark that is set once the rules have allowed the connection's opener.
 OPENED = 0x40000000
 
 _FAMILIES = (4, 6)
@@ -66,7 +70,7 @@ _IP = {4: "ip", 6: "ip6"}
 _CUT_KEYS: dict[tuple[CutKind, int], str] = {
     ("ports", 4): "ip saddr . ip daddr . meta l4proto . th sport . th dport",
     ("ports", 6): "ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport",
-    # The identifier of all queries: nft's own word for it is about echo alone.
+    # The identifier of any ICMP query, by its offset. nft's own name for it works for echo only.
     ("icmp", 4): "ip saddr . ip daddr . icmp type . @th,32,16",
     ("icmp", 6): "ip6 saddr . ip6 daddr . icmpv6 type . @th,32,16",
     ("other", 4): "ip saddr . ip daddr . meta l4proto",
@@ -92,9 +96,9 @@ _NEIGHBOURS = (
 
 
 def ruleset(policy: Policy, interfaces: Interfaces, version: str) -> str:
-    """The file that makes the kernel judge as the policy says, whatever it had of sgfast before.
+    """Return the file that loads the filter of a policy. It replaces any table of sgfast that is loaded.
 
-    Raises ExportError for what nftables cannot say, AmbiguousAddress for peers with the same addresses.
+    Raises ExportError if nftables cannot express the policy, AmbiguousAddress if peers have the same addresses.
     """
     _check(interfaces, policy)
     notes = [
@@ -106,10 +110,10 @@ def ruleset(policy: Policy, interfaces: Interfaces, version: str) -> str:
 
 
 def update(old: Policy, new: Policy, interfaces: Interfaces, version: str) -> str:
-    """The file that makes the filter of ``new`` out of the loaded one of ``old``. ``interfaces`` has the instances that
-    are on the host by either policy.
+    """Return the file that changes the loaded filter of ``old`` into the filter of ``new``. ``interfaces``: the
+    instances on the host that are in either policy.
 
-    Raises ExportError for what nftables cannot say, AmbiguousAddress for peers with the same addresses.
+    Raises ExportError if nftables cannot express the policy, AmbiguousAddress if peers have the same addresses.
     """
     _check(interfaces, old, new)
     for policy, advice in (
@@ -138,15 +142,17 @@ def update(old: Policy, new: Policy, interfaces: Interfaces, version: str) -> st
 
 
 def cut_set(kind: CutKind, family: int, instance: str) -> str:
-    """The set of keys that the instance denies until they time out, because a change disconnected their connections."""
+    """Return the name of the set of keys that an instance denies until they time out, because a change of the policy
+    disconnected the connections with these keys.
+    """
     return f"cut/{instance}/{kind}{family}"
 
 
 def zones(policy: Policy, interfaces: Interfaces) -> dict[str, int | None]:
-    """The zone of each instance's connections. None: the kernel's own, as on the machine itself.
+    """Return the conntrack zone of each instance. None: the kernel's default zone, for the machine itself.
 
-    They follow from the instances' names, so that they stay the same when others come and go. Two that would get the
-    same one get neighbours, in the order of their names.
+    The hash of its name determines an instance's zone, so that zones stay the same when other instances are added or
+    removed. If the zone is taken by an instance whose name sorts before, the next free zone is used.
     """
     found: dict[str, int | None] = {}
     taken = set()
@@ -172,7 +178,7 @@ def _head(origin: str, interfaces: Interfaces, version: str, notes: Iterable[str
 
 
 def _kernel_settings(policy: Policy) -> Iterator[str]:
-    """Settings that belong to the whole network namespace, and that nft cannot make."""
+    """Yield the lines about settings of the whole network namespace, which nft cannot change."""
     timeouts = policy.settings.timeouts
     yield "These settings of the kernel belong to it. nft cannot make them:"
     for name, value in {
@@ -182,7 +188,7 @@ def _kernel_settings(policy: Policy) -> Iterator[str]:
         "max": policy.settings.max_connections,
         "icmp_timeout": int(timeouts.icmp),
         "icmpv6_timeout": int(timeouts.icmp),
-        # These are for UDP-Lite, for which nft has no timeouts either.
+        # The two timeouts of UDP are for UDP-Lite, whose timeouts nft cannot set.
         "udp_timeout": int(timeouts.unidirectional),
         "udp_timeout_stream": int(timeouts.bidirectional),
         "gre_timeout": int(timeouts.unidirectional),
@@ -253,9 +259,9 @@ class _Writer:
     policy: Policy
     interfaces: Interfaces
     table: NftTable = field(default_factory=NftTable)
-    #: The chains of rules of each VPC, group and way: priority, whether it allows, and name.
+    #: The chains of rules by VPC, group and way ("in" or "out"). Each has its precedence and its name.
     rules: dict[tuple[str, str, str], list[tuple[int, bool, str]]] = field(default_factory=dict)
-    #: The number of ranges in the sets so far.
+    #: The number of address ranges in all sets so far.
     ranges: int = 0
 
     def __post_init__(self) -> None:
@@ -263,7 +269,7 @@ class _Writer:
         self.views = views(self.policy, (each.vpc for each in self.here))
         self.zones = zones(self.policy, self.interfaces)
         used = {(each.vpc, name) for each in self.here for name in each.security_groups}
-        #: The groups whose rules are needed, by VPC from which their rules are seen.
+        #: The groups whose rules are needed, each with the VPC of the instances that it filters.
         self.groups = [
             (vpc, group) for vpc in self.views for group in self.policy.security_groups if (vpc, group.name) in used
         ]
@@ -298,11 +304,11 @@ class _Writer:
             raise ExportError(shown_origin(self.policy.origin), *problems)
 
     def _check_owned_once(self) -> None:
-        """Packets from the network are given to instances by their destination alone."""
+        """Refuse instances with a common address: the host finds a packet's instance by its destination alone."""
         ranges = sorted(
-            (family, *one, instance.name)
+            (family, *addresses, instance.name)
             for instance in self.here for family in _FAMILIES
-            for one in self.views[instance.vpc].of_instance(family, instance)
+            for addresses in self.views[instance.vpc].of_instance(family, instance)
         )
         for (family, _, last, name), (next_family, first, _, other) in pairwise(ranges):
             if family == next_family and first <= last:
@@ -316,7 +322,7 @@ class _Writer:
     # Sets
 
     def _sets(self) -> None:
-        """The sets that the rules need: members of groups, address groups, and what is isolated."""
+        """Make the sets that the rules need: members of groups, address groups, and isolated addresses."""
         groups: dict[str, set[str]] = {vpc: set() for vpc in self.views}
         address_groups = set()
         for vpc, group in self.groups:
@@ -340,7 +346,7 @@ class _Writer:
                     self._set(family, f"addresses{family}/{each.name}", ranges)
 
     def _set(self, family: int, name: str, ranges: Iterable[Range]) -> None:
-        elements = tuple(_range_text(family, one) for one in ranges)
+        elements = tuple(_range_text(family, addresses) for addresses in ranges)
         self.ranges += len(elements)
         if self.ranges > MAX_RANGES:
             raise ExportError(
@@ -353,8 +359,8 @@ class _Writer:
     # Chains
 
     def _open(self) -> Iterator[str]:
-        """Statements for an opener that the rules allow."""
-        # A packet without an entry ends such a rule, and goes on with the next one.
+        """Yield the statements for an opener that the rules allow."""
+        # nftables stops this rule at a packet without a conntrack entry, and continues with the next rule.
         yield f"ct mark set ct mark | {OPENED:#x}"
         for protocol, name, policy in _timeouts(self.policy.settings.timeouts):
             self.table.timeouts[name] = f"protocol {_PORTS_OF[protocol]}; policy = {{ {policy} }};"
@@ -362,15 +368,15 @@ class _Writer:
         yield "accept"
 
     def _infrastructure(self) -> None:
-        """Chains for the packets of SPEC 3.2 and 3.11. They are jumped to before connections are looked up, and again
-        after it, where ``notrack`` does nothing.
+        """Make the chains for the packets of SPEC 3.2 and 3.11. Other chains jump to them twice: before the kernel
+        looks up the connection, and after the look-up, when ``notrack`` has no effect.
         """
         accepted: dict[str, tuple[str, ...]] = {"in": (), "out": ()}
         denied: tuple[str, ...] = ()
         match self.policy.settings.infrastructure:
             case "exempt":
-                both = (*_FROM_CLIENT, *_FROM_SERVER, *_NEIGHBOURS)
-                accepted = {"in": both, "out": both}
+                every = (*_FROM_CLIENT, *_FROM_SERVER, *_NEIGHBOURS)
+                accepted = {"in": every, "out": every}
             case "by-role":
                 accepted["out"] = (*_FROM_CLIENT, "icmpv6 type { 130, 133, 135, 136 }")
                 accepted["in"] = (*_FROM_SERVER, "icmpv6 type { 130, 134, 135, 136 }")
@@ -405,12 +411,12 @@ class _Writer:
             before = [f"jump infrastructure/{way}"]
             for family in _FAMILIES:
                 before.append(f"{_IP[family]} {side} @isolated{family}/{instance.vpc} drop")
-            # Packets of cut connections are dropped first, so that they refresh no connection (SPEC 6.4).
+            # Packets of disconnected connections are dropped early, so that they prolong no deadline (SPEC 6.4).
             before += [f"{key} @{name} drop" for key, name in cut]
             if not stateful:
                 before.append("notrack")
             else:
-                # To the kernel these begin no connection. There is no reply to them, so their rules are enough.
+                # The kernel makes no entry for these ICMP types. They have no replies, so the rules alone can judge.
                 before.append("icmp type != { 0, 3, 4, 5, 8, 11-18 } notrack accept")
                 before.append("icmpv6 type 130-255 notrack accept")
                 if zone is not None:
@@ -424,7 +430,7 @@ class _Writer:
                     "ct state invalid drop",
                     "ct state established accept",
                     f"meta l4proto {{ {ICMP}, {ICMPV6} }} ct state related accept",
-                    # The kernel calls all packets of the initiator new until there was a reply.
+                    # Until the first reply, the kernel's state of all packets of the initiator is "new".
                     f"ct mark & {OPENED:#x} != 0 accept",
                     "ct state new,related tcp flags & (fin | syn | rst | ack) != syn drop",
                 ]
@@ -448,15 +454,18 @@ class _Writer:
         devices = {each.name: self.interfaces[each.name] for each in self.here}
         for family in _FAMILIES:
             elements = sorted(
-                (one, each.name)
-                for each in self.here for one in self.views[each.vpc].of_instance(family, each)
+                (addresses, each.name)
+                for each in self.here for addresses in self.views[each.vpc].of_instance(family, each)
             )  # fmt: skip
-            texts = tuple(f"{_range_text(family, one)} : goto before/in/{name}" for one, name in elements)
+            texts = tuple(
+                f"{_range_text(family, addresses)} : goto before/in/{name}" for addresses, name in elements
+            )
             self.table.sets[f"owners{family}"] = Elements("map", f"type ipv{family}_addr : verdict", texts)
         to = ("ip daddr vmap @owners4", "ip6 daddr vmap @owners6")
         self._hook("before", "prerouting", -300, f"iifname vmap {_by_device(devices, 'goto before/out')}", *to)
         self._hook("before_output", "output", -300, *to)
-        # These hooks run before a destination is rewritten, and after that: the rules are about what instances see.
+        # The rules must see the addresses that the instances see. The first hook therefore runs before the kernel
+        # rewrites destinations (NAT), and the second hook runs after that.
         self._hook("from_instances", "prerouting", -150, f"iifname vmap {_by_device(devices, 'goto side/out')}")
         self._hook("to_instances", "postrouting", 0, f"oifname vmap {_by_device(devices, 'goto side/in')}")
         if len(devices) > 1:
@@ -500,20 +509,21 @@ def _peer(rule: Rule, vpc: str, side: str) -> str:
 
 
 def _timeouts(timeouts: Timeouts) -> Iterator[tuple[int, str, str]]:
-    """Protocol, name and value of what nftables can set itself."""
+    """Yield the timeouts that nftables can set itself: protocol, name, value."""
     other, established = int(timeouts.tcp_other), int(timeouts.tcp_established)
     fin_wait = int(timeouts.tcp_fin_wait)
     states = dict.fromkeys(
         ("syn_sent", "syn_sent2", "syn_recv", "close_wait", "last_ack", "time_wait", "close"), other
     )
-    # The kernel shortens connections that wait for an acknowledgement. SPEC 5.2 does not.
+    # The kernel would use shorter timeouts while an acknowledgement is missing. SPEC 5.2 does not.
     states |= {"established": established, "fin_wait": fin_wait, "retrans": established, "unack": established}
     text = ", ".join(f"{state} : {seconds}" for state, seconds in states.items())
     yield TCP, f"tcp-{established}-{fin_wait}-{other}", text
-    both, one = int(timeouts.bidirectional), int(timeouts.unidirectional)
-    yield UDP, f"udp-{both}-{one}", f"unreplied : {one}, replied : {both}"
+    bidirectional, unidirectional = int(timeouts.bidirectional), int(timeouts.unidirectional)
+    name = f"udp-{bidirectional}-{unidirectional}"
+    yield UDP, name, f"unreplied : {unidirectional}, replied : {bidirectional}"
 
 
-def _range_text(family: int, one: Range) -> str:
-    first, last = map(ADDRESS[family], one)
+def _range_text(family: int, addresses: Range) -> str:
+    first, last = map(ADDRESS[family], addresses)
     return str(first) if first == last else f"{first}-{last}"

@@ -1,4 +1,5 @@
-"""Exports to OpenStack and Open Telekom Cloud: calls of their APIs, and scripts of ``openstack`` (SPEC 13.6)."""
+"""Export to OpenStack and Open Telekom Cloud: calls of their APIs, or a script of ``openstack`` commands (SPEC 13.6).
+"""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ from sgfast.policy.rule_text import ports_text, rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 
 OPENSTACK = Target("OpenStack", "neutron", has_address_groups=True, has_stateless_groups=True)
-#: OTC through OpenStack's API. That API has neither deny rules nor lists of ports; OTC's own API (``OTC_V3``) has both.
+#: OTC through OpenStack's API, which has neither deny rules nor lists of ports. OTC's own API (``OTC_V3``) has both.
 OTC = Target("Open Telekom Cloud", "otc", port_protocols=frozenset({TCP, UDP}))
 OTC_V3 = Target(
     "Open Telekom Cloud", "otc", has_denies=True, has_port_lists=True,
@@ -51,11 +52,12 @@ OTC_V3 = Target(
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _DIRECTIONS = {"inbound": "ingress", "outbound": "egress"}
 _PROTOCOLS = {ICMP: "icmp", TCP: "tcp", UDP: "udp"}
-#: The paths of groups and rules. OTC's v3 has its own; ports are OpenStack's there, too.
+#: The base paths of groups and rules: in OpenStack's API, and in OTC's API v3. Ports always have OpenStack's path.
 _V2, _OTC_V3 = "/v2.0", "/v3/${project}/vpc"
 
 FUNCTIONS = r'''
-# The answer of the last function is in $answer. $earlier: groups that were there, and how many rules they are to have.
+# $answer: the result of the last function. $earlier: groups that existed before, each with the number of rules that it
+# shall have.
 earlier=
 
 find_group() {  # security|address NAME
@@ -69,14 +71,14 @@ find_group() {  # security|address NAME
 make_group() {  # NAME RULES OPTION...
   find_group security "$1"
   if [ -n "$answer" ]; then
-    # A run that was interrupted has made it.
+    # An interrupted earlier run has made the group.
     earlier="$earlier $answer=$2"
     return
   fi
   group=$1
   shift 2
   answer=$(openstack security group create "$@" -f value -c id -- "$group")
-  # The cloud gives rules to a new group.
+  # The cloud gives rules to a new group. Remove them.
   given=$(openstack security group rule list "$answer" -f value -c ID)
   for rule in $given; do
     openstack security group rule delete "$rule"
@@ -99,7 +101,7 @@ make_addresses() {  # NAME ADDRESS...
   answer=$(openstack address group create $answer -f value -c id -- "$group")
 }
 
-# No instance comes into a group that has other rules than it is to have.
+# Stops if a group that existed before has other rules than it shall have, before any instance is put into it.
 check_groups() {
   for each in $earlier; do
     rules=$(openstack security group rule list "${each%=*}" -f value -c ID)
@@ -110,24 +112,24 @@ check_groups() {
   done
 }
 
-find_one() {  # WHAT COMMAND...
-  what=$1
+find_one() {  # NOUN COMMAND...
+  noun=$1
   shift
   answer=$(openstack "$@")
   case $answer in
-    '') echo "$what: the cloud knows none" >&2; exit 1 ;;
-    *[[:space:]]*) echo "$what: the cloud knows several" >&2; exit 1 ;;
+    '') echo "$noun: the cloud knows none" >&2; exit 1 ;;
+    *[[:space:]]*) echo "$noun: the cloud knows several" >&2; exit 1 ;;
   esac
 }
 
-# Runs a command. If it fails with a message about ACCEPTED, what it asks for is there already.
+# Runs a command. A failure with ACCEPTED in its message is no error, because the command would change nothing.
 accepting() {  # ACCEPTED COMMAND...
   accepted=$1
   shift
-  if ! said=$(openstack "$@" 2>&1); then
-    case $said in
+  if ! output=$(openstack "$@" 2>&1); then
+    case $output in
       *"$accepted"*) ;;
-      *) echo "$said" >&2; exit 1 ;;
+      *) echo "$output" >&2; exit 1 ;;
     esac
   fi
 }
@@ -137,7 +139,7 @@ accepting() {  # ACCEPTED COMMAND...
 def export(
     old: Policy | None, new: Policy, cloud: Literal["openstack", "otc"], form: Literal["script", "json"]
 ) -> Calls:
-    """The calls that lead from ``old`` to ``new``. Raises ExportError if the cloud cannot have it exactly so."""
+    """Return the calls that change ``old`` into ``new``. Raises ExportError if the cloud cannot express it exactly."""
     target = OPENSTACK if cloud == "openstack" else OTC_V3 if form == "json" else OTC
     found = openstack_delta(old, new, target)
     if problems := [*_removed_rule_errors(found)]:
@@ -146,7 +148,7 @@ def export(
 
 
 def openstack_delta(old: Policy | None, new: Policy, target: Target) -> PolicyDelta:
-    """Find the delta, in rules that the target has."""
+    """Return the delta between two policies, in rules that the target supports."""
     found = policy_delta(None if old is None else expressible(old, target), expressible(new, target))
     origin = shown_origin(new.origin)
     if any(group.name == DEFAULT_GROUP for group in found.groups):
@@ -161,9 +163,9 @@ def openstack_delta(old: Policy | None, new: Policy, target: Target) -> PolicyDe
     return found
 
 
-def provider_id(thing: Any) -> str:
-    """The id that the cloud has given to a thing, or empty."""
-    return first_id(_UUID, thing.id, thing.name)
+def provider_id(item: Any) -> str:
+    """Return the id that the cloud has assigned to an object of the policy, or "" if it is unknown."""
+    return first_id(_UUID, item.id, item.name)
 
 
 def _instance_errors(found: PolicyDelta) -> Iterator[str]:
@@ -182,7 +184,7 @@ def _removed_rule_errors(found: PolicyDelta) -> Iterator[str]:
 
 
 def rule_id(rule: Rule) -> str:
-    """Id of the cloud's rule that this rule is, or is a part of; empty if there is none."""
+    """Return the id of the cloud's rule from which this rule comes, or "" if there is none."""
     return id_of_rule(_UUID, rule)
 
 
@@ -199,14 +201,14 @@ class _Project:
         self._place = _OTC_V3 if target is OTC_V3 else _V2
         self._variables = Variables()
         self._calls: list[Call] = []
-        #: The ids of things, or the variables that hold them, by kind and name.
+        #: By kind and name of a group or address group: its id, or the variable that contains the id.
         self._ids: dict[tuple[str, str], str] = {}
 
     def calls(self) -> Calls:
         found = self._changes
         needs = {"project": "the id of the project"} if self._place == _OTC_V3 else {}
         rules = Counter(each.group for each in found.rules)
-        self._find_things()
+        self._find_groups()
         for addresses in found.address_groups:
             self._make_address_group(addresses)
         for addresses in found.addresses:
@@ -220,8 +222,8 @@ class _Project:
         ports = {each.instance.name: self._port(each) for each in found.members}
         for member in (*found.memberships, *found.memberships_taken):
             self._set_groups(member, ports[member.instance.name])
-        for id, of in {rule_id(each.rule): each for each in found.rules_taken}.items():
-            described = f"rule of {of.group}: {rule_text(of.rule)}"
+        for id, taken in {rule_id(each.rule): each for each in found.rules_taken}.items():
+            described = f"rule of {taken.group}: {rule_text(taken.rule)}"
             self._delete(described, "security-group-rules", "security group rule", id)
         for group in found.groups_deleted:
             id = self._ids["group", group.name]
@@ -234,7 +236,7 @@ class _Project:
         return Calls(found, self._target.title, self._calls, needs)
 
     def _parts_that_stay(self) -> Iterator[RuleInGroup]:
-        """The rules that stay, of a rule of the cloud that is taken away as a whole."""
+        """Return rules that stay although the cloud's rule from which they come is removed. They are added again."""
         whole = {rule_id(each.rule) for each in self._changes.rules_taken}
         return (each for each in self._changes.rules_kept if rule_id(each.rule) in whole - {""})
 
@@ -262,8 +264,8 @@ class _Project:
 
     # Groups and address groups
 
-    def _find_things(self) -> None:
-        """Look up the groups that are there already, as far as they are mentioned."""
+    def _find_groups(self) -> None:
+        """Look up the existing groups and address groups that the steps mention."""
         found = self._changes
         mentioned = found.mentioned(self._parts_that_stay())
         there: list[tuple[str, str, SecurityGroup | AddressGroup]] = [
@@ -271,9 +273,9 @@ class _Project:
             *(("addresses", name, found.new.address_group_by_name[name]) for name in found.kept_address_groups),
         ]
         there += [("addresses", each.name, each) for each in found.address_groups_deleted]
-        for kind, name, thing in there:
+        for kind, name, group in there:
             if (kind, name) in mentioned:
-                self._ids[kind, name] = provider_id(thing) or self._find_by_name(kind, name)
+                self._ids[kind, name] = provider_id(group) or self._find_by_name(kind, name)
 
     def _find_by_name(self, kind: str, name: str) -> str:
         variable = self._variables.name(kind, name)
@@ -301,7 +303,7 @@ class _Project:
     def _change_addresses(self, group: AddressGroup, about: str, action: str, command: str, accepted: str) -> None:
         addresses = [str(address) for address in group.addresses]
         id = self._ids["addresses", group.name]
-        # Addresses are added one by one, because the cloud changes nothing if one of several is there already.
+        # The script adds addresses one by one, because the cloud refuses a list if it has one of them already.
         lines = [
             f"accepting {words(accepted)} address group {command} --address {words(address)} {words(id)}"
             for address in addresses
@@ -312,7 +314,8 @@ class _Project:
         )  # fmt: skip
 
     def _make_group(self, group: SecurityGroup, rules: int) -> None:
-        variable, born = self._variables.name("group", group.name), self._variables.name("rules_of", group.name)
+        variable = self._variables.name("group", group.name)
+        default_rules = self._variables.name("rules_of", group.name)
         self._ids["group", group.name] = f"${{{variable}}}"
         body: dict[str, Any] = {"name": group.name, "description": plain_text(group.description)}
         if not group.stateful:
@@ -321,12 +324,12 @@ class _Project:
         self._call(
             f"Make the security group {group.name}", "POST", f"{self._place}/security-groups", {"security_group": body},
             f"make_group {words(group.name, str(rules), *options)}", f"{variable}=$answer",
-            gives={variable: "security_group.id", born: "security_group.security_group_rules[].id"},
+            gives={variable: "security_group.id", default_rules: "security_group.security_group_rules[].id"},
         )  # fmt: skip
-        # The script's function does it.
+        # This call is for JSON only, because the script's function make_group does the same.
         self._call(
             f"Take the rules from it that the cloud gives to a new group: {group.name}", "DELETE",
-            f"{self._place}/security-group-rules/${{each}}", None, for_each=f"${{{born}}}",
+            f"{self._place}/security-group-rules/${{each}}", None, for_each=f"${{{default_rules}}}",
         )  # fmt: skip
 
     # Rules

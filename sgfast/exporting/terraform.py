@@ -1,4 +1,4 @@
-"""Exports to Terraform: a configuration for the provider aws, openstack or opentelekomcloud (SPEC 13.7)."""
+"""Export to Terraform: a configuration for the provider aws, openstack or opentelekomcloud (SPEC 13.7)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ PROVIDERS: dict[str, Provider] = {"aws": "aws", "neutron": "openstack", "otc": "
 _TARGETS: dict[Provider, Target] = {
     "aws": aws.TARGET, "openstack": openstack.OPENSTACK, "opentelekomcloud": openstack.OTC_V3,
 }  # fmt: skip
-#: Characters of a rule's name that say what it is. After them comes a hash, which makes it unique.
+#: The limit for the readable part of a rule's name. The hash after it makes the name unique.
 _NAME_CHARACTERS = 60
-#: Escapes of JSON that Terraform does not know, as it writes them.
+#: Escapes of JSON that Terraform does not know, with the escapes that Terraform uses instead.
 _OTHER_ESCAPES = {r"\b": r"\u0008", r"\f": r"\u000c"}
 _OF_A_WHOLE = "What has an id of the provider is imported. Other rules that the account has stay as they are."
 _OF_A_CHANGE = (
@@ -53,8 +53,9 @@ class _Reference(str):
 
 @dataclass(frozen=True, slots=True)
 class _Block:
+    #: The type of the block and its labels.
     words: tuple[str, ...]
-    #: A value that is a mapping is a block in it.
+    #: The attributes. A value that is a mapping is a nested block.
     body: Mapping[str, Any]
 
     @property
@@ -63,7 +64,9 @@ class _Block:
 
 
 def export(old: Policy | None, new: Policy, provider: Provider, version: str) -> str:
-    """The configuration; with ``old`` what differs. Raises ExportError if Terraform cannot have it exactly so."""
+    """Return the configuration, or with ``old`` the blocks that change. Raises ExportError if Terraform cannot express
+    it exactly.
+    """
     if provider == "aws":
         found = aws.aws_delta(old, new)
         refuse_several_regions(new, "Terraform")
@@ -81,7 +84,7 @@ def export(old: Policy | None, new: Policy, provider: Provider, version: str) ->
 
 
 def _icmp_errors(found: PolicyDelta, provider: Provider) -> Iterator[str]:
-    """The types and codes that the providers cannot send."""
+    """Yield an error for each rule with an ICMP type or code that the provider cannot send."""
     for each in found.rules:
         kind, code = each.rule.icmp_type, each.rule.icmp_code
         if kind is None or (provider == "openstack" and kind and code != 0):
@@ -94,13 +97,13 @@ def _icmp_errors(found: PolicyDelta, provider: Provider) -> Iterator[str]:
 
 
 class _Configuration(ABC):
-    """The parts that are the same for all providers."""
+    """A configuration. Subclasses have the parts that depend on the provider."""
 
     group_type: str
 
     def __init__(self, found: PolicyDelta) -> None:
         self.delta = found
-        #: Blocks of variables and of things that are looked up, in order.
+        #: Blocks of variables and data sources by address, in order.
         self.lookups: dict[str, _Block] = {}
         self._made = {group.name for group in found.groups}
 
@@ -126,7 +129,7 @@ class _Configuration(ABC):
         return [_Block(("import",), {"to": _Reference(block.address), "id": id}), block]
 
     def _removed(self) -> Iterator[str]:
-        """The names of what the configuration of the old policy has and the new one has not."""
+        """Yield the addresses of resources that are in the old policy's configuration but not in the new one's."""
         found = self.delta
         for each in found.rules_taken:
             if not self.is_ipv6_twin(each.rule):
@@ -160,34 +163,34 @@ class _Configuration(ABC):
 
     @abstractmethod
     def group(self, group: SecurityGroup) -> _Block:
-        """The resource of a group."""
+        """Return the resource of a group."""
 
     @abstractmethod
     def group_id(self, group: SecurityGroup) -> str:
-        """The provider's id, or empty."""
+        """Return the provider's id of a group, or "" if it is unknown."""
 
     @abstractmethod
     def rule(self, group: str, rule: Rule) -> _Block:
-        """The resource of a rule of the group with this name."""
+        """Return the resource of a rule. ``group``: the name of the rule's group."""
 
     @abstractmethod
     def rule_id(self, rule: Rule) -> str:
-        """The provider's id, or empty."""
+        """Return the provider's id of a rule, or "" if it is unknown."""
 
     def is_ipv6_twin(self, rule: Rule) -> bool:
-        """Whether the resource of another rule says it."""
+        """Return whether the resource of another rule already includes this rule."""
         return False
 
     def address_groups(self) -> list[_Block]:
-        """Address groups that are new or differ."""
+        """Return the resources of address groups that are new or have changed."""
         return []
 
     @abstractmethod
     def memberships(self, member: Membership) -> list[_Block]:
-        """The resources that put an instance into its groups."""
+        """Return the resources that put an instance into its groups."""
 
     def memberships_removed(self) -> Iterator[str]:
-        """The names of resources that put instances into groups that they leave."""
+        """Yield the addresses of resources that put instances into groups that they leave."""
         yield from ()
 
 
@@ -267,7 +270,7 @@ class _Aws(_Configuration):
 
 
 class _OpenStack(_Configuration):
-    """A configuration for openstack; also for opentelekomcloud, for rules with actions and priorities."""
+    """A configuration for openstack, or for opentelekomcloud, whose rules have actions and priorities."""
 
     def __init__(self, found: PolicyDelta, provider: Provider) -> None:
         super().__init__(found)
@@ -282,7 +285,8 @@ class _OpenStack(_Configuration):
         body["delete_default_rules"] = True
         if not group.stateful:
             body["stateful"] = False
-        # It says how to make a group. For an imported one the provider would otherwise make another group.
+        # The attribute delete_default_rules only matters when a group is made. If it differed from the state of an
+        # imported group, the provider would replace the group.
         body["lifecycle"] = {"ignore_changes": [_Reference("delete_default_rules")]}
         return _Block(("resource", self.group_type, _name(group.name)), body)
 
@@ -371,7 +375,8 @@ def _described(body: dict[str, Any], description: str) -> dict[str, Any]:
 
 
 def _name(text: str) -> str:
-    """A name of Terraform. Other texts have other names, and later exports the same ones."""
+    """Return a valid name of Terraform for a text. Different texts have different names, and a text always the same.
+    """
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", text)
     if not re.match(r"[A-Za-z_]", plain):
         plain = f"_{plain}"
@@ -381,7 +386,7 @@ def _name(text: str) -> str:
 def _rule_name(group: str, rule: Rule) -> str:
     words = f"{group}_{rule.direction}_{service_text(rule)}_{peer_text(rule)}"
     plain = re.sub(r"[^A-Za-z0-9]+", "_", words)[:_NAME_CHARACTERS].strip("_")
-    # All that a rule says, so that another export of it has the same name.
+    # The hash covers all fields that distinguish rules, so that later exports give the same name to an equal rule.
     ports = "" if rule.ports is None else ports_text(rule.ports, listed=None)
     parts = (words, rule.ethertype, ports, rule.action, rule.priority)
     return f"{'' if plain[:1].isalpha() else '_'}{plain}_{_hash(' '.join(map(str, parts)))}"
@@ -396,7 +401,7 @@ def _text(block: _Block) -> str:
 
 
 def _lines(body: Mapping[str, Any]) -> Iterator[str]:
-    """Attributes in a column, as Terraform formats them, and then the blocks."""
+    """Yield the lines of a block's body: the attributes, aligned as Terraform formats them, then the nested blocks."""
     blocks = {name: value for name, value in body.items() if _is_block(value)}
     width = max((len(name) for name in body if name not in blocks), default=0)
     for name, value in body.items():

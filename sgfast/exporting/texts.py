@@ -1,4 +1,4 @@
-"""Exports as texts, whatever the target."""
+"""The texts of exports to all targets."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ def cloud_text(
 def devices_of(
     old: Policy | None, new: Policy, pairs: Iterable[tuple[str, str | None]]
 ) -> dict[str, str | None]:
-    """The devices that instances are behind, by the instances' names in the policies, from pairs of any word for an
-    instance and its device. None: the machine itself is the instance.
+    """Return the host's network device of each instance, by the instance's name. None: the machine itself.
+
+    ``pairs``: a name, id or label of an instance, and its device.
     """
     found: dict[str, str | None] = {}
     try:
@@ -69,7 +70,7 @@ def devices_of(
 
 
 def filter_text(old: Policy | None, new: Policy, devices: Mapping[str, str | None], *, is_change: bool) -> str:
-    """A file for ``nft -f``: the whole filter of ``new``, or with ``is_change`` what turns that of ``old`` into it."""
+    """Return a file for ``nft -f`` with the filter of ``new``. ``is_change``: only with the changes since ``old``."""
     from sgfast.exporting import nftables
 
     if is_change and old is not None:

@@ -2,16 +2,16 @@
 
 The commands are ``describe-security-groups``, ``describe-security-group-rules``, ``describe-network-interfaces``,
 ``describe-instances``, ``describe-vpcs``, ``describe-subnets``, ``describe-vpc-peering-connections``,
-``describe-managed-prefix-lists`` (or ``describe-prefix-lists``), ``get-managed-prefix-list-entries``, and those that
-``aws_transit`` reads. Their outputs may be in separate files or combined in one.
+``describe-managed-prefix-lists`` (or ``describe-prefix-lists``), ``get-managed-prefix-list-entries``, and the commands
+for transit gateways (``aws_transit``). The outputs may be in separate files or combined in one.
 
 - A permission lists many ranges, groups and prefix lists. Each becomes a rule, because AWS evaluates each on its own.
   ``describe-security-group-rules`` prints these rules one by one, with their ids.
-- The entries of a prefix list do not name their list. It is the one whose id is in the file name
-  (``pl-0123456789abcdef0.json``) or in a ``PrefixListId`` next to them. ``Entries`` may also be added to a list in the
-  output of ``describe-managed-prefix-lists``.
-- Only private addresses belong to an interface: no packet within a VPC carries the public one, and group references
-  mean the private ones.
+- The entries of a prefix list do not name their list. The list's id is in the file name
+  (``pl-0123456789abcdef0.json``) or in a ``PrefixListId`` next to the entries. ``Entries`` may also be added to a list
+  in the output of ``describe-managed-prefix-lists``.
+- Only private addresses belong to an interface. Packets within a VPC never have public addresses, and a group as a
+  rule's peer means the private addresses of its members.
 - An interface without groups, such as a NAT gateway's, is not filtered and is no instance.
 
 Network ACLs, load balancers and NAT gateways only give warnings.
@@ -60,7 +60,7 @@ class _AwsReader:
         self._vpcs = self._account.vpcs
         #: Values of the Name tag by instance id.
         self._instance_names: dict[str, str] = {}
-        #: The ids of network interfaces.
+        #: The ids of the network interfaces of NAT gateways.
         self._of_nat_gateways = {
             address.text("NetworkInterfaceId")
             for item in nat_gateways(self._files)
@@ -84,7 +84,7 @@ class _AwsReader:
             self._vpcs.seen(item.location.file, item.required("VpcId"), region=zone)
 
     def _read_peerings(self) -> None:
-        """Read objects that only add to VPCs that are known by now."""
+        """Read peerings and transit gateways. Call this after all VPCs are known."""
         inactive: dict[str, Location] = {}
         for item in self._files.items("VpcPeeringConnections", "VpcPeeringConnectionId"):
             status = item.nested("Status").required("Code")
@@ -119,8 +119,8 @@ class _AwsReader:
                 add(location, [entry.required("Cidr") for entry in item.objects("Entries")])
             elif item.has("Cidrs"):
                 add(location, item.texts("Cidrs"))
-        for whose, document in self._files.of_owner("Entries", "PrefixListId", "pl", "Cidr"):
-            location = names.get(whose) or Location(document.location.file, "prefix list", whose)
+        for list_id, document in self._files.of_owner("Entries", "PrefixListId", "pl", "Cidr"):
+            location = names.get(list_id) or Location(document.location.file, "prefix list", list_id)
             add(location, [entry.required("Cidr") for entry in document.objects("Entries")])
         for list_id, (location, addresses) in entries.items():
             self._account.prefix_list(names.get(list_id, location), addresses)
@@ -153,8 +153,10 @@ class _AwsReader:
             raise location.error(message)
 
     def _read_rule_list(self, described: set[str], with_rules: set[str]) -> dict[tuple[str, object], Location]:
-        """Read the rules that are listed one by one. Those of the groups that are described ``with_rules`` come once
-        more with their groups, under the same ids: they are returned, by group and meaning.
+        """Add the rules of ``describe-security-group-rules``, which are listed one by one.
+
+        Groups in ``with_rules`` list their rules, too. Return the locations of such groups' rules by group and meaning,
+        so that the caller can give the same ids to the rules that the groups list.
         """
         found: dict[tuple[str, object], Location] = {}
         items = self._files.items("SecurityGroupRules", "SecurityGroupRuleId")
@@ -174,7 +176,7 @@ class _AwsReader:
             self.draft.rule(group, rule)
 
     def _rules_of(self, direction: Direction, permission: JsonObject) -> Iterator[list[DraftRule]]:
-        """The rules for each peer of a permission that has any."""
+        """Yield the rules for each peer of a permission, except peers that give no rules."""
         return filter(None, self._rules_of_peers(direction, permission))
 
     def _rules_of_peers(self, direction: Direction, permission: JsonObject) -> Iterator[list[DraftRule]]:
@@ -192,7 +194,8 @@ class _AwsReader:
                 peer = {kind: [item.required(key)]}
                 yield self._account.rules(item.location, direction, traffic, item.text("Description"), **peer)
         for item in permission.objects("UserIdGroupPairs"):
-            other = item.text("GroupId") or item.required("GroupName")  # EC2-Classic names the group of load balancers
+            # The group of load balancers in EC2-Classic has only a name.
+            other = item.text("GroupId") or item.required("GroupName")
             if not draft.has_group(other):
                 status = item.text("PeeringStatus")
                 if status and status != "active":
@@ -217,7 +220,7 @@ class _AwsReader:
                     self._add(instance, instance.location, instance.objects("SecurityGroups"))
         for interface in self._files.items("NetworkInterfaces", "NetworkInterfaceId"):
             found.append((interface.nested("Attachment").text("InstanceId"), interface))
-        # An interface is identified by instance and interface id, because hand-made samples reuse interface ids.
+        # The key of an interface is its instance's id with its own id, because hand-made samples reuse interface ids.
         pairs = {(instance_id, interface.required("NetworkInterfaceId")) for instance_id, interface in found}
         holders = Counter(interface_id for _, interface_id in pairs)
         for instance_id, interface in found:
@@ -255,7 +258,7 @@ def _is_outbound(rule: JsonObject) -> bool:
 
 
 def _as_permission(rule: JsonObject) -> JsonObject:
-    """A rule of ``describe-security-group-rules`` as a permission with a single peer."""
+    """Convert a rule of ``describe-security-group-rules`` into a permission with a single peer."""
     described = {"Description": rule.get("Description")}
     made: dict[str, Any] = {key: rule.get(key) for key in _NUMBERS}
     for key, section, name, _ in _RULE_PEERS:

@@ -1,4 +1,4 @@
-"""All files of an account's export as one: the objects of a section, wherever they are."""
+"""The objects of an AWS account's export by section, whichever file they are in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sgfast.importing.sources import Source
 
 
 class AwsDocuments:
-    """Raise PolicyError for a document that is only a part of what was to be listed."""
+    """The documents in all files of an export. Raises PolicyError for an incomplete document."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.documents: list[JsonObject] = []
@@ -32,16 +32,18 @@ class AwsDocuments:
             raise self.documents[0].location.error(message)
 
     def items(self, section: str, key: str) -> Iterator[JsonObject]:
-        """The objects of a section in all files. Messages name them by their ``key``."""
+        """Yield the objects of a section in all files. ``key``: the field with the id that messages use."""
         for document in self.documents:
             for item in document.objects(section):
                 identity = item.required(key) if key else ""
                 yield item.at(Location(item.location.file, SECTIONS[section], identity, name_tag(item)))
 
     def of_owner(self, section: str, key: str, prefix: str, mark: str) -> Iterator[tuple[str, JsonObject]]:
-        """The documents with a section whose objects do not name their owner, and the owner's id. It stands beside the
-        section under ``key``, or in the file's name, where it begins with ``prefix``. Objects without the key ``mark``
-        are those of another command.
+        """Yield the documents with a section whose objects do not name their owner, each with the owner's id.
+
+        The id is next to the section under ``key``, or it is a part of the file's name that begins with ``prefix``. If
+        it is missing, only objects with the key ``mark`` are an error. Other objects belong to another command, whose
+        section has the same name.
         """
         for document in self.documents:
             if document.has(section):
@@ -50,13 +52,13 @@ class AwsDocuments:
                 if owner:
                     yield owner, document
                 elif any(item.has(mark) for item in document.objects(section)):
-                    what = re.sub("(?<=[a-z])(?=[A-Z])", " ", key.removesuffix("Id")).lower()
-                    message = f'do not name their {what}: name the file after it, "{prefix}-….json"'
+                    owner_kind = re.sub("(?<=[a-z])(?=[A-Z])", " ", key.removesuffix("Id")).lower()
+                    message = f'do not name their {owner_kind}: name the file after it, "{prefix}-….json"'
                     raise document.error(section, message)
 
 
 def name_tag(item: JsonObject) -> str:
-    """The value of an object's Name tag; empty if it has none."""
+    """Return the value of an object's Name tag, or "" if it has none."""
     for section in ("Tags", "TagSet"):
         for tag in item.objects(section):
             if tag.text("Key") == "Name":

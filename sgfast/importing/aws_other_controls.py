@@ -1,4 +1,4 @@
-"""Warn about what AWS has beside security groups that lets traffic pass, denies it or changes its addresses."""
+"""Warn about parts of AWS other than security groups that pass or deny traffic, or change its addresses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GATEWAYS = "NAT gateways ({}) have no security groups and are no instances"
 
 
 def warn_of_others(files: AwsDocuments, draft: Draft) -> None:
-    """Note, once each, the network ACLs, load balancers and NAT gateways of an account, and how many there are."""
+    """Add a note about each network ACL, load balancer and NAT gateway of an account, with their number."""
     _note(draft, _ACLS, _filtering_acls(files))
     _note(draft, _BALANCERS, _load_balancers(files))
     _note(draft, _GATEWAYS, (item.location for item in nat_gateways(files)))
@@ -31,14 +31,14 @@ def _note(draft: Draft, message: str, found: Iterable[Location]) -> None:
 
 
 def nat_gateways(files: AwsDocuments) -> Iterator[JsonObject]:
-    """Return the ones that still exist: deleted ones are listed for an hour."""
+    """Yield the NAT gateways that exist. AWS lists deleted NAT gateways for another hour."""
     for item in files.items("NatGateways", "NatGatewayId"):
         if item.text("State") not in ("deleted", "failed"):
             yield item
 
 
 def _load_balancers(files: AwsDocuments) -> Iterator[Location]:
-    """Load balancers by their own listings, or else by their network interfaces."""
+    """Yield the load balancers of their own listings. Without such listings, yield their network interfaces."""
     found = [
         Location(item.location.file, item.location.kind, item.location.id)
         for section in ("LoadBalancers", "LoadBalancerDescriptions")
@@ -51,7 +51,7 @@ def _load_balancers(files: AwsDocuments) -> Iterator[Location]:
 
 
 def _filtering_acls(files: AwsDocuments) -> Iterator[Location]:
-    """The ACLs of any subnet that do not let everything pass."""
+    """Yield the network ACLs of subnets that deny some traffic."""
     for item in files.items("NetworkAcls", "NetworkAclId"):
         entries = [*item.objects("Entries")]
         is_used = bool(item.items("Associations")) or not item.has("Associations")
@@ -60,7 +60,8 @@ def _filtering_acls(files: AwsDocuments) -> Iterator[Location]:
 
 
 def _lets_all_pass(entries: Iterable[JsonObject], is_egress: bool) -> bool:
-    """Whether the first entry of each IP version that has any allows everything."""
+    """Return whether a network ACL allows all IPv4 traffic of a direction, and all IPv6 traffic if it has such entries.
+    """
     of_way = [entry for entry in entries if entry.flag("Egress", False) == is_egress]
     of_way.sort(key=lambda entry: entry.number("RuleNumber") or 0)
     firsts = [next((entry for entry in of_way if entry.has(key)), None) for key in ("CidrBlock", "Ipv6CidrBlock")]

@@ -1,9 +1,9 @@
-"""Bring what AWS tools print into one shape: objects of sections, as ``aws ec2 describe-…`` prints them.
+"""Convert the output of AWS tools into one form: objects in sections, as ``aws ec2 describe-…`` prints them.
 
-- ``--query SecurityGroups`` leaves a list of groups, ``--query 'Reservations[].Instances'`` a list of lists. What an
-  object without its section is follows from its keys.
-- Ansible's ``…_info`` modules write the same keys in snake case, tags as a mapping, and ``changed`` beside the section.
-  A loop puts several results under ``results``, and a file of registered variables has one for each variable.
+- ``--query SecurityGroups`` prints only a list of groups, and ``--query 'Reservations[].Instances'`` a list of lists.
+  The keys of an object without its section determine the section.
+- Ansible's ``…_info`` modules write the same keys in snake case, tags as a mapping, and ``changed`` next to the
+  section. A loop has several results under ``results``, and a file of registered variables has a result for each.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-#: Top-level keys, what messages call their items, and keys that together only these items have. If there are such keys,
-#: the items may lack the section above them; the first section that fits counts.
+#: By section, which is a top-level key: the name of its objects in messages, and keys that together occur only in these
+#: objects. If there are such keys, the objects may lack their section. The first section that fits is used.
 _SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SecurityGroupRules": ("security group rule", ("SecurityGroupRuleId", "GroupId")),
     "SecurityGroups": ("security group", ("GroupId", "IpPermissions")),
@@ -45,32 +45,32 @@ _SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 SECTIONS = {section: word for section, (word, _) in _SECTIONS.items()}
 _OBJECTS = {section: keys for section, (_, keys) in _SECTIONS.items() if keys}
 _TAGS = ("Tags", "TagSet")
-#: A loop of Ansible, or an SQL tool, keeps its results in a list under one of these keys.
+#: The keys under which a loop of Ansible, or an SQL tool, has the list of its results.
 _LISTS = ("result", "results", "rows")
 
 
 def documents(value: object) -> list[dict[str, Any]]:
-    """The objects of ``SECTIONS`` that a file holds; none if it is not the output of an AWS tool."""
+    """Return the documents with ``SECTIONS`` in a file's value. Empty if it is not the output of an AWS tool."""
     return [*_documents(value)]
 
 
 def in_sections(value: object) -> object:
-    """The ``documents`` of a value; the value itself if it has none."""
+    """Return the ``documents`` of a value, or the value itself if it has none."""
     return documents(value) or value
 
 
 def _documents(value: object) -> Iterator[dict[str, Any]]:
-    """Lists in lists end somewhere, as a file's values are nested only so deep (SPEC 11)."""
+    """Yield the documents in a value. The recursion is limited because the nesting of a file is limited (SPEC 11)."""
     if isinstance(value, list):
         objects = [_in_pascal_case(each) for each in value]
         section = next((found for each in objects if (found := _section_of(each))), "")
         if section:
             made: dict[str, list[Any]] = {}
-            for each in objects:  # the reader says what is wrong with an object that has not even its section's keys
+            for each in objects:  # The reader raises the error for an object that lacks its section's keys.
                 made.setdefault(_section_of(each) or section, []).append(each)
             yield made
         else:
-            # Other objects of AWS have keys like those of the sections.
+            # A list may have other objects of AWS with a key that is named like a section. They are no documents.
             of_documents = any(map(_is_document, value))
             for each in value:
                 if of_documents or not isinstance(each, dict) or SECTIONS.keys().isdisjoint(each):
@@ -84,7 +84,7 @@ def _documents(value: object) -> Iterator[dict[str, Any]]:
         elif sections := _snake_case_sections(value):
             yield sections
         elif value.get("failed") is True and "changed" in value:
-            yield value  # the reader refuses it
+            yield value  # The reader refuses a failed result.
         else:
             for key, each in value.items():
                 if key in _LISTS or (isinstance(each, dict) and "changed" in each):
@@ -92,7 +92,7 @@ def _documents(value: object) -> Iterator[dict[str, Any]]:
 
 
 def _is_document(value: object) -> bool:
-    """Whether a value has a section that is empty or has an object of that section."""
+    """Return whether a value has a section that is empty or contains an object of that section."""
     if not isinstance(value, dict):
         return False
     found = [(section, value[section]) for section in SECTIONS if isinstance(value.get(section), list)]
@@ -103,14 +103,14 @@ def _is_document(value: object) -> bool:
 
 
 def _section_of(value: object) -> str:
-    """The section whose object a value is; empty if there is none."""
+    """Return the section whose objects have the keys of this value, or "" if there is none."""
     if not isinstance(value, dict):
         return ""
     return next((section for section, keys in _OBJECTS.items() if all(key in value for key in keys)), "")
 
 
 def _in_pascal_case(value: object) -> object:
-    """An object of a section with the keys that AWS itself writes; any other value as it is."""
+    """Rename the keys of a section's object as AWS itself writes them. Return any other value as it is."""
     if not isinstance(value, dict) or _SNAKE_CASE_KEYS.isdisjoint(value):
         return value
     renamed = _renamed(value)
@@ -118,11 +118,11 @@ def _in_pascal_case(value: object) -> object:
 
 
 def _snake_case_sections(value: dict[str, Any]) -> dict[str, Any]:
-    """The sections of AWS in a result of Ansible; empty if there is none."""
+    """Return the sections in a result of Ansible, with the names and keys that AWS itself writes."""
     made = {}
     for section, key in _SNAKE_CASE_SECTIONS.items():
         items = value.get(key)
-        # Other clouds have sections of the same names, but their objects have other ids.
+        # Other clouds have sections of the same names, but the id of their objects has another key.
         own_id = _snake_case(_OBJECTS[section][0])
         if isinstance(items, list) and any(isinstance(each, dict) and own_id in each for each in items):
             made[section] = _renamed(items)

@@ -1,4 +1,4 @@
-"""Parts that the readers of AWS, Terraform and CloudFormation share: permissions, VPCs, lists."""
+"""Parts that the readers of AWS, Terraform and CloudFormation share: permissions, VPCs, prefix lists."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class PermissionTraffic:
 
 
 def parse_traffic(location: Location, protocol: str, first: int | None, last: int | None) -> PermissionTraffic:
-    """Interpret ``IpProtocol``, ``FromPort`` and ``ToPort``.
+    """Interpret ``IpProtocol``, ``FromPort`` and ``ToPort``; -1 means all.
 
-    Only tcp and udp have ports; icmp and icmpv6 have type and code in these fields. For any other protocol AWS ignores
-    the numbers and allows all of it. -1 means all.
+    For tcp and udp, the numbers are ports. For icmp and icmpv6, they are type and code. For any other protocol, AWS
+    ignores the numbers and allows the whole protocol.
     """
     word = protocol.lower()
     if word in ("-1", "all"):
@@ -70,9 +70,9 @@ def parse_traffic(location: Location, protocol: str, first: int | None, last: in
 
 
 def meaning(rule: DraftRule) -> tuple[object, ...]:
-    """A key that is equal for rules with the same meaning. AWS has no two such rules in one group."""
+    """Return a key that is equal for rules with the same meaning. In AWS, no group has two such rules."""
     cidr: object = rule.cidr
-    with suppress(ValueError):  # the draft reports it
+    with suppress(ValueError):  # The draft raises the error for an invalid CIDR.
         cidr = network_key(parse_network(rule.cidr, host_bits=True))
     return (
         rule.direction, rule.ethertype, rule.protocol, rule.ports, rule.icmp_type, rule.icmp_code, cidr, rule.group,
@@ -81,12 +81,12 @@ def meaning(rule: DraftRule) -> tuple[object, ...]:
 
 
 def group_id(text: str) -> str:
-    """The group id in ``sg-…`` or ``ACCOUNT/sg-…``, Terraform's form for a group of another account."""
+    """Return the group id in ``sg-…`` or in ``ACCOUNT/sg-…``, Terraform's form for a group of another account."""
     return text.rpartition("/")[2]
 
 
 def region_of(text: str) -> str:
-    """The region of an ARN or of an availability or local zone; empty if there is none."""
+    """Return the region in an ARN, or of an availability or local zone; "" if there is none."""
     if text.startswith("arn:"):
         text = text.split(":")[3] if text.count(":") >= 3 else ""
     match = _REGION.match(text)
@@ -94,14 +94,14 @@ def region_of(text: str) -> str:
 
 
 class Vpcs:
-    """Collect the VPCs of an account and their regions (SPEC 4.11, 7)."""
+    """The VPCs of an account and their regions (SPEC 4.11, 7)."""
 
     def __init__(self) -> None:
         self._locations: dict[str, Location] = {}
         self._regions: dict[str, str] = {}
 
     def seen(self, file: str, vpc: str, name: str = "", region: str = "") -> None:
-        """Record a VPC id that occurs somewhere, with its name or region if known."""
+        """Record a VPC by its id. ``name``, ``region``: empty if not known from this object."""
         location = self._locations.setdefault(vpc, Location(file, "VPC", vpc, name))
         if name and not location.name:
             self._locations[vpc] = replace(location, name=name)
@@ -116,8 +116,8 @@ class Vpcs:
         return vpc in self._locations
 
     def put_into(self, draft: Draft) -> None:
-        """Add the VPCs to the draft. Regions are only set if there are several, because group references do not cross
-        them.
+        """Add the VPCs to the draft. Their regions only matter if they differ, because a group as a rule's peer only
+        means members in the same region.
         """
         several = len(set(self._regions.values())) > 1
         for vpc, location in self._locations.items():
@@ -127,7 +127,7 @@ class Vpcs:
 
 
 class AwsAccount:
-    """Knowledge about an account that all readers of its exports need, and the rules that its permissions mean."""
+    """The VPCs and prefix lists of an account, and the conversion of its permissions to rules."""
 
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
@@ -142,7 +142,7 @@ class AwsAccount:
         self.draft.address_group(location, addresses)
         found = set()
         for text in addresses:
-            with suppress(ValueError):  # a range
+            with suppress(ValueError):  # A range of addresses is not parsed here.
                 found.add(parse_network(text, host_bits=True).version)
         self._versions[location.id] = [version for version in BOTH_VERSIONS if version in found] or [4]
 
@@ -158,10 +158,10 @@ class AwsAccount:
         groups: Iterable[str] = (),
         lists: Iterable[str] = (),
     ) -> list[DraftRule]:
-        """The rules of a permission: AWS evaluates each of its peers on its own.
+        """Make the rules of a permission, at least one for each peer, because AWS evaluates each peer on its own.
 
-        A group stands for all addresses of its members, so it becomes one rule for IPv4 and one for IPv6. So does a
-        prefix list whose entries are not known.
+        A group means all addresses of its members, so it becomes one rule for IPv4 and one for IPv6. A prefix list
+        whose entries are unknown becomes two rules, too.
         """
         peers: list[tuple[Literal[4, 6], str, str, str]] = [
             *((4, cidr, "", "") for cidr in cidrs),

@@ -1,13 +1,13 @@
-"""VPCs that reach each other over transit gateways (SPEC 10.17).
+"""Find the VPCs that reach each other over transit gateways (SPEC 10.17).
 
-- A VPC's packets follow the gateway's route table that its attachment is associated with. The table has the CIDR blocks
-  of the attachments that propagate to it, and static routes. The most specific route counts. Of equal ones the static
-  one does.
-- A VPC sends packets to the gateway where its own route tables say so. A VPC whose route tables are in no file sends
-  all.
-- Where no file says what a gateway's route table holds, it leads to all VPCs of the gateway.
+- A VPC's packets follow the route table of the gateway with which the VPC's attachment is associated. The table has
+  static routes, and the CIDR blocks of the attachments that propagate to it. The most specific route wins. Of two
+  routes with the same destination, the static route wins.
+- A VPC sends those packets to the gateway for which its own route tables have a route to it. A VPC whose route tables
+  are in no file is assumed to send all packets.
+- A gateway's route table that is in no file is assumed to lead to all VPCs of the gateway.
 
-A policy knows only whole VPCs, so a route to a part of a VPC leads to the VPC.
+A policy knows only whole VPCs, so a route to a part of a VPC counts as a route to the VPC.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from sgfast.importing.values import one_network
 from sgfast.policy.model import Network
 from sgfast.policy.networks import network_key, without_duplicates
 
-#: The most pairs of VPCs at all gateways together: those of one gateway with a thousand VPCs.
+#: The limit for the pairs of VPCs at all gateways together. One gateway with a thousand VPCs has this many pairs.
 MOST_PAIRS = 500_000
-#: The most CIDR blocks of a VPC, of which AWS allows 55, and the most attachments that one route leads to.
+#: The limits for the CIDR blocks of a VPC (AWS allows 55), and for the attachments of one route.
 MOST_BLOCKS = MOST_ENDS = 100
 _ATTACHMENT = "TransitGatewayAttachmentId"
 _TABLE = "TransitGatewayRouteTableId"
@@ -42,15 +42,15 @@ class _Attachment(NamedTuple):
 
 
 class _Route(NamedTuple):
-    #: None stands for addresses that no file states.
+    #: The destination. None: no file states its addresses.
     network: Network | None
-    #: The ids of the attachments that it leads to. A blackhole has none.
+    #: The ids of the attachments to which the route leads. A blackhole route has none.
     to: frozenset[str]
     is_static: bool
 
 
 def read_transit_gateways(files: AwsDocuments, draft: Draft, vpcs: Vpcs) -> None:
-    """Add a peering for each two VPCs that reach each other. Raises PolicyError for more than ``MOST_PAIRS``."""
+    """Add a peering for each pair of VPCs that reach each other. Raises PolicyError for more than ``MOST_PAIRS``."""
     attachments = _vpc_attachments(files, draft)
     if not attachments:
         return
@@ -100,12 +100,12 @@ def _add_pair(draft: Draft, ends: list[_Attachment], ways: list[bool]) -> None:
 
 
 def _is_in_state(item: JsonObject, *states: str) -> bool:
-    """Whether an object is in one of these states, or its state is left out."""
+    """Return whether an object is in one of these states, or has no state."""
     return item.text("State") in ("", *states)
 
 
 def _vpc_attachments(files: AwsDocuments, draft: Draft) -> dict[str, _Attachment]:
-    """The attachments of VPCs, by id."""
+    """Read the attachments of VPCs to gateways, by id."""
     found: dict[str, _Attachment] = {}
     for item in files.items("TransitGatewayVpcAttachments", _ATTACHMENT):
         if _is_in_state(item, "available", "modifying"):
@@ -125,7 +125,9 @@ def _vpc_attachments(files: AwsDocuments, draft: Draft) -> dict[str, _Attachment
 def _tables_of_attachments(
     files: AwsDocuments, attachments: Mapping[str, _Attachment], gateways: Iterable[JsonObject]
 ) -> dict[str, str]:
-    """The route table of each attachment; "" if it has none. One whose table no file states is missing."""
+    """Find the route table of each attachment; "" if it has none. The result lacks an attachment whose table is in no
+    file.
+    """
     found: dict[str, str] = {}
     for item in files.items("TransitGatewayAttachments", _ATTACHMENT):
         association = item.nested("Association")
@@ -152,7 +154,7 @@ def _tables_of_attachments(
 def _routes_of_tables(
     files: AwsDocuments, draft: Draft, attachments: Mapping[str, _Attachment], blocks: Mapping[str, Sequence[Network]]
 ) -> dict[str, list[_Route]]:
-    """The routes of each route table of a gateway that the files have."""
+    """Read the routes of each gateway's route table that the files contain."""
     routes: dict[str, list[_Route]] = defaultdict(list)
     section = "TransitGatewayRouteTablePropagations"
     propagations: dict[str, Location] = {}
@@ -195,7 +197,7 @@ def _routes_of_tables(
 def _vpcs_on_the_way(
     route: _Route, attachments: Mapping[str, _Attachment], blocks: Mapping[str, Sequence[Network]]
 ) -> Iterator[str]:
-    """The VPCs that get addresses that are not theirs, such as one with firewalls between all others."""
+    """Yield the VPCs to which a route sends addresses of others, such as a VPC of firewalls between all other VPCs."""
     if route.network is None:
         return
     first, last = _ends_of(route.network)
@@ -214,7 +216,7 @@ def _destination(route: JsonObject) -> Network | None:
 
 
 def _blocks_of_vpcs(files: AwsDocuments) -> dict[str, tuple[Network, ...]]:
-    """The CIDR blocks of each VPC that has any in the files."""
+    """Read the CIDR blocks of each VPC. The result lacks VPCs without CIDR blocks in the files."""
     found: dict[str, tuple[Network, ...]] = {}
     for item in files.items("Vpcs", "VpcId"):
         blocks = [item.text("CidrBlock")]
@@ -231,7 +233,9 @@ def _blocks_of_vpcs(files: AwsDocuments) -> dict[str, tuple[Network, ...]]:
 
 
 def _sent_to_gateways(files: AwsDocuments) -> dict[str, dict[str, _Ranges | None]]:
-    """Addresses that each VPC with route tables in the files sends to each gateway; None if they may be any."""
+    """Find the addresses that each VPC sends to each gateway; None: possibly all. The result lacks VPCs whose route
+    tables are in no file.
+    """
     routes: dict[str, dict[str, list[Network | None]]] = {}
     for item in files.items("RouteTables", "RouteTableId"):
         of_vpc = routes.setdefault(item.required("VpcId"), {})
@@ -257,7 +261,7 @@ def _reached_from(
     attachments: Mapping[str, _Attachment],
     blocks: Mapping[str, Sequence[Network]],
 ) -> dict[str, set[str] | None]:
-    """The attachments that each attachment's route table leads to; None if the files do not state it."""
+    """Find the attachments to which each attachment's route table leads; None if the files do not contain the table."""
     blocks_of = {each: blocks.get(attachments[each].vpc, ()) for each in attached}
     tables = {table_of[each] for each in attached if each in table_of}
     of_table: dict[str, set[str] | None] = {
@@ -268,24 +272,24 @@ def _reached_from(
 
 
 def _targets(routes: Iterable[_Route], blocks_of: Mapping[str, Sequence[Network]]) -> set[str]:
-    """The attachments, of those with ``blocks_of``, to which the winning route leads for some address."""
+    """Find the attachments to which the winning route leads for at least one of their addresses (``blocks_of``)."""
     reached = {end for route in routes if route.network is None for end in route.to if end in blocks_of}
     ranges = {end: _Ranges(blocks) for end, blocks in blocks_of.items()}
     for version, first, last, to in _winners(routes):
         for end in [*to]:
             if not blocks_of.get(end) or ranges[end].meet(version, first, last):
-                to.discard(end)  # no other range of the same route needs to look at it
+                to.discard(end)  # The other ranges of the route share this set and need not test the attachment again.
                 if end in blocks_of:
                     reached.add(end)
     return reached
 
 
 class _Ranges:
-    """The addresses of CIDR blocks. A look-up takes steps in proportion to the logarithm of their number."""
+    """The addresses of CIDR blocks. The time of a look-up grows with the logarithm of the number of blocks."""
 
     def __init__(self, blocks: Sequence[Network]) -> None:
         self._firsts: dict[int, list[int]] = {}
-        #: The highest last address so far, for each block in order of first addresses.
+        #: For each block, in order of first addresses: the highest last address of this and all earlier blocks.
         self._lasts: dict[int, list[int]] = {}
         for version in (4, 6):
             ends = sorted(_ends_of(block) for block in blocks if block.version == version)
@@ -293,18 +297,20 @@ class _Ranges:
             self._lasts[version] = [*accumulate((last for _, last in ends), max)]
 
     def meet(self, version: int, first: int, last: int) -> bool:
-        """Whether a range, both ends included, has an address of a block."""
+        """Return whether a range, both ends included, overlaps any block."""
         begun = bisect_right(self._firsts[version], last)
         return begun > 0 and self._lasts[version][begun - 1] >= first
 
 
 def _meet(sent: _Ranges | None, blocks: Sequence[Network]) -> bool:
-    """Whether an address of the blocks may be among those sent. No blocks stand for addresses that no file states."""
+    """Return whether any address of the blocks may be sent. Without known blocks or routes, the answer is True."""
     return sent is None or not blocks or any(sent.meet(block.version, *_ends_of(block)) for block in blocks)
 
 
 def _winners(routes: Iterable[_Route]) -> Iterator[tuple[int, int, int, set[str]]]:
-    """Ranges of addresses, and where the most specific route leads: IP version, first and last address, attachments."""
+    """Yield ranges of addresses with the attachments to which the most specific route leads: IP version, first address,
+    last address, attachments. All ranges of a route share one set of attachments.
+    """
     best: dict[bytes, tuple[Network, bool, set[str]]] = {}
     for route in routes:
         if route.network is not None:
@@ -316,7 +322,7 @@ def _winners(routes: Iterable[_Route]) -> Iterator[tuple[int, int, int, set[str]
     for version in (4, 6):
         found = [(*_ends_of(network), to) for network, _, to in best.values() if network.version == version]
         found.sort(key=lambda each: (each[0], -each[1]))
-        # The routes that have begun and not ended, each within the one before it: their last addresses and targets.
+        # The last address and the attachments of each route around the current address, from the outermost inwards.
         begun: list[tuple[int, set[str]]] = []
         at = 0
         for first, last, to in (*found, (1 << 128, 0, set[str]())):

@@ -1,14 +1,14 @@
 """Read AWS CloudFormation templates: their security groups, and the interfaces whose addresses they set.
 
 A template is a file in JSON or YAML, or the output of ``aws cloudformation get-template``. Parameters have their
-defaults, unless a file gives them other values: the list that ``--parameters`` of the AWS CLI takes, or the output of
-``aws cloudformation describe-stacks``.
+defaults, unless a file gives them other values. Such a file is the list that ``--parameters`` of the AWS CLI takes, or
+the output of ``aws cloudformation describe-stacks``.
 
-- The ids of objects are their logical ids. What a template refers to by a parameter without a default, by the export
-  of another stack, or by an attribute that only the cloud knows, is a reference to something that no file holds.
-- A group without outbound rules of its own allows all outbound traffic, as EC2 makes it. The first
-  ``AWS::EC2::SecurityGroupEgress`` removes the rule that allows all outbound IPv4 traffic, even if the group lists it:
-  the AWS CDK works around that, and says so.
+- The ids of objects are their logical ids. A template may refer to an object by a parameter without a default, by the
+  export of another stack, or by an attribute that only the cloud knows. Such a reference is unresolved (SPEC 2.13).
+- EC2 gives a group without outbound rules a rule that allows all outbound traffic. The first
+  ``AWS::EC2::SecurityGroupEgress`` removes the rule that allows all outbound IPv4 traffic, even if the group lists it.
+  The AWS CDK documents this and works around it.
 - Instances whose addresses only the cloud knows are left out with a warning.
 """
 
@@ -37,7 +37,7 @@ _INSTANCE = "AWS::EC2::Instance"
 _INTERFACE = "AWS::EC2::NetworkInterface"
 _LAUNCH_TEMPLATE = "AWS::EC2::LaunchTemplate"
 _NESTED = "AWS::CloudFormation::Stack"
-#: The CDK's resource that takes all rules out of the default group of a VPC.
+#: The CDK's resource that removes all rules from the default group of a VPC.
 _EMPTIED_DEFAULT = "Custom::VpcRestrictDefaultSG"
 _RULES: dict[str, Direction] = {
     "AWS::EC2::SecurityGroupIngress": "inbound",
@@ -47,7 +47,7 @@ _READ = frozenset((
     _GROUP, _VPC, _SUBNET, _PEERING, _LIST, _INSTANCE, _INTERFACE, _NESTED, _EMPTIED_DEFAULT, *_RULES,
 ))  # fmt: skip
 _GATEWAY = "AWS::EC2::TransitGatewayAttachment"
-#: Resources that filter traffic, too.
+#: Types of resources that filter traffic besides security groups.
 _FILTERS = ("AWS::EC2::NetworkAcl", "AWS::NetworkFirewall::Firewall")
 #: Transforms that add neither security groups nor instances to a template.
 _HARMLESS = ("AWS::CodeDeployBlueGreen", "AWS::LanguageExtensions", "AWS::SecretsManager", "AWS::Serverless")
@@ -55,7 +55,7 @@ _HARMLESS = ("AWS::CodeDeployBlueGreen", "AWS::LanguageExtensions", "AWS::Secret
 _INLINE: dict[str, Direction] = {"SecurityGroupIngress": "inbound", "SecurityGroupEgress": "outbound"}
 _NOT_PROCESSED = f"CloudFormation may add more resources when it processes the template; to have them, {PROCESSED}"
 _NO_ADDRESS = "Left out because the template does not say its address"
-#: The VPC of groups that name none.
+#: The VPC of groups that name no VPC.
 _DEFAULT_VPC = "default-vpc"
 #: The most ids in one list. AWS allows an interface sixteen groups.
 _MAX_IDS = 1000
@@ -77,16 +77,18 @@ def read(sources: Sequence[Source]) -> Draft:
 
 
 class _NotKnown(PolicyError):
-    """A value is needed that the template does not say."""
+    """The error for a needed value that the template does not contain."""
 
     def __init__(self, location: Location, called: str, value: Unknown) -> None:
         super().__init__(f"{location}: {called} is not known: {value.why}")
-        #: The name by which the value can be given; "" if it cannot.
+        #: The name under which a parameter file can supply the value, or "".
         self.name = value.name
 
 
 class _Properties(JsonObject):
-    """A resource's properties, computed. A value that is not known is an error only for those who need it."""
+    """The computed properties of a resource. Reading an unknown value raises ``_NotKnown``, except where a method says
+    otherwise.
+    """
 
     def get(self, *keys: str) -> object:
         value = super().get(*keys)
@@ -100,12 +102,12 @@ class _Properties(JsonObject):
         return str(value) if is_number else super().text(*keys)
 
     def id(self, key: str) -> str:
-        """An id, or what stands for one that no file holds; "" if missing."""
+        """Return an id, or "" if it is missing. For an id that no file contains, return ``Unknown.id``."""
         value = super().get(key)
         return value.id if isinstance(value, Unknown) and value.id else self.text(key)
 
     def ids(self, key: str) -> list[str]:
-        """Ids like those of ``id``, from a list, or from one id in place of a list."""
+        """Return a list of ids as ``id`` returns them. A property that is a single id counts as a list of one."""
         value = super().get(key)
         items = value if isinstance(value, list) else [] if value is None else [value]
         if len(items) > _MAX_IDS:
@@ -114,25 +116,25 @@ class _Properties(JsonObject):
         return [text for text in made if text]
 
     def known(self, key: str) -> str:
-        """A text that only people read; "" if it is not known."""
+        """Return a text that is only for people, or "" if it is missing or unknown."""
         value = super().get(key)
         return value if isinstance(value, str) else ""
 
     def parts(self, key: str) -> Iterator[_Properties]:
-        """The mappings in a list, or the one in place of a list."""
+        """Yield the mappings in a list. A property that is a single mapping counts as a list of one."""
         value = self.get(key)
         for n, item in enumerate(value if isinstance(value, list) else [] if value is None else [value]):
             yield _properties(item, self.location.part(f"{key}[{n}]"))
 
 
 class _Found(NamedTuple):
-    """A resource that its condition does not leave out."""
+    """A resource whose condition is true or cannot be decided."""
 
     template: Template
     id: str
     name: str
     properties: _Properties
-    #: The reason why it is not known whether the resource is there; None if it is.
+    #: The error that the resource's condition cannot be decided; None if the condition is true.
     doubt: _NotKnown | None
 
     @property
@@ -141,10 +143,10 @@ class _Found(NamedTuple):
 
 
 class _Stacks:
-    """Everything that the templates of one import hold."""
+    """The templates of one import, and the draft made from them."""
 
     def __init__(self, sources: Sequence[Source], lacking: list[_NotKnown]) -> None:
-        """``lacking`` collects needed values that the templates do not state, so that all are reported at once."""
+        """Read all templates. ``lacking`` collects errors for unknown values, so that all are reported at once."""
         self.draft = Draft("aws")
         self._lacking = lacking
         self._account = AwsAccount(self.draft)
@@ -166,8 +168,10 @@ class _Stacks:
         self._vpcs.put_into(self.draft)
 
     def _resources_of_type(self, kind: str, called: str, *, doubtful: bool = False) -> Iterator[_Found]:
-        """The resources of a type, which messages call ``called``. Those whose condition cannot be decided lack
-        something, unless ``doubtful`` leaves it to the caller whether that matters.
+        """Yield the resources of a type, which messages call ``called``.
+
+        A condition that cannot be decided is an error for ``_lacking``. With ``doubtful``, the resource is yielded
+        with this error, and the caller decides whether it matters.
         """
         for template in self._templates:
             for logical, resource in template.resources.items():
@@ -266,13 +270,13 @@ class _Stacks:
             self._add_once(added, group, rule)
 
     def _add_once(self, added: set[tuple[str, object]], group: str, rule: DraftRule) -> None:
-        """AWS has each rule of a group only once, however often a template says it."""
+        """Add a rule if the group does not have an equal one: AWS keeps duplicate rules of a group only once."""
         if (group, meaning(rule)) not in added:
             added.add((group, meaning(rule)))
             self.draft.rule(group, rule)
 
     def _rules(self, fields: _Properties, direction: Direction) -> list[DraftRule]:
-        """The rules that a rule in a template stands for; none yet if it lacks something."""
+        """Convert a template's rule. If one of its values is unknown, record the error and return no rules."""
         try:
             return self._known_rules(fields, direction)
         except _NotKnown as error:
@@ -293,19 +297,21 @@ class _Stacks:
         return self._account.rules(fields.location, direction, traffic, description, **named)
 
     def _group_of(self, fields: _Properties, key: str) -> str:
-        """The group that ``key`` with Id, or with Name, says; "" if neither is there."""
+        """Return the id of the group in the property ``key`` + Id or ``key`` + Name, or "" if both are missing."""
         named = self._group_named(fields.id(f"{key}Name"))
         group = fields.id(f"{key}Id") or named
         self._mentioned.add(group)
         return group
 
     def _group_named(self, name: str) -> str:
-        """The id of a group that may be given by its name, as in a default VPC."""
+        """Return the id of a group that is given by name, as is possible in a default VPC, or by id."""
         named = self._group_names.get(name, ())
         return named[0] if len(named) == 1 and name not in self._vpc_of else name
 
     def _add_default_groups(self) -> None:
-        """Add the default groups of VPCs that are used: each allows its members, and all outbound traffic."""
+        """Add the default groups of VPCs that the templates use. Each allows inbound traffic from its members, and all
+        outbound traffic.
+        """
         vpcs = self._resources_of_type(_VPC, "VPC", doubtful=True)
         used = [vpc for vpc in vpcs if f"{vpc.id}.DefaultSecurityGroup" in self._mentioned]
         emptying = self._resources_of_type(_EMPTIED_DEFAULT, "resource") if used else ()
@@ -366,7 +372,7 @@ class _Stacks:
         return {each.id: each for each in reversed([*self._resources_of_type(_LAUNCH_TEMPLATE, "launch template")])}
 
     def _groups_of(self, fields: _Properties) -> list[str]:
-        """The groups that an instance or interface names itself, or else those of its launch template."""
+        """Return the groups of an instance or interface. If it names none, return those of its launch template."""
         groups = self._named_groups(fields)
         for launch in fields.parts("LaunchTemplate") if not groups else ():
             origin = launch.id("LaunchTemplateId") or launch.id("LaunchTemplateName")
@@ -393,7 +399,7 @@ def _properties(value: object, location: Location) -> _Properties:
 
 
 def _missing_values_error(lacking: Sequence[_NotKnown]) -> PolicyError:
-    """One error for all values that are needed: where the first one is, and how to give them all."""
+    """Make one error for all missing values. It has the place of the first one, and the way to supply all of them."""
     names = [*dict.fromkeys(error.name for error in lacking if error.name)]
     message = str(lacking[0])
     if names:
@@ -405,7 +411,7 @@ def _missing_values_error(lacking: Sequence[_NotKnown]) -> PolicyError:
 
 
 def _addresses(fields: _Properties) -> tuple[list[str], bool]:
-    """The addresses that an interface has for certain, and whether these are all that the template gives it."""
+    """Return the known addresses of an interface, and whether these are all addresses that the template gives it."""
     found: list[str] = []
     is_complete = True
     try:
@@ -428,7 +434,7 @@ def _name_tag(fields: _Properties) -> str:
 
 
 def _default_outbound(location: Location) -> list[DraftRule]:
-    """The rules that EC2 gives to a group without outbound rules."""
+    """Make the rules that EC2 gives to a group without outbound rules."""
     return [DraftRule(location, "outbound", version) for version in BOTH_VERSIONS]
 
 
@@ -438,7 +444,7 @@ def _allows_all_outbound(rule: DraftRule) -> bool:
 
 
 def _uses_groups(properties: object) -> bool:
-    """Whether any key in the properties of a resource is about security groups."""
+    """Return whether any key in the properties of a resource names security groups."""
     values = [properties]
     while values:
         value = values.pop()
@@ -455,7 +461,7 @@ def _uses_groups(properties: object) -> bool:
 
 
 def _templates(sources: Sequence[Source]) -> list[Template]:
-    """The templates in files, with the parameters that other files give."""
+    """Return the templates in some of the files, with the parameter values from the other files."""
     given: dict[str, str] = {}
     bodies: list[Source] = []
     for source in sources:
@@ -476,7 +482,8 @@ def _templates(sources: Sequence[Source]) -> list[Template]:
 
 
 def _parameter_values(source: Source) -> dict[str, str]:
-    """The values in a list of parameters, or in what ``aws cloudformation describe-stacks`` says of one stack."""
+    """Read values from a list of parameters, or from the output of ``aws cloudformation describe-stacks`` for a stack.
+    """
     location = Location(source.file, "parameters", "")
     if isinstance(source.value, list):
         return _values_of_parameters(JsonObject({"Parameters": source.value}, location))
@@ -494,7 +501,9 @@ def _parameter_values(source: Source) -> dict[str, str]:
 
 
 def _values_of_parameters(fields: JsonObject) -> dict[str, str]:
-    """ResolvedValue is what the Parameter Store has under the name that is the parameter's value."""
+    """Return parameter values by name. If the value names an entry of the Parameter Store, ResolvedValue has the
+    entry's value.
+    """
     found = {}
     for item in fields.objects("Parameters"):
         key = item.required("ParameterKey")

@@ -1,11 +1,11 @@
 """Compute the values in a CloudFormation template: ``Ref``, ``Fn::Sub``, ``Fn::If``, conditions, mappings.
 
-What a template does not say (a parameter without a default, an attribute that only the cloud knows) becomes an
-``Unknown`` in place of the value. That is no error until the value is needed, and where an id is needed, something
-unknown is as good an id as any.
+A value that the template does not contain (a parameter without a default, an attribute that only the cloud knows)
+becomes an ``Unknown``. An ``Unknown`` is an error only if its value is needed. Where an id is needed, the unknown value
+gets a made-up id, because an id only has to be unique.
 
-A function may use its argument many times and may lead to other functions, so values can grow exponentially. All that
-is computed for an import is therefore counted, and limited by ``MAX_STEPS`` (SPEC 11.1).
+A function may use its argument many times and may lead to other functions, so values can grow exponentially. Therefore
+all computing for an import is counted in steps, and ``MAX_STEPS`` limits them (SPEC 11.1).
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from sgfast.importing.object_location import Location, one_line
 from sgfast.importing.sources import Source
 from sgfast.policy.yaml_nodes import show, shown_origin
 
-#: Values computed and characters produced for one import.
+#: The limit for the values computed and the characters produced for one import.
 MAX_STEPS = 10_000_000
-#: The deepest nesting of functions and references. A JSON document is 50 levels deep at most.
+#: The limit for the nesting of functions and references. A JSON document is at most 50 levels deep.
 MAX_DEPTH = 100
 
-#: Advice for a template that needs more than its text says.
+#: The advice in messages about a template that only CloudFormation can process.
 PROCESSED = "import the output of aws cloudformation get-template --template-stage Processed instead"
 _CHARACTERS_A_STEP = 100
 _MOST_BLOCKS = 256
 _PLACEHOLDER = re.compile(r"\$\{([^${}]*)\}")
 _DYNAMIC = "{{resolve:"
 
-#: Attributes whose value is the resource's own id (""), or one of its properties.
+#: Attributes (of Fn::GetAtt) that can be computed. The value is the resource's own id (""), or the named property.
 _ATTRIBUTES: dict[str, dict[str, str]] = {
     "AWS::EC2::Instance": {"InstanceId": "", "PrivateIp": "PrivateIpAddress"},
     "AWS::EC2::LaunchTemplate": {"LaunchTemplateId": ""},
@@ -46,7 +46,7 @@ _ATTRIBUTES: dict[str, dict[str, str]] = {
     "AWS::EC2::VPC": {"VpcId": "", "CidrBlock": "CidrBlock"},
     "AWS::RDS::DBInstance": {"Endpoint.Port": "Port"},
 }
-#: The port of a database instance that names none, by its engine, as the reference of RDS lists them.
+#: The default port of a database instance by its engine, from the reference of RDS.
 _DATABASE_PORTS = {"mariadb": 3306, "mysql": 3306, "postgres": 5432} | {
     f"{engine}-{edition}": port
     for engine, port, editions in (
@@ -59,19 +59,20 @@ _DATABASE_PORTS = {"mariadb": 3306, "mysql": 3306, "postgres": 5432} | {
 
 
 class Unknown(NamedTuple):
-    """A value that the template does not say."""
+    """A value that the template does not contain."""
 
+    #: The reason why the value is unknown, for messages.
     why: str
-    #: The id that stands for it, such as the parameter's name; "" if none can.
+    #: The made-up id to use where the value is an id, such as the parameter's name; "" if there is none.
     id: str = ""
-    #: The name by which its value can be given; "" if it cannot.
+    #: The name under which a parameter file can supply the value, or "".
     name: str = ""
 
 
 class TemplateResource(NamedTuple):
     type: str
     properties: object
-    #: The name of its condition, or "".
+    #: The name of the resource's condition, or "".
     condition: str
 
 
@@ -79,25 +80,25 @@ class _Import:
     """State that the templates of one import share."""
 
     def __init__(self, given: Mapping[str, str]) -> None:
-        #: Values of parameters, and of what else templates refer to, by name.
+        #: Given values by name: of parameters, attributes, exports and other references.
         self.given = given
         self.steps_left = MAX_STEPS
-        #: The template and the value of each export, by its name.
+        #: By name of an export: its template and its value, not computed yet.
         self.exports: dict[str, tuple[Template, object]] = {}
-        #: The logical ids that several templates have.
+        #: The logical ids that occur in several templates.
         self.ambiguous: frozenset[str] = frozenset()
 
 
-#: The value of AWS::NoValue: the property or list item that has it is left out.
+#: The value of AWS::NoValue. A property or list item with this value is left out.
 _NO_VALUE = object()
 
 
 class _Invalid(Exception):
-    """A function's argument is not what it takes. The argument says why."""
+    """The error for an invalid argument of a template's function. The exception's argument is the reason."""
 
 
 class Template:
-    """One template. Its methods raise PolicyError only where it is broken as a whole, or exceeds a limit."""
+    """One template. Its methods raise PolicyError only if the template is malformed or exceeds a limit."""
 
     def __init__(self, source: Source, whole: _Import) -> None:
         self.source = source
@@ -124,11 +125,11 @@ class Template:
             self.resources[logical] = TemplateResource(kind, fields.get("Properties"), condition)
 
     def identity(self, logical: str) -> str:
-        """The id of a resource, by which the draft knows it."""
+        """Return the id that a resource has in the draft: its logical id, with the file's name if it is ambiguous."""
         return f"{self.file}:{logical}" if logical in self._whole.ambiguous else logical
 
     def exports(self) -> Iterator[tuple[str, object]]:
-        """The names of the exports that are known, and their values, not computed yet."""
+        """Yield the exports whose names are known: name, and value, which is not computed yet."""
         for key, raw in self._outputs.items():
             output = JsonObject(raw, Location(self.file, "output", key))
             name = self._value(output.mapping("Export").get("Name"), 0)
@@ -136,11 +137,11 @@ class Template:
                 yield name, output.get("Value")
 
     def holds(self, condition: str) -> bool | Unknown:
-        """Whether a named condition is true. The empty name stands for no condition."""
+        """Return whether a named condition is true. The empty name means that there is no condition."""
         return self._condition_named(condition, 0) if condition else True
 
     def properties(self, resource: TemplateResource, location: Location) -> object:
-        """The properties of a resource, which messages call ``location``."""
+        """Compute the properties of a resource. ``location``: the resource's name in messages."""
         self._place = location
         made = self._value(resource.properties, 0)
         return {} if made is _NO_VALUE or made is None else made
@@ -172,7 +173,7 @@ class Template:
         return raw
 
     def _called(self, name: str, argument: object, depth: int) -> object:
-        """The value of a function."""
+        """Compute the value of a function."""
         if name == "Fn::If":
             return self._if(argument, depth)
         known = _FUNCTIONS.get(name)
@@ -186,7 +187,7 @@ class Template:
             return Unknown(f"{name} {why}")
 
     def _unknown(self, name: str, why: str) -> object:
-        """A value known only from outside the template: the given one, or Unknown."""
+        """Return the value that a parameter file gives for this name, else ``Unknown``."""
         return self._whole.given.get(name, Unknown(why, name, name))
 
     # References
@@ -248,7 +249,7 @@ class Template:
         return unknown._replace(id=f"{self.identity(logical)}.{attribute}") if isinstance(unknown, Unknown) else unknown
 
     def _primary_address(self, properties: Mapping[str, object], depth: int) -> object:
-        """The address of an instance's first interface, or the primary one in an interface's list; None if missing."""
+        """Return the address of an instance's first interface, or the primary address of an interface, or None."""
         for key in ("NetworkInterfaces", "PrivateIpAddresses"):
             items = self._value(properties.get(key), depth)
             for item in items if isinstance(items, list) else ():
@@ -302,7 +303,8 @@ class Template:
         return self._joined(separator, parts)
 
     def _joined(self, separator: str, parts: list[object]) -> object:
-        """One text. If a part is unknown, so is the text, and names stand for unknown parts in its id."""
+        """Join parts into one text. If a part is unknown, the text is unknown, with the ids of unknown parts in its id.
+        """
         unknown = next((part for part in parts if isinstance(part, Unknown)), None)
         if unknown is not None and (len(parts) == 1 or not unknown.id):
             return unknown
@@ -327,7 +329,7 @@ class Template:
         number = _number(index)
         if isinstance(values, Unknown):
             return values._replace(id=f"{values.id}[{number}]") if values.id else values
-        if isinstance(values, str):  # a list attribute whose value was given from outside
+        if isinstance(values, str):  # A parameter file gives the value of a list attribute as a text.
             values = self._separated(values)
         if not isinstance(values, list) or not 0 <= number < len(values):
             raise _Invalid(f"takes the item {number} of {_shown(values)}, which has none")
@@ -427,7 +429,7 @@ class Template:
 
 
 def templates_of(sources: Sequence[Source], given: Mapping[str, str]) -> list[Template]:
-    """The templates of one import, which may use each other's exports. ``given`` are values that they do not say."""
+    """Parse the templates of one import, which may use each other's exports. ``given``: values from parameter files."""
     whole = _Import(given)
     templates = [Template(source, whole) for source in sources]
     count = Counter(logical for template in templates for logical in template.resources)
@@ -457,7 +459,7 @@ _FUNCTIONS: dict[str, Callable[[Template, Any, int], object]] = {
 
 
 def _transforms(value: object) -> list[str]:
-    """The names of the macros that transform the whole template."""
+    """Return the names of the macros that transform the whole template."""
     listed = value if isinstance(value, list) else [] if value is None else [value]
     return [str(each.get("Name")) if isinstance(each, dict) else str(each) for each in listed]
 
@@ -469,7 +471,7 @@ def _arguments(value: object, count: int) -> list[Any]:
 
 
 def _cost(value: object) -> int:
-    """The steps of looking at a text, or at the texts in a list: far fewer than those of making them."""
+    """Return the steps that count for reading a text, or the texts in a list. Producing a text counts for far more."""
     texts = value if isinstance(value, list) else [value]
     return sum(len(text) for each in texts if isinstance(text := _id(each), str)) // _CHARACTERS_A_STEP
 
@@ -498,7 +500,7 @@ def _number(value: object) -> int:
 
 
 def _text(value: object) -> str:
-    """A scalar as CloudFormation writes it."""
+    """Return a scalar as a text like CloudFormation's."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):

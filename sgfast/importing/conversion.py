@@ -21,7 +21,7 @@ from sgfast.policy.yaml_nodes import MAP, SEQ, STR, garbage_collection_paused, p
 _ITEM = re.compile(r"(\w+)\[([0-9]+)\](?:\.rules\[([0-9]+)\])?\.?")
 _MARK = yaml.Mark("", 0, 0, 0, None, 0)
 _ROOT = ScalarNode(STR, "", _MARK, _MARK)
-#: Words that need no quotes inside {} and []: without characters that are special in YAML, and no colon at either end.
+#: Words that need no quotes inside {} and [], because they have no characters that are special in YAML.
 _BARE = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./\-]*(?: [A-Za-z0-9_./(][A-Za-z0-9_./()\-]*)*")
 
 
@@ -29,7 +29,7 @@ _BARE = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./\-]*(?: [A-Za-z0-9_./(][A-Za-z0-
 
 
 def policy_of(made: Made, origin: str) -> Policy:
-    """Build the policy, with all checks that apply to documents. PolicyError names the object."""
+    """Build the policy with all checks that apply to documents. A PolicyError names the object of the export."""
     with garbage_collection_paused():
         reader = _ObjectReader(origin, made)
         policy = DocumentReader(_node(made.document), origin, reader).policy()
@@ -37,7 +37,7 @@ def policy_of(made: Made, origin: str) -> Policy:
 
 
 class _ObjectReader(NodeReader):
-    """Names the exported object in errors, because there are no line numbers."""
+    """Reader whose errors name the object of the export, because there are no line numbers."""
 
     def __init__(self, origin: str, made: Made) -> None:
         super().__init__(origin)
@@ -75,7 +75,7 @@ def _node(value: Any) -> Node:
 
 
 def yaml_of(made: Made, head: Sequence[str]) -> str:
-    """The document as YAML, after ``head`` and the notes as comments. Reading it back gives the same policy."""
+    """Write the document as YAML, after ``head`` and the notes as comments. Its policy is equal to ``policy_of``'s."""
     lines = [f"# {one_line(line, 1000)}" for line in (*head, *made.notes)]
     for key, value in made.document.items():
         if not isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The content of an export before it becomes a policy: objects that refer to each other by provider ids.
+"""The objects of an export before they become a policy. They refer to each other by provider ids.
 
     export --a format--> Draft --document()--> plain document (SPEC 2) --conversion.policy_of()--> Policy
 
@@ -11,18 +11,18 @@ How a format fills a draft::
     port = Location("ports.json", "port", "0a1b…", "web-1")
     draft.instance(DraftInstance(port, addresses=["10.0.0.5"], groups=["85cc…"]))
 
-- Objects refer to each other by ``Location.id``. ``Location.name`` is only for people and may be empty. Order does not
-  matter: references are resolved at the end (``unresolved``).
-- An object that appears twice (in overlapping listings) counts once; different objects with one id are an error.
-- The document keeps the ids, and names that a policy cannot have, as ``id`` and ``label`` (SPEC 2.12). An id that the
-  provider does not know, because a format made it up to connect objects, is announced with ``made_up()``.
-- A format translates its own values (``ingress``, ``-1``) and raises ``location.error("…")`` for unknown ones.
-  Whether ports, protocols, CIDRs and priorities are valid is checked here and by the document reader.
-- ``note()`` records what is not an error but worth knowing (an unfiltered port is no instance). It becomes a warning of
-  the policy and a comment in the document.
-- VPCs need no entry of their own, unless they have a name or region: an instance's ``vpc`` is enough. An instance with
-  an empty ``vpc`` is in the only VPC, "default".
-- Addresses that several instances may use go into ``shared_addresses`` of each: SPEC 2.6 allows one owner.
+- Objects refer to each other by ``Location.id``. ``Location.name`` is only for people and may be empty. Objects may be
+  added in any order, because references are resolved at the end (``unresolved``).
+- Overlapping listings may have the same object twice; it counts once. Different objects with one id are an error.
+- The document keeps the provider's ids as ``id``, and names that are not valid in a policy as ``label`` (SPEC 2.12). A
+  format that makes up an id to connect objects announces the id with ``made_up()``.
+- A format translates its own values (``ingress``, ``-1``) and raises ``location.error("…")`` for unknown values. This
+  module and the document reader check ports, protocols, CIDRs and priorities.
+- ``note()`` records a fact that is worth knowing but no error (an unfiltered port is no instance). The note becomes a
+  warning of the policy and a comment in the document.
+- A VPC without a name and region needs no call of ``vpc()``; an instance's ``vpc`` is enough. An instance with an empty
+  ``vpc`` is in the only VPC, "default".
+- An address that several instances may use goes into ``shared_addresses`` of each, because SPEC 2.6 allows one owner.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from sgfast.policy.yaml_nodes import show
 
 __all__ = ["Draft", "DraftInstance", "DraftRule", "Location", "Made"]
 
-#: A rule whose peer may have addresses of either version becomes one for each.
+#: The IP versions of the draft rules for a provider's rule whose peer may have addresses of either version.
 BOTH_VERSIONS: tuple[Literal[4, 6], ...] = (4, 6)
 _RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
 _LISTED_NAMES = 5
@@ -70,30 +70,30 @@ _LISTED_NAMES = 5
 
 @dataclass(slots=True)
 class DraftRule:
-    """One rule, of those that a provider's rule becomes. Rules that mean the same are equal."""
+    """A rule of a policy. A provider's rule becomes one or several of them. Rules with the same meaning are equal."""
 
     location: Location = field(compare=False)
     direction: Direction
     ethertype: Literal[4, 6]
-    #: A name or number that protocols.py knows. None is every protocol.
+    #: A name or number that protocols.py knows. None means every protocol.
     protocol: str | int | None = None
-    #: Inclusive ranges, each within 0-65535. None is all ports.
+    #: Inclusive ranges, each within 0-65535. None means all ports.
     ports: Sequence[tuple[int, int]] | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None
-    #: The peer: at most one of these is set. None set is any address of the ethertype.
+    #: The peer: at most one of these three is set. If all are empty, the peer is any address of the ethertype.
     cidr: str = ""
     group: str = ""
     address_group: str = ""
     action: Action = "allow"
     priority: int = 1
     description: str = field(default="", compare=False)
-    #: The provider's id, if there is one. ``numbered`` gives it to several rules.
+    #: The provider's id of the rule, or "". ``numbered`` gives ids to several rules that come from one.
     id: str = field(default="", compare=False)
 
 
 def numbered(rules: Sequence[DraftRule], rule_id: str) -> Sequence[DraftRule]:
-    """The rules that one provider's rule became, with its id: ``sgr-1``, ``sgr-1/2``, ``sgr-1/3`` …"""
+    """Derive the ids of draft rules from the id of their provider's rule: ``sgr-1``, ``sgr-1/2``, ``sgr-1/3`` …"""
     for n, rule in enumerate(rules if rule_id else (), 1):
         rule.id = rule_id if n == 1 else f"{rule_id}/{n}"
     return rules
@@ -105,14 +105,14 @@ class DraftInstance:
 
     location: Location
     vpc: str = ""
-    #: Addresses or CIDRs that it owns.
+    #: Addresses or CIDRs that the instance owns.
     addresses: Sequence[str] = ()
-    #: Ids of its groups. An empty list means that nothing is allowed, not SPEC 8.1's default group.
+    #: Ids of the instance's groups. An empty list means that nothing is allowed, not SPEC 8.1's default group.
     groups: Sequence[str] = ()
-    #: Virtual addresses and allowed address pairs. An address that only one instance lists becomes one of its own; one
-    #: that several list becomes an instance of its own, provided they are all in the same groups.
+    #: Virtual addresses and allowed address pairs. If only one instance lists an address, the instance owns it. If
+    #: several instances list it, it becomes an instance of its own, provided they are all in the same groups.
     shared_addresses: Sequence[str] = ()
-    #: The provider's id of the machine that it belongs to, if it is known.
+    #: The provider's id of the machine that the instance belongs to, or "".
     device: str = ""
 
 
@@ -138,33 +138,38 @@ class _Vpc:
 
 @dataclass(slots=True)
 class _ResolvedInstance:
-    """An instance with its references resolved and the addresses it claims."""
+    """An instance with resolved references and the addresses that it claims."""
 
     location: Location
     vpc: str
     groups: tuple[str, ...]
-    #: Addresses by their keys, in their order.
+    #: The addresses that the instance owns, by ``network_key``, in the order of the export.
     addresses: dict[bytes, Network]
+    #: The addresses that other instances may use, too.
     shared: dict[bytes, Network]
     device: str = ""
 
 
-#: The limit for all address groups of an export. One range of IPv6 addresses may need 254 prefixes, of 200 bytes each.
+#: The limit for the prefixes of all address groups of an export. A prefix takes 200 bytes, and one range of IPv6
+#: addresses may need 254 prefixes.
 MAX_PREFIXES = 500_000
 
 
 class Made(NamedTuple):
-    """A document and the objects it was made of, for messages and comments."""
+    """A document, and the export's objects from which it was made, for messages and comments."""
 
     document: dict[str, Any]
-    #: The object that each item of a section was made of, by section; and likewise for each group's rules.
+    #: For each section of the document, the object from which each item was made.
     locations: dict[str, list[Location]]
+    #: For each security group, the object from which each rule was made.
     rule_locations: list[list[Location]]
     notes: list[str]
 
 
 class Draft:
-    """Collect objects; ``document()`` and ``made`` return the result. PolicyError names file and object."""
+    """Collects the objects of an export; ``document()`` and ``made`` have the result. A PolicyError names file and
+    object.
+    """
 
     def __init__(self, profile: Literal["otc", "neutron", "aws"]) -> None:
         self._profile = profile
@@ -176,9 +181,9 @@ class Draft:
         #: All rules so far, with the ids of their groups.
         self.rules: list[tuple[str, DraftRule]] = []
         self._instances: dict[str, DraftInstance] = {}
-        #: An export's words about groups that are not its own, by id: ``account 'amazon-elb'``.
+        #: By id of a group in another account: how messages name the owner, such as ``account 'amazon-elb'``.
         self.foreign: dict[str, str] = {}
-        #: The cloud's word for an address group.
+        #: The cloud's term for an address group.
         self.list_word = "prefix list" if profile == "aws" else "address group"
         self._notes: dict[str, list[str]] = {}
         self._listed_whole: set[str] = set()
@@ -188,8 +193,8 @@ class Draft:
     # Input from the formats
 
     def note(self, message: str, location: Location | None = None, *, whole: bool = False) -> None:
-        """Record something worth knowing. If many objects share a message, only the first few are named, unless the
-        list is requested as a whole.
+        """Record a fact that is worth knowing but no error. If many objects share a message, only the first few are
+        named. ``whole``: name all of them.
         """
         names = self._notes.setdefault(message, [])
         if whole:
@@ -198,7 +203,7 @@ class Draft:
             names.append(location.called)
 
     def made_up(self, *ids: str) -> None:
-        """These ids are not the provider's, so the document does not keep them."""
+        """Mark ids that a format made up, so that the document does not keep them."""
         self._made_up.update(ids)
 
     def vpc(self, location: Location, region: str = "") -> None:
@@ -208,11 +213,11 @@ class Draft:
         self._vpcs.setdefault(location.id, _Vpc(location, region))
 
     def peering(self, location: Location, vpc_a: str, vpc_b: str) -> None:
-        """Two VPCs, by id, that are peered (SPEC 7.2)."""
+        """Add a peering of two VPCs, given by id (SPEC 7.2)."""
         self._peerings.append((location, vpc_a, vpc_b))
 
     def address_group(self, location: Location, addresses: Iterable[str]) -> None:
-        """A set of addresses, CIDRs or ranges ("10.0.0.1-10.0.0.9")."""
+        """Add an address group. ``addresses``: addresses, CIDRs or ranges ("10.0.0.1-10.0.0.9")."""
         made = _AddressGroup(location, without_duplicates(self._networks(location, addresses)))
         known = self._address_groups.get(location.id)
         if known is not None and _facts_of_addresses(known) != _facts_of_addresses(made):
@@ -248,7 +253,7 @@ class Draft:
         return self._instances.values()
 
     def rule(self, group_id: str, rule: DraftRule) -> None:
-        """A rule of the group with this id. The group may be added later."""
+        """Add a rule to the group with this id. The group may be added later."""
         rule.id = rule.id if _RULE_ID.fullmatch(rule.id) else ""
         if rule.id in self._rules:
             other_group, other = self._rules[rule.id]
@@ -267,7 +272,7 @@ class Draft:
     # The result, once all references are resolved
 
     def document(self) -> dict[str, Any]:
-        """The document as YAML would load it: mappings, lists, strings, numbers."""
+        """Return the document as mappings, lists, strings and numbers, like a YAML parser does."""
         return self.made.document
 
     @cached_property
@@ -305,7 +310,7 @@ class Draft:
 
         groups = dict(self._groups)
         if any(not instance.groups for instance in instances):
-            # Every instance must be in a group (SPEC 8.2). This group allows nothing, the same as no group.
+            # Every instance must be in a group (SPEC 8.2). A group without rules allows nothing, like being in none.
             location = Location("", "security group", free_name("no-security-group", groups))
             groups[location.id] = _Group(location, "Instances that are in no security group", True)
             for instance in instances:
@@ -326,17 +331,17 @@ class Draft:
             }
             for instance in instances
         ]
-        for section, things in (
+        for section, items in (
             ("vpcs", vpcs.values()), ("address_groups", self._address_groups.values()),
             ("security_groups", groups.values()), ("instances", instances),
         ):  # fmt: skip
-            locations[section] = [thing.location for thing in things]
+            locations[section] = [item.location for item in items]
         rule_locations = [[rule.location for rule in group.rules] for group in groups.values()]
         self._note_what_is_empty(instances)
         return Made(document, locations, rule_locations, self._note_texts())
 
     def _note_what_is_empty(self, instances: Sequence[_ResolvedInstance]) -> None:
-        """An export that lacks a part looks like one of an account that has nothing."""
+        """Note missing groups, rules and instances: an incomplete export looks like an export of an empty account."""
         if not self._groups:
             self.note("No file holds a security group, so that nothing is allowed")
         for group in self._groups.values():
@@ -346,7 +351,8 @@ class Draft:
             self.note("No file holds an instance with an address, so that nothing is filtered")
 
     def _called(self, name: str, location: Location, device: str = "") -> dict[str, Any]:
-        """The name of an object, and the provider's words for it that are not the same (SPEC 2.12)."""
+        """Return an object's ``name``, with the provider's ``id``, ``device`` and ``label`` if they differ (SPEC 2.12).
+        """
         made: dict[str, Any] = {"name": name}
         for key, word in (("id", location.id), ("device", "" if device == location.id else device)):
             if word != name and word not in self._made_up and valid_id(word):
@@ -367,8 +373,8 @@ class Draft:
     def _quotas(self) -> dict[str, int]:
         defaults = PROFILES[self._profile].quotas
         most_rules = max((len(group.rules) for group in self._groups.values()), default=0)
-        without = any(not instance.groups for instance in self._instances.values())
-        needed = {"security_groups": len(self._groups) + without, "rules_per_group": most_rules}
+        has_ungrouped = any(not instance.groups for instance in self._instances.values())
+        needed = {"security_groups": len(self._groups) + has_ungrouped, "rules_per_group": most_rules}
         return {key: count for key, count in needed.items() if count > getattr(defaults, key)}
 
     # VPCs
@@ -395,18 +401,18 @@ class Draft:
     # Groups and rules
 
     def _has_ports(self, rule: DraftRule) -> bool:
-        """Take port 0 out of the rule if the cloud has none. False: that leaves nothing of it."""
+        """Remove port 0 from the rule if the cloud does not know it. Return False if the rule has no other port."""
         ranges, first_port = rule.ports, PROFILES[self._profile].first_port
         if ranges is None or all(first >= first_port for first, _ in ranges) or _protocol(rule) not in PORT_PROTOCOLS:
             return True
         if any(not 0 <= first <= last for first, last in ranges):
-            return True     # an error, which ``_written_ports`` tells
+            return True     # ``_written_ports`` raises the error.
         if union(ranges) == ALL_PORTS:
             rule.ports = None
             return True
         rule.ports = [(max(first, first_port), last) for first, last in ranges if last >= first_port]
-        what = "from port 0 on counts from port 1 on" if rule.ports else "is for port 0 alone, so it is left out"
-        self.note(f"The cloud has no port 0: a rule {what}", rule.location)
+        effect = "from port 0 on counts from port 1 on" if rule.ports else "is for port 0 alone, so it is left out"
+        self.note(f"The cloud has no port 0: a rule {effect}", rule.location)
         return bool(rule.ports)
 
     def _group_document(self, group: _Group, name: str, peers: _Peers) -> dict[str, Any]:
@@ -467,7 +473,7 @@ class Draft:
                 location = Location(claimants[0].location.file, "shared address", shared_name(address))
                 made.append(_ResolvedInstance(location, vpc, claimants[0].groups, {key: address}, {}))
         known = {instance.location.id for instance in settled}
-        for instance in made:  # the same address may be shared in two VPCs
+        for instance in made:  # Instances of two VPCs may share an equal address, so the ids are made unique.
             instance.location = replace(instance.location, id=free_name(instance.location.id, known))
             known.add(instance.location.id)
             self.note("An address that several instances share becomes an instance of its own", instance.location)
@@ -546,16 +552,16 @@ def _written_ports(rule: DraftRule, protocol: int | None) -> int | str:
 
 
 class _Peers:
-    """Write the peers of rules."""
+    """Names of groups and address groups, with which the peers of rules are written."""
 
     def __init__(self, groups: dict[str, str], address_groups: dict[str, str]) -> None:
-        """Both arguments are names by id."""
+        """Store the names. Both arguments map ids to names."""
         self._groups = groups
         self._address_groups = address_groups
         self._ambiguous = set(groups.values()) & set(address_groups.values())
 
     def written(self, rule: DraftRule) -> str | dict[str, str]:
-        """The rule's source or destination as the document writes it."""
+        """Return the rule's source or destination as the document has it."""
         if sum(map(bool, (rule.cidr, rule.group, rule.address_group))) > 1:
             raise rule.location.error("names more than one of an address, a security group and an address group")
         if rule.group:
@@ -570,7 +576,7 @@ class _Peers:
         return address_text(network)
 
     def _named(self, form: str, name: str) -> str | dict[str, str]:
-        # A name made of digits and dots could be read as an address.
+        # The mapping form is for a name that could be read as an address, or that a group and an address group share.
         return {form: name} if name in self._ambiguous or name.replace(".", "").isdigit() else name
 
 

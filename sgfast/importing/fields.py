@@ -1,4 +1,4 @@
-"""Read an exported object key by key. Errors name the object; keys that nobody read are reported."""
+"""Read an exported object key by key. Errors name the object. Keys that were not read can be reported."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sgfast.spelling import did_you_mean
 
 T = TypeVar("T")
 
-#: The most digits of a number written as text: more than any meaningful one has.
+#: The limit for the digits of a number written as text. No meaningful number has as many.
 _DIGITS = 20
 
 
 class JsonObject:
-    """One mapping of an export. Null counts as a missing key. PolicyError names ``location`` and the key."""
+    """A mapping of an export. A key whose value is null counts as missing. A PolicyError names ``location`` and key."""
 
     def __init__(self, value: object, location: Location) -> None:
         if not isinstance(value, dict):
@@ -27,8 +27,8 @@ class JsonObject:
         self.location = location
 
     def get(self, *keys: str) -> object:
-        """The value of the first of ``keys`` that is present. All of them count as read."""
-        if len(keys) == 1:  # by far the most calls
+        """Return the value of the first of ``keys`` that is present, or None. All of them count as read."""
+        if len(keys) == 1:  # A faster way, because most calls have a single key.
             self._read.add(keys[0])
             return self._values.get(keys[0])
         self._read.update(keys)
@@ -38,7 +38,7 @@ class JsonObject:
         return self.get(*keys) is not None
 
     def text(self, *keys: str) -> str:
-        """A string; "" if missing."""
+        """Return a string, or "" if it is missing."""
         value = self.get(*keys)
         if value is None:
             return ""
@@ -53,7 +53,7 @@ class JsonObject:
         return text
 
     def number(self, *keys: str) -> int | None:
-        """An integer, possibly written as a string; None if missing or an empty string."""
+        """Return an integer, which may be written as a string, or None if it is missing or empty."""
         value = self.get(*keys)
         if value is None or value == "":
             return None
@@ -72,7 +72,7 @@ class JsonObject:
         return value
 
     def choice(self, key: str, table: Mapping[str, T], default: T | None = None) -> T:
-        """The table's value for the word, ignoring case."""
+        """Return the table's value for a word, ignoring case."""
         word = self.text(key)
         if not word and default is not None:
             return default
@@ -97,37 +97,41 @@ class JsonObject:
         return texts
 
     def known_texts(self, key: str) -> list[str]:
-        """A list of strings, without the nulls that Terraform writes for values it does not know yet."""
+        """Return a list of strings without nulls, which Terraform writes for values that it does not know yet."""
         return JsonObject({key: [text for text in self.items(key) if text is not None]}, self.location).texts(key)
 
     def texts_in(self, key: str, inner: str, part: str = "") -> list[str]:
-        """The text under ``inner`` in each mapping of a list, which messages call ``part``; each must be there."""
+        """Return the text under ``inner`` of each mapping in a list, which messages call ``part``. No text may be
+        missing.
+        """
         location = self.location.part(part or key)
         return [JsonObject(each, location).required(inner) for each in self.items(key)]
 
     def nested(self, key: str) -> JsonObject:
-        """A nested object; empty if it is missing."""
+        """Return a nested object, or an empty one if it is missing."""
         value = self.get(key)
         return JsonObject({} if value is None else value, self.location.part(key))
 
     def objects(self, key: str) -> Iterator[JsonObject]:
-        """The mappings in a list, which messages name by their number."""
+        """Yield the mappings in a list. Messages name them by number."""
         for n, value in enumerate(self.items(key)):
             yield JsonObject(value, self.location.part(f"{key}[{n}]"))
 
     def mapping(self, key: str) -> dict[str, Any]:
-        """A nested object as a plain dict; empty if it is missing."""
+        """Return a nested object as a plain dict, which is empty if the object is missing."""
         return self.nested(key)._values
 
     def at(self, location: Location) -> JsonObject:
-        """The same fields under another location."""
+        """Return an object with the same fields, under another location, none of them read."""
         return JsonObject(self._values, location)
 
     def error(self, key: str, message: str) -> PolicyError:
         return self.location.error(f"{key} {message}")
 
     def unread(self, ignored: Collection[str]) -> list[str]:
-        """The keys that were never read and have a value, except those in ``ignored`` and ``prefix:…`` keys."""
+        """Return the keys with a value that were never read, except ``ignored`` keys. ``prefix:`` in ``ignored`` means
+        all keys with this prefix.
+        """
         return [
             key
             for key, value in self._values.items()
@@ -136,7 +140,7 @@ class JsonObject:
         ]
 
     def refuse_unread(self, ignored: Collection[str]) -> None:
-        """Raise PolicyError for an unread key, which might change what the object means."""
+        """Raise PolicyError if any key was not read, because the key may change the meaning of the object."""
         for key in self.unread(ignored):
             hint = did_you_mean(key, [*self._read, *ignored])
             raise self.location.error(f"unknown key {show(key)}{hint}: its effect on the policy is unknown")

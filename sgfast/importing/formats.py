@@ -1,4 +1,7 @@
-"""The formats of clouds' exports: how they are told apart. Every command needs their names, so this imports little."""
+"""The formats of exports, and the keys by which they are detected.
+
+Every command needs the formats' names, so this module imports little.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +15,33 @@ if TYPE_CHECKING:
     from sgfast.importing.draft import Draft
     from sgfast.importing.sources import Source
 
-#: Keys beside the lists in a page of OpenStack's and OTC's APIs.
+#: The keys next to the list in a page of OpenStack's and OTC's APIs.
 API_PAGING = frozenset(("page_info", "request_id", "count", "total_count"))
-#: Keys at the top level of a document of Terraform, which has one of them: the output of ``show``, a state file (old
-#: ones have no "terraform_version", those that only name a backend no "serial"), an encrypted file.
+#: Top-level keys of Terraform's documents. Each document has at least one of them: the output of ``show``, a state file
+#: (an old one has no "terraform_version"; one that only names a backend has no "serial"), an encrypted file.
 TERRAFORM = frozenset(("format_version", "serial", "terraform_version", "encrypted_data"))
-#: Top-level keys of a template, of the two AWS CLI commands' outputs, and of a parameter in a list of them.
+#: Top-level keys of a template, of the outputs of the two AWS CLI commands, and of an item in a list of parameters.
 _CLOUDFORMATION = frozenset(("Resources", "TemplateBody", "Stacks", "ParameterKey"))
 
 
 class Format(NamedTuple):
-    #: The module of this name reads it.
+    """A format of exports."""
+
+    #: The name of the format, and of the module that reads it.
     name: str
     title: str
-    #: The line of ``sgfast import --help`` about it.
+    #: The format's line in ``sgfast import --help``.
     help: str
-    #: Every file of this format has one of these keys at its top level; if the file is a list, its items do.
+    #: Top-level keys. Every file of this format, or every item of a file that is a list, has at least one of them.
     sections: frozenset[str]
-    #: Keys within the top three levels that no other format with the same sections has. "section.key" is a key of a
-    #: section's objects.
+    #: Keys within the top three levels that no other format with the same sections has. "section.key" means a key of
+    #: the objects in a section.
     own: frozenset[str]
-    #: Keys beside the sections of a page of a listing.
+    #: Keys that a page of a listing may have next to its sections.
     paging: frozenset[str] = frozenset()
 
     def read(self, sources: Sequence[Source]) -> Draft:
-        """Read files into one draft. Only now the module is imported: it is as large as all that a document needs."""
+        """Read files into one draft. The format's module is imported only here, because it is large."""
         draft: Draft = import_module(f"sgfast.importing.{self.name}").read(sources)
         return draft
 

@@ -1,4 +1,4 @@
-"""Read an AWS account with boto3, region by region: the documents that ``aws ec2 describe-…`` prints."""
+"""Read an AWS account with boto3, region by region, as the documents that ``aws ec2 describe-…`` prints."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sgfast.importing.unresolved import Unresolved
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 
-#: The call that fills each section of an export. What a list refers to is read after it, so that an object that is
-#: made meanwhile is not missing.
+#: The call that fills each section of an export. A list is read before the objects to which it refers, so that an
+#: object that is made meanwhile is not missing.
 _CALLS = {
     "NetworkInterfaces": "describe_network_interfaces",
     "Reservations": "describe_instances",
@@ -25,9 +25,10 @@ _CALLS = {
     "Subnets": "describe_subnets",
     "Vpcs": "describe_vpcs",
 }
-#: Objects in an answer: the most that EC2 returns. It returns fewer prefix lists and entries at a time.
+#: The number of objects to request in one answer, which is EC2's limit. The limit for prefix lists is lower.
 _PAGE, _PAGE_OF_PREFIX_LISTS = 1000, 100
-#: A throttled call, or one without an answer, is sent this often. The pauses between them grow to several seconds.
+#: The number of attempts for a call that is throttled or not answered. The pauses between attempts grow to several
+#: seconds.
 _ATTEMPTS = 6
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10, 60
 
@@ -35,7 +36,7 @@ _EXPIRED = "the credentials have expired; log in again"
 _DENIED = "the credentials lack the permission {permission}; ask your administrator for it"
 _REFUSED = "AWS does not accept the credentials; check them, and whether the account may use this region"
 _THROTTLED = f"AWS still throttles the account after {_ATTEMPTS} attempts; try again later"
-#: Advice for EC2's error codes. The messages of EC2 are not repeated, as some quote the signed request.
+#: Advice for EC2's error codes. EC2's own messages are not shown, because some of them quote the signed request.
 _ADVICE = {
     "RequestExpired": _EXPIRED,
     "ExpiredToken": _EXPIRED,
@@ -55,9 +56,9 @@ _ADVICE = {
 
 
 def read_account(profile: str | None, regions: Sequence[str], progress: Progress) -> Account:
-    """Read all regions. No profile and no region stand for those that are configured.
+    """Read all regions. Without a profile or regions, the configured ones are used.
 
-    Raises LiveError if anything cannot be read: credentials, a region, a single listing.
+    Raises LiveError if the credentials, a region or a single listing cannot be read.
     """
     try:
         import boto3
@@ -75,19 +76,19 @@ def read_account(profile: str | None, regions: Sequence[str], progress: Progress
 
 
 def policy_from_boto3(ec2: Any, *, region: str | None = None, unresolved: Unresolved = "error") -> Policy:
-    """The policy of a region, as ``sgfast import aws --live`` reads it (SPEC 10.17, 15.4).
+    """Read the policy of a region like ``sgfast import aws --live`` does (SPEC 10.17, 15.4).
 
-    ``ec2`` is a client or a resource of EC2, or a session of boto3. ``region``: of a session; without it, the one that
-    the session is configured for. ``unresolved``: as of ``load_policy``. LiveError if anything cannot be read,
-    PolicyError if a policy cannot say it.
+    ``ec2``: a client or a resource of EC2, or a session of boto3. ``region``: the region to read with a session;
+    without it, the session's configured region. ``unresolved``: as in ``load_policy``. Raises LiveError if anything
+    cannot be read, PolicyError if a policy cannot express it.
     """
-    if hasattr(ec2, "get_available_services"):  # a session
+    if hasattr(ec2, "get_available_services"):  # Only a session has this method.
         name = region or ec2.region_name or ""
         if not name:
             raise LiveError("no region is configured; name the one to read, like region='eu-central-1'")
         client = _client(ec2, name)
     else:
-        client = getattr(getattr(ec2, "meta", None), "client", ec2)  # a resource has one
+        client = getattr(getattr(ec2, "meta", None), "client", ec2)  # A resource contains a client.
         model = getattr(getattr(client, "meta", None), "service_model", None)
         if getattr(model, "service_name", "") != "ec2":
             raise ArgumentTypeError("policy_from_boto3 needs a session of boto3, or its client or resource of EC2")
@@ -118,7 +119,7 @@ class _Region:
         self._progress = progress
 
     def sources(self) -> Iterator[Source]:
-        """One document for each call, with the objects of all pages."""
+        """Yield one document for each call, with the objects of all pages."""
         referred_to: set[str] = set()
         for section, operation in _CALLS.items():
             items = self._all_pages(section, operation, _PAGE)
@@ -142,7 +143,7 @@ class _Region:
                 yield each | {"Entries": entries}
 
     def _all_pages(self, section: str, operation: str, page_size: int, **arguments: str) -> list[dict[str, Any]]:
-        """The objects of all pages of a call's answer."""
+        """Return the objects of all pages of a call's answer."""
         items: list[dict[str, Any]] = []
         name = self._name(operation)
         with _errors_of(name, self._region):
@@ -157,17 +158,19 @@ class _Region:
         return items
 
     def _name(self, operation: str) -> str:
-        """``describe-security-groups (eu-central-1)``."""
+        """Return the name of a listing for messages: ``describe-security-groups (eu-central-1)``."""
         return f"{operation.replace('_', '-')} ({self._region})"
 
 
 def _without_rules(group: dict[str, Any]) -> dict[str, Any]:
-    """The list of rules has them with their ids, and a rule may be made or deleted between the two calls."""
+    """Remove a group's rules. The list of rules has them with their ids, and rules may change between the two calls."""
     return {key: value for key, value in group.items() if key not in ("IpPermissions", "IpPermissionsEgress")}
 
 
 def _names_of(reservation: dict[str, Any]) -> dict[str, Any]:
-    """Only the names of its instances. The list of interfaces has the rest, and may be a moment younger."""
+    """Reduce a reservation to the ids and tags of its instances. The list of interfaces has all other facts, and may be
+    read at another moment.
+    """
     return {
         "Instances": [
             {key: instance[key] for key in ("InstanceId", "Tags") if key in instance}
@@ -178,7 +181,7 @@ def _names_of(reservation: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _errors_of(name: str, region: str) -> Iterator[None]:
-    """Turn botocore's errors into one line that has no credentials. ``name`` is what is read."""
+    """Convert botocore's errors into a LiveError of one line without credentials. ``name``: the name of the listing."""
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
 

@@ -1,4 +1,4 @@
-"""Read an OpenStack project, or one of Open Telekom Cloud, with openstacksdk: the documents of the cloud's API."""
+"""Read a project of OpenStack or Open Telekom Cloud with openstacksdk, as the documents of the cloud's API."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sgfast.errors import LiveError
 from sgfast.importing.sources import Account, Progress, Source
 from sgfast.policy.yaml_nodes import show
 
-#: Objects in an answer. The cloud may return fewer.
+#: The number of objects to request in one answer. The cloud may return fewer.
 _PAGE = 500
-#: The number of times that a call is repeated after an answer "too many requests" or "unavailable". Retry-After sets
-#: the pause; without it, the pause grows from half a second.
+#: The number of times that a call is repeated after an answer "too many requests" or "unavailable". The answer's header
+#: Retry-After sets the pause before the next attempt; without it, pauses grow from half a second.
 _RETRIES = 5
 _BUSY = (429, 503)
 _ANSWER_SECONDS = 60
@@ -25,13 +25,13 @@ _ANSWER_SECONDS = 60
 class _Listing(NamedTuple):
     section: str
     path: str
-    #: The permission that the cloud may ask for.
+    #: The permission that the cloud may require.
     permission: str
-    #: A cloud without this kind of object answers 404.
+    #: Whether a cloud may not know this kind of object, and answer with HTTP status 404.
     is_optional: bool = False
 
 
-#: Objects that a list refers to are read after it, so that one that is made meanwhile is not missing.
+#: A list is read before the objects to which it refers, so that an object that is made meanwhile is not missing.
 _NEUTRON = (
     _Listing("ports", "/ports", "get_port"),
     _Listing("security_groups", "/security-groups", "get_security_group"),
@@ -40,8 +40,8 @@ _NEUTRON = (
     _Listing("networks", "/networks", "get_network"),
     _Listing("routers", "/routers", "get_router", True),
 )
-#: Rules and groups are read with version 3 of the API: version 1 lacks a rule's action and priority. Ports, VPCs and
-#: subnets are read with version 1: version 3 does not list all of them.
+#: Rules and groups are read with version 3 of the API, because version 1 lacks a rule's action and priority. Ports,
+#: VPCs and subnets are read with version 1, because version 3 does not list all of them.
 _OTC = (
     _Listing("ports", "/v1/{project}/ports", "vpc:ports:list"),
     _Listing(
@@ -58,9 +58,9 @@ _SERVERS = _Listing("servers", "/servers", "os_compute_api:servers:index")
 
 
 def read_account(form: str, cloud: str | None, progress: Progress) -> Account:
-    """Read the project that ``cloud`` of clouds.yaml stands for. If it is None, openstacksdk chooses the cloud.
+    """Read the project of the entry ``cloud`` in clouds.yaml. If ``cloud`` is None, openstacksdk chooses the entry.
 
-    ``form`` is "neutron" or "otc". Raises LiveError if anything cannot be read.
+    ``form``: "neutron" or "otc". Raises LiveError if anything cannot be read.
     """
     called = "the cloud of the variables OS_..." if cloud is None else f"the cloud {show(cloud)}"
     try:
@@ -69,7 +69,7 @@ def read_account(form: str, cloud: str | None, progress: Progress) -> Account:
         message = "--live needs openstacksdk to reach it; pip install 'sgfast[openstack]', or import files"
         raise LiveError(f"{called}: {message}") from None
     for library in ("keystoneauth", "openstack", "stevedore"):
-        # Without a handler, Python prints their warnings on standard error.
+        # Python prints warnings of a library without a handler on standard error.
         logging.getLogger(library).addHandler(logging.NullHandler())
     with _errors_of(called):
         connection = openstack.connect(cloud=cloud, api_timeout=_ANSWER_SECONDS)
@@ -89,7 +89,7 @@ class _Project:
             yield from self._source("network", listing, listing.path)
 
     def otc(self) -> Iterator[Source]:
-        """The VPC service has the address of the network service, of whose API it is a superset."""
+        """Read the VPC service. Its API is a superset of the network service's, and has the same address."""
         with _errors_of(self._called):
             root = str(self._connection.network.get_endpoint() or "").rstrip("/").removesuffix("/v2.0")
             project = self._connection.session.get_project_id()
@@ -100,14 +100,14 @@ class _Project:
             yield from self._source("network", listing, root + listing.path.format(project=project))
 
     def servers(self) -> Iterator[Source]:
-        """The names of servers, if the cloud has a compute service. Ports have the rest."""
+        """Read the names of servers, if the cloud has a compute service. Ports have all other facts about servers."""
         with _errors_of(self._called):
             has_servers = self._connection.has_service("compute")
         if has_servers:
             yield from self._source("compute", _SERVERS, _SERVERS.path)
 
     def _source(self, service: str, listing: _Listing, url: str) -> Iterator[Source]:
-        """All pages of a listing as one document; nothing if the cloud has no such objects."""
+        """Yield all pages of a listing as one document, or nothing if the cloud does not know this kind of object."""
         name = f"{listing.section.replace('_', ' ')} of {self._called}"
         items: dict[str, Any] = {}
         marker: dict[str, str] = {}
@@ -124,8 +124,8 @@ class _Project:
             page = _items_in(response, listing, name)
             new = {item["id"]: item for item in page if item["id"] not in items}
             if not new:
-                # Not every cloud says which page is the last, so the one after it is requested, too. It is empty, or
-                # the whole list once more where the cloud knows no pages.
+                # Not every cloud marks the last page, so the page after the last is requested, too. This page is empty,
+                # or the whole list again if the cloud does not support pages.
                 if len(page) == _PAGE:
                     message = f"the cloud answers with the same {_PAGE} objects again, so the others cannot be read"
                     raise LiveError(f"{name}: {message}; export the list with another tool, and import it")
@@ -164,13 +164,13 @@ def _host_of(url: str) -> str:
 
 @contextmanager
 def _errors_of(name: str) -> Iterator[None]:
-    """Turn the errors of openstacksdk into one line that has no credentials. ``name`` is what is read."""
+    """Convert openstacksdk's errors into a LiveError of one line without credentials. ``name``: the listing's name."""
     from keystoneauth1 import exceptions as keystone
     from openstack import exceptions
 
     try:
         with warnings.catch_warnings():
-            # They would go to standard error, and are about the library or a choice that clouds.yaml makes.
+            # Warnings would be printed on standard error. They concern the library itself or settings in clouds.yaml.
             warnings.simplefilter("ignore")
             yield
     except keystone.Unauthorized:
@@ -185,10 +185,10 @@ def _errors_of(name: str) -> Iterator[None]:
             "openstacksdk finds no description of it that it can read; it looks for clouds.yaml in this folder, in "
             "~/.config/openstack and in /etc/openstack, and for the variables OS_..."
         )
-    except ValueError as error:  # an address that cannot be one, in clouds.yaml or OS_AUTH_URL
+    except ValueError as error:  # The address in clouds.yaml or OS_AUTH_URL is malformed.
         message = f"openstacksdk reports {type(error).__name__}; check auth_url and the names in clouds.yaml"
     except (keystone.ClientException, exceptions.SDKException) as error:
-        # An error about a missing version of the API may only mean that nothing answered.
+        # If nothing answers, the error may be about a missing version of the API, with a connection error as its cause.
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, keystone.ConnectionError):
             cause = cause.__cause__ or cause.__context__

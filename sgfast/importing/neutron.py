@@ -1,9 +1,9 @@
 """Read OpenStack Neutron v2: documents of its API, and the output of ``openstack … -f json``.
 
-It reads ``security_groups``, ``security_group_rules``, ``ports``, ``address_groups``, and for names and networks
-``servers``, ``networks``, ``subnets`` and ``routers``.
+The lists that are read: ``security_groups``, ``security_group_rules``, ``ports``, ``address_groups``, and for names and
+networks ``servers``, ``networks``, ``subnets`` and ``routers``.
 
-Without ``routers``, all networks form one VPC, because a listing of ports does not say what routers connect. With
+Without ``routers``, all networks form one VPC, because a list of ports does not show which networks routers join. With
 ``routers``, the networks with an interface of the same router (ports owned by ``network:router_interface…``) form one
 VPC, and a network without a router is a VPC of its own.
 """
@@ -19,7 +19,7 @@ from sgfast.importing.object_location import Location
 from sgfast.importing.openstack_cli import is_printed, is_row, rows_as_documents, shown_as_document
 from sgfast.importing.sources import Source
 
-#: Names that IANA does not have, or has for another protocol: its IPIP is 94.
+#: Neutron's protocol names that IANA does not list or uses for another protocol: IANA's IPIP is protocol 94.
 _PROTOCOLS = {"ip": "0", "ipip": "4", "ipv6-encap": "41"}
 
 
@@ -35,7 +35,7 @@ class NeutronReader(ApiReader):
         super().__init__()
         self._routers: set[str] = set()
         self._has_routers = False
-        #: Union-find over networks that share a VPC. A root, which is its own parent, is the VPC's id.
+        #: Union-find structure of networks that share a VPC: the parent of each network. The id of a VPC is its root.
         self._joined: dict[str, str] = {}
         self._first_of_router: dict[str, str] = {}
         self._network_names: dict[str, str] = {}
@@ -49,12 +49,12 @@ class NeutronReader(ApiReader):
     def document(self, source: Source) -> None:
         value = source.value
         if isinstance(value, list) and value and all(map(is_printed, value)):
-            # The list may mix rows that list commands print with objects that show commands print.
+            # A list may have both rows of list commands and objects of show commands.
             rows = [item for item in value if is_row(item)]
             value, notes = rows_as_documents(source._replace(value=rows))
             for note in notes:
                 self.draft.note(note)
-            for item in source.value:  # type: ignore[attr-defined]  # it is a list
+            for item in source.value:  # type: ignore[attr-defined]  # This value is a list.
                 if not is_row(item):
                     super().document(source._replace(value=shown_as_document(source._replace(value=item))))
         elif is_printed(value):
@@ -79,7 +79,7 @@ class NeutronReader(ApiReader):
         self._network_names[network.id] = network.name
 
     def subnet(self, source: Source, value: object) -> None:
-        """Ignored: a subnet adds nothing to what its ports say."""
+        """Check that a subnet has an id. Its other fields are not needed, because ports name their network."""
         JsonObject(value, source.location("subnet", "")).required("id")
 
     def router(self, source: Source, value: object) -> None:
@@ -100,9 +100,9 @@ class NeutronReader(ApiReader):
 
     def _vpc_of_network(self, network: str) -> str:
         seen = []
-        while (of := self._joined.get(network, network)) != network:
+        while (parent := self._joined.get(network, network)) != network:
             seen.append(network)
-            network = of
+            network = parent
         for each in seen:
             self._joined[each] = network
         return network

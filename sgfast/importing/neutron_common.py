@@ -1,6 +1,6 @@
 """The common part of the APIs of Neutron, Open Telekom Cloud and Huawei Cloud: groups, rules, ports, servers.
 
-They share an origin and still use mostly the same names. ``neutron`` and ``otc`` handle what differs.
+The three APIs have a common origin and mostly use the same names. ``neutron`` and ``otc`` handle the differences.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Interface(NamedTuple):
 class Server(NamedTuple):
     location: Location
     network: str
-    #: Addresses by the port that has them ("" if the list does not say).
+    #: Addresses by the id of their port, which is "" if the list does not have it.
     addresses: dict[str, list[str]]
     groups: list[str]
 
 
 class ApiReader:
-    """Read the documents of one API into a draft. A subclass sets ``profile`` and implements the differences."""
+    """Reads the documents of one API into a draft. A subclass sets ``profile`` and implements the differences."""
 
     profile: Literal["otc", "neutron"]
 
@@ -75,7 +75,7 @@ class ApiReader:
         self._group_ids: dict[str, list[str]] = {}
         self._groups_of_rules: dict[str, Location] = {}
         self._port_addresses: set[str] = set()
-        #: The reader of each list's objects, by the list's key. A single object's key lacks the final "s".
+        #: By the key of a list in a document: the method that reads one object. A single object's key has no final "s".
         self.sections: dict[str, Callable[[Source, object], None]] = {
             "security_groups": self.group,
             "security_group_rules": self.rule,
@@ -122,7 +122,7 @@ class ApiReader:
         self.unread(fields, _GROUP_IGNORED)
 
     def rule(self, source: Source, value: object, group: Location | None = None) -> None:
-        """Read a rule, listed in its group or on its own."""
+        """Read a rule. ``group``: the group that lists the rule, or None if the rule is in a list of rules."""
         fields = JsonObject(value, group or source.location("security group rule", ""))
         rule_id = fields.text("id")
         group_id = fields.text("security_group_id")
@@ -163,12 +163,12 @@ class ApiReader:
         return None if value.lower() in _ANY_WORDS else value.lower()
 
     def ports_and_types(self, fields: JsonObject, rule: DraftRule) -> None:
-        """Read ports, or for ICMP the type and code, which these APIs keep in the same two fields."""
+        """Read a rule's ports. For ICMP, read type and code, which these APIs have in the same two fields."""
         low, high = fields.number("port_range_min"), fields.number("port_range_max")
         if rule.protocol in ICMP_WORDS:
             rule.icmp_type, rule.icmp_code = low, high
         elif low is not None or high is not None:
-            # If only one end is given, it is a single port.
+            # If only one end of the range is given, the rule is for a single port.
             first, last = (high if low is None else low), (low if high is None else high)
             assert first is not None and last is not None
             rule.ports = [(first, last)]
@@ -208,7 +208,7 @@ class ApiReader:
         return fields.texts_in("fixed_ips", "ip_address")
 
     def unread(self, fields: JsonObject, ignored: frozenset[str]) -> None:
-        """Note unknown keys. Groups and ports have many keys and clouds add more, so they are no error."""
+        """Add a note about each unknown key. It is no error, because clouds often add keys to groups and ports."""
         for key in fields.unread(ignored):
             self.draft.note(f"The unknown key {show(key)} was ignored", fields.location)
 
@@ -234,11 +234,10 @@ class ApiReader:
             groups.append(entry.text("id") or entry.required("name"))
         self.servers.append(Server(location, next(iter(networks), "") if len(networks) == 1 else "", addresses, groups))
 
-    # The end
-
+    # Instances
     def finish(self) -> None:
-        """Turn ports and servers into instances, once everything is read."""
-        if not self._group_ids:  # only rules were listed
+        """Convert ports and servers into instances, after all documents are read."""
+        if not self._group_ids:  # The files list rules, but no groups.
             for group in self._groups_of_rules.values():
                 self.draft.group(group)
                 self.draft.note("Known only from its rules, because no file lists the groups", group)
@@ -279,11 +278,11 @@ class ApiReader:
         return ""
 
     def shared_addresses(self) -> dict[str, list[str]]:
-        """Additional addresses that each port may use."""
+        """Return the additional addresses that each port may use, by the port's id."""
         return {id: interface.pairs for id, interface in self.interfaces.items()}
 
     def _names_by_device(self) -> dict[str, str]:
-        """The names of servers with one port, by server id, for ports without a name."""
+        """Return the names of servers with only one port, by server id, as names for ports without a name."""
         ports: dict[str, int] = {}
         for interface in self.interfaces.values():
             ports[interface.device] = ports.get(interface.device, 0) + 1
@@ -291,7 +290,7 @@ class ApiReader:
         return {each.id: each.name for each in locations if ports.get(each.id) == 1 and each.name}
 
     def _server_instances(self, server: Server) -> None:
-        """A server's interfaces, if there is no list of ports."""
+        """Add an instance for each port of a server. Used if there is no list of ports."""
         groups = [self._group_id(server, group) for group in server.groups]
         if len(server.addresses) > 1 and len(set(groups)) > 1:
             raise server.location.error(

@@ -1,4 +1,4 @@
-"""Identify an object of an export in messages."""
+"""Names of an export's objects in messages."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from sgfast.policy.yaml_nodes import show, shown_origin
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """An object of an export: its file, its kind, its id at the provider, and its name if any."""
+    """The identity of an object of an export: file, kind, the provider's id, and the name or ""."""
 
     file: str
     kind: str
     id: str
     name: str = ""
-    #: The part of the object, set by ``part()``.
+    #: The part of the object that is meant, set by ``part()``; "": the whole object.
     of: str = ""
 
     def part(self, words: str) -> Location:
-        """A part of this object, such as "rule 3c0e…". It keeps the object's id and name."""
+        """Return the location of a part of this object, such as "rule 3c0e…". It has the object's id and name."""
         return Location(self.file, self.kind, self.id, self.name, f"{self.of}, {words}" if self.of else words)
 
     @property
     def called(self) -> str:
-        """``security group 'web' (85cc…)``, shortened to one line."""
-        # The type of a resource that sgfast does not read is whatever the file says.
+        """The object's name in messages, shortened to one line: ``security group 'web' (85cc…)``."""
+        # The kind of an unsupported resource comes from the file, so it may be long or unprintable.
         kind, identity = one_line(self.kind), one_line(self.id)
         if self.name and self.name != self.id:
             shown = f"{kind} {show(self.name)}" + (f" ({identity})" if identity else "")
@@ -38,11 +38,11 @@ class Location:
         return f"{shown_origin(self.file)}: {self.called}"
 
     def error(self, message: str) -> PolicyError:
-        """The error to raise: ``sg.json: security group 'web' (85cc…), rule 3c0e…: unknown …``."""
+        """Make an error about this object: ``sg.json: security group 'web' (85cc…), rule 3c0e…: unknown …``."""
         return PolicyError(f"{self}: {message}")
 
     def differs_from(self, other: Location) -> PolicyError:
-        """The error to raise if two files have different entries for one object."""
+        """Make the error that two files have different entries for one object."""
         return self.error(f"differs from its entry in {shown_origin(other.file)}: export both at the same time")
 
 

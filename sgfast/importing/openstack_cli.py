@@ -1,7 +1,7 @@
 """Convert the output of ``openstack … list -f json`` and ``… show -f json`` into documents of the API.
 
-The rows of a list use column titles as keys ("IP Protocol"), and older versions print fewer columns. If a needed value
-is neither printed nor implied, the error names the option that prints it.
+The rows of a list use column titles as keys ("IP Protocol"). Older versions print fewer columns. If a needed value is
+neither printed nor implied, the error names the option that prints it.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _UNTYPED = "An ICMP rule printed without type or code may have type 0 or code 0,
 
 
 def is_row(value: object) -> bool:
-    """Whether this is a row that a list command prints."""
+    """Return whether a value is a row that a list command prints."""
     return isinstance(value, dict) and "ID" in value
 
 
 def is_printed(value: object) -> bool:
-    """Whether this is a row of a list command, or the object that a show command prints."""
+    """Return whether a value is a row that a list command prints, or an object that a show command prints."""
     return is_row(value) or (isinstance(value, dict) and isinstance(value.get("id"), str))
 
 
 def rows_as_documents(source: Source) -> tuple[dict[str, Any], list[str]]:
-    """Convert the rows of a list into a document of the API; also returns notes about it."""
-    rows: list[dict[str, Any]] = source.value  # type: ignore[assignment]  # is_rows() said so
+    """Convert the rows of a list into a document of the API. Return it with notes about it."""
+    rows: list[dict[str, Any]] = source.value  # type: ignore[assignment]  # The caller checked is_row().
     made: dict[str, list[Any]] = {}
     notes: dict[str, None] = {}
     for row in rows:
@@ -74,7 +74,7 @@ def _rule(fields: JsonObject) -> dict[str, Any]:
             raise location.error("this list has no Ethertype column: print it with --long")
         ethertype = "IPv6" if ":" in prefix else "IPv4"
     if group or address_group:
-        # For a rule with a group the command also prints "any address", which does not apply.
+        # For a rule with a group, the command also prints the prefix of any address, which does not apply.
         prefix = "" if prefix in _ANYWHERE else prefix
     low, high = _port_range(location, str(protocol), fields.text("Port Range"))
     made = {
@@ -94,12 +94,13 @@ def _port_range(location: Location, protocol: str, text: str) -> tuple[int | Non
     if match is None:
         raise location.error(f"Port Range {show(text)} is neither like 22:80 nor like type=8:code=0")
     low, high = (None if part is None else int(part) for part in match.groups())
-    # A code always comes with a type, and a type of 0 is not printed.
+    # A rule with a code always has a type. The command does not print type 0.
     return (0 if protocol in ICMP_WORDS and low is None else low), high
 
 
 def _plain(fields: JsonObject) -> dict[str, Any]:
-    """A row whose columns are fields of the API. For servers only the name counts: the list does not say their groups.
+    """Convert a row whose columns are fields of the API. Only the names of servers are used, because the list does not
+    have their groups.
     """
     return {
         "id": fields.get("ID"), "name": fields.get("Name"), "description": fields.get("Description"),
@@ -117,7 +118,8 @@ def _port(fields: JsonObject) -> dict[str, Any]:
     }  # fmt: skip
 
 
-#: Lists by a column that identifies them: the section of the document, and how to convert a row. Tried in this order.
+#: The known lists, by a column that identifies them: the section of the document, and the function that converts a row.
+#: The first column that a row has determines its list.
 _LISTS: dict[str, tuple[str, Callable[[JsonObject], dict[str, Any]]]] = {
     "IP Protocol": ("security_group_rules", _rule),
     "MAC Address": ("ports", _port),
@@ -130,7 +132,7 @@ _LISTS: dict[str, tuple[str, Callable[[JsonObject], dict[str, Any]]]] = {
 
 def shown_as_document(source: Source) -> dict[str, Any]:
     """Convert the output of a show command into a document of the API."""
-    value: dict[str, Any] = dict(source.value)  # type: ignore[call-overload]  # checked by the caller
+    value: dict[str, Any] = dict(source.value)  # type: ignore[call-overload]  # The caller checked is_printed().
     kind = _shown_kind(value)
     if not kind:
         message = "an object with an id, but neither a security group nor a rule, port, address group or server"
@@ -163,7 +165,9 @@ def _shown_kind(value: dict[str, Any]) -> str:
 
 
 def _server_addresses(value: object) -> object:
-    """Addresses by network, as the API lists them. Older versions print ``net=10.0.0.5, 2001:db8::5; other=…``."""
+    """Convert a server's addresses into the form of the API: entries by network. Older versions print a text:
+    ``net=10.0.0.5, 2001:db8::5; other=…``.
+    """
     if isinstance(value, str):
         pairs = (part.partition("=") for part in value.split(";"))
         value = {name.strip(): [text.strip() for text in texts.split(",")] for name, _, texts in pairs}
@@ -179,12 +183,13 @@ def _entries(texts: object) -> object:
 
 
 def _mappings(value: object) -> object:
-    """Mappings. Older versions print them as text, one per line: ``ip_address='10.0.0.5', subnet_id='…'``."""
+    """Return a list of mappings. Older versions print a text, with lines like ``ip_address='10.0.0.5', subnet_id='…'``.
+    """
     if not isinstance(value, str):
         return value
     return [dict(_PAIR.findall(line)) for line in value.splitlines() if line.strip()]
 
 
 def _words(value: object) -> object:
-    """Words. Older versions print them as one text, separated by commas or newlines."""
+    """Return a list of words. Older versions print one text with commas or newlines between the words."""
     return re.split(r"[,\s]+", value.strip()) if isinstance(value, str) and value.strip() else value or []

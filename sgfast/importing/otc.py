@@ -1,9 +1,9 @@
 """Read Open Telekom Cloud and Huawei Cloud: the VPC API v3 and v1, and the list of servers (ECS).
 
-It reads ``security_groups`` and ``security_group_rules`` (v3: multiport, action, priority; v1: port_range_min and
-port_range_max), ``address_groups``, ``ports`` (v1 and v3), ``sub_network_interfaces``, ``servers``, ``vpcs``,
-``subnets`` or ``virsubnets``, and ``peerings``. A port's VPC is that of its subnet; without a list of subnets there is
-one VPC.
+The lists that are read: ``security_groups`` and ``security_group_rules`` (v3: multiport, action, priority; v1:
+port_range_min and port_range_max), ``address_groups``, ``ports`` (v1 and v3), ``sub_network_interfaces``, ``servers``,
+``vpcs``, ``subnets`` or ``virsubnets``, and ``peerings``. A port is in the VPC of its subnet. Without a list of
+subnets, there is only one VPC.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ADDRESS_GROUP_IGNORED = BOOKKEEPING | {"ip_version", "max_capacity", "status_me
 _ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 _TYPE_AND_CODE = re.compile(r"([0-9]{1,3})(?:[-/]([0-9]{1,3}))?")
-#: Device owner of a virtual IP address, whose address pairs are the addresses of the ports it is bound to.
+#: The device owner of a virtual IP address. Its address pairs are the addresses of the ports to which it is bound.
 _VIRTUAL = "neutron:VIP_PORT"
 
 
@@ -38,7 +38,7 @@ class OtcReader(ApiReader):
         super().__init__()
         self._vpc_of_subnet: dict[str, str] = {}
         self._has_subnets = False
-        #: VPCs that some file names, in order.
+        #: The ids of all VPCs that the files name, in order.
         self._vpcs: dict[str, None] = {}
         self.sections |= {
             "address_groups": self.address_group,
@@ -62,7 +62,7 @@ class OtcReader(ApiReader):
         return fields.choice("action", _ACTIONS, "allow"), 1 if priority is None else priority
 
     def ports_and_types(self, fields: JsonObject, rule: DraftRule) -> None:
-        """v3 has one field, ``multiport``: ports and ranges, or for ICMP a type with an optional code."""
+        """Read a rule's ports. In v3, ``multiport`` has ports and ranges, or for ICMP a type with an optional code."""
         multiport = fields.get("multiport")
         if multiport is None or multiport == "":
             super().ports_and_types(fields, rule)
@@ -88,7 +88,7 @@ class OtcReader(ApiReader):
 
     def address_group(self, source: Source, value: object) -> None:
         fields = source.identified("address group", value)
-        # ip_extra_set has the same addresses again, with descriptions.
+        # The list ip_extra_set has the same addresses again, with descriptions.
         addresses = fields.texts("ip_set") + fields.texts_in("ip_extra_set", "ip")
         self.draft.address_group(fields.location, addresses)
         self.unread(fields, _ADDRESS_GROUP_IGNORED)
@@ -132,8 +132,8 @@ class OtcReader(ApiReader):
 
     def addresses_of(self, fields: JsonObject) -> list[str]:
         private = fields.texts_in("private_ips", "ip_address", "addresses")
-        one = [text for key in ("private_ip_address", "ipv6_ip_address") if (text := fields.text(key))]
-        return super().addresses_of(fields) + private + one
+        single = [text for key in ("private_ip_address", "ipv6_ip_address") if (text := fields.text(key))]
+        return super().addresses_of(fields) + private + single
 
     def vpc_of(self, interface: Interface) -> str:
         if vpc := interface.fields.text("vpc_id"):
@@ -145,7 +145,7 @@ class OtcReader(ApiReader):
         return self._vpc_of_subnet.get(interface.network) or self._only_vpc(interface.location)
 
     def vpc_of_server(self, server: Server) -> str:
-        # A server's addresses are listed by VPC.
+        # A server lists its addresses by VPC, so the name of its "network" is the VPC's id.
         return server.network or self._only_vpc(server.location)
 
     def _only_vpc(self, location: Location) -> str:

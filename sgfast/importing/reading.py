@@ -22,25 +22,27 @@ from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
 
 _POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", "security_groups", "instances"}
-#: The format of a list is detected from this many of its first items.
+#: The number of first items of a list that are looked at to detect the list's format.
 _LOOKED_AT = 200
 
 
 class Imported(NamedTuple):
+    """The result of reading an export."""
+
     format: Format
     draft: Draft
     origin: str
 
     def policy(self) -> Policy:
-        """Build the policy. PolicyError names the object that is not valid."""
+        """Build the policy. A PolicyError names the object that is not valid."""
         return policy_of(self.draft.made, self.origin)
 
     def yaml(self, head: Sequence[str]) -> str:
-        """The policy document as YAML, with the lines of ``head`` as comments at its beginning."""
+        """Write the policy document as YAML, with the lines of ``head`` as comments at its beginning."""
         return yaml_of(self.draft.made, head)
 
     def summary(self) -> str:
-        """``2 security groups with 7 rules, 1 address group, 3 instances, 1 VPC``."""
+        """Summarize the policy: ``2 security groups with 7 rules, 1 address group, 3 instances, 1 VPC``."""
         document = self.draft.document()
         rules = sum(len(group["rules"]) for group in document["security_groups"])
         parts = [f"{_number(len(document['security_groups']), 'security group')} with {_number(rules, 'rule')}"]
@@ -68,7 +70,7 @@ def import_sources(
 ) -> Imported:
     """Read one or more files as one export. Messages call the policy ``origin``.
 
-    PolicyError names the file and the object that cannot be imported.
+    A PolicyError names the file and the object that cannot be imported.
     """
     all_files = sources[0].file + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
     origin = origin or all_files
@@ -84,7 +86,7 @@ def import_sources(
 
 
 def export_in_json(data: bytes, origin: str) -> Source | None:
-    """The export in a text that starts like JSON; None if it is something else or broken."""
+    """Parse an export from a text that starts like JSON. Return None if it is not JSON, or not an export."""
     try:
         value = json_value(data, origin)
     except (PolicyError, ValueError):
@@ -93,24 +95,25 @@ def export_in_json(data: bytes, origin: str) -> Source | None:
 
 
 def export_in_yaml(root: Node, origin: str) -> Source | None:
-    """The export in a YAML document without the key ``version``; None if it is not an export."""
+    """Convert a YAML document without the key ``version`` into an export. Return None if it is not an export."""
     source = plain_source(root, origin)
     return source if _is_export(source.value) else None
 
 
 def _is_export(value: object) -> bool:
-    """Whether a document is or may be an export rather than a policy document (SPEC 2)."""
+    """Return whether a document may be an export, rather than a policy document (SPEC 2)."""
     if isinstance(value, dict) and "version" in value and not TERRAFORM & value.keys():
         return False
     top, below = _keys(value)
     with_ids = any(f"{section}.id" in below for section in top)
     if top <= _POLICY_SECTIONS and not with_ids:
-        return False  # a policy document that lacks its version
+        return False  # This is a policy document without its version.
     return any(each.sections & top and (each.own & below or with_ids) for each in FORMATS.values())
 
 
 def _pages(source: Source) -> Iterator[Source]:
-    """The documents of a file that is a list of them, such as the pages of one listing."""
+    """Split a file that is a list of documents, such as the pages of one listing. Any other file is yielded as it is.
+    """
     value = source.value
     if not isinstance(value, list) or not value or not all(map(_is_page, value)):
         yield source
@@ -121,12 +124,12 @@ def _pages(source: Source) -> Iterator[Source]:
 
 
 def _is_page(value: object) -> bool:
-    """Whether this is a whole document with lists of objects, not an object."""
+    """Return whether a value is a whole document with lists of objects, rather than an object."""
     if not isinstance(value, dict):
         return False
     lists = _listings(value)
-    beside = {key for key in value if not key.endswith("_links")} - lists
-    return any(lists and lists <= each.sections and beside <= each.paging for each in FORMATS.values())
+    other_keys = {key for key in value if not key.endswith("_links")} - lists
+    return any(lists and lists <= each.sections and other_keys <= each.paging for each in FORMATS.values())
 
 
 def _listings(page: dict[str, object]) -> set[str]:
@@ -134,7 +137,7 @@ def _listings(page: dict[str, object]) -> set[str]:
 
 
 def _choose(sources: Sequence[Source], name: str, origin: str) -> tuple[Format, list[Source], list[Source]]:
-    """The format of an export, its files, and the files of directories that are about something else."""
+    """Choose the format of an export. Return it with the files to read, and the files in directories to pass over."""
     if not sources:
         raise PolicyError(f"{shown_origin(origin)}: has no file of an export")
     if name not in ("auto", *FORMATS):
@@ -151,7 +154,7 @@ def _choose(sources: Sequence[Source], name: str, origin: str) -> tuple[Format, 
 
 
 def _detected_formats(source: Source) -> tuple[set[str], set[str]]:
-    """The names of the formats that a file may have, and of those that it surely has if it may."""
+    """Return the names of the formats that a file may have, and of those for which it also has a key of their own."""
     top, below = _keys(source.value)
     fitting = {name for name, each in FORMATS.items() if each.sections & top}
     return fitting, {name for name in fitting if FORMATS[name].own & below}
@@ -167,7 +170,8 @@ def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set
             first = source
         possible &= fitting
 
-    # A file found in a directory may be about something else, so it counts only if it fits what is surely an export.
+    # A file found in a directory may be no part of the export. Without a key of a format's own, it does not determine
+    # the format, and counts only if it fits the other files.
     doubtful = []
     for source, (fitting, surely) in zip(sources, seen, strict=True):
         if source.is_found and not surely:
@@ -188,9 +192,9 @@ def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set
     sure = {name for _, surely in seen for name in surely}
     likely = [name for name in FORMATS if name in possible & sure] or [name for name in FORMATS if name in possible]
     if len(likely) > 1:
-        which = " or ".join(f"sgfast import {name}" for name in likely)
+        commands = " or ".join(f"sgfast import {name}" for name in likely)
         titles = _titles({name: FORMATS[name] for name in likely})
-        raise first.error(f"the format is ambiguous, {titles}: choose one with {which}")
+        raise first.error(f"the format is ambiguous, {titles}: choose one with {commands}")
     return FORMATS[likely[0]]
 
 
@@ -199,7 +203,7 @@ def _titles(formats: dict[str, Format]) -> str:
 
 
 def _keys(value: object) -> tuple[set[str], set[str]]:
-    """The keys at the top level (of a list: its items' keys), and all keys down to two levels below."""
+    """Return the keys at the top level (for a list: the keys of its items), and all keys of the top three levels."""
     value = aws_output_formats.in_sections(value)
     levels: list[set[str]] = []
     found: list[object] = [value]

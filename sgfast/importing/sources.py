@@ -30,10 +30,11 @@ from sgfast.policy.yaml_nodes import (
 
 #: The longest accepted JSON number; Python refuses 4,300 digits.
 _NUMBER_CHARACTERS = 100
-#: Matches a string. One that does not end matches up to the end of the data, so that each byte is searched once.
+#: A JSON string. A string without its closing quote matches up to the end of the data, so that each byte is searched
+#: only once.
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _BLANK = re.compile(r"[ \t\r\n]*")
-#: CloudFormation's short tags: ``!Sub x`` means ``{"Fn::Sub": x}``.
+#: CloudFormation's YAML tags, with the functions that they abbreviate: ``!Sub x`` means ``{"Fn::Sub": x}``.
 _FUNCTION_TAGS = {"!Ref": "Ref", "!Condition": "Condition"} | {
     f"!{name}": f"Fn::{name}"
     for name in (
@@ -44,25 +45,25 @@ _FUNCTION_TAGS = {"!Ref": "Ref", "!Condition": "Condition"} | {
 }  # fmt: skip
 
 
-#: Called after each answer of a cloud's API with the name of the listing, and how many objects it has brought.
+#: A function to call after each answer of a cloud's API, with the name of the listing and the number of objects so far.
 Progress = Callable[[str, int], None]
 
 
 class Source(NamedTuple):
-    """One file of an export: its name for messages, and its content (mappings, lists, strings, numbers, …)."""
+    """A file of an export: its name for messages, and its content (mappings, lists, strings, numbers, …)."""
 
     file: str
     value: object
-    #: Whether nobody named it: it was found in a directory, where it may be about something else.
+    #: Whether the file was found in a directory, rather than named by the user. It may then be no part of the export.
     is_found: bool = False
-    #: Whether the file holds another page of the same listing after this one.
+    #: Whether another page of the same listing follows in the file.
     is_continued: bool = False
 
     def location(self, kind: str, identity: str, name: str = "") -> Location:
         return Location(self.file, kind, identity, name)
 
     def identified(self, kind: str, value: object) -> JsonObject:
-        """An object of the file that has an id, and maybe a name, by which messages call it."""
+        """Return the fields of an object that has an id and perhaps a name. Messages use both."""
         fields = JsonObject(value, self.location(kind, ""))
         fields.location = self.location(kind, fields.required("id"), fields.text("name"))
         return fields
@@ -80,7 +81,7 @@ class Account(NamedTuple):
 
 
 def read_sources(path: str | os.PathLike[str]) -> list[Source]:
-    """Read a file, or the files in a directory. PolicyError says which one is broken, and where."""
+    """Read a file, or the files in a directory. A PolicyError names the malformed file and line."""
     files = files_of(path)
     if files == [os.fsdecode(path)]:
         data, name = read_document(path)
@@ -93,13 +94,13 @@ def read_sources(path: str | os.PathLike[str]) -> list[Source]:
         size += len(documents[-1][0])
         if size > MAX_BYTES:
             raise _together_too_large(path, f"{MAX_BYTES >> 20} MiB")
-    # Each file has an upper bound of values. Only if these are too many, the values of JSON are counted.
+    # An upper bound of the number of values is fast. JSON's values are only counted if the bound exceeds the limit.
     values = sum(_most_values(data) for data, _ in documents)
     if values > MAX_NODES and sum(_values(data) for data, _ in documents) > MAX_NODES:
         raise _together_too_large(path, f"{MAX_NODES:,} values")
     sources = []
     for data, origin in documents:
-        # Some tools leave an empty file for a call that gave nothing.
+        # Some tools write an empty file if a call returns nothing.
         value = source_of(data, origin).value if data.strip() else None
         sources.append(Source(origin, value, is_found=True))
     return sources
@@ -112,7 +113,7 @@ def _together_too_large(path: str | os.PathLike[str], limit: str) -> PolicyError
 
 
 def _most_values(data: bytes) -> int:
-    """More values than a file has, be it JSON or YAML."""
+    """Return an upper bound of the number of values in a file of JSON or YAML."""
     return 1 + sum(map(data.count, (b",", b"[", b"{", b"\n")))
 
 
@@ -121,9 +122,9 @@ def _values(data: bytes) -> int:
 
 
 def source_of(data: bytes, origin: str) -> Source:
-    """Parse a file's content. Several JSON values in a row, such as pages or one object a line, are one list.
+    """Parse a file's content. Several JSON values in a row, such as pages or one object per line, become one list.
 
-    PolicyError says where it is broken.
+    A PolicyError names the line that is malformed.
     """
     if not _is_yaml(data):
         try:
@@ -139,19 +140,19 @@ def source_of(data: bytes, origin: str) -> Source:
 
 
 def _is_yaml(data: bytes) -> bool:
-    """Whether the data does not start like JSON."""
+    """Return whether the data does not start like JSON."""
     return data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] not in (b"{", b"[")
 
 
 def json_value(data: bytes, origin: str) -> object:
-    """Parse JSON. Several values in a row are one list of them; of lists, one list of all their items.
+    """Parse JSON. Several values in a row become a list. Several lists in a row become one list of all their items.
 
-    Raises ValueError if it is not JSON, PolicyError if it exceeds a limit.
+    Raises ValueError if the data is not JSON, PolicyError if it exceeds a limit.
     """
     shown = shown_origin(origin)
     if len(data) > MAX_BYTES:
         raise PolicyError(f"{shown}: larger than {MAX_BYTES >> 20} MiB")
-    # A value of two bytes takes a hundred in memory: refuse too many before any is made.
+    # A value of two bytes may take a hundred bytes in memory, so too many values are refused before parsing.
     if data.count(b",") + data.count(b"[") + data.count(b"{") >= MAX_NODES and json_values(data) > MAX_NODES:
         raise PolicyError(f"{shown}: too large: more than {MAX_NODES:,} values")
 
@@ -193,8 +194,8 @@ def json_value(data: bytes, origin: str) -> object:
 
 
 def _values_in(text: str, decoder: json.JSONDecoder) -> Iterator[Any]:
-    """The JSON values of a text, of which there is at least one."""
-    end = _BLANK.match(text).end()  # type: ignore[union-attr]  # it also matches nothing
+    """Yield the JSON values of a text, which must have at least one."""
+    end = _BLANK.match(text).end()  # type: ignore[union-attr]  # The pattern also matches an empty text.
     while True:
         value, end = decoder.raw_decode(text, end)
         yield value
@@ -204,7 +205,7 @@ def _values_in(text: str, decoder: json.JSONDecoder) -> Iterator[Any]:
 
 
 def json_values(data: bytes) -> int:
-    """Count JSON's values: one, one after each comma, and the first in each object and list that is not empty."""
+    """Count the values of JSON data: the whole, one after each comma, and the first in each list and object."""
     bare = _STRING.sub(b"0", data).translate(None, b" \t\r\n")
     containers = bare.count(b"[") + bare.count(b"{") - bare.count(b"[]") - bare.count(b"{}")
     return 1 + bare.count(b",") + containers
@@ -229,7 +230,7 @@ def _yaml(data: bytes, origin: str) -> Source:
 
 
 def plain_source(root: Node, origin: str) -> Source:
-    """The plain values of a YAML document."""
+    """Convert a YAML document into plain values."""
     return Source(origin, _plain(root, "", NodeReader(origin), MAX_DEPTH))
 
 
@@ -240,7 +241,7 @@ def _plain(node: Node, path: str, reader: NodeReader, depth: int) -> object:
         return {function: _plain(untagged, path, reader, depth)}
     if type(node) is ScalarNode:
         return reader.scalar(node, path, "a value")
-    if not depth:  # through aliases, a node may contain itself
+    if not depth:  # Aliases may make a node contain itself.
         raise reader.error(node, path, f"nested more than {MAX_DEPTH} levels deep")
     if type(node) is not MappingNode:
         return [_plain(item, f"{path}[{n}]", reader, depth - 1) for n, item in enumerate(reader.items(node, path))]

@@ -1,8 +1,8 @@
 """Read state files of Terraform and OpenTofu, and the output of ``show -json`` for a state or a plan.
 
-A plan contains the current state (``prior_state``) and the state after it is applied (``planned_values``). As a policy
-it means the latter; ``read(…, planned=False)`` gives the former. Resources that are not read are ignored; those that
-may concern security groups or firewalls are noted.
+A plan contains the current state (``prior_state``) and the state after the plan is applied (``planned_values``). The
+policy of a plan is its planned state; ``read(…, planned=False)`` reads the current state. Types of resources that are
+not supported are ignored, with a note if they may concern security groups or firewalls.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
 }
 _STATE_VERSION = 4
 _KNOWN = terraform_aws.TYPES | terraform_aws.UNRELATED | terraform_neutron.TYPES
-#: The beginnings of names of other resources that filter traffic.
+#: Prefixes of the types of resources that filter traffic besides security groups.
 _FILTERS = ("aws_network_acl", "aws_networkfirewall_firewall", "openstack_fw_", "huaweicloud_vpc_network_acl")
 _GATEWAY = "aws_ec2_transit_gateway_vpc_attachment"
-#: Names of resources that may concern groups.
+#: Types of resources that may concern groups.
 _ABOUT_GROUPS = re.compile("secgroup|security_group")
-#: The same for providers that are not read. Their names for groups, rules and lists of rules vary.
+#: Types of resources that may concern groups, of providers that are not read. They have various terms for groups, rules
+#: and lists of rules.
 _ABOUT_FILTERS = re.compile("secgroup|security_group|security_rule|security_list|firewall")
 
 
 def load_plan(path: str | os.PathLike[str], unresolved: Unresolved = "error") -> tuple[Policy, Policy]:
-    """The policies before and after a plan is applied. Raises PolicyError also if the file is not a plan."""
+    """Read the policies before and after a plan is applied. Raises PolicyError also if the file is not a plan."""
     source, *others = read_sources(path)
     if others or not isinstance(source.value, dict) or "planned_values" not in source.value:
         raise source.error("is not a plan: give the output of terraform show -json PLANFILE")
@@ -53,12 +54,12 @@ def load_plan(path: str | os.PathLike[str], unresolved: Unresolved = "error") ->
 
 
 def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
-    """Read files into one draft. ``planned`` selects the state after plans are applied, else the state before."""
+    """Read files into one draft. ``planned``: read the states after plans are applied, rather than before."""
     pairs = [_stacks(source) for source in sources]
-    # Before and after belong to the same cloud, even if one of them is empty.
+    # The states before and after a plan belong to the same cloud, even if one of them is empty.
     draft = Draft(_profile([stack for pair in pairs for stack in pair]))
     stacks = [new if planned else old for old, new in pairs]
-    # The address of a resource stands for its id until it exists.
+    # A resource that does not exist yet has its address as a made-up id.
     draft.made_up(*(resource.address for stack in stacks for resource in stack.resources))
     terraform_aws.add(stacks, draft)
     terraform_neutron.add(stacks, draft)
@@ -69,7 +70,7 @@ def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
 
 
 def _stacks(source: Source) -> tuple[Stack, Stack]:
-    """The state before and after a plan; for a state, the same state twice."""
+    """Return the state before and after a plan. For a state, return the same stack twice."""
     file, document = source.file, source.value
     fields = JsonObject(document, Location(file, "Terraform", "output"))
     if fields.has("encrypted_data"):
@@ -97,7 +98,7 @@ def _stacks(source: Source) -> tuple[Stack, Stack]:
 
 
 def _profile(stacks: list[Stack]) -> Literal["otc", "neutron", "aws"]:
-    """The cloud of all resources that are read."""
+    """Return the profile of the cloud to which all supported resources belong."""
     first: StackResource | None = None
     for stack in stacks:
         for resource in stack.resources:
@@ -115,7 +116,7 @@ def _cloud(resource: StackResource) -> Literal["otc", "neutron", "aws"]:
 
 
 def _note_unread(stacks: list[Stack], draft: Draft) -> None:
-    """Note the resources that may concern groups, but are not read."""
+    """Add notes about resources that may concern groups, but are not supported."""
     others: Counter[str] = Counter()
     for stack in stacks:
         for resource in stack.resources:

@@ -1,9 +1,10 @@
 """Read Terraform's AWS resources as groups, rules and interfaces.
 
-A group's ``ingress`` and ``egress`` attributes are what AWS returned at Terraform's last refresh. They include rules
-that are resources of their own. The planned rules are therefore these, minus the earlier rules of rule resources, plus
-the planned ones: a rule resource to be deleted is gone even though its group still lists it. The same applies to the
-groups of an interface with ``aws_network_interface_sg_attachment``, and to the entries of a prefix list.
+A group's ``ingress`` and ``egress`` attributes list the rules that AWS returned at Terraform's last refresh. They
+include rules that are resources of their own. A group's planned rules are therefore the listed rules, minus the rules
+of earlier rule resources, plus the rules of planned rule resources. A rule resource that the plan deletes is left out
+even though its group still lists the rule. The same applies to the groups of an interface with
+``aws_network_interface_sg_attachment``, and to the entries of a prefix list.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ _RULE_DIRECTIONS: dict[str, Direction] = {
 }
 _DIRECTIONS: dict[str, Direction] = {"ingress": "inbound", "egress": "outbound"}
 
-#: The resources that are read. Those that concern groups must be supported; the others only say where things are.
+#: The types of all resources that concern groups and are read.
 TYPES = frozenset((
     *_GROUPS, "aws_security_group_rule", *_RULE_DIRECTIONS, "aws_network_interface", "aws_instance", *_LISTS,
     "aws_ec2_managed_prefix_list_entry", "aws_network_interface_sg_attachment", "aws_vpc_peering_connection",
 ))  # fmt: skip
-#: Resources about the groups of things that are no instances here, or about where a group may be used.
+#: Types of resources about the groups of objects that are no instances of a policy, or about the VPCs of a group.
 UNRELATED = frozenset((
     "aws_db_security_group", "aws_elasticache_security_group", "aws_redshift_security_group",
     "aws_vpc_endpoint_security_group_association", "aws_vpc_security_group_vpc_association",
@@ -62,7 +63,7 @@ _SINGLE_RULE = (
 
 
 def add(stacks: Sequence[Stack], draft: Draft) -> None:
-    """Add everything about groups in the stacks of one account."""
+    """Add the groups and interfaces in the stacks of one account to the draft."""
     account = AwsAccount(draft)
     readers = [_Aws(stack, account) for stack in stacks]
     for reader in readers:
@@ -74,7 +75,7 @@ def add(stacks: Sequence[Stack], draft: Draft) -> None:
 
 
 _Attached = set[tuple[str, str]]
-"""Group ids by interface identity."""
+"""Pairs of an interface's identity and the id of a group attached to it."""
 
 
 class _Aws:
@@ -84,14 +85,14 @@ class _Aws:
         self._draft = account.draft
         self._vpcs = account.vpcs
         self._vpc_of = account.vpc_of
-        #: The subnets of this stack by identity. Their VPC is only looked up when it is needed.
+        #: The subnets whose VPC is unknown, by identity. The VPC is only looked up when it is needed.
         self._unplaced: dict[str, StackResource] = {}
 
     def add_locations(self) -> None:
-        """Add what rules and interfaces refer to: VPCs, subnets, prefix lists, groups."""
+        """Add the objects to which rules and interfaces refer: VPCs, subnets, prefix lists, groups."""
         self._add_vpcs()
         self._add_lists()
-        for resource in self._stack.of(*_GROUPS):
+        for resource in self._stack.of_types(*_GROUPS):
             self._add_group(resource)
 
     def add_rules(self) -> None:
@@ -102,24 +103,24 @@ class _Aws:
 
     def _add_vpcs(self) -> None:
         stack = self._stack
-        for resource in stack.of(*_VPCS, data=True):
+        for resource in stack.of_types(*_VPCS, data=True):
             region = resource.text("region") or region_of(resource.text("arn"))
             self._vpcs.seen(stack.file, resource.identity, _name_tag(resource), region)
-        for resource in stack.of("aws_security_group", "aws_network_interface", data=True):
+        for resource in stack.of_types("aws_security_group", "aws_network_interface", data=True):
             if vpc := resource.text("vpc_id"):
                 self._vpc_of[resource.identity] = vpc
-        for resource in stack.of(*_SUBNETS, data=True):
+        for resource in stack.of_types(*_SUBNETS, data=True):
             if resource.is_unknown("vpc_id"):
-                self._unplaced[resource.identity] = resource  # it is rarely needed
+                self._unplaced[resource.identity] = resource
                 continue
             self._vpc_of[resource.identity] = vpc = self._own_vpc(resource)
             self._vpcs.seen(stack.file, vpc, region=region_of(resource.text("availability_zone")))
         accepted = {
             resource.id_of("vpc_peering_connection_id", frozenset(("aws_vpc_peering_connection",)))
-            for resource in stack.of("aws_vpc_peering_connection_accepter")
+            for resource in stack.of_types("aws_vpc_peering_connection_accepter")
             if resource.flag("auto_accept", False)
         }
-        for resource in stack.of("aws_vpc_peering_connection"):
+        for resource in stack.of_types("aws_vpc_peering_connection"):
             location = resource.called("VPC peering connection")
             ends = [resource.id_of(end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
             status = resource.text("accept_status")
@@ -135,23 +136,23 @@ class _Aws:
         stack = self._stack
         entries = self._list_entries(stack)
         stale = self._list_entries(stack.prior) if stack.prior else {}
-        for resource in stack.of(*_LISTS, "aws_prefix_list", data=True):
+        for resource in stack.of_types(*_LISTS, "aws_prefix_list", data=True):
             location = resource.called("prefix list", resource.text("name"))
             if resource.has_unknown("entry"):
                 raise resource.location.error("its entries are known only after apply")
             found = [item.required("cidr") for key in ("entry", "entries") for item in resource.objects(key)]
             if resource.type == "aws_prefix_list":
                 found = resource.texts("cidr_blocks")
-            gone = stale.get(location.id, set())
-            found = [cidr for cidr in found if cidr not in gone]
+            stale_cidrs = stale.get(location.id, set())
+            found = [cidr for cidr in found if cidr not in stale_cidrs]
             addresses = dict.fromkeys((*found, *sorted(entries.get(location.id, ()))))
             self._account.prefix_list(location, addresses)
 
     @staticmethod
     def _list_entries(stack: Stack) -> dict[str, set[str]]:
-        """Prefix list entries that are resources of their own, by list."""
+        """Return the prefix list entries that are resources of their own, by list."""
         found: dict[str, set[str]] = {}
-        for resource in stack.of("aws_ec2_managed_prefix_list_entry"):
+        for resource in stack.of_types("aws_ec2_managed_prefix_list_entry"):
             found.setdefault(resource.id_of("prefix_list_id", _LISTS), set()).add(resource.required("cidr"))
         return found
 
@@ -165,14 +166,14 @@ class _Aws:
         self._vpcs.seen(self._stack.file, vpc, region=resource.text("region") or region_of(resource.text("arn")))
 
     def _own_vpc(self, resource: StackResource) -> str:
-        """The VPC of a group or subnet. If none is set, it is the region's default VPC."""
+        """Return the VPC of a group or subnet. If it is not set, return the region's default VPC."""
         if vpc := resource.id_of("vpc_id", _VPCS):
             return vpc
-        made = [each.identity for each in self._stack.of("aws_default_vpc", data=True)]
+        made = [each.identity for each in self._stack.of_types("aws_default_vpc", data=True)]
         return made[0] if len(made) == 1 else DEFAULT_VPC
 
     def _all_rules(self) -> Iterator[tuple[str, DraftRule]]:
-        """Every rule once, with its group."""
+        """Yield every rule once, with its group."""
         stack = self._stack
         stale: set[tuple[str, object]] = set()
         if stack.prior is not None:
@@ -190,11 +191,11 @@ class _Aws:
             yield group, rule
 
     def _inline_rules(self) -> Iterator[tuple[str, DraftRule]]:
-        """The rules in the groups' own attributes."""
-        for resource in self._stack.of(*_GROUPS):
+        """Yield the rules in the attributes of groups, each with its group."""
+        for resource in self._stack.of_types(*_GROUPS):
             identity = resource.identity
             for attribute, direction in _DIRECTIONS.items():
-                # Even where all that is mentioned is known, dynamic blocks that a plan does not show may be unknown.
+                # A plan does not show dynamic blocks. They may be unknown even if all values that it shows are known.
                 is_mentioned = resource.is_marked(attribute) and not resource.is_left_out(attribute)
                 if is_mentioned or resource.is_unknown(attribute):
                     raise resource.error(attribute, "is known only after apply: define its rules as separate resources")
@@ -214,7 +215,7 @@ class _Aws:
 
     def _check_known(self, resource: StackResource, attribute: str, count: int) -> None:
         for n in range(count):
-            for key in (*_INLINE[:6], "self", "to_port"):  # the provider chooses none of these
+            for key in (*_INLINE[:6], "self", "to_port"):  # The provider chooses no value for these attributes.
                 if key != "description" and resource.has_marked(f"{attribute}.{n}.{key}"):
                     raise resource.error(f"{attribute}[{n}].{key}", "is known only after apply")
 
@@ -222,9 +223,9 @@ class _Aws:
         return [None] if resource.is_marked(path) else values
 
     def _own_rules(self) -> Iterator[tuple[str, DraftRule]]:
-        """The rules that are resources of their own."""
+        """Yield the rules that are resources of their own, each with its group."""
         stack = self._stack
-        for resource in stack.of("aws_security_group_rule", *_RULE_DIRECTIONS):
+        for resource in stack.of_types("aws_security_group_rule", *_RULE_DIRECTIONS):
             group = group_id(resource.id_of("security_group_id", _GROUPS))
             if not group:
                 raise resource.error("security_group_id", "is missing")
@@ -237,7 +238,7 @@ class _Aws:
             if resource.text("type") not in _DIRECTIONS:
                 raise resource.error("type", "must be ingress or egress")
             peers = [group] if resource.flag("self", False) else []
-            # The provider refuses a source group beside addresses or "self".
+            # The provider refuses a source group next to addresses or "self". If there are such, it is not set.
             has_other = bool(peers or resource.items("cidr_blocks") or resource.items("ipv6_cidr_blocks"))
             if not (has_other and resource.is_unknown("source_security_group_id")):
                 other = group_id(resource.id_of("source_security_group_id", _GROUPS))
@@ -254,7 +255,7 @@ class _Aws:
                 raise resource.error(attribute, "is known only after apply")
 
     def _single_rule(self, resource: StackResource, location: Location) -> Iterator[DraftRule]:
-        """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``, which have one peer each."""
+        """Convert an ``aws_vpc_security_group_ingress_rule`` or ``…_egress_rule``, which has only one peer."""
         resource.refuse_unread(_SINGLE_RULE)
         self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", *_NUMBERS, "ip_protocol"))
         traffic = parse_traffic(
@@ -274,7 +275,7 @@ class _Aws:
     def _rules(
         self, location: Location, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
     ) -> list[DraftRule]:
-        """The rules of an inline rule or an ``aws_security_group_rule``."""
+        """Convert an inline rule or an ``aws_security_group_rule``."""
         traffic = parse_traffic(
             location, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
         )
@@ -291,10 +292,10 @@ class _Aws:
         for interface, group in sorted(self._attachments(stack)):
             attached.setdefault(interface, []).append(group)
         stale: _Attached = self._attachments(stack.prior) if stack.prior else set()
-        own = {resource.identity for resource in stack.of("aws_network_interface")}
+        own = {resource.identity for resource in stack.of_types("aws_network_interface")}
         names: dict[str, str] = {}
         devices: dict[str, str] = {}
-        for resource in stack.of("aws_instance"):
+        for resource in stack.of_types("aws_instance"):
             name = _name_tag(resource)
             interface = self._primary(resource)
             if interface in own:
@@ -304,7 +305,7 @@ class _Aws:
                 location = Location(stack.file, "instance", interface, name).part(one_line(resource.address))
                 device = resource.identity
                 self._add_interface(resource, location, "vpc_security_group_ids", attached, stale, device)
-        for resource in stack.of("aws_network_interface"):
+        for resource in stack.of_types("aws_network_interface"):
             identity = resource.identity
             name = _name_tag(resource) or names.get(identity, "")
             location = resource.called("network interface", name)
@@ -312,7 +313,7 @@ class _Aws:
             self._add_interface(resource, location, "security_groups", attached, stale, device)
 
     def _primary(self, resource: StackResource) -> str:
-        """The primary interface of an instance: created with it, or assigned to it."""
+        """Return the identity of an instance's primary interface, which is created with it or assigned to it."""
         wanted = frozenset(("aws_network_interface",))
         for block in ("network_interface", "primary_network_interface"):
             for n, item in enumerate(resource.objects(block)):
@@ -323,9 +324,9 @@ class _Aws:
         return resource.text("primary_network_interface_id") or resource.identity
 
     def _attachments(self, stack: Stack) -> _Attached:
-        """Group attachments that are resources of their own."""
+        """Return the attachments of groups to interfaces that are resources of their own."""
         found: _Attached = set()
-        for resource in stack.of("aws_network_interface_sg_attachment"):
+        for resource in stack.of_types("aws_network_interface_sg_attachment"):
             group = resource.id_of("security_group_id", _GROUPS)
             if resource.is_unknown("network_interface_id"):
                 sources = resource.sources("network_interface_id", _INTERFACES)
@@ -373,7 +374,7 @@ class _Aws:
         self._draft.instance(DraftInstance(location, vpc or DEFAULT_VPC, unique, own, device=device))
 
     def _subnet_vpc(self, resource: StackResource) -> str:
-        """The VPC of the subnet; of several possible subnets, the VPC they have in common. Empty if it is unknown."""
+        """Return the VPC of a resource's subnet, or "" if it is unknown. Several possible subnets must share a VPC."""
         vpcs = {self._vpc_of_subnet(each) for each in resource.possible_ids("subnet_id", _SUBNETS)}
         return vpcs.pop() if len(vpcs) == 1 else ""
 
@@ -383,13 +384,13 @@ class _Aws:
         return self._vpc_of.get(subnet, "")
 
     def _named_groups(self, resource: StackResource) -> list[str]:
-        """The groups of an instance in a default VPC, which may list them by name instead of by id."""
+        """Return the groups of an instance in a default VPC, which may list groups by name instead of by id."""
         if resource.type != "aws_instance":
             return []
         found = []
         for name in resource.ids_of("security_groups", _GROUPS):
             named = [
-                group.identity for group in self._stack.of(*_GROUPS)
+                group.identity for group in self._stack.of_types(*_GROUPS)
                 if name in (group.identity, group.text("name"))
             ]
             if len(named) != 1:
@@ -398,9 +399,9 @@ class _Aws:
         return found
 
     def _default_group(self, resource: StackResource) -> list[str]:
-        """The group AWS assigns if none is named: the VPC's default group. Empty if it is not in the file."""
+        """Return the VPC's default group, which AWS assigns if no group is named. Empty if it is not in the file."""
         vpc = self._subnet_vpc(resource)
-        groups = (each.identity for each in self._stack.of("aws_default_security_group"))
+        groups = (each.identity for each in self._stack.of_types("aws_default_security_group"))
         return [group for group in groups if vpc and self._vpc_of[group] == vpc][:1]
 
 

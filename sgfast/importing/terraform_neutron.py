@@ -1,16 +1,16 @@
 """Read Terraform's resources of the OpenStack-based clouds: openstack, opentelekomcloud, huaweicloud.
 
-The rules a cloud creates with each new group are in no state, unless the group lists its ``rules`` (an existing group
-on Huawei Cloud). If ``delete_default_rules`` is not set, they are added here as the cloud's API creates them: all
-outbound traffic, and on Huawei Cloud all inbound traffic from the group itself.
+A cloud creates some rules with each new group. Terraform's state does not have these rules, unless the group lists its
+``rules`` (an existing group on Huawei Cloud). If ``delete_default_rules`` is not set, this module adds them as the
+cloud's API creates them: all outbound traffic, and on Huawei Cloud all inbound traffic from the group itself.
 
-The providers write 0 for a port or ICMP type that is not set, and most cannot send a real 0:
+The providers write 0 for a port or ICMP type that is not set, and most of them cannot send a real 0:
 
-- protocols with ports: 0 and 0 mean all ports;
-- openstack, huaweicloud: ICMP 0 and 0 mean all types, a type and 0 all its codes. A rule created elsewhere, or by a
-  later version that sends 0, may still mean type 0, code 0. A note says so, unless a plan shows that the configuration
-  leaves it out;
-- opentelekomcloud: ICMP 0 and 255 mean all types; anything else is a type and a code.
+- In protocols with ports, 0 and 0 mean all ports.
+- Of openstack and huaweicloud, ICMP 0 and 0 mean all types; a type and 0 mean all codes of the type. A rule created
+  elsewhere, or by a later version that sends 0, may still mean type 0, code 0. A note says so, unless a plan shows that
+  the configuration does not set the type.
+- Of opentelekomcloud, ICMP 0 and 255 mean all types; all other values are a type and a code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, PORT_PROTOCOLS, Act
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.yaml_nodes import show
 
-#: Groups with Nova's API, which is a detour to Neutron's. They hold their rules, all of which are inbound.
+#: Groups that use Nova's API, which passes them on to Neutron. They contain their rules, all of which are inbound.
 _NOVA_GROUPS = frozenset(("openstack_compute_secgroup_v2", "opentelekomcloud_compute_secgroup_v2"))
 GROUPS = _NOVA_GROUPS | {
     "openstack_networking_secgroup_v2", "opentelekomcloud_networking_secgroup_v2", "huaweicloud_networking_secgroup",
@@ -63,7 +63,7 @@ _ASSOCIATIONS = {
 }
 _ATTACHMENTS = frozenset(("openstack_compute_interface_attach_v2", "huaweicloud_compute_interface_attach"))
 
-#: The resources that are read and concern groups.
+#: The types of all resources that are read because they concern groups.
 TYPES = GROUPS | _RULES | _ADDRESS_GROUPS | _PORTS | _SERVERS | _ASSOCIATIONS.keys()
 
 _IDS = "security_group_ids"
@@ -81,12 +81,12 @@ _RULE_TRAFFIC = (
 _DIRECTIONS: dict[str, Direction] = {"ingress": "inbound", "egress": "outbound"}
 _ETHERTYPES: dict[str, Literal[4, 6]] = {"ipv4": 4, "ipv6": 6, "": 4}
 _ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny", "": "allow"}
-#: Neutron's protocol names that IANA does not have or uses for another protocol.
+#: Neutron's protocol names that IANA does not list or uses for another protocol.
 _PROTOCOLS = {"ip": 0, "ipv6-encap": 41, "ipip": 4, "any": None, "all": None, "": None}
 _ANY_ADDRESS = ("0.0.0.0/0", "::/0")
 #: Nova's number for all ICMP types or codes.
 _ANY_ICMP = -1
-#: The priority of rules that Huawei's API creates itself: every user's rule comes first.
+#: The lowest priority. Huawei's API gives it to the rules that it creates itself, so that users' rules win.
 _LAST_PRIORITY = 100
 
 
@@ -94,16 +94,16 @@ T = TypeVar("T")
 
 
 class _Nic(NamedTuple):
-    """One network interface of a server, as described by the server's resource."""
+    """A network interface of a server, as the server's resource describes it."""
 
-    #: The attribute that holds its network's id.
+    #: The name of the attribute that has the network's id.
     network: str
     port: str
     addresses: list[str]
 
 
 class _Account:
-    """Facts that the stacks of one account share."""
+    """VPCs and group names that all stacks of one account share."""
 
     def __init__(self) -> None:
         #: The VPC of each network id.
@@ -113,7 +113,7 @@ class _Account:
 
 
 def add(stacks: Sequence[Stack], draft: Draft) -> None:
-    """Add everything about groups in the stacks of one account."""
+    """Add the groups and instances in the stacks of one account to the draft."""
     account = _Account()
     readers = [_Neutron(stack, draft, account) for stack in stacks]
     for reader in readers:
@@ -133,24 +133,24 @@ class _Neutron:
 
     def add_groups(self) -> None:
         self._add_vpcs()
-        for resource in self._stack.of(*_ADDRESS_GROUPS, data=True):
+        for resource in self._stack.of_types(*_ADDRESS_GROUPS, data=True):
             self._add_address_group(resource)
-        for resource in self._stack.of(*GROUPS):
+        for resource in self._stack.of_types(*GROUPS):
             self._add_group(resource)
-        for resource in self._stack.of(*_RULES):
+        for resource in self._stack.of_types(*_RULES):
             self._add_rule(resource)
 
     # VPCs
 
     def _add_vpcs(self) -> None:
         stack = self._stack
-        for resource in stack.of(*_VPCS, data=True):
+        for resource in stack.of_types(*_VPCS, data=True):
             self._draft.vpc(resource.called("VPC", resource.text("name")))
-        for resource in stack.of(*_SUBNETS, data=True):
+        for resource in stack.of_types(*_SUBNETS, data=True):
             vpc = resource.id_of("vpc_id", _VPCS)
             for network in (resource.identity, resource.text("network_id")):
                 self._vpc_of[network] = vpc
-        for resource in stack.of(*_PEERINGS):
+        for resource in stack.of_types(*_PEERINGS):
             location = resource.called("VPC peering connection", resource.text("name"))
             if resource.text("status") not in ("", "ACTIVE"):
                 self._draft.note("Peers nothing because it is not active", location)
@@ -159,9 +159,9 @@ class _Neutron:
             self._draft.peering(location, *ends)
 
     def _vpc(self, location: Location, resource: StackResource, attribute: str) -> str | None:
-        """The VPC of the network that an attribute refers to. If the files do not mention VPCs, there is one.
+        """Find the VPC of the network that an attribute refers to. Return "", the only VPC, if the files name no VPCs.
 
-        None, with a note, if a plan does not show the network.
+        If a plan does not show the network, add a note and return None.
         """
         if not self._vpc_of:
             return ""
@@ -211,10 +211,10 @@ class _Neutron:
     # Rules
 
     def _add_listed_rules(self, group: JsonObject) -> None:
-        """The rules that a group lists (Huawei Cloud), except those that are or were resources of their own."""
+        """Add the rules that a group lists (Huawei Cloud), except rules that are or were resources of their own."""
         managed = set()
         for stack in (self._stack, self._stack.prior):
-            managed |= {resource.identity for resource in stack.of(*_RULES)} if stack else set()
+            managed |= {resource.identity for resource in stack.of_types(*_RULES)} if stack else set()
         for item in group.objects("rules"):
             item.refuse_unread(_RULE_FIELDS)
             if item.text("id") in managed:
@@ -227,7 +227,7 @@ class _Neutron:
     def _add_nova_rules(self, resource: StackResource, group: Location) -> None:
         for n, item in enumerate(resource.at(group).objects("rule")):
             for key in ("from_group_id", "cidr", "from_port", "to_port", "ip_protocol"):
-                if resource.has_marked(f"rule.{n}.{key}"):  # the provider chooses none of these
+                if resource.has_marked(f"rule.{n}.{key}"):  # The provider chooses no value for these attributes.
                     message = f"{key} is known only after apply: define the rule as a resource of its own"
                     raise item.location.error(message)
             cidr = item.text("cidr")
@@ -251,7 +251,7 @@ class _Neutron:
                 raise location.error(f"{attribute} is known only after apply")
         rule = _read_rule(fields)
         self._set_ports(rule, resource, fields)
-        # A rule has one peer, so a group beside an address is not set, even if the plan does not show it.
+        # A rule has only one peer. If it has an address, its group is not set, even if the plan marks it as unknown.
         if not (rule.cidr and resource.is_unknown("remote_group_id")):
             rule.group = resource.id_of("remote_group_id", GROUPS)
         if not (rule.cidr and resource.is_unknown("remote_address_group_id")):
@@ -273,12 +273,12 @@ class _Neutron:
             if (first or 0, last or 0) != (0, 0):
                 rule.ports = [(first or 0, last or 0)]
         elif first or last:
-            rule.ports = [(first or 0, last or 0)]  # the draft reports that the protocol has no ports
+            rule.ports = [(first or 0, last or 0)]  # The draft raises the error that the protocol has no ports.
 
     def _set_icmp(self, rule: DraftRule, resource: StackResource | None, kind: int | None, code: int | None) -> None:
         if resource is not None and resource.type == "opentelekomcloud_networking_secgroup_rule_v2":
             if rule.ethertype == 6 and (kind or 0, code or 0) == (0, 0):
-                return  # the provider distinguishes "no type" from type 0 only for icmp
+                return  # The provider distinguishes "no type" from type 0 only for ICMP of IPv4.
             if resource.is_chosen_later("port_range_min"):
                 message = "Without a type the provider creates a rule for ICMP type 0, code 0"
                 self._draft.note(message, rule.location)
@@ -287,7 +287,7 @@ class _Neutron:
                 rule.icmp_type, rule.icmp_code = kind or 0, code or 0
         elif kind or code:
             rule.icmp_type, rule.icmp_code = kind or 0, code or None
-        elif kind == 0 and rule.ethertype == 4 and not (  # ICMPv6 has no type 0
+        elif kind == 0 and rule.ethertype == 4 and not (  # ICMPv6 has no type 0.
             resource is not None and resource.is_left_out("port_range_min")
         ):
             self._draft.note(
@@ -298,13 +298,13 @@ class _Neutron:
 
     def add_instances(self) -> None:
         stack = self._stack
-        ports = {resource.identity: resource for resource in stack.of(*_PORTS)}
-        for resource in stack.of(*_PORTS, data=True):
-            if resource.identity in self._associations:  # Terraform did not make it, but changes its groups
+        ports = {resource.identity: resource for resource in stack.of_types(*_PORTS)}
+        for resource in stack.of_types(*_PORTS, data=True):
+            if resource.identity in self._associations:  # Terraform did not make this port, but changes its groups.
                 ports.setdefault(resource.identity, resource)
         names: dict[str, str] = {}
         devices: dict[str, str] = {}
-        for resource in stack.of(*_SERVERS):
+        for resource in stack.of_types(*_SERVERS):
             name = resource.text("name")
             groups: list[str] | None = None
             for n, nic in enumerate(self._nics(resource)):
@@ -328,7 +328,7 @@ class _Neutron:
             self._add_port(resource, names.get(identity, ""), devices.get(identity, ""), associations)
         for association in chain.from_iterable(self._associations.values()):
             self._draft.note("Not applied because its port is not in the file", association.location)
-        for resource in stack.of(*_ATTACHMENTS):
+        for resource in stack.of_types(*_ATTACHMENTS):
             if not any(port in ports for port in resource.possible_ids("port_id", _PORTS)):
                 self._draft.note("Left out because the port that it attaches is not in the file", resource.location)
 
@@ -338,25 +338,25 @@ class _Neutron:
         return bool(addresses)
 
     def _add_instance(self, resource: StackResource, network: str, instance: DraftInstance) -> None:
-        """``network`` is the attribute that holds its network's id."""
+        """Set the instance's VPC and add it to the draft. ``network``: the attribute that has its network's id."""
         vpc = self._vpc(instance.location, resource, network)
         if vpc is not None:
             instance.vpc = vpc
             self._draft.instance(instance)
 
     def _read_associations(self, stack: Stack) -> dict[str, list[StackResource]]:
-        """The resources that give groups to ports, by port."""
+        """Find the resources that add groups to ports, by port."""
         found: dict[str, list[StackResource]] = {}
-        for resource in stack.of(*_ASSOCIATIONS):
+        for resource in stack.of_types(*_ASSOCIATIONS):
             found.setdefault(resource.id_of("port_id", _PORTS), []).append(resource)
         return found
 
     def _with_associations(self, groups: list[str], associations: Sequence[StackResource]) -> list[str]:
-        """A port's groups with those that associations add to them, or put in their place."""
+        """Apply a port's associations to its groups. An association adds its groups, or replaces all earlier groups."""
         for resource in associations:
-            more = resource.ids_of(_IDS, GROUPS)
-            in_place = resource.flag(_ASSOCIATIONS[resource.type], False)
-            groups = more if in_place else [*groups, *more]
+            associated = resource.ids_of(_IDS, GROUPS)
+            replaces = resource.flag(_ASSOCIATIONS[resource.type], False)
+            groups = associated if replaces else [*groups, *associated]
         return list(dict.fromkeys(groups))
 
     def _nics(self, resource: StackResource) -> Iterator[_Nic]:
@@ -365,14 +365,14 @@ class _Neutron:
         ):  # fmt: skip
             for n, item in enumerate(resource.objects(block)):
                 port_key = "port" if block == "network" else "port_id"
-                # A port that the cloud creates for the server has an id later, but no resource.
+                # A port that the cloud creates for the server gets an id, but is no resource of Terraform.
                 ports = resource.possible_ids(f"{block}.{n}.{port_key}", _PORTS)
                 port = ports[0] if len(ports) == 1 else ""
                 addresses = [text.strip("[]") for key in address_keys if (text := item.text(key))]
                 yield _Nic(f"{block}.{n}.{network}", port, addresses)
 
     def _server_groups(self, resource: StackResource) -> list[str]:
-        """A server's groups, by id if its resource has ids, else by name."""
+        """Return the ids of a server's groups. A resource without ids has names, which are looked up."""
         for attribute in ("security_group_ids", "security_groups"):
             by_name = attribute == "security_groups" and resource.type != "opentelekomcloud_ecs_instance_v1"
             values = resource.ids_of(attribute, GROUPS)
@@ -392,7 +392,7 @@ class _Neutron:
         return name if name != DEFAULT_GROUP else self._default_group()
 
     def _default_group(self) -> str:
-        """A project's default group, which Terraform does not manage, as clouds create it (SPEC 8.1)."""
+        """Add a project's default group as clouds create it (SPEC 8.1), because Terraform does not manage it."""
         location = Location(self._stack.file, "security group", DEFAULT_GROUP, DEFAULT_GROUP)
         self._draft.note("The default group is not in the file: added with the rules that clouds create it with")
         self._draft.group(location, "The project's default group, with the rules it is created with")
@@ -424,7 +424,7 @@ class _Neutron:
             return []
         if not resource.is_data and (groups := resource.ids_of(_IDS, GROUPS)):
             return groups
-        # Nothing is configured, so these are the groups the cloud chose, and those of associations.
+        # The configuration names no groups. The state lists the groups that the cloud chose, and those of associations.
         if not (listed := resource.known_texts("all_security_group_ids")):
             return [self._group_named(resource, DEFAULT_GROUP)]
         earlier = self._earlier_associations.get(resource.identity, ())
@@ -440,7 +440,7 @@ def _chosen(resource: JsonObject, key: str, table: dict[str, T]) -> T:
 
 
 def _read_rule(resource: JsonObject) -> DraftRule:
-    """Everything of a rule except its ports and the groups it refers to."""
+    """Read a rule except its ports and the groups that it refers to."""
     direction = _chosen(resource, "direction", _DIRECTIONS)
     ethertype = _chosen(resource, "ethertype" if resource.has("ethertype") else "ether_type", _ETHERTYPES)
     rule = DraftRule(resource.location, direction, ethertype, _protocol(resource), id=resource.text("id"))
@@ -452,7 +452,7 @@ def _read_rule(resource: JsonObject) -> DraftRule:
 
 
 def _one_peer(rule: DraftRule) -> DraftRule:
-    """The rule, without the "any address" that is listed together with a group."""
+    """Remove the CIDR for any address if the rule also has a group: a rule has only one peer."""
     if rule.cidr in _ANY_ADDRESS and (rule.group or rule.address_group):
         rule.cidr = ""
     return rule
@@ -470,7 +470,7 @@ def _protocol(resource: JsonObject, key: str = "protocol") -> int | None:
 
 
 def _port_ranges(location: Location, text: str) -> list[tuple[int, int]]:
-    """``22,3389,8000-8080``."""
+    """Parse a list of ports such as ``22,3389,8000-8080``."""
     ranges = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,5})\s*(?:-\s*([0-9]{1,5})\s*)?", part)

@@ -1,14 +1,16 @@
-"""Find the resources that a value comes from if Terraform knows it only after apply.
+"""Find the resources from which a value comes that Terraform knows only after apply.
 
-A plan omits such values. Its ``configuration`` lists the names an expression mentions, but not how it combines them:
-``aws_security_group.web[each.key].id`` appears as ``aws_security_group.web`` and ``each.key``. From these names,
-through the variables and outputs of modules, this module finds the resource instances the value can come from.
+A plan omits such values. Its ``configuration`` lists the names that an expression mentions, but not how the expression
+combines them: ``aws_security_group.web[each.key].id`` appears as ``aws_security_group.web`` and ``each.key``. This
+module follows the names through the variables and outputs of modules to the resource instances that can be the source.
 
-A plan does not show local values at all: a local value is taken to be the only resource that fits, or is an error. So
-is the value of an instance among those that ``for_each`` or a variable holds. Nor does it show literals next to names:
-for ``[aws_security_group.new.id, "sg-0123"]`` it shows only the former. Nor does it show ``dynamic`` blocks: what other
-blocks of the same name mention is taken for all of them. If there are no others, and it is unknown how many blocks
-there will be, they look like a block that is left out.
+A plan does not show everything:
+
+- Local values are missing. A local value is assumed to be the only resource that fits; if several fit, it is an error.
+  The same applies to a value that an instance takes from ``for_each`` or from a variable with several values.
+- Literals next to names are missing: of ``[aws_security_group.new.id, "sg-0123"]`` only the name is shown.
+- ``dynamic`` blocks are missing. They are assumed to mention the same names as other blocks of their name. If there are
+  no other blocks, and the number of blocks is unknown, ``dynamic`` blocks look like a block that is left out.
 """
 
 from __future__ import annotations
@@ -21,24 +23,24 @@ from typing import Any, NamedTuple
 from sgfast.policy.yaml_nodes import show
 
 Key = str | int | None
-"""Key of one instance of several: the key of ``for_each`` or the index of ``count``; None if there is only one."""
+"""The key of a resource instance: the key of ``for_each``, the index of ``count``, or None without either."""
 
-#: Limits on the names examined for one value and on nesting. Modules may pass a value on many times.
+#: The limits for the names examined for one value, and for nesting. A value may pass through many modules.
 _MOST_NAMES = 10_000
 _DEEPEST = 100
-#: The most resources found for all values of a plan together.
+#: The limit for the resources found for all values of a plan together.
 _MOST_FOUND = 3_000_000
 _NAME = r"[^\W\d][\w-]*"
 _KEY = r'\[(?:(?P<number>\d{1,9})|"(?P<text>(?:[^"\\]|\\.)*)")\]'
 _STEP = re.compile(rf"(?P<name>{_NAME})(?:{_KEY})?(?:\.|$|(?=\[))")
 _EMPTY: tuple[Any, ...] = (None, "", [], {}, 0)
-#: Names in an expression that do not refer to values of the plan.
+#: The first parts of names that do not refer to values of the plan.
 _NO_SOURCE = frozenset(("path", "terraform", "self"))
 _BY_KEY = frozenset(("each.key", "count.index"))
 
 
 class NotShown(Exception):
-    """The resources cannot be determined; the message says why."""
+    """The error that a plan does not show the source of a value. The message is the reason."""
 
 
 class Step(NamedTuple):
@@ -52,7 +54,7 @@ Module = tuple[Step, ...]
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource instance of a state, or of a plan's result."""
+    """A resource instance of a state, or of a plan's result."""
 
     address: str
     type: str
@@ -61,12 +63,12 @@ class Resource:
     module: Module
     is_data: bool
     values: Mapping[str, Any] = field(repr=False)
-    #: Values known only after apply, by attribute: true, or the parts of a nested value.
+    #: By attribute, what is known only after apply: true for the whole value, or the unknown parts of a nested value.
     unknown: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def module_steps(address: str) -> Module:
-    """The steps of a path like ``module.a["x"].module.b``. Raises ValueError if it is not one."""
+    """Parse the path of a module, such as ``module.a["x"].module.b``. Raises ValueError if it is not such a path."""
     steps = _steps(address)
     if len(steps) % 2 or any(step != Step("module", None) for step in steps[::2]):
         raise ValueError(address)
@@ -74,7 +76,7 @@ def module_steps(address: str) -> Module:
 
 
 def _steps(text: str) -> list[Step]:
-    """The names in a path like ``a["b"].c``, each with the key after it. Raises ValueError if it is not one."""
+    """Parse a path such as ``a["b"].c`` into names with their keys. Raises ValueError if it is not such a path."""
     steps: list[Step] = []
     at = 0
     while at < len(text):
@@ -84,7 +86,7 @@ def _steps(text: str) -> list[Step]:
         number, key = match["number"], match["text"]
         steps.append(Step(match["name"], int(number) if number else key and re.sub(r"\\(.)", r"\1", key)))
         at = match.end()
-        if text[at : at + 1] == "[":  # a second key belongs to something within the value
+        if text[at : at + 1] == "[":  # A second key selects a part of the value, not an instance.
             steps.append(Step("[]", None))
             at = text.find("]", at) + 1 or len(text)
             at += text[at : at + 1] == "."
@@ -93,7 +95,7 @@ def _steps(text: str) -> list[Step]:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The context of an expression: what ``var``, ``module`` and ``each`` refer to in it."""
+    """The context of an expression, which determines the meaning of ``var``, ``module`` and ``each`` in it."""
 
     module: Module
     key: Key = None
@@ -102,14 +104,14 @@ class _Scope:
 
 
 class References:
-    """Find resource instances by the names that a plan's configuration mentions."""
+    """The resource instances of a plan, which are found by the names that the plan's configuration mentions."""
 
     def __init__(self, configuration: Any, resources: Sequence[Resource]) -> None:
         self._root = _mapping(_mapping(configuration).get("root_module"))
         self._instances: dict[tuple[Module, bool, str, str], dict[Key, Resource]] = {}
         self._modules: dict[tuple[Module, str], dict[Key, None]] = {}
         self._blocks: dict[tuple[str, ...], dict[tuple[str, str], Mapping[str, Any]]] = {}
-        #: Resources without an id yet, in and below each module: what its local values can come from.
+        #: By module: the resources in and below it that have no id yet. They are the possible sources of local values.
         self._pending: dict[Module, list[Resource]] = {}
         for resource in resources:
             block = resource.module, resource.is_data, resource.type, resource.name
@@ -123,14 +125,14 @@ class References:
         self._found_left = _MOST_FOUND
         self._wanted: Set[str] = frozenset()
         self._is_all = False
-        #: Resources assumed to be what a local value or a value of ``for_each`` refers to, by resource and attribute.
+        #: By resource and attribute: the source that was assumed for a local value or for a value of ``for_each``.
         self.guesses: dict[tuple[str, str], str] = {}
 
     def sources(self, resource: Resource, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[Resource]:
-        """The resource instances of a ``wanted`` type that an attribute's expression mentions, in that order.
+        """Find the resource instances of a ``wanted`` type that an attribute's expression mentions, in its order.
 
-        Raises NotShown if they cannot be determined. ``attribute`` is a top-level attribute or ``block.N.attribute``.
-        ``is_all`` means that no part of the value is known, so a source that cannot be followed is an error.
+        ``attribute``: a top-level attribute or ``block.N.attribute``. ``is_all``: no part of the value is known, so a
+        source that cannot be followed is an error. Raises NotShown if the instances cannot be determined.
         """
         names = _names(self._expression(resource, attribute))
         if not names:
@@ -145,16 +147,16 @@ class References:
         return list(found.values())
 
     def leaves_out(self, resource: Resource, attribute: str) -> bool:
-        """Whether the configuration has the resource but no expression, or null, for an attribute."""
+        """Return whether the configuration has the resource, but leaves an attribute out or sets it to null."""
         block = self._block(resource)
         return bool(block) and at(block.get("expressions"), attribute) in (None, {}, [], {"constant_value": None})
 
     def may_set(self, resource: Resource, attribute: str) -> bool:
-        """Whether the configuration may set an attribute that Terraform knows only after apply.
+        """Return whether the configuration may set an attribute that Terraform knows only after apply.
 
-        If it does not, the provider chooses the value. This is so where the attribute is left out, null or empty, and
-        where all that its expression mentions is known: then the result is known, too, and must be null. A resource
-        that is not in the configuration may have set everything.
+        If the configuration does not set it, the provider chooses the value. One such case is an attribute that is left
+        out, null or empty. The other is an expression that mentions only known values: its result is known, too, and
+        must be null. For a resource that is not in the configuration, return True.
         """
         if not self._block(resource):
             return True
@@ -168,18 +170,18 @@ class References:
             return True
 
     def _expression(self, resource: Resource, attribute: str) -> Any:
-        """The expression of an attribute: None if it is left out, empty if the configuration does not show it."""
+        """Return the expression of an attribute. None: the attribute is left out. Empty: the plan does not show it."""
         expressions = self._block(resource).get("expressions")
         top, *below = attribute.split(".")
         blocks, values = at(expressions, top), at(resource.values, top)
         if below and not (isinstance(blocks, list) and isinstance(values, list) and len(blocks) == len(values)):
-            return {}  # a part of an attribute; or a block, where it is not known which blocks are dynamic
+            return {}  # A part of an attribute, or a block where the plan does not show which blocks are dynamic.
         return at(expressions, attribute)
 
     def _mentioned(
         self, resource: Resource, names: Sequence[str], wanted: Set[str], *, is_all: bool = False
     ) -> Iterator[tuple[Resource, bool]]:
-        """All resource instances that an expression of a resource mentions, and whether what it mentions is known."""
+        """Yield all resource instances that an expression mentions, each with whether the mentioned value is known."""
         self._names_left, self._wanted, self._is_all = _MOST_NAMES, wanted, is_all
         scope = _Scope(resource.module, resource.key, _names(self._block(resource).get("for_each_expression")))
         for found in self._found(names, scope, 0, by_key=False):
@@ -189,7 +191,7 @@ class References:
             yield found
 
     def _block(self, resource: Resource) -> Mapping[str, Any]:
-        """The resource's block in the configuration."""
+        """Return the resource's block in the configuration."""
         path = tuple(step.name for step in resource.module)
         blocks = self._blocks.get(path)
         if blocks is None:
@@ -215,9 +217,9 @@ class References:
     def _found(
         self, names: Sequence[str], scope: _Scope, depth: int, *, by_key: bool
     ) -> Iterator[tuple[Resource, bool]]:
-        """All resource instances the names refer to, and whether the attribute that is named is known.
+        """Yield all resource instances to which names refer, each with whether the named attribute is known.
 
-        ``by_key`` selects the instance with the scope's own key.
+        ``by_key``: only yield instances with the scope's own key.
         """
         if depth > _DEEPEST:
             raise NotShown("its value is passed through too many modules")
@@ -244,7 +246,7 @@ class References:
         if len(steps) < 2:
             raise NotShown(f"it refers to {show(name)}, whose value a plan does not show")
         if head == "each":
-            # Its for_each is evaluated in the resource's scope and has the resource's keys.
+            # The expression of for_each is evaluated in the resource's scope, and its keys are the resource's keys.
             self._reject_known(name, not scope.for_each)
             yield from self._found(scope.for_each, scope, depth + 1, by_key=True)
         elif head == "local":
@@ -255,7 +257,7 @@ class References:
             if len(steps) < 3:
                 raise NotShown(f"it refers to the whole of {show(name)}, and the plan does not show to which output")
             call, output = steps[1], steps[2].name
-            for key in _meant(self._modules.get((scope.module, call.name), {}), call.key, scope, by_key):
+            for key in _selected_keys(self._modules.get((scope.module, call.name), {}), call.key, scope, by_key):
                 inner = (*scope.module, Step(call.name, key))
                 outputs = _mapping(self._configured(inner).get("outputs"))
                 expression = _mapping(outputs.get(output)).get("expression")
@@ -265,12 +267,12 @@ class References:
             kind, named = steps[is_data].name, steps[1 + is_data] if len(steps) > 1 + is_data else Step("", None)
             instances = self._instances.get((scope.module, is_data, kind, named.name), {})
             attribute = steps[2 + is_data].name if len(steps) > 2 + is_data else ""
-            for key in _meant(instances, named.key, scope, by_key):
+            for key in _selected_keys(instances, named.key, scope, by_key):
                 unknown = instances[key].unknown
                 yield instances[key], not has_true(unknown.get(attribute) if attribute else unknown)
 
     def _of_variable(self, name: str, variable: str, scope: _Scope, depth: int) -> Iterator[tuple[Resource, bool]]:
-        if not scope.module:  # variables of the root module are known, so no unknown value comes from there
+        if not scope.module:  # Variables of the root module are known, so they are no source of unknown values.
             self._reject_known(name, True)
             return
         outer, step = scope.module[:-1], scope.module[-1]
@@ -285,15 +287,15 @@ class References:
         yield from self._found(_names(expressions.get(variable)), within, depth + 1, by_key=False)
 
     def _reject_known(self, name: str, value: Any) -> None:
-        """Raise NotShown if a completely unknown list also has known parts, which would be lost."""
+        """Raise NotShown if the expression of a completely unknown list also has known parts, which would be lost."""
         if self._is_all and value not in (None, "", [], {}, False):
             raise NotShown(f"it also refers to {show(name)}, and the plan does not show which values it takes")
 
     def _of_local(self, name: str, scope: _Scope, depth: int) -> Resource:
-        """The resource a local value refers to, if only one is possible.
+        """Find the resource to which a local value refers. Raises NotShown if several are possible.
 
-        A local value is built from what its module can see: its resources, those of the modules it calls, and its
-        variables. Because the value is not known yet, it must come from a resource that has no id yet.
+        The expression of a local value can mention resources of its module, resources of called modules, and variables.
+        The value is not known yet, so its source must be a resource that has no id yet.
         """
         seen = {each.address: each for each in self._pending.get(scope.module, ()) if each.type in self._wanted}
         if scope.module:
@@ -308,17 +310,17 @@ class References:
         return next(iter(seen.values()))
 
 
-def _meant(there: Mapping[Key, object], named: Key, scope: _Scope, by_key: bool) -> list[Key]:
-    """The selected keys of several: the named one, the scope's own key, or all."""
+def _selected_keys(instances: Mapping[Key, object], named: Key, scope: _Scope, by_key: bool) -> list[Key]:
+    """Select keys of instances: the named key; the scope's own key if ``by_key``; or all."""
     if named is not None:
-        return [named] if named in there else []
-    if by_key and there.keys() != {None}:
-        return [scope.key] if scope.key in there else []
-    return [*there]
+        return [named] if named in instances else []
+    if by_key and instances.keys() != {None}:
+        return [scope.key] if scope.key in instances else []
+    return [*instances]
 
 
 def _is_one_of_several(resource: Resource, names: Sequence[str], source: Resource) -> bool:
-    """Whether the source comes from values for several instances, of which this instance's may be another or null."""
+    """Return whether the source belongs to values for several instances, so that this instance's value may differ."""
     is_keyed = any(name in _BY_KEY or name.startswith("each.") for name in names)
     is_direct = any(name.startswith(f"{source.type}.{source.name}") for name in names)
     return resource.key is not None and source.key != resource.key and is_keyed and not is_direct
@@ -329,7 +331,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def at(values: Any, path: str) -> Any:
-    """The value at ``attribute`` or ``block.N.attribute``; true if a containing value is just true."""
+    """Return the value at ``attribute`` or ``block.N.attribute``. If a containing value is True, return True."""
     for part in path.split("."):
         if values is True:
             return True
@@ -341,13 +343,13 @@ def at(values: Any, path: str) -> Any:
 
 
 def has_true(marks: Any) -> bool:
-    """Whether any part of an attribute is marked, such as unknown."""
-    left = [marks]
-    while left:
-        mark = left.pop()
+    """Return whether any part of an attribute is marked with True, for example as unknown."""
+    unchecked = [marks]
+    while unchecked:
+        mark = unchecked.pop()
         if mark is True:
             return True
-        left += mark.values() if isinstance(mark, dict) else mark if isinstance(mark, list) else ()
+        unchecked += mark.values() if isinstance(mark, dict) else mark if isinstance(mark, list) else ()
     return False
 
 
@@ -357,7 +359,7 @@ def _names(expression: Any) -> list[str]:
 
 
 def _longest(names: Sequence[str]) -> list[str]:
-    """The names without those that are mere prefixes of longer ones: for ``a.b.c`` the plan also lists ``a.b``."""
+    """Remove names that are only prefixes of longer names: after ``a.b.c`` the plan also lists ``a.b``."""
     whole: list[str] = []
     for name in names:
         if not (whole and whole[-1].startswith((name + ".", name + "["))):

@@ -1,7 +1,7 @@
 """A state, or the result of a plan, as resource instances that refer to each other by id.
 
-A resource that does not exist yet has no id; its address is used instead. If an attribute is known only after apply,
-``References`` finds the resources it comes from.
+A resource that does not exist yet has no id, so its address is used as its id. If an attribute is known only after
+apply, ``References`` finds the resources from which its value comes.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Stack:
     def __init__(
         self, file: str, resources: Sequence[Resource], configuration: Any = None, prior: Stack | None = None
     ) -> None:
-        """``configuration`` is that of a plan, which starts from the state ``prior``."""
+        """Store the resources. Only the result of a plan has a ``configuration``, and an earlier state ``prior``."""
         self.file = file
         self.prior = prior
-        if prior is not None:  # planned values have only the data sources that are read during apply
+        if prior is not None:  # The planned values lack data sources that were read before apply.
             planned = {resource.address for resource in resources}
             read = (each.resource for each in prior.resources if each.is_data and each.address not in planned)
             resources = [*resources, *read]
@@ -49,15 +49,15 @@ class Stack:
             self._by_type.setdefault(resource.type, []).append((n, resource))
         self.references = References(configuration, resources)
 
-    def of(self, *types: str, data: bool = False) -> Iterator[StackResource]:
-        """The resources of some types in the file's order; with ``data``, data sources too."""
+    def of_types(self, *types: str, data: bool = False) -> Iterator[StackResource]:
+        """Yield the resources of some types in the file's order. ``data``: include data sources."""
         numbered = [each for kind in types for each in self._by_type.get(kind, ())]
         for _, resource in sorted(numbered, key=itemgetter(0)):
             if data or not resource.is_data:
                 yield resource
 
     def note_guesses(self, draft: Draft) -> None:
-        """Add a note for each value whose resource was inferred."""
+        """Add a note for each value whose source was assumed (``References.guesses``)."""
         for (address, attribute), source in self.references.guesses.items():
             location = Location(self.file, "resource", address).part(f"{attribute}: {one_line(source)}")
             message = "A plan does not show local values, nor those of for_each: assumed the only resource it can be"
@@ -79,40 +79,43 @@ class StackResource(JsonObject):
         return self.text("id") or self.address
 
     def called(self, kind: str, name: str = "") -> Location:
-        """The location of what the resource makes, which messages name with the resource's address."""
+        """Return a location for the object that the resource creates. Messages also name the resource's address."""
         return Location(self.location.file, kind, self.identity, name).part(one_line(self.address))
 
     def is_unknown(self, attribute: str) -> bool:
-        """Whether the whole attribute is known only after apply, and the configuration may set it.
+        """Return whether the whole attribute is known only after apply, and the configuration may set it.
 
-        What the provider chooses because the configuration does not set it is not unknown, but not set.
+        If the configuration does not set an attribute, the provider will choose it. Such an attribute counts as not
+        set, rather than as unknown.
         """
         return self.is_marked(attribute) and self._stack.references.may_set(self.resource, attribute)
 
     def has_unknown(self, attribute: str) -> bool:
-        """Whether any part of the attribute is known only after apply, and the configuration may set it."""
+        """Return whether any part of the attribute is known only after apply, and the configuration may set it."""
         if self.is_marked(attribute):
             return self._stack.references.may_set(self.resource, attribute)
         return self.has_marked(attribute)
 
     def is_chosen_later(self, attribute: str) -> bool:
-        """Whether the configuration does not set an attribute, so that the provider will choose it."""
+        """Return whether the configuration does not set an attribute, so that the provider will choose its value."""
         return self.is_marked(attribute) and not self._stack.references.may_set(self.resource, attribute)
 
     def is_left_out(self, attribute: str) -> bool:
-        """Whether the configuration, which only a plan has, leaves an attribute out."""
+        """Return whether a plan's configuration leaves an attribute out. For a state, return False."""
         return self._stack.references.leaves_out(self.resource, attribute)
 
     def is_marked(self, attribute: str) -> bool:
-        """Whether a plan marks the whole attribute as known only after apply, whoever sets it."""
+        """Return whether a plan marks the whole attribute as known only after apply, whoever sets the attribute."""
         return at(self.resource.unknown, attribute) is True and at(self.resource.values, attribute) is None
 
     def has_marked(self, attribute: str) -> bool:
-        """Whether a plan marks any part of the attribute as known only after apply, whoever sets it."""
+        """Return whether a plan marks any part of the attribute as known only after apply, whoever sets the attribute.
+        """
         return has_true(at(self.resource.unknown, attribute))
 
     def id_of(self, attribute: str, wanted: Set[str]) -> str:
-        """The id in an attribute (``name`` or ``block.N.name``), or the identity of the resource whose id it will be.
+        """Return the id in an attribute (``name`` or ``block.N.name``). If a plan does not know the id yet, return the
+        identity of the resource that will have it.
         """
         if not self.is_unknown(attribute):
             value = at(self.resource.values, attribute)
@@ -125,14 +128,14 @@ class StackResource(JsonObject):
         return sources[0].identity
 
     def ids_of(self, attribute: str, wanted: Set[str]) -> list[str]:
-        """Ids that an attribute lists, as ``id_of`` finds one."""
+        """Return the ids that an attribute lists, each like ``id_of`` returns it."""
         if self.is_unknown(attribute):
             return [each.identity for each in self.sources(attribute, wanted, is_all=True)]
         values = self.items(attribute)
         return self.filled(attribute, [values], wanted)[0]
 
     def possible_ids(self, attribute: str, wanted: Set[str]) -> list[str]:
-        """The ids that an attribute may have. Empty if it is not set, or if the plan does not show what it will be."""
+        """Return the ids that an attribute may get. Empty if it is not set, or if the plan does not show its source."""
         if not self.is_unknown(attribute):
             return [value] if (value := self.id_of(attribute, wanted)) else []
         try:
@@ -141,10 +144,11 @@ class StackResource(JsonObject):
             return []
 
     def filled(self, attribute: str, lists: list[list[Any]], wanted: Set[str]) -> list[list[str]]:
-        """Replace the nulls in lists of ids, which stand for unknown ids, with the identities of their resources.
+        """Replace each null in lists of ids, which means an unknown id, by the identity of the resource that will have
+        the id.
 
-        The lists together are the whole value of the attribute's expression (for example of a block), so the resources
-        it mentions are distributed among them. If that is ambiguous, it is an error.
+        The lists together are the whole value of the attribute's expression (for example of a block). Therefore the
+        resources that the expression mentions are distributed among the lists. Raises PolicyError if that is ambiguous.
         """
         known: set[str] = set()
         for value in (value for values in lists for value in values if value is not None):
@@ -166,8 +170,8 @@ class StackResource(JsonObject):
         return result
 
     def sources(self, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[StackResource]:
-        """The resources of a ``wanted`` type that an attribute comes from. ``is_all`` means that no part of it is
-        known.
+        """Find the resources of a ``wanted`` type from which an attribute's value comes. ``is_all``: no part of the
+        value is known. Raises PolicyError if the plan does not show them.
         """
         try:
             return self._shown_sources(attribute, wanted, is_all=is_all)
@@ -189,7 +193,7 @@ class StackResource(JsonObject):
 
 
 def resources_of_values(file: str, values: Any, plan: Any = None) -> list[Resource]:
-    """The resource instances in ``values``, which are those of a state, or the planned values of ``plan``."""
+    """Read the resource instances in ``values``: the values of a state, or the planned values of ``plan``."""
     unknown = _unknown(file, plan) if plan is not None else {}
     resources: list[Resource] = []
     modules = [(JsonObject(values, Location(file, "Terraform", "")).nested("root_module"), 0)]
@@ -209,14 +213,14 @@ def resources_of_values(file: str, values: Any, plan: Any = None) -> list[Resour
 
 
 def resources_of_state(document: JsonObject) -> list[Resource]:
-    """The resource instances in a state file of version 4."""
+    """Read the resource instances in a state file of version 4."""
     resources: list[Resource] = []
     for item in document.objects("resources"):
         kind, name, is_data = item.required("type"), item.required("name"), item.text("mode") == "data"
         steps, module = _module(item, "module"), item.text("module")
         block = f"{module + '.' if module else ''}{'data.' if is_data else ''}{kind}.{name}"
         for instance in item.objects("instances"):
-            if instance.has("deposed"):  # the remains of a replaced resource
+            if instance.has("deposed"):  # This is a replaced resource that is not destroyed yet.
                 continue
             if instance.has("attributes_flat"):
                 message = "is of a provider before Terraform 0.12: run terraform apply -refresh-only, which rewrites it"
@@ -236,7 +240,7 @@ def _module(item: JsonObject, attribute: str) -> Module:
 
 
 def _key(item: JsonObject, attribute: str) -> str | int | None:
-    """The index of a resource with several instances."""
+    """Return the key of a resource instance: a string with ``for_each``, a number with ``count``, else None."""
     key = item.get(attribute)
     if key is not None and (not isinstance(key, str | int) or isinstance(key, bool)):
         raise item.error(attribute, "must be a string or a whole number")
@@ -244,10 +248,10 @@ def _key(item: JsonObject, attribute: str) -> str | int | None:
 
 
 def _unknown(file: str, plan: Any) -> dict[str, Mapping[str, Any]]:
-    """Values known only after apply, by resource address."""
+    """Return the marks of values that are known only after apply, by resource address."""
     unknown: dict[str, Mapping[str, Any]] = {}
     for change in JsonObject(plan, Location(file, "Terraform plan", "")).objects("resource_changes"):
-        if change.has("deposed"):  # the remains of a replaced resource, under the address of its replacement
+        if change.has("deposed"):  # This is a replaced resource, under the same address as its replacement.
             continue
         details = change.nested("change")
         unknown[change.required("address")] = details.mapping("after_unknown") if details.get("after_unknown") else {}

@@ -1,7 +1,7 @@
-"""References of an export that no file resolves: deleted groups, groups of other accounts, a cloud's own prefix lists.
+"""Unresolved references of an export: deleted groups, groups of other accounts, a cloud's own prefix lists.
 
-By default all of it is one error. With ``--unresolved empty`` each is a peer that nobody is. A file of the export that
-has only the key ``addresses`` may say which addresses they are::
+By default, one error lists all unresolved references. With ``--unresolved empty`` each is a peer without addresses. A
+file that has only the key ``addresses`` may supply the addresses of such groups and lists::
 
     addresses:
       sg-0a1b2c3d: [10.9.0.0/24]
@@ -24,22 +24,23 @@ from sgfast.spelling import did_you_mean
 #: The treatment of references that no file resolves: refuse the export, or treat each as a peer without addresses.
 Unresolved = Literal["error", "empty"]
 
-#: Lists whose addresses files say, by id.
+#: The given addresses of groups and lists by id, with the place where they are given.
 Addresses = dict[str, tuple[Location, list[str]]]
-#: Kind and id of what is missing, and who refers to it first.
+
+#: The kind and id of each missing object, and the first object that refers to it.
 _Missing = dict[tuple[str, str], Location]
 
 _KEY = "addresses"
 
 
 def is_address_file(source: Source) -> bool:
-    """Whether the file says the addresses of what no other file holds."""
+    """Return whether a file only supplies the addresses of groups and lists."""
     value = source.value
     return isinstance(value, dict) and value.keys() == {_KEY} and isinstance(value[_KEY], dict)
 
 
 def addresses_in(sources: Iterable[Source]) -> Addresses:
-    """The addresses of groups and lists, from the files with ``addresses``."""
+    """Read the addresses of groups and lists from files that ``is_address_file`` accepts."""
     found: Addresses = {}
     for source in sources:
         assert isinstance(source.value, dict)
@@ -55,8 +56,9 @@ def addresses_in(sources: Iterable[Source]) -> Addresses:
 
 
 def resolve(draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: str) -> None:
-    """Settle every reference of the draft to something that no file holds. PolicyError lists all that remain;
-    ArgumentError if ``unresolved`` is another word.
+    """Resolve every reference of the draft to a group or list that is in none of the files.
+
+    A PolicyError lists all references that remain. Raises ArgumentError for an unknown word as ``unresolved``.
     """
     if unresolved not in (words := get_args(Unresolved)):
         hint = did_you_mean(str(unresolved), words)
@@ -107,12 +109,12 @@ def resolve(draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: 
 
 
 class _Known:
-    """The groups and lists whose addresses a file says. Each becomes an address group when it is first needed."""
+    """The groups and lists whose addresses a file supplies. Each becomes an address group at its first use."""
 
     def __init__(self, draft: Draft, addresses: Addresses) -> None:
         self._draft = draft
         self._addresses = addresses
-        #: The IP versions of the addresses, by id.
+        #: By id of a group or list that was used: the IP versions of its addresses.
         self.used: dict[str, set[int]] = {}
 
     def is_given(self, identity: str) -> bool:
@@ -126,8 +128,8 @@ class _Known:
         return True
 
     def is_other_version(self, rule: DraftRule) -> bool:
-        """Whether this is one of the two rules that a peer of unknown addresses became, and the one for the IP version
-        that it has no address of.
+        """Return whether a rule is for an IP version of which its peer has no address. A group or list with unknown
+        addresses has one rule for each IP version.
         """
         versions = self.used.get(rule.address_group, ())
         return bool(versions) and rule.ethertype not in versions

@@ -21,8 +21,8 @@ _WORD_CHARACTERS = 255
 
 
 def assign_names(locations: Sequence[Location]) -> dict[str, str]:
-    """The policy name of each object of one kind, by id: its own name, or its id if the name is not unique or not
-    valid.
+    """Choose the name of each object of one kind in the policy, by id. It is the object's own name. If that is not
+    valid or not unique, it is the id, changed and numbered as necessary.
     """
     ids = {location.id for location in locations}
     count = Counter(location.name for location in locations)
@@ -61,7 +61,7 @@ def shared_name(address: Network) -> str:
 
 
 def valid_description(text: str) -> str:
-    """Turn ``text`` into a valid description (SPEC 2.1): printable, without < and >, not too long."""
+    """Convert ``text`` into a valid description (SPEC 2.1): printable, without < and >, not too long."""
     text = one_line(text, 4 * _DESCRIPTION_CHARACTERS).replace("<", r"\x3c").replace(">", r"\x3e")
     return text if len(text) <= _DESCRIPTION_CHARACTERS else text[: _DESCRIPTION_CHARACTERS - 1] + "…"
 
@@ -71,7 +71,7 @@ def valid_id(text: str) -> bool:
 
 
 def valid_label(text: str) -> str:
-    """Turn ``text`` into a valid label (SPEC 2.12): printable and not too long."""
+    """Convert ``text`` into a valid label (SPEC 2.12): printable and not too long."""
     text = one_line(text, _WORD_CHARACTERS - 1)
     return text if len(text) <= _WORD_CHARACTERS else text[: _WORD_CHARACTERS - 1] + "…"
 
@@ -80,7 +80,7 @@ def valid_label(text: str) -> str:
 
 
 def one_network(location: Location, text: str) -> Network:
-    """Parse an address or CIDR. Host bits are ignored, as clouds ignore them."""
+    """Parse an address or CIDR. Host bits are ignored like clouds do."""
     try:
         return parse_network(text, host_bits=True)
     except ValueError as error:

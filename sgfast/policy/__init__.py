@@ -1,1 +1,1 @@
-"""The policy model, the readers of its file formats, and changes to a policy. Nothing here knows packets."""
+"""The policy model, the readers of its file formats, and changes to a policy. These modules do not handle packets."""

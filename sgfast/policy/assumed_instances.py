@@ -1,4 +1,4 @@
-"""Add machines that do not exist yet to a policy, as if they were in some of its groups (SPEC 10.13)."""
+"""Add machines that do not exist yet to a policy, as members of some of its groups (SPEC 10.13)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _NAME = "assumed-machine"
 def with_assumed(
     policy: Policy, as_if_in: Iterable[str], *, vpc: str | None = None, candidates: Sequence[Address] = ()
 ) -> tuple[Policy, tuple[Instance, ...]]:
-    """The policy with the machines that ``as_if_in`` describes, one text or several, and these.
+    """Add machines to a policy. Return the policy, and the machines as instances.
 
-    Each text is ``GROUP=ADDRESS`` or ``GROUP``, which means the only one of ``candidates`` that no instance has. Groups
-    with the same address are those of one machine. ``vpc``: the VPC that the machines are in; None: the only one.
+    ``as_if_in``: one text or several, each ``GROUP=ADDRESS`` or ``GROUP``. The address of ``GROUP`` is the only one of
+    ``candidates`` that no instance owns. Texts with the same address describe one machine in several groups. ``vpc``:
+    the VPC of the machines; None: the only VPC.
 
     Raises PolicyError if the policy cannot have the machine, ArgumentError if a text is ambiguous.
     """
@@ -41,8 +42,8 @@ def with_assumed(
         raise ArgumentError(f"the policy has {len(policy.vpcs)} VPCs: name the VPC that the assumed machine is in")
     name = vpc_name(policy, vpc) or policy.vpcs[0].name
     machines = []
-    for address, those in groups.items():
-        machine = Instance(_free_name(policy), name, (ip_network(address.packed),), tuple(those))
+    for address, joined in groups.items():
+        machine = Instance(_free_name(policy), name, (ip_network(address.packed),), tuple(joined))
         try:
             policy = apply_change(policy, AddInstance(machine)).policy
         except PolicyError as error:
@@ -56,7 +57,7 @@ def with_assumed(
 def _parsed(policy: Policy, text: str) -> tuple[str, Address | None]:
     before, equals, written = text.rpartition("=")
     try:
-        is_alone = not equals or find(policy, "security group", text) is not None  # a label may contain "="
+        is_alone = not equals or find(policy, "security group", text) is not None  # A label may contain "=".
         word = text if is_alone else before
         group = find(policy, "security group", word)
     except PolicyError as error:

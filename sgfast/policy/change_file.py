@@ -1,4 +1,4 @@
-"""Read the change file of a replay (SPEC 9.5). Every error names file, line and change."""
+"""Read the change file of a replay (SPEC 9.5). Every error message names file, line and change."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ from sgfast.policy.timestamps import MAX_TIME_NS, NANOSECONDS
 from sgfast.policy.value_checks import check_fields
 from sgfast.policy.yaml_nodes import MAP, compose, garbage_collection_paused, plain, read_document, show
 
-#: The most work that all changes of a file together may take, in the steps that ``_steps`` estimates. Each change is
-#: made to the whole policy, so thousands of changes of a huge policy would take hours. At the limit it is minutes.
+#: The limit for the work of all changes of a file, in the steps that ``_steps`` estimates; some minutes. Each change is
+#: made to the whole policy, so thousands of changes of a huge policy would take hours.
 MAX_CHANGE_STEPS = 50_000_000
 
-#: The name that messages give to changes that are not in a file.
+#: The origin in messages about changes that are not in a file.
 _ORIGIN = "<changes>"
 
 
@@ -75,19 +75,21 @@ class TimedChange:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    at: Decimal | int        # seconds after the first packet, or nanoseconds since the epoch
+    #: Seconds after the first packet (Decimal), or nanoseconds since the epoch (int).
+    at: Decimal | int
     at_node: Node
     operation: str
     node: Node
     path: str
-    #: The change as a program passed it; None: ``node`` describes it.
+    #: The change as a program passed it. None: the change is in ``node``.
     change: Change | None = None
 
 
 class ChangeFile:
-    """A parsed change file. Its changes are only resolved once the policy and the first packet's time are known.
+    """A parsed change file. Its changes are resolved later, when the policy and the first packet's time are known.
 
-    ``given``: changes that a program passed as values, by the number of their item, which has only a time.
+    ``given``: changes that a program passed as values, by the number of their item in the file. These items only have a
+    time.
     """
 
     def __init__(self, root: Node, origin: str, given: Mapping[int, Change] | None = None) -> None:
@@ -110,12 +112,12 @@ class ChangeFile:
                 self._items.append(_Item(at, at_node, _operation_name(type(change)), node, path, change))
 
     def resolve(self, policy: Policy, first_ns: int) -> list[TimedChange]:
-        """Resolve the changes in the order they take effect, each against the policy left by the previous ones.
+        """Resolve the changes in the order of their times, each against the policy that the earlier changes result in.
 
-        ``first_ns`` is the time of the first packet. Raises PolicyError, naming file, line and change, for the first
+        ``first_ns``: the time of the first packet. Raises PolicyError, which names file, line and change, for the first
         change that cannot be applied.
         """
-        # One reader for the whole file, because its limit on aliases covers all changes together.
+        # The reader's limit on aliases applies to all changes together, so they share one reader.
         reader = NodeReader(self.origin)
         networks: dict[int, Network] = {}
         timed = []
@@ -128,10 +130,10 @@ class ChangeFile:
         steps = 0
         for at, item in sorted(timed, key=lambda pair: pair[0]):
             path = f"{item.path}.{item.operation}"
-            of_this = _steps(policy)
-            if steps + (len(timed) - len(result)) * of_this > MAX_CHANGE_STEPS:
+            of_change = _steps(policy)
+            if steps + (len(timed) - len(result)) * of_change > MAX_CHANGE_STEPS:
                 raise reader.error(item.node, path, _too_much_work(len(timed), policy))
-            steps += of_this
+            steps += of_change
             with garbage_collection_paused():
                 changes = _ChangeReader(reader, self.origin, policy, networks)
                 change = item.change or changes.change(item.operation, item.node, path)
@@ -146,7 +148,7 @@ class ChangeFile:
 
 
 def _one_operation(item: Written) -> str:
-    """The operation of an entry of a change file."""
+    """Return the only operation of an entry in a change file."""
     operations = [key for key in item.nodes if key != "at"]
     if len(operations) != 1:
         message = f"has {len(operations)} operations: write exactly one of {', '.join(_OPERATIONS)}"
@@ -155,13 +157,13 @@ def _one_operation(item: Written) -> str:
 
 
 def _operation_name(made: type[Change]) -> str:
-    """``add_rule`` for ``AddRule``."""
+    """Return the name of a class's operation in a change file: ``add_rule`` for ``AddRule``."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", made.__name__).lower()
 
 
 def _steps(policy: Policy) -> int:
-    """An estimate of the work of one change: 250 steps for any change, one for each address, and four for each rule,
-    which takes longer. With many groups, there are many rule tables to look through as well.
+    """Estimate the work of one change: 250 steps, one step for each address, and four steps for each rule, which takes
+    longer. The steps are multiplied for many groups, because they have many rule tables.
     """
     return 250 + (4 * count_rules(policy) + count_addresses(policy)) * (1 + len(policy.security_groups) // 256)
 
@@ -181,22 +183,24 @@ ChangesSource = (
 
 
 def load_changes(path: str | os.PathLike[str]) -> ChangeFile:
-    """Read a change file; ``-`` is standard input. A PolicyError is one line naming file, line and field."""
+    """Read a change file; ``-`` is standard input. A PolicyError is one line that names file, line and field."""
     data, origin = read_document(path)
     return parse_changes(data, origin)
 
 
 def parse_changes(text: str | bytes, origin: str = _ORIGIN) -> ChangeFile:
-    """Parse a change file's text. Messages call it ``origin``."""
+    """Parse the text of a change file. ``origin``: its name in messages."""
     with garbage_collection_paused():
         return ChangeFile(compose(text, origin), origin)
 
 
 def changes_of(source: ChangesSource) -> ChangeFile:
-    """Timed changes from a path, a text, or plain values: what a change file holds, or the list of its ``changes``, in
-    which there may be pairs ``(at, change)`` with a value of ``sgfast.policy.changes`` or a mapping (SPEC 14.6).
+    """Read timed changes from a path, a text or plain values.
 
-    Raises PolicyError as ``load_changes`` does; ArgumentTypeError and ArgumentError for something else.
+    Plain values have the content of a change file, or only its list of ``changes``. The list may contain pairs
+    ``(at, change)`` with a value of ``sgfast.policy.changes`` or a mapping (SPEC 14.6).
+
+    Raises PolicyError like ``load_changes``; ArgumentTypeError and ArgumentError for other values.
     """
     if isinstance(source, ChangeFile):
         return source
@@ -230,12 +234,13 @@ def changes_of(source: ChangesSource) -> ChangeFile:
 
 
 def apply_given(policy: Policy, given: Iterable[Change | Mapping[str, Any]]) -> tuple[Changed, list[Change]]:
-    """Apply changes that a program gives, as one: all of them, or none and an error. A mapping is an entry of a change
-    file without its time, and is read against the policy that the changes before it leave (SPEC 14.6). The list has all
-    of them as values.
+    """Apply all changes that a program gives, or none if any of them is rejected. Return them as values, too.
 
-    Raises PolicyError, naming the change; ArgumentTypeError for anything that is neither a mapping nor a change, and as
-    ``check_fields`` does.
+    A mapping has the content of an entry in a change file, without its time. It is read against the policy that the
+    earlier changes result in (SPEC 14.6).
+
+    Raises PolicyError, which names the change; ArgumentTypeError for a value that is neither a mapping nor a change;
+    and the errors of ``check_fields``.
     """
     reader = NodeReader(_ORIGIN)
     changed = unchanged(policy)
@@ -283,9 +288,9 @@ def _target(change: Change, after: Policy) -> str:
 
 
 class _ChangeReader(DocumentReader):
-    """Read the fields of one change, with the field syntax of a policy document."""
+    """Reads the fields of a change, which have the syntax of a policy document."""
 
-    _remedy = ""    # the policy is given: an unknown name cannot be defined there
+    _remedy = ""    # The advice to define an unknown name does not apply, because the policy is given.
     def __init__(self, reader: NodeReader, origin: str, policy: Policy, networks: dict[int, Network]) -> None:
         super().__init__(ScalarNode("", ""), origin, reader)
         self._vpcs, self._groups, self._quotas = policy.vpc_by_name, policy.group_by_name.keys(), policy.quotas
@@ -293,14 +298,14 @@ class _ChangeReader(DocumentReader):
         self._networks = networks
 
     def _address(self, node: Node, path: str) -> Network:
-        # Aliases of one node share its value, so resolved changes take no more memory than the text.
+        # Aliases of one node share its value, so that changes do not take more memory than the text.
         found = self._networks.get(id(node))
         if found is None:
             found = self._networks[id(node)] = super()._address(node, path)
         return found
 
     def change(self, operation: str, node: Node, path: str) -> Change:
-        """Read one change."""
+        """Read the change in ``node``."""
         values: list[Any] = []
         match operation:
             case "add_instance":
@@ -317,10 +322,10 @@ class _ChangeReader(DocumentReader):
         return change
 
     def _value(self, operation: str, written: Written, field: str, before: Sequence[Any]) -> Any:
-        """The value of one field. ``before``: those of the fields before it."""
+        """Read the value of a field. ``before``: the values of the fields before it."""
         node, path, kind = written.nodes[field], written.at(field), written.known[field].kind
         if isinstance(kind, Known):
-            return self._known_name(node, path, kind.thing, by_name(self.present, kind.thing))
+            return self._known_name(node, path, kind.object_kind, by_name(self.present, kind.object_kind))
         match field:
             case "address":
                 return self._address(node, path)
@@ -334,10 +339,10 @@ class _ChangeReader(DocumentReader):
                 return self._changed_rule(node, path, *before)
 
     def _known_name(self, node: Node, path: str, kind: NamedKind, known: Collection[str]) -> str:
-        """Read a name as in a document; the provider's words are known, too (SPEC 2.12)."""
+        """Read the name of an object of the policy, or the provider's id or label for the object (SPEC 2.12)."""
         word = self._reader.string(node, path, name_wanted(kind))
         name = _found_name(self._reader, self.present, kind, word, node, path)
-        # The provider's words are for the suggestion in the error.
+        # The provider's ids and labels are passed on for the suggestion in the error message.
         return name or super()._known_name(node, path, kind, [*known, *self.present.also_called[kind]])
 
     def _rule_reader(self, *new_groups: str) -> RuleReader:
@@ -353,12 +358,12 @@ class _ChangeReader(DocumentReader):
 
     def _changed_rule(self, node: Node, path: str, group: str, rule_id: str) -> Rule:
         rule = next(rule for rule in self.present.group_by_name[group].rules if rule.id == rule_id)
-        news = SET.read(self._reader, node, path).nodes
-        olds = {key.value: value for key, value in compose_values(_written(rule), self._origin, node).value}
-        pairs = [(plain(key, node), value) for key, value in (olds | news).items() if not self._reader.is_null(value)]
+        changed = SET.read(self._reader, node, path).nodes
+        old = {key.value: value for key, value in compose_values(_written(rule), self._origin, node).value}
+        pairs = [(plain(key, node), value) for key, value in (old | changed).items() if not self._reader.is_null(value)]
         whole = MappingNode(MAP, pairs, node.start_mark, node.end_mark)
         new = self._rule_reader().rule(whole, path, _id_as_given)
-        return new if "ports" in news else replace(new, ports=rule.ports)
+        return new if "ports" in changed else replace(new, ports=rule.ports)
 
     def _new_instance(self, node: Node, path: str) -> Instance:
         entry = INSTANCE.read(self._reader, node, path)
@@ -373,11 +378,11 @@ class _ChangeReader(DocumentReader):
 
 
 class _ChangedRuleReader(RuleReader):
-    """Read a rule of a change, in which the provider's words are known, too (SPEC 2.12)."""
+    """Reads a rule of a change. The rule may also name groups by the provider's ids and labels (SPEC 2.12)."""
 
     def __init__(self, reader: NodeReader, present: Policy, new_groups: Collection[str]) -> None:
-        # A rule that matches nothing, or less than it seems to say, is worth a warning in a document, but may be
-        # deliberate in a change.
+        # A document gets a warning for a rule that matches nothing, or less than its text says. In a change, such a
+        # rule may be deliberate, so the warnings go into a list that nobody reads.
         groups = present.group_by_name.keys()
         super().__init__(
             reader, groups | set(new_groups) if new_groups else groups, present.address_group_by_name, [],
@@ -396,7 +401,7 @@ def _found_name(reader: NodeReader, policy: Policy, kind: NamedKind, word: str, 
         raise reader.error(node, path, str(error)) from None
 
 
-#: The values that changes become, by the names of their operations in a change file.
+#: The class of each operation, by the operation's name in a change file.
 _OPERATIONS: dict[str, Any] = {_operation_name(made): made for made in get_args(Change)}
 
 
@@ -405,7 +410,7 @@ def _id_as_given(_: Direction, given: str) -> str:
 
 
 def _written(rule: Rule) -> dict[str, Any]:
-    """The rule's fields as its document wrote them. The value of ``ports`` is a placeholder."""
+    """Return a rule's fields as written in its document. The value of ``ports`` is a placeholder."""
     protocol = ICMP if "icmp" in rule.wording and rule.protocol == ICMPV6 else rule.protocol
     peer = rule.peer
     if peer is None and "any-address" in rule.wording:
@@ -421,7 +426,7 @@ def _written(rule: Rule) -> dict[str, Any]:
     return {
         "direction": rule.direction,
         "protocol": "all" if protocol is None else protocol_name(protocol) or protocol,
-        # A change may have given the rule another ethertype.
+        # A change may have set another ethertype after the document left it out.
         "ethertype": None if "no-ethertype" in rule.wording and follows == rule.ethertype else f"IPv{rule.ethertype}",
         "ports": None if rule.ports is None else 1,
         "icmp_type": rule.icmp_type,

@@ -1,4 +1,4 @@
-"""Changes to a policy while traffic flows (SPEC 6.1). Each produces a new policy, or is rejected as a whole."""
+"""Changes to a policy while traffic flows (SPEC 6.1). A change produces a new policy, or is rejected as a whole."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sgfast.spelling import did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class AddRule:
-    """Append the rule to the group. A rule with an empty ``id`` gets the next id that was never used (SPEC 2.5)."""
+    """Append a rule to a group. A rule with an empty ``id`` gets the next id that was never used (SPEC 2.5)."""
 
     group: str
     rule: Rule
@@ -37,7 +37,7 @@ class AddRule:
 
 @dataclass(frozen=True, slots=True)
 class RemoveRule:
-    """Remove the rule with this id from the group."""
+    """Remove a rule from a group. ``rule``: the id of the rule."""
 
     group: str
     rule: str
@@ -45,7 +45,7 @@ class RemoveRule:
 
 @dataclass(frozen=True, slots=True)
 class ModifyRule:
-    """``new`` replaces the rule but keeps the old rule's id and position; ``new.id`` is ignored (SPEC 9.5)."""
+    """Replace a rule by ``new``, which gets the old rule's id and position; ``new.id`` is ignored (SPEC 9.5)."""
 
     group: str
     rule: str
@@ -54,7 +54,7 @@ class ModifyRule:
 
 @dataclass(frozen=True, slots=True)
 class AddMember:
-    """Put an instance into one more group."""
+    """Put an instance into another group."""
 
     group: str
     instance: str
@@ -70,7 +70,7 @@ class RemoveMember:
 
 @dataclass(frozen=True, slots=True)
 class AddInstance:
-    """Add an instance. Without groups it joins ``default``, which is created if it does not exist (SPEC 8.1)."""
+    """Add an instance. If it has no groups, it joins ``default``, which is created if it does not exist (SPEC 8.1)."""
 
     instance: Instance
 
@@ -107,7 +107,7 @@ class AddGroup:
 
 @dataclass(frozen=True, slots=True)
 class RemoveGroup:
-    """Remove a group. Rejected while an instance is in it, or a rule of another group names it."""
+    """Remove a group. This is rejected while an instance is in the group, or a rule of another group names it."""
 
     group: str
 
@@ -144,14 +144,14 @@ Change = (
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The policy after a change, and which groups and instances the change affects."""
+    """The policy after a change, and the groups and instances that the change affects."""
 
     policy: Policy
-    #: Groups with a rule added, modified or removed, or with an instance that joined or left (SPEC 6.3).
+    #: Names of groups in which a rule was added, modified or removed, or which an instance joined or left (SPEC 6.3).
     groups: frozenset[str] = frozenset()
-    #: Instances that joined or left a group, or were added or removed.
+    #: Names of instances that joined or left a group, or were added or removed.
     movers: frozenset[str] = frozenset()
-    #: Only descriptions differ, so no verdict can change.
+    #: Whether only descriptions differ, so that no verdict changes.
     only_words: bool = False
 
     @property
@@ -161,19 +161,19 @@ class Changed:
         return members | self.movers
 
     def then(self, change: Change) -> Changed:
-        """Combine the earlier changes with one more. PolicyError says why it is rejected."""
+        """Combine the earlier changes with one more. Raises PolicyError if it is rejected."""
         after = apply_change(self.policy, change)
         only_words = self.only_words and (after.only_words or after.policy is self.policy)
         return Changed(after.policy, self.groups | after.groups, self.movers | after.movers, only_words)
 
 
 def unchanged(policy: Policy) -> Changed:
-    """A policy before its first change."""
+    """Return a policy before its first change, to which ``Changed.then`` adds changes."""
     return Changed(policy, only_words=True)
 
 
 def apply_changes(policy: Policy, changes: Iterable[Change]) -> Changed:
-    """Apply several changes as one: all of them, or none and a PolicyError."""
+    """Apply all changes, or raise PolicyError if any of them is rejected."""
     changed = unchanged(policy)
     for change in changes:
         changed = changed.then(change)
@@ -181,11 +181,11 @@ def apply_changes(policy: Policy, changes: Iterable[Change]) -> Changed:
 
 
 def apply_change(policy: Policy, change: Change) -> Changed:
-    """Apply one change. The result holds the same policy object if nothing differs. PolicyError says why it is
-    rejected.
+    """Apply one change. If the change has no effect, the result has the same policy object. Raises PolicyError if the
+    change is rejected.
 
-    Checks quotas, and whether names are known or taken, but not whether names, rules and addresses are well-formed:
-    ``value_checks`` does that for values that a program made.
+    Quotas are checked, and whether names are known or taken. Whether names, rules and addresses are valid is not
+    checked; ``value_checks`` does that for values that a program made.
     """
     after = _OPERATIONS[type(change)](policy, change)
     if after is policy:
@@ -254,7 +254,7 @@ def check_peer(policy: Policy, rule: Rule, own: str) -> None:
 
 
 def check_ports(policy: Policy, rule: Rule) -> None:
-    """Check that the rule is not for ports alone that no rule can name with the profile of the policy (SPEC 2.15)."""
+    """Check that the rule is not for port 0 alone if the profile of the policy has no port 0 (SPEC 2.15)."""
     first = PROFILES[policy.settings.profile].first_port
     if rule.ports is not None and rule.ports[0][1] < first:
         raise PolicyError(
@@ -275,7 +275,7 @@ def check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Netw
 
 
 def _check_id(kind: str, new: Named, others: Iterable[Named]) -> None:
-    """Check that no other thing of this kind has the provider's id of the new one (SPEC 2.12)."""
+    """Check that no other object of this kind has the provider's id of the new one (SPEC 2.12)."""
     for other in others if new.id else ():
         if other.id == new.id:
             raise PolicyError(f"{kind} {other.name!r} already has the id {new.id!r}")
@@ -323,7 +323,7 @@ def _remove_rule(policy: Policy, change: RemoveRule) -> Policy:
     after = replace(group, rules=rules, numbered=(numbers["inbound"], numbers["outbound"]))
     for direction, number in numbers.items():
         digits = gone.id.removeprefix(f"{group.name}/{direction}/")
-        # Longer numbers are skipped: no group ever has a billion rules.
+        # A number of ten digits need not be remembered, because no group ever has a billion rules.
         if digits != gone.id and len(digits) < 10 and digits.isdecimal() and int(digits) > number:
             after = replace(after, gone=group.gone | {gone.id})
     return with_group(policy, after)
@@ -336,7 +336,8 @@ def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:
     if new.direction != old.direction:
         raise PolicyError(f"rule {old.id!r} is {old.direction}, which cannot change: remove it and add a new rule")
     _check_rule(policy, new, group.name)
-    # Equal rules with a different spelling still replace each other: the next change merges with the spelling.
+    # A rule that only differs in its spelling still replaces the old rule, because the next change merges with the
+    # spelling.
     if new == old and new.wording == old.wording:
         return policy
     return with_group(policy, replace(group, rules=tuple(new if rule is old else rule for rule in group.rules)))

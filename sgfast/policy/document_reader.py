@@ -1,4 +1,4 @@
-"""Read a policy document (SPEC 2) from YAML nodes into a ``Policy``; errors name the line and field."""
+"""Read a policy document (SPEC 2) from YAML nodes into a ``Policy``. Errors name line and field."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ from sgfast.policy.yaml_nodes import at_line, line_of, show
 
 _NO_QUOTAS = Quotas(MAX_QUOTA, MAX_QUOTA)
 
-#: The sections that define the things to which a document refers by name.
+#: The sections that define the objects to which instances and peerings refer by name.
 _SECTIONS: dict[NamedKind, str] = {"VPC": "vpcs", "security group": "security_groups"}
 
-#: The most warnings of one kind that are listed one by one.
+#: The limit for the warnings about rules that are listed one by one.
 _LISTED_WARNINGS = 100
 _LISTED_NAMES = 5
 
-#: Line numbers (from 1) of a document's items, by section (or ``rules``) and name (or rule id). The rules of a template
-#: have the line of their group.
+#: Line numbers (from 1) of a document's items, by section and name, or by ``rules`` and rule id. The rules of a
+#: template have the line of their group.
 Lines = dict[tuple[str, str], int]
 
-#: Values that no two things may share: for each, the thing that has it, and the line of the value.
+#: Values that no two objects may share. Each has the name of its object and the line of the value.
 _Owners = dict[Any, tuple[str, int]]
 
 
@@ -65,12 +65,12 @@ def name_wanted(kind: NamedKind) -> str:
 
 
 class DocumentReader:
-    """Read the sections of one document. Sections that others refer to come first.
+    """Reads the sections of one document. A section is read before the sections that refer to it.
 
-    ``reader``: by default one that reads on after an error.
+    ``reader``: None: a reader that continues after an error.
     """
 
-    #: Advice about an unknown name.
+    #: The advice in messages about an unknown name.
     _remedy = ": define it"
 
     def __init__(self, root: Node, origin: str, reader: NodeReader | None = None) -> None:
@@ -80,17 +80,17 @@ class DocumentReader:
         self._warnings: list[str] = []
         self._rule_lines: dict[str, int] = {}
         self._section_lines: Lines = {}
-        # Later parts of the document may refer to these.
+        # VPCs, groups and quotas are needed while later parts of the document are read.
         self._vpcs: Mapping[str, Vpc] = {}
         self._groups: Set[str] = frozenset()
         self._quotas = _NO_QUOTAS
 
     def lines(self) -> Lines:
-        """The line numbers of everything that ``policy`` has read."""
+        """Return the line numbers of all items that ``policy`` has read."""
         return self._section_lines | {("rules", rule): line for rule, line in self._rule_lines.items()}
 
     def policy(self) -> Policy:
-        """Return the policy. Raises PolicyError with all errors of the document."""
+        """Read the policy. Raises PolicyError with all errors of the document."""
         reader, errors = self._reader, self._reader.errors
         if reader.is_null(self._root):
             raise reader.error(self._root, "", "the document is empty")
@@ -101,18 +101,19 @@ class DocumentReader:
         sections = document.nodes
         read = sections.values()
         if any(type(value) is not ScalarNode and value not in read for _, value in self._root.value):
-            # It may be a misspelled name of a section that is missing.
+            # An unknown key may be the misspelled name of a missing section.
             errors.incomplete |= POLICY.known.keys() - sections
         self._vpcs = self._read_vpcs(document)
         address_groups = self._address_groups(document)
         group_entries, wrong_groups = self._named(document, "security_groups", SECURITY_GROUP)
         instance_entries, _ = self._named(document, "instances", INSTANCE)
 
-        # One of the unknown keys may be a misspelled version.
+        # If there are unknown keys, one of them may be a misspelled "version", so a missing version is no error then.
         if "version" in sections or not has_unknown_keys:
             with errors:
                 document.read("version")
-        # If the settings are wrong, it is not known which quotas and which ports they mean.
+        # If the settings have an error, the profile is unknown, and with it the default quotas and the first port. Then
+        # nothing is checked against these.
         settings, first_port = OTC.settings, 0
         with errors:
             profile, settings = self._settings(sections.get("settings"))
@@ -121,7 +122,7 @@ class DocumentReader:
             self._quotas = replace(profile.quotas, **quotas.read_all()) if quotas else profile.quotas
         peerings = self._peerings(document)
 
-        # Rules and instances may name a default group that is about to be created, so its name must be known here.
+        # Rules and instances may name the default group even if it is only created below.
         joining = {
             name: entry
             for name, entry in instance_entries.items()
@@ -160,7 +161,7 @@ class DocumentReader:
     # Settings
 
     def _settings(self, node: Node | None) -> tuple[Profile, Settings]:
-        """The profile, and the settings: those in the document, and the profile's defaults for the rest (SPEC 6.7)."""
+        """Read the settings. Return the profile, and the settings with the profile's defaults (SPEC 6.7)."""
         if node is None:
             return OTC, OTC.settings
         written = SETTINGS.read(self._reader, node, "settings").read_all(*SETTINGS.known)
@@ -169,13 +170,14 @@ class DocumentReader:
             written["timeouts"] = replace(profile.settings.timeouts, **written["timeouts"])
         return profile, replace(profile.settings, **written)
 
-    # Named things
+    # Objects with names
 
     def _named(
         self, document: Written, section: str, known: Form
     ) -> tuple[dict[str, Written], set[str]]:
-        """A section's items by their unique ``name`` (SPEC 2.7), and the names of those that have an error: these can
-        be referred to, too.
+        """Return a section's items by their unique ``name`` (SPEC 2.7), and the names of items with an error.
+
+        The document may also refer to items with an error, so that one error does not cause others.
         """
         errors = self._reader.errors
         found: dict[str, Written] = {}
@@ -203,14 +205,14 @@ class DocumentReader:
         return found, wrong
 
     def _items(self, document: Written, section: str) -> list[tuple[Node, str]]:
-        """A section's items, each with its field path."""
+        """Return a section's items, each with the path of its field."""
         with self._reader.errors:
             return document.items(section)
         self._reader.errors.incomplete.add(section)
         return []
 
     def _known_name(self, node: Node, path: str, kind: NamedKind, known: Collection[str]) -> str:
-        """Read the name of a thing of this kind, which must be one of ``known``."""
+        """Read the name of an object of this kind, which must be in ``known``."""
         name = self._reader.string(node, path, name_wanted(kind))
         if name not in known:
             message = f"unknown {kind} {show(name)}{self._remedy}"
@@ -234,8 +236,8 @@ class DocumentReader:
         return vpcs or {DEFAULT_VPC: Vpc(DEFAULT_VPC)}
 
     def _marks(self, vpc: str, entry: Written, key: str, owners: _Owners) -> tuple[Any, ...]:
-        """Read one value or a list of values that identify this VPC's packets. No other VPC may have one of them. They
-        are added to ``owners``.
+        """Read one value or a list of values that identify this VPC's packets, and add them to ``owners``. No two VPCs
+        may have the same value.
         """
         found = []
         for value, item, path in entry.values(key):
@@ -278,7 +280,7 @@ class DocumentReader:
         return groups
 
     def _distinct_addresses(self, entry: Written) -> tuple[Network, ...]:
-        """The addresses of an address group, in which duplicates are harmless."""
+        """Read the addresses of an address group without duplicates, which are no error there."""
         return without_duplicates([self._address(item, path) for item, path in entry.items("addresses")])
 
     def _address(self, node: Node, path: str) -> Network:
@@ -303,7 +305,7 @@ class DocumentReader:
         raise self._reader.error(entry.node, entry.at("security_groups"), message)
 
     def _created_default(self, joining: Written) -> SecurityGroup:
-        """The default group, created for the instance ``joining`` (SPEC 8.1)."""
+        """Create the default group for the instance ``joining`` (SPEC 8.1)."""
         group = default_group()
         path = joining.at("security_groups")
         self._check_rule_quota(len(group.rules), joining.node, path, "the created default group")
@@ -351,8 +353,8 @@ class DocumentReader:
         return rules
 
     def _reserve_id(self, rule_id: str, node: Node, path: str) -> None:
-        """Reserve a rule id. Ids are unique in the document, whether written or generated (SPEC 2.5). ``path`` is that
-        of a field of ``node``.
+        """Reserve a rule id, which may be written or generated. Raises PolicyError if it is not unique in the document
+        (SPEC 2.5). ``path``: the path of a field of ``node``, for the error.
         """
         if rule_id in self._rule_lines:
             first = at_line(self._rule_lines[rule_id], ", already used by the rule")
@@ -360,10 +362,10 @@ class DocumentReader:
             raise self._reader.error(where, path, f"duplicate rule id {rule_id!r}{first}")
         self._rule_lines[rule_id] = line_of(node)
 
-    def _check_rule_quota(self, count: int, node: Node, path: str, whose: str) -> None:
+    def _check_rule_quota(self, count: int, node: Node, path: str, group_text: str) -> None:
         limit = self._quotas.rules_per_group
         if count > limit:
-            message = f"{whose} has {count} rules (including template and fast_add), over the quota of {limit}"
+            message = f"{group_text} has {count} rules (including template and fast_add), over the quota of {limit}"
             message += ": raise quotas.rules_per_group"
             raise self._reader.error(node, path, message)
 
@@ -372,7 +374,7 @@ class DocumentReader:
     def _instance(self, name: str, entry: Written, owners: _Owners) -> Instance:
         vpc = self._vpc_of(entry)
         addresses = self._instance_addresses(name, vpc, entry, owners)
-        groups: dict[str, None] = {}  # used as an ordered set
+        groups: dict[str, None] = {}  # an ordered set
         for item, path in entry.items("security_groups"):
             group = self._known_name(item, path, "security group", self._groups)
             if group in groups:
@@ -399,7 +401,7 @@ class DocumentReader:
         return next(iter(self._vpcs))
 
     def _instance_addresses(self, name: str, vpc: str, entry: Written, owners: _Owners) -> tuple[Network, ...]:
-        """The instance's prefixes; adds them to ``owners``. Overlap is fine: the longest prefix owns an address."""
+        """Read an instance's prefixes, and add them to ``owners``. Prefixes may overlap: the longest one counts."""
         reader = self._reader
         items = entry.items("addresses")
         if not items:
@@ -430,6 +432,6 @@ class DocumentReader:
 
 
 def _value_of(node: Node, key: str) -> Node | None:
-    """The value of a mapping's key, whatever is wrong with the rest; None: there is none, or it is no mapping."""
+    """Return the value of a mapping's key, even if the mapping has errors. None: no such key, or not a mapping."""
     pairs = node.value if type(node) is MappingNode else ()
     return next((value for written, value in pairs if written.value == key), None)

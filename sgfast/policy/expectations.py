@@ -1,4 +1,4 @@
-"""Read an expectations file: the connections that a policy has to allow, and those it has to deny (SPEC 2.14)."""
+"""Read an expectations file, which lists connections that a policy has to allow or to deny (SPEC 2.14)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sgfast.policy.yaml_nodes import at_line, compose, garbage_collection_paused
 
 
 class Word(NamedTuple):
-    """A word that the file uses as a name. ``place`` is ``file:line: field``, for messages."""
+    """A word of the file that names a group, an instance, addresses or a service. ``place``: ``file:line: field``."""
 
     text: str
     place: str
@@ -28,9 +28,7 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """Every packet that opens a connection from one of the sources to one of the destinations, for one of the services,
-    is expected to get this verdict.
-    """
+    """An expectation: every opener from any source to any destination, for any of the services, gets ``verdict``."""
 
     sources: tuple[Word, ...]
     destinations: tuple[Word, ...]
@@ -38,21 +36,21 @@ class Expectation:
     verdict: Action
     name: str
     why: str
-    #: 0 if it was never in a text.
+    #: The line of the expectation, from 1; 0 if it was not read from a text.
     line: int
-    #: ``file:line: expect[n]``
+    #: The place for messages: ``file:line: expect[n]``.
     place: str
 
     @property
     def text(self) -> str:
-        """``web to db: tcp/5432``"""
+        """The expectation's traffic for reports: ``web to db: tcp/5432``."""
         ends = (", ".join(word.text for word in words) for words in (self.sources, self.destinations, self.services))
         return "{} to {}: {}".format(*ends)
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectationsFile:
-    """The expectations of one file, in its order."""
+    """The expectations of one file, in the order of the file."""
 
     origin: str
     expectations: tuple[Expectation, ...]
@@ -65,23 +63,22 @@ ExpectationsSource = (
 
 
 def load_expectations(path: str | os.PathLike[str]) -> ExpectationsFile:
-    """Read an expectations file, YAML or JSON; ``-`` is standard input. The names in it are not looked up yet.
+    """Read an expectations file, YAML or JSON; ``-`` is standard input. Names in the file are not looked up yet.
 
-    A PolicyError has a line for each error, which names file, line and field.
+    A PolicyError has one line for each error, with file, line and field.
     """
     return parse_expectations(*read_document(path))
 
 
 def parse_expectations(text: str | bytes, origin: str = "<expectations>") -> ExpectationsFile:
-    """Parse an expectations file's text. Messages call it ``origin``."""
+    """Parse the text of an expectations file. ``origin``: its name in messages."""
     with garbage_collection_paused():
         return _read(compose(text, origin), origin)
 
 
 def expectations_of(source: ExpectationsSource) -> ExpectationsFile:
-    """Expectations from a path, a text, or plain values: what a file holds, or the list of its ``expect`` (SPEC 14.4).
-
-    Raises PolicyError as ``load_expectations`` does; ArgumentTypeError for something else.
+    """Read expectations from a path, a text, or plain values: the content of a file, or only its list ``expect`` (SPEC
+    14.4). Raises PolicyError like ``load_expectations``; ArgumentTypeError for other values.
     """
     if isinstance(source, ExpectationsFile):
         return source
@@ -116,7 +113,7 @@ def _read(root: Node, origin: str) -> ExpectationsFile:
 
 
 def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int]) -> Expectation:
-    """``lines``: where each name was used first. A new one is added."""
+    """Read one expectation. ``lines``: the line of each name so far, to which this one's is added."""
     written = EXPECTATION.read(reader, node, path)
     sources, destinations, services = (_words(reader, written, key) for key in ("from", "to", "service"))
     verdict, name, why = written.read("verdict"), written.read("name"), written.read("why")
@@ -129,7 +126,7 @@ def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int
 
 
 def _words(reader: NodeReader, written: Written, key: str) -> tuple[Word, ...]:
-    """One word, or a list of them."""
+    """Read one word, or a list of words."""
     words = [Word(word, reader.location(item, path), reader.place(item)) for word, item, path in written.values(key)]
     if not words:
         wanted = EXPECTATION.known[key].kind.item.wanted

@@ -1,4 +1,4 @@
-"""Search for files that may be exports of clouds, by their names and first bytes. ``sgfast.importing`` reads them."""
+"""Find files that may be exports of clouds, by their names and first bytes. ``sgfast.importing`` reads the files."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import NoReturn
 from sgfast.errors import PolicyError
 from sgfast.policy.yaml_nodes import shown_origin
 
-#: The most files in a directory and those below it.
+#: The limit for the files in a directory and its subdirectories.
 MAX_FILES = 10_000
-#: The most directories that are searched for them.
+#: The limit for the directories that are searched.
 _MAX_DIRECTORIES = 10_000
 _EXTENSIONS = (".json", ".yaml", ".yml", ".ndjson", ".jsonl", ".tfstate")
-#: The endings of names of Terraform's configurations.
+#: The extensions of Terraform's configurations.
 _CONFIGURATIONS = (".tf", ".tofu", ".tf.json", ".tofu.json")
 _ZIP = b"PK\x03\x04"
-#: The beginning of the messages that ``terraform plan -json`` prints.
+#: The first bytes of the messages that ``terraform plan -json`` prints.
 _MESSAGES = b'{"@level":'
-#: The beginning of the output of ``terraform`` if GitHub's setup-terraform has put a script in its place.
+#: The first bytes of the output of the script by which GitHub's action setup-terraform replaces ``terraform``.
 _WRAPPED = b"[command]"
 
 
 def files_of(path: str | os.PathLike[str]) -> list[str]:
-    """The file itself; or a directory's files, and those of the directories below it, that may be exports, in order of
-    their names.
+    """Return the file itself, or the files in a directory and its subdirectories that may be exports, in order of their
+    names.
     """
     origin = os.fsdecode(path)
     if origin == "-" or not os.path.isdir(origin):
@@ -37,7 +37,7 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
     found: list[str] = []
     visited: set[tuple[int, int]] = set()
     for n, (folder, folders, names) in enumerate(os.walk(origin, onerror=cannot_be_read, followlinks=True)):
-        # A symbolic link may point to a folder that contains it. Such a folder is read once.
+        # A symbolic link may lead to a directory that contains it, so each directory is read only once.
         try:
             status = os.stat(folder)
         except OSError as error:
@@ -48,7 +48,7 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
         visited.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if name[0] != ".")
         names = sorted(filter(_may_be_export, names))
-        # Reading a pipe or a device would not end.
+        # Pipes and devices are left out, because reading them may never end.
         found += [path for name in names if os.path.isfile(path := os.path.join(folder, name))]
         if len(found) > MAX_FILES:
             raise PolicyError(f"{shown_origin(origin)}: more than {MAX_FILES:,} files: name a directory with fewer")
@@ -66,7 +66,7 @@ def _may_be_export(name: str) -> bool:
 
 
 def refuse_terraform_input(data: bytes, origin: str) -> None:
-    """Raise PolicyError for files of Terraform or OpenTofu that are taken for the output of ``show -json``."""
+    """Raise PolicyError for a file of Terraform or OpenTofu that is easily taken for the output of ``show -json``."""
     if origin.lower().endswith(_CONFIGURATIONS):
         cause = "is a configuration, which does not say what Terraform makes of it"
         command = "terraform plan -out plan && terraform show -json plan"

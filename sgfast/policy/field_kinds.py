@@ -1,5 +1,5 @@
-"""Kinds of fields in documents. Each kind serves all who need it: it reads the field from a document, is a JSON
-Schema for editors (SPEC 15.5), and checks values that a program made (SPEC 14.2). ``fields`` has the tables.
+"""Kinds of fields in documents. Each kind reads its fields from a document, has a JSON Schema for editors (SPEC 15.5),
+and checks values that a program made (SPEC 14.2). ``fields`` has the tables of fields.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 
 
 class FieldKind:
-    """A kind of field. One that has only a schema is read by code that knows more of the document.
+    """A kind of field. An object of this base class only has a schema, and the reader of its section reads the field.
 
-    ``wanted``: a valid value as messages describe it. ``item``: the kind of a list's items.
+    ``wanted``: the description of a valid value in messages. ``item``: the kind of a list's items.
     """
 
     def __init__(self, schema: Schema, wanted: str = "", item: FieldKind | None = None) -> None:
@@ -39,15 +39,17 @@ class FieldKind:
         self.item = item or self
 
     def read(self, reader: NodeReader, node: Node, path: str) -> Any:
-        """Read the field. Raises PolicyError, which names ``path``."""
+        """Read the field. Raises PolicyError, which names ``path``, if it is not valid."""
         raise AssertionError(f"{path} has only a schema: the reader of its section reads it")
 
     def check(self, value: Any, place: str) -> None:
-        """Check a value that a program made. Raises ArgumentError, which names ``place``, if no document has it."""
+        """Check a value that a program made. Raises ArgumentError, which names ``place``, if it is not valid in a
+        document.
+        """
 
 
 class Scalar(FieldKind):
-    """A value of one of these Python types for which ``fits`` is true. ``made``: ``wanted`` for programs."""
+    """A value of one of the ``types`` for which ``fits`` is true. ``made``: the text ``wanted`` for programs."""
 
     def __init__(
         self, schema: Schema, wanted: str, types: Collection[type], fits: Callable[[Any], object], made: str = ""
@@ -75,14 +77,14 @@ class Scalar(FieldKind):
 
 
 def whole(low: int, high: int) -> Scalar:
-    """A whole number."""
+    """Return the kind of whole numbers from ``low`` to ``high``."""
     schema = {"type": "integer", "minimum": low, "maximum": high}
     wanted = f"a whole number from {low} to {high}"
     return Scalar(schema, wanted, [int], lambda value: low <= value <= high, f"{low} to {high}")
 
 
 def text(fits: Callable[[str], object], wanted: str, **schema: Any) -> Scalar:
-    """A text for which ``fits`` is true."""
+    """Return the kind of texts for which ``fits`` is true."""
     return Scalar({**STRING, **schema}, wanted, [str], fits)
 
 
@@ -94,7 +96,7 @@ class Seconds(Scalar):
 
     def __init__(self, high: float) -> None:
         schema = {"type": "number", "exclusiveMinimum": 0, "maximum": high}
-        wanted = f"a number above 0, at most {high:g}"     # NaN is not above 0
+        wanted = f"a number above 0, at most {high:g}"     # This also excludes NaN.
         super().__init__(schema, wanted, [int, float], lambda value: 0 < value <= high, f"0 to {high}")
 
     def check(self, value: float, place: str) -> None:
@@ -115,7 +117,7 @@ class Version(FieldKind):
 
 
 class OneOf(FieldKind):
-    """One of some words, each with its meaning. Without a mapping, words mean themselves."""
+    """One of several words. ``words``: a mapping from words to their values, or words that are their own values."""
 
     def __init__(self, words: Iterable[str]) -> None:
         self.meanings: Mapping[str, Any] = words if isinstance(words, Mapping) else {word: word for word in words}
@@ -134,7 +136,7 @@ class OneOf(FieldKind):
 
 
 class NumberOrText(FieldKind):
-    """The number of a thing or its name."""
+    """A number, or a name instead of it."""
 
     def __init__(self, number: Scalar, name: Scalar) -> None:
         super().__init__({"anyOf": [number.schema, name.schema]}, name.wanted)
@@ -188,7 +190,7 @@ class Protocol(FieldKind):
             {"enum": [*dict.fromkeys((*USUAL_PROTOCOLS, *PROTOCOL_NUMBERS))]},
             self._number.schema,
             {**STRING, "pattern": "^(?:[0-9]{1,2}|[01][0-9]{2}|2[0-4][0-9]|25[0-5])$"},
-            # Names are read in any case.
+            # Names may have capital letters.
             {**STRING, "pattern": "[A-Z]"},
         ]}, "a protocol's name, a number from 0 to 255, or all")  # fmt: skip
 
@@ -215,11 +217,11 @@ class Protocol(FieldKind):
 
 
 class Known(FieldKind):
-    """The name of a thing of the policy. Readers know which names there are."""
+    """The name of an object of the policy. The reader of the document checks that the object exists."""
 
-    def __init__(self, thing: lookup.NamedKind) -> None:
+    def __init__(self, object_kind: lookup.NamedKind) -> None:
         super().__init__(STRING)
-        self.thing = thing
+        self.object_kind = object_kind
 
 
 class ChangeTime(FieldKind):
@@ -234,14 +236,14 @@ class ChangeTime(FieldKind):
     def read(self, reader: NodeReader, node: Node, path: str) -> Decimal | int:
         value = reader.scalar(node, path, self.wanted)
         if type(value) is int or type(value) is float:
-            # Parsed from the text, because a float would lose nanoseconds.
+            # The number is parsed from its text, because a float would lose nanoseconds.
             try:
                 seconds = Decimal(node.value.replace("_", ""))
             except ArithmeticError:
                 seconds = Decimal(value)
             if not seconds.is_finite():
                 raise reader.error(node, path, f"must be {self.wanted}, not {show(node.value)}")
-            # Check the exponent first: Decimal can hold 1e999999999 but overflows when comparing or multiplying it.
+            # The exponent is checked first, because comparing or multiplying Decimal("1e999999999") overflows.
             if (seconds and seconds.adjusted() > 10) or abs(seconds) > MAX_SECONDS:
                 raise beyond_the_clock(reader, node, path)
             return seconds
@@ -260,7 +262,7 @@ def beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:
 
 
 class ListOf(FieldKind):
-    """A list. Null stands for an empty one."""
+    """A list. Null means an empty list."""
 
     def __init__(self, item: FieldKind, *, least: int = 0, **schema: Any) -> None:
         length = {"type": "array", "minItems": least} if least else {"type": ["array", "null"]}
@@ -272,7 +274,7 @@ class ListOf(FieldKind):
 
 
 class OneOrSeveral(ListOf):
-    """One value, or a list of them."""
+    """A value, or a list of values."""
 
     def __init__(self, item: FieldKind, **schema: Any) -> None:
         super().__init__(item)
@@ -280,7 +282,7 @@ class OneOrSeveral(ListOf):
 
 
 class Ports(OneOrSeveral):
-    """Ports and ranges of ports (SPEC 2.2). Which port is the first one depends on the document's profile."""
+    """Ports and ranges of ports (SPEC 2.2). The profile of the document determines whether there is a port 0."""
 
     def __init__(self) -> None:
         written = {**STRING, "pattern": f"^{PORT_RANGE.pattern}(?:,{PORT_RANGE.pattern})*$"}
@@ -297,16 +299,16 @@ class Key(NamedTuple):
     help: str
     #: The value of a field that is left out.
     default: Any = None
-    #: Advice, which may be empty, to authors who leave out a required field; None: the field may be left out.
+    #: None: the field may be left out. Otherwise the field is required, and this is the advice, or "", in the error.
     required: str | None = None
-    #: The name of the value in the model, if it has another one.
+    #: The name of the attribute in the model, or "" if it is the field's name.
     attribute: str = ""
 
 
 class Form(FieldKind):
-    """A mapping with these fields and no others. Null stands for an empty mapping, if no field is required.
+    """A mapping with these fields and no others. Null means an empty mapping, if no field is required.
 
-    ``schema``: further keywords of the JSON Schema. Readers list the fields in this order.
+    ``fields``: the fields in the order in which messages list them. ``schema``: more keywords of the JSON Schema.
     """
 
     def __init__(self, fields: Mapping[str, Key], **schema: Any) -> None:
@@ -332,7 +334,7 @@ class Form(FieldKind):
 
 
 class Operation(Form):
-    """The fields of a change, all of which are required. ``a|b`` is one field with two names."""
+    """The fields of a change, all of which are required. The key ``a|b`` is one field with two names."""
 
     def __init__(self, fields: Mapping[str, Key]) -> None:
         self._names = [spelled.split("|") for spelled in fields]
@@ -345,7 +347,8 @@ class Operation(Form):
         super().__init__(by_name, type="object", **({"allOf": either} if either else {}))
 
     def read(self, reader: NodeReader, node: Node, path: str, errors: DocumentErrors | None = None) -> Written:
-        """Read all nodes at once. ``a|b`` is called ``a``, whichever is written."""
+        """Read the nodes of all fields. The result has a field ``a|b`` under the name ``a``, even if ``b`` is written.
+        """
         found = reader.fields(node, path, self.known, errors)
         nodes = {}
         for names in self._names:
@@ -360,7 +363,7 @@ class Operation(Form):
 
 @dataclass(slots=True)
 class Written:
-    """A mapping as it is written. Its fields are read one by one, in the order in which errors are to be found."""
+    """A mapping of a document. Callers read its fields one by one, in the order in which errors shall be found."""
 
     reader: NodeReader
     known: Mapping[str, Key]
@@ -369,11 +372,11 @@ class Written:
     nodes: dict[str, Node]
 
     def at(self, key: str) -> str:
-        """The path of a field."""
+        """Return the path of a field."""
         return f"{self.path}.{key}" if self.path else key
 
     def node_of(self, key: str) -> Node | None:
-        """The value of a field; None: it is left out. PolicyError if it may not be."""
+        """Return the node of a field, or None if it is left out. Raises PolicyError if a required field is left out."""
         node = self.nodes.get(key)
         if node is None and (advice := self.known[key].required) is not None:
             raise self.error(key, f"is missing{advice}")
@@ -385,8 +388,8 @@ class Written:
         return field.default if node is None else field.kind.read(self.reader, node, self.at(key))
 
     def read_all(self, *keys: str) -> dict[str, Any]:
-        """Read these fields, or all if none are named, as far as they are written. The value of a field that is a
-        mapping has all fields of the mapping.
+        """Read these fields, or all fields without arguments, and leave out fields that are not written. Mappings are
+        read with all their fields.
         """
         return {
             key: found.read_all() if isinstance(found := self.read(key), Written) else found
@@ -395,21 +398,22 @@ class Written:
         }
 
     def items(self, key: str) -> list[tuple[Node, str]]:
-        """The items of a list, or the only value where a list is not necessary; each with its path."""
+        """Return the items of a list, each with its path. A single value counts as a list if the field may be either.
+        """
         node, path = self.node_of(key), self.at(key)
         if node is not None and type(node) is not SequenceNode and isinstance(self.known[key].kind, OneOrSeveral):
             return [(node, path)]
         return [(item, f"{path}[{n}]") for n, item in enumerate(self.reader.items(node, path))]
 
     def values(self, key: str) -> Iterator[tuple[Any, Node, str]]:
-        """The values of the items of a list, each with its node and path."""
+        """Read the items of a list. Yield each value with its node and path."""
         for item, path in self.items(key):
             yield self.known[key].kind.item.read(self.reader, item, path), item, path
 
     def words(self) -> dict[str, Any]:
-        """The provider's words for the thing (SPEC 2.12), as far as they are written."""
+        """Read the provider's id, device and label of an object (SPEC 2.12), as far as they are written."""
         return self.read_all(*WORDS)
 
     def error(self, key: str, message: str) -> PolicyError:
-        """The error for a field, at its value if it is written."""
+        """Make an error about a field. Its place is the field's value, or the mapping if the field is left out."""
         return self.reader.error(self.nodes.get(key, self.node), self.at(key), message)

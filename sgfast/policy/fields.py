@@ -1,9 +1,9 @@
-"""The fields of the documents that people write, each once: what it may be, what an editor says of it, and its default
-(SPEC 2, 2.14, 9.5).
+"""The fields of the documents that people write: for each, its valid values, its description and its default (SPEC 2,
+2.14, 9.5).
 
-Readers accept these fields and no others. The checks of values that a program made and JSON Schemas are made of the
-same tables, so a schema accepts every document that the reader accepts. The reader refuses more: only it can see, for
-example, whether a name exists.
+Readers accept these fields and no others. JSON Schemas, and the checks of values that a program made, come from the
+same tables. A schema accepts every document that the reader accepts. The reader refuses more documents, because only
+it can check, for example, whether a name exists.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.templates import FAST_ADD, TEMPLATES
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
-#: Looser than a name: users may write generated ids (SPEC 2.5), so that a printed policy can be read again.
+#: A rule id, which may have more characters than a name. Users may write generated ids (SPEC 2.5), so that a printed
+#: policy can be read again.
 _RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
-#: Higher than any document that fits into memory needs.
+#: The limit for quotas. A document that fits into memory never needs more.
 MAX_QUOTA = 1_000_000
-#: The most interfaces that a section of a pcapng file may have.
+#: The highest number of an interface in a section of a pcapng file.
 _MAX_INTERFACE = (1 << 20) - 1
 
 
@@ -59,7 +60,7 @@ def _is_word(text: str) -> bool:
 
 
 def line(wanted: str) -> Scalar:
-    """A text as ``is_line`` accepts it. The schema lacks some of the characters that Unicode calls unprintable."""
+    """Return the kind of texts that ``is_line`` accepts. The schema also accepts some unprintable characters."""
     pattern = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
     return text(is_line, wanted, minLength=1, maxLength=255, pattern=pattern)
 
@@ -75,10 +76,10 @@ _VERSION = Version()
 
 _NAMED = {
     "name": Key(NAME, "The name, by which the document refers to it: 1 to 64 letters, digits and _ - .", required=""),
-    "id": Key(LINE, "The provider's id for it. Nothing that is judged depends on it."),
-    "label": Key(LINE, "The provider's name for it, where that cannot be the name here."),
+    "id": Key(LINE, "The provider's id for it. No verdict depends on it."),
+    "label": Key(LINE, "The provider's name for it, if that is not a valid name in this document."),
 }  # fmt: skip
-_DESCRIPTION = Key(Description(255), "For people: up to 255 characters, without < and >.", "")
+_DESCRIPTION = Key(Description(255), "A description for people: up to 255 characters, without < and >.", "")
 
 # Policies -------------------------------------------------------------------------------------------------------------
 
@@ -103,16 +104,17 @@ def _setting(name: str) -> OneOf:
 
 
 SETTINGS = Form({
-    "profile": Key(OneOf([*PROFILES]), "The cloud whose defaults apply to all that is not written here.", "otc"),
-    "timeouts": Key(TIMEOUTS, "After how many seconds without an allowed packet a connection ends."),
-    "on_change": Key(_setting("on_change"), "What a change of a group does to its members' connections."),
-    "max_connections": Key(whole(1, 2**31 - 1), "How many connections are remembered."),
+    "profile": Key(OneOf([*PROFILES]), "The cloud whose defaults apply to all settings that are left out.", "otc"),
+    "timeouts": Key(TIMEOUTS, "The seconds without an allowed packet after which a connection ends."),
+    "on_change": Key(_setting("on_change"), "The effect of a change of a group on its members' connections."),
+    "max_connections": Key(whole(1, 2**31 - 1), "The number of connections that are remembered at most."),
     "infrastructure": Key(
         _setting("infrastructure"), "Whether rules apply to DHCP, neighbour discovery and multicast listeners.",
     ),
     "group_members": Key(
         _setting("group_members"),
-        "Whether a rule that names a group is for what its members own, or for their addresses.",
+        "The meaning of a group as peer. by-owner: the addresses that its members own. by-address: all addresses in "
+        "its members' prefixes, even if another instance owns them.",
     ),
 })  # fmt: skip
 
@@ -121,25 +123,26 @@ VPC = Form({
     "region": Key(
         text(_is_word, "a word of 1 to 64 characters (a string)", minLength=1, maxLength=64,
              pattern=r"^[^\s\u0000-\u001f\u007f-\u009f]*$"),
-        "The region, any word. VPCs without one share one.", "",
+        "The region, any word. All VPCs without a region are in the same region.", "",
     ),
     "vni": Key(
         OneOrSeveral(whole(0, (1 << 24) - 1)),
-        "The network identifier, or several, that marks its packets in VXLAN and Geneve.", attribute="vnis",
+        "The network identifier, or several, by which VXLAN and Geneve mark its packets.", attribute="vnis",
     ),
     # VLAN ids 0 and 4095 are reserved.
-    "vlan": Key(OneOrSeveral(whole(1, 4094)), "The VLAN, or several, that marks its packets.", attribute="vlans"),
+    "vlan": Key(OneOrSeveral(whole(1, 4094)), "The VLAN id, or several, by which its packets are known.",
+                attribute="vlans"),
     "interface": Key(
         OneOrSeveral(NumberOrText(
             whole(0, _MAX_INTERFACE),
             line(f"an interface's name, up to 255 characters, or its number from 0 to {_MAX_INTERFACE}"),
         )),
-        "The interface of a pcapng file, or several, that marks its packets: a name or a number.",
+        "The interface of a pcapng file, or several, where its packets were captured: a name or a number.",
         attribute="interfaces",
     ),
     "file": Key(
         OneOrSeveral(line("a capture's name or a pattern of names, up to 255 characters")),
-        "The capture, or several, that has its packets: a name or a pattern of names.", attribute="files",
+        "The capture, or several, with its packets: a name or a pattern of names.", attribute="files",
     ),
 })  # fmt: skip
 
@@ -161,19 +164,19 @@ _PEER = FieldKind({"anyOf": [{**STRING, "minLength": 1}, PEER.schema]})
 
 
 def _if(key: str, value: Schema, *without: str) -> Schema:
-    """A condition: if the key has this value, the object does not have these other keys."""
+    """Return a condition: if the key has this value, the object must not have the keys in ``without``."""
     return {
         "if": {"required": [key], "properties": {key: value}},
         "then": {"properties": dict.fromkeys(without, False)},
     }
 
 
-def _towards(direction: str) -> Schema:
-    return {"enum": [word for word, means in DIRECTIONS.items() if means == direction]}
+def _words_for(direction: str) -> Schema:
+    return {"enum": [word for word, meaning in DIRECTIONS.items() if meaning == direction]}
 
 
 def _other_than(*protocols: int) -> Schema:
-    """Another protocol than these, by name or number; ``all`` is one, too."""
+    """Return the schema of all other protocols, by name or number, and of ``all``."""
     words = [word for word, number in PROTOCOL_NUMBERS.items() if number not in protocols]
     return {"anyOf": [{"enum": ["all", *words]}, {"type": "integer", "not": {"enum": [*protocols]}}]}
 
@@ -193,12 +196,12 @@ RULE = Form({
     "icmp_type": Key(whole(0, 255), "The ICMP type. Left out, all of them."),
     "icmp_code": Key(whole(0, 255), "The ICMP code, with a type. Left out, all of them."),
     "action": Key(OneOf(get_args(Action)), "allow or deny. The default is allow.", "allow"),
-    "priority": Key(whole(1, 100), "1 to 100; 1 is looked at first, and is the default. Of equal ones, deny wins.", 1),
+    "priority": Key(whole(1, 100), "1 to 100; 1, the default, is evaluated first. Of equal priorities, deny wins.", 1),
     "description": _DESCRIPTION,
     "id": Key(RULE_ID, "The rule's id. Left out, it is GROUP/DIRECTION/NUMBER.", ""),
 }, dependentRequired={"icmp_code": ["icmp_type"]}, allOf=[
-    _if("direction", _towards("inbound"), "destination"),
-    _if("direction", _towards("outbound"), "source"),
+    _if("direction", _words_for("inbound"), "destination"),
+    _if("direction", _words_for("outbound"), "source"),
     _if("protocol", _other_than(*sorted(PORT_PROTOCOLS)), "ports"),
     _if("protocol", _other_than(ICMP, ICMPV6), "icmp_type", "icmp_code"),
 ])  # fmt: skip
@@ -223,7 +226,7 @@ INSTANCE = Form({
     "vpc": Key(Known("VPC"), "The name of its VPC. It may be left out where there is only one."),
     "addresses": Key(
         ListOf(ADDRESS, least=1, uniqueItems=True),
-        "Its addresses. A CIDR stands for a router, or for whatever else has all of these.", required="",
+        "Its addresses and CIDRs. With a CIDR it owns all addresses in it, as a router does.", required="",
     ),
     "security_groups": Key(
         ListOf(Known("security group"), uniqueItems=True),
@@ -237,19 +240,19 @@ _NEW_GROUP, _NEW_INSTANCE = (FieldKind({"$ref": f"#/$defs/{name}"}) for name in 
 POLICY = Form({
     "version": Key(_VERSION, "The version of the format: 1.", required=": write version: 1"),
     "quotas": Key(QUOTAS, "How many groups an account, and how many rules a group may have."),
-    "settings": Key(SETTINGS, "How the cloud's filters behave. What is left out has the profile's default."),
+    "settings": Key(SETTINGS, "How the cloud's filters behave. A setting that is left out has the profile's default."),
     "vpcs": Key(ListOf(VPC), "The virtual networks. Without this section there is one, named default."),
     "peerings": Key(ListOf(_PAIR), "Pairs of VPCs between which packets may pass."),
     "address_groups": Key(ListOf(ADDRESS_GROUP), "Named lists of addresses, for rules."),
     "security_groups": Key(ListOf(_NEW_GROUP), "The groups of rules."),
-    "instances": Key(ListOf(_NEW_INSTANCE), "What the groups protect: a network interface each."),
+    "instances": Key(ListOf(_NEW_INSTANCE), "The protected network interfaces."),
 })  # fmt: skip
 
 # Change files ---------------------------------------------------------------------------------------------------------
 
 
 def _or_null(field: Key) -> Key:
-    """A field of a rule that a change may take away."""
+    """Return a field of ``set``, in which a field of a rule may be null: the change removes it then."""
     kind = field.kind if field.required is not None else FieldKind({"anyOf": [field.kind.schema, {"type": "null"}]})
     return Key(kind, field.help)
 
@@ -261,7 +264,7 @@ _RULE = Key(_STRING, "The rule's id.")
 SET = Form({key: _or_null(field) for key, field in RULE.known.items() if key != "id"})
 CHANGE = Form({
     "at": Key(
-        ChangeTime(), "When: seconds after the first packet, or an instant like 2026-01-31T12:00:00Z.", required="",
+        ChangeTime(), "The time: seconds after the first packet, or an instant like 2026-01-31T12:00:00Z.", required="",
     ),
     "add_rule": Key(
         Operation({"group": _GROUP, "rule": Key(FieldKind({"$ref": "#/$defs/rule"}), "The new rule.")}),
@@ -272,7 +275,7 @@ CHANGE = Form({
         Operation({
             "group": _GROUP,
             "rule": _RULE,
-            "set": Key(SET, "The fields that change. null stands for one that is left out."),
+            "set": Key(SET, "The fields to change. null removes a field."),
         }),
         "Change fields of a rule.",
     ),
@@ -291,18 +294,18 @@ CHANGE = Form({
     "add_group": Key(_NEW_GROUP, "Add a security group, written as in a policy."),
     "remove_group": Key(Operation({"group|name": _GROUP}), "Remove a security group."),
     "add_peering": Key(_PAIR, "Peer two VPCs."),
-    "remove_peering": Key(_PAIR, "Peer two VPCs no longer."),
+    "remove_peering": Key(_PAIR, "End the peering of two VPCs."),
     "set_address_group": Key(
         Operation({
             "name|address_group": Key(Known("address group"), "The address group, by its name, id or label."),
-            "addresses": Key(ListOf(ADDRESS), "All its new addresses."),
+            "addresses": Key(ListOf(ADDRESS), "Its new addresses, which replace all earlier ones."),
         }),
         "Set the addresses of an address group.",
     ),
 }, minProperties=2, maxProperties=2)  # fmt: skip
 
 CHANGES = Form({
-    "changes": Key(ListOf(CHANGE), "What changes while the capture goes on.", required=""),
+    "changes": Key(ListOf(CHANGE), "The changes of the policy during the replay.", required=""),
     "version": Key(_VERSION, "The version of the format: 1."),
 })  # fmt: skip
 
@@ -314,19 +317,22 @@ EXPECTATION = Form({
     "from": Key(
         OneOrSeveral(_END, minItems=1), f"Who opens the connection: {_ENDS}", required=": write any for all addresses",
     ),
-    "to": Key(OneOrSeveral(_END, minItems=1), f"To whom: {_ENDS}", required=": write any for all addresses"),
+    "to": Key(
+        OneOrSeveral(_END, minItems=1), f"Who receives the connection: {_ENDS}",
+        required=": write any for all addresses",
+    ),
     "service": Key(
         OneOrSeveral(line("a service like tcp/443, udp/53, icmp or all (a string)"), minItems=1),
         'A service such as tcp/443, udp/53, "tcp/80,8000-8080", icmp or all; or a list of these.',
         required=": write all for every service",
     ),
-    "verdict": Key(OneOf(get_args(Action)), "Whether it is meant to be allowed or denied.", required=""),
+    "verdict": Key(OneOf(get_args(Action)), "Whether these connections should be allowed or denied.", required=""),
     "name": Key(LINE, "A name for reports, which no other expectation has.", ""),
-    "why": Key(LINE, "Why, for whoever sees it fail.", ""),
+    "why": Key(LINE, "The reason for the expectation, which is shown if it fails.", ""),
 })  # fmt: skip
 
 EXPECTATIONS = Form({
-    "expect": Key(ListOf(EXPECTATION, least=1), "What the policy is meant to allow and to deny.", required=""),
+    "expect": Key(ListOf(EXPECTATION, least=1), "The connections that the policy should allow or deny.", required=""),
     "version": Key(_VERSION, "The version of the format: 1."),
 })  # fmt: skip
 

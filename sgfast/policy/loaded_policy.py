@@ -1,4 +1,5 @@
-"""Policies as readers and changes make them: with the lines of their document, and with lookups that changes keep."""
+"""Policies that readers and changes make. They have the lines of their document, and lookups that changes carry over.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +11,29 @@ from sgfast.policy.model import Instance, Network, OwnersByLength, Policy, Secur
 
 Value = TypeVar("Value")
 
-#: Number of values that ``differing`` compares at once.
+#: The number of values that ``differing`` compares at once.
 _COMPARED = 128
 
 
 class LoadedPolicy(Policy):
-    """A policy with what is known about it beside its values. Only the values count when two are compared."""
+    """A policy with facts about its origin and checks. Two policies with the same values are equal whatever these are.
+    """
 
-    #: The class of policies that are read. ``sgfast.api``, on top, puts its own here, which has the questions.
+    #: The class of the policies that readers make. ``sgfast.api`` sets its own class, with methods for users.
     made_as: ClassVar[type[LoadedPolicy]]
 
     #: The lines that ``lines_of`` returns.
     lines: dict[tuple[str, str], int] | None = None
-    #: Whether all values are known to be valid in a document. In a policy that a program made they are not, until
-    #: ``value_checks.check_made_policy`` has checked them.
+    #: Whether all values are known to be valid in a document. False for a policy that a program made, until
+    #: ``value_checks.check_made_policy`` has checked it.
     is_checked = False
-    #: The instances of the policy that this one was made from by replacing one of them, and the position of that one.
+    #: If this policy was made from another one by replacing or adding one instance: the instances of the other policy,
+    #: and the position of this instance.
     _replaced: tuple[tuple[Instance, ...] | None, int] = (None, 0)
 
     @staticmethod
     def read(**values: Any) -> LoadedPolicy:
-        """A policy whose values have been checked."""
+        """Make a policy from values that have been checked."""
         policy = LoadedPolicy.made_as(**values)
         policy.is_checked = True
         return policy
@@ -40,12 +43,12 @@ LoadedPolicy.made_as = LoadedPolicy
 
 
 def lines_of(policy: Policy) -> dict[tuple[str, str], int]:
-    """The line of each thing in the policy's document, by section and name. A policy that was changed has none."""
+    """Return the line of each item in the policy's document, by section and name. Empty for a changed policy."""
     return (policy.lines if isinstance(policy, LoadedPolicy) else None) or {}
 
 
 def having(policy: Policy, **values: Any) -> Policy:
-    """A copy with other values, which sgfast made. They are not checked again."""
+    """Return a copy with other values. The values are not checked, so they must be valid."""
     after = replace(policy, **values)
     if isinstance(policy, LoadedPolicy) and isinstance(after, LoadedPolicy):
         after.is_checked = policy.is_checked
@@ -53,8 +56,9 @@ def having(policy: Policy, **values: Any) -> Policy:
 
 
 def with_instance(policy: Policy, instance: Instance) -> Policy:
-    """A copy of the policy with this instance in place of the one with its name, which is in the same VPC and which
-    the provider calls the same; or with one more. Lookups that have been made are carried over.
+    """Return a copy of the policy in which ``instance`` replaces the instance with its name, or is added.
+
+    A replaced instance must have the same VPC, id, device and label. Lookups that have been made are carried over.
     """
     n = policy.instance_index.get(instance.name, len(policy.instances))
     is_new = n == len(policy.instances)
@@ -71,8 +75,8 @@ def with_instance(policy: Policy, instance: Instance) -> Policy:
 
 
 def with_group(policy: Policy, group: SecurityGroup) -> Policy:
-    """A copy of the policy with this group in place of the one with its name. Lookups that have been made are carried
-    over.
+    """Return a copy of the policy in which ``group`` replaces the group with its name. Lookups that have been made are
+    carried over.
     """
     before = policy.group_by_name[group.name]
     after = having(policy, security_groups=tuple([group if old is before else old for old in policy.security_groups]))
@@ -94,8 +98,8 @@ def _keep(policy: Policy, after: Policy, lookups: Sequence[str]) -> None:
 
 
 def moved_instances(before: Policy, after: Policy) -> list[int]:
-    """Positions at which the instances of two policies differ, up to the end of the shorter list."""
-    # If one was made from the other, only the replaced instance need be compared.
+    """Return the positions at which the instances of two policies differ, up to the end of the shorter list."""
+    # If ``after`` was made from ``before`` by replacing an instance, only this instance must be compared.
     instances, n = after._replaced if isinstance(after, LoadedPolicy) else (None, 0)
     if instances is before.instances:
         return [n] if n < len(instances) and instances[n] != after.instances[n] else []
@@ -103,8 +107,8 @@ def moved_instances(before: Policy, after: Policy) -> list[int]:
 
 
 def differing(before: tuple[Value, ...], after: tuple[Value, ...]) -> list[int]:
-    """Positions at which two tuples differ, up to the shorter one's end. A change keeps the objects it does not touch,
-    so that most of them need not be looked into.
+    """Return the positions at which two tuples differ, up to the end of the shorter one. Changes keep most objects, and
+    comparing an object with itself is fast.
     """
     found: list[int] = []
     if before is after:
@@ -118,17 +122,17 @@ def differing(before: tuple[Value, ...], after: tuple[Value, ...]) -> list[int]:
 
 
 def exchanged(before: Sequence[Value], after: Sequence[Value]) -> tuple[list[Value], list[Value]]:
-    """The objects that only the first or only the second sequence has."""
+    """Return the objects that only the first sequence has, and the objects that only the second has."""
     old, new = dict(zip(map(id, before), before, strict=True)), dict(zip(map(id, after), after, strict=True))
     return [each for n, each in old.items() if n not in new], [each for n, each in new.items() if n not in old]
 
 
 def _owners_after(owners: OwnersByLength, before: Sequence[Network], after: Instance) -> OwnersByLength:
-    """The owners once an instance, which had the addresses ``before``, has changed. Unchanged parts are shared."""
-    gone, come = exchanged(before, after.addresses)
+    """Return the owners after an instance with the addresses ``before`` has changed. Unchanged parts are shared."""
+    lost, gained = exchanged(before, after.addresses)
     later = owners.copy()
     copied: set[tuple[int, int]] = set()
-    for networks, is_owned in ((gone, False), (come, True)):
+    for networks, is_owned in ((lost, False), (gained, True)):
         for network in networks:
             place, length = (after.vpc, network.version), network.prefixlen
             if (network.version, length) not in copied:

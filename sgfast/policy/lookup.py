@@ -1,4 +1,4 @@
-"""Find what a word means in a policy: a thing's name, or the provider's id, machine id or name for it (SPEC 2.12)."""
+"""Find an object of a policy by its name, or by the provider's id, machine id or label for it (SPEC 2.12)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _LISTED_NAMES = 5
 
 
 def find(policy: Policy, kind: NamedKind, word: str) -> str | None:
-    """The name of the thing of this kind that ``word`` means; None: there is none. PolicyError if it means several."""
+    """Return the name of the object of this kind that ``word`` means, or None if there is none.
+
+    Raises PolicyError if the word means several objects.
+    """
     if word in by_name(policy, kind):
         return word
     names = policy.also_called[kind].get(word, ())
@@ -28,20 +31,20 @@ def find(policy: Policy, kind: NamedKind, word: str) -> str | None:
 
 
 def similar(policy: Policy, kind: NamedKind, word: str) -> str:
-    """The hint `` (did you mean 'x'?)``; empty if no word is similar."""
+    """Return the hint `` (did you mean 'x'?)``, or "" if no word is similar."""
     return did_you_mean(word, names(policy, kind))
 
 
 def names(policy: Policy, *kinds: NamedKind) -> Iterator[str]:
-    """All words that mean things of these kinds."""
+    """Yield all words that mean objects of these kinds."""
     for kind in kinds:
         yield from by_name(policy, kind)
         yield from policy.also_called[kind]
 
 
 def vpc_name(policy: Policy, vpc: str | None) -> str | None:
-    """The name of the VPC that the caller means. A word that means none is returned as it is: whoever looks the VPC up
-    reports it. PolicyError if it means several.
+    """Return the name of the VPC that the word ``vpc`` means. An unknown word is returned unchanged, so that the later
+    look-up raises the error. Raises PolicyError if the word means several VPCs.
     """
     if vpc is None:
         return None

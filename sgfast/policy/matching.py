@@ -1,8 +1,8 @@
-"""Compare a rule with a packet that opens a connection, field by field (SPEC 4.9), by the policy's values alone.
+"""Compare a rule with an opener field by field (SPEC 4.9), with only the values of the policy.
 
     ethertype  protocol  ports  icmp_type  icmp_code  source (inbound) or destination (outbound)
 
-Each field that does not match counts one, whatever the others say: a rule for udp/53 differs from tcp/22 in two.
+Fields are compared independently: a rule for udp/53 differs from a packet to tcp/22 in two fields.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ RuleField = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", 
 
 @dataclass(frozen=True, slots=True)
 class RuleInGroup:
+    """A rule, and the name of its group."""
+
     group: str
     rule: Rule
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One end of the packet. ``instance`` is None for an address that no instance owns."""
+    """An end of a packet. ``instance``: None if no instance owns the address."""
 
     address: Address
     instance: Instance | None
@@ -35,7 +37,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """The fields of an opener that rules check. None means that its protocol does not have the field."""
+    """The fields of an opener that rules check. None means that the packet's protocol does not have the field."""
 
     version: int
     protocol: int
@@ -46,12 +48,14 @@ class Packet:
 
 
 def precedence(rule: Rule) -> tuple[int, bool]:
-    """Sort key: of the matching rules the lowest wins (SPEC 4.10), and among equals the first in the document."""
+    """Return a sort key. The matching rule with the lowest key wins (SPEC 4.10); of equal ones, the first in the
+    document.
+    """
     return rule.priority, rule.action != "deny"
 
 
 def rules_of(policy: Policy, instance: Instance, direction: Direction) -> Iterator[RuleInGroup]:
-    """The rules that apply to packets to an instance (inbound) or from it (outbound), in document order."""
+    """Yield the rules that apply to packets to an instance (inbound) or from it (outbound), in document order."""
     for group in policy.security_groups:
         if group.name in instance.security_groups:
             for rule in group.rules:
@@ -60,15 +64,15 @@ def rules_of(policy: Policy, instance: Instance, direction: Direction) -> Iterat
 
 
 def compare(
-    policy: Policy, rules: Iterable[RuleInGroup], here: Instance, there: End, packet: Packet
+    policy: Policy, rules: Iterable[RuleInGroup], instance: Instance, peer: End, packet: Packet
 ) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[RuleField, ...]]]]:
-    """Compare rules with a packet. Returns the matching rules in order of precedence (SPEC 4.10), and the allow rules
-    that differ in the fewest fields, with those fields, in document order.
+    """Compare rules with a packet. Return the matching rules in order of precedence (SPEC 4.10), and the nearest rules
+    in document order: the allow rules that differ in the fewest fields, each with these fields.
     """
     matching: list[RuleInGroup] = []
     nearest: list[tuple[RuleInGroup, tuple[RuleField, ...]]] = []
     for found in rules:
-        fields = tuple(misfit_fields(policy, found.rule, here, there, packet))
+        fields = tuple(misfit_fields(policy, found.rule, instance, peer, packet))
         if not fields:
             matching.append(found)
         elif found.rule.action == "allow" and not (nearest and len(nearest[0][1]) < len(fields)):
@@ -79,8 +83,8 @@ def compare(
     return matching, nearest
 
 
-def misfit_fields(policy: Policy, rule: Rule, here: Instance, there: End, packet: Packet) -> Iterator[RuleField]:
-    """The fields of a rule of ``here`` that do not match; none if the rule matches."""
+def misfit_fields(policy: Policy, rule: Rule, instance: Instance, peer: End, packet: Packet) -> Iterator[RuleField]:
+    """Yield the fields of an instance's rule that do not match a packet between the instance and ``peer``."""
     if rule.ethertype != packet.version:
         yield "ethertype"
     if rule.protocol not in (None, packet.protocol):
@@ -91,35 +95,35 @@ def misfit_fields(policy: Policy, rule: Rule, here: Instance, there: End, packet
         yield "icmp_type"
     if rule.icmp_code not in (None, packet.icmp_code):
         yield "icmp_code"
-    if not _is_peer(policy, rule, here, there):
+    if not _is_peer(policy, rule, instance, peer):
         yield "source" if rule.direction == "inbound" else "destination"
 
 
-def _is_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> bool:
+def _is_peer(policy: Policy, rule: Rule, instance: Instance, peer: End) -> bool:
     match rule.peer:
         case None:
             return True
         case GroupPeer(name):
-            return _is_member_for(policy, name, here, there)
+            return _is_member_for(policy, name, instance, peer)
         case AddressGroupPeer(name):
-            return any(there.address in network for network in policy.address_group_by_name[name].addresses)
+            return any(peer.address in network for network in policy.address_group_by_name[name].addresses)
         case network:
-            return there.address in network
+            return peer.address in network
 
 
-def _is_member_for(policy: Policy, group: str, here: Instance, there: End) -> bool:
-    """Whether ``there`` counts as a member of the group for rules of ``here`` (SPEC 4.11)."""
-    owner = there.instance
-    if owner is None or not policy.connected(here.vpc, owner.vpc):
+def _is_member_for(policy: Policy, group: str, instance: Instance, peer: End) -> bool:
+    """Return whether ``peer`` counts as a member of the group for rules of ``instance`` (SPEC 4.11)."""
+    owner = peer.instance
+    if owner is None or not policy.connected(instance.vpc, owner.vpc):
         return False
-    if policy.vpc_by_name[here.vpc].region != policy.vpc_by_name[owner.vpc].region:
+    if policy.vpc_by_name[instance.vpc].region != policy.vpc_by_name[owner.vpc].region:
         return False
-    return group in groups_of(policy, owner, ip_network(there.address.packed))
+    return group in groups_of(policy, owner, ip_network(peer.address.packed))
 
 
 def groups_of(policy: Policy, owner: Instance, network: Network) -> frozenset[str]:
-    """The groups that the addresses are in, for rules that name groups, which an instance owns as part of a network
-    (SPEC 4.11, 4.14).
+    """Return the groups of the addresses in a network, for rules that name groups (SPEC 4.11, 4.14). ``owner``: the
+    instance that owns these addresses.
     """
     if is_multicast(network):
         return frozenset()

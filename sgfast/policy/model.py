@@ -1,5 +1,5 @@
-"""The policy model: frozen values (SPEC 2). Checks that need a document's lines are in ``document_reader``; this module
-holds only what all readers of a policy share.
+"""The policy model: frozen values (SPEC 2). It only has the properties of a policy that do not depend on its source.
+``document_reader`` has the checks that need the lines of a document.
 """
 
 from __future__ import annotations
@@ -34,54 +34,53 @@ PORT_PROTOCOLS = frozenset({TCP, UDP, DCCP, SCTP, UDPLITE})
 DEFAULT_GROUP = "default"
 DEFAULT_VPC = "default"
 
-#: The most groups of each kind that ``mixed_groups`` lists.
+#: The limit for the groups of each kind that ``mixed_groups`` lists.
 _LISTED_GROUPS = 5
 
 @dataclass(frozen=True, slots=True)
 class GroupPeer:
-    """A rule's peer: the current members of this security group (SPEC 4.11)."""
+    """A security group as a rule's peer: the current members of the group (SPEC 4.11)."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class AddressGroupPeer:
-    """A rule's peer: those addresses of this address group that are of the rule's ethertype."""
+    """An address group as a rule's peer: the addresses of the group that have the rule's ethertype."""
 
     name: str
 
 
-#: The spelling of a rule, where its value does not show it: without an ethertype, with 0.0.0.0/0 or ::/0 instead of no
-#: peer, or with ``icmp`` in an IPv6 rule.
+#: A detail of a rule's spelling that its value does not show: no ethertype, 0.0.0.0/0 or ::/0 instead of no peer, or
+#: ``icmp`` in an IPv6 rule.
 Wording = Literal["no-ethertype", "any-address", "icmp"]
 
 Peer = Network | GroupPeer | AddressGroupPeer | None
-"""A rule's source (inbound) or destination (outbound). None is any address of the ethertype."""
+"""A rule's source (inbound) or destination (outbound). None means any address of the ethertype."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule, normalised (SPEC 2.1-2.5): every default is filled in. Rules that say the same are equal, however they
-    were written (SPEC 6.3).
+    """A rule of a security group, normalised (SPEC 2.1-2.5): every default is filled in. Rules with the same meaning
+    are equal, even if they were written differently (SPEC 6.3).
     """
 
     id: str
     direction: Direction
     ethertype: Literal[4, 6]
-    #: IP protocol number as it appears in packets of the ethertype (``icmp`` in an IPv6 rule is 58). None is every
-    #: protocol.
+    #: The IP protocol number in packets of the ethertype (``icmp`` in an IPv6 rule is 58). None means every protocol.
     protocol: int | None = None
-    #: Inclusive ranges of destination ports, each within 0-65535, sorted and apart. None is every port.
+    #: Inclusive ranges of destination ports within 0-65535, sorted, without overlaps. None means every port.
     ports: Ports | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None
     peer: Peer = None
     action: Action = "allow"
-    #: 1 is evaluated first, 100 last (SPEC 4.10).
+    #: From 1 to 100. The lowest number is evaluated first (SPEC 4.10).
     priority: int = 1
     description: str = ""
-    #: The spelling of the rule, for ``modify_rule``, which merges with that (SPEC 9.5). It does not count when rules
-    #: are compared.
+    #: The spelling of the rule, because ``modify_rule`` merges its fields with the written ones (SPEC 9.5). Rules with
+    #: different spellings may be equal.
     wording: frozenset[Wording] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -91,38 +90,39 @@ class Rule:
             object.__setattr__(self, "peer", None)
 
     def without_words(self) -> Rule:
-        """The rule without its id and description. Rules that say the same are equal then."""
+        """Return the rule without its id and description, which are different even in rules with the same effect."""
         return replace(self, id="", description="")
 
 
 @dataclass(frozen=True, slots=True)
 class SecurityGroup:
-    """A group and all its rules: first its template's, then fast-add, then its own (SPEC 2.5)."""
+    """A group and all its rules: first those of its template, then those of fast-add, then its own (SPEC 2.5)."""
 
     name: str
     rules: tuple[Rule, ...] = ()
     description: str = ""
-    #: Number of inbound and outbound rules it has ever had, to number later ones. None: as many as it has now.
+    #: The numbers of inbound and of outbound rules that the group has ever had, for the ids of later rules. None: the
+    #: numbers of rules that it has now.
     numbered: tuple[int, int] | None = None
-    #: Ids that were given explicitly to rules since removed, and that numbering would generate for later rules.
+    #: Written ids of removed rules that look like generated ids. No later rule gets one of them.
     gone: frozenset[str] = frozenset()
-    #: False for a stateless group, as in Neutron. The filters of its members do not track connections: every packet,
+    #: Whether the filters of the group's members track connections. If not (Neutron's stateless groups), every packet,
     #: replies too, must match a rule of its direction. An instance's groups are all stateful or all stateless.
     stateful: bool = True
-    #: The provider's id and name (SPEC 2.12), of groups as of all other things that have a name. Empty: none.
+    #: The provider's id and name for the group (SPEC 2.12), or "". Other classes of this module have the same fields.
     id: str = ""
     label: str = ""
 
     @property
     def numbers(self) -> dict[Direction, int]:
-        """The highest number that a rule's id may have been given, by direction (SPEC 2.5)."""
+        """The highest number that the id of any rule may have got, by direction (SPEC 2.5)."""
         inbound = [rule.direction for rule in self.rules].count("inbound")
         ever = self.numbered or (inbound, len(self.rules) - inbound)
         return {"inbound": ever[0], "outbound": ever[1]}
 
 
 def new_rules(before: Policy | None, group: SecurityGroup) -> Sequence[Rule]:
-    """Return the rules of ``group`` that are other objects than those in ``before``, whose group has the same name."""
+    """Return the rules of ``group`` that are not the same objects as rules of the group with its name in ``before``."""
     old = before.group_by_name.get(group.name) if before else None
     if old is group:
         return ()
@@ -145,9 +145,9 @@ class Vpc:
     name: str
     #: VPCs without a region share one region, the empty string (SPEC 2).
     region: str = ""
-    #: Marks of the VPC's packets in captures (SPEC 7.1): VNIs of VXLAN and Geneve, VLAN ids, interfaces (by
-    #: name, or by number within a pcapng section), and patterns that match the names of capture files. No two VPCs
-    #: share one.
+    #: The marks by which the VPC's packets in captures are known (SPEC 7.1): VNIs of VXLAN and Geneve, VLAN ids,
+    #: interfaces (by name, or by number within a pcapng section), and patterns that match the names of capture files.
+    #: No two VPCs have the same mark.
     vnis: tuple[int, ...] = ()
     vlans: tuple[int, ...] = ()
     interfaces: tuple[str | int, ...] = ()
@@ -162,7 +162,7 @@ class Vpc:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One network interface (SPEC 1). Its addresses are prefixes: a single address is a /32 or /128 (SPEC 2.6)."""
+    """A protected network interface (SPEC 1). Its addresses are prefixes, such as a /32 or a /128 (SPEC 2.6)."""
 
     name: str
     vpc: str
@@ -176,27 +176,28 @@ class Instance:
 
 
 Named = SecurityGroup | AddressGroup | Vpc | Instance
-"""A named thing of a policy, which may have an id and a label of its provider (SPEC 2.12)."""
+"""An object of a policy that has a name, and may have an id and a label of its provider (SPEC 2.12)."""
 
-#: The provider's words for a thing, in the order in which they count (SPEC 2.12). A name comes before all of them.
+#: The fields with the provider's words for an object, in order of precedence after the name (SPEC 2.12).
 WORDS = ("id", "device", "label")
 
 
-def also_called(things: Iterable[Named]) -> dict[str, tuple[str, ...]]:
-    """The names of the things that each id, device or label stands for."""
+def also_called(items: Iterable[Named]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the objects that each id, device or label means."""
     found: dict[str, tuple[str, ...]] = {}
-    known = [*things]
-    for word in reversed(WORDS):
+    known = [*items]
+    for field_name in reversed(WORDS):
         names: dict[str, list[str]] = {}
-        for thing in known:
-            if called := getattr(thing, word, ""):
-                names.setdefault(called, []).append(thing.name)
-        found |= {called: tuple(those) for called, those in names.items()}
+        for item in known:
+            if word := getattr(item, field_name, ""):
+                names.setdefault(word, []).append(item.name)
+        found |= {word: tuple(of_word) for word, of_word in names.items()}
     return found
 
 
 def mixed_groups(instance: Instance, groups: Mapping[str, SecurityGroup]) -> str:
-    """The error message if the instance is in both stateful and stateless groups, which is not allowed; else empty."""
+    """Return an error message if an instance is in both stateful and stateless groups, which is not allowed, else "".
+    """
     kinds: tuple[list[str], list[str]] = ([], [])
     for name in instance.security_groups:
         kinds[groups[name].stateful].append(name)
@@ -208,7 +209,7 @@ def mixed_groups(instance: Instance, groups: Mapping[str, SecurityGroup]) -> str
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds without an allowed packet after which a connection expires (SPEC 5.2)."""
+    """The seconds without an allowed packet after which a connection expires (SPEC 5.2)."""
 
     tcp_established: float = 600
     tcp_fin_wait: float = 30
@@ -234,7 +235,7 @@ class Quotas:
     rules_per_group: int = 50
 
 
-#: By VPC and IP version, and by the length of a prefix: the names of owners by the prefix's first address.
+#: The names of the owners of prefixes: by VPC and IP version, then by prefix length, then by first address.
 OwnersByLength = dict[tuple[str, int], dict[int, dict[bytes, str]]]
 
 
@@ -242,7 +243,7 @@ OwnersByLength = dict[tuple[str, int], dict[int, dict[bytes, str]]]
 class Policy:
     """One account's policy (SPEC 2). Groups are in document order; a created ``default`` group comes last.
 
-    Readers make a ``LoadedPolicy``, and ``sgfast.Policy`` adds the questions that users ask it.
+    Readers make a ``LoadedPolicy``. ``sgfast.Policy`` adds methods for users, such as questions about packets.
     """
 
     vpcs: tuple[Vpc, ...] = (Vpc(DEFAULT_VPC),)
@@ -253,7 +254,7 @@ class Policy:
     instances: tuple[Instance, ...] = ()
     settings: Settings = field(default_factory=Settings)
     quotas: Quotas = field(default_factory=Quotas)
-    #: Where the policy came from, for messages: a path, or "-".
+    #: The source of the policy, for messages: a path, or "-".
     origin: str = "<policy>"
     #: Warnings for the author of the document (SPEC 8.1), as full sentences.
     warnings: tuple[str, ...] = ()
@@ -278,7 +279,7 @@ class Policy:
 
     @cached_property
     def connected_vpcs(self) -> dict[str, list[str]]:
-        """By the name of each VPC: those whose packets may pass to it, itself first."""
+        """By the name of a VPC: the names of the VPCs with which it can exchange packets, itself first."""
         found = {vpc.name: [vpc.name] for vpc in self.vpcs}
         for pair in self.peerings:
             a, b = sorted(pair)
@@ -297,14 +298,14 @@ class Policy:
 
     @cached_property
     def places_by_vpc(self) -> dict[str, list[int]]:
-        """The positions in ``instances`` of the instances of each VPC that has any."""
+        """The positions in ``instances`` of the instances of each VPC. VPCs without instances are left out."""
         found: dict[str, list[int]] = {}
         for n, instance in enumerate(self.instances):
             found.setdefault(instance.vpc, []).append(n)
         return found
 
     def holders(self, vpc: str, network: Network) -> list[Instance]:
-        """The instances of a VPC that have the whole network among their addresses."""
+        """Return the instances of a VPC with a prefix that contains the whole network."""
         width = network.max_prefixlen
         first, length = int(network.network_address), network.prefixlen
         found: dict[str, Instance] = {}
@@ -316,7 +317,7 @@ class Policy:
         return [*found.values()]
 
     def owner_of(self, vpc: str, network: Network) -> str | None:
-        """The name of the instance of a VPC that has just this network among its addresses."""
+        """Return the name of the instance of a VPC that has exactly this prefix, or None."""
         by_length = self.owners.get((vpc, network.version), {})
         return by_length.get(network.prefixlen, {}).get(network.network_address.packed)
 
@@ -337,7 +338,7 @@ class Policy:
 
     @cached_property
     def also_called(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """The names that other words than names stand for, by kind of thing and word (SPEC 2.12)."""
+        """The names of the objects that the provider's words mean, by kind of object and word (SPEC 2.12)."""
         return {
             "instance": also_called(self.instances),
             "security group": also_called(self.security_groups),
@@ -347,7 +348,7 @@ class Policy:
 
     @property
     def is_mapped(self) -> bool:
-        """Whether the policy says which packets belong to which VPC."""
+        """Whether any VPC has marks by which its packets are known."""
         return any(vpc.is_mapped for vpc in self.vpcs)
 
     @property
@@ -356,7 +357,7 @@ class Policy:
         return all(group.stateful for group in self.security_groups)
 
     def connected(self, vpc_a: str, vpc_b: str) -> bool:
-        """Whether packets may pass between two VPCs: they are the same one or peered (SPEC 3.6, 7.2)."""
+        """Return whether packets may pass between two VPCs: they are the same VPC or peered (SPEC 3.6, 7.2)."""
         return vpc_a == vpc_b or frozenset((vpc_a, vpc_b)) in self.peerings
 
 
@@ -365,7 +366,7 @@ def count_rules(policy: Policy) -> int:
 
 
 def count_addresses(policy: Policy) -> int:
-    """Count the addresses of instances and of address groups."""
+    """Count the prefixes of instances and of address groups."""
     return sum([len(instance.addresses) for instance in policy.instances]) + sum(
         [len(group.addresses) for group in policy.address_groups]
     )

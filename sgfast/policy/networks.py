@@ -1,7 +1,7 @@
 """Parse addresses and CIDRs written by users (SPEC 2.3, 2.6), and use networks as keys.
 
-Python's own hash of an IPv6 network is a remainder: whoever writes a file, or sends packets, can choose thousands of
-networks with equal hashes, which make a dict or a set take quadratic time (SPEC 11). Bytes have a hash with a secret.
+Python's hash of an IPv6 network is a remainder. The author of a file or the sender of packets can choose thousands of
+networks with equal hashes, so that a dict or a set takes quadratic time (SPEC 11). The hash of bytes includes a secret.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, 
 
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Peer
 
-#: Destinations in these are never an instance (SPEC 3.3), and addresses in these are in no security group (SPEC 4.14).
+#: Multicast and broadcast addresses: as destination they are never an instance (SPEC 3.3), and they are in no security
+#: group (SPEC 4.14).
 NEVER_AN_INSTANCE: tuple[Network, ...] = (
     IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32"), IPv6Network("ff00::/8"),
 )  # fmt: skip
 
 
 def is_multicast(network: Network) -> bool:
-    """Whether all of the network lies in one of ``NEVER_AN_INSTANCE``."""
-    for each in NEVER_AN_INSTANCE:      # a loop, because this is called for each address of large policies
+    """Return whether a network lies completely in one of ``NEVER_AN_INSTANCE``."""
+    for each in NEVER_AN_INSTANCE:      # A loop is fastest, and this is called for each address of large policies.
         if (
             each.version == network.version and each.prefixlen <= network.prefixlen
             and network.network_address in each
@@ -29,16 +30,16 @@ def is_multicast(network: Network) -> bool:
 
 
 def looks_like_address(text: str) -> bool:
-    """Whether the text is an address or CIDR, valid or not, rather than a name (SPEC 2.7)."""
+    """Return whether a text is an address or CIDR, valid or not, rather than a name (SPEC 2.7)."""
     address = text.partition("/")[0]
     return ":" in text or "/" in text or address.replace(".", "").isdigit()
 
 
 def parse_network(text: str, *, host_bits: bool = False) -> Network:
-    """Parse an address (as a /32 or /128) or a CIDR. ValueError says what is wrong.
+    """Parse an address (as a /32 or /128) or a CIDR. Raises ValueError with the reason if it is not valid.
 
-    Host bits are an error, unless ``host_bits`` is set: then they are cleared. Stricter than ``ip_network``: no netmask
-    after the slash, no IPv6 zone.
+    Host bits are an error, or are cleared if ``host_bits`` is true. Unlike ``ip_network``, this refuses a netmask after
+    the slash, and an IPv6 zone.
     """
     address_text, slash, length_text = text.partition("/")
     six = ":" in address_text
@@ -62,17 +63,19 @@ def parse_network(text: str, *, host_bits: bool = False) -> Network:
 
 
 def network_key(network: Network) -> bytes:
-    """Equal for equal networks: the address in network byte order and the prefix length, 5 or 17 bytes."""
+    """Return a key that is equal for equal networks: the address in network byte order and the prefix length, 5 or 17
+    bytes.
+    """
     return network.network_address.packed + bytes([network.prefixlen])
 
 
 def peer_key(peer: Peer) -> bytes | GroupPeer | AddressGroupPeer | None:
-    """Equal for equal peers."""
+    """Return a key that is equal for equal peers."""
     if peer is None or isinstance(peer, GroupPeer | AddressGroupPeer):
         return peer
     return network_key(peer)
 
 
 def without_duplicates(networks: Iterable[Network]) -> tuple[Network, ...]:
-    """The networks in their order, each once."""
+    """Remove duplicates. The order of the networks stays."""
     return tuple({network_key(network): network for network in networks}.values())

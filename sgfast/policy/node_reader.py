@@ -1,5 +1,5 @@
-"""Read checked values from YAML nodes. Every error names file, line and field (SPEC 2, 11); all errors of a document
-are kept together (SPEC 11.8).
+"""Read checked values from YAML nodes. Every error names file, line and field (SPEC 2, 11). All errors of a document
+are reported together (SPEC 11.8).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from sgfast.policy.yaml_nodes import (
 )
 from sgfast.spelling import Suggestions
 
-#: A message shows this many characters of a field's path at most.
+#: The limit for the characters of a field's path in a message.
 _PATH_CHARACTERS = 200
-#: The most errors of a document that are listed.
+#: The limit for the errors of a document that are listed.
 MAX_ERRORS = 20
 
 _NULL_TAGS = frozenset((PLAIN, "tag:yaml.org,2002:null"))
@@ -43,27 +43,28 @@ _EXPLICIT_TAGS: dict[str, type] = {
 
 
 class _Consequence(PolicyError):
-    """An error that may follow from another one of the document."""
+    """An error that may be the consequence of another error in the document, and is therefore not reported."""
 
 
 class _TooLarge(PolicyError):
-    """A document that is not read any further."""
+    """The error for a document that is too large, after which the document is not read any further."""
 
 
 class DocumentErrors:
-    """The errors of one document (SPEC 11.8). ``with errors:`` encloses the reading of a part on which the rest
-    does not depend: an error that is raised inside is kept, and reading goes on behind it.
+    """The errors of one document (SPEC 11.8). ``with errors:`` encloses the reading of an independent part. An error
+    that is raised inside is kept, and the reader continues after the block.
     """
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
         self._first: list[PolicyError] = []
         self.count = 0
-        #: Sections whose names could not all be read. A name that seems unknown there is not reported.
+        #: Sections in which not all names could be read. References to unknown names of such a section are not
+        #: reported, because the names may exist.
         self.incomplete: set[str] = set()
 
     def keep(self, error: BaseException | None) -> bool:
-        """Whether ``error`` is one of the document, after which the rest can be read."""
+        """Keep an error of the document. Return False for any other exception, which must be raised."""
         if not isinstance(error, PolicyError) or isinstance(error, _TooLarge):
             return False
         if not isinstance(error, _Consequence):
@@ -85,13 +86,13 @@ class DocumentErrors:
         if self.count == 1:
             raise self._first[0]
         lines = [str(error) for error in self._first]
-        if more := self.count - len(lines):
-            lines.append(f"{shown_origin(self._origin)}: and {more:,} more error{'s' if more > 1 else ''}")
+        if unlisted := self.count - len(lines):
+            lines.append(f"{shown_origin(self._origin)}: and {unlisted:,} more error{'s' if unlisted > 1 else ''}")
         raise PolicyError("\n".join(lines), errors=self._first)
 
 
 class _FirstError(DocumentErrors):
-    """Keep nothing: the first error ends the reading."""
+    """Keeps no errors, so that the first error ends the reading."""
 
     def keep(self, error: BaseException | None) -> Literal[False]:
         return False
@@ -102,9 +103,9 @@ def _line_in_document(error: PolicyError) -> int:
 
 
 class NodeReader:
-    """Read values from the nodes of one document. ``path`` is always the field's full path, for messages.
+    """Reads values from the nodes of one document. ``path`` is always the field's full path, for messages.
 
-    ``keeps_errors``: ``with reader.errors:`` keeps errors. Otherwise it does nothing.
+    ``keeps_errors``: whether ``with reader.errors:`` keeps errors, rather than having no effect.
     """
 
     def __init__(self, origin: str, *, keeps_errors: bool = False) -> None:
@@ -115,15 +116,15 @@ class NodeReader:
         self.errors = (DocumentErrors if keeps_errors else _FirstError)(origin)
 
     def error(self, where: Node, path: str, message: str, kind: type[PolicyError] = PolicyError) -> PolicyError:
-        """The error to raise: ``policy.yaml:14: security_groups[0].rules[2].source: unknown …``."""
+        """Make an error about a node: ``policy.yaml:14: security_groups[0].rules[2].source: unknown …``."""
         path = _shown_path(path) + ": " if path else ""
         return kind(f"{self._place(line_of(where))}: {path}{message}", self.place(where))
 
     def unknown_name(
         self, where: Node, path: str, message: str, name: str, known: Iterable[str], *sections: str
     ) -> PolicyError:
-        """The error for a name that is not one of ``known``, with similar known names. ``sections``:
-        which of them could define it.
+        """Make the error for a name that is not in ``known``, with a similar known name. ``sections``: the sections
+        that could define the name.
         """
         is_sure = self.errors.incomplete.isdisjoint(sections)
         message += self.did_you_mean(name, known)
@@ -133,16 +134,17 @@ class NodeReader:
         return place_of(where, self._origin) if line_of(where) else None
 
     def location(self, where: Node, path: str) -> str:
-        """``policy.yaml:14: field``, for warnings."""
+        """Return the place of a node for warnings: ``policy.yaml:14: field``."""
         return f"{self._place(line_of(where))}: {_shown_path(path)}"
 
     def _place(self, line: int) -> str:
         return f"{self._shown_origin}:{line}" if line else self._shown_origin
 
-    # Lists and mappings. Every value that is read counts, so that a few aliases cannot expand to billions of values.
+    # Lists and mappings. Every value that is read is counted, because a few aliases could expand to billions of values.
 
     def visit(self, count: int, node: Node, path: str) -> None:
-        """Count ``count`` values read in ``node``, and raise PolicyError if the total is too large."""
+        """Add ``count`` values of ``node`` to the number of values read. Raises PolicyError if the total is too large.
+        """
         self._visits_left -= count
         if self._visits_left < 0:
             message = f"too large: more than {yaml_nodes.MAX_NODES:,} values with aliases expanded"
@@ -151,8 +153,9 @@ class NodeReader:
     def fields(
         self, node: Node, path: str, known: Collection[str], errors: DocumentErrors | None = None
     ) -> dict[str, Node]:
-        """The values of a mapping by key. Unknown and duplicate keys are errors, which ``errors`` may keep one by one.
-        Null is an empty mapping.
+        """Return the values of a mapping by key. Null counts as an empty mapping.
+
+        Raises PolicyError for unknown and duplicate keys, unless ``errors`` is given and keeps the error.
         """
         if type(node) is not MappingNode or node.tag != MAP:
             if self.is_null(node):
@@ -171,7 +174,7 @@ class NodeReader:
         return found
 
     def items(self, node: Node | None, path: str) -> list[Node]:
-        """The values of a list. Null and a missing field are an empty list."""
+        """Return the values of a list. Null and a missing field (None) count as an empty list."""
         if node is None or self.is_null(node):
             return []
         if type(node) is not SequenceNode or node.tag != SEQ:
@@ -204,7 +207,7 @@ class NodeReader:
         return type(node) is ScalarNode and node.tag in _NULL_TAGS and node.value in NULLS
 
     def scalar(self, node: Node, path: str, wanted: str) -> object:
-        """A scalar as None, bool, int, float or str. ``wanted`` describes the expected value for messages."""
+        """Read a scalar as None, bool, int, float or str. ``wanted``: the expected value, as messages describe it."""
         if type(node) is not ScalarNode:
             raise self.wrong_type(node, path, wanted)
         if node.tag == STR:
@@ -225,7 +228,9 @@ class NodeReader:
         return value
 
     def wrong_type(self, node: Node, path: str, wanted: str, number_hint: str = "") -> PolicyError:
-        """The error for a value of the wrong type. ``number_hint`` is appended if the value is a number or boolean."""
+        """Make the error for a value of the wrong type. ``number_hint``: a text to append if the value is a number or
+        boolean.
+        """
         tag = node.tag
         if tag in (MAP, SEQ):
             found = "a mapping" if tag == MAP else "a list"
@@ -246,6 +251,6 @@ class NodeReader:
 
 
 def _shown_path(path: str) -> str:
-    """A field's path on one line, whatever its keys are; of a long one, the end."""
+    """Return a field's path on one line, with unprintable characters escaped. A long path is cut at its beginning."""
     path = path if len(path) <= _PATH_CHARACTERS else "…" + path[-_PATH_CHARACTERS:]
     return path if path.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)

@@ -1,4 +1,4 @@
-"""Find instances that own an address in a VPC that another VPC does not see (SPEC 12.1)."""
+"""Find the instances that own an address in VPCs that are not peered with a VPC (SPEC 12.1)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from ipaddress import ip_network
 from sgfast.policy.matching import Address
 from sgfast.policy.model import Instance, Policy
 
-#: The most owners of one address that are named.
+#: The limit for the owners of an address that a text names.
 _LISTED_OWNERS = 3
 
 
 def owner_in(policy: Policy, vpc: str, address: Address) -> Instance | None:
-    """The instance of a VPC that owns an address, peers aside. The longest prefix says which one (SPEC 2.6)."""
+    """Return the instance of a VPC with the longest prefix around an address (SPEC 2.6). Peered VPCs do not count."""
     holders = policy.holders(vpc, ip_network(address.packed))
     return max(
         holders, key=lambda each: max(network.prefixlen for network in each.addresses if address in network),
@@ -21,13 +21,13 @@ def owner_in(policy: Policy, vpc: str, address: Address) -> Instance | None:
 
 
 def owners_elsewhere(policy: Policy, vpc: str, address: Address) -> list[Instance]:
-    """The owners of an address in all VPCs that are not peered with ``vpc``, one for each VPC."""
+    """Return the owners of an address in all VPCs that are not peered with ``vpc``, one for each VPC."""
     found = (owner_in(policy, each.name, address) for each in policy.vpcs if not policy.connected(each.name, vpc))
     return [owner for owner in found if owner is not None]
 
 
 def owners_text(owners: list[Instance]) -> str:
-    """``dev-1's in VPC dev, which is not peered``"""
+    """Write the owners for a sentence: ``dev-1's in VPC dev, which is not peered``."""
     texts = [f"{owner.name}'s in VPC {owner.vpc}" for owner in owners[:_LISTED_OWNERS]]
     if len(owners) > _LISTED_OWNERS:
         texts.append(f"that of {len(owners) - _LISTED_OWNERS:,} more")
@@ -36,7 +36,7 @@ def owners_text(owners: list[Instance]) -> str:
 
 
 def elsewhere_text(vpc: str, address: Address, owners: list[Instance]) -> str:
-    """Reason why none of these instances counts for an address. It has neither a capital letter nor a full stop."""
+    """Explain why none of these owners counts for an address: a clause without a capital letter and a full stop."""
     return (
         f"no instance that VPC {vpc} sees has {address}: it is {owners_text(owners)}; it is judged as an address that "
         f"no instance owns (write {owners[0].name} to ask about the instance)"

@@ -1,4 +1,4 @@
-"""Documents that a program gives as plain values, as nodes (SPEC 14.2)."""
+"""Convert documents that a program gives as plain values into nodes (SPEC 14.2)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sgfast.errors import PolicyError
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.yaml_nodes import MAP, MAX_DEPTH, PLAIN, SEQ, plain, show
 
-#: The position of a node that was never in a text.
+#: The position of a node that was not read from a text.
 _NOWHERE = yaml.Mark("", 0, -1, 0, None, 0)
 
 
 def path_in(source: object) -> str | os.PathLike[str] | None:
-    """The path if a program gave one as a document's source: a path object, or a ``str`` of one line that does not
-    begin like JSON (SPEC 14.2).
+    """Return the path if the source of a document is one: a path object, or a ``str`` of one line that does not begin
+    like JSON (SPEC 14.2). Otherwise return None.
 
-    Raises PolicyError for a text that is not a path, but looks like a line of YAML.
+    Raises PolicyError for a text that is no path of a file, but looks like a line of YAML.
     """
     if isinstance(source, str):
         if "\n" in source or source.lstrip().startswith(("{", "[{")):
@@ -35,11 +35,12 @@ def path_in(source: object) -> str | os.PathLike[str] | None:
 
 
 def compose_values(value: object, origin: str, where: Node | None = None) -> Node:
-    """The nodes of a document that is given as plain values: mappings, lists, texts, numbers, booleans and None, and
-    the addresses, networks and times of Python's standard library. Messages name the field, as there are no lines;
-    or all nodes have the position of ``where``.
+    """Convert a document of plain values into nodes.
 
-    PolicyError for a value of another type, or one that is nested too deeply or too large.
+    Plain values are mappings, lists, texts, numbers, booleans and None, and the addresses, networks and times of
+    Python's standard library. All nodes have the position of ``where``. Without it, messages name no line.
+
+    Raises PolicyError for a value of another type, or for a document that is too large or nested too deeply.
     """
     return _Values(origin, where or ScalarNode(PLAIN, "", _NOWHERE, _NOWHERE)).node(value, "", MAX_DEPTH)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: Number and keyword in lower case. Where SPEC 2.1 and everyday use differ from IANA's keyword, the everyday name is
-#: listed here, because reports print it; IANA's keyword is then an alias below.
+#: The number and the keyword of each protocol, in lower case. Reports print these keywords. If SPEC 2.1 and everyday
+#: use differ from IANA's keyword, this list has the everyday name, and ``_ALIASES`` has IANA's keyword.
 _KEYWORDS = """
 0 hopopt          1 icmp            2 igmp            3 ggp             4 ipv4            5 st
 6 tcp             7 cbt             8 egp             9 igp             10 bbn-rcc-mon    11 nvp-ii
@@ -31,7 +31,7 @@ _KEYWORDS = """
 142 rohc          143 ethernet      144 aggfrag       145 nsh         146 homa            147 bit-emu
 """
 
-#: Other accepted spellings: IANA's own and those of Linux's /etc/protocols.
+#: Other accepted names: IANA's own, and names in Linux's /etc/protocols.
 _ALIASES = {
     "ipv6-icmp": 58,
     "icmp6": 58,
@@ -67,10 +67,10 @@ ICMP_NAMES: dict[int, dict[int, str]] = {
 }  # fmt: skip
 
 
-#: The usual protocols, which spelling suggestions prefer: the nearest to "tpc" is "tcp" and not "xtp".
+#: The usual protocols, which spelling suggestions prefer: for "tpc" they suggest "tcp" and not "xtp".
 USUAL_PROTOCOLS = ("all", "tcp", "udp", "icmp", "icmpv6", "gre", "sctp", "esp", "ah", "udplite", "dccp")
 
 
 def protocol_name(number: int) -> str | None:
-    """The name that reports print for a protocol number (SPEC 10.3), or None."""
+    """Return the name that reports print for a protocol number (SPEC 10.3), or None."""
     return _NAMES.get(number)

@@ -1,4 +1,4 @@
-"""Sets of whole numbers as sorted ranges that neither overlap nor touch: ports (SPEC 2.2), services, addresses."""
+"""Sets of whole numbers (ports of SPEC 2.2, services, addresses) as sorted ranges that neither overlap nor touch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from operator import itemgetter, sub
 
 Range = tuple[int, int]
-"""The first and the last number."""
+"""The first and the last number of a range."""
 Ranges = tuple[Range, ...]
 
 LAST_PORT = 65535
@@ -15,7 +15,7 @@ ALL_PORTS: Ranges = ((0, LAST_PORT),)
 
 
 def union(ranges: Iterable[Range]) -> Ranges:
-    """Union of ranges in any order, which may overlap."""
+    """Return the union of ranges, which may overlap and be in any order."""
     made: list[Range] = []
     for first, last in sorted(ranges):
         if made and first <= made[-1][1] + 1:
@@ -25,32 +25,32 @@ def union(ranges: Iterable[Range]) -> Ranges:
     return tuple(made)
 
 
-def intersection(one: Ranges, other: Ranges) -> Ranges:
+def intersection(a: Ranges, b: Ranges) -> Ranges:
     made = []
     m = n = 0
-    while m < len(one) and n < len(other):
-        first, last = max(one[m][0], other[n][0]), min(one[m][1], other[n][1])
+    while m < len(a) and n < len(b):
+        first, last = max(a[m][0], b[n][0]), min(a[m][1], b[n][1])
         if first <= last:
             made.append((first, last))
-        if one[m][1] < other[n][1]:
+        if a[m][1] < b[n][1]:
             m += 1
         else:
             n += 1
     return tuple(made)
 
 
-def difference(one: Ranges, other: Ranges) -> Ranges:
-    """Numbers that are in ``one`` and not in ``other``."""
+def difference(a: Ranges, b: Ranges) -> Ranges:
+    """Return the numbers that are in ``a`` and not in ``b``."""
     made = []
     n = 0
-    for first, last in one:
-        while n < len(other) and other[n][1] < first:
+    for first, last in a:
+        while n < len(b) and b[n][1] < first:
             n += 1
         at, m = first, n
-        while m < len(other) and other[m][0] <= last:
-            if at < other[m][0]:
-                made.append((at, other[m][0] - 1))
-            at = other[m][1] + 1
+        while m < len(b) and b[m][0] <= last:
+            if at < b[m][0]:
+                made.append((at, b[m][0] - 1))
+            at = b[m][1] + 1
             m += 1
         if at <= last:
             made.append((at, last))
@@ -58,23 +58,23 @@ def difference(one: Ranges, other: Ranges) -> Ranges:
 
 
 def lowest(ranges: Ranges, first: int, last: int) -> int | None:
-    """The lowest number from ``first`` to ``last`` that is in the set; None: none is."""
+    """Return the lowest number from ``first`` to ``last`` that is in the set, or None if there is none."""
     n = bisect_left(ranges, first, key=itemgetter(1))
     return max(ranges[n][0], first) if n < len(ranges) and ranges[n][0] <= last else None
 
 
 def covers(ranges: Ranges, first: int, last: int) -> bool:
-    """Whether all numbers from ``first`` to ``last`` are in the set."""
+    """Return whether all numbers from ``first`` to ``last`` are in the set."""
     n = bisect_left(ranges, first, key=itemgetter(1))
     return n < len(ranges) and ranges[n][0] <= first and last <= ranges[n][1]
 
 
 def normal_form(ports: Ranges) -> Ranges | None:
-    """The ports of a rule as a set; None: they are all ports. Invalid ports are returned unchanged."""
+    """Return the ports of a rule as a set, or None for all ports. Invalid ports are returned unchanged."""
     if isinstance(ports, tuple) and len(ports) > 1:
         try:
             firsts, lasts = zip(*ports, strict=True)
-            # No loop, because each copy of a rule comes here.
+            # There is no loop, because this is called for each copy of a rule.
             if min(map(sub, firsts[1:], lasts)) < 2 and all(first <= last for first, last in ports):
                 ports = union(ports)
         except (TypeError, ValueError):

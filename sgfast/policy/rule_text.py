@@ -5,7 +5,7 @@ from __future__ import annotations
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 
-#: The most port ranges that are written out; beyond that only their number is given.
+#: The limit for the port ranges that are written out. After these, only the number of ranges is written.
 _LISTED_RANGES = 8
 
 
@@ -14,13 +14,13 @@ def protocol_text(protocol: int | None) -> str:
 
 
 def ports_text(ports: tuple[tuple[int, int], ...], listed: int | None = _LISTED_RANGES) -> str:
-    """``22,8000-8080``. ``listed``: how many ranges are written out; None: all."""
+    """Write ports: ``22,8000-8080``. ``listed``: the limit for the ranges that are written out; None: no limit."""
     text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ports[:listed])
     return text + (f",... ({len(ports)} ranges)" if listed is not None and len(ports) > listed else "")
 
 
 def service_text(rule: Rule) -> str:
-    """The traffic a rule is about: ``all``, ``tcp/22``, ``icmp type 8 code 0``."""
+    """Write the service of a rule: ``all``, ``tcp/22``, ``icmp type 8 code 0``."""
     text = protocol_text(rule.protocol)
     if rule.ports is not None:
         text += f"/{ports_text(rule.ports)}"
@@ -32,7 +32,7 @@ def service_text(rule: Rule) -> str:
 
 
 def peer_text(rule: Rule) -> str:
-    """The rule's peer: ``0.0.0.0/0``, ``group web``, ``address group offices``."""
+    """Write the peer of a rule: ``0.0.0.0/0``, ``group web``, ``address group offices``."""
     match rule.peer:
         case None:
             return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"
@@ -45,7 +45,7 @@ def peer_text(rule: Rule) -> str:
 
 
 def rule_text(rule: Rule) -> str:
-    """``tcp/22 from 10.0.0.0/8``, with the ethertype where the peer does not show it."""
+    """Write a rule: ``tcp/22 from 10.0.0.0/8``, with the ethertype if the peer does not show it."""
     text = f"{service_text(rule)} {'from' if rule.direction == 'inbound' else 'to'} {peer_text(rule)}"
     if isinstance(rule.peer, GroupPeer | AddressGroupPeer):
         text += f", IPv{rule.ethertype}"

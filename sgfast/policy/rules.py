@@ -1,4 +1,4 @@
-"""Read one rule of a document (SPEC 2.1-2.5) into a normalised ``Rule``."""
+"""Read a rule of a document (SPEC 2.1-2.5) as a normalised ``Rule``."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ Ethertype = Literal[4, 6]
 
 ONLY_OF_ICMP = "only allowed in a rule for icmp or icmpv6"
 NEEDS_A_TYPE = "needs an icmp_type"
-#: Interned sets: a policy may have a million rules but only a few different wordings.
+#: Each different wording once, because a policy may have a million rules but has only a few different wordings.
 _WORDINGS: dict[frozenset[Wording], frozenset[Wording]] = {}
-#: Words for "any address" in other policy languages. Here the field is left out instead (SPEC 2.3).
+#: Words for "any address" in other policy languages. In a policy, the field is left out instead (SPEC 2.3).
 _ANY_WORDS = frozenset(("any", "all", "*", "anywhere"))
 
 
 class RuleReader:
-    """Read the rules of one document, whose group names are already known.
+    """Reads the rules of one document, whose group names are already known.
 
-    ``warnings`` receives a sentence for each rule that is valid but cannot match (SPEC 2.4), or is for other ports than
-    its text seems to say (SPEC 2.2). ``first_port``: that of the document's profile.
+    ``warnings``: a list that receives a sentence for each valid rule that cannot match (SPEC 2.4), or whose ports
+    differ from its text (SPEC 2.2). ``first_port``: the first port that the document's profile allows.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class RuleReader:
         }
 
     def known(self, kind: Literal["security group", "address group"], text: str, node: Node, path: str) -> str | None:
-        """The name of the group that ``text`` means; None: there is none. ``node`` and ``path`` are for errors."""
+        """Return the name of the group that ``text`` means, or None. ``node`` and ``path`` are for errors."""
         return text if text in (self._groups if kind == "security group" else self._address_groups) else None
 
     def rule(self, node: Node, path: str, id_of: Callable[[Direction, str], str]) -> Rule:
-        """Read the rule in ``node``. ``id_of`` gets its direction and the id it was written with ("" if none) and
-        returns its id.
+        """Read the rule in ``node``. ``id_of``: a function from the rule's direction and its written id, or "", to its
+        id.
         """
         written = RULE.read(self._reader, node, path)
         direction: Direction = written.read("direction")
@@ -132,7 +132,7 @@ class RuleReader:
         return None if are_all else ((self._first_port, ports[0][1]), *ports[1:])
 
     def _port_ranges(self, node: Node, path: str) -> list[tuple[int, int]]:
-        """``22``, ``22-30`` or ``"22,80,8000-8080"``."""
+        """Read ports: ``22``, ``22-30`` or ``"22,80,8000-8080"``."""
         wanted = f'a port from {self._first_port} to {LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
         value = self._reader.scalar(node, path, wanted)
         if type(value) is int:
@@ -140,7 +140,7 @@ class RuleReader:
                 return [(value, value)]
         elif type(value) is str:
             ranges = []
-            self._reader.visit(len(value) // 4, node, path)  # many rules may share one long text through aliases
+            self._reader.visit(len(value) // 4, node, path)  # Aliases may repeat one long text in many rules.
             for part in value.split(","):
                 match = PORT_RANGE.fullmatch(part)
                 if match is None:
@@ -159,7 +159,7 @@ class RuleReader:
         raise self._reader.error(node, path, f"{show(node.value)}: {self._all_ports_text(value)}")
 
     def _all_ports_text(self, last: int) -> str:
-        """Name the ports that a rule may have. ``last``: the end of the range that is not among them."""
+        """Write for an error which ports a rule may have. ``last``: the end of the invalid range."""
         with_aws = "; only with the profile aws there is port 0" if last == 0 else ""
         return f"ports range from {self._first_port} to {LAST_PORT}{with_aws}"
 
@@ -187,10 +187,10 @@ class RuleReader:
         return ethertype
 
     def _peer_of(self, written: Written, direction: Direction) -> tuple[Peer, Ethertype | None]:
-        """The rule's peer, and the address family it is written in, if any.
+        """Read a rule's peer. Return it with the address family in which it is written, if any.
 
-        0.0.0.0/0 and ::/0 become None, like a peer left out, because changes are detected by comparing values (SPEC
-        6.3).
+        0.0.0.0/0 and ::/0 become None, like a peer that is left out, because changes are detected by comparing values
+        (SPEC 6.3).
         """
         right, wrong = ("source", "destination") if direction == "inbound" else ("destination", "source")
         if wrong in written.nodes:
@@ -211,7 +211,7 @@ class RuleReader:
         if looks_like_address(text):
             if not meanings:
                 return self._network_peer(node, path)
-            if _is_network(text):  # a group's name may consist of digits and dots
+            if _is_network(text):  # The name of a group may consist of digits and dots.
                 meanings.append("cidr")
         if len(meanings) > 1:
             forms = " or ".join(f"{{{form}: {text}}}" for form in meanings)
@@ -225,7 +225,7 @@ class RuleReader:
         raise reader.unknown_name(node, path, message, text, known, "security_groups", "address_groups")
 
     def _peer_form(self, node: Node, path: str) -> tuple[Peer, Ethertype | None]:
-        """``{cidr: …}``, ``{group: …}`` or ``{address_group: …}``."""
+        """Read a peer that is a mapping: ``{cidr: …}``, ``{group: …}`` or ``{address_group: …}``."""
         written = PEER.read(self._reader, node, path)
         if len(written.nodes) != 1:
             raise self._reader.error(node, path, f"must have exactly one of {', '.join(PEER.known)}")
@@ -263,7 +263,7 @@ def _is_network(text: str) -> bool:
 
 
 def no_ports(protocol: int | None) -> str:
-    """The error message for ports of a protocol that has none (SPEC 2.2)."""
+    """Return the error message for ports of a protocol that has no ports (SPEC 2.2)."""
     name = "all protocols" if protocol is None else protocol_name(protocol) or f"protocol {protocol}"
     instead = ": use icmp_type" if protocol in (ICMP, ICMPV6) else ""
     return f"{name} has no ports; only tcp, udp, udplite, sctp and dccp do{instead}"

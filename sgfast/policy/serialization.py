@@ -1,8 +1,8 @@
-"""Convert the model's frozen values to JSON values and back, for files that sgfast writes for itself.
+"""Convert the model's frozen values to JSON values and back, for files that only sgfast itself reads.
 
-A dataclass becomes an object with its class name under ``is``; tuples and sets become arrays, prefixes strings. The
-expected type drives reading, so a file can only produce values of the model. Callers must check that the values are
-consistent with each other. The policy format for people is ``document_reader``'s.
+A dataclass becomes an object with its class name under ``is``. Tuples and sets become arrays, and prefixes strings. The
+expected type determines how a value is read, so a file can only produce values of the model. Callers must check that
+the values are consistent with each other. People write policies in the format of ``document_reader``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(wanted: Any, plain: Any) -> Any:
-    """Read a value of the type ``wanted`` from JSON. Raises ValueError if ``plain`` is not one."""
+    """Convert a JSON value into a value of the type ``wanted``. Raises ValueError if ``plain`` does not fit."""
     kind, choices = get_origin(wanted), get_args(wanted)
     if kind in (Union, types.UnionType):
         return from_plain(_choose(choices, plain), plain)
@@ -68,12 +68,12 @@ def _choose(choices: tuple[Any, ...], plain: Any) -> Any:
 
 @cache
 def _called(cls: type) -> str:
-    """Name of the dataclass, also for subclasses that are no dataclasses themselves: these add no values."""
+    """Return the name of the dataclass from which ``cls`` inherits its fields: itself, or its nearest dataclass."""
     return next(each.__name__ for each in cls.__mro__ if "__dataclass_fields__" in vars(each))
 
 
 @cache
 def field_types(cls: type) -> dict[str, Any]:
-    """The types of a dataclass's fields, by name."""
+    """Return the types of a dataclass's fields, by name."""
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in fields(cls)}

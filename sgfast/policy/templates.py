@@ -1,6 +1,6 @@
 """The rules of the default group, the templates and fast-add (SPEC 8.1, 8.3, 8.4).
 
-Rules in these tables have no id. They are numbered when they are put into a group (SPEC 2.5).
+Rules in these tables have no id. They get their ids when they are added to a group (SPEC 2.5).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from sgfast.policy.model import (
 from sgfast.policy.rule_text import ports_text, protocol_text
 from sgfast.spelling import did_you_mean
 
-#: Placeholder for the group that a template is put into. No group can have this name (SPEC 2.7).
+#: The placeholder for the group to which a template's rules are added. No group can have this name (SPEC 2.7).
 ITSELF = GroupPeer("")
-#: The rules are printed with an explicit 0.0.0.0/0 or ::/0.
+#: The wording of rules for any address, which are printed with 0.0.0.0/0 or ::/0.
 _ANYWHERE: frozenset[Wording] = frozenset(("any-address",))
 
 
@@ -61,7 +61,7 @@ TEMPLATES: dict[str, tuple[Rule, ...]] = {
 
 _DEFAULT_RULES = (*_INBOUND_FROM_ITSELF, *_OUTBOUND_ALL)
 
-#: The rule that each word of ``fast_add:`` adds (SPEC 8.4).
+#: For each word of ``fast_add:``, the rule that it adds (SPEC 8.4).
 FAST_ADD: dict[str, Rule] = {
     "ssh": _from_anywhere(TCP, 22),
     "rdp": _from_anywhere(TCP, 3389),
@@ -82,7 +82,7 @@ FAST_ADD: dict[str, Rule] = {
 
 
 class RuleNumbers:
-    """Generate the rule ids of one group, in order (SPEC 2.5)."""
+    """Generates the ids of the rules of one group, in order (SPEC 2.5)."""
 
     def __init__(self, group: str) -> None:
         self._group = group
@@ -90,8 +90,8 @@ class RuleNumbers:
         self._written: set[str] = set()
 
     def id_of(self, direction: Direction, written: str = "") -> str:
-        """The id of the group's next rule in this direction: the written one if any, else one with the next unused
-        number.
+        """Return the id of the group's next rule in this direction: the ``written`` id, or if that is empty, an id with
+        the next unused number.
         """
         self._used[direction] += 1
         if written:
@@ -103,7 +103,7 @@ class RuleNumbers:
 
 
 def rules_in_group(rules: Iterable[Rule], group: str, numbers: RuleNumbers) -> list[Rule]:
-    """Turn table rules into rules of ``group``: give them ids and replace the placeholder ITSELF."""
+    """Convert rules of the tables into rules of ``group``: set their ids, and replace the placeholder ITSELF."""
     itself = GroupPeer(group)
     return [
         replace(rule, id=numbers.id_of(rule.direction), peer=itself if rule.peer == ITSELF else rule.peer)
@@ -112,17 +112,18 @@ def rules_in_group(rules: Iterable[Rule], group: str, numbers: RuleNumbers) -> l
 
 
 def default_group() -> SecurityGroup:
-    """The default group, created if an instance has no group and the document does not define one (SPEC 8.1)."""
+    """Make the default group, which is created if an instance has no group and the document has no default group (SPEC
+    8.1).
+    """
     rules = rules_in_group(_DEFAULT_RULES, DEFAULT_GROUP, RuleNumbers(DEFAULT_GROUP))
     return SecurityGroup(DEFAULT_GROUP, tuple(rules))
 
 
 def template_document(name: str) -> str:
-    """A template, or ``default``, as the ``security_groups`` section of a document (SPEC 2), with every rule written
-    out.
+    """Write a template, or ``default``, as the ``security_groups`` section of a document (SPEC 2), with all rules.
 
-    The group has the template's name. Pasted into a document, it means the same as ``template: NAME`` in a group of
-    that name.
+    The group has the template's name. In a document, it has the same effect as a group of that name with
+    ``template: NAME``.
     """
     known = {**TEMPLATES, DEFAULT_GROUP: _DEFAULT_RULES}
     if name not in known:
@@ -133,8 +134,8 @@ def template_document(name: str) -> str:
 
 
 def _as_flow_mapping(rule: Rule) -> str:
-    """A table rule as YAML. Table rules have no ICMP types, priorities, deny actions or descriptions, and their peer is
-    the group or any address.
+    """Write a rule of the tables as YAML. Such a rule has no ICMP type, priority, deny action or description, and its
+    peer is the group or any address.
     """
     fields = [f"direction: {rule.direction}", f"ethertype: IPv{rule.ethertype}"]
     fields.append(f"protocol: {protocol_text(rule.protocol)}")

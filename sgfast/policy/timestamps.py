@@ -6,18 +6,18 @@ import re
 from datetime import UTC, datetime, timedelta
 
 NANOSECONDS = 10**9
-#: The data plane's clock covers this many nanoseconds before and after 1970.
+#: The range of the data plane's clock, in nanoseconds before and after 1970.
 MAX_TIME_NS = 2**62
-#: The largest offset from the first packet, whatever the first packet's time.
+#: The limit for seconds after the first packet, whose time may be anywhere in the clock's range.
 MAX_SECONDS = 2 * MAX_TIME_NS // NANOSECONDS
 OUT_OF_RANGE = "is out of range: the clock reaches from 1823-11-12T00:06:22Z to 2116-02-20T23:53:38Z"
 INSTANT = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)")
 
 
 def instant_ns(text: str) -> int | None:
-    """An ISO 8601 timestamp as nanoseconds since the Unix epoch; None if the text does not look like one.
+    """Parse an ISO 8601 timestamp as nanoseconds since the Unix epoch. Return None if the text does not look like one.
 
-    Raises ValueError for an impossible time. Its message is meant to follow the quoted text.
+    Raises ValueError for an impossible time. Callers write the quoted text before the error's message.
     """
     match = INSTANT.fullmatch(text)
     if match is None:
@@ -34,5 +34,5 @@ def instant_ns(text: str) -> int | None:
 
 
 def zone_hint(text: str) -> str:
-    """A hint to append to an error message if the timestamp only lacks its time zone."""
+    """Return a hint to append to an error message if the timestamp only lacks its time zone, else ""."""
     return ": say which zone, Z for UTC" if INSTANT.fullmatch(text + "Z") else ""

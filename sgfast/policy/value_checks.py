@@ -1,4 +1,4 @@
-"""Check policies and changes that a program made, and that were not read from a document (SPEC 14.2, 14.6)."""
+"""Check policies and changes that a program made instead of reading them from a document (SPEC 14.2, 14.6)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from sgfast.policy.ranges import LAST_PORT
 from sgfast.policy.rules import NEEDS_A_TYPE, ONLY_OF_ICMP, no_ports
 from sgfast.policy.serialization import field_types
 
-#: The form that a document has for each class of values.
+#: For each class of values, the form of its mapping in a document.
 _FIELDS: dict[type, Form] = {
     Rule: RULE, SecurityGroup: SECURITY_GROUP, AddressGroup: ADDRESS_GROUP, Vpc: VPC, Instance: INSTANCE,
     Settings: SETTINGS, Timeouts: TIMEOUTS, Quotas: QUOTAS,
@@ -54,9 +54,9 @@ _FIELDS: dict[type, Form] = {
 
 
 def check_made_policy(policy: Policy) -> None:
-    """Check a policy that a program made as a document is checked, and remember that it was.
+    """Check a policy that a program made like a document, and mark it as checked.
 
-    Raises PolicyError, which names the first field that a document is refused for.
+    Raises PolicyError, which names the first invalid field.
     """
     try:
         check_fields(policy, "policy")
@@ -68,11 +68,11 @@ def check_made_policy(policy: Policy) -> None:
 
 
 def _check_together(policy: Policy) -> None:
-    """Check that names and ids are unique, that references name something that exists, and that quotas are kept."""
+    """Check that names and ids are unique, that all referenced objects exist, and that quotas are not exceeded."""
     for section in ("vpcs", "address_groups", "security_groups", "instances"):
-        things = getattr(policy, section)
+        items = getattr(policy, section)
         for word in ("name", "id"):
-            _refuse_duplicates([called for each in things if (called := getattr(each, word))], f"policy.{section}")
+            _refuse_duplicates([called for each in items if (called := getattr(each, word))], f"policy.{section}")
     _refuse_duplicates([rule.id for group in policy.security_groups for rule in group.rules], "policy.security_groups")
     for place in ("vnis", "vlans", "interfaces", "files"):
         _refuse_duplicates([each for vpc in policy.vpcs for each in getattr(vpc, place)], f"policy.vpcs: {place}")
@@ -121,10 +121,10 @@ def _check_quota(path: str, listed: Sized, quota: str, quotas: Quotas) -> None:
 
 
 def check_fields(value: Any, path: str) -> None:
-    """Check that a policy or a change, and what it holds, has fields of the types that it declares, with values that a
-    document could have.
+    """Check that the fields of a policy or a change, and of all objects in it, have the declared types and values that
+    are valid in a document.
 
-    Raises ArgumentTypeError, naming the field below ``path``; ArgumentError for a value that a document is refused for.
+    Raises ArgumentTypeError, which names the field below ``path``; ArgumentError for an invalid value.
     """
     for name, kind in field_types(value.__class__).items():
         here, field = f"{path}.{name}", getattr(value, name)
@@ -176,7 +176,7 @@ def _refuse_duplicates(listed: Iterable[object], path: str) -> None:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """``kind``: a type as an annotation of the model has it."""
+    """Return whether a value has a type. ``kind``: the type as annotations of the model write it."""
     inner = get_args(kind)
     if get_origin(kind) is Literal:
         return any(_fits(value, type(each)) and value == each for each in inner)
@@ -192,10 +192,10 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is float and isinstance(value, float):
         return isfinite(value)
     if kind is int or kind is float:
-        return isinstance(value, Integral) and not isinstance(value, bool)      # NumPy's integers, too
+        return isinstance(value, Integral) and not isinstance(value, bool)      # Integral includes NumPy's integers.
     return isinstance(value, kind)
 
 
 def _type_text(kind: Any) -> str:
-    """``IPv4Network | IPv6Network``."""
+    """Write a type for messages: ``IPv4Network | IPv6Network``."""
     return kind.__name__ if isinstance(kind, type) else re.sub(r"[a-z_.]+\.(?=[A-Z])", "", str(kind))

@@ -1,7 +1,7 @@
-"""Parse YAML into nodes (SPEC 2, 11). ``node_reader`` reads checked values from them.
+"""Parse YAML into nodes (SPEC 2, 11). ``node_reader`` reads checked values from the nodes.
 
-PyYAML's resolver implements YAML 1.1 (``22:24`` is 1344, ``no`` is false). Scalars are therefore resolved here, by the
-YAML 1.2 core schema and only when a value is read. Parsing uses libyaml's C parser where it is available.
+PyYAML's resolver implements YAML 1.1 (``22:24`` is 1344, ``no`` is false). This module therefore resolves scalars
+itself, by the YAML 1.2 core schema, and only when a value is read. The parser is libyaml's C parser if it is available.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from sgfast.errors import Place, PolicyError
 from sgfast.system.names import without_credentials
 
 MAX_BYTES = 256 << 20
-#: A document needs four levels. libyaml's composer recurses on the C stack without a limit.
+#: The limit for nested levels. A document needs four, and libyaml's composer recurses on the C stack without a limit.
 MAX_DEPTH = 50
-#: Limits both the nodes in the text and the nodes visited when aliases are followed. A node takes about 400 bytes; an
-#: instance has about ten nodes.
+#: The limit for the nodes in a text, and for the nodes that are read if aliases are followed. A node takes about 400
+#: bytes; an instance has about ten nodes.
 MAX_NODES = 3_000_000
-#: libyaml compares each %TAG line with all earlier ones.
+#: The limit for %TAG lines, because libyaml compares each of them with all earlier ones.
 MAX_TAG_DIRECTIVES = 100
 
-#: Magic numbers of pcap and pcapng files, to recognise swapped arguments: a capture given as the policy.
+#: Magic numbers of pcap and pcapng files, to detect swapped arguments, with a capture in place of the policy.
 _CAPTURE_MAGICS = (
     b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\n\r\r\n",
 )  # fmt: skip
 _COMPRESSED_CAPTURE = re.compile(r"\.(?:pcap|pcapng|cap)\.(?:gz|bz2|xz|zst|lz4)$", re.IGNORECASE)
-#: The longest piece of the document that a message quotes.
+#: The limit for the characters of a document that a message quotes.
 _SHOWN_CHARACTERS = 80
 
 STR = "tag:yaml.org,2002:str"
 MAP = "tag:yaml.org,2002:map"
 SEQ = "tag:yaml.org,2002:seq"
-#: Tag of plain scalars without an explicit tag. Their type is decided by their text when they are read.
+#: The tag of plain scalars without an explicit tag. The text of such a scalar determines its type when it is read.
 PLAIN = "?"
 
 NULLS = frozenset(("", "~", "null", "Null", "NULL"))
@@ -57,22 +57,24 @@ _WORDS: dict[str, bool | float | None] = {
 _DECIMAL = re.compile(r"[-+]?[0-9]+")
 _OCTAL_OR_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-#: The first characters that any non-string can have. Most strings in a policy are recognised by this test alone.
+#: All first characters of scalars that are no strings. This test alone recognises most strings in a policy.
 _NOT_STRING_STARTS = frozenset("0123456789+-.~nNtTfF")
-#: The longest number that is converted (Python refuses more than 4,300 digits). Longer ones exceed every allowed range.
+#: The limit for the digits of a number that is converted exactly (Python refuses more than 4,300 digits). A longer
+#: number is out of every allowed range.
 _NUMBER_CHARACTERS = 100
 
-#: JSON escapes a character beyond 16 bits as two halves, a surrogate pair. libyaml refuses both halves.
+#: An escape of half a surrogate pair. JSON escapes a character beyond 16 bits as such a pair, whose halves libyaml
+#: refuses.
 _HALF = re.compile(r"(\\u)([dD])([89a-fA-F][0-9a-fA-F]{2})")
-#: The escape that libyaml reads in place of a half: ``e`` stands for the ``d``. It is valid and as long.
+#: The escape that libyaml reads in place of a half. It has ``e`` instead of ``d``, is valid, and has the same length.
 _STAND_IN = re.compile(r"\\u[eE][89a-fA-F][0-9a-fA-F]{2}")
 
-#: An IPv6 address where a plain scalar may stand, not within a word or quoted text.
+#: An IPv6 address that is not quoted and not a part of a word.
 _IPV6 = re.compile(r"(?<![\w:.\"'])[0-9a-fA-F:]{0,39}::[0-9a-fA-F:.]{0,39}(?:/[0-9]{1,3})?(?![\w\"'])")
 
 
 def plain_value(text: str) -> object:
-    """The value of a plain scalar in the YAML 1.2 core schema: None, bool, int, float or the string itself."""
+    """Return the value of a plain scalar in the YAML 1.2 core schema: None, bool, int, float or the string itself."""
     if text and text[0] not in _NOT_STRING_STARTS:
         return text
     if text in _WORDS:
@@ -87,30 +89,30 @@ def plain_value(text: str) -> object:
 
 
 def show(text: str) -> str:
-    """A piece of the document as messages quote it: in quotes, control characters escaped, shortened."""
+    """Quote a piece of a document for messages: shortened, in quotes, with control characters escaped."""
     return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
 
 
 def line_of(node: Node) -> int:
-    """The 1-based line at which a node starts; for an alias, the line of its anchor. 0: it was never in a text."""
+    """Return the line, from 1, at which a node starts; for an alias, the line of its anchor. 0: not from a text."""
     line: int = node.start_mark.line
     return line + 1
 
 
 def place_of(node: Node, origin: str) -> Place:
-    """Place of a node: all of it if it is on one line, else its first character."""
+    """Return the place of a node: the whole node if it is on one line, else its first character."""
     start, end = node.start_mark, node.end_mark
     is_on_one_line = end is not None and end.line == start.line
     return Place(origin, start.line + 1, start.column + 1, end.column + 1 if is_on_one_line else start.column + 2)
 
 
 def at_line(line: int, before: str = "") -> str:
-    """`` at line 14``, with the words that go before it; nothing for line 0."""
+    """Return `` at line 14`` after the words ``before``; "" for line 0."""
     return f"{before} at line {line}" if line else ""
 
 
 class _TooMuch(Exception):
-    """A limit of this module was exceeded. The arguments are the node and the message."""
+    """The error that a limit of this module is exceeded. The arguments are the node and the message."""
 
 
 class _Hooks:
@@ -141,7 +143,7 @@ class _Loader(_Hooks, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: i
 
 
 def shown_origin(origin: str) -> str:
-    """A document's name for messages, on one line whatever the file is called, and without credentials."""
+    """Return a document's name for messages: on one line, with unprintable characters escaped, without credentials."""
     if origin == "-":
         return "<stdin>"
     shown = without_credentials(origin)
@@ -149,7 +151,7 @@ def shown_origin(origin: str) -> str:
 
 
 def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
-    """Read a document; return its bytes and its name. ``-`` is standard input."""
+    """Read a document. Return its bytes and its name. ``-`` means standard input."""
     origin = os.fsdecode(path)
     try:
         if origin == "-":
@@ -161,7 +163,7 @@ def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
         is_url = "://" in origin
         cause = "only captures are read from URLs: download it" if is_url else error.strerror or error
         raise PolicyError(f"{shown_origin(origin)}: cannot be read: {cause}") from None
-    except (ValueError, AttributeError):  # a NUL in the path; or standard input missing or closed
+    except (ValueError, AttributeError):  # The path contains a NUL, or standard input is missing or closed.
         cause = "standard input is closed" if origin == "-" else "no such file"
         raise PolicyError(f"{shown_origin(origin)}: cannot be read: {cause}") from None
     if len(data) > MAX_BYTES:
@@ -222,36 +224,36 @@ def compose(text: str | bytes, origin: str) -> Node:
     if readable != text:
         for node in _scalars(root):
             _put_halves_back(node, text, readable, origin)
-    return root  # type: ignore[no-any-return]  # the loader's base is chosen at run time
+    return root  # type: ignore[no-any-return]  # The base class of the loader is chosen at run time.
 
 
 def _scalars(root: Node) -> Iterator[ScalarNode]:
-    """All scalars of a document, once each, in its order."""
-    left, seen = [root], set()
-    while left:
-        node = left.pop()
+    """Yield all scalars of a document in order, each only once."""
+    pending, seen = [root], set()
+    while pending:
+        node = pending.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
         if type(node) is ScalarNode:
             yield node
         elif type(node) is MappingNode:
-            left += [each for pair in reversed(node.value) for each in reversed(pair)]
+            pending += [each for pair in reversed(node.value) for each in reversed(pair)]
         else:
-            left += reversed(node.value)
+            pending += reversed(node.value)
 
 
 def _put_halves_back(node: ScalarNode, text: str, readable: str, origin: str) -> None:
-    """Give a scalar that was read from ``readable`` the value that it has in ``text``."""
+    """Change the value of a scalar that was parsed from ``readable`` to its value in ``text``."""
     start, end = node.start_mark.index, node.end_mark.index
     written, read = text[start:end], readable[start:end]
     if written == read:
         return
-    if node.style != '"':   # Only double quotes have escapes. Text that looks like one has no line break inside.
+    if node.style != '"':   # Only texts in double quotes have escapes. In other texts, the characters are put back.
         in_order = (written[each.start() : each.end()] for each in _STAND_IN.finditer(read))
         node.value = _STAND_IN.sub(lambda _: next(in_order), node.value)
         return
-    # PyYAML's own parser, which is slow, reads halves. A tag or an anchor may stand before it.
+    # PyYAML's own parser is slow, but accepts halves. A tag or an anchor before the quotes is cut off.
     again: Any = yaml.SafeLoader(written[written.index('"') :]).get_single_node()
     try:
         node.value = again.value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
@@ -262,7 +264,7 @@ def _put_halves_back(node: ScalarNode, text: str, readable: str, origin: str) ->
 
 
 def _address_hint(text: str, mark: yaml.Mark) -> str:
-    """A hint if the parser failed inside an IPv6 address, whose leading or trailing colon has a meaning in YAML."""
+    """Return a hint if the parser failed inside an IPv6 address, because a colon at its ends has a meaning in YAML."""
     line = next(islice(io.StringIO(text), mark.line, None), "")
     before = min(mark.column, _SHOWN_CHARACTERS)
     for word in _IPV6.finditer(line[mark.column - before : mark.column + _SHOWN_CHARACTERS]):
@@ -279,8 +281,8 @@ def _one_line(text: str) -> str:
 
 @contextmanager
 def garbage_collection_paused() -> Iterator[None]:
-    """Pause garbage collection while a document is read. Everything allocated is kept, so collecting finds nothing and
-    takes half the time.
+    """Pause garbage collection while a document is read. All allocated objects are kept, so a collection would find
+    nothing, and collections take half the time otherwise.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -292,5 +294,5 @@ def garbage_collection_paused() -> Iterator[None]:
 
 
 def plain(text: str, where: Node, *, quoted: bool = False) -> ScalarNode:
-    """A scalar with the position of ``where``."""
+    """Make a scalar with the position of ``where``."""
     return ScalarNode(STR if quoted else PLAIN, text, where.start_mark, where.end_mark)

@@ -1,3 +1,3 @@
-"""Steps that packets pass before they are judged. Each step has ``apply``, which changes a batch of frames in place.
-Steps know frames and headers, but neither the policy nor the engine.
+"""Steps that process packets before they are judged. Each step has ``apply``, which changes a batch of frames in place.
+Steps depend on frames and headers, but neither on the policy nor on the engine.
 """

@@ -13,7 +13,7 @@ cdef enum:
 
 MOST_TUNNELS = <int>MOST
 
-#: The names of tunnels, in the order of ``tunnels.Kind``.
+#: The names of tunnel kinds, in the order of ``tunnels.Kind``.
 KINDS = ("vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe")
 assert len(KINDS) == <int>KIND_COUNT
 
@@ -21,9 +21,9 @@ assert len(KINDS) == <int>KIND_COUNT
 cdef class Decapsulation:
     """Remove tunnels of the kinds ``names`` (out of ``KINDS``) from frames, up to ``MOST_TUNNELS`` from each frame.
 
-    Raises ValueError for an unknown name. ``counts``: tunnels removed so far, by kind. ``too_deep``: frames that had
-    yet another tunnel below ``MOST_TUNNELS``. With ``marks``, ``Frame.vpc`` is set, too: by the VNI of the innermost
-    tunnel whose VNI is known, else by the innermost known VLAN. If none is known, the value set by the reader stays.
+    Raises ValueError for an unknown name. ``counts``: tunnels removed so far, by kind. ``too_deep``: frames with more
+    than ``MOST_TUNNELS`` tunnels. With ``marks``, ``apply`` also sets ``Frame.vpc``: to the VPC of the innermost tunnel
+    with a known VNI, or else of the innermost known VLAN. If none is known, the value set by the reader stays.
     """
 
     cdef uint32_t wanted

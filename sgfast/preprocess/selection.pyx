@@ -1,7 +1,7 @@
 """Leave out packets before they are judged: ``--start`` and ``--end``, ``--filter``, ``--dedup``.
 
-Each class has ``apply``, which removes frames from a batch in place and counts them.
-``filter_text`` parses filter expressions.
+Each class has ``apply``, which removes frames from a batch in place and counts them. ``filter_text`` parses filter
+expressions.
 """
 
 import os
@@ -23,7 +23,7 @@ EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1       # the range of int64_t
 
 
 cdef class Window:
-    """Keep packets whose own timestamp is in [start, end), in any order.
+    """Keep packets whose own timestamp is in [start, end). The packets may be in any order.
 
     ``start_ns`` and ``end_ns`` are nanoseconds since the Unix epoch; None means no limit. ``before_start`` and
     ``after_end`` count the packets left out.
@@ -36,7 +36,7 @@ cdef class Window:
     cdef readonly int64_t after_end
 
     def __cinit__(self, start_ns, end_ns):
-        # Clamping changes nothing, because no timestamp is that far away.
+        # Clamping does not change the result, because no timestamp is that far away.
         self.start = EARLIEST if start_ns is None else max(EARLIEST, min(LATEST, start_ns))
         self.end = LATEST if end_ns is None else max(EARLIEST, min(LATEST, end_ns))
         self.ends = end_ns is not None
@@ -61,7 +61,7 @@ cdef class Window:
 # Filter expression ---------------------------------------------------------------------------------------------------
 
 cdef enum:
-    STACK = 64              # depth of the result stack: bits of a word
+    STACK = 64              # maximum depth of the result stack, whose results are bits of a word
 
 cdef enum:         # Operation
     AND
@@ -95,7 +95,7 @@ cdef struct Step:
     uint64_t mask[2]
 
 
-# The fields of a packet that tests can refer to. Family 0: it has no readable addresses.
+# The fields of a packet that tests refer to. Family 0: the packet has no readable addresses.
 cdef struct Fields:
     uint8_t family
     uint8_t protocol
@@ -177,11 +177,11 @@ cdef inline bint matches(const Step* steps, Py_ssize_t count, const Fields* fiel
 
 
 cdef class Filter:
-    """Keep the packets that ``text`` matches; ``dropped`` counts the others. Raises ReadingError for invalid text."""
+    """Keep the packets that ``text`` matches; ``dropped`` counts all others. Raises ReadingError for invalid text."""
 
     cdef Step* steps
     cdef Py_ssize_t count
-    cdef WireContext wire       # all zero, because no connection is looked up here
+    cdef WireContext wire       # all zero, because a filter looks up no connection
     cdef readonly int64_t dropped
 
     def __cinit__(self, str text not None):
@@ -242,15 +242,15 @@ cdef class Filter:
 # Duplicates ----------------------------------------------------------------------------------------------------------
 
 # ``tcpdump -i any`` captures a packet on every interface that it passes. A mirror of two ports sends a packet twice if
-# it crosses both. For the instances these copies are one packet, so the later ones are left out.
+# it crosses both. For the instances these copies are one packet, so all copies but the first are left out.
 
 cdef enum:
-    # Maximum time between copies. It is microseconds between two interfaces of a host, and milliseconds (a switch's
-    # queue) between two ports of a mirror. Retransmissions come later: TCP on Linux waits 200 ms, resolvers and pings
-    # wait seconds. A fast retransmission may come sooner, but usually has a new IPv4 identification.
+    # Maximum time between copies. Copies on two interfaces of a host are microseconds apart, and copies from two ports
+    # of a mirror milliseconds (a switch's queue). Retransmissions come later: TCP on Linux waits 200 ms, resolvers and
+    # pings wait seconds. A fast retransmission may come sooner, but usually has a new IPv4 identification.
     MAX_APART_NS = 50000000
-    # The number of kept packets that are remembered for comparison, a power of two. This covers 4 ms at a million
-    # packets a second, and the whole 50 ms at 80,000 a second. More would not fit in a core's cache.
+    # The number of kept packets that are remembered for comparison, a power of two. This number covers 4 ms at a
+    # million packets a second, and all 50 ms at 80,000 a second. More packets would not fit in a core's cache.
     REMEMBERED = 4096
     BUCKETS = 2 * REMEMBERED
     NEVER = -1
@@ -265,8 +265,8 @@ cdef struct Kept:
 cdef uint64_t digest(
     const uint64_t* secret, const uint8_t* ip, uint32_t length, bint ipv6, uint32_t vpc
 ) noexcept nogil:
-    # Digest of an IP packet's first `length` bytes (at least 20), except those that routers change: TTL and header
-    # checksum, or the hop limit. It is keyed, so that nobody can craft packets that pass for copies of others.
+    # Returns a digest of an IP packet's first `length` bytes (at least 20), except the fields that routers change: TTL
+    # and header checksum, or the hop limit. The digest is keyed, so that nobody can forge a copy of another packet.
     cdef uint64_t first = load64(ip)
     cdef uint64_t second = load64(ip + 8)
     cdef uint64_t rest[2]
@@ -297,7 +297,7 @@ cdef class Dedup:
     may use the same addresses.
     """
 
-    cdef Kept* first            # the first REMEMBERED packets that were kept
+    cdef Kept* first            # the first REMEMBERED packets kept
     cdef Kept* ring             # kept packet n is at n % REMEMBERED until kept packet n + REMEMBERED replaces it
     cdef uint64_t* newest       # by bucket: number of the last packet kept, 0: none
     cdef uint64_t number        # number of the last packet kept, 1-based
@@ -320,7 +320,7 @@ cdef class Dedup:
         free(self.newest)
 
     cdef int is_copy(self, const Frame* frame) noexcept nogil:
-        # Returns 1 for a copy, 0 for another IP packet, which is remembered, and NEVER if it is not an IP packet.
+        # Returns 1 for a copy, 0 for any other IP packet, which is remembered, or NEVER for a packet that is not IP.
         cdef uint32_t at = 0
         cdef uint32_t ethertype = find_ip(frame, &at)
         cdef const uint8_t* ip = frame.data + at
@@ -331,7 +331,7 @@ cdef class Dedup:
         if ethertype != ETHERTYPE_IPV4 and ethertype != ETHERTYPE_IPV6:
             return NEVER
         length = frame.captured - at
-        # Bytes beyond the claimed end are Ethernet padding, which not every copy has. For a claim of 0 see SPEC 3.4.
+        # Bytes beyond the claimed length are Ethernet padding, which not every copy has. For a claim of 0 see SPEC 3.4.
         if ethertype == ETHERTYPE_IPV4:
             if length < 20 or ip[0] >> 4 != 4:
                 return NEVER
@@ -350,7 +350,7 @@ cdef class Dedup:
         while n != 0 and self.number - n < REMEMBERED:
             kept = &self.ring[n & (REMEMBERED - 1)]
             if kept.digest == h:
-                # Earlier packets with this digest are even older.
+                # All earlier packets with this digest are older.
                 if apart(frame.time_ns, kept.time_ns) <= MAX_APART_NS:
                     return 1
                 break
@@ -379,7 +379,7 @@ cdef class Dedup:
 
     @property
     def earliest(self):
-        """(digest, time) of the first packets kept, which may be copies of packets that came before them all.
+        """(digest, time) of the first packets kept, which may be copies of packets before this instance's first one.
 
         Not meaningful after ``go_on``.
         """
@@ -388,7 +388,7 @@ cdef class Dedup:
 
     @property
     def latest(self):
-        """(digest, time) of the last packets kept, oldest first: later packets are compared with these."""
+        """(digest, time) of the last packets kept, oldest first. Later packets are compared with these packets."""
         cdef uint64_t n
         cdef uint64_t start = self.number - REMEMBERED + 1 if self.number >= REMEMBERED else 1
         return [
@@ -410,8 +410,8 @@ cdef class Dedup:
         batch.keep_first(kept)
 
     def look(self, FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
-        """Return how many of ``number`` packets from ``first`` on are IP, and how many of these are copies. Drops
-        nothing. ValueError if there are no such packets.
+        """Return how many of ``number`` packets from ``first`` on are IP, and how many of these are copies. Drop no
+        packet. ValueError if there are no such packets.
         """
         cdef Py_ssize_t packets = 0
         cdef Py_ssize_t copies = 0

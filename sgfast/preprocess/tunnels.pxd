@@ -1,4 +1,4 @@
-# Removes tunnels: the inner packet is judged instead of the outer one.
+# Removes tunnel headers, so that the engine judges the inner packet instead of the outer one.
 #
 # A tunnel is recognised by its assigned IP protocol number or UDP destination port:
 #
@@ -15,10 +15,11 @@
 #
 # VLAN, MPLS and PPPoE tags directly in front of an IP header are not tunnels: the data plane skips them (SPEC 3.1).
 #
-# A frame stays unchanged if the tunnel's headers cannot be read: cut, broken, not the first fragment, unknown content
-# or no content. Otherwise the inner packet counts, even if it is malformed or truncated itself (SPEC 3.4). Its wire
-# length is what all outer headers leave for it, so outer padding does not become payload. Flags, reserved fields and
-# checksums are not checked: an error there concerns the tunnel, not the inner packet.
+# A frame stays unchanged if its tunnel headers cannot be read: cut, broken, not in the first fragment, with unknown
+# content or no content. Otherwise the inner packet replaces it, even if the inner packet is malformed or truncated
+# (SPEC 3.4). The wire length of the inner packet is what all outer headers leave for it, so outer padding does not
+# become payload. Flags, reserved fields and checksums are not checked: an error there concerns the tunnel, not the
+# inner packet.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -77,12 +78,12 @@ cdef enum:
     GRE_VERSION = 0x0007
 
     GTP_EXTENSION = 0x04
-    GTP_OPTIONAL = 0x07             # extension, sequence number or N-PDU number: four more bytes
+    GTP_OPTIONAL = 0x07             # extension, sequence number or N-PDU number: the header has four more bytes
     GTP_PROTOCOL = 0x10             # clear for GTP'
     GTP_G_PDU = 255
 
     ERSPAN_TRUNCATED = 0x04         # in byte 2: the mirror cut the frame
-    ERSPAN_SUBHEADER = 0x01         # in byte 11: eight more bytes
+    ERSPAN_SUBHEADER = 0x01         # in byte 11: the header has eight more bytes
 
     NO_VNI = 0xFFFFFFFF             # a VNI has 24 bits
 
@@ -107,14 +108,14 @@ cdef struct Span:
 
 
 cdef struct Content:
-    # Describes the inner packet; the functions below leave the Span pointing to it.
+    # The inner packet, without its bytes. When a function below succeeds, the Span points to these bytes.
     uint32_t link_type
     uint32_t vni            # for VXLAN and Geneve, else NO_VNI
     bint cut                # the wire carried only a part of the packet: a first fragment, or a mirror that cuts
 
 
 cdef inline bint skip(Span* span, uint32_t length) noexcept nogil:
-    # Skips a header. False if it is incomplete.
+    # Skips a header. Returns False if the header is incomplete.
     if span.captured < length:
         return False
     span.data += length
@@ -124,7 +125,7 @@ cdef inline bint skip(Span* span, uint32_t length) noexcept nogil:
 
 
 cdef inline void shorten(Span* span, uint32_t length) noexcept nogil:
-    # Limits the span to the length that a header claims. A larger claim changes nothing.
+    # Limits the span to the length that a header claims. A claim longer than the span changes nothing.
     span.wire = min(span.wire, length)
     span.captured = min(span.captured, length)
 
@@ -147,7 +148,7 @@ cdef inline bint is_vlan(uint32_t ethertype) noexcept nogil:
 cdef inline bint find_ip_by_version(Span* span, Content* content) noexcept nogil:
     cdef uint32_t ethertype
     if span.captured == 0:
-        content.link_type = LINK_RAW        # cut before the version: malformed (SPEC 3.1)
+        content.link_type = LINK_RAW        # cut before the version field: the inner packet is malformed (SPEC 3.1)
         return True
     ethertype = ip_version_ethertype(span.data[0])
     content.link_type = LINK_IPV4 if ethertype == ETHERTYPE_IPV4 else LINK_IPV6
@@ -168,8 +169,8 @@ cdef inline bint looks_like_ethernet(const uint8_t* data, uint32_t captured) noe
 
 
 cdef inline bint find_pseudowire(Span* span, Content* content) noexcept nogil:
-    # Finds an Ethernet frame below MPLS labels. No field announces it or its control word, so a known EtherType in the
-    # right place has to do. A control word begins with four zero bits.
+    # Finds an Ethernet frame below MPLS labels. No field announces an Ethernet frame or its control word, so the
+    # function looks for a known EtherType in the right place. A control word begins with four zero bits.
     content.link_type = LINK_ETHERNET
     if span.captured >= 4 and span.data[0] >> 4 == 0 and looks_like_ethernet(span.data + 4, span.captured - 4):
         return skip(span, 4)
@@ -226,8 +227,8 @@ cdef inline bint find_in_ppp(Span* span, uint32_t wanted, Content* content) noex
 # Tunnels -------------------------------------------------------------------------------------------------------------
 
 cdef inline bint enter_ipv4(Span* span, uint8_t* protocol, bint* first_fragment) noexcept nogil:
-    # Advances from an IP header to its payload. False if the header contradicts itself (SPEC 3.4) or is cut, or if this
-    # is not the first fragment.
+    # Advances from an IP header to its payload. Returns False if the header contradicts itself (SPEC 3.4) or is cut, or
+    # if the packet is not the first fragment.
     cdef uint32_t length, total, fragment
     if span.captured < 20 or span.data[0] >> 4 != 4:
         return False
@@ -424,7 +425,7 @@ cdef inline Kind enter_ip(Span* span, bint ipv6, uint32_t wanted, Content* conte
 
 
 cdef inline Kind enter_tags(const Frame* frame, Span* span, uint32_t wanted, Content* content) noexcept nogil:
-    # Handles frames whose tags are not followed by an IP header: labels with a pseudowire, or other PPP content.
+    # Handles frames with tags but without an IP header behind them: labels with a pseudowire, or other PPP content.
     cdef uint32_t at = 0
     cdef uint32_t ethertype = find_tags(frame, &at)
     if ethertype == ETHERTYPE_CUT or not skip(span, at):
@@ -442,7 +443,7 @@ cdef inline Kind enter_tags(const Frame* frame, Span* span, uint32_t wanted, Con
 
 
 cdef inline void grow_to_claim(Frame* frame) noexcept nogil:
-    # A packet that was cut before it reached the wire counts as if only the capture had cut it (SPEC 3.4).
+    # Sets the wire length of a packet that was cut before the capture, as if only the capture had cut it (SPEC 3.4).
     cdef uint32_t at = 0
     cdef uint32_t claimed = 0
     cdef uint32_t ethertype = find_ip(frame, &at)
@@ -455,8 +456,8 @@ cdef inline void grow_to_claim(Frame* frame) noexcept nogil:
 
 
 cdef inline Kind peel(Frame* frame, uint32_t wanted, uint32_t* vni) noexcept nogil:
-    # Replaces a frame by the content of its outermost tunnel and stores the tunnel's VNI. Returns NO_TUNNEL and changes
-    # nothing if there is none.
+    # Replaces a frame by the content of its outermost tunnel and stores the tunnel's VNI. If there is no tunnel,
+    # returns NO_TUNNEL and changes nothing.
     cdef Span span
     cdef Content content
     cdef Kind kind

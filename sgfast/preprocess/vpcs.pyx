@@ -13,7 +13,7 @@ from sgfast.preprocess.tunnels cimport is_vlan
 
 
 cdef class VpcMarks:
-    """``vnis`` and ``vlans`` map numbers of 24 and 12 bits to 0-based VPC numbers. Raises ValueError for others."""
+    """The VPCs of ``vnis`` (24 bits) and ``vlans`` (12 bits), by number from 0. ValueError if a key is out of range."""
 
     def __cinit__(self, dict vnis not None, dict vlans not None):
         self.vni_count = len(vnis)
@@ -48,7 +48,7 @@ cdef class VpcMarks:
         return self.vpc_of_vni[low] if low < self.vni_count and self.vnis[low] == vni else 0
 
     cdef uint32_t by_vlan(self, const Frame* frame) noexcept nogil:
-        # If there are several tags, the innermost one that maps to a VPC counts.
+        # Returns the VPC of the innermost tag that maps to a VPC, or 0.
         cdef uint32_t at = 0
         cdef uint32_t ethertype = find_tags(frame, &at)
         cdef uint32_t found = 0
@@ -64,7 +64,7 @@ cdef class VpcMarks:
 cdef class Dealer:
     """Split batches by ``Frame.vpc``: one part for each of ``vpcs`` VPCs, and one for frames without a VPC.
 
-    All parts share one clock (SPEC 9.1), so the times of a part's packets are those in the whole capture.
+    All parts share one clock (SPEC 9.1), so a packet has the same engine time in its part as in the whole capture.
     """
 
     cdef Clock clock
@@ -76,8 +76,8 @@ cdef class Dealer:
 
     @property
     def times(self):
-        """(first, last, late, most_late, restarts): range of the packets' own timestamps, None without packets; late
-        packets, and by how much at most, nanoseconds; restarts of the clock.
+        """(first, last, late, most_late, restarts): range of the packets' own timestamps, None without packets; number
+        of late packets, and the most that one was late, nanoseconds; restarts of the clock.
         """
         cdef Clock* clock = &self.clock
         if not clock.started:
@@ -88,8 +88,8 @@ cdef class Dealer:
     def clock_state(self):
         """The state for ``go_on``, or None without packets.
 
-        It holds the current time, the timestamp that set it, the time of the first packet, the earliest and the latest
-        timestamp, the number of late packets, by how much they were late at most, and the number of restarts.
+        Its items are the current time, the timestamp that set it, the time of the first packet, the earliest and the
+        latest timestamp, the number of late packets, the most that one was late, and the number of restarts.
         """
         cdef Clock* clock = &self.clock
         if not clock.started:
@@ -110,7 +110,7 @@ cdef class Dealer:
         self.clock.started = True
 
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
-        """Return how many frames from ``first`` on come before ``at_ns`` on the clock. The clock is not advanced."""
+        """Count the frames from ``first`` on that come before ``at_ns`` on the clock, without advancing the clock."""
         cdef Clock clock = self.clock
         cdef Py_ssize_t i
         if first < 0:
@@ -125,7 +125,7 @@ cdef class Dealer:
         """Split ``number`` frames from ``first`` on. Return a list of (VPC, batch, positions relative to ``first``).
 
         VPCs without frames are left out. The VPC is a number, or -1 for frames without a VPC. The parts share the bytes
-        of ``batch``; their times are those of the clock.
+        of ``batch``. The times of their frames are engine times.
         """
         cdef FrameBatch part
         cdef int64_t[::1] now

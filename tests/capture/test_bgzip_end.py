@@ -44,7 +44,7 @@ def all_ways(path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> list[t
     path.write_bytes(data)
     found = []
     for threads in (0, 1, 2):
-        monkeypatch.setattr(decompressed._Thread, "left", threading.Semaphore(threads))
+        monkeypatch.setattr(decompressed._Thread, "available", threading.Semaphore(threads))
         for sizes in ((1 << 20,), (100, 1, 9000)):
             found.append(packets_and_remarks(CaptureReader(Dribble(data, sizes), str(path))))
         found.append(packets_and_remarks(open_capture(path)))

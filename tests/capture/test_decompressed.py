@@ -43,7 +43,7 @@ def is_ahead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """With a thread from the first byte on, or without one."""
     ahead: bool = request.param
     monkeypatch.setattr(decompressed, "AHEAD_FROM", 0)
-    monkeypatch.setattr(decompressed._Thread, "left", threading.Semaphore(ahead))
+    monkeypatch.setattr(decompressed._Thread, "available", threading.Semaphore(ahead))
     return ahead
 
 
@@ -147,7 +147,7 @@ each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 
 def stream_of(data: bytes, left: int, monkeypatch: pytest.MonkeyPatch, before: int = 0) -> DecompressedStream:
     """A stream of a file, which may begin so many threads. So many other bytes of the file have been read before."""
-    monkeypatch.setattr(decompressed._Thread, "left", threading.Semaphore(left))
+    monkeypatch.setattr(decompressed._Thread, "available", threading.Semaphore(left))
     file = file_of(bytes(before) + data)
     file.seek(before)
     return DecompressedStream(file, form_of(data), file.read(1 << 18), "name")
@@ -162,7 +162,7 @@ def drain(stream: DecompressedStream) -> bytes:
 
 def is_each_back(left: int) -> bool:
     """Whether all threads gave their places back, and none twice."""
-    return [decompressed._Thread.left.acquire(blocking=False) for _ in range(left + 1)] == [True] * left + [False]
+    return [decompressed._Thread.available.acquire(blocking=False) for _ in range(left + 1)] == [True] * left + [False]
 
 
 @each_way
@@ -225,7 +225,7 @@ def test_a_file_that_finds_no_thread_is_read_without(way: type, monkeypatch: pyt
 
 def test_only_files_of_the_system_are_left_to_their_reader(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
     monkeypatch.setattr(decompressed, "AHEAD_FROM", 0)
-    monkeypatch.setattr(decompressed._Thread, "left", threading.Semaphore(2))
+    monkeypatch.setattr(decompressed._Thread, "available", threading.Semaphore(2))
     data = gzip.compress(PLAIN[:30_000])
     receive, send = os.pipe()
     os.write(send, data)

@@ -110,7 +110,7 @@ def test_a_bomb_is_left_at_once(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> 
 def left(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
     """Room for one thread."""
     one = threading.Semaphore(1)
-    monkeypatch.setattr(decompressed._Thread, "left", one)
+    monkeypatch.setattr(decompressed._Thread, "available", one)
     return one
 
 

@@ -172,7 +172,7 @@ def test_what_programs_write_and_damage_in_it(
         path.write_bytes(broken)
         told: list[Any] = []
         for left in (0, 2):
-            monkeypatch.setattr(decompressed._Thread, "left", threading.Semaphore(left))
+            monkeypatch.setattr(decompressed._Thread, "available", threading.Semaphore(left))
             with open_capture(path) as reader:
                 count(reader)
                 # If a packet is damaged, a part is counted as read whole. Other data is counted up to the damage.

@@ -132,7 +132,7 @@ def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # no
     with pytest.MonkeyPatch.context() as patch, file_of(data) as file:
         patch.setattr(decompressed, "CHUNK", sizes.chunk)
         patch.setattr(decompressed, "AHEAD_FROM", sizes.ahead_from)
-        patch.setattr(decompressed._Thread, "left", threading.Semaphore(threads))
+        patch.setattr(decompressed._Thread, "available", threading.Semaphore(threads))
         patch.setattr(gzip_files, "PIECE", sizes.piece)
         patch.setattr(gzip_files, "CHUNK", sizes.input)
         stream = decompressed.DecompressedStream(file, form, file.read(sizes.head), "name")
@@ -149,7 +149,7 @@ def said(data: bytes, threads: int, sizes: Sizes = Sizes()) -> Said:        # no
         result = Said(bytes(output), failure, stream.has_rest, stream.lacks_end, stream.bytes_taken)
         stream.stop()
         for _ in range(threads):
-            assert decompressed._Thread.left.acquire(blocking=False), "a thread did not give its place back"
+            assert decompressed._Thread.available.acquire(blocking=False), "a thread did not give its place back"
         return result
 
 

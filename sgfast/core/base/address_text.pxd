@@ -1,12 +1,12 @@
-# Parses textual addresses into bytes in network order. Accepted text is read exactly as by Python's ipaddress.
-# Text that is not accepted here may still be a valid address.
+# Parses textual addresses into bytes in network order. Accepted text is read exactly as by Python's ipaddress. Text
+# that these functions do not accept may still be a valid address.
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 
 
 cdef inline bint read_ipv4_text(const uint8_t* text, Py_ssize_t length, uint8_t* address) noexcept nogil:
-    # Four decimal numbers up to 255 without leading zeros, exactly what ipaddress accepts.
+    # Reads four decimal numbers up to 255 without leading zeros, exactly the text that ipaddress accepts.
     cdef Py_ssize_t at = 0
     cdef Py_ssize_t start
     cdef uint32_t value
@@ -37,8 +37,8 @@ cdef inline int hex_digit(uint8_t letter) noexcept nogil:
 
 
 cdef inline bint read_ipv6_text(const uint8_t* text, Py_ssize_t length, uint8_t* address) noexcept nogil:
-    # Groups of up to four hexadecimal digits; "::" stands for one or more zero groups. Scopes and dotted IPv4 tails are
-    # not supported.
+    # Reads groups of up to four hexadecimal digits, where "::" replaces one or more zero groups. Scopes and dotted IPv4
+    # tails are not supported.
     cdef Py_ssize_t at = 0
     cdef int groups = 0
     cdef int gap = -1       # number of groups before "::"; -1 without one

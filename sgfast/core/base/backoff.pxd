@@ -1,4 +1,4 @@
-# Waiting for work that usually comes soon: a thread spins for a while before it sleeps, as waking it up takes
+# Waiting for work that usually arrives soon: a thread spins for a while before it sleeps, as waking a thread takes
 # longer than judging a thousand packets.
 
 from libc.stdint cimport uint64_t
@@ -21,19 +21,19 @@ cdef extern from * nogil:
     int sched_yield()
 
 cdef enum:
-    # Checks before the thread begins to yield or sleeps: some hundred microseconds, in which the next part of a capture
-    # is read. A thread that yields over and over makes the kernel slower for all.
+    # Number of checks before the thread starts to yield or sleeps: some hundred microseconds, in which the next part of
+    # a capture is read. A thread that yields repeatedly slows down the kernel for all threads.
     SPINS = 800
-    TURNS = 820             # checks before the thread sleeps, if it yields
+    TURNS = 820             # number of checks before a yielding thread sleeps
 
 
 cdef struct Parking:
     uint64_t asleep
-    void* lock              # the lock it sleeps on; held except to wake it
+    void* lock              # the lock on which the thread sleeps; held except to wake the thread
 
 
 cdef inline bint init_parking(Parking* s) noexcept:
-    # False if there is no memory.
+    # Returns False if there is no memory.
     s.asleep = 0
     s.lock = PyThread_allocate_lock()
     if s.lock != NULL:
@@ -47,9 +47,9 @@ cdef inline void free_parking(Parking* s) noexcept:
 
 
 cdef inline void back_off(int turn, bint crowded) noexcept nogil:
-    # Pauses between two checks, as each check slows down the thread that writes the value. `crowded`: there are
-    # fewer cores than threads, so the other thread may need this core. Otherwise a yield would only give the core to
-    # another program for some milliseconds.
+    # Pauses between two checks, as each check slows down the thread that writes the value. `crowded`: there are fewer
+    # cores than threads, so the other thread may need this core. If there are enough cores, a yield would only give the
+    # core to another program for some milliseconds.
     cdef int _
     if turn < SPINS or not crowded:
         for _ in range(8):
@@ -59,7 +59,7 @@ cdef inline void back_off(int turn, bint crowded) noexcept nogil:
 
 
 cdef inline void unpark(Parking* s) noexcept nogil:
-    # Wakes the thread if it sleeps. Call it after the count that it watches has changed.
+    # Wakes the thread if it sleeps. Call this after changing the count that the thread watches.
     if load_ordered(&s.asleep) and swap_ordered(&s.asleep, 0):
         PyThread_release_lock(s.lock)
 
@@ -73,5 +73,5 @@ cdef inline void park_until_change(Parking* s, const uint64_t* count, uint64_t s
         back_off(turn, crowded)
     swap_ordered(&s.asleep, 1)
     if load_ordered(count) != seen and swap_ordered(&s.asleep, 0):
-        return      # changed just in time: nobody else releases the lock
+        return      # changed just in time: no other thread releases the lock
     PyThread_acquire_lock(s.lock, WAIT_LOCK)

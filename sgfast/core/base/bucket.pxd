@@ -1,23 +1,23 @@
 # A hash index is an array of buckets. The number of buckets is a power of two. A bucket is one cache line with room for
-# 12 keys. For each key it has a tag of 8 bits and a slot. The slot says where the key itself is stored. A key whose
-# bucket is full goes to the next bucket, and `overflow` counts such keys.
+# 12 keys. For each key it has a tag of 8 bits and a slot, which is the place where the key is stored. If a key's bucket
+# is full, the key goes to the next bucket, and `overflow` counts such keys.
 #
-# The lowest bits of a key's hash select the bucket, and the highest eight are its tag. One SIMD comparison finds the
-# tags that match. A tag that matches nearly always belongs to the key that is looked up.
+# The lowest bits of a key's hash select the bucket, and the highest eight are the key's tag. One SIMD comparison finds
+# the matching tags. A matching tag nearly always belongs to the key that is looked up.
 
 from libc.stdint cimport uint8_t, uint32_t
 
 from sgfast.core.base.intrinsics cimport ctz32, match12
 
 cdef enum:
-    # With at most this many keys in a bucket on average, fewer than one bucket in a hundred overflows. With 8 it would
-    # be one in sixteen, and a new key that meets such a bucket waits for the cache line of the next one.
+    # Average number of keys per bucket at which the index is full. With 6, fewer than one bucket in a hundred
+    # overflows. With 8, one in sixteen would, and a new key would have to wait for the cache line of the next bucket.
     FULL_BUCKET = 6
 
 
 cdef struct Bucket:         # 64 bytes
     uint8_t tags[12]        # 0: free
-    uint8_t overflow        # number of keys that went on to the next bucket; saturates at 255
+    uint8_t overflow        # number of keys that went to the next bucket; saturates at 255
     uint8_t spare[3]
     uint32_t slots[12]
 
@@ -28,14 +28,14 @@ cdef inline uint8_t tag_of(uint32_t hash_value) noexcept nogil:
 
 
 cdef inline uint32_t match_tag(const Bucket* bucket, uint32_t hash_value) noexcept nogil:
-    # Bit i is set if place i may hold the key.
+    # Returns a mask: bit i is set if place i may hold the key.
     return match12(bucket.tags, tag_of(hash_value))
 
 
 cdef inline void put_in_bucket(
     Bucket* buckets, uint32_t bucket_mask, uint32_t hash_value, uint32_t slot
 ) noexcept nogil:
-    # The index must have a free place.
+    # Adds a key. The index must have a free place.
     cdef uint32_t at = hash_value & bucket_mask
     cdef uint32_t free_places
     while True:

@@ -8,7 +8,7 @@ from sgfast.core.base.intrinsics cimport likely, unlikely
 
 cdef extern from *:
     """
-    /* 146 years either side of 1970. Differences fit 64 bits, and so do deadlines after the end, where time stops. */
+    /* 146 years from 1970, either way. Differences fit 64 bits, and so do deadlines after the end, where time stops. */
     #define SGFAST_CLOCK_END ((int64_t)1 << 62)
     /* A timestamp that goes back by more than this restarts the clock (SPEC 9.1). */
     #define SGFAST_MAX_LATE_NS ((int64_t)60 * 1000000000)
@@ -21,10 +21,10 @@ cdef struct Clock:
     int64_t now             # engine time, nanoseconds
     int64_t raw             # capture timestamp of the packet that set `now`
     int64_t earliest        # earliest capture timestamp
-    int64_t latest          # latest capture timestamp up to the last restart; since then it is `raw`
+    int64_t latest          # latest capture timestamp up to the last restart; after that it is `raw`
     uint64_t late           # timestamps that went back by up to MAX_LATE_NS
-    int64_t most_late       # the most that one of these went back, nanoseconds
-    uint64_t restarts       # timestamps that went back by more
+    int64_t most_late       # the most that a late timestamp went back, nanoseconds
+    uint64_t restarts       # timestamps that went back by more than MAX_LATE_NS
     uint8_t started
 
 
@@ -53,12 +53,12 @@ cdef inline void advance_clock(Clock* clock, int64_t raw) noexcept nogil:
         clock.raw = raw
 
 
-# A quicker way to advance the clock for many packets. Nearly all timestamps are later than the one before, and engine
-# time then differs from them by a constant. Call `begin_run`, then `time_of` for each packet, then `end_run`. Nobody
-# else may use the clock meanwhile.
+# A faster way to advance the clock for many packets. Nearly all timestamps are later than the one before, so engine
+# time differs from them by a constant. Call `begin_run`, then `time_of` for each packet, then `end_run`. No other code
+# may use the clock during a run.
 cdef struct Run:
     int64_t raw             # Clock.raw
-    int64_t latest          # up to this timestamp the clock needs no limit
+    int64_t latest          # up to this timestamp the clock does not reach its end
     int64_t ahead           # engine time minus timestamp
 
 
@@ -74,7 +74,7 @@ cdef inline void end_run(Clock* clock, const Run* run) noexcept nogil:
 
 
 cdef inline int64_t time_of(Clock* clock, Run* run, int64_t raw) noexcept nogil:
-    # Advances the clock. Returns the packet's engine time.
+    # Advances the clock for one packet. Returns the packet's engine time.
     if likely(run.raw <= raw) and likely(raw <= run.latest):
         run.raw = raw
     else:
@@ -87,8 +87,8 @@ cdef inline int64_t time_of(Clock* clock, Run* run, int64_t raw) noexcept nogil:
 cdef inline bint earlier_than(
     const Clock* clock, const Frame* frames, Py_ssize_t first, Py_ssize_t end, int64_t at_ns
 ) noexcept nogil:
-    # Whether frames [first, end) surely come before at_ns (nanoseconds). A replay with a change to come asks this for
-    # every batch, so the clock is not run frame by frame. False means unknown, also where the clock would cut a
+    # Whether frames [first, end) certainly come before at_ns (nanoseconds). A replay with a pending change calls this
+    # for every batch, so the clock is not run frame by frame. False means unknown, even if the clock would limit a
     # timestamp.
     cdef int64_t latest = frames[first].time_ns
     cdef int64_t earliest = latest

@@ -1,22 +1,22 @@
-"""The replay's clock for Python code (SPEC 9.1); ``clock.pxd`` is what the data plane uses."""
+"""The replay's clock for Python code (SPEC 9.1). The data plane uses ``clock.pxd``."""
 
 from libc.stdint cimport int64_t
 
 import numpy as np
 
-#: Nanoseconds from 1970, either way, beyond which time stands still.
+#: Nanoseconds before and after 1970 at which engine time stops.
 CLOCK_END_NS = CLOCK_END
-#: A packet that is later than its predecessor by more nanoseconds than this restarts the clock.
+#: The clock restarts if a timestamp goes back by more nanoseconds than this.
 LATE_LIMIT_NS = MAX_LATE_NS
 
 
 cdef class ReplayClock:
-    """Turn the captures' times of packets, in order, into engine time, which never runs backwards."""
+    """Clock that turns the capture timestamps of packets, in order, into engine time, which never runs backwards."""
 
     cdef Clock clock
 
     def advance(self, times_ns not None):
-        """``times_ns``: int64, nanoseconds, one for each packet. Returns engine time at each of them, as int64."""
+        """Return the engine time of each packet, as int64. ``times_ns``: capture timestamps, int64, nanoseconds."""
         cdef const int64_t[::1] raw = np.ascontiguousarray(times_ns, dtype=np.int64)
         engine_ns = np.empty(raw.shape[0], dtype=np.int64)
         cdef int64_t[::1] now = engine_ns

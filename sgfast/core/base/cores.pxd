@@ -1,5 +1,5 @@
-# Keeps threads that work together on different cores. Linux finds it balanced if two of them share a core while another
-# program has the other core for itself. The two then get half a core each.
+# Keeps threads that work together on different cores. For Linux the load is balanced if two of them share a core while
+# another program has the other core for itself. But then each of the two gets only half a core.
 
 from libc.stdint cimport uint64_t
 
@@ -16,7 +16,7 @@ cdef extern from * nogil:
         return sched_getaffinity(0, sizeof allowed, &allowed) ? 0 : CPU_COUNT(&allowed);
     }
     static inline int sg_core(void) { return sched_getcpu(); }
-    /* The mask is set back at once: the thread has moved, and Linux may move it again. */
+    /* The mask is restored at once: the thread has moved by then, and Linux may move it again. */
     static inline void sg_leave_cores(const uint64_t *taken, int count, int stride) {
         cpu_set_t allowed, rest;
         if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
@@ -37,6 +37,6 @@ cdef extern from * nogil:
     # Returns the number of cores that the calling thread may use, or 0 if the system does not report it.
     int allowed_cores "sg_allowed_cores"()
     int core_of_thread "sg_core"()
-    # Moves the calling thread to a core that is not `taken`, if it may use one. `taken` has `count` numbers of cores,
-    # each `stride` words from the one before.
+    # Moves the calling thread to a core that is not `taken`, if it may use such a core. `taken` has `count` core
+    # numbers, each `stride` words after the one before.
     void leave_cores "sg_leave_cores"(const uint64_t* taken, int count, int stride)

@@ -1,14 +1,15 @@
-# Reads of files that any idle thread may do. The thread that goes through a capture in order asks for the next windows
-# of the file before it needs them. A thread that has no packets to judge (workers.pxd) does one of these reads. So the
+# Reads of files that any idle thread may do. The thread that goes through a capture in order requests the next windows
+# of the file before it needs them. A thread without packets to judge (workers.pxd) does one of these reads. So the
 # first thread waits less often for the kernel to copy the file.
 #
 #     want:       a free place --> WANTED
-#     do_next:    WANTED --> BUSY --> DONE       by any thread, in the order in which they were wanted. The thread then
-#                                                calls `on_read`, while the bytes are in its cache.
-#     finish:     does the read if nobody has begun it, and otherwise waits until it is DONE. The place is free then. If
-#                 this takes long, it returns LATE: the thread that does the read has lost its core. The caller may then
-#                 read the same bytes into other memory. The place stays taken until `is_over` returns True, or `drop`.
-#     drop:       takes back the reads that nobody has begun, and waits for the others. Their places are free then.
+#     do_next:    WANTED --> BUSY --> DONE       by any thread, in the order of the requests. The thread then calls
+#                                                `on_read`, while the bytes are in its cache.
+#     finish:     does the read if no thread has begun it, and otherwise waits until it is DONE. Then the place is
+#                 free. If this takes long, it returns LATE: the thread that does the read has lost its core. The caller
+#                 may then read the same bytes into other memory. The place stays taken until `is_over` returns True, or
+#                 until `drop`.
+#     drop:       cancels the reads that no thread has begun, and waits for all others. Then their places are free.
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
@@ -22,7 +23,7 @@ cdef enum:
 
 cdef struct Read:
     uint64_t state          # ReadState
-    uint64_t number         # they are done in this order
+    uint64_t number         # reads are done in the order of these numbers
     int descriptor
     uint8_t* to
     Py_ssize_t size         # bytes
@@ -37,12 +38,12 @@ cdef class FileReads:
     cdef Read* reads            # [MOST_READS]
     cdef uint64_t* wanted       # number of reads that are WANTED
     cdef uint64_t* numbered     # number of reads so far
-    cdef int process            # PID of the process whose threads do them
-    cdef uint64_t crowded       # there are fewer cores than threads that judge in this process
-    # The preparation of frames that the engine whose threads these are wants, or NULL. It is freed with this object.
+    cdef int process            # PID of the process whose threads do the reads
+    cdef uint64_t crowded       # nonzero if this process has more judging threads than cores
+    # The preparation of frames for the engine that owns these threads, or NULL. This object frees the preparation.
     cdef const Preparation* preparation
 
-    # Asks for a read. Returns NULL if all places are taken. Keep the descriptor open, and the memory at `to` and at
+    # Requests a read. Returns NULL if all places are taken. Keep the descriptor open, and the memory at `to` and at
     # `context` valid, until `finish` or `drop` has returned.
     cdef Read* want(
         self, int descriptor, uint8_t* to, Py_ssize_t size, int64_t at, void (*on_read)(void*) noexcept nogil,
@@ -50,7 +51,7 @@ cdef class FileReads:
     ) noexcept nogil
     # Does one read that is WANTED. Returns False if there is none. Call `do_next`, `finish` and `drop` without the GIL.
     cdef bint do_next(self) noexcept nogil
-    # Returns how many bytes were read, or LATE.
+    # Returns the number of bytes read, or LATE.
     cdef Py_ssize_t finish(self, Read* read) noexcept nogil
     # Whether a late read is DONE.
     cdef bint is_over(self, Read* read) noexcept nogil

@@ -1,4 +1,4 @@
-"""Reads of files that any idle thread may do. ``file_reads.pxd`` explains how."""
+"""Reads of files that any idle thread may do. ``file_reads.pxd`` explains the design."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
@@ -24,19 +24,19 @@ cdef extern from * nogil:
 
 cdef enum ReadState:
     FREE = 0
-    TAKEN           # its fields are being written
+    TAKEN           # the read's fields are being written
     WANTED
     BUSY
     DONE
 
 cdef enum:
     MOST_READS = 16
-    CHECKS = 64             # before the time is looked at
-    LATE_NS = 250_000       # to read a window and its headers takes a quarter of that, on a slow processor half
+    CHECKS = 64             # number of checks between two looks at the time
+    LATE_NS = 250_000       # reading a window and its headers takes a quarter of this, or half on a slow processor
 
 
 cdef inline void do_read(Read* read) noexcept nogil:
-    # If fewer bytes came, the reader of the capture reads on from there in the usual way, and so finds the reason.
+    # If fewer bytes are read, the capture reader reads on from there in the usual way, and so finds the reason.
     read.got = pread(read.descriptor, read.to, <size_t>read.size, read.at)
     if read.got == read.size:
         read.on_read(read.context)
@@ -44,10 +44,10 @@ cdef inline void do_read(Read* read) noexcept nogil:
 
 
 cdef class FileReads:
-    """Up to 16 reads, which any thread may do. One thread at a time may ask for reads, finish and drop them."""
+    """Up to 16 reads, which any thread may do. Only one thread at a time may request, finish and drop reads."""
 
     def __cinit__(self):
-        # The places, and a line for each counter.
+        # Memory for the places, and one cache line for each counter.
         self.reads = <Read*>allocate_pages((MOST_READS + 2) * sizeof(Read))
         if self.reads == NULL:
             raise MemoryError
@@ -61,7 +61,7 @@ cdef class FileReads:
 
     @property
     def waiting(self):
-        """The number of reads that nobody has begun."""
+        """The number of reads that no thread has begun."""
         return load_ordered(self.wanted)
 
     cdef Read* want(
@@ -86,7 +86,7 @@ cdef class FileReads:
         return NULL
 
     cdef bint begin(self, Read* read) noexcept nogil:
-        # Whether nobody had begun it.
+        # Marks a read as begun. Returns False if another thread has begun it.
         if not swap_if_ordered(&read.state, WANTED, BUSY):
             return False
         add_ordered(self.wanted, <uint64_t>-1)
@@ -118,10 +118,10 @@ cdef class FileReads:
         cdef int turn = 0
         if self.begin(read):
             do_read(read)
-        # A forked child has no threads that would ever do it.
+        # A forked child has no threads that could ever do the read.
         elif getpid() == self.process:
             while load_ordered(&read.state) != DONE:
-                # Meanwhile it does one that is needed later.
+                # While this thread waits, it does a read that is needed later.
                 if not self.do_next():
                     if turn % CHECKS == 0:
                         now = monotonic_ns()
@@ -145,8 +145,8 @@ cdef class FileReads:
             if self.begin(reads[i]):
                 swap_ordered(&reads[i].state, DONE)
         for i in range(count):
-            # A forked child does not wait for the threads that read: they exist only in its parent, and write only to
-            # the parent's memory.
+            # A forked child does not wait for the reading threads: they exist only in its parent, and write only to the
+            # parent's memory.
             while load_ordered(&reads[i].state) != DONE and getpid() == self.process:
                 back_off(turn, load_ordered(&self.crowded))
                 turn += 1

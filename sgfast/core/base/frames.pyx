@@ -1,4 +1,4 @@
-"""Batches of captured frames, the one value that capture readers and the data plane share."""
+"""Batches of captured frames, the only type that capture readers and the data plane share."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
@@ -68,10 +68,10 @@ cdef class FrameBatch:
         return self.frames[0].time_ns, latest
 
     def fill_positions(self, Py_ssize_t first, int64_t[::1] captures not None, int64_t[::1] packets not None):
-        """Write where the frames from ``first`` on are, as many as the arrays have places.
+        """Write the positions of the frames from ``first`` on, as many as the arrays have elements.
 
-        ``captures`` gets the number of the capture that a frame is in, ``packets`` the frame's number in it, both from
-        1 on. Both are 0 where that is not known.
+        ``captures`` gets the number of each frame's capture, ``packets`` the frame's number in that capture, both from
+        1 on. Both are 0 if they are not known.
         """
         cdef Py_ssize_t number = captures.shape[0]
         cdef uint64_t position
@@ -90,7 +90,7 @@ cdef class FrameBatch:
         self.position_base = 0
 
     def copied(self, Py_ssize_t first, Py_ssize_t number):
-        """A new batch of ``number`` frames from ``first`` on, with copies of their bytes."""
+        """Return a new batch of ``number`` frames from ``first`` on, with copies of their bytes."""
         if first < 0 or number < 0 or number > self.count - first:
             raise ValueError("no such frames")
         cdef FrameBatch batch = FrameBatch(max(number, 1))
@@ -108,10 +108,10 @@ cdef class FrameBatch:
 
     @staticmethod
     def from_frames(data not None, times_ns not None, wire_lengths=None, uint32_t link_type=1):
-        """A batch of frames given as Python ``bytes``.
+        """Return a batch of frames given as Python ``bytes``.
 
         ``data``: one bytes object per frame; ``times_ns``: their timestamps in nanoseconds; ``wire_lengths``: their
-        original lengths in bytes where frames were cut, or None. ValueError if the sequences differ in length or a
+        original lengths in bytes, for frames that were cut, or None. ValueError if the sequences differ in length or a
         number is out of range.
         """
         cdef list kept = [bytes(memoryview(item)) for item in data]
@@ -142,7 +142,7 @@ cdef class FrameBatch:
 
 
 cdef class BatchPool:
-    """Lasting batches of ``capacity`` frames. There are as many as somebody refers to at a time."""
+    """Lasting batches of ``capacity`` frames. The pool makes as many as are in use at the same time."""
 
     def __cinit__(self, Py_ssize_t capacity):
         self.capacity = capacity
@@ -152,7 +152,7 @@ cdef class BatchPool:
         cdef FrameBatch batch
         cdef FrameBatch found = None
         for batch in self.batches:
-            # The list and `batch` refer to it.
+            # The list and `batch` make two references; a third one means that the batch is in use.
             if Py_REFCNT(batch) == 2:
                 batch.keep_alive = None
                 batch.prepared_for = None

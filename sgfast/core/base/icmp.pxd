@@ -6,8 +6,8 @@ from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY
 
 
 cdef inline int icmp_query(bint ipv6, uint8_t icmp_type, bint* reply) noexcept nogil:
-    # The query kind of an ICMP type: 1 to 4 (echo, timestamp, information, address mask), or 0 if it is no query.
-    # `reply` is set to whether the type is the reply.
+    # Returns the query kind of an ICMP type: 1 to 4 (echo, timestamp, information, address mask), or 0 if it is no
+    # query. Sets `reply` to whether the type is that of a reply.
     reply[0] = False
     if ipv6:
         if icmp_type == 128 or icmp_type == 129:
@@ -24,15 +24,15 @@ cdef inline int icmp_query(bint ipv6, uint8_t icmp_type, bint* reply) noexcept n
 
 
 cdef inline uint16_t query_type(bint ipv6, uint32_t query) noexcept nogil:
-    # The ICMP type of a query kind's request.
+    # Returns the ICMP type of a query kind's request.
     if ipv6:
         return 128
     return 8 if query == 1 else <uint16_t>(13 + (query - 2) * 2)
 
 
 cdef inline uint16_t opener_port_key(uint8_t kind, uint32_t ports, bint initiator_high) noexcept nogil:
-    # The port key of the opener of a connection whose FlowKey has this `kind` and these `ports`: the responder's port,
-    # or ICMP type << 8 | code (code 0 for a query).
+    # Returns the port key of the opener of a connection whose FlowKey has this `kind` and these `ports`: the
+    # responder's port, or ICMP type << 8 | code (code 0 for a query).
     if kind & KIND_ICMP_QUERY:
         return query_type((kind & KIND_IPV6) != 0, ports & 0xFFFF) << 8
     if kind & KIND_ONE_WAY:
@@ -47,7 +47,7 @@ cdef inline bint icmp_is_error(bint ipv6, uint8_t icmp_type) noexcept nogil:
 
 
 cdef inline bint is_unreachable(bint ipv6, uint16_t port_key) noexcept nogil:
-    # Whether an error reports its destination as unreachable. "Fragmentation needed" (type 3, code 4) does not.
+    # Whether an ICMP error reports an unreachable destination. "Fragmentation needed" (type 3, code 4) does not count.
     if ipv6:
         return port_key >> 8 == 1
     return port_key >> 8 == 3 and port_key & 255 != 4

@@ -1,6 +1,6 @@
-# Operations that Cython cannot express. Plain C11 with GCC/Clang builtins, and no instructions beyond the platform's
-# baseline (SSE2 is part of x86-64), so a build is not tied to the machine it was made on. With -DSGFAST_PORTABLE the
-# compiler takes the plain C that processors without SSE2 get.
+# Operations that Cython cannot express: plain C11 with GCC/Clang builtins, and no instructions beyond the platform's
+# baseline (SSE2 is part of x86-64). So a build also runs on other machines than the one it was made on.
+# -DSGFAST_PORTABLE selects the plain C for processors without SSE2.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -78,8 +78,8 @@ cdef extern from *:
     bint unlikely "sg_unlikely"(bint condition) noexcept nogil
     void prefetch "sg_prefetch"(const void* address) noexcept nogil
     void prefetch_read "sg_prefetch_read"(const void* address) noexcept nogil
-    # Prefetches a cache line, and takes it from all other cores. To write a line that several cores hold takes long: 30
-    # ns and more if they do not share a cache.
+    # Prefetches a cache line, and takes it from all other cores. Writing a line that several cores hold takes long: 30
+    # ns, and more if the cores share no cache.
     void take_over "sg_take_over"(const void* address) noexcept nogil
     uint16_t be16 "sg_be16"(const uint8_t* p) noexcept nogil
     uint32_t be32 "sg_be32"(const uint8_t* p) noexcept nogil
@@ -96,6 +96,6 @@ cdef extern from *:
     uint64_t load_ordered "sg_load_ordered"(const uint64_t* p) noexcept nogil
     uint64_t add_ordered "sg_add_ordered"(uint64_t* p, uint64_t n) noexcept nogil
     uint64_t swap_ordered "sg_swap_ordered"(uint64_t* p, uint64_t n) noexcept nogil
-    # Swaps only if the value is `expected`. Returns whether it was.
+    # Swaps only if the value is `expected`. Returns whether it was `expected`.
     bint swap_if_ordered "sg_swap_if_ordered"(uint64_t* p, uint64_t expected, uint64_t n) noexcept nogil
     void relax "sg_relax"() noexcept nogil

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.intrinsics cimport be32, be64, fold, put_be64
 
-# FlowKey.kind. It is never zero in a valid key, so a free table entry equals no key.
+# FlowKey.kind, which is never zero in a valid key, so that a free table entry equals no key.
 cdef enum:         # Kind
     KIND_USED = 0x80
     KIND_IPV6 = 0x01
@@ -15,10 +15,10 @@ cdef enum:         # Kind
 
 
 cdef struct FlowKey:
-    uint32_t ports          # port of the lower address << 16 | port of the higher one
+    uint32_t ports          # port of the lower address << 16 | port of the higher address
     uint8_t protocol
     uint8_t kind
-    # IPv4: addr[0] = lower << 32 | higher, and the rest is unused. IPv6: lower (high half, low half), then higher.
+    # IPv4: addr[0] = lower << 32 | higher; the other words are unused. IPv6: lower (high half, low half), then higher.
     uint64_t addr[4]
 
 
@@ -29,7 +29,7 @@ cdef struct Address:
 
 
 cdef inline Address address_of(const uint64_t* addr, bint ipv6, int side) noexcept nogil:
-    # `addr` as in FlowKey. `side`: 0 is the lower address, 1 the higher one.
+    # Returns one address of a key. `addr`: as in FlowKey. `side`: 0 for the lower address, 1 for the higher one.
     cdef Address address
     if ipv6:
         address.high = addr[2 * side]
@@ -41,7 +41,7 @@ cdef inline Address address_of(const uint64_t* addr, bint ipv6, int side) noexce
 
 
 cdef inline bint same_addresses(const uint64_t* a, const uint64_t* b) noexcept nogil:
-    # Compares the addresses of two keys of IPv6.
+    # Whether two keys of IPv6 have the same addresses.
     return a[0] == b[0] and a[1] == b[1] and a[2] == b[2] and a[3] == b[3]
 
 
@@ -50,13 +50,13 @@ cdef inline bint same_address(Address a, Address b) noexcept nogil:
 
 
 cdef inline void write_address(uint8_t* out, Address address, bint ipv6) noexcept nogil:
-    # Writes 16 bytes in network byte order. An IPv4 address takes the first four; the others are zero.
+    # Writes 16 bytes in network byte order. An IPv4 address takes the first four bytes; all others are zero.
     put_be64(out, address.high if ipv6 else address.high << 32)
     put_be64(out + 8, address.low)
 
 
 cdef inline Address read_address(const uint8_t* written, bint ipv6) noexcept nogil:
-    # Reads what `write_address` wrote.
+    # Reads an address that `write_address` wrote.
     cdef Address address
     address.high = be64(written) if ipv6 else be32(written)
     address.low = be64(written + 8) if ipv6 else 0
@@ -64,15 +64,15 @@ cdef inline Address read_address(const uint8_t* written, bint ipv6) noexcept nog
 
 
 cdef inline bint is_multicast(bint ipv6, uint64_t high) noexcept nogil:
-    # Whether an address is multicast or broadcast: as a destination it is no instance (SPEC 3.3). `high` as in Address.
+    # Whether an address is multicast or broadcast: no instance as a destination (SPEC 3.3). `high`: as in Address.
     if ipv6:
         return high >> 56 == 0xFF
     return <uint32_t>high >> 28 == 14 or ~<uint32_t>high == 0
 
 
 cdef inline void set_ipv4(FlowKey* key, uint64_t addresses, uint8_t* source_high) noexcept nogil:
-    # `addresses`: source << 32 | destination. Branch-free: half of all packets have the higher source, so a branch
-    # could not be predicted.
+    # `addresses`: source << 32 | destination. There is no branch: half of all packets have the higher source, so a
+    # branch would be unpredictable.
     cdef uint64_t turned = addresses << 32 | addresses >> 32
     cdef bint high = turned < addresses
     source_high[0] = high
@@ -86,7 +86,7 @@ cdef inline void set_ipv6(
     cdef uint64_t s1 = be64(source + 8)
     cdef uint64_t d0 = be64(destination)
     cdef uint64_t d1 = be64(destination + 8)
-    # Branch-free, as above.
+    # Without a branch, as in set_ipv4.
     cdef uint64_t high = (s0 > d0) | ((s0 == d0) & (s1 > d1))
     cdef uint64_t swap0 = (s0 ^ d0) & (0 - high)
     cdef uint64_t swap1 = (s1 ^ d1) & (0 - high)
@@ -104,12 +104,12 @@ cdef inline void set_ports(
     cdef uint32_t ports = <uint32_t>sport << 16 | dport
     key.protocol = protocol
     key.kind = KIND_USED | KIND_PORTS | family
-    # Compilers make one rotation of this.
+    # Compilers turn this into one rotation.
     key.ports = ports << turn | ports >> (-turn & 31)
 
 
-# A key's addresses as one word: the addresses themselves for IPv4, a keyed hash for IPv6. `secret`: the eight words of
-# WireContext, random for each process by default (SPEC 5.8).
+# Returns a key's addresses as one word: the addresses themselves for IPv4, a keyed hash for IPv6. `secret`: the eight
+# words of WireContext, random for each process by default (SPEC 5.8).
 cdef inline uint64_t digest_key(const uint64_t* secret, const FlowKey* key) noexcept nogil:
     cdef uint64_t h
     if not key.kind & KIND_IPV6:

@@ -1,10 +1,10 @@
-# Zeroed memory for large tables, aligned to cache lines or more. NULL if there is no memory.
+# Zeroed memory for large tables, aligned to cache lines or more. Both functions return NULL if there is no memory.
 #
-# - `allocate_pages` takes all the memory at once. From 2 MiB on, it asks the system for huge pages. free() releases the
+# - `allocate_pages` takes all the memory at once. For 2 MiB or more it requests huge pages. free() releases the
 #   memory.
-# - `map_lazily`: a page takes memory when it is first touched. The first 64 KiB or more are small pages, so a table
-#   with few rows takes little memory. All later pages are huge pages, if the system has them. unmap_pages() releases
-#   the memory.
+# - `map_lazily` takes the memory of each page when the page is first touched. The first 64 KiB or more are small pages,
+#   so a table with few rows takes little memory. All later pages are huge pages, if the system has them. unmap_pages()
+#   releases the memory.
 
 cdef extern from *:
     """
@@ -13,7 +13,7 @@ cdef extern from *:
     #include <string.h>
     #include <sys/mman.h>
     #define SG_HUGE_PAGE ((size_t)2 << 20)
-    /* Random access to millions of entries is mostly TLB misses; huge pages halve them. Only a hint to the kernel. */
+    /* Random access to millions of entries is mostly TLB misses, which huge pages halve. This is only a hint. */
     static inline void *sg_allocate_pages(size_t nbytes) {
         void *p = NULL;
         size_t alignment = nbytes >= SG_HUGE_PAGE ? SG_HUGE_PAGE : 64;

@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 
 class Reason(NamedTuple):
     word: str
-    #: The verdict that it belongs to.
+    #: The verdict that has this reason.
     verdict: Literal["allow", "deny", "moot"]
-    #: Why, as a sentence about the packet.
+    #: The reason as a sentence about the packet.
     sentence: str
-    #: Whether rules or the policy decide. Otherwise the packet alone does, or what was seen before it.
+    #: Whether the rules or the policy decide. Otherwise the packet itself or earlier packets decide.
     by_policy: bool = False
 
 
@@ -35,5 +35,5 @@ REASON_TABLE = (
     Reason("opener-denied", "moot", "It follows a denied opener: it would never have been sent."),
     Reason("infrastructure", "deny", "An instance sent it as a DHCP server or a router, which it must not be."),
 )
-#: By word.
+#: The reasons by word.
 REASON_OF = {reason.word: reason for reason in REASON_TABLE}

@@ -5,9 +5,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from sgfast.core.base.key cimport FlowKey
 
 cdef enum:
-    NO_SLOT = 0xFFFFFFFF    # no entry of the connection table
+    NO_SLOT = 0xFFFFFFFF    # slot number that means no entry
 
-# Order and number are part of the interface: engine.py names them in VERDICTS and REASONS.
+# Order and numbers are part of the interface: engine.py names these verdicts and reasons in VERDICTS and REASONS.
 cdef enum:         # Verdict
     ALLOW = 0
     DENY = 1
@@ -16,9 +16,9 @@ cdef enum:         # Verdict
     LOCAL = 4
     EXEMPT = 5
     NOT_IP = 6
-    PENDING = 7             # a fragment held until its first fragment comes; see DataPlane.take_resolved (SPEC 9.4)
+    PENDING = 7             # a fragment held until its first fragment arrives; see DataPlane.take_resolved (SPEC 9.4)
     VERDICT_COUNT = 8
-    NO_VERDICT = 255        # a side the packet does not have, or never reached
+    NO_VERDICT = 255        # verdict of a side that the packet does not have, or never reached
 
 cdef enum:         # Reason
     NO_REASON = 0
@@ -40,8 +40,8 @@ cdef enum:         # Reason
     INFRASTRUCTURE = 16
     REASON_COUNT = 17
 
-# A packet's outcome in 16 bits, for comparing engines: much smaller than a ResultRow, and it needs no owner look-up.
-# Bits about the packet's record describe it after the packet was judged.
+# A packet's outcome in 16 bits, for comparing engines. It is much smaller than a ResultRow, and needs no owner look-up.
+# The bits about the packet's record describe the record after the packet was judged.
 cdef enum:         # Outcome word
     WORD_VERDICT = 7            # the verdict
     WORD_REASON_SHIFT = 3       # five bits
@@ -55,15 +55,15 @@ cdef enum:         # Outcome word
 # Result of reading a frame's headers (SPEC 3.1, 3.2, 3.4), before any look-up.
 cdef enum:         # Outcome
     READ_TRACKED = 0        # has a connection key
-    READ_ICMP_ERROR = 1     # judged by the packet it quotes (SPEC 4.6)
+    READ_ICMP_ERROR = 1     # judged by the packet that it quotes (SPEC 4.6)
     READ_TRUNCATED = 2
     READ_MALFORMED = 3      # contradicts itself, but its addresses are known
-    READ_STRAY = 4          # a later fragment whose first one is not known, or one whose datagram contradicts itself
+    READ_STRAY = 4          # a later fragment without a known first one, or a fragment of a contradictory datagram
     READ_EXEMPT = 5         # infrastructure (SPEC 3.2)
     READ_SERVER = 6         # infrastructure that an instance must not send (SPEC 3.11)
     READ_BROKEN = 7         # no readable addresses: malformed, without sides (SPEC 3.1)
     READ_NOT_IP = 8
-    READ_FRAGMENT = 9       # a fragment; Packet.fragment_outcome has the rest (SPEC 9.4)
+    READ_FRAGMENT = 9       # a fragment; its outcome is in Packet.fragment_outcome (SPEC 9.4)
 
 cdef enum:         # Protocol
     PROTO_ICMP = 1
@@ -74,16 +74,16 @@ cdef enum:         # Protocol
     PROTO_SCTP = 132
     PROTO_UDPLITE = 136
 
-# The possible effect of a packet on its connection. For TCP: its row in the transition table (conntrack/tcp.pxd).
+# The possible effect of a packet on its connection. For TCP: the row in the transition table (conntrack/tcp.pxd).
 cdef enum:         # Step
     TCP_SYN = 0
     TCP_SYNACK = 1
     TCP_FIN = 2
     TCP_ACK = 3
     TCP_RST = 4
-    TCP_BAD = 5             # a flag combination Linux calls invalid (SPEC 5.4)
-    STEP_OPEN = 6           # not TCP: may open, and is valid in any state
-    STEP_REPLY = 7          # an ICMP reply: valid, but opens nothing (SPEC 5.6)
+    TCP_BAD = 5             # a flag combination that Linux calls invalid (SPEC 5.4)
+    STEP_OPEN = 6           # not TCP: may open a connection, and is valid in any state
+    STEP_REPLY = 7          # an ICMP reply: valid, but opens no connection (SPEC 5.6)
     STEP_COUNT = 8
 
 
@@ -92,34 +92,34 @@ cdef struct Packet:
     uint64_t digest         # the key's addresses as one word: addr[0] for IPv4, a keyed hash for IPv6
     int64_t time_ns         # capture timestamp
     uint32_t hash           # keyed hash of the whole key
-    uint32_t hint           # the slot that an early index probe guessed, or NO_SLOT; its key is still to be compared
+    uint32_t hint           # the slot that an early index probe guessed, or NO_SLOT; the key must still be compared
     uint32_t wire           # original length in bytes
     uint16_t port_key       # value compared with rules' ports: destination port, or ICMP type << 8 | code
     uint16_t sport
     uint16_t dport
     uint8_t step
-    uint8_t outcome         # `step` and this are read as one word (fast_path.pxd)
+    uint8_t outcome         # read as one word together with `step` (fast_path.pxd)
     uint8_t ipv6
     uint8_t protocol
     uint8_t has_ports
     uint8_t has_icmp        # port_key holds ICMP type and code
     uint8_t source_high     # the source is the higher address
     uint8_t tcp_flags
-    FlowKey key             # for IPv4, the words of `addr` in use are in the first line
-    uint64_t number         # 1-based packet number; set only off the fast path
+    FlowKey key             # for IPv4, the used words of `addr` are in the first cache line
+    uint64_t number         # 1-based packet number; not set on the fast path
     const uint8_t* quote    # ICMP errors only: the quoted packet
     uint32_t quote_length
     # Fragments only:
-    uint32_t fragment_id            # identification of its datagram
-    uint16_t fragment_start         # offset of its first byte in the datagram
-    uint16_t fragment_end           # offset after its last byte
-    uint8_t fragment_last           # it is the last fragment
-    uint8_t fragment_outcome        # Outcome of a first fragment's headers; READ_STRAY for any other one
-    uint8_t cut             # READ_BROKEN only: the capture has less of it than was on the wire
-    void* entry             # the entry in slot `hint`; if there is none, one that no key matches
+    uint32_t fragment_id            # identification of the datagram
+    uint16_t fragment_start         # offset of the fragment's first byte in the datagram
+    uint16_t fragment_end           # offset after the last byte
+    uint8_t fragment_last           # this fragment is the last one
+    uint8_t fragment_outcome        # Outcome of a first fragment's headers; READ_STRAY for any other fragment
+    uint8_t cut             # READ_BROKEN only: the capture has less of the frame than was on the wire
+    void* entry             # the entry in slot `hint`, or an entry that no key matches
 
 
-# One packet's headers as an array row: what Engine.process takes and what --verdicts prints.
+# One packet's headers as an array row: the input of Engine.process, and the packets in the output of --verdicts.
 cdef packed struct HeaderRow:
     int64_t time_ns
     uint8_t src[16]         # network byte order; IPv4 in the first four bytes
@@ -127,7 +127,7 @@ cdef packed struct HeaderRow:
     uint32_t wire
     uint16_t sport
     uint16_t dport
-    uint8_t family          # 4, 6, or 0: no addresses
+    uint8_t family          # 4, 6, or 0 for no addresses
     uint8_t protocol
     uint8_t tcp_flags
     uint8_t icmp_type

@@ -1,14 +1,14 @@
 # Longest-prefix match: maps an address to the number of the longest prefix that contains it.
 #
-# The first two bytes of an address index a flat root of 65,536 cells; below it a node decides one more byte with a
-# table of 256 cells. A cell is a prefix number, or CHILD | the number of a node. Shorter prefixes are pushed down
-# into every cell they cover, so a look-up never goes back up.
+# The first two bytes of an address index a flat root of 65,536 cells. Below the root, each node decides one more byte
+# with a table of 256 cells. A cell is a prefix number, or CHILD | the number of a node. Shorter prefixes are copied
+# into every cell that they cover, so a look-up never goes back up.
 #
 #     IPv4   root[b0 b1] -> table[b2] -> table[b3]                  always three loads
 #     IPv6   root[b0 b1] -> node -> node ...                        paths without a branch are skipped: a node
-#                                                                   first compares the bytes its path skipped
+#                                                                   first compares the bytes that were skipped
 #
-# An IPv6 node with a single prefix is only that comparison and has no table.
+# An IPv6 node with a single prefix has no table: it only compares the address with that prefix.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -19,11 +19,11 @@ cdef enum:
 
 
 cdef struct PathNode:       # 48 bytes
-    uint64_t prefix[2]      # the bits that an address must have to be decided here
-    uint64_t mask[2]        # the bits that are compared
-    uint32_t fallback       # the answer if it does not match
-    uint32_t table          # index of the first of its 256 cells, or NO_TABLE
-    uint32_t value          # the answer of a node without a table
+    uint64_t prefix[2]      # the bits that an address must have for this node to decide
+    uint64_t mask[2]        # mask of the bits to compare
+    uint32_t fallback       # the result if an address does not match
+    uint32_t table          # index of the first of the node's 256 cells, or NO_TABLE
+    uint32_t value          # the result of a node without a table
     uint32_t shift          # right shift for the deciding byte in its 64-bit half; plus 64 if that is the low half
 
 
@@ -34,12 +34,12 @@ cdef struct Trie:
 
 
 cdef inline const uint32_t* place_below(const Trie* trie, uint32_t cell, uint32_t byte) noexcept nogil:
-    # The place of the cell for a byte below another cell. If nothing is below that one, it is the first cell of all.
+    # Returns the place of the cell for a byte below another cell, or the first cell if nothing is below that cell.
     return &trie.cells[(cell << 8 | byte) & (0 - (cell >> 31))]
 
 
 cdef inline uint32_t cell_below(const Trie* trie, uint32_t cell, uint32_t byte) noexcept nogil:
-    # The cell itself if nothing is below it. Branch-free: how deep an address is found could not be predicted.
+    # Returns the cell below, or the cell itself if nothing is below it. Branch-free, as the depth is unpredictable.
     cdef uint32_t below = 0 - (cell >> 31)
     return (place_below(trie, cell, byte)[0] & below) | (cell & ~below)
 

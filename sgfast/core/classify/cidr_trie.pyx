@@ -1,4 +1,4 @@
-"""Build the longest-prefix-match trie. ``cidr_trie.pxd`` has its layout and its look-ups."""
+"""Build the longest-prefix-match trie. ``cidr_trie.pxd`` explains its layout and has its look-ups."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -15,15 +15,15 @@ cdef inline uint32_t two_bytes(const uint8_t[:, ::1] prefixes, Py_ssize_t i) noe
 
 
 cdef class CidrTrie:
-    """Built once, then read only.
+    """A trie for longest-prefix matches. It is read-only after the constructor has built it.
 
     ``prefixes``: uint8 array (n, 16), network addresses in network byte order (IPv4 in the first four bytes);
     ``lengths``: uint8 (n,); ``values``: uint32 (n,) below 2**31, the results of look-ups; ``background``: the
     result where no prefix matches. Rows may be in any order; equal prefixes raise ValueError.
 
-    ``earlier``: a trie of the same rows except those in ``added``, which must be few. Only the parts under the first
-    two bytes of these are built anew. ``added`` are row numbers, and all rows must be in the order of addresses, then
-    of lengths.
+    ``earlier``: a trie of the same rows except the ``added`` rows, which must be few. Only the parts under the first
+    two bytes of the added rows are built anew. ``added`` are row numbers, and all rows must be in the order of
+    addresses, then of lengths.
     """
 
     def __cinit__(self, bint ipv6, prefixes, lengths, values, uint32_t background, CidrTrie earlier=None, added=()):
@@ -41,7 +41,7 @@ cdef class CidrTrie:
             raise ValueError("prefixes, lengths and values must be equally many")
         if n and int(lengths.max()) > (128 if ipv6 else 32):
             raise ValueError("a prefix is longer than its address")
-        # A rebuilt part leaves its earlier tables behind, so the whole trie is built anew now and then.
+        # Each rebuilt part leaves its earlier tables unused, so the whole trie is built anew now and then.
         if earlier is not None and earlier.table_count <= 2 * earlier.whole_count + 64:
             prefix_rows, length_rows, value_rows = prefixes, lengths, values
             self.copy_from(earlier)
@@ -50,7 +50,7 @@ cdef class CidrTrie:
                     raise IndexError("no such row")
                 self.build_below(prefix_rows, length_rows, value_rows, i, background)
             return
-        # Sorted by address, then by length. So a prefix comes before the longer prefixes inside it.
+        # Rows are sorted by address, then by length. So a prefix comes before the longer prefixes inside it.
         halves = prefixes.view(">u8").reshape(-1, 2)
         order = np.lexsort((lengths, halves[:, 1], halves[:, 0]))
         prefixes, lengths, values = prefixes[order], lengths[order], values[order]
@@ -60,7 +60,7 @@ cdef class CidrTrie:
         prefix_rows, length_rows, value_rows = prefixes, lengths, values
 
         self.trie.root = <uint32_t*>malloc(65536 * sizeof(uint32_t))
-        self.trie.cells = <uint32_t*>calloc(1, sizeof(uint32_t))    # find_ipv4 reads the first one of any trie
+        self.trie.cells = <uint32_t*>calloc(1, sizeof(uint32_t))    # find_ipv4 reads the first cell of any trie
         if self.trie.root == NULL or self.trie.cells == NULL:
             raise MemoryError
         for i in range(65536):
@@ -92,7 +92,7 @@ cdef class CidrTrie:
         self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
         Py_ssize_t first, uint32_t end
     ) except -1:
-        # Rows from `first` on whose first two bytes are below `end`. The root holds the values of shorter prefixes.
+        # Adds the rows from `first` on whose first two bytes are below `end`. The root has the values of shorter ones.
         cdef Py_ssize_t n = lengths.shape[0]
         cdef Py_ssize_t last, i
         cdef uint32_t at, cell
@@ -118,7 +118,7 @@ cdef class CidrTrie:
         self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
         Py_ssize_t changed, uint32_t background
     ) except -1:
-        # The part of the root that row `changed` lies in or covers, and all tables and nodes below it.
+        # Rebuilds the part of the root that row `changed` lies in or covers, and all tables and nodes below that part.
         cdef int bits = min(<int>lengths[changed], 16)
         cdef uint32_t at = two_bytes(prefixes, changed) >> (16 - bits) << (16 - bits)
         cdef uint32_t end = at + (<uint32_t>1 << (16 - bits))
@@ -150,7 +150,7 @@ cdef class CidrTrie:
         )
 
     def find(self, address not None):
-        """The value of the longest prefix that contains ``address`` (4 or 16 bytes, network byte order)."""
+        """Return the value of the longest prefix that contains ``address`` (4 or 16 bytes, network byte order)."""
         cdef bytes packed = bytes(address)
         cdef const uint8_t* octets = <const uint8_t*>PyBytes_AS_STRING(packed)
         if PyBytes_GET_SIZE(packed) != (16 if self.ipv6 else 4):
@@ -194,7 +194,7 @@ cdef class CidrTrie:
         self, uint32_t table, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths,
         const uint32_t[::1] values, Py_ssize_t first, Py_ssize_t last, int depth
     ) except -1:
-        # Rows [first, last) must agree in their first `depth` bytes and be longer than that. `table` decides byte
+        # Adds rows [first, last), which must agree in their first `depth` bytes and be longer. `table` decides byte
         # `depth`.
         cdef Py_ssize_t stop
         cdef uint32_t at, cell, i
@@ -213,7 +213,7 @@ cdef class CidrTrie:
                 cell = self.build_ipv6(prefixes, lengths, values, first, stop, cell)
             else:
                 cell = self.build_ipv4(prefixes, lengths, values, first, stop, depth + 1, cell)
-            self.trie.cells[table * 256 + at] = cell        # the recursion may have moved the tables
+            self.trie.cells[table * 256 + at] = cell        # by number, as the recursion may have moved tables
             first = stop
         return 0
 
@@ -248,7 +248,7 @@ cdef class CidrTrie:
             self.fill_cells(table, prefixes, lengths, values, first, last, depth)
             table *= 256
             self.trie.nodes[node].shift = (56 - 8 * depth) if depth < 8 else (64 + 120 - 8 * depth)
-        cdef PathNode* here = &self.trie.nodes[node]        # only now: the recursion may have moved the nodes
+        cdef PathNode* here = &self.trie.nodes[node]        # set only now, as the recursion may have moved the nodes
         here.table = table
         here.value = values[first]
         here.fallback = inherited
@@ -263,12 +263,12 @@ def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
     """Find how prefixes nest.
 
     The prefixes must be sorted by address, then by length. ``halves``: uint64 (n, 2), an IPv4 address in the upper bits
-    of the first half; ``lengths``: uint8 (n,); ``owner``: int32 (n,), -1 where a prefix has none of its own;
-    ``number``: int32 (n,), distinct numbers below ``numbered``, -1 for none.
+    of the first half; ``lengths``: uint8 (n,); ``owner``: int32 (n,), -1 for a prefix without an owner; ``number``:
+    int32 (n,), distinct numbers below ``numbered``, -1 for none.
 
-    Returns, as int32 (n,): the innermost prefix around each one that has an owner of its own, by its row, and the
-    innermost number at or around it; -1 for none. Then, for each number, as int64: its position in the order of
-    numbers, the position after the last number it contains, and the innermost number around it.
+    Return five arrays. For each prefix, as int32 (n,): the row of the innermost prefix around it that has an owner, and
+    the innermost number at or around it; -1 for none. For each number, as int64: its position in the order of numbers,
+    the position after the last number it contains, and the innermost number around it.
     """
     cdef const uint64_t[:, ::1] address = np.ascontiguousarray(halves, dtype=np.uint64)
     cdef const uint8_t[::1] length = np.ascontiguousarray(lengths, dtype=np.uint8)
@@ -280,7 +280,7 @@ def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
     cdef int64_t[::1] first = np.zeros(numbered, dtype=np.int64)
     cdef int64_t[::1] last = np.zeros(numbered, dtype=np.int64)
     cdef int64_t[::1] around = np.full(numbered, -1, dtype=np.int64)
-    cdef Py_ssize_t[129] stack      # the prefixes around the present one, the outermost first
+    cdef Py_ssize_t[129] stack      # the prefixes around the current one, the outermost first
     cdef int depth = 0
     cdef Py_ssize_t i
     cdef int64_t seen = 0

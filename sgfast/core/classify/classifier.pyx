@@ -11,9 +11,9 @@ from sgfast.core.base.types cimport HeaderRow
 from sgfast.core.classify.cidr_trie cimport place_below_root
 
 cdef enum:
-    LAST_RANK = 0x7FFFFFFF          # the rank of NO_RULE_WINS
+    LAST_RANK = 0x7FFFFFFF          # the rank of NO_RULE_WINS, behind all rules
 
-#: Flag in ``choice``: the rest is an index in ``lists``.
+#: Flag in ``choice``: the other bits are an index in ``lists``.
 LIST_FLAG = <uint32_t>SEVERAL_TABLES
 
 cdef const uint32_t* u32(const uint32_t[::1] rows) noexcept:
@@ -29,7 +29,7 @@ cdef const uint64_t* u64(const uint64_t[::1] rows) noexcept:
 
 
 def narrow(numbers):
-    """Numbers from 0 to 4,294,967,295 as uint16, or as uint32 if one needs that. The array is contiguous."""
+    """Return numbers from 0 to 4,294,967,295 as a contiguous array of uint16, or of uint32 if one of them needs it."""
     if numbers.dtype == np.uint16 and numbers.flags.c_contiguous:
         return numbers
     return np.ascontiguousarray(numbers, dtype=np.uint16 if numbers.max(initial=0) < 1 << 16 else np.uint32)
@@ -51,10 +51,11 @@ cdef enum:
 
 
 cdef class RuleArrays:
-    """The arrays of one rule table, as in ``RuleTable``. Later policies may share them.
+    """The arrays of one rule table, as in ``RuleTable``. Later policies may share these arrays.
 
-    ``peer_class`` and ``service_class``: as ``narrow`` returns them. ``cells``: the number of the rule that wins in
-    each cell, plus one; 0 for none. With bit vectors, which are uint64 of shape (classes, words), it is each bit's.
+    ``peer_class`` and ``service_class``: return values of ``narrow``. ``cells``: for each cell, the number of the
+    winning rule plus one; 0 for none. With bit vectors, which are uint64 of shape (classes, words), ``cells`` has the
+    rule of each bit.
     """
 
     def __cinit__(self, peer_class, service_class, uint32_t services, cells, peer_rules=None, service_rules=None):
@@ -82,12 +83,12 @@ cdef class RuleArrays:
 
     @property
     def cells(self):
-        """The cells that the constructor got, but flat and narrow. They must not be changed."""
+        """The constructor's ``cells`` as a flat narrow array, which must not be changed."""
         return self.kept[2]
 
     @property
     def sizes(self):
-        """Bytes by memory address, as tables may share arrays."""
+        """The size of each array in bytes, by its memory address, as tables may share arrays."""
         return {part.ctypes.data: part.nbytes for part in self.kept}
 
 
@@ -96,7 +97,7 @@ cdef enum:
 
 
 cdef int runs_of(const uint16_t* of_class, uint32_t classes, uint32_t* starts) noexcept nogil:
-    # Writes where each run of equal numbers starts, and where the last one ends. Returns the number of runs, or 0 if
+    # Writes the start of each run of equal numbers, and the end of the last run. Returns the number of runs, or 0 if
     # there are more than RUNS.
     cdef int count = 0
     cdef uint32_t i
@@ -111,8 +112,8 @@ cdef int runs_of(const uint16_t* of_class, uint32_t classes, uint32_t* starts) n
 
 
 cdef int add_box(RuleTable* table, int count, const Box* more) noexcept nogil:
-    # Adds a box to the first `count` boxes, or extends the one with the same rule and services that ends where the new
-    # one begins. Returns how many boxes are needed then.
+    # Adds a box to the first `count` boxes, or extends a box with the same rule and services that ends where the new
+    # one begins. Returns the number of boxes after that, which exceeds BOXES if the new box does not fit.
     cdef Box* box
     cdef int b
     for b in range(count):
@@ -129,7 +130,7 @@ cdef int add_box(RuleTable* table, int count, const Box* more) noexcept nogil:
 
 
 cdef bint find_boxes(RuleTable* table) noexcept nogil:
-    # Tries to cover all cells that have a rule with `boxes`. Returns whether that worked.
+    # Tries to cover all cells that have a rule with `boxes`. Returns whether there are enough boxes.
     cdef uint32_t peers[RUNS + 1]
     cdef uint32_t services[RUNS + 1]
     cdef int peer_runs, service_runs, p, s, end, b
@@ -162,7 +163,7 @@ cdef bint find_boxes(RuleTable* table) noexcept nogil:
 
 
 cdef class Classifier:
-    """Immutable. Built by ``sgfast.compiler``, which defines the meaning of every number in it.
+    """The compiled rules, immutable. ``sgfast.compiler`` builds them and defines the meaning of every number in them.
 
     ``ipv4``, ``ipv6``: tries to address numbers; ``owner``: int32 and ``address_class``: uint32 by address number;
     ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: narrow (65536,)}; ``address_origin`` and
@@ -230,7 +231,7 @@ cdef class Classifier:
         free(self.tables.tables)
 
     def keep(self, rows, dtype):
-        """``rows`` as a flat contiguous array that lives as long as the classifier."""
+        """Return ``rows`` as a flat contiguous array that lives as long as the classifier."""
         rows = np.ascontiguousarray(rows, dtype=dtype).reshape(-1)
         self.kept.append(rows)
         return rows
@@ -244,12 +245,12 @@ cdef class Classifier:
         return self.ipv4.nbytes + self.ipv6.nbytes + sum(sizes.values())
 
     def owner_of(self, bytes address not None):
-        """The number of the instance that owns ``address`` (4 or 16 bytes), or -1."""
+        """Return the number of the instance that owns ``address`` (4 or 16 bytes), or -1."""
         cdef CidrTrie trie = self.ipv6 if len(address) == 16 else self.ipv4
         return self.tables.owner[<uint32_t>trie.find(address)]
 
     def owners_of(self, peers, families):
-        """The numbers of the instances that own addresses, as int32; -1 for none.
+        """Return the numbers of the instances that own addresses, as int32; -1 for an address without an owner.
 
         ``peers``: uint8 of shape (n, 16), IPv4 in the first four bytes. ``families``: uint8 of shape (n,); other
         families than 4 and 6 have no owner.
@@ -271,7 +272,7 @@ cdef class Classifier:
         return owners
 
     def rule_for(self, int instance, bint inbound, bytes peer not None, uint8_t protocol, uint16_t port_key):
-        """The number of the winning rule for an opener, or -1 (SPEC 4.8).
+        """Return the number of the winning rule for an opener, or -1 (SPEC 4.8).
 
         ``port_key`` is the destination port, or ICMP type * 256 + code.
         """
@@ -309,12 +310,12 @@ cdef struct LookUp:                 # look-up of a packet's peer and service in 
     const RuleTable* table
     uint32_t address_class
     uint32_t port_class
-    const void* cell                # NULL: `winner_in` finds the winner
+    const void* cell                # NULL: `winner_in` must find the winner
     int32_t* winner
 
 
 cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, int32_t* winners) noexcept nogil:
-    # The look-ups go in steps, so that the cache misses of one step overlap.
+    # Makes the look-ups in steps, so that the cache misses of one step overlap.
     cdef uint32_t ends[MATCHED_AT_ONCE][2]
     cdef LookUp small[LOOKED_UP_AT_ONCE]
     cdef LookUp others[LOOKED_UP_AT_ONCE]
@@ -330,7 +331,7 @@ cdef void match_headers(const Tables* t, const HeaderRow* rows, Py_ssize_t n, in
     cdef int end
     if t.is_large:
         for i in range(n):
-            # IPv6 rows do not need this, but it does them no harm.
+            # IPv6 rows do not need these cache lines, but loading them does no harm.
             prefetch(place_below_root(&t.ipv4, be32(rows[i].src)))
             prefetch(place_below_root(&t.ipv4, be32(rows[i].dst)))
     for i in range(n):
@@ -425,11 +426,12 @@ cdef void look_up_together(const Tables* t, LookUp* waiting, Py_ssize_t n) noexc
 
 
 def divide(of_class, Py_ssize_t count, list matching):
-    """Divide joined classes until each of several sets of classes consists of whole ones.
+    """Divide joined classes until each of several sets of classes consists of whole joined classes.
 
     ``of_class``: uint32 (n,), the joined class of each class, below ``count``; it is changed in place. ``matching``:
-    sets of different classes, as int64. Returns for each joined class the one below ``count`` that it is a part of, as
-    int64; the joined classes of the sets, one set after the other, as int32; and how many each set has.
+    sets of different classes, as int64. Return three results: for each joined class, the one below ``count`` of which
+    it is a part, as int64; the joined classes of the sets, one set after the other, as int32; and the number of joined
+    classes of each set.
     """
     cdef uint32_t[::1] joined = of_class
     cdef const int64_t[::1] classes

@@ -1,5 +1,5 @@
 # A narrow array holds unsigned numbers of 16 bits. A wide array holds numbers of 32 bits, because one of them needs
-# more than 16. Few arrays are wide. Together they are most of a policy's memory. `narrow` in classifier.pyx makes them.
+# more than 16. Few arrays are wide. These arrays are most of a policy's memory. `narrow` in classifier.pyx makes them.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 

@@ -1,7 +1,7 @@
 # Maps a protocol and a port (or ICMP type and code) to a port class.
 #
 # The compiler divides the ports of all rules into classes: two ports are in one class if no rule tells them apart. A
-# protocol for which no rule names ports has a single class.
+# protocol has a single class if no rule names its ports.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
@@ -9,9 +9,9 @@ from sgfast.core.classify.narrow cimport number_at
 
 
 cdef struct PortMap:
-    uint32_t whole[256]         # by protocol: its class if no rule names ports of it
+    uint32_t whole[256]         # by protocol: its class if no rule names its ports
     const void* by_port[256]    # by protocol: a narrow array of 65,536 classes, or NULL
-    uint8_t wide[256]           # by protocol: whether its classes have 32 bits
+    uint8_t wide[256]           # by protocol: whether its array is wide
 
 
 cdef inline uint32_t find_port_class(const PortMap* ports, uint8_t protocol, uint16_t port_key) noexcept nogil:

@@ -1,9 +1,9 @@
 # A binary heap of the tuples that may end within one tick of the timer wheel, the earliest first.
 #
-# Only a full table needs a finer resolution than ticks (SPEC 5.8): each new tuple then has to know which tuples have
+# Only a full table needs a finer resolution than ticks (SPEC 5.8): for each new tuple it must know which tuples have
 # ended by now, to the nanosecond. An item is only a hint: its tuple may have been prolonged, or may have ended and its
-# slot been reused, so the entry must be checked. Invariant: each tuple that ends in the tick
-# has an item whose deadline is not later than the tuple's end.
+# slot been reused, so the entry must be checked. Invariant: each tuple that ends in the tick has an item whose deadline
+# is not later than the tuple's end.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -19,7 +19,7 @@ cdef struct ExpiryHeap:
     HeapItem* items
     uint32_t count
     uint32_t capacity
-    uint64_t tick           # the tick of these tuples; 0 if the heap is not valid and must be filled first
+    uint64_t tick           # the tick in which the tuples may end; 0 if the heap is invalid and must be filled
 
 
 cdef inline void free_heap(ExpiryHeap* heap) noexcept nogil:
@@ -28,7 +28,7 @@ cdef inline void free_heap(ExpiryHeap* heap) noexcept nogil:
 
 
 cdef inline bint push_expiry(ExpiryHeap* heap, int64_t deadline, uint32_t slot) noexcept nogil:
-    # False if there is no memory. `deadline` in nanoseconds.
+    # Adds an item. Returns False if there is no memory. `deadline` in nanoseconds.
     cdef uint32_t at = heap.count
     cdef uint32_t parent, capacity
     cdef HeapItem* grown

@@ -1,5 +1,5 @@
-# Report rows built from tuples: the connection report lists them, and the summary counts them. A row stays in its table
-# until it is taken (``AccountingPlane.take_flows``) or, if flows are not kept, until it is counted.
+# Builds report rows from tuples: the connection report lists the rows, and the summary counts them. A row stays in its
+# table until it is taken (``AccountingPlane.take_flows``) or, if flows are not kept, until it is counted.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
@@ -39,7 +39,7 @@ from sgfast.core.conntrack.table cimport (
 
 
 cdef inline uint8_t side_end_of(const Entry* e, int side, uint8_t recorded, int64_t now, uint8_t cause) noexcept nogil:
-    # The end of a side. `recorded`: the end that its flow record has; `cause`: why the tuple ends.
+    # Returns how a side ended. `recorded`: the side's end in its flow record; `cause`: why the tuple ends.
     if recorded != SIDE_OPEN:
         return recorded
     if e.state[side] == CLOSED:
@@ -98,7 +98,7 @@ cdef inline FlowRow* next_row(Table* t) noexcept nogil:
 
 
 cdef inline bint is_plain(const Entry* e) noexcept nogil:
-    # Whether the summary has nothing to say about the tuple: it was allowed and answered, or denied and not answered.
+    # Whether the summary does not count the tuple: it was allowed and answered, or denied and not answered.
     if e.marks & TUPLE_DENIED:
         return not e.marks & HEARD
     return (e.marks & HEARD) != 0
@@ -111,7 +111,7 @@ cdef inline bint is_reported(const Table* t, const Entry* e) noexcept nogil:
 
 
 cdef inline void fill_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
-    # Builds the report row of a tuple as if it ended now.
+    # Builds the report row of a tuple as if the tuple ended now.
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef const Origin* origin = origin_at(&t.slab, slot)
     cdef const FlowRecord* flow
@@ -138,7 +138,7 @@ cdef inline void fill_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t sid
         for side in range(2):
             row.packets[side] = flow.packets[side]
             row.bytes[side] = flow.bytes[side]
-            # Row sides are by role, entry sides by address: egress is the initiator's side.
+            # Row sides are by role, entry sides by address. In a row, side 0 (egress) is the initiator's.
             row.rule[side != high] = <int32_t>sides.rule[side]
             row.instance[side != high] = sides.instance[side]
             row.side_end[side != high] = side_end_of(e, side, flow.side_end[side], now, side_end)
@@ -149,7 +149,7 @@ cdef inline void fill_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t sid
 
 
 cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
-    # Builds the report row of a tuple. Returns False, and builds none, if the tuple is not reported.
+    # Builds the report row of a tuple. Returns False, and builds no row, if the tuple is not reported.
     if not is_reported(t, entry_at(&t.slab, slot)):
         return False
     fill_flow_row(t, slot, now, side_end, row)
@@ -176,7 +176,7 @@ cdef inline void report_tuple(
 
 
 cdef inline void restart_tuple(Table* t, uint32_t slot, Entry* e, const FlowRow* attempt_row) noexcept nogil:
-    # The key of a denied attempt opened after all: the attempt is over and a connection begins. `attempt_row`: the
+    # Ends a denied attempt and begins a connection, because the attempt's key was opened after all. `attempt_row`: the
     # report row of the attempt, or NULL.
     cdef FlowRow* row = next_row(t) if attempt_row != NULL else NULL
     cdef FlowRecord* flow
@@ -184,7 +184,7 @@ cdef inline void restart_tuple(Table* t, uint32_t slot, Entry* e, const FlowRow*
     cdef int side
     if row != NULL:
         row[0] = attempt_row[0]
-    # Sides that have connections keep them.
+    # Sides that have connections keep these.
     e.marks = (e.marks & ~(REFUSED | HEARD | TUPLE_DENIED)) | UNBEGUN
     if not t.keep_flows:
         return
@@ -193,7 +193,7 @@ cdef inline void restart_tuple(Table* t, uint32_t slot, Entry* e, const FlowRow*
     memset(flow, 0, sizeof(FlowRecord))
     for side in range(2):
         sides.rule[side] = NO_SLOT
-        sides.instance[side] = -1       # the address may have had another owner then
+        sides.instance[side] = -1       # the address may have had another owner during the attempt
         if NO_STATE < e.state[side] < MOOT_TCP:
             sides.rule[side] = e.rule[side]
             flow.side_end[side] = SIDE_OPEN

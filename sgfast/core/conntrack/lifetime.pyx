@@ -1,4 +1,4 @@
-"""The life cycle of tuples, and the index of the table. ``lifetime.pxd`` says what each function does."""
+"""The life cycle of tuples, and the index of the table. ``lifetime.pxd`` explains each function."""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -66,7 +66,7 @@ from sgfast.core.conntrack.timer_wheel cimport (
 
 cdef enum:
     FIRST_BUCKETS = 1024
-    # At least this many openers are remembered, however small the table is: they are no connections (SPEC 5.8, 9.3).
+    # Even the smallest table remembers this many openers, as they are no connections (SPEC 5.8, 9.3).
     LEAST_MARKS = 1 << 20
 
 
@@ -141,7 +141,7 @@ cdef bint grow_index(Table* t) noexcept nogil:
 
 
 cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value) noexcept nogil:
-    # Adds an entry without any connection, not live yet. NO_SLOT if there is no memory.
+    # Adds an entry that has no connection and is not live yet. Returns NO_SLOT if there is no memory.
     cdef uint32_t slot
     cdef Entry* e
     if has_full_index(t) and not grow_index(t):
@@ -199,7 +199,7 @@ cdef void join_age(Table* t, uint32_t slot, Entry* e) noexcept nogil:
     t.age_tail = slot
 
 
-# Marks: keys whose opener was seen, in order of the latest (SPEC 9.3) -------------------------------------------------
+# Marks: keys whose opener was seen, in order of their latest opener (SPEC 9.3) ----------------------------------------
 
 cdef void leave_marks(Table* t, uint32_t slot, Entry* e) noexcept nogil:
     cdef MarkLink* link
@@ -245,7 +245,7 @@ cdef void mark_opener(Table* t, uint32_t slot, Entry* e) noexcept nogil:
 # Life cycle of tuples -------------------------------------------------------------------------------------------------
 
 cdef void forget_past(Table* t, uint32_t slot, Entry* e) noexcept nogil:
-    # A new tuple begins in this entry: clear what an earlier one left.
+    # Clears the marks and the flow record of an entry's earlier tuple, because a new tuple begins.
     cdef FlowSides* sides
     e.marks = (e.marks & ~(ANSWERED | REFUSED | HEARD | TUPLE_DENIED)) | UNBEGUN
     if t.keep_flows:
@@ -282,7 +282,7 @@ cdef void set_side(
 
 
 cdef void clear_side(Table* t, uint32_t slot, Entry* e, int side, uint8_t side_end) noexcept nogil:
-    # The entry stays. If no side has a connection or a mark then, the caller must call end_tuple.
+    # Ends a side's connection or mark. The entry stays. If neither side has one then, the caller must call end_tuple.
     if e.state[side] == NO_STATE:
         return
     if t.keep_flows and e.state[side] < MOOT_TCP:
@@ -296,13 +296,13 @@ cdef void clear_side(Table* t, uint32_t slot, Entry* e, int side, uint8_t side_e
 
 cdef void reopen_side(Table* t, uint32_t slot, Entry* e, int side, int64_t now) noexcept nogil:
     # Drops a side's finished connection for a new opener (SPEC 4.4).
-    if not e.marks & UNBEGUN:       # no other side was reopened by this packet
+    if not e.marks & UNBEGUN:       # this packet has not reopened the other side
         report_tuple(t, slot, e, now, SIDE_REOPENED)
         forget_past(t, slot, e)
     e.state[side] = NO_STATE
     if e.state[side ^ 1]:
         rearm(t, slot, e)
-    # The other side may deny the opener, or not reopen. Then a reply that its connection had still protects the tuple.
+    # The other side may deny the opener, or not reopen. If its connection had a reply, that still protects the tuple.
     e.marks &= ~ANSWERED
     if side_connected(e, side ^ 1, now) and e.flags[side ^ 1] & REPLIED:
         e.marks |= ANSWERED
@@ -312,7 +312,7 @@ cdef void reopen_side(Table* t, uint32_t slot, Entry* e, int side, int64_t now) 
 
 
 cdef void note_reply(Table* t, Entry* e, int side, bint reset) noexcept nogil:
-    # Call this for the first packet in reply direction that a side allows. `reset`: it is an RST.
+    # Call this for the first packet in reply direction that a side allows. `reset`: the packet is an RST.
     e.flags[side] = (e.flags[side] | REPLIED) & ~UNHEARD
     e.marks |= ANSWERED | (REFUSED if reset else HEARD)
     if e.state[0] < MOOT_TCP and e.state[1] < MOOT_TCP:
@@ -382,7 +382,7 @@ cdef void expect_end(Table* t, uint32_t slot, int64_t latest) noexcept nogil:
     cdef ExpiryHeap* heap = &t.expiry
     if heap.tick != t.wheel.tick or tick_of(latest) > t.wheel.tick:
         return
-    # Too many stale hints, or no memory: invalidate the heap. It is refilled when it is needed.
+    # With too many stale items, or without memory, invalidates the heap. The heap is refilled when it is needed.
     if heap.count > 2 * <uint64_t>t.live + 1024 or not push_expiry(heap, latest, slot):
         heap.tick = 0
 
@@ -395,9 +395,9 @@ cdef void rearm(Table* t, uint32_t slot, Entry* e) noexcept nogil:
 
 
 cdef void settle(Table* t, uint32_t slot, int64_t now, bint early) noexcept nogil:
-    # Handles a disarmed entry whose bucket is due: it has ended, or was prolonged and is armed again. Unless `early`,
-    # entries that end in a tick are freed when the tick is over, so that results do not depend on how often the wheel
-    # advances (workers.pxd).
+    # Handles a disarmed entry whose bucket is due: the entry has ended and is freed, or was prolonged and is armed
+    # again. Unless `early`, entries that end in a tick are freed when the tick is over, so that results do not depend
+    # on how often the wheel advances (workers.pxd).
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef bint live = e.marks & TUPLE_LIVE
     cdef int64_t until = latest_deadline(e) if live else t.marks_until
@@ -415,8 +415,8 @@ cdef enum:
 
 
 cdef inline int next_due(const Table* t, uint32_t* chain, uint32_t* slots) noexcept nogil:
-    # Takes entries from a chain and prefetches their buckets. Returns how many it took. Most entries were made one
-    # after another, in neighbouring slots. So the slot of a later entry can be guessed, and it is prefetched, too.
+    # Takes entries from a chain and prefetches their buckets. Returns the number of entries taken. Most entries were
+    # made one after another, in neighbouring slots. So a later entry can be guessed and prefetched, too.
     cdef uint32_t slot = chain[0]
     cdef uint32_t later
     cdef int count = 0
@@ -433,7 +433,7 @@ cdef inline int next_due(const Table* t, uint32_t* chain, uint32_t* slots) noexc
 
 
 cdef void settle_all(Table* t, uint32_t chain, int64_t now, bint early) noexcept nogil:
-    # The bucket of each entry is a cache miss. So it is prefetched while others are settled.
+    # The bucket of each entry is a cache miss. So it is prefetched while other entries are settled.
     cdef uint32_t slots[2][SETTLED_TOGETHER]
     cdef int this = 0
     cdef int count = next_due(t, &chain, slots[0])
@@ -456,7 +456,7 @@ cdef void sweep(Table* t, int64_t now) noexcept nogil:
 
 
 cdef bint evictable(const Entry* e, int64_t now) noexcept nogil:
-    # An answered tuple is in the age list only while its key is moot, and its moot mark may have expired.
+    # Whether a tuple of the age list may be evicted. If it was answered, it may be as long as its key is moot.
     return (
         not e.marks & ANSWERED
         or (e.state[0] >= MOOT_TCP and now < e.deadline[0])
@@ -465,7 +465,7 @@ cdef bint evictable(const Entry* e, int64_t now) noexcept nogil:
 
 
 cdef bint fill_expiry(Table* t) noexcept nogil:
-    # Fills the heap for the current tick. False if there is no memory.
+    # Fills the heap for the current tick. Returns False if there is no memory.
     cdef uint32_t slot = t.wheel.head[t.wheel.tick & (WHEEL_SLOTS - 1)]
     cdef const Entry* e
     t.expiry.count = 0
@@ -479,7 +479,7 @@ cdef bint fill_expiry(Table* t) noexcept nogil:
 
 
 cdef void end_expired(Table* t, int64_t now) noexcept nogil:
-    # The wheel visits a tick only when it is over, so the current one needs the heap.
+    # The wheel visits a tick only when the tick is over, so tuples that end in the current tick are found by the heap.
     cdef ExpiryHeap* heap = &t.expiry
     cdef Entry* e
     cdef uint32_t slot
@@ -500,8 +500,8 @@ cdef void end_expired(Table* t, int64_t now) noexcept nogil:
 
 
 cdef bint make_room(Table* t, int64_t now) noexcept nogil:
-    # Whether one more tuple may live (SPEC 5.8); evicts one if need be. Exact: tuples that have ended by now never
-    # count, even in the current tick.
+    # Whether one more tuple may live (SPEC 5.8). Evicts a tuple if necessary. The result is exact: tuples that have
+    # ended by now never count, even in the current tick.
     cdef Entry* e
     if t.live < t.max_live:
         return True
@@ -562,7 +562,7 @@ cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil:
 
 
 cdef uint32_t report_live(Table* t, int64_t now, uint32_t first, uint32_t limit) noexcept nogil:
-    # Reports the tuples that are still in the table, without ending them, at the end of a replay.
+    # Reports the tuples that are still in the table at the end of a replay, without ending them.
     cdef uint32_t slot = first
     cdef Py_ssize_t enough = t.ended_count + limit
     cdef Entry* e

@@ -1,5 +1,5 @@
-# The states of a side's connection, for all protocols, and the timeout of each (SPEC 5.2). A new protocol adds its
-# states here, its transitions in a file of its own, and a line to the dispatch in protocols.pxd.
+# The states of a side's connection, for all protocols, and the timeout of each state (SPEC 5.2). A new protocol needs
+# states here, transitions in a file of its own, and a line in the dispatch in protocols.pxd.
 
 from libc.stdint cimport uint8_t
 
@@ -21,15 +21,15 @@ cdef enum:         # State
     # Every other protocol (generic.pxd)
     UNIDIRECTIONAL = 12
     BIDIRECTIONAL = 13
-    # The states from here on are marks of denied openers (SPEC 9.2). There is room below for other protocols.
+    # Marks of denied openers (SPEC 9.2). There is room for states of other protocols before them.
     MOOT_TCP = 64
     MOOT_OTHER = 65
     MOOT_ICMP = 66
     STATE_COUNT = 67
 
-cdef enum:         # other results of a packet than a state
-    KEEPS_DEADLINE = 128    # added to a state: the state changes, the deadline stays
-    STAYS = 253             # allowed; state and deadline stay as they are
+cdef enum:         # a packet's results other than a state
+    KEEPS_DEADLINE = 128    # added to a state: the state changes, but the deadline does not
+    STAYS = 253             # the packet is allowed; state and deadline do not change
     NOT_VALID = 254         # the packet is not valid in this state (SPEC 4.5)
     REOPENS = 255           # a new opener for a finished connection (SPEC 5.5)
 
@@ -51,8 +51,8 @@ cdef extern from *:
         [1] = 2, [2] = 2, [3] = 0, [4] = 1, [5] = 2, [6] = 2, [7] = 2, [8] = 2, [9] = 2, [10] = 2, /* TCP */
         [11] = 3,               /* ICMP */
         [12] = 5, [13] = 4,     /* other protocols: allowed one way, both ways */
-        /* A key stays moot for the timeout of an unanswered connection (SPEC 9.2). For TCP it is that of an established
-           one, as the initiator may retry for minutes. */
+        /* A key stays moot for the timeout of an unanswered connection (SPEC 9.2). For TCP it is the timeout of an
+           established connection, as the initiator may retry for minutes. */
         [64] = 0, [65] = 5, [66] = 3,
     };
     """

@@ -1,5 +1,5 @@
 # Storage of connection entries. An entry never moves, so the index, the timer wheel and the age list refer to it by its
-# slot number. Entries are allocated in chunks of 2 MiB, each one huge page where the system has them.
+# slot number. Entries are allocated in chunks of 2 MiB. Each chunk is one huge page if the system has huge pages.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -12,15 +12,15 @@ from sgfast.core.base.types cimport NO_SLOT
 cdef enum:
     CHUNK_BITS = 15
     CHUNK_SLOTS = 1 << CHUNK_BITS
-    # A bit of Entry.present: whether an end is an instance depends on the packet's direction, because a multicast
-    # address lies in an instance's prefix. As a destination it is none (SPEC 3.3). Such packets take the slow path.
+    # A bit of Entry.present: whether an end is an instance depends on the direction, as a multicast address lies in an
+    # instance's prefix. As a destination it is no instance (SPEC 3.3). Such packets take the slow path.
     DIRECTED = 4
 
 
 cdef packed struct Entry:           # 64 bytes, one cache line; a test asserts it
     uint64_t digest                 # Packet.digest of the key
-    int64_t deadline[2]             # by side: when it ends, engine time in nanoseconds (SPEC 4.1)
-    uint32_t rule[2]                # by side: the rule that opened it
+    int64_t deadline[2]             # by side: when its connection ends, engine time in nanoseconds (SPEC 4.1)
+    uint32_t rule[2]                # by side: the rule that opened its connection
     uint32_t ports                  # FlowKey.ports
     uint32_t hash
     uint32_t wheel_next             # also links the free slots
@@ -28,7 +28,7 @@ cdef packed struct Entry:           # 64 bytes, one cache line; a test asserts i
     uint32_t age_next
     uint32_t age_prev
     uint8_t protocol
-    uint8_t kind                    # FlowKey.kind, 0: the slot is free
+    uint8_t kind                    # FlowKey.kind; 0: the slot is free
     uint8_t state[2]                # by side: State
     uint8_t flags[2]                # by side: SideFlag
     uint8_t marks                   # marks of the whole tuple: TupleMark
@@ -40,50 +40,50 @@ cdef struct MarkLink:
     uint32_t prev
 
 
-# The part of a tuple that only the connection report needs. It is allocated only if flows are kept. It is one cache
-# line, because most packets change it.
+# The part of a tuple that only the connection report needs, and that most packets change: one cache line. It is
+# allocated only if flows are kept.
 cdef struct FlowRecord:             # 64 bytes; a test asserts it
-    uint64_t number                 # number of its first packet
+    uint64_t number                 # number of the tuple's first packet
     int64_t first_ns
     int64_t last_ns
     uint64_t bytes[2]               # [0] from the initiator, [1] from the responder
     uint64_t packets[2]
-    uint8_t initiator_high          # as in Origin: most packets read it
+    uint8_t initiator_high          # as in Origin; it is here because most packets read it
     uint8_t side_end[2]             # by side: SideEnd
     uint8_t spare[5]                # always 0
 
 
-# The rest of a tuple's data for the connection report. Few packets read or write it.
+# The rest of a tuple's data for the connection report, which few packets read or write.
 cdef struct FlowSides:
-    uint32_t rule[2]                # by side, NO_SLOT: none
-    int32_t instance[2]             # by side, -1: none
+    uint32_t rule[2]                # by side; NO_SLOT: none
+    int32_t instance[2]             # by side; -1: none
 
 
-# The beginning of a tuple, for reports. Later changes of the policy leave it as it is.
+# The beginning of a tuple, for reports. Later changes of the policy do not change it.
 cdef struct Origin:                 # 16 bytes
-    int32_t counted_for             # the instance whose filter denied it, or else the responder; -1: in no list
+    int32_t counted_for             # instance whose filter denied the opener, or else the responder; -1: no instance
     uint16_t icmp                   # ICMP type << 8 | code of the opener
     uint8_t reason                  # reason of the opener's verdict
     uint8_t ends                    # ORIGIN_ bits
-    uint64_t* outcomes              # counter of its outcome (tally.pxd); NULL: it counts by a report row (outcomes.pxd)
+    uint64_t* outcomes              # counter of its outcome (tally.pxd); NULL: a report row counts it (outcomes.pxd)
 
 
 cdef enum:
     ORIGIN_HIGH = 1                 # the initiator is the higher address
-    ORIGIN_DENIED_OUT = 2           # the initiator's filter denied it
+    ORIGIN_DENIED_OUT = 2           # the initiator's filter denied the opener
 
 
 cdef struct Slab:
-    Entry nothing                   # no key matches it
+    Entry nothing                   # no key matches this entry
     Entry** entries                 # by chunk
     uint64_t** addresses            # by chunk: 4 words per slot; NULL until the chunk has an IPv6 entry
     MarkLink** marks                # by chunk, NULL unless marks are kept
     FlowRecord** flows              # by chunk, NULL unless flows are recorded
-    FlowSides** flow_sides          # likewise
+    FlowSides** flow_sides          # by chunk, NULL unless flows are recorded
     Origin** origins                # by chunk, NULL unless origins are kept
     uint32_t chunks
     uint32_t chunk_capacity
-    uint32_t fresh                  # slots from here on were never used
+    uint32_t fresh                  # first slot that was never used
     uint32_t free_slots             # head of the free list
     uint8_t with_marks
     uint8_t with_flows
@@ -100,7 +100,7 @@ cdef inline uint64_t* addresses_at(const Slab* slab, uint32_t slot) noexcept nog
 
 
 cdef inline void prefetch_addresses(const Slab* slab, uint32_t slot) noexcept nogil:
-    # The slot is only a guess. It may belong to an IPv4 entry, and its chunk may have no addresses at all.
+    # Prefetches the addresses of a guessed slot. The slot may be IPv4, and its chunk may have no addresses.
     if slab.addresses[slot >> CHUNK_BITS] != NULL:
         prefetch(addresses_at(slab, slot))
 

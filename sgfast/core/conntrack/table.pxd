@@ -2,15 +2,15 @@
 #
 #     hash --index--> slot --slab--> entry: side 0 | side 1       one probe for both sides of a packet
 #
-# Side 0 is the filter at the lower address, side 1 the filter at the higher one. Each side has its own state, deadline,
-# rule and initiator. In causal mode the side that denied an opener holds the mark of its moot key (SPEC 9.2): it has no
-# connection, so its place is free.
+# Side 0 is the filter at the lower address, side 1 the filter at the higher address. Each side has its own state,
+# deadline, rule and initiator. In causal mode the side that denied an opener stores the moot mark of the key (SPEC 9.2)
+# in the place of the connection that the side does not have.
 #
 # The index is an array of buckets (bucket.pxd). Only the index is ever resized.
 #
-# A *tuple* is all that is remembered under one key. It is live while a connection or moot mark on one of its sides is.
-# At most `max_live` tuples are live (SPEC 5.8). A tuple that has ended may remain as a mark that its opener was seen,
-# which inference needs (SPEC 9.3). The number of such marks has a limit of its own.
+# A *tuple* is the whole state stored under one key. A tuple is live while one of its sides has a live connection or
+# moot mark. At most `max_live` tuples are live (SPEC 5.8). A tuple that has ended may remain as a mark that its opener
+# was seen, which inference needs (SPEC 9.3). The number of such marks has a limit of its own.
 
 from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -26,20 +26,20 @@ from sgfast.core.conntrack.timer_wheel cimport Wheel
 cdef enum:         # SideFlag
     FROM_HIGH = 1           # the initiator is the higher address
     REPLIED = 2             # a packet in reply direction was allowed, or is assumed to have been (SPEC 9.3)
-    SIDE_DISCONNECTED = 4   # SPEC 6.3
-    UNHEARD = 8             # no packet in reply direction was seen yet; settle_side relies on its being bit 3
-    UNSEEN = 16             # no packet of the initiator was seen yet; settle_side relies on its being bit 4
+    SIDE_DISCONNECTED = 4   # the connection is disconnected (SPEC 6.3)
+    UNHEARD = 8             # no packet in reply direction was seen yet; must be bit 3, as settle_side shifts it
+    UNSEEN = 16             # no packet of the initiator was seen yet; must be bit 4, as settle_side shifts it
 
 cdef enum:         # TupleMark
     TUPLE_LIVE = 1
     OPENER_SEEN = 2         # in the mark list (SPEC 9.3)
     EVICTABLE = 4           # in the age list
-    ANSWERED = 8            # has or had a connection that is REPLIED: cannot be evicted (SPEC 5.8)
+    ANSWERED = 8            # has or had a REPLIED connection, and so cannot be evicted (SPEC 5.8)
     REFUSED = 16            # the other end sent an RST, or an ICMP unreachable came back
     TUPLE_DENIED = 32       # began with a denied opener
-    HEARD = 128             # the other end answered: it sent something else, allowed or not, or the initiator's packets
-                            # show that it did
-    UNBEGUN = 64            # its first packet is still being judged; if it ends now, it is not reported
+    # The other end answered with a packet other than an RST, allowed or not, or packets of the initiator show an answer.
+    HEARD = 128
+    UNBEGUN = 64            # the first packet is still being judged; a tuple that ends now is not reported
 
 cdef enum:         # SideEnd
     SIDE_NONE = 0           # this side had no connection
@@ -51,7 +51,7 @@ cdef enum:         # SideEnd
     SIDE_REOPENED = 6
     SIDE_DENIED = 7
     SIDE_CUT = 8            # disconnected by a change of the policy
-    SIDE_REMOVED = 9        # its instance, or the address, is gone
+    SIDE_REMOVED = 9        # the instance or its address was removed
     SIDE_FORGOTTEN = 10     # forgotten by a change of the policy
     SIDE_END_COUNT = 11
 
@@ -61,7 +61,7 @@ cdef packed struct Ends:
     uint8_t initiator[16]   # network byte order; IPv4 in the first four bytes
     uint8_t responder[16]
     uint32_t ports          # initiator's port << 16 | responder's port; or an ICMP identifier << 16
-    uint16_t icmp           # ICMP type << 8 | code of the opener; 0 for what the entry does not record
+    uint16_t icmp           # ICMP type << 8 | code of the opener; 0 for parts that the entry does not record
     uint8_t family
     uint8_t protocol
     uint8_t has_ports
@@ -70,26 +70,26 @@ cdef packed struct Ends:
 
 # One ended tuple, for the reports.
 cdef packed struct FlowRow:
-    uint64_t number         # number of its first packet; 0 if flows are not kept
+    uint64_t number         # number of the tuple's first packet; 0 if flows are not kept
     int64_t first_ns
     int64_t last_ns
     uint64_t bytes[2]       # from the initiator, from the responder
     uint64_t packets[2]
     Ends ends
     int32_t rule[2]         # initiator's (egress) side, responder's (ingress) side; -1 for none
-    int32_t instance[2]     # likewise; always -1 if flows are not kept
+    int32_t instance[2]     # by side, as `rule`; always -1 if flows are not kept
     uint8_t verdict
     uint8_t reason
     uint8_t answer          # 0 silent, 1 answered, 2 refused
     uint8_t side_end[2]     # egress, ingress
-    uint8_t denied_out      # the initiator's filter denied it
+    uint8_t denied_out      # the initiator's filter denied the opener
     int32_t counted_for     # as in Origin
 
 
 cdef struct Table:
     Slab slab
     Wheel wheel
-    ExpiryHeap expiry       # for the wheel's current tick, once the table was full in it
+    ExpiryHeap expiry       # for the wheel's current tick, if the table was full in that tick
     Bucket* buckets
     uint32_t bucket_mask
     uint32_t used           # entries in the index
@@ -104,12 +104,12 @@ cdef struct Table:
     uint8_t keep_marks
     uint8_t marks_expire
     uint8_t keep_flows      # report every ended tuple, with counters
-    uint8_t keep_origins    # report how tuples began: at least allowed ones without an answer, and denied ones with one
-    int64_t marks_until     # when marks become useless, engine time in nanoseconds
+    uint8_t keep_origins    # report how tuples began: at least allowed ones without an answer, denied ones with one
+    int64_t marks_until     # engine time in nanoseconds from which on marks are useless
     FlowRow* ended
     Py_ssize_t ended_count
     Py_ssize_t ended_capacity
-    Py_ssize_t tallied      # number of them that are already in the tallies
+    Py_ssize_t tallied      # number of ended rows that are already in the tallies
     uint64_t ended_lost     # rows lost for lack of memory
     uint64_t evicted        # tuples evicted that had a live connection on some side
     uint64_t moot_evicted   # tuples evicted that had only the mark of a denied opener
@@ -156,14 +156,14 @@ cdef inline uint32_t find_slot(
 
 
 cdef inline uint32_t guess_slot(const Table* t, uint32_t hash_value) noexcept nogil:
-    # The slot that most likely holds the key, found without touching its entry. The caller must compare the key.
+    # Returns the slot that most likely has the key, without reading its entry. The caller must compare the key.
     cdef const Bucket* bucket = &t.buckets[hash_value & t.bucket_mask]
     cdef uint32_t mask = match_tag(bucket, hash_value)
     return bucket.slots[ctz32(mask)] if likely(mask != 0) else <uint32_t>NO_SLOT
 
 
 cdef inline bint side_connected(const Entry* e, int side, int64_t now) noexcept nogil:
-    # Whether a side has a live connection. It ends at its deadline (SPEC 4.1).
+    # Whether a side has a live connection. A connection ends at its deadline (SPEC 4.1).
     return (<uint8_t>(e.state[side] - 1) < MOOT_TCP - 1) & (now < e.deadline[side])
 
 

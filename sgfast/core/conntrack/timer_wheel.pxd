@@ -1,4 +1,4 @@
-# The timer wheel finds entries whose deadline has come, without looking at the others.
+# The timer wheel finds entries whose deadline has passed, without reading all other entries.
 #
 #     level   one bucket spans   the level reaches
 #     0       67 ms              17 s
@@ -6,12 +6,12 @@
 #     2       73 min             13 days
 #     3       13 days            9 years; what lies beyond waits in the last bucket
 #
-# An entry is in the bucket of its deadline, at the finest level that reaches it. A packet that prolongs a connection
-# only stores the new deadline. When the wheel comes to the old one, it arms the entry again. So an entry may be in a
-# bucket that is too early, but never in one that is too late: code that shortens a deadline must rearm the entry.
+# An entry is in the bucket of its deadline, at the finest level that reaches the deadline. A packet that prolongs a
+# connection only stores the new deadline. When the wheel reaches the old deadline, it arms the entry again. So an
+# entry's bucket may be too early, but never too late: code that shortens a deadline must rearm the entry.
 #
-# No verdict depends on the wheel: look-ups compare the deadline itself. The wheel only frees memory. Time may jump by
-# years: an advance visits at most 256 buckets per level, however far it goes.
+# No verdict depends on the wheel: look-ups compare the deadline itself. The wheel only frees memory. If time jumps by
+# years, an advance still visits at most 256 buckets per level.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -23,22 +23,22 @@ cdef enum:
     WHEEL_BITS = 8
     WHEEL_SLOTS = 1 << WHEEL_BITS
     TICK_BITS = 26                  # a tick is 2**26 ns
-    BUCKET_FLAG = 0x80000000        # in wheel_prev: this is the first entry of the bucket in the other bits
+    BUCKET_FLAG = 0x80000000        # in wheel_prev: this entry is the first one of the bucket in the other bits
     NOT_ARMED = 0xFFFFFFFF
 
 
 cdef struct Wheel:
-    uint64_t tick                   # the current tick: all buckets before it were emptied
+    uint64_t tick                   # the current tick; all buckets before it are empty
     uint32_t head[WHEEL_LEVELS * WHEEL_SLOTS]
 
 
 cdef inline uint64_t tick_of(int64_t time_ns) noexcept nogil:
-    # The sign bit is flipped, so that times before 1970 come first.
+    # Returns the tick of a time. The sign bit is flipped, so that times before 1970 come first.
     return (<uint64_t>time_ns ^ (<uint64_t>1 << 63)) >> TICK_BITS
 
 
 cdef inline int64_t end_of_tick(int64_t time_ns) noexcept nogil:
-    # The first time, nanoseconds, that is not in the same tick.
+    # Returns the first time, in nanoseconds, that is in a later tick.
     return ((time_ns >> TICK_BITS) + 1) * (<int64_t>1 << TICK_BITS)
 
 
@@ -62,7 +62,7 @@ cdef inline void disarm(Wheel* wheel, const Slab* slab, Entry* e) noexcept nogil
 
 
 cdef inline void arm(Wheel* wheel, const Slab* slab, uint32_t slot, Entry* e, int64_t deadline) noexcept nogil:
-    # The entry must not be armed.
+    # Puts an entry into the bucket of its deadline. The entry must not be armed.
     cdef uint64_t tick = tick_of(deadline)
     cdef uint32_t level = 0
     cdef uint32_t bucket
@@ -81,8 +81,8 @@ cdef inline void arm(Wheel* wheel, const Slab* slab, uint32_t slot, Entry* e, in
     wheel.head[bucket] = slot
 
 
-# Due entries are handed out as chains, linked by wheel_next. The caller must call `release` for each entry before
-# anything else may disarm it, and must then arm or free it.
+# Due entries are returned as chains, linked by wheel_next. The caller must call `release` for each entry before the
+# entry can be disarmed, and must then arm or free the entry.
 
 cdef inline uint32_t take_bucket(Wheel* wheel, uint32_t bucket) noexcept nogil:
     # Empties a bucket, and returns the chain of its entries.
@@ -92,16 +92,16 @@ cdef inline uint32_t take_bucket(Wheel* wheel, uint32_t bucket) noexcept nogil:
 
 
 cdef inline uint32_t release(const Slab* slab, uint32_t slot) noexcept nogil:
-    # Returns the entry that follows in the chain.
+    # Releases an entry. Returns the next entry of the chain.
     cdef Entry* e = entry_at(slab, slot)
     e.wheel_prev = NOT_ARMED
     return e.wheel_next
 
 
 cdef inline int advance(Wheel* wheel, uint64_t tick, uint32_t* chains) noexcept nogil:
-    # Advances to `tick`, which must be later. Writes the chains of due entries, of which there are at most
-    # WHEEL_LEVELS * WHEEL_SLOTS, and returns how many there are. A bucket of level 0 is due when it is over, one of a
-    # higher level when it begins, so that its entries move to finer buckets.
+    # Advances to `tick`, which must be later. Writes the chains of due entries, at most WHEEL_LEVELS * WHEEL_SLOTS, and
+    # returns their number. A bucket of level 0 is due when it is over. A bucket of a higher level is due when it
+    # begins, so that its entries move to finer buckets.
     cdef int count = 0
     cdef int level
     cdef uint64_t old, new, i

@@ -1,1 +1,1 @@
-"""Two data planes that judge the same packets, and where they disagree."""
+"""Two data planes that judge the same packets, and their disagreements."""

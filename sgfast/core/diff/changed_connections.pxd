@@ -3,14 +3,14 @@
 # A packet *passes* if it is allowed, or if no filter sees it; otherwise it is *blocked*. A packet is *changed* if it
 # passes in one engine and is blocked in the other. Changed packets are grouped into changed connections: a unit
 # corresponds to one record of the connection report (SPEC 10.4) of the engine in which its packets pass. If that engine
-# keeps no record of them, because no filter sees them, it corresponds to a record of the engine that blocks them.
+# keeps no record, because no filter sees the packets, the unit corresponds to a record of the engine that blocks them.
 #
 #     outcome words of both --compare--> units, by key and way --when they end--> groups
 #
-# So engines are matched packet by packet. Records may begin and end differently in each engine; a unit holds the
-# changed packets of one record of the passing engine. Most packets are equal in both, which costs a comparison of two
-# words. The numbers of units and groups are limited. A connection that finds no room in a group of its own is counted
-# without its addresses, and if there is no room for that either, without its port.
+# So the engines are compared packet by packet. Records may begin and end differently in each engine; a unit holds the
+# changed packets of one record of the passing engine. Most packets have equal outcomes, and cost only a comparison of
+# two words. The numbers of units and groups are limited. If there is no room for a new group, a connection is counted
+# in a group without its addresses. If there is no room for such a group either, it is counted without its port.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -20,13 +20,13 @@ from sgfast.core.wire.ip cimport WireContext
 
 cdef enum:
     MAX_UNITS = 1 << 20
-    GROUPS = 1 << 16            # more than a person reads
-    ADDRESSLESS = 3 << 15       # room for groups without addresses: up to this many rows
-    # All others fit: 256 protocols, two ways, at most 8 outcomes that pass and 12 that block.
+    GROUPS = 1 << 16            # more groups than a person reads
+    ADDRESSLESS = 3 << 15       # groups without addresses are made up to this number of rows
+    # All groups without ports fit: 256 protocols, two ways, at most 8 outcomes that pass and 12 that block.
     MOST_GROUPS = 9 << 14
     GROUP_INDEX = 1 << 18
     EXAMPLES = 3
-    AT_ONCE = 32                # candidates per batch: one's data is prefetched while others are examined
+    AT_ONCE = 32                # candidates per batch: the data of one is prefetched while others are examined
 
 
 cdef enum:         # Way
@@ -46,23 +46,23 @@ cdef packed struct UnitKey:     # 40 bytes
 cdef struct Unit:
     UnitKey key
     uint32_t hash               # hash of the key; the same for both ways
-    uint64_t first              # number of its first packet; 0 if the unit is over
+    uint64_t first              # number of the unit's first packet; 0 if the unit is over
     uint64_t packets
     uint64_t bytes
     int64_t first_ns
     int64_t last_ns
     uint16_t port_key           # port key of the opener
-    uint8_t old                 # verdict and reason of its first packet, as in the outcome word
+    uint8_t old                 # verdict and reason of the unit's first packet, as in the outcome word
     uint8_t new
     uint8_t initiator_high
-    uint8_t passes_recorded     # the passing engine keeps a record of it
+    uint8_t passes_recorded     # the passing engine keeps a record of the connection
     uint8_t answered
     uint8_t ipv6
     uint8_t turned              # in the blocking engine the other end is the initiator
-    uint8_t inward              # its first packet came from the responder of the blocking engine
+    uint8_t inward              # the unit's first packet came from the responder of the blocking engine
 
 
-# A packet that is changed, or that may affect an open unit.
+# A packet that is changed, or that may affect a unit that is not over.
 cdef struct Candidate:
     Packet packet
     Packet quoted               # the packet that an ICMP error quotes
@@ -74,7 +74,7 @@ cdef struct Candidate:
     uint32_t hash
 
 
-# Changed connections of one kind: CHANGED_DTYPE. The first few are kept as examples.
+# Changed connections of one kind: CHANGED_DTYPE. The first EXAMPLES connections are kept as examples.
 cdef packed struct GroupRow:
     uint8_t initiator[16]       # network byte order; IPv4 in the first four bytes
     uint8_t responder[16]
@@ -102,7 +102,7 @@ cdef packed struct GroupRow:
     uint16_t spare
 
 
-# The rows of `openers`. ValueError unless it is a contiguous array of HEADER_DTYPE with at least `n` rows.
+# Returns the rows of `openers`. ValueError unless it is a contiguous array of HEADER_DTYPE with at least `n` rows.
 cdef HeaderRow* opener_rows(openers, Py_ssize_t n) except? NULL
 
 

@@ -105,13 +105,13 @@ cdef HeaderRow* opener_rows(openers, Py_ssize_t n) except? NULL:
 cdef class ChangedConnections:
     """Collect the changed connections of two planes that judge the same frames; ``old`` is one of the planes.
 
-    Call ``compare`` after each batch and ``finish`` at the end, then read ``rows`` and the rest. MemoryError if there
-    is no room.
+    Call ``compare`` after each batch and ``finish`` at the end, then read ``rows`` and ``counters``. MemoryError if
+    there is no memory.
     """
 
     def __cinit__(self, DataPlane old not None):
         self.wire = old.planes[0].wire
-        self.wire.infrastructure = FILTERED     # packets exempt under one policy may not be so under the other
+        self.wire.infrastructure = FILTERED     # one policy may filter the packets that the other exempts
         self.index_mask = 1023
         self.index = <uint32_t*>allocate_pages((self.index_mask + 1) * sizeof(uint32_t))
         self.group_index = <uint32_t*>calloc(GROUP_INDEX, sizeof(uint32_t))
@@ -135,8 +135,8 @@ cdef class ChangedConnections:
         """Compare both planes' outcome words (``types.pxd``) for a batch's frames.
 
         ``openers``: HEADER_DTYPE, as long as the batch; filled with the openers of records that begin with the same
-        packet in both planes and that both allow. Returns how many there are. ``numbers``: the packets' numbers, from
-        1; None if they go on from the last batch.
+        packet in both planes and that both allow. Return the number of these openers. ``numbers``: the packets'
+        numbers, from 1; None if the numbers continue from the last batch.
         """
         cdef Py_ssize_t n = batch.count
         cdef HeaderRow* rows = opener_rows(openers, n)
@@ -172,7 +172,7 @@ cdef class ChangedConnections:
                 plain += 1
                 continue
             if (x & WORD_VERDICT) == PENDING or (y & WORD_VERDICT) == PENDING:
-                continue        # `resolve` counts it
+                continue        # `resolve` counts the packet
             self.verdicts[x & WORD_VERDICT][y & WORD_VERDICT] += 1
             if (x | y) & WORD_FOLLOWS:
                 continue
@@ -192,9 +192,7 @@ cdef class ChangedConnections:
         return found
 
     def resolve(self, old not None, new not None):
-        """Count packets that were PENDING: take what both planes' ``take_resolved`` returned, which must be the same
-        packets.
-        """
+        """Count packets that were PENDING. ``old``, ``new``: results of ``take_resolved`` for the same packets."""
         if len(old) != len(new) or not (old["number"] == new["number"]).all():
             raise ValueError("the planes have not judged the same frames")
         for x, y in zip(old["result"]["verdict"].tolist(), new["result"]["verdict"].tolist()):
@@ -203,7 +201,7 @@ cdef class ChangedConnections:
     cdef bint read_candidate(
         self, const void* frame, uint16_t old, uint16_t new, uint64_t number, Candidate* t
     ) noexcept nogil:
-        # Fills a candidate. False if the packet belongs to no connection.
+        # Fills a candidate. Returns False if the packet belongs to no connection.
         cdef Packet* p = &t.packet
         read_frame(&self.wire, <const Frame*>frame, p)
         if p.outcome == READ_FRAGMENT:
@@ -304,7 +302,7 @@ cdef class ChangedConnections:
         if unit != NULL:
             return unit
         if self.unit_count == MAX_UNITS:
-            # Any of them might go on, so all are ended.
+            # Any unit might still grow, so all units are ended.
             for i in range(self.unit_count):
                 if self.units[i].first:
                     self.cut_short += 1
@@ -325,7 +323,7 @@ cdef class ChangedConnections:
         return unit
 
     cdef int grow(self) except -1 nogil:
-        # Doubles the room for units. The index has twice as many places as there may be units.
+        # Doubles the room for units. The index has twice as many places as the maximum number of units.
         cdef uint32_t capacity = 2 * self.unit_capacity
         cdef uint32_t mask = 2 * capacity - 1
         cdef uint32_t i, at
@@ -351,7 +349,7 @@ cdef class ChangedConnections:
         return 0
 
     cdef GroupRow* find_group(self, const GroupRow* key, uint32_t most) noexcept nogil:
-        # Finds the key's group, or makes it if there are fewer than `most`. NULL otherwise.
+        # Finds the key's group, or makes it if there are fewer than `most` groups. Otherwise returns NULL.
         cdef uint32_t at = hash_of(self.wire.secret, key, KIND_WORDS) & (GROUP_INDEX - 1)
         cdef GroupRow* group
         while self.group_index[at]:
@@ -368,7 +366,7 @@ cdef class ChangedConnections:
         return group
 
     cdef GroupRow* group_of(self, const GroupRow* key) noexcept nogil:
-        # The group in which a connection with this key counts.
+        # Returns the group in which a connection with this key counts.
         cdef GroupRow coarse
         cdef GroupRow* group = self.find_group(key, GROUPS)
         if group == NULL:
@@ -385,7 +383,7 @@ cdef class ChangedConnections:
             coarse.has_ports = 0
             coarse.has_icmp = 0
             group = self.find_group(&coarse, MOST_GROUPS)
-        # The last group takes all connections for which MOST_GROUPS turns out to be too small.
+        # If MOST_GROUPS is too small, the last group takes all further connections.
         return group if group != NULL else &self.groups[MOST_GROUPS - 1]
 
     cdef void end_unit(self, Unit* unit) noexcept nogil:
@@ -433,7 +431,7 @@ cdef class ChangedConnections:
 
     @property
     def rows(self):
-        """Groups of changed connections, as CHANGED_DTYPE. Those without addresses have the family 0."""
+        """Groups of changed connections, as CHANGED_DTYPE. Groups without addresses have the family 0."""
         return copied_rows(<const uint8_t*>self.groups, self.group_count * sizeof(GroupRow), CHANGED_DTYPE)
 
     @property
@@ -456,7 +454,7 @@ cdef inline void fill_key(const Packet* p, UnitKey* key) noexcept nogil:
 
 cdef inline bint is_turned(const Packet* p, uint16_t blocking, const Unit* unit) noexcept nogil:
     # Whether the other end is the initiator in the blocking engine. If that engine's rules judged the packet itself,
-    # its source is the initiator, whatever the record of an earlier attempt says.
+    # the packet's source is the initiator, even if the record of an earlier attempt has another one.
     cdef uint8_t reason = (blocking & OUTCOME) >> WORD_REASON_SHIFT
     if (reason == NO_RULE or reason == DENY_RULE) and (unit.key.protocol != PROTO_TCP or p.step == TCP_SYN):
         return p.source_high != unit.initiator_high
@@ -464,7 +462,7 @@ cdef inline bint is_turned(const Packet* p, uint16_t blocking, const Unit* unit)
 
 
 cdef inline void set_initiator(const Packet* p, uint16_t word, Unit* unit) noexcept nogil:
-    # Sets the initiator, as far as it can be known, and the port key. `word`: of the engine whose record counts.
+    # Sets the initiator, as far as it is known, and the port key. `word`: outcome word of the recording engine.
     cdef uint8_t high = p.source_high
     if word & (WORD_KNOWN | WORD_BEGAN):
         high = word >> WORD_HIGH_SHIFT & 1
@@ -479,7 +477,7 @@ cdef inline void set_initiator(const Packet* p, uint16_t word, Unit* unit) noexc
 
 
 cdef inline void write_opener(const void* wire, const Frame* frame, uint16_t word, HeaderRow* row) noexcept nogil:
-    # Writes the opener of the record that begins with this frame; it may have been inferred (SPEC 9.3).
+    # Writes the opener of the record that begins with this frame. The opener may have been inferred (SPEC 9.3).
     cdef Packet p
     cdef uint8_t address[16]
     cdef uint16_t port

@@ -1,6 +1,6 @@
 """Two data planes that judge the same frames, one after the other or at the same time.
 
-This is a module of its own because the C compiler makes the data plane's own loop slower if a module contains it twice.
+The module is separate because the C compiler slows down the data plane's own loop if a module contains it twice.
 """
 
 import threading
@@ -52,7 +52,7 @@ cdef void guess_and_judge(
 cdef void judge_paired(
     DataPlane a, DataPlane b, const Frame* frames, Py_ssize_t n, uint16_t* words_a, uint16_t* words_b
 ) noexcept nogil:
-    # Both locks must be held. Frames are read once, and judged twice while they are in the cache.
+    # The caller must hold both locks. Frames are read once, and judged twice while they are in the cache.
     cdef Plane* plane_a = a.planes[0]
     cdef Plane* plane_b = b.planes[0]
     cdef Packet* packets = a.packets[0]
@@ -67,7 +67,7 @@ cdef void judge_paired(
     plane_a.want_sides = False
     plane_b.want_sides = False
     while start < n:
-        # Both batches of `a` together: the more packets are guessed before the first one is judged, the better.
+        # Takes two batches together: the more packets are guessed before the first one is judged, the better.
         size = min(n - start, <Py_ssize_t>(2 * BATCH))
         for i in range(size):
             read_frame(&plane_a.wire, &frames[start + i], &packets[i])
@@ -88,26 +88,26 @@ cdef void judge_paired(
 cdef class PairedPlanes:
     """Judge frames with two planes, which must have judged the same frames before, for ``changed`` to compare.
 
-    ``judge`` uses one thread, which reads frame headers once for both planes. Calling ``changed.compare`` is up to the
-    caller. ``start`` and ``wait`` use a second thread, which runs from ``begin`` to ``close``. Then neither plane waits
-    for the other's table, and the comparison is made while the next batch is read.
+    ``judge`` uses one thread, which reads frame headers once for both planes. The caller must then call
+    ``changed.compare``. ``start`` and ``wait`` use a second thread, which runs from ``begin`` to ``close``. Then
+    neither plane waits for the other's table, and outcomes are compared while the next batch is read.
     """
 
     cdef DataPlane plane
     cdef DataPlane other
     cdef ChangedConnections changed
-    cdef object thread              # None if there is none
-    cdef object failure             # the exception that ended it
+    cdef object thread              # None if there is no second thread
+    cdef object failure             # the exception that ended the thread
     cdef Parking parking
     # Counters of batches, each on cache lines of its own.
     cdef uint64_t* asked            # batches given to the thread
     cdef uint64_t* judged           # batches judged by `plane`
     cdef uint64_t* compared         # batches judged and compared by the thread
-    # The batch that was started last, and its arrays; None if there is none.
+    # The batch that was started last, and its arrays; None if no batch is in progress.
     cdef object batch
     cdef object arrays
     cdef const Frame* frames
-    cdef Py_ssize_t count           # frames; 0 tells the thread to end
+    cdef Py_ssize_t count           # frames; 0 makes the thread end
     cdef uint16_t* words
     cdef uint16_t* other_words
     cdef HeaderRow* openers
@@ -126,7 +126,7 @@ cdef class PairedPlanes:
         self.changed = changed
 
     def __dealloc__(self):
-        # The thread holds a reference, so it has ended.
+        # The thread holds a reference to this object, so it has ended.
         free(self.asked)
         free_parking(&self.parking)
 
@@ -134,7 +134,7 @@ cdef class PairedPlanes:
         """Judge a batch with both planes.
 
         ``words``, ``other_words``: uint16, at least as long as the batch; filled with the outcome words (``types.pxd``)
-        of ``plane`` and ``other``. ValueError if they are too short.
+        of ``plane`` and ``other``. ValueError if an array is too short.
         """
         cdef Py_ssize_t n = batch.count
         cdef uint16_t* mine = words_of(words, n)
@@ -151,7 +151,7 @@ cdef class PairedPlanes:
                 PyThread_release_lock(self.plane.lock)
 
     def begin(self):
-        """Start the second thread. MemoryError if that fails."""
+        """Start the second thread. MemoryError if the thread cannot be started."""
         if self.thread is not None:
             raise RuntimeError("there is a second thread")
         self.asked[0] = self.judged[0] = self.compared[0] = 0
@@ -164,8 +164,8 @@ cdef class PairedPlanes:
             raise MemoryError(f"a thread cannot be started: {error}") from error
 
     def start(self, FrameBatch batch not None, words not None, other_words not None, openers not None):
-        """Judge a batch with ``plane``. The second thread may still be judging and comparing it when this returns, so
-        frames and arrays must stay valid until ``wait`` returns. The arrays are those of ``judge`` and of ``compare``.
+        """Judge a batch with ``plane``. The second thread may still judge and compare the batch afterwards, so frames
+        and arrays must stay valid until ``wait`` returns. The arrays are those of ``judge`` and of ``compare``.
         """
         cdef Wanted wanted = Wanted(NULL, NULL, NULL, False, NULL)
         cdef Py_ssize_t n = batch.count
@@ -187,7 +187,7 @@ cdef class PairedPlanes:
             swap_ordered(self.judged, self.asked[0])
 
     def wait(self):
-        """Wait until the batch that was started last is compared. Returns how many openers it has (``compare``), or 0
+        """Wait until the batch that was started last is compared. Return its number of openers (``compare``), or 0
         without a batch.
 
         MemoryError if comparing failed, which ends the thread.
@@ -210,7 +210,7 @@ cdef class PairedPlanes:
         unpark(&self.parking)
 
     def serve(self):
-        """The body of the second thread, until ``close``."""
+        """Run the second thread, until ``close``."""
         try:
             with nogil:
                 self.serve_all()

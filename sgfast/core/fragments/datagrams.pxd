@@ -1,16 +1,16 @@
-# Fragmented datagrams (SPEC 9.4): all fragments get the verdict of the first one.
+# Fragmented datagrams (SPEC 9.4): all fragments get the verdict of the first fragment.
 #
-#     first fragment     is judged as a packet is; its result is kept
-#     one that follows   gets that result
-#     one before it      is held: its result is PENDING until the first one comes or is given up
+#     first fragment     is judged like any packet; its result is kept
+#     after the first    gets the result of the first fragment
+#     before the first   is held: its result is PENDING until the first fragment arrives or is given up
 #
-# A datagram is forgotten when it is complete, or after 30 seconds. While it has held fragments, it is also forgotten
+# A datagram is forgotten when it is complete, or after 30 seconds. A datagram with held fragments is also forgotten
 # after HELD_PACKETS packets, so that results can be written in packet order without waiting for ever. A datagram whose
-# fragments overlap is spoiled: until it is forgotten, its later fragments are denied, the first fragment included. An
-# exact duplicate is no overlap.
+# fragments overlap is spoiled: until it is forgotten, its later fragments are denied, even the first fragment. An exact
+# duplicate is no overlap.
 #
-# All planes of a data plane share one store. Only one thread at a time uses it: with workers it is the one that judges
-# a block with fragments, while all planes wait for it (workers.pxd).
+# All planes of a data plane share one store. Only one thread at a time uses the store: with several workers, the thread
+# that judges a block with fragments, while all planes wait for it (workers.pxd).
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -20,30 +20,30 @@ from sgfast.core.base.intrinsics cimport ctz64, fold
 from sgfast.core.base.types cimport NO_SLOT, READ_STRAY, Packet, ResultRow
 
 cdef enum:
-    MAX_DATAGRAMS = 4096            # at a time
+    MAX_DATAGRAMS = 4096            # limit of datagrams at a time
     MAX_FRAGMENTS = 1 << 16         # fragments of all datagrams
     HELD_PACKETS = 1 << 16          # packets that may be judged while a fragment is held
-    MAX_RESOLVED = 1 << 20          # limit of results that were not taken
+    MAX_RESOLVED = 1 << 20          # limit of results that wait for take_resolved
     BLOCKS = 8192                   # blocks of 8 bytes in 65,535 bytes; also "no such block"
     BLOCK_WORDS = 128               # words of 64 bits with a bit for each block
-    USED_WORDS = 2                  # words with a bit for each of these
+    USED_WORDS = 2                  # words with a bit for each of the BLOCK_WORDS
     NO_DATAGRAM = 0xFFFFFFFF
     NO_HELD = 0xFFFFFFFF
 
 cdef extern from *:
     """
-    /* How long a first fragment may take to come, and a datagram to be complete. */
+    /* The time in which the first fragment must arrive, and the datagram must be complete. */
     #define SGFAST_FRAGMENT_NS ((int64_t)30 * 1000000000)
     """
     const int64_t FRAGMENT_NS "SGFAST_FRAGMENT_NS"
 
 
-cdef enum:         # FragmentKind
-    FRAGMENT_FIRST = 0              # to be judged
-    FRAGMENT_FOLLOWS = 1            # its datagram's verdict is known
+cdef enum:          # FragmentKind
+    FRAGMENT_FIRST = 0              # the fragment must be judged
+    FRAGMENT_FOLLOWS = 1            # the verdict of the datagram is known
     FRAGMENT_HELD = 2
-    FRAGMENT_SPOILED = 3            # its datagram is spoiled, or there is no memory
-    FRAGMENT_NO_ROOM = 4            # it was not added: the oldest datagram must be given up first
+    FRAGMENT_SPOILED = 3            # the datagram is spoiled, or there is no memory
+    FRAGMENT_NO_ROOM = 4            # not added: the oldest datagram must be given up first
 
 
 cdef packed struct DatagramKey:     # 40 bytes
@@ -62,11 +62,11 @@ cdef packed struct HeldFragment:
     uint32_t wire
     uint32_t next
     uint8_t protocol
-    uint8_t wanted                  # its result is wanted
+    uint8_t wanted                  # the caller wants the fragment's result
 
 
-# A set of blocks, one bit each. A word is valid only if its bit in `used` is set. So the work of clearing a set, and of
-# finding the next block in it, does not depend on the length that fragments claim.
+# A set of blocks, one bit each. A word is valid only if its bit in `used` is set. So the time to clear a set, and to
+# find the next block in it, does not depend on the length that fragments claim.
 cdef struct BlockSet:
     uint64_t used[USED_WORDS]
     uint64_t words[BLOCK_WORDS]
@@ -76,24 +76,24 @@ cdef struct Datagram:
     DatagramKey key
     uint64_t number                 # packet number of the earliest fragment
     int64_t deadline
-    uint32_t place                  # its bucket of the index
+    uint32_t place                  # bucket of the key in the index
     uint32_t chain                  # next datagram in the same bucket
-    uint32_t older[2]               # by age: [0] all datagrams, [1] those that wait for their first fragment
+    uint32_t older[2]               # by age: [0] all datagrams, [1] datagrams that wait for their first fragment
     uint32_t newer[2]
-    uint32_t held                   # its held fragments, the latest first; NO_HELD if it does not wait
+    uint32_t held                   # its held fragments, the latest first; NO_HELD if there are none
     uint32_t waiting                # number of held fragments
-    uint32_t fragments              # received ones; duplicates do not count
-    uint32_t blocks                 # received blocks of 8 bytes
+    uint32_t fragments              # fragments received; duplicates do not count
+    uint32_t blocks                 # blocks of 8 bytes received
     uint32_t total                  # length in bytes; 0 until the last fragment has come
     uint32_t end                    # largest end offset received
     uint8_t known                   # the first fragment was judged: `first` and `row` are valid
     uint8_t spoiled
-    uint8_t tallied                 # its denial is in the tally
-    void* home                      # the Plane that judged it, and has the connection
-    Packet first                    # without its quote
+    uint8_t tallied                 # the denial of the first fragment is in the tally
+    void* home                      # the Plane that judged the first fragment, and has the connection
+    Packet first                    # the first fragment, without the quoted packet
     ResultRow row
     BlockSet starts                 # the first block of each fragment
-    BlockSet ends                   # the last block of each
+    BlockSet ends                   # the last block of each fragment
 
 
 cdef packed struct ResolvedRow:     # RESOLVED_DTYPE
@@ -105,7 +105,7 @@ cdef struct Fragments:
     Datagram* datagrams             # NULL until there is a fragment
     HeldFragment* held_store
     uint32_t index[MAX_DATAGRAMS]   # by hash of the key
-    uint32_t oldest[2]              # [0] of all datagrams, [1] of those that wait for their first fragment
+    uint32_t oldest[2]              # [0] of all datagrams, [1] of the datagrams that wait for their first fragment
     uint32_t newest[2]
     uint32_t free_datagrams         # linked by `chain`
     uint32_t free_held              # linked by `next`
@@ -134,7 +134,7 @@ cdef inline void free_fragments(Fragments* f) noexcept nogil:
 
 
 cdef inline bint make_store(Fragments* f) noexcept nogil:
-    # Allocated with the first fragment: some 11 MiB.
+    # Allocates the store, some 11 MiB, when the first fragment arrives. Returns False if there is no memory.
     cdef uint32_t i
     f.datagrams = <Datagram*>calloc(MAX_DATAGRAMS, sizeof(Datagram))
     f.held_store = <HeldFragment*>malloc(MAX_FRAGMENTS * sizeof(HeldFragment))
@@ -169,8 +169,8 @@ cdef inline uint32_t place_of(const DatagramKey* key, uint64_t secret) noexcept 
 
 
 cdef inline uint32_t overdue(const Fragments* f, int64_t now, uint64_t number) noexcept nogil:
-    # The oldest datagram, if it must be given up before a packet of this time and number is judged; else NO_DATAGRAM.
-    # Time never runs backwards, so the oldest datagram has the earliest deadline.
+    # Returns the oldest datagram if it must be given up before a packet of this time and number is judged, or else
+    # NO_DATAGRAM. Engine time never runs backwards, so the oldest datagram has the earliest deadline.
     cdef uint32_t at = f.oldest[ALL_DATAGRAMS]
     if at != NO_DATAGRAM and now >= f.datagrams[at].deadline:
         return at
@@ -228,7 +228,7 @@ cdef inline void add_block(BlockSet* blocks, uint32_t n) noexcept nogil:
 
 
 cdef inline uint32_t next_block(const BlockSet* blocks, uint32_t n) noexcept nogil:
-    # The first block of the set from `n` on; BLOCKS if there is none.
+    # Returns the first block of the set from `n` on, or BLOCKS if there is none.
     cdef uint32_t word = n >> 6
     cdef uint32_t at = word >> 6
     cdef uint64_t bits
@@ -236,7 +236,7 @@ cdef inline uint32_t next_block(const BlockSet* blocks, uint32_t n) noexcept nog
         bits = blocks.words[word] >> (n & 63)
         if bits:
             return n + <uint32_t>ctz64(bits)
-    # Words behind this one; shifting twice, as a shift by 64 is undefined.
+    # The block may be in a later word. There are two shifts, as a shift by 64 is undefined.
     bits = blocks.used[at] >> (word & 63) >> 1 << 1 << (word & 63)
     while not bits:
         at += 1
@@ -264,7 +264,7 @@ cdef inline uint32_t make_datagram(
         return NO_DATAGRAM
     d = &f.datagrams[at]
     f.free_datagrams = d.chain
-    # All but the words of the sets.
+    # Clears all fields but the words of the block sets.
     memset(d, 0, <size_t>(<uint8_t*>&d.starts - <uint8_t*>d))
     clear_blocks(&d.starts)
     clear_blocks(&d.ends)
@@ -285,7 +285,7 @@ cdef inline bint is_there(const Datagram* d, const Packet* p) noexcept nogil:
     if p.fragment_last != (p.fragment_end == d.total):
         return False
     if d.total and p.fragment_end > d.total:
-        return False        # in the last block, but beyond the end
+        return False        # within the last block, but beyond the end
     return next_block(&d.starts, first) == first and next_block(&d.ends, first) == last_block(p)
 
 
@@ -296,7 +296,7 @@ cdef inline bint fits(const Datagram* d, const Packet* p) noexcept nogil:
         return False
     if p.fragment_last and d.end > p.fragment_end:
         return False
-    # No received fragment begins within this one, and none that began earlier ends in it or behind it.
+    # No received fragment begins within this one, and no fragment that began earlier ends within or behind it.
     next_start = next_block(&d.starts, first)
     return next_start > last_block(p) and next_block(&d.ends, first) >= next_start
 
@@ -312,7 +312,7 @@ cdef inline void put_in(Datagram* d, const Packet* p) noexcept nogil:
 
 
 cdef inline uint32_t held_of(const Datagram* d) noexcept nogil:
-    # The number of fragments that a datagram counts against MAX_FRAGMENTS.
+    # Returns the number of fragments that a datagram counts against MAX_FRAGMENTS.
     return max(d.fragments, d.waiting)
 
 
@@ -336,7 +336,7 @@ cdef inline void hold(Fragments* f, uint32_t datagram, const Packet* p) noexcept
 cdef inline int add_fragment(
     Fragments* f, const Packet* p, int64_t now, uint64_t secret, uint32_t* datagram
 ) noexcept nogil:
-    # Adds a fragment to its datagram. Returns its FragmentKind. `datagram` is set to the datagram, or NO_DATAGRAM.
+    # Adds a fragment to its datagram, and sets `datagram` to that or to NO_DATAGRAM. Returns the FragmentKind.
     cdef DatagramKey key
     cdef Datagram* d
     cdef uint32_t at
@@ -380,7 +380,7 @@ cdef inline int add_fragment(
 
 
 cdef inline bint take_held(Fragments* f, uint32_t datagram, Packet* p, uint8_t* wanted) noexcept nogil:
-    # Takes the next held fragment out of a datagram, as a packet. False if there is none.
+    # Takes the next held fragment out of a datagram, as a packet. Returns False if there is none.
     cdef Datagram* d = &f.datagrams[datagram]
     cdef uint32_t at = d.held
     cdef HeldFragment* held
@@ -412,7 +412,7 @@ cdef inline bint take_held(Fragments* f, uint32_t datagram, Packet* p, uint8_t* 
 
 
 cdef inline void forget_datagram(Fragments* f, uint32_t datagram) noexcept nogil:
-    # Forgets a datagram. It must have no held fragments.
+    # Forgets a datagram, which must have no held fragments.
     cdef Datagram* d = &f.datagrams[datagram]
     cdef uint32_t* link = &f.index[d.place]
     while link[0] != datagram:
@@ -425,7 +425,7 @@ cdef inline void forget_datagram(Fragments* f, uint32_t datagram) noexcept nogil
 
 
 cdef inline bint restore_datagram(Fragments* f, const Datagram* saved, uint64_t secret) noexcept nogil:
-    # Adds a datagram of a snapshot as the youngest one. False if it exists already, or if there is no room.
+    # Adds a datagram of a snapshot as the youngest one. Returns False if it exists already, or if there is no room.
     cdef uint32_t at
     cdef Datagram* d
     if find_datagram(f, &saved.key, secret) != NO_DATAGRAM:
@@ -451,8 +451,7 @@ cdef inline bint restore_datagram(Fragments* f, const Datagram* saved, uint64_t 
 
 
 cdef inline void note_resolved(Fragments* f, uint64_t number, const ResultRow* row) noexcept nogil:
-    # Keeps a result for DataPlane.take_resolved.
-    # If results are never taken, later ones are lost.
+    # Keeps a result for DataPlane.take_resolved. Beyond MAX_RESOLVED kept results, further results are lost.
     cdef ResolvedRow* rows
     cdef Py_ssize_t capacity
     if f.resolved_count == MAX_RESOLVED:

@@ -1,4 +1,4 @@
-"""Read the headers of frames, and make a list of packets for each shard. ``parsing.pxd`` explains how."""
+"""Read the headers of frames, and make a list of packets for each shard. ``parsing.pxd`` explains the design."""
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memset
@@ -11,8 +11,8 @@ from sgfast.core.wire.ip cimport read_frame, read_quote
 
 cdef enum:
     AT_ONCE = 16            # packets that are read before they are put into lists
-    EARLY = 64              # packets
-    HEADERS = 48            # bytes of a frame that are read if it is plain TCP in IPv4
+    EARLY = 64              # the number of packets by which cache lines are requested early
+    HEADERS = 48            # bytes of a frame that are read for plain TCP in IPv4
     LINE = 64               # bytes
 
 
@@ -21,7 +21,7 @@ cdef int shard_of(const Parser* parser, const Packet* p) noexcept nogil:
     cdef uint32_t hash_value = p.hash
     if unlikely(p.outcome != READ_TRACKED):
         if p.outcome != READ_ICMP_ERROR:
-            return 0        # it has no connection
+            return 0        # the packet has no connection
         memset(&quoted, 0, sizeof(Packet))
         if not read_quote(&parser.wire, p, &quoted.key, &quoted.digest, &quoted.hash, &quoted.source_high):
             return 0
@@ -30,7 +30,7 @@ cdef int shard_of(const Parser* parser, const Packet* p) noexcept nogil:
 
 
 cdef inline int list_of(const Parser* parser, const Packet* p, Parsed* block) noexcept nogil:
-    # The number of the list that the packet belongs to.
+    # Returns the number of the list to which the packet belongs.
     if likely(p.outcome == READ_TRACKED):
         return shard_of_hash(p.hash, parser.shards)
     if p.outcome == READ_FRAGMENT:
@@ -43,8 +43,8 @@ cdef inline int list_of(const Parser* parser, const Packet* p, Parsed* block) no
 cdef inline void ask_early(
     const Frame* frames, Packet* packets, Py_ssize_t at, Py_ssize_t count, bint is_near
 ) noexcept nogil:
-    # Asks for the cache lines that are needed to parse packet `at`, and for a later frame. Some of these addresses may
-    # be behind the last frame or behind the packet's bytes. That does no harm, as nothing is read or written.
+    # Requests the cache lines that parsing packet `at` needs, and those of a later frame. Some of these addresses may
+    # be behind the last frame or behind the packet's bytes. That does no harm, as no byte is read or written.
     cdef const Frame* frame
     if at >= count:
         return
@@ -60,8 +60,7 @@ cdef inline void parse(
     const Parser* parser, const Frame* frames, const HeaderRow* rows, Py_ssize_t start, Py_ssize_t count, Parsed* block,
     bint is_near
 ) noexcept nogil:
-    # Parses the packets from `start` on. `is_near`: this core's cache has their
-    # frames.
+    # Parses the packets from `start` on. `is_near`: whether the frames are in this core's cache.
     cdef uint16_t* ends[MOST_LISTS]     # places where the next packet of each list is linked
     cdef Packet* packets = block.packets
     cdef Py_ssize_t end, i

@@ -1,6 +1,6 @@
-# The limits of a connection table hold for the tables of all shards together (SPEC 5.8). A shard does not know how full
-# the other tables are. So the caller dispatches only as many packets as fit in any case. Then it counts all tables
-# again.
+# The limits of a connection table apply to the tables of all shards together (SPEC 5.8). A shard does not know how full
+# the other tables are. So the caller dispatches only as many packets as certainly fit. Then it counts the entries of
+# all tables again.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -15,8 +15,8 @@ cdef enum:
 
 
 cdef inline uint64_t room_of(uint64_t used, uint64_t limit, bint over) noexcept nogil:
-    # At the limit a packet may still find room, as some tuple may end just in time. Until that failed once (`over`),
-    # the limit is checked for each packet.
+    # At the limit a packet may still find room, as some tuple may end just in time. Until a packet has found no room
+    # (`over`), the limit is checked for each packet.
     if used < limit:
         return limit - used
     return ROOM_WHEN_FULL if over else 1
@@ -25,9 +25,9 @@ cdef inline uint64_t room_of(uint64_t used, uint64_t limit, bint over) noexcept 
 cdef inline uint64_t share_room(
     Plane** planes, int count, int64_t now, uint32_t max_connections, uint32_t max_marks
 ) noexcept nogil:
-    # Sets the limits of each plane's tables. Returns how many packets may be dispatched before it could matter that the
-    # limits apply to all tables together. Each packet adds at most one tuple, attempt or mark. The planes must be
-    # drained. `now`: engine time of the next packet.
+    # Sets the limits of each plane's tables. Returns how many packets may be dispatched before the limits of all tables
+    # together could be reached. Each packet adds at most one tuple, attempt or mark. The planes must be drained. `now`:
+    # engine time of the next packet.
     cdef uint64_t tuples = 0
     cdef uint64_t attempts = 0
     cdef uint64_t marks = 0
@@ -43,7 +43,7 @@ cdef inline uint64_t share_room(
         over |= plane.table.evicted or plane.table.moot_evicted or plane.counters.reasons[TABLE_FULL]
         over |= plane.attempts.evicted or plane.attempts.moot_evicted
     if tuples >= max_connections or attempts >= MAX_ATTEMPTS:
-        # Tuples and attempts that have ended by then do not count, even in the current tick.
+        # Tuples and attempts that have ended by `now` do not count, even in the current tick.
         tuples = 0
         attempts = 0
         for i in range(count):

@@ -1,6 +1,6 @@
-# Several threads judge together (``jobs`` of the library and the command). Connections are distributed over shards by a
-# hash of their keys, which is the same for both directions. Each shard has a plane of its own. An ICMP error goes to
-# the shard of the connection it quotes.
+# Several threads judge together (``jobs`` of the library and the command). A hash of the key, which is the same for
+# both directions, assigns each connection to a shard. Each shard has a plane of its own. An ICMP error goes to the
+# shard of the connection that it quotes.
 #
 #     read:       file --> window --> frames --> packets, with a list for each shard
 #                                                        by any idle thread, ahead of the caller (capture/ahead.pxd)
@@ -8,26 +8,26 @@
 #     parse:      block --> packets, as above            by any thread, if the frames do not come from a window
 #     judge:      list of a shard --> its plane          block after block, by one thread at a time
 #
-# Threads take whatever of this there is to do, and the caller does the same when it has to wait. So all that only one
-# thread can do is to go through the packets in order and run the clock. A thread marks a shard as busy while it works
-# on it, so the shard's packets are judged in order, whichever thread judges them. The last shard that is through with a
-# block gives its place in the ring back.
+# Each thread does any of this work, and the caller does the same when it has to wait. Only the caller goes through the
+# packets in order and runs the clock. A thread marks a shard as busy while it works on the shard, so the shard's
+# packets are judged in order, whichever thread judges them. The last shard to finish a block frees the block's place in
+# the ring.
 #
-# The verdict of a fragment may go to fragments of any shard. So one thread judges all packets of a block that has
+# The verdict of a fragment may apply to fragments of any shard. So one thread judges all packets of a block that has
 # fragments. Each shard stops before such a block. The thread that stopped the last shard judges the block.
 #
 # A cache line that one core has written takes a while to reach another core. So a thread prefetches the lines that it
-# needs next. It prefetches them for writing (`take_over`), even if it reads them first. It will write most of them
-# soon, and a write takes longer while another core also holds the line.
+# needs next. It prefetches them for writing (`take_over`), even if it reads them first, because it will write most of
+# them soon, and a write takes longer while another core also holds the line.
 #
 # A thread may lose its core to another program for some milliseconds while it works on a shard or a window. Meanwhile
-# the other threads work on other shards, and the ring has room for the blocks that wait for this one. If the caller
-# needs the window, it reads the window again. If two threads share a core, one of them moves to another (cores.pxd).
+# the other threads work on other shards, and the ring has room for the blocks that wait for that shard. If the caller
+# needs the window, it reads the window again. If two threads share a core, one of them moves away (cores.pxd).
 #
-# Only `drain` waits for everything, for callers that want results. Otherwise the next part of the capture is read
-# meanwhile. `release` waits until nobody needs the frames any more.
+# Only `drain` waits for all packets, for callers that want results. Without it, the next part of the capture is read at
+# the same time. `release` waits until no thread needs the frames any more.
 #
-# As long as no table is full, results are those of a single plane (`shared_limits.pxd`).
+# As long as no table is full, the results are the same as those of a single plane (`shared_limits.pxd`).
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
@@ -45,8 +45,8 @@ cdef enum:
 
 
 cdef struct Block:
-    # Written by the caller before it publishes the block:
-    const Frame* frames     # or NULL, and
+    # Fields that the caller writes before it publishes the block:
+    const Frame* frames     # NULL if the packets are header rows
     const HeaderRow* rows
     HeaderRow* headers      # place for headers, or NULL
     Py_ssize_t count        # packets
@@ -55,23 +55,23 @@ cdef struct Block:
     bint is_prepared        # the frames were parsed beforehand
     bint in_order           # engine time is each packet's timestamp plus `ahead`
     int64_t ahead           # nanoseconds
-    # Filled by the thread that parses it, unless it was prepared:
+    # Filled by the thread that parses the block, unless the block was prepared:
     Parsed content
-    # Shared by several threads, so each is on cache lines of its own. A block's number is the count of those before it.
+    # Shared by several threads, so each is on its own cache lines. A block's number is the count of earlier blocks.
     uint64_t* parsed        # number + 1 of the last block that was parsed in this place
-    uint64_t* left          # shards that are not through with it
-    uint64_t* done          # number + 1 of the last block with which all shards are through
+    uint64_t* left          # number of shards that have not finished the block
+    uint64_t* done          # number + 1 of the last block that all shards have finished
 
 
 cdef struct Shard:
     Plane* plane
     # Shared by several threads:
-    uint64_t* judged        # blocks it is through with
-    uint64_t* stopped       # number + 1 of the last block with fragments that it came to
+    uint64_t* judged        # number of blocks that the shard has finished
+    uint64_t* stopped       # number + 1 of the last block with fragments that the shard has reached
     uint64_t* busy          # nonzero while a thread works on the shard
 
 
-# Packets of one shard that were taken out of a block, to be judged together.
+# Packets of one shard that were taken out of a block to be judged together.
 cdef struct Taken:
     Packet packets[BATCH]
     int64_t now[BATCH]
@@ -85,33 +85,33 @@ cdef class Workers:
     cdef Shard* shards
     cdef Parser* parser
     cdef Block* blocks              # the ring
-    cdef Parsed* buffers            # for blocks that were not prepared: those from `buffers_used` on are free
+    cdef Parsed* buffers            # for blocks that were not prepared; free from `buffers_used` on
     cdef char* memory               # memory of the buffers
     cdef size_t buffer_bytes        # size of each buffer, in whole cache lines
     cdef int buffer_count
     cdef int buffers_used
-    cdef uint64_t finished          # blocks at the front with which all shards are through, as far as is known
+    cdef uint64_t finished          # blocks at the front that all shards have finished, as far as is known
     cdef uint64_t* lines            # memory of the counters that threads share
-    # Blocks, counted from the first one:
-    cdef uint64_t* published        # those that may be parsed
-    cdef uint64_t* claimed          # those that some thread parses or has parsed
-    cdef uint64_t released          # those whose frames are surely not needed any more; used by the caller only
-    cdef int core_count             # cores that these threads may use; 0 if that is not known
-    cdef uint64_t* cores            # the core of each thread, from one line to the next
-    cdef uint64_t* events           # number of times that there was something new to do; idle workers watch it
-    cdef Py_ssize_t quiet           # packets that were published since threads were last woken up
-    cdef int process                # PID of the process that has the threads; a forked child has none
+    # Counts of blocks from the first one on:
+    cdef uint64_t* published        # blocks that may be parsed
+    cdef uint64_t* claimed          # blocks that some thread parses or has parsed
+    cdef uint64_t released          # blocks whose frames are certainly not needed; used by the caller only
+    cdef int core_count             # cores that these threads may use; 0 if their number is not known
+    cdef uint64_t* cores            # the core of each thread, on cache lines of its own
+    cdef uint64_t* events           # number of times that new work was announced; idle workers watch it
+    cdef Py_ssize_t quiet           # packets published since threads were last woken up
+    cdef int process                # PID of the process with the threads; a forked child has none of them
     cdef uint64_t ended
     cdef Parking* parkings          # by worker
-    cdef FileReads reads            # reads for threads that have nothing else to do
+    cdef FileReads reads            # file reads for threads without other work
     # Places for results, indexed by packet number minus `first`, or NULL.
     cdef ResultRow* rows
-    cdef uint16_t* words            # likewise
+    cdef uint16_t* words            # places for outcome words, indexed in the same way, or NULL
     cdef uint64_t first
 
     # Call these without the GIL, from one thread at a time. `add` puts packets into blocks, numbered from `number` on.
-    # Frames must stay valid until they are released, `rows` and `headers` until `drain`.
-    # `prepared`: the preparation of the batch that the frames are in, or NULL.
+    # Frames must stay valid until they are released, and `rows` and `headers` until `drain`.
+    # `prepared`: the preparation of the batch that contains the frames, or NULL.
     cdef void add(
         self, const Frame* frames, Prepared* prepared, const HeaderRow* rows, Py_ssize_t n, Clock* clock,
         uint64_t number, HeaderRow* headers) noexcept nogil

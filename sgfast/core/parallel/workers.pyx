@@ -1,4 +1,4 @@
-"""Threads that judge together. ``workers.pxd`` explains how."""
+"""Threads that judge together. ``workers.pxd`` explains the design."""
 
 import threading
 
@@ -41,14 +41,14 @@ cdef extern from * nogil:
     int getpid()
 
 cdef enum:
-    # All that is needed of a packet with an IPv4 key: one cache line (types.pxd).
+    # The part of a packet that judging needs if its key is IPv4: one cache line (types.pxd).
     PLAIN_BYTES = 64
     LINE = 16               # 64-bit words: two cache lines, as they may be fetched in pairs
     INDICES = 32            # indices of 16 bits in a cache line
-    # Blocks that are usually on their way: these, and some for each job. So many have buffers.
+    # The usual number of blocks in progress: BLOCKS, and BLOCKS_PER_JOB for each job. So many blocks have buffers.
     BLOCKS = 8
     BLOCKS_PER_JOB = 2
-    ENOUGH = 256            # packets for which a thread is woken up, or stays with a shard
+    ENOUGH = 256            # packets that are worth waking a thread, or staying with a shard
 
 cdef enum:
     NO_CORE = <uint64_t>-1
@@ -69,8 +69,8 @@ cdef inline void run_clock(Clock* clock, Parsed* parsed, Py_ssize_t count) noexc
 cdef inline void take(
     const Plane* plane, const Block* block, uint16_t* cursor, Py_ssize_t until, Taken* taken
 ) noexcept nogil:
-    # Takes up to BATCH packets before index `until` out of the list that goes on at `cursor`. They lie apart, so they
-    # are copied.
+    # Takes up to BATCH packets before index `until` out of the list that continues at `cursor`. The packets are not
+    # adjacent in memory, so they are copied.
     cdef const Packet* p
     cdef Packet* place
     cdef Py_ssize_t at = cursor[0]
@@ -90,7 +90,7 @@ cdef inline void take(
         at = block.content.next[at]
     taken.count = count
     cursor[0] = <uint16_t>at
-    # The packets that are taken next may have to come from another core.
+    # The next packets to be taken may have to come from another core's cache.
     ahead = at
     while ahead < until and count > 0:
         take_over(&block.content.packets[ahead])
@@ -99,7 +99,7 @@ cdef inline void take(
 
 
 cdef class Workers:
-    """``jobs`` threads, the caller's included, with two shards each. MemoryError if they cannot be started."""
+    """``jobs`` threads, the caller's included, with two shards each. MemoryError if the threads cannot be started."""
 
     def __cinit__(self, int jobs):
         cdef Py_ssize_t i
@@ -161,7 +161,7 @@ cdef class Workers:
                 raise MemoryError
         try:
             for worker in range(1, jobs):
-                # Daemon threads: the process may end without them, as they hold nothing that needs cleaning up.
+                # Daemon threads: the process may end without them, as they hold no resources that need cleaning up.
                 threading.Thread(target=self.serve, args=(worker,), name=f"sgfast-{worker}", daemon=True).start()
         except BaseException as error:
             self.retire()
@@ -173,7 +173,7 @@ cdef class Workers:
         return &self.lines[number * LINE]
 
     def __dealloc__(self):
-        # Each thread holds a reference, so all of them have ended.
+        # Each thread holds a reference to this object, so all threads have ended.
         cdef Py_ssize_t i
         for i in range(self.shard_count if self.shards != NULL else 0):
             if self.shards[i].plane != NULL:
@@ -253,7 +253,7 @@ cdef class Workers:
             end_run(clock, &run)
 
     cdef Block* free_block(self, bint prepared) noexcept nogil:
-        # `prepared`: it needs no buffers.
+        # `prepared`: the block needs no buffers.
         cdef uint64_t number = self.published[0]
         cdef Block* block = &self.blocks[number % PLACES]
         cdef Block* oldest
@@ -271,7 +271,7 @@ cdef class Workers:
                 break
             # Work instead of waiting.
             if not self.work(0):
-                # A shard may be late, as its thread has lost its core. Meanwhile the others go on.
+                # A shard may be late because its thread has lost its core. Meanwhile the other shards may continue.
                 if prepared and number - self.finished < PLACES:
                     break
                 back_off(turn, load_ordered(&self.reads.crowded))
@@ -286,7 +286,7 @@ cdef class Workers:
         cdef uint64_t at = self.released
         while at < self.published[0]:
             block = &self.blocks[at % PLACES]
-            # If another block has its place, it is done.
+            # If another block has this place, the block `at` is done.
             if at + PLACES >= self.published[0] and (
                 load_ordered(block.parsed) != at + 1 or (block.content.borrowed and load_ordered(block.done) != at + 1)
             ):
@@ -305,7 +305,7 @@ cdef class Workers:
     cdef void drain(self) noexcept nogil:
         cdef uint64_t count = self.published[0]
         cdef int turn = 0
-        # Shards take blocks in order, so whoever is through with the last one is through with all.
+        # Shards take blocks in order, so if all shards are done with the last block, all blocks are done.
         while count and load_ordered(self.blocks[(count - 1) % PLACES].done) != count:
             if not self.work(0):
                 back_off(turn, load_ordered(&self.reads.crowded))
@@ -321,7 +321,7 @@ cdef class Workers:
         self.unpark_all()
 
     cdef void note_core(self, int worker) noexcept nogil:
-        # Threads with a higher number give way.
+        # If two threads run on one core, the thread with the higher number moves to another core.
         cdef uint64_t core = core_of_thread()
         cdef uint64_t crowded = self.core_count < 1 + <int>load_ordered(&workers_alive)
         cdef int other
@@ -340,8 +340,8 @@ cdef class Workers:
     # Working ----------------------------------------------------------------------------------------------------------
 
     cdef bint work(self, int worker) noexcept nogil:
-        # Parses one block or judges some packets. Returns whether there was anything to do. The thread's own shards
-        # come first, because their tables are in its cache. Their packets are, too, if it has just parsed them.
+        # Parses one block or judges some packets. Returns whether there was work. The thread's own shards come first,
+        # because their tables are in its cache. Packets that the thread has just parsed are in its cache, too.
         cdef int first = 2 * worker
         cdef int i
         for i in range(2):
@@ -375,14 +375,14 @@ cdef class Workers:
         if not block.is_prepared:
             parse_block(self.parser, block.frames, block.rows, block.count, parsed)
         if not block.in_order:
-            # The caller did the same. If it wrote the times down, they would have to come from its core.
+            # The caller ran the clock, too. If it stored the times, these would have to come from its core.
             run_clock(&block.clock, parsed, block.count)
         if unlikely(block.headers != NULL):
             for i in range(block.count):
                 write_header_row(&parsed.packets[i], &block.headers[i])
 
     cdef bint judge(self, int number) noexcept nogil:
-        # Judges some of a shard's packets, unless another thread is at it. Returns whether the shard went on.
+        # Judges some of a shard's packets, unless another thread judges them. Returns whether the shard advanced.
         cdef Shard* shard = &self.shards[number]
         cdef uint64_t began = load_ordered(shard.judged)
         cdef uint64_t at, end
@@ -411,14 +411,14 @@ cdef class Workers:
         )
 
     cdef void judge_until(self, int number, Block* block, Py_ssize_t until) noexcept nogil:
-        # Judges a shard's packets before index `until` of a block. While some are judged, the lines that the next ones
-        # need are on their way.
+        # Judges a shard's packets before index `until` of a block. While one batch is judged, the cache lines that the
+        # next batch needs are being loaded.
         cdef Plane* plane = self.shards[number].plane
         cdef uint16_t* at = &block.content.first[number]
         cdef Taken taken[2]
         cdef int which = 0
         cdef Py_ssize_t i
-        # The list leads from one of these lines to the next, so they would come one after the other.
+        # The list leads from one of these lines to the next, so without this they would be loaded one after the other.
         for i in range((until - at[0] + INDICES - 1) // INDICES):
             prefetch(&block.content.next[at[0] + i * INDICES])
         take(plane, block, at, until, &taken[0])
@@ -437,8 +437,8 @@ cdef class Workers:
         tally_ended(plane)
 
     cdef bint judge_mixed(self, Shard* shard, Block* block, uint64_t at) noexcept nogil:
-        # Brings a shard to a block that has fragments. If all others wait there, judges the block for all of them, and
-        # returns True.
+        # Records that a shard has reached a block with fragments. If all shards have reached it, judges the block for
+        # all of them, and returns True.
         cdef uint16_t* fragment = &block.content.first[self.shard_count]
         cdef int i
         swap_ordered(shard.stopped, at + 1)
@@ -470,7 +470,7 @@ cdef class Workers:
         tally_ended(plane)
 
     def serve(self, int worker):
-        """The loop of a worker thread, until ``retire``."""
+        """Run the loop of a worker thread, until ``retire``."""
         cdef uint64_t seen
         if not 1 <= worker < self.jobs:
             raise ValueError(f"no such thread: {worker}")
@@ -485,7 +485,7 @@ cdef class Workers:
                 park_until_change(&self.parkings[worker], self.events, seen, load_ordered(&self.reads.crowded))
 
     cdef void announce(self, Py_ssize_t packets) noexcept nogil:
-        # There is something new to do. For a few packets nobody is woken up: that takes longer than to judge them.
+        # Announces new work. For a few packets no thread is woken up: that takes longer than judging them.
         add_ordered(self.events, 1)
         if packets >= ENOUGH and getpid() == self.process:
             self.unpark_all()

@@ -15,13 +15,13 @@ cdef enum:
 
 
 cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nogil:
-    # Prefetches the index bucket of a packet's key. Call it some packets before guess_batch.
+    # Prefetches the index bucket of a packet's key. Call this some packets before guess_batch.
     if likely(p.outcome == READ_TRACKED):
         prefetch(&plane.table.buckets[p.hash & plane.table.bucket_mask])
 
 
-# Guesses the entry of each packet, and prefetches it. Then call judge_batch, which compares the keys. Read the next
-# packets before that call, because the entries take a while to arrive in the cache.
+# Guesses the entry of each packet, and prefetches the entry. Then call judge_batch, which compares the keys. Read the
+# next packets before that call, because the entries take a while to arrive in the cache.
 cdef void guess_batch(Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogil
 # Judges `n` packets in order. `now`: engine time of each packet, nanoseconds (SPEC 9.1). `numbers`: the packets'
 # numbers, or NULL if they are consecutive from `first` on. `rows`, `words`: results and outcome words, indexed by
@@ -32,11 +32,11 @@ cdef void judge_batch(
 
 # Frees the entries that ended before the tick of `now`.
 cdef void sweep_all(Plane* plane, int64_t now) noexcept nogil
-# Counts for the summary all that is not counted yet: ended tuples (outcomes.pxd), and the queue's entries (tally.pxd).
-# The tallies are complete then.
+# Adds to the tallies what is not counted yet: ended tuples (outcomes.pxd), and the queue's entries (tally.pxd). After
+# this the tallies are complete.
 cdef void tally_ended(Plane* plane) noexcept nogil
-# Resolves held fragments (fragments.pxd): those of datagrams that are overdue before packet `number`, or those of one
-# datagram.
+# Resolve held fragments (fragments.pxd): the fragments of datagrams that are overdue before packet `number`, or the
+# fragments of one datagram.
 cdef void resolve_overdue(Plane* plane, int64_t now, uint64_t number) noexcept nogil
 cdef void resolve_datagram(Plane* plane, uint32_t datagram, int64_t now) noexcept nogil
 

@@ -1,4 +1,4 @@
-"""Run batches through the pipeline, and make and free planes. ``batch.pxd`` says what each function does."""
+"""Run batches through the pipeline, and make and free planes. ``batch.pxd`` explains each function."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -60,8 +60,8 @@ cdef inline void sweep_ended(Plane* plane, int64_t now) noexcept nogil:
 
 
 cdef inline bint may_open(const Packet* p) noexcept nogil:
-    # Whether the policy is looked up for the packet beforehand. Most other packets without an entry follow an opener in
-    # the same batch.
+    # Whether the policy is looked up ahead for the packet. Most other packets without an entry follow an opener in the
+    # same batch.
     cdef uint16_t opener = load16(&p.step)
     return p.hint == NO_SLOT and (opener == OPENS_TCP or opener == PLAIN_OTHER)
 
@@ -69,7 +69,7 @@ cdef inline bint may_open(const Packet* p) noexcept nogil:
 cdef uint32_t judge_slowly(
     Plane* plane, Packet* p, const Ahead* ahead, ResultRow* row, uint16_t* word, int64_t now
 ) noexcept nogil:
-    # A function of its own, so that the loop below keeps its registers. Returns the key's slot, or NO_SLOT.
+    # Judges a packet on the slow path. Returns its key's slot, or NO_SLOT. Inlined, it would cost the loop registers.
     cdef PacketContext c
     if row != NULL:
         clear_row(row)
@@ -93,8 +93,8 @@ cdef void guess_batch(Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogi
     cdef Py_ssize_t i
     for i in range(n):
         p = &packets[i]
-        # A packet without a key has the hash of an earlier packet. Its guess is not used.
-        # These lines do what guess_slot does, with five instructions less.
+        # A packet without a key has the hash of an earlier packet, and its guess is not used. These lines do the same
+        # as guess_slot, with five instructions less.
         bucket = &t.buckets[p.hash & t.bucket_mask]
         places = match_tag(bucket, p.hash)
         if unlikely(places == 0):
@@ -113,7 +113,7 @@ cdef void guess_batch(Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogi
 
 cdef void look_ahead(Plane* plane, const Packet* packets, Py_ssize_t n, Ahead* ahead) noexcept nogil:
     cdef uint16_t openers[BATCH]
-    cdef uint32_t displaced[BATCH]  # entries that may have to leave a full table for them
+    cdef uint32_t displaced[BATCH]  # entries that may have to leave a full table for the openers
     cdef bint attempts = plane.attempts.live > 0
     cdef int count = 0
     cdef int displaced_count, k
@@ -139,8 +139,8 @@ cdef void look_ahead(Plane* plane, const Packet* packets, Py_ssize_t n, Ahead* a
 cdef void note_established(
     Plane* plane, const Packet* p, uint64_t at, ResultRow* rows, uint16_t* words
 ) noexcept nogil:
-    # Updates the flow record of a packet that the fast path has allowed, and writes its result and its outcome word, as
-    # far as these are wanted. `at`: its index in `rows` and `words`.
+    # Updates the flow record of a packet that the fast path has allowed, and writes its result and its outcome word if
+    # the caller wants them. `at`: the packet's index in `rows` and `words`.
     cdef const Entry* e = <const Entry*>p.entry
     if plane.table.keep_flows:
         count_packet(&plane.table, p.hint, p)
@@ -164,7 +164,7 @@ cdef void judge_batch(
     cdef uint64_t nbytes = 0
     cdef uint64_t at
     cdef uint32_t slot
-    cdef Py_ssize_t end = 0     # index after the last packet that surely comes in the wheel's current tick
+    cdef Py_ssize_t end = 0     # index after the last packet that is surely in the wheel's current tick
     while i < n:
         if i == end:
             sweep_ended(plane, now[i])
@@ -193,7 +193,7 @@ cdef void judge_batch(
         if i < n and packets[i].hint == NO_SLOT and packets[i].hash == p.hash and slot != NO_SLOT:
             packets[i].hint = slot
             packets[i].entry = entry_at(&plane.table.slab, slot)
-    # While their rows are still in the cache.
+    # Ended tuples are counted here, while their rows are still in the cache.
     if plane.reporting and plane.table.ended_count - plane.table.tallied >= ENDED_TOGETHER:
         count_ended(plane, &plane.table)
     plane.counters.bytes += nbytes

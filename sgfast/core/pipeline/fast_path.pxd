@@ -1,5 +1,5 @@
-# The fast path: packets of established connections, which change nothing but deadlines and counters. All other packets
-# take the slow path (slow_path.pxd), which would give these the same verdicts.
+# The fast path: packets of established connections, which change only deadlines and counters. All other packets take
+# the slow path (slow_path.pxd), which would give established packets the same verdicts.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -38,7 +38,7 @@ cdef inline void allow_plain(RuleCount* rules, Entry* e, uint64_t side, uint32_t
 
 
 cdef inline bint is_plain(const Packet* p) noexcept nogil:
-    # Whether the packet may be one that pass_established allows.
+    # Whether pass_established may allow the packet, by its step and outcome.
     cdef uint16_t plain = load16(&p.step)
     return plain == PLAIN_TCP or plain == PLAIN_OTHER
 
@@ -46,11 +46,11 @@ cdef inline bint is_plain(const Packet* p) noexcept nogil:
 cdef inline Py_ssize_t pass_established(
     Plane* plane, const Packet* packets, const int64_t* now, Py_ssize_t first, Py_ssize_t end
 ) noexcept nogil:
-    # Allows packets from `first` on, up to the first one that is no ACK of an established TCP connection, and no packet
-    # of another protocol whose connection was allowed both ways. Each side that has a filter must have such a
-    # connection: live, not disconnected, with a reply seen (SPEC 4.3). Returns the index of that packet, or `end`, and
-    # changes nothing for it. All states and flags to compare are in the last eight bytes of an entry. The caller counts
-    # verdicts, updates flow records, and writes results.
+    # Allows packets from `first` on, up to the first packet that is neither an ACK of an established TCP connection nor
+    # a packet of another protocol whose connection was allowed both ways. Each side with a filter must have such a
+    # connection: live, not disconnected, with a reply seen (SPEC 4.3). Returns the index of the first other packet, or
+    # `end`; that packet changes nothing. All states and flags to compare are in the last eight bytes of an entry. The
+    # caller counts verdicts, updates flow records, and writes results.
     cdef RuleCount* rules = plane.rule_counts
     cdef const FastPath* fast
     cdef const Packet* p
@@ -114,7 +114,7 @@ cdef inline void write_established(
 
 
 cdef inline void fill_fast_paths(Plane* plane) noexcept nogil:
-    # Call this after the timeouts were set.
+    # Call this after the timeouts are set.
     cdef Entry mask, entry
     cdef FastPath* fast
     cdef int which, side, other
@@ -138,7 +138,7 @@ cdef inline void fill_fast_paths(Plane* plane) noexcept nogil:
 
 
 cdef inline void close_fast_path(Plane* plane) noexcept nogil:
-    # No entry matches such words, so all later packets take the slow path.
+    # Sends all later packets to the slow path, as no entry matches these words.
     cdef int other
     for other in range(2):
         memset(plane.fast[other].mask, 0, sizeof(plane.fast[other].mask))

@@ -1,4 +1,4 @@
-# Judges fragments (SPEC 9.4): which verdict each one gets, and when.
+# Judges fragments (SPEC 9.4): which verdict each fragment gets, and when.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -47,7 +47,7 @@ cdef inline void count_rule(Plane* plane, const SideRow* side, const Packet* p) 
 
 
 cdef inline void count_connection(Table* t, const Datagram* d, const Packet* p, int64_t now) noexcept nogil:
-    # Counts a fragment in the connection report. The connection itself does not change.
+    # Counts a fragment in its connection's record. The connection itself does not change.
     cdef uint32_t slot = find_slot(t, &d.first.key, d.first.digest, d.first.hash)
     cdef const Entry* e
     if slot == NO_SLOT:
@@ -69,7 +69,7 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
     like_first.wire = p.wire
     like_first.time_ns = p.time_ns
     like_first.number = p.number
-    # A first fragment that was denied and not tallied followed a cut, and so does the rest of its datagram.
+    # A first fragment that was denied but not tallied follows a cut, and so does the rest of its datagram.
     if plane.reporting and d.row.verdict == DENY and (
         d.tallied or not (
             follows_cut(&(<Plane*>d.home).cuts, &like_first, False, c.now) or d.row.reason == DISCONNECTED
@@ -92,7 +92,7 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
 
 
 cdef inline void resolve_held(Plane* plane, uint32_t datagram, int64_t now) noexcept nogil:
-    # Gives the held fragments the datagram's verdict, or judges them as strays if it has none.
+    # Gives the held fragments the verdict of their datagram, or judges them as strays if the datagram has no verdict.
     cdef Fragments* f = plane.fragments
     cdef PacketContext c
     cdef Packet held
@@ -122,7 +122,7 @@ cdef inline void forget_overdue(Plane* plane, int64_t now, uint64_t number) noex
 
 
 cdef inline void judge_first(Plane* plane, PacketContext* c, Datagram* d) noexcept nogil:
-    # Judges the first fragment like any packet. Its result, with instances, is kept for the fragments that follow.
+    # Judges the first fragment like any packet. Its result, with instances, is kept for the datagram's other fragments.
     cdef ResultRow* row = c.row
     cdef uint8_t want_sides = plane.want_sides
     plane.want_sides = True
@@ -141,14 +141,14 @@ cdef inline void judge_first(Plane* plane, PacketContext* c, Datagram* d) noexce
 
 
 cdef inline void judge_fragment(Plane* plane, PacketContext* c, Packet* p) noexcept nogil:
-    # `p` is the context's packet; its outcome changes while it is judged.
+    # `p` is the packet of `c`. Its outcome changes while it is judged, and is restored at the end.
     cdef Fragments* f = plane.fragments
     cdef uint32_t datagram
     cdef int kind
     forget_overdue(plane, c.now, p.number)
     kind = add_fragment(f, p, c.now, plane.wire.secret[7], &datagram)
     while kind == FRAGMENT_NO_ROOM:
-        give_up(plane, f.oldest[0], c.now)      # it may be this fragment's own datagram; then a new one begins
+        give_up(plane, f.oldest[0], c.now)      # this may forget the fragment's own datagram; then a new one begins
         kind = add_fragment(f, p, c.now, plane.wire.secret[7], &datagram)
     p.hint = NO_SLOT
     p.outcome = READ_STRAY
@@ -165,7 +165,7 @@ cdef inline void judge_fragment(Plane* plane, PacketContext* c, Packet* p) noexc
     else:
         judge_packet(plane, c)
         c.word |= WORD_FOLLOWS
-    p.outcome = READ_FRAGMENT           # a second plane may judge it (paired.pyx)
+    p.outcome = READ_FRAGMENT           # a second plane may judge the packet (paired.pyx)
     if datagram == NO_DATAGRAM:
         return
     if kind != FRAGMENT_HELD:

@@ -1,9 +1,9 @@
-# The filters' decisions about a packet: who owns its addresses, whether any filter sees it (SPEC 3), and what one end's
-# filter decides (SPEC 4), with inference (SPEC 9.3). Nothing here changes a connection, a counter or a report:
-# slow_path.pxd does that.
+# The filters' decisions about a packet: which instances own its addresses, whether any filter sees it (SPEC 3), and
+# what one end's filter decides (SPEC 4), with inference (SPEC 9.3). This module changes no connection, counter or
+# report: slow_path.pxd does that.
 #
-# A filter of stateless groups has rules but no connections. Only a packet without a connection is checked for it, so
-# established packets do not pay for it.
+# A filter of stateless groups has rules but no connections. Only packets without a connection are checked for such
+# filters, so established packets cost nothing more.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
@@ -46,51 +46,51 @@ from sgfast.core.tallies.tally cimport Queued
 # One packet on its way through the filters.
 cdef struct PacketContext:
     const Packet* packet
-    const Ahead* ahead      # results of its look-ups ahead, or NULL
-    ResultRow* row          # NULL if no result is wanted
+    const Ahead* ahead      # results of the packet's look-ups ahead, or NULL
+    ResultRow* row          # NULL if the caller wants no result
     int64_t now             # engine time, nanoseconds (SPEC 9.1)
-    uint32_t slot           # its key's slot in the table, or NO_SLOT
-    Entry* entry            # the entry there, if there is one
+    uint32_t slot           # the slot of the packet's key in the table, or NO_SLOT
+    Entry* entry            # the entry in `slot`, if there is one
     int32_t instance[2]     # by side: the instance that owns the address, -1 for none
     uint32_t address[2]     # by side: address number
-    uint8_t present         # the value of Entry.present for its key, by these owners
+    uint8_t present         # the value of Entry.present for the packet's key, by the owners found
     uint8_t owners_known
     uint8_t wants_word
     # Fields that slow_path.pxd sets:
     uint16_t word           # the outcome word so far (types.pxd)
-    # Whether the initiator of the connection that it began, or would have begun, is the higher address. For other
-    # packets: whether the source is.
+    # Whether the initiator of the connection that the packet began, or would have begun, is the higher address. For any
+    # other packet: whether its source is the higher address.
     uint8_t initiator_high
-    uint8_t opener          # a side judged it as a new opener
-    uint8_t created         # it began a connection on some side
-    Queued* denial          # its entry in the tally of denials, or NULL
+    uint8_t opener          # a side judged the packet as a new opener
+    uint8_t created         # the packet began a connection on some side
+    Queued* denial          # the packet's entry in the tally of denials, or NULL
 
 
-cdef enum:         # Change: what becomes of a side's connection
+cdef enum:         # Change: the effect on a side's connection
     NOTHING_CHANGES = 0
-    GOES_ON = 1             # it is in `state` until `deadline`
-    IS_DROPPED = 2          # refused or aborted before any reply (SPEC 5.4)
-    BEGINS = 3              # in `state`
+    GOES_ON = 1             # the connection is in `state` until `deadline`
+    IS_DROPPED = 2          # the connection is refused or aborted before any reply (SPEC 5.4)
+    BEGINS = 3              # a connection begins in `state`
 
-cdef enum:         # Attempt: what a denied packet tried
+cdef enum:         # Attempt: the purpose of a denied packet
     NO_ATTEMPT = 0
-    WOULD_BEGIN = 1         # a connection, by opening or by inference
-    WOULD_OPEN = 2          # likewise, and SPEC 3.6 or the rules denied it, which makes its key moot (SPEC 9.2)
+    WOULD_BEGIN = 1         # to begin a connection, by opening or by inference
+    WOULD_OPEN = 2          # to open one, and SPEC 3.6 or the rules denied it, which makes the key moot (SPEC 9.2)
 
 
-# The decision of one side's filter about a packet. slow_path.pxd carries it out.
+# The decision of one side's filter about a packet. slow_path.pxd applies it.
 cdef struct Outcome:
     int64_t deadline
     int32_t rule            # deciding rule, -1 for none
     uint8_t allowed
     uint8_t reason
     uint8_t change          # Change
-    uint8_t reply           # it comes from the connection's responder
-    uint8_t reopens         # a finished connection is dropped for it (SPEC 5.5)
-    uint8_t opener          # it is judged as a new opener (SPEC 4.8), or would be
+    uint8_t reply           # the packet comes from the connection's responder
+    uint8_t reopens         # the packet replaces a finished connection (SPEC 5.5)
+    uint8_t opener          # the packet is judged as a new opener (SPEC 4.8), or would be
     uint8_t attempt         # Attempt
     uint8_t initiator_high  # as in PacketContext
-    uint8_t state           # state of its connection from now on
+    uint8_t state           # new state of the connection
 
 
 cdef inline void clear_row(ResultRow* row) noexcept nogil:
@@ -124,7 +124,7 @@ cdef inline void begin_packet(
 
 
 cdef inline bint set_slot(PacketContext* c, const Table* t, uint32_t slot) noexcept nogil:
-    # Returns whether there is one.
+    # Sets the slot and the entry of the packet. Returns False for NO_SLOT.
     c.slot = slot
     if slot == NO_SLOT:
         return False
@@ -156,21 +156,21 @@ cdef inline void find_owners(const Plane* plane, PacketContext* c) noexcept nogi
 
 
 cdef inline bint isolated(const Plane* plane, const PacketContext* c) noexcept nogil:
-    # SPEC 3.6
+    # Whether the VPCs of the packet's two instances are not connected (SPEC 3.6).
     return (
         c.instance[0] >= 0 and c.instance[1] >= 0 and not vpcs_connected(plane.rules, c.instance[0], c.instance[1])
     )
 
 
 cdef inline bint marks_matter(const Plane* plane, int64_t now) noexcept nogil:
-    # Whether something may still be inferred, so that it matters which openers were seen.
+    # Whether a connection may still be inferred, so that it matters which openers were seen.
     return plane.midstream != MIDSTREAM_DENY and (plane.midstream == MIDSTREAM_ALLOW or now < plane.window_end)
 
 
 # The filter of one side -----------------------------------------------------------------------------------------------
 
 cdef inline void decide(const PacketContext* c, bint allowed, uint8_t reason, int32_t rule, Outcome* o) noexcept nogil:
-    # Fills in an outcome that changes nothing.
+    # Fills in an outcome that changes no connection.
     o.rule = rule
     o.allowed = allowed
     o.reason = reason
@@ -183,7 +183,7 @@ cdef inline void decide(const PacketContext* c, bint allowed, uint8_t reason, in
 
 
 cdef inline void judge_side(const Plane* plane, PacketContext* c, int side, Outcome* o) noexcept nogil:
-    # Judges a packet by the side's connection if there is one, and else by its rules.
+    # Judges a packet by the side's connection if there is one, and otherwise by its rules.
     cdef const Packet* p = c.packet
     cdef const Entry* e = c.entry
     cdef uint8_t state
@@ -244,7 +244,7 @@ cdef inline void judge_opener(const Plane* plane, PacketContext* c, int side, Ou
         if initiator_high != p.source_high:
             port_key = p.sport
     if unlikely(c.instance[side] < 0):
-        # There was a connection with an address that, as a destination, belongs to no instance (SPEC 3.3).
+        # There was a connection with an address that belongs to no instance as a destination (SPEC 3.3).
         return
     o.initiator_high = initiator_high
     o.rule = winner_for(plane, c, side, initiator_high != side, port_key)
@@ -260,8 +260,7 @@ cdef inline void judge_opener(const Plane* plane, PacketContext* c, int side, Ou
 
 
 cdef inline void judge_stateless(const Plane* plane, const PacketContext* c, int side, Outcome* o) noexcept nogil:
-    # A filter without connections applies the rules of the packet's direction to every packet, whatever its flags (SPEC
-    # 4.13).
+    # Applies the rules of the packet's direction, whatever its flags: this filter has no connections (SPEC 4.13).
     cdef const Packet* p = c.packet
     cdef int32_t rule = winner_for(plane, c, side, p.source_high != side, p.port_key)
     if rule < 0:
@@ -275,7 +274,7 @@ cdef inline void judge_stateless(const Plane* plane, const PacketContext* c, int
 cdef inline int32_t winner_for(
     const Plane* plane, const PacketContext* c, int side, bint inbound, uint16_t port_key
 ) noexcept nogil:
-    # Only openers were looked up ahead. For these, `inbound` and `port_key` are those of the packet itself.
+    # Returns the winning rule. Only openers were looked up ahead, with their own `inbound` and `port_key`.
     if c.ahead != NULL:
         return c.ahead.rule[side]
     return find_rule(
@@ -285,8 +284,8 @@ cdef inline int32_t winner_for(
 
 
 cdef inline bint would_allow(const Plane* plane, const PacketContext* c, int side) noexcept nogil:
-    # Whether a side would allow a packet that may open a connection and is valid in any state of one. The key must have
-    # an entry.
+    # Whether a side would allow a packet that may open a connection and is valid in every state of a connection. The
+    # key must have an entry.
     cdef const Entry* e = c.entry
     cdef int32_t rule
     if side_connected(e, side, c.now):

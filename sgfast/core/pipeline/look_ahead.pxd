@@ -1,6 +1,6 @@
-# The policy look-ups of packets without a connection: their addresses and rules. They are made for a whole batch before
-# its packets are judged in order. Each look-up is a chain of loads that wait for one another, and most are cache
-# misses; those of different packets overlap. Nothing here depends on connections.
+# Policy look-ups (addresses and rules) for packets without a connection, made for a whole batch before its packets are
+# judged in order. Each look-up is a chain of dependent loads, most of which are cache misses; the cache misses of
+# different packets overlap. The look-ups do not depend on connections.
 
 from libc.stdint cimport int32_t, uint32_t
 
@@ -12,12 +12,12 @@ from sgfast.core.pipeline.plane cimport Plane
 
 
 cdef struct Ahead:
-    uint32_t address[2]     # by side: address number
+    uint32_t address[2]     # by side: the winning rule in the packet's own direction; -1 for none
     int32_t rule[2]         # by side: the rule that wins in the packet's own direction; -1 for none
 
 
 cdef inline void look_up_addresses(const Plane* plane, const Packet* p, Ahead* ahead) noexcept nogil:
-    # Prefetches the addresses' owners, too.
+    # Finds the address numbers, and prefetches the addresses' owners.
     cdef Address address
     cdef int side
     for side in range(2):
@@ -27,7 +27,7 @@ cdef inline void look_up_addresses(const Plane* plane, const Packet* p, Ahead* a
 
 
 cdef inline void look_up_rules(const Plane* plane, const Packet* p, Ahead* ahead) noexcept nogil:
-    # Call this after the addresses were looked up.
+    # Finds the rules. Call this after look_up_addresses.
     cdef int32_t instance
     cdef int side
     for side in range(2):

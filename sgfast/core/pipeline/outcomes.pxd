@@ -1,8 +1,7 @@
-# Counts ended tuples for the summary by what the other end did: connections that were allowed but not answered, and
-# connections that were denied although the other end answered (SPEC 10.4). The packets
-# with which they began are in the tallies BEGAN and DENIALS. Most outcomes are counted there, too (Origin.outcomes).
-# Here are those of tuples without such a row: there was no room for their peer, or the key of a denied attempt opened
-# later.
+# Counts ended tuples for the summary by the other end's reaction: connections that were allowed but not answered, and
+# connections that were denied although the other end answered (SPEC 10.4). The first packets of these tuples are in the
+# tallies BEGAN and DENIALS, where most outcomes are counted, too (Origin.outcomes). This module counts the outcomes of
+# tuples without such a row: there was no room for their peer, or the key of a denied attempt opened later.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -36,14 +35,14 @@ cdef enum:
 
 
 cdef inline TallyKey key_of_row(const FlowRow* row, uint8_t reason, int32_t rule) noexcept nogil:
-    # The key of the tally's row in which a tuple's first packet was counted. `reason`, `rule`: of that row.
+    # Returns the key of the tally row in which a tuple's first packet was counted. `reason`, `rule`: in that row.
     cdef bint inbound = not row.denied_out
     cdef uint16_t port_key = <uint16_t>(row.ends.ports & 0xFFFF) if row.ends.has_ports else row.ends.icmp
     cdef TallyKey key
     cdef bint is_reply
     if row.verdict == ALLOW and row.ends.icmp:
         if icmp_query(row.ends.family == 6, <uint8_t>(row.ends.icmp >> 8), &is_reply):
-            port_key &= 0xFF00      # as connections are counted when they begin (slow_path.pxd)
+            port_key &= 0xFF00      # as slow_path.pxd counts connections when they begin
     key = key_of_kind(
         row.counted_for, port_key, row.ends.protocol, reason, inbound, row.ends.family == 6, row.ends.has_ports,
         row.ends.icmp != 0, rule
@@ -53,7 +52,7 @@ cdef inline TallyKey key_of_row(const FlowRow* row, uint8_t reason, int32_t rule
 
 
 cdef inline void tally_row(Plane* plane, const FlowRow* row) noexcept nogil:
-    # An allowed connection is counted only for its responder, and a denied one for the side that denied it.
+    # Counts an allowed connection only for its responder, and a denied one for the side that denied it.
     cdef bint allowed = row.verdict == ALLOW
     cdef Tally* tally = &plane.tallies[BROKEN]
     cdef TallyKey key
@@ -65,14 +64,14 @@ cdef inline void tally_row(Plane* plane, const FlowRow* row) noexcept nogil:
 
 
 cdef inline int32_t rule_of_outcomes(const Origin* origin) noexcept nogil:
-    # Returns the rule of the tally's row in which the outcome counts. `outcomes` is the last field of that row, and so
-    # leads back to its beginning. The queue must be empty.
+    # Returns the rule of the tally row in which the outcome counts. `outcomes` is the last field of that row, so its
+    # address leads to the beginning of the row. The queue must be empty.
     return (<TallyRow*>(<uint8_t*>origin.outcomes - sizeof(TallyRow) + 2 * sizeof(uint64_t))).rule
 
 
 cdef inline void relink(Plane* plane, Plane* first, Table* t, uint32_t slot, int32_t rule) noexcept nogil:
-    # Makes a tuple of a snapshot count its outcome in its row again. All rows are loaded into the first plane. A tuple
-    # of another plane gets a row with the same key there; reports add up the rows of all planes.
+    # Links a tuple of a snapshot to the row in which its outcome counts. All rows are loaded into the first plane. A
+    # tuple of another plane gets a row with the same key in its own plane. Reports add up the rows of all planes.
     cdef bint denied = entry_at(&t.slab, slot).marks & TUPLE_DENIED
     cdef Tally* tally = &plane.tallies[DENIALS] if denied else &plane.tallies[BEGAN]
     cdef Tally* loaded = &first.tallies[DENIALS] if denied else &first.tallies[BEGAN]
@@ -89,11 +88,11 @@ cdef inline void relink(Plane* plane, Plane* first, Table* t, uint32_t slot, int
 
 
 cdef inline void count_ended(Plane* plane, Table* t) noexcept nogil:
-    # Counts the ended tuples that are not counted yet. Then it drops their rows, unless flows are kept.
+    # Counts the ended tuples that are not counted yet. Drops their rows, unless flows are kept.
     cdef const FlowRow* row
     while t.tallied < t.ended_count:
         row = &t.ended[t.tallied]
-        # Allowed but not answered, or denied but answered.
+        # Counts the row if the tuple was allowed but not answered, or denied but answered.
         if (row.verdict == ALLOW) != (row.answer == 1):
             tally_row(plane, row)
         t.tallied += 1

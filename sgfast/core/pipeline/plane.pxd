@@ -1,4 +1,4 @@
-# A plane judges packets by itself: it has its own connection table, options and counters. A data plane has one plane,
+# A plane judges packets on its own: it has its own connection table, options and counters. A data plane has one plane,
 # or one for each shard of its workers. Planes share only the policy and the store of fragments.
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -18,7 +18,7 @@ cdef enum:         # Midstream
     MIDSTREAM_ALLOW = 2
 
 cdef enum:
-    # Limit of denied attempts that are remembered for the report, so that a retry does not count twice.
+    # Limit of denied attempts that are remembered for the report, so that retries are not counted as new attempts.
     MAX_ATTEMPTS = 1 << 20
 
 
@@ -44,21 +44,21 @@ cdef packed struct RuleCount:
 
 # Conditions under which an entry's packets take the fast path (fast_path.pxd), by Entry.present.
 cdef struct FastPath:
-    uint64_t mask[4]        # compared bits of its last eight bytes
-    uint64_t word[4]        # their values; protocol and kind are compared with the packet's
+    uint64_t mask[4]        # compared bits of the entry's last eight bytes
+    uint64_t word[4]        # values of these bits; protocol and kind are compared with the packet's
     int64_t timeout         # nanoseconds
 
 
 cdef struct Plane:
     Table table
-    Table attempts          # denied openers that leave no tuple behind; only for the report
+    Table attempts          # denied openers without a tuple; only for the report
     Cuts cuts               # connections cut by policy changes; only for the report
     Fragments* fragments    # shared by all planes of a data plane
     WireContext wire
     const Tables* rules
     int64_t timeout[STATE_COUNT]    # nanoseconds, by State
     FastPath fast[2]        # for TCP, and for other protocols
-    int64_t window_end      # from this engine time on nothing is inferred (SPEC 9.3)
+    int64_t window_end      # from this engine time on no connection is inferred (SPEC 9.3)
     # Options
     uint8_t causal
     uint8_t midstream
@@ -68,4 +68,4 @@ cdef struct Plane:
     uint64_t changes        # policy changes so far
     RuleCount* rule_counts
     Tally tallies[TALLIES]
-    TallyQueue queue        # packets and connections that the tallies still have to count
+    TallyQueue queue        # packets and connections that are not in the tallies yet

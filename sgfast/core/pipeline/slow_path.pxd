@@ -1,9 +1,10 @@
-# The slow path: the way of one packet that has a connection key, stage by stage.
+# The slow path: all stages that judge one packet with a connection key.
 #
-#     find its entry --> owners, scope --> causal mode --> VPCs --> filter of each end --> what it leaves behind
+#     find the entry --> owners, scope --> causal mode --> VPCs --> filter of each end --> update of the state
 #
-# judge.pxd decides. Everything that changes by it changes here: connections, counters, moot marks, the packet's part of
-# the connection report (SPEC 10.4), its denied attempt, and the mark that its opener was seen (SPEC 9.3).
+# judge.pxd decides. This module applies the decisions to the state: connections, counters, moot marks, the packet's
+# part of the connection report (SPEC 10.4), the packet's denied attempt, and the mark of a key whose opener was seen
+# (SPEC 9.3).
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
@@ -157,16 +158,16 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
             settle_denied(plane, c, moot, side, &o)
             return
         if unlikely(c.slot != NO_SLOT and c.entry.marks & TUPLE_DENIED):
-            # In case it opens now; the sides change meanwhile.
+            # The packet may open the key now. Its report row is made before the sides change.
             if make_flow_row(&plane.table, c.slot, c.now, SIDE_REOPENED, &attempt_row):
                 attempt = &attempt_row
         if unlikely(free and present == 3):
             decide(c, True, INFRASTRUCTURE, -1, &o)
             note_side(plane, c, source, &o)
-            present = 2 - source        # only the receiver's side judges
+            present = 2 - source        # only the receiver's side judges the packet
 
-    # The egress side judges first. The ingress side never sees what it denies (SPEC 3.7). If there is only one filter,
-    # its side is as random as the addresses, so the side's number is computed rather than branched on.
+    # The egress side judges first. The ingress side never sees a packet that the egress side denies (SPEC 3.7). A
+    # single filter is on a side as random as the addresses, so the side's number is computed: no branch depends on it.
     side = source if present == 3 else present >> 1
     last = 1 - source if present == 3 else side
     while True:
@@ -180,7 +181,7 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
             break
         side = last
     finish(plane, c, ALLOW, o.reason)
-    # A side that was reopened has begun a tuple.
+    # A reopened side begins a new tuple, which `settle_allowed` records.
     if likely(established and not c.entry.marks & UNBEGUN and not resets(p)):
         settle_established(plane, c)
     else:
@@ -188,8 +189,8 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
 
 
 cdef inline bint find_entry(Plane* plane, PacketContext* c) noexcept nogil:
-    # Finds the entry of the packet's key, and ends its tuple if that is over. Returns whether the common case holds:
-    # each side that has a filter has a live connection.
+    # Finds the entry of the packet's key, and ends the entry's tuple if its deadlines have passed. Returns True in the
+    # common case: each side with a filter has a live connection.
     cdef Table* t = &plane.table
     cdef const Packet* p = c.packet
     cdef const Entry* e
@@ -212,7 +213,7 @@ cdef inline bint find_entry(Plane* plane, PacketContext* c) noexcept nogil:
 
 
 cdef inline bint in_scope(Plane* plane, PacketContext* c) noexcept nogil:
-    # Whether any filter sees the packet (SPEC 3.3, 3.6). If not, its verdict is recorded.
+    # Whether any filter sees the packet (SPEC 3.3, 3.6). If no filter does, this function records the packet's verdict.
     if c.instance[0] < 0 and c.instance[1] < 0:
         if plane.reporting:
             tally_outside(plane, c.packet)
@@ -242,19 +243,19 @@ cdef inline void tally_outside(Plane* plane, const Packet* p) noexcept nogil:
 
 
 cdef inline bint is_sent_freely(const Plane* plane, const Packet* p) noexcept nogil:
-    # Whether the sender's filter has no say, but the receiver's has (SPEC 3.11). Reading the headers does not tell them
-    # from other packets: whether there is a receiver is known only here.
+    # Whether only the receiver's filter judges the packet, not the sender's (SPEC 3.11). The headers alone cannot make
+    # such a packet exempt: whether the receiver is an instance is known only here.
     return plane.wire.infrastructure == BY_ROLE and asks_infrastructure(p)
 
 
 # Causal mode: moot keys (SPEC 9.2) ------------------------------------------------------------------------------------
 #
-# A key is moot if its traffic would not have happened, because its opener was denied. The mark is stored on the side
-# that denied the opener, in the place of the connection that this side does not have. `is_moot` is a stage before the
-# filters. Their decisions then make a key moot, or lift its mark.
+# A key is moot if its traffic would not have happened, because its opener was denied. The side that denied the opener
+# stores the moot mark in the place of a connection. `is_moot` runs before the filters. The filters' decisions make a
+# key moot or lift its mark.
 
 cdef inline int moot_side(const Entry* e, int64_t now) noexcept nogil:
-    # The side whose mark makes the key moot, or -1.
+    # Returns the side whose mark makes the key moot, or -1.
     if e.state[0] >= MOOT_TCP and now < e.deadline[0]:
         return 0
     if e.state[1] >= MOOT_TCP and now < e.deadline[1]:
@@ -263,7 +264,7 @@ cdef inline int moot_side(const Entry* e, int64_t now) noexcept nogil:
 
 
 cdef inline bint from_other_end(const Packet* p, const Entry* e, int side) noexcept nogil:
-    # Whether the packet comes from the end that did not send the opener which `side` denied.
+    # Whether the packet's sender is not the sender of the opener that `side` denied.
     return ((e.flags[side] & FROM_HIGH) != 0) != p.source_high
 
 
@@ -298,7 +299,7 @@ cdef inline void note_reaction(
 
 
 cdef inline bint may_pass(const Plane* plane, const PacketContext* c) noexcept nogil:
-    # Tells whether all filters would allow the packet. It changes no state.
+    # Whether all filters would allow the packet. No state changes.
     cdef int side
     for side in range(2):
         if c.instance[side] >= 0 and not would_allow(plane, c, side):
@@ -307,8 +308,8 @@ cdef inline bint may_pass(const Plane* plane, const PacketContext* c) noexcept n
 
 
 cdef inline bint is_moot(Plane* plane, const PacketContext* c, int side) noexcept nogil:
-    # Whether the packet is moot, given that `side`'s mark makes its key moot. If it is not, it is a new opener and is
-    # judged. Either way it extends the mark's deadline.
+    # Whether the packet is moot, given that the mark of `side` makes its key moot. A packet that is not moot is a new
+    # opener, and the filters judge it. Every packet extends the mark's deadline.
     cdef const Packet* p = c.packet
     cdef Entry* e = c.entry
     e.deadline[side] = c.now + plane.timeout[e.state[side]]
@@ -327,8 +328,8 @@ cdef inline uint8_t denied_flags(const PacketContext* c) noexcept nogil:
 
 
 cdef inline void make_moot(Plane* plane, const PacketContext* c, int side, int32_t rule) noexcept nogil:
-    # The mark needs a side without a connection: the denying side, or else the other one. If both have one, the key
-    # does not become moot: a tuple that lives at both ends never is (SPEC 6.11).
+    # Sets the moot mark on a side without a connection: preferably on the denying side. If both sides have connections,
+    # the key does not become moot (SPEC 6.11).
     cdef const Entry* e = c.entry
     cdef uint8_t state = moot_state(c.packet)
     if side_connected(e, side, c.now):
@@ -341,13 +342,13 @@ cdef inline void make_moot(Plane* plane, const PacketContext* c, int side, int32
 
 
 cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept nogil:
-    # An opener of a moot key was allowed: removes the mark. False if the mark stays because the tuple is over:
-    # stateless filters allowed the opener, so there is no connection.
+    # Removes the moot mark of a key whose opener was allowed. Returns False and keeps the mark if the tuple is over: if
+    # stateless filters allowed the opener, there is no connection.
     cdef Entry* e = c.entry
     # The mark may be on a side that no longer has an instance.
     e.present = c.present
     if e.state[moot] < MOOT_TCP:
-        return True     # a connection took its place
+        return True     # a connection took the mark's place
     if e.state[1 - moot] == NO_STATE:
         return False
     clear_side(&plane.table, c.slot, e, moot, SIDE_DENIED)
@@ -357,7 +358,7 @@ cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept no
 # One side -------------------------------------------------------------------------------------------------------------
 
 cdef inline void settle_side(Plane* plane, PacketContext* c, int side, Outcome* o) noexcept nogil:
-    # Carries out what a side's filter decided. A full table denies a connection that the filter lets begin (SPEC 5.8).
+    # Applies the decision of a side's filter. A full table denies a connection that the filter lets begin (SPEC 5.8).
     cdef Table* t = &plane.table
     cdef Entry* e = c.entry
     cdef bint is_later
@@ -367,7 +368,7 @@ cdef inline void settle_side(Plane* plane, PacketContext* c, int side, Outcome* 
         e.deadline[side] = o.deadline
         if unlikely(not is_later):
             rearm(t, c.slot, e)
-        # One branch for several conditions: a packet's direction is unpredictable, but the first packet of an end is
+        # One branch tests several conditions: a packet's direction is unpredictable, but the first packet of an end is
         # rare. Bit 3 of the flags is UNHEARD, for replies, and bit 4 is UNSEEN.
         if unlikely(e.flags[side] >> (4 - o.reply) & 1):
             note_first(plane, c, side, o.reply)
@@ -416,24 +417,24 @@ cdef inline void begin_side(Plane* plane, PacketContext* c, int side, Outcome* o
 
 
 cdef inline bint make_live(Plane* plane, PacketContext* c) noexcept nogil:
-    # Finds or makes an entry for the packet's key that is live or may become so. False if there is no room (SPEC 5.8).
+    # Finds or makes an entry for the packet's key. Returns False if the table has no room (SPEC 5.8).
     cdef Table* t = &plane.table
     cdef const Packet* p = c.packet
     if c.slot == NO_SLOT or not c.entry.marks & TUPLE_LIVE:
         if not make_room(t, c.now):
             return False
         if c.slot != NO_SLOT:
-            # Making room may have freed this entry, if its tuple had ended.
+            # `make_room` may have freed this entry if its tuple had ended.
             set_slot(c, t, find_slot(t, &p.key, p.digest, p.hash))
         if c.slot == NO_SLOT and not set_slot(c, t, add_key(t, &p.key, p.digest, p.hash)):
             return False
-        # A live tuple keeps its value, as a policy change may have set another one (policy_change.pxd).
+        # A live tuple keeps its `present`, as a policy change may have set another value (policy_change.pxd).
         c.entry.present = c.present
     return True
 
 
 cdef inline void note_side(Plane* plane, PacketContext* c, int side, const Outcome* o) noexcept nogil:
-    # Records one side's verdict: in the rule's counters, and in the result if one is wanted.
+    # Records one side's verdict: in the rule's counters, and in the result if the caller wants one.
     cdef RuleCount* rule
     cdef SideRow* row
     if o.rule >= 0:
@@ -463,8 +464,8 @@ cdef inline void finish(Plane* plane, PacketContext* c, uint8_t verdict, uint8_t
 cdef inline void deny(
     Plane* plane, PacketContext* c, int side, const Outcome* o, const Packet* named
 ) noexcept nogil:
-    # Records that a side denied the packet. `named`: the packet whose key names its connection, itself or the one that
-    # it quotes. A packet that follows a cut is no denial of its own (disconnects.pxd).
+    # Records that a side denied the packet. `named`: the packet with the connection's key, which is the denied packet
+    # itself or the packet that it quotes. A packet that follows a cut is not tallied as a denial (disconnects.pxd).
     cdef bint after_cut = o.reason == DISCONNECTED
     if plane.cuts.waiting.used:
         after_cut |= follows_cut(&plane.cuts, named, o.attempt != NO_ATTEMPT and can_open(named), c.now)
@@ -474,8 +475,8 @@ cdef inline void deny(
 
 
 cdef inline int deny_early(Plane* plane, PacketContext* c, const Outcome* o) noexcept nogil:
-    # Denies a packet before SPEC 4 applies. The denial is reported on the first side that the packet has (SPEC 10.3),
-    # which is returned.
+    # Denies a packet before SPEC 4 applies. Reports the denial on the packet's first side (SPEC 10.3), and returns that
+    # side.
     cdef int side = c.packet.source_high
     if c.instance[side] < 0:
         side = 1 - side
@@ -487,7 +488,8 @@ cdef inline int deny_early(Plane* plane, PacketContext* c, const Outcome* o) noe
 cdef inline void tally_denial(
     Plane* plane, PacketContext* c, int side, uint8_t reason, int32_t rule
 ) noexcept nogil:
-    # Counts a packet that begins an inferred connection in the connection's direction, as outcomes.pxd does.
+    # Tallies a denied packet. If its connection would have been inferred, that connection's direction counts, as in
+    # outcomes.pxd.
     cdef const Packet* p = c.packet
     cdef uint16_t port_key = p.port_key
     cdef TallyKey key
@@ -509,7 +511,7 @@ cdef inline void tally_denial(
 # After the verdict ----------------------------------------------------------------------------------------------------
 
 cdef inline void settle_established(Plane* plane, PacketContext* c) noexcept nogil:
-    # An allowed packet that neither began nor ended a connection.
+    # Records an allowed packet of a live tuple.
     count_in_record(plane, c)
     set_record_bits(c, c.entry)
 
@@ -517,8 +519,8 @@ cdef inline void settle_established(Plane* plane, PacketContext* c) noexcept nog
 cdef inline void settle_allowed(
     Plane* plane, PacketContext* c, int moot, uint8_t reason, const FlowRow* attempt
 ) noexcept nogil:
-    # `moot`: the side whose mark made the key moot before this packet, or -1. `attempt`: the report row of the denied
-    # attempt that its key was, or NULL.
+    # Records an allowed packet that may have begun or ended a connection. `moot`: the side whose mark made the key moot
+    # before this packet, or -1. `attempt`: the report row of the key's denied attempt, or NULL.
     cdef Table* t = &plane.table
     cdef const Entry* e
     cdef bint over = unlikely(moot >= 0) and c.slot != NO_SLOT and not lift_moot(plane, c, moot)
@@ -541,14 +543,14 @@ cdef inline void settle_allowed(
 
 
 cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int side, const Outcome* o) noexcept nogil:
-    # `side`: the side that denied the packet. A side before it may have allowed the packet, and then keeps its
-    # connection (SPEC 3.7).
+    # Records a packet that `side` denied. If the egress side allowed the packet before, that side keeps its connection
+    # (SPEC 3.7).
     cdef Entry* e
     if moot < 0:
         if o.attempt == WOULD_OPEN and plane.causal and make_live(plane, c):
             make_moot(plane, c, side, o.rule)
     elif c.slot != NO_SLOT and c.entry.state[moot] < MOOT_TCP:
-        # The side that made the key moot allows the opener now, but the other side does not.
+        # The side that made the key moot allows the opener now, but the other side denies it.
         make_moot(plane, c, 1 - moot, o.rule)
     if lives(c):
         e = c.entry
@@ -593,7 +595,7 @@ cdef inline void end_if_empty(Plane* plane, PacketContext* c) noexcept nogil:
 
 
 cdef inline void mark_seen(Plane* plane, PacketContext* c) noexcept nogil:
-    # Nothing is inferred for a key whose opener was seen, allowed or denied (SPEC 9.3).
+    # Marks the key of an opener, allowed or denied. No connection of a marked key is inferred (SPEC 9.3).
     cdef const Packet* p = c.packet
     if not c.opener or not is_of_tcp(p) or not marks_matter(plane, c.now):
         return
@@ -603,7 +605,7 @@ cdef inline void mark_seen(Plane* plane, PacketContext* c) noexcept nogil:
         mark_opener(&plane.table, c.slot, c.entry)
 
 
-# Its part of the connection report ------------------------------------------------------------------------------------
+# The packet's part of the connection report ---------------------------------------------------------------------------
 
 cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
     # Sets the outcome word's bits about the packet's record, initiator included. For a record that just began,
@@ -626,7 +628,7 @@ cdef inline void begin_record(
     Plane* plane, Table* t, PacketContext* c, uint32_t slot, Entry* e, uint8_t verdict, uint8_t reason,
     int denied_side
 ) noexcept nogil:
-    # A packet that follows a cut is in no list of denials.
+    # A denied packet without a tallied denial follows a cut. Its record counts for no instance.
     cdef int32_t counted_for = c.instance[denied_side if denied_side >= 0 else 1 - c.initiator_high]
     if verdict == DENY and c.denial == NULL:
         counted_for = -1
@@ -637,7 +639,7 @@ cdef inline void begin_record(
 
 
 cdef inline void note_opened(Plane* plane, PacketContext* c, uint8_t reason) noexcept nogil:
-    # The packet began a connection, and all its sides allowed it.
+    # Records that the packet began a connection and that all its sides allowed the packet.
     begin_record(plane, &plane.table, c, c.slot, c.entry, ALLOW, reason, -1)
     if reason == INFERRED:
         plane.counters.inferred += 1
@@ -664,7 +666,7 @@ cdef inline void tally_opened(Plane* plane, const PacketContext* c, uint8_t reas
     if p.has_ports and p.source_high != c.initiator_high:
         port_key = p.sport      # the responder's packet, of a connection that was inferred
     elif p.key.kind & KIND_ICMP_QUERY:
-        port_key &= 0xFF00      # as the report of connections has it
+        port_key &= 0xFF00      # only the ICMP type, as in the connection report
     key = key_of_kind(
         c.instance[judge], port_key, p.protocol, reason, judge != c.initiator_high, p.ipv6, p.has_ports, p.has_icmp,
         <int32_t>e.rule[side] if NO_STATE < e.state[side] < MOOT_TCP else -1
@@ -672,14 +674,14 @@ cdef inline void tally_opened(Plane* plane, const PacketContext* c, uint8_t reas
     write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
     queued = queue_kind(&plane.queue, &plane.tallies[BEGAN], &key, p.time_ns, p.number)
     queued.connections = 1
-    if judge != c.initiator_high:       # at the initiator, nobody asks whether it was answered
+    if judge != c.initiator_high:       # no report counts answers at the initiator
         link_origin(&plane.queue, queued, origin_at(&plane.table.slab, c.slot))
 
 
-# Denied attempts that leave no tuple: only the report remembers them --------------------------------------------------
+# Denied attempts without a tuple: only the report remembers them ------------------------------------------------------
 
 cdef inline void count_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
-    # A packet began a denied attempt.
+    # Counts the denied attempt that the packet began.
     plane.counters.denied += 1
     if c.denial != NULL:
         c.denial.connections += 1
@@ -713,7 +715,7 @@ cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, const Ou
 
 
 cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowed) noexcept nogil:
-    # A packet that opens nothing may belong to a denied attempt, most likely as its answer.
+    # Counts a packet that opens nothing in its key's denied attempt. The packet is most likely the attempt's answer.
     cdef const Packet* p = c.packet
     cdef Table* t = &plane.attempts
     cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
@@ -727,8 +729,8 @@ cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowe
 cdef inline void count_in_attempt(
     Plane* plane, PacketContext* c, uint32_t slot, Entry* e, bint allowed, bint opener_seen
 ) noexcept nogil:
-    # A denied packet counts in the attempt. An allowed one, which stateless filters let pass, only shows that the
-    # attempt was answered. `opener_seen`: the packet opens nothing because the attempt's opener was seen.
+    # A denied packet counts in the attempt. A packet that stateless filters allowed only shows that the attempt was
+    # answered. `opener_seen`: the packet opens nothing because the attempt's opener was seen.
     cdef int side = 0 if e.state[0] else 1      # the side that denied the attempt's first opener
     note_reaction(plane, c, e, side, opener_seen)
     if allowed:
@@ -741,13 +743,13 @@ cdef inline void count_in_attempt(
 
 cdef inline void refuse_attempt(Plane* plane, const Packet* quoted, int64_t now) noexcept nogil:
     cdef uint32_t slot = find_slot(&plane.attempts, &quoted.key, quoted.digest, quoted.hash)
-    # An expired attempt may or may not have been freed yet; that must make no difference.
+    # The result must not depend on whether an expired attempt was freed already.
     if slot != NO_SLOT and now < latest_deadline(entry_at(&plane.attempts.slab, slot)):
         entry_at(&plane.attempts.slab, slot).marks |= REFUSED
 
 
 cdef inline void end_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
-    # The key opened after all, so a packet that is denied later begins a new attempt.
+    # Ends the attempt of a key that was opened after all, so that a packet denied later begins a new attempt.
     cdef const Packet* p = c.packet
     cdef uint32_t slot = find_slot(&plane.attempts, &p.key, p.digest, p.hash)
     if slot != NO_SLOT:

@@ -1,5 +1,5 @@
-# Any packet except a fragment: to the slow path if it has a connection key. Others are judged here, by the outcome of
-# reading them.
+# Judges any packet except a fragment. Packets with a connection key go to the slow path. All others are judged here, by
+# the outcome of reading their headers.
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memset
@@ -70,7 +70,7 @@ cdef inline void judge_packet(Plane* plane, PacketContext* c) noexcept nogil:
 
 
 cdef inline void judge_without_key(Plane* plane, PacketContext* c) noexcept nogil:
-    # Judges a packet without a connection key, by the outcome of reading it.
+    # Judges a packet without a connection key, by the outcome of reading its headers.
     cdef uint8_t read = c.packet.outcome
     cdef int source = c.packet.source_high
     cdef Outcome o
@@ -85,8 +85,8 @@ cdef inline void judge_without_key(Plane* plane, PacketContext* c) noexcept nogi
         finish(plane, c, EXEMPT, NO_REASON)
         return
     find_owners(plane, c)
-    # If no instance is at the end whose filter has a say, the packet is exempt. A stray never is: if it is a first
-    # fragment, the fragments of its datagram contradict each other (SPEC 9.4).
+    # If the end whose filter must judge the packet is no instance, the packet is exempt. A stray is never exempt: if it
+    # is a first fragment, the fragments of its datagram contradict each other (SPEC 9.4).
     if (read == READ_SERVER and c.instance[source] < 0) or (
         read != READ_STRAY and is_sent_freely(plane, c.packet) and c.instance[1 - source] < 0
     ):
@@ -110,12 +110,12 @@ cdef inline void judge_without_key(Plane* plane, PacketContext* c) noexcept nogi
 
 # ICMP errors (SPEC 4.6) -----------------------------------------------------------------------------------------------
 #
-# The quoted packet identifies the connection; its source must be the error's destination.
+# The quoted packet identifies the connection. Its source must be the error's destination.
 
 cdef inline void judge_related(
     const Plane* plane, const PacketContext* c, uint32_t slot, int side, Outcome* o
 ) noexcept nogil:
-    # An error is allowed if a side of the entry has a connection that is live and not disconnected.
+    # Allows an error if a side of the entry has a connection that is live and not disconnected.
     cdef const Entry* e
     decide(c, False, INVALID, -1, o)
     if slot == NO_SLOT:
@@ -130,14 +130,14 @@ cdef inline void judge_related_at(
     const Plane* plane, const PacketContext* c, uint32_t slot, int side, const PacketContext* of_quoted, int end,
     Outcome* o
 ) noexcept nogil:
-    # The instance on a side of the error must own this end of the quoted packet, though it may be none as a
-    # destination, and have such a connection there.
+    # Like judge_related, but denies the error unless the instance on `side` of the error owns this end of the quoted
+    # packet. An owner counts even if the address, as a destination, is no instance.
     cdef bint owns = slot != NO_SLOT and c.instance[side] == plane.rules.owner[of_quoted.address[end]]
     judge_related(plane, c, slot if owns else <uint32_t>NO_SLOT, end, o)
 
 
 cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil:
-    # Stateless filters judge an error like any packet.
+    # Judges an ICMP error. Stateless filters judge it like any packet.
     cdef Table* t = &plane.table
     cdef const Packet* p = c.packet
     cdef Packet quoted

@@ -75,8 +75,8 @@ assert DATAGRAM_DTYPE.itemsize == sizeof(DatagramRow) and sizeof(DatagramKey) ==
 
 
 def save_datagrams(DataPlane plane not None):
-    """The known datagrams, the oldest first, as DATAGRAM_DTYPE. The plane's lock must be held, and no fragment may be
-    held back.
+    """Return the known datagrams, the oldest first, as DATAGRAM_DTYPE. The caller must hold the plane's lock, and no
+    fragment may be held.
     """
     cdef const Fragments* f = plane.fragments
     cdef const Datagram* d
@@ -122,8 +122,8 @@ cdef void add_words(BlockSet* blocks, const uint8_t* words) noexcept nogil:
 
 
 cdef bint restore_fragments(Datagram* d, const DatagramRow* row) noexcept nogil:
-    # Gives an empty datagram the fragments of a row. False unless they follow each other without an overlap, and agree
-    # with the row's `pieces` and `end`.
+    # Gives an empty datagram the fragments of a row. Returns False if fragments overlap, or if they do not agree with
+    # the row's `pieces` and `end`.
     cdef uint32_t start, end
     cdef uint32_t at = 0
     add_words(&d.starts, <const uint8_t*>row.starts)
@@ -142,7 +142,7 @@ cdef bint restore_fragments(Datagram* d, const DatagramRow* row) noexcept nogil:
 
 
 def check_datagrams(rows, int instances, int rules, clock_ns):
-    """Return what is wrong with rows of DATAGRAM_DTYPE, or None if ``save_datagrams`` could have made them.
+    """Return the error in rows of DATAGRAM_DTYPE, or None if ``save_datagrams`` could have made them.
     ``restore_fragments`` checks their fragments.
     """
     result = rows["result"]
@@ -178,8 +178,8 @@ def check_datagrams(rows, int instances, int rules, clock_ns):
 
 
 def load_datagrams(DataPlane plane not None, rows):
-    """Load rows of ``save_datagrams`` into a plane that has no datagrams. ValueError if a row is wrong, or a datagram
-    is there twice.
+    """Load rows of ``save_datagrams`` into a plane that has no datagrams. ValueError if a row is invalid or a datagram
+    occurs twice.
     """
     cdef Classifier classifier = plane.classifier
     cdef const uint8_t[::1] view

@@ -1,8 +1,8 @@
-# Saves a data plane's state as arrays, and loads it: the content of the files of ``sgfast.snapshot``.
+# Saves a data plane's state as arrays, and loads the arrays: they are the content of the files of ``sgfast.snapshot``.
 #
-# A table is written as rows in any order, and the orders that matter (age list, mark list) as row numbers. Slots,
-# index, timer wheel and hash key are the new process's own, as no verdict depends on them. So nothing that is read from
-# a file is ever used as a memory location, and every row is checked before it is added.
+# A table is saved as rows in any order. The orders that matter (age list, mark list) are saved as row numbers. Slots,
+# index, timer wheel and hash key are not saved: the loading process makes its own, as no verdict depends on them. So no
+# value from a file is ever used as a memory location, and every row is checked before it is added.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -28,9 +28,9 @@ cdef struct RecordRow:
 
 
 cdef struct OriginRow:
-    int32_t counted_for     # the first four as in Origin
+    int32_t counted_for     # counted_for, icmp, reason and ends are as in Origin
     uint16_t icmp
     uint8_t reason
     uint8_t ends
-    int32_t rule            # rule of the tally's row in which the outcome counts
-    uint32_t linked         # whether there is one
+    int32_t rule            # rule of the tally row in which the outcome counts
+    uint32_t linked         # whether there is such a tally row

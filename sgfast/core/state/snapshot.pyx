@@ -92,7 +92,7 @@ cdef uint8_t* _bytes_of(array) except? NULL:
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 cdef inline Table* _table_of(DataPlane plane, int i, size_t offset) noexcept nogil:
-    # One of a plane's tables, by its offset in Plane.
+    # Returns one of a plane's tables, given its offset in Plane.
     return <Table*>(<uint8_t*>plane.planes[i] + offset)
 
 
@@ -158,8 +158,8 @@ cdef object _save_table(Table* t):
 
 
 cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, dict numbers):
-    # Saves the tables of all planes, one after the other. The order of each list is kept; the order across planes is
-    # not known.
+    # Saves the tables of all planes, one after the other. Each list keeps its order. The order of rows of different
+    # planes is not known.
     cdef Table* t = _table_of(plane, 0, offset)
     cdef int i
     rows, records, origins, age, seen, ended = [], [], [], [], [], []
@@ -186,10 +186,10 @@ cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, 
 
 
 cdef bint _key_is_right(const TupleRow* row) noexcept nogil:
-    cdef uint8_t what = row.kind & (KIND_PORTS | KIND_ICMP_QUERY | KIND_ONE_WAY)
-    if not row.kind & KIND_USED or what & (what - 1):
+    cdef uint8_t content = row.kind & (KIND_PORTS | KIND_ICMP_QUERY | KIND_ONE_WAY)
+    if not row.kind & KIND_USED or content & (content - 1):
         return False
-    if row.kind & KIND_FROM_HIGH and not what & (KIND_ICMP_QUERY | KIND_ONE_WAY):
+    if row.kind & KIND_FROM_HIGH and not content & (KIND_ICMP_QUERY | KIND_ONE_WAY):
         return False
     if row.kind & ~(KIND_USED | KIND_IPV6 | KIND_FROM_HIGH | KIND_PORTS | KIND_ICMP_QUERY | KIND_ONE_WAY):
         return False
@@ -212,8 +212,8 @@ cdef bint _side_is_right(const TupleRow* row, int side, Py_ssize_t rules) noexce
 cdef uint32_t _put_row(
     DataPlane plane, size_t offset, const TupleRow* row, Py_ssize_t rules, bint waiting, uint8_t* shard
 ) noexcept nogil:
-    # Adds a row to a table. Returns its slot and sets `shard` to its plane's number; NO_SLOT if the row is not valid,
-    # or there is no memory.
+    # Adds a row to a table. Returns the row's slot, and sets `shard` to the number of the slot's plane. Returns NO_SLOT
+    # if the row is not valid or there is no memory.
     cdef FlowKey key
     cdef uint64_t digest
     cdef uint32_t hash_value, slot
@@ -253,7 +253,7 @@ cdef uint32_t _put_row(
 
 
 cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, numbers, bint waiting):
-    # Returns the plane, the slot and the origin of each row.
+    # Returns the plane number, the slot and the origin of each row.
     cdef Classifier classifier = plane.classifier
     cdef Py_ssize_t rules = classifier.rule_count
     cdef Table* t = _table_of(plane, 0, offset)
@@ -332,7 +332,7 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
 
 
 def _orders(numbers, members):
-    """Whether the row numbers name each of the members exactly once."""
+    """Return whether the row numbers name each of the members exactly once."""
     return len(numbers) == members.sum() and bool((np.sort(numbers) == np.flatnonzero(members)).all())
 
 
@@ -358,14 +358,15 @@ cdef size_t _offset(DataPlane plane, void* part):
 
 
 def save_plane(AccountingPlane plane not None):
-    """``(numbers, arrays)``: JSON values, and arrays by name. Threads that judge meanwhile wait."""
+    """Return ``(numbers, arrays)``: JSON values, and arrays by name. Threads that judge meanwhile wait."""
     cdef Plane* p = plane.planes[0]
     cdef Cuts* cuts
     cdef int i
     arrays, numbers = {}, {}
     plane.lock_drained()
     try:
-        # Held fragments are resolved here, not by the replay that resumes: their packets are reported here (SPEC 9.13).
+        # Held fragments are resolved here, not by the replay that resumes: this replay reports their packets (SPEC
+        # 9.13).
         plane.end_waiting()
         plane.drain()
         counters = plane.counters_now()
@@ -403,12 +404,11 @@ def save_plane(AccountingPlane plane not None):
 
 
 def load_plane(DataPlane plane not None, numbers, arrays):
-    """Load what ``save_plane`` returned into a plane that has judged nothing, made with the same policy and options;
-    only ``jobs`` may differ.
+    """Load what ``save_plane`` returned into a new plane with the same policy and options; only ``jobs`` may differ.
 
-    ValueError says what is not valid; the plane must not be used then.
+    ValueError names the invalid part; the plane must not be used then.
     """
-    # Counters that are only added up go to the first plane.
+    # Counters that are only added up are loaded into the first plane.
     cdef Plane* p = plane.planes[0]
     cdef Classifier classifier = plane.classifier
     cdef const TallyRow* row
@@ -481,7 +481,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
 
 
 cdef int _link_origins(DataPlane plane, size_t offset, tuples) except -1:
-    # Ties tuples to the rows in which their outcomes count. `tuples`: what _load_table returned.
+    # Links tuples to the tally rows in which their outcomes count. `tuples`: the return value of _load_table.
     cdef const uint8_t[::1] shards = tuples[0]
     cdef const uint32_t[::1] slots = tuples[1]
     origins = tuples[2]
@@ -496,8 +496,8 @@ cdef int _link_origins(DataPlane plane, size_t offset, tuples) except -1:
 
 
 cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:
-    # Gives each plane the rows of the keys that wait in it. The other rows are only listed, and go to the first plane.
-    # `waiting`, `shards`, `slots`: for each key, its latest row, its plane and its slot there.
+    # Loads into each plane the rows of the keys that wait in it. All other rows are only listed, and the first plane
+    # lists them. `waiting`, `shards`, `slots`: for each key, its latest row, its plane and its slot there.
     cdef Cuts* cuts
     cdef int i
     shard_of_row = np.zeros(len(rows), dtype=np.uint8)

@@ -1,10 +1,10 @@
 # Follows the connections that policy changes cut (SPEC 6.3, 6.4, 6.12), for the report.
 #
-# A key that was cut waits here until a packet opens it again and is allowed. Until then, the capture's remaining
-# packets of the connection are not listed as denials: after the change they would be retransmissions at most. But
-# an opener that the rules deny is a denial of its own, and so is every denied packet after it.
+# The key of a cut connection waits here until a packet opens it again and is allowed. Until then, the capture's
+# remaining packets of the connection are not listed as denials: after the change they would be retransmissions at most.
+# But an opener that the rules deny is listed as a denial, and so is every denied packet after it.
 #
-# Only denied packets, and packets that open a connection, are looked up here, and only while a key waits.
+# Only denied packets, and packets that open a connection, are looked up here, and only while some key waits.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -20,30 +20,30 @@ from sgfast.core.conntrack.storage cimport Entry, entry_at
 from sgfast.core.conntrack.table cimport FROM_HIGH, Ends, Table, find_slot
 
 cdef enum:
-    # Limit of connections that are listed one by one. Others only count in the numbers of their change.
+    # The largest number of cut connections that are listed. More are only counted in the numbers of their change.
     MAX_CUTS = 1 << 20
     NO_CUT = 0xFFFFFFFF
 
 
 cdef enum:         # CutOutcome
-    CUT_NEVER = 0           # nothing opened the key again
+    CUT_NEVER = 0           # no packet opened the key again
     CUT_BACK = 1
-    CUT_DENIED = 2          # an opener came and was denied
+    CUT_DENIED = 2          # an opener arrived and was denied
 
 
 # One connection that was cut by one change.
 cdef packed struct CutRow:
     int64_t cut_ns
-    int64_t again_ns        # when it came back, or first tried to
-    uint64_t packets        # packets after the cut that open nothing
+    int64_t again_ns        # when the connection came back, or the first opener was denied
+    uint64_t packets        # packets after the cut that open no connection
     uint64_t bytes
     Ends ends
-    int32_t rule[2]         # under which it came back: egress side, ingress side; -1 if there is no such side
+    int32_t rule[2]         # the rules under which it came back: egress side, ingress side; -1 if there is no such side
     uint32_t change         # number of the policy change, from 0
     uint32_t previous       # row of the same key, cut earlier and still waiting, or NO_CUT
     uint8_t outcome
-    uint8_t turned          # the other end opened it when it came back
-    uint8_t finished        # it was closed or reset already when it was cut
+    uint8_t turned          # the connection's former responder opened it again
+    uint8_t finished        # the connection was already closed or reset when it was cut
     uint8_t spare
 
 
@@ -115,11 +115,11 @@ cdef inline void note_cut(
 
 
 cdef inline bint follows_cut(Cuts* cuts, const Packet* p, bint opener, int64_t now) noexcept nogil:
-    # Whether a denied packet follows a cut. If so, it counts in the cut's row.
+    # Whether a denied packet follows a cut. If so, the packet is counted in the cut's row.
     cdef uint32_t place
     cdef CutRow* row
     if p.outcome != READ_TRACKED:
-        return False        # it has no key
+        return False        # the packet has no key
     place = find_slot(&cuts.waiting, &p.key, p.digest, p.hash)
     if place == NO_SLOT:
         return False

@@ -1,6 +1,6 @@
 # Counts packets and connections by instance, peer, service, reason and rule, for the report: a small hash table with a
-# fixed capacity, which never loses a count. A kind that finds no room is counted without its peer, and if there is no
-# room for that either, without instance, service and rule.
+# fixed capacity, which never loses a count. If there is no room for a new kind, it is counted without its peer. If
+# there is no room for that either, it is counted without instance, service and rule.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -12,16 +12,16 @@ from sgfast.core.conntrack.storage cimport Origin
 
 cdef enum:
     TALLY_KINDS = 1 << 16       # more kinds than a person reads
-    TALLY_PEERLESS = 3 << 15    # room for kinds without a peer: up to this many rows
-    # All others fit: 256 protocols, REASON_COUNT reasons and two directions.
+    TALLY_PEERLESS = 3 << 15    # rows for kinds without a peer are made up to this number of rows
+    # All kinds of the last level fit: 256 protocols, REASON_COUNT reasons and two directions.
     TALLY_MOST = 7 << 14
-    TALLY_BUCKETS = 1 << 14     # buckets of the index, which has 196,608 places for all of them
+    TALLY_BUCKETS = 1 << 14     # buckets of the index, which has 196,608 places for all rows
     TALLY_KEY_BYTES = 32        # the leading bytes of a TallyRow, which are its key
 
 
 cdef struct TallyRow:           # without gaps
     uint8_t peer[16]            # network byte order; IPv4 in the first four bytes
-    int32_t instance            # instance whose filter judged; -1 if that is not known
+    int32_t instance            # instance whose filter judged; -1 if it is not known
     uint16_t port_key           # destination port, or ICMP type << 8 | code
     uint8_t protocol
     uint8_t reason
@@ -29,43 +29,43 @@ cdef struct TallyRow:           # without gaps
     uint8_t family              # 0: the peer is not known
     uint8_t has_ports
     uint8_t has_icmp
-    int32_t rule                # rule that decided; -1 if none did
+    int32_t rule                # deciding rule; -1 for none
     uint64_t packets
     uint64_t connections
     uint64_t bytes
-    int64_t first_ns            # earliest and latest timestamp of its packets
+    int64_t first_ns            # earliest and latest timestamp of the row's packets
     int64_t last_ns
-    uint64_t number             # 1-based number of the first packet; 0 if that is not known
-    # Counters of outcomes. In BEGAN, the first one counts unanswered connections, the second one refused ones. In
-    # DENIALS, the first one counts denied attempts that the other end answered, and the second one is 0. A row that has
-    # no peer for lack of room leaves its outcomes to Tally.named.
+    uint64_t number             # 1-based number of the first packet; 0 if it is not known
+    # Counters of outcomes. In BEGAN, the first counter is for unanswered connections, the second for refused ones. In
+    # DENIALS, the first counter is for denied attempts that the other end answered, and the second is 0. A row without
+    # a peer for lack of room leaves its outcomes to Tally.named.
     uint64_t outcomes[2]
 
 
 cdef struct Tally:
-    TallyRow* rows              # in the order in which they were first used; they never move
-    Bucket* index               # most look-ups that find nothing read nothing else
+    TallyRow* rows              # in the order in which they were first used; rows never move
+    Bucket* index               # most look-ups that find no row read only the index
     uint32_t count
     uint64_t secret
-    bint beside_others          # other threads run meanwhile
+    bint beside_others          # other threads run at the same time
     uint64_t lost               # packets and connections that are not counted, for lack of memory
-    # The tallies that count outcomes with their peers if the row has none; NULL for none.
+    # The tallies that count the outcomes of rows without a peer, with the peer; NULL for none.
     Tally* named[2]
 
 
 # Numbers of a plane's tallies, in the order of TALLY_NAMES (accounting.pyx).
 cdef enum:         # Tallies
     DENIALS = 0             # denied packets, and the attempts that they began
-    UNANSWERED = 1          # allowed connections to an instance that it never answered
-    REFUSED = 2             # those that it refused
-    BROKEN = 3              # attempts that were denied though the other end answered
+    UNANSWERED = 1          # allowed connections that the responding instance never answered
+    REFUSED = 2             # allowed connections that the responding instance refused
+    BROKEN = 3              # denied attempts that the other end answered
     BEGAN = 4               # allowed connections, when they begin
     OUTSIDE = 5             # packets out of scope, by the networks of their addresses (SPEC 10.27)
     TALLIES = 6
 
 
 cdef inline void init_tallies(Tally* tallies, uint64_t secret) noexcept nogil:
-    # Rows are allocated with the first packet: many engines never deny anything.
+    # Rows are allocated with the first packet, as many engines never deny a packet.
     cdef int i
     memset(tallies, 0, TALLIES * sizeof(Tally))
     for i in range(TALLIES):
@@ -89,7 +89,7 @@ cdef inline void free_tallies(Tally* tallies) noexcept nogil:
 
 
 # The key of a row as four words. They stay in registers while the key is made, coarsened, hashed and compared. The
-# processor would have to wait if it loaded a word right after it had written single bytes of it.
+# processor would have to wait if it loaded a word right after single bytes of that word were written.
 cdef struct TallyKey:
     uint64_t peer[2]
     uint64_t service            # instance, port_key, protocol, reason, from the lowest bits on
@@ -100,7 +100,7 @@ cdef inline TallyKey key_of_kind(
     int32_t instance, uint16_t port_key, uint8_t protocol, uint8_t reason, bint inbound, bint ipv6, bint has_ports,
     bint has_icmp, int32_t rule
 ) noexcept nogil:
-    # Makes a key from fields of TallyRow. The caller still has to fill in `peer`.
+    # Makes a key from fields of TallyRow. The caller must fill in `peer`.
     cdef TallyKey key
     key.service = (
         <uint32_t>instance | <uint64_t>port_key << 32 | <uint64_t>protocol << 48 | <uint64_t>reason << 56
@@ -123,12 +123,12 @@ cdef enum:
 
 
 cdef inline uint32_t most_rows(int level) noexcept nogil:
-    # The number of rows at which no more rows of this level are made.
+    # Returns the number of rows from which on no more rows of this level are made.
     return TALLY_KINDS if level == 0 else TALLY_PEERLESS if level == 1 else TALLY_MOST
 
 
 cdef inline void coarsen(TallyKey* key, int level) noexcept nogil:
-    # Makes a key of a level one of the next level.
+    # Turns a key of a level into a key of the next level.
     if level == 0:
         key.peer[0] = 0
         key.peer[1] = 0
@@ -143,7 +143,7 @@ cdef inline Bucket* bucket_of(const Tally* tally, uint32_t h) noexcept nogil:
 
 
 cdef inline TallyRow* find_kind(Tally* tally, const TallyKey* key, uint32_t h, uint32_t most) noexcept nogil:
-    # Finds the row of a key with the hash `h`, or makes it if there are fewer than `most`. NULL otherwise.
+    # Finds the row of a key with the hash `h`, or makes it if there are fewer than `most` rows. Otherwise returns NULL.
     cdef uint32_t _tries, mask
     cdef uint32_t at = h
     cdef const Bucket* bucket
@@ -169,7 +169,7 @@ cdef inline TallyRow* find_kind(Tally* tally, const TallyKey* key, uint32_t h, u
 
 
 cdef inline bint have_rows(Tally* tally) noexcept nogil:
-    # False for lack of memory.
+    # Allocates the rows unless they exist. Returns False if there is no memory.
     if tally.rows == NULL:
         tally.rows = <TallyRow*>map_lazily(TALLY_MOST * sizeof(TallyRow))
         tally.index = <Bucket*>map_lazily(TALLY_BUCKETS * sizeof(Bucket))
@@ -177,8 +177,8 @@ cdef inline bint have_rows(Tally* tally) noexcept nogil:
             free_rows(tally)
             return False
         if tally.beside_others:
-            # A place in the index is read before it is written. If its page was only mapped then, the first write would
-            # have to interrupt all other threads.
+            # A place in the index is read before it is written. If reading did not give the page its own memory, the
+            # first write would have to interrupt all other threads.
             memset(tally.index, 0, TALLY_BUCKETS * sizeof(Bucket))
     return True
 
@@ -189,7 +189,7 @@ cdef inline void note_times(TallyRow* row, int64_t first_ns, int64_t last_ns, ui
         row.last_ns = last_ns
         row.number = number
         return
-    # Timestamps may run backwards, and fragments are counted when their verdict is known.
+    # Timestamps may run backwards, and fragments are counted only when their verdict is known.
     row.first_ns = min(row.first_ns, first_ns)
     row.last_ns = max(row.last_ns, last_ns)
     row.number = min(row.number, number)
@@ -198,8 +198,8 @@ cdef inline void note_times(TallyRow* row, int64_t first_ns, int64_t last_ns, ui
 cdef inline TallyRow* row_of_kind(
     Tally* tally, TallyKey* key, uint32_t h, uint32_t peerless, int* level
 ) noexcept nogil:
-    # Finds or makes the finest row for which there is room. NULL for none. `h`: the hash of the key; `peerless`: its
-    # hash without the peer, or 0 if that is not known.
+    # Finds or makes the finest row for which there is room, or returns NULL. `h`: the hash of the key; `peerless`: the
+    # hash of the key without the peer, or 0 if it is not known.
     cdef TallyRow* row
     level[0] = 0
     while level[0] < TALLY_LEVELS:
@@ -215,8 +215,8 @@ cdef inline TallyRow* row_of_kind(
 cdef inline void count_outcomes(
     const Tally* tally, const TallyKey* kind, TallyRow* row, bint has_peer, const uint64_t* outcomes
 ) noexcept nogil:
-    # Counts outcomes of a kind in its row; or, if there was no room for its peer, in Tally.named. The keys of those
-    # tallies have no rule, and a reason only if it denies.
+    # Counts outcomes of a kind in its row, or in Tally.named if there was no room for its peer. The keys of the named
+    # tallies have no rule, and a reason only if the row counts denials.
     cdef Tally* named
     cdef TallyKey key
     cdef TallyRow* with_peer
@@ -241,7 +241,7 @@ cdef inline void count_outcomes(
 
 
 cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
-    # Adds a row of another tally with its counters. False for lack of memory.
+    # Adds a row of another tally with its counters. Returns False if there is no memory.
     cdef TallyKey kind, key
     cdef TallyRow* row = NULL
     cdef int level
@@ -260,8 +260,8 @@ cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
     return True
 
 
-# Each row that counts something is a cache miss, and so is its place in the index. Packets and
-# connections therefore wait in a queue before they are counted, so that the misses overlap.
+# Each row that counts a packet is a cache miss, and so is the row's place in the index. So packets and connections wait
+# in a queue before they are counted, so that the misses overlap.
 
 cdef enum:
     QUEUED_KINDS = 32
@@ -270,17 +270,17 @@ cdef enum:
 # One packet, or one connection.
 cdef struct Queued:
     TallyKey key
-    Tally* tally                # the tally in which it counts
-    TallyRow* row               # most likely its row, or NULL
-    Origin* origin              # origin of its tuple, or NULL
-    uint64_t outcomes[2]        # outcomes of the tuple meanwhile
+    Tally* tally                # the tally that counts the packet or connection
+    TallyRow* row               # the likely row, or NULL
+    Origin* origin              # origin of the tuple, or NULL
+    uint64_t outcomes[2]        # outcomes of the tuple while it is queued
     int64_t time_ns
     uint64_t number
     uint32_t packets
     uint32_t connections
     uint32_t bytes
     uint32_t hash               # hash of the key
-    uint32_t peerless           # hash of the key without the peer, or 0 if that is not needed
+    uint32_t peerless           # hash of the key without the peer, or 0 if it is not needed
 
 
 cdef struct TallyQueue:
@@ -289,7 +289,7 @@ cdef struct TallyQueue:
 
 
 cdef inline TallyRow* likely_row(const Tally* tally, uint32_t h) noexcept nogil:
-    # Prefetches the first row whose tag matches the hash `h`, and returns it, or NULL. Call it when the bucket has been
+    # Prefetches the first row whose tag matches the hash `h`, and returns that row, or NULL. The bucket must have been
     # prefetched.
     cdef const Bucket* bucket = bucket_of(tally, h)
     cdef uint32_t mask = match_tag(bucket, h)
@@ -315,11 +315,11 @@ cdef inline void count_kind(Queued* q) noexcept nogil:
         row.connections += q.connections
         row.bytes += q.bytes
     else:
-        # This cannot happen, as the last level has room for all its kinds. The queue is emptied in any case.
+        # A row is never missing, as the last level has room for all its kinds. Even without one, the queue is emptied.
         q.tally.lost += 1
     if q.origin != NULL:
         count_outcomes(q.tally, &q.key, row, level == 0, q.outcomes)
-        if q.origin.outcomes == q.outcomes:     # otherwise another tuple has begun in its entry
+        if q.origin.outcomes == q.outcomes:     # otherwise another tuple has begun in the same entry
             q.origin.outcomes = row.outcomes if level == 0 else NULL
 
 
@@ -339,11 +339,11 @@ cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
 cdef inline Queued* queue_kind(
     TallyQueue* queue, Tally* tally, const TallyKey* key, int64_t time_ns, uint64_t number
 ) noexcept nogil:
-    # Queues one packet or one connection. The caller says what it counts; it may change that until the next one is
-    # queued. `time_ns`, `number`: of the packet, or of the connection's first one; 0 if that is not known.
+    # Queues one packet or one connection. The caller sets its counts in the returned entry, until the next call.
+    # `time_ns`, `number`: those of the packet, or of the connection's first packet; 0 if not known.
     cdef Queued* q
     cdef TallyKey coarse
-    # Queued kinds are counted before the tally may become full, so that it is known which kinds have room.
+    # Queued kinds are counted before the tally may become full, so that it is known which kinds have a row.
     if queue.count == QUEUED_KINDS or unlikely(tally.count < TALLY_KINDS <= tally.count + queue.count):
         count_queued(queue)
     q = &queue.kinds[queue.count]
@@ -357,7 +357,7 @@ cdef inline Queued* queue_kind(
     q.bytes = 0
     q.peerless = 0
     if unlikely(not have_rows(tally)):
-        tally.lost += 1             # it is not counted
+        tally.lost += 1             # the packet or connection is not counted
         return q
     q.hash = key_hash(tally, key)
     prefetch(bucket_of(tally, q.hash))
@@ -371,8 +371,8 @@ cdef inline Queued* queue_kind(
 
 
 cdef inline void link_origin(TallyQueue* queue, Queued* q, Origin* origin) noexcept nogil:
-    # `q` was queued last, and is the first packet of the tuple with this origin. The tuple's outcome is counted where
-    # `q` is, unless that turns out to be a row without the peer.
+    # `q` was queued last, and is the first packet of the tuple with this origin. The tuple's outcome is counted in the
+    # row of `q`, unless that row has no peer.
     if queue.count and &queue.kinds[queue.count - 1] == q:
         q.origin = origin
         q.outcomes[0] = 0

@@ -1,7 +1,7 @@
-# Applies a policy change to connections (SPEC 6.3 to 6.7, 3.6) in one walk over the table, so that packets need not
-# check for it. A connection that is disconnected stays in the table, marked as such (SPEC 6.4). If it were deleted, the
-# server's next packet would open an outbound connection, and let the client back in as its reply. That is what happens
-# where connections are forgotten instead (SPEC 6.13).
+# Applies a policy change to connections (SPEC 6.3 to 6.7, 3.6) in one walk over the table, so that packets need no
+# check for it. A disconnected connection stays in the table, marked as disconnected (SPEC 6.4). If it were deleted, the
+# server's next packet would open an outbound connection, and let the client's packets back in as replies. This does
+# happen if connections are forgotten instead (SPEC 6.13).
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -31,10 +31,10 @@ from sgfast.core.tallies.disconnects cimport note_cut
 cdef enum:         # the effect of a change on a tuple
     NOT_CUT = 0
     CUT_LIVING = 1
-    CUT_FINISHED = 2        # it had ended already (SPEC 6.12)
+    CUT_FINISHED = 2        # the tuple's connection had ended already (SPEC 6.12)
 
 
-cdef struct Cutting:        # the number of tuples that were cut on at least one side, and of these that had ended
+cdef struct Cutting:        # the number of tuples cut on at least one side, and how many of these had ended
     uint64_t cut
     uint64_t finished
 
@@ -42,9 +42,9 @@ cdef struct Cutting:        # the number of tuples that were cut on at least one
 cdef struct Cut:
     const uint8_t* inbound      # by instance number: whether its inbound connections are cut; NULL: none
     uint8_t unmatched           # cut connections whose opener the new rules would not allow
-    uint8_t forgets             # cut connections are forgotten, not disconnected
-    int64_t clock               # engine time, nanoseconds: that of the last packet,
-    int64_t now                 # and that of the change, which is not before it
+    uint8_t forgets             # forget cut connections instead of disconnecting them
+    int64_t clock               # engine time of the last packet, nanoseconds
+    int64_t now                 # engine time of the change, not earlier than `clock`
 
 
 cdef inline bint may_open(const Tables* new, const Entry* e, int side, int32_t instance, uint32_t peer) noexcept nogil:
@@ -58,7 +58,7 @@ cdef inline bint may_open(const Tables* new, const Entry* e, int side, int32_t i
 
 
 cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, const Cut* cut) noexcept nogil:
-    # Applies the change to one tuple. Returns whether a side was cut, and whether the first such side had ended.
+    # Applies the change to one tuple. Returns whether a side was cut, and whether the first cut side had ended.
     cdef Table* t = &plane.table
     cdef const Tables* old = plane.rules
     cdef Entry* e = entry_at(&t.slab, slot)
@@ -83,20 +83,20 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
         multicast[side] = is_multicast(ipv6, end.high)
         if multicast[side]:
             directed |= instance[side] >= 0
-            if e.state[side] == NO_STATE:       # it was a destination
+            if e.state[side] == NO_STATE:       # the address was a destination
                 instance[side] = -1
     for side in range(2):
         if e.state[side] == NO_STATE or e.state[side] >= MOOT_TCP:
             continue
         before = old.owner[was[side]]
         # The side is also removed if both ends belong to one instance now, so that no filter sees the packets (SPEC
-        # 6.11). This side's filter still sees packets to a multicast address.
+        # 6.11). But this side's filter still sees packets to a multicast address.
         if before != instance[side] or (instance[0] == instance[1] and not multicast[1 - side]):
-            # A connection that had expired before was not removed, even if it is still in the table.
+            # A connection that had expired earlier was not removed, even if it is still in the table.
             clear_side(t, slot, e, side, SIDE_REMOVED if side_connected(e, side, cut.now) else SIDE_TIMEOUT)
             continue
-        # The clock stays where it is, so a packet may still come before the time of the change. A connection that ends
-        # in between is cut as well, but does not count.
+        # The clock does not move, so a packet may still come before the time of the change. A connection that ends
+        # between the clock and the change is cut as well, but is not counted.
         if not side_connected(e, side, cut.clock) or e.flags[side] & SIDE_DISCONNECTED:
             continue
         inbound = ((e.flags[side] & FROM_HIGH) != 0) != side
@@ -116,11 +116,11 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
             e.flags[side] |= SIDE_DISCONNECTED
             if t.keep_flows and counts:
                 flow_at(&t.slab, slot).side_end[side] = SIDE_CUT
-    # Established packets rely on `present` alone. With 0 they take the slow path, which checks the VPCs (SPEC 3.6).
+    # Established packets check only `present`. With 0 they take the slow path, which checks the VPCs (SPEC 3.6).
     e.present = (instance[0] >= 0) | (instance[1] >= 0) << 1
     if e.present == 3 and not vpcs_connected(new, instance[0], instance[1]):
         e.present = 0
-    # The same for moot keys, as the mark's side may have lost its instance (SPEC 9.2).
+    # Packets of moot keys take the slow path, too, as the mark's side may have lost its instance (SPEC 9.2).
     if e.state[0] >= MOOT_TCP or e.state[1] >= MOOT_TCP:
         e.present = 0
     if directed:

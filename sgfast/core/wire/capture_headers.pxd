@@ -1,7 +1,7 @@
-# Pseudo-headers that capture programs and capture hardware put in front of a frame. They were never on the wire.
+# Pseudo-headers that capture programs and hardware put in front of a frame. They were never on the wire.
 #
-# Each function is a HeaderReader (next_header.pxd). It is called only if at least the minimum number of bytes given
-# in the table in link.pyx was captured. It calls `holds` before it reads any byte beyond that minimum.
+# Each function is a HeaderReader (next_header.pxd). Its caller has checked that the minimum number of bytes in the
+# table in link.pyx was captured. The function calls `holds` before it reads any byte beyond that minimum.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -28,7 +28,7 @@ cdef enum:
     HARDWARE_FRAME_RELAY = 770
     HARDWARE_RADIOTAP = 803
     HARDWARE_NETLINK = 824
-    COOKED_LLC = 4                  # protocol field: an LLC header follows
+    COOKED_LLC = 4                  # protocol field: an LLC header comes next
 
     NFLOG_PAYLOAD = 9
 
@@ -43,7 +43,7 @@ cdef inline uint32_t ip_family(uint32_t address_family) noexcept nogil:
 
 
 cdef inline uint32_t family_in_either_order(const uint8_t* header) noexcept nogil:
-    # The field is in the capturing host's byte order, and the capture does not record which one that is.
+    # The field is in the capturing host's byte order, which the capture does not record.
     cdef uint32_t ethertype = ip_family(be32(header))
     if ethertype == ETHERTYPE_NONE:
         ethertype = ip_family(load32(header))
@@ -165,7 +165,7 @@ cdef inline uint32_t read_pktap(const Frame* frame, uint32_t* at) noexcept nogil
 
 cdef inline uint32_t read_erf(const Frame* frame, uint32_t* at) noexcept nogil:
     # 0 time u64 | 8 type | 9 flags, lengths | 16 extension headers of 8 bytes each
-    # The top bit of the type and of each extension header says whether another extension header follows.
+    # The top bit of the type and of each extension header is set if another extension header follows.
     cdef uint32_t start = at[0]
     cdef uint8_t kind = frame.data[start + 8]
     cdef uint8_t more = kind

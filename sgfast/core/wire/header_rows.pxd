@@ -1,4 +1,4 @@
-# Conversion between packets and array rows: Engine.process takes header rows, and --verdicts prints them.
+# Conversion between packets and header rows, which are the input of Engine.process and the content of --verdicts.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -40,7 +40,7 @@ cdef inline void write_header_row(const Packet* p, HeaderRow* row) noexcept nogi
 
 
 cdef inline void read_header(const WireContext* context, const HeaderRow* row, Packet* p) noexcept nogil:
-    # Reads a header row as if it were a frame in which all lengths are valid.
+    # Reads a header row like a frame in which all lengths are valid.
     cdef uint8_t transport[20]
     cdef uint32_t length = 20
     memset(p, 0, sizeof(Packet))

@@ -1,10 +1,10 @@
 # 802.11 frames, and the headers that radios put in front of them.
 #
-# Each function is a HeaderReader (next_header.pxd). It is called only if at least the minimum number of bytes given
-# in the table in link.pyx was captured. It calls `holds` before it reads any byte beyond that minimum.
+# Each function is a HeaderReader (next_header.pxd). Its caller has checked that the minimum number of bytes in the
+# table in link.pyx was captured. The function calls `holds` before it reads any byte beyond that minimum.
 #
-# Only unencrypted data frames hold readable IP. Of an aggregate (A-MSDU), which holds several packets, the first one
-# is read. Of a fragmented frame, the first fragment is read.
+# Only unencrypted data frames hold readable IP. Of an aggregate (A-MSDU), which holds several packets, only the first
+# packet is read. Of a fragmented frame, only the first fragment is read.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -109,7 +109,7 @@ cdef inline uint32_t read_avs(const Frame* frame, uint32_t* at) noexcept nogil:
 
 
 cdef inline uint32_t read_prism(const Frame* frame, uint32_t* at) noexcept nogil:
-    # A Prism header always has the same length. AVS headers come under the same link type; their version differs.
+    # A Prism header always has the same length. AVS headers occur under the same link type, with another version.
     if be32(frame.data + at[0]) >> 12 == 0x80211:
         return NEXT_LINK | LINK_AVS
     at[0] += PRISM_HEADER

@@ -1,11 +1,11 @@
 # Parses a frame from the IP header down to the connection key (SPEC 3.2, 3.4, 5.1). link.pxd finds the IP header.
 #
-# The length of each header is checked once, against the captured bytes and against what the enclosing header claims.
-# After that its fields are read without further checks. "Payload" below is the length that the IP header claims, on
-# the wire; "available" is how much of it was captured. A packet that contradicts its own lengths is malformed. A
+# The length of each header is checked once, against the captured bytes and against the length in the enclosing header.
+# After that its fields are read without further checks. "Payload" below is the length that the IP header claims, on the
+# wire; "available" is the captured part of that length. A packet that contradicts its own lengths is malformed. A
 # packet that only the capture cut short is truncated.
 #
-# This layer knows nothing about instances, rules or connections.
+# This module does not depend on instances, rules or connections.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -60,7 +60,7 @@ cdef enum:
     # TCP flags that determine the step. PSH, ECE and CWR do not matter (SPEC 5.4).
     TCP_FLAGS_THAT_COUNT = 0x37
 
-# settings.infrastructure (SPEC 3.2, 3.11). Order and number are those of INFRASTRUCTURES in engine.py.
+# settings.infrastructure (SPEC 3.2, 3.11). The order and values are those of INFRASTRUCTURES in engine.py.
 cdef enum:         # Infrastructure
     FILTERED = 0
     EXEMPTED = 1
@@ -75,7 +75,7 @@ cdef struct WireContext:
 
 
 cdef inline void init_wire(WireContext* context, uint8_t infrastructure, const uint64_t* secret) noexcept nogil:
-    # `secret` has eight words.
+    # `secret`: eight words.
     cdef int i
     for i in range(8):
         context.secret[i] = secret[i]
@@ -98,8 +98,8 @@ cdef inline void init_wire(WireContext* context, uint8_t infrastructure, const u
 cdef inline bint set_icmp(
     FlowKey* key, uint8_t family, uint8_t protocol, const uint8_t* header, bint source_high
 ) noexcept nogil:
-    # Fills in the key of an ICMP packet that is not an error, from the 8 bytes of its header. Returns whether it is a
-    # reply.
+    # Fills in the key of an ICMP packet that is not an error, from the 8 bytes of its header. Returns whether the
+    # packet is a reply.
     cdef bint reply
     cdef int query = icmp_query(family, header[0], &reply)
     key.protocol = protocol
@@ -142,14 +142,14 @@ cdef inline bint from_dhcp_server(const Packet* p) noexcept nogil:
 
 
 cdef inline bint asks_infrastructure(const Packet* p) noexcept nogil:
-    # Whether the packet is for a DHCP server, or is a router solicitation. An instance may send these without a rule.
-    # It receives them only if a rule allows it (SPEC 3.11).
+    # Whether the packet is for a DHCP server, or is a router solicitation. An instance may send such packets without a
+    # rule, but receives them only if a rule allows it (SPEC 3.11).
     return to_dhcp_server(p) or (p.ipv6 and p.has_icmp and p.port_key >> 8 == 133)
 
 
 cdef inline void note_infrastructure(const WireContext* context, Packet* p, uint8_t hop_limit) noexcept nogil:
-    # Replaces the outcome of a packet that needs no filter (SPEC 3.2). Ports, or ICMP type and code, were read; the
-    # rest of the transport header may be wrong.
+    # Replaces the outcome of a packet that needs no filter (SPEC 3.2). Ports, or ICMP type and code, have been read.
+    # The rest of the transport header may be invalid.
     cdef uint8_t icmp_type = p.port_key >> 8
     if context.infrastructure == FILTERED:
         return
@@ -169,7 +169,7 @@ cdef inline void note_infrastructure(const WireContext* context, Packet* p, uint
 
 
 cdef inline void show_ports(Packet* p, const uint8_t* header, uint32_t available, uint32_t need) noexcept nogil:
-    # Reads what it can from an incomplete transport header, for the verdict rows (SPEC 10.3).
+    # Reads the available fields of an incomplete transport header, for the verdict rows (SPEC 10.3).
     if need == 8 and (p.protocol == PROTO_ICMP or p.protocol == PROTO_ICMPV6):
         if available >= 2:
             p.has_icmp = True
@@ -238,7 +238,7 @@ cdef inline bint read_fragment(
     Packet* p, uint32_t identification, uint32_t at, uint32_t length, bint last, uint32_t max_length
 ) noexcept nogil:
     # Records the position of a fragment in its datagram: `length` bytes starting at `at`. If the position is
-    # impossible, the packet is malformed and the result is False.
+    # impossible, marks the packet malformed and returns False.
     p.outcome = READ_MALFORMED
     if length == 0 or (length & 7 and not last) or length > max_length or at > max_length - length:
         return False
@@ -296,7 +296,7 @@ cdef inline bint is_extension(uint8_t protocol) noexcept nogil:
 cdef inline bint read_below_ipv6(
     const WireContext* context, Packet* p, const uint8_t* body, uint32_t available, uint32_t payload, uint8_t hop_limit
 ) noexcept nogil:
-    # Parses what follows the IPv6 header: extension headers, then the transport header. Returns whether the packet is a
+    # Parses the extension headers behind an IPv6 header, then the transport header. Returns whether the packet is a
     # fragment.
     cdef uint32_t length
     cdef uint32_t at = 0
@@ -322,7 +322,7 @@ cdef inline bint read_below_ipv6(
                 )
                 if not is_fragment or p.fragment_start:
                     p.protocol = body[at]
-                    return is_fragment    # only the first fragment has further headers
+                    return is_fragment    # only the first fragment has more headers to read
             elif be16(body + at + 2) & 0xFFF8:
                 p.protocol = body[at]
                 p.outcome = READ_STRAY
@@ -335,8 +335,8 @@ cdef inline bint read_below_ipv6(
 
 
 cdef inline bint read_jumbo(const uint8_t* header, uint32_t available, uint32_t* length) noexcept nogil:
-    # Whether a fully captured hop-by-hop header has the Jumbo Payload option (RFC 2675). Stores the length it gives,
-    # or 0 if the option is invalid.
+    # Whether a fully captured hop-by-hop header has the Jumbo Payload option (RFC 2675). Stores the payload length in
+    # the option, or 0 if the option is invalid.
     cdef uint32_t end
     cdef uint32_t at = 2
     if available < 8:
@@ -372,7 +372,7 @@ cdef inline void read_ipv6(
     if payload == 0:
         payload = wire - 40
     if unlikely(p.protocol == 0 and read_jumbo(ip + 40, captured - 40, &jumbo)):
-        # Invalid if the IPv6 header has a length, too, or if the jumbo length would have fitted there.
+        # A jumbo length is invalid if the IPv6 header has a length, too, or if that field could hold the length.
         payload = jumbo if be16(ip + 4) == 0 and jumbo > 0xFFFF else 0xFFFFFFFF
     if unlikely(payload > wire - 40):
         p.outcome = READ_MALFORMED
@@ -382,8 +382,9 @@ cdef inline void read_ipv6(
         p.outcome = READ_FRAGMENT
 
 
-# These functions are faster than read_frame, but they only read the most common packets: TCP in IP in Ethernet, without
-# fragments, IP options, extension headers and errors. They return False for any other packet, and read_frame reads it.
+# The next functions are faster than read_any_frame, but they read only the most common packets: TCP in IP in Ethernet,
+# without fragments, IP options, extension headers and errors. For any other packet they return False, and read_frame
+# calls read_any_frame.
 
 cdef inline bint read_plain_header(
     const WireContext* context, const Frame* frame, Packet* p, bint ipv6, const uint8_t* tcp, uint32_t data
@@ -391,15 +392,15 @@ cdef inline bint read_plain_header(
     # `data`: the packet's length without the IP header and the first 20 bytes of the TCP header.
     cdef uint32_t ports = be32(tcp)
     cdef uint8_t flags = tcp[13]
-    if <uint32_t>((tcp[12] & 0xF0) >> 2) - 20 > data:       # also if the header claims less than 20 bytes
+    if <uint32_t>((tcp[12] & 0xF0) >> 2) - 20 > data:       # also catches a claim of less than 20 bytes
         return False
     p.wire = frame.wire
     p.time_ns = frame.time_ns
-    store32(&p.port_key, ports)     # and p.sport behind it
+    store32(&p.port_key, ports)     # also writes p.sport, the next field
     p.dport = <uint16_t>ports
     p.step = context.tcp_step[flags & TCP_FLAGS_THAT_COUNT]
     p.tcp_flags = flags
-    # Side by side in memory.
+    # These fields are adjacent in memory.
     p.outcome = READ_TRACKED
     p.ipv6 = ipv6
     p.protocol = PROTO_TCP
@@ -413,10 +414,10 @@ cdef inline bint read_plain_tcp(const WireContext* context, const Frame* frame, 
     cdef uint32_t behind        # bytes behind headers of 20 and 20 bytes
     if frame.link_type != LINK_ETHERNET or frame.captured < 54:
         return False
-    # Compared as they are in memory: 0x0800 and 0x45, and no fragment.
+    # Compares bytes in memory order: EtherType 0x0800, version and length 0x45, protocol TCP, and not a fragment.
     if load32(data + 12) & 0xFFFFFF != 0x450008 or load16(data + 20) & 0xFF3F or data[23] != PROTO_TCP:
         return False
-    behind = <uint32_t>be16(data + 16) - 40     # less than 40 becomes very many
+    behind = <uint32_t>be16(data + 16) - 40     # a total length below 40 wraps around to a huge number
     if behind > frame.wire - 54 or not read_plain_header(context, frame, p, False, data + 34, behind):
         return False
     set_ipv4(&p.key, be64(data + 26), &p.source_high)
@@ -436,8 +437,8 @@ cdef inline bint read_plain_tcp_in_ipv6(const WireContext* context, const Frame*
     payload = be16(data + 18)
     if payload < 20 or payload > frame.wire - 54:
         return False
-    # The addresses come before the ports: GCC would else run out of registers, put the ports on the stack, and wait for
-    # them.
+    # The addresses are set before the ports. Otherwise GCC would run out of registers, put the ports on the stack, and
+    # wait for them.
     set_ipv6(&p.key, data + 22, data + 38, &p.source_high)
     if not read_plain_header(context, frame, p, True, data + 54, payload - 20):
         return False
@@ -453,7 +454,7 @@ cdef inline void read_any_frame(const WireContext* context, const Frame* frame, 
     p.has_ports = False
     p.has_icmp = False
     p.tcp_flags = 0
-    p.step = TCP_BAD        # until it is known, so that a broken packet opens no connection
+    p.step = TCP_BAD        # until it is read, so that a broken packet opens no connection
     p.port_key = 0
     p.sport = 0
     p.dport = 0
@@ -486,9 +487,9 @@ cdef inline bint read_quote(
     const WireContext* context, const Packet* p, FlowKey* key, uint64_t* digest, uint32_t* hash_value,
     uint8_t* source_high
 ) noexcept nogil:
-    # Fills in the key of the packet that an ICMP error quotes. Returns False if the quote does not yield one
-    # (SPEC 4.6). Quotes are cut by design, so their lengths claim nothing. The quoted packet has the IP version of the
-    # error.
+    # Fills in the key of the packet that an ICMP error quotes. Returns False if the quote is too short or not valid
+    # (SPEC 4.6). Quotes are cut by design, so their length fields are not checked. The quoted packet has the IP version
+    # of the error.
     cdef const uint8_t* ip = p.quote
     cdef uint32_t left = p.quote_length
     cdef uint32_t length, need

@@ -1,6 +1,6 @@
 """The table of link types, and the loop that walks from header to header until it reaches IP.
 
-This is a module of its own and not inlined: the common case, IP directly in Ethernet, never gets here.
+This module is separate and not inlined: the common case, IP directly in Ethernet, does not need it.
 """
 
 from libc.stdint cimport uint32_t
@@ -60,28 +60,28 @@ from sgfast.core.wire.tags cimport ETHERTYPE_MPLS, ETHERTYPE_PPPOE_SESSION, read
 cdef enum:
     HIGHEST_LINK_TYPE = 511     # the last row of the table
 
-    # Limit for headers and tags before IP, including the outermost header. A frame with more is malformed: extra
-    # wrapping must not get a packet past the filter. Linux pushes at most 30 MPLS labels at once, and combinations of
-    # radio, tunnel and bridge headers need five or six.
+    # Limit for headers and tags before IP, including the outermost header. A frame with more headers is malformed:
+    # extra wrapping must not hide a packet from the filter. Linux pushes at most 30 MPLS labels at once, and
+    # combinations of radio, tunnel and bridge headers need five or six headers.
     MAX_HEADERS = 40
 
 
 cdef struct LinkType:
     HeaderReader reader     # NULL: the header has a fixed length and form, or the type is not supported
-    uint32_t min_length     # bytes; with fewer captured, the reader is not called
-    uint32_t after          # without a reader: what follows the header, which has `min_length` bytes
+    uint32_t min_length     # bytes; if fewer were captured, the reader is not called
+    uint32_t after          # without a reader: the type of the next header; this header has `min_length` bytes
     LinkKind kind
-    uint32_t alias_of       # the LINKTYPE_ number that this number stands for, or 0
+    uint32_t alias_of       # the LINKTYPE_ number with the same meaning, or 0
 
 
 cdef LinkType link_types[HIGHEST_LINK_TYPE + 1]
 
-#: Names for messages, of the link types that occur in practice.
+#: Names of the link types that occur in practice, for messages.
 LINK_TYPE_NAMES = {}
 
 
 def link_type_name(link_type):
-    """``LINKTYPE_RAW (101)``, or just the number if the link type has no name here."""
+    """Return ``LINKTYPE_RAW (101)``, or just the number if the link type has no name in the table."""
     name = LINK_TYPE_NAMES.get(link_type)
     return f"LINKTYPE_{name} ({link_type})" if name else str(link_type)
 
@@ -123,8 +123,8 @@ cdef int _unsupported(uint32_t number, str name) except -1:
     return 0
 
 
-# The link types known here (www.tcpdump.org/linktypes.html): LINKTYPE_ number, name, minimum header length and reader;
-# or length of the header and what follows it.
+# The supported link types (www.tcpdump.org/linktypes.html): LINKTYPE_ number, name, minimum header length and reader;
+# or LINKTYPE_ number, name, length of the header and type of the next header.
 
 _with_ip(0, "NULL", 4, read_null)
 _with_ip(1, "ETHERNET", 14, read_ethernet)
@@ -175,7 +175,7 @@ _fixed(282, "DSA_TAG_BRCM_PREPEND", 4, NEXT_LINK | LINK_ETHERNET)
 _fixed(284, "DSA_TAG_DSA", 18, ETHERTYPE_AT | 16)
 _fixed(285, "DSA_TAG_EDSA", 22, ETHERTYPE_AT | 20)
 
-# On some systems libpcap writes its own DLT_ numbers. Those for raw IP also occur inside frames (PKTAP).
+# On some systems libpcap writes its own DLT_ numbers. Its numbers for raw IP also occur inside frames (PKTAP).
 _fixed(12, None, 0, NEXT_IP, alias_of=101)
 _fixed(14, None, 0, NEXT_IP, alias_of=101)
 _row(11).alias_of = 100
@@ -225,7 +225,7 @@ _unsupported(252, "WIRESHARK_UPPER_PDU")
 _unsupported(283, "IEEE802_15_4_TAP")
 
 
-#: LINKTYPE_ numbers that are supported, and those whose frames never hold IP, for callers in Python.
+#: The supported LINKTYPE_ numbers, and the numbers whose frames never hold IP, for callers in Python.
 LINK_TYPES = tuple([number for number in range(HIGHEST_LINK_TYPE + 1) if link_types[number].kind == LINK_WITH_IP])
 LINK_TYPES_WITHOUT_IP = tuple(
     [number for number in range(HIGHEST_LINK_TYPE + 1) if link_types[number].kind == LINK_WITHOUT_IP]

@@ -1,8 +1,8 @@
-# Link headers on the wire whose length or form varies: Ethernet and other networks, serial lines, ATM. The table in
-# link.pyx has those that are always the same.
+# Link headers on the wire whose length or form varies: Ethernet and other networks, serial lines, ATM. Headers of fixed
+# length and form are in the table in link.pyx.
 #
-# Each function is a HeaderReader (next_header.pxd). It is called only if at least the minimum number of bytes given
-# in the table in link.pyx was captured. It calls `holds` before it reads any byte beyond that minimum.
+# Each function is a HeaderReader (next_header.pxd). Its caller has checked that the minimum number of bytes in the
+# table in link.pyx was captured. The function calls `holds` before it reads any byte beyond that minimum.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -31,7 +31,7 @@ cdef inline uint32_t read_ethernet(const Frame* frame, uint32_t* at) noexcept no
     cdef const uint8_t* header = frame.data + at[0]
     cdef uint32_t ethertype = be16(header + 12)
     if ethertype <= LONGEST_8023 and (header[0] | 2) == 0x03 and be32(header + 1) == 0x000C0000:
-        # Cisco ISL, recognised by its multicast address: 26 bytes, then a frame. The upper half of byte 5 is its type.
+        # Cisco ISL, recognised by its multicast address: 26 bytes, then a frame of the type in byte 5's upper half.
         at[0] += 26
         return NEXT_LINK | LINK_ETHERNET if header[5] >> 4 == 0 else <uint32_t>ETHERTYPE_NONE
     at[0] += 14

@@ -1,8 +1,8 @@
-# The numbers by which readers report the next header, and helpers that all readers share (SPEC 3.1).
+# The numbers by which readers report the next header, and helpers for all readers (SPEC 3.1).
 #
-# A reader parses the header at `at`, advances `at` past it and returns what comes next as one of the numbers below.
-# A header may claim more bytes than were captured, so `at` may end up beyond the frame; link.pyx checks that before
-# anything else is read.
+# A reader parses the header at `at`, advances `at` past it and returns the type of the next header as one of the
+# numbers below. A header may claim more bytes than were captured, so `at` may end up beyond the frame. link.pyx checks
+# that before the next header is read.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -14,7 +14,7 @@ ctypedef uint32_t (*HeaderReader)(const Frame* frame, uint32_t* at) noexcept nog
 
 
 cdef enum:
-    # EtherTypes are below 0x10000. A value up to 1500 is the length of an 802.3 frame; LLC comes next.
+    # EtherTypes are below 0x10000. A value up to 1500 is the length of an 802.3 frame, and an LLC header comes next.
     ETHERTYPE_IPV4 = 0x0800
     ETHERTYPE_IPV6 = 0x86DD
     LONGEST_8023 = 1500         # bytes
@@ -53,7 +53,7 @@ cdef inline bint holds(const Frame* frame, uint32_t at, uint32_t length) noexcep
 
 
 cdef inline uint32_t ip_version(const Frame* frame, uint32_t at, uint32_t otherwise) noexcept nogil:
-    # No field names the protocol, so the version in the first byte of the IP header decides.
+    # Returns the EtherType by the version in the first byte of the IP header, as no field names the protocol.
     cdef uint8_t version
     if not holds(frame, at, 1):
         return ETHERTYPE_CUT
